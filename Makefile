@@ -1,0 +1,31 @@
+# `make` lists what there is. Each target prepares what it needs by itself: see tests/tools/setup.sh.
+SETUP := tests/tools/setup.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench fmt
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
+
+build: ## The optimised binary: target/release/lifeboat
+	$(SETUP) cargo build --locked --release --bin lifeboat
+
+demo: ## Back up a real etcd, destroy it, lay it out again, compare
+	$(SETUP) cargo build --locked --bin lifeboat --example etcd-load
+	$(SETUP) tests/tools/demo.sh
+
+test: ## Everything that CI checks
+	$(SETUP) cargo fmt --check
+	$(SETUP) cargo clippy --locked --all-targets -- -D warnings
+	$(SETUP) cargo test --locked
+	$(SETUP) tests/tools/deny.sh
+	$(SETUP) cargo build --locked --bin lifeboat --example etcd-load
+	$(SETUP) tests/tools/demo.sh
+	$(SETUP) cargo run --locked --quiet --bin lifeboat -- --config config.example.toml check
+
+bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly); prints Markdown
+	NEED="/usr/bin/time:time" $(SETUP) cargo build --locked --release --bin lifeboat --example etcd-load
+	$(SETUP) tests/tools/bench.sh
+
+fmt: ## Format the code
+	$(SETUP) cargo fmt

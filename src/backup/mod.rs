@@ -1,0 +1,37 @@
+//! The use case of a backup: one full snapshot of one member, to several destinations at once.
+
+mod full;
+mod observed;
+
+pub use full::{Destination, Error, HashKvPolicy, Job, Outcome, Written, full};
+pub use observed::{ContentError, Facts};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How far a backup has come, for whoever watches.
+#[derive(Debug, Default)]
+pub struct Progress {
+    received: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Progress {
+    /// Bytes received from the member, and bytes that it promised; the latter is 0 before the first message.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.received.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+
+    /// Whether all bytes have come, so that only syncing, reading back and HashKV are left.
+    pub fn is_streamed(&self) -> bool {
+        let (received, total) = self.bytes();
+        total > 0 && received == total
+    }
+
+    fn promise(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    fn receive(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}

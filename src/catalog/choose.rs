@@ -1,0 +1,517 @@
+//! Which backup is meant: by `latest`, and by an id.
+//!
+//! Invariant: `latest` never goes from one history to another by itself. A cluster that lost its data and started afresh
+//! opens a new lineage; until the operator accepts one of them, `latest` names both and chooses none.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::{Acceptance, Backup, Catalog, ChainPath, Damaged, FORMAT, HostName, ObjectName, Proof};
+use crate::model::{ChainId, LineageId, Revision};
+
+/// One history, as far as backups of it are readable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lineage {
+    /// Its id.
+    pub id: LineageId,
+    /// How many backups it has, bad ones included.
+    pub backups: usize,
+    /// The first of them that is still there.
+    pub first: ChainId,
+    /// The revision of the first.
+    pub first_revision: Revision,
+    /// The one with the highest revision.
+    pub newest: ChainId,
+    /// The highest revision.
+    pub highest: Revision,
+}
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.backups == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{} ({} backup{plural}, the newest {} at revision {})",
+            self.id, self.backups, self.newest, self.highest
+        )
+    }
+}
+
+/// Why there is no `latest`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LatestError {
+    /// There are no backups.
+    #[error("there is no backup")]
+    Empty,
+    /// There are backups, but no manifest can be read.
+    #[error("none of the {count} manifests can be read, `{}` for one", .first.object)]
+    OnlyDamaged {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        #[source]
+        first: Box<Damaged>,
+    },
+    /// There is a history that the operator has not accepted or rejected.
+    #[error("there is more than one history, and `accept-lineage` has not said which is meant: {}", either(.candidates))]
+    Unaccepted {
+        /// The one that was accepted before the new one came, if any.
+        accepted: Option<LineageId>,
+        /// All of them, the one opened first at the head.
+        candidates: Vec<Lineage>,
+    },
+    /// A manifest that cannot be read is of another, earlier history than those that can.
+    #[error("lineage {lineage} is not known to be the right one, `{}` was of an earlier history: see `accept-lineage`", .earlier.object)]
+    EarlierUnreadable {
+        /// The only lineage that can be read.
+        lineage: Lineage,
+        /// What cannot.
+        #[source]
+        earlier: Box<Damaged>,
+    },
+    /// The operator's last word cannot be read.
+    #[error("which history is meant cannot be read from `{}` in destination `{}`: say it again with `accept-lineage`", .word.object, .word.destination)]
+    WordUnreadable {
+        /// It.
+        #[source]
+        word: Box<Damaged>,
+    },
+    /// The accepted history has no backup any more.
+    #[error("the accepted lineage {accepted} has no backup; there are: {}", either(.candidates))]
+    AcceptedIsGone {
+        /// What was accepted.
+        accepted: LineageId,
+        /// What there is.
+        candidates: Vec<Lineage>,
+    },
+    /// All backups of the accepted history are known to be bad.
+    #[error("no backup of lineage {lineage} is good")]
+    NothingGood {
+        /// The history.
+        lineage: Lineage,
+    },
+}
+
+fn either(candidates: &[Lineage]) -> String {
+    let all: Vec<String> = candidates.iter().map(Lineage::to_string).collect();
+    all.join(", or ")
+}
+
+/// Why an id names no backup.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FindError {
+    /// No backup is called so.
+    #[error("there is no backup `{id}`")]
+    NotFound {
+        /// What was asked for.
+        id: String,
+    },
+    /// Several are.
+    #[error("`{id}` may be {}", several(.chains))]
+    Ambiguous {
+        /// What was asked for.
+        id: String,
+        /// What it may be.
+        chains: Vec<ChainPath>,
+    },
+    /// Its manifest cannot be used.
+    #[error("the manifest of `{id}` cannot be used")]
+    Damaged {
+        /// What was asked for.
+        id: String,
+        /// Why.
+        #[source]
+        damaged: Box<Damaged>,
+    },
+    /// The chain does not hold that revision.
+    #[error("{chain} holds revision {has} only, not {revision}")]
+    NoSuchPoint {
+        /// The chain.
+        chain: ChainId,
+        /// What was asked for.
+        revision: Revision,
+        /// What there is.
+        has: Revision,
+    },
+    /// No backup is of that lineage.
+    #[error("there is no backup of lineage {lineage}")]
+    NoSuchLineage {
+        /// What was asked for.
+        lineage: LineageId,
+    },
+}
+
+fn several(chains: &[ChainPath]) -> String {
+    const SHOWN: usize = 5;
+    let mut all: Vec<String> = chains.iter().take(SHOWN).map(ChainPath::to_string).collect();
+    if chains.len() > SHOWN {
+        all.push(format!("one of {} more", chains.len().saturating_sub(SHOWN)));
+    }
+    all.join(" or ")
+}
+
+impl Catalog {
+    /// The histories of which there are backups, the one opened first at the head.
+    pub fn lineages(&self) -> Vec<Lineage> {
+        let mut lineages: Vec<Lineage> = Vec::new();
+        for backup in self.backups() {
+            match lineages.iter_mut().find(|l| l.id == backup.manifest().lineage) {
+                Some(lineage) => {
+                    lineage.backups = lineage.backups.saturating_add(1);
+                    if backup.revision() >= lineage.highest {
+                        lineage.highest = backup.revision();
+                        lineage.newest = backup.id().clone();
+                    }
+                }
+                None => lineages.push(Lineage {
+                    id: backup.manifest().lineage.clone(),
+                    backups: 1,
+                    first: backup.id().clone(),
+                    first_revision: backup.revision(),
+                    newest: backup.id().clone(),
+                    highest: backup.revision(),
+                }),
+            }
+        }
+        lineages
+    }
+
+    /// The history that `latest` is taken from: the one that the operator accepted, or the only one there ever was.
+    pub fn accepted_lineage(&self) -> Result<Lineage, LatestError> {
+        let mut lineages = self.lineages();
+        if lineages.is_empty() {
+            return Err(self.nothing_readable());
+        }
+        let Some(word) = &self.last_word else {
+            return match (lineages.pop(), lineages.is_empty()) {
+                (Some(only), true) => self.only_ever(only),
+                (last, _) => {
+                    lineages.extend(last);
+                    Err(LatestError::Unaccepted {
+                        accepted: None,
+                        candidates: lineages,
+                    })
+                }
+            };
+        };
+        let word = word.acceptance.as_ref().map_err(|damaged| LatestError::WordUnreadable {
+            word: Box::new(damaged.clone()),
+        })?;
+        if lineages.iter().any(|l| !word.known.contains(&l.id)) {
+            return Err(LatestError::Unaccepted {
+                accepted: Some(word.accepted.clone()),
+                candidates: lineages,
+            });
+        }
+        match lineages.iter().find(|l| l.id == word.accepted) {
+            Some(lineage) => Ok(lineage.clone()),
+            None => Err(LatestError::AcceptedIsGone {
+                accepted: word.accepted.clone(),
+                candidates: lineages,
+            }),
+        }
+    }
+
+    /// The newest good backup of the accepted lineage: the one with the highest revision, whatever the clocks said.
+    pub fn latest(&self) -> Result<&Backup, LatestError> {
+        let lineage = self.accepted_lineage()?;
+        self.backups()
+            .iter()
+            .filter(|b| b.manifest().lineage == lineage.id && b.proof() >= Proof::Stored)
+            .max_by_key(|b| (b.revision(), b.id()))
+            .ok_or(LatestError::NothingGood { lineage })
+    }
+
+    /// The backup that `id` names: `CHAIN`, the beginning of one, or either with `:REVISION`.
+    pub fn find(&self, id: &str) -> Result<&Backup, FindError> {
+        let not_found = || FindError::NotFound {
+            id: id.chars().take(120).collect(),
+        };
+        let (prefix, revision) = match id.split_once(':') {
+            Some((prefix, revision)) => (prefix, Some(revision.parse::<Revision>().map_err(|_| not_found())?)),
+            None => (id, None),
+        };
+        if prefix.is_empty() {
+            return Err(not_found());
+        }
+        let mut found: Vec<&Backup> = self.backups().iter().filter(|b| b.id().as_str().starts_with(prefix)).collect();
+        let lost: Vec<(&Damaged, &ChainPath)> = self
+            .lost()
+            .filter(|(_, chain, _)| chain.chain.as_str().starts_with(prefix))
+            .map(|(damaged, chain, _)| (damaged, chain))
+            .collect();
+        let mut chains: Vec<ChainPath> = found.iter().map(|b| b.manifest().chain_path()).collect();
+        chains.extend(lost.iter().map(|(_, chain)| (*chain).clone()));
+        chains.sort();
+        chains.dedup();
+        if chains.len() > 1 {
+            let id = id.to_owned();
+            return Err(FindError::Ambiguous { id, chains });
+        }
+        match (found.pop(), lost.first(), revision) {
+            (Some(backup), _, Some(revision)) if revision != backup.revision() => Err(FindError::NoSuchPoint {
+                chain: backup.id().clone(),
+                revision,
+                has: backup.revision(),
+            }),
+            (Some(backup), _, _) => Ok(backup),
+            (None, Some((damaged, _)), _) => Err(FindError::Damaged {
+                id: id.to_owned(),
+                damaged: Box::new((*damaged).clone()),
+            }),
+            (None, None, _) => Err(not_found()),
+        }
+    }
+
+    /// The document that says that `lineage` is meant, and its name: the same in every destination.
+    pub fn accept(
+        &self,
+        lineage: &LineageId,
+        now: Timestamp,
+        host: &HostName,
+        note: Option<String>,
+    ) -> Result<(ObjectName, Acceptance), FindError> {
+        let mut known: Vec<LineageId> = self.lineages().into_iter().map(|l| l.id).collect();
+        if !known.contains(lineage) {
+            let lineage = lineage.clone();
+            return Err(FindError::NoSuchLineage { lineage });
+        }
+        if let Some(Ok(word)) = self.last_word.as_ref().map(|word| &word.acceptance) {
+            // Histories that are gone were judged all the same, and may still be in a destination that is away.
+            known.extend(word.known.iter().cloned());
+        }
+        known.sort();
+        known.dedup();
+        let acceptance = Acceptance {
+            format: FORMAT,
+            accepted: lineage.clone(),
+            known,
+            accepted_at: now,
+            host: host.to_string(),
+            note,
+        };
+        let number = self.last_word.as_ref().map_or(0, |word| word.number).saturating_add(1);
+        Ok((ObjectName::Acceptance(number), acceptance))
+    }
+
+    fn nothing_readable(&self) -> LatestError {
+        let count = self.lost().count();
+        match self.lost().next() {
+            Some((first, _, _)) => LatestError::OnlyDamaged {
+                count,
+                first: Box::new(first.clone()),
+            },
+            None => LatestError::Empty,
+        }
+    }
+
+    /// Takes `only` for the history there ever was, unless the names of unreadable manifests tell of another.
+    fn only_ever(&self, only: Lineage) -> Result<Lineage, LatestError> {
+        let of_cluster = |chain: &ChainPath| only.id.to_string().starts_with(&format!("{}-", chain.cluster));
+        let earlier = self.lost().find(|(_, chain, revision)| {
+            !of_cluster(chain) || (chain.chain < only.first && *revision > only.first_revision)
+        });
+        match earlier.map(|(damaged, _, _)| Box::new(damaged.clone())) {
+            Some(earlier) => Err(LatestError::EarlierUnreadable { lineage: only, earlier }),
+            None => Ok(only),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Manifest;
+    use super::super::manifest::tests::manifest;
+    use super::super::tests::Fixture;
+    use super::*;
+    use crate::model::ClusterId;
+
+    /// Three backups of one history, then one of an etcd that came back empty.
+    fn history() -> (Vec<Manifest>, Manifest) {
+        let mut old: Vec<Manifest> = [("20261120T101530Z-00000001", 10), ("20261120T111530Z-00000002", 25)]
+            .map(|(chain, revision)| manifest(0xab, chain, revision))
+            .into();
+        // Taken later from a member that lagged behind.
+        old.push(manifest(0xab, "20261120T121530Z-00000003", 20));
+        let lineage = old[0].lineage.clone();
+        old.iter_mut().for_each(|m| m.lineage = lineage.clone());
+        (old, manifest(0xab, "20261121T101530Z-00000004", 1))
+    }
+
+    fn with_history() -> Fixture {
+        history().0.iter().fold(Fixture::default(), Fixture::backup)
+    }
+
+    #[test]
+    fn latest_is_the_highest_revision_not_the_last_name() {
+        let catalog = with_history().catalog("local");
+        assert_eq!(catalog.latest().unwrap().id().as_str(), "20261120T111530Z-00000002");
+    }
+
+    #[test]
+    fn latest_passes_over_what_is_known_to_be_bad() {
+        let (old, _) = history();
+        let catalog = with_history()
+            .check(&old[1], "2026-11-22T00:00:00Z", false, Proof::None)
+            .catalog("local");
+        assert_eq!(catalog.latest().unwrap().id(), &old[2].chain);
+
+        let only = Fixture::default()
+            .backup(&old[0])
+            .check(&old[0], "2026-11-22T00:00:00Z", false, Proof::None)
+            .catalog("local");
+        assert!(matches!(only.latest(), Err(LatestError::NothingGood { .. })));
+    }
+
+    #[test]
+    fn an_empty_store_has_no_latest() {
+        assert_eq!(Catalog::default().latest(), Err(LatestError::Empty));
+    }
+
+    #[test]
+    fn damaged_manifests_alone_are_not_an_empty_store() {
+        let (old, _) = history();
+        let catalog = Fixture::default().rotten(&old[0]).rotten(&old[1]).catalog("local");
+        assert!(matches!(catalog.latest(), Err(LatestError::OnlyDamaged { count: 2, .. })));
+    }
+
+    #[test]
+    fn a_wiped_etcd_never_becomes_latest_by_itself() {
+        let (old, wiped) = history();
+        let catalog = with_history().backup(&wiped).catalog("local");
+        let error = catalog.latest().unwrap_err();
+        let LatestError::Unaccepted { accepted, candidates } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(*accepted, None);
+        let ids: Vec<_> = candidates.iter().map(|l| (&l.id, l.backups)).collect();
+        assert_eq!(ids, [(&old[0].lineage, 3), (&wiped.lineage, 1)]);
+        let text = error.to_string();
+        assert!(text.contains("ab-00000001") && text.contains("ab-00000004"), "{text}");
+        assert_eq!(catalog.find(wiped.chain.as_str()).unwrap().manifest(), &wiped);
+    }
+
+    #[test]
+    fn the_last_word_decides_until_another_history_appears() {
+        let (old, wiped) = history();
+        let (a, b) = (&old[0].lineage, &wiped.lineage);
+        let accepted_new = || {
+            with_history()
+                .backup(&wiped)
+                .accepted(1, a, &[a, b], "2026-11-21T11:00:00Z")
+                .accepted(2, b, &[a, b], "2026-11-21T12:00:00Z")
+        };
+        assert_eq!(accepted_new().catalog("local").latest().unwrap().id(), &wiped.chain);
+
+        let third = manifest(0xcd, "20261122T101530Z-00000005", 99);
+        let catalog = accepted_new().backup(&third).catalog("local");
+        let Err(LatestError::Unaccepted { accepted, candidates }) = catalog.latest() else {
+            panic!("{:?}", catalog.latest());
+        };
+        assert_eq!((accepted.as_ref(), candidates.len()), (Some(b), 3));
+    }
+
+    #[test]
+    fn a_word_that_cannot_be_read_is_not_passed_over() {
+        let (old, _) = history();
+        let a = &old[0].lineage;
+        let fixture = with_history()
+            .accepted(1, a, &[a], "2026-11-21T11:00:00Z")
+            .document(&ObjectName::Acceptance(2), b"rotten".to_vec());
+        let catalog = fixture.catalog("local");
+        assert!(matches!(catalog.latest(), Err(LatestError::WordUnreadable { .. })));
+        assert_eq!(catalog.damaged().len(), 1);
+
+        let good = with_history().accepted(1, a, &[a], "2026-11-21T11:00:00Z").catalog("far");
+        let merged = Catalog::merge([good, catalog]);
+        assert!(matches!(merged.latest(), Err(LatestError::WordUnreadable { .. })));
+        let (name, _) = merged.accept(a, Timestamp::UNIX_EPOCH, &HostName::nearest("a"), None).unwrap();
+        assert_eq!(name, ObjectName::Acceptance(3), "above every number that is in use");
+    }
+
+    #[test]
+    fn of_two_destinations_the_word_given_later_counts() {
+        let (old, wiped) = history();
+        let (a, b) = (&old[0].lineage, &wiped.lineage);
+        let both = || with_history().backup(&wiped);
+        let early = || both().accepted(7, a, &[a, b], "2026-11-21T11:00:00Z").catalog("early");
+        let late = || both().accepted(1, b, &[a, b], "2026-11-21T12:00:00Z").catalog("late");
+        let silent = || both().catalog("silent");
+        for order in [[early(), late(), silent()], [silent(), late(), early()]] {
+            assert_eq!(Catalog::merge(order).latest().unwrap().id(), &wiped.chain);
+        }
+    }
+
+    #[test]
+    fn accepting_makes_latest_answer_again() {
+        let (old, wiped) = history();
+        let catalog = with_history().backup(&wiped).catalog("local");
+        let host = HostName::nearest("a");
+        for (meant, latest) in [(&old[0].lineage, &old[1].chain), (&wiped.lineage, &wiped.chain)] {
+            let (name, word) = catalog.accept(meant, Timestamp::UNIX_EPOCH, &host, None).unwrap();
+            let accepted = with_history().backup(&wiped).document(&name, word.to_bytes()).catalog("local");
+            assert_eq!(accepted.latest().unwrap().id(), latest);
+        }
+        let nobody = LineageId::opened_by(ClusterId(1), &wiped.chain);
+        let error = catalog.accept(&nobody, Timestamp::UNIX_EPOCH, &host, None).unwrap_err();
+        assert_eq!(error, FindError::NoSuchLineage { lineage: nobody });
+    }
+
+    #[test]
+    fn an_accepted_lineage_without_backups_is_not_replaced_by_another() {
+        let (old, wiped) = history();
+        let (a, b) = (&old[0].lineage, &wiped.lineage);
+        let catalog = Fixture::default()
+            .backup(&wiped)
+            .accepted(1, a, &[a, b], "2026-11-21T11:00:00Z")
+            .catalog("local");
+        assert!(matches!(catalog.latest(), Err(LatestError::AcceptedIsGone { .. })));
+    }
+
+    #[test]
+    fn a_full_history_with_rotten_manifests_is_not_displaced_by_an_empty_one() {
+        let (old, wiped) = history();
+        let displaced = Fixture::default().rotten(&old[1]).backup(&wiped).catalog("local");
+        assert!(matches!(displaced.latest(), Err(LatestError::EarlierUnreadable { .. })));
+        let elsewhere = manifest(0xcd, "20261122T101530Z-00000005", 99);
+        let displaced = Fixture::default().rotten(&elsewhere).backup(&wiped).catalog("local");
+        assert!(matches!(displaced.latest(), Err(LatestError::EarlierUnreadable { .. })));
+    }
+
+    #[test]
+    fn one_rotten_manifest_does_not_hide_the_rest_of_its_history() {
+        let (old, _) = history();
+        let oldest_rotten = Fixture::default().rotten(&old[0]).backup(&old[1]).catalog("local");
+        assert_eq!(oldest_rotten.latest().unwrap().id(), &old[1].chain);
+        let newest_rotten = Fixture::default().backup(&old[0]).rotten(&old[1]).catalog("local");
+        assert_eq!(newest_rotten.latest().unwrap().id(), &old[0].chain);
+        assert_eq!(newest_rotten.damaged().len(), 1);
+        let good_elsewhere = Catalog::merge([newest_rotten, Fixture::default().backup(&old[1]).catalog("far")]);
+        assert_eq!(good_elsewhere.latest().unwrap().id(), &old[1].chain);
+    }
+
+    #[test]
+    fn ids_are_found_by_unique_beginnings() {
+        let (old, _) = history();
+        let catalog = with_history()
+            .rotten(&manifest(0xab, "20261123T101530Z-00000009", 5))
+            .catalog("local");
+        for id in ["20261120T111530Z-00000002", "20261120T11", "20261120T11:25", "20261120T111530Z-00000002:25"] {
+            assert_eq!(catalog.find(id).unwrap().manifest(), &old[1], "{id}");
+        }
+        for id in ["", ":25", "latest", "20261120T11:", "20261120T11:x", "20261120T11:-1", "x"] {
+            assert!(matches!(catalog.find(id), Err(FindError::NotFound { .. })), "{id}");
+        }
+        match catalog.find("20261120") {
+            Err(FindError::Ambiguous { chains, .. }) => assert_eq!(chains.len(), 3),
+            other => panic!("{other:?}"),
+        }
+        match catalog.find("2026112") {
+            Err(FindError::Ambiguous { chains, .. }) => assert_eq!(chains.len(), 4),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(catalog.find("20261120T11:24"), Err(FindError::NoSuchPoint { .. })));
+        assert!(matches!(catalog.find("20261123"), Err(FindError::Damaged { .. })));
+    }
+}

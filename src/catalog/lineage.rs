@@ -1,0 +1,266 @@
+//! Which history a new backup belongs to.
+//!
+//! An etcd that lost its data and started afresh under the same flags has the cluster id and member ids it had before,
+//! at revision 1: only a revision that fell tells the two histories apart.
+//!
+//! Invariant: a backup joins a lineage only if nothing in it is lower than there, or if its member was cut off from its
+//! cluster and may lag for that reason.
+
+use super::{Catalog, Lineage, Manifest};
+use crate::model::{ChainId, ClusterId, LineageId, Revision};
+
+/// Whether the member was in touch with its cluster when the backup began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quorum {
+    /// A linearizable read was answered.
+    Answered,
+    /// None was: what the member holds may be old.
+    Silent,
+}
+
+/// What is known of a backup before its lineage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewBackup {
+    /// The cluster id, from the member.
+    pub cluster: ClusterId,
+    /// The revision, from the content.
+    pub revision: Revision,
+    /// The index of the last applied entry, where the content says it.
+    pub consistent_index: Option<u64>,
+    /// The term of that entry, where the content says it.
+    pub raft_term: Option<u64>,
+    /// Whether the member can have lagged.
+    pub quorum: Quorum,
+}
+
+/// Where a new backup comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Descent {
+    /// It continues a history.
+    Continues(LineageId),
+    /// It opens one.
+    Opens(LineageId, Opening),
+}
+
+impl Descent {
+    /// The lineage either way.
+    pub fn lineage(&self) -> &LineageId {
+        match self {
+            Descent::Continues(lineage) | Descent::Opens(lineage, _) => lineage,
+        }
+    }
+}
+
+/// Why a new lineage is opened. All but the first are news for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Opening {
+    /// There was no backup before.
+    #[error("it is the first backup")]
+    First,
+    /// All backups are of clusters with other ids.
+    #[error("the backups so far are of clusters with other ids")]
+    OtherCluster,
+    /// No backup of this cluster id has a readable manifest.
+    #[error("no earlier backup of this cluster id can be read")]
+    Unreadable,
+    /// Something that never falls has fallen: etcd's data was lost or replaced.
+    #[error("its {what} is {to}, that of lineage {from_lineage} was {from} already")]
+    Fell {
+        /// What has fallen.
+        what: &'static str,
+        /// The lineage that was compared with.
+        from_lineage: LineageId,
+        /// The highest there.
+        from: u64,
+        /// What it is now.
+        to: u64,
+    },
+}
+
+impl Catalog {
+    /// The lineage of the backup that `chain` begins.
+    pub fn descent(&self, chain: &ChainId, new: &NewBackup) -> Descent {
+        match self.predecessor(new) {
+            Ok(lineage) => Descent::Continues(lineage),
+            Err(why) => Descent::Opens(LineageId::opened_by(new.cluster, chain), why),
+        }
+    }
+
+    fn predecessor(&self, new: &NewBackup) -> Result<LineageId, Opening> {
+        let of_cluster = |m: &&Manifest| m.cluster.id == new.cluster;
+        let manifests = || self.backups().iter().map(|b| b.manifest()).filter(of_cluster);
+        // Lineages are in the order in which they were opened.
+        let mut lineages = self.lineages();
+        lineages.retain(|l| manifests().any(|m| m.lineage == l.id));
+        let Some(last) = self.meant(&lineages).or(lineages.last()).cloned() else {
+            return Err(match (self.lost().find(|(_, c, _)| c.cluster == new.cluster), self.backups()) {
+                (Some(_), _) => Opening::Unreadable,
+                (None, [_, ..]) => Opening::OtherCluster,
+                (None, []) if self.lost().next().is_some() => Opening::OtherCluster,
+                (None, []) => Opening::First,
+            });
+        };
+        if new.quorum == Quorum::Silent {
+            return Ok(last.id);
+        }
+        let members = || manifests().filter(|m| m.lineage == last.id);
+        // Of a manifest that cannot be read the name still tells the revision; one begun since the lineage was opened
+        // is taken to be of it.
+        let lost = self.lost().filter(|(_, c, _)| c.cluster == new.cluster && c.chain > last.first);
+        let highest = lost.map(|(_, _, revision)| revision).fold(last.highest, Revision::max);
+        let index = members().filter_map(|m| m.consistent_index).max();
+        let term = members().filter_map(|m| m.raft_term).max();
+        let compared = [
+            ("revision", Some(unsigned(highest)), Some(unsigned(new.revision))),
+            ("consistent index", index, new.consistent_index),
+            ("raft term", term, new.raft_term),
+        ];
+        let fell = compared.into_iter().find_map(|(what, from, to)| {
+            let (from, to) = from.zip(to).filter(|(from, to)| to < from)?;
+            Some(Opening::Fell {
+                what,
+                from_lineage: last.id.clone(),
+                from,
+                to,
+            })
+        });
+        fell.map_or(Ok(last.id), Err)
+    }
+
+    /// The accepted one of `lineages`, if the operator has judged all of them: once an earlier history was put back in
+    /// place (a rollback), that is the one that goes on, not the one opened last.
+    fn meant<'a>(&self, lineages: &'a [Lineage]) -> Option<&'a Lineage> {
+        let word = self.last_word.as_ref()?.acceptance.as_ref().ok()?;
+        let judged = lineages.iter().all(|l| word.known.contains(&l.id));
+        lineages.iter().find(|l| judged && l.id == word.accepted)
+    }
+}
+
+fn unsigned(revision: Revision) -> u64 {
+    revision.get().unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::tests::manifest;
+    use super::super::tests::Fixture;
+    use super::*;
+
+    const NEW_CHAIN: &str = "20261125T000000Z-0000000f";
+
+    fn new(cluster: u64, revision: i64) -> NewBackup {
+        NewBackup {
+            cluster: ClusterId(cluster),
+            revision: Revision::new(revision).unwrap(),
+            consistent_index: Some(2000),
+            raft_term: Some(3),
+            quorum: Quorum::Answered,
+        }
+    }
+
+    fn decide(fixture: Fixture, new: &NewBackup) -> Descent {
+        fixture.catalog("local").descent(&NEW_CHAIN.parse().unwrap(), new)
+    }
+
+    /// Revision 100 of cluster `ab`, at index 1042 in term 3.
+    fn first() -> Manifest {
+        manifest(0xab, "20261120T101530Z-00000001", 100)
+    }
+
+    fn opening(descent: Descent) -> Opening {
+        match descent {
+            Descent::Opens(lineage, why) => {
+                assert_eq!(lineage.to_string().split_once('-').unwrap().1, "0000000f");
+                why
+            }
+            Descent::Continues(lineage) => panic!("continues {lineage}"),
+        }
+    }
+
+    #[test]
+    fn a_history_goes_on_while_nothing_falls() {
+        let continues = Descent::Continues(first().lineage);
+        for revision in [100, 101, 5000] {
+            assert_eq!(decide(Fixture::default().backup(&first()), &new(0xab, revision)), continues);
+        }
+        let mut unknown = new(0xab, 100);
+        (unknown.consistent_index, unknown.raft_term) = (None, None);
+        assert_eq!(decide(Fixture::default().backup(&first()), &unknown), continues);
+    }
+
+    #[test]
+    fn whatever_falls_opens_a_new_history() {
+        let fell = |new: NewBackup| match opening(decide(Fixture::default().backup(&first()), &new)) {
+            Opening::Fell { what, from, to, .. } => (what, from, to),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fell(new(0xab, 1)), ("revision", 100, 1));
+        let mut caught_up = new(0xab, 500);
+        caught_up.consistent_index = Some(600);
+        assert_eq!(fell(caught_up), ("consistent index", 1042, 600));
+        caught_up.consistent_index = None;
+        caught_up.raft_term = Some(2);
+        assert_eq!(fell(caught_up), ("raft term", 3, 2));
+    }
+
+    #[test]
+    fn a_member_that_is_cut_off_may_lag() {
+        let mut lagging = new(0xab, 90);
+        lagging.quorum = Quorum::Silent;
+        lagging.consistent_index = Some(900);
+        let descent = decide(Fixture::default().backup(&first()), &lagging);
+        assert_eq!(descent, Descent::Continues(first().lineage));
+    }
+
+    #[test]
+    fn the_first_and_another_cluster_open_histories() {
+        assert_eq!(opening(decide(Fixture::default(), &new(0xab, 7))), Opening::First);
+        let other = decide(Fixture::default().backup(&first()), &new(0xcd, 7000));
+        assert_eq!(opening(other), Opening::OtherCluster);
+        let mut silent = new(0xcd, 7000);
+        silent.quorum = Quorum::Silent;
+        assert_eq!(opening(decide(Fixture::default().backup(&first()), &silent)), Opening::OtherCluster);
+    }
+
+    #[test]
+    fn the_history_opened_last_is_the_one_that_goes_on() {
+        let wiped = manifest(0xab, "20261121T101530Z-00000002", 1);
+        let both = || Fixture::default().backup(&first()).backup(&wiped);
+        assert_eq!(decide(both(), &new(0xab, 2)), Descent::Continues(wiped.lineage.clone()));
+        assert_eq!(decide(both(), &new(0xab, 100)), Descent::Continues(wiped.lineage));
+    }
+
+    #[test]
+    fn an_earlier_history_that_was_accepted_again_goes_on() {
+        let wiped = manifest(0xab, "20261121T101530Z-00000002", 1);
+        let both = || Fixture::default().backup(&first()).backup(&wiped);
+        let (a, b) = (&first().lineage, &wiped.lineage);
+        let rolled_back = || both().accepted(1, a, &[a, b], "2026-11-22T00:00:00Z");
+        assert_eq!(decide(rolled_back(), &new(0xab, 100)), Descent::Continues(a.clone()));
+
+        // Accepted, but etcd still runs on the empty one: neither history's next backup.
+        assert!(matches!(opening(decide(rolled_back(), &new(0xab, 60))), Opening::Fell { .. }));
+        let mut third = manifest(0xab, "20261123T101530Z-00000003", 60);
+        third.consistent_index = Some(50);
+        let unjudged = rolled_back().backup(&third);
+        assert_eq!(decide(unjudged, &new(0xab, 61)), Descent::Continues(third.lineage));
+    }
+
+    #[test]
+    fn an_unreadable_manifest_still_tells_its_revision() {
+        let later = manifest(0xab, "20261122T101530Z-00000003", 9000);
+        let fixture = || Fixture::default().backup(&first()).rotten(&later);
+        assert!(matches!(opening(decide(fixture(), &new(0xab, 500))), Opening::Fell { from: 9000, .. }));
+        assert_eq!(decide(fixture(), &new(0xab, 9001)), Descent::Continues(first().lineage));
+
+        let only = Fixture::default().rotten(&later);
+        assert_eq!(opening(decide(only, &new(0xab, 9001))), Opening::Unreadable);
+    }
+
+    #[test]
+    fn an_unreadable_manifest_of_an_earlier_history_does_not_open_one_each_time() {
+        let wiped = manifest(0xab, "20261121T101530Z-00000002", 1);
+        let fixture = Fixture::default().rotten(&first()).backup(&wiped);
+        assert_eq!(decide(fixture, &new(0xab, 2)), Descent::Continues(wiped.lineage));
+    }
+}

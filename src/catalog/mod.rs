@@ -1,0 +1,697 @@
+//! What is in a store: from names, sizes, times and the bytes of small documents to backups, their order and their worth.
+//!
+//! Listing, reading and writing are left to `store`; which backups to keep is left to retention. The listing is the
+//! truth: there is no index.
+//!
+//! Invariant: nothing that was listed is passed over in silence. An object of ours is a backup, belongs to one, is
+//! damaged, or is incomplete; the rest is foreign.
+//!
+//! Invariant: a backup in two destinations is one backup with two copies, whose manifests are equal to the byte.
+
+mod choose;
+pub mod instant;
+mod lineage;
+mod manifest;
+mod names;
+mod records;
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+pub use choose::{FindError, LatestError, Lineage};
+pub use lineage::{Descent, NewBackup, Opening, Quorum};
+pub use manifest::{
+    Cluster, CompactRevision, FORMAT, Fault, Kind, MAX_BYTES, Manifest, Member, Origin, StoredManifest, Stream, Writer,
+};
+pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName};
+pub use records::{Acceptance, Check, Pin, Proof};
+
+use crate::model::{ChainId, Revision};
+
+/// A backup: a manifest, and where its object lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// The manifest.
+    pub stored: StoredManifest,
+    /// At least one, in the order of the destinations.
+    pub copies: Vec<BackupCopy>,
+}
+
+impl Backup {
+    /// What the manifest says.
+    pub fn manifest(&self) -> &Manifest {
+        &self.stored.manifest
+    }
+
+    /// The id: that of the chain.
+    pub fn id(&self) -> &ChainId {
+        &self.manifest().chain
+    }
+
+    /// The revision that it holds.
+    pub fn revision(&self) -> Revision {
+        self.manifest().to_revision
+    }
+
+    /// How far the best copy is proven.
+    pub fn proof(&self) -> Proof {
+        self.copies
+            .iter()
+            .map(|copy| copy.standing.proof())
+            .max()
+            .unwrap_or(Proof::None)
+    }
+
+    /// Whether retention passes it over in at least one destination.
+    pub fn is_pinned(&self) -> bool {
+        self.copies.iter().any(|copy| copy.pinned == Pinned::Yes)
+    }
+
+    /// The names of the destinations that have it.
+    pub fn destinations(&self) -> impl Iterator<Item = &str> {
+        self.copies.iter().map(|copy| copy.destination.as_str())
+    }
+}
+
+/// A backup in one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupCopy {
+    /// The destination's name.
+    pub destination: String,
+    /// What is known of its worth.
+    pub standing: Standing,
+    /// Whether it is excluded from retention there.
+    pub pinned: Pinned,
+}
+
+/// What is known of the worth of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Proven so far.
+    Good(Proof),
+    /// Known to be bad, and why.
+    Bad(Vec<String>),
+}
+
+impl Standing {
+    /// How far the copy is proven; not at all if it is bad.
+    pub fn proof(&self) -> Proof {
+        match self {
+            Standing::Good(proof) => *proof,
+            Standing::Bad(_) => Proof::None,
+        }
+    }
+}
+
+/// Whether a copy is excluded from retention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}
+
+/// A document of ours that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{object}` in destination `{destination}` is damaged")]
+pub struct Damaged {
+    /// The destination's name.
+    pub destination: String,
+    /// Which.
+    pub object: ObjectName,
+    /// What is wrong with it.
+    #[source]
+    pub fault: Fault,
+}
+
+/// An object without a manifest: the leavings of a backup that did not end, or one that is being made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incomplete {
+    /// The destination's name.
+    pub destination: String,
+    /// Where it lies.
+    pub chain: ChainPath,
+    /// How large it is.
+    pub bytes: u64,
+    /// When it was last written.
+    pub modified: Timestamp,
+}
+
+/// A document that was asked for by `Catalog::wanted`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its bytes, or what the store said instead. One that is gone since the listing is left out altogether.
+    pub content: Result<Vec<u8>, String>,
+}
+
+/// The last acceptance that was found, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LastWord {
+    number: u32,
+    acceptance: Result<Acceptance, Damaged>,
+}
+
+/// The backups of one cluster name, from one destination or from several.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalog {
+    backups: Vec<Backup>,
+    damaged: Vec<Damaged>,
+    incomplete: Vec<Incomplete>,
+    foreign: Vec<String>,
+    last_word: Option<LastWord>,
+}
+
+impl Catalog {
+    /// Which of the listed documents have to be read for a catalog: manifests, and the newest of what is superseded.
+    pub fn wanted(objects: &[ListedObject]) -> Vec<ObjectName> {
+        let mut wanted = Vec::new();
+        let mut newest_checks = BTreeMap::new();
+        let mut last_word = None;
+        for name in ours(objects).map(|(name, _)| name) {
+            match name {
+                ObjectName::FullManifest(..) => wanted.push(name.clone()),
+                ObjectName::Check(chain, ..) => {
+                    // A check's name begins with its time: the greatest is the newest.
+                    let newest = newest_checks.entry(chain).or_insert(name);
+                    *newest = (*newest).max(name);
+                }
+                ObjectName::Acceptance(_) => last_word = last_word.max(Some(name)),
+                ObjectName::StoreMarker | ObjectName::Full(_) | ObjectName::Pin(_) | ObjectName::Canary(_) => {}
+            }
+        }
+        wanted.extend(newest_checks.into_values().cloned());
+        wanted.extend(last_word.cloned());
+        wanted
+    }
+
+    /// The catalog of one destination, from its listing and the documents that `wanted` named.
+    pub fn of_destination(destination: &str, objects: &[ListedObject], documents: Vec<Document>) -> Catalog {
+        let mut reading = Reading::of(destination, objects);
+        for document in documents {
+            reading.take(document);
+        }
+        reading.finish()
+    }
+
+    /// One view of several destinations. Of two unequal manifests of one backup, that of the earlier destination counts
+    /// and the other is damaged.
+    pub fn merge(catalogs: impl IntoIterator<Item = Catalog>) -> Catalog {
+        let mut merged = Catalog::default();
+        let mut backups: BTreeMap<ChainPath, Backup> = BTreeMap::new();
+        for catalog in catalogs {
+            for backup in catalog.backups {
+                match backups.entry(backup.manifest().chain_path()) {
+                    Entry::Vacant(free) => {
+                        free.insert(backup);
+                    }
+                    Entry::Occupied(mut known) if known.get().stored.bytes == backup.stored.bytes => {
+                        known.get_mut().copies.extend(backup.copies);
+                    }
+                    Entry::Occupied(known) => merged.damaged.extend(differing(known.get(), &backup)),
+                }
+            }
+            merged.damaged.extend(catalog.damaged);
+            merged.incomplete.extend(catalog.incomplete);
+            merged.foreign.extend(catalog.foreign);
+            merged.last_word = newer_word(merged.last_word, catalog.last_word);
+        }
+        merged.backups = backups.into_values().collect();
+        merged.backups.sort_by(|a, b| order(a).cmp(&order(b)));
+        merged
+    }
+
+    /// The backups, the one begun first at the head.
+    pub fn backups(&self) -> &[Backup] {
+        &self.backups
+    }
+
+    /// What cannot be used.
+    pub fn damaged(&self) -> &[Damaged] {
+        &self.damaged
+    }
+
+    /// What has no manifest.
+    pub fn incomplete(&self) -> &[Incomplete] {
+        &self.incomplete
+    }
+
+    /// Paths that are none of ours, in the order of their listing.
+    pub fn foreign(&self) -> &[String] {
+        &self.foreign
+    }
+
+    /// Manifests that no destination has in a usable form: backups of which only the name is known.
+    fn lost(&self) -> impl Iterator<Item = (&Damaged, &ChainPath, Revision)> {
+        let readable: BTreeSet<ChainPath> = self.backups.iter().map(|b| b.manifest().chain_path()).collect();
+        self.damaged.iter().filter_map(move |damaged| match &damaged.object {
+            ObjectName::FullManifest(chain, revision) if !readable.contains(chain) => Some((damaged, chain, *revision)),
+            ObjectName::FullManifest(..)
+            | ObjectName::StoreMarker
+            | ObjectName::Acceptance(_)
+            | ObjectName::Full(_)
+            | ObjectName::Pin(_)
+            | ObjectName::Check(..)
+            | ObjectName::Canary(_) => None,
+        })
+    }
+}
+
+fn differing<'a>(known: &'a Backup, other: &'a Backup) -> impl Iterator<Item = Damaged> + 'a {
+    let taken_from = known.destinations().next().unwrap_or_default();
+    other.destinations().map(move |destination| {
+        let other_taken = Fault::Differs {
+            other: taken_from.to_owned(),
+        };
+        damaged(destination, &other.manifest().name(), other_taken)
+    })
+}
+
+fn order(backup: &Backup) -> (&ChainId, Revision) {
+    (backup.id(), backup.revision())
+}
+
+fn ours(objects: &[ListedObject]) -> impl Iterator<Item = (&ObjectName, &ListedObject)> {
+    objects.iter().filter_map(|object| match &object.name {
+        Listed::Ours(name) => Some((name, object)),
+        Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) => None,
+    })
+}
+
+/// Of two destinations' last words the one given later counts; one that cannot be read counts before any other, so
+/// that it is not passed over.
+fn newer_word(a: Option<LastWord>, b: Option<LastWord>) -> Option<LastWord> {
+    let (Some(a), Some(b)) = (a.clone(), b.clone()) else {
+        return a.or(b);
+    };
+    let number = a.number.max(b.number);
+    let time = |word: &LastWord| word.acceptance.as_ref().ok().map(|said| (said.accepted_at, word.number));
+    let newer = match (time(&a), time(&b)) {
+        (None, _) => a,
+        (_, None) => b,
+        (a_time, b_time) => {
+            if a_time >= b_time {
+                a
+            } else {
+                b
+            }
+        }
+    };
+    Some(LastWord { number, ..newer })
+}
+
+/// The catalog of one destination while its documents come in.
+struct Reading<'a> {
+    destination: &'a str,
+    data: BTreeMap<&'a ChainPath, &'a ListedObject>,
+    pins: BTreeSet<&'a ChainPath>,
+    manifests: BTreeMap<ChainPath, Vec<StoredManifest>>,
+    checks: BTreeMap<ChainPath, Check>,
+    with_manifest: BTreeSet<&'a ChainPath>,
+    catalog: Catalog,
+}
+
+impl<'a> Reading<'a> {
+    fn of(destination: &'a str, objects: &'a [ListedObject]) -> Self {
+        let mut reading = Reading {
+            destination,
+            data: BTreeMap::new(),
+            pins: BTreeSet::new(),
+            manifests: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            with_manifest: BTreeSet::new(),
+            catalog: Catalog::default(),
+        };
+        for object in objects {
+            if let Listed::Foreign(path) = &object.name {
+                reading.catalog.foreign.push(path.clone());
+            }
+        }
+        for (name, object) in ours(objects) {
+            match name {
+                ObjectName::Full(chain) => {
+                    reading.data.insert(chain, object);
+                }
+                ObjectName::Pin(chain) => {
+                    reading.pins.insert(chain);
+                }
+                ObjectName::FullManifest(chain, _) => {
+                    reading.with_manifest.insert(chain);
+                }
+                ObjectName::StoreMarker
+                | ObjectName::Acceptance(_)
+                | ObjectName::Check(..)
+                | ObjectName::Canary(_) => {}
+            }
+        }
+        reading
+    }
+
+    fn take(&mut self, document: Document) {
+        let Document { name, content } = document;
+        let content = content.map_err(|detail| Fault::Unreadable { detail });
+        let taken = match &name {
+            ObjectName::FullManifest(chain, revision) => content
+                .and_then(|bytes| StoredManifest::read(chain, *revision, bytes))
+                .map(|stored| self.manifests.entry(chain.clone()).or_default().push(stored)),
+            ObjectName::Check(chain, ..) => content
+                .and_then(|bytes| Check::from_bytes(&bytes))
+                .and_then(|check| belongs_to(chain, check))
+                .map(|check| {
+                    self.checks.insert(chain.clone(), check);
+                }),
+            ObjectName::Acceptance(number) => {
+                let acceptance = content.and_then(|bytes| Acceptance::from_bytes(&bytes));
+                self.catalog.last_word = Some(LastWord {
+                    number: *number,
+                    acceptance: acceptance
+                        .clone()
+                        .map_err(|fault| damaged(self.destination, &name, fault)),
+                });
+                acceptance.map(drop)
+            }
+            ObjectName::StoreMarker | ObjectName::Full(_) | ObjectName::Pin(_) | ObjectName::Canary(_) => Ok(()),
+        };
+        if let Err(fault) = taken {
+            self.catalog.damaged.push(damaged(self.destination, &name, fault));
+        }
+    }
+
+    fn finish(mut self) -> Catalog {
+        for (chain, mut manifests) in std::mem::take(&mut self.manifests) {
+            match (manifests.pop(), manifests.is_empty()) {
+                (Some(stored), true) => {
+                    let copy = self.copy_of(&chain, &stored.manifest);
+                    self.catalog.backups.push(Backup {
+                        stored,
+                        copies: vec![copy],
+                    });
+                }
+                (last, _) => {
+                    // One object cannot hold two revisions, and nothing here tells which manifest is right.
+                    let names: Vec<_> = manifests.iter().chain(&last).map(|m| m.manifest.name()).collect();
+                    for (name, other) in names.iter().zip(names.iter().cycle().skip(1)) {
+                        let other = other.to_string();
+                        let fault = Fault::NotAlone { other };
+                        self.catalog.damaged.push(damaged(self.destination, name, fault));
+                    }
+                }
+            }
+        }
+        for (chain, object) in &self.data {
+            if !self.with_manifest.contains(chain) {
+                self.catalog.incomplete.push(Incomplete {
+                    destination: self.destination.to_owned(),
+                    chain: (*chain).clone(),
+                    bytes: object.bytes,
+                    modified: object.modified,
+                });
+            }
+        }
+        self.catalog.backups.sort_by(|a, b| order(a).cmp(&order(b)));
+        self.catalog
+    }
+
+    fn copy_of(&self, chain: &ChainPath, manifest: &Manifest) -> BackupCopy {
+        let expected = manifest.stored.bytes;
+        let standing = match (self.data.get(chain), self.checks.get(chain)) {
+            (None, _) => Standing::Bad(vec!["its object is missing".to_owned()]),
+            (Some(data), _) if data.bytes != expected => Standing::Bad(vec![format!(
+                "its object has {} bytes instead of {expected}",
+                data.bytes
+            )]),
+            (Some(_), Some(check)) if !check.ok => Standing::Bad(check.faults.clone()),
+            (Some(_), Some(check)) => Standing::Good(check.proof.max(Proof::Stored)),
+            (Some(_), None) => Standing::Good(Proof::Stored),
+        };
+        BackupCopy {
+            destination: self.destination.to_owned(),
+            standing,
+            pinned: if self.pins.contains(chain) { Pinned::Yes } else { Pinned::No },
+        }
+    }
+}
+
+fn damaged(destination: &str, object: &ObjectName, fault: Fault) -> Damaged {
+    Damaged {
+        destination: destination.to_owned(),
+        object: object.clone(),
+        fault,
+    }
+}
+
+fn belongs_to(chain: &ChainPath, check: Check) -> Result<Check, Fault> {
+    if check.chain == chain.chain {
+        return Ok(check);
+    }
+    Err(Fault::Disagrees {
+        field: "chain",
+        content: check.chain.to_string(),
+        expected: chain.chain.to_string(),
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::manifest::tests::manifest;
+    use super::*;
+    use crate::model::LineageId;
+
+    /// A destination under construction, as a store would list it.
+    #[derive(Default)]
+    pub(crate) struct Fixture {
+        objects: Vec<ListedObject>,
+        documents: Vec<Document>,
+    }
+
+    impl Fixture {
+        pub(crate) fn list(mut self, path: &str, bytes: u64) -> Self {
+            self.objects.push(ListedObject {
+                name: Listed::file(path),
+                bytes,
+                modified: Timestamp::UNIX_EPOCH,
+            });
+            self
+        }
+
+        pub(crate) fn document(self, name: &ObjectName, bytes: Vec<u8>) -> Self {
+            let mut fixture = self.list(&name.to_string(), bytes.len() as u64);
+            fixture.documents.push(Document {
+                name: name.clone(),
+                content: Ok(bytes),
+            });
+            fixture
+        }
+
+        pub(crate) fn backup(self, manifest: &Manifest) -> Self {
+            self.list(&manifest.object_name().to_string(), manifest.stored.bytes)
+                .document(&manifest.name(), manifest.to_bytes())
+        }
+
+        pub(crate) fn rotten(self, manifest: &Manifest) -> Self {
+            self.list(&manifest.object_name().to_string(), manifest.stored.bytes)
+                .document(&manifest.name(), b"rotten".to_vec())
+        }
+
+        pub(crate) fn check(self, manifest: &Manifest, time: &str, ok: bool, proof: Proof) -> Self {
+            let checked_at = time.parse().unwrap();
+            let name = ObjectName::Check(manifest.chain_path(), checked_at, HostName::nearest("a"));
+            let check = Check {
+                format: FORMAT,
+                chain: manifest.chain.clone(),
+                revision: manifest.to_revision,
+                checked_at,
+                host: "a".to_owned(),
+                ok,
+                proof,
+                faults: if ok { Vec::new() } else { vec!["page 7".to_owned()] },
+            };
+            self.document(&name, check.to_bytes())
+        }
+
+        pub(crate) fn accepted(self, number: u32, accepted: &LineageId, known: &[&LineageId], time: &str) -> Self {
+            let acceptance = Acceptance {
+                format: FORMAT,
+                accepted: accepted.clone(),
+                known: known.iter().map(|&id| id.clone()).collect(),
+                accepted_at: time.parse().unwrap(),
+                host: "a".to_owned(),
+                note: None,
+            };
+            self.document(&ObjectName::Acceptance(number), acceptance.to_bytes())
+        }
+
+        pub(crate) fn catalog(self, destination: &str) -> Catalog {
+            let wanted = Catalog::wanted(&self.objects);
+            let documents = self.documents.into_iter().filter(|d| wanted.contains(&d.name));
+            Catalog::of_destination(destination, &self.objects, documents.collect())
+        }
+    }
+
+    fn first() -> Manifest {
+        manifest(0xab, "20261120T101530Z-00000001", 10)
+    }
+
+    fn second() -> Manifest {
+        manifest(0xab, "20261120T111530Z-00000002", 20)
+    }
+
+    fn standings(catalog: &Catalog) -> Vec<Proof> {
+        catalog.backups().iter().map(Backup::proof).collect()
+    }
+
+    #[test]
+    fn backups_are_in_the_order_in_which_they_were_begun() {
+        let catalog = Fixture::default().backup(&second()).backup(&first()).catalog("local");
+        let ids: Vec<_> = catalog.backups().iter().map(|b| b.id().as_str()).collect();
+        assert_eq!(ids, ["20261120T101530Z-00000001", "20261120T111530Z-00000002"]);
+        assert_eq!(standings(&catalog), [Proof::Stored, Proof::Stored]);
+        assert!(catalog.damaged().is_empty() && catalog.incomplete().is_empty());
+    }
+
+    #[test]
+    fn damaged_incomplete_and_foreign_objects_are_reported() {
+        let without_manifest = manifest(0xab, "20261120T121530Z-00000003", 30);
+        let catalog = Fixture::default()
+            .backup(&first())
+            .rotten(&second())
+            .list(&without_manifest.object_name().to_string(), 5)
+            .list("lost+found/x", 1)
+            .list("store.json", 1)
+            .catalog("local");
+        assert_eq!(catalog.backups().len(), 1);
+        assert_eq!(catalog.damaged().len(), 1);
+        assert_eq!(catalog.damaged()[0].object, second().name());
+        assert_eq!(catalog.incomplete().len(), 1);
+        assert_eq!(catalog.incomplete()[0].chain, without_manifest.chain_path());
+        assert_eq!(catalog.foreign(), ["lost+found/x"]);
+    }
+
+    #[test]
+    fn a_manifest_that_the_store_cannot_read_is_damaged() {
+        let mut fixture = Fixture::default().backup(&first());
+        fixture.documents[0].content = Err("input/output error".to_owned());
+        let catalog = fixture.catalog("local");
+        assert!(catalog.backups().is_empty());
+        let detail = "input/output error".to_owned();
+        assert_eq!(catalog.damaged()[0].fault, Fault::Unreadable { detail });
+    }
+
+    #[test]
+    fn a_backup_whose_object_is_missing_or_short_is_bad() {
+        let (whole, cut) = (first(), second());
+        let catalog = Fixture::default()
+            .document(&whole.name(), whole.to_bytes())
+            .list(&cut.object_name().to_string(), cut.stored.bytes - 1)
+            .document(&cut.name(), cut.to_bytes())
+            .catalog("local");
+        assert_eq!(standings(&catalog), [Proof::None, Proof::None]);
+    }
+
+    #[test]
+    fn the_newest_check_decides() {
+        let (a, b) = (first(), second());
+        let catalog = Fixture::default()
+            .backup(&a)
+            .check(&a, "2026-11-22T00:00:00Z", false, Proof::None)
+            .check(&a, "2026-11-21T00:00:00Z", true, Proof::HashKv)
+            .backup(&b)
+            .check(&b, "2026-11-21T00:00:00Z", false, Proof::None)
+            .check(&b, "2026-11-22T00:00:00Z", true, Proof::Content)
+            .catalog("local");
+        assert_eq!(standings(&catalog), [Proof::None, Proof::Content]);
+        assert_eq!(catalog.backups()[0].copies[0].standing, Standing::Bad(vec!["page 7".to_owned()]));
+    }
+
+    #[test]
+    fn a_pin_counts_whatever_is_in_it() {
+        let a = first();
+        let catalog = Fixture::default()
+            .backup(&a)
+            .list(&ObjectName::Pin(a.chain_path()).to_string(), 0)
+            .backup(&second())
+            .catalog("local");
+        assert!(catalog.backups()[0].is_pinned());
+        assert!(!catalog.backups()[1].is_pinned());
+    }
+
+    #[test]
+    fn two_full_manifests_in_one_chain_are_both_damaged() {
+        let a = first();
+        let mut b = a.clone();
+        b.to_revision = Revision::new(11).unwrap();
+        b.from_revision = b.to_revision;
+        let catalog = Fixture::default()
+            .backup(&a)
+            .document(&b.name(), b.to_bytes())
+            .catalog("local");
+        assert!(catalog.backups().is_empty());
+        let other = |m: &Manifest| Fault::NotAlone {
+            other: m.name().to_string(),
+        };
+        let faults: Vec<_> = catalog.damaged().iter().map(|d| (&d.object, &d.fault)).collect();
+        assert_eq!(faults, [(&a.name(), &other(&b)), (&b.name(), &other(&a))]);
+    }
+
+    #[test]
+    fn the_same_backup_in_two_destinations_is_one_with_two_copies() {
+        let (a, b) = (first(), second());
+        let merged = Catalog::merge([
+            Fixture::default().backup(&b).catalog("local"),
+            Fixture::default()
+                .backup(&a)
+                .backup(&b)
+                .check(&b, "2026-11-22T00:00:00Z", false, Proof::None)
+                .catalog("far"),
+        ]);
+        let seen: Vec<_> = merged
+            .backups()
+            .iter()
+            .map(|backup| (backup.id(), backup.destinations().collect::<Vec<_>>()))
+            .collect();
+        assert_eq!(seen, [(&a.chain, vec!["far"]), (&b.chain, vec!["local", "far"])]);
+        assert_eq!(standings(&merged), [Proof::Stored, Proof::Stored], "one good copy is enough");
+    }
+
+    #[test]
+    fn of_two_unequal_manifests_the_later_destinations_is_damaged() {
+        let a = first();
+        let mut forged = a.clone();
+        forged.keys = Some(0);
+        let merged = Catalog::merge([
+            Fixture::default().backup(&a).catalog("local"),
+            Fixture::default().backup(&forged).catalog("far"),
+        ]);
+        assert_eq!(merged.backups().len(), 1);
+        assert_eq!(merged.backups()[0].manifest(), &a);
+        assert_eq!(merged.backups()[0].destinations().collect::<Vec<_>>(), ["local"]);
+        let other = "local".to_owned();
+        assert_eq!(merged.damaged(), [damaged("far", &a.name(), Fault::Differs { other })]);
+    }
+
+    #[test]
+    fn a_check_of_another_chain_is_damaged() {
+        let (a, b) = (first(), second());
+        let name = ObjectName::Check(a.chain_path(), Timestamp::UNIX_EPOCH, HostName::nearest("a"));
+        let check = Check {
+            format: FORMAT,
+            chain: b.chain,
+            revision: a.to_revision,
+            checked_at: Timestamp::UNIX_EPOCH,
+            host: "a".to_owned(),
+            ok: false,
+            proof: Proof::None,
+            faults: Vec::new(),
+        };
+        let catalog = Fixture::default()
+            .backup(&a)
+            .document(&name, check.to_bytes())
+            .catalog("local");
+        assert_eq!(standings(&catalog), [Proof::Stored]);
+        assert_eq!(catalog.damaged()[0].object, name);
+    }
+}

@@ -1,0 +1,401 @@
+//! Object names: what each path inside a store means.
+//!
+//! A path is relative to the store's folder for one cluster (`CLUSTER/` of the contract). Which folder that is, and how
+//! it is read, is left to `store`.
+//!
+//! ```text
+//! store.json                              the store's marker
+//! lineages/00000001.json                  the operator's word on lineages; the highest number counts
+//! CLUSTER_ID/CHAIN/full.db.zst.age        one snapshot, compressed and encrypted
+//! CLUSTER_ID/CHAIN/full-REVISION.json     its manifest; REVISION has 20 digits
+//! CLUSTER_ID/CHAIN/pin.json               present: pinned
+//! CLUSTER_ID/CHAIN/checks/TIME-HOST.json  the result of a check
+//! canary/HOST                             a trial write
+//! ```
+//!
+//! Invariant: `ObjectName` prints as it parses; a path that does not print back to itself is foreign.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::model::{ChainId, ClusterId, Invalid, Revision};
+
+const FULL: &str = "full.db.zst.age";
+const COMPACT_UTC: &str = "%Y%m%dT%H%M%SZ";
+const HOST_NAME_MAX: usize = 128;
+
+/// A chain's place in a store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainPath {
+    /// The cluster whose keys it holds.
+    pub cluster: ClusterId,
+    /// The chain.
+    pub chain: ChainId,
+}
+
+impl fmt::Display for ChainPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.cluster, self.chain)
+    }
+}
+
+/// A host's name as it stands in object names: `[A-Za-z0-9_-][A-Za-z0-9._-]*`, at most 128 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostName(String);
+
+impl HostName {
+    /// The nearest legal name to what the operating system calls this host.
+    pub fn nearest(text: &str) -> Self {
+        let mut name: String = text
+            .chars()
+            .take(HOST_NAME_MAX)
+            .map(|c| if is_host_char(c) { c } else { '-' })
+            .collect();
+        if name.is_empty() || name.starts_with('.') {
+            name.insert(0, '-');
+            name.truncate(HOST_NAME_MAX);
+        }
+        HostName(name)
+    }
+
+    /// The name as text; safe as one component of a path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_host_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for HostName {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let valid = !text.is_empty()
+            && text.len() <= HOST_NAME_MAX
+            && !text.starts_with('.')
+            && text.chars().all(is_host_char);
+        if !valid {
+            return Err(Invalid::new(text, "a host name (A-Z, a-z, 0-9, `.`, `_`, `-`)"));
+        }
+        Ok(HostName(text.to_owned()))
+    }
+}
+
+/// The name of an object that this program writes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectName {
+    /// `store.json`: tells one store from another.
+    StoreMarker,
+    /// `lineages/NUMBER.json`: which lineage the operator accepted.
+    Acceptance(u32),
+    /// The snapshot of a full backup.
+    Full(ChainPath),
+    /// The manifest of a full backup, and the revision it holds.
+    FullManifest(ChainPath, Revision),
+    /// The mark that excludes a chain from retention.
+    Pin(ChainPath),
+    /// The result of a check, by time (whole seconds) and host.
+    Check(ChainPath, Timestamp, HostName),
+    /// A trial write of a host.
+    Canary(HostName),
+}
+
+impl ObjectName {
+    /// The chain that the object belongs to, if it belongs to one.
+    pub fn chain(&self) -> Option<&ChainPath> {
+        match self {
+            ObjectName::Full(chain)
+            | ObjectName::FullManifest(chain, _)
+            | ObjectName::Pin(chain)
+            | ObjectName::Check(chain, _, _) => Some(chain),
+            ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ObjectName::StoreMarker => f.write_str("store.json"),
+            ObjectName::Acceptance(number) => write!(f, "lineages/{number:08}.json"),
+            ObjectName::Full(chain) => write!(f, "{chain}/{FULL}"),
+            ObjectName::FullManifest(chain, revision) => write!(f, "{chain}/full-{}.json", revision.padded()),
+            ObjectName::Pin(chain) => write!(f, "{chain}/pin.json"),
+            ObjectName::Check(chain, time, host) => {
+                let time = time.to_zoned(TimeZone::UTC);
+                write!(f, "{chain}/checks/{}-{host}.json", time.strftime(COMPACT_UTC))
+            }
+            ObjectName::Canary(host) => write!(f, "canary/{host}"),
+        }
+    }
+}
+
+impl FromStr for ObjectName {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        // Printing back refuses every second spelling (padded ids, short revisions), so that one object has one name.
+        parse_object(text)
+            .filter(|name| name.to_string() == text)
+            .ok_or_else(|| Invalid::new(text, "the name of an object of ours"))
+    }
+}
+
+fn parse_object(text: &str) -> Option<ObjectName> {
+    let parts: Vec<&str> = text.splitn(5, '/').collect();
+    match parts.as_slice() {
+        ["store.json"] => Some(ObjectName::StoreMarker),
+        ["lineages", file] => file.strip_suffix(".json")?.parse().ok().map(ObjectName::Acceptance),
+        ["canary", host] => host.parse().ok().map(ObjectName::Canary),
+        [cluster, chain, file] => parse_in_chain(parse_chain_path(cluster, chain)?, file),
+        [cluster, chain, "checks", file] => {
+            let (time, host) = file.strip_suffix(".json")?.split_once('-')?;
+            let time = DateTime::strptime(COMPACT_UTC, time).ok()?;
+            let time = time.to_zoned(TimeZone::UTC).ok()?.timestamp();
+            Some(ObjectName::Check(parse_chain_path(cluster, chain)?, time, host.parse().ok()?))
+        }
+        _ => None,
+    }
+}
+
+fn parse_in_chain(chain: ChainPath, file: &str) -> Option<ObjectName> {
+    match file {
+        FULL => Some(ObjectName::Full(chain)),
+        "pin.json" => Some(ObjectName::Pin(chain)),
+        other => {
+            let revision = other.strip_prefix("full-")?.strip_suffix(".json")?;
+            Some(ObjectName::FullManifest(chain, revision.parse().ok()?))
+        }
+    }
+}
+
+fn parse_chain_path(cluster: &str, chain: &str) -> Option<ChainPath> {
+    let path = ChainPath {
+        cluster: cluster.parse().ok()?,
+        chain: chain.parse().ok()?,
+    };
+    (path.cluster.to_string() == cluster).then_some(path)
+}
+
+/// A folder in which objects of ours may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Folder {
+    /// `lineages`, `canary`, or all chains of one cluster id.
+    Shared,
+    /// A chain's own folder, or one inside it.
+    OfChain(ChainPath),
+}
+
+impl Folder {
+    /// What the folder at `path` is; none if it is not ours, and then nothing in it is either.
+    pub fn at(path: &str) -> Option<Folder> {
+        let parts: Vec<&str> = path.splitn(4, '/').collect();
+        match parts.as_slice() {
+            ["lineages" | "canary"] => Some(Folder::Shared),
+            [cluster] => {
+                let id: ClusterId = cluster.parse().ok()?;
+                (id.to_string() == *cluster).then_some(Folder::Shared)
+            }
+            [cluster, chain] | [cluster, chain, "checks"] => parse_chain_path(cluster, chain).map(Folder::OfChain),
+            _ => None,
+        }
+    }
+}
+
+/// What an entry of a listing is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed {
+    /// An object of ours.
+    Ours(ObjectName),
+    /// An object of ours that was being written; nobody reads it.
+    Partial {
+        /// Where it lies.
+        path: String,
+        /// What it would have become.
+        of: ObjectName,
+    },
+    /// A folder of ours with nothing in it.
+    EmptyFolder {
+        /// Where it lies.
+        path: String,
+        /// What it is.
+        folder: Folder,
+    },
+    /// Anything else: reported, never touched.
+    Foreign(String),
+}
+
+impl Listed {
+    /// What the file at `path` is, if it was not being written.
+    pub fn file(path: &str) -> Listed {
+        match path.parse() {
+            Ok(name) => Listed::Ours(name),
+            Err(Invalid { .. }) => Listed::Foreign(path.to_owned()),
+        }
+    }
+}
+
+/// One entry of a store's listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedObject {
+    /// What it is.
+    pub name: Listed,
+    /// How large it is.
+    pub bytes: u64,
+    /// When it was last written, by the store's clock.
+    pub modified: Timestamp,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) fn chain_path(cluster: u64, chain: &str) -> ChainPath {
+        ChainPath {
+            cluster: ClusterId(cluster),
+            chain: chain.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let chain = chain_path(0x0cdf_8181, "20261120T101530Z-9f3c4a1b");
+        let host: HostName = "etcd-1.example".parse().unwrap();
+        let time = "2026-11-21T00:00:07.25Z".parse().unwrap();
+        let revision = Revision::new(4711).unwrap();
+        for (name, text) in [
+            (ObjectName::StoreMarker, "store.json"),
+            (ObjectName::Acceptance(1), "lineages/00000001.json"),
+            (ObjectName::Full(chain.clone()), "cdf8181/20261120T101530Z-9f3c4a1b/full.db.zst.age"),
+            (
+                ObjectName::FullManifest(chain.clone(), revision),
+                "cdf8181/20261120T101530Z-9f3c4a1b/full-00000000000000004711.json",
+            ),
+            (ObjectName::Pin(chain.clone()), "cdf8181/20261120T101530Z-9f3c4a1b/pin.json"),
+            (
+                ObjectName::Check(chain, time, host.clone()),
+                "cdf8181/20261120T101530Z-9f3c4a1b/checks/20261121T000007Z-etcd-1.example.json",
+            ),
+            (ObjectName::Canary(host), "canary/etcd-1.example"),
+        ] {
+            assert_eq!(name.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_exactly_ours_is_foreign() {
+        for path in [
+            "",
+            "/store.json",
+            "store.json/",
+            "store.JSON",
+            "lineages/1.json",
+            "lineages/+0000001.json",
+            "lineages/000000001.json",
+            "canary/",
+            "canary/.hidden",
+            "canary/../store.json",
+            "cdf8181/full.db.zst.age",
+            "CDF8181/20261120T101530Z-9f3c4a1b/full.db.zst.age",
+            "0cdf8181/20261120T101530Z-9f3c4a1b/full.db.zst.age",
+            "cdf8181/20261120T101530Z-9f3c4a1b/full-4711.json",
+            "cdf8181/20261120T101530Z-9f3c4a1b/full-00000000000000004711.json.bak",
+            "cdf8181/20261120T101530Z-9f3c4a1b/full-99999999999999999999.json",
+            "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711-00000000000000004712.delta.zst.age",
+            "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711-00000000000000004712.json",
+            "cdf8181/20261120T101530Z-9f3c4a1b/checks/20261121T000007Z-.json",
+            "cdf8181/20261120T101530Z-9f3c4a1b/checks/x/20261121T000007Z-a.json",
+            "slots/hourly/20261120T100000Z.1.json",
+            "plans/a.json",
+        ] {
+            assert_eq!(Listed::file(path), Listed::Foreign(path.to_owned()), "{path}");
+        }
+    }
+
+    #[test]
+    fn only_folders_of_ours_are_entered() {
+        let chain = chain_path(0xab, "20261120T101530Z-9f3c4a1b");
+        for (path, folder) in [
+            ("lineages", Some(Folder::Shared)),
+            ("canary", Some(Folder::Shared)),
+            ("ab", Some(Folder::Shared)),
+            ("ab/20261120T101530Z-9f3c4a1b", Some(Folder::OfChain(chain.clone()))),
+            ("ab/20261120T101530Z-9f3c4a1b/checks", Some(Folder::OfChain(chain))),
+            ("", None),
+            ("00ab", None),
+            ("lost+found", None),
+            ("slots", None),
+            ("ab/other", None),
+            ("lineages/ab", None),
+            ("ab/20261120T101530Z-9f3c4a1b/checks/deeper", None),
+        ] {
+            assert_eq!(Folder::at(path), folder, "{path}");
+        }
+    }
+
+    #[test]
+    fn any_host_has_a_legal_name() {
+        for (text, name) in [("node-1.a", "node-1.a"), ("", "-"), (".x", "-.x"), ("a/b c", "a-b-c"), ("ü", "-")] {
+            assert_eq!(HostName::nearest(text).as_str(), name);
+        }
+    }
+
+    pub(crate) fn any_chain() -> impl Strategy<Value = ChainId> {
+        (0_i64..4_000_000_000, any::<u32>())
+            .prop_map(|(second, random)| ChainId::new(Timestamp::from_second(second).unwrap(), random))
+    }
+
+    fn any_name() -> impl Strategy<Value = ObjectName> {
+        let path = (any::<u64>(), any_chain()).prop_map(|(cluster, chain)| ChainPath {
+            cluster: ClusterId(cluster),
+            chain,
+        });
+        let host = ".{0,200}".prop_map(|text| HostName::nearest(&text));
+        (0..7, path, host, any::<u32>(), 0..=i64::MAX, 0_i64..4_000_000_000).prop_map(
+            |(which, path, host, number, revision, second)| match which {
+                0 => ObjectName::StoreMarker,
+                1 => ObjectName::Acceptance(number % 100_000_000),
+                2 => ObjectName::Full(path),
+                3 => ObjectName::FullManifest(path, Revision::new(revision).unwrap()),
+                4 => ObjectName::Pin(path),
+                5 => ObjectName::Check(path, Timestamp::from_second(second).unwrap(), host),
+                _ => ObjectName::Canary(host),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn names_round_trip(name in any_name()) {
+            prop_assert_eq!(name.to_string().parse::<ObjectName>(), Ok(name));
+        }
+
+        #[test]
+        fn manifests_of_a_chain_list_in_order_of_their_revisions(a in 0..=i64::MAX, b in 0..=i64::MAX) {
+            let name = |revision| {
+                let chain = chain_path(1, "20261120T101530Z-9f3c4a1b");
+                ObjectName::FullManifest(chain, Revision::new(revision).unwrap()).to_string()
+            };
+            prop_assert_eq!(a.cmp(&b), name(a).cmp(&name(b)));
+        }
+
+        #[test]
+        fn any_text_is_ours_or_foreign(text in "[a-z0-9/.Z-]{0,80}") {
+            match Listed::file(&text) {
+                Listed::Ours(name) => prop_assert_eq!(name.to_string(), text),
+                other => prop_assert_eq!(other, Listed::Foreign(text)),
+            }
+        }
+    }
+}

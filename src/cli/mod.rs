@@ -1,0 +1,94 @@
+//! The command line: one file a command. Commands read the configuration, call a use case and print what came out.
+
+mod accept_lineage;
+mod backup;
+mod check;
+mod exit;
+mod export;
+mod host;
+mod keygen;
+mod list;
+mod output;
+mod progress;
+mod rebuild;
+mod show;
+mod source;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{Exit, Failure};
+use output::{Format, Output, Verbosity};
+
+/// Where the configuration is when `--config` does not say.
+const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
+
+/// Backup and restore of etcd.
+///
+/// Takes compressed, encrypted snapshots of a running etcd and lays out new data directories from them, without any
+/// etcd tool.
+#[derive(Parser)]
+#[command(name = "lifeboat", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 not found, 5 verification failed, \
+    6 locked, 7 refused, 8 no identity opens it, 78 configuration invalid.")]
+pub struct Cli {
+    /// The configuration; X/name.toml takes X/name.d/*.toml along
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say on standard error what is being done
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// No warnings and no progress; errors only
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Backup(backup::Args),
+    List(list::Args),
+    Show(show::Args),
+    Export(export::Args),
+    Rebuild(rebuild::Args),
+    Check(check::Args),
+    AcceptLineage(accept_lineage::Args),
+    Keygen(keygen::Args),
+}
+
+/// What every command gets.
+struct Context {
+    config: PathBuf,
+    output: Output,
+}
+
+impl Cli {
+    /// Runs the command to its end. `Ok` may still be [`Exit::Partly`].
+    pub fn run(self) -> Result<Exit, Failure> {
+        let format = if self.json { Format::Json } else { Format::Text };
+        let verbosity = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        };
+        let context = Context {
+            config: self.config,
+            output: Output { format, verbosity },
+        };
+        match self.command {
+            Command::Backup(args) => backup::run(&context, args),
+            Command::List(args) => list::run(&context, args),
+            Command::Show(args) => show::run(&context, args),
+            Command::Export(args) => export::run(&context, args),
+            Command::Rebuild(args) => rebuild::run(&context, args),
+            Command::Check(args) => check::run(&context, args),
+            Command::AcceptLineage(args) => accept_lineage::run(&context, args),
+            Command::Keygen(args) => keygen::run(&context, args),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! A progress bar on a terminal; nothing elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::output::Output;
+
+/// A bar over bytes, or nothing to see.
+pub(super) struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    /// A bar for `what`, where progress is shown at all.
+    pub fn new(output: &Output, what: &'static str) -> Bar {
+        if !output.shows_progress() {
+            return Bar(None);
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = "{msg} {bar:30} {binary_bytes:>11} of {binary_total_bytes} {binary_bytes_per_sec:>13}, {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+        bar.set_message(what);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Bar(Some(bar))
+    }
+
+    /// Shows how far the work is.
+    pub fn at(&self, done: u64, total: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    }
+
+    /// Shows that something else is being done now.
+    pub fn now(&self, what: &'static str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(what);
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

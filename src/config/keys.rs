@@ -1,0 +1,344 @@
+//! The keys of a configuration file: what this version knows, what only later versions know, and which key was meant.
+//!
+//! Source: the section Configuration of the contract. Leaves to `check` what the values mean.
+//! Invariant: after [`check`] a tree holds known keys only, each with a value of the right type or `Refused`.
+
+use super::file::{Entry, Table, Value};
+use super::problem::Problems;
+
+/// A key of this version.
+pub(super) struct Key {
+    /// Dotted; `*` stands for a name.
+    pub(super) path: &'static str,
+    kind: Kind,
+    /// What a value must be, to follow "is not".
+    pub(super) expected: &'static str,
+}
+
+/// What a value looks like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Texts,
+    Switch,
+    Integer,
+    /// An integer or "auto".
+    IntegerOrAuto,
+    Duration,
+    /// A table that says where to find a secret.
+    Secret,
+}
+
+const SECRET: &str = "where to find it: { file = \"/path\" }, { credential = \"name\" } or { env = \"NAME\" }";
+const URLS: &str = "a list of URLs, such as [\"https://10.0.0.1:2379\"]";
+const SWITCH: &str = "true or false";
+
+/// Every key of this version, in the order of the example file.
+pub(super) const KEYS: &[Key] = &[
+    key("cluster.name", Kind::Text, "a name, such as \"prod\""),
+    key("cluster.tls.ca", Kind::Secret, SECRET),
+    key("cluster.tls.cert", Kind::Secret, SECRET),
+    key("cluster.tls.key", Kind::Secret, SECRET),
+    key("cluster.tls.server_name", Kind::Text, "a host name"),
+    key("cluster.auth.user", Kind::Text, "a user of etcd"),
+    key("cluster.auth.password", Kind::Secret, SECRET),
+    key("members.*.client_urls", Kind::Texts, URLS),
+    key("members.*.peer_urls", Kind::Texts, URLS),
+    key("members.*.enabled", Kind::Switch, SWITCH),
+    key("host.member", Kind::Text, "the name of a member"),
+    key(
+        "encryption.recipients",
+        Kind::Texts,
+        "a list of recipients (\"age1…\", \"ssh-ed25519 …\" or \"ssh-rsa …\")",
+    ),
+    key("encryption.recipients_file", Kind::Text, "a path that starts with `/`"),
+    key("encryption.identity", Kind::Secret, SECRET),
+    key("compression.level", Kind::Integer, "a whole number from 1 to 19"),
+    key(
+        "compression.threads",
+        Kind::IntegerOrAuto,
+        "\"auto\" or a whole number from 1 to 64",
+    ),
+    key(
+        "backup.member",
+        Kind::Text,
+        "\"auto\", \"local\" or the name of a member",
+    ),
+    key("backup.hash_kv", Kind::Text, "\"auto\", \"always\" or \"never\""),
+    key(
+        "backup.idle_timeout",
+        Kind::Duration,
+        "a duration with a unit, from \"1s\" to \"1h\"",
+    ),
+    key(
+        "destinations.*.url",
+        Kind::Text,
+        "a URL, such as \"file:///var/backups/lifeboat\"",
+    ),
+    key("destinations.*.enabled", Kind::Switch, SWITCH),
+];
+
+/// What the contract lists and this version does not know yet.
+const LATER: &[&str] = &[
+    "signing",
+    "deltas",
+    "schedules",
+    "restore",
+    "metrics",
+    "notify",
+    "log",
+    "host.unit",
+    "host.data_dir",
+    "host.wal_dir",
+    "host.settings",
+    "host.etcd_version",
+    "backup.pace",
+    "backup.require",
+    "destinations.*.shared",
+    "destinations.*.credentials",
+    "destinations.*.retention",
+    "destinations.*.object_lock",
+    "destinations.*.bandwidth",
+];
+
+const fn key(path: &'static str, kind: Kind, expected: &'static str) -> Key {
+    Key { path, kind, expected }
+}
+
+/// What the value of `path` (with `*` for names) must be.
+pub(super) fn expected(path: &str) -> &'static str {
+    expected_of(path).expect("only keys of the table are read")
+}
+
+fn expected_of(path: &str) -> Option<&'static str> {
+    KEYS.iter().find(|key| key.path == path).map(|key| key.expected)
+}
+
+/// Says that `subject` is only known to later versions.
+pub(super) fn later(subject: &str) -> String {
+    format!("`{subject}` is known only to later versions of lifeboat")
+}
+
+/// Joins a key to the path of its table, quoted as TOML wants it.
+pub(super) fn join(path: &str, name: &str) -> String {
+    let bare = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let name = if bare {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.escape_debug())
+    };
+    if path.is_empty() {
+        name
+    } else {
+        format!("{path}.{name}")
+    }
+}
+
+/// Checks one file: every key is known and of the right type. What is not becomes [`Value::Refused`].
+pub(super) fn check(table: &mut Table, problems: &mut Problems) {
+    check_table(table, "", "", problems);
+}
+
+/// `pattern` is the path of `table` with `*` for names, `path` the same with the names.
+fn check_table(table: &mut Table, pattern: &str, path: &str, problems: &mut Problems) {
+    for (name, entry) in table {
+        let full = join(path, name);
+        let here = if has_names(pattern) {
+            format!("{pattern}.*")
+        } else {
+            join(pattern, name)
+        };
+        if !is_section(&here) && expected_of(&here).is_none() && !LATER.contains(&&*here) {
+            problems.at(&entry.key, &unknown(pattern, path, name));
+            entry.node.value = Value::Refused;
+        } else if !check_entry(entry, &here, &full, problems) {
+            entry.node.value = Value::Refused;
+        }
+        if let Value::Table(inner) = &mut entry.node.value {
+            check_table(inner, &here, &full, problems);
+        }
+    }
+}
+
+/// Whether the entry may stay; if not, its problem was noted.
+fn check_entry(entry: &mut Entry, pattern: &str, path: &str, problems: &mut Problems) -> bool {
+    if LATER.contains(&pattern) {
+        let subject = if pattern.contains('.') {
+            path.to_owned()
+        } else {
+            format!("[{path}]")
+        };
+        problems.at(&entry.key, &later(&subject));
+        return false;
+    }
+    if let Some(key) = KEYS.iter().find(|key| key.path == pattern) {
+        return check_type(entry, key, path, problems);
+    }
+    let is_table = matches!(entry.node.value, Value::Table(_));
+    if !is_table {
+        let message = if has_names(pattern) {
+            format!("`{path}` holds a table for each name: `[{path}.NAME]`, in single brackets")
+        } else if let Some((section, "*")) = pattern.rsplit_once('.') {
+            let known = known(pattern).join(", ");
+            format!("`{path}` is not in the table of a name; write `[{section}.NAME]` above {known}")
+        } else {
+            format!("`{path}` is a table: write `[{path}]` above its keys")
+        };
+        problems.at(&entry.key, &message);
+    }
+    is_table
+}
+
+fn check_type(entry: &mut Entry, key: &Key, path: &str, problems: &mut Problems) -> bool {
+    let value = &mut entry.node.value;
+    if let Value::Text(text) = value
+        && is_private_key(text)
+        && key.kind != Kind::Secret
+    {
+        let message = format!("`{path}`: a private key (not shown) does not belong here; treat it as exposed");
+        problems.hidden_at(&entry.node.origin, &message);
+        return false;
+    }
+    let fits = match (key.kind, &mut *value) {
+        (Kind::Text | Kind::Duration | Kind::IntegerOrAuto, Value::Text(_))
+        | (Kind::Integer | Kind::IntegerOrAuto, Value::Integer(_))
+        | (Kind::Switch, Value::Boolean(_)) => true,
+        (Kind::Texts, Value::List(list)) => list.iter().all(|node| matches!(node.value, Value::Text(_))),
+        (Kind::Secret, Value::Table(table)) => {
+            *value = Value::Whole(std::mem::take(table));
+            return true;
+        }
+        (_, _) => false,
+    };
+    if fits {
+        return true;
+    }
+    let (found, expected) = (shown(value), key.expected);
+    match (key.kind, value) {
+        // Whatever stands here instead of a table may be the secret itself.
+        (Kind::Secret, _) => problems.hidden_at(
+            &entry.node.origin,
+            &format!("`{path}` is not {expected}; what stands here is not shown"),
+        ),
+        (Kind::Duration, Value::Integer(number)) => problems.at(
+            &entry.node.origin,
+            &format!("`{path}`: {found} is not {expected}; write \"{number}s\" for seconds"),
+        ),
+        (_, _) => problems.at(&entry.node.origin, &format!("`{path}`: {found} is not {expected}")),
+    }
+    false
+}
+
+/// A value for a message: short, and never a private key.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::Table(_) | Value::Whole(_) => "a table".to_owned(),
+        Value::List(list) => match list.iter().find(|node| !matches!(node.value, Value::Text(_))) {
+            Some(node) => format!("a list with {}", shown(&node.value)),
+            None => "a list".to_owned(),
+        },
+        Value::Text(text) if text.chars().count() > 60 => {
+            format!("\"{}…\"", text.chars().take(60).collect::<String>().escape_debug())
+        }
+        Value::Text(text) => format!("\"{}\"", text.escape_debug()),
+        Value::Integer(integer) => integer.to_string(),
+        Value::Float(float) => float.to_string(),
+        Value::Boolean(boolean) => boolean.to_string(),
+        Value::Time(time) => time.clone(),
+        Value::Refused => "a value".to_owned(),
+    }
+}
+
+/// Whether `text` holds an age identity or a PEM private key.
+pub(super) fn is_private_key(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    text.contains("AGE-SECRET-KEY-") || text.contains("PRIVATE KEY-----") || text.contains("AGE-PLUGIN-")
+}
+
+/// Whether the table at `pattern` is keyed by names.
+fn has_names(pattern: &str) -> bool {
+    matches!(pattern, "members" | "destinations")
+}
+
+/// Whether `pattern` is a table with known keys in it.
+fn is_section(pattern: &str) -> bool {
+    KEYS.iter().any(|key| is_within(key.path, pattern))
+}
+
+fn is_within(path: &str, section: &str) -> bool {
+    path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn unknown(section: &str, section_path: &str, name: &str) -> String {
+    let path = join(section_path, name);
+    let bound = (name.chars().count() / 3).max(1);
+    if let Some(sibling) = closest(name, known(section).into_iter(), bound) {
+        return format!("unknown key `{path}`; did you mean `{}`?", join(section_path, sibling));
+    }
+    if let Some(sibling) = closest(name, children(LATER.iter().copied(), section).into_iter(), bound) {
+        let meant = join(section_path, sibling);
+        return format!("unknown key `{path}`; did you mean `{meant}`, known only to later versions of lifeboat?");
+    }
+    let elsewhere = KEYS.iter().map(|key| key.path);
+    let elsewhere = elsewhere.filter(|path| path.rsplit('.').next() == Some(name));
+    if let Some(meant) = elsewhere.min_by_key(|path| path.len()) {
+        return format!("unknown key `{path}`; did you mean `{}`?", meant.replace('*', "NAME"));
+    }
+    let place = if section.is_empty() {
+        "at the top".to_owned()
+    } else {
+        format!("in `[{section_path}]`")
+    };
+    format!("unknown key `{path}`; known {place}: {}", known(section).join(", "))
+}
+
+/// The one of `candidates` with the fewest edits from `name`, if at most `bound`.
+pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>, bound: usize) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (edits(name, candidate), candidate))
+        .filter(|(edits, _)| *edits <= bound)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// The keys of the table at `section` that this version knows, in the order of the table above.
+fn known(section: &str) -> Vec<&'static str> {
+    children(KEYS.iter().map(|key| key.path), section)
+}
+
+fn children(paths: impl Iterator<Item = &'static str>, section: &str) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = Vec::new();
+    for path in paths {
+        let rest = if section.is_empty() {
+            Some(path)
+        } else {
+            path.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'))
+        };
+        let name = rest.and_then(|rest| rest.split('.').next());
+        names.extend(name.filter(|name| !names.contains(name)));
+    }
+    names
+}
+
+/// Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b`.
+fn edits(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(80).collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let substitute = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = substitute.min(above[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above.last().copied().unwrap_or(a.len())
+}

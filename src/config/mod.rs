@@ -1,0 +1,434 @@
+//! The configuration: files as written, merged into one tree, checked into a [`Config`].
+//!
+//! Three stages. `file` keeps what each file says, with the place of every value; `keys` refuses what this version
+//! does not know; `check` reads the merged tree into `Config`, which is complete: nothing in it is optional that has a
+//! default, and nothing needs to be checked again. `secret` is the only place that touches secret files.
+//!
+//! Leaves to the command line how problems are shown and which exit code they have, and to `etcd`, `store` and
+//! `backup` to be told what they need: none of them sees this module.
+//!
+//! Invariant: a faulty configuration yields no `Config` at all, but every problem that can be found in one go.
+//! Invariant: no secret is in a `Config`, a `Problem` or an `Error`; only where it is.
+//! Source: the section Configuration of the contract.
+
+mod check;
+mod file;
+mod keys;
+mod local;
+mod names;
+mod problem;
+mod secret;
+mod section;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use local::{Because, LocalMember, ThisHost};
+pub use names::{DestinationName, MemberName, MemberUrl, StoreUrl, UrlError};
+pub use problem::{Place, Problem};
+pub use secret::{Secret, SecretError};
+
+use crate::model::ClusterName;
+use crate::pipeline::Recipient;
+use problem::{Problems, Source};
+
+/// The largest configuration file that is read.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The recipient in `config.example.toml`. Its identity was thrown away when it was made.
+const SAMPLE_RECIPIENT: &str = "age12wkpf3rfyfvysfe8dwyxkfx890dxthcrkmez3wnrjhld85846q3s6swwr4";
+
+/// What the operator wants, complete and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The cluster, and how to talk to it.
+    pub cluster: Cluster,
+    /// Its members that are switched on; at least one.
+    pub members: BTreeMap<MemberName, Member>,
+    /// This host.
+    pub host: Host,
+    /// Who can read the backups.
+    pub encryption: Encryption,
+    /// How backups are compressed.
+    pub compression: Compression,
+    /// How backups are taken.
+    pub backup: Backup,
+    /// Where backups go; the ones that are switched on.
+    pub destinations: BTreeMap<DestinationName, Destination>,
+    /// Paths of the tables with `enabled = false`, such as `destinations.old`.
+    pub switched_off: BTreeSet<String>,
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// The name it has in every store.
+    pub name: ClusterName,
+    /// How TLS is spoken with `https://` members.
+    pub tls: Tls,
+    /// The user to log in as, if etcd wants one.
+    pub auth: Option<Auth>,
+}
+
+/// `[cluster.tls]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The authorities that members' certificates are checked against; the system's if none.
+    pub ca: Option<Secret>,
+    /// The certificate that we show.
+    pub client: Option<ClientCertificate>,
+    /// The name that members' certificates must have, instead of the host in the URL.
+    pub server_name: Option<String>,
+}
+
+/// A client certificate with its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, PEM.
+    pub cert: Secret,
+    /// Its private key, PEM.
+    pub key: Secret,
+}
+
+/// `[cluster.auth]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// A user of etcd with the role root: a snapshot needs it.
+    pub user: String,
+    /// Where the password is.
+    pub password: Secret,
+}
+
+/// `[members.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Where clients reach it; at least one.
+    pub client_urls: Vec<MemberUrl>,
+    /// Where the other members reach it.
+    pub peer_urls: Vec<MemberUrl>,
+}
+
+/// `[host]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Host {
+    /// The member that runs here, if it is not to be found out; see [`Config::local_member`].
+    pub member: Option<MemberName>,
+}
+
+/// `[encryption]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encryption {
+    /// Who can open the backups, from `recipients` and `recipients_file`; at least one, each once.
+    pub recipients: Vec<Recipient>,
+    /// Where a key that opens the backups is, on hosts that may read them.
+    pub identity: Option<Secret>,
+}
+
+/// `[compression]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    /// The level of zstd, 1 to 19.
+    pub level: i32,
+    /// Threads that compress, 1 to 64.
+    pub threads: u32,
+}
+
+/// `[backup]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// The member that is asked for the snapshot.
+    pub member: MemberChoice,
+    /// Whether the backup is compared with the member's own hash.
+    pub hash_kv: HashKvPolicy,
+    /// How long the stream may be silent, 1 s to 1 h.
+    pub idle_timeout: Duration,
+}
+
+/// Which member is asked for a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberChoice {
+    /// A healthy follower where there is one, the leader otherwise.
+    Auto,
+    /// The one on this host.
+    Local,
+    /// This one.
+    Named(MemberName),
+}
+
+/// Whether the member is asked for HashKV, which stalls its writes for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashKvPolicy {
+    /// A follower always, an only member up to 1 GiB.
+    Auto,
+    /// Whatever the size.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// `[destinations.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Where the store is.
+    pub url: StoreUrl,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        const MOST_THREADS: usize = 4;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        Compression {
+            level: 3,
+            threads: cores.min(MOST_THREADS) as u32,
+        }
+    }
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Backup {
+            member: MemberChoice::Auto,
+            hash_kv: HashKvPolicy::Auto,
+            idle_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A configuration with what was noticed on the way.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is allowed but doubtful.
+    pub warnings: Vec<Problem>,
+    /// The files it was read from, in the order of reading.
+    pub files: Vec<PathBuf>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither the file nor a drop-in exists.
+    #[error("there is no configuration: {} does not exist", path.display())]
+    Missing {
+        /// The main file.
+        path: PathBuf,
+    },
+    /// A file, or the directory of drop-ins, cannot be read.
+    #[error("read configuration {}: {source}", path.display())]
+    Unreadable {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration is wrong.
+    #[error("the configuration is invalid: {}\n{}", count(problems.len()), listed(problems))]
+    Invalid {
+        /// Everything that was found, in the order of the files; at least one.
+        problems: Vec<Problem>,
+    },
+}
+
+impl Error {
+    /// What the operator does next.
+    pub fn next_step(&self) -> String {
+        match self {
+            Error::Missing { path } => {
+                let drop_ins = drop_in_directory(path).map_or(String::new(), |directory| {
+                    format!(" (or parts of it into {}/*.toml)", directory.display())
+                });
+                format!(
+                    "copy config.example.toml there and adapt it{drop_ins}, or name another file with `--config FILE`"
+                )
+            }
+            Error::Unreadable { .. } => {
+                "run as a user that may read it, or name another file with `--config FILE`".to_owned()
+            }
+            Error::Invalid { .. } => "correct it and run `lifeboat check`".to_owned(),
+        }
+    }
+}
+
+/// Secrets that cannot be used, and those that others can read.
+#[derive(Debug, Default)]
+pub struct SecretsCheck {
+    /// Each that cannot be read.
+    pub problems: Vec<Problem>,
+    /// Each private file that is open to others.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// Reads every secret once and keeps none.
+    pub fn check_secrets(&self) -> SecretsCheck {
+        let tls = &self.cluster.tls;
+        let client = tls.client.as_ref();
+        let public = [
+            ("cluster.tls.ca", tls.ca.as_ref()),
+            ("cluster.tls.cert", client.map(|client| &client.cert)),
+        ];
+        let private = [
+            ("cluster.tls.key", client.map(|client| &client.key)),
+            (
+                "cluster.auth.password",
+                self.cluster.auth.as_ref().map(|auth| &auth.password),
+            ),
+            ("encryption.identity", self.encryption.identity.as_ref()),
+        ];
+        let mut check = SecretsCheck::default();
+        for (key, secret) in public.iter().chain(&private) {
+            if let Some(Err(error)) = secret.map(Secret::read) {
+                check.problems.push(Problem::nowhere(&format!("`{key}`: {error}")));
+            }
+        }
+        for (key, secret) in private {
+            let exposure = secret.and_then(Secret::exposure);
+            check
+                .warnings
+                .extend(exposure.map(|exposure| Problem::nowhere(&format!("`{key}`: {exposure}"))));
+        }
+        check
+    }
+
+    /// Whether a recipient is the sample of `config.example.toml`. Nobody could open a backup made for it alone.
+    pub fn has_sample_recipient(&self) -> bool {
+        let mut recipients = self.encryption.recipients.iter();
+        recipients.any(|recipient| recipient.to_string() == SAMPLE_RECIPIENT)
+    }
+}
+
+/// Reads `path` and, for `X/name.toml`, the drop-ins `X/name.d/*.toml` in lexical order: later keys win, tables merge,
+/// everything else is replaced. Drop-ins alone suffice; hidden files among them are not read. Secrets are not read.
+pub fn load(path: &Path) -> Result<Loaded, Error> {
+    let mut files = Vec::new();
+    match read(path) {
+        Ok(content) => files.push((path.to_owned(), content)),
+        Err(Error::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    for drop_in in drop_ins(path)? {
+        let content = read(&drop_in)?;
+        files.push((drop_in, content));
+    }
+    if files.is_empty() {
+        return Err(Error::Missing { path: path.to_owned() });
+    }
+    let paths = files.iter().map(|(path, _)| path.clone()).collect();
+    let (config, warnings) = parse(files).map_err(|problems| Error::Invalid { problems })?;
+    Ok(Loaded {
+        config,
+        warnings,
+        files: paths,
+    })
+}
+
+/// Merges and checks the contents of files; the second half of the answer is what is doubtful.
+fn parse(files: Vec<(PathBuf, Vec<u8>)>) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    let (mut problems, mut warnings) = (Problems::default(), Problems::default());
+    let mut merged = file::Table::new();
+    let mut is_whole = true;
+    for (index, (path, content)) in files.into_iter().enumerate() {
+        let (text, valid) = match String::from_utf8(content) {
+            Ok(text) => (text, None),
+            Err(error) => {
+                let valid = error.utf8_error().valid_up_to();
+                (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(valid))
+            }
+        };
+        let source = Source::new(&path, text, index);
+        if let Some(at) = valid {
+            problems.at(
+                &problem::Origin::new(&source, at..at),
+                "not valid TOML: this is not UTF-8 text",
+            );
+            is_whole = false;
+            continue;
+        }
+        let Some(mut table) = file::parse(&source, &mut problems) else {
+            is_whole = false;
+            continue;
+        };
+        keys::check(&mut table, &mut problems);
+        file::merge(&mut merged, table);
+    }
+    // With a file left out, what seems to be missing may stand in it.
+    let config = if is_whole {
+        check::config(&merged, &mut problems, &mut warnings)
+    } else {
+        None
+    };
+    match config.filter(|_| problems.is_empty()) {
+        Some(config) => Ok((config, warnings.into_sorted())),
+        None => Err(problems.into_sorted()),
+    }
+}
+
+/// `X/name.d` for `X/name.toml`; files of other names have no drop-ins.
+fn drop_in_directory(path: &Path) -> Option<PathBuf> {
+    (path.extension()? == "toml").then(|| path.with_extension("d"))
+}
+
+fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let Some(directory) = drop_in_directory(path) else {
+        return Ok(Vec::new());
+    };
+    let unreadable = |source| Error::Unreadable {
+        path: directory.clone(),
+        source,
+    };
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unreadable)?.path();
+        let is_hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !is_hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let unreadable = |source| Error::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let mut content = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(LARGEST_FILE + 1)
+        .read_to_end(&mut content)
+        .map_err(unreadable)?;
+    if content.len() as u64 > LARGEST_FILE {
+        return Err(unreadable(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "larger than 1 MiB",
+        )));
+    }
+    Ok(content)
+}
+
+fn count(problems: usize) -> String {
+    match problems {
+        1 => "1 problem".to_owned(),
+        several => format!("{several} problems"),
+    }
+}
+
+fn listed(problems: &[Problem]) -> String {
+    let problems: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    problems.join("\n")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+//! What stands in a configuration as text and is more than that: names of members and destinations, URLs.
+//!
+//! Invariant: a value of a type in here is valid and prints as it was written.
+
+use std::borrow::Borrow;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::model::Invalid;
+
+/// The name of a member: etcd's own `--name`, which is any text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberName(String);
+
+/// The name of a destination: `[a-z0-9][a-z0-9._-]{0,62}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DestinationName(String);
+
+macro_rules! text {
+    ($name:ident) => {
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text!(MemberName);
+text!(DestinationName);
+
+impl FromStr for MemberName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.trim().is_empty() || text.chars().any(char::is_control) {
+            return Err(Invalid::new(text, "a member's name (etcd's own `--name`)"));
+        }
+        Ok(MemberName(text.to_owned()))
+    }
+}
+
+impl FromStr for DestinationName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let valid = text.len() <= 63
+            && text.bytes().next().is_some_and(plain)
+            && text.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'));
+        if !valid {
+            return Err(Invalid::new(
+                text,
+                "a destination's name (a-z and 0-9, then also `.`, `_`, `-`; at most 63 characters)",
+            ));
+        }
+        Ok(DestinationName(text.to_owned()))
+    }
+}
+
+/// Text that is no URL that can be used. Never repeats a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Not the URL of a member.
+    #[error("`{text}` is not a member's URL: {fault}; expected one such as `https://10.0.0.1:2379`")]
+    Member {
+        /// What was read.
+        text: String,
+        /// What is wrong.
+        fault: &'static str,
+    },
+    /// A URL with user or password in it.
+    #[error("a user or password in a URL is not taken (not shown); they belong into `[cluster.auth]`")]
+    Userinfo,
+    /// Not the URL of a store.
+    #[error("`{text}` is not a store's URL: {fault}; expected one such as `file:///var/backups/lifeboat`")]
+    Store {
+        /// What was read, or its scheme alone.
+        text: String,
+        /// What is wrong.
+        fault: &'static str,
+    },
+    /// A kind of store that this version has not.
+    #[error("stores of kind `{scheme}:` are known only to later versions of lifeboat; this one stores to `file:`")]
+    Later {
+        /// The kind.
+        scheme: &'static str,
+    },
+}
+
+/// Where a member is reached: `http` or `https`, host and port, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberUrl {
+    text: String,
+}
+
+impl MemberUrl {
+    /// The URL as it was written; peer URLs enter a member's id in this form.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_https(&self) -> bool {
+        self.text.starts_with("https:")
+    }
+
+    /// The host: a name or an address, IPv6 without brackets.
+    pub fn host(&self) -> &str {
+        let (_, rest) = self.text.split_once("://").unwrap_or_default();
+        let (host, _) = rest.rsplit_once(':').unwrap_or_default();
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The host, if it is an address.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host().parse().ok()
+    }
+
+    /// Whether the URL leads to the host it is used on.
+    pub fn is_loopback(&self) -> bool {
+        match self.address() {
+            Some(address) => address.to_canonical().is_loopback(),
+            None => self.host().eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
+impl fmt::Display for MemberUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for MemberUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        if text.contains('@') {
+            return Err(UrlError::Userinfo);
+        }
+        let wrong = |fault| UrlError::Member {
+            text: shortened(text),
+            fault,
+        };
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let rest = rest.ok_or_else(|| wrong("it starts with neither `http://` nor `https://`"))?;
+        if rest.contains(['/', '?', '#']) {
+            return Err(wrong("it goes on after the port"));
+        }
+        let colon = rest.rfind(':').filter(|colon| Some(*colon) > rest.rfind(']'));
+        let (host, port) = rest.split_at(colon.ok_or_else(|| wrong("it has no port"))?);
+        let port = port.trim_start_matches(':');
+        let digits = port.bytes().all(|b| b.is_ascii_digit()) && !port.starts_with('0');
+        if !digits || port.parse::<u16>().is_err() {
+            return Err(wrong("the port is not a number from 1 to 65535"));
+        }
+        let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let address = match inside {
+            Some(inside) => inside.parse().ok().map(IpAddr::V6),
+            None => host.parse().ok().map(IpAddr::V4),
+        };
+        let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        let is_name = !host.is_empty() && host.bytes().all(name);
+        match address {
+            Some(address) if address.is_unspecified() => Err(wrong("that address is one to listen on, not to reach")),
+            None if !is_name => Err(wrong("the host is neither a name nor an address")),
+            Some(_) | None => Ok(MemberUrl { text: text.to_owned() }),
+        }
+    }
+}
+
+/// Where a store is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StoreUrl {
+    /// `file:`, a directory by its absolute path.
+    File(PathBuf),
+}
+
+/// Kinds of stores that the contract lists and this version has not.
+const LATER: [&str; 6] = ["s3", "gs", "azblob", "swift", "oss", "sftp"];
+
+impl StoreUrl {
+    /// The store in a directory; None if the path is not absolute.
+    pub fn directory(path: &Path) -> Option<Self> {
+        path.is_absolute().then(|| StoreUrl::File(path.to_owned()))
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StoreUrl::File(path) = self;
+        f.write_str("file://")?;
+        for byte in path.as_os_str().as_encoded_bytes() {
+            let plain = byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(byte);
+            match plain {
+                true => write!(f, "{}", char::from(*byte))?,
+                false => write!(f, "%{byte:02X}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let scheme = text.split(':').next().filter(|scheme| scheme.len() < text.len());
+        if let Some(scheme) = LATER.into_iter().find(|later| scheme == Some(later)) {
+            return Err(UrlError::Later { scheme });
+        }
+        if text.contains('@') && scheme != Some("file") {
+            return Err(UrlError::Userinfo);
+        }
+        let wrong = |fault| UrlError::Store {
+            text: shortened(text),
+            fault,
+        };
+        let rest = match scheme {
+            Some("file") => text.strip_prefix("file:").unwrap_or_default(),
+            Some(_) => return Err(wrong("there is no such kind of store")),
+            None => return Err(wrong("it has no scheme")),
+        };
+        let path = match rest.strip_prefix("//") {
+            Some(with_host) => with_host.strip_prefix("localhost").unwrap_or(with_host),
+            None => rest,
+        };
+        if !path.starts_with('/') {
+            return Err(wrong("the path is not absolute (`file:` and three slashes)"));
+        }
+        if path.contains(['?', '#']) {
+            return Err(wrong("`?` and `#` are written `%3F` and `%23`"));
+        }
+        let path = percent_decoded(path).ok_or_else(|| wrong("a `%` is not followed by two hexadecimal digits"))?;
+        if path.contains(&0) {
+            return Err(wrong("no path holds a zero byte"));
+        }
+        Ok(StoreUrl::File(PathBuf::from(OsString::from_vec(path))))
+    }
+}
+
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let value = digit(bytes.next())? * 16 + digit(bytes.next())?;
+        decoded.push(u8::try_from(value).ok()?);
+    }
+    Some(decoded)
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn member_urls_know_their_host() {
+        for (text, host, loopback) in [
+            ("http://127.0.0.1:2379", "127.0.0.1", true),
+            ("http://localhost:2379", "localhost", true),
+            ("https://[::1]:2379", "::1", true),
+            ("https://[fd00::1]:2380", "fd00::1", false),
+            ("https://etcd-1.example.com:2379", "etcd-1.example.com", false),
+        ] {
+            let url: MemberUrl = text.parse().unwrap();
+            assert_eq!((url.host(), url.is_loopback(), url.as_str()), (host, loopback, text));
+            assert_eq!(url.is_https(), text.starts_with("https"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_member_url_is_refused_with_the_reason() {
+        for (text, fault) in [
+            ("", "it starts with neither `http://` nor `https://`"),
+            ("10.0.0.1:2379", "it starts with neither `http://` nor `https://`"),
+            ("HTTP://h:1", "it starts with neither `http://` nor `https://`"),
+            ("http://h", "it has no port"),
+            ("http://[::1]", "it has no port"),
+            ("http://h:", "the port is not a number from 1 to 65535"),
+            ("http://h:0", "the port is not a number from 1 to 65535"),
+            ("http://h:65536", "the port is not a number from 1 to 65535"),
+            ("http://h:+1", "the port is not a number from 1 to 65535"),
+            ("http://h:2379/", "it goes on after the port"),
+            ("http://:2379", "the host is neither a name nor an address"),
+            ("http://::1:2379", "the host is neither a name nor an address"),
+            ("http://[h]:2379", "the host is neither a name nor an address"),
+            ("http://a b:2379", "the host is neither a name nor an address"),
+            ("http://0.0.0.0:2379", "that address is one to listen on, not to reach"),
+            ("http://[::]:2379", "that address is one to listen on, not to reach"),
+        ] {
+            let error = text.parse::<MemberUrl>().unwrap_err();
+            let text = text.to_owned();
+            assert_eq!(error, UrlError::Member { text, fault });
+        }
+        assert_eq!("http://root:pw@h:1".parse::<MemberUrl>(), Err(UrlError::Userinfo));
+    }
+
+    #[test]
+    fn store_urls_print_as_they_parse() {
+        for (text, path, printed) in [
+            ("file:///var/backups", "/var/backups", "file:///var/backups"),
+            ("file:/var/backups", "/var/backups", "file:///var/backups"),
+            ("file://localhost/srv", "/srv", "file:///srv"),
+            ("file:///a%20b/c@d", "/a b/c@d", "file:///a%20b/c@d"),
+        ] {
+            let url: StoreUrl = text.parse().unwrap();
+            assert_eq!(url, StoreUrl::File(path.into()));
+            assert_eq!(url.to_string(), printed);
+            assert_eq!(printed.parse(), Ok(url));
+        }
+    }
+
+    #[test]
+    fn what_is_no_store_url_is_refused_with_the_reason() {
+        for (text, fault) in [
+            ("", "it has no scheme"),
+            ("/var/backups", "it has no scheme"),
+            ("ftp://host/x", "there is no such kind of store"),
+            ("file:backups", "the path is not absolute (`file:` and three slashes)"),
+            (
+                "file://backups/x",
+                "the path is not absolute (`file:` and three slashes)",
+            ),
+            ("file:///a%2", "a `%` is not followed by two hexadecimal digits"),
+            ("file:///a%+1", "a `%` is not followed by two hexadecimal digits"),
+            ("file:///a%00", "no path holds a zero byte"),
+            ("file:///a?x=1", "`?` and `#` are written `%3F` and `%23`"),
+        ] {
+            let error = text.parse::<StoreUrl>().unwrap_err();
+            let text = text.to_owned();
+            assert_eq!(error, UrlError::Store { text, fault });
+        }
+        for scheme in LATER {
+            let error = format!("{scheme}://key:secret@x/y").parse::<StoreUrl>().unwrap_err();
+            assert_eq!(error, UrlError::Later { scheme });
+        }
+        assert_eq!("ftp://u:p@h/".parse::<StoreUrl>(), Err(UrlError::Userinfo));
+    }
+
+    #[test]
+    fn names_of_destinations_are_plain_and_names_of_members_are_free() {
+        for name in ["local", "s3", "a.b_c-d", "0"] {
+            assert_eq!(name.parse::<DestinationName>().unwrap().as_str(), name);
+        }
+        for name in ["", "Local", "-a", ".", "a/b", "a b", &"a".repeat(64)] {
+            assert!(name.parse::<DestinationName>().is_err(), "{name}");
+        }
+        for name in ["m1", "Etcd 1", "m1.example.com", "etcd-ü"] {
+            assert_eq!(name.parse::<MemberName>().unwrap().as_str(), name);
+        }
+        for name in ["", " ", "a\nb"] {
+            assert!(name.parse::<MemberName>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! The example file against the table of keys, every refusal to the letter, and text that nobody would write.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// The least that is valid.
+const LEAST: &str = r#"[cluster]
+name = "prod"
+[members.m1]
+client_urls = ["http://127.0.0.1:2379"]
+[encryption]
+recipients = ["age1psjnez3xz37gpj0k3lakc3q4dmsj3yj4ukahv6clwmk2an794p0sjsf00m"]
+[destinations.local]
+url = "file:///var/backups"
+"#;
+
+fn parse_texts(texts: &[&str]) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    let name = |index| PathBuf::from(["config.toml", "10-a.toml", "20-b.toml"][index]);
+    let files = texts.iter().enumerate();
+    parse(
+        files
+            .map(|(index, text)| (name(index), text.as_bytes().to_vec()))
+            .collect(),
+    )
+}
+
+fn valid(texts: &[&str]) -> Config {
+    match parse_texts(texts) {
+        Ok((config, _)) => config,
+        Err(problems) => panic!("{}", listed(&problems)),
+    }
+}
+
+/// The problems of `LEAST` with `drop_in` over it.
+fn problems(drop_in: &str) -> String {
+    listed(&parse_texts(&[LEAST, drop_in]).expect_err(drop_in))
+}
+
+fn warnings(drop_in: &str) -> String {
+    listed(&parse_texts(&[LEAST, drop_in]).expect(drop_in).1)
+}
+
+fn is_commented_key(line: &str) -> bool {
+    line.strip_prefix('#')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+fn example_with(is_on: impl Fn(&str) -> bool) -> String {
+    let lines = EXAMPLE.lines().map(|line| match is_commented_key(line) && is_on(line) {
+        true => &line[1..],
+        false => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_is_valid_but_for_its_recipient() {
+    let (config, warnings) = parse_texts(&[EXAMPLE]).unwrap();
+    assert!(config.has_sample_recipient());
+    assert_eq!(warnings.len(), 1, "{}", listed(&warnings));
+    assert_eq!(
+        warnings[0].message,
+        "`encryption.recipients[0]` is the sample of config.example.toml: nobody can open a backup made for it"
+    );
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let defaults_on = example_with(|line| !line.ends_with("# no default"));
+    assert_ne!(defaults_on, EXAMPLE);
+    assert_eq!(valid(&[&defaults_on]), valid(&[EXAMPLE]));
+}
+
+#[test]
+fn every_sample_in_the_example_works() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), SAMPLE_RECIPIENT).unwrap();
+    let all_on = example_with(|_| true).replace("/etc/lifeboat/recipients.txt", file.path().to_str().unwrap());
+    let config = valid(&[&all_on]);
+    let client = config.cluster.tls.client.unwrap();
+    assert_eq!(client.key, Secret::File("/etc/lifeboat/client.key".into()));
+    assert_eq!(config.cluster.auth.unwrap().user, "root");
+    assert_eq!(
+        config.encryption.identity,
+        Some(Secret::Credential("identity".to_owned()))
+    );
+    assert_eq!(config.host.member.unwrap().as_str(), "m1");
+}
+
+#[test]
+fn the_example_has_every_key_and_no_other() {
+    let mut shown: Vec<String> = Vec::new();
+    let mut section = String::new();
+    for line in EXAMPLE.lines() {
+        if let Some(header) = line.strip_prefix('[') {
+            section = header
+                .trim_end_matches(']')
+                .replace(".m1", ".*")
+                .replace(".local", ".*");
+        } else if is_commented_key(line) || line.starts_with(|c: char| c.is_ascii_lowercase()) {
+            let (key, _) = line.trim_start_matches('#').split_once(" = ").expect(line);
+            shown.push(format!("{section}.{key}"));
+        }
+    }
+    let known: Vec<&str> = keys::KEYS.iter().map(|key| key.path).collect();
+    assert_eq!(shown, known);
+}
+
+/// A key in the table that nobody reads would be accepted and ignored.
+#[test]
+fn every_key_is_read() {
+    let defaults = valid(&[LEAST]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("recipients");
+    std::fs::write(&file, SAMPLE_RECIPIENT).unwrap();
+    let recipients_file = format!("encryption.recipients_file = {:?}", file);
+    let changes = [
+        ("cluster.name", "cluster.name = 'other'"),
+        ("cluster.tls.ca", "cluster.tls.ca = { env = 'A' }"),
+        (
+            "cluster.tls.cert",
+            "cluster.tls = { cert = { env = 'A' }, key = { env = 'B' } }",
+        ),
+        (
+            "cluster.tls.key",
+            "cluster.tls = { cert = { env = 'A' }, key = { env = 'B' } }",
+        ),
+        ("cluster.tls.server_name", "cluster.tls.server_name = 'etcd'"),
+        (
+            "cluster.auth.user",
+            "cluster.auth = { user = 'a', password = { env = 'B' } }",
+        ),
+        (
+            "cluster.auth.password",
+            "cluster.auth = { user = 'a', password = { env = 'B' } }",
+        ),
+        ("members.*.client_urls", "members.m1.client_urls = ['http://h:1']"),
+        ("members.*.peer_urls", "members.m1.peer_urls = ['http://h:1']"),
+        ("members.*.enabled", "members.m2.enabled = false"),
+        ("host.member", "host.member = 'm1'"),
+        (
+            "encryption.recipients",
+            &format!("encryption.recipients = ['{SAMPLE_RECIPIENT}']"),
+        ),
+        ("encryption.recipients_file", &recipients_file),
+        ("encryption.identity", "encryption.identity = { env = 'A' }"),
+        ("compression.level", "compression.level = 19"),
+        ("compression.threads", "compression.threads = 64"),
+        ("backup.member", "backup.member = 'm1'"),
+        ("backup.hash_kv", "backup.hash_kv = 'never'"),
+        ("backup.idle_timeout", "backup.idle_timeout = '1h'"),
+        ("destinations.*.url", "destinations.local.url = 'file:///other'"),
+        ("destinations.*.enabled", "destinations.local.enabled = false"),
+    ];
+    assert_eq!(
+        changes.map(|(path, _)| path).as_slice(),
+        keys::KEYS.iter().map(|key| key.path).collect::<Vec<_>>()
+    );
+    for (path, text) in changes {
+        assert_ne!(valid(&[LEAST, text]), defaults, "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_written_has_its_default() {
+    let config = valid(&[LEAST]);
+    assert_eq!(config.cluster.name.as_str(), "prod");
+    assert_eq!(config.cluster.tls, Tls::default());
+    assert_eq!(config.cluster.auth, None);
+    assert_eq!(config.compression, Compression::default());
+    assert_eq!(config.compression.level, 3);
+    assert!((1..=4).contains(&config.compression.threads));
+    assert_eq!(config.backup, Backup::default());
+    assert_eq!(config.backup.idle_timeout, Duration::from_secs(30));
+    assert_eq!(config.destinations["local"].url, StoreUrl::File("/var/backups".into()));
+    assert!(config.switched_off.is_empty());
+}
+
+#[test]
+fn later_keys_win_tables_merge_and_lists_are_replaced() {
+    let first = "
+        [compression]\nlevel = 5\nthreads = 2
+        [members.m1]\npeer_urls = ['http://a:1', 'http://b:1']
+        [members.m2]\nclient_urls = ['http://two:1']";
+    let second = "compression.level = 7\nmembers.m1.peer_urls = ['http://c:1']";
+    let config = valid(&[LEAST, first, second]);
+    assert_eq!(config.compression, Compression { level: 7, threads: 2 });
+    let urls: Vec<&str> = config.members["m1"].peer_urls.iter().map(MemberUrl::as_str).collect();
+    assert_eq!(urls, ["http://c:1"]);
+    assert_eq!(config.members["m1"].client_urls.len(), 1);
+    let names: Vec<&str> = config.members.keys().map(MemberName::as_str).collect();
+    assert_eq!(names, ["m1", "m2"]);
+    assert_eq!(valid(&[LEAST, second, first]).compression.level, 5);
+}
+
+#[test]
+fn a_secret_is_one_value_and_replaced_whole() {
+    let first = "cluster.auth = { user = 'a', password = { file = '/a' } }";
+    let second = "[cluster.auth.password]\nenv = 'B'";
+    let auth = valid(&[LEAST, first, second]).cluster.auth.unwrap();
+    assert_eq!(auth.password, Secret::Env("B".to_owned()));
+}
+
+#[test]
+fn a_drop_in_switches_off_what_it_names() {
+    let config = valid(&[
+        LEAST,
+        "destinations.local.enabled = false\n[members.m2]\nenabled = false",
+        "[destinations.second]\nurl = 'file:///srv'",
+    ]);
+    let names: Vec<&str> = config.destinations.keys().map(DestinationName::as_str).collect();
+    assert_eq!(names, ["second"]);
+    let off: Vec<&String> = config.switched_off.iter().collect();
+    assert_eq!(off, ["destinations.local", "members.m2"]);
+    let config = valid(&[
+        LEAST,
+        "destinations.local.enabled = false",
+        "destinations.local.enabled = true",
+    ]);
+    assert_eq!(config.destinations.len(), 1);
+}
+
+#[test]
+fn durations_have_units() {
+    for (text, seconds) in [
+        ("1s", 1),
+        ("90s", 90),
+        ("1h", 3600),
+        ("2m 30s", 150),
+        ("2m30s", 150),
+        (" 5 m ", 300),
+    ] {
+        let config = valid(&[LEAST, &format!("backup.idle_timeout = '{text}'")]);
+        assert_eq!(config.backup.idle_timeout, Duration::from_secs(seconds), "{text}");
+    }
+    for text in ["", "30", "-30s", "0s", "999ms", "3601s", "1d", "30 parsecs", "s"] {
+        let found = problems(&format!("backup.idle_timeout = '{text}'"));
+        let expected =
+            format!("`backup.idle_timeout`: \"{text}\" is not a duration with a unit, from \"1s\" to \"1h\"");
+        assert!(found.contains(&expected), "{found}");
+    }
+}
+
+#[test]
+fn recipients_come_from_the_list_and_the_file_each_once() {
+    let ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkDdCxOzUvoBgsvEPbzuMVojDBASu5LOm9oEmT9By9m";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        format!("# two\r\n\r\n{ssh} alice@host\r\n{SAMPLE_RECIPIENT}"),
+    )
+    .unwrap();
+    let drop_in = format!(
+        "[encryption]\nrecipients = ['{SAMPLE_RECIPIENT}', '{SAMPLE_RECIPIENT}']\nrecipients_file = {:?}",
+        file.path()
+    );
+    let config = valid(&[LEAST, &drop_in]);
+    let recipients: Vec<String> = config.encryption.recipients.iter().map(ToString::to_string).collect();
+    assert_eq!(recipients, [SAMPLE_RECIPIENT, ssh]);
+}
+
+#[test]
+fn a_fault_in_the_recipients_file_is_shown_there() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let shown = file.path().display();
+    let drop_in = format!("encryption.recipients_file = {:?}", file.path());
+    std::fs::write(file.path(), "# mine\n age1nonsense\n").unwrap();
+    assert_eq!(
+        problems(&drop_in),
+        format!(
+            "{shown}:2:1: `line 2`: `age1nonsense` is not an age recipient (age1…) or an SSH public key (ssh-ed25519 …, ssh-rsa …)\n  |\n2 |  age1nonsense\n  | ^^^^^^^^^^^^^"
+        )
+    );
+    std::fs::write(file.path(), "# nothing\n").unwrap();
+    let message = format!("`encryption.recipients_file`: {shown} holds no recipient");
+    assert!(problems(&drop_in).contains(&message));
+    drop(file);
+    assert!(problems(&drop_in).contains("No such file or directory (os error 2)"));
+}
+
+#[test]
+fn doubtful_configurations_are_warned_about() {
+    for (drop_in, expected) in [
+        ("", ""),
+        (
+            "destinations.local.enabled = false",
+            "no destination is configured: a backup has nowhere to go; add `[destinations.NAME]` with `url`",
+        ),
+        (
+            "[cluster.tls]\nca = { file = '/ca' }",
+            "10-a.toml:1:10: `cluster.tls` has no effect: no member has an `https://` client URL\n  |\n1 | [cluster.tls]\n  |          ^^^",
+        ),
+        (
+            "[members.m2]\nclient_urls = ['http://10.0.0.2:2379']\n[cluster.auth]\nuser = 'root'\npassword = { env = 'P' }",
+            "10-a.toml:3:10: `cluster.auth`: the password goes to http://10.0.0.2:2379 unencrypted; use `https://`",
+        ),
+        ("[cluster.auth]\nuser = 'root'\npassword = { env = 'P' }", ""),
+        (
+            "encryption.identity = { file = '/key' }",
+            "10-a.toml:1:12: `encryption.identity`: this host can read its backups; that is meant only for restores without anybody at hand\n  |\n1 | encryption.identity …\n  |            ^^^^^^^^",
+        ),
+    ] {
+        assert_eq!(warnings(drop_in), expected, "{drop_in}");
+    }
+}
+
+#[test]
+fn no_secret_is_in_debug_or_in_a_message() {
+    let secret = "hunter2";
+    let identity = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ";
+    for text in [
+        "[cluster.auth]\nuser = 'root'\npassword = 'hunter2'",
+        "cluster.auth = { user = 'root', password = 'hunter2' }",
+        "cluster.auth = { user = 'root', pasword = 'hunter2' }",
+        "[cluster.auth]\nuser = 'root'\npw = 'hunter2'",
+        "[cluster.auth]\nuser = 'root'\npassword = { file = 'hunter2' }",
+        "[cluster.auth]\nuser = 'root'\npassword = { env = 'hunter2 ' }",
+        "[cluster.auth]\nuser = 'root'\npassword = { credential = 'hunter2/' }",
+        "[cluster.auth]\nuser = 'root'\npassword = { value = 'hunter2' }",
+        "[cluster.auth]\nuser = 'root'\npassword = { value = 'hunter2', fil = 3 }",
+        "[cluster.auth]\nuser = 'root'\npassword = 'hunter2",
+        "[cluster.auth]\nuser = 'root'\npassword = \"\"\"\nhunter2\n",
+        "[cluster.auth]\nuser = 'root'\npassword = hunter2",
+        "[cluster]\nauth.password = \"\"\"\nhunter2\"\"\"\nx",
+        "members.m1.client_urls = ['http://root:hunter2@h:1']",
+        "destinations.x.url = 's3://key:hunter2@bucket'",
+        "destinations.x.url = 'ftp://key:hunter2@bucket'",
+        "encryption.identity = 'hunter2'",
+        "cluster.tls.key = '''\n-----BEGIN PRIVATE KEY-----\nhunter2\n'''",
+        "encryption.recipients = ['-----BEGIN OPENSSH PRIVATE KEY----- hunter2']",
+    ] {
+        let problems = parse_texts(&[LEAST, text]).expect_err(text);
+        let all = format!("{} {problems:?}", listed(&problems));
+        assert!(!all.contains(secret), "{all}");
+    }
+    for text in [
+        format!("encryption.recipients = ['{identity}']"),
+        format!("encryption.recipients = ['{}']", identity.to_lowercase()),
+        format!("encryption.identity = '{identity}'"),
+        format!("encryption.identity = {{ file = '{identity}' }}"),
+        format!("cluster.name = '{identity}'"),
+        format!("host.member = '{identity}'"),
+        format!("backup.hash_kv = '{identity}'"),
+        format!("encryption.recipients = [{identity}]"),
+        format!("encryption.recipients_file = '{identity}'"),
+    ] {
+        let problems = parse_texts(&[LEAST, &text]).expect_err(&text);
+        let all = format!("{} {problems:?}", listed(&problems));
+        assert!(!all.to_ascii_uppercase().contains("AGE-SECRET-KEY-1Q"), "{all}");
+    }
+}
+
+fn host(name: &str, addresses: &[&str]) -> ThisHost {
+    ThisHost {
+        name: name.to_owned(),
+        addresses: addresses
+            .iter()
+            .map(|address| address.parse::<IpAddr>().unwrap())
+            .collect(),
+    }
+}
+
+#[test]
+fn the_local_member_is_found_by_the_first_rule_that_decides() {
+    let members = "
+        [members.m1]\npeer_urls = ['http://127.0.0.1:2380', 'http://10.0.0.1:2380']
+        [members.m2]\nclient_urls = ['http://h:1']\npeer_urls = ['http://10.0.0.2:2380', 'http://[fd00::2]:2380']
+        [members.'m3.example.com']\nclient_urls = ['http://h:1']\npeer_urls = ['http://db3.example.com:2380']
+        [members.'m4.a']\nclient_urls = ['http://h:1']\npeer_urls = ['http://10.0.0.4:2380']
+        [members.'m4.b']\nclient_urls = ['http://h:1']\npeer_urls = ['http://10.0.0.5:2380']
+        [members.m5]\nclient_urls = ['http://h:1']\npeer_urls = ['http://10.0.0.5:2380']\nenabled = false";
+    let config = valid(&[LEAST, members]);
+    for (name, addresses, member, because) in [
+        ("m1", &[][..], "m1", Because::HostName),
+        ("M1.example.com", &["10.0.0.2"], "m1", Because::HostName),
+        ("m3.example.com", &[], "m3.example.com", Because::HostName),
+        ("m3", &[], "m3.example.com", Because::HostName),
+        ("m4.b", &[], "m4.b", Because::HostName),
+        ("db2", &["127.0.0.1", "10.0.0.2"], "m2", Because::PeerAddress),
+        ("db2", &["fd00::2"], "m2", Because::PeerAddress),
+        ("db2", &["::ffff:10.0.0.2"], "m2", Because::PeerAddress),
+        ("db3", &[], "m3.example.com", Because::PeerAddress),
+        ("m4", &["10.0.0.4"], "m4.a", Because::PeerAddress),
+        ("m5", &["10.0.0.5"], "m4.b", Because::PeerAddress),
+    ] {
+        let found = config.local_member(&host(name, addresses));
+        assert_eq!(
+            found,
+            LocalMember::Is(member.parse().unwrap(), because),
+            "{name} {addresses:?}"
+        );
+    }
+    for nowhere in [
+        host("", &[]),
+        host("db9", &["127.0.0.1", "::1"]),
+        host("m", &["10.0.0.9"]),
+        host("localhost", &[]),
+    ] {
+        assert_eq!(config.local_member(&nowhere), LocalMember::None);
+    }
+    let several = config.local_member(&host("m4", &[]));
+    assert_eq!(
+        several.to_string(),
+        "no local member: `m4.a` and `m4.b` all match this host, and `host.member` is not set"
+    );
+    let several = config.local_member(&host("db", &["10.0.0.1", "10.0.0.2"]));
+    assert_eq!(
+        several,
+        LocalMember::Ambiguous(vec!["m1".parse().unwrap(), "m2".parse().unwrap()])
+    );
+    let configured = valid(&[LEAST, members, "host.member = 'm2'"]).local_member(&host("m1", &["10.0.0.1"]));
+    assert_eq!(configured.to_string(), "local member `m2` (by `host.member`)");
+}
+
+#[test]
+fn this_host_has_a_loopback_address() {
+    let this = ThisHost::ask().unwrap();
+    assert!(this.addresses.iter().any(IpAddr::is_loopback), "{this:?}");
+}
+
+/// Lines that are nearly right, to reach deeper than noise does.
+fn lines() -> impl Strategy<Value = String> {
+    let keys = keys::KEYS.iter().map(|key| key.path.replace('*', "m1"));
+    let sections = keys
+        .clone()
+        .filter_map(|key| key.rsplit_once('.').map(|(section, _)| format!("[{section}]\n")));
+    let names = keys
+        .clone()
+        .filter_map(|key| key.rsplit_once('.').map(|(_, name)| name.to_owned()));
+    let odd = ["\"\"", "\"a.b\"", "'tls.ca'", "ü", "schedules", "x.y.z", "members"].map(str::to_owned);
+    let keys: Vec<String> = keys.chain(names).chain(odd).collect();
+    let sections: Vec<String> = sections.chain(["[[members]]\n".to_owned(), "[x".to_owned()]).collect();
+    let values = prop::sample::select(vec![
+        "\"\"",
+        "'x'",
+        "3",
+        "-1",
+        "99999999999999999999",
+        "1e400",
+        "nan",
+        "true",
+        "[]",
+        "['a', 3]",
+        "{}",
+        "{ file = '/a' }",
+        "{ env = 3 }",
+        "{ x = { y = [] } }",
+        "1979-05-27",
+        "\"\\u001b[2J\"",
+        "'ü'",
+        "\"\"\"\na\nb\"\"\"",
+        "'http://h:1'",
+        "['http://h:1']",
+        "'file:///a'",
+        "'30s'",
+        "0x7fff_ffff_ffff_ffff",
+        "'",
+        "{",
+        "[\n1,\n",
+    ]);
+    prop_oneof![
+        1 => prop::sample::select(sections),
+        4 => (prop::sample::select(keys), values).prop_map(|(key, value)| format!("{key} = {value}\n")),
+        1 => "\\PC{0,12}\n",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_text_parses_or_errs(texts in prop::collection::vec(prop::collection::vec(lines(), 0..8), 1..3)) {
+        let texts: Vec<String> = texts.into_iter().map(|lines| lines.concat()).collect();
+        let files = texts.into_iter().map(|text| (PathBuf::from("a.toml"), text.into_bytes())).collect();
+        if let Err(problems) = parse(files) {
+            prop_assert!(!problems.is_empty());
+            let text = listed(&problems);
+            prop_assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{}", text);
+        }
+    }
+
+    #[test]
+    fn any_bytes_parse_or_err(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Err(problems) = parse(vec![(PathBuf::from("a.toml"), bytes)]) {
+            prop_assert!(!problems.is_empty());
+        }
+    }
+}

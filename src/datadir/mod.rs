@@ -1,0 +1,28 @@
+//! The files around the database in etcd's data directory, and the identities that hold them together.
+//!
+//! Everything here is bytes and names; making directories, modes and syncing are left to `rebuild`.
+//!
+//! ```text
+//! <data-dir>/member/snap/db                                    the database, see `keyspace::restored`
+//! <data-dir>/member/snap/0000000000000001-<index>.snap         members as raft's snapshot, see `snap`
+//! <data-dir>/member/wal/0000000000000000-0000000000000000.wal  raft's log, one entry per member, see `wal`
+//! ```
+//!
+//! One layout serves every line of etcd from 3.4 to 3.7. Only the first record of the log differs between members;
+//! database and `.snap` must be the same bytes on every host.
+
+mod membership;
+mod peer_url;
+mod raft;
+pub mod snap;
+pub mod wal;
+
+pub use membership::{Error, InitialCluster, Membership};
+pub use peer_url::PeerUrl;
+
+/// The directory of database and snapshots, below the data directory.
+pub const SNAP_DIR: &str = "member/snap";
+/// The directory of the log, below the data directory, unless it has a place of its own.
+pub const WAL_DIR: &str = "member/wal";
+/// The name of the database in [`SNAP_DIR`].
+pub const DB: &str = "db";

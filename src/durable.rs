@@ -1,0 +1,348 @@
+//! Files and names that are still there after a power cut: write, sync, link or rename, sync the folder.
+//!
+//! The only caller of `rename` and `link` in the crate. What the bytes mean is left to the callers.
+//!
+//! Invariant: a name that is visible has its whole content on disk; what is still being written has a name of the form
+//! `.NAME.RANDOM.partial`, and only that.
+//!
+//! The steps are those of `open(2)`, `link(2)`, `rename(2)` and `fsync(2)` in the Linux manual: a new name is durable
+//! only once its folder was synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+const SUFFIX: &str = ".partial";
+const RANDOM_BYTES: usize = 8;
+
+/// What went wrong on the file system.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name is taken; nothing was changed.
+    #[error("`{}` exists already", .path.display())]
+    Exists {
+        /// The name.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{doing} `{}`", .path.display())]
+    Io {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+/// Makes an error of what was attempted, for `map_err`.
+fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// A file that is being written under a name of its own. Dropped before `commit_*`, it is gone.
+#[must_use]
+#[derive(Debug)]
+pub struct Partial {
+    file: File,
+    temp: PathBuf,
+    target: PathBuf,
+}
+
+impl Partial {
+    /// Opens a new file beside `target`, with exactly the permissions of `mode`.
+    pub fn create(target: &Path, mode: u32) -> Result<Partial, Error> {
+        let temp = temp_beside(target)?;
+        let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp);
+        let file = opened.map_err(failed("create", &temp))?;
+        let partial = Partial {
+            file,
+            temp,
+            target: target.to_owned(),
+        };
+        // The mode given to open(2) is cut by the umask.
+        let permissions = fs::Permissions::from_mode(mode);
+        partial
+            .file
+            .set_permissions(permissions)
+            .map_err(failed("set the mode of", &partial.temp))?;
+        Ok(partial)
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The name it will have.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Gives the file its name for good; `Exists` if another was faster. Returns it still open. After an error of the
+    /// folder's sync the name may be there, but is not known to survive a power cut.
+    pub fn commit_new(self) -> Result<File, Error> {
+        self.sync()?;
+        if let Err(source) = fs::hard_link(&self.temp, &self.target) {
+            // A network file system may repeat a request whose answer was lost, and then call our own link a rival.
+            if source.kind() != io::ErrorKind::AlreadyExists {
+                return Err(failed("link", &self.target)(source));
+            }
+            if !self.is_target()? {
+                let path = self.target.clone();
+                return Err(Error::Exists { path });
+            }
+        }
+        fs::remove_file(&self.temp).map_err(failed("unlink", &self.temp))?;
+        sync_dir(parent(&self.target))?;
+        self.file.try_clone().map_err(failed("keep open", &self.target))
+    }
+
+    /// Gives the file its name, in place of whatever had it.
+    pub fn commit_replace(self) -> Result<(), Error> {
+        self.sync()?;
+        fs::rename(&self.temp, &self.target).map_err(failed("rename to", &self.target))?;
+        sync_dir(parent(&self.target))
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.file.sync_all().map_err(failed("sync", &self.temp))
+    }
+
+    fn is_target(&self) -> Result<bool, Error> {
+        let own = self.file.metadata().map_err(failed("look at", &self.temp))?;
+        let target = fs::symlink_metadata(&self.target).map_err(failed("look at", &self.target))?;
+        Ok(own.dev() == target.dev() && own.ino() == target.ino())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After a commit the name is gone already; otherwise a sweep finds it.
+        fs::remove_file(&self.temp).ok();
+    }
+}
+
+/// Writes a file that must not be there yet. `Exists` if it is.
+pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let partial = Partial::create(path, mode)?;
+    partial
+        .file()
+        .write_all(bytes)
+        .map_err(failed("write", &partial.temp))?;
+    partial.commit_new().map(drop)
+}
+
+/// Writes a file in place of the one that may be there: readers see the old or the new, never a part.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let partial = Partial::create(path, mode)?;
+    partial
+        .file()
+        .write_all(bytes)
+        .map_err(failed("write", &partial.temp))?;
+    partial.commit_replace()
+}
+
+/// Renames a folder; `Exists` if there is something under the new name, even an empty folder.
+pub fn rename_dir(from: &Path, to: &Path) -> Result<(), Error> {
+    let renamed = match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // The file system does not know the flag. A plain rename replaces an empty folder, so look first.
+        Err(Errno::EINVAL | Errno::ENOSYS) => match fs::symlink_metadata(to) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(from, to),
+        },
+        answer => answer.map_err(io::Error::from),
+    };
+    renamed.map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => Error::Exists { path: to.to_owned() },
+        _ => failed("rename to", to)(source),
+    })?;
+    sync_dir(parent(to))?;
+    if parent(from) == parent(to) {
+        return Ok(());
+    }
+    sync_dir(parent(from))
+}
+
+/// Makes the names in a folder durable.
+pub fn sync_dir(path: &Path) -> Result<(), Error> {
+    let opened = File::open(path).map_err(failed("open", path))?;
+    opened.sync_all().map_err(failed("sync", path))
+}
+
+/// Makes a folder and the missing ones above it, each with exactly the permissions of `mode`, and durable.
+pub fn create_dirs(path: &Path, mode: u32) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = parent(path);
+    if above != path {
+        create_dirs(above, mode)?;
+    }
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => {
+            let permissions = fs::Permissions::from_mode(mode);
+            fs::set_permissions(path, permissions).map_err(failed("set the mode of", path))?;
+            sync_dir(above)
+        }
+        // Another was faster, which is as good; a file in its place is not.
+        Err(source) if source.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(source) => Err(failed("make folder", path)(source)),
+    }
+}
+
+/// The name that the file called `name` would have got, if it is one that was being written.
+pub fn target_of(name: &str) -> Option<&str> {
+    let (target, random) = name.strip_prefix('.')?.strip_suffix(SUFFIX)?.rsplit_once('.')?;
+    let of_ours = random.len() == RANDOM_BYTES * 2 && random.bytes().all(|b| b.is_ascii_hexdigit());
+    (of_ours && !target.is_empty()).then_some(target)
+}
+
+fn temp_beside(target: &Path) -> Result<PathBuf, Error> {
+    let name = target.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file");
+        failed("create", target)(source)
+    })?;
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random)
+        .map_err(io::Error::from)
+        .map_err(failed("get random digits for", target))?;
+    let random = u64::from_le_bytes(random);
+    Ok(target.with_file_name(format!(".{name}.{random:016x}{SUFFIX}")))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) => above,
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_new_has_its_content_and_mode_and_nothing_else_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        create_new(&path, b"one", 0o666).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o666, "whatever the umask is");
+        assert_eq!(names(dir.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        create_new(&path, b"one", 0o600).unwrap();
+        assert!(matches!(create_new(&path, b"two", 0o600), Err(Error::Exists { path: p }) if p == path));
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(names(dir.path()), ["a.json"]);
+        replace(&path, b"two", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(dir.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn of_many_writers_exactly_one_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = &dir.path().join("a.json");
+        let barrier = &std::sync::Barrier::new(8);
+        let results: Vec<(u8, Result<(), Error>)> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..8_u8)
+                .map(|n| {
+                    scope.spawn(move || {
+                        barrier.wait();
+                        (n, create_new(path, &[n; 64], 0o600))
+                    })
+                })
+                .collect();
+            writers.into_iter().map(|w| w.join().unwrap()).collect()
+        });
+        let winners: Vec<u8> = results.iter().filter(|(_, r)| r.is_ok()).map(|(n, _)| *n).collect();
+        assert_eq!(winners.len(), 1);
+        assert_eq!(fs::read(path).unwrap(), [winners[0]; 64]);
+        let losers = results.iter().filter(|(_, r)| matches!(r, Err(Error::Exists { .. })));
+        assert_eq!(losers.count(), 7);
+        assert_eq!(names(dir.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn our_own_link_is_not_taken_for_a_rivals() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let partial = Partial::create(&path, 0o600).unwrap();
+        fs::hard_link(&partial.temp, &path).unwrap();
+        partial.commit_new().unwrap();
+        assert_eq!(names(dir.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn what_is_dropped_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let partial = Partial::create(&dir.path().join("a.json"), 0o600).unwrap();
+        let name = names(dir.path()).pop().unwrap();
+        assert_eq!(target_of(&name), Some("a.json"));
+        drop(partial);
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn only_names_of_ours_are_taken_for_partial() {
+        assert_eq!(target_of(".a.0123456789abcdef.partial"), Some("a"));
+        for name in [
+            "a.json",
+            "a.0123456789abcdef.partial",
+            ".partial",
+            "..0123456789abcdef.partial",
+            ".a.0123456789abcde.partial",
+            ".a.0123456789abcdeg.partial",
+        ] {
+            assert_eq!(target_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_renamed_but_never_over_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b, c) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
+        fs::create_dir(&a).unwrap();
+        fs::create_dir(&b).unwrap();
+        assert!(matches!(rename_dir(&a, &b), Err(Error::Exists { .. })));
+        rename_dir(&a, &c).unwrap();
+        assert_eq!(names(dir.path()), ["b", "c"]);
+        assert!(matches!(rename_dir(&a, &dir.path().join("d")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn missing_folders_are_made_and_present_ones_are_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = fs::metadata(dir.path()).unwrap().mode();
+        let deep = dir.path().join("a/b/c");
+        create_dirs(&deep, 0o777).unwrap();
+        create_dirs(&deep, 0o700).unwrap();
+        assert_eq!(fs::metadata(&deep).unwrap().mode() & 0o7777, 0o777);
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode(), before);
+        fs::write(dir.path().join("file"), b"").unwrap();
+        assert!(create_dirs(&dir.path().join("file/x"), 0o700).is_err());
+    }
+}

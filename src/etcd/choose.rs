@@ -1,0 +1,226 @@
+//! Which member a backup is taken from.
+//!
+//! Pure: from what the members answered to one choice. A healthy follower is preferred, because a snapshot holds a read
+//! transaction open and HashKV stalls the writes of the member that is asked.
+
+use super::{Error, Status};
+use crate::model::ClusterId;
+
+/// Followers that are further behind than this many log entries are not asked.
+const MAX_LAG: u64 = 10_000;
+
+/// A configured member and what it answered.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The endpoint that answered, or the last one that was tried.
+    pub url: String,
+    /// Its state, or why there is none.
+    pub answer: Result<Status, Error>,
+}
+
+/// Which members are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// A healthy follower where there is one, the leader otherwise.
+    Any,
+    /// This one and no other.
+    Named(String),
+}
+
+/// What the chosen member is to its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A follower with a leader.
+    Follower,
+    /// The leader, or the only member.
+    Leader,
+    /// A member without a leader: it has no quorum, and what it holds may lag.
+    CutOff,
+}
+
+/// The choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Index into the candidates.
+    pub index: usize,
+    /// What the member is.
+    pub role: Role,
+}
+
+/// Why no member can be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NoChoice {
+    /// None of those wanted answered.
+    #[error("no member can be asked: {}", .reasons.join("; "))]
+    NoneAnswered {
+        /// One line a member.
+        reasons: Vec<String>,
+    },
+    /// The name is not configured.
+    #[error("no member `{name}` is configured; there are: {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The configured members belong to different clusters.
+    #[error("the configured members belong to different clusters: {}", .clusters.join(", "))]
+    SeveralClusters {
+        /// `name is of cluster id`, one a member.
+        clusters: Vec<String>,
+    },
+}
+
+/// Picks the member to ask.
+pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoChoice> {
+    let wanted_here = |candidate: &Candidate| match wanted {
+        Wanted::Any => true,
+        Wanted::Named(name) => *name == candidate.name,
+    };
+    if let Wanted::Named(name) = wanted
+        && !candidates.iter().any(|candidate| candidate.name == *name)
+    {
+        let known: Vec<_> = candidates.iter().map(|candidate| candidate.name.as_str()).collect();
+        let (name, known) = (name.clone(), known.join(", "));
+        return Err(NoChoice::Unknown { name, known });
+    }
+    let answered: Vec<(usize, &Status)> = candidates
+        .iter()
+        .enumerate()
+        .filter(|(_, candidate)| wanted_here(candidate))
+        .filter_map(|(index, candidate)| Some((index, candidate.answer.as_ref().ok()?)))
+        .collect();
+    one_cluster(candidates, &answered)?;
+    let newest = answered.iter().map(|(_, status)| status.applied_index).max().unwrap_or(0);
+    let best = answered.iter().max_by_key(|(index, status)| {
+        let lag = newest.saturating_sub(status.applied_index);
+        let healthy = status.leader.is_some() && lag <= MAX_LAG && !corrupt(status);
+        let follows = !status.leads() && !status.learner;
+        // Of equals the first in the configuration.
+        (healthy, !corrupt(status), follows, !status.learner, status.raft_term, std::cmp::Reverse(*index))
+    });
+    let Some(&(index, status)) = best else {
+        let refused = candidates.iter().filter(|candidate| wanted_here(candidate));
+        let reasons = refused.map(|candidate| match &candidate.answer {
+            Ok(_) => candidate.name.clone(),
+            Err(error) => format!("{}: {error}", candidate.name),
+        });
+        return Err(NoChoice::NoneAnswered {
+            reasons: reasons.collect(),
+        });
+    };
+    let role = match status.leader {
+        None => Role::CutOff,
+        Some(leader) if leader != status.member => Role::Follower,
+        Some(_) => Role::Leader,
+    };
+    Ok(Choice { index, role })
+}
+
+fn corrupt(status: &Status) -> bool {
+    status.errors.iter().any(|error| error.contains("CORRUPT"))
+}
+
+fn one_cluster(candidates: &[Candidate], answered: &[(usize, &Status)]) -> Result<(), NoChoice> {
+    let mut ids: Vec<ClusterId> = answered.iter().map(|(_, status)| status.cluster).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() < 2 {
+        return Ok(());
+    }
+    let told = answered.iter().map(|(index, status)| {
+        let name = candidates.get(*index).map_or("", |candidate| candidate.name.as_str());
+        format!("{name} is of cluster {}", status.cluster)
+    });
+    Err(NoChoice::SeveralClusters {
+        clusters: told.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::MemberId;
+
+    fn member(name: &str, id: u64, leader: u64) -> Candidate {
+        Candidate {
+            name: name.into(),
+            url: format!("http://{name}:2379"),
+            answer: Ok(Status {
+                member: MemberId(id),
+                cluster: ClusterId(9),
+                leader: (leader != 0).then_some(MemberId(leader)),
+                learner: false,
+                version: "3.5.34".into(),
+                storage_version: None,
+                db_bytes: 1,
+                raft_term: 3,
+                applied_index: 100_000,
+                errors: vec![],
+            }),
+        }
+    }
+
+    fn silent(name: &str) -> Candidate {
+        let answer = Err(Error::Unreachable {
+            url: format!("http://{name}:2379"),
+            reason: "connection refused".into(),
+        });
+        Candidate {
+            answer,
+            ..member(name, 0, 0)
+        }
+    }
+
+    fn with(mut candidate: Candidate, change: impl FnOnce(&mut Status)) -> Candidate {
+        change(candidate.answer.as_mut().unwrap());
+        candidate
+    }
+
+    fn chosen(candidates: &[Candidate], wanted: Wanted) -> (String, Role) {
+        let choice = choose(candidates, &wanted).unwrap();
+        (candidates[choice.index].name.clone(), choice.role)
+    }
+
+    #[test]
+    fn a_follower_is_asked_before_the_leader() {
+        let three = [member("m1", 1, 1), member("m2", 2, 1), member("m3", 3, 1)];
+        assert_eq!(chosen(&three, Wanted::Any), ("m2".into(), Role::Follower));
+        assert_eq!(chosen(&three, Wanted::Named("m1".into())), ("m1".into(), Role::Leader));
+        let two_down = [member("m1", 1, 1), silent("m2"), silent("m3")];
+        assert_eq!(chosen(&two_down, Wanted::Any), ("m1".into(), Role::Leader));
+        assert_eq!(chosen(&[member("m1", 1, 1)], Wanted::Any), ("m1".into(), Role::Leader));
+    }
+
+    #[test]
+    fn the_unwell_come_last() {
+        let lagging = with(member("m2", 2, 1), |status| status.applied_index = 10);
+        let corrupt = with(member("m3", 3, 1), |status| status.errors.push("alarm:CORRUPT".into()));
+        let learner = with(member("m4", 4, 1), |status| status.learner = true);
+        let candidates = [lagging, corrupt, learner, member("m1", 1, 1)];
+        assert_eq!(chosen(&candidates, Wanted::Any), ("m1".into(), Role::Leader));
+        let cut_off = [member("m1", 1, 0), silent("m2")];
+        assert_eq!(chosen(&cut_off, Wanted::Any), ("m1".into(), Role::CutOff));
+    }
+
+    #[test]
+    fn refusals_name_every_member() {
+        let error = choose(&[silent("m1"), silent("m2")], &Wanted::Any).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no member can be asked: m1: cannot reach http://m1:2379: connection refused; \
+             m2: cannot reach http://m2:2379: connection refused"
+        );
+        let error = choose(&[member("m1", 1, 1)], &Wanted::Named("m9".into())).unwrap_err();
+        assert_eq!(error.to_string(), "no member `m9` is configured; there are: m1");
+        let other = with(member("m2", 2, 1), |status| status.cluster = ClusterId(10));
+        let error = choose(&[member("m1", 1, 1), other], &Wanted::Any).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the configured members belong to different clusters: m1 is of cluster 9, m2 is of cluster a"
+        );
+    }
+}

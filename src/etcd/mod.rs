@@ -1,0 +1,377 @@
+//! etcd's gRPC API, as far as a backup needs it: who the members are, how they are, the snapshot stream, HashKV.
+//!
+//! Invariant: a [`Member`] is one connection to one endpoint. Nothing here balances over members, because a snapshot
+//! and the HashKV that proves it must come from the same one.
+//! Invariant: nothing here writes into etcd.
+//!
+//! Which member to ask is decided in [`choose`]; the bytes of the stream are understood elsewhere.
+
+pub mod choose;
+mod snapshot;
+mod survey;
+
+use std::time::Duration;
+
+use age::secrecy::{ExposeSecret, SecretString};
+use etcd_client::{Channel, Client, ConnectOptions, GetOptions};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use crate::model::{ClusterId, HashKv, MemberId, Revision};
+
+pub use snapshot::{Chunk, DIGEST_BYTES, SnapshotStream};
+pub use survey::{Endpoints, Surveyed, survey};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For calls that answer from memory.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// For calls that read the whole key space; etcd needs about 0.4 s a GiB from the page cache, far more from a disk.
+const SCAN_TIMEOUT: Duration = Duration::from_secs(300);
+/// A peer that is gone without a word is found within this and half as much again.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The stream's flow-control window. At HTTP/2's 64 KiB every round trip would stall etcd.
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// What went wrong with a member.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection: nobody there, wrong address, TLS refused.
+    #[error("cannot reach {url}: {reason}")]
+    Unreachable {
+        /// The endpoint.
+        url: String,
+        /// The chain of causes in one line.
+        reason: String,
+    },
+    /// The member wants a login, or refuses ours.
+    #[error("{url} refuses {call}: {reason}")]
+    Denied {
+        /// The endpoint.
+        url: String,
+        /// The call that was refused.
+        call: &'static str,
+        /// What the member said.
+        reason: String,
+    },
+    /// The revision that was asked for is gone or does not exist yet.
+    #[error("{url} has no revision {revision}: {reason}")]
+    NoSuchRevision {
+        /// The endpoint.
+        url: String,
+        /// The revision that was asked for.
+        revision: Revision,
+        /// What the member said: compacted, or future.
+        reason: String,
+    },
+    /// The member did not answer in time, or stopped in mid-stream.
+    #[error("{url} gave no answer to {call} for {} s", .after.as_secs())]
+    Silent {
+        /// The endpoint.
+        url: String,
+        /// The call that hung.
+        call: &'static str,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// Any other failure of a call.
+    #[error("{call} on {url} failed: {reason}")]
+    Call {
+        /// The endpoint.
+        url: String,
+        /// The call.
+        call: &'static str,
+        /// The chain of causes in one line.
+        reason: String,
+    },
+    /// The answer cannot be what etcd sends.
+    #[error("{url} answered {call} with {what}")]
+    Nonsense {
+        /// The endpoint.
+        url: String,
+        /// The call.
+        call: &'static str,
+        /// What was wrong with it.
+        what: String,
+    },
+}
+
+/// How to get in: TLS material and login, read from wherever they are kept.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// Certificates for `https` endpoints; without a CA the system's roots are trusted.
+    pub tls: Tls,
+    /// User and password.
+    pub login: Option<(String, SecretString)>,
+}
+
+/// TLS material in PEM.
+#[derive(Clone, Default)]
+pub struct Tls {
+    /// The authority that signed the members' certificates.
+    pub ca: Option<Vec<u8>>,
+    /// Our certificate and its key.
+    pub identity: Option<(Vec<u8>, SecretString)>,
+    /// The name to expect in the members' certificates, instead of the endpoint's host.
+    pub server_name: Option<String>,
+}
+
+/// What a member says of itself.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The member.
+    pub member: MemberId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its leader, if it knows one.
+    pub leader: Option<MemberId>,
+    /// Whether it only follows and has no vote.
+    pub learner: bool,
+    /// Server version, `3.6.15`.
+    pub version: String,
+    /// Version of the storage format, from 3.6 on.
+    pub storage_version: Option<String>,
+    /// Size of the database file.
+    pub db_bytes: u64,
+    /// Raft's term.
+    pub raft_term: u64,
+    /// Index of the last log entry applied to the database.
+    pub applied_index: u64,
+    /// Alarms and the like, in etcd's words.
+    pub errors: Vec<String>,
+}
+
+impl Status {
+    /// Whether this member leads.
+    pub fn leads(&self) -> bool {
+        self.leader == Some(self.member)
+    }
+}
+
+/// A member as the cluster lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: MemberId,
+    /// Its `--name`; empty until it has started once.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+    /// Whether it has no vote.
+    pub learner: bool,
+}
+
+/// One connection to one endpoint of one member.
+pub struct Member {
+    url: String,
+    client: Client,
+}
+
+impl Member {
+    /// Connects to `url` and logs in.
+    pub async fn connect(url: &str, access: &Access) -> Result<Member, Error> {
+        let unreachable = |reason: String| Error::Unreachable {
+            url: url.to_owned(),
+            reason,
+        };
+        let endpoint = endpoint(url, &access.tls).map_err(|error| unreachable(chain(&error)))?;
+        let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
+            .await
+            .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
+            .map_err(|error| unreachable(chain(&error)))?;
+        let options = access.login.as_ref().map(|(user, password)| {
+            ConnectOptions::new().with_user(user.clone(), password.expose_secret().to_owned())
+        });
+        let client = call(url, "Authenticate", CALL_TIMEOUT, async {
+            Client::from_channel(Channel::Tonic(channel), options).await
+        })
+        .await?;
+        Ok(Member {
+            url: url.to_owned(),
+            client,
+        })
+    }
+
+    /// The endpoint of this connection.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Asks for the member's state.
+    pub async fn status(&mut self) -> Result<Status, Error> {
+        let mut client = self.client.maintenance_client();
+        let answer = call(&self.url, "Status", CALL_TIMEOUT, client.status()).await?;
+        let header = answer.header().ok_or_else(|| self.nonsense("Status", "no header"))?;
+        Ok(Status {
+            member: MemberId(header.member_id()),
+            cluster: ClusterId(header.cluster_id()),
+            leader: (answer.leader() != 0).then(|| MemberId(answer.leader())),
+            learner: answer.is_learner(),
+            version: answer.version().to_owned(),
+            storage_version: Some(answer.storage_version().to_owned()).filter(|version| !version.is_empty()),
+            db_bytes: u64::try_from(answer.db_size()).unwrap_or(0),
+            raft_term: answer.raft_term(),
+            applied_index: answer.raft_applied_index(),
+            errors: answer.errors().to_vec(),
+        })
+    }
+
+    /// Asks for the cluster's members.
+    pub async fn members(&mut self) -> Result<Vec<Listed>, Error> {
+        let mut client = self.client.cluster_client();
+        let answer = call(&self.url, "MemberList", CALL_TIMEOUT, client.member_list()).await?;
+        let listed = answer.members().iter().map(|member| Listed {
+            id: MemberId(member.id()),
+            name: member.name().to_owned(),
+            peer_urls: member.peer_urls().to_vec(),
+            client_urls: member.client_urls().to_vec(),
+            learner: member.is_learner(),
+        });
+        Ok(listed.collect())
+    }
+
+    /// The store's revision after everything that was committed before this call has been applied on this member.
+    ///
+    /// Fails when the member cannot reach its quorum.
+    pub async fn current_revision(&mut self) -> Result<Revision, Error> {
+        // A linearizable read. No key of this name is expected; the header carries the answer.
+        let mut client = self.client.kv_client();
+        let options = GetOptions::new().with_count_only();
+        let answer = call(&self.url, "Range", CALL_TIMEOUT, client.get("\0", Some(options))).await?;
+        let revision = answer.header().map(|header| header.revision());
+        revision
+            .and_then(|revision| Revision::new(revision).ok())
+            .ok_or_else(|| self.nonsense("Range", "no revision"))
+    }
+
+    /// The number of keys that are alive at `revision`.
+    pub async fn count_keys(&mut self, revision: Revision) -> Result<u64, Error> {
+        let mut client = self.client.kv_client();
+        let options = GetOptions::new()
+            .with_all_keys()
+            .with_count_only()
+            .with_serializable()
+            .with_revision(revision.get());
+        let answer = call(&self.url, "Range", SCAN_TIMEOUT, client.get("", Some(options)))
+            .await
+            .map_err(|error| self.at_revision(error, revision))?;
+        u64::try_from(answer.count()).map_err(|_| self.nonsense("Range", "a negative count"))
+    }
+
+    /// HashKV of exactly `revision`. Stalls the writes of this member while it reads its whole key space.
+    pub async fn hash_kv(&mut self, revision: Revision) -> Result<HashKv, Error> {
+        let mut client = self.client.maintenance_client();
+        let answer = call(&self.url, "HashKV", SCAN_TIMEOUT, client.hash_kv(revision.get()))
+            .await
+            .map_err(|error| self.at_revision(error, revision))?;
+        Ok(HashKv {
+            revision,
+            compact_revision: answer.compact_version(),
+            hash: answer.hash(),
+        })
+    }
+
+    /// Opens the snapshot stream; `idle` is the longest silence that is borne.
+    pub async fn snapshot(&mut self, idle: Duration) -> Result<SnapshotStream, Error> {
+        let mut client = self.client.maintenance_client();
+        let stream = call(&self.url, "Snapshot", idle, client.snapshot()).await?;
+        Ok(SnapshotStream::new(self.url.clone(), stream, idle))
+    }
+
+    fn nonsense(&self, call: &'static str, what: &str) -> Error {
+        Error::Nonsense {
+            url: self.url.clone(),
+            call,
+            what: what.to_owned(),
+        }
+    }
+
+    fn at_revision(&self, error: Error, revision: Revision) -> Error {
+        match error {
+            Error::Call { url, reason, .. } if reason.contains("compacted") || reason.contains("future revision") => {
+                Error::NoSuchRevision { url, revision, reason }
+            }
+            other => other,
+        }
+    }
+}
+
+fn endpoint(url: &str, tls: &Tls) -> Result<Endpoint, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE / 2)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
+    if !url.starts_with("https://") {
+        return Ok(endpoint);
+    }
+    let mut config = ClientTlsConfig::new();
+    config = match &tls.ca {
+        Some(ca) => config.ca_certificate(Certificate::from_pem(ca)),
+        None => config.with_native_roots(),
+    };
+    if let Some((certificate, key)) = &tls.identity {
+        config = config.identity(Identity::from_pem(certificate, key.expose_secret()));
+    }
+    if let Some(name) = &tls.server_name {
+        config = config.domain_name(name);
+    }
+    endpoint.tls_config(config)
+}
+
+async fn call<T>(
+    url: &str,
+    name: &'static str,
+    limit: Duration,
+    answer: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(failed(url, name, &error)),
+        Err(_) => Err(Error::Silent {
+            url: url.to_owned(),
+            call: name,
+            after: limit,
+        }),
+    }
+}
+
+fn failed(url: &str, call: &'static str, error: &etcd_client::Error) -> Error {
+    use tonic::Code;
+    let url = url.to_owned();
+    let etcd_client::Error::GRpcStatus(status) = error else {
+        let reason = chain(error);
+        return Error::Call { url, call, reason };
+    };
+    let reason = match status.message() {
+        "" => chain(status),
+        message => message.to_owned(),
+    };
+    // etcd answers a wrong password, and a call without any login, with InvalidArgument.
+    let login = reason.contains("authentication failed") || reason.contains("user name is empty");
+    match status.code() {
+        Code::PermissionDenied | Code::Unauthenticated => Error::Denied { url, call, reason },
+        Code::InvalidArgument if login => Error::Denied { url, call, reason },
+        _ => Error::Call { url, call, reason },
+    }
+}
+
+/// An error and its causes in one line, without the repetitions that wrapped errors make.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+        next = error.source();
+    }
+    // tonic's own first word says nothing where a cause follows it.
+    if parts.len() > 1 && parts[0] == "transport error" {
+        parts.remove(0);
+    }
+    parts.join(": ")
+}

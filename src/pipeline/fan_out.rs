@@ -1,0 +1,295 @@
+//! One stream into several sinks, of which each may fail or fall behind alone.
+//!
+//! A sink that others have to wait for is dropped after [`LAG_BUDGET`] of waiting in all, and any sink that takes no
+//! bytes at all for the stall limit: while we wait, etcd holds a read transaction open and its database grows.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
+use sha2::{Digest as _, Sha256};
+
+use crate::model::Digest;
+
+/// How long all others together wait for one sink.
+pub(super) const LAG_BUDGET: Duration = Duration::from_secs(30);
+
+/// Bytes of a block on its way to the sinks, and blocks that a sink may be behind.
+const FAN_BLOCK_BYTES: usize = 256 << 10;
+const FAN_QUEUE_BLOCKS: usize = 16;
+
+/// Why a sink did not get everything.
+#[derive(Debug, thiserror::Error)]
+pub enum BranchError {
+    /// The sink refused bytes.
+    #[error("writing after {written} bytes: {source}")]
+    Write {
+        /// Bytes that it had taken.
+        written: u64,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The sink was too slow and was left behind.
+    #[error("left behind after {} s of waiting for it, at {written} bytes", .waited.as_secs())]
+    TooSlow {
+        /// How long it was waited for.
+        waited: Duration,
+        /// Bytes that were sent to it.
+        written: u64,
+    },
+}
+
+/// Every sink failed. Travels inside an [`io::Error`] through the stages before this one.
+#[derive(Debug, thiserror::Error)]
+#[error("no sink is left")]
+pub(super) struct AllFailed(pub Vec<BranchError>);
+
+enum Message {
+    Block(Arc<[u8]>),
+    End,
+}
+
+/// A sink on a thread of its own.
+struct Branch<W> {
+    queue: Option<Sender<Message>>,
+    thread: JoinHandle<Result<Option<W>, BranchError>>,
+    sent: u64,
+    waited: Duration,
+    dropped: Option<BranchError>,
+}
+
+/// The writing end.
+#[must_use]
+pub(super) struct FanOut<W> {
+    branches: Vec<Branch<W>>,
+    block: Vec<u8>,
+    stored: Sha256,
+    stored_bytes: u64,
+    stall_limit: Duration,
+}
+
+/// What came out.
+pub(super) struct FannedOut<W> {
+    pub bytes: u64,
+    pub sha256: Digest,
+    /// In the order of the sinks given.
+    pub branches: Vec<Result<W, BranchError>>,
+}
+
+impl<W: Write + Send + 'static> FanOut<W> {
+    pub fn new(sinks: Vec<W>, stall_limit: Duration) -> Self {
+        FanOut {
+            branches: sinks.into_iter().map(start_branch).collect(),
+            block: Vec::with_capacity(FAN_BLOCK_BYTES),
+            stored: Sha256::new(),
+            stored_bytes: 0,
+            stall_limit,
+        }
+    }
+
+    /// Sends what is left, waits for the sinks, and hands them back.
+    pub fn finish(mut self) -> io::Result<FannedOut<W>> {
+        self.send_block()?;
+        for index in 0..self.branches.len() {
+            let alone = self.live() == 1;
+            self.branches[index].send(Message::End, self.stall_limit, alone);
+        }
+        let branches = self.branches.into_iter().map(Branch::join);
+        Ok(FannedOut {
+            bytes: self.stored_bytes,
+            sha256: Digest(self.stored.finalize().into()),
+            branches: branches.collect(),
+        })
+    }
+
+    fn send_block(&mut self) -> io::Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        self.stored.update(&self.block);
+        self.stored_bytes += self.block.len() as u64;
+        let block: Arc<[u8]> = self.block.as_slice().into();
+        self.block.clear();
+        for index in 0..self.branches.len() {
+            let alone = self.live() == 1;
+            self.branches[index].send(Message::Block(block.clone()), self.stall_limit, alone);
+        }
+        if self.live() > 0 {
+            return Ok(());
+        }
+        let errors = std::mem::take(&mut self.branches).into_iter();
+        Err(io::Error::other(AllFailed(errors.filter_map(|branch| branch.join().err()).collect())))
+    }
+
+    fn live(&self) -> usize {
+        self.branches.iter().filter(|branch| branch.queue.is_some()).count()
+    }
+}
+
+impl<W: Write + Send + 'static> Write for FanOut<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = FAN_BLOCK_BYTES - self.block.len();
+        let taken = &bytes[..bytes.len().min(room)];
+        self.block.extend_from_slice(taken);
+        if self.block.len() == FAN_BLOCK_BYTES {
+            self.send_block()?;
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<W> Branch<W> {
+    /// The sink, if it took everything.
+    fn join(self) -> Result<W, BranchError> {
+        // The thread of a sink that was left behind may hang in a write; it ends, and takes its sink with it, when that
+        // returns.
+        if let Some(error) = self.dropped {
+            return Err(error);
+        }
+        match self.thread.join().expect("a panic aborts the process") {
+            Ok(Some(sink)) => Ok(sink),
+            Ok(None) => unreachable!("the end was sent to every branch that was not dropped"),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send(&mut self, message: Message, stall_limit: Duration, alone: bool) {
+        let Some(queue) = &self.queue else { return };
+        let bytes = match &message {
+            Message::Block(block) => block.len() as u64,
+            Message::End => 0,
+        };
+        let refused = match queue.try_send(message) {
+            Ok(()) => None,
+            Err(TrySendError::Full(message)) => {
+                // The last sink left makes nobody else wait; only a standstill ends it.
+                let budget = LAG_BUDGET.saturating_sub(self.waited);
+                let patience = if alone { stall_limit } else { stall_limit.min(budget) };
+                let since = Instant::now();
+                let sent = queue.send_timeout(message, patience);
+                self.waited += since.elapsed();
+                sent.err()
+            }
+            Err(TrySendError::Disconnected(message)) => Some(SendTimeoutError::Disconnected(message)),
+        };
+        match refused {
+            None => self.sent += bytes,
+            // The sink died; it says why when it is joined.
+            Some(SendTimeoutError::Disconnected(_)) => self.queue = None,
+            Some(SendTimeoutError::Timeout(_)) => {
+                self.queue = None;
+                self.dropped = Some(BranchError::TooSlow {
+                    waited: self.waited,
+                    written: self.sent,
+                });
+            }
+        }
+    }
+}
+
+fn start_branch<W: Write + Send + 'static>(sink: W) -> Branch<W> {
+    let (queue, blocks) = crossbeam_channel::bounded(FAN_QUEUE_BLOCKS);
+    Branch {
+        queue: Some(queue),
+        thread: std::thread::spawn(move || drain(&blocks, sink)),
+        sent: 0,
+        waited: Duration::ZERO,
+        dropped: None,
+    }
+}
+
+/// Writes what comes; hands the sink back at the end, and drops it where the queue breaks off before.
+fn drain<W: Write>(blocks: &Receiver<Message>, mut sink: W) -> Result<Option<W>, BranchError> {
+    let mut written = 0;
+    loop {
+        match blocks.recv() {
+            Ok(Message::Block(block)) => {
+                sink.write_all(&block)
+                    .map_err(|source| BranchError::Write { written, source })?;
+                written += block.len() as u64;
+            }
+            Ok(Message::End) => return Ok(Some(sink)),
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    enum Sink {
+        Good(Vec<u8>),
+        FailsAfter(usize),
+        /// Takes nothing until the other end of the channel is dropped.
+        Hangs(Receiver<()>),
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self {
+                Sink::Good(taken) => taken.write(bytes),
+                Sink::FailsAfter(left) if *left < bytes.len() => Err(io::ErrorKind::StorageFull.into()),
+                Sink::FailsAfter(left) => {
+                    *left -= bytes.len();
+                    Ok(bytes.len())
+                }
+                Sink::Hangs(until) => {
+                    let _ = until.recv();
+                    Ok(bytes.len())
+                }
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn content(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|i| (i * 7 + i / 256) as u8).collect()
+    }
+
+    #[test]
+    fn every_sink_gets_everything_and_failures_stay_alone() {
+        let content = content(3_000_001);
+        let sinks = vec![Sink::Good(vec![]), Sink::FailsAfter(1 << 20), Sink::Good(vec![])];
+        let mut out = FanOut::new(sinks, Duration::from_secs(60));
+        out.write_all(&content).unwrap();
+        let out = out.finish().unwrap();
+        assert_eq!(out.bytes, content.len() as u64);
+        assert_eq!(out.sha256, Digest(Sha256::digest(&content).into()));
+        let [first, second, third] = out.branches.try_into().ok().unwrap();
+        for sink in [first, third] {
+            assert!(matches!(sink, Ok(Sink::Good(taken)) if taken == content));
+        }
+        let error = second.err().unwrap();
+        assert!(matches!(error, BranchError::Write { written, .. } if written == 1 << 20), "{error}");
+    }
+
+    #[test]
+    fn a_sink_that_takes_nothing_is_left_behind() {
+        let (release, until) = crossbeam_channel::bounded(0);
+        let sinks = vec![Sink::Hangs(until), Sink::Good(vec![])];
+        let mut out = FanOut::new(sinks, Duration::from_millis(50));
+        let content = content(FAN_BLOCK_BYTES * (FAN_QUEUE_BLOCKS + 3));
+        out.write_all(&content).unwrap();
+        let out = out.finish().unwrap();
+        assert!(matches!(&out.branches[0], Err(BranchError::TooSlow { .. })));
+        assert!(matches!(&out.branches[1], Ok(Sink::Good(taken)) if *taken == content));
+        drop(release);
+    }
+
+    #[test]
+    fn without_any_sink_left_the_stream_ends() {
+        let mut out = FanOut::new(vec![Sink::FailsAfter(0)], Duration::from_secs(60));
+        let content = content(FAN_BLOCK_BYTES * (FAN_QUEUE_BLOCKS + 3));
+        assert!(out.write_all(&content).is_err());
+    }
+}

@@ -1,0 +1,176 @@
+//! age keys: recipients that backups are encrypted to, identities that open them.
+//!
+//! Invariant: an identity has no `Debug`, and no error here repeats what stood in its file.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A key that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The text is a secret key where a public one belongs.
+    #[error(
+        "this is an identity (a secret key), not a recipient; give its public key, and treat the identity as exposed"
+    )]
+    SecretAsRecipient,
+    /// Not a recipient that we can encrypt to.
+    #[error("`{start}` is not an age recipient (age1…) or an SSH public key (ssh-ed25519 …, ssh-rsa …)")]
+    NotARecipient {
+        /// The first characters of the text.
+        start: String,
+    },
+    /// The file holds no identity.
+    #[error("{name} holds no age identity (AGE-SECRET-KEY-1…) and no SSH private key")]
+    NotAnIdentity {
+        /// The file.
+        name: String,
+    },
+    /// An SSH key that is protected by a passphrase or of a kind that cannot decrypt.
+    #[error("the SSH key in {name} {reason}")]
+    UnusableSshKey {
+        /// The file.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// A public key that backups are encrypted to. Prints as it was written, without an SSH key's comment.
+#[derive(Clone)]
+pub struct Recipient {
+    text: String,
+    key: Key,
+}
+
+#[derive(Clone)]
+enum Key {
+    X25519(age::x25519::Recipient),
+    Ssh(age::ssh::Recipient),
+}
+
+impl Recipient {
+    /// The key as age uses it.
+    pub(super) fn as_age(&self) -> &dyn age::Recipient {
+        match &self.key {
+            Key::X25519(key) => key,
+            Key::Ssh(key) => key,
+        }
+    }
+}
+
+impl FromStr for Recipient {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let text = text.trim();
+        if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") || text.starts_with("-----BEGIN") {
+            return Err(KeyError::SecretAsRecipient);
+        }
+        if let Ok(key) = text.parse::<age::x25519::Recipient>() {
+            let key = Key::X25519(key);
+            let text = text.to_owned();
+            return Ok(Recipient { text, key });
+        }
+        if let Ok(key) = text.parse::<age::ssh::Recipient>() {
+            let key = Key::Ssh(key);
+            let text = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+            return Ok(Recipient { text, key });
+        }
+        Err(KeyError::NotARecipient {
+            start: text.chars().take(16).collect(),
+        })
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl PartialEq for Recipient {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Recipient {}
+
+/// The secret keys of one file.
+pub struct Identities {
+    keys: Vec<Box<dyn age::Identity + Send + Sync>>,
+}
+
+impl Identities {
+    /// Reads an age identity file or an SSH private key; `name` is what errors call it.
+    pub fn parse(content: &[u8], name: &str) -> Result<Identities, KeyError> {
+        let none = || KeyError::NotAnIdentity { name: name.to_owned() };
+        if content.starts_with(b"-----BEGIN ") {
+            return ssh(content, name);
+        }
+        let file = age::IdentityFile::from_buffer(content).map_err(|_| none())?;
+        let keys = file.into_identities().map_err(|_| none())?;
+        if keys.is_empty() {
+            return Err(none());
+        }
+        Ok(Identities { keys })
+    }
+
+    /// The keys as age uses them.
+    pub(super) fn as_age(&self) -> impl Iterator<Item = &dyn age::Identity> {
+        self.keys.iter().map(|key| key.as_ref() as &dyn age::Identity)
+    }
+}
+
+fn ssh(content: &[u8], name: &str) -> Result<Identities, KeyError> {
+    let unusable = |reason| KeyError::UnusableSshKey {
+        name: name.to_owned(),
+        reason,
+    };
+    let key = age::ssh::Identity::from_buffer(content, Some(name.to_owned()))
+        .map_err(|_| KeyError::NotAnIdentity { name: name.to_owned() })?;
+    match key {
+        age::ssh::Identity::Unencrypted(_) => Ok(Identities {
+            keys: vec![Box::new(key)],
+        }),
+        age::ssh::Identity::Encrypted(_) => Err(unusable(
+            "is protected by a passphrase; give a copy without one, or an age identity",
+        )),
+        age::ssh::Identity::Unsupported(_) => Err(unusable("is of a kind that cannot decrypt; ed25519 and RSA can")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use age::secrecy::ExposeSecret;
+
+    #[test]
+    fn recipients_print_as_they_parse() {
+        let text = age::x25519::Identity::generate().to_public().to_string();
+        assert_eq!(format!(" {text}\n").parse::<Recipient>().unwrap().to_string(), text);
+        let ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN alice@rust";
+        let printed = ssh.parse::<Recipient>().unwrap().to_string();
+        assert_eq!(printed, ssh.strip_suffix(" alice@rust").unwrap());
+    }
+
+    #[test]
+    fn a_secret_is_never_repeated() {
+        let secret = age::x25519::Identity::generate().to_string();
+        let error = secret.expose_secret().parse::<Recipient>().unwrap_err();
+        assert_eq!(error, KeyError::SecretAsRecipient);
+        assert!(!error.to_string().contains("AGE-SECRET"));
+        let error = Identities::parse(b"AGE-SECRET-KEY-1BROKEN", "key.txt").err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "key.txt holds no age identity (AGE-SECRET-KEY-1…) and no SSH private key"
+        );
+        assert!(Identities::parse(b"# only a comment\n", "key.txt").is_err());
+    }
+}

@@ -1,0 +1,22 @@
+//! The stages that bytes go through between etcd and a store: zstd and age, digests, several sinks at once.
+//!
+//! Stages are plain code on threads of their own with bounded queues between them, so that memory stays the same
+//! whatever the size of the database. Where the bytes come from and where they go is the caller's business.
+//!
+//! Invariant: plaintext exists in memory only; what reaches a sink is encrypted.
+//! Invariant: a stage that is dropped before it was finished aborts all that follow it.
+//!
+//! Formats: zstd (RFC 8878), age v1 (C2SP age).
+
+mod decode;
+mod encode;
+mod fan_out;
+mod keys;
+
+pub use decode::{DecodeError, Decoded, decode};
+pub use encode::{Branch, EncodeError, Encoded, Encoder, Encoding, Observer};
+pub use fan_out::BranchError;
+pub use keys::{Identities, KeyError, Recipient};
+
+/// The size of the blocks that travel between stages.
+pub const BLOCK_BYTES: usize = 1 << 20;

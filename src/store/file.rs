@@ -1,0 +1,431 @@
+//! Stores on a file system: `file:` destinations.
+//!
+//! Invariant: objects are plain files; symbolic links are neither followed nor written through.
+//!
+//! Invariant: the folder of the destination is made by the operator. A missing one is a mount that is not there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
+use nix::sys::statvfs::statvfs;
+use sha2::{Digest as _, Sha256};
+
+use super::marker::{Marker, StoreId};
+use super::upload::Upload;
+use super::{Error, failed};
+use crate::catalog::{Catalog, Document, Folder, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
+use crate::durable::{self, Partial};
+use crate::model::{ClusterName, Digest};
+
+// Group members may read, whatever the umask: what lies here is encrypted, and the group is how an operator lets another
+// account carry it away (rsync, tape) without making it root. Others may not: names and sizes are told to nobody.
+pub(super) const FILE_MODE: u32 = 0o640;
+const FOLDER_MODE: u32 = 0o750;
+
+const MARKER_MAX: u64 = 64 << 10;
+const CHUNK: usize = 1 << 20;
+
+/// What a store is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To look at it; nothing is made.
+    Read,
+    /// To write to it; a new one is made where there never was one.
+    Write,
+}
+
+/// The space in the file system of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeSpace {
+    /// What this user can still write.
+    pub available: u64,
+    /// How large the file system is.
+    pub total: u64,
+}
+
+/// What was read back from the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadBack {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Their digest.
+    pub sha256: Digest,
+}
+
+/// The store of one cluster name in a folder.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    folder: PathBuf,
+    id: Option<StoreId>,
+}
+
+impl FileStore {
+    /// Opens the store of `cluster` in the destination `root`, where this host remembers store `expected`. A store that
+    /// is remembered and not there is `NotMounted`; only `Access::Write` makes a new one.
+    pub fn open(
+        root: &Path,
+        cluster: &ClusterName,
+        expected: Option<&StoreId>,
+        access: Access,
+    ) -> Result<FileStore, Error> {
+        let folder = root.join(cluster.as_str());
+        let not_mounted = |expected: &StoreId| Error::NotMounted {
+            folder: folder.clone(),
+            expected: expected.clone(),
+        };
+        match fs::metadata(root) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(unfit(root, "not a folder", "a folder")),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                let root = root.to_owned();
+                return Err(expected.map_or(Error::RootMissing { root }, not_mounted));
+            }
+            Err(source) => return Err(failed("look at", root)(source)),
+        }
+        let mut store = FileStore { folder, id: None };
+        if let Some(marker) = store.marker()? {
+            store.id = Some(marker.store_id);
+            return store.checked(expected);
+        }
+        let folder = store.folder.clone();
+        match (store.holds_backups()?, expected, access) {
+            (false, Some(expected), _) => Err(not_mounted(expected)),
+            (false, None, Access::Read) => Err(Error::NoStore { folder }),
+            (false, None, Access::Write) => store.with_new_marker(),
+            // What is left can still be restored from; but without its marker nobody adds to it.
+            (true, None, Access::Read) => Ok(store),
+            (true, Some(_), _) | (true, None, Access::Write) => Err(Error::MarkerMissing { folder }),
+        }
+    }
+
+    /// The cluster names of which there are stores in `root`, in order.
+    pub fn clusters(root: &Path) -> Result<Vec<ClusterName>, Error> {
+        let entries = fs::read_dir(root).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::RootMissing { root: root.to_owned() },
+            _ => failed("list", root)(source),
+        })?;
+        let mut clusters = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed("list", root))?;
+            let name = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(cluster) = name
+                && entry.path().join(ObjectName::StoreMarker.to_string()).is_file()
+            {
+                clusters.push(cluster);
+            }
+        }
+        clusters.sort();
+        Ok(clusters)
+    }
+
+    /// Which store it is; unknown if its marker is gone.
+    pub fn id(&self) -> Option<&StoreId> {
+        self.id.as_ref()
+    }
+
+    /// The folder that holds the objects.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where an object lies, for messages and for programs that read it themselves.
+    pub fn path_of(&self, object: &ObjectName) -> PathBuf {
+        self.folder.join(object.to_string())
+    }
+
+    /// Begins a new object, to be written as a stream.
+    pub fn begin(&self, object: &ObjectName) -> Result<Upload, Error> {
+        Upload::begin(&self.folder, self.path_of(object))
+    }
+
+    /// Writes a small new object; `AlreadyExists` if another was faster.
+    pub fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.path_of(object);
+        make_folder_of(&self.folder, &path)?;
+        Ok(durable::create_new(&path, bytes, FILE_MODE)?)
+    }
+
+    /// Opens an object for one pass from its beginning; the second value is its size.
+    pub fn open_object(&self, object: &ObjectName) -> Result<(File, u64), Error> {
+        open_plain(&self.path_of(object))
+    }
+
+    /// Reads an object that has at most `limit` bytes; `Unfit` if it has more.
+    pub fn read_small(&self, object: &ObjectName, limit: u64) -> Result<Vec<u8>, Error> {
+        let path = self.path_of(object);
+        let (file, bytes) = open_plain(&path)?;
+        let mut content = Vec::new();
+        // It may grow while it is read.
+        let read = file.take(limit.saturating_add(1)).read_to_end(&mut content);
+        read.map_err(failed("read", &path))?;
+        if content.len() as u64 > limit {
+            let found = format!("{} bytes large", bytes.max(content.len() as u64));
+            return Err(unfit(&path, &found, &format!("at most {limit}")));
+        }
+        Ok(content)
+    }
+
+    /// Reads an object from the disk, not from the page cache, and returns its length and digest. Memory: one chunk.
+    pub fn read_back(&self, object: &ObjectName) -> Result<ReadBack, Error> {
+        let path = self.path_of(object);
+        let (mut file, _) = open_plain(&path)?;
+        let forget = |file: &File, from: u64, length: u64| {
+            let (Ok(from), Ok(length)) = (i64::try_from(from), i64::try_from(length)) else {
+                return;
+            };
+            // Where the advice is not taken (tmpfs), the bytes are in memory only and that is what they are.
+            posix_fadvise(file, from, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
+        };
+        forget(&file, 0, 0); // a length of 0 means to the end
+        let mut chunk = vec![0; CHUNK];
+        let mut hasher = Sha256::new();
+        let mut bytes = 0_u64;
+        loop {
+            let length = match file.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(source) if source.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(failed("read back", &path)(source)),
+            };
+            hasher.update(&chunk[..length]);
+            // A backup of gigabytes must not drive etcd's own pages out of the cache.
+            forget(&file, bytes, length as u64);
+            bytes += length as u64;
+        }
+        Ok(ReadBack {
+            bytes,
+            sha256: Digest(hasher.finalize().into()),
+        })
+    }
+
+    /// Everything in the store. Folders that are none of ours are reported and not entered.
+    pub fn list(&self) -> Result<Vec<ListedObject>, Error> {
+        let mut objects = Vec::new();
+        list_folder(&self.folder, "", None, &mut objects)?;
+        Ok(objects)
+    }
+
+    /// What is in the store, under the name of its destination.
+    pub fn catalog(&self, destination: &str) -> Result<Catalog, Error> {
+        let objects = self.list()?;
+        let mut documents = Vec::new();
+        for name in Catalog::wanted(&objects) {
+            let content = match self.read_small(&name, MAX_BYTES as u64) {
+                // Removed since it was listed.
+                Err(Error::NotFound { .. }) => continue,
+                Err(Error::Io { doing, source, .. } | Error::Denied { doing, source, .. }) => {
+                    Err(format!("{doing}: {source}"))
+                }
+                Err(error) => Err(error.to_string()),
+                Ok(bytes) => Ok(bytes),
+            };
+            documents.push(Document { name, content });
+        }
+        Ok(Catalog::of_destination(destination, &objects, documents))
+    }
+
+    /// The space that is left.
+    pub fn free_space(&self) -> Result<FreeSpace, Error> {
+        let found = statvfs(&self.folder).map_err(|errno| failed("ask for space in", &self.folder)(errno.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.fragment_size());
+        Ok(FreeSpace {
+            available: bytes(found.blocks_available()),
+            total: bytes(found.blocks()),
+        })
+    }
+
+    /// Removes an object, and folders that are empty then.
+    pub fn remove(&self, object: &ObjectName) -> Result<(), Error> {
+        let path = self.path_of(object);
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        if let Some(above) = path.parent() {
+            durable::sync_dir(above)?;
+        }
+        remove_empty_folders(&self.folder, &path);
+        Ok(())
+    }
+
+    /// The time by the store's own clock, which on a network file system is not this host's.
+    pub fn now(&self) -> Result<Timestamp, Error> {
+        let trial = Partial::create(&self.path_of(&ObjectName::StoreMarker), FILE_MODE)?;
+        let looked = trial.file().metadata();
+        Ok(modified(&looked.map_err(failed("look at", trial.target()))?))
+    }
+
+    /// Writes a canary for `host` and reads it back from the disk; `Altered` if it came back different.
+    pub fn try_canary(&self, host: &HostName) -> Result<(), Error> {
+        let object = ObjectName::Canary(host.clone());
+        let path = self.path_of(&object);
+        make_folder_of(&self.folder, &path)?;
+        let mut song = [0; 4096];
+        getrandom::fill(&mut song)
+            .map_err(io::Error::from)
+            .map_err(failed("get random bytes for", &path))?;
+        durable::replace(&path, &song, FILE_MODE)?;
+        let heard = self.read_back(&object)?;
+        let sung = Digest(Sha256::digest(song).into());
+        if heard.sha256 != sung {
+            return Err(Error::Altered { path });
+        }
+        Ok(())
+    }
+
+    fn checked(self, expected: Option<&StoreId>) -> Result<FileStore, Error> {
+        match (&self.id, expected) {
+            (Some(found), Some(expected)) if found != expected => Err(Error::WrongStore {
+                folder: self.folder.clone(),
+                expected: expected.clone(),
+                found: found.clone(),
+            }),
+            (Some(_) | None, _) => Ok(self),
+        }
+    }
+
+    fn marker(&self) -> Result<Option<Marker>, Error> {
+        match self.read_small(&ObjectName::StoreMarker, MARKER_MAX) {
+            Ok(bytes) => Marker::from_bytes(&bytes, &self.path_of(&ObjectName::StoreMarker)).map(Some),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn with_new_marker(mut self) -> Result<FileStore, Error> {
+        let path = self.path_of(&ObjectName::StoreMarker);
+        let marker = Marker::new(&path)?;
+        durable::create_dirs(&self.folder, FOLDER_MODE)?;
+        let marker = match durable::create_new(&path, &marker.to_bytes(), FILE_MODE) {
+            Ok(()) => Some(marker),
+            Err(durable::Error::Exists { .. }) => self.marker()?,
+            Err(error) => return Err(error.into()),
+        };
+        self.id = marker.map(|marker| marker.store_id);
+        Ok(self)
+    }
+
+    fn holds_backups(&self) -> Result<bool, Error> {
+        let objects = match self.list() {
+            Err(Error::NotFound { .. }) => return Ok(false),
+            listed => listed?,
+        };
+        Ok(objects
+            .iter()
+            .any(|object| matches!(&object.name, Listed::Ours(name) if name.chain().is_some())))
+    }
+}
+
+/// Makes the folder of `path`, but never the store's own: that one is gone if its mount is.
+pub(super) fn make_folder_of(store: &Path, path: &Path) -> Result<(), Error> {
+    if let Err(source) = fs::metadata(store) {
+        return Err(failed("look at", store)(source));
+    }
+    let folder = path.parent().unwrap_or(store);
+    Ok(durable::create_dirs(folder, FOLDER_MODE)?)
+}
+
+/// Removes the folders from that of `path` up to the store's own that have nothing in them.
+pub(super) fn remove_empty_folders(store: &Path, path: &Path) {
+    let above = path.ancestors().skip(1).take_while(|folder| *folder != store);
+    for folder in above {
+        // One that is not empty refuses, and that is the test.
+        if fs::remove_dir(folder).is_err() {
+            break;
+        }
+    }
+}
+
+fn open_plain(path: &Path) -> Result<(File, u64), Error> {
+    // Non-blocking, so that a pipe in the place of an object does not hold us; it changes nothing for a plain file.
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    let file = opened.map_err(|source| match source.raw_os_error() {
+        Some(code) if code == nix::errno::Errno::ELOOP as i32 => unfit(path, "a symbolic link", "a plain file"),
+        _ => failed("open", path)(source),
+    })?;
+    let found = file.metadata().map_err(failed("look at", path))?;
+    if !found.is_file() {
+        return Err(unfit(path, "something else", "a plain file"));
+    }
+    // Reads ahead further; where the advice is not taken, reading is slower.
+    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL).ok();
+    Ok((file, found.len()))
+}
+
+/// Lists the folder whose path in the store is `prefix`. The depth is bounded by `Folder::at`, which knows no deeper one.
+fn list_folder(
+    path: &Path,
+    prefix: &str,
+    folder: Option<(Folder, Timestamp)>,
+    objects: &mut Vec<ListedObject>,
+) -> Result<(), Error> {
+    let entries = match fs::read_dir(path) {
+        // A folder inside may have been removed since it was seen; the store itself may not.
+        Err(source) if source.kind() == io::ErrorKind::NotFound && folder.is_some() => return Ok(()),
+        opened => opened.map_err(failed("list", path))?,
+    };
+    let mut empty = true;
+    for entry in entries {
+        let entry = entry.map_err(failed("list", path))?;
+        empty = false;
+        let file_name = entry.file_name();
+        let Ok(found) = entry.metadata() else {
+            continue; // removed since it was seen
+        };
+        let name = join(prefix, &file_name.to_string_lossy());
+        let kind = found.file_type();
+        if kind.is_dir()
+            && let Some(inside) = Folder::at(&name)
+        {
+            list_folder(&entry.path(), &name, Some((inside, modified(&found))), objects)?;
+            continue;
+        }
+        let of_partial = file_name.to_str().and_then(durable::target_of).map(|target| join(prefix, target));
+        let name = match of_partial.and_then(|target| target.parse().ok()) {
+            _ if !kind.is_file() || file_name.to_str().is_none() => Listed::Foreign(name),
+            Some(of) => Listed::Partial { path: name, of },
+            None => Listed::file(&name),
+        };
+        objects.push(ListedObject {
+            name,
+            bytes: found.len(),
+            modified: modified(&found),
+        });
+    }
+    if let Some((folder, modified)) = folder.filter(|_| empty) {
+        let path = prefix.to_owned();
+        objects.push(ListedObject {
+            name: Listed::EmptyFolder { path, folder },
+            bytes: 0,
+            modified,
+        });
+    }
+    Ok(())
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() {
+        return name.to_owned();
+    }
+    format!("{prefix}/{name}")
+}
+
+fn modified(found: &fs::Metadata) -> Timestamp {
+    // A time that cannot be told counts as just now: nothing is swept for it.
+    let nanoseconds = i32::try_from(found.mtime_nsec()).unwrap_or_default();
+    Timestamp::new(found.mtime(), nanoseconds).unwrap_or(Timestamp::MAX)
+}
+
+fn unfit(path: &Path, found: &str, expected: &str) -> Error {
+    Error::Unfit {
+        path: path.to_owned(),
+        found: found.to_owned(),
+        expected: expected.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! Destinations: where stored objects lie, and the promises about writing them.
+//!
+//! A store is the folder of one cluster name inside a destination. What its objects mean is left to `catalog`; which of
+//! them to remove is left to retention, except for the leavings of backups that did not end (`sweep`).
+//!
+//! Invariant: an object that can be seen is whole, and is never overwritten. A store that once was there and is not is
+//! not mounted; it is never made anew.
+
+mod file;
+mod marker;
+mod sweep;
+mod upload;
+mod url;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use file::{Access, FileStore, FreeSpace, ReadBack};
+pub use marker::StoreId;
+pub use sweep::{ABANDONED_AFTER, Begun, Swept};
+pub use upload::Upload;
+pub use url::{FileUrl, UrlError};
+
+use crate::durable;
+
+/// What went wrong in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The destination's folder is not there.
+    #[error("`{}` does not exist: mount it, or make it (`install -d -o lifeboat -g lifeboat -m 0750 {}`)", .root.display(), .root.display())]
+    RootMissing {
+        /// The destination.
+        root: PathBuf,
+    },
+    /// This host has seen the store before, and now it is gone.
+    #[error("store {expected} is not in `{}`: mount it, or remove what this host remembers of it if it is gone for good", .folder.display())]
+    NotMounted {
+        /// Where it was.
+        folder: PathBuf,
+        /// Which it was.
+        expected: StoreId,
+    },
+    /// Another store has taken the place of the one this host has seen before.
+    #[error("`{}` holds store {found}, but this host knows store {expected} there: mount the right one, or give the new one a destination of its own", .folder.display())]
+    WrongStore {
+        /// Where.
+        folder: PathBuf,
+        /// Which it was.
+        expected: StoreId,
+        /// Which it is.
+        found: StoreId,
+    },
+    /// There is no store for this cluster, and never was as far as this host knows.
+    #[error("there is no store in `{}`: the first backup makes it", .folder.display())]
+    NoStore {
+        /// Where it would be.
+        folder: PathBuf,
+    },
+    /// There are objects, but the store's marker is gone.
+    #[error("`{}` holds backups but no store.json: put that file back, or move the folder aside", .folder.display())]
+    MarkerMissing {
+        /// Where.
+        folder: PathBuf,
+    },
+    /// The store's marker cannot be read.
+    #[error("`{}` is not a store's marker ({detail}): put the file back, or move the folder aside", .path.display())]
+    MarkerDamaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The object is there already: another was faster.
+    #[error("`{}` exists already", .path.display())]
+    AlreadyExists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The object is not there.
+    #[error("{doing} `{}`: it is not there", .path.display())]
+    NotFound {
+        /// What was attempted.
+        doing: &'static str,
+        /// Which.
+        path: PathBuf,
+    },
+    /// The object is larger than it may be, or not a plain file.
+    #[error("`{}` is {found}, not {expected}", .path.display())]
+    Unfit {
+        /// Which.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What it would have to be.
+        expected: String,
+    },
+    /// What was read is not what had been written.
+    #[error("`{}` holds other bytes than were written to it: do not trust this file system", .path.display())]
+    Altered {
+        /// Which.
+        path: PathBuf,
+    },
+    /// There is no space left.
+    #[error("{doing} `{}`: no space is left: free some, keep fewer backups, or name another destination", .path.display())]
+    Full {
+        /// What was attempted.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file system is mounted read-only.
+    #[error("{doing} `{}`: the file system is read-only: look for the reason in the kernel log, or mount it writable", .path.display())]
+    ReadOnly {
+        /// What was attempted.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// This user may not.
+    #[error("{doing} `{}`: permission denied: give the folder to the user that makes the backups", .path.display())]
+    Denied {
+        /// What was attempted.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The operating system refused for another reason.
+    #[error("{doing} `{}`", .path.display())]
+    Io {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn io(doing: &'static str, path: &Path, source: io::Error) -> Error {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { doing, path, source },
+            io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly { doing, path, source },
+            io::ErrorKind::PermissionDenied => Error::Denied { doing, path, source },
+            io::ErrorKind::NotFound => Error::NotFound { doing, path },
+            _ => Error::Io { doing, path, source },
+        }
+    }
+}
+
+/// Makes an error of what was attempted, for `map_err`.
+fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::io(doing, path, source)
+}
+
+impl From<durable::Error> for Error {
+    fn from(error: durable::Error) -> Error {
+        match error {
+            durable::Error::Exists { path } => Error::AlreadyExists { path },
+            durable::Error::Io { doing, path, source } => Error::io(doing, &path, source),
+        }
+    }
+}

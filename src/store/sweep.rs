@@ -1,0 +1,161 @@
+//! Removing what backups left behind that did not end.
+//!
+//! Invariant: an object is removed only if nothing shows it (it has no manifest, or is itself still being written) and
+//! if its run is known to be dead, or it has not been written to for 24 hours by the store's clock. Nothing of a chain
+//! that holds a foreign object is touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::file::{FileStore, remove_empty_folders};
+use super::{Error, failed};
+use crate::catalog::{ChainPath, Folder, Listed, ListedObject, ObjectName};
+use crate::model::ChainId;
+
+/// How long an object that nobody answers for is left alone.
+pub const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// The chains that this host began and has not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// Those whose run goes on.
+    pub live: BTreeSet<ChainId>,
+    /// Those whose run is gone.
+    pub dead: BTreeSet<ChainId>,
+}
+
+/// What a sweep removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// Its path in the store.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl FileStore {
+    /// Removes the leavings of backups that did not end.
+    pub fn sweep(&self, begun: &Begun) -> Result<Vec<Swept>, Error> {
+        let now = self.now()?;
+        self.sweep_at(begun, now)
+    }
+
+    fn sweep_at(&self, begun: &Begun, now: Timestamp) -> Result<Vec<Swept>, Error> {
+        let objects = self.list()?;
+        let mut swept = Vec::new();
+        for (object, path) in leavings(&objects, begun, now) {
+            if let Listed::Ours(ObjectName::Full(chain)) = &object.name
+                && self.has_manifest(chain)?
+            {
+                continue; // it came after the listing
+            }
+            let full = self.folder().join(&path);
+            let removed = match &object.name {
+                Listed::EmptyFolder { .. } => fs::remove_dir(&full),
+                Listed::Ours(_) | Listed::Partial { .. } | Listed::Foreign(_) => fs::remove_file(&full),
+            };
+            match removed {
+                Ok(()) => remove_empty_folders(self.folder(), &full),
+                // Another was faster, or has just put something into the folder.
+                Err(source)
+                    if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) =>
+                {
+                    continue;
+                }
+                Err(source) => return Err(failed("remove", &full)(source)),
+            }
+            let bytes = object.bytes;
+            swept.push(Swept { path, bytes });
+        }
+        Ok(swept)
+    }
+
+    fn has_manifest(&self, chain: &ChainPath) -> Result<bool, Error> {
+        let path = self.folder().join(chain.to_string());
+        let entries = match fs::read_dir(&path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened.map_err(failed("list", &path))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(failed("list", &path))?.file_name();
+            let listed = Listed::file(&format!("{chain}/{}", name.to_string_lossy()));
+            if matches!(listed, Listed::Ours(ObjectName::FullManifest(..))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What of a listing nobody will ever use, with its path.
+fn leavings<'a>(objects: &'a [ListedObject], begun: &Begun, now: Timestamp) -> Vec<(&'a ListedObject, String)> {
+    let chains = Chains::of(objects);
+    let is_old = |modified: Timestamp| now.duration_since(modified) > ABANDONED_AFTER;
+    let of_dead_run = |chain: &ChainPath| begun.dead.contains(&chain.chain) && !chains.complete.contains(chain);
+    let is_left = |chain: Option<&ChainPath>, modified: Timestamp| match chain {
+        Some(chain) if begun.live.contains(&chain.chain) || chains.has_foreign(chain) => false,
+        Some(chain) => of_dead_run(chain) || is_old(modified),
+        None => is_old(modified),
+    };
+    let left = |object: &'a ListedObject| match &object.name {
+        Listed::Ours(name @ ObjectName::Full(chain)) => {
+            let modified = chains.last_written.get(chain).copied().unwrap_or(object.modified);
+            (!chains.complete.contains(chain) && is_left(Some(chain), modified)).then(|| name.to_string())
+        }
+        Listed::Partial { path, of } => is_left(of.chain(), object.modified).then(|| path.clone()),
+        Listed::EmptyFolder { path, folder } => {
+            let chain = match folder {
+                Folder::Shared => None,
+                Folder::OfChain(chain) => Some(chain),
+            };
+            is_left(chain, object.modified).then(|| path.clone())
+        }
+        Listed::Ours(_) | Listed::Foreign(_) => None,
+    };
+    objects.iter().filter_map(|object| Some((object, left(object)?))).collect()
+}
+
+/// What a listing says of chains.
+struct Chains<'a> {
+    complete: BTreeSet<&'a ChainPath>,
+    last_written: BTreeMap<&'a ChainPath, Timestamp>,
+    foreign: Vec<&'a str>,
+}
+
+impl<'a> Chains<'a> {
+    fn of(objects: &'a [ListedObject]) -> Self {
+        let mut chains = Chains {
+            complete: BTreeSet::new(),
+            last_written: BTreeMap::new(),
+            foreign: Vec::new(),
+        };
+        for object in objects {
+            let name = match &object.name {
+                Listed::Ours(name) | Listed::Partial { of: name, .. } => name,
+                Listed::Foreign(path) => {
+                    chains.foreign.push(path);
+                    continue;
+                }
+                Listed::EmptyFolder { .. } => continue,
+            };
+            if let Some(chain) = name.chain() {
+                let last = chains.last_written.entry(chain).or_insert(object.modified);
+                *last = object.modified.max(*last);
+            }
+            if let Listed::Ours(ObjectName::FullManifest(chain, _)) = &object.name {
+                chains.complete.insert(chain);
+            }
+        }
+        chains.foreign.sort_unstable();
+        chains
+    }
+
+    fn has_foreign(&self, chain: &ChainPath) -> bool {
+        let folder = format!("{chain}/");
+        let next = self.foreign.partition_point(|path| *path < folder.as_str());
+        self.foreign.get(next).is_some_and(|path| path.starts_with(&folder))
+    }
+}

@@ -1,0 +1,200 @@
+//! The binary under test, on a host of its own: configuration, identity, state and one destination in one directory.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::etcd::{Etcd, PASSWORD};
+
+/// The name of the cluster in [`Host::new`]'s configuration.
+pub const CLUSTER: &str = "test";
+
+/// What a finished run left.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// The same, if it ended with this code; panics with all that was said otherwise.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Output {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Standard output as one JSON document.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
+            panic!(
+                "stdout is no JSON: {error}\nstdout:\n{}\nstderr:\n{}",
+                self.stdout, self.stderr
+            )
+        })
+    }
+}
+
+/// A directory that stands for a host.
+pub struct Host {
+    dir: TempDir,
+    recipient: String,
+}
+
+impl Host {
+    /// A host with an identity and a configuration that names every member of the cluster and one destination, `local`.
+    pub fn new(etcd: &Etcd) -> Host {
+        let host = Host::without_cluster();
+        host.configure(etcd, "");
+        host
+    }
+
+    /// A host with an identity and no configuration.
+    pub fn without_cluster() -> Host {
+        let dir = tempfile::Builder::new()
+            .prefix("lifeboat-host-")
+            .tempdir()
+            .expect("a directory can be made");
+        let mut host = Host {
+            dir,
+            recipient: String::new(),
+        };
+        fs::create_dir(host.path("state")).expect("the host's directory can be written");
+        let made = host.lifeboat([
+            OsStr::new("keygen"),
+            OsStr::new("--identity"),
+            host.identity().as_os_str(),
+        ]);
+        host.recipient = made.expect_code(0).stdout.trim().to_owned();
+        host
+    }
+
+    /// Writes the configuration anew; `more` is appended to it as it is.
+    pub fn configure(&self, etcd: &Etcd, more: &str) {
+        let mut text = format!("[cluster]\nname = \"{CLUSTER}\"\n");
+        if let Some(tls) = &etcd.credentials.tls {
+            let file = |path: &Path| format!("{{ file = {path:?} }}");
+            let (ca, cert, key) = (file(&tls.ca), file(&tls.client_cert), file(&tls.client_key));
+            writeln!(text, "tls = {{ ca = {ca}, cert = {cert}, key = {key} }}").expect("a string can be written to");
+        }
+        if let Some((user, _)) = &etcd.credentials.user {
+            let password = self.path("password");
+            fs::write(&password, PASSWORD).expect("the host's directory can be written");
+            writeln!(
+                text,
+                "auth = {{ user = {user:?}, password = {{ file = {password:?} }} }}"
+            )
+            .expect("a string can be written to");
+        }
+        for member in &etcd.members {
+            let (name, client, peer) = (&member.name, &member.client_url, &member.peer_url);
+            writeln!(
+                text,
+                "[members.{name}]\nclient_urls = [\"{client}\"]\npeer_urls = [\"{peer}\"]"
+            )
+            .expect("a string can be written to");
+        }
+        let (recipient, store) = (&self.recipient, self.store());
+        writeln!(
+            text,
+            "[encryption]\nrecipients = [\"{recipient}\"]\n[destinations.local]\nurl = \"file://{}\"\n{more}",
+            store.display()
+        )
+        .expect("a string can be written to");
+        fs::write(self.config(), text).expect("the host's directory can be written");
+    }
+
+    /// Something in the host's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.path("config.toml")
+    }
+
+    /// The age identity that opens the host's backups.
+    pub fn identity(&self) -> PathBuf {
+        self.path("identity.txt")
+    }
+
+    /// The recipient that belongs to it.
+    pub fn recipient(&self) -> &str {
+        &self.recipient
+    }
+
+    /// The directory of the destination `local`.
+    pub fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// Every file below the destination, relative to it, in order.
+    pub fn stored_files(&self) -> Vec<PathBuf> {
+        let (root, mut found, mut open) = (self.store(), Vec::new(), vec![self.store()]);
+        while let Some(dir) = open.pop() {
+            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    found.push(path.strip_prefix(&root).expect("it was found below").to_owned());
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Runs the binary to its end, with this host's configuration and state and nothing else of the environment's.
+    pub fn lifeboat<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Output {
+        let output = self.command(args).output().expect("the binary under test runs");
+        Output {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The same as a command, for tests that feed it, kill it or run it beside something else.
+    pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        command
+            .arg("--config")
+            .arg(self.config())
+            .args(args)
+            .env_remove("RUST_LOG")
+            .env("STATE_DIRECTORY", self.path("state"))
+            .env("HOME", self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The arguments of `rebuild` for one member of a cluster that does not run yet. `source` is a SOURCE.
+    pub fn rebuild_args(&self, source: &str, etcd: &Etcd, index: usize) -> Vec<String> {
+        let member = &etcd.members[index];
+        let text = |path: &Path| {
+            path.to_str()
+                .expect("temporary directories have plain names")
+                .to_owned()
+        };
+        [
+            ("rebuild", source.to_owned()),
+            ("--identity", text(&self.identity())),
+            ("--data-dir", text(&member.data_dir)),
+            ("--name", member.name.clone()),
+            ("--initial-cluster", etcd.initial_cluster()),
+            ("--initial-cluster-token", etcd.token.clone()),
+            ("--initial-advertise-peer-urls", member.peer_url.clone()),
+        ]
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
+    }
+}

@@ -1,0 +1,12 @@
+//! What the integration tests stand on: real etcd servers, a client, a load, the binary under test.
+//!
+//! Everything here blocks; what waits inside runs on one shared runtime, so that a test reads from top to bottom.
+
+pub mod client;
+pub mod etcd;
+pub mod host;
+pub mod load;
+mod ports;
+mod self_check;
+pub mod tls;
+pub mod tools;

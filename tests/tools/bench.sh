@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# Measures backup and rebuild against etcd's own tools, alternately on the same data, and prints a table in Markdown.
+# Needs the binaries that `make bench` builds first. SMALL=1 for a quick run; KEYS, VALUE_BYTES, CHANGES, RUNS,
+# PROBE_SECONDS and BENCH_DIR for others. The memory limit is measured when root may make a cgroup.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+target=${CARGO_TARGET_DIR:-$here/../../target}
+target=$(cd "$target" && pwd)
+if [ -n "${SMALL:-}" ]; then
+    : "${KEYS:=20000}" "${CHANGES:=10000}" "${RUNS:=3}" "${PROBE_SECONDS:=3}"
+fi
+: "${KEYS:=200000}" "${VALUE_BYTES:=4096}" "${CHANGES:=100000}" "${RUNS:=5}" "${PROBE_SECONDS:=15}"
+: "${BENCH_DIR:=$target}"
+version=3.5.34
+limit=$((128 << 20))
+. "$here/etcd-server.sh"
+
+work=$(mktemp -d "$BENCH_DIR/bench.XXXXXX")
+etcd_pid= cgroup=
+clean_up() {
+    stop_etcd KILL
+    [ -z "$cgroup" ] || rmdir "$cgroup" || true
+    rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+say() { printf 'bench: %s\n' "$*" >&2; }
+
+NEED="/usr/bin/time:time" "$here/setup.sh" true
+"$here/fetch-debian.sh" etcdctl etcdutl age zstd
+export PATH=$target/release:$target/release/examples:$target/tools/bin:$PATH
+export ETCDCTL_API=3 STATE_DIRECTORY=$work/state
+etcd=$("$here/fetch-etcd.sh" $version)
+cd "$work"
+
+# Runs a command under the name of a row; wall seconds and peak KiB go to NAME.runs, one line a run.
+measure() {
+    local name=$1
+    shift
+    sync
+    if ! /usr/bin/time -f '%e %M' -o one-run "$@" >output 2>&1; then
+        say "$name failed: $*"
+        tail -n 20 output >&2
+        return 1
+    fi
+    cat one-run >>"$name.runs"
+    say "$name: $(cat one-run) (s, KiB)"
+}
+
+median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
+# The median over the rounds of this run's time by its peer's of the same round.
+ratio() { paste -d ' ' "$1.runs" "$2.runs" | awk '{ print $1 / $3 }' | median; }
+
+save() { etcdctl --endpoints "$client_url" snapshot save "$1"; }
+save_encrypted() { # what a careful user has in a script today, with its plain temporary file
+    etcdctl --endpoints "$client_url" snapshot save plain.tmp &&
+        zstd -q -3 -T2 -c plain.tmp | age -r "$recipient" -o pipeline.db.zst.age && rm plain.tmp
+}
+backup() { lifeboat --config config.toml backup; }
+layout() { # the flags that etcdutl and lifeboat share
+    echo --data-dir restored --name demo --initial-cluster "demo=$peer_url" --initial-cluster-token demo \
+        --initial-advertise-peer-urls "$peer_url"
+}
+export -f save save_encrypted backup
+export client_url peer_url recipient
+
+say "filling etcd $version with $KEYS × $VALUE_BYTES bytes, then $CHANGES changes"
+pick_ports
+start_etcd --quota-backend-bytes 17179869184 --unsafe-no-fsync
+etcd-load fill --endpoint "$client_url" --keys "$KEYS" --value-bytes "$VALUE_BYTES"
+etcd-load churn --endpoint "$client_url" --keys "$KEYS" --changes "$CHANGES" --value-bytes 1024
+stop_etcd
+start_etcd --quota-backend-bytes 17179869184
+etcd-load hash --endpoint "$client_url" >&2
+
+recipient=$(lifeboat keygen --identity key.txt)
+cat >config.toml <<CONFIG
+[cluster]
+name = "bench"
+[members.demo]
+client_urls = ["$client_url"]
+peer_urls = ["$peer_url"]
+[encryption]
+recipients = ["$recipient"]
+[destinations.local]
+url = "file://$work/backups"
+CONFIG
+
+for _ in $(seq "$RUNS"); do
+    rm -f plain.db pipeline.db.zst.age
+    rm -rf backups state
+    mkdir state
+    measure etcdctl bash -c 'save plain.db'
+    measure pipeline bash -c save_encrypted
+    measure backup lifeboat --config config.toml backup
+done
+
+say "how long puts take meanwhile"
+# Prints the 99th percentile of puts while a command is run again and again.
+put_latency() {
+    etcd-load probe --endpoint "$client_url" --seconds "$PROBE_SECONDS" >probe &
+    local probe=$!
+    while [ $# -gt 0 ] && kill -0 $probe 2>/dev/null; do "$@" >output 2>&1; done
+    wait $probe
+    sed 's/.*p99_ms=\([0-9.]*\).*/\1/' probe
+}
+again_etcdctl() { rm -f again.db && save again.db; }
+put_idle=$(put_latency)
+put_etcdctl=$(put_latency again_etcdctl)
+put_backup=$(put_latency backup)
+rm -f again.db
+stop_etcd
+
+zstd -q -3 -T0 plain.db -o plain.db.zst
+read -r -a flags <<<"$(layout)"
+for _ in $(seq "$RUNS"); do
+    measure etcdutl etcdutl snapshot restore plain.db "${flags[@]}"
+    rm -r restored
+    measure rebuild lifeboat rebuild plain.db "${flags[@]}"
+    rm -r restored
+    measure rebuild-stored lifeboat --config config.toml rebuild latest --identity key.txt "${flags[@]}"
+    rm -r restored
+    measure disk bash -c 'zstd -q -dc plain.db.zst >copied.db'
+    rm copied.db
+done
+
+# The rebuild in a cgroup of 128 MiB, by whichever version of cgroups is here.
+limited="not measured (needs root and a memory cgroup)"
+for parent in /sys/fs/cgroup /sys/fs/cgroup/memory; do
+    # Version 1 has a plain file system at the first place; version 2 may not hand the memory controller down.
+    { [ -e "$parent/cgroup.procs" ] && mkdir "$parent/lifeboat-bench.$$"; } 2>/dev/null || continue
+    cgroup=$parent/lifeboat-bench.$$
+    for file in memory.max memory.limit_in_bytes; do
+        [ -e "$cgroup/$file" ] || continue
+        echo $limit >"$cgroup/$file"
+        [ ! -e "$cgroup/memory.swap.max" ] || echo 0 >"$cgroup/memory.swap.max"
+        if measure rebuild-limited bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$cgroup" \
+            lifeboat rebuild plain.db "${flags[@]}"; then
+            limited="done in $(cut -d ' ' -f 1 rebuild-limited.runs) s"
+        else
+            limited="**failed**"
+        fi
+        rm -rf restored
+        break 2
+    done
+    rmdir "$cgroup"
+    cgroup=
+done
+
+wall() { printf '%.2f s' "$(cut -d ' ' -f 1 "$1.runs" | median)"; }
+peak() { awk '{ print $2 / 1024 }' "$1.runs" | sort -n | awk 'END { printf "%.0f MiB", $1 }'; }
+row() { # $1 work, $2 row, $3 peer, $4 target
+    printf '| %s | %s | %s | %s | %s |\n' "$1" "$(wall "$2")" "$(peak "$2")" \
+        "${3:+$(printf '%.2f × %s' "$(ratio "$2" "$3")" "$3")}" "$4"
+}
+per_put() { awk -v one="$1" -v other="$2" 'BEGIN { printf "%.2f", one / other }'; }
+
+echo "Machine: $(nproc) × $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1), $(uname -sr)."
+echo "Data: etcd $version, $KEYS objects of $VALUE_BYTES bytes, then $CHANGES changes of 1 KiB (1 in 20 a delete);" \
+    "the snapshot is $(stat -c %s plain.db) bytes, the stored backup" \
+    "$(find backups -name '*.age' -size +64k -printf '%s\n' | sort -n | tail -n 1) bytes."
+echo "Peers: $(etcdutl version | head -n 1), $(zstd --version | grep -o 'v[0-9.]*' | head -n 1) of zstd, age $(age --version)."
+echo "$RUNS rounds, one after the other in each; wall is the median, peak memory the maximum, a ratio the median of the rounds' ratios."
+echo
+echo '| work | wall | peak memory | ratio | target |'
+echo '|---|---|---|---|---|'
+row 'snapshot, plain: `etcdctl snapshot save` (etcdctl)' etcdctl '' ''
+row 'snapshot, encrypted: `etcdctl snapshot save`, `zstd -3 -T2`, `age` (pipeline)' pipeline '' ''
+row '`lifeboat backup`' backup pipeline '≤ 0.70; ≤ 64 MiB'
+row 'data directory: `etcdutl snapshot restore` (etcdutl)' etcdutl '' ''
+row '`lifeboat rebuild` of the plain snapshot' rebuild etcdutl '≤ 0.60'
+row '`lifeboat rebuild` of the stored backup' rebuild-stored etcdutl '≤ 1.0'
+row "the machine's limit: \`zstd -dc\` of the snapshot into a file" disk etcdutl ''
+echo "| \`lifeboat rebuild\` of the plain snapshot in a memory cgroup of 128 MiB | $limited | | | succeeds |"
+echo
+echo '| p99 of puts of 0.5 KiB on the same machine | ms | ratio | target |'
+echo '|---|---|---|---|'
+echo "| idle | $put_idle | | |"
+echo "| during \`etcdctl snapshot save\` | $put_etcdctl | | |"
+echo "| during \`lifeboat backup\` | $put_backup | $(per_put "$put_backup" "$put_etcdctl") × etcdctl | ≤ 0.5 |"

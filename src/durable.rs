@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 const SUFFIX: &str = ".partial";
-const RANDOM_BYTES: usize = 8;
+const RANDOM_DIGITS: usize = 16;
 
 /// What went wrong on the file system.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +90,7 @@ impl Partial {
 
     /// Gives the file its name for good; `Exists` if another was faster. Returns it still open. After an error of the
     /// folder's sync the name may be there, but is not known to survive a power cut.
+    #[expect(clippy::disallowed_methods, reason = "the one place that links")]
     pub fn commit_new(self) -> Result<File, Error> {
         self.sync()?;
         if let Err(source) = fs::hard_link(&self.temp, &self.target) {
@@ -108,6 +109,7 @@ impl Partial {
     }
 
     /// Gives the file its name, in place of whatever had it.
+    #[expect(clippy::disallowed_methods, reason = "the one place that renames over a file")]
     pub fn commit_replace(self) -> Result<(), Error> {
         self.sync()?;
         fs::rename(&self.temp, &self.target).map_err(failed("rename to", &self.target))?;
@@ -153,6 +155,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
 }
 
 /// Renames a folder; `Exists` if there is something under the new name, even an empty folder.
+#[expect(clippy::disallowed_methods, reason = "the one place that renames a folder")]
 pub fn rename_dir(from: &Path, to: &Path) -> Result<(), Error> {
     let renamed = match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         // The file system does not know the flag. A plain rename replaces an empty folder, so look first.
@@ -203,8 +206,15 @@ pub fn create_dirs(path: &Path, mode: u32) -> Result<(), Error> {
 /// The name that the file called `name` would have got, if it is one that was being written.
 pub fn target_of(name: &str) -> Option<&str> {
     let (target, random) = name.strip_prefix('.')?.strip_suffix(SUFFIX)?.rsplit_once('.')?;
-    let of_ours = random.len() == RANDOM_BYTES * 2 && random.bytes().all(|b| b.is_ascii_hexdigit());
+    let of_ours = random.len() == RANDOM_DIGITS && random.bytes().all(|b| b.is_ascii_hexdigit());
     (of_ours && !target.is_empty()).then_some(target)
+}
+
+/// Random bytes for names that nobody else chooses.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes)
 }
 
 fn temp_beside(target: &Path) -> Result<PathBuf, Error> {
@@ -212,10 +222,7 @@ fn temp_beside(target: &Path) -> Result<PathBuf, Error> {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file");
         failed("create", target)(source)
     })?;
-    let mut random = [0; RANDOM_BYTES];
-    getrandom::fill(&mut random)
-        .map_err(io::Error::from)
-        .map_err(failed("get random digits for", target))?;
+    let random = random().map_err(failed("get random digits for", target))?;
     let random = u64::from_le_bytes(random);
     Ok(target.with_file_name(format!(".{name}.{random:016x}{SUFFIX}")))
 }
@@ -245,7 +252,11 @@ mod tests {
         let path = dir.path().join("a.json");
         create_new(&path, b"one", 0o666).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o666, "whatever the umask is");
+        assert_eq!(
+            fs::metadata(&path).unwrap().mode() & 0o7777,
+            0o666,
+            "whatever the umask is"
+        );
         assert_eq!(names(dir.path()), ["a.json"]);
     }
 
@@ -287,6 +298,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a link whose answer was lost")]
     fn our_own_link_is_not_taken_for_a_rivals() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.json");

@@ -1,10 +1,27 @@
 //! Backup and restore of etcd on bare-metal and VM hosts.
+//!
+//! The modules in reading order; each may use those above it and no other (`docs/architecture.md`).
+
 pub mod model;
+
+// Formats and decisions: plain functions over values.
 pub mod bbolt;
-pub mod keyspace;
+pub mod catalog;
 pub mod datadir;
+pub mod keyspace;
+
+// The world, each in one place.
 pub mod durable;
+pub mod etcd;
 pub mod pipeline;
 pub mod source;
-pub mod etcd;
+pub mod state;
+pub mod store;
+
+// What the program does.
+pub mod backup;
 pub mod rebuild;
+
+// Whoever asks for it.
+pub mod cli;
+pub mod config;

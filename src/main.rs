@@ -1,5 +1,6 @@
 //! Parses, runs, and turns a failure into text and an exit code.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,7 +18,8 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("error: {failure}");
+            // Nobody may be there to read it any more.
+            let _ = writeln!(std::io::stderr(), "error: {failure}");
             failure.exit.into()
         }
     }

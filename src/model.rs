@@ -158,7 +158,8 @@ impl FromStr for Digest {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         const EXPECTED: &str = "a SHA-256 digest (64 hexadecimal digits)";
-        if text.len() != 64 || !text.is_ascii() {
+        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() != 64 || !text.bytes().all(is_digit) {
             return Err(Invalid::new(text, EXPECTED));
         }
         let mut digest = [0; 32];

@@ -5,29 +5,25 @@
 //! Invariant: whatever happens before, nothing is left that a listing takes for a backup.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::Progress;
+use super::destinations::{Destination, Sinks, Written, reasons};
 use super::observed::{ContentError, Facts, Observed};
-use super::{Progress, observed};
 use crate::catalog::{
-    self, Catalog, ChainPath, Cluster, CompactRevision, Kind, Manifest, NewBackup, ObjectName, Opening, Origin, Quorum,
-    Stream, Writer,
+    self, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, Manifest, NewBackup, ObjectName, Opening,
+    Origin, Pinned, Quorum, Stream, Writer,
 };
-use crate::etcd::choose::{self, NoChoice, Role, Wanted, choose};
-use crate::etcd::{self, Access, Endpoints, Listed, Member, SnapshotStream, Status, survey};
-use crate::model::{ByteSize, ChainId, ClusterName, Digest, HashKv, LineageId, Revision};
-use crate::pipeline::{BranchError, EncodeError, Encoded, Encoder, Encoding};
-use crate::state::Run;
-use crate::store::{self, FileStore, Upload};
+use crate::etcd::choose::{Choice, NoChoice, Role, Wanted, choose};
+use crate::etcd::{self, Access, Endpoints, Member, SnapshotStream, Status, survey};
+use crate::model::{ByteSize, ChainId, ClusterName, HashKv, LineageId};
+use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding};
+use crate::store::Upload;
 
 /// An only member is asked for HashKV up to this size: its clients wait meanwhile.
 const HASH_KV_ALONE_BYTES: u64 = 1 << 30;
-
-/// Room that is left on a destination beside the backup itself.
-const SPARE_BYTES: u64 = 64 << 20;
 
 /// Whether to ask a member for HashKV, which stalls its writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +38,8 @@ pub enum HashKvPolicy {
 
 /// What to back up, and how.
 pub struct Job {
+    /// The id of the backup to be.
+    pub chain: ChainId,
     /// The cluster's name.
     pub cluster: ClusterName,
     /// Its members.
@@ -60,56 +58,14 @@ pub struct Job {
     pub origin: Origin,
     /// The operator's words.
     pub note: Option<String>,
-    /// Excluded from retention from its first moment.
-    pub pin: bool,
+    /// Whether it is excluded from retention from its first moment.
+    pub pinned: Pinned,
     /// Who takes it.
     pub writer: Writer,
-}
-
-/// A place to write to, opened or not.
-pub struct Destination {
-    /// Its name in the configuration.
-    pub name: String,
-    /// The store, or why it cannot be used.
-    pub store: Result<FileStore, store::Error>,
-}
-
-/// What became of one destination.
-#[derive(Debug)]
-pub struct Written {
-    /// Its name.
-    pub destination: String,
-    /// The error that kept the backup out of it.
-    pub result: Result<(), DestinationError>,
-}
-
-/// Why a destination does not have the backup.
-#[derive(Debug, thiserror::Error)]
-pub enum DestinationError {
-    /// The store refused.
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// It failed or fell behind while the stream ran.
-    #[error(transparent)]
-    Stream(#[from] BranchError),
-    /// It has too little room.
-    #[error("needs about {needed} and has {free} free")]
-    TooLittleSpace {
-        /// An estimate of the stored size.
-        needed: ByteSize,
-        /// What there is.
-        free: ByteSize,
-    },
-    /// What was read back is not what was written.
-    #[error("`{object}` read back differs from what was written: {found} instead of {written}")]
-    ReadBack {
-        /// The object, which has been removed again.
-        object: ObjectName,
-        /// Its digest.
-        found: Digest,
-        /// What it should be.
-        written: Digest,
-    },
+    /// On which host.
+    pub host: HostName,
+    /// The clock.
+    pub now: fn() -> Timestamp,
 }
 
 /// A backup that was taken.
@@ -117,23 +73,14 @@ pub enum DestinationError {
 pub struct Outcome {
     /// Its manifest.
     pub manifest: Manifest,
-    /// Whether it opened a new lineage although there was another.
-    pub new_lineage: Option<NewLineage>,
+    /// Why it opened a new lineage, when there was another before.
+    pub opening: Option<Opening>,
     /// Every destination, in the order given. At least one succeeded.
     pub destinations: Vec<Written>,
     /// How long it took.
     pub took: Duration,
     /// What the operator should know.
     pub warnings: Vec<String>,
-}
-
-/// A history that does not continue the one before it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewLineage {
-    /// The lineage before.
-    pub before: LineageId,
-    /// Why this backup does not belong to it.
-    pub reason: String,
 }
 
 /// Why there is no backup.
@@ -164,14 +111,6 @@ pub enum Error {
     Interrupted,
 }
 
-fn reasons(written: &[Written]) -> String {
-    let reasons = written.iter().filter_map(|written| {
-        let error = written.result.as_ref().err()?;
-        Some(format!("{}: {error}", written.destination))
-    });
-    reasons.collect::<Vec<_>>().join("; ")
-}
-
 /// The member that is asked, and what it said of itself and its cluster.
 struct Asked {
     connection: Member,
@@ -188,42 +127,45 @@ struct Times {
     first_byte: Timestamp,
 }
 
+/// What HashKV and the number of keys came to.
+struct Asserted {
+    hash_kv: Result<HashKv, String>,
+    keys: Option<u64>,
+}
+
 /// Takes one full backup. `interrupted` ends it before its manifest is written.
 pub async fn full(
     job: &Job,
     destinations: Vec<Destination>,
-    run: &mut Run,
-    progress: Arc<Progress>,
+    progress: &Progress,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome, Error> {
     let begun = Instant::now();
+    let started = (job.now)();
     let mut interrupted = pin!(interrupted);
-    let mut warnings = Vec::new();
-    let (mut open, mut failed) = sort_out(destinations);
+    let mut sinks = Sinks::sort_out(destinations);
     let mut asked = tokio::select! {
         asked = ask(job) => asked?,
         () = &mut interrupted => return Err(Error::Interrupted),
     };
-    let started = Timestamp::now();
-    let chain = ChainId::new(started, random());
     let path = ChainPath {
         cluster: asked.status.cluster,
-        chain: chain.clone(),
+        chain: job.chain.clone(),
     };
-    warnings.extend(asked.warning());
-    let before = catalogs(&mut open, &mut failed).await;
+    let before = sinks.catalogs();
+    let mut warnings: Vec<String> = asked.warnings();
     warnings.extend(before.damaged().iter().map(|damaged| format!("{damaged}: {}", damaged.fault)));
 
     let mut stream = asked.connection.snapshot(job.idle_timeout).await?;
     let first = stream.next().await?;
-    let first_byte = Timestamp::now();
+    let first_byte = (job.now)();
     let total = stream.promised().unwrap_or(0);
     progress.promise(total);
-    refuse_without_space(&mut open, &mut failed, total, &before);
-    let uploads = begin(&mut open, &mut failed, &path, run).await?;
+    sinks.refuse_without_space(total, &before);
+    let uploads = sinks.begin(&path)?;
     let mut encoder = Encoder::start(&job.encoding, total, Observed::new(total), uploads).map_err(Error::Encode)?;
     let streamed = tokio::select! {
-        streamed = receive(&mut stream, first, &mut encoder, &progress) => streamed,
+        streamed = receive(&mut stream, first, &mut encoder, progress) => streamed,
         () = &mut interrupted => Err(Error::Interrupted),
     };
     drop(stream);
@@ -231,14 +173,16 @@ pub async fn full(
         encoder.abort().await;
         return Err(error);
     }
-    let encoded = encoder.finish().await;
-    let encoded = encoded.map_err(|error| no_sink(error, &open, &mut failed))?;
     let Encoded {
         observer,
         stored_bytes,
         stored_sha256,
         branches,
-    } = encoded;
+    } = match encoder.finish().await {
+        Ok(encoded) => encoded,
+        Err(EncodeError::NoSinkLeft(errors)) => return Err(sinks.none_left(errors)),
+        Err(error) => return Err(Error::Encode(error)),
+    };
     let facts = observer.finish().map_err(|error| Error::Content {
         url: asked.connection.url().to_owned(),
         error,
@@ -247,23 +191,215 @@ pub async fn full(
         bytes: stored_bytes,
         sha256: stored_sha256,
     };
-    let times = Times { started, first_byte };
-    let (committed, proof) = tokio::join!(
-        commit(open, branches, &path, stored.clone(), &mut failed),
-        asked.prove(job.hash_kv, &facts),
+    let (committed, asserted) = tokio::join!(
+        sinks.commit(branches, &path, &stored),
+        asked.assert(job.hash_kv, &facts)
     );
-    if futures_ready(&mut interrupted).await {
-        withdraw(committed, &path).await;
+    committed?;
+    if is_ready(&mut interrupted).await {
+        sinks.withdraw(&path);
         return Err(Error::Interrupted);
     }
-    let opening = lineage(&before, &asked, &facts, &chain);
-    let manifest = manifest(job, &asked, &path, facts, stored, proof, times, opening.lineage().clone());
-    let destinations = publish(committed, &manifest, job.pin, failed).await?;
+    if let Err(reason) = &asserted.hash_kv {
+        warnings.extend(job.hash_kv.misses(reason));
+    }
+    let descent = before.descent(&job.chain, &asked.new_backup(&facts));
+    let opening = match &descent {
+        Descent::Continues(_) | Descent::Opens(_, Opening::First) => None,
+        Descent::Opens(_, opening) => Some(opening.clone()),
+    };
+    let times = Times { started, first_byte };
+    let manifest = manifest(job, &asked, &path, &facts, stored, asserted, &times, descent.lineage().clone());
+    let destinations = sinks.publish(&manifest, job)?;
     Ok(Outcome {
-        new_lineage: new_lineage(&opening),
         manifest,
+        opening,
         destinations,
         took: begun.elapsed(),
         warnings,
     })
+}
+
+async fn ask(job: &Job) -> Result<Asked, Error> {
+    let (mut candidates, mut connections) = (Vec::new(), Vec::new());
+    for surveyed in survey(&job.members, &job.access).await {
+        candidates.push(surveyed.candidate);
+        connections.push(surveyed.connection);
+    }
+    let Choice { index, role } = choose(&candidates, &job.wanted)?;
+    let mut connection = connections.swap_remove(index).expect("who is chosen has answered");
+    let candidate = candidates.swap_remove(index);
+    let status = candidate.answer.expect("who is chosen has answered");
+    let members = connection.members().await?;
+    let own = members.iter().find(|member| member.id == status.member);
+    let name = own.map_or(candidate.name, |own| own.name.clone());
+    let quorum = match connection.current_revision().await {
+        Ok(_) => Quorum::Answered,
+        Err(_) => Quorum::Silent,
+    };
+    Ok(Asked {
+        voters: members.iter().filter(|member| !member.learner).count(),
+        connection,
+        status,
+        role,
+        quorum,
+        name,
+    })
+}
+
+impl Asked {
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.quorum == Quorum::Silent {
+            warnings.push(format!(
+                "{} does not reach its quorum: this backup may lack the last changes that the others have",
+                self.name
+            ));
+        }
+        let errors = self.status.errors.iter();
+        warnings.extend(errors.map(|error| format!("{} reports {error}", self.name)));
+        warnings
+    }
+
+    fn new_backup(&self, facts: &Facts) -> NewBackup {
+        NewBackup {
+            cluster: self.status.cluster,
+            revision: facts.revision,
+            consistent_index: facts.meta.consistent_index,
+            raft_term: facts.meta.term,
+            quorum: self.quorum,
+        }
+    }
+
+    /// Asks the member for HashKV and the number of keys of exactly the revision that was backed up.
+    async fn assert(&mut self, policy: HashKvPolicy, facts: &Facts) -> Asserted {
+        let keys = self.connection.count_keys(facts.revision).await.ok();
+        let hash_kv = match self.hash_kv_is_borne(policy, facts) {
+            Err(reason) => Err(reason),
+            Ok(()) => self.connection.hash_kv(facts.revision).await.map_err(|error| error.to_string()),
+        };
+        let hash_kv = hash_kv.and_then(|hash| {
+            // A member that has just compacted up to this revision answers with what it computed while it did: the
+            // hash of entries that are gone, under the compacted revision before.
+            let current = facts.meta.compaction.compact_revision();
+            if hash.compact_revision < current {
+                let cached = hash.compact_revision;
+                return Err(format!("the member answered with a hash from before its compaction ({cached})"));
+            }
+            Ok(hash)
+        });
+        Asserted { hash_kv, keys }
+    }
+
+    fn hash_kv_is_borne(&self, policy: HashKvPolicy, facts: &Facts) -> Result<(), String> {
+        match (policy, self.role) {
+            (HashKvPolicy::Never, _) => Err("switched off".to_owned()),
+            (HashKvPolicy::Always, _) | (HashKvPolicy::Auto, Role::Follower | Role::CutOff) => Ok(()),
+            (HashKvPolicy::Auto, Role::Leader) if self.voters > 1 => {
+                Err("only the leader could be asked, and HashKV would stall its writes".to_owned())
+            }
+            (HashKvPolicy::Auto, Role::Leader) if facts.database_bytes > HASH_KV_ALONE_BYTES => Err(format!(
+                "the only member has {}, and HashKV would stall its writes",
+                ByteSize(facts.database_bytes)
+            )),
+            (HashKvPolicy::Auto, Role::Leader) => Ok(()),
+        }
+    }
+}
+
+impl HashKvPolicy {
+    /// A warning where HashKV was asked for and is missing.
+    fn misses(self, reason: &str) -> Option<String> {
+        match self {
+            HashKvPolicy::Always => Some(format!("no HashKV: {reason}")),
+            HashKvPolicy::Auto | HashKvPolicy::Never => None,
+        }
+    }
+}
+
+async fn receive(
+    stream: &mut SnapshotStream,
+    first: Option<etcd::Chunk>,
+    encoder: &mut Encoder<Observed, Upload>,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let mut next = first;
+    while let Some(chunk) = next {
+        progress.receive(chunk.bytes().len());
+        // Where the stages are gone, finishing them tells why.
+        if encoder.push(chunk.bytes()).await.is_err() {
+            return Ok(());
+        }
+        next = stream.next().await?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "a manifest is all there is to say of a backup")]
+fn manifest(
+    job: &Job,
+    asked: &Asked,
+    path: &ChainPath,
+    facts: &Facts,
+    stored: Stream,
+    asserted: Asserted,
+    times: &Times,
+    lineage: LineageId,
+) -> Manifest {
+    let (hash_kv, hash_kv_reason) = match asserted.hash_kv {
+        Ok(hash) => (Some(hash), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    Manifest {
+        format: catalog::FORMAT,
+        kind: Kind::Full,
+        lineage,
+        cluster: Cluster {
+            name: job.cluster.clone(),
+            id: path.cluster,
+        },
+        chain: path.chain.clone(),
+        from_revision: facts.revision,
+        to_revision: facts.revision,
+        compact_revision: CompactRevision {
+            scheduled: facts.meta.compaction.scheduled,
+            finished: facts.meta.compaction.finished,
+        },
+        member: catalog::Member {
+            id: asked.status.member,
+            name: asked.name.clone(),
+        },
+        etcd_version: asked.status.version.clone(),
+        storage_version: facts.meta.storage_version.as_ref().map(ToString::to_string),
+        raft_term: facts.meta.term,
+        consistent_index: facts.meta.consistent_index,
+        started_at: times.started,
+        first_byte_at: times.first_byte,
+        finished_at: (job.now)(),
+        object: ObjectName::Full(path.clone()).to_string(),
+        plain: Stream {
+            bytes: facts.database_bytes + etcd::DIGEST_BYTES,
+            sha256: facts.sha256,
+        },
+        stored,
+        hash_kv,
+        hash_kv_reason,
+        keys: asserted.keys,
+        recipients: job.encoding.recipients.iter().map(ToString::to_string).collect(),
+        origin: job.origin,
+        schedule: None,
+        slot: None,
+        note: job.note.clone(),
+        writer: job.writer.clone(),
+        previous: None,
+    }
+}
+
+/// Whether a future is done already.
+async fn is_ready(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+    tokio::select! {
+        biased;
+        () = future => true,
+        () = std::future::ready(()) => false,
+    }
 }

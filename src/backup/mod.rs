@@ -1,9 +1,11 @@
 //! The use case of a backup: one full snapshot of one member, to several destinations at once.
 
+mod destinations;
 mod full;
 mod observed;
 
-pub use full::{Destination, Error, HashKvPolicy, Job, Outcome, Written, full};
+pub use destinations::{Destination, DestinationError, Written};
+pub use full::{Error, HashKvPolicy, Job, Outcome, full};
 pub use observed::{ContentError, Facts};
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -195,9 +195,12 @@ impl Catalog {
                 }
             };
         };
-        let word = word.acceptance.as_ref().map_err(|damaged| LatestError::WordUnreadable {
-            word: Box::new(damaged.clone()),
-        })?;
+        let word = word
+            .acceptance
+            .as_ref()
+            .map_err(|damaged| LatestError::WordUnreadable {
+                word: Box::new(damaged.clone()),
+            })?;
         if lineages.iter().any(|l| !word.known.contains(&l.id)) {
             return Err(LatestError::Unaccepted {
                 accepted: Some(word.accepted.clone()),
@@ -235,7 +238,11 @@ impl Catalog {
         if prefix.is_empty() {
             return Err(not_found());
         }
-        let mut found: Vec<&Backup> = self.backups().iter().filter(|b| b.id().as_str().starts_with(prefix)).collect();
+        let mut found: Vec<&Backup> = self
+            .backups()
+            .iter()
+            .filter(|b| b.id().as_str().starts_with(prefix))
+            .collect();
         let lost: Vec<(&Damaged, &ChainPath)> = self
             .lost()
             .filter(|(_, chain, _)| chain.chain.as_str().starts_with(prefix))
@@ -373,7 +380,10 @@ mod tests {
     fn damaged_manifests_alone_are_not_an_empty_store() {
         let (old, _) = history();
         let catalog = Fixture::default().rotten(&old[0]).rotten(&old[1]).catalog("local");
-        assert!(matches!(catalog.latest(), Err(LatestError::OnlyDamaged { count: 2, .. })));
+        assert!(matches!(
+            catalog.latest(),
+            Err(LatestError::OnlyDamaged { count: 2, .. })
+        ));
     }
 
     #[test]
@@ -423,10 +433,14 @@ mod tests {
         assert!(matches!(catalog.latest(), Err(LatestError::WordUnreadable { .. })));
         assert_eq!(catalog.damaged().len(), 1);
 
-        let good = with_history().accepted(1, a, &[a], "2026-11-21T11:00:00Z").catalog("far");
+        let good = with_history()
+            .accepted(1, a, &[a], "2026-11-21T11:00:00Z")
+            .catalog("far");
         let merged = Catalog::merge([good, catalog]);
         assert!(matches!(merged.latest(), Err(LatestError::WordUnreadable { .. })));
-        let (name, _) = merged.accept(a, Timestamp::UNIX_EPOCH, &HostName::nearest("a"), None).unwrap();
+        let (name, _) = merged
+            .accept(a, Timestamp::UNIX_EPOCH, &HostName::nearest("a"), None)
+            .unwrap();
         assert_eq!(name, ObjectName::Acceptance(3), "above every number that is in use");
     }
 
@@ -450,7 +464,10 @@ mod tests {
         let host = HostName::nearest("a");
         for (meant, latest) in [(&old[0].lineage, &old[1].chain), (&wiped.lineage, &wiped.chain)] {
             let (name, word) = catalog.accept(meant, Timestamp::UNIX_EPOCH, &host, None).unwrap();
-            let accepted = with_history().backup(&wiped).document(&name, word.to_bytes()).catalog("local");
+            let accepted = with_history()
+                .backup(&wiped)
+                .document(&name, word.to_bytes())
+                .catalog("local");
             assert_eq!(accepted.latest().unwrap().id(), latest);
         }
         let nobody = LineageId::opened_by(ClusterId(1), &wiped.chain);
@@ -497,10 +514,23 @@ mod tests {
         let catalog = with_history()
             .rotten(&manifest(0xab, "20261123T101530Z-00000009", 5))
             .catalog("local");
-        for id in ["20261120T111530Z-00000002", "20261120T11", "20261120T11:25", "20261120T111530Z-00000002:25"] {
+        for id in [
+            "20261120T111530Z-00000002",
+            "20261120T11",
+            "20261120T11:25",
+            "20261120T111530Z-00000002:25",
+        ] {
             assert_eq!(catalog.find(id).unwrap().manifest(), &old[1], "{id}");
         }
-        for id in ["", ":25", "latest", "20261120T11:", "20261120T11:x", "20261120T11:-1", "x"] {
+        for id in [
+            "",
+            ":25",
+            "latest",
+            "20261120T11:",
+            "20261120T11:x",
+            "20261120T11:-1",
+            "x",
+        ] {
             assert!(matches!(catalog.find(id), Err(FindError::NotFound { .. })), "{id}");
         }
         match catalog.find("20261120") {
@@ -511,7 +541,10 @@ mod tests {
             Err(FindError::Ambiguous { chains, .. }) => assert_eq!(chains.len(), 4),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(catalog.find("20261120T11:24"), Err(FindError::NoSuchPoint { .. })));
+        assert!(matches!(
+            catalog.find("20261120T11:24"),
+            Err(FindError::NoSuchPoint { .. })
+        ));
         assert!(matches!(catalog.find("20261123"), Err(FindError::Damaged { .. })));
     }
 }

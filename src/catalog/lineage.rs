@@ -93,12 +93,14 @@ impl Catalog {
         let mut lineages = self.lineages();
         lineages.retain(|l| manifests().any(|m| m.lineage == l.id));
         let Some(last) = self.meant(&lineages).or(lineages.last()).cloned() else {
-            return Err(match (self.lost().find(|(_, c, _)| c.cluster == new.cluster), self.backups()) {
-                (Some(_), _) => Opening::Unreadable,
-                (None, [_, ..]) => Opening::OtherCluster,
-                (None, []) if self.lost().next().is_some() => Opening::OtherCluster,
-                (None, []) => Opening::First,
-            });
+            return Err(
+                match (self.lost().find(|(_, c, _)| c.cluster == new.cluster), self.backups()) {
+                    (Some(_), _) => Opening::Unreadable,
+                    (None, [_, ..]) => Opening::OtherCluster,
+                    (None, []) if self.lost().next().is_some() => Opening::OtherCluster,
+                    (None, []) => Opening::First,
+                },
+            );
         };
         if new.quorum == Quorum::Silent {
             return Ok(last.id);
@@ -106,7 +108,9 @@ impl Catalog {
         let members = || manifests().filter(|m| m.lineage == last.id);
         // Of a manifest that cannot be read the name still tells the revision; one begun since the lineage was opened
         // is taken to be of it.
-        let lost = self.lost().filter(|(_, c, _)| c.cluster == new.cluster && c.chain > last.first);
+        let lost = self
+            .lost()
+            .filter(|(_, c, _)| c.cluster == new.cluster && c.chain > last.first);
         let highest = lost.map(|(_, _, revision)| revision).fold(last.highest, Revision::max);
         let index = members().filter_map(|m| m.consistent_index).max();
         let term = members().filter_map(|m| m.raft_term).max();
@@ -181,7 +185,10 @@ mod tests {
     fn a_history_goes_on_while_nothing_falls() {
         let continues = Descent::Continues(first().lineage);
         for revision in [100, 101, 5000] {
-            assert_eq!(decide(Fixture::default().backup(&first()), &new(0xab, revision)), continues);
+            assert_eq!(
+                decide(Fixture::default().backup(&first()), &new(0xab, revision)),
+                continues
+            );
         }
         let mut unknown = new(0xab, 100);
         (unknown.consistent_index, unknown.raft_term) = (None, None);
@@ -219,7 +226,10 @@ mod tests {
         assert_eq!(opening(other), Opening::OtherCluster);
         let mut silent = new(0xcd, 7000);
         silent.quorum = Quorum::Silent;
-        assert_eq!(opening(decide(Fixture::default().backup(&first()), &silent)), Opening::OtherCluster);
+        assert_eq!(
+            opening(decide(Fixture::default().backup(&first()), &silent)),
+            Opening::OtherCluster
+        );
     }
 
     #[test]
@@ -239,7 +249,10 @@ mod tests {
         assert_eq!(decide(rolled_back(), &new(0xab, 100)), Descent::Continues(a.clone()));
 
         // Accepted, but etcd still runs on the empty one: neither history's next backup.
-        assert!(matches!(opening(decide(rolled_back(), &new(0xab, 60))), Opening::Fell { .. }));
+        assert!(matches!(
+            opening(decide(rolled_back(), &new(0xab, 60))),
+            Opening::Fell { .. }
+        ));
         let mut third = manifest(0xab, "20261123T101530Z-00000003", 60);
         third.consistent_index = Some(50);
         let unjudged = rolled_back().backup(&third);
@@ -250,7 +263,10 @@ mod tests {
     fn an_unreadable_manifest_still_tells_its_revision() {
         let later = manifest(0xab, "20261122T101530Z-00000003", 9000);
         let fixture = || Fixture::default().backup(&first()).rotten(&later);
-        assert!(matches!(opening(decide(fixture(), &new(0xab, 500))), Opening::Fell { from: 9000, .. }));
+        assert!(matches!(
+            opening(decide(fixture(), &new(0xab, 500))),
+            Opening::Fell { from: 9000, .. }
+        ));
         assert_eq!(decide(fixture(), &new(0xab, 9001)), Descent::Continues(first().lineage));
 
         let only = Fixture::default().rotten(&later);

@@ -365,7 +365,7 @@ pub(crate) mod tests {
                 finished: None,
             },
             member: Member {
-                id: MemberId(0xafc1_e720_27c1_b84),
+                id: MemberId(0x0afc_1e72_027c_1b84),
                 name: "m1".to_owned(),
             },
             etcd_version: "3.6.15".to_owned(),
@@ -452,13 +452,19 @@ pub(crate) mod tests {
             .replace("\"kind\"", "\"colour\":{\"a\":[1,2]},\n\"kind\"")
             .replace("\"signature\":null", "\"signature\":{\"key\":\"k\",\"value\":\"v\"}");
         assert_ne!(later, VERSION_1);
-        assert_eq!(Manifest::from_bytes(later.as_bytes()), Ok(manifest(0xcdf8, CHAIN, 4711)));
+        assert_eq!(
+            Manifest::from_bytes(later.as_bytes()),
+            Ok(manifest(0xcdf8, CHAIN, 4711))
+        );
     }
 
     #[test]
     fn another_format_is_told_from_damage() {
         let later = r#"{"format":2,"everything":"else"}"#;
-        assert_eq!(Manifest::from_bytes(later.as_bytes()), Err(Fault::UnknownFormat { found: 2 }));
+        assert_eq!(
+            Manifest::from_bytes(later.as_bytes()),
+            Err(Fault::UnknownFormat { found: 2 })
+        );
     }
 
     #[test]
@@ -481,7 +487,10 @@ pub(crate) mod tests {
             assert!(matches!(result, Err(Fault::Malformed { .. })), "{text}: {result:?}");
         }
         let large = format!("{VERSION_1}{}", " ".repeat(MAX_BYTES));
-        assert_eq!(Manifest::from_bytes(large.as_bytes()), Err(Fault::TooLarge { bytes: large.len() }));
+        assert_eq!(
+            Manifest::from_bytes(large.as_bytes()),
+            Err(Fault::TooLarge { bytes: large.len() })
+        );
     }
 
     #[test]

@@ -289,7 +289,12 @@ fn newer_word(a: Option<LastWord>, b: Option<LastWord>) -> Option<LastWord> {
         return a.or(b);
     };
     let number = a.number.max(b.number);
-    let time = |word: &LastWord| word.acceptance.as_ref().ok().map(|said| (said.accepted_at, word.number));
+    let time = |word: &LastWord| {
+        word.acceptance
+            .as_ref()
+            .ok()
+            .map(|said| (said.accepted_at, word.number))
+    };
     let newer = match (time(&a), time(&b)) {
         (None, _) => a,
         (_, None) => b,
@@ -342,10 +347,8 @@ impl<'a> Reading<'a> {
                 ObjectName::FullManifest(chain, _) => {
                     reading.with_manifest.insert(chain);
                 }
-                ObjectName::StoreMarker
-                | ObjectName::Acceptance(_)
-                | ObjectName::Check(..)
-                | ObjectName::Canary(_) => {}
+                ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Check(..) | ObjectName::Canary(_) => {
+                }
             }
         }
         reading
@@ -431,7 +434,11 @@ impl<'a> Reading<'a> {
         BackupCopy {
             destination: self.destination.to_owned(),
             standing,
-            pinned: if self.pins.contains(chain) { Pinned::Yes } else { Pinned::No },
+            pinned: if self.pins.contains(chain) {
+                Pinned::Yes
+            } else {
+                Pinned::No
+            },
         }
     }
 }
@@ -604,7 +611,10 @@ pub(crate) mod tests {
             .check(&b, "2026-11-22T00:00:00Z", true, Proof::Content)
             .catalog("local");
         assert_eq!(standings(&catalog), [Proof::None, Proof::Content]);
-        assert_eq!(catalog.backups()[0].copies[0].standing, Standing::Bad(vec!["page 7".to_owned()]));
+        assert_eq!(
+            catalog.backups()[0].copies[0].standing,
+            Standing::Bad(vec!["page 7".to_owned()])
+        );
     }
 
     #[test]
@@ -654,7 +664,11 @@ pub(crate) mod tests {
             .map(|backup| (backup.id(), backup.destinations().collect::<Vec<_>>()))
             .collect();
         assert_eq!(seen, [(&a.chain, vec!["far"]), (&b.chain, vec!["local", "far"])]);
-        assert_eq!(standings(&merged), [Proof::Stored, Proof::Stored], "one good copy is enough");
+        assert_eq!(
+            standings(&merged),
+            [Proof::Stored, Proof::Stored],
+            "one good copy is enough"
+        );
     }
 
     #[test]

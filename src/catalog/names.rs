@@ -81,10 +81,8 @@ impl fmt::Display for HostName {
 impl FromStr for HostName {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let valid = !text.is_empty()
-            && text.len() <= HOST_NAME_MAX
-            && !text.starts_with('.')
-            && text.chars().all(is_host_char);
+        let valid =
+            !text.is_empty() && text.len() <= HOST_NAME_MAX && !text.starts_with('.') && text.chars().all(is_host_char);
         if !valid {
             return Err(Invalid::new(text, "a host name (A-Z, a-z, 0-9, `.`, `_`, `-`)"));
         }
@@ -162,7 +160,11 @@ fn parse_object(text: &str) -> Option<ObjectName> {
             let (time, host) = file.strip_suffix(".json")?.split_once('-')?;
             let time = DateTime::strptime(COMPACT_UTC, time).ok()?;
             let time = time.to_zoned(TimeZone::UTC).ok()?.timestamp();
-            Some(ObjectName::Check(parse_chain_path(cluster, chain)?, time, host.parse().ok()?))
+            Some(ObjectName::Check(
+                parse_chain_path(cluster, chain)?,
+                time,
+                host.parse().ok()?,
+            ))
         }
         _ => None,
     }
@@ -277,12 +279,18 @@ pub(crate) mod tests {
         for (name, text) in [
             (ObjectName::StoreMarker, "store.json"),
             (ObjectName::Acceptance(1), "lineages/00000001.json"),
-            (ObjectName::Full(chain.clone()), "cdf8181/20261120T101530Z-9f3c4a1b/full.db.zst.age"),
+            (
+                ObjectName::Full(chain.clone()),
+                "cdf8181/20261120T101530Z-9f3c4a1b/full.db.zst.age",
+            ),
             (
                 ObjectName::FullManifest(chain.clone(), revision),
                 "cdf8181/20261120T101530Z-9f3c4a1b/full-00000000000000004711.json",
             ),
-            (ObjectName::Pin(chain.clone()), "cdf8181/20261120T101530Z-9f3c4a1b/pin.json"),
+            (
+                ObjectName::Pin(chain.clone()),
+                "cdf8181/20261120T101530Z-9f3c4a1b/pin.json",
+            ),
             (
                 ObjectName::Check(chain, time, host.clone()),
                 "cdf8181/20261120T101530Z-9f3c4a1b/checks/20261121T000007Z-etcd-1.example.json",
@@ -346,7 +354,13 @@ pub(crate) mod tests {
 
     #[test]
     fn any_host_has_a_legal_name() {
-        for (text, name) in [("node-1.a", "node-1.a"), ("", "-"), (".x", "-.x"), ("a/b c", "a-b-c"), ("ü", "-")] {
+        for (text, name) in [
+            ("node-1.a", "node-1.a"),
+            ("", "-"),
+            (".x", "-.x"),
+            ("a/b c", "a-b-c"),
+            ("ü", "-"),
+        ] {
             assert_eq!(HostName::nearest(text).as_str(), name);
         }
     }

@@ -153,11 +153,17 @@ mod tests {
     fn version_1_of_each_document_is_these_bytes() {
         let check = "{\"format\":1,\"chain\":\"20261120T101530Z-9f3c4a1b\",\"revision\":7,\
             \"checked_at\":\"2026-11-21T00:00:00Z\",\"host\":\"a\",\"ok\":false,\"proof\":\"none\",\"faults\":[\"x\"]}\n";
-        assert_eq!(Check::from_bytes(check.as_bytes()).unwrap().to_bytes(), check.as_bytes());
+        assert_eq!(
+            Check::from_bytes(check.as_bytes()).unwrap().to_bytes(),
+            check.as_bytes()
+        );
 
         let acceptance = "{\"format\":1,\"accepted\":\"cdf8-9f3c4a1b\",\"known\":[\"cdf8-9f3c4a1b\",\"1-00000000\"],\
             \"accepted_at\":\"2026-11-21T00:00:00Z\",\"host\":\"a\",\"note\":null}\n";
-        assert_eq!(Acceptance::from_bytes(acceptance.as_bytes()).unwrap().to_bytes(), acceptance.as_bytes());
+        assert_eq!(
+            Acceptance::from_bytes(acceptance.as_bytes()).unwrap().to_bytes(),
+            acceptance.as_bytes()
+        );
 
         let pin = Pin::new("2026-11-21T00:00:00Z".parse().unwrap(), &HostName::nearest("a"), None);
         let text = "{\"format\":1,\"pinned_at\":\"2026-11-21T00:00:00Z\",\"host\":\"a\",\"note\":null}\n";
@@ -166,7 +172,13 @@ mod tests {
 
     #[test]
     fn later_formats_and_damage_are_told_apart() {
-        assert_eq!(Check::from_bytes(b"{\"format\":9}"), Err(Fault::UnknownFormat { found: 9 }));
-        assert!(matches!(Acceptance::from_bytes(b"{\"format\":1}"), Err(Fault::Malformed { .. })));
+        assert_eq!(
+            Check::from_bytes(b"{\"format\":9}"),
+            Err(Fault::UnknownFormat { found: 9 })
+        );
+        assert!(matches!(
+            Acceptance::from_bytes(b"{\"format\":1}"),
+            Err(Fault::Malformed { .. })
+        ));
     }
 }

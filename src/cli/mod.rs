@@ -15,11 +15,15 @@ mod show;
 mod source;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
 pub use exit::{Exit, Failure};
 use output::{Format, Output, Verbosity};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Where the configuration is when `--config` does not say.
 const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
@@ -65,6 +69,7 @@ enum Command {
 struct Context {
     config: PathBuf,
     output: Output,
+    runtime: Runtime,
 }
 
 impl Cli {
@@ -79,6 +84,7 @@ impl Cli {
         let context = Context {
             config: self.config,
             output: Output { format, verbosity },
+            runtime: runtime()?,
         };
         match self.command {
             Command::Backup(args) => backup::run(&context, args),
@@ -91,4 +97,45 @@ impl Cli {
             Command::Keygen(args) => keygen::run(&context, args),
         }
     }
+}
+
+/// Where commands wait. A closed terminal does not end them.
+fn runtime() -> Result<Runtime, Failure> {
+    let refused = |error| Failure::new(Exit::Failed, format!("cannot start: {error}"));
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().map_err(refused)?;
+    let _guard = runtime.enter();
+    // Listening to it, even without ever asking, takes its power to kill.
+    drop(signal(SignalKind::hangup()).map_err(refused)?);
+    Ok(runtime)
+}
+
+/// Done when somebody asks the program to stop. A second time ends it at once.
+async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        #[expect(clippy::disallowed_methods, reason = "asked for twice: what is half-done is swept by the next run")]
+        std::process::exit(Exit::Failed as i32);
+    });
+}
+
+/// The same as a flag, for work that does not wait.
+fn interrupted_flag(context: &Context) -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    context.runtime.spawn(async move {
+        interrupted().await;
+        set.store(true, Ordering::Relaxed);
+    });
+    flag
 }

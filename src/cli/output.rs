@@ -54,6 +54,11 @@ impl Output {
         }
     }
 
+    /// Something that is wrong, where a command goes on to look for more.
+    pub fn problem(&self, text: impl AsRef<str>) {
+        let _ = writeln!(std::io::stderr(), "problem: {}", text.as_ref());
+    }
+
     /// What is being done, for those who asked.
     pub fn detail(&self, text: impl AsRef<str>) {
         if self.verbosity == Verbosity::Verbose {
@@ -113,6 +118,13 @@ impl Table {
         };
         std::iter::once(&headings).chain(&self.rows).map(line).collect()
     }
+}
+
+/// Text from outside on one line of a terminal: control characters are shown, not obeyed.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }
 
 /// A number with its noun: `1 key`, `2 keys`.

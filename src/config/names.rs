@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::model::Invalid;
@@ -194,13 +194,6 @@ pub enum StoreUrl {
 
 /// Kinds of stores that the contract lists and this version has not.
 const LATER: [&str; 6] = ["s3", "gs", "azblob", "swift", "oss", "sftp"];
-
-impl StoreUrl {
-    /// The store in a directory; None if the path is not absolute.
-    pub fn directory(path: &Path) -> Option<Self> {
-        path.is_absolute().then(|| StoreUrl::File(path.to_owned()))
-    }
-}
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -152,7 +152,10 @@ impl Origin {
     }
 }
 
-/// Gathers problems; hands them out in the order of the files.
+/// Problems kept: nobody reads more, and each costs a walk over its file.
+const MOST_PROBLEMS: usize = 100;
+
+/// Gathers problems, the first hundred; hands them out in the order of the files.
 #[derive(Default)]
 pub(super) struct Problems {
     found: Vec<(Option<(usize, usize)>, Problem)>,
@@ -186,6 +189,9 @@ impl Problems {
     }
 
     fn push(&mut self, origin: &Origin, draw: bool, message: &str) {
+        if self.found.len() >= MOST_PROBLEMS {
+            return;
+        }
         let problem = Problem {
             place: Some(origin.place(draw)),
             message: printable(message),

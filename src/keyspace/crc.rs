@@ -11,19 +11,19 @@ const POLYNOMIAL: u32 = 0x82F6_3B78;
 /// The polynomial 1 in the same order of bits.
 const ONE: u32 = 1 << 31;
 
-/// `POWERS[n][d]` is x^(8·d·16^n): what skips d·16^n bytes.
-const POWERS: [[u32; 16]; 16] = {
-    let mut powers = [[ONE; 16]; 16];
+/// `POWERS[n][d]` is x^(8·d·256^n): what skips d·256^n bytes.
+static POWERS: [[u32; 256]; 8] = {
+    let mut powers = [[ONE; 256]; 8];
     // x^8.
     let mut step = ONE >> 8;
     let mut n = 0;
-    while n < 16 {
+    while n < 8 {
         let mut d = 1;
-        while d < 16 {
+        while d < 256 {
             powers[n][d] = product(powers[n][d - 1], step);
             d += 1;
         }
-        step = product(powers[n][15], step);
+        step = product(powers[n][255], step);
         n += 1;
     }
     powers
@@ -70,10 +70,10 @@ fn power(mut len: u64) -> u32 {
         if len == 0 {
             break;
         }
-        if let Some(&factor) = digits.get((len & 15) as usize) {
+        if let Some(&factor) = digits.get((len & 255) as usize) {
             power = if power == ONE { factor } else { product(power, factor) };
         }
-        len >>= 4;
+        len >>= 8;
     }
     power
 }

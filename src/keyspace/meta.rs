@@ -24,6 +24,9 @@ pub(super) const STORAGE_VERSION: &[u8] = b"storageVersion";
 pub(super) const SCHEDULED_COMPACT_REV: &[u8] = b"scheduledCompactRev";
 pub(super) const FINISHED_COMPACT_REV: &[u8] = b"finishedCompactRev";
 
+/// The keys that the bucket can begin with, by which its page is told from others.
+pub const META_KEYS: &[&[u8]] = &[CONF_STATE, CONSISTENT_INDEX];
+
 /// How far a store's history is compacted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CompactionMarks {
@@ -58,8 +61,15 @@ impl Meta {
     ///
     /// Fails at the first entry that is malformed or cannot be read.
     pub fn read(file: &bbolt::File<'_>) -> Result<Self, Error> {
+        Meta::of_entries(&super::entries_of(file, "meta")?)
+    }
+
+    /// Reads the bucket's entries, wherever they are from.
+    ///
+    /// Fails at the first entry that is malformed.
+    pub fn of_entries(entries: &[bbolt::Entry<'_>]) -> Result<Self, Error> {
         let mut meta = Meta::default();
-        for (key, value) in super::entries_of(file, "meta")? {
+        for (key, value) in entries {
             meta.note(key, value)?;
         }
         Ok(meta)

@@ -28,7 +28,7 @@ pub use lease::{Lease, LeaseId};
 pub use line::{EtcdLine, Version};
 pub use member::Member;
 pub(crate) use member::go_json;
-pub use meta::{CompactionMarks, Meta};
+pub use meta::{CompactionMarks, META_KEYS, Meta};
 pub use record::KeyValue;
 pub use replay::{Agreement, KvHash, LiveKeys, Replay, Replayed};
 pub use restored::{Change, NewContent, Restored, restored};
@@ -68,14 +68,14 @@ pub enum Error {
         source: bbolt::Error,
     },
     /// An entry that etcd would not have written: the file is damaged, or no etcd's.
-    #[error("entry `{key}` of bucket `{bucket}` is malformed")]
+    #[error("entry `{key}` of bucket `{bucket}` is malformed: {cause}")]
     Malformed {
         /// The bucket.
         bucket: &'static str,
         /// The entry's key, what is not printable escaped.
         key: String,
         /// What is wrong with it.
-        source: Cause,
+        cause: Cause,
     },
     /// More entries than a file can hold that etcd can still serve.
     #[error("bucket `key` has more than {limit} entries")]
@@ -105,11 +105,11 @@ pub enum Error {
 }
 
 impl Error {
-    fn malformed(bucket: &'static str, key: &[u8], source: Cause) -> Self {
+    fn malformed(bucket: &'static str, key: &[u8], cause: Cause) -> Self {
         Error::Malformed {
             bucket,
             key: printable(key),
-            source,
+            cause,
         }
     }
 }

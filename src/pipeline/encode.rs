@@ -118,6 +118,23 @@ impl<O: Observer, W: Write + Send + 'static> Encoder<O, W> {
         Ok(())
     }
 
+    /// Ends the stages before the stream has ended, and waits until the sinks are gone.
+    pub async fn abort(self) {
+        let Encoder {
+            queue,
+            observing,
+            encoding,
+            ..
+        } = self;
+        drop(queue);
+        let joined = tokio::task::spawn_blocking(move || {
+            observing.join().expect("a panic aborts the process");
+            // What it says of a stream that broke off is of no interest.
+            drop(encoding.join().expect("a panic aborts the process"));
+        });
+        joined.await.expect("a panic aborts the process");
+    }
+
     /// Ends the stream and hands back the sinks, not yet committed.
     pub async fn finish(self) -> Result<Encoded<O, W>, EncodeError> {
         let Encoder {

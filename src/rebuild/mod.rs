@@ -12,6 +12,7 @@ mod staging;
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -24,9 +25,9 @@ use crate::keyspace::{
     Restored, Summary, Survey, Version, restored,
 };
 use crate::model::{ByteSize, Digest, HashKv, Revision};
-use crate::source::{self, Source};
+use crate::source::{self, Source, TrailingDigest};
 
-use land::{Landed, TrailingDigest, land};
+use land::{Landed, land};
 use map::Mapped;
 use staging::{DIR_MODE, Staging, create_new, io_error};
 
@@ -34,6 +35,7 @@ use staging::{DIR_MODE, Staging, create_new, io_error};
 const MISSING_LEASE_TTL_SECONDS: i64 = 3600;
 
 /// What to lay out, and where.
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// The members of the new cluster.
     pub membership: Membership,
@@ -144,6 +146,9 @@ pub enum Error {
         /// What is needed.
         needed: ByteSize,
     },
+    /// Somebody asked to stop.
+    #[error("interrupted; nothing was kept")]
+    Interrupted,
     /// The source cannot be read.
     #[error(transparent)]
     Source(source::Error),
@@ -215,8 +220,8 @@ impl From<durable::Error> for Error {
     }
 }
 
-/// Lays out a data directory from `source`; `progress` hears how many bytes have been read.
-pub fn rebuild(mut source: Source, plan: &Plan, progress: &dyn Fn(u64)) -> Result<Rebuilt, Error> {
+/// Lays out a data directory from `source`. `progress` hears how many bytes have been read, and may break off.
+pub fn rebuild(mut source: Source, plan: &Plan, progress: &dyn Fn(u64) -> ControlFlow<()>) -> Result<Rebuilt, Error> {
     let data = Staging::begin(&plan.data_dir)?;
     let log = plan.wal_dir.as_deref().map(Staging::begin).transpose()?;
     if let Some(bytes) = source.length() {
@@ -272,12 +277,12 @@ fn refuse_without_space(path: &Path, needed: u64) -> Result<(), Error> {
 fn check_digest(name: &str, landed: &Landed, plan: &Plan) -> Result<(), Error> {
     let name = name.to_owned();
     if let Some(expected) = plan.expected
-        && expected.sha256 != landed.sha256
+        && expected.sha256 != landed.hashed.sha256
     {
-        let what = format!("SHA-256 {} instead of {}", landed.sha256, expected.sha256);
+        let what = format!("SHA-256 {} instead of {}", landed.hashed.sha256, expected.sha256);
         return Err(Error::NotAsRecorded { name, what });
     }
-    match (landed.digest, plan.digest) {
+    match (landed.hashed.digest, plan.digest) {
         (TrailingDigest::Matches, _) | (_, DigestRule::Skipped) => Ok(()),
         (TrailingDigest::Differs, DigestRule::Required) => Err(Error::DigestDiffers { name }),
         (TrailingDigest::Absent, DigestRule::Required) => Err(Error::NoDigest { name }),

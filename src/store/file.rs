@@ -5,7 +5,7 @@
 //! Invariant: the folder of the destination is made by the operator. A missing one is a mount that is not there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,10 @@ pub enum Access {
     /// To look at it; nothing is made.
     Read,
     /// To write to it; a new one is made where there never was one.
-    Write,
+    Write {
+        /// When: a new store says since when it is.
+        now: Timestamp,
+    },
 }
 
 /// The space in the file system of a store.
@@ -86,19 +89,21 @@ impl FileStore {
             }
             Err(source) => return Err(failed("look at", root)(source)),
         }
-        let mut store = FileStore { folder, id: None };
+        let mut store = FileStore {
+            folder: folder.clone(),
+            id: None,
+        };
         if let Some(marker) = store.marker()? {
             store.id = Some(marker.store_id);
             return store.checked(expected);
         }
-        let folder = store.folder.clone();
         match (store.holds_backups()?, expected, access) {
             (false, Some(expected), _) => Err(not_mounted(expected)),
             (false, None, Access::Read) => Err(Error::NoStore { folder }),
-            (false, None, Access::Write) => store.with_new_marker(),
+            (false, None, Access::Write { now }) => store.with_new_marker(now),
             // What is left can still be restored from; but without its marker nobody adds to it.
             (true, None, Access::Read) => Ok(store),
-            (true, Some(_), _) | (true, None, Access::Write) => Err(Error::MarkerMissing { folder }),
+            (true, Some(_), _) | (true, None, Access::Write { .. }) => Err(Error::MarkerMissing { folder }),
         }
     }
 
@@ -261,10 +266,7 @@ impl FileStore {
         let object = ObjectName::Canary(host.clone());
         let path = self.path_of(&object);
         make_folder_of(&self.folder, &path)?;
-        let mut song = [0; 4096];
-        getrandom::fill(&mut song)
-            .map_err(io::Error::from)
-            .map_err(failed("get random bytes for", &path))?;
+        let song: [u8; 4096] = durable::random().map_err(failed("get random bytes for", &path))?;
         durable::replace(&path, &song, FILE_MODE)?;
         let heard = self.read_back(&object)?;
         let sung = Digest(Sha256::digest(song).into());
@@ -293,9 +295,9 @@ impl FileStore {
         }
     }
 
-    fn with_new_marker(mut self) -> Result<FileStore, Error> {
+    fn with_new_marker(mut self, now: Timestamp) -> Result<FileStore, Error> {
         let path = self.path_of(&ObjectName::StoreMarker);
-        let marker = Marker::new(&path)?;
+        let marker = Marker::new(&path, now)?;
         durable::create_dirs(&self.folder, FOLDER_MODE)?;
         let marker = match durable::create_new(&path, &marker.to_bytes(), FILE_MODE) {
             Ok(()) => Some(marker),
@@ -382,7 +384,10 @@ fn list_folder(
             list_folder(&entry.path(), &name, Some((inside, modified(&found))), objects)?;
             continue;
         }
-        let of_partial = file_name.to_str().and_then(durable::target_of).map(|target| join(prefix, target));
+        let of_partial = file_name
+            .to_str()
+            .and_then(durable::target_of)
+            .map(|target| join(prefix, target));
         let name = match of_partial.and_then(|target| target.parse().ok()) {
             _ if !kind.is_file() || file_name.to_str().is_none() => Listed::Foreign(name),
             Some(of) => Listed::Partial { path: name, of },
@@ -425,7 +430,3 @@ fn unfit(path: &Path, found: &str, expected: &str) -> Error {
         expected: expected.to_owned(),
     }
 }
-
-#[cfg(test)]
-#[path = "file_tests.rs"]
-mod tests;

@@ -7,7 +7,6 @@
 //! Invariant: a store gets its marker once, before its first object.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize, de};
 
 use super::{Error, failed};
 use crate::catalog::instant;
+use crate::durable;
 use crate::model::Invalid;
 
 const FORMAT: u64 = 1;
@@ -27,10 +27,7 @@ pub struct StoreId(String);
 
 impl StoreId {
     fn random(path: &Path) -> Result<StoreId, Error> {
-        let mut random = [0; ID_DIGITS / 2];
-        getrandom::fill(&mut random)
-            .map_err(io::Error::from)
-            .map_err(failed("get random digits for", path))?;
+        let random = durable::random().map_err(failed("get random digits for", path))?;
         Ok(StoreId(format!("{:032x}", u128::from_le_bytes(random))))
     }
 }
@@ -74,12 +71,12 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    /// A marker for the new store whose marker will be at `path`.
-    pub(super) fn new(path: &Path) -> Result<Marker, Error> {
+    /// A marker for the store that is made at `now` and whose marker will be at `path`.
+    pub(super) fn new(path: &Path, now: Timestamp) -> Result<Marker, Error> {
         Ok(Marker {
             format: FORMAT,
             store_id: StoreId::random(path)?,
-            created_at: Timestamp::now(),
+            created_at: now,
         })
     }
 

@@ -9,6 +9,8 @@
 mod file;
 mod marker;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod url;
 

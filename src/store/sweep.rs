@@ -43,7 +43,7 @@ impl FileStore {
         self.sweep_at(begun, now)
     }
 
-    fn sweep_at(&self, begun: &Begun, now: Timestamp) -> Result<Vec<Swept>, Error> {
+    pub(super) fn sweep_at(&self, begun: &Begun, now: Timestamp) -> Result<Vec<Swept>, Error> {
         let objects = self.list()?;
         let mut swept = Vec::new();
         for (object, path) in leavings(&objects, begun, now) {
@@ -61,7 +61,10 @@ impl FileStore {
                 Ok(()) => remove_empty_folders(self.folder(), &full),
                 // Another was faster, or has just put something into the folder.
                 Err(source)
-                    if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) =>
+                    if matches!(
+                        source.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                    ) =>
                 {
                     continue;
                 }
@@ -115,7 +118,10 @@ fn leavings<'a>(objects: &'a [ListedObject], begun: &Begun, now: Timestamp) -> V
         }
         Listed::Ours(_) | Listed::Foreign(_) => None,
     };
-    objects.iter().filter_map(|object| Some((object, left(object)?))).collect()
+    objects
+        .iter()
+        .filter_map(|object| Some((object, left(object)?)))
+        .collect()
 }
 
 /// What a listing says of chains.

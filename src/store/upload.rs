@@ -61,13 +61,18 @@ impl Upload {
 
     /// Makes the object durable and visible; `AlreadyExists` if another was faster.
     pub fn commit(mut self) -> Result<(), Error> {
-        let partial = self.partial.take().expect("only commit and drop take it, and each comes once");
+        let partial = self
+            .partial
+            .take()
+            .expect("only commit and drop take it, and each comes once");
         partial.commit_new()?;
         Ok(())
     }
 
     fn partial(&self) -> &Partial {
-        self.partial.as_ref().expect("only commit and drop take it, and each comes once")
+        self.partial
+            .as_ref()
+            .expect("only commit and drop take it, and each comes once")
     }
 
     /// Has the kernel write what is dirty, and forget what it has written. The advice is that and no more: it returns
@@ -78,7 +83,13 @@ impl Upload {
             return;
         };
         // Advice that is not taken costs time, not safety.
-        posix_fadvise(self.partial().file(), offset, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
+        posix_fadvise(
+            self.partial().file(),
+            offset,
+            length,
+            PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+        )
+        .ok();
         self.pushed = self.written;
     }
 }
@@ -86,10 +97,14 @@ impl Upload {
 impl Write for Upload {
     /// Errors carry a `store::Error`, so that they name the object wherever they surface.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.partial().file().write(bytes).map_err(|source| match source.kind() {
-            io::ErrorKind::Interrupted => source,
-            kind => io::Error::new(kind, failed("write", &self.target)(source)),
-        })?;
+        let written = self
+            .partial()
+            .file()
+            .write(bytes)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::Interrupted => source,
+                kind => io::Error::new(kind, failed("write", &self.target)(source)),
+            })?;
         self.written += written as u64;
         if self.written - self.pushed >= WINDOW {
             self.push();

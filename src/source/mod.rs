@@ -2,9 +2,13 @@
 //!
 //! What kind it is, is told by its first bytes. Whether the bytes are a sound database is not judged here.
 
+mod digest;
+
 use std::io::{self, Cursor, Read};
 
 use crate::pipeline::{BLOCK_BYTES, DecodeError, Decoded, Identities, decode};
+
+pub use digest::{Hashed, SnapshotHasher, TrailingDigest};
 
 /// The first bytes of an age file.
 const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";

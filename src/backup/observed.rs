@@ -1,0 +1,106 @@
+//! Watches a snapshot stream past: its digest, and what the content says of itself.
+//!
+//! The revision of a snapshot is known from its content only: writes go on before, while and after it is asked for.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::bbolt::{self, Scanner};
+use crate::etcd::DIGEST_BYTES;
+use crate::keyspace::{self, Meta};
+use crate::model::{Digest, Revision};
+use crate::pipeline::Observer;
+
+/// Why the bytes are no sound snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// The digest that etcd sent is not that of the bytes.
+    #[error("its SHA-256 is not the one etcd sent with it; the bytes were changed on the way")]
+    Digest,
+    /// The pages contradict each other: the member's own database is damaged.
+    #[error("{0}")]
+    Database(#[source] bbolt::Error),
+    /// The marks of the key space are damaged.
+    #[error("{0}")]
+    Keyspace(#[source] keyspace::Error),
+}
+
+/// What the content says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The last revision that it holds.
+    pub revision: Revision,
+    /// Compaction, raft's index and term, storage version.
+    pub meta: Meta,
+    /// Length of the database, without the digest.
+    pub database_bytes: u64,
+    /// Digest of everything, etcd's own digest included.
+    pub sha256: Digest,
+}
+
+/// The stream as far as it has come.
+pub(super) struct Observed {
+    hasher: Sha256,
+    scanner: Scanner,
+    fault: Option<bbolt::Error>,
+    database_bytes: u64,
+    /// Bytes of the database that are still to come.
+    to_come: u64,
+    sent_digest: Vec<u8>,
+    own_digest: Option<[u8; 32]>,
+}
+
+impl Observed {
+    /// A stream of `total` bytes, of which the last are etcd's digest.
+    pub fn new(total: u64) -> Self {
+        let database_bytes = total.saturating_sub(DIGEST_BYTES);
+        Observed {
+            hasher: Sha256::new(),
+            scanner: Scanner::new(b"key", keyspace::META_KEYS),
+            fault: None,
+            database_bytes,
+            to_come: database_bytes,
+            sent_digest: Vec::new(),
+            own_digest: None,
+        }
+    }
+
+    /// What was seen, once everything has come.
+    pub fn finish(self) -> Result<Facts, ContentError> {
+        if self.own_digest.map(|digest| digest.to_vec()) != Some(self.sent_digest) {
+            return Err(ContentError::Digest);
+        }
+        if let Some(fault) = self.fault {
+            return Err(ContentError::Database(fault));
+        }
+        let scan = self.scanner.finish().map_err(ContentError::Database)?;
+        let entries = scan.entries(b"meta").map_err(ContentError::Database)?.unwrap_or_default();
+        let meta = Meta::of_entries(&entries).map_err(ContentError::Keyspace)?;
+        let last = scan.last_key().and_then(|main| Revision::new(main.cast_signed()).ok());
+        let first = Revision::new(1).expect("1 is a revision");
+        let marks = [last, meta.compaction.scheduled, meta.compaction.finished];
+        Ok(Facts {
+            revision: marks.into_iter().flatten().fold(first, Revision::max),
+            meta,
+            database_bytes: self.database_bytes,
+            sha256: Digest(self.hasher.finalize().into()),
+        })
+    }
+}
+
+impl Observer for Observed {
+    fn observe(&mut self, bytes: &[u8]) {
+        let (database, digest) = bytes.split_at(bytes.len().min(usize::try_from(self.to_come).unwrap_or(usize::MAX)));
+        self.hasher.update(database);
+        self.to_come -= database.len() as u64;
+        if self.fault.is_none()
+            && let Err(fault) = self.scanner.push(database)
+        {
+            self.fault = Some(fault);
+        }
+        if self.to_come == 0 && self.own_digest.is_none() {
+            self.own_digest = Some(self.hasher.clone().finalize().into());
+        }
+        self.sent_digest.extend_from_slice(digest);
+        self.hasher.update(digest);
+    }
+}

@@ -1,0 +1,85 @@
+//! `lifeboat accept-lineage`: the operator's word on which history is meant.
+
+use serde::Serialize;
+
+use super::host::{self, Places, chain};
+use super::output::Format;
+use super::{Context, Exit, Failure};
+use crate::catalog::{Catalog, Lineage};
+use crate::model::LineageId;
+
+/// Say that a new history is meant: an etcd that was restored or started afresh
+///
+/// An etcd that lost its data comes back empty under the same ids. Its backups open a new lineage, and `latest` refuses
+/// to choose until this command has said which lineage goes on. Nothing is removed.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  lifeboat accept-lineage                              # the newest, if only one is new\n  \
+    lifeboat accept-lineage cdf818194e3a8c32-9f3c4a1b    # as `lifeboat list` prints it")]
+pub struct Args {
+    /// The lineage that is meant; without it the one that was opened last
+    #[arg(value_name = "LINEAGE")]
+    lineage: Option<LineageId>,
+    /// Words to keep with it
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    accepted: LineageId,
+    changed: bool,
+    destinations: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let config = host::configuration(context)?;
+    let places = Places::configured(context, &config, None)?;
+    if let Some((name, error)) = places.unreadable.first() {
+        return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
+            .next("the word must reach every destination; make it readable, or switch it off with `enabled = false`"));
+    }
+    let catalog = &places.catalog;
+    let lineage = meant(catalog, args.lineage)?;
+    let changed = !catalog.accepted_lineage().is_ok_and(|accepted| accepted.id == lineage.id);
+    let mut destinations = Vec::new();
+    if changed {
+        let (object, word) = catalog
+            .accept(&lineage.id, host::now(), &host::host_name(), args.note)
+            .map_err(|error| Failure::new(Exit::NotFound, &error).next("`lifeboat list` shows the lineages"))?;
+        let bytes = word.to_bytes();
+        for (name, store) in &places.stores {
+            store.put_new(&object, &bytes).map_err(|error| {
+                Failure::new(Exit::Partly, format!("destination {name}: {}", chain(&error)))
+                    .next("say it again when the destination is well: until then it may contradict the others")
+            })?;
+            destinations.push(name.clone());
+        }
+    }
+    match context.output.format {
+        Format::Json => context.output.json(&Document {
+            schema: 1,
+            accepted: lineage.id,
+            changed,
+            destinations,
+        }),
+        Format::Text if changed => context.output.line(format!("accepted lineage {lineage}")),
+        Format::Text => context.output.line(format!("lineage {lineage} is the accepted one already")),
+    }
+    Ok(Exit::Done)
+}
+
+fn meant(catalog: &Catalog, asked_for: Option<LineageId>) -> Result<Lineage, Failure> {
+    let lineages = catalog.lineages();
+    let found = match &asked_for {
+        Some(id) => lineages.iter().find(|lineage| lineage.id == *id),
+        None => lineages.last(),
+    };
+    match (found, asked_for) {
+        (Some(found), _) => Ok(found.clone()),
+        (None, Some(id)) => {
+            Err(Failure::new(Exit::NotFound, format!("there is no backup of lineage {id}")).next("`lifeboat list` shows the lineages"))
+        }
+        (None, None) => Err(Failure::new(Exit::NotFound, "there is no backup")),
+    }
+}

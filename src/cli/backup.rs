@@ -1,0 +1,295 @@
+//! `lifeboat backup`: one full backup now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::host::{self, chain, failed};
+use super::output::{Format, Output};
+use super::progress::Bar;
+use super::{Context, Exit, Failure};
+use crate::backup::{self, Destination, Error, HashKvPolicy, Job, Outcome, Progress, full};
+use crate::catalog::{HostName, Origin, Pinned, Writer};
+use crate::config::{self, Config, MemberChoice};
+use crate::etcd::choose::{NoChoice, Wanted};
+use crate::model::{ByteSize, ChainId, Revision};
+use crate::pipeline::Encoding;
+use crate::state::{BegunChain, Holder, State};
+
+/// Take one full backup now and print its id
+///
+/// Asks a healthy follower where there is one, the leader otherwise. Nothing but ciphertext is written. The backup
+/// exists when its manifest does: after etcd's digest matched and the stored bytes were read back from the disk.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  lifeboat backup\n  lifeboat backup --to local --member m2 --pin --note 'before the upgrade'")]
+pub struct Args {
+    /// Only to these destinations; may be given several times
+    #[arg(long, value_name = "DEST")]
+    to: Vec<String>,
+    /// Ask this member and no other; `local` is the one on this host
+    #[arg(long, value_name = "NAME")]
+    member: Option<String>,
+    /// Wait this long for another run to end
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    wait: Duration,
+    /// Exclude the backup from retention
+    #[arg(long)]
+    pin: bool,
+    /// Words to keep with it
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| "expected a duration with a unit, such as 10m".to_owned())?;
+    Duration::try_from(parsed).map_err(|_| "expected a duration of 0 or more".to_owned())
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    id: &'a ChainId,
+    chain: &'a ChainId,
+    revision: Revision,
+    bytes: u64,
+    stored_bytes: u64,
+    seconds: f64,
+    new_lineage: bool,
+    destinations: Vec<DestinationDocument<'a>>,
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct DestinationDocument<'a> {
+    name: &'a str,
+    ok: bool,
+    error: Option<String>,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let config = host::configuration(context)?;
+    if config.has_sample_recipient() {
+        return Err(Failure::new(Exit::Configuration, "the recipient is the sample's: nobody could open the backup")
+            .next("make a key with `lifeboat keygen --identity FILE` and put what it prints into [encryption] recipients"));
+    }
+    let state = host::state(&config.cluster.name)?;
+    let _lock = host::jobs_lock(&state, "backup", args.wait)?;
+    let destinations = host::destinations(&config, &state, &args.to)?;
+    sweep(context, &state, &destinations);
+    let random = getrandom::u32().map_err(failed)?;
+    let now = host::now();
+    let chain = ChainId::new(now, random);
+    let begun = state.begin_chain(&chain, &Holder::this("backup", now)).map_err(failed)?;
+    let job = job(&config, &args, chain, host::host_name())?;
+    let taken = take(context, &job, destinations);
+    end(begun, &taken);
+    let outcome = taken.map_err(failure)?;
+    report(&context.output, &outcome);
+    match outcome.destinations.iter().all(|written| written.result.is_ok()) {
+        true => Ok(Exit::Done),
+        false => Ok(Exit::Partly),
+    }
+}
+
+fn job(config: &Config, args: &Args, chain: ChainId, host: HostName) -> Result<Job, Failure> {
+    let run = format!("{:08x}", getrandom::u32().map_err(failed)?);
+    Ok(Job {
+        chain,
+        cluster: config.cluster.name.clone(),
+        members: host::endpoints(config),
+        wanted: wanted(config, args.member.as_deref())?,
+        access: host::access(config)?,
+        hash_kv: match config.backup.hash_kv {
+            config::HashKvPolicy::Auto => HashKvPolicy::Auto,
+            config::HashKvPolicy::Always => HashKvPolicy::Always,
+            config::HashKvPolicy::Never => HashKvPolicy::Never,
+        },
+        idle_timeout: config.backup.idle_timeout,
+        encoding: Encoding {
+            level: config.compression.level,
+            threads: config.compression.threads,
+            recipients: config.encryption.recipients.clone(),
+            stall_limit: config.backup.idle_timeout,
+        },
+        origin: Origin::Manual,
+        note: args.note.clone(),
+        pinned: if args.pin { Pinned::Yes } else { Pinned::No },
+        writer: Writer {
+            host: host.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            run,
+        },
+        host,
+        now: host::now,
+    })
+}
+
+fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
+    let local = || {
+        let local = config.local_member(&host::this_host()?);
+        match local.name() {
+            Some(name) => Ok(Wanted::Named(name.to_string())),
+            None => Err(Failure::new(Exit::Failed, &local).next("set `[host] member`, or name a member with `--member`")),
+        }
+    };
+    match (asked_for, &config.backup.member) {
+        (Some(name), _) if config.members.get(name).is_some() => Ok(Wanted::Named(name.to_owned())),
+        (Some("local"), _) | (None, MemberChoice::Local) => local(),
+        // Refused with the names there are when a member is chosen.
+        (Some(name), _) => Ok(Wanted::Named(name.to_owned())),
+        (None, MemberChoice::Named(name)) => Ok(Wanted::Named(name.to_string())),
+        (None, MemberChoice::Auto) => Ok(Wanted::Any),
+    }
+}
+
+/// Removes what runs of this host that died have left, and what nobody has answered for in a day.
+fn sweep(context: &Context, state: &State, destinations: &[Destination]) {
+    let begun = match state.begun() {
+        Ok(begun) => begun,
+        Err(error) => return context.output.warn(format!("leavings of earlier runs are not removed: {}", chain(&error))),
+    };
+    let mut everywhere = true;
+    for destination in destinations {
+        let swept = destination.store.as_ref().map(|store| store.sweep(&begun));
+        match swept {
+            Ok(Ok(swept)) => {
+                for left in swept {
+                    let size = ByteSize(left.bytes);
+                    context.output.detail(format!("{}: removed {} ({size})", destination.name, left.path));
+                }
+            }
+            Ok(Err(error)) => {
+                everywhere = false;
+                context.output.warn(format!("{}: leavings are not removed: {}", destination.name, chain(&error)));
+            }
+            // Reported as a failed destination in any case.
+            Err(_) => everywhere = false,
+        }
+    }
+    for dead in begun.dead.iter().filter(|_| everywhere) {
+        if let Err(error) = state.forget_chain(dead) {
+            context.output.warn(chain(&error));
+        }
+    }
+}
+
+fn take(context: &Context, job: &Job, destinations: Vec<Destination>) -> Result<Outcome, Error> {
+    let progress = Arc::new(Progress::default());
+    context.runtime.block_on(async {
+        let watcher = tokio::spawn(watch(context.output, progress.clone()));
+        let outcome = full(job, destinations, &progress, super::interrupted()).await;
+        watcher.abort();
+        // Wait until it is gone, so that no bar is drawn over the result.
+        drop(watcher.await);
+        outcome
+    })
+}
+
+async fn watch(output: Output, progress: Arc<Progress>) {
+    let bar = Bar::new(&output, "snapshot");
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (received, total) = progress.bytes();
+        bar.at(received, total);
+        if progress.is_streamed() {
+            bar.now("reading back");
+        }
+    }
+}
+
+/// Forgets the chain when nothing of it is left to sweep: it is a backup, or every sink was dropped cleanly.
+fn end(begun: BegunChain, taken: &Result<Outcome, Error>) {
+    let complete = match taken {
+        Ok(outcome) => outcome.destinations.iter().all(|written| written.result.is_ok()),
+        Err(_) => false,
+    };
+    if complete {
+        // Should it fail, the next run finds nothing to sweep and forgets it then.
+        drop(begun.finish());
+    }
+}
+
+fn failure(error: Error) -> Failure {
+    let text = chain(&error);
+    match &error {
+        Error::NoMember(NoChoice::Unknown { .. }) => Failure::new(Exit::Usage, text),
+        Error::NoMember(NoChoice::SeveralClusters { .. }) => {
+            Failure::new(Exit::Refused, text).next("correct [members], or name the one that is meant with `--member NAME`")
+        }
+        Error::NoMember(NoChoice::NoneAnswered { .. }) => Failure::new(Exit::Failed, text)
+            .next("`lifeboat check --online` tries every member; [members] and [cluster.tls] say where and how"),
+        Error::Etcd(crate::etcd::Error::Denied { .. }) => {
+            Failure::new(Exit::Failed, text).next("a snapshot needs a user with the role root in [cluster.auth]")
+        }
+        Error::Etcd(_) => Failure::new(Exit::Failed, text).next("nothing was kept; try again, or another member with `--member NAME`"),
+        Error::Content { .. } => Failure::new(Exit::Damaged, text)
+            .next("nothing was kept; try another member with `--member NAME` and look at this one's disk and log"),
+        Error::NoDestination(_) | Error::Encode(_) | Error::Interrupted => Failure::new(Exit::Failed, text),
+    }
+}
+
+fn report(output: &Output, outcome: &Outcome) {
+    let manifest = &outcome.manifest;
+    for written in &outcome.destinations {
+        if let Err(error) = &written.result {
+            output.warn(format!("destination {} does not have it: {}", written.destination, chain(error)));
+        }
+    }
+    if let Some(opening) = &outcome.opening {
+        output.warn(format!(
+            "this is a new history, lineage {}: {opening}. `latest` refuses until you say which is meant with \
+             `lifeboat accept-lineage`",
+            manifest.lineage
+        ));
+    }
+    for warning in &outcome.warnings {
+        output.warn(warning);
+    }
+    let hash_kv = match (&manifest.hash_kv, &manifest.hash_kv_reason) {
+        (Some(hash), _) => format!("HashKV {} recorded", hash.hash),
+        (None, Some(reason)) => format!("no HashKV: {reason}"),
+        (None, None) => "no HashKV".to_owned(),
+    };
+    output.detail(format!(
+        "revision {} of {} ({}), {} stored as {} in {:.1} s; {hash_kv}",
+        manifest.to_revision,
+        manifest.member.name,
+        manifest.etcd_version,
+        ByteSize(manifest.plain.bytes),
+        ByteSize(manifest.stored.bytes),
+        outcome.took.as_secs_f64(),
+    ));
+    match output.format {
+        Format::Text => output.line(manifest.chain.as_str()),
+        Format::Json => output.json(&document(outcome)),
+    }
+}
+
+fn document(outcome: &Outcome) -> Document<'_> {
+    let manifest = &outcome.manifest;
+    let destination = |written: &'_ backup::Written| -> (bool, Option<String>) {
+        let error = written.result.as_ref().err();
+        (error.is_none(), error.map(|error| chain(error)))
+    };
+    Document {
+        schema: 1,
+        id: &manifest.chain,
+        chain: &manifest.chain,
+        revision: manifest.to_revision,
+        bytes: manifest.plain.bytes,
+        stored_bytes: manifest.stored.bytes,
+        seconds: outcome.took.as_secs_f64(),
+        new_lineage: outcome.opening.is_some(),
+        destinations: outcome
+            .destinations
+            .iter()
+            .map(|written| {
+                let (ok, error) = destination(written);
+                let name = &written.destination;
+                DestinationDocument { name, ok, error }
+            })
+            .collect(),
+        warnings: &outcome.warnings,
+    }
+}

@@ -1,0 +1,232 @@
+//! `lifeboat check`: is the configuration right, and does everything it names answer?
+
+use serde::Serialize;
+use std::path::PathBuf;
+
+use super::host::{self, Places, chain};
+use super::output::{Format, Output, Table};
+use super::source::opens;
+use super::{Context, Exit, Failure};
+use crate::config::{self, Config, StoreUrl};
+use crate::etcd::{Listed, Surveyed, survey};
+use crate::model::ByteSize;
+use crate::store::{Access, FileStore};
+
+/// Validate the configuration, and with --online everything it names
+///
+/// Offline: every file, key and secret. Online: reaches every member, compares names and ids with what the cluster
+/// lists, writes a canary to every destination and reads it back. With an identity: proves that it opens the newest
+/// backup.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  lifeboat check\n  lifeboat check --online\n  lifeboat check --identity backup-key.txt")]
+pub struct Args {
+    /// Reach every member and destination
+    #[arg(long)]
+    online: bool,
+    /// Prove that this key opens the newest backup
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+}
+
+/// What was found, one line each.
+#[derive(Debug, Default, Serialize)]
+struct Findings {
+    problems: Vec<String>,
+    warnings: Vec<String>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    ok: bool,
+    #[serde(flatten)]
+    findings: Findings,
+    members: Vec<MemberRow>,
+}
+
+#[derive(Serialize)]
+struct MemberRow {
+    name: String,
+    url: String,
+    id: Option<String>,
+    version: Option<String>,
+    role: &'static str,
+    database_bytes: Option<u64>,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let loaded = config::load(&context.config).map_err(host::invalid)?;
+    let config = loaded.config;
+    let mut findings = Findings::default();
+    findings.warnings.extend(loaded.warnings.iter().map(ToString::to_string));
+    let secrets = config.check_secrets();
+    findings.problems.extend(secrets.problems.iter().map(ToString::to_string));
+    findings.warnings.extend(secrets.warnings.iter().map(ToString::to_string));
+    let files = loaded.files.iter().map(|file| file.display().to_string());
+    findings.notes.push(format!("read {}", files.collect::<Vec<_>>().join(", ")));
+    if let Ok(host) = host::this_host() {
+        findings.notes.push(config.local_member(&host).to_string());
+    }
+    let mut exit = match findings.problems.is_empty() {
+        true => Exit::Done,
+        false => Exit::Configuration,
+    };
+    let mut members = Vec::new();
+    if args.online && exit == Exit::Done {
+        members = context.runtime.block_on(ask_members(&config, &mut findings))?;
+        try_destinations(&config, &mut findings)?;
+        if !findings.problems.is_empty() {
+            exit = Exit::Failed;
+        }
+    }
+    if let Some(file) = &args.identity {
+        try_identity(context, &config, file, &mut findings)?;
+    }
+    match context.output.format {
+        Format::Json => context.output.json(&Document {
+            schema: 1,
+            ok: exit == Exit::Done,
+            findings,
+            members,
+        }),
+        Format::Text => print(&context.output, &findings, &members, exit),
+    }
+    Ok(exit)
+}
+
+async fn ask_members(config: &Config, findings: &mut Findings) -> Result<Vec<MemberRow>, Failure> {
+    let access = host::access(config)?;
+    let mut surveyed = survey(&host::endpoints(config), &access).await;
+    let mut listed = None;
+    for member in &mut surveyed {
+        if let Some(connection) = &mut member.connection
+            && listed.is_none()
+        {
+            match connection.members().await {
+                Ok(members) => listed = Some(members),
+                Err(error) => findings.problems.push(chain(&error)),
+            }
+        }
+    }
+    let mut clusters: Vec<String> = Vec::new();
+    for member in &surveyed {
+        match &member.candidate.answer {
+            Ok(status) => {
+                clusters.push(status.cluster.to_string());
+                let errors = status.errors.iter();
+                findings.warnings.extend(errors.map(|error| format!("{} reports {error}", member.candidate.name)));
+            }
+            Err(error) => findings.problems.push(format!("member {}: {}", member.candidate.name, chain(error))),
+        }
+    }
+    clusters.sort();
+    clusters.dedup();
+    if clusters.len() > 1 {
+        let clusters = clusters.join(", ");
+        findings.problems.push(format!("the members are of different clusters: {clusters}"));
+    }
+    compare(config, &surveyed, &listed.unwrap_or_default(), findings);
+    Ok(surveyed.iter().map(row).collect())
+}
+
+/// Compares the configured names with those that the cluster lists.
+fn compare(config: &Config, surveyed: &[Surveyed], listed: &[Listed], findings: &mut Findings) {
+    for member in surveyed {
+        let Ok(status) = &member.candidate.answer else { continue };
+        let name = &member.candidate.name;
+        match listed.iter().find(|listed| listed.id == status.member) {
+            Some(listed) if listed.name != *name => findings.problems.push(format!(
+                "`[members.{name}]`: {} is member `{}` of the cluster, not `{name}`: name the section after etcd's --name",
+                member.candidate.url, listed.name
+            )),
+            Some(_) | None => {}
+        }
+    }
+    for listed in listed {
+        if config.members.get(listed.name.as_str()).is_none() {
+            let name = if listed.name.is_empty() { listed.id.to_string() } else { listed.name.clone() };
+            let urls = listed.client_urls.join(", ");
+            findings.warnings.push(format!("member {name} of the cluster is not configured (clients reach it at {urls})"));
+        }
+    }
+}
+
+fn row(member: &Surveyed) -> MemberRow {
+    let status = member.candidate.answer.as_ref().ok();
+    MemberRow {
+        name: member.candidate.name.clone(),
+        url: member.candidate.url.clone(),
+        id: status.map(|status| status.member.to_string()),
+        version: status.map(|status| status.version.clone()),
+        role: match status {
+            None => "no answer",
+            Some(status) if status.learner => "learner",
+            Some(status) if status.leads() => "leader",
+            Some(status) if status.leader.is_none() => "no leader",
+            Some(_) => "follower",
+        },
+        database_bytes: status.map(|status| status.db_bytes),
+    }
+}
+
+fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Failure> {
+    let state = host::state(&config.cluster.name)?;
+    for (name, destination) in &config.destinations {
+        let url = destination.url.to_string();
+        let StoreUrl::File(root) = &destination.url;
+        let tried = state
+            .seen_store(name.as_str(), &url)
+            .map_err(|error| chain(&error))
+            .and_then(|expected| {
+                let access = Access::Write { now: host::now() };
+                let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), access).map_err(|error| chain(&error))?;
+                store.try_canary(&host::host_name()).map_err(|error| chain(&error))?;
+                store.free_space().map_err(|error| chain(&error))
+            });
+        match tried {
+            Ok(free) => findings.notes.push(format!(
+                "destination {name}: a canary was written and read back, {} of {} free",
+                ByteSize(free.available),
+                ByteSize(free.total)
+            )),
+            Err(error) => findings.problems.push(format!("destination {name}: {error}")),
+        }
+    }
+    Ok(())
+}
+
+fn try_identity(context: &Context, config: &Config, file: &std::path::Path, findings: &mut Findings) -> Result<(), Failure> {
+    let keys = host::identities(Some(file), None)?.expect("a file was given");
+    let places = Places::configured(context, config, None)?;
+    let Some(newest) = places.catalog.backups().last() else {
+        return Err(places.blame(Failure::new(Exit::NotFound, "there is no backup to try the identity on")));
+    };
+    opens(context, newest, &places, keys)?;
+    findings.notes.push(format!("{} opens the newest backup, {}", file.display(), newest.id()));
+    Ok(())
+}
+
+fn print(output: &Output, findings: &Findings, members: &[MemberRow], exit: Exit) {
+    if !members.is_empty() {
+        let mut table = Table::new(&["MEMBER", "ENDPOINT", "ID", "ROLE", "ETCD", ">DATABASE"]);
+        for member in members {
+            let size = member.database_bytes.map_or(String::new(), |bytes| ByteSize(bytes).to_string());
+            table.row(vec![
+                member.name.clone(),
+                member.url.clone(),
+                member.id.clone().unwrap_or_default(),
+                member.role.to_owned(),
+                member.version.clone().unwrap_or_default(),
+                size,
+            ]);
+        }
+        table.lines().iter().for_each(|line| output.line(line));
+    }
+    findings.notes.iter().for_each(|note| output.line(note));
+    findings.warnings.iter().for_each(|warning| output.warn(warning));
+    findings.problems.iter().for_each(|problem| output.problem(problem));
+    if exit == Exit::Done {
+        output.line("ok");
+    }
+}

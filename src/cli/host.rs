@@ -1,0 +1,348 @@
+//! What commands need of this host: the configuration, its secrets, its destinations, its memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Context, Exit, Failure};
+use crate::backup::Destination;
+use crate::catalog::{Catalog, HostName};
+use crate::config::{self, Config, StoreUrl, ThisHost};
+use crate::etcd;
+use crate::model::ClusterName;
+use crate::pipeline::{Identities, KeyError};
+use crate::state::{self, Holder, JobsLock, State};
+use crate::store::{self, Access, FileStore, StoreId};
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// A plain failure from an error and its causes.
+pub(super) fn failed(error: impl std::error::Error + 'static) -> Failure {
+    Failure::new(Exit::Failed, chain(&error))
+}
+
+/// The clock; the only place where it is read.
+#[expect(clippy::disallowed_methods, reason = "the one home of the clock")]
+pub(super) fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Reads the configuration; its warnings are printed.
+pub(super) fn configuration(context: &Context) -> Result<Config, Failure> {
+    let loaded = config::load(&context.config).map_err(invalid)?;
+    for warning in &loaded.warnings {
+        context.output.warn(warning.to_string());
+    }
+    Ok(loaded.config)
+}
+
+/// A failure of the configuration.
+pub(super) fn invalid(error: config::Error) -> Failure {
+    let next = error.next_step();
+    Failure::new(Exit::Configuration, chain(&error)).next(next)
+}
+
+/// This host's name as it stands in documents and object names.
+pub(super) fn host_name() -> HostName {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    HostName::nearest(&name.to_string_lossy())
+}
+
+/// This host, for finding its own member.
+pub(super) fn this_host() -> Result<ThisHost, Failure> {
+    ThisHost::ask().map_err(|error| Failure::new(Exit::Failed, format!("cannot ask for this host's addresses: {error}")))
+}
+
+/// Certificates and login, read from where the configuration says they are.
+pub(super) fn access(config: &Config) -> Result<etcd::Access, Failure> {
+    use age::secrecy::ExposeSecret;
+    let read = |key: &str, secret: &config::Secret| {
+        secret
+            .read()
+            .map_err(|error| Failure::new(Exit::Configuration, format!("`{key}`: {}", chain(&error))))
+    };
+    let tls = &config.cluster.tls;
+    let public = |key: &str, secret: &config::Secret| Ok(read(key, secret)?.expose_secret().as_bytes().to_vec());
+    let identity = match &tls.client {
+        Some(client) => Some((public("cluster.tls.cert", &client.cert)?, read("cluster.tls.key", &client.key)?)),
+        None => None,
+    };
+    let login = match &config.cluster.auth {
+        Some(auth) => Some((auth.user.clone(), read("cluster.auth.password", &auth.password)?)),
+        None => None,
+    };
+    Ok(etcd::Access {
+        tls: etcd::Tls {
+            ca: tls.ca.as_ref().map(|ca| public("cluster.tls.ca", ca)).transpose()?,
+            identity,
+            server_name: tls.server_name.clone(),
+        },
+        login,
+    })
+}
+
+/// The configured members with their endpoints.
+pub(super) fn endpoints(config: &Config) -> Vec<etcd::Endpoints> {
+    let members = config.members.iter().map(|(name, member)| etcd::Endpoints {
+        name: name.to_string(),
+        urls: member.client_urls.iter().map(ToString::to_string).collect(),
+    });
+    members.collect()
+}
+
+/// What this host remembers of the cluster.
+pub(super) fn state(cluster: &ClusterName) -> Result<State, Failure> {
+    Ok(State::at(&state::base_folder().map_err(failed)?, cluster))
+}
+
+/// The right to be the only job on this host.
+pub(super) fn jobs_lock(state: &State, command: &str, wait: Duration) -> Result<JobsLock, Failure> {
+    let holder = Holder::this(command, now());
+    JobsLock::acquire(state, &holder, wait).map_err(|error| match error {
+        state::Error::Locked { .. } => {
+            Failure::new(Exit::Locked, &error).next("try again when it is done, or wait for it with `--wait 10m`")
+        }
+        state::Error::NoFolder
+        | state::Error::Corrupt { .. }
+        | state::Error::AlreadyBegun { .. }
+        | state::Error::Io { .. } => failed(error),
+    })
+}
+
+/// Where backups are read from.
+pub(super) struct Places {
+    /// The stores that could be opened, by name of the destination.
+    pub stores: BTreeMap<String, FileStore>,
+    /// What is in them.
+    pub catalog: Catalog,
+    /// Why the others could not.
+    pub unreadable: Vec<(String, String)>,
+    /// The cluster whose backups they are.
+    pub cluster: ClusterName,
+}
+
+/// Which store to read, where it is not the configured ones.
+#[derive(clap::Args)]
+pub(super) struct From {
+    /// Read this store instead of the configured ones: a directory, or a file: URL
+    #[arg(long, value_name = "DIR|URL")]
+    from: Option<String>,
+    /// Whose backups, if the store given by --from holds those of several clusters
+    #[arg(long, value_name = "NAME", requires = "from")]
+    cluster: Option<ClusterName>,
+}
+
+impl From {
+    /// Whether a store was named.
+    pub fn is_given(&self) -> bool {
+        self.from.is_some()
+    }
+}
+
+impl Places {
+    /// Opens the store that `from` names, or the configured ones, and reads what is in them.
+    pub fn read(context: &Context, from: &From) -> Result<Places, Failure> {
+        match &from.from {
+            Some(text) => Places::given(text, from.cluster.as_ref()),
+            None => Places::configured(context, &configuration(context)?, None),
+        }
+    }
+
+    /// Opens the configured stores, or `only` one of them, and reads what is in them.
+    pub fn configured(context: &Context, config: &Config, only: Option<&str>) -> Result<Places, Failure> {
+        if let Some(name) = only {
+            known_destination(config, name)?;
+        }
+        let state = state(&config.cluster.name);
+        let expected = |name: &str, url: &StoreUrl| -> Result<Option<StoreId>, String> {
+            // Who may not read this host's memory, such as another user, reads the stores without it.
+            let Ok(state) = &state else { return Ok(None) };
+            match state.seen_store(name, &url.to_string()) {
+                Err(error @ state::Error::Corrupt { .. }) => Err(chain(&error)),
+                seen => Ok(seen.unwrap_or_default()),
+            }
+        };
+        let mut places = Places::none(config.cluster.name.clone());
+        let wanted = |name: &str| only.is_none_or(|only| only == name);
+        for (name, destination) in config.destinations.iter().filter(|(name, _)| wanted(name.as_str())) {
+            let StoreUrl::File(root) = &destination.url;
+            let opened = expected(name.as_str(), &destination.url).and_then(|expected| {
+                let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), Access::Read);
+                store.map(Some).or_else(absent_is_empty).map_err(|error| chain(&error))
+            });
+            places.add(name.as_str(), opened);
+        }
+        places.warn(context);
+        Ok(places)
+    }
+
+    fn given(text: &str, cluster: Option<&ClusterName>) -> Result<Places, Failure> {
+        let root = match text.strip_prefix("file:") {
+            Some(_) => {
+                let url: StoreUrl = text.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
+                let StoreUrl::File(root) = url;
+                root
+            }
+            None => PathBuf::from(text),
+        };
+        let cluster = match cluster {
+            Some(cluster) => cluster.clone(),
+            None => only_cluster(&root)?,
+        };
+        let mut places = Places::none(cluster.clone());
+        let store = FileStore::open(&root, &cluster, None, Access::Read).map_err(store_failure)?;
+        places.add(text, Ok(Some(store)));
+        match places.unreadable.pop() {
+            Some((_, error)) => Err(Failure::new(Exit::Failed, error)),
+            None => Ok(places),
+        }
+    }
+
+    fn none(cluster: ClusterName) -> Places {
+        Places {
+            stores: BTreeMap::new(),
+            catalog: Catalog::default(),
+            unreadable: Vec::new(),
+            cluster,
+        }
+    }
+
+    fn add(&mut self, name: &str, opened: Result<Option<FileStore>, String>) {
+        let read = opened.and_then(|store| {
+            let Some(store) = store else { return Ok(()) };
+            let catalog = store.catalog(name).map_err(|error| chain(&error))?;
+            let before = std::mem::take(&mut self.catalog);
+            self.catalog = Catalog::merge([before, catalog]);
+            self.stores.insert(name.to_owned(), store);
+            Ok(())
+        });
+        if let Err(error) = read {
+            self.unreadable.push((name.to_owned(), error));
+        }
+    }
+
+    fn warn(&self, context: &Context) {
+        for (name, error) in &self.unreadable {
+            context.output.warn(format!("destination {name}: {error}"));
+        }
+    }
+
+    /// The failure to report when a backup is not found and not every destination could be read.
+    pub fn blame(&self, failure: Failure) -> Failure {
+        if self.unreadable.is_empty() {
+            return failure;
+        }
+        let unread: Vec<&str> = self.unreadable.iter().map(|(name, _)| name.as_str()).collect();
+        failure.next(format!("it may be in what could not be read: {}", unread.join(", ")))
+    }
+}
+
+/// A store that never was there has no backups.
+fn absent_is_empty(error: store::Error) -> Result<Option<FileStore>, store::Error> {
+    match error {
+        store::Error::NoStore { .. } => Ok(None),
+        other => Err(other),
+    }
+}
+
+fn only_cluster(root: &Path) -> Result<ClusterName, Failure> {
+    let mut clusters = FileStore::clusters(root).map_err(store_failure)?;
+    match (clusters.pop(), clusters.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            clusters.push(last);
+            let names: Vec<String> = clusters.iter().map(ClusterName::to_string).collect();
+            Err(Failure::new(Exit::Usage, format!("{} holds several clusters: {}", root.display(), names.join(", ")))
+                .next("say which with `--cluster NAME`"))
+        }
+        (None, _) => Err(Failure::new(Exit::NotFound, format!("{} holds no store of lifeboat", root.display()))
+            .next("give the directory that holds the folder named after the cluster")),
+    }
+}
+
+/// A failure of a store that was asked for by name.
+pub(super) fn store_failure(error: store::Error) -> Failure {
+    let exit = match &error {
+        store::Error::NoStore { .. } => Exit::NotFound,
+        store::Error::Altered { .. } | store::Error::MarkerDamaged { .. } => Exit::Damaged,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, chain(&error))
+}
+
+/// Opens the configured destinations for writing, those named in `only` if it names any.
+pub(super) fn destinations(config: &Config, state: &State, only: &[String]) -> Result<Vec<Destination>, Failure> {
+    only.iter().try_for_each(|name| known_destination(config, name))?;
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+    let mut opened = Vec::new();
+    for (name, destination) in config.destinations.iter().filter(|(name, _)| wanted(name.as_str())) {
+        let url = destination.url.to_string();
+        let expected = state.seen_store(name.as_str(), &url).map_err(failed)?;
+        let StoreUrl::File(root) = &destination.url;
+        let access = Access::Write { now: now() };
+        let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), access);
+        if let (Ok(store), None) = (&store, expected)
+            && let Some(id) = store.id()
+        {
+            state.remember_store(name.as_str(), &url, id).map_err(failed)?;
+        }
+        let name = name.to_string();
+        opened.push(Destination { name, store });
+    }
+    match opened.is_empty() {
+        true => Err(Failure::new(Exit::Configuration, "no destination is configured")
+            .next("add `[destinations.local]` with `url = \"file:///var/backups/lifeboat\"`")),
+        false => Ok(opened),
+    }
+}
+
+fn known_destination(config: &Config, name: &str) -> Result<(), Failure> {
+    if config.destinations.contains_key(name) {
+        return Ok(());
+    }
+    let known: Vec<String> = config.destinations.keys().map(ToString::to_string).collect();
+    let message = format!("no destination `{name}` is configured");
+    Err(Failure::new(Exit::Usage, message).next(format!("one of: {}", known.join(", "))))
+}
+
+/// The secret keys of `file`, or those that the configuration names.
+pub(super) fn identities(file: Option<&Path>, config: Option<&Config>) -> Result<Option<Identities>, Failure> {
+    use age::secrecy::ExposeSecret;
+    let configured = config.and_then(|config| config.encryption.identity.as_ref());
+    let unusable = |error: KeyError| Failure::new(Exit::WrongKey, error).next("give the file that `lifeboat keygen` wrote");
+    match (file, configured) {
+        (Some(file), _) => {
+            let content = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
+            let keys = Identities::parse(&content, &file.display().to_string()).map_err(unusable)?;
+            Ok(Some(keys))
+        }
+        (None, Some(secret)) => {
+            let content = secret
+                .read()
+                .map_err(|error| Failure::new(Exit::Configuration, format!("`encryption.identity`: {}", chain(&error))))?;
+            let content = content.expose_secret().as_bytes();
+            Ok(Some(Identities::parse(content, "`encryption.identity`").map_err(unusable)?))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn unreadable(path: &Path, error: &dyn fmt::Display) -> Failure {
+    Failure::new(Exit::WrongKey, format!("cannot read the identity {}: {error}", path.display()))
+}

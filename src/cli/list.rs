@@ -1,0 +1,239 @@
+//! `lifeboat list`: what there is.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::host::{From, Places, configuration};
+use super::output::{Format, Output, Table, clean, count};
+use super::{Context, Exit, Failure};
+use crate::catalog::{Backup, Catalog, LatestError, Lineage, Proof, Standing};
+use crate::model::{ByteSize, ChainId, LineageId, Revision};
+
+/// List the backups, the newest last
+///
+/// Under a heading for each history (lineage), if there is more than one.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  lifeboat list\n  lifeboat list --from /mnt/usb/lifeboat")]
+pub struct Args {
+    #[command(flatten)]
+    from: From,
+    /// Only what this destination has
+    #[arg(long, value_name = "DEST", conflicts_with = "from")]
+    destination: Option<String>,
+    /// Also what is no backup: unfinished ones and files of others
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    backups: Vec<BackupDocument>,
+    windows: Vec<Window>,
+    lineages: Vec<LineageDocument>,
+    latest: Option<ChainId>,
+    damaged: Vec<String>,
+    unreadable: Vec<Unreadable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    foreign: Option<Vec<String>>,
+}
+
+/// One backup, as programs see it.
+#[derive(Serialize)]
+pub(super) struct BackupDocument {
+    id: ChainId,
+    kind: crate::catalog::Kind,
+    chain: ChainId,
+    lineage: LineageId,
+    from_revision: Revision,
+    to_revision: Revision,
+    time: String,
+    bytes: u64,
+    stored_bytes: u64,
+    etcd_version: String,
+    pinned: bool,
+    proof: Proof,
+    destinations: Vec<String>,
+    note: Option<String>,
+    faults: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Window {
+    chain: ChainId,
+    from_revision: Revision,
+    to_revision: Revision,
+    from_time: String,
+    to_time: String,
+}
+
+#[derive(Serialize)]
+struct LineageDocument {
+    lineage: LineageId,
+    backups: usize,
+    highest_revision: Revision,
+    accepted: bool,
+}
+
+#[derive(Serialize)]
+struct Unreadable {
+    destination: String,
+    error: String,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let places = match &args.destination {
+        Some(only) => Places::configured(context, &configuration(context)?, Some(only))?,
+        None => Places::read(context, &args.from)?,
+    };
+    for damaged in places.catalog.damaged() {
+        context.output.warn(format!("{damaged}: {}", damaged.fault));
+    }
+    match context.output.format {
+        Format::Json => context.output.json(&document(&places, args.all)),
+        Format::Text => print(&context.output, &places, args.all),
+    }
+    match places.unreadable.is_empty() {
+        true => Ok(Exit::Done),
+        false => Ok(Exit::Partly),
+    }
+}
+
+fn print(output: &Output, places: &Places, all: bool) {
+    let catalog = &places.catalog;
+    let lineages = catalog.lineages();
+    if catalog.backups().is_empty() {
+        output.line(format!("no backups of cluster {}", places.cluster));
+    }
+    let accepted = catalog.accepted_lineage();
+    for (index, lineage) in lineages.iter().enumerate() {
+        if lineages.len() > 1 {
+            if index > 0 {
+                output.line("");
+            }
+            output.line(heading(lineage, &accepted));
+        }
+        let backups = catalog.backups().iter().filter(|b| b.manifest().lineage == lineage.id);
+        table(backups).lines().iter().for_each(|line| output.line(line));
+    }
+    if all {
+        for incomplete in catalog.incomplete() {
+            let (path, size) = (&incomplete.chain, ByteSize(incomplete.bytes));
+            output.line(format!("unfinished: {path} in {} ({size}, since {})", incomplete.destination, incomplete.modified));
+        }
+        catalog.foreign().iter().for_each(|path| output.line(format!("not ours: {}", clean(path))));
+    }
+    if let (Err(error), true) = (catalog.latest(), lineages.len() > 1) {
+        output.warn(format!("`latest` is refused: {error}"));
+    }
+}
+
+fn heading(lineage: &Lineage, accepted: &Result<Lineage, LatestError>) -> String {
+    let standing = match accepted {
+        Ok(accepted) if accepted.id == lineage.id => ", accepted",
+        Ok(_) => "",
+        Err(LatestError::Unaccepted { accepted: Some(id), .. }) if *id == lineage.id => ", accepted before",
+        Err(_) => ", not accepted",
+    };
+    format!("lineage {}{standing} ({})", lineage.id, count(lineage.backups as u64, "backup"))
+}
+
+fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
+    let mut table = Table::new(&[
+        "ID", ">REVISION", "TIME (UTC)", ">SIZE", ">STORED", ">KEYS", "ETCD", "PROOF", "DESTINATIONS",
+    ]);
+    for backup in backups {
+        let manifest = backup.manifest();
+        let proof = match (faults(backup).is_empty(), backup.is_pinned()) {
+            (true, false) => backup.proof().to_string(),
+            (true, true) => format!("{}, pinned", backup.proof()),
+            (false, _) if backup.proof() > Proof::None => format!("{}, a copy is bad", backup.proof()),
+            (false, _) => "BAD".to_owned(),
+        };
+        table.row(vec![
+            backup.id().to_string(),
+            manifest.to_revision.to_string(),
+            manifest.first_byte_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            ByteSize(manifest.plain.bytes).to_string(),
+            ByteSize(manifest.stored.bytes).to_string(),
+            manifest.keys.map_or_else(|| "?".to_owned(), |keys| keys.to_string()),
+            clean(&manifest.etcd_version),
+            proof,
+            backup.destinations().collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    table
+}
+
+/// What is known to be wrong with copies of a backup.
+pub(super) fn faults(backup: &Backup) -> Vec<String> {
+    let faults = backup.copies.iter().flat_map(|copy| match &copy.standing {
+        Standing::Good(_) => Vec::new(),
+        Standing::Bad(faults) => faults.iter().map(|fault| format!("{}: {}", copy.destination, clean(fault))).collect(),
+    });
+    faults.collect()
+}
+
+fn document(places: &Places, all: bool) -> Document {
+    let catalog: &Catalog = &places.catalog;
+    let accepted = catalog.accepted_lineage().ok();
+    let window = |backup: &Backup| Window {
+        chain: backup.id().clone(),
+        from_revision: backup.revision(),
+        to_revision: backup.revision(),
+        from_time: rfc3339(backup.manifest().first_byte_at),
+        to_time: rfc3339(backup.manifest().first_byte_at),
+    };
+    let lineage = |lineage: Lineage| LineageDocument {
+        accepted: accepted.as_ref().is_some_and(|accepted| accepted.id == lineage.id),
+        lineage: lineage.id,
+        backups: lineage.backups,
+        highest_revision: lineage.highest,
+    };
+    let unreadable = places.unreadable.iter().map(|(destination, error)| Unreadable {
+        destination: destination.clone(),
+        error: error.clone(),
+    });
+    Document {
+        schema: 1,
+        backups: catalog.backups().iter().map(BackupDocument::new).collect(),
+        windows: catalog.backups().iter().filter(|b| b.proof() >= Proof::Stored).map(window).collect(),
+        lineages: catalog.lineages().into_iter().map(lineage).collect(),
+        latest: catalog.latest().ok().map(|latest| latest.id().clone()),
+        damaged: catalog.damaged().iter().map(|damaged| format!("{damaged}: {}", damaged.fault)).collect(),
+        unreadable: unreadable.collect(),
+        incomplete: all.then(|| catalog.incomplete().iter().map(|left| left.chain.to_string()).collect()),
+        foreign: all.then(|| catalog.foreign().to_vec()),
+    }
+}
+
+/// A time as the contract prints it.
+fn rfc3339(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
+
+impl BackupDocument {
+    /// What programs see of `backup`.
+    pub fn new(backup: &Backup) -> Self {
+        let manifest = backup.manifest();
+        BackupDocument {
+            id: backup.id().clone(),
+            kind: manifest.kind,
+            chain: manifest.chain.clone(),
+            lineage: manifest.lineage.clone(),
+            from_revision: manifest.from_revision,
+            to_revision: manifest.to_revision,
+            time: rfc3339(manifest.first_byte_at),
+            bytes: manifest.plain.bytes,
+            stored_bytes: manifest.stored.bytes,
+            etcd_version: manifest.etcd_version.clone(),
+            pinned: backup.is_pinned(),
+            proof: backup.proof(),
+            destinations: backup.destinations().map(str::to_owned).collect(),
+            note: manifest.note.clone(),
+            faults: faults(backup),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! `lifeboat rebuild`: a data directory, offline.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU64;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::host::chain;
+use super::output::{Format, Output, count};
+use super::progress::Bar;
+use super::source::{SourceArgs, source_failure};
+use super::{Context, Exit, Failure};
+use crate::catalog::Manifest;
+use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
+use crate::keyspace::{self, EtcdLine};
+use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
+use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Rebuilt, rebuild};
+
+/// Lay out a data directory for one member, without etcd and without any of its tools
+///
+/// Flags and meaning are those of `etcdutl snapshot restore`. Members of one cluster must be rebuilt from the same
+/// backup, with the same initial cluster and the same token, each under its own name. The directory must be absent or
+/// empty; it gets its name only when everything in it was checked and is on the disk.
+#[derive(clap::Args)]
+#[command(after_help = "Example, on the host of m1:\n  lifeboat rebuild latest --identity backup-key.txt --data-dir /var/lib/etcd/default \\\n    \
+    --name m1 --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380 \\\n    \
+    --initial-cluster-token restored-1 --initial-advertise-peer-urls http://10.0.0.1:2380")]
+pub struct Args {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Where to lay it out; absent or empty
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// A place of its own for the write-ahead log; etcd then needs --wal-dir too
+    #[arg(long, value_name = "DIR")]
+    wal_dir: Option<PathBuf>,
+    /// The member's name
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    name: String,
+    /// All members of the new cluster: m1=URL,m2=URL
+    #[arg(long, value_name = "MEMBERS", default_value = "default=http://localhost:2380")]
+    initial_cluster: String,
+    /// Tells this cluster from any other; best one that was never used
+    #[arg(long, value_name = "TOKEN", default_value = "etcd-cluster")]
+    initial_cluster_token: String,
+    /// Where the other members reach this one
+    #[arg(long, value_name = "URLS", default_value = "http://localhost:2380", value_delimiter = ',')]
+    initial_advertise_peer_urls: Vec<String>,
+    /// Accept a source without a SHA-256 at its end, such as a copied member/snap/db
+    #[arg(long)]
+    skip_hash_check: bool,
+    /// Raise the revision by this much, so that no client has seen a later one; needs --mark-compacted
+    #[arg(long, value_name = "N", requires = "mark_compacted")]
+    bump_revision: Option<NonZeroU64>,
+    /// Mark everything before the raised revision as compacted; needs --bump-revision
+    #[arg(long, requires = "bump_revision")]
+    mark_compacted: bool,
+    /// The line of etcd that will run on it, where that is older than the backup: 3.4, 3.5, 3.6 or 3.7
+    #[arg(long, value_name = "LINE")]
+    etcd_version: Option<EtcdLine>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    data_dir: PathBuf,
+    wal_dir: Option<PathBuf>,
+    member_id: MemberId,
+    cluster_id: ClusterId,
+    cluster_token: String,
+    revision: Revision,
+    hash_kv: HashKv,
+    proof: &'static str,
+    live_keys: u64,
+    leases: Vec<LeaseDocument>,
+    auth_enabled: bool,
+    flags: BTreeMap<&'static str, String>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct LeaseDocument {
+    id: String,
+    ttl_seconds: i64,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let plan = plan(&args)?;
+    let interrupted = super::interrupted_flag(context);
+    let found = args.source.find(context)?;
+    let rebuilt = found.with_each(
+        context,
+        |source, manifest| {
+            let plan = Plan {
+                expected: manifest.map(expected),
+                ..plan.clone()
+            };
+            let bar = Bar::new(&context.output, "rebuild");
+            let length = source.length();
+            let progress = |done: u64| {
+                bar.at(done, length.unwrap_or(done));
+                if length == Some(done) {
+                    bar.now("checking");
+                }
+                match interrupted.load(Ordering::Relaxed) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            };
+            rebuild(source, &plan, &progress)
+        },
+        |error| {
+            matches!(
+                error,
+                Error::Source(_) | Error::NotAsRecorded { .. } | Error::DigestDiffers { .. } | Error::Unsound { .. }
+            )
+        },
+        |error| failure(error, &args),
+    )?;
+    let document = document(&args, &plan, &rebuilt);
+    for warning in &document.warnings {
+        context.output.warn(warning);
+    }
+    match context.output.format {
+        Format::Json => context.output.json(&document),
+        Format::Text => print(&context.output, &document, &rebuilt),
+    }
+    Ok(Exit::Done)
+}
+
+fn plan(args: &Args) -> Result<Plan, Failure> {
+    let usage = |error: datadir::Error| Failure::new(Exit::Usage, &error);
+    let cluster: InitialCluster = args.initial_cluster.parse().map_err(usage)?;
+    let advertised = args.initial_advertise_peer_urls.iter().map(|url| url.parse::<PeerUrl>());
+    let advertised = advertised.collect::<Result<Vec<_>, _>>().map_err(usage)?;
+    cluster.check_advertised(&args.name, &advertised, resolve).map_err(usage)?;
+    let membership = Membership::new(&cluster, &args.initial_cluster_token).map_err(usage)?;
+    let member = membership.member(&args.name).expect("its URLs have been checked").clone();
+    Ok(Plan {
+        membership,
+        member,
+        data_dir: args.data_dir.clone(),
+        wal_dir: args.wal_dir.clone(),
+        bump: args.bump_revision,
+        line: args.etcd_version,
+        digest: match args.skip_hash_check {
+            true => DigestRule::Skipped,
+            false => DigestRule::Required,
+        },
+        expected: None,
+    })
+}
+
+fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
+    (host, port).to_socket_addrs().ok()?.next()
+}
+
+fn expected(manifest: &Manifest) -> Expected {
+    Expected {
+        sha256: manifest.plain.sha256,
+        revision: manifest.to_revision,
+        hash_kv: manifest.hash_kv,
+    }
+}
+
+fn failure(error: Error, args: &Args) -> Failure {
+    let text = chain(&error);
+    let failed = |exit| Failure::new(exit, &text);
+    match &error {
+        Error::NotEmpty { path } => failed(Exit::Refused).next(format!(
+            "move what is there aside (`mv {0} {0}.old`), or give another directory: nothing is ever overwritten",
+            path.display()
+        )),
+        Error::Running { .. } => failed(Exit::Refused).next("stop it first (`systemctl stop etcd`), then move its data aside"),
+        Error::Busy { .. } => failed(Exit::Locked).next("wait until it is done"),
+        Error::NoDigest { .. } => failed(Exit::Refused).next("if that is meant, say so with --skip-hash-check"),
+        Error::Source(error) => source_failure(error),
+        Error::DigestDiffers { .. } | Error::NotAsRecorded { .. } | Error::Unsound { .. } => {
+            failed(Exit::Damaged).next("choose another backup: `lifeboat list`")
+        }
+        Error::Content {
+            error: keyspace::Error::Downgrade { .. },
+            ..
+        } => failed(Exit::Refused).next(format!(
+            "leave out --etcd-version{}, and run an etcd that reads it",
+            args.etcd_version.map_or(String::new(), |line| format!(" {line}"))
+        )),
+        Error::Content { .. } => failed(Exit::Damaged),
+        Error::TooLittleSpace { .. } => failed(Exit::Failed).next("make room, or give another directory"),
+        Error::BuiltUnsound { .. } | Error::Build(_) | Error::Io { .. } | Error::Interrupted => failed(Exit::Failed),
+    }
+}
+
+fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt) -> Document {
+    let mut flags = BTreeMap::from([
+        ("--data-dir", plan.data_dir.display().to_string()),
+        ("--name", args.name.clone()),
+        ("--initial-advertise-peer-urls", plan.member.peer_urls.join(",")),
+        ("--initial-cluster", args.initial_cluster.clone()),
+        ("--initial-cluster-token", args.initial_cluster_token.clone()),
+    ]);
+    if let Some(wal_dir) = &plan.wal_dir {
+        flags.insert("--wal-dir", wal_dir.display().to_string());
+    }
+    Document {
+        schema: 1,
+        data_dir: plan.data_dir.clone(),
+        wal_dir: plan.wal_dir.clone(),
+        member_id: plan.member.id,
+        cluster_id: plan.membership.cluster_id(),
+        cluster_token: args.initial_cluster_token.clone(),
+        revision: rebuilt.revision,
+        hash_kv: rebuilt.hash_kv,
+        proof: match rebuilt.proof {
+            ContentProof::Content => "content",
+            ContentProof::HashKv => "hash_kv",
+        },
+        live_keys: rebuilt.live_keys,
+        leases: rebuilt
+            .leases
+            .iter()
+            .map(|lease| LeaseDocument {
+                id: lease.id.to_string(),
+                ttl_seconds: lease.ttl_seconds,
+            })
+            .collect(),
+        auth_enabled: rebuilt.auth.enabled,
+        flags,
+        warnings: warnings(args, rebuilt),
+    }
+}
+
+fn warnings(args: &Args, rebuilt: &Rebuilt) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if args.initial_cluster_token == "etcd-cluster" {
+        warnings.push(
+            "the token is etcd's default: with the same URLs the new cluster has the same ids as any before it, and a \
+             member of an old one could join; give one of its own with --initial-cluster-token"
+                .to_owned(),
+        );
+    }
+    for id in &rebuilt.added_leases {
+        warnings.push(format!("keys hang on lease {id}, which had no entry: it was added with a lifetime of 1 h"));
+    }
+    for alarm in &rebuilt.cleared_alarms {
+        warnings.push(format!("alarm {} of member {} was active and has been cleared", alarm.kind, alarm.member));
+    }
+    if let Some(version) = &rebuilt.dropped_storage_version {
+        warnings.push(format!("storage version {version} was removed for the older etcd"));
+    }
+    if rebuilt.owner.is_none() && nix::unistd::geteuid().is_root() {
+        let mut dirs = vec![args.data_dir.display().to_string()];
+        dirs.extend(args.wal_dir.iter().map(|dir| dir.display().to_string()));
+        warnings.push(format!("it belongs to root; for an etcd with a user of its own: chown -R etcd: {}", dirs.join(" ")));
+    }
+    warnings
+}
+
+fn print(output: &Output, document: &Document, rebuilt: &Rebuilt) {
+    let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
+    field("data directory", document.data_dir.display().to_string());
+    if let Some(wal_dir) = &document.wal_dir {
+        field("wal directory", wal_dir.display().to_string());
+    }
+    field("cluster id", document.cluster_id.to_string());
+    field("member id", document.member_id.to_string());
+    field("revision", document.revision.to_string());
+    let hash = document.hash_kv;
+    let compacted = match hash.compact_revision {
+        -1 => "never compacted".to_owned(),
+        revision => format!("compacted at {revision}"),
+    };
+    let proof = match rebuilt.proof {
+        ContentProof::HashKv => ", equal to what the member reported",
+        ContentProof::Content => "",
+    };
+    field("HashKV", format!("{} at revision {}, {compacted}{proof}", hash.hash, hash.revision));
+    field("keys", format!("{} in {}", rebuilt.live_keys, ByteSize(rebuilt.database_bytes)));
+    if !rebuilt.leases.is_empty() {
+        let shortest = rebuilt.leases.iter().map(|lease| lease.ttl_seconds).min().unwrap_or(0);
+        field(
+            "leases",
+            format!(
+                "{} on {}; they run again in full from the first leader on, the shortest {shortest} s",
+                count(rebuilt.leases.len() as u64, "lease"),
+                count(rebuilt.leased_keys, "key")
+            ),
+        );
+    }
+    field("auth", if rebuilt.auth.enabled { "enabled, with the users of the backup" } else { "disabled" }.to_owned());
+    output.line("");
+    output.line("etcd needs these flags now, besides those of its clients:");
+    for (flag, value) in &document.flags {
+        output.line(format!("  {flag} {value}"));
+    }
+}

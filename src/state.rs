@@ -1,0 +1,572 @@
+//! What this host remembers, one folder for each cluster name: stores it has seen, chains it has begun, who works now.
+//!
+//! ```text
+//! CLUSTER/jobs.lock                one job at a time; locked by flock(2), the content names the holder
+//! CLUSTER/chains/CHAIN.json        a backup that was begun and has not ended; locked while its run lives
+//! CLUSTER/stores/DESTINATION.json  the store that was seen there last
+//! ```
+//!
+//! What to do about a chain whose run is gone is left to `store`'s sweep.
+//!
+//! Invariant: a memory that cannot be read is an error, never an empty memory.
+//!
+//! Invariant: liveness is a lock that the kernel drops with its holder, never a process id that may be another's now.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::unistd::{Uid, geteuid};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::instant;
+use crate::durable::{self, Partial};
+use crate::model::{ChainId, ClusterName};
+use crate::store::{Begun, StoreId};
+
+const DEFAULT: &str = "/var/lib/lifeboat";
+const FORMAT: u64 = 1;
+
+// Nothing here is secret, and `status` is for every user of the host.
+const FILE_MODE: u32 = 0o644;
+const FOLDER_MODE: u32 = 0o755;
+
+const RECORD_MAX: u64 = 64 << 10;
+const POLL_LOCK_EVERY: Duration = Duration::from_millis(100);
+
+/// What went wrong with this host's memory.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no folder to remember in.
+    #[error("no folder for the state: set STATE_DIRECTORY, XDG_STATE_HOME or HOME, or run as the owner of {DEFAULT}")]
+    NoFolder,
+    /// Another job works on this cluster.
+    #[error("another run is active: {}", holder_text(.holder))]
+    Locked {
+        /// Who, if it has said so already.
+        holder: Option<Holder>,
+    },
+    /// What was remembered cannot be read.
+    #[error("`{}` cannot be understood ({detail}): look at it, and remove it if what it held may be forgotten", .path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The chain is being made by another run.
+    #[error("`{}` exists already", .path.display())]
+    AlreadyBegun {
+        /// Its record.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{doing} `{}`", .path.display())]
+    Io {
+        /// What was attempted.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+fn holder_text(holder: &Option<Holder>) -> String {
+    holder
+        .as_ref()
+        .map_or_else(|| "it has not said which".to_owned(), Holder::to_string)
+}
+
+fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl From<durable::Error> for Error {
+    fn from(error: durable::Error) -> Error {
+        match error {
+            durable::Error::Exists { path } => Error::AlreadyBegun { path },
+            durable::Error::Io { doing, path, source } => Error::Io { doing, path, source },
+        }
+    }
+}
+
+/// The folder of this host's memory: `$STATE_DIRECTORY`, else `/var/lib/lifeboat` for root and for its owner, else
+/// the XDG state directory of this user.
+pub fn base_folder() -> Result<PathBuf, Error> {
+    let environment = |name: &str| std::env::var_os(name);
+    let default_owner = fs::metadata(DEFAULT).ok().map(|found| Uid::from_raw(found.uid()));
+    choose_base(environment, geteuid(), default_owner)
+}
+
+fn choose_base(
+    environment: impl Fn(&str) -> Option<OsString>,
+    user: Uid,
+    default_owner: Option<Uid>,
+) -> Result<PathBuf, Error> {
+    let absolute = |path: &OsStr| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    // systemd separates several state directories by colons; ours is the first.
+    let of_unit = environment("STATE_DIRECTORY").and_then(|paths| std::env::split_paths(&paths).next());
+    if let Some(path) = of_unit.and_then(|path| absolute(path.as_os_str())) {
+        return Ok(path);
+    }
+    if user.is_root() || default_owner == Some(user) {
+        return Ok(PathBuf::from(DEFAULT));
+    }
+    let xdg = environment("XDG_STATE_HOME").and_then(|path| absolute(&path));
+    let home = || {
+        environment("HOME")
+            .and_then(|path| absolute(&path))
+            .map(|home| home.join(".local/state"))
+    };
+    xdg.or_else(home)
+        .map(|folder| folder.join("lifeboat"))
+        .ok_or(Error::NoFolder)
+}
+
+/// What this host remembers of one cluster name. Nothing is made before there is something to remember.
+#[derive(Debug, Clone)]
+pub struct State {
+    folder: PathBuf,
+}
+
+/// The content of `stores/DESTINATION.json`.
+#[derive(Serialize, Deserialize)]
+struct SeenStore {
+    format: u64,
+    url: String,
+    store_id: StoreId,
+}
+
+/// The content of `chains/CHAIN.json`, for people: what counts is the name and the lock.
+#[derive(Serialize)]
+struct BegunRecord<'a> {
+    format: u64,
+    #[serde(flatten)]
+    holder: &'a Holder,
+}
+
+impl State {
+    /// The memory of `cluster` in the folder `base`.
+    pub fn at(base: &Path, cluster: &ClusterName) -> State {
+        let folder = base.join(cluster.as_str());
+        State { folder }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The store that was last seen at `url` under the name `destination`; none if that name had another URL then.
+    pub fn seen_store(&self, destination: &str, url: &str) -> Result<Option<StoreId>, Error> {
+        let path = self.store_path(destination);
+        let Some(bytes) = read_record(&path)? else {
+            return Ok(None);
+        };
+        let corrupt = |detail: String| Error::Corrupt {
+            path: path.clone(),
+            detail,
+        };
+        let seen: SeenStore = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        if seen.format != FORMAT {
+            return Err(corrupt(format!("format {} is of a newer lifeboat", seen.format)));
+        }
+        Ok(Some(seen.store_id).filter(|_| seen.url == url))
+    }
+
+    /// Remembers the store that was seen at `url` under the name `destination`.
+    pub fn remember_store(&self, destination: &str, url: &str, store_id: &StoreId) -> Result<(), Error> {
+        if self.seen_store(destination, url)?.as_ref() == Some(store_id) {
+            return Ok(());
+        }
+        let seen = SeenStore {
+            format: FORMAT,
+            url: url.to_owned(),
+            store_id: store_id.clone(),
+        };
+        let path = self.store_path(destination);
+        self.make_folder("stores")?;
+        Ok(durable::replace(&path, &to_bytes(&seen), FILE_MODE)?)
+    }
+
+    /// Remembers, before the first byte is stored anywhere, that `run` begins `chain` on this host.
+    pub fn begin_chain(&self, chain: &ChainId, run: &Holder) -> Result<BegunChain, Error> {
+        self.make_folder("chains")?;
+        let path = self.chain_path(chain);
+        let partial = Partial::create(&path, FILE_MODE)?;
+        // Locked before it has its name, so that nobody ever sees a record of a live run without a lock.
+        let locked = partial.file().try_lock();
+        locked.map_err(|error| failed("lock", &path)(error.into()))?;
+        let record = BegunRecord {
+            format: FORMAT,
+            holder: run,
+        };
+        let written = partial.file().write_all(&to_bytes(&record));
+        written.map_err(failed("write", &path))?;
+        let lock = partial.commit_new()?;
+        Ok(BegunChain { path, _lock: lock })
+    }
+
+    /// The chains that this host began and has not ended.
+    pub fn begun(&self) -> Result<Begun, Error> {
+        let mut begun = Begun::default();
+        for chain in self.recorded_chains()? {
+            let path = self.chain_path(&chain);
+            let file = match File::open(&path) {
+                Err(source) if source.kind() == io::ErrorKind::NotFound => continue, // it has just ended
+                opened => opened.map_err(failed("open", &path))?,
+            };
+            match file.try_lock_shared() {
+                Ok(()) => begun.dead.insert(chain),
+                Err(TryLockError::WouldBlock) => begun.live.insert(chain),
+                Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
+            };
+        }
+        Ok(begun)
+    }
+
+    /// Forgets a chain whose run is gone, once no destination holds anything of it.
+    pub fn forget_chain(&self, chain: &ChainId) -> Result<(), Error> {
+        remove_record(&self.chain_path(chain))
+    }
+
+    fn recorded_chains(&self) -> Result<BTreeSet<ChainId>, Error> {
+        let folder = self.folder.join("chains");
+        let entries = match fs::read_dir(&folder) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            opened => opened.map_err(failed("list", &folder))?,
+        };
+        let mut chains = BTreeSet::new();
+        for entry in entries {
+            let name = entry.map_err(failed("list", &folder))?.file_name();
+            let chain = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse().ok());
+            chains.extend(chain);
+        }
+        Ok(chains)
+    }
+
+    fn make_folder(&self, name: &str) -> Result<(), Error> {
+        Ok(durable::create_dirs(&self.folder.join(name), FOLDER_MODE)?)
+    }
+
+    fn chain_path(&self, chain: &ChainId) -> PathBuf {
+        self.folder.join(format!("chains/{chain}.json"))
+    }
+
+    fn store_path(&self, destination: &str) -> PathBuf {
+        self.folder.join(format!("stores/{}.json", one_component(destination)))
+    }
+}
+
+/// A chain that this run has begun. Dropped without `finish`, the record stays and tells that the run is gone.
+#[must_use]
+#[derive(Debug)]
+pub struct BegunChain {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl BegunChain {
+    /// Forgets the chain: its manifest is there, or nothing of it is.
+    pub fn finish(self) -> Result<(), Error> {
+        remove_record(&self.path)
+    }
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process.
+    pub pid: u32,
+    /// When it began.
+    #[serde(with = "instant")]
+    pub since: Timestamp,
+    /// What it does.
+    pub command: String,
+}
+
+impl Holder {
+    /// This process, which began `command` at `now`.
+    pub fn this(command: &str, now: Timestamp) -> Holder {
+        Holder {
+            pid: std::process::id(),
+            since: now,
+            command: command.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`, process {}, since {:.0}", self.command, self.pid, self.since)
+    }
+}
+
+/// The right to work on a cluster: one job at a time on a host. Dropped, it is given up.
+#[must_use]
+#[derive(Debug)]
+pub struct JobsLock {
+    file: File,
+}
+
+impl JobsLock {
+    /// Takes the lock for `run`; waits for it up to `wait`, then says who has it.
+    pub fn acquire(state: &State, run: &Holder, wait: Duration) -> Result<JobsLock, Error> {
+        durable::create_dirs(&state.folder, FOLDER_MODE)?;
+        let path = state.folder.join("jobs.lock");
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(FILE_MODE);
+        let mut file = options.open(&path).map_err(failed("open", &path))?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let left = wait.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                let holder = read_holder(&mut file);
+                return Err(Error::Locked { holder });
+            }
+            // flock(2) cannot wait for a limited time.
+            std::thread::sleep(left.min(POLL_LOCK_EVERY));
+        }
+        let named = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(&to_bytes(run)));
+        named.map_err(failed("write", &path))?;
+        Ok(JobsLock { file })
+    }
+}
+
+impl Drop for JobsLock {
+    fn drop(&mut self) {
+        // The lock is what counts and goes with the file; an old name in it would only mislead a reader.
+        self.file.set_len(0).ok();
+    }
+}
+
+/// What the holder of a lock has written; nothing if it has not come to that, or is just leaving.
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut bytes = Vec::new();
+    file.rewind().ok()?;
+    file.take(RECORD_MAX).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn read_record(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let file = match File::open(path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed("open", path))?,
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(RECORD_MAX).read_to_end(&mut bytes);
+    read.map_err(failed("read", path))?;
+    Ok(Some(bytes))
+}
+
+fn remove_record(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(failed("remove", path)(source)),
+        // Not synced: a record that comes back after a power cut tells of a dead run that left nothing.
+        Ok(()) => Ok(()),
+    }
+}
+
+fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(value).expect("our records have only text keys");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// A name as one component of a path: what is not plain is written as `%` and two digits.
+fn one_component(name: &str) -> String {
+    let mut component = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => component.push(char::from(byte)),
+            _ => component.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    component
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, State) {
+        let base = tempfile::tempdir().unwrap();
+        let state = State::at(base.path(), &"prod".parse().unwrap());
+        (base, state)
+    }
+
+    fn id(digit: &str) -> StoreId {
+        digit.repeat(32).parse().unwrap()
+    }
+
+    fn run(command: &str) -> Holder {
+        Holder::this(command, Timestamp::UNIX_EPOCH)
+    }
+
+    fn chain() -> ChainId {
+        "20261120T101530Z-9f3c4a1b".parse().unwrap()
+    }
+
+    #[test]
+    fn the_folder_is_that_of_the_unit_then_of_the_system_then_of_the_user() {
+        let (root, owner, other) = (Uid::from_raw(0), Uid::from_raw(990), Uid::from_raw(1000));
+        let unit = ("STATE_DIRECTORY", "/run/s:/other");
+        let xdg = ("XDG_STATE_HOME", "/x");
+        let home = ("HOME", "/home/u");
+        type Case<'a> = (&'a [(&'a str, &'a str)], Uid, Option<Uid>, Option<&'a str>);
+        let cases: [Case; 9] = [
+            (&[unit, xdg, home], root, None, Some("/run/s")),
+            (&[unit], other, None, Some("/run/s")),
+            (&[("STATE_DIRECTORY", "")], root, None, Some(DEFAULT)),
+            (&[xdg, home], root, None, Some(DEFAULT)),
+            (&[xdg, home], owner, Some(owner), Some(DEFAULT)),
+            (&[xdg, home], other, Some(owner), Some("/x/lifeboat")),
+            (&[home], other, None, Some("/home/u/.local/state/lifeboat")),
+            (
+                &[("XDG_STATE_HOME", "x"), home],
+                other,
+                None,
+                Some("/home/u/.local/state/lifeboat"),
+            ),
+            (&[], other, Some(owner), None),
+        ];
+        for (variables, user, default_owner, expected) in cases {
+            let environment = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            let chosen = choose_base(environment, user, default_owner).ok();
+            assert_eq!(chosen.as_deref(), expected.map(Path::new), "{variables:?} {user}");
+        }
+    }
+
+    #[test]
+    fn looking_makes_nothing() {
+        let (base, state) = state();
+        assert_eq!(state.seen_store("local", "file:///a").unwrap(), None);
+        assert_eq!(state.begun().unwrap(), Begun::default());
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_store_is_remembered_by_destination_and_url() {
+        let (_base, state) = state();
+        state.remember_store("local", "file:///a", &id("1")).unwrap();
+        state.remember_store("../evil", "file:///b", &id("2")).unwrap();
+        assert_eq!(state.seen_store("local", "file:///a").unwrap(), Some(id("1")));
+        assert_eq!(state.seen_store("local", "file:///b").unwrap(), None);
+        assert_eq!(state.seen_store("../evil", "file:///b").unwrap(), Some(id("2")));
+        assert!(state.folder().join("stores/%2e%2e%2fevil.json").is_file());
+        state.remember_store("local", "file:///b", &id("3")).unwrap();
+        assert_eq!(state.seen_store("local", "file:///b").unwrap(), Some(id("3")));
+    }
+
+    #[test]
+    fn a_corrupt_memory_is_reported_and_kept() {
+        let (_base, state) = state();
+        state.remember_store("local", "file:///a", &id("1")).unwrap();
+        let path = state.folder().join("stores/local.json");
+        for rotten in [
+            "",
+            "{}",
+            "{\"format\":2,\"url\":\"file:///a\",\"store_id\":\"11111111111111111111111111111111\"}",
+        ] {
+            fs::write(&path, rotten).unwrap();
+            assert!(
+                matches!(state.seen_store("local", "file:///a"), Err(Error::Corrupt { .. })),
+                "{rotten}"
+            );
+            assert!(matches!(
+                state.remember_store("local", "file:///a", &id("1")),
+                Err(Error::Corrupt { .. })
+            ));
+            assert_eq!(fs::read_to_string(&path).unwrap(), rotten);
+        }
+    }
+
+    #[test]
+    fn a_chain_is_live_while_its_run_is_and_dead_when_the_run_is_gone() {
+        let (_base, state) = state();
+        let begun = state.begin_chain(&chain(), &run("backup")).unwrap();
+        assert!(matches!(
+            state.begin_chain(&chain(), &run("backup")),
+            Err(Error::AlreadyBegun { .. })
+        ));
+        let live = state.begun().unwrap();
+        assert!(live.live.contains(&chain()) && live.dead.is_empty());
+        drop(begun);
+        let dead = state.begun().unwrap();
+        assert!(dead.dead.contains(&chain()) && dead.live.is_empty());
+        state.forget_chain(&chain()).unwrap();
+        state.forget_chain(&chain()).unwrap();
+        assert_eq!(state.begun().unwrap(), Begun::default());
+    }
+
+    #[test]
+    fn a_chain_that_ended_is_forgotten() {
+        let (_base, state) = state();
+        state.begin_chain(&chain(), &run("backup")).unwrap().finish().unwrap();
+        assert_eq!(state.begun().unwrap(), Begun::default());
+    }
+
+    #[test]
+    fn the_second_job_learns_who_is_first() {
+        let (_base, state) = state();
+        let first = JobsLock::acquire(&state, &run("lifeboat backup"), Duration::ZERO).unwrap();
+        let error = JobsLock::acquire(&state, &run("lifeboat prune"), Duration::ZERO).unwrap_err();
+        let Error::Locked { holder: Some(holder) } = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(
+            (holder.pid, holder.command.as_str()),
+            (std::process::id(), "lifeboat backup")
+        );
+        assert!(error.to_string().contains("`lifeboat backup`, process "), "{error}");
+        drop(first);
+        drop(JobsLock::acquire(&state, &run("lifeboat prune"), Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn a_job_that_waits_gets_its_turn() {
+        let (_base, state) = state();
+        let first = JobsLock::acquire(&state, &run("first"), Duration::ZERO).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| JobsLock::acquire(&state, &run("second"), Duration::from_secs(60)).map(drop));
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn other_clusters_have_locks_of_their_own() {
+        let (base, state) = state();
+        let _first = JobsLock::acquire(&state, &run("first"), Duration::ZERO).unwrap();
+        let other = State::at(base.path(), &"test".parse().unwrap());
+        drop(JobsLock::acquire(&other, &run("second"), Duration::ZERO).unwrap());
+    }
+}

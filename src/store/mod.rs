@@ -29,7 +29,7 @@ use crate::durable;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The destination's folder is not there.
-    #[error("`{}` does not exist: mount it, or make it (`install -d -o lifeboat -g lifeboat -m 0750 {}`)", .root.display(), .root.display())]
+    #[error("`{}` does not exist: mount it, or make it: `mkdir -p {}`", .root.display(), .root.display())]
     RootMissing {
         /// The destination.
         root: PathBuf,

@@ -70,6 +70,7 @@ CONFIG
 show cat config.toml
 
 step "A backup: compressed, encrypted, read back"
+show mkdir backups
 show lifeboat --config config.toml backup
 show lifeboat --config config.toml list
 
@@ -81,7 +82,7 @@ rm -r etcd
 
 step "The same data directory again, without any etcd tool"
 show lifeboat --config config.toml rebuild latest --identity key.txt --data-dir etcd --name demo \
-    --initial-cluster "demo=$peer_url" --initial-cluster-token demo --initial-advertise-peer-urls "$peer_url"
+    --initial-cluster "demo=$peer_url" --initial-cluster-token restored-1 --initial-advertise-peer-urls "$peer_url"
 
 step "etcd starts on it and serves the same"
 show_etcd

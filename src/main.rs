@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            let _ = error.print();
+            error.print().ok();
             return exit.into();
         }
     };
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             // Nobody may be there to read it any more.
-            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            writeln!(std::io::stderr(), "error: {failure}").ok();
             failure.exit.into()
         }
     }

@@ -47,7 +47,7 @@ pub enum DestinationError {
     #[error("`{object}` read back differs from what was written: {found} instead of {written}")]
     ReadBack {
         /// The object, which has been removed again.
-        object: ObjectName,
+        object: String,
         /// Its digest.
         found: Digest,
         /// What it should be.
@@ -79,7 +79,10 @@ struct Open {
 impl Sinks {
     pub fn sort_out(destinations: Vec<Destination>) -> Sinks {
         let mut sinks = Sinks {
-            order: destinations.iter().map(|destination| destination.name.clone()).collect(),
+            order: destinations
+                .iter()
+                .map(|destination| destination.name.clone())
+                .collect(),
             open: Vec::new(),
             failed: Vec::new(),
         };
@@ -139,7 +142,7 @@ impl Sinks {
         let object = ObjectName::Full(path.clone());
         let mut running = Vec::new();
         for (open, branch) in std::mem::take(&mut self.open).into_iter().zip(branches) {
-            let (object, stored) = (object.clone(), stored.clone());
+            let (object, stored) = (object.clone(), *stored);
             running.push(tokio::task::spawn_blocking(move || {
                 let committed = branch
                     .map_err(DestinationError::from)
@@ -223,7 +226,7 @@ fn commit_one(store: &FileStore, upload: Upload, object: &ObjectName, stored: &S
     }
     store.remove(object)?;
     Err(DestinationError::ReadBack {
-        object: object.clone(),
+        object: object.to_string(),
         found: sha256,
         written: stored.sha256,
     })

@@ -154,7 +154,12 @@ pub async fn full(
     };
     let before = sinks.catalogs();
     let mut warnings: Vec<String> = asked.warnings();
-    warnings.extend(before.damaged().iter().map(|damaged| format!("{damaged}: {}", damaged.fault)));
+    warnings.extend(
+        before
+            .damaged()
+            .iter()
+            .map(|damaged| format!("{damaged}: {}", damaged.fault)),
+    );
 
     let mut stream = asked.connection.snapshot(job.idle_timeout).await?;
     let first = stream.next().await?;
@@ -209,7 +214,16 @@ pub async fn full(
         Descent::Opens(_, opening) => Some(opening.clone()),
     };
     let times = Times { started, first_byte };
-    let manifest = manifest(job, &asked, &path, &facts, stored, asserted, &times, descent.lineage().clone());
+    let manifest = manifest(
+        job,
+        &asked,
+        &path,
+        &facts,
+        stored,
+        asserted,
+        &times,
+        descent.lineage().clone(),
+    );
     let destinations = sinks.publish(&manifest, job)?;
     Ok(Outcome {
         manifest,
@@ -276,7 +290,11 @@ impl Asked {
         let keys = self.connection.count_keys(facts.revision).await.ok();
         let hash_kv = match self.hash_kv_is_borne(policy, facts) {
             Err(reason) => Err(reason),
-            Ok(()) => self.connection.hash_kv(facts.revision).await.map_err(|error| error.to_string()),
+            Ok(()) => self
+                .connection
+                .hash_kv(facts.revision)
+                .await
+                .map_err(|error| error.to_string()),
         };
         let hash_kv = hash_kv.and_then(|hash| {
             // A member that has just compacted up to this revision answers with what it computed while it did: the
@@ -284,7 +302,9 @@ impl Asked {
             let current = facts.meta.compaction.compact_revision();
             if hash.compact_revision < current {
                 let cached = hash.compact_revision;
-                return Err(format!("the member answered with a hash from before its compaction ({cached})"));
+                return Err(format!(
+                    "the member answered with a hash from before its compaction ({cached})"
+                ));
             }
             Ok(hash)
         });

@@ -20,7 +20,10 @@ pub struct Progress {
 impl Progress {
     /// Bytes received from the member, and bytes that it promised; the latter is 0 before the first message.
     pub fn bytes(&self) -> (u64, u64) {
-        (self.received.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+        (
+            self.received.load(Ordering::Relaxed),
+            self.total.load(Ordering::Relaxed),
+        )
     }
 
     /// Whether all bytes have come, so that only syncing, reading back and HashKV are left.

@@ -73,7 +73,10 @@ impl Observed {
             return Err(ContentError::Database(fault));
         }
         let scan = self.scanner.finish().map_err(ContentError::Database)?;
-        let entries = scan.entries(b"meta").map_err(ContentError::Database)?.unwrap_or_default();
+        let entries = scan
+            .entries(b"meta")
+            .map_err(ContentError::Database)?
+            .unwrap_or_default();
         let meta = Meta::of_entries(&entries).map_err(ContentError::Keyspace)?;
         let last = scan.last_key().and_then(|main| Revision::new(main.cast_signed()).ok());
         let first = Revision::new(1).expect("1 is a revision");

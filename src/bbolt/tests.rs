@@ -252,17 +252,17 @@ proptest! {
             for (name, fate) in NAMES.iter().map(|name| name.as_bytes()).zip(&fates) {
                 match (*fate, expected.get_mut(name)) {
                     (0, Some(_)) => writer.keep(name).unwrap(),
-                    (1, Some(entries)) => {
-                        let from = entries.last_key_value().map_or(0, |(key, _)| {
+                    (1, Some(expected)) => {
+                        let from = expected.last_key_value().map_or(0, |(key, _)| {
                             u64::from_be_bytes(*key.first_chunk().unwrap())
                         });
-                        let more = super::tests::entries(added_shape, added, page_size, &mut Noise(seed), from);
+                        let more = entries(added_shape, added, page_size, &mut Noise(seed), from);
                         let mut bucket = writer.extend(name).unwrap();
                         for (key, value) in &more {
                             bucket.put(key, value).unwrap();
                         }
                         bucket.finish().unwrap();
-                        entries.extend(more);
+                        expected.extend(more);
                     }
                     (2, _) => {
                         expected.remove(name);

@@ -13,8 +13,10 @@ use crate::model::LineageId;
 /// An etcd that lost its data comes back empty under the same ids. Its backups open a new lineage, and `latest` refuses
 /// to choose until this command has said which lineage goes on. Nothing is removed.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  lifeboat accept-lineage                              # the newest, if only one is new\n  \
-    lifeboat accept-lineage cdf818194e3a8c32-9f3c4a1b    # as `lifeboat list` prints it")]
+#[command(
+    after_help = "Examples:\n  lifeboat accept-lineage                              # the newest, if only one is new\n  \
+    lifeboat accept-lineage cdf818194e3a8c32-9f3c4a1b    # as `lifeboat list` prints it"
+)]
 pub struct Args {
     /// The lineage that is meant; without it the one that was opened last
     #[arg(value_name = "LINEAGE")]
@@ -41,7 +43,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let catalog = &places.catalog;
     let lineage = meant(catalog, args.lineage)?;
-    let changed = !catalog.accepted_lineage().is_ok_and(|accepted| accepted.id == lineage.id);
+    let changed = !catalog
+        .accepted_lineage()
+        .is_ok_and(|accepted| accepted.id == lineage.id);
     let mut destinations = Vec::new();
     if changed {
         let (object, word) = catalog
@@ -64,7 +68,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             destinations,
         }),
         Format::Text if changed => context.output.line(format!("accepted lineage {lineage}")),
-        Format::Text => context.output.line(format!("lineage {lineage} is the accepted one already")),
+        Format::Text => context
+            .output
+            .line(format!("lineage {lineage} is the accepted one already")),
     }
     Ok(Exit::Done)
 }
@@ -77,9 +83,10 @@ fn meant(catalog: &Catalog, asked_for: Option<LineageId>) -> Result<Lineage, Fai
     };
     match (found, asked_for) {
         (Some(found), _) => Ok(found.clone()),
-        (None, Some(id)) => {
-            Err(Failure::new(Exit::NotFound, format!("there is no backup of lineage {id}")).next("`lifeboat list` shows the lineages"))
-        }
+        (None, Some(id)) => Err(
+            Failure::new(Exit::NotFound, format!("there is no backup of lineage {id}"))
+                .next("`lifeboat list` shows the lineages"),
+        ),
         (None, None) => Err(Failure::new(Exit::NotFound, "there is no backup")),
     }
 }

@@ -22,7 +22,9 @@ use crate::state::{BegunChain, Holder, State};
 /// Asks a healthy follower where there is one, the leader otherwise. Nothing but ciphertext is written. The backup
 /// exists when its manifest does: after etcd's digest matched and the stored bytes were read back from the disk.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  lifeboat backup\n  lifeboat backup --to local --member m2 --pin --note 'before the upgrade'")]
+#[command(
+    after_help = "Examples:\n  lifeboat backup\n  lifeboat backup --to local --member m2 --pin --note 'before the upgrade'"
+)]
 pub struct Args {
     /// Only to these destinations; may be given several times
     #[arg(long, value_name = "DEST")]
@@ -42,7 +44,9 @@ pub struct Args {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| "expected a duration with a unit, such as 10m".to_owned())?;
+    let parsed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "expected a duration with a unit, such as 10m".to_owned())?;
     Duration::try_from(parsed).map_err(|_| "expected a duration of 0 or more".to_owned())
 }
 
@@ -70,8 +74,13 @@ struct DestinationDocument<'a> {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     if config.has_sample_recipient() {
-        return Err(Failure::new(Exit::Configuration, "the recipient is the sample's: nobody could open the backup")
-            .next("make a key with `lifeboat keygen --identity FILE` and put what it prints into [encryption] recipients"));
+        return Err(Failure::new(
+            Exit::Configuration,
+            "the recipient is the sample's: nobody could open the backup",
+        )
+        .next(
+            "make a key with `lifeboat keygen --identity FILE` and put what it prints into [encryption] recipients",
+        ));
     }
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, "backup", args.wait)?;
@@ -80,7 +89,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let random = getrandom::u32().map_err(failed)?;
     let now = host::now();
     let chain = ChainId::new(now, random);
-    let begun = state.begin_chain(&chain, &Holder::this("backup", now)).map_err(failed)?;
+    let begun = state
+        .begin_chain(&chain, &Holder::this("backup", now))
+        .map_err(failed)?;
     let job = job(&config, &args, chain, host::host_name())?;
     let taken = take(context, &job, destinations);
     end(begun, &taken);
@@ -130,11 +141,13 @@ fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
         let local = config.local_member(&host::this_host()?);
         match local.name() {
             Some(name) => Ok(Wanted::Named(name.to_string())),
-            None => Err(Failure::new(Exit::Failed, &local).next("set `[host] member`, or name a member with `--member`")),
+            None => {
+                Err(Failure::new(Exit::Failed, &local).next("set `[host] member`, or name a member with `--member`"))
+            }
         }
     };
     match (asked_for, &config.backup.member) {
-        (Some(name), _) if config.members.get(name).is_some() => Ok(Wanted::Named(name.to_owned())),
+        (Some(name), _) if config.members.contains_key(name) => Ok(Wanted::Named(name.to_owned())),
         (Some("local"), _) | (None, MemberChoice::Local) => local(),
         // Refused with the names there are when a member is chosen.
         (Some(name), _) => Ok(Wanted::Named(name.to_owned())),
@@ -147,7 +160,11 @@ fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
 fn sweep(context: &Context, state: &State, destinations: &[Destination]) {
     let begun = match state.begun() {
         Ok(begun) => begun,
-        Err(error) => return context.output.warn(format!("leavings of earlier runs are not removed: {}", chain(&error))),
+        Err(error) => {
+            return context
+                .output
+                .warn(format!("leavings of earlier runs are not removed: {}", chain(&error)));
+        }
     };
     let mut everywhere = true;
     for destination in destinations {
@@ -156,12 +173,18 @@ fn sweep(context: &Context, state: &State, destinations: &[Destination]) {
             Ok(Ok(swept)) => {
                 for left in swept {
                     let size = ByteSize(left.bytes);
-                    context.output.detail(format!("{}: removed {} ({size})", destination.name, left.path));
+                    context
+                        .output
+                        .detail(format!("{}: removed {} ({size})", destination.name, left.path));
                 }
             }
             Ok(Err(error)) => {
                 everywhere = false;
-                context.output.warn(format!("{}: leavings are not removed: {}", destination.name, chain(&error)));
+                context.output.warn(format!(
+                    "{}: leavings are not removed: {}",
+                    destination.name,
+                    chain(&error)
+                ));
             }
             // Reported as a failed destination in any case.
             Err(_) => everywhere = false,
@@ -214,15 +237,16 @@ fn failure(error: Error) -> Failure {
     let text = chain(&error);
     match &error {
         Error::NoMember(NoChoice::Unknown { .. }) => Failure::new(Exit::Usage, text),
-        Error::NoMember(NoChoice::SeveralClusters { .. }) => {
-            Failure::new(Exit::Refused, text).next("correct [members], or name the one that is meant with `--member NAME`")
-        }
+        Error::NoMember(NoChoice::SeveralClusters { .. }) => Failure::new(Exit::Refused, text)
+            .next("correct [members], or name the one that is meant with `--member NAME`"),
         Error::NoMember(NoChoice::NoneAnswered { .. }) => Failure::new(Exit::Failed, text)
             .next("`lifeboat check --online` tries every member; [members] and [cluster.tls] say where and how"),
         Error::Etcd(crate::etcd::Error::Denied { .. }) => {
             Failure::new(Exit::Failed, text).next("a snapshot needs a user with the role root in [cluster.auth]")
         }
-        Error::Etcd(_) => Failure::new(Exit::Failed, text).next("nothing was kept; try again, or another member with `--member NAME`"),
+        Error::Etcd(_) => {
+            Failure::new(Exit::Failed, text).next("nothing was kept; try again, or another member with `--member NAME`")
+        }
         Error::Content { .. } => Failure::new(Exit::Damaged, text)
             .next("nothing was kept; try another member with `--member NAME` and look at this one's disk and log"),
         Error::NoDestination(_) | Error::Encode(_) | Error::Interrupted => Failure::new(Exit::Failed, text),
@@ -233,7 +257,11 @@ fn report(output: &Output, outcome: &Outcome) {
     let manifest = &outcome.manifest;
     for written in &outcome.destinations {
         if let Err(error) = &written.result {
-            output.warn(format!("destination {} does not have it: {}", written.destination, chain(error)));
+            output.warn(format!(
+                "destination {} does not have it: {}",
+                written.destination,
+                chain(error)
+            ));
         }
     }
     if let Some(opening) = &outcome.opening {

@@ -18,7 +18,9 @@ use crate::store::{Access, FileStore};
 /// lists, writes a canary to every destination and reads it back. With an identity: proves that it opens the newest
 /// backup.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  lifeboat check\n  lifeboat check --online\n  lifeboat check --identity backup-key.txt")]
+#[command(
+    after_help = "Examples:\n  lifeboat check\n  lifeboat check --online\n  lifeboat check --identity backup-key.txt"
+)]
 pub struct Args {
     /// Reach every member and destination
     #[arg(long)]
@@ -59,12 +61,20 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let loaded = config::load(&context.config).map_err(host::invalid)?;
     let config = loaded.config;
     let mut findings = Findings::default();
-    findings.warnings.extend(loaded.warnings.iter().map(ToString::to_string));
+    findings
+        .warnings
+        .extend(loaded.warnings.iter().map(ToString::to_string));
     let secrets = config.check_secrets();
-    findings.problems.extend(secrets.problems.iter().map(ToString::to_string));
-    findings.warnings.extend(secrets.warnings.iter().map(ToString::to_string));
+    findings
+        .problems
+        .extend(secrets.problems.iter().map(ToString::to_string));
+    findings
+        .warnings
+        .extend(secrets.warnings.iter().map(ToString::to_string));
     let files = loaded.files.iter().map(|file| file.display().to_string());
-    findings.notes.push(format!("read {}", files.collect::<Vec<_>>().join(", ")));
+    findings
+        .notes
+        .push(format!("read {}", files.collect::<Vec<_>>().join(", ")));
     if let Ok(host) = host::this_host() {
         findings.notes.push(config.local_member(&host).to_string());
     }
@@ -115,16 +125,22 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Result<Vec<Mem
             Ok(status) => {
                 clusters.push(status.cluster.to_string());
                 let errors = status.errors.iter();
-                findings.warnings.extend(errors.map(|error| format!("{} reports {error}", member.candidate.name)));
+                findings
+                    .warnings
+                    .extend(errors.map(|error| format!("{} reports {error}", member.candidate.name)));
             }
-            Err(error) => findings.problems.push(format!("member {}: {}", member.candidate.name, chain(error))),
+            Err(error) => findings
+                .problems
+                .push(format!("member {}: {}", member.candidate.name, chain(error))),
         }
     }
     clusters.sort();
     clusters.dedup();
     if clusters.len() > 1 {
         let clusters = clusters.join(", ");
-        findings.problems.push(format!("the members are of different clusters: {clusters}"));
+        findings
+            .problems
+            .push(format!("the members are of different clusters: {clusters}"));
     }
     compare(config, &surveyed, &listed.unwrap_or_default(), findings);
     Ok(surveyed.iter().map(row).collect())
@@ -144,10 +160,16 @@ fn compare(config: &Config, surveyed: &[Surveyed], listed: &[Listed], findings: 
         }
     }
     for listed in listed {
-        if config.members.get(listed.name.as_str()).is_none() {
-            let name = if listed.name.is_empty() { listed.id.to_string() } else { listed.name.clone() };
+        if !config.members.contains_key(listed.name.as_str()) {
+            let name = if listed.name.is_empty() {
+                listed.id.to_string()
+            } else {
+                listed.name.clone()
+            };
             let urls = listed.client_urls.join(", ");
-            findings.warnings.push(format!("member {name} of the cluster is not configured (clients reach it at {urls})"));
+            findings.warnings.push(format!(
+                "member {name} of the cluster is not configured (clients reach it at {urls})"
+            ));
         }
     }
 }
@@ -180,7 +202,8 @@ fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Fail
             .map_err(|error| chain(&error))
             .and_then(|expected| {
                 let access = Access::Write { now: host::now() };
-                let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), access).map_err(|error| chain(&error))?;
+                let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), access)
+                    .map_err(|error| chain(&error))?;
                 store.try_canary(&host::host_name()).map_err(|error| chain(&error))?;
                 store.free_space().map_err(|error| chain(&error))
             });
@@ -196,14 +219,24 @@ fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Fail
     Ok(())
 }
 
-fn try_identity(context: &Context, config: &Config, file: &std::path::Path, findings: &mut Findings) -> Result<(), Failure> {
+fn try_identity(
+    context: &Context,
+    config: &Config,
+    file: &std::path::Path,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
     let keys = host::identities(Some(file), None)?.expect("a file was given");
     let places = Places::configured(context, config, None)?;
     let Some(newest) = places.catalog.backups().last() else {
-        return Err(places.blame(Failure::new(Exit::NotFound, "there is no backup to try the identity on")));
+        return Err(places.blame(Failure::new(
+            Exit::NotFound,
+            "there is no backup to try the identity on",
+        )));
     };
     opens(context, newest, &places, keys)?;
-    findings.notes.push(format!("{} opens the newest backup, {}", file.display(), newest.id()));
+    findings
+        .notes
+        .push(format!("{} opens the newest backup, {}", file.display(), newest.id()));
     Ok(())
 }
 
@@ -211,7 +244,9 @@ fn print(output: &Output, findings: &Findings, members: &[MemberRow], exit: Exit
     if !members.is_empty() {
         let mut table = Table::new(&["MEMBER", "ENDPOINT", "ID", "ROLE", "ETCD", ">DATABASE"]);
         for member in members {
-            let size = member.database_bytes.map_or(String::new(), |bytes| ByteSize(bytes).to_string());
+            let size = member
+                .database_bytes
+                .map_or(String::new(), |bytes| ByteSize(bytes).to_string());
             table.row(vec![
                 member.name.clone(),
                 member.url.clone(),

@@ -21,8 +21,10 @@ const FILE_MODE: u32 = 0o600;
 ///
 /// The file is plaintext: whoever reads it reads the cluster. It gets its name only when all of it is there and right.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  lifeboat export latest snapshot.db --identity backup-key.txt\n  \
-    lifeboat export ./full.db.zst.age - --identity backup-key.txt | less")]
+#[command(
+    after_help = "Examples:\n  lifeboat export latest snapshot.db --identity backup-key.txt\n  \
+    lifeboat export ./full.db.zst.age - --identity backup-key.txt | less"
+)]
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
@@ -114,7 +116,8 @@ fn copy(
             return Err(Error::Interrupted);
         }
         hasher.update(&block);
-        to.write_all(&block).map_err(|error| Error::Write(path.to_owned(), error))?;
+        to.write_all(&block)
+            .map_err(|error| Error::Write(path.to_owned(), error))?;
         done += block.len() as u64;
         bar.at(done, source.length().unwrap_or(done));
     }
@@ -123,7 +126,11 @@ fn copy(
     match (hashed.digest, manifest) {
         (_, Some(manifest)) if manifest.plain.sha256 != hashed.sha256 => {
             let recorded = manifest.plain.sha256;
-            Err(Error::Wrong(format!("{}: SHA-256 {} instead of {recorded}", source.name(), hashed.sha256)))
+            Err(Error::Wrong(format!(
+                "{}: SHA-256 {} instead of {recorded}",
+                source.name(),
+                hashed.sha256
+            )))
         }
         (TrailingDigest::Matches, _) => Ok(hashed),
         (TrailingDigest::Differs, _) => Err(Error::Wrong(format!(
@@ -140,10 +147,12 @@ fn copy(
 fn failure(error: Error) -> Failure {
     match error {
         Error::Source(error) => source_failure(&error),
-        Error::Write(path, error) => Failure::new(Exit::Failed, format!("cannot write {}: {}", path.display(), chain(&error))),
-        Error::Exists(path) => {
-            Failure::new(Exit::Refused, format!("{} exists", path.display())).next("give another file, or remove it first")
-        }
+        Error::Write(path, error) => Failure::new(
+            Exit::Failed,
+            format!("cannot write {}: {}", path.display(), chain(&error)),
+        ),
+        Error::Exists(path) => Failure::new(Exit::Refused, format!("{} exists", path.display()))
+            .next("give another file, or remove it first"),
         Error::Wrong(what) => Failure::new(Exit::Damaged, what).next("choose another backup: `lifeboat list`"),
         Error::Interrupted => Failure::new(Exit::Failed, "interrupted; nothing was kept"),
     }

@@ -66,7 +66,8 @@ pub(super) fn host_name() -> HostName {
 
 /// This host, for finding its own member.
 pub(super) fn this_host() -> Result<ThisHost, Failure> {
-    ThisHost::ask().map_err(|error| Failure::new(Exit::Failed, format!("cannot ask for this host's addresses: {error}")))
+    ThisHost::ask()
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot ask for this host's addresses: {error}")))
 }
 
 /// Certificates and login, read from where the configuration says they are.
@@ -80,7 +81,10 @@ pub(super) fn access(config: &Config) -> Result<etcd::Access, Failure> {
     let tls = &config.cluster.tls;
     let public = |key: &str, secret: &config::Secret| Ok(read(key, secret)?.expose_secret().as_bytes().to_vec());
     let identity = match &tls.client {
-        Some(client) => Some((public("cluster.tls.cert", &client.cert)?, read("cluster.tls.key", &client.key)?)),
+        Some(client) => Some((
+            public("cluster.tls.cert", &client.cert)?,
+            read("cluster.tls.key", &client.key)?,
+        )),
         None => None,
     };
     let login = match &config.cluster.auth {
@@ -268,11 +272,16 @@ fn only_cluster(root: &Path) -> Result<ClusterName, Failure> {
         (Some(last), false) => {
             clusters.push(last);
             let names: Vec<String> = clusters.iter().map(ClusterName::to_string).collect();
-            Err(Failure::new(Exit::Usage, format!("{} holds several clusters: {}", root.display(), names.join(", ")))
-                .next("say which with `--cluster NAME`"))
+            Err(Failure::new(
+                Exit::Usage,
+                format!("{} holds several clusters: {}", root.display(), names.join(", ")),
+            )
+            .next("say which with `--cluster NAME`"))
         }
-        (None, _) => Err(Failure::new(Exit::NotFound, format!("{} holds no store of lifeboat", root.display()))
-            .next("give the directory that holds the folder named after the cluster")),
+        (None, _) => Err(
+            Failure::new(Exit::NotFound, format!("{} holds no store of lifeboat", root.display()))
+                .next("give the directory that holds the folder named after the cluster"),
+        ),
     }
 }
 
@@ -325,7 +334,8 @@ fn known_destination(config: &Config, name: &str) -> Result<(), Failure> {
 pub(super) fn identities(file: Option<&Path>, config: Option<&Config>) -> Result<Option<Identities>, Failure> {
     use age::secrecy::ExposeSecret;
     let configured = config.and_then(|config| config.encryption.identity.as_ref());
-    let unusable = |error: KeyError| Failure::new(Exit::WrongKey, error).next("give the file that `lifeboat keygen` wrote");
+    let unusable =
+        |error: KeyError| Failure::new(Exit::WrongKey, error).next("give the file that `lifeboat keygen` wrote");
     match (file, configured) {
         (Some(file), _) => {
             let content = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
@@ -333,16 +343,21 @@ pub(super) fn identities(file: Option<&Path>, config: Option<&Config>) -> Result
             Ok(Some(keys))
         }
         (None, Some(secret)) => {
-            let content = secret
-                .read()
-                .map_err(|error| Failure::new(Exit::Configuration, format!("`encryption.identity`: {}", chain(&error))))?;
+            let content = secret.read().map_err(|error| {
+                Failure::new(Exit::Configuration, format!("`encryption.identity`: {}", chain(&error)))
+            })?;
             let content = content.expose_secret().as_bytes();
-            Ok(Some(Identities::parse(content, "`encryption.identity`").map_err(unusable)?))
+            Ok(Some(
+                Identities::parse(content, "`encryption.identity`").map_err(unusable)?,
+            ))
         }
         (None, None) => Ok(None),
     }
 }
 
 fn unreadable(path: &Path, error: &dyn fmt::Display) -> Failure {
-    Failure::new(Exit::WrongKey, format!("cannot read the identity {}: {error}", path.display()))
+    Failure::new(
+        Exit::WrongKey,
+        format!("cannot read the identity {}: {error}", path.display()),
+    )
 }

@@ -44,7 +44,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             file.sync_all()
         });
     written.map_err(|error| {
-        let failure = Failure::new(Exit::Failed, format!("cannot write {}: {error}", args.identity.display()));
+        let failure = Failure::new(
+            Exit::Failed,
+            format!("cannot write {}: {error}", args.identity.display()),
+        );
         match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
                 Failure::new(Exit::Refused, format!("{} exists", args.identity.display()))

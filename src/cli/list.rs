@@ -121,9 +121,15 @@ fn print(output: &Output, places: &Places, all: bool) {
     if all {
         for incomplete in catalog.incomplete() {
             let (path, size) = (&incomplete.chain, ByteSize(incomplete.bytes));
-            output.line(format!("unfinished: {path} in {} ({size}, since {})", incomplete.destination, incomplete.modified));
+            output.line(format!(
+                "unfinished: {path} in {} ({size}, since {})",
+                incomplete.destination, incomplete.modified
+            ));
         }
-        catalog.foreign().iter().for_each(|path| output.line(format!("not ours: {}", clean(path))));
+        catalog
+            .foreign()
+            .iter()
+            .for_each(|path| output.line(format!("not ours: {}", clean(path))));
     }
     if let (Err(error), true) = (catalog.latest(), lineages.len() > 1) {
         output.warn(format!("`latest` is refused: {error}"));
@@ -137,12 +143,24 @@ fn heading(lineage: &Lineage, accepted: &Result<Lineage, LatestError>) -> String
         Err(LatestError::Unaccepted { accepted: Some(id), .. }) if *id == lineage.id => ", accepted before",
         Err(_) => ", not accepted",
     };
-    format!("lineage {}{standing} ({})", lineage.id, count(lineage.backups as u64, "backup"))
+    format!(
+        "lineage {}{standing} ({})",
+        lineage.id,
+        count(lineage.backups as u64, "backup")
+    )
 }
 
 fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
     let mut table = Table::new(&[
-        "ID", ">REVISION", "TIME (UTC)", ">SIZE", ">STORED", ">KEYS", "ETCD", "PROOF", "DESTINATIONS",
+        "ID",
+        ">REVISION",
+        "TIME (UTC)",
+        ">SIZE",
+        ">STORED",
+        ">KEYS",
+        "ETCD",
+        "PROOF",
+        "DESTINATIONS",
     ]);
     for backup in backups {
         let manifest = backup.manifest();
@@ -171,7 +189,10 @@ fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
 pub(super) fn faults(backup: &Backup) -> Vec<String> {
     let faults = backup.copies.iter().flat_map(|copy| match &copy.standing {
         Standing::Good(_) => Vec::new(),
-        Standing::Bad(faults) => faults.iter().map(|fault| format!("{}: {}", copy.destination, clean(fault))).collect(),
+        Standing::Bad(faults) => faults
+            .iter()
+            .map(|fault| format!("{}: {}", copy.destination, clean(fault)))
+            .collect(),
     });
     faults.collect()
 }
@@ -199,10 +220,19 @@ fn document(places: &Places, all: bool) -> Document {
     Document {
         schema: 1,
         backups: catalog.backups().iter().map(BackupDocument::new).collect(),
-        windows: catalog.backups().iter().filter(|b| b.proof() >= Proof::Stored).map(window).collect(),
+        windows: catalog
+            .backups()
+            .iter()
+            .filter(|b| b.proof() >= Proof::Stored)
+            .map(window)
+            .collect(),
         lineages: catalog.lineages().into_iter().map(lineage).collect(),
         latest: catalog.latest().ok().map(|latest| latest.id().clone()),
-        damaged: catalog.damaged().iter().map(|damaged| format!("{damaged}: {}", damaged.fault)).collect(),
+        damaged: catalog
+            .damaged()
+            .iter()
+            .map(|damaged| format!("{damaged}: {}", damaged.fault))
+            .collect(),
         unreadable: unreadable.collect(),
         incomplete: all.then(|| catalog.incomplete().iter().map(|left| left.chain.to_string()).collect()),
         foreign: all.then(|| catalog.foreign().to_vec()),

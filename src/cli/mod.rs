@@ -34,8 +34,10 @@ const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
 /// etcd tool.
 #[derive(Parser)]
 #[command(name = "lifeboat", version, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 not found, 5 verification failed, \
-    6 locked, 7 refused, 8 no identity opens it, 78 configuration invalid.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 not found, 5 verification failed, \
+    6 locked, 7 refused, 8 no identity opens it, 78 configuration invalid."
+)]
 pub struct Cli {
     /// The configuration; X/name.toml takes X/name.d/*.toml along
     #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
@@ -112,7 +114,8 @@ fn runtime() -> Result<Runtime, Failure> {
 
 /// Done when somebody asks the program to stop. A second time ends it at once.
 async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -124,7 +127,10 @@ async fn interrupted() {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        #[expect(clippy::disallowed_methods, reason = "asked for twice: what is half-done is swept by the next run")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "asked for twice: what is half-done is swept by the next run"
+        )]
         std::process::exit(Exit::Failed as i32);
     });
 }

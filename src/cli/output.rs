@@ -38,7 +38,7 @@ pub struct Output {
 impl Output {
     /// A line of the result.
     pub fn line(&self, text: impl AsRef<str>) {
-        let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+        writeln!(std::io::stdout(), "{}", text.as_ref()).ok();
     }
 
     /// The result as one JSON document.
@@ -50,19 +50,19 @@ impl Output {
     /// Something the operator should know, beside the result.
     pub fn warn(&self, text: impl AsRef<str>) {
         if self.verbosity != Verbosity::Quiet {
-            let _ = writeln!(std::io::stderr(), "warning: {}", text.as_ref());
+            writeln!(std::io::stderr(), "warning: {}", text.as_ref()).ok();
         }
     }
 
     /// Something that is wrong, where a command goes on to look for more.
     pub fn problem(&self, text: impl AsRef<str>) {
-        let _ = writeln!(std::io::stderr(), "problem: {}", text.as_ref());
+        writeln!(std::io::stderr(), "problem: {}", text.as_ref()).ok();
     }
 
     /// What is being done, for those who asked.
     pub fn detail(&self, text: impl AsRef<str>) {
         if self.verbosity == Verbosity::Verbose {
-            let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+            writeln!(std::io::stderr(), "{}", text.as_ref()).ok();
         }
     }
 
@@ -107,13 +107,17 @@ impl Table {
             })
             .collect();
         let line = |cells: &Vec<String>| {
-            let aligned = cells.iter().zip(&widths).zip(&self.headings).map(|((cell, &width), heading)| {
-                if heading.starts_with('>') {
-                    format!("{cell:>width$}")
-                } else {
-                    format!("{cell:<width$}")
-                }
-            });
+            let aligned = cells
+                .iter()
+                .zip(&widths)
+                .zip(&self.headings)
+                .map(|((cell, &width), heading)| {
+                    if heading.starts_with('>') {
+                        format!("{cell:>width$}")
+                    } else {
+                        format!("{cell:<width$}")
+                    }
+                });
             aligned.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         std::iter::once(&headings).chain(&self.rows).map(line).collect()
@@ -144,6 +148,9 @@ mod tests {
         let mut table = Table::new(&["ID", ">SIZE"]);
         table.row(vec!["a".into(), "10 B".into()]);
         table.row(vec!["longer".into(), "1.27 GiB".into()]);
-        assert_eq!(table.lines(), ["ID          SIZE", "a           10 B", "longer  1.27 GiB"]);
+        assert_eq!(
+            table.lines(),
+            ["ID          SIZE", "a           10 B", "longer  1.27 GiB"]
+        );
     }
 }

@@ -26,9 +26,11 @@ use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Rebuilt, r
 /// backup, with the same initial cluster and the same token, each under its own name. The directory must be absent or
 /// empty; it gets its name only when everything in it was checked and is on the disk.
 #[derive(clap::Args)]
-#[command(after_help = "Example, on the host of m1:\n  lifeboat rebuild latest --identity backup-key.txt --data-dir /var/lib/etcd/default \\\n    \
+#[command(
+    after_help = "Example, on the host of m1:\n  lifeboat rebuild latest --identity backup-key.txt --data-dir /var/lib/etcd/default \\\n    \
     --name m1 --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380 \\\n    \
-    --initial-cluster-token restored-1 --initial-advertise-peer-urls http://10.0.0.1:2380")]
+    --initial-cluster-token restored-1 --initial-advertise-peer-urls http://10.0.0.1:2380"
+)]
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
@@ -48,7 +50,12 @@ pub struct Args {
     #[arg(long, value_name = "TOKEN", default_value = "etcd-cluster")]
     initial_cluster_token: String,
     /// Where the other members reach this one
-    #[arg(long, value_name = "URLS", default_value = "http://localhost:2380", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "URLS",
+        default_value = "http://localhost:2380",
+        value_delimiter = ','
+    )]
     initial_advertise_peer_urls: Vec<String>,
     /// Accept a source without a SHA-256 at its end, such as a copied member/snap/db
     #[arg(long)]
@@ -135,11 +142,19 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn plan(args: &Args) -> Result<Plan, Failure> {
     let usage = |error: datadir::Error| Failure::new(Exit::Usage, &error);
     let cluster: InitialCluster = args.initial_cluster.parse().map_err(usage)?;
-    let advertised = args.initial_advertise_peer_urls.iter().map(|url| url.parse::<PeerUrl>());
+    let advertised = args
+        .initial_advertise_peer_urls
+        .iter()
+        .map(|url| url.parse::<PeerUrl>());
     let advertised = advertised.collect::<Result<Vec<_>, _>>().map_err(usage)?;
-    cluster.check_advertised(&args.name, &advertised, resolve).map_err(usage)?;
+    cluster
+        .check_advertised(&args.name, &advertised, resolve)
+        .map_err(usage)?;
     let membership = Membership::new(&cluster, &args.initial_cluster_token).map_err(usage)?;
-    let member = membership.member(&args.name).expect("its URLs have been checked").clone();
+    let member = membership
+        .member(&args.name)
+        .expect("its URLs have been checked")
+        .clone();
     Ok(Plan {
         membership,
         member,
@@ -175,7 +190,9 @@ fn failure(error: Error, args: &Args) -> Failure {
             "move what is there aside (`mv {0} {0}.old`), or give another directory: nothing is ever overwritten",
             path.display()
         )),
-        Error::Running { .. } => failed(Exit::Refused).next("stop it first (`systemctl stop etcd`), then move its data aside"),
+        Error::Running { .. } => {
+            failed(Exit::Refused).next("stop it first (`systemctl stop etcd`), then move its data aside")
+        }
         Error::Busy { .. } => failed(Exit::Locked).next("wait until it is done"),
         Error::NoDigest { .. } => failed(Exit::Refused).next("if that is meant, say so with --skip-hash-check"),
         Error::Source(error) => source_failure(error),
@@ -244,10 +261,15 @@ fn warnings(args: &Args, rebuilt: &Rebuilt) -> Vec<String> {
         );
     }
     for id in &rebuilt.added_leases {
-        warnings.push(format!("keys hang on lease {id}, which had no entry: it was added with a lifetime of 1 h"));
+        warnings.push(format!(
+            "keys hang on lease {id}, which had no entry: it was added with a lifetime of 1 h"
+        ));
     }
     for alarm in &rebuilt.cleared_alarms {
-        warnings.push(format!("alarm {} of member {} was active and has been cleared", alarm.kind, alarm.member));
+        warnings.push(format!(
+            "alarm {} of member {} was active and has been cleared",
+            alarm.kind, alarm.member
+        ));
     }
     if let Some(version) = &rebuilt.dropped_storage_version {
         warnings.push(format!("storage version {version} was removed for the older etcd"));
@@ -255,7 +277,10 @@ fn warnings(args: &Args, rebuilt: &Rebuilt) -> Vec<String> {
     if rebuilt.owner.is_none() && nix::unistd::geteuid().is_root() {
         let mut dirs = vec![args.data_dir.display().to_string()];
         dirs.extend(args.wal_dir.iter().map(|dir| dir.display().to_string()));
-        warnings.push(format!("it belongs to root; for an etcd with a user of its own: chown -R etcd: {}", dirs.join(" ")));
+        warnings.push(format!(
+            "it belongs to root; for an etcd with a user of its own: chown -R etcd: {}",
+            dirs.join(" ")
+        ));
     }
     warnings
 }
@@ -278,8 +303,14 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt) {
         ContentProof::HashKv => ", equal to what the member reported",
         ContentProof::Content => "",
     };
-    field("HashKV", format!("{} at revision {}, {compacted}{proof}", hash.hash, hash.revision));
-    field("keys", format!("{} in {}", rebuilt.live_keys, ByteSize(rebuilt.database_bytes)));
+    field(
+        "HashKV",
+        format!("{} at revision {}, {compacted}{proof}", hash.hash, hash.revision),
+    );
+    field(
+        "keys",
+        format!("{} in {}", rebuilt.live_keys, ByteSize(rebuilt.database_bytes)),
+    );
     if !rebuilt.leases.is_empty() {
         let shortest = rebuilt.leases.iter().map(|lease| lease.ttl_seconds).min().unwrap_or(0);
         field(
@@ -291,7 +322,15 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt) {
             ),
         );
     }
-    field("auth", if rebuilt.auth.enabled { "enabled, with the users of the backup" } else { "disabled" }.to_owned());
+    field(
+        "auth",
+        if rebuilt.auth.enabled {
+            "enabled, with the users of the backup"
+        } else {
+            "disabled"
+        }
+        .to_owned(),
+    );
     output.line("");
     output.line("etcd needs these flags now, besides those of its clients:");
     for (flag, value) in &document.flags {

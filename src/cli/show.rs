@@ -39,7 +39,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Format::Json => {
             let manifest = serde_json::from_slice(&backup.stored.bytes).expect("it has been parsed before");
             let backup = BackupDocument::new(backup);
-            context.output.json(&Document { schema: 1, backup, manifest });
+            context.output.json(&Document {
+                schema: 1,
+                backup,
+                manifest,
+            });
         }
         Format::Text => print(&context.output, backup, &places),
     }
@@ -52,12 +56,22 @@ fn print(output: &Output, backup: &Backup, places: &Places) {
     for copy in &backup.copies {
         let store = places.stores.get(&copy.destination);
         let path = store.map(|store| store.path_of(&manifest.object_name()).display().to_string());
-        field("stored in", format!("{}: {}", copy.destination, path.unwrap_or_default()));
+        field(
+            "stored in",
+            format!("{}: {}", copy.destination, path.unwrap_or_default()),
+        );
     }
     field("proof", backup.proof().to_string());
     faults(backup).into_iter().for_each(|fault| field("fault", fault));
     field("pinned", if backup.is_pinned() { "yes" } else { "no" }.to_owned());
-    field("size", format!("{}, stored as {}", ByteSize(manifest.plain.bytes), ByteSize(manifest.stored.bytes)));
+    field(
+        "size",
+        format!(
+            "{}, stored as {}",
+            ByteSize(manifest.plain.bytes),
+            ByteSize(manifest.stored.bytes)
+        ),
+    );
     // The rest as it stands in the manifest, whatever a later version may have added.
     let content: Value = serde_json::from_slice(&backup.stored.bytes).expect("it has been parsed before");
     let Value::Object(content) = content else { return };
@@ -68,7 +82,10 @@ fn print(output: &Output, backup: &Backup, places: &Places) {
             Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
             Value::Object(fields) => {
                 let fields = fields.iter().filter(|(_, value)| !value.is_null());
-                fields.map(|(key, value)| format!("{key} {}", plain(value))).collect::<Vec<_>>().join(", ")
+                fields
+                    .map(|(key, value)| format!("{key} {}", plain(value)))
+                    .collect::<Vec<_>>()
+                    .join(", ")
             }
             other @ (Value::Bool(_) | Value::Number(_)) => other.to_string(),
         };

@@ -63,8 +63,14 @@ impl SourceArgs {
         };
         let places = Places::read(context, &self.from)?;
         let backup = match self.source.as_str() {
-            "latest" => places.catalog.latest().map_err(|error| places.blame(no_latest(&error)))?,
-            id => places.catalog.find(id).map_err(|error| places.blame(not_found(&error, id)))?,
+            "latest" => places
+                .catalog
+                .latest()
+                .map_err(|error| places.blame(no_latest(&error)))?,
+            id => places
+                .catalog
+                .find(id)
+                .map_err(|error| places.blame(not_found(&error, id)))?,
         };
         Ok(Found {
             manifest: Some(backup.manifest().clone()),
@@ -97,7 +103,10 @@ impl Found {
             };
             context.output.warn(format!("{refused}; trying the next copy"));
         }
-        Err(Failure::new(Exit::NotFound, "no destination that could be read holds it"))
+        Err(Failure::new(
+            Exit::NotFound,
+            "no destination that could be read holds it",
+        ))
     }
 
     fn open(&self, place: &Place) -> Result<Source, Failure> {
@@ -117,7 +126,8 @@ impl Found {
             } => {
                 let (file, bytes) = store.open_object(object).map_err(|error| match error {
                     crate::store::Error::NotFound { .. } => {
-                        let message = format!("`{object}` is missing in destination {destination}, its manifest is there");
+                        let message =
+                            format!("`{object}` is missing in destination {destination}, its manifest is there");
                         Failure::new(Exit::Damaged, message).next("choose another backup: `lifeboat list`")
                     }
                     other => store_failure(other),
@@ -223,4 +233,3 @@ pub(super) fn opens(context: &Context, backup: &Backup, places: &Places, keys: I
     let first_block = |mut source: Source, _: Option<&Manifest>| source.next_block(&mut Vec::new()).map(drop);
     found.with_each(context, first_block, |_| true, |error| source_failure(&error))
 }
-

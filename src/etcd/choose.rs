@@ -94,13 +94,24 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
         .filter_map(|(index, candidate)| Some((index, candidate.answer.as_ref().ok()?)))
         .collect();
     one_cluster(candidates, &answered)?;
-    let newest = answered.iter().map(|(_, status)| status.applied_index).max().unwrap_or(0);
+    let newest = answered
+        .iter()
+        .map(|(_, status)| status.applied_index)
+        .max()
+        .unwrap_or(0);
     let best = answered.iter().max_by_key(|(index, status)| {
         let lag = newest.saturating_sub(status.applied_index);
         let healthy = status.leader.is_some() && lag <= MAX_LAG && !corrupt(status);
         let follows = !status.leads() && !status.learner;
         // Of equals the first in the configuration.
-        (healthy, !corrupt(status), follows, !status.learner, status.raft_term, std::cmp::Reverse(*index))
+        (
+            healthy,
+            !corrupt(status),
+            follows,
+            !status.learner,
+            status.raft_term,
+            std::cmp::Reverse(*index),
+        )
     });
     let Some(&(index, status)) = best else {
         let refused = candidates.iter().filter(|candidate| wanted_here(candidate));

@@ -179,9 +179,10 @@ impl Member {
             .await
             .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
             .map_err(|error| unreachable(chain(&error)))?;
-        let options = access.login.as_ref().map(|(user, password)| {
-            ConnectOptions::new().with_user(user.clone(), password.expose_secret().to_owned())
-        });
+        let options = access
+            .login
+            .as_ref()
+            .map(|(user, password)| ConnectOptions::new().with_user(user.clone(), password.expose_secret().to_owned()));
         let client = call(url, "Authenticate", CALL_TIMEOUT, async {
             Client::from_channel(Channel::Tonic(channel), options).await
         })

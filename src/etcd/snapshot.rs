@@ -80,7 +80,10 @@ impl SnapshotStream {
             }
             self.received = self.received.saturating_add(bytes);
             if Some(self.received) > self.promised {
-                return Err(self.nonsense(format!("more than the {} bytes it promised", self.promised.unwrap_or(0))));
+                return Err(self.nonsense(format!(
+                    "more than the {} bytes it promised",
+                    self.promised.unwrap_or(0)
+                )));
             }
             if bytes > 0 {
                 self.empty = 0;

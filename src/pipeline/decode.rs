@@ -215,7 +215,9 @@ mod tests {
         static SAMPLE: std::sync::OnceLock<(Vec<u8>, Identities)> = std::sync::OnceLock::new();
         SAMPLE.get_or_init(|| {
             let (encoding, identities) = keys();
-            let content: Vec<u8> = (0..50_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+            let content: Vec<u8> = (0..50_000u32)
+                .flat_map(|i| (i.wrapping_mul(2_654_435_761)).to_le_bytes())
+                .collect();
             (encode(&encoding, &content), identities)
         })
     }

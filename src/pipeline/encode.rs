@@ -144,8 +144,8 @@ impl<O: Observer, W: Write + Send + 'static> Encoder<O, W> {
             encoding,
         } = self;
         // Where a stage is gone the join below tells.
-        let _ = queue.send(Message::Block(block)).await;
-        let _ = queue.send(Message::End).await;
+        queue.send(Message::Block(block)).await.ok();
+        queue.send(Message::End).await.ok();
         drop(queue);
         let joined = tokio::task::spawn_blocking(move || {
             let observer = observing.join().expect("a panic aborts the process");
@@ -201,7 +201,8 @@ fn compress_and_encrypt<W: Write + Send + 'static>(
     ] {
         zstd.set_parameter(parameter).map_err(EncodeError::Zstd)?;
     }
-    zstd.set_pledged_src_size(Some(plain_bytes)).map_err(EncodeError::Zstd)?;
+    zstd.set_pledged_src_size(Some(plain_bytes))
+        .map_err(EncodeError::Zstd)?;
     loop {
         match plain.recv() {
             Ok(Message::Block(block)) => zstd.write_all(&block).map_err(failed)?,

@@ -120,7 +120,9 @@ impl<W: Write + Send + 'static> FanOut<W> {
             return Ok(());
         }
         let errors = std::mem::take(&mut self.branches).into_iter();
-        Err(io::Error::other(AllFailed(errors.filter_map(|branch| branch.join().err()).collect())))
+        Err(io::Error::other(AllFailed(
+            errors.filter_map(|branch| branch.join().err()).collect(),
+        )))
     }
 
     fn live(&self) -> usize {
@@ -241,7 +243,7 @@ mod tests {
                     Ok(bytes.len())
                 }
                 Sink::Hangs(until) => {
-                    let _ = until.recv();
+                    until.recv().ok();
                     Ok(bytes.len())
                 }
             }
@@ -270,7 +272,10 @@ mod tests {
             assert!(matches!(sink, Ok(Sink::Good(taken)) if taken == content));
         }
         let error = second.err().unwrap();
-        assert!(matches!(error, BranchError::Write { written, .. } if written == 1 << 20), "{error}");
+        assert!(
+            matches!(error, BranchError::Write { written, .. } if written == 1 << 20),
+            "{error}"
+        );
     }
 
     #[test]

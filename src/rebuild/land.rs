@@ -24,7 +24,11 @@ pub(super) struct Landed {
 }
 
 /// Writes all of `source` to a new file at `path`; `progress` hears how many bytes have come.
-pub(super) fn land(source: &mut Source, path: &Path, progress: &dyn Fn(u64) -> ControlFlow<()>) -> Result<Landed, Error> {
+pub(super) fn land(
+    source: &mut Source,
+    path: &Path,
+    progress: &dyn Fn(u64) -> ControlFlow<()>,
+) -> Result<Landed, Error> {
     let mut file = create_new(path)?;
     let (to_hash, hashed) = (mpsc::sync_channel::<Vec<u8>>(BLOCKS), mpsc::channel::<Vec<u8>>());
     let ((send, receive), (give_back, recycled)) = (to_hash, hashed);
@@ -33,7 +37,7 @@ pub(super) fn land(source: &mut Source, path: &Path, progress: &dyn Fn(u64) -> C
         for block in receive {
             hasher.update(&block);
             // Where nobody wants the block back any more, the stream has ended.
-            let _ = give_back.send(block);
+            give_back.send(block).ok();
         }
         hasher
     });
@@ -62,7 +66,8 @@ pub(super) fn land(source: &mut Source, path: &Path, progress: &dyn Fn(u64) -> C
     drop(send);
     let hasher = hashing.join().expect("a panic aborts the process");
     let hashed = hasher.finish();
-    file.set_len(hashed.database_bytes).map_err(|error| io_error("truncate", path, error))?;
+    file.set_len(hashed.database_bytes)
+        .map_err(|error| io_error("truncate", path, error))?;
     Ok(Landed { file, hashed })
 }
 
@@ -70,5 +75,5 @@ pub(super) fn land(source: &mut Source, path: &Path, progress: &dyn Fn(u64) -> C
 fn start_writeback(file: &File, offset: u64, bytes: usize) {
     // Of pages that are dirty still, this advice only starts the writing; it drops none. It may be refused: no matter.
     let (offset, bytes) = (offset.cast_signed(), bytes as i64);
-    let _ = posix_fadvise(file, offset, bytes, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    posix_fadvise(file, offset, bytes, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
 }

@@ -234,13 +234,19 @@ pub fn rebuild(mut source: Source, plan: &Plan, progress: &dyn Fn(u64) -> Contro
     let landed = land(&mut source, &database, progress)?;
     check_digest(source.name(), &landed, plan)?;
     let built = build(source.name(), landed, plan)?;
-    write_new(&snap_dir.join(snap::file_name(&plan.membership)), &snap::file(&plan.membership))?;
+    write_new(
+        &snap_dir.join(snap::file_name(&plan.membership)),
+        &snap::file(&plan.membership),
+    )?;
     let wal_dir = match &log {
         Some(log) => log.dir.clone(),
         None => data.dir.join(datadir::WAL_DIR),
     };
     durable::create_dirs(&wal_dir, DIR_MODE)?;
-    write_log(&wal_dir.join(wal::FILE_NAME), &wal::first_segment(&plan.membership, &plan.member))?;
+    write_log(
+        &wal_dir.join(wal::FILE_NAME),
+        &wal::first_segment(&plan.membership, &plan.member),
+    )?;
     data.settle()?;
     let owner = data.owner();
     match log {
@@ -256,8 +262,8 @@ fn publish_both(data: Staging, log: Staging) -> Result<(), Error> {
     let at = log.target().to_owned();
     log.publish(wal::FILE_NAME)?;
     data.publish("member").inspect_err(|_| {
-        let _ = std::fs::remove_file(at.join(wal::FILE_NAME));
-        let _ = std::fs::remove_dir(&at);
+        std::fs::remove_file(at.join(wal::FILE_NAME)).ok();
+        std::fs::remove_dir(&at).ok();
     })
 }
 
@@ -307,12 +313,19 @@ fn build(name: &str, landed: Landed, plan: &Plan) -> Result<Rebuilt, Error> {
     file.set_len(used).map_err(|error| io_error("truncate", path, error))?;
     let map = Mapped::new(&file).map_err(|error| io_error("map", path, error))?;
     let source = bbolt::File::open(&map).map_err(|error| unreadable(&error))?;
-    let compact_revision = keyspace::Meta::read(&source).map_err(|error| unreadable(&error))?.compaction.compact_revision();
+    let compact_revision = keyspace::Meta::read(&source)
+        .map_err(|error| unreadable(&error))?
+        .compaction
+        .compact_revision();
     let recorded = plan.expected.and_then(|expected| expected.hash_kv);
-    let wanted: Vec<i64> = std::iter::once(compact_revision).chain(recorded.map(|hash| hash.compact_revision)).collect();
+    let wanted: Vec<i64> = std::iter::once(compact_revision)
+        .chain(recorded.map(|hash| hash.compact_revision))
+        .collect();
     let mut replay = Replay::new(LiveKeys::Counted, None, &wanted);
     let mut survey = Survey::new(&source, &mut replay).map_err(|error| unreadable(&error))?;
-    let report = check(&source, Rules::Bbolt, |bucket, key, value| survey.entry(bucket, key, value));
+    let report = check(&source, Rules::Bbolt, |bucket, key, value| {
+        survey.entry(bucket, key, value)
+    });
     let summary = survey.finish();
     refuse_unsound(name, &report, &summary)?;
     let replayed = replay.finish();
@@ -334,7 +347,10 @@ fn build(name: &str, landed: Landed, plan: &Plan) -> Result<Rebuilt, Error> {
     drop(map);
     let len = seal(unsealed)?;
     check_built(&file, len)?;
-    let hash = replayed.hashes.iter().find(|hash| hash.compact_revision == compact_revision);
+    let hash = replayed
+        .hashes
+        .iter()
+        .find(|hash| hash.compact_revision == compact_revision);
     let hash = hash.expect("it was asked for").at(summary.revision());
     let added_leases = added.iter().map(|lease| lease.id).collect();
     let mut leases = summary.leases;
@@ -391,7 +407,10 @@ fn prove(
     let Some(recorded) = expected.hash_kv else {
         return Ok(ContentProof::Content);
     };
-    let computed = replayed.hashes.iter().find(|hash| hash.compact_revision == recorded.compact_revision);
+    let computed = replayed
+        .hashes
+        .iter()
+        .find(|hash| hash.compact_revision == recorded.compact_revision);
     match computed.expect("it was asked for").compared_with(recorded.hash) {
         Agreement::Equal => Ok(ContentProof::HashKv),
         Agreement::Unknown => Ok(ContentProof::Content),
@@ -405,7 +424,10 @@ fn prove(
 /// A key on a lease without an entry would never expire, and members could diverge over it.
 fn missing_leases(summary: &Summary, replayed: &Replayed) -> Vec<Lease> {
     let missing = summary.dangling(&replayed.leases);
-    missing.iter().map(|(id, _)| Lease::granted(*id, MISSING_LEASE_TTL_SECONDS)).collect()
+    missing
+        .iter()
+        .map(|(id, _)| Lease::granted(*id, MISSING_LEASE_TTL_SECONDS))
+        .collect()
 }
 
 /// Writes the new buckets behind the old pages, to which the metas still point.
@@ -415,7 +437,9 @@ fn graft(
     report: &bbolt::Report,
     restored: &Restored,
 ) -> Result<bbolt::Unsealed<File>, Error> {
-    let sink = file.try_clone().map_err(|error| io_error("open again", Path::new(datadir::DB), error))?;
+    let sink = file
+        .try_clone()
+        .map_err(|error| io_error("open again", Path::new(datadir::DB), error))?;
     let mut writer = bbolt::Writer::over(sink, source, report).map_err(Error::Build)?;
     write_buckets(&mut writer, source, restored).map_err(Error::Build)?;
     writer.finish().map_err(Error::Build)
@@ -464,7 +488,8 @@ fn write_buckets(
 /// Reads the finished database once more, as bbolt would check it.
 fn check_built(file: &File, len: u64) -> Result<(), Error> {
     let path = Path::new(datadir::DB);
-    file.set_len(len).map_err(|error| io_error("set the length of", path, error))?;
+    file.set_len(len)
+        .map_err(|error| io_error("set the length of", path, error))?;
     let map = Mapped::new(file).map_err(|error| io_error("map", path, error))?;
     let built = bbolt::File::open(&map).map_err(|error| Error::BuiltUnsound {
         fault: error.to_string(),
@@ -486,7 +511,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// Writes the log's records and reserves the rest of the segment, as etcd does, so that its first writes cannot fail.
 fn write_log(path: &Path, records: &[u8]) -> Result<(), Error> {
     let mut file = create_new(path)?;
-    file.write_all(records).map_err(|error| io_error("write", path, error))?;
+    file.write_all(records)
+        .map_err(|error| io_error("write", path, error))?;
     let reserved = fallocate(&file, FallocateFlags::empty(), 0, wal::SEGMENT_BYTES.cast_signed());
     match reserved {
         // A file system that cannot reserve: a short segment is read just as well.

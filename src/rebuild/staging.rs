@@ -59,7 +59,9 @@ impl Staging {
     pub fn begin(target: &Path) -> Result<Staging, Error> {
         let target = std::path::absolute(target).map_err(|error| io_error("resolve", target, error))?;
         let place = look(&target)?;
-        let parent = target.parent().ok_or_else(|| Error::NotEmpty { path: target.clone() })?;
+        let parent = target
+            .parent()
+            .ok_or_else(|| Error::NotEmpty { path: target.clone() })?;
         let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (home, prefix) = match place {
             Place::Absent => (parent.to_owned(), format!("{name}{PARTIAL}")),
@@ -115,7 +117,7 @@ impl Drop for Staging {
     fn drop(&mut self) {
         if !self.published {
             // Should it stay, the next run finds it unlocked and removes it.
-            let _ = fs::remove_dir_all(&self.dir);
+            fs::remove_dir_all(&self.dir).ok();
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The integration tests, one binary: real servers, the real command line, recorded vectors.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod architecture;
 mod config;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]

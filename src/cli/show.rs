@@ -34,7 +34,7 @@ struct Document<'a> {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let places = Places::read(context, &args.from)?;
     let backup = places.catalog.find(&args.id);
-    let backup = backup.map_err(|error| places.blame(not_found(&error, &args.id)))?;
+    let backup = backup.map_err(|error| places.blame(not_found(&error)))?;
     match context.output.format {
         Format::Json => {
             let manifest = serde_json::from_slice(&backup.stored.bytes).expect("it has been parsed before");

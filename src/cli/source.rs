@@ -55,6 +55,10 @@ impl SourceArgs {
                 identities: identities(self.identity.as_deref(), None)?,
             });
         }
+        if self.source != "latest" && Path::new(&self.source).exists() {
+            let message = format!("`{}` is taken for a backup's ID, and there is a file of that name", self.source);
+            return Err(Failure::new(Exit::Usage, message).next(format!("for the file, write `./{}`", self.source)));
+        }
         // With `--from` no configuration is needed; one that is there may name the identity.
         let config = match (&self.identity, self.from.is_given()) {
             (None, true) => configuration(context).ok(),
@@ -70,7 +74,7 @@ impl SourceArgs {
             id => places
                 .catalog
                 .find(id)
-                .map_err(|error| places.blame(not_found(&error, id)))?,
+                .map_err(|error| places.blame(not_found(&error)))?,
         };
         Ok(Found {
             manifest: Some(backup.manifest().clone()),
@@ -208,15 +212,12 @@ fn no_latest(error: &LatestError) -> Failure {
     }
 }
 
-/// A failure of finding the backup that `id` names.
-pub(super) fn not_found(error: &FindError, id: &str) -> Failure {
+/// A failure of finding the backup that an id names.
+pub(super) fn not_found(error: &FindError) -> Failure {
     let failure = |exit| Failure::new(exit, super::host::chain(error));
     match error {
         FindError::Ambiguous { .. } => failure(Exit::Usage).next("give more of its beginning"),
         FindError::Damaged { .. } => failure(Exit::Damaged).next("choose another backup: `lifeboat list`"),
-        FindError::NotFound { .. } if Path::new(id).exists() => {
-            failure(Exit::NotFound).next(format!("if you mean the file, write `./{id}`"))
-        }
         FindError::NotFound { .. } | FindError::NoSuchPoint { .. } | FindError::NoSuchLineage { .. } => {
             failure(Exit::NotFound).next("`lifeboat list` shows what there is")
         }

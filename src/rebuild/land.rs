@@ -1,10 +1,10 @@
 //! Writes the bytes of a source into the database file to be, and tells whether they are a snapshot's own.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
@@ -12,8 +12,12 @@ use super::Error;
 use super::staging::{create_new, io_error};
 use crate::source::{Hashed, SnapshotHasher, Source};
 
-/// Blocks in flight between reading, hashing and reading again.
-const BLOCKS: usize = 4;
+/// How much the kernel is told to write at a time. Less keeps the writer waiting for the disk, more the disk for the
+/// writer: 1, 8 and 64 MiB took 1.8, 1.4 and 1.7 s for 1.4 GB, and none at all 1.9 s.
+const WRITEBACK_BYTES: u64 = 8 << 20;
+
+/// Blocks that go round.
+const BLOCKS: usize = 6;
 
 /// What was written.
 pub(super) struct Landed {
@@ -23,57 +27,84 @@ pub(super) struct Landed {
     pub hashed: Hashed,
 }
 
-/// Writes all of `source` to a new file at `path`; `progress` hears how many bytes have come.
+/// Writes all of `source` to a new file at `path`. `progress` hears how many bytes have come, and may break off.
+///
+/// Reading, writing and hashing go on at once, each on a thread: blocks go round from one to the next.
 pub(super) fn land(
     source: &mut Source,
     path: &Path,
     progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Landed, Error> {
-    let mut file = create_new(path)?;
-    let (to_hash, hashed) = (mpsc::sync_channel::<Vec<u8>>(BLOCKS), mpsc::channel::<Vec<u8>>());
-    let ((send, receive), (give_back, recycled)) = (to_hash, hashed);
-    let hashing = std::thread::spawn(move || {
-        let mut hasher = SnapshotHasher::default();
-        for block in receive {
-            hasher.update(&block);
-            // Where nobody wants the block back any more, the stream has ended.
-            give_back.send(block).ok();
-        }
-        hasher
-    });
-    let mut bytes: u64 = 0;
-    let mut fresh = BLOCKS;
-    loop {
-        let mut block = match recycled.try_recv() {
-            Ok(block) => block,
-            Err(_) if fresh > 0 => {
-                fresh -= 1;
-                Vec::new()
-            }
-            Err(_) => recycled.recv().expect("the hashing thread lives while its queue does"),
-        };
-        if !source.next_block(&mut block).map_err(Error::Source)? {
-            break;
-        }
-        file.write_all(&block).map_err(|error| io_error("write", path, error))?;
-        start_writeback(&file, bytes, block.len());
-        bytes += block.len() as u64;
-        if progress(bytes).is_break() {
-            return Err(Error::Interrupted);
-        }
-        send.send(block).expect("the hashing thread lives while its queue does");
+    let file = create_new(path)?;
+    let (to_write, blocks) = mpsc::sync_channel::<Vec<u8>>(BLOCKS);
+    let (to_hash, written) = mpsc::sync_channel::<Vec<u8>>(BLOCKS);
+    let (give_back, free) = mpsc::channel();
+    for _ in 0..BLOCKS {
+        give_back.send(Vec::new()).expect("the other end is below");
     }
-    drop(send);
-    let hasher = hashing.join().expect("a panic aborts the process");
-    let hashed = hasher.finish();
+    let writing = std::thread::spawn(move || write(file, &blocks, &to_hash));
+    let hashing = std::thread::spawn(move || hash(&written, &give_back));
+    let read = read(source, &free, to_write, progress);
+    let file = writing.join().expect("a panic aborts the process");
+    let hashed = hashing.join().expect("a panic aborts the process").finish();
+    // A disk that refused is why reading could not go on.
+    let file = file.map_err(|error| io_error("write", path, error))?;
+    read?;
     file.set_len(hashed.database_bytes)
         .map_err(|error| io_error("truncate", path, error))?;
     Ok(Landed { file, hashed })
 }
 
+fn read(
+    source: &mut Source,
+    free: &Receiver<Vec<u8>>,
+    to_write: SyncSender<Vec<u8>>,
+    progress: &dyn Fn(u64) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let mut bytes = 0;
+    // Blocks stop coming back when a thread has ended; the writing one tells why.
+    while let Ok(mut block) = free.recv() {
+        if !source.next_block(&mut block).map_err(Error::Source)? {
+            break;
+        }
+        bytes += block.len() as u64;
+        if to_write.send(block).is_err() {
+            break;
+        }
+        if progress(bytes).is_break() {
+            return Err(Error::Interrupted);
+        }
+    }
+    Ok(())
+}
+
+fn write(mut file: File, blocks: &Receiver<Vec<u8>>, to_hash: &SyncSender<Vec<u8>>) -> io::Result<File> {
+    let (mut end, mut pushed) = (0, 0);
+    for block in blocks {
+        file.write_all(&block)?;
+        end += block.len() as u64;
+        if end - pushed >= WRITEBACK_BYTES {
+            start_writeback(&file, pushed, end - pushed);
+            pushed = end;
+        }
+        to_hash.send(block).expect("the hashing thread ends after this one");
+    }
+    Ok(file)
+}
+
+fn hash(written: &Receiver<Vec<u8>>, give_back: &Sender<Vec<u8>>) -> SnapshotHasher {
+    let mut hasher = SnapshotHasher::default();
+    for block in written {
+        hasher.update(&block);
+        // Nobody wants it back once the source has ended.
+        give_back.send(block).ok();
+    }
+    hasher
+}
+
 /// Has the kernel begin to write what was just added, so that the sync at the end finds little left to do.
-fn start_writeback(file: &File, offset: u64, bytes: usize) {
+fn start_writeback(file: &File, offset: u64, bytes: u64) {
     // Of pages that are dirty still, this advice only starts the writing; it drops none. It may be refused: no matter.
-    let (offset, bytes) = (offset.cast_signed(), bytes as i64);
+    let (offset, bytes) = (offset.cast_signed(), bytes.cast_signed());
     posix_fadvise(file, offset, bytes, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
 }

@@ -1,0 +1,143 @@
+//! Calendar expressions: what `when = "Mon..Fri 02:30"` names.
+//!
+//! The language and its meaning are those of systemd's `OnCalendar=`: systemd.time(7), "Calendar Events", as systemd 252
+//! and 257 compute it. Where that page is silent (days on which a clock is changed, above all), what the program
+//! `systemd-analyze calendar` prints is the specification, and `tests/it/calendar.rs` compares this module with it.
+//! `parse` reads the text, `normal` brings it into the form that systemd prints, `next` finds the next elapse, `wall`
+//! turns wall clock readings into instants.
+//!
+//! Leaves to the caller which zone is the host's, and where zones are looked up.
+//! Invariant: an `OnCalendar` is valid and normalised; what it prints parses to an equal one.
+//! Invariant: every search ends after a bounded number of steps, for any expression.
+
+mod change;
+mod next;
+mod normal;
+mod parse;
+mod pattern;
+mod wall;
+
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+
+pub use change::{ClockChange, Direction};
+pub use parse::{CalendarError, Part};
+
+use pattern::Pattern;
+use wall::Season;
+
+/// A calendar expression.
+#[derive(Debug, Clone)]
+pub struct OnCalendar {
+    written: String,
+    pattern: Pattern,
+    zone: Zone,
+}
+
+/// Whose wall clock an expression is about.
+#[derive(Debug, Clone, PartialEq)]
+enum Zone {
+    Utc,
+    /// The host's.
+    Local(TimeZone),
+    /// The host's by the abbreviation of one half of the year, which systemd takes as a demand for that half's offset.
+    LocalSeason {
+        zone: TimeZone,
+        abbreviation: String,
+        season: Season,
+    },
+    Named {
+        name: String,
+        zone: TimeZone,
+    },
+}
+
+impl OnCalendar {
+    /// Reads an expression. `local` is the zone of expressions that name none; other zones are looked up in `zones`.
+    ///
+    /// # Errors
+    /// What systemd refuses too: the error names the part, what was expected, and an example.
+    pub fn parse(text: &str, local: &TimeZone, zones: &TimeZoneDatabase) -> Result<Self, CalendarError> {
+        let (pattern, zone) = parse::expression(text, local, zones)?;
+        Ok(OnCalendar {
+            written: text.to_owned(),
+            pattern,
+            zone,
+        })
+    }
+
+    /// The expression as it was written; its `Display` is the normalised form.
+    pub fn as_written(&self) -> &str {
+        &self.written
+    }
+
+    /// The zone whose wall clock is meant.
+    pub fn zone(&self) -> &TimeZone {
+        match &self.zone {
+            Zone::Utc => &UTC,
+            Zone::Local(zone) | Zone::LocalSeason { zone, .. } | Zone::Named { zone, .. } => zone,
+        }
+    }
+
+    /// The first elapse after an instant, as systemd computes it when that instant is all it knows. None if there is none
+    /// before the year 2200, or if systemd gives up.
+    ///
+    /// In an hour that comes twice, systemd's answer depends on which of the two the question is asked in. For answers that
+    /// do not depend on who asks when, see [`OnCalendar::slot_after`].
+    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        next::elapse(&self.pattern, self.zone(), self.season(), after)
+    }
+
+    /// The first elapse after an instant in the one sequence that systemd goes through when it counts on from elapse to
+    /// elapse: the same on each host, whenever its agent was started.
+    pub fn slot_after(&self, after: Timestamp) -> Option<Timestamp> {
+        // Inside the second pass of a repeated hour, the sequence is entered at the end of the first pass.
+        let Some(end_of_first_pass) = wall::end_of_first_pass(self.zone(), after) else {
+            return self.next_after(after);
+        };
+        let mut slot = self.next_after(end_of_first_pass)?;
+        for _ in 0..MOST_IN_A_REPEATED_HOUR {
+            if slot > after {
+                return Some(slot);
+            }
+            slot = self.next_after(slot)?;
+        }
+        self.next_after(after)
+    }
+
+    fn season(&self) -> Option<Season> {
+        match &self.zone {
+            Zone::LocalSeason { season, .. } => Some(*season),
+            Zone::Utc | Zone::Local(_) | Zone::Named { .. } => None,
+        }
+    }
+}
+
+static UTC: TimeZone = TimeZone::UTC;
+
+/// Elapses looked at in the second pass of a repeated hour. One a second for three hours is less.
+const MOST_IN_A_REPEATED_HOUR: usize = 12_000;
+
+impl PartialEq for OnCalendar {
+    /// Equal if they name the same instants for the same reason; how they are written does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        self.pattern == other.pattern && self.zone == other.zone
+    }
+}
+
+impl fmt::Display for OnCalendar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.pattern)?;
+        match &self.zone {
+            Zone::Utc => f.write_str(" UTC"),
+            Zone::Local(_) => Ok(()),
+            Zone::LocalSeason { abbreviation, .. } => write!(f, " {abbreviation}"),
+            Zone::Named { name, .. } => write!(f, " {name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

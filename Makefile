@@ -21,7 +21,7 @@ test: ## Everything that CI checks
 	$(SETUP) tests/tools/deny.sh
 	$(SETUP) cargo build --locked --bin lifeboat --example etcd-load
 	$(SETUP) tests/tools/demo.sh
-	$(SETUP) cargo run --locked --quiet --bin lifeboat -- --config config.example.toml check
+	$(SETUP) tests/tools/check-example.sh
 
 bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly); prints Markdown
 	NEED="/usr/bin/time:time" $(SETUP) cargo build --locked --release --bin lifeboat --example etcd-load

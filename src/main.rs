@@ -15,9 +15,13 @@ fn main() -> ExitCode {
             return exit.into();
         }
     };
+    let json = cli.wants_json();
     match cli.run() {
         Ok(exit) => exit.into(),
         Err(failure) => {
+            if json {
+                writeln!(std::io::stdout(), "{}", failure.to_json()).ok();
+            }
             // Nobody may be there to read it any more.
             writeln!(std::io::stderr(), "error: {failure}").ok();
             failure.exit.into()

@@ -232,13 +232,17 @@ fn commit_one(store: &FileStore, upload: Upload, object: &ObjectName, stored: &S
     })
 }
 
-/// How large a snapshot of `total` bytes will be when it is stored: as the last one was, with a margin; else all of it.
+/// A guess for the first backup: etcd's databases compress to a third and less. Should it be wrong, the disk says so,
+/// and nothing is left behind.
+const FIRST_RATIO: f64 = 1.0 / 3.0;
+
+/// How large a snapshot of `total` bytes will be when it is stored: as the last one was, with a margin.
 fn estimate(total: u64, before: &Catalog) -> u64 {
     let last = before.backups().last().map(|backup| backup.manifest());
-    let Some(last) = last.filter(|last| last.plain.bytes > 0) else {
-        return total;
+    let ratio = match last.filter(|last| last.plain.bytes > 0) {
+        Some(last) => last.stored.bytes as f64 / last.plain.bytes as f64,
+        None => FIRST_RATIO,
     };
-    let ratio = last.stored.bytes as f64 / last.plain.bytes as f64;
     let estimated = total as f64 * ratio * 1.25;
     (estimated as u64).min(total)
 }

@@ -13,8 +13,8 @@ use super::Progress;
 use super::destinations::{Destination, Sinks, Written, reasons};
 use super::observed::{ContentError, Facts, Observed};
 use crate::catalog::{
-    self, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, Manifest, NewBackup, ObjectName, Opening,
-    Origin, Pinned, Quorum, Stream, Writer,
+    self, Catalog, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, LatestError, Manifest, NewBackup,
+    ObjectName, Opening, Origin, Pinned, Quorum, Stream, Writer,
 };
 use crate::etcd::choose::{Choice, NoChoice, Role, Wanted, choose};
 use crate::etcd::{self, Access, Endpoints, Member, SnapshotStream, Status, survey};
@@ -79,7 +79,9 @@ pub struct Outcome {
     pub destinations: Vec<Written>,
     /// How long it took.
     pub took: Duration,
-    /// What the operator should know.
+    /// What is to be said of its lineage, when that is not the accepted one.
+    pub unaccepted: Option<String>,
+    /// What else the operator should know.
     pub warnings: Vec<String>,
 }
 
@@ -226,6 +228,7 @@ pub async fn full(
     );
     let destinations = sinks.publish(&manifest, job)?;
     Ok(Outcome {
+        unaccepted: unaccepted(&before, &manifest.lineage, opening.as_ref()),
         manifest,
         opening,
         destinations,
@@ -412,6 +415,27 @@ fn manifest(
         note: job.note.clone(),
         writer: job.writer.clone(),
         previous: None,
+    }
+}
+
+/// What to say when the backup is not of the history that `latest` is taken from.
+fn unaccepted(before: &Catalog, lineage: &LineageId, opening: Option<&Opening>) -> Option<String> {
+    if let Some(opening) = opening {
+        return Some(format!(
+            "this is a new history, lineage {lineage}: {opening}. `latest` refuses until you say which history is meant \
+             with `lifeboat accept-lineage LINEAGE`; nothing of the others is lost"
+        ));
+    }
+    match before.accepted_lineage() {
+        Ok(accepted) if accepted.id != *lineage => Some(format!(
+            "this backup is of lineage {lineage}, but {} is the accepted one: is this the right etcd?",
+            accepted.id
+        )),
+        Err(LatestError::Unaccepted { .. }) => Some(format!(
+            "there is more than one history, this backup is of lineage {lineage}, and `latest` refuses until you say \
+             which is meant with `lifeboat accept-lineage LINEAGE`"
+        )),
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -142,9 +142,13 @@ pub enum FindError {
     },
 }
 
+fn is_called(chain: &ChainId, name: &str) -> bool {
+    chain.as_str().starts_with(name) || chain.suffix() == name
+}
+
 fn several(chains: &[ChainPath]) -> String {
     const SHOWN: usize = 5;
-    let mut all: Vec<String> = chains.iter().take(SHOWN).map(ChainPath::to_string).collect();
+    let mut all: Vec<String> = chains.iter().take(SHOWN).map(|path| path.chain.to_string()).collect();
     if chains.len() > SHOWN {
         all.push(format!("one of {} more", chains.len().saturating_sub(SHOWN)));
     }
@@ -226,7 +230,7 @@ impl Catalog {
             .ok_or(LatestError::NothingGood { lineage })
     }
 
-    /// The backup that `id` names: `CHAIN`, the beginning of one, or either with `:REVISION`.
+    /// The backup that `id` names: `CHAIN`, the beginning of one or its last eight digits, or each with `:REVISION`.
     pub fn find(&self, id: &str) -> Result<&Backup, FindError> {
         let not_found = || FindError::NotFound {
             id: id.chars().take(120).collect(),
@@ -238,14 +242,10 @@ impl Catalog {
         if prefix.is_empty() {
             return Err(not_found());
         }
-        let mut found: Vec<&Backup> = self
-            .backups()
-            .iter()
-            .filter(|b| b.id().as_str().starts_with(prefix))
-            .collect();
+        let mut found: Vec<&Backup> = self.backups().iter().filter(|b| is_called(b.id(), prefix)).collect();
         let lost: Vec<(&Damaged, &ChainPath)> = self
             .lost()
-            .filter(|(_, chain, _)| chain.chain.as_str().starts_with(prefix))
+            .filter(|(_, chain, _)| is_called(&chain.chain, prefix))
             .map(|(damaged, chain, _)| (damaged, chain))
             .collect();
         let mut chains: Vec<ChainPath> = found.iter().map(|b| b.manifest().chain_path()).collect();

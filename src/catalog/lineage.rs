@@ -92,7 +92,11 @@ impl Catalog {
         // Lineages are in the order in which they were opened.
         let mut lineages = self.lineages();
         lineages.retain(|l| manifests().any(|m| m.lineage == l.id));
-        let Some(last) = self.meant(&lineages).or(lineages.last()).cloned() else {
+        // The one that goes on is tried first; then the others, for an etcd that was judged and runs on all the same.
+        let meant = self.meant(&lineages).cloned();
+        let others = lineages.iter().rev().filter(|l| Some(*l) != meant.as_ref());
+        let tried: Vec<&Lineage> = meant.iter().chain(others).collect();
+        let Some(first) = tried.first() else {
             return Err(
                 match (self.lost().find(|(_, c, _)| c.cluster == new.cluster), self.backups()) {
                     (Some(_), _) => Opening::Unreadable,
@@ -103,15 +107,30 @@ impl Catalog {
             );
         };
         if new.quorum == Quorum::Silent {
-            return Ok(last.id);
+            return Ok(first.id.clone());
         }
-        let members = || manifests().filter(|m| m.lineage == last.id);
+        let mut fell = tried.iter().map(|lineage| (lineage, self.fallen(lineage, new)));
+        let (_, why) = fell.next().unwrap_or_else(|| unreachable!("the first was found above"));
+        match why {
+            None => Ok(first.id.clone()),
+            Some(why) => fell
+                .find(|(_, fell)| fell.is_none())
+                .map_or(Err(why), |(lineage, _)| Ok(lineage.id.clone())),
+        }
+    }
+
+    /// What is lower in `new` than it was in `lineage`.
+    fn fallen(&self, lineage: &Lineage, new: &NewBackup) -> Option<Opening> {
+        let manifests = self.backups().iter().map(|b| b.manifest());
+        let members = || manifests.clone().filter(|m| m.lineage == lineage.id);
         // Of a manifest that cannot be read the name still tells the revision; one begun since the lineage was opened
         // is taken to be of it.
         let lost = self
             .lost()
-            .filter(|(_, c, _)| c.cluster == new.cluster && c.chain > last.first);
-        let highest = lost.map(|(_, _, revision)| revision).fold(last.highest, Revision::max);
+            .filter(|(_, c, _)| c.cluster == new.cluster && c.chain > lineage.first);
+        let highest = lost
+            .map(|(_, _, revision)| revision)
+            .fold(lineage.highest, Revision::max);
         let index = members().filter_map(|m| m.consistent_index).max();
         let term = members().filter_map(|m| m.raft_term).max();
         let compared = [
@@ -119,16 +138,15 @@ impl Catalog {
             ("consistent index", index, new.consistent_index),
             ("raft term", term, new.raft_term),
         ];
-        let fell = compared.into_iter().find_map(|(what, from, to)| {
+        compared.into_iter().find_map(|(what, from, to)| {
             let (from, to) = from.zip(to).filter(|(from, to)| to < from)?;
             Some(Opening::Fell {
                 what,
-                from_lineage: last.id.clone(),
+                from_lineage: lineage.id.clone(),
                 from,
                 to,
             })
-        });
-        fell.map_or(Ok(last.id), Err)
+        })
     }
 
     /// The accepted one of `lineages`, if the operator has judged all of them: once an earlier history was put back in
@@ -248,9 +266,11 @@ mod tests {
         let rolled_back = || both().accepted(1, a, &[a, b], "2026-11-22T00:00:00Z");
         assert_eq!(decide(rolled_back(), &new(0xab, 100)), Descent::Continues(a.clone()));
 
-        // Accepted, but etcd still runs on the empty one: neither history's next backup.
+        // Accepted, but etcd still runs on the empty one: its backups stay where they were judged.
+        assert_eq!(decide(rolled_back(), &new(0xab, 60)), Descent::Continues(b.clone()));
+        // Wiped once more: neither history's next backup.
         assert!(matches!(
-            opening(decide(rolled_back(), &new(0xab, 60))),
+            opening(decide(rolled_back(), &new(0xab, 0))),
             Opening::Fell { .. }
         ));
         let mut third = manifest(0xab, "20261123T101530Z-00000003", 60);

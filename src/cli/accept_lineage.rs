@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::host::{self, Places, chain};
 use super::output::Format;
 use super::{Context, Exit, Failure};
-use crate::catalog::{Catalog, Lineage};
+use crate::catalog::{Catalog, LatestError, Lineage};
 use crate::model::LineageId;
 
 /// Say that a new history is meant: an etcd that was restored or started afresh
@@ -14,13 +14,14 @@ use crate::model::LineageId;
 /// to choose until this command has said which lineage goes on. Nothing is removed.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  lifeboat accept-lineage                              # the newest, if only one is new\n  \
+    after_help = "Examples:\n  lifeboat accept-lineage                              # the new one\n  \
     lifeboat accept-lineage cdf818194e3a8c32-9f3c4a1b    # as `lifeboat list` prints it"
 )]
 pub struct Args {
-    /// The lineage that is meant; without it the one that was opened last
+    /// The lineage that is meant, or a unique part of its id; without it the new one, if there is only one and it is
+    /// not empty
     #[arg(value_name = "LINEAGE")]
-    lineage: Option<LineageId>,
+    lineage: Option<String>,
     /// Words to keep with it
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
@@ -75,18 +76,59 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn meant(catalog: &Catalog, asked_for: Option<LineageId>) -> Result<Lineage, Failure> {
+fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failure> {
     let lineages = catalog.lineages();
-    let found = match &asked_for {
-        Some(id) => lineages.iter().find(|lineage| lineage.id == *id),
-        None => lineages.last(),
-    };
-    match (found, asked_for) {
-        (Some(found), _) => Ok(found.clone()),
-        (None, Some(id)) => Err(
-            Failure::new(Exit::NotFound, format!("there is no backup of lineage {id}"))
-                .next("`lifeboat list` shows the lineages"),
-        ),
-        (None, None) => Err(Failure::new(Exit::NotFound, "there is no backup")),
+    if lineages.is_empty() {
+        return Err(Failure::new(Exit::NotFound, "there is no backup"));
     }
+    let Some(part) = asked_for else {
+        return the_new_one(catalog, &lineages);
+    };
+    let mut found = lineages.iter().filter(|lineage| lineage.id.to_string().contains(&part));
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only.clone()),
+        (Some(_), Some(_)) => {
+            Err(Failure::new(Exit::Usage, format!("`{part}` is part of several lineages")).next(choice(&lineages)))
+        }
+        (None, _) => {
+            Err(Failure::new(Exit::NotFound, format!("there is no backup of lineage `{part}`")).next(choice(&lineages)))
+        }
+    }
+}
+
+/// The only lineage that has not been judged; one without keys is accepted by its name only.
+fn the_new_one(catalog: &Catalog, lineages: &[Lineage]) -> Result<Lineage, Failure> {
+    let new = match catalog.accepted_lineage() {
+        Ok(accepted) => return Ok(accepted),
+        Err(LatestError::Unaccepted { accepted, .. }) => {
+            let before = accepted.or_else(|| lineages.first().map(|first| first.id.clone()));
+            lineages
+                .iter()
+                .filter(|lineage| Some(&lineage.id) != before.as_ref())
+                .collect::<Vec<_>>()
+        }
+        Err(_) => Vec::new(),
+    };
+    let [new] = new.as_slice() else {
+        return Err(Failure::new(Exit::Refused, "it is not clear which lineage is meant").next(choice(lineages)));
+    };
+    let newest = catalog.backups().iter().find(|backup| *backup.id() == new.newest);
+    match newest.and_then(|backup| backup.manifest().keys) {
+        Some(0) => Err(Failure::new(
+            Exit::Refused,
+            format!("the new lineage {} is empty: it has no keys", new.id),
+        )
+        .next(choice(lineages))),
+        Some(_) | None => Ok((*new).clone()),
+    }
+}
+
+fn choice(lineages: &[Lineage]) -> String {
+    let commands = lineages.iter().map(|lineage| {
+        format!(
+            "\n    lifeboat accept-lineage {}   # up to revision {}",
+            lineage.id, lineage.highest
+        )
+    });
+    format!("say which:{}", commands.collect::<String>())
 }

@@ -27,7 +27,7 @@ use crate::state::{BegunChain, Holder, State};
 )]
 pub struct Args {
     /// Only to these destinations; may be given several times
-    #[arg(long, value_name = "DEST")]
+    #[arg(long, value_name = "DEST", value_delimiter = ',')]
     to: Vec<String>,
     /// Ask this member and no other; `local` is the one on this host
     #[arg(long, value_name = "NAME")]
@@ -264,12 +264,8 @@ fn report(output: &Output, outcome: &Outcome) {
             ));
         }
     }
-    if let Some(opening) = &outcome.opening {
-        output.warn(format!(
-            "this is a new history, lineage {}: {opening}. `latest` refuses until you say which is meant with \
-             `lifeboat accept-lineage`",
-            manifest.lineage
-        ));
+    if let Some(unaccepted) = &outcome.unaccepted {
+        output.alarm(unaccepted);
     }
     for warning in &outcome.warnings {
         output.warn(warning);

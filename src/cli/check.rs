@@ -1,12 +1,14 @@
 //! `lifeboat check`: is the configuration right, and does everything it names answer?
 
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::host::{self, Places, chain};
+use super::list::faults;
 use super::output::{Format, Output, Table};
-use super::source::opens;
+use super::source::{chosen, described, read_through};
 use super::{Context, Exit, Failure};
+use crate::catalog::LatestError;
 use crate::config::{self, Config, StoreUrl};
 use crate::etcd::{Listed, Surveyed, survey};
 use crate::model::ByteSize;
@@ -75,8 +77,17 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     findings
         .notes
         .push(format!("read {}", files.collect::<Vec<_>>().join(", ")));
-    if let Ok(host) = host::this_host() {
-        findings.notes.push(config.local_member(&host).to_string());
+    if config.has_sample_recipient() {
+        findings
+            .problems
+            .push("the recipient is the sample's: `backup` refuses, as nobody could open what it makes".to_owned());
+    }
+    if let (config::MemberChoice::Local, Ok(host)) = (&config.backup.member, host::this_host()) {
+        let local = config.local_member(&host);
+        match local.name() {
+            Some(_) => findings.notes.push(local.to_string()),
+            None => findings.problems.push(local.to_string()),
+        }
     }
     let mut exit = match findings.problems.is_empty() {
         true => Exit::Done,
@@ -86,6 +97,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if args.online && exit == Exit::Done {
         members = context.runtime.block_on(ask_members(&config, &mut findings))?;
         try_destinations(&config, &mut findings)?;
+        judge_backups(context, &config, &mut findings)?;
         if !findings.problems.is_empty() {
             exit = Exit::Failed;
         }
@@ -152,11 +164,12 @@ fn compare(config: &Config, surveyed: &[Surveyed], listed: &[Listed], findings: 
         let Ok(status) = &member.candidate.answer else { continue };
         let name = &member.candidate.name;
         match listed.iter().find(|listed| listed.id == status.member) {
-            Some(listed) if listed.name != *name => findings.problems.push(format!(
+            Some(listed) if listed.name == *name => compare_urls(config, listed, findings),
+            Some(listed) => findings.problems.push(format!(
                 "`[members.{name}]`: {} is member `{}` of the cluster, not `{name}`: name the section after etcd's --name",
                 member.candidate.url, listed.name
             )),
-            Some(_) | None => {}
+            None => {}
         }
     }
     for listed in listed {
@@ -171,6 +184,23 @@ fn compare(config: &Config, surveyed: &[Surveyed], listed: &[Listed], findings: 
                 "member {name} of the cluster is not configured (clients reach it at {urls})"
             ));
         }
+    }
+}
+
+fn compare_urls(config: &Config, listed: &Listed, findings: &mut Findings) {
+    let Some(member) = config.members.get(listed.name.as_str()) else {
+        return;
+    };
+    let mut configured: Vec<String> = member.peer_urls.iter().map(ToString::to_string).collect();
+    let mut known = listed.peer_urls.clone();
+    configured.sort();
+    known.sort();
+    if configured != known {
+        let (name, known) = (&listed.name, known.join(", "));
+        let configured = configured.join(", ");
+        findings.problems.push(format!(
+            "`members.{name}.peer_urls` is {configured}, the cluster knows it at {known}"
+        ));
     }
 }
 
@@ -219,24 +249,44 @@ fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Fail
     Ok(())
 }
 
-fn try_identity(
-    context: &Context,
-    config: &Config,
-    file: &std::path::Path,
-    findings: &mut Findings,
-) -> Result<(), Failure> {
+/// What a restore would find right now.
+fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) -> Result<(), Failure> {
+    let places = Places::configured(context, config, None)?;
+    findings.problems.extend(
+        places
+            .catalog
+            .damaged()
+            .iter()
+            .map(|damaged| format!("{damaged}: {}", damaged.fault)),
+    );
+    for backup in places.catalog.backups() {
+        let id = backup.id();
+        findings.problems.extend(
+            faults(backup)
+                .into_iter()
+                .map(|fault| format!("{id} is not good in {fault}")),
+        );
+    }
+    match places.catalog.latest() {
+        Ok(latest) => findings.notes.push(format!("latest: {}", described(latest.manifest()))),
+        Err(LatestError::Empty) => findings.warnings.push("there is no backup yet".to_owned()),
+        Err(error) => findings
+            .problems
+            .push(format!("`latest` is refused: {}", chain(&error))),
+    }
+    Ok(())
+}
+
+fn try_identity(context: &Context, config: &Config, file: &Path, findings: &mut Findings) -> Result<(), Failure> {
     let keys = host::identities(Some(file), None)?.expect("a file was given");
     let places = Places::configured(context, config, None)?;
-    let Some(newest) = places.catalog.backups().last() else {
-        return Err(places.blame(Failure::new(
-            Exit::NotFound,
-            "there is no backup to try the identity on",
-        )));
-    };
-    opens(context, newest, &places, keys)?;
-    findings
-        .notes
-        .push(format!("{} opens the newest backup, {}", file.display(), newest.id()));
+    let latest = chosen(context, &places, "latest")?;
+    read_through(context, latest, &places, keys)?;
+    findings.notes.push(format!(
+        "{} opens {}; all of it was read and is right",
+        file.display(),
+        described(latest.manifest())
+    ));
     Ok(())
 }
 

@@ -53,6 +53,20 @@ impl Failure {
         }
     }
 
+    /// What happened, without the next step.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The failure as one JSON document, for programs.
+    pub fn to_json(&self) -> String {
+        let document = serde_json::json!({
+            "schema": 1,
+            "error": { "code": self.exit as u8, "message": self.message, "next": self.next_step },
+        });
+        document.to_string()
+    }
+
     /// The same with the operator's next step.
     #[must_use]
     pub fn next(mut self, step: impl Into<String>) -> Self {

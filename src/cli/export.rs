@@ -1,6 +1,6 @@
 //! `lifeboat export`: the plain snapshot file.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,10 +8,11 @@ use serde::Serialize;
 use super::host::chain;
 use super::output::Format;
 use super::progress::Bar;
-use super::source::{SourceArgs, source_failure};
+use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
 use crate::catalog::Manifest;
 use crate::durable::{self, Partial};
+use crate::model::ByteSize;
 use crate::source::{self, Hashed, SnapshotHasher, Source, TrailingDigest};
 
 /// Who may read an exported file: it is plaintext.
@@ -36,6 +37,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Document {
     schema: u32,
+    backup: Option<Used>,
     file: PathBuf,
     bytes: u64,
     sha256: crate::model::Digest,
@@ -51,11 +53,23 @@ enum Error {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let to_stdout = args.file.as_os_str() == "-";
+    if to_stdout && io::stdout().is_terminal() {
+        return Err(
+            Failure::new(Exit::Usage, "standard output is a terminal").next("give a file, or send it on with `|`")
+        );
+    }
+    if args.file.is_dir() {
+        return Err(
+            Failure::new(Exit::Usage, format!("{} is a directory", args.file.display()))
+                .next("give the name of a file in it"),
+        );
+    }
     if to_stdout && context.output.format == Format::Json {
         return Err(Failure::new(Exit::Usage, "`--json` and `-` both want standard output").next("give a file"));
     }
     let interrupted = super::interrupted_flag(context);
     let found = args.source.find(context)?;
+    let manifest = found.manifest.clone();
     // What has gone to standard output cannot be taken back, so another copy is no help then.
     let hashed = found.with_each(
         context,
@@ -68,15 +82,26 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             }
         },
         |error| !to_stdout && matches!(error, Error::Source(_) | Error::Wrong(_)),
-        failure,
+        |error| failure(error, manifest.as_ref()),
     )?;
-    if context.output.format == Format::Json {
-        context.output.json(&Document {
+    let bytes = hashed.database_bytes + crate::etcd::DIGEST_BYTES;
+    match context.output.format {
+        Format::Json => context.output.json(&Document {
             schema: 1,
+            backup: manifest.as_ref().map(Used::of),
             file: args.file,
-            bytes: hashed.database_bytes + crate::etcd::DIGEST_BYTES,
+            bytes,
             sha256: hashed.sha256,
-        });
+        }),
+        Format::Text if !to_stdout => {
+            if let Some(manifest) = &manifest {
+                context.output.line(format!("backup  {}", described(manifest)));
+            }
+            context
+                .output
+                .line(format!("written {}, {}", args.file.display(), ByteSize(bytes)));
+        }
+        Format::Text => {}
     }
     Ok(Exit::Done)
 }
@@ -144,9 +169,9 @@ fn copy(
     }
 }
 
-fn failure(error: Error) -> Failure {
+fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
     match error {
-        Error::Source(error) => source_failure(&error),
+        Error::Source(error) => source_failure(&error, manifest),
         Error::Write(path, error) => Failure::new(
             Exit::Failed,
             format!("cannot write {}: {}", path.display(), chain(&error)),

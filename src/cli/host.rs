@@ -54,7 +54,10 @@ pub(super) fn configuration(context: &Context) -> Result<Config, Failure> {
 
 /// A failure of the configuration.
 pub(super) fn invalid(error: config::Error) -> Failure {
-    let next = error.next_step();
+    let next = match error {
+        config::Error::Missing { .. } => format!("{}; to read a store without it: `--from DIR`", error.next_step()),
+        config::Error::Unreadable { .. } | config::Error::Invalid { .. } => error.next_step(),
+    };
     Failure::new(Exit::Configuration, chain(&error)).next(next)
 }
 
@@ -197,6 +200,10 @@ impl Places {
     }
 
     fn given(text: &str, cluster: Option<&ClusterName>) -> Result<Places, Failure> {
+        if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") {
+            let message = format!("stores by `{scheme}:` are known only to later versions of lifeboat");
+            return Err(Failure::new(Exit::Usage, message).next("copy the store here and give its directory"));
+        }
         let root = match text.strip_prefix("file:") {
             Some(_) => {
                 let url: StoreUrl = text.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
@@ -205,9 +212,17 @@ impl Places {
             }
             None => PathBuf::from(text),
         };
-        let cluster = match cluster {
-            Some(cluster) => cluster.clone(),
-            None => only_cluster(&root)?,
+        // The folder of the cluster itself will do as well.
+        let own_name = root
+            .file_name()
+            .and_then(|name| name.to_str()?.parse::<ClusterName>().ok());
+        let (root, cluster) = match (cluster, own_name) {
+            (Some(cluster), _) => (root, cluster.clone()),
+            (None, Some(cluster)) if root.join("store.json").is_file() => (root.join(".."), cluster),
+            (None, _) => {
+                let cluster = only_cluster(&root)?;
+                (root, cluster)
+            }
         };
         let mut places = Places::none(cluster.clone());
         let store = FileStore::open(&root, &cluster, None, Access::Read).map_err(store_failure)?;

@@ -62,7 +62,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             identity: args.identity,
             recipient,
         }),
-        Format::Text => context.output.line(recipient),
+        Format::Text => {
+            context.output.line(recipient);
+            context.output.detail(
+                "This recipient goes into [encryption] recipients on every host. The identity is in the file: keep it \
+                 away from those hosts, in two places that do not burn down together.",
+            );
+        }
     }
     Ok(Exit::Done)
 }

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::host::{From, Places, configuration};
-use super::output::{Format, Output, Table, clean, count};
+use super::host::{self, From, Places, configuration};
+use super::output::{Format, Output, Table, age, clean, count};
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, Catalog, LatestError, Lineage, Proof, Standing};
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 
-/// List the backups, the newest last
+/// List the backups in the order in which they were begun
 ///
 /// Under a heading for each history (lineage), if there is more than one.
 #[derive(clap::Args)]
@@ -53,6 +53,7 @@ pub(super) struct BackupDocument {
     bytes: u64,
     stored_bytes: u64,
     etcd_version: String,
+    keys: Option<u64>,
     pinned: bool,
     proof: Proof,
     destinations: Vec<String>,
@@ -95,16 +96,17 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Format::Json => context.output.json(&document(&places, args.all)),
         Format::Text => print(&context.output, &places, args.all),
     }
-    match places.unreadable.is_empty() {
-        true => Ok(Exit::Done),
-        false => Ok(Exit::Partly),
+    match (places.unreadable.is_empty(), places.stores.is_empty()) {
+        (true, _) => Ok(Exit::Done),
+        (false, false) => Ok(Exit::Partly),
+        (false, true) => Err(Failure::new(Exit::Failed, "no destination could be read")),
     }
 }
 
 fn print(output: &Output, places: &Places, all: bool) {
     let catalog = &places.catalog;
     let lineages = catalog.lineages();
-    if catalog.backups().is_empty() {
+    if catalog.backups().is_empty() && places.unreadable.is_empty() {
         output.line(format!("no backups of cluster {}", places.cluster));
     }
     let accepted = catalog.accepted_lineage();
@@ -117,6 +119,20 @@ fn print(output: &Output, places: &Places, all: bool) {
         }
         let backups = catalog.backups().iter().filter(|b| b.manifest().lineage == lineage.id);
         table(backups).lines().iter().for_each(|line| output.line(line));
+    }
+    for (backup, fault) in catalog
+        .backups()
+        .iter()
+        .flat_map(|b| faults(b).into_iter().map(move |fault| (b, fault)))
+    {
+        output.alarm(format!("{} is not good in {fault}", backup.id()));
+    }
+    if let Ok(latest) = catalog.latest() {
+        output.line(format!(
+            "latest: {}, {} ago",
+            latest.id(),
+            age(latest.manifest().first_byte_at, host::now())
+        ));
     }
     if all {
         for incomplete in catalog.incomplete() {
@@ -131,8 +147,8 @@ fn print(output: &Output, places: &Places, all: bool) {
             .iter()
             .for_each(|path| output.line(format!("not ours: {}", clean(path))));
     }
-    if let (Err(error), true) = (catalog.latest(), lineages.len() > 1) {
-        output.warn(format!("`latest` is refused: {error}"));
+    if let (Err(error), false) = (catalog.latest(), lineages.is_empty()) {
+        output.alarm(format!("`latest` is refused: {error}"));
     }
 }
 
@@ -151,17 +167,8 @@ fn heading(lineage: &Lineage, accepted: &Result<Lineage, LatestError>) -> String
 }
 
 fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
-    let mut table = Table::new(&[
-        "ID",
-        ">REVISION",
-        "TIME (UTC)",
-        ">SIZE",
-        ">STORED",
-        ">KEYS",
-        "ETCD",
-        "PROOF",
-        "DESTINATIONS",
-    ]);
+    let mut table = Table::new(&["ID", ">REVISION", ">AGE", ">SIZE", ">STORED", ">KEYS", "PROOF", "IN"]);
+    let now = host::now();
     for backup in backups {
         let manifest = backup.manifest();
         let proof = match (faults(backup).is_empty(), backup.is_pinned()) {
@@ -173,11 +180,10 @@ fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
         table.row(vec![
             backup.id().to_string(),
             manifest.to_revision.to_string(),
-            manifest.first_byte_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            age(manifest.first_byte_at, now),
             ByteSize(manifest.plain.bytes).to_string(),
             ByteSize(manifest.stored.bytes).to_string(),
             manifest.keys.map_or_else(|| "?".to_owned(), |keys| keys.to_string()),
-            clean(&manifest.etcd_version),
             proof,
             backup.destinations().collect::<Vec<_>>().join(", "),
         ]);
@@ -240,7 +246,7 @@ fn document(places: &Places, all: bool) -> Document {
 }
 
 /// A time as the contract prints it.
-fn rfc3339(time: Timestamp) -> String {
+pub(super) fn rfc3339(time: Timestamp) -> String {
     format!("{time:.0}")
 }
 
@@ -259,6 +265,7 @@ impl BackupDocument {
             bytes: manifest.plain.bytes,
             stored_bytes: manifest.stored.bytes,
             etcd_version: manifest.etcd_version.clone(),
+            keys: manifest.keys,
             pinned: backup.is_pinned(),
             proof: backup.proof(),
             destinations: backup.destinations().map(str::to_owned).collect(),

@@ -75,6 +75,11 @@ struct Context {
 }
 
 impl Cli {
+    /// Whether the caller is a program.
+    pub fn wants_json(&self) -> bool {
+        self.json
+    }
+
     /// Runs the command to its end. `Ok` may still be [`Exit::Partly`].
     pub fn run(self) -> Result<Exit, Failure> {
         let format = if self.json { Format::Json } else { Format::Text };

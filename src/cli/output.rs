@@ -4,6 +4,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 /// Whether to print for people or for programs.
@@ -47,6 +48,11 @@ impl Output {
         self.line(text);
     }
 
+    /// Something that must not be missed, however quiet a run was asked for.
+    pub fn alarm(&self, text: impl AsRef<str>) {
+        writeln!(std::io::stderr(), "warning: {}", text.as_ref()).ok();
+    }
+
     /// Something the operator should know, beside the result.
     pub fn warn(&self, text: impl AsRef<str>) {
         if self.verbosity != Verbosity::Quiet {
@@ -59,9 +65,9 @@ impl Output {
         writeln!(std::io::stderr(), "problem: {}", text.as_ref()).ok();
     }
 
-    /// What is being done, for those who asked.
+    /// More on the result, for those who look or asked.
     pub fn detail(&self, text: impl AsRef<str>) {
-        if self.verbosity == Verbosity::Verbose {
+        if self.verbosity == Verbosity::Verbose || self.shows_progress() {
             writeln!(std::io::stderr(), "{}", text.as_ref()).ok();
         }
     }
@@ -131,6 +137,18 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
+/// How long ago something was: `26 h`, in the largest unit of which there are two.
+pub fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(since).as_secs();
+    match seconds {
+        ..0 => "in the future".to_owned(),
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// A number with its noun: `1 key`, `2 keys`.
 pub fn count(number: u64, noun: &str) -> String {
     match number {
@@ -142,6 +160,26 @@ pub fn count(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_have_two_of_their_unit_at_least() {
+        let then: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
+        let after = |seconds| age(then, then + jiff::SignedDuration::from_secs(seconds));
+        let ages: Vec<_> = [-1, 0, 119, 120, 7199, 7200, 172_799, 172_800].map(after).into();
+        assert_eq!(
+            ages,
+            [
+                "in the future",
+                "0 s",
+                "119 s",
+                "2 min",
+                "119 min",
+                "2 h",
+                "47 h",
+                "2 d"
+            ]
+        );
+    }
 
     #[test]
     fn columns_line_up() {

@@ -16,27 +16,38 @@ impl Bar {
             return Bar(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = "{msg} {bar:30} {binary_bytes:>11} of {binary_total_bytes} {binary_bytes_per_sec:>13}, {eta} left";
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+        bar.set_style(style("{msg} …"));
         bar.set_message(what);
-        bar.enable_steady_tick(Duration::from_millis(200));
         Bar(Some(bar))
     }
 
     /// Shows how far the work is.
     pub fn at(&self, done: u64, total: u64) {
-        if let Some(bar) = &self.0 {
-            bar.set_length(total);
-            bar.set_position(done);
+        let Some(bar) = &self.0 else { return };
+        if total == 0 {
+            return;
         }
+        if bar.length().is_none() {
+            bar.set_length(total);
+            bar.set_style(style(
+                "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+            ));
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        bar.set_position(done);
     }
 
     /// Shows that something else is being done now.
     pub fn now(&self, what: &'static str) {
         if let Some(bar) = &self.0 {
+            bar.set_style(style("{spinner} {msg} ({elapsed})"));
             bar.set_message(what);
         }
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("our templates are valid")
 }
 
 impl Drop for Bar {

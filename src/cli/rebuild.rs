@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::host::chain;
 use super::output::{Format, Output, count};
 use super::progress::Bar;
-use super::source::{SourceArgs, source_failure};
+use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
 use crate::catalog::Manifest;
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
@@ -74,6 +74,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Document {
     schema: u32,
+    backup: Option<Used>,
     data_dir: PathBuf,
     wal_dir: Option<PathBuf>,
     member_id: MemberId,
@@ -86,6 +87,8 @@ struct Document {
     leases: Vec<LeaseDocument>,
     auth_enabled: bool,
     flags: BTreeMap<&'static str, String>,
+    #[serde(skip)]
+    members: usize,
     warnings: Vec<String>,
 }
 
@@ -99,6 +102,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let plan = plan(&args)?;
     let interrupted = super::interrupted_flag(context);
     let found = args.source.find(context)?;
+    let manifest = found.manifest.clone();
     let rebuilt = found.with_each(
         context,
         |source, manifest| {
@@ -126,21 +130,32 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 Error::Source(_) | Error::NotAsRecorded { .. } | Error::DigestDiffers { .. } | Error::Unsound { .. }
             )
         },
-        |error| failure(error, &args),
+        |error| failure(error, &args, manifest.as_ref()),
     )?;
-    let document = document(&args, &plan, &rebuilt);
-    for warning in &document.warnings {
-        context.output.warn(warning);
-    }
+    let document = document(&args, &plan, &rebuilt, manifest.as_ref());
     match context.output.format {
         Format::Json => context.output.json(&document),
-        Format::Text => print(&context.output, &document, &rebuilt),
+        Format::Text => print(&context.output, &document, &rebuilt, manifest.as_ref()),
+    }
+    for warning in &document.warnings {
+        context.output.warn(warning);
     }
     Ok(Exit::Done)
 }
 
 fn plan(args: &Args) -> Result<Plan, Failure> {
-    let usage = |error: datadir::Error| Failure::new(Exit::Usage, &error);
+    let usage = |error: datadir::Error| {
+        let failure = Failure::new(Exit::Usage, &error);
+        match error {
+            datadir::Error::UnknownMember { .. } => {
+                failure.next("give --name and --initial-cluster together, as etcd will run")
+            }
+            datadir::Error::AdvertisedElsewhere { .. } => {
+                failure.next("give --initial-advertise-peer-urls as the initial cluster has it for this member")
+            }
+            _ => failure,
+        }
+    };
     let cluster: InitialCluster = args.initial_cluster.parse().map_err(usage)?;
     let advertised = args
         .initial_advertise_peer_urls
@@ -158,8 +173,8 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
     Ok(Plan {
         membership,
         member,
-        data_dir: args.data_dir.clone(),
-        wal_dir: args.wal_dir.clone(),
+        data_dir: absolute(&args.data_dir)?,
+        wal_dir: args.wal_dir.as_deref().map(absolute).transpose()?,
         bump: args.bump_revision,
         line: args.etcd_version,
         digest: match args.skip_hash_check {
@@ -168,6 +183,10 @@ fn plan(args: &Args) -> Result<Plan, Failure> {
         },
         expected: None,
     })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::new(Exit::Usage, format!("`{}`: {error}", path.display())))
 }
 
 fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
@@ -182,7 +201,7 @@ fn expected(manifest: &Manifest) -> Expected {
     }
 }
 
-fn failure(error: Error, args: &Args) -> Failure {
+fn failure(error: Error, args: &Args, manifest: Option<&Manifest>) -> Failure {
     let text = chain(&error);
     let failed = |exit| Failure::new(exit, &text);
     match &error {
@@ -195,7 +214,7 @@ fn failure(error: Error, args: &Args) -> Failure {
         }
         Error::Busy { .. } => failed(Exit::Locked).next("wait until it is done"),
         Error::NoDigest { .. } => failed(Exit::Refused).next("if that is meant, say so with --skip-hash-check"),
-        Error::Source(error) => source_failure(error),
+        Error::Source(error) => source_failure(error, manifest),
         Error::DigestDiffers { .. } | Error::NotAsRecorded { .. } | Error::Unsound { .. } => {
             failed(Exit::Damaged).next("choose another backup: `lifeboat list`")
         }
@@ -212,7 +231,7 @@ fn failure(error: Error, args: &Args) -> Failure {
     }
 }
 
-fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt) -> Document {
+fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manifest>) -> Document {
     let mut flags = BTreeMap::from([
         ("--data-dir", plan.data_dir.display().to_string()),
         ("--name", args.name.clone()),
@@ -225,6 +244,7 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt) -> Document {
     }
     Document {
         schema: 1,
+        backup: manifest.map(Used::of),
         data_dir: plan.data_dir.clone(),
         wal_dir: plan.wal_dir.clone(),
         member_id: plan.member.id,
@@ -247,12 +267,23 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt) -> Document {
             .collect(),
         auth_enabled: rebuilt.auth.enabled,
         flags,
-        warnings: warnings(args, rebuilt),
+        members: plan.membership.members().len(),
+        warnings: warnings(args, plan, rebuilt),
     }
 }
 
-fn warnings(args: &Args, rebuilt: &Rebuilt) -> Vec<String> {
+fn warnings(args: &Args, plan: &Plan, rebuilt: &Rebuilt) -> Vec<String> {
     let mut warnings = Vec::new();
+    if rebuilt.live_keys == 0 {
+        warnings.push("there is not a single key in it: is this the right backup?".to_owned());
+    }
+    if rebuilt.digest_was_absent {
+        warnings.push(
+            "the source is a copy of a database file: changes that were only in its write-ahead log are not in it, and a \
+             copy of a running etcd's file may miss more"
+                .to_owned(),
+        );
+    }
     if args.initial_cluster_token == "etcd-cluster" {
         warnings.push(
             "the token is etcd's default: with the same URLs the new cluster has the same ids as any before it, and a \
@@ -275,18 +306,21 @@ fn warnings(args: &Args, rebuilt: &Rebuilt) -> Vec<String> {
         warnings.push(format!("storage version {version} was removed for the older etcd"));
     }
     if rebuilt.owner.is_none() && nix::unistd::geteuid().is_root() {
-        let mut dirs = vec![args.data_dir.display().to_string()];
-        dirs.extend(args.wal_dir.iter().map(|dir| dir.display().to_string()));
+        let dirs = [&plan.data_dir].into_iter().chain(&plan.wal_dir);
+        let dirs: Vec<String> = dirs.map(|dir| dir.display().to_string()).collect();
+        let dirs = dirs.join(" ");
         warnings.push(format!(
-            "it belongs to root; for an etcd with a user of its own: chown -R etcd: {}",
-            dirs.join(" ")
+            "what was made belongs to root; for an etcd that runs as user etcd: chown -R etcd: {dirs}"
         ));
     }
     warnings
 }
 
-fn print(output: &Output, document: &Document, rebuilt: &Rebuilt) {
+fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Option<&Manifest>) {
     let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
+    if let Some(manifest) = manifest {
+        field("backup", described(manifest));
+    }
     field("data directory", document.data_dir.display().to_string());
     if let Some(wal_dir) = &document.wal_dir {
         field("wal directory", wal_dir.display().to_string());
@@ -336,4 +370,15 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt) {
     for (flag, value) in &document.flags {
         output.line(format!("  {flag} {value}"));
     }
+    output.line("");
+    output.line("next:");
+    if let (Some(manifest), true) = (manifest, document.members > 1) {
+        output.line(format!(
+            "  on the other hosts the same backup, each with its own name: lifeboat rebuild {} …",
+            manifest.chain
+        ));
+    }
+    output.line(
+        "  start etcd; the first backup after that opens a new lineage: lifeboat backup && lifeboat accept-lineage",
+    );
 }

@@ -1,22 +1,21 @@
 //! `lifeboat show`: one backup in full.
 
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::host::{From, Places};
-use super::list::{BackupDocument, faults};
+use super::list::{BackupDocument, faults, rfc3339};
 use super::output::{Format, Output, clean};
-use super::source::not_found;
+use super::source::{chosen, described};
 use super::{Context, Exit, Failure};
-use crate::catalog::Backup;
+use crate::catalog::{Backup, Origin, Proof};
 use crate::model::ByteSize;
 
 /// Show one backup in full: its manifest, where it lies, how far it is proven
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  lifeboat show 20261120T101530Z")]
 pub struct Args {
-    /// The backup's ID, or a unique beginning of it
+    /// The backup's ID, a unique beginning of it, or `latest`
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -33,8 +32,7 @@ struct Document<'a> {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let places = Places::read(context, &args.from)?;
-    let backup = places.catalog.find(&args.id);
-    let backup = backup.map_err(|error| places.blame(not_found(&error)))?;
+    let backup = chosen(context, &places, &args.id)?;
     match context.output.format {
         Format::Json => {
             let manifest = serde_json::from_slice(&backup.stored.bytes).expect("it has been parsed before");
@@ -51,8 +49,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 fn print(output: &Output, backup: &Backup, places: &Places) {
-    let field = |name: &str, value: String| output.line(format!("{name:<18} {value}"));
+    let field = |name: &str, value: String| output.line(format!("{name:<15} {value}"));
+    let optional = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            field(name, value);
+        }
+    };
     let manifest = backup.manifest();
+    field("backup", described(manifest));
     for copy in &backup.copies {
         let store = places.stores.get(&copy.destination);
         let path = store.map(|store| store.path_of(&manifest.object_name()).display().to_string());
@@ -61,9 +65,10 @@ fn print(output: &Output, backup: &Backup, places: &Places) {
             format!("{}: {}", copy.destination, path.unwrap_or_default()),
         );
     }
-    field("proof", backup.proof().to_string());
+    field("proof", proof(backup.proof()).to_owned());
     faults(backup).into_iter().for_each(|fault| field("fault", fault));
     field("pinned", if backup.is_pinned() { "yes" } else { "no" }.to_owned());
+    optional("note", manifest.note.as_deref().map(clean));
     field(
         "size",
         format!(
@@ -72,30 +77,66 @@ fn print(output: &Output, backup: &Backup, places: &Places) {
             ByteSize(manifest.stored.bytes)
         ),
     );
-    // The rest as it stands in the manifest, whatever a later version may have added.
-    let content: Value = serde_json::from_slice(&backup.stored.bytes).expect("it has been parsed before");
-    let Value::Object(content) = content else { return };
-    for (key, value) in content {
-        let value = match value {
-            Value::Null => continue,
-            Value::String(text) => clean(&text),
-            Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
-            Value::Object(fields) => {
-                let fields = fields.iter().filter(|(_, value)| !value.is_null());
-                fields
-                    .map(|(key, value)| format!("{key} {}", plain(value)))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            }
-            other @ (Value::Bool(_) | Value::Number(_)) => other.to_string(),
-        };
-        field(&clean(&key), value);
+    optional("keys", manifest.keys.map(|keys| keys.to_string()));
+    field(
+        "cluster",
+        format!("{}, id {}", manifest.cluster.name, manifest.cluster.id),
+    );
+    let member = &manifest.member;
+    field(
+        "member",
+        format!(
+            "{}, id {}, etcd {}",
+            clean(&member.name),
+            member.id,
+            clean(&manifest.etcd_version)
+        ),
+    );
+    let compacted = manifest
+        .compact_revision
+        .scheduled
+        .max(manifest.compact_revision.finished);
+    optional("compacted at", compacted.map(|revision| revision.to_string()));
+    let hash = manifest
+        .hash_kv
+        .map(|hash| format!("{} (compacted at {})", hash.hash, hash.compact_revision));
+    let reason = manifest
+        .hash_kv_reason
+        .as_deref()
+        .map(|reason| format!("none: {}", clean(reason)));
+    optional("HashKV", hash.or(reason));
+    field(
+        "taken",
+        format!(
+            "{} to {} by {} of {}, lifeboat {}",
+            rfc3339(manifest.started_at),
+            rfc3339(manifest.finished_at),
+            origin(manifest.origin),
+            clean(&manifest.writer.host),
+            clean(&manifest.writer.version)
+        ),
+    );
+    for recipient in &manifest.recipients {
+        field("opens with", format!("the identity of {}", clean(recipient)));
+    }
+    field("SHA-256", format!("{} plain", manifest.plain.sha256));
+    field("", format!("{} stored", manifest.stored.sha256));
+}
+
+fn proof(proof: Proof) -> &'static str {
+    match proof {
+        Proof::None => "none: no copy is good",
+        Proof::Stored => "stored: etcd's digest matched, and the bytes were read back from the disk",
+        Proof::Content => "content: it was decrypted, and its structure is whole",
+        Proof::HashKv => "hash_kv: it was decrypted, and equals what the member reported",
     }
 }
 
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => clean(text),
-        other => other.to_string(),
+fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Schedule => "the schedule",
+        Origin::Manual => "hand",
+        Origin::Synthetic => "synthesis",
+        Origin::Copy => "copy",
     }
 }

@@ -3,11 +3,17 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::host::{From, Places, configuration, identities, store_failure};
+use serde::Serialize;
+
+use super::host::{self, From, Places, configuration, identities, store_failure};
+use super::list::{faults, rfc3339};
+use super::output::{age, clean};
+use super::progress::Bar;
 use super::{Context, Exit, Failure};
-use crate::catalog::{Backup, FindError, LatestError, Manifest, ObjectName};
+use crate::catalog::{Backup, FindError, LatestError, Lineage, Manifest, ObjectName};
+use crate::model::{ChainId, LineageId, Revision};
 use crate::pipeline::{DecodeError, Identities};
-use crate::source::{self, Source};
+use crate::source::{self, SnapshotHasher, Source};
 use crate::store::FileStore;
 
 /// Where the snapshot comes from.
@@ -29,6 +35,39 @@ pub(super) struct Found {
     pub manifest: Option<Manifest>,
     places: Vec<Place>,
     identities: Option<Identities>,
+}
+
+/// Which backup was used, as programs see it; nothing for a file.
+#[derive(Serialize)]
+pub(super) struct Used {
+    id: ChainId,
+    time: String,
+    lineage: LineageId,
+    revision: Revision,
+}
+
+impl Used {
+    /// The backup of `manifest`.
+    pub fn of(manifest: &Manifest) -> Used {
+        Used {
+            id: manifest.chain.clone(),
+            time: rfc3339(manifest.first_byte_at),
+            lineage: manifest.lineage.clone(),
+            revision: manifest.to_revision,
+        }
+    }
+}
+
+/// A backup in one line: id, age, revision, lineage.
+pub(super) fn described(manifest: &Manifest) -> String {
+    format!(
+        "{}, {} ({} ago), revision {}, lineage {}",
+        manifest.chain,
+        rfc3339(manifest.first_byte_at),
+        age(manifest.first_byte_at, host::now()),
+        manifest.to_revision,
+        manifest.lineage
+    )
 }
 
 enum Place {
@@ -56,7 +95,10 @@ impl SourceArgs {
             });
         }
         if self.source != "latest" && Path::new(&self.source).exists() {
-            let message = format!("`{}` is taken for a backup's ID, and there is a file of that name", self.source);
+            let message = format!(
+                "`{}` is taken for a backup's ID, and there is a file of that name",
+                self.source
+            );
             return Err(Failure::new(Exit::Usage, message).next(format!("for the file, write `./{}`", self.source)));
         }
         // With `--from` no configuration is needed; one that is there may name the identity.
@@ -105,7 +147,9 @@ impl Found {
                     Err(error) => return Err(failure(error)),
                 },
             };
-            context.output.warn(format!("{refused}; trying the next copy"));
+            context
+                .output
+                .alarm(format!("{}; trying the next copy", refused.message()));
         }
         Err(Failure::new(
             Exit::NotFound,
@@ -140,7 +184,7 @@ impl Found {
                 Source::open(name, file, Some(bytes), identities)
             }
         };
-        let source = opened.map_err(|error| source_failure(&error))?;
+        let source = opened.map_err(|error| source_failure(&error, self.manifest.as_ref()))?;
         Ok(match &self.manifest {
             Some(manifest) => source.with_length(manifest.plain.bytes),
             None => source,
@@ -171,7 +215,7 @@ fn cannot_open(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// A failure of reading a source.
-pub(super) fn source_failure(error: &source::Error) -> Failure {
+pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>) -> Failure {
     match error {
         source::Error::NoIdentity { .. } => {
             Failure::new(Exit::WrongKey, error).next("give the key with `--identity FILE`")
@@ -179,8 +223,18 @@ pub(super) fn source_failure(error: &source::Error) -> Failure {
         source::Error::Decode {
             error: DecodeError::WrongKey,
             ..
-        } => Failure::new(Exit::WrongKey, error)
-            .next("`lifeboat show ID` lists the recipients it is encrypted to; give the identity of one of them"),
+        } => Failure::new(Exit::WrongKey, error).next(match manifest {
+            Some(manifest) => format!(
+                "it is encrypted to {}: give the identity of one of them",
+                manifest
+                    .recipients
+                    .iter()
+                    .map(|key| clean(key))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+            None => "give the identity of one of its recipients".to_owned(),
+        }),
         source::Error::Decode {
             error: DecodeError::Damaged { .. },
             ..
@@ -194,27 +248,32 @@ pub(super) fn source_failure(error: &source::Error) -> Failure {
 }
 
 fn no_latest(error: &LatestError) -> Failure {
-    let exit = match error {
-        LatestError::Empty => Exit::NotFound,
-        LatestError::OnlyDamaged { .. } | LatestError::NothingGood { .. } => Exit::Damaged,
-        LatestError::Unaccepted { .. }
-        | LatestError::EarlierUnreadable { .. }
-        | LatestError::WordUnreadable { .. }
-        | LatestError::AcceptedIsGone { .. } => Exit::Refused,
+    let (exit, candidates): (_, &[Lineage]) = match error {
+        LatestError::Empty => (Exit::NotFound, &[]),
+        LatestError::OnlyDamaged { .. } | LatestError::NothingGood { .. } => (Exit::Damaged, &[]),
+        LatestError::Unaccepted { candidates, .. } | LatestError::AcceptedIsGone { candidates, .. } => {
+            (Exit::Refused, candidates)
+        }
+        LatestError::EarlierUnreadable { lineage, .. } => (Exit::Refused, std::slice::from_ref(lineage)),
+        LatestError::WordUnreadable { .. } => (Exit::Refused, &[]),
     };
-    let failure = Failure::new(exit, super::host::chain(error));
-    match exit {
-        Exit::Refused => failure.next(
-            "name the backup you mean by its ID (`lifeboat list`), or say which history is meant with \
-             `lifeboat accept-lineage LINEAGE`",
-        ),
-        _ => failure,
+    let failure = Failure::new(exit, host::chain(error));
+    if exit != Exit::Refused {
+        return failure;
     }
+    let mut next = "name the backup you mean by its ID (`lifeboat list`), or say which history is meant:".to_owned();
+    for lineage in candidates {
+        next.push_str(&format!(
+            "\n    lifeboat accept-lineage {}   # up to revision {}",
+            lineage.id, lineage.highest
+        ));
+    }
+    failure.next(next)
 }
 
 /// A failure of finding the backup that an id names.
 pub(super) fn not_found(error: &FindError) -> Failure {
-    let failure = |exit| Failure::new(exit, super::host::chain(error));
+    let failure = |exit| Failure::new(exit, host::chain(error));
     match error {
         FindError::Ambiguous { .. } => failure(Exit::Usage).next("give more of its beginning"),
         FindError::Damaged { .. } => failure(Exit::Damaged).next("choose another backup: `lifeboat list`"),
@@ -224,13 +283,68 @@ pub(super) fn not_found(error: &FindError) -> Failure {
     }
 }
 
-/// Reads what a backup's key opens: the first block of `backup`.
-pub(super) fn opens(context: &Context, backup: &Backup, places: &Places, keys: Identities) -> Result<(), Failure> {
+/// The backup that `source` names, `latest` or an id.
+pub(super) fn chosen<'a>(context: &Context, places: &'a Places, source: &str) -> Result<&'a Backup, Failure> {
+    if source != "latest" {
+        let found = places.catalog.find(source);
+        return found.map_err(|error| places.blame(not_found(&error)));
+    }
+    let latest = places
+        .catalog
+        .latest()
+        .map_err(|error| places.blame(no_latest(&error)))?;
+    let newer = |backup: &&Backup| {
+        backup.manifest().lineage == latest.manifest().lineage && backup.revision() > latest.revision()
+    };
+    for passed_over in places.catalog.backups().iter().filter(newer) {
+        let faults = faults(passed_over).join("; ");
+        let id = passed_over.id();
+        context.output.alarm(format!(
+            "the newer {id}, revision {}, is not good and is passed over: {faults}",
+            passed_over.revision()
+        ));
+    }
+    Ok(latest)
+}
+
+/// Reads all of a backup: that one of `keys` opens it, and that its bytes are those that were backed up.
+pub(super) fn read_through(
+    context: &Context,
+    backup: &Backup,
+    places: &Places,
+    keys: Identities,
+) -> Result<(), Failure> {
     let found = Found {
         manifest: Some(backup.manifest().clone()),
         places: copies(backup, places),
         identities: Some(keys),
     };
-    let first_block = |mut source: Source, _: Option<&Manifest>| source.next_block(&mut Vec::new()).map(drop);
-    found.with_each(context, first_block, |_| true, |error| source_failure(&error))
+    let expected = backup.manifest().plain.sha256;
+    let bar = Bar::new(&context.output, "reading");
+    let read = |mut source: Source, _: Option<&Manifest>| {
+        let (mut hasher, mut block, mut done) = (SnapshotHasher::default(), Vec::new(), 0);
+        while source.next_block(&mut block).map_err(Unread::Source)? {
+            hasher.update(&block);
+            done += block.len() as u64;
+            bar.at(done, backup.manifest().plain.bytes);
+        }
+        match hasher.finish().sha256 == expected {
+            true => Ok(()),
+            false => Err(Unread::Differs(source.name().to_owned())),
+        }
+    };
+    let manifest = Some(backup.manifest());
+    let failure = |error: Unread| match error {
+        Unread::Source(error) => source_failure(&error, manifest),
+        Unread::Differs(name) => Failure::new(
+            Exit::Damaged,
+            format!("{name}: its SHA-256 is not the one in its manifest"),
+        ),
+    };
+    found.with_each(context, read, |_| false, failure)
+}
+
+enum Unread {
+    Source(source::Error),
+    Differs(String),
 }

@@ -178,7 +178,7 @@ impl Member {
         let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
             .await
             .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|error| unreachable(chain(&error)))?;
+            .map_err(|error| unreachable(explained(chain(&error))))?;
         let options = access
             .login
             .as_ref()
@@ -343,12 +343,12 @@ fn failed(url: &str, call: &'static str, error: &etcd_client::Error) -> Error {
     use tonic::Code;
     let url = url.to_owned();
     let etcd_client::Error::GRpcStatus(status) = error else {
-        let reason = chain(error);
+        let reason = explained(chain(error));
         return Error::Call { url, call, reason };
     };
     let reason = match status.message() {
-        "" => chain(status),
-        message => message.to_owned(),
+        "" => explained(chain(status)),
+        message => explained(message.to_owned()),
     };
     // etcd answers a wrong password, and a call without any login, with InvalidArgument.
     let login = reason.contains("authentication failed") || reason.contains("user name is empty");
@@ -357,6 +357,18 @@ fn failed(url: &str, call: &'static str, error: &etcd_client::Error) -> Error {
         Code::InvalidArgument if login => Error::Denied { url, call, reason },
         _ => Error::Call { url, call, reason },
     }
+}
+
+/// What a broken handshake most often means.
+fn explained(reason: String) -> String {
+    let meaning = if reason.contains("http2 error") || reason.contains("h2 protocol error") {
+        "it answers, but not as a client port of etcd: is this the peer port, or one that wants https?"
+    } else if reason.contains("tls handshake eof") || reason.contains("received corrupt message") {
+        "it does not speak TLS: should the URL begin with http?"
+    } else {
+        return reason;
+    };
+    format!("{meaning} ({reason})")
 }
 
 /// An error and its causes in one line, without the repetitions that wrapped errors make.

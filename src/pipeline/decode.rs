@@ -21,7 +21,7 @@ pub enum DecodeError {
     #[error("none of the given identities opens it")]
     WrongKey,
     /// The bytes are not what was stored.
-    #[error("{stage}: {reason}")]
+    #[error("the {stage} are damaged: {reason}")]
     Damaged {
         /// The layer that noticed.
         stage: &'static str,
@@ -96,7 +96,7 @@ fn refused(error: age::DecryptError) -> DecodeError {
         age::DecryptError::NoMatchingKeys => DecodeError::WrongKey,
         age::DecryptError::Io(error) => broken(error),
         other => DecodeError::Damaged {
-            stage: "age header",
+            stage: "first bytes",
             reason: other.to_string().lines().next().unwrap_or_default().to_lowercase(),
         },
     }

@@ -102,6 +102,8 @@ pub struct Rebuilt {
     pub cluster_version: Option<Version>,
     /// Length of the database.
     pub database_bytes: u64,
+    /// Whether the source had no digest at its end: a copy of a database file, without its log.
+    pub digest_was_absent: bool,
     /// User and group who own the directory now, where that is not who made it.
     pub owner: Option<(u32, u32)>,
 }
@@ -368,6 +370,7 @@ fn build(name: &str, landed: Landed, plan: &Plan) -> Result<Rebuilt, Error> {
         dropped_storage_version: restored.dropped_storage_version,
         cluster_version: summary.cluster_version,
         database_bytes: len,
+        digest_was_absent: landed.hashed.digest == TrailingDigest::Absent,
         owner: None,
     })
 }

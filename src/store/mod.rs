@@ -29,13 +29,13 @@ use crate::durable;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The destination's folder is not there.
-    #[error("`{}` does not exist: mount it, or make it: `mkdir -p {}`", .root.display(), .root.display())]
+    #[error("`{}` does not exist: mount it, or make it before the first backup with `mkdir -p {}`", .root.display(), .root.display())]
     RootMissing {
         /// The destination.
         root: PathBuf,
     },
     /// This host has seen the store before, and now it is gone.
-    #[error("store {expected} is not in `{}`: mount it, or remove what this host remembers of it if it is gone for good", .folder.display())]
+    #[error("store {expected} is not in `{}`: mount it; if it is gone for good, remove the destination's file in `stores` of this host's state directory", .folder.display())]
     NotMounted {
         /// Where it was.
         folder: PathBuf,

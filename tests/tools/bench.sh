@@ -89,7 +89,7 @@ CONFIG
 for _ in $(seq "$RUNS"); do
     rm -f plain.db pipeline.db.zst.age
     rm -rf backups state
-    mkdir state
+    mkdir backups state
     measure etcdctl bash -c 'save plain.db'
     measure pipeline bash -c save_encrypted
     measure backup lifeboat --config config.toml backup
@@ -116,7 +116,7 @@ read -r -a flags <<<"$(layout)"
 for _ in $(seq "$RUNS"); do
     measure etcdutl etcdutl snapshot restore plain.db "${flags[@]}"
     rm -r restored
-    measure rebuild lifeboat rebuild plain.db "${flags[@]}"
+    measure rebuild lifeboat rebuild ./plain.db "${flags[@]}"
     rm -r restored
     measure rebuild-stored lifeboat --config config.toml rebuild latest --identity key.txt "${flags[@]}"
     rm -r restored
@@ -135,7 +135,7 @@ for parent in /sys/fs/cgroup /sys/fs/cgroup/memory; do
         echo $limit >"$cgroup/$file"
         [ ! -e "$cgroup/memory.swap.max" ] || echo 0 >"$cgroup/memory.swap.max"
         if measure rebuild-limited bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$cgroup" \
-            lifeboat rebuild plain.db "${flags[@]}"; then
+            lifeboat rebuild ./plain.db "${flags[@]}"; then
             limited="done in $(cut -d ' ' -f 1 rebuild-limited.runs) s"
         else
             limited="**failed**"

@@ -5,6 +5,8 @@
 //! does not exist (31 April, a skipped hour) becomes what the clock shows instead, and the walk starts anew from there.
 //! The order of these steps is systemd's, because readings of a repeated hour are told apart by the step before.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -25,16 +27,18 @@ pub(super) fn elapse(
 ) -> Option<Timestamp> {
     let first = after.as_microsecond().max(0) + 1;
     let (clock, reading) = WallClock::last_read_at(zone, first / i64::from(SECOND))?;
+    let micros = i32::try_from(first % i64::from(SECOND)).ok()?;
     let mut walk = Walk {
         pattern,
         clock,
-        season,
+        season: Asked::For(season),
         reading,
-        micros: i32::try_from(first % i64::from(SECOND)).ok()?,
+        micros,
     };
     for _ in 0..MOST_ROUNDS {
         match walk.round() {
             Round::Again => {}
+            Round::Found if walk.is_before(&reading, micros) => walk.push_on(),
             Round::Found => return walk.instant(),
             Round::Never => return None,
         }
@@ -47,6 +51,14 @@ enum Round {
     /// A unit was moved; start anew from the largest.
     Again,
     Never,
+}
+
+/// Which of two readings of a repeated hour the wall clock is asked for.
+enum Asked {
+    /// This one, or any.
+    For(Option<Season>),
+    /// The one that the wall clock showed last.
+    ForTheLast,
 }
 
 /// How a unit of the reading relates to the pattern.
@@ -70,7 +82,7 @@ enum Shown {
 struct Walk<'a> {
     pattern: &'a Pattern,
     clock: WallClock<'a>,
-    season: Option<Season>,
+    season: Asked,
     reading: Reading,
     /// Behind the reading's second.
     micros: i32,
@@ -81,7 +93,9 @@ impl Walk<'_> {
         if let Some((_, shown)) = self.clock.instant_of(&self.reading) {
             self.reading = shown;
         }
-        self.reading.season = self.season;
+        if let Asked::For(season) = self.season {
+            self.reading.season = season;
+        }
         for unit in Unit::ALL {
             match self.fit(unit) {
                 Fit::Fits => {}
@@ -99,6 +113,19 @@ impl Walk<'_> {
             }
         }
         Round::Found
+    }
+
+    /// Whether the wall clock, for a skipped hour, has led back to before where the walk began.
+    fn is_before(&self, reading: &Reading, micros: i32) -> bool {
+        let order = Unit::ALL.into_iter().map(|unit| self.reading.get(unit).cmp(&reading.get(unit)));
+        let order = order.fold(Ordering::Equal, Ordering::then);
+        order.then(self.micros.cmp(&micros)).is_lt()
+    }
+
+    /// Leaves such an hour behind.
+    fn push_on(&mut self) {
+        self.season = Asked::ForTheLast;
+        self.reading.set(Unit::Hour, self.reading.get(Unit::Hour) + 1);
     }
 
     fn instant(&mut self) -> Option<Timestamp> {
@@ -156,6 +183,10 @@ impl Walk<'_> {
         // The clock may have jumped over the beginning of the new unit (3-33 is 4-2, but 4-1 is to be looked at too).
         if let Some(smaller) = unit.smaller() {
             shown.set(smaller, smaller.least());
+        }
+        // systemd 252 does not do this, and so misses 4 January 2017 in `*-*-4/8`; 257 does.
+        if unit == Unit::Year {
+            shown.set(Unit::Day, Unit::Day.least());
         }
         self.reading = shown;
         Shown::Later

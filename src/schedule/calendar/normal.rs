@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::pattern::{DaysFrom, Pattern, SECOND, Span, Unit, Values, Weekdays};
+use super::pattern::{DaysFrom, EVERY_SECOND, Pattern, SECOND, Span, Unit, Values, Weekdays};
 
 const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
@@ -121,11 +121,9 @@ struct ShownSecond<'a>(&'a Values);
 
 impl fmt::Display for ShownSecond<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self.0 == Values::every_second() {
-            return f.write_str("*");
-        }
-        let Values::Listed(spans) = self.0 else {
-            return f.write_str("*");
+        let spans = match self.0 {
+            Values::Listed(spans) if !spans.contains(&EVERY_SECOND) => spans,
+            Values::Listed(_) | Values::Any => return f.write_str("*"),
         };
         let mut comma = "";
         for span in spans {

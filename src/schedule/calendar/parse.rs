@@ -286,8 +286,9 @@ fn weekday(name: &str) -> Option<usize> {
 
 fn set_unix_time(pattern: &mut Pattern, text: &str) -> Result<(), CalendarError> {
     let malformed = || CalendarError::malformed(Part::UnixTime, text, "`@` and full seconds since 1970, before the year 2200");
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let seconds = digits.then(|| text.parse().ok()).flatten();
+    // As the C library reads a number: spaces and a sign may come first.
+    let number = text.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
+    let seconds = number.parse::<i64>().ok().filter(|&seconds| seconds >= 0);
     let instant = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
     let utc = Offset::UTC.to_datetime(instant.ok_or_else(malformed)?);
     if i32::from(utc.year()) > LAST_YEAR {
@@ -345,6 +346,8 @@ fn set_time(pattern: &mut Pattern, text: &str) -> Result<(), CalendarError> {
     Ok(())
 }
 
+/// Days counted from the end of a month: every month has that many.
+const LAST_FROM_END: i32 = 28;
 /// systemd reads no longer lists.
 const MOST_SPANS: usize = 241;
 
@@ -373,10 +376,12 @@ fn values(part: Part, text: &str) -> Result<Values, CalendarError> {
         if let Some(after) = rest.strip_prefix('/') {
             let (step, after) = number(after, is_second).ok_or_else(malformed)?;
             if step == 0 {
-                return Err(CalendarError::malformed(part, text, "a step of at least 1"));
+                return Err(CalendarError::malformed(part, text, "a step that is not 0"));
             }
             span.step = step;
             rest = after;
+        } else if is_second && span.stop.is_some_and(|stop| stop - SECOND < start) {
+            return Err(CalendarError::malformed(part, text, "a range of a second or more, or a step"));
         }
         if !rest.is_empty() {
             return Err(malformed());
@@ -423,8 +428,7 @@ fn check_range(pattern: &Pattern, unit: Unit, text: &str) -> Result<(), Calendar
         (Unit::Year, _) => (Part::Year, 1970..=LAST_YEAR),
         (Unit::Month, _) => (Part::Month, 1..=12),
         (Unit::Day, DaysFrom::Start) => (Part::Day, 1..=31),
-        // Every month has that many.
-        (Unit::Day, DaysFrom::End) => (Part::Day, 1..=28),
+        (Unit::Day, DaysFrom::End) => (Part::Day, 1..=LAST_FROM_END),
         (Unit::Hour, _) => (Part::Hour, 0..=23),
         (Unit::Minute, _) => (Part::Minute, 0..=59),
         (Unit::Second, _) => (Part::Second, 0..=60 * SECOND - 1),
@@ -433,12 +437,23 @@ fn check_range(pattern: &Pattern, unit: Unit, text: &str) -> Result<(), Calendar
         return Ok(());
     };
     let from_end = unit == Unit::Day && pattern.days_from == DaysFrom::End;
-    if spans.iter().all(|span| is_possible(span, &allowed, from_end)) {
-        return Ok(());
+    let mut span_allowed = allowed.clone();
+    for span in spans {
+        if !is_possible(span, &span_allowed, from_end) {
+            return Err(out_of_range(part, unit, allowed, text));
+        }
+        if from_end {
+            // systemd allows three days less for each further item of a list.
+            span_allowed = *allowed.start()..=span_allowed.end() - 3;
+        }
     }
+    Ok(())
+}
+
+fn out_of_range(part: Part, unit: Unit, allowed: RangeInclusive<i32>, text: &str) -> CalendarError {
     let allowed = if unit == Unit::Second { 0..=59 } else { allowed };
     let found = cut(text);
-    Err(CalendarError::OutOfRange { part, found, allowed })
+    CalendarError::OutOfRange { part, found, allowed }
 }
 
 /// Whether a span stays in range, and its step leads to at least one more value in it.

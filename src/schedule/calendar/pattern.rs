@@ -67,6 +67,13 @@ pub(super) struct Span {
     pub(super) step: i32,
 }
 
+/// All full seconds.
+pub(super) const EVERY_SECOND: Span = Span {
+    start: 0,
+    stop: None,
+    step: SECOND,
+};
+
 impl Span {
     pub(super) fn only(start: i32) -> Self {
         Span {
@@ -95,11 +102,7 @@ impl Values {
     }
 
     pub(super) fn every_second() -> Self {
-        Values::Listed(vec![Span {
-            start: 0,
-            stop: None,
-            step: SECOND,
-        }])
+        Values::Listed(vec![EVERY_SECOND])
     }
 }
 

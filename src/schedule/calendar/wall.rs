@@ -117,7 +117,7 @@ impl<'a> WallClock<'a> {
                 None => season_before <= shown.season.unwrap_or(Season::Standard),
                 Some(season) => Some(season) != shown.season,
             };
-            if guess == before && guess != two_before && is_settled {
+            if guess == two_before && guess != before && is_settled {
                 return Some((guess, shown));
             }
             (two_before, before, guess) = (before, guess, better);

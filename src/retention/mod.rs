@@ -1,0 +1,228 @@
+//! Which backups of a destination are kept and which are removed, each with its reasons.
+//!
+//! One function from chains, policy and time to a plan. Removing is left to others; `removal_order` tells them in which
+//! order. Only whole chains are judged. What is damaged, unfinished or foreign is in no inventory and so in no plan.
+//!
+//! A lineage is judged by its own backups. "Newer" means a higher revision, as for `latest`; between equal revisions the
+//! later start, unless that start is still to come. Clocks decide only into which hour or day a backup falls:
+//!
+//! - a start in the future counts as now;
+//! - the last N days are the N days met first on the way back from the newest revision, so that backups with a wrong
+//!   date take their own place and nobody else's;
+//! - `keep_within` counts back from the newest good backup, not from now: a prune on a host whose clock is ahead, or of
+//!   a cluster that is backed up no more, removes nothing on that account.
+//!
+//! Invariant: of every lineage the newest good backup is kept.
+//!
+//! Invariant: while a lineage is about that the operator has not judged, only the one opened last loses backups, and
+//! not even that one if it is the accepted one.
+//!
+//! Invariant: a backup known to be bad takes no place from a good one. It is removed only if a good one is newer (or as
+//! new) and the policy would remove it though it were good: a check that was wrong about a whole store costs nothing.
+//!
+//! Invariant: a pin removes nothing else. The policy selects as if there were no pins, and `max_bytes` leaves pinned
+//! chains out of the sum.
+//!
+//! Invariant: a plan leaves nothing to do: with what it removes gone, at the same time, the next plan removes nothing.
+
+mod judge;
+mod period;
+mod reason;
+mod removal;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+pub use period::{Period, Unit};
+pub use reason::{KeepReason, RemoveReason};
+pub use removal::removal_order;
+
+use crate::catalog::{Backup, Catalog, ChainPath, LatestError, Pin, Pinned, Proof, Standing};
+use crate::model::{ByteSize, ChainId, LineageId, Revision};
+
+/// What a destination is to keep. A count of 0 is a rule that was not given; without any `keep_…` rule everything is
+/// kept, within `max_bytes`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// The newest so many of each lineage.
+    pub keep_last: u32,
+    /// All that were begun at most so long before the newest good backup.
+    pub keep_within: Option<Duration>,
+    /// The newest of each of the last so many hours that have one.
+    pub keep_hourly: u32,
+    /// The same for days of the calendar.
+    pub keep_daily: u32,
+    /// The same for ISO weeks, which begin on Monday.
+    pub keep_weekly: u32,
+    /// The same for months.
+    pub keep_monthly: u32,
+    /// The same for years.
+    pub keep_yearly: u32,
+    /// How much all kept chains together may take, but for pinned ones; the oldest go first.
+    pub max_bytes: Option<ByteSize>,
+    /// How many good ones of each lineage stay, whatever the other rules say.
+    pub min_backups: u32,
+}
+
+/// One chain in one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// Where it lies.
+    pub path: ChainPath,
+    /// Its history.
+    pub lineage: LineageId,
+    /// The last revision that it holds.
+    pub tip: Revision,
+    /// How much its objects take.
+    pub bytes: u64,
+    /// What is known of its worth.
+    pub standing: Standing,
+    /// Whether retention passes it over.
+    pub pin: PinState,
+}
+
+impl Chain {
+    /// Its id.
+    pub fn id(&self) -> &ChainId {
+        &self.path.chain
+    }
+
+    fn of(backup: &Backup, destination: &str, pins: &BTreeMap<ChainPath, Pin>) -> Option<Chain> {
+        let copy = backup.copies.iter().find(|copy| copy.destination == destination)?;
+        let manifest = backup.manifest();
+        let path = manifest.chain_path();
+        Some(Chain {
+            lineage: manifest.lineage.clone(),
+            tip: manifest.to_revision,
+            bytes: manifest.stored.bytes,
+            standing: copy.standing.clone(),
+            pin: match copy.pinned {
+                Pinned::Yes => PinState::Pinned(pins.get(&path).cloned()),
+                Pinned::No => PinState::Free,
+            },
+            path,
+        })
+    }
+
+    fn is_good(&self) -> bool {
+        self.standing.proof() >= Proof::Stored
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.pin != PinState::Free
+    }
+}
+
+/// Whether a chain is excluded from retention.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PinState {
+    /// It is not.
+    Free,
+    /// It is; by whom and why, if that could be read.
+    Pinned(Option<Pin>),
+}
+
+/// What retention has to judge in one destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// The chains, in any order.
+    pub chains: Vec<Chain>,
+    /// Set if there is a lineage that the operator has neither accepted nor rejected.
+    pub unjudged: Option<Unjudged>,
+}
+
+impl Inventory {
+    /// The chains of `catalog` that have a copy in `destination`. The catalog may be that of several destinations: then
+    /// the operator's word, and lineages that are not judged, are taken from all of them. `pins` holds what pin documents
+    /// say, as far as they were read: a pin counts without its document.
+    pub fn of(catalog: &Catalog, destination: &str, pins: &BTreeMap<ChainPath, Pin>) -> Inventory {
+        let chains = catalog.backups().iter();
+        Inventory {
+            chains: chains.filter_map(|backup| Chain::of(backup, destination, pins)).collect(),
+            unjudged: Unjudged::in_catalog(catalog),
+        }
+    }
+}
+
+/// Lineages of which the operator has not said yet which one is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unjudged {
+    /// The one that was accepted before another appeared, if any.
+    pub accepted: Option<LineageId>,
+    /// The one that was opened last.
+    pub opened_last: LineageId,
+}
+
+impl Unjudged {
+    fn in_catalog(catalog: &Catalog) -> Option<Unjudged> {
+        let (accepted, mut lineages) = match catalog.accepted_lineage() {
+            Err(LatestError::Unaccepted { accepted, candidates }) => (accepted, candidates),
+            Err(LatestError::WordUnreadable { .. }) => (None, catalog.lineages()),
+            // There is one lineage, or all have been judged; documents that cannot be read are not touched anyway.
+            Ok(_)
+            | Err(
+                LatestError::Empty
+                | LatestError::OnlyDamaged { .. }
+                | LatestError::EarlierUnreadable { .. }
+                | LatestError::AcceptedIsGone { .. }
+                | LatestError::NothingGood { .. },
+            ) => return None,
+        };
+        let opened_last = lineages.pop()?.id;
+        Some(Unjudged { accepted, opened_last })
+    }
+
+    fn holds(&self, lineage: &LineageId) -> bool {
+        *lineage != self.opened_last || self.accepted.as_ref() == Some(lineage)
+    }
+}
+
+/// A chain and why it is kept or removed; there is at least one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict<'a, R> {
+    /// The chain.
+    pub chain: &'a Chain,
+    /// Why.
+    pub reasons: Vec<R>,
+}
+
+/// What is kept and what is removed: every chain of the inventory is in one of the two, the one begun first at the head.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan<'a> {
+    /// What is kept.
+    pub keep: Vec<Verdict<'a, KeepReason<'a>>>,
+    /// What is removed.
+    pub remove: Vec<Verdict<'a, RemoveReason<'a>>>,
+    /// By how much `max_bytes` is exceeded all the same, because what is left must not go; 0 if it is not.
+    pub excess: ByteSize,
+}
+
+/// Judges every chain at `now`, with hours, days and weeks as they are in `zone`.
+pub fn plan<'a>(inventory: &'a Inventory, policy: &Policy, now: Timestamp, zone: &TimeZone) -> Plan<'a> {
+    let mut cases = judge::cases(inventory, policy, now, zone);
+    let excess = policy
+        .max_bytes
+        .map_or(ByteSize(0), |max| judge::trim(&mut cases, max));
+    cases.sort_by_key(|case| (case.chain.id(), case.chain.path.cluster));
+    let mut plan = Plan {
+        excess,
+        ..Plan::default()
+    };
+    for case in cases {
+        let chain = case.chain;
+        if case.keep.is_empty() {
+            let reasons = case.remove;
+            plan.remove.push(Verdict { chain, reasons });
+        } else {
+            let reasons = case.keep;
+            plan.keep.push(Verdict { chain, reasons });
+        }
+    }
+    plan
+}

@@ -16,6 +16,9 @@ use crate::model::Digest;
 /// How long all others together wait for one sink.
 pub(super) const LAG_BUDGET: Duration = Duration::from_secs(30);
 
+/// How long an unfinished stream waits for its sinks to end; one may hang in a write.
+const DROP_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Bytes of a block on its way to the sinks, and blocks that a sink may be behind.
 const FAN_BLOCK_BYTES: usize = 256 << 10;
 const FAN_QUEUE_BLOCKS: usize = 16;
@@ -96,10 +99,10 @@ impl<W: Write + Send + 'static> FanOut<W> {
             let alone = self.live() == 1;
             self.branches[index].send(Message::End, self.stall_limit, alone);
         }
-        let branches = self.branches.into_iter().map(Branch::join);
+        let branches = std::mem::take(&mut self.branches).into_iter().map(Branch::join);
         Ok(FannedOut {
             bytes: self.stored_bytes,
-            sha256: Digest(self.stored.finalize().into()),
+            sha256: Digest(self.stored.finalize_reset().into()),
             branches: branches.collect(),
         })
     }
@@ -127,6 +130,19 @@ impl<W: Write + Send + 'static> FanOut<W> {
 
     fn live(&self) -> usize {
         self.branches.iter().filter(|branch| branch.queue.is_some()).count()
+    }
+}
+
+/// Unfinished, it waits until the sinks are dropped: what they do then, such as removing a file, has to be done before
+/// the program ends.
+impl<W> Drop for FanOut<W> {
+    fn drop(&mut self) {
+        let threads = std::mem::take(&mut self.branches).into_iter().map(|branch| branch.thread);
+        let threads: Vec<_> = threads.collect();
+        let patience = Instant::now() + DROP_PATIENCE;
+        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -116,7 +116,7 @@ fn judged<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, min_backups: u32) -> Vec<
         .map(|(dated, said)| by_rules(dated, said))
         .collect();
     for case in &mut cases {
-        if newest == Some(case.chain) {
+        if newest.is_some_and(|newest| std::ptr::eq(newest, case.chain)) {
             case.keep.insert(0, KeepReason::NewestGood(&case.chain.lineage));
             case.hold = Hold::Firm;
         }
@@ -166,12 +166,7 @@ fn keep_floor(cases: &mut [Case<'_>], min_backups: u32) {
 }
 
 /// A bad chain, given what the rules would say if it and all others were good.
-fn of_bad<'a>(
-    dated: &Dated<'a>,
-    said: Weighed<'a>,
-    newest_good: Option<&Chain>,
-    furthest: Option<&Chain>,
-) -> Case<'a> {
+fn of_bad<'a>(dated: &Dated<'a>, said: Weighed<'a>, newest_good: Option<&Chain>, furthest: Option<&Chain>) -> Case<'a> {
     let chain = dated.chain;
     let standing = &chain.standing;
     let mut case = Case {
@@ -183,7 +178,7 @@ fn of_bad<'a>(
     };
     if newest_good.is_none_or(|good| chain.tip > good.tip) {
         case.keep.push(KeepReason::BadButFurthest(standing));
-        if furthest == Some(chain) {
+        if furthest.is_some_and(|furthest| std::ptr::eq(furthest, chain)) {
             // Something of it may yet be saved, and what comes after may be no better.
             case.hold = Hold::Firm;
         }

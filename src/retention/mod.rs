@@ -144,7 +144,9 @@ impl Inventory {
     pub fn of(catalog: &Catalog, destination: &str, pins: &BTreeMap<ChainPath, Pin>) -> Inventory {
         let chains = catalog.backups().iter();
         Inventory {
-            chains: chains.filter_map(|backup| Chain::of(backup, destination, pins)).collect(),
+            chains: chains
+                .filter_map(|backup| Chain::of(backup, destination, pins))
+                .collect(),
             unjudged: Unjudged::in_catalog(catalog),
         }
     }
@@ -206,9 +208,7 @@ pub struct Plan<'a> {
 /// Judges every chain at `now`, with hours, days and weeks as they are in `zone`.
 pub fn plan<'a>(inventory: &'a Inventory, policy: &Policy, now: Timestamp, zone: &TimeZone) -> Plan<'a> {
     let mut cases = judge::cases(inventory, policy, now, zone);
-    let excess = policy
-        .max_bytes
-        .map_or(ByteSize(0), |max| judge::trim(&mut cases, max));
+    let excess = policy.max_bytes.map_or(ByteSize(0), |max| judge::trim(&mut cases, max));
     cases.sort_by_key(|case| (case.chain.id(), case.chain.path.cluster));
     let mut plan = Plan {
         excess,

@@ -85,7 +85,11 @@ impl fmt::Display for KeepReason<'_> {
             } => write!(f, "newest of {period}: {unit} {number} of {of}"),
             KeepReason::Floor(min) => write!(f, "needed for min_backups: {min}"),
             KeepReason::BadButFurthest(standing) => {
-                write!(f, "bad ({}), but no good one of its lineage is as new", Faults(standing))
+                write!(
+                    f,
+                    "bad ({}), but no good one of its lineage is as new",
+                    Faults(standing)
+                )
             }
             KeepReason::BadButRecent(standing) => {
                 write!(f, "bad ({}), but it would be kept if it were good", Faults(standing))

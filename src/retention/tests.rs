@@ -1,1 +1,184 @@
+//! Scenarios that a person can read (`tests/golden/retention/*.txt`), and properties.
+//!
+//! A scenario file is a reason in `#` lines, the input, and below `plan:` what must come out of it.
+//! `UPDATE_GOLDEN=1 cargo test retention` writes the outcome anew; read the difference before committing it.
 
+mod properties;
+mod scenario;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::catalog::{HostName, Listed, ListedObject, ObjectName};
+use crate::model::ClusterId;
+use scenario::Scenario;
+
+fn golden() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/retention")
+}
+
+#[test]
+fn every_scenario_has_the_plan_that_its_file_tells() {
+    let refresh = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(golden())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ext| ext == "txt"))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 25, "the scenarios are in {}", golden().display());
+    let mut differing = String::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let input = text.split_once("\nplan:\n").map_or(text.as_str(), |(input, _)| input);
+        let outcome = format!("{}\n\nplan:\n{}", input.trim_end(), Scenario::parse(input).outcome());
+        if outcome != text {
+            if refresh {
+                std::fs::write(&path, &outcome).unwrap();
+            }
+            differing.push_str(&format!("--- {}\n{outcome}", path.display()));
+        }
+    }
+    assert!(
+        refresh || differing.is_empty(),
+        "other plans than expected:\n{differing}"
+    );
+}
+
+fn chain(id: &str) -> Chain {
+    Chain {
+        path: ChainPath {
+            cluster: ClusterId(0xab),
+            chain: id.parse().unwrap(),
+        },
+        lineage: "ab-0000000a".parse().unwrap(),
+        tip: Revision::new(10).unwrap(),
+        bytes: 1,
+        standing: Standing::Good(Proof::Stored),
+        pin: PinState::Free,
+    }
+}
+
+fn listed(path: &str) -> ListedObject {
+    ListedObject {
+        name: Listed::file(path),
+        bytes: 1,
+        modified: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn folder() -> Vec<ListedObject> {
+    let mut paths: Vec<String> = [
+        "checks/20261121T000000Z-a.json",
+        "checks/20261122T000000Z-b.json",
+        "full-00000000000000000010.json",
+        "full.db.zst.age",
+        "notes.txt",
+    ]
+    .map(|file| format!("ab/20261120T101530Z-00000001/{file}"))
+    .into();
+    // Others, one of which differs in the cluster id only.
+    paths.extend(
+        [
+            "store.json",
+            "lineages/00000001.json",
+            "canary/20261120T101530Z-00000001",
+        ]
+        .map(str::to_owned),
+    );
+    paths.push("ab/20261120T101530Z-00000002/full.db.zst.age".to_owned());
+    paths.push("cd/20261120T101530Z-00000001/full-00000000000000000010.json".to_owned());
+    paths.iter().map(|path| listed(path)).collect()
+}
+
+#[test]
+fn a_chain_stops_being_a_backup_first_and_its_object_goes_last() {
+    let order = removal_order(&chain("20261120T101530Z-00000001"), &folder()).unwrap();
+    let order: Vec<String> = order.iter().map(ObjectName::to_string).collect();
+    assert_eq!(
+        order,
+        [
+            "ab/20261120T101530Z-00000001/full-00000000000000000010.json",
+            "ab/20261120T101530Z-00000001/checks/20261121T000000Z-a.json",
+            "ab/20261120T101530Z-00000001/checks/20261122T000000Z-b.json",
+            "ab/20261120T101530Z-00000001/full.db.zst.age",
+        ]
+    );
+}
+
+#[test]
+fn a_removal_that_was_killed_is_taken_up_where_it_ended() {
+    let chain = chain("20261120T101530Z-00000001");
+    let order = removal_order(&chain, &folder()).unwrap();
+    for done in 0..=order.len() {
+        let mut left = folder();
+        left.retain(|object| !matches!(&object.name, Listed::Ours(name) if order[..done].contains(name)));
+        assert_eq!(removal_order(&chain, &left).unwrap(), order[done..]);
+    }
+}
+
+#[test]
+fn a_pin_that_came_after_the_plan_stops_the_removal() {
+    let mut objects = folder();
+    objects.push(listed("ab/20261120T101530Z-00000002/pin.json"));
+    assert!(removal_order(&chain("20261120T101530Z-00000001"), &objects).is_some());
+    objects.push(listed("ab/20261120T101530Z-00000001/pin.json"));
+    assert_eq!(removal_order(&chain("20261120T101530Z-00000001"), &objects), None);
+}
+
+#[test]
+fn an_inventory_is_that_of_one_destination_of_a_merged_catalog() {
+    let here = Scenario::parse(
+        "now: 2026-11-21T00:00:00Z\nbackup 20261120T101530Z A r10 1B bad\nbackup 20261120T111530Z A r20 1B pinned\n",
+    );
+    let there = Scenario::parse("now: 2026-11-21T00:00:00Z\nbackup 20261120T101530Z A r10 1B\n");
+    let merged = Catalog::merge([here.catalog("here"), there.catalog("there")]);
+    let seen = |destination| {
+        let inventory = Inventory::of(&merged, destination, &BTreeMap::new());
+        let chains = inventory.chains.iter();
+        chains
+            .map(|c| (c.tip.get(), c.is_good(), c.is_pinned()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen("here"), [(10, false, false), (20, true, true)]);
+    assert_eq!(seen("there"), [(10, true, false)]);
+    assert_eq!(seen("nowhere"), []);
+}
+
+#[test]
+fn a_lineage_that_only_another_destination_has_holds_the_older_one_here_too() {
+    let here = "backup 20261120T101530Z A r10 1B\nbackup 20261120T111530Z A r20 1B\n";
+    let there = "backup 20261121T101530Z B r1 1B\n";
+    let catalog = |input: &str, name| Scenario::parse(&format!("now: 2026-11-22T00:00:00Z\n{input}")).catalog(name);
+    let merged = Catalog::merge([catalog(here, "here"), catalog(there, "there")]);
+    let policy = Policy {
+        keep_last: 1,
+        ..Policy::default()
+    };
+    let now = "2026-11-22T00:00:00Z".parse().unwrap();
+    let removed = |catalog: &Catalog| {
+        let inventory = Inventory::of(catalog, "here", &BTreeMap::new());
+        plan(&inventory, &policy, now, &TimeZone::UTC).remove.len()
+    };
+    assert_eq!(removed(&merged), 0);
+    assert_eq!(removed(&catalog(here, "here")), 1);
+}
+
+#[test]
+fn words_from_a_store_stay_on_one_line() {
+    let mut pinned = chain("20261120T101530Z-00000001");
+    let note = Some(format!("\u{1b}[2J\nremove everything{}", "x".repeat(1000)));
+    pinned.pin = PinState::Pinned(Some(Pin::new(Timestamp::UNIX_EPOCH, &HostName::nearest("a"), note)));
+    let inventory = Inventory {
+        chains: vec![pinned],
+        unjudged: None,
+    };
+    let plan = plan(&inventory, &Policy::default(), Timestamp::UNIX_EPOCH, &TimeZone::UTC);
+    let text = plan.keep[0].reasons[0].to_string();
+    assert!(text.starts_with("pinned by a:  [2J remove everything"), "{text}");
+    assert!(text.len() < 300, "{}", text.len());
+}

@@ -6,7 +6,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{OnCalendar, next};
+use super::OnCalendar;
+use super::next::{self, Elapse};
 
 /// Which way a clock was moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl OnCalendar {
         let Ok(mut after) = first.checked_sub(SignedDuration::from_micros(1)) else {
             return named;
         };
-        while let Some(reading) = next::elapse(&self.pattern, &TimeZone::UTC, None, after) {
+        while let Elapse::At(reading) = next::elapse(&self.pattern, &TimeZone::UTC, None, after) {
             if reading.duration_since(first) >= span || named.len() == MOST_READINGS {
                 break;
             }

@@ -25,6 +25,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 pub use change::{ClockChange, Direction};
 pub use parse::{CalendarError, Part};
 
+use next::Elapse;
 use pattern::Pattern;
 use wall::Season;
 
@@ -87,24 +88,44 @@ impl OnCalendar {
     /// In an hour that comes twice, systemd's answer depends on which of the two the question is asked in. For answers that
     /// do not depend on who asks when, see [`OnCalendar::slot_after`].
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        next::elapse(&self.pattern, self.zone(), self.season(), after)
+        self.elapse(after).instant()
     }
 
     /// The first elapse after an instant in the one sequence that systemd goes through when it counts on from elapse to
     /// elapse: the same on each host, whenever its agent was started.
+    ///
+    /// There are expressions that systemd gives up on, on some days on which the clock is changed (`0/2:*` in Africa/Cairo).
+    /// Its timer then never elapses again. Here the sequence goes on with what systemd names from a later hour on.
     pub fn slot_after(&self, after: Timestamp) -> Option<Timestamp> {
         // Inside the second pass of a repeated hour, the sequence is entered at the end of the first pass.
         let Some(end_of_first_pass) = wall::end_of_first_pass(self.zone(), after) else {
-            return self.next_after(after);
+            return self.elapse_or_later(after);
         };
-        let mut slot = self.next_after(end_of_first_pass)?;
+        let mut slot = self.elapse_or_later(end_of_first_pass)?;
         for _ in 0..MOST_IN_A_REPEATED_HOUR {
             if slot > after {
                 return Some(slot);
             }
-            slot = self.next_after(slot)?;
+            slot = self.elapse_or_later(slot)?;
         }
-        self.next_after(after)
+        self.elapse_or_later(after)
+    }
+
+    fn elapse(&self, after: Timestamp) -> Elapse {
+        next::elapse(&self.pattern, self.zone(), self.season(), after)
+    }
+
+    /// The next elapse; where systemd gives up, that after one of the next full hours or days.
+    fn elapse_or_later(&self, after: Timestamp) -> Option<Timestamp> {
+        let mut found = self.elapse(after);
+        let hour = after.as_second().div_euclid(3_600);
+        for later in (1..=48).chain((3..=400).map(|days| days * 24)) {
+            if found != Elapse::GivenUp {
+                break;
+            }
+            found = self.elapse(Timestamp::from_second((hour + later) * 3_600).ok()?);
+        }
+        found.instant()
     }
 
     fn season(&self) -> Option<Season> {

@@ -13,21 +13,38 @@ use jiff::tz::TimeZone;
 use super::pattern::{DaysFrom, Pattern, SECOND, Span, Unit, Values};
 use super::wall::{Reading, Season, WallClock, weekday};
 
-/// systemd's own bound. An expression that needs more is one that never elapses.
+/// systemd's own bound.
 const MOST_ROUNDS: usize = 1_000;
 /// The last year that systemd looks at.
 pub(super) const LAST_YEAR: i32 = 2199;
 
+/// How a search ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Elapse {
+    At(Timestamp),
+    /// There is none up to the last year.
+    Never,
+    /// None was found in the rounds that are allowed.
+    GivenUp,
+}
+
+impl Elapse {
+    pub(super) fn instant(self) -> Option<Timestamp> {
+        match self {
+            Elapse::At(instant) => Some(instant),
+            Elapse::Never | Elapse::GivenUp => None,
+        }
+    }
+}
+
 /// The first elapse after `after`; instants before 1970 count as 1970.
-pub(super) fn elapse(
-    pattern: &Pattern,
-    zone: &TimeZone,
-    season: Option<Season>,
-    after: Timestamp,
-) -> Option<Timestamp> {
-    let first = after.as_microsecond().max(0) + 1;
-    let (clock, reading) = WallClock::last_read_at(zone, first / i64::from(SECOND))?;
-    let micros = i32::try_from(first % i64::from(SECOND)).ok()?;
+pub(super) fn elapse(pattern: &Pattern, zone: &TimeZone, season: Option<Season>, after: Timestamp) -> Elapse {
+    let first = after.as_microsecond().max(0).saturating_add(1);
+    let (second, micros) = (first / i64::from(SECOND), first % i64::from(SECOND));
+    let Some((clock, reading)) = WallClock::last_read_at(zone, second) else {
+        return Elapse::Never;
+    };
+    let micros = i32::try_from(micros).expect("less than a second");
     let mut walk = Walk {
         pattern,
         clock,
@@ -39,11 +56,11 @@ pub(super) fn elapse(
         match walk.round() {
             Round::Again => {}
             Round::Found if walk.is_before(&reading, micros) => walk.push_on(),
-            Round::Found => return walk.instant(),
-            Round::Never => return None,
+            Round::Found => return walk.instant().map_or(Elapse::Never, Elapse::At),
+            Round::Never => return Elapse::Never,
         }
     }
-    None
+    Elapse::GivenUp
 }
 
 enum Round {

@@ -277,6 +277,11 @@ impl LineageId {
     pub fn opened_by(cluster: ClusterId, first: &ChainId) -> Self {
         LineageId(format!("{cluster}-{}", first.suffix()))
     }
+
+    /// Whether `chain` is its first.
+    pub fn is_opened_by(&self, chain: &ChainId) -> bool {
+        self.0.ends_with(chain.suffix())
+    }
 }
 
 impl fmt::Display for LineageId {

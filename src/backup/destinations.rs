@@ -1,13 +1,22 @@
 //! The destinations of one backup: each may fail alone, and is then left out and named.
 
+use std::io::{self, Write};
+use std::time::Duration;
+
 use super::full::{Error, Job};
 use crate::catalog::{Catalog, ChainPath, Manifest, ObjectName, Pin, Pinned, Stream};
 use crate::model::{ByteSize, Digest};
 use crate::pipeline::BranchError;
 use crate::store::{self, FileStore, ReadBack, Upload};
 
-/// Room that is left on a destination beside the backup itself.
+/// Room that is left on a destination beside the backup itself, and how often it is looked at.
 const SPARE_BYTES: u64 = 64 << 20;
+const SPACE_CHECK_BYTES: u64 = 8 << 20;
+
+/// How long a store may take for a small thing.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a store must do at the least for syncing and reading back, beyond that.
+const SLOWEST_DISK_BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// A place to write to, opened or not.
 pub struct Destination {
@@ -35,6 +44,12 @@ pub enum DestinationError {
     /// It failed or fell behind while the stream ran.
     #[error(transparent)]
     Stream(#[from] BranchError),
+    /// It does not answer.
+    #[error("does not answer for {} s", .after.as_secs())]
+    Hangs {
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// It has too little room.
     #[error("needs about {needed} and has {free} free")]
     TooLittleSpace {
@@ -74,10 +89,12 @@ pub(super) struct Sinks {
 struct Open {
     name: String,
     store: FileStore,
+    /// The object, from its beginning until it is committed, but for the time that the pipeline has it.
+    sink: Option<Sink>,
 }
 
 impl Sinks {
-    pub fn sort_out(destinations: Vec<Destination>) -> Sinks {
+    pub fn sort_out(destinations: Vec<Destination>) -> Result<Sinks, Error> {
         let mut sinks = Sinks {
             order: destinations
                 .iter()
@@ -88,23 +105,36 @@ impl Sinks {
         };
         for Destination { name, store } in destinations {
             match store {
-                Ok(store) => sinks.open.push(Open { name, store }),
+                Ok(store) => sinks.open.push(Open {
+                    name,
+                    store,
+                    sink: None,
+                }),
                 Err(error) => sinks.fail(name, error),
             }
         }
-        sinks
+        sinks.some_left()?;
+        Ok(sinks)
     }
 
-    /// What is in them. One that cannot be listed takes no further part.
-    pub fn catalogs(&mut self) -> Catalog {
-        let catalogs = self.each(|open| open.store.catalog(&open.name));
-        Catalog::merge(catalogs)
+    /// Begins the object in each.
+    pub async fn begin(&mut self, path: &ChainPath) -> Result<(), Error> {
+        let object = ObjectName::Full(path.clone());
+        self.each(PATIENCE, move |open| {
+            open.sink = Some(Sink {
+                upload: open.store.begin(&object)?,
+                store: open.store.clone(),
+                unchecked: 0,
+            });
+            Ok(())
+        })
+        .await
     }
 
     /// Leaves out those that have too little room for a snapshot of `total` bytes.
-    pub fn refuse_without_space(&mut self, total: u64, before: &Catalog) {
-        let needed = estimate(total, before) + SPARE_BYTES;
-        self.each(|open| {
+    pub async fn refuse_without_space(&mut self, total: u64, before: &Catalog) -> Result<(), Error> {
+        let needed = estimate(total, before).saturating_add(SPARE_BYTES);
+        self.each(PATIENCE, move |open| {
             let free = open.store.free_space()?.available;
             if free >= needed {
                 return Ok(());
@@ -113,72 +143,65 @@ impl Sinks {
                 needed: ByteSize(needed),
                 free: ByteSize(free),
             })
-        });
+        })
+        .await
     }
 
-    /// Begins the object in each.
-    pub fn begin(&mut self, path: &ChainPath) -> Result<Vec<Upload>, Error> {
-        let object = ObjectName::Full(path.clone());
-        let uploads = self.each(|open| open.store.begin(&object));
-        self.some_left()?;
-        Ok(uploads)
+    /// The objects, for the pipeline to write to, in the order of the destinations that are left.
+    pub fn take_uploads(&mut self) -> Vec<Sink> {
+        let sinks = self.open.iter_mut().map(|open| open.sink.take());
+        sinks
+            .map(|sink| sink.expect("it was begun in each that is left"))
+            .collect()
     }
 
     /// What to say when every one failed while the stream ran.
-    pub fn none_left(mut self, errors: Vec<BranchError>) -> Error {
+    pub fn none_left(&mut self, errors: Vec<BranchError>) -> Error {
         for (open, error) in std::mem::take(&mut self.open).into_iter().zip(errors) {
             self.fail(open.name, error);
         }
-        Error::NoDestination(self.failed)
+        Error::NoDestination(std::mem::take(&mut self.failed))
     }
 
     /// Makes the object visible in each, reads it back from the disk and compares.
     pub async fn commit(
         &mut self,
-        branches: Vec<Result<Upload, BranchError>>,
+        branches: Vec<Result<Sink, BranchError>>,
         path: &ChainPath,
         stored: &Stream,
     ) -> Result<(), Error> {
-        let object = ObjectName::Full(path.clone());
-        let mut running = Vec::new();
-        for (open, branch) in std::mem::take(&mut self.open).into_iter().zip(branches) {
-            let (object, stored) = (object.clone(), *stored);
-            running.push(tokio::task::spawn_blocking(move || {
-                let committed = branch
-                    .map_err(DestinationError::from)
-                    .and_then(|upload| commit_one(&open.store, upload, &object, &stored));
-                (open, committed)
-            }));
-        }
-        for task in running {
-            let (open, committed) = task.await.expect("a panic aborts the process");
-            match committed {
-                Ok(()) => self.open.push(open),
+        for (mut open, branch) in std::mem::take(&mut self.open).into_iter().zip(branches) {
+            match branch {
+                Ok(sink) => {
+                    open.sink = Some(sink);
+                    self.open.push(open);
+                }
                 Err(error) => self.fail(open.name, error),
             }
         }
-        self.some_left()
-    }
-
-    /// Takes back what was committed, as far as it can be.
-    pub fn withdraw(&mut self, path: &ChainPath) {
         let object = ObjectName::Full(path.clone());
-        self.each(|open| open.store.remove(&object));
+        let stored = *stored;
+        let patience = PATIENCE + Duration::from_secs(stored.bytes / SLOWEST_DISK_BYTES_PER_SECOND);
+        self.each(patience, move |open| commit_one(open, &object, &stored))
+            .await
     }
 
     /// Writes the manifest everywhere: from here on the backup exists.
-    pub fn publish(mut self, manifest: &Manifest, job: &Job) -> Result<Vec<Written>, Error> {
-        let bytes = manifest.to_bytes();
-        let chain = manifest.chain_path();
-        let pin = Pin::new(manifest.finished_at, &job.host, job.note.clone()).to_bytes();
-        self.each(|open| {
+    pub async fn publish(mut self, manifest: &Manifest, job: &Job) -> Result<Vec<Written>, Error> {
+        let (name, bytes) = (manifest.name(), manifest.to_bytes());
+        let pin = match job.pinned {
+            Pinned::Yes => Some(Pin::new(manifest.finished_at, &job.host, job.note.clone()).to_bytes()),
+            Pinned::No => None,
+        };
+        let pin_name = ObjectName::Pin(manifest.chain_path());
+        let published = self.each(PATIENCE, move |open| {
             // The pin first, so that no moment is left for retention to find the backup without it.
-            if job.pinned == Pinned::Yes {
-                open.store.put_new(&ObjectName::Pin(chain.clone()), &pin)?;
+            if let Some(pin) = &pin {
+                open.store.put_new(&pin_name, pin)?;
             }
-            open.store.put_new(&manifest.name(), &bytes)
+            Ok(open.store.put_new(&name, &bytes)?)
         });
-        self.some_left()?;
+        published.await?;
         let good = self.open.into_iter().map(|open| Written {
             destination: open.name,
             result: Ok(()),
@@ -188,19 +211,30 @@ impl Sinks {
         Ok(written)
     }
 
-    /// Does something in each; those where it fails take no further part.
-    fn each<T, E: Into<DestinationError>>(&mut self, mut act: impl FnMut(&Open) -> Result<T, E>) -> Vec<T> {
-        let mut results = Vec::new();
-        for open in std::mem::take(&mut self.open) {
-            match act(&open) {
-                Ok(result) => {
-                    results.push(result);
-                    self.open.push(open);
-                }
-                Err(error) => self.fail(open.name, error),
+    /// Does something in each, all at once. Those where it fails or takes longer than `patience` take no further part;
+    /// fails itself when none is left.
+    async fn each(
+        &mut self,
+        patience: Duration,
+        act: impl Fn(&mut Open) -> Result<(), DestinationError> + Clone + Send + 'static,
+    ) -> Result<(), Error> {
+        let mut running = Vec::new();
+        for mut open in std::mem::take(&mut self.open) {
+            let (name, act) = (open.name.clone(), act.clone());
+            let task = tokio::task::spawn_blocking(move || act(&mut open).map(|()| open));
+            running.push((name, task));
+        }
+        let deadline = tokio::time::Instant::now() + patience;
+        for (name, task) in running {
+            match tokio::time::timeout_at(deadline, task).await {
+                Ok(done) => match done.expect("a panic aborts the process") {
+                    Ok(open) => self.open.push(open),
+                    Err(error) => self.fail(name, error),
+                },
+                Err(_) => self.fail(name, DestinationError::Hangs { after: patience }),
             }
         }
-        results
+        self.some_left()
     }
 
     fn fail(&mut self, destination: String, error: impl Into<DestinationError>) {
@@ -218,13 +252,43 @@ impl Sinks {
     }
 }
 
-fn commit_one(store: &FileStore, upload: Upload, object: &ObjectName, stored: &Stream) -> Result<(), DestinationError> {
-    upload.commit()?;
-    let ReadBack { bytes, sha256 } = store.read_back(object)?;
+/// An object in the making that leaves some room on its file system: etcd's own log may be on the same.
+pub(super) struct Sink {
+    upload: Upload,
+    store: FileStore,
+    /// Bytes written since the room was last looked at.
+    unchecked: u64,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.unchecked >= SPACE_CHECK_BYTES {
+            self.unchecked = 0;
+            let free = self.store.free_space().map_err(io::Error::other)?.available;
+            if free < SPARE_BYTES {
+                let left = format!("{} are left, and {} stay free", ByteSize(free), ByteSize(SPARE_BYTES));
+                return Err(io::Error::new(io::ErrorKind::StorageFull, left));
+            }
+        }
+        let written = self.upload.write(bytes)?;
+        self.unchecked += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.upload.flush()
+    }
+}
+
+fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream) -> Result<(), DestinationError> {
+    let sink = open.sink.take().expect("the pipeline has given it back");
+    sink.upload.commit()?;
+    let ReadBack { bytes, sha256 } = open.store.read_back(object)?;
     if bytes == stored.bytes && sha256 == stored.sha256 {
         return Ok(());
     }
-    store.remove(object)?;
+    // Should it stay, it has no manifest, and is swept as a leaving.
+    open.store.remove(object).ok();
     Err(DestinationError::ReadBack {
         object: object.to_string(),
         found: sha256,

@@ -4,13 +4,12 @@
 //! content told its own revision.
 //! Invariant: whatever happens before, nothing is left that a listing takes for a backup.
 
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::Progress;
-use super::destinations::{Destination, Sinks, Written, reasons};
+use super::destinations::{Destination, Sink, Sinks, Written, reasons};
 use super::observed::{ContentError, Facts, Observed};
 use crate::catalog::{
     self, Catalog, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, LatestError, Manifest, NewBackup,
@@ -20,7 +19,6 @@ use crate::etcd::choose::{Choice, NoChoice, Role, Wanted, choose};
 use crate::etcd::{self, Access, Endpoints, Member, SnapshotStream, Status, survey};
 use crate::model::{ByteSize, ChainId, ClusterName, HashKv, LineageId};
 use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding};
-use crate::store::Upload;
 
 /// An only member is asked for HashKV up to this size: its clients wait meanwhile.
 const HASH_KV_ALONE_BYTES: u64 = 1 << 30;
@@ -135,78 +133,88 @@ struct Asserted {
     keys: Option<u64>,
 }
 
-/// Takes one full backup. `interrupted` ends it before its manifest is written.
+/// A backup whose bytes are in their places and proven; only the manifest is missing.
+struct Proven {
+    sinks: Sinks,
+    manifest: Manifest,
+    opening: Option<Opening>,
+    warnings: Vec<String>,
+}
+
+/// Takes one full backup; `before` is what all destinations of the cluster hold. `interrupted` ends it before its
+/// manifest is written.
 pub async fn full(
     job: &Job,
     destinations: Vec<Destination>,
+    before: &Catalog,
     progress: &Progress,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome, Error> {
     let begun = Instant::now();
-    let started = (job.now)();
-    let mut interrupted = pin!(interrupted);
-    let mut sinks = Sinks::sort_out(destinations);
-    let mut asked = tokio::select! {
-        asked = ask(job) => asked?,
-        () = &mut interrupted => return Err(Error::Interrupted),
+    let mut encoder = None;
+    let proven = tokio::select! {
+        proven = prove(job, destinations, before, progress, &mut encoder) => proven,
+        () = interrupted => Err(Error::Interrupted),
     };
+    // What was begun must be gone before anybody is told that nothing was kept.
+    if let (Err(_), Some(encoder)) = (&proven, encoder) {
+        encoder.abort().await;
+    }
+    let Proven {
+        sinks,
+        manifest,
+        opening,
+        warnings,
+    } = proven?;
+    let destinations = sinks.publish(&manifest, job).await?;
+    Ok(Outcome {
+        unaccepted: unaccepted(before, &manifest.lineage, opening.as_ref()),
+        manifest,
+        opening,
+        destinations,
+        took: begun.elapsed(),
+        warnings,
+    })
+}
+
+/// Everything but the manifest's writing. The encoder is the caller's, to be aborted if this is not run to its end.
+async fn prove(
+    job: &Job,
+    destinations: Vec<Destination>,
+    before: &Catalog,
+    progress: &Progress,
+    encoder: &mut Option<Encoder<Observed, Sink>>,
+) -> Result<Proven, Error> {
+    let started = (job.now)();
+    let mut sinks = Sinks::sort_out(destinations)?;
+    let mut asked = ask(job).await?;
+    let mut warnings = asked.warnings();
     let path = ChainPath {
         cluster: asked.status.cluster,
         chain: job.chain.clone(),
     };
-    let before = sinks.catalogs();
-    let mut warnings: Vec<String> = asked.warnings();
-    warnings.extend(
-        before
-            .damaged()
-            .iter()
-            .map(|damaged| format!("{damaged}: {}", damaged.fault)),
-    );
-
+    // Before the stream is open: a store that hangs must not hold etcd's read transaction.
+    sinks.begin(&path).await?;
     let mut stream = asked.connection.snapshot(job.idle_timeout).await?;
     let first = stream.next().await?;
-    let first_byte = (job.now)();
-    let total = stream.promised().unwrap_or(0);
-    progress.promise(total);
-    sinks.refuse_without_space(total, &before);
-    let uploads = sinks.begin(&path)?;
-    let mut encoder = Encoder::start(&job.encoding, total, Observed::new(total), uploads).map_err(Error::Encode)?;
-    let streamed = tokio::select! {
-        streamed = receive(&mut stream, first, &mut encoder, progress) => streamed,
-        () = &mut interrupted => Err(Error::Interrupted),
+    let times = Times {
+        started,
+        first_byte: (job.now)(),
     };
-    drop(stream);
-    if let Err(error) = streamed {
-        encoder.abort().await;
-        return Err(error);
-    }
-    let Encoded {
-        observer,
-        stored_bytes,
-        stored_sha256,
-        branches,
-    } = match encoder.finish().await {
-        Ok(encoded) => encoded,
-        Err(EncodeError::NoSinkLeft(errors)) => return Err(sinks.none_left(errors)),
-        Err(error) => return Err(Error::Encode(error)),
-    };
-    let facts = observer.finish().map_err(|error| Error::Content {
+    let encoded = stream_through(job, &mut sinks, stream, first, before, progress, encoder).await?;
+    let facts = encoded.observer.finish().map_err(|error| Error::Content {
         url: asked.connection.url().to_owned(),
         error,
     })?;
     let stored = Stream {
-        bytes: stored_bytes,
-        sha256: stored_sha256,
+        bytes: encoded.stored_bytes,
+        sha256: encoded.stored_sha256,
     };
     let (committed, asserted) = tokio::join!(
-        sinks.commit(branches, &path, &stored),
+        sinks.commit(encoded.branches, &path, &stored),
         asked.assert(job.hash_kv, &facts)
     );
     committed?;
-    if is_ready(&mut interrupted).await {
-        sinks.withdraw(&path);
-        return Err(Error::Interrupted);
-    }
     if let Err(reason) = &asserted.hash_kv {
         warnings.extend(job.hash_kv.misses(reason));
     }
@@ -215,25 +223,36 @@ pub async fn full(
         Descent::Continues(_) | Descent::Opens(_, Opening::First) => None,
         Descent::Opens(_, opening) => Some(opening.clone()),
     };
-    let times = Times { started, first_byte };
-    let manifest = manifest(
-        job,
-        &asked,
-        &path,
-        &facts,
-        stored,
-        asserted,
-        &times,
-        descent.lineage().clone(),
-    );
-    let destinations = sinks.publish(&manifest, job)?;
-    Ok(Outcome {
-        unaccepted: unaccepted(&before, &manifest.lineage, opening.as_ref()),
-        manifest,
+    let lineage = descent.lineage().clone();
+    Ok(Proven {
+        manifest: manifest(job, &asked, &path, &facts, stored, asserted, &times, lineage),
+        sinks,
         opening,
-        destinations,
-        took: begun.elapsed(),
         warnings,
+    })
+}
+
+/// Sends the stream through the pipeline into every sink.
+async fn stream_through(
+    job: &Job,
+    sinks: &mut Sinks,
+    mut stream: SnapshotStream,
+    first: Option<etcd::Chunk>,
+    before: &Catalog,
+    progress: &Progress,
+    encoder: &mut Option<Encoder<Observed, Sink>>,
+) -> Result<Encoded<Observed, Sink>, Error> {
+    let total = stream.promised().unwrap_or(0);
+    progress.promise(total);
+    sinks.refuse_without_space(total, before).await?;
+    let started = Encoder::start(&job.encoding, total, Observed::new(total), sinks.take_uploads());
+    let running = encoder.insert(started.map_err(Error::Encode)?);
+    receive(&mut stream, first, running, progress).await?;
+    drop(stream);
+    let finished = encoder.take().expect("it was put there above").finish().await;
+    finished.map_err(|error| match error {
+        EncodeError::NoSinkLeft(errors) => sinks.none_left(errors),
+        error @ (EncodeError::Recipients(_) | EncodeError::Zstd(_)) => Error::Encode(error),
     })
 }
 
@@ -252,7 +271,8 @@ async fn ask(job: &Job) -> Result<Asked, Error> {
     let name = own.map_or(candidate.name, |own| own.name.clone());
     let quorum = match connection.current_revision().await {
         Ok(_) => Quorum::Answered,
-        Err(_) => Quorum::Silent,
+        Err(error) if error.is_lack_of_quorum() => Quorum::Silent,
+        Err(error) => return Err(error.into()),
     };
     Ok(Asked {
         voters: members.iter().filter(|member| !member.learner).count(),
@@ -290,7 +310,6 @@ impl Asked {
 
     /// Asks the member for HashKV and the number of keys of exactly the revision that was backed up.
     async fn assert(&mut self, policy: HashKvPolicy, facts: &Facts) -> Asserted {
-        let keys = self.connection.count_keys(facts.revision).await.ok();
         let hash_kv = match self.hash_kv_is_borne(policy, facts) {
             Err(reason) => Err(reason),
             Ok(()) => self
@@ -311,6 +330,7 @@ impl Asked {
             }
             Ok(hash)
         });
+        let keys = self.connection.count_keys(facts.revision).await.ok();
         Asserted { hash_kv, keys }
     }
 
@@ -343,7 +363,7 @@ impl HashKvPolicy {
 async fn receive(
     stream: &mut SnapshotStream,
     first: Option<etcd::Chunk>,
-    encoder: &mut Encoder<Observed, Upload>,
+    encoder: &mut Encoder<Observed, Sink>,
     progress: &Progress,
 ) -> Result<(), Error> {
     let mut next = first;
@@ -436,14 +456,5 @@ fn unaccepted(before: &Catalog, lineage: &LineageId, opening: Option<&Opening>) 
              which is meant with `lifeboat accept-lineage LINEAGE`"
         )),
         Ok(_) | Err(_) => None,
-    }
-}
-
-/// Whether a future is done already.
-async fn is_ready(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
-    tokio::select! {
-        biased;
-        () = future => true,
-        () = std::future::ready(()) => false,
     }
 }

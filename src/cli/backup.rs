@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::host::{self, chain, failed};
+use super::host::{self, Places, chain, failed};
 use super::output::{Format, Output};
 use super::progress::Bar;
 use super::{Context, Exit, Failure};
@@ -83,9 +83,17 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         ));
     }
     let state = host::state(&config.cluster.name)?;
+    // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
+    let interrupt = super::listen(context);
     let _lock = host::jobs_lock(&state, "backup", args.wait)?;
     let destinations = host::destinations(&config, &state, &args.to)?;
-    sweep(context, &state, &destinations);
+    let scope = if args.to.is_empty() { Scope::All } else { Scope::Some };
+    sweep(context, &state, &destinations, scope);
+    // A history goes on in all destinations, also in those that this backup does not go to.
+    let places = Places::configured(context, &config, None)?;
+    for damaged in places.catalog.damaged() {
+        context.output.warn(format!("{damaged}: {}", damaged.fault));
+    }
     let random = getrandom::u32().map_err(failed)?;
     let now = host::now();
     let chain = ChainId::new(now, random);
@@ -93,14 +101,21 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         .begin_chain(&chain, &Holder::this("backup", now))
         .map_err(failed)?;
     let job = job(&config, &args, chain, host::host_name())?;
-    let taken = take(context, &job, destinations);
+    let taken = take(context, &job, destinations, &places, interrupt);
     end(begun, &taken);
     let outcome = taken.map_err(failure)?;
-    report(&context.output, &outcome);
+    report(&context.output, &outcome, &places);
     match outcome.destinations.iter().all(|written| written.result.is_ok()) {
         true => Ok(Exit::Done),
         false => Ok(Exit::Partly),
     }
+}
+
+/// Which destinations a run has opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    All,
+    Some,
 }
 
 fn job(config: &Config, args: &Args, chain: ChainId, host: HostName) -> Result<Job, Failure> {
@@ -157,7 +172,7 @@ fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
 }
 
 /// Removes what runs of this host that died have left, and what nobody has answered for in a day.
-fn sweep(context: &Context, state: &State, destinations: &[Destination]) {
+fn sweep(context: &Context, state: &State, destinations: &[Destination], scope: Scope) {
     let begun = match state.begun() {
         Ok(begun) => begun,
         Err(error) => {
@@ -166,7 +181,7 @@ fn sweep(context: &Context, state: &State, destinations: &[Destination]) {
                 .warn(format!("leavings of earlier runs are not removed: {}", chain(&error)));
         }
     };
-    let mut everywhere = true;
+    let mut everywhere = scope == Scope::All;
     for destination in destinations {
         let swept = destination.store.as_ref().map(|store| store.sweep(&begun));
         match swept {
@@ -197,11 +212,17 @@ fn sweep(context: &Context, state: &State, destinations: &[Destination]) {
     }
 }
 
-fn take(context: &Context, job: &Job, destinations: Vec<Destination>) -> Result<Outcome, Error> {
+fn take(
+    context: &Context,
+    job: &Job,
+    destinations: Vec<Destination>,
+    places: &Places,
+    interrupt: super::Interrupt,
+) -> Result<Outcome, Error> {
     let progress = Arc::new(Progress::default());
     context.runtime.block_on(async {
         let watcher = tokio::spawn(watch(context.output, progress.clone()));
-        let outcome = full(job, destinations, &progress, super::interrupted()).await;
+        let outcome = full(job, destinations, &places.catalog, &progress, interrupt.raised()).await;
         watcher.abort();
         // Wait until it is gone, so that no bar is drawn over the result.
         drop(watcher.await);
@@ -253,7 +274,7 @@ fn failure(error: Error) -> Failure {
     }
 }
 
-fn report(output: &Output, outcome: &Outcome) {
+fn report(output: &Output, outcome: &Outcome, places: &Places) {
     let manifest = &outcome.manifest;
     for written in &outcome.destinations {
         if let Err(error) = &written.result {
@@ -266,6 +287,15 @@ fn report(output: &Output, outcome: &Outcome) {
     }
     if let Some(unaccepted) = &outcome.unaccepted {
         output.alarm(unaccepted);
+    }
+    if let (true, Some((unread, _))) = (
+        manifest.lineage.is_opened_by(&manifest.chain),
+        places.unreadable.first(),
+    ) {
+        output.alarm(format!(
+            "this backup opens lineage {}, but destination {unread} could not be read: the history may have begun there",
+            manifest.lineage
+        ));
     }
     for warning in &outcome.warnings {
         output.warn(warning);

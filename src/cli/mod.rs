@@ -24,6 +24,7 @@ pub use exit::{Exit, Failure};
 use output::{Format, Output, Verbosity};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// Where the configuration is when `--config` does not say.
 const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
@@ -93,7 +94,7 @@ impl Cli {
             output: Output { format, verbosity },
             runtime: runtime()?,
         };
-        match self.command {
+        let done = match self.command {
             Command::Backup(args) => backup::run(&context, args),
             Command::List(args) => list::run(&context, args),
             Command::Show(args) => show::run(&context, args),
@@ -102,7 +103,10 @@ impl Cli {
             Command::Check(args) => check::run(&context, args),
             Command::AcceptLineage(args) => accept_lineage::run(&context, args),
             Command::Keygen(args) => keygen::run(&context, args),
-        }
+        };
+        // A thread that hangs in a store's file system must not keep the program.
+        context.runtime.shutdown_background();
+        done
     }
 }
 
@@ -117,36 +121,51 @@ fn runtime() -> Result<Runtime, Failure> {
     Ok(runtime)
 }
 
-/// Done when somebody asks the program to stop. A second time ends it at once.
-async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+/// Tells when somebody asks the program to stop.
+struct Interrupt {
+    flag: Arc<AtomicBool>,
+    raised: watch::Receiver<bool>,
+}
+
+impl Interrupt {
+    /// Done when it was asked.
+    async fn raised(mut self) {
+        if self.raised.wait_for(|raised| *raised).await.is_err() {
+            std::future::pending::<()>().await;
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "asked for twice: what is half-done is swept by the next run"
-        )]
-        std::process::exit(Exit::Failed as i32);
+    }
+}
+
+/// Listens from now on for SIGINT and SIGTERM, whatever the program is busy with. The second one ends it at once.
+fn listen(context: &Context) -> Interrupt {
+    let flag = Arc::new(AtomicBool::new(false));
+    let (sender, raised) = watch::channel(false);
+    let set = flag.clone();
+    context.runtime.spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            return;
+        };
+        for asked in 1.. {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if asked == 2 {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "asked for twice: what is half-done is swept by the next run"
+                )]
+                std::process::exit(Exit::Failed as i32);
+            }
+            set.store(true, Ordering::Relaxed);
+            sender.send(true).ok();
+        }
     });
+    Interrupt { flag, raised }
 }
 
 /// The same as a flag, for work that does not wait.
 fn interrupted_flag(context: &Context) -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    context.runtime.spawn(async move {
-        interrupted().await;
-        set.store(true, Ordering::Relaxed);
-    });
-    flag
+    listen(context).flag
 }

@@ -94,6 +94,20 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the member answers, but has no quorum behind it.
+    pub fn is_lack_of_quorum(&self) -> bool {
+        match self {
+            Error::Call { reason, .. } => reason.contains("no leader") || reason.contains("request timed out"),
+            Error::Silent { .. } => true,
+            Error::Unreachable { .. }
+            | Error::Denied { .. }
+            | Error::NoSuchRevision { .. }
+            | Error::Nonsense { .. } => false,
+        }
+    }
+}
+
 /// How to get in: TLS material and login, read from wherever they are kept.
 #[derive(Clone, Default)]
 pub struct Access {
@@ -165,6 +179,8 @@ pub struct Listed {
 pub struct Member {
     url: String,
     client: Client,
+    /// Who answered at this endpoint last: behind a balancer it may be another the next time.
+    identity: Option<(ClusterId, MemberId)>,
 }
 
 impl Member {
@@ -190,6 +206,7 @@ impl Member {
         Ok(Member {
             url: url.to_owned(),
             client,
+            identity: None,
         })
     }
 
@@ -203,6 +220,7 @@ impl Member {
         let mut client = self.client.maintenance_client();
         let answer = call(&self.url, "Status", CALL_TIMEOUT, client.status()).await?;
         let header = answer.header().ok_or_else(|| self.nonsense("Status", "no header"))?;
+        self.identity = Some((ClusterId(header.cluster_id()), MemberId(header.member_id())));
         Ok(Status {
             member: MemberId(header.member_id()),
             cluster: ClusterId(header.cluster_id()),
@@ -265,6 +283,12 @@ impl Member {
         let answer = call(&self.url, "HashKV", SCAN_TIMEOUT, client.hash_kv(revision.get()))
             .await
             .map_err(|error| self.at_revision(error, revision))?;
+        let answered = answer
+            .header()
+            .map(|header| (ClusterId(header.cluster_id()), MemberId(header.member_id())));
+        if answered != self.identity {
+            return Err(self.nonsense("HashKV", "the ids of another member than before"));
+        }
         Ok(HashKv {
             revision,
             compact_revision: answer.compact_version(),

@@ -5,7 +5,6 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
@@ -35,7 +34,7 @@ pub enum BranchError {
         source: io::Error,
     },
     /// The sink was too slow and was left behind.
-    #[error("left behind after {} s of waiting for it, at {written} bytes", .waited.as_secs())]
+    #[error("too slow: left behind at {written} bytes, after {} s of waiting for it", .waited.as_secs())]
     TooSlow {
         /// How long it was waited for.
         waited: Duration,
@@ -57,7 +56,8 @@ enum Message {
 /// A sink on a thread of its own.
 struct Branch<W> {
     queue: Option<Sender<Message>>,
-    thread: JoinHandle<Result<Option<W>, BranchError>>,
+    /// What the thread of the sink comes to.
+    outcome: Receiver<Result<Option<W>, BranchError>>,
     sent: u64,
     waited: Duration,
     dropped: Option<BranchError>,
@@ -95,11 +95,10 @@ impl<W: Write + Send + 'static> FanOut<W> {
     /// Sends what is left, waits for the sinks, and hands them back.
     pub fn finish(mut self) -> io::Result<FannedOut<W>> {
         self.send_block()?;
-        for index in 0..self.branches.len() {
-            let alone = self.live() == 1;
-            self.branches[index].send(Message::End, self.stall_limit, alone);
-        }
-        let branches = std::mem::take(&mut self.branches).into_iter().map(Branch::join);
+        self.send_all(|| Message::End);
+        let stall_limit = self.stall_limit;
+        let branches = std::mem::take(&mut self.branches).into_iter();
+        let branches = branches.map(|branch| branch.join(stall_limit));
         Ok(FannedOut {
             bytes: self.stored_bytes,
             sha256: Digest(self.stored.finalize_reset().into()),
@@ -115,17 +114,26 @@ impl<W: Write + Send + 'static> FanOut<W> {
         self.stored_bytes += self.block.len() as u64;
         let block: Arc<[u8]> = self.block.as_slice().into();
         self.block.clear();
-        for index in 0..self.branches.len() {
-            let alone = self.live() == 1;
-            self.branches[index].send(Message::Block(block.clone()), self.stall_limit, alone);
-        }
+        self.send_all(|| Message::Block(block.clone()));
         if self.live() > 0 {
             return Ok(());
         }
+        let stall_limit = self.stall_limit;
         let errors = std::mem::take(&mut self.branches).into_iter();
-        Err(io::Error::other(AllFailed(
-            errors.filter_map(|branch| branch.join().err()).collect(),
-        )))
+        let errors = errors.filter_map(|branch| branch.join(stall_limit).err());
+        Err(io::Error::other(AllFailed(errors.collect())))
+    }
+
+    fn send_all(&mut self, message: impl Fn() -> Message) {
+        for index in 0..self.branches.len() {
+            // Who has to be waited for is to blame only while another could go on.
+            let others_wait = self
+                .branches
+                .iter()
+                .enumerate()
+                .any(|(other, branch)| other != index && branch.is_idle());
+            self.branches[index].send(message(), self.stall_limit, others_wait);
+        }
     }
 
     fn live(&self) -> usize {
@@ -137,11 +145,13 @@ impl<W: Write + Send + 'static> FanOut<W> {
 /// the program ends.
 impl<W> Drop for FanOut<W> {
     fn drop(&mut self) {
-        let threads = std::mem::take(&mut self.branches).into_iter().map(|branch| branch.thread);
-        let threads: Vec<_> = threads.collect();
         let patience = Instant::now() + DROP_PATIENCE;
-        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < patience {
-            std::thread::sleep(Duration::from_millis(5));
+        let outcomes: Vec<_> = std::mem::take(&mut self.branches)
+            .into_iter()
+            .map(|branch| branch.outcome)
+            .collect();
+        for outcome in outcomes {
+            outcome.recv_deadline(patience).ok();
         }
     }
 }
@@ -164,20 +174,29 @@ impl<W: Write + Send + 'static> Write for FanOut<W> {
 
 impl<W> Branch<W> {
     /// The sink, if it took everything.
-    fn join(self) -> Result<W, BranchError> {
+    fn join(self, patience: Duration) -> Result<W, BranchError> {
         // The thread of a sink that was left behind may hang in a write; it ends, and takes its sink with it, when that
         // returns.
         if let Some(error) = self.dropped {
             return Err(error);
         }
-        match self.thread.join().expect("a panic aborts the process") {
-            Ok(Some(sink)) => Ok(sink),
-            Ok(None) => unreachable!("the end was sent to every branch that was not dropped"),
-            Err(error) => Err(error),
+        match self.outcome.recv_timeout(patience) {
+            Ok(Ok(Some(sink))) => Ok(sink),
+            Ok(Ok(None)) => unreachable!("the end was sent to every branch that was not dropped"),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(BranchError::TooSlow {
+                waited: self.waited + patience,
+                written: self.sent,
+            }),
         }
     }
 
-    fn send(&mut self, message: Message, stall_limit: Duration, alone: bool) {
+    /// Whether it has taken all that was sent, and waits for more.
+    fn is_idle(&self) -> bool {
+        self.queue.as_ref().is_some_and(Sender::is_empty)
+    }
+
+    fn send(&mut self, message: Message, stall_limit: Duration, others_wait: bool) {
         let Some(queue) = &self.queue else { return };
         let bytes = match &message {
             Message::Block(block) => block.len() as u64,
@@ -186,12 +205,18 @@ impl<W> Branch<W> {
         let refused = match queue.try_send(message) {
             Ok(()) => None,
             Err(TrySendError::Full(message)) => {
-                // The last sink left makes nobody else wait; only a standstill ends it.
+                // Where nobody else could go on meanwhile, only a standstill ends it.
                 let budget = LAG_BUDGET.saturating_sub(self.waited);
-                let patience = if alone { stall_limit } else { stall_limit.min(budget) };
+                let patience = if others_wait {
+                    stall_limit.min(budget)
+                } else {
+                    stall_limit
+                };
                 let since = Instant::now();
                 let sent = queue.send_timeout(message, patience);
-                self.waited += since.elapsed();
+                if others_wait {
+                    self.waited += since.elapsed();
+                }
                 sent.err()
             }
             Err(TrySendError::Disconnected(message)) => Some(SendTimeoutError::Disconnected(message)),
@@ -213,9 +238,16 @@ impl<W> Branch<W> {
 
 fn start_branch<W: Write + Send + 'static>(sink: W) -> Branch<W> {
     let (queue, blocks) = crossbeam_channel::bounded(FAN_QUEUE_BLOCKS);
+    let (done, outcome) = crossbeam_channel::bounded(1);
+    std::thread::spawn(move || {
+        let drained = drain(&blocks, sink);
+        // After a failure the queue is closed before the reason is told, so that nobody waits to send into it.
+        drop(blocks);
+        done.send(drained).ok();
+    });
     Branch {
         queue: Some(queue),
-        thread: std::thread::spawn(move || drain(&blocks, sink)),
+        outcome,
         sent: 0,
         waited: Duration::ZERO,
         dropped: None,

@@ -124,7 +124,9 @@ fn judged<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, min_backups: u32) -> Vec<
     keep_floor(&mut cases, min_backups);
     let oldest_kept = cases.iter().rposition(|case| !case.keep.is_empty());
     for (place, case) in cases.iter_mut().enumerate() {
-        if oldest_kept.is_some_and(|oldest| place > oldest) {
+        // The name of one with a start that is to come would belie these words.
+        let is_ahead = case.chain.id().started_at() > case.start;
+        if oldest_kept.is_some_and(|oldest| place > oldest) && !is_ahead {
             case.remove = vec![RemoveReason::OlderThanAll(&case.chain.lineage)];
         }
     }

@@ -75,7 +75,11 @@ impl fmt::Display for KeepReason<'_> {
                 write!(f, "last {of} of lineage {lineage}: number {number}")
             }
             KeepReason::Within { within, from } => {
-                write!(f, "within {} before {from}, the newest good one's start", Span(*within))
+                write!(
+                    f,
+                    "not more than {} older than the newest good one of {from}",
+                    Span(*within)
+                )
             }
             KeepReason::NewestOf {
                 unit,
@@ -151,7 +155,11 @@ impl fmt::Display for RemoveReason<'_> {
                 write!(f, "not in the last {of} of lineage {lineage}: number {number}")
             }
             RemoveReason::PastWithin { within, from } => {
-                write!(f, "not within {} before {from}", Span(*within))
+                write!(
+                    f,
+                    "more than {} older than the newest good one of {from}",
+                    Span(*within)
+                )
             }
             RemoveReason::NotNewestOf { period, newest } => write!(f, "{newest} of {period} is newer"),
             RemoveReason::PastPeriods { unit, period, of } => {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::*;
 use crate::catalog::tests::Fixture;
-use crate::catalog::{HostName, Manifest, ObjectName};
+use crate::catalog::{Manifest, ObjectName};
 
 /// One line of the input, as far as it makes a backup.
 struct Line {
@@ -224,7 +224,7 @@ fn policy(text: &str) -> Policy {
     policy
 }
 
-fn duration(text: &str) -> std::time::Duration {
+fn duration(text: &str) -> Duration {
     let (number, unit) = text.split_at(text.len() - 1);
     let seconds = match unit {
         "d" => 86_400,
@@ -232,5 +232,5 @@ fn duration(text: &str) -> std::time::Duration {
         "m" => 60,
         other => panic!("unknown unit `{other}`"),
     };
-    std::time::Duration::from_secs(seconds * number.parse::<u64>().unwrap())
+    Duration::from_secs(seconds * number.parse::<u64>().unwrap())
 }

@@ -7,7 +7,7 @@
 //! turns wall clock readings into instants.
 //!
 //! Leaves to the caller which zone is the host's, and where zones are looked up.
-//! Invariant: an `OnCalendar` is valid and normalised; what it prints parses to an equal one.
+//! Invariant: an `OnCalendar` is valid and normalised; what it prints is what systemd prints.
 //! Invariant: every search ends after a bounded number of steps, for any expression.
 
 mod change;
@@ -26,8 +26,8 @@ pub use change::{ClockChange, Direction};
 pub use parse::{CalendarError, Part};
 
 use next::Elapse;
-use pattern::Pattern;
-use wall::Season;
+use pattern::{DaysFrom, Pattern};
+use wall::{MICROSECOND, Repeated, Season};
 
 /// A calendar expression.
 #[derive(Debug, Clone)]
@@ -94,14 +94,21 @@ impl OnCalendar {
     /// The first elapse after an instant in the one sequence that systemd goes through when it counts on from elapse to
     /// elapse: the same on each host, whenever its agent was started.
     ///
-    /// There are expressions that systemd gives up on, on some days on which the clock is changed (`0/2:*` in Africa/Cairo).
-    /// Its timer then never elapses again. Here the sequence goes on with what systemd names from a later hour on.
+    /// There are expressions that systemd gives up on, on some days on which the clock is changed (`0/2:*` in Africa/Cairo),
+    /// and those that end in the abbreviation of the other half of the year (`12:00 CET` in summer). A timer of systemd then
+    /// never elapses again. Here the sequence goes on with what systemd names when it is asked at a later hour.
     pub fn slot_after(&self, after: Timestamp) -> Option<Timestamp> {
-        // Inside the second pass of a repeated hour, the sequence is entered at the end of the first pass.
-        let Some(end_of_first_pass) = wall::end_of_first_pass(self.zone(), after) else {
+        // Into a span that is repeated, the sequence leads from before it.
+        let Some(repeated) = Repeated::around(self.zone(), after) else {
             return self.elapse_or_later(after);
         };
-        let mut slot = self.elapse_or_later(end_of_first_pass)?;
+        let entry = if self.is_unsteady() {
+            repeated.begin
+        } else {
+            // Nothing in the first pass leads into the second, so the sequence can be entered at the end of the first.
+            repeated.change.checked_sub(MICROSECOND).ok()?.min(after)
+        };
+        let mut slot = self.elapse_or_later(entry.checked_sub(MICROSECOND).ok()?)?;
         for _ in 0..MOST_IN_A_REPEATED_HOUR {
             if slot > after {
                 return Some(slot);
@@ -115,17 +122,31 @@ impl OnCalendar {
         next::elapse(&self.pattern, self.zone(), self.season(), after)
     }
 
-    /// The next elapse; where systemd gives up, that after one of the next full hours or days.
+    /// The next elapse; where systemd has no answer, its answer at the first later hour at which it has one.
     fn elapse_or_later(&self, after: Timestamp) -> Option<Timestamp> {
-        let mut found = self.elapse(after);
-        let hour = after.as_second().div_euclid(3_600);
-        for later in (1..=48).chain((3..=400).map(|days| days * 24)) {
-            if found != Elapse::GivenUp {
-                break;
-            }
-            found = self.elapse(Timestamp::from_second((hour + later) * 3_600).ok()?);
+        let is_answer = |found: Elapse| match found {
+            Elapse::At(_) => true,
+            Elapse::Never => self.season().is_none(),
+            Elapse::GivenUp => false,
+        };
+        let found = self.elapse(after);
+        if is_answer(found) {
+            return found.instant();
         }
-        found.instant()
+        let this_hour = after.as_second().div_euclid(3_600);
+        let in_hours = |hours: i64| match Timestamp::from_second((this_hour + hours) * 3_600) {
+            Ok(later) => self.elapse(later),
+            Err(_) => Elapse::Never,
+        };
+        let days = (1..=MOST_DAYS_WITHOUT_ANSWER).find(|days| is_answer(in_hours(days * 24)))?;
+        let mut hours = (days * 24 - 23..=days * 24).map(in_hours);
+        hours.find(|&found| is_answer(found))?.instant()
+    }
+
+    /// Whether systemd may go from the first pass of a repeated hour into the second: if it had to look at another time of
+    /// year in between, be it the end of the month.
+    fn is_unsteady(&self) -> bool {
+        self.pattern.days_from == DaysFrom::End || self.season().is_some()
     }
 
     fn season(&self) -> Option<Season> {
@@ -135,6 +156,9 @@ impl OnCalendar {
         }
     }
 }
+
+/// How far ahead an answer is looked for. Whatever it is that systemd stumbles over comes once a year.
+const MOST_DAYS_WITHOUT_ANSWER: i64 = 400;
 
 static UTC: TimeZone = TimeZone::UTC;
 

@@ -4,8 +4,8 @@
 //! before. The results here are those of glibc's `mktime`, that memory included, because systemd's elapses on the days
 //! on which a clock is changed follow from it.
 
-use jiff::Timestamp;
 use jiff::tz::{Dst, TimeZone};
+use jiff::{SignedDuration, Timestamp};
 
 use super::pattern::Unit;
 
@@ -187,16 +187,35 @@ pub(super) fn weekday(reading: &Reading) -> usize {
     usize::try_from(days.rem_euclid(7)).unwrap_or(0)
 }
 
-/// If the clock shows at `instant` what it has shown before: the last microsecond of that first pass.
-pub(super) fn end_of_first_pass(zone: &TimeZone, instant: Timestamp) -> Option<Timestamp> {
-    // `preceding` excludes the instant itself.
-    let after = instant.checked_add(jiff::SignedDuration::from_nanos(1)).ok()?;
-    let change = zone.preceding(after).next()?.timestamp();
-    let last = change.checked_sub(jiff::SignedDuration::from_micros(1)).ok()?;
-    let back = i64::from(zone.to_offset(last).seconds()) - i64::from(zone.to_offset(change).seconds());
-    let second_pass = instant.duration_since(change);
-    (second_pass < jiff::SignedDuration::from_secs(back)).then_some(last)
+/// A span of readings that come twice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Repeated {
+    /// The first instant of the first pass.
+    pub(super) begin: Timestamp,
+    /// The first instant of the second pass.
+    pub(super) change: Timestamp,
 }
+
+impl Repeated {
+    /// The one, if any, that the clock is in right after `instant`.
+    pub(super) fn around(zone: &TimeZone, instant: Timestamp) -> Option<Self> {
+        let asked = instant.checked_add(MICROSECOND).ok()?;
+        // Both iterators exclude the instant itself.
+        let last = zone.preceding(asked.checked_add(MICROSECOND).ok()?).next();
+        let next = zone.following(asked).next();
+        [last, next].into_iter().flatten().find_map(|transition| {
+            let change = transition.timestamp();
+            let before = zone.to_offset(change.checked_sub(MICROSECOND).ok()?);
+            let back = i64::from(before.seconds()) - i64::from(transition.offset().seconds());
+            let back = SignedDuration::from_secs(back);
+            let (begin, end) = (change.checked_sub(back).ok()?, change.checked_add(back).ok()?);
+            (begin <= asked && asked < end).then_some(Repeated { begin, change })
+        })
+    }
+}
+
+/// The distance of neighbouring instants: systemd counts in microseconds.
+pub(super) const MICROSECOND: SignedDuration = SignedDuration::from_micros(1);
 
 /// What a zone's two times are called: (standard, summer), as far as it has them by the rule that holds in the far future.
 pub(super) fn abbreviations(zone: &TimeZone) -> [(Season, Option<String>); 2] {

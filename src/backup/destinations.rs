@@ -51,7 +51,7 @@ pub enum DestinationError {
         after: Duration,
     },
     /// It has too little room.
-    #[error("needs about {needed} and has {free} free")]
+    #[error("needs about {needed} and has {free} free: free some, keep fewer backups, or name another destination")]
     TooLittleSpace {
         /// An estimate of the stored size.
         needed: ByteSize,

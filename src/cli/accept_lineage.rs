@@ -79,7 +79,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failure> {
     let lineages = catalog.lineages();
     if lineages.is_empty() {
-        return Err(Failure::new(Exit::NotFound, "there is no backup"));
+        return Err(Failure::new(Exit::NotFound, "there is no backup").next("take one with `lifeboat backup`"));
     }
     let Some(part) = asked_for else {
         return the_new_one(catalog, &lineages);

@@ -10,8 +10,9 @@ use super::output::{Format, Output};
 use super::progress::Bar;
 use super::{Context, Exit, Failure};
 use crate::backup::{self, Destination, Error, HashKvPolicy, Job, Outcome, Progress, full};
-use crate::catalog::{HostName, Origin, Pinned, Writer};
+use crate::catalog::{Origin, Pinned, Writer};
 use crate::config::{self, Config, MemberChoice};
+use crate::etcd::Access;
 use crate::etcd::choose::{NoChoice, Wanted};
 use crate::model::{ByteSize, ChainId, Revision};
 use crate::pipeline::Encoding;
@@ -82,6 +83,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             "make a key with `lifeboat keygen --identity FILE` and put what it prints into [encryption] recipients",
         ));
     }
+    // Before anything is made, so that a secret that is missing leaves nothing.
+    let access = host::access(&config)?;
     let state = host::state(&config.cluster.name)?;
     // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
     let interrupt = super::listen(context);
@@ -100,7 +103,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let begun = state
         .begin_chain(&chain, &Holder::this("backup", now))
         .map_err(failed)?;
-    let job = job(&config, &args, chain, host::host_name())?;
+    let job = job(&config, &args, chain, access)?;
     let taken = take(context, &job, destinations, &places, interrupt);
     end(begun, &taken);
     let outcome = taken.map_err(failure)?;
@@ -118,14 +121,15 @@ enum Scope {
     Some,
 }
 
-fn job(config: &Config, args: &Args, chain: ChainId, host: HostName) -> Result<Job, Failure> {
+fn job(config: &Config, args: &Args, chain: ChainId, access: Access) -> Result<Job, Failure> {
+    let host = host::host_name();
     let run = format!("{:08x}", getrandom::u32().map_err(failed)?);
     Ok(Job {
         chain,
         cluster: config.cluster.name.clone(),
         members: host::endpoints(config),
         wanted: wanted(config, args.member.as_deref())?,
-        access: host::access(config)?,
+        access,
         hash_kv: match config.backup.hash_kv {
             config::HashKvPolicy::Auto => HashKvPolicy::Auto,
             config::HashKvPolicy::Always => HashKvPolicy::Always,

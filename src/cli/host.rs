@@ -375,4 +375,5 @@ fn unreadable(path: &Path, error: &dyn fmt::Display) -> Failure {
         Exit::WrongKey,
         format!("cannot read the identity {}: {error}", path.display()),
     )
+    .next("give the file that `lifeboat keygen` wrote")
 }

@@ -227,7 +227,10 @@ fn failure(error: Error, args: &Args, manifest: Option<&Manifest>) -> Failure {
         )),
         Error::Content { .. } => failed(Exit::Damaged),
         Error::TooLittleSpace { .. } => failed(Exit::Failed).next("make room, or give another directory"),
-        Error::BuiltUnsound { .. } | Error::Build(_) | Error::Io { .. } | Error::Interrupted => failed(Exit::Failed),
+        Error::BuiltUnsound { .. } | Error::Build(_) | Error::Io { .. } => {
+            failed(Exit::Failed).next("nothing was kept; when the disk is well and has room, run it again")
+        }
+        Error::Interrupted => failed(Exit::Failed),
     }
 }
 

@@ -184,11 +184,30 @@ impl Found {
                 Source::open(name, file, Some(bytes), identities)
             }
         };
-        let source = opened.map_err(|error| source_failure(&error, self.manifest.as_ref()))?;
+        let source = opened.map_err(|error| self.refused(place, &error))?;
         Ok(match &self.manifest {
             Some(manifest) => source.with_length(manifest.plain.bytes),
             None => source,
         })
+    }
+
+    /// Why a copy does not open. A damaged header looks like one for other keys; the stored digest tells.
+    fn refused(&self, place: &Place, error: &source::Error) -> Failure {
+        let wrong_key = matches!(
+            error,
+            source::Error::Decode {
+                error: DecodeError::WrongKey,
+                ..
+            }
+        );
+        if let (Place::Object { destination, store, object }, Some(manifest), true) = (place, &self.manifest, wrong_key)
+            && let Ok(read) = store.read_back(object)
+            && read.sha256 != manifest.stored.sha256
+        {
+            let message = format!("`{object}` in destination {destination} is damaged: its bytes are not those stored");
+            return Failure::new(Exit::Damaged, message).next("choose another backup: `lifeboat list`");
+        }
+        source_failure(error, self.manifest.as_ref())
     }
 }
 
@@ -259,7 +278,10 @@ fn no_latest(error: &LatestError) -> Failure {
     };
     let failure = Failure::new(exit, host::chain(error));
     if exit != Exit::Refused {
-        return failure;
+        return failure.next(match error {
+            LatestError::Empty => "take one with `lifeboat backup`, or name the store that holds one with `--from DIR`",
+            _ => "`lifeboat list` says what is wrong; a copy elsewhere can be named with `--from DIR`",
+        });
     }
     let mut next = "name the backup you mean by its ID (`lifeboat list`), or say which history is meant:".to_owned();
     for lineage in candidates {
@@ -293,6 +315,10 @@ pub(super) fn chosen<'a>(context: &Context, places: &'a Places, source: &str) ->
         .catalog
         .latest()
         .map_err(|error| places.blame(no_latest(&error)))?;
+    // One of them may have been newer.
+    for damaged in places.catalog.damaged() {
+        context.output.alarm(format!("{damaged}: {}", damaged.fault));
+    }
     let newer = |backup: &&Backup| {
         backup.manifest().lineage == latest.manifest().lineage && backup.revision() > latest.revision()
     };

@@ -293,7 +293,14 @@ fn check_digest(name: &str, landed: &Landed, plan: &Plan) -> Result<(), Error> {
     match (landed.hashed.digest, plan.digest) {
         (TrailingDigest::Matches, _) | (_, DigestRule::Skipped) => Ok(()),
         (TrailingDigest::Differs, DigestRule::Required) => Err(Error::DigestDiffers { name }),
-        (TrailingDigest::Absent, DigestRule::Required) => Err(Error::NoDigest { name }),
+        // What is no database at all is not to be let through by a flag.
+        (TrailingDigest::Absent, DigestRule::Required) => {
+            let map = Mapped::new(&landed.file).map_err(|error| io_error("map", Path::new(datadir::DB), error))?;
+            Err(match bbolt::File::open(&map) {
+                Ok(_) => Error::NoDigest { name },
+                Err(error) => unreadable(&name, &error),
+            })
+        }
     }
 }
 
@@ -301,11 +308,7 @@ fn check_digest(name: &str, landed: &Landed, plan: &Plan) -> Result<(), Error> {
 fn build(name: &str, landed: Landed, plan: &Plan) -> Result<Rebuilt, Error> {
     let file = landed.file;
     let path = Path::new(datadir::DB);
-    let unreadable = |error: &dyn std::fmt::Display| Error::Unsound {
-        name: name.to_owned(),
-        faults: vec![error.to_string()],
-        count: 1,
-    };
+    let unreadable = |error: &dyn std::fmt::Display| unreadable(name, error);
     // A copy of a live file has a tail that is not in use; new pages go there, so it must not be mapped.
     let used = {
         let map = Mapped::new(&file).map_err(|error| io_error("map", path, error))?;
@@ -373,6 +376,14 @@ fn build(name: &str, landed: Landed, plan: &Plan) -> Result<Rebuilt, Error> {
         digest_was_absent: landed.hashed.digest == TrailingDigest::Absent,
         owner: None,
     })
+}
+
+fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::Unsound {
+        name: name.to_owned(),
+        faults: vec![error.to_string()],
+        count: 1,
+    }
 }
 
 fn refuse_unsound(name: &str, report: &bbolt::Report, summary: &Summary) -> Result<(), Error> {

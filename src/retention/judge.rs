@@ -5,9 +5,8 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::period::WallTime;
-use super::rules::{Dated, Rules, Weighed, count};
-use super::{Chain, Inventory, KeepReason, Policy, RemoveReason, Unjudged};
+use super::rules::{Clock, Dated, Rules, count};
+use super::{Chain, Inventory, KeepReason, PinState, Policy, RemoveReason, Unjudged};
 use crate::model::ByteSize;
 
 /// A chain while it is judged: it is kept if there is a reason to.
@@ -19,6 +18,18 @@ pub(super) struct Case<'a> {
     hold: Hold,
 }
 
+impl<'a> Case<'a> {
+    fn open(dated: &Dated<'a>) -> Case<'a> {
+        Case {
+            chain: dated.chain,
+            keep: Vec::new(),
+            remove: Vec::new(),
+            start: dated.start,
+            hold: Hold::Loose,
+        }
+    }
+}
+
 /// Whether `max_bytes` may undo what the rules keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hold {
@@ -28,21 +39,11 @@ enum Hold {
 
 /// Every chain as everything but `max_bytes` judges it.
 pub(super) fn cases<'a>(inventory: &'a Inventory, policy: &Policy, now: Timestamp, zone: &TimeZone) -> Vec<Case<'a>> {
-    let mut dated: Vec<Dated<'a>> = inventory
-        .chains
-        .iter()
-        .map(|chain| {
-            let start = chain.id().started_at().min(now);
-            let wall = WallTime::of(start, zone);
-            Dated { chain, start, wall }
-        })
-        .collect();
+    let chains = inventory.chains.iter();
+    let mut dated: Vec<Dated<'a>> = chains.map(|chain| Dated::new(chain, now, zone)).collect();
     // Where nothing is written to etcd, revisions are equal; there a start that is still to come must not keep those
     // with a right clock behind it for as long as it is to come.
-    dated.sort_by_cached_key(|d| {
-        let ahead = d.chain.id().started_at() > now;
-        (&d.chain.lineage, Reverse(d.chain.tip), ahead, Reverse(&d.chain.path))
-    });
+    dated.sort_by_key(|d| (&d.chain.lineage, Reverse(d.chain.tip), d.clock, Reverse(&d.chain.path)));
     let lineages = || dated.chunk_by(|a, b| a.chain.lineage == b.chain.lineage);
     let newest = lineages().filter_map(newest_good).map(|d| d.start).max();
     let rules = Rules::new(policy, newest.unwrap_or(now));
@@ -54,8 +55,10 @@ pub(super) fn cases<'a>(inventory: &'a Inventory, policy: &Policy, now: Timestam
         });
     }
     // Last, so that a pin changes nothing for others.
-    for case in cases.iter_mut().filter(|case| case.chain.is_pinned()) {
-        case.keep.insert(0, pinned(case.chain));
+    for case in &mut cases {
+        if let PinState::Pinned(pin) = &case.chain.pin {
+            case.keep.insert(0, KeepReason::Pinned(pin.as_ref()));
+        }
     }
     cases
 }
@@ -97,11 +100,9 @@ fn held<'a>(ranked: &[Dated<'a>], unjudged: Option<&'a Unjudged>) -> Option<Vec<
     let lineage = &ranked.first()?.chain.lineage;
     unjudged.filter(|unjudged| unjudged.holds(lineage))?;
     let case = |dated: &Dated<'a>| Case {
-        chain: dated.chain,
         keep: vec![KeepReason::Unjudged(&dated.chain.lineage)],
-        remove: Vec::new(),
-        start: dated.start,
         hold: Hold::Firm,
+        ..Case::open(dated)
     };
     Some(ranked.iter().map(case).collect())
 }
@@ -110,47 +111,24 @@ fn held<'a>(ranked: &[Dated<'a>], unjudged: Option<&'a Unjudged>) -> Option<Vec<
 fn judged<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, min_backups: u32) -> Vec<Case<'a>> {
     let newest = newest_good(ranked).map(|d| d.chain);
     let (good, bad): (Vec<Dated<'a>>, Vec<Dated<'a>>) = ranked.iter().partition(|d| d.chain.is_good());
-    let mut cases: Vec<Case<'a>> = good
-        .iter()
-        .zip(rules.weigh(&good))
-        .map(|(dated, said)| by_rules(dated, said))
-        .collect();
+    let mut cases: Vec<Case<'a>> = good.iter().map(Case::open).collect();
     for case in &mut cases {
         if newest.is_some_and(|newest| std::ptr::eq(newest, case.chain)) {
-            case.keep.insert(0, KeepReason::NewestGood(&case.chain.lineage));
+            case.keep.push(KeepReason::NewestGood(&case.chain.lineage));
             case.hold = Hold::Firm;
         }
     }
+    rules.weigh(&good, |place, said| {
+        if let (Some(case), Ok(reason)) = (cases.get_mut(place), said) {
+            case.keep.push(reason);
+        }
+    });
     keep_floor(&mut cases, min_backups);
-    let oldest_kept = cases.iter().rposition(|case| !case.keep.is_empty());
-    for (place, case) in cases.iter_mut().enumerate() {
-        // The name of one with a start that is to come would belie these words.
-        let is_ahead = case.chain.id().started_at() > case.start;
-        if oldest_kept.is_some_and(|oldest| place > oldest) && !is_ahead {
-            case.remove = vec![RemoveReason::OlderThanAll(&case.chain.lineage)];
-        }
-    }
+    tell_why_not(&mut cases, &good, rules);
     if !bad.is_empty() {
-        let if_all_were_good = rules.weigh(ranked);
-        let furthest = ranked.first().map(|d| d.chain);
-        for (dated, said) in ranked.iter().zip(if_all_were_good) {
-            if !dated.chain.is_good() {
-                cases.push(of_bad(dated, said, newest, furthest));
-            }
-        }
+        cases.extend(judged_bad(ranked, rules, newest));
     }
     cases
-}
-
-fn by_rules<'a>(dated: &Dated<'a>, said: Weighed<'a>) -> Case<'a> {
-    let remove = if said.keep.is_empty() { said.against } else { Vec::new() };
-    Case {
-        chain: dated.chain,
-        keep: said.keep,
-        remove,
-        start: dated.start,
-        hold: Hold::Loose,
-    }
 }
 
 /// Adds the newest that the rules do not keep until there are `min_backups`, and holds on to the newest so many.
@@ -160,41 +138,61 @@ fn keep_floor(cases: &mut [Case<'_>], min_backups: u32) {
     let others = cases.iter_mut().filter(|case| case.keep.is_empty());
     for case in others.take(min.saturating_sub(kept)) {
         case.keep.push(KeepReason::Floor(min_backups));
-        case.remove.clear();
     }
     for case in cases.iter_mut().filter(|case| !case.keep.is_empty()).take(min) {
         case.hold = Hold::Firm;
     }
 }
 
-/// A bad chain, given what the rules would say if it and all others were good.
-fn of_bad<'a>(dated: &Dated<'a>, said: Weighed<'a>, newest_good: Option<&Chain>, furthest: Option<&Chain>) -> Case<'a> {
-    let chain = dated.chain;
-    let standing = &chain.standing;
-    let mut case = Case {
-        chain,
-        keep: Vec::new(),
-        remove: Vec::new(),
-        start: dated.start,
-        hold: Hold::Loose,
-    };
-    if newest_good.is_none_or(|good| chain.tip > good.tip) {
-        case.keep.push(KeepReason::BadButFurthest(standing));
-        if furthest.is_some_and(|furthest| std::ptr::eq(furthest, chain)) {
-            // Something of it may yet be saved, and what comes after may be no better.
-            case.hold = Hold::Firm;
+/// Gives the good ones that are not kept their reasons.
+fn tell_why_not<'a>(cases: &mut [Case<'a>], good: &[Dated<'a>], rules: &Rules<'_>) {
+    let past_all = cases
+        .iter()
+        .rposition(|case| !case.keep.is_empty())
+        .map_or(0, |oldest| oldest.saturating_add(1));
+    for (case, dated) in cases.iter_mut().zip(good).skip(past_all) {
+        // The id of one with a start that is to come would belie these words.
+        if dated.clock == Clock::Plausible {
+            case.remove.push(RemoveReason::OlderThanAll(&case.chain.lineage));
         }
-    } else if !said.keep.is_empty() {
-        case.keep.push(KeepReason::BadButRecent(standing));
-    } else {
-        case.remove.push(RemoveReason::Bad(standing));
     }
-    case
+    rules.weigh(good, |place, said| {
+        if let (Some(case), Err(reason)) = (cases.get_mut(place), said)
+            && case.keep.is_empty()
+            && !matches!(case.remove.as_slice(), [RemoveReason::OlderThanAll(_)])
+        {
+            case.remove.push(reason);
+        }
+    });
 }
 
-fn pinned(chain: &Chain) -> KeepReason<'_> {
-    match &chain.pin {
-        super::PinState::Pinned(pin) => KeepReason::Pinned(pin.as_ref()),
-        super::PinState::Free => KeepReason::Pinned(None),
+/// The bad ones among the chains of one lineage.
+fn judged_bad<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, newest_good: Option<&Chain>) -> Vec<Case<'a>> {
+    let mut kept_if_good = vec![false; ranked.len()];
+    rules.weigh(ranked, |place, said| {
+        if let (Some(kept), Ok(_)) = (kept_if_good.get_mut(place), said) {
+            *kept = true;
+        }
+    });
+    let mut cases = Vec::new();
+    for (place, (dated, kept_if_good)) in ranked.iter().zip(kept_if_good).enumerate() {
+        let chain = dated.chain;
+        if chain.is_good() {
+            continue;
+        }
+        let mut case = Case::open(dated);
+        if newest_good.is_none_or(|good| chain.tip > good.tip) {
+            case.keep.push(KeepReason::BadButFurthest(&chain.standing));
+            if place == 0 {
+                // Something of it may yet be saved, and what comes after may be no better.
+                case.hold = Hold::Firm;
+            }
+        } else if kept_if_good {
+            case.keep.push(KeepReason::BadButRecent(&chain.standing));
+        } else {
+            case.remove.push(RemoveReason::Bad(&chain.standing));
+        }
+        cases.push(case);
     }
+    cases
 }

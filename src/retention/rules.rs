@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::period::WallTime;
@@ -15,15 +16,33 @@ pub(super) struct Dated<'a> {
     pub(super) chain: &'a Chain,
     /// Not after now.
     pub(super) start: Timestamp,
-    pub(super) wall: WallTime,
+    pub(super) clock: Clock,
+    wall: WallTime,
 }
 
-/// What the rules say of a chain: each is for it or against it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Weighed<'a> {
-    pub(super) keep: Vec<KeepReason<'a>>,
-    pub(super) against: Vec<RemoveReason<'a>>,
+/// Whether a chain's own start can be true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Clock {
+    Plausible,
+    /// It is still to come.
+    Ahead,
 }
+
+impl<'a> Dated<'a> {
+    pub(super) fn new(chain: &'a Chain, now: Timestamp, zone: &TimeZone) -> Dated<'a> {
+        let said = chain.id().started_at();
+        let start = said.min(now);
+        Dated {
+            chain,
+            start,
+            clock: if said > now { Clock::Ahead } else { Clock::Plausible },
+            wall: WallTime::of(start, zone),
+        }
+    }
+}
+
+/// What a rule says of a chain: keep it, or nothing in its favour, and why.
+pub(super) type Said<'a> = Result<KeepReason<'a>, RemoveReason<'a>>;
 
 /// The rules of a policy, and the instant that `keep_within` counts back from.
 pub(super) struct Rules<'p> {
@@ -36,81 +55,94 @@ impl<'p> Rules<'p> {
         Rules { policy, from }
     }
 
-    /// Applies every rule to the chains of one lineage, of which the newest is at the head.
-    pub(super) fn weigh<'a>(&self, ranked: &[Dated<'a>]) -> Vec<Weighed<'a>> {
-        let mut weighed = vec![Weighed::default(); ranked.len()];
-        self.weigh_last(ranked, &mut weighed);
-        if let Some(within) = self.policy.keep_within {
-            self.weigh_within(within, ranked, &mut weighed);
+    /// Tells `hear` what each rule says of each chain of one lineage, by its place in `ranked`, which has the newest at
+    /// the head.
+    pub(super) fn weigh<'a>(&self, ranked: &[Dated<'a>], mut hear: impl FnMut(usize, Said<'a>)) {
+        let Policy {
+            keep_last,
+            keep_within,
+            keep_hourly,
+            keep_daily,
+            keep_weekly,
+            keep_monthly,
+            keep_yearly,
+            max_bytes: _,
+            min_backups: _,
+        } = *self.policy;
+        if keep_last > 0 {
+            weigh_last(keep_last, ranked, &mut hear);
         }
-        let periods = [
-            (Unit::Hour, self.policy.keep_hourly),
-            (Unit::Day, self.policy.keep_daily),
-            (Unit::Week, self.policy.keep_weekly),
-            (Unit::Month, self.policy.keep_monthly),
-            (Unit::Year, self.policy.keep_yearly),
+        if let Some(within) = keep_within {
+            weigh_within(within, self.from, ranked, &mut hear);
+        }
+        let calendar = [
+            (Unit::Hour, keep_hourly),
+            (Unit::Day, keep_daily),
+            (Unit::Week, keep_weekly),
+            (Unit::Month, keep_monthly),
+            (Unit::Year, keep_yearly),
         ];
-        for (unit, of) in periods {
-            if of > 0 {
-                weigh_periods(unit, of, ranked, &mut weighed);
-            }
+        for (unit, of) in calendar.into_iter().filter(|(_, of)| *of > 0) {
+            weigh_periods(unit, of, ranked, &mut hear);
         }
-        for said in &mut weighed {
-            if said.keep.is_empty() && said.against.is_empty() {
-                said.keep.push(KeepReason::NoRule);
-            }
-        }
-        weighed
-    }
-
-    fn weigh_last<'a>(&self, ranked: &[Dated<'a>], weighed: &mut [Weighed<'a>]) {
-        let of = self.policy.keep_last;
-        if of == 0 {
-            return;
-        }
-        for (number, (dated, said)) in (1..).zip(ranked.iter().zip(weighed)) {
-            let lineage = &dated.chain.lineage;
-            if number <= count(of) {
-                said.keep.push(KeepReason::Last { number, of, lineage });
-            } else {
-                said.against.push(RemoveReason::PastLast { number, of, lineage });
-            }
-        }
-    }
-
-    fn weigh_within<'a>(&self, within: Duration, ranked: &[Dated<'a>], weighed: &mut [Weighed<'a>]) {
-        let from = self.from;
-        // One that is longer than all of time keeps everything.
-        let longest = SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX);
-        for (dated, said) in ranked.iter().zip(weighed) {
-            if from.duration_since(dated.start) <= longest {
-                said.keep.push(KeepReason::Within { within, from });
-            } else {
-                said.against.push(RemoveReason::PastWithin { within, from });
-            }
+        if keep_last == 0 && keep_within.is_none() && calendar.iter().all(|(_, of)| *of == 0) {
+            (0..ranked.len()).for_each(|place| hear(place, Ok(KeepReason::NoRule)));
         }
     }
 }
 
-fn weigh_periods<'a>(unit: Unit, of: u32, ranked: &[Dated<'a>], weighed: &mut [Weighed<'a>]) {
+fn weigh_last<'a>(of: u32, ranked: &[Dated<'a>], hear: &mut impl FnMut(usize, Said<'a>)) {
+    for (place, dated) in ranked.iter().enumerate() {
+        let lineage = &dated.chain.lineage;
+        let number = place.saturating_add(1);
+        hear(
+            place,
+            if number <= count(of) {
+                Ok(KeepReason::Last { number, of, lineage })
+            } else {
+                Err(RemoveReason::PastLast { number, of, lineage })
+            },
+        );
+    }
+}
+
+fn weigh_within<'a>(within: Duration, from: Timestamp, ranked: &[Dated<'a>], hear: &mut impl FnMut(usize, Said<'a>)) {
+    // One that is longer than all of time keeps everything.
+    let longest = SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX);
+    for (place, dated) in ranked.iter().enumerate() {
+        hear(
+            place,
+            if from.duration_since(dated.start) <= longest {
+                Ok(KeepReason::Within { within, from })
+            } else {
+                Err(RemoveReason::PastWithin { within, from })
+            },
+        );
+    }
+}
+
+fn weigh_periods<'a>(unit: Unit, of: u32, ranked: &[Dated<'a>], hear: &mut impl FnMut(usize, Said<'a>)) {
     // Numbered as they are met on the way back, not as the calendar has them: see the module on wrong dates.
     let mut met: HashMap<Period, (usize, &'a ChainId)> = HashMap::new();
-    for (dated, said) in ranked.iter().zip(weighed) {
+    for (place, dated) in ranked.iter().enumerate() {
         let period = dated.wall.period(unit);
         let next = met.len().saturating_add(1);
         let (number, newest) = *met.entry(period).or_insert((next, dated.chain.id()));
-        if number > count(of) {
-            said.against.push(RemoveReason::PastPeriods { unit, period, of });
-        } else if newest == dated.chain.id() {
-            said.keep.push(KeepReason::NewestOf {
-                unit,
-                period,
-                number,
-                of,
-            });
-        } else {
-            said.against.push(RemoveReason::NotNewestOf { period, newest });
-        }
+        hear(
+            place,
+            if number > count(of) {
+                Err(RemoveReason::PastPeriods { unit, period, of })
+            } else if newest == dated.chain.id() {
+                Ok(KeepReason::NewestOf {
+                    unit,
+                    period,
+                    number,
+                    of,
+                })
+            } else {
+                Err(RemoveReason::NotNewestOf { period, newest })
+            },
+        );
     }
 }
 

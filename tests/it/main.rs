@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod architecture;
+mod bad_input;
 mod config;
+mod round_trip;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;
 mod vectors;

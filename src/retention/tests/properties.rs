@@ -211,7 +211,9 @@ proptest! {
         inventory in any_inventory(), policy in any_policy(), now in any_now(), zone in any_zone(),
         which in any::<prop::sample::Index>()
     ) {
-        prop_assume!(!inventory.chains.is_empty());
+        if inventory.chains.is_empty() {
+            return Ok(());
+        }
         let mut pinned = inventory.clone();
         let chain = which.get_mut(&mut pinned.chains);
         chain.pin = PinState::Pinned(None);

@@ -95,12 +95,16 @@ impl Client {
         Ok(response.kvs().first().map(|entry| entry.value().to_vec()))
     }
 
-    /// Every key that is served, at one revision, read page by page.
+    /// Every key that is served now.
     pub fn get_all(&self) -> Result<BTreeMap<Vec<u8>, Entry>, Error> {
+        self.get_all_at(0)
+    }
+
+    /// Every key as it was at one revision (0 is the present one), read page by page.
+    pub fn get_all_at(&self, mut revision: i64) -> Result<BTreeMap<Vec<u8>, Entry>, Error> {
         const PAGE: i64 = 500;
         let mut all = BTreeMap::new();
         let mut from = vec![0];
-        let mut revision = 0;
         loop {
             let options = GetOptions::new()
                 .with_from_key()
@@ -189,9 +193,37 @@ impl Client {
         Ok(revision_of(response.take_header()))
     }
 
+    /// The revision that the member itself has come to, by a serializable read.
+    pub fn applied_revision(&self) -> Result<i64, Error> {
+        let options = GetOptions::new().with_count_only().with_serializable();
+        let mut response = wait_for(self.raw().get("/", Some(options)))?;
+        Ok(revision_of(response.take_header()))
+    }
+
+    /// Whether the member serves: a linearizable read needs a leader and a member that follows it. One that is asked
+    /// too early lets the question lie for seconds, so it is not waited for.
+    pub fn probe(&self) -> Result<(), Error> {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let options = GetOptions::new().with_count_only();
+        let mut client = self.raw();
+        wait_for(async { tokio::time::timeout(PATIENCE, client.get("/", Some(options))).await })
+            .map_err(|_| Error::InvalidArgs("no answer in time".to_owned()))?
+            .map(drop)
+    }
+
     /// The version of the member that answers.
     pub fn version(&self) -> Result<String, Error> {
         Ok(wait_for(self.raw().status())?.version().to_owned())
+    }
+
+    /// The member that leads, by its id, as this one sees it.
+    pub fn leader(&self) -> Result<u64, Error> {
+        Ok(wait_for(self.raw().status())?.leader())
+    }
+
+    /// The lifetime of a lease as it was granted.
+    pub fn granted_ttl(&self, id: i64) -> Result<i64, Error> {
+        Ok(wait_for(self.raw().lease_time_to_live(id, None))?.granted_ttl())
     }
 
     /// Switches authentication on, with a user `root` of this password.

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use etcd_client::MemberAddOptions;
 use tempfile::TempDir;
 
 use super::client::{Client, Credentials, HashKv};
@@ -135,6 +136,9 @@ impl Etcd {
     }
 
     /// Adds a member to the running cluster, starts it and waits for it to serve; gives its index.
+    ///
+    /// It joins as a learner and is promoted once it has caught up: a voter that is not there yet would take the quorum
+    /// from a cluster of one, and etcd 3.6 then waits for it until a timeout.
     pub fn add_member(&mut self) -> usize {
         let scheme = if self.security == Security::Tls {
             "https"
@@ -145,15 +149,27 @@ impl Etcd {
         let mut client = self.client().raw();
         let deadline = Instant::now() + BOOT_TIMEOUT;
         // Until its members have known each other for five seconds, a cluster calls itself unhealthy and takes nobody.
-        while let Err(error) = wait_for(client.member_add([member.peer_url.clone()], None)) {
-            assert!(Instant::now() < deadline, "the cluster does not take a member: {error}");
+        let added = loop {
+            let options = MemberAddOptions::new().with_is_learner();
+            match wait_for(client.member_add([member.peer_url.clone()], Some(options))) {
+                Ok(added) => break added,
+                Err(error) => assert!(Instant::now() < deadline, "the cluster does not take a member: {error}"),
+            }
             thread::sleep(POLL);
-        }
+        };
+        let id = added.member().expect("etcd says what it added").id();
         self.members.push(member);
         let index = self.members.len() - 1;
         let initial_cluster = self.initial_cluster();
         self.spawn(index, &initial_cluster, "existing");
-        self.wait_until_served();
+        let deadline = Instant::now() + BOOT_TIMEOUT;
+        self.members[index].wait_until_listening(deadline);
+        let there = self.client_of(0).revision().expect("a running cluster can be read");
+        self.wait_until_applied(index, there);
+        while let Err(error) = wait_for(client.member_promote(id)) {
+            assert!(Instant::now() < deadline, "the new member is not promoted: {error}");
+            thread::sleep(POLL);
+        }
         index
     }
 
@@ -175,6 +191,22 @@ impl Etcd {
         for member in &mut self.members {
             member.terminate();
         }
+    }
+
+    /// Gives every server that is started from now on these flags instead of those of [`Options`].
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// The process of a member that runs.
+    pub fn pid(&self, index: usize) -> u32 {
+        let process = self.members[index].process.as_ref();
+        process.expect("the member was started").id()
+    }
+
+    /// The directory of everything that the cluster's servers write.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
     }
 
     /// `--initial-cluster` of all members.
@@ -202,18 +234,13 @@ impl Etcd {
     /// HashKV of a revision (0 is the present one) by each member, in order. Every member has applied it before it is asked.
     pub fn hash_kv_of_each(&self, revision: i64) -> Vec<HashKv> {
         let asked = match revision {
-            0 => self.client().revision().expect("a running cluster can be read"),
+            0 => self.client_of(0).revision().expect("a running cluster can be read"),
             given => given,
         };
         (0..self.members.len())
             .map(|index| {
-                let client = self.client_of(index);
-                let applied = client.revision().expect("a running member can be read");
-                assert!(
-                    applied >= asked,
-                    "member {index} is at revision {applied}, not yet at {asked}"
-                );
-                client
+                self.wait_until_applied(index, asked);
+                self.client_of(index)
                     .hash_kv(asked)
                     .expect("a running member hashes what is not compacted")
             })
@@ -267,6 +294,20 @@ impl Etcd {
         member.process = Some(command.spawn().expect("the fetched server runs here"));
     }
 
+    /// By what the member itself serves: a linearizable read through one that has just been promoted may take seconds.
+    fn wait_until_applied(&self, index: usize, revision: i64) {
+        let deadline = Instant::now() + BOOT_TIMEOUT;
+        let client = self.client_of(index);
+        while !client.applied_revision().is_ok_and(|applied| applied >= revision) {
+            let (name, log) = (&self.members[index].name, self.log_tail(index));
+            assert!(
+                Instant::now() < deadline,
+                "{name} does not come to revision {revision}\n{log}"
+            );
+            thread::sleep(POLL);
+        }
+    }
+
     fn wait_until_served(&mut self) {
         let deadline = Instant::now() + BOOT_TIMEOUT;
         for member in &mut self.members {
@@ -275,11 +316,10 @@ impl Etcd {
         for index in 0..self.members.len() {
             let member = &self.members[index];
             loop {
-                // A linearizable read needs a leader and a member that follows it.
                 let read = Client::connect(std::slice::from_ref(&member.client_url), &self.credentials)
-                    .and_then(|c| c.revision());
+                    .and_then(|client| client.probe());
                 match read {
-                    Ok(_) => break,
+                    Ok(()) => break,
                     Err(error) if Instant::now() > deadline => {
                         panic!("{} does not serve: {error}\n{}", member.name, tail(&member.log))
                     }

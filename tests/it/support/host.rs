@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::etcd::{Etcd, PASSWORD};
+use super::running::Running;
 
 /// The name of the cluster in [`Host::new`]'s configuration.
 pub const CLUSTER: &str = "test";
@@ -22,6 +23,24 @@ pub struct Output {
 }
 
 impl Output {
+    /// What a run left. Whatever it was about, no secret may be in it.
+    #[track_caller]
+    pub fn new(code: i32, stdout: String, stderr: String) -> Output {
+        for text in [&stdout, &stderr] {
+            assert!(!tells_a_secret(text), "a secret was printed:\n{text}");
+        }
+        Output { code, stdout, stderr }
+    }
+
+    /// The same, if all of this was said on standard error.
+    #[track_caller]
+    pub fn says(self, parts: &[&str]) -> Output {
+        for part in parts {
+            assert!(self.stderr.contains(part), "no `{part}` in stderr:\n{}", self.stderr);
+        }
+        self
+    }
+
     /// The same, if it ended with this code; panics with all that was said otherwise.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Output {
@@ -65,7 +84,9 @@ impl Host {
             dir,
             recipient: String::new(),
         };
-        fs::create_dir(host.path("state")).expect("the host's directory can be written");
+        for dir in ["state", "store"] {
+            fs::create_dir(host.path(dir)).expect("the host's directory can be written");
+        }
         let made = host.lifeboat([
             OsStr::new("keygen"),
             OsStr::new("--identity"),
@@ -110,6 +131,37 @@ impl Host {
         fs::write(self.config(), text).expect("the host's directory can be written");
     }
 
+    /// Puts something else in the place of a text that stands in the configuration.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.config()).expect("the configuration was written");
+        assert!(text.contains(from), "no `{from}` in\n{text}");
+        fs::write(self.config(), text.replace(from, to)).expect("the host's directory can be written");
+    }
+
+    /// Adds a destination whose directory is there, and gives that.
+    pub fn add_destination(&self, name: &str) -> PathBuf {
+        let dir = self.path(name);
+        fs::create_dir_all(&dir).expect("the host's directory can be written");
+        let text = fs::read_to_string(self.config()).expect("the configuration was written");
+        let added = format!("{text}[destinations.{name}]\nurl = \"file://{}\"\n", dir.display());
+        fs::write(self.config(), added).expect("the host's directory can be written");
+        dir
+    }
+
+    /// Takes a backup that must succeed, and gives its id.
+    #[track_caller]
+    pub fn backup(&self) -> String {
+        let done = self.lifeboat(["backup"]).expect_code(0);
+        done.stdout.trim().to_owned()
+    }
+
+    /// The manifest of a backup, as `show` gives it.
+    #[track_caller]
+    pub fn manifest(&self, id: &str) -> serde_json::Value {
+        let shown = self.lifeboat(["--json", "show", id]).expect_code(0);
+        shown.json()["manifest"].clone()
+    }
+
     /// Something in the host's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -137,29 +189,23 @@ impl Host {
 
     /// Every file below the destination, relative to it, in order.
     pub fn stored_files(&self) -> Vec<PathBuf> {
-        let (root, mut found, mut open) = (self.store(), Vec::new(), vec![self.store()]);
-        while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    open.push(path);
-                } else {
-                    found.push(path.strip_prefix(&root).expect("it was found below").to_owned());
-                }
-            }
-        }
-        found.sort();
-        found
+        files_below(&self.store())
     }
 
     /// Runs the binary to its end, with this host's configuration and state and nothing else of the environment's.
+    #[track_caller]
     pub fn lifeboat<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Output {
         let output = self.command(args).output().expect("the binary under test runs");
-        Output {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Output::new(
+            output.status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    /// Starts the binary and does not wait for it.
+    pub fn start<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Running {
+        Running::start(self.command(args))
     }
 
     /// The same as a command, for tests that feed it, kill it or run it beside something else.
@@ -196,5 +242,65 @@ impl Host {
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect()
+    }
+}
+
+/// Whether a text holds the password of the tests' servers, or a secret key and not just the name of one.
+pub fn tells_a_secret(text: &str) -> bool {
+    let mut keys = text.split("AGE-SECRET-KEY-1").skip(1);
+    text.contains(PASSWORD) || keys.any(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+}
+
+/// Every file below a directory, relative to it, in order.
+pub fn files_below(root: &Path) -> Vec<PathBuf> {
+    let (mut found, mut open) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.push(path.strip_prefix(root).expect("it was found below").to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Everything below a directory, one line each: path, kind and size, for comparisons of before and after.
+pub fn tree(root: &Path) -> Vec<String> {
+    let (mut found, mut open) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let (path, metadata) = (entry.path(), entry.metadata());
+            let Ok(metadata) = metadata else { continue };
+            let name = path
+                .strip_prefix(root)
+                .expect("it was found below")
+                .display()
+                .to_string();
+            if metadata.is_dir() {
+                found.push(format!("{name}/"));
+                open.push(path);
+            } else {
+                found.push(format!("{name} {}", metadata.len()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Copies a directory with everything in it to a place that does not exist yet.
+pub fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("the test's directory can be written");
+    for entry in fs::read_dir(from).expect("it is there").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("the test's directory can be written");
+        }
     }
 }

@@ -4,9 +4,13 @@
 
 pub mod client;
 pub mod etcd;
+pub mod gate;
 pub mod host;
 pub mod load;
 mod ports;
+pub mod running;
 mod self_check;
+pub mod shared;
 pub mod tls;
+pub mod tmpfs;
 pub mod tools;

@@ -50,7 +50,7 @@ pub fn debian(tool: &str) -> Option<PathBuf> {
 }
 
 /// Says in one line, past the capture of the test harness, that a test is skipped for want of a tool.
-fn skip(missing: &str, why: &str) {
+pub fn skip(missing: &str, why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let why = why.lines().last().unwrap_or_default();
     // Not `eprintln!`: the harness shows that of failing tests only.

@@ -1,0 +1,53 @@
+//! A file system of its own, to be full or read-only. Needs root.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::tools;
+
+/// A mounted tmpfs. Dropped, it is unmounted.
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// Mounts one of a size in MiB on a directory that is there, or says that the test is skipped and gives `None`.
+    pub fn mount(dir: &Path, mebibytes: u32) -> Option<Tmpfs> {
+        let size = format!("size={mebibytes}m");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(dir)
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Tmpfs(dir.to_owned())),
+            _ => {
+                tools::skip("right to mount", "a file system of a given size needs root");
+                None
+            }
+        }
+    }
+
+    /// Makes it read-only.
+    pub fn make_read_only(&self) {
+        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
+        assert!(
+            remounted.is_ok_and(|status| status.success()),
+            "our own mount can be changed"
+        );
+    }
+
+    /// Fills it to the last byte; gives the file that does.
+    pub fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = File::create(&path).expect("there is room for a name");
+        while file.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: whatever still runs in it keeps it until it ends.
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}

@@ -108,16 +108,7 @@ impl SourceArgs {
             (_, false) => Some(configuration(context)?),
         };
         let places = Places::read(context, &self.from)?;
-        let backup = match self.source.as_str() {
-            "latest" => places
-                .catalog
-                .latest()
-                .map_err(|error| places.blame(no_latest(&error)))?,
-            id => places
-                .catalog
-                .find(id)
-                .map_err(|error| places.blame(not_found(&error)))?,
-        };
+        let backup = chosen(context, &places, &self.source)?;
         Ok(Found {
             manifest: Some(backup.manifest().clone()),
             places: copies(backup, &places),
@@ -226,11 +217,11 @@ fn copies(backup: &Backup, places: &Places) -> Vec<Place> {
 }
 
 fn cannot_open(path: &Path, error: &std::io::Error) -> Failure {
-    let exit = match error.kind() {
-        std::io::ErrorKind::NotFound => Exit::NotFound,
-        _ => Exit::Failed,
+    let (exit, next) = match error.kind() {
+        std::io::ErrorKind::NotFound => (Exit::NotFound, "correct the path; `lifeboat list` shows the stored backups"),
+        _ => (Exit::Failed, "run as a user that may read it"),
     };
-    Failure::new(exit, format!("cannot open {}: {error}", path.display()))
+    Failure::new(exit, format!("cannot open {}: {error}", path.display())).next(next)
 }
 
 /// A failure of reading a source.

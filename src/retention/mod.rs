@@ -10,7 +10,8 @@
 //! - the last N days are the N days met first on the way back from the newest revision, so that backups with a wrong
 //!   date take their own place and nobody else's;
 //! - `keep_within` counts back from the newest good backup, not from now: a prune on a host whose clock is ahead, or of
-//!   a cluster that is backed up no more, removes nothing on that account.
+//!   a cluster that is backed up no more, removes nothing on that account. Only a backup that was itself made with a
+//!   clock that is still ahead shortens the window, by as much as the clock is ahead; counts and the floor do not care.
 //!
 //! Invariant: of every lineage the newest good backup is kept.
 //!
@@ -18,7 +19,8 @@
 //! not even that one if it is the accepted one.
 //!
 //! Invariant: a backup known to be bad takes no place from a good one. It is removed only if a good one is newer (or as
-//! new) and the policy would remove it though it were good: a check that was wrong about a whole store costs nothing.
+//! new) and the rules would remove it though it were good: a check that was wrong about a whole store costs nothing.
+//! `max_bytes` takes the bad before the good, but not one that reaches further than all others of its lineage.
 //!
 //! Invariant: a pin removes nothing else. The policy selects as if there were no pins, and `max_bytes` leaves pinned
 //! chains out of the sum.

@@ -254,7 +254,13 @@ fn a_store_that_is_gone_is_not_made_again() {
     let (host, store) = (&stored.host, stored.host.store());
     let aside = host.path("aside");
     let refused = |what: &str, says: &[&str]| {
-        let before = tree(&host.path(""));
+        // That a run was begun and may have left something is remembered until the destination can be swept.
+        let there = || {
+            let mut all = tree(&host.path(""));
+            all.retain(|name| !name.starts_with("state/test/chains/"));
+            all
+        };
+        let before = there();
         let says = [&["local", text(&store)], says].concat();
         host.lifeboat(["backup"]).expect_code(1).says(&says);
         host.lifeboat(["list"]).expect_code(1).says(&says);
@@ -262,7 +268,7 @@ fn a_store_that_is_gone_is_not_made_again() {
         host.lifeboat(host.rebuild_args("latest", &stored.target, 0))
             .expect_code(if what == "marker" { 0 } else { 4 })
             .says(&says);
-        assert_eq!(tree(&host.path("")), before, "{what}: something was made");
+        assert_eq!(there(), before, "{what}: something was made");
     };
     let marker = store.join(CLUSTER).join("store.json");
     let kept = fs::read(&marker).expect("it is there");
@@ -587,7 +593,7 @@ fn rebuilds_that_do_not_end() {
 
     let (running, stdin) = half_way(&args);
     drop(stdin);
-    running.wait().expect_code(7).says(&["standard input", "--skip-hash-check"]);
+    running.wait().expect_code(5).says(&["standard input", "cut short", "next: "]);
     assert_eq!(tree(parent), [""; 0]);
 
     let (running, _stdin) = half_way(&args);

@@ -1,7 +1,9 @@
 //! `lifeboat check`: is the configuration right, and does everything it names answer?
 
-use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
 
 use super::host::{self, Places, chain};
 use super::list::faults;
@@ -10,7 +12,7 @@ use super::source::{chosen, described, read_through};
 use super::{Context, Exit, Failure};
 use crate::catalog::LatestError;
 use crate::config::{self, Config, StoreUrl};
-use crate::etcd::{Listed, Surveyed, survey};
+use crate::etcd::{self, Listed, Member, Surveyed, survey};
 use crate::model::ByteSize;
 use crate::store::{Access, FileStore};
 
@@ -129,6 +131,10 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Result<Vec<Mem
                 Ok(members) => listed = Some(members),
                 Err(error) => findings.problems.push(chain(&error)),
             }
+            // What was asked so far needs no login; a snapshot does.
+            if let Err(error) = first_bytes(connection, config.backup.idle_timeout).await {
+                findings.problems.push(chain(&error));
+            }
         }
     }
     let mut clusters: Vec<String> = Vec::new();
@@ -156,6 +162,11 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Result<Vec<Mem
     }
     compare(config, &surveyed, &listed.unwrap_or_default(), findings);
     Ok(surveyed.iter().map(row).collect())
+}
+
+/// Begins a snapshot and breaks it off.
+async fn first_bytes(member: &mut Member, idle: Duration) -> Result<(), etcd::Error> {
+    member.snapshot(idle).await?.next().await.map(drop)
 }
 
 /// Compares the configured names with those that the cluster lists.

@@ -303,7 +303,7 @@ fn only_cluster(root: &Path) -> Result<ClusterName, Failure> {
 /// A failure of a store that was asked for by name.
 pub(super) fn store_failure(error: store::Error) -> Failure {
     let exit = match &error {
-        store::Error::NoStore { .. } => Exit::NotFound,
+        store::Error::NoStore { .. } | store::Error::RootMissing { .. } => Exit::NotFound,
         store::Error::Altered { .. } | store::Error::MarkerDamaged { .. } => Exit::Damaged,
         _ => Exit::Failed,
     };

@@ -191,7 +191,15 @@ impl Found {
                 ..
             }
         );
-        if let (Place::Object { destination, store, object }, Some(manifest), true) = (place, &self.manifest, wrong_key)
+        if let (
+            Place::Object {
+                destination,
+                store,
+                object,
+            },
+            Some(manifest),
+            true,
+        ) = (place, &self.manifest, wrong_key)
             && let Ok(read) = store.read_back(object)
             && read.sha256 != manifest.stored.sha256
         {
@@ -218,7 +226,10 @@ fn copies(backup: &Backup, places: &Places) -> Vec<Place> {
 
 fn cannot_open(path: &Path, error: &std::io::Error) -> Failure {
     let (exit, next) = match error.kind() {
-        std::io::ErrorKind::NotFound => (Exit::NotFound, "correct the path; `lifeboat list` shows the stored backups"),
+        std::io::ErrorKind::NotFound => (
+            Exit::NotFound,
+            "correct the path; `lifeboat list` shows the stored backups",
+        ),
         _ => (Exit::Failed, "run as a user that may read it"),
     };
     Failure::new(exit, format!("cannot open {}: {error}", path.display())).next(next)

@@ -92,8 +92,17 @@ impl Partial {
     /// folder's sync the name may be there, but is not known to survive a power cut.
     #[expect(clippy::disallowed_methods, reason = "the one place that links")]
     pub fn commit_new(self) -> Result<File, Error> {
+        self.commit_new_by(|from, to| fs::hard_link(from, to))
+    }
+
+    fn commit_new_by(self, link: impl FnOnce(&Path, &Path) -> io::Result<()>) -> Result<File, Error> {
         self.sync()?;
-        if let Err(source) = fs::hard_link(&self.temp, &self.target) {
+        let linked = match link(&self.temp, &self.target) {
+            // FAT and its kin have no second names; a rename then is the one step.
+            Err(source) if has_no_links(&source) => rename_new(&self.temp, &self.target),
+            linked => linked,
+        };
+        if let Err(source) = linked {
             // A network file system may repeat a request whose answer was lost, and then call our own link a rival.
             if source.kind() != io::ErrorKind::AlreadyExists {
                 return Err(failed("link", &self.target)(source));
@@ -103,7 +112,12 @@ impl Partial {
                 return Err(Error::Exists { path });
             }
         }
-        fs::remove_file(&self.temp).map_err(failed("unlink", &self.temp))?;
+        match fs::remove_file(&self.temp) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("unlink", &self.temp)(source));
+            }
+            Ok(()) | Err(_) => {}
+        }
         sync_dir(parent(&self.target))?;
         self.file.try_clone().map_err(failed("keep open", &self.target))
     }
@@ -154,18 +168,27 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     partial.commit_replace()
 }
 
-/// Renames a folder; `Exists` if there is something under the new name, even an empty folder.
-#[expect(clippy::disallowed_methods, reason = "the one place that renames a folder")]
-pub fn rename_dir(from: &Path, to: &Path) -> Result<(), Error> {
-    let renamed = match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        // The file system does not know the flag. A plain rename replaces an empty folder, so look first.
+fn has_no_links(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS))
+}
+
+/// Renames; `AlreadyExists` if there is something under the new name.
+#[expect(clippy::disallowed_methods, reason = "the one place that renames to a new name")]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // The file system does not know the flag. A plain rename replaces, so look first.
         Err(Errno::EINVAL | Errno::ENOSYS) => match fs::symlink_metadata(to) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
             Err(_) => fs::rename(from, to),
         },
         answer => answer.map_err(io::Error::from),
-    };
-    renamed.map_err(|source| match source.kind() {
+    }
+}
+
+/// Renames a folder; `Exists` if there is something under the new name, even an empty folder.
+pub fn rename_dir(from: &Path, to: &Path) -> Result<(), Error> {
+    rename_new(from, to).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => Error::Exists { path: to.to_owned() },
         _ => failed("rename to", to)(source),
     })?;
@@ -306,6 +329,24 @@ mod tests {
         fs::hard_link(&partial.temp, &path).unwrap();
         partial.commit_new().unwrap();
         assert_eq!(names(dir.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn a_file_system_without_links_keeps_what_is_there_as_well() {
+        let refusals = [Errno::EPERM, Errno::EOPNOTSUPP];
+        for refusal in refusals {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.json");
+            let commit = |content: &[u8]| {
+                let partial = Partial::create(&path, 0o600).unwrap();
+                partial.file().write_all(content).unwrap();
+                partial.commit_new_by(|_, _| Err(refusal.into()))
+            };
+            commit(b"one").unwrap();
+            assert!(matches!(commit(b"two"), Err(Error::Exists { .. })));
+            assert_eq!(fs::read(&path).unwrap(), b"one");
+            assert_eq!(names(dir.path()), ["a.json"]);
+        }
     }
 
     #[test]

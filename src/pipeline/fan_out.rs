@@ -137,9 +137,7 @@ impl<W: Write + Send + 'static> FanOut<W> {
 /// the program ends.
 impl<W> Drop for FanOut<W> {
     fn drop(&mut self) {
-        let threads = std::mem::take(&mut self.branches)
-            .into_iter()
-            .map(|branch| branch.thread);
+        let threads = std::mem::take(&mut self.branches).into_iter().map(|branch| branch.thread);
         let threads: Vec<_> = threads.collect();
         let patience = Instant::now() + DROP_PATIENCE;
         while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < patience {

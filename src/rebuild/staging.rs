@@ -87,7 +87,7 @@ impl Staging {
 
     /// What will be the content of the directory.
     pub fn content(&self) -> &Dir {
-        &self.dirs[0]
+        self.dirs.first().expect("it was made at the beginning")
     }
 
     /// The place it will have.

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod config;
+mod rebuild;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;
 mod vectors;

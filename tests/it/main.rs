@@ -5,6 +5,7 @@
 mod architecture;
 mod bad_input;
 mod config;
+mod rebuild;
 mod round_trip;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;

@@ -302,6 +302,14 @@ impl Catalog {
         Ok((ObjectName::Acceptance(number), acceptance))
     }
 
+    /// Whether the last word in here is this one: the same lineage, and no judgement less.
+    pub fn holds_word(&self, word: &Acceptance) -> bool {
+        let own = self.last_word.as_ref().and_then(|own| own.acceptance.as_ref().ok());
+        own.is_some_and(|own| {
+            own.accepted == word.accepted && word.known.iter().all(|lineage| own.known.contains(lineage))
+        })
+    }
+
     fn nothing_readable(&self) -> LatestError {
         let count = self.lost().count();
         match self.lost().next() {

@@ -464,7 +464,7 @@ fn belongs_to(chain: &ChainPath, check: Check) -> Result<Check, Fault> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::manifest::tests::manifest;
+    pub(crate) use super::manifest::tests::manifest;
     use super::*;
     use crate::model::LineageId;
 

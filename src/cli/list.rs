@@ -99,7 +99,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match (places.unreadable.is_empty(), places.stores.is_empty()) {
         (true, _) => Ok(Exit::Done),
         (false, false) => Ok(Exit::Partly),
-        (false, true) => Err(Failure::new(Exit::Failed, "no destination could be read")),
+        (false, true) => {
+            context.output.problem("no destination could be read");
+            Ok(Exit::Failed)
+        }
     }
 }
 
@@ -118,7 +121,7 @@ fn print(output: &Output, places: &Places, all: bool) {
             output.line(heading(lineage, &accepted));
         }
         let backups = catalog.backups().iter().filter(|b| b.manifest().lineage == lineage.id);
-        table(backups).lines().iter().for_each(|line| output.line(line));
+        table(backups).lines().for_each(|line| output.line(line));
     }
     for (backup, fault) in catalog
         .backups()

@@ -91,7 +91,7 @@ impl SourceArgs {
             return Ok(Found {
                 manifest: None,
                 places: vec![place],
-                identities: identities(self.identity.as_deref(), None)?,
+                identities: self.identities_for_file(context)?,
             });
         }
         if self.source != "latest" && Path::new(&self.source).exists() {
@@ -101,27 +101,38 @@ impl SourceArgs {
             );
             return Err(Failure::new(Exit::Usage, message).next(format!("for the file, write `./{}`", self.source)));
         }
-        // With `--from` no configuration is needed; one that is there may name the identity.
-        let config = match (&self.identity, self.from.is_given()) {
-            (None, true) => configuration(context).ok(),
-            (_, true) => None,
-            (_, false) => Some(configuration(context)?),
+        let (places, config) = if self.from.is_given() {
+            // No configuration is needed; one that is there may name the identity.
+            let config = match self.identity {
+                None => configuration(context).ok(),
+                Some(_) => None,
+            };
+            (Places::read(context, &self.from)?, config)
+        } else {
+            let config = configuration(context)?;
+            (Places::configured(context, &config, None)?, Some(config))
         };
-        let places = Places::read(context, &self.from)?;
-        let backup = match self.source.as_str() {
-            "latest" => places
-                .catalog
-                .latest()
-                .map_err(|error| places.blame(no_latest(&error)))?,
-            id => places
-                .catalog
-                .find(id)
-                .map_err(|error| places.blame(not_found(&error)))?,
-        };
+        let backup = chosen(context, &places, &self.source)?;
         Ok(Found {
             manifest: Some(backup.manifest().clone()),
             places: copies(backup, &places),
             identities: identities(self.identity.as_deref(), config.as_ref())?,
+        })
+    }
+}
+
+impl SourceArgs {
+    /// The key for a file or a pipe, which need not be encrypted: a configuration may name one, and none is needed.
+    fn identities_for_file(&self, context: &Context) -> Result<Option<Identities>, Failure> {
+        if self.identity.is_some() {
+            return identities(self.identity.as_deref(), None);
+        }
+        let Some(config) = configuration(context).ok() else {
+            return Ok(None);
+        };
+        identities(None, Some(&config)).or_else(|failure| {
+            context.output.warn(failure.message());
+            Ok(None)
         })
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::host::{self, Places, chain};
 use super::list::faults;
 use super::output::{Format, Output, Table};
-use super::source::{chosen, described, read_through};
+use super::source::{chosen, outlined, read_through};
 use super::{Context, Exit, Failure};
 use crate::catalog::LatestError;
 use crate::config::{self, Config, StoreUrl};
@@ -290,7 +290,7 @@ fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) ->
         );
     }
     match places.catalog.latest() {
-        Ok(latest) => findings.notes.push(format!("latest: {}", described(latest.manifest()))),
+        Ok(latest) => findings.notes.push(format!("latest: {}", outlined(latest))),
         Err(LatestError::Empty) => findings.warnings.push("there is no backup yet".to_owned()),
         Err(error) => findings
             .problems
@@ -307,7 +307,7 @@ fn try_identity(context: &Context, config: &Config, file: &Path, findings: &mut 
     findings.notes.push(format!(
         "{} opens {}; all of it was read and is right",
         file.display(),
-        described(latest.manifest())
+        outlined(latest)
     ));
     Ok(())
 }

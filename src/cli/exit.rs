@@ -73,11 +73,12 @@ impl Failure {
 
     /// The failure as one JSON document, for programs.
     pub fn to_json(&self) -> String {
-        let document = serde_json::json!({
-            "schema": 1,
-            "error": { "code": self.exit as u8, "message": self.message, "next": self.next_step },
-        });
-        document.to_string()
+        serde_json::json!({ "schema": 1, "error": self.to_value() }).to_string()
+    }
+
+    /// The same as a part of another document.
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::json!({ "code": self.exit as u8, "message": self.message, "next": self.next_step })
     }
 
     /// The same with the operator's next step.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Context, Exit, Failure};
 use crate::backup::Destination;
-use crate::catalog::{Catalog, HostName};
+use crate::catalog::{Backup, Catalog, HostName, MAX_BYTES, Manifest};
 use crate::config::{self, Config, Secret, SecretError, StoreUrl, ThisHost};
 use crate::etcd;
 use crate::model::ClusterName;
@@ -45,10 +45,36 @@ pub(super) fn now() -> Timestamp {
 /// Reads the configuration; its warnings are printed.
 pub(super) fn configuration(context: &Context) -> Result<Config, Failure> {
     let loaded = config::load(&context.config).map_err(invalid)?;
+    remember(context, &loaded);
     for warning in &loaded.warnings {
         context.output.warn(warning.to_string());
     }
     Ok(loaded.config)
+}
+
+/// The configuration; while it is broken, the last one that was right, and what is wrong. For commands that only look.
+pub(super) fn last_configuration(context: &Context) -> Result<(Config, Option<Failure>), Failure> {
+    let failure = match configuration(context) {
+        Ok(config) => return Ok((config, None)),
+        Err(failure) => failure,
+    };
+    let kept = state::base_folder().and_then(|base| state::remembered_configuration(&base, &context.config));
+    match kept.ok().flatten().and_then(|record| config::recall(&record)) {
+        Some(config) => Ok((config, Some(failure))),
+        None => Err(failure),
+    }
+}
+
+/// Keeps a configuration that is right. That it cannot be kept keeps nobody from working.
+fn remember(context: &Context, loaded: &config::Loaded) {
+    if let (Ok(base), Some(record)) = (state::base_folder(), loaded.to_record())
+        && let Err(error) = state::remember_configuration(&base, &context.config, &record)
+    {
+        let path = context.config.display();
+        context
+            .output
+            .detail(format!("{path} is not remembered: {}", chain(&error)));
+    }
 }
 
 /// A failure of the configuration.
@@ -260,6 +286,35 @@ impl Places {
         for (name, error) in &self.unreadable {
             context.output.warn(format!("destination {name}: {error}"));
         }
+    }
+
+    /// The whole manifest of a backup, and its bytes, from whichever store still has the document that was listed.
+    pub fn manifest(&self, backup: &Backup) -> Result<(Manifest, Vec<u8>), Failure> {
+        let outline = backup.manifest();
+        let name = outline.name();
+        let mut failure = Failure::new(Exit::NotFound, format!("`{name}` is gone since it was listed"));
+        for copy in &backup.copies {
+            let Some(store) = self.stores.get(&copy.destination) else {
+                continue;
+            };
+            match store.read_small(&name, MAX_BYTES as u64) {
+                Ok(bytes) if outline.is_of(&bytes) => {
+                    let manifest = Manifest::read(&outline.chain_path(), outline.to_revision, &bytes);
+                    return manifest
+                        .map(|manifest| (manifest, bytes))
+                        .map_err(|fault| Failure::new(Exit::Damaged, format!("`{name}`: {fault}")));
+                }
+                Ok(_) => {
+                    let message = format!(
+                        "`{name}` in destination {} has changed since it was listed",
+                        copy.destination
+                    );
+                    failure = Failure::new(Exit::Damaged, message);
+                }
+                Err(error) => failure = store_failure(error),
+            }
+        }
+        Err(failure)
     }
 
     /// The failure to report when a backup is not found and not every destination could be read.

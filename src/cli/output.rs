@@ -116,14 +116,21 @@ impl Output {
 /// A table with left-aligned columns, except those whose heading starts with `>`.
 pub struct Table {
     headings: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
+    widths: Vec<usize>,
+    /// The cells of each row with [`CELL_END`] behind each, in one piece: there may be very many.
+    rows: Vec<Box<str>>,
 }
+
+/// Ends a cell; no cell holds it.
+const CELL_END: char = '\u{1f}';
 
 impl Table {
     /// An empty table.
     pub fn new(headings: &[&'static str]) -> Self {
+        let widths = headings.iter().map(|heading| heading.trim_start_matches('>').len());
         Table {
             headings: headings.to_vec(),
+            widths: widths.collect(),
             rows: Vec::new(),
         }
     }
@@ -131,38 +138,34 @@ impl Table {
     /// Adds a row; one cell a heading.
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.headings.len());
-        self.rows.push(cells);
+        let mut row = String::new();
+        for (cell, width) in cells.iter().zip(&mut self.widths) {
+            let cell = clean(cell);
+            *width = cell.chars().count().max(*width);
+            row.push_str(&cell);
+            row.push(CELL_END);
+        }
+        self.rows.push(row.into());
     }
 
     /// The table as lines, made as they are asked for.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        let headings: Vec<String> = self
-            .headings
-            .iter()
-            .map(|heading| heading.trim_start_matches('>').to_owned())
-            .collect();
-        let widths: Vec<usize> = (0..headings.len())
-            .map(|column| {
-                let cells = self.rows.iter().chain(std::iter::once(&headings));
-                cells.map(|row| row[column].chars().count()).max().unwrap_or(0)
-            })
-            .collect();
-        let line = move |cells: &Vec<String>| {
-            let aligned = cells
-                .iter()
-                .zip(&widths)
-                .zip(&self.headings)
-                .map(|((cell, &width), heading)| {
-                    if heading.starts_with('>') {
-                        format!("{cell:>width$}")
-                    } else {
-                        format!("{cell:<width$}")
-                    }
-                });
-            aligned.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        let first = line(&headings);
-        std::iter::once(first).chain(self.rows.iter().map(line))
+        let headings = self.headings.iter().map(|heading| heading.trim_start_matches('>'));
+        let first = self.line(headings);
+        let rows = self.rows.iter().map(|row| self.line(row.split_terminator(CELL_END)));
+        std::iter::once(first).chain(rows)
+    }
+
+    fn line<'a>(&self, cells: impl Iterator<Item = &'a str>) -> String {
+        let columns = self.widths.iter().zip(&self.headings);
+        let aligned = cells.zip(columns).map(|(cell, (&width, heading))| {
+            if heading.starts_with('>') {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
+        });
+        aligned.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     }
 }
 

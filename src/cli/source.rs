@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::host::{self, From, Places, configuration, identities, store_failure};
@@ -60,13 +61,30 @@ impl Used {
 
 /// A backup in one line: id, age, revision, lineage.
 pub(super) fn described(manifest: &Manifest) -> String {
-    format!(
-        "{}, {} ({} ago), revision {}, lineage {}",
-        manifest.chain,
-        rfc3339(manifest.first_byte_at),
-        age(manifest.first_byte_at, host::now()),
+    line(
+        &manifest.chain,
+        manifest.first_byte_at,
         manifest.to_revision,
-        manifest.lineage
+        &manifest.lineage,
+    )
+}
+
+/// The same of a backup whose manifest is not at hand.
+pub(super) fn outlined(backup: &Backup) -> String {
+    let outline = backup.manifest();
+    line(
+        &outline.chain,
+        outline.first_byte_at,
+        outline.to_revision,
+        &outline.lineage,
+    )
+}
+
+fn line(chain: &ChainId, time: Timestamp, revision: Revision, lineage: &LineageId) -> String {
+    let age = age(time, host::now());
+    format!(
+        "{chain}, {} ({age} ago), revision {revision}, lineage {lineage}",
+        rfc3339(time)
     )
 }
 
@@ -114,7 +132,7 @@ impl SourceArgs {
         };
         let backup = chosen(context, &places, &self.source)?;
         Ok(Found {
-            manifest: Some(backup.manifest().clone()),
+            manifest: Some(places.manifest(backup)?.0),
             places: copies(backup, &places),
             identities: identities(self.identity.as_deref(), config.as_ref())?,
         })
@@ -325,8 +343,9 @@ pub(super) fn read_through(
     places: &Places,
     keys: Identities,
 ) -> Result<(), Failure> {
+    let (manifest, _) = places.manifest(backup)?;
     let found = Found {
-        manifest: Some(backup.manifest().clone()),
+        manifest: Some(manifest.clone()),
         places: copies(backup, places),
         identities: Some(keys),
     };
@@ -344,9 +363,8 @@ pub(super) fn read_through(
             false => Err(Unread::Differs(source.name().to_owned())),
         }
     };
-    let manifest = Some(backup.manifest());
     let failure = |error: Unread| match error {
-        Unread::Source(error) => source_failure(&error, manifest),
+        Unread::Source(error) => source_failure(&error, Some(&manifest)),
         Unread::Differs(name) => Failure::new(
             Exit::Damaged,
             format!("{name}: its SHA-256 is not the one in its manifest"),

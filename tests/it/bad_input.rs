@@ -16,7 +16,7 @@ use super::support::tmpfs::Tmpfs;
 use super::support::tools::Version;
 
 /// Where a stream is held to be in its middle: past its beginning, long before its end.
-const MIDDLE: u64 = 1 << 20;
+const MIDDLE: u64 = 4 << 20;
 
 /// A backup in a store, and the place for a directory that must not come to be.
 struct Stored {

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod bad_input;
+mod calendar;
 mod config;
 mod rebuild;
 mod round_trip;

@@ -50,5 +50,9 @@ fn a_log_directory_in_the_data_directory_is_refused_unless_it_is_etcds_own_place
         assert!(!data_dir.exists());
     }
     rebuild("/member/wal").expect_code(0);
-    assert!(data_dir.join("member/wal/0000000000000000-0000000000000000.wal").is_file());
+    assert!(
+        data_dir
+            .join("member/wal/0000000000000000-0000000000000000.wal")
+            .is_file()
+    );
 }

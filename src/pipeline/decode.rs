@@ -256,13 +256,13 @@ mod tests {
         let (encoding, identities) = keys();
         let stored = encode(&encoding, &vec![7; 64 * BLOCK_BYTES]);
         let mut decoded = decode(io::Cursor::new(stored), &identities).unwrap();
-        let (mut block, mut places) = (Vec::new(), std::collections::BTreeSet::new());
+        // A block is known by its capacity, which nobody else gives one.
+        const MARK: usize = 3 * BLOCK_BYTES;
+        let (mut block, mut came_back) = (Vec::with_capacity(MARK), 0);
         while decoded.next_block(&mut block).unwrap() {
-            places.insert(block.as_ptr());
+            came_back += usize::from(block.capacity() >= MARK);
         }
-        // In the queue, on their way back, being filled and being read.
-        let most = 2 * QUEUE_BLOCKS + 2;
-        assert!(places.len() <= most, "{} blocks", places.len());
+        assert!(came_back > 1, "it came back {came_back} times");
     }
 
     /// One object for all cases: what is tested is the reading.

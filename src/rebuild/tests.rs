@@ -156,6 +156,32 @@ fn data_whose_log_cannot_follow_is_taken_back() {
 }
 
 #[test]
+fn data_without_its_log_that_an_etcd_holds_stays_and_the_next_run_begins_anew() {
+    for bench in Bench::each() {
+        let held = std::cell::RefCell::new(None);
+        let listener = |progress| {
+            if progress == Progress::Publishing {
+                let files = bench.found();
+                let database = files.iter().find(|path| path.ends_with("/db")).unwrap();
+                let database = File::open(bench.at(database)).unwrap();
+                database.lock().unwrap();
+                held.replace(Some(database));
+                fs::create_dir_all(bench.at("w")).unwrap();
+                fs::write(bench.at("w").join(LOG), b"a rival's").unwrap();
+            }
+            ControlFlow::Continue(())
+        };
+        let error = bench.rebuild(Some("w"), &listener).unwrap_err();
+        assert!(matches!(error, Error::WithoutLog { .. }), "{error}");
+        assert!(bench.at("d/member/snap/db").is_file());
+        drop(held.take());
+        fs::remove_dir_all(bench.at("w")).unwrap();
+        bench.rebuild(Some("w"), &go).unwrap();
+        assert_eq!(bench.found(), complete("w"));
+    }
+}
+
+#[test]
 fn the_run_after_one_that_was_killed_between_data_and_log_goes_on() {
     for bench in Bench::each() {
         bench.killed_between();

@@ -229,11 +229,12 @@ impl FileStore {
                 let sender = sender.clone();
                 scope.spawn(move || {
                     let documents = share.iter().filter_map(|name| self.document(name));
-                    // Refused only when the other side is gone, and then nobody waits for the rest.
-                    documents
-                        .map(Document::understand)
-                        .try_for_each(|document| sender.send(document))
-                        .ok();
+                    for document in documents.map(Document::understand) {
+                        // Refused only when the other side is gone, and then nobody waits for the rest.
+                        if sender.send(document).is_err() {
+                            return;
+                        }
+                    }
                 });
             }
             drop(sender);

@@ -232,7 +232,7 @@ impl FileStore {
                     for document in documents.map(Document::understand) {
                         // Refused only when the other side is gone, and then nobody waits for the rest.
                         if sender.send(document).is_err() {
-                            break;
+                            return;
                         }
                     }
                 });
@@ -392,7 +392,7 @@ fn open_plain(path: &Path) -> Result<(File, u64), Error> {
 fn list_folder(
     path: &Path,
     prefix: &str,
-    folder: Option<(Folder, Timestamp)>,
+    folder: Option<Folder>,
     objects: &mut Vec<ListedObject>,
 ) -> Result<(), Error> {
     let entries = match fs::read_dir(path) {
@@ -405,17 +405,20 @@ fn list_folder(
         let entry = entry.map_err(failed("list", path))?;
         empty = false;
         let file_name = entry.file_name();
-        let Ok(found) = entry.metadata() else {
+        let name = join(prefix, &file_name.to_string_lossy());
+        // Told by the listing itself: a folder of ours is not looked at more closely, and most entries are such.
+        let Ok(kind) = entry.file_type() else {
             continue; // removed since it was seen
         };
-        let name = join(prefix, &file_name.to_string_lossy());
-        let kind = found.file_type();
         if kind.is_dir()
             && let Some(inside) = Folder::at(&name)
         {
-            list_folder(&entry.path(), &name, Some((inside, modified(&found))), objects)?;
+            list_folder(&entry.path(), &name, Some(inside), objects)?;
             continue;
         }
+        let Ok(found) = entry.metadata() else {
+            continue; // removed since it was seen
+        };
         let of_partial = file_name
             .to_str()
             .and_then(durable::target_of)
@@ -431,12 +434,16 @@ fn list_folder(
             modified: modified(&found),
         });
     }
-    if let Some((folder, modified)) = folder.filter(|_| empty) {
+    if let Some(folder) = folder.filter(|_| empty) {
+        let found = match fs::symlink_metadata(path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            looked => looked.map_err(failed("look at", path))?,
+        };
         let path = prefix.to_owned();
         objects.push(ListedObject {
             name: Listed::EmptyFolder { path, folder },
             bytes: 0,
-            modified,
+            modified: modified(&found),
         });
     }
     Ok(())

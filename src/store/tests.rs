@@ -392,6 +392,25 @@ fn the_catalog_has_what_the_folder_has() {
 }
 
 #[test]
+fn a_catalog_read_by_several_threads_has_everything_in_order() {
+    let (_root, store) = store();
+    let count = 1600;
+    let chains = (0..count).map(|n| format!("20261120T{:02}{:02}30Z-{n:08x}", n / 60 % 24, n % 60));
+    for (n, chain) in chains.enumerate() {
+        let manifest = crate::catalog::tests::manifest(0xab, &chain, 10);
+        leave(&store, &manifest.name().to_string());
+        // Every hundredth stays as it was left, which is no manifest.
+        if n % 100 != 0 {
+            fs::write(store.path_of(&manifest.name()), manifest.to_bytes()).unwrap();
+        }
+    }
+    let catalog = store.catalog("local").unwrap();
+    assert_eq!((catalog.backups().len(), catalog.damaged().len()), (count - 16, 16));
+    assert!(catalog.backups().is_sorted_by(|a, b| a.id() < b.id()));
+    assert!(catalog.damaged().is_sorted_by(|a, b| a.object < b.object));
+}
+
+#[test]
 fn a_canary_comes_back_each_time() {
     let (_root, store) = store();
     let host = HostName::nearest("node-1");

@@ -11,6 +11,7 @@ use super::output::Format;
 use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
+use crate::bbolt;
 use crate::catalog::Manifest;
 use crate::durable::{self, Partial};
 use crate::model::{ByteSize, Digest};
@@ -179,10 +180,14 @@ fn copy(
     // Goes on where the other ends, over the digest that is appended.
     let mut whole = (rule == DigestRule::Appended).then(Sha256::new);
     let (mut block, mut done) = (Vec::new(), 0);
+    let mut is_database = false;
     let refused = |error| Error::Write(path.to_owned(), error);
     while source.next_block(&mut block).map_err(Error::Source)? {
         if stop() {
             return Err(Error::Interrupted);
+        }
+        if done == 0 {
+            is_database = begins_as_database(&block);
         }
         done += block.len() as u64;
         // More than there can be must not fill the disk before it is found out.
@@ -201,6 +206,12 @@ fn copy(
         bar.at(done, source.length().unwrap_or(done));
     }
     let hashed = hasher.finish();
+    if !is_database {
+        return Err(Error::Wrong(format!(
+            "{} does not begin as an etcd database does",
+            source.name()
+        )));
+    }
     let exported = judge(&hashed, manifest, rule, source.name())?;
     let (sha256, bytes) = match (exported, whole) {
         (DigestRule::Appended, Some(mut whole)) => {
@@ -235,6 +246,11 @@ fn judge(hashed: &Hashed, manifest: Option<&Manifest>, rule: DigestRule, name: &
             "{name} has no SHA-256 at its end: it is not a whole snapshot"
         ))),
     }
+}
+
+/// Whether `first`, the beginning of a file, is that of a database; the rest of it is still to come.
+fn begins_as_database(first: &[u8]) -> bool {
+    matches!(bbolt::File::open(first), Ok(_) | Err(bbolt::Error::Truncated { .. }))
 }
 
 fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
@@ -293,7 +309,8 @@ mod tests {
 
     #[test]
     fn a_database_becomes_what_etcdctl_would_have_saved() {
-        let database = vec![3; 8192];
+        let writer = bbolt::Writer::fresh(Vec::new(), 4096).unwrap();
+        let (database, _) = writer.finish().unwrap().seal().unwrap();
         let source = || Source::open("db", io::Cursor::new(database.clone()), None, None);
         let quiet = Output {
             format: Format::Text,

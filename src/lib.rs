@@ -9,6 +9,8 @@ pub mod bbolt;
 pub mod catalog;
 pub mod datadir;
 pub mod keyspace;
+pub mod retention;
+pub mod schedule;
 
 // The world, each in one place.
 pub mod durable;

@@ -10,7 +10,8 @@
 //! - the last N days are the N days met first on the way back from the newest revision, so that backups with a wrong
 //!   date take their own place and nobody else's;
 //! - `keep_within` counts back from the newest good backup, not from now: a prune on a host whose clock is ahead, or of
-//!   a cluster that is backed up no more, removes nothing on that account.
+//!   a cluster that is backed up no more, removes nothing on that account. Only a backup that was itself made with a
+//!   clock that is still ahead shortens the window, by as much as the clock is ahead; counts and the floor do not care.
 //!
 //! Invariant: of every lineage the newest good backup is kept.
 //!

@@ -66,7 +66,9 @@ impl Schedule {
     pub fn upcoming(&self, handled: &Handled, now: Timestamp, count: usize) -> Vec<Slot> {
         let end = self.reached(now, std::time::Duration::ZERO);
         let first = self.next(handled, end);
-        std::iter::successors(first, |slot| self.next(handled, slot.0)).take(count).collect()
+        std::iter::successors(first, |slot| self.next(handled, slot.0))
+            .take(count)
+            .collect()
     }
 
     /// The first slot after an instant that was not taken.

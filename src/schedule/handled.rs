@@ -54,7 +54,13 @@ impl Handled {
             return;
         }
         let at = self.runs.partition_point(|run| run.first < slot);
-        self.runs.insert(at, Run { first: slot, last: slot });
+        self.runs.insert(
+            at,
+            Run {
+                first: slot,
+                last: slot,
+            },
+        );
         self.join(at, when);
         if let Some(before) = at.checked_sub(1) {
             self.join(before, when);

@@ -15,9 +15,12 @@ pub fn jitter(window: Duration, host: &str, schedule: &str) -> Duration {
         digest.update(part);
     }
     let digest: [u8; 32] = digest.finalize().into();
-    let share = digest.iter().take(8).fold(0, |share: u64, byte| share << 8 | u64::from(*byte));
+    let share = digest
+        .iter()
+        .take(8)
+        .fold(0, |share: u64, byte| share << 8 | u64::from(*byte));
     // The share of the window: share / 2^64.
-    let seconds = u128::from(share) * u128::from(window.as_secs()) >> 64;
+    let seconds = (u128::from(share) * u128::from(window.as_secs())) >> 64;
     Duration::from_secs(u64::try_from(seconds).expect("less than the window"))
 }
 

@@ -63,7 +63,7 @@ impl fmt::Display for Slot {
 #[derive(Debug, Clone, PartialEq)]
 pub enum When {
     /// `when = "Mon..Fri 02:30"`.
-    Calendar(OnCalendar),
+    Calendar(Box<OnCalendar>),
     /// `every = "6h"`.
     Every(Every),
 }

@@ -76,10 +76,17 @@ mod tests {
     fn it_tells_time_from_sleep_and_from_a_clock_that_was_set() {
         let mut watch = Watch::begin(at(1000), Duration::from_secs(5));
         assert_eq!(watch.look(at(1060), Duration::from_secs(65)), Seen::Time);
-        assert_eq!(watch.look(at(1110), Duration::from_secs(125)), Seen::Time, "slewed by 10 s");
+        assert_eq!(
+            watch.look(at(1110), Duration::from_secs(125)),
+            Seen::Time,
+            "slewed by 10 s"
+        );
         assert_eq!(watch.from(), at(1000));
         let night = SignedDuration::from_hours(8);
-        assert_eq!(watch.look(at(1170) + night, Duration::from_secs(185)), Seen::Jump(night));
+        assert_eq!(
+            watch.look(at(1170) + night, Duration::from_secs(185)),
+            Seen::Jump(night)
+        );
         assert_eq!(watch.from(), at(1170) + night);
         assert_eq!(watch.look(at(1230), Duration::from_secs(245)), Seen::StepBack(night));
         assert_eq!(watch.from(), at(1230));

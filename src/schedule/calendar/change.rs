@@ -55,7 +55,10 @@ impl OnCalendar {
     pub fn clock_changes(&self, from: Timestamp, until: Timestamp) -> Vec<ClockChange> {
         let changes = self.zone().following(from);
         let changes = changes.map(|change| change.timestamp()).take_while(|&at| at < until);
-        changes.take(MOST_CHANGES).filter_map(|at| self.clock_change(at)).collect()
+        changes
+            .take(MOST_CHANGES)
+            .filter_map(|at| self.clock_change(at))
+            .collect()
     }
 
     fn clock_change(&self, at: Timestamp) -> Option<ClockChange> {

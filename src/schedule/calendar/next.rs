@@ -29,6 +29,15 @@ pub(super) enum Elapse {
 }
 
 impl Elapse {
+    /// What the wall clock leads to. If that is not later, systemd would stay there for ever.
+    fn found(instant: Timestamp, after: Timestamp) -> Self {
+        if instant > after {
+            Elapse::At(instant)
+        } else {
+            Elapse::GivenUp
+        }
+    }
+
     pub(super) fn instant(self) -> Option<Timestamp> {
         match self {
             Elapse::At(instant) => Some(instant),
@@ -56,7 +65,11 @@ pub(super) fn elapse(pattern: &Pattern, zone: &TimeZone, season: Option<Season>,
         match walk.round() {
             Round::Again => {}
             Round::Found if walk.is_before(&reading, micros) => walk.push_on(),
-            Round::Found => return walk.instant().map_or(Elapse::Never, Elapse::At),
+            Round::Found => {
+                return walk
+                    .instant()
+                    .map_or(Elapse::Never, |found| Elapse::found(found, after));
+            }
             Round::Never => return Elapse::Never,
         }
     }
@@ -134,7 +147,9 @@ impl Walk<'_> {
 
     /// Whether the wall clock, for a skipped hour, has led back to before where the walk began.
     fn is_before(&self, reading: &Reading, micros: i32) -> bool {
-        let order = Unit::ALL.into_iter().map(|unit| self.reading.get(unit).cmp(&reading.get(unit)));
+        let order = Unit::ALL
+            .into_iter()
+            .map(|unit| self.reading.get(unit).cmp(&reading.get(unit)));
         let order = order.fold(Ordering::Equal, Ordering::then);
         order.then(self.micros.cmp(&micros)).is_lt()
     }
@@ -231,7 +246,7 @@ impl Walk<'_> {
         let from_end = unit == Unit::Day && pattern.days_from == DaysFrom::End;
         let mut best: Option<i32> = None;
         for span in spans {
-            let span = if from_end { self.from_month_end(span) } else { *span };
+            let span = if from_end { self.counted_from_start(span) } else { *span };
             if let Some(value) = span.first_from(now) {
                 best = Some(best.map_or(value, |best| best.min(value)));
             }
@@ -244,10 +259,12 @@ impl Walk<'_> {
     }
 
     /// A span counted from the end of the month, as one counted from its start.
-    fn from_month_end(&mut self, span: &Span) -> Span {
-        let start = self.day_from_month_end(span.start);
+    fn counted_from_start(&mut self, span: &Span) -> Span {
+        let start = self.day_counted_from_start(span.start);
         // systemd asks for the stop even if there is none, and the wall clock remembers the question.
-        let stop = self.day_from_month_end(span.stop.unwrap_or(-1)).filter(|&stop| stop > 0);
+        let stop = self
+            .day_counted_from_start(span.stop.unwrap_or(-1))
+            .filter(|&stop| stop > 0);
         let start = start.unwrap_or(-1);
         match stop {
             Some(stop) => Span {
@@ -263,7 +280,7 @@ impl Walk<'_> {
         }
     }
 
-    fn day_from_month_end(&mut self, day: i32) -> Option<i32> {
+    fn day_counted_from_start(&mut self, day: i32) -> Option<i32> {
         let month = self.reading.get(Unit::Month);
         let mut wanted = self.reading;
         wanted.set(Unit::Month, month + 1);
@@ -283,7 +300,11 @@ impl Span {
             return None;
         }
         let behind = (least - self.start) % self.step;
-        let value = if behind == 0 { least } else { least + (self.step - behind) };
+        let value = if behind == 0 {
+            least
+        } else {
+            least + (self.step - behind)
+        };
         (self.stop.is_none_or(|stop| value <= stop)).then_some(value)
     }
 }

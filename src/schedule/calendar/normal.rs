@@ -61,7 +61,13 @@ impl fmt::Display for Pattern {
         };
         let width = |width| move |values| Shown { values, width };
         let (four, two) = (width(4), width(2));
-        write!(f, "{}-{}{before_day}{} ", four(&self.year), two(&self.month), two(&self.day))?;
+        write!(
+            f,
+            "{}-{}{before_day}{} ",
+            four(&self.year),
+            two(&self.month),
+            two(&self.day)
+        )?;
         let second = ShownSecond(&self.second);
         write!(f, "{}:{}:{second}", two(&self.hour), two(&self.minute))
     }

@@ -285,7 +285,13 @@ fn weekday(name: &str) -> Option<usize> {
 }
 
 fn set_unix_time(pattern: &mut Pattern, text: &str) -> Result<(), CalendarError> {
-    let malformed = || CalendarError::malformed(Part::UnixTime, text, "`@` and full seconds since 1970, before the year 2200");
+    let malformed = || {
+        CalendarError::malformed(
+            Part::UnixTime,
+            text,
+            "`@` and full seconds since 1970, before the year 2200",
+        )
+    };
     // As the C library reads a number: spaces and a sign may come first.
     let number = text.trim_start_matches([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']);
     let seconds = number.parse::<i64>().ok().filter(|&seconds| seconds >= 0);
@@ -312,7 +318,11 @@ fn set_date(pattern: &mut Pattern, text: &str) -> Result<(), CalendarError> {
     if before.contains('~') {
         return Err(malformed("`~` only before the day"));
     }
-    pattern.days_from = if text.contains('~') { DaysFrom::End } else { DaysFrom::Start };
+    pattern.days_from = if text.contains('~') {
+        DaysFrom::End
+    } else {
+        DaysFrom::Start
+    };
     let (year, month) = match before.split_once('-') {
         Some((year, month)) => (Some(year), month),
         None => (None, before),
@@ -330,7 +340,13 @@ fn set_date(pattern: &mut Pattern, text: &str) -> Result<(), CalendarError> {
 
 /// `HOUR:MINUTE[:SECOND]`.
 fn set_time(pattern: &mut Pattern, text: &str) -> Result<(), CalendarError> {
-    let malformed = || CalendarError::malformed(Part::Time, text, "hour and minute, or hour, minute and second, and nothing else");
+    let malformed = || {
+        CalendarError::malformed(
+            Part::Time,
+            text,
+            "hour and minute, or hour, minute and second, and nothing else",
+        )
+    };
     let mut parts = text.split(':');
     let (Some(hour), Some(minute), second, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return Err(malformed());
@@ -381,7 +397,11 @@ fn values(part: Part, text: &str) -> Result<Values, CalendarError> {
             span.step = step;
             rest = after;
         } else if is_second && span.stop.is_some_and(|stop| stop - SECOND < start) {
-            return Err(CalendarError::malformed(part, text, "a range of a second or more, or a step"));
+            return Err(CalendarError::malformed(
+                part,
+                text,
+                "a range of a second or more, or a step",
+            ));
         }
         if !rest.is_empty() {
             return Err(malformed());

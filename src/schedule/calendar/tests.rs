@@ -26,7 +26,8 @@ fn elapses(text: &str, rule: &str, after: &str, count: usize) -> Vec<String> {
     let calendar = parse(text, rule).unwrap();
     let first = calendar.next_after(after.parse().unwrap());
     let all = std::iter::successors(first, |&last| calendar.next_after(last)).take(count);
-    all.map(|at| at.to_zoned(zone(rule)).strftime("%a %F %T %Z").to_string()).collect()
+    all.map(|at| at.to_zoned(zone(rule)).strftime("%a %F %T %Z").to_string())
+        .collect()
 }
 
 #[test]
@@ -63,7 +64,11 @@ fn expressions_have_the_normal_form_that_systemd_prints() {
     ];
     for (text, normal_form) in normal_forms {
         assert_eq!(parse(text, BERLIN).unwrap().to_string(), normal_form, "{text}");
-        assert_eq!(parse(normal_form, BERLIN).unwrap(), parse(text, BERLIN).unwrap(), "{text}");
+        assert_eq!(
+            parse(normal_form, BERLIN).unwrap(),
+            parse(text, BERLIN).unwrap(),
+            "{text}"
+        );
     }
 }
 
@@ -125,11 +130,26 @@ fn a_refusal_names_the_part_and_gives_an_example() {
 #[test]
 fn ordinary_expressions_elapse_when_one_would_expect() {
     let next = |text, count| elapses(text, BERLIN, "2026-11-20T10:15:30Z", count);
-    assert_eq!(next("hourly", 2), ["Fri 2026-11-20 12:00:00 CET", "Fri 2026-11-20 13:00:00 CET"]);
-    assert_eq!(next("Mon..Fri 02:30", 2), ["Mon 2026-11-23 02:30:00 CET", "Tue 2026-11-24 02:30:00 CET"]);
-    assert_eq!(next("*-*~1 23:00", 2), ["Mon 2026-11-30 23:00:00 CET", "Thu 2026-12-31 23:00:00 CET"]);
-    assert_eq!(next("Fri *-*-13", 2), ["Fri 2027-08-13 00:00:00 CEST", "Fri 2028-10-13 00:00:00 CEST"]);
-    assert_eq!(next("Mon 2-29", 2), ["Mon 2044-02-29 00:00:00 CET", "Mon 2072-02-29 00:00:00 CET"]);
+    assert_eq!(
+        next("hourly", 2),
+        ["Fri 2026-11-20 12:00:00 CET", "Fri 2026-11-20 13:00:00 CET"]
+    );
+    assert_eq!(
+        next("Mon..Fri 02:30", 2),
+        ["Mon 2026-11-23 02:30:00 CET", "Tue 2026-11-24 02:30:00 CET"]
+    );
+    assert_eq!(
+        next("*-*~1 23:00", 2),
+        ["Mon 2026-11-30 23:00:00 CET", "Thu 2026-12-31 23:00:00 CET"]
+    );
+    assert_eq!(
+        next("Fri *-*-13", 2),
+        ["Fri 2027-08-13 00:00:00 CEST", "Fri 2028-10-13 00:00:00 CEST"]
+    );
+    assert_eq!(
+        next("Mon 2-29", 2),
+        ["Mon 2044-02-29 00:00:00 CET", "Mon 2072-02-29 00:00:00 CET"]
+    );
     assert_eq!(next("@1774000000", 1), [""; 0]);
     assert_eq!(next("2-30", 1), [""; 0]);
 }
@@ -137,14 +157,21 @@ fn ordinary_expressions_elapse_when_one_would_expect() {
 #[test]
 fn a_skipped_reading_is_skipped_and_a_repeated_one_comes_once() {
     let spring = |text, count| elapses(text, BERLIN, "2026-03-28T12:00:00Z", count);
-    assert_eq!(spring("02:30", 2), ["Mon 2026-03-30 02:30:00 CEST", "Tue 2026-03-31 02:30:00 CEST"]);
+    assert_eq!(
+        spring("02:30", 2),
+        ["Mon 2026-03-30 02:30:00 CEST", "Tue 2026-03-31 02:30:00 CEST"]
+    );
     assert_eq!(
         elapses("hourly", BERLIN, "2026-03-29T00:00:00Z", 2),
         ["Sun 2026-03-29 03:00:00 CEST", "Sun 2026-03-29 04:00:00 CEST"]
     );
     assert_eq!(
         elapses("*:0/30", BERLIN, "2026-10-25T00:00:00Z", 3),
-        ["Sun 2026-10-25 02:30:00 CEST", "Sun 2026-10-25 03:00:00 CET", "Sun 2026-10-25 03:30:00 CET"]
+        [
+            "Sun 2026-10-25 02:30:00 CEST",
+            "Sun 2026-10-25 03:00:00 CET",
+            "Sun 2026-10-25 03:30:00 CET"
+        ]
     );
     assert_eq!(
         elapses("1..2:30", NEW_YORK, "2026-03-08T06:00:00Z", 2),
@@ -159,7 +186,10 @@ fn a_skipped_reading_is_skipped_and_a_repeated_one_comes_once() {
 #[test]
 fn changes_of_the_clock_are_told_in_words() {
     let told = |text, rule| {
-        let (from, until) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
+        let (from, until) = (
+            "2026-01-01T00:00:00Z".parse().unwrap(),
+            "2027-01-01T00:00:00Z".parse().unwrap(),
+        );
         let changes = parse(text, rule).unwrap().clock_changes(from, until);
         changes.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -194,7 +224,15 @@ fn where_systemd_gives_up_the_slots_go_on() {
 /// Mostly sound expressions of few parts.
 fn expression() -> impl Strategy<Value = String> {
     let weekday = prop::sample::select(vec!["", "Mon ", "Sat,Sun ", "Mon..Fri ", "Sun "]);
-    let date = prop::sample::select(vec!["", "*-*-1..7 ", "*-*~1 ", "*-10-25 ", "*-2-29 ", "*-3,10,11-* ", "*-*~7/1 "]);
+    let date = prop::sample::select(vec![
+        "",
+        "*-*-1..7 ",
+        "*-*~1 ",
+        "*-10-25 ",
+        "*-2-29 ",
+        "*-3,10,11-* ",
+        "*-*~7/1 ",
+    ]);
     let hour = prop::sample::select(vec!["*", "0", "1", "2", "3", "0/2", "1..3", "23", "2,12"]);
     let minute = prop::sample::select(vec!["0", "30", "*", "0/7", "59", "1/15"]);
     let zone = prop::sample::select(vec!["", "", "", " UTC", " CET", " CEST"]);
@@ -208,7 +246,11 @@ fn rule() -> impl Strategy<Value = &'static str> {
 /// In 2026, half of them within two days of a change of the clock.
 fn instant(rule: &'static str) -> impl Strategy<Value = Timestamp> {
     let january: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-    let mut changes: Vec<i64> = zone(rule).following(january).take(2).map(|c| c.timestamp().as_second()).collect();
+    let mut changes: Vec<i64> = zone(rule)
+        .following(january)
+        .take(2)
+        .map(|c| c.timestamp().as_second())
+        .collect();
     changes.push(january.as_second());
     let near = (prop::sample::select(changes), -172_800..172_800_i64).prop_map(|(change, by)| change + by);
     let any_time = january.as_second()..january.as_second() + 365 * 86_400;

@@ -72,7 +72,11 @@ impl Reading {
 /// Days from 1970-01-01 to the first of a month (0 is January).
 fn days_before(year: i64, month: i64) -> i64 {
     // Years are counted from March, so that the leap day is the last of its year.
-    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
+    let (year, month) = if month < 2 {
+        (year - 1, month + 10)
+    } else {
+        (year, month - 2)
+    };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let days_of_months = (month * 153 + 2) / 5;
     const FROM_MARCH_OF_YEAR_0: i64 = 719_468;
@@ -128,13 +132,7 @@ impl<'a> WallClock<'a> {
 
     /// If a season was asked for that is not in force at `found`: the same reading by the offset of the nearest time of
     /// year at which it is.
-    fn in_season(
-        &self,
-        target: i64,
-        season: Option<Season>,
-        found: i64,
-        shown: Reading,
-    ) -> Option<(i64, Reading)> {
+    fn in_season(&self, target: i64, season: Option<Season>, found: i64, shown: Reading) -> Option<(i64, Reading)> {
         if season.is_none() || season == shown.season {
             return Some((found, shown));
         }

@@ -200,7 +200,15 @@ impl Found {
                 ..
             }
         );
-        if let (Place::Object { destination, store, object }, Some(manifest), true) = (place, &self.manifest, wrong_key)
+        if let (
+            Place::Object {
+                destination,
+                store,
+                object,
+            },
+            Some(manifest),
+            true,
+        ) = (place, &self.manifest, wrong_key)
             && let Ok(read) = store.read_back(object)
             && read.sha256 != manifest.stored.sha256
         {

@@ -59,7 +59,11 @@ impl Stored {
             export.extend(["--identity".to_owned(), self.path("identity.txt")]);
         }
         for mut args in [rebuild, export] {
-            args.extend(more.iter().filter(|arg| **arg != "no identity").map(|arg| (*arg).to_owned()));
+            args.extend(
+                more.iter()
+                    .filter(|arg| **arg != "no identity")
+                    .map(|arg| (*arg).to_owned()),
+            );
             self.host.lifeboat(&args).expect_code(code).says(says);
         }
         assert_eq!((tree(&self.host.path("")), tree(self.target.directory())), before);
@@ -78,7 +82,9 @@ fn keys_that_do_not_fit() {
     host.lifeboat(["keygen", "--identity", &other]).expect_code(0);
     let next = ["none of the given identities", host.recipient(), "next: "];
     stored.refused(id, &["--identity", &other], 8, &next);
-    host.lifeboat(["check", "--identity", &other]).expect_code(8).says(&next);
+    host.lifeboat(["check", "--identity", &other])
+        .expect_code(8)
+        .says(&next);
     stored.refused("latest", &["no identity"], 8, &["no identity", "--identity FILE"]);
     fs::write(host.path("nonsense.txt"), "nothing like a key").expect("the host's directory can be written");
     let nonsense = stored.path("nonsense.txt");
@@ -100,7 +106,12 @@ fn damaged_objects() {
         stored.refused(&stored.id, &["--from", text(&store)], 5, &says);
         // In the part for its recipients, a file alone cannot be told from one for others.
         let code = if at == 60 { 8 } else { 5 };
-        stored.refused(text(&object_in(&store)), &[], code, &[text(&object_in(&store)), "next: "]);
+        stored.refused(
+            text(&object_in(&store)),
+            &[],
+            code,
+            &[text(&object_in(&store)), "next: "],
+        );
     }
     for (name, left) in [("cut", length - 1), ("half", length / 2), ("header", 100), ("empty", 0)] {
         let store = stored.damaged(name, &|object| cut(object, left));
@@ -110,7 +121,12 @@ fn damaged_objects() {
     }
     let store = stored.damaged("missing", &|object| fs::remove_file(object).expect("it was there"));
     listed_as_bad(&stored, &store);
-    stored.refused(&stored.id, &["--from", text(&store)], 5, &[&stored.id, "missing", "lifeboat list"]);
+    stored.refused(
+        &stored.id,
+        &["--from", text(&store)],
+        5,
+        &[&stored.id, "missing", "lifeboat list"],
+    );
     let gone = store.join("full.db.zst.age");
     stored.refused(text(&gone), &[], 4, &[text(&gone), "next: "]);
 }
@@ -118,13 +134,22 @@ fn damaged_objects() {
 /// What a listing can tell without reading the object: `list` shows it, and `latest` does not take it.
 #[track_caller]
 fn listed_as_bad(stored: &Stored, store: &Path) {
-    let list = stored.host.lifeboat(["--json", "list", "--from", text(store)]).expect_code(0).json();
+    let list = stored
+        .host
+        .lifeboat(["--json", "list", "--from", text(store)])
+        .expect_code(0)
+        .json();
     assert_eq!(list["backups"][0]["proof"], "none", "{list}");
     assert_eq!(list["backups"][0]["faults"].as_array().map(Vec::len), Some(1), "{list}");
     assert_eq!(list["latest"], serde_json::Value::Null);
     let list = stored.host.lifeboat(["list", "--from", text(store)]).expect_code(0);
     assert!(list.stdout.contains("BAD"), "{}", list.stdout);
-    stored.refused("latest", &["--from", text(store)], 5, &["no backup", "is good", "next: "]);
+    stored.refused(
+        "latest",
+        &["--from", text(store)],
+        5,
+        &["no backup", "is good", "next: "],
+    );
 }
 
 #[test]
@@ -135,7 +160,10 @@ fn a_good_copy_stands_in_for_a_damaged_one() {
     let id = host.backup();
     let (near, good) = (object_in(&host.store()), host.path("good"));
     let bytes = fs::read(&near).expect("it is there");
-    assert!(fs::read(object_in(&far)).expect("it is there") == bytes, "both destinations have the same bytes");
+    assert!(
+        fs::read(object_in(&far)).expect("it is there") == bytes,
+        "both destinations have the same bytes"
+    );
     let identity = host.identity();
     let export = |to: &str| host.lifeboat(["export", "latest", text(&host.path(to)), "--identity", text(&identity)]);
     export("good").expect_code(0);
@@ -193,7 +221,11 @@ fn damaged_manifests() {
         ("cut", original[..original.len() / 2].to_owned(), "cannot be parsed"),
         ("not-json", "nothing".to_owned(), "cannot be parsed"),
         ("empty", String::new(), "cannot be parsed"),
-        ("newer", original.replace("\"format\":1,", "\"format\":2,"), "newer lifeboat"),
+        (
+            "newer",
+            original.replace("\"format\":1,", "\"format\":2,"),
+            "newer lifeboat",
+        ),
         ("another", original.replace(&newer, older), "should be"),
         ("large", format!("{original}{}", " ".repeat(1 << 20)), "more than"),
     ];
@@ -205,15 +237,30 @@ fn damaged_manifests() {
         let list = host.lifeboat([["list"].as_slice(), &from].concat()).expect_code(0);
         let list = list.says(&["warning", &newer, "damaged", fault]);
         assert!(list.stdout.contains(older), "{}", list.stdout);
-        let list = host.lifeboat([["--json", "list"].as_slice(), &from].concat()).expect_code(0).json();
-        assert!(list["damaged"][0].as_str().is_some_and(|damaged| damaged.contains(&newer)), "{list}");
-        assert_eq!((list["backups"].as_array().map(Vec::len), list["latest"].as_str()), (Some(1), Some(older)));
+        let list = host
+            .lifeboat([["--json", "list"].as_slice(), &from].concat())
+            .expect_code(0)
+            .json();
+        assert!(
+            list["damaged"][0]
+                .as_str()
+                .is_some_and(|damaged| damaged.contains(&newer)),
+            "{list}"
+        );
+        assert_eq!(
+            (list["backups"].as_array().map(Vec::len), list["latest"].as_str()),
+            (Some(1), Some(older))
+        );
         stored.refused(&newer, &from, 5, &[&newer, fault, "lifeboat list"]);
-        host.lifeboat([["show", &newer].as_slice(), &from].concat()).expect_code(5).says(&[fault]);
+        host.lifeboat([["show", &newer].as_slice(), &from].concat())
+            .expect_code(5)
+            .says(&[fault]);
         // The older one is taken, and that a newer one is lost is said.
         let (to, identity) = (stored.path(&format!("{name}.db")), stored.path("identity.txt"));
         let export = ["export", "latest", &to, "--identity", &identity];
-        host.lifeboat([export.as_slice(), &from].concat()).expect_code(0).says(&[&newer, "damaged"]);
+        host.lifeboat([export.as_slice(), &from].concat())
+            .expect_code(0)
+            .says(&[&newer, "damaged"]);
 
         fs::write(manifest(&store, older), "nothing").expect("the test's directory can be written");
         stored.refused("latest", &from, 5, &["none of the 2 manifests", "next: "]);
@@ -221,7 +268,10 @@ fn damaged_manifests() {
 
     // A backup goes on beside a damaged manifest, and says that it is there.
     fs::write(manifest(&host.store(), &newer), "nothing").expect("the store can be written");
-    let next = host.lifeboat(["backup"]).expect_code(0).says(&["warning", &newer, "damaged"]);
+    let next = host
+        .lifeboat(["backup"])
+        .expect_code(0)
+        .says(&["warning", &newer, "damaged"]);
     let shown = host.manifest(next.stdout.trim());
     assert_eq!(shown["lineage"], host.manifest(older)["lineage"], "the history goes on");
 }
@@ -238,12 +288,18 @@ fn an_empty_store() {
     assert_eq!(list["backups"], serde_json::json!([]));
     let target = Etcd::plan(Version::V3_6, Options::default()).expect("it was there before");
     let nothing = ["there is no backup", "next: "];
-    host.lifeboat(host.rebuild_args("latest", &target, 0)).expect_code(4).says(&nothing);
+    host.lifeboat(host.rebuild_args("latest", &target, 0))
+        .expect_code(4)
+        .says(&nothing);
     host.lifeboat(["show", "latest"]).expect_code(4).says(&nothing);
-    host.lifeboat(["show", "20261120T"]).expect_code(4).says(&["20261120T", "lifeboat list"]);
+    host.lifeboat(["show", "20261120T"])
+        .expect_code(4)
+        .says(&["20261120T", "lifeboat list"]);
     host.lifeboat(["accept-lineage"]).expect_code(4).says(&nothing);
     let identity = host.identity();
-    host.lifeboat(["check", "--identity", text(&identity)]).expect_code(4).says(&nothing);
+    host.lifeboat(["check", "--identity", text(&identity)])
+        .expect_code(4)
+        .says(&nothing);
     assert_eq!(tree(&host.store()), [""; 0], "who only looks makes nothing");
     assert_eq!(tree(target.directory()), [""; 0]);
 }
@@ -302,15 +358,22 @@ fn strangers_are_told_why_they_are_refused() {
     etcd.credentials.user = Some(("root".to_owned(), PASSWORD.to_owned()));
     let host = Host::new(&etcd);
     host.backup();
-    let (good, before) = (fs::read_to_string(host.config()).expect("it was written"), tree(&host.path("")));
+    let (good, before) = (
+        fs::read_to_string(host.config()).expect("it was written"),
+        tree(&host.path("")),
+    );
     let url = etcd.members[0].client_url.clone();
     let tls = etcd.credentials.tls.clone().expect("it speaks TLS");
     let strange = Tls::generate(&etcd.directory().join("strange"));
     let password = host.path("password");
     let refused = |from: &str, to: &str, says: &[&str]| {
         host.reconfigure(from, to);
-        host.lifeboat(["backup"]).expect_code(1).says(&[says, &["next: "]].concat());
-        host.lifeboat(["check", "--online"]).expect_code(1).says(&says[..says.len() - 1]);
+        host.lifeboat(["backup"])
+            .expect_code(1)
+            .says(&[says, &["next: "]].concat());
+        host.lifeboat(["check", "--online"])
+            .expect_code(1)
+            .says(&says[..says.len() - 1]);
         fs::write(host.config(), &good).expect("it can be written");
     };
     refused(text(&tls.ca), text(&strange.ca), &[&url, "certificate", "cluster.tls"]);
@@ -324,7 +387,10 @@ fn strangers_are_told_why_they_are_refused() {
     let login = format!("auth = {{ user = \"root\", password = {{ file = {password:?} }} }}\n");
     refused(&login, "", &[&url, "refuses", "role root"]);
     fs::write(&password, "wrong and secret").expect("it can be written");
-    let output = host.lifeboat(["-v", "backup"]).expect_code(1).says(&[&url, "authentication failed", "cluster.auth"]);
+    let output = host
+        .lifeboat(["-v", "backup"])
+        .expect_code(1)
+        .says(&[&url, "authentication failed", "cluster.auth"]);
     assert!(!output.stderr.contains("wrong and secret"), "{}", output.stderr);
     fs::write(&password, PASSWORD).expect("it can be written");
     assert_eq!(tree(&host.path("")), before, "nothing was written");
@@ -339,9 +405,13 @@ fn members_that_do_not_answer() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let mute = format!("http://{}", silent.local_addr().expect("it is bound"));
     host.reconfigure(url, &mute);
-    host.lifeboat(["backup"]).expect_code(1).says(&[&mute, "no answer", "next: ", "check --online"]);
+    host.lifeboat(["backup"])
+        .expect_code(1)
+        .says(&[&mute, "no answer", "next: ", "check --online"]);
     drop(silent);
-    host.lifeboat(["backup"]).expect_code(1).says(&[&mute, "onnection refused", "next: ", "check --online"]);
+    host.lifeboat(["backup"])
+        .expect_code(1)
+        .says(&[&mute, "onnection refused", "next: ", "check --online"]);
     untouched(&host);
     let found = host.lifeboat(["check", "--online"]).expect_code(1).says(&["m1", &mute]);
     assert!(found.stdout.contains("no answer"), "{}", found.stdout);
@@ -357,7 +427,11 @@ fn streams_that_break_off() {
     host.reconfigure("[encryption]", "[backup]\nidle_timeout = \"1s\"\n[encryption]");
     let running = host.start(["backup"]);
     gate.wait_until_held();
-    running.wait().expect_code(1).says(&[&gate.url, "no answer to Snapshot for 1 s"]).says(&next);
+    running
+        .wait()
+        .expect_code(1)
+        .says(&[&gate.url, "no answer to Snapshot for 1 s"])
+        .says(&next);
     untouched(&host);
 
     let host = Host::new(etcd);
@@ -413,7 +487,9 @@ fn backups_that_are_killed() {
     let (host, gate) = held(etcd);
     let running = host.start(["backup"]);
     gate.wait_until_held();
-    until("the object is begun", || objects(&host).iter().any(|name| name.ends_with(".partial")));
+    until("the object is begun", || {
+        objects(&host).iter().any(|name| name.ends_with(".partial"))
+    });
     running.signal("KILL");
     running.wait().expect_code(-1);
     let left = objects(&host);
@@ -421,16 +497,25 @@ fn backups_that_are_killed() {
     let list = host.lifeboat(["list"]).expect_code(0);
     assert!(list.stdout.contains("no backups"), "{}", list.stdout);
     let list = host.lifeboat(["--json", "list"]).expect_code(0).json();
-    assert_eq!((&list["backups"], &list["damaged"]), (&serde_json::json!([]), &serde_json::json!([])));
+    assert_eq!(
+        (&list["backups"], &list["damaged"]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
     host.lifeboat(["show", "latest"]).expect_code(4);
 
     gate.open();
-    let next = host.lifeboat(["-v", "backup"]).expect_code(0).says(&["removed", ".partial"]);
+    let next = host
+        .lifeboat(["-v", "backup"])
+        .expect_code(0)
+        .says(&["removed", ".partial"]);
     let id = next.stdout.trim();
     let stored = objects(&host);
     assert_eq!(stored.len(), 2, "{stored:?}");
     assert!(stored.iter().all(|name| name.contains(id)), "{stored:?}");
-    let folders = tree(&host.store()).into_iter().filter(|name| name.ends_with('/')).count();
+    let folders = tree(&host.store())
+        .into_iter()
+        .filter(|name| name.ends_with('/'))
+        .count();
     assert_eq!(folders, 3, "the folder of the dead run went with it");
 }
 
@@ -441,8 +526,12 @@ fn one_backup_at_a_time() {
     let first = host.start(["backup"]);
     gate.wait_until_held();
     let process = format!("process {}", first.pid());
-    host.lifeboat(["backup"]).expect_code(6).says(&["another run", "`backup`", &process, "--wait"]);
-    host.lifeboat(["backup", "--wait", "200ms"]).expect_code(6).says(&[&process]);
+    host.lifeboat(["backup"])
+        .expect_code(6)
+        .says(&["another run", "`backup`", &process, "--wait"]);
+    host.lifeboat(["backup", "--wait", "200ms"])
+        .expect_code(6)
+        .says(&[&process]);
     // Reading waits for nobody.
     host.lifeboat(["list"]).expect_code(0);
     let second = host.start(["backup", "--wait", "5m"]);
@@ -450,7 +539,12 @@ fn one_backup_at_a_time() {
     gate.open();
     let ids = [first, second].map(|running| running.wait().expect_code(0).stdout.trim().to_owned());
     let list = host.lifeboat(["--json", "list"]).expect_code(0).json();
-    let listed: Vec<_> = list["backups"].as_array().into_iter().flatten().map(|backup| &backup["id"]).collect();
+    let listed: Vec<_> = list["backups"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|backup| &backup["id"])
+        .collect();
     assert_eq!(listed, [&ids[0][..], &ids[1][..]]);
 }
 
@@ -461,7 +555,9 @@ fn destinations_that_are_full_or_read_only() {
     let store = host.store();
     let Some(small) = Tmpfs::mount(&store, 16) else { return };
     // The size is known from the first message, before anything is written.
-    host.lifeboat(["backup"]).expect_code(1).says(&["local", "needs about", "free some"]);
+    host.lifeboat(["backup"])
+        .expect_code(1)
+        .says(&["local", "needs about", "free some"]);
     untouched(&host);
     drop(small);
 
@@ -473,15 +569,22 @@ fn destinations_that_are_full_or_read_only() {
     until("the object is begun", || !objects(&host).is_empty());
     let filler = disk.fill();
     gate.open();
-    running.wait().expect_code(1).says(&["local", "full.db.zst.age", "no space is left", "free some"]);
+    running
+        .wait()
+        .expect_code(1)
+        .says(&["local", "full.db.zst.age", "no space is left", "free some"]);
     fs::remove_file(filler).expect("it was written");
     untouched(&host);
 
     host.backup();
     disk.make_read_only();
     let before = tree(&store);
-    host.lifeboat(["backup"]).expect_code(1).says(&["local", text(&store), "read-only", "mount it writable"]);
-    host.lifeboat(["check", "--online"]).expect_code(1).says(&["local", "read-only"]);
+    host.lifeboat(["backup"])
+        .expect_code(1)
+        .says(&["local", text(&store), "read-only", "mount it writable"]);
+    host.lifeboat(["check", "--online"])
+        .expect_code(1)
+        .says(&["local", "read-only"]);
     assert_eq!(tree(&store), before);
     // What is there can be read all the same.
     let list = host.lifeboat(["--json", "list"]).expect_code(0).json();
@@ -497,24 +600,44 @@ fn of_two_destinations_one_may_fail() {
     gate.open();
     let far = host.add_destination("far");
     fs::remove_dir(&far).expect("it is empty");
-    let partly = host.lifeboat(["--json", "backup"]).expect_code(3).says(&["far", text(&far), "mkdir -p"]);
+    let partly = host
+        .lifeboat(["--json", "backup"])
+        .expect_code(3)
+        .says(&["far", text(&far), "mkdir -p"]);
     let done = partly.json();
     let id = done["id"].as_str().expect("it has an id");
     let by_name = |name: &str| {
         let all = done["destinations"].as_array().expect("it is a list");
-        all.iter().find(|destination| destination["name"] == name).expect("it is there").clone()
+        all.iter()
+            .find(|destination| destination["name"] == name)
+            .expect("it is there")
+            .clone()
     };
-    assert_eq!(by_name("local"), serde_json::json!({"name": "local", "ok": true, "error": null}));
+    assert_eq!(
+        by_name("local"),
+        serde_json::json!({"name": "local", "ok": true, "error": null})
+    );
     assert_eq!(by_name("far")["ok"], false);
-    assert!(by_name("far")["error"].as_str().is_some_and(|error| error.contains(text(&far))));
+    assert!(
+        by_name("far")["error"]
+            .as_str()
+            .is_some_and(|error| error.contains(text(&far)))
+    );
     assert!(!far.exists(), "a destination's folder is made by the operator");
-    let list = host.lifeboat(["--json", "list", "--destination", "local"]).expect_code(0).json();
+    let list = host
+        .lifeboat(["--json", "list", "--destination", "local"])
+        .expect_code(0)
+        .json();
     assert_eq!(list["backups"][0]["id"], id);
     assert_eq!(list["backups"][0]["destinations"], serde_json::json!(["local"]));
-    host.lifeboat(["backup", "--to", "far"]).expect_code(1).says(&["far", "mkdir -p"]);
+    host.lifeboat(["backup", "--to", "far"])
+        .expect_code(1)
+        .says(&["far", "mkdir -p"]);
     let only = host.lifeboat(["backup", "--to", "local"]).expect_code(0);
     host.lifeboat(["show", only.stdout.trim()]).expect_code(0);
-    host.lifeboat(["backup", "--to", "nowhere"]).expect_code(2).says(&["nowhere", "far, local"]);
+    host.lifeboat(["backup", "--to", "nowhere"])
+        .expect_code(2)
+        .says(&["nowhere", "far, local"]);
 
     // One that fails in the middle takes nothing from the other.
     fs::create_dir(&far).expect("the host's directory can be written");
@@ -522,12 +645,17 @@ fn of_two_destinations_one_may_fail() {
     gate.hold_after(MIDDLE);
     let running = host.start(["backup"]);
     gate.wait_until_held();
-    until("the object is begun", || tree(&far).iter().any(|name| name.contains(".partial")));
+    until("the object is begun", || {
+        tree(&far).iter().any(|name| name.contains(".partial"))
+    });
     let filler = disk.fill();
     gate.open();
     let partly = running.wait().expect_code(3).says(&["far", "no space is left"]);
     fs::remove_file(filler).expect("it was written");
-    let shown = host.lifeboat(["--json", "show", partly.stdout.trim()]).expect_code(0).json();
+    let shown = host
+        .lifeboat(["--json", "show", partly.stdout.trim()])
+        .expect_code(0)
+        .json();
     assert_eq!(shown["backup"]["destinations"], serde_json::json!(["local"]));
     assert_eq!(tree(&far).len(), 2, "only the store's marker: {:?}", tree(&far));
 }
@@ -539,7 +667,10 @@ fn nobody_reads_what_is_printed() {
     let run = |script: &str| {
         let lifeboat = host.command(["backup", "-v"]);
         let mut shell = std::process::Command::new("bash");
-        shell.args(["-c", script, "bash"]).arg(lifeboat.get_program()).args(lifeboat.get_args());
+        shell
+            .args(["-c", script, "bash"])
+            .arg(lifeboat.get_program())
+            .args(lifeboat.get_args());
         for (name, value) in lifeboat.get_envs() {
             if let Some(value) = value {
                 shell.env(name, value);
@@ -562,7 +693,8 @@ fn rebuilds_that_do_not_end() {
     let (host, target) = (&stored.host, &stored.target);
     let snapshot = stored.path("snapshot.db");
     let identity = stored.path("identity.txt");
-    host.lifeboat(["export", &stored.id, &snapshot, "--identity", &identity]).expect_code(0);
+    host.lifeboat(["export", &stored.id, &snapshot, "--identity", &identity])
+        .expect_code(0);
     let bytes = fs::read(&snapshot).expect("it was exported");
     let (data_dir, parent) = (&target.members[0].data_dir, target.directory());
     let half_way = |args: &[String]| {
@@ -587,7 +719,10 @@ fn rebuilds_that_do_not_end() {
 
     let (running, stdin) = half_way(&args);
     drop(stdin);
-    running.wait().expect_code(7).says(&["standard input", "--skip-hash-check"]);
+    running
+        .wait()
+        .expect_code(7)
+        .says(&["standard input", "--skip-hash-check"]);
     assert_eq!(tree(parent), [""; 0]);
 
     let (running, _stdin) = half_way(&args);
@@ -599,8 +734,17 @@ fn rebuilds_that_do_not_end() {
     let left = tree(parent);
     assert!(left.iter().all(|name| name.starts_with("m1.etcd.partial-")), "{left:?}");
     host.lifeboat(host.rebuild_args("latest", target, 0)).expect_code(0);
-    let top = || fs::read_dir(parent).expect("it is there").flatten().map(|entry| entry.file_name());
-    assert_eq!(top().collect::<Vec<_>>(), ["m1.etcd"], "the leavings went with the next run");
+    let top = || {
+        fs::read_dir(parent)
+            .expect("it is there")
+            .flatten()
+            .map(|entry| entry.file_name())
+    };
+    assert_eq!(
+        top().collect::<Vec<_>>(),
+        ["m1.etcd"],
+        "the leavings went with the next run"
+    );
 
     // Into an empty directory, such as a mount point.
     fs::remove_dir_all(data_dir).expect("it is there");
@@ -610,7 +754,11 @@ fn rebuilds_that_do_not_end() {
     running.wait().expect_code(-1);
     assert!(!data_dir.join("member").exists());
     host.lifeboat(host.rebuild_args("latest", target, 0)).expect_code(0);
-    let inside: Vec<_> = fs::read_dir(data_dir).expect("it is there").flatten().map(|entry| entry.file_name()).collect();
+    let inside: Vec<_> = fs::read_dir(data_dir)
+        .expect("it is there")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
     assert_eq!(inside, ["member"]);
 }
 
@@ -620,9 +768,13 @@ fn disks_that_are_too_small_for_a_rebuild() {
     let (host, target) = (&stored.host, &stored.target);
     let data_dir = &target.members[0].data_dir;
     fs::create_dir(data_dir).expect("the test's directory can be written");
-    let Some(_disk) = Tmpfs::mount(data_dir, 62) else { return };
+    let Some(_disk) = Tmpfs::mount(data_dir, 62) else {
+        return;
+    };
     let args = host.rebuild_args("latest", target, 0);
-    host.lifeboat(&args).expect_code(1).says(&[text(data_dir), "free", "needed", "make room"]);
+    host.lifeboat(&args)
+        .expect_code(1)
+        .says(&[text(data_dir), "free", "needed", "make room"]);
     assert_eq!(tree(data_dir), [""; 0]);
     // Of a pipe the length is not known beforehand: the disk itself says that it is full.
     let object = fs::File::open(stored.object()).expect("it is there");
@@ -644,9 +796,21 @@ fn configurations_that_are_wrong() {
     let cases = [
         ("not TOML", "[cluster\n".to_owned(), "config.toml:1"),
         ("unknown key", with("[backup]\nidle_timout = \"1s\""), "idle_timeout"),
-        ("no members", good.replace("[members.m1]", "[members.m1]\nenabled = false"), "every member"),
-        ("bad recipient", good.replace(host.recipient(), "age1nonsense"), "age1nonsense"),
-        ("no destination", good.replace("[destinations.local]", "[destinations.local]\nenabled = false"), "destination"),
+        (
+            "no members",
+            good.replace("[members.m1]", "[members.m1]\nenabled = false"),
+            "every member",
+        ),
+        (
+            "bad recipient",
+            good.replace(host.recipient(), "age1nonsense"),
+            "age1nonsense",
+        ),
+        (
+            "no destination",
+            good.replace("[destinations.local]", "[destinations.local]\nenabled = false"),
+            "destination",
+        ),
         ("relative store", good.replace("file:///", "file://"), "url"),
     ];
     for (what, text, names) in cases {
@@ -660,16 +824,28 @@ fn configurations_that_are_wrong() {
     }
     fs::remove_file(host.config()).expect("it is there");
     let config = host.config();
-    host.lifeboat(["backup"]).expect_code(78).says(&[text(&config), "does not exist", "config.example.toml"]);
+    host.lifeboat(["backup"])
+        .expect_code(78)
+        .says(&[text(&config), "does not exist", "config.example.toml"]);
     // A secret that is not there is found before anything is asked.
-    fs::write(host.config(), with("[cluster.auth]\nuser = \"root\"\npassword = { file = \"/nowhere/password\" }"))
-        .expect("it can be written");
+    fs::write(
+        host.config(),
+        with("[cluster.auth]\nuser = \"root\"\npassword = { file = \"/nowhere/password\" }"),
+    )
+    .expect("it can be written");
     for command in ["backup", "check"] {
-        host.lifeboat([command]).expect_code(78).says(&["cluster.auth.password", "/nowhere/password"]);
+        host.lifeboat([command])
+            .expect_code(78)
+            .says(&["cluster.auth.password", "/nowhere/password"]);
     }
-    let sample = good.replace(host.recipient(), "age12wkpf3rfyfvysfe8dwyxkfx890dxthcrkmez3wnrjhld85846q3s6swwr4");
+    let sample = good.replace(
+        host.recipient(),
+        "age12wkpf3rfyfvysfe8dwyxkfx890dxthcrkmez3wnrjhld85846q3s6swwr4",
+    );
     fs::write(host.config(), sample).expect("it can be written");
-    host.lifeboat(["backup"]).expect_code(78).says(&["sample", "lifeboat keygen"]);
+    host.lifeboat(["backup"])
+        .expect_code(78)
+        .says(&["sample", "lifeboat keygen"]);
     assert_eq!(tree(&host.store()), [""; 0], "nothing was written");
 }
 
@@ -677,11 +853,25 @@ fn configurations_that_are_wrong() {
 fn commands_that_are_wrong() {
     let Some(stored) = Stored::new() else { return };
     let host = &stored.host;
-    host.lifeboat(["backup", "--member", "m9"]).expect_code(2).says(&["m9", "m1"]);
-    host.lifeboat(["backup", "--to", "nowhere"]).expect_code(2).says(&["nowhere", "local"]);
-    host.lifeboat(["list", "--destination", "nowhere"]).expect_code(2).says(&["nowhere", "local"]);
-    host.lifeboat(["backup", "--wait", "soon"]).expect_code(2).says(&["soon", "10m"]);
-    for args in [&[][..], &["unknown"], &["backup", "--unknown"], &["export", "latest"], &["rebuild", "latest"]] {
+    host.lifeboat(["backup", "--member", "m9"])
+        .expect_code(2)
+        .says(&["m9", "m1"]);
+    host.lifeboat(["backup", "--to", "nowhere"])
+        .expect_code(2)
+        .says(&["nowhere", "local"]);
+    host.lifeboat(["list", "--destination", "nowhere"])
+        .expect_code(2)
+        .says(&["nowhere", "local"]);
+    host.lifeboat(["backup", "--wait", "soon"])
+        .expect_code(2)
+        .says(&["soon", "10m"]);
+    for args in [
+        &[][..],
+        &["unknown"],
+        &["backup", "--unknown"],
+        &["export", "latest"],
+        &["rebuild", "latest"],
+    ] {
         host.lifeboat(args).expect_code(2).says(&["Usage"]);
     }
     let good = host.rebuild_args("latest", &stored.target, 0);
@@ -694,9 +884,15 @@ fn commands_that_are_wrong() {
     wrong("--name", "m9", &["m9"]);
     wrong("--initial-cluster", "m1", &["m1"]);
     wrong("--initial-cluster", "m1=nonsense", &["nonsense"]);
-    wrong("--initial-advertise-peer-urls", "http://127.0.0.1:1", &["http://127.0.0.1:1"]);
+    wrong(
+        "--initial-advertise-peer-urls",
+        "http://127.0.0.1:1",
+        &["http://127.0.0.1:1"],
+    );
     let alone = ["--bump-revision", "5"].map(str::to_owned);
-    host.lifeboat([good.clone(), alone.to_vec()].concat()).expect_code(2).says(&["--mark-compacted"]);
+    host.lifeboat([good.clone(), alone.to_vec()].concat())
+        .expect_code(2)
+        .says(&["--mark-compacted"]);
     assert_eq!(tree(stored.target.directory()), [""; 0]);
 
     fs::write(host.path("snapshot.db"), "nothing like a database").expect("it can be written");
@@ -706,10 +902,18 @@ fn commands_that_are_wrong() {
     let identity = stored.path("identity.txt");
     let again = ["export", "latest", &file, "--identity", &identity];
     host.lifeboat(again).expect_code(7).says(&[&file, "next: "]);
-    assert_eq!(fs::read(&file).expect("it is there"), b"nothing like a database", "nothing is overwritten");
-    host.lifeboat(["list", "--from", "/nowhere"]).expect_code(4).says(&["/nowhere"]);
+    assert_eq!(
+        fs::read(&file).expect("it is there"),
+        b"nothing like a database",
+        "nothing is overwritten"
+    );
+    host.lifeboat(["list", "--from", "/nowhere"])
+        .expect_code(4)
+        .says(&["/nowhere"]);
     let elsewhere = stored.path("state");
-    host.lifeboat(["list", "--from", &elsewhere]).expect_code(4).says(&[&elsewhere, "next: "]);
+    host.lifeboat(["list", "--from", &elsewhere])
+        .expect_code(4)
+        .says(&[&elsewhere, "next: "]);
 }
 
 /// A host whose way to the member is held in the middle of a stream.
@@ -726,13 +930,19 @@ fn held(etcd: &Etcd) -> (Host, Gate) {
 fn untouched(host: &Host) {
     let left = tree(&host.store());
     let marker = format!("{CLUSTER}/store.json ");
-    assert!(left.iter().all(|name| *name == format!("{CLUSTER}/") || name.starts_with(&marker)), "{left:?}");
+    assert!(
+        left.iter()
+            .all(|name| *name == format!("{CLUSTER}/") || name.starts_with(&marker)),
+        "{left:?}"
+    );
 }
 
 /// The files of the store beside its marker.
 fn objects(host: &Host) -> Vec<String> {
     let files = host.stored_files().into_iter().map(|path| text(&path).to_owned());
-    files.filter(|name| !name.ends_with("store.json") && !name.contains("/.store.json")).collect()
+    files
+        .filter(|name| !name.ends_with("store.json") && !name.contains("/.store.json"))
+        .collect()
 }
 
 fn object_in(store: &Path) -> PathBuf {

@@ -57,23 +57,24 @@ impl Report {
 ///
 /// Entries of damaged pages are shown as far as they can be read; whether they mean anything, only the report tells.
 pub fn check<'a>(file: &File<'a>, rules: Rules, mut visit: impl FnMut(&'a [u8], &'a [u8], &'a [u8])) -> Report {
+    Checker::new(*file, rules).run(&mut visit)
+}
+
+/// Checks what was written over a database whose report is `base`: its new pages, and that every page is either in use
+/// or free. A tree below a page that was in use before is taken to be as sound as it was, and is not visited: that the
+/// old pages were not written to, the caller knows.
+pub fn check_over(file: &File<'_>, rules: Rules, base: &Report) -> Report {
     let mut checker = Checker::new(*file, rules);
-    checker.metas();
-    let free = checker.freelist();
-    match file.root() {
-        Ok(root) => checker.buckets(root, &mut visit),
-        Err(fault) => checker.fault(fault),
-    }
-    if let Some(free) = free {
-        checker.compare_free(&free);
-    }
-    checker.report
+    checker.kept = Some(base.reachable.clone());
+    checker.run(&mut |_, _, _| {})
 }
 
 struct Checker<'a> {
     file: File<'a>,
     rules: Rules,
     report: Report,
+    /// Old pages, whose trees are not visited.
+    kept: Option<PageSet>,
 }
 
 /// A branch on the way to a leaf.
@@ -115,7 +116,37 @@ impl<'a> Checker<'a> {
             fault_count: 0,
             reachable: PageSet::new(file.pages()),
         };
-        Checker { file, rules, report }
+        Checker {
+            file,
+            rules,
+            report,
+            kept: None,
+        }
+    }
+
+    fn run(mut self, visit: &mut impl FnMut(&'a [u8], &'a [u8], &'a [u8])) -> Report {
+        self.metas();
+        let free = self.freelist();
+        match self.file.root() {
+            Ok(root) => self.buckets(root, visit),
+            Err(fault) => self.fault(fault),
+        }
+        if let Some(kept) = self.kept.take() {
+            // Of the trees that were not visited only the tops are known to be in use; the rest is, or it is free.
+            let is_free = |page| free.as_ref().is_some_and(|free| free.contains(page));
+            kept.iter().filter(|page| !is_free(*page)).for_each(|page| {
+                self.report.reachable.insert(page);
+            });
+        }
+        if let Some(free) = free {
+            self.compare_free(&free);
+        }
+        self.report
+    }
+
+    /// Whether the page begins a tree that is not visited.
+    fn is_kept(&self, page: u64) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.contains(page))
     }
 
     #[cold]
@@ -258,7 +289,8 @@ impl<'a> Checker<'a> {
 impl<'a> Tree<'a> {
     /// The tree below a node on pages of its own.
     fn new(checker: &mut Checker<'a>, root: Node<'a>) -> Self {
-        let start = checker.claim(root.page, root.len()).then_some(root);
+        let is_new = checker.claim(root.page, root.len()) && !checker.is_kept(root.page);
+        let start = is_new.then_some(root);
         Tree {
             start,
             branches: Vec::new(),
@@ -341,7 +373,9 @@ impl<'a> Branch<'a> {
             below: after.map(|after| after.key).or(self.range.below),
         };
         match checker.file.node(element.child) {
-            Ok(child) if checker.claim(child.page, child.len()) => Step::Child(child, range),
+            Ok(child) if checker.claim(child.page, child.len()) && !checker.is_kept(child.page) => {
+                Step::Child(child, range)
+            }
             Ok(_) => Step::Skipped,
             Err(fault) => {
                 checker.fault(fault);

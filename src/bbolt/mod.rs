@@ -21,7 +21,7 @@ mod tree;
 mod writer;
 
 pub use bucket::{Bucket, Buckets, Entries, Entry};
-pub use check::{Report, Rules, check};
+pub use check::{Report, Rules, check, check_over};
 pub use file::File;
 pub use page::{Fault, FaultKind, Meta};
 pub use page_set::PageSet;

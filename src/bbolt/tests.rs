@@ -353,6 +353,21 @@ fn a_new_state_of_a_real_snapshot_holds_all_that_it_should() {
         let (_, written) = writer.finish().unwrap().seal().unwrap();
         assert!(written.free_pages >= 1);
         assert_holds(&copy, &expected);
+        let new = File::open(&copy).unwrap();
+        let (whole, added) = (
+            check(&new, Rules::Bbolt, |_, _, _| {}),
+            check_over(&new, Rules::Bbolt, &report),
+        );
+        assert!(added.is_sound(), "{:?}", added.faults());
+        assert_eq!(added.reachable(), whole.reachable());
+        // Each new page is looked at, the freelist included.
+        for page in (base.pages()..new.pages()).filter(|page| whole.reachable().contains(*page)) {
+            let mut damaged = copy.clone();
+            let offset = usize::try_from(page * u64::from(new.page_size())).unwrap();
+            damaged[offset] ^= 1;
+            let found = check_over(&File::open(&damaged).unwrap(), Rules::Bbolt, &report);
+            assert!(!found.is_sound(), "page {page}");
+        }
     }
 }
 

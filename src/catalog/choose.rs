@@ -3,6 +3,7 @@
 //! Invariant: `latest` never goes from one history to another by itself. A cluster that lost its data and started afresh
 //! opens a new lineage; until the operator accepts one of them, `latest` names both and chooses none.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -158,27 +159,39 @@ fn several(chains: &[ChainPath]) -> String {
 impl Catalog {
     /// The histories of which there are backups, the one opened first at the head.
     pub fn lineages(&self) -> Vec<Lineage> {
-        let mut lineages: Vec<Lineage> = Vec::new();
+        struct Seen<'a> {
+            backups: usize,
+            first: &'a Backup,
+            newest: &'a Backup,
+        }
+        let mut seen: Vec<Seen> = Vec::new();
+        let mut places: BTreeMap<&LineageId, usize> = BTreeMap::new();
         for backup in self.backups() {
-            match lineages.iter_mut().find(|l| l.id == backup.manifest().lineage) {
+            let next = seen.len();
+            let place = *places.entry(&backup.manifest().lineage).or_insert(next);
+            match seen.get_mut(place) {
                 Some(lineage) => {
                     lineage.backups = lineage.backups.saturating_add(1);
-                    if backup.revision() >= lineage.highest {
-                        lineage.highest = backup.revision();
-                        lineage.newest = backup.id().clone();
+                    if backup.revision() >= lineage.newest.revision() {
+                        lineage.newest = backup;
                     }
                 }
-                None => lineages.push(Lineage {
-                    id: backup.manifest().lineage.clone(),
+                None => seen.push(Seen {
                     backups: 1,
-                    first: backup.id().clone(),
-                    first_revision: backup.revision(),
-                    newest: backup.id().clone(),
-                    highest: backup.revision(),
+                    first: backup,
+                    newest: backup,
                 }),
             }
         }
-        lineages
+        let lineages = seen.into_iter().map(|lineage| Lineage {
+            id: lineage.first.manifest().lineage.clone(),
+            backups: lineage.backups,
+            first: lineage.first.id().clone(),
+            first_revision: lineage.first.revision(),
+            newest: lineage.newest.id().clone(),
+            highest: lineage.newest.revision(),
+        });
+        lineages.collect()
     }
 
     /// The history that `latest` is taken from: the one that the operator accepted, or the only one there ever was.
@@ -302,6 +315,14 @@ impl Catalog {
         Ok((ObjectName::Acceptance(number), acceptance))
     }
 
+    /// Whether the last word in here is this one: the same lineage, and no judgement less.
+    pub fn holds_word(&self, word: &Acceptance) -> bool {
+        let own = self.last_word.as_ref().and_then(|own| own.acceptance.as_ref().ok());
+        own.is_some_and(|own| {
+            own.accepted == word.accepted && word.known.iter().all(|lineage| own.known.contains(lineage))
+        })
+    }
+
     fn nothing_readable(&self) -> LatestError {
         let count = self.lost().count();
         match self.lost().next() {
@@ -399,7 +420,7 @@ mod tests {
         assert_eq!(ids, [(&old[0].lineage, 3), (&wiped.lineage, 1)]);
         let text = error.to_string();
         assert!(text.contains("ab-00000001") && text.contains("ab-00000004"), "{text}");
-        assert_eq!(catalog.find(wiped.chain.as_str()).unwrap().manifest(), &wiped);
+        assert_eq!(catalog.find(wiped.chain.as_str()).unwrap().id(), &wiped.chain);
     }
 
     #[test]
@@ -520,7 +541,7 @@ mod tests {
             "20261120T11:25",
             "20261120T111530Z-00000002:25",
         ] {
-            assert_eq!(catalog.find(id).unwrap().manifest(), &old[1], "{id}");
+            assert_eq!(catalog.find(id).unwrap().id(), &old[1].chain, "{id}");
         }
         for id in [
             "",

@@ -6,7 +6,7 @@
 //! Invariant: a backup joins a lineage only if nothing in it is lower than there, or if its member was cut off from its
 //! cluster and may lag for that reason.
 
-use super::{Catalog, Lineage, Manifest};
+use super::{Catalog, Lineage, Outline};
 use crate::model::{ChainId, ClusterId, LineageId, Revision};
 
 /// Whether the member was in touch with its cluster when the backup began.
@@ -87,7 +87,7 @@ impl Catalog {
     }
 
     fn predecessor(&self, new: &NewBackup) -> Result<LineageId, Opening> {
-        let of_cluster = |m: &&Manifest| m.cluster.id == new.cluster;
+        let of_cluster = |m: &&Outline| m.cluster == new.cluster;
         let manifests = || self.backups().iter().map(|b| b.manifest()).filter(of_cluster);
         // Lineages are in the order in which they were opened.
         let mut lineages = self.lineages();
@@ -164,6 +164,7 @@ fn unsigned(revision: Revision) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Manifest;
     use super::super::manifest::tests::manifest;
     use super::super::tests::Fixture;
     use super::*;

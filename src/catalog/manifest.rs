@@ -12,12 +12,13 @@
 //! Times are RFC 3339 in UTC, ids as etcd prints them (hexadecimal, not padded), digests hexadecimal. `signature` is the
 //! last key; signed are the bytes before `,"signature"` (the last place where that text stands).
 //!
-//! Invariant: a manifest is written once and never again from its parsed form: what was read is kept beside it, and
-//! copies are copies of those bytes.
+//! Invariant: a manifest is written once and never again from its parsed form: copies are copies of the stored bytes,
+//! which are known again by their digest.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
+use sha2::{Digest as _, Sha256};
 
 use super::instant;
 use super::names::{ChainPath, ObjectName};
@@ -272,24 +273,18 @@ pub(super) fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Faul
     serde_json::from_slice(bytes).map_err(malformed)
 }
 
-/// A manifest together with the bytes it was read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredManifest {
-    /// What it says.
-    pub manifest: Manifest,
-    /// What is stored, to the byte.
-    pub bytes: Vec<u8>,
-}
-
-impl StoredManifest {
+impl Manifest {
     /// Reads the manifest that lies at `chain` and `revision`; one that belongs elsewhere is at fault.
-    pub fn read(chain: &ChainPath, revision: Revision, bytes: Vec<u8>) -> Result<StoredManifest, Fault> {
-        let manifest = Manifest::from_bytes(&bytes)?;
+    pub fn read(chain: &ChainPath, revision: Revision, bytes: &[u8]) -> Result<Manifest, Fault> {
+        let manifest = Manifest::from_bytes(bytes)?;
         agree("cluster id", manifest.cluster.id, chain.cluster)?;
         agree("chain", &manifest.chain, &chain.chain)?;
         agree("to_revision", manifest.to_revision, revision)?;
         agree("from_revision", manifest.from_revision, revision)?;
         agree("object", &manifest.object, &manifest.object_name().to_string())?;
+        if let Some(hash_kv) = &manifest.hash_kv {
+            agree("hash_kv.revision", hash_kv.revision, revision)?;
+        }
         let of_cluster = format!("{}-", chain.cluster);
         if !manifest.lineage.to_string().starts_with(&of_cluster) {
             return Err(Fault::Disagrees {
@@ -298,8 +293,94 @@ impl StoredManifest {
                 expected: format!("{of_cluster}…"),
             });
         }
-        Ok(StoredManifest { manifest, bytes })
+        Ok(manifest)
     }
+}
+
+/// What a catalog keeps of a manifest: enough to list, to choose and to judge. Who needs the rest reads the document
+/// again and knows it by its digest. Small, because there may be a hundred thousand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// What the object holds.
+    pub kind: Kind,
+    /// The history that it belongs to.
+    pub lineage: LineageId,
+    /// The id of the cluster.
+    pub cluster: ClusterId,
+    /// The chain.
+    pub chain: ChainId,
+    /// The first revision that can be restored.
+    pub from_revision: Revision,
+    /// The last revision that can be restored.
+    pub to_revision: Revision,
+    /// The Raft term of the last applied entry.
+    pub raft_term: Option<u64>,
+    /// The index of the last applied entry.
+    pub consistent_index: Option<u64>,
+    /// When the first byte came.
+    pub first_byte_at: jiff::Timestamp,
+    /// The snapshot as etcd sent it.
+    pub plain: Stream,
+    /// The object as it is stored.
+    pub stored: Stream,
+    /// The version of etcd that the member ran.
+    pub etcd_version: Box<str>,
+    /// How many keys are alive at the last revision.
+    pub keys: Option<u64>,
+    /// The operator's words.
+    pub note: Option<Box<str>>,
+    /// The digest of the document.
+    pub document: Digest,
+}
+
+impl Outline {
+    /// What to keep of `manifest`, which was read from `bytes`.
+    pub fn of(manifest: Manifest, bytes: &[u8]) -> Outline {
+        Outline {
+            kind: manifest.kind,
+            lineage: manifest.lineage,
+            cluster: manifest.cluster.id,
+            chain: manifest.chain,
+            from_revision: manifest.from_revision,
+            to_revision: manifest.to_revision,
+            raft_term: manifest.raft_term,
+            consistent_index: manifest.consistent_index,
+            first_byte_at: manifest.first_byte_at,
+            plain: manifest.plain,
+            stored: manifest.stored,
+            etcd_version: manifest.etcd_version.into(),
+            keys: manifest.keys,
+            note: manifest.note.map(String::into),
+            document: digest(bytes),
+        }
+    }
+
+    /// Whether `bytes` are the document that this was taken from.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        digest(bytes) == self.document
+    }
+
+    /// Where the chain lies in a store.
+    pub fn chain_path(&self) -> ChainPath {
+        ChainPath {
+            cluster: self.cluster,
+            chain: self.chain.clone(),
+        }
+    }
+
+    /// The name under which the manifest is stored.
+    pub fn name(&self) -> ObjectName {
+        ObjectName::FullManifest(self.chain_path(), self.to_revision)
+    }
+
+    /// The name of the object that it describes.
+    pub fn object_name(&self) -> ObjectName {
+        ObjectName::Full(self.chain_path())
+    }
+}
+
+fn digest(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
 }
 
 fn agree<T: PartialEq + ToString>(field: &'static str, content: T, expected: T) -> Result<(), Fault> {
@@ -497,12 +578,12 @@ pub(crate) mod tests {
     fn a_manifest_under_the_name_of_another_is_damaged() {
         let good = manifest(0xcdf8, CHAIN, 4711);
         let read = |manifest: &Manifest, path: &ChainPath, revision| {
-            StoredManifest::read(path, Revision::new(revision).unwrap(), manifest.to_bytes())
+            Manifest::read(path, Revision::new(revision).unwrap(), &manifest.to_bytes())
         };
         let path = good.chain_path();
-        assert_eq!(read(&good, &path, 4711).unwrap().bytes, VERSION_1.as_bytes());
+        assert_eq!(read(&good, &path, 4711).as_ref(), Ok(&good));
 
-        let field = |result: Result<StoredManifest, Fault>| match result {
+        let field = |result: Result<Manifest, Fault>| match result {
             Err(Fault::Disagrees { field, .. }) => field,
             other => panic!("{other:?}"),
         };
@@ -519,9 +600,26 @@ pub(crate) mod tests {
         let mut bad = good.clone();
         bad.from_revision = Revision::new(1).unwrap();
         assert_eq!(field(read(&bad, &path, 4711)), "from_revision");
+        let mut bad = good.clone();
+        bad.hash_kv = bad.hash_kv.map(|hash| HashKv {
+            revision: Revision::new(4710).unwrap(),
+            ..hash
+        });
+        assert_eq!(field(read(&bad, &path, 4711)), "hash_kv.revision");
         let mut bad = good;
         bad.lineage = LineageId::opened_by(ClusterId(0xcdf), &bad.chain);
         assert_eq!(field(read(&bad, &path, 4711)), "lineage");
+    }
+
+    #[test]
+    fn an_outline_knows_its_document_again() {
+        let manifest = manifest(0xcdf8, CHAIN, 4711);
+        let outline = Outline::of(manifest.clone(), VERSION_1.as_bytes());
+        assert!(outline.is_of(VERSION_1.as_bytes()));
+        assert!(!outline.is_of(VERSION_1.trim_end().as_bytes()));
+        assert_eq!(outline.chain_path(), manifest.chain_path());
+        assert_eq!(outline.name(), manifest.name());
+        assert_eq!(outline.object_name(), manifest.object_name());
     }
 
     fn any_manifest() -> impl Strategy<Value = Manifest> {

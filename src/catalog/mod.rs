@@ -15,7 +15,7 @@ mod manifest;
 mod names;
 mod records;
 
-use std::collections::btree_map::Entry;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -23,26 +23,25 @@ use jiff::Timestamp;
 pub use choose::{FindError, LatestError, Lineage};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 pub use manifest::{
-    Cluster, CompactRevision, FORMAT, Fault, Kind, MAX_BYTES, Manifest, Member, Origin, StoredManifest, Stream, Writer,
+    Cluster, CompactRevision, FORMAT, Fault, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Stream, Writer,
 };
 pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName};
 pub use records::{Acceptance, Check, Pin, Proof};
 
-use crate::model::{ChainId, Revision};
+use crate::model::{ChainId, ClusterId, Revision};
 
 /// A backup: a manifest, and where its object lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
-    /// The manifest.
-    pub stored: StoredManifest,
+    manifest: Outline,
     /// At least one, in the order of the destinations.
     pub copies: Vec<BackupCopy>,
 }
 
 impl Backup {
-    /// What the manifest says.
-    pub fn manifest(&self) -> &Manifest {
-        &self.stored.manifest
+    /// What is kept of the manifest.
+    pub fn manifest(&self) -> &Outline {
+        &self.manifest
     }
 
     /// The id: that of the chain.
@@ -149,6 +148,47 @@ pub struct Document {
     pub content: Result<Vec<u8>, String>,
 }
 
+/// A document, understood or not. Nothing of its bytes is left: there may be a hundred thousand.
+#[derive(Debug)]
+pub struct Understood {
+    name: ObjectName,
+    content: Result<Content, Fault>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Manifest(Box<Outline>),
+    Check(Standing),
+    Acceptance(Acceptance),
+    /// A document whose presence says all.
+    Mark,
+}
+
+impl Document {
+    /// Reads the document for what its name says it is.
+    pub fn understand(self) -> Understood {
+        let Document { name, content } = self;
+        let bytes = content.map_err(|detail| Fault::Unreadable { detail });
+        let content = bytes.and_then(|bytes| match &name {
+            ObjectName::FullManifest(chain, revision) => Manifest::read(chain, *revision, &bytes)
+                .map(|manifest| Content::Manifest(Box::new(Outline::of(manifest, &bytes)))),
+            ObjectName::Check(chain, ..) => Check::from_bytes(&bytes)
+                .and_then(|check| belongs_to(chain, check))
+                .map(|check| {
+                    Content::Check(match check.ok {
+                        true => Standing::Good(check.proof.max(Proof::Stored)),
+                        false => Standing::Bad(check.faults),
+                    })
+                }),
+            ObjectName::Acceptance(_) => Acceptance::from_bytes(&bytes).map(Content::Acceptance),
+            ObjectName::StoreMarker | ObjectName::Full(_) | ObjectName::Pin(_) | ObjectName::Canary(_) => {
+                Ok(Content::Mark)
+            }
+        });
+        Understood { name, content }
+    }
+}
+
 /// The last acceptance that was found, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct LastWord {
@@ -168,13 +208,13 @@ pub struct Catalog {
 
 impl Catalog {
     /// Which of the listed documents have to be read for a catalog: manifests, and the newest of what is superseded.
-    pub fn wanted(objects: &[ListedObject]) -> Vec<ObjectName> {
+    pub fn wanted(objects: &[ListedObject]) -> Vec<&ObjectName> {
         let mut wanted = Vec::new();
         let mut newest_checks = BTreeMap::new();
         let mut last_word = None;
         for name in ours(objects).map(|(name, _)| name) {
             match name {
-                ObjectName::FullManifest(..) => wanted.push(name.clone()),
+                ObjectName::FullManifest(..) => wanted.push(name),
                 ObjectName::Check(chain, ..) => {
                     // A check's name begins with its time: the greatest is the newest.
                     let newest = newest_checks.entry(chain).or_insert(name);
@@ -184,13 +224,17 @@ impl Catalog {
                 ObjectName::StoreMarker | ObjectName::Full(_) | ObjectName::Pin(_) | ObjectName::Canary(_) => {}
             }
         }
-        wanted.extend(newest_checks.into_values().cloned());
-        wanted.extend(last_word.cloned());
+        wanted.extend(newest_checks.into_values());
+        wanted.extend(last_word);
         wanted
     }
 
-    /// The catalog of one destination, from its listing and the documents that `wanted` named.
-    pub fn of_destination(destination: &str, objects: &[ListedObject], documents: Vec<Document>) -> Catalog {
+    /// The catalog of one destination, from its listing and the documents that `wanted` named, in any order.
+    pub fn of_destination(
+        destination: &str,
+        objects: &[ListedObject],
+        documents: impl IntoIterator<Item = Understood>,
+    ) -> Catalog {
         let mut reading = Reading::of(destination, objects);
         for document in documents {
             reading.take(document);
@@ -202,26 +246,13 @@ impl Catalog {
     /// and the other is damaged.
     pub fn merge(catalogs: impl IntoIterator<Item = Catalog>) -> Catalog {
         let mut merged = Catalog::default();
-        let mut backups: BTreeMap<ChainPath, Backup> = BTreeMap::new();
         for catalog in catalogs {
-            for backup in catalog.backups {
-                match backups.entry(backup.manifest().chain_path()) {
-                    Entry::Vacant(free) => {
-                        free.insert(backup);
-                    }
-                    Entry::Occupied(mut known) if known.get().stored.bytes == backup.stored.bytes => {
-                        known.get_mut().copies.extend(backup.copies);
-                    }
-                    Entry::Occupied(known) => merged.damaged.extend(differing(known.get(), &backup)),
-                }
-            }
+            merged.backups = merge_backups(merged.backups, catalog.backups, &mut merged.damaged);
             merged.damaged.extend(catalog.damaged);
             merged.incomplete.extend(catalog.incomplete);
             merged.foreign.extend(catalog.foreign);
             merged.last_word = newer_word(merged.last_word, catalog.last_word);
         }
-        merged.backups = backups.into_values().collect();
-        merged.backups.sort_by(|a, b| order(a).cmp(&order(b)));
         merged
     }
 
@@ -247,9 +278,14 @@ impl Catalog {
 
     /// Manifests that no destination has in a usable form: backups of which only the name is known.
     fn lost(&self) -> impl Iterator<Item = (&Damaged, &ChainPath, Revision)> {
-        let readable: BTreeSet<ChainPath> = self.backups.iter().map(|b| b.manifest().chain_path()).collect();
+        let is_readable = |path: &ChainPath| {
+            let place = (&path.chain, path.cluster);
+            self.backups
+                .binary_search_by(|backup| order(backup).cmp(&place))
+                .is_ok()
+        };
         self.damaged.iter().filter_map(move |damaged| match &damaged.object {
-            ObjectName::FullManifest(chain, revision) if !readable.contains(chain) => Some((damaged, chain, *revision)),
+            ObjectName::FullManifest(chain, revision) if !is_readable(chain) => Some((damaged, chain, *revision)),
             ObjectName::FullManifest(..)
             | ObjectName::StoreMarker
             | ObjectName::Acceptance(_)
@@ -271,8 +307,36 @@ fn differing<'a>(known: &'a Backup, other: &'a Backup) -> impl Iterator<Item = D
     })
 }
 
-fn order(backup: &Backup) -> (&ChainId, Revision) {
-    (backup.id(), backup.revision())
+/// The order of a catalog's backups. A chain has one place in it, whatever its manifest says besides.
+fn order(backup: &Backup) -> (&ChainId, ClusterId) {
+    (backup.id(), backup.manifest().cluster)
+}
+
+/// The backups of two catalogs, each in their order; those of `known` count.
+fn merge_backups(known: Vec<Backup>, new: Vec<Backup>, damaged: &mut Vec<Damaged>) -> Vec<Backup> {
+    if known.is_empty() {
+        return new;
+    }
+    let mut merged = Vec::with_capacity(known.len().max(new.len()));
+    let (mut known, mut new) = (known.into_iter().peekable(), new.into_iter().peekable());
+    while let (Some(one), Some(other)) = (known.peek(), new.peek()) {
+        match order(one).cmp(&order(other)) {
+            Ordering::Less => merged.extend(known.next()),
+            Ordering::Greater => merged.extend(new.next()),
+            Ordering::Equal => {
+                if let (Some(mut one), Some(other)) = (known.next(), new.next()) {
+                    match one.manifest.document == other.manifest.document {
+                        true => one.copies.extend(other.copies),
+                        false => damaged.extend(differing(&one, &other)),
+                    }
+                    merged.push(one);
+                }
+            }
+        }
+    }
+    merged.extend(known);
+    merged.extend(new);
+    merged
 }
 
 fn ours(objects: &[ListedObject]) -> impl Iterator<Item = (&ObjectName, &ListedObject)> {
@@ -314,8 +378,7 @@ struct Reading<'a> {
     destination: &'a str,
     data: BTreeMap<&'a ChainPath, &'a ListedObject>,
     pins: BTreeSet<&'a ChainPath>,
-    manifests: BTreeMap<ChainPath, Vec<StoredManifest>>,
-    checks: BTreeMap<ChainPath, Check>,
+    checks: BTreeMap<ChainPath, Standing>,
     with_manifest: BTreeSet<&'a ChainPath>,
     catalog: Catalog,
 }
@@ -326,7 +389,6 @@ impl<'a> Reading<'a> {
             destination,
             data: BTreeMap::new(),
             pins: BTreeSet::new(),
-            manifests: BTreeMap::new(),
             checks: BTreeMap::new(),
             with_manifest: BTreeSet::new(),
             catalog: Catalog::default(),
@@ -354,57 +416,40 @@ impl<'a> Reading<'a> {
         reading
     }
 
-    fn take(&mut self, document: Document) {
-        let Document { name, content } = document;
-        let content = content.map_err(|detail| Fault::Unreadable { detail });
-        let taken = match &name {
-            ObjectName::FullManifest(chain, revision) => content
-                .and_then(|bytes| StoredManifest::read(chain, *revision, bytes))
-                .map(|stored| self.manifests.entry(chain.clone()).or_default().push(stored)),
-            ObjectName::Check(chain, ..) => content
-                .and_then(|bytes| Check::from_bytes(&bytes))
-                .and_then(|check| belongs_to(chain, check))
-                .map(|check| {
-                    self.checks.insert(chain.clone(), check);
-                }),
-            ObjectName::Acceptance(number) => {
-                let acceptance = content.and_then(|bytes| Acceptance::from_bytes(&bytes));
-                self.catalog.last_word = Some(LastWord {
-                    number: *number,
-                    acceptance: acceptance
-                        .clone()
-                        .map_err(|fault| damaged(self.destination, &name, fault)),
-                });
-                acceptance.map(drop)
+    fn take(&mut self, document: Understood) {
+        let Understood { name, content } = document;
+        let content = content.map_err(|fault| damaged(self.destination, &name, fault));
+        if let ObjectName::Acceptance(number) = name {
+            self.catalog.last_word = Some(LastWord {
+                number,
+                acceptance: match &content {
+                    Ok(Content::Acceptance(acceptance)) => Ok(acceptance.clone()),
+                    Ok(Content::Manifest(_) | Content::Check(_) | Content::Mark) => return,
+                    Err(damaged) => Err(damaged.clone()),
+                },
+            });
+        }
+        match (content, name) {
+            (Ok(Content::Manifest(manifest)), _) => self.catalog.backups.push(Backup {
+                manifest: *manifest,
+                copies: Vec::new(),
+            }),
+            (Ok(Content::Check(standing)), ObjectName::Check(chain, ..)) => {
+                self.checks.insert(chain, standing);
             }
-            ObjectName::StoreMarker | ObjectName::Full(_) | ObjectName::Pin(_) | ObjectName::Canary(_) => Ok(()),
-        };
-        if let Err(fault) = taken {
-            self.catalog.damaged.push(damaged(self.destination, &name, fault));
+            (Ok(Content::Check(_) | Content::Acceptance(_) | Content::Mark), _) => {}
+            (Err(damaged), _) => self.catalog.damaged.push(damaged),
         }
     }
 
     fn finish(mut self) -> Catalog {
-        for (chain, mut manifests) in std::mem::take(&mut self.manifests) {
-            match (manifests.pop(), manifests.is_empty()) {
-                (Some(stored), true) => {
-                    let copy = self.copy_of(&chain, &stored.manifest);
-                    self.catalog.backups.push(Backup {
-                        stored,
-                        copies: vec![copy],
-                    });
-                }
-                (last, _) => {
-                    // One object cannot hold two revisions, and nothing here tells which manifest is right.
-                    let names: Vec<_> = manifests.iter().chain(&last).map(|m| m.manifest.name()).collect();
-                    for (name, other) in names.iter().zip(names.iter().cycle().skip(1)) {
-                        let other = other.to_string();
-                        let fault = Fault::NotAlone { other };
-                        self.catalog.damaged.push(damaged(self.destination, name, fault));
-                    }
-                }
-            }
+        let mut backups = std::mem::take(&mut self.catalog.backups);
+        backups.sort_unstable_by(|a, b| order(a).cmp(&order(b)).then(a.revision().cmp(&b.revision())));
+        self.take_out_doubles(&mut backups);
+        for backup in &mut backups {
+            backup.copies = vec![self.copy_of(&backup.manifest)];
         }
+        self.catalog.backups = backups;
         for (chain, object) in &self.data {
             if !self.with_manifest.contains(chain) {
                 self.catalog.incomplete.push(Incomplete {
@@ -415,11 +460,36 @@ impl<'a> Reading<'a> {
                 });
             }
         }
-        self.catalog.backups.sort_by(|a, b| order(a).cmp(&order(b)));
+        // In whatever order documents came.
+        self.catalog.damaged.sort_by(|a, b| a.object.cmp(&b.object));
         self.catalog
     }
 
-    fn copy_of(&self, chain: &ChainPath, manifest: &Manifest) -> BackupCopy {
+    /// One object cannot hold two revisions, and nothing here tells which manifest is right.
+    fn take_out_doubles(&mut self, backups: &mut Vec<Backup>) {
+        let is_same = |a: &Backup, b: &Backup| order(a) == order(b);
+        let doubles = backups.windows(2).filter_map(|pair| match pair {
+            [a, b] if is_same(a, b) => Some(a.manifest.chain_path()),
+            _ => None,
+        });
+        let doubles: BTreeSet<ChainPath> = doubles.collect();
+        if doubles.is_empty() {
+            return;
+        }
+        let taken = backups.extract_if(.., |backup| doubles.contains(&backup.manifest.chain_path()));
+        let taken: Vec<Backup> = taken.collect();
+        for of_one_chain in taken.chunk_by(is_same) {
+            let names: Vec<_> = of_one_chain.iter().map(|backup| backup.manifest.name()).collect();
+            for (name, other) in names.iter().zip(names.iter().cycle().skip(1)) {
+                let other = other.to_string();
+                let fault = Fault::NotAlone { other };
+                self.catalog.damaged.push(damaged(self.destination, name, fault));
+            }
+        }
+    }
+
+    fn copy_of(&self, manifest: &Outline) -> BackupCopy {
+        let chain = &manifest.chain_path();
         let expected = manifest.stored.bytes;
         let standing = match (self.data.get(chain), self.checks.get(chain)) {
             (None, _) => Standing::Bad(vec!["its object is missing".to_owned()]),
@@ -427,8 +497,7 @@ impl<'a> Reading<'a> {
                 "its object has {} bytes instead of {expected}",
                 data.bytes
             )]),
-            (Some(_), Some(check)) if !check.ok => Standing::Bad(check.faults.clone()),
-            (Some(_), Some(check)) => Standing::Good(check.proof.max(Proof::Stored)),
+            (Some(_), Some(checked)) => checked.clone(),
             (Some(_), None) => Standing::Good(Proof::Stored),
         };
         BackupCopy {
@@ -464,7 +533,7 @@ fn belongs_to(chain: &ChainPath, check: Check) -> Result<Check, Fault> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::manifest::tests::manifest;
+    pub(crate) use super::manifest::tests::manifest;
     use super::*;
     use crate::model::LineageId;
 
@@ -534,8 +603,8 @@ pub(crate) mod tests {
 
         pub(crate) fn catalog(self, destination: &str) -> Catalog {
             let wanted = Catalog::wanted(&self.objects);
-            let documents = self.documents.into_iter().filter(|d| wanted.contains(&d.name));
-            Catalog::of_destination(destination, &self.objects, documents.collect())
+            let documents = self.documents.into_iter().filter(|d| wanted.contains(&&d.name));
+            Catalog::of_destination(destination, &self.objects, documents.map(Document::understand))
         }
     }
 
@@ -635,6 +704,7 @@ pub(crate) mod tests {
         let mut b = a.clone();
         b.to_revision = Revision::new(11).unwrap();
         b.from_revision = b.to_revision;
+        b.hash_kv = None;
         let catalog = Fixture::default()
             .backup(&a)
             .document(&b.name(), b.to_bytes())
@@ -681,7 +751,7 @@ pub(crate) mod tests {
             Fixture::default().backup(&forged).catalog("far"),
         ]);
         assert_eq!(merged.backups().len(), 1);
-        assert_eq!(merged.backups()[0].manifest(), &a);
+        assert!(merged.backups()[0].manifest().is_of(&a.to_bytes()));
         assert_eq!(merged.backups()[0].destinations().collect::<Vec<_>>(), ["local"]);
         let other = "local".to_owned();
         assert_eq!(merged.damaged(), [damaged("far", &a.name(), Fault::Differs { other })]);

@@ -5,13 +5,15 @@ use serde::Serialize;
 use super::host::{self, Places, chain};
 use super::output::Format;
 use super::{Context, Exit, Failure};
-use crate::catalog::{Catalog, LatestError, Lineage};
+use crate::catalog::{Acceptance, Catalog, LatestError, Lineage, ObjectName};
 use crate::model::LineageId;
+use crate::store::{self, FileStore};
 
 /// Say that a new history is meant: an etcd that was restored or started afresh
 ///
 /// An etcd that lost its data comes back empty under the same ids. Its backups open a new lineage, and `latest` refuses
-/// to choose until this command has said which lineage goes on. Nothing is removed.
+/// to choose until this command has said which lineage goes on. Nothing is removed. It can be said again at any time: a
+/// destination that has the word already is left as it is.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  lifeboat accept-lineage                              # the new one\n  \
@@ -33,47 +35,93 @@ struct Document {
     accepted: LineageId,
     changed: bool,
     destinations: Vec<String>,
+    failed: Vec<Missed>,
+}
+
+/// A destination that does not have the word.
+#[derive(Serialize)]
+struct Missed {
+    destination: String,
+    error: String,
+}
+
+/// What became of one destination.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Now,
+    HadIt,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     let places = Places::configured(context, &config, None)?;
-    if let Some((name, error)) = places.unreadable.first() {
+    if let (None, Some((name, error))) = (&args.lineage, places.unreadable.first()) {
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
-            .next("the word must reach every destination; make it readable, or switch it off with `enabled = false`"));
+            .next("the right history may be in there: make it readable, or give the lineage that is meant"));
     }
     let catalog = &places.catalog;
     let lineage = meant(catalog, args.lineage)?;
-    let changed = !catalog
-        .accepted_lineage()
-        .is_ok_and(|accepted| accepted.id == lineage.id);
+    let (object, word) = catalog
+        .accept(&lineage.id, host::now(), &host::host_name(), args.note)
+        .map_err(|error| Failure::new(Exit::NotFound, &error).next("`lifeboat list` shows the lineages"))?;
     let mut destinations = Vec::new();
-    if changed {
-        let (object, word) = catalog
-            .accept(&lineage.id, host::now(), &host::host_name(), args.note)
-            .map_err(|error| Failure::new(Exit::NotFound, &error).next("`lifeboat list` shows the lineages"))?;
-        let bytes = word.to_bytes();
-        for (name, store) in &places.stores {
-            store.put_new(&object, &bytes).map_err(|error| {
-                Failure::new(Exit::Partly, format!("destination {name}: {}", chain(&error)))
-                    .next("say it again when the destination is well: until then it may contradict the others")
-            })?;
-            destinations.push(name.clone());
+    let unreadable = places.unreadable.iter();
+    let mut failed: Vec<Missed> = unreadable
+        .map(|(destination, error)| Missed {
+            destination: destination.clone(),
+            error: error.clone(),
+        })
+        .collect();
+    for (name, store) in &places.stores {
+        match tell(store, name, &object, &word) {
+            Ok(Told::Now) => destinations.push(name.clone()),
+            Ok(Told::HadIt) => {}
+            Err(error) => failed.push(Missed {
+                destination: name.clone(),
+                error: chain(&error),
+            }),
         }
     }
-    match context.output.format {
-        Format::Json => context.output.json(&Document {
+    let exit = match (
+        failed.is_empty(),
+        failed.len() == places.stores.len() + places.unreadable.len(),
+    ) {
+        (true, _) => Exit::Done,
+        (false, false) => Exit::Partly,
+        (false, true) => Exit::Failed,
+    };
+    for missed in &failed {
+        context.output.problem(format!(
+            "destination {} does not have the word: {}; say it again when it is well",
+            missed.destination, missed.error
+        ));
+    }
+    let changed = !destinations.is_empty();
+    match (context.output.format, exit) {
+        (Format::Json, _) => context.output.json(&Document {
             schema: 1,
             accepted: lineage.id,
             changed,
             destinations,
+            failed,
         }),
-        Format::Text if changed => context.output.line(format!("accepted lineage {lineage}")),
-        Format::Text => context
+        (Format::Text, Exit::Failed) => {}
+        (Format::Text, _) if changed => context.output.line(format!("accepted lineage {lineage}")),
+        (Format::Text, _) => context
             .output
             .line(format!("lineage {lineage} is the accepted one already")),
     }
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// Writes the word to a store that does not hold it. Each is judged by itself: one that was away when the word was given,
+/// or came later, gets it the next time.
+fn tell(store: &FileStore, name: &str, object: &ObjectName, word: &Acceptance) -> Result<Told, store::Error> {
+    if store.catalog(name)?.holds_word(word) {
+        return Ok(Told::HadIt);
+    }
+    store.put_new(object, &word.to_bytes())?;
+    Ok(Told::Now)
 }
 
 fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failure> {
@@ -131,4 +179,46 @@ fn choice(lineages: &[Lineage]) -> String {
         )
     });
     format!("say which:{}", commands.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::HostName;
+    use crate::catalog::tests::manifest;
+    use crate::store::Access;
+    use jiff::Timestamp;
+
+    fn store(folder: &std::path::Path) -> FileStore {
+        let access = Access::Write {
+            now: Timestamp::UNIX_EPOCH,
+        };
+        FileStore::open(folder, &"prod".parse().unwrap(), None, access).unwrap()
+    }
+
+    #[test]
+    fn the_word_goes_to_every_store_that_lacks_it_however_often_it_is_said() {
+        let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (near, far) = (store(near.path()), store(far.path()));
+        let backup = manifest(0xab, "20261120T101530Z-00000001", 10);
+        near.put_new(&backup.name(), &backup.to_bytes()).unwrap();
+        let word = || {
+            let merged = Catalog::merge([near.catalog("near").unwrap(), far.catalog("far").unwrap()]);
+            let host = HostName::nearest("a");
+            merged
+                .accept(&backup.lineage, Timestamp::UNIX_EPOCH, &host, None)
+                .unwrap()
+        };
+        let say =
+            |store: &FileStore, (object, word): (ObjectName, Acceptance)| tell(store, "it", &object, &word).unwrap();
+        // The far one is away the first time.
+        assert_eq!(say(&near, word()), Told::Now);
+        assert_eq!(say(&near, word()), Told::HadIt);
+        assert_eq!(say(&far, word()), Told::Now);
+        assert_eq!(say(&far, word()), Told::HadIt);
+
+        let other = manifest(0xab, "20261121T101530Z-00000002", 1);
+        far.put_new(&other.name(), &other.to_bytes()).unwrap();
+        assert_eq!(say(&near, word()), Told::Now, "a history it has not judged");
+    }
 }

@@ -15,7 +15,7 @@ use super::{Context, Exit, Failure};
 use crate::agent::{self, Order, Setup, Taken, Trouble, Work};
 use crate::backup::{Destination, Error, Outcome, Progress, full};
 use crate::catalog::Origin;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::model::ChainId;
 use crate::prune::{self, Target};
 use crate::state::{Holder, State};
@@ -34,7 +34,7 @@ const LOCK: &str = "agent.lock";
 
 pub(super) fn run(context: Context, _: Args) -> Result<Exit, Failure> {
     let path = context.config.clone();
-    let config = config::load(&path).map_err(host::invalid)?.config;
+    let config = host::configuration(&context)?;
     let faults = faults(&config);
     if !faults.is_empty() {
         return Err(Failure::new(Exit::Configuration, faults.join("; ")).next("correct it and run `lifeboat check`"));

@@ -280,7 +280,7 @@ fn failure(error: Error) -> Failure {
         Error::NoMember(NoChoice::SeveralClusters { .. }) => Failure::new(Exit::Refused, text)
             .next("correct [members], or name the one that is meant with `--member NAME`"),
         Error::NoMember(NoChoice::NoneAnswered { .. }) => Failure::new(Exit::Failed, text)
-            .next("`lifeboat check --online` tries every member; [members] and [cluster.tls] say where and how"),
+            .next("`lifeboat check --online` tries every member; [members], [cluster.tls] and [cluster.auth] say where and how"),
         Error::Etcd(crate::etcd::Error::Denied { .. }) => {
             Failure::new(Exit::Failed, text).next("a snapshot needs a user with the role root in [cluster.auth]")
         }

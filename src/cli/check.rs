@@ -1,16 +1,18 @@
 //! `lifeboat check`: is the configuration right, and does everything it names answer?
 
-use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
 
 use super::host::{self, Places, chain};
 use super::list::faults;
 use super::output::{Format, Output, Table};
-use super::source::{chosen, described, read_through};
+use super::source::{chosen, outlined, read_through};
 use super::{Context, Exit, Failure};
 use crate::catalog::LatestError;
 use crate::config::{self, Config, StoreUrl};
-use crate::etcd::{Listed, Surveyed, survey};
+use crate::etcd::{self, Listed, Member, Surveyed, survey};
 use crate::model::ByteSize;
 use crate::store::{Access, FileStore};
 
@@ -38,6 +40,19 @@ struct Findings {
     problems: Vec<String>,
     warnings: Vec<String>,
     notes: Vec<String>,
+}
+
+impl Findings {
+    /// Takes in how one check ended: what it could not do is a problem among the others, and its exit code counts unless
+    /// another came first.
+    fn end_of(&mut self, ended: Result<(), Failure>, so_far: Exit) -> Exit {
+        let Err(failure) = ended else { return so_far };
+        self.problems.push(failure.to_string());
+        match so_far {
+            Exit::Done | Exit::Failed => failure.exit,
+            first => first,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -96,15 +111,18 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let mut members = Vec::new();
     if args.online && exit == Exit::Done {
-        members = context.runtime.block_on(ask_members(&config, &mut findings))?;
-        try_destinations(&config, &mut findings)?;
-        judge_backups(context, &config, &mut findings)?;
-        if !findings.problems.is_empty() {
+        members = context.runtime.block_on(ask_members(&config, &mut findings));
+        let tried = try_destinations(&config, &mut findings);
+        exit = findings.end_of(tried, exit);
+        let judged = judge_backups(context, &config, &mut findings);
+        exit = findings.end_of(judged, exit);
+        if exit == Exit::Done && !findings.problems.is_empty() {
             exit = Exit::Failed;
         }
     }
     if let Some(file) = &args.identity {
-        try_identity(context, &config, file, &mut findings)?;
+        let tried = try_identity(context, &config, file, &mut findings);
+        exit = findings.end_of(tried, exit);
     }
     match context.output.format {
         Format::Json => context.output.json(&Document {
@@ -128,8 +146,14 @@ fn without_retention(config: &Config) -> impl Iterator<Item = String> {
     })
 }
 
-async fn ask_members(config: &Config, findings: &mut Findings) -> Result<Vec<MemberRow>, Failure> {
-    let access = host::access(config)?;
+async fn ask_members(config: &Config, findings: &mut Findings) -> Vec<MemberRow> {
+    let access = match host::access(config) {
+        Ok(access) => access,
+        Err(failure) => {
+            findings.problems.push(failure.to_string());
+            return Vec::new();
+        }
+    };
     let mut surveyed = survey(&host::endpoints(config), &access).await;
     let mut listed = None;
     for member in &mut surveyed {
@@ -139,6 +163,10 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Result<Vec<Mem
             match connection.members().await {
                 Ok(members) => listed = Some(members),
                 Err(error) => findings.problems.push(chain(&error)),
+            }
+            // What was asked so far needs no login; a snapshot does.
+            if let Err(error) = first_bytes(connection, config.backup.idle_timeout).await {
+                findings.problems.push(chain(&error));
             }
         }
     }
@@ -166,7 +194,12 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Result<Vec<Mem
             .push(format!("the members are of different clusters: {clusters}"));
     }
     compare(config, &surveyed, &listed.unwrap_or_default(), findings);
-    Ok(surveyed.iter().map(row).collect())
+    surveyed.iter().map(row).collect()
+}
+
+/// Begins a snapshot and breaks it off.
+async fn first_bytes(member: &mut Member, idle: Duration) -> Result<(), etcd::Error> {
+    member.snapshot(idle).await?.next().await.map(drop)
 }
 
 /// Compares the configured names with those that the cluster lists.
@@ -279,7 +312,7 @@ fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) ->
         );
     }
     match places.catalog.latest() {
-        Ok(latest) => findings.notes.push(format!("latest: {}", described(latest.manifest()))),
+        Ok(latest) => findings.notes.push(format!("latest: {}", outlined(latest))),
         Err(LatestError::Empty) => findings.warnings.push("there is no backup yet".to_owned()),
         Err(error) => findings
             .problems
@@ -296,7 +329,7 @@ fn try_identity(context: &Context, config: &Config, file: &Path, findings: &mut 
     findings.notes.push(format!(
         "{} opens {}; all of it was read and is right",
         file.display(),
-        described(latest.manifest())
+        outlined(latest)
     ));
     Ok(())
 }
@@ -317,12 +350,29 @@ fn print(output: &Output, findings: &Findings, members: &[MemberRow], exit: Exit
                 size,
             ]);
         }
-        table.lines().iter().for_each(|line| output.line(line));
+        table.lines().for_each(|line| output.line(line));
     }
     findings.notes.iter().for_each(|note| output.line(note));
     findings.warnings.iter().for_each(|warning| output.warn(warning));
     findings.problems.iter().for_each(|problem| output.problem(problem));
     if exit == Exit::Done {
         output.line("ok");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_fails_is_one_more_finding_and_gives_its_exit_code() {
+        let mut findings = Findings::default();
+        findings.problems.push("member m1 does not answer".to_owned());
+        let wrong_key = || Err(Failure::new(Exit::WrongKey, "none of them opens it").next("give another"));
+        assert_eq!(findings.end_of(wrong_key(), Exit::Failed), Exit::WrongKey);
+        assert_eq!(findings.end_of(wrong_key(), Exit::Configuration), Exit::Configuration);
+        assert_eq!(findings.end_of(Ok(()), Exit::Failed), Exit::Failed);
+        let opens = "none of them opens it\n  next: give another";
+        assert_eq!(findings.problems, ["member m1 does not answer", opens, opens]);
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use super::output;
+
 /// What an exit code says. The numbers are documented and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -26,6 +28,17 @@ pub enum Exit {
     WrongKey = 8,
     /// The configuration is invalid.
     Configuration = 78,
+}
+
+impl Exit {
+    /// The exit code when the work is over: what was done counts as failed if its result could not be written, and the
+    /// reason comes along. A reader that has gone is no failure.
+    pub fn with_output(self) -> (Exit, Option<&'static str>) {
+        match (self, output::lost_result()) {
+            (Exit::Done, Some(reason)) => (Exit::Failed, Some(reason)),
+            (exit, lost) => (exit, lost),
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -60,11 +73,12 @@ impl Failure {
 
     /// The failure as one JSON document, for programs.
     pub fn to_json(&self) -> String {
-        let document = serde_json::json!({
-            "schema": 1,
-            "error": { "code": self.exit as u8, "message": self.message, "next": self.next_step },
-        });
-        document.to_string()
+        serde_json::json!({ "schema": 1, "error": self.to_value() }).to_string()
+    }
+
+    /// The same as a part of another document.
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::json!({ "code": self.exit as u8, "message": self.message, "next": self.next_step })
     }
 
     /// The same with the operator's next step.

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::host::chain;
 use super::output::Format;
@@ -12,7 +13,7 @@ use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
 use crate::catalog::Manifest;
 use crate::durable::{self, Partial};
-use crate::model::ByteSize;
+use crate::model::{ByteSize, Digest};
 use crate::source::{self, Hashed, SnapshotHasher, Source, TrailingDigest};
 
 /// Who may read an exported file: it is plaintext.
@@ -32,6 +33,9 @@ pub struct Args {
     /// The file to write, which must not exist; `-` is standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Accept a source without a SHA-256 at its end, such as a copied member/snap/db; what is written gets one
+    #[arg(long)]
+    skip_hash_check: bool,
 }
 
 #[derive(Serialize)]
@@ -40,11 +44,28 @@ struct Document {
     backup: Option<Used>,
     file: PathBuf,
     bytes: u64,
-    sha256: crate::model::Digest,
+    sha256: Digest,
+}
+
+/// What to do with a source that has no digest at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DigestRule {
+    /// It is not taken for a snapshot.
+    Required,
+    /// It gets one.
+    Appended,
+}
+
+/// What was written.
+struct Exported {
+    bytes: u64,
+    sha256: Digest,
+    digest: DigestRule,
 }
 
 enum Error {
     Source(source::Error),
+    NoDigest(String),
     Write(PathBuf, io::Error),
     Exists(PathBuf),
     Wrong(String),
@@ -71,27 +92,45 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let found = args.source.find(context)?;
     let manifest = found.manifest.clone();
     // What has gone to standard output cannot be taken back, so another copy is no help then.
-    let hashed = found.with_each(
+    let rule = match args.skip_hash_check {
+        true => DigestRule::Appended,
+        false => DigestRule::Required,
+    };
+    let exported = found.with_each(
         context,
         |source, manifest| {
             let bar = Bar::new(&context.output, "export");
             let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
             match to_stdout {
-                true => copy(source, manifest, &mut io::stdout().lock(), &args.file, &bar, &stop),
-                false => write(source, manifest, &args.file, &bar, &stop),
+                true => copy(
+                    source,
+                    manifest,
+                    rule,
+                    &mut io::stdout().lock(),
+                    &args.file,
+                    &bar,
+                    &stop,
+                ),
+                false => write(source, manifest, rule, &args.file, &bar, &stop),
             }
         },
         |error| !to_stdout && matches!(error, Error::Source(_) | Error::Wrong(_)),
         |error| failure(error, manifest.as_ref()),
     )?;
-    let bytes = hashed.database_bytes + crate::etcd::DIGEST_BYTES;
+    if exported.digest == DigestRule::Appended {
+        context.output.warn(
+            "the source is a copy of a database file: changes that were only in its write-ahead log are not in it, and a \
+             copy of a running etcd's file may miss more",
+        );
+    }
+    let bytes = exported.bytes;
     match context.output.format {
         Format::Json => context.output.json(&Document {
             schema: 1,
             backup: manifest.as_ref().map(Used::of),
             file: args.file,
             bytes,
-            sha256: hashed.sha256,
+            sha256: exported.sha256,
         }),
         Format::Text if !to_stdout => {
             if let Some(manifest) = &manifest {
@@ -109,10 +148,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn write(
     source: Source,
     manifest: Option<&Manifest>,
+    rule: DigestRule,
     path: &Path,
     bar: &Bar,
     stop: &dyn Fn() -> bool,
-) -> Result<Hashed, Error> {
+) -> Result<Exported, Error> {
     let refused = |error: durable::Error| match error {
         durable::Error::Exists { path } => Error::Exists(path),
         durable::Error::Io { path, source, .. } => Error::Write(path, source),
@@ -121,50 +161,78 @@ fn write(
         return Err(Error::Exists(path.to_owned()));
     }
     let partial = Partial::create(path, FILE_MODE).map_err(refused)?;
-    let hashed = copy(source, manifest, &mut partial.file(), path, bar, stop)?;
+    let exported = copy(source, manifest, rule, &mut partial.file(), path, bar, stop)?;
     partial.commit_new().map_err(refused)?;
-    Ok(hashed)
+    Ok(exported)
 }
 
 fn copy(
     mut source: Source,
     manifest: Option<&Manifest>,
+    rule: DigestRule,
     to: &mut impl Write,
     path: &Path,
     bar: &Bar,
     stop: &dyn Fn() -> bool,
-) -> Result<Hashed, Error> {
+) -> Result<Exported, Error> {
     let mut hasher = SnapshotHasher::default();
+    // Goes on where the other ends, over the digest that is appended.
+    let mut whole = (rule == DigestRule::Appended).then(Sha256::new);
     let (mut block, mut done) = (Vec::new(), 0);
+    let refused = |error| Error::Write(path.to_owned(), error);
     while source.next_block(&mut block).map_err(Error::Source)? {
         if stop() {
             return Err(Error::Interrupted);
         }
-        hasher.update(&block);
-        to.write_all(&block)
-            .map_err(|error| Error::Write(path.to_owned(), error))?;
         done += block.len() as u64;
+        // More than there can be must not fill the disk before it is found out.
+        if let Some(manifest) = manifest.filter(|manifest| done > manifest.plain.bytes) {
+            let recorded = manifest.plain.bytes;
+            return Err(Error::Wrong(format!(
+                "{}: it has more than {recorded} bytes",
+                source.name()
+            )));
+        }
+        hasher.update(&block);
+        if let Some(whole) = &mut whole {
+            whole.update(&block);
+        }
+        to.write_all(&block).map_err(refused)?;
         bar.at(done, source.length().unwrap_or(done));
     }
-    to.flush().map_err(|error| Error::Write(path.to_owned(), error))?;
     let hashed = hasher.finish();
-    match (hashed.digest, manifest) {
-        (_, Some(manifest)) if manifest.plain.sha256 != hashed.sha256 => {
-            let recorded = manifest.plain.sha256;
-            Err(Error::Wrong(format!(
-                "{}: SHA-256 {} instead of {recorded}",
-                source.name(),
-                hashed.sha256
-            )))
+    let exported = judge(&hashed, manifest, rule, source.name())?;
+    let (sha256, bytes) = match (exported, whole) {
+        (DigestRule::Appended, Some(mut whole)) => {
+            whole.update(hashed.sha256.0);
+            to.write_all(&hashed.sha256.0).map_err(refused)?;
+            (Digest(whole.finalize().into()), done + crate::etcd::DIGEST_BYTES)
         }
-        (TrailingDigest::Matches, _) => Ok(hashed),
-        (TrailingDigest::Differs, _) => Err(Error::Wrong(format!(
-            "{}: its bytes do not match the SHA-256 at its end",
-            source.name()
+        (DigestRule::Required, _) | (DigestRule::Appended, None) => (hashed.sha256, done),
+    };
+    to.flush().map_err(refused)?;
+    Ok(Exported {
+        bytes,
+        sha256,
+        digest: exported,
+    })
+}
+
+/// Whether the bytes are a whole snapshot as they are, or with their digest appended.
+fn judge(hashed: &Hashed, manifest: Option<&Manifest>, rule: DigestRule, name: &str) -> Result<DigestRule, Error> {
+    match (hashed.digest, manifest, rule) {
+        (_, Some(manifest), _) if manifest.plain.sha256 != hashed.sha256 => {
+            let (found, recorded) = (hashed.sha256, manifest.plain.sha256);
+            Err(Error::Wrong(format!("{name}: SHA-256 {found} instead of {recorded}")))
+        }
+        (TrailingDigest::Matches, _, _) => Ok(DigestRule::Required),
+        (TrailingDigest::Differs, _, _) => Err(Error::Wrong(format!(
+            "{name}: its bytes do not match the SHA-256 at its end"
         ))),
-        (TrailingDigest::Absent, _) => Err(Error::Wrong(format!(
-            "{} has no SHA-256 at its end: it is not a whole snapshot",
-            source.name()
+        (TrailingDigest::Absent, None, DigestRule::Appended) => Ok(DigestRule::Appended),
+        (TrailingDigest::Absent, None, DigestRule::Required) => Err(Error::NoDigest(name.to_owned())),
+        (TrailingDigest::Absent, Some(_), _) => Err(Error::Wrong(format!(
+            "{name} has no SHA-256 at its end: it is not a whole snapshot"
         ))),
     }
 }
@@ -178,7 +246,68 @@ fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
         ),
         Error::Exists(path) => Failure::new(Exit::Refused, format!("{} exists", path.display()))
             .next("give another file, or remove it first"),
+        Error::NoDigest(name) => Failure::new(
+            Exit::Refused,
+            format!("{name} has no SHA-256 at its end: it is a copy of a database file, or not a whole snapshot"),
+        )
+        .next("if a copy is meant, say so with --skip-hash-check"),
         Error::Wrong(what) => Failure::new(Exit::Damaged, what).next("choose another backup: `lifeboat list`"),
         Error::Interrupted => Failure::new(Exit::Failed, "interrupted; nothing was kept"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::{Output, Verbosity};
+    use super::*;
+
+    fn hashed(digest: TrailingDigest) -> Hashed {
+        Hashed {
+            digest,
+            sha256: Digest([7; 32]),
+            database_bytes: 4096,
+        }
+    }
+
+    #[test]
+    fn only_a_file_without_a_digest_gets_one_and_only_when_asked_for() {
+        use DigestRule::{Appended, Required};
+        let judged = |digest, rule| judge(&hashed(digest), None, rule, "x");
+        assert!(matches!(judged(TrailingDigest::Matches, Appended), Ok(Required)));
+        assert!(matches!(judged(TrailingDigest::Absent, Appended), Ok(Appended)));
+        assert!(matches!(
+            judged(TrailingDigest::Absent, Required),
+            Err(Error::NoDigest(_))
+        ));
+        assert!(matches!(
+            judged(TrailingDigest::Differs, Appended),
+            Err(Error::Wrong(_))
+        ));
+        let backup = crate::catalog::tests::manifest(0xab, "20261120T101530Z-00000001", 10);
+        let stored = judge(&hashed(TrailingDigest::Absent), Some(&backup), Appended, "x");
+        assert!(
+            matches!(stored, Err(Error::Wrong(_))),
+            "a backup is what its manifest says"
+        );
+    }
+
+    #[test]
+    fn a_database_becomes_what_etcdctl_would_have_saved() {
+        let database = vec![3; 8192];
+        let source = || Source::open("db", io::Cursor::new(database.clone()), None, None);
+        let quiet = Output {
+            format: Format::Text,
+            verbosity: Verbosity::Quiet,
+        };
+        let bar = Bar::new(&quiet, "export");
+        let mut saved = Vec::new();
+        let (path, stop) = (Path::new("x"), || false);
+        let source = source().unwrap_or_else(|error| panic!("{error}"));
+        let Ok(done) = copy(source, None, DigestRule::Appended, &mut saved, path, &bar, &stop) else {
+            panic!("a database without a digest was asked for");
+        };
+        assert_eq!(saved[8192..], Sha256::digest(&database)[..]);
+        assert_eq!(done.bytes, saved.len() as u64);
+        assert_eq!(done.sha256, Digest(Sha256::digest(&saved).into()));
     }
 }

@@ -1,7 +1,6 @@
 //! What commands need of this host: the configuration, its secrets, its destinations, its memory.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use jiff::Timestamp;
 
 use super::{Context, Exit, Failure};
 use crate::backup::Destination;
-use crate::catalog::{Catalog, HostName};
-use crate::config::{self, Config, StoreUrl, ThisHost};
+use crate::catalog::{Backup, Catalog, HostName, MAX_BYTES, Manifest};
+use crate::config::{self, Config, Secret, SecretError, StoreUrl, ThisHost};
 use crate::etcd;
 use crate::model::ClusterName;
 use crate::pipeline::{Identities, KeyError};
@@ -46,10 +45,36 @@ pub(super) fn now() -> Timestamp {
 /// Reads the configuration; its warnings are printed.
 pub(super) fn configuration(context: &Context) -> Result<Config, Failure> {
     let loaded = config::load(&context.config).map_err(invalid)?;
+    remember(context, &loaded);
     for warning in &loaded.warnings {
         context.output.warn(warning.to_string());
     }
     Ok(loaded.config)
+}
+
+/// The configuration; while it is broken, the last one that was right, and what is wrong. For commands that only look.
+pub(super) fn last_configuration(context: &Context) -> Result<(Config, Option<Failure>), Failure> {
+    let failure = match configuration(context) {
+        Ok(config) => return Ok((config, None)),
+        Err(failure) => failure,
+    };
+    let kept = state::base_folder().and_then(|base| state::remembered_configuration(&base, &context.config));
+    match kept.ok().flatten().and_then(|record| config::recall(&record)) {
+        Some(config) => Ok((config, Some(failure))),
+        None => Err(failure),
+    }
+}
+
+/// Keeps a configuration that is right. That it cannot be kept keeps nobody from working.
+fn remember(context: &Context, loaded: &config::Loaded) {
+    if let (Ok(base), Some(record)) = (state::base_folder(), loaded.to_record())
+        && let Err(error) = state::remember_configuration(&base, &context.config, &record)
+    {
+        let path = context.config.display();
+        context
+            .output
+            .detail(format!("{path} is not remembered: {}", chain(&error)));
+    }
 }
 
 /// A failure of the configuration.
@@ -76,13 +101,13 @@ pub(super) fn this_host() -> Result<ThisHost, Failure> {
 /// Certificates and login, read from where the configuration says they are.
 pub(super) fn access(config: &Config) -> Result<etcd::Access, Failure> {
     use age::secrecy::ExposeSecret;
-    let read = |key: &str, secret: &config::Secret| {
+    let read = |key: &str, secret: &Secret| {
         secret
             .read()
             .map_err(|error| Failure::new(Exit::Configuration, format!("`{key}`: {}", chain(&error))))
     };
     let tls = &config.cluster.tls;
-    let public = |key: &str, secret: &config::Secret| Ok(read(key, secret)?.expose_secret().as_bytes().to_vec());
+    let public = |key: &str, secret: &Secret| Ok(read(key, secret)?.expose_secret().as_bytes().to_vec());
     let identity = match &tls.client {
         Some(client) => Some((
             public("cluster.tls.cert", &client.cert)?,
@@ -218,7 +243,8 @@ impl Places {
             .and_then(|name| name.to_str()?.parse::<ClusterName>().ok());
         let (root, cluster) = match (cluster, own_name) {
             (Some(cluster), _) => (root, cluster.clone()),
-            (None, Some(cluster)) if root.join("store.json").is_file() => (root.join(".."), cluster),
+            // Not `..`, which is another folder where this one is a link.
+            (None, Some(cluster)) if root.join("store.json").is_file() => (folder_of(&root), cluster),
             (None, _) => {
                 let cluster = only_cluster(&root)?;
                 (root, cluster)
@@ -262,6 +288,35 @@ impl Places {
         }
     }
 
+    /// The whole manifest of a backup, and its bytes, from whichever store still has the document that was listed.
+    pub fn manifest(&self, backup: &Backup) -> Result<(Manifest, Vec<u8>), Failure> {
+        let outline = backup.manifest();
+        let name = outline.name();
+        let mut failure = Failure::new(Exit::NotFound, format!("`{name}` is gone since it was listed"));
+        for copy in &backup.copies {
+            let Some(store) = self.stores.get(&copy.destination) else {
+                continue;
+            };
+            match store.read_small(&name, MAX_BYTES as u64) {
+                Ok(bytes) if outline.is_of(&bytes) => {
+                    let manifest = Manifest::read(&outline.chain_path(), outline.to_revision, &bytes);
+                    return manifest
+                        .map(|manifest| (manifest, bytes))
+                        .map_err(|fault| Failure::new(Exit::Damaged, format!("`{name}`: {fault}")));
+                }
+                Ok(_) => {
+                    let message = format!(
+                        "`{name}` in destination {} has changed since it was listed",
+                        copy.destination
+                    );
+                    failure = Failure::new(Exit::Damaged, message);
+                }
+                Err(error) => failure = store_failure(error),
+            }
+        }
+        Err(failure)
+    }
+
     /// The failure to report when a backup is not found and not every destination could be read.
     pub fn blame(&self, failure: Failure) -> Failure {
         if self.unreadable.is_empty() {
@@ -269,6 +324,13 @@ impl Places {
         }
         let unread: Vec<&str> = self.unreadable.iter().map(|(name, _)| name.as_str()).collect();
         failure.next(format!("it may be in what could not be read: {}", unread.join(", ")))
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above.to_owned(),
+        Some(_) | None => PathBuf::from("."),
     }
 }
 
@@ -303,7 +365,7 @@ fn only_cluster(root: &Path) -> Result<ClusterName, Failure> {
 /// A failure of a store that was asked for by name.
 pub(super) fn store_failure(error: store::Error) -> Failure {
     let exit = match &error {
-        store::Error::NoStore { .. } => Exit::NotFound,
+        store::Error::NoStore { .. } | store::Error::RootMissing { .. } => Exit::NotFound,
         store::Error::Altered { .. } | store::Error::MarkerDamaged { .. } => Exit::Damaged,
         _ => Exit::Failed,
     };
@@ -353,8 +415,11 @@ pub(super) fn identities(file: Option<&Path>, config: Option<&Config>) -> Result
         |error: KeyError| Failure::new(Exit::WrongKey, error).next("give the file that `lifeboat keygen` wrote");
     match (file, configured) {
         (Some(file), _) => {
-            let content = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
-            let keys = Identities::parse(&content, &file.display().to_string()).map_err(unusable)?;
+            let content = Secret::File(file.to_owned())
+                .read()
+                .map_err(|error| unreadable(&error))?;
+            let content = content.expose_secret().as_bytes();
+            let keys = Identities::parse(content, &file.display().to_string()).map_err(unusable)?;
             Ok(Some(keys))
         }
         (None, Some(secret)) => {
@@ -370,10 +435,35 @@ pub(super) fn identities(file: Option<&Path>, config: Option<&Config>) -> Result
     }
 }
 
-fn unreadable(path: &Path, error: &dyn fmt::Display) -> Failure {
-    Failure::new(
-        Exit::WrongKey,
-        format!("cannot read the identity {}: {error}", path.display()),
-    )
-    .next("give the file that `lifeboat keygen` wrote")
+fn unreadable(error: &SecretError) -> Failure {
+    let exit = match error {
+        SecretError::Unreadable { .. } | SecretError::NoCredentials { .. } | SecretError::NotSet { .. } => Exit::Failed,
+        SecretError::Unusable { .. } => Exit::WrongKey,
+    };
+    Failure::new(exit, format!("the identity cannot be used: {}", chain(error)))
+        .next("give the file that `lifeboat keygen` wrote")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_cluster_is_the_one_that_was_named() {
+        for (path, above) in [("/a/prod", "/a"), ("prod", "."), ("./prod", "."), ("/prod", "/")] {
+            assert_eq!(folder_of(Path::new(path)), Path::new(above), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_identity_that_is_not_there_is_not_a_wrong_key() {
+        let exit = |path: &Path| identities(Some(path), None).err().map(|failure| failure.exit);
+        assert_eq!(exit(Path::new("/nonexistent/key.txt")), Some(Exit::Failed));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key.txt");
+        std::fs::write(&file, "# only a comment\n").unwrap();
+        assert_eq!(exit(&file), Some(Exit::WrongKey));
+        std::fs::write(&file, vec![b'x'; (1 << 20) + 1]).unwrap();
+        assert_eq!(exit(&file), Some(Exit::WrongKey), "and no more of it is read");
+    }
 }

@@ -1,15 +1,17 @@
 //! `lifeboat keygen`: a new age identity.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use age::secrecy::ExposeSecret;
+use age::secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
+use super::host::chain;
 use super::output::Format;
 use super::{Context, Exit, Failure};
+use crate::durable;
+
+/// Who may read an identity.
+const FILE_MODE: u32 = 0o600;
 
 /// Make a key pair: the identity goes into a file, the recipient is printed
 ///
@@ -33,28 +35,19 @@ struct Document {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let key = age::x25519::Identity::generate();
     let recipient = key.to_public().to_string();
-    let content = format!("# public key: {recipient}\n{}\n", key.to_string().expose_secret());
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&args.identity)
-        .and_then(|mut file| {
-            file.write_all(content.as_bytes())?;
-            file.sync_all()
-        });
-    written.map_err(|error| {
-        let failure = Failure::new(
+    // Wiped when it is dropped.
+    let content = SecretString::from(format!(
+        "# public key: {recipient}\n{}\n",
+        key.to_string().expose_secret()
+    ));
+    let written = durable::create_new(&args.identity, content.expose_secret().as_bytes(), FILE_MODE);
+    written.map_err(|error| match error {
+        durable::Error::Exists { path } => Failure::new(Exit::Refused, format!("{} exists", path.display()))
+            .next("a key that backups may depend on is never overwritten; give another file"),
+        durable::Error::Io { .. } => Failure::new(
             Exit::Failed,
-            format!("cannot write {}: {error}", args.identity.display()),
-        );
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                Failure::new(Exit::Refused, format!("{} exists", args.identity.display()))
-                    .next("a key that backups may depend on is never overwritten; give another file")
-            }
-            _ => failure,
-        }
+            format!("cannot write {}: {}", args.identity.display(), chain(&error)),
+        ),
     })?;
     match context.output.format {
         Format::Json => context.output.json(&Document {

@@ -1,9 +1,9 @@
 //! `lifeboat list`: what there is.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::host::{self, From, Places, configuration};
+use super::host::{self, From, Places};
 use super::output::{Format, Output, Table, age, clean, count};
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, Catalog, LatestError, Lineage, Proof, Standing};
@@ -26,10 +26,13 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct Document<'a> {
     schema: u32,
-    backups: Vec<BackupDocument>,
-    windows: Vec<Window>,
+    /// What is wrong with the configuration; the rest is by the last one that was right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<serde_json::Value>,
+    backups: Each<'a, BackupDocument>,
+    windows: Each<'a, Window>,
     lineages: Vec<LineageDocument>,
     latest: Option<ChainId>,
     damaged: Vec<String>,
@@ -38,6 +41,18 @@ struct Document {
     incomplete: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     foreign: Option<Vec<String>>,
+}
+
+/// A document for each backup, made while it is written: there may be a hundred thousand.
+struct Each<'a, T> {
+    backups: &'a [Backup],
+    document: fn(&Backup) -> Option<T>,
+}
+
+impl<T: Serialize> Serialize for Each<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.backups.iter().filter_map(self.document))
+    }
 }
 
 /// One backup, as programs see it.
@@ -85,21 +100,36 @@ struct Unreadable {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let places = match &args.destination {
-        Some(only) => Places::configured(context, &configuration(context)?, Some(only))?,
-        None => Places::read(context, &args.from)?,
+    let (places, broken) = if args.from.is_given() {
+        (Places::read(context, &args.from)?, None)
+    } else {
+        let (config, broken) = host::last_configuration(context)?;
+        (
+            Places::configured(context, &config, args.destination.as_deref())?,
+            broken,
+        )
     };
+    if let Some(broken) = &broken {
+        context.output.problem(format!(
+            "{broken}\nthis is what the last configuration that was right names"
+        ));
+    }
     for damaged in places.catalog.damaged() {
         context.output.warn(format!("{damaged}: {}", damaged.fault));
     }
     match context.output.format {
-        Format::Json => context.output.json(&document(&places, args.all)),
+        Format::Json => context.output.json(&document(&places, broken.as_ref(), args.all)),
         Format::Text => print(&context.output, &places, args.all),
     }
     match (places.unreadable.is_empty(), places.stores.is_empty()) {
+        (true, _) if broken.is_some() => Ok(Exit::Failed),
         (true, _) => Ok(Exit::Done),
+        (false, false) if broken.is_some() => Ok(Exit::Failed),
         (false, false) => Ok(Exit::Partly),
-        (false, true) => Err(Failure::new(Exit::Failed, "no destination could be read")),
+        (false, true) => {
+            context.output.problem("no destination could be read");
+            Ok(Exit::Failed)
+        }
     }
 }
 
@@ -118,7 +148,7 @@ fn print(output: &Output, places: &Places, all: bool) {
             output.line(heading(lineage, &accepted));
         }
         let backups = catalog.backups().iter().filter(|b| b.manifest().lineage == lineage.id);
-        table(backups).lines().iter().for_each(|line| output.line(line));
+        table(backups).lines().for_each(|line| output.line(line));
     }
     for (backup, fault) in catalog
         .backups()
@@ -203,16 +233,9 @@ pub(super) fn faults(backup: &Backup) -> Vec<String> {
     faults.collect()
 }
 
-fn document(places: &Places, all: bool) -> Document {
+fn document<'a>(places: &'a Places, broken: Option<&Failure>, all: bool) -> Document<'a> {
     let catalog: &Catalog = &places.catalog;
     let accepted = catalog.accepted_lineage().ok();
-    let window = |backup: &Backup| Window {
-        chain: backup.id().clone(),
-        from_revision: backup.revision(),
-        to_revision: backup.revision(),
-        from_time: rfc3339(backup.manifest().first_byte_at),
-        to_time: rfc3339(backup.manifest().first_byte_at),
-    };
     let lineage = |lineage: Lineage| LineageDocument {
         accepted: accepted.as_ref().is_some_and(|accepted| accepted.id == lineage.id),
         lineage: lineage.id,
@@ -225,13 +248,15 @@ fn document(places: &Places, all: bool) -> Document {
     });
     Document {
         schema: 1,
-        backups: catalog.backups().iter().map(BackupDocument::new).collect(),
-        windows: catalog
-            .backups()
-            .iter()
-            .filter(|b| b.proof() >= Proof::Stored)
-            .map(window)
-            .collect(),
+        error: broken.map(Failure::to_value),
+        backups: Each {
+            backups: catalog.backups(),
+            document: |backup| Some(BackupDocument::new(backup)),
+        },
+        windows: Each {
+            backups: catalog.backups(),
+            document: Window::of,
+        },
         lineages: catalog.lineages().into_iter().map(lineage).collect(),
         latest: catalog.latest().ok().map(|latest| latest.id().clone()),
         damaged: catalog
@@ -242,6 +267,19 @@ fn document(places: &Places, all: bool) -> Document {
         unreadable: unreadable.collect(),
         incomplete: all.then(|| catalog.incomplete().iter().map(|left| left.chain.to_string()).collect()),
         foreign: all.then(|| catalog.foreign().to_vec()),
+    }
+}
+
+impl Window {
+    fn of(backup: &Backup) -> Option<Window> {
+        let time = rfc3339(backup.manifest().first_byte_at);
+        (backup.proof() >= Proof::Stored).then(|| Window {
+            chain: backup.id().clone(),
+            from_revision: backup.revision(),
+            to_revision: backup.revision(),
+            from_time: time.clone(),
+            to_time: time,
+        })
     }
 }
 
@@ -264,12 +302,12 @@ impl BackupDocument {
             time: rfc3339(manifest.first_byte_at),
             bytes: manifest.plain.bytes,
             stored_bytes: manifest.stored.bytes,
-            etcd_version: manifest.etcd_version.clone(),
+            etcd_version: manifest.etcd_version.to_string(),
             keys: manifest.keys,
             pinned: backup.is_pinned(),
             proof: backup.proof(),
             destinations: backup.destinations().map(str::to_owned).collect(),
-            note: manifest.note.clone(),
+            note: manifest.note.as_deref().map(str::to_owned),
             faults: faults(backup),
         }
     }

@@ -1,8 +1,14 @@
 //! What people and programs see: tables and lines on standard output, everything else on standard error.
 //!
-//! A closed terminal never ends the work: writes that fail are given up in silence.
+//! A closed terminal never ends the work. A result that could not be written for another reason is remembered until the
+//! end, for the exit code.
+//!
+//! Invariant: no control character but the line break reaches a terminal from here, whoever wrote the text.
 
-use std::io::{IsTerminal, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -36,59 +42,95 @@ pub struct Output {
     pub verbosity: Verbosity,
 }
 
+/// Why the result is not on standard output, if it should be: the first write that failed.
+static RESULT_LOST: OnceLock<String> = OnceLock::new();
+
+/// Why the result could not be written, if somebody may still be waiting for it.
+pub fn lost_result() -> Option<&'static str> {
+    RESULT_LOST.get().map(String::as_str)
+}
+
+fn note(written: io::Result<()>) {
+    if let Err(error) = written
+        && is_loss(&error, stdout_is_device())
+    {
+        RESULT_LOST.get_or_init(|| error.to_string());
+    }
+}
+
+/// Whether a write that failed is a result lost, not a reader that has gone: a pipe that was closed, or a terminal, which
+/// is a device that answers with an input/output error from then on.
+fn is_loss(error: &io::Error, is_device: bool) -> bool {
+    let is_io = error.raw_os_error() == Some(nix::errno::Errno::EIO as i32);
+    error.kind() != io::ErrorKind::BrokenPipe && !(is_io && is_device)
+}
+
+fn stdout_is_device() -> bool {
+    std::fs::metadata("/proc/self/fd/1").is_ok_and(|found| found.file_type().is_char_device())
+}
+
 impl Output {
     /// A line of the result.
     pub fn line(&self, text: impl AsRef<str>) {
-        writeln!(std::io::stdout(), "{}", text.as_ref()).ok();
+        note(writeln!(io::stdout(), "{}", printable(text.as_ref())));
     }
 
     /// The result as one JSON document.
     pub fn json(&self, document: &impl Serialize) {
-        let text = serde_json::to_string(document).expect("our documents have only string keys");
-        self.line(text);
+        // Written as it is made: a list may be long.
+        let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        let written = serde_json::to_writer(&mut out, document).map_err(io::Error::from);
+        note(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
     }
 
     /// Something that must not be missed, however quiet a run was asked for.
     pub fn alarm(&self, text: impl AsRef<str>) {
-        writeln!(std::io::stderr(), "warning: {}", text.as_ref()).ok();
+        writeln!(io::stderr(), "warning: {}", printable(text.as_ref())).ok();
     }
 
     /// Something the operator should know, beside the result.
     pub fn warn(&self, text: impl AsRef<str>) {
         if self.verbosity != Verbosity::Quiet {
-            writeln!(std::io::stderr(), "warning: {}", text.as_ref()).ok();
+            writeln!(io::stderr(), "warning: {}", printable(text.as_ref())).ok();
         }
     }
 
     /// Something that is wrong, where a command goes on to look for more.
     pub fn problem(&self, text: impl AsRef<str>) {
-        writeln!(std::io::stderr(), "problem: {}", text.as_ref()).ok();
+        writeln!(io::stderr(), "problem: {}", printable(text.as_ref())).ok();
     }
 
     /// More on the result, for those who look or asked.
     pub fn detail(&self, text: impl AsRef<str>) {
         if self.verbosity == Verbosity::Verbose || self.shows_progress() {
-            writeln!(std::io::stderr(), "{}", text.as_ref()).ok();
+            writeln!(io::stderr(), "{}", printable(text.as_ref())).ok();
         }
     }
 
     /// Whether a progress bar is wanted and would be seen.
     pub fn shows_progress(&self) -> bool {
-        self.verbosity != Verbosity::Quiet && std::io::stderr().is_terminal()
+        self.verbosity != Verbosity::Quiet && io::stderr().is_terminal()
     }
 }
 
 /// A table with left-aligned columns, except those whose heading starts with `>`.
 pub struct Table {
     headings: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
+    widths: Vec<usize>,
+    /// The cells of each row with [`CELL_END`] behind each, in one piece: there may be very many.
+    rows: Vec<Box<str>>,
 }
+
+/// Ends a cell; no cell holds it.
+const CELL_END: char = '\u{1f}';
 
 impl Table {
     /// An empty table.
     pub fn new(headings: &[&'static str]) -> Self {
+        let widths = headings.iter().map(|heading| heading.trim_start_matches('>').len());
         Table {
             headings: headings.to_vec(),
+            widths: widths.collect(),
             rows: Vec::new(),
         }
     }
@@ -96,37 +138,43 @@ impl Table {
     /// Adds a row; one cell a heading.
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.headings.len());
-        self.rows.push(cells);
+        let mut row = String::new();
+        for (cell, width) in cells.iter().zip(&mut self.widths) {
+            let cell = clean(cell);
+            *width = cell.chars().count().max(*width);
+            row.push_str(&cell);
+            row.push(CELL_END);
+        }
+        self.rows.push(row.into());
     }
 
-    /// The table as lines.
-    pub fn lines(&self) -> Vec<String> {
-        let headings: Vec<String> = self
-            .headings
-            .iter()
-            .map(|heading| heading.trim_start_matches('>').to_owned())
-            .collect();
-        let widths: Vec<usize> = (0..headings.len())
-            .map(|column| {
-                let cells = self.rows.iter().chain(std::iter::once(&headings));
-                cells.map(|row| row[column].chars().count()).max().unwrap_or(0)
-            })
-            .collect();
-        let line = |cells: &Vec<String>| {
-            let aligned = cells
-                .iter()
-                .zip(&widths)
-                .zip(&self.headings)
-                .map(|((cell, &width), heading)| {
-                    if heading.starts_with('>') {
-                        format!("{cell:>width$}")
-                    } else {
-                        format!("{cell:<width$}")
-                    }
-                });
-            aligned.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        std::iter::once(&headings).chain(&self.rows).map(line).collect()
+    /// The table as lines, made as they are asked for.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let headings = self.headings.iter().map(|heading| heading.trim_start_matches('>'));
+        let first = self.line(headings);
+        let rows = self.rows.iter().map(|row| self.line(row.split_terminator(CELL_END)));
+        std::iter::once(first).chain(rows)
+    }
+
+    fn line<'a>(&self, cells: impl Iterator<Item = &'a str>) -> String {
+        let columns = self.widths.iter().zip(&self.headings);
+        let aligned = cells.zip(columns).map(|(cell, (&width, heading))| {
+            if heading.starts_with('>') {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
+        });
+        aligned.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    }
+}
+
+/// Text of several lines, parts of it perhaps from outside: control characters are shown, not obeyed.
+fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && c != '\n';
+    match text.contains(steers) {
+        true => text.replace(steers, "\u{fffd}").into(),
+        false => text.into(),
     }
 }
 
@@ -182,12 +230,33 @@ mod tests {
     }
 
     #[test]
+    fn a_result_is_lost_unless_its_reader_has_gone() {
+        let error = |errno: nix::errno::Errno| io::Error::from(errno);
+        use nix::errno::Errno::{EIO, ENOSPC, EPIPE};
+        for (errno, is_device, lost) in [
+            (ENOSPC, true, true), // /dev/full
+            (ENOSPC, false, true),
+            (EPIPE, false, false),
+            (EIO, true, false), // a terminal that was closed
+            (EIO, false, true),
+        ] {
+            assert_eq!(is_loss(&error(errno), is_device), lost, "{errno}, device: {is_device}");
+        }
+    }
+
+    #[test]
+    fn no_text_steers_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\nc"), "a\u{fffd}[2Jb\u{fffd}\nc");
+        assert_eq!(clean("a\nb"), "a\u{fffd}b");
+    }
+
+    #[test]
     fn columns_line_up() {
         let mut table = Table::new(&["ID", ">SIZE"]);
         table.row(vec!["a".into(), "10 B".into()]);
         table.row(vec!["longer".into(), "1.27 GiB".into()]);
         assert_eq!(
-            table.lines(),
+            table.lines().collect::<Vec<_>>(),
             ["ID          SIZE", "a           10 B", "longer  1.27 GiB"]
         );
     }

@@ -18,7 +18,7 @@ use crate::catalog::Manifest;
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
 use crate::keyspace::{self, EtcdLine};
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
-use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Rebuilt, rebuild};
+use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Progress, Rebuilt, rebuild};
 
 /// Lay out a data directory for one member, without etcd and without any of its tools
 ///
@@ -112,17 +112,18 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             };
             let bar = Bar::new(&context.output, "rebuild");
             let length = source.length();
-            let progress = |done: u64| {
-                bar.at(done, length.unwrap_or(done));
-                if length == Some(done) {
-                    bar.now("checking");
+            let listener = |progress: Progress| {
+                match progress {
+                    Progress::Reading { bytes } => bar.at(bytes, length.unwrap_or(bytes)),
+                    Progress::Checking => bar.now("checking"),
+                    Progress::Publishing => {}
                 }
                 match interrupted.load(Ordering::Relaxed) {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 }
             };
-            rebuild(source, &plan, &progress)
+            rebuild(source, &plan, &listener)
         },
         |error| {
             matches!(
@@ -212,6 +213,10 @@ fn failure(error: Error, args: &Args, manifest: Option<&Manifest>) -> Failure {
         Error::Running { .. } => {
             failed(Exit::Refused).next("stop it first (`systemctl stop etcd`), then move its data aside")
         }
+        Error::Nested { .. } => failed(Exit::Usage)
+            .next("give --wal-dir a place outside the data directory, or leave it out: the log is then in member/wal"),
+        Error::WithoutLog { .. } => failed(Exit::Failed)
+            .next("start no etcd on it; when the cause is gone, run the same command again: it begins anew"),
         Error::Busy { .. } => failed(Exit::Locked).next("wait until it is done"),
         Error::NoDigest { .. } => failed(Exit::Refused).next("if that is meant, say so with --skip-hash-check"),
         Error::Source(error) => source_failure(error, manifest),
@@ -240,6 +245,8 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manif
         ("--name", args.name.clone()),
         ("--initial-advertise-peer-urls", plan.member.peer_urls.join(",")),
         ("--initial-cluster", args.initial_cluster.clone()),
+        // With it etcd never makes a new cluster in a directory that turns out to be empty.
+        ("--initial-cluster-state", "existing".to_owned()),
         ("--initial-cluster-token", args.initial_cluster_token.clone()),
     ]);
     if let Some(wal_dir) = &plan.wal_dir {

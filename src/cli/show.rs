@@ -8,7 +8,7 @@ use super::list::{BackupDocument, faults, rfc3339};
 use super::output::{Format, Output, clean};
 use super::source::{chosen, described};
 use super::{Context, Exit, Failure};
-use crate::catalog::{Backup, Origin, Proof};
+use crate::catalog::{Backup, Manifest, Origin, Proof};
 use crate::model::ByteSize;
 
 /// Show one backup in full: its manifest, where it lies, how far it is proven
@@ -33,9 +33,10 @@ struct Document<'a> {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let places = Places::read(context, &args.from)?;
     let backup = chosen(context, &places, &args.id)?;
+    let (manifest, bytes) = places.manifest(backup)?;
     match context.output.format {
         Format::Json => {
-            let manifest = serde_json::from_slice(&backup.stored.bytes).expect("it has been parsed before");
+            let manifest = serde_json::from_slice(&bytes).expect("it has just been parsed");
             let backup = BackupDocument::new(backup);
             context.output.json(&Document {
                 schema: 1,
@@ -43,19 +44,18 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 manifest,
             });
         }
-        Format::Text => print(&context.output, backup, &places),
+        Format::Text => print(&context.output, backup, &manifest, &places),
     }
     Ok(Exit::Done)
 }
 
-fn print(output: &Output, backup: &Backup, places: &Places) {
+fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Places) {
     let field = |name: &str, value: String| output.line(format!("{name:<15} {value}"));
     let optional = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             field(name, value);
         }
     };
-    let manifest = backup.manifest();
     field("backup", described(manifest));
     for copy in &backup.copies {
         let store = places.stores.get(&copy.destination);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::host::{self, From, Places, configuration, identities, store_failure};
@@ -60,13 +61,30 @@ impl Used {
 
 /// A backup in one line: id, age, revision, lineage.
 pub(super) fn described(manifest: &Manifest) -> String {
-    format!(
-        "{}, {} ({} ago), revision {}, lineage {}",
-        manifest.chain,
-        rfc3339(manifest.first_byte_at),
-        age(manifest.first_byte_at, host::now()),
+    line(
+        &manifest.chain,
+        manifest.first_byte_at,
         manifest.to_revision,
-        manifest.lineage
+        &manifest.lineage,
+    )
+}
+
+/// The same of a backup whose manifest is not at hand.
+pub(super) fn outlined(backup: &Backup) -> String {
+    let outline = backup.manifest();
+    line(
+        &outline.chain,
+        outline.first_byte_at,
+        outline.to_revision,
+        &outline.lineage,
+    )
+}
+
+fn line(chain: &ChainId, time: Timestamp, revision: Revision, lineage: &LineageId) -> String {
+    let age = age(time, host::now());
+    format!(
+        "{chain}, {} ({age} ago), revision {revision}, lineage {lineage}",
+        rfc3339(time)
     )
 }
 
@@ -91,7 +109,7 @@ impl SourceArgs {
             return Ok(Found {
                 manifest: None,
                 places: vec![place],
-                identities: identities(self.identity.as_deref(), None)?,
+                identities: self.identities_for_file(context)?,
             });
         }
         if self.source != "latest" && Path::new(&self.source).exists() {
@@ -101,27 +119,38 @@ impl SourceArgs {
             );
             return Err(Failure::new(Exit::Usage, message).next(format!("for the file, write `./{}`", self.source)));
         }
-        // With `--from` no configuration is needed; one that is there may name the identity.
-        let config = match (&self.identity, self.from.is_given()) {
-            (None, true) => configuration(context).ok(),
-            (_, true) => None,
-            (_, false) => Some(configuration(context)?),
+        let (places, config) = if self.from.is_given() {
+            // No configuration is needed; one that is there may name the identity.
+            let config = match self.identity {
+                None => configuration(context).ok(),
+                Some(_) => None,
+            };
+            (Places::read(context, &self.from)?, config)
+        } else {
+            let config = configuration(context)?;
+            (Places::configured(context, &config, None)?, Some(config))
         };
-        let places = Places::read(context, &self.from)?;
-        let backup = match self.source.as_str() {
-            "latest" => places
-                .catalog
-                .latest()
-                .map_err(|error| places.blame(no_latest(&error)))?,
-            id => places
-                .catalog
-                .find(id)
-                .map_err(|error| places.blame(not_found(&error)))?,
-        };
+        let backup = chosen(context, &places, &self.source)?;
         Ok(Found {
-            manifest: Some(backup.manifest().clone()),
+            manifest: Some(places.manifest(backup)?.0),
             places: copies(backup, &places),
             identities: identities(self.identity.as_deref(), config.as_ref())?,
+        })
+    }
+}
+
+impl SourceArgs {
+    /// The key for a file or a pipe, which need not be encrypted: a configuration may name one, and none is needed.
+    fn identities_for_file(&self, context: &Context) -> Result<Option<Identities>, Failure> {
+        if self.identity.is_some() {
+            return identities(self.identity.as_deref(), None);
+        }
+        let Some(config) = configuration(context).ok() else {
+            return Ok(None);
+        };
+        identities(None, Some(&config)).or_else(|failure| {
+            context.output.warn(failure.message());
+            Ok(None)
         })
     }
 }
@@ -234,11 +263,14 @@ fn copies(backup: &Backup, places: &Places) -> Vec<Place> {
 }
 
 fn cannot_open(path: &Path, error: &std::io::Error) -> Failure {
-    let exit = match error.kind() {
-        std::io::ErrorKind::NotFound => Exit::NotFound,
-        _ => Exit::Failed,
+    let (exit, next) = match error.kind() {
+        std::io::ErrorKind::NotFound => (
+            Exit::NotFound,
+            "correct the path; `lifeboat list` shows the stored backups",
+        ),
+        _ => (Exit::Failed, "run as a user that may read it"),
     };
-    Failure::new(exit, format!("cannot open {}: {error}", path.display()))
+    Failure::new(exit, format!("cannot open {}: {error}", path.display())).next(next)
 }
 
 /// A failure of reading a source.
@@ -348,8 +380,9 @@ pub(super) fn read_through(
     places: &Places,
     keys: Identities,
 ) -> Result<(), Failure> {
+    let (manifest, _) = places.manifest(backup)?;
     let found = Found {
-        manifest: Some(backup.manifest().clone()),
+        manifest: Some(manifest.clone()),
         places: copies(backup, places),
         identities: Some(keys),
     };
@@ -367,9 +400,8 @@ pub(super) fn read_through(
             false => Err(Unread::Differs(source.name().to_owned())),
         }
     };
-    let manifest = Some(backup.manifest());
     let failure = |error: Unread| match error {
-        Unread::Source(error) => source_failure(&error, manifest),
+        Unread::Source(error) => source_failure(&error, Some(&manifest)),
         Unread::Differs(name) => Failure::new(
             Exit::Damaged,
             format!("{name}: its SHA-256 is not the one in its manifest"),

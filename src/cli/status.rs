@@ -12,8 +12,8 @@ use super::list::{faults, rfc3339};
 use super::output::{Format, Output, age};
 use super::{Context, Exit, Failure};
 use crate::agent::{self, Desk, Memory, Report, Running, ScheduleReport, Success};
-use crate::catalog::{Catalog, LatestError, Proof};
-use crate::config::{self, Config, ScheduleName};
+use crate::catalog::{LatestError, Proof};
+use crate::config::{Config, ScheduleName};
 use crate::model::ChainId;
 use crate::schedule::Slot;
 
@@ -58,11 +58,11 @@ struct DestinationRow {
 }
 
 pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
-    let config = config::load(&context.config).map_err(host::invalid)?.config;
+    let (config, broken) = host::last_configuration(context)?;
     let state = host::state(&config.cluster.name)?;
     let places = Places::configured(context, &config, None)?;
     let now = host::now();
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = broken.iter().map(|broken| broken.message().to_owned()).collect();
     let report = Report::read(state.folder()).unwrap_or_else(|error| {
         problems.push(error);
         None
@@ -79,7 +79,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     }
     let schedules = match said {
         Some(said) => said.schedules.clone(),
-        None => from_destinations(&config, state.folder(), &places.catalog, now),
+        None => from_destinations(&config, state.folder(), &places, now),
     };
     problems.extend(schedules.iter().flat_map(|schedule| wrong_with(schedule, now)));
     problems.extend(wrong_with_backups(&config, &places));
@@ -111,16 +111,15 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
 }
 
 /// The schedules by what this host remembers and the destinations hold.
-fn from_destinations(
-    config: &Config,
-    state: &std::path::Path,
-    catalog: &Catalog,
-    now: Timestamp,
-) -> Vec<ScheduleReport> {
+fn from_destinations(config: &Config, state: &std::path::Path, places: &Places, now: Timestamp) -> Vec<ScheduleReport> {
+    let stored = newest(places);
     let remembered = |name: &ScheduleName| {
         let mut memory = Memory::read(state, name.as_str()).ok().flatten()?;
         let known = memory.last_success.as_ref().map(|success| success.slot);
-        let stored = newest(catalog, name);
+        let own = stored.iter().filter(|(schedule, _)| schedule == name.as_str());
+        let stored = own
+            .map(|(_, success)| success.clone())
+            .max_by_key(|success| success.slot);
         if stored.as_ref().map(|success| success.slot) > known {
             memory.last_success = stored;
         }
@@ -133,22 +132,24 @@ fn from_destinations(
         .collect()
 }
 
-/// The newest good backup of a schedule, as the manifests tell.
-fn newest(catalog: &Catalog, name: &ScheduleName) -> Option<Success> {
-    let own = catalog.backups().iter().filter(|backup| {
-        let manifest = backup.manifest();
-        manifest.schedule.as_deref() == Some(name.as_str()) && backup.proof() >= Proof::Stored
-    });
-    let own = own.filter_map(|backup| {
-        let manifest = backup.manifest();
-        Some(Success {
+/// How many manifests are read at most, the newest first.
+const MOST_READ: usize = 200;
+
+/// The newest good backups of the schedules, as the manifests tell.
+fn newest(places: &Places) -> Vec<(String, Success)> {
+    let backups = places.catalog.backups().iter().rev();
+    let good = backups.filter(|backup| backup.proof() >= Proof::Stored);
+    let read = good.take(MOST_READ).filter_map(|backup| {
+        let (manifest, _) = places.manifest(backup).ok()?;
+        let success = Success {
             slot: Slot::new(manifest.slot?),
             at: manifest.finished_at,
-            id: manifest.chain.clone(),
+            id: manifest.chain,
             missing: Vec::new(),
-        })
+        };
+        Some((manifest.schedule?, success))
     });
-    own.max_by_key(|success| success.slot)
+    read.collect()
 }
 
 fn wrong_with(schedule: &ScheduleReport, now: Timestamp) -> Vec<String> {

@@ -202,6 +202,11 @@ impl Reader<'_> {
                 recipients.extend((!recipients.contains(&recipient)).then_some(recipient));
             }
         }
+        let named_at = section.entry("recipients").or(section.entry("recipients_file"));
+        if let (Some(entry), Some(fault)) = (named_at, too_many(&recipients)) {
+            let message = format!("`encryption`: {fault}");
+            self.problems.at(&entry.key, &message);
+        }
         let is_written = section.entry("recipients").is_some() || section.entry("recipients_file").is_some();
         match &list {
             Some(list) if list.value.is_empty() && file.is_none() => {
@@ -494,6 +499,33 @@ impl Reader<'_> {
 
 /// How long a stream from etcd may be silent.
 const IDLE_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// What is wrong with so many recipients: each has a part in the header of every object, of which the reader takes no
+/// more than 64 KiB.
+fn too_many(recipients: &[Recipient]) -> Option<String> {
+    let count = recipients.len();
+    if count > MOST_RECIPIENTS {
+        return Some(format!(
+            "{count} recipients are more than the {MOST_RECIPIENTS} a backup can have"
+        ));
+    }
+    // A part is as long as the key it is for, in lines of 64 characters, and a line that says so. The modulus of an RSA
+    // key makes nearly all of its text; the parts of others are shorter than their keys' text and that line.
+    let parts = recipients.iter().map(|recipient| {
+        let length = recipient.to_string().len();
+        length + length / 64 + PART_OVERHEAD
+    });
+    (parts.sum::<usize>() > MOST_HEADER_BYTES)
+        .then(|| format!("the keys of {count} recipients are too long together: have fewer, or X25519 keys (`age1…`)"))
+}
+
+/// Recipients of one backup.
+const MOST_RECIPIENTS: usize = 200;
+
+/// What all their parts of a header may take, with room for the rest of it.
+const MOST_HEADER_BYTES: usize = 60 << 10;
+
+const PART_OVERHEAD: usize = 64;
 
 /// A span of time with units: `30s`, `6h`, `1h 30m`.
 fn duration(text: &str) -> Option<Duration> {

@@ -5,7 +5,7 @@
 //! default, and nothing needs to be checked again. `secret` is the only place that touches secret files.
 //!
 //! Leaves to the command line how problems are shown and which exit code they have, and to `etcd`, `store` and
-//! `backup` to be told what they need: none of them sees this module.
+//! `backup` to be told what they need: none of them sees this module. `last_good` keeps what was right the last time.
 //!
 //! Invariant: a faulty configuration yields no `Config` at all, but every problem that can be found in one go.
 //! Invariant: no secret is in a `Config`, a `Problem` or an `Error`; only where it is.
@@ -14,6 +14,7 @@
 mod check;
 mod file;
 mod keys;
+mod last_good;
 mod local;
 mod names;
 mod problem;
@@ -27,6 +28,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use last_good::recall;
 pub use local::{Because, LocalMember, ThisHost};
 pub use names::{DestinationName, MemberName, MemberUrl, StoreUrl, UrlError};
 pub use problem::{Place, Problem};
@@ -213,6 +215,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The files it was read from, in the order of reading.
     pub files: Vec<PathBuf>,
+    /// What stands in them, in the same order.
+    texts: Vec<String>,
 }
 
 /// Why there is no configuration.
@@ -325,11 +329,16 @@ pub fn load(path: &Path) -> Result<Loaded, Error> {
         return Err(Error::Missing { path: path.to_owned() });
     }
     let paths = files.iter().map(|(path, _)| path.clone()).collect();
+    let texts = files
+        .iter()
+        .map(|(_, content)| String::from_utf8_lossy(content).into_owned());
+    let texts = texts.collect();
     let (config, warnings) = parse(files).map_err(|problems| Error::Invalid { problems })?;
     Ok(Loaded {
         config,
         warnings,
         files: paths,
+        texts,
     })
 }
 

@@ -1,13 +1,14 @@
 //! What stands in a configuration as text and is more than that: names of members and destinations, URLs.
 //!
-//! Invariant: a value of a type in here is valid and prints as it was written.
+//! Invariant: a value of a type in here is valid and prints as it was written; a path without `.`, `..` and doubled
+//! slashes. Source of the format of `file:` URLs: RFC 8089.
 
 use std::borrow::Borrow;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::str::FromStr;
 
 use crate::model::Invalid;
@@ -244,7 +245,12 @@ impl FromStr for StoreUrl {
         if path.contains(&0) {
             return Err(wrong("no path holds a zero byte"));
         }
-        Ok(StoreUrl::File(PathBuf::from(OsString::from_vec(path))))
+        let path = PathBuf::from(OsString::from_vec(path));
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(wrong("the path goes up with `..`"));
+        }
+        // Without `.` and doubled slashes, so that one folder has one spelling.
+        Ok(StoreUrl::File(path.components().collect()))
     }
 }
 
@@ -319,6 +325,8 @@ mod tests {
             ("file:///var/backups", "/var/backups", "file:///var/backups"),
             ("file:/var/backups", "/var/backups", "file:///var/backups"),
             ("file://localhost/srv", "/srv", "file:///srv"),
+            ("file:///a//b/./c/", "/a/b/c", "file:///a/b/c"),
+            ("file:///mnt/%C3%BC", "/mnt/ü", "file:///mnt/%C3%BC"),
             ("file:///a%20b/c@d", "/a b/c@d", "file:///a%20b/c@d"),
         ] {
             let url: StoreUrl = text.parse().unwrap();
@@ -342,6 +350,10 @@ mod tests {
             ("file:///a%2", "a `%` is not followed by two hexadecimal digits"),
             ("file:///a%+1", "a `%` is not followed by two hexadecimal digits"),
             ("file:///a%00", "no path holds a zero byte"),
+            ("file:///a/../b", "the path goes up with `..`"),
+            ("file:///a/%2e%2e/b", "the path goes up with `..`"),
+            ("file:", "the path is not absolute (`file:` and three slashes)"),
+            ("file://", "the path is not absolute (`file:` and three slashes)"),
             ("file:///a?x=1", "`?` and `#` are written `%3F` and `%23`"),
         ] {
             let error = text.parse::<StoreUrl>().unwrap_err();

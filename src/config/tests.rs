@@ -620,3 +620,78 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_last_good_configuration_is_recalled_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, LEAST).unwrap();
+    std::fs::create_dir(folder.path().join("config.d")).unwrap();
+    std::fs::write(folder.path().join("config.d/10-a.toml"), "compression.level = 7\n").unwrap();
+    let loaded = load(&path).unwrap();
+    let record = loaded.to_record().unwrap();
+    assert_eq!(recall(&record), Some(loaded.config));
+    assert_eq!(recall(b"{}"), None);
+    let later = String::from_utf8(record)
+        .unwrap()
+        .replace("\"format\":1", "\"format\":2");
+    assert_eq!(recall(later.as_bytes()), None);
+    let wrong = later
+        .replace("\"format\":2", "\"format\":1")
+        .replace("level = 7", "level = 70");
+    assert_eq!(recall(wrong.as_bytes()), None);
+}
+
+#[test]
+fn more_recipients_than_a_backup_can_name_are_refused() {
+    let keys = |count: usize| {
+        let keys = (0..count).map(|_| format!("'{}'", age::x25519::Identity::generate().to_public()));
+        format!("encryption.recipients = [{}]", keys.collect::<Vec<_>>().join(","))
+    };
+    assert_eq!(valid(&[LEAST, &keys(200)]).encryption.recipients.len(), 200);
+    let refused = problems(&keys(201));
+    assert!(refused.contains("201 recipients are more than the 200"), "{refused}");
+}
+
+#[test]
+fn recipients_whose_keys_are_too_long_together_are_refused() {
+    // As an RSA key of 4096 bits is: 512 bytes of modulus.
+    let blob = |n: u8| {
+        let mut blob = Vec::new();
+        for part in [
+            &b"ssh-rsa"[..],
+            &[1, 0, 1],
+            &[&[0, 0x80 | n][..], &[0xab; 511]].concat(),
+        ] {
+            blob.extend((part.len() as u32).to_be_bytes());
+            blob.extend(part);
+        }
+        format!("'ssh-rsa {}'", base64(&blob))
+    };
+    let keys = |count: u8| {
+        let keys = (0..count).map(blob);
+        format!("encryption.recipients = [{}]", keys.collect::<Vec<_>>().join(","))
+    };
+    assert_eq!(valid(&[LEAST, &keys(60)]).encryption.recipients.len(), 60);
+    let refused = problems(&keys(100));
+    assert!(refused.contains("are too long together"), "{refused}");
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let mut three = [0; 3];
+        three[..chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
+        for digit in 0..4 {
+            let index = (bits >> (18 - 6 * digit)) & 63;
+            text.push(if digit <= chunk.len() {
+                char::from(DIGITS[index as usize])
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}

@@ -194,7 +194,7 @@ impl Member {
         let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
             .await
             .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|error| unreachable(explained(chain(&error))))?;
+            .map_err(|error| unreachable(explained(url, "connect", chain(&error))))?;
         let options = access
             .login
             .as_ref()
@@ -367,28 +367,40 @@ fn failed(url: &str, call: &'static str, error: &etcd_client::Error) -> Error {
     use tonic::Code;
     let url = url.to_owned();
     let etcd_client::Error::GRpcStatus(status) = error else {
-        let reason = explained(chain(error));
+        let reason = explained(&url, call, chain(error));
         return Error::Call { url, call, reason };
     };
     let reason = match status.message() {
-        "" => explained(chain(status)),
-        message => explained(message.to_owned()),
+        "" => explained(&url, call, chain(status)),
+        message => explained(&url, call, message.to_owned()),
     };
-    // etcd answers a wrong password, and a call without any login, with InvalidArgument.
-    let login = reason.contains("authentication failed") || reason.contains("user name is empty");
+    // etcd answers a wrong password, and a call without any login, with InvalidArgument; a client certificate whose name
+    // is no user's with FailedPrecondition.
+    const LOGIN: [&str; 3] = ["authentication failed", "user name is empty", "user name not found"];
+    let login = LOGIN.iter().any(|sign| reason.contains(sign));
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated => Error::Denied { url, call, reason },
-        Code::InvalidArgument if login => Error::Denied { url, call, reason },
+        Code::InvalidArgument | Code::FailedPrecondition if login => Error::Denied { url, call, reason },
         _ => Error::Call { url, call, reason },
     }
 }
 
 /// What a broken handshake most often means.
-fn explained(reason: String) -> String {
+fn explained(url: &str, call: &str, reason: String) -> String {
+    // Of a refusal in TLS 1.3 nothing is left but a connection that ends with the first call.
+    const BROKEN: [&str; 4] = [
+        "operation was canceled",
+        "transport error",
+        "broken pipe",
+        "connection reset",
+    ];
+    let is_first = matches!(call, "Authenticate" | "Status");
     let meaning = if reason.contains("http2 error") || reason.contains("h2 protocol error") {
         "it answers, but not as a client port of etcd: is this the peer port, or one that wants https?"
     } else if reason.contains("tls handshake eof") || reason.contains("received corrupt message") {
         "it does not speak TLS: should the URL begin with http?"
+    } else if is_first && url.starts_with("https:") && BROKEN.iter().any(|sign| reason.contains(sign)) {
+        "it ended the connection: does it want a client certificate (`cert` and `key` in [cluster.tls])?"
     } else {
         return reason;
     };

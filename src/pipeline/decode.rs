@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::{BLOCK_BYTES, Identities};
 
@@ -13,6 +13,10 @@ const QUEUE_BLOCKS: usize = 4;
 
 /// The longest age header that is read: room for hundreds of recipients, none for a file that is all header.
 const HEADER_BYTES: u64 = 64 << 10;
+
+/// The binary logarithm of the largest window that is granted: what zstd's levels up to 19 need, and not the 128 MiB
+/// that an object may ask for otherwise.
+const WINDOW_LOG_MAX: u32 = 23;
 
 /// Why an object does not open or breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +41,21 @@ pub enum DecodeError {
 #[must_use]
 pub struct Decoded {
     blocks: Receiver<Result<Vec<u8>, DecodeError>>,
+    spare: Sender<Vec<u8>>,
 }
 
 impl Decoded {
-    /// The next bytes, at most [`BLOCK_BYTES`]; `None` at the end, when the whole object was read and authenticated.
-    pub fn next_block(&mut self) -> Result<Option<Vec<u8>>, DecodeError> {
-        self.blocks.recv().ok().transpose()
+    /// Puts the next bytes, at most [`BLOCK_BYTES`], in place of what `block` holds; `false`, and an empty block, at the
+    /// end, when the whole object was read and authenticated.
+    pub fn next_block(&mut self, block: &mut Vec<u8>) -> Result<bool, DecodeError> {
+        let Ok(next) = self.blocks.recv() else {
+            block.clear();
+            return Ok(false);
+        };
+        let used = std::mem::replace(block, next?);
+        // The memory goes round; when there is enough of it on its way, this is freed.
+        self.spare.try_send(used).ok();
+        Ok(true)
     }
 }
 
@@ -62,10 +75,12 @@ pub fn decode<R: Read + Send + 'static>(stored: R, identities: &Identities) -> R
     let plain = age.decrypt(identities.as_age()).map_err(refused)?;
     allowance.store(u64::MAX, Ordering::Relaxed);
     let mut zstd = zstd::Decoder::new(plain).map_err(broken)?;
+    zstd.window_log_max(WINDOW_LOG_MAX).map_err(broken)?;
     let (sender, blocks) = crossbeam_channel::bounded(QUEUE_BLOCKS);
+    let (spare, spares) = crossbeam_channel::bounded(QUEUE_BLOCKS);
     std::thread::spawn(move || {
         loop {
-            let block = read_block(&mut zstd).transpose();
+            let block = read_block(&mut zstd, spares.try_recv().unwrap_or_default()).transpose();
             let Some(block) = block else { return };
             let last = block.is_err();
             if sender.send(block).is_err() || last {
@@ -73,21 +88,28 @@ pub fn decode<R: Read + Send + 'static>(stored: R, identities: &Identities) -> R
             }
         }
     });
-    Ok(Decoded { blocks })
+    Ok(Decoded { blocks, spare })
 }
 
-fn read_block(from: &mut impl Read) -> Result<Option<Vec<u8>>, DecodeError> {
-    let mut block = vec![0; BLOCK_BYTES];
+/// Reads the next [`BLOCK_BYTES`] into `block`, in place of what it holds; fewer, or none, only at the end.
+pub(crate) fn fill(from: &mut impl Read, block: &mut Vec<u8>) -> io::Result<()> {
+    // A block that was full before need not be zeroed again.
+    block.resize(BLOCK_BYTES, 0);
     let mut filled = 0;
     while filled < block.len() {
         match from.read(&mut block[filled..]) {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(broken(error)),
+            Err(error) => return Err(error),
         }
     }
     block.truncate(filled);
+    Ok(())
+}
+
+fn read_block(from: &mut impl Read, mut block: Vec<u8>) -> Result<Option<Vec<u8>>, DecodeError> {
+    fill(from, &mut block).map_err(broken)?;
     Ok(Some(block).filter(|block| !block.is_empty()))
 }
 
@@ -136,6 +158,7 @@ impl<R: Read> Read for Limited<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::time::Duration;
 
     use age::secrecy::ExposeSecret;
@@ -175,9 +198,9 @@ mod tests {
 
     fn read_all(stored: Vec<u8>, identities: &Identities) -> Result<Vec<u8>, DecodeError> {
         let mut decoded = decode(io::Cursor::new(stored), identities)?;
-        let mut content = Vec::new();
-        while let Some(block) = decoded.next_block()? {
-            content.extend(block);
+        let (mut content, mut block) = (Vec::new(), Vec::new());
+        while decoded.next_block(&mut block)? {
+            content.extend_from_slice(&block);
         }
         Ok(content)
     }
@@ -208,6 +231,38 @@ mod tests {
         }
         let error = read_all(stored, &identities).unwrap_err();
         assert!(matches!(error, DecodeError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_object_gets_no_larger_window_than_our_levels_need() {
+        let identity = age::x25519::Identity::generate();
+        let identities = Identities::parse(identity.to_string().expose_secret().as_bytes(), "key").unwrap();
+        let read_with_window = |window_log| {
+            let recipient: &dyn age::Recipient = &identity.to_public();
+            let age = age::Encryptor::with_recipients([recipient].into_iter()).unwrap();
+            let mut zstd = zstd::Encoder::new(age.wrap_output(Vec::new()).unwrap(), 1).unwrap();
+            zstd.window_log(window_log).unwrap();
+            zstd.write_all(b"small, but whoever reads it does not know that yet")
+                .unwrap();
+            read_all(zstd.finish().unwrap().finish().unwrap(), &identities)
+        };
+        assert!(read_with_window(WINDOW_LOG_MAX).is_ok());
+        let error = read_with_window(WINDOW_LOG_MAX + 1).unwrap_err();
+        assert!(matches!(error, DecodeError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn blocks_go_round_instead_of_being_made_anew() {
+        let (encoding, identities) = keys();
+        let stored = encode(&encoding, &vec![7; 64 * BLOCK_BYTES]);
+        let mut decoded = decode(io::Cursor::new(stored), &identities).unwrap();
+        // A block is known by its capacity, which nobody else gives one.
+        const MARK: usize = 3 * BLOCK_BYTES;
+        let (mut block, mut came_back) = (Vec::with_capacity(MARK), 0);
+        while decoded.next_block(&mut block).unwrap() {
+            came_back += usize::from(block.capacity() >= MARK);
+        }
+        assert!(came_back > 1, "it came back {came_back} times");
     }
 
     /// One object for all cases: what is tested is the reading.

@@ -13,6 +13,7 @@ mod encode;
 mod fan_out;
 mod keys;
 
+pub(crate) use decode::fill;
 pub use decode::{DecodeError, Decoded, decode};
 pub use encode::{Branch, EncodeError, Encoded, Encoder, Encoding, Observer};
 pub use fan_out::BranchError;

@@ -2,14 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::Error;
-use super::staging::{create_new, io_error};
+use super::{Error, Listener, Progress, go_on};
+use crate::durable::failed;
 use crate::source::{Hashed, SnapshotHasher, Source};
 
 /// How much the kernel is told to write at a time. Less keeps the writer waiting for the disk, more the disk for the
@@ -27,15 +26,10 @@ pub(super) struct Landed {
     pub hashed: Hashed,
 }
 
-/// Writes all of `source` to a new file at `path`. `progress` hears how many bytes have come, and may break off.
+/// Writes all of `source` to the new `file` at `path`.
 ///
 /// Reading, writing and hashing go on at once, each on a thread: blocks go round from one to the next.
-pub(super) fn land(
-    source: &mut Source,
-    path: &Path,
-    progress: &dyn Fn(u64) -> ControlFlow<()>,
-) -> Result<Landed, Error> {
-    let file = create_new(path)?;
+pub(super) fn land(source: &mut Source, file: File, path: &Path, listener: Listener<'_>) -> Result<Landed, Error> {
     let (to_write, blocks) = mpsc::sync_channel::<Vec<u8>>(BLOCKS);
     let (to_hash, written) = mpsc::sync_channel::<Vec<u8>>(BLOCKS);
     let (give_back, free) = mpsc::channel();
@@ -44,14 +38,13 @@ pub(super) fn land(
     }
     let writing = std::thread::spawn(move || write(file, &blocks, &to_hash));
     let hashing = std::thread::spawn(move || hash(&written, &give_back));
-    let read = read(source, &free, to_write, progress);
+    let read = read(source, &free, to_write, listener);
     let file = writing.join().expect("a panic aborts the process");
     let hashed = hashing.join().expect("a panic aborts the process").finish();
     // A disk that refused is why reading could not go on.
-    let file = file.map_err(|error| io_error("write", path, error))?;
+    let file = file.map_err(failed("write", path))?;
     read?;
-    file.set_len(hashed.database_bytes)
-        .map_err(|error| io_error("truncate", path, error))?;
+    file.set_len(hashed.database_bytes).map_err(failed("truncate", path))?;
     Ok(Landed { file, hashed })
 }
 
@@ -59,7 +52,7 @@ fn read(
     source: &mut Source,
     free: &Receiver<Vec<u8>>,
     to_write: SyncSender<Vec<u8>>,
-    progress: &dyn Fn(u64) -> ControlFlow<()>,
+    listener: Listener<'_>,
 ) -> Result<(), Error> {
     let mut bytes = 0;
     // Blocks stop coming back when a thread has ended; the writing one tells why.
@@ -71,9 +64,7 @@ fn read(
         if to_write.send(block).is_err() {
             break;
         }
-        if progress(bytes).is_break() {
-            return Err(Error::Interrupted);
-        }
+        go_on(listener, Progress::Reading { bytes })?;
     }
     Ok(())
 }

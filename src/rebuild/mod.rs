@@ -5,34 +5,35 @@
 //!
 //! Invariant: nothing carries the final name before all of it was checked and is on the disk.
 
+mod database;
 mod land;
+mod leaving;
 mod map;
+mod places;
 mod staging;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::bbolt::{self, Rules, check};
+use crate::bbolt;
 use crate::datadir::{self, Membership, snap, wal};
-use crate::durable;
-use crate::keyspace::{
-    self, Agreement, Alarm, Auth, Change, EtcdLine, Lease, LeaseId, LiveKeys, Member, NewContent, Replay, Replayed,
-    Restored, Summary, Survey, Version, restored,
-};
+use crate::durable::{self, Dir, failed};
+use crate::keyspace::{self, Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Version};
 use crate::model::{ByteSize, Digest, HashKv, Revision};
 use crate::source::{self, Source, TrailingDigest};
 
 use land::{Landed, land};
-use map::Mapped;
-use staging::{DIR_MODE, Staging, create_new, io_error};
+use staging::Staging;
 
-/// The lifetime of a lease that keys hang on but whose own entry is missing: long enough for its owner to come back.
-const MISSING_LEASE_TTL_SECONDS: i64 = 3600;
+/// The entry of a data directory that holds all others.
+const MEMBER: &str = "member";
 
 /// What to lay out, and where.
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ pub struct Plan {
     pub member: Member,
     /// The data directory; absent or empty.
     pub data_dir: PathBuf,
-    /// A directory of its own for the log; absent or empty.
+    /// A directory of its own for the log; absent or empty, and neither in the data directory nor around it.
     pub wal_dir: Option<PathBuf>,
     /// By how much revisions jump, all history before being marked as compacted.
     pub bump: Option<NonZeroU64>,
@@ -117,6 +118,23 @@ pub enum ContentProof {
     HashKv,
 }
 
+/// How far a rebuild is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The source is being read.
+    Reading {
+        /// How much of it has come.
+        bytes: u64,
+    },
+    /// All of it has come and is being checked.
+    Checking,
+    /// Everything is made and checked, and about to get its name.
+    Publishing,
+}
+
+/// Hears how far a rebuild is, and may break it off.
+pub type Listener<'a> = &'a dyn Fn(Progress) -> ControlFlow<()>;
+
 /// Why there is no data directory.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -137,6 +155,22 @@ pub enum Error {
     Busy {
         /// The directory in the making.
         path: PathBuf,
+    },
+    /// One of the two directories is the other, or in it.
+    #[error("`{}` and `{}` are one in the other", .data_dir.display(), .wal_dir.display())]
+    Nested {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The log's.
+        wal_dir: PathBuf,
+    },
+    /// The data has its name, its log has not, and the data could not be taken back.
+    #[error("{error}; and `{}` has been published already, without its log", .data_dir.display())]
+    WithoutLog {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Why the log could not follow.
+        error: Box<Error>,
     },
     /// There is too little room.
     #[error("`{}` has {free} free, and {needed} are needed", .path.display())]
@@ -222,64 +256,83 @@ impl From<durable::Error> for Error {
     }
 }
 
-/// Lays out a data directory from `source`. `progress` hears how many bytes have been read, and may break off.
-pub fn rebuild(mut source: Source, plan: &Plan, progress: &dyn Fn(u64) -> ControlFlow<()>) -> Result<Rebuilt, Error> {
-    let data = Staging::begin(&plan.data_dir)?;
-    let log = plan.wal_dir.as_deref().map(Staging::begin).transpose()?;
-    if let Some(bytes) = source.length() {
-        // The new pages are few; the log is of a fixed size.
-        refuse_without_space(&data.dir, bytes + wal::SEGMENT_BYTES + (16 << 20))?;
-    }
-    let snap_dir = data.dir.join(datadir::SNAP_DIR);
-    durable::create_dirs(&snap_dir, DIR_MODE)?;
-    let database = snap_dir.join(datadir::DB);
-    let landed = land(&mut source, &database, progress)?;
+/// Lays out a data directory from `source`, telling `listener` how far it is.
+pub fn rebuild(mut source: Source, plan: &Plan, listener: Listener<'_>) -> Result<Rebuilt, Error> {
+    let wal_dir = places::separate_log(&plan.data_dir, plan.wal_dir.as_deref())?;
+    // The log first: where there is one, data of a run that died may be complete.
+    let mut log = wal_dir.map(|dir| Staging::begin(&dir)).transpose()?;
+    leaving::take_back(&plan.data_dir)?;
+    let mut data = Staging::begin(&plan.data_dir)?;
+    places::refuse_without_space(source.length(), data.content(), log.as_ref().map(Staging::content))?;
+    let snap_dir = data.make_dirs(datadir::SNAP_DIR)?;
+    let database = data.create(&snap_dir, datadir::DB)?;
+    let landed = land(&mut source, database, &snap_dir.path().join(datadir::DB), listener)?;
+    go_on(listener, Progress::Checking)?;
     check_digest(source.name(), &landed, plan)?;
-    let built = build(source.name(), landed, plan)?;
-    write_new(
-        &snap_dir.join(snap::file_name(&plan.membership)),
-        &snap::file(&plan.membership),
-    )?;
-    let wal_dir = match &log {
-        Some(log) => log.dir.clone(),
-        None => data.dir.join(datadir::WAL_DIR),
-    };
-    durable::create_dirs(&wal_dir, DIR_MODE)?;
-    write_log(
-        &wal_dir.join(wal::FILE_NAME),
-        &wal::first_segment(&plan.membership, &plan.member),
-    )?;
+    let built = database::build(source.name(), landed, plan)?;
+    let mark = data.create(&snap_dir, &snap::file_name(&plan.membership))?;
+    write(mark, &snap_dir, &snap::file(&plan.membership))?;
+    let records = wal::first_segment(&plan.membership, &plan.member);
+    match &mut log {
+        Some(log) => write_log(
+            log.create(&log.content().clone(), wal::FILE_NAME)?,
+            log.content(),
+            &records,
+        )?,
+        None => {
+            let dir = data.make_dirs(datadir::WAL_DIR)?;
+            write_log(data.create(&dir, wal::FILE_NAME)?, &dir, &records)?;
+        }
+    }
     data.settle()?;
+    log.as_ref().map(Staging::settle).transpose()?;
+    go_on(listener, Progress::Publishing)?;
     let owner = data.owner();
     match log {
-        None => data.publish("member")?,
+        None => publish(data)?,
         Some(log) => publish_both(data, log)?,
     }
     Ok(Rebuilt { owner, ..built })
 }
 
-/// The log first: a log without data is nothing that etcd starts on, and it is taken back if the data cannot follow.
-fn publish_both(data: Staging, log: Staging) -> Result<(), Error> {
-    log.settle()?;
-    let at = log.target().to_owned();
-    log.publish(wal::FILE_NAME)?;
-    data.publish("member").inspect_err(|_| {
-        std::fs::remove_file(at.join(wal::FILE_NAME)).ok();
-        std::fs::remove_dir(&at).ok();
-    })
+fn go_on(listener: Listener<'_>, at: Progress) -> Result<(), Error> {
+    match listener(at) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Interrupted),
+    }
 }
 
-fn refuse_without_space(path: &Path, needed: u64) -> Result<(), Error> {
-    let found = nix::sys::statvfs::statvfs(path).map_err(|error| io_error("measure", path, error.into()))?;
-    let free = found.blocks_available() * found.fragment_size();
-    if free >= needed {
-        return Ok(());
+fn publish(mut data: Staging) -> Result<(), Error> {
+    data.move_up(MEMBER)?;
+    data.clear()
+}
+
+/// The data first: on a log without data etcd serves an empty cluster, on data without a log what was backed up, or
+/// nothing. It is taken back if the log cannot follow.
+fn publish_both(mut data: Staging, mut log: Staging) -> Result<(), Error> {
+    data.announce(log.target())?;
+    let moved = data.move_up(MEMBER).and_then(|()| log.move_up(wal::FILE_NAME));
+    if let Err(error) = moved {
+        // Once the log is there too, both are: all that failed is the last sync.
+        if data.is_up() && !log.is_up() {
+            return Err(without_log(data, error));
+        }
+        return Err(error);
     }
-    Err(Error::TooLittleSpace {
-        path: path.parent().unwrap_or(path).to_owned(),
-        free: ByteSize(free),
-        needed: ByteSize(needed),
-    })
+    log.clear()?;
+    data.clear()
+}
+
+/// Takes data back whose log could not follow, unless an etcd was started on it meanwhile.
+fn without_log(mut data: Staging, error: Error) -> Error {
+    let in_use = leaving::is_held(data.target()).unwrap_or(true);
+    if !in_use && data.take_back(MEMBER).is_ok() {
+        return error;
+    }
+    Error::WithoutLog {
+        data_dir: data.target().to_owned(),
+        error: Box::new(error),
+    }
 }
 
 fn check_digest(name: &str, landed: &Landed, plan: &Plan) -> Result<(), Error> {
@@ -295,242 +348,22 @@ fn check_digest(name: &str, landed: &Landed, plan: &Plan) -> Result<(), Error> {
         (TrailingDigest::Differs, DigestRule::Required) => Err(Error::DigestDiffers { name }),
         // What is no database at all is not to be let through by a flag.
         (TrailingDigest::Absent, DigestRule::Required) => {
-            let map = Mapped::new(&landed.file).map_err(|error| io_error("map", Path::new(datadir::DB), error))?;
-            Err(match bbolt::File::open(&map) {
-                Ok(_) => Error::NoDigest { name },
-                Err(error) => unreadable(&name, &error),
-            })
+            database::is_one(&name, &landed.file)?;
+            Err(Error::NoDigest { name })
         }
     }
 }
 
-/// Checks the landed database and turns it into that of the new cluster.
-fn build(name: &str, landed: Landed, plan: &Plan) -> Result<Rebuilt, Error> {
-    let file = landed.file;
-    let path = Path::new(datadir::DB);
-    let unreadable = |error: &dyn std::fmt::Display| unreadable(name, error);
-    // A copy of a live file has a tail that is not in use; new pages go there, so it must not be mapped.
-    let used = {
-        let map = Mapped::new(&file).map_err(|error| io_error("map", path, error))?;
-        let whole = bbolt::File::open(&map).map_err(|error| unreadable(&error))?;
-        whole.pages() * u64::from(whole.page_size())
-    };
-    file.set_len(used).map_err(|error| io_error("truncate", path, error))?;
-    let map = Mapped::new(&file).map_err(|error| io_error("map", path, error))?;
-    let source = bbolt::File::open(&map).map_err(|error| unreadable(&error))?;
-    let compact_revision = keyspace::Meta::read(&source)
-        .map_err(|error| unreadable(&error))?
-        .compaction
-        .compact_revision();
-    let recorded = plan.expected.and_then(|expected| expected.hash_kv);
-    let wanted: Vec<i64> = std::iter::once(compact_revision)
-        .chain(recorded.map(|hash| hash.compact_revision))
-        .collect();
-    let mut replay = Replay::new(LiveKeys::Counted, None, &wanted);
-    let mut survey = Survey::new(&source, &mut replay).map_err(|error| unreadable(&error))?;
-    let report = check(&source, Rules::Bbolt, |bucket, key, value| {
-        survey.entry(bucket, key, value)
-    });
-    let summary = survey.finish();
-    refuse_unsound(name, &report, &summary)?;
-    let replayed = replay.finish();
-    let proof = prove(name, plan.expected.as_ref(), &summary, &replayed)?;
-    let added = missing_leases(&summary, &replayed);
-    let wished = NewContent {
-        members: plan.membership.members(),
-        last: summary.last,
-        bump: plan.bump,
-        leases: &added,
-        line: plan.line,
-    };
-    let restored = restored(&source, &wished).map_err(|error| Error::Content {
-        name: name.to_owned(),
-        error,
-    })?;
-    let unsealed = graft(&file, &source, &report, &restored)?;
-    // The metas are written in place.
-    drop(map);
-    let len = seal(unsealed)?;
-    check_built(&file, len)?;
-    let hash = replayed
-        .hashes
-        .iter()
-        .find(|hash| hash.compact_revision == compact_revision);
-    let hash = hash.expect("it was asked for").at(summary.revision());
-    let added_leases = added.iter().map(|lease| lease.id).collect();
-    let mut leases = summary.leases;
-    leases.extend(added);
-    Ok(Rebuilt {
-        revision: restored.revision,
-        hash_kv: hash,
-        proof,
-        live_keys: replayed.live_keys.unwrap_or(0),
-        leases,
-        leased_keys: replayed.leases.iter().map(|(_, keys)| keys).sum(),
-        added_leases,
-        cleared_alarms: summary.alarms,
-        auth: summary.auth,
-        dropped_storage_version: restored.dropped_storage_version,
-        cluster_version: summary.cluster_version,
-        database_bytes: len,
-        digest_was_absent: landed.hashed.digest == TrailingDigest::Absent,
-        owner: None,
-    })
-}
-
-fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Error {
-    Error::Unsound {
-        name: name.to_owned(),
-        faults: vec![error.to_string()],
-        count: 1,
-    }
-}
-
-fn refuse_unsound(name: &str, report: &bbolt::Report, summary: &Summary) -> Result<(), Error> {
-    let count = report.fault_count() + summary.fault_count;
-    if count == 0 {
-        return Ok(());
-    }
-    let structure = report.faults().iter().map(ToString::to_string);
-    let content = summary.faults.iter().map(ToString::to_string);
-    Err(Error::Unsound {
-        name: name.to_owned(),
-        faults: structure.chain(content).take(3).collect(),
-        count,
-    })
-}
-
-/// Compares with what the manifest recorded.
-fn prove(
-    name: &str,
-    expected: Option<&Expected>,
-    summary: &Summary,
-    replayed: &Replayed,
-) -> Result<ContentProof, Error> {
-    let Some(expected) = expected else {
-        return Ok(ContentProof::Content);
-    };
-    let differs = |what: String| Error::NotAsRecorded {
-        name: name.to_owned(),
-        what,
-    };
-    if summary.revision() != expected.revision {
-        let (found, recorded) = (summary.revision(), expected.revision);
-        return Err(differs(format!("revision {found} instead of {recorded}")));
-    }
-    let Some(recorded) = expected.hash_kv else {
-        return Ok(ContentProof::Content);
-    };
-    let computed = replayed
-        .hashes
-        .iter()
-        .find(|hash| hash.compact_revision == recorded.compact_revision);
-    match computed.expect("it was asked for").compared_with(recorded.hash) {
-        Agreement::Equal => Ok(ContentProof::HashKv),
-        Agreement::Unknown => Ok(ContentProof::Content),
-        Agreement::Different => Err(differs(format!(
-            "HashKV differs from the {} that the member reported for revision {}",
-            recorded.hash, recorded.revision
-        ))),
-    }
-}
-
-/// A key on a lease without an entry would never expire, and members could diverge over it.
-fn missing_leases(summary: &Summary, replayed: &Replayed) -> Vec<Lease> {
-    let missing = summary.dangling(&replayed.leases);
-    missing
-        .iter()
-        .map(|(id, _)| Lease::granted(*id, MISSING_LEASE_TTL_SECONDS))
-        .collect()
-}
-
-/// Writes the new buckets behind the old pages, to which the metas still point.
-fn graft(
-    file: &File,
-    source: &bbolt::File<'_>,
-    report: &bbolt::Report,
-    restored: &Restored,
-) -> Result<bbolt::Unsealed<File>, Error> {
-    let sink = file
-        .try_clone()
-        .map_err(|error| io_error("open again", Path::new(datadir::DB), error))?;
-    let mut writer = bbolt::Writer::over(sink, source, report).map_err(Error::Build)?;
-    write_buckets(&mut writer, source, restored).map_err(Error::Build)?;
-    writer.finish().map_err(Error::Build)
-}
-
-/// Lets the metas point to the new pages, once these are on the disk. Returns the length of the database.
-fn seal(mut unsealed: bbolt::Unsealed<File>) -> Result<u64, Error> {
-    let synced = unsealed.sink().sync_data();
-    synced.map_err(|error| io_error("sync", Path::new(datadir::DB), error))?;
-    let (_, written) = unsealed.seal().map_err(Error::Build)?;
-    Ok(written.len)
-}
-
-fn write_buckets(
-    writer: &mut bbolt::Writer<'_, File>,
-    source: &bbolt::File<'_>,
-    restored: &Restored,
-) -> Result<(), bbolt::Error> {
-    for bucket in source.buckets()? {
-        let (name, _) = bucket?;
-        if !restored.buckets.iter().any(|(known, _)| known.as_bytes() == name) {
-            writer.keep(name)?;
-        }
-    }
-    for (name, change) in &restored.buckets {
-        let name = name.as_bytes();
-        let exists = source.bucket(name)?.is_some();
-        let (mut bucket, entries) = match change {
-            Change::Kept if exists => {
-                writer.keep(name)?;
-                continue;
-            }
-            Change::Kept => (writer.bucket(name)?, [].as_slice()),
-            Change::Replaced(entries) => (writer.bucket(name)?, entries.as_slice()),
-            Change::Extended(entries) if exists => (writer.extend(name)?, entries.as_slice()),
-            Change::Extended(entries) => (writer.bucket(name)?, entries.as_slice()),
-        };
-        for (key, value) in entries {
-            bucket.put(key, value)?;
-        }
-        bucket.finish()?;
-    }
-    Ok(())
-}
-
-/// Reads the finished database once more, as bbolt would check it.
-fn check_built(file: &File, len: u64) -> Result<(), Error> {
-    let path = Path::new(datadir::DB);
-    file.set_len(len)
-        .map_err(|error| io_error("set the length of", path, error))?;
-    let map = Mapped::new(file).map_err(|error| io_error("map", path, error))?;
-    let built = bbolt::File::open(&map).map_err(|error| Error::BuiltUnsound {
-        fault: error.to_string(),
-    })?;
-    let report = check(&built, Rules::Bbolt, |_, _, _| {});
-    match report.faults().first() {
-        None => Ok(()),
-        Some(fault) => Err(Error::BuiltUnsound {
-            fault: fault.to_string(),
-        }),
-    }
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut file = create_new(path)?;
-    file.write_all(bytes).map_err(|error| io_error("write", path, error))
+fn write(mut file: File, dir: &Dir, bytes: &[u8]) -> Result<(), Error> {
+    Ok(file.write_all(bytes).map_err(failed("write to", dir.path()))?)
 }
 
 /// Writes the log's records and reserves the rest of the segment, as etcd does, so that its first writes cannot fail.
-fn write_log(path: &Path, records: &[u8]) -> Result<(), Error> {
-    let mut file = create_new(path)?;
-    file.write_all(records)
-        .map_err(|error| io_error("write", path, error))?;
+fn write_log(file: File, dir: &Dir, records: &[u8]) -> Result<(), Error> {
     let reserved = fallocate(&file, FallocateFlags::empty(), 0, wal::SEGMENT_BYTES.cast_signed());
     match reserved {
         // A file system that cannot reserve: a short segment is read just as well.
-        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => Ok(()),
-        Err(error) => Err(io_error("reserve space for", path, error.into())),
+        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => write(file, dir, records),
+        Err(errno) => Err(failed("reserve space for the log in", dir.path())(errno.into()).into()),
     }
 }

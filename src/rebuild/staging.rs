@@ -5,36 +5,27 @@
 //!
 //! Invariant: until it is published, everything lies in a directory whose name holds `.partial-`; it is locked while its
 //! maker lives, so that another run can tell what was left by a dead one.
+//! Invariant: that directory is entered by a handle only and is its maker's alone, so that nobody else, though they own
+//! the place, decides where root writes or what it gives away.
 
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
-
 use super::Error;
-use crate::durable;
-
-const PARTIAL: &str = ".partial-";
+use super::leaving::{self, PARTIAL, Word, is_held};
+use crate::durable::{self, Dir, failed};
 
 /// What etcd wants its directories to be.
-pub(super) const DIR_MODE: u32 = 0o700;
+const DIR_MODE: u32 = 0o700;
 
-/// Turns an error of the system into ours.
-pub(super) fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
-    let path = path.to_owned();
-    Error::Io { doing, path, source }
-}
-
-/// Makes a file that only its owner may read.
-pub(super) fn create_new(path: &Path) -> Result<File, Error> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true).mode(0o600);
-    options.open(path).map_err(|error| io_error("create", path, error))
-}
+/// What is given away, inside the directory in the making: that one itself stays its maker's.
+pub(super) const CONTENT: &str = "new";
 
 /// What is at the place where a directory is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Absent,
     Empty,
@@ -43,44 +34,60 @@ enum Place {
 /// A directory in the making. Dropped unpublished, it is removed.
 #[must_use]
 pub(super) struct Staging {
-    /// What will be the content of the directory.
-    pub dir: PathBuf,
+    home: Dir,
+    /// The directory in the making, in `home`; its name there.
+    outer: Dir,
+    name: String,
+    /// What was made in it, parents first; the first is what will be the content of the directory.
+    dirs: Vec<Dir>,
+    files: Vec<(File, PathBuf)>,
     target: PathBuf,
     place: Place,
     owner: Option<(u32, u32)>,
-    published: bool,
-    _lock: Flock<File>,
+    is_up: bool,
 }
 
 impl Staging {
     /// Begins the directory that is to be at `target`.
     ///
-    /// Refuses when there is anything in it, and says so when a running etcd holds it.
+    /// Refuses when there is anything in it, and says so when a running etcd holds it or another run makes it.
     pub fn begin(target: &Path) -> Result<Staging, Error> {
-        let target = std::path::absolute(target).map_err(|error| io_error("resolve", target, error))?;
+        let target = std::path::absolute(target).map_err(failed("resolve", target))?;
         let place = look(&target)?;
-        let parent = target
-            .parent()
-            .ok_or_else(|| Error::NotEmpty { path: target.clone() })?;
-        let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (home, prefix) = match place {
-            Place::Absent => (parent.to_owned(), format!("{name}{PARTIAL}")),
-            Place::Empty => (target.clone(), PARTIAL.to_owned()),
+            Place::Absent => leaving::beside(&target)?,
+            Place::Empty => leaving::inside(&target),
         };
         durable::create_dirs(&home, DIR_MODE)?;
-        remove_leavings(&home, &prefix)?;
+        let home = Dir::open(&home)?;
+        for left in leaving::of(&home, &prefix)? {
+            left.remove()?;
+        }
         let owner = owner_to_give(&home)?;
-        let dir = home.join(format!("{prefix}{:08x}", random()?));
-        durable::create_dirs(&dir, DIR_MODE)?;
-        let lock = lock(&dir)?.ok_or_else(|| Error::Busy { path: dir.clone() })?;
+        let random = durable::random::<4>().map_err(failed("draw a name in", home.path()))?;
+        let name = format!("{prefix}{:08x}", u32::from_be_bytes(random));
+        let outer = home.make(&name)?;
+        if !outer.try_lock()? {
+            let path = outer.path().to_owned();
+            return Err(Error::Busy { path });
+        }
+        let content = outer.make(CONTENT)?;
         Ok(Staging {
-            dir,
+            home,
+            outer,
+            name,
+            dirs: vec![content],
+            files: Vec::new(),
             target,
             place,
             owner,
-            published: false,
-            _lock: lock,
+            is_up: false,
         })
+    }
+
+    /// What will be the content of the directory.
+    pub fn content(&self) -> &Dir {
+        self.dirs.first().expect("it was made at the beginning")
     }
 
     /// The place it will have.
@@ -93,31 +100,116 @@ impl Staging {
         self.owner
     }
 
-    /// Gives everything in it to its owner and makes it durable, all but its name.
-    pub fn settle(&self) -> Result<(), Error> {
-        settle(&self.dir, self.owner)
+    /// Whether it has its name.
+    pub fn is_up(&self) -> bool {
+        self.is_up
     }
 
-    /// Gives it its name. `content` is the one entry that moves when the directory itself exists.
-    pub fn publish(mut self, content: &str) -> Result<(), Error> {
-        match self.place {
-            Place::Absent => durable::rename_dir(&self.dir, &self.target)?,
-            Place::Empty => {
-                durable::rename_dir(&self.dir.join(content), &self.target.join(content))?;
-                fs::remove_dir(&self.dir).map_err(|error| io_error("remove", &self.dir, error))?;
-                durable::sync_dir(&self.target)?;
-            }
+    /// Makes the directories of a path that begins in the content, where they are missing.
+    pub fn make_dirs(&mut self, path: &str) -> Result<Dir, Error> {
+        let mut dir = self.content().clone();
+        for name in path.split('/') {
+            let path = dir.path().join(name);
+            dir = match self.dirs.iter().find(|made| made.path() == path) {
+                Some(made) => made.clone(),
+                None => {
+                    let made = dir.make(name)?;
+                    self.dirs.push(made.clone());
+                    made
+                }
+            };
         }
-        self.published = true;
-        Ok(())
+        Ok(dir)
+    }
+
+    /// Makes a file in one of its directories.
+    pub fn create(&mut self, dir: &Dir, name: &str) -> Result<File, Error> {
+        let (file, path) = (dir.create(name)?, dir.path().join(name));
+        let kept = file.try_clone().map_err(failed("keep open", &path))?;
+        self.files.push((kept, path));
+        Ok(file)
+    }
+
+    /// Gives everything in it to its owner and makes it durable, all but its name.
+    pub fn settle(&self) -> Result<(), Error> {
+        for (file, path) in &self.files {
+            if let Some((user, group)) = self.owner {
+                fchown(file, Some(user), Some(group)).map_err(failed("give away", path))?;
+            }
+            file.sync_all().map_err(failed("sync", path))?;
+        }
+        // Where only what is in the content moves up, the content itself is removed.
+        let moving = match self.place {
+            Place::Absent => &self.dirs[..],
+            Place::Empty => &self.dirs[1..],
+        };
+        for dir in moving.iter().rev() {
+            if let Some(owner) = self.owner {
+                dir.give(owner)?;
+            }
+            dir.sync()?;
+        }
+        self.content().sync()?;
+        Ok(self.outer.sync()?)
+    }
+
+    /// Leaves word for the next run, should this one die before the log at `log` has followed.
+    pub fn announce(&self, log: &Path) -> Result<(), Error> {
+        Word::leave(&self.outer, self.content().path(), log)
+    }
+
+    /// Gives it its name; what is left of its making stays until [`Staging::clear`]. `entry` is the one entry that moves
+    /// when the directory itself exists. After an error it may have its name all the same, see [`Staging::is_up`].
+    pub fn move_up(&mut self, entry: &str) -> Result<(), Error> {
+        let (from, name, new_name) = self.move_of(entry);
+        from.rename(name, &self.home, new_name)?;
+        self.is_up = true;
+        self.home.sync()?;
+        Ok(from.sync()?)
+    }
+
+    /// Takes it back from its place into the making.
+    pub fn take_back(&mut self, entry: &str) -> Result<(), Error> {
+        let (to, name, new_name) = self.move_of(entry);
+        self.home.rename(new_name, &to, name)?;
+        self.is_up = false;
+        Ok(self.home.sync()?)
+    }
+
+    /// Removes what is left of the making of a directory that is in its place.
+    pub fn clear(self) -> Result<(), Error> {
+        Word::take_back(&self.outer)?;
+        if self.place == Place::Empty {
+            self.outer.remove_dir(CONTENT)?;
+        }
+        self.home.remove_dir(&self.name)?;
+        Ok(self.home.sync()?)
+    }
+
+    /// From which folder which entry moves to `home`, and its name there.
+    fn move_of<'a>(&self, entry: &'a str) -> (Dir, &'a str, OsString) {
+        match self.place {
+            Place::Absent => {
+                let name = self.target.file_name().unwrap_or_default();
+                (self.outer.clone(), CONTENT, name.to_owned())
+            }
+            Place::Empty => (self.content().clone(), entry, entry.into()),
+        }
+    }
+
+    /// Leaves everything as a run leaves it that is killed.
+    #[cfg(test)]
+    pub fn die(self) {
+        self.outer.unlock();
+        std::mem::forget(self);
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.published {
+        if !self.is_up {
             // Should it stay, the next run finds it unlocked and removes it.
-            fs::remove_dir_all(&self.dir).ok();
+            fs::remove_dir_all(self.outer.path()).ok();
         }
     }
 }
@@ -126,90 +218,27 @@ fn look(target: &Path) -> Result<Place, Error> {
     let entries = match fs::read_dir(target) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::Absent),
-        Err(error) => return Err(io_error("read", target, error)),
+        Err(error) => return Err(failed("read", target)(error).into()),
     };
     for entry in entries {
-        let entry = entry.map_err(|error| io_error("read", target, error))?;
+        let entry = entry.map_err(failed("read", target))?;
         // A file system's own, on a mount point; and what a run that died left behind.
         let name = entry.file_name();
         if name == "lost+found" || name.to_string_lossy().starts_with(PARTIAL) {
             continue;
         }
         let path = target.to_owned();
-        return Err(match is_held(&target.join("member/snap/db")) {
-            true => Error::Running { path },
-            false => Error::NotEmpty { path },
+        return Err(match is_held(target) {
+            Ok(true) => Error::Running { path },
+            Ok(false) | Err(_) => Error::NotEmpty { path },
         });
     }
     Ok(Place::Empty)
 }
 
-/// Whether a running etcd holds the database: it locks it for as long as it runs.
-fn is_held(database: &Path) -> bool {
-    let Ok(file) = File::open(database) else { return false };
-    matches!(
-        Flock::lock(file, FlockArg::LockExclusiveNonblock),
-        Err((_, nix::errno::Errno::EWOULDBLOCK))
-    )
-}
-
-/// Removes what runs that died left in `home`.
-fn remove_leavings(home: &Path, prefix: &str) -> Result<(), Error> {
-    let entries = fs::read_dir(home).map_err(|error| io_error("read", home, error))?;
-    for entry in entries {
-        let path = entry.map_err(|error| io_error("read", home, error))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_ours = name.strip_prefix(prefix).is_some_and(is_random);
-        if is_ours && lock(&path)?.is_some() {
-            fs::remove_dir_all(&path).map_err(|error| io_error("remove", &path, error))?;
-        }
-    }
-    Ok(())
-}
-
-/// Locks a directory; `None` when another run holds it.
-fn lock(dir: &Path) -> Result<Option<Flock<File>>, Error> {
-    let opened = File::open(dir).map_err(|error| io_error("open", dir, error))?;
-    match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, error)) => Err(io_error("lock", dir, error.into())),
-    }
-}
-
 /// When root makes a directory in one that belongs to somebody else, such as etcd's user, it is theirs.
-fn owner_to_give(home: &Path) -> Result<Option<(u32, u32)>, Error> {
-    let metadata = fs::metadata(home).map_err(|error| io_error("read", home, error))?;
+fn owner_to_give(home: &Dir) -> Result<Option<(u32, u32)>, Error> {
+    let metadata = home.metadata()?;
     let somebody = (metadata.uid(), metadata.gid());
     Ok((nix::unistd::geteuid().is_root() && somebody.0 != 0).then_some(somebody))
-}
-
-/// Syncs every file and directory below `dir` and `dir` itself.
-fn settle(dir: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {
-    for entry in fs::read_dir(dir).map_err(|error| io_error("read", dir, error))? {
-        let path = entry.map_err(|error| io_error("read", dir, error))?.path();
-        if path.is_dir() {
-            settle(&path, owner)?;
-        } else {
-            give(&path, owner)?;
-            let synced = File::open(&path).and_then(|file| file.sync_all());
-            synced.map_err(|error| io_error("sync", &path, error))?;
-        }
-    }
-    give(dir, owner)?;
-    durable::sync_dir(dir)?;
-    Ok(())
-}
-
-fn give(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {
-    let Some((user, group)) = owner else { return Ok(()) };
-    chown(path, Some(user), Some(group)).map_err(|error| io_error("give away", path, error))
-}
-
-fn is_random(suffix: &str) -> bool {
-    suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-fn random() -> Result<u32, Error> {
-    getrandom::u32().map_err(|error| io_error("draw a name in", Path::new("/dev/urandom"), io::Error::other(error)))
 }

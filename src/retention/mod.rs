@@ -19,7 +19,8 @@
 //! not even that one if it is the accepted one.
 //!
 //! Invariant: a backup known to be bad takes no place from a good one. It is removed only if a good one is newer (or as
-//! new) and the policy would remove it though it were good: a check that was wrong about a whole store costs nothing.
+//! new) and the rules would remove it though it were good: a check that was wrong about a whole store costs nothing.
+//! `max_bytes` takes the bad before the good, but not one that reaches further than all others of its lineage.
 //!
 //! Invariant: a pin removes nothing else. The policy selects as if there were no pins, and `max_bytes` leaves pinned
 //! chains out of the sum.

@@ -29,6 +29,9 @@ const FOLDER_MODE: u32 = 0o750;
 const MARKER_MAX: u64 = 64 << 10;
 const CHUNK: usize = 1 << 20;
 
+/// Understood documents that may wait to be taken in.
+const WAITING: usize = 256;
+
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -163,7 +166,7 @@ impl FileStore {
     pub fn read_small(&self, object: &ObjectName, limit: u64) -> Result<Vec<u8>, Error> {
         let path = self.path_of(object);
         let (file, bytes) = open_plain(&path)?;
-        let mut content = Vec::new();
+        let mut content = Vec::with_capacity(usize::try_from(bytes.min(limit)).unwrap_or(0).saturating_add(1));
         // It may grow while it is read.
         let read = file.take(limit.saturating_add(1)).read_to_end(&mut content);
         read.map_err(failed("read", &path))?;
@@ -217,20 +220,41 @@ impl FileStore {
     /// What is in the store, under the name of its destination.
     pub fn catalog(&self, destination: &str) -> Result<Catalog, Error> {
         let objects = self.list()?;
-        let mut documents = Vec::new();
-        for name in Catalog::wanted(&objects) {
-            let content = match self.read_small(&name, MAX_BYTES as u64) {
-                // Removed since it was listed.
-                Err(Error::NotFound { .. }) => continue,
-                Err(Error::Io { doing, source, .. } | Error::Denied { doing, source, .. }) => {
-                    Err(format!("{doing}: {source}"))
-                }
-                Err(error) => Err(error.to_string()),
-                Ok(bytes) => Ok(bytes),
-            };
-            documents.push(Document { name, content });
-        }
-        Ok(Catalog::of_destination(destination, &objects, documents))
+        let wanted = Catalog::wanted(&objects);
+        let threads = threads_for(wanted.len());
+        let catalog = std::thread::scope(|scope| {
+            // Bounded, and what passes has been understood already: memory holds no more than the catalog needs.
+            let (sender, understood) = crossbeam_channel::bounded(WAITING);
+            for share in wanted.chunks(wanted.len().div_ceil(threads).max(1)) {
+                let sender = sender.clone();
+                scope.spawn(move || {
+                    let documents = share.iter().filter_map(|name| self.document(name));
+                    for document in documents.map(Document::understand) {
+                        // Refused only when the other side is gone, and then nobody waits for the rest.
+                        if sender.send(document).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            Catalog::of_destination(destination, &objects, understood)
+        });
+        Ok(catalog)
+    }
+
+    /// A document as it is stored; none if it has been removed since it was listed.
+    fn document(&self, name: &ObjectName) -> Option<Document> {
+        let content = match self.read_small(name, MAX_BYTES as u64) {
+            Err(Error::NotFound { .. }) => return None,
+            Err(Error::Io { doing, source, .. } | Error::Denied { doing, source, .. }) => {
+                Err(format!("{doing}: {source}"))
+            }
+            Err(error) => Err(error.to_string()),
+            Ok(bytes) => Ok(bytes),
+        };
+        let name = name.clone();
+        Some(Document { name, content })
     }
 
     /// The space that is left.
@@ -317,6 +341,14 @@ impl FileStore {
             .iter()
             .any(|object| matches!(&object.name, Listed::Ours(name) if name.chain().is_some())))
     }
+}
+
+/// How many threads to read so many small things with: reading is mostly waiting, but this may be a host that runs etcd.
+fn threads_for(things: usize) -> usize {
+    const MOST: usize = 4;
+    const WORTH_ONE: usize = 500;
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    (things / WORTH_ONE).clamp(1, cores.min(MOST))
 }
 
 /// Makes the folder of `path`, but never the store's own: that one is gone if its mount is.

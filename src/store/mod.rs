@@ -12,7 +12,6 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod upload;
-mod url;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,6 @@ pub use file::{Access, FileStore, FreeSpace, ReadBack};
 pub use marker::StoreId;
 pub use sweep::{ABANDONED_AFTER, Begun, Swept};
 pub use upload::Upload;
-pub use url::{FileUrl, UrlError};
 
 use crate::durable;
 

@@ -47,7 +47,7 @@ impl FileStore {
         let objects = self.list()?;
         let mut swept = Vec::new();
         for (object, path) in leavings(&objects, begun, now) {
-            if let Listed::Ours(ObjectName::Full(chain)) = &object.name
+            if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain)) = &object.name
                 && self.has_manifest(chain)?
             {
                 continue; // it came after the listing
@@ -104,7 +104,8 @@ fn leavings<'a>(objects: &'a [ListedObject], begun: &Begun, now: Timestamp) -> V
         None => is_old(modified),
     };
     let left = |object: &'a ListedObject| match &object.name {
-        Listed::Ours(name @ ObjectName::Full(chain)) => {
+        // A pin is written before the manifest, so a run may have died between the two.
+        Listed::Ours(name @ (ObjectName::Full(chain) | ObjectName::Pin(chain))) => {
             let modified = chains.last_written.get(chain).copied().unwrap_or(object.modified);
             (!chains.complete.contains(chain) && is_left(Some(chain), modified)).then(|| name.to_string())
         }

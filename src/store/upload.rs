@@ -54,11 +54,6 @@ impl Upload {
         })
     }
 
-    /// How many bytes were written.
-    pub fn bytes(&self) -> u64 {
-        self.written
-    }
-
     /// Makes the object durable and visible; `AlreadyExists` if another was faster.
     pub fn commit(mut self) -> Result<(), Error> {
         let partial = self

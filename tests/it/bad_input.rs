@@ -16,7 +16,7 @@ use super::support::tmpfs::Tmpfs;
 use super::support::tools::Version;
 
 /// Where a stream is held to be in its middle: past its beginning, long before its end.
-const MIDDLE: u64 = 1 << 20;
+const MIDDLE: u64 = 4 << 20;
 
 /// A backup in a store, and the place for a directory that must not come to be.
 struct Stored {
@@ -100,19 +100,20 @@ fn keys_that_do_not_fit() {
 fn damaged_objects() {
     let Some(stored) = Stored::new() else { return };
     let length = fs::metadata(stored.object()).expect("it is there").len();
-    for at in [0, 60, 150, length / 4, length / 2, length - 1] {
+    for at in [0, 150, length / 4, length / 2, length - 1] {
         let store = stored.damaged(&format!("flipped-{at}"), &|object| flip(object, at));
-        let says = [&stored.id, "lifeboat list"];
-        stored.refused(&stored.id, &["--from", text(&store)], 5, &says);
-        // In the part for its recipients, a file alone cannot be told from one for others.
-        let code = if at == 60 { 8 } else { 5 };
-        stored.refused(
-            text(&object_in(&store)),
-            &[],
-            code,
-            &[text(&object_in(&store)), "next: "],
-        );
+        stored.refused(&stored.id, &["--from", text(&store)], 5, &[&stored.id, "lifeboat list"]);
+        stored.refused(text(&object_in(&store)), &[], 5, &[text(&object_in(&store)), "next: "]);
     }
+    // In the part for its recipients: a file alone cannot be told from one for others, a stored object can.
+    let store = stored.damaged("for-others", &|object| readdress(object));
+    stored.refused(
+        &stored.id,
+        &["--from", text(&store)],
+        5,
+        &[&stored.id, "not those stored", "lifeboat list"],
+    );
+    stored.refused(text(&object_in(&store)), &[], 8, &[text(&object_in(&store)), "next: "]);
     for (name, left) in [("cut", length - 1), ("half", length / 2), ("header", 100), ("empty", 0)] {
         let store = stored.damaged(name, &|object| cut(object, left));
         listed_as_bad(&stored, &store);
@@ -171,7 +172,7 @@ fn a_good_copy_stands_in_for_a_damaged_one() {
     type Damage<'a> = (&'a str, &'a dyn Fn());
     let damages: [Damage<'_>; 6] = [
         ("magic", &|| flip(&near, 0)),
-        ("header", &|| flip(&near, 60)),
+        ("header", &|| readdress(&near)),
         ("middle", &|| flip(&near, length / 2)),
         ("end", &|| flip(&near, length - 1)),
         ("cut", &|| cut(&near, length / 2)),
@@ -227,7 +228,7 @@ fn damaged_manifests() {
             "newer lifeboat",
         ),
         ("another", original.replace(&newer, older), "should be"),
-        ("large", format!("{original}{}", " ".repeat(1 << 20)), "more than"),
+        ("large", format!("{original}{}", " ".repeat(1 << 20)), "not at most"),
     ];
     for (name, content, fault) in cases {
         let store = host.path(name);
@@ -310,7 +311,13 @@ fn a_store_that_is_gone_is_not_made_again() {
     let (host, store) = (&stored.host, stored.host.store());
     let aside = host.path("aside");
     let refused = |what: &str, says: &[&str]| {
-        let before = tree(&host.path(""));
+        // That a run was begun and may have left something is remembered until the destination can be swept.
+        let there = || {
+            let mut all = tree(&host.path(""));
+            all.retain(|name| !name.starts_with("state/test/chains/"));
+            all
+        };
+        let before = there();
         let says = [&["local", text(&store)], says].concat();
         host.lifeboat(["backup"]).expect_code(1).says(&says);
         host.lifeboat(["list"]).expect_code(1).says(&says);
@@ -318,7 +325,7 @@ fn a_store_that_is_gone_is_not_made_again() {
         host.lifeboat(host.rebuild_args("latest", &stored.target, 0))
             .expect_code(if what == "marker" { 0 } else { 4 })
             .says(&says);
-        assert_eq!(tree(&host.path("")), before, "{what}: something was made");
+        assert_eq!(there(), before, "{what}: something was made");
     };
     let marker = store.join(CLUSTER).join("store.json");
     let kept = fs::read(&marker).expect("it is there");
@@ -360,7 +367,7 @@ fn strangers_are_told_why_they_are_refused() {
     host.backup();
     let (good, before) = (
         fs::read_to_string(host.config()).expect("it was written"),
-        tree(&host.path("")),
+        objects(&host),
     );
     let url = etcd.members[0].client_url.clone();
     let tls = etcd.credentials.tls.clone().expect("it speaks TLS");
@@ -393,7 +400,9 @@ fn strangers_are_told_why_they_are_refused() {
         .says(&[&url, "authentication failed", "cluster.auth"]);
     assert!(!output.stderr.contains("wrong and secret"), "{}", output.stderr);
     fs::write(&password, PASSWORD).expect("it can be written");
-    assert_eq!(tree(&host.path("")), before, "nothing was written");
+    let mut after = objects(&host);
+    after.retain(|name| !name.contains("/canary/"));
+    assert_eq!(after, before, "nothing was written");
 }
 
 #[test]
@@ -466,6 +475,7 @@ fn backups_that_are_asked_to_stop() {
         let (host, gate) = held(etcd);
         let running = host.start(["backup"]);
         gate.wait_until_held();
+        until("bytes are stored", || has_begun(&host.store()));
         running.signal(signal);
         let output = running.wait().expect_code(1).says(&["interrupted", "nothing was kept"]);
         assert_eq!(output.stdout, "");
@@ -487,9 +497,7 @@ fn backups_that_are_killed() {
     let (host, gate) = held(etcd);
     let running = host.start(["backup"]);
     gate.wait_until_held();
-    until("the object is begun", || {
-        objects(&host).iter().any(|name| name.ends_with(".partial"))
-    });
+    until("bytes are stored", || has_begun(&host.store()));
     running.signal("KILL");
     running.wait().expect_code(-1);
     let left = objects(&host);
@@ -539,13 +547,9 @@ fn one_backup_at_a_time() {
     gate.open();
     let ids = [first, second].map(|running| running.wait().expect_code(0).stdout.trim().to_owned());
     let list = host.lifeboat(["--json", "list"]).expect_code(0).json();
-    let listed: Vec<_> = list["backups"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|backup| &backup["id"])
-        .collect();
-    assert_eq!(listed, [&ids[0][..], &ids[1][..]]);
+    let listed = list["backups"].as_array().expect("it is a list");
+    // Begun in the same second, they may be listed in either order.
+    assert!(listed.len() == 2 && listed.iter().all(|backup| ids.iter().any(|id| backup["id"] == **id)));
 }
 
 #[test]
@@ -566,7 +570,7 @@ fn destinations_that_are_full_or_read_only() {
     gate.hold_after(MIDDLE);
     let running = host.start(["backup"]);
     gate.wait_until_held();
-    until("the object is begun", || !objects(&host).is_empty());
+    until("bytes are stored", || has_begun(&store));
     let filler = disk.fill();
     gate.open();
     running
@@ -645,9 +649,7 @@ fn of_two_destinations_one_may_fail() {
     gate.hold_after(MIDDLE);
     let running = host.start(["backup"]);
     gate.wait_until_held();
-    until("the object is begun", || {
-        tree(&far).iter().any(|name| name.contains(".partial"))
-    });
+    until("bytes are stored", || has_begun(&far));
     let filler = disk.fill();
     gate.open();
     let partly = running.wait().expect_code(3).says(&["far", "no space is left"]);
@@ -711,18 +713,19 @@ fn rebuilds_that_do_not_end() {
     };
     let args = host.rebuild_args("-", target, 0);
 
-    let (running, stdin) = half_way(&args);
+    let (running, mut stdin) = half_way(&args);
     running.signal("INT");
-    drop(stdin);
-    running.wait().expect_code(1);
+    // It looks up from its work at the next block.
+    while stdin.write_all(&[0; 64 << 10]).is_ok() {}
+    running.wait().expect_code(1).says(&["interrupted", "nothing was kept"]);
     assert_eq!(tree(parent), [""; 0], "what was begun is taken back");
 
     let (running, stdin) = half_way(&args);
     drop(stdin);
     running
         .wait()
-        .expect_code(7)
-        .says(&["standard input", "--skip-hash-check"]);
+        .expect_code(5)
+        .says(&["standard input", "cut short", "next: "]);
     assert_eq!(tree(parent), [""; 0]);
 
     let (running, _stdin) = half_way(&args);
@@ -937,6 +940,14 @@ fn untouched(host: &Host) {
     );
 }
 
+/// Whether some of an object has been written.
+fn has_begun(store: &Path) -> bool {
+    let files = tree(store);
+    files
+        .iter()
+        .any(|name| name.contains(".full.db.zst.age.") && !name.ends_with(" 0"))
+}
+
 /// The files of the store beside its marker.
 fn objects(host: &Host) -> Vec<String> {
     let files = host.stored_files().into_iter().map(|path| text(&path).to_owned());
@@ -954,6 +965,14 @@ fn object_in(store: &Path) -> PathBuf {
 fn flip(path: &Path, at: u64) {
     let mut bytes = fs::read(path).expect("it is there");
     bytes[usize::try_from(at).expect("it is small")] ^= 1;
+    fs::write(path, bytes).expect("it can be written");
+}
+
+/// Changes a character of what is for the recipient in the header of an age file, to another that may stand there.
+fn readdress(path: &Path) {
+    const SHARE: usize = "age-encryption.org/v1\n-> X25519 ".len();
+    let mut bytes = fs::read(path).expect("it is there");
+    bytes[SHARE] = if bytes[SHARE] == b'A' { b'B' } else { b'A' };
     fs::write(path, bytes).expect("it can be written");
 }
 

@@ -160,7 +160,21 @@ fn differ_by_skipped_days_of_january(theirs: &Answer, ours: &Answer, calendar_zo
     // What is left of theirs lies behind the end of ours, which has as many elapses and more of them early.
     let left_is_later = rest.all(|elapse| Some(elapse) > ours.last());
     let in_january = |instant: &Timestamp| calendar_zone.to_datetime(*instant).month() == 1;
-    their_form == our_form && left_is_later && skipped.iter().all(in_january)
+    their_form == our_form && ours.len() >= theirs.len() && left_is_later && skipped.iter().all(in_january)
+}
+
+/// Drops an elapse that lies before the one it was to follow, and all behind it: asked in the second pass of a repeated
+/// hour, systemd may name an instant of the first. Its timer would elapse at once, again and again; we name none.
+fn without_way_back(answer: Answer, base: Timestamp) -> Answer {
+    let Answer::Taken(form, mut elapses) = answer else {
+        return answer;
+    };
+    let mut last = base.as_second();
+    let onward = elapses
+        .iter()
+        .take_while(|&&elapse| elapse >= std::mem::replace(&mut last, elapse));
+    elapses.truncate(onward.count());
+    Answer::Taken(form, elapses)
 }
 
 fn our_answer(zone: &TimeZone, base: Timestamp, iterations: usize, expression: &str) -> Answer {
@@ -348,6 +362,7 @@ fn calendar_expressions_mean_what_systemd_computes() {
         let theirs = oracle.ask(name, base, iterations, &expressions);
         for (expression, theirs) in expressions.iter().zip(theirs) {
             cases += 1;
+            let theirs = without_way_back(theirs, base);
             let ours = our_answer(&zone, base, iterations, expression);
             let is_old_fault = oracle.version < 257 && {
                 let calendar = OnCalendar::parse(expression, &zone, tz::db());

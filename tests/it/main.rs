@@ -7,6 +7,7 @@ mod architecture;
 mod bad_input;
 mod calendar;
 mod config;
+mod rebuild;
 mod retention;
 mod round_trip;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]

@@ -8,13 +8,19 @@
 //! The steps are those of `open(2)`, `link(2)`, `rename(2)` and `fsync(2)` in the Linux manual: a new name is durable
 //! only once its folder was synced.
 
+mod dir;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat, renameat2};
+use nix::sys::stat::fstatat;
+
+pub use dir::Dir;
 
 const SUFFIX: &str = ".partial";
 const RANDOM_DIGITS: usize = 16;
@@ -41,7 +47,7 @@ pub enum Error {
 }
 
 /// Makes an error of what was attempted, for `map_err`.
-fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+pub(crate) fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| Error::Io {
         doing,
         path: path.to_owned(),
@@ -92,8 +98,17 @@ impl Partial {
     /// folder's sync the name may be there, but is not known to survive a power cut.
     #[expect(clippy::disallowed_methods, reason = "the one place that links")]
     pub fn commit_new(self) -> Result<File, Error> {
+        self.commit_new_by(|from, to| fs::hard_link(from, to))
+    }
+
+    fn commit_new_by(self, link: impl FnOnce(&Path, &Path) -> io::Result<()>) -> Result<File, Error> {
         self.sync()?;
-        if let Err(source) = fs::hard_link(&self.temp, &self.target) {
+        let linked = match link(&self.temp, &self.target) {
+            // FAT and its kin have no second names; a rename then is the one step.
+            Err(source) if has_no_links(&source) => rename_new(AT_FDCWD, &self.temp, AT_FDCWD, &self.target),
+            linked => linked,
+        };
+        if let Err(source) = linked {
             // A network file system may repeat a request whose answer was lost, and then call our own link a rival.
             if source.kind() != io::ErrorKind::AlreadyExists {
                 return Err(failed("link", &self.target)(source));
@@ -103,7 +118,12 @@ impl Partial {
                 return Err(Error::Exists { path });
             }
         }
-        fs::remove_file(&self.temp).map_err(failed("unlink", &self.temp))?;
+        match fs::remove_file(&self.temp) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("unlink", &self.temp)(source));
+            }
+            Ok(()) | Err(_) => {}
+        }
         sync_dir(parent(&self.target))?;
         self.file.try_clone().map_err(failed("keep open", &self.target))
     }
@@ -154,26 +174,22 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     partial.commit_replace()
 }
 
-/// Renames a folder; `Exists` if there is something under the new name, even an empty folder.
-#[expect(clippy::disallowed_methods, reason = "the one place that renames a folder")]
-pub fn rename_dir(from: &Path, to: &Path) -> Result<(), Error> {
-    let renamed = match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        // The file system does not know the flag. A plain rename replaces an empty folder, so look first.
-        Err(Errno::EINVAL | Errno::ENOSYS) => match fs::symlink_metadata(to) {
+fn has_no_links(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS))
+}
+
+/// Renames; `AlreadyExists` if there is something under the new name, even an empty folder.
+#[expect(clippy::disallowed_methods, reason = "the one place that renames to a new name")]
+fn rename_new(from_dir: impl AsFd, from: &Path, to_dir: impl AsFd, to: &Path) -> io::Result<()> {
+    match renameat2(&from_dir, from, &to_dir, to, RenameFlags::RENAME_NOREPLACE) {
+        // The file system does not know the flag. A plain rename replaces, so look first.
+        Err(Errno::EINVAL | Errno::ENOSYS) => match fstatat(&to_dir, to, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => fs::rename(from, to),
+            Err(_) => renameat(&from_dir, from, &to_dir, to).map_err(io::Error::from),
         },
         answer => answer.map_err(io::Error::from),
-    };
-    renamed.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => Error::Exists { path: to.to_owned() },
-        _ => failed("rename to", to)(source),
-    })?;
-    sync_dir(parent(to))?;
-    if parent(from) == parent(to) {
-        return Ok(());
     }
-    sync_dir(parent(from))
 }
 
 /// Makes the names in a folder durable.
@@ -193,8 +209,11 @@ pub fn create_dirs(path: &Path, mode: u32) -> Result<(), Error> {
     }
     match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => {
-            let permissions = fs::Permissions::from_mode(mode);
-            fs::set_permissions(path, permissions).map_err(failed("set the mode of", path))?;
+            // Not by its name: where others may write too, that may be a link to something else by now.
+            let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
+            let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+            let set = opened.and_then(|made| made.set_permissions(fs::Permissions::from_mode(mode)));
+            set.map_err(failed("set the mode of", path))?;
             sync_dir(above)
         }
         // Another was faster, which is as good; a file in its place is not.
@@ -309,6 +328,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_system_without_links_keeps_what_is_there_as_well() {
+        let refusals = [Errno::EPERM, Errno::EOPNOTSUPP];
+        for refusal in refusals {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.json");
+            let commit = |content: &[u8]| {
+                let partial = Partial::create(&path, 0o600).unwrap();
+                partial.file().write_all(content).unwrap();
+                partial.commit_new_by(|_, _| Err(refusal.into()))
+            };
+            commit(b"one").unwrap();
+            assert!(matches!(commit(b"two"), Err(Error::Exists { .. })));
+            assert_eq!(fs::read(&path).unwrap(), b"one");
+            assert_eq!(names(dir.path()), ["a.json"]);
+        }
+    }
+
+    #[test]
     fn what_is_dropped_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let partial = Partial::create(&dir.path().join("a.json"), 0o600).unwrap();
@@ -331,18 +368,6 @@ mod tests {
         ] {
             assert_eq!(target_of(name), None, "{name}");
         }
-    }
-
-    #[test]
-    fn a_folder_is_renamed_but_never_over_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let (a, b, c) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
-        fs::create_dir(&a).unwrap();
-        fs::create_dir(&b).unwrap();
-        assert!(matches!(rename_dir(&a, &b), Err(Error::Exists { .. })));
-        rename_dir(&a, &c).unwrap();
-        assert_eq!(names(dir.path()), ["b", "c"]);
-        assert!(matches!(rename_dir(&a, &dir.path().join("d")), Err(Error::Io { .. })));
     }
 
     #[test]

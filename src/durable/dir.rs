@@ -1,0 +1,241 @@
+//! A folder that is held open: what is made in it lands there, whatever becomes of its name meanwhile.
+//!
+//! For folders in places where somebody else may write too: a name that was looked at can be another thing, such as a
+//! link to `/etc`, by the time it is used again; a handle cannot.
+//!
+//! Invariant: names given to a held folder are single ones, and links in their place are not followed.
+
+use std::fs::{File, Metadata, Permissions, TryLockError};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+use super::{Error, failed, rename_new};
+
+const PRIVATE_DIR: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
+
+/// An open folder, and the name it was opened by, for messages.
+#[derive(Debug, Clone)]
+pub struct Dir {
+    handle: Arc<File>,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens the folder at `path`, which may be a link to it.
+    pub fn open(path: &Path) -> Result<Dir, Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = nix::fcntl::open(path, flags, Mode::empty());
+        Ok(Dir {
+            handle: Arc::new(opened.map_err(|errno| failed("open", path)(errno.into()))?.into()),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Makes a folder in it that only this user may enter, and opens it.
+    ///
+    /// Fails when there is something of that name, or when somebody put another folder in its place at once.
+    pub fn make(&self, name: impl AsRef<Path>) -> Result<Dir, Error> {
+        let name = name.as_ref();
+        let path = self.path.join(name);
+        let made = mkdirat(&*self.handle, name, mode(PRIVATE_DIR));
+        made.map_err(|errno| refused("make folder", &path, errno))?;
+        let dir = self
+            .dir(name)?
+            .ok_or_else(|| failed("open", &path)(io::ErrorKind::NotADirectory.into()))?;
+        if !dir.is_private()? {
+            let swapped = io::Error::new(io::ErrorKind::PermissionDenied, "somebody put another in its place");
+            return Err(failed("make folder", &path)(swapped));
+        }
+        // The mode given to mkdir(2) is cut by the umask.
+        let permissions = Permissions::from_mode(PRIVATE_DIR);
+        let set = dir.handle.set_permissions(permissions);
+        set.map_err(failed("set the mode of", &path))?;
+        self.sync()?;
+        Ok(dir)
+    }
+
+    /// Opens the folder of that name in it; `None` when there is none.
+    pub fn dir(&self, name: impl AsRef<Path>) -> Result<Option<Dir>, Error> {
+        let name = name.as_ref();
+        let path = self.path.join(name);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&*self.handle, name, flags, Mode::empty()) {
+            Ok(opened) => Ok(Some(Dir {
+                handle: Arc::new(opened.into()),
+                path,
+            })),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+            Err(errno) => Err(refused("open", &path, errno)),
+        }
+    }
+
+    /// Makes a file in it that only this user may read, open for reading and writing.
+    ///
+    /// Fails when there is something of that name.
+    pub fn create(&self, name: impl AsRef<Path>) -> Result<File, Error> {
+        let name = name.as_ref();
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&*self.handle, name, flags, mode(PRIVATE_FILE)) {
+            Ok(opened) => Ok(opened.into()),
+            Err(errno) => Err(refused("create", &self.path.join(name), errno)),
+        }
+    }
+
+    /// Opens a plain file in it for reading; `None` when there is none.
+    pub fn file(&self, name: impl AsRef<Path>) -> Result<Option<File>, Error> {
+        let name = name.as_ref();
+        let path = self.path.join(name);
+        // A pipe in its place is not waited for.
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = match openat(&*self.handle, name, flags, Mode::empty()) {
+            Ok(opened) => File::from(opened),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
+            Err(errno) => return Err(refused("open", &path, errno)),
+        };
+        let metadata = file.metadata().map_err(failed("look at", &path))?;
+        Ok(metadata.is_file().then_some(file))
+    }
+
+    /// Moves an entry to another folder of the same file system; `Exists` if there is something under the new name. The
+    /// move survives a power cut once both folders are synced.
+    pub fn rename(&self, name: impl AsRef<Path>, to: &Dir, new_name: impl AsRef<Path>) -> Result<(), Error> {
+        let (name, new_name) = (name.as_ref(), new_name.as_ref());
+        let target = to.path.join(new_name);
+        let renamed = rename_new(&*self.handle, name, &*to.handle, new_name);
+        renamed.map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists { path: target.clone() },
+            _ => failed("rename to", &target)(source),
+        })
+    }
+
+    /// Removes a file.
+    pub fn remove_file(&self, name: impl AsRef<Path>) -> Result<(), Error> {
+        let name = name.as_ref();
+        let removed = unlinkat(&*self.handle, name, UnlinkatFlags::NoRemoveDir);
+        removed.map_err(|errno| refused("remove", &self.path.join(name), errno))
+    }
+
+    /// Removes an empty folder.
+    pub fn remove_dir(&self, name: impl AsRef<Path>) -> Result<(), Error> {
+        let name = name.as_ref();
+        let removed = unlinkat(&*self.handle, name, UnlinkatFlags::RemoveDir);
+        removed.map_err(|errno| refused("remove", &self.path.join(name), errno))
+    }
+
+    /// Locks it until all its handles are closed; false when another process has locked it.
+    pub fn try_lock(&self) -> Result<bool, Error> {
+        match self.handle.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(source)) => Err(failed("lock", &self.path)(source)),
+        }
+    }
+
+    /// Gives it to a user and a group.
+    pub fn give(&self, (user, group): (u32, u32)) -> Result<(), Error> {
+        fchown(self.handle.as_fd(), Some(user), Some(group)).map_err(failed("give away", &self.path))
+    }
+
+    /// Makes the names in it durable.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.handle.sync_all().map_err(failed("sync", &self.path))
+    }
+
+    /// Whether it is this user's, and nobody else may enter it.
+    pub fn is_private(&self) -> Result<bool, Error> {
+        let metadata = self.metadata()?;
+        Ok(metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0)
+    }
+
+    /// What the system knows of it.
+    pub fn metadata(&self) -> Result<Metadata, Error> {
+        self.handle.metadata().map_err(failed("look at", &self.path))
+    }
+
+    /// The name it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ends the lock, as the end of the process would.
+    #[cfg(test)]
+    pub fn unlock(&self) {
+        self.handle.unlock().unwrap();
+    }
+}
+
+fn mode(bits: u32) -> Mode {
+    Mode::from_bits_truncate(bits)
+}
+
+fn refused(doing: &'static str, path: &Path, errno: Errno) -> Error {
+    match errno {
+        Errno::EEXIST => Error::Exists { path: path.to_owned() },
+        errno => failed(doing, path)(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "somebody else swaps a folder")]
+    fn what_is_made_in_a_held_folder_lands_there_though_its_name_is_a_link_now() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::create_dir(at("victim")).unwrap();
+        let held = Dir::open(place.path()).unwrap().make("new").unwrap();
+        fs::rename(at("new"), at("away")).unwrap();
+        symlink(at("victim"), at("new")).unwrap();
+        held.create("file").unwrap();
+        held.make("folder").unwrap();
+        assert!(at("away/file").is_file() && at("away/folder").is_dir());
+        assert_eq!(fs::read_dir(at("victim")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn links_and_pipes_in_the_place_of_an_entry_are_neither_followed_nor_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::create_dir(at("folder")).unwrap();
+        fs::write(at("file"), b"").unwrap();
+        symlink(at("folder"), at("to-folder")).unwrap();
+        symlink(at("file"), at("to-file")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), mode(0o600)).unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        assert!(dir.dir("folder").unwrap().is_some() && dir.file("file").unwrap().is_some());
+        for name in ["to-folder", "to-file", "pipe", "absent"] {
+            assert!(dir.dir(name).unwrap().is_none(), "{name}");
+            assert!(dir.file(name).unwrap().is_none(), "{name}");
+            if name != "absent" {
+                assert!(matches!(dir.create(name), Err(Error::Exists { .. })), "{name}");
+                assert!(matches!(dir.make(name), Err(Error::Exists { .. })), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_is_moved_but_never_over_another() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        let (a, _b) = (dir.make("a").unwrap(), dir.make("b").unwrap());
+        a.create("file").unwrap();
+        assert!(matches!(dir.rename("a", &dir, "b"), Err(Error::Exists { .. })));
+        dir.rename("a", &dir, "c").unwrap();
+        assert!(place.path().join("c/file").is_file());
+        assert!(matches!(dir.rename("a", &dir, "d"), Err(Error::Io { .. })));
+    }
+}

@@ -1,0 +1,263 @@
+//! The database of the new cluster: the landed one, checked, with what a restore changes written behind its pages.
+//!
+//! Invariant: the metas point to new pages only once these are on the disk.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::land::Landed;
+use super::map::Mapped;
+use super::{ContentProof, Error, Expected, Plan, Rebuilt};
+use crate::bbolt::{self, Rules, check, check_over};
+use crate::datadir;
+use crate::durable::failed;
+use crate::keyspace::{
+    self, Agreement, Change, Lease, LiveKeys, NewContent, Replay, Replayed, Restored, Summary, Survey, restored,
+};
+use crate::model::HashKv;
+use crate::source::TrailingDigest;
+
+/// The lifetime of a lease that keys hang on but whose own entry is missing: long enough for its owner to come back.
+const MISSING_LEASE_TTL_SECONDS: i64 = 3600;
+
+/// Checks the landed database and turns it into that of the new cluster.
+pub(super) fn build(name: &str, landed: Landed, plan: &Plan) -> Result<Rebuilt, Error> {
+    let file = landed.file;
+    cut_unused_tail(name, &file)?;
+    let map = mapped(&file)?;
+    let source = bbolt::File::open(&map).map_err(|error| unreadable(name, &error))?;
+    let recorded = plan.expected.and_then(|expected| expected.hash_kv);
+    let walked = walk(name, &source, recorded)?;
+    let proof = prove(name, plan.expected.as_ref(), &walked)?;
+    let added = missing_leases(&walked.summary, &walked.replayed);
+    let wished = NewContent {
+        members: plan.membership.members(),
+        last: walked.summary.last,
+        bump: plan.bump,
+        leases: &added,
+        line: plan.line,
+    };
+    let restored = restored(&source, &wished).map_err(|error| Error::Content {
+        name: name.to_owned(),
+        error,
+    })?;
+    let unsealed = graft(&file, &source, &walked.report, &restored)?;
+    // The metas are written in place.
+    drop(map);
+    let database_bytes = seal(unsealed)?;
+    check_built(&file, database_bytes, &walked.report)?;
+    let hash_kv = walked.hash_kv();
+    let Walked { summary, replayed, .. } = walked;
+    let added_leases = added.iter().map(|lease| lease.id).collect();
+    let mut leases = summary.leases;
+    leases.extend(added);
+    Ok(Rebuilt {
+        revision: restored.revision,
+        hash_kv,
+        proof,
+        live_keys: replayed.live_keys.unwrap_or(0),
+        leases,
+        leased_keys: replayed.leases.iter().map(|(_, keys)| keys).sum(),
+        added_leases,
+        cleared_alarms: summary.alarms,
+        auth: summary.auth,
+        dropped_storage_version: restored.dropped_storage_version,
+        cluster_version: summary.cluster_version,
+        database_bytes,
+        digest_was_absent: landed.hashed.digest == TrailingDigest::Absent,
+        owner: None,
+    })
+}
+
+/// What the walk over a sound database came to.
+struct Walked {
+    report: bbolt::Report,
+    summary: Summary,
+    replayed: Replayed,
+    compact_revision: i64,
+}
+
+impl Walked {
+    /// HashKV as a member with this database reports it.
+    fn hash_kv(&self) -> HashKv {
+        let mut hashes = self.replayed.hashes.iter();
+        let hash = hashes.find(|hash| hash.compact_revision == self.compact_revision);
+        hash.expect("it was asked for").at(self.summary.revision())
+    }
+}
+
+/// Fails where the file does not even begin as a database does.
+pub(super) fn is_one(name: &str, file: &File) -> Result<(), Error> {
+    let opened = bbolt::File::open(&mapped(file)?).map(drop);
+    opened.map_err(|error| unreadable(name, &error))
+}
+
+/// A copy of a live file has a tail that is not in use; new pages go there, so it must not be mapped.
+fn cut_unused_tail(name: &str, file: &File) -> Result<(), Error> {
+    let used = {
+        let map = mapped(file)?;
+        let whole = bbolt::File::open(&map).map_err(|error| unreadable(name, &error))?;
+        whole.pages() * u64::from(whole.page_size())
+    };
+    Ok(file.set_len(used).map_err(failed("truncate", Path::new(datadir::DB)))?)
+}
+
+/// Checks every page and entry of the source in one walk.
+fn walk(name: &str, source: &bbolt::File<'_>, recorded: Option<HashKv>) -> Result<Walked, Error> {
+    let meta = keyspace::Meta::read(source).map_err(|error| unreadable(name, &error))?;
+    let compact_revision = meta.compaction.compact_revision();
+    let wanted: Vec<i64> = std::iter::once(compact_revision)
+        .chain(recorded.map(|hash| hash.compact_revision))
+        .collect();
+    let mut replay = Replay::new(LiveKeys::Counted, None, &wanted);
+    let mut survey = Survey::new(source, &mut replay).map_err(|error| unreadable(name, &error))?;
+    let report = check(source, Rules::Bbolt, |bucket, key, value| {
+        survey.entry(bucket, key, value)
+    });
+    let summary = survey.finish();
+    refuse_unsound(name, &report, &summary)?;
+    Ok(Walked {
+        report,
+        summary,
+        replayed: replay.finish(),
+        compact_revision,
+    })
+}
+
+fn mapped(file: &File) -> Result<Mapped, Error> {
+    Ok(Mapped::new(file).map_err(failed("map", Path::new(datadir::DB)))?)
+}
+
+fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::Unsound {
+        name: name.to_owned(),
+        faults: vec![error.to_string()],
+        count: 1,
+    }
+}
+
+fn refuse_unsound(name: &str, report: &bbolt::Report, summary: &Summary) -> Result<(), Error> {
+    let count = report.fault_count() + summary.fault_count;
+    if count == 0 {
+        return Ok(());
+    }
+    let structure = report.faults().iter().map(ToString::to_string);
+    let content = summary.faults.iter().map(ToString::to_string);
+    Err(Error::Unsound {
+        name: name.to_owned(),
+        faults: structure.chain(content).take(3).collect(),
+        count,
+    })
+}
+
+/// Compares with what the manifest recorded.
+fn prove(
+    name: &str,
+    expected: Option<&Expected>,
+    Walked { summary, replayed, .. }: &Walked,
+) -> Result<ContentProof, Error> {
+    let Some(expected) = expected else {
+        return Ok(ContentProof::Content);
+    };
+    let differs = |what: String| Error::NotAsRecorded {
+        name: name.to_owned(),
+        what,
+    };
+    if summary.revision() != expected.revision {
+        let (found, recorded) = (summary.revision(), expected.revision);
+        return Err(differs(format!("revision {found} instead of {recorded}")));
+    }
+    let Some(recorded) = expected.hash_kv else {
+        return Ok(ContentProof::Content);
+    };
+    let computed = replayed
+        .hashes
+        .iter()
+        .find(|hash| hash.compact_revision == recorded.compact_revision);
+    match computed.expect("it was asked for").compared_with(recorded.hash) {
+        Agreement::Equal => Ok(ContentProof::HashKv),
+        Agreement::Unknown => Ok(ContentProof::Content),
+        Agreement::Different => Err(differs(format!(
+            "HashKV differs from the {} that the member reported for revision {}",
+            recorded.hash, recorded.revision
+        ))),
+    }
+}
+
+/// A key on a lease without an entry would never expire, and members could diverge over it.
+fn missing_leases(summary: &Summary, replayed: &Replayed) -> Vec<Lease> {
+    let missing = summary.dangling(&replayed.leases);
+    missing
+        .iter()
+        .map(|(id, _)| Lease::granted(*id, MISSING_LEASE_TTL_SECONDS))
+        .collect()
+}
+
+/// Writes the new buckets behind the old pages, to which the metas still point.
+fn graft(
+    file: &File,
+    source: &bbolt::File<'_>,
+    report: &bbolt::Report,
+    restored: &Restored,
+) -> Result<bbolt::Unsealed<File>, Error> {
+    let sink = file.try_clone().map_err(failed("keep open", Path::new(datadir::DB)))?;
+    let mut writer = bbolt::Writer::over(sink, source, report).map_err(Error::Build)?;
+    write_buckets(&mut writer, source, restored).map_err(Error::Build)?;
+    writer.finish().map_err(Error::Build)
+}
+
+/// Lets the metas point to the new pages, once these are on the disk. Returns the length of the database.
+fn seal(mut unsealed: bbolt::Unsealed<File>) -> Result<u64, Error> {
+    let synced = unsealed.sink().sync_data();
+    synced.map_err(failed("sync", Path::new(datadir::DB)))?;
+    let (_, written) = unsealed.seal().map_err(Error::Build)?;
+    Ok(written.len)
+}
+
+fn write_buckets(
+    writer: &mut bbolt::Writer<'_, File>,
+    source: &bbolt::File<'_>,
+    restored: &Restored,
+) -> Result<(), bbolt::Error> {
+    for bucket in source.buckets()? {
+        let (name, _) = bucket?;
+        if !restored.buckets.iter().any(|(known, _)| known.as_bytes() == name) {
+            writer.keep(name)?;
+        }
+    }
+    for (name, change) in &restored.buckets {
+        let name = name.as_bytes();
+        let exists = source.bucket(name)?.is_some();
+        let (mut bucket, entries) = match change {
+            Change::Kept if exists => {
+                writer.keep(name)?;
+                continue;
+            }
+            Change::Kept => (writer.bucket(name)?, [].as_slice()),
+            Change::Replaced(entries) => (writer.bucket(name)?, entries.as_slice()),
+            Change::Extended(entries) if exists => (writer.extend(name)?, entries.as_slice()),
+            Change::Extended(entries) => (writer.bucket(name)?, entries.as_slice()),
+        };
+        for (key, value) in entries {
+            bucket.put(key, value)?;
+        }
+        bucket.finish()?;
+    }
+    Ok(())
+}
+
+/// Reads what was written of the finished database, as bbolt would check it. The pages that it kept have been checked as
+/// those of the source, of which `report` is, and were not written to since.
+fn check_built(file: &File, len: u64, report: &bbolt::Report) -> Result<(), Error> {
+    file.set_len(len)
+        .map_err(failed("set the length of", Path::new(datadir::DB)))?;
+    let map = mapped(file)?;
+    let unsound = |fault: &dyn std::fmt::Display| Error::BuiltUnsound {
+        fault: fault.to_string(),
+    };
+    let built = bbolt::File::open(&map).map_err(|error| unsound(&error))?;
+    match check_over(&built, Rules::Bbolt, report).faults().first() {
+        None => Ok(()),
+        Some(fault) => Err(unsound(fault)),
+    }
+}

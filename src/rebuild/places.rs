@@ -1,0 +1,129 @@
+//! Whether the places of data and log suit: apart from each other, and with room.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::Error;
+use crate::datadir::{self, wal};
+use crate::durable::{Dir, failed};
+use crate::model::ByteSize;
+
+/// What comes on top of the source: new pages, which are few, and directories.
+const MARGIN_BYTES: u64 = 16 << 20;
+
+/// The directory of the log, if it is one of its own: inside the data directory etcd's own place for it is none.
+///
+/// Fails when one of the two is in the other otherwise: each gets its name by itself.
+pub(super) fn separate_log(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Option<PathBuf>, Error> {
+    let Some(wal_dir) = wal_dir else { return Ok(None) };
+    let (data, log) = (resolved(data_dir)?, resolved(wal_dir)?);
+    if log == data.join(datadir::WAL_DIR) {
+        return Ok(None);
+    }
+    if log.starts_with(&data) || data.starts_with(&log) {
+        return Err(Error::Nested {
+            data_dir: data_dir.to_owned(),
+            wal_dir: wal_dir.to_owned(),
+        });
+    }
+    Ok(Some(wal_dir.to_owned()))
+}
+
+/// The path without links and `..`, as far as it exists; what does not exist yet has no links.
+fn resolved(path: &Path) -> Result<PathBuf, Error> {
+    let path = std::path::absolute(path).map_err(failed("resolve", path))?;
+    let mut real = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                real.pop();
+            }
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) | Component::Normal(_) => real.push(part),
+        }
+        real = std::fs::canonicalize(&real).unwrap_or(real);
+    }
+    Ok(real)
+}
+
+/// Refuses when a file system has no room for what is to come: a source of `bytes`, where that is known, and the log.
+pub(super) fn refuse_without_space(bytes: Option<u64>, data: &Dir, log: Option<&Dir>) -> Result<(), Error> {
+    let data_bytes = bytes.map_or(0, |bytes| bytes.saturating_add(MARGIN_BYTES));
+    match log {
+        Some(log) if log.metadata()?.dev() != data.metadata()?.dev() => {
+            refuse_below(log, wal::SEGMENT_BYTES)?;
+            refuse_below(data, data_bytes)
+        }
+        Some(_) | None => refuse_below(data, data_bytes.saturating_add(wal::SEGMENT_BYTES)),
+    }
+}
+
+fn refuse_below(dir: &Dir, needed: u64) -> Result<(), Error> {
+    let found = nix::sys::statvfs::statvfs(dir.path());
+    let found = found.map_err(|errno| failed("measure", dir.path())(errno.into()))?;
+    let free = found.blocks_available().saturating_mul(found.fragment_size());
+    if free >= needed {
+        return Ok(());
+    }
+    // The content of a directory in the making, which is in its home.
+    let home = dir.path().ancestors().nth(2);
+    Err(Error::TooLittleSpace {
+        path: home.unwrap_or(dir.path()).to_owned(),
+        free: ByteSize(free),
+        needed: ByteSize(needed),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_and_log_are_apart_whatever_their_paths_look_like() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        std::fs::create_dir(at("real")).unwrap();
+        std::os::unix::fs::symlink(at("real"), at("link")).unwrap();
+        let separate = |data: &str, log: &str| separate_log(&at(data), Some(&at(log)));
+        for (data, log) in [
+            ("d", "w"),
+            ("d", "dd"),
+            ("x/d", "x/w"),
+            ("d", "d/../w"),
+            ("real/d", "link/w"),
+        ] {
+            assert_eq!(separate(data, log).unwrap(), Some(at(log)), "{data} {log}");
+        }
+        for (data, log) in [
+            ("d", "d/member/wal"),
+            ("real/d", "link/d/member/wal"),
+            ("d", "d/./member/x/../wal"),
+        ] {
+            assert_eq!(separate(data, log).unwrap(), None, "{data} {log}");
+        }
+        for (data, log) in [
+            ("d", "d"),
+            ("d", "d/"),
+            ("d", "d/wal"),
+            ("w/d", "w"),
+            ("d", "d/member"),
+            ("real/d", "link/d"),
+            ("link", "real/wal"),
+            ("d", "x/../d/wal"),
+        ] {
+            assert!(matches!(separate(data, log), Err(Error::Nested { .. })), "{data} {log}");
+        }
+        assert_eq!(separate_log(&at("d"), None).unwrap(), None);
+    }
+
+    #[test]
+    fn a_hostile_length_does_not_wrap_around_to_enough_room() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        for bytes in [u64::MAX, u64::MAX - wal::SEGMENT_BYTES] {
+            let refused = refuse_without_space(Some(bytes), &dir, None);
+            assert!(matches!(refused, Err(Error::TooLittleSpace { .. })));
+        }
+        refuse_without_space(Some(1), &dir, Some(&dir)).unwrap();
+    }
+}

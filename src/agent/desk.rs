@@ -291,10 +291,7 @@ mod tests {
             pauses.push(until.duration_since(now).as_secs());
             now = until;
         }
-        assert_eq!(
-            pauses,
-            [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600, 600, 600, 600]
-        );
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600, 600, 600]);
         assert_eq!(desk.next(start, now), run("a", "02:00:00"));
         desk.failed(&name("a"), slot("02:00:00"), "etcd is down".to_owned(), now);
         assert_eq!(desk.entries()[&name("a")].retry.as_ref().map(|r| r.failures), Some(1));

@@ -22,8 +22,10 @@ pub mod store;
 
 // What the program does.
 pub mod backup;
+pub mod prune;
 pub mod rebuild;
 
 // Whoever asks for it.
+pub mod agent;
 pub mod cli;
 pub mod config;

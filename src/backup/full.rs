@@ -54,6 +54,10 @@ pub struct Job {
     pub encoding: Encoding,
     /// Why the backup is taken.
     pub origin: Origin,
+    /// The schedule that asked for it.
+    pub schedule: Option<String>,
+    /// The slot of that schedule.
+    pub slot: Option<Timestamp>,
     /// The operator's words.
     pub note: Option<String>,
     /// Whether it is excluded from retention from its first moment.
@@ -430,8 +434,8 @@ fn manifest(
         keys: asserted.keys,
         recipients: job.encoding.recipients.iter().map(ToString::to_string).collect(),
         origin: job.origin,
-        schedule: None,
-        slot: None,
+        schedule: job.schedule.clone(),
+        slot: job.slot,
         note: job.note.clone(),
         writer: job.writer.clone(),
         previous: None,

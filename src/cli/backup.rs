@@ -44,7 +44,7 @@ pub struct Args {
     note: Option<String>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text
         .parse()
         .map_err(|_| "expected a duration with a unit, such as 10m".to_owned())?;
@@ -114,14 +114,27 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
 }
 
+impl Args {
+    /// What a schedule asks for: a backup to these destinations.
+    pub(super) fn to(destinations: Vec<String>) -> Args {
+        Args {
+            to: destinations,
+            member: None,
+            wait: Duration::ZERO,
+            pin: false,
+            note: None,
+        }
+    }
+}
+
 /// Which destinations a run has opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
+pub(super) enum Scope {
     All,
     Some,
 }
 
-fn job(config: &Config, args: &Args, chain: ChainId, access: Access) -> Result<Job, Failure> {
+pub(super) fn job(config: &Config, args: &Args, chain: ChainId, access: Access) -> Result<Job, Failure> {
     let host = host::host_name();
     let run = format!("{:08x}", getrandom::u32().map_err(failed)?);
     Ok(Job {
@@ -143,6 +156,8 @@ fn job(config: &Config, args: &Args, chain: ChainId, access: Access) -> Result<J
             stall_limit: config.backup.idle_timeout,
         },
         origin: Origin::Manual,
+        schedule: None,
+        slot: None,
         note: args.note.clone(),
         pinned: if args.pin { Pinned::Yes } else { Pinned::No },
         writer: Writer {
@@ -176,7 +191,7 @@ fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
 }
 
 /// Removes what runs of this host that died have left, and what nobody has answered for in a day.
-fn sweep(context: &Context, state: &State, destinations: &[Destination], scope: Scope) {
+pub(super) fn sweep(context: &Context, state: &State, destinations: &[Destination], scope: Scope) {
     let begun = match state.begun() {
         Ok(begun) => begun,
         Err(error) => {
@@ -247,7 +262,7 @@ async fn watch(output: Output, progress: Arc<Progress>) {
 }
 
 /// Forgets the chain when nothing of it is left to sweep: it is a backup, or every sink was dropped cleanly.
-fn end(begun: BegunChain, taken: &Result<Outcome, Error>) {
+pub(super) fn end(begun: BegunChain, taken: &Result<Outcome, Error>) {
     let complete = match taken {
         Ok(outcome) => outcome.destinations.iter().all(|written| written.result.is_ok()),
         Err(_) => false,

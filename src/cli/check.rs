@@ -104,6 +104,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             None => findings.problems.push(local.to_string()),
         }
     }
+    findings.warnings.extend(without_retention(&config));
     let mut exit = match findings.problems.is_empty() {
         true => Exit::Done,
         false => Exit::Configuration,
@@ -133,6 +134,16 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Format::Text => print(&context.output, &findings, &members, exit),
     }
     Ok(exit)
+}
+
+fn without_retention(config: &Config) -> impl Iterator<Item = String> {
+    let destinations = config.destinations.iter();
+    let endless = destinations.filter(|(_, destination)| destination.retention.is_none());
+    endless.map(|(name, _)| {
+        format!(
+            "destination {name} keeps everything for ever: say what it is to keep in `[destinations.{name}.retention]`"
+        )
+    })
 }
 
 async fn ask_members(config: &Config, findings: &mut Findings) -> Vec<MemberRow> {

@@ -1,6 +1,7 @@
 //! The command line: one file a command. Commands read the configuration, call a use case and print what came out.
 
 mod accept_lineage;
+mod agent;
 mod backup;
 mod check;
 mod exit;
@@ -9,10 +10,13 @@ mod host;
 mod keygen;
 mod list;
 mod output;
+mod pin;
 mod progress;
+mod prune;
 mod rebuild;
 mod show;
 mod source;
+mod status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,11 +62,16 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Agent(agent::Args),
+    Status(status::Args),
     Backup(backup::Args),
     List(list::Args),
     Show(show::Args),
     Export(export::Args),
     Rebuild(rebuild::Args),
+    Prune(prune::Args),
+    Pin(pin::PinArgs),
+    Unpin(pin::UnpinArgs),
     Check(check::Args),
     AcceptLineage(accept_lineage::Args),
     Keygen(keygen::Args),
@@ -95,11 +104,17 @@ impl Cli {
             runtime: runtime()?,
         };
         let done = match self.command {
+            // It keeps the context as long as a job may need it.
+            Command::Agent(args) => return agent::run(context, args),
+            Command::Status(args) => status::run(&context, args),
             Command::Backup(args) => backup::run(&context, args),
             Command::List(args) => list::run(&context, args),
             Command::Show(args) => show::run(&context, args),
             Command::Export(args) => export::run(&context, args),
             Command::Rebuild(args) => rebuild::run(&context, args),
+            Command::Prune(args) => prune::run(&context, args),
+            Command::Pin(args) => pin::pin(&context, args),
+            Command::Unpin(args) => pin::unpin(&context, args),
             Command::Check(args) => check::run(&context, args),
             Command::AcceptLineage(args) => accept_lineage::run(&context, args),
             Command::Keygen(args) => keygen::run(&context, args),

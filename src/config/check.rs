@@ -37,6 +37,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
     let compression = reader.compression(&root);
     let backup = reader.backup(&root, &members);
     let destinations = reader.destinations(&root);
+    let schedules = reader.schedules(&root, &destinations);
     let switched_off = reader.switched_off;
     let cluster = cluster.filter(|_| problems.is_empty())?;
     Some(Config {
@@ -46,13 +47,14 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
         encryption,
         compression,
         backup,
+        schedules,
         destinations,
         switched_off,
     })
 }
 
-struct Reader<'p> {
-    problems: &'p mut Problems,
+pub(super) struct Reader<'p> {
+    pub(super) problems: &'p mut Problems,
     warnings: &'p mut Problems,
     switched_off: BTreeSet<String>,
 }
@@ -336,6 +338,7 @@ impl Reader<'_> {
             });
             let given = destination.text("url");
             let url: Option<StoreUrl> = given.as_ref().and_then(|given| self.parsed(given));
+            let retention = self.retention(&destination);
             if !self.is_on(&destination) {
                 continue;
             }
@@ -348,7 +351,7 @@ impl Reader<'_> {
                 self.problems.at(given.origin, &message);
             }
             taken.push((url.clone(), format!("`{}` ({})", destination.path, given.origin.line())));
-            destinations.extend(name.map(|name| (name, Destination { url })));
+            destinations.extend(name.map(|name| (name, Destination { url, retention })));
         }
         if destinations.is_empty() && !section.has_refused() {
             self.warnings.nowhere(
@@ -359,7 +362,7 @@ impl Reader<'_> {
     }
 
     /// Whether a table that has a name is switched on; notes it if not.
-    fn is_on(&mut self, section: &Section<'_>) -> bool {
+    pub(super) fn is_on(&mut self, section: &Section<'_>) -> bool {
         let given = section.given("enabled");
         let is_off = given.is_some_and(|given| matches!(given.value.value, Value::Boolean(false)));
         if is_off {
@@ -411,7 +414,7 @@ impl Reader<'_> {
         found
     }
 
-    fn integer(&mut self, section: &Section<'_>, name: &str, least: i32, most: i32) -> Option<i32> {
+    pub(super) fn integer(&mut self, section: &Section<'_>, name: &str, least: i32, most: i32) -> Option<i32> {
         let given = section.given(name)?;
         let Value::Integer(integer) = given.value.value else {
             return None;
@@ -453,7 +456,7 @@ impl Reader<'_> {
     }
 
     /// The value by its own `FromStr`, whose error says what was expected.
-    fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, given: &Given<'_, &str>) -> Option<T> {
+    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, given: &Given<'_, &str>) -> Option<T> {
         let error = match given.value.parse() {
             Ok(value) => return Some(value),
             Err(error) => error,
@@ -471,7 +474,7 @@ impl Reader<'_> {
     }
 
     /// Reports a text that the table of keys says was expected otherwise.
-    fn refuse<T>(&mut self, section: &Section<'_>, name: &str, given: &Given<'_, &str>) -> Option<T> {
+    pub(super) fn refuse<T>(&mut self, section: &Section<'_>, name: &str, given: &Given<'_, &str>) -> Option<T> {
         let found = shown(&Value::Text(given.value.to_owned()));
         let message = format!("`{}`: {found} is not {}", given.path, section.expected(name));
         self.problems.at(given.origin, &message);
@@ -479,7 +482,7 @@ impl Reader<'_> {
     }
 
     /// Reports a required key, unless it or its table was reported already.
-    fn missing(&mut self, section: &Section<'_>, name: &str) {
+    pub(super) fn missing(&mut self, section: &Section<'_>, name: &str) {
         let path = join(&section.path, name);
         let message = format!("`{path}` is missing: {}", section.expected(name));
         match (section.entry(name), &section.content) {

@@ -32,6 +32,7 @@ enum Kind {
 const SECRET: &str = "where to find it: { file = \"/path\" }, { credential = \"name\" } or { env = \"NAME\" }";
 const URLS: &str = "a list of URLs, such as [\"https://10.0.0.1:2379\"]";
 const SWITCH: &str = "true or false";
+const COUNT: &str = "a whole number from 0 to 1000000";
 
 /// Every key of this version, in the order of the example file.
 pub(super) const KEYS: &[Key] = &[
@@ -70,19 +71,63 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Duration,
         "a duration with a unit, from \"1s\" to \"1h\"",
     ),
+    key("schedules.*.kind", Kind::Text, "\"full\""),
+    key(
+        "schedules.*.when",
+        Kind::Text,
+        "a calendar expression of systemd, such as \"hourly\" or \"Mon..Fri 02:30\" (or `every`, a period such as \"6h\")",
+    ),
+    key(
+        "schedules.*.every",
+        Kind::Duration,
+        "a period with a unit, from \"1s\" to \"8784h\"",
+    ),
+    key(
+        "schedules.*.jitter",
+        Kind::Duration,
+        "a duration with a unit, from \"0s\" to \"24h\"",
+    ),
+    key("schedules.*.catch_up", Kind::Switch, SWITCH),
+    key(
+        "schedules.*.late_after",
+        Kind::Duration,
+        "a duration with a unit, from \"1s\" to \"30 days\"",
+    ),
+    key(
+        "schedules.*.destinations",
+        Kind::Texts,
+        "a list of names of destinations",
+    ),
+    key("schedules.*.enabled", Kind::Switch, SWITCH),
     key(
         "destinations.*.url",
         Kind::Text,
         "a URL, such as \"file:///var/backups/lifeboat\"",
     ),
     key("destinations.*.enabled", Kind::Switch, SWITCH),
+    key("destinations.*.retention.keep_last", Kind::Integer, COUNT),
+    key(
+        "destinations.*.retention.keep_within",
+        Kind::Duration,
+        "a duration with a unit, such as \"48h\" or \"14 days\"",
+    ),
+    key("destinations.*.retention.keep_hourly", Kind::Integer, COUNT),
+    key("destinations.*.retention.keep_daily", Kind::Integer, COUNT),
+    key("destinations.*.retention.keep_weekly", Kind::Integer, COUNT),
+    key("destinations.*.retention.keep_monthly", Kind::Integer, COUNT),
+    key("destinations.*.retention.keep_yearly", Kind::Integer, COUNT),
+    key(
+        "destinations.*.retention.max_bytes",
+        Kind::Text,
+        "a size with a unit, such as \"50 GiB\"",
+    ),
+    key("destinations.*.retention.min_backups", Kind::Integer, COUNT),
 ];
 
 /// What the contract lists and this version does not know yet.
 const LATER: &[&str] = &[
     "signing",
     "deltas",
-    "schedules",
     "restore",
     "metrics",
     "notify",
@@ -96,7 +141,6 @@ const LATER: &[&str] = &[
     "backup.require",
     "destinations.*.shared",
     "destinations.*.credentials",
-    "destinations.*.retention",
     "destinations.*.object_lock",
     "destinations.*.bandwidth",
 ];
@@ -260,7 +304,7 @@ pub(super) fn is_private_key(text: &str) -> bool {
 
 /// Whether the table at `pattern` is keyed by names.
 fn has_names(pattern: &str) -> bool {
-    matches!(pattern, "members" | "destinations")
+    matches!(pattern, "members" | "schedules" | "destinations")
 }
 
 /// Whether `pattern` is a table with known keys in it.

@@ -18,6 +18,7 @@ mod last_good;
 mod local;
 mod names;
 mod problem;
+mod schedules;
 mod secret;
 mod section;
 
@@ -31,10 +32,12 @@ pub use last_good::recall;
 pub use local::{Because, LocalMember, ThisHost};
 pub use names::{DestinationName, MemberName, MemberUrl, StoreUrl, UrlError};
 pub use problem::{Place, Problem};
+pub use schedules::{Schedule, ScheduleName};
 pub use secret::{Secret, SecretError};
 
 use crate::model::ClusterName;
 use crate::pipeline::Recipient;
+use crate::retention::Policy;
 use problem::{Problems, Source};
 
 /// The largest configuration file that is read.
@@ -44,7 +47,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 const SAMPLE_RECIPIENT: &str = "age12wkpf3rfyfvysfe8dwyxkfx890dxthcrkmez3wnrjhld85846q3s6swwr4";
 
 /// What the operator wants, complete and checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The cluster, and how to talk to it.
     pub cluster: Cluster,
@@ -58,6 +61,8 @@ pub struct Config {
     pub compression: Compression,
     /// How backups are taken.
     pub backup: Backup,
+    /// When backups are taken; the ones that are switched on.
+    pub schedules: BTreeMap<ScheduleName, Schedule>,
     /// Where backups go; the ones that are switched on.
     pub destinations: BTreeMap<DestinationName, Destination>,
     /// Paths of the tables with `enabled = false`, such as `destinations.old`.
@@ -176,6 +181,8 @@ pub enum HashKvPolicy {
 pub struct Destination {
     /// Where the store is.
     pub url: StoreUrl,
+    /// What is kept there; everything if nothing is said.
+    pub retention: Option<Policy>,
 }
 
 impl Default for Compression {

@@ -128,6 +128,11 @@ impl Origin {
         format!("{}:{}", place.file.display(), place.line)
     }
 
+    /// The place of its file in the order of reading.
+    pub(super) fn file(&self) -> usize {
+        self.source.index
+    }
+
     /// What is written there.
     pub(super) fn text(&self) -> &str {
         self.source.text.get(self.span.clone()).unwrap_or_default()

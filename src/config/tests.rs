@@ -81,6 +81,8 @@ fn every_sample_in_the_example_works() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), SAMPLE_RECIPIENT).unwrap();
     let all_on = example_with(|_| true).replace("/etc/lifeboat/recipients.txt", file.path().to_str().unwrap());
+    // Of the two, a file may hold only one.
+    let all_on = all_on.replace("\nwhen = \"hourly\"\n", "\n");
     let config = valid(&[&all_on]);
     let client = config.cluster.tls.client.unwrap();
     assert_eq!(client.key, Secret::File("/etc/lifeboat/client.key".into()));
@@ -101,6 +103,7 @@ fn the_example_has_every_key_and_no_other() {
             section = header
                 .trim_end_matches(']')
                 .replace(".m1", ".*")
+                .replace(".hourly", ".*")
                 .replace(".local", ".*");
         } else if is_commented_key(line) || line.starts_with(|c: char| c.is_ascii_lowercase()) {
             let (key, _) = line.trim_start_matches('#').split_once(" = ").expect(line);
@@ -114,7 +117,8 @@ fn the_example_has_every_key_and_no_other() {
 /// A key in the table that nobody reads would be accepted and ignored.
 #[test]
 fn every_key_is_read() {
-    let defaults = valid(&[LEAST]);
+    let with_schedule = &format!("{LEAST}[schedules.b]\nkind = 'full'\nwhen = 'daily'\n");
+    let defaults = valid(&[with_schedule]);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("recipients");
     std::fs::write(&file, SAMPLE_RECIPIENT).unwrap();
@@ -154,15 +158,65 @@ fn every_key_is_read() {
         ("backup.member", "backup.member = 'm1'"),
         ("backup.hash_kv", "backup.hash_kv = 'never'"),
         ("backup.idle_timeout", "backup.idle_timeout = '1h'"),
+        ("schedules.*.kind", "schedules.a = { kind = 'full', every = '6h' }"),
+        ("schedules.*.when", "schedules.a = { kind = 'full', when = 'hourly' }"),
+        ("schedules.*.every", "schedules.a = { kind = 'full', every = '6h' }"),
+        ("schedules.*.jitter", "schedules.b.jitter = '1h'"),
+        ("schedules.*.catch_up", "schedules.b.catch_up = false"),
+        ("schedules.*.late_after", "schedules.b.late_after = '2h'"),
+        (
+            "schedules.*.destinations",
+            "schedules.b.destinations = ['local']\ndestinations.two.url = 'file:///two'",
+        ),
+        ("schedules.*.enabled", "schedules.b.enabled = false"),
         ("destinations.*.url", "destinations.local.url = 'file:///other'"),
-        ("destinations.*.enabled", "destinations.local.enabled = false"),
+        (
+            "destinations.*.enabled",
+            "destinations.local.enabled = false\ndestinations.two.url = 'file:///two'",
+        ),
+        (
+            "destinations.*.retention.keep_last",
+            "destinations.local.retention.keep_last = 3",
+        ),
+        (
+            "destinations.*.retention.keep_within",
+            "destinations.local.retention.keep_within = '2 days'",
+        ),
+        (
+            "destinations.*.retention.keep_hourly",
+            "destinations.local.retention.keep_hourly = 3",
+        ),
+        (
+            "destinations.*.retention.keep_daily",
+            "destinations.local.retention.keep_daily = 3",
+        ),
+        (
+            "destinations.*.retention.keep_weekly",
+            "destinations.local.retention.keep_weekly = 3",
+        ),
+        (
+            "destinations.*.retention.keep_monthly",
+            "destinations.local.retention.keep_monthly = 3",
+        ),
+        (
+            "destinations.*.retention.keep_yearly",
+            "destinations.local.retention.keep_yearly = 3",
+        ),
+        (
+            "destinations.*.retention.max_bytes",
+            "destinations.local.retention.max_bytes = '3 GiB'",
+        ),
+        (
+            "destinations.*.retention.min_backups",
+            "destinations.local.retention.min_backups = 3",
+        ),
     ];
     assert_eq!(
         changes.map(|(path, _)| path).as_slice(),
         keys::KEYS.iter().map(|key| key.path).collect::<Vec<_>>()
     );
     for (path, text) in changes {
-        assert_ne!(valid(&[LEAST, text]), defaults, "{path}");
+        assert_ne!(valid(&[with_schedule, text]), defaults, "{path}");
     }
 }
 
@@ -423,6 +477,83 @@ fn this_host_has_a_loopback_address() {
     assert!(this.addresses.iter().any(IpAddr::is_loopback), "{this:?}");
 }
 
+#[test]
+fn a_schedule_has_its_defaults_and_of_when_and_every_the_later_file_counts() {
+    let hourly = "[schedules.hourly]\nkind = 'full'\nwhen = 'hourly'";
+    let config = valid(&[LEAST, hourly]);
+    let schedule = config.schedules.values().next().unwrap();
+    assert_eq!(schedule.when.to_string(), "hourly");
+    assert_eq!(
+        (schedule.jitter, schedule.late_after),
+        (Duration::from_secs(60), Duration::from_secs(3600))
+    );
+    assert_eq!(schedule.catch_up, crate::schedule::CatchUp::Once);
+    assert_eq!(
+        schedule
+            .destinations
+            .iter()
+            .map(DestinationName::as_str)
+            .collect::<Vec<_>>(),
+        ["local"]
+    );
+    let when = |texts: &[&str]| valid(texts).schedules.values().next().unwrap().when.to_string();
+    let every = "schedules.hourly.every = '90m'";
+    assert_eq!(when(&[LEAST, hourly, every]), "every 1 h 30 m");
+    assert_eq!(when(&[&format!("{every}\n{LEAST}"), hourly]), "hourly");
+}
+
+#[test]
+fn what_is_wrong_with_a_schedule_or_with_retention_is_said_where_it_stands() {
+    let cases = [
+        ("schedules.a.kind = 'full'", "`schedules.a.when` is missing"),
+        ("schedules.a.when = 'daily'", "`schedules.a.kind` is missing"),
+        (
+            "schedules.a = { kind = 'verify', when = 'daily' }",
+            "schedules of kind \"verify\" are known only to later versions",
+        ),
+        (
+            "schedules.a = { kind = 'full', when = 'sometimes' }",
+            "`schedules.a.when`: ",
+        ),
+        (
+            "schedules.a = { kind = 'full', every = '500ms' }",
+            "`schedules.a.every`: ",
+        ),
+        (
+            "schedules.a = { kind = 'full', when = 'daily', every = '1h' }",
+            "`schedules.a.every`: `when` stands beside it",
+        ),
+        (
+            "schedules.a = { kind = 'full', when = 'daily', destinations = ['locl'] }",
+            "`locl` is not one of `[destinations]` that are switched on; did you mean `local`?",
+        ),
+        (
+            "schedules.a = { kind = 'full', when = 'daily', destinations = [] }",
+            "`schedules.a.destinations` is empty",
+        ),
+        (
+            "destinations.local.enabled = false\nschedules.a = { kind = 'full', when = 'daily' }",
+            "there is no destination that its backups could go to",
+        ),
+        ("schedules.A = { kind = 'full', when = 'daily' }", "a schedule's name"),
+        (
+            "destinations.local.retention.keep_last = -1",
+            "-1 is not a whole number from 0",
+        ),
+        (
+            "destinations.local.retention.keep_within = '0s'",
+            "is not a duration with a unit",
+        ),
+        ("destinations.local.retention.max_bytes = '3'", "a size with a unit"),
+        ("destinations.local.retention.keep_lst = 3", "did you mean"),
+    ];
+    for (text, said) in cases {
+        let found = problems(text);
+        assert!(found.contains(said), "{text}\n{found}");
+    }
+    valid(&[LEAST, "schedules.a.enabled = false"]);
+}
+
 /// Lines that are nearly right, to reach deeper than noise does.
 fn lines() -> impl Strategy<Value = String> {
     let keys = keys::KEYS.iter().map(|key| key.path.replace('*', "m1"));
@@ -432,7 +563,7 @@ fn lines() -> impl Strategy<Value = String> {
     let names = keys
         .clone()
         .filter_map(|key| key.rsplit_once('.').map(|(_, name)| name.to_owned()));
-    let odd = ["\"\"", "\"a.b\"", "'tls.ca'", "ü", "schedules", "x.y.z", "members"].map(str::to_owned);
+    let odd = ["\"\"", "\"a.b\"", "'tls.ca'", "ü", "metrics", "x.y.z", "members"].map(str::to_owned);
     let keys: Vec<String> = keys.chain(names).chain(odd).collect();
     let sections: Vec<String> = sections.chain(["[[members]]\n".to_owned(), "[x".to_owned()]).collect();
     let values = prop::sample::select(vec![

@@ -157,7 +157,7 @@ fn all_problems_of_all_files_come_at_once_in_their_order() {
     let directory = Directory::with(&[
         (
             "config.toml",
-            "[cluster]\nnam = \"prod\"\n\n[schedules.hourly]\nkind = \"full\"\n\n[compression]\nlevel = 25\n",
+            "[cluster]\nnam = \"prod\"\n\n[metrics]\nlisten = \":9\"\n\n[compression]\nlevel = 25\n",
         ),
         (
             "config.d/50-host.toml",
@@ -175,10 +175,10 @@ config.toml:2:1: unknown key `cluster.nam`; did you mean `cluster.name`?
   |
 2 | nam …
   | ^^^
-config.toml:4:2: `[schedules]` is known only to later versions of lifeboat
+config.toml:4:2: `[metrics]` is known only to later versions of lifeboat
   |
-4 | [schedules.hourly]
-  |  ^^^^^^^^^
+4 | [metrics]
+  |  ^^^^^^^
 config.toml:8:9: `compression.level`: 25 is not a whole number from 1 to 19
   |
 8 | level = 25
@@ -298,12 +298,12 @@ config.d/a.toml:3:2: `[signing]` is known only to later versions of lifeboat
         ),
         (
             r#"[destinations.local]
-retention = { keep_last = 3 }
+object_lock = "30 days"
 shared = true"#,
-            r#"config.d/a.toml:2:1: `destinations.local.retention` is known only to later versions of lifeboat
+            r#"config.d/a.toml:2:1: `destinations.local.object_lock` is known only to later versions of lifeboat
   |
-2 | retention …
-  | ^^^^^^^^^
+2 | object_lock …
+  | ^^^^^^^^^^^
 config.d/a.toml:3:1: `destinations.local.shared` is known only to later versions of lifeboat
   |
 3 | shared …
@@ -651,7 +651,7 @@ config.d/a.toml:3:11: not valid TOML: string values must be quoted, expected lit
         (
             r#"x = 1979-05-27
 compression.level = 1979-05-27"#,
-            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, compression, backup, destinations
+            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, compression, backup, schedules, destinations
   |
 1 | x …
   | ^

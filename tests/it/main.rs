@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod agent;
 mod architecture;
 mod bad_input;
 mod calendar;
 mod config;
 mod rebuild;
+mod retention;
 mod round_trip;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;
+mod units;
 mod vectors;

@@ -1,0 +1,122 @@
+//! What the agent remembers of each schedule: `schedules/NAME.json` in the state of the cluster.
+//!
+//! Invariant: a file is replaced whole, so a kill at any moment leaves the one before or the one after.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+use crate::model::ChainId;
+use crate::schedule::{Handled, Slot, When};
+
+const FORMAT: u64 = 1;
+const FILE_MODE: u32 = 0o644;
+const FOLDER_MODE: u32 = 0o755;
+const LARGEST: u64 = 64 << 10;
+
+/// One schedule on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    format: u64,
+    /// What named the slots below.
+    when: String,
+    /// The slots that were taken.
+    pub handled: Handled,
+    /// The last backup that was taken for it.
+    pub last_success: Option<Success>,
+}
+
+/// A backup that was taken for a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Success {
+    /// The slot.
+    pub slot: Slot,
+    /// When it was done.
+    pub at: Timestamp,
+    /// The backup.
+    pub id: ChainId,
+    /// Destinations that do not have it, or were not pruned after it, and why.
+    pub missing: Vec<String>,
+}
+
+/// A memory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("read `{}`", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// It is not what was written there.
+    #[error("`{}` cannot be understood ({detail})", .path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl Memory {
+    /// Of a schedule that is new, or newly changed, at `now`.
+    pub fn new(when: &When, now: Timestamp) -> Memory {
+        Memory {
+            format: FORMAT,
+            when: when.to_string(),
+            handled: Handled::since(now),
+            last_success: None,
+        }
+    }
+
+    /// The same for the present slots: if they are named otherwise than before, all up to `now` are forgotten.
+    #[must_use]
+    pub fn fitted(self, when: &When, now: Timestamp) -> Memory {
+        if self.when == when.to_string() {
+            return self;
+        }
+        Memory {
+            last_success: self.last_success,
+            ..Memory::new(when, now)
+        }
+    }
+
+    /// Reads what is remembered of `schedule`; None if there is nothing.
+    pub fn read(folder: &Path, schedule: &str) -> Result<Option<Memory>, Error> {
+        let path = path(folder, schedule);
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {}
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Io { path, source }),
+        }
+        let corrupt = |detail: String| Error::Corrupt {
+            path: path.clone(),
+            detail,
+        };
+        let memory: Memory = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        match memory.format {
+            FORMAT => Ok(Some(memory)),
+            other => Err(corrupt(format!("format {other} is of another lifeboat"))),
+        }
+    }
+
+    /// Remembers this of `schedule`.
+    pub fn write(&self, folder: &Path, schedule: &str) -> Result<(), durable::Error> {
+        durable::create_dirs(&folder.join("schedules"), FOLDER_MODE)?;
+        let bytes = serde_json::to_vec(self).expect("our documents have only text keys");
+        durable::replace(&path(folder, schedule), &bytes, FILE_MODE)
+    }
+}
+
+/// The names of schedules are safe as components of a path.
+fn path(folder: &Path, schedule: &str) -> PathBuf {
+    folder.join(format!("schedules/{schedule}.json"))
+}

@@ -1,0 +1,548 @@
+//! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
+//!
+//! One loop owns everything; a job runs on a thread of its own and tells the loop when it ends. `desk` decides what is
+//! next, `memory` keeps what was done, `status` and `log` say it, `files` notices changes. What a job does is the
+//! caller's: see [`Work`].
+//!
+//! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
+//! job keeps the one that it began with.
+
+mod desk;
+mod files;
+mod log;
+mod memory;
+mod status;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+pub use desk::{Desk, Entry};
+pub use log::{Level, Log};
+pub use memory::{Memory, Success};
+pub use status::{Failure, Report, Running, ScheduleReport};
+
+use crate::config::{self, Config, ScheduleName};
+use crate::model::ChainId;
+use crate::schedule::{Occasion, Seen, Slot, Watch};
+use desk::Next;
+use files::Files;
+
+/// How long the loop sleeps at most: clocks are set and machines sleep.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// For how long the files of the configuration must be left alone before they are read.
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
+/// How long a job may take to stop; what it leaves then is swept by the next one.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// What the agent is to do when a slot has come.
+pub trait Work: Send + Sync + 'static {
+    /// Takes the backup of a slot and applies retention after it. Blocks; ends soon once `order.stop` is raised.
+    fn back_up(&self, order: &Order) -> Result<Taken, Trouble>;
+}
+
+/// One slot's work.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The configuration as it was when the slot came.
+    pub config: Arc<Config>,
+    /// The schedule.
+    pub schedule: ScheduleName,
+    /// The slot.
+    pub slot: Slot,
+    /// Raised when the agent is to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// A backup that was taken.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// Its id.
+    pub id: ChainId,
+    /// Destinations that do not have it, or were not pruned after it, and why.
+    pub missing: Vec<String>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+    /// How many retention removed.
+    pub removed: usize,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone)]
+pub enum Trouble {
+    /// Another run is active.
+    Busy(String),
+    /// It was told to stop.
+    Stopped,
+    /// Anything else.
+    Failed(String),
+}
+
+/// What an agent begins with.
+pub struct Setup {
+    /// The main file of the configuration.
+    pub path: PathBuf,
+    /// What was read from it.
+    pub config: Config,
+    /// What is wrong with a configuration though it can be read; empty if nothing is.
+    pub faults: fn(&Config) -> Vec<String>,
+    /// The folder of the cluster in this host's state.
+    pub state: PathBuf,
+    /// This host's name.
+    pub host: String,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+    /// What to do.
+    pub work: Arc<dyn Work>,
+}
+
+/// Why the agent ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused signals.
+    #[error("listen to signals")]
+    Signals(#[source] std::io::Error),
+    /// The state cannot be written.
+    #[error(transparent)]
+    State(#[from] crate::durable::Error),
+    /// The directories of the configuration cannot be watched.
+    #[error("watch the configuration {}", .path.display())]
+    Watch {
+        /// Its main file.
+        path: PathBuf,
+        /// Why.
+        source: notify::Error,
+    },
+    /// A job did not stop in time.
+    #[error("the running job did not stop within {} s; the next run sweeps what it leaves", STOP_WITHIN.as_secs())]
+    DidNotStop,
+}
+
+/// Follows the schedules until it is told to stop, by SIGTERM or SIGINT.
+pub async fn run(setup: Setup) -> Result<(), Error> {
+    let listen = |kind| signal(kind).map_err(Error::Signals);
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut files = Files::watch(&setup.path).map_err(|source| Error::Watch {
+        path: setup.path.clone(),
+        source,
+    })?;
+    let mut agent = Agent::new(setup);
+    agent.say_status()?;
+    tell(&[NotifyState::Ready]);
+    agent.log.line(
+        Level::Info,
+        "ready",
+        &[
+            ("schedules", &agent.desk.entries().len()),
+            ("cluster", &agent.config.cluster.name),
+        ],
+    );
+    let mut settled: Option<tokio::time::Instant> = None;
+    loop {
+        let sleep = agent.turn()?;
+        tell(&[NotifyState::Watchdog]);
+        tokio::select! {
+            () = asked(&mut terminate, &mut interrupt) => return agent.stop().await,
+            _ = hangup.recv() => agent.reload(&mut files),
+            () = files.changed() => settled = Some(tokio::time::Instant::now() + SETTLED_AFTER),
+            () = until(settled) => {
+                settled = None;
+                agent.reload(&mut files);
+            }
+            done = ended(&mut agent.job) => agent.end(done)?,
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+async fn asked(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+async fn until(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Done when the job is.
+async fn ended(job: &mut Option<Job>) -> Result<Taken, Trouble> {
+    match job {
+        Some(job) => {
+            let gone = |_| Err(Trouble::Failed("its thread ended without a word".to_owned()));
+            (&mut job.done).await.unwrap_or_else(gone)
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells systemd, if it wants to know.
+fn tell(what: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    sd_notify::notify(what).ok();
+}
+
+struct Agent {
+    path: PathBuf,
+    config: Arc<Config>,
+    faults: fn(&Config) -> Vec<String>,
+    configured_at: Timestamp,
+    configuration_error: Option<String>,
+    state: PathBuf,
+    host: String,
+    now: fn() -> Timestamp,
+    begun: Instant,
+    started_at: Timestamp,
+    log: Log,
+    watch: Watch,
+    desk: Desk,
+    work: Arc<dyn Work>,
+    job: Option<Job>,
+    stop: watch::Sender<bool>,
+    said: Option<Report>,
+}
+
+struct Job {
+    schedule: ScheduleName,
+    slot: Slot,
+    since: Timestamp,
+    done: oneshot::Receiver<Result<Taken, Trouble>>,
+}
+
+impl Agent {
+    fn new(setup: Setup) -> Agent {
+        let now = (setup.now)();
+        let log = Log::new(setup.now);
+        let desk = desk(&setup.config, &setup.host, &setup.state, log, now);
+        Agent {
+            path: setup.path,
+            config: Arc::new(setup.config),
+            faults: setup.faults,
+            configured_at: now,
+            configuration_error: None,
+            state: setup.state,
+            host: setup.host,
+            now: setup.now,
+            begun: Instant::now(),
+            started_at: now,
+            log,
+            watch: Watch::begin(now, Duration::ZERO),
+            desk,
+            work: setup.work,
+            job: None,
+            stop: watch::channel(false).0,
+            said: None,
+        }
+    }
+
+    /// Looks at the clocks, begins what is due, says how things are; how long to sleep then.
+    fn turn(&mut self) -> Result<Duration, Error> {
+        let now = (self.now)();
+        match self.watch.look(now, self.begun.elapsed()) {
+            Seen::Time => {}
+            Seen::Jump(by) => self.log.line(Level::Warning, "the clock went forward", &[("by", &by)]),
+            Seen::StepBack(by) => self.log.line(Level::Warning, "the clock went back", &[("by", &by)]),
+        }
+        let mut sleep = longest_sleep();
+        if self.job.is_none() {
+            match self.desk.next(self.watch.from(), now) {
+                Next::Run { name, slot, occasion } => self.begin(name, slot, occasion, now),
+                Next::Wait(instant) => {
+                    let left = Duration::try_from(instant.duration_since(now)).unwrap_or_default();
+                    // A little later than that, so that it is due then.
+                    sleep = sleep.min(left + Duration::from_millis(1));
+                }
+                Next::Idle => {}
+            }
+        }
+        self.say_status()?;
+        Ok(sleep)
+    }
+
+    fn begin(&mut self, schedule: ScheduleName, slot: Slot, occasion: Occasion, now: Timestamp) {
+        let why = match occasion {
+            Occasion::OnTime => "its slot has come",
+            Occasion::CatchUp => "a slot is caught up",
+        };
+        self.log.line(
+            Level::Info,
+            "backup begins",
+            &[("schedule", &schedule), ("slot", &slot), ("why", &why)],
+        );
+        let (sender, done) = oneshot::channel();
+        let order = Order {
+            config: self.config.clone(),
+            schedule: schedule.clone(),
+            slot,
+            stop: self.stop.subscribe(),
+        };
+        let work = self.work.clone();
+        std::thread::spawn(move || sender.send(work.back_up(&order)).ok());
+        self.job = Some(Job {
+            schedule,
+            slot,
+            since: now,
+            done,
+        });
+    }
+
+    fn end(&mut self, done: Result<Taken, Trouble>) -> Result<(), Error> {
+        let now = (self.now)();
+        let Some(Job { schedule, slot, .. }) = self.job.take() else {
+            return Ok(());
+        };
+        match done {
+            Ok(taken) => {
+                self.report(&schedule, slot, &taken);
+                let success = Success {
+                    slot,
+                    at: now,
+                    id: taken.id,
+                    missing: taken.missing,
+                };
+                if let Some(memory) = self.desk.succeeded(&schedule, success) {
+                    memory.write(&self.state, schedule.as_str())?;
+                }
+            }
+            Err(Trouble::Busy(holder)) => {
+                self.log.line(
+                    Level::Info,
+                    "another run is active",
+                    &[("schedule", &schedule), ("holder", &holder)],
+                );
+                self.desk.busy(&schedule, slot, holder, now);
+            }
+            Err(Trouble::Stopped) => {}
+            Err(Trouble::Failed(error)) => {
+                self.log.line(
+                    Level::Error,
+                    "backup failed",
+                    &[("schedule", &schedule), ("slot", &slot), ("error", &error)],
+                );
+                self.desk.failed(&schedule, slot, error, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, schedule: &ScheduleName, slot: Slot, taken: &Taken) {
+        self.log.line(
+            Level::Info,
+            "backup taken",
+            &[
+                ("schedule", schedule),
+                ("slot", &slot),
+                ("id", &taken.id),
+                ("removed", &taken.removed),
+            ],
+        );
+        for warning in &taken.warnings {
+            self.log.line(Level::Warning, warning, &[("id", &taken.id)]);
+        }
+        for missing in &taken.missing {
+            self.log.line(Level::Error, missing, &[("id", &taken.id)]);
+        }
+    }
+
+    /// Reads the configuration anew; one that is wrong changes nothing.
+    fn reload(&mut self, files: &mut Files) {
+        // systemd takes both in one message, and waits for the end before it goes on.
+        if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
+            tell(&[NotifyState::Reloading, monotonic]);
+        }
+        files.look_for_drop_ins();
+        let now = (self.now)();
+        match self.read_anew() {
+            Ok(config) => {
+                let was_broken = self.configuration_error.take().is_some();
+                if config != *self.config {
+                    let mut desk = desk(&config, &self.host, &self.state, self.log, now);
+                    desk.keep_retries_of(&self.desk);
+                    self.desk = desk;
+                    self.config = Arc::new(config);
+                    self.configured_at = now;
+                    let schedules = self.desk.entries().len();
+                    self.log
+                        .line(Level::Info, "configuration taken over", &[("schedules", &schedules)]);
+                } else if was_broken {
+                    self.log.line(Level::Info, "the configuration is right again", &[]);
+                }
+            }
+            Err(error) => {
+                if self.configuration_error.as_ref() != Some(&error) {
+                    self.log.line(
+                        Level::Error,
+                        "the configuration is refused; the one before goes on",
+                        &[("error", &error)],
+                    );
+                }
+                self.configuration_error = Some(error);
+            }
+        }
+        tell(&[NotifyState::Ready]);
+    }
+
+    fn read_anew(&self) -> Result<Config, String> {
+        let loaded = config::load(&self.path).map_err(|error| error.to_string())?;
+        let config = loaded.config;
+        let faults = (self.faults)(&config);
+        if !faults.is_empty() {
+            return Err(faults.join("; "));
+        }
+        if config.cluster.name != self.config.cluster.name {
+            return Err(format!(
+                "`cluster.name` was {} when the agent began and is {} now: restart it to follow",
+                self.config.cluster.name, config.cluster.name
+            ));
+        }
+        Ok(config)
+    }
+
+    /// Stops the job, then itself.
+    async fn stop(mut self) -> Result<(), Error> {
+        tell(&[NotifyState::Stopping]);
+        self.log.line(Level::Info, "stopping", &[]);
+        self.stop.send_replace(true);
+        if self.job.is_some() {
+            let ended = tokio::time::timeout(STOP_WITHIN, ended(&mut self.job)).await;
+            let done = ended.map_err(|_| Error::DidNotStop)?;
+            // A backup that was just done counts.
+            self.end(done)?;
+        }
+        self.say_status()
+    }
+
+    /// Writes `status.json` and tells systemd, where something changed.
+    fn say_status(&mut self) -> Result<(), Error> {
+        let now = (self.now)();
+        let report = self.report_at(now);
+        if let Some(said) = &self.said {
+            let same = Report {
+                written_at: said.written_at,
+                ..report.clone()
+            } == *said;
+            if same {
+                return Ok(());
+            }
+        }
+        self.log_lateness(&report);
+        crate::durable::create_dirs(&self.state, 0o755)?;
+        report.write(&self.state)?;
+        tell(&[NotifyState::Status(&one_line(&report))]);
+        self.said = Some(report);
+        Ok(())
+    }
+
+    fn log_lateness(&self, report: &Report) {
+        let late_before = |name: &str| {
+            let said = self.said.iter().flat_map(|said| &said.schedules);
+            said.filter(|schedule| schedule.name == name)
+                .any(|schedule| schedule.late.is_some())
+        };
+        for schedule in &report.schedules {
+            if let (Some(late), false) = (&schedule.late, late_before(&schedule.name)) {
+                self.log.line(Level::Error, late, &[("schedule", &schedule.name)]);
+            }
+        }
+    }
+
+    fn report_at(&self, now: Timestamp) -> Report {
+        let schedules = self.desk.entries().iter();
+        Report {
+            schema: 1,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            written_at: now,
+            configured_at: self.configured_at,
+            configuration_error: self.configuration_error.clone(),
+            running: self.job.as_ref().map(|job| Running {
+                schedule: job.schedule.to_string(),
+                slot: job.slot.instant(),
+                since: job.since,
+            }),
+            schedules: schedules
+                .map(|(name, entry)| schedule_report(name, entry, self.watch.from(), now))
+                .collect(),
+        }
+    }
+}
+
+/// What is to be said of a schedule at `now`.
+pub fn schedule_report(name: &ScheduleName, entry: &Entry, watched_from: Timestamp, now: Timestamp) -> ScheduleReport {
+    let schedule = &entry.schedule;
+    ScheduleReport {
+        name: name.to_string(),
+        next: schedule.sentence(&schedule.due(&entry.memory.handled, watched_from, now)),
+        late: schedule.complaint(&entry.lateness(now)),
+        failure: entry.retry.as_ref().map(|retry| Failure {
+            attempts: retry.failures,
+            error: retry.error.clone(),
+            again_at: retry.not_before,
+        }),
+        missing: entry
+            .memory
+            .last_success
+            .as_ref()
+            .map_or(Vec::new(), |s| s.missing.clone()),
+    }
+}
+
+/// The schedules of a configuration with what is remembered of them.
+fn desk(config: &Config, host: &str, state: &Path, log: Log, now: Timestamp) -> Desk {
+    let remembered = |name: &ScheduleName| match Memory::read(state, name.as_str()) {
+        Ok(memory) => memory,
+        Err(error) => {
+            log.line(
+                Level::Error,
+                "what was done is not known; it begins anew",
+                &[("error", &error)],
+            );
+            None
+        }
+    };
+    let desk = Desk::new(config, host, remembered, now);
+    for (name, entry) in desk.entries() {
+        // So that a schedule which never succeeds is late all the same after the next start.
+        if let Err(error) = entry.memory.write(state, name.as_str()) {
+            log.line(Level::Error, "what was done cannot be kept", &[("error", &error)]);
+        }
+    }
+    desk
+}
+
+/// What `systemctl status` shows.
+fn one_line(report: &Report) -> String {
+    if let Some(running) = &report.running {
+        return format!("backup of schedule {} since {:.0}", running.schedule, running.since);
+    }
+    if let Some(error) = &report.configuration_error {
+        let first = error.lines().next().unwrap_or_default();
+        return format!("the configuration is refused, the one before goes on: {first}");
+    }
+    let troubled = |schedule: &&ScheduleReport| schedule.failure.is_some() || schedule.late.is_some();
+    match (report.schedules.iter().find(troubled), report.schedules.first()) {
+        (Some(schedule), _) => format!("schedule {} fails or is late: see `lifeboat status`", schedule.name),
+        (None, Some(schedule)) => format!("{}: {}", schedule.name, schedule.next),
+        (None, None) => "no schedule is configured".to_owned(),
+    }
+}
+
+/// Short enough for the watchdog, if there is one.
+fn longest_sleep() -> Duration {
+    match sd_notify::watchdog_enabled() {
+        Some(bound) => LONGEST_SLEEP.min(bound / 3),
+        None => LONGEST_SLEEP,
+    }
+}

@@ -1,0 +1,98 @@
+//! `status.json`: what the agent says of itself, for every user of the host.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+
+const FILE: &str = "status.json";
+const FILE_MODE: u32 = 0o644;
+const LARGEST: u64 = 1 << 20;
+
+/// The document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this document, 1.
+    pub schema: u32,
+    /// The agent's process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Since when it runs.
+    pub started_at: Timestamp,
+    /// When this was written.
+    pub written_at: Timestamp,
+    /// When the configuration that it works by was read.
+    pub configured_at: Timestamp,
+    /// Why it did not take the configuration that is there now.
+    pub configuration_error: Option<String>,
+    /// What it does now.
+    pub running: Option<Running>,
+    /// Its schedules.
+    pub schedules: Vec<ScheduleReport>,
+}
+
+/// A job that goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Whose.
+    pub schedule: String,
+    /// Of which slot.
+    pub slot: Timestamp,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// One schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleReport {
+    /// Its name.
+    pub name: String,
+    /// The next run and why it is then.
+    pub next: String,
+    /// What is late.
+    pub late: Option<String>,
+    /// Why the last attempt failed, if nothing has succeeded since.
+    pub failure: Option<Failure>,
+    /// Destinations that the last backup is not in, and why.
+    pub missing: Vec<String>,
+}
+
+/// A slot that is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// How often; 0 if it only waits for another run.
+    pub attempts: u32,
+    /// Why.
+    pub error: String,
+    /// When it is tried again.
+    pub again_at: Timestamp,
+}
+
+impl Report {
+    /// Reads what the agent said last; None if it never did.
+    pub fn read(folder: &Path) -> Result<Option<Report>, String> {
+        let path = folder.join(FILE);
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("read `{}`: {error}", path.display())),
+            Ok(_) => {}
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(report) => Ok(Some(report)),
+            Err(error) => Err(format!("`{}` cannot be understood ({error})", path.display())),
+        }
+    }
+
+    /// Replaces the document.
+    pub fn write(&self, folder: &Path) -> Result<(), durable::Error> {
+        let bytes = serde_json::to_vec(self).expect("our documents have only text keys");
+        durable::replace(&folder.join(FILE), &bytes, FILE_MODE)
+    }
+}

@@ -1,0 +1,125 @@
+//! `lifeboat pin` and `lifeboat unpin`: excludes a backup from retention, and lets it back in.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::backup::duration;
+use super::host::{self, Places, chain};
+use super::output::Format;
+use super::{Context, Exit, Failure};
+use crate::catalog::{ChainPath, FindError, ObjectName, Pin};
+use crate::model::ChainId;
+use crate::store::{self, FileStore};
+
+/// Exclude a backup from retention, in every destination that has it
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  lifeboat pin 20261120T101530Z-9f3c4a1b --note 'before the upgrade'")]
+pub struct PinArgs {
+    /// The backup, or a unique part of its id
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Words to keep with it
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Wait this long for another run to end
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    wait: Duration,
+}
+
+/// Let retention judge a pinned backup again
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  lifeboat unpin 9f3c4a1b")]
+pub struct UnpinArgs {
+    /// The backup, or a unique part of its id
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Wait this long for another run to end
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    wait: Duration,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    id: ChainId,
+    pinned: bool,
+    destinations: Vec<String>,
+}
+
+pub(super) fn pin(context: &Context, args: PinArgs) -> Result<Exit, Failure> {
+    let document = Pin::new(host::now(), &host::host_name(), args.note).to_bytes();
+    change(context, &args.id, args.wait, true, |store, path| {
+        match store.put_new(&ObjectName::Pin(path.clone()), &document) {
+            Ok(()) | Err(store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+pub(super) fn unpin(context: &Context, args: UnpinArgs) -> Result<Exit, Failure> {
+    change(context, &args.id, args.wait, false, |store, path| {
+        match store.remove(&ObjectName::Pin(path.clone())) {
+            Ok(()) | Err(store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// Does it in each destination that has the backup.
+fn change(
+    context: &Context,
+    id: &str,
+    wait: Duration,
+    pinned: bool,
+    act: impl Fn(&FileStore, &ChainPath) -> Result<(), store::Error>,
+) -> Result<Exit, Failure> {
+    let config = host::configuration(context)?;
+    let state = host::state(&config.cluster.name)?;
+    let _lock = host::jobs_lock(&state, if pinned { "pin" } else { "unpin" }, wait)?;
+    let places = Places::configured(context, &config, None)?;
+    let backup = places
+        .catalog
+        .find(id)
+        .map_err(|error| places.blame(not_found(&error)))?;
+    let path = backup.manifest().chain_path();
+    let (mut done, mut errors) = (Vec::new(), Vec::new());
+    for name in backup.destinations() {
+        let store = places.stores.get(name).expect("what was listed was opened");
+        match act(store, &path) {
+            Ok(()) => done.push(name.to_owned()),
+            Err(error) => errors.push(format!("destination {name}: {}", chain(&error))),
+        }
+    }
+    let document = Document {
+        schema: 1,
+        id: backup.id().clone(),
+        pinned,
+        destinations: done,
+    };
+    match context.output.format {
+        Format::Json => context.output.json(&document),
+        Format::Text => {
+            let verb = if pinned { "pinned" } else { "unpinned" };
+            let places = document.destinations.join(", ");
+            context.output.line(format!("{verb} {} in {places}", document.id));
+        }
+    }
+    for error in &errors {
+        context.output.problem(error);
+    }
+    match (errors.is_empty(), document.destinations.is_empty()) {
+        (true, _) => Ok(Exit::Done),
+        (false, false) => Ok(Exit::Partly),
+        (false, true) => Ok(Exit::Failed),
+    }
+}
+
+fn not_found(error: &FindError) -> Failure {
+    let exit = match error {
+        FindError::Ambiguous { .. } => Exit::Usage,
+        FindError::Damaged { .. } => Exit::Damaged,
+        FindError::NotFound { .. } | FindError::NoSuchPoint { .. } | FindError::NoSuchLineage { .. } => Exit::NotFound,
+    };
+    Failure::new(exit, chain(error)).next("`lifeboat list` shows what there is")
+}

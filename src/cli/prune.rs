@@ -1,0 +1,142 @@
+//! `lifeboat prune`: what retention keeps and removes, and why.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::backup::duration;
+use super::host::{self, Places, chain};
+use super::output::{Format, Output};
+use super::{Context, Exit, Failure};
+use crate::config::Config;
+use crate::model::{ByteSize, ChainId};
+use crate::prune::{self, Judged, Target};
+
+/// Apply the retention of each destination; print each keep and each removal with its reason
+///
+/// The newest good backup of each history and pinned backups always stay. A destination without retention keeps
+/// everything.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  lifeboat prune --dry-run\n  lifeboat prune")]
+pub struct Args {
+    /// Remove nothing, only say what would be
+    #[arg(long)]
+    dry_run: bool,
+    /// Wait this long for another run to end
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    wait: Duration,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    keep: Vec<Row>,
+    remove: Vec<Row>,
+    dry_run: bool,
+    errors: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: ChainId,
+    destination: String,
+    reasons: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let config = host::configuration(context)?;
+    let state = host::state(&config.cluster.name)?;
+    let _lock = match args.dry_run {
+        true => None,
+        false => Some(host::jobs_lock(&state, "prune", args.wait)?),
+    };
+    let places = Places::configured(context, &config, None)?;
+    let mut document = Document {
+        schema: 1,
+        keep: Vec::new(),
+        remove: Vec::new(),
+        dry_run: args.dry_run,
+        errors: Vec::new(),
+    };
+    for name in places.stores.keys() {
+        judge(context, &config, &places, name, &mut document);
+    }
+    let unread = places.unreadable.iter();
+    document
+        .errors
+        .extend(unread.map(|(name, error)| format!("destination {name}: {error}")));
+    match context.output.format {
+        Format::Json => context.output.json(&document),
+        Format::Text => print(&context.output, &document),
+    }
+    match (document.errors.is_empty(), places.stores.is_empty()) {
+        (true, _) => Ok(Exit::Done),
+        (false, false) => Ok(Exit::Partly),
+        (false, true) => Err(Failure::new(Exit::Failed, "no destination could be read")),
+    }
+}
+
+fn judge(context: &Context, config: &Config, places: &Places, name: &str, document: &mut Document) {
+    let (Some(store), Some(destination)) = (places.stores.get(name), config.destinations.get(name)) else {
+        return;
+    };
+    let row = |judged: &Judged| Row {
+        id: judged.id.clone(),
+        destination: name.to_owned(),
+        reasons: judged.reasons.clone(),
+    };
+    let Some(policy) = &destination.retention else {
+        let here = places.catalog.backups().iter();
+        let here = here.filter(|backup| backup.destinations().any(|destination| destination == name));
+        document.keep.extend(here.map(|backup| Row {
+            id: backup.id().clone(),
+            destination: name.to_owned(),
+            reasons: vec!["the destination has no retention".to_owned()],
+        }));
+        return;
+    };
+    let target = Target {
+        destination: name,
+        store,
+        policy,
+    };
+    let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
+    document.keep.extend(plan.keep.iter().map(row));
+    if plan.excess > ByteSize(0) {
+        context.output.warn(format!(
+            "destination {name}: what must stay takes {} more than max_bytes",
+            plan.excess
+        ));
+    }
+    if document.dry_run {
+        document.remove.extend(plan.remove.iter().map(row));
+        return;
+    }
+    match prune::carry_out(&plan, store) {
+        Ok(gone) => {
+            let removed = plan.remove.iter().filter(|judged| gone.contains(&judged.id));
+            document.remove.extend(removed.map(row));
+        }
+        Err(error) => document.errors.push(format!("destination {name}: {}", chain(&error))),
+    }
+}
+
+fn print(output: &Output, document: &Document) {
+    let line = |verb: &str, row: &Row| {
+        output.line(format!(
+            "{verb} {} in {}: {}",
+            row.id,
+            row.destination,
+            row.reasons.join("; ")
+        ));
+    };
+    document.keep.iter().for_each(|row| line("keep  ", row));
+    document.remove.iter().for_each(|row| line("remove", row));
+    for error in &document.errors {
+        output.problem(error);
+    }
+    if document.dry_run {
+        output.line("nothing was removed (--dry-run)");
+    }
+}

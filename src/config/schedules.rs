@@ -1,0 +1,254 @@
+//! When backups are taken, and what of them a destination keeps: `[schedules.NAME]` and `[destinations.NAME.retention]`.
+//!
+//! Invariant: a schedule names at least one destination, and all that it names are switched on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::tz::{self, TimeZone};
+
+use super::check::Reader;
+use super::file::Value;
+use super::keys::closest;
+use super::section::{Given, Section};
+use super::{Destination, DestinationName};
+use crate::model::Invalid;
+use crate::retention::Policy;
+use crate::schedule::calendar::OnCalendar;
+use crate::schedule::{CatchUp, When};
+
+/// The name of a schedule: `[a-z0-9][a-z0-9._-]{0,62}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScheduleName(String);
+
+impl ScheduleName {
+    /// The name as text; safe as one component of a path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for ScheduleName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ScheduleName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let valid = text.len() <= 63
+            && text.bytes().next().is_some_and(plain)
+            && text.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'));
+        if !valid {
+            let expected = "a schedule's name (a-z and 0-9, then also `.`, `_`, `-`; at most 63 characters)";
+            return Err(Invalid::new(text, expected));
+        }
+        Ok(ScheduleName(text.to_owned()))
+    }
+}
+
+/// `[schedules.NAME]`: a full backup at each of its slots.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// What names its slots.
+    pub when: When,
+    /// Within how long after a slot each host has its own moment.
+    pub jitter: Duration,
+    /// What becomes of slots that came while the host was off.
+    pub catch_up: CatchUp,
+    /// How long after a slot its backup must have been taken.
+    pub late_after: Duration,
+    /// Where its backups go; at least one.
+    pub destinations: BTreeSet<DestinationName>,
+}
+
+/// Within how long after a slot each host has its own moment, where nothing is said.
+const JITTER: Duration = Duration::from_secs(60);
+/// How long after a slot its backup must have been taken, where nothing is said.
+const LATE_AFTER: Duration = Duration::from_secs(3600);
+
+const JITTERS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+const LATES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+const WITHINS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(36_600 * 86_400);
+const MOST_KEPT: i32 = 1_000_000;
+
+/// A span of time with units, of which a day has 24 hours: `90s`, `36h`, `14 days`.
+fn long_duration(text: &str) -> Option<Duration> {
+    let span: jiff::Span = text.trim().parse().ok()?;
+    let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(duration).ok()
+}
+
+impl Reader<'_> {
+    /// `destinations` are those that are switched on.
+    pub(super) fn schedules(
+        &mut self,
+        root: &Section<'_>,
+        destinations: &BTreeMap<DestinationName, Destination>,
+    ) -> BTreeMap<ScheduleName, Schedule> {
+        let mut schedules = BTreeMap::new();
+        for (name, key, section) in root.section("schedules").named() {
+            let name = self.parsed(&Given {
+                path: section.path.clone(),
+                value: name,
+                origin: key,
+            });
+            let schedule = self.schedule(&section, destinations);
+            schedules.extend(name.zip(schedule));
+        }
+        schedules
+    }
+
+    /// None if it is switched off or wrong.
+    fn schedule(
+        &mut self,
+        section: &Section<'_>,
+        destinations: &BTreeMap<DestinationName, Destination>,
+    ) -> Option<Schedule> {
+        let is_on = self.is_on(section);
+        match section.text("kind") {
+            None if is_on => self.missing(section, "kind"),
+            None => {}
+            Some(given) => match given.value {
+                "full" => {}
+                "verify" | "drill" | "prune" | "defrag" => {
+                    let message = format!(
+                        "`{}`: schedules of kind \"{}\" are known only to later versions of lifeboat",
+                        given.path, given.value
+                    );
+                    self.problems.at(given.origin, &message);
+                }
+                _ => {
+                    self.refuse::<()>(section, "kind", &given);
+                }
+            },
+        }
+        let when = self.when(section);
+        let jitter = self.within(section, "jitter", JITTERS);
+        let late_after = self.within(section, "late_after", LATES);
+        let catch_up = section.given("catch_up");
+        let is_off = catch_up.is_some_and(|given| matches!(given.value.value, Value::Boolean(false)));
+        let destinations = self.chosen(section, destinations);
+        if is_on && section.entry("when").is_none() && section.entry("every").is_none() {
+            self.missing(section, "when");
+        }
+        if is_on && destinations.is_empty() && section.entry("destinations").is_none() && self.problems.is_empty() {
+            let message = format!(
+                "`{}`: there is no destination that its backups could go to",
+                section.path
+            );
+            self.problems.nowhere(&message);
+        }
+        Some(Schedule {
+            when: when.filter(|_| is_on)?,
+            jitter: jitter.unwrap_or(JITTER),
+            catch_up: if is_off { CatchUp::Never } else { CatchUp::Once },
+            late_after: late_after.unwrap_or(LATE_AFTER),
+            destinations,
+        })
+    }
+
+    /// What names the slots: of `when` and `every` the one in the later file.
+    fn when(&mut self, section: &Section<'_>) -> Option<When> {
+        let (when, every) = (section.text("when"), section.text("every"));
+        match (when, every) {
+            (Some(when), Some(every)) if when.origin.file() == every.origin.file() => {
+                let message = format!(
+                    "`{}`: `when` stands beside it; a schedule takes one of the two",
+                    every.path
+                );
+                self.problems.at(every.origin, &message);
+                None
+            }
+            (Some(when), Some(every)) if when.origin.file() > every.origin.file() => self.calendar(&when),
+            (Some(_) | None, Some(every)) => self.parsed(&every).map(When::Every),
+            (Some(when), None) => self.calendar(&when),
+            (None, None) => None,
+        }
+    }
+
+    fn calendar(&mut self, given: &Given<'_, &str>) -> Option<When> {
+        match OnCalendar::parse(given.value, &TimeZone::system(), tz::db()) {
+            Ok(calendar) => Some(When::Calendar(Box::new(calendar))),
+            Err(error) => {
+                self.problems.at(given.origin, &format!("`{}`: {error}", given.path));
+                None
+            }
+        }
+    }
+
+    /// The destinations that are named, or all.
+    fn chosen(
+        &mut self,
+        section: &Section<'_>,
+        destinations: &BTreeMap<DestinationName, Destination>,
+    ) -> BTreeSet<DestinationName> {
+        let Some(list) = section.list("destinations") else {
+            return destinations.keys().cloned().collect();
+        };
+        if list.value.is_empty() {
+            let message = format!("`{}` is empty: leave it out for all destinations", list.path);
+            self.problems.at(list.origin, &message);
+        }
+        let mut chosen = BTreeSet::new();
+        for given in list.texts() {
+            match destinations.get_key_value(given.value) {
+                Some((name, _)) => {
+                    chosen.insert(name.clone());
+                }
+                None => {
+                    let known = destinations.keys().map(DestinationName::as_str);
+                    let hint = closest(given.value, known, 2).map(|near| format!("; did you mean `{near}`?"));
+                    let message = format!(
+                        "`{}`: `{}` is not one of `[destinations]` that are switched on{}",
+                        given.path,
+                        given.value,
+                        hint.unwrap_or_default()
+                    );
+                    self.problems.at(given.origin, &message);
+                }
+            }
+        }
+        chosen
+    }
+
+    fn within(
+        &mut self,
+        section: &Section<'_>,
+        name: &str,
+        range: std::ops::RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let given = section.text(name)?;
+        let duration = long_duration(given.value).filter(|duration| range.contains(duration));
+        duration.or_else(|| self.refuse(section, name, &given))
+    }
+
+    /// What `[destinations.NAME.retention]` says; None if there is no such table.
+    pub(super) fn retention(&mut self, destination: &Section<'_>) -> Option<Policy> {
+        let section = destination.section("retention");
+        destination.entry("retention")?;
+        let mut count = |name| {
+            let count = self.integer(&section, name, 0, MOST_KEPT).unwrap_or(0);
+            u32::try_from(count).expect("it is between 0 and a million")
+        };
+        let mut policy = Policy {
+            keep_last: count("keep_last"),
+            keep_within: None,
+            keep_hourly: count("keep_hourly"),
+            keep_daily: count("keep_daily"),
+            keep_weekly: count("keep_weekly"),
+            keep_monthly: count("keep_monthly"),
+            keep_yearly: count("keep_yearly"),
+            max_bytes: None,
+            min_backups: count("min_backups"),
+        };
+        policy.keep_within = self.within(&section, "keep_within", WITHINS);
+        let max = section.text("max_bytes");
+        policy.max_bytes = max.and_then(|given| self.parsed(&given));
+        Some(policy)
+    }
+}

@@ -1,0 +1,86 @@
+//! `prune`, `pin` and `unpin` on a real store.
+
+use serde_json::Value;
+
+use super::support::etcd::{Etcd, Options};
+use super::support::host::Host;
+use super::support::tools::Version;
+
+fn ids(rows: &Value) -> Vec<String> {
+    let rows = rows.as_array().unwrap().iter();
+    sorted(rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect())
+}
+
+/// Those of one second are in no order.
+fn sorted(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort();
+    ids
+}
+
+fn listed(host: &Host) -> Vec<String> {
+    ids(&host.lifeboat(["--json", "list"]).expect_code(0).json()["backups"])
+}
+
+#[test]
+fn prune_removes_what_retention_names_and_a_pin_keeps() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, "[destinations.local.retention]\nkeep_last = 1\n");
+    let client = etcd.client();
+    let taken: Vec<String> = (0..3)
+        .map(|round| {
+            client.put("/key", format!("{round}"), 0).unwrap();
+            host.backup()
+        })
+        .collect();
+    let pinned = host
+        .lifeboat(["--json", "pin", &taken[0], "--note", "keep me"])
+        .expect_code(0);
+    assert_eq!(pinned.json()["pinned"], true);
+
+    let planned = host.lifeboat(["--json", "prune", "--dry-run"]).expect_code(0).json();
+    assert_eq!(
+        (ids(&planned["remove"]), &planned["dry_run"]),
+        (vec![taken[1].clone()], &Value::Bool(true))
+    );
+    assert_eq!(listed(&host), sorted(taken.clone()));
+
+    let done = host.lifeboat(["--json", "prune"]).expect_code(0).json();
+    assert_eq!(ids(&done["remove"]), [taken[1].clone()]);
+    let reasons = done["keep"].to_string();
+    assert!(reasons.contains("keep me"), "{reasons}");
+    assert_eq!(listed(&host), sorted(vec![taken[0].clone(), taken[2].clone()]));
+    let left = host.stored_files();
+    assert!(
+        !left.iter().any(|file| file.to_string_lossy().contains(&taken[1])),
+        "{left:?}"
+    );
+
+    assert_eq!(
+        ids(&host.lifeboat(["--json", "prune"]).expect_code(0).json()["remove"]),
+        Vec::<String>::new()
+    );
+    host.lifeboat(["unpin", &taken[0]]).expect_code(0);
+    host.lifeboat(["prune"]).expect_code(0);
+    assert_eq!(listed(&host), [taken[2].clone()]);
+    host.lifeboat(["pin", "nothing"]).expect_code(4);
+}
+
+#[test]
+fn without_retention_everything_stays_and_check_says_so() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    let taken = [host.backup(), host.backup()];
+    let done = host.lifeboat(["--json", "prune"]).expect_code(0).json();
+    assert_eq!(
+        (ids(&done["keep"]), ids(&done["remove"])),
+        (sorted(taken.to_vec()), Vec::new())
+    );
+    host.lifeboat(["check"])
+        .expect_code(0)
+        .says(&["destination local keeps everything"]);
+}

@@ -323,7 +323,7 @@ mod tests {
         let Ok(done) = copy(source, None, DigestRule::Appended, &mut saved, path, &bar, &stop) else {
             panic!("a database without a digest was asked for");
         };
-        assert_eq!(saved[8192..], Sha256::digest(&database)[..]);
+        assert_eq!(saved[database.len()..], Sha256::digest(&database)[..]);
         assert_eq!(done.bytes, saved.len() as u64);
         assert_eq!(done.sha256, Digest(Sha256::digest(&saved).into()));
     }

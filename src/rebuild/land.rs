@@ -15,6 +15,10 @@ use crate::source::{Hashed, SnapshotHasher, Source};
 /// writer: 1, 8 and 64 MiB took 1.8, 1.4 and 1.7 s for 1.4 GB, and none at all 1.9 s.
 const WRITEBACK_BYTES: u64 = 8 << 20;
 
+/// How much is written with one call. Larger writes make the kernel take larger pieces of memory, which a virtual machine
+/// often has to be given first: 1 MiB cost up to 2.8 s of system time for 1.4 GB, 128 KiB and 32 KiB 0.6 s.
+const WRITE_BYTES: usize = 128 << 10;
+
 /// Blocks that go round.
 const BLOCKS: usize = 6;
 
@@ -72,7 +76,7 @@ fn read(
 fn write(mut file: File, blocks: &Receiver<Vec<u8>>, to_hash: &SyncSender<Vec<u8>>) -> io::Result<File> {
     let (mut end, mut pushed) = (0, 0);
     for block in blocks {
-        file.write_all(&block)?;
+        block.chunks(WRITE_BYTES).try_for_each(|chunk| file.write_all(chunk))?;
         end += block.len() as u64;
         if end - pushed >= WRITEBACK_BYTES {
             start_writeback(&file, pushed, end - pushed);

@@ -6,6 +6,7 @@ mod agent;
 mod architecture;
 mod bad_input;
 mod calendar;
+mod commands;
 mod config;
 mod rebuild;
 mod retention;

@@ -170,6 +170,14 @@ impl Etcd {
             assert!(Instant::now() < deadline, "the new member is not promoted: {error}");
             thread::sleep(POLL);
         }
+        let mut own = self.client_of(index).raw();
+        while wait_for(own.status()).is_ok_and(|status| status.is_learner()) {
+            assert!(
+                Instant::now() < deadline,
+                "the new member does not hear that it is promoted"
+            );
+            thread::sleep(POLL);
+        }
         index
     }
 

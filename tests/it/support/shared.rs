@@ -10,7 +10,7 @@ use super::load::Load;
 use super::tools::Version;
 
 /// How many values of [`VALUE_BYTES`] the server holds besides the load: enough for a stream to have a middle.
-const VALUES: usize = 48;
+const VALUES: usize = 128;
 const VALUE_BYTES: usize = 64 << 10;
 
 /// One value consists of this byte only.

@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use super::tools;
 
-/// A mounted tmpfs. Dropped, it is unmounted.
-pub struct Tmpfs(PathBuf);
+/// A mounted tmpfs. Dropped, it is unmounted; should this process be killed, a shell that waits for its end does it.
+pub struct Tmpfs {
+    dir: PathBuf,
+    watchdog: Child,
+}
 
 impl Tmpfs {
     /// Mounts one of a size in MiB on a directory that is there, or says that the test is skipped and gives `None`.
@@ -19,7 +22,16 @@ impl Tmpfs {
             .arg(dir)
             .output();
         match mounted {
-            Ok(output) if output.status.success() => Some(Tmpfs(dir.to_owned())),
+            Ok(output) if output.status.success() => Some(Tmpfs {
+                dir: dir.to_owned(),
+                // Lazily: whatever still runs in it keeps it until it ends.
+                watchdog: Command::new("sh")
+                    .args(["-c", "read -r never; umount -l \"$0\""])
+                    .arg(dir)
+                    .stdin(Stdio::piped())
+                    .spawn()
+                    .expect("there is a shell"),
+            }),
             _ => {
                 tools::skip("right to mount", "a file system of a given size needs root");
                 None
@@ -29,7 +41,7 @@ impl Tmpfs {
 
     /// Makes it read-only.
     pub fn make_read_only(&self) {
-        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
+        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.dir).status();
         assert!(
             remounted.is_ok_and(|status| status.success()),
             "our own mount can be changed"
@@ -38,7 +50,7 @@ impl Tmpfs {
 
     /// Fills it to the last byte; gives the file that does.
     pub fn fill(&self) -> PathBuf {
-        let path = self.0.join("filler");
+        let path = self.dir.join("filler");
         let mut file = File::create(&path).expect("there is room for a name");
         while file.write_all(&[0; 4096]).is_ok() {}
         path
@@ -47,7 +59,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        // Lazily: whatever still runs in it keeps it until it ends.
-        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+        drop(self.watchdog.stdin.take());
+        self.watchdog.wait().ok();
     }
 }

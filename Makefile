@@ -2,7 +2,7 @@
 SETUP := tests/tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench fmt
+.PHONY: help build demo test bench packages fmt
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ test: ## Everything that CI checks
 bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly); prints Markdown
 	NEED="/usr/bin/time:time" $(SETUP) cargo build --locked --release --bin lifeboat --example etcd-load
 	$(SETUP) tests/tools/bench.sh
+
+packages: ## The .deb and the .rpm: target/packages
+	$(SETUP) cargo build --locked --release --bin lifeboat
+	NEED="dpkg-deb:dpkg rpmbuild:rpm objdump:binutils lintian:lintian rpmlint:rpmlint" $(SETUP) packaging/build.sh
+	$(SETUP) packaging/lint.sh
 
 fmt: ## Format the code
 	$(SETUP) cargo fmt

@@ -9,6 +9,7 @@ mod export;
 mod host;
 mod keygen;
 mod list;
+mod manual;
 mod output;
 mod pin;
 mod progress;
@@ -75,6 +76,10 @@ enum Command {
     Check(check::Args),
     AcceptLineage(accept_lineage::Args),
     Keygen(keygen::Args),
+    #[command(hide = true)]
+    Completions(manual::CompletionsArgs),
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 /// What every command gets.
@@ -118,6 +123,8 @@ impl Cli {
             Command::Check(args) => check::run(&context, args),
             Command::AcceptLineage(args) => accept_lineage::run(&context, args),
             Command::Keygen(args) => keygen::run(&context, args),
+            Command::Completions(args) => manual::completions(&context, &args),
+            Command::Manual(args) => manual::manual(&args),
         };
         // A thread that hangs in a store's file system must not keep the program.
         context.runtime.shutdown_background();

@@ -141,7 +141,9 @@ mod tests {
             assert!(page.contains(&format!("\n.B {name}\n")), "{name}");
             assert!(page.contains(&format!(".SH \"{table}\"\n")), "{table}");
         }
-        let keys = EXAMPLE.lines().filter(|line| line.contains(" = ") && !line.starts_with("# "));
+        let keys = EXAMPLE
+            .lines()
+            .filter(|line| line.contains(" = ") && !line.starts_with("# "));
         assert_eq!(page.matches("\n.TP\n").count(), keys.count());
     }
 

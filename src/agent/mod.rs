@@ -11,6 +11,7 @@ mod desk;
 mod files;
 mod log;
 mod memory;
+mod program;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use crate::model::ChainId;
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use desk::Next;
 use files::Files;
+use program::Program;
 
 /// How long the loop sleeps at most: clocks are set and machines sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -147,6 +149,12 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
     let mut settled: Option<tokio::time::Instant> = None;
     loop {
         let sleep = agent.turn()?;
+        if agent.is_outdated() {
+            agent
+                .log
+                .line(Level::Info, "the program was replaced: the new one is started", &[]);
+            return agent.stop().await;
+        }
         tell(&[NotifyState::Watchdog]);
         tokio::select! {
             () = asked(&mut terminate, &mut interrupt) => return agent.stop().await,
@@ -211,6 +219,8 @@ struct Agent {
     job: Option<Job>,
     stop: watch::Sender<bool>,
     said: Option<Report>,
+    /// Where systemd starts the next one.
+    program: Option<Program>,
 }
 
 struct Job {
@@ -243,7 +253,13 @@ impl Agent {
             job: None,
             stop: watch::channel(false).0,
             said: None,
+            program: std::env::var_os("NOTIFY_SOCKET").and_then(|_| Program::running()),
         }
+    }
+
+    /// Whether another program has taken the place of this one, and no job runs.
+    fn is_outdated(&self) -> bool {
+        self.job.is_none() && self.program.as_ref().is_some_and(Program::is_replaced)
     }
 
     /// Looks at the clocks, begins what is due, says how things are; how long to sleep then.

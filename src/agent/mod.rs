@@ -1,15 +1,16 @@
 //! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
 //!
 //! One loop owns everything; a job runs on a thread of its own and tells the loop when it ends. `desk` decides what is
-//! next, `memory` keeps what was done, `status` and `log` say it, `files` notices changes. What a job does is the
+//! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes. What a job does is the
 //! caller's: see [`Work`].
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
 //! job keeps the one that it began with.
 
 mod desk;
+mod event;
 mod files;
-mod log;
+mod journal;
 mod memory;
 mod program;
 mod status;
@@ -24,13 +25,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 pub use desk::{Desk, Entry};
-pub use log::{Level, Log};
+pub use event::{Event, Level};
+pub use journal::Log;
 pub use memory::{Memory, Success};
 pub use status::{Failure, Report, Running, ScheduleReport};
 
 use crate::config::{self, Config, ScheduleName};
 use crate::model::ChainId;
 use crate::schedule::{Occasion, Seen, Slot, Watch};
+use crate::state;
 use desk::Next;
 use files::Files;
 use program::Program;
@@ -93,7 +96,9 @@ pub struct Setup {
     pub config: Config,
     /// What is wrong with a configuration though it can be read; empty if nothing is.
     pub faults: fn(&Config) -> Vec<String>,
-    /// The folder of the cluster in this host's state.
+    /// This host's state.
+    pub base: PathBuf,
+    /// The folder of the cluster in it.
     pub state: PathBuf,
     /// This host's name.
     pub host: String,
@@ -138,8 +143,8 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
     let mut agent = Agent::new(setup);
     agent.say_status()?;
     tell(&[NotifyState::Ready]);
-    agent.log.line(
-        Level::Info,
+    agent.log.event(
+        Event::Ready,
         "ready",
         &[
             ("schedules", &agent.desk.entries().len()),
@@ -156,6 +161,9 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
             return agent.stop().await;
         }
         tell(&[NotifyState::Watchdog]);
+        if settled.is_none() && files.have_changed(agent.recipients_file()) {
+            settled = Some(tokio::time::Instant::now() + SETTLED_AFTER);
+        }
         tokio::select! {
             () = asked(&mut terminate, &mut interrupt) => return agent.stop().await,
             _ = hangup.recv() => agent.reload(&mut files),
@@ -207,6 +215,7 @@ struct Agent {
     faults: fn(&Config) -> Vec<String>,
     configured_at: Timestamp,
     configuration_error: Option<String>,
+    base: PathBuf,
     state: PathBuf,
     host: String,
     now: fn() -> Timestamp,
@@ -241,6 +250,7 @@ impl Agent {
             faults: setup.faults,
             configured_at: now,
             configuration_error: None,
+            base: setup.base,
             state: setup.state,
             host: setup.host,
             now: setup.now,
@@ -341,8 +351,8 @@ impl Agent {
             }
             Err(Trouble::Stopped) => {}
             Err(Trouble::Failed(error)) => {
-                self.log.line(
-                    Level::Error,
+                self.log.event(
+                    Event::BackupFailed,
                     "backup failed",
                     &[("schedule", &schedule), ("slot", &slot), ("error", &error)],
                 );
@@ -353,21 +363,25 @@ impl Agent {
     }
 
     fn report(&self, schedule: &ScheduleName, slot: Slot, taken: &Taken) {
-        self.log.line(
-            Level::Info,
+        self.log.event(
+            Event::BackupTaken,
             "backup taken",
             &[
                 ("schedule", schedule),
                 ("slot", &slot),
-                ("id", &taken.id),
+                ("backup", &taken.id),
                 ("removed", &taken.removed),
             ],
         );
         for warning in &taken.warnings {
-            self.log.line(Level::Warning, warning, &[("id", &taken.id)]);
+            self.log.line(Level::Warning, warning, &[("backup", &taken.id)]);
         }
         for missing in &taken.missing {
-            self.log.line(Level::Error, missing, &[("id", &taken.id)]);
+            self.log.event(
+                Event::BackupIncomplete,
+                missing,
+                &[("schedule", schedule), ("backup", &taken.id)],
+            );
         }
     }
 
@@ -378,6 +392,7 @@ impl Agent {
             tell(&[NotifyState::Reloading, monotonic]);
         }
         files.look_for_drop_ins();
+        files.take_note(self.recipients_file());
         let now = (self.now)();
         match self.read_anew() {
             Ok(config) => {
@@ -389,16 +404,19 @@ impl Agent {
                     self.config = Arc::new(config);
                     self.configured_at = now;
                     let schedules = self.desk.entries().len();
-                    self.log
-                        .line(Level::Info, "configuration taken over", &[("schedules", &schedules)]);
+                    self.log.event(
+                        Event::ConfigurationTaken,
+                        "configuration taken over",
+                        &[("schedules", &schedules)],
+                    );
                 } else if was_broken {
                     self.log.line(Level::Info, "the configuration is right again", &[]);
                 }
             }
             Err(error) => {
                 if self.configuration_error.as_ref() != Some(&error) {
-                    self.log.line(
-                        Level::Error,
+                    self.log.event(
+                        Event::ConfigurationRefused,
                         "the configuration is refused; the one before goes on",
                         &[("error", &error)],
                     );
@@ -409,8 +427,13 @@ impl Agent {
         tell(&[NotifyState::Ready]);
     }
 
+    fn recipients_file(&self) -> Option<&Path> {
+        self.config.encryption.recipients_file.as_deref()
+    }
+
     fn read_anew(&self) -> Result<Config, String> {
         let loaded = config::load(&self.path).map_err(|error| error.to_string())?;
+        let record = loaded.to_record();
         let config = loaded.config;
         let faults = (self.faults)(&config);
         if !faults.is_empty() {
@@ -421,6 +444,15 @@ impl Agent {
                 "`cluster.name` was {} when the agent began and is {} now: restart it to follow",
                 self.config.cluster.name, config.cluster.name
             ));
+        }
+        if let Some(record) = record
+            && let Err(error) = state::remember_configuration(&self.base, &self.path, &record)
+        {
+            self.log.line(
+                Level::Warning,
+                "the configuration is not remembered",
+                &[("error", &error)],
+            );
         }
         Ok(config)
     }
@@ -468,7 +500,8 @@ impl Agent {
         };
         for schedule in &report.schedules {
             if let (Some(late), false) = (&schedule.late, late_before(&schedule.name)) {
-                self.log.line(Level::Error, late, &[("schedule", &schedule.name)]);
+                self.log
+                    .event(Event::ScheduleLate, late, &[("schedule", &schedule.name)]);
             }
         }
     }

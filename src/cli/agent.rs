@@ -50,6 +50,7 @@ pub(super) fn run(context: Context, _: Args) -> Result<Exit, Failure> {
         path,
         config,
         faults: self::faults,
+        base: crate::state::base_folder().map_err(failed)?,
         state: state.folder().to_owned(),
         host: host::host_name().to_string(),
         now: host::now,

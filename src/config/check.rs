@@ -194,11 +194,11 @@ impl Reader<'_> {
             recipients.extend(recipient.filter(|new| !recipients.contains(new)));
         }
         let file = section.text("recipients_file");
-        if let Some(path) = file
+        let recipients_file = file
             .as_ref()
-            .and_then(|given| self.absolute_path(&section, "recipients_file", given))
-        {
-            for recipient in self.recipients_file(file.as_ref().expect("path comes from it"), &path) {
+            .and_then(|given| self.absolute_path(&section, "recipients_file", given));
+        if let Some(path) = &recipients_file {
+            for recipient in self.recipients_file(file.as_ref().expect("path comes from it"), path) {
                 recipients.extend((!recipients.contains(&recipient)).then_some(recipient));
             }
         }
@@ -228,6 +228,7 @@ impl Reader<'_> {
         }
         Encryption {
             recipients,
+            recipients_file,
             identity: self.secret(&section, "identity"),
         }
     }

@@ -130,6 +130,8 @@ pub struct Host {
 pub struct Encryption {
     /// Who can open the backups, from `recipients` and `recipients_file`; at least one, each once.
     pub recipients: Vec<Recipient>,
+    /// The file that some of them stand in.
+    pub recipients_file: Option<PathBuf>,
     /// Where a key that opens the backups is, on hosts that may read them.
     pub identity: Option<Secret>,
 }
@@ -310,6 +312,12 @@ impl Config {
         let mut recipients = self.encryption.recipients.iter();
         recipients.any(|recipient| recipient.to_string() == SAMPLE_RECIPIENT)
     }
+}
+
+/// The files that the configuration at `path` is read from, as far as they are there and can be listed.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let main = std::iter::once(path.to_owned());
+    main.chain(drop_ins(path).unwrap_or_default()).collect()
 }
 
 /// Reads `path` and, for `X/name.toml`, the drop-ins `X/name.d/*.toml` in lexical order: later keys win, tables merge,

@@ -15,3 +15,4 @@ mod round_trip;
 mod support;
 mod units;
 mod vectors;
+mod watching;

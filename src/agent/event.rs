@@ -1,0 +1,210 @@
+//! What can happen that somebody may wait for: the name and the id by which each is told, and how grave it is.
+//!
+//! The ids are those of systemd's journal (`journalctl MESSAGE_ID=…`); `docs/watching.md` lists them.
+//! Invariant: an id is never changed and never used again for something else.
+
+/// How grave something is; the numbers are those of syslog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Something that the operator must mend.
+    Error = 3,
+    /// Something doubtful.
+    Warning = 4,
+    /// What was done.
+    Info = 6,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// The agent has begun its work.
+    Ready,
+    /// A backup was taken.
+    BackupTaken,
+    /// An attempt came to nothing.
+    BackupFailed,
+    /// A backup is not everywhere where it should be.
+    BackupIncomplete,
+    /// A backup is less proven than was asked for.
+    BackupUnproven,
+    /// A schedule did not do its work in time.
+    ScheduleLate,
+    /// It did it after all.
+    ScheduleInTime,
+    /// etcd has another history than the backups before.
+    NewLineage,
+    /// The configuration is wrong; the one before goes on.
+    ConfigurationRefused,
+    /// Another configuration is in force.
+    ConfigurationTaken,
+    /// A destination is not used, because it cannot be.
+    DestinationDisabled,
+    /// A job does not go on.
+    JobHangs,
+    /// Nothing is wrong any more.
+    Recovered,
+    /// The program of `notify.on_failure` failed.
+    HookFailed,
+    /// The heartbeat could not be sent.
+    HeartbeatFailed,
+}
+
+struct Row {
+    event: Event,
+    name: &'static str,
+    id: &'static str,
+    level: Level,
+}
+
+const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -> Row {
+    Row { event, name, id, level }
+}
+
+/// Every event, in the order of [`Event`].
+const TABLE: [Row; 15] = [
+    row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
+    row(
+        Event::BackupTaken,
+        "backup-taken",
+        "df33f45185d64a519abd54b455156d81",
+        Level::Info,
+    ),
+    row(
+        Event::BackupFailed,
+        "backup-failed",
+        "585a99dd4cd545d197f82ece23dcddbb",
+        Level::Error,
+    ),
+    row(
+        Event::BackupIncomplete,
+        "backup-incomplete",
+        "fbdf68ae427c47f8b7637c1b759200b8",
+        Level::Error,
+    ),
+    row(
+        Event::BackupUnproven,
+        "backup-unproven",
+        "b654233e81cc4d2c9abf8b378c4c3e83",
+        Level::Error,
+    ),
+    row(
+        Event::ScheduleLate,
+        "schedule-late",
+        "f508e45f3ae24bd5935d7f9e816519a9",
+        Level::Error,
+    ),
+    row(
+        Event::ScheduleInTime,
+        "schedule-in-time",
+        "df764d7c5183462e968324450c45cceb",
+        Level::Info,
+    ),
+    row(
+        Event::NewLineage,
+        "new-lineage",
+        "be6d53f4345641dfb5b1913647a9d951",
+        Level::Error,
+    ),
+    row(
+        Event::ConfigurationRefused,
+        "configuration-refused",
+        "6b545c414c184ce18775759a60d0ff93",
+        Level::Error,
+    ),
+    row(
+        Event::ConfigurationTaken,
+        "configuration-taken",
+        "f4243022c7b54825b16c225b92ae2a89",
+        Level::Info,
+    ),
+    row(
+        Event::DestinationDisabled,
+        "destination-disabled",
+        "7f5122d4d54b479fac5c49e71dde02fe",
+        Level::Error,
+    ),
+    row(
+        Event::JobHangs,
+        "job-hangs",
+        "41fa00ba17034507892f319939eeafee",
+        Level::Error,
+    ),
+    row(
+        Event::Recovered,
+        "recovered",
+        "069a3a98f8194887bfbf5ad0fd500419",
+        Level::Info,
+    ),
+    row(
+        Event::HookFailed,
+        "hook-failed",
+        "9f12ffde236c44d580b991bb72546a12",
+        Level::Warning,
+    ),
+    row(
+        Event::HeartbeatFailed,
+        "heartbeat-failed",
+        "bee2398565f043f8ad08d66e0add3336",
+        Level::Warning,
+    ),
+];
+
+impl Event {
+    /// What programs call it.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The `MESSAGE_ID` of its line in the journal.
+    pub fn id(self) -> &'static str {
+        self.row().id
+    }
+
+    /// How grave it is.
+    pub fn level(self) -> Level {
+        self.row().level
+    }
+
+    fn row(self) -> &'static Row {
+        let row = TABLE.get(self as usize).expect("the table has a row for each");
+        debug_assert!(row.event == self, "the table is in order");
+        row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_event_has_a_row_and_an_id_of_its_own() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.event as usize, index, "{}", row.name);
+            assert_eq!(row.event.id(), row.id);
+            assert_eq!(row.id.len(), 32);
+            let is_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+            assert!(row.id.chars().all(is_hex), "{}", row.id);
+        }
+        let ids: BTreeSet<_> = TABLE.iter().map(|row| row.id).collect();
+        let names: BTreeSet<_> = TABLE.iter().map(|row| row.name).collect();
+        assert_eq!((ids.len(), names.len()), (TABLE.len(), TABLE.len()));
+    }
+
+    #[test]
+    fn the_documentation_lists_all_of_them_and_nothing_else() {
+        let page = include_str!("../../docs/watching.md");
+        let listed: Vec<(&str, &str)> = page
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix("| `")?.split('|');
+                let name = cells.next()?.trim().trim_end_matches('`');
+                let id = cells.next()?.trim().trim_matches('`');
+                (id.len() == 32).then_some((name, id))
+            })
+            .collect();
+        let known: Vec<(&str, &str)> = TABLE.iter().map(|row| (row.name, row.id)).collect();
+        assert_eq!(listed, known);
+    }
+}

@@ -9,9 +9,9 @@ use super::host::{self, Places, chain, failed};
 use super::output::{Format, Output};
 use super::progress::Bar;
 use super::{Context, Exit, Failure};
-use crate::backup::{self, Destination, Error, HashKvPolicy, Job, Outcome, Progress, full};
+use crate::backup::{self, Destination, Error, Job, Outcome, Progress, full};
 use crate::catalog::{Origin, Pinned, Writer};
-use crate::config::{self, Config, MemberChoice};
+use crate::config::{Config, MemberChoice};
 use crate::etcd::Access;
 use crate::etcd::choose::{NoChoice, Wanted};
 use crate::model::{ByteSize, ChainId, Revision};
@@ -143,11 +143,7 @@ pub(super) fn job(config: &Config, args: &Args, chain: ChainId, access: Access) 
         members: host::endpoints(config),
         wanted: wanted(config, args.member.as_deref())?,
         access,
-        hash_kv: match config.backup.hash_kv {
-            config::HashKvPolicy::Auto => HashKvPolicy::Auto,
-            config::HashKvPolicy::Always => HashKvPolicy::Always,
-            config::HashKvPolicy::Never => HashKvPolicy::Never,
-        },
+        hash_kv: config.backup.hash_kv,
         idle_timeout: config.backup.idle_timeout,
         encoding: Encoding {
             level: config.compression.level,

@@ -35,6 +35,7 @@ pub use problem::{Place, Problem};
 pub use schedules::{Schedule, ScheduleName};
 pub use secret::{Secret, SecretError};
 
+pub use crate::backup::HashKvPolicy;
 use crate::model::ClusterName;
 use crate::pipeline::Recipient;
 use crate::retention::Policy;
@@ -165,17 +166,6 @@ pub enum MemberChoice {
     Local,
     /// This one.
     Named(MemberName),
-}
-
-/// Whether the member is asked for HashKV, which stalls its writes for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HashKvPolicy {
-    /// A follower always, an only member up to 1 GiB.
-    Auto,
-    /// Whatever the size.
-    Always,
-    /// Not at all.
-    Never,
 }
 
 /// `[destinations.NAME]`

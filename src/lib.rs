@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod datadir;
 pub mod keyspace;
 pub mod retention;
+pub mod sandbox;
 pub mod schedule;
 
 // The world, each in one place.
@@ -19,6 +20,7 @@ pub mod pipeline;
 pub mod source;
 pub mod state;
 pub mod store;
+pub mod systemd;
 
 // What the program does.
 pub mod backup;

@@ -13,6 +13,7 @@ mod retention;
 mod round_trip;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;
+mod systemd;
 mod units;
 mod vectors;
 mod watching;

@@ -1,0 +1,269 @@
+//! A unit and a service as systemd reports them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Error, Properties};
+use crate::sandbox::{Bound, Credential, Listed, ProtectHome, ProtectSystem, Sandbox};
+
+/// How systemd writes "no limit" in microseconds.
+const INFINITY: u64 = u64::MAX;
+
+/// Whether systemd could read the unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadState {
+    /// It could.
+    Loaded,
+    /// There is none of that name.
+    NotFound,
+    /// It is made unusable by a link to `/dev/null`.
+    Masked,
+    /// A setting in it is wrong.
+    BadSetting,
+    /// Its file cannot be read.
+    Error,
+    /// What a newer systemd may say.
+    Other(String),
+}
+
+/// What the unit is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ActiveState {
+    /// It runs, or did all it had to.
+    Active,
+    /// It runs and reads its configuration anew.
+    Reloading,
+    /// It is stopped.
+    Inactive,
+    /// It ended with an error.
+    Failed,
+    /// It is being started.
+    Activating,
+    /// It is being stopped.
+    Deactivating,
+    /// What a newer systemd may say.
+    Other(String),
+}
+
+/// A unit of any kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// Its name; that of the unit itself where an alias was asked for.
+    pub id: String,
+    /// Whether systemd could read it.
+    pub load_state: LoadState,
+    /// What it is doing.
+    pub active_state: ActiveState,
+    /// The same more exactly, in words that depend on the kind of the unit.
+    pub sub_state: String,
+    /// Its file; none for a transient unit.
+    pub fragment_path: Option<PathBuf>,
+    /// Its drop-ins, in the order in which they are read.
+    pub drop_in_paths: Vec<PathBuf>,
+    /// Whether its files have changed since systemd read them.
+    pub need_daemon_reload: bool,
+    /// Whether it is started at boot: `enabled`, `disabled`, `static`, …; none if nobody can say.
+    pub file_state: Option<String>,
+}
+
+/// A service: how it is set up, and its process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// What every unit has.
+    pub unit: Unit,
+    /// `Type=`
+    pub kind: String,
+    /// Its main process, if it runs.
+    pub main_pid: Option<u32>,
+    /// How it ended the last time: `success`, `exit-code`, `timeout`, …
+    pub result: String,
+    /// How often systemd has started it again by itself.
+    pub restarts: u32,
+    /// `ExecStart=`
+    pub exec_start: Vec<Exec>,
+    /// `Environment=`, each `NAME=value`.
+    pub environment: Vec<String>,
+    /// `EnvironmentFile=`, in the order in which they are read: the last one wins.
+    pub environment_files: Vec<EnvironmentFile>,
+    /// `WorkingDirectory=`, as systemd writes it.
+    pub working_directory: Option<String>,
+    /// `TimeoutStartSec=`; none is no limit.
+    pub timeout_start: Option<Duration>,
+    /// `TimeoutStopSec=`; none is no limit.
+    pub timeout_stop: Option<Duration>,
+    /// What it may see and write.
+    pub sandbox: Sandbox,
+}
+
+/// A command of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// The program.
+    pub path: PathBuf,
+    /// Its arguments, the name of the program first; variables are not filled in.
+    pub argv: Vec<String>,
+    /// Whether its failure counts as success (the mark `-`).
+    pub ignores_failure: bool,
+}
+
+/// An `EnvironmentFile=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentFile {
+    /// Its path; it may hold wildcards.
+    pub path: PathBuf,
+    /// Whether the service starts without it too (the mark `-`).
+    pub optional: bool,
+}
+
+impl LoadState {
+    fn of(text: &str) -> LoadState {
+        match text {
+            "loaded" => LoadState::Loaded,
+            "not-found" => LoadState::NotFound,
+            "masked" => LoadState::Masked,
+            "bad-setting" => LoadState::BadSetting,
+            "error" => LoadState::Error,
+            other => LoadState::Other(other.to_owned()),
+        }
+    }
+}
+
+impl ActiveState {
+    fn of(text: &str) -> ActiveState {
+        match text {
+            "active" => ActiveState::Active,
+            "reloading" => ActiveState::Reloading,
+            "inactive" => ActiveState::Inactive,
+            "failed" => ActiveState::Failed,
+            "activating" => ActiveState::Activating,
+            "deactivating" => ActiveState::Deactivating,
+            other => ActiveState::Other(other.to_owned()),
+        }
+    }
+}
+
+impl Unit {
+    pub(super) fn read(mut from: Properties) -> Result<Unit, Error> {
+        let drop_ins: Vec<String> = from.take("DropInPaths")?;
+        Ok(Unit {
+            id: from.take("Id")?,
+            load_state: from.word("LoadState", |text| Some(LoadState::of(text)))?,
+            active_state: from.word("ActiveState", |text| Some(ActiveState::of(text)))?,
+            sub_state: from.take("SubState")?,
+            fragment_path: from.path("FragmentPath")?,
+            drop_in_paths: drop_ins.into_iter().map(PathBuf::from).collect(),
+            need_daemon_reload: from.take("NeedDaemonReload")?,
+            file_state: from.text("UnitFileState")?,
+        })
+    }
+}
+
+/// One command as D-Bus has it: path, arguments, whether failure is ignored, four times of the last run, its process,
+/// and how it ended.
+type ExecTuple = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+/// One bind mount: from, to, whether it may be missing, flags.
+type BindTuple = (String, String, bool, u64);
+
+impl Service {
+    pub(super) fn read(unit: Unit, mut from: Properties) -> Result<Service, Error> {
+        let exec_start: Vec<ExecTuple> = from.take("ExecStart")?;
+        let files: Vec<(String, bool)> = from.take("EnvironmentFiles")?;
+        let main_pid: u32 = from.take("MainPID")?;
+        Ok(Service {
+            unit,
+            kind: from.take("Type")?,
+            main_pid: Some(main_pid).filter(|pid| *pid != 0),
+            result: from.take("Result")?,
+            restarts: from.take("NRestarts")?,
+            exec_start: exec_start
+                .into_iter()
+                .map(|(path, argv, ignores_failure, ..)| Exec {
+                    path: PathBuf::from(path),
+                    argv,
+                    ignores_failure,
+                })
+                .collect(),
+            environment: from.take("Environment")?,
+            environment_files: files
+                .into_iter()
+                .map(|(path, optional)| EnvironmentFile {
+                    path: PathBuf::from(path),
+                    optional,
+                })
+                .collect(),
+            working_directory: from.text("WorkingDirectory")?,
+            timeout_start: span(from.take("TimeoutStartUSec")?),
+            timeout_stop: span(from.take("TimeoutStopUSec")?),
+            sandbox: sandbox(&mut from)?,
+        })
+    }
+}
+
+fn span(microseconds: u64) -> Option<Duration> {
+    (microseconds != INFINITY).then(|| Duration::from_micros(microseconds))
+}
+
+fn sandbox(from: &mut Properties) -> Result<Sandbox, Error> {
+    let temporary: Vec<(String, String)> = from.take("TemporaryFileSystem")?;
+    let mut bound = Vec::new();
+    for (name, writable) in [("BindPaths", true), ("BindReadOnlyPaths", false)] {
+        let binds: Vec<BindTuple> = from.take(name)?;
+        bound.extend(binds.into_iter().map(|(from, to, ..)| Bound {
+            from: PathBuf::from(from),
+            to: PathBuf::from(to),
+            writable,
+        }));
+    }
+    Ok(Sandbox {
+        user: from.text("User")?,
+        group: from.text("Group")?,
+        supplementary_groups: from.take("SupplementaryGroups")?,
+        root_directory: from.path("RootDirectory")?,
+        protect_system: from.word("ProtectSystem", ProtectSystem::of)?,
+        protect_home: from.word("ProtectHome", ProtectHome::of)?,
+        private_tmp: from.take("PrivateTmp")?,
+        private_devices: from.take("PrivateDevices")?,
+        read_write: listed(from.take("ReadWritePaths")?),
+        read_only: listed(from.take("ReadOnlyPaths")?),
+        inaccessible: listed(from.take("InaccessiblePaths")?),
+        bound,
+        temporary: temporary.into_iter().map(|(path, _)| PathBuf::from(path)).collect(),
+        own_directories: own_directories(from)?,
+        credentials: credentials(from)?,
+    })
+}
+
+fn listed(paths: Vec<String>) -> Vec<Listed> {
+    paths.iter().map(|path| Listed::of(path)).collect()
+}
+
+fn own_directories(from: &mut Properties) -> Result<Vec<PathBuf>, Error> {
+    let mut own = Vec::new();
+    for (name, above) in [
+        ("StateDirectory", "/var/lib"),
+        ("CacheDirectory", "/var/cache"),
+        ("LogsDirectory", "/var/log"),
+        ("RuntimeDirectory", "/run"),
+    ] {
+        let below: Vec<String> = from.take(name)?;
+        own.extend(below.iter().map(|path| Path::new(above).join(path)));
+    }
+    Ok(own)
+}
+
+fn credentials(from: &mut Properties) -> Result<Vec<Credential>, Error> {
+    let mut credentials = Vec::new();
+    for name in ["LoadCredential", "LoadCredentialEncrypted"] {
+        let loaded: Vec<(String, String)> = from.take_if_any(name)?.unwrap_or_default();
+        credentials.extend(loaded.into_iter().map(|(name, from)| Credential {
+            name,
+            // A bare name is looked for in systemd's own stores.
+            from: Some(PathBuf::from(from)).filter(|path| path.is_absolute()),
+        }));
+    }
+    for name in ["SetCredential", "SetCredentialEncrypted"] {
+        let set: Vec<(String, Vec<u8>)> = from.take_if_any(name)?.unwrap_or_default();
+        credentials.extend(set.into_iter().map(|(name, _)| Credential { name, from: None }));
+    }
+    Ok(credentials)
+}

@@ -2,7 +2,7 @@
 SETUP := tests/tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench packages fmt
+.PHONY: help build demo test lab bench packages fmt
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: ## Everything that CI checks
 	$(SETUP) cargo build --locked --bin lifeboat --example etcd-load
 	$(SETUP) tests/tools/demo.sh
 	$(SETUP) tests/tools/check-example.sh
+
+lab: ## Real systemd hosts with real etcds, as root (ARGS="words of names", ARGS="--suite bookworm", ARGS=--list)
+	$(SETUP) cargo test --locked --test lab -- --must-run $(ARGS)
 
 bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly); prints Markdown
 	NEED="/usr/bin/time:time" $(SETUP) cargo build --locked --release --bin lifeboat --example etcd-load

@@ -1,0 +1,45 @@
+//! The cases, one file a subject.
+
+mod deaths;
+mod lineages;
+mod schedules;
+mod several_hosts;
+mod unit;
+
+use super::hosts::Lab;
+use super::preparation::Suite;
+
+/// What is done on which suites.
+pub struct Case {
+    pub name: &'static str,
+    pub suites: &'static [Suite],
+    pub run: fn(&Lab<'_>),
+}
+
+const BOTH: &[Suite] = &Suite::ALL;
+const TRIXIE: &[Suite] = &[Suite::Trixie];
+
+/// A schedule that is due every two seconds.
+const OFTEN: &str = "[schedules.often]\nkind = \"full\"\nevery = \"2s\"\njitter = \"0s\"\n";
+/// A retention under which little stays.
+const KEEP_TWO: &str = "[destinations.local.retention]\nkeep_last = 2\n";
+
+macro_rules! cases {
+    ($($suites:ident $subject:ident::$case:ident)*) => {
+        &[$(Case { name: concat!(stringify!($subject), "::", stringify!($case)), suites: $suites, run: $subject::$case }),*]
+    };
+}
+
+/// All of them. The longest stand first, so that none is waited for at the end.
+pub const CASES: &[Case] = cases! {
+    BOTH deaths::an_agent_killed_in_mid_backup_leaves_nothing_visible_and_no_growing_rubbish
+    TRIXIE several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
+    BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
+    BOTH lineages::an_etcd_wiped_and_restarted_empty_displaces_nothing
+    BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
+    BOTH schedules::the_unit_takes_backups_on_schedule_and_rotates_them
+    BOTH schedules::a_file_dropped_in_adds_a_schedule_without_a_restart
+    BOTH schedules::a_broken_file_changes_nothing_and_shows_in_the_status
+    BOTH unit::systemd_finds_it_closed_and_nothing_wrong_with_it
+    BOTH unit::the_agent_runs_as_its_own_user_without_capabilities
+};

@@ -1,0 +1,79 @@
+//! What must be there before the lab can run: the right to make namespaces, the distribution's tools, the base roots.
+//!
+//! This is the only part that uses the network.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The command that each tool is known by, and its package.
+const TOOLS: &str = "mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ip:iproute2";
+
+/// A Debian that hosts can be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Suite {
+    /// systemd 257, etcd 3.5.
+    Trixie,
+    /// systemd 252, etcd 3.4.
+    Bookworm,
+}
+
+impl Suite {
+    /// All of them, the newest first.
+    pub const ALL: [Suite; 2] = [Suite::Trixie, Suite::Bookworm];
+
+    /// As Debian calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::Trixie => "trixie",
+            Suite::Bookworm => "bookworm",
+        }
+    }
+}
+
+/// Where the base roots, the runs and their locks are kept.
+pub fn lab_dir() -> PathBuf {
+    target_dir().join("lab")
+}
+
+/// Brings everything that the network is needed for, or says why the lab cannot run here.
+pub fn prepare(suites: BTreeSet<Suite>) -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("it boots hosts, which needs root".to_owned());
+    }
+    let namespaces = ["--fork", "--pid", "--mount", "--net", "--mount-proc", "--"];
+    let mount = ["mount", "-t", "tmpfs", "tmpfs", "/mnt"];
+    said(Command::new("unshare").args(namespaces).args(mount))
+        .map_err(|why| format!("this machine does not let it make namespaces and mounts: {why}"))?;
+    said(script("setup.sh").arg("true").env("NEED", TOOLS))?;
+    for suite in suites {
+        let root = said(script("lab-root.sh").arg(suite.name()))?;
+        let runs = said(Command::new("chroot").args([root.trim(), "/bin/true"]));
+        runs.map_err(|why| format!("the {} root does not run here: {why}", suite.name()))?;
+    }
+    Ok(())
+}
+
+fn script(name: &str) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools").join(name);
+    let mut command = Command::new(path);
+    command.env("CARGO_TARGET_DIR", target_dir());
+    command
+}
+
+/// The output of a command that must succeed, or the last line that it said otherwise.
+fn said(command: &mut Command) -> Result<String, String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(errors.lines().last().unwrap_or("it does not say why").to_owned()),
+    }
+}
+
+fn target_dir() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("cargo puts the directory for tests into the target directory")
+}

@@ -12,6 +12,7 @@ pub mod keyspace;
 pub mod retention;
 pub mod sandbox;
 pub mod schedule;
+pub mod settings;
 
 // The world, each in one place.
 pub mod durable;

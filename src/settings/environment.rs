@@ -1,0 +1,229 @@
+//! The environment that systemd gives to a unit's programs, and environment files as systemd reads and we write them.
+//!
+//! Source: systemd.exec(5), "Environment"; systemd `src/basic/env-file.c`. What a line of an environment file means:
+//! spaces around the name and before the value fall away, at its end too unless quoted; quotes of both kinds may open
+//! where a value begins; a backslash takes the next sign as it is, and joins lines; `#` and `;` begin a comment at the
+//! start of a line only.
+
+use std::path::{Path, PathBuf};
+
+use super::unit::{Environment, Unit};
+use super::{Error, Read, Variables, text};
+
+/// The variables that the unit's programs get, and the environment files that are there.
+pub(super) fn of(unit: &Unit, read: Read<'_>) -> Result<(Variables, Vec<PathBuf>), Error> {
+    let Environment {
+        manager,
+        set,
+        files,
+        unset,
+    } = &unit.environment;
+    let mut variables = Variables::new();
+    for assignment in manager.iter().chain(set) {
+        if let Some((name, value)) = assignment.split_once('=') {
+            variables.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    let mut there = Vec::new();
+    for file in files {
+        let path = &file.path;
+        if path
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .any(|byte| b"*?[".contains(byte))
+        {
+            return Err(Error::Unit {
+                unit: unit.name.clone(),
+                line: format!("EnvironmentFile={}", path.display()),
+                reason: "a pattern may name several files".to_owned(),
+            });
+        }
+        match text(unit, path, read) {
+            Ok(content) => variables.extend(parse(path, &content)?),
+            Err(Error::Unreadable { source, .. })
+                if file.is_optional && source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        there.push(path.clone());
+    }
+    for unset in unset {
+        match unset.split_once('=') {
+            Some((name, value)) if variables.get(name).is_some_and(|has| has == value) => variables.remove(name),
+            Some(_) => None,
+            None => variables.remove(unset),
+        };
+    }
+    Ok((variables, there))
+}
+
+/// Where the reader of an environment file stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    BeforeName,
+    Name,
+    BeforeValue,
+    Value,
+    Escaped,
+    SingleQuotes,
+    DoubleQuotes,
+    EscapedInQuotes,
+    Comment,
+    EscapedInComment,
+}
+
+/// The assignments of an environment file, in their order.
+pub(super) fn parse(path: &Path, content: &str) -> Result<Vec<(String, String)>, Error> {
+    let mut reader = Reader::default();
+    for sign in content.chars() {
+        reader.take(sign).map_err(|reason| Error::File {
+            path: path.to_owned(),
+            reason: format!("line {}: {reason}", reader.line),
+        })?;
+    }
+    reader.end();
+    Ok(reader.found)
+}
+
+struct Reader {
+    state: State,
+    line: usize,
+    name: String,
+    value: String,
+    /// Length of the value without the blanks at its end that are not quoted.
+    solid: usize,
+    found: Vec<(String, String)>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Reader {
+            state: State::BeforeName,
+            line: 1,
+            name: String::new(),
+            value: String::new(),
+            solid: 0,
+            found: Vec::new(),
+        }
+    }
+}
+
+impl Reader {
+    fn take(&mut self, sign: char) -> Result<(), &'static str> {
+        let is_newline = matches!(sign, '\n' | '\r');
+        let is_blank = is_newline || matches!(sign, ' ' | '\t');
+        self.state = match self.state {
+            State::BeforeName if matches!(sign, '#' | ';') => State::Comment,
+            State::BeforeName if is_blank => State::BeforeName,
+            State::BeforeName => {
+                self.name = sign.to_string();
+                State::Name
+            }
+            // A line without `=` says nothing.
+            State::Name if is_newline => State::BeforeName,
+            State::Name if sign == '=' => State::BeforeValue,
+            State::Name => {
+                self.name.push(sign);
+                State::Name
+            }
+            State::BeforeValue | State::Value if is_newline => self.assigned(),
+            State::BeforeValue if sign == '\'' => State::SingleQuotes,
+            State::BeforeValue if sign == '"' => State::DoubleQuotes,
+            State::BeforeValue if is_blank => State::BeforeValue,
+            State::BeforeValue | State::Value if sign == '\\' => State::Escaped,
+            State::BeforeValue | State::Value => {
+                self.value.push(sign);
+                if !is_blank {
+                    self.solid = self.value.len();
+                }
+                State::Value
+            }
+            State::Escaped => {
+                if !is_newline {
+                    self.push(sign);
+                }
+                State::Value
+            }
+            State::SingleQuotes if sign == '\'' => State::BeforeValue,
+            State::DoubleQuotes if sign == '"' => State::BeforeValue,
+            State::DoubleQuotes if sign == '\\' => State::EscapedInQuotes,
+            State::SingleQuotes | State::DoubleQuotes => {
+                self.push(sign);
+                self.state
+            }
+            State::EscapedInQuotes => {
+                match sign {
+                    '"' | '\\' | '`' | '$' => self.push(sign),
+                    _ if is_newline => {}
+                    _ => {
+                        self.push('\\');
+                        self.push(sign);
+                    }
+                }
+                State::DoubleQuotes
+            }
+            State::Comment if sign == '\\' => State::EscapedInComment,
+            State::Comment if is_newline => State::BeforeName,
+            State::Comment => State::Comment,
+            // Up to systemd 253 the next line is part of the comment, later it is not.
+            State::EscapedInComment if is_newline => {
+                return Err("a comment ends in a backslash: systemd's versions differ in what the next line is then");
+            }
+            State::EscapedInComment => State::Comment,
+        };
+        self.line += usize::from(sign == '\n');
+        Ok(())
+    }
+
+    fn push(&mut self, sign: char) {
+        self.value.push(sign);
+        self.solid = self.value.len();
+    }
+
+    fn assigned(&mut self) -> State {
+        self.value.truncate(self.solid);
+        self.solid = 0;
+        let (name, value) = (std::mem::take(&mut self.name), std::mem::take(&mut self.value));
+        let name = name.trim_end_matches([' ', '\t']);
+        // systemd passes over other names.
+        if is_name(name) {
+            self.found.push((name.to_owned(), value));
+        }
+        State::BeforeName
+    }
+
+    fn end(&mut self) {
+        match self.state {
+            State::BeforeName | State::Name | State::Comment | State::EscapedInComment => {}
+            State::EscapedInQuotes => {
+                self.push('\\');
+                self.assigned();
+            }
+            State::BeforeValue | State::Value | State::Escaped | State::SingleQuotes | State::DoubleQuotes => {
+                self.assigned();
+            }
+        }
+    }
+}
+
+/// Whether a variable can have this name.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|sign: char| sign.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// A line of an environment file that sets `name`, whatever is in `value` but for line breaks.
+pub(super) fn line(name: &str, value: &str) -> String {
+    let mut quoted = String::new();
+    for sign in value.chars() {
+        if matches!(sign, '"' | '\\' | '`' | '$') {
+            quoted.push('\\');
+        }
+        quoted.push(sign);
+    }
+    format!("{name}=\"{quoted}\"\n")
+}

@@ -1,0 +1,280 @@
+//! The settings that etcd starts with on this host, and how a restore gives it others.
+//!
+//! etcd takes its settings from flags, from `ETCD_*` variables or from a YAML file, and a unit can pass each of them in
+//! many ways. [`discover`] reads them as etcd will; [`write`](mod@write) lays new ones over them with files of our own
+//! and proves, by reading unit and files once more, that etcd will take them.
+//!
+//! Leaves to `systemd` how the properties of a unit are asked for, and to its callers to read and write files: what a
+//! unit names is read through a function that is given.
+//!
+//! Invariant: what is not understood is an error, never a guess. Whoever swaps a data directory has to know that it is
+//! the one etcd opens.
+//!
+//! Source of the rules: etcd `server/etcdmain/config.go`, `server/embed/config.go` and `pkg/flags/flag.go` of 3.4 to 3.7;
+//! systemd.exec(5) and systemd.service(5), systemd `src/basic/env-file.c` and `src/basic/env-util.c` of 252 and 257.
+
+mod arguments;
+mod command;
+mod environment;
+mod flags;
+mod shell;
+#[cfg(test)]
+mod tests;
+mod unit;
+mod words;
+mod write;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use unit::{Command, Environment, EnvironmentFile, ExecFlag, Unit};
+pub use write::{Access, NewCluster, NewFile, Start, Written, guard, is_guarded_by, write};
+
+use crate::model::UnitName;
+use flags::Values;
+
+/// Reads a file that a unit names. The reader bounds what it hands out.
+pub type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+/// Why the settings of etcd are not known, or cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The unit starts etcd in a way that is not understood.
+    #[error("{unit} has `{line}`, which is not understood: {reason}")]
+    Unit {
+        /// The unit.
+        unit: UnitName,
+        /// The line of it.
+        line: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that etcd or systemd reads cannot be read by us.
+    #[error("cannot read `{}`, which {unit} names", .path.display())]
+    Unreadable {
+        /// The unit.
+        unit: UnitName,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file's content is not understood.
+    #[error("`{}`: {reason}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A setting has a value that etcd would refuse.
+    #[error("{unit} sets etcd's `{key}` to `{value}`: {reason}")]
+    Value {
+        /// The unit.
+        unit: UnitName,
+        /// The setting, named as its flag.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Whatever we write, etcd would go on with another value.
+    #[error("etcd's `{key}` cannot be changed for {unit} by a drop-in: {reason}")]
+    Unchangeable {
+        /// The unit.
+        unit: UnitName,
+        /// The setting, named as its flag.
+        key: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// What the operator can do.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Error::Unit { .. } => {
+                "say where etcd's settings are with `settings` in `[host]`: \"flags\" or the path of its environment file or \
+                 YAML file"
+            }
+            Error::Unreadable { .. } => "mend the path in the unit, or name the right file with `settings` in `[host]`",
+            Error::File { .. } => "mend the file, or name another one with `settings` in `[host]`",
+            Error::Value { .. } => "mend the setting; etcd would not start with it",
+            Error::Unchangeable { .. } => {
+                "move the setting to the place where etcd's other settings are, or name that place with `settings` in `[host]`"
+            }
+        }
+    }
+}
+
+/// What the operator says of etcd on this host: `[host]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Given {
+    /// Where its settings are.
+    pub settings: Place,
+    /// Its data directory.
+    pub data_dir: Option<PathBuf>,
+    /// The directory of its log.
+    pub wal_dir: Option<PathBuf>,
+}
+
+/// Where etcd's settings are, as the operator says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Place {
+    /// Wherever the unit has them.
+    #[default]
+    Auto,
+    /// In the flags that the unit gives to its program, whatever that is.
+    Flags,
+    /// In this environment file.
+    Environment(PathBuf),
+    /// In this YAML file.
+    ConfigFile(PathBuf),
+}
+
+/// Where etcd finds its settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In `ETCD_*` variables, which come from the unit and these files.
+    Environment {
+        /// The environment files that are there, the last one winning.
+        files: Vec<PathBuf>,
+    },
+    /// In a YAML file; flags and variables are ignored then.
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// In flags of the unit's `ExecStart=`; what they do not set may come from variables.
+    Flags,
+}
+
+/// The settings that etcd starts with, as far as they matter to a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdSettings {
+    /// Where they are.
+    pub source: Source,
+    /// The program that is etcd, or that starts it.
+    pub program: PathBuf,
+    /// `--name`
+    pub name: String,
+    /// `--data-dir`, absolute.
+    pub data_dir: PathBuf,
+    /// `--wal-dir`, absolute.
+    pub wal_dir: Option<PathBuf>,
+    /// `--listen-client-urls`
+    pub listen_client_urls: Vec<String>,
+    /// `--advertise-client-urls`
+    pub advertise_client_urls: Vec<String>,
+    /// `--listen-peer-urls`
+    pub listen_peer_urls: Vec<String>,
+    /// `--initial-advertise-peer-urls`
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// `--initial-cluster`, as written; etcd's default if it is not set.
+    pub initial_cluster: String,
+    /// `--initial-cluster-token`
+    pub initial_cluster_token: String,
+    /// `--initial-cluster-state`
+    pub initial_cluster_state: ClusterState,
+    /// How clients are spoken with.
+    pub client_tls: Tls,
+    /// How other members are spoken with.
+    pub peer_tls: Tls,
+    /// The discovery service or domain that a new cluster would be put together by; text as written.
+    pub discovery: Option<String>,
+    /// Whether `--force-new-cluster` is set, which makes every start throw the other members out.
+    pub forces_new_cluster: bool,
+}
+
+/// `--initial-cluster-state`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterState {
+    /// An empty data directory begins a new cluster.
+    New,
+    /// An empty data directory does not.
+    Existing,
+}
+
+/// The TLS settings of one side.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The certificate that etcd shows.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+    /// The authorities that the other side's certificates are checked against.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Whether the other side has to show one.
+    pub client_cert_auth: bool,
+    /// Whether etcd makes itself a certificate that nobody can check.
+    pub auto_tls: bool,
+}
+
+/// Reads the settings that `unit` starts etcd with.
+///
+/// Fails when something on the way is not understood or a file that has to be there is not; the error names it.
+pub fn discover(unit: &Unit, given: &Given, read: Read<'_>) -> Result<EtcdSettings, Error> {
+    let start = command::read(unit, given, read)?;
+    let (source, values) = located(unit, given, &start, read)?;
+    let mut settings = values.settings(unit, source, start.program)?;
+    if let Some(data_dir) = &given.data_dir {
+        settings.data_dir.clone_from(data_dir);
+    }
+    if let Some(wal_dir) = &given.wal_dir {
+        settings.wal_dir = Some(wal_dir.clone());
+    }
+    Ok(settings)
+}
+
+/// The place of the settings, and what is there.
+fn located(unit: &Unit, given: &Given, start: &command::Start, read: Read<'_>) -> Result<(Source, Values), Error> {
+    let from_yaml = |path: PathBuf| {
+        let values = yaml::values(&path, &text(unit, &path, read)?)?;
+        Ok((Source::ConfigFile { path }, values))
+    };
+    match &given.settings {
+        Place::ConfigFile(path) => {
+            let ours = start.config_file().filter(|path| write::is_ours(path));
+            from_yaml(ours.unwrap_or(path.clone()))
+        }
+        Place::Flags => Ok((Source::Flags, Values::layered(&start.flags, &start.environment))),
+        Place::Environment(_) | Place::Auto => {
+            if let Some(path) = start.config_file() {
+                return from_yaml(unit.absolute(&path));
+            }
+            let source = match start.flags.keys().any(|key| flags::is_of_cluster(key)) {
+                true => Source::Flags,
+                false => Source::Environment {
+                    files: start.files.clone(),
+                },
+            };
+            Ok((source, Values::layered(&start.flags, &start.environment)))
+        }
+    }
+}
+
+/// A file that the unit names, as text.
+fn text(unit: &Unit, path: &Path, read: Read<'_>) -> Result<String, Error> {
+    let bytes = read(path).map_err(|source| Error::Unreadable {
+        unit: unit.name.clone(),
+        path: path.to_owned(),
+        source,
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
+        Error::File {
+            path: path.to_owned(),
+            reason: format!("line {line} is not UTF-8 text"),
+        }
+    })
+}
+
+/// Variables by name.
+type Variables = BTreeMap<String, String>;

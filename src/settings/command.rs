@@ -47,6 +47,13 @@ pub(super) fn is_shell(command: &Command) -> bool {
     matches!(name, Some("sh" | "bash" | "dash")) && command.words.len() == 3 && command.words[1] == "-c"
 }
 
+/// Whether a command of a unit looks as if it started etcd: the program is etcd, or a script names it.
+pub fn starts_etcd(command: &Command) -> bool {
+    let script = command.words.get(2).filter(|_| is_shell(command));
+    let mut names = script.iter().flat_map(|script| script.split_whitespace());
+    is_etcd(&command.program) || names.any(|name| is_etcd(Path::new(name)))
+}
+
 /// Reads how the unit starts etcd.
 pub(super) fn read(unit: &Unit, given: &Given, read: Read<'_>) -> Result<Start, Error> {
     if let Some(root) = &unit.root {

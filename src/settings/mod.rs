@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use command::starts_etcd;
 pub use unit::{Command, Environment, EnvironmentFile, ExecFlag, Unit};
 pub use write::{Access, NewCluster, NewFile, Start, Written, guard, is_guarded_by, write};
 

@@ -1,13 +1,15 @@
-//! systemd over D-Bus: how a unit is set up and how it is.
+//! systemd over D-Bus: how a unit is set up and how it is, and its start and stop.
 //!
-//! Leaves to `sandbox` what a unit's settings mean, and to the use cases what is done about it.
+//! Leaves to `sandbox` and `settings` what a unit's settings mean, and to the use cases what is done about it.
 //!
 //! Invariant: every wait here has a bound; a manager that does not answer is an error, not a hang.
-//! Invariant: reading changes nothing. To look at a unit loads it, as `systemctl show` does.
+//! Invariant: reading changes nothing. To look at a unit loads it, as `systemctl show` does. What changes something is in
+//! `jobs`.
 //!
 //! Source: `org.freedesktop.systemd1(5)`, versions 252 to 257; what a newer one adds is passed over.
 
-mod name;
+mod etcd;
+mod jobs;
 mod properties;
 mod unit;
 
@@ -17,9 +19,12 @@ use std::time::Duration;
 use zbus::fdo;
 use zbus::{Connection, OwnedObjectPath};
 
-pub use name::{UnitName, UnitNameError};
+pub use etcd::read_file;
+pub use jobs::{Enabled, JobResult};
 use properties::Properties;
-pub use unit::{ActiveState, EnvironmentFile, Exec, LoadState, Service, Unit};
+pub use unit::{ActiveState, LoadState, Service, Unit};
+
+pub use crate::model::UnitName;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls that the manager answers from memory. While it reads its units anew it answers nobody.
@@ -65,6 +70,22 @@ pub enum Error {
         doing: String,
         /// How long it had.
         within: Duration,
+    },
+    /// What was begun did not come to its end in time; it may still.
+    #[error("{doing} was not done within {} s", .within.as_secs())]
+    Unfinished {
+        /// What was attempted.
+        doing: String,
+        /// How long it had.
+        within: Duration,
+    },
+    /// systemd gave up what was asked for.
+    #[error("{doing} ended as \"{result}\"")]
+    Job {
+        /// What was attempted.
+        doing: String,
+        /// What came of it.
+        result: JobResult,
     },
     /// The answer is not what the manual says.
     #[error("systemd's answer to {doing} has {what}")]
@@ -157,15 +178,26 @@ impl Systemd {
     where
         B: serde::Serialize + zbus::DynamicType,
     {
+        self.call_within(CALL_TIMEOUT, doing, (path, interface, method), body)
+            .await
+    }
+
+    async fn call_within<B>(
+        &self,
+        within: Duration,
+        doing: &dyn Fn() -> String,
+        (path, interface, method): (&str, &str, &str),
+        body: &B,
+    ) -> Result<zbus::Message, Error>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
         let called = self
             .connection
             .call_method(Some(MANAGER), path, Some(interface), method, body);
-        match tokio::time::timeout(CALL_TIMEOUT, called).await {
+        match tokio::time::timeout(within, called).await {
             Ok(answer) => answer.map_err(|error| failed(doing, error)),
-            Err(_) => Err(Error::Silent {
-                doing: doing(),
-                within: CALL_TIMEOUT,
-            }),
+            Err(_) => Err(Error::Silent { doing: doing(), within }),
         }
     }
 }

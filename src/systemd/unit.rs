@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use zbus::OwnedObjectPath;
+
 use super::{Error, Properties};
 use crate::sandbox::{Bound, Credential, Listed, ProtectHome, ProtectSystem, Sandbox};
+use crate::settings::{Command, Environment, EnvironmentFile, ExecFlag};
 
 /// How systemd writes "no limit" in microseconds.
 const INFINITY: u64 = u64::MAX;
@@ -60,6 +63,10 @@ pub struct Unit {
     pub fragment_path: Option<PathBuf>,
     /// Its drop-ins, in the order in which they are read.
     pub drop_in_paths: Vec<PathBuf>,
+    /// Whether its conditions were met when it was started the last time; if not, that start did nothing.
+    pub condition_result: bool,
+    /// The job that waits or runs for it, by its number.
+    pub job: Option<u32>,
     /// Whether its files have changed since systemd read them.
     pub need_daemon_reload: bool,
     /// Whether it is started at boot: `enabled`, `disabled`, `static`, …; none if nobody can say.
@@ -80,39 +87,21 @@ pub struct Service {
     /// How often systemd has started it again by itself.
     pub restarts: u32,
     /// `ExecStart=`
-    pub exec_start: Vec<Exec>,
-    /// `Environment=`, each `NAME=value`.
-    pub environment: Vec<String>,
-    /// `EnvironmentFile=`, in the order in which they are read: the last one wins.
-    pub environment_files: Vec<EnvironmentFile>,
+    pub exec_start: Vec<Command>,
+    /// What its programs get as their environment, but for what the manager gives to all.
+    pub environment: Environment,
     /// `WorkingDirectory=`, as systemd writes it.
     pub working_directory: Option<String>,
+    /// `RootImage=`
+    pub root_image: Option<PathBuf>,
+    /// The exit code of its main process, or the signal that ended it; 0 before it ran.
+    pub main_status: i32,
     /// `TimeoutStartSec=`; none is no limit.
     pub timeout_start: Option<Duration>,
     /// `TimeoutStopSec=`; none is no limit.
     pub timeout_stop: Option<Duration>,
     /// What it may see and write.
     pub sandbox: Sandbox,
-}
-
-/// A command of a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exec {
-    /// The program.
-    pub path: PathBuf,
-    /// Its arguments, the name of the program first; variables are not filled in.
-    pub argv: Vec<String>,
-    /// Whether its failure counts as success (the mark `-`).
-    pub ignores_failure: bool,
-}
-
-/// An `EnvironmentFile=`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvironmentFile {
-    /// Its path; it may hold wildcards.
-    pub path: PathBuf,
-    /// Whether the service starts without it too (the mark `-`).
-    pub optional: bool,
 }
 
 impl LoadState {
@@ -142,9 +131,17 @@ impl ActiveState {
     }
 }
 
+impl ActiveState {
+    /// Whether nothing of it runs.
+    pub fn is_down(&self) -> bool {
+        matches!(self, ActiveState::Inactive | ActiveState::Failed)
+    }
+}
+
 impl Unit {
     pub(super) fn read(mut from: Properties) -> Result<Unit, Error> {
         let drop_ins: Vec<String> = from.take("DropInPaths")?;
+        let (job, _): (u32, OwnedObjectPath) = from.take("Job")?;
         Ok(Unit {
             id: from.take("Id")?,
             load_state: from.word("LoadState", |text| Some(LoadState::of(text)))?,
@@ -152,21 +149,23 @@ impl Unit {
             sub_state: from.take("SubState")?,
             fragment_path: from.path("FragmentPath")?,
             drop_in_paths: drop_ins.into_iter().map(PathBuf::from).collect(),
+            condition_result: from.take("ConditionResult")?,
+            job: Some(job).filter(|id| *id != 0),
             need_daemon_reload: from.take("NeedDaemonReload")?,
             file_state: from.text("UnitFileState")?,
         })
     }
 }
 
-/// One command as D-Bus has it: path, arguments, whether failure is ignored, four times of the last run, its process,
+/// One command as D-Bus has it: path, arguments, the signs before it by name, four times of the last run, its process,
 /// and how it ended.
-type ExecTuple = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+type ExecTuple = (String, Vec<String>, Vec<String>, u64, u64, u64, u64, u32, i32, i32);
 /// One bind mount: from, to, whether it may be missing, flags.
 type BindTuple = (String, String, bool, u64);
 
 impl Service {
     pub(super) fn read(unit: Unit, mut from: Properties) -> Result<Service, Error> {
-        let exec_start: Vec<ExecTuple> = from.take("ExecStart")?;
+        let exec_start: Vec<ExecTuple> = from.take("ExecStartEx")?;
         let files: Vec<(String, bool)> = from.take("EnvironmentFiles")?;
         let main_pid: u32 = from.take("MainPID")?;
         Ok(Service {
@@ -177,20 +176,26 @@ impl Service {
             restarts: from.take("NRestarts")?,
             exec_start: exec_start
                 .into_iter()
-                .map(|(path, argv, ignores_failure, ..)| Exec {
-                    path: PathBuf::from(path),
-                    argv,
-                    ignores_failure,
+                .map(|(path, words, flags, ..)| Command {
+                    program: PathBuf::from(path),
+                    words,
+                    flags: flags.iter().filter_map(|name| ExecFlag::named(name)).collect(),
                 })
                 .collect(),
-            environment: from.take("Environment")?,
-            environment_files: files
-                .into_iter()
-                .map(|(path, optional)| EnvironmentFile {
-                    path: PathBuf::from(path),
-                    optional,
-                })
-                .collect(),
+            environment: Environment {
+                manager: Vec::new(),
+                set: from.take("Environment")?,
+                files: files
+                    .into_iter()
+                    .map(|(path, is_optional)| EnvironmentFile {
+                        path: PathBuf::from(path),
+                        is_optional,
+                    })
+                    .collect(),
+                unset: from.take("UnsetEnvironment")?,
+            },
+            root_image: from.path("RootImage")?,
+            main_status: from.take("ExecMainStatus")?,
             working_directory: from.text("WorkingDirectory")?,
             timeout_start: span(from.take("TimeoutStartUSec")?),
             timeout_stop: span(from.take("TimeoutStopUSec")?),

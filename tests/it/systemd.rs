@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use lifeboat::sandbox::{Bound, Credential, Listed, ProtectHome, ProtectSystem};
-use lifeboat::systemd::{ActiveState, EnvironmentFile, Error, Systemd, UnitName};
+use lifeboat::settings::{EnvironmentFile, ExecFlag};
+use lifeboat::systemd::{ActiveState, Error, Systemd, UnitName};
 
 use super::support::tools;
 
@@ -117,15 +118,15 @@ fn a_service_is_read_as_it_is_set_up() {
     assert_eq!(service.kind, "exec");
     assert_eq!(service.main_pid, None);
     let command = &service.exec_start[0];
-    assert_eq!(command.argv, ["/bin/sleep", "600", "--name=a b", "$ARGS"]);
-    assert!(command.ignores_failure);
-    assert_eq!(service.environment, ["A=1", "B=two words"]);
-    let file = |path: &str, optional| EnvironmentFile {
+    assert_eq!(command.words, ["/bin/sleep", "600", "--name=a b", "$ARGS"]);
+    assert_eq!(command.flags, [ExecFlag::IgnoreFailure]);
+    assert_eq!(service.environment.set, ["A=1", "B=two words"]);
+    let file = |path: &str, is_optional| EnvironmentFile {
         path: PathBuf::from(path),
-        optional,
+        is_optional,
     };
     assert_eq!(
-        service.environment_files,
+        service.environment.files,
         [file("/etc/default/none", true), file("/dev/null", false)]
     );
     assert_eq!(service.timeout_start, None);

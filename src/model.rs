@@ -173,41 +173,55 @@ impl FromStr for Digest {
 
 serde_as_text!(Digest);
 
-/// The name a cluster has in the configuration and in every store: `[a-z0-9][a-z0-9._-]{0,62}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterName(String);
+/// A name that is one safe component of a path: `[a-z0-9][a-z0-9._-]{0,62}`.
+macro_rules! plain_name {
+    ($(#[$doc:meta])* $name:ident, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Box<str>);
 
-impl ClusterName {
-    /// The name as text; safe as one component of a path.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ClusterName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for ClusterName {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let valid = text.len() <= 63
-            && text.bytes().next().is_some_and(plain)
-            && text.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'));
-        if !valid {
-            return Err(Invalid::new(
-                text,
-                "a cluster name (a-z and 0-9, then also `.`, `_`, `-`; at most 63 characters)",
-            ));
+        impl $name {
+            /// The name as text; safe as one component of a path.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-        Ok(ClusterName(text.to_owned()))
-    }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+                let valid = text.len() <= 63
+                    && text.bytes().next().is_some_and(plain)
+                    && text.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'));
+                if !valid {
+                    return Err(Invalid::new(text, $expected));
+                }
+                Ok($name(text.into()))
+            }
+        }
+
+        serde_as_text!($name);
+    };
 }
 
-serde_as_text!(ClusterName);
+plain_name!(
+    /// The name a cluster has in the configuration and in every store: `[a-z0-9][a-z0-9._-]{0,62}`.
+    ClusterName,
+    "a cluster name (a-z and 0-9, then also `.`, `_`, `-`; at most 63 characters)"
+);
+
+plain_name!(
+    /// The name of a schedule: `[a-z0-9][a-z0-9._-]{0,62}`.
+    ScheduleName,
+    "a schedule's name (a-z and 0-9, then also `.`, `_`, `-`; at most 63 characters)"
+);
 
 /// Names a chain and its full backup: the start of the backup in UTC and eight random hexadecimal digits,
 /// `20261120T101530Z-9f3c4a1b`. Orders by time.

@@ -1,21 +1,23 @@
-//! What the agent does next: one job at a time, the one that is due first; one that failed again after a pause.
+//! What the agent does next: one job at a time, the one that is due first; what failed again after a pause.
+//!
+//! A slot is done when each of its schedule's destinations has its backup. One that failed is tried again alone, the
+//! others do not get a second one; one that another host works on is looked at again.
 //!
 //! Leaves to the caller the clock, the work, and keeping what is remembered.
 //! Invariant: a slot is taken when its work was done, so that one whose work was cut off is done again.
+//! Invariant: no destination that has the backup of a slot is named for that slot again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::memory::{Memory, Success};
-use crate::config::{Config, ScheduleName};
+use super::memory::{Memory, Stored, Success};
+use crate::config::{Config, DestinationName, ScheduleName, Sharing};
 use crate::schedule::{Due, Lateness, Occasion, Schedule, Slot, jitter};
 
-/// How long a slot whose work failed rests: twice as long each time.
+/// How long a destination that failed rests: twice as long each time.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(10);
-/// How long a job waits that found another run active.
-const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The schedules of this host, and what became of their slots.
 #[derive(Debug)]
@@ -28,23 +30,48 @@ pub struct Desk {
 pub struct Entry {
     /// When it is due.
     pub schedule: Schedule,
+    /// Where its backups go.
+    pub destinations: BTreeSet<DestinationName>,
     /// What is remembered of it.
     pub memory: Memory,
-    /// The slot that is tried again, if one failed.
+    /// What is tried again, or looked at again.
     pub retry: Option<Retry>,
 }
 
-/// A slot whose work failed.
+/// A slot whose work is not done everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// Which.
     pub slot: Slot,
-    /// How often.
+    /// Where not.
+    pub rests: BTreeMap<DestinationName, Rest>,
+}
+
+/// A destination that is left alone for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// How often it failed; 0 if something is only waited for.
     pub failures: u32,
-    /// Why, the last time.
-    pub error: String,
-    /// When it is tried again.
-    pub not_before: Timestamp,
+    /// Why it failed the last time, or what is waited for.
+    pub why: String,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// What became of a slot in one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Its backup is there.
+    Stored(Stored),
+    /// Something is waited for: another run on this host, or another host.
+    Later {
+        /// What.
+        why: String,
+        /// When to look again.
+        until: Timestamp,
+    },
+    /// It failed.
+    Failed(String),
 }
 
 /// What to do now.
@@ -56,6 +83,8 @@ pub enum Next {
         name: ScheduleName,
         /// Which.
         slot: Slot,
+        /// Where to; at least one.
+        destinations: BTreeSet<DestinationName>,
         /// Why now.
         occasion: Occasion,
     },
@@ -74,17 +103,13 @@ impl Desk {
         now: Timestamp,
     ) -> Desk {
         let entries = config.schedules.iter().map(|(name, configured)| {
-            let schedule = on_host(configured, host, name);
+            let schedule = on_host(config, configured, host, name);
             let memory = match remembered(name) {
                 Some(memory) => memory.fitted(&schedule.when, now),
                 None => Memory::new(&schedule.when, now),
             };
-            let entry = Entry {
-                schedule,
-                memory,
-                retry: None,
-            };
-            (name.clone(), entry)
+            let destinations = configured.destinations.clone();
+            (name.clone(), Entry::new(schedule, destinations, memory))
         });
         Desk {
             entries: entries.collect(),
@@ -115,8 +140,13 @@ impl Desk {
                 Due::Run { slot, occasion } => {
                     let due_at = entry.schedule.due_at(slot);
                     if first.as_ref().is_none_or(|(earliest, _)| due_at < *earliest) {
-                        let name = name.clone();
-                        first = Some((due_at, Next::Run { name, slot, occasion }));
+                        let run = Next::Run {
+                            name: name.clone(),
+                            slot,
+                            destinations: entry.ready(slot, now),
+                            occasion,
+                        };
+                        first = Some((due_at, run));
                     }
                 }
                 Due::Wait { until, .. } => wait = Some(wait.map_or(until, |earliest| earliest.min(until))),
@@ -130,60 +160,64 @@ impl Desk {
         }
     }
 
-    /// The work of a slot was done. Gives what is to be remembered, unless the schedule is gone meanwhile.
-    pub fn succeeded(&mut self, name: &ScheduleName, success: Success) -> Option<&Memory> {
+    /// Takes note of what became of a slot where it was tried, and of what was not done after it. Gives what is to be
+    /// remembered, if that is something new and the schedule is still there.
+    pub fn tried(
+        &mut self,
+        name: &ScheduleName,
+        slot: Slot,
+        fates: BTreeMap<DestinationName, Fate>,
+        undone: Vec<String>,
+        now: Timestamp,
+    ) -> Option<&Memory> {
         let entry = self.entries.get_mut(name)?;
-        entry.retry = None;
-        entry.memory.handled.take(success.slot, &entry.schedule.when);
-        entry.memory.last_success = Some(success);
+        let before = entry.retry.take().filter(|retry| retry.slot == slot);
+        let mut rests = before.map_or(BTreeMap::new(), |retry| retry.rests);
+        let mut stored = BTreeMap::new();
+        for (destination, fate) in fates {
+            let failures = rests.remove(&destination).map_or(0, |rest| rest.failures);
+            let rest = match fate {
+                Fate::Stored(copy) => {
+                    stored.insert(destination.to_string(), copy);
+                    continue;
+                }
+                Fate::Later { why, until } => Rest { failures, why, until },
+                Fate::Failed(why) => Rest::after(failures.saturating_add(1), why, now),
+            };
+            rests.insert(destination, rest);
+        }
+        entry.retry = Some(Retry { slot, rests }).filter(|retry| !retry.rests.is_empty());
+        if stored.is_empty() {
+            return None;
+        }
+        entry.succeed(slot, stored, undone, now);
         Some(&entry.memory)
-    }
-
-    /// The work of a slot was not done.
-    pub fn failed(&mut self, name: &ScheduleName, slot: Slot, error: String, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(name) else {
-            return;
-        };
-        let before = entry.retry.as_ref().filter(|retry| retry.slot == slot);
-        let failures = before.map_or(0, |retry| retry.failures).saturating_add(1);
-        entry.retry = Some(Retry {
-            slot,
-            failures,
-            error,
-            not_before: now.saturating_add(pause(failures)).unwrap_or(now),
-        });
-    }
-
-    /// Another run was active: the slot waits for it and has not failed.
-    pub fn busy(&mut self, name: &ScheduleName, slot: Slot, holder: String, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(name) else {
-            return;
-        };
-        let before = entry.retry.as_ref().filter(|retry| retry.slot == slot);
-        entry.retry = Some(Retry {
-            slot,
-            failures: before.map_or(0, |retry| retry.failures),
-            error: holder,
-            not_before: now.saturating_add(BUSY_PAUSE).unwrap_or(now),
-        });
     }
 }
 
 impl Entry {
-    /// What is due, with the pause of a slot that failed.
+    fn new(schedule: Schedule, destinations: BTreeSet<DestinationName>, memory: Memory) -> Entry {
+        let mut entry = Entry {
+            schedule,
+            destinations,
+            memory,
+            retry: None,
+        };
+        // A destination that did not have it may have been taken out of the configuration.
+        if let Some(last) = entry.memory.last_success.as_ref().map(|success| success.slot) {
+            entry.take_if_done(last);
+        }
+        entry
+    }
+
+    /// What is due, with the pauses of what is tried again.
     pub fn due(&self, watched_from: Timestamp, now: Timestamp) -> Due {
         let due = self.schedule.due(&self.memory.handled, watched_from, now);
-        let (Due::Run { slot, .. }, Some(retry)) = (due, &self.retry) else {
-            return due;
-        };
-        // Longer than the longest pause it is only after the clock was set back.
-        let left = retry.not_before.duration_since(now);
-        if retry.slot != slot || !left.is_positive() || left > LONGEST_PAUSE {
-            return due;
-        }
-        Due::Wait {
-            slot,
-            until: retry.not_before,
+        let Due::Run { slot, .. } = due else { return due };
+        let rests = self.open(slot).filter_map(|name| self.rest(slot, name, now));
+        match rests.map(|rest| rest.until).min() {
+            Some(until) if self.ready(slot, now).is_empty() => Due::Wait { slot, until },
+            Some(_) | None => due,
         }
     }
 
@@ -192,13 +226,98 @@ impl Entry {
         let last = self.memory.last_success.as_ref().map(|success| success.slot);
         self.schedule.lateness(self.memory.handled.first_seen(), last, now)
     }
+
+    /// Whether trying these means looking at what was waited for, and no new attempt.
+    pub(super) fn only_waits(&self, slot: Slot, destinations: &BTreeSet<DestinationName>) -> bool {
+        destinations.iter().all(|name| self.waits_for(slot, name).is_some())
+    }
+
+    /// What a destination waited for, if it did not fail.
+    pub(super) fn waits_for(&self, slot: Slot, name: &DestinationName) -> Option<&String> {
+        let retry = self.retry.as_ref().filter(|retry| retry.slot == slot)?;
+        let rest = retry.rests.get(name).filter(|rest| rest.failures == 0)?;
+        Some(&rest.why)
+    }
+
+    /// The destinations that do not have the backup of a slot.
+    pub fn open(&self, slot: Slot) -> impl Iterator<Item = &DestinationName> {
+        let done = self.memory.last_success.as_ref().filter(|success| success.slot == slot);
+        let has = move |name: &DestinationName| done.is_some_and(|done| done.stored.contains_key(name.as_str()));
+        self.destinations.iter().filter(move |name| !has(name))
+    }
+
+    /// The destinations that can be tried now.
+    fn ready(&self, slot: Slot, now: Timestamp) -> BTreeSet<DestinationName> {
+        let open = self.open(slot);
+        open.filter(|name| self.rest(slot, name, now).is_none())
+            .cloned()
+            .collect()
+    }
+
+    /// The pause of a destination that is not over.
+    fn rest(&self, slot: Slot, name: &DestinationName, now: Timestamp) -> Option<&Rest> {
+        let retry = self.retry.as_ref().filter(|retry| retry.slot == slot)?;
+        // Longer than the longest pause it is only after the clock was set back.
+        let is_on = |rest: &&Rest| {
+            let left = rest.until.duration_since(now);
+            left.is_positive() && left <= LONGEST_PAUSE
+        };
+        retry.rests.get(name).filter(is_on)
+    }
+
+    /// Remembers that a slot is done in some destinations, and takes it once it is in all.
+    fn succeed(&mut self, slot: Slot, stored: BTreeMap<String, Stored>, undone: Vec<String>, now: Timestamp) {
+        let mut all = match self.memory.last_success.take() {
+            Some(before) if before.slot == slot => before.stored,
+            // Another slot's turn has come before that one was done everywhere. Should the clock go back, those that
+            // have it must not get a second backup.
+            Some(before) => {
+                self.memory.handled.take(before.slot, &self.schedule.when);
+                BTreeMap::new()
+            }
+            None => BTreeMap::new(),
+        };
+        all.extend(stored);
+        self.memory.last_success = Some(Success {
+            slot,
+            at: now,
+            stored: all,
+            undone,
+        });
+        self.take_if_done(slot);
+    }
+
+    fn take_if_done(&mut self, slot: Slot) {
+        if self.open(slot).next().is_none() {
+            self.memory.handled.take(slot, &self.schedule.when);
+        }
+    }
+}
+
+impl Rest {
+    fn after(failures: u32, why: String, now: Timestamp) -> Rest {
+        Rest {
+            failures,
+            why,
+            until: now.saturating_add(pause(failures)).unwrap_or(now),
+        }
+    }
 }
 
 /// A configured schedule as it is on `host`.
-fn on_host(configured: &crate::config::Schedule, host: &str, name: &ScheduleName) -> Schedule {
+fn on_host(config: &Config, configured: &crate::config::Schedule, host: &str, name: &ScheduleName) -> Schedule {
+    let is_shared = |destination| match config.destinations.get(destination).map(|found| found.sharing) {
+        Some(Sharing::Shared) => true,
+        Some(Sharing::HostLocal) | None => false,
+    };
+    // Where only one host takes each slot, all look at it at the same moment: who goes first is not for the jitter to say.
+    let seat = match configured.destinations.iter().all(is_shared) {
+        true => config.cluster.name.as_str(),
+        false => host,
+    };
     Schedule {
         when: configured.when.clone(),
-        jitter: jitter(configured.jitter, host, name.as_str()),
+        jitter: jitter(configured.jitter, seat, name.as_str()),
         catch_up: configured.catch_up,
         late_after: configured.late_after,
     }
@@ -211,146 +330,4 @@ fn pause(failures: u32) -> SignedDuration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schedule::{CatchUp, When};
-
-    fn at(text: &str) -> Timestamp {
-        format!("2026-11-20T{text}Z").parse().unwrap()
-    }
-
-    fn desk(schedules: &[(&str, &str)]) -> Desk {
-        let entries = schedules.iter().map(|(name, every)| {
-            let when = When::Every(every.parse().unwrap());
-            let entry = Entry {
-                memory: Memory::new(&when, at("00:00:00")),
-                schedule: Schedule {
-                    when,
-                    jitter: std::time::Duration::ZERO,
-                    catch_up: CatchUp::Once,
-                    late_after: std::time::Duration::from_secs(600),
-                },
-                retry: None,
-            };
-            (name.parse().unwrap(), entry)
-        });
-        Desk {
-            entries: entries.collect(),
-        }
-    }
-
-    fn name(text: &str) -> ScheduleName {
-        text.parse().unwrap()
-    }
-
-    fn slot(text: &str) -> Slot {
-        Slot::new(at(text))
-    }
-
-    fn run(schedule: &str, of: &str) -> Next {
-        Next::Run {
-            name: name(schedule),
-            slot: slot(of),
-            occasion: Occasion::OnTime,
-        }
-    }
-
-    fn success(of: &str) -> Success {
-        Success {
-            slot: slot(of),
-            at: at(of),
-            id: "20261120T101530Z-9f3c4a1b".parse().unwrap(),
-            missing: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn of_two_that_are_due_the_earlier_goes_first_and_then_the_other() {
-        let mut desk = desk(&[("a", "1h"), ("b", "20m")]);
-        let start = at("00:00:00");
-        assert_eq!(desk.next(start, at("00:10:00")), Next::Wait(at("00:20:00")));
-        assert_eq!(desk.next(start, at("01:05:00")), run("a", "01:00:00"));
-        desk.succeeded(&name("a"), success("01:00:00"));
-        assert_eq!(desk.next(start, at("01:05:00")), run("b", "01:00:00"));
-        desk.succeeded(&name("b"), success("01:00:00"));
-        assert_eq!(desk.next(start, at("01:05:00")), Next::Wait(at("01:20:00")));
-    }
-
-    #[test]
-    fn a_slot_that_failed_rests_longer_each_time_and_gives_way_to_the_next_slot() {
-        let mut desk = desk(&[("a", "1h")]);
-        let start = at("00:00:00");
-        let mut now = at("01:00:00");
-        let mut pauses = Vec::new();
-        while now < at("02:00:00") {
-            assert_eq!(desk.next(start, now), run("a", "01:00:00"));
-            desk.failed(&name("a"), slot("01:00:00"), "etcd is down".to_owned(), now);
-            let Next::Wait(until) = desk.next(start, now) else {
-                panic!("it rests")
-            };
-            pauses.push(until.duration_since(now).as_secs());
-            now = until;
-        }
-        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600, 600, 600]);
-        assert_eq!(desk.next(start, now), run("a", "02:00:00"));
-        desk.failed(&name("a"), slot("02:00:00"), "etcd is down".to_owned(), now);
-        assert_eq!(desk.entries()[&name("a")].retry.as_ref().map(|r| r.failures), Some(1));
-    }
-
-    #[test]
-    fn another_run_is_waited_for_and_is_no_failure() {
-        let mut desk = desk(&[("a", "1h")]);
-        let start = at("00:00:00");
-        desk.busy(
-            &name("a"),
-            slot("01:00:00"),
-            "`lifeboat backup`".to_owned(),
-            at("01:00:00"),
-        );
-        assert_eq!(desk.next(start, at("01:00:01")), Next::Wait(at("01:00:02")));
-        assert_eq!(desk.next(start, at("01:00:02")), run("a", "01:00:00"));
-        assert_eq!(desk.entries()[&name("a")].retry.as_ref().map(|r| r.failures), Some(0));
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_does_not_stretch_a_pause() {
-        let mut desk = desk(&[("a", "1h")]);
-        desk.failed(&name("a"), slot("01:00:00"), "no".to_owned(), at("09:00:00"));
-        assert_eq!(desk.next(at("00:00:00"), at("01:30:00")), run("a", "01:00:00"));
-    }
-
-    #[test]
-    fn slots_that_are_named_otherwise_begin_anew_and_the_last_success_stays() {
-        let mut memory = Memory::new(&When::Every("1h".parse().unwrap()), at("00:00:00"));
-        memory.last_success = Some(success("01:00:00"));
-        let hourly = When::Every("1h".parse().unwrap());
-        assert_eq!(memory.clone().fitted(&hourly, at("05:00:00")), memory);
-        let daily = memory
-            .clone()
-            .fitted(&When::Every("24h".parse().unwrap()), at("05:00:00"));
-        assert_eq!(daily.handled.first_seen(), at("05:00:00"));
-        assert_eq!(daily.last_success, memory.last_success);
-    }
-
-    #[test]
-    fn a_memory_reads_back_and_a_broken_one_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Memory::read(folder.path(), "a").unwrap(), None);
-        let mut memory = Memory::new(&When::Every("1h".parse().unwrap()), at("00:00:00"));
-        memory.last_success = Some(success("01:00:00"));
-        memory.write(folder.path(), "a").unwrap();
-        assert_eq!(Memory::read(folder.path(), "a").unwrap(), Some(memory));
-        std::fs::write(folder.path().join("schedules/a.json"), "{").unwrap();
-        assert!(Memory::read(folder.path(), "a").is_err());
-    }
-
-    #[test]
-    fn what_has_no_success_in_time_is_late() {
-        let mut desk = desk(&[("a", "1h")]);
-        let late = |desk: &Desk, now: &str| !matches!(desk.entries()[&name("a")].lateness(at(now)), Lateness::InTime);
-        assert!(!late(&desk, "01:09:00"));
-        assert!(late(&desk, "01:11:00"));
-        desk.succeeded(&name("a"), success("01:00:00"));
-        assert!(!late(&desk, "01:11:00"));
-    }
-}
+mod tests;

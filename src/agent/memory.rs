@@ -2,6 +2,7 @@
 //!
 //! Invariant: a file is replaced whole, so a kill at any moment leaves the one before or the one after.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -26,21 +27,30 @@ pub struct Memory {
     when: String,
     /// The slots that were taken.
     pub handled: Handled,
-    /// The last backup that was taken for it.
+    /// The last slot that is done, be it in one destination only.
     pub last_success: Option<Success>,
 }
 
-/// A backup that was taken for a slot.
+/// A slot whose backup is stored, in some of its destinations or in all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Success {
     /// The slot.
     pub slot: Slot,
     /// When it was done.
     pub at: Timestamp,
+    /// Which destinations have it, by name.
+    pub stored: BTreeMap<String, Stored>,
+    /// What was not done after it: destinations that were not pruned, and why.
+    pub undone: Vec<String>,
+}
+
+/// The backup of a slot in one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The host that took it: this one or, in a shared store, any.
+    pub host: String,
     /// The backup.
     pub id: ChainId,
-    /// Destinations that do not have it, or were not pruned after it, and why.
-    pub missing: Vec<String>,
 }
 
 /// A memory that cannot be used.

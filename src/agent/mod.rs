@@ -1,8 +1,8 @@
 //! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
 //!
 //! One loop owns everything; a job runs on a thread of its own and tells the loop when it ends. `desk` decides what is
-//! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes. What a job does is the
-//! caller's: see [`Work`].
+//! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes, `tenure` keeps the claim of
+//! a slot in a store that other hosts write to. What a job does is the caller's: see [`Work`].
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
 //! job keeps the one that it began with.
@@ -14,27 +14,29 @@ mod journal;
 mod memory;
 mod program;
 mod status;
+pub mod tenure;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-pub use desk::{Desk, Entry};
+pub use desk::{Desk, Entry, Fate};
 pub use event::{Event, Level};
 pub use journal::Log;
-pub use memory::{Memory, Success};
-pub use status::{Failure, Report, Running, ScheduleReport};
+pub use memory::{Memory, Stored, Success};
+pub use status::{Copy, Failure, LastSlot, Report, Running, ScheduleReport};
 
-use crate::config::{self, Config, ScheduleName};
+use crate::config::{self, Config, DestinationName, ScheduleName};
 use crate::model::ChainId;
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::state;
-use desk::Next;
+use desk::{Next, Retry};
 use files::Files;
 use program::Program;
 
@@ -44,11 +46,14 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// How long a job may take to stop; what it leaves then is swept by the next one.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// How long a slot waits that found another run active.
+const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
 /// What the agent is to do when a slot has come.
 pub trait Work: Send + Sync + 'static {
-    /// Takes the backup of a slot and applies retention after it. Blocks; ends soon once `order.stop` is raised.
-    fn back_up(&self, order: &Order) -> Result<Taken, Trouble>;
+    /// Takes the backup of a slot where it is due, and applies retention after it. Blocks; ends soon once `order.stop` is
+    /// raised.
+    fn back_up(&self, order: &Order) -> Result<Ended, Trouble>;
 }
 
 /// One slot's work.
@@ -60,8 +65,21 @@ pub struct Order {
     pub schedule: ScheduleName,
     /// The slot.
     pub slot: Slot,
+    /// When it came to this host.
+    pub due_at: Timestamp,
+    /// The destinations that need it and can be tried now; at least one.
+    pub destinations: BTreeSet<DestinationName>,
     /// Raised when the agent is to stop.
     pub stop: watch::Receiver<bool>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Ended {
+    /// What became of each destination of the order.
+    pub fates: BTreeMap<DestinationName, Fate>,
+    /// The backup that was taken, if one was.
+    pub taken: Option<Taken>,
 }
 
 /// A backup that was taken.
@@ -69,15 +87,15 @@ pub struct Order {
 pub struct Taken {
     /// Its id.
     pub id: ChainId,
-    /// Destinations that do not have it, or were not pruned after it, and why.
-    pub missing: Vec<String>,
     /// What the operator should know.
     pub warnings: Vec<String>,
     /// How many retention removed.
     pub removed: usize,
+    /// Destinations that were not pruned after it, and why.
+    pub undone: Vec<String>,
 }
 
-/// Why there is none.
+/// Why there is nothing to say of single destinations.
 #[derive(Debug, Clone)]
 pub enum Trouble {
     /// Another run is active.
@@ -193,7 +211,7 @@ async fn until(instant: Option<tokio::time::Instant>) {
 }
 
 /// Done when the job is.
-async fn ended(job: &mut Option<Job>) -> Result<Taken, Trouble> {
+async fn ended(job: &mut Option<Job>) -> Result<Ended, Trouble> {
     match job {
         Some(job) => {
             let gone = |_| Err(Trouble::Failed("its thread ended without a word".to_owned()));
@@ -235,8 +253,9 @@ struct Agent {
 struct Job {
     schedule: ScheduleName,
     slot: Slot,
+    destinations: BTreeSet<DestinationName>,
     since: Timestamp,
-    done: oneshot::Receiver<Result<Taken, Trouble>>,
+    done: oneshot::Receiver<Result<Ended, Trouble>>,
 }
 
 impl Agent {
@@ -283,7 +302,12 @@ impl Agent {
         let mut sleep = longest_sleep();
         if self.job.is_none() {
             match self.desk.next(self.watch.from(), now) {
-                Next::Run { name, slot, occasion } => self.begin(name, slot, occasion, now),
+                Next::Run {
+                    name,
+                    slot,
+                    destinations,
+                    occasion,
+                } => self.begin(name, slot, destinations, occasion, now),
                 Next::Wait(instant) => {
                     let left = Duration::try_from(instant.duration_since(now)).unwrap_or_default();
                     // A little later than that, so that it is due then.
@@ -296,21 +320,34 @@ impl Agent {
         Ok(sleep)
     }
 
-    fn begin(&mut self, schedule: ScheduleName, slot: Slot, occasion: Occasion, now: Timestamp) {
+    fn begin(
+        &mut self,
+        schedule: ScheduleName,
+        slot: Slot,
+        destinations: BTreeSet<DestinationName>,
+        occasion: Occasion,
+        now: Timestamp,
+    ) {
+        let entry = self.desk.entries().get(&schedule);
+        let due_at = entry.map_or(slot.instant(), |entry| entry.schedule.due_at(slot));
         let why = match occasion {
             Occasion::OnTime => "its slot has come",
             Occasion::CatchUp => "a slot is caught up",
         };
-        self.log.line(
-            Level::Info,
-            "backup begins",
-            &[("schedule", &schedule), ("slot", &slot), ("why", &why)],
-        );
+        if entry.is_some_and(|entry| !entry.only_waits(slot, &destinations)) {
+            self.log.line(
+                Level::Info,
+                "backup begins",
+                &[("schedule", &schedule), ("slot", &slot), ("why", &why)],
+            );
+        }
         let (sender, done) = oneshot::channel();
         let order = Order {
             config: self.config.clone(),
             schedule: schedule.clone(),
             slot,
+            due_at,
+            destinations: destinations.clone(),
             stop: self.stop.subscribe(),
         };
         let work = self.work.clone();
@@ -318,70 +355,118 @@ impl Agent {
         self.job = Some(Job {
             schedule,
             slot,
+            destinations,
             since: now,
             done,
         });
     }
 
-    fn end(&mut self, done: Result<Taken, Trouble>) -> Result<(), Error> {
+    fn end(&mut self, done: Result<Ended, Trouble>) -> Result<(), Error> {
         let now = (self.now)();
-        let Some(Job { schedule, slot, .. }) = self.job.take() else {
+        let Some(job) = self.job.take() else {
             return Ok(());
         };
-        match done {
-            Ok(taken) => {
-                self.report(&schedule, slot, &taken);
-                let success = Success {
-                    slot,
-                    at: now,
-                    id: taken.id,
-                    missing: taken.missing,
-                };
-                if let Some(memory) = self.desk.succeeded(&schedule, success) {
-                    memory.write(&self.state, schedule.as_str())?;
-                }
+        let of_all = |fate: Fate| Ended {
+            fates: job
+                .destinations
+                .iter()
+                .map(|name| (name.clone(), fate.clone()))
+                .collect(),
+            taken: None,
+        };
+        let ended = match done {
+            Ok(ended) => {
+                self.report(&job, &ended);
+                ended
             }
-            Err(Trouble::Busy(holder)) => {
-                self.log.line(
-                    Level::Info,
-                    "another run is active",
-                    &[("schedule", &schedule), ("holder", &holder)],
-                );
-                self.desk.busy(&schedule, slot, holder, now);
+            Err(Trouble::Busy(why)) => {
+                let until = now.saturating_add(BUSY_PAUSE).unwrap_or(now);
+                let ended = of_all(Fate::Later { why, until });
+                self.report(&job, &ended);
+                ended
             }
-            Err(Trouble::Stopped) => {}
+            Err(Trouble::Stopped) => return Ok(()),
             Err(Trouble::Failed(error)) => {
                 self.log.event(
                     Event::BackupFailed,
                     "backup failed",
-                    &[("schedule", &schedule), ("slot", &slot), ("error", &error)],
+                    &[("schedule", &job.schedule), ("slot", &job.slot), ("error", &error)],
                 );
-                self.desk.failed(&schedule, slot, error, now);
+                of_all(Fate::Failed(error))
             }
+        };
+        let undone = ended.taken.map_or(Vec::new(), |taken| taken.undone);
+        if let Some(memory) = self.desk.tried(&job.schedule, job.slot, ended.fates, undone, now) {
+            memory.write(&self.state, job.schedule.as_str())?;
         }
         Ok(())
     }
 
-    fn report(&self, schedule: &ScheduleName, slot: Slot, taken: &Taken) {
-        self.log.event(
-            Event::BackupTaken,
-            "backup taken",
-            &[
-                ("schedule", schedule),
-                ("slot", &slot),
-                ("backup", &taken.id),
-                ("removed", &taken.removed),
-            ],
-        );
-        for warning in &taken.warnings {
-            self.log.line(Level::Warning, warning, &[("backup", &taken.id)]);
-        }
-        for missing in &taken.missing {
+    fn report(&self, job: &Job, ended: &Ended) {
+        let Job { schedule, slot, .. } = job;
+        if let Some(taken) = &ended.taken {
+            let id = &taken.id;
             self.log.event(
-                Event::BackupIncomplete,
-                missing,
-                &[("schedule", schedule), ("backup", &taken.id)],
+                Event::BackupTaken,
+                "backup taken",
+                &[
+                    ("schedule", schedule),
+                    ("slot", slot),
+                    ("backup", id),
+                    ("removed", &taken.removed),
+                ],
             );
+            for warning in &taken.warnings {
+                self.log.line(Level::Warning, warning, &[("backup", id)]);
+            }
+            for undone in &taken.undone {
+                self.log.event(
+                    Event::BackupIncomplete,
+                    undone,
+                    &[("schedule", schedule), ("backup", id)],
+                );
+            }
+        }
+        let own = ended.taken.as_ref().map(|taken| &taken.id);
+        for (name, fate) in &ended.fates {
+            self.report_fate(job, name, fate, own);
+        }
+    }
+
+    /// `own` is the backup of this run, if it took one.
+    fn report_fate(&self, job: &Job, name: &DestinationName, fate: &Fate, own: Option<&ChainId>) {
+        let Job { schedule, slot, .. } = job;
+        match fate {
+            Fate::Stored(copy) if own == Some(&copy.id) => {}
+            Fate::Stored(copy) => self.log.line(
+                Level::Info,
+                "the slot is taken already",
+                &[
+                    ("schedule", schedule),
+                    ("slot", slot),
+                    ("destination", name),
+                    ("host", &copy.host),
+                    ("backup", &copy.id),
+                ],
+            ),
+            Fate::Later { why, .. } => {
+                let entry = self.desk.entries().get(schedule);
+                // Said once, not each time it is looked at.
+                if entry.and_then(|entry| entry.waits_for(*slot, name)) != Some(why) {
+                    let of: [(&str, &dyn std::fmt::Display); 3] =
+                        [("schedule", schedule), ("slot", slot), ("destination", name)];
+                    self.log.line(Level::Info, why, &of);
+                }
+            }
+            Fate::Failed(why) => {
+                let event = match own {
+                    Some(_) => Event::BackupIncomplete,
+                    None => Event::BackupFailed,
+                };
+                let of: [(&str, &dyn std::fmt::Display); 3] =
+                    [("schedule", schedule), ("slot", slot), ("destination", name)];
+                self.log.event(event, why, &of);
+            }
         }
     }
 
@@ -531,21 +616,50 @@ impl Agent {
 /// What is to be said of a schedule at `now`.
 pub fn schedule_report(name: &ScheduleName, entry: &Entry, watched_from: Timestamp, now: Timestamp) -> ScheduleReport {
     let schedule = &entry.schedule;
+    let last = entry.memory.last_success.as_ref();
     ScheduleReport {
         name: name.to_string(),
         next: schedule.sentence(&schedule.due(&entry.memory.handled, watched_from, now)),
         late: schedule.complaint(&entry.lateness(now)),
-        failure: entry.retry.as_ref().map(|retry| Failure {
-            attempts: retry.failures,
-            error: retry.error.clone(),
-            again_at: retry.not_before,
+        failure: entry.retry.as_ref().and_then(failure),
+        waits: entry.retry.as_ref().map_or(Vec::new(), waits),
+        missing: last.map_or(Vec::new(), |last| missing(entry, last)),
+        last: last.map(|last| LastSlot {
+            slot: last.slot.instant(),
+            copies: last.stored.iter().map(Copy::of).collect(),
         }),
-        missing: entry
-            .memory
-            .last_success
-            .as_ref()
-            .map_or(Vec::new(), |s| s.missing.clone()),
     }
+}
+
+fn failure(retry: &Retry) -> Option<Failure> {
+    let failed = || retry.rests.iter().filter(|(_, rest)| rest.failures > 0);
+    let mut errors: Vec<&str> = failed().map(|(_, rest)| rest.why.as_str()).collect();
+    errors.dedup();
+    Some(Failure {
+        attempts: failed().map(|(_, rest)| rest.failures).max()?,
+        error: errors.join("; "),
+        again_at: failed().map(|(_, rest)| rest.until).min()?,
+    })
+}
+
+fn waits(retry: &Retry) -> Vec<String> {
+    let waits = retry.rests.iter().filter(|(_, rest)| rest.failures == 0);
+    waits
+        .map(|(name, rest)| format!("destination {name}: slot {}: {}", retry.slot, rest.why))
+        .collect()
+}
+
+/// What the last slot lacks, but for what is tried again or waited for.
+fn missing(entry: &Entry, last: &Success) -> Vec<String> {
+    let rests = |name: &DestinationName| {
+        let retry = entry.retry.as_ref().filter(|retry| retry.slot == last.slot);
+        retry.is_some_and(|retry| retry.rests.contains_key(name))
+    };
+    let open = entry
+        .open(last.slot)
+        .filter(|name| !rests(name) && !last.stored.is_empty());
+    let missing = open.map(|name| format!("destination {name} does not have slot {}", last.slot));
+    missing.chain(last.undone.iter().cloned()).collect()
 }
 
 /// The schedules of a configuration with what is remembered of them.

@@ -7,7 +7,9 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::memory::Stored;
 use crate::durable;
+use crate::model::ChainId;
 
 const FILE: &str = "status.json";
 const FILE_MODE: u32 = 0o644;
@@ -58,14 +60,48 @@ pub struct ScheduleReport {
     pub late: Option<String>,
     /// Why the last attempt failed, if nothing has succeeded since.
     pub failure: Option<Failure>,
-    /// Destinations that the last backup is not in, and why.
+    /// What is waited for: another run on this host, or another host.
+    pub waits: Vec<String>,
+    /// Destinations that the last slot's backup is not in, or that were not pruned after it, and why.
     pub missing: Vec<String>,
+    /// The last slot that is done, and by whom.
+    pub last: Option<LastSlot>,
+}
+
+/// A slot that is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastSlot {
+    /// Which.
+    pub slot: Timestamp,
+    /// Its backups, by destination.
+    pub copies: Vec<Copy>,
+}
+
+/// The backup of a slot in one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// The destination.
+    pub destination: String,
+    /// The host that took it.
+    pub host: String,
+    /// The backup.
+    pub id: ChainId,
+}
+
+impl Copy {
+    pub(super) fn of((destination, stored): (&String, &Stored)) -> Copy {
+        Copy {
+            destination: destination.clone(),
+            host: stored.host.clone(),
+            id: stored.id.clone(),
+        }
+    }
 }
 
 /// A slot that is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// How often; 0 if it only waits for another run.
+    /// How often.
     pub attempts: u32,
     /// Why.
     pub error: String,

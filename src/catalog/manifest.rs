@@ -21,7 +21,7 @@ use serde_json::ser::Formatter;
 use sha2::{Digest as _, Sha256};
 
 use super::instant;
-use super::names::{ChainPath, ObjectName};
+use super::names::{ChainPath, ObjectName, SlotPath};
 use crate::model::{ChainId, ClusterId, ClusterName, Digest, HashKv, LineageId, MemberId, Revision};
 
 /// The version of every document this program writes.
@@ -243,6 +243,12 @@ impl Manifest {
         }
     }
 
+    /// The slot that the backup was taken for; none if the schedule's name is not one.
+    pub fn slot_path(&self) -> Option<SlotPath> {
+        let schedule = self.schedule.as_ref()?.parse().ok()?;
+        Some(SlotPath::new(schedule, self.slot?))
+    }
+
     /// The name under which the manifest itself is stored.
     pub fn name(&self) -> ObjectName {
         ObjectName::FullManifest(self.chain_path(), self.to_revision)
@@ -327,6 +333,8 @@ pub struct Outline {
     pub etcd_version: Box<str>,
     /// How many keys are alive at the last revision.
     pub keys: Option<u64>,
+    /// The slot that it was taken for, if a schedule asked for it.
+    pub slot: Option<Box<SlotPath>>,
     /// The operator's words.
     pub note: Option<Box<str>>,
     /// The digest of the document.
@@ -337,6 +345,7 @@ impl Outline {
     /// What to keep of `manifest`, which was read from `bytes`.
     pub fn of(manifest: Manifest, bytes: &[u8]) -> Outline {
         Outline {
+            slot: manifest.slot_path().map(Box::new),
             kind: manifest.kind,
             lineage: manifest.lineage,
             cluster: manifest.cluster.id,

@@ -9,6 +9,7 @@
 //! Invariant: a backup in two destinations is one backup with two copies, whose manifests are equal to the byte.
 
 mod choose;
+pub mod claim;
 pub mod instant;
 mod lineage;
 mod manifest;
@@ -21,11 +22,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 pub use choose::{FindError, LatestError, Lineage};
+pub use claim::Claim;
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 pub use manifest::{
     Cluster, CompactRevision, FORMAT, Fault, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Stream, Writer,
 };
-pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName};
+pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath};
 pub use records::{Acceptance, Check, Pin, Proof};
 
 use crate::model::{ChainId, ClusterId, Revision};
@@ -181,9 +183,11 @@ impl Document {
                     })
                 }),
             ObjectName::Acceptance(_) => Acceptance::from_bytes(&bytes).map(Content::Acceptance),
-            ObjectName::StoreMarker | ObjectName::Full(_) | ObjectName::Pin(_) | ObjectName::Canary(_) => {
-                Ok(Content::Mark)
-            }
+            ObjectName::StoreMarker
+            | ObjectName::Full(_)
+            | ObjectName::Pin(_)
+            | ObjectName::Canary(_)
+            | ObjectName::Claim(..) => Ok(Content::Mark),
         });
         Understood { name, content }
     }
@@ -221,7 +225,12 @@ impl Catalog {
                     *newest = (*newest).max(name);
                 }
                 ObjectName::Acceptance(_) => last_word = last_word.max(Some(name)),
-                ObjectName::StoreMarker | ObjectName::Full(_) | ObjectName::Pin(_) | ObjectName::Canary(_) => {}
+                // Who takes a slot is asked for one slot at a time: see `claim`.
+                ObjectName::StoreMarker
+                | ObjectName::Full(_)
+                | ObjectName::Pin(_)
+                | ObjectName::Canary(_)
+                | ObjectName::Claim(..) => {}
             }
         }
         wanted.extend(newest_checks.into_values());
@@ -261,6 +270,15 @@ impl Catalog {
         &self.backups
     }
 
+    /// The good backups that were taken for a slot, in one destination, the one begun first at the head.
+    pub fn of_slot<'a>(&'a self, slot: &'a SlotPath, destination: &'a str) -> impl Iterator<Item = &'a Backup> {
+        let is_good =
+            move |copy: &BackupCopy| copy.destination == destination && copy.standing.proof() >= Proof::Stored;
+        self.backups
+            .iter()
+            .filter(move |backup| backup.manifest.slot.as_deref() == Some(slot) && backup.copies.iter().any(is_good))
+    }
+
     /// What cannot be used.
     pub fn damaged(&self) -> &[Damaged] {
         &self.damaged
@@ -292,7 +310,8 @@ impl Catalog {
             | ObjectName::Full(_)
             | ObjectName::Pin(_)
             | ObjectName::Check(..)
-            | ObjectName::Canary(_) => None,
+            | ObjectName::Canary(_)
+            | ObjectName::Claim(..) => None,
         })
     }
 }
@@ -409,8 +428,11 @@ impl<'a> Reading<'a> {
                 ObjectName::FullManifest(chain, _) => {
                     reading.with_manifest.insert(chain);
                 }
-                ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Check(..) | ObjectName::Canary(_) => {
-                }
+                ObjectName::StoreMarker
+                | ObjectName::Acceptance(_)
+                | ObjectName::Check(..)
+                | ObjectName::Canary(_)
+                | ObjectName::Claim(..) => {}
             }
         }
         reading

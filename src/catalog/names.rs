@@ -10,6 +10,7 @@
 //! CLUSTER_ID/CHAIN/full-REVISION.json     its manifest; REVISION has 20 digits
 //! CLUSTER_ID/CHAIN/pin.json               present: pinned
 //! CLUSTER_ID/CHAIN/checks/TIME-HOST.json  the result of a check
+//! slots/SCHEDULE/TIME.N.json              who takes a slot; the highest N counts
 //! canary/HOST                             a trial write
 //! ```
 //!
@@ -22,9 +23,10 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::model::{ChainId, ClusterId, Invalid, Revision};
+use crate::model::{ChainId, ClusterId, Invalid, Revision, ScheduleName};
 
 const FULL: &str = "full.db.zst.age";
+const SLOTS: &str = "slots";
 const COMPACT_UTC: &str = "%Y%m%dT%H%M%SZ";
 const HOST_NAME_MAX: usize = 128;
 
@@ -90,6 +92,36 @@ impl FromStr for HostName {
     }
 }
 
+/// One slot of a schedule, as it stands in object names: to the second.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotPath {
+    schedule: ScheduleName,
+    second: Timestamp,
+}
+
+impl SlotPath {
+    /// The slot of `schedule` at `instant`, whose fraction of a second is dropped: a schedule has at most one slot a second.
+    pub fn new(schedule: ScheduleName, instant: Timestamp) -> Self {
+        let second = Timestamp::from_second(instant.as_nanosecond().div_euclid(1_000_000_000) as i64);
+        SlotPath {
+            schedule,
+            second: second.unwrap_or(instant),
+        }
+    }
+
+    /// The schedule.
+    pub fn schedule(&self) -> &ScheduleName {
+        &self.schedule
+    }
+}
+
+impl fmt::Display for SlotPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = self.second.to_zoned(TimeZone::UTC);
+        write!(f, "{SLOTS}/{}/{}", self.schedule, second.strftime(COMPACT_UTC))
+    }
+}
+
 /// The name of an object that this program writes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectName {
@@ -107,6 +139,8 @@ pub enum ObjectName {
     Check(ChainPath, Timestamp, HostName),
     /// A trial write of a host.
     Canary(HostName),
+    /// A claim of a slot, by number.
+    Claim(SlotPath, u32),
 }
 
 impl ObjectName {
@@ -117,7 +151,7 @@ impl ObjectName {
             | ObjectName::FullManifest(chain, _)
             | ObjectName::Pin(chain)
             | ObjectName::Check(chain, _, _) => Some(chain),
-            ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) => None,
+            ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) | ObjectName::Claim(..) => None,
         }
     }
 }
@@ -135,6 +169,7 @@ impl fmt::Display for ObjectName {
                 write!(f, "{chain}/checks/{}-{host}.json", time.strftime(COMPACT_UTC))
             }
             ObjectName::Canary(host) => write!(f, "canary/{host}"),
+            ObjectName::Claim(slot, number) => write!(f, "{slot}.{number}.json"),
         }
     }
 }
@@ -155,19 +190,27 @@ fn parse_object(text: &str) -> Option<ObjectName> {
         ["store.json"] => Some(ObjectName::StoreMarker),
         ["lineages", file] => file.strip_suffix(".json")?.parse().ok().map(ObjectName::Acceptance),
         ["canary", host] => host.parse().ok().map(ObjectName::Canary),
+        [SLOTS, schedule, file] => {
+            let (second, number) = file.strip_suffix(".json")?.split_once('.')?;
+            let slot = SlotPath::new(schedule.parse().ok()?, parse_second(second)?);
+            Some(ObjectName::Claim(slot, number.parse().ok()?))
+        }
         [cluster, chain, file] => parse_in_chain(parse_chain_path(cluster, chain)?, file),
         [cluster, chain, "checks", file] => {
             let (time, host) = file.strip_suffix(".json")?.split_once('-')?;
-            let time = DateTime::strptime(COMPACT_UTC, time).ok()?;
-            let time = time.to_zoned(TimeZone::UTC).ok()?.timestamp();
             Some(ObjectName::Check(
                 parse_chain_path(cluster, chain)?,
-                time,
+                parse_second(time)?,
                 host.parse().ok()?,
             ))
         }
         _ => None,
     }
+}
+
+fn parse_second(text: &str) -> Option<Timestamp> {
+    let time = DateTime::strptime(COMPACT_UTC, text).ok()?;
+    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 fn parse_in_chain(chain: ChainPath, file: &str) -> Option<ObjectName> {
@@ -192,7 +235,7 @@ fn parse_chain_path(cluster: &str, chain: &str) -> Option<ChainPath> {
 /// A folder in which objects of ours may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Folder {
-    /// `lineages`, `canary`, or all chains of one cluster id.
+    /// `lineages`, `canary`, `slots`, one schedule's slots, or all chains of one cluster id.
     Shared,
     /// A chain's own folder, or one inside it.
     OfChain(ChainPath),
@@ -203,7 +246,8 @@ impl Folder {
     pub fn at(path: &str) -> Option<Folder> {
         let parts: Vec<&str> = path.splitn(4, '/').collect();
         match parts.as_slice() {
-            ["lineages" | "canary"] => Some(Folder::Shared),
+            ["lineages" | "canary" | SLOTS] => Some(Folder::Shared),
+            [SLOTS, schedule] => schedule.parse::<ScheduleName>().ok().map(|_| Folder::Shared),
             [cluster] => {
                 let id: ClusterId = cluster.parse().ok()?;
                 (id.to_string() == *cluster).then_some(Folder::Shared)
@@ -296,6 +340,10 @@ pub(crate) mod tests {
                 "cdf8181/20261120T101530Z-9f3c4a1b/checks/20261121T000007Z-etcd-1.example.json",
             ),
             (ObjectName::Canary(host), "canary/etcd-1.example"),
+            (
+                ObjectName::Claim(SlotPath::new("hourly".parse().unwrap(), time), 12),
+                "slots/hourly/20261121T000007Z.12.json",
+            ),
         ] {
             assert_eq!(name.to_string(), text);
         }
@@ -324,7 +372,11 @@ pub(crate) mod tests {
             "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711-00000000000000004712.json",
             "cdf8181/20261120T101530Z-9f3c4a1b/checks/20261121T000007Z-.json",
             "cdf8181/20261120T101530Z-9f3c4a1b/checks/x/20261121T000007Z-a.json",
-            "slots/hourly/20261120T100000Z.1.json",
+            "slots/hourly/20261120T100000Z.01.json",
+            "slots/hourly/20261120T100000Z.json",
+            "slots/hourly/20261120T100000Z.1.json.bak",
+            "slots/../20261120T100000Z.1.json",
+            "slots/hourly/deeper/20261120T100000Z.1.json",
             "plans/a.json",
         ] {
             assert_eq!(Listed::file(path), Listed::Foreign(path.to_owned()), "{path}");
@@ -343,7 +395,11 @@ pub(crate) mod tests {
             ("", None),
             ("00ab", None),
             ("lost+found", None),
-            ("slots", None),
+            ("slots", Some(Folder::Shared)),
+            ("slots/hourly", Some(Folder::Shared)),
+            ("slots/Hourly", None),
+            ("slots/hourly/deeper", None),
+            ("plans", None),
             ("ab/other", None),
             ("lineages/ab", None),
             ("ab/20261120T101530Z-9f3c4a1b/checks/deeper", None),
@@ -376,7 +432,7 @@ pub(crate) mod tests {
             chain,
         });
         let host = ".{0,200}".prop_map(|text| HostName::nearest(&text));
-        (0..7, path, host, any::<u32>(), 0..=i64::MAX, 0_i64..4_000_000_000).prop_map(
+        (0..8, path, host, any::<u32>(), 0..=i64::MAX, 0_i64..4_000_000_000).prop_map(
             |(which, path, host, number, revision, second)| match which {
                 0 => ObjectName::StoreMarker,
                 1 => ObjectName::Acceptance(number % 100_000_000),
@@ -384,7 +440,11 @@ pub(crate) mod tests {
                 3 => ObjectName::FullManifest(path, Revision::new(revision).unwrap()),
                 4 => ObjectName::Pin(path),
                 5 => ObjectName::Check(path, Timestamp::from_second(second).unwrap(), host),
-                _ => ObjectName::Canary(host),
+                6 => ObjectName::Canary(host),
+                _ => {
+                    let second = Timestamp::from_second(second).unwrap();
+                    ObjectName::Claim(SlotPath::new("a-1".parse().unwrap(), second), number)
+                }
             },
         )
     }

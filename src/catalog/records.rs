@@ -130,7 +130,7 @@ impl Acceptance {
     }
 }
 
-fn document<T: Serialize>(value: &T) -> Vec<u8> {
+pub(super) fn document<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(value).expect("our documents have only text keys");
     bytes.push(b'\n');
     bytes

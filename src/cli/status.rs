@@ -3,6 +3,8 @@
 //! What the agent says of itself is read from its file; whether there are backups is read from the destinations, so that
 //! the answer is true without the agent too.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -11,8 +13,8 @@ use super::host::{self, Places};
 use super::list::{faults, rfc3339};
 use super::output::{Format, Output, age};
 use super::{Context, Exit, Failure};
-use crate::agent::{self, Desk, Memory, Report, Running, ScheduleReport, Success};
-use crate::catalog::{LatestError, Proof};
+use crate::agent::{self, Copy, Desk, Memory, Report, Running, ScheduleReport, Stored, Success};
+use crate::catalog::{Backup, LatestError, Proof};
 use crate::config::{Config, ScheduleName};
 use crate::model::ChainId;
 use crate::schedule::Slot;
@@ -112,14 +114,10 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
 
 /// The schedules by what this host remembers and the destinations hold.
 fn from_destinations(config: &Config, state: &std::path::Path, places: &Places, now: Timestamp) -> Vec<ScheduleReport> {
-    let stored = newest(places);
     let remembered = |name: &ScheduleName| {
         let mut memory = Memory::read(state, name.as_str()).ok().flatten()?;
         let known = memory.last_success.as_ref().map(|success| success.slot);
-        let own = stored.iter().filter(|(schedule, _)| schedule == name.as_str());
-        let stored = own
-            .map(|(_, success)| success.clone())
-            .max_by_key(|success| success.slot);
+        let stored = newest(name, places);
         if stored.as_ref().map(|success| success.slot) > known {
             memory.last_success = stored;
         }
@@ -132,24 +130,44 @@ fn from_destinations(config: &Config, state: &std::path::Path, places: &Places, 
         .collect()
 }
 
-/// How many manifests are read at most, the newest first.
-const MOST_READ: usize = 200;
-
-/// The newest good backups of the schedules, as the manifests tell.
-fn newest(places: &Places) -> Vec<(String, Success)> {
-    let backups = places.catalog.backups().iter().rev();
-    let good = backups.filter(|backup| backup.proof() >= Proof::Stored);
-    let read = good.take(MOST_READ).filter_map(|backup| {
-        let (manifest, _) = places.manifest(backup).ok()?;
-        let success = Success {
-            slot: Slot::new(manifest.slot?),
-            at: manifest.finished_at,
-            id: manifest.chain,
-            missing: Vec::new(),
+/// The newest slot of a schedule of which there are good backups, as the manifests tell.
+fn newest(name: &ScheduleName, places: &Places) -> Option<Success> {
+    let good = places
+        .catalog
+        .backups()
+        .iter()
+        .filter(|backup| backup.proof() >= Proof::Stored);
+    let of = |backup: &Backup| {
+        backup
+            .manifest()
+            .slot
+            .as_deref()
+            .filter(|slot| slot.schedule() == name)
+            .cloned()
+    };
+    let newest = good.clone().filter_map(of).max()?;
+    let mut success: Option<Success> = None;
+    for backup in good.filter(|backup| of(backup).as_ref() == Some(&newest)) {
+        let Ok((manifest, _)) = places.manifest(backup) else {
+            continue;
         };
-        Some((manifest.schedule?, success))
-    });
-    read.collect()
+        let Some(slot) = manifest.slot else { continue };
+        let stored = Stored {
+            host: manifest.writer.host,
+            id: manifest.chain,
+        };
+        let copies = backup
+            .destinations()
+            .map(|destination| (destination.to_owned(), stored.clone()));
+        let success = success.get_or_insert(Success {
+            slot: Slot::new(slot),
+            at: manifest.finished_at,
+            stored: BTreeMap::new(),
+            undone: Vec::new(),
+        });
+        success.stored.extend(copies);
+    }
+    success
 }
 
 fn wrong_with(schedule: &ScheduleReport, now: Timestamp) -> Vec<String> {
@@ -158,7 +176,7 @@ fn wrong_with(schedule: &ScheduleReport, now: Timestamp) -> Vec<String> {
     if let Some(late) = &schedule.late {
         wrong.push(format!("schedule {name} is {late}"));
     }
-    if let Some(failure) = schedule.failure.as_ref().filter(|failure| failure.attempts > 0) {
+    if let Some(failure) = &schedule.failure {
         let left = failure.again_at.duration_since(now).as_secs().max(0);
         wrong.push(format!(
             "schedule {name} failed {} times, again in {left} s: {}",
@@ -256,6 +274,17 @@ fn print(output: &Output, document: &Document) {
     }
     for schedule in &document.schedules {
         output.line(format!("schedule {}: {}", schedule.name, schedule.next));
+        for wait in &schedule.waits {
+            output.line(format!("  {wait}"));
+        }
+        if let Some(last) = &schedule.last {
+            for Copy { destination, host, id } in &last.copies {
+                output.line(format!(
+                    "  slot {} taken by host {host}: {id} in {destination}",
+                    last.slot
+                ));
+            }
+        }
     }
     for destination in &document.destinations {
         let last = match (&destination.last, &destination.age) {

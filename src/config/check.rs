@@ -18,7 +18,8 @@ use super::secret::Secret;
 use super::section::{Content, Given, Section};
 use super::{
     Auth, Backup, ClientCertificate, Cluster, Compression, Config, Destination, DestinationName, Encryption,
-    HashKvPolicy, Host, LARGEST_FILE, Member, MemberChoice, MemberName, MemberUrl, SAMPLE_RECIPIENT, StoreUrl, Tls,
+    HashKvPolicy, Host, LARGEST_FILE, Member, MemberChoice, MemberName, MemberUrl, SAMPLE_RECIPIENT, Sharing, StoreUrl,
+    Tls,
 };
 use crate::pipeline::{KeyError, Recipient};
 
@@ -340,6 +341,11 @@ impl Reader<'_> {
             let given = destination.text("url");
             let url: Option<StoreUrl> = given.as_ref().and_then(|given| self.parsed(given));
             let retention = self.retention(&destination);
+            let shared = destination.given("shared");
+            let sharing = match shared.is_some_and(|given| matches!(given.value.value, Value::Boolean(true))) {
+                true => Sharing::Shared,
+                false => Sharing::HostLocal,
+            };
             if !self.is_on(&destination) {
                 continue;
             }
@@ -352,7 +358,12 @@ impl Reader<'_> {
                 self.problems.at(given.origin, &message);
             }
             taken.push((url.clone(), format!("`{}` ({})", destination.path, given.origin.line())));
-            destinations.extend(name.map(|name| (name, Destination { url, retention })));
+            let destination = Destination {
+                url,
+                sharing,
+                retention,
+            };
+            destinations.extend(name.map(|name| (name, destination)));
         }
         if destinations.is_empty() && !section.has_refused() {
             self.warnings.nowhere(

@@ -104,6 +104,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Text,
         "a URL, such as \"file:///var/backups/lifeboat\"",
     ),
+    key("destinations.*.shared", Kind::Switch, SWITCH),
     key("destinations.*.enabled", Kind::Switch, SWITCH),
     key("destinations.*.retention.keep_last", Kind::Integer, COUNT),
     key(
@@ -139,7 +140,6 @@ const LATER: &[&str] = &[
     "host.etcd_version",
     "backup.pace",
     "backup.require",
-    "destinations.*.shared",
     "destinations.*.credentials",
     "destinations.*.object_lock",
     "destinations.*.bandwidth",

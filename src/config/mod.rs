@@ -28,11 +28,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::model::ScheduleName;
 pub use last_good::recall;
 pub use local::{Because, LocalMember, ThisHost};
 pub use names::{DestinationName, MemberName, MemberUrl, StoreUrl, UrlError};
 pub use problem::{Place, Problem};
-pub use schedules::{Schedule, ScheduleName};
+pub use schedules::Schedule;
 pub use secret::{Secret, SecretError};
 
 pub use crate::backup::HashKvPolicy;
@@ -173,8 +174,19 @@ pub enum MemberChoice {
 pub struct Destination {
     /// Where the store is.
     pub url: StoreUrl,
+    /// Who else writes there.
+    pub sharing: Sharing,
     /// What is kept there; everything if nothing is said.
     pub retention: Option<Policy>,
+}
+
+/// Who writes to a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// This host alone: it takes each slot for itself.
+    HostLocal,
+    /// All hosts with this configuration: one of them takes each slot.
+    Shared,
 }
 
 impl Default for Compression {

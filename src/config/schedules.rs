@@ -3,7 +3,6 @@
 //! Invariant: a schedule names at least one destination, and all that it names are switched on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::tz::{self, TimeZone};
@@ -13,43 +12,10 @@ use super::file::Value;
 use super::keys::closest;
 use super::section::{Given, Section};
 use super::{Destination, DestinationName};
-use crate::model::Invalid;
+use crate::model::ScheduleName;
 use crate::retention::Policy;
 use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{CatchUp, When};
-
-/// The name of a schedule: `[a-z0-9][a-z0-9._-]{0,62}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ScheduleName(String);
-
-impl ScheduleName {
-    /// The name as text; safe as one component of a path.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for ScheduleName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for ScheduleName {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let valid = text.len() <= 63
-            && text.bytes().next().is_some_and(plain)
-            && text.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'));
-        if !valid {
-            let expected = "a schedule's name (a-z and 0-9, then also `.`, `_`, `-`; at most 63 characters)";
-            return Err(Invalid::new(text, expected));
-        }
-        Ok(ScheduleName(text.to_owned()))
-    }
-}
 
 /// `[schedules.NAME]`: a full backup at each of its slots.
 #[derive(Debug, Clone, PartialEq)]

@@ -170,6 +170,7 @@ fn every_key_is_read() {
         ),
         ("schedules.*.enabled", "schedules.b.enabled = false"),
         ("destinations.*.url", "destinations.local.url = 'file:///other'"),
+        ("destinations.*.shared", "destinations.local.shared = true"),
         (
             "destinations.*.enabled",
             "destinations.local.enabled = false\ndestinations.two.url = 'file:///two'",

@@ -94,14 +94,9 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
         .filter_map(|(index, candidate)| Some((index, candidate.answer.as_ref().ok()?)))
         .collect();
     one_cluster(candidates, &answered)?;
-    let newest = answered
-        .iter()
-        .map(|(_, status)| status.applied_index)
-        .max()
-        .unwrap_or(0);
+    let newest = answered.iter().map(|(_, status)| status.applied_index).max();
     let best = answered.iter().max_by_key(|(index, status)| {
-        let lag = newest.saturating_sub(status.applied_index);
-        let healthy = status.leader.is_some() && lag <= MAX_LAG && !corrupt(status);
+        let healthy = is_well(status, newest.unwrap_or(0));
         let follows = !status.leads() && !status.learner;
         // Of equals the first in the configuration.
         (
@@ -131,6 +126,18 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
     Ok(Choice { index, role })
 }
 
+/// The index of the last entry that any of them has applied.
+pub(super) fn newest_index(candidates: &[Candidate]) -> u64 {
+    let answers = candidates.iter().filter_map(|candidate| candidate.answer.as_ref().ok());
+    answers.map(|status| status.applied_index).max().unwrap_or(0)
+}
+
+/// Whether a member follows its cluster, where another has applied the entry `newest`.
+pub(super) fn is_well(status: &Status, newest: u64) -> bool {
+    let lag = newest.saturating_sub(status.applied_index);
+    status.leader.is_some() && lag <= MAX_LAG && !corrupt(status)
+}
+
 fn corrupt(status: &Status) -> bool {
     status.errors.iter().any(|error| error.contains("CORRUPT"))
 }
@@ -152,11 +159,11 @@ fn one_cluster(candidates: &[Candidate], answered: &[(usize, &Status)]) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::MemberId;
 
-    fn member(name: &str, id: u64, leader: u64) -> Candidate {
+    pub(crate) fn member(name: &str, id: u64, leader: u64) -> Candidate {
         Candidate {
             name: name.into(),
             url: format!("http://{name}:2379"),
@@ -175,7 +182,7 @@ mod tests {
         }
     }
 
-    fn silent(name: &str) -> Candidate {
+    pub(crate) fn silent(name: &str) -> Candidate {
         let answer = Err(Error::Unreachable {
             url: format!("http://{name}:2379"),
             reason: "connection refused".into(),
@@ -186,7 +193,7 @@ mod tests {
         }
     }
 
-    fn with(mut candidate: Candidate, change: impl FnOnce(&mut Status)) -> Candidate {
+    pub(crate) fn with(mut candidate: Candidate, change: impl FnOnce(&mut Status)) -> Candidate {
         change(candidate.answer.as_mut().unwrap());
         candidate
     }

@@ -7,6 +7,7 @@
 //! Which member to ask is decided in [`choose`]; the bytes of the stream are understood elsewhere.
 
 pub mod choose;
+pub mod duty;
 mod snapshot;
 mod survey;
 

@@ -27,7 +27,9 @@ pub fn removal_order(chain: &Chain, objects: &[ListedObject]) -> Option<Vec<Obje
             ObjectName::Full(_) => Step::Object,
             ObjectName::Pin(_) => return None,
             // They are of no chain.
-            ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) => continue,
+            ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) | ObjectName::Claim(..) => {
+                continue;
+            }
         };
         order.push((step, name));
     }

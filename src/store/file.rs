@@ -456,7 +456,7 @@ fn join(prefix: &str, name: &str) -> String {
     format!("{prefix}/{name}")
 }
 
-fn modified(found: &fs::Metadata) -> Timestamp {
+pub(super) fn modified(found: &fs::Metadata) -> Timestamp {
     // A time that cannot be told counts as just now: nothing is swept for it.
     let nanoseconds = i32::try_from(found.mtime_nsec()).unwrap_or_default();
     Timestamp::new(found.mtime(), nanoseconds).unwrap_or(Timestamp::MAX)

@@ -6,6 +6,7 @@
 //! Invariant: an object that can be seen is whole, and is never overwritten. A store that once was there and is not is
 //! not mounted; it is never made anew.
 
+mod claims;
 mod file;
 mod marker;
 mod sweep;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an object is removed only if nothing shows it (it has no manifest, or is itself still being written) and
 //! if its run is known to be dead, or it has not been written to for 24 hours by the store's clock. Nothing of a chain
-//! that holds a foreign object is touched.
+//! that holds a foreign object is touched, and nothing of one that a live claim names for its age alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::file::{FileStore, remove_empty_folders};
 use super::{Error, failed};
-use crate::catalog::{ChainPath, Folder, Listed, ListedObject, ObjectName};
+use crate::catalog::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath, claim};
 use crate::model::ChainId;
 
 /// How long an object that nobody answers for is left alone.
@@ -46,7 +46,8 @@ impl FileStore {
     pub(super) fn sweep_at(&self, begun: &Begun, now: Timestamp) -> Result<Vec<Swept>, Error> {
         let objects = self.list()?;
         let mut swept = Vec::new();
-        for (object, path) in leavings(&objects, begun, now) {
+        let claimed = self.claimed_chains(&objects, now)?;
+        for (object, path) in leavings(&objects, begun, &claimed, now) {
             if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain)) = &object.name
                 && self.has_manifest(chain)?
             {
@@ -94,13 +95,18 @@ impl FileStore {
 }
 
 /// What of a listing nobody will ever use, with its path.
-fn leavings<'a>(objects: &'a [ListedObject], begun: &Begun, now: Timestamp) -> Vec<(&'a ListedObject, String)> {
+fn leavings<'a>(
+    objects: &'a [ListedObject],
+    begun: &Begun,
+    claimed: &BTreeSet<ChainId>,
+    now: Timestamp,
+) -> Vec<(&'a ListedObject, String)> {
     let chains = Chains::of(objects);
     let is_old = |modified: Timestamp| now.duration_since(modified) > ABANDONED_AFTER;
     let of_dead_run = |chain: &ChainPath| begun.dead.contains(&chain.chain) && !chains.complete.contains(chain);
     let is_left = |chain: Option<&ChainPath>, modified: Timestamp| match chain {
         Some(chain) if begun.live.contains(&chain.chain) || chains.has_foreign(chain) => false,
-        Some(chain) => of_dead_run(chain) || is_old(modified),
+        Some(chain) => of_dead_run(chain) || (is_old(modified) && !claimed.contains(&chain.chain)),
         None => is_old(modified),
     };
     let left = |object: &'a ListedObject| match &object.name {
@@ -117,6 +123,11 @@ fn leavings<'a>(objects: &'a [ListedObject], begun: &Begun, now: Timestamp) -> V
             };
             is_left(chain, object.modified).then(|| path.clone())
         }
+        // All of a slot's at once: a number that is free again could be taken by somebody who listed them before.
+        Listed::Ours(name @ ObjectName::Claim(slot, _)) => {
+            let last = chains.last_claimed.get(slot).copied().unwrap_or(object.modified);
+            (now.duration_since(last) > claim::SWEPT_AFTER).then(|| name.to_string())
+        }
         Listed::Ours(_) | Listed::Foreign(_) => None,
     };
     objects
@@ -129,6 +140,7 @@ fn leavings<'a>(objects: &'a [ListedObject], begun: &Begun, now: Timestamp) -> V
 struct Chains<'a> {
     complete: BTreeSet<&'a ChainPath>,
     last_written: BTreeMap<&'a ChainPath, Timestamp>,
+    last_claimed: BTreeMap<&'a SlotPath, Timestamp>,
     foreign: Vec<&'a str>,
 }
 
@@ -137,6 +149,7 @@ impl<'a> Chains<'a> {
         let mut chains = Chains {
             complete: BTreeSet::new(),
             last_written: BTreeMap::new(),
+            last_claimed: BTreeMap::new(),
             foreign: Vec::new(),
         };
         for object in objects {
@@ -150,6 +163,10 @@ impl<'a> Chains<'a> {
             };
             if let Some(chain) = name.chain() {
                 let last = chains.last_written.entry(chain).or_insert(object.modified);
+                *last = object.modified.max(*last);
+            }
+            if let ObjectName::Claim(slot, _) = name {
+                let last = chains.last_claimed.entry(slot).or_insert(object.modified);
                 *last = object.modified.max(*last);
             }
             if let Listed::Ours(ObjectName::FullManifest(chain, _)) = &object.name {

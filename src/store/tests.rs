@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::catalog::{ChainPath, HostName, Listed, ObjectName};
+use crate::catalog::claim::{Claim, State};
+use crate::catalog::{ChainPath, HostName, Listed, ObjectName, SlotPath};
 use crate::model::{ClusterId, ClusterName, Digest, Revision};
 
 const WRITE: Access = Access::Write {
@@ -547,6 +548,65 @@ fn a_sweep_removes_after_a_day_what_nobody_answers_for() {
         !left.iter().any(|path| path == "lineages" || path.contains(NOBODYS)),
         "{left:?}"
     );
+}
+
+/// A slot and a host's word on it, as it is written at `now`.
+fn claim(state: State, now: Timestamp) -> (SlotPath, Claim) {
+    let slot = SlotPath::new("hourly".parse().unwrap(), "2026-11-20T10:00:00Z".parse().unwrap());
+    let claim = Claim::new(&HostName::nearest("h1"), "1a2b", &NOBODYS.parse().unwrap(), state, now);
+    (slot, claim)
+}
+
+fn put_claim(store: &FileStore, number: u32, state: State) -> Result<(), Error> {
+    let (slot, claim) = claim(state, store.now().unwrap());
+    store.put_new(&ObjectName::Claim(slot, number), &claim.to_bytes())
+}
+
+#[test]
+fn of_the_claims_of_a_slot_the_highest_number_is_found_and_none_is_written_twice() {
+    let (_root, store) = store();
+    let (slot, _) = claim(State::Taking, Timestamp::UNIX_EPOCH);
+    assert_eq!(store.newest_claim(&slot).unwrap(), None);
+    for number in [1, 2, 10] {
+        put_claim(&store, number, State::Taking).unwrap();
+    }
+    let taken = put_claim(&store, 10, State::Taking);
+    assert!(matches!(taken, Err(Error::AlreadyExists { .. })), "{taken:?}");
+    leave(&store, "slots/hourly/20261120T100000Z.011.json");
+    leave(&store, "slots/hourly/20261120T110000Z.12.json");
+    let newest = store.newest_claim(&slot).unwrap().unwrap();
+    assert_eq!(newest.number, 10);
+    assert!(newest.is_live(store.now().unwrap()));
+    leave(&store, "slots/hourly/20261120T100000Z.11.json");
+    let damaged = store.newest_claim(&slot).unwrap().unwrap();
+    assert!(damaged.claim.is_err() && damaged.is_live(store.now().unwrap()));
+    fs::remove_dir_all(store.folder()).unwrap();
+    assert!(
+        store.newest_claim(&slot).is_err(),
+        "a store that is gone is not one without claims"
+    );
+}
+
+#[test]
+fn a_sweep_leaves_what_a_live_claim_names_and_removes_claims_after_a_week_all_at_once() {
+    let (_root, store) = store();
+    leave(&store, &full_of(NOBODYS));
+    let now = store.now().unwrap();
+    let set_back = |path: &str, hours: i64| {
+        let back = std::time::SystemTime::from(now - SignedDuration::from_hours(hours));
+        let file = fs::File::options().write(true).open(store.folder().join(path)).unwrap();
+        file.set_modified(back).unwrap();
+    };
+    set_back(&full_of(NOBODYS), 48);
+    put_claim(&store, 1, State::Taking).unwrap();
+    assert_eq!(store.sweep(&Begun::default()).unwrap(), [], "somebody works on it");
+    put_claim(&store, 2, State::GivenUp).unwrap();
+    set_back("slots/hourly/20261120T100000Z.1.json", 7 * 24 + 1);
+    let swept = paths(&store.sweep(&Begun::default()).unwrap());
+    assert_eq!(swept, [full_of(NOBODYS)], "the first claim stays as long as the second");
+    set_back("slots/hourly/20261120T100000Z.2.json", 7 * 24 + 1);
+    assert_eq!(store.sweep(&Begun::default()).unwrap().len(), 2);
+    assert_eq!(tree(store.folder()), ["store.json"]);
 }
 
 #[test]

@@ -299,15 +299,20 @@ config.d/a.toml:3:2: `[signing]` is known only to later versions of lifeboat
         (
             r#"[destinations.local]
 object_lock = "30 days"
-shared = true"#,
+bandwidth = "10 MB"
+shared = "yes""#,
             r#"config.d/a.toml:2:1: `destinations.local.object_lock` is known only to later versions of lifeboat
   |
 2 | object_lock …
   | ^^^^^^^^^^^
-config.d/a.toml:3:1: `destinations.local.shared` is known only to later versions of lifeboat
+config.d/a.toml:3:1: `destinations.local.bandwidth` is known only to later versions of lifeboat
   |
-3 | shared …
-  | ^^^^^^"#,
+3 | bandwidth …
+  | ^^^^^^^^^
+config.d/a.toml:4:10: `destinations.local.shared`: "yes" is not true or false
+  |
+4 | shared = "yes"
+  |          ^^^^^"#,
         ),
         (
             r#"[host]

@@ -8,6 +8,7 @@ mod bad_input;
 mod calendar;
 mod commands;
 mod config;
+mod one_writer;
 mod rebuild;
 mod retention;
 mod round_trip;

@@ -88,6 +88,11 @@ impl Gate {
         assert!(wire.held, "no stream came to the gate in {PATIENCE:?}");
     }
 
+    /// Whether a stream waits at the gate.
+    pub fn is_held(&self) -> bool {
+        self.state.wire.lock().expect("nobody panics with it").held
+    }
+
     /// Lets everything through from now on.
     pub fn open(&self) {
         let mut wire = self.state.wire.lock().expect("nobody panics with it");

@@ -1,0 +1,224 @@
+//! One host, moment by moment.
+
+use super::*;
+use crate::schedule::{CatchUp, When};
+
+fn at(text: &str) -> Timestamp {
+    format!("2026-11-20T{text}Z").parse().unwrap()
+}
+
+fn start() -> Timestamp {
+    at("00:00:00")
+}
+
+fn names(text: &str) -> BTreeSet<DestinationName> {
+    text.split(' ').map(|name| name.parse().unwrap()).collect()
+}
+
+/// Schedules with their periods and destinations.
+fn desk(schedules: &[(&str, &str, &str)]) -> Desk {
+    let entries = schedules.iter().map(|(name, every, destinations)| {
+        let when = When::Every(every.parse().unwrap());
+        let memory = Memory::new(&when, start());
+        let schedule = Schedule {
+            when,
+            jitter: std::time::Duration::ZERO,
+            catch_up: CatchUp::Once,
+            late_after: std::time::Duration::from_secs(600),
+        };
+        (name.parse().unwrap(), Entry::new(schedule, names(destinations), memory))
+    });
+    Desk {
+        entries: entries.collect(),
+    }
+}
+
+fn name(text: &str) -> ScheduleName {
+    text.parse().unwrap()
+}
+
+fn slot(text: &str) -> Slot {
+    Slot::new(at(text))
+}
+
+fn run(schedule: &str, of: &str, destinations: &str) -> Next {
+    Next::Run {
+        name: name(schedule),
+        slot: slot(of),
+        destinations: names(destinations),
+        occasion: Occasion::OnTime,
+    }
+}
+
+fn stored() -> Fate {
+    Fate::Stored(Stored {
+        host: "h1".to_owned(),
+        id: "20261120T101530Z-9f3c4a1b".parse().unwrap(),
+    })
+}
+
+fn failed() -> Fate {
+    Fate::Failed("no space".to_owned())
+}
+
+fn later(until: &str) -> Fate {
+    Fate::Later {
+        why: "host h2 takes it".to_owned(),
+        until: at(until),
+    }
+}
+
+/// What became of a slot of schedule `a` at `now`.
+fn tried(desk: &mut Desk, of: &str, fates: &[(&str, Fate)], now: Timestamp) {
+    tried_of(desk, "a", of, fates, now);
+}
+
+fn tried_of(desk: &mut Desk, schedule: &str, of: &str, fates: &[(&str, Fate)], now: Timestamp) {
+    let fates = fates.iter().map(|(name, fate)| (name.parse().unwrap(), fate.clone()));
+    desk.tried(&name(schedule), slot(of), fates.collect(), Vec::new(), now);
+}
+
+#[test]
+fn of_two_that_are_due_the_earlier_goes_first_and_then_the_other() {
+    let mut desk = desk(&[("a", "1h", "local"), ("b", "20m", "local")]);
+    let now = at("01:05:00");
+    assert_eq!(desk.next(start(), at("00:10:00")), Next::Wait(at("00:20:00")));
+    assert_eq!(desk.next(start(), now), run("a", "01:00:00", "local"));
+    tried_of(&mut desk, "a", "01:00:00", &[("local", stored())], now);
+    assert_eq!(desk.next(start(), now), run("b", "01:00:00", "local"));
+    tried_of(&mut desk, "b", "01:00:00", &[("local", stored())], now);
+    assert_eq!(desk.next(start(), now), Next::Wait(at("01:20:00")));
+}
+
+#[test]
+fn a_slot_that_failed_rests_longer_each_time_and_gives_way_to_the_next_slot() {
+    let mut desk = desk(&[("a", "1h", "local")]);
+    let mut now = at("01:00:00");
+    let mut pauses = Vec::new();
+    while now < at("02:00:00") {
+        assert_eq!(desk.next(start(), now), run("a", "01:00:00", "local"));
+        tried(&mut desk, "01:00:00", &[("local", failed())], now);
+        let Next::Wait(until) = desk.next(start(), now) else {
+            panic!("it rests")
+        };
+        pauses.push(until.duration_since(now).as_secs());
+        now = until;
+    }
+    assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600, 600, 600]);
+    assert_eq!(desk.next(start(), now), run("a", "02:00:00", "local"));
+    tried(&mut desk, "02:00:00", &[("local", failed())], now);
+    let rests = &desk.entries()[&name("a")].retry.as_ref().unwrap().rests;
+    assert_eq!(rests["local"].failures, 1);
+}
+
+#[test]
+fn a_destination_that_failed_is_tried_again_alone_until_the_next_slot_comes() {
+    let mut desk = desk(&[("a", "1h", "local nas")]);
+    let now = at("01:00:00");
+    assert_eq!(desk.next(start(), now), run("a", "01:00:00", "local nas"));
+    tried(&mut desk, "01:00:00", &[("local", stored()), ("nas", failed())], now);
+    assert_eq!(desk.next(start(), now), Next::Wait(at("01:00:02")));
+    assert_eq!(desk.next(start(), at("01:00:02")), run("a", "01:00:00", "nas"));
+    tried(&mut desk, "01:00:00", &[("nas", failed())], at("01:00:02"));
+    assert_eq!(desk.next(start(), at("02:00:00")), run("a", "02:00:00", "local nas"));
+    tried(
+        &mut desk,
+        "02:00:00",
+        &[("local", stored()), ("nas", stored())],
+        at("02:00:00"),
+    );
+    assert_eq!(desk.next(start(), at("02:00:00")), Next::Wait(at("03:00:00")));
+    let back = at("01:30:00");
+    assert_eq!(
+        desk.next(back, back),
+        Next::Wait(at("03:00:00")),
+        "the clock went back to before the second slot, and local has both"
+    );
+}
+
+#[test]
+fn after_a_restart_only_what_lacks_the_backup_gets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut before = desk(&[("a", "1h", "local nas")]);
+    let now = at("01:00:00");
+    let fates = [("local", stored()), ("nas", failed())].map(|(name, fate)| (name.parse().unwrap(), fate));
+    let memory = before.tried(&name("a"), slot("01:00:00"), fates.into(), Vec::new(), now);
+    memory.unwrap().write(folder.path(), "a").unwrap();
+    let mut after = desk(&[("a", "1h", "local nas")]);
+    let read = Memory::read(folder.path(), "a").unwrap().unwrap();
+    let restart = |desk: &mut Desk, destinations: &str| {
+        let entry = desk.entries.get_mut(&name("a")).unwrap();
+        *entry = Entry::new(entry.schedule.clone(), names(destinations), read.clone());
+        desk.next(start(), at("01:00:01"))
+    };
+    assert_eq!(restart(&mut after, "local nas"), run("a", "01:00:00", "nas"));
+    assert_eq!(
+        restart(&mut after, "local"),
+        Next::Wait(at("02:00:00")),
+        "nas was given up"
+    );
+}
+
+#[test]
+fn what_another_host_works_on_is_looked_at_again_and_holds_up_nothing_else() {
+    let mut desk = desk(&[("a", "1h", "nas usb")]);
+    let now = at("01:00:00");
+    tried(
+        &mut desk,
+        "01:00:00",
+        &[("nas", later("01:00:05")), ("usb", failed())],
+        now,
+    );
+    assert_eq!(desk.next(start(), at("01:00:02")), run("a", "01:00:00", "usb"));
+    tried(&mut desk, "01:00:00", &[("usb", stored())], at("01:00:03"));
+    assert_eq!(desk.next(start(), at("01:00:04")), Next::Wait(at("01:00:05")));
+    assert_eq!(desk.next(start(), at("01:00:05")), run("a", "01:00:00", "nas"));
+    let rests = &desk.entries()[&name("a")].retry.as_ref().unwrap().rests;
+    assert_eq!(rests["nas"].failures, 0, "it has not failed");
+    tried(&mut desk, "01:00:00", &[("nas", stored())], at("01:00:06"));
+    assert_eq!(desk.next(start(), at("01:00:06")), Next::Wait(at("02:00:00")));
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_stretch_a_pause() {
+    let mut desk = desk(&[("a", "1h", "local")]);
+    tried(&mut desk, "01:00:00", &[("local", failed())], at("09:00:00"));
+    assert_eq!(desk.next(start(), at("01:30:00")), run("a", "01:00:00", "local"));
+}
+
+#[test]
+fn slots_that_are_named_otherwise_begin_anew_and_the_last_success_stays() {
+    let mut desk = desk(&[("a", "1h", "local")]);
+    tried(&mut desk, "01:00:00", &[("local", stored())], at("01:00:00"));
+    let memory = desk.entries()[&name("a")].memory.clone();
+    let hourly = When::Every("1h".parse().unwrap());
+    assert_eq!(memory.clone().fitted(&hourly, at("05:00:00")), memory);
+    let daily = memory
+        .clone()
+        .fitted(&When::Every("24h".parse().unwrap()), at("05:00:00"));
+    assert_eq!(daily.handled.first_seen(), at("05:00:00"));
+    assert_eq!(daily.last_success, memory.last_success);
+}
+
+#[test]
+fn a_memory_reads_back_and_a_broken_one_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Memory::read(folder.path(), "a").unwrap(), None);
+    let mut desk = desk(&[("a", "1h", "local")]);
+    tried(&mut desk, "01:00:00", &[("local", stored())], at("01:00:00"));
+    let memory = desk.entries()[&name("a")].memory.clone();
+    memory.write(folder.path(), "a").unwrap();
+    assert_eq!(Memory::read(folder.path(), "a").unwrap(), Some(memory));
+    std::fs::write(folder.path().join("schedules/a.json"), "{").unwrap();
+    assert!(Memory::read(folder.path(), "a").is_err());
+}
+
+#[test]
+fn what_has_no_success_in_time_is_late() {
+    let mut desk = desk(&[("a", "1h", "local")]);
+    let late = |desk: &Desk, now: &str| !matches!(desk.entries()[&name("a")].lateness(at(now)), Lateness::InTime);
+    assert!(!late(&desk, "01:09:00"));
+    assert!(late(&desk, "01:11:00"));
+    tried(&mut desk, "01:00:00", &[("local", stored())], at("01:00:00"));
+    assert!(!late(&desk, "01:11:00"));
+}

@@ -1,0 +1,149 @@
+//! A claim of a slot that is kept while the work on it goes on.
+//!
+//! What claims mean is `catalog::claim`'s. Invariant: a tenure ends with a word in the store, whatever becomes of the
+//! work: done, or given up. One that is cut off with its process runs out.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use crate::catalog::claim::{self, Claim, LEASE, Standing, State};
+use crate::catalog::{HostName, ObjectName, SlotPath};
+use crate::model::ChainId;
+use crate::store::{self, FileStore};
+
+/// How often the claim is made anew.
+const RENEWED_EVERY: Duration = Duration::from_secs(LEASE.as_secs().unsigned_abs() / 3);
+/// How long the last word is waited for: a store that hangs must not hold up the agent.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a number for the last word is looked for, while others write theirs.
+const ATTEMPTS: u32 = 5;
+
+/// Who claims, and for which backup.
+#[derive(Debug, Clone)]
+pub struct Claimant {
+    /// The host.
+    pub host: HostName,
+    /// The run, as in the manifest.
+    pub run: String,
+    /// The backup to be.
+    pub chain: ChainId,
+}
+
+/// A slot that this host works on in one store. Dropped, it is given up.
+#[must_use]
+#[derive(Debug)]
+pub struct Tenure {
+    last_word: Option<Sender<State>>,
+    ended: Receiver<()>,
+}
+
+/// How `slot` stands in `store` by its claims; `is_gone` as in [`claim::standing`].
+pub fn look(store: &FileStore, slot: &SlotPath, is_gone: impl Fn(&ChainId) -> bool) -> Result<Standing, store::Error> {
+    let newest = store.newest_claim(slot)?;
+    // After the listing, so that nothing in it is from later than now.
+    Ok(claim::standing(newest.as_ref(), None, is_gone, store.now()?))
+}
+
+impl Tenure {
+    /// Claims `slot` by `number`, and keeps it until `end`. None if another was faster.
+    pub fn begin(
+        store: &FileStore,
+        slot: &SlotPath,
+        number: u32,
+        claimant: &Claimant,
+    ) -> Result<Option<Tenure>, store::Error> {
+        let mut claims = Claims {
+            store: store.clone(),
+            slot: slot.clone(),
+            claimant: claimant.clone(),
+            number,
+        };
+        match claims.say(State::Taking) {
+            Ok(()) => {}
+            Err(store::Error::AlreadyExists { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let (last_word, words) = channel();
+        let (done, ended) = channel();
+        std::thread::spawn(move || {
+            claims.keep(&words);
+            // Nobody may be waiting any more.
+            done.send(()).ok();
+        });
+        Ok(Some(Tenure {
+            last_word: Some(last_word),
+            ended,
+        }))
+    }
+
+    /// Says what became of the work.
+    pub fn end(mut self, state: State) {
+        if let Some(last_word) = self.last_word.take() {
+            // It listens until it has heard this.
+            last_word.send(state).ok();
+        }
+    }
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        drop(self.last_word.take());
+        // Without it, the claim runs out.
+        self.ended.recv_timeout(PATIENCE).ok();
+    }
+}
+
+struct Claims {
+    store: FileStore,
+    slot: SlotPath,
+    claimant: Claimant,
+    /// That of the next claim.
+    number: u32,
+}
+
+impl Claims {
+    fn keep(&mut self, words: &Receiver<State>) {
+        let mut is_lost = false;
+        loop {
+            let state = match words.recv_timeout(RENEWED_EVERY) {
+                Err(RecvTimeoutError::Timeout) if is_lost => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    // Another error may be gone the next time; until then the claim runs on.
+                    is_lost = matches!(self.say(State::Taking), Err(store::Error::AlreadyExists { .. }));
+                    continue;
+                }
+                Ok(state) => state,
+                Err(RecvTimeoutError::Disconnected) => State::GivenUp,
+            };
+            match state {
+                // It is another's to give up.
+                State::Taking | State::GivenUp if is_lost => {}
+                State::Taking | State::GivenUp | State::Done => self.conclude(state),
+            }
+            return;
+        }
+    }
+
+    /// Writes the last word, also after another's. If it cannot be written, the claim runs out and the backup itself
+    /// tells that it is there.
+    fn conclude(&mut self, state: State) {
+        for _ in 0..ATTEMPTS {
+            let Err(store::Error::AlreadyExists { .. }) = self.say(state) else {
+                return;
+            };
+            match (state, self.store.newest_claim(&self.slot)) {
+                (State::Done, Ok(Some(newest))) => self.number = newest.number.saturating_add(1),
+                (State::Done | State::GivenUp | State::Taking, _) => return,
+            }
+        }
+    }
+
+    fn say(&mut self, state: State) -> Result<(), store::Error> {
+        let Claimant { host, run, chain } = &self.claimant;
+        let claim = Claim::new(host, run, chain, state, self.store.now()?);
+        let name = ObjectName::Claim(self.slot.clone(), self.number);
+        self.store.put_new(&name, &claim.to_bytes())?;
+        self.number = self.number.saturating_add(1);
+        Ok(())
+    }
+}

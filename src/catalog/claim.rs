@@ -1,0 +1,266 @@
+//! Who takes a slot of a store that several hosts write to.
+//!
+//! ```text
+//! slots/SCHEDULE/SLOT.1.json   a host claims the slot, until an instant of the store's clock
+//! slots/SCHEDULE/SLOT.2.json   it claims it for longer, or gives it up, or says that it is done; or another takes over
+//! ```
+//!
+//! Each is written once, create-if-absent; the highest number counts. A host that dies lets its claim run out.
+//!
+//! Claims spare work, they protect nothing: a host whose clock, network or sleep made it miss that its claim is lost
+//! stores a whole backup beside the other's.
+//! Invariant: nothing here waits for a claim longer than [`LEASE`] after it was written, whatever stands in it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::instant;
+use super::manifest::{FORMAT, Fault, read_document};
+use super::names::HostName;
+use super::records::document;
+use crate::model::ChainId;
+
+/// For how long a host claims a slot. It claims it again three times within that while its work goes on.
+pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
+
+/// A claim is of no use to anybody so long after it was written.
+pub const SWEPT_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// `slots/SCHEDULE/SLOT.N.json`: a host's word on a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    format: u64,
+    /// The host.
+    pub host: String,
+    /// The run, as in the manifest and the log.
+    pub run: String,
+    /// The backup to be.
+    pub chain: ChainId,
+    /// What the host says.
+    pub state: State,
+    /// Until when the slot is its own, by the store's clock.
+    #[serde(with = "instant")]
+    pub expires_at: Timestamp,
+}
+
+/// What a host says of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It takes it.
+    Taking,
+    /// The backup is stored.
+    Done,
+    /// It could not; whoever can may take it.
+    GivenUp,
+}
+
+/// A claim as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its number.
+    pub number: u32,
+    /// When it was written, by the store's clock.
+    pub written_at: Timestamp,
+    /// What stands in it.
+    pub claim: Result<Claim, Fault>,
+}
+
+/// How a slot stands in one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Its backup is there.
+    Done {
+        /// Who took it.
+        host: String,
+        /// The backup.
+        chain: ChainId,
+    },
+    /// Another run works on it.
+    Held {
+        /// Its host.
+        host: String,
+        /// For how long nobody else may.
+        left: SignedDuration,
+    },
+    /// It can be claimed, by this number.
+    Free(u32),
+}
+
+impl Claim {
+    /// A claim of `host` that says `state` at `now` of the store's clock.
+    pub fn new(host: &HostName, run: &str, chain: &ChainId, state: State, now: Timestamp) -> Claim {
+        let expires_at = match state {
+            State::Taking => now.saturating_add(LEASE).unwrap_or(now),
+            State::Done | State::GivenUp => now,
+        };
+        Claim {
+            format: FORMAT,
+            host: host.to_string(),
+            run: run.to_owned(),
+            chain: chain.clone(),
+            state,
+            expires_at,
+        }
+    }
+
+    /// The document to store.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        document(self)
+    }
+
+    /// Reads the document.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Claim, Fault> {
+        read_document(bytes)
+    }
+}
+
+impl Found {
+    /// Until when nobody else may take the slot. One that cannot be read, or that claims more than anybody may, holds as
+    /// long as the longest.
+    pub fn holds_until(&self) -> Timestamp {
+        let longest = self.written_at.saturating_add(LEASE).unwrap_or(self.written_at);
+        match &self.claim {
+            Ok(claim) => match claim.state {
+                State::Taking => claim.expires_at.min(longest),
+                State::Done | State::GivenUp => self.written_at,
+            },
+            Err(_) => longest,
+        }
+    }
+
+    /// Whether somebody works on it at `now` of the store's clock.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        // One from the future: the store's clock was set back, and nothing tells how long ago it was written.
+        self.written_at <= now.saturating_add(LEASE).unwrap_or(now) && now < self.holds_until()
+    }
+}
+
+/// How a slot stands: `newest` is the claim with the highest number, `stored` the host and the id of a backup that was
+/// taken for it, `now` the store's clock. `is_gone` tells of a chain that its run, of this very host, is dead.
+pub fn standing(
+    newest: Option<&Found>,
+    stored: Option<(&str, &ChainId)>,
+    is_gone: impl Fn(&ChainId) -> bool,
+    now: Timestamp,
+) -> Standing {
+    if let Some((host, chain)) = stored {
+        return Standing::Done {
+            host: host.to_owned(),
+            chain: chain.clone(),
+        };
+    }
+    let Some(newest) = newest else {
+        return Standing::Free(1);
+    };
+    let host = match &newest.claim {
+        Ok(claim) if claim.state == State::Done => {
+            return Standing::Done {
+                host: claim.host.clone(),
+                chain: claim.chain.clone(),
+            };
+        }
+        Ok(claim) if is_gone(&claim.chain) => None,
+        Ok(claim) => Some(claim.host.clone()),
+        Err(_) => Some("unknown".to_owned()),
+    };
+    match host.filter(|_| newest.is_live(now)) {
+        Some(host) => Standing::Held {
+            host,
+            left: newest.holds_until().duration_since(now),
+        },
+        // The last number there is: nobody comes near it, and it is not gone beyond.
+        None => Standing::Free(newest.number.saturating_add(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAIN: &str = "20261120T100001Z-9f3c4a1b";
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn claim(state: State) -> Claim {
+        Claim::new(&HostName::nearest("h1"), "1a2b", &CHAIN.parse().unwrap(), state, at(0))
+    }
+
+    fn found(claim: Claim) -> Found {
+        Found {
+            number: 3,
+            written_at: at(0),
+            claim: Ok(claim),
+        }
+    }
+
+    fn stands(newest: &Found, now: i64) -> Standing {
+        standing(Some(newest), None, |_| false, at(now))
+    }
+
+    fn held(left: i64) -> Standing {
+        Standing::Held {
+            host: "h1".to_owned(),
+            left: SignedDuration::from_secs(left),
+        }
+    }
+
+    fn done(host: &str) -> Standing {
+        Standing::Done {
+            host: host.to_owned(),
+            chain: CHAIN.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_claim_holds_until_it_runs_out_and_then_the_next_number_is_free() {
+        let newest = found(claim(State::Taking));
+        assert_eq!(stands(&newest, 0), held(60));
+        assert_eq!(stands(&newest, 59), held(1));
+        assert_eq!(stands(&newest, 60), Standing::Free(4));
+        assert_eq!(standing(None, None, |_| false, at(0)), Standing::Free(1));
+    }
+
+    #[test]
+    fn a_slot_that_was_given_up_is_free_at_once_and_one_that_is_done_is_never() {
+        assert_eq!(stands(&found(claim(State::GivenUp)), 0), Standing::Free(4));
+        assert_eq!(stands(&found(claim(State::Done)), 86_400), done("h1"));
+        let chain = CHAIN.parse().unwrap();
+        let newest = found(claim(State::Taking));
+        let stored = standing(Some(&newest), Some(("h2", &chain)), |_| false, at(1));
+        assert_eq!(stored, done("h2"), "a backup says more than a claim");
+    }
+
+    #[test]
+    fn the_claim_of_a_run_that_this_host_knows_to_be_dead_holds_nobody() {
+        let newest = found(claim(State::Taking));
+        let is_gone = |chain: &ChainId| chain.as_str() == CHAIN;
+        assert_eq!(standing(Some(&newest), None, is_gone, at(1)), Standing::Free(4));
+    }
+
+    #[test]
+    fn a_claim_that_is_damaged_greedy_or_from_the_future_holds_no_longer_than_any() {
+        let damaged = Found {
+            claim: Claim::from_bytes(b"{"),
+            ..found(claim(State::Taking))
+        };
+        assert!(matches!(stands(&damaged, 59), Standing::Held { .. }));
+        assert_eq!(stands(&damaged, 60), Standing::Free(4));
+        let greedy = found(Claim {
+            expires_at: at(1_000_000),
+            ..claim(State::Taking)
+        });
+        assert_eq!(stands(&greedy, 60), Standing::Free(4));
+        assert_eq!(stands(&found(claim(State::Taking)), -86_400), Standing::Free(4));
+    }
+
+    #[test]
+    fn version_1_of_a_claim_is_these_bytes() {
+        let text = "{\"format\":1,\"host\":\"h1\",\"run\":\"1a2b\",\"chain\":\"20261120T100001Z-9f3c4a1b\",\
+            \"state\":\"taking\",\"expires_at\":\"2027-01-15T08:01:00Z\"}\n";
+        assert_eq!(claim(State::Taking).to_bytes(), text.as_bytes());
+        assert_eq!(Claim::from_bytes(text.as_bytes()), Ok(claim(State::Taking)));
+    }
+}

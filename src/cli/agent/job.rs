@@ -1,0 +1,357 @@
+//! One slot's work: which destinations need it, which of the shared ones are this host's to take, the backup, retention.
+//!
+//! A store of this host alone has the slot if it has a backup of it that this host took; a shared one if it has any, and
+//! then nobody takes another. What is left gets one backup in one stream.
+//!
+//! Invariant: a shared store is written to only while this host holds the claim of the slot there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use crate::agent::tenure::{self, Claimant, Tenure};
+use crate::agent::{Ended, Fate, Order, Stored, Taken, Trouble, Work};
+use crate::backup::{Destination, Error, Outcome, Progress, full};
+use crate::catalog::claim::{Standing, State as ClaimState};
+use crate::catalog::{Origin, SlotPath};
+use crate::cli::backup::{self, Scope};
+use crate::cli::host::{self, Places, chain, failed};
+use crate::cli::{Context, Exit, Failure};
+use crate::config::{Config, DestinationName, Sharing};
+use crate::etcd::{duty, survey};
+use crate::model::ChainId;
+use crate::prune::{self, Target};
+use crate::state::{Holder, State};
+use crate::store::FileStore;
+
+/// By how much later each host tries than the one before it.
+const APART: SignedDuration = SignedDuration::from_secs(5);
+/// How soon a slot is looked at again that another host works on.
+const LOOKED_AT_EVERY: SignedDuration = SignedDuration::from_secs(10);
+
+/// What the agent does with a slot.
+pub(super) struct Jobs {
+    pub context: Context,
+}
+
+impl Work for Jobs {
+    fn back_up(&self, order: &Order) -> Result<Ended, Trouble> {
+        self.attempt(order).map_err(|failure| match failure {
+            Stop::Asked => Trouble::Stopped,
+            Stop::Failed(failure) if failure.exit == Exit::Locked => Trouble::Busy(failure.message().to_owned()),
+            Stop::Failed(failure) => Trouble::Failed(failure.message().to_owned()),
+        })
+    }
+}
+
+/// Why an attempt came to nothing.
+enum Stop {
+    Asked,
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failed(failure)
+    }
+}
+
+impl Jobs {
+    fn attempt(&self, order: &Order) -> Result<Ended, Stop> {
+        let mut attempt = Attempt::begin(&self.context, order)?;
+        attempt.look_at_claims();
+        if attempt.open.is_empty() || attempt.leaves_it_to_others()? {
+            return Ok(attempt.ended);
+        }
+        let lock = host::jobs_lock(&attempt.state, "agent", Duration::ZERO)?;
+        let scope = match attempt.open.len() == order.config.destinations.len() {
+            true => Scope::All,
+            false => Scope::Some,
+        };
+        backup::sweep(&self.context, &attempt.state, &attempt.open, scope);
+        let ended = attempt.back_up();
+        drop(lock);
+        ended
+    }
+}
+
+/// One attempt at a slot.
+struct Attempt<'a> {
+    context: &'a Context,
+    order: &'a Order,
+    config: &'a Config,
+    state: State,
+    slot: SlotPath,
+    /// The destinations of which is still to be found out, or done, what becomes of them.
+    open: Vec<Destination>,
+    /// Chains of this host whose runs are dead.
+    gone: BTreeSet<ChainId>,
+    ended: Ended,
+}
+
+impl<'a> Attempt<'a> {
+    fn begin(context: &'a Context, order: &'a Order) -> Result<Attempt<'a>, Failure> {
+        let config = &*order.config;
+        let state = host::state(&config.cluster.name)?;
+        let names: Vec<String> = order.destinations.iter().map(ToString::to_string).collect();
+        Ok(Attempt {
+            open: host::destinations(config, &state, &names)?,
+            gone: state.begun().map_err(failed)?.dead,
+            slot: SlotPath::new(order.schedule.clone(), order.slot.instant()),
+            context,
+            order,
+            config,
+            state,
+            ended: Ended::default(),
+        })
+    }
+
+    /// Sorts out what others have done or are at, in the shared stores.
+    fn look_at_claims(&mut self) {
+        self.settle(|attempt, name, store| {
+            if !attempt.is_shared(name) {
+                return Ok(None);
+            }
+            let standing = tenure::look(store, &attempt.slot, |chain| attempt.gone.contains(chain))?;
+            Ok(of_others(standing))
+        });
+    }
+
+    /// Whether hosts go before this one that have not had the time to. The survey is made anew each time: the leader may
+    /// be another one.
+    fn leaves_it_to_others(&mut self) -> Result<bool, Failure> {
+        let all = i32::try_from(self.config.members.len()).unwrap_or(i32::MAX);
+        let last = later(self.order.due_at, APART.saturating_mul(all));
+        if host::now() >= last || !self.open.iter().any(|open| self.is_shared(&open.name)) {
+            return Ok(false);
+        }
+        let access = host::access(self.config)?;
+        let members = host::endpoints(self.config);
+        let surveyed = self.context.runtime.block_on(survey(&members, &access));
+        let candidates: Vec<_> = surveyed.into_iter().map(|surveyed| surveyed.candidate).collect();
+        let local = self.config.local_member(&host::this_host()?);
+        let before = duty::hosts_before(&candidates, local.name().map(|name| name.as_str()));
+        let before = i32::try_from(before).unwrap_or(i32::MAX);
+        let until = later(self.order.due_at, APART.saturating_mul(before));
+        if host::now() >= until {
+            return Ok(false);
+        }
+        let why = match before {
+            1 => "one host goes before this one".to_owned(),
+            several => format!("{several} hosts go before this one"),
+        };
+        // Looked at in between: it may be done, and this host's status says so then.
+        let until = until.min(later(host::now(), APART));
+        self.settle(|_, _, _| {
+            let why = why.clone();
+            Ok(Some(Fate::Later { why, until }))
+        });
+        Ok(true)
+    }
+
+    /// Claims what is to be claimed, and takes the backup for all that is left then.
+    fn back_up(mut self) -> Result<Ended, Stop> {
+        let access = host::access(self.config)?;
+        let now = host::now();
+        let id = ChainId::new(now, getrandom::u32().map_err(failed)?);
+        let names = self.open.iter().map(|open| open.name.clone()).collect();
+        let mut job = backup::job(self.config, &backup::Args::to(names), id.clone(), access)?;
+        job.origin = Origin::Schedule;
+        job.schedule = Some(self.order.schedule.to_string());
+        job.slot = Some(self.order.slot.instant());
+        // Before the first claim, so that after a kill this host knows that nobody stands behind it.
+        let begun = self
+            .state
+            .begin_chain(&id, &Holder::this("agent", now))
+            .map_err(failed)?;
+        let claimant = Claimant {
+            host: job.host.clone(),
+            run: job.writer.run.clone(),
+            chain: id,
+        };
+        let mut tenures = self.claim(&claimant);
+        // Only now: while nobody else can add to it.
+        let places = Places::configured(self.context, self.config, None)?;
+        self.look_at_backups(&places, job.host.as_str());
+        if self.open.is_empty() {
+            begun.finish().map_err(failed)?;
+            return Ok(self.ended);
+        }
+        let taken = self.take(&job, &places);
+        backup::end(begun, &taken);
+        let outcome = match taken {
+            Err(Error::Interrupted) => return Err(Stop::Asked),
+            taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, chain(&error))))?,
+        };
+        for written in &outcome.destinations {
+            if let (Ok(()), Some(tenure)) = (&written.result, tenures.remove(&written.destination)) {
+                tenure.end(ClaimState::Done);
+            }
+        }
+        // The others are given up.
+        drop(tenures);
+        self.tell(&outcome);
+        Ok(self.ended)
+    }
+
+    /// Claims the slot in each shared store.
+    fn claim(&mut self, claimant: &Claimant) -> BTreeMap<String, Tenure> {
+        let mut tenures = BTreeMap::new();
+        self.settle(|attempt, name, store| {
+            if !attempt.is_shared(name) {
+                return Ok(None);
+            }
+            let standing = tenure::look(store, &attempt.slot, |chain| attempt.gone.contains(chain))?;
+            let Standing::Free(number) = standing else {
+                return Ok(of_others(standing));
+            };
+            match Tenure::begin(store, &attempt.slot, number, claimant)? {
+                Some(tenure) => tenures.insert(name.to_owned(), tenure),
+                None => return Ok(Some(look_again("another host was faster".to_owned(), LOOKED_AT_EVERY))),
+            };
+            Ok(None)
+        });
+        tenures
+    }
+
+    /// Sorts out what has the backup already, though no claim or memory says so.
+    fn look_at_backups(&mut self, places: &Places, own: &str) {
+        self.settle(|attempt, name, _| {
+            for backup in places.catalog.of_slot(&attempt.slot, name) {
+                let Ok((manifest, _)) = places.manifest(backup) else {
+                    continue;
+                };
+                if attempt.is_shared(name) || manifest.writer.host == own {
+                    return Ok(Some(Fate::Stored(Stored {
+                        host: manifest.writer.host,
+                        id: manifest.chain,
+                    })));
+                }
+            }
+            Ok(None)
+        });
+    }
+
+    fn take(&mut self, job: &crate::backup::Job, places: &Places) -> Result<Outcome, Error> {
+        let progress = Progress::default();
+        let destinations = std::mem::take(&mut self.open);
+        let stop = raised(self.order.stop.clone());
+        let taken = full(job, destinations, &places.catalog, &progress, stop);
+        self.context.runtime.block_on(taken)
+    }
+
+    /// Says what became of each destination, and applies retention to those that have the backup.
+    fn tell(&mut self, outcome: &Outcome) {
+        let mut taken = Taken {
+            id: outcome.manifest.chain.clone(),
+            warnings: outcome.unaccepted.iter().chain(&outcome.warnings).cloned().collect(),
+            removed: 0,
+            undone: Vec::new(),
+        };
+        for written in &outcome.destinations {
+            let name = &written.destination;
+            let fate = match &written.result {
+                Ok(()) => Fate::Stored(Stored {
+                    host: outcome.manifest.writer.host.clone(),
+                    id: taken.id.clone(),
+                }),
+                Err(error) => Fate::Failed(format!("destination {name} does not have it: {}", chain(error))),
+            };
+            self.add(name, fate);
+        }
+        if !*self.order.stop.borrow() {
+            self.prune(outcome, &mut taken);
+        }
+        self.ended.taken = Some(taken);
+    }
+
+    fn prune(&self, outcome: &Outcome, taken: &mut Taken) {
+        let places = match Places::configured(self.context, self.config, None) {
+            Ok(places) => places,
+            Err(failure) => return taken.undone.push(format!("nothing is pruned: {}", failure.message())),
+        };
+        for written in outcome.destinations.iter().filter(|written| written.result.is_ok()) {
+            let name = written.destination.as_str();
+            let found = self.config.destinations.get(name);
+            let policy = found.and_then(|found| found.retention.as_ref());
+            let (Some(policy), Some(store)) = (policy, places.stores.get(name)) else {
+                continue;
+            };
+            let target = Target {
+                destination: name,
+                store,
+                policy,
+            };
+            let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
+            match prune::carry_out(&plan, store) {
+                Ok(gone) => taken.removed += gone.len(),
+                Err(error) => taken
+                    .undone
+                    .push(format!("destination {name} is not pruned: {}", chain(&error))),
+            }
+        }
+    }
+
+    /// Takes out of the open destinations those whose fate is known by `judge`. One that cannot be opened is left to the
+    /// backup, which names the reason, unless it is shared: nobody can claim it.
+    fn settle(
+        &mut self,
+        mut judge: impl FnMut(&Attempt<'_>, &str, &FileStore) -> Result<Option<Fate>, crate::store::Error>,
+    ) {
+        for destination in std::mem::take(&mut self.open) {
+            let fate = match &destination.store {
+                Ok(store) => judge(self, &destination.name, store).unwrap_or_else(|error| Some(unusable(&error))),
+                Err(error) if self.is_shared(&destination.name) => Some(unusable(error)),
+                Err(_) => None,
+            };
+            match fate {
+                Some(fate) => self.add(&destination.name, fate),
+                None => self.open.push(destination),
+            }
+        }
+    }
+
+    fn add(&mut self, name: &str, fate: Fate) {
+        let name: Option<&DestinationName> = self.order.destinations.get(name);
+        self.ended.fates.extend(name.cloned().map(|name| (name, fate)));
+    }
+
+    fn is_shared(&self, name: &str) -> bool {
+        match self.config.destinations.get(name).map(|found| found.sharing) {
+            Some(Sharing::Shared) => true,
+            Some(Sharing::HostLocal) | None => false,
+        }
+    }
+}
+
+/// What a slot's standing means for this host; None if it may take it.
+fn of_others(standing: Standing) -> Option<Fate> {
+    match standing {
+        Standing::Done { host, chain } => Some(Fate::Stored(Stored { host, id: chain })),
+        Standing::Held { host, left } => Some(look_again(format!("host {host} takes it"), left)),
+        Standing::Free(_) => None,
+    }
+}
+
+fn look_again(why: String, left: SignedDuration) -> Fate {
+    let until = later(host::now(), left.clamp(SignedDuration::from_secs(1), LOOKED_AT_EVERY));
+    Fate::Later { why, until }
+}
+
+fn unusable(error: &crate::store::Error) -> Fate {
+    Fate::Failed(chain(error))
+}
+
+fn later(instant: Timestamp, by: SignedDuration) -> Timestamp {
+    instant.saturating_add(by).unwrap_or(instant)
+}
+
+/// Done when the agent is to stop.
+async fn raised(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

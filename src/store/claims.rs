@@ -1,0 +1,82 @@
+//! Claims of slots: see [`crate::catalog::claim`] for what they mean.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+
+use jiff::Timestamp;
+
+use super::file::{FileStore, modified};
+use super::{Error, failed};
+use crate::catalog::claim::{Claim, Found, LEASE};
+use crate::catalog::{Listed, ListedObject, ObjectName, SlotPath};
+use crate::model::ChainId;
+
+/// The largest claim that is read.
+const CLAIM_MAX: u64 = 64 << 10;
+
+impl FileStore {
+    /// The claim of `slot` with the highest number.
+    pub fn newest_claim(&self, slot: &SlotPath) -> Result<Option<Found>, Error> {
+        let any = self.path_of(&ObjectName::Claim(slot.clone(), 1));
+        let folder = any.parent().unwrap_or(self.folder());
+        let entries = match fs::read_dir(folder) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                // The folder of the schedule comes with its first claim; the store itself must be there.
+                fs::metadata(self.folder()).map_err(failed("look at", self.folder()))?;
+                return Ok(None);
+            }
+            opened => opened.map_err(failed("list", folder))?,
+        };
+        let mut newest = None;
+        for entry in entries {
+            let name = entry.map_err(failed("list", folder))?.file_name();
+            let path = format!("slots/{}/{}", slot.schedule(), name.to_string_lossy());
+            if let Listed::Ours(ObjectName::Claim(of, number)) = Listed::file(&path)
+                && of == *slot
+            {
+                newest = newest.max(Some(number));
+            }
+        }
+        match newest {
+            Some(number) => self.found(slot, number).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn found(&self, slot: &SlotPath, number: u32) -> Result<Found, Error> {
+        let name = ObjectName::Claim(slot.clone(), number);
+        let path = self.path_of(&name);
+        let written_at = modified(&fs::symlink_metadata(&path).map_err(failed("look at", &path))?);
+        let claim = match self.read_small(&name, CLAIM_MAX) {
+            Ok(bytes) => Claim::from_bytes(&bytes),
+            Err(Error::Unfit { found, .. }) => Err(crate::catalog::Fault::Unreadable { detail: found }),
+            Err(error) => return Err(error),
+        };
+        Ok(Found {
+            number,
+            written_at,
+            claim,
+        })
+    }
+
+    /// Chains that somebody works on at `now`, as the claims among `objects` say.
+    pub(super) fn claimed_chains(&self, objects: &[ListedObject], now: Timestamp) -> Result<BTreeSet<ChainId>, Error> {
+        let mut chains = BTreeSet::new();
+        for object in objects {
+            let Listed::Ours(ObjectName::Claim(slot, number)) = &object.name else {
+                continue;
+            };
+            // The others have run out, whatever stands in them.
+            if now.duration_since(object.modified) > LEASE {
+                continue;
+            }
+            match self.found(slot, *number) {
+                Ok(found) if found.is_live(now) => chains.extend(found.claim.ok().map(|claim| claim.chain)),
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(chains)
+    }
+}

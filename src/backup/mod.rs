@@ -6,7 +6,7 @@ mod observed;
 
 pub use destinations::{Destination, DestinationError, Written};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full};
-pub use observed::{ContentError, Facts};
+pub use observed::{ContentError, Facts, Observed};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

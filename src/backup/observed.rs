@@ -38,7 +38,7 @@ pub struct Facts {
 }
 
 /// The stream as far as it has come.
-pub(super) struct Observed {
+pub struct Observed {
     hasher: Sha256,
     scanner: Scanner,
     fault: Option<bbolt::Error>,

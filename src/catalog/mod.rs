@@ -15,6 +15,8 @@ mod lineage;
 mod manifest;
 mod names;
 mod records;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +85,8 @@ pub struct BackupCopy {
     pub destination: String,
     /// What is known of its worth.
     pub standing: Standing,
+    /// When it was last checked by itself; none if not since it was written.
+    pub checked_at: Option<Timestamp>,
     /// Whether it is excluded from retention there.
     pub pinned: Pinned,
 }
@@ -160,7 +164,7 @@ pub struct Understood {
 #[derive(Debug)]
 enum Content {
     Manifest(Box<Outline>),
-    Check(Standing),
+    Check(Checked),
     Acceptance(Acceptance),
     /// A document whose presence says all.
     Mark,
@@ -177,9 +181,12 @@ impl Document {
             ObjectName::Check(chain, ..) => Check::from_bytes(&bytes)
                 .and_then(|check| belongs_to(chain, check))
                 .map(|check| {
-                    Content::Check(match check.ok {
-                        true => Standing::Good(check.proof.max(Proof::Stored)),
-                        false => Standing::Bad(check.faults),
+                    Content::Check(Checked {
+                        at: check.checked_at,
+                        standing: match check.ok {
+                            true => Standing::Good(check.proof.max(Proof::Stored)),
+                            false => Standing::Bad(check.faults),
+                        },
                     })
                 }),
             ObjectName::Acceptance(_) => Acceptance::from_bytes(&bytes).map(Content::Acceptance),
@@ -191,6 +198,13 @@ impl Document {
         });
         Understood { name, content }
     }
+}
+
+/// What the newest check of a copy said.
+#[derive(Debug)]
+struct Checked {
+    at: Timestamp,
+    standing: Standing,
 }
 
 /// The last acceptance that was found, and where.
@@ -397,7 +411,7 @@ struct Reading<'a> {
     destination: &'a str,
     data: BTreeMap<&'a ChainPath, &'a ListedObject>,
     pins: BTreeSet<&'a ChainPath>,
-    checks: BTreeMap<ChainPath, Standing>,
+    checks: BTreeMap<ChainPath, Checked>,
     with_manifest: BTreeSet<&'a ChainPath>,
     catalog: Catalog,
 }
@@ -456,8 +470,8 @@ impl<'a> Reading<'a> {
                 manifest: *manifest,
                 copies: Vec::new(),
             }),
-            (Ok(Content::Check(standing)), ObjectName::Check(chain, ..)) => {
-                self.checks.insert(chain, standing);
+            (Ok(Content::Check(checked)), ObjectName::Check(chain, ..)) => {
+                self.checks.insert(chain, checked);
             }
             (Ok(Content::Check(_) | Content::Acceptance(_) | Content::Mark), _) => {}
             (Err(damaged), _) => self.catalog.damaged.push(damaged),
@@ -513,18 +527,20 @@ impl<'a> Reading<'a> {
     fn copy_of(&self, manifest: &Outline) -> BackupCopy {
         let chain = &manifest.chain_path();
         let expected = manifest.stored.bytes;
-        let standing = match (self.data.get(chain), self.checks.get(chain)) {
+        let checked = self.checks.get(chain);
+        let standing = match (self.data.get(chain), checked) {
             (None, _) => Standing::Bad(vec!["its object is missing".to_owned()]),
             (Some(data), _) if data.bytes != expected => Standing::Bad(vec![format!(
                 "its object has {} bytes instead of {expected}",
                 data.bytes
             )]),
-            (Some(_), Some(checked)) => checked.clone(),
+            (Some(_), Some(checked)) => checked.standing.clone(),
             (Some(_), None) => Standing::Good(Proof::Stored),
         };
         BackupCopy {
             destination: self.destination.to_owned(),
             standing,
+            checked_at: checked.map(|checked| checked.at),
             pinned: if self.pins.contains(chain) {
                 Pinned::Yes
             } else {
@@ -551,253 +567,4 @@ fn belongs_to(chain: &ChainPath, check: Check) -> Result<Check, Fault> {
         content: check.chain.to_string(),
         expected: chain.chain.to_string(),
     })
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    pub(crate) use super::manifest::tests::manifest;
-    use super::*;
-    use crate::model::LineageId;
-
-    /// A destination under construction, as a store would list it.
-    #[derive(Default)]
-    pub(crate) struct Fixture {
-        objects: Vec<ListedObject>,
-        documents: Vec<Document>,
-    }
-
-    impl Fixture {
-        pub(crate) fn list(mut self, path: &str, bytes: u64) -> Self {
-            self.objects.push(ListedObject {
-                name: Listed::file(path),
-                bytes,
-                modified: Timestamp::UNIX_EPOCH,
-            });
-            self
-        }
-
-        pub(crate) fn document(self, name: &ObjectName, bytes: Vec<u8>) -> Self {
-            let mut fixture = self.list(&name.to_string(), bytes.len() as u64);
-            fixture.documents.push(Document {
-                name: name.clone(),
-                content: Ok(bytes),
-            });
-            fixture
-        }
-
-        pub(crate) fn backup(self, manifest: &Manifest) -> Self {
-            self.list(&manifest.object_name().to_string(), manifest.stored.bytes)
-                .document(&manifest.name(), manifest.to_bytes())
-        }
-
-        pub(crate) fn rotten(self, manifest: &Manifest) -> Self {
-            self.list(&manifest.object_name().to_string(), manifest.stored.bytes)
-                .document(&manifest.name(), b"rotten".to_vec())
-        }
-
-        pub(crate) fn check(self, manifest: &Manifest, time: &str, ok: bool, proof: Proof) -> Self {
-            let checked_at = time.parse().unwrap();
-            let name = ObjectName::Check(manifest.chain_path(), checked_at, HostName::nearest("a"));
-            let check = Check {
-                format: FORMAT,
-                chain: manifest.chain.clone(),
-                revision: manifest.to_revision,
-                checked_at,
-                host: "a".to_owned(),
-                ok,
-                proof,
-                faults: if ok { Vec::new() } else { vec!["page 7".to_owned()] },
-            };
-            self.document(&name, check.to_bytes())
-        }
-
-        pub(crate) fn accepted(self, number: u32, accepted: &LineageId, known: &[&LineageId], time: &str) -> Self {
-            let acceptance = Acceptance {
-                format: FORMAT,
-                accepted: accepted.clone(),
-                known: known.iter().map(|&id| id.clone()).collect(),
-                accepted_at: time.parse().unwrap(),
-                host: "a".to_owned(),
-                note: None,
-            };
-            self.document(&ObjectName::Acceptance(number), acceptance.to_bytes())
-        }
-
-        pub(crate) fn catalog(self, destination: &str) -> Catalog {
-            let wanted = Catalog::wanted(&self.objects);
-            let documents = self.documents.into_iter().filter(|d| wanted.contains(&&d.name));
-            Catalog::of_destination(destination, &self.objects, documents.map(Document::understand))
-        }
-    }
-
-    fn first() -> Manifest {
-        manifest(0xab, "20261120T101530Z-00000001", 10)
-    }
-
-    fn second() -> Manifest {
-        manifest(0xab, "20261120T111530Z-00000002", 20)
-    }
-
-    fn standings(catalog: &Catalog) -> Vec<Proof> {
-        catalog.backups().iter().map(Backup::proof).collect()
-    }
-
-    #[test]
-    fn backups_are_in_the_order_in_which_they_were_begun() {
-        let catalog = Fixture::default().backup(&second()).backup(&first()).catalog("local");
-        let ids: Vec<_> = catalog.backups().iter().map(|b| b.id().as_str()).collect();
-        assert_eq!(ids, ["20261120T101530Z-00000001", "20261120T111530Z-00000002"]);
-        assert_eq!(standings(&catalog), [Proof::Stored, Proof::Stored]);
-        assert!(catalog.damaged().is_empty() && catalog.incomplete().is_empty());
-    }
-
-    #[test]
-    fn damaged_incomplete_and_foreign_objects_are_reported() {
-        let without_manifest = manifest(0xab, "20261120T121530Z-00000003", 30);
-        let catalog = Fixture::default()
-            .backup(&first())
-            .rotten(&second())
-            .list(&without_manifest.object_name().to_string(), 5)
-            .list("lost+found/x", 1)
-            .list("store.json", 1)
-            .catalog("local");
-        assert_eq!(catalog.backups().len(), 1);
-        assert_eq!(catalog.damaged().len(), 1);
-        assert_eq!(catalog.damaged()[0].object, second().name());
-        assert_eq!(catalog.incomplete().len(), 1);
-        assert_eq!(catalog.incomplete()[0].chain, without_manifest.chain_path());
-        assert_eq!(catalog.foreign(), ["lost+found/x"]);
-    }
-
-    #[test]
-    fn a_manifest_that_the_store_cannot_read_is_damaged() {
-        let mut fixture = Fixture::default().backup(&first());
-        fixture.documents[0].content = Err("input/output error".to_owned());
-        let catalog = fixture.catalog("local");
-        assert!(catalog.backups().is_empty());
-        let detail = "input/output error".to_owned();
-        assert_eq!(catalog.damaged()[0].fault, Fault::Unreadable { detail });
-    }
-
-    #[test]
-    fn a_backup_whose_object_is_missing_or_short_is_bad() {
-        let (whole, cut) = (first(), second());
-        let catalog = Fixture::default()
-            .document(&whole.name(), whole.to_bytes())
-            .list(&cut.object_name().to_string(), cut.stored.bytes - 1)
-            .document(&cut.name(), cut.to_bytes())
-            .catalog("local");
-        assert_eq!(standings(&catalog), [Proof::None, Proof::None]);
-    }
-
-    #[test]
-    fn the_newest_check_decides() {
-        let (a, b) = (first(), second());
-        let catalog = Fixture::default()
-            .backup(&a)
-            .check(&a, "2026-11-22T00:00:00Z", false, Proof::None)
-            .check(&a, "2026-11-21T00:00:00Z", true, Proof::HashKv)
-            .backup(&b)
-            .check(&b, "2026-11-21T00:00:00Z", false, Proof::None)
-            .check(&b, "2026-11-22T00:00:00Z", true, Proof::Content)
-            .catalog("local");
-        assert_eq!(standings(&catalog), [Proof::None, Proof::Content]);
-        assert_eq!(
-            catalog.backups()[0].copies[0].standing,
-            Standing::Bad(vec!["page 7".to_owned()])
-        );
-    }
-
-    #[test]
-    fn a_pin_counts_whatever_is_in_it() {
-        let a = first();
-        let catalog = Fixture::default()
-            .backup(&a)
-            .list(&ObjectName::Pin(a.chain_path()).to_string(), 0)
-            .backup(&second())
-            .catalog("local");
-        assert!(catalog.backups()[0].is_pinned());
-        assert!(!catalog.backups()[1].is_pinned());
-    }
-
-    #[test]
-    fn two_full_manifests_in_one_chain_are_both_damaged() {
-        let a = first();
-        let mut b = a.clone();
-        b.to_revision = Revision::new(11).unwrap();
-        b.from_revision = b.to_revision;
-        b.hash_kv = None;
-        let catalog = Fixture::default()
-            .backup(&a)
-            .document(&b.name(), b.to_bytes())
-            .catalog("local");
-        assert!(catalog.backups().is_empty());
-        let other = |m: &Manifest| Fault::NotAlone {
-            other: m.name().to_string(),
-        };
-        let faults: Vec<_> = catalog.damaged().iter().map(|d| (&d.object, &d.fault)).collect();
-        assert_eq!(faults, [(&a.name(), &other(&b)), (&b.name(), &other(&a))]);
-    }
-
-    #[test]
-    fn the_same_backup_in_two_destinations_is_one_with_two_copies() {
-        let (a, b) = (first(), second());
-        let merged = Catalog::merge([
-            Fixture::default().backup(&b).catalog("local"),
-            Fixture::default()
-                .backup(&a)
-                .backup(&b)
-                .check(&b, "2026-11-22T00:00:00Z", false, Proof::None)
-                .catalog("far"),
-        ]);
-        let seen: Vec<_> = merged
-            .backups()
-            .iter()
-            .map(|backup| (backup.id(), backup.destinations().collect::<Vec<_>>()))
-            .collect();
-        assert_eq!(seen, [(&a.chain, vec!["far"]), (&b.chain, vec!["local", "far"])]);
-        assert_eq!(
-            standings(&merged),
-            [Proof::Stored, Proof::Stored],
-            "one good copy is enough"
-        );
-    }
-
-    #[test]
-    fn of_two_unequal_manifests_the_later_destinations_is_damaged() {
-        let a = first();
-        let mut forged = a.clone();
-        forged.keys = Some(0);
-        let merged = Catalog::merge([
-            Fixture::default().backup(&a).catalog("local"),
-            Fixture::default().backup(&forged).catalog("far"),
-        ]);
-        assert_eq!(merged.backups().len(), 1);
-        assert!(merged.backups()[0].manifest().is_of(&a.to_bytes()));
-        assert_eq!(merged.backups()[0].destinations().collect::<Vec<_>>(), ["local"]);
-        let other = "local".to_owned();
-        assert_eq!(merged.damaged(), [damaged("far", &a.name(), Fault::Differs { other })]);
-    }
-
-    #[test]
-    fn a_check_of_another_chain_is_damaged() {
-        let (a, b) = (first(), second());
-        let name = ObjectName::Check(a.chain_path(), Timestamp::UNIX_EPOCH, HostName::nearest("a"));
-        let check = Check {
-            format: FORMAT,
-            chain: b.chain,
-            revision: a.to_revision,
-            checked_at: Timestamp::UNIX_EPOCH,
-            host: "a".to_owned(),
-            ok: false,
-            proof: Proof::None,
-            faults: Vec::new(),
-        };
-        let catalog = Fixture::default()
-            .backup(&a)
-            .document(&name, check.to_bytes())
-            .catalog("local");
-        assert_eq!(standings(&catalog), [Proof::Stored]);
-        assert_eq!(catalog.damaged()[0].object, name);
-    }
 }

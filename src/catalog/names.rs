@@ -156,6 +156,13 @@ impl ObjectName {
     }
 }
 
+impl ObjectName {
+    /// Whether it makes a backup: no other object does.
+    pub fn is_manifest(&self) -> bool {
+        matches!(self, ObjectName::FullManifest(..))
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -129,6 +129,32 @@ pub(super) fn access(config: &Config) -> Result<etcd::Access, Failure> {
     })
 }
 
+/// How much memory one piece of work may take: half of what this host has to spare, and of what the service is allowed.
+pub(super) fn spare_memory() -> u64 {
+    let available = read_number("/proc/meminfo", |text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        kib.checked_mul(1024)
+    });
+    let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = group.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let folder = Path::new("/sys/fs/cgroup").join(group.trim_start_matches('/'));
+    // A limit may stand on any group above.
+    let allowed = folder
+        .ancestors()
+        .take_while(|folder| folder.starts_with("/sys/fs/cgroup"));
+    let allowed = allowed.filter_map(|folder| {
+        let number = |name: &str| read_number(folder.join(name), |text| text.trim().parse().ok());
+        number("memory.max")?.checked_sub(number("memory.current")?)
+    });
+    let spare = allowed.chain(available).min();
+    spare.unwrap_or(0) / 2
+}
+
+fn read_number(path: impl AsRef<Path>, number: impl Fn(&str) -> Option<u64>) -> Option<u64> {
+    number(&std::fs::read_to_string(path).ok()?)
+}
+
 /// The configured members with their endpoints.
 pub(super) fn endpoints(config: &Config) -> Vec<etcd::Endpoints> {
     let members = config.members.iter().map(|(name, member)| etcd::Endpoints {

@@ -18,6 +18,7 @@ mod rebuild;
 mod show;
 mod source;
 mod status;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,6 +69,7 @@ enum Command {
     Backup(backup::Args),
     List(list::Args),
     Show(show::Args),
+    Verify(verify::Args),
     Export(export::Args),
     Rebuild(rebuild::Args),
     Prune(prune::Args),
@@ -115,6 +117,7 @@ impl Cli {
             Command::Backup(args) => backup::run(&context, args),
             Command::List(args) => list::run(&context, args),
             Command::Show(args) => show::run(&context, args),
+            Command::Verify(args) => verify::run(&context, args),
             Command::Export(args) => export::run(&context, args),
             Command::Rebuild(args) => rebuild::run(&context, args),
             Command::Prune(args) => prune::run(&context, args),

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::marker::{Marker, StoreId};
 use super::upload::Upload;
 use super::{Error, failed};
-use crate::catalog::{Catalog, Document, Folder, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
+use crate::catalog::{Catalog, ChainPath, Document, Folder, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
 use crate::durable::{self, Partial};
 use crate::model::{ClusterName, Digest};
 
@@ -179,6 +180,16 @@ impl FileStore {
 
     /// Reads an object from the disk, not from the page cache, and returns its length and digest. Memory: one chunk.
     pub fn read_back(&self, object: &ObjectName) -> Result<ReadBack, Error> {
+        let read = self.read_back_while(object, |_| ControlFlow::Continue(()))?;
+        Ok(read.expect("nobody stopped it"))
+    }
+
+    /// The same; `each` hears how many bytes came each time, and may stop it: then there is no result.
+    pub fn read_back_while(
+        &self,
+        object: &ObjectName,
+        mut each: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Option<ReadBack>, Error> {
         let path = self.path_of(object);
         let (mut file, _) = open_plain(&path)?;
         let forget = |file: &File, from: u64, length: u64| {
@@ -203,11 +214,14 @@ impl FileStore {
             // A backup of gigabytes must not drive etcd's own pages out of the cache.
             forget(&file, bytes, length as u64);
             bytes += length as u64;
+            if each(length as u64).is_break() {
+                return Ok(None);
+            }
         }
-        Ok(ReadBack {
+        Ok(Some(ReadBack {
             bytes,
             sha256: Digest(hasher.finalize().into()),
-        })
+        }))
     }
 
     /// Everything in the store. Folders that are none of ours are reported and not entered.
@@ -215,6 +229,21 @@ impl FileStore {
         let mut objects = Vec::new();
         list_folder(&self.folder, "", None, &mut objects)?;
         Ok(objects)
+    }
+
+    /// The results of checks of one chain, in order; the last one counts.
+    pub fn checks_of(&self, chain: &ChainPath) -> Result<Vec<ObjectName>, Error> {
+        let folder = format!("{chain}/checks");
+        let mut objects = Vec::new();
+        let inside = Some(Folder::OfChain(chain.clone()));
+        list_folder(&self.folder.join(&folder), &folder, inside, &mut objects)?;
+        let ours = objects.into_iter().filter_map(|object| match object.name {
+            Listed::Ours(name @ ObjectName::Check(..)) => Some(name),
+            Listed::Ours(_) | Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) => None,
+        });
+        let mut checks: Vec<ObjectName> = ours.collect();
+        checks.sort_unstable();
+        Ok(checks)
     }
 
     /// What is in the store, under the name of its destination.

@@ -48,7 +48,8 @@ impl FileStore {
         let mut swept = Vec::new();
         let claimed = self.claimed_chains(&objects, now)?;
         for (object, path) in leavings(&objects, begun, &claimed, now) {
-            if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain)) = &object.name
+            if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..)) =
+                &object.name
                 && self.has_manifest(chain)?
             {
                 continue; // it came after the listing
@@ -110,8 +111,9 @@ fn leavings<'a>(
         None => is_old(modified),
     };
     let left = |object: &'a ListedObject| match &object.name {
-        // A pin is written before the manifest, so a run may have died between the two.
-        Listed::Ours(name @ (ObjectName::Full(chain) | ObjectName::Pin(chain))) => {
+        // A pin is written before the manifest, so a run may have died between the two. A check may have been written
+        // while the chain was being removed.
+        Listed::Ours(name @ (ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..))) => {
             let modified = chains.last_written.get(chain).copied().unwrap_or(object.modified);
             (!chains.complete.contains(chain) && is_left(Some(chain), modified)).then(|| name.to_string())
         }

@@ -18,3 +18,4 @@ mod systemd;
 mod units;
 mod vectors;
 mod watching;
+mod verify;

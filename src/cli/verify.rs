@@ -1,0 +1,354 @@
+//! `lifeboat verify`: reads stored backups back, opens them if it can, and writes down what it found.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::host::{self, From, Places, chain};
+use super::output::{Format, Output, clean, count};
+use super::progress::Bar;
+use super::source::{chosen, source_failure};
+use super::{Context, Exit, Failure};
+use crate::catalog::{Backup, HostName, Manifest, Proof, Standing};
+use crate::model::ChainId;
+use crate::pipeline::Identities;
+use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Verified, least_recently_read};
+
+/// Read backups back from the disk and prove that they are good
+///
+/// Each copy is compared with what was stored. With an identity it is decrypted too, every page and entry of the database
+/// is checked, and its HashKV is compared with what the member reported. The result is kept beside the backup: one that is
+/// bad is no longer `latest`, and retention counts it for nothing. Exit code 5 if any is bad.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  lifeboat verify --identity backup-key.txt\n  lifeboat verify --all\n  \
+    lifeboat verify --sample 10\n  lifeboat verify 20261120T101530Z --destination far"
+)]
+pub struct Args {
+    /// The backup's ID or a unique beginning of it; without, the `latest`
+    #[arg(value_name = "ID", conflicts_with_all = ["all", "sample"])]
+    id: Option<String>,
+    /// All backups
+    #[arg(long, conflicts_with = "sample")]
+    all: bool,
+    /// This share of the backups: the newest if it was never checked, then those that were read least recently
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    sample: Option<Share>,
+    /// The age identity or SSH private key that opens them
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// Only what this destination has
+    #[arg(long, value_name = "DEST", conflicts_with = "from")]
+    destination: Option<String>,
+    #[command(flatten)]
+    from: From,
+}
+
+fn percent(text: &str) -> Result<Share, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    let share = number.parse().ok().and_then(Share::percent);
+    share.ok_or_else(|| "give a number above 0 and up to 100".to_owned())
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    checked: Vec<Checked>,
+    /// Of what could not be checked, or whose result could not be kept.
+    errors: Vec<String>,
+    /// How many were chosen and not reached, because the end was asked for.
+    stopped_before: usize,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+/// One backup, as programs see it.
+#[derive(Serialize)]
+struct Checked {
+    id: ChainId,
+    ok: bool,
+    proof: Proof,
+    faults: Vec<String>,
+    /// Why it could not be proven further.
+    note: Option<String>,
+    destinations: Vec<CheckedCopy>,
+}
+
+#[derive(Serialize)]
+struct CheckedCopy {
+    name: String,
+    ok: bool,
+    proof: Proof,
+    faults: Vec<String>,
+}
+
+/// What is the same for all backups of a run.
+struct Run<'a> {
+    places: &'a Places,
+    identities: Option<Identities>,
+    memory: u64,
+    host: HostName,
+    stop: &'a AtomicBool,
+    /// Whether a result that cannot be kept is an error: not in a store that was only named.
+    must_record: bool,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let stop = super::interrupted_flag(context);
+    let (places, config) = if args.from.is_given() {
+        (Places::read(context, &args.from)?, host::configuration(context).ok())
+    } else {
+        let config = host::configuration(context)?;
+        let places = Places::configured(context, &config, args.destination.as_deref())?;
+        (places, Some(config))
+    };
+    let run = Run {
+        identities: host::identities(args.identity.as_deref(), config.as_ref())?,
+        memory: host::spare_memory(),
+        host: host::host_name(),
+        stop: &stop,
+        must_record: !args.from.is_given(),
+        places: &places,
+    };
+    let backups = wanted(context, &args, &places)?;
+    let mut document = Document::new();
+    if args.id.is_none() {
+        document.damaged(&places, args.all);
+    }
+    let bar = Bar::new(&context.output, "verify");
+    verify_each(&run, &backups, &bar, &mut document);
+    drop(bar);
+    match context.output.format {
+        Format::Json => context.output.json(&document),
+        Format::Text => print(&context.output, &document),
+    }
+    document.errors.iter().for_each(|error| context.output.problem(error));
+    match document.stopped_before {
+        0 => Ok(document.exit),
+        left => Err(Failure::new(
+            worse(document.exit, Exit::Failed),
+            format!(
+                "stopped before {}; what was checked is kept",
+                count(left as u64, "backup")
+            ),
+        )),
+    }
+}
+
+fn wanted<'a>(context: &Context, args: &Args, places: &'a Places) -> Result<Vec<&'a Backup>, Failure> {
+    let backups = match (&args.id, args.all, args.sample) {
+        (Some(id), ..) => return Ok(vec![chosen(context, places, id)?]),
+        (None, true, _) => places.catalog.backups().iter().collect(),
+        (None, false, Some(share)) => least_recently_read(&places.catalog, share),
+        (None, false, None) => return Ok(vec![chosen(context, places, "latest")?]),
+    };
+    if places.stores.is_empty() && !places.unreadable.is_empty() {
+        return Err(Failure::new(Exit::Failed, "no destination could be read"));
+    }
+    Ok(backups)
+}
+
+fn verify_each(run: &Run<'_>, backups: &[&Backup], bar: &Bar, document: &mut Document) {
+    let opened = run.identities.is_some();
+    let total = backups.iter().map(|backup| verify::work(backup, opened)).sum();
+    let mut before = 0;
+    for (index, backup) in backups.iter().enumerate() {
+        let mut done = 0;
+        let progress = |bytes| {
+            done += bytes;
+            bar.at(before + done, total);
+        };
+        match verify_one(run, backup, progress) {
+            Ok(one) => document.take(run, backup, one),
+            Err(Unchecked::Stopped) => {
+                document.stopped_before = backups.len() - index;
+                return;
+            }
+            Err(Unchecked::Failed(failure)) => document.failed(backup, &failure),
+        }
+        before += verify::work(backup, opened);
+    }
+}
+
+enum Unchecked {
+    Stopped,
+    Failed(Failure),
+}
+
+/// A backup that was checked, and by whom.
+struct One<'a> {
+    manifest: Manifest,
+    copies: Vec<Copy<'a>>,
+    verified: Verified,
+    now: Timestamp,
+}
+
+fn verify_one<'a>(run: &Run<'a>, backup: &'a Backup, progress: impl FnMut(u64)) -> Result<One<'a>, Unchecked> {
+    let (manifest, _) = run.places.manifest(backup).map_err(Unchecked::Failed)?;
+    let copies = backup.copies.iter().filter_map(|copy| {
+        Some(Copy {
+            destination: &copy.destination,
+            store: run.places.stores.get(&copy.destination)?,
+            before: match &copy.standing {
+                Standing::Good(proof) => *proof,
+                Standing::Bad(_) => Proof::Stored,
+            },
+        })
+    });
+    let copies: Vec<Copy<'a>> = copies.collect();
+    let job = Job {
+        manifest: &manifest,
+        copies: &copies,
+        identities: run.identities.as_ref(),
+        memory: run.memory,
+        stop: run.stop,
+    };
+    let verified = verify::verify(&job, progress).map_err(|Stopped| Unchecked::Stopped)?;
+    Ok(One {
+        manifest,
+        copies,
+        verified,
+        now: host::now(),
+    })
+}
+
+impl Document {
+    fn new() -> Document {
+        Document {
+            schema: 1,
+            checked: Vec::new(),
+            errors: Vec::new(),
+            stopped_before: 0,
+            exit: Exit::Done,
+        }
+    }
+
+    /// What the listing alone shows: documents that cannot be used, destinations that cannot be read.
+    fn damaged(&mut self, places: &Places, all: bool) {
+        for damaged in places.catalog.damaged() {
+            self.errors.push(format!("{damaged}: {}", damaged.fault));
+            if all && damaged.object.is_manifest() {
+                self.exit = worse(self.exit, Exit::Damaged);
+            }
+        }
+        for (name, error) in &places.unreadable {
+            self.errors.push(format!("destination {name}: {error}"));
+            self.exit = worse(self.exit, Exit::Partly);
+        }
+    }
+
+    /// A backup whose manifest could not be had any more.
+    fn failed(&mut self, backup: &Backup, failure: &Failure) {
+        match failure.exit {
+            // Removed meanwhile: nothing is wrong with that.
+            Exit::NotFound => {}
+            exit => {
+                self.errors.push(format!("{}: {}", backup.id(), failure.message()));
+                self.exit = worse(self.exit, exit);
+            }
+        }
+    }
+
+    /// Keeps the results of one backup, and takes them in.
+    fn take(&mut self, run: &Run<'_>, backup: &Backup, one: One<'_>) {
+        let One {
+            manifest,
+            copies,
+            verified,
+            now,
+        } = one;
+        let mut rows = Vec::new();
+        for (copy, found) in copies.iter().zip(&verified.copies) {
+            match verify::record(copy.store, &manifest, found, &run.host, now) {
+                Ok(Recorded::Yes | Recorded::Nothing) => {}
+                Err(error) => {
+                    let name = copy.destination;
+                    self.errors
+                        .push(format!("{} in destination {name}: {}", backup.id(), chain(&error)));
+                    if run.must_record {
+                        self.exit = worse(self.exit, Exit::Partly);
+                    }
+                }
+            }
+            rows.extend(self.row(backup, copy, found));
+        }
+        if let Some(error) = &verified.unopened {
+            let failure = source_failure(error, Some(&manifest));
+            self.errors.push(failure.to_string());
+            self.exit = worse(self.exit, failure.exit);
+        }
+        if rows.is_empty() {
+            return;
+        }
+        self.checked.push(Checked {
+            id: backup.id().clone(),
+            ok: rows.iter().all(|row| row.ok),
+            proof: rows.iter().map(|row| row.proof).max().unwrap_or(Proof::None),
+            faults: rows
+                .iter()
+                .flat_map(|row| row.faults.iter().map(|fault| format!("{}: {fault}", row.name)))
+                .collect(),
+            note: verified.short_of,
+            destinations: rows,
+        });
+    }
+
+    fn row(&mut self, backup: &Backup, copy: &Copy<'_>, found: &Found) -> Option<CheckedCopy> {
+        let row = |ok, proof, faults: &[String]| CheckedCopy {
+            name: copy.destination.to_owned(),
+            ok,
+            proof,
+            faults: faults.to_vec(),
+        };
+        match found {
+            Found::Good(proof) => Some(row(true, *proof, &[])),
+            Found::Wrong(faults) => {
+                self.exit = worse(self.exit, Exit::Damaged);
+                Some(row(false, Proof::None, faults))
+            }
+            Found::Gone => None,
+            Found::Unread(error) => {
+                let name = copy.destination;
+                self.errors.push(format!(
+                    "{} in destination {name} was not checked: {error}",
+                    backup.id()
+                ));
+                self.exit = worse(self.exit, Exit::Partly);
+                None
+            }
+        }
+    }
+}
+
+/// Of two ends the one that must not be overlooked.
+fn worse(one: Exit, other: Exit) -> Exit {
+    let rank = |exit: Exit| match exit {
+        Exit::Damaged => 4,
+        Exit::WrongKey => 3,
+        Exit::Done => 0,
+        Exit::Partly => 1,
+        Exit::Failed | Exit::Usage | Exit::NotFound | Exit::Locked | Exit::Refused | Exit::Configuration => 2,
+    };
+    if rank(other) > rank(one) { other } else { one }
+}
+
+fn print(output: &Output, document: &Document) {
+    for checked in &document.checked {
+        let id = &checked.id;
+        for copy in &checked.destinations {
+            let name = &copy.name;
+            match copy.ok {
+                true => output.line(format!("good  {id} in {name}: {}", copy.proof)),
+                false => output.line(format!("BAD   {id} in {name}: {}", clean(&copy.faults.join("; ")))),
+            }
+        }
+        if let Some(note) = &checked.note {
+            output.line(format!("      {}", clean(note)));
+        }
+    }
+    if document.checked.is_empty() && document.errors.is_empty() {
+        output.line("there is no backup to verify");
+    }
+}

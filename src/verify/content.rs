@@ -1,0 +1,177 @@
+//! The plain bytes of a backup: are they those that etcd sent, is their structure whole, are they what the member had.
+//!
+//! HashKV needs the entries in order of their keys, and a snapshot has its pages in any order. So the database is taken
+//! into memory, if it is no larger than the caller allows; it is never written to a disk. A larger one is followed as
+//! it passes, as when it was taken: its digest, its metas and the way to its last revision are checked, and no more.
+//!
+//! Invariant: memory is the database's length, and only if the caller allows that.
+
+use std::ops::ControlFlow;
+
+use super::Stopped;
+use crate::backup::Observed;
+use crate::bbolt::{self, Rules, check};
+use crate::catalog::{Manifest, Proof};
+use crate::keyspace::{Agreement, LiveKeys, Replay, Replayed, Summary, Survey};
+use crate::model::{ByteSize, HashKv};
+use crate::pipeline::{DecodeError, Observer};
+use crate::source::{self, Source};
+
+/// How many faults of a database are named.
+const NAMED_FAULTS: usize = 3;
+
+/// What opening a copy showed.
+pub(super) enum Content {
+    /// It is good.
+    Proven {
+        /// How far.
+        proof: Proof,
+        /// Why no further.
+        short_of: Option<String>,
+    },
+    /// It is not what was backed up.
+    Wrong(Vec<String>),
+    /// None of the identities opens it.
+    Unopened(source::Error),
+    /// The system could not read it.
+    Unread(source::Error),
+}
+
+/// What an error of reading says of the content. The stored bytes were found to be right before, so that a header that
+/// does not open is one for other keys.
+pub(super) fn failed(error: source::Error) -> Content {
+    match &error {
+        source::Error::NoIdentity { .. }
+        | source::Error::Decode {
+            error: DecodeError::WrongKey,
+            ..
+        } => Content::Unopened(error),
+        source::Error::Decode {
+            error: DecodeError::Read(_),
+            ..
+        }
+        | source::Error::Read { .. } => Content::Unread(error),
+        source::Error::Decode {
+            error: DecodeError::Damaged { .. },
+            ..
+        } => Content::Wrong(vec![format!("it does not decrypt: {error}")]),
+    }
+}
+
+/// Reads all of `source` and compares it with the manifest.
+pub(super) fn prove(
+    mut source: Source,
+    manifest: &Manifest,
+    memory: u64,
+    mut going: impl FnMut(u64) -> ControlFlow<()>,
+) -> Result<Content, Stopped> {
+    let mut observed = Observed::new(manifest.plain.bytes);
+    let mut held = room_for(manifest.plain.bytes, memory);
+    let mut block = Vec::new();
+    loop {
+        match source.next_block(&mut block) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => return Ok(failed(error)),
+        }
+        observed.observe(&block);
+        if let Some(held) = &mut held {
+            held.extend_from_slice(&block);
+        }
+        if going(block.len() as u64).is_break() {
+            return Err(Stopped);
+        }
+    }
+    let wrong = |fault: String| Ok(Content::Wrong(vec![fault]));
+    let facts = match observed.finish() {
+        Ok(facts) => facts,
+        Err(error) => return wrong(format!("its snapshot is damaged: {error}")),
+    };
+    if facts.sha256 != manifest.plain.sha256 {
+        return wrong(format!(
+            "its snapshot has the SHA-256 {} instead of {}",
+            facts.sha256, manifest.plain.sha256
+        ));
+    }
+    if facts.revision != manifest.to_revision {
+        let (found, recorded) = (facts.revision, manifest.to_revision);
+        return wrong(format!("its snapshot has revision {found} instead of {recorded}"));
+    }
+    let Some(mut held) = held else {
+        let size = ByteSize(facts.database_bytes);
+        return Ok(Content::Proven {
+            proof: Proof::Content,
+            short_of: Some(format!(
+                "no HashKV: the database ({size}) does not fit into the {} of memory that may be used",
+                ByteSize(memory)
+            )),
+        });
+    };
+    held.truncate(usize::try_from(facts.database_bytes).unwrap_or(usize::MAX));
+    Ok(match walk(&held, manifest.hash_kv) {
+        Ok(walked) => compare(&walked, manifest),
+        Err(faults) => Content::Wrong(faults),
+    })
+}
+
+/// Memory for that many bytes, if they are allowed and there.
+fn room_for(bytes: u64, memory: u64) -> Option<Vec<u8>> {
+    let wanted = usize::try_from(bytes).ok().filter(|_| bytes <= memory)?;
+    let mut room = Vec::new();
+    room.try_reserve_exact(wanted).ok()?;
+    Some(room)
+}
+
+/// Checks every page and every entry.
+fn walk(database: &[u8], recorded: Option<HashKv>) -> Result<Replayed, Vec<String>> {
+    let unsound = |error: &dyn std::fmt::Display| vec![error.to_string()];
+    let file = bbolt::File::open(database).map_err(|error| unsound(&error))?;
+    let wanted: Vec<i64> = recorded.iter().map(|hash| hash.compact_revision).collect();
+    let mut replay = Replay::new(LiveKeys::Ignored, None, &wanted);
+    let mut survey = Survey::new(&file, &mut replay).map_err(|error| unsound(&error))?;
+    let report = check(&file, Rules::Bbolt, |bucket, key, value| {
+        survey.entry(bucket, key, value)
+    });
+    let summary = survey.finish();
+    match faults(&report, &summary) {
+        none if none.is_empty() => Ok(replay.finish()),
+        some => Err(some),
+    }
+}
+
+fn faults(report: &bbolt::Report, summary: &Summary) -> Vec<String> {
+    let count = report.fault_count() + summary.fault_count;
+    let structure = report.faults().iter().map(ToString::to_string);
+    let content = summary.faults.iter().map(ToString::to_string);
+    let mut named: Vec<String> = structure.chain(content).take(NAMED_FAULTS).collect();
+    if let Some(more) = count.checked_sub(named.len() as u64).filter(|more| *more > 0) {
+        named.push(format!("and {more} faults more"));
+    }
+    named
+}
+
+fn compare(walked: &Replayed, manifest: &Manifest) -> Content {
+    let content = |short_of: String| Content::Proven {
+        proof: Proof::Content,
+        short_of: Some(short_of),
+    };
+    let Some(recorded) = manifest.hash_kv else {
+        let reason = manifest.hash_kv_reason.as_deref().unwrap_or("no reason was recorded");
+        return content(format!("no HashKV was recorded: {reason}"));
+    };
+    let mut hashes = walked.hashes.iter();
+    let computed = hashes.find(|hash| hash.compact_revision == recorded.compact_revision);
+    match computed.expect("it was asked for").compared_with(recorded.hash) {
+        Agreement::Equal => Content::Proven {
+            proof: Proof::HashKv,
+            short_of: None,
+        },
+        Agreement::Unknown => content(
+            "HashKV cannot be compared: no key lives, and how far the member had compacted is not known".to_owned(),
+        ),
+        Agreement::Different => Content::Wrong(vec![format!(
+            "its HashKV differs from the {} that the member reported for revision {}",
+            recorded.hash, recorded.revision
+        )]),
+    }
+}

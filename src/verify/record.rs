@@ -1,0 +1,99 @@
+//! Writing the result of a check beside the backup.
+//!
+//! Invariant: a result that was written is the newest by its name, whatever clocks say; older ones are removed after it.
+//! Invariant: no result stays of a backup that was removed before it was written.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Found;
+use crate::catalog::{Check, FORMAT, HostName, Manifest, ObjectName, Proof};
+use crate::store::{self, FileStore};
+
+/// How many names are tried when others take them at the same time.
+const MOST_TRIES: usize = 8;
+
+/// What became of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is written.
+    Yes,
+    /// There is nothing to write: the copy was not read, or the backup is gone.
+    Nothing,
+}
+
+/// A result that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the result of the check cannot be written")]
+pub struct RecordError(#[source] store::Error);
+
+/// Writes what was `found` of the copy in `store`.
+pub fn record(
+    store: &FileStore,
+    manifest: &Manifest,
+    found: &Found,
+    host: &HostName,
+    now: Timestamp,
+) -> Result<Recorded, RecordError> {
+    let (ok, proof, faults) = match found {
+        Found::Good(proof) => (true, *proof, &[][..]),
+        Found::Wrong(faults) => (false, Proof::None, faults.as_slice()),
+        Found::Gone | Found::Unread(_) => return Ok(Recorded::Nothing),
+    };
+    let check = Check {
+        format: FORMAT,
+        chain: manifest.chain.clone(),
+        revision: manifest.to_revision,
+        checked_at: now,
+        host: host.to_string(),
+        ok,
+        proof,
+        faults: faults.to_vec(),
+    };
+    put(store, manifest, &check, host).map_err(RecordError)
+}
+
+fn put(store: &FileStore, manifest: &Manifest, check: &Check, host: &HostName) -> Result<Recorded, store::Error> {
+    let path = manifest.chain_path();
+    let mut tries = 0;
+    let (name, older) = loop {
+        let older = store.checks_of(&path)?;
+        let name = ObjectName::Check(path.clone(), after(&older, check.checked_at), host.clone());
+        tries += 1;
+        match store.put_new(&name, &check.to_bytes()) {
+            Ok(()) => break (name, older),
+            Err(store::Error::AlreadyExists { .. }) if tries < MOST_TRIES => {}
+            Err(error) => return Err(error),
+        }
+    };
+    // Who removes a chain removes its manifest first.
+    if let Err(store::Error::NotFound { .. }) = store.open_object(&manifest.name()) {
+        store.remove(&name).or_else(gone_is_fine)?;
+        return Ok(Recorded::Nothing);
+    }
+    for superseded in older {
+        store.remove(&superseded).or_else(gone_is_fine)?;
+    }
+    Ok(Recorded::Yes)
+}
+
+/// The time for the name: now, but after those that are there, which a clock that was ahead may have made.
+fn after(older: &[ObjectName], now: Timestamp) -> Timestamp {
+    let last = older.iter().rev().find_map(|name| match name {
+        ObjectName::Check(_, time, _) => Some(*time),
+        ObjectName::StoreMarker
+        | ObjectName::Acceptance(_)
+        | ObjectName::Full(_)
+        | ObjectName::FullManifest(..)
+        | ObjectName::Pin(_)
+        | ObjectName::Canary(_) => None,
+    });
+    let next = last.and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok());
+    next.map_or(now, |next| next.max(now))
+}
+
+fn gone_is_fine(error: store::Error) -> Result<(), store::Error> {
+    match error {
+        store::Error::NotFound { .. } => Ok(()),
+        other => Err(other),
+    }
+}

@@ -1,0 +1,312 @@
+//! `verify`: what it proves, what it writes down, and what follows from that elsewhere.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::support::etcd::{Etcd, Options};
+use super::support::host::{Host, Output, files_below};
+use super::support::shared;
+use super::support::tools::Version;
+
+const OBJECT: &str = "full.db.zst.age";
+
+#[test]
+fn a_backup_is_proven_as_far_as_its_keys_and_its_manifest_allow() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let id = host.backup();
+    assert_eq!(proof(&host, &id), "stored");
+
+    let by_default = host.lifeboat(["--json", "verify"]).expect_code(0).json();
+    assert_eq!(
+        by_default,
+        json!({"schema": 1, "errors": [], "stopped_before": 0, "checked": [{
+            "id": id, "ok": true, "proof": "stored", "faults": [], "note": null,
+            "destinations": [{"name": "local", "ok": true, "proof": "stored", "faults": []}],
+        }]})
+    );
+    assert_eq!(proof(&host, &id), "stored");
+    let opened = verify(&host, &["latest"]).expect_code(0);
+    assert_eq!(opened.stdout, format!("good  {id} in local: hash_kv\n"));
+    assert_eq!(proof(&host, &id), "hash_kv");
+
+    // What was proven of the same bytes still holds, and one result is kept.
+    host.lifeboat(["verify", &id]).expect_code(0);
+    assert_eq!(proof(&host, &id), "hash_kv");
+    let checks = checks(&host);
+    assert_eq!(checks.len(), 1, "{checks:?}");
+    let check: Value = serde_json::from_slice(&fs::read(&checks[0]).unwrap()).unwrap();
+    assert_eq!((&check["ok"], &check["proof"]), (&json!(true), &json!("hash_kv")));
+}
+
+#[test]
+fn without_a_recorded_hash_the_content_is_what_can_be_proven() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    host.configure(etcd, "[backup]\nhash_kv = \"never\"\n");
+    let id = host.backup();
+    let checked = verify(&host, &[]).expect_code(0);
+    assert!(checked.stdout.contains(&format!("good  {id} in local: content")));
+    assert!(checked.stdout.contains("no HashKV was recorded"), "{}", checked.stdout);
+    assert_eq!(proof(&host, &id), "content");
+}
+
+#[test]
+fn a_backup_that_was_changed_is_bad_from_then_on() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let (before, damaged) = (host.backup(), host.backup());
+    let object = object_of(&host, &damaged);
+    let sound = fs::read(&object).unwrap();
+    flip(&object, sound.len() / 2);
+    assert_eq!(latest(&host), damaged, "nobody has looked yet");
+
+    let found = host.lifeboat(["--json", "verify", "--all"]).expect_code(5).json();
+    let ok = |index: usize| (&found["checked"][index]["id"], &found["checked"][index]["ok"]);
+    assert_eq!(ok(0), (&json!(before), &json!(true)));
+    assert_eq!(ok(1), (&json!(damaged), &json!(false)));
+    assert!(text(&found["checked"][1]["faults"][0]).contains("SHA-256"), "{found}");
+
+    assert_eq!(latest(&host), before);
+    let list = host.lifeboat(["list"]).expect_code(0).says(&[&damaged, "is not good"]);
+    assert!(list.stdout.contains("BAD"), "{}", list.stdout);
+    host.lifeboat(["status"]).expect_code(1);
+    // It counts for nothing: retention keeps the good one, although it is older.
+    host.reconfigure(
+        "[destinations.local]\n",
+        "[destinations.local]\nretention = { keep_last = 1 }\n",
+    );
+    let plan = host.lifeboat(["--json", "prune", "--dry-run"]).expect_code(0).json();
+    assert_eq!(plan["keep"][0]["id"], json!(before));
+    let why = |index: usize| plan["keep"][index]["reasons"].to_string();
+    assert!(why(0).contains("newest good") && why(1).contains("bad ("), "{plan}");
+
+    // Put right, and looked at again.
+    fs::write(&object, sound).unwrap();
+    verify(&host, &["--all"]).expect_code(0);
+    assert_eq!(latest(&host), damaged);
+    assert_eq!(proof(&host, &damaged), "hash_kv");
+}
+
+#[test]
+fn a_missing_object_is_bad_and_a_missing_backup_is_nothing() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    host.lifeboat(["verify"]).expect_code(4);
+    let nothing = host.lifeboat(["verify", "--all"]).expect_code(0);
+    assert!(nothing.stdout.contains("no backup to verify"));
+    let id = host.backup();
+    fs::remove_file(object_of(&host, &id)).unwrap();
+    let found = host.lifeboat(["verify", &id]).expect_code(5);
+    assert!(found.stdout.contains("its object is missing"), "{}", found.stdout);
+    host.lifeboat(["verify", "latest"]).expect_code(5);
+}
+
+#[test]
+fn of_two_copies_the_bad_one_is_named() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let far = host.add_destination("far");
+    let id = host.backup();
+    let object = find(&far, &id);
+    flip(&object, 1000);
+    let only = host.lifeboat(["verify", &id, "--destination", "local"]).expect_code(0);
+    assert_eq!(only.stdout, format!("good  {id} in local: stored\n"));
+    let both = verify(&host, &[&id]).expect_code(5);
+    assert!(both.stdout.contains(&format!("good  {id} in local: hash_kv")));
+    assert!(both.stdout.contains(&format!("BAD   {id} in far:")), "{}", both.stdout);
+    assert_eq!(latest(&host), id, "one good copy is enough");
+}
+
+#[test]
+fn a_content_that_is_not_what_was_recorded_is_bad() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let id = host.backup();
+    let recorded = host.manifest(&id)["hash_kv"]["hash"].as_u64().unwrap();
+    let manifest = files_below(&host.store())
+        .into_iter()
+        .map(|path| host.store().join(path))
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("full-"))
+        })
+        .unwrap();
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(
+        &manifest,
+        text.replace(&format!("\"hash\":{recorded}"), &format!("\"hash\":{}", recorded ^ 1)),
+    )
+    .unwrap();
+    host.lifeboat(["verify", &id]).expect_code(0);
+    let found = verify(&host, &[&id]).expect_code(5);
+    assert!(found.stdout.contains("HashKV differs"), "{}", found.stdout);
+    assert_eq!(proof(&host, &id), "none");
+}
+
+#[test]
+fn another_identity_proves_only_what_is_stored() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let id = host.backup();
+    let other = host.path("other.txt");
+    host.lifeboat([OsStr::new("keygen"), OsStr::new("--identity"), other.as_os_str()])
+        .expect_code(0);
+    let found = host
+        .lifeboat([OsStr::new("verify"), OsStr::new("--identity"), other.as_os_str()])
+        .expect_code(8)
+        .says(&["none of the given identities opens it", host.recipient()]);
+    assert_eq!(found.stdout, format!("good  {id} in local: stored\n"));
+    assert_eq!(proof(&host, &id), "stored");
+}
+
+#[test]
+fn a_check_that_cannot_be_read_is_reported_and_replaced() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let id = host.backup();
+    verify(&host, &[]).expect_code(0);
+    let check = checks(&host).remove(0);
+    // From a host whose clock is ahead.
+    let ahead = check.with_file_name("29991231T235959Z-elsewhere.json");
+    fs::rename(&check, &ahead).unwrap();
+    fs::write(&ahead, "rotten").unwrap();
+    host.lifeboat(["list"])
+        .expect_code(0)
+        .says(&["29991231T235959Z-elsewhere.json", "damaged"]);
+    assert_eq!((latest(&host), proof(&host, &id)), (id.clone(), "stored".to_owned()));
+    verify(&host, &["--all"]).expect_code(0).says(&["damaged"]);
+    let list = host.lifeboat(["list"]).expect_code(0);
+    assert_eq!(list.stderr, "");
+    assert_eq!(
+        proof(&host, &id),
+        "hash_kv",
+        "the later one is found, whatever the clock said"
+    );
+    assert_eq!(checks(&host).len(), 1);
+}
+
+#[test]
+fn a_share_takes_turns() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let mut ids: Vec<String> = (0..3).map(|_| host.backup()).collect();
+    ids.sort();
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        let one = host
+            .lifeboat(["--json", "verify", "--sample", "10%"])
+            .expect_code(0)
+            .json();
+        assert_eq!(one["checked"].as_array().map(Vec::len), Some(1));
+        turns.push(text(&one["checked"][0]["id"]).to_owned());
+    }
+    assert_eq!(turns[0], latest(&host), "what would be restored comes first");
+    turns.sort();
+    assert_eq!(turns, ids);
+    host.lifeboat(["verify", "--sample", "0"])
+        .expect_code(2)
+        .says(&["above 0"]);
+}
+
+#[test]
+fn a_verification_that_is_stopped_leaves_nothing_half_done() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let id = host.backup();
+    // It waits for its key while it is asked to stop.
+    let pipe = host.path("key.pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let run = host.start([OsStr::new("verify"), OsStr::new("--identity"), pipe.as_os_str()]);
+    let mut key = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    run.signal("TERM");
+    super::support::running::until("the signal is taken", || !has_pending(run.pid()));
+    key.write_all(&fs::read(host.identity()).unwrap()).unwrap();
+    drop(key);
+    run.wait().expect_code(1).says(&["stopped before 1 backup"]);
+    assert_eq!(checks(&host), Vec::<PathBuf>::new());
+    assert_eq!(proof(&host, &id), "stored");
+}
+
+#[test]
+fn a_store_that_is_only_named_is_verified_without_a_configuration() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    etcd.client().put("/a", "b", 0).expect("it runs");
+    let host = Host::new(&etcd);
+    let id = host.backup();
+    let store = host.store();
+    fs::remove_file(host.config()).unwrap();
+    let args = [
+        "verify",
+        "--from",
+        store.to_str().unwrap(),
+        "--identity",
+        host.identity().to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    let found = host.lifeboat(args).expect_code(0);
+    assert!(
+        found.stdout.contains(&format!("good  {id} in")) && found.stdout.contains("hash_kv"),
+        "{}",
+        found.stdout
+    );
+}
+
+/// `verify` with the host's identity.
+#[track_caller]
+fn verify(host: &Host, args: &[&str]) -> Output {
+    let identity = host.identity();
+    let mut all = vec!["verify", "--identity", identity.to_str().unwrap()];
+    all.extend(args);
+    host.lifeboat(all)
+}
+
+fn latest(host: &Host) -> String {
+    text(&host.lifeboat(["--json", "list"]).expect_code(0).json()["latest"]).to_owned()
+}
+
+fn proof(host: &Host, id: &str) -> String {
+    let list = host.lifeboat(["--json", "list"]).expect_code(0).json();
+    let backups = list["backups"].as_array().unwrap();
+    let backup = backups.iter().find(|backup| backup["id"] == json!(id)).unwrap();
+    text(&backup["proof"]).to_owned()
+}
+
+fn object_of(host: &Host, id: &str) -> PathBuf {
+    find(&host.store(), id)
+}
+
+fn find(store: &Path, id: &str) -> PathBuf {
+    let mut found = files_below(store).into_iter();
+    let object = found.find(|path| path.ends_with(Path::new(id).join(OBJECT)));
+    store.join(object.expect("the backup is there"))
+}
+
+fn checks(host: &Host) -> Vec<PathBuf> {
+    let files = files_below(&host.store()).into_iter();
+    let checks = files.filter(|path| path.parent().is_some_and(|folder| folder.ends_with("checks")));
+    checks.map(|path| host.store().join(path)).collect()
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+/// Whether a signal was sent to the process that no thread of it has taken yet.
+fn has_pending(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+    u64::from_str_radix(pending.trim(), 16).unwrap() != 0
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+}

@@ -455,6 +455,10 @@ fn pin_of(chain: &str) -> String {
     format!("ab/{chain}/pin.json")
 }
 
+fn check_of(chain: &str) -> String {
+    format!("ab/{chain}/checks/20261121T000000Z-a.json")
+}
+
 /// A store after several runs were killed at different moments.
 fn after_kills() -> (tempfile::TempDir, FileStore, Begun) {
     let (root, store) = store();
@@ -464,6 +468,9 @@ fn after_kills() -> (tempfile::TempDir, FileStore, Begun) {
         leave(&store, &pin_of(chain));
     }
     leave(&store, &manifest_of(COMPLETE).to_string());
+    // One was written while retention removed the chain.
+    leave(&store, &check_of(COMPLETE));
+    leave(&store, &check_of(NOBODYS));
     leave(
         &store,
         &format!("ab/{MIXED}/00000000000000000007-00000000000000000009.json"),
@@ -524,6 +531,7 @@ fn a_sweep_removes_after_a_day_what_nobody_answers_for() {
         paths(&swept.unwrap()),
         [
             partial_of(NOBODYS),
+            check_of(NOBODYS),
             full_of(NOBODYS),
             pin_of(NOBODYS),
             partial_of(COMPLETE),
@@ -536,6 +544,7 @@ fn a_sweep_removes_after_a_day_what_nobody_answers_for() {
         partial_of(LIVE),
         full_of(COMPLETE),
         manifest_of(COMPLETE).to_string(),
+        check_of(COMPLETE),
         pin_of(COMPLETE),
         full_of(MIXED),
         partial_of(MIXED),

@@ -255,13 +255,7 @@ fn row(member: &Surveyed) -> MemberRow {
         url: member.candidate.url.clone(),
         id: status.map(|status| status.member.to_string()),
         version: status.map(|status| status.version.clone()),
-        role: match status {
-            None => "no answer",
-            Some(status) if status.learner => "learner",
-            Some(status) if status.leads() => "leader",
-            Some(status) if status.leader.is_none() => "no leader",
-            Some(_) => "follower",
-        },
+        role: status.map_or("no answer", |status| status.role()),
         database_bytes: status.map(|status| status.db_bytes),
     }
 }

@@ -224,6 +224,13 @@ impl Places {
 
     /// Opens the configured stores, or `only` one of them, and reads what is in them.
     pub fn configured(context: &Context, config: &Config, only: Option<&str>) -> Result<Places, Failure> {
+        let places = Places::configured_within(config, only, None)?;
+        places.warn(context);
+        Ok(places)
+    }
+
+    /// The same without a word; a store that does not answer in time counts as one that cannot be read.
+    pub fn configured_within(config: &Config, only: Option<&str>, limit: Option<Duration>) -> Result<Places, Failure> {
         if let Some(name) = only {
             known_destination(config, name)?;
         }
@@ -239,14 +246,20 @@ impl Places {
         let mut places = Places::none(config.cluster.name.clone());
         let wanted = |name: &str| only.is_none_or(|only| only == name);
         for (name, destination) in config.destinations.iter().filter(|(name, _)| wanted(name.as_str())) {
-            let StoreUrl::File(root) = &destination.url;
-            let opened = expected(name.as_str(), &destination.url).and_then(|expected| {
-                let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), Access::Read);
-                store.map(Some).or_else(absent_is_empty).map_err(|error| chain(&error))
+            let StoreUrl::File(root) = destination.url.clone();
+            let (own_name, cluster) = (name.to_string(), config.cluster.name.clone());
+            let read = expected(name.as_str(), &destination.url).map(|expected| {
+                move || {
+                    let store = FileStore::open(&root, &cluster, expected.as_ref(), Access::Read);
+                    let store = store
+                        .map(Some)
+                        .or_else(absent_is_empty)
+                        .map_err(|error| chain(&error))?;
+                    store.map(|store| with_catalog(&own_name, store)).transpose()
+                }
             });
-            places.add(name.as_str(), opened);
+            places.add(name.as_str(), read.and_then(|read| in_time(read, limit)));
         }
-        places.warn(context);
         Ok(places)
     }
 
@@ -278,7 +291,7 @@ impl Places {
         };
         let mut places = Places::none(cluster.clone());
         let store = FileStore::open(&root, &cluster, None, Access::Read).map_err(store_failure)?;
-        places.add(text, Ok(Some(store)));
+        places.add(text, with_catalog(text, store).map(Some));
         match places.unreadable.pop() {
             Some((_, error)) => Err(Failure::new(Exit::Failed, error)),
             None => Ok(places),
@@ -294,17 +307,15 @@ impl Places {
         }
     }
 
-    fn add(&mut self, name: &str, opened: Result<Option<FileStore>, String>) {
-        let read = opened.and_then(|store| {
-            let Some(store) = store else { return Ok(()) };
-            let catalog = store.catalog(name).map_err(|error| chain(&error))?;
-            let before = std::mem::take(&mut self.catalog);
-            self.catalog = Catalog::merge([before, catalog]);
-            self.stores.insert(name.to_owned(), store);
-            Ok(())
-        });
-        if let Err(error) = read {
-            self.unreadable.push((name.to_owned(), error));
+    fn add(&mut self, name: &str, read: Result<Option<(FileStore, Catalog)>, String>) {
+        match read {
+            Ok(Some((store, catalog))) => {
+                let before = std::mem::take(&mut self.catalog);
+                self.catalog = Catalog::merge([before, catalog]);
+                self.stores.insert(name.to_owned(), store);
+            }
+            Ok(None) => {}
+            Err(error) => self.unreadable.push((name.to_owned(), error)),
         }
     }
 
@@ -350,6 +361,25 @@ impl Places {
         }
         let unread: Vec<&str> = self.unreadable.iter().map(|(name, _)| name.as_str()).collect();
         failure.next(format!("it may be in what could not be read: {}", unread.join(", ")))
+    }
+}
+
+fn with_catalog(name: &str, store: FileStore) -> Result<(FileStore, Catalog), String> {
+    let catalog = store.catalog(name).map_err(|error| chain(&error))?;
+    Ok((store, catalog))
+}
+
+/// What `read` gives, if it gives it within `limit`. A file system that hangs keeps its thread, not the program.
+fn in_time<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, String> + Send + 'static,
+    limit: Option<Duration>,
+) -> Result<T, String> {
+    let Some(limit) = limit else { return read() };
+    let (sender, result) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || sender.send(read()).ok());
+    match result.recv_timeout(limit) {
+        Ok(read) => read,
+        Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
     }
 }
 

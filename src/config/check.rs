@@ -21,6 +21,7 @@ use super::{
     HashKvPolicy, Host, LARGEST_FILE, Member, MemberChoice, MemberName, MemberUrl, SAMPLE_RECIPIENT, Sharing, StoreUrl,
     Tls,
 };
+use crate::catalog::Proof;
 use crate::pipeline::{KeyError, Recipient};
 
 /// Reads the merged tree. Defaults stand in for what is not written; doubts go to `warnings`.
@@ -311,6 +312,12 @@ impl Reader<'_> {
             "local" => Some(MemberChoice::Local),
             _ => self.known_member(&given, members).map(MemberChoice::Named),
         });
+        let require = section.text("require").and_then(|given| match given.value {
+            "stored" => Some(Proof::Stored),
+            "content" => Some(Proof::Content),
+            "hash_kv" => Some(Proof::HashKv),
+            _ => self.refuse(&section, "require", &given),
+        });
         let hash_kv = section.text("hash_kv").and_then(|given| match given.value {
             "auto" => Some(HashKvPolicy::Auto),
             "always" => Some(HashKvPolicy::Always),
@@ -324,6 +331,7 @@ impl Reader<'_> {
         Backup {
             member: member.unwrap_or(defaults.member),
             hash_kv: hash_kv.unwrap_or(defaults.hash_kv),
+            require: require.unwrap_or(defaults.require),
             idle_timeout: idle_timeout.unwrap_or(defaults.idle_timeout),
         }
     }

@@ -66,6 +66,7 @@ pub(super) const KEYS: &[Key] = &[
         "\"auto\", \"local\" or the name of a member",
     ),
     key("backup.hash_kv", Kind::Text, "\"auto\", \"always\" or \"never\""),
+    key("backup.require", Kind::Text, "\"stored\", \"content\" or \"hash_kv\""),
     key(
         "backup.idle_timeout",
         Kind::Duration,
@@ -139,7 +140,6 @@ const LATER: &[&str] = &[
     "host.settings",
     "host.etcd_version",
     "backup.pace",
-    "backup.require",
     "destinations.*.credentials",
     "destinations.*.object_lock",
     "destinations.*.bandwidth",

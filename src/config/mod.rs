@@ -37,6 +37,7 @@ pub use schedules::Schedule;
 pub use secret::{Secret, SecretError};
 
 pub use crate::backup::HashKvPolicy;
+use crate::catalog::Proof;
 use crate::model::ClusterName;
 use crate::pipeline::Recipient;
 use crate::retention::Policy;
@@ -154,6 +155,8 @@ pub struct Backup {
     pub member: MemberChoice,
     /// Whether the backup is compared with the member's own hash.
     pub hash_kv: HashKvPolicy,
+    /// How far backups must be proven in time, or `status` calls it wrong.
+    pub require: Proof,
     /// How long the stream may be silent, 1 s to 1 h.
     pub idle_timeout: Duration,
 }
@@ -205,6 +208,7 @@ impl Default for Backup {
         Backup {
             member: MemberChoice::Auto,
             hash_kv: HashKvPolicy::Auto,
+            require: Proof::Stored,
             idle_timeout: Duration::from_secs(30),
         }
     }

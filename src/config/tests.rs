@@ -157,6 +157,7 @@ fn every_key_is_read() {
         ("compression.threads", "compression.threads = 64"),
         ("backup.member", "backup.member = 'm1'"),
         ("backup.hash_kv", "backup.hash_kv = 'never'"),
+        ("backup.require", "backup.require = 'content'"),
         ("backup.idle_timeout", "backup.idle_timeout = '1h'"),
         ("schedules.*.kind", "schedules.a = { kind = 'full', every = '6h' }"),
         ("schedules.*.when", "schedules.a = { kind = 'full', when = 'hourly' }"),

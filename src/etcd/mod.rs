@@ -159,6 +159,16 @@ impl Status {
     pub fn leads(&self) -> bool {
         self.leader == Some(self.member)
     }
+
+    /// What it is in its cluster, in a word or two.
+    pub fn role(&self) -> &'static str {
+        match self.leader {
+            _ if self.learner => "learner",
+            None => "no leader",
+            Some(_) if self.leads() => "leader",
+            Some(_) => "follower",
+        }
+    }
 }
 
 /// A member as the cluster lists it.

@@ -12,6 +12,7 @@
 //! is watching is handed out, unless a later one has come before anybody asked.
 
 pub mod calendar;
+mod clock;
 mod due;
 mod every;
 mod handled;

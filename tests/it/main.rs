@@ -12,10 +12,11 @@ mod one_writer;
 mod rebuild;
 mod retention;
 mod round_trip;
+mod status;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;
 mod systemd;
 mod units;
 mod vectors;
-mod watching;
 mod verify;
+mod watching;

@@ -1,28 +1,43 @@
 //! `lifeboat status`: is everything well, and if not, what is not.
 //!
+//! `judge` says what is wrong, `members` asks etcd, `text` prints.
+//!
 //! What the agent says of itself is read from its file; whether there are backups is read from the destinations, so that
 //! the answer is true without the agent too.
 
-use std::collections::BTreeMap;
+mod judge;
+mod members;
+mod text;
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::agent::is_running;
 use super::host::{self, Places};
-use super::list::{faults, rfc3339};
-use super::output::{Format, Output, age};
+use super::list::rfc3339;
+use super::output::{Format, age};
 use super::{Context, Exit, Failure};
-use crate::agent::{self, Copy, Desk, Memory, Report, Running, ScheduleReport, Stored, Success};
-use crate::catalog::{Backup, LatestError, Proof};
+use crate::agent::{self, Desk, Memory, Report, Running, ScheduleReport, Stored, Success};
+use crate::catalog::{Backup, Proof};
 use crate::config::{Config, ScheduleName};
-use crate::model::ChainId;
+use crate::model::{ChainId, LineageId, Revision};
 use crate::schedule::Slot;
+use crate::verify::last_proof;
+use members::{Asking, MemberRow};
+
+/// How long a destination may take to be read.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many days ahead clock changes are told.
+const DAYS_AHEAD: i64 = 8;
 
 /// Say in one line whether everything is well, then what there is to say
 ///
-/// Exit code 1 if anything is wrong: a schedule that is late or fails, a backup that is not good, a history that nobody
-/// has accepted, a destination that cannot be read, a configuration that is refused, an agent that does not run.
+/// Exit code 1 if anything is wrong: a schedule that is late or fails, a backup that is not good or not proven as far as
+/// it must be, a history that nobody has accepted, a destination that cannot be read, a member that does not answer or
+/// reports an alarm, a configuration that is refused, an agent that does not run.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  lifeboat status\n  lifeboat --json status")]
 pub struct Args {}
@@ -33,10 +48,45 @@ struct Document {
     ok: bool,
     verdict: String,
     problems: Vec<String>,
+    notes: Vec<String>,
+    /// What can be restored, one for each history.
+    windows: Vec<WindowRow>,
+    /// The newest backup that was verified.
+    last_proof: Option<LastProofRow>,
     agent: Option<AgentRow>,
-    schedules: Vec<ScheduleReport>,
+    schedules: Vec<ScheduleRow>,
     destinations: Vec<DestinationRow>,
+    members: Vec<MemberRow>,
     latest: Option<ChainId>,
+}
+
+#[derive(Serialize)]
+struct WindowRow {
+    lineage: LineageId,
+    accepted: bool,
+    points: usize,
+    from_revision: Revision,
+    to_revision: Revision,
+    from_time: String,
+    to_time: String,
+    from_age: String,
+    to_age: String,
+}
+
+#[derive(Serialize)]
+struct LastProofRow {
+    id: ChainId,
+    proof: Proof,
+    checked_at: String,
+    age: String,
+}
+
+#[derive(Serialize)]
+struct ScheduleRow {
+    #[serde(flatten)]
+    report: ScheduleReport,
+    /// The days to come on which its zone's clocks are changed.
+    clock_changes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -52,27 +102,35 @@ struct AgentRow {
 #[derive(Serialize)]
 struct DestinationRow {
     name: String,
+    enabled: bool,
     backups: usize,
     last: Option<ChainId>,
     last_time: Option<String>,
     age: Option<String>,
+    free_bytes: Option<u64>,
+    total_bytes: Option<u64>,
     error: Option<String>,
 }
 
 pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let (config, broken) = host::last_configuration(context)?;
+    // They answer while the destinations are read.
+    let asking = Asking::begin(context, &config);
     let state = host::state(&config.cluster.name)?;
-    let places = Places::configured(context, &config, None)?;
+    let places = Places::configured_within(&config, None, Some(PATIENCE))?;
     let now = host::now();
     let mut problems: Vec<String> = broken.iter().map(|broken| broken.message().to_owned()).collect();
+    let mut notes = Vec::new();
     let report = Report::read(state.folder()).unwrap_or_else(|error| {
         problems.push(error);
         None
     });
     let running = is_running(&state);
     let said = report.as_ref().filter(|_| running);
-    if !running && !config.schedules.is_empty() {
-        problems.push("the agent does not run: no backup is taken on schedule".to_owned());
+    match (running, config.schedules.is_empty()) {
+        (false, false) => problems.push("the agent does not run: nothing is done on schedule".to_owned()),
+        (_, true) => notes.push("no schedule is configured: backups are taken by hand only".to_owned()),
+        (true, false) => {}
     }
     if let Some(error) = said.and_then(|said| said.configuration_error.as_ref()) {
         problems.push(format!(
@@ -83,13 +141,27 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         Some(said) => said.schedules.clone(),
         None => from_destinations(&config, state.folder(), &places, now),
     };
-    problems.extend(schedules.iter().flat_map(|schedule| wrong_with(schedule, now)));
-    problems.extend(wrong_with_backups(&config, &places));
+    problems.extend(schedules.iter().flat_map(|schedule| judge::wrong_with(schedule, now)));
+    problems.extend(judge::wrong_with_backups(&config, &places));
+    problems.extend(judge::unproven(&config, &places, now));
+    let members = asking.end(context).unwrap_or_else(|reason| {
+        notes.push(format!("the members were not asked: {reason}"));
+        Vec::new()
+    });
+    problems.extend(judge::wrong_with_members(&members));
     let document = Document {
         schema: 1,
         ok: problems.is_empty(),
         verdict: verdict(&problems, &places, now),
         problems,
+        notes,
+        windows: windows(&places, now),
+        last_proof: last_proof(&places.catalog).map(|last| LastProofRow {
+            id: last.backup.id().clone(),
+            proof: last.proof,
+            checked_at: rfc3339(last.checked_at),
+            age: age(last.checked_at, now),
+        }),
         agent: report.map(|report| AgentRow {
             running,
             pid: report.pid,
@@ -98,17 +170,32 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
             configured_at: report.configured_at,
             job: report.running.filter(|_| running),
         }),
-        schedules,
+        schedules: schedules
+            .into_iter()
+            .map(|report| on_clocks(&config, report, now))
+            .collect(),
         destinations: destinations(&config, &places, now),
+        members,
         latest: places.catalog.latest().ok().map(|latest| latest.id().clone()),
     };
     match context.output.format {
         Format::Json => context.output.json(&document),
-        Format::Text => print(&context.output, &document),
+        Format::Text => text::print(&context.output, &document),
     }
     match document.ok {
         true => Ok(Exit::Done),
         false => Ok(Exit::Failed),
+    }
+}
+
+fn on_clocks(config: &Config, report: ScheduleReport, now: Timestamp) -> ScheduleRow {
+    let mut configured = config.schedules.iter();
+    let configured = configured.find(|(name, _)| name.as_str() == report.name);
+    let within = SignedDuration::from_hours(24 * DAYS_AHEAD);
+    let clock_changes = configured.map(|(_, schedule)| schedule.when.clock_changes(now, within));
+    ScheduleRow {
+        report,
+        clock_changes: clock_changes.unwrap_or_default(),
     }
 }
 
@@ -170,61 +257,6 @@ fn newest(name: &ScheduleName, places: &Places) -> Option<Success> {
     success
 }
 
-fn wrong_with(schedule: &ScheduleReport, now: Timestamp) -> Vec<String> {
-    let name = &schedule.name;
-    let mut wrong = Vec::new();
-    if let Some(late) = &schedule.late {
-        wrong.push(format!("schedule {name} is {late}"));
-    }
-    if let Some(failure) = &schedule.failure {
-        let left = failure.again_at.duration_since(now).as_secs().max(0);
-        wrong.push(format!(
-            "schedule {name} failed {} times, again in {left} s: {}",
-            failure.attempts, failure.error
-        ));
-    }
-    wrong.extend(
-        schedule
-            .missing
-            .iter()
-            .map(|missing| format!("schedule {name}: {missing}")),
-    );
-    wrong
-}
-
-fn wrong_with_backups(config: &Config, places: &Places) -> Vec<String> {
-    let catalog = &places.catalog;
-    let mut wrong: Vec<String> = Vec::new();
-    wrong.extend(
-        places
-            .unreadable
-            .iter()
-            .map(|(name, error)| format!("destination {name}: {error}")),
-    );
-    wrong.extend(
-        catalog
-            .damaged()
-            .iter()
-            .map(|damaged| format!("{damaged}: {}", damaged.fault)),
-    );
-    for backup in catalog.backups() {
-        wrong.extend(
-            faults(backup)
-                .into_iter()
-                .map(|fault| format!("{} is not good in {fault}", backup.id())),
-        );
-    }
-    match catalog.latest() {
-        Ok(_) => {}
-        Err(LatestError::Empty) => wrong.push("there is no backup".to_owned()),
-        Err(error) => wrong.push(format!("`latest` is refused: {}", host::chain(&error))),
-    }
-    if config.destinations.is_empty() {
-        wrong.push("no destination is configured".to_owned());
-    }
-    wrong
-}
-
 fn verdict(problems: &[String], places: &Places, now: Timestamp) -> String {
     match (problems, places.catalog.latest()) {
         ([], Ok(latest)) => format!(
@@ -238,6 +270,33 @@ fn verdict(problems: &[String], places: &Places, now: Timestamp) -> String {
     }
 }
 
+/// What can be restored of each history that has a good backup.
+fn windows(places: &Places, now: Timestamp) -> Vec<WindowRow> {
+    let catalog = &places.catalog;
+    let accepted = catalog.accepted_lineage().ok();
+    let rows = catalog.lineages().into_iter().filter_map(|lineage| {
+        let is_good = |backup: &&Backup| backup.manifest().lineage == lineage.id && backup.proof() >= Proof::Stored;
+        let good = || catalog.backups().iter().filter(is_good);
+        let [from, to] = [
+            good().min_by_key(|backup| backup.revision())?,
+            good().max_by_key(|backup| backup.revision())?,
+        ];
+        let taken = |backup: &Backup| backup.manifest().first_byte_at;
+        Some(WindowRow {
+            accepted: accepted.as_ref().is_some_and(|accepted| accepted.id == lineage.id),
+            points: good().count(),
+            from_revision: from.revision(),
+            to_revision: to.revision(),
+            from_time: rfc3339(taken(from)),
+            to_time: rfc3339(taken(to)),
+            from_age: age(taken(from), now),
+            to_age: age(taken(to), now),
+            lineage: lineage.id,
+        })
+    });
+    rows.collect()
+}
+
 fn destinations(config: &Config, places: &Places, now: Timestamp) -> Vec<DestinationRow> {
     let rows = config.destinations.keys().map(|name| {
         let name = name.to_string();
@@ -247,51 +306,31 @@ fn destinations(config: &Config, places: &Places, now: Timestamp) -> Vec<Destina
         };
         let last = here().next_back();
         let unread = places.unreadable.iter().find(|(unread, _)| *unread == name);
+        let free = places.stores.get(&name).and_then(|store| store.free_space().ok());
         DestinationRow {
+            enabled: true,
             backups: here().count(),
             last: last.map(|last| last.id().clone()),
             last_time: last.map(|last| rfc3339(last.manifest().first_byte_at)),
             age: last.map(|last| age(last.manifest().first_byte_at, now)),
+            free_bytes: free.map(|free| free.available),
+            total_bytes: free.map(|free| free.total),
             error: unread.map(|(_, error)| error.clone()),
             name,
         }
     });
-    rows.collect()
-}
-
-fn print(output: &Output, document: &Document) {
-    output.line(&document.verdict);
-    if document.problems.len() > 1 {
-        for problem in &document.problems {
-            output.line(format!("  - {problem}"));
-        }
-    }
-    if let Some(job) = document.agent.as_ref().and_then(|agent| agent.job.as_ref()) {
-        output.line(format!(
-            "now: backup of schedule {} since {:.0}",
-            job.schedule, job.since
-        ));
-    }
-    for schedule in &document.schedules {
-        output.line(format!("schedule {}: {}", schedule.name, schedule.next));
-        for wait in &schedule.waits {
-            output.line(format!("  {wait}"));
-        }
-        if let Some(last) = &schedule.last {
-            for Copy { destination, host, id } in &last.copies {
-                output.line(format!(
-                    "  slot {} taken by host {host}: {id} in {destination}",
-                    last.slot
-                ));
-            }
-        }
-    }
-    for destination in &document.destinations {
-        let last = match (&destination.last, &destination.age) {
-            (Some(last), Some(age)) => format!("the last is {last}, {age} old"),
-            (_, _) => "none yet".to_owned(),
-        };
-        let count = super::output::count(destination.backups as u64, "backup");
-        output.line(format!("destination {}: {count}, {last}", destination.name));
-    }
+    let off = config.switched_off.iter();
+    let off = off.filter_map(|path| path.strip_prefix("destinations."));
+    let off = off.map(|name| DestinationRow {
+        name: name.to_owned(),
+        enabled: false,
+        backups: 0,
+        last: None,
+        last_time: None,
+        age: None,
+        free_bytes: None,
+        total_bytes: None,
+        error: None,
+    });
+    rows.chain(off).collect()
 }

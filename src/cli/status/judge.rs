@@ -1,0 +1,127 @@
+//! What is wrong, one sentence each.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::members::MemberRow;
+use crate::agent::ScheduleReport;
+use crate::catalog::LatestError;
+use crate::cli::host::{self, Places};
+use crate::cli::list::{faults, rfc3339};
+use crate::config::Config;
+use crate::schedule::Span;
+use crate::verify::unproven_since;
+
+/// How long backups may go without the proof that is required, where no schedule says how often they get one.
+const UNPROVEN_FOR: Duration = Duration::from_secs(26 * 3600);
+
+/// What is wrong with a schedule.
+pub(super) fn wrong_with(schedule: &ScheduleReport, now: Timestamp) -> Vec<String> {
+    let name = &schedule.name;
+    let mut wrong = Vec::new();
+    if let Some(late) = &schedule.late {
+        wrong.push(format!("schedule {name} is {late}"));
+    }
+    if let Some(failure) = &schedule.failure {
+        let left = failure.again_at.duration_since(now).as_secs().max(0);
+        wrong.push(format!(
+            "schedule {name} failed {} times, again in {left} s: {}",
+            failure.attempts, failure.error
+        ));
+    }
+    wrong.extend(
+        schedule
+            .missing
+            .iter()
+            .map(|missing| format!("schedule {name}: {missing}")),
+    );
+    wrong
+}
+
+/// What is wrong with the destinations and what is in them.
+pub(super) fn wrong_with_backups(config: &Config, places: &Places) -> Vec<String> {
+    let catalog = &places.catalog;
+    let mut wrong: Vec<String> = Vec::new();
+    wrong.extend(
+        places
+            .unreadable
+            .iter()
+            .map(|(name, error)| format!("destination {name}: {error}")),
+    );
+    wrong.extend(
+        catalog
+            .damaged()
+            .iter()
+            .map(|damaged| format!("{damaged}: {}", damaged.fault)),
+    );
+    for backup in catalog.backups() {
+        wrong.extend(
+            faults(backup)
+                .into_iter()
+                .map(|fault| format!("{} is not good in {fault}", backup.id())),
+        );
+    }
+    match catalog.latest() {
+        Ok(_) => {}
+        Err(LatestError::Empty) => wrong.push("there is no backup".to_owned()),
+        Err(error) => wrong.push(format!("`latest` is refused: {}", host::chain(&error))),
+    }
+    if config.destinations.is_empty() {
+        wrong.push("no destination is configured".to_owned());
+    }
+    wrong
+}
+
+/// Destinations whose backups go without the proof that `[backup] require` asks for.
+pub(super) fn unproven(config: &Config, places: &Places, now: Timestamp) -> Vec<String> {
+    let required = config.backup.require;
+    let waiting = config.destinations.keys().filter_map(|name| {
+        let since = unproven_since(&places.catalog, name.as_str(), required)?;
+        let taken = since.manifest().first_byte_at;
+        let grace = UNPROVEN_FOR;
+        let for_long = now.duration_since(taken).unsigned_abs();
+        (taken <= now && for_long > grace).then(|| {
+            format!(
+                "destination {name}: no backup since {} is proven to be {required}, as `backup.require` wants within {}: \
+                run `lifeboat verify --identity FILE`",
+                rfc3339(taken),
+                Span(grace)
+            )
+        })
+    });
+    waiting.collect()
+}
+
+/// What is wrong with the members.
+pub(super) fn wrong_with_members(members: &[MemberRow]) -> Vec<String> {
+    let mut wrong: Vec<String> = Vec::new();
+    for member in members {
+        wrong.extend(
+            member
+                .errors
+                .iter()
+                .map(|error| format!("member {}: {error}", member.name)),
+        );
+    }
+    let mut clusters: Vec<&str> = members
+        .iter()
+        .filter_map(|member| member.cluster_id.as_deref())
+        .collect();
+    clusters.sort_unstable();
+    clusters.dedup();
+    if clusters.len() > 1 {
+        wrong.push(format!(
+            "the members are of different clusters: {}",
+            clusters.join(", ")
+        ));
+    }
+    let leaderless = |member: &&MemberRow| member.role == "no leader";
+    wrong.extend(
+        members
+            .iter()
+            .filter(leaderless)
+            .map(|member| format!("member {} knows no leader", member.name)),
+    );
+    wrong
+}

@@ -1,0 +1,90 @@
+//! The members as they answer right now, each within a fixed time.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::cli::{Context, host};
+use crate::config::Config;
+use crate::etcd::{self, Endpoints, Surveyed, survey};
+
+/// How long a member may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One member, as programs see it.
+#[derive(Debug, Serialize)]
+pub(super) struct MemberRow {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it answered, or did not.
+    pub url: String,
+    pub id: Option<String>,
+    pub cluster_id: Option<String>,
+    pub version: Option<String>,
+    pub role: &'static str,
+    pub database_bytes: Option<u64>,
+    /// Alarms, and why it cannot be reached.
+    pub errors: Vec<String>,
+}
+
+/// Members that are being asked.
+pub(super) struct Asking(Result<JoinSet<(usize, MemberRow)>, String>);
+
+impl Asking {
+    /// Asks every member of `config`; not, if what they want to see cannot be read by this user.
+    pub fn begin(context: &Context, config: &Config) -> Asking {
+        let access = match host::access(config) {
+            Ok(access) => access,
+            Err(failure) => return Asking(Err(failure.message().to_owned())),
+        };
+        let mut asked = JoinSet::new();
+        for (index, member) in host::endpoints(config).into_iter().enumerate() {
+            let access = access.clone();
+            let row = async move { (index, ask(member, &access).await) };
+            asked.spawn_on(row, context.runtime.handle());
+        }
+        Asking(Ok(asked))
+    }
+
+    /// Their answers in the order of the configuration, or why they were not asked.
+    pub fn end(self, context: &Context) -> Result<Vec<MemberRow>, String> {
+        let mut rows = context.runtime.block_on(self.0?.join_all());
+        rows.sort_by_key(|(index, _)| *index);
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
+}
+
+async fn ask(member: Endpoints, access: &etcd::Access) -> MemberRow {
+    let silent = |member: &Endpoints| MemberRow {
+        name: member.name.clone(),
+        url: member.urls.first().cloned().unwrap_or_default(),
+        id: None,
+        cluster_id: None,
+        version: None,
+        role: "no answer",
+        database_bytes: None,
+        errors: vec![format!("no answer within {} s", PATIENCE.as_secs())],
+    };
+    let asked = tokio::time::timeout(PATIENCE, survey(std::slice::from_ref(&member), access)).await;
+    let answer = asked.ok().and_then(|mut surveyed| surveyed.pop());
+    answer.map_or_else(|| silent(&member), row)
+}
+
+fn row(surveyed: Surveyed) -> MemberRow {
+    let candidate = surveyed.candidate;
+    let status = candidate.answer.as_ref().ok();
+    MemberRow {
+        id: status.map(|status| status.member.to_string()),
+        cluster_id: status.map(|status| status.cluster.to_string()),
+        version: status.map(|status| status.version.clone()),
+        role: status.map_or("no answer", |status| status.role()),
+        database_bytes: status.map(|status| status.db_bytes),
+        errors: match &candidate.answer {
+            Ok(status) => status.errors.clone(),
+            Err(error) => vec![host::chain(error)],
+        },
+        name: candidate.name,
+        url: candidate.url,
+    }
+}

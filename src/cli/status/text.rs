@@ -1,0 +1,207 @@
+//! The document for people: labels at the left, on a terminal no line longer than 80 columns.
+
+use std::io::IsTerminal;
+
+use super::{DestinationRow, Document, LastProofRow, WindowRow};
+use crate::agent::Copy;
+use crate::cli::output::{Output, Table, clean, count};
+use crate::model::ByteSize;
+
+const LABEL: usize = 12;
+const COLUMNS: usize = 80;
+
+/// Prints all of it.
+pub(super) fn print(output: &Output, document: &Document) {
+    let columns = match std::io::stdout().is_terminal() {
+        true => COLUMNS,
+        // A program that looks for a text finds it in one line.
+        false => usize::MAX,
+    };
+    let page = Page { output, columns };
+    page.wrapped("", &document.verdict);
+    if document.problems.len() > 1 {
+        for problem in &document.problems {
+            page.wrapped("  - ", problem);
+        }
+    }
+    for note in &document.notes {
+        page.wrapped("note: ", note);
+    }
+    output.line("");
+    restorable(&page, &document.windows);
+    proof(&page, document.last_proof.as_ref());
+    agent(&page, document);
+    schedules(&page, document);
+    destinations(output, &document.destinations);
+    members(output, document);
+}
+
+struct Page<'a> {
+    output: &'a Output,
+    columns: usize,
+}
+
+impl Page<'_> {
+    /// A line under `label`.
+    fn field(&self, label: &str, text: &str) {
+        self.wrapped(&format!("{label:<LABEL$}"), text);
+    }
+
+    /// Text behind `first`; the lines that follow begin where it began.
+    fn wrapped(&self, first: &str, text: &str) {
+        for line in wrap(first, &clean(text), self.columns) {
+            self.output.line(line);
+        }
+    }
+}
+
+/// Lines of at most `columns` characters, unless a word is longer.
+fn wrap(first: &str, text: &str, columns: usize) -> Vec<String> {
+    let indent = " ".repeat(first.chars().count());
+    let mut lines = Vec::new();
+    let mut line = first.to_owned();
+    let mut is_begun = false;
+    for word in text.split(' ') {
+        let length = line.chars().count() + usize::from(is_begun) + word.chars().count();
+        if is_begun && length > columns {
+            lines.push(std::mem::replace(&mut line, indent.clone()));
+            is_begun = false;
+        }
+        if is_begun {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_begun = true;
+    }
+    lines.push(line);
+    lines
+}
+
+fn restorable(page: &Page<'_>, windows: &[WindowRow]) {
+    let mut label = "restorable";
+    for window in windows {
+        let of = match windows.len() {
+            1 => String::new(),
+            _ => format!(" of lineage {}", window.lineage),
+        };
+        let points = count(window.points as u64, "point");
+        let (to, age) = (window.to_revision, &window.to_age);
+        let text = match window.points {
+            1 => format!("{points}{of}: revision {to}, {age} old"),
+            _ => format!(
+                "{points}{of}: revision {}, {} old, to {to}, {age} old",
+                window.from_revision, window.from_age
+            ),
+        };
+        page.field(label, &text);
+        label = "";
+    }
+    if windows.is_empty() {
+        page.field(label, "nothing");
+    }
+}
+
+fn proof(page: &Page<'_>, last: Option<&LastProofRow>) {
+    let text = match last {
+        Some(last) => format!("{} is {}, checked {} ago", last.id, last.proof, last.age),
+        None => "none yet: `lifeboat verify`".to_owned(),
+    };
+    page.field("last proof", &text);
+}
+
+fn agent(page: &Page<'_>, document: &Document) {
+    let Some(agent) = &document.agent else {
+        page.field("agent", "does not run on this host, and never has");
+        return;
+    };
+    match agent.running {
+        true => page.field(
+            "agent",
+            &format!("runs since {:.0}, process {}", agent.started_at, agent.pid),
+        ),
+        false => page.field("agent", "does not run"),
+    }
+    if let Some(job) = &agent.job {
+        page.field("", &format!("now: schedule {} since {:.0}", job.schedule, job.since));
+    }
+}
+
+fn schedules(page: &Page<'_>, document: &Document) {
+    let mut label = "schedules";
+    for schedule in &document.schedules {
+        let report = &schedule.report;
+        page.field(label, &format!("{}: {}", report.name, report.next));
+        for text in schedule.clock_changes.iter().chain(&report.waits) {
+            page.field("", text);
+        }
+        if let Some(last) = &report.last {
+            for Copy { destination, host, id } in &last.copies {
+                page.field("", &format!("slot {}: {id} in {destination}, taken by {host}", last.slot));
+            }
+        }
+        label = "";
+    }
+    if document.schedules.is_empty() {
+        page.field(label, "none");
+    }
+}
+
+fn destinations(output: &Output, destinations: &[DestinationRow]) {
+    let mut table = Table::new(&["DESTINATION", ">BACKUPS", ">LAST", ">FREE", ">OF"]);
+    for row in destinations {
+        let (last, free) = match (row.enabled, &row.error) {
+            (false, _) => ("switched off".to_owned(), None),
+            (true, Some(_)) => ("not readable".to_owned(), None),
+            (true, None) => (
+                row.age.as_ref().map_or("none".to_owned(), |age| format!("{age} ago")),
+                row.free_bytes.zip(row.total_bytes),
+            ),
+        };
+        let size = |bytes: Option<u64>| bytes.map_or(String::new(), |bytes| ByteSize(bytes).to_string());
+        table.row(vec![
+            row.name.clone(),
+            match row.enabled && row.error.is_none() {
+                true => row.backups.to_string(),
+                false => "-".to_owned(),
+            },
+            last,
+            size(free.map(|(free, _)| free)),
+            size(free.map(|(_, total)| total)),
+        ]);
+    }
+    if !destinations.is_empty() {
+        output.line("");
+        table.lines().for_each(|line| output.line(line));
+    }
+}
+
+fn members(output: &Output, document: &Document) {
+    if document.members.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["MEMBER", "ROLE", "ETCD", ">DATABASE", "ENDPOINT"]);
+    for member in &document.members {
+        let size = member.database_bytes.map(|bytes| ByteSize(bytes).to_string());
+        table.row(vec![
+            member.name.clone(),
+            member.role.to_owned(),
+            member.version.clone().unwrap_or_default(),
+            size.unwrap_or_default(),
+            member.url.clone(),
+        ]);
+    }
+    output.line("");
+    table.lines().for_each(|line| output.line(line));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_go_on_under_their_beginning() {
+        assert_eq!(wrap("a  ", "bb cc dd", 8), ["a  bb cc", "   dd"]);
+        assert_eq!(wrap("", "bb cc", 80), ["bb cc"]);
+        assert_eq!(wrap("a ", "averylongword b", 5), ["a averylongword", "  b"]);
+    }
+}

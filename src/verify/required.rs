@@ -1,0 +1,87 @@
+//! Whether backups are proven as far as they have to be.
+
+use jiff::Timestamp;
+
+use crate::catalog::{Backup, BackupCopy, Catalog, Proof, Standing};
+
+/// The newest backup that was checked by itself and found good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastProof<'a> {
+    /// Which.
+    pub backup: &'a Backup,
+    /// How far it is proven.
+    pub proof: Proof,
+    /// When it was checked.
+    pub checked_at: Timestamp,
+}
+
+/// The good backup of the highest revision that was ever checked; of its copies, the one that is proven furthest.
+pub fn last_proof(catalog: &Catalog) -> Option<LastProof<'_>> {
+    let checked = catalog.backups().iter().flat_map(|backup| {
+        let copies = backup.copies.iter();
+        copies.filter_map(move |copy| match (&copy.standing, copy.checked_at) {
+            (Standing::Good(proof), Some(checked_at)) => Some(LastProof {
+                backup,
+                proof: *proof,
+                checked_at,
+            }),
+            (Standing::Good(_), None) | (Standing::Bad(_), _) => None,
+        })
+    });
+    checked.max_by_key(|last| (last.backup.revision(), last.backup.id(), last.proof, last.checked_at))
+}
+
+/// The first good backup in `destination` since which none was proven as far as `required`; none if the newest is.
+pub fn unproven_since<'a>(catalog: &'a Catalog, destination: &str, required: Proof) -> Option<&'a Backup> {
+    let mut since = None;
+    for backup in catalog.backups() {
+        let here = |copy: &&BackupCopy| copy.destination == destination;
+        match backup.copies.iter().find(here).map(|copy| &copy.standing) {
+            Some(Standing::Good(proof)) if *proof >= required => since = None,
+            Some(Standing::Good(_)) => since = since.or(Some(backup)),
+            // One that is bad is told of by itself.
+            Some(Standing::Bad(_)) | None => {}
+        }
+    }
+    since
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::{Fixture, manifest};
+
+    #[test]
+    fn backups_wait_for_their_proof_since_the_last_one_that_has_it() {
+        let taken = |hour, revision| manifest(0xab, &format!("20261120T{hour}1530Z-00000001"), revision);
+        let [a, b, c] = [taken(10, 10), taken(11, 20), taken(12, 30)];
+        let all = || Fixture::default().backup(&a).backup(&b).backup(&c);
+        let since = |fixture: Fixture, required| {
+            let catalog = fixture.catalog("local");
+            unproven_since(&catalog, "local", required).map(|backup| backup.revision().get())
+        };
+        assert_eq!(since(all(), Proof::Stored), None);
+        assert_eq!(since(all(), Proof::Content), Some(10));
+        let day = "2026-11-21T00:00:00Z";
+        let second = || all().check(&b, day, true, Proof::Content);
+        assert_eq!(since(second(), Proof::Content), Some(30));
+        assert_eq!(since(second(), Proof::HashKv), Some(10));
+        assert_eq!(since(second().check(&c, day, true, Proof::HashKv), Proof::HashKv), None);
+        let first_is_bad = second().check(&a, day, false, Proof::None);
+        assert_eq!(since(first_is_bad, Proof::HashKv), Some(20));
+        assert_eq!(unproven_since(&all().catalog("local"), "far", Proof::Content), None);
+    }
+
+    #[test]
+    fn the_last_proof_is_that_of_the_newest_backup_that_was_checked() {
+        let [a, b] = [10, 20].map(|revision| manifest(0xab, &format!("20261120T{revision}1530Z-00000001"), revision));
+        let both = || Fixture::default().backup(&a).backup(&b);
+        assert_eq!(last_proof(&both().catalog("local")), None);
+        let catalog = both()
+            .check(&a, "2026-11-22T00:00:00Z", true, Proof::HashKv)
+            .check(&b, "2026-11-21T00:00:00Z", true, Proof::Content)
+            .catalog("local");
+        let last = last_proof(&catalog).unwrap();
+        assert_eq!((last.backup.revision().get(), last.proof), (20, Proof::Content));
+    }
+}

@@ -85,7 +85,8 @@ fn after(older: &[ObjectName], now: Timestamp) -> Timestamp {
         | ObjectName::Full(_)
         | ObjectName::FullManifest(..)
         | ObjectName::Pin(_)
-        | ObjectName::Canary(_) => None,
+        | ObjectName::Canary(_)
+        | ObjectName::Claim(..) => None,
     });
     let next = last.and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok());
     next.map_or(now, |next| next.max(now))

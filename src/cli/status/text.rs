@@ -136,7 +136,10 @@ fn schedules(page: &Page<'_>, document: &Document) {
         }
         if let Some(last) = &report.last {
             for Copy { destination, host, id } in &last.copies {
-                page.field("", &format!("slot {}: {id} in {destination}, taken by {host}", last.slot));
+                page.field(
+                    "",
+                    &format!("slot {}: {id} in {destination}, taken by {host}", last.slot),
+                );
             }
         }
         label = "";

@@ -1,9 +1,10 @@
 //! Real etcds on hosts, set up as Debian does it: settings in the environment file of the distribution's unit.
 
 use std::fs;
+use std::path::Path;
 
 use super::hosts::{Host, Lab, until};
-use super::support::client::{Client, Credentials};
+use super::support::client::{Client, Credentials, wait_for};
 
 /// Where Debian's unit keeps etcd's data.
 pub const DATA_DIR: &str = "/var/lib/etcd/default";
@@ -67,6 +68,37 @@ impl Cluster {
         }
     }
 
+    /// The host whose member leads.
+    #[track_caller]
+    pub fn leader(&self) -> &Host {
+        let leads = |host: &&Host| {
+            let status = wait_for(self.client_of(host).raw().status());
+            status.is_ok_and(|status| {
+                let own = status.header().map(|header| header.member_id());
+                status.leader() != 0 && own == Some(status.leader())
+            })
+        };
+        until("a leader", || {
+            self.hosts.iter().find(leads).ok_or_else(|| "none".to_owned())
+        })
+    }
+
+    /// Has another member lead.
+    #[track_caller]
+    pub fn move_leader(&self) {
+        let before = self.leader();
+        let to = self.hosts.iter().find(|host| host.name != before.name);
+        let to = self.client_of(to.expect("there is another")).raw();
+        let id = wait_for(to.clone().status())
+            .expect("it serves")
+            .header()
+            .expect("it says who it is")
+            .member_id();
+        let done = wait_for(self.client_of(before).raw().move_leader(id));
+        done.expect("a healthy cluster lets another member lead");
+        assert_ne!(self.leader().name, before.name);
+    }
+
     /// Stops a single etcd, takes its data away and starts it again: empty, with the same ids.
     pub fn wipe(&self) {
         let [host] = self.hosts.as_slice() else {
@@ -101,6 +133,13 @@ impl Cluster {
         );
         host.write("/etc/default/etcd", &settings);
     }
+}
+
+/// Puts an upstream server in the place of the distribution's, on a host that is off or on.
+pub fn drop_in_etcd(host: &Host, binary: &Path) {
+    host.copy_in(binary, "/usr/local/bin/etcd");
+    let drop_in = "[Service]\nExecStart=\nExecStart=/usr/local/bin/etcd\n";
+    host.write("/etc/systemd/system/etcd.service.d/10-lab.conf", drop_in);
 }
 
 fn client_url(host: &Host) -> String {

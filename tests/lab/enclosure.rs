@@ -13,11 +13,11 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::preparation::lab_dir;
+use super::preparation::{Suite, lab_dir};
 use super::support::client::wait_for;
 
 /// Tells the second start of the program where its run's directory is.
@@ -25,6 +25,8 @@ const STAGE: &str = "LIFEBOAT_LAB_STAGE";
 const RUN_PREFIX: &str = "run-";
 const LOCK: &str = "lock";
 const POLL: Duration = Duration::from_millis(20);
+/// How long the processes of a killed run may take to be gone.
+const LAST_BREATH: Duration = Duration::from_secs(10);
 /// What an ended run reports when it was interrupted.
 const INTERRUPTED: u8 = 130;
 
@@ -33,12 +35,13 @@ pub fn entered() -> Option<PathBuf> {
     std::env::var_os(STAGE).map(PathBuf::from)
 }
 
-/// Starts this program again inside an enclosure and waits for its end, or for somebody who asks to stop.
-pub fn run() -> Result<ExitCode, String> {
+/// Starts this program again inside an enclosure, without some suites, and waits for its end, or for somebody who asks to
+/// stop.
+pub fn run(left_out: &[Suite]) -> Result<ExitCode, String> {
     let interrupted = listen();
     sweep();
     let stage = Stage::set_up().map_err(|error| format!("its directory cannot be made: {error}"))?;
-    let mut enclosed = enclose(&stage.dir)?;
+    let mut enclosed = enclose(&stage.dir, left_out)?;
     loop {
         if let Some(status) = enclosed.try_wait().expect("our own child can be waited for") {
             let code = status.code().and_then(|code| u8::try_from(code).ok());
@@ -103,19 +106,38 @@ fn sweep() {
     }
 }
 
+/// Removes the control groups of a run, then its directory. Processes that were killed take a moment to be gone; where
+/// they take longer, everything stays for a later sweep.
 fn remove(stage: &Path) {
-    let prefix = format!(
-        "lifeboat-lab-{}-",
-        stage.file_name().expect("it has a name").to_string_lossy()
-    );
-    for parent in own_control_groups() {
-        for group in fs::read_dir(parent).into_iter().flatten().flatten() {
-            if group.file_name().to_string_lossy().starts_with(&prefix) {
-                remove_control_group(&group.path());
-            }
+    let deadline = Instant::now() + LAST_BREATH;
+    loop {
+        let groups = control_groups(stage, "");
+        let left = groups.iter().filter(|group| !remove_control_groups(group)).count();
+        if left == 0 {
+            fs::remove_dir_all(stage).ok();
+            return;
         }
+        if Instant::now() > deadline {
+            return;
+        }
+        thread::sleep(POLL);
     }
-    fs::remove_dir_all(stage).ok();
+}
+
+/// Removes the control groups whose names begin like this one's; tells whether none is left.
+fn remove_control_groups(beginning: &Path) -> bool {
+    let parent = beginning.parent().expect("it is below our own group");
+    let prefix = beginning
+        .file_name()
+        .expect("it has a name")
+        .to_string_lossy()
+        .into_owned();
+    let groups = fs::read_dir(parent).into_iter().flatten().flatten();
+    let own = groups.filter(|group| group.file_name().to_string_lossy().starts_with(&prefix));
+    own.fold(true, |gone, group| {
+        remove_control_group(&group.path());
+        gone && !group.path().exists()
+    })
 }
 
 /// Removes a control group and those below; one that is in use stays.
@@ -150,14 +172,18 @@ fn own_control_groups() -> Vec<PathBuf> {
 }
 
 /// The program once more, in namespaces of its own. It dies with this one.
-fn enclose(stage: &Path) -> Result<Child, String> {
+fn enclose(stage: &Path, left_out: &[Suite]) -> Result<Child, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let skips = left_out
+        .iter()
+        .flat_map(|suite| ["--skip".to_owned(), format!("{}::", suite.name())]);
     // Not in the terminal's foreground: a Ctrl-C is this process's to handle, and hosts do not see it.
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--fork", "--kill-child"])
         .args(["--pid", "--mount", "--net", "--mount-proc", "--"])
         .arg(program)
         .args(std::env::args_os().skip(1))
+        .args(skips)
         .env(STAGE, stage)
         .stdin(Stdio::null())
         .process_group(0)

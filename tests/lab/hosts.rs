@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::enclosure::control_groups;
-use super::preparation::{Suite, lab_dir};
+use super::preparation::{Suite, root_of};
 use super::report;
 
 /// How long something that must happen may take. Long, because hosts share the machine.
@@ -98,6 +98,14 @@ impl Lab<'_> {
         }
         hosts
     }
+
+    /// A directory outside all hosts, to be bound into several.
+    pub fn shared_directory(&self) -> PathBuf {
+        let number = self.switch.plugged.fetch_add(1, Ordering::Relaxed) + 1;
+        let dir = self.switch.stage.join(format!("shared{number}"));
+        fs::create_dir(&dir).expect("the run's directory can be written");
+        dir
+    }
 }
 
 /// One host. Dropped, it is cut from its power and all of it is removed.
@@ -108,6 +116,7 @@ pub struct Host {
     /// The name of everything outside that belongs to it: machine, namespace, control groups.
     id: String,
     groups: Vec<PathBuf>,
+    binds: Vec<String>,
     nspawn: Option<Child>,
 }
 
@@ -122,11 +131,17 @@ impl Host {
             dir: lab.switch.stage.join(&id),
             groups: control_groups(&lab.switch.stage, &id),
             id,
+            binds: Vec::new(),
             nspawn: None,
         };
-        host.lay_root(&lab_dir().join(format!("root-{}", lab.suite.name())));
+        host.lay_root(&root_of(lab.suite));
         host.plug_in();
         host
+    }
+
+    /// Binds a directory outside into the host, from its next boot on.
+    pub fn bind(&mut self, outside: &Path, inside: &str) {
+        self.binds.push(format!("--bind={}:{inside}", outside.display()));
     }
 
     /// Switches it on; whoever switched it on waits with [`Host::wait_for_boot`].
@@ -144,6 +159,7 @@ impl Host {
             .args(["--register=no", "--keep-unit", "--machine", &self.id])
             .arg(format!("--network-namespace-path=/run/netns/{}", self.id))
             .arg(format!("--directory={}", self.dir.join("root").display()))
+            .args(&self.binds)
             .env("GROUPS_OF_HOST", groups.join(" "))
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
             .stdin(Stdio::null())

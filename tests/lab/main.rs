@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         };
     }
     let suites = runs.iter().map(|run| run.suite).collect();
-    match preparation::prepare(suites).and_then(|()| enclosure::run()) {
+    match preparation::prepare(&suites).and_then(|left_out| enclosure::run(&left_out)) {
         Ok(code) => code,
         Err(why) => {
             eprintln!("skipped: the lab: {why}");

@@ -1,6 +1,7 @@
 //! The cases, one file a subject.
 
 mod deaths;
+mod etcds;
 mod lineages;
 mod schedules;
 mod several_hosts;
@@ -32,11 +33,13 @@ macro_rules! cases {
 
 /// All of them. The longest stand first, so that none is waited for at the end.
 pub const CASES: &[Case] = cases! {
+    TRIXIE several_hosts::hosts_that_share_a_store_make_one_backup_a_slot_whoever_leads_or_dies
     BOTH deaths::an_agent_killed_in_mid_backup_leaves_nothing_visible_and_no_growing_rubbish
     TRIXIE several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
     BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
     BOTH lineages::an_etcd_wiped_and_restarted_empty_displaces_nothing
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
+    TRIXIE etcds::servers_of_the_newest_releases_are_backed_up
     BOTH schedules::the_unit_takes_backups_on_schedule_and_rotates_them
     BOTH schedules::a_file_dropped_in_adds_a_schedule_without_a_restart
     BOTH schedules::a_broken_file_changes_nothing_and_shows_in_the_status

@@ -27,6 +27,7 @@ pub mod systemd;
 pub mod backup;
 pub mod prune;
 pub mod rebuild;
+pub mod restore;
 pub mod verify;
 
 // Whoever asks for it.

@@ -79,10 +79,8 @@ impl Observed {
             .unwrap_or_default();
         let meta = Meta::of_entries(&entries).map_err(ContentError::Keyspace)?;
         let last = scan.last_key().and_then(|main| Revision::new(main.cast_signed()).ok());
-        let first = Revision::new(1).expect("1 is a revision");
-        let marks = [last, meta.compaction.scheduled, meta.compaction.finished];
         Ok(Facts {
-            revision: marks.into_iter().flatten().fold(first, Revision::max),
+            revision: meta.revision(last),
             meta,
             database_bytes: self.database_bytes,
             sha256: Digest(self.hasher.finalize().into()),

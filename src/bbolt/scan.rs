@@ -177,6 +177,14 @@ impl Scanner {
         Ok(())
     }
 
+    /// How long the database is; known once its second page has passed.
+    pub fn database_bytes(&self) -> Option<u64> {
+        match self.edges.len() {
+            0 | 1 => None,
+            _ => self.meta.and_then(|meta| meta.file_len()),
+        }
+    }
+
     /// Ends the scan after the last byte of the database.
     ///
     /// Fails when bytes are missing, or when the way to the last key is damaged.

@@ -86,6 +86,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // Before anything is made, so that a secret that is missing leaves nothing.
     let access = host::access(&config)?;
     let state = host::state(&config.cluster.name)?;
+    super::refuse_during_restore()?;
     // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
     let interrupt = super::listen(context);
     let _lock = host::jobs_lock(&state, "backup", args.wait)?;
@@ -237,7 +238,13 @@ fn take(
     let progress = Arc::new(Progress::default());
     context.runtime.block_on(async {
         let watcher = tokio::spawn(watch(context.output, progress.clone()));
-        let outcome = full(job, destinations, &places.catalog, &progress, interrupt.raised()).await;
+        let gives_way = async {
+            tokio::select! {
+                () = interrupt.raised() => {}
+                () = super::restore_opened() => {}
+            }
+        };
+        let outcome = full(job, destinations, &places.catalog, &progress, gives_way).await;
         watcher.abort();
         // Wait until it is gone, so that no bar is drawn over the result.
         drop(watcher.await);

@@ -196,7 +196,7 @@ pub(super) struct Places {
 }
 
 /// Which store to read, where it is not the configured ones.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(super) struct From {
     /// Read this store instead of the configured ones: a directory, or a file: URL
     #[arg(long, value_name = "DIR|URL")]

@@ -15,6 +15,9 @@ mod pin;
 mod progress;
 mod prune;
 mod rebuild;
+mod release;
+mod restore;
+mod rollback;
 mod show;
 mod source;
 mod status;
@@ -23,6 +26,7 @@ mod verify;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -31,6 +35,8 @@ use output::{Format, Output, Verbosity};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+use crate::restore::Spots;
 
 /// Where the configuration is when `--config` does not say.
 const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
@@ -72,6 +78,9 @@ enum Command {
     Verify(verify::Args),
     Export(export::Args),
     Rebuild(rebuild::Args),
+    Restore(restore::Args),
+    Rollback(rollback::Args),
+    Release(release::Args),
     Prune(prune::Args),
     Pin(pin::PinArgs),
     Unpin(pin::UnpinArgs),
@@ -83,6 +92,9 @@ enum Command {
     #[command(hide = true)]
     Manual(manual::ManualArgs),
 }
+
+/// How often a running backup looks whether it has to give way.
+const LOOK_FOR_RESTORE_EVERY: Duration = Duration::from_millis(500);
 
 /// What every command gets.
 struct Context {
@@ -120,6 +132,9 @@ impl Cli {
             Command::Verify(args) => verify::run(&context, args),
             Command::Export(args) => export::run(&context, args),
             Command::Rebuild(args) => rebuild::run(&context, args),
+            Command::Restore(args) => restore::run(&context, args),
+            Command::Rollback(args) => rollback::run(&context, args),
+            Command::Release(args) => release::run(&context, args),
             Command::Prune(args) => prune::run(&context, args),
             Command::Pin(args) => pin::pin(&context, args),
             Command::Unpin(args) => pin::unpin(&context, args),
@@ -188,6 +203,23 @@ fn listen(context: &Context) -> Interrupt {
         }
     });
     Interrupt { flag, raised }
+}
+
+/// Done when a restore is opened on this host: whatever reads etcd gives way.
+async fn restore_opened() {
+    let spots = Spots::default();
+    while !spots.is_open() {
+        tokio::time::sleep(LOOK_FOR_RESTORE_EVERY).await;
+    }
+}
+
+/// Refuses while a restore is open on this host.
+fn refuse_during_restore() -> Result<(), Failure> {
+    match Spots::default().is_open() {
+        false => Ok(()),
+        true => Err(Failure::new(Exit::Locked, "a restore is open on this host")
+            .next("wait until it is done, or finish it: `lifeboat restore --wait`")),
+    }
 }
 
 /// The same as a flag, for work that does not wait.

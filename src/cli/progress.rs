@@ -44,6 +44,13 @@ impl Bar {
             bar.set_message(what);
         }
     }
+
+    /// Takes it off the screen.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -52,8 +59,6 @@ fn style(template: &str) -> ProgressStyle {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }

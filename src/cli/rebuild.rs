@@ -125,12 +125,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             };
             rebuild(source, &plan, &listener)
         },
-        |error| {
-            matches!(
-                error,
-                Error::Source(_) | Error::NotAsRecorded { .. } | Error::DigestDiffers { .. } | Error::Unsound { .. }
-            )
-        },
+        Error::is_fault_of_source,
         |error| failure(error, &args, manifest.as_ref()),
     )?;
     let document = document(&args, &plan, &rebuilt, manifest.as_ref());
@@ -203,9 +198,23 @@ fn expected(manifest: &Manifest) -> Expected {
 }
 
 fn failure(error: Error, args: &Args, manifest: Option<&Manifest>) -> Failure {
-    let text = chain(&error);
-    let failed = |exit| Failure::new(exit, &text);
     match &error {
+        Error::Content {
+            error: keyspace::Error::Downgrade { .. },
+            ..
+        } => Failure::new(Exit::Refused, chain(&error)).next(format!(
+            "leave out --etcd-version{}, and run an etcd that reads it",
+            args.etcd_version.map_or(String::new(), |line| format!(" {line}"))
+        )),
+        _ => refused_by(&error, manifest),
+    }
+}
+
+/// A failure of laying out a data directory.
+pub(super) fn refused_by(error: &Error, manifest: Option<&Manifest>) -> Failure {
+    let text = chain(error);
+    let failed = |exit| Failure::new(exit, &text);
+    match error {
         Error::NotEmpty { path } => failed(Exit::Refused).next(format!(
             "move what is there aside (`mv {0} {0}.old`), or give another directory: nothing is ever overwritten",
             path.display()
@@ -226,10 +235,7 @@ fn failure(error: Error, args: &Args, manifest: Option<&Manifest>) -> Failure {
         Error::Content {
             error: keyspace::Error::Downgrade { .. },
             ..
-        } => failed(Exit::Refused).next(format!(
-            "leave out --etcd-version{}, and run an etcd that reads it",
-            args.etcd_version.map_or(String::new(), |line| format!(" {line}"))
-        )),
+        } => failed(Exit::Refused).next("run an etcd that reads it"),
         Error::Content { .. } => failed(Exit::Damaged),
         Error::TooLittleSpace { .. } => failed(Exit::Failed).next("make room, or give another directory"),
         Error::BuiltUnsound { .. } | Error::Build(_) | Error::Io { .. } => {

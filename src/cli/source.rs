@@ -1,6 +1,8 @@
 //! SOURCE of the commands that read a snapshot: a backup's id, `latest`, a file, or standard input.
 
 use std::fs::File;
+use std::io::Seek;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -14,6 +16,7 @@ use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, FindError, LatestError, Lineage, Manifest, ObjectName};
 use crate::model::{ChainId, LineageId, Revision};
 use crate::pipeline::{DecodeError, Identities};
+use crate::restore::HandedOut;
 use crate::source::{self, SnapshotHasher, Source};
 use crate::store::FileStore;
 
@@ -34,6 +37,8 @@ pub(super) struct SourceArgs {
 pub(super) struct Found {
     /// What the manifest says, for a stored backup.
     pub manifest: Option<Manifest>,
+    /// The highest revision that a backup of the same history holds, where that is another one.
+    pub highest: Option<HandedOut>,
     places: Vec<Place>,
     identities: Option<Identities>,
 }
@@ -90,6 +95,8 @@ fn line(chain: &ChainId, time: Timestamp, revision: Revision, lineage: &LineageI
 
 enum Place {
     Stdin,
+    /// What came over standard input, in a file without a name.
+    Spooled(File),
     File(PathBuf),
     Object {
         destination: String,
@@ -99,6 +106,12 @@ enum Place {
 }
 
 impl SourceArgs {
+    /// The same as if it had been given on a command line.
+    pub fn of(source: &str, identity: Option<PathBuf>, from: From) -> SourceArgs {
+        let source = source.to_owned();
+        SourceArgs { source, identity, from }
+    }
+
     /// Finds what is meant, without opening it.
     pub fn find(&self, context: &Context) -> Result<Found, Failure> {
         if self.source == "-" || self.source.contains('/') {
@@ -108,6 +121,7 @@ impl SourceArgs {
             };
             return Ok(Found {
                 manifest: None,
+                highest: None,
                 places: vec![place],
                 identities: self.identities_for_file(context)?,
             });
@@ -132,6 +146,7 @@ impl SourceArgs {
         };
         let backup = chosen(context, &places, &self.source)?;
         Ok(Found {
+            highest: highest(backup, &places),
             manifest: Some(places.manifest(backup)?.0),
             places: copies(backup, &places),
             identities: identities(self.identity.as_deref(), config.as_ref())?,
@@ -158,7 +173,7 @@ impl SourceArgs {
 impl Found {
     /// Opens the copies in turn until `use_it` is content with one; a copy that fails is named in a warning.
     pub fn with_each<T, E>(
-        self,
+        &self,
         context: &Context,
         mut use_it: impl FnMut(Source, Option<&Manifest>) -> Result<T, E>,
         is_fault_of_copy: impl Fn(&E) -> bool,
@@ -186,10 +201,38 @@ impl Found {
         ))
     }
 
+    /// The same with what standard input gives kept in a file in `folder` that has no name, so that it can be read twice.
+    pub fn spooled(self, folder: &Path) -> Result<Found, Failure> {
+        let refused = |error: std::io::Error| {
+            let message = format!("cannot keep standard input in {}: {error}", folder.display());
+            Failure::new(Exit::Failed, message).next("give a file instead")
+        };
+        crate::durable::create_dirs(folder, 0o700).map_err(host::failed)?;
+        let path = folder.join(format!("spool-{:08x}", getrandom::u32().map_err(host::failed)?));
+        let mut options = File::options();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(refused)?;
+        std::fs::remove_file(&path).map_err(refused)?;
+        std::io::copy(&mut std::io::stdin().lock(), &mut file).map_err(refused)?;
+        let places = vec![Place::Spooled(file)];
+        Ok(Found { places, ..self })
+    }
+
     fn open(&self, place: &Place) -> Result<Source, Failure> {
         let identities = self.identities.as_ref();
         let opened = match place {
             Place::Stdin => Source::open("standard input", std::io::stdin(), None, identities),
+            Place::Spooled(file) => {
+                let mut again = file.try_clone().map_err(host::failed)?;
+                again.rewind().map_err(host::failed)?;
+                let bytes = again.metadata().map_err(host::failed)?.len();
+                Source::open("standard input", again, Some(bytes), identities)
+            }
             Place::File(path) => {
                 let file = File::open(path).map_err(|error| cannot_open(path, &error))?;
                 let metadata = file.metadata().map_err(|error| cannot_open(path, &error))?;
@@ -246,6 +289,21 @@ impl Found {
         }
         source_failure(error, self.manifest.as_ref())
     }
+}
+
+/// The highest revision of the history that `backup` is of, where a later backup holds it.
+fn highest(backup: &Backup, places: &Places) -> Option<HandedOut> {
+    let same = |other: &&Backup| other.manifest().lineage == backup.manifest().lineage;
+    let last = places
+        .catalog
+        .backups()
+        .iter()
+        .filter(same)
+        .max_by_key(|other| other.revision())?;
+    (last.revision() > backup.revision()).then(|| HandedOut {
+        revision: last.revision(),
+        known_from: format!("backup {}", last.id()),
+    })
 }
 
 fn copies(backup: &Backup, places: &Places) -> Vec<Place> {
@@ -382,6 +440,7 @@ pub(super) fn read_through(
 ) -> Result<(), Failure> {
     let (manifest, _) = places.manifest(backup)?;
     let found = Found {
+        highest: None,
         manifest: Some(manifest.clone()),
         places: copies(backup, places),
         identities: Some(keys),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,11 +19,13 @@ use super::secret::Secret;
 use super::section::{Content, Given, Section};
 use super::{
     Auth, Backup, ClientCertificate, Cluster, Compression, Config, Destination, DestinationName, Encryption,
-    HashKvPolicy, Host, LARGEST_FILE, Member, MemberChoice, MemberName, MemberUrl, SAMPLE_RECIPIENT, Sharing, StoreUrl,
-    Tls,
+    HashKvPolicy, Host, LARGEST_FILE, Member, MemberChoice, MemberName, MemberUrl, Restore, SAMPLE_RECIPIENT, Sharing,
+    StoreUrl, Tls,
 };
 use crate::catalog::Proof;
 use crate::pipeline::{KeyError, Recipient};
+use crate::restore::BumpRule;
+use crate::settings::Place;
 
 /// Reads the merged tree. Defaults stand in for what is not written; doubts go to `warnings`.
 pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Problems) -> Option<Config> {
@@ -38,6 +41,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
     let encryption = reader.encryption(&root);
     let compression = reader.compression(&root);
     let backup = reader.backup(&root, &members);
+    let restore = reader.restore(&root);
     let destinations = reader.destinations(&root);
     let schedules = reader.schedules(&root, &destinations);
     let switched_off = reader.switched_off;
@@ -49,6 +53,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
         encryption,
         compression,
         backup,
+        restore,
         schedules,
         destinations,
         switched_off,
@@ -160,9 +165,55 @@ impl Reader<'_> {
     }
 
     fn host(&mut self, root: &Section<'_>, members: &BTreeMap<MemberName, Member>) -> Host {
-        let member = root.section("host").text("member");
+        let section = root.section("host");
+        let member = section.text("member");
+        let (data_dir, wal_dir) = (section.text("data_dir"), section.text("wal_dir"));
         Host {
             member: member.and_then(|given| self.known_member(&given, members)),
+            unit: section.text("unit").and_then(|given| self.parsed(&given)),
+            data_dir: data_dir.and_then(|given| self.absolute_path(&section, "data_dir", &given)),
+            wal_dir: wal_dir.and_then(|given| self.absolute_path(&section, "wal_dir", &given)),
+            settings: self.settings(&section),
+            etcd_version: section.text("etcd_version").and_then(|given| self.parsed(&given)),
+        }
+    }
+
+    fn settings(&mut self, section: &Section<'_>) -> Place {
+        let Some(given) = section.text("settings") else {
+            return Place::Auto;
+        };
+        let path = Path::new(given.value);
+        match given.value {
+            "auto" => Place::Auto,
+            "flags" => Place::Flags,
+            _ if !path.is_absolute() => self.refuse(section, "settings", &given).unwrap_or_default(),
+            text if text.ends_with(".yaml") || text.ends_with(".yml") => Place::ConfigFile(path.to_owned()),
+            _ => Place::Environment(path.to_owned()),
+        }
+    }
+
+    fn restore(&mut self, root: &Section<'_>) -> Restore {
+        let section = root.section("restore");
+        let defaults = Restore::default();
+        let health_timeout = section.text("health_timeout").and_then(|given| {
+            let duration = duration(given.value).filter(|duration| HEALTH_TIMEOUTS.contains(duration));
+            duration.or_else(|| self.refuse(&section, "health_timeout", &given))
+        });
+        let bump_revision = match section.text("bump_revision") {
+            Some(text) => match text.value {
+                "auto" => Some(BumpRule::Auto),
+                "never" => Some(BumpRule::Never),
+                _ => self.refuse(&section, "bump_revision", &text),
+            },
+            None => {
+                let by = self.integer(&section, "bump_revision", 1, i32::MAX);
+                by.and_then(|by| NonZeroU64::new(u64::from(by.cast_unsigned())))
+                    .map(BumpRule::By)
+            }
+        };
+        Restore {
+            health_timeout: health_timeout.unwrap_or(defaults.health_timeout),
+            bump_revision: bump_revision.unwrap_or(defaults.bump_revision),
         }
     }
 
@@ -516,6 +567,9 @@ impl Reader<'_> {
         }
     }
 }
+
+/// How long a restored member may take to serve.
+const HEALTH_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(86_400);
 
 /// How long a stream from etcd may be silent.
 const IDLE_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);

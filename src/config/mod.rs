@@ -38,9 +38,12 @@ pub use secret::{Secret, SecretError};
 
 pub use crate::backup::HashKvPolicy;
 use crate::catalog::Proof;
-use crate::model::ClusterName;
+use crate::keyspace::EtcdLine;
+use crate::model::{ClusterName, UnitName};
 use crate::pipeline::Recipient;
+use crate::restore::BumpRule;
 use crate::retention::Policy;
+use crate::settings;
 use problem::{Problems, Source};
 
 /// The largest configuration file that is read.
@@ -64,6 +67,8 @@ pub struct Config {
     pub compression: Compression,
     /// How backups are taken.
     pub backup: Backup,
+    /// How they are restored on a host.
+    pub restore: Restore,
     /// When backups are taken; the ones that are switched on.
     pub schedules: BTreeMap<ScheduleName, Schedule>,
     /// Where backups go; the ones that are switched on.
@@ -126,6 +131,16 @@ pub struct Member {
 pub struct Host {
     /// The member that runs here, if it is not to be found out; see [`Config::local_member`].
     pub member: Option<MemberName>,
+    /// The unit that runs etcd, if it is not to be found out.
+    pub unit: Option<UnitName>,
+    /// etcd's data directory, if its settings are not to be believed.
+    pub data_dir: Option<PathBuf>,
+    /// The directory of etcd's log, likewise.
+    pub wal_dir: Option<PathBuf>,
+    /// Where etcd's settings are.
+    pub settings: settings::Place,
+    /// The line of etcd that runs here, where that is older than the backups.
+    pub etcd_version: Option<EtcdLine>,
 }
 
 /// `[encryption]`
@@ -159,6 +174,15 @@ pub struct Backup {
     pub require: Proof,
     /// How long the stream may be silent, 1 s to 1 h.
     pub idle_timeout: Duration,
+}
+
+/// `[restore]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restore {
+    /// How long a restored member may take to serve, 10 s to 24 h.
+    pub health_timeout: Duration,
+    /// Whether revisions jump.
+    pub bump_revision: BumpRule,
 }
 
 /// Which member is asked for a snapshot.
@@ -199,6 +223,15 @@ impl Default for Compression {
         Compression {
             level: 3,
             threads: cores.min(MOST_THREADS) as u32,
+        }
+    }
+}
+
+impl Default for Restore {
+    fn default() -> Self {
+        Restore {
+            health_timeout: Duration::from_secs(300),
+            bump_revision: BumpRule::Auto,
         }
     }
 }

@@ -14,7 +14,8 @@
 
 use super::{Membership, raft};
 use crate::keyspace::Member;
-use crate::keyspace::wire::{put_bytes, put_uint64};
+use crate::keyspace::wire::{Fields, put_bytes, put_uint64};
+use crate::model::{ClusterId, MemberId};
 
 /// The name of the segment in the directory of the log.
 pub const FILE_NAME: &str = "0000000000000000-0000000000000000.wal";
@@ -29,6 +30,53 @@ enum RecordType {
     State = 3,
     Crc = 4,
     Snapshot = 5,
+}
+
+/// How much of a segment tells whose it is.
+pub const HEAD_BYTES: u64 = 4 << 10;
+
+/// Whose log it is, from the beginning of any segment: each begins with a checksum and the metadata. `None` if these are
+/// not there, or not whole.
+pub fn identity(head: &[u8]) -> Option<(ClusterId, MemberId)> {
+    let (mut rest, mut rolling) = (head, 0);
+    loop {
+        let (word, after) = rest.split_first_chunk::<8>()?;
+        let word = u64::from_le_bytes(*word);
+        let len = usize::try_from(word & 0x00ff_ffff_ffff_ffff).ok()?;
+        let padding = if word >> 63 == 1 { (word >> 56 & 7) as usize } else { 0 };
+        let (record, after) = after.split_at_checked(len)?;
+        rest = after.get(padding..)?;
+        let (mut record_type, mut crc, mut data) = (0, 0, &[][..]);
+        for field in Fields::of(record) {
+            let field = field.ok()?;
+            match field.number {
+                1 => record_type = field.int64().ok()?,
+                2 => crc = field.uint64().ok()?,
+                3 => data = field.bytes().ok()?,
+                _ => {}
+            }
+        }
+        match record_type {
+            // A later segment goes on with the checksum of the one before.
+            4 => rolling = u32::try_from(crc).ok()?,
+            1 if u64::from(crc32c::crc32c_append(rolling, data)) == crc => return ids(data),
+            _ => return None,
+        }
+    }
+}
+
+/// `etcdserverpb.Metadata`: the member's id and its cluster's.
+fn ids(metadata: &[u8]) -> Option<(ClusterId, MemberId)> {
+    let (mut member, mut cluster) = (None, None);
+    for field in Fields::of(metadata) {
+        let field = field.ok()?;
+        match field.number {
+            1 => member = Some(MemberId(field.uint64().ok()?)),
+            2 => cluster = Some(ClusterId(field.uint64().ok()?)),
+            _ => {}
+        }
+    }
+    cluster.zip(member)
 }
 
 /// The records of the segment of `own`, which is one of the members.
@@ -86,7 +134,6 @@ mod tests {
     use super::*;
     use crate::datadir::InitialCluster;
     use crate::datadir::snap::tests::{fixture, members_of_the_fixtures};
-    use crate::keyspace::wire::Fields;
 
     fn segment() -> Vec<u8> {
         let membership = members_of_the_fixtures();
@@ -155,6 +202,35 @@ mod tests {
             .map(|field| (field.number, text(field)))
             .filter(|(_, value)| value != b"0")
             .collect()
+    }
+
+    #[test]
+    fn a_log_tells_whose_it_is_and_no_bytes_make_it_panic() {
+        let membership = members_of_the_fixtures();
+        let own = membership.member("m2").unwrap().id;
+        let segment = segment();
+        assert_eq!(identity(&segment), Some((membership.cluster_id(), own)));
+        assert_eq!(identity(&segment[..60]), Some((membership.cluster_id(), own)));
+        // A later segment of a real log begins with the checksum of the one before.
+        let mut later = Segment {
+            crc: 0x1234_5678,
+            ..Segment::default()
+        };
+        later.push(RecordType::Crc, None);
+        let mut metadata = Vec::new();
+        put_uint64(&mut metadata, 1, 5);
+        put_uint64(&mut metadata, 2, 6);
+        later.push(RecordType::Metadata, Some(&metadata));
+        assert_eq!(identity(&later.bytes), Some((ClusterId(6), MemberId(5))));
+        for cut in 0..56 {
+            assert_eq!(identity(&segment[..cut]), None, "cut at {cut}");
+        }
+        for at in 0..56 {
+            let mut broken = segment.clone();
+            broken[at] ^= 0x55;
+            assert_ne!(identity(&broken), Some((ClusterId(0), MemberId(0))), "at {at}");
+        }
+        assert_eq!(identity(&[0xff; 64]), None);
     }
 
     #[test]

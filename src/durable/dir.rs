@@ -5,22 +5,33 @@
 //!
 //! Invariant: names given to a held folder are single ones, and links in their place are not followed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata, Permissions, TryLockError};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::{Error, failed, rename_new};
+use super::{Error, exchange, failed, rename_new};
 
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
+
+/// What the system knows of an entry of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Tells it from every other one of the same file system, whatever its name.
+    pub inode: u64,
+    /// Whether it is a folder itself.
+    pub is_dir: bool,
+}
 
 /// An open folder, and the name it was opened by, for messages.
 #[derive(Debug, Clone)]
@@ -115,6 +126,62 @@ impl Dir {
             io::ErrorKind::AlreadyExists => Error::Exists { path: target.clone() },
             _ => failed("rename to", &target)(source),
         })
+    }
+
+    /// Lets two entries, of this folder and of another one of the same file system, change places in one step; both are
+    /// always there. `None` where the file system cannot. Durable once both folders are synced.
+    pub fn exchange(
+        &self,
+        name: impl AsRef<Path>,
+        other: &Dir,
+        other_name: impl AsRef<Path>,
+    ) -> Result<Option<()>, Error> {
+        let (name, other_name) = (name.as_ref(), other_name.as_ref());
+        let path = self.path.join(name);
+        exchange(&*self.handle, name, &*other.handle, other_name).map_err(failed("exchange", &path))
+    }
+
+    /// What the system knows of an entry, not following a link; `None` where there is none of that name.
+    pub fn look(&self, name: impl AsRef<Path>) -> Result<Option<Entry>, Error> {
+        let name = name.as_ref();
+        match fstatat(&*self.handle, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(Entry {
+                inode: found.st_ino,
+                is_dir: found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits(),
+            })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(refused("look at", &self.path.join(name), errno)),
+        }
+    }
+
+    /// The names in it, in order; at most `most`, so that no folder takes all memory.
+    pub fn names(&self, most: usize) -> Result<Vec<OsString>, Error> {
+        let refused = |errno: Errno| refused("list", &self.path, errno);
+        let mut listing =
+            nix::dir::Dir::openat(&*self.handle, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+                .map_err(refused)?;
+        let mut names = Vec::new();
+        for entry in listing.iter() {
+            let name = OsStr::from_bytes(entry.map_err(refused)?.file_name().to_bytes()).to_owned();
+            if name == "." || name == ".." {
+                continue;
+            }
+            if names.len() == most {
+                let many = io::Error::other(format!("it has more than {most} entries"));
+                return Err(failed("list", &self.path)(many));
+            }
+            names.push(name);
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes a folder and all that is in it; a link in its place is not followed.
+    pub fn remove_tree(&self, name: impl AsRef<Path>) -> Result<(), Error> {
+        let path = Path::new("/proc/self/fd")
+            .join(self.handle.as_raw_fd().to_string())
+            .join(name.as_ref());
+        std::fs::remove_dir_all(path).map_err(failed("remove", &self.path.join(name.as_ref())))
     }
 
     /// Removes a file.
@@ -225,6 +292,43 @@ mod tests {
                 assert!(matches!(dir.make(name), Err(Error::Exists { .. })), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn two_entries_change_places_and_keep_what_they_are() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        let (a, b) = (dir.make("a").unwrap(), dir.make("b").unwrap());
+        a.make("member").unwrap().create("old").unwrap();
+        b.make("member").unwrap().create("new").unwrap();
+        let (old, new) = (a.look("member").unwrap().unwrap(), b.look("member").unwrap().unwrap());
+        assert!(old.is_dir && old.inode != new.inode);
+        if a.exchange("member", &b, "member").unwrap().is_none() {
+            return;
+        }
+        assert_eq!(
+            (a.look("member").unwrap(), b.look("member").unwrap()),
+            (Some(new), Some(old))
+        );
+        assert!(place.path().join("a/member/new").is_file() && place.path().join("b/member/old").is_file());
+        assert!(matches!(a.exchange("member", &b, "absent"), Err(Error::Io { .. })));
+        assert_eq!(dir.look("absent").unwrap(), None);
+    }
+
+    #[test]
+    fn a_tree_is_removed_and_what_links_in_it_lead_to_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        fs::create_dir(place.path().join("kept")).unwrap();
+        fs::write(place.path().join("kept/file"), b"").unwrap();
+        let tree = dir.make("tree").unwrap();
+        tree.make("folder").unwrap().create("file").unwrap();
+        symlink(place.path().join("kept"), place.path().join("tree/link")).unwrap();
+        dir.remove_tree("tree").unwrap();
+        assert_eq!(dir.names(10).unwrap(), ["kept"]);
+        assert!(place.path().join("kept/file").is_file());
+        dir.make("another").unwrap();
+        assert!(dir.names(1).is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat, renameat2};
 use nix::sys::stat::fstatat;
 
-pub use dir::Dir;
+pub use dir::{Dir, Entry};
 
 const SUFFIX: &str = ".partial";
 const RANDOM_DIGITS: usize = 16;
@@ -189,6 +189,15 @@ fn rename_new(from_dir: impl AsFd, from: &Path, to_dir: impl AsFd, to: &Path) ->
             Err(_) => renameat(&from_dir, from, &to_dir, to).map_err(io::Error::from),
         },
         answer => answer.map_err(io::Error::from),
+    }
+}
+
+/// Lets two entries change places in one step; `None` where the file system cannot.
+#[expect(clippy::disallowed_methods, reason = "the one place that exchanges names")]
+fn exchange(a_dir: impl AsFd, a: &Path, b_dir: impl AsFd, b: &Path) -> io::Result<Option<()>> {
+    match renameat2(&a_dir, a, &b_dir, b, RenameFlags::RENAME_EXCHANGE) {
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => Ok(None),
+        answer => answer.map(Some).map_err(io::Error::from),
     }
 }
 

@@ -2,23 +2,25 @@
 //!
 //! Invariant: a [`Member`] is one connection to one endpoint. Nothing here balances over members, because a snapshot
 //! and the HashKV that proves it must come from the same one.
-//! Invariant: nothing here writes into etcd.
+//! Invariant: nothing here writes into etcd's key space.
 //!
 //! Which member to ask is decided in [`choose`]; the bytes of the stream are understood elsewhere.
 
 pub mod choose;
 pub mod duty;
+mod peer;
 mod snapshot;
 mod survey;
 
 use std::time::Duration;
 
 use age::secrecy::{ExposeSecret, SecretString};
-use etcd_client::{Channel, Client, ConnectOptions, GetOptions};
+use etcd_client::{Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::model::{ClusterId, HashKv, MemberId, Revision};
 
+pub use peer::{PeerAnswer, ask_peer};
 pub use snapshot::{Chunk, DIGEST_BYTES, SnapshotStream};
 pub use survey::{Endpoints, Surveyed, survey};
 
@@ -272,6 +274,21 @@ impl Member {
         revision
             .and_then(|revision| Revision::new(revision).ok())
             .ok_or_else(|| self.nonsense("Range", "no revision"))
+    }
+
+    /// Takes a write through the cluster's log that changes nothing: a put behind a comparison that no store fulfils.
+    ///
+    /// Fails when the member cannot get a write through: without a quorum, or with an alarm raised.
+    pub async fn try_write(&mut self) -> Result<(), Error> {
+        // Versions count from 0, so none is below; the put is never carried out.
+        let never = Compare::version("\0", CompareOp::Less, 0);
+        let txn = Txn::new().when([never]).and_then([TxnOp::put("\0", "", None)]);
+        let mut client = self.client.kv_client();
+        let answer = call(&self.url, "Txn", CALL_TIMEOUT, client.txn(txn)).await?;
+        match answer.succeeded() {
+            false => Ok(()),
+            true => Err(self.nonsense("Txn", "a version below 0")),
+        }
     }
 
     /// The number of keys that are alive at `revision`.

@@ -75,6 +75,14 @@ impl Meta {
         Ok(meta)
     }
 
+    /// The revision of a store whose log ends with `last`: of that entry, or of a compaction that removed it.
+    pub fn revision(&self, last: Option<Revision>) -> Revision {
+        [last, self.compaction.scheduled, self.compaction.finished]
+            .into_iter()
+            .flatten()
+            .fold(super::first_revision(), Revision::max)
+    }
+
     /// Takes in one entry; keys that it does not know are passed over.
     pub(super) fn note(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         let malformed = |source| Error::malformed("meta", key, source);

@@ -15,7 +15,7 @@ use super::member::Member;
 use super::meta::Meta;
 use super::replay::Replay;
 use super::revision::RevisionKey;
-use super::{Error, LeaseId, first_revision};
+use super::{Error, LeaseId};
 use crate::bbolt;
 use crate::model::Revision;
 
@@ -64,11 +64,7 @@ pub struct Summary {
 impl Summary {
     /// The revision of the store: that of the last entry, or of a compaction that removed it.
     pub fn revision(&self) -> Revision {
-        let last = self.last.map(RevisionKey::main);
-        [last, self.meta.compaction.scheduled, self.meta.compaction.finished]
-            .into_iter()
-            .flatten()
-            .fold(first_revision(), Revision::max)
+        self.meta.revision(self.last.map(RevisionKey::main))
     }
 
     /// Those of `used` (leases of live keys, from a [`super::Replayed`]) that have no entry: keys that hang on them

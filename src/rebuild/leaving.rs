@@ -111,7 +111,7 @@ fn fits(left: &Leaving, target: &Path) -> Result<bool, Error> {
 }
 
 /// Whether a running etcd holds the database in a data directory: it locks it for as long as it runs.
-pub(super) fn is_held(data_dir: &Path) -> Result<bool, Error> {
+pub fn is_held(data_dir: &Path) -> Result<bool, Error> {
     let snap = data_dir.join(datadir::SNAP_DIR);
     if !snap.is_dir() {
         return Ok(false);

@@ -29,6 +29,8 @@ use crate::keyspace::{self, Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Versi
 use crate::model::{ByteSize, Digest, HashKv, Revision};
 use crate::source::{self, Source, TrailingDigest};
 
+pub use leaving::is_held;
+
 use land::{Landed, land};
 use staging::Staging;
 
@@ -247,6 +249,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether another copy of the same backup may do.
+    pub fn is_fault_of_source(&self) -> bool {
+        matches!(
+            self,
+            Error::Source(_) | Error::NotAsRecorded { .. } | Error::DigestDiffers { .. } | Error::Unsound { .. }
+        )
+    }
+}
+
 impl From<durable::Error> for Error {
     fn from(error: durable::Error) -> Error {
         match error {
@@ -257,12 +269,66 @@ impl From<durable::Error> for Error {
 }
 
 /// Lays out a data directory from `source`, telling `listener` how far it is.
-pub fn rebuild(mut source: Source, plan: &Plan, listener: Listener<'_>) -> Result<Rebuilt, Error> {
+pub fn rebuild(source: Source, plan: &Plan, listener: Listener<'_>) -> Result<Rebuilt, Error> {
     let wal_dir = places::separate_log(&plan.data_dir, plan.wal_dir.as_deref())?;
     // The log first: where there is one, data of a run that died may be complete.
     let mut log = wal_dir.map(|dir| Staging::begin(&dir)).transpose()?;
     leaving::take_back(&plan.data_dir)?;
     let mut data = Staging::begin(&plan.data_dir)?;
+    let built = lay_out(source, plan, &mut data, &mut log, listener)?;
+    let owner = data.owner();
+    match log {
+        None => publish(data, MEMBER)?,
+        Some(log) => publish_both(data, log)?,
+    }
+    Ok(Rebuilt { owner, ..built })
+}
+
+/// Where [`rebuild_in`] makes things: folders of its caller's that nobody else may write to.
+#[derive(Debug, Clone, Copy)]
+pub struct Homes<'a> {
+    /// The folder for the data, on the file system of the data directory.
+    pub data: &'a Dir,
+    /// The folder for the log, where that has a place of its own.
+    pub log: Option<&'a Dir>,
+    /// The name that what is made has in each of them; there must be nothing of that name.
+    pub name: &'a str,
+    /// User and group who get what is made.
+    pub owner: (u32, u32),
+}
+
+/// Lays out what a data directory holds, and a log directory, in folders beside those that `plan` names, which are not
+/// looked at. Nothing has its name before all of it is checked and on the disk.
+pub fn rebuild_in(homes: Homes<'_>, source: Source, plan: &Plan, listener: Listener<'_>) -> Result<Rebuilt, Error> {
+    let mut log = homes
+        .log
+        .map(|home| Staging::within(home, homes.name, homes.owner))
+        .transpose()?;
+    let mut data = Staging::within(homes.data, homes.name, homes.owner)?;
+    let built = lay_out(source, plan, &mut data, &mut log, listener)?;
+    if let Some(log) = log {
+        publish(log, wal::FILE_NAME)?;
+    }
+    publish(data, MEMBER)?;
+    Ok(Rebuilt {
+        owner: Some(homes.owner),
+        ..built
+    })
+}
+
+/// How many bytes a rebuild needs for a source of `bytes`, the log included.
+pub fn needed_bytes(bytes: u64) -> u64 {
+    places::needed_bytes(bytes)
+}
+
+/// Makes everything, checks it and brings it onto the disk; all but the names is done then.
+fn lay_out(
+    mut source: Source,
+    plan: &Plan,
+    data: &mut Staging,
+    log: &mut Option<Staging>,
+    listener: Listener<'_>,
+) -> Result<Rebuilt, Error> {
     places::refuse_without_space(source.length(), data.content(), log.as_ref().map(Staging::content))?;
     let snap_dir = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&snap_dir, datadir::DB)?;
@@ -273,7 +339,7 @@ pub fn rebuild(mut source: Source, plan: &Plan, listener: Listener<'_>) -> Resul
     let mark = data.create(&snap_dir, &snap::file_name(&plan.membership))?;
     write(mark, &snap_dir, &snap::file(&plan.membership))?;
     let records = wal::first_segment(&plan.membership, &plan.member);
-    match &mut log {
+    match log {
         Some(log) => write_log(
             log.create(&log.content().clone(), wal::FILE_NAME)?,
             log.content(),
@@ -287,12 +353,7 @@ pub fn rebuild(mut source: Source, plan: &Plan, listener: Listener<'_>) -> Resul
     data.settle()?;
     log.as_ref().map(Staging::settle).transpose()?;
     go_on(listener, Progress::Publishing)?;
-    let owner = data.owner();
-    match log {
-        None => publish(data)?,
-        Some(log) => publish_both(data, log)?,
-    }
-    Ok(Rebuilt { owner, ..built })
+    Ok(built)
 }
 
 fn go_on(listener: Listener<'_>, at: Progress) -> Result<(), Error> {
@@ -302,9 +363,9 @@ fn go_on(listener: Listener<'_>, at: Progress) -> Result<(), Error> {
     }
 }
 
-fn publish(mut data: Staging) -> Result<(), Error> {
-    data.move_up(MEMBER)?;
-    data.clear()
+fn publish(mut made: Staging, entry: &str) -> Result<(), Error> {
+    made.move_up(entry)?;
+    made.clear()
 }
 
 /// The data first: on a log without data etcd serves an empty cluster, on data without a log what was backed up, or
@@ -325,7 +386,7 @@ fn publish_both(mut data: Staging, mut log: Staging) -> Result<(), Error> {
 
 /// Takes data back whose log could not follow, unless an etcd was started on it meanwhile.
 fn without_log(mut data: Staging, error: Error) -> Error {
-    let in_use = leaving::is_held(data.target()).unwrap_or(true);
+    let in_use = is_held(data.target()).unwrap_or(true);
     if !in_use && data.take_back(MEMBER).is_ok() {
         return error;
     }

@@ -58,6 +58,11 @@ pub(super) fn refuse_without_space(bytes: Option<u64>, data: &Dir, log: Option<&
     }
 }
 
+/// What a source of `bytes` and a log take in one file system.
+pub(super) fn needed_bytes(bytes: u64) -> u64 {
+    bytes.saturating_add(MARGIN_BYTES).saturating_add(wal::SEGMENT_BYTES)
+}
+
 fn refuse_below(dir: &Dir, needed: u64) -> Result<(), Error> {
     let found = nix::sys::statvfs::statvfs(dir.path());
     let found = found.map_err(|errno| failed("measure", dir.path())(errno.into()))?;

@@ -14,6 +14,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{getegid, geteuid};
+
 use super::Error;
 use super::leaving::{self, PARTIAL, Word, is_held};
 use crate::durable::{self, Dir, failed};
@@ -64,6 +66,32 @@ impl Staging {
             left.remove()?;
         }
         let owner = owner_to_give(&home)?;
+        Staging::make(home, &prefix, target, place, owner)
+    }
+
+    /// Begins a directory that is to have the name `name` in `home`, where nobody else may write, and to belong to
+    /// `owner`. What runs that died left of it is removed.
+    pub fn within(home: &Dir, name: &str, owner: (u32, u32)) -> Result<Staging, Error> {
+        let target = home.path().join(name);
+        if home.look(name)?.is_some() {
+            return Err(Error::NotEmpty { path: target });
+        }
+        let prefix = format!("{name}{PARTIAL}");
+        for left in leaving::of(home, &prefix)? {
+            left.remove()?;
+        }
+        let own = (geteuid().as_raw(), getegid().as_raw());
+        let owner = (owner != own).then_some(owner);
+        Staging::make(home.clone(), &prefix, target, Place::Absent, owner)
+    }
+
+    fn make(
+        home: Dir,
+        prefix: &str,
+        target: PathBuf,
+        place: Place,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Staging, Error> {
         let random = durable::random::<4>().map_err(failed("draw a name in", home.path()))?;
         let name = format!("{prefix}{:08x}", u32::from_be_bytes(random));
         let outer = home.make(&name)?;
@@ -240,5 +268,5 @@ fn look(target: &Path) -> Result<Place, Error> {
 fn owner_to_give(home: &Dir) -> Result<Option<(u32, u32)>, Error> {
     let metadata = home.metadata()?;
     let somebody = (metadata.uid(), metadata.gid());
-    Ok((nix::unistd::geteuid().is_root() && somebody.0 != 0).then_some(somebody))
+    Ok((geteuid().is_root() && somebody.0 != 0).then_some(somebody))
 }

@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod one_writer;
 mod rebuild;
+mod restore;
 mod retention;
 mod round_trip;
 mod status;

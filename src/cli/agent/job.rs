@@ -19,7 +19,7 @@ use crate::catalog::claim::{Standing, State as ClaimState};
 use crate::catalog::{Origin, SlotPath};
 use crate::cli::backup::{self, Scope};
 use crate::cli::host::{self, Places, chain, failed};
-use crate::cli::{Context, Exit, Failure};
+use crate::cli::{Context, Exit, Failure, refuse_during_restore, restore_opened};
 use crate::config::{Config, DestinationName, Sharing};
 use crate::etcd::{duty, survey};
 use crate::model::ChainId;
@@ -61,6 +61,7 @@ impl From<Failure> for Stop {
 
 impl Jobs {
     fn attempt(&self, order: &Order) -> Result<Ended, Stop> {
+        refuse_during_restore()?;
         let mut attempt = Attempt::begin(&self.context, order)?;
         attempt.look_at_claims();
         if attempt.open.is_empty() || attempt.leaves_it_to_others()? {
@@ -349,9 +350,15 @@ fn later(instant: Timestamp, by: SignedDuration) -> Timestamp {
     instant.saturating_add(by).unwrap_or(instant)
 }
 
-/// Done when the agent is to stop.
+/// Done when the agent is to stop, or a restore wants etcd for itself.
 async fn raised(mut stop: watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
+    let told = async {
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = told => {}
+        () = restore_opened() => {}
     }
 }

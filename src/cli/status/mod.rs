@@ -24,6 +24,7 @@ use crate::agent::{self, Desk, Memory, Report, Running, ScheduleReport, Stored, 
 use crate::catalog::{Backup, Proof};
 use crate::config::{Config, ScheduleName};
 use crate::model::{ChainId, LineageId, Revision};
+use crate::restore::Spots;
 use crate::schedule::Slot;
 use crate::verify::last_proof;
 use members::{Asking, MemberRow};
@@ -136,6 +137,9 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         problems.push(format!(
             "the agent refuses the configuration, the one before goes on: {error}"
         ));
+    }
+    if Spots::default().is_open() {
+        problems.push("a restore is open on this host: finish it with `lifeboat restore --wait`".to_owned());
     }
     let schedules = match said {
         Some(said) => said.schedules.clone(),

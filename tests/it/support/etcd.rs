@@ -206,6 +206,11 @@ impl Etcd {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
+    /// The program.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The process of a member that runs.
     pub fn pid(&self, index: usize) -> u32 {
         let process = self.members[index].process.as_ref();

@@ -14,3 +14,4 @@ pub mod shared;
 pub mod tls;
 pub mod tmpfs;
 pub mod tools;
+pub mod units;

@@ -1,0 +1,104 @@
+//! `lifeboat release`: the data that restores have kept is given up.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::output::Format;
+use super::restore::{ask, failure, need_root, need_somebody};
+use super::{Context, Exit, Failure};
+use crate::model::ByteSize;
+use crate::restore::{Book, Ledger, RestoreId, Spots, kept_path, made_path, releasable, release};
+
+/// Give up, for good, the data that restores have kept
+///
+/// That is the data from before each restore, and what a rollback has set aside. Nothing else ever deletes it.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  lifeboat release\n  lifeboat release --restore 20261120T101530Z-9f3c4a1b --yes")]
+pub struct Args {
+    /// Only that of this restore
+    #[arg(long, value_name = "ID")]
+    restore: Option<RestoreId>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    released: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    paths: Vec<PathBuf>,
+    bytes: u64,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    need_root("release")?;
+    let spots = Spots::default();
+    let mut meant = releasable(&spots).map_err(failure)?.ledgers;
+    if let Some(id) = &args.restore {
+        meant.retain(|ledger| ledger.id() == id);
+        if meant.is_empty() {
+            return Err(Failure::new(Exit::NotFound, format!("nothing is kept of restore {id}")));
+        }
+    }
+    let rows: Vec<Row> = meant.iter().map(row).collect();
+    for row in &rows {
+        let paths: Vec<String> = row.paths.iter().map(|path| path.display().to_string()).collect();
+        context.output.detail(format!(
+            "restore {}: {} in {}",
+            row.id,
+            ByteSize(row.bytes),
+            paths.join(", ")
+        ));
+    }
+    if !rows.is_empty() && !args.yes {
+        need_somebody(false, "release")?;
+        ask("delete all of it for good?")?;
+    }
+    let book = Book::open(spots).map_err(|error| failure(error.into()))?;
+    for ledger in &meant {
+        release(&book, ledger.id()).map_err(failure)?;
+    }
+    match context.output.format {
+        Format::Json => context.output.json(&Document {
+            schema: 1,
+            released: rows,
+        }),
+        Format::Text if rows.is_empty() => context.output.line("nothing is kept"),
+        Format::Text => {
+            for row in &rows {
+                context
+                    .output
+                    .line(format!("released {}, {}", row.id, ByteSize(row.bytes)));
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn row(ledger: &Ledger) -> Row {
+    let dirs = ledger.plan.site.dirs();
+    let folders = dirs.flat_map(|dir| [kept_path(dir, ledger.id()), made_path(dir, ledger.id())]);
+    let paths: Vec<PathBuf> = folders.filter(|path| path.exists()).collect();
+    Row {
+        id: ledger.id().to_string(),
+        bytes: paths.iter().map(|path| bytes_below(path)).sum(),
+        paths,
+    }
+}
+
+fn bytes_below(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}

@@ -1,0 +1,197 @@
+//! What is restored, to whom, and what is known of revisions that were handed out.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::super::host::chain;
+use super::super::progress::Bar;
+use super::super::source::{Found, source_failure};
+use super::super::{Context, Exit, Failure};
+use super::Here;
+use crate::config::Config;
+use crate::datadir::{self, InitialCluster, PeerUrl};
+use crate::etcd::Member;
+use crate::rebuild::{DigestRule, is_held};
+use crate::restore::{Backup, HandedOut, Preview, PreviewError, preview};
+use crate::settings::EtcdSettings;
+use crate::source::{Source, TrailingDigest};
+
+/// The largest file of members that is read.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// What is restored: by its manifest, or by reading through it.
+pub(super) fn backup(
+    context: &Context,
+    found: &Found,
+    rule: DigestRule,
+    interrupted: &AtomicBool,
+) -> Result<Backup, Failure> {
+    if let Some(manifest) = &found.manifest {
+        return Ok(Backup {
+            name: format!("backup {}", manifest.chain),
+            chain: Some(manifest.chain.clone()),
+            lineage: Some(manifest.lineage.clone()),
+            taken_at: Some(manifest.first_byte_at),
+            cluster: Some(manifest.cluster.id),
+            sha256: manifest.plain.sha256,
+            bytes: manifest.plain.bytes,
+            revision: manifest.to_revision,
+            hash_kv: manifest.hash_kv,
+        });
+    }
+    let bar = Bar::new(&context.output, "looking through the source");
+    let mut name = String::new();
+    let seen = found.with_each(
+        context,
+        |source, _| {
+            name = source.name().to_owned();
+            let total = source.length();
+            preview(source, &|read| {
+                bar.at(read, total.unwrap_or(read));
+                interrupted.load(Ordering::Relaxed)
+            })
+        },
+        |_| false,
+        preview_failure,
+    )?;
+    let Some(seen) = seen else {
+        return Err(Failure::new(Exit::Failed, "interrupted; nothing was done"));
+    };
+    refuse_digest(&name, &seen, rule)?;
+    Ok(Backup {
+        name,
+        chain: None,
+        lineage: None,
+        taken_at: None,
+        cluster: None,
+        sha256: seen.sha256,
+        bytes: seen.bytes,
+        revision: seen.revision,
+        hash_kv: None,
+    })
+}
+
+fn preview_failure(error: PreviewError) -> Failure {
+    match &error {
+        PreviewError::Source(error) => source_failure(error, None),
+        PreviewError::Database { .. } | PreviewError::Keyspace { .. } => {
+            Failure::new(Exit::Damaged, chain(&error)).next("choose another backup: `lifeboat list`")
+        }
+    }
+}
+
+fn refuse_digest(name: &str, seen: &Preview, rule: DigestRule) -> Result<(), Failure> {
+    match (seen.digest, rule) {
+        (TrailingDigest::Matches, _) | (_, DigestRule::Skipped) => Ok(()),
+        (TrailingDigest::Differs, DigestRule::Required) => Err(Failure::new(
+            Exit::Damaged,
+            format!("{name} is damaged: its bytes do not match the SHA-256 at its end"),
+        )
+        .next("choose another backup: `lifeboat list`")),
+        (TrailingDigest::Absent, DigestRule::Required) => Err(Failure::new(
+            Exit::Refused,
+            format!("{name} has no SHA-256 at its end: it is a copy of a database file, or cut short"),
+        )
+        .next("if that is meant, say so with --skip-hash-check")),
+    }
+}
+
+/// The members of the new cluster: from a file, from the configuration, or those that etcd is set up with.
+pub(super) fn members(
+    file: Option<&Path>,
+    config: Option<&Config>,
+    settings: &EtcdSettings,
+) -> Result<InitialCluster, Failure> {
+    let usage = |error: datadir::Error| Failure::new(Exit::Usage, error);
+    if let Some(file) = file {
+        return listed(file)?.parse().map_err(usage);
+    }
+    let Some(config) = config else {
+        return settings.initial_cluster.parse().map_err(usage);
+    };
+    let without: Vec<&str> = config
+        .members
+        .iter()
+        .filter(|(_, member)| member.peer_urls.is_empty())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if without.len() == config.members.len() {
+        let cluster: InitialCluster = settings.initial_cluster.parse().map_err(usage)?;
+        let known: BTreeMap<&str, _> = cluster.iter().collect();
+        let same = known.len() == config.members.len() && without.iter().all(|name| known.contains_key(name));
+        if same {
+            return Ok(cluster);
+        }
+    }
+    if !without.is_empty() {
+        let message = format!("`peer_urls` is missing in [members] for {}", without.join(", "));
+        return Err(Failure::new(Exit::Usage, message)
+            .next("set it as in etcd's --initial-advertise-peer-urls, or give the members with --members FILE"));
+    }
+    let entries = config.members.iter().flat_map(|(name, member)| {
+        let urls = member.peer_urls.iter();
+        urls.map(|url| Ok((name.to_string(), url.to_string().parse::<PeerUrl>()?)))
+    });
+    let entries: Result<Vec<_>, datadir::Error> = entries.collect();
+    InitialCluster::new(entries.map_err(usage)?).map_err(usage)
+}
+
+/// A file of members as `--initial-cluster` has them: `name=URL`, one a line or between commas; `#` begins a comment.
+fn listed(file: &Path) -> Result<String, Failure> {
+    use std::io::Read;
+    let refused = |error: std::io::Error| Failure::new(Exit::Usage, format!("cannot read {}: {error}", file.display()));
+    let mut text = String::new();
+    let opened = File::open(file).map_err(refused)?;
+    opened.take(MOST_BYTES).read_to_string(&mut text).map_err(refused)?;
+    let lines = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim());
+    Ok(lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(","))
+}
+
+/// Revisions that clients may have seen. What only this host knows counts only where it is the only member: all members
+/// must come to the same decision.
+pub(super) fn handed_out(context: &Context, found: &Found, here: &Here, members: &InitialCluster) -> Vec<HandedOut> {
+    let mut known: Vec<HandedOut> = found.highest.iter().cloned().collect();
+    if members.iter().count() == 1 {
+        known.extend(running(context, here).or_else(|| stopped(here)));
+    }
+    known
+}
+
+/// What the etcd that runs here has come to.
+fn running(context: &Context, here: &Here) -> Option<HandedOut> {
+    let asked = context.runtime.block_on(async {
+        for url in &here.client_urls {
+            if let Ok(mut member) = Member::connect(url, &here.access.client).await
+                && let Ok(revision) = member.current_revision().await
+            {
+                return Some((url, revision));
+            }
+        }
+        None
+    });
+    asked.map(|(url, revision)| HandedOut {
+        revision,
+        known_from: format!("etcd at {url}"),
+    })
+}
+
+/// What the data in place holds, if nothing uses it.
+fn stopped(here: &Here) -> Option<HandedOut> {
+    let data_dir = &here.settings.data_dir;
+    let path = data_dir.join(datadir::SNAP_DIR).join(datadir::DB);
+    if is_held(data_dir).ok()? {
+        return None;
+    }
+    let file = File::open(&path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let source = Source::open(path.display().to_string(), file, Some(length), None).ok()?;
+    let seen = preview(source, &|_| false).ok()??;
+    Some(HandedOut {
+        revision: seen.revision,
+        known_from: format!("the data in {}", data_dir.display()),
+    })
+}

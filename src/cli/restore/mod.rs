@@ -1,0 +1,424 @@
+//! `lifeboat restore`: this host's etcd gets the data of a backup.
+
+mod finding;
+mod report;
+mod site;
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sd_notify::NotifyState;
+
+use super::host::{self, From, chain, failed};
+use super::progress::Bar;
+use super::rebuild::refused_by;
+use super::source::{Found, SourceArgs};
+use super::{Context, Exit, Failure};
+use crate::config::{self, Config};
+use crate::model::ByteSize;
+use crate::rebuild::{self, DigestRule, Progress};
+use crate::restore::{
+    Access, Book, Error, Ledger, LedgerError, Outcome, OverDbus, Patience, Plan, PlanError, RESUME_UNIT, RestoreId,
+    Run, Spots, Step, Tools, Units, Wish, decide_bump, open_ledger, peers,
+};
+use crate::systemd::Systemd;
+
+pub(super) use site::Here;
+
+/// Give this host's etcd the data of a backup
+///
+/// The new data is made and checked beside the old while etcd runs. Only then etcd is stopped, old and new change places,
+/// and etcd starts as a member of a new cluster. If it does not become well, everything is put back by itself. The old
+/// data is kept until `lifeboat release`; `lifeboat rollback` brings it back.
+///
+/// On several hosts, run the same command on each: the same backup and the same [members] make one cluster. A member that
+/// waits for the others is no failure; the rest is done in the background.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  lifeboat restore latest --identity backup-key.txt --dry-run\n  \
+    lifeboat restore latest --identity backup-key.txt\n  \
+    lifeboat restore ./full.db.zst.age --identity backup-key.txt --yes\n  lifeboat restore --wait"
+)]
+pub struct Args {
+    /// A backup's ID or a unique beginning of one, `latest`, a file (anything with a `/`), or `-`; none with --wait to
+    /// finish the restore that is open
+    #[arg(value_name = "SOURCE", required_unless_present_any = ["wait", "resume"])]
+    source: Option<String>,
+    /// The age identity or SSH private key that opens the backup
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    #[command(flatten)]
+    from: From,
+    /// Begin the new cluster's token with this; the same on every host
+    #[arg(long, value_name = "TOKEN")]
+    cluster_token: Option<String>,
+    /// Members of the new cluster, `name=URL` on each line, instead of [members]; the same on every host
+    #[arg(long, value_name = "FILE")]
+    members: Option<PathBuf>,
+    /// Accept a source without a SHA-256 at its end, such as a copied member/snap/db
+    #[arg(long)]
+    skip_hash_check: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Wait until the other members have come and the cluster serves
+    #[arg(long)]
+    wait: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Go on although members of another cluster run on the other hosts
+    #[arg(long)]
+    despite_running_members: bool,
+    /// Take up the restore that is open (for the unit that does so)
+    #[arg(long, hide = true, conflicts_with_all = ["source", "dry_run"])]
+    resume: bool,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    match (&args.source, args.resume) {
+        (Some(source), false) => begin(context, &args, source),
+        (Some(_) | None, _) => finish(context, &args),
+    }
+}
+
+fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> {
+    let interrupted = super::interrupted_flag(context);
+    let spots = Spots::default();
+    if !args.dry_run {
+        need_root("restore")?;
+        need_somebody(args.yes, "restore")?;
+        refuse_open(&spots)?;
+    }
+    let config = optional_configuration(context, args, source)?;
+    let here = Here::find(context, config.as_ref())?;
+    let identity = args.identity.clone().or_else(identity_of_unit);
+    let found = SourceArgs::of(source, identity, args.from.clone()).find(context)?;
+    let found = match (source, args.dry_run) {
+        ("-", false) => found.spooled(&spots.folder)?,
+        (_, _) => found,
+    };
+    let planned = plan(context, args, config.as_ref(), &here, &found, &interrupted)?;
+    if args.dry_run {
+        report::plan(&context.output, &planned.plan, &here);
+        return Ok(Exit::Done);
+    }
+    here.refuse_unready(&planned.plan)?;
+    if !args.despite_running_members {
+        refuse_running_members(context, &planned.plan, &here.access)?;
+    }
+    if !args.yes {
+        report::plan(&context.output, &planned.plan, &here);
+        ask("stop etcd and restore?")?;
+    }
+    carry_out(context, args, &here, &found, planned, &interrupted)
+}
+
+/// What the ledger begins with.
+struct Planned {
+    plan: Plan,
+    ledger: Ledger,
+}
+
+fn plan(
+    context: &Context,
+    args: &Args,
+    config: Option<&Config>,
+    here: &Here,
+    found: &Found,
+    interrupted: &AtomicBool,
+) -> Result<Planned, Failure> {
+    let backup = finding::backup(context, found, digest_rule(args), interrupted)?;
+    let members = finding::members(args.members.as_deref(), config, &here.settings)?;
+    let member = here.member(config, &members)?;
+    let site = here.site(config, &member)?;
+    let restore = config.map(|config| config.restore).unwrap_or_default();
+    let known = finding::handed_out(context, found, here, &members);
+    let bump = decide_bump(restore.bump_revision, backup.revision, &known);
+    let id = RestoreId::new(host::now(), getrandom::u32().map_err(failed)?);
+    let wish = Wish {
+        id,
+        backup,
+        members,
+        bump,
+        token: args.cluster_token.clone(),
+        in_place: here.in_place()?,
+        site,
+        health_timeout: restore.health_timeout,
+    };
+    let plan = Plan::new(wish).map_err(|error| match error {
+        PlanError::InPlace { .. } => Failure::new(Exit::Refused, &error)
+            .next("if it is to be restored once more, give the new cluster another token, on every host: --cluster-token again"),
+        PlanError::Members(_) | PlanError::Token { .. } => Failure::new(Exit::Usage, &error),
+    })?;
+    let (files, settled) = here.files(&plan)?;
+    let plan = plan.with_files(files);
+    let guard = here.guard(&Spots::default());
+    let ledger = Ledger::new(plan.clone(), guard, settled, host::now());
+    Ok(Planned { plan, ledger })
+}
+
+fn carry_out(
+    context: &Context,
+    args: &Args,
+    here: &Here,
+    found: &Found,
+    planned: Planned,
+    interrupted: &AtomicBool,
+) -> Result<Exit, Failure> {
+    let units = OverDbus::new(&here.systemd, context.runtime.handle());
+    let bar = Bar::new(&context.output, "restore");
+    let listener = |step: Step| {
+        bar.now(words(step));
+        ControlFlow::Continue(())
+    };
+    let stop = || interrupted.load(Ordering::Relaxed);
+    let tools = Tools {
+        units: &units,
+        access: &here.access,
+        runtime: context.runtime.handle(),
+        now: host::now,
+        listener: &listener,
+        stop: &stop,
+    };
+    let book = Book::open(Spots::default()).map_err(|error| failure(error.into()))?;
+    let mut run = Run::begin(book, planned.ledger, tools).map_err(failure)?;
+    let bytes = planned.plan.backup.bytes;
+    let progress = |progress: Progress| {
+        match progress {
+            Progress::Reading { bytes: read } => bar.at(read, bytes),
+            Progress::Checking => bar.now("checking"),
+            Progress::Publishing => {}
+        }
+        match stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let built = found.with_each(
+        context,
+        |source, _| run.build(source, digest_rule(args), &progress),
+        rebuild::Error::is_fault_of_source,
+        |error| refused_by(&error, found.manifest.as_ref()),
+    );
+    if let Err(refused) = built {
+        run.abandon(refused.message()).map_err(failure)?;
+        return Err(refused);
+    }
+    let patience = match args.wait {
+        true => Patience::Healthy,
+        false => Patience::Started,
+    };
+    let outcome = run.go(patience).map_err(failure)?;
+    bar.clear();
+    let exit = report::outcome(&context.output, &run, &outcome);
+    drop(run);
+    if let Outcome::Waiting { .. } = outcome {
+        finish_in_background(context, &units);
+    }
+    exit
+}
+
+/// Somebody has to see the others come, and close the ledger then.
+fn finish_in_background(context: &Context, units: &OverDbus<'_>) {
+    if let Err(error) = units.start(RESUME_UNIT) {
+        context.output.warn(format!(
+            "{RESUME_UNIT} does not start ({error}): when the other members are there, run `lifeboat restore --wait`"
+        ));
+    }
+}
+
+/// Takes up the restore that is open.
+fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    need_root("restore")?;
+    let interrupted = super::interrupted_flag(context);
+    let book = match Book::open(Spots::default()) {
+        Ok(book) => book,
+        // Whoever has it goes on with it.
+        Err(LedgerError::Locked) if args.resume => return Ok(Exit::Done),
+        Err(error) => return Err(failure(error.into())),
+    };
+    let Some(open) = book.ledger().map_err(|error| failure(error.into()))? else {
+        if args.resume {
+            return Ok(Exit::Done);
+        }
+        return Err(Failure::new(Exit::NotFound, "no restore is open on this host").next("name what to restore"));
+    };
+    let (systemd, access) = reach(context, &open)?;
+    let units = OverDbus::new(&systemd, context.runtime.handle());
+    let listener = |step: Step| {
+        if matches!(step, Step::Serve | Step::Settle | Step::Clear) {
+            // From here on etcd may start, which at boot waits for this.
+            sd_notify::notify(&[NotifyState::Ready]).ok();
+        }
+        context.output.detail(words(step));
+        ControlFlow::Continue(())
+    };
+    let stop = || interrupted.load(Ordering::Relaxed);
+    let tools = Tools {
+        units: &units,
+        access: &access,
+        runtime: context.runtime.handle(),
+        now: host::now,
+        listener: &listener,
+        stop: &stop,
+    };
+    let Some(mut run) = Run::resume(book, tools).map_err(failure)? else {
+        return Ok(Exit::Done);
+    };
+    let outcome = run.go(Patience::Healthy).map_err(failure)?;
+    report::outcome(&context.output, &run, &outcome)
+}
+
+/// systemd, and how the members of an open restore are spoken with.
+pub(super) fn reach(context: &Context, ledger: &Ledger) -> Result<(Systemd, Access), Failure> {
+    let config = config::load(&context.config).ok().map(|loaded| loaded.config);
+    let systemd = site::connect(context)?;
+    let unit = ledger.plan.site.unit.parse().map_err(failed)?;
+    let access = match site::settings_of(context, &systemd, &unit, config.as_ref()) {
+        Ok((_, settings)) => site::access(config.as_ref(), &settings)?,
+        Err(refused) => {
+            context
+                .output
+                .warn(format!("{}; members are asked without TLS", refused.message()));
+            Access::default()
+        }
+    };
+    Ok((systemd, access))
+}
+
+/// The key that systemd has brought along, where this runs as a unit of ours.
+fn identity_of_unit() -> Option<PathBuf> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+    let path = PathBuf::from(folder).join("identity");
+    path.is_file().then_some(path)
+}
+
+/// The configuration; what names its store or file itself goes without one.
+fn optional_configuration(context: &Context, args: &Args, source: &str) -> Result<Option<Config>, Failure> {
+    let is_named = args.from.is_given() || source == "-" || source.contains('/');
+    match config::load(&context.config) {
+        Err(config::Error::Missing { .. }) if is_named => Ok(None),
+        _ => host::configuration(context).map(Some),
+    }
+}
+
+fn digest_rule(args: &Args) -> DigestRule {
+    match args.skip_hash_check {
+        true => DigestRule::Skipped,
+        false => DigestRule::Required,
+    }
+}
+
+fn refuse_open(spots: &Spots) -> Result<(), Failure> {
+    let open = open_ledger(spots).map_err(|error| failure(error.into()))?;
+    match open {
+        None => Ok(()),
+        Some(open) => Err(failure(Error::Open {
+            id: open.id().clone(),
+            step: open.step,
+        })),
+    }
+}
+
+fn refuse_running_members(context: &Context, plan: &Plan, access: &Access) -> Result<(), Failure> {
+    let answers = context.runtime.block_on(peers(plan, access));
+    let others = answers.iter().filter_map(|(name, answer)| {
+        let cluster = answer.as_ref()?.cluster;
+        (cluster != plan.cluster_id).then(|| format!("{name} runs as a member of cluster {cluster}"))
+    });
+    let others: Vec<String> = others.collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{}, and the new cluster will be {}", others.join(", "), plan.cluster_id);
+    Err(Failure::new(Exit::Refused, message).next(
+        "stop etcd there, then restore the same backup on each host; or go on with --despite-running-members: clients may \
+         then reach two clusters",
+    ))
+}
+
+/// Refuses whoever is not root.
+pub(super) fn need_root(command: &str) -> Result<(), Failure> {
+    match nix::unistd::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Exit::Failed,
+            format!("`{command}` stops and starts etcd and changes its data: only root may"),
+        )
+        .next(format!("run it again as `sudo lifeboat {command} …`"))),
+    }
+}
+
+/// Refuses where there is nobody to ask.
+pub(super) fn need_somebody(yes: bool, command: &str) -> Result<(), Failure> {
+    match yes || (io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Exit::Refused,
+            format!("`{command}` asks before it changes anything, and there is no terminal"),
+        )
+        .next("if it is meant, say so with --yes")),
+    }
+}
+
+/// Asks, and refuses unless the answer is yes.
+pub(super) fn ask(question: &str) -> Result<(), Failure> {
+    write!(io::stderr(), "{question} Type `yes` to go on: ").ok();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+    match answer.trim() {
+        "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Refused, "nothing was done")),
+    }
+}
+
+/// A failure of a restore or of the way back.
+pub(super) fn failure(error: Error) -> Failure {
+    let text = chain(&error);
+    let failed = |exit| Failure::new(exit, &text);
+    match &error {
+        Error::Open { .. } => failed(Exit::Refused)
+            .next("finish it with `lifeboat restore --wait`, or put everything back with `lifeboat rollback`"),
+        Error::NoRestore => failed(Exit::NotFound),
+        Error::Released { .. } | Error::NothingBefore { .. } => {
+            failed(Exit::Refused).next("restore a backup instead: `lifeboat list`")
+        }
+        Error::Ledger(LedgerError::Locked) => failed(Exit::Locked).next("wait until it is done"),
+        Error::Ledger(_) | Error::Files(_) | Error::Units { .. } | Error::Look(_) | Error::Stopped { .. } => failed(
+            Exit::Failed,
+        )
+        .next(
+            "what was begun is in the ledger, and etcd does not start meanwhile: when the cause is gone, go on with \
+                 `lifeboat restore --wait`, or go back with `lifeboat rollback`",
+        ),
+        Error::NotGuarded { .. } => failed(Exit::Failed),
+        Error::Held { .. } => failed(Exit::Refused).next("stop that process, then run it again"),
+        Error::Yard(_) => failed(Exit::Failed).next("look at the directory; nothing in it was deleted"),
+    }
+}
+
+fn words(step: Step) -> &'static str {
+    match step {
+        Step::Build => "making the new data",
+        Step::Guard | Step::Hold => "keeping etcd from starting",
+        Step::Stop | Step::Halt => "stopping etcd",
+        Step::Swap => "exchanging the data",
+        Step::Settings => "writing the new settings",
+        Step::Start => "starting etcd",
+        Step::Serve => "waiting for etcd to serve",
+        Step::Settle | Step::Clear => "tidying up",
+        Step::Return => "putting the old data back",
+        Step::Undo => "putting the old settings back",
+        Step::Revive => "starting etcd on the old data",
+    }
+}
+
+/// How much room is left where a directory is or will be.
+fn free_bytes(path: &std::path::Path) -> Option<ByteSize> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    let found = nix::sys::statvfs::statvfs(there).ok()?;
+    Some(ByteSize(found.blocks_available().saturating_mul(found.fragment_size())))
+}

@@ -1,0 +1,257 @@
+//! What a restore is going to do, and what came of it, for people and for programs.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::super::host;
+use super::super::list::rfc3339;
+use super::super::output::{Format, Output, age, count};
+use super::super::{Exit, Failure};
+use super::Here;
+use super::site::{flags, shown};
+use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
+use crate::restore::{Ledger, Outcome, Plan, Run, kept_path};
+
+#[derive(Serialize)]
+struct PlanDocument<'a> {
+    schema: u32,
+    dry_run: bool,
+    data_dir: String,
+    wal_dir: Option<String>,
+    member_id: MemberId,
+    cluster_id: ClusterId,
+    cluster_token: &'a str,
+    revision: Revision,
+    hash_kv: Option<HashKv>,
+    flags: BTreeMap<&'static str, String>,
+    warnings: Vec<String>,
+    plan: &'a Plan,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    id: String,
+    outcome: &'static str,
+    reason: Option<&'a str>,
+    waiting: Option<Waiting>,
+    data_dir: String,
+    wal_dir: Option<String>,
+    member_id: MemberId,
+    cluster_id: ClusterId,
+    cluster_token: &'a str,
+    revision: Option<Revision>,
+    hash_kv: Option<HashKv>,
+    live_keys: Option<u64>,
+    kept: Option<String>,
+    down_seconds: Option<f64>,
+    flags: BTreeMap<&'static str, String>,
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Waiting {
+    there: usize,
+    of: usize,
+}
+
+/// Prints what would be done.
+pub(super) fn plan(output: &Output, plan: &Plan, here: &Here) {
+    match output.format {
+        Format::Json => output.json(&PlanDocument {
+            schema: 1,
+            dry_run: true,
+            data_dir: shown(&plan.site.data_dir),
+            wal_dir: plan.site.wal_dir.as_deref().map(shown),
+            member_id: plan.member_id,
+            cluster_id: plan.cluster_id,
+            cluster_token: &plan.token,
+            revision: plan.backup.revision,
+            hash_kv: plan.backup.hash_kv,
+            flags: flags(plan),
+            warnings: warnings(plan),
+            plan,
+        }),
+        Format::Text => print_plan(output, plan, here),
+    }
+    warnings(plan).iter().for_each(|warning| output.warn(warning));
+}
+
+fn print_plan(output: &Output, plan: &Plan, here: &Here) {
+    let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
+    let backup = &plan.backup;
+    let taken = match backup.taken_at {
+        Some(at) => format!(", {} ({} ago)", rfc3339(at), age(at, host::now())),
+        None => String::new(),
+    };
+    field("backup", format!("{}{taken}", backup.name));
+    field("revision", format!("{}; {}", backup.revision, plan.bump.why));
+    let replaces = match plan.in_place {
+        Some(cluster) => format!(", in place of {cluster}"),
+        None => String::new(),
+    };
+    field(
+        "cluster",
+        format!("{} (token {}){replaces}", plan.cluster_id, plan.token),
+    );
+    for (name, urls) in &plan.members {
+        let own = if *name == plan.site.member { ", this host" } else { "" };
+        field("member", format!("{name} at {}{own}", urls.join(", ")));
+    }
+    field(
+        "unit",
+        format!("{}, settings in {:?}", plan.site.unit, here.settings.source),
+    );
+    field("data", shown(&plan.site.data_dir));
+    if let Some(wal_dir) = &plan.site.wal_dir {
+        field("log", shown(wal_dir));
+    }
+    field("space", format!("{} beside the old data", ByteSize(backup.bytes)));
+    field(
+        "old data",
+        format!("kept in {}", shown(&kept_path(&plan.site.data_dir, &plan.id))),
+    );
+    for file in &plan.files {
+        field("writes", shown(&file.path));
+    }
+    output.line("");
+    output.line("etcd is stopped once the new data is made and checked, and started on it right after.");
+}
+
+fn warnings(plan: &Plan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if plan.backup.cluster.is_none() && !plan.is_single() {
+        warnings.push(
+            "each host must be given the same file: another one makes another cluster, which this one does not join"
+                .to_owned(),
+        );
+    }
+    if !plan.is_single() && plan.bump.by == 0 {
+        warnings.push(
+            "revisions that were handed out after this backup are given out again; where that matters to clients that \
+             watch, set `bump_revision` in [restore] on every host"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+/// Prints what came of it; the exit code, or the failure that it is.
+pub(super) fn outcome(output: &Output, run: &Run<'_>, outcome: &Outcome) -> Result<Exit, Failure> {
+    let ledger = run.ledger();
+    if let Outcome::Undone { why } = outcome {
+        run.notes().iter().for_each(|note| output.warn(note));
+        return Err(undone(ledger, why));
+    }
+    match output.format {
+        Format::Json => output.json(&document(ledger, outcome, run.notes())),
+        Format::Text => print_outcome(output, ledger, outcome),
+    }
+    run.notes().iter().for_each(|note| output.warn(note));
+    Ok(Exit::Done)
+}
+
+fn undone(ledger: &Ledger, why: &str) -> Failure {
+    let (id, unit) = (ledger.id(), &ledger.plan.site.unit);
+    let failure = |message: String| Failure::new(Exit::Failed, message);
+    match (ledger.started, ledger.data_before.is_some()) {
+        (true, _) => failure(format!("restore {id} did not become well and was taken back: {why}")).next(format!(
+            "see `journalctl -u {unit}`; what was restored is set aside in {} until `lifeboat release`",
+            shown(&crate::restore::made_path(&ledger.plan.site.data_dir, id))
+        )),
+        (false, true) => failure(format!(
+            "restore {id} was taken back before etcd was started on it: {why}"
+        )),
+        (false, false) => failure(format!("restore {id} was given up, and nothing was changed: {why}")),
+    }
+}
+
+fn document<'a>(ledger: &'a Ledger, outcome: &Outcome, warnings: &'a [String]) -> Document<'a> {
+    let plan = &ledger.plan;
+    let built = ledger.built.as_ref();
+    Document {
+        schema: 1,
+        id: plan.id.to_string(),
+        outcome: match outcome {
+            Outcome::Restored => "restored",
+            Outcome::Waiting { .. } => "waiting",
+            Outcome::Undone { .. } => "undone",
+        },
+        reason: ledger.reason.as_deref(),
+        waiting: match outcome {
+            Outcome::Waiting { there } => Some(Waiting {
+                there: *there,
+                of: plan.peers().count(),
+            }),
+            Outcome::Restored | Outcome::Undone { .. } => None,
+        },
+        data_dir: shown(&plan.site.data_dir),
+        wal_dir: plan.site.wal_dir.as_deref().map(shown),
+        member_id: plan.member_id,
+        cluster_id: plan.cluster_id,
+        cluster_token: &plan.token,
+        revision: built.map(|built| built.revision),
+        hash_kv: built.map(|built| built.hash_kv),
+        live_keys: built.map(|built| built.live_keys),
+        kept: ledger
+            .had_data()
+            .then(|| shown(&kept_path(&plan.site.data_dir, &plan.id))),
+        down_seconds: down(ledger),
+        flags: flags(plan),
+        warnings,
+    }
+}
+
+fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
+    let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
+    let plan = &ledger.plan;
+    let verdict = match outcome {
+        Outcome::Restored => format!("{} serves {}", plan.site.unit, plan.backup.name),
+        Outcome::Waiting { there } => {
+            let of = plan.peers().count();
+            format!("{} runs, waiting for {there} of {of} peers", plan.site.unit)
+        }
+        Outcome::Undone { why } => why.clone(),
+    };
+    field("restored", verdict);
+    field("cluster", format!("{}, member {}", plan.cluster_id, plan.member_id));
+    if let Some(built) = &ledger.built {
+        let proof = if built.is_proven {
+            ", equal to what the member reported"
+        } else {
+            ""
+        };
+        field("revision", built.revision.to_string());
+        field(
+            "HashKV",
+            format!("{} at revision {}{proof}", built.hash_kv.hash, built.hash_kv.revision),
+        );
+        field("keys", count(built.live_keys, "key"));
+    }
+    if let Some(seconds) = down(ledger) {
+        field("etcd was down", format!("{seconds:.1} s"));
+    }
+    if ledger.had_data() {
+        field("old data", shown(&kept_path(&plan.site.data_dir, &plan.id)));
+    }
+    output.line("");
+    output.line("next:");
+    match outcome {
+        Outcome::Waiting { .. } => {
+            output.line("  run the same command on the other hosts; this one is finished in the background");
+        }
+        Outcome::Restored | Outcome::Undone { .. } => {
+            output
+                .line("  the first backup after this opens a new lineage: lifeboat backup && lifeboat accept-lineage");
+        }
+    }
+    if ledger.had_data() {
+        output.line("  the old data comes back with `lifeboat rollback`, and is given up with `lifeboat release`");
+    }
+}
+
+fn down(ledger: &Ledger) -> Option<f64> {
+    let (from, until) = (ledger.downtime.from?, ledger.downtime.until?);
+    Some(until.duration_since(from).as_secs_f64())
+}

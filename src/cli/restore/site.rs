@@ -1,0 +1,348 @@
+//! What is on this host: systemd, etcd's unit and settings, the data in place.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::super::host::{self, chain, failed};
+use super::super::{Context, Exit, Failure};
+use super::free_bytes;
+use crate::config::Config;
+use crate::datadir::{self, InitialCluster, wal};
+use crate::etcd;
+use crate::model::{ByteSize, ClusterId, UnitName};
+use crate::rebuild::{is_held, needed_bytes};
+use crate::restore::{Access, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, owner_of};
+use crate::settings::{self, EtcdSettings, Given, NewCluster, NewFile, Start, Unit};
+use crate::systemd::{self, Systemd, read_file};
+
+/// The unit that etcd runs as where nothing else is said.
+const USUAL_UNIT: &str = "etcd.service";
+
+/// What was found on this host.
+pub(in crate::cli) struct Here {
+    pub systemd: Systemd,
+    pub unit: Unit,
+    pub settings: EtcdSettings,
+    pub access: Access,
+    /// Where this host's member serves clients.
+    pub client_urls: Vec<String>,
+    given: Given,
+    is_up: bool,
+}
+
+impl Here {
+    /// Looks at everything, changes nothing.
+    pub fn find(context: &Context, config: Option<&Config>) -> Result<Here, Failure> {
+        let systemd = connect(context)?;
+        let name = unit_name(context, &systemd, config)?;
+        let (unit, settings) = settings_of(context, &systemd, &name, config)?;
+        let access = access(config, &settings)?;
+        let units = OverDbus::new(&systemd, context.runtime.handle());
+        let state = units
+            .state(name.as_str())
+            .map_err(|error| Failure::new(Exit::Failed, error))?;
+        let is_up = state.is_up();
+        let client_urls = client_urls(config, &settings);
+        Ok(Here {
+            systemd,
+            unit,
+            settings,
+            access,
+            client_urls,
+            given: given(config),
+            is_up,
+        })
+    }
+
+    /// Which member of the new cluster this host is: the one that etcd calls itself, unless the configuration says.
+    pub fn member(&self, config: Option<&Config>, members: &InitialCluster) -> Result<String, Failure> {
+        let configured = config.and_then(|config| config.host.member.as_ref());
+        let own = &self.settings.name;
+        if configured.is_none() && members.urls_of(own).is_ok() {
+            return Ok(own.clone());
+        }
+        if let Some(config) = config {
+            let local = config.local_member(&host::this_host()?);
+            return match local.name() {
+                Some(name) if members.urls_of(name.as_str()).is_ok() => Ok(name.to_string()),
+                Some(name) => Err(Failure::new(
+                    Exit::Usage,
+                    format!("this host is member `{name}`, which is not one of the new cluster"),
+                )
+                .next("correct the members, or set `[host] member`")),
+                None => Err(Failure::new(Exit::Usage, &local).next("set `[host] member`")),
+            };
+        }
+        let known: Vec<&str> = members.iter().map(|(name, _)| name).collect();
+        Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "{} runs etcd as `{own}`, which is not one of: {}",
+                self.unit.name,
+                known.join(", ")
+            ),
+        )
+        .next("correct the members"))
+    }
+
+    /// Where it is restored.
+    pub fn site(&self, config: Option<&Config>, member: &str) -> Result<Site, Failure> {
+        let wal_dir = self.settings.wal_dir.clone();
+        let inside = self.settings.data_dir.join(datadir::WAL_DIR);
+        Ok(Site {
+            member: member.to_owned(),
+            unit: self.unit.name.to_string(),
+            owner: self.owner()?,
+            data_dir: self.settings.data_dir.clone(),
+            wal_dir: wal_dir.filter(|dir| *dir != inside),
+            client_urls: self.client_urls.clone(),
+            etcd_line: config.and_then(|config| config.host.etcd_version),
+        })
+    }
+
+    /// Who owns etcd's data: whoever owns it now, else the unit's user.
+    fn owner(&self) -> Result<(u32, u32), Failure> {
+        let member = self.settings.data_dir.join("member");
+        if let Some(owner) = owner_of(&member).map_err(failed)? {
+            return Ok(owner);
+        }
+        let Some(name) = &self.unit.user else { return Ok((0, 0)) };
+        let found = match name.parse() {
+            Ok(id) => nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(id)),
+            Err(_) => nix::unistd::User::from_name(name),
+        };
+        match found {
+            Ok(Some(user)) => Ok((user.uid.as_raw(), user.gid.as_raw())),
+            Ok(None) | Err(_) => Err(Failure::new(
+                Exit::Failed,
+                format!(
+                    "{} runs as user `{name}`, which this host does not know",
+                    self.unit.name
+                ),
+            )),
+        }
+    }
+
+    /// The cluster whose data is in place, by its log.
+    pub fn in_place(&self) -> Result<Option<ClusterId>, Failure> {
+        let inside = self.settings.data_dir.join(datadir::WAL_DIR);
+        let folder = self.settings.wal_dir.as_deref().unwrap_or(&inside);
+        let Ok(entries) = fs::read_dir(folder) else {
+            return Ok(None);
+        };
+        let names = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let newest = names
+            .filter(|path| path.extension().is_some_and(|end| end == "wal"))
+            .max();
+        let Some(newest) = newest else { return Ok(None) };
+        let mut head = Vec::new();
+        let opened = File::open(&newest).map_err(failed)?;
+        opened.take(wal::HEAD_BYTES).read_to_end(&mut head).map_err(failed)?;
+        Ok(wal::identity(&head).map(|(cluster, _)| cluster))
+    }
+
+    /// The files that give etcd its new settings, and those of them that are others once the cluster serves.
+    pub fn files(&self, plan: &Plan) -> Result<(Vec<PlannedFile>, Vec<PlannedFile>), Failure> {
+        let cluster = NewCluster {
+            name: plan.site.member.clone(),
+            initial_cluster: plan.initial_cluster().map_err(failed)?,
+            token: plan.token.clone(),
+            advertise_peer_urls: plan.own_peer_urls().to_vec(),
+        };
+        let id = plan.id.to_string();
+        let written = |start| {
+            let written = settings::write(&self.unit, &self.given, &cluster, start, &id, &read_file);
+            let files = written.map_err(|error| refused(&error))?.files;
+            files.into_iter().map(planned).collect::<Result<Vec<_>, Failure>>()
+        };
+        if plan.is_single() {
+            return Ok((written(Start::AsBefore)?, Vec::new()));
+        }
+        let (files, settled) = (written(Start::WaitsForOthers)?, written(Start::AsBefore)?);
+        let settled = settled.into_iter().filter(|file| !files.contains(file)).collect();
+        Ok((files, settled))
+    }
+
+    /// The drop-in that keeps etcd from starting meanwhile, and has an open restore taken up before it may.
+    pub fn guard(&self, spots: &Spots) -> PlannedFile {
+        let guard = settings::guard(&self.unit.name, &spots.lock());
+        PlannedFile {
+            path: guard.path,
+            content: format!("{}Wants={RESUME_UNIT}\nAfter={RESUME_UNIT}\n", guard.content),
+            mode: 0o644,
+            owner: (0, 0),
+        }
+    }
+
+    /// Refuses what would come to nothing later.
+    pub fn refuse_unready(&self, plan: &Plan) -> Result<(), Failure> {
+        let data_dir = &plan.site.data_dir;
+        if !self.is_up && is_held(data_dir).map_err(failed)? {
+            let message = format!(
+                "an etcd that {} did not start uses {}",
+                self.unit.name,
+                data_dir.display()
+            );
+            return Err(Failure::new(Exit::Refused, message).next("stop it, then run this again"));
+        }
+        let needed = ByteSize(needed_bytes(plan.backup.bytes));
+        match free_bytes(data_dir) {
+            Some(free) if free < needed => Err(Failure::new(
+                Exit::Failed,
+                format!(
+                    "{} has {free} free, and {needed} are needed beside the old data",
+                    data_dir.display()
+                ),
+            )
+            .next("make room; the data of earlier restores is given up with `lifeboat release`")),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// systemd, which must be there.
+pub(super) fn connect(context: &Context) -> Result<Systemd, Failure> {
+    let connected = context.runtime.block_on(Systemd::connect());
+    connected.map_err(|error| {
+        Failure::new(Exit::Failed, chain(&error)).next(
+            "without systemd, lay the data out with `lifeboat rebuild` and start etcd with the flags that it prints",
+        )
+    })
+}
+
+fn unit_name(context: &Context, systemd: &Systemd, config: Option<&Config>) -> Result<UnitName, Failure> {
+    let wait = |answer| context.runtime.block_on(answer);
+    let no_unit = |message: String| Failure::new(Exit::Failed, message).next("name etcd's unit with `[host] unit`");
+    if let Some(name) = config.and_then(|config| config.host.unit.as_ref()) {
+        wait(systemd.unit(name)).map_err(|error| no_unit(chain(&error)))?;
+        return Ok(name.clone());
+    }
+    let usual: UnitName = USUAL_UNIT.parse().expect("it is one");
+    match wait(systemd.unit(&usual)) {
+        Ok(_) => return Ok(usual),
+        Err(systemd::Error::NoUnit { .. }) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let found = context.runtime.block_on(systemd.etcd_units()).map_err(failed)?;
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(no_unit(format!(
+            "there is no {USUAL_UNIT}, and no other unit starts etcd"
+        ))),
+        several => {
+            let names: Vec<String> = several.iter().map(ToString::to_string).collect();
+            Err(no_unit(format!("several units start etcd: {}", names.join(", "))))
+        }
+    }
+}
+
+/// etcd's unit and its settings.
+pub(super) fn settings_of(
+    context: &Context,
+    systemd: &Systemd,
+    name: &UnitName,
+    config: Option<&Config>,
+) -> Result<(Unit, EtcdSettings), Failure> {
+    let unit = context.runtime.block_on(systemd.etcd_unit(name)).map_err(failed)?;
+    let found = settings::discover(&unit, &given(config), &read_file).map_err(|error| refused(&error))?;
+    Ok((unit, found))
+}
+
+fn refused(error: &settings::Error) -> Failure {
+    Failure::new(Exit::Failed, chain(error)).next(error.next_step())
+}
+
+fn given(config: Option<&Config>) -> Given {
+    let Some(config) = config else { return Given::default() };
+    Given {
+        settings: config.host.settings.clone(),
+        data_dir: config.host.data_dir.clone(),
+        wal_dir: config.host.wal_dir.clone(),
+    }
+}
+
+/// How members are spoken with: as the configuration says, else with what etcd itself has.
+pub(super) fn access(config: Option<&Config>, settings: &EtcdSettings) -> Result<Access, Failure> {
+    let configured = config.map(host::access).transpose()?;
+    let has_tls = configured.as_ref().is_some_and(|access| access.tls.ca.is_some());
+    let mut client = configured.unwrap_or_default();
+    if !has_tls {
+        let server_name = client.tls.server_name.take();
+        client.tls = etcd::Tls {
+            server_name,
+            ..own_tls(&settings.client_tls)
+        };
+    }
+    Ok(Access {
+        client,
+        peer: own_tls(&settings.peer_tls),
+    })
+}
+
+/// etcd's own certificates, as far as they can be read.
+fn own_tls(tls: &settings::Tls) -> etcd::Tls {
+    let read = |path: &Option<PathBuf>| fs::read(path.as_ref()?).ok();
+    let key = read(&tls.key_file).and_then(|key| String::from_utf8(key).ok());
+    etcd::Tls {
+        ca: read(&tls.trusted_ca_file),
+        identity: read(&tls.cert_file).zip(key.map(age::secrecy::SecretString::from)),
+        server_name: None,
+    }
+}
+
+fn client_urls(config: Option<&Config>, settings: &EtcdSettings) -> Vec<String> {
+    let named = config.and_then(|config| config.members.get(settings.name.as_str()));
+    let mut urls: Vec<String> = named.map_or(Vec::new(), |member| {
+        member.client_urls.iter().map(ToString::to_string).collect()
+    });
+    for url in settings
+        .advertise_client_urls
+        .iter()
+        .chain(&settings.listen_client_urls)
+    {
+        if !urls.contains(url) {
+            urls.push(url.clone());
+        }
+    }
+    urls
+}
+
+fn planned(file: NewFile) -> Result<PlannedFile, Failure> {
+    let (mode, owner) = match &file.access {
+        settings::Access::Everybody => (0o644, (0, 0)),
+        settings::Access::As(path) => {
+            let found = fs::metadata(path).map_err(failed)?;
+            (found.mode() & 0o7777, (found.uid(), found.gid()))
+        }
+    };
+    Ok(PlannedFile {
+        path: file.path,
+        content: file.content,
+        mode,
+        owner,
+    })
+}
+
+/// The flags of the new cluster, for whoever starts etcd otherwise.
+pub(super) fn flags(plan: &Plan) -> BTreeMap<&'static str, String> {
+    let mut flags = BTreeMap::from([
+        ("--data-dir", plan.site.data_dir.display().to_string()),
+        ("--name", plan.site.member.clone()),
+        ("--initial-advertise-peer-urls", plan.own_peer_urls().join(",")),
+        ("--initial-cluster", plan.initial_cluster().unwrap_or_default()),
+        ("--initial-cluster-state", "existing".to_owned()),
+        ("--initial-cluster-token", plan.token.clone()),
+    ]);
+    if let Some(wal_dir) = &plan.site.wal_dir {
+        flags.insert("--wal-dir", wal_dir.display().to_string());
+    }
+    flags
+}
+
+/// Where something is, as text.
+pub(super) fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

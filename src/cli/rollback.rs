@@ -1,0 +1,141 @@
+//! `lifeboat rollback`: the data from before the last restore comes back.
+
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+
+use super::host;
+use super::output::Format;
+use super::restore::{ask, failure, need_root, need_somebody, reach};
+use super::{Context, Exit, Failure};
+use crate::restore::{
+    Access, Book, End, Kept, Ledger, Outcome, OverDbus, Patience, Run, Spots, Step, Tools, closed, made_path,
+    open_ledger, peers,
+};
+
+/// Put the data and the settings from before the last restore back
+///
+/// What has been since is set aside and not deleted. A restore that is open is taken back as far as it came. Where other
+/// members serve the restored cluster, that is refused: this member would leave it.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  lifeboat rollback")]
+pub struct Args {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Go back although other members serve the restored cluster
+    #[arg(long)]
+    although_serving: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    id: String,
+    outcome: &'static str,
+    data_dir: String,
+    set_aside: Option<String>,
+    warnings: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    need_root("rollback")?;
+    need_somebody(args.yes, "rollback")?;
+    let spots = Spots::default();
+    let Some(ledger) = meant(&spots)? else {
+        return Err(Failure::new(
+            Exit::NotFound,
+            "no restore on this host can be taken back",
+        ));
+    };
+    let (systemd, access) = reach(context, &ledger)?;
+    if !args.although_serving {
+        refuse_serving(context, &ledger, &access)?;
+    }
+    if !args.yes {
+        let plan = &ledger.plan;
+        ask(&format!(
+            "put the data from before restore {} ({}) back, and set aside what was written since?",
+            plan.id, plan.backup.name
+        ))?;
+    }
+    let units = OverDbus::new(&systemd, context.runtime.handle());
+    let listener = |_: Step| ControlFlow::Continue(());
+    let tools = Tools {
+        units: &units,
+        access: &access,
+        runtime: context.runtime.handle(),
+        now: host::now,
+        listener: &listener,
+        stop: &|| false,
+    };
+    let book = Book::open(spots).map_err(|error| failure(error.into()))?;
+    let mut run = Run::roll_back(book, tools).map_err(failure)?;
+    let outcome = run.go(Patience::Healthy).map_err(failure)?;
+    report(context, &run, &outcome)
+}
+
+/// The restore that would be taken back.
+fn meant(spots: &Spots) -> Result<Option<Ledger>, Failure> {
+    let unreadable = |error: crate::restore::LedgerError| failure(error.into());
+    if let Some(open) = open_ledger(spots).map_err(unreadable)? {
+        return Ok(Some(open));
+    }
+    let ended = closed(spots).map_err(unreadable)?;
+    let good = |ledger: &Ledger| ledger.end.is_some_and(|(end, _)| end == End::Restored);
+    Ok(ended.into_iter().rev().find(good))
+}
+
+fn refuse_serving(context: &Context, ledger: &Ledger, access: &Access) -> Result<(), Failure> {
+    if ledger.kept == Kept::Released {
+        return Ok(()); // Refused for that later.
+    }
+    let plan = &ledger.plan;
+    let answers = context.runtime.block_on(peers(plan, access));
+    let serving: Vec<&str> = answers
+        .iter()
+        .filter(|(_, answer)| answer.as_ref().is_some_and(|answer| answer.cluster == plan.cluster_id))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if serving.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} run as members of the restored cluster {}, which this member would leave",
+        serving.join(", "),
+        plan.cluster_id
+    );
+    Err(Failure::new(Exit::Refused, message)
+        .next("stop etcd there and roll back on every host; or go on here alone with --although-serving"))
+}
+
+fn report(context: &Context, run: &Run<'_>, outcome: &Outcome) -> Result<Exit, Failure> {
+    let (ledger, output) = (run.ledger(), &context.output);
+    let plan = &ledger.plan;
+    let aside = made_path(&plan.site.data_dir, &plan.id);
+    let set_aside = aside.exists().then(|| aside.display().to_string());
+    match output.format {
+        Format::Json => output.json(&Document {
+            schema: 1,
+            id: plan.id.to_string(),
+            outcome: match outcome {
+                Outcome::Undone { .. } => "undone",
+                Outcome::Restored => "restored",
+                Outcome::Waiting { .. } => "waiting",
+            },
+            data_dir: plan.site.data_dir.display().to_string(),
+            set_aside,
+            warnings: run.notes().to_vec(),
+        }),
+        Format::Text => {
+            output.line(format!("the data from before restore {} is back", plan.id));
+            if let Some(aside) = set_aside {
+                output.line(format!(
+                    "what was since is set aside in {aside} until `lifeboat release`"
+                ));
+            }
+        }
+    }
+    run.notes().iter().for_each(|note| output.warn(note));
+    Ok(Exit::Done)
+}

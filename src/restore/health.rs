@@ -1,0 +1,305 @@
+//! Whether a restored member is well, from what was seen of it.
+//!
+//! Pure. There are two ends, because a member of several answers no client before its quorum is there: *started*, when
+//! the process stays up and its peer port shows the planned ids; *healthy*, when it serves reads and writes through a
+//! quorum at the restored revision.
+//!
+//! Invariant: the lack of a quorum alone is never a fault.
+
+use std::time::Duration;
+
+use super::plan::Plan;
+use super::units::{Activity, UnitState};
+use crate::etcd::PeerAnswer;
+use crate::model::{ClusterId, MemberId, Revision};
+
+/// For how long it must stay up to count as started.
+pub const STABLE: Duration = Duration::from_secs(10);
+/// After so many starts by itself it is in a loop.
+const LOOP: u32 = 3;
+/// How long it may be down before it counts as not started: systemd may have other jobs first.
+const DOWN: Duration = Duration::from_secs(60);
+
+/// What a client was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientSight {
+    /// Nothing, or nothing of use.
+    Silent(String),
+    /// It wants a login that we do not have.
+    Denied(String),
+    /// It took a read and a write through its quorum.
+    Serves {
+        /// Its cluster.
+        cluster: ClusterId,
+        /// Its id.
+        member: MemberId,
+        /// Its revision.
+        revision: Revision,
+    },
+}
+
+/// What was seen of the member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Its unit.
+    pub unit: UnitState,
+    /// How often it was started again by itself since we began to look.
+    pub restarts: u32,
+    /// What its peer port says.
+    pub own: Option<PeerAnswer>,
+    /// What its client port says.
+    pub client: ClientSight,
+    /// How long we have looked.
+    pub looked: Duration,
+    /// For how long its peer port has answered and it was not started again.
+    pub stable: Duration,
+}
+
+/// How it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It serves what was restored; a doubt if not all could be asked.
+    Healthy {
+        /// What could not be seen.
+        doubt: Option<String>,
+    },
+    /// It is up, and waits for others.
+    Started,
+    /// It cannot be told yet.
+    NotYet,
+    /// It will not do.
+    Broken(String),
+}
+
+/// Judges what was seen; `revision` is what was restored.
+pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
+    if let Some(fault) = fault(plan, revision, sight) {
+        return Health::Broken(fault);
+    }
+    let shows_ids = sight.own.is_some();
+    match &sight.client {
+        // Another member's address may lead here, or the other way round.
+        ClientSight::Serves { cluster, member, .. } if (*cluster, *member) == (plan.cluster_id, plan.member_id) => {
+            return Health::Healthy { doubt: None };
+        }
+        // The unit is ready only when etcd has been heard by a quorum.
+        ClientSight::Denied(why) if shows_ids && sight.unit.activity == Activity::Active && sight.stable >= STABLE => {
+            let doubt = Some(format!(
+                "reads and writes could not be tried, because etcd refuses us ({why}): set [cluster.auth]"
+            ));
+            return Health::Healthy { doubt };
+        }
+        ClientSight::Serves { .. } | ClientSight::Denied(_) | ClientSight::Silent(_) => {}
+    }
+    if plan.is_single() && sight.looked >= plan.health_timeout {
+        let (ClientSight::Silent(why) | ClientSight::Denied(why)) = &sight.client else {
+            return Health::Broken(format!(
+                "the member does not serve at {}",
+                plan.site.client_urls.join(", ")
+            ));
+        };
+        return Health::Broken(format!(
+            "the member does not serve within {} s: {why}",
+            plan.health_timeout.as_secs()
+        ));
+    }
+    match !plan.is_single() && shows_ids && sight.stable >= STABLE {
+        true => Health::Started,
+        false => Health::NotYet,
+    }
+}
+
+/// What no time will heal.
+fn fault(plan: &Plan, revision: Revision, sight: &Sight) -> Option<String> {
+    let unit = &plan.site.unit;
+    match sight.unit.activity {
+        Activity::Failed => return Some(format!("{unit} failed ({})", sight.unit.words)),
+        Activity::Inactive if sight.looked >= DOWN => {
+            return Some(format!("{unit} does not start ({})", sight.unit.words));
+        }
+        Activity::Inactive | Activity::Active | Activity::Starting | Activity::Stopping => {}
+    }
+    if sight.restarts >= LOOP {
+        return Some(format!("{unit} ends again and again ({} restarts)", sight.restarts));
+    }
+    if let Some(own) = &sight.own {
+        if own.cluster != plan.cluster_id {
+            let (is, wanted) = (own.cluster, plan.cluster_id);
+            return Some(format!("the member reports cluster {is} instead of {wanted}"));
+        }
+        if !own.members.contains(&plan.member_id) {
+            return Some(format!(
+                "the cluster does not have the planned member {}",
+                plan.member_id
+            ));
+        }
+    }
+    match &sight.client {
+        ClientSight::Serves { cluster, member, .. } if *member == plan.member_id && *cluster != plan.cluster_id => {
+            Some(format!(
+                "the member serves cluster {cluster} instead of {}",
+                plan.cluster_id
+            ))
+        }
+        ClientSight::Serves {
+            cluster, revision: is, ..
+        } if *cluster == plan.cluster_id && *is < revision => {
+            Some(format!("the member serves revision {is}, and {revision} was restored"))
+        }
+        ClientSight::Serves { .. } | ClientSight::Denied(_) | ClientSight::Silent(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::tests::wish;
+    use super::*;
+
+    fn plan(members: &str) -> Plan {
+        Plan::new(wish(members)).unwrap()
+    }
+
+    fn revision(number: i64) -> Revision {
+        Revision::new(number).unwrap()
+    }
+
+    fn unit(activity: Activity) -> UnitState {
+        UnitState {
+            activity,
+            restarts: 0,
+            words: "words".to_owned(),
+        }
+    }
+
+    fn own(plan: &Plan) -> PeerAnswer {
+        let membership = plan.membership().unwrap();
+        PeerAnswer {
+            cluster: plan.cluster_id,
+            members: membership.members().iter().map(|member| member.id).collect(),
+        }
+    }
+
+    fn serves(plan: &Plan, number: i64) -> ClientSight {
+        ClientSight::Serves {
+            cluster: plan.cluster_id,
+            member: plan.member_id,
+            revision: revision(number),
+        }
+    }
+
+    fn silent(plan: &Plan) -> Sight {
+        Sight {
+            unit: unit(Activity::Starting),
+            restarts: 0,
+            own: Some(own(plan)),
+            client: ClientSight::Silent("no leader".to_owned()),
+            looked: Duration::from_secs(1),
+            stable: Duration::ZERO,
+        }
+    }
+
+    const ONE: &str = "m1=http://a:2380";
+    const THREE: &str = "m1=http://a:2380,m2=http://b:2380,m3=http://c:2380";
+
+    #[test]
+    fn a_member_that_serves_what_was_restored_is_healthy() {
+        for members in [ONE, THREE] {
+            let plan = plan(members);
+            for number in [42, 43] {
+                let sight = Sight {
+                    client: serves(&plan, number),
+                    ..silent(&plan)
+                };
+                assert_eq!(judge(&plan, revision(42), &sight), Health::Healthy { doubt: None });
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_of_several_waits_for_the_others_for_ever_and_a_single_one_does_not() {
+        let long = Duration::from_secs(1_000_000);
+        let patient = |plan: &Plan| Sight {
+            looked: long,
+            stable: long,
+            ..silent(plan)
+        };
+        let three = plan(THREE);
+        assert_eq!(judge(&three, revision(42), &silent(&three)), Health::NotYet);
+        assert_eq!(judge(&three, revision(42), &patient(&three)), Health::Started);
+        let one = plan(ONE);
+        assert_eq!(judge(&one, revision(42), &silent(&one)), Health::NotYet);
+        let broken = judge(&one, revision(42), &patient(&one));
+        assert!(matches!(broken, Health::Broken(why) if why.contains("within 60 s: no leader")));
+    }
+
+    #[test]
+    fn what_no_time_will_heal_is_broken() {
+        let plan = plan(THREE);
+        let seen = silent(&plan);
+        let old = PeerAnswer {
+            cluster: ClusterId(0xab),
+            ..own(&plan)
+        };
+        let stranger = PeerAnswer {
+            members: vec![MemberId(1)],
+            ..own(&plan)
+        };
+        let broken = [
+            Sight {
+                unit: unit(Activity::Failed),
+                ..seen.clone()
+            },
+            Sight {
+                unit: unit(Activity::Inactive),
+                looked: DOWN,
+                ..seen.clone()
+            },
+            Sight {
+                restarts: LOOP,
+                ..seen.clone()
+            },
+            Sight {
+                own: Some(old),
+                ..seen.clone()
+            },
+            Sight {
+                own: Some(stranger),
+                ..seen.clone()
+            },
+            Sight {
+                client: serves(&plan, 41),
+                ..seen.clone()
+            },
+            Sight {
+                client: ClientSight::Serves {
+                    cluster: ClusterId(0xab),
+                    member: plan.member_id,
+                    revision: revision(42),
+                },
+                ..seen
+            },
+        ];
+        for sight in broken {
+            let health = judge(&plan, revision(42), &sight);
+            assert!(matches!(health, Health::Broken(_)), "{sight:?}: {health:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_login_is_wanted_the_unit_and_the_peer_port_must_do() {
+        let plan = plan(ONE);
+        let denied = Sight {
+            unit: unit(Activity::Active),
+            client: ClientSight::Denied("user name is empty".to_owned()),
+            stable: STABLE,
+            ..silent(&plan)
+        };
+        let health = judge(&plan, revision(42), &denied);
+        assert!(matches!(health, Health::Healthy { doubt: Some(_) }), "{health:?}");
+        let starting = Sight {
+            unit: unit(Activity::Starting),
+            ..denied
+        };
+        assert_eq!(judge(&plan, revision(42), &starting), Health::NotYet);
+    }
+}

@@ -1,0 +1,420 @@
+//! How far a restore has come, on the disk: written and synced before each step.
+//!
+//! ```text
+//! FOLDER/                  root's alone, 0700
+//!   lock                   one run at a time, by flock(2)
+//!   ledger.json            the open restore; at most one
+//!   closed/ID.json         restores that ended, for `rollback` and `release`
+//!   held                   the unit's guard: etcd does not start while this exists
+//! NOTICE                   for everybody to see that a restore is open
+//! ```
+//!
+//! Invariant: a ledger that cannot be read is an error, never taken for none.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::machine::{End, Step};
+use super::plan::{Plan, PlannedFile, RestoreId};
+use crate::durable::{self, failed};
+use crate::model::{HashKv, Revision};
+
+/// The version of the document.
+const FORMAT: u64 = 1;
+/// A plan with a few small files.
+const MOST_BYTES: u64 = 16 << 20;
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Why the ledger is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another run works on it.
+    #[error("another restore or rollback is running on this host")]
+    Locked,
+    /// It cannot be understood.
+    #[error("the ledger `{}` cannot be understood: {detail}", .path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The operating system refused.
+    #[error(transparent)]
+    Files(#[from] durable::Error),
+}
+
+/// Where the ledger and what belongs to it are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spots {
+    /// The ledger's folder.
+    pub folder: PathBuf,
+    /// The file that tells everybody that a restore is open.
+    pub notice: PathBuf,
+}
+
+impl Default for Spots {
+    fn default() -> Self {
+        Spots {
+            folder: "/var/lib/lifeboat-restore".into(),
+            notice: "/run/lifeboat-restore/open".into(),
+        }
+    }
+}
+
+impl Spots {
+    /// The file while which exists etcd does not start.
+    pub fn lock(&self) -> PathBuf {
+        self.folder.join("held")
+    }
+
+    /// Whether a restore is open, as everybody may see it.
+    pub fn is_open(&self) -> bool {
+        // Whoever may look at the ledger itself need not rely on the notice, which a boot takes away.
+        self.notice.exists() || self.ledger().exists()
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.folder.join("ledger.json")
+    }
+
+    fn closed(&self) -> PathBuf {
+        self.folder.join("closed")
+    }
+}
+
+/// A file as it was before the restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileBefore {
+    /// Where.
+    pub path: PathBuf,
+    /// What was in it; none if there was no file.
+    pub content: Option<String>,
+    /// Who might read it.
+    pub mode: u32,
+    /// User and group who owned it.
+    pub owner: (u32, u32),
+}
+
+/// What the restore replaces: noted when nothing can change it any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataBefore {
+    /// The inode of the old `member`; none if there was no data.
+    pub member: Option<u64>,
+    /// The inodes of what was in the separate directory of the log.
+    pub log: Vec<u64>,
+}
+
+/// What was made and checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Built {
+    /// The inode of the new `member`.
+    pub member: u64,
+    /// The inode of the new log's file, where that has a directory of its own.
+    pub log: Option<u64>,
+    /// The revision of the restored store, a bump included.
+    pub revision: Revision,
+    /// HashKV as the restored member reports it, before a bump's compaction.
+    pub hash_kv: HashKv,
+    /// Whether HashKV equals what the live member reported.
+    pub is_proven: bool,
+    /// Keys that live.
+    pub live_keys: u64,
+    /// Whether users and passwords are asked for.
+    pub auth_enabled: bool,
+}
+
+/// When etcd went down and came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Downtime {
+    /// When it was asked to stop.
+    pub from: Option<Timestamp>,
+    /// When it was seen to serve again.
+    pub until: Option<Timestamp>,
+}
+
+/// What has become of the old data since a restore ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// It is there.
+    #[default]
+    Here,
+    /// It was given up.
+    Released,
+}
+
+/// One restore on this host, from its beginning to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    format: u64,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// The step that is being taken.
+    pub step: Step,
+    /// What it does.
+    pub plan: Plan,
+    /// The files as they are to be once the restored cluster serves, where that is another thing than at first.
+    pub settled: Vec<PlannedFile>,
+    /// The drop-in that guards the unit.
+    pub guard: PlannedFile,
+    /// Whether etcd ran when it began.
+    pub ran: bool,
+    /// The files that it replaces.
+    pub files_before: Vec<FileBefore>,
+    /// What it replaces.
+    pub data_before: Option<DataBefore>,
+    /// What was made.
+    pub built: Option<Built>,
+    /// Whether etcd was let start on the new data.
+    pub started: bool,
+    /// How long etcd was down.
+    pub downtime: Downtime,
+    /// Why it went back.
+    pub reason: Option<String>,
+    /// How it ended, and when.
+    pub end: Option<(End, Timestamp)>,
+    /// What has become of the old data.
+    pub kept: Kept,
+}
+
+impl Ledger {
+    /// The ledger of a restore that begins.
+    pub fn new(plan: Plan, guard: PlannedFile, settled: Vec<PlannedFile>, now: Timestamp) -> Ledger {
+        Ledger {
+            format: FORMAT,
+            opened_at: now,
+            step: Step::Build,
+            plan,
+            settled,
+            guard,
+            ran: false,
+            files_before: Vec::new(),
+            data_before: None,
+            built: None,
+            started: false,
+            downtime: Downtime::default(),
+            reason: None,
+            end: None,
+            kept: Kept::Here,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &RestoreId {
+        &self.plan.id
+    }
+
+    /// Whether there was data before.
+    pub fn had_data(&self) -> bool {
+        self.data_before.as_ref().is_some_and(|before| before.member.is_some())
+    }
+}
+
+/// The folder of ledgers, in use by this run alone.
+#[derive(Debug)]
+pub struct Book {
+    spots: Spots,
+    _lock: File,
+}
+
+impl Book {
+    /// Takes the folder for this run; makes it if need be.
+    pub fn open(spots: Spots) -> Result<Book, Error> {
+        durable::create_dirs(&spots.folder, FOLDER_MODE)?;
+        let path = spots.folder.join("lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(FILE_MODE);
+        let lock = options.open(&path).map_err(failed("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Book { spots, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked),
+            Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source).into()),
+        }
+    }
+
+    /// Where it is.
+    pub fn spots(&self) -> &Spots {
+        &self.spots
+    }
+
+    /// The open restore.
+    pub fn ledger(&self) -> Result<Option<Ledger>, Error> {
+        open_ledger(&self.spots)
+    }
+
+    /// Writes the open restore; on the disk when this returns.
+    pub fn write(&self, ledger: &Ledger) -> Result<(), Error> {
+        self.give_notice(ledger)?;
+        Ok(durable::replace(&self.spots.ledger(), &bytes(ledger), FILE_MODE)?)
+    }
+
+    /// Puts the open restore to those that ended.
+    pub fn close(&self, ledger: &Ledger) -> Result<(), Error> {
+        self.write_closed(ledger)?;
+        remove(&self.spots.ledger())?;
+        durable::sync_dir(&self.spots.folder)?;
+        remove(&self.spots.notice)?;
+        Ok(())
+    }
+
+    /// Writes a restore that ended.
+    pub fn write_closed(&self, ledger: &Ledger) -> Result<(), Error> {
+        durable::create_dirs(&self.spots.closed(), FOLDER_MODE)?;
+        let path = self.spots.closed().join(format!("{}.json", ledger.id()));
+        Ok(durable::replace(&path, &bytes(ledger), FILE_MODE)?)
+    }
+
+    /// The restores that ended, the first at the head.
+    pub fn closed(&self) -> Result<Vec<Ledger>, Error> {
+        closed(&self.spots)
+    }
+
+    /// Lets everybody see that a restore is open: its folder is closed to them.
+    fn give_notice(&self, ledger: &Ledger) -> Result<(), Error> {
+        let notice = &self.spots.notice;
+        if notice.exists() {
+            return Ok(());
+        }
+        if let Some(folder) = notice.parent() {
+            durable::create_dirs(folder, 0o755)?;
+        }
+        Ok(durable::replace(
+            notice,
+            format!("{}\n", ledger.id()).as_bytes(),
+            0o644,
+        )?)
+    }
+}
+
+/// The open restore, read without taking the folder.
+pub fn open_ledger(spots: &Spots) -> Result<Option<Ledger>, Error> {
+    read(&spots.ledger())
+}
+
+/// The restores that ended, the first at the head, read without taking the folder.
+pub fn closed(spots: &Spots) -> Result<Vec<Ledger>, Error> {
+    let folder = spots.closed();
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(failed("list", &folder))?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed("list", &folder))?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let is_one = stem.is_some_and(|stem| stem.parse::<RestoreId>().is_ok());
+        if is_one && path.extension().is_some_and(|extension| extension == "json") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    paths.iter().filter_map(|path| read(path).transpose()).collect()
+}
+
+fn read(path: &Path) -> Result<Option<Ledger>, Error> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed("open", path))?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(failed("read", path))?;
+    let corrupt = |detail: String| Error::Corrupt {
+        path: path.to_owned(),
+        detail,
+    };
+    #[derive(Deserialize)]
+    struct Format {
+        format: u64,
+    }
+    let Format { format } = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    if format != FORMAT {
+        return Err(corrupt(format!("format {format} is of a newer lifeboat")));
+    }
+    let ledger = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    Ok(Some(ledger))
+}
+
+fn bytes(ledger: &Ledger) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(ledger).expect("a ledger has only text keys");
+    bytes.push(b'\n');
+    bytes
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error).into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::tests::wish;
+    use super::*;
+
+    fn ledger() -> Ledger {
+        let plan = Plan::new(wish("m1=http://a:2380")).unwrap();
+        let guard = PlannedFile {
+            path: "/etc/guard".into(),
+            content: "x".to_owned(),
+            mode: 0o644,
+            owner: (0, 0),
+        };
+        Ledger::new(plan, guard, Vec::new(), "2026-11-20T10:15:30Z".parse().unwrap())
+    }
+
+    fn spots(dir: &Path) -> Spots {
+        Spots {
+            folder: dir.join("restore"),
+            notice: dir.join("run/open"),
+        }
+    }
+
+    #[test]
+    fn an_open_ledger_reads_back_and_is_seen_by_all_until_it_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let spots = spots(dir.path());
+        let book = Book::open(spots.clone()).unwrap();
+        assert_eq!(book.ledger().unwrap(), None);
+        assert!(!spots.is_open());
+        let mut ledger = ledger();
+        book.write(&ledger).unwrap();
+        ledger.step = Step::Swap;
+        book.write(&ledger).unwrap();
+        assert_eq!(book.ledger().unwrap(), Some(ledger.clone()));
+        assert!(spots.notice.is_file() && spots.is_open());
+        ledger.end = Some((End::Restored, ledger.opened_at));
+        book.close(&ledger).unwrap();
+        assert_eq!(book.ledger().unwrap(), None);
+        assert_eq!(book.closed().unwrap(), [ledger]);
+        assert!(!spots.is_open());
+    }
+
+    #[test]
+    fn the_second_run_is_turned_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Book::open(spots(dir.path())).unwrap();
+        assert!(matches!(Book::open(spots(dir.path())), Err(Error::Locked)));
+        drop(first);
+        Book::open(spots(dir.path())).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_not_taken_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = Book::open(spots(dir.path())).unwrap();
+        for rotten in ["", "{}", "{\"format\":2}", "{\"format\":1}"] {
+            fs::write(dir.path().join("restore/ledger.json"), rotten).unwrap();
+            assert!(matches!(book.ledger(), Err(Error::Corrupt { .. })), "{rotten}");
+        }
+    }
+}

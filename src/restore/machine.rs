@@ -1,0 +1,299 @@
+//! Which step comes after which, forward and back.
+//!
+//! Pure. Each step is written to the ledger before it is taken, and can be taken again: whoever finds the ledger takes
+//! the step that it names.
+//!
+//! ```text
+//! forward   Build  Guard  Stop  Swap  Settings  Start  Serve  Settle  → restored
+//! back      Hold  Halt  Return  Undo  Revive  Clear                   → rolled back, or abandoned
+//! ```
+//!
+//! Invariant: etcd may start only while data and settings are of one and the same cluster; between Stop and Start, and
+//! between Halt and Revive, the guard keeps everybody from starting it.
+
+use serde::{Deserialize, Serialize};
+
+/// A step of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Make and check the new data, beside the old.
+    Build,
+    /// Keep everybody from starting etcd.
+    Guard,
+    /// Stop etcd, and see that nothing holds its data.
+    Stop,
+    /// The new data goes where etcd looks, the old is kept.
+    Swap,
+    /// The new settings go where etcd looks.
+    Settings,
+    /// Let etcd start.
+    Start,
+    /// See that it serves.
+    Serve,
+    /// Take away what was only needed meanwhile.
+    Settle,
+    /// Back: keep everybody from starting etcd.
+    Hold,
+    /// Back: stop etcd.
+    Halt,
+    /// Back: the old data goes where etcd looks, the new is set aside.
+    Return,
+    /// Back: the old settings.
+    Undo,
+    /// Back: let etcd start, if it ran before.
+    Revive,
+    /// Back: take away what was only needed meanwhile.
+    Clear,
+}
+
+impl Step {
+    /// All of them.
+    pub const ALL: [Step; 14] = [
+        Step::Build,
+        Step::Guard,
+        Step::Stop,
+        Step::Swap,
+        Step::Settings,
+        Step::Start,
+        Step::Serve,
+        Step::Settle,
+        Step::Hold,
+        Step::Halt,
+        Step::Return,
+        Step::Undo,
+        Step::Revive,
+        Step::Clear,
+    ];
+
+    /// Whether it leads back.
+    pub fn is_back(self) -> bool {
+        self >= Step::Hold
+    }
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// It is done.
+    Done,
+    /// It cannot be done, or what came of it is wrong.
+    Failed,
+    /// Nothing is wrong, but others have to come first.
+    Waiting,
+    /// The operator wants the old state back.
+    Unwanted,
+}
+
+/// How a restore ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The restored cluster serves.
+    Restored,
+    /// Everything is as it was before.
+    Undone,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Write this step to the ledger, then take it.
+    Take(Step),
+    /// Leave the ledger open at this step; somebody takes it again later.
+    Stay,
+    /// Close the ledger.
+    Close(End),
+}
+
+/// What follows a step.
+pub fn next(step: Step, came: Came) -> Next {
+    match came {
+        Came::Done => done(step),
+        Came::Failed => failed(step),
+        Came::Waiting => Next::Stay,
+        // It is on its way.
+        Came::Unwanted if step.is_back() => Next::Take(step),
+        // Once etcd serves, only `rollback` leads back, and it begins like this.
+        Came::Unwanted => unwanted(step),
+    }
+}
+
+/// Where a run begins that finds the ledger at this step.
+///
+/// A build is not gone on with: its source may be gone, and nothing was touched yet.
+pub fn resumed(step: Step) -> Step {
+    match step {
+        Step::Build => Step::Clear,
+        other => other,
+    }
+}
+
+fn done(step: Step) -> Next {
+    Next::Take(match step {
+        Step::Build => Step::Guard,
+        Step::Guard => Step::Stop,
+        Step::Stop => Step::Swap,
+        Step::Swap => Step::Settings,
+        Step::Settings => Step::Start,
+        Step::Start => Step::Serve,
+        Step::Serve => Step::Settle,
+        Step::Settle => return Next::Close(End::Restored),
+        Step::Hold => Step::Halt,
+        Step::Halt => Step::Return,
+        Step::Return => Step::Undo,
+        Step::Undo => Step::Revive,
+        Step::Revive => Step::Clear,
+        Step::Clear => return Next::Close(End::Undone),
+    })
+}
+
+fn failed(step: Step) -> Next {
+    match step {
+        Step::Build => Next::Take(Step::Clear),
+        // Data and settings are as they were; etcd may have been stopped.
+        Step::Guard | Step::Stop => Next::Take(Step::Revive),
+        Step::Swap | Step::Settings | Step::Start | Step::Serve => Next::Take(Step::Hold),
+        // The restored cluster serves: what is left over is no reason to take it away. And on the way back there is no
+        // other way.
+        Step::Settle | Step::Hold | Step::Halt | Step::Return | Step::Undo | Step::Revive | Step::Clear => Next::Stay,
+    }
+}
+
+fn unwanted(step: Step) -> Next {
+    match step {
+        Step::Settle => Next::Take(Step::Hold),
+        other => failed(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As much of a host as matters.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct World {
+        new_data: bool,
+        new_settings: bool,
+        guarded: bool,
+        runs: bool,
+        ran: bool,
+    }
+
+    impl World {
+        fn take(&mut self, step: Step) {
+            match step {
+                Step::Guard | Step::Hold => self.guarded = true,
+                Step::Stop | Step::Halt => self.runs = false,
+                Step::Swap => self.new_data = true,
+                Step::Settings => self.new_settings = true,
+                Step::Return => self.new_data = false,
+                Step::Undo => self.new_settings = false,
+                Step::Start => {
+                    self.guarded = false;
+                    self.runs = true;
+                }
+                Step::Revive => {
+                    self.guarded = false;
+                    self.runs |= self.ran;
+                }
+                Step::Build | Step::Serve | Step::Settle | Step::Clear => {}
+            }
+        }
+
+        /// A boot, or somebody who starts etcd by hand: nothing happens under the guard.
+        fn somebody_starts_it(&mut self) {
+            self.runs |= !self.guarded;
+        }
+
+        /// Whether no etcd runs on data that its settings are not for.
+        fn is_sound(&self) -> bool {
+            !self.runs || self.new_data == self.new_settings
+        }
+    }
+
+    /// What happens at a step.
+    #[derive(Debug, Clone, Copy)]
+    enum Fate {
+        Comes(Came),
+        /// It fails, or the power goes, after it had its effect.
+        FailsAfter,
+        DiesBefore,
+        DiesAfter,
+    }
+
+    fn fate() -> impl Strategy<Value = Fate> {
+        prop_oneof![
+            8 => Just(Fate::Comes(Came::Done)),
+            2 => Just(Fate::Comes(Came::Failed)),
+            1 => Just(Fate::Comes(Came::Unwanted)),
+            1 => Just(Fate::FailsAfter),
+            1 => Just(Fate::DiesBefore),
+            1 => Just(Fate::DiesAfter),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_ends_with_the_old_or_the_new_and_never_runs_between(
+            fates in proptest::collection::vec(fate(), 0..40),
+            ran in any::<bool>(),
+        ) {
+            let before = World { new_data: false, new_settings: false, guarded: false, runs: ran, ran };
+            let mut world = before;
+            let mut step = Step::Build;
+            let mut fates = fates.into_iter();
+            let end = loop {
+                let fate = fates.next().unwrap_or(Fate::Comes(Came::Done));
+                let comes = match fate {
+                    Fate::Comes(Came::Done) => { world.take(step); Came::Done }
+                    Fate::Comes(other) => other,
+                    Fate::FailsAfter => { world.take(step); Came::Failed }
+                    Fate::DiesBefore | Fate::DiesAfter => {
+                        if matches!(fate, Fate::DiesAfter) {
+                            world.take(step);
+                        }
+                        world.somebody_starts_it();
+                        prop_assert!(world.is_sound(), "{step:?}: {world:?}");
+                        step = resumed(step);
+                        continue;
+                    }
+                };
+                world.somebody_starts_it();
+                prop_assert!(world.is_sound(), "{step:?}: {world:?}");
+                match next(step, comes) {
+                    Next::Take(next) => step = next,
+                    Next::Stay => {}
+                    Next::Close(end) => break end,
+                }
+            };
+            prop_assert!(!world.guarded, "{world:?}");
+            let is_new = end == End::Restored;
+            prop_assert_eq!((world.new_data, world.new_settings), (is_new, is_new));
+            prop_assert!(world.runs || !(ran || is_new), "{world:?}");
+        }
+    }
+
+    #[test]
+    fn every_step_has_one_way_on_and_the_way_back_never_turns() {
+        for step in Step::ALL {
+            for came in [Came::Done, Came::Failed, Came::Waiting, Came::Unwanted] {
+                match next(step, came) {
+                    Next::Take(next) if step.is_back() && came == Came::Unwanted => assert_eq!(next, step),
+                    Next::Take(next) => assert!(next > step, "{step:?} {came:?} {next:?}"),
+                    Next::Stay => assert_ne!(came, Came::Done, "{step:?}"),
+                    Next::Close(End::Restored) => assert_eq!(step, Step::Settle),
+                    Next::Close(End::Undone) => assert_eq!(step, Step::Clear),
+                }
+            }
+        }
+        assert_eq!(
+            next(Step::Serve, Came::Waiting),
+            Next::Stay,
+            "a lack of quorum rolls nothing back"
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! The use case of a restore on a host: what is there makes way for a backup, and can come back.
+//!
+//! [`Plan`] says what will be done, as a value. [`Run`] carries it out: everything slow (making the new data and checking
+//! it) happens beside the old data while etcd still runs; then etcd is stopped, old and new change places, etcd is started
+//! with the settings of the new cluster and watched until it serves, or everything is put back. How far it came stands in
+//! the [`Ledger`], written before each step, so that a run that was killed at any point is taken up by the next.
+//!
+//! Decisions are functions of values: `plan`, `token`, `bump`, `machine` (which step comes next), `swap` (which move) and
+//! `health`. Effects are in `steps`, `yard` (etcd's directories), `files` (settings), `ledger` and `watch`; the init
+//! system is behind [`Units`].
+//!
+//! Invariant: the old data is deleted by [`release`] and by nothing else.
+
+mod bump;
+mod dbus;
+mod files;
+mod health;
+mod ledger;
+mod machine;
+mod plan;
+mod preview;
+mod run;
+mod steps;
+mod swap;
+mod token;
+mod units;
+mod watch;
+mod yard;
+
+use std::path::PathBuf;
+
+pub use bump::{Bump, HandedOut, Rule as BumpRule, decide as decide_bump};
+pub use dbus::OverDbus;
+pub use ledger::{Book, Built, Downtime, Error as LedgerError, Kept, Ledger, Spots, closed, open_ledger};
+pub use machine::{End, Step};
+pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
+pub use preview::{Error as PreviewError, Preview, preview};
+pub use run::{Listener, Outcome, Release, Run, Tools, releasable, release};
+pub use steps::RESUME_UNIT;
+pub use units::{Activity, Trouble, UnitState, Units};
+pub use watch::{Access, Patience, peers};
+pub use yard::{kept_path, made_path, owner as owner_of};
+
+use crate::durable;
+use crate::rebuild;
+
+/// Why a restore, or the way back from one, does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another one comes first.
+    #[error("restore {id} is open (at `{step:?}`)")]
+    Open {
+        /// The one that is open.
+        id: RestoreId,
+        /// Where it is.
+        step: Step,
+    },
+    /// Nothing was restored here that could be taken back.
+    #[error("no restore on this host can be taken back")]
+    NoRestore,
+    /// The old data was given up.
+    #[error("the data from before restore {id} was given up with `release`")]
+    Released {
+        /// The restore.
+        id: RestoreId,
+    },
+    /// There was no data before.
+    #[error("there was no data before restore {id}: there is nothing to go back to")]
+    NothingBefore {
+        /// The restore.
+        id: RestoreId,
+    },
+    /// The listener ended the run.
+    #[error("stopped before the step `{step:?}`")]
+    Stopped {
+        /// The step that was not taken.
+        step: Step,
+    },
+    /// The init system refused.
+    #[error("{doing} {unit}")]
+    Units {
+        /// What was attempted.
+        doing: &'static str,
+        /// On which unit.
+        unit: String,
+        /// What it said.
+        source: Trouble,
+    },
+    /// The guard is written and not in force.
+    #[error("{unit} has not read `{}`, which keeps it from starting meanwhile", .path.display())]
+    NotGuarded {
+        /// The unit.
+        unit: String,
+        /// The drop-in.
+        path: PathBuf,
+    },
+    /// Something uses the data though the unit is down.
+    #[error("something holds `{}` though {unit} is stopped: an etcd that was started otherwise?", .data_dir.display())]
+    Held {
+        /// The unit.
+        unit: String,
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// It cannot be told whether anything holds the data.
+    #[error("see whether the data is in use")]
+    Look(#[source] rebuild::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The directories.
+    #[error(transparent)]
+    Yard(#[from] yard::Error),
+    /// The files of the settings.
+    #[error(transparent)]
+    Files(#[from] durable::Error),
+}
+
+impl Error {
+    fn units<'a>(doing: &'static str, unit: &'a str) -> impl FnOnce(Trouble) -> Error + 'a {
+        move |source| Error::Units {
+            doing,
+            unit: unit.to_owned(),
+            source,
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,255 @@
+//! Carries a restore out, step by step: writes each step to the ledger, takes it, and asks `machine` what comes next.
+
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+
+use super::ledger::{Book, FileBefore, Kept, Ledger, Spots};
+use super::machine::{self, Came, End, Next, Step};
+use super::plan::RestoreId;
+use super::units::Units;
+use super::watch::{Access, Patience};
+use super::{Error, files};
+
+/// Hears which step is about to be taken, once the ledger says so, and may end the run there.
+pub type Listener<'a> = &'a dyn Fn(Step) -> ControlFlow<()>;
+
+/// What a run works with.
+#[derive(Clone, Copy)]
+pub struct Tools<'a> {
+    /// The init system.
+    pub units: &'a dyn Units,
+    /// How members are spoken with.
+    pub access: &'a Access,
+    /// Where it waits for them.
+    pub runtime: &'a Handle,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+    /// Who hears of each step.
+    pub listener: Listener<'a>,
+    /// Whether somebody asked to wait no longer for other members.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The restored cluster serves.
+    Restored,
+    /// The member is up and waits for others; the ledger stays open.
+    Waiting {
+        /// Other members of the new cluster that answer.
+        there: usize,
+    },
+    /// Everything is as it was before.
+    Undone {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A restore that is being carried out. Dropped at any point, its ledger says how far it came.
+#[must_use]
+pub struct Run<'a> {
+    pub(super) book: Book,
+    pub(super) ledger: Ledger,
+    pub(super) tools: Tools<'a>,
+    /// What the operator should know.
+    pub(super) notes: Vec<String>,
+    pub(super) patience: Patience,
+    /// Other members that were there when it was left waiting.
+    pub(super) there: usize,
+}
+
+impl<'a> Run<'a> {
+    /// Opens a ledger. Nothing but that is done before [`Run::build`].
+    ///
+    /// Fails when one is open already: that restore comes first.
+    pub fn begin(book: Book, mut ledger: Ledger, tools: Tools<'a>) -> Result<Run<'a>, Error> {
+        if let Some(open) = book.ledger()? {
+            let (id, step) = (open.id().clone(), open.step);
+            return Err(Error::Open { id, step });
+        }
+        let unit = &ledger.plan.site.unit;
+        let state = tools.units.state(unit).map_err(Error::units("look at", unit))?;
+        ledger.ran = state.is_up();
+        let planned = ledger.plan.files.iter().chain(&ledger.settled);
+        let mut before: Vec<FileBefore> = Vec::new();
+        for file in planned {
+            if !before.iter().any(|known| known.path == file.path) {
+                before.push(files::before(&file.path)?);
+            }
+        }
+        ledger.files_before = before;
+        book.write(&ledger)?;
+        Ok(Run::of(book, ledger, tools))
+    }
+
+    /// Takes up the restore that is open, if one is.
+    pub fn resume(book: Book, tools: Tools<'a>) -> Result<Option<Run<'a>>, Error> {
+        let Some(mut ledger) = book.ledger()? else {
+            return Ok(None);
+        };
+        let step = machine::resumed(ledger.step);
+        if step != ledger.step {
+            ledger
+                .reason
+                .get_or_insert_with(|| "it was broken off before etcd was stopped".to_owned());
+            ledger.step = step;
+        }
+        // A boot takes the notice away.
+        book.write(&ledger)?;
+        Ok(Some(Run::of(book, ledger, tools)))
+    }
+
+    /// Takes up the restore that is open, or the last one that ended well, to put back what was before it.
+    pub fn roll_back(book: Book, tools: Tools<'a>) -> Result<Run<'a>, Error> {
+        let mut ledger = match book.ledger()? {
+            Some(open) => open,
+            None => last_good(&book)?,
+        };
+        if ledger.built.is_some() && ledger.data_before.is_some() && !ledger.had_data() {
+            let id = ledger.id().clone();
+            return Err(Error::NothingBefore { id });
+        }
+        if ledger.end.take().is_some() {
+            ledger.step = Step::Settle;
+            // Whatever etcd did before the restore, whoever asks for the old data wants it served.
+            ledger.ran = true;
+        }
+        if let Next::Take(step) = machine::next(ledger.step, Came::Unwanted)
+            && step != ledger.step
+        {
+            ledger.step = step;
+            ledger.reason = Some("it was asked for".to_owned());
+        }
+        book.write(&ledger)?;
+        Ok(Run::of(book, ledger, tools))
+    }
+
+    fn of(book: Book, ledger: Ledger, tools: Tools<'a>) -> Run<'a> {
+        Run {
+            book,
+            ledger,
+            tools,
+            notes: Vec::new(),
+            patience: Patience::Started,
+            there: 0,
+        }
+    }
+
+    /// What it does and how far it is.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What the operator should know, besides the outcome.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Goes on from the step that the ledger names to an end, or until others have to come first.
+    ///
+    /// After an error the ledger is open still, and the run can be taken up again.
+    pub fn go(&mut self, patience: Patience) -> Result<Outcome, Error> {
+        self.patience = patience;
+        loop {
+            let step = self.ledger.step;
+            if (self.tools.listener)(step).is_break() {
+                return Err(Error::Stopped { step });
+            }
+            let taken = self.take(step);
+            let came = match &taken {
+                Ok(came) => *came,
+                Err(error) => {
+                    self.ledger.reason.get_or_insert_with(|| super::chain(error));
+                    Came::Failed
+                }
+            };
+            match machine::next(step, came) {
+                Next::Take(next) => {
+                    self.ledger.step = next;
+                    self.ledger.started |= next == Step::Start;
+                    self.book.write(&self.ledger)?;
+                }
+                Next::Stay => {
+                    let there = self.there;
+                    return taken.map(|_| Outcome::Waiting { there });
+                }
+                Next::Close(end) => return self.close(end),
+            }
+        }
+    }
+
+    fn close(&mut self, end: End) -> Result<Outcome, Error> {
+        self.ledger.end = Some((end, (self.tools.now)()));
+        self.book.close(&self.ledger)?;
+        Ok(match end {
+            End::Restored => Outcome::Restored,
+            End::Undone => Outcome::Undone {
+                why: self.ledger.reason.clone().unwrap_or_default(),
+            },
+        })
+    }
+}
+
+/// The last restore whose data etcd uses and whose old data is there.
+fn last_good(book: &Book) -> Result<Ledger, Error> {
+    let closed = book.closed()?;
+    let mut good = closed.into_iter().rev().filter(|ledger| {
+        let end = ledger.end.map(|(end, _)| end);
+        end == Some(End::Restored)
+    });
+    match good.next() {
+        None => Err(Error::NoRestore),
+        Some(last) if last.kept == Kept::Released => Err(Error::Released { id: last.id().clone() }),
+        Some(last) => Ok(last),
+    }
+}
+
+/// What is given up when the old data of restores that ended is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// The restores.
+    pub ledgers: Vec<Ledger>,
+}
+
+/// What a release would give up.
+///
+/// Fails while a restore is open.
+pub fn releasable(spots: &Spots) -> Result<Release, Error> {
+    if let Some(open) = super::ledger::open_ledger(spots)? {
+        let (id, step) = (open.id().clone(), open.step);
+        return Err(Error::Open { id, step });
+    }
+    let closed = super::ledger::closed(spots)?;
+    let ledgers = closed.into_iter().filter(|ledger| ledger.kept == Kept::Here);
+    Ok(Release {
+        ledgers: ledgers.collect(),
+    })
+}
+
+/// Gives the old data of one restore up, for good: the only place where that is deleted.
+pub fn release(book: &Book, id: &RestoreId) -> Result<(), Error> {
+    if let Some(open) = book.ledger()? {
+        let (id, step) = (open.id().clone(), open.step);
+        return Err(Error::Open { id, step });
+    }
+    for mut ledger in book.closed()?.into_iter().filter(|ledger| ledger.id() == id) {
+        for path in ledger.plan.site.dirs() {
+            if let Some(yard) = super::yard::Yard::find(path)? {
+                yard.discard_kept(id)?;
+                yard.discard_made(id)?;
+                yard.tidy(id)?;
+            }
+        }
+        if ledger.end.is_some_and(|(end, _)| end == End::Undone) {
+            // Kept where nothing could come back: see `Step::Revive`.
+            files::remove(&book.spots().lock())?;
+        }
+        ledger.kept = Kept::Released;
+        book.write_closed(&ledger)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! What each step does. Every step can be taken again, from wherever a run that died left it.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::ledger::{Built, DataBefore};
+use super::machine::{Came, Step};
+use super::run::Run;
+use super::swap::Direction;
+use super::watch::{Watched, watch};
+use super::yard::{self, Yard};
+use super::{Error, files};
+use crate::datadir::wal;
+use crate::durable;
+use crate::rebuild::{self, ContentProof, DigestRule, Expected, Homes, Rebuilt};
+use crate::source::Source;
+
+/// The unit that takes an open restore up, at boot and in the background.
+pub const RESUME_UNIT: &str = "lifeboat-restore-resume.service";
+
+/// How long a process that was told to end may hold the data.
+const LET_GO: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl Run<'_> {
+    /// Makes and checks the new data beside the old; etcd is not touched. May be tried again with another copy.
+    pub fn build(
+        &mut self,
+        source: Source,
+        rule: DigestRule,
+        listener: rebuild::Listener<'_>,
+    ) -> Result<Rebuilt, rebuild::Error> {
+        let plan = &self.ledger.plan;
+        let site = &plan.site;
+        let open = |path: &Path| Yard::make(path, site.owner).map_err(into_rebuild);
+        let data = open(&site.data_dir)?;
+        let log = site.wal_dir.as_deref().map(open).transpose()?;
+        let yards = [Some(&data), log.as_ref()];
+        for yard in yards.into_iter().flatten() {
+            yard.discard_made(&plan.id).map_err(into_rebuild)?;
+        }
+        let membership = plan.membership().expect("a plan has been made from them");
+        let wanted = rebuild::Plan {
+            member: plan.own_member().expect("a plan has been made for it"),
+            membership,
+            data_dir: site.data_dir.clone(),
+            wal_dir: site.wal_dir.clone(),
+            bump: plan.bump.get(),
+            line: site.etcd_line,
+            digest: rule,
+            expected: Some(Expected {
+                sha256: plan.backup.sha256,
+                revision: plan.backup.revision,
+                hash_kv: plan.backup.hash_kv,
+            }),
+        };
+        let name = plan.id.to_string();
+        let homes = Homes {
+            data: data.own(),
+            log: log.as_ref().map(Yard::own),
+            name: &name,
+            owner: site.owner,
+        };
+        let rebuilt = rebuild::rebuild_in(homes, source, &wanted, listener)?;
+        let made = data.made_member(&plan.id).map_err(into_rebuild)?;
+        let log = match &log {
+            Some(log) => log.made_log(&plan.id, wal::FILE_NAME).map_err(into_rebuild)?,
+            None => None,
+        };
+        self.ledger.built = Some(Built {
+            member: made.expect("it was just made"),
+            log,
+            revision: rebuilt.revision,
+            hash_kv: rebuilt.hash_kv,
+            is_proven: rebuilt.proof == ContentProof::HashKv,
+            live_keys: rebuilt.live_keys,
+            auth_enabled: rebuilt.auth.enabled,
+        });
+        Ok(rebuilt)
+    }
+
+    /// Gives up what was not built, and says why.
+    pub fn abandon(&mut self, why: impl Into<String>) -> Result<(), Error> {
+        self.ledger.reason = Some(why.into());
+        self.ledger.built = None;
+        self.ledger.step = Step::Clear;
+        self.book.write(&self.ledger)?;
+        self.go(super::Patience::Started).map(drop)
+    }
+
+    pub(super) fn take(&mut self, step: Step) -> Result<Came, Error> {
+        match step {
+            Step::Build => match self.ledger.built.is_some() {
+                true => Ok(Came::Done),
+                false => Ok(Came::Failed),
+            },
+            Step::Guard | Step::Hold => self.guard(),
+            Step::Stop => self.stop_old(),
+            Step::Swap => self.swap(Direction::In),
+            Step::Settings => self.put_settings(),
+            Step::Start => self.start(),
+            Step::Serve => self.serve(),
+            Step::Settle => self.settle(),
+            Step::Halt => self.down().map(|()| Came::Done),
+            Step::Return => self.swap(Direction::Back),
+            Step::Undo => self.undo_settings(),
+            Step::Revive => self.revive(),
+            Step::Clear => self.clear(),
+        }
+    }
+
+    fn guard(&mut self) -> Result<Came, Error> {
+        let (guard, unit) = (&self.ledger.guard, &self.ledger.plan.site.unit);
+        let id = format!("{}\n", self.ledger.id());
+        // The lock first: with the drop-in alone nothing would be held.
+        durable::replace(&self.book.spots().lock(), id.as_bytes(), 0o600)?;
+        files::put(guard)?;
+        self.reload()?;
+        let has_read = self.tools.units.has_read(unit, &guard.path);
+        if !has_read.map_err(Error::units("look at", unit))? {
+            let (unit, path) = (unit.clone(), guard.path.clone());
+            return Err(Error::NotGuarded { unit, path });
+        }
+        if let Err(error) = self.tools.units.enable(RESUME_UNIT) {
+            self.notes.push(format!(
+                "{RESUME_UNIT} is not enabled ({error}): after a power cut, run `lifeboat restore --resume` by hand"
+            ));
+        }
+        Ok(Came::Done)
+    }
+
+    fn stop_old(&mut self) -> Result<Came, Error> {
+        if self.ledger.ran {
+            self.ledger.downtime.from.get_or_insert_with(self.tools.now);
+        }
+        self.down()?;
+        let site = &self.ledger.plan.site;
+        let log = match &site.wal_dir {
+            Some(path) => Yard::make(path, site.owner)?.live_entries()?,
+            None => Vec::new(),
+        };
+        let member = Yard::make(&site.data_dir, site.owner)?.live_member()?;
+        self.ledger.data_before = Some(DataBefore { member, log });
+        Ok(Came::Done)
+    }
+
+    /// Stops the unit, and waits until nothing holds the data.
+    fn down(&self) -> Result<(), Error> {
+        let site = &self.ledger.plan.site;
+        self.tools
+            .units
+            .stop(&site.unit)
+            .map_err(Error::units("stop", &site.unit))?;
+        let until = Instant::now() + LET_GO;
+        loop {
+            let state = self.tools.units.state(&site.unit);
+            let is_up = state.map_err(Error::units("look at", &site.unit))?.is_up();
+            if !is_up && !rebuild::is_held(&site.data_dir).map_err(Error::Look)? {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                let (unit, data_dir) = (site.unit.clone(), site.data_dir.clone());
+                return Err(Error::Held { unit, data_dir });
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn swap(&mut self, direction: Direction) -> Result<Came, Error> {
+        let (site, id) = (&self.ledger.plan.site, self.ledger.id());
+        let (Some(before), Some(built)) = (&self.ledger.data_before, &self.ledger.built) else {
+            // On the way back from before anything was exchanged.
+            return Ok(Came::Done);
+        };
+        if let (Some(path), Some(new)) = (&site.wal_dir, built.log) {
+            Yard::make(path, site.owner)?.swap_log(id, &before.log, new, direction)?;
+        }
+        let data = Yard::make(&site.data_dir, site.owner)?;
+        data.swap_member(id, before.member, built.member, direction)?;
+        Ok(Came::Done)
+    }
+
+    fn put_settings(&mut self) -> Result<Came, Error> {
+        self.ledger.plan.files.iter().try_for_each(files::put)?;
+        self.reload()?;
+        Ok(Came::Done)
+    }
+
+    fn undo_settings(&mut self) -> Result<Came, Error> {
+        // The drop-in that refers to the others goes first.
+        self.ledger.files_before.iter().rev().try_for_each(files::put_back)?;
+        self.reload()?;
+        Ok(Came::Done)
+    }
+
+    fn start(&mut self) -> Result<Came, Error> {
+        let unit = &self.ledger.plan.site.unit;
+        files::remove(&self.book.spots().lock())?;
+        self.tools.units.start(unit).map_err(Error::units("start", unit))?;
+        Ok(Came::Done)
+    }
+
+    fn serve(&mut self) -> Result<Came, Error> {
+        let plan = &self.ledger.plan;
+        let Some(built) = &self.ledger.built else {
+            return Ok(Came::Failed);
+        };
+        let tools = &self.tools;
+        let watched = watch(
+            plan,
+            built.revision,
+            tools.units,
+            tools.access,
+            tools.runtime,
+            self.patience,
+            tools.stop,
+        );
+        match watched.map_err(Error::units("look at", &plan.site.unit))? {
+            Watched::Healthy { doubt } => {
+                self.notes.extend(doubt);
+                if self.ledger.downtime.from.is_some() {
+                    self.ledger.downtime.until.get_or_insert_with(tools.now);
+                }
+                Ok(Came::Done)
+            }
+            Watched::Waiting { there } => {
+                self.there = there;
+                Ok(Came::Waiting)
+            }
+            Watched::Stopped => Ok(Came::Waiting),
+            Watched::Broken(why) => {
+                self.ledger.reason = Some(why);
+                Ok(Came::Failed)
+            }
+        }
+    }
+
+    fn settle(&mut self) -> Result<Came, Error> {
+        self.ledger.settled.iter().try_for_each(files::put)?;
+        files::remove(&self.ledger.guard.path)?;
+        self.reload()?;
+        self.disable_resume();
+        self.tidy()?;
+        Ok(Came::Done)
+    }
+
+    fn revive(&mut self) -> Result<Came, Error> {
+        let unit = &self.ledger.plan.site.unit;
+        if self.ledger.data_before.is_some() && !self.ledger.had_data() {
+            // There is no data to start it on: with its old settings it might begin an empty cluster.
+            self.notes.push(format!(
+                "there was no data before, so {unit} is kept from starting: restore another backup, or let it start with \
+                 `lifeboat release`"
+            ));
+            return Ok(Came::Done);
+        }
+        files::remove(&self.book.spots().lock())?;
+        if self.ledger.ran {
+            self.tools.units.start(unit).map_err(Error::units("start", unit))?;
+        }
+        Ok(Came::Done)
+    }
+
+    fn clear(&mut self) -> Result<Came, Error> {
+        let site = &self.ledger.plan.site;
+        if !self.ledger.started {
+            for path in site.dirs() {
+                if let Some(yard) = Yard::find(path)? {
+                    yard.discard_made(self.ledger.id())?;
+                }
+            }
+        }
+        if !self.book.spots().lock().exists() {
+            files::remove(&self.ledger.guard.path)?;
+            self.reload()?;
+        }
+        self.disable_resume();
+        self.tidy()?;
+        Ok(Came::Done)
+    }
+
+    fn tidy(&self) -> Result<(), Error> {
+        for path in self.ledger.plan.site.dirs() {
+            if let Some(yard) = Yard::find(path)? {
+                yard.tidy(self.ledger.id())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reload(&self) -> Result<(), Error> {
+        self.tools.units.reload().map_err(Error::units("reload", "systemd"))
+    }
+
+    fn disable_resume(&mut self) {
+        if let Err(error) = self.tools.units.disable(RESUME_UNIT) {
+            self.notes.push(format!("{RESUME_UNIT} is not disabled: {error}"));
+        }
+    }
+}
+
+fn into_rebuild(error: yard::Error) -> rebuild::Error {
+    match error {
+        yard::Error::Files(error) => error.into(),
+        yard::Error::NotOurs { path } | yard::Error::Strange { path, .. } => {
+            rebuild::Error::NotEmpty { path: path.into() }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Looks at a member that was started, until it can be told how it is.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::health::{ClientSight, Health, Sight, judge};
+use super::plan::Plan;
+use super::units::{Trouble, Units};
+use crate::etcd::{self, Member, PeerAnswer, ask_peer};
+use crate::model::Revision;
+
+/// How often it is looked at.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// For how long the init system may not answer.
+const MUTE: Duration = Duration::from_secs(30);
+
+/// How members are spoken with.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// As a client.
+    pub client: etcd::Access,
+    /// As a member.
+    pub peer: etcd::Tls,
+}
+
+/// For how long it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Until it is up; others may come later.
+    Started,
+    /// Until it serves.
+    Healthy,
+}
+
+/// What came of looking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// It serves.
+    Healthy {
+        /// What could not be seen.
+        doubt: Option<String>,
+    },
+    /// It waits for others, of which so many are there.
+    Waiting {
+        /// Other members of the new cluster that answer.
+        there: usize,
+    },
+    /// It will not do.
+    Broken(String),
+    /// Somebody asked to stop looking.
+    Stopped,
+}
+
+/// Looks at this host's member until it is as wanted, or will not do, or `stop` says so.
+pub fn watch(
+    plan: &Plan,
+    revision: Revision,
+    units: &dyn Units,
+    access: &Access,
+    runtime: &Handle,
+    patience: Patience,
+    stop: &dyn Fn() -> bool,
+) -> Result<Watched, Trouble> {
+    let began = Instant::now();
+    let restarts_before = units.state(&plan.site.unit)?.restarts;
+    let (mut restarts, mut stable_since) = (0, None);
+    let mut last_answer = Instant::now();
+    loop {
+        let unit = match units.state(&plan.site.unit) {
+            Ok(unit) => unit,
+            // That it cannot be asked for a moment says nothing about etcd.
+            Err(_) if last_answer.elapsed() < MUTE => {
+                thread::sleep(EVERY);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        last_answer = Instant::now();
+        let (own, client) = runtime.block_on(async { tokio::join!(own_answer(plan, access), asked(plan, access)) });
+        // systemd counts anew when somebody starts the unit.
+        let now = unit.restarts.checked_sub(restarts_before).unwrap_or(unit.restarts);
+        if now != restarts || own.is_none() {
+            stable_since = None;
+        } else {
+            stable_since.get_or_insert_with(Instant::now);
+        }
+        restarts = now;
+        let sight = Sight {
+            unit,
+            restarts,
+            own,
+            client,
+            looked: began.elapsed(),
+            stable: stable_since.map_or(Duration::ZERO, |since| since.elapsed()),
+        };
+        match (judge(plan, revision, &sight), patience) {
+            (Health::Healthy { doubt }, _) => return Ok(Watched::Healthy { doubt }),
+            (Health::Broken(why), _) => return Ok(Watched::Broken(why)),
+            (Health::Started, Patience::Started) => {
+                let there = runtime.block_on(peers_there(plan, access));
+                return Ok(Watched::Waiting { there });
+            }
+            (Health::Started, Patience::Healthy) | (Health::NotYet, _) => {}
+        }
+        if stop() {
+            return Ok(Watched::Stopped);
+        }
+        thread::sleep(EVERY);
+    }
+}
+
+async fn own_answer(plan: &Plan, access: &Access) -> Option<PeerAnswer> {
+    first_answer(plan.own_peer_urls(), access).await
+}
+
+async fn first_answer(urls: &[String], access: &Access) -> Option<PeerAnswer> {
+    for url in urls {
+        if let Ok(answer) = ask_peer(url, &access.peer).await {
+            return Some(answer);
+        }
+    }
+    None
+}
+
+/// How many of the other members are of the new cluster already.
+async fn peers_there(plan: &Plan, access: &Access) -> usize {
+    let mut there = 0;
+    for (_, answer) in peers(plan, access).await {
+        there += usize::from(answer.is_some_and(|answer| answer.cluster == plan.cluster_id));
+    }
+    there
+}
+
+/// What the other members say at their peer ports, by name; `None` for those that do not answer.
+pub async fn peers(plan: &Plan, access: &Access) -> Vec<(String, Option<PeerAnswer>)> {
+    let asked = plan.peers().map(|(name, urls)| {
+        let (name, urls, access) = (name.to_owned(), urls.to_vec(), access.clone());
+        tokio::spawn(async move { (name, first_answer(&urls, &access).await) })
+    });
+    let mut answers = Vec::new();
+    for task in asked.collect::<Vec<_>>() {
+        answers.extend(task.await);
+    }
+    answers
+}
+
+async fn asked(plan: &Plan, access: &Access) -> ClientSight {
+    let mut last = ClientSight::Silent("no client URL is known".to_owned());
+    for url in &plan.site.client_urls {
+        match serves(url, access).await {
+            Ok(sight) => return sight,
+            Err(error @ etcd::Error::Denied { .. }) => last = ClientSight::Denied(error.to_string()),
+            Err(error) => last = ClientSight::Silent(error.to_string()),
+        }
+    }
+    last
+}
+
+async fn serves(url: &str, access: &Access) -> Result<ClientSight, etcd::Error> {
+    let mut member = Member::connect(url, &access.client).await?;
+    let status = member.status().await?;
+    if status.leader.is_none() {
+        // A read that comes before there is a leader is left lying for seconds.
+        return Ok(ClientSight::Silent("it knows no leader yet".to_owned()));
+    }
+    let revision = member.current_revision().await?;
+    member.try_write().await?;
+    Ok(ClientSight::Serves {
+        cluster: status.cluster,
+        member: status.member,
+        revision,
+    })
+}

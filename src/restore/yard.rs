@@ -1,0 +1,408 @@
+//! A directory of etcd's whose content is exchanged, and our own folder in it.
+//!
+//! ```text
+//! DIR/member                     what etcd uses (a separate log directory: DIR/*.wal and whatever lies beside)
+//! DIR/.lifeboat/                 root's alone
+//!   ID/member                    the new data, made here; after a way back what was since
+//!   kept-ID/member               the old data
+//! ```
+//!
+//! Everything happens inside the directory, which may be a mount point and keeps its owner, mode and label.
+//!
+//! Invariant: our folder is entered by a handle and is nobody else's, though the directory around it is etcd's.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::plan::RestoreId;
+use super::swap::{self, Direction, Holds, Kernel, Move, Next, Places};
+use crate::durable::{self, Dir, failed};
+
+const OWN: &str = ".lifeboat";
+const MEMBER: &str = "member";
+/// What etcd wants its data directory to be.
+const DATA_MODE: u32 = 0o700;
+/// Of a log directory with more entries nothing is touched.
+const MOST_ENTRIES: usize = 100_000;
+
+/// Why nothing was exchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Our folder is not ours alone.
+    #[error("`{path}` is not root's alone: somebody else made it")]
+    NotOurs {
+        /// It.
+        path: String,
+    },
+    /// What is there cannot have come from this restore.
+    #[error("`{path}` holds what neither was there before restore {id} nor was made by it: nothing is touched")]
+    Strange {
+        /// The directory.
+        path: String,
+        /// The restore.
+        id: RestoreId,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    Files(#[from] durable::Error),
+}
+
+/// The directory and our folder in it.
+#[derive(Debug)]
+pub struct Yard {
+    home: Dir,
+    own: Dir,
+}
+
+impl Yard {
+    /// Opens the directory and our folder in it, and makes what is missing; a directory that is made is `owner`'s.
+    pub fn make(path: &Path, owner: (u32, u32)) -> Result<Yard, Error> {
+        if !path.exists() {
+            let above = path.parent().unwrap_or(Path::new("/"));
+            durable::create_dirs(above, 0o755)?;
+            durable::create_dirs(path, DATA_MODE)?;
+            let made = Dir::open(path)?;
+            made.give(owner)?;
+            made.sync()?;
+        }
+        let home = Dir::open(path)?;
+        let own = match home.dir(OWN)? {
+            Some(own) => own,
+            None => home.make(OWN)?,
+        };
+        Yard::checked(home, own)
+    }
+
+    /// Opens both; `None` if one of them is missing.
+    pub fn find(path: &Path) -> Result<Option<Yard>, Error> {
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        let home = Dir::open(path)?;
+        match home.dir(OWN)? {
+            Some(own) => Yard::checked(home, own).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn checked(home: Dir, own: Dir) -> Result<Yard, Error> {
+        let path = own.path().display().to_string();
+        if !own.is_private()? {
+            return Err(Error::NotOurs { path });
+        }
+        Ok(Yard { home, own })
+    }
+
+    /// Our folder.
+    pub fn own(&self) -> &Dir {
+        &self.own
+    }
+
+    /// The inode of what etcd uses as its `member`.
+    pub fn live_member(&self) -> Result<Option<u64>, Error> {
+        inode(&self.home, MEMBER)
+    }
+
+    /// The inode of the `member` that was made.
+    pub fn made_member(&self, id: &RestoreId) -> Result<Option<u64>, Error> {
+        self.inner(&made(id), MEMBER)
+    }
+
+    /// The inode of a file of the log that was made.
+    pub fn made_log(&self, id: &RestoreId, name: &str) -> Result<Option<u64>, Error> {
+        self.inner(&made(id), name)
+    }
+
+    /// The inodes of everything in it that is not ours.
+    pub fn live_entries(&self) -> Result<Vec<u64>, Error> {
+        let mut inodes = Vec::new();
+        for name in self.home.names(MOST_ENTRIES)? {
+            if !is_left_alone(&name) {
+                inodes.extend(inode(&self.home, &name)?);
+            }
+        }
+        Ok(inodes)
+    }
+
+    /// Lets the old `member` and the new one change places, as far as that is still to be done.
+    pub fn swap_member(&self, id: &RestoreId, old: Option<u64>, new: u64, direction: Direction) -> Result<(), Error> {
+        let (made, kept) = (self.folder(&made(id))?, self.folder(&kept(id))?);
+        let mut kernel = Kernel::Exchanges;
+        loop {
+            let holds = |dir: &Dir| -> Result<Holds, Error> {
+                Ok(match inode(dir, MEMBER)? {
+                    None => Holds::Nothing,
+                    found if found == Some(new) => Holds::New,
+                    found if found == old => Holds::Old,
+                    Some(_) => Holds::Strange,
+                })
+            };
+            let places = Places {
+                live: holds(&self.home)?,
+                made: holds(&made)?,
+                kept: holds(&kept)?,
+            };
+            let (home, made, kept) = (&self.home, &made, &kept);
+            let done = match swap::next(places, direction, kernel) {
+                Next::Done => return self.sync(made, kept),
+                Next::Lost => return Err(self.strange(id)),
+                Next::Make(Move::ExchangeLiveMade) => home.exchange(MEMBER, made, MEMBER)?,
+                Next::Make(Move::ExchangeLiveKept) => home.exchange(MEMBER, kept, MEMBER)?,
+                Next::Make(Move::LiveToKept) => Some(home.rename(MEMBER, kept, MEMBER)?),
+                Next::Make(Move::LiveToMade) => Some(home.rename(MEMBER, made, MEMBER)?),
+                Next::Make(Move::MadeToLive) => Some(made.rename(MEMBER, home, MEMBER)?),
+                Next::Make(Move::KeptToLive) => Some(kept.rename(MEMBER, home, MEMBER)?),
+                Next::Make(Move::MadeToKept) => Some(made.rename(MEMBER, kept, MEMBER)?),
+                Next::Make(Move::KeptToMade) => Some(kept.rename(MEMBER, made, MEMBER)?),
+            };
+            if done.is_none() {
+                kernel = Kernel::OnlyMoves;
+            }
+            self.sync(made, kept)?;
+        }
+    }
+
+    /// Puts the new log in place of everything that was in the directory, or the other way round. The two are told apart
+    /// by `old`, all that was there. Nobody uses the directory meanwhile, so it need not happen in one step.
+    pub fn swap_log(&self, id: &RestoreId, old: &[u64], new: u64, direction: Direction) -> Result<(), Error> {
+        let (made, kept) = (self.folder(&made(id))?, self.folder(&kept(id))?);
+        match direction {
+            Direction::In => {
+                self.move_all(&self.home, &kept, |inode| inode != new)?;
+                self.move_all(&made, &self.home, |inode| inode == new)?;
+            }
+            Direction::Back => {
+                self.move_all(&self.home, &made, |inode| !old.contains(&inode))?;
+                self.move_all(&kept, &self.home, |inode| old.contains(&inode))?;
+            }
+        }
+        self.sync(&made, &kept)?;
+        let live = self.live_entries()?;
+        let is_right = match direction {
+            Direction::In => live == [new],
+            Direction::Back => live.len() == old.len() && live.iter().all(|inode| old.contains(inode)),
+        };
+        match is_right {
+            true => Ok(()),
+            false => Err(self.strange(id)),
+        }
+    }
+
+    /// Removes what was made, finished or not.
+    pub fn discard_made(&self, id: &RestoreId) -> Result<(), Error> {
+        let prefix = made(id);
+        for name in self.own.names(MOST_ENTRIES)? {
+            if name.to_string_lossy().starts_with(&prefix) {
+                self.own.remove_tree(&name)?;
+            }
+        }
+        Ok(self.own.sync()?)
+    }
+
+    /// Removes what was kept, for good.
+    pub fn discard_kept(&self, id: &RestoreId) -> Result<(), Error> {
+        if self.own.look(kept(id))?.is_some() {
+            self.own.remove_tree(kept(id))?;
+        }
+        Ok(self.own.sync()?)
+    }
+
+    /// Removes the folders of a restore that hold nothing, and ours if nothing is left in it.
+    pub fn tidy(self, id: &RestoreId) -> Result<(), Error> {
+        for name in [made(id), kept(id)] {
+            let Some(folder) = self.own.dir(&name)? else { continue };
+            if folder.names(MOST_ENTRIES)?.is_empty() {
+                self.own.remove_dir(&name)?;
+            }
+        }
+        if self.own.names(MOST_ENTRIES)?.is_empty() {
+            self.home.remove_dir(OWN)?;
+            return Ok(self.home.sync()?);
+        }
+        Ok(self.own.sync()?)
+    }
+
+    fn move_all(&self, from: &Dir, to: &Dir, is_meant: impl Fn(u64) -> bool) -> Result<(), Error> {
+        for name in from.names(MOST_ENTRIES)? {
+            let found = inode(from, &name)?.filter(|_| !is_left_alone(&name));
+            if found.is_some_and(&is_meant) {
+                from.rename(&name, to, &name)?;
+            }
+        }
+        to.sync()?;
+        Ok(from.sync()?)
+    }
+
+    fn inner(&self, folder: &str, name: &str) -> Result<Option<u64>, Error> {
+        match self.own.dir(folder)? {
+            Some(folder) => inode(&folder, name),
+            None => Ok(None),
+        }
+    }
+
+    fn folder(&self, name: &str) -> Result<Dir, Error> {
+        match self.own.dir(name)? {
+            Some(folder) => Ok(folder),
+            None => Ok(self.own.make(name)?),
+        }
+    }
+
+    fn sync(&self, made: &Dir, kept: &Dir) -> Result<(), Error> {
+        made.sync()?;
+        kept.sync()?;
+        self.own.sync()?;
+        Ok(self.home.sync()?)
+    }
+
+    fn strange(&self, id: &RestoreId) -> Error {
+        Error::Strange {
+            path: self.home.path().display().to_string(),
+            id: id.clone(),
+        }
+    }
+}
+
+/// User and group who own a directory; `None` if it is not there.
+pub fn owner(path: &Path) -> Result<Option<(u32, u32)>, Error> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(Some((found.uid(), found.gid()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("look at", path)(error).into()),
+    }
+}
+
+/// The folder in which the old data of a restore is kept, below the data directory.
+pub fn kept_path(data_dir: &Path, id: &RestoreId) -> std::path::PathBuf {
+    data_dir.join(OWN).join(kept(id))
+}
+
+/// The folder in which the new data of a restore is made, below the data directory.
+pub fn made_path(data_dir: &Path, id: &RestoreId) -> std::path::PathBuf {
+    data_dir.join(OWN).join(made(id))
+}
+
+fn made(id: &RestoreId) -> String {
+    id.to_string()
+}
+
+fn kept(id: &RestoreId) -> String {
+    format!("kept-{id}")
+}
+
+fn inode(dir: &Dir, name: impl AsRef<Path>) -> Result<Option<u64>, Error> {
+    Ok(dir.look(name)?.map(|entry| entry.inode))
+}
+
+/// What is ours, and what is a file system's own on a mount point.
+fn is_left_alone(name: &OsStr) -> bool {
+    name == OWN || name == "lost+found"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn id() -> RestoreId {
+        "20261120T101530Z-9f3c4a1b".parse().unwrap()
+    }
+
+    fn ours() -> (u32, u32) {
+        (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+    }
+
+    fn read(path: &Path) -> Option<String> {
+        fs::read_to_string(path).ok()
+    }
+
+    #[test]
+    fn old_and_new_change_places_and_back_and_the_directory_stays_as_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let data = place.path().join("data");
+        fs::create_dir_all(data.join("member")).unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o750)).unwrap();
+        fs::write(data.join("member/is"), "old").unwrap();
+        let yard = Yard::make(&data, ours()).unwrap();
+        let made = data.join(format!(".lifeboat/{}", id()));
+        fs::create_dir_all(made.join("member")).unwrap();
+        fs::write(made.join("member/is"), "new").unwrap();
+        let (old, new) = (yard.live_member().unwrap(), yard.made_member(&id()).unwrap().unwrap());
+        for _ in 0..2 {
+            yard.swap_member(&id(), old, new, Direction::In).unwrap();
+            assert_eq!(read(&data.join("member/is")).as_deref(), Some("new"));
+            assert_eq!(read(&kept_path(&data, &id()).join("member/is")).as_deref(), Some("old"));
+        }
+        for _ in 0..2 {
+            yard.swap_member(&id(), old, new, Direction::Back).unwrap();
+            assert_eq!(read(&data.join("member/is")).as_deref(), Some("old"));
+            assert_eq!(read(&made.join("member/is")).as_deref(), Some("new"));
+        }
+        assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o750);
+        yard.discard_made(&id()).unwrap();
+        yard.tidy(&id()).unwrap();
+        assert!(!data.join(".lifeboat").exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_made_and_emptied_again() {
+        let place = tempfile::tempdir().unwrap();
+        let data = place.path().join("a/b");
+        let yard = Yard::make(&data, ours()).unwrap();
+        assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o700);
+        fs::create_dir_all(made_path(&data, &id()).join("member")).unwrap();
+        let new = yard.made_member(&id()).unwrap().unwrap();
+        yard.swap_member(&id(), None, new, Direction::In).unwrap();
+        assert!(data.join("member").is_dir());
+        yard.swap_member(&id(), None, new, Direction::Back).unwrap();
+        assert!(!data.join("member").exists() && made_path(&data, &id()).join("member").is_dir());
+    }
+
+    #[test]
+    fn a_log_directory_changes_all_its_entries_and_gets_them_back() {
+        let place = tempfile::tempdir().unwrap();
+        let wal = place.path().join("wal");
+        fs::create_dir_all(wal.join("lost+found")).unwrap();
+        for name in ["0.wal", "1.wal", "note"] {
+            fs::write(wal.join(name), "old").unwrap();
+        }
+        let yard = Yard::make(&wal, ours()).unwrap();
+        let old = yard.live_entries().unwrap();
+        fs::create_dir_all(made_path(&wal, &id())).unwrap();
+        fs::write(made_path(&wal, &id()).join("0.wal"), "new").unwrap();
+        let new = yard.made_log(&id(), "0.wal").unwrap().unwrap();
+        // A run that died half-way.
+        let kept = yard.folder(&kept(&id())).unwrap();
+        yard.home.rename("1.wal", &kept, "1.wal").unwrap();
+        for _ in 0..2 {
+            yard.swap_log(&id(), &old, new, Direction::In).unwrap();
+            assert_eq!(read(&wal.join("0.wal")).as_deref(), Some("new"));
+            assert!(!wal.join("note").exists() && wal.join("lost+found").is_dir());
+        }
+        // etcd went on with it.
+        fs::write(wal.join("1.wal"), "new").unwrap();
+        for _ in 0..2 {
+            yard.swap_log(&id(), &old, new, Direction::Back).unwrap();
+            for name in ["0.wal", "1.wal", "note"] {
+                assert_eq!(read(&wal.join(name)).as_deref(), Some("old"), "{name}");
+            }
+        }
+        assert_eq!(
+            read(&made_path(&wal, &id()).join("1.wal")).as_deref(),
+            Some("new"),
+            "nothing is lost"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_somebody_else_prepared_is_not_used() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join(".lifeboat")).unwrap();
+        fs::set_permissions(place.path().join(".lifeboat"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(Yard::make(place.path(), ours()), Err(Error::NotOurs { .. })));
+        assert!(matches!(Yard::find(place.path()), Err(Error::NotOurs { .. })));
+    }
+}

@@ -1,0 +1,542 @@
+//! Restores on a host with a real etcd under an init system of the tests' own: to the end, back, and killed at each step.
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::num::NonZeroU64;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lifeboat::model::{ClusterId, Digest, Revision};
+use lifeboat::rebuild::DigestRule;
+use lifeboat::restore::{
+    Access, Backup, Book, BumpRule, Error, HandedOut, Kept, Ledger, Outcome, Patience, Plan, PlannedFile, Run, Site,
+    Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of, releasable, release,
+};
+use lifeboat::source::Source;
+use sha2::Digest as _;
+
+use super::support::client::Client;
+use super::support::etcd::{Etcd, Options};
+use super::support::running::until;
+use super::support::tmpfs::Tmpfs;
+use super::support::tools::Version;
+use super::support::units::{FakeUnits, UNIT};
+
+/// A snapshot of another cluster, and the revision that it holds.
+const SNAPSHOT: &str = "tests/vectors/fixtures/etcd-3.4.23-rev346-compact150.snap";
+const REVISION: i64 = 346;
+/// What only the old data has.
+const OLD_KEY: &str = "/only/in/the/old";
+
+/// A host with one etcd, its unit, and a place for ledgers.
+struct Bench {
+    etcd: Etcd,
+    units: FakeUnits,
+    spots: Spots,
+    wal_dir: Option<PathBuf>,
+    runtime: tokio::runtime::Runtime,
+    access: Access,
+}
+
+impl Bench {
+    /// With an etcd that runs and has a key.
+    fn running(members: usize) -> Option<Bench> {
+        let bench = Bench::stopped(members)?;
+        bench.units.start(UNIT).expect("it starts");
+        if members == 1 {
+            bench.wait_until_served();
+            bench.client().put(OLD_KEY, "old", 0).expect("it takes writes");
+        }
+        Some(bench)
+    }
+
+    fn stopped(members: usize) -> Option<Bench> {
+        let options = Options {
+            members,
+            ..Options::default()
+        };
+        let etcd = Etcd::plan(Version::V3_5, options)?;
+        let dir = etcd.directory().to_owned();
+        let spots = Spots {
+            folder: dir.join("restore"),
+            notice: dir.join("run/open"),
+        };
+        let units = FakeUnits::new(&etcd, &dir);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime can be started");
+        Some(Bench {
+            etcd,
+            units,
+            spots,
+            wal_dir: None,
+            runtime,
+            access: Access::default(),
+        })
+    }
+
+    fn data_dir(&self) -> &Path {
+        &self.etcd.members[0].data_dir
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(
+            std::slice::from_ref(&self.etcd.members[0].client_url),
+            &Default::default(),
+        )
+        .expect("it is only prepared")
+    }
+
+    fn serves(&self) -> bool {
+        self.client().probe().is_ok()
+    }
+
+    fn wait_until_served(&self) {
+        until("etcd serves", || self.serves());
+    }
+
+    fn ledger(&self, number: u32) -> Ledger {
+        let snapshot = fs::read(SNAPSHOT).expect("it is a fixture");
+        let home = self.etcd.directory();
+        let known = HandedOut {
+            revision: Revision::new(0).expect("0 is one"),
+            known_from: "nothing".to_owned(),
+        };
+        let revision = Revision::new(REVISION).expect("it is one");
+        let plan = Plan::new(Wish {
+            id: lifeboat::restore::RestoreId::new("2026-11-20T10:15:30Z".parse().expect("it is one"), number),
+            backup: Backup {
+                name: SNAPSHOT.to_owned(),
+                chain: None,
+                lineage: None,
+                taken_at: None,
+                cluster: Some(ClusterId(u64::from(number))),
+                sha256: Digest(sha2::Sha256::digest(&snapshot).into()),
+                bytes: snapshot.len() as u64,
+                revision,
+                hash_kv: None,
+            },
+            members: self.etcd.initial_cluster().parse().expect("it is one"),
+            bump: decide_bump(BumpRule::Auto, revision, &[known]),
+            token: None,
+            site: Site {
+                member: "m1".to_owned(),
+                unit: UNIT.to_owned(),
+                owner: owner_of(home).expect("it is there").expect("it is there"),
+                data_dir: self.data_dir().to_owned(),
+                wal_dir: self.wal_dir.clone(),
+                client_urls: vec![self.etcd.members[0].client_url.clone()],
+                etcd_line: None,
+            },
+            in_place: None,
+            health_timeout: Duration::from_secs(60),
+        })
+        .expect("nothing is wrong with it");
+        let variables = home.join("restore.env");
+        let settings = format!(
+            "ETCD_INITIAL_CLUSTER_TOKEN=\"{}\"\nETCD_INITIAL_CLUSTER_STATE=\"existing\"\n",
+            plan.token
+        );
+        let drop_in = format!("[Service]\nEnvironmentFile={}\n", variables.display());
+        let file = |path: PathBuf, content: &str| PlannedFile {
+            path,
+            content: content.to_owned(),
+            mode: 0o644,
+            owner: plan.site.owner,
+        };
+        let conf = self.units.drop_in("50-lifeboat.conf");
+        let waiting = format!("{drop_in}TimeoutStartSec=infinity\n");
+        let files = vec![file(variables.clone(), &settings), file(conf.clone(), &waiting)];
+        let settled = vec![file(conf, &drop_in)];
+        let condition = format!("[Unit]\nConditionPathExists=!{}\n", self.spots.lock().display());
+        let guard = file(self.units.drop_in("50-lifeboat-guard.conf"), &condition);
+        Ledger::new(plan.with_files(files), guard, settled, jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn book(&self) -> Book {
+        Book::open(self.spots.clone()).expect("nobody else has it")
+    }
+
+    /// Runs a restore until `listener` ends it.
+    fn restore(&self, number: u32, listener: &dyn Fn(Step) -> ControlFlow<()>) -> Result<Outcome, Error> {
+        self.begin(number, listener)?.go(Patience::Started)
+    }
+
+    fn begin<'a>(&'a self, number: u32, listener: &'a dyn Fn(Step) -> ControlFlow<()>) -> Result<Run<'a>, Error> {
+        let mut run = Run::begin(self.book(), self.ledger(number), self.tools(listener))?;
+        if listener(Step::Build).is_break() {
+            return Err(Error::Stopped { step: Step::Build });
+        }
+        run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
+            .expect("there is nothing wrong with it");
+        Ok(run)
+    }
+
+    fn resume(&self) -> Result<Option<Outcome>, Error> {
+        let run = Run::resume(self.book(), self.tools(&go_on))?;
+        run.map(|mut run| run.go(Patience::Healthy)).transpose()
+    }
+
+    fn roll_back(&self) -> Result<Outcome, Error> {
+        Run::roll_back(self.book(), self.tools(&go_on))?.go(Patience::Healthy)
+    }
+
+    fn tools<'a>(&'a self, listener: &'a dyn Fn(Step) -> ControlFlow<()>) -> Tools<'a> {
+        Tools {
+            units: &self.units,
+            access: &self.access,
+            runtime: self.runtime.handle(),
+            now: || jiff::Timestamp::UNIX_EPOCH,
+            listener,
+            stop: &|| false,
+        }
+    }
+
+    /// Whether the old data is served, or else the restored; fails for anything between.
+    #[track_caller]
+    fn is_old(&self) -> bool {
+        self.wait_until_served();
+        let client = self.client();
+        let has_old = client.get(OLD_KEY).expect("it serves").is_some();
+        match has_old {
+            true => assert!(
+                client.revision().expect("it serves") < REVISION,
+                "nothing was lost of the old data"
+            ),
+            false => {
+                assert_eq!(client.revision().expect("it serves"), REVISION);
+                let hash = client.hash_kv(REVISION).expect("it serves");
+                let built = self.last().built.expect("it was restored");
+                assert_eq!(hash.hash, built.hash_kv.hash);
+                assert_eq!(hash.compact_revision, built.hash_kv.compact_revision);
+            }
+        }
+        has_old
+    }
+
+    /// The last restore, open or closed.
+    fn last(&self) -> Ledger {
+        let book = self.book();
+        let open = book.ledger().expect("it can be read");
+        let closed = || book.closed().expect("they can be read").pop();
+        open.or_else(closed).expect("there was one")
+    }
+}
+
+fn snapshot() -> Source {
+    let file = File::open(SNAPSHOT).expect("it is a fixture");
+    Source::open("snapshot", file, None, None).expect("it is plain")
+}
+
+fn go_on(_: Step) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+const FORWARD: [Step; 8] = [
+    Step::Build,
+    Step::Guard,
+    Step::Stop,
+    Step::Swap,
+    Step::Settings,
+    Step::Start,
+    Step::Serve,
+    Step::Settle,
+];
+
+#[test]
+fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
+    let Some(bench) = Bench::running(1) else { return };
+    let steps = RefCell::new(Vec::new());
+    let listener = |step| {
+        steps.borrow_mut().push(step);
+        ControlFlow::Continue(())
+    };
+    assert_eq!(
+        bench.restore(1, &listener).expect("it comes to its end"),
+        Outcome::Restored
+    );
+    steps.borrow_mut().dedup();
+    assert_eq!(*steps.borrow(), FORWARD);
+    assert!(!bench.is_old());
+    let first = bench.last();
+    assert_eq!(first.kept, Kept::Here);
+    assert!(kept_path(bench.data_dir(), first.id()).join("member/snap/db").is_file());
+    assert!(!made_path(bench.data_dir(), first.id()).exists() && !first.guard.path.exists());
+    assert!(!bench.spots.is_open() && !bench.spots.lock().exists());
+    let settled = fs::read_to_string(bench.units.drop_in("50-lifeboat.conf")).expect("it is there");
+    assert!(!settled.contains("infinity"), "{settled}");
+    bench.client().put("/after", "the restore", 0).expect("it takes writes");
+
+    let back = bench.roll_back().expect("it comes to its end");
+    assert!(matches!(back, Outcome::Undone { .. }));
+    assert!(bench.is_old());
+    assert!(!bench.units.drop_in("50-lifeboat.conf").exists());
+    let aside = made_path(bench.data_dir(), first.id()).join("member/snap/db");
+    assert!(aside.is_file(), "what was since is kept aside");
+    assert!(matches!(bench.roll_back(), Err(Error::NoRestore)));
+
+    assert_eq!(
+        bench.restore(2, &go_on).expect("it comes to its end"),
+        Outcome::Restored
+    );
+    let second = bench.last();
+    assert_eq!(
+        bench.restore(3, &go_on).expect("it comes to its end"),
+        Outcome::Restored
+    );
+    let third = bench.last();
+    let kept = |ledger: &Ledger| {
+        kept_path(bench.data_dir(), ledger.id())
+            .join("member/snap/db")
+            .is_file()
+    };
+    assert!(
+        kept(&second) && kept(&third),
+        "the one does not overwrite what the other keeps"
+    );
+
+    let all = releasable(&bench.spots).expect("none is open").ledgers;
+    assert_eq!(all.len(), 3);
+    for ledger in &all {
+        release(&bench.book(), ledger.id()).expect("it can be removed");
+    }
+    assert!(!bench.data_dir().join(".lifeboat").exists());
+    assert!(matches!(bench.roll_back(), Err(Error::Released { .. })));
+    assert!(!bench.is_old());
+}
+
+/// A run that dies is one that stops at once: nothing of it is tidied up.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    /// After the ledger was written, before the step.
+    BeforeStep,
+    /// After the step, before the ledger was written again.
+    AfterStep,
+}
+
+/// Whether the whole host goes down with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    Stays,
+    Goes,
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_step_is_taken_up_and_ends_with_the_old_or_the_new() {
+    killed_everywhere(Power::Stays);
+}
+
+#[test]
+fn after_a_power_cut_at_any_step_the_old_or_the_new_is_served() {
+    killed_everywhere(Power::Goes);
+}
+
+fn killed_everywhere(power: Power) {
+    let Some(bench) = Bench::running(1) else { return };
+    let mut number = 0;
+    for step in FORWARD {
+        for death in [Death::BeforeStep, Death::AfterStep] {
+            number += 1;
+            die(&bench, number, step, death);
+            if power == Power::Goes {
+                bench.units.kill();
+                fs::remove_file(&bench.spots.notice).ok();
+            }
+            bench.units.reload().expect("it can");
+            // Somebody cannot wait.
+            bench.units.start(UNIT).expect("it can be asked for");
+            let outcome = bench.resume().expect("it comes to its end");
+            bench.units.start(UNIT).expect("a boot starts it");
+            let at = format!("{step:?} {death:?}: {outcome:?}");
+            let is_old = bench.is_old();
+            let was_touched = step > Step::Build;
+            match outcome {
+                Some(Outcome::Restored) => assert!(!is_old && was_touched, "{at}"),
+                Some(Outcome::Undone { .. }) => assert!(is_old && !was_touched, "{at}"),
+                other => panic!("{at}: {other:?}"),
+            }
+            assert!(!bench.spots.is_open() && !bench.spots.lock().exists(), "{at}");
+            assert_eq!(bench.resume().expect("it can be asked"), None, "{at}");
+            if !is_old {
+                let back = bench.roll_back().expect("it comes to its end");
+                assert!(matches!(back, Outcome::Undone { .. }), "{at}");
+                assert!(bench.is_old(), "{at}");
+            }
+        }
+    }
+}
+
+/// Has a restore die at a step.
+fn die(bench: &Bench, number: u32, at: Step, death: Death) {
+    let ledger = bench.spots.folder.join("ledger.json");
+    let written = RefCell::new(None);
+    let listener = |step: Step| {
+        if step == at {
+            *written.borrow_mut() = fs::read(&ledger).ok();
+        }
+        let stops = match death {
+            Death::BeforeStep => step == at,
+            Death::AfterStep => step > at,
+        };
+        match stops {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    match bench.restore(number, &listener) {
+        Err(Error::Stopped { .. }) => {}
+        // It died after its very last step.
+        Ok(Outcome::Restored) => fs::create_dir_all(bench.spots.notice.parent().unwrap()).unwrap(),
+        other => panic!("it goes on to {at:?}: {other:?}"),
+    }
+    if let Death::AfterStep = death {
+        let written = written.into_inner().expect("it came by");
+        fs::write(&ledger, written).expect("the test's directory can be written");
+    }
+}
+
+#[test]
+fn what_cannot_become_healthy_goes_back_by_itself() {
+    let Some(bench) = Bench::running(1) else { return };
+    let mut ledger = bench.ledger(1);
+    // No etcd comes up with such settings.
+    for file in &mut ledger.plan.files {
+        file.content = file.content.replace("=\"existing\"", "=\"nonsense\"");
+    }
+    let mut run = Run::begin(bench.book(), ledger, bench.tools(&go_on)).expect("none is open");
+    run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
+        .expect("there is nothing wrong with it");
+    let outcome = run.go(Patience::Started).expect("it comes to its end");
+    drop(run);
+    assert!(
+        matches!(&outcome, Outcome::Undone { why } if why.contains("etcd.service failed")),
+        "{outcome:?}"
+    );
+    assert!(bench.is_old());
+    assert!(!bench.units.drop_in("50-lifeboat.conf").exists() && !bench.spots.lock().exists());
+}
+
+#[test]
+fn where_nothing_was_before_nothing_is_started_after_a_failure_and_a_restore_gets_around_it() {
+    let Some(bench) = Bench::stopped(1) else { return };
+    let mut ledger = bench.ledger(1);
+    for file in &mut ledger.plan.files {
+        file.content = file.content.replace("=\"existing\"", "=\"nonsense\"");
+    }
+    let mut run = Run::begin(bench.book(), ledger, bench.tools(&go_on)).expect("none is open");
+    run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
+        .expect("there is nothing wrong with it");
+    assert!(matches!(run.go(Patience::Started), Ok(Outcome::Undone { .. })));
+    drop(run);
+    bench.units.start(UNIT).expect("it can be asked for");
+    assert!(
+        !bench.units.runs(),
+        "with its old settings it would begin an empty cluster"
+    );
+    assert!(!bench.data_dir().join("member").exists());
+
+    assert_eq!(
+        bench.restore(2, &go_on).expect("it comes to its end"),
+        Outcome::Restored
+    );
+    assert!(!bench.is_old());
+    assert!(matches!(bench.roll_back(), Err(Error::NothingBefore { .. })));
+}
+
+#[test]
+fn a_member_of_several_waits_and_is_finished_when_the_others_come() {
+    let Some(bench) = Bench::running(3) else { return };
+    let outcome = bench.restore(1, &go_on).expect("it gets as far as it can");
+    assert_eq!(outcome, Outcome::Waiting { there: 0 });
+    assert!(bench.spots.is_open() && bench.units.runs());
+    assert!(matches!(
+        bench.restore(2, &go_on),
+        Err(Error::Open { step: Step::Serve, .. })
+    ));
+
+    let plan = bench.last().plan;
+    let cluster = bench.etcd.initial_cluster().parse().expect("it is one");
+    let membership = lifeboat::datadir::Membership::new(&cluster, &plan.token).expect("it was planned");
+    let mut others = Vec::new();
+    for index in [1, 2] {
+        let member = &bench.etcd.members[index];
+        let wanted = lifeboat::rebuild::Plan {
+            membership: membership.clone(),
+            member: membership.member(&member.name).expect("it is one").clone(),
+            data_dir: member.data_dir.clone(),
+            wal_dir: None,
+            bump: NonZeroU64::new(plan.bump.by),
+            line: None,
+            digest: DigestRule::Required,
+            expected: None,
+        };
+        lifeboat::rebuild::rebuild(snapshot(), &wanted, &|_| ControlFlow::Continue(())).expect("it can be made");
+        let dir = bench.etcd.directory().join(&member.name);
+        let mut unit = FakeUnits::of(&bench.etcd, index, &dir);
+        unit.set("ETCD_INITIAL_CLUSTER_TOKEN", &plan.token);
+        unit.set("ETCD_INITIAL_CLUSTER_STATE", "existing");
+        unit.start(UNIT).expect("it starts");
+        others.push(unit);
+    }
+    assert_eq!(bench.resume().expect("it comes to its end"), Some(Outcome::Restored));
+    let hash = bench.last().built.expect("it was made").hash_kv.hash;
+    for member in &bench.etcd.members {
+        let client = Client::connect(std::slice::from_ref(&member.client_url), &Default::default()).expect("it runs");
+        until("every member has the data", || {
+            client.hash_kv(REVISION).is_ok_and(|found| found.hash == hash)
+        });
+    }
+}
+
+#[test]
+fn a_separate_log_is_exchanged_and_comes_back() {
+    let Some(mut bench) = Bench::stopped(1) else { return };
+    let wal_dir = bench.etcd.directory().join("wal");
+    fs::create_dir(&wal_dir).expect("the test's directory can be written");
+    bench.units.set("ETCD_WAL_DIR", wal_dir.to_str().expect("it is plain"));
+    bench.wal_dir = Some(wal_dir.clone());
+    bench.units.start(UNIT).expect("it starts");
+    bench.wait_until_served();
+    bench.client().put(OLD_KEY, "old", 0).expect("it takes writes");
+    for number in 1..3 {
+        assert_eq!(
+            bench.restore(number, &go_on).expect("it comes to its end"),
+            Outcome::Restored
+        );
+        assert!(!bench.is_old());
+        assert!(!bench.data_dir().join("member/wal").exists());
+        assert!(matches!(bench.roll_back(), Ok(Outcome::Undone { .. })));
+        assert!(bench.is_old());
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_while_building_stops_nothing() {
+    let Some(mut bench) = Bench::stopped(1) else { return };
+    let disk = bench.etcd.directory().join("disk");
+    fs::create_dir(&disk).expect("the test's directory can be written");
+    let Some(tmpfs) = Tmpfs::mount(&disk, 160) else { return };
+    bench.etcd.members[0].data_dir = disk.join("data");
+    fs::create_dir(bench.data_dir()).expect("there is room");
+    bench.units = FakeUnits::new(&bench.etcd, &bench.etcd.directory().join("units"));
+    bench.units.start(UNIT).expect("it starts");
+    bench.wait_until_served();
+    bench.client().put(OLD_KEY, "old", 0).expect("it takes writes");
+    let filler = tmpfs.fill();
+
+    let mut run = Run::begin(bench.book(), bench.ledger(1), bench.tools(&go_on)).expect("none is open");
+    let error = run
+        .build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
+        .expect_err("there is no room");
+    run.abandon(error.to_string()).expect("there is nothing to it");
+    drop(run);
+    assert_eq!(*bench.units.calls.borrow(), ["start"], "etcd was never stopped");
+    assert!(!bench.spots.is_open());
+    fs::remove_file(filler).expect("it is there");
+    assert!(bench.is_old());
+    bench.units.kill();
+    drop(tmpfs);
+}

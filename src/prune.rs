@@ -72,8 +72,9 @@ pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZo
     }
 }
 
-/// Removes what the plan names; returns what is gone. Stops at the first object that cannot be removed.
-pub fn carry_out(plan: &Plan, store: &FileStore) -> Result<Vec<ChainId>, Error> {
+/// Removes what the plan names; returns what is gone. Stops at the first object that cannot be removed. `removed` is told
+/// of every chain.
+pub fn carry_out(plan: &Plan, store: &FileStore, removed: impl Fn()) -> Result<Vec<ChainId>, Error> {
     let mut gone = Vec::new();
     if plan.chains.is_empty() {
         return Ok(gone);
@@ -103,6 +104,7 @@ pub fn carry_out(plan: &Plan, store: &FileStore) -> Result<Vec<ChainId>, Error> 
             }
         }
         gone.push(chain.id().clone());
+        removed();
     }
     Ok(gone)
 }

@@ -3,6 +3,8 @@
 //! The ids are those of systemd's journal (`journalctl MESSAGE_ID=…`); `docs/watching.md` lists them.
 //! Invariant: an id is never changed and never used again for something else.
 
+use serde::{Deserialize, Serialize};
+
 /// How grave something is; the numbers are those of syslog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -15,7 +17,8 @@ pub enum Level {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// The agent has begun its work.
     Ready,
@@ -183,6 +186,7 @@ mod tests {
         for (index, row) in TABLE.iter().enumerate() {
             assert_eq!(row.event as usize, index, "{}", row.name);
             assert_eq!(row.event.id(), row.id);
+            assert_eq!(serde_json::to_value(row.event).unwrap(), row.name);
             assert_eq!(row.id.len(), 32);
             let is_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
             assert!(row.id.chars().all(is_hex), "{}", row.id);

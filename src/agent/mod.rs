@@ -2,7 +2,8 @@
 //!
 //! One loop owns everything; a job runs on a thread of its own and tells the loop when it ends. `desk` decides what is
 //! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes, `tenure` keeps the claim of
-//! a slot in a store that other hosts write to. What a job does is the caller's: see [`Work`].
+//! a slot in a store that other hosts write to. `telling` knows who else is to be told: of what is wrong (`notices`,
+//! `outlook`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`). What a job does is the caller's: see [`Work`].
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
 //! job keeps the one that it began with.
@@ -10,11 +11,17 @@
 mod desk;
 mod event;
 mod files;
+mod heartbeat;
+mod hook;
 mod journal;
 mod memory;
+mod notices;
+mod outlook;
 mod program;
 mod status;
+mod telling;
 pub mod tenure;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -30,8 +37,10 @@ pub use desk::{Desk, Entry, Fate};
 pub use event::{Event, Level};
 pub use journal::Log;
 pub use memory::{Memory, Stored, Success};
+pub use notices::{About, Notice};
 pub use status::{Copy, Failure, LastSlot, Report, Running, ScheduleReport};
 
+use crate::backup::Pulse;
 use crate::config::{self, Config, DestinationName, ScheduleName};
 use crate::model::ChainId;
 use crate::schedule::{Occasion, Seen, Slot, Watch};
@@ -39,6 +48,7 @@ use crate::state;
 use desk::{Next, Retry};
 use files::Files;
 use program::Program;
+use telling::Telling;
 
 /// How long the loop sleeps at most: clocks are set and machines sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -54,6 +64,9 @@ pub trait Work: Send + Sync + 'static {
     /// Takes the backup of a slot where it is due, and applies retention after it. Blocks; ends soon once `order.stop` is
     /// raised.
     fn back_up(&self, order: &Order) -> Result<Ended, Trouble>;
+
+    /// What is wrong with the backups that there are. Blocks.
+    fn doubts(&self, config: &Config) -> Vec<Notice>;
 }
 
 /// One slot's work.
@@ -71,6 +84,8 @@ pub struct Order {
     pub destinations: BTreeSet<DestinationName>,
     /// Raised when the agent is to stop.
     pub stop: watch::Receiver<bool>,
+    /// Where the job shows that it gets on.
+    pub pulse: Pulse,
 }
 
 /// What came of it.
@@ -178,7 +193,11 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
                 .line(Level::Info, "the program was replaced: the new one is started", &[]);
             return agent.stop().await;
         }
-        tell(&[NotifyState::Watchdog]);
+        let beat = agent.telling.beat(&agent.config);
+        let sleep = beat.map_or(sleep, |beat| sleep.min(beat));
+        if agent.gets_on(Instant::now()) {
+            tell(&[NotifyState::Watchdog]);
+        }
         if settled.is_none() && files.have_changed(agent.recipients_file()) {
             settled = Some(tokio::time::Instant::now() + SETTLED_AFTER);
         }
@@ -246,6 +265,7 @@ struct Agent {
     job: Option<Job>,
     stop: watch::Sender<bool>,
     said: Option<Report>,
+    telling: Telling,
     /// Where systemd starts the next one.
     program: Option<Program>,
 }
@@ -255,6 +275,7 @@ struct Job {
     slot: Slot,
     destinations: BTreeSet<DestinationName>,
     since: Timestamp,
+    pulse: Pulse,
     done: oneshot::Receiver<Result<Ended, Trouble>>,
 }
 
@@ -282,6 +303,7 @@ impl Agent {
             job: None,
             stop: watch::channel(false).0,
             said: None,
+            telling: Telling::new(log),
             program: std::env::var_os("NOTIFY_SOCKET").and_then(|_| Program::running()),
         }
     }
@@ -316,8 +338,18 @@ impl Agent {
                 Next::Idle => {}
             }
         }
+        if self.job.is_none() {
+            self.telling.look_out(&self.work, &self.config);
+        }
         self.say_status()?;
         Ok(sleep)
+    }
+
+    /// Whether the job, if there is one, does something.
+    fn gets_on(&mut self, now: Instant) -> bool {
+        let job = self.job.as_ref();
+        let job = job.map(|job| (job.schedule.as_str(), job.pulse.count()));
+        self.telling.gets_on(&self.config, job, now)
     }
 
     fn begin(
@@ -342,6 +374,7 @@ impl Agent {
             );
         }
         let (sender, done) = oneshot::channel();
+        let pulse = Pulse::default();
         let order = Order {
             config: self.config.clone(),
             schedule: schedule.clone(),
@@ -349,6 +382,7 @@ impl Agent {
             due_at,
             destinations: destinations.clone(),
             stop: self.stop.subscribe(),
+            pulse: pulse.clone(),
         };
         let work = self.work.clone();
         std::thread::spawn(move || sender.send(work.back_up(&order)).ok());
@@ -357,6 +391,7 @@ impl Agent {
             slot,
             destinations,
             since: now,
+            pulse,
             done,
         });
     }
@@ -395,6 +430,9 @@ impl Agent {
                 of_all(Fate::Failed(error))
             }
         };
+        if ended.taken.is_some() {
+            self.telling.hurry();
+        }
         let undone = ended.taken.map_or(Vec::new(), |taken| taken.undone);
         if let Some(memory) = self.desk.tried(&job.schedule, job.slot, ended.fates, undone, now) {
             memory.write(&self.state, job.schedule.as_str())?;
@@ -488,6 +526,7 @@ impl Agent {
                     self.desk = desk;
                     self.config = Arc::new(config);
                     self.configured_at = now;
+                    self.telling.hurry();
                     let schedules = self.desk.entries().len();
                     self.log.event(
                         Event::ConfigurationTaken,
@@ -569,26 +608,12 @@ impl Agent {
                 return Ok(());
             }
         }
-        self.log_lateness(&report);
+        self.telling.tell(&self.config, &report);
         crate::durable::create_dirs(&self.state, 0o755)?;
         report.write(&self.state)?;
         tell(&[NotifyState::Status(&one_line(&report))]);
         self.said = Some(report);
         Ok(())
-    }
-
-    fn log_lateness(&self, report: &Report) {
-        let late_before = |name: &str| {
-            let said = self.said.iter().flat_map(|said| &said.schedules);
-            said.filter(|schedule| schedule.name == name)
-                .any(|schedule| schedule.late.is_some())
-        };
-        for schedule in &report.schedules {
-            if let (Some(late), false) = (&schedule.late, late_before(&schedule.name)) {
-                self.log
-                    .event(Event::ScheduleLate, late, &[("schedule", &schedule.name)]);
-            }
-        }
     }
 
     fn report_at(&self, now: Timestamp) -> Report {
@@ -609,6 +634,7 @@ impl Agent {
             schedules: schedules
                 .map(|(name, entry)| schedule_report(name, entry, self.watch.from(), now))
                 .collect(),
+            doubts: self.telling.doubts(),
         }
     }
 }
@@ -709,3 +735,6 @@ fn longest_sleep() -> Duration {
         None => LONGEST_SLEEP,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::memory::Stored;
+use super::notices::Notice;
 use crate::durable;
 use crate::model::ChainId;
 
@@ -36,6 +37,9 @@ pub struct Report {
     pub running: Option<Running>,
     /// Its schedules.
     pub schedules: Vec<ScheduleReport>,
+    /// What is wrong with the backups in the destinations.
+    #[serde(default)]
+    pub doubts: Vec<Notice>,
 }
 
 /// A job that goes on.

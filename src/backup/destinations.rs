@@ -1,8 +1,10 @@
 //! The destinations of one backup: each may fail alone, and is then left out and named.
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::Pulse;
 use super::full::{Error, Job};
 use crate::catalog::{Catalog, ChainPath, Manifest, ObjectName, Pin, Pinned, Stream};
 use crate::model::{ByteSize, Digest};
@@ -84,6 +86,7 @@ pub(super) struct Sinks {
     order: Vec<String>,
     open: Vec<Open>,
     failed: Vec<Written>,
+    pulse: Pulse,
 }
 
 struct Open {
@@ -94,7 +97,7 @@ struct Open {
 }
 
 impl Sinks {
-    pub fn sort_out(destinations: Vec<Destination>) -> Result<Sinks, Error> {
+    pub fn sort_out(destinations: Vec<Destination>, pulse: &Pulse) -> Result<Sinks, Error> {
         let mut sinks = Sinks {
             order: destinations
                 .iter()
@@ -102,6 +105,7 @@ impl Sinks {
                 .collect(),
             open: Vec::new(),
             failed: Vec::new(),
+            pulse: pulse.clone(),
         };
         for Destination { name, store } in destinations {
             match store {
@@ -182,7 +186,8 @@ impl Sinks {
         let object = ObjectName::Full(path.clone());
         let stored = *stored;
         let patience = PATIENCE + Duration::from_secs(stored.bytes / SLOWEST_DISK_BYTES_PER_SECOND);
-        self.each(patience, move |open| commit_one(open, &object, &stored))
+        let pulse = self.pulse.clone();
+        self.each(patience, move |open| commit_one(open, &object, &stored, &pulse))
             .await
     }
 
@@ -228,7 +233,10 @@ impl Sinks {
         for (name, task) in running {
             match tokio::time::timeout_at(deadline, task).await {
                 Ok(done) => match done.expect("a panic aborts the process") {
-                    Ok(open) => self.open.push(open),
+                    Ok(open) => {
+                        self.pulse.beat();
+                        self.open.push(open);
+                    }
                     Err(error) => self.fail(name, error),
                 },
                 Err(_) => self.fail(name, DestinationError::Hangs { after: patience }),
@@ -280,10 +288,14 @@ impl Write for Sink {
     }
 }
 
-fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream) -> Result<(), DestinationError> {
+fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream, pulse: &Pulse) -> Result<(), DestinationError> {
     let sink = open.sink.take().expect("the pipeline has given it back");
     sink.upload.commit()?;
-    let ReadBack { bytes, sha256 } = open.store.read_back(object)?;
+    let read = open.store.read_back_while(object, |_| {
+        pulse.beat();
+        ControlFlow::Continue(())
+    })?;
+    let ReadBack { bytes, sha256 } = read.expect("nobody stopped it");
     if bytes == stored.bytes && sha256 == stored.sha256 {
         return Ok(());
     }

@@ -190,8 +190,10 @@ async fn prove(
     encoder: &mut Option<Encoder<Observed, Sink>>,
 ) -> Result<Proven, Error> {
     let started = (job.now)();
-    let mut sinks = Sinks::sort_out(destinations)?;
+    let pulse = &progress.pulse;
+    let mut sinks = Sinks::sort_out(destinations, pulse)?;
     let mut asked = ask(job).await?;
+    pulse.beat();
     let mut warnings = asked.warnings();
     let path = ChainPath {
         cluster: asked.status.cluster,
@@ -218,6 +220,7 @@ async fn prove(
         sinks.commit(encoded.branches, &path, &stored),
         asked.assert(job.hash_kv, &facts)
     );
+    pulse.beat();
     committed?;
     if let Err(reason) = &asserted.hash_kv {
         warnings.extend(job.hash_kv.misses(reason));

@@ -3,10 +3,12 @@
 mod destinations;
 mod full;
 mod observed;
+mod pulse;
 
 pub use destinations::{Destination, DestinationError, Written};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full};
 pub use observed::{ContentError, Facts, Observed};
+pub use pulse::Pulse;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,9 +17,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Progress {
     received: AtomicU64,
     total: AtomicU64,
+    pulse: Pulse,
 }
 
 impl Progress {
+    /// No way yet, with signs of life to `pulse`.
+    pub fn with(pulse: Pulse) -> Progress {
+        Progress {
+            pulse,
+            ..Progress::default()
+        }
+    }
+
     /// Bytes received from the member, and bytes that it promised; the latter is 0 before the first message.
     pub fn bytes(&self) -> (u64, u64) {
         (
@@ -38,5 +49,6 @@ impl Progress {
 
     fn receive(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.pulse.beat();
     }
 }

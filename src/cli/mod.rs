@@ -4,6 +4,7 @@ mod accept_lineage;
 mod agent;
 mod backup;
 mod check;
+mod doubts;
 mod exit;
 mod export;
 mod host;

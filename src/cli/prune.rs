@@ -113,7 +113,7 @@ fn judge(context: &Context, config: &Config, places: &Places, name: &str, docume
         document.remove.extend(plan.remove.iter().map(row));
         return;
     }
-    match prune::carry_out(&plan, store) {
+    match prune::carry_out(&plan, store, || {}) {
         Ok(gone) => {
             let removed = plan.remove.iter().filter(|judged| gone.contains(&judged.id));
             document.remove.extend(removed.map(row));

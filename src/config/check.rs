@@ -44,6 +44,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
     let restore = reader.restore(&root);
     let destinations = reader.destinations(&root);
     let schedules = reader.schedules(&root, &destinations);
+    let notify = reader.notify(&root);
     let switched_off = reader.switched_off;
     let cluster = cluster.filter(|_| problems.is_empty())?;
     Some(Config {
@@ -56,6 +57,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
         restore,
         schedules,
         destinations,
+        notify,
         switched_off,
     })
 }
@@ -442,7 +444,7 @@ impl Reader<'_> {
         !is_off
     }
 
-    fn secret(&mut self, section: &Section<'_>, name: &str) -> Option<Secret> {
+    pub(super) fn secret(&mut self, section: &Section<'_>, name: &str) -> Option<Secret> {
         let given = section.given(name)?;
         let Value::Whole(table) = &given.value.value else {
             return None;
@@ -602,7 +604,7 @@ const MOST_HEADER_BYTES: usize = 60 << 10;
 const PART_OVERHEAD: usize = 64;
 
 /// A span of time with units: `30s`, `6h`, `1h 30m`.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let duration: jiff::SignedDuration = text.trim().parse().ok()?;
     Duration::try_from(duration).ok()
 }

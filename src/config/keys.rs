@@ -27,6 +27,8 @@ enum Kind {
     Duration,
     /// A table that says where to find a secret.
     Secret,
+    /// The same, or the secret itself.
+    SecretText,
 }
 
 const SECRET: &str = "where to find it: { file = \"/path\" }, { credential = \"name\" } or { env = \"NAME\" }";
@@ -143,6 +145,21 @@ pub(super) const KEYS: &[Key] = &[
         "a size with a unit, such as \"50 GiB\"",
     ),
     key("destinations.*.retention.min_backups", Kind::Integer, COUNT),
+    key(
+        "notify.on_failure",
+        Kind::Texts,
+        "a list of a program and its arguments, such as [\"/usr/local/bin/page\", \"dba\"]",
+    ),
+    key(
+        "notify.heartbeat",
+        Kind::SecretText,
+        "an `https://` URL, or where to find it: { file = \"/path\" }, { credential = \"name\" } or { env = \"NAME\" }",
+    ),
+    key(
+        "notify.heartbeat_every",
+        Kind::Duration,
+        "a duration with a unit, from \"10s\" to \"24h\"",
+    ),
 ];
 
 /// What the contract lists and this version does not know yet.
@@ -151,7 +168,6 @@ const LATER: &[&str] = &[
     "deltas",
     "restore.automatic",
     "metrics",
-    "notify",
     "log",
     "backup.pace",
     "destinations.*.credentials",
@@ -261,11 +277,11 @@ fn check_type(entry: &mut Entry, key: &Key, path: &str, problems: &mut Problems)
         return false;
     }
     let fits = match (key.kind, &mut *value) {
-        (Kind::Text | Kind::Duration | Kind::IntegerOrAuto, Value::Text(_))
+        (Kind::Text | Kind::Duration | Kind::IntegerOrAuto | Kind::SecretText, Value::Text(_))
         | (Kind::Integer | Kind::IntegerOrAuto, Value::Integer(_))
         | (Kind::Switch, Value::Boolean(_)) => true,
         (Kind::Texts, Value::List(list)) => list.iter().all(|node| matches!(node.value, Value::Text(_))),
-        (Kind::Secret, Value::Table(table)) => {
+        (Kind::Secret | Kind::SecretText, Value::Table(table)) => {
             *value = Value::Whole(std::mem::take(table));
             return true;
         }
@@ -277,7 +293,7 @@ fn check_type(entry: &mut Entry, key: &Key, path: &str, problems: &mut Problems)
     let (found, expected) = (shown(value), key.expected);
     match (key.kind, value) {
         // Whatever stands here instead of a table may be the secret itself.
-        (Kind::Secret, _) => problems.hidden_at(
+        (Kind::Secret | Kind::SecretText, _) => problems.hidden_at(
             &entry.node.origin,
             &format!("`{path}` is not {expected}; what stands here is not shown"),
         ),

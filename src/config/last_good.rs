@@ -3,7 +3,7 @@
 //! Kept are the files as they were read, not what they came to: reading them again gives the same configuration by the
 //! same checks. Where the record is kept is left to `state`.
 //!
-//! Invariant: no secret is in a record, as none is in a configuration.
+//! Invariant: no secret is in a record, as none is in a configuration; only the address of a heartbeat may be.
 
 use std::path::PathBuf;
 

@@ -8,7 +8,8 @@
 //! `backup` to be told what they need: none of them sees this module. `last_good` keeps what was right the last time.
 //!
 //! Invariant: a faulty configuration yields no `Config` at all, but every problem that can be found in one go.
-//! Invariant: no secret is in a `Config`, a `Problem` or an `Error`; only where it is.
+//! Invariant: no secret is in a `Config`, a `Problem` or an `Error`; only where it is. The address of a heartbeat may
+//! stand in the configuration itself, and cannot be printed from there.
 //! Source: the section Configuration of the contract.
 
 mod check;
@@ -17,6 +18,7 @@ mod keys;
 mod last_good;
 mod local;
 mod names;
+mod notify;
 mod problem;
 mod schedules;
 mod secret;
@@ -32,6 +34,7 @@ pub use crate::model::ScheduleName;
 pub use last_good::recall;
 pub use local::{Because, LocalMember, ThisHost};
 pub use names::{DestinationName, MemberName, MemberUrl, StoreUrl, UrlError};
+pub use notify::{HeartbeatUrl, Notify, OnFailure};
 pub use problem::{Place, Problem};
 pub use schedules::Schedule;
 pub use secret::{Secret, SecretError};
@@ -73,6 +76,8 @@ pub struct Config {
     pub schedules: BTreeMap<ScheduleName, Schedule>,
     /// Where backups go; the ones that are switched on.
     pub destinations: BTreeMap<DestinationName, Destination>,
+    /// Who is told of it all.
+    pub notify: Notify,
     /// Paths of the tables with `enabled = false`, such as `destinations.old`.
     pub switched_off: BTreeSet<String>,
 }
@@ -330,6 +335,10 @@ impl Config {
                 self.cluster.auth.as_ref().map(|auth| &auth.password),
             ),
             ("encryption.identity", self.encryption.identity.as_ref()),
+            (
+                "notify.heartbeat",
+                self.notify.heartbeat.as_ref().and_then(HeartbeatUrl::kept),
+            ),
         ];
         let mut check = SecretsCheck::default();
         for (key, secret) in public.iter().chain(&private) {

@@ -80,13 +80,14 @@ impl Source {
     /// Whether the line that ends at `end` may show a secret: if it, or a line above it in the same table, speaks of one.
     /// Password and key files are named in the configuration, never their content, but people do paste it.
     fn is_sensitive(&self, line_start: usize, line: &str) -> bool {
-        const WORDS: [&str; 8] = [
+        const WORDS: [&str; 9] = [
             "pass",
             "pasw",
             "psw",
             "auth",
             "secret",
             "token",
+            "heartbeat",
             "private key",
             "begin ",
         ];

@@ -212,6 +212,9 @@ fn every_key_is_read() {
             "destinations.*.retention.min_backups",
             "destinations.local.retention.min_backups = 3",
         ),
+        ("notify.on_failure", "notify.on_failure = ['/bin/true']"),
+        ("notify.heartbeat", "notify.heartbeat = 'https://example.com/'"),
+        ("notify.heartbeat_every", "notify.heartbeat_every = '1m'"),
     ];
     assert_eq!(
         changes.map(|(path, _)| path).as_slice(),
@@ -696,4 +699,43 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+#[test]
+fn a_heartbeat_is_a_url_or_the_place_of_one_and_is_never_shown() {
+    let heartbeat = |text: &str| valid(&[LEAST, &format!("notify.heartbeat = {text}")]).notify.heartbeat;
+    let kept = heartbeat("{ env = 'HEARTBEAT' }");
+    assert_eq!(kept, Some(HeartbeatUrl::Kept(Secret::Env("HEARTBEAT".to_owned()))));
+    let written = heartbeat("'https://example.com/s3cret'");
+    assert_ne!(written, heartbeat("'https://example.com/other'"));
+    assert_eq!(written, heartbeat("'https://example.com/s3cret'"));
+    assert!(!format!("{written:?}").contains("s3cret"));
+    for wrong in [
+        "'s3cret'",
+        "'ftp://example.com/s3cret'",
+        "[['s3cret']]",
+        "{ url = 's3cret' }",
+        "7",
+    ] {
+        let found = problems(&format!("[notify]\nheartbeat = {wrong}"));
+        assert!(found.contains("`notify.heartbeat"), "{found}");
+        assert!(!found.contains("s3cret"), "{found}");
+    }
+}
+
+#[test]
+fn a_hook_is_a_program_by_its_path_and_its_arguments() {
+    let hook = valid(&[LEAST, "notify.on_failure = ['/bin/page', '', '$HOME']"])
+        .notify
+        .on_failure;
+    let arguments = vec![String::new(), "$HOME".to_owned()];
+    let path = "/bin/page".into();
+    assert_eq!(hook, Some(OnFailure { path, arguments }));
+    let relative = problems("notify.on_failure = ['page dba']");
+    assert!(
+        relative.contains("`notify.on_failure[0]` is not a path that starts with `/`"),
+        "{relative}"
+    );
+    let empty = problems("notify.on_failure = []");
+    assert!(empty.contains("`notify.on_failure` is empty"), "{empty}");
 }

@@ -1,9 +1,14 @@
 //! How the agent notices what happens around it, and how it tells: files that lie elsewhere, journal, hook, heartbeat.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::support::etcd::{Etcd, Options};
+use super::support::etcd::{Etcd, Options, Security};
 use super::support::host::{CLUSTER, Host};
 use super::support::running::{Running, until};
 use super::support::tools::Version;
@@ -57,4 +62,112 @@ fn a_link_that_is_swapped_outside_the_watched_directories_is_followed_and_rememb
     fs::write(host.path("elsewhere/2/config.toml"), "nonsense").unwrap();
     let shown = host.lifeboat(["--json", "status"]).expect_code(1).json();
     assert_eq!(shown["schedules"].as_array().unwrap().len(), 2, "{shown}");
+}
+
+/// A server that counts the requests for its address.
+fn listener() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/s3cret-token", listener.local_addr().unwrap());
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = heard.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (mut stream, mut request) = (stream, [0; 4096]);
+            let length = stream.read(&mut request).unwrap_or(0);
+            if request[..length].starts_with(b"GET /s3cret-token ") {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).ok();
+        }
+    });
+    (url, heard)
+}
+
+#[test]
+fn the_hook_is_called_once_when_it_begins_and_once_when_it_is_over_and_the_heartbeat_stays_away_meanwhile() {
+    let Some(mut etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    let (url, heard) = listener();
+    let (hook, told) = (host.path("hook"), host.path("told"));
+    fs::write(
+        &hook,
+        "#!/bin/sh\necho \"$LIFEBOAT_EVENT $LIFEBOAT_SCHEDULE $1 $LIFEBOAT_CLUSTER\" >> \"${0%hook}told\"\n",
+    )
+    .unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let notify = format!(
+        "[notify]\non_failure = [{hook:?}, \"dba\"]\nheartbeat = {{ env = \"HEARTBEAT\" }}\nheartbeat_every = \"10s\"\n"
+    );
+    host.configure(&etcd, &format!("{OFTEN}{notify}"));
+    let mut command = host.command(["agent"]);
+    // What systemd left for another program.
+    command.env("HEARTBEAT", &url).env("JOURNAL_STREAM", "1:1");
+    let agent = Running::start(command);
+    until("the first heartbeat", || heard.load(Ordering::SeqCst) == 1);
+    let read = || fs::read_to_string(&told).unwrap_or_default();
+    assert_eq!(read(), "");
+
+    etcd.stop();
+    until("the hook to be called", || !read().is_empty());
+    let mut attempts = BTreeSet::new();
+    until("three failures", || {
+        let again = status(&host)["schedules"][0]["failure"]["again_at"].clone();
+        attempts.extend(again.as_str().map(str::to_owned));
+        attempts.len() >= 3
+    });
+    assert_eq!(read(), "backup-failed often dba test\n");
+    let before = heard.load(Ordering::SeqCst);
+    etcd.boot();
+    until("the recovery to be told", || read().contains("recovered"));
+    assert_eq!(read(), "backup-failed often dba test\nrecovered  dba test\n");
+    assert_eq!(heard.load(Ordering::SeqCst), before, "nothing was well");
+    until("the heartbeat to come again", || heard.load(Ordering::SeqCst) > before);
+    let said = stop(agent);
+    assert!(said.contains(" info ready "), "{said}");
+    assert!(said.contains("backup failed schedule=often"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test stands for a program of somebody else"
+)]
+fn rotated_tls_files_are_used_for_the_next_connection() {
+    let security = Security::Tls;
+    let Some(etcd) = Etcd::start(
+        Version::V3_5,
+        Options {
+            security,
+            ..Options::default()
+        },
+    ) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, OFTEN);
+    let key = &etcd.credentials.tls.as_ref().unwrap().client_key;
+    let right = fs::read(key).unwrap();
+    let rotate = |content: &[u8]| {
+        let new = key.with_extension("new");
+        fs::write(&new, content).unwrap();
+        fs::rename(new, key).unwrap();
+    };
+    let agent = host.start(["agent"]);
+    let taken = || {
+        host.lifeboat(["--json", "list"]).json()["backups"]
+            .as_array()
+            .map_or(0, Vec::len)
+    };
+    let fails = || status(&host)["schedules"][0]["failure"].is_object();
+    until("a backup", || taken() > 0);
+    rotate(b"-----BEGIN PRIVATE KEY-----\nnonsense\n-----END PRIVATE KEY-----\n");
+    until("the wrong key to be used", fails);
+    rotate(&right);
+    until("the right key to be used", || !fails());
+    let said = stop(agent);
+    assert!(!said.contains("configuration taken over"), "{said}");
 }

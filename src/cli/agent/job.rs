@@ -13,11 +13,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use crate::agent::tenure::{self, Claimant, Tenure};
-use crate::agent::{Ended, Fate, Order, Stored, Taken, Trouble, Work};
+use crate::agent::{Ended, Fate, Notice, Order, Stored, Taken, Trouble, Work};
 use crate::backup::{Destination, Error, Outcome, Progress, full};
 use crate::catalog::claim::{Standing, State as ClaimState};
 use crate::catalog::{Origin, SlotPath};
 use crate::cli::backup::{self, Scope};
+use crate::cli::doubts::doubts;
 use crate::cli::host::{self, Places, chain, failed};
 use crate::cli::{Context, Exit, Failure, refuse_during_restore, restore_opened};
 use crate::config::{Config, DestinationName, Sharing};
@@ -44,6 +45,10 @@ impl Work for Jobs {
             Stop::Failed(failure) if failure.exit == Exit::Locked => Trouble::Busy(failure.message().to_owned()),
             Stop::Failed(failure) => Trouble::Failed(failure.message().to_owned()),
         })
+    }
+
+    fn doubts(&self, config: &Config) -> Vec<Notice> {
+        doubts(config)
     }
 }
 
@@ -175,7 +180,9 @@ impl<'a> Attempt<'a> {
         };
         let mut tenures = self.claim(&claimant);
         // Only now: while nobody else can add to it.
+        self.order.pulse.beat();
         let places = Places::configured(self.context, self.config, None)?;
+        self.order.pulse.beat();
         self.look_at_backups(&places, job.host.as_str());
         if self.open.is_empty() {
             begun.finish().map_err(failed)?;
@@ -237,7 +244,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn take(&mut self, job: &crate::backup::Job, places: &Places) -> Result<Outcome, Error> {
-        let progress = Progress::default();
+        let progress = Progress::with(self.order.pulse.clone());
         let destinations = std::mem::take(&mut self.open);
         let stop = raised(self.order.stop.clone());
         let taken = full(job, destinations, &places.catalog, &progress, stop);
@@ -287,7 +294,7 @@ impl<'a> Attempt<'a> {
                 policy,
             };
             let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
-            match prune::carry_out(&plan, store) {
+            match prune::carry_out(&plan, store, || self.order.pulse.beat()) {
                 Ok(gone) => taken.removed += gone.len(),
                 Err(error) => taken
                     .undone

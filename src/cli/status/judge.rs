@@ -74,7 +74,7 @@ pub(super) fn wrong_with_backups(config: &Config, places: &Places) -> Vec<String
 }
 
 /// Destinations whose backups go without the proof that `[backup] require` asks for.
-pub(super) fn unproven(config: &Config, places: &Places, now: Timestamp) -> Vec<String> {
+pub(in crate::cli) fn unproven(config: &Config, places: &Places, now: Timestamp) -> Vec<String> {
     let required = config.backup.require;
     let waiting = config.destinations.keys().filter_map(|name| {
         let since = unproven_since(&places.catalog, name.as_str(), required)?;

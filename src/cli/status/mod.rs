@@ -27,6 +27,7 @@ use crate::model::{ChainId, LineageId, Revision};
 use crate::restore::Spots;
 use crate::schedule::Slot;
 use crate::verify::last_proof;
+pub(super) use judge::unproven;
 use members::{Asking, MemberRow};
 
 /// How long a destination may take to be read.
@@ -147,7 +148,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     };
     problems.extend(schedules.iter().flat_map(|schedule| judge::wrong_with(schedule, now)));
     problems.extend(judge::wrong_with_backups(&config, &places));
-    problems.extend(judge::unproven(&config, &places, now));
+    problems.extend(unproven(&config, &places, now));
     let members = asking.end(context).unwrap_or_else(|reason| {
         notes.push(format!("the members were not asked: {reason}"));
         Vec::new()

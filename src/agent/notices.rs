@@ -1,0 +1,185 @@
+//! What is wrong, and when somebody is to be told: once when it begins, once when nothing is wrong any more.
+//!
+//! A pure function of what the agent reports, so that what is told and what `status.json` says cannot differ. Who is told,
+//! and how, is left to `journal`, `hook` and `heartbeat`.
+//!
+//! Invariant: what stays wrong is told once, however often it is tried again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Event;
+use super::status::{Report, ScheduleReport};
+
+/// Something that is wrong, or that happened and was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// What.
+    pub event: Event,
+    /// What it is about.
+    pub about: About,
+    /// The same for people.
+    pub message: String,
+}
+
+/// What a notice is about; nothing of this if it is about the agent itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct About {
+    /// A schedule.
+    pub schedule: Option<String>,
+    /// A destination.
+    pub destination: Option<String>,
+    /// A backup.
+    pub backup: Option<String>,
+}
+
+impl About {
+    /// About a schedule.
+    pub fn schedule(name: &str) -> About {
+        About {
+            schedule: Some(name.to_owned()),
+            ..About::default()
+        }
+    }
+
+    /// About a destination.
+    pub fn destination(name: &str) -> About {
+        About {
+            destination: Some(name.to_owned()),
+            ..About::default()
+        }
+    }
+
+    /// What there is, with the words for it.
+    pub fn parts(&self) -> Vec<(&'static str, &String)> {
+        let parts = [
+            ("schedule", &self.schedule),
+            ("destination", &self.destination),
+            ("backup", &self.backup),
+        ];
+        parts
+            .into_iter()
+            .filter_map(|(word, part)| Some((word, part.as_ref()?)))
+            .collect()
+    }
+}
+
+/// What is known to be wrong.
+#[derive(Debug, Default)]
+pub struct Notices {
+    known: BTreeMap<(Event, About), String>,
+}
+
+impl Notices {
+    /// What is to be told now that this is wrong, and nothing else.
+    pub fn look(&mut self, wrong: Vec<Notice>) -> Vec<Notice> {
+        let was_wrong = !self.known.is_empty();
+        let before = std::mem::take(&mut self.known);
+        let mut told = Vec::new();
+        for notice in wrong {
+            let key = (notice.event, notice.about.clone());
+            let is_new = !before.contains_key(&key) && !self.known.contains_key(&key);
+            self.known.insert(key, notice.message.clone());
+            if is_new {
+                told.push(notice);
+            }
+        }
+        for (event, about) in before.into_keys() {
+            if event == Event::ScheduleLate && !self.known.contains_key(&(event, about.clone())) {
+                told.push(Notice {
+                    event: Event::ScheduleInTime,
+                    about,
+                    message: "the schedule is in time again".to_owned(),
+                });
+            }
+        }
+        if was_wrong && self.known.is_empty() {
+            told.push(Notice {
+                event: Event::Recovered,
+                about: About::default(),
+                message: "nothing is wrong any more".to_owned(),
+            });
+        }
+        told
+    }
+
+    /// Whether nothing is wrong.
+    pub fn all_is_well(&self) -> bool {
+        self.known.is_empty()
+    }
+}
+
+/// What is wrong by a report.
+pub fn wrong(report: &Report) -> Vec<Notice> {
+    let refused = report.configuration_error.iter().map(|error| Notice {
+        event: Event::ConfigurationRefused,
+        about: About::default(),
+        message: format!("the configuration is refused; the one before goes on: {error}"),
+    });
+    let schedules = report.schedules.iter().flat_map(wrong_with);
+    refused.chain(schedules).chain(report.doubts.iter().cloned()).collect()
+}
+
+fn wrong_with(schedule: &ScheduleReport) -> Vec<Notice> {
+    let about = About::schedule(&schedule.name);
+    let notice = |event, message: String| Notice {
+        event,
+        about: about.clone(),
+        message,
+    };
+    let late = schedule.late.iter();
+    let failure = schedule.failure.iter().filter(|failure| failure.attempts > 0);
+    let missing = (!schedule.missing.is_empty()).then(|| schedule.missing.join("; "));
+    late.map(|late| notice(Event::ScheduleLate, late.clone()))
+        .chain(failure.map(|failure| notice(Event::BackupFailed, failure.error.clone())))
+        .chain(missing.map(|missing| notice(Event::BackupIncomplete, missing)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(event: Event, schedule: &str, message: &str) -> Notice {
+        Notice {
+            event,
+            about: About::schedule(schedule),
+            message: message.to_owned(),
+        }
+    }
+
+    fn events(told: &[Notice]) -> Vec<&'static str> {
+        told.iter().map(|notice| notice.event.name()).collect()
+    }
+
+    #[test]
+    fn what_stays_wrong_is_told_once_and_its_end_when_all_is_well() {
+        let mut notices = Notices::default();
+        assert_eq!(notices.look(Vec::new()), []);
+        let failed = |message: &str| notice(Event::BackupFailed, "hourly", message);
+        assert_eq!(notices.look(vec![failed("etcd is down")]), [failed("etcd is down")]);
+        assert_eq!(notices.look(vec![failed("etcd is down, tried twice")]), []);
+        let late = notice(Event::ScheduleLate, "hourly", "late");
+        let both = vec![failed("still"), late.clone()];
+        assert_eq!(notices.look(both), [late]);
+        assert!(!notices.all_is_well());
+        let other = notice(Event::BackupFailed, "daily", "etcd is down");
+        assert_eq!(
+            events(&notices.look(vec![other])),
+            ["backup-failed", "schedule-in-time"]
+        );
+        assert_eq!(events(&notices.look(Vec::new())), ["recovered"]);
+        assert!(notices.all_is_well());
+        assert_eq!(notices.look(Vec::new()), []);
+        assert_eq!(events(&notices.look(vec![failed("again")])), ["backup-failed"]);
+    }
+
+    #[test]
+    fn two_causes_of_the_same_are_told_as_one() {
+        let mut notices = Notices::default();
+        let failed = |message: &str| notice(Event::BackupFailed, "hourly", message);
+        assert_eq!(notices.look(vec![failed("a"), failed("b")]).len(), 1);
+        assert_eq!(notices.look(vec![failed("a"), failed("b")]).len(), 0);
+    }
+}

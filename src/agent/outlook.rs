@@ -1,0 +1,83 @@
+//! What the destinations say of the backups in them: looked at now and then, so that what goes wrong between two backups
+//! is told too, and what was mended is not told any longer.
+//!
+//! Invariant: it looks on a thread of its own, one at a time, and never beside a job, whose work is half-done.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::Work;
+use super::event::Event;
+use super::notices::{About, Notice};
+use crate::config::Config;
+
+/// How often, if nothing happens.
+const EVERY: Duration = Duration::from_secs(15 * 60);
+/// How long it may take before it is told that no answer comes.
+const TAKES_AT_MOST: Duration = Duration::from_secs(5 * 60);
+
+/// What was seen last.
+#[derive(Debug, Default)]
+pub struct Outlook {
+    doubts: Option<Vec<Notice>>,
+    looking: Option<Looking>,
+    /// None: at once.
+    next: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Looking {
+    since: Instant,
+    seen: oneshot::Receiver<Vec<Notice>>,
+}
+
+impl Outlook {
+    /// Has it looked at again soon: something has changed.
+    pub fn hurry(&mut self) {
+        self.next = None;
+    }
+
+    /// Begins to look when it is time.
+    pub fn turn(&mut self, work: &Arc<dyn Work>, config: &Arc<Config>, now: Instant) {
+        if let Some(looking) = &mut self.looking {
+            match looking.seen.try_recv() {
+                Ok(doubts) => self.doubts = Some(doubts),
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                Err(oneshot::error::TryRecvError::Closed) => {}
+            }
+            self.looking = None;
+        }
+        if self.next.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next = Some(now + EVERY);
+        let (sender, seen) = oneshot::channel();
+        let (work, config) = (work.clone(), config.clone());
+        std::thread::spawn(move || sender.send(work.doubts(&config)).ok());
+        self.looking = Some(Looking { since: now, seen });
+    }
+
+    /// What there is to doubt; nothing before the first look is over.
+    pub fn doubts(&self, now: Instant) -> Vec<Notice> {
+        let silent = self
+            .looking
+            .iter()
+            .filter(|looking| now - looking.since > TAKES_AT_MOST);
+        let silent = silent.map(|_| Notice {
+            event: Event::DestinationDisabled,
+            about: About::default(),
+            message: format!(
+                "the destinations do not say within {} s what is in them",
+                TAKES_AT_MOST.as_secs()
+            ),
+        });
+        silent.chain(self.doubts.iter().flatten().cloned()).collect()
+    }
+
+    /// Whether it was looked at all.
+    pub fn is_known(&self) -> bool {
+        self.doubts.is_some()
+    }
+}

@@ -1,0 +1,96 @@
+//! The agent without a clock of its own: a job that hangs.
+
+use std::sync::mpsc;
+
+use super::*;
+
+/// Takes a slot, and then does what the test says, sign by sign.
+struct Work {
+    signs: std::sync::Mutex<mpsc::Receiver<()>>,
+}
+
+impl super::Work for Work {
+    fn back_up(&self, order: &Order) -> Result<Ended, Trouble> {
+        let signs = self.signs.lock().unwrap();
+        while signs.recv().is_ok() {
+            order.pulse.beat();
+        }
+        Err(Trouble::Stopped)
+    }
+
+    fn doubts(&self, _: &Config) -> Vec<Notice> {
+        Vec::new()
+    }
+}
+
+fn clock() -> Timestamp {
+    "2026-11-20T10:15:30Z".parse().unwrap()
+}
+
+const CONFIGURATION: &str = r#"
+[cluster]
+name = "prod"
+[members.m1]
+client_urls = ["http://127.0.0.1:1"]
+[encryption]
+recipients = ["age1psjnez3xz37gpj0k3lakc3q4dmsj3yj4ukahv6clwmk2an794p0sjsf00m"]
+[destinations.local]
+url = "file:///var/backups"
+[schedules.hourly]
+kind = "full"
+every = "1h"
+jitter = "0s"
+"#;
+
+/// An agent whose only schedule has a slot to catch up.
+fn agent(folder: &Path, work: Work) -> Agent {
+    let path = folder.join("config.toml");
+    std::fs::write(&path, CONFIGURATION).unwrap();
+    std::fs::create_dir(folder.join("schedules")).unwrap();
+    let memory =
+        r#"{"format":1,"when":"every 1 h","handled":{"since":"2026-01-01T00:00:00Z","runs":[]},"last_success":null}"#;
+    std::fs::write(folder.join("schedules/hourly.json"), memory).unwrap();
+    Agent::new(Setup {
+        config: config::load(&path).unwrap().config,
+        path,
+        faults: |_| Vec::new(),
+        base: folder.to_owned(),
+        state: folder.to_owned(),
+        host: "db1".to_owned(),
+        now: clock,
+        work: Arc::new(work),
+    })
+}
+
+#[test]
+fn a_job_that_hangs_ends_the_feeding_of_the_watchdog_and_one_that_goes_on_does_not() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let (sign, signs) = mpsc::channel();
+    let mut agent = agent(
+        folder.path(),
+        Work {
+            signs: std::sync::Mutex::new(signs),
+        },
+    );
+    let start = Instant::now();
+    agent.turn().unwrap();
+    assert!(agent.job.is_some());
+    assert!(agent.gets_on(start));
+    let late = start + watchdog::HANGS_AFTER;
+    sign.send(()).unwrap();
+    while agent.job.as_ref().unwrap().pulse.count() == 0 {
+        std::thread::yield_now();
+    }
+    assert!(agent.gets_on(late), "it got on since");
+    assert!(!agent.gets_on(late + watchdog::HANGS_AFTER), "it hangs");
+    assert!(!agent.gets_on(late + 2 * watchdog::HANGS_AFTER), "and hangs");
+    drop(sign);
+    let done = runtime.block_on(ended(&mut agent.job));
+    agent.end(done).unwrap();
+    assert!(agent.gets_on(late + 3 * watchdog::HANGS_AFTER), "it is over");
+}

@@ -1,0 +1,79 @@
+//! What the destinations give to doubt of the backups in them, for the agent's notices.
+
+use super::host::{self, Places};
+use super::list::faults;
+use super::status::unproven;
+use crate::agent::{About, Event, Notice};
+use crate::catalog::{Catalog, LatestError};
+use crate::config::Config;
+
+/// Looks at every destination.
+pub(super) fn doubts(config: &Config) -> Vec<Notice> {
+    let places = match Places::configured_within(config, None, None) {
+        Ok(places) => places,
+        Err(failure) => {
+            return vec![Notice {
+                event: Event::DestinationDisabled,
+                about: About::default(),
+                message: failure.message().to_owned(),
+            }];
+        }
+    };
+    let unreadable = places.unreadable.iter().map(|(name, error)| Notice {
+        event: Event::DestinationDisabled,
+        about: About::destination(name),
+        message: format!("destination {name}: {error}"),
+    });
+    let mut doubts: Vec<Notice> = unreadable.collect();
+    doubts.extend(bad(&places.catalog));
+    doubts.extend(
+        unproven(config, &places, host::now())
+            .into_iter()
+            .map(|message| Notice {
+                event: Event::BackupUnproven,
+                about: About::default(),
+                message,
+            }),
+    );
+    if let Err(error @ LatestError::Unaccepted { .. }) = places.catalog.latest() {
+        doubts.push(Notice {
+            event: Event::NewLineage,
+            about: About::default(),
+            message: host::chain(&error),
+        });
+    }
+    doubts
+}
+
+/// The newest backup that is not good; how many more there are is said with it.
+fn bad(catalog: &Catalog) -> Option<Notice> {
+    let bad: Vec<_> = catalog
+        .backups()
+        .iter()
+        .filter(|backup| !faults(backup).is_empty())
+        .collect();
+    let mut of = About::default();
+    let (what, more) = match bad.split_last() {
+        Some((newest, others)) => {
+            of.backup = Some(newest.id().to_string());
+            let faults = faults(newest).join("; ");
+            (
+                format!("backup {} is not good in {faults}", newest.id()),
+                others.len() + catalog.damaged().len(),
+            )
+        }
+        None => {
+            let (newest, others) = catalog.damaged().split_last()?;
+            (format!("{newest}: {}", newest.fault), others.len())
+        }
+    };
+    let message = match more {
+        0 => what,
+        more => format!("{what} (and {more} more: see `lifeboat status`)"),
+    };
+    Some(Notice {
+        event: Event::BackupUnproven,
+        about: of,
+        message,
+    })
+}

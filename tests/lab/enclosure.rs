@@ -7,6 +7,7 @@
 //! Invariant: a run's directory is removed by its own run or after it is dead: its lock tells.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -40,7 +41,8 @@ pub fn entered() -> Option<PathBuf> {
 pub fn run(left_out: &[Suite]) -> Result<ExitCode, String> {
     let interrupted = listen();
     sweep();
-    let stage = Stage::set_up().map_err(|error| format!("its directory cannot be made: {error}"))?;
+    let stage = Stage::set_up()
+        .map_err(|error| format!("it cannot have a directory and control groups of its own: {error}"))?;
     let mut enclosed = enclose(&stage.dir, left_out)?;
     loop {
         if let Some(status) = enclosed.try_wait().expect("our own child can be waited for") {
@@ -75,12 +77,18 @@ struct Stage {
 }
 
 impl Stage {
-    fn set_up() -> std::io::Result<Stage> {
+    fn set_up() -> io::Result<Stage> {
         let dir = lab_dir().join(format!("{RUN_PREFIX}{}", std::process::id()));
         fs::create_dir_all(&dir)?;
         let file = File::create(dir.join(LOCK))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
-        Ok(Stage { dir, _lock: lock })
+        let stage = Stage { dir, _lock: lock };
+        let groups = control_groups(&stage.dir, "first");
+        if groups.is_empty() {
+            return Err(io::Error::other("this process is in no control group that is mounted"));
+        }
+        groups.iter().try_for_each(fs::create_dir)?;
+        Ok(stage)
     }
 }
 

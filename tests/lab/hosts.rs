@@ -157,6 +157,8 @@ impl Host {
         let nspawn = Command::new("setsid")
             .args(["sh", "-c", script, "nspawn", "systemd-nspawn", "--quiet", "--boot"])
             .args(["--register=no", "--keep-unit", "--machine", &self.id])
+            // Nothing of this machine's own, and nothing left on it.
+            .args(["--timezone=off", "--resolv-conf=off", "--link-journal=no"])
             .arg(format!("--network-namespace-path=/run/netns/{}", self.id))
             .arg(format!("--directory={}", self.dir.join("root").display()))
             .args(&self.binds)

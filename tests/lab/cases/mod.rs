@@ -1,4 +1,8 @@
 //! The cases, one file a subject.
+//!
+//! A case is a function that makes the hosts it needs, uses them and asserts; it shares nothing with other cases. When it
+//! panics, the report shows where, the command concerned and the journals of its hosts, which are gone afterwards. What
+//! must come about by itself is waited for with `until`, never slept for.
 
 mod deaths;
 mod etcds;

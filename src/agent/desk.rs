@@ -330,4 +330,6 @@ fn pause(failures: u32) -> SignedDuration {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

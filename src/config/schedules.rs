@@ -139,6 +139,16 @@ impl Reader<'_> {
 
     fn calendar(&mut self, given: &Given<'_, &str>) -> Option<When> {
         match OnCalendar::parse(given.value, &TimeZone::system(), tz::db()) {
+            // A slot has its name to the second.
+            Ok(calendar) if calendar.divides_seconds() => {
+                let message = format!(
+                    "`{}`: \"{}\" names more than one moment of a second: expected one at most, as in `*:*:0/1`",
+                    given.path,
+                    given.value.escape_debug()
+                );
+                self.problems.at(given.origin, &message);
+                None
+            }
             Ok(calendar) => Some(When::Calendar(Box::new(calendar))),
             Err(error) => {
                 self.problems.at(given.origin, &format!("`{}`: {error}", given.path));

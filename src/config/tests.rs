@@ -521,6 +521,10 @@ fn what_is_wrong_with_a_schedule_or_with_retention_is_said_where_it_stands() {
             "`schedules.a.when`: ",
         ),
         (
+            "schedules.a = { kind = 'full', when = '*:*:0/0.5' }",
+            "\"*:*:0/0.5\" names more than one moment of a second",
+        ),
+        (
             "schedules.a = { kind = 'full', every = '500ms' }",
             "`schedules.a.every`: ",
         ),

@@ -82,6 +82,11 @@ impl OnCalendar {
         }
     }
 
+    /// Whether there is a second with more than one elapse.
+    pub fn divides_seconds(&self) -> bool {
+        self.pattern.divides_seconds()
+    }
+
     /// The first elapse after an instant, as systemd computes it when that instant is all it knows. None if there is none
     /// before the year 2200, or if systemd gives up.
     ///

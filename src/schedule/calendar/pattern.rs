@@ -176,6 +176,29 @@ impl Pattern {
         }
     }
 
+    /// Whether one second has more than one elapse.
+    pub(super) fn divides_seconds(&self) -> bool {
+        let Values::Listed(spans) = &self.second else {
+            return false;
+        };
+        let mut of_second = [None; 60];
+        let all = spans.iter().flat_map(|span| {
+            let last = span.stop.unwrap_or(60 * SECOND - 1);
+            // Those of one span each have a second of their own, or two meet and that is the answer: 61 steps at most.
+            let next = move |value: &i32| {
+                value
+                    .checked_add(span.step)
+                    .filter(|next| *next > *value && *next <= last)
+            };
+            std::iter::successors(Some(span.start), next)
+        });
+        let mut all = all.filter_map(|value| Some((value, usize::try_from(value / SECOND).ok()?)));
+        all.any(|(value, second)| {
+            let seen = of_second.get_mut(second).and_then(|seen| seen.replace(value));
+            seen.is_some_and(|seen| seen != value)
+        })
+    }
+
     pub(super) fn values(&self, unit: Unit) -> &Values {
         match unit {
             Unit::Year => &self.year,

@@ -31,6 +31,33 @@ fn elapses(text: &str, rule: &str, after: &str, count: usize) -> Vec<String> {
 }
 
 #[test]
+fn more_than_one_elapse_in_a_second_is_noticed() {
+    for text in [
+        "*:*:0/0.5",
+        "*:*:0,0.5",
+        "*:*:1.9,1.1",
+        "*:*:0/0.999999",
+        "*:*:0.5/1,3",
+        "*:*:0..1/0.3",
+    ] {
+        assert!(parse(text, BERLIN).unwrap().divides_seconds(), "{text}");
+    }
+    for text in [
+        "*:*:*",
+        "*:*:0/1",
+        "*:*:0.5",
+        "*:*:0/1.5",
+        "*:*:0.5/1",
+        "*:*:3,3",
+        "*:*:0..5/2.5",
+        "*:*:0/59.999999",
+        "hourly",
+    ] {
+        assert!(!parse(text, BERLIN).unwrap().divides_seconds(), "{text}");
+    }
+}
+
+#[test]
 fn expressions_have_the_normal_form_that_systemd_prints() {
     let normal_forms = [
         ("minutely", "*-*-* *:*:00"),

@@ -284,6 +284,20 @@ impl Catalog {
         &self.backups
     }
 
+    /// An id for a chain that is begun at `now`, after those of the same second that are known.
+    pub fn next_chain(&self, now: Timestamp, random: u32) -> ChainId {
+        let id = ChainId::new(now, random);
+        let Some(last) = self.backups.last().map(Backup::id) else {
+            return id;
+        };
+        let is_before = id <= *last && id.started_at() == last.started_at();
+        let taken = u32::from_str_radix(last.suffix(), 16).unwrap_or(u32::MAX);
+        match (u32::MAX - taken, is_before) {
+            (0, _) | (_, false) => id,
+            (left, true) => ChainId::new(now, taken + 1 + random % left),
+        }
+    }
+
     /// The good backups that were taken for a slot, in one destination, the one begun first at the head.
     pub fn of_slot<'a>(&'a self, slot: &'a SlotPath, destination: &'a str) -> impl Iterator<Item = &'a Backup> {
         let is_good =

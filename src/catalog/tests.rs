@@ -245,3 +245,18 @@ fn a_check_of_another_chain_is_damaged() {
     assert_eq!(standings(&catalog), [Proof::Stored]);
     assert_eq!(catalog.damaged()[0].object, name);
 }
+
+#[test]
+fn a_new_chain_comes_after_those_of_the_same_second() {
+    let first = manifest(1, "20261120T101530Z-9f3c4a1b", 7);
+    let catalog = Fixture::default().backup(&first).catalog("local");
+    let last = &first.chain;
+    for random in [0, 1, u32::MAX / 2, u32::MAX] {
+        let next = catalog.next_chain(last.started_at(), random);
+        assert!(next > *last, "{next} after {last}");
+        assert_eq!(next.started_at(), last.started_at());
+    }
+    let later = last.started_at() + jiff::SignedDuration::from_secs(1);
+    assert_eq!(catalog.next_chain(later, 7), ChainId::new(later, 7));
+    assert_eq!(Catalog::default().next_chain(later, 7), ChainId::new(later, 7));
+}

@@ -100,7 +100,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let random = getrandom::u32().map_err(failed)?;
     let now = host::now();
-    let chain = ChainId::new(now, random);
+    let chain = places.catalog.next_chain(now, random);
     let begun = state
         .begin_chain(&chain, &Holder::this("backup", now))
         .map_err(failed)?;

@@ -315,23 +315,18 @@ config.d/a.toml:4:10: `destinations.local.shared`: "yes" is not true or false
   |          ^^^^^"#,
         ),
         (
-            r#"[host]
-unit = "etcd.service"
-[backup]
-pace = "1 MB"
-require = "content""#,
-            r#"config.d/a.toml:2:1: `host.unit` is known only to later versions of lifeboat
+            r#"[deltas]
+enabled = true
+[destinations.local]
+bandwidth = "1 MB""#,
+            r#"config.d/a.toml:1:2: `deltas` is known only to later versions of lifeboat
   |
-2 | unit …
-  | ^^^^
-config.d/a.toml:4:1: `backup.pace` is known only to later versions of lifeboat
+1 | deltas …
+  | ^^^^^^
+config.d/a.toml:4:1: `destinations.local.bandwidth` is known only to later versions of lifeboat
   |
-4 | pace …
-  | ^^^^
-config.d/a.toml:5:1: `backup.require` is known only to later versions of lifeboat
-  |
-5 | require …
-  | ^^^^^^^"#,
+4 | bandwidth …
+  | ^^^^^^^^^"#,
         ),
         (
             r#"cluster = "prod""#,

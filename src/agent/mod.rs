@@ -191,7 +191,7 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
             agent
                 .log
                 .line(Level::Info, "the program was replaced: the new one is started", &[]);
-            return agent.stop().await;
+            return agent.stop(STOP_WITHIN).await;
         }
         let beat = agent.telling.beat(&agent.config);
         let sleep = beat.map_or(sleep, |beat| sleep.min(beat));
@@ -202,7 +202,7 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
             settled = Some(tokio::time::Instant::now() + SETTLED_AFTER);
         }
         tokio::select! {
-            () = asked(&mut terminate, &mut interrupt) => return agent.stop().await,
+            () = asked(&mut terminate, &mut interrupt) => return agent.stop(STOP_WITHIN).await,
             _ = hangup.recv() => agent.reload(&mut files),
             () = files.changed() => settled = Some(tokio::time::Instant::now() + SETTLED_AFTER),
             () = until(settled) => {
@@ -581,13 +581,13 @@ impl Agent {
         Ok(config)
     }
 
-    /// Stops the job, then itself.
-    async fn stop(mut self) -> Result<(), Error> {
+    /// Stops the job, which may take so long, then itself.
+    async fn stop(mut self, within: Duration) -> Result<(), Error> {
         tell(&[NotifyState::Stopping]);
         self.log.line(Level::Info, "stopping", &[]);
         self.stop.send_replace(true);
         if self.job.is_some() {
-            let ended = tokio::time::timeout(STOP_WITHIN, ended(&mut self.job)).await;
+            let ended = tokio::time::timeout(within, ended(&mut self.job)).await;
             let done = ended.map_err(|_| Error::DidNotStop)?;
             // A backup that was just done counts.
             self.end(done)?;

@@ -94,3 +94,32 @@ fn a_job_that_hangs_ends_the_feeding_of_the_watchdog_and_one_that_goes_on_does_n
     agent.end(done).unwrap();
     assert!(agent.gets_on(late + 3 * watchdog::HANGS_AFTER), "it is over");
 }
+
+#[test]
+fn a_job_that_does_not_stop_is_left_behind_and_one_that_does_is_waited_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    let begun = |folder: &Path| {
+        let (sign, signs) = mpsc::channel();
+        let signs = std::sync::Mutex::new(signs);
+        let mut agent = agent(folder, Work { signs });
+        agent.turn().unwrap();
+        assert!(agent.job.is_some());
+        (agent, sign)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (agent, sign) = begun(folder.path());
+    let stopped = runtime.block_on(agent.stop(Duration::from_millis(50)));
+    assert!(matches!(stopped, Err(Error::DidNotStop)), "{stopped:?}");
+    drop(sign);
+
+    let folder = tempfile::tempdir().unwrap();
+    let (agent, sign) = begun(folder.path());
+    drop(sign);
+    runtime.block_on(agent.stop(STOP_WITHIN)).unwrap();
+    let said = Report::read(folder.path()).unwrap().unwrap();
+    assert_eq!(said.running, None);
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::support::etcd::{Etcd, Options};
 use super::support::gate::Gate;
-use super::support::host::{CLUSTER, Host};
+use super::support::host::{CLUSTER, Host, files_below};
 use super::support::running::{Running, until};
 use super::support::tools::Version;
 
@@ -52,6 +52,22 @@ fn drop_in(host: &Host, name: &str, text: &str) {
         reason = "the test stands for a program of somebody else"
     )]
     fs::rename(partial, folder.join(name)).unwrap();
+}
+
+/// A slot that came while no agent ran, of the schedule `often`.
+fn forget_what_was_done(host: &Host, every: &str) {
+    let folder = host.path("state").join(CLUSTER).join("schedules");
+    fs::create_dir_all(&folder).unwrap();
+    let handled = r#"{"since":"2020-01-01T00:00:00Z","runs":[]}"#;
+    let memory = format!(r#"{{"format":1,"when":"every {every}","handled":{handled},"last_success":null}}"#);
+    fs::write(folder.join("often.json"), memory).unwrap();
+}
+
+/// Once a day: one slot is caught up, and the next is far.
+fn once() -> String {
+    OFTEN
+        .replace("2s", "24h")
+        .replace("jitter", "late_after = \"30 days\"\njitter")
 }
 
 fn stop(agent: Running) -> String {
@@ -168,12 +184,7 @@ fn an_etcd_that_is_down_is_tried_again_and_shows_in_the_status() {
         &OFTEN.replace("2s", "1h").replace("jitter", "catch_up = true\njitter"),
     );
     etcd.stop();
-    // A slot that came while no agent ran.
-    let folder = host.path("state").join(CLUSTER).join("schedules");
-    fs::create_dir_all(&folder).unwrap();
-    let memory =
-        r#"{"format":1,"when":"every 1 h","handled":{"since":"2020-01-01T00:00:00Z","runs":[]},"last_success":null}"#;
-    fs::write(folder.join("often.json"), memory).unwrap();
+    forget_what_was_done(&host, "1 h");
     let agent = host.start(["agent"]);
     until("two failures", || {
         status(&host)["schedules"][0]["failure"]["attempts"]
@@ -185,4 +196,121 @@ fn an_etcd_that_is_down_is_tried_again_and_shows_in_the_status() {
     assert!(problems.contains("schedule often failed"), "{problems}");
     assert!(problems.contains("late since"), "{problems}");
     stop(agent);
+}
+
+#[test]
+fn a_slot_that_comes_while_a_command_runs_waits_for_it_and_has_not_failed() {
+    let Some(etcd) = etcd() else { return };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, &once());
+    forget_what_was_done(&host, "1 d");
+    let gate = Gate::before(&etcd.members[0].client_url, 64 << 10);
+    host.reconfigure(&etcd.members[0].client_url, &gate.url);
+    let command = host.start(["backup"]);
+    gate.wait_until_held();
+    let agent = host.start(["agent"]);
+    until("the slot to wait", || {
+        let waits = status(&host)["schedules"][0]["waits"].to_string();
+        waits.contains("another run is active: `backup`")
+    });
+    assert_eq!(status(&host)["schedules"][0]["failure"], Value::Null);
+    assert!(backups(&host).is_empty());
+    gate.open();
+    command.wait().expect_code(0);
+    until("the slot to be taken", || backups(&host).len() == 2);
+    until("that to be known", || {
+        status(&host)["schedules"][0]["waits"] == serde_json::json!([])
+    });
+    let newest = backups(&host).pop().unwrap();
+    let manifest = host.manifest(newest["id"].as_str().unwrap());
+    assert_eq!(manifest["origin"], "schedule");
+    let said = stop(agent);
+    assert_eq!(said.matches("another run is active").count(), 1, "{said}");
+}
+
+#[test]
+fn a_destination_that_failed_gets_the_backup_of_the_slot_alone_once_it_is_mended() {
+    let Some(etcd) = etcd() else { return };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, &once());
+    forget_what_was_done(&host, "1 d");
+    let second = host.add_destination("second");
+    fs::remove_dir(&second).unwrap();
+    let manifests = |folder: &std::path::Path| -> Vec<Value> {
+        let files = files_below(folder).into_iter().filter(|file| {
+            let name = file.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with("full-") && name.ends_with(".json")
+        });
+        files
+            .map(|file| serde_json::from_slice(&fs::read(folder.join(file)).unwrap()).unwrap())
+            .collect()
+    };
+    let agent = host.start(["agent"]);
+    until("two failures", || {
+        status(&host)["schedules"][0]["failure"]["attempts"].as_u64() >= Some(2)
+    });
+    let wrong = host.lifeboat(["--json", "status"]).expect_code(1).json();
+    assert!(
+        wrong["problems"].to_string().contains("schedule often failed"),
+        "{wrong}"
+    );
+    let problems = wrong["problems"].to_string();
+    assert!(problems.contains(second.to_str().unwrap()), "{problems}");
+    assert_eq!(manifests(&host.store()).len(), 1);
+
+    // Started anew, it knows what is there already.
+    stop(agent);
+    let agent = host.start(["agent"]);
+    until("a failure after the start", || {
+        status(&host)["schedules"][0]["failure"]["attempts"] == 1
+    });
+    fs::create_dir(&second).unwrap();
+    until("the second destination to have it", || {
+        status(&host)["schedules"][0]["last"]["copies"]
+            .as_array()
+            .map_or(0, Vec::len)
+            == 2
+    });
+    let (first, second) = (manifests(&host.store()), manifests(&second));
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert_eq!(first[0]["slot"], second[0]["slot"]);
+    assert_ne!(first[0]["chain"], second[0]["chain"], "etcd was asked again");
+    let well = status(&host);
+    let schedule = &well["schedules"][0];
+    assert_eq!(
+        (&schedule["failure"], &schedule["missing"]),
+        (&Value::Null, &serde_json::json!([]))
+    );
+    stop(agent);
+}
+
+#[test]
+fn a_backup_that_runs_keeps_the_configuration_that_it_began_with() {
+    let Some(etcd) = etcd() else { return };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, OFTEN);
+    let gate = Gate::before(&etcd.members[0].client_url, 64 << 10);
+    host.reconfigure(&etcd.members[0].client_url, &gate.url);
+    let agent = host.start(["agent"]);
+    gate.wait_until_held();
+    let before = status(&host)["configured_at"].clone();
+    let other = host.path("other");
+    fs::create_dir(&other).unwrap();
+    let old = host.store();
+    host.reconfigure(old.to_str().unwrap(), other.to_str().unwrap());
+    agent.signal("HUP");
+    until("the new configuration to be taken over", || {
+        status(&host)["configured_at"] != before
+    });
+    assert!(status(&host)["running"].is_object(), "the backup goes on");
+    gate.open();
+    until("a backup in the new place", || files_below(&other).len() >= 3);
+    stop(agent);
+    let kept = files_below(&old);
+    let is_manifest = |path: &&std::path::PathBuf| path.to_string_lossy().contains("/full-");
+    assert_eq!(
+        kept.iter().filter(is_manifest).count(),
+        1,
+        "the one that ran ended where it began: {kept:?}"
+    );
 }

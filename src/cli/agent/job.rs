@@ -128,7 +128,7 @@ impl<'a> Attempt<'a> {
 
     /// Whether hosts go before this one that have not had the time to. The survey is made anew each time: the leader may
     /// be another one.
-    fn leaves_it_to_others(&mut self) -> Result<bool, Failure> {
+    fn leaves_it_to_others(&mut self) -> Result<bool, Stop> {
         let all = i32::try_from(self.config.members.len()).unwrap_or(i32::MAX);
         let last = later(self.order.due_at, APART.saturating_mul(all));
         if host::now() >= last || !self.open.iter().any(|open| self.is_shared(&open.name)) {
@@ -136,7 +136,12 @@ impl<'a> Attempt<'a> {
         }
         let access = host::access(self.config)?;
         let members = host::endpoints(self.config);
-        let surveyed = self.context.runtime.block_on(survey(&members, &access));
+        let surveyed = self.context.runtime.block_on(async {
+            tokio::select! {
+                surveyed = survey(&members, &access) => Ok(surveyed),
+                () = raised(self.order.stop.clone()) => Err(Stop::Asked),
+            }
+        })?;
         let candidates: Vec<_> = surveyed.into_iter().map(|surveyed| surveyed.candidate).collect();
         let local = self.config.local_member(&host::this_host()?);
         let before = duty::hosts_before(&candidates, local.name().map(|name| name.as_str()));

@@ -61,7 +61,7 @@ pub struct Rest {
 /// What became of a slot in one destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// Its backup is there.
+    /// Its backup is there, or what else was to be done is done.
     Stored(Stored),
     /// Something is waited for: another run on this host, or another host.
     Later {

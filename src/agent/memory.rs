@@ -44,13 +44,13 @@ pub struct Success {
     pub undone: Vec<String>,
 }
 
-/// The backup of a slot in one destination.
+/// A slot that is done in one destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
-    /// The host that took it: this one or, in a shared store, any.
+    /// The host that did it: this one or, in a shared store, any.
     pub host: String,
-    /// The backup.
-    pub id: ChainId,
+    /// The backup; none where the work is to take none.
+    pub id: Option<ChainId>,
 }
 
 /// A memory that cannot be used.

@@ -41,7 +41,7 @@ pub use notices::{About, Notice};
 pub use status::{Copy, Failure, LastSlot, Report, Running, ScheduleReport};
 
 use crate::backup::Pulse;
-use crate::config::{self, Config, DestinationName, ScheduleName};
+use crate::config::{self, Config, DestinationName, Kind, ScheduleName};
 use crate::model::ChainId;
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::state;
@@ -61,9 +61,8 @@ const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
 /// What the agent is to do when a slot has come.
 pub trait Work: Send + Sync + 'static {
-    /// Takes the backup of a slot where it is due, and applies retention after it. Blocks; ends soon once `order.stop` is
-    /// raised.
-    fn back_up(&self, order: &Order) -> Result<Ended, Trouble>;
+    /// Does the work of a slot where it is due. Blocks; ends soon once `order.stop` is raised.
+    fn carry_out(&self, order: &Order) -> Result<Ended, Trouble>;
 
     /// What is wrong with the backups that there are. Blocks.
     fn doubts(&self, config: &Config) -> Vec<Notice>;
@@ -76,6 +75,8 @@ pub struct Order {
     pub config: Arc<Config>,
     /// The schedule.
     pub schedule: ScheduleName,
+    /// What is to be done.
+    pub kind: Kind,
     /// The slot.
     pub slot: Slot,
     /// When it came to this host.
@@ -95,6 +96,19 @@ pub struct Ended {
     pub fates: BTreeMap<DestinationName, Fate>,
     /// The backup that was taken, if one was.
     pub taken: Option<Taken>,
+    /// What else was done, and found.
+    pub findings: Findings,
+}
+
+/// What work came to that takes no backup.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// What was done, in words.
+    pub done: Vec<String>,
+    /// What is wrong with what was looked at. The work is done all the same.
+    pub wrong: Vec<String>,
+    /// What could not be done, and is not tried again for this slot.
+    pub undone: Vec<String>,
 }
 
 /// A backup that was taken.
@@ -272,6 +286,7 @@ struct Agent {
 
 struct Job {
     schedule: ScheduleName,
+    kind: Kind,
     slot: Slot,
     destinations: BTreeSet<DestinationName>,
     since: Timestamp,
@@ -366,10 +381,20 @@ impl Agent {
             Occasion::OnTime => "its slot has come",
             Occasion::CatchUp => "a slot is caught up",
         };
+        // A schedule whose configuration has just gone has no entry any more, and nothing due.
+        let kind = self
+            .config
+            .schedules
+            .get(&schedule)
+            .map_or(Kind::Full, |found| found.kind);
         if entry.is_some_and(|entry| !entry.only_waits(slot, &destinations)) {
             self.log.line(
                 Level::Info,
-                "backup begins",
+                match kind {
+                    Kind::Full => "backup begins",
+                    Kind::Verify => "verification begins",
+                    Kind::Prune => "retention begins",
+                },
                 &[("schedule", &schedule), ("slot", &slot), ("why", &why)],
             );
         }
@@ -378,6 +403,7 @@ impl Agent {
         let order = Order {
             config: self.config.clone(),
             schedule: schedule.clone(),
+            kind,
             slot,
             due_at,
             destinations: destinations.clone(),
@@ -385,9 +411,10 @@ impl Agent {
             pulse: pulse.clone(),
         };
         let work = self.work.clone();
-        std::thread::spawn(move || sender.send(work.back_up(&order)).ok());
+        std::thread::spawn(move || sender.send(work.carry_out(&order)).ok());
         self.job = Some(Job {
             schedule,
+            kind,
             slot,
             destinations,
             since: now,
@@ -407,7 +434,7 @@ impl Agent {
                 .iter()
                 .map(|name| (name.clone(), fate.clone()))
                 .collect(),
-            taken: None,
+            ..Ended::default()
         };
         let ended = match done {
             Ok(ended) => {
@@ -424,16 +451,21 @@ impl Agent {
             Err(Trouble::Failed(error)) => {
                 self.log.event(
                     Event::BackupFailed,
-                    "backup failed",
+                    match job.kind {
+                        Kind::Full => "backup failed",
+                        Kind::Verify => "verification failed",
+                        Kind::Prune => "retention failed",
+                    },
                     &[("schedule", &job.schedule), ("slot", &job.slot), ("error", &error)],
                 );
                 of_all(Fate::Failed(error))
             }
         };
-        if ended.taken.is_some() {
+        if ended.taken.is_some() || !ended.findings.done.is_empty() {
             self.telling.hurry();
         }
-        let undone = ended.taken.map_or(Vec::new(), |taken| taken.undone);
+        let mut undone = ended.taken.map_or(Vec::new(), |taken| taken.undone);
+        undone.extend(ended.findings.undone);
         if let Some(memory) = self.desk.tried(&job.schedule, job.slot, ended.fates, undone, now) {
             memory.write(&self.state, job.schedule.as_str())?;
         }
@@ -465,6 +497,15 @@ impl Agent {
                 );
             }
         }
+        let findings = &ended.findings;
+        let of: [(&str, &dyn std::fmt::Display); 2] = [("schedule", schedule), ("slot", slot)];
+        findings
+            .done
+            .iter()
+            .for_each(|text| self.log.line(Level::Info, text, &of));
+        for text in findings.wrong.iter().chain(&findings.undone) {
+            self.log.line(Level::Error, text, &of);
+        }
         let own = ended.taken.as_ref().map(|taken| &taken.id);
         for (name, fate) in &ended.fates {
             self.report_fate(job, name, fate, own);
@@ -475,16 +516,17 @@ impl Agent {
     fn report_fate(&self, job: &Job, name: &DestinationName, fate: &Fate, own: Option<&ChainId>) {
         let Job { schedule, slot, .. } = job;
         match fate {
-            Fate::Stored(copy) if own == Some(&copy.id) => {}
-            Fate::Stored(copy) => self.log.line(
+            Fate::Stored(Stored { id: None, .. }) => {}
+            Fate::Stored(Stored { id: Some(id), .. }) if own == Some(id) => {}
+            Fate::Stored(Stored { host, id: Some(id) }) => self.log.line(
                 Level::Info,
                 "the slot is taken already",
                 &[
                     ("schedule", schedule),
                     ("slot", slot),
                     ("destination", name),
-                    ("host", &copy.host),
-                    ("backup", &copy.id),
+                    ("host", host),
+                    ("backup", id),
                 ],
             ),
             Fate::Later { why, .. } => {

@@ -88,8 +88,8 @@ pub struct Copy {
     pub destination: String,
     /// The host that took it.
     pub host: String,
-    /// The backup.
-    pub id: ChainId,
+    /// The backup, if the schedule takes any.
+    pub id: Option<ChainId>,
 }
 
 impl Copy {

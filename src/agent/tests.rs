@@ -10,7 +10,7 @@ struct Work {
 }
 
 impl super::Work for Work {
-    fn back_up(&self, order: &Order) -> Result<Ended, Trouble> {
+    fn carry_out(&self, order: &Order) -> Result<Ended, Trouble> {
         let signs = self.signs.lock().unwrap();
         while signs.recv().is_ok() {
             order.pulse.beat();

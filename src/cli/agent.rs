@@ -1,6 +1,7 @@
 //! `lifeboat agent`: the daemon, and what it does when a slot has come.
 
 mod job;
+mod rounds;
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +15,7 @@ use crate::config::Config;
 use crate::state::State;
 use job::Jobs;
 
-/// Run the daemon: backups on their schedules, retention after each
+/// Run the daemon: backups, verification and retention on their schedules
 ///
 /// It is made to be started by systemd (lifeboat.service). SIGHUP, or a change of a configuration file, makes it read
 /// its configuration anew; a wrong one is refused and the one before goes on. SIGTERM ends it: a backup that is being

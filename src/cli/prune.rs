@@ -77,6 +77,22 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
 }
 
+/// Applies the retention of one destination, if it has any; how many backups it removed. `removed` hears of each.
+pub(super) fn apply(config: &Config, places: &Places, name: &str, removed: impl Fn()) -> Result<usize, String> {
+    let policy = config.destinations.get(name).and_then(|found| found.retention.as_ref());
+    let (Some(policy), Some(store)) = (policy, places.stores.get(name)) else {
+        return Ok(0);
+    };
+    let target = Target {
+        destination: name,
+        store,
+        policy,
+    };
+    let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
+    let gone = prune::carry_out(&plan, store, removed).map_err(|error| chain(&error))?;
+    Ok(gone.len())
+}
+
 fn judge(context: &Context, config: &Config, places: &Places, name: &str, document: &mut Document) {
     let (Some(store), Some(destination)) = (places.stores.get(name), config.destinations.get(name)) else {
         return;

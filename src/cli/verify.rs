@@ -12,6 +12,7 @@ use super::progress::Bar;
 use super::source::{chosen, source_failure};
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, HostName, Manifest, Proof, Standing};
+use crate::config::Config;
 use crate::model::ChainId;
 use crate::pipeline::Identities;
 use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Verified, least_recently_read};
@@ -118,7 +119,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         document.damaged(&places, args.all);
     }
     let bar = Bar::new(&context.output, "verify");
-    verify_each(&run, &backups, &bar, &mut document);
+    verify_each(&run, &backups, None, |done, total| bar.at(done, total), &mut document);
     drop(bar);
     match context.output.format {
         Format::Json => context.output.json(&document),
@@ -150,15 +151,72 @@ fn wanted<'a>(context: &Context, args: &Args, places: &'a Places) -> Result<Vec<
     Ok(backups)
 }
 
-fn verify_each(run: &Run<'_>, backups: &[&Backup], bar: &Bar, document: &mut Document) {
+/// What a schedule verifies at a time: little enough to be soon done, enough to come to all in time.
+const SHARE_OF_A_ROUND: f64 = 10.0;
+
+/// What a round came to.
+pub(super) struct Round {
+    /// How many backups were verified.
+    pub checked: usize,
+    /// Those that are bad, and why.
+    pub wrong: Vec<String>,
+    /// What could not be done.
+    pub errors: Vec<String>,
+}
+
+/// Verifies a share of what `destination` has, and begins with none after `until`; `sign` hears that it gets on.
+pub(super) fn round(
+    config: &Config,
+    destination: &str,
+    stop: &AtomicBool,
+    until: Timestamp,
+    sign: impl Fn(),
+) -> Result<Round, Failure> {
+    let places = Places::configured_within(config, Some(destination), None)?;
+    if let Some((name, error)) = places.unreadable.first() {
+        return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}")));
+    }
+    let run = Run {
+        identities: host::identities(None, Some(config))?,
+        memory: host::spare_memory(),
+        host: host::host_name(),
+        stop,
+        must_record: true,
+        places: &places,
+    };
+    let share = Share::percent(SHARE_OF_A_ROUND).expect("it is between 0 and 100");
+    let backups = least_recently_read(&places.catalog, share);
+    let mut document = Document::new();
+    verify_each(&run, &backups, Some(until), |_, _| sign(), &mut document);
+    let bad = document.checked.iter().filter(|checked| !checked.ok);
+    Ok(Round {
+        checked: document.checked.len(),
+        wrong: bad
+            .map(|bad| format!("{} is bad in {}", bad.id, bad.faults.join("; ")))
+            .collect(),
+        errors: document.errors,
+    })
+}
+
+/// Verifies one after the other, and begins with none after `until`.
+fn verify_each(
+    run: &Run<'_>,
+    backups: &[&Backup],
+    until: Option<Timestamp>,
+    mut at: impl FnMut(u64, u64),
+    document: &mut Document,
+) {
     let opened = run.identities.is_some();
     let total = backups.iter().map(|backup| verify::work(backup, opened)).sum();
     let mut before = 0;
     for (index, backup) in backups.iter().enumerate() {
+        if index > 0 && until.is_some_and(|until| host::now() >= until) {
+            return;
+        }
         let mut done = 0;
         let progress = |bytes| {
             done += bytes;
-            bar.at(before + done, total);
+            at(before + done, total);
         };
         match verify_one(run, backup, progress) {
             Ok(one) => document.take(run, backup, one),

@@ -93,7 +93,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::IntegerOrAuto,
         "\"auto\", \"never\" or a whole number from 1",
     ),
-    key("schedules.*.kind", Kind::Text, "\"full\""),
+    key("schedules.*.kind", Kind::Text, "\"full\", \"verify\" or \"prune\""),
     key(
         "schedules.*.when",
         Kind::Text,

@@ -36,7 +36,7 @@ pub use local::{Because, LocalMember, ThisHost};
 pub use names::{DestinationName, MemberName, MemberUrl, StoreUrl, UrlError};
 pub use notify::{HeartbeatUrl, Notify, OnFailure};
 pub use problem::{Place, Problem};
-pub use schedules::Schedule;
+pub use schedules::{Kind, Schedule};
 pub use secret::{Secret, SecretError};
 
 pub use crate::backup::HashKvPolicy;

@@ -17,18 +17,31 @@ use crate::retention::Policy;
 use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{CatchUp, When};
 
-/// `[schedules.NAME]`: a full backup at each of its slots.
+/// What is done at a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A full backup, and retention after it.
+    Full,
+    /// Some of the backups are read back and, if this host has an identity, opened.
+    Verify,
+    /// Retention alone.
+    Prune,
+}
+
+/// `[schedules.NAME]`: something that is done at each of its slots.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
+    /// What.
+    pub kind: Kind,
     /// What names its slots.
     pub when: When,
     /// Within how long after a slot each host has its own moment.
     pub jitter: Duration,
     /// What becomes of slots that came while the host was off.
     pub catch_up: CatchUp,
-    /// How long after a slot its backup must have been taken.
+    /// How long after a slot its work must have been done.
     pub late_after: Duration,
-    /// Where its backups go; at least one.
+    /// Where its backups go, or what it works on; at least one.
     pub destinations: BTreeSet<DestinationName>,
 }
 
@@ -76,23 +89,28 @@ impl Reader<'_> {
         destinations: &BTreeMap<DestinationName, Destination>,
     ) -> Option<Schedule> {
         let is_on = self.is_on(section);
-        match section.text("kind") {
-            None if is_on => self.missing(section, "kind"),
-            None => {}
+        let kind = match section.text("kind") {
+            None => {
+                if is_on {
+                    self.missing(section, "kind");
+                }
+                None
+            }
             Some(given) => match given.value {
-                "full" => {}
-                "verify" | "drill" | "prune" | "defrag" => {
+                "full" => Some(Kind::Full),
+                "verify" => Some(Kind::Verify),
+                "prune" => Some(Kind::Prune),
+                "drill" | "defrag" => {
                     let message = format!(
                         "`{}`: schedules of kind \"{}\" are known only to later versions of lifeboat",
                         given.path, given.value
                     );
                     self.problems.at(given.origin, &message);
+                    None
                 }
-                _ => {
-                    self.refuse::<()>(section, "kind", &given);
-                }
+                _ => self.refuse(section, "kind", &given),
             },
-        }
+        };
         let when = self.when(section);
         let jitter = self.within(section, "jitter", JITTERS);
         let late_after = self.within(section, "late_after", LATES);
@@ -111,6 +129,7 @@ impl Reader<'_> {
         }
         Some(Schedule {
             when: when.filter(|_| is_on)?,
+            kind: kind?,
             jitter: jitter.unwrap_or(JITTER),
             catch_up: if is_off { CatchUp::Never } else { CatchUp::Once },
             late_after: late_after.unwrap_or(LATE_AFTER),

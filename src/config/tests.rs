@@ -513,8 +513,8 @@ fn what_is_wrong_with_a_schedule_or_with_retention_is_said_where_it_stands() {
         ("schedules.a.kind = 'full'", "`schedules.a.when` is missing"),
         ("schedules.a.when = 'daily'", "`schedules.a.kind` is missing"),
         (
-            "schedules.a = { kind = 'verify', when = 'daily' }",
-            "schedules of kind \"verify\" are known only to later versions",
+            "schedules.a = { kind = 'drill', when = 'daily' }",
+            "schedules of kind \"drill\" are known only to later versions",
         ),
         (
             "schedules.a = { kind = 'full', when = 'sometimes' }",

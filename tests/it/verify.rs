@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::support::etcd::{Etcd, Options};
 use super::support::host::{Host, Output, files_below};
+use super::support::running::until;
 use super::support::shared;
 use super::support::tools::Version;
 
@@ -228,7 +229,7 @@ fn a_verification_that_is_stopped_leaves_nothing_half_done() {
     let run = host.start([OsStr::new("verify"), OsStr::new("--identity"), pipe.as_os_str()]);
     let mut key = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
     run.signal("TERM");
-    super::support::running::until("the signal is taken", || !has_pending(run.pid()));
+    until("the signal is taken", || !has_pending(run.pid()));
     key.write_all(&fs::read(host.identity()).unwrap()).unwrap();
     drop(key);
     run.wait().expect_code(1).says(&["stopped before 1 backup"]);
@@ -260,6 +261,46 @@ fn a_store_that_is_only_named_is_verified_without_a_configuration() {
         "{}",
         found.stdout
     );
+}
+
+#[test]
+fn the_agent_verifies_and_prunes_on_schedule_what_was_backed_up_by_hand() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    host.configure(
+        etcd,
+        "retention = { keep_last = 1 }\n\
+        [schedules.check]\nkind = \"verify\"\nevery = \"2s\"\njitter = \"0s\"\n\
+        [schedules.tidy]\nkind = \"prune\"\nevery = \"2s\"\njitter = \"0s\"\n",
+    );
+    let identity = host.identity();
+    host.reconfigure(
+        "[encryption]\n",
+        &format!("[encryption]\nidentity = {{ file = {identity:?} }}\n"),
+    );
+    (0..3).for_each(|_| drop(host.backup()));
+    let kept = latest(&host);
+    let agent = host.start(["agent"]);
+    until("the others to be removed and the newest to be proven", || {
+        let list = host.lifeboat(["--json", "list"]).json();
+        let backups = list["backups"].as_array().unwrap();
+        backups.len() == 1 && backups[0]["proof"] == json!("hash_kv")
+    });
+    assert_eq!(latest(&host), kept);
+    until("both schedules to be done", || {
+        let status = host.lifeboat(["--json", "status"]).json();
+        let schedules = status["schedules"].as_array().unwrap();
+        schedules.len() == 2 && schedules.iter().all(|schedule| !schedule["last"].is_null())
+    });
+    host.lifeboat(["status"]).expect_code(0);
+
+    flip(&object_of(&host, &kept), 1000);
+    until("the damage to be found", || {
+        host.lifeboat(["list"]).stdout.contains("BAD")
+    });
+    agent.signal("TERM");
+    let said = agent.wait().expect_code(0).stderr;
+    assert!(said.contains("is bad in local"), "{said}");
 }
 
 /// `verify` with the host's identity.

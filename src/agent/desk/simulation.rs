@@ -222,7 +222,7 @@ impl Host {
             let fate = match is_shared(name) {
                 false => self.own.contains(&slot).then(|| self.stored(self.index, &chain)),
                 true => match store.stands(slot, &self.gone, now) {
-                    Standing::Done { host, chain } => Some(Fate::Stored(Stored { host, id: chain })),
+                    Standing::Done { host, chain } => Some(Fate::Stored(Stored { host, id: Some(chain) })),
                     Standing::Held { left, .. } => Some(later(wall, left)),
                     Standing::Free(_) if wall < turn => Some(later(wall, turn.duration_since(wall))),
                     Standing::Free(free) => {
@@ -316,7 +316,7 @@ impl Host {
     fn stored(&self, host: usize, chain: &ChainId) -> Fate {
         Fate::Stored(Stored {
             host: format!("h{host}"),
-            id: chain.clone(),
+            id: Some(chain.clone()),
         })
     }
 }

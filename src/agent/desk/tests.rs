@@ -53,7 +53,7 @@ fn run(schedule: &str, of: &str, destinations: &str) -> Next {
 fn stored() -> Fate {
     Fate::Stored(Stored {
         host: "h1".to_owned(),
-        id: "20261120T101530Z-9f3c4a1b".parse().unwrap(),
+        id: Some("20261120T101530Z-9f3c4a1b".parse().unwrap()),
     })
 }
 

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
+use super::rounds;
 use crate::agent::tenure::{self, Claimant, Tenure};
 use crate::agent::{Ended, Fate, Notice, Order, Stored, Taken, Trouble, Work};
 use crate::backup::{Destination, Error, Outcome, Progress, full};
@@ -21,7 +22,7 @@ use crate::cli::backup::{self, Scope};
 use crate::cli::doubts::doubts;
 use crate::cli::host::{self, Places, chain, failed};
 use crate::cli::{Context, Exit, Failure, refuse_during_restore, restore_opened};
-use crate::config::{Config, DestinationName, Sharing};
+use crate::config::{Config, DestinationName, Kind, Sharing};
 use crate::etcd::{duty, survey};
 use crate::model::ChainId;
 use crate::prune::{self, Target};
@@ -39,8 +40,13 @@ pub(super) struct Jobs {
 }
 
 impl Work for Jobs {
-    fn back_up(&self, order: &Order) -> Result<Ended, Trouble> {
-        self.attempt(order).map_err(|failure| match failure {
+    fn carry_out(&self, order: &Order) -> Result<Ended, Trouble> {
+        let done = match order.kind {
+            Kind::Full => self.attempt(order),
+            Kind::Verify => rounds::verify(order),
+            Kind::Prune => rounds::prune(order),
+        };
+        done.map_err(|failure| match failure {
             Stop::Asked => Trouble::Stopped,
             Stop::Failed(failure) if failure.exit == Exit::Locked => Trouble::Busy(failure.message().to_owned()),
             Stop::Failed(failure) => Trouble::Failed(failure.message().to_owned()),
@@ -53,7 +59,7 @@ impl Work for Jobs {
 }
 
 /// Why an attempt came to nothing.
-enum Stop {
+pub(super) enum Stop {
     Asked,
     Failed(Failure),
 }
@@ -240,7 +246,7 @@ impl<'a> Attempt<'a> {
                 if attempt.is_shared(name) || manifest.writer.host == own {
                     return Ok(Some(Fate::Stored(Stored {
                         host: manifest.writer.host,
-                        id: manifest.chain,
+                        id: Some(manifest.chain),
                     })));
                 }
             }
@@ -269,7 +275,7 @@ impl<'a> Attempt<'a> {
             let fate = match &written.result {
                 Ok(()) => Fate::Stored(Stored {
                     host: outcome.manifest.writer.host.clone(),
-                    id: taken.id.clone(),
+                    id: Some(taken.id.clone()),
                 }),
                 Err(error) => Fate::Failed(format!("destination {name} does not have it: {}", chain(error))),
             };
@@ -343,7 +349,7 @@ impl<'a> Attempt<'a> {
 /// What a slot's standing means for this host; None if it may take it.
 fn of_others(standing: Standing) -> Option<Fate> {
     match standing {
-        Standing::Done { host, chain } => Some(Fate::Stored(Stored { host, id: chain })),
+        Standing::Done { host, chain } => Some(Fate::Stored(Stored { host, id: Some(chain) })),
         Standing::Held { host, left } => Some(look_again(format!("host {host} takes it"), left)),
         Standing::Free(_) => None,
     }

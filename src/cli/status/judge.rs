@@ -9,8 +9,8 @@ use crate::agent::ScheduleReport;
 use crate::catalog::LatestError;
 use crate::cli::host::{self, Places};
 use crate::cli::list::{faults, rfc3339};
-use crate::config::Config;
-use crate::schedule::Span;
+use crate::config::{Config, DestinationName, Kind, Schedule};
+use crate::schedule::{Slot, Span};
 use crate::verify::unproven_since;
 
 /// How long backups may go without the proof that is required, where no schedule says how often they get one.
@@ -79,7 +79,7 @@ pub(in crate::cli) fn unproven(config: &Config, places: &Places, now: Timestamp)
     let waiting = config.destinations.keys().filter_map(|name| {
         let since = unproven_since(&places.catalog, name.as_str(), required)?;
         let taken = since.manifest().first_byte_at;
-        let grace = UNPROVEN_FOR;
+        let grace = grace(config, name, now);
         let for_long = now.duration_since(taken).unsigned_abs();
         (taken <= now && for_long > grace).then(|| {
             format!(
@@ -91,6 +91,31 @@ pub(in crate::cli) fn unproven(config: &Config, places: &Places, now: Timestamp)
         })
     });
     waiting.collect()
+}
+
+/// How long backups may go without proof: from a slot of what verifies them to the next, and until that one is late.
+fn grace(config: &Config, destination: &DestinationName, now: Timestamp) -> Duration {
+    let verifies = |schedule: &&Schedule| match schedule.kind {
+        Kind::Verify => schedule.destinations.contains(destination),
+        Kind::Full | Kind::Prune => false,
+    };
+    let schedules = config.schedules.values().filter(verifies);
+    let graces = schedules.map(|schedule| longest_gap(schedule, now) + schedule.jitter + schedule.late_after);
+    graces.min().unwrap_or(UNPROVEN_FOR)
+}
+
+/// Between the next slots of a schedule: over a weekend it may be longer than in between.
+fn longest_gap(schedule: &Schedule, now: Timestamp) -> Duration {
+    const LOOKED_AT: usize = 8;
+    let next = |after: &Slot| schedule.when.slot_after(after.instant());
+    let slots: Vec<Slot> = std::iter::successors(schedule.when.slot_after(now), next)
+        .take(LOOKED_AT)
+        .collect();
+    let gaps = slots.windows(2).filter_map(|pair| match pair {
+        [one, other] => Some(other.instant().duration_since(one.instant()).unsigned_abs()),
+        _ => None,
+    });
+    gaps.max().unwrap_or(UNPROVEN_FOR)
 }
 
 /// What is wrong with the members.

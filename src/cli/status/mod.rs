@@ -246,7 +246,7 @@ fn newest(name: &ScheduleName, places: &Places) -> Option<Success> {
         let Some(slot) = manifest.slot else { continue };
         let stored = Stored {
             host: manifest.writer.host,
-            id: manifest.chain,
+            id: Some(manifest.chain),
         };
         let copies = backup
             .destinations()

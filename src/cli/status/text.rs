@@ -136,10 +136,8 @@ fn schedules(page: &Page<'_>, document: &Document) {
         }
         if let Some(last) = &report.last {
             for Copy { destination, host, id } in &last.copies {
-                page.field(
-                    "",
-                    &format!("slot {}: {id} in {destination}, taken by {host}", last.slot),
-                );
+                let what = id.as_ref().map_or("done".to_owned(), ToString::to_string);
+                page.field("", &format!("slot {}: {what} in {destination}, by {host}", last.slot));
             }
         }
         label = "";

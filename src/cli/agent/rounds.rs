@@ -1,0 +1,86 @@
+//! The work of slots that take no backup: some backups are verified, or retention is applied.
+//!
+//! Each destination stands for itself: what cannot be read in one keeps nothing back in another.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::job::Stop;
+use crate::agent::{Ended, Fate, Order, Stored};
+use crate::cli::host::{self, Places};
+use crate::cli::prune::apply;
+use crate::cli::refuse_during_restore;
+use crate::cli::verify::{Round, round};
+
+/// After this time a run begins with no further backup, so that it keeps no other schedule waiting for long.
+const LONGEST: SignedDuration = SignedDuration::from_mins(10);
+
+/// Verifies the share of each destination that is due.
+pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
+    refuse_during_restore()?;
+    let mut ended = Ended::default();
+    let stop = AtomicBool::new(false);
+    let sign = || {
+        order.pulse.beat();
+        stop.store(*order.stop.borrow(), Ordering::Relaxed);
+    };
+    let until = host::now().saturating_add(LONGEST).unwrap_or_else(|_| host::now());
+    for name in &order.destinations {
+        let done = round(&order.config, name.as_str(), &stop, until, sign);
+        let fate = match done {
+            _ if stop.load(Ordering::Relaxed) => return Err(Stop::Asked),
+            Ok(Round { checked, wrong, errors }) => {
+                let (bad, findings) = (wrong.len(), &mut ended.findings);
+                findings
+                    .done
+                    .push(format!("destination {name}: {checked} verified, {bad} of them bad"));
+                findings.wrong.extend(wrong);
+                findings.undone.extend(errors);
+                done_here()
+            }
+            Err(failure) => Fate::Failed(failure.message().to_owned()),
+        };
+        ended.fates.insert(name.clone(), fate);
+    }
+    Ok(ended)
+}
+
+/// Applies retention to each destination.
+pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
+    refuse_during_restore()?;
+    let config = &*order.config;
+    let state = host::state(&config.cluster.name)?;
+    let _lock = host::jobs_lock(&state, "agent", Duration::ZERO)?;
+    // All of them, so that no history is overlooked.
+    let places = Places::configured_within(config, None, None)?;
+    let mut ended = Ended::default();
+    for name in &order.destinations {
+        if *order.stop.borrow() {
+            return Err(Stop::Asked);
+        }
+        let unread = places.unreadable.iter().find(|(unread, _)| *unread == name.as_str());
+        let applied = match unread {
+            Some((_, error)) => Err(error.clone()),
+            None => apply(config, &places, name.as_str(), || order.pulse.beat()),
+        };
+        let fate = match applied {
+            Err(error) => Fate::Failed(format!("destination {name}: {error}")),
+            Ok(removed) => {
+                let text = format!("destination {name}: {removed} removed by retention");
+                ended.findings.done.push(text);
+                done_here()
+            }
+        };
+        ended.fates.insert(name.clone(), fate);
+    }
+    Ok(ended)
+}
+
+fn done_here() -> Fate {
+    Fate::Stored(Stored {
+        host: host::host_name().to_string(),
+        id: None,
+    })
+}

@@ -143,6 +143,12 @@ pub enum FindError {
     },
 }
 
+/// The order in which backups were begun. Ids tell it by whole seconds only, and end at random.
+fn begun(backup: &Backup) -> (Timestamp, Timestamp, &ChainId) {
+    let started = backup.id().started_at();
+    (started, backup.manifest().first_byte_at, backup.id())
+}
+
 fn is_called(chain: &ChainId, name: &str) -> bool {
     chain.as_str().starts_with(name) || chain.suffix() == name
 }
@@ -172,6 +178,9 @@ impl Catalog {
             match seen.get_mut(place) {
                 Some(lineage) => {
                     lineage.backups = lineage.backups.saturating_add(1);
+                    if begun(backup) < begun(lineage.first) {
+                        lineage.first = backup;
+                    }
                     if backup.revision() >= lineage.newest.revision() {
                         lineage.newest = backup;
                     }
@@ -183,6 +192,7 @@ impl Catalog {
                 }),
             }
         }
+        seen.sort_by_key(|lineage| begun(lineage.first));
         let lineages = seen.into_iter().map(|lineage| Lineage {
             id: lineage.first.manifest().lineage.clone(),
             backups: lineage.backups,
@@ -375,6 +385,17 @@ mod tests {
     fn latest_is_the_highest_revision_not_the_last_name() {
         let catalog = with_history().catalog("local");
         assert_eq!(catalog.latest().unwrap().id().as_str(), "20261120T111530Z-00000002");
+    }
+
+    #[test]
+    fn histories_that_were_opened_within_a_second_are_in_the_order_of_their_first_bytes() {
+        let [mut wiped, mut full] =
+            ["20261120T101530Z-00000001", "20261120T101530Z-00000002"].map(|chain| manifest(0xab, chain, 10));
+        full.first_byte_at = "2026-11-20T10:15:30.2Z".parse().unwrap();
+        wiped.first_byte_at = "2026-11-20T10:15:30.7Z".parse().unwrap();
+        let catalog = Fixture::default().backup(&wiped).backup(&full).catalog("local");
+        let ids: Vec<_> = catalog.lineages().into_iter().map(|lineage| lineage.id).collect();
+        assert_eq!(ids, [full.lineage, wiped.lineage]);
     }
 
     #[test]

@@ -1,0 +1,152 @@
+//! One destination on its way from a listing and its documents to a catalog.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastWord, Listed, ListedObject,
+    ObjectName, Outline, Pinned, Proof, Standing, Understood, damaged, order, ours,
+};
+
+/// The catalog of one destination while its documents come in.
+pub(super) struct Reading<'a> {
+    destination: &'a str,
+    data: BTreeMap<&'a ChainPath, &'a ListedObject>,
+    pins: BTreeSet<&'a ChainPath>,
+    checks: BTreeMap<ChainPath, Checked>,
+    with_manifest: BTreeSet<&'a ChainPath>,
+    catalog: Catalog,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn of(destination: &'a str, objects: &'a [ListedObject]) -> Self {
+        let mut reading = Reading {
+            destination,
+            data: BTreeMap::new(),
+            pins: BTreeSet::new(),
+            checks: BTreeMap::new(),
+            with_manifest: BTreeSet::new(),
+            catalog: Catalog::default(),
+        };
+        for object in objects {
+            if let Listed::Foreign(path) = &object.name {
+                reading.catalog.foreign.push(path.clone());
+            }
+        }
+        for (name, object) in ours(objects) {
+            match name {
+                ObjectName::Full(chain) => {
+                    reading.data.insert(chain, object);
+                }
+                ObjectName::Pin(chain) => {
+                    reading.pins.insert(chain);
+                }
+                ObjectName::FullManifest(chain, _) => {
+                    reading.with_manifest.insert(chain);
+                }
+                ObjectName::StoreMarker
+                | ObjectName::Acceptance(_)
+                | ObjectName::Check(..)
+                | ObjectName::Canary(_)
+                | ObjectName::Claim(..) => {}
+            }
+        }
+        reading
+    }
+
+    pub(super) fn take(&mut self, document: Understood) {
+        let Understood { name, content } = document;
+        let content = content.map_err(|fault| damaged(self.destination, &name, fault));
+        if let ObjectName::Acceptance(number) = name {
+            self.catalog.last_word = Some(LastWord {
+                number,
+                acceptance: match &content {
+                    Ok(Content::Acceptance(acceptance)) => Ok(acceptance.clone()),
+                    Ok(Content::Manifest(_) | Content::Check(_) | Content::Mark) => return,
+                    Err(damaged) => Err(damaged.clone()),
+                },
+            });
+        }
+        match (content, name) {
+            (Ok(Content::Manifest(manifest)), _) => self.catalog.backups.push(Backup {
+                manifest: *manifest,
+                copies: Vec::new(),
+            }),
+            (Ok(Content::Check(checked)), ObjectName::Check(chain, ..)) => {
+                self.checks.insert(chain, checked);
+            }
+            (Ok(Content::Check(_) | Content::Acceptance(_) | Content::Mark), _) => {}
+            (Err(damaged), _) => self.catalog.damaged.push(damaged),
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Catalog {
+        let mut backups = std::mem::take(&mut self.catalog.backups);
+        backups.sort_unstable_by(|a, b| order(a).cmp(&order(b)).then(a.revision().cmp(&b.revision())));
+        self.take_out_doubles(&mut backups);
+        for backup in &mut backups {
+            backup.copies = vec![self.copy_of(&backup.manifest)];
+        }
+        self.catalog.backups = backups;
+        for (chain, object) in &self.data {
+            if !self.with_manifest.contains(chain) {
+                self.catalog.incomplete.push(Incomplete {
+                    destination: self.destination.to_owned(),
+                    chain: (*chain).clone(),
+                    bytes: object.bytes,
+                    modified: object.modified,
+                });
+            }
+        }
+        // In whatever order documents came.
+        self.catalog.damaged.sort_by(|a, b| a.object.cmp(&b.object));
+        self.catalog
+    }
+
+    /// One object cannot hold two revisions, and nothing here tells which manifest is right.
+    fn take_out_doubles(&mut self, backups: &mut Vec<Backup>) {
+        let is_same = |a: &Backup, b: &Backup| order(a) == order(b);
+        let doubles = backups.windows(2).filter_map(|pair| match pair {
+            [a, b] if is_same(a, b) => Some(a.manifest.chain_path()),
+            _ => None,
+        });
+        let doubles: BTreeSet<ChainPath> = doubles.collect();
+        if doubles.is_empty() {
+            return;
+        }
+        let taken = backups.extract_if(.., |backup| doubles.contains(&backup.manifest.chain_path()));
+        let taken: Vec<Backup> = taken.collect();
+        for of_one_chain in taken.chunk_by(is_same) {
+            let names: Vec<_> = of_one_chain.iter().map(|backup| backup.manifest.name()).collect();
+            for (name, other) in names.iter().zip(names.iter().cycle().skip(1)) {
+                let other = other.to_string();
+                let fault = Fault::NotAlone { other };
+                self.catalog.damaged.push(damaged(self.destination, name, fault));
+            }
+        }
+    }
+
+    fn copy_of(&self, manifest: &Outline) -> BackupCopy {
+        let chain = &manifest.chain_path();
+        let expected = manifest.stored.bytes;
+        let checked = self.checks.get(chain);
+        let standing = match (self.data.get(chain), checked) {
+            (None, _) => Standing::Bad(vec!["its object is missing".to_owned()]),
+            (Some(data), _) if data.bytes != expected => Standing::Bad(vec![format!(
+                "its object has {} bytes instead of {expected}",
+                data.bytes
+            )]),
+            (Some(_), Some(checked)) => checked.standing.clone(),
+            (Some(_), None) => Standing::Good(Proof::Stored),
+        };
+        BackupCopy {
+            destination: self.destination.to_owned(),
+            standing,
+            checked_at: checked.map(|checked| checked.at),
+            pinned: if self.pins.contains(chain) {
+                Pinned::Yes
+            } else {
+                Pinned::No
+            },
+        }
+    }
+}

@@ -71,6 +71,8 @@ pub(super) struct BackupDocument {
     keys: Option<u64>,
     pinned: bool,
     proof: Proof,
+    /// When a copy of it was last checked by itself.
+    checked_at: Option<String>,
     destinations: Vec<String>,
     note: Option<String>,
     faults: Vec<String>,
@@ -306,6 +308,12 @@ impl BackupDocument {
             keys: manifest.keys,
             pinned: backup.is_pinned(),
             proof: backup.proof(),
+            checked_at: backup
+                .copies
+                .iter()
+                .filter_map(|copy| copy.checked_at)
+                .max()
+                .map(rfc3339),
             destinations: backup.destinations().map(str::to_owned).collect(),
             note: manifest.note.as_deref().map(str::to_owned),
             faults: faults(backup),

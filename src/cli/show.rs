@@ -66,6 +66,12 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Places)
         );
     }
     field("proof", proof(backup.proof()).to_owned());
+    for copy in &backup.copies {
+        let checked = copy
+            .checked_at
+            .map(|at| format!("{}: {}", copy.destination, rfc3339(at)));
+        optional("checked", checked);
+    }
     faults(backup).into_iter().for_each(|fault| field("fault", fault));
     field("pinned", if backup.is_pinned() { "yes" } else { "no" }.to_owned());
     optional("note", manifest.note.as_deref().map(clean));

@@ -86,7 +86,6 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // Before anything is made, so that a secret that is missing leaves nothing.
     let access = host::access(&config)?;
     let state = host::state(&config.cluster.name)?;
-    super::refuse_during_restore()?;
     // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
     let interrupt = super::listen(context);
     let _lock = host::jobs_lock(&state, "backup", args.wait)?;

@@ -171,6 +171,7 @@ pub(super) fn state(cluster: &ClusterName) -> Result<State, Failure> {
 
 /// The right to be the only job on this host.
 pub(super) fn jobs_lock(state: &State, command: &str, wait: Duration) -> Result<JobsLock, Failure> {
+    super::refuse_during_restore()?;
     let holder = Holder::this(command, now());
     JobsLock::acquire(state, &holder, wait).map_err(|error| match error {
         state::Error::Locked { .. } => {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::host::failed;
 use super::output::Format;
-use super::restore::{ask, failure, need_root, need_somebody};
+use super::restore::{ask, connect, failure, need_root, need_somebody};
 use super::{Context, Exit, Failure};
 use crate::model::ByteSize;
 use crate::restore::{Book, Ledger, RestoreId, Spots, kept_path, made_path, releasable, release};
@@ -47,7 +48,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::NotFound, format!("nothing is kept of restore {id}")));
         }
     }
-    let rows: Vec<Row> = meant.iter().map(row).collect();
+    // Of restores that never came to it, nothing is kept.
+    let rows: Vec<Row> = meant.iter().map(row).filter(|row| !row.paths.is_empty()).collect();
     for row in &rows {
         let paths: Vec<String> = row.paths.iter().map(|path| path.display().to_string()).collect();
         context.output.detail(format!(
@@ -65,6 +67,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     for ledger in &meant {
         release(&book, ledger.id()).map_err(failure)?;
     }
+    if let Err(failure) = reload(context) {
+        context.output.detail(failure.message());
+    }
     match context.output.format {
         Format::Json => context.output.json(&Document {
             schema: 1,
@@ -80,6 +85,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Lets systemd see that a guard that was kept is gone.
+fn reload(context: &Context) -> Result<(), Failure> {
+    let systemd = connect(context)?;
+    context.runtime.block_on(systemd.reload()).map_err(failed)
 }
 
 fn row(ledger: &Ledger) -> Row {

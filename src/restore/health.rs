@@ -103,7 +103,9 @@ pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
             plan.health_timeout.as_secs()
         ));
     }
-    match !plan.is_single() && shows_ids && sight.stable >= STABLE {
+    // Where its peer port does not answer us, as without its certificate, that it stays up must do.
+    let is_up = (shows_ids && sight.stable >= STABLE) || sight.looked >= plan.health_timeout;
+    match !plan.is_single() && is_up {
         true => Health::Started,
         false => Health::NotYet,
     }
@@ -226,6 +228,12 @@ mod tests {
         let three = plan(THREE);
         assert_eq!(judge(&three, revision(42), &silent(&three)), Health::NotYet);
         assert_eq!(judge(&three, revision(42), &patient(&three)), Health::Started);
+        let mute = Sight {
+            own: None,
+            stable: Duration::ZERO,
+            ..patient(&three)
+        };
+        assert_eq!(judge(&three, revision(42), &mute), Health::Started);
         let one = plan(ONE);
         assert_eq!(judge(&one, revision(42), &silent(&one)), Health::NotYet);
         let broken = judge(&one, revision(42), &patient(&one));

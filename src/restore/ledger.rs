@@ -211,6 +211,11 @@ impl Ledger {
         &self.plan.id
     }
 
+    /// Whether it has not begun to change what etcd uses.
+    pub fn touched_nothing(&self) -> bool {
+        self.step == Step::Build
+    }
+
     /// Whether there was data before.
     pub fn had_data(&self) -> bool {
         self.data_before.as_ref().is_some_and(|before| before.member.is_some())

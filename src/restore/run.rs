@@ -12,6 +12,9 @@ use super::units::Units;
 use super::watch::{Access, Patience};
 use super::{Error, files};
 
+/// Why a restore is given up whose build was not finished.
+const BROKEN_OFF: &str = "it was broken off before etcd was stopped";
+
 /// Hears which step is about to be taken, once the ledger says so, and may end the run there.
 pub type Listener<'a> = &'a dyn Fn(Step) -> ControlFlow<()>;
 
@@ -63,14 +66,22 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Opens a ledger. Nothing but that is done before [`Run::build`].
+    /// Opens a ledger. Nothing but that is done before [`Run::build`]; what a run left that died while it built is removed.
     ///
     /// Fails when one is open already: that restore comes first.
     pub fn begin(book: Book, mut ledger: Ledger, tools: Tools<'a>) -> Result<Run<'a>, Error> {
-        if let Some(open) = book.ledger()? {
-            let (id, step) = (open.id().clone(), open.step);
-            return Err(Error::Open { id, step });
-        }
+        let book = match book.ledger()? {
+            None => book,
+            Some(open) if open.touched_nothing() => {
+                let mut dead = Run::of(book, open, tools);
+                dead.abandon(BROKEN_OFF)?;
+                dead.book
+            }
+            Some(open) => {
+                let (id, step) = (open.id().clone(), open.step);
+                return Err(Error::Open { id, step });
+            }
+        };
         let unit = &ledger.plan.site.unit;
         let state = tools.units.state(unit).map_err(Error::units("look at", unit))?;
         ledger.ran = state.is_up();
@@ -93,9 +104,7 @@ impl<'a> Run<'a> {
         };
         let step = machine::resumed(ledger.step);
         if step != ledger.step {
-            ledger
-                .reason
-                .get_or_insert_with(|| "it was broken off before etcd was stopped".to_owned());
+            ledger.reason.get_or_insert_with(|| BROKEN_OFF.to_owned());
             ledger.step = step;
         }
         // A boot takes the notice away.
@@ -245,7 +254,8 @@ pub fn release(book: &Book, id: &RestoreId) -> Result<(), Error> {
             }
         }
         if ledger.end.is_some_and(|(end, _)| end == End::Undone) {
-            // Kept where nothing could come back: see `Step::Revive`.
+            // Both were kept where nothing could come back: see `Step::Revive`.
+            files::remove(&ledger.guard.path)?;
             files::remove(&book.spots().lock())?;
         }
         ledger.kept = Kept::Released;

@@ -14,6 +14,12 @@ use crate::model::Revision;
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_millis(250);
 
+/// How long a member may take to answer, at first and later.
+const QUICK: Duration = Duration::from_secs(4);
+const SLOW: Duration = Duration::from_secs(20);
+/// From when on it may take longer.
+const UNHURRIED: Duration = Duration::from_secs(60);
+
 /// For how long the init system may not answer.
 const MUTE: Duration = Duration::from_secs(30);
 
@@ -79,7 +85,10 @@ pub fn watch(
             Err(error) => return Err(error),
         };
         last_answer = Instant::now();
-        let (own, client) = runtime.block_on(async { tokio::join!(own_answer(plan, access), asked(plan, access)) });
+        // A member without a quorum takes questions and leaves them lying; one on a slow host may need its time.
+        let bound = if began.elapsed() < UNHURRIED { QUICK } else { SLOW };
+        let (own, client) =
+            runtime.block_on(async { tokio::join!(own_answer(plan, access), asked(plan, access, bound)) });
         // systemd counts anew when somebody starts the unit.
         let now = unit.restarts.checked_sub(restarts_before).unwrap_or(unit.restarts);
         if now != restarts || own.is_none() {
@@ -147,13 +156,26 @@ pub async fn peers(plan: &Plan, access: &Access) -> Vec<(String, Option<PeerAnsw
     answers
 }
 
-async fn asked(plan: &Plan, access: &Access) -> ClientSight {
+/// What the first of its client URLs says that says anything, all of them within `bound`.
+async fn asked(plan: &Plan, access: &Access, bound: Duration) -> ClientSight {
+    let tasks = plan.site.client_urls.iter().map(|url| {
+        let (url, access) = (url.clone(), access.clone());
+        tokio::spawn(async move { tokio::time::timeout(bound, serves(&url, &access)).await })
+    });
+    let tasks: Vec<_> = tasks.collect();
     let mut last = ClientSight::Silent("no client URL is known".to_owned());
-    for url in &plan.site.client_urls {
-        match serves(url, access).await {
-            Ok(sight) => return sight,
-            Err(error @ etcd::Error::Denied { .. }) => last = ClientSight::Denied(error.to_string()),
-            Err(error) => last = ClientSight::Silent(error.to_string()),
+    for task in tasks {
+        let sight = match task.await {
+            Ok(Ok(Ok(sight))) => sight,
+            Ok(Ok(Err(error @ etcd::Error::Denied { .. }))) => ClientSight::Denied(error.to_string()),
+            Ok(Ok(Err(error))) => ClientSight::Silent(error.to_string()),
+            Ok(Err(_)) => ClientSight::Silent(format!("no answer within {} s", bound.as_secs())),
+            Err(error) => ClientSight::Silent(error.to_string()),
+        };
+        match (&sight, &last) {
+            (ClientSight::Serves { .. }, _) => return sight,
+            (_, ClientSight::Denied(_)) => {}
+            (_, _) => last = sight,
         }
     }
     last

@@ -399,6 +399,22 @@ fn die(bench: &Bench, number: u32, at: Step, death: Death) {
 }
 
 #[test]
+fn what_a_run_left_that_died_while_it_built_is_no_obstacle() {
+    let Some(bench) = Bench::running(1) else { return };
+    die(&bench, 1, Step::Guard, Death::BeforeStep);
+    let written = fs::read_to_string(bench.spots.folder.join("ledger.json")).expect("it is open");
+    let building = written.replace("\"step\": \"guard\"", "\"step\": \"build\"");
+    fs::write(bench.spots.folder.join("ledger.json"), building).expect("the test's directory can be written");
+    let left = made_path(bench.data_dir(), bench.last().id());
+    assert!(left.exists());
+    assert_eq!(
+        bench.restore(2, &go_on).expect("it comes to its end"),
+        Outcome::Restored
+    );
+    assert!(!left.exists() && !bench.is_old());
+}
+
+#[test]
 fn what_cannot_become_healthy_goes_back_by_itself() {
     let Some(bench) = Bench::running(1) else { return };
     let mut ledger = bench.ledger(1);

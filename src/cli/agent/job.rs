@@ -21,7 +21,7 @@ use crate::catalog::{Origin, SlotPath};
 use crate::cli::backup::{self, Scope};
 use crate::cli::doubts::doubts;
 use crate::cli::host::{self, Places, chain, failed};
-use crate::cli::{Context, Exit, Failure, refuse_during_restore, restore_opened};
+use crate::cli::{Context, Exit, Failure, restore_opened};
 use crate::config::{Config, DestinationName, Kind, Sharing};
 use crate::etcd::{duty, survey};
 use crate::model::ChainId;
@@ -72,7 +72,6 @@ impl From<Failure> for Stop {
 
 impl Jobs {
     fn attempt(&self, order: &Order) -> Result<Ended, Stop> {
-        refuse_during_restore()?;
         let mut attempt = Attempt::begin(&self.context, order)?;
         attempt.look_at_claims();
         if attempt.open.is_empty() || attempt.leaves_it_to_others()? {

@@ -25,7 +25,9 @@ use crate::restore::{
 };
 use crate::systemd::Systemd;
 
-pub(super) use site::Here;
+pub(super) use site::connect;
+
+use site::Here;
 
 /// Give this host's etcd the data of a backup
 ///
@@ -94,8 +96,16 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
     }
     let config = optional_configuration(context, args, source)?;
     let here = Here::find(context, config.as_ref())?;
-    let identity = args.identity.clone().or_else(identity_of_unit);
-    let found = SourceArgs::of(source, identity, args.from.clone()).find(context)?;
+    let of_unit = identity_of_unit().filter(|_| args.identity.is_none());
+    let identity = args.identity.clone().or_else(|| of_unit.clone());
+    let found = SourceArgs::of(source, identity, args.from.clone()).find(context);
+    let found = found.map_err(|failure| match (failure.exit, &of_unit) {
+        (Exit::WrongKey, Some(_)) => failure.next(
+            "put the key that opens the backups into /etc/lifeboat/identity, or name it with `LoadCredential=identity:…` in \
+             a drop-in",
+        ),
+        _ => failure,
+    })?;
     let found = match (source, args.dry_run) {
         ("-", false) => found.spooled(&spots.folder)?,
         (_, _) => found,
@@ -234,15 +244,18 @@ fn finish_in_background(context: &Context, units: &OverDbus<'_>) {
 fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     need_root("restore")?;
     let interrupted = super::interrupted_flag(context);
+    if !args.resume {
+        take_over(context);
+    }
     let book = match Book::open(Spots::default()) {
         Ok(book) => book,
         // Whoever has it goes on with it.
-        Err(LedgerError::Locked) if args.resume => return Ok(Exit::Done),
+        Err(LedgerError::Locked) if args.resume => return Ok(nothing_to_do()),
         Err(error) => return Err(failure(error.into())),
     };
     let Some(open) = book.ledger().map_err(|error| failure(error.into()))? else {
         if args.resume {
-            return Ok(Exit::Done);
+            return Ok(nothing_to_do());
         }
         return Err(Failure::new(Exit::NotFound, "no restore is open on this host").next("name what to restore"));
     };
@@ -272,10 +285,24 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     report::outcome(&context.output, &run, &outcome)
 }
 
+/// For the unit that takes up what is open: nothing is, and whoever waits for it may go on.
+fn nothing_to_do() -> Exit {
+    sd_notify::notify(&[NotifyState::Ready]).ok();
+    Exit::Done
+}
+
+/// Has the unit leave off that waits in the background, so that somebody at a terminal can go on.
+pub(super) fn take_over(context: &Context) {
+    let Ok(systemd) = connect(context) else { return };
+    let units = OverDbus::new(&systemd, context.runtime.handle());
+    // That it does not run is no failure; whether somebody is at it, the lock tells.
+    units.stop(RESUME_UNIT).ok();
+}
+
 /// systemd, and how the members of an open restore are spoken with.
 pub(super) fn reach(context: &Context, ledger: &Ledger) -> Result<(Systemd, Access), Failure> {
     let config = config::load(&context.config).ok().map(|loaded| loaded.config);
-    let systemd = site::connect(context)?;
+    let systemd = connect(context)?;
     let unit = ledger.plan.site.unit.parse().map_err(failed)?;
     let access = match site::settings_of(context, &systemd, &unit, config.as_ref()) {
         Ok((_, settings)) => site::access(config.as_ref(), &settings)?,
@@ -316,6 +343,8 @@ fn refuse_open(spots: &Spots) -> Result<(), Failure> {
     let open = open_ledger(spots).map_err(|error| failure(error.into()))?;
     match open {
         None => Ok(()),
+        // Whoever builds has the lock; what a dead run left is removed.
+        Some(open) if open.touched_nothing() => Ok(()),
         Some(open) => Err(failure(Error::Open {
             id: open.id().clone(),
             step: open.step,

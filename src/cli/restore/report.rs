@@ -12,6 +12,7 @@ use super::Here;
 use super::site::{flags, shown};
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::restore::{Ledger, Outcome, Plan, Run, kept_path};
+use crate::settings::Source;
 
 #[derive(Serialize)]
 struct PlanDocument<'a> {
@@ -101,7 +102,7 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here) {
     }
     field(
         "unit",
-        format!("{}, settings in {:?}", plan.site.unit, here.settings.source),
+        format!("{}, settings in {}", plan.site.unit, settings_in(&here.settings.source)),
     );
     field("data", shown(&plan.site.data_dir));
     if let Some(wal_dir) = &plan.site.wal_dir {
@@ -119,8 +120,28 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here) {
     output.line("etcd is stopped once the new data is made and checked, and started on it right after.");
 }
 
+fn settings_in(source: &Source) -> String {
+    match source {
+        Source::Environment { files } if files.is_empty() => "its environment".to_owned(),
+        Source::Environment { files } => {
+            let files: Vec<String> = files.iter().map(|file| shown(file)).collect();
+            files.join(" and ")
+        }
+        Source::ConfigFile { path } => shown(path),
+        Source::Flags => "the flags of its command".to_owned(),
+    }
+}
+
 fn warnings(plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
+    if let (Some(place), Some(of)) = (plan.in_place, plan.backup.cluster)
+        && place != of
+    {
+        warnings.push(format!(
+            "the data in place is of cluster {place}, the backup of cluster {of}: right after an earlier restore, and wrong \
+             if this is the backup of another cluster"
+        ));
+    }
     if plan.backup.cluster.is_none() && !plan.is_single() {
         warnings.push(
             "each host must be given the same file: another one makes another cluster, which this one does not join"
@@ -208,9 +229,14 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
     let plan = &ledger.plan;
     let verdict = match outcome {
         Outcome::Restored => format!("{} serves {}", plan.site.unit, plan.backup.name),
+        Outcome::Waiting { .. } if plan.is_single() => format!("{} runs, and does not serve yet", plan.site.unit),
         Outcome::Waiting { there } => {
             let of = plan.peers().count();
-            format!("{} runs, waiting for {there} of {of} peers", plan.site.unit)
+            format!(
+                "{} runs, waiting for {} of {of} peers",
+                plan.site.unit,
+                of.saturating_sub(*there)
+            )
         }
         Outcome::Undone { why } => why.clone(),
     };

@@ -16,13 +16,13 @@ use crate::model::{ByteSize, ClusterId, UnitName};
 use crate::rebuild::{is_held, needed_bytes};
 use crate::restore::{Access, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, owner_of};
 use crate::settings::{self, EtcdSettings, Given, NewCluster, NewFile, Start, Unit};
-use crate::systemd::{self, Systemd, read_file};
+use crate::systemd::{self, LoadState, Systemd, read_file};
 
 /// The unit that etcd runs as where nothing else is said.
 const USUAL_UNIT: &str = "etcd.service";
 
 /// What was found on this host.
-pub(in crate::cli) struct Here {
+pub(super) struct Here {
     pub systemd: Systemd,
     pub unit: Unit,
     pub settings: EtcdSettings,
@@ -40,6 +40,18 @@ impl Here {
         let name = unit_name(context, &systemd, config)?;
         let (unit, settings) = settings_of(context, &systemd, &name, config)?;
         let access = access(config, &settings)?;
+        let loaded = context
+            .runtime
+            .block_on(systemd.unit(&name))
+            .map_err(failed)?
+            .load_state;
+        if loaded != LoadState::Loaded {
+            let message = match loaded {
+                LoadState::Masked => format!("{name} is masked: systemd does not start it"),
+                _ => format!("systemd cannot read {name} as it should ({loaded:?})"),
+            };
+            return Err(Failure::new(Exit::Failed, message).next(format!("see `systemctl status {name}`, and mend it")));
+        }
         let units = OverDbus::new(&systemd, context.runtime.handle());
         let state = units
             .state(name.as_str())
@@ -204,7 +216,7 @@ impl Here {
 }
 
 /// systemd, which must be there.
-pub(super) fn connect(context: &Context) -> Result<Systemd, Failure> {
+pub(in crate::cli) fn connect(context: &Context) -> Result<Systemd, Failure> {
     let connected = context.runtime.block_on(Systemd::connect());
     connected.map_err(|error| {
         Failure::new(Exit::Failed, chain(&error)).next(

@@ -7,6 +7,7 @@
 mod deaths;
 mod etcds;
 mod lineages;
+mod restores;
 mod schedules;
 mod several_hosts;
 mod unit;
@@ -39,9 +40,19 @@ macro_rules! cases {
 pub const CASES: &[Case] = cases! {
     TRIXIE several_hosts::hosts_that_share_a_store_make_one_backup_a_slot_whoever_leads_or_dies
     BOTH deaths::an_agent_killed_in_mid_backup_leaves_nothing_visible_and_no_growing_rubbish
+    TRIXIE restores::a_restore_that_is_killed_or_loses_its_power_ends_with_the_old_or_the_new
+    TRIXIE restores::three_hosts_that_lost_everything_become_one_cluster
     TRIXIE several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
     BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
     BOTH lineages::an_etcd_wiped_and_restarted_empty_displaces_nothing
+    BOTH restores::what_was_restored_is_taken_back_restored_again_and_released
+    BOTH restores::a_member_that_lost_its_data_serves_the_backup_again
+    TRIXIE restores::an_etcd_that_does_not_come_up_on_the_new_data_gets_the_old_back
+    TRIXIE restores::what_cannot_be_restored_touches_nothing
+    BOTH restores::the_unit_restores_with_the_key_of_the_host
+    TRIXIE restores::a_restore_does_not_wait_for_a_backup_that_hangs_and_the_agent_goes_on
+    BOTH restores::settings_in_a_file_data_on_a_mount_and_a_log_of_its_own
+    TRIXIE restores::a_cluster_that_asks_for_a_password_is_seen_to_serve
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
     TRIXIE etcds::servers_of_the_newest_releases_are_backed_up
     BOTH schedules::the_unit_takes_backups_on_schedule_and_rotates_them

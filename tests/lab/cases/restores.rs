@@ -1,0 +1,352 @@
+//! Restores on hosts with systemd: data that was lost comes back, and what was there is never lost.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, DATA_DIR};
+use crate::hosts::{Done, Host, Lab, holds, until};
+use crate::install::{STORE, UNIT, drop_in, enable, install, lifeboat};
+use crate::support::client::{Client, HashKv};
+use crate::support::etcd::PASSWORD;
+use crate::support::host::copy_tree;
+
+const KEY: &str = "/root/backup-key.txt";
+const LEDGERS: &str = "/var/lib/lifeboat-restore";
+/// Written after the backup: only the old data has it.
+const LATER: &str = "/written/after/the/backup";
+
+pub fn a_member_that_lost_its_data_serves_the_backup_again(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    let (id, before) = backed_up(&cluster);
+    let dry = restore(host, &["latest", "--dry-run"]).expect_code(0);
+    assert!(dry.stdout.contains(&id) && dry.stdout.contains("etcd.service"), "{dry}");
+    assert!(!host.path(LEDGERS).join("ledger.json").exists());
+    lifeboat(host, ["restore", "latest", "--identity", KEY]).expect_code(7);
+
+    host.run(["systemctl", "kill", "--signal=KILL", "etcd"]);
+    until("etcd to be dead", || holds(host.main_pid("etcd") == 0, ""));
+    host.run(["systemctl", "stop", "etcd"]);
+    fs::remove_dir_all(host.path(DATA_DIR)).expect("root can remove it");
+    let said = restore(host, &["latest", "--yes", "--json"]).expect_code(0).json();
+    assert_eq!(said["outcome"], "restored", "{said}");
+    assert_serves(&cluster, &before);
+    assert_eq!(owner(host, DATA_DIR), "etcd");
+    assert_eq!(owner(host, &format!("{DATA_DIR}/member/snap/db")), "etcd");
+    let client = cluster.client();
+    client.put(LATER, "written", 0).expect("it takes writes");
+    assert!(!has_guard(host));
+    lifeboat(host, ["rollback", "--yes"]).expect_code(7);
+
+    // The same after a boot, which has nothing of ours to go on with.
+    host.run(["systemctl", "restart", "etcd"]);
+    cluster.wait_until_served();
+    assert_eq!(client.get(LATER).expect("it serves"), Some(b"written".to_vec()));
+}
+
+pub fn what_was_restored_is_taken_back_restored_again_and_released(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    let (id, before) = backed_up(&cluster);
+    let client = cluster.client();
+    client.put(LATER, "old", 0).expect("it takes writes");
+    let said = restore(host, &[&id, "--yes", "--json"]).expect_code(0).json();
+    assert!(
+        said["down_seconds"].as_f64().is_some_and(|seconds| seconds < 30.0),
+        "{said}"
+    );
+    // What was written later had been handed out, so revisions jump.
+    assert!(said["revision"].as_i64() > Some(1_000_000_000), "{said}");
+    assert_eq!(client.get(LATER).expect("it serves"), None);
+    assert!(client.revision().expect("it serves") > 1_000_000_000);
+    assert!(before.revision < 1_000_000_000);
+    restore(host, &[&id, "--yes"]).expect_code(7);
+
+    lifeboat(host, ["rollback", "--yes"]).expect_code(0);
+    cluster.wait_until_served();
+    assert_eq!(client.get(LATER).expect("it serves"), Some(b"old".to_vec()));
+    assert!(
+        !has_guard(host)
+            && !host
+                .path("/etc/systemd/system/etcd.service.d/50-lifeboat.conf")
+                .exists()
+    );
+
+    restore(host, &[&id, "--yes", "--cluster-token", "again"]).expect_code(0);
+    assert_eq!(client.get(LATER).expect("it serves"), None);
+    lifeboat(host, ["release", "--yes"]).expect_code(0);
+    assert!(!host.path(DATA_DIR).join(".lifeboat").exists());
+    lifeboat(host, ["rollback", "--yes"]).expect_code(7);
+}
+
+pub fn an_etcd_that_does_not_come_up_on_the_new_data_gets_the_old_back(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    let (id, _) = backed_up(&cluster);
+    let client = cluster.client();
+    client.put(LATER, "old", 0).expect("it takes writes");
+    host.write(
+        "/etc/systemd/system/etcd.service.d/lab.conf",
+        "[Service]\nExecStartPre=/bin/sh -c 'test ! -e /etc/lifeboat/restore/etcd.service.env'\n",
+    );
+    host.run(["systemctl", "daemon-reload"]);
+    let failed = restore(host, &[&id, "--yes"]).expect_code(1);
+    assert!(failed.stderr.contains("was taken back"), "{failed}");
+    cluster.wait_until_served();
+    assert_eq!(client.get(LATER).expect("it serves"), Some(b"old".to_vec()));
+    assert!(!has_guard(host));
+}
+
+pub fn the_unit_restores_with_the_key_of_the_host(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    let (_, before) = backed_up(&cluster);
+    host.run(["systemctl", "stop", "etcd"]);
+    fs::remove_dir_all(host.path(DATA_DIR)).expect("root can remove it");
+    let unit = "lifeboat-restore@latest";
+    host.run_any(["systemctl", "start", unit]).expect_code(1);
+    assert!(
+        host.journal(unit).contains("/etc/lifeboat/identity"),
+        "{}",
+        host.journal(unit)
+    );
+    host.shell(&format!("install -m 600 {KEY} /etc/lifeboat/identity"));
+    host.run(["systemctl", "start", unit]);
+    assert_serves(&cluster, &before);
+    assert_eq!(owner(host, &format!("{DATA_DIR}/member/snap/db")), "etcd");
+}
+
+pub fn a_restore_does_not_wait_for_a_backup_that_hangs_and_the_agent_goes_on(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    install(&cluster, "[schedules.slow]\nkind = \"full\"\nevery = \"1h\"\n");
+    enable(host);
+    let (id, _) = written_and_backed_up(&cluster);
+    cluster.fill(32);
+    let agent = host.main_pid(UNIT);
+    let begin = host.shell("lifeboat backup >/root/backup.log 2>&1 & echo $!");
+    let backup: u32 = begin.stdout.trim().parse().expect("it is a number");
+    host.run_any(["kill", "-STOP", &backup.to_string()]);
+    restore(host, &[&id, "--yes"]).expect_code(0);
+    host.run_any(["kill", "-CONT", &backup.to_string()]);
+    assert_eq!(host.main_pid(UNIT), agent, "the agent runs on");
+    cluster.wait_until_served();
+}
+
+pub fn settings_in_a_file_data_on_a_mount_and_a_log_of_its_own(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    host.run(["systemctl", "stop", "etcd"]);
+    host.shell(
+        "mkdir -p /srv/data /srv/logs && mount -t tmpfs -o size=512m tmpfs /srv/data && \
+         mount -t tmpfs -o size=512m tmpfs /srv/logs && chown etcd:etcd /srv/data /srv/logs && chmod 700 /srv/data",
+    );
+    let (name, address) = (&host.name, host.address);
+    let yaml = format!(
+        "name: {name}\ndata-dir: /srv/data\nwal-dir: /srv/logs/wal\nlisten-client-urls: http://{address}:2379\n\
+         advertise-client-urls: http://{address}:2379\nlisten-peer-urls: http://{address}:2380\n\
+         initial-advertise-peer-urls: http://{address}:2380\ninitial-cluster: {name}=http://{address}:2380\n\
+         initial-cluster-token: lab\n"
+    );
+    host.write("/etc/etcd.yaml", &yaml);
+    host.write(
+        "/etc/systemd/system/etcd.service.d/lab.conf",
+        "[Service]\nExecStart=\nExecStart=/usr/bin/etcd --config-file=/etc/etcd.yaml\n",
+    );
+    host.run(["systemctl", "daemon-reload"]);
+    host.run(["systemctl", "start", "etcd"]);
+    cluster.wait_until_served();
+    let (id, _) = backed_up(&cluster);
+    let client = cluster.client();
+    client.put(LATER, "old", 0).expect("it takes writes");
+    let said = restore(host, &[&id, "--yes", "--json"]).expect_code(0).json();
+    assert_eq!(
+        (&said["data_dir"], &said["wal_dir"]),
+        (&"/srv/data".into(), &"/srv/logs/wal".into())
+    );
+    assert_eq!(client.get(LATER).expect("it serves"), None);
+    let processes = host.shell("tr '\\0' ' ' </proc/$(systemctl show --value -p MainPID etcd)/cmdline");
+    assert!(processes.stdout.contains("/etc/lifeboat/restore/"), "{processes}");
+    assert_eq!(
+        fs::read_to_string(host.path("/etc/etcd.yaml")).expect("it is there"),
+        yaml
+    );
+    lifeboat(host, ["rollback", "--yes"]).expect_code(0);
+    cluster.wait_until_served();
+    assert_eq!(client.get(LATER).expect("it serves"), Some(b"old".to_vec()));
+}
+
+pub fn a_cluster_that_asks_for_a_password_is_seen_to_serve(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    backed_up(&cluster);
+    cluster.client().enable_auth(PASSWORD).expect("it takes it");
+    host.write("/etc/lifeboat/password", PASSWORD);
+    drop_in(
+        host,
+        "auth.toml",
+        "[cluster.auth]\nuser = \"root\"\npassword = { file = \"/etc/lifeboat/password\" }\n",
+    );
+    lifeboat(host, ["backup"]).expect_code(0);
+    host.run(["systemctl", "stop", "etcd"]);
+    fs::remove_dir_all(host.path(DATA_DIR)).expect("root can remove it");
+    let said = restore(host, &["latest", "--yes", "--json"]).expect_code(0).json();
+    assert_eq!(
+        (&said["outcome"], &said["warnings"]),
+        (&"restored".into(), &Value::Array(vec![]))
+    );
+    assert!(
+        cluster.client().get("/key/1").is_err(),
+        "who has no password stays outside"
+    );
+}
+
+pub fn what_cannot_be_restored_touches_nothing(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    let (id, _) = backed_up(&cluster);
+    let pid = host.main_pid("etcd");
+    lifeboat(host, ["keygen", "--identity", "/root/other.txt"]).expect_code(0);
+    lifeboat(host, ["restore", &id, "--yes", "--identity", "/root/other.txt"]).expect_code(8);
+    restore(host, &["20200101T000000Z-00000000", "--yes"]).expect_code(4);
+    host.shell(&format!("truncate --size=-100 {STORE}/*/*/*/full.db.zst.age"));
+    restore(host, &[&id, "--yes"]).expect_code(5);
+    assert_eq!(host.main_pid("etcd"), pid, "etcd was never stopped");
+    assert!(!host.path(LEDGERS).join("ledger.json").exists() && !has_guard(host));
+    assert!(!host.path(DATA_DIR).join(".lifeboat").exists());
+}
+
+pub fn three_hosts_that_lost_everything_become_one_cluster(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 3);
+    let (id, before) = backed_up(&cluster);
+    let store = cluster.hosts[0].path(STORE);
+    for host in &cluster.hosts[1..] {
+        copy_tree(&store, &host.path("/root/copy"));
+        host.copy_in(&cluster.hosts[0].path(KEY), KEY);
+    }
+    let refused = restore(&cluster.hosts[0], &[&id, "--yes"]).expect_code(7);
+    assert!(refused.stderr.contains("--despite-running-members"), "{refused}");
+    for host in &cluster.hosts {
+        host.run(["systemctl", "stop", "etcd"]);
+        fs::remove_dir_all(host.path(DATA_DIR)).expect("root can remove it");
+    }
+    let mut clusters = Vec::new();
+    for (index, host) in cluster.hosts.iter().enumerate() {
+        let from: &[&str] = if index == 0 { &[] } else { &["--from", "/root/copy"] };
+        let args = [&[id.as_str(), "--yes", "--json"], from].concat();
+        let said = restore(host, &args).expect_code(0).json();
+        assert_eq!(
+            said["outcome"],
+            if index == 0 { "waiting" } else { "restored" },
+            "{said}"
+        );
+        clusters.push(said["cluster_id"].clone());
+    }
+    clusters.dedup();
+    assert_eq!(clusters.len(), 1, "{clusters:?}");
+    assert_serves(&cluster, &before);
+    for host in &cluster.hosts {
+        until("its ledger to be closed", || {
+            let open = host.path(LEDGERS).join("ledger.json").exists();
+            holds(!open && !has_guard(host), host.journal("lifeboat-restore-resume"))
+        });
+    }
+}
+
+/// Killed again and again, each time a little later: whatever is found is the old or the new.
+pub fn a_restore_that_is_killed_or_loses_its_power_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
+    let mut cluster = Cluster::start(lab, 1);
+    let (id, _) = backed_up(&cluster);
+    cluster.client().put(LATER, "old", 0).expect("it takes writes");
+    let mut ends = Vec::new();
+    for round in 0..8 {
+        let script = format!("lifeboat restore {id} --identity {KEY} --yes >/root/restore.log 2>&1 & echo $!");
+        let pid: u32 = cluster.hosts[0]
+            .shell(&script)
+            .stdout
+            .trim()
+            .parse()
+            .expect("it is a number");
+        thread::sleep(Duration::from_millis(150 * (round + 1)));
+        if round % 2 == 0 {
+            cluster.hosts[0].run_any(["kill", "-KILL", &pid.to_string()]);
+            // Somebody cannot wait: whoever starts etcd has the restore taken up first.
+            cluster.hosts[0].run_any(["systemctl", "start", "etcd"]);
+        } else {
+            cluster.hosts[0].cut_power();
+            cluster.hosts[0].boot();
+        }
+        let host = &cluster.hosts[0];
+        until("the ledger to be closed", || {
+            let open = host.path(LEDGERS).join("ledger.json").exists();
+            holds(!open && !has_guard(host), host.journal("lifeboat-restore-resume"))
+        });
+        cluster.wait_until_served();
+        let is_old = cluster.client().get(LATER).expect("it serves").is_some();
+        ends.push(is_old);
+        let keys = cluster.client().get_all().expect("it serves").len();
+        assert!(keys >= 50, "neither the old nor the new: {keys} keys");
+        if !is_old {
+            lifeboat(host, ["rollback", "--yes"]).expect_code(0);
+            cluster.wait_until_served();
+        }
+        assert!(
+            cluster.client().get(LATER).expect("it serves").is_some(),
+            "the old data is there"
+        );
+    }
+    assert!(ends.contains(&false), "a kill that comes late finds it done: {ends:?}");
+}
+
+/// Installs the product, writes keys, takes a backup; its id, and HashKV of its revision.
+fn backed_up(cluster: &Cluster) -> (String, HashKv) {
+    install(cluster, "");
+    written_and_backed_up(cluster)
+}
+
+fn written_and_backed_up(cluster: &Cluster) -> (String, HashKv) {
+    let host = &cluster.hosts[0];
+    let client = cluster.client();
+    for number in 0..50 {
+        client
+            .put(&format!("/key/{number}"), "value", 0)
+            .expect("it takes writes");
+    }
+    let id = lifeboat(host, ["backup"]).expect_code(0).stdout.trim().to_owned();
+    let shown = lifeboat(host, ["--json", "show", &id]).expect_code(0).json();
+    let revision = shown["manifest"]["to_revision"].as_i64().expect("it is a number");
+    (id, client.hash_kv(revision).expect("it is not compacted"))
+}
+
+fn restore(host: &Host, args: &[&str]) -> Done {
+    lifeboat(
+        host,
+        ["restore", "--identity", KEY].into_iter().chain(args.iter().copied()),
+    )
+}
+
+/// Every member serves what was backed up.
+#[track_caller]
+fn assert_serves(cluster: &Cluster, before: &HashKv) {
+    cluster.wait_until_served();
+    for host in &cluster.hosts {
+        let client: Client = cluster.client_of(host);
+        until("the same HashKV", || {
+            let hash = client.hash_kv(before.revision).map_err(|error| error.to_string())?;
+            holds(hash == *before, (hash, before))
+        });
+    }
+}
+
+fn has_guard(host: &Host) -> bool {
+    host.path("/etc/systemd/system/etcd.service.d/50-lifeboat-guard.conf")
+        .exists()
+        || host.path(LEDGERS).join("held").exists()
+}
+
+fn owner(host: &Host, path: &str) -> String {
+    host.run(["stat", "--format=%U", path]).stdout.trim().to_owned()
+}

@@ -66,7 +66,7 @@ impl Tenure {
         let (last_word, words) = channel();
         let (done, ended) = channel();
         std::thread::spawn(move || {
-            claims.keep(&words);
+            claims.keep(&words, RENEWED_EVERY);
             // Nobody may be waiting any more.
             done.send(()).ok();
         });
@@ -102,10 +102,10 @@ struct Claims {
 }
 
 impl Claims {
-    fn keep(&mut self, words: &Receiver<State>) {
+    fn keep(&mut self, words: &Receiver<State>, every: Duration) {
         let mut is_lost = false;
         loop {
-            let state = match words.recv_timeout(RENEWED_EVERY) {
+            let state = match words.recv_timeout(every) {
                 Err(RecvTimeoutError::Timeout) if is_lost => continue,
                 Err(RecvTimeoutError::Timeout) => {
                     // Another error may be gone the next time; until then the claim runs on.
@@ -145,5 +145,92 @@ impl Claims {
         self.store.put_new(&name, &claim.to_bytes())?;
         self.number = self.number.saturating_add(1);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Access;
+
+    fn store() -> (tempfile::TempDir, FileStore) {
+        let root = tempfile::tempdir().unwrap();
+        let access = Access::Write {
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        (root, store)
+    }
+
+    fn slot() -> SlotPath {
+        SlotPath::new("hourly".parse().unwrap(), "2026-11-20T10:00:00Z".parse().unwrap())
+    }
+
+    fn claimant(host: &str) -> Claimant {
+        Claimant {
+            host: HostName::nearest(host),
+            run: "1a2b".to_owned(),
+            chain: "20261120T100001Z-9f3c4a1b".parse().unwrap(),
+        }
+    }
+
+    fn claims(store: &FileStore, host: &str, number: u32) -> Claims {
+        Claims {
+            store: store.clone(),
+            slot: slot(),
+            claimant: claimant(host),
+            number,
+        }
+    }
+
+    fn newest(store: &FileStore) -> (u32, String, State) {
+        let found = store.newest_claim(&slot()).unwrap().unwrap();
+        let claim = found.claim.unwrap();
+        (found.number, claim.host, claim.state)
+    }
+
+    #[test]
+    fn one_host_has_the_slot_until_it_says_what_became_of_it() {
+        let (_root, store) = store();
+        let first = Tenure::begin(&store, &slot(), 1, &claimant("h1")).unwrap().unwrap();
+        assert!(Tenure::begin(&store, &slot(), 1, &claimant("h2")).unwrap().is_none());
+        let standing = look(&store, &slot(), |_| false).unwrap();
+        assert!(matches!(standing, Standing::Held { host, .. } if host == "h1"));
+        drop(first);
+        assert_eq!(newest(&store), (2, "h1".to_owned(), State::GivenUp));
+        assert_eq!(look(&store, &slot(), |_| false).unwrap(), Standing::Free(3));
+        let second = Tenure::begin(&store, &slot(), 3, &claimant("h2")).unwrap().unwrap();
+        second.end(State::Done);
+        assert_eq!(newest(&store), (4, "h2".to_owned(), State::Done));
+    }
+
+    #[test]
+    fn a_claim_is_renewed_until_another_has_the_slot_and_only_what_is_done_is_said_after_that() {
+        for (last_word, said) in [
+            (Some(State::Done), (1001, "h1".to_owned(), State::Done)),
+            (None, (1000, "h2".to_owned(), State::Taking)),
+        ] {
+            let (_root, store) = store();
+            claims(&store, "h1", 1).say(State::Taking).unwrap();
+            let (words, heard) = channel();
+            std::thread::scope(|scope| {
+                let mut own = claims(&store, "h1", 2);
+                let keeper = scope.spawn(move || {
+                    own.keep(&heard, Duration::from_millis(5));
+                });
+                while newest(&store).0 < 4 {
+                    std::thread::yield_now();
+                }
+                // Another takes over, by the next number that is free.
+                let mut number = newest(&store).0 + 1;
+                while claims(&store, "h2", number).say(State::Taking).is_err() {
+                    number = newest(&store).0 + 1;
+                }
+                claims(&store, "h2", 1000).say(State::Taking).unwrap();
+                words.send(last_word.unwrap_or(State::GivenUp)).unwrap();
+                keeper.join().unwrap();
+            });
+            assert_eq!(newest(&store), said);
+        }
     }
 }

@@ -31,9 +31,11 @@ const LAST_BREATH: Duration = Duration::from_secs(10);
 /// What an ended run reports when it was interrupted.
 const INTERRUPTED: u8 = 130;
 
-/// The run's own directory, as the enclosed program knows it.
+/// The run's own directory, as the enclosed program knows it. Anywhere else than in an enclosure, where this program is the
+/// first process, it would mount and unplug things of the machine's.
 pub fn entered() -> Option<PathBuf> {
-    std::env::var_os(STAGE).map(PathBuf::from)
+    let stage = std::env::var_os(STAGE).map(PathBuf::from);
+    stage.filter(|_| std::process::id() == 1)
 }
 
 /// Starts this program again inside an enclosure, without some suites, and waits for its end, or for somebody who asks to

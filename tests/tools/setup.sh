@@ -24,7 +24,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 if ! command -v cargo >/dev/null; then
-    echo "setup: no cargo on PATH: install a Rust toolchain (1.91 or newer, with clippy and rustfmt)" >&2
+    echo "setup: no cargo on PATH: install a Rust toolchain (1.95 or newer, with clippy and rustfmt)" >&2
     exit 1
 fi
 # With an empty HOME a rustup proxy does not find its toolchains, which lie beside the proxy's own cargo home.

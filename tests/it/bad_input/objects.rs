@@ -1,0 +1,206 @@
+//! What lies in a store is not what was put there, or the key does not fit.
+
+use super::*;
+
+#[test]
+fn keys_that_do_not_fit() {
+    let Some(stored) = Stored::new() else { return };
+    let (host, id) = (&stored.host, stored.id.as_str());
+    let other = stored.path("other.txt");
+    host.lifeboat(["keygen", "--identity", &other]).expect_code(0);
+    let next = ["none of the given identities", host.recipient(), "next: "];
+    stored.refused(id, &["--identity", &other], 8, &next);
+    host.lifeboat(["check", "--identity", &other])
+        .expect_code(8)
+        .says(&next);
+    stored.refused("latest", &["no identity"], 8, &["no identity", "--identity FILE"]);
+    fs::write(host.path("nonsense.txt"), "nothing like a key").expect("the host's directory can be written");
+    let nonsense = stored.path("nonsense.txt");
+    stored.refused(id, &["--identity", &nonsense], 8, &[&nonsense, "lifeboat keygen"]);
+    let missing = stored.path("missing.txt");
+    stored.refused(id, &["--identity", &missing], 1, &[&missing, "next: "]);
+    // The backup is as good as ever.
+    let identity = stored.path("identity.txt");
+    host.lifeboat(["check", "--identity", &identity]).expect_code(0);
+}
+
+#[test]
+fn damaged_objects() {
+    let Some(stored) = Stored::new() else { return };
+    let length = fs::metadata(stored.object()).expect("it is there").len();
+    for at in [0, 150, length / 4, length / 2, length - 1] {
+        let store = stored.damaged(&format!("flipped-{at}"), &|object| flip(object, at));
+        stored.refused(&stored.id, &["--from", text(&store)], 5, &[&stored.id, "lifeboat list"]);
+        stored.refused(text(&object_in(&store)), &[], 5, &[text(&object_in(&store)), "next: "]);
+    }
+    // In the part for its recipients: a file alone cannot be told from one for others, a stored object can.
+    let store = stored.damaged("for-others", &|object| readdress(object));
+    stored.refused(
+        &stored.id,
+        &["--from", text(&store)],
+        5,
+        &[&stored.id, "not those stored", "lifeboat list"],
+    );
+    stored.refused(text(&object_in(&store)), &[], 8, &[text(&object_in(&store)), "next: "]);
+    for (name, left) in [("cut", length - 1), ("half", length / 2), ("header", 100), ("empty", 0)] {
+        let store = stored.damaged(name, &|object| cut(object, left));
+        listed_as_bad(&stored, &store);
+        stored.refused(&stored.id, &["--from", text(&store)], 5, &[&stored.id, "lifeboat list"]);
+        stored.refused(text(&object_in(&store)), &[], 5, &[text(&object_in(&store)), "next: "]);
+    }
+    let store = stored.damaged("missing", &|object| fs::remove_file(object).expect("it was there"));
+    listed_as_bad(&stored, &store);
+    stored.refused(
+        &stored.id,
+        &["--from", text(&store)],
+        5,
+        &[&stored.id, "missing", "lifeboat list"],
+    );
+    let gone = store.join("full.db.zst.age");
+    stored.refused(text(&gone), &[], 4, &[text(&gone), "next: "]);
+}
+
+/// What a listing can tell without reading the object: `list` shows it, and `latest` does not take it.
+#[track_caller]
+fn listed_as_bad(stored: &Stored, store: &Path) {
+    let list = stored
+        .host
+        .lifeboat(["--json", "list", "--from", text(store)])
+        .expect_code(0)
+        .json();
+    assert_eq!(list["backups"][0]["proof"], "none", "{list}");
+    assert_eq!(list["backups"][0]["faults"].as_array().map(Vec::len), Some(1), "{list}");
+    assert_eq!(list["latest"], serde_json::Value::Null);
+    let list = stored.host.lifeboat(["list", "--from", text(store)]).expect_code(0);
+    assert!(list.stdout.contains("BAD"), "{}", list.stdout);
+    stored.refused(
+        "latest",
+        &["--from", text(store)],
+        5,
+        &["no backup", "is good", "next: "],
+    );
+}
+
+#[test]
+fn a_good_copy_stands_in_for_a_damaged_one() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let far = host.add_destination("far");
+    let id = host.backup();
+    let (near, good) = (object_in(&host.store()), host.path("good"));
+    let bytes = fs::read(&near).expect("it is there");
+    assert!(
+        fs::read(object_in(&far)).expect("it is there") == bytes,
+        "both destinations have the same bytes"
+    );
+    let identity = host.identity();
+    let export = |to: &str| host.lifeboat(["export", "latest", text(&host.path(to)), "--identity", text(&identity)]);
+    export("good").expect_code(0);
+    let length = bytes.len() as u64;
+    type Damage<'a> = (&'a str, &'a dyn Fn());
+    let damages: [Damage<'_>; 6] = [
+        ("magic", &|| flip(&near, 0)),
+        ("header", &|| readdress(&near)),
+        ("middle", &|| flip(&near, length / 2)),
+        ("end", &|| flip(&near, length - 1)),
+        ("cut", &|| cut(&near, length / 2)),
+        ("missing", &|| fs::remove_file(&near).expect("it is there")),
+    ];
+    // `far` comes before `local`: it is the first copy that is damaged.
+    for (name, damage) in damages {
+        damage();
+        copy_over(&near, &object_in(&far), name == "missing");
+        fs::write(&near, &bytes).expect("the store can be written");
+        let to = format!("exported-{name}");
+        let exported = export(&to).expect_code(0);
+        if !["cut", "missing"].contains(&name) {
+            exported.says(&["far", &id, "trying the next copy"]);
+        }
+        let same = fs::read(host.path(&to)).expect("it was exported") == fs::read(&good).expect("it was exported");
+        assert!(same, "{name}: the export from the other copy differs");
+        let mut target = Etcd::plan(Version::V3_6, Options::default()).expect("it was there before");
+        target.token = name.to_owned();
+        host.lifeboat(host.rebuild_args("latest", &target, 0)).expect_code(0);
+    }
+    let list = host.lifeboat(["list"]).expect_code(0);
+    assert!(list.stdout.contains("a copy is bad"), "{}", list.stdout);
+}
+
+fn copy_over(from: &Path, to: &Path, missing: bool) {
+    if missing {
+        fs::remove_file(to).expect("it is there");
+    } else {
+        fs::copy(from, to).expect("the store can be written");
+    }
+}
+
+#[test]
+fn damaged_manifests() {
+    let Some(stored) = Stored::new() else { return };
+    let host = &stored.host;
+    let older = stored.id.as_str();
+    let newer = host.backup();
+    let manifest = |store: &Path, id: &str| {
+        let mut files = crate::support::host::files_below(store).into_iter();
+        let found = files.find(|path| text(path).contains(id) && text(path).ends_with(".json"));
+        store.join(found.expect("it has a manifest"))
+    };
+    let original = fs::read_to_string(manifest(&host.store(), &newer)).expect("it is there");
+    let cases = [
+        ("cut", original[..original.len() / 2].to_owned(), "cannot be parsed"),
+        ("not-json", "nothing".to_owned(), "cannot be parsed"),
+        ("empty", String::new(), "cannot be parsed"),
+        (
+            "newer",
+            original.replace("\"format\":1,", "\"format\":2,"),
+            "newer lifeboat",
+        ),
+        ("another", original.replace(&newer, older), "should be"),
+        ("large", format!("{original}{}", " ".repeat(1 << 20)), "not at most"),
+    ];
+    for (name, content, fault) in cases {
+        let store = host.path(name);
+        copy_tree(&host.store(), &store);
+        let from = ["--from", text(&store)];
+        fs::write(manifest(&store, &newer), content).expect("the test's directory can be written");
+        let list = host.lifeboat([["list"].as_slice(), &from].concat()).expect_code(0);
+        let list = list.says(&["warning", &newer, "damaged", fault]);
+        assert!(list.stdout.contains(older), "{}", list.stdout);
+        let list = host
+            .lifeboat([["--json", "list"].as_slice(), &from].concat())
+            .expect_code(0)
+            .json();
+        assert!(
+            list["damaged"][0]
+                .as_str()
+                .is_some_and(|damaged| damaged.contains(&newer)),
+            "{list}"
+        );
+        assert_eq!(
+            (list["backups"].as_array().map(Vec::len), list["latest"].as_str()),
+            (Some(1), Some(older))
+        );
+        stored.refused(&newer, &from, 5, &[&newer, fault, "lifeboat list"]);
+        host.lifeboat([["show", &newer].as_slice(), &from].concat())
+            .expect_code(5)
+            .says(&[fault]);
+        // The older one is taken, and that a newer one is lost is said.
+        let (to, identity) = (stored.path(&format!("{name}.db")), stored.path("identity.txt"));
+        let export = ["export", "latest", &to, "--identity", &identity];
+        host.lifeboat([export.as_slice(), &from].concat())
+            .expect_code(0)
+            .says(&[&newer, "damaged"]);
+
+        fs::write(manifest(&store, older), "nothing").expect("the test's directory can be written");
+        stored.refused("latest", &from, 5, &["none of the 2 manifests", "next: "]);
+    }
+
+    // A backup goes on beside a damaged manifest, and says that it is there.
+    fs::write(manifest(&host.store(), &newer), "nothing").expect("the store can be written");
+    let next = host
+        .lifeboat(["backup"])
+        .expect_code(0)
+        .says(&["warning", &newer, "damaged"]);
+    let shown = host.manifest(next.stdout.trim());
+    assert_eq!(shown["lineage"], host.manifest(older)["lineage"], "the history goes on");
+}

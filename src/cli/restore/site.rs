@@ -21,6 +21,9 @@ use crate::systemd::{self, LoadState, Systemd, read_file};
 /// The unit that etcd runs as where nothing else is said.
 const USUAL_UNIT: &str = "etcd.service";
 
+/// The name of our drop-in where others would overrule it under its usual one.
+const LAST: &str = "zz-50-lifeboat.conf";
+
 /// What was found on this host.
 pub(super) struct Here {
     pub systemd: Systemd,
@@ -167,7 +170,10 @@ impl Here {
         let id = plan.id.to_string();
         let written = |start| {
             let written = settings::write(&self.unit, &self.given, &cluster, start, &id, &read_file);
-            let files = written.map_err(|error| refused(&error))?.files;
+            let mut files = written.map_err(|error| refused(&error))?.files;
+            if let Some(drop_in) = files.last_mut() {
+                self.let_win(drop_in)?;
+            }
             files.into_iter().map(planned).collect::<Result<Vec<_>, Failure>>()
         };
         if plan.is_single() {
@@ -176,6 +182,39 @@ impl Here {
         let (files, settled) = (written(Start::WaitsForOthers)?, written(Start::AsBefore)?);
         let settled = settled.into_iter().filter(|file| !files.contains(file)).collect();
         Ok((files, settled))
+    }
+
+    /// Has our drop-in read after those that would overrule it: systemd reads them by name, and `systemctl edit` calls its
+    /// own `override.conf`.
+    fn let_win(&self, drop_in: &mut NewFile) -> Result<(), Failure> {
+        // From an earlier restore, it would overrule what has another name.
+        if self
+            .unit
+            .files
+            .iter()
+            .any(|file| file.file_name().is_some_and(|name| name == LAST))
+        {
+            drop_in.path.set_file_name(LAST);
+        }
+        let rivals = self.unit.files.iter().filter(|file| overrules(file, drop_in));
+        let Some(last) = rivals.filter_map(|file| file.file_name()).max() else {
+            return Ok(());
+        };
+        if drop_in.path.file_name() < Some(last) {
+            drop_in.path.set_file_name(LAST);
+        }
+        match drop_in.path.file_name() < Some(last) {
+            false => Ok(()),
+            true => Err(Failure::new(
+                Exit::Refused,
+                format!(
+                    "{} has a drop-in `{}` that overrules ours",
+                    self.unit.name,
+                    last.display()
+                ),
+            )
+            .next("give it a name that comes first, such as 10-local.conf, and run `systemctl daemon-reload`")),
+        }
     }
 
     /// The drop-in that keeps etcd from starting meanwhile, and has an open restore taken up before it may.
@@ -213,6 +252,16 @@ impl Here {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Whether a drop-in sets again what ours sets.
+fn overrules(file: &Path, ours: &NewFile) -> bool {
+    let sets = |text: &str, key: &str| text.lines().any(|line| line.trim_start().starts_with(key));
+    let is_drop_in = file.extension().is_some_and(|end| end == "conf");
+    let is_ours = file.file_name().is_some_and(|name| name == LAST) || file == ours.path;
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let again = |key| sets(&ours.content, key) && sets(&text, key);
+    is_drop_in && !is_ours && (again("ExecStart=") || again("EnvironmentFile="))
 }
 
 /// systemd, which must be there.

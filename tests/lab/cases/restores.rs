@@ -247,6 +247,8 @@ pub fn three_hosts_that_lost_everything_become_one_cluster(lab: &Lab<'_>) {
     }
     clusters.dedup();
     assert_eq!(clusters.len(), 1, "{clusters:?}");
+    let leaving = lifeboat(&cluster.hosts[1], ["rollback", "--yes"]).expect_code(7);
+    assert!(leaving.stderr.contains("--although-serving"), "{leaving}");
     assert_serves(&cluster, &before);
     for host in &cluster.hosts {
         until("its ledger to be closed", || {

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::Progress;
 use super::destinations::{Destination, Sink, Sinks, Written, reasons};
 use super::observed::{ContentError, Facts, Observed};
+use super::pace::{Pace, Pacer};
 use crate::catalog::{
     self, Catalog, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, LatestError, Manifest, NewBackup,
     ObjectName, Opening, Origin, Pinned, Quorum, Stream, Writer,
@@ -50,6 +51,8 @@ pub struct Job {
     pub hash_kv: HashKvPolicy,
     /// The longest silence of the member.
     pub idle_timeout: Duration,
+    /// How fast the member is read from.
+    pub pace: Pace,
     /// Compression and encryption.
     pub encoding: Encoding,
     /// Why the backup is taken.
@@ -254,7 +257,7 @@ async fn stream_through(
     sinks.refuse_without_space(total, before).await?;
     let started = Encoder::start(&job.encoding, total, Observed::new(total), sinks.take_uploads());
     let running = encoder.insert(started.map_err(Error::Encode)?);
-    receive(&mut stream, first, running, progress).await?;
+    receive(&mut stream, first, running, progress, job.pace).await?;
     drop(stream);
     let finished = encoder.take().expect("it was put there above").finish().await;
     finished.map_err(|error| match error {
@@ -372,7 +375,10 @@ async fn receive(
     first: Option<etcd::Chunk>,
     encoder: &mut Encoder<Observed, Sink>,
     progress: &Progress,
+    pace: Pace,
 ) -> Result<(), Error> {
+    let mut pacer = Pacer::new(pace);
+    let mut since = Instant::now();
     let mut next = first;
     while let Some(chunk) = next {
         progress.receive(chunk.bytes().len());
@@ -380,6 +386,12 @@ async fn receive(
         if encoder.push(chunk.bytes()).await.is_err() {
             return Ok(());
         }
+        if let Some(rest) = pacer.rest(chunk.bytes().len(), since.elapsed()) {
+            let begun = Instant::now();
+            tokio::time::sleep(rest).await;
+            pacer.rested(rest, begun.elapsed());
+        }
+        since = Instant::now();
         next = stream.next().await?;
     }
     Ok(())

@@ -3,11 +3,13 @@
 mod destinations;
 mod full;
 mod observed;
+mod pace;
 mod pulse;
 
 pub use destinations::{Destination, DestinationError, Written};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full};
 pub use observed::{ContentError, Facts, Observed};
+pub use pace::Pace;
 pub use pulse::Pulse;
 
 use std::sync::atomic::{AtomicU64, Ordering};

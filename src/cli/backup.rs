@@ -9,7 +9,7 @@ use super::host::{self, Places, chain, failed};
 use super::output::{Format, Output};
 use super::progress::Bar;
 use super::{Context, Exit, Failure};
-use crate::backup::{self, Destination, Error, Job, Outcome, Progress, full};
+use crate::backup::{self, Destination, Error, Job, Outcome, Pace, Progress, full};
 use crate::catalog::{Origin, Pinned, Writer};
 use crate::config::{Config, MemberChoice};
 use crate::etcd::Access;
@@ -36,6 +36,9 @@ pub struct Args {
     /// Wait this long for another run to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     wait: Duration,
+    /// How fast etcd is read from, instead of `backup.pace`: auto, off or such as `100 MiB/s`
+    #[arg(long, value_name = "PACE")]
+    pace: Option<Pace>,
     /// Exclude the backup from retention
     #[arg(long)]
     pin: bool,
@@ -121,6 +124,7 @@ impl Args {
             to: destinations,
             member: None,
             wait: Duration::ZERO,
+            pace: None,
             pin: false,
             note: None,
         }
@@ -145,6 +149,7 @@ pub(super) fn job(config: &Config, args: &Args, chain: ChainId, access: Access) 
         access,
         hash_kv: config.backup.hash_kv,
         idle_timeout: config.backup.idle_timeout,
+        pace: args.pace.unwrap_or(config.backup.pace),
         encoding: Encoding {
             level: config.compression.level,
             threads: config.compression.threads,

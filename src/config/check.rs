@@ -381,11 +381,13 @@ impl Reader<'_> {
             let duration = duration(given.value).filter(|duration| IDLE_TIMEOUTS.contains(duration));
             duration.or_else(|| self.refuse(&section, "idle_timeout", &given))
         });
+        let pace = section.text("pace").and_then(|given| self.parsed(&given));
         Backup {
             member: member.unwrap_or(defaults.member),
             hash_kv: hash_kv.unwrap_or(defaults.hash_kv),
             require: require.unwrap_or(defaults.require),
             idle_timeout: idle_timeout.unwrap_or(defaults.idle_timeout),
+            pace: pace.unwrap_or(defaults.pace),
         }
     }
 

@@ -84,6 +84,11 @@ pub(super) const KEYS: &[Key] = &[
         "a duration with a unit, from \"1s\" to \"1h\"",
     ),
     key(
+        "backup.pace",
+        Kind::Text,
+        "\"auto\", \"off\" or a rate, such as \"100 MiB/s\"",
+    ),
+    key(
         "restore.health_timeout",
         Kind::Duration,
         "a duration with a unit, from \"10s\" to \"24h\"",
@@ -169,7 +174,6 @@ const LATER: &[&str] = &[
     "restore.automatic",
     "metrics",
     "log",
-    "backup.pace",
     "destinations.*.credentials",
     "destinations.*.object_lock",
     "destinations.*.bandwidth",

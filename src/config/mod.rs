@@ -39,7 +39,7 @@ pub use problem::{Place, Problem};
 pub use schedules::{Kind, Schedule};
 pub use secret::{Secret, SecretError};
 
-pub use crate::backup::HashKvPolicy;
+pub use crate::backup::{HashKvPolicy, Pace};
 use crate::catalog::Proof;
 use crate::keyspace::EtcdLine;
 use crate::model::{ClusterName, UnitName};
@@ -179,6 +179,8 @@ pub struct Backup {
     pub require: Proof,
     /// How long the stream may be silent, 1 s to 1 h.
     pub idle_timeout: Duration,
+    /// How fast the member is read from.
+    pub pace: Pace,
 }
 
 /// `[restore]`
@@ -248,6 +250,7 @@ impl Default for Backup {
             hash_kv: HashKvPolicy::Auto,
             require: Proof::Stored,
             idle_timeout: Duration::from_secs(30),
+            pace: Pace::Auto,
         }
     }
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures backup and rebuild against etcd's own tools, alternately on the same data, and prints a table in Markdown.
 # Needs the binaries that `make bench` builds first. SMALL=1 for a quick run; KEYS, VALUE_BYTES, CHANGES, RUNS,
-# PROBE_SECONDS and BENCH_DIR for others. The memory limit is measured when root may make a cgroup.
+# PROBE_SECONDS and BENCH_DIR for others. The memory limit is measured when root may make a cgroup. REST_MINUTES=10
+# measures how much an agent takes that has nothing to do, for so long.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}
@@ -56,12 +57,15 @@ save_encrypted() { # what a careful user has in a script today, with its plain t
     etcdctl --endpoints "$client_url" snapshot save plain.tmp &&
         zstd -q -3 -T2 -c plain.tmp | age -r "$recipient" -o pipeline.db.zst.age && rm plain.tmp
 }
-backup() { lifeboat --config config.toml backup; }
+backup() { lifeboat --config config.toml backup --pace off; }
+# As the agent takes it: paced, and with the unit's Nice=.
+agents_backup() { nice -n 10 lifeboat --config config.toml backup; }
+hurried_agents_backup() { nice -n 10 lifeboat --config config.toml backup --pace off; }
 layout() { # the flags that etcdutl and lifeboat share
     echo --data-dir restored --name demo --initial-cluster "demo=$peer_url" --initial-cluster-token demo \
         --initial-advertise-peer-urls "$peer_url"
 }
-export -f save save_encrypted backup
+export -f save save_encrypted
 export client_url peer_url recipient
 
 say "filling etcd $version with $KEYS × $VALUE_BYTES bytes, then $CHANGES changes"
@@ -82,6 +86,10 @@ client_urls = ["$client_url"]
 peer_urls = ["$peer_url"]
 [encryption]
 recipients = ["$recipient"]
+[schedules.daily]
+kind = "full"
+when = "daily"
+jitter = "0s"
 [destinations.local]
 url = "file://$work/backups"
 CONFIG
@@ -92,7 +100,9 @@ for _ in $(seq "$RUNS"); do
     mkdir backups state
     measure etcdctl bash -c 'save plain.db'
     measure pipeline bash -c save_encrypted
-    measure backup lifeboat --config config.toml backup
+    measure backup lifeboat --config config.toml backup --pace off
+    measure nice nice -n 10 lifeboat --config config.toml backup --pace off
+    measure paced nice -n 10 lifeboat --config config.toml backup
 done
 
 say "how long puts take meanwhile"
@@ -105,11 +115,42 @@ put_latency() {
     sed 's/.*p99_ms=\([0-9.]*\).*/\1/' probe
 }
 again_etcdctl() { rm -f again.db && save again.db; }
-put_idle=$(put_latency)
-put_etcdctl=$(put_latency again_etcdctl)
-put_backup=$(put_latency backup)
+# The work of the rows, one after the other in each round; NAME.puts gets one line a round.
+for _ in $(seq "$RUNS"); do
+    for work_of in idle: etcdctl:again_etcdctl backup:backup nice:hurried_agents_backup paced:agents_backup; do
+        command=${work_of#*:}
+        put_latency ${command:+"$command"} >>"${work_of%%:*}.puts"
+        say "p99 of puts, ${work_of%%:*}: $(tail -n 1 "${work_of%%:*}.puts") ms"
+    done
+done
 rm -f again.db
 stop_etcd
+
+rest=
+if [ -n "${REST_MINUTES:-}" ]; then
+    say "an agent at rest for $REST_MINUTES minutes"
+    rm -rf rest-state
+    mkdir rest-state
+    begun=$(date +%s%N)
+    STATE_DIRECTORY=$work/rest-state lifeboat --config config.toml agent 2>agent.log &
+    agent_pid=$!
+    # It is ready when it has said how it is.
+    until [ -e rest-state/bench/status.json ]; do
+        kill -0 "$agent_pid"
+        sleep 0.002
+    done
+    ready=$((($(date +%s%N) - begun) / 1000000))
+    sleep 5
+    nanoseconds() { cat "/proc/$agent_pid/task/"*/schedstat | awk '{ sum += $1 } END { print sum }'; }
+    before=$(nanoseconds)
+    sleep $((REST_MINUTES * 60))
+    after=$(nanoseconds)
+    rest="ready within $ready ms, $(awk '$1 == "VmRSS:" { printf "%.1f MiB", $2 / 1024 }' "/proc/$agent_pid/status")"
+    rest+=", $(awk -v used=$((after - before)) -v minutes="$REST_MINUTES" \
+        'BEGIN { printf "%.3f %% of a core", used / 1e9 / (minutes * 60) * 100 }')"
+    kill "$agent_pid"
+    wait "$agent_pid"
+fi
 
 zstd -q -3 -T0 plain.db -o plain.db.zst
 read -r -a flags <<<"$(layout)"
@@ -153,7 +194,11 @@ row() { # $1 work, $2 row, $3 peer, $4 target
     printf '| %s | %s | %s | %s | %s |\n' "$1" "$(wall "$2")" "$(peak "$2")" \
         "${3:+$(printf '%.2f × %s' "$(ratio "$2" "$3")" "$3")}" "$4"
 }
-per_put() { awk -v one="$1" -v other="$2" 'BEGIN { printf "%.2f", one / other }'; }
+puts() { # $1 row, $2 peer, $3 target
+    local ratio=
+    [ -z "$2" ] || ratio="$(paste -d ' ' "$1.puts" "$2.puts" | awk '{ print $1 / $2 }' | median) × $2"
+    echo "$(median <"$1.puts") | $ratio | $3 |"
+}
 
 echo "Machine: $(nproc) × $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1), $(uname -sr)."
 echo "Data: etcd $version, $KEYS objects of $VALUE_BYTES bytes, then $CHANGES changes of 1 KiB (1 in 20 a delete);" \
@@ -166,7 +211,9 @@ echo '| work | wall | peak memory | ratio | target |'
 echo '|---|---|---|---|---|'
 row 'snapshot, plain: `etcdctl snapshot save` (etcdctl)' etcdctl '' ''
 row 'snapshot, encrypted: `etcdctl snapshot save`, `zstd -3 -T2`, `age` (pipeline)' pipeline '' ''
-row '`lifeboat backup`' backup pipeline '≤ 0.70; ≤ 64 MiB'
+row '`lifeboat backup --pace off`' backup pipeline '≤ 0.70; ≤ 64 MiB'
+row 'the same with `nice -n 10` (nice)' nice '' ''
+row "\`lifeboat backup\` as the agent takes it: paced, \`nice -n 10\`" paced nice '≤ 1.5'
 row 'data directory: `etcdutl snapshot restore` (etcdutl)' etcdutl '' ''
 row '`lifeboat rebuild` of the plain snapshot' rebuild etcdutl '≤ 0.60'
 row '`lifeboat rebuild` of the stored backup' rebuild-stored etcdutl '≤ 1.0'
@@ -175,6 +222,9 @@ echo "| \`lifeboat rebuild\` of the plain snapshot in a memory cgroup of 128 MiB
 echo
 echo '| p99 of puts of 0.5 KiB on the same machine | ms | ratio | target |'
 echo '|---|---|---|---|'
-echo "| idle | $put_idle | | |"
-echo "| during \`etcdctl snapshot save\` | $put_etcdctl | | |"
-echo "| during \`lifeboat backup\` | $put_backup | $(per_put "$put_backup" "$put_etcdctl") × etcdctl | ≤ 0.5 |"
+echo "| idle | $(puts idle '' '')"
+echo "| during \`etcdctl snapshot save\` (etcdctl) | $(puts etcdctl '' '')"
+echo "| during \`lifeboat backup --pace off\` | $(puts backup etcdctl '')"
+echo "| the same with \`nice -n 10\` | $(puts nice etcdctl '')"
+echo "| during \`lifeboat backup\` as the agent takes it | $(puts paced etcdctl '≤ 0.5')"
+[ -z "$rest" ] || printf '\nThe agent at rest: %s.\n' "$rest"

@@ -13,6 +13,7 @@ mod rebuild;
 mod restore;
 mod retention;
 mod round_trip;
+mod settings;
 mod status;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;

@@ -192,3 +192,70 @@ fn a_host_without_systemd_is_told_apart() {
     assert!(matches!(error, Error::NoSystemd { .. }), "{error}");
     assert!(error.to_string().contains("/run/systemd/system"), "{error}");
 }
+
+const WAIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_stop_waits_until_nothing_of_the_service_runs() {
+    if !is_at_home() {
+        return;
+    }
+    let text = "[Service]\nType=exec\nExecStart=/bin/sleep 600\nExecStop=/bin/sleep 1\n";
+    let installed = Installed::new("lifeboat-test-stopping", text, "");
+    let unit = name(&installed.name);
+    block_on(async {
+        let systemd = Systemd::connect().await.unwrap();
+        let started = systemd.start_and_wait(&unit, WAIT).await.unwrap();
+        assert_eq!(started.unit.active_state, ActiveState::Active);
+        let pid = started.main_pid.unwrap();
+        let error = systemd.stop(&unit, Duration::from_millis(300)).await.unwrap_err();
+        assert!(matches!(error, Error::Unfinished { .. }), "{error}");
+        let stopped = systemd.stop(&unit, WAIT).await.unwrap();
+        assert_eq!(
+            (stopped.unit.active_state, stopped.main_pid),
+            (ActiveState::Inactive, None)
+        );
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        let again = systemd.stop(&unit, WAIT).await.unwrap();
+        assert!(again.unit.active_state.is_down(), "what is stopped already is stopped");
+    });
+}
+
+#[test]
+fn a_start_that_a_condition_skips_is_told_from_one_that_worked() {
+    if !is_at_home() {
+        return;
+    }
+    let text = "[Unit]\nConditionPathExists=!/etc/hostname\n[Service]\nExecStart=/bin/sleep 600\n";
+    let installed = Installed::new("lifeboat-test-skipped", text, "");
+    block_on(async {
+        let systemd = Systemd::connect().await.unwrap();
+        let skipped = systemd.start_and_wait(&name(&installed.name), WAIT).await.unwrap();
+        assert!(!skipped.unit.condition_result);
+        assert_eq!(skipped.unit.active_state, ActiveState::Inactive);
+    });
+}
+
+#[test]
+fn a_service_that_fails_again_and_again_shows_it_and_can_be_reset() {
+    if !is_at_home() {
+        return;
+    }
+    let text = "[Unit]\nStartLimitBurst=3\n[Service]\nExecStart=/bin/sh -c 'exit 7'\nRestart=always\nRestartSec=10ms\n";
+    let installed = Installed::new("lifeboat-test-failing", text, "");
+    let unit = name(&installed.name);
+    block_on(async {
+        let systemd = Systemd::connect().await.unwrap();
+        systemd.start(&unit).await.unwrap();
+        let failed = systemd.watch(&unit, WAIT, |service| {
+            (service.unit.active_state == ActiveState::Failed).then(|| service.clone())
+        });
+        let failed = failed.await.unwrap().unwrap();
+        assert_eq!((failed.restarts, failed.main_status), (3, 7));
+        systemd.reset_failed(&unit).await.unwrap();
+        let reset = systemd.service(&unit).await.unwrap();
+        assert_eq!((reset.unit.active_state, reset.restarts), (ActiveState::Inactive, 0));
+        let missing = systemd.reset_failed(&name("lifeboat-test-none")).await.unwrap_err();
+        assert!(matches!(missing, Error::NoUnit { .. }), "{missing}");
+    });
+}

@@ -6,11 +6,16 @@ use std::process::{Command, Output};
 
 use super::support::tools;
 
-/// The highest exposure that the agent's unit may have, of 10.
-const MOST_EXPOSED: f64 = 1.5;
+/// The units, and the highest exposure that each may have, of 10.
+const UNITS: [(&str, f64); 4] = [
+    ("lifeboat.service", 1.5),
+    ("lifeboat-backup@.service", 1.5),
+    ("lifeboat-restore@.service", 3.0),
+    ("lifeboat-restore-resume.service", 3.0),
+];
 
-fn unit() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/lifeboat.service")
+fn unit(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name)
 }
 
 /// What `systemd-analyze` says; nothing, after saying so, if this host has none.
@@ -25,30 +30,39 @@ fn analyze(args: &[&str], unit: &Path) -> Option<Output> {
 }
 
 #[test]
-fn the_unit_is_closed_as_far_as_it_can_be() {
-    let Some(output) = analyze(&["security", "--offline=true", "--no-pager"], &unit()) else {
-        return;
-    };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let level = text
-        .lines()
-        .rev()
-        .find_map(|line| line.split_once("lifeboat.service: "));
-    let level = level.and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<f64>().ok());
-    assert!(level.is_some_and(|level| level <= MOST_EXPOSED), "{text}");
+fn each_unit_is_closed_as_far_as_it_can_be() {
+    for (name, most_exposed) in UNITS {
+        let Some(output) = analyze(&["security", "--offline=true", "--no-pager"], &unit(name)) else {
+            return;
+        };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let level = text.lines().rev().find_map(|line| {
+            let (_, rest) = line.split_once("exposure level for ")?;
+            rest.split_once(".service: ")?
+                .1
+                .split_whitespace()
+                .next()?
+                .parse::<f64>()
+                .ok()
+        });
+        assert!(level.is_some_and(|level| level <= most_exposed), "{name}: {text}");
+    }
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("lifeboat.service");
-    // The program is not installed here.
-    let text = fs::read_to_string(unit()).unwrap();
-    let text = text.replace("/usr/bin/lifeboat", env!("CARGO_BIN_EXE_lifeboat"));
-    fs::write(&copy, text).unwrap();
-    let Some(output) = analyze(&["verify", "--man=no"], &copy) else {
-        return;
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && !said.contains("lifeboat.service"), "{said}");
+fn systemd_finds_nothing_wrong_with_the_units() {
+    for (name, _) in UNITS {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join(name);
+        // The program is not installed here.
+        let text = fs::read_to_string(unit(name)).unwrap();
+        let text = text.replace("/usr/bin/lifeboat", env!("CARGO_BIN_EXE_lifeboat"));
+        fs::write(&copy, text).unwrap();
+        let Some(output) = analyze(&["verify", "--man=no"], &copy) else {
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        let stem = name.trim_end_matches("@.service");
+        assert!(output.status.success() && !said.contains(stem), "{said}");
+    }
 }

@@ -134,6 +134,17 @@ pub struct Damaged {
     pub fault: Fault,
 }
 
+/// A part of a store that could not be looked into: there may be backups in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The destination's name.
+    pub destination: String,
+    /// Where it lies.
+    pub path: String,
+    /// What the store said.
+    pub why: String,
+}
+
 /// An object without a manifest: the leavings of a backup that did not end, or one that is being made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incomplete {
@@ -223,6 +234,7 @@ pub struct Catalog {
     damaged: Vec<Damaged>,
     incomplete: Vec<Incomplete>,
     foreign: Vec<String>,
+    unreadable: Vec<Unreadable>,
     last_word: Option<LastWord>,
 }
 
@@ -276,6 +288,7 @@ impl Catalog {
             merged.damaged.extend(catalog.damaged);
             merged.incomplete.extend(catalog.incomplete);
             merged.foreign.extend(catalog.foreign);
+            merged.unreadable.extend(catalog.unreadable);
             merged.last_word = newer_word(merged.last_word, catalog.last_word);
         }
         merged
@@ -322,6 +335,11 @@ impl Catalog {
     /// Paths that are none of ours, in the order of their listing.
     pub fn foreign(&self) -> &[String] {
         &self.foreign
+    }
+
+    /// What could not be looked into, in the order of its listing.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
     }
 
     /// Manifests that no destination has in a usable form: backups of which only the name is known.
@@ -391,7 +409,7 @@ fn merge_backups(known: Vec<Backup>, new: Vec<Backup>, damaged: &mut Vec<Damaged
 fn ours(objects: &[ListedObject]) -> impl Iterator<Item = (&ObjectName, &ListedObject)> {
     objects.iter().filter_map(|object| match &object.name {
         Listed::Ours(name) => Some((name, object)),
-        Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) => None,
+        Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => None,
     })
 }
 

@@ -286,6 +286,13 @@ pub enum Listed {
     },
     /// Anything else: reported, never touched.
     Foreign(String),
+    /// Something that could not be looked into or at. What is in it is not known.
+    Unreadable {
+        /// Where it lies.
+        path: String,
+        /// What the store said.
+        why: String,
+    },
 }
 
 impl Listed {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastWord, Listed, ListedObject,
-    ObjectName, Outline, Pinned, Proof, Standing, Understood, damaged, order, ours,
+    ObjectName, Outline, Pinned, Proof, Standing, Understood, Unreadable, damaged, order, ours,
 };
 
 /// The catalog of one destination while its documents come in.
@@ -28,8 +28,14 @@ impl<'a> Reading<'a> {
             catalog: Catalog::default(),
         };
         for object in objects {
-            if let Listed::Foreign(path) = &object.name {
-                reading.catalog.foreign.push(path.clone());
+            match &object.name {
+                Listed::Foreign(path) => reading.catalog.foreign.push(path.clone()),
+                Listed::Unreadable { path, why } => reading.catalog.unreadable.push(Unreadable {
+                    destination: destination.to_owned(),
+                    path: path.clone(),
+                    why: why.clone(),
+                }),
+                Listed::Ours(_) | Listed::Partial { .. } | Listed::EmptyFolder { .. } => {}
             }
         }
         for (name, object) in ours(objects) {

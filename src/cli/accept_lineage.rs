@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::host::{self, Places, chain};
 use super::output::Format;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, user};
 use crate::catalog::{Acceptance, Catalog, LatestError, Lineage, ObjectName};
 use crate::model::LineageId;
 use crate::store::{self, FileStore};
@@ -54,6 +54,7 @@ enum Told {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
+    user::settle()?;
     let places = Places::configured(context, &config, None)?;
     if let (None, Some((name, error))) = (&args.lineage, places.unreadable.first()) {
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::host::{self, failed};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, user};
 use crate::agent::{self, Setup};
 use crate::config::Config;
 use crate::state::State;
@@ -30,6 +30,8 @@ const LOCK: &str = "agent.lock";
 pub(super) fn run(context: Context, _: Args) -> Result<Exit, Failure> {
     let path = context.config.clone();
     let config = host::configuration(&context)?;
+    // Secrets are read again for each job, so the agent must be able to as the user it is.
+    user::settle()?;
     let faults = faults(&config);
     if !faults.is_empty() {
         return Err(Failure::new(Exit::Configuration, faults.join("; ")).next("correct it and run `lifeboat check`"));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::host::{self, Places, chain, failed};
 use super::output::{Format, Output};
 use super::progress::Bar;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, user};
 use crate::backup::{self, Destination, Error, Job, Outcome, Pace, Progress, full};
 use crate::catalog::{Origin, Pinned, Writer};
 use crate::config::{Config, MemberChoice};
@@ -88,6 +88,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     // Before anything is made, so that a secret that is missing leaves nothing.
     let access = host::access(&config)?;
+    user::settle()?;
     let state = host::state(&config.cluster.name)?;
     // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
     let interrupt = super::listen(context);

@@ -311,6 +311,11 @@ impl Places {
     fn add(&mut self, name: &str, read: Result<Option<(FileStore, Catalog)>, String>) {
         match read {
             Ok(Some((store, catalog))) => {
+                for unread in catalog.unreadable() {
+                    let (path, why) = (store.folder().join(&unread.path), &unread.why);
+                    let error = format!("`{}` cannot be looked into, backups may be in it: {why}", path.display());
+                    self.unreadable.push((name.to_owned(), error));
+                }
                 let before = std::mem::take(&mut self.catalog);
                 self.catalog = Catalog::merge([before, catalog]);
                 self.stores.insert(name.to_owned(), store);

@@ -22,6 +22,7 @@ mod rollback;
 mod show;
 mod source;
 mod status;
+mod user;
 mod verify;
 
 use std::path::PathBuf;

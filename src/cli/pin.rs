@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::backup::duration;
 use super::host::{self, Places, chain};
 use super::output::Format;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, user};
 use crate::catalog::{ChainPath, FindError, ObjectName, Pin};
 use crate::model::ChainId;
 use crate::store::{self, FileStore};
@@ -75,6 +75,7 @@ fn change(
     act: impl Fn(&FileStore, &ChainPath) -> Result<(), store::Error>,
 ) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
+    user::settle()?;
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, if pinned { "pin" } else { "unpin" }, wait)?;
     let places = Places::configured(context, &config, None)?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::backup::duration;
 use super::host::{self, Places, chain};
 use super::output::{Format, Output};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, user};
 use crate::config::Config;
 use crate::model::{ByteSize, ChainId};
 use crate::prune::{self, Judged, Target};
@@ -46,6 +46,9 @@ struct Row {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
+    if !args.dry_run {
+        user::settle()?;
+    }
     let state = host::state(&config.cluster.name)?;
     let _lock = match args.dry_run {
         true => None,

@@ -212,6 +212,31 @@ impl Dir {
         fchown(self.handle.as_fd(), Some(user), Some(group)).map_err(failed("give away", &self.path))
     }
 
+    /// Gives it, and everything below it that belongs to this process' user, to another; what belongs to others stays
+    /// theirs. Links are not followed, and a file with a second name elsewhere is left: that one may be anybody's.
+    pub fn hand_over(&self, to: (u32, u32)) -> Result<(), Error> {
+        let own = geteuid().as_raw();
+        let is_own = |found: &Metadata| found.uid() == own;
+        // Names only: what they stand for is told by the handles.
+        for entry in std::fs::read_dir(&self.path).map_err(failed("list", &self.path))? {
+            let name = entry.map_err(failed("list", &self.path))?.file_name();
+            if let Some(below) = self.dir(&name)? {
+                below.hand_over(to)?;
+                continue;
+            }
+            let Some(file) = self.file(&name)? else { continue };
+            let path = self.path.join(&name);
+            let found = file.metadata().map_err(failed("look at", &path))?;
+            if is_own(&found) && found.nlink() == 1 {
+                fchown(&file, Some(to.0), Some(to.1)).map_err(failed("give away", &path))?;
+            }
+        }
+        match is_own(&self.metadata()?) {
+            true => self.give(to),
+            false => Ok(()),
+        }
+    }
+
     /// Makes the names in it durable.
     pub fn sync(&self) -> Result<(), Error> {
         self.handle.sync_all().map_err(failed("sync", &self.path))

@@ -224,7 +224,8 @@ impl FileStore {
         }))
     }
 
-    /// Everything in the store. Folders that are none of ours are reported and not entered.
+    /// Everything in the store. Folders that are none of ours are reported and not entered; one of ours that cannot be
+    /// looked into is reported, and hides nothing else.
     pub fn list(&self) -> Result<Vec<ListedObject>, Error> {
         let mut objects = Vec::new();
         list_folder(&self.folder, "", None, &mut objects)?;
@@ -366,9 +367,12 @@ impl FileStore {
             Err(Error::NotFound { .. }) => return Ok(false),
             listed => listed?,
         };
-        Ok(objects
-            .iter()
-            .any(|object| matches!(&object.name, Listed::Ours(name) if name.chain().is_some())))
+        Ok(objects.iter().any(|object| match &object.name {
+            Listed::Ours(name) => name.chain().is_some(),
+            // Who cannot look into it must not take it for empty.
+            Listed::Unreadable { .. } => true,
+            Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) => false,
+        }))
     }
 }
 
@@ -427,11 +431,21 @@ fn list_folder(
     let entries = match fs::read_dir(path) {
         // A folder inside may have been removed since it was seen; the store itself may not.
         Err(source) if source.kind() == io::ErrorKind::NotFound && folder.is_some() => return Ok(()),
+        Err(source) if folder.is_some() => {
+            objects.push(unreadable(prefix, &source));
+            return Ok(());
+        }
         opened => opened.map_err(failed("list", path))?,
     };
     let mut empty = true;
     for entry in entries {
-        let entry = entry.map_err(failed("list", path))?;
+        let entry = match entry {
+            Err(source) if folder.is_some() => {
+                objects.push(unreadable(prefix, &source));
+                return Ok(());
+            }
+            entry => entry.map_err(failed("list", path))?,
+        };
         empty = false;
         let file_name = entry.file_name();
         let name = join(prefix, &file_name.to_string_lossy());
@@ -445,8 +459,14 @@ fn list_folder(
             list_folder(&entry.path(), &name, Some(inside), objects)?;
             continue;
         }
-        let Ok(found) = entry.metadata() else {
-            continue; // removed since it was seen
+        let found = match entry.metadata() {
+            Ok(found) => found,
+            // Removed since it was seen.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => {
+                objects.push(unreadable(&name, &source));
+                continue;
+            }
         };
         let of_partial = file_name
             .to_str()
@@ -476,6 +496,17 @@ fn list_folder(
         });
     }
     Ok(())
+}
+
+fn unreadable(path: &str, source: &io::Error) -> ListedObject {
+    ListedObject {
+        name: Listed::Unreadable {
+            path: path.to_owned(),
+            why: source.to_string(),
+        },
+        bytes: 0,
+        modified: Timestamp::MAX,
+    }
 }
 
 fn join(prefix: &str, name: &str) -> String {

@@ -14,8 +14,11 @@ mod sweep;
 mod tests;
 mod upload;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{User, geteuid};
 
 pub use file::{Access, FileStore, FreeSpace, ReadBack};
 pub use marker::StoreId;
@@ -28,7 +31,7 @@ use crate::durable;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The destination's folder is not there.
-    #[error("`{}` does not exist: mount it, or make it before the first backup with `mkdir -p {}`", .root.display(), .root.display())]
+    #[error("`{}` does not exist: mount it, or make it before the first backup with `mkdir -p {}`, then `chown {}: {}`", .root.display(), .root.display(), user(), .root.display())]
     RootMissing {
         /// The destination.
         root: PathBuf,
@@ -122,7 +125,7 @@ pub enum Error {
         source: io::Error,
     },
     /// This user may not.
-    #[error("{doing} `{}`: permission denied: give the folder to the user that makes the backups", .path.display())]
+    #[error("{doing} `{}`: permission denied to user {}: {}", .path.display(), user(), way_in(.path))]
     Denied {
         /// What was attempted.
         doing: &'static str,
@@ -154,6 +157,28 @@ impl Error {
             _ => Error::Io { doing, path, source },
         }
     }
+}
+
+/// The user that this process is to the file system.
+fn user() -> String {
+    let own = geteuid();
+    let found = User::from_uid(own).ok().flatten();
+    found.map_or_else(|| own.to_string(), |user| user.name)
+}
+
+/// What lets this user at `path`.
+fn way_in(path: &Path) -> String {
+    let folder = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => path,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return format!(
+                "let it through the folders above (`namei -l {}` shows which)",
+                path.display()
+            );
+        }
+        Ok(_) | Err(_) => path.parent().unwrap_or(path),
+    };
+    format!("`chown -R {}: {}`", user(), folder.display())
 }
 
 /// Makes an error of what was attempted, for `map_err`.

@@ -57,7 +57,9 @@ impl FileStore {
             let full = self.folder().join(&path);
             let removed = match &object.name {
                 Listed::EmptyFolder { .. } => fs::remove_dir(&full),
-                Listed::Ours(_) | Listed::Partial { .. } | Listed::Foreign(_) => fs::remove_file(&full),
+                Listed::Ours(_) | Listed::Partial { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => {
+                    fs::remove_file(&full)
+                }
             };
             match removed {
                 Ok(()) => remove_empty_folders(self.folder(), &full),
@@ -130,7 +132,7 @@ fn leavings<'a>(
             let last = chains.last_claimed.get(slot).copied().unwrap_or(object.modified);
             (now.duration_since(last) > claim::SWEPT_AFTER).then(|| name.to_string())
         }
-        Listed::Ours(_) | Listed::Foreign(_) => None,
+        Listed::Ours(_) | Listed::Foreign(_) | Listed::Unreadable { .. } => None,
     };
     objects
         .iter()
@@ -161,7 +163,7 @@ impl<'a> Chains<'a> {
                     chains.foreign.push(path);
                     continue;
                 }
-                Listed::EmptyFolder { .. } => continue,
+                Listed::EmptyFolder { .. } | Listed::Unreadable { .. } => continue,
             };
             if let Some(chain) = name.chain() {
                 let last = chains.last_written.entry(chain).or_insert(object.modified);

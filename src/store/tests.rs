@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::catalog::claim::{Claim, State};
-use crate::catalog::{ChainPath, HostName, Listed, ObjectName, SlotPath};
+use crate::catalog::{ChainPath, HostName, Listed, ListedObject, ObjectName, SlotPath};
 use crate::model::{ClusterId, ClusterName, Digest, Revision};
 
 const WRITE: Access = Access::Write {
@@ -219,6 +219,7 @@ fn a_listing_tells_ours_from_foreign_and_follows_no_link() {
                 others.push(path.clone());
             }
             Listed::EmptyFolder { path, .. } => others.push(path.clone()),
+            Listed::Unreadable { path, .. } => panic!("{path}"),
         }
     }
     foreign.sort_unstable();
@@ -651,7 +652,7 @@ impl SmallFilesystem {
         let mut mount = std::process::Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path());
         mount.stderr(std::process::Stdio::null());
-        if nix::unistd::geteuid().is_root() && mount.status().is_ok_and(|status| status.success()) {
+        if geteuid().is_root() && mount.status().is_ok_and(|status| status.success()) {
             return Some(SmallFilesystem(folder));
         }
         eprintln!("skipped: mounting a tmpfs needs root");
@@ -713,4 +714,83 @@ fn a_read_only_disk_is_told_as_such_and_can_be_read() {
     ));
     assert_eq!(again.read_back(&full()).unwrap().bytes, 1);
     disk.remount("remount,rw");
+}
+
+/// Runs on a thread that is another user to the file system, so that it holds for root too.
+fn as_nobody<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
+            what()
+        });
+        run.join().unwrap()
+    })
+}
+
+#[test]
+fn a_folder_that_cannot_be_looked_into_hides_nothing_else() {
+    let (root, store) = store();
+    let other = "20261121T101530Z-9f3c4a1b";
+    for id in [CHAIN, other] {
+        store.put_new(&ObjectName::Full(chain(id)), b"x").unwrap();
+        store.put_new(&manifest_of(id), b"{}").unwrap();
+    }
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let closed = store.folder().join(format!("ab/{CHAIN}"));
+    for path in [
+        root.path(),
+        store.folder(),
+        &store.folder().join("ab"),
+        closed.parent().unwrap(),
+    ] {
+        open(path, 0o755);
+    }
+    open(&store.folder().join(format!("ab/{other}")), 0o755);
+    open(&closed, 0o000);
+    let listed = as_nobody(|| store.list()).unwrap();
+    let catalog = as_nobody(|| store.catalog("local")).unwrap();
+    // The folder can be listed, but nothing in it looked at.
+    open(&closed, 0o744);
+    let half_open = as_nobody(|| store.list()).unwrap();
+    open(&closed, 0o755);
+
+    let names = |listed: &[ListedObject]| {
+        let ours = listed.iter().filter_map(|object| match &object.name {
+            Listed::Ours(name) => name.chain().map(|path| path.chain.to_string()),
+            Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => {
+                None
+            }
+        });
+        let unreadable = listed.iter().filter_map(|object| match &object.name {
+            Listed::Unreadable { path, why } => Some((path.clone(), why.contains("ermission denied"))),
+            Listed::Ours(_) | Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) => None,
+        });
+        let mut unreadable: Vec<_> = unreadable.collect();
+        unreadable.sort();
+        (ours.collect::<Vec<_>>(), unreadable)
+    };
+    let folder = format!("ab/{CHAIN}");
+    assert_eq!(
+        names(&listed),
+        (vec![other.to_owned(); 2], vec![(folder.clone(), true)])
+    );
+    assert_eq!(catalog.unreadable()[0].path, folder);
+    assert_eq!(catalog.unreadable()[0].destination, "local");
+    let inside = ["full-00000000000000000007.json", "full.db.zst.age"].map(|name| (format!("{folder}/{name}"), true));
+    assert_eq!(names(&half_open), (vec![other.to_owned(); 2], inside.to_vec()));
+}
+
+#[test]
+fn a_store_that_cannot_be_looked_into_is_not_taken_for_an_empty_one() {
+    let (root, store) = store();
+    store.put_new(&ObjectName::Full(chain(CHAIN)), b"x").unwrap();
+    fs::remove_file(store.folder().join("store.json")).unwrap();
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for path in [root.path(), store.folder()] {
+        open(path, 0o777);
+    }
+    open(&store.folder().join("ab"), 0o000);
+    let opened = as_nobody(|| FileStore::open(root.path(), &cluster(), None, WRITE));
+    open(&store.folder().join("ab"), 0o755);
+    assert!(matches!(opened, Err(Error::MarkerMissing { .. })), "{opened:?}");
 }

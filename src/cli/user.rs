@@ -1,0 +1,111 @@
+//! The user that commands write as: what root starts by hand leaves nothing that the agent cannot read or remove.
+//!
+//! Invariant: once a command has settled there is no way back to root, in no thread of the process; what cannot be
+//! shown to be so is an error, and nothing is written.
+//!
+//! Source: the section "Files and users on a host" of the contract; `setresuid(2)`, `capabilities(7)`, `proc(5)`.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+
+use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setresgid, setresuid};
+
+use super::host::failed;
+use super::{Exit, Failure};
+use crate::durable::{self, Dir};
+use crate::state;
+
+/// The user of the agent.
+pub(super) const NAME: &str = "lifeboat";
+
+const STATE_MODE: u32 = 0o755;
+
+/// Becomes the agent's user, where root runs this and that user exists. For commands that write to a store or to the
+/// state, after they have read the configuration and its secrets and before they write.
+pub(super) fn settle() -> Result<(), Failure> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let asked = User::from_name(NAME).map_err(|errno| refused("ask for it", errno.into()))?;
+    let Some(user) = asked.filter(|user| !user.uid.is_root()) else {
+        return Ok(());
+    };
+    hand_over_state(&user)?;
+    let name = CString::new(NAME).expect("the name has no zero byte");
+    initgroups(&name, user.gid).map_err(|errno| refused("take its groups", errno.into()))?;
+    setresgid(user.gid, user.gid, user.gid).map_err(|errno| refused("take its group", errno.into()))?;
+    setresuid(user.uid, user.uid, user.uid).map_err(|errno| refused("become it", errno.into()))?;
+    if setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
+        let source = io::Error::other("root can still be had");
+        return Err(refused("leave root behind", source));
+    }
+    every_thread_is(user.uid, user.gid).map_err(|source| refused("become it in every thread", source))
+}
+
+/// What root made of the state by hand before, or finds missing, becomes the user's.
+fn hand_over_state(user: &User) -> Result<(), Failure> {
+    let base = state::base_folder().map_err(failed)?;
+    durable::create_dirs(&base, STATE_MODE).map_err(failed)?;
+    let folder = Dir::open(&base).map_err(failed)?;
+    folder.hand_over((user.uid.as_raw(), user.gid.as_raw())).map_err(failed)
+}
+
+/// Whether no thread of this process has kept another user, another group or a capability.
+fn every_thread_is(user: Uid, group: Gid) -> io::Result<()> {
+    for thread in fs::read_dir("/proc/self/task")? {
+        let status = match fs::read_to_string(thread?.path().join("status")) {
+            // It has ended.
+            Err(source) if matches!(source.kind(), io::ErrorKind::NotFound) => continue,
+            // As `ESRCH`: it has ended while it was read.
+            Err(source) if source.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32) => continue,
+            read => read?,
+        };
+        if let Some(line) = foreign_line(&status, user.as_raw(), group.as_raw()) {
+            return Err(io::Error::other(format!("a thread has `{line}`")));
+        }
+    }
+    Ok(())
+}
+
+/// The line of a thread's status that says more than this user and group may have.
+fn foreign_line(status: &str, user: u32, group: u32) -> Option<&str> {
+    let all = |values: &str, id: u32| values.split_whitespace().all(|value| value.parse() == Ok(id));
+    status.lines().find(|line| match line.split_once(':') {
+        Some(("Uid", values)) => !all(values, user),
+        Some(("Gid", values)) => !all(values, group),
+        Some(("Groups", values)) => values.split_whitespace().any(|group| group == "0"),
+        Some(("CapPrm" | "CapEff" | "CapAmb", values)) => values.trim().chars().any(|digit| digit != '0'),
+        Some(_) | None => false,
+    })
+}
+
+fn refused(doing: &str, source: io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("user {NAME}: {doing}: {source}")).next(format!(
+        "run it as that user: `setpriv --reuid {NAME} --regid {NAME} --init-groups lifeboat …`"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tlifeboat\nUid:\t990\t990\t990\t990\nGid:\t991\t991\t991\t991\nGroups:\t991 33 \n\
+                          CapInh:\t0000000000000000\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n\
+                          CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\n";
+
+    #[test]
+    fn a_thread_that_has_kept_anything_of_root_is_found() {
+        assert_eq!(foreign_line(STATUS, 990, 991), None);
+        for (own, kept) in [
+            ("990\t990\t990\t990", "990\t990\t0\t990"),
+            ("991\t991\t991\t991", "991\t991\t991\t0"),
+            ("991 33", "991 0"),
+            ("CapPrm:\t0000000000000000", "CapPrm:\t0000000000000001"),
+            ("CapEff:\t0000000000000000", "CapEff:\t000001ffffffffff"),
+        ] {
+            let status = STATUS.replace(own, kept);
+            assert!(foreign_line(&status, 990, 991).is_some(), "{kept}");
+        }
+    }
+}

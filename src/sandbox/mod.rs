@@ -1,11 +1,24 @@
 //! What a unit's sandbox lets its processes see: a value with no opinion of where it was read.
 //!
-//! `systemd` fills it from what a running systemd reports.
+//! `systemd` fills it from what a running systemd reports; [`of_unit_file`] from the text of a unit. [`judge`] says what
+//! stands in the way of a need, [`mend`] what removes it. Facts about files are handed in.
 //!
 //! Invariant: no file is opened here and nothing is asked of the host.
 //! Source: `systemd.exec(5)`, versions 252 to 257.
 
+mod acl;
+mod judge;
+mod seen;
+#[cfg(test)]
+mod tests;
+mod unit_file;
+
 use std::path::PathBuf;
+
+pub use acl::Acl;
+pub use judge::{End, Facts, Ids, Mend, Need, Obstacle, Purpose, Step, Who, judge, mend};
+pub use seen::{Seen, seen};
+pub use unit_file::of_unit_file;
 
 /// `ProtectSystem=`: which parts of the system are read-only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

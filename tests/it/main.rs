@@ -9,6 +9,7 @@ mod calendar;
 mod commands;
 mod config;
 mod one_writer;
+mod owners;
 mod rebuild;
 mod restore;
 mod retention;

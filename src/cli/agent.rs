@@ -62,8 +62,9 @@ pub(super) fn run(context: Context, _: Args) -> Result<Exit, Failure> {
 
 /// What no backup can be taken with, though it can be read.
 fn faults(config: &Config) -> Vec<String> {
-    let secrets = config.check_secrets().problems;
-    let mut faults: Vec<String> = secrets.iter().map(ToString::to_string).collect();
+    let secrets = config.check_secrets();
+    let unread = secrets.problems.iter().chain(&secrets.unloaded);
+    let mut faults: Vec<String> = unread.map(ToString::to_string).collect();
     if config.has_sample_recipient() {
         faults.push("the recipient is the sample's: nobody could open the backups".to_owned());
     }

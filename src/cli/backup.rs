@@ -88,8 +88,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     // Before anything is made, so that a secret that is missing leaves nothing.
     let access = host::access(&config)?;
-    user::settle()?;
     let state = host::state(&config.cluster.name)?;
+    user::settle()?;
     // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
     let interrupt = super::listen(context);
     let _lock = host::jobs_lock(&state, "backup", args.wait)?;

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::host::{self, Places, chain};
 use super::list::faults;
+use super::needs::Judgement;
 use super::output::{Format, Output, Table};
 use super::source::{chosen, outlined, read_through};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, user};
 use crate::catalog::LatestError;
 use crate::config::{self, Config, StoreUrl};
 use crate::etcd::{self, Listed, Member, Surveyed, survey};
@@ -62,6 +63,7 @@ struct Document {
     #[serde(flatten)]
     findings: Findings,
     members: Vec<MemberRow>,
+    sandbox: Judgement,
 }
 
 #[derive(Serialize)]
@@ -109,10 +111,27 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         true => Exit::Done,
         false => Exit::Configuration,
     };
+    let sandbox = Judgement::of(context, &config, &loaded.files);
+    findings.notes.extend(sandbox.notes());
+    let is_configured = exit == Exit::Done;
+    if sandbox.is_of_this_host() {
+        let before = findings.problems.len();
+        findings.problems.extend(sandbox.unmet());
+        if is_configured && findings.problems.len() > before {
+            exit = Exit::Failed;
+        }
+    } else {
+        findings.warnings.extend(sandbox.unmet());
+    }
     let mut members = Vec::new();
-    if args.online && exit == Exit::Done {
+    // While this is still who can read the key.
+    if let Some(file) = &args.identity {
+        let tried = try_identity(context, &config, file, &mut findings);
+        exit = findings.end_of(tried, exit);
+    }
+    if args.online && is_configured {
         members = context.runtime.block_on(ask_members(&config, &mut findings));
-        let tried = try_destinations(&config, &mut findings);
+        let tried = user::settle().and_then(|()| try_destinations(&config, &mut findings));
         exit = findings.end_of(tried, exit);
         let judged = judge_backups(context, &config, &mut findings);
         exit = findings.end_of(judged, exit);
@@ -120,18 +139,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             exit = Exit::Failed;
         }
     }
-    if let Some(file) = &args.identity {
-        let tried = try_identity(context, &config, file, &mut findings);
-        exit = findings.end_of(tried, exit);
-    }
     match context.output.format {
         Format::Json => context.output.json(&Document {
             schema: 1,
             ok: exit == Exit::Done,
             findings,
             members,
+            sandbox,
         }),
-        Format::Text => print(&context.output, &findings, &members, exit),
+        Format::Text => print(&context.output, &findings, &members, &sandbox, exit),
     }
     Ok(exit)
 }
@@ -328,7 +344,7 @@ fn try_identity(context: &Context, config: &Config, file: &Path, findings: &mut 
     Ok(())
 }
 
-fn print(output: &Output, findings: &Findings, members: &[MemberRow], exit: Exit) {
+fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &Judgement, exit: Exit) {
     if !members.is_empty() {
         let mut table = Table::new(&["MEMBER", "ENDPOINT", "ID", "ROLE", "ETCD", ">DATABASE"]);
         for member in members {
@@ -349,6 +365,7 @@ fn print(output: &Output, findings: &Findings, members: &[MemberRow], exit: Exit
     findings.notes.iter().for_each(|note| output.line(note));
     findings.warnings.iter().for_each(|warning| output.warn(warning));
     findings.problems.iter().for_each(|problem| output.problem(problem));
+    sandbox.print(output);
     if exit == Exit::Done {
         output.line("ok");
     }

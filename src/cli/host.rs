@@ -313,7 +313,10 @@ impl Places {
             Ok(Some((store, catalog))) => {
                 for unread in catalog.unreadable() {
                     let (path, why) = (store.folder().join(&unread.path), &unread.why);
-                    let error = format!("`{}` cannot be looked into, backups may be in it: {why}", path.display());
+                    let error = format!(
+                        "`{}` cannot be looked into, backups may be in it: {why}",
+                        path.display()
+                    );
                     self.unreadable.push((name.to_owned(), error));
                 }
                 let before = std::mem::take(&mut self.catalog);

@@ -11,6 +11,7 @@ mod host;
 mod keygen;
 mod list;
 mod manual;
+mod needs;
 mod output;
 mod pin;
 mod progress;

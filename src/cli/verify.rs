@@ -10,7 +10,7 @@ use super::host::{self, From, Places, chain};
 use super::output::{Format, Output, clean, count};
 use super::progress::Bar;
 use super::source::{chosen, source_failure};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, user};
 use crate::catalog::{Backup, HostName, Manifest, Proof, Standing};
 use crate::config::Config;
 use crate::model::ChainId;
@@ -98,15 +98,18 @@ struct Run<'a> {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let stop = super::interrupted_flag(context);
-    let (places, config) = if args.from.is_given() {
-        (Places::read(context, &args.from)?, host::configuration(context).ok())
+    let (places, identities) = if args.from.is_given() {
+        let identities = host::identities(args.identity.as_deref(), host::configuration(context).ok().as_ref())?;
+        (Places::read(context, &args.from)?, identities)
     } else {
         let config = host::configuration(context)?;
+        let identities = host::identities(args.identity.as_deref(), Some(&config))?;
+        user::settle()?;
         let places = Places::configured(context, &config, args.destination.as_deref())?;
-        (places, Some(config))
+        (places, identities)
     };
     let run = Run {
-        identities: host::identities(args.identity.as_deref(), config.as_ref())?,
+        identities,
         memory: host::spare_memory(),
         host: host::host_name(),
         stop: &stop,

@@ -318,6 +318,8 @@ impl Error {
 pub struct SecretsCheck {
     /// Each that cannot be read.
     pub problems: Vec<Problem>,
+    /// Each that only the agent's unit can read: a credential, where no unit runs this.
+    pub unloaded: Vec<Problem>,
     /// Each private file that is open to others.
     pub warnings: Vec<Problem>,
 }
@@ -325,13 +327,35 @@ pub struct SecretsCheck {
 impl Config {
     /// Reads every secret once and keeps none.
     pub fn check_secrets(&self) -> SecretsCheck {
+        let mut check = SecretsCheck::default();
+        for (key, secret) in self.secrets() {
+            if let Err(error) = secret.read() {
+                let problem = Problem::nowhere(&format!("`{key}`: {error}"));
+                match error {
+                    SecretError::NoCredentials { .. } => check.unloaded.push(problem),
+                    SecretError::Unreadable { .. } | SecretError::NotSet { .. } | SecretError::Unusable { .. } => {
+                        check.problems.push(problem);
+                    }
+                }
+            }
+        }
+        let is_public = |key: &str| matches!(key, "cluster.tls.ca" | "cluster.tls.cert");
+        for (key, secret) in self.secrets().into_iter().filter(|(key, _)| !is_public(key)) {
+            let exposure = secret.exposure();
+            check
+                .warnings
+                .extend(exposure.map(|exposure| Problem::nowhere(&format!("`{key}`: {exposure}"))));
+        }
+        check
+    }
+
+    /// The secrets and TLS files that are given, each with its key.
+    pub fn secrets(&self) -> Vec<(&'static str, &Secret)> {
         let tls = &self.cluster.tls;
         let client = tls.client.as_ref();
-        let public = [
+        let given = [
             ("cluster.tls.ca", tls.ca.as_ref()),
             ("cluster.tls.cert", client.map(|client| &client.cert)),
-        ];
-        let private = [
             ("cluster.tls.key", client.map(|client| &client.key)),
             (
                 "cluster.auth.password",
@@ -343,19 +367,8 @@ impl Config {
                 self.notify.heartbeat.as_ref().and_then(HeartbeatUrl::kept),
             ),
         ];
-        let mut check = SecretsCheck::default();
-        for (key, secret) in public.iter().chain(&private) {
-            if let Some(Err(error)) = secret.map(Secret::read) {
-                check.problems.push(Problem::nowhere(&format!("`{key}`: {error}")));
-            }
-        }
-        for (key, secret) in private {
-            let exposure = secret.and_then(Secret::exposure);
-            check
-                .warnings
-                .extend(exposure.map(|exposure| Problem::nowhere(&format!("`{key}`: {exposure}"))));
-        }
-        check
+        let given = given.into_iter();
+        given.filter_map(|(key, secret)| Some((key, secret?))).collect()
     }
 
     /// Whether a recipient is the sample of `config.example.toml`. Nobody could open a backup made for it alone.

@@ -16,6 +16,9 @@ use age::secrecy::{ExposeSecret, ExposeSecretMut, SecretBox, SecretString};
 /// The largest secret that is read: certificates and keys are a few KiB.
 const LARGEST: usize = 1 << 20;
 
+/// Where systemd keeps the credentials of the agent while it runs, for root's hand and the agent's own user.
+const AGENTS_CREDENTIALS: &str = "/run/credentials/lifeboat.service";
+
 /// Where a secret or a TLS file is. Reading it again sees a changed file; the other two are fixed for a unit's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Secret {
@@ -40,7 +43,8 @@ pub enum SecretError {
     },
     /// There are no credentials: this is no systemd unit that loads any.
     #[error(
-        "credential `{name}`: CREDENTIALS_DIRECTORY is not set, so no systemd unit with `LoadCredential=` runs this"
+        "credential `{name}`: CREDENTIALS_DIRECTORY is not set, so no systemd unit with `LoadCredential=` runs this; \
+         while lifeboat.service runs, root can read it"
     )]
     NoCredentials {
         /// The credential.
@@ -91,7 +95,10 @@ impl Secret {
             Secret::File(path) => self.read_file(path),
             Secret::Credential(name) => match env("CREDENTIALS_DIRECTORY") {
                 Some(directory) => self.read_file(&Path::new(&directory).join(name)),
-                None => Err(SecretError::NoCredentials { name: name.clone() }),
+                None => match Path::new(AGENTS_CREDENTIALS).join(name) {
+                    path if path.exists() => self.read_file(&path),
+                    _ => Err(SecretError::NoCredentials { name: name.clone() }),
+                },
             },
             Secret::Env(name) => {
                 let value = env(name).ok_or_else(|| SecretError::NotSet { name: name.clone() })?;
@@ -196,7 +203,8 @@ mod tests {
         assert_eq!(credential.read_in(&env).unwrap().expose_secret(), "from systemd");
         assert_eq!(
             credential.read_in(&nothing_set).unwrap_err().to_string(),
-            "credential `token`: CREDENTIALS_DIRECTORY is not set, so no systemd unit with `LoadCredential=` runs this"
+            "credential `token`: CREDENTIALS_DIRECTORY is not set, so no systemd unit with `LoadCredential=` runs this; \
+             while lifeboat.service runs, root can read it"
         );
     }
 

@@ -64,7 +64,10 @@ impl Acl {
         let mask = self.0.iter().find(|entry| entry.tag == Tag::Mask);
         let mask = mask.map_or(0o7, |mask| mask.bits);
         let masked = |bits: u32| bits & mask & wanted == wanted;
-        let own = self.0.iter().find(|entry| entry.tag == Tag::User && entry.id == ids.user);
+        let own = self
+            .0
+            .iter()
+            .find(|entry| entry.tag == Tag::User && entry.id == ids.user);
         if let Some(own) = own {
             return masked(own.bits);
         }
@@ -127,7 +130,13 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_no_list_is_none() {
-        for bytes in [&[][..], &[2, 0, 0], &[3, 0, 0, 0], &[2, 0, 0, 0, 1], &[2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]] {
+        for bytes in [
+            &[][..],
+            &[2, 0, 0],
+            &[3, 0, 0, 0],
+            &[2, 0, 0, 0, 1],
+            &[2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0],
+        ] {
             assert_eq!(Acl::parse(bytes), None, "{bytes:?}");
         }
         assert!(Acl::parse(&[2, 0, 0, 0]).is_some());

@@ -127,12 +127,12 @@ pub enum Obstacle {
 pub enum Mend {
     /// Lines of a drop-in for the unit, below `[Service]`.
     DropIn(Vec<String>),
-    /// The secret as a credential: a line of a drop-in, and the value that replaces the one in the configuration.
+    /// The secret as a credential: `LoadCredential=NAME:FROM`, and the name in the configuration in the file's place.
     Credential {
-        /// `LoadCredential=…`
-        line: String,
-        /// `{ credential = "…" }`
-        value: String,
+        /// A name for it.
+        name: String,
+        /// Its file, as it stands in a unit.
+        from: String,
     },
     /// A command for root.
     Command(String),
@@ -166,9 +166,11 @@ pub fn judge(sandbox: &Sandbox, who: &Who, need: &Need, facts: &Facts) -> Vec<Ob
         let whole = facts.end == End::Whole;
         let above = facts.steps.len() - usize::from(whole);
         let closed = facts.steps[..above].iter().filter(matters);
-        let closed = closed.filter(|step| !step.lets(ids, ENTER)).map(|step| Obstacle::Closed {
-            folder: step.path.clone(),
-        });
+        let closed = closed
+            .filter(|step| !step.lets(ids, ENTER))
+            .map(|step| Obstacle::Closed {
+                folder: step.path.clone(),
+            });
         obstacles.extend(closed);
         if let Some(last) = facts.steps.last().filter(|_| whole) {
             obstacles.extend(last.refuses(ids, need.purpose));
@@ -192,7 +194,12 @@ impl Step {
         };
         (!self.lets(ids, wanted)).then(|| Obstacle::Rights {
             verb,
-            has: format!("owner {}, group {}, mode {:04o}", self.user, self.group, self.mode & 0o7777),
+            has: format!(
+                "owner {}, group {}, mode {:04o}",
+                self.user,
+                self.group,
+                self.mode & 0o7777
+            ),
         })
     }
 
@@ -232,10 +239,8 @@ pub fn mend(need: &Need, who: &Who, facts: &Facts, obstacles: &[Obstacle]) -> Ve
 
 fn credential(path: &Path) -> Mend {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Mend::Credential {
-        line: format!("LoadCredential={name}:{}", escaped(path)),
-        value: format!("{{ credential = {name:?} }}"),
-    }
+    let from = escaped(path);
+    Mend::Credential { name, from }
 }
 
 fn mend_one(need: &Need, who: &Who, path: &Path, obstacle: &Obstacle) -> Mend {
@@ -257,7 +262,9 @@ fn mend_one(need: &Need, who: &Who, path: &Path, obstacle: &Obstacle) -> Mend {
         Obstacle::ReadOnly { by } if by.starts_with("Protect") => {
             Mend::DropIn(vec![format!("ReadWritePaths=-{}", escaped(path))])
         }
-        Obstacle::ReadOnly { by } => Mend::Remark(format!("the unit's {by} is in the way: take it out, or put it elsewhere")),
+        Obstacle::ReadOnly { by } => Mend::Remark(format!(
+            "the unit's {by} is in the way: take it out, or put it elsewhere"
+        )),
         Obstacle::Missing if need.purpose == Purpose::Store => {
             Mend::Command(format!("install -d -o {user} -g {group} -m 0750 {shown}"))
         }

@@ -215,13 +215,18 @@ mod tests {
             }
             sandbox.read_only.push(Listed::of("/srv/backups/old"));
             sandbox.inaccessible.push(Listed::of("/srv/backups/secret"));
-            sandbox.bound.push(bound("/srv/backups/secret/in", "/srv/backups/secret/in", true));
+            sandbox
+                .bound
+                .push(bound("/srv/backups/secret/in", "/srv/backups/secret/in", true));
         });
         for (path, expected) in [
             ("/srv/backups/prod", "writable"),
             ("/srv", "read-only by ProtectSystem=strict"),
             ("/srv/backups/old/x", "read-only by ReadOnlyPaths=/srv/backups/old"),
-            ("/srv/backups/secret/in", "hidden by InaccessiblePaths=/srv/backups/secret"),
+            (
+                "/srv/backups/secret/in",
+                "hidden by InaccessiblePaths=/srv/backups/secret",
+            ),
             ("/home/b", "hidden by ProtectHome=yes"),
             ("/tmp/b", "hidden by PrivateTmp=yes"),
         ] {

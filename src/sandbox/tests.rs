@@ -65,7 +65,7 @@ fn told(sandbox: &Sandbox, purpose: Purpose, facts: &Facts) -> Vec<String> {
     let mends = mend(&need, &who(), facts, &obstacles);
     let mends = mends.iter().map(|mend| match mend {
         Mend::DropIn(lines) => format!("drop-in {}", lines.join("; ")),
-        Mend::Credential { line, value } => format!("drop-in {line}; {value}"),
+        Mend::Credential { name, from } => format!("credential {name} from {from}"),
         Mend::Command(command) => format!("run {command}"),
         Mend::Remark(remark) => remark.clone(),
     });
@@ -95,12 +95,18 @@ fn drop_ins_add_to_a_list_and_an_empty_value_takes_it_back() {
     assert_eq!(sandbox.user.as_deref(), Some("lifeboat"));
     assert_eq!(sandbox.read_write, [Listed::of("/srv/c")]);
     let credentials = sandbox.credentials.iter();
-    let credentials: Vec<_> = credentials.map(|found| (found.name.as_str(), found.from.clone())).collect();
+    let credentials: Vec<_> = credentials
+        .map(|found| (found.name.as_str(), found.from.clone()))
+        .collect();
     assert_eq!(
         credentials,
         [("client.key", Some("/etc/etcd/client.key".into())), ("bare", None)]
     );
-    let bound: Vec<_> = sandbox.bound.iter().map(|bound| (bound.from.clone(), bound.to.clone())).collect();
+    let bound: Vec<_> = sandbox
+        .bound
+        .iter()
+        .map(|bound| (bound.from.clone(), bound.to.clone()))
+        .collect();
     assert_eq!(bound, [("/a".into(), "/b".into()), ("/c".into(), "/c".into())]);
     assert_eq!(sandbox.temporary, [PathBuf::from("/opt")]);
 }
@@ -112,7 +118,11 @@ fn every_obstacle_has_its_mend() {
     let whole = |path, has: &[(&str, u32, u32, u32)]| facts(path, End::Whole, has);
     let own = |path| (path, USER, 991, 0o750);
     let cases: &[(Purpose, Facts, &[&str])] = &[
-        (Store, whole("/var/backups/lifeboat", &[own("/var/backups/lifeboat")]), &[]),
+        (
+            Store,
+            whole("/var/backups/lifeboat", &[own("/var/backups/lifeboat")]),
+            &[],
+        ),
         (
             Store,
             whole("/srv/backups", &[own("/srv/backups")]),
@@ -139,7 +149,10 @@ fn every_obstacle_has_its_mend() {
         ),
         (
             Store,
-            whole("/home/b c/50%", &[("/home/b c", 1000, 1000, 0o700), own("/home/b c/50%")]),
+            whole(
+                "/home/b c/50%",
+                &[("/home/b c", 1000, 1000, 0o700), own("/home/b c/50%")],
+            ),
             &[
                 "the unit does not see it (ProtectHome=yes)",
                 "/home/b c lets the unit's user not through",
@@ -154,10 +167,13 @@ fn every_obstacle_has_its_mend() {
         ),
         (
             Secret,
-            whole("/etc/etcd/pki/client.key", &[("/etc/etcd/pki/client.key", 2379, 2379, 0o600)]),
+            whole(
+                "/etc/etcd/pki/client.key",
+                &[("/etc/etcd/pki/client.key", 2379, 2379, 0o600)],
+            ),
             &[
                 "the unit's user may not read it (owner 2379, group 2379, mode 0600)",
-                "drop-in LoadCredential=client.key:/etc/etcd/pki/client.key; { credential = \"client.key\" }",
+                "credential client.key from /etc/etcd/pki/client.key",
             ],
         ),
         (
@@ -172,10 +188,14 @@ fn every_obstacle_has_its_mend() {
             &[
                 "/etc/etcd lets the unit's user not through",
                 "the unit's user may not read it (owner 2379, group 2379, mode 0640)",
-                "drop-in LoadCredential=client.key:/etc/etcd/pki/client.key; { credential = \"client.key\" }",
+                "credential client.key from /etc/etcd/pki/client.key",
             ],
         ),
-        (Secret, whole("/etc/etcd/ca.crt", &[("/etc/etcd/ca.crt", 0, 0, 0o644)]), &[]),
+        (
+            Secret,
+            whole("/etc/etcd/ca.crt", &[("/etc/etcd/ca.crt", 0, 0, 0o644)]),
+            &[],
+        ),
         (
             Secret,
             whole("/etc/etcd/client.key", &[("/etc/etcd/client.key", 0, 991, 0o640)]),
@@ -193,7 +213,10 @@ fn every_obstacle_has_its_mend() {
         ),
         (
             Read,
-            whole("/etc/lifeboat/config.toml", &[("/etc/lifeboat/config.toml", 0, 0, 0o600)]),
+            whole(
+                "/etc/lifeboat/config.toml",
+                &[("/etc/lifeboat/config.toml", 0, 0, 0o600)],
+            ),
             &[
                 "the unit's user may not read it (owner 0, group 0, mode 0600)",
                 "run chgrp lifeboat /etc/lifeboat/config.toml && chmod g+r /etc/lifeboat/config.toml",
@@ -217,7 +240,12 @@ fn every_obstacle_has_its_mend() {
         ),
     ];
     for (purpose, facts, expected) in cases {
-        assert_eq!(&told(&shipped, *purpose, facts), expected, "{purpose:?} {}", facts.path.display());
+        assert_eq!(
+            &told(&shipped, *purpose, facts),
+            expected,
+            "{purpose:?} {}",
+            facts.path.display()
+        );
     }
 }
 

@@ -39,9 +39,15 @@ fn take(sandbox: &mut Sandbox, key: &str, value: &str) {
         "TemporaryFileSystem" => add(&mut sandbox.temporary, value, |word| PathBuf::from(before_colon(word))),
         "BindPaths" => add(&mut sandbox.bound, value, |word| bound(word, true)),
         "BindReadOnlyPaths" => add(&mut sandbox.bound, value, |word| bound(word, false)),
-        "StateDirectory" => add(&mut sandbox.own_directories, value, |word| Path::new("/var/lib").join(word)),
-        "CacheDirectory" => add(&mut sandbox.own_directories, value, |word| Path::new("/var/cache").join(word)),
-        "LogsDirectory" => add(&mut sandbox.own_directories, value, |word| Path::new("/var/log").join(word)),
+        "StateDirectory" => add(&mut sandbox.own_directories, value, |word| {
+            Path::new("/var/lib").join(word)
+        }),
+        "CacheDirectory" => add(&mut sandbox.own_directories, value, |word| {
+            Path::new("/var/cache").join(word)
+        }),
+        "LogsDirectory" => add(&mut sandbox.own_directories, value, |word| {
+            Path::new("/var/log").join(word)
+        }),
         "RuntimeDirectory" => add(&mut sandbox.own_directories, value, |word| Path::new("/run").join(word)),
         "LoadCredential" | "LoadCredentialEncrypted" => add(&mut sandbox.credentials, value, |word| Credential {
             name: before_colon(word).to_owned(),

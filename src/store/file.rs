@@ -238,11 +238,16 @@ impl FileStore {
         let mut objects = Vec::new();
         let inside = Some(Folder::OfChain(chain.clone()));
         list_folder(&self.folder.join(&folder), &folder, inside, &mut objects)?;
-        let ours = objects.into_iter().filter_map(|object| match object.name {
-            Listed::Ours(name @ ObjectName::Check(..)) => Some(name),
-            Listed::Ours(_) | Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) => None,
-        });
-        let mut checks: Vec<ObjectName> = ours.collect();
+        let mut checks = Vec::new();
+        for object in objects {
+            match object.name {
+                Listed::Ours(name @ ObjectName::Check(..)) => checks.push(name),
+                Listed::Ours(_) | Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) => {}
+                Listed::Unreadable { path, why } => {
+                    return Err(failed("look into", &self.folder.join(path))(io::Error::other(why)));
+                }
+            }
+        }
         checks.sort_unstable();
         Ok(checks)
     }

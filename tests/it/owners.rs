@@ -107,7 +107,11 @@ fn what_root_writes_by_hand_belongs_to_the_agents_user() {
     let mut others = owned.not_the_users("state");
     others.sort_by_key(|path| path.ends_with("link"));
     assert_eq!(others, expected);
-    assert_eq!(fs::metadata(owned.host.config()).unwrap().uid(), 0, "a link is not followed");
+    assert_eq!(
+        fs::metadata(owned.host.config()).unwrap().uid(),
+        0,
+        "a link is not followed"
+    );
 
     // Whoever is that user can do the rest.
     let mut as_the_user = Command::new("setpriv");
@@ -121,7 +125,10 @@ fn what_root_writes_by_hand_belongs_to_the_agents_user() {
     let second = Running::start(as_the_user).wait().expect_code(0);
     // Root reads it all.
     let listed = owned.lifeboat(["list"]).expect_code(0).stdout;
-    assert!(listed.contains(&id) && listed.contains(second.stdout.trim()), "{listed}");
+    assert!(
+        listed.contains(&id) && listed.contains(second.stdout.trim()),
+        "{listed}"
+    );
 }
 
 #[test]

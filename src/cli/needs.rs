@@ -1,0 +1,312 @@
+//! What a configuration needs of the agent's unit, and what the unit lets it have.
+//!
+//! The judgement itself is `sandbox`'s; here facts are gathered: the unit as systemd reports it, the user and its
+//! groups, and owner, group and mode of every name on the way to a path.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, User, getgrouplist};
+use serde::Serialize;
+
+use super::Context;
+use super::host::chain;
+use super::output::Output;
+use crate::config::{Config, Secret, StoreUrl};
+use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
+use crate::systemd::{Error, Systemd, UnitName};
+
+/// The unit as it is shipped, for hosts where none is installed.
+const SHIPPED: &str = include_str!("../../systemd/lifeboat.service");
+const UNIT: &str = "lifeboat.service";
+const DROP_IN: &str = "/etc/systemd/system/lifeboat.service.d/50-paths.conf";
+const ACL: &str = "system.posix_acl_access";
+/// The largest list the kernel takes.
+const LARGEST_ACL: usize = 64 << 10;
+
+/// What stands between a configuration and the agent's unit.
+#[derive(Debug, Serialize)]
+pub(super) struct Judgement {
+    /// Which unit was judged.
+    unit: &'static str,
+    /// Why that one, where it is not the one that runs here.
+    because: Option<String>,
+    /// What is not met.
+    unmet: Vec<Unmet>,
+    /// The drop-in that mends it.
+    drop_in: Option<DropIn>,
+    /// What to change in the configuration.
+    configuration: Vec<String>,
+    /// What else root has to do.
+    commands: Vec<String>,
+    /// What has to be thought about.
+    remarks: Vec<String>,
+    /// What is good to know.
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Unmet {
+    what: String,
+    path: PathBuf,
+    obstacles: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct DropIn {
+    path: &'static str,
+    text: String,
+}
+
+impl Judgement {
+    /// Judges what `config`, which was read from `files`, needs.
+    pub fn of(context: &Context, config: &Config, files: &[PathBuf]) -> Judgement {
+        let (sandbox, because) = match context.runtime.block_on(installed()) {
+            Ok(sandbox) => (sandbox, None),
+            Err(error) => (of_unit_file(SHIPPED), Some(chain(&error))),
+        };
+        let mut judgement = Judgement {
+            unit: match because {
+                None => "lifeboat.service as systemd reports it",
+                Some(_) => "lifeboat.service as it is shipped",
+            },
+            because,
+            unmet: Vec::new(),
+            drop_in: None,
+            configuration: Vec::new(),
+            commands: Vec::new(),
+            remarks: Vec::new(),
+            notes: Vec::new(),
+        };
+        let who = who(&sandbox);
+        if who.ids.is_none() {
+            let note = format!("user {} does not exist here, so rights were not judged", who.name);
+            judgement.notes.push(note);
+        }
+        let mut lines = Vec::new();
+        for need in needs(config, files) {
+            judgement.take(&sandbox, &who, &need, &mut lines);
+        }
+        judgement.take_secrets(&sandbox, config, &mut lines);
+        judgement.drop_in = drop_in(&lines);
+        judgement
+    }
+
+    /// Whether the agent's unit is installed here: then what is not met is a problem, not just good to know.
+    pub fn is_of_this_host(&self) -> bool {
+        self.because.is_none()
+    }
+
+    /// What is not met, in sentences.
+    pub fn unmet(&self) -> impl Iterator<Item = String> {
+        self.unmet.iter().map(|unmet| {
+            let obstacles = unmet.obstacles.join("; ");
+            format!("{}: {}: {obstacles}", unmet.what, unmet.path.display())
+        })
+    }
+
+    /// What was judged and what is good to know, in sentences.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let judged = match (&self.because, self.unmet.is_empty()) {
+            (None, true) => format!("{} lets the agent have all of this", self.unit),
+            (Some(_), true) => format!("{} would let the agent have all of this", self.unit),
+            (None, false) => format!("judged by {}", self.unit),
+            (Some(because), false) => format!("judged by {}: {because}", self.unit),
+        };
+        std::iter::once(judged).chain(self.notes.iter().cloned())
+    }
+
+    /// What mends it, as an operator types it.
+    pub fn print(&self, output: &Output) {
+        if let Some(drop_in) = &self.drop_in {
+            output.line(format!("to let the agent in, write this to {}:", drop_in.path));
+            output.line("");
+            drop_in.text.lines().for_each(|line| output.line(format!("    {line}")));
+            output.line("");
+        }
+        for change in &self.configuration {
+            output.line(format!("and in the configuration: {change}"));
+        }
+        for command in &self.commands {
+            output.line(format!("as root: {command}"));
+        }
+        for remark in &self.remarks {
+            output.line(remark);
+        }
+        if self.drop_in.is_some() {
+            output.line("then: systemctl daemon-reload");
+            output.line("      systemctl restart lifeboat");
+        }
+    }
+
+    fn take(&mut self, sandbox: &Sandbox, who: &Who, need: &Need, lines: &mut Vec<String>) {
+        let facts = facts(&need.path);
+        let obstacles = judge(sandbox, who, need, &facts);
+        if obstacles.is_empty() {
+            return;
+        }
+        for mend in mend(need, who, &facts, &obstacles) {
+            match mend {
+                Mend::DropIn(new) => lines.extend(new),
+                Mend::Credential { name, from } => {
+                    let key = need.what.trim_matches('`');
+                    // Two files may have one name.
+                    let taken = format!("LoadCredential={name}:");
+                    let is_free = lines.iter().all(|line| !line.starts_with(&taken));
+                    let name = if is_free { name.as_str() } else { key };
+                    lines.push(format!("LoadCredential={name}:{from}"));
+                    self.configuration.push(format!("{key} = {{ credential = {name:?} }}"));
+                }
+                Mend::Command(command) => self.commands.push(command),
+                Mend::Remark(remark) => self.remarks.push(format!("{}: {remark}", need.what)),
+            }
+        }
+        self.unmet.push(Unmet {
+            what: need.what.clone(),
+            path: need.path.clone(),
+            obstacles: obstacles.iter().map(ToString::to_string).collect(),
+        });
+    }
+
+    /// What is handed over by the unit itself.
+    fn take_secrets(&mut self, sandbox: &Sandbox, config: &Config, lines: &mut Vec<String>) {
+        for (key, secret) in config.secrets() {
+            match secret {
+                Secret::File(_) => {}
+                Secret::Env(name) => self.notes.push(format!(
+                    "`{key}`: {name} has to be in the unit's environment, and is fixed while the unit runs: restart it after a change"
+                )),
+                Secret::Credential(name) => {
+                    self.notes.push(format!(
+                        "`{key}`: credential `{name}` is fixed while the unit runs: restart it after a change"
+                    ));
+                    if !sandbox.credentials.iter().any(|known| known.name == *name) {
+                        self.unmet.push(Unmet {
+                            what: format!("`{key}`"),
+                            path: PathBuf::from(name),
+                            obstacles: vec!["the unit loads no credential of that name".to_owned()],
+                        });
+                        lines.push(format!("LoadCredential={name}:/path/to/{name}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The unit of this host.
+async fn installed() -> Result<Sandbox, Error> {
+    let name: UnitName = UNIT.parse().expect("it is the name of a unit");
+    let service = Systemd::connect().await?.service(&name).await?;
+    Ok(service.sandbox)
+}
+
+/// The lines as a whole drop-in. What stands in that file already stays.
+fn drop_in(lines: &[String]) -> Option<DropIn> {
+    let before = fs::read_to_string(DROP_IN).unwrap_or_default();
+    let mut text = match before.trim_end() {
+        "" => "[Service]\n".to_owned(),
+        before => format!("{before}\n"),
+    };
+    let mut is_new = false;
+    for line in lines {
+        if !text.lines().any(|known| known == line) {
+            text.push_str(line);
+            text.push('\n');
+            is_new = true;
+        }
+    }
+    is_new.then_some(DropIn { path: DROP_IN, text })
+}
+
+/// Every path that a configuration names, what for, and by which words.
+fn needs(config: &Config, files: &[PathBuf]) -> Vec<Need> {
+    let need = |what: String, path: &Path, purpose| Need {
+        what,
+        path: path.to_owned(),
+        purpose,
+    };
+    let mut needs: Vec<Need> = files
+        .iter()
+        .map(|file| need("configuration".to_owned(), file, Purpose::Read))
+        .collect();
+    for (key, secret) in config.secrets() {
+        if let Secret::File(path) = secret {
+            needs.push(need(format!("`{key}`"), path, Purpose::Secret));
+        }
+    }
+    if let Some(path) = &config.encryption.recipients_file {
+        needs.push(need("`encryption.recipients_file`".to_owned(), path, Purpose::Read));
+    }
+    for (name, destination) in &config.destinations {
+        let StoreUrl::File(root) = &destination.url;
+        needs.push(need(format!("destination {name}"), root, Purpose::Store));
+    }
+    needs
+}
+
+/// The unit's user, with the numbers that this host has for it.
+fn who(sandbox: &Sandbox) -> Who {
+    let name = sandbox.user.clone().unwrap_or_else(|| "root".to_owned());
+    let found = User::from_name(&name).ok().flatten();
+    let gid_of = |name: &String| Group::from_name(name).ok().flatten().map(|group| group.gid);
+    let own_group = || {
+        let gid = found.as_ref()?.gid;
+        Group::from_gid(gid).ok().flatten().map(|group| group.name)
+    };
+    let group = sandbox.group.clone().or_else(own_group).unwrap_or_else(|| name.clone());
+    let ids = found.as_ref().map(|user| {
+        let primary = gid_of(&group).unwrap_or(user.gid);
+        let name = std::ffi::CString::new(name.as_str()).unwrap_or_default();
+        let mut groups = getgrouplist(&name, primary).unwrap_or_default();
+        groups.extend(sandbox.supplementary_groups.iter().filter_map(gid_of));
+        Ids {
+            user: user.uid.as_raw(),
+            groups: groups.iter().map(|group| group.as_raw()).collect(),
+        }
+    });
+    Who { name, group, ids }
+}
+
+/// What can be seen of a path and of the folders above it.
+fn facts(path: &Path) -> Facts {
+    let mut end = End::Whole;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut real = absolute.clone();
+    for known in absolute.ancestors() {
+        match fs::canonicalize(known) {
+            Ok(found) => {
+                let rest = absolute.strip_prefix(known).unwrap_or(Path::new(""));
+                // Joining nothing would add a slash.
+                real = match rest.as_os_str().is_empty() {
+                    true => found,
+                    false => found.join(rest),
+                };
+                break;
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => end = End::Unknown,
+            Err(_) if end == End::Unknown => {}
+            Err(_) => end = End::Missing,
+        }
+    }
+    let mut names: Vec<&Path> = real.ancestors().collect();
+    names.reverse();
+    let steps: Vec<Step> = names.into_iter().map_while(step).collect();
+    Facts { path: real, steps, end }
+}
+
+fn step(path: &Path) -> Option<Step> {
+    let found = fs::metadata(path).ok()?;
+    let mut list = vec![0; LARGEST_ACL];
+    let length = rustix::fs::getxattr(path, ACL, &mut list[..]).ok();
+    Some(Step {
+        path: path.to_owned(),
+        user: found.uid(),
+        group: found.gid(),
+        mode: found.permissions().mode(),
+        acl: length.and_then(|length| Acl::parse(list.get(..length)?)),
+        is_folder: found.is_dir(),
+    })
+}

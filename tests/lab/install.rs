@@ -18,6 +18,8 @@ pub const UNIT: &str = "lifeboat.service";
 pub const STORE: &str = "/var/backups/lifeboat";
 /// What the agent remembers.
 pub const STATE: &str = "/var/lib/lifeboat";
+/// The identity that opens the backups, on the first host.
+pub const IDENTITY: &str = "/root/backup-key.txt";
 const CONFIG: &str = "/etc/lifeboat/config.toml";
 
 /// Installs the product on every host of a cluster, with one identity and one configuration; `more` is added to that.
@@ -26,7 +28,7 @@ pub fn install(cluster: &Cluster, more: &str) {
     for host in &cluster.hosts {
         install_on(host);
     }
-    let made = cluster.hosts[0].run(["lifeboat", "keygen", "--identity", "/root/backup-key.txt"]);
+    let made = cluster.hosts[0].run(["lifeboat", "keygen", "--identity", IDENTITY]);
     let (members, recipient) = (cluster.members(), made.stdout.trim());
     let text = format!(
         "[cluster]\nname = \"{CLUSTER}\"\n{members}[encryption]\nrecipients = [\"{recipient}\"]\n\

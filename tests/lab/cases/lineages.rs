@@ -3,7 +3,7 @@
 use super::{KEEP_TWO, OFTEN};
 use crate::cluster::Cluster;
 use crate::hosts::{Lab, holds, until};
-use crate::install::{UNIT, enable, ids, install, lifeboat};
+use crate::install::{IDENTITY, UNIT, enable, ids, install, lifeboat};
 
 pub fn an_etcd_wiped_and_restarted_empty_displaces_nothing(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
@@ -14,17 +14,7 @@ pub fn an_etcd_wiped_and_restarted_empty_displaces_nothing(lab: &Lab<'_>) {
     }
     enable(host);
     until("two backups", || holds(ids(host).len() == 2, ids(host)));
-    lifeboat(
-        host,
-        [
-            "export",
-            "latest",
-            "/root/before.db",
-            "--identity",
-            "/root/backup-key.txt",
-        ],
-    )
-    .expect_code(0);
+    lifeboat(host, ["export", "latest", "/root/before.db", "--identity", IDENTITY]).expect_code(0);
 
     // Stopped meanwhile, so that it is known which backups are of before.
     host.run(["systemctl", "stop", UNIT]);
@@ -47,16 +37,6 @@ pub fn an_etcd_wiped_and_restarted_empty_displaces_nothing(lab: &Lab<'_>) {
 
     let wrong = lifeboat(host, ["status"]).expect_code(1);
     assert!(wrong.stdout.contains("latest"), "{wrong}");
-    lifeboat(
-        host,
-        [
-            "export",
-            "latest",
-            "/root/after.db",
-            "--identity",
-            "/root/backup-key.txt",
-        ],
-    )
-    .expect_code(7);
+    lifeboat(host, ["export", "latest", "/root/after.db", "--identity", IDENTITY]).expect_code(7);
     assert!(!host.path("/root/after.db").exists());
 }

@@ -7,6 +7,7 @@
 mod deaths;
 mod etcds;
 mod lineages;
+mod owners;
 mod restores;
 mod schedules;
 mod several_hosts;
@@ -27,6 +28,8 @@ const TRIXIE: &[Suite] = &[Suite::Trixie];
 
 /// A schedule that is due every two seconds.
 const OFTEN: &str = "[schedules.often]\nkind = \"full\"\nevery = \"2s\"\njitter = \"0s\"\n";
+/// A schedule that is not due while a case runs.
+const SELDOM: &str = "[schedules.seldom]\nkind = \"full\"\nwhen = \"yearly\"\njitter = \"0s\"\ncatch_up = false\n";
 /// A retention under which little stays.
 const KEEP_TWO: &str = "[destinations.local.retention]\nkeep_last = 2\n";
 
@@ -55,6 +58,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restores::a_cluster_that_asks_for_a_password_is_seen_to_serve
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
     TRIXIE etcds::servers_of_the_newest_releases_are_backed_up
+    BOTH owners::what_root_does_by_hand_the_agent_goes_on_with
     BOTH schedules::the_unit_takes_backups_on_schedule_and_rotates_them
     BOTH schedules::a_file_dropped_in_adds_a_schedule_without_a_restart
     BOTH schedules::a_broken_file_changes_nothing_and_shows_in_the_status

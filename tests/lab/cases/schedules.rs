@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{KEEP_TWO, OFTEN};
+use super::{KEEP_TWO, OFTEN, SELDOM};
 use crate::cluster::Cluster;
 use crate::hosts::{Lab, holds, until};
 use crate::install::{STORE, UNIT, backups, drop_in, enable, ids, install, lifeboat, manifests, status};
-
-const SELDOM: &str = "[schedules.seldom]\nkind = \"full\"\nwhen = \"yearly\"\njitter = \"0s\"\ncatch_up = false\n";
 
 pub fn the_unit_takes_backups_on_schedule_and_rotates_them(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);

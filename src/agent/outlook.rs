@@ -15,6 +15,8 @@ use crate::config::Config;
 
 /// How often, if nothing happens.
 const EVERY: Duration = Duration::from_secs(15 * 60);
+/// How often while a destination cannot be used: it comes back when it is mounted or opened.
+const WHILE_DISABLED: Duration = Duration::from_secs(60);
 /// How long it may take before it is told that no answer comes.
 const TAKES_AT_MOST: Duration = Duration::from_secs(5 * 60);
 
@@ -43,7 +45,12 @@ impl Outlook {
     pub fn turn(&mut self, work: &Arc<dyn Work>, config: &Arc<Config>, now: Instant) {
         if let Some(looking) = &mut self.looking {
             match looking.seen.try_recv() {
-                Ok(doubts) => self.doubts = Some(doubts),
+                Ok(doubts) => {
+                    if doubts.iter().any(|doubt| doubt.event == Event::DestinationDisabled) {
+                        self.next = self.next.map(|next| next.min(now + WHILE_DISABLED));
+                    }
+                    self.doubts = Some(doubts);
+                }
                 Err(oneshot::error::TryRecvError::Empty) => return,
                 Err(oneshot::error::TryRecvError::Closed) => {}
             }

@@ -25,6 +25,12 @@ pub(super) fn doubts(config: &Config) -> Vec<Notice> {
         message: format!("destination {name}: {error}"),
     });
     let mut doubts: Vec<Notice> = unreadable.collect();
+    let is_unread = |name: &str| places.unreadable.iter().any(|(unread, _)| unread == name);
+    doubts.extend(
+        unwritable(config)
+            .into_iter()
+            .filter(|notice| !notice.about.destination.as_deref().is_some_and(is_unread)),
+    );
     doubts.extend(bad(&places.catalog));
     doubts.extend(
         unproven(config, &places, host::now())
@@ -43,6 +49,34 @@ pub(super) fn doubts(config: &Config) -> Vec<Notice> {
         });
     }
     doubts
+}
+
+/// The destinations that cannot be written to, each tried with a file: the agent's unit may allow it less than the owner
+/// and the mode of a folder do.
+fn unwritable(config: &Config) -> Vec<Notice> {
+    if config.destinations.is_empty() {
+        return Vec::new();
+    }
+    let disabled = |about: About, message: String| Notice {
+        event: Event::DestinationDisabled,
+        about,
+        message,
+    };
+    let opened = host::state(&config.cluster.name).and_then(|state| host::destinations(config, &state, &[]));
+    let destinations = match opened {
+        Ok(destinations) => destinations,
+        Err(failure) => return vec![disabled(About::default(), failure.message().to_owned())],
+    };
+    let tried = destinations.into_iter().filter_map(|destination| {
+        let error = destination.store.and_then(|store| store.now()).err()?;
+        let name = destination.name;
+        let message = format!(
+            "destination {name} is left out until the agent can write to it: {} (`lifeboat check` says what is missing)",
+            host::chain(&error)
+        );
+        Some(disabled(About::destination(&name), message))
+    });
+    tried.collect()
 }
 
 /// The newest backup that is not good; how many more there are is said with it.

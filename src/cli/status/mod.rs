@@ -20,7 +20,7 @@ use super::host::{self, Places};
 use super::list::rfc3339;
 use super::output::{Format, age};
 use super::{Context, Exit, Failure};
-use crate::agent::{self, Desk, Memory, Report, Running, ScheduleReport, Stored, Success};
+use crate::agent::{self, Desk, Event, Memory, Report, Running, ScheduleReport, Stored, Success};
 use crate::catalog::{Backup, Proof};
 use crate::config::{Config, ScheduleName};
 use crate::model::{ChainId, LineageId, Revision};
@@ -149,6 +149,14 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     problems.extend(schedules.iter().flat_map(|schedule| judge::wrong_with(schedule, now)));
     problems.extend(judge::wrong_with_backups(&config, &places));
     problems.extend(unproven(&config, &places, now));
+    // Its unit may allow the agent less than this command.
+    let disabled = said.iter().flat_map(|said| &said.doubts);
+    let disabled = disabled.filter(|doubt| doubt.event == Event::DestinationDisabled);
+    for doubt in disabled.map(|doubt| &doubt.message) {
+        if !problems.contains(doubt) {
+            problems.push(doubt.clone());
+        }
+    }
     let members = asking.end(context).unwrap_or_else(|reason| {
         notes.push(format!("the members were not asked: {reason}"));
         Vec::new()

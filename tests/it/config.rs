@@ -257,7 +257,7 @@ clients = ["http://h:1"]"#,
         (
             r#"[host]
 data-dir = "/var/lib/etcd""#,
-            r#"config.d/a.toml:2:1: unknown key `host.data-dir`; did you mean `host.data_dir`, known only to later versions of lifeboat?
+            r#"config.d/a.toml:2:1: unknown key `host.data-dir`; did you mean `host.data_dir`?
   |
 2 | data-dir …
   | ^^^^^^^^"#,

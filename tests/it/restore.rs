@@ -10,8 +10,8 @@ use std::time::Duration;
 use lifeboat::model::{ClusterId, Digest, Revision};
 use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
-    Access, Backup, Book, BumpRule, Error, HandedOut, Kept, Ledger, Outcome, Patience, Plan, PlannedFile, Run, Site,
-    Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of, releasable, release,
+    Access, Backup, Book, BumpRule, Error, HandedOut, Kept, Ledger, LedgerError, Outcome, Patience, Plan, PlannedFile,
+    Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of, releasable, release,
 };
 use lifeboat::source::Source;
 use sha2::Digest as _;
@@ -157,7 +157,16 @@ impl Bench {
     }
 
     fn book(&self) -> Book {
-        Book::open(self.spots.clone()).expect("nobody else has it")
+        // A process that another test has just forked holds every lock of this one until it becomes another program.
+        let mut book = None;
+        until("nobody else has the book", || {
+            book = match Book::open(self.spots.clone()) {
+                Err(LedgerError::Locked) => None,
+                opened => Some(opened.expect("it can be opened")),
+            };
+            book.is_some()
+        });
+        book.expect("it was opened")
     }
 
     /// Runs a restore until `listener` ends it.

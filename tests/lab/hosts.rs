@@ -19,7 +19,7 @@ use super::preparation::{Suite, root_of};
 use super::report;
 
 /// How long something that must happen may take. Long, because hosts share the machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(25);
 const BRIDGE: &str = "lab0";
 /// The environment of every command on a host.

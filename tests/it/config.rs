@@ -319,10 +319,10 @@ config.d/a.toml:4:10: `destinations.local.shared`: "yes" is not true or false
 enabled = true
 [destinations.local]
 bandwidth = "1 MB""#,
-            r#"config.d/a.toml:1:2: `deltas` is known only to later versions of lifeboat
+            r#"config.d/a.toml:1:2: `[deltas]` is known only to later versions of lifeboat
   |
-1 | deltas …
-  | ^^^^^^
+1 | [deltas]
+  |  ^^^^^^
 config.d/a.toml:4:1: `destinations.local.bandwidth` is known only to later versions of lifeboat
   |
 4 | bandwidth …

@@ -651,7 +651,7 @@ config.d/a.toml:3:11: not valid TOML: string values must be quoted, expected lit
         (
             r#"x = 1979-05-27
 compression.level = 1979-05-27"#,
-            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, compression, backup, schedules, destinations
+            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, compression, backup, restore, schedules, destinations, notify
   |
 1 | x …
   | ^

@@ -121,10 +121,12 @@ pub fn next(step: Step, came: Came) -> Next {
 
 /// Where a run begins that finds the ledger at this step.
 ///
-/// A build is not gone on with: its source may be gone, and nothing was touched yet.
+/// A build is not gone on with: its source may be gone, and nothing was touched yet. And etcd is let start again before
+/// it is watched again: after a power cut nobody else may start it, which says nothing against the new data.
 pub fn resumed(step: Step) -> Step {
     match step {
         Step::Build => Step::Clear,
+        Step::Serve => Step::Start,
         other => other,
     }
 }
@@ -275,6 +277,21 @@ mod tests {
             prop_assert_eq!((world.new_data, world.new_settings), (is_new, is_new));
             prop_assert!(world.runs || !(ran || is_new), "{world:?}");
         }
+    }
+
+    #[test]
+    fn what_lost_its_power_while_it_was_watched_is_started_again() {
+        let mut world = World {
+            new_data: true,
+            new_settings: true,
+            guarded: false,
+            runs: false,
+            ran: true,
+        };
+        let step = resumed(Step::Serve);
+        world.take(step);
+        assert!(world.runs && world.is_sound(), "{world:?}");
+        assert_eq!(next(step, Came::Done), Next::Take(Step::Serve));
     }
 
     #[test]

@@ -103,10 +103,10 @@ impl<'a> Run<'a> {
             return Ok(None);
         };
         let step = machine::resumed(ledger.step);
-        if step != ledger.step {
+        if step.is_back() && !ledger.step.is_back() {
             ledger.reason.get_or_insert_with(|| BROKEN_OFF.to_owned());
-            ledger.step = step;
         }
+        ledger.step = step;
         // A boot takes the notice away.
         book.write(&ledger)?;
         Ok(Some(Run::of(book, ledger, tools)))

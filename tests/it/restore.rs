@@ -355,8 +355,10 @@ fn killed_everywhere(power: Power) {
                 fs::remove_file(&bench.spots.notice).ok();
             }
             bench.units.reload().expect("it can");
-            // Somebody cannot wait.
-            bench.units.start(UNIT).expect("it can be asked for");
+            // Somebody cannot wait; after a power cut it is up to the run alone.
+            if power == Power::Stays {
+                bench.units.start(UNIT).expect("it can be asked for");
+            }
             let outcome = bench.resume().expect("it comes to its end");
             bench.units.start(UNIT).expect("a boot starts it");
             let at = format!("{step:?} {death:?}: {outcome:?}");

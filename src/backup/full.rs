@@ -268,7 +268,7 @@ async fn stream_through(
 
 async fn ask(job: &Job) -> Result<Asked, Error> {
     let (mut candidates, mut connections) = (Vec::new(), Vec::new());
-    for surveyed in survey(&job.members, &job.access).await {
+    for surveyed in survey(&job.members, &job.access, job.pace.ahead()).await {
         candidates.push(surveyed.candidate);
         connections.push(surveyed.connection);
     }

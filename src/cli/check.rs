@@ -13,7 +13,7 @@ use super::source::{chosen, outlined, read_through};
 use super::{Context, Exit, Failure, user};
 use crate::catalog::LatestError;
 use crate::config::{self, Config, StoreUrl};
-use crate::etcd::{self, Listed, Member, Surveyed, survey};
+use crate::etcd::{self, Ahead, Listed, Member, Surveyed, survey};
 use crate::model::ByteSize;
 use crate::store::{Access, FileStore};
 
@@ -170,7 +170,7 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Vec<MemberRow>
             return Vec::new();
         }
     };
-    let mut surveyed = survey(&host::endpoints(config), &access).await;
+    let mut surveyed = survey(&host::endpoints(config), &access, Ahead::Far).await;
     let mut listed = None;
     for member in &mut surveyed {
         if let Some(connection) = &mut member.connection

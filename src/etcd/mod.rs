@@ -12,11 +12,12 @@ mod peer;
 mod snapshot;
 mod survey;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use age::secrecy::{ExposeSecret, SecretString};
 use etcd_client::{Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 
 use crate::model::{ClusterId, HashKv, MemberId, Revision};
 
@@ -24,6 +25,8 @@ pub use peer::{PeerAnswer, ask_peer};
 pub use snapshot::{Chunk, DIGEST_BYTES, SnapshotStream};
 pub use survey::{Endpoints, Surveyed, survey};
 
+/// Where etcd listens unless told otherwise.
+const CLIENT_PORT: u16 = 2379;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For calls that answer from memory.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,8 +34,13 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const SCAN_TIMEOUT: Duration = Duration::from_secs(300);
 /// A peer that is gone without a word is found within this and half as much again.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// The stream's flow-control window. At HTTP/2's 64 KiB every round trip would stall etcd.
-const WINDOW_BYTES: u32 = 4 << 20;
+/// A flow-control window at which round trips do not stall the member.
+const WIDE_WINDOW: u32 = 4 << 20;
+/// Also over some milliseconds of distance the stream then gets on.
+const REMOTE_WINDOW: u32 = 1 << 20;
+/// Two messages of a snapshot. Then the member waits for us, and its clients are served meanwhile: with more it sends for
+/// up to 10 ms without a pause, which is as long as a goroutine may run.
+const NARROW_WINDOW: u32 = 64 << 10;
 
 /// What went wrong with a member.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +196,15 @@ pub struct Listed {
     pub learner: bool,
 }
 
+/// How far a member may send ahead of what we have taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ahead {
+    /// As far as makes a stream fast.
+    Far,
+    /// So little that its clients hardly notice the stream: least where it shares this host's processors with us.
+    Little,
+}
+
 /// One connection to one endpoint of one member.
 pub struct Member {
     url: String,
@@ -198,12 +215,13 @@ pub struct Member {
 
 impl Member {
     /// Connects to `url` and logs in.
-    pub async fn connect(url: &str, access: &Access) -> Result<Member, Error> {
+    pub async fn connect(url: &str, access: &Access, ahead: Ahead) -> Result<Member, Error> {
         let unreachable = |reason: String| Error::Unreachable {
             url: url.to_owned(),
             reason,
         };
-        let endpoint = endpoint(url, &access.tls).map_err(|error| unreachable(chain(&error)))?;
+        let endpoint = endpoint(url, &access.tls, window(url, ahead).await);
+        let endpoint = endpoint.map_err(|error| unreachable(chain(&error)))?;
         let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
             .await
             .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
@@ -349,14 +367,48 @@ impl Member {
     }
 }
 
-fn endpoint(url: &str, tls: &Tls) -> Result<Endpoint, tonic::transport::Error> {
+async fn window(url: &str, ahead: Ahead) -> u32 {
+    match ahead {
+        Ahead::Far => WIDE_WINDOW,
+        Ahead::Little if is_on_this_host(url).await => NARROW_WINDOW,
+        Ahead::Little => REMOTE_WINDOW,
+    }
+}
+
+/// Whether what is sent to `url` comes from the address that it goes to. Where that cannot be told, connecting will tell
+/// why.
+async fn is_on_this_host(url: &str) -> bool {
+    let Some(authority) = url.parse::<Uri>().ok().and_then(|uri| uri.into_parts().authority) else {
+        return false;
+    };
+    let port = authority.port_u16().unwrap_or(CLIENT_PORT);
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let looked_up = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+    let Ok(Ok(mut addresses)) = looked_up else {
+        return false;
+    };
+    addresses.any(|address| {
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // Connecting such a socket sends nothing; the kernel only chooses the way.
+        let way = UdpSocket::bind((any, 0)).and_then(|socket| {
+            socket.connect(address)?;
+            socket.local_addr()
+        });
+        way.is_ok_and(|own| own.ip() == address.ip())
+    })
+}
+
+fn endpoint(url: &str, tls: &Tls, window: u32) -> Result<Endpoint, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(url.to_owned())?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE / 2)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES);
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(window);
     if !url.starts_with("https://") {
         return Ok(endpoint);
     }
@@ -451,4 +503,20 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         parts.remove(0);
     }
     parts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_member_is_on_this_host_when_what_is_sent_to_it_never_leaves() {
+        for here in ["http://127.0.0.1:2379", "https://127.8.9.10", "http://localhost:1"] {
+            assert!(is_on_this_host(here).await, "{here}");
+        }
+        // An address kept for documentation, and what is none.
+        for elsewhere in ["http://192.0.2.1:2379", "http://", "http://[::", "unix:socket", ""] {
+            assert!(!is_on_this_host(elsewhere).await, "{elsewhere}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Asks every configured member how it is, all at once.
 
 use super::choose::Candidate;
-use super::{Access, Error, Member};
+use super::{Access, Ahead, Error, Member};
 
 /// A configured member and where clients reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,22 +20,23 @@ pub struct Surveyed {
     pub connection: Option<Member>,
 }
 
-/// Asks `members`, each at its URLs in turn until one answers. Results are in the order of `members`.
-pub async fn survey(members: &[Endpoints], access: &Access) -> Vec<Surveyed> {
+/// Asks `members`, each at its URLs in turn until one answers; `ahead` is for the
+/// connections that come of it. Results are in the order of `members`.
+pub async fn survey(members: &[Endpoints], access: &Access, ahead: Ahead) -> Vec<Surveyed> {
     let mut asked = tokio::task::JoinSet::new();
     for (index, member) in members.iter().cloned().enumerate() {
         let access = access.clone();
-        asked.spawn(async move { (index, ask(member, &access).await) });
+        asked.spawn(async move { (index, ask(member, &access, ahead).await) });
     }
     let mut surveyed = asked.join_all().await;
     surveyed.sort_by_key(|(index, _)| *index);
     surveyed.into_iter().map(|(_, surveyed)| surveyed).collect()
 }
 
-async fn ask(member: Endpoints, access: &Access) -> Surveyed {
+async fn ask(member: Endpoints, access: &Access, ahead: Ahead) -> Surveyed {
     let mut refused = None;
     for url in member.urls {
-        match connect_and_ask(&url, access).await {
+        match connect_and_ask(&url, access, ahead).await {
             Ok((connection, status)) => {
                 let (name, answer) = (member.name, Ok(status));
                 return Surveyed {
@@ -57,8 +58,8 @@ async fn ask(member: Endpoints, access: &Access) -> Surveyed {
     }
 }
 
-async fn connect_and_ask(url: &str, access: &Access) -> Result<(Member, super::Status), Error> {
-    let mut connection = Member::connect(url, access).await?;
+async fn connect_and_ask(url: &str, access: &Access, ahead: Ahead) -> Result<(Member, super::Status), Error> {
+    let mut connection = Member::connect(url, access, ahead).await?;
     let status = connection.status().await?;
     Ok((connection, status))
 }

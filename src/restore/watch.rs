@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::health::{ClientSight, Health, Sight, judge};
 use super::plan::Plan;
 use super::units::{Trouble, Units};
-use crate::etcd::{self, Member, PeerAnswer, ask_peer};
+use crate::etcd::{self, Ahead, Member, PeerAnswer, ask_peer};
 use crate::model::Revision;
 
 /// How often it is looked at.
@@ -182,7 +182,7 @@ async fn asked(plan: &Plan, access: &Access, bound: Duration) -> ClientSight {
 }
 
 async fn serves(url: &str, access: &Access) -> Result<ClientSight, etcd::Error> {
-    let mut member = Member::connect(url, &access.client).await?;
+    let mut member = Member::connect(url, &access.client, Ahead::Far).await?;
     let status = member.status().await?;
     if status.leader.is_none() {
         // A read that comes before there is a leader is left lying for seconds.

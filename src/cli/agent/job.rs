@@ -23,7 +23,7 @@ use crate::cli::doubts::doubts;
 use crate::cli::host::{self, Places, chain, failed};
 use crate::cli::{Context, Exit, Failure, restore_opened};
 use crate::config::{Config, DestinationName, Kind, Sharing};
-use crate::etcd::{duty, survey};
+use crate::etcd::{Ahead, duty, survey};
 use crate::model::ChainId;
 use crate::prune::{self, Target};
 use crate::state::{Holder, State};
@@ -143,7 +143,7 @@ impl<'a> Attempt<'a> {
         let members = host::endpoints(self.config);
         let surveyed = self.context.runtime.block_on(async {
             tokio::select! {
-                surveyed = survey(&members, &access) => Ok(surveyed),
+                surveyed = survey(&members, &access, Ahead::Far) => Ok(surveyed),
                 () = raised(self.order.stop.clone()) => Err(Stop::Asked),
             }
         })?;

@@ -12,7 +12,7 @@ use super::super::{Context, Exit, Failure};
 use super::Here;
 use crate::config::Config;
 use crate::datadir::{self, InitialCluster, PeerUrl};
-use crate::etcd::Member;
+use crate::etcd::{Ahead, Member};
 use crate::rebuild::{DigestRule, is_held};
 use crate::restore::{Backup, HandedOut, Preview, PreviewError, preview};
 use crate::settings::EtcdSettings;
@@ -165,7 +165,7 @@ pub(super) fn handed_out(context: &Context, found: &Found, here: &Here, members:
 fn running(context: &Context, here: &Here) -> Option<HandedOut> {
     let asked = context.runtime.block_on(async {
         for url in &here.client_urls {
-            if let Ok(mut member) = Member::connect(url, &here.access.client).await
+            if let Ok(mut member) = Member::connect(url, &here.access.client, Ahead::Far).await
                 && let Ok(revision) = member.current_revision().await
             {
                 return Some((url, revision));

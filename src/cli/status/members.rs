@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::{Context, host};
 use crate::config::Config;
-use crate::etcd::{self, Endpoints, Surveyed, survey};
+use crate::etcd::{self, Ahead, Endpoints, Surveyed, survey};
 
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -66,7 +66,7 @@ async fn ask(member: Endpoints, access: &etcd::Access) -> MemberRow {
         database_bytes: None,
         errors: vec![format!("no answer within {} s", PATIENCE.as_secs())],
     };
-    let asked = tokio::time::timeout(PATIENCE, survey(std::slice::from_ref(&member), access)).await;
+    let asked = tokio::time::timeout(PATIENCE, survey(std::slice::from_ref(&member), access, Ahead::Far)).await;
     let answer = asked.ok().and_then(|mut surveyed| surveyed.pop());
     answer.map_or_else(|| silent(&member), row)
 }

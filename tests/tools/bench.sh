@@ -196,7 +196,7 @@ row() { # $1 work, $2 row, $3 peer, $4 target
 }
 puts() { # $1 row, $2 peer, $3 target
     local ratio=
-    [ -z "$2" ] || ratio="$(paste -d ' ' "$1.puts" "$2.puts" | awk '{ print $1 / $2 }' | median) × $2"
+    [ -z "$2" ] || ratio="$(paste -d ' ' "$1.puts" "$2.puts" | awk '{ print $1 / $2 }' | median | xargs printf '%.2f') × $2"
     echo "$(median <"$1.puts") | $ratio | $3 |"
 }
 

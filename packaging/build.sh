@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
 # Makes the .deb and the .rpm from one list of files (packaging/files) and the same scripts, into target/packages.
 #   packaging/build.sh [BINARY]      BINARY: the program to pack (default: target/release/lifeboat)
+# For tests, in the environment: OUT, a directory for the packages that is emptied before; KINDS, deb or rpm only; VERSION,
+# to have one to upgrade to; UNRELEASED=1, for this machine's C library and hardly compressed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=${CARGO_TARGET_DIR:-target}
 binary=${1:-$target/release/lifeboat}
 newest_glibc=2.34 # that of RHEL 9; Debian 12 and Ubuntu 22.04 have newer ones
-out=$target/packages
+out=$(realpath -m "${OUT:-$target/packages}")
 stage=$out/stage
 root=$out/root
 maintainer="etcd-lifeboat maintainers <maintainers@etcd-lifeboat.invalid>"
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)}
+compression=xz
+payload=w9.gzdio
+if [ -n "${UNRELEASED:-}" ]; then
+    compression=none
+    payload=w1.gzdio
+fi
 # Two builds of one commit give the same bytes.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.toml)}
 export SOURCE_DATE_EPOCH
@@ -20,7 +28,7 @@ die() { echo "packages: $*" >&2; exit 1; }
 
 # What the program needs of the C library decides on which hosts it runs.
 needs=$(objdump -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -1)
-[ "$(printf '%s\n%s\n' "$needs" "$newest_glibc" | sort -V | tail -1)" = "$newest_glibc" ] ||
+[ -n "${UNRELEASED:-}" ] || [ "$(printf '%s\n%s\n' "$needs" "$newest_glibc" | sort -V | tail -1)" = "$newest_glibc" ] ||
     die "$binary needs glibc $needs, newer than $newest_glibc: $(objdump -T "$binary" | grep -F "GLIBC_$needs" | awk '{print $NF}' | tr '\n' ' ')"
 others=$(objdump -p "$binary" | awk '/NEEDED/ {print $2}' | grep -vE '^(libc|libm|libgcc_s|ld-linux-.*|ld-linux.*)\.so' || true)
 [ -z "$others" ] || die "$binary needs $others, which the packages do not depend on"
@@ -35,14 +43,6 @@ strip "$stage/lifeboat"
 "$binary" manual "$stage/man"
 install -m 0644 packaging/man/* "$stage/man/"
 gzip -9n "$stage"/man/*
-# Switched off as a whole: what configuration management drops beside it must not meet samples of ours.
-{
-    echo "# The configuration of etcd-lifeboat. Uncomment and adapt, or leave it and put files into config.d/*.toml."
-    echo "# Every key: /usr/share/doc/etcd-lifeboat/config.example.toml, lifeboat.toml(5). Afterwards: lifeboat check"
-    echo
-    sed -n '/^\[cluster\]/,$p' config.example.toml | sed -e 's/^\([^#]\)/#\1/'
-} >"$stage/config.toml"
-
 files() { # mode source path kind
     sed -e '/^#/d' -e '/^$/d' -e "s|STAGE/|$stage/|" packaging/files
     for page in "$stage"/man/*; do
@@ -76,7 +76,7 @@ deb() {
     sed -e "s/@VERSION@/$version-1/" -e "s/@ARCH@/$arch/" -e "s/@MAINTAINER@/$maintainer/" \
         -e "s/@SIZE@/$(du -sk --exclude=DEBIAN "$root" | cut -f1)/" packaging/deb/control >"$root/DEBIAN/control"
     (cd "$root" && find usr -type f -exec md5sum {} +) >"$root/DEBIAN/md5sums"
-    dpkg-deb --root-owner-group -Zxz --build "$root" "$out/etcd-lifeboat_$version-1_$arch.deb" >/dev/null
+    dpkg-deb --root-owner-group "-Z$compression" --build "$root" "$out/etcd-lifeboat_$version-1_$arch.deb" >/dev/null
 }
 
 rpm_package() {
@@ -99,14 +99,18 @@ rpm_package() {
         sed -e "s/@VERSION@/$version/" -e "s/@MAINTAINER@/$maintainer/" \
             -e "s/@DATE@/$(LC_ALL=C date -u -d "@$SOURCE_DATE_EPOCH" '+%a %b %d %Y')/" -e "/@FILES@/{r $top/files
 d}" >"$top/etcd-lifeboat.spec"
-    rpmbuild -bb --quiet --buildroot "$PWD/$top/root" \
-        --define "_topdir $PWD/$top" --define "_rpmdir $PWD/$out" --define "_build_id_links none" \
-        --define "_rpmfilename %{name}-%{version}-%{release}.%{_arch}.rpm" --define "__os_install_post %{nil}" \
+    rpmbuild -bb --quiet --buildroot "$top/root" \
+        --define "_topdir $top" --define "_rpmdir $out" --define "_build_id_links none" \
+        --define "_binary_payload $payload" --define "_rpmfilename %{name}-%{version}-%{release}.%{_arch}.rpm" --define "__os_install_post %{nil}" \
         --define "use_source_date_epoch_as_buildtime 1" --define "clamp_mtime_to_source_date_epoch 1" \
         "$top/etcd-lifeboat.spec" >"$top/log" 2>&1 || { cat "$top/log" >&2; exit 1; }
 }
 
-deb
-rpm_package
+for kind in ${KINDS:-deb rpm}; do
+    case $kind in
+        deb) deb ;;
+        rpm) rpm_package ;;
+    esac
+done
 rm -rf "$out/deb" "$out/rpm" "$root" "$stage"
-ls -1 "$out"/*.deb "$out"/*.rpm
+find "$out" -name '*.deb' -o -name '*.rpm'

@@ -7,9 +7,8 @@ lifeboat_installed() {
         useradd --system --user-group --no-create-home --home-dir /var/lib/lifeboat \
             --shell /usr/sbin/nologin --comment etcd-lifeboat lifeboat
     fi
-    if command -v systemd-tmpfiles >/dev/null; then
-        systemd-tmpfiles --create lifeboat.conf
-    else
+    # It refuses to work where /proc is not mounted, as in a root that an image is made of.
+    if [ ! -e /proc/self ] || ! command -v systemd-tmpfiles >/dev/null || ! systemd-tmpfiles --create lifeboat.conf; then
         install -d -m 0750 -o lifeboat -g lifeboat /var/backups/lifeboat
         install -d -m 0755 -o lifeboat -g lifeboat /var/lib/lifeboat
     fi

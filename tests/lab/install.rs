@@ -1,5 +1,4 @@
-//! The product on a host: binary, units, user and directories put there by hand as a package would; its configuration;
-//! what it says.
+//! The product on a host: its package, installed as an operator does; its configuration; what it says.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,6 +8,7 @@ use serde_json::Value;
 
 use super::cluster::Cluster;
 use super::hosts::{Done, Host};
+use super::packing::{Kind, Release, package};
 
 /// The name of the cluster in the configuration.
 pub const CLUSTER: &str = "lab";
@@ -20,7 +20,10 @@ pub const STORE: &str = "/var/backups/lifeboat";
 pub const STATE: &str = "/var/lib/lifeboat";
 /// The identity that opens the backups, on the first host.
 pub const IDENTITY: &str = "/root/backup-key.txt";
-const CONFIG: &str = "/etc/lifeboat/config.toml";
+/// The configuration.
+pub const CONFIG: &str = "/etc/lifeboat/config.toml";
+/// Where the package is laid on a host.
+const DEB: &str = "/var/cache/etcd-lifeboat.deb";
 
 /// Installs the product on every host of a cluster, with one identity and one configuration; `more` is added to that.
 /// Nothing is started.
@@ -39,16 +42,25 @@ pub fn install(cluster: &Cluster, more: &str) {
     }
 }
 
-/// Puts the binary, the units, the user and the directories there.
+/// Installs the package.
+#[track_caller]
 pub fn install_on(host: &Host) {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
-    host.copy_in(Path::new(env!("CARGO_BIN_EXE_lifeboat")), "/usr/bin/lifeboat");
-    copy_files(host, &shipped, "/usr/lib/systemd/system");
-    copy_files(host, &shipped.join("sysusers.d"), "/usr/lib/sysusers.d");
-    copy_files(host, &shipped.join("tmpfiles.d"), "/usr/lib/tmpfiles.d");
-    host.run(["systemd-sysusers", "lifeboat.conf"]);
-    host.run(["systemd-tmpfiles", "--create", "lifeboat.conf"]);
-    host.run(["systemctl", "daemon-reload"]);
+    apt_install(host, Release::Present);
+}
+
+/// Installs a release of the package, or upgrades to it. There is nobody to answer a question.
+#[track_caller]
+pub fn apt_install(host: &Host, release: Release) {
+    host.copy_in(&package(Kind::Deb, release), DEB);
+    apt(host, ["install", DEB]).expect_code(0);
+}
+
+/// Runs a command of apt's. Hosts reach no mirror, so it has what is on the host.
+#[track_caller]
+pub fn apt<'a>(host: &Host, args: impl IntoIterator<Item = &'a str>) -> Done {
+    // What a package is worth after a power cut in the middle of its installation is dpkg's affair.
+    let quickly = ["apt-get", "--quiet", "--yes", "-o", "Dpkg::Options::=--force-unsafe-io"];
+    host.run_any(quickly.into_iter().chain(args))
 }
 
 /// Starts the agent now and at every boot; returns when it has said that it is ready.
@@ -107,12 +119,4 @@ pub fn manifests(store: &Path) -> Vec<Value> {
 pub fn files_below(root: &Path) -> Vec<PathBuf> {
     let below = super::support::host::files_below(root).into_iter();
     below.map(|path| root.join(path)).collect()
-}
-
-fn copy_files(host: &Host, from: &Path, to: &str) {
-    for entry in fs::read_dir(from).expect("it is shipped").flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            host.copy_in(&entry.path(), &format!("{to}/{}", entry.file_name().to_string_lossy()));
-        }
-    }
 }

@@ -10,7 +10,9 @@ use std::thread;
 use super::support::tools::{self, Version};
 
 /// The command that each tool is known by, and its package.
-const TOOLS: &str = "mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ip:iproute2";
+const TOOLS: &str = "mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ip:iproute2 dpkg-deb:dpkg objdump:binutils";
+/// What only the rpm needs.
+const RPM_TOOLS: &str = "rpmbuild:rpm rpm:rpm";
 
 /// Upstream servers that cases put in the place of the distribution's.
 pub const ETCDS: [Version; 2] = [Version::V3_6, Version::V3_7];
@@ -58,6 +60,9 @@ pub fn prepare(suites: &BTreeSet<Suite>) -> Result<Vec<Suite>, String> {
     said(Command::new("unshare").args(namespaces).args(mount))
         .map_err(|why| format!("this machine does not let it make namespaces and mounts: {why}"))?;
     said(script("setup.sh").arg("true").env("NEED", TOOLS))?;
+    if let Err(why) = said(script("setup.sh").arg("true").env("NEED", RPM_TOOLS)) {
+        eprintln!("skipped: the rpm in the lab: {why}");
+    }
     for version in ETCDS {
         // Where one cannot be had, this says so, and its case does too.
         drop(tools::etcd(version));

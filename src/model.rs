@@ -392,7 +392,7 @@ pub struct UnitName(String);
 
 impl UnitName {
     /// What a unit's name may end in, for the kinds of units that have to do with etcd.
-    const SUFFIXES: [&str; 5] = [".service", ".target", ".mount", ".timer", ".slice"];
+    const SUFFIXES: [&str; 6] = [".service", ".target", ".mount", ".timer", ".slice", ".scope"];
     /// `UNIT_NAME_MAX` of systemd.
     const LONGEST: usize = 255;
 

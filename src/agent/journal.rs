@@ -31,6 +31,10 @@ enum Reader {
     Journal {
         socket: &'static Path,
     },
+    /// It is told what others are told too.
+    Beside {
+        socket: &'static Path,
+    },
     Other,
 }
 
@@ -46,6 +50,13 @@ impl Log {
             false => Reader::Other,
         };
         Log { reader, now }
+    }
+
+    /// The journal as a second reader of what a command says, where there is one and it is not the first already.
+    pub fn beside(now: fn() -> Timestamp) -> Option<Log> {
+        let socket = Path::new(SOCKET);
+        let reader = Reader::Beside { socket };
+        (socket.exists() && !native::is_standard_error()).then_some(Log { reader, now })
     }
 
     /// Says something.
@@ -67,6 +78,11 @@ impl Log {
                 }
                 // The journal takes `<N>` for the level, where it reads lines.
                 format!("<{}>{text}\n", level as u8)
+            }
+            Reader::Beside { socket } => {
+                // The others have it, so it is not lost.
+                native::send(socket, &entry(level, event, &text, fields)).ok();
+                return;
             }
             Reader::Other => format!("{:.3} {} {text}\n", (self.now)(), word(level)),
         };

@@ -315,6 +315,7 @@ mod tests {
         let quiet = Output {
             format: Format::Text,
             verbosity: Verbosity::Quiet,
+            journal: None,
         };
         let bar = Bar::new(&quiet, "export");
         let mut saved = Vec::new();

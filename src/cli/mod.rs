@@ -39,6 +39,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::agent::{Level, Log};
 use crate::restore::Spots;
 
 /// Where the configuration is when `--config` does not say.
@@ -96,6 +97,32 @@ enum Command {
     Manual(manual::ManualArgs),
 }
 
+impl Command {
+    /// Whether it goes on when nobody may be there any more to read what it says.
+    fn outlives_terminals(&self) -> bool {
+        match self {
+            Command::Restore(args) => args.changes_something(),
+            Command::Rollback(_) | Command::Release(_) => true,
+            Command::Agent(_)
+            | Command::Status(_)
+            | Command::Backup(_)
+            | Command::List(_)
+            | Command::Show(_)
+            | Command::Verify(_)
+            | Command::Export(_)
+            | Command::Rebuild(_)
+            | Command::Prune(_)
+            | Command::Pin(_)
+            | Command::Unpin(_)
+            | Command::Check(_)
+            | Command::AcceptLineage(_)
+            | Command::Keygen(_)
+            | Command::Completions(_)
+            | Command::Manual(_) => false,
+        }
+    }
+}
+
 /// How often a running backup looks whether it has to give way.
 const LOOK_FOR_RESTORE_EVERY: Duration = Duration::from_millis(500);
 
@@ -122,7 +149,15 @@ impl Cli {
         };
         let context = Context {
             config: self.config,
-            output: Output { format, verbosity },
+            output: Output {
+                format,
+                verbosity,
+                journal: self
+                    .command
+                    .outlives_terminals()
+                    .then(|| Log::beside(host::now))
+                    .flatten(),
+            },
             runtime: runtime()?,
         };
         let done = match self.command {
@@ -147,6 +182,9 @@ impl Cli {
             Command::Completions(args) => manual::completions(&context, &args),
             Command::Manual(args) => manual::manual(&args),
         };
+        if let Err(failure) = &done {
+            context.output.copy(Level::Error, &failure.to_string());
+        }
         // A thread that hangs in a store's file system must not keep the program.
         context.runtime.shutdown_background();
         done

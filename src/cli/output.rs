@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::agent::{Level, Log};
+
 /// Whether to print for people or for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -40,6 +42,8 @@ pub struct Output {
     pub format: Format,
     /// How much beside the result.
     pub verbosity: Verbosity,
+    /// Takes a copy of all that is said, where the terminal may not be there to the end.
+    pub journal: Option<Log>,
 }
 
 /// Why the result is not on standard output, if it should be: the first write that failed.
@@ -72,11 +76,17 @@ fn stdout_is_device() -> bool {
 impl Output {
     /// A line of the result.
     pub fn line(&self, text: impl AsRef<str>) {
+        self.copy(Level::Info, text.as_ref());
         note(writeln!(io::stdout(), "{}", printable(text.as_ref())));
     }
 
     /// The result as one JSON document.
     pub fn json(&self, document: &impl Serialize) {
+        if self.journal.is_some()
+            && let Ok(text) = serde_json::to_string(document)
+        {
+            self.copy(Level::Info, &text);
+        }
         // Written as it is made: a list may be long.
         let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
         let written = serde_json::to_writer(&mut out, document).map_err(io::Error::from);
@@ -85,11 +95,13 @@ impl Output {
 
     /// Something that must not be missed, however quiet a run was asked for.
     pub fn alarm(&self, text: impl AsRef<str>) {
+        self.copy(Level::Warning, text.as_ref());
         writeln!(io::stderr(), "warning: {}", printable(text.as_ref())).ok();
     }
 
     /// Something the operator should know, beside the result.
     pub fn warn(&self, text: impl AsRef<str>) {
+        self.copy(Level::Warning, text.as_ref());
         if self.verbosity != Verbosity::Quiet {
             writeln!(io::stderr(), "warning: {}", printable(text.as_ref())).ok();
         }
@@ -97,13 +109,22 @@ impl Output {
 
     /// Something that is wrong, where a command goes on to look for more.
     pub fn problem(&self, text: impl AsRef<str>) {
+        self.copy(Level::Error, text.as_ref());
         writeln!(io::stderr(), "problem: {}", printable(text.as_ref())).ok();
     }
 
     /// More on the result, for those who look or asked.
     pub fn detail(&self, text: impl AsRef<str>) {
+        self.copy(Level::Info, text.as_ref());
         if self.verbosity == Verbosity::Verbose || self.shows_progress() {
             writeln!(io::stderr(), "{}", printable(text.as_ref())).ok();
+        }
+    }
+
+    /// Gives the journal what a terminal sees in another form.
+    pub fn copy(&self, level: Level, text: &str) {
+        if let Some(journal) = &self.journal {
+            journal.line(level, text, &[]);
         }
     }
 

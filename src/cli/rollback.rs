@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::host;
 use super::output::Format;
-use super::restore::{ask, failure, need_root, need_somebody, reach, take_over};
+use super::restore::{ask, failure, leave_session, need_root, need_somebody, reach, take_over};
 use super::{Context, Exit, Failure};
 use crate::restore::{
     Access, Book, End, Kept, Ledger, Outcome, OverDbus, Patience, Run, Spots, Step, Tools, closed, made_path,
@@ -59,6 +59,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             plan.id, plan.backup.name
         ))?;
     }
+    leave_session(context, &systemd, "rollback");
     take_over(context);
     let units = OverDbus::new(&systemd, context.runtime.handle());
     let listener = |_: Step| ControlFlow::Continue(());

@@ -74,10 +74,13 @@ impl Spots {
         self.folder.join("held")
     }
 
-    /// Whether a restore is open, as everybody may see it.
+    /// Whether a restore is open that has begun to change what etcd uses, as everybody may see it. One that builds is of
+    /// no concern to others, and may have been killed while it did.
     pub fn is_open(&self) -> bool {
         // Whoever may look at the ledger itself need not rely on the notice, which a boot takes away.
-        self.notice.exists() || self.ledger().exists()
+        self.notice.exists()
+            || self.ledger().exists()
+                && !open_ledger(self).is_ok_and(|open| open.is_none_or(|open| open.touched_nothing()))
     }
 
     fn ledger(&self) -> PathBuf {
@@ -256,7 +259,9 @@ impl Book {
 
     /// Writes the open restore; on the disk when this returns.
     pub fn write(&self, ledger: &Ledger) -> Result<(), Error> {
-        self.give_notice(ledger)?;
+        if !ledger.touched_nothing() {
+            self.give_notice(ledger)?;
+        }
         Ok(durable::replace(&self.spots.ledger(), &bytes(ledger), FILE_MODE)?)
     }
 
@@ -393,6 +398,7 @@ mod tests {
         assert!(!spots.is_open());
         let mut ledger = ledger();
         book.write(&ledger).unwrap();
+        assert!(!spots.is_open(), "what only builds holds nobody up, dead or alive");
         ledger.step = Step::Swap;
         book.write(&ledger).unwrap();
         assert_eq!(book.ledger().unwrap(), Some(ledger.clone()));

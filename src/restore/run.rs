@@ -93,8 +93,7 @@ impl<'a> Run<'a> {
             }
         }
         ledger.files_before = before;
-        book.write(&ledger)?;
-        Ok(Run::of(book, ledger, tools))
+        Run::opened(book, ledger, tools)
     }
 
     /// Takes up the restore that is open, if one is.
@@ -133,8 +132,14 @@ impl<'a> Run<'a> {
             ledger.step = step;
             ledger.reason = Some("it was asked for".to_owned());
         }
-        book.write(&ledger)?;
-        Ok(Run::of(book, ledger, tools))
+        Run::opened(book, ledger, tools)
+    }
+
+    fn opened(book: Book, ledger: Ledger, tools: Tools<'a>) -> Result<Run<'a>, Error> {
+        let mut run = Run::of(book, ledger, tools);
+        run.enable_resume();
+        run.book.write(&run.ledger)?;
+        Ok(run)
     }
 
     fn of(book: Book, ledger: Ledger, tools: Tools<'a>) -> Run<'a> {
@@ -194,6 +199,7 @@ impl<'a> Run<'a> {
     fn close(&mut self, end: End) -> Result<Outcome, Error> {
         self.ledger.end = Some((end, (self.tools.now)()));
         self.book.close(&self.ledger)?;
+        self.disable_resume();
         Ok(match end {
             End::Restored => Outcome::Restored,
             End::Undone => Outcome::Undone {

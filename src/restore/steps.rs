@@ -122,11 +122,6 @@ impl Run<'_> {
             let (unit, path) = (unit.clone(), guard.path.clone());
             return Err(Error::NotGuarded { unit, path });
         }
-        if let Err(error) = self.tools.units.enable(RESUME_UNIT) {
-            self.notes.push(format!(
-                "{RESUME_UNIT} is not enabled ({error}): after a power cut, run `lifeboat restore --resume` by hand"
-            ));
-        }
         Ok(Came::Done)
     }
 
@@ -240,7 +235,6 @@ impl Run<'_> {
         self.ledger.settled.iter().try_for_each(files::put)?;
         files::remove(&self.ledger.guard.path)?;
         self.reload()?;
-        self.disable_resume();
         self.tidy()?;
         Ok(Came::Done)
     }
@@ -275,7 +269,6 @@ impl Run<'_> {
             files::remove(&self.ledger.guard.path)?;
             self.reload()?;
         }
-        self.disable_resume();
         self.tidy()?;
         Ok(Came::Done)
     }
@@ -293,7 +286,16 @@ impl Run<'_> {
         self.tools.units.reload().map_err(Error::units("reload", "systemd"))
     }
 
-    fn disable_resume(&mut self) {
+    /// From before a ledger is open until after it is closed a boot has it taken up.
+    pub(super) fn enable_resume(&mut self) {
+        if let Err(error) = self.tools.units.enable(RESUME_UNIT) {
+            self.notes.push(format!(
+                "{RESUME_UNIT} is not enabled ({error}): after a power cut, run `lifeboat restore --resume` by hand"
+            ));
+        }
+    }
+
+    pub(super) fn disable_resume(&mut self) {
         if let Err(error) = self.tools.units.disable(RESUME_UNIT) {
             self.notes.push(format!("{RESUME_UNIT} is not disabled: {error}"));
         }

@@ -4,13 +4,14 @@
 //!
 //! Invariant: every wait here has a bound; a manager that does not answer is an error, not a hang.
 //! Invariant: reading changes nothing. To look at a unit loads it, as `systemctl show` does. What changes something is in
-//! `jobs`.
+//! `jobs` and `scope`.
 //!
 //! Source: `org.freedesktop.systemd1(5)`, versions 252 to 257; what a newer one adds is passed over.
 
 mod etcd;
 mod jobs;
 mod properties;
+mod scope;
 mod unit;
 
 use std::path::Path;

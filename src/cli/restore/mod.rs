@@ -8,6 +8,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -16,14 +17,18 @@ use super::progress::Bar;
 use super::rebuild::refused_by;
 use super::source::{Found, SourceArgs};
 use super::{Context, Exit, Failure};
+use crate::agent::Level;
 use crate::config::{self, Config};
-use crate::model::ByteSize;
+use crate::model::{ByteSize, UnitName};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Access, Book, Error, Ledger, LedgerError, Outcome, OverDbus, Patience, Plan, PlanError, RESUME_UNIT, RestoreId,
     Run, Spots, Step, Tools, Units, Wish, decide_bump, open_ledger, peers,
 };
 use crate::systemd::Systemd;
+
+/// As `TimeoutStopSec=` of the units: how long a run may take to a point where it can be left off.
+const TO_A_SAFE_POINT: Duration = Duration::from_secs(5 * 60);
 
 pub(super) use site::connect;
 
@@ -79,6 +84,13 @@ pub struct Args {
     resume: bool,
 }
 
+impl Args {
+    /// Whether it does more than to look.
+    pub fn changes_something(&self) -> bool {
+        !self.dry_run
+    }
+}
+
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match (&args.source, args.resume) {
         (Some(source), false) => begin(context, &args, source),
@@ -123,6 +135,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         report::plan(&context.output, &planned.plan, &here);
         ask("stop etcd and restore?")?;
     }
+    leave_session(context, &here.systemd, "restore");
     carry_out(context, args, &here, &found, planned, &interrupted)
 }
 
@@ -182,6 +195,7 @@ fn carry_out(
     let bar = Bar::new(&context.output, "restore");
     let listener = |step: Step| {
         bar.now(words(step));
+        context.output.copy(Level::Info, words(step));
         ControlFlow::Continue(())
     };
     let stop = || interrupted.load(Ordering::Relaxed);
@@ -260,6 +274,7 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::NotFound, "no restore is open on this host").next("name what to restore"));
     };
     let (systemd, access) = reach(context, &open)?;
+    leave_session(context, &systemd, "restore");
     let units = OverDbus::new(&systemd, context.runtime.handle());
     let listener = |step: Step| {
         if matches!(step, Step::Serve | Step::Settle | Step::Clear) {
@@ -297,6 +312,35 @@ pub(super) fn take_over(context: &Context) {
     let units = OverDbus::new(&systemd, context.runtime.handle());
     // That it does not run is no failure; whether somebody is at it, the lock tells.
     units.stop(RESUME_UNIT).ok();
+}
+
+/// Goes on outside of the login session, which may end and take along what runs in it. What is left undone, should this
+/// be killed, is taken up at once. Where this runs as a unit of ours, both is so already.
+pub(super) fn leave_session(context: &Context, systemd: &Systemd, command: &str) {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    if own.lines().any(is_of_ours) {
+        return;
+    }
+    let scope = format!("lifeboat-{command}-{}.scope", std::process::id());
+    let name: UnitName = scope.parse().expect("it is made of what a name may have");
+    let resume: UnitName = RESUME_UNIT.parse().expect("it is shipped under that name");
+    let description = format!("lifeboat {command}, begun by hand");
+    let left = systemd.leave_session(&name, &description, TO_A_SAFE_POINT, &resume);
+    let left = context.runtime.block_on(left).map_err(|error| chain(&error));
+    match left {
+        Ok(()) => context.output.detail(format!(
+            "this goes on, whatever becomes of the terminal; also seen with `journalctl -f -u {scope}`"
+        )),
+        Err(why) => context.output.warn(format!(
+            "this stays a part of the login session and may end with it ({why}): keep the terminal open"
+        )),
+    }
+}
+
+/// Whether a line of `/proc/self/cgroup` names a unit of ours.
+fn is_of_ours(line: &str) -> bool {
+    let unit = line.rsplit('/').next().unwrap_or_default();
+    unit.starts_with("lifeboat") && (unit.ends_with(".service") || unit.ends_with(".scope"))
 }
 
 /// systemd, and how the members of an open restore are spoken with.

@@ -4,10 +4,12 @@
 //! panics, the report shows where, the command concerned and the journals of its hosts, which are gone afterwards. What
 //! must come about by itself is waited for with `until`, never slept for.
 
+mod by_hand;
 mod deaths;
 mod etcds;
 mod lineages;
 mod owners;
+mod restore_deaths;
 mod restores;
 mod schedules;
 mod several_hosts;
@@ -43,7 +45,10 @@ macro_rules! cases {
 pub const CASES: &[Case] = cases! {
     TRIXIE several_hosts::hosts_that_share_a_store_make_one_backup_a_slot_whoever_leads_or_dies
     BOTH deaths::an_agent_killed_in_mid_backup_leaves_nothing_visible_and_no_growing_rubbish
-    TRIXIE restores::a_restore_that_is_killed_or_loses_its_power_ends_with_the_old_or_the_new
+    TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_restore_ends_with_the_old_or_the_new
+    TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_rollback_ends_with_the_old_or_the_new
+    TRIXIE restore_deaths::a_restore_killed_at_any_step_ends_with_the_old_or_the_new
+    TRIXIE restore_deaths::a_rollback_killed_at_any_step_ends_with_the_old_or_the_new
     TRIXIE restores::three_hosts_that_lost_everything_become_one_cluster
     TRIXIE several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
     BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
@@ -58,6 +63,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restores::a_cluster_that_asks_for_a_password_is_seen_to_serve
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
     TRIXIE etcds::servers_of_the_newest_releases_are_backed_up
+    BOTH by_hand::a_restore_outlives_the_session_that_began_it
     BOTH owners::what_root_does_by_hand_the_agent_goes_on_with
     BOTH schedules::the_unit_takes_backups_on_schedule_and_rotates_them
     BOTH schedules::a_file_dropped_in_adds_a_schedule_without_a_restart

@@ -1,8 +1,6 @@
 //! Restores on hosts with systemd: data that was lost comes back, and what was there is never lost.
 
 use std::fs;
-use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -13,10 +11,10 @@ use crate::support::client::{Client, HashKv};
 use crate::support::etcd::PASSWORD;
 use crate::support::host::copy_tree;
 
-const KEY: &str = "/root/backup-key.txt";
-const LEDGERS: &str = "/var/lib/lifeboat-restore";
+pub(super) const KEY: &str = "/root/backup-key.txt";
+pub(super) const LEDGERS: &str = "/var/lib/lifeboat-restore";
 /// Written after the backup: only the old data has it.
-const LATER: &str = "/written/after/the/backup";
+pub(super) const LATER: &str = "/written/after/the/backup";
 
 pub fn a_member_that_lost_its_data_serves_the_backup_again(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
@@ -258,58 +256,13 @@ pub fn three_hosts_that_lost_everything_become_one_cluster(lab: &Lab<'_>) {
     }
 }
 
-/// Killed again and again, each time a little later: whatever is found is the old or the new.
-pub fn a_restore_that_is_killed_or_loses_its_power_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
-    let mut cluster = Cluster::start(lab, 1);
-    let (id, _) = backed_up(&cluster);
-    cluster.client().put(LATER, "old", 0).expect("it takes writes");
-    let mut ends = Vec::new();
-    for round in 0..8 {
-        let script = format!("lifeboat restore {id} --identity {KEY} --yes >/root/restore.log 2>&1 & echo $!");
-        let pid: u32 = cluster.hosts[0]
-            .shell(&script)
-            .stdout
-            .trim()
-            .parse()
-            .expect("it is a number");
-        thread::sleep(Duration::from_millis(150 * (round + 1)));
-        if round % 2 == 0 {
-            cluster.hosts[0].run_any(["kill", "-KILL", &pid.to_string()]);
-            // Somebody cannot wait: whoever starts etcd has the restore taken up first.
-            cluster.hosts[0].run_any(["systemctl", "start", "etcd"]);
-        } else {
-            cluster.hosts[0].cut_power();
-            cluster.hosts[0].boot();
-        }
-        let host = &cluster.hosts[0];
-        until("the ledger to be closed", || {
-            let open = host.path(LEDGERS).join("ledger.json").exists();
-            holds(!open && !has_guard(host), host.journal("lifeboat-restore-resume"))
-        });
-        cluster.wait_until_served();
-        let is_old = cluster.client().get(LATER).expect("it serves").is_some();
-        ends.push(is_old);
-        let keys = cluster.client().get_all().expect("it serves").len();
-        assert!(keys >= 50, "neither the old nor the new: {keys} keys");
-        if !is_old {
-            lifeboat(host, ["rollback", "--yes"]).expect_code(0);
-            cluster.wait_until_served();
-        }
-        assert!(
-            cluster.client().get(LATER).expect("it serves").is_some(),
-            "the old data is there"
-        );
-    }
-    assert!(ends.contains(&false), "a kill that comes late finds it done: {ends:?}");
-}
-
 /// Installs the product, writes keys, takes a backup; its id, and HashKV of its revision.
-fn backed_up(cluster: &Cluster) -> (String, HashKv) {
+pub(super) fn backed_up(cluster: &Cluster) -> (String, HashKv) {
     install(cluster, "");
     written_and_backed_up(cluster)
 }
 
-fn written_and_backed_up(cluster: &Cluster) -> (String, HashKv) {
+pub(super) fn written_and_backed_up(cluster: &Cluster) -> (String, HashKv) {
     let host = &cluster.hosts[0];
     let client = cluster.client();
     for number in 0..50 {
@@ -323,7 +276,7 @@ fn written_and_backed_up(cluster: &Cluster) -> (String, HashKv) {
     (id, client.hash_kv(revision).expect("it is not compacted"))
 }
 
-fn restore(host: &Host, args: &[&str]) -> Done {
+pub(super) fn restore(host: &Host, args: &[&str]) -> Done {
     lifeboat(
         host,
         ["restore", "--identity", KEY].into_iter().chain(args.iter().copied()),
@@ -332,7 +285,7 @@ fn restore(host: &Host, args: &[&str]) -> Done {
 
 /// Every member serves what was backed up.
 #[track_caller]
-fn assert_serves(cluster: &Cluster, before: &HashKv) {
+pub(super) fn assert_serves(cluster: &Cluster, before: &HashKv) {
     cluster.wait_until_served();
     for host in &cluster.hosts {
         let client: Client = cluster.client_of(host);
@@ -343,12 +296,12 @@ fn assert_serves(cluster: &Cluster, before: &HashKv) {
     }
 }
 
-fn has_guard(host: &Host) -> bool {
+pub(super) fn has_guard(host: &Host) -> bool {
     host.path("/etc/systemd/system/etcd.service.d/50-lifeboat-guard.conf")
         .exists()
         || host.path(LEDGERS).join("held").exists()
 }
 
-fn owner(host: &Host, path: &str) -> String {
+pub(super) fn owner(host: &Host, path: &str) -> String {
     host.run(["stat", "--format=%U", path]).stdout.trim().to_owned()
 }

@@ -1,0 +1,160 @@
+//! Restores that are killed, or lose their power, at each place where the ledger is written, on the way there and back.
+//!
+//! The place is hit by `strace`, which sends SIGKILL when the ledger is renamed to its name for the nth time, and when the
+//! directory is synced after that: so each step is cut off before and after its record.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::restores::{KEY, LATER, LEDGERS, backed_up, has_guard, restore};
+use crate::cluster::Cluster;
+use crate::hosts::{Done, Host, Lab, holds, until};
+use crate::install::lifeboat;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Death {
+    /// kill -9 of the run alone; then somebody starts etcd.
+    OfTheRun,
+    /// The host goes with it, and boots.
+    OfTheHost,
+}
+
+/// The steps after which something is to be found, as the ledger calls them.
+const THERE: [&str; 8] = ["build", "guard", "stop", "swap", "settings", "start", "serve", "settle"];
+const BACK: [&str; 6] = ["hold", "halt", "return", "undo", "revive", "clear"];
+
+pub fn a_restore_killed_at_any_step_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
+    there(lab, Death::OfTheRun);
+}
+
+pub fn a_host_that_loses_its_power_at_any_step_of_a_restore_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
+    there(lab, Death::OfTheHost);
+}
+
+pub fn a_rollback_killed_at_any_step_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
+    back(lab, Death::OfTheRun);
+}
+
+pub fn a_host_that_loses_its_power_at_any_step_of_a_rollback_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
+    back(lab, Death::OfTheHost);
+}
+
+fn there(lab: &Lab<'_>, death: Death) {
+    let mut cluster = Cluster::start(lab, 1);
+    let (id, _) = backed_up(&cluster);
+    cluster.client().put(LATER, "old", 0).expect("it takes writes");
+    let command = ["lifeboat", "restore", &id, "--identity", KEY, "--yes"];
+    let (mut steps, mut ends) = (BTreeSet::new(), BTreeSet::new());
+    for place in 1.. {
+        let is_over = cut_off(&mut cluster, &command, place, death, &mut steps);
+        let is_old = is_old(&cluster);
+        ends.insert(is_old);
+        if !is_old {
+            lifeboat(&cluster.hosts[0], ["rollback", "--yes"]).expect_code(0);
+            cluster.wait_until_served();
+        }
+        assert!(self::is_old(&cluster), "the old data is there after place {place}");
+        if is_over {
+            break;
+        }
+    }
+    assert_eq!(ends.len(), 2, "early it ends with the old data, late with the new");
+    assert_hit(&THERE, &steps);
+}
+
+fn back(lab: &Lab<'_>, death: Death) {
+    let mut cluster = Cluster::start(lab, 1);
+    let (id, _) = backed_up(&cluster);
+    cluster.client().put(LATER, "old", 0).expect("it takes writes");
+    let command = ["lifeboat", "rollback", "--yes"];
+    let mut steps = BTreeSet::new();
+    for place in 1.. {
+        if is_old(&cluster) {
+            restore(&cluster.hosts[0], &[&id, "--yes"]).expect_code(0);
+            cluster.wait_until_served();
+        }
+        assert!(!is_old(&cluster), "the backup is served before place {place}");
+        if cut_off(&mut cluster, &command, place, death, &mut steps) {
+            break;
+        }
+    }
+    assert!(is_old(&cluster), "what nobody cuts off comes to its end");
+    assert_hit(&BACK, &steps);
+}
+
+/// Runs a command that dies at a place, and what comes after such a death; waits until a ledger is open no more and etcd
+/// serves. Whether the command came to its end before that place.
+fn cut_off(cluster: &mut Cluster, command: &[&str], place: usize, death: Death, steps: &mut BTreeSet<String>) -> bool {
+    let host = &mut cluster.hosts[0];
+    let done = under_strace(host, command, place);
+    let is_over = done.code == 0;
+    assert!(is_over || !(1..=78).contains(&done.code), "it was to be killed: {done}");
+    if !is_over {
+        steps.extend(step_of(host));
+    }
+    match death {
+        Death::OfTheRun => {
+            // Somebody cannot wait: whoever starts etcd has the restore taken up first.
+            host.run_any(["systemctl", "start", "etcd"]);
+        }
+        Death::OfTheHost => {
+            host.cut_power();
+            host.boot();
+        }
+    }
+    let host = &cluster.hosts[0];
+    until(&format!("the ledger to be closed after place {place}"), || {
+        let step = step_of(host);
+        // What only builds has changed nothing; after a boot it waits for the next restore to be removed.
+        let is_closed = step
+            .as_deref()
+            .is_none_or(|step| death == Death::OfTheHost && step == "build");
+        holds(
+            is_closed && !has_guard(host),
+            (step, host.journal("lifeboat-restore-resume")),
+        )
+    });
+    cluster.wait_until_served();
+    let servers = host.run(["pgrep", "--count", "--exact", "etcd"]).stdout;
+    assert_eq!(servers.trim(), "1", "one etcd after place {place}");
+    is_over
+}
+
+fn under_strace(host: &Host, command: &[&str], place: usize) -> Done {
+    let kill = format!("--inject=rename,fsync:signal=KILL:when={place}");
+    let (ledger, folder) = (format!("{LEDGERS}/ledger.json"), LEDGERS);
+    let strace = [
+        "strace",
+        "--follow-forks",
+        "--quiet=all",
+        "--output=/root/trace",
+        "--trace=rename,fsync",
+        &kill,
+        "-P",
+        &ledger,
+        "-P",
+        folder,
+        "--",
+    ];
+    host.run_any(strace.into_iter().chain(command.iter().copied()))
+}
+
+/// The step that the ledger is at.
+fn step_of(host: &Host) -> Option<String> {
+    let text = fs::read_to_string(host.path(LEDGERS).join("ledger.json")).ok()?;
+    let ledger: serde_json::Value = serde_json::from_str(&text).expect("it is replaced whole");
+    Some(ledger["step"].as_str().expect("it has one").to_owned())
+}
+
+/// Whether what is served is the data from before the restore; it must be that or what was backed up.
+fn is_old(cluster: &Cluster) -> bool {
+    let client = cluster.client();
+    let keys = client.get_all().expect("it serves").len();
+    assert!(keys >= 50, "neither the old nor the new: {keys} keys");
+    client.get(LATER).expect("it serves").is_some()
+}
+
+fn assert_hit(expected: &[&str], hit: &BTreeSet<String>) {
+    let missed: Vec<_> = expected.iter().filter(|step| !hit.contains(**step)).collect();
+    assert!(missed.is_empty(), "no run died at {missed:?}, only at {hit:?}");
+}

@@ -68,6 +68,7 @@ pub const CASES: &[Case] = cases! {
     BOTH schedules::the_unit_takes_backups_on_schedule_and_rotates_them
     BOTH schedules::a_file_dropped_in_adds_a_schedule_without_a_restart
     BOTH schedules::a_broken_file_changes_nothing_and_shows_in_the_status
+    BOTH unit::a_restore_may_do_little_else
     BOTH unit::systemd_finds_it_closed_and_nothing_wrong_with_it
     BOTH unit::the_agent_runs_as_its_own_user_without_capabilities
 };

@@ -12,6 +12,8 @@ use super::packing::{Kind, Release, package};
 
 /// The name of the cluster in the configuration.
 pub const CLUSTER: &str = "lab";
+/// The name of the package.
+pub const NAME: &str = "etcd-lifeboat";
 /// The agent's unit.
 pub const UNIT: &str = "lifeboat.service";
 /// The default destination.

@@ -13,7 +13,6 @@ mod cluster;
 mod enclosure;
 mod hosts;
 mod install;
-#[expect(dead_code, reason = "the cases of the packages ask for the rest of it")]
 mod packing;
 mod preparation;
 mod report;

@@ -63,7 +63,7 @@ pub fn a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots(l
 }
 
 /// Waits until a backup is being written, other than those that are known, and gives the file that is.
-fn wait_for_the_middle_of_a_backup(host: &Host, known: &BTreeSet<PathBuf>) -> PathBuf {
+pub(super) fn wait_for_the_middle_of_a_backup(host: &Host, known: &BTreeSet<PathBuf>) -> PathBuf {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let mut files = files_below(&host.path(STORE)).into_iter();

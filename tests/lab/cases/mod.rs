@@ -9,6 +9,7 @@ mod deaths;
 mod etcds;
 mod lineages;
 mod owners;
+mod packages;
 mod restore_deaths;
 mod restores;
 mod schedules;
@@ -49,6 +50,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_rollback_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_restore_killed_at_any_step_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_rollback_killed_at_any_step_ends_with_the_old_or_the_new
+    BOTH packages::an_open_restore_keeps_the_program_that_can_end_it
     TRIXIE restores::three_hosts_that_lost_everything_become_one_cluster
     TRIXIE several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
     BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
@@ -65,6 +67,10 @@ pub const CASES: &[Case] = cases! {
     TRIXIE etcds::servers_of_the_newest_releases_are_backed_up
     BOTH by_hand::a_restore_outlives_the_session_that_began_it
     BOTH owners::what_root_does_by_hand_the_agent_goes_on_with
+    BOTH packages::what_is_removed_comes_back_as_it_was_and_a_purge_leaves_the_backups
+    BOTH packages::an_upgrade_lets_the_running_backup_end_and_then_the_new_program_runs
+    BOTH packages::the_deb_installs_without_systemd_and_enables_and_starts_nothing
+    TRIXIE packages::the_rpm_is_installed_into_a_root_upgraded_and_erased
     BOTH schedules::the_unit_takes_backups_on_schedule_and_rotates_them
     BOTH schedules::a_file_dropped_in_adds_a_schedule_without_a_restart
     BOTH schedules::a_broken_file_changes_nothing_and_shows_in_the_status

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::host::{self, Places, chain};
+use super::host::{self, Places};
 use super::output::Format;
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{Acceptance, Catalog, LatestError, Lineage, ObjectName};
-use crate::model::LineageId;
+use crate::model::{LineageId, with_causes};
 use crate::store::{self, FileStore};
 
 /// Say that a new history is meant: an etcd that was restored or started afresh
@@ -79,7 +79,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             Ok(Told::HadIt) => {}
             Err(error) => failed.push(Missed {
                 destination: name.clone(),
-                error: chain(&error),
+                error: with_causes(&error),
             }),
         }
     }

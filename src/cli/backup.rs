@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::host::{self, Places, chain, failed};
+use super::host::{self, Places, failed};
 use super::output::{Format, Output};
 use super::progress::Bar;
 use super::{Context, Exit, Failure, user};
@@ -14,7 +14,7 @@ use crate::catalog::{Origin, Pinned, Writer};
 use crate::config::{Config, MemberChoice};
 use crate::etcd::Access;
 use crate::etcd::choose::{NoChoice, Wanted};
-use crate::model::{ByteSize, ChainId, Revision};
+use crate::model::{ByteSize, ChainId, Revision, with_causes};
 use crate::pipeline::Encoding;
 use crate::state::{BegunChain, Holder, State};
 
@@ -197,9 +197,10 @@ pub(super) fn sweep(context: &Context, state: &State, destinations: &[Destinatio
     let begun = match state.begun() {
         Ok(begun) => begun,
         Err(error) => {
-            return context
-                .output
-                .warn(format!("leavings of earlier runs are not removed: {}", chain(&error)));
+            return context.output.warn(format!(
+                "leavings of earlier runs are not removed: {}",
+                with_causes(&error)
+            ));
         }
     };
     let mut everywhere = scope == Scope::All;
@@ -219,7 +220,7 @@ pub(super) fn sweep(context: &Context, state: &State, destinations: &[Destinatio
                 context.output.warn(format!(
                     "{}: leavings are not removed: {}",
                     destination.name,
-                    chain(&error)
+                    with_causes(&error)
                 ));
             }
             // Reported as a failed destination in any case.
@@ -228,7 +229,7 @@ pub(super) fn sweep(context: &Context, state: &State, destinations: &[Destinatio
     }
     for dead in begun.dead.iter().filter(|_| everywhere) {
         if let Err(error) = state.forget_chain(dead) {
-            context.output.warn(chain(&error));
+            context.output.warn(with_causes(&error));
         }
     }
 }
@@ -282,7 +283,7 @@ pub(super) fn end(begun: BegunChain, taken: &Result<Outcome, Error>) {
 }
 
 fn failure(error: Error) -> Failure {
-    let text = chain(&error);
+    let text = with_causes(&error);
     match &error {
         Error::NoMember(NoChoice::Unknown { .. }) => Failure::new(Exit::Usage, text),
         Error::NoMember(NoChoice::SeveralClusters { .. }) => Failure::new(Exit::Refused, text)
@@ -308,7 +309,7 @@ fn report(output: &Output, outcome: &Outcome, places: &Places) {
             output.warn(format!(
                 "destination {} does not have it: {}",
                 written.destination,
-                chain(error)
+                with_causes(error)
             ));
         }
     }
@@ -351,7 +352,7 @@ fn document(outcome: &Outcome) -> Document<'_> {
     let manifest = &outcome.manifest;
     let destination = |written: &'_ backup::Written| -> (bool, Option<String>) {
         let error = written.result.as_ref().err();
-        (error.is_none(), error.map(|error| chain(error)))
+        (error.is_none(), error.map(|error| with_causes(error)))
     };
     Document {
         schema: 1,

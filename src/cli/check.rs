@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::host::{self, Places, chain};
+use super::host::{self, Places};
 use super::list::faults;
 use super::needs::Judgement;
 use super::output::{Format, Output, Table};
@@ -14,7 +14,7 @@ use super::{Context, Exit, Failure, user};
 use crate::catalog::LatestError;
 use crate::config::{self, Config, StoreUrl};
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, survey};
-use crate::model::ByteSize;
+use crate::model::{ByteSize, with_causes};
 use crate::store::{Access, FileStore};
 
 /// Validate the configuration, and with --online everything it names
@@ -178,11 +178,11 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Vec<MemberRow>
         {
             match connection.members().await {
                 Ok(members) => listed = Some(members),
-                Err(error) => findings.problems.push(chain(&error)),
+                Err(error) => findings.problems.push(with_causes(&error)),
             }
             // What was asked so far needs no login; a snapshot does.
             if let Err(error) = first_bytes(connection, config.backup.idle_timeout).await {
-                findings.problems.push(chain(&error));
+                findings.problems.push(with_causes(&error));
             }
         }
     }
@@ -198,7 +198,7 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Vec<MemberRow>
             }
             Err(error) => findings
                 .problems
-                .push(format!("member {}: {}", member.candidate.name, chain(error))),
+                .push(format!("member {}: {}", member.candidate.name, with_causes(error))),
         }
     }
     clusters.sort();
@@ -283,13 +283,15 @@ fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Fail
         let StoreUrl::File(root) = &destination.url;
         let tried = state
             .seen_store(name.as_str(), &url)
-            .map_err(|error| chain(&error))
+            .map_err(|error| with_causes(&error))
             .and_then(|expected| {
                 let access = Access::Write { now: host::now() };
                 let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), access)
-                    .map_err(|error| chain(&error))?;
-                store.try_canary(&host::host_name()).map_err(|error| chain(&error))?;
-                store.free_space().map_err(|error| chain(&error))
+                    .map_err(|error| with_causes(&error))?;
+                store
+                    .try_canary(&host::host_name())
+                    .map_err(|error| with_causes(&error))?;
+                store.free_space().map_err(|error| with_causes(&error))
             });
         match tried {
             Ok(free) => findings.notes.push(format!(
@@ -326,7 +328,7 @@ fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) ->
         Err(LatestError::Empty) => findings.warnings.push("there is no backup yet".to_owned()),
         Err(error) => findings
             .problems
-            .push(format!("`latest` is refused: {}", chain(&error))),
+            .push(format!("`latest` is refused: {}", with_causes(&error))),
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::status::unproven;
 use crate::agent::{About, Event, Notice};
 use crate::catalog::{Catalog, LatestError};
 use crate::config::Config;
+use crate::model::with_causes;
 
 /// Looks at every destination.
 pub(super) fn doubts(config: &Config) -> Vec<Notice> {
@@ -45,7 +46,7 @@ pub(super) fn doubts(config: &Config) -> Vec<Notice> {
         doubts.push(Notice {
             event: Event::NewLineage,
             about: About::default(),
-            message: host::chain(&error),
+            message: with_causes(&error),
         });
     }
     doubts
@@ -71,8 +72,8 @@ fn unwritable(config: &Config) -> Vec<Notice> {
         let error = destination.store.and_then(|store| store.now()).err()?;
         let name = destination.name;
         let message = format!(
-            "destination {name} is left out until the agent can write to it: {} (`lifeboat check` says what is missing)",
-            host::chain(&error)
+            "destination {name} cannot be written to by the agent, which goes on trying: {} (`lifeboat check` says what is missing)",
+            with_causes(&error)
         );
         Some(disabled(About::destination(&name), message))
     });

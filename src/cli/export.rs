@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::host::chain;
 use super::output::Format;
 use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
@@ -14,7 +13,7 @@ use super::{Context, Exit, Failure};
 use crate::bbolt;
 use crate::catalog::Manifest;
 use crate::durable::{self, Partial};
-use crate::model::{ByteSize, Digest};
+use crate::model::{ByteSize, Digest, with_causes};
 use crate::source::{self, Hashed, SnapshotHasher, Source, TrailingDigest};
 
 /// Who may read an exported file: it is plaintext.
@@ -258,7 +257,7 @@ fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
         Error::Source(error) => source_failure(&error, manifest),
         Error::Write(path, error) => Failure::new(
             Exit::Failed,
-            format!("cannot write {}: {}", path.display(), chain(&error)),
+            format!("cannot write {}: {}", path.display(), with_causes(&error)),
         ),
         Error::Exists(path) => Failure::new(Exit::Refused, format!("{} exists", path.display()))
             .next("give another file, or remove it first"),

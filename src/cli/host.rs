@@ -11,29 +11,14 @@ use crate::backup::Destination;
 use crate::catalog::{Backup, Catalog, HostName, MAX_BYTES, Manifest};
 use crate::config::{self, Config, Secret, SecretError, StoreUrl, ThisHost};
 use crate::etcd;
-use crate::model::ClusterName;
+use crate::model::{ClusterName, with_causes};
 use crate::pipeline::{Identities, KeyError};
 use crate::state::{self, Holder, JobsLock, State};
 use crate::store::{self, Access, FileStore, StoreId};
 
-/// An error and its causes in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
-}
-
 /// A plain failure from an error and its causes.
 pub(super) fn failed(error: impl std::error::Error + 'static) -> Failure {
-    Failure::new(Exit::Failed, chain(&error))
+    Failure::new(Exit::Failed, with_causes(&error))
 }
 
 /// The clock; the only place where it is read.
@@ -73,7 +58,7 @@ fn remember(context: &Context, loaded: &config::Loaded) {
         let path = context.config.display();
         context
             .output
-            .detail(format!("{path} is not remembered: {}", chain(&error)));
+            .detail(format!("{path} is not remembered: {}", with_causes(&error)));
     }
 }
 
@@ -83,7 +68,7 @@ pub(super) fn invalid(error: config::Error) -> Failure {
         config::Error::Missing { .. } => format!("{}; to read a store without it: `--from DIR`", error.next_step()),
         config::Error::Unreadable { .. } | config::Error::Invalid { .. } => error.next_step(),
     };
-    Failure::new(Exit::Configuration, chain(&error)).next(next)
+    Failure::new(Exit::Configuration, with_causes(&error)).next(next)
 }
 
 /// This host's name as it stands in documents and object names.
@@ -104,7 +89,7 @@ pub(super) fn access(config: &Config) -> Result<etcd::Access, Failure> {
     let read = |key: &str, secret: &Secret| {
         secret
             .read()
-            .map_err(|error| Failure::new(Exit::Configuration, format!("`{key}`: {}", chain(&error))))
+            .map_err(|error| Failure::new(Exit::Configuration, format!("`{key}`: {}", with_causes(&error))))
     };
     let tls = &config.cluster.tls;
     let public = |key: &str, secret: &Secret| Ok(read(key, secret)?.expose_secret().as_bytes().to_vec());
@@ -240,7 +225,7 @@ impl Places {
             // Who may not read this host's memory, such as another user, reads the stores without it.
             let Ok(state) = &state else { return Ok(None) };
             match state.seen_store(name, &url.to_string()) {
-                Err(error @ state::Error::Corrupt { .. }) => Err(chain(&error)),
+                Err(error @ state::Error::Corrupt { .. }) => Err(with_causes(&error)),
                 seen => Ok(seen.unwrap_or_default()),
             }
         };
@@ -255,7 +240,7 @@ impl Places {
                     let store = store
                         .map(Some)
                         .or_else(absent_is_empty)
-                        .map_err(|error| chain(&error))?;
+                        .map_err(|error| with_causes(&error))?;
                     store.map(|store| with_catalog(&own_name, store)).transpose()
                 }
             });
@@ -374,7 +359,7 @@ impl Places {
 }
 
 fn with_catalog(name: &str, store: FileStore) -> Result<(FileStore, Catalog), String> {
-    let catalog = store.catalog(name).map_err(|error| chain(&error))?;
+    let catalog = store.catalog(name).map_err(|error| with_causes(&error))?;
     Ok((store, catalog))
 }
 
@@ -434,7 +419,7 @@ pub(super) fn store_failure(error: store::Error) -> Failure {
         store::Error::Altered { .. } | store::Error::MarkerDamaged { .. } => Exit::Damaged,
         _ => Exit::Failed,
     };
-    Failure::new(exit, chain(&error))
+    Failure::new(exit, with_causes(&error))
 }
 
 /// Opens the configured destinations for writing, those named in `only` if it names any.
@@ -489,7 +474,10 @@ pub(super) fn identities(file: Option<&Path>, config: Option<&Config>) -> Result
         }
         (None, Some(secret)) => {
             let content = secret.read().map_err(|error| {
-                Failure::new(Exit::Configuration, format!("`encryption.identity`: {}", chain(&error)))
+                Failure::new(
+                    Exit::Configuration,
+                    format!("`encryption.identity`: {}", with_causes(&error)),
+                )
             })?;
             let content = content.expose_secret().as_bytes();
             Ok(Some(
@@ -505,7 +493,7 @@ fn unreadable(error: &SecretError) -> Failure {
         SecretError::Unreadable { .. } | SecretError::NoCredentials { .. } | SecretError::NotSet { .. } => Exit::Failed,
         SecretError::Unusable { .. } => Exit::WrongKey,
     };
-    Failure::new(exit, format!("the identity cannot be used: {}", chain(error)))
+    Failure::new(exit, format!("the identity cannot be used: {}", with_causes(error)))
         .next("give the file that `lifeboat keygen` wrote")
 }
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use age::secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::host::chain;
 use super::output::Format;
 use super::{Context, Exit, Failure};
 use crate::durable;
+use crate::model::with_causes;
 
 /// Who may read an identity.
 const FILE_MODE: u32 = 0o600;
@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             .next("a key that backups may depend on is never overwritten; give another file"),
         durable::Error::Io { .. } => Failure::new(
             Exit::Failed,
-            format!("cannot write {}: {}", args.identity.display(), chain(&error)),
+            format!("cannot write {}: {}", args.identity.display(), with_causes(&error)),
         ),
     })?;
     match context.output.format {

@@ -12,9 +12,9 @@ use nix::unistd::{Group, User, getgrouplist};
 use serde::Serialize;
 
 use super::Context;
-use super::host::chain;
 use super::output::Output;
 use crate::config::{Config, Secret, StoreUrl};
+use crate::model::with_causes;
 use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
 use crate::systemd::{Error, Systemd, UnitName};
 
@@ -65,7 +65,7 @@ impl Judgement {
     pub fn of(context: &Context, config: &Config, files: &[PathBuf]) -> Judgement {
         let (sandbox, because) = match context.runtime.block_on(installed()) {
             Ok(sandbox) => (sandbox, None),
-            Err(error) => (of_unit_file(SHIPPED), Some(chain(&error))),
+            Err(error) => (of_unit_file(SHIPPED), Some(with_causes(&error))),
         };
         let mut judgement = Judgement {
             unit: match because {

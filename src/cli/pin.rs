@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::backup::duration;
-use super::host::{self, Places, chain};
+use super::host::{self, Places};
 use super::output::Format;
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{ChainPath, FindError, ObjectName, Pin};
-use crate::model::ChainId;
+use crate::model::{ChainId, with_causes};
 use crate::store::{self, FileStore};
 
 /// Exclude a backup from retention, in every destination that has it
@@ -89,7 +89,7 @@ fn change(
         let store = places.stores.get(name).expect("what was listed was opened");
         match act(store, &path) {
             Ok(()) => done.push(name.to_owned()),
-            Err(error) => errors.push(format!("destination {name}: {}", chain(&error))),
+            Err(error) => errors.push(format!("destination {name}: {}", with_causes(&error))),
         }
     }
     let document = Document {
@@ -122,5 +122,5 @@ fn not_found(error: &FindError) -> Failure {
         FindError::Damaged { .. } => Exit::Damaged,
         FindError::NotFound { .. } | FindError::NoSuchPoint { .. } | FindError::NoSuchLineage { .. } => Exit::NotFound,
     };
-    Failure::new(exit, chain(error)).next("`lifeboat list` shows what there is")
+    Failure::new(exit, with_causes(error)).next("`lifeboat list` shows what there is")
 }

@@ -6,11 +6,11 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::backup::duration;
-use super::host::{self, Places, chain};
+use super::host::{self, Places};
 use super::output::{Format, Output};
 use super::{Context, Exit, Failure, user};
 use crate::config::Config;
-use crate::model::{ByteSize, ChainId};
+use crate::model::{ByteSize, ChainId, with_causes};
 use crate::prune::{self, Judged, Target};
 
 /// Apply the retention of each destination; print each keep and each removal with its reason
@@ -92,7 +92,7 @@ pub(super) fn apply(config: &Config, places: &Places, name: &str, removed: impl 
         policy,
     };
     let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
-    let gone = prune::carry_out(&plan, store, removed).map_err(|error| chain(&error))?;
+    let gone = prune::carry_out(&plan, store, removed).map_err(|error| with_causes(&error))?;
     Ok(gone.len())
 }
 
@@ -137,7 +137,9 @@ fn judge(context: &Context, config: &Config, places: &Places, name: &str, docume
             let removed = plan.remove.iter().filter(|judged| gone.contains(&judged.id));
             document.remove.extend(removed.map(row));
         }
-        Err(error) => document.errors.push(format!("destination {name}: {}", chain(&error))),
+        Err(error) => document
+            .errors
+            .push(format!("destination {name}: {}", with_causes(&error))),
     }
 }
 

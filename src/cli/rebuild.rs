@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::host::chain;
 use super::output::{Format, Output, count};
 use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
@@ -17,7 +16,7 @@ use super::{Context, Exit, Failure};
 use crate::catalog::Manifest;
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
 use crate::keyspace::{self, EtcdLine};
-use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
+use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision, with_causes};
 use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Progress, Rebuilt, rebuild};
 
 /// Lay out a data directory for one member, without etcd and without any of its tools
@@ -202,7 +201,7 @@ fn failure(error: Error, args: &Args, manifest: Option<&Manifest>) -> Failure {
         Error::Content {
             error: keyspace::Error::Downgrade { .. },
             ..
-        } => Failure::new(Exit::Refused, chain(&error)).next(format!(
+        } => Failure::new(Exit::Refused, with_causes(&error)).next(format!(
             "leave out --etcd-version{}, and run an etcd that reads it",
             args.etcd_version.map_or(String::new(), |line| format!(" {line}"))
         )),
@@ -212,7 +211,7 @@ fn failure(error: Error, args: &Args, manifest: Option<&Manifest>) -> Failure {
 
 /// A failure of laying out a data directory.
 pub(super) fn refused_by(error: &Error, manifest: Option<&Manifest>) -> Failure {
-    let text = chain(error);
+    let text = with_causes(error);
     let failed = |exit| Failure::new(exit, &text);
     match error {
         Error::NotEmpty { path } => failed(Exit::Refused).next(format!(

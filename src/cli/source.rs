@@ -14,7 +14,7 @@ use super::output::{age, clean};
 use super::progress::Bar;
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, FindError, LatestError, Lineage, Manifest, ObjectName};
-use crate::model::{ChainId, LineageId, Revision};
+use crate::model::{ChainId, LineageId, Revision, with_causes};
 use crate::pipeline::{DecodeError, Identities};
 use crate::restore::HandedOut;
 use crate::source::{self, SnapshotHasher, Source};
@@ -374,7 +374,7 @@ fn no_latest(error: &LatestError) -> Failure {
         LatestError::EarlierUnreadable { lineage, .. } => (Exit::Refused, std::slice::from_ref(lineage)),
         LatestError::WordUnreadable { .. } => (Exit::Refused, &[]),
     };
-    let failure = Failure::new(exit, host::chain(error));
+    let failure = Failure::new(exit, with_causes(error));
     if exit != Exit::Refused {
         return failure.next(match error {
             LatestError::Empty => "take one with `lifeboat backup`, or name the store that holds one with `--from DIR`",
@@ -393,7 +393,7 @@ fn no_latest(error: &LatestError) -> Failure {
 
 /// A failure of finding the backup that an id names.
 pub(super) fn not_found(error: &FindError) -> Failure {
-    let failure = |exit| Failure::new(exit, host::chain(error));
+    let failure = |exit| Failure::new(exit, with_causes(error));
     match error {
         FindError::Ambiguous { .. } => failure(Exit::Usage).next("give more of its beginning"),
         FindError::Damaged { .. } => failure(Exit::Damaged).next("choose another backup: `lifeboat list`"),

@@ -6,14 +6,14 @@ use std::sync::atomic::AtomicBool;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::host::{self, From, Places, chain};
+use super::host::{self, From, Places};
 use super::output::{Format, Output, clean, count};
 use super::progress::Bar;
 use super::source::{chosen, source_failure};
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{Backup, HostName, Manifest, Proof, Standing};
 use crate::config::Config;
-use crate::model::ChainId;
+use crate::model::{ChainId, with_causes};
 use crate::pipeline::Identities;
 use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Verified, least_recently_read};
 
@@ -326,8 +326,11 @@ impl Document {
                 Ok(Recorded::Yes | Recorded::Nothing) => {}
                 Err(error) => {
                     let name = copy.destination;
-                    self.errors
-                        .push(format!("{} in destination {name}: {}", backup.id(), chain(&error)));
+                    self.errors.push(format!(
+                        "{} in destination {name}: {}",
+                        backup.id(),
+                        with_causes(&error)
+                    ));
                     if run.must_record {
                         self.exit = worse(self.exit, Exit::Partly);
                     }

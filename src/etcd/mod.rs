@@ -19,7 +19,7 @@ use age::secrecy::{ExposeSecret, SecretString};
 use etcd_client::{Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 
-use crate::model::{ClusterId, HashKv, MemberId, Revision};
+use crate::model::{ClusterId, HashKv, MemberId, Revision, with_causes};
 
 pub use peer::{PeerAnswer, ask_peer};
 pub use snapshot::{Chunk, DIGEST_BYTES, SnapshotStream};
@@ -221,11 +221,11 @@ impl Member {
             reason,
         };
         let endpoint = endpoint(url, &access.tls, window(url, ahead).await);
-        let endpoint = endpoint.map_err(|error| unreachable(chain(&error)))?;
+        let endpoint = endpoint.map_err(|error| unreachable(causes(&error)))?;
         let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
             .await
             .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|error| unreachable(explained(url, "connect", chain(&error))))?;
+            .map_err(|error| unreachable(explained(url, "connect", causes(&error))))?;
         let options = access
             .login
             .as_ref()
@@ -447,11 +447,11 @@ fn failed(url: &str, call: &'static str, error: &etcd_client::Error) -> Error {
     use tonic::Code;
     let url = url.to_owned();
     let etcd_client::Error::GRpcStatus(status) = error else {
-        let reason = explained(&url, call, chain(error));
+        let reason = explained(&url, call, causes(error));
         return Error::Call { url, call, reason };
     };
     let reason = match status.message() {
-        "" => explained(&url, call, chain(status)),
+        "" => explained(&url, call, causes(status)),
         message => explained(&url, call, message.to_owned()),
     };
     // etcd answers a wrong password, and a call without any login, with InvalidArgument; a client certificate whose name
@@ -487,22 +487,10 @@ fn explained(url: &str, call: &str, reason: String) -> String {
     format!("{meaning} ({reason})")
 }
 
-/// An error and its causes in one line, without the repetitions that wrapped errors make.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if !parts.iter().any(|part| part.contains(&text)) {
-            parts.push(text);
-        }
-        next = error.source();
-    }
-    // tonic's own first word says nothing where a cause follows it.
-    if parts.len() > 1 && parts[0] == "transport error" {
-        parts.remove(0);
-    }
-    parts.join(": ")
+/// An error and its causes, without tonic's own first word, which says nothing where a cause follows it.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = with_causes(error);
+    text.strip_prefix("transport error: ").unwrap_or(&text).to_owned()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use age::secrecy::ExposeSecret;
 use serde::Deserialize;
 
-use super::{Error, Tls, chain};
+use super::{Error, Tls, causes};
 use crate::model::{ClusterId, MemberId};
 
 /// It answers from memory; a host that is off does not answer at all.
@@ -42,9 +42,9 @@ pub async fn ask_peer(url: &str, tls: &Tls) -> Result<PeerAnswer, Error> {
         url: url.to_owned(),
         reason,
     };
-    let client = client(tls).map_err(|error| unreachable(chain(&error)))?;
+    let client = client(tls).map_err(|error| unreachable(causes(&error)))?;
     let asked = client.get(format!("{}/members", url.trim_end_matches('/'))).send();
-    let mut answer = asked.await.map_err(|error| unreachable(chain(&error.without_url())))?;
+    let mut answer = asked.await.map_err(|error| unreachable(causes(&error.without_url())))?;
     let nonsense = |what: &str| Error::Nonsense {
         url: url.to_owned(),
         call: CALL,
@@ -57,7 +57,7 @@ pub async fn ask_peer(url: &str, tls: &Tls) -> Result<PeerAnswer, Error> {
     let cluster = cluster.and_then(|id| id.to_str().ok()?.parse().ok());
     let cluster = cluster.ok_or_else(|| nonsense("no cluster id"))?;
     let mut body = Vec::new();
-    let broken = |error: reqwest::Error| unreachable(chain(&error.without_url()));
+    let broken = |error: reqwest::Error| unreachable(causes(&error.without_url()));
     while let Some(part) = answer.chunk().await.map_err(broken)? {
         body.extend_from_slice(&part);
         if body.len() > MOST_BYTES {

@@ -12,6 +12,8 @@ use super::units::Units;
 use super::watch::{Access, Patience};
 use super::{Error, files};
 
+use crate::model::with_causes;
+
 /// Why a restore is given up whose build was not finished.
 const BROKEN_OFF: &str = "it was broken off before etcd was stopped";
 
@@ -177,7 +179,7 @@ impl<'a> Run<'a> {
             let came = match &taken {
                 Ok(came) => *came,
                 Err(error) => {
-                    self.ledger.reason.get_or_insert_with(|| super::chain(error));
+                    self.ledger.reason.get_or_insert_with(|| with_causes(error));
                     Came::Failed
                 }
             };

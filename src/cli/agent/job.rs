@@ -20,11 +20,11 @@ use crate::catalog::claim::{Standing, State as ClaimState};
 use crate::catalog::{Origin, SlotPath};
 use crate::cli::backup::{self, Scope};
 use crate::cli::doubts::doubts;
-use crate::cli::host::{self, Places, chain, failed};
+use crate::cli::host::{self, Places, failed};
 use crate::cli::{Context, Exit, Failure, restore_opened};
 use crate::config::{Config, DestinationName, Kind, Sharing};
 use crate::etcd::{Ahead, duty, survey};
-use crate::model::ChainId;
+use crate::model::{ChainId, with_causes};
 use crate::prune::{self, Target};
 use crate::state::{Holder, State};
 use crate::store::FileStore;
@@ -202,7 +202,7 @@ impl<'a> Attempt<'a> {
         backup::end(begun, &taken);
         let outcome = match taken {
             Err(Error::Interrupted) => return Err(Stop::Asked),
-            taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, chain(&error))))?,
+            taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, with_causes(&error))))?,
         };
         for written in &outcome.destinations {
             if let (Ok(()), Some(tenure)) = (&written.result, tenures.remove(&written.destination)) {
@@ -276,7 +276,7 @@ impl<'a> Attempt<'a> {
                     host: outcome.manifest.writer.host.clone(),
                     id: Some(taken.id.clone()),
                 }),
-                Err(error) => Fate::Failed(format!("destination {name} does not have it: {}", chain(error))),
+                Err(error) => Fate::Failed(format!("destination {name} does not have it: {}", with_causes(error))),
             };
             self.add(name, fate);
         }
@@ -308,7 +308,7 @@ impl<'a> Attempt<'a> {
                 Ok(gone) => taken.removed += gone.len(),
                 Err(error) => taken
                     .undone
-                    .push(format!("destination {name} is not pruned: {}", chain(&error))),
+                    .push(format!("destination {name} is not pruned: {}", with_causes(&error))),
             }
         }
     }
@@ -360,7 +360,7 @@ fn look_again(why: String, left: SignedDuration) -> Fate {
 }
 
 fn unusable(error: &crate::store::Error) -> Fate {
-    Fate::Failed(chain(error))
+    Fate::Failed(with_causes(error))
 }
 
 fn later(instant: Timestamp, by: SignedDuration) -> Timestamp {

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::host::chain;
 use super::super::progress::Bar;
 use super::super::source::{Found, source_failure};
 use super::super::{Context, Exit, Failure};
@@ -13,6 +12,7 @@ use super::Here;
 use crate::config::Config;
 use crate::datadir::{self, InitialCluster, PeerUrl};
 use crate::etcd::{Ahead, Member};
+use crate::model::with_causes;
 use crate::rebuild::{DigestRule, is_held};
 use crate::restore::{Backup, HandedOut, Preview, PreviewError, preview};
 use crate::settings::EtcdSettings;
@@ -77,7 +77,7 @@ fn preview_failure(error: PreviewError) -> Failure {
     match &error {
         PreviewError::Source(error) => source_failure(error, None),
         PreviewError::Database { .. } | PreviewError::Keyspace { .. } => {
-            Failure::new(Exit::Damaged, chain(&error)).next("choose another backup: `lifeboat list`")
+            Failure::new(Exit::Damaged, with_causes(&error)).next("choose another backup: `lifeboat list`")
         }
     }
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::host::{self, From, chain, failed};
+use super::host::{self, From, failed};
 use super::progress::Bar;
 use super::rebuild::refused_by;
 use super::source::{Found, SourceArgs};
 use super::{Context, Exit, Failure};
 use crate::agent::Level;
 use crate::config::{self, Config};
-use crate::model::{ByteSize, UnitName};
+use crate::model::{ByteSize, UnitName, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Access, Book, Error, Ledger, LedgerError, Outcome, OverDbus, Patience, Plan, PlanError, RESUME_UNIT, RestoreId,
@@ -326,7 +326,7 @@ pub(super) fn leave_session(context: &Context, systemd: &Systemd, command: &str)
     let resume: UnitName = RESUME_UNIT.parse().expect("it is shipped under that name");
     let description = format!("lifeboat {command}, begun by hand");
     let left = systemd.leave_session(&name, &description, TO_A_SAFE_POINT, &resume);
-    let left = context.runtime.block_on(left).map_err(|error| chain(&error));
+    let left = context.runtime.block_on(left).map_err(|error| with_causes(&error));
     match left {
         Ok(()) => context.output.detail(format!(
             "this goes on, whatever becomes of the terminal; also seen with `journalctl -f -u {scope}`"
@@ -450,7 +450,7 @@ pub(super) fn ask(question: &str) -> Result<(), Failure> {
 
 /// A failure of a restore or of the way back.
 pub(super) fn failure(error: Error) -> Failure {
-    let text = chain(&error);
+    let text = with_causes(&error);
     let failed = |exit| Failure::new(exit, &text);
     match &error {
         Error::Open { .. } => failed(Exit::Refused)

@@ -6,13 +6,13 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::super::host::{self, chain, failed};
+use super::super::host::{self, failed};
 use super::super::{Context, Exit, Failure};
 use super::free_bytes;
 use crate::config::Config;
 use crate::datadir::{self, InitialCluster, wal};
 use crate::etcd;
-use crate::model::{ByteSize, ClusterId, UnitName};
+use crate::model::{ByteSize, ClusterId, UnitName, with_causes};
 use crate::rebuild::{is_held, needed_bytes};
 use crate::restore::{Access, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, owner_of};
 use crate::settings::{self, EtcdSettings, Given, NewCluster, NewFile, Start, Unit};
@@ -268,7 +268,7 @@ fn overrules(file: &Path, ours: &NewFile) -> bool {
 pub(in crate::cli) fn connect(context: &Context) -> Result<Systemd, Failure> {
     let connected = context.runtime.block_on(Systemd::connect());
     connected.map_err(|error| {
-        Failure::new(Exit::Failed, chain(&error)).next(
+        Failure::new(Exit::Failed, with_causes(&error)).next(
             "without systemd, lay the data out with `lifeboat rebuild` and start etcd with the flags that it prints",
         )
     })
@@ -278,7 +278,7 @@ fn unit_name(context: &Context, systemd: &Systemd, config: Option<&Config>) -> R
     let wait = |answer| context.runtime.block_on(answer);
     let no_unit = |message: String| Failure::new(Exit::Failed, message).next("name etcd's unit with `[host] unit`");
     if let Some(name) = config.and_then(|config| config.host.unit.as_ref()) {
-        wait(systemd.unit(name)).map_err(|error| no_unit(chain(&error)))?;
+        wait(systemd.unit(name)).map_err(|error| no_unit(with_causes(&error)))?;
         return Ok(name.clone());
     }
     let usual: UnitName = USUAL_UNIT.parse().expect("it is one");
@@ -313,7 +313,7 @@ pub(super) fn settings_of(
 }
 
 fn refused(error: &settings::Error) -> Failure {
-    Failure::new(Exit::Failed, chain(error)).next(error.next_step())
+    Failure::new(Exit::Failed, with_causes(error)).next(error.next_step())
 }
 
 fn given(config: Option<&Config>) -> Given {

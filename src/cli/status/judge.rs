@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::members::MemberRow;
 use crate::agent::ScheduleReport;
 use crate::catalog::LatestError;
-use crate::cli::host::{self, Places};
+use crate::cli::host::Places;
 use crate::cli::list::{faults, rfc3339};
 use crate::config::{Config, DestinationName, Kind, Schedule};
+use crate::model::with_causes;
 use crate::schedule::{Slot, Span};
 use crate::verify::unproven_since;
 
@@ -65,7 +66,7 @@ pub(super) fn wrong_with_backups(config: &Config, places: &Places) -> Vec<String
     match catalog.latest() {
         Ok(_) => {}
         Err(LatestError::Empty) => wrong.push("there is no backup".to_owned()),
-        Err(error) => wrong.push(format!("`latest` is refused: {}", host::chain(&error))),
+        Err(error) => wrong.push(format!("`latest` is refused: {}", with_causes(&error))),
     }
     if config.destinations.is_empty() {
         wrong.push("no destination is configured".to_owned());

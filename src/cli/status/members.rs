@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use crate::cli::{Context, host};
 use crate::config::Config;
 use crate::etcd::{self, Ahead, Endpoints, Surveyed, survey};
+use crate::model::with_causes;
 
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -82,7 +83,7 @@ fn row(surveyed: Surveyed) -> MemberRow {
         database_bytes: status.map(|status| status.db_bytes),
         errors: match &candidate.answer {
             Ok(status) => status.errors.clone(),
-            Err(error) => vec![host::chain(error)],
+            Err(error) => vec![with_causes(error)],
         },
         name: candidate.name,
         url: candidate.url,

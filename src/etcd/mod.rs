@@ -388,6 +388,10 @@ async fn is_on_this_host(url: &str) -> bool {
         return false;
     };
     addresses.any(|address| {
+        // All of 127.0.0.0/8 is reached from 127.0.0.1.
+        if address.ip().is_loopback() {
+            return true;
+        }
         let any: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -502,8 +506,8 @@ mod tests {
         for here in ["http://127.0.0.1:2379", "https://127.8.9.10", "http://localhost:1"] {
             assert!(is_on_this_host(here).await, "{here}");
         }
-        // An address kept for documentation, and what is none.
-        for elsewhere in ["http://192.0.2.1:2379", "http://", "http://[::", "unix:socket", ""] {
+        // A group's address, which no host has for its own, and what is none.
+        for elsewhere in ["http://239.1.2.3:2379", "http://", "http://[::", "unix:socket", ""] {
             assert!(!is_on_this_host(elsewhere).await, "{elsewhere}");
         }
     }

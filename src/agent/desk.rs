@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::memory::{Memory, Stored, Success};
-use crate::config::{Config, DestinationName, ScheduleName, Sharing};
+use crate::config::{Config, DestinationName, ScheduleName};
 use crate::schedule::{Due, Lateness, Occasion, Schedule, Slot, jitter};
 
 /// How long a destination that failed rests: twice as long each time.
@@ -306,12 +306,12 @@ impl Rest {
 
 /// A configured schedule as it is on `host`.
 fn on_host(config: &Config, configured: &crate::config::Schedule, host: &str, name: &ScheduleName) -> Schedule {
-    let is_shared = |destination| match config.destinations.get(destination).map(|found| found.sharing) {
-        Some(Sharing::Shared) => true,
-        Some(Sharing::HostLocal) | None => false,
-    };
     // Where only one host takes each slot, all look at it at the same moment: who goes first is not for the jitter to say.
-    let seat = match configured.destinations.iter().all(is_shared) {
+    let seat = match configured
+        .destinations
+        .iter()
+        .all(|name| config.is_shared(name.as_str()))
+    {
         true => config.cluster.name.as_str(),
         false => host,
     };

@@ -34,7 +34,7 @@ pub struct Claim {
     pub host: String,
     /// The run, as in the manifest and the log.
     pub run: String,
-    /// The backup to be.
+    /// The backup to be; of a run that takes none, only a name of it.
     pub chain: ChainId,
     /// What the host says.
     pub state: State,
@@ -49,7 +49,7 @@ pub struct Claim {
 pub enum State {
     /// It takes it.
     Taking,
-    /// The backup is stored.
+    /// The backup is stored, or what else was to be done is done.
     Done,
     /// It could not; whoever can may take it.
     GivenUp,

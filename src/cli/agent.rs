@@ -2,6 +2,7 @@
 
 mod job;
 mod rounds;
+mod turn;
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::PermissionsExt;

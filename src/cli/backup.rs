@@ -173,8 +173,9 @@ pub(super) fn job(config: &Config, args: &Args, chain: ChainId, access: Access) 
 }
 
 fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
+    let here = || host::this_host().map(|host| config.local_member(&host));
     let local = || {
-        let local = config.local_member(&host::this_host()?);
+        let local = here()?;
         match local.name() {
             Some(name) => Ok(Wanted::Named(name.to_string())),
             None => {
@@ -188,7 +189,10 @@ fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
         // Refused with the names there are when a member is chosen.
         (Some(name), _) => Ok(Wanted::Named(name.to_owned())),
         (None, MemberChoice::Named(name)) => Ok(Wanted::Named(name.to_string())),
-        (None, MemberChoice::Auto) => Ok(Wanted::Any),
+        (None, MemberChoice::Auto) => Ok(Wanted::Any {
+            // Where that cannot be found out, no member is nearer than others.
+            near: here().ok().and_then(|local| local.name().map(ToString::to_string)),
+        }),
     }
 }
 

@@ -325,6 +325,14 @@ pub struct SecretsCheck {
 }
 
 impl Config {
+    /// Whether other hosts write to a destination; not of one that is unknown.
+    pub fn is_shared(&self, destination: &str) -> bool {
+        match self.destinations.get(destination).map(|found| found.sharing) {
+            Some(Sharing::Shared) => true,
+            Some(Sharing::HostLocal) | None => false,
+        }
+    }
+
     /// Reads every secret once and keeps none.
     pub fn check_secrets(&self) -> SecretsCheck {
         let mut check = SecretsCheck::default();

@@ -24,7 +24,10 @@ pub struct Candidate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// A healthy follower where there is one, the leader otherwise.
-    Any,
+    Any {
+        /// The member on this host, which is asked before others that are as fit.
+        near: Option<String>,
+    },
     /// This one and no other.
     Named(String),
 }
@@ -76,8 +79,12 @@ pub enum NoChoice {
 
 /// Picks the member to ask.
 pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoChoice> {
+    let is_near = |candidate: &Candidate| match wanted {
+        Wanted::Any { near } => near.as_ref() == Some(&candidate.name),
+        Wanted::Named(_) => false,
+    };
     let wanted_here = |candidate: &Candidate| match wanted {
-        Wanted::Any => true,
+        Wanted::Any { .. } => true,
         Wanted::Named(name) => *name == candidate.name,
     };
     if let Wanted::Named(name) = wanted
@@ -98,12 +105,13 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
     let best = answered.iter().max_by_key(|(index, status)| {
         let healthy = is_well(status, newest.unwrap_or(0));
         let follows = !status.leads() && !status.learner;
-        // Of equals the first in the configuration.
+        // Of equals the one on this host, then the first in the configuration.
         (
             healthy,
             !corrupt(status),
             follows,
             !status.learner,
+            candidates.get(*index).is_some_and(is_near),
             status.raft_term,
             std::cmp::Reverse(*index),
         )
@@ -198,6 +206,8 @@ pub(super) mod tests {
         candidate
     }
 
+    const ANY: Wanted = Wanted::Any { near: None };
+
     fn chosen(candidates: &[Candidate], wanted: Wanted) -> (String, Role) {
         let choice = choose(candidates, &wanted).unwrap();
         (candidates[choice.index].name.clone(), choice.role)
@@ -206,11 +216,26 @@ pub(super) mod tests {
     #[test]
     fn a_follower_is_asked_before_the_leader() {
         let three = [member("m1", 1, 1), member("m2", 2, 1), member("m3", 3, 1)];
-        assert_eq!(chosen(&three, Wanted::Any), ("m2".into(), Role::Follower));
+        assert_eq!(chosen(&three, ANY), ("m2".into(), Role::Follower));
         assert_eq!(chosen(&three, Wanted::Named("m1".into())), ("m1".into(), Role::Leader));
         let two_down = [member("m1", 1, 1), silent("m2"), silent("m3")];
-        assert_eq!(chosen(&two_down, Wanted::Any), ("m1".into(), Role::Leader));
-        assert_eq!(chosen(&[member("m1", 1, 1)], Wanted::Any), ("m1".into(), Role::Leader));
+        assert_eq!(chosen(&two_down, ANY), ("m1".into(), Role::Leader));
+        assert_eq!(chosen(&[member("m1", 1, 1)], ANY), ("m1".into(), Role::Leader));
+    }
+
+    #[test]
+    fn of_followers_the_one_on_this_host_is_asked() {
+        let near = |name: &str| Wanted::Any {
+            near: Some(name.into()),
+        };
+        let three = [member("m1", 1, 1), member("m2", 2, 1), member("m3", 3, 1)];
+        assert_eq!(chosen(&three, near("m3")), ("m3".into(), Role::Follower));
+        assert_eq!(chosen(&three, near("m1")), ("m2".into(), Role::Follower), "it leads");
+        let lags = with(member("m3", 3, 1), |status| status.applied_index = 10);
+        let three = [member("m1", 1, 1), member("m2", 2, 1), lags];
+        assert_eq!(chosen(&three, near("m3")), ("m2".into(), Role::Follower));
+        let down = [member("m1", 1, 1), member("m2", 2, 1), silent("m3")];
+        assert_eq!(chosen(&down, near("m3")), ("m2".into(), Role::Follower));
     }
 
     #[test]
@@ -219,14 +244,14 @@ pub(super) mod tests {
         let corrupt = with(member("m3", 3, 1), |status| status.errors.push("alarm:CORRUPT".into()));
         let learner = with(member("m4", 4, 1), |status| status.learner = true);
         let candidates = [lagging, corrupt, learner, member("m1", 1, 1)];
-        assert_eq!(chosen(&candidates, Wanted::Any), ("m1".into(), Role::Leader));
+        assert_eq!(chosen(&candidates, ANY), ("m1".into(), Role::Leader));
         let cut_off = [member("m1", 1, 0), silent("m2")];
-        assert_eq!(chosen(&cut_off, Wanted::Any), ("m1".into(), Role::CutOff));
+        assert_eq!(chosen(&cut_off, ANY), ("m1".into(), Role::CutOff));
     }
 
     #[test]
     fn refusals_name_every_member() {
-        let error = choose(&[silent("m1"), silent("m2")], &Wanted::Any).unwrap_err();
+        let error = choose(&[silent("m1"), silent("m2")], &ANY).unwrap_err();
         assert_eq!(
             error.to_string(),
             "no member can be asked: m1: cannot reach http://m1:2379: connection refused; \
@@ -235,7 +260,7 @@ pub(super) mod tests {
         let error = choose(&[member("m1", 1, 1)], &Wanted::Named("m9".into())).unwrap_err();
         assert_eq!(error.to_string(), "no member `m9` is configured; there are: m1");
         let other = with(member("m2", 2, 1), |status| status.cluster = ClusterId(10));
-        let error = choose(&[member("m1", 1, 1), other], &Wanted::Any).unwrap_err();
+        let error = choose(&[member("m1", 1, 1), other], &ANY).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the configured members belong to different clusters: m1 is of cluster 9, m2 is of cluster a"

@@ -1,4 +1,4 @@
-//! Three hosts with one store: each slot is taken once, whoever dies.
+//! Three hosts with one store: each slot is one host's, whoever dies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -196,6 +196,57 @@ fn three_hosts_take_each_slot_once_and_go_on_without_the_one_that_went_first() {
     // The first slot may have come before all had started.
     assert!(before[1..].iter().all(|member| *member == of(order[0])), "{members:?}");
     assert!(after.iter().all(|member| *member == of(order[1])), "{members:?}");
+}
+
+#[test]
+fn a_store_is_verified_and_pruned_by_one_host_and_verified_by_one_that_can_open_it() {
+    const BOTH: &str = "[schedules.check]\nkind = \"verify\"\nevery = \"20s\"\njitter = \"0s\"\n\
+        [schedules.tidy]\nkind = \"prune\"\nevery = \"20s\"\njitter = \"0s\"\n";
+    let Some(hosts) = Hosts::new(BOTH) else { return };
+    let able = &hosts.hosts[1];
+    able.reconfigure(
+        "[encryption]\n",
+        &format!("[encryption]\nidentity = {{ file = {:?} }}\n", able.identity()),
+    );
+    for host in &hosts.hosts {
+        host.reconfigure("shared = true", "shared = true\nretention = { keep_last = 1 }");
+    }
+    (0..2).for_each(|_| drop(able.backup()));
+    let agents: Vec<Running> = (0..3).map(|index| hosts.agent(index)).collect();
+    // Of each slot that is done, who did it by which host's word.
+    let mut done: BTreeMap<(usize, String), BTreeMap<usize, Value>> = BTreeMap::new();
+    until("a slot of both schedules that all three know to be done", || {
+        for (index, host) in hosts.hosts.iter().enumerate() {
+            let status = status(host);
+            for schedule in 0..2 {
+                let last = &status["schedules"][schedule]["last"];
+                if let Some(copy) = last["copies"].get(0) {
+                    let known = done.entry((schedule, last["slot"].to_string())).or_default();
+                    known.insert(index, copy["host"].clone());
+                }
+            }
+        }
+        let by_all = |schedule: usize| {
+            done.iter()
+                .any(|((of, _), known)| *of == schedule && known.len() == hosts.hosts.len())
+        };
+        by_all(0) && by_all(1)
+    });
+    for agent in agents {
+        agent.signal("TERM");
+        agent.wait().expect_code(0);
+    }
+    for ((schedule, slot), known) in &done {
+        let hosts: Vec<&Value> = known.values().collect();
+        assert!(hosts.windows(2).all(|pair| pair[0] == pair[1]), "{slot}: {known:?}");
+        if nix::unistd::geteuid().is_root() && *schedule == 0 {
+            assert_eq!(hosts[0], &name(1), "{slot}");
+        }
+    }
+    let list = able.lifeboat(["--json", "list"]).json();
+    let backups = list["backups"].as_array().unwrap();
+    assert_eq!(backups.len(), 1);
+    assert_eq!(backups[0]["proof"], "hash_kv");
 }
 
 #[test]

@@ -9,30 +9,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::rounds;
+use super::turn::{APART, later, number_of, unusable, was_faster};
 use crate::agent::tenure::{self, Claimant, Tenure};
 use crate::agent::{Ended, Fate, Notice, Order, Stored, Taken, Trouble, Work};
 use crate::backup::{Destination, Error, Outcome, Progress, full};
-use crate::catalog::claim::{Standing, State as ClaimState};
+use crate::catalog::claim::State as ClaimState;
 use crate::catalog::{Origin, SlotPath};
 use crate::cli::backup::{self, Scope};
 use crate::cli::doubts::doubts;
 use crate::cli::host::{self, Places, failed};
 use crate::cli::{Context, Exit, Failure, restore_opened};
-use crate::config::{Config, DestinationName, Kind, Sharing};
+use crate::config::{Config, DestinationName, Kind};
 use crate::etcd::{Ahead, duty, survey};
 use crate::model::{ChainId, with_causes};
 use crate::prune::{self, Target};
 use crate::state::{Holder, State};
 use crate::store::FileStore;
-
-/// By how much later each host tries than the one before it.
-const APART: SignedDuration = SignedDuration::from_secs(5);
-/// How soon a slot is looked at again that another host works on.
-const LOOKED_AT_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
 /// What the agent does with a slot.
 pub(super) struct Jobs {
@@ -123,11 +118,11 @@ impl<'a> Attempt<'a> {
     /// Sorts out what others have done or are at, in the shared stores.
     fn look_at_claims(&mut self) {
         self.settle(|attempt, name, store| {
-            if !attempt.is_shared(name) {
+            if !attempt.config.is_shared(name) {
                 return Ok(None);
             }
             let standing = tenure::look(store, &attempt.slot, |chain| attempt.gone.contains(chain))?;
-            Ok(of_others(standing))
+            Ok(number_of(standing).err())
         });
     }
 
@@ -136,7 +131,7 @@ impl<'a> Attempt<'a> {
     fn leaves_it_to_others(&mut self) -> Result<bool, Stop> {
         let all = i32::try_from(self.config.members.len()).unwrap_or(i32::MAX);
         let last = later(self.order.due_at, APART.saturating_mul(all));
-        if host::now() >= last || !self.open.iter().any(|open| self.is_shared(&open.name)) {
+        if host::now() >= last || !self.open.iter().any(|open| self.config.is_shared(&open.name)) {
             return Ok(false);
         }
         let access = host::access(self.config)?;
@@ -219,16 +214,17 @@ impl<'a> Attempt<'a> {
     fn claim(&mut self, claimant: &Claimant) -> BTreeMap<String, Tenure> {
         let mut tenures = BTreeMap::new();
         self.settle(|attempt, name, store| {
-            if !attempt.is_shared(name) {
+            if !attempt.config.is_shared(name) {
                 return Ok(None);
             }
             let standing = tenure::look(store, &attempt.slot, |chain| attempt.gone.contains(chain))?;
-            let Standing::Free(number) = standing else {
-                return Ok(of_others(standing));
+            let number = match number_of(standing) {
+                Ok(number) => number,
+                Err(fate) => return Ok(Some(fate)),
             };
             match Tenure::begin(store, &attempt.slot, number, claimant)? {
                 Some(tenure) => tenures.insert(name.to_owned(), tenure),
-                None => return Ok(Some(look_again("another host was faster".to_owned(), LOOKED_AT_EVERY))),
+                None => return Ok(Some(was_faster())),
             };
             Ok(None)
         });
@@ -242,7 +238,7 @@ impl<'a> Attempt<'a> {
                 let Ok((manifest, _)) = places.manifest(backup) else {
                     continue;
                 };
-                if attempt.is_shared(name) || manifest.writer.host == own {
+                if attempt.config.is_shared(name) || manifest.writer.host == own {
                     return Ok(Some(Fate::Stored(Stored {
                         host: manifest.writer.host,
                         id: Some(manifest.chain),
@@ -322,7 +318,7 @@ impl<'a> Attempt<'a> {
         for destination in std::mem::take(&mut self.open) {
             let fate = match &destination.store {
                 Ok(store) => judge(self, &destination.name, store).unwrap_or_else(|error| Some(unusable(&error))),
-                Err(error) if self.is_shared(&destination.name) => Some(unusable(error)),
+                Err(error) if self.config.is_shared(&destination.name) => Some(unusable(error)),
                 Err(_) => None,
             };
             match fate {
@@ -336,35 +332,6 @@ impl<'a> Attempt<'a> {
         let name: Option<&DestinationName> = self.order.destinations.get(name);
         self.ended.fates.extend(name.cloned().map(|name| (name, fate)));
     }
-
-    fn is_shared(&self, name: &str) -> bool {
-        match self.config.destinations.get(name).map(|found| found.sharing) {
-            Some(Sharing::Shared) => true,
-            Some(Sharing::HostLocal) | None => false,
-        }
-    }
-}
-
-/// What a slot's standing means for this host; None if it may take it.
-fn of_others(standing: Standing) -> Option<Fate> {
-    match standing {
-        Standing::Done { host, chain } => Some(Fate::Stored(Stored { host, id: Some(chain) })),
-        Standing::Held { host, left } => Some(look_again(format!("host {host} takes it"), left)),
-        Standing::Free(_) => None,
-    }
-}
-
-fn look_again(why: String, left: SignedDuration) -> Fate {
-    let until = later(host::now(), left.clamp(SignedDuration::from_secs(1), LOOKED_AT_EVERY));
-    Fate::Later { why, until }
-}
-
-fn unusable(error: &crate::store::Error) -> Fate {
-    Fate::Failed(with_causes(error))
-}
-
-fn later(instant: Timestamp, by: SignedDuration) -> Timestamp {
-    instant.saturating_add(by).unwrap_or(instant)
 }
 
 /// Done when the agent is to stop, or a restore wants etcd for itself.

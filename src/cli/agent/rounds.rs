@@ -1,6 +1,7 @@
 //! The work of slots that take no backup: some backups are verified, or retention is applied.
 //!
-//! Each destination stands for itself: what cannot be read in one keeps nothing back in another.
+//! Each destination stands for itself: what cannot be read in one keeps nothing back in another. In a store that several
+//! hosts write to, one of them does the work of a slot; of a verification first those that can open the backups.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,11 +9,15 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::job::Stop;
+use super::turn::{self, APART, later};
+use crate::agent::tenure::Tenure;
 use crate::agent::{Ended, Fate, Order, Stored};
+use crate::catalog::claim::State as ClaimState;
 use crate::cli::host::{self, Places};
 use crate::cli::prune::apply;
 use crate::cli::refuse_during_restore;
 use crate::cli::verify::{Round, round};
+use crate::config::DestinationName;
 
 /// After this time a run begins with no further backup, so that it keeps no other schedule waiting for long.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
@@ -28,6 +33,10 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
     };
     let until = host::now().saturating_add(LONGEST).unwrap_or_else(|_| host::now());
     for name in &order.destinations {
+        let turn = leaves_it_to_others(order, name).map_or_else(|| turn::claim(order, name), Err);
+        let Ok(tenure) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
+            continue;
+        };
         let done = round(&order.config, name.as_str(), &stop, until, sign);
         let fate = match done {
             _ if stop.load(Ordering::Relaxed) => return Err(Stop::Asked),
@@ -38,7 +47,7 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
                     .push(format!("destination {name}: {checked} verified, {bad} of them bad"));
                 findings.wrong.extend(wrong);
                 findings.undone.extend(errors);
-                done_here()
+                done_here(tenure)
             }
             Err(failure) => Fate::Failed(failure.message().to_owned()),
         };
@@ -60,6 +69,10 @@ pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
         if *order.stop.borrow() {
             return Err(Stop::Asked);
         }
+        let turn = turn::claim(order, name);
+        let Ok(tenure) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
+            continue;
+        };
         let unread = places.unreadable.iter().find(|(unread, _)| *unread == name.as_str());
         let applied = match unread {
             Some((_, error)) => Err(error.clone()),
@@ -70,7 +83,7 @@ pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
             Ok(removed) => {
                 let text = format!("destination {name}: {removed} removed by retention");
                 ended.findings.done.push(text);
-                done_here()
+                done_here(tenure)
             }
         };
         ended.fates.insert(name.clone(), fate);
@@ -78,7 +91,21 @@ pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
     Ok(ended)
 }
 
-fn done_here() -> Fate {
+/// Who cannot open the backups can prove less, and waits for those that can.
+fn leaves_it_to_others(order: &Order, name: &DestinationName) -> Option<Fate> {
+    if order.config.encryption.identity.is_some() || !order.config.is_shared(name.as_str()) {
+        return None;
+    }
+    let hosts = i32::try_from(order.config.members.len()).unwrap_or(i32::MAX);
+    let until = later(order.due_at, APART.saturating_mul(hosts));
+    let why = "hosts that can open the backups go before this one".to_owned();
+    (host::now() < until).then_some(Fate::Later { why, until })
+}
+
+fn done_here(tenure: Option<Tenure>) -> Fate {
+    if let Some(tenure) = tenure {
+        tenure.end(ClaimState::Done);
+    }
     Fate::Stored(Stored {
         host: host::host_name().to_string(),
         id: None,

@@ -26,9 +26,11 @@ test: ## Everything that CI checks
 lab: ## Real systemd hosts with real etcds, as root (ARGS="words of names", ARGS="--suite bookworm", ARGS=--list)
 	$(SETUP) cargo test --locked --test lab -- --must-run $(ARGS)
 
-bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly); prints Markdown
+bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly, and no hosts); prints Markdown
 	NEED="/usr/bin/time:time" $(SETUP) cargo build --locked --release --bin lifeboat --example etcd-load
 	$(SETUP) tests/tools/bench.sh
+	[ -n "$(SMALL)" ] || LIFEBOAT_LAB_BINARY=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/lifeboat \
+		$(SETUP) cargo test --locked --test lab -- --figures
 
 packages: ## The .deb and the .rpm: target/packages
 	$(SETUP) cargo build --locked --release --bin lifeboat

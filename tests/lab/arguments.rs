@@ -18,6 +18,8 @@ pub struct Arguments {
     pub skip: Vec<String>,
     /// One suite only.
     pub suite: Option<Suite>,
+    /// The figures instead of the cases.
+    pub figures: bool,
     /// Names only.
     pub list: bool,
     pub demand: Demand,
@@ -30,6 +32,7 @@ impl Arguments {
             words: Vec::new(),
             skip: Vec::new(),
             suite: None,
+            figures: false,
             list: false,
             demand: Demand::MayBeSkipped,
         };
@@ -37,6 +40,7 @@ impl Arguments {
         while let Some(argument) = given.next() {
             match argument.as_str() {
                 "--must-run" => arguments.demand = Demand::MustRun,
+                "--figures" => arguments.figures = true,
                 "--list" => arguments.list = true,
                 "--skip" => arguments.skip.extend(given.next()),
                 "--suite" => {

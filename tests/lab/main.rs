@@ -11,6 +11,7 @@ mod arguments;
 mod cases;
 mod cluster;
 mod enclosure;
+mod figures;
 mod hosts;
 mod install;
 mod packing;
@@ -39,7 +40,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(stage) = enclosure::entered() {
-        return runner::run_all(runs, stage);
+        let at_once = if arguments.figures { 1 } else { runner::AT_ONCE };
+        return runner::run_all(runs, at_once, stage);
     }
     if runs.is_empty() {
         return match arguments.demand {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use super::enclosure::entered;
+use super::figures::binary;
 
 /// The version of [`Release::Next`]: above all others.
 pub const NEXT_VERSION: &str = "999.0.0";
@@ -62,7 +63,7 @@ fn make(kind: Kind, release: Release) -> PathBuf {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut script = Command::new(project.join("packaging/build.sh"));
     script
-        .arg(env!("CARGO_BIN_EXE_lifeboat"))
+        .arg(binary())
         .env("OUT", &out)
         .env("KINDS", kind.ending())
         .env("UNRELEASED", "1")

@@ -11,12 +11,13 @@ use std::time::Instant;
 
 use super::arguments::Arguments;
 use super::cases::{CASES, Case};
+use super::figures::FIGURES;
 use super::hosts::{Lab, Switch};
 use super::preparation::Suite;
 use super::report;
 
 /// How many cases run at a time.
-const AT_ONCE: usize = 4;
+pub const AT_ONCE: usize = 4;
 
 /// One case on one suite.
 pub struct Run {
@@ -32,7 +33,8 @@ impl fmt::Display for Run {
 
 /// The runs that were asked for, in the order of the table.
 pub fn select(arguments: &Arguments) -> VecDeque<Run> {
-    let runs = CASES.iter().flat_map(|case| {
+    let table = if arguments.figures { FIGURES } else { CASES };
+    let runs = table.iter().flat_map(|case| {
         let suites = case.suites.iter();
         suites.map(move |suite| Run { suite: *suite, case })
     });
@@ -41,14 +43,14 @@ pub fn select(arguments: &Arguments) -> VecDeque<Run> {
 }
 
 /// Runs all, prints a line for each, and tells whether all went well.
-pub fn run_all(runs: VecDeque<Run>, stage: PathBuf) -> ExitCode {
+pub fn run_all(runs: VecDeque<Run>, at_once: usize, stage: PathBuf) -> ExitCode {
     let (begin, count) = (Instant::now(), runs.len());
     report::note_panics();
     let switch = Switch::set_up(stage);
     let (runs, failed) = (Mutex::new(runs), Mutex::new(Vec::new()));
     println!("\nlab: {count} cases");
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(count) {
+        for _ in 0..at_once.min(count) {
             scope.spawn(|| {
                 while let Some(run) = next(&runs) {
                     if !passes(&run, &switch) {

@@ -50,6 +50,8 @@ pub enum Event {
     HookFailed,
     /// The heartbeat could not be sent.
     HeartbeatFailed,
+    /// A secret that no backup needs cannot be read.
+    SecretUnreadable,
 }
 
 struct Row {
@@ -64,7 +66,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 15] = [
+const TABLE: [Row; 16] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -149,6 +151,12 @@ const TABLE: [Row; 15] = [
         "heartbeat-failed",
         "bee2398565f043f8ad08d66e0add3336",
         Level::Warning,
+    ),
+    row(
+        Event::SecretUnreadable,
+        "secret-unreadable",
+        "d5238e08dda145668933ec7eb61a5c50",
+        Level::Error,
     ),
 ];
 

@@ -65,7 +65,8 @@ pub(super) fn run(context: Context, _: Args) -> Result<Exit, Failure> {
 fn faults(config: &Config) -> Vec<String> {
     let secrets = config.check_secrets();
     let unread = secrets.problems.iter().chain(&secrets.unloaded);
-    let mut faults: Vec<String> = unread.map(ToString::to_string).collect();
+    let needed = unread.filter(|unread| unread.is_needed);
+    let mut faults: Vec<String> = needed.map(|unread| unread.problem.to_string()).collect();
     if config.has_sample_recipient() {
         faults.push("the recipient is the sample's: nobody could open the backups".to_owned());
     }

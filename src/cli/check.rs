@@ -86,7 +86,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let secrets = config.check_secrets();
     findings
         .problems
-        .extend(secrets.problems.iter().map(ToString::to_string));
+        .extend(secrets.problems.iter().map(|unread| unread.problem.to_string()));
     findings
         .warnings
         .extend(secrets.warnings.iter().map(ToString::to_string));

@@ -1,15 +1,33 @@
-//! What the destinations give to doubt of the backups in them, for the agent's notices.
+//! What the destinations give to doubt of the backups in them, and what the agent must do without, for its notices.
 
 use super::host::{self, Places};
 use super::list::faults;
 use super::status::unproven;
 use crate::agent::{About, Event, Notice};
 use crate::catalog::{Catalog, LatestError};
-use crate::config::Config;
+use crate::config::{Config, Unread};
 use crate::model::with_causes;
 
-/// Looks at every destination.
+/// Looks at every secret and every destination.
 pub(super) fn doubts(config: &Config) -> Vec<Notice> {
+    let mut doubts = unread(config);
+    doubts.extend(of_destinations(config));
+    doubts
+}
+
+/// The secrets that the agent goes on without.
+fn unread(config: &Config) -> Vec<Notice> {
+    let secrets = config.check_secrets();
+    let unread = secrets.problems.into_iter().chain(secrets.unloaded);
+    let notice = |unread: Unread| Notice {
+        event: Event::SecretUnreadable,
+        about: About::default(),
+        message: format!("the agent goes on without it: {}", unread.problem),
+    };
+    unread.filter(|unread| !unread.is_needed).map(notice).collect()
+}
+
+fn of_destinations(config: &Config) -> Vec<Notice> {
     let places = match Places::configured_within(config, None, None) {
         Ok(places) => places,
         Err(failure) => {

@@ -313,13 +313,22 @@ impl Error {
     }
 }
 
+/// A secret that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Which, and why.
+    pub problem: Problem,
+    /// Whether there is no backup without it.
+    pub is_needed: bool,
+}
+
 /// Secrets that cannot be used, and those that others can read.
 #[derive(Debug, Default)]
 pub struct SecretsCheck {
     /// Each that cannot be read.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Unread>,
     /// Each that only the agent's unit can read: a credential, where no unit runs this.
-    pub unloaded: Vec<Problem>,
+    pub unloaded: Vec<Unread>,
     /// Each private file that is open to others.
     pub warnings: Vec<Problem>,
 }
@@ -338,11 +347,14 @@ impl Config {
         let mut check = SecretsCheck::default();
         for (key, secret) in self.secrets() {
             if let Err(error) = secret.read() {
-                let problem = Problem::nowhere(&format!("`{key}`: {error}"));
+                let unread = Unread {
+                    problem: Problem::nowhere(&format!("`{key}`: {error}")),
+                    is_needed: !matches!(key, "encryption.identity" | "notify.heartbeat"),
+                };
                 match error {
-                    SecretError::NoCredentials { .. } => check.unloaded.push(problem),
+                    SecretError::NoCredentials { .. } => check.unloaded.push(unread),
                     SecretError::Unreadable { .. } | SecretError::NotSet { .. } | SecretError::Unusable { .. } => {
-                        check.problems.push(problem);
+                        check.problems.push(unread);
                     }
                 }
             }

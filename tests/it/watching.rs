@@ -132,6 +132,29 @@ fn the_hook_is_called_once_when_it_begins_and_once_when_it_is_over_and_the_heart
 }
 
 #[test]
+fn a_key_that_no_backup_needs_keeps_nothing_back_and_is_missed_aloud() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, OFTEN);
+    let missing = host.path("nowhere/identity.txt");
+    host.reconfigure(
+        "[encryption]\n",
+        &format!("[encryption]\nidentity = {{ file = {missing:?} }}\n"),
+    );
+    let agent = host.start(["agent"]);
+    until("a backup", || !status(&host)["schedules"][0]["last"].is_null());
+    until("the notice", || {
+        status(&host)["doubts"].to_string().contains("secret-unreadable")
+    });
+    let shown = host.lifeboat(["status"]).expect_code(1).stdout;
+    assert!(shown.contains("`encryption.identity`"), "{shown}");
+    let said = stop(agent);
+    assert!(said.contains(missing.to_str().unwrap()), "{said}");
+}
+
+#[test]
 #[expect(
     clippy::disallowed_methods,
     reason = "the test stands for a program of somebody else"

@@ -150,9 +150,10 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     problems.extend(judge::wrong_with_backups(&config, &places));
     problems.extend(unproven(&config, &places, now));
     // Its unit may allow the agent less than this command.
-    let disabled = said.iter().flat_map(|said| &said.doubts);
-    let disabled = disabled.filter(|doubt| doubt.event == Event::DestinationDisabled);
-    for doubt in disabled.map(|doubt| &doubt.message) {
+    let of_the_unit = [Event::DestinationDisabled, Event::SecretUnreadable];
+    let doubts = said.iter().flat_map(|said| &said.doubts);
+    let doubts = doubts.filter(|doubt| of_the_unit.contains(&doubt.event));
+    for doubt in doubts.map(|doubt| &doubt.message) {
         if !problems.contains(doubt) {
             problems.push(doubt.clone());
         }

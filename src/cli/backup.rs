@@ -11,7 +11,7 @@ use super::progress::Bar;
 use super::{Context, Exit, Failure, user};
 use crate::backup::{self, Destination, Error, Job, Outcome, Pace, Progress, full};
 use crate::catalog::{Origin, Pinned, Writer};
-use crate::config::{Config, MemberChoice};
+use crate::config::{Config, Kind, MemberChoice};
 use crate::etcd::Access;
 use crate::etcd::choose::{NoChoice, Wanted};
 use crate::model::{ByteSize, ChainId, Revision, with_causes};
@@ -27,6 +27,9 @@ use crate::state::{BegunChain, Holder, State};
     after_help = "Examples:\n  lifeboat backup\n  lifeboat backup --to local --member m2 --pin --note 'before the upgrade'"
 )]
 pub struct Args {
+    /// To the destinations of this schedule of full backups
+    #[arg(long, value_name = "NAME", conflicts_with = "to")]
+    schedule: Option<String>,
     /// Only to these destinations; may be given several times
     #[arg(long, value_name = "DEST", value_delimiter = ',')]
     to: Vec<String>,
@@ -93,8 +96,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
     let interrupt = super::listen(context);
     let _lock = host::jobs_lock(&state, "backup", args.wait)?;
-    let destinations = host::destinations(&config, &state, &args.to)?;
-    let scope = if args.to.is_empty() { Scope::All } else { Scope::Some };
+    let to = wanted_destinations(&config, &args)?;
+    let destinations = host::destinations(&config, &state, &to)?;
+    let scope = if to.is_empty() { Scope::All } else { Scope::Some };
     sweep(context, &state, &destinations, scope);
     // A history goes on in all destinations, also in those that this backup does not go to.
     let places = Places::configured(context, &config, None)?;
@@ -122,6 +126,7 @@ impl Args {
     /// What a schedule asks for: a backup to these destinations.
     pub(super) fn to(destinations: Vec<String>) -> Args {
         Args {
+            schedule: None,
             to: destinations,
             member: None,
             wait: Duration::ZERO,
@@ -130,6 +135,30 @@ impl Args {
             note: None,
         }
     }
+}
+
+/// The destinations that were asked for; none where all are meant.
+fn wanted_destinations(config: &Config, args: &Args) -> Result<Vec<String>, Failure> {
+    let Some(name) = &args.schedule else {
+        return Ok(args.to.clone());
+    };
+    let of_kind = config
+        .schedules
+        .iter()
+        .filter(|(_, schedule)| schedule.kind == Kind::Full);
+    if let Some((_, schedule)) = of_kind.clone().find(|(known, _)| known.as_str() == name) {
+        return Ok(schedule.destinations.iter().map(ToString::to_string).collect());
+    }
+    let known: Vec<&str> = of_kind.map(|(name, _)| name.as_str()).collect();
+    let next = match known.is_empty() {
+        true => "there is none: name destinations with `--to`".to_owned(),
+        false => format!("one of: {}", known.join(", ")),
+    };
+    Err(Failure::new(
+        Exit::Usage,
+        format!("no schedule `{name}` of full backups is configured"),
+    )
+    .next(next))
 }
 
 /// Which destinations a run has opened.
@@ -158,7 +187,7 @@ pub(super) fn job(config: &Config, args: &Args, chain: ChainId, access: Access) 
             stall_limit: config.backup.idle_timeout,
         },
         origin: Origin::Manual,
-        schedule: None,
+        schedule: args.schedule.clone(),
         slot: None,
         note: args.note.clone(),
         pinned: if args.pin { Pinned::Yes } else { Pinned::No },

@@ -244,6 +244,15 @@ fn of_two_destinations_one_may_fail() {
     host.lifeboat(["backup", "--to", "nowhere"])
         .expect_code(2)
         .says(&["nowhere", "far, local"]);
+    let nightly = "[schedules.nightly]\nkind = \"full\"\nwhen = \"daily\"\ndestinations = [\"local\"]\n";
+    host.reconfigure("[cluster]", &format!("{nightly}[cluster]"));
+    let of_schedule = host.lifeboat(["backup", "--schedule", "nightly"]).expect_code(0);
+    let shown = host.lifeboat(["--json", "show", of_schedule.stdout.trim()]).json();
+    assert_eq!(shown["backup"]["destinations"], serde_json::json!(["local"]));
+    assert_eq!(shown["manifest"]["schedule"], "nightly");
+    host.lifeboat(["backup", "--schedule", "weekly"])
+        .expect_code(2)
+        .says(&["weekly", "nightly"]);
 
     // One that fails in the middle takes nothing from the other.
     fs::create_dir(&far).expect("the host's directory can be written");

@@ -80,6 +80,9 @@ fn commands_that_are_wrong() {
     host.lifeboat(["backup", "--to", "nowhere"])
         .expect_code(2)
         .says(&["nowhere", "local"]);
+    host.lifeboat(["backup", "--schedule", "nightly"])
+        .expect_code(2)
+        .says(&["nightly", "--to"]);
     host.lifeboat(["list", "--destination", "nowhere"])
         .expect_code(2)
         .says(&["nowhere", "local"]);

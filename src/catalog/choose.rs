@@ -243,6 +243,17 @@ impl Catalog {
         }
     }
 
+    /// The histories that the operator has not judged: those that came after his last word, or, without one, after the first.
+    pub fn unjudged(&self) -> Vec<Lineage> {
+        let mut lineages = self.lineages();
+        match self.last_word.as_ref().map(|word| &word.acceptance) {
+            Some(Ok(word)) => lineages.retain(|lineage| !word.known.contains(&lineage.id)),
+            Some(Err(_)) => {}
+            None => drop(lineages.drain(..lineages.len().min(1))),
+        }
+        lineages
+    }
+
     /// The newest good backup of the accepted lineage: the one with the highest revision, whatever the clocks said.
     pub fn latest(&self) -> Result<&Backup, LatestError> {
         let lineage = self.accepted_lineage()?;
@@ -462,6 +473,8 @@ mod tests {
             panic!("{:?}", catalog.latest());
         };
         assert_eq!((accepted.as_ref(), candidates.len()), (Some(b), 3));
+        let unjudged: Vec<_> = catalog.unjudged().into_iter().map(|lineage| lineage.id).collect();
+        assert_eq!(unjudged, [third.lineage]);
     }
 
     #[test]

@@ -20,8 +20,7 @@ use crate::store::{self, FileStore};
     lifeboat accept-lineage cdf818194e3a8c32-9f3c4a1b    # as `lifeboat list` prints it"
 )]
 pub struct Args {
-    /// The lineage that is meant, or a unique part of its id; without it the new one, if there is only one and it is
-    /// not empty
+    /// The lineage that is meant, or a unique part of its id; without it the new one, if only one has keys
     #[arg(value_name = "LINEAGE")]
     lineage: Option<String>,
     /// Words to keep with it
@@ -145,38 +144,35 @@ fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failur
     }
 }
 
-/// The only lineage that has not been judged; one without keys is accepted by its name only.
+/// The only lineage that has not been judged, or the only one of them with keys; one without keys is accepted by its name
+/// only.
 fn the_new_one(catalog: &Catalog, lineages: &[Lineage]) -> Result<Lineage, Failure> {
     let new = match catalog.accepted_lineage() {
         Ok(accepted) => return Ok(accepted),
-        Err(LatestError::Unaccepted { accepted, .. }) => {
-            let before = accepted.or_else(|| lineages.first().map(|first| first.id.clone()));
-            lineages
-                .iter()
-                .filter(|lineage| Some(&lineage.id) != before.as_ref())
-                .collect::<Vec<_>>()
-        }
+        Err(LatestError::Unaccepted { .. }) => catalog.unjudged(),
         Err(_) => Vec::new(),
     };
-    let [new] = new.as_slice() else {
-        return Err(Failure::new(Exit::Refused, "it is not clear which lineage is meant").next(choice(lineages)));
+    let is_empty = |lineage: &&Lineage| {
+        let newest = catalog.backups().iter().find(|backup| *backup.id() == lineage.newest);
+        newest.and_then(|backup| backup.manifest().keys) == Some(0)
     };
-    let newest = catalog.backups().iter().find(|backup| *backup.id() == new.newest);
-    match newest.and_then(|backup| backup.manifest().keys) {
-        Some(0) => Err(Failure::new(
+    let full: Vec<&Lineage> = new.iter().filter(|lineage| !is_empty(lineage)).collect();
+    match (full.as_slice(), new.as_slice()) {
+        ([only], _) => Ok((*only).clone()),
+        ([], [new]) => Err(Failure::new(
             Exit::Refused,
             format!("the new lineage {} is empty: it has no keys", new.id),
         )
         .next(choice(lineages))),
-        Some(_) | None => Ok((*new).clone()),
+        _ => Err(Failure::new(Exit::Refused, "it is not clear which lineage is meant").next(choice(lineages))),
     }
 }
 
 fn choice(lineages: &[Lineage]) -> String {
     let commands = lineages.iter().map(|lineage| {
         format!(
-            "\n    lifeboat accept-lineage {}   # up to revision {}",
-            lineage.id, lineage.highest
+            "\n    lifeboat accept-lineage {}   # up to revision {}, the newest backup {}",
+            lineage.id, lineage.highest, lineage.newest
         )
     });
     format!("say which:{}", commands.collect::<String>())
@@ -221,5 +217,40 @@ mod tests {
         let other = manifest(0xab, "20261121T101530Z-00000002", 1);
         far.put_new(&other.name(), &other.to_bytes()).unwrap();
         assert_eq!(say(&near, word()), Told::Now, "a history it has not judged");
+    }
+
+    #[test]
+    fn without_a_name_the_only_history_with_keys_that_came_after_the_last_word_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let opened = |chain: &str, keys| {
+            let mut backup = manifest(0xab, chain, 10);
+            backup.keys = Some(keys);
+            store.put_new(&backup.name(), &backup.to_bytes()).unwrap();
+            backup.lineage
+        };
+        let meant = || {
+            let catalog = Catalog::merge([store.catalog("it").unwrap()]);
+            let meant = meant(&catalog, None).map(|lineage| lineage.id);
+            meant.map_err(|failure| failure.exit)
+        };
+        opened("20261120T101530Z-00000001", 5);
+        let second = opened("20261121T101530Z-00000002", 5);
+        assert_eq!(meant(), Ok(second.clone()));
+        let catalog = Catalog::merge([store.catalog("it").unwrap()]);
+        let word = catalog.accept(&second, Timestamp::UNIX_EPOCH, &HostName::nearest("a"), None);
+        let (object, word) = word.unwrap();
+        assert_eq!(tell(&store, "it", &object, &word).unwrap(), Told::Now);
+
+        opened("20261122T101530Z-00000003", 0);
+        assert_eq!(meant(), Err(Exit::Refused), "it is empty");
+        let restored = opened("20261122T111530Z-00000004", 5);
+        assert_eq!(
+            meant(),
+            Ok(restored),
+            "neither of the two that were judged, nor the empty one"
+        );
+        opened("20261122T121530Z-00000005", 5);
+        assert_eq!(meant(), Err(Exit::Refused), "two may be meant");
     }
 }

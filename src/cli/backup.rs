@@ -36,7 +36,7 @@ pub struct Args {
     /// Ask this member and no other; `local` is the one on this host
     #[arg(long, value_name = "NAME")]
     member: Option<String>,
-    /// Wait this long for another run to end
+    /// Wait this long for another run, or a restore, to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     wait: Duration,
     /// How fast etcd is read from, instead of `backup.pace`: auto, off or such as `100 MiB/s`

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -65,7 +65,9 @@ fn remember(context: &Context, loaded: &config::Loaded) {
 /// A failure of the configuration.
 pub(super) fn invalid(error: config::Error) -> Failure {
     let next = match error {
-        config::Error::Missing { .. } => format!("{}; to read a store without it: `--from DIR`", error.next_step()),
+        config::Error::Missing { .. } | config::Error::Blank { .. } => {
+            format!("{}; to read a store without it: `--from DIR`", error.next_step())
+        }
         config::Error::Unreadable { .. } | config::Error::Invalid { .. } => error.next_step(),
     };
     Failure::new(Exit::Configuration, with_causes(&error)).next(next)
@@ -156,7 +158,9 @@ pub(super) fn state(cluster: &ClusterName) -> Result<State, Failure> {
 
 /// The right to be the only job on this host.
 pub(super) fn jobs_lock(state: &State, command: &str, wait: Duration) -> Result<JobsLock, Failure> {
-    super::refuse_during_restore()?;
+    let begun = Instant::now();
+    super::refuse_during_restore(wait)?;
+    let wait = wait.saturating_sub(begun.elapsed());
     let holder = Holder::this(command, now());
     JobsLock::acquire(state, &holder, wait).map_err(|error| match error {
         state::Error::Locked { .. } => {

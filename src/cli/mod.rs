@@ -29,7 +29,7 @@ mod verify;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 
@@ -254,13 +254,18 @@ async fn restore_opened() {
     }
 }
 
-/// Refuses while a restore is open on this host.
-fn refuse_during_restore() -> Result<(), Failure> {
-    match Spots::default().is_open() {
-        false => Ok(()),
-        true => Err(Failure::new(Exit::Locked, "a restore is open on this host")
-            .next("wait until it is done, or finish it: `lifeboat restore --wait`")),
+/// Refuses while a restore is open on this host, once it has waited so long for its end.
+fn refuse_during_restore(wait: Duration) -> Result<(), Failure> {
+    let (spots, begun) = (Spots::default(), Instant::now());
+    while spots.is_open() {
+        let left = wait.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Err(Failure::new(Exit::Locked, "a restore is open on this host")
+                .next("wait until it is done, or finish it: `lifeboat restore --wait`"));
+        }
+        std::thread::sleep(left.min(LOOK_FOR_RESTORE_EVERY));
     }
+    Ok(())
 }
 
 /// The same as a flag, for work that does not wait.

@@ -22,7 +22,7 @@ pub struct PinArgs {
     /// Words to keep with it
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
-    /// Wait this long for another run to end
+    /// Wait this long for another run, or a restore, to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     wait: Duration,
 }
@@ -34,7 +34,7 @@ pub struct UnpinArgs {
     /// The backup, or a unique part of its id
     #[arg(value_name = "ID")]
     id: String,
-    /// Wait this long for another run to end
+    /// Wait this long for another run, or a restore, to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     wait: Duration,
 }

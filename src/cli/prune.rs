@@ -23,7 +23,7 @@ pub struct Args {
     /// Remove nothing, only say what would be
     #[arg(long)]
     dry_run: bool,
-    /// Wait this long for another run to end
+    /// Wait this long for another run, or a restore, to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     wait: Duration,
 }

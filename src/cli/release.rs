@@ -87,6 +87,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// The folders that are kept of a restore, and how much is in them.
+pub(super) fn kept(ledger: &Ledger) -> (Vec<PathBuf>, u64) {
+    let dirs = ledger.plan.site.dirs();
+    let folders = dirs.flat_map(|dir| [kept_path(dir, ledger.id()), made_path(dir, ledger.id())]);
+    let paths: Vec<PathBuf> = folders.filter(|path| path.exists()).collect();
+    let bytes = paths.iter().map(|path| bytes_below(path)).sum();
+    (paths, bytes)
+}
+
 /// Lets systemd see that a guard that was kept is gone.
 fn reload(context: &Context) -> Result<(), Failure> {
     let systemd = connect(context)?;
@@ -94,13 +103,11 @@ fn reload(context: &Context) -> Result<(), Failure> {
 }
 
 fn row(ledger: &Ledger) -> Row {
-    let dirs = ledger.plan.site.dirs();
-    let folders = dirs.flat_map(|dir| [kept_path(dir, ledger.id()), made_path(dir, ledger.id())]);
-    let paths: Vec<PathBuf> = folders.filter(|path| path.exists()).collect();
+    let (paths, bytes) = kept(ledger);
     Row {
         id: ledger.id().to_string(),
-        bytes: paths.iter().map(|path| bytes_below(path)).sum(),
         paths,
+        bytes,
     }
 }
 

@@ -277,6 +277,12 @@ pub enum Error {
         /// The main file.
         path: PathBuf,
     },
+    /// What exists holds comments and nothing else, as right after the installation.
+    #[error("nothing is configured yet: {} sets nothing", path.display())]
+    Blank {
+        /// The main file.
+        path: PathBuf,
+    },
     /// A file, or the directory of drop-ins, cannot be read.
     #[error("read configuration {}: {source}", path.display())]
     Unreadable {
@@ -304,6 +310,9 @@ impl Error {
                 format!(
                     "copy config.example.toml there and adapt it{drop_ins}, or name another file with `--config FILE`"
                 )
+            }
+            Error::Blank { .. } => {
+                "set at least `[cluster]`, `[members.NAME]`, `[encryption]` and `[destinations.NAME]` there".to_owned()
             }
             Error::Unreadable { .. } => {
                 "run as a user that may read it, or name another file with `--config FILE`".to_owned()
@@ -420,6 +429,9 @@ pub fn load(path: &Path) -> Result<Loaded, Error> {
     if files.is_empty() {
         return Err(Error::Missing { path: path.to_owned() });
     }
+    if files.iter().all(|(_, content)| is_blank(content)) {
+        return Err(Error::Blank { path: path.to_owned() });
+    }
     let paths = files.iter().map(|(path, _)| path.clone()).collect();
     let texts = files
         .iter()
@@ -432,6 +444,12 @@ pub fn load(path: &Path) -> Result<Loaded, Error> {
         files: paths,
         texts,
     })
+}
+
+/// Whether a file holds comments and nothing else.
+fn is_blank(content: &[u8]) -> bool {
+    let mut lines = content.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.all(|line| line.is_empty() || line.starts_with(b"#"))
 }
 
 /// Merges and checks the contents of files; the second half of the answer is what is doubtful.

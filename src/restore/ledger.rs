@@ -28,6 +28,8 @@ use crate::model::{HashKv, Revision};
 const FORMAT: u64 = 1;
 /// A plan with a few small files.
 const MOST_BYTES: u64 = 16 << 20;
+/// An id.
+const MOST_NOTICE_BYTES: u64 = 1 << 10;
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
@@ -81,6 +83,15 @@ impl Spots {
         self.notice.exists()
             || self.ledger().exists()
                 && !open_ledger(self).is_ok_and(|open| open.is_none_or(|open| open.touched_nothing()))
+    }
+
+    /// The id that the notice names: of the restore that is open, for those who may not read its ledger.
+    pub fn noticed(&self) -> Option<String> {
+        let file = File::open(&self.notice).ok()?;
+        let mut text = String::new();
+        file.take(MOST_NOTICE_BYTES).read_to_string(&mut text).ok()?;
+        let id: RestoreId = text.trim().parse().ok()?;
+        Some(id.to_string())
     }
 
     fn ledger(&self) -> PathBuf {

@@ -14,6 +14,7 @@ mod rebuild;
 mod restore;
 mod retention;
 mod round_trip;
+mod runbooks;
 mod settings;
 mod status;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]

@@ -12,7 +12,7 @@ recipe=$(sha256sum "${BASH_SOURCE[0]}" | cut -c 1-16)
 
 made() { [ "$(cat "$root.recipe" 2>/dev/null)" = "$recipe" ]; }
 
-packages=systemd,systemd-sysv,dbus,polkitd,etcd-server,etcd-client,iproute2,procps,ca-certificates,openssl,strace
+packages=systemd,systemd-sysv,dbus,polkitd,etcd-server,etcd-client,iproute2,procps,ca-certificates,openssl,strace,age,zstd
 
 # The machine's own mirror, where that is one of Debian's.
 mirror() {

@@ -24,7 +24,7 @@ const LONGEST: SignedDuration = SignedDuration::from_mins(10);
 
 /// Verifies the share of each destination that is due.
 pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
-    refuse_during_restore()?;
+    refuse_during_restore(Duration::ZERO)?;
     let mut ended = Ended::default();
     let stop = AtomicBool::new(false);
     let sign = || {
@@ -58,7 +58,7 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
 
 /// Applies retention to each destination.
 pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
-    refuse_during_restore()?;
+    refuse_during_restore(Duration::ZERO)?;
     let config = &*order.config;
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, "agent", Duration::ZERO)?;

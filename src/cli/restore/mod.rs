@@ -371,7 +371,7 @@ fn identity_of_unit() -> Option<PathBuf> {
 fn optional_configuration(context: &Context, args: &Args, source: &str) -> Result<Option<Config>, Failure> {
     let is_named = args.from.is_given() || source == "-" || source.contains('/');
     match config::load(&context.config) {
-        Err(config::Error::Missing { .. }) if is_named => Ok(None),
+        Err(config::Error::Missing { .. } | config::Error::Blank { .. }) if is_named => Ok(None),
         _ => host::configuration(context).map(Some),
     }
 }
@@ -473,7 +473,8 @@ pub(super) fn failure(error: Error) -> Failure {
     }
 }
 
-fn words(step: Step) -> &'static str {
+/// What is done at a step.
+pub(super) fn words(step: Step) -> &'static str {
     match step {
         Step::Build => "making the new data",
         Step::Guard | Step::Hold => "keeping etcd from starting",

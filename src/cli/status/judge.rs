@@ -119,10 +119,10 @@ fn longest_gap(schedule: &Schedule, now: Timestamp) -> Duration {
     gaps.max().unwrap_or(UNPROVEN_FOR)
 }
 
-/// What is wrong with the members.
-pub(super) fn wrong_with_members(members: &[MemberRow]) -> Vec<String> {
+/// What is wrong with the members. One that does not answer is not, as long as most do and backups need not come from it.
+pub(super) fn wrong_with_members(members: &[MemberRow], wanted: Option<&str>) -> Vec<String> {
     let mut wrong: Vec<String> = Vec::new();
-    for member in members {
+    for member in members.iter().filter(|member| !is_spared(member, members, wanted)) {
         wrong.extend(
             member
                 .errors
@@ -150,4 +150,72 @@ pub(super) fn wrong_with_members(members: &[MemberRow]) -> Vec<String> {
             .map(|member| format!("member {} knows no leader", member.name)),
     );
     wrong
+}
+
+/// The members that do not answer, and that nothing of ours depends on.
+pub(super) fn silent_members(members: &[MemberRow], wanted: Option<&str>) -> Vec<String> {
+    let spared = members.iter().filter(|member| is_spared(member, members, wanted));
+    let notes = spared.map(|member| {
+        let errors = member.errors.join(", ");
+        format!(
+            "member {}: {errors}; the others serve, and backups are taken from them",
+            member.name
+        )
+    });
+    notes.collect()
+}
+
+/// Whether a member does not answer and can be done without.
+fn is_spared(member: &MemberRow, members: &[MemberRow], wanted: Option<&str>) -> bool {
+    let answers = members.iter().filter(|member| member.id.is_some()).count();
+    member.id.is_none() && wanted != Some(member.name.as_str()) && answers > members.len() / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str, role: &'static str) -> MemberRow {
+        let id = (role != "no answer").then(|| name.to_owned());
+        MemberRow {
+            name: name.to_owned(),
+            url: String::new(),
+            cluster_id: id.as_ref().map(|_| "ab".to_owned()),
+            version: None,
+            role,
+            database_bytes: None,
+            errors: match id {
+                Some(_) => Vec::new(),
+                None => vec!["no answer within 2 s".to_owned()],
+            },
+            id,
+        }
+    }
+
+    #[test]
+    fn a_member_without_an_answer_is_wrong_only_where_something_depends_on_it() {
+        let silent = "member m3: no answer within 2 s";
+        let one_of_three = [
+            member("m1", "leader"),
+            member("m2", "follower"),
+            member("m3", "no answer"),
+        ];
+        assert_eq!(wrong_with_members(&one_of_three, None), [""; 0]);
+        assert!(silent_members(&one_of_three, None)[0].starts_with(silent));
+        assert_eq!(wrong_with_members(&one_of_three, Some("m2")), [""; 0]);
+
+        assert_eq!(wrong_with_members(&one_of_three, Some("m3")), [silent]);
+        assert_eq!(silent_members(&one_of_three, Some("m3")), [""; 0]);
+        let two_of_three = [
+            member("m1", "no leader"),
+            member("m2", "no answer"),
+            member("m3", "no answer"),
+        ];
+        assert_eq!(wrong_with_members(&two_of_three, None).len(), 3);
+        let one_of_two = [member("m1", "leader"), member("m3", "no answer")];
+        assert_eq!(wrong_with_members(&one_of_two, None), [silent]);
+        let mut alarmed = one_of_three;
+        alarmed[0].errors.push("alarm NOSPACE".to_owned());
+        assert_eq!(wrong_with_members(&alarmed, None), ["member m1: alarm NOSPACE"]);
+    }
 }

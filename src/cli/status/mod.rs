@@ -1,12 +1,13 @@
 //! `lifeboat status`: is everything well, and if not, what is not.
 //!
-//! `judge` says what is wrong, `members` asks etcd, `text` prints.
+//! `judge` says what is wrong, `members` asks etcd, `restores` reads what restores have left, `text` prints.
 //!
 //! What the agent says of itself is read from its file; whether there are backups is read from the destinations, so that
 //! the answer is true without the agent too.
 
 mod judge;
 mod members;
+mod restores;
 mod text;
 
 use std::collections::BTreeMap;
@@ -22,13 +23,14 @@ use super::output::{Format, age};
 use super::{Context, Exit, Failure};
 use crate::agent::{self, Desk, Event, Memory, Report, Running, ScheduleReport, Stored, Success};
 use crate::catalog::{Backup, Proof};
-use crate::config::{Config, ScheduleName};
+use crate::config::{Config, MemberChoice, ScheduleName};
 use crate::model::{ChainId, LineageId, Revision};
 use crate::restore::Spots;
 use crate::schedule::Slot;
 use crate::verify::last_proof;
 pub(super) use judge::unproven;
 use members::{Asking, MemberRow};
+use restores::Restores;
 
 /// How long a destination may take to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,8 +40,9 @@ const DAYS_AHEAD: i64 = 8;
 /// Say in one line whether everything is well, then what there is to say
 ///
 /// Exit code 1 if anything is wrong: a schedule that is late or fails, a backup that is not good or not proven as far as
-/// it must be, a history that nobody has accepted, a destination that cannot be read, a member that does not answer or
-/// reports an alarm, a configuration that is refused, an agent that does not run.
+/// it must be, a history that nobody has accepted, a destination that cannot be read or written to, a member that
+/// reports an alarm, most members without an answer, a configuration that is refused, an agent that does not run, a restore
+/// that is open.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  lifeboat status\n  lifeboat --json status")]
 pub struct Args {}
@@ -56,6 +59,8 @@ struct Document {
     /// The newest backup that was verified.
     last_proof: Option<LastProofRow>,
     agent: Option<AgentRow>,
+    /// What restores have left on this host.
+    restores: Restores,
     schedules: Vec<ScheduleRow>,
     destinations: Vec<DestinationRow>,
     members: Vec<MemberRow>,
@@ -139,9 +144,9 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
             "the agent refuses the configuration, the one before goes on: {error}"
         ));
     }
-    if Spots::default().is_open() {
-        problems.push("a restore is open on this host: finish it with `lifeboat restore --wait`".to_owned());
-    }
+    let restores = Restores::find(&Spots::default(), now);
+    problems.extend(restores.problem());
+    notes.extend(restores.notes());
     let schedules = match said {
         Some(said) => said.schedules.clone(),
         None => from_destinations(&config, state.folder(), &places, now),
@@ -162,7 +167,9 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         notes.push(format!("the members were not asked: {reason}"));
         Vec::new()
     });
-    problems.extend(judge::wrong_with_members(&members));
+    let wanted = wanted_member(&config);
+    problems.extend(judge::wrong_with_members(&members, wanted.as_deref()));
+    notes.extend(judge::silent_members(&members, wanted.as_deref()));
     let document = Document {
         schema: 1,
         ok: problems.is_empty(),
@@ -184,6 +191,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
             configured_at: report.configured_at,
             job: report.running.filter(|_| running),
         }),
+        restores,
         schedules: schedules
             .into_iter()
             .map(|report| on_clocks(&config, report, now))
@@ -199,6 +207,18 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     match document.ok {
         true => Ok(Exit::Done),
         false => Ok(Exit::Failed),
+    }
+}
+
+/// The member that backups are taken from and from no other.
+fn wanted_member(config: &Config) -> Option<String> {
+    match &config.backup.member {
+        MemberChoice::Auto => None,
+        MemberChoice::Local => {
+            let local = config.local_member(&host::this_host().ok()?);
+            local.name().map(ToString::to_string)
+        }
+        MemberChoice::Named(name) => Some(name.to_string()),
     }
 }
 

@@ -31,6 +31,9 @@ pub(super) fn print(output: &Output, document: &Document) {
     restorable(&page, &document.windows);
     proof(&page, document.last_proof.as_ref());
     agent(&page, document);
+    if let Some(rest) = document.restores.rest() {
+        page.field("restores", &rest);
+    }
     schedules(&page, document);
     destinations(output, &document.destinations);
     members(output, document);

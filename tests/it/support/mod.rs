@@ -8,6 +8,7 @@ pub mod gate;
 pub mod host;
 pub mod load;
 mod ports;
+pub mod runbook;
 pub mod running;
 mod self_check;
 pub mod shared;

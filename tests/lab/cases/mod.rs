@@ -12,6 +12,7 @@ mod owners;
 mod packages;
 mod restore_deaths;
 mod restores;
+mod runbooks;
 mod schedules;
 mod several_hosts;
 mod unit;
@@ -50,11 +51,14 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_rollback_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_restore_killed_at_any_step_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_rollback_killed_at_any_step_ends_with_the_old_or_the_new
+    TRIXIE runbooks::hosts_that_share_a_store_are_restored_with_systemd_and_without
+    TRIXIE runbooks::backups_of_one_host_are_carried_to_the_others
     BOTH packages::an_open_restore_keeps_the_program_that_can_end_it
     TRIXIE restores::three_hosts_that_lost_everything_become_one_cluster
     TRIXIE several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
     BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
     BOTH lineages::an_etcd_wiped_and_restarted_empty_displaces_nothing
+    BOTH runbooks::one_host_is_restored_by_hand_and_with_nobody_at_the_terminal
     BOTH restores::what_was_restored_is_taken_back_restored_again_and_released
     BOTH restores::a_member_that_lost_its_data_serves_the_backup_again
     TRIXIE restores::an_etcd_that_does_not_come_up_on_the_new_data_gets_the_old_back
@@ -63,6 +67,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restores::a_restore_does_not_wait_for_a_backup_that_hangs_and_the_agent_goes_on
     BOTH restores::settings_in_a_file_data_on_a_mount_and_a_log_of_its_own
     TRIXIE restores::a_cluster_that_asks_for_a_password_is_seen_to_serve
+    BOTH runbooks::a_host_is_restored_without_lifeboat
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
     TRIXIE etcds::servers_of_the_newest_releases_are_backed_up
     BOTH by_hand::a_restore_outlives_the_session_that_began_it

@@ -62,6 +62,7 @@ pub fn what_was_restored_is_taken_back_restored_again_and_released(lab: &Lab<'_>
     assert!(client.revision().expect("it serves") > 1_000_000_000);
     assert!(before.revision < 1_000_000_000);
     restore(host, &[&id, "--yes"]).expect_code(7);
+    assert_status_tells_what_is_left(host, &format!("{DATA_DIR}/.lifeboat/kept-"));
 
     lifeboat(host, ["rollback", "--yes"]).expect_code(0);
     cluster.wait_until_served();
@@ -77,6 +78,8 @@ pub fn what_was_restored_is_taken_back_restored_again_and_released(lab: &Lab<'_>
     assert_eq!(client.get(LATER).expect("it serves"), None);
     lifeboat(host, ["release", "--yes"]).expect_code(0);
     assert!(!host.path(DATA_DIR).join(".lifeboat").exists());
+    let left = lifeboat(host, ["--json", "status"]).expect_code(0).json();
+    assert_eq!(left["restores"]["kept"], Value::Array(vec![]));
     lifeboat(host, ["rollback", "--yes"]).expect_code(7);
 }
 
@@ -256,6 +259,26 @@ pub fn three_hosts_that_lost_everything_become_one_cluster(lab: &Lab<'_>) {
             holds(!open && !has_guard(host), host.journal("lifeboat-restore-resume"))
         });
     }
+}
+
+/// `status` is well, and says where old data is and what etcd is started with; to root, whose ledgers tell.
+#[track_caller]
+fn assert_status_tells_what_is_left(host: &Host, kept: &str) {
+    let text = lifeboat(host, ["status"]).expect_code(0);
+    assert!(text.stdout.contains("`lifeboat release` gives it up"), "{text}");
+    let left = lifeboat(host, ["--json", "status"]).expect_code(0).json()["restores"].clone();
+    assert_eq!((&left["open"], &left["unread"]), (&Value::Null, &Value::Null));
+    let path = left["kept"][0]["paths"][0].as_str();
+    assert!(path.is_some_and(|path| path.starts_with(kept)), "{left}");
+    assert!(left["kept"][0]["bytes"].as_u64() > Some(1 << 14), "{left}");
+    assert!(
+        left["settings"].to_string().contains("etcd.service.d/50-lifeboat.conf"),
+        "{left}"
+    );
+    let other = host
+        .run(["runuser", "-u", "lifeboat", "--", "lifeboat", "--json", "status"])
+        .json();
+    assert_eq!(other["restores"]["unread"]["for_root"], LEDGERS);
 }
 
 /// Installs the product, writes keys, takes a backup; its id, and HashKV of its revision.

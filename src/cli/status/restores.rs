@@ -1,0 +1,320 @@
+//! What restores have left on this host: one that is open, data that is kept, settings that stay.
+//!
+//! The ledgers are root's. Others learn from the notice that a restore is open, and from the folder that there was one.
+
+use std::io;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::cli::list::rfc3339;
+use crate::cli::output::age;
+use crate::cli::{release, restore};
+use crate::durable;
+use crate::model::{ByteSize, with_causes};
+use crate::restore::{End, Kept, Ledger, LedgerError, Spots, Step, closed, open_ledger};
+
+/// What there is, as programs see it.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(super) struct Restores {
+    /// The restore that is open, as far as this user sees it.
+    open: Option<Open>,
+    /// Data that `release` gives up.
+    kept: Vec<KeptRow>,
+    /// Files with settings of the restored cluster, which etcd is started with.
+    settings: Vec<PathBuf>,
+    /// What of this could not be read.
+    unread: Option<Unread>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Open {
+    Read {
+        id: String,
+        backup: String,
+        since: String,
+        age: String,
+        step: Step,
+        reason: Option<String>,
+    },
+    Noticed {
+        id: String,
+    },
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct KeptRow {
+    id: String,
+    backup: String,
+    since: String,
+    age: String,
+    end: Option<End>,
+    paths: Vec<PathBuf>,
+    bytes: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Unread {
+    /// The ledgers are root's, and this is not root.
+    ForRoot(PathBuf),
+    /// What is wrong with them.
+    Failed(String),
+}
+
+impl Restores {
+    /// Reads what this user may.
+    pub fn find(spots: &Spots, now: Timestamp) -> Restores {
+        let read = || -> Result<Restores, LedgerError> {
+            let open = open_ledger(spots)?.map(|ledger| Open::of(&ledger, now));
+            let ledgers = closed(spots)?;
+            let kept = ledgers.iter().filter(|ledger| ledger.kept == Kept::Here);
+            let rows = kept.map(|ledger| KeptRow::of(ledger, now));
+            Ok(Restores {
+                open,
+                kept: rows.filter(|row| !row.paths.is_empty()).collect(),
+                settings: settings(&ledgers),
+                unread: None,
+            })
+        };
+        read().unwrap_or_else(|error| Restores {
+            open: Open::noticed(spots),
+            unread: Some(match is_denied(&error) {
+                true => Unread::ForRoot(spots.folder.clone()),
+                false => Unread::Failed(with_causes(&error)),
+            }),
+            ..Restores::default()
+        })
+    }
+
+    /// What is wrong: a restore that has begun to change what etcd uses and has not ended, or a ledger that is damaged.
+    pub fn problem(&self) -> Option<String> {
+        if let Some(Unread::Failed(error)) = &self.unread {
+            return Some(format!("what restores have done on this host cannot be read: {error}"));
+        }
+        match self.open.as_ref()? {
+            Open::Noticed { id } => Some(format!(
+                "restore {id} is open on this host: as root, `lifeboat status` says how far it is, and \
+                 `lifeboat restore --wait` finishes it"
+            )),
+            Open::Read { step: Step::Build, .. } => None,
+            open @ Open::Read { step, reason, .. } if step.is_back() => {
+                let because = reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+                let at = restore::words(*step);
+                Some(format!(
+                    "{open} is being taken back{because}, now: {at}; finish that with `lifeboat rollback`"
+                ))
+            }
+            open @ Open::Read { step, .. } => Some(format!(
+                "{open} is open, now: {}; finish it with `lifeboat restore --wait`, or put everything back with \
+                 `lifeboat rollback`",
+                restore::words(*step)
+            )),
+        }
+    }
+
+    /// What is good to know.
+    pub fn notes(&self) -> Vec<String> {
+        let builds = self.open.iter().filter_map(|open| match open {
+            Open::Read { step: Step::Build, .. } => Some(format!("{open} makes its data, and has changed nothing yet")),
+            Open::Read { .. } | Open::Noticed { .. } => None,
+        });
+        builds.chain(self.kept.iter().map(KeptRow::note)).collect()
+    }
+
+    /// What else there is to see, in a sentence.
+    pub fn rest(&self) -> Option<String> {
+        match (&self.unread, &self.open) {
+            (Some(Unread::ForRoot(folder)), None) => Some(format!(
+                "there were some; what they have left is for root to see, in {}",
+                folder.display()
+            )),
+            _ if self.settings.is_empty() => None,
+            _ => {
+                let paths: Vec<String> = self.settings.iter().map(|path| path.display().to_string()).collect();
+                Some(format!("etcd is started with the settings in {}", paths.join(", ")))
+            }
+        }
+    }
+}
+
+impl Open {
+    fn of(ledger: &Ledger, now: Timestamp) -> Open {
+        Open::Read {
+            id: ledger.id().to_string(),
+            backup: ledger.plan.backup.name.clone(),
+            since: rfc3339(ledger.opened_at),
+            age: age(ledger.opened_at, now),
+            step: ledger.step,
+            reason: ledger.reason.clone(),
+        }
+    }
+
+    fn noticed(spots: &Spots) -> Option<Open> {
+        let id = spots.noticed()?;
+        Some(Open::Noticed { id })
+    }
+}
+
+impl std::fmt::Display for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Open::Read {
+                id, backup, since, age, ..
+            } => write!(f, "restore {id} of {backup}, begun {since} ({age} ago),"),
+            Open::Noticed { id } => write!(f, "restore {id}"),
+        }
+    }
+}
+
+impl KeptRow {
+    fn of(ledger: &Ledger, now: Timestamp) -> KeptRow {
+        let (paths, bytes) = release::kept(ledger);
+        let since = ledger.end.map_or(ledger.opened_at, |(_, at)| at);
+        KeptRow {
+            id: ledger.id().to_string(),
+            backup: ledger.plan.backup.name.clone(),
+            since: rfc3339(since),
+            age: age(since, now),
+            end: ledger.end.map(|(end, _)| end),
+            paths,
+            bytes,
+        }
+    }
+
+    fn note(&self) -> String {
+        let what = match self.end {
+            Some(End::Undone) => "what was set aside when",
+            Some(End::Restored) | None => "the data from before",
+        };
+        let then = match self.end {
+            Some(End::Undone) => " was taken back",
+            Some(End::Restored) | None => "",
+        };
+        let (id, backup, size) = (&self.id, &self.backup, ByteSize(self.bytes));
+        let paths: Vec<String> = self.paths.iter().map(|path| path.display().to_string()).collect();
+        format!(
+            "{what} restore {id} of {backup}{then} is kept since {} ({} ago), {size} in {}: `lifeboat release` gives it up",
+            self.since,
+            self.age,
+            paths.join(", ")
+        )
+    }
+}
+
+/// The files of restores that are in force.
+fn settings(ledgers: &[Ledger]) -> Vec<PathBuf> {
+    let restored = ledgers
+        .iter()
+        .filter(|ledger| ledger.end.is_some_and(|(end, _)| end == End::Restored));
+    let paths = restored.flat_map(|ledger| ledger.plan.files.iter().map(|file| file.path.clone()));
+    let mut paths: Vec<PathBuf> = paths.filter(|path| path.exists()).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+fn is_denied(error: &LedgerError) -> bool {
+    match error {
+        LedgerError::Files(durable::Error::Io { source, .. }) => source.kind() == io::ErrorKind::PermissionDenied,
+        LedgerError::Files(durable::Error::Exists { .. }) | LedgerError::Locked | LedgerError::Corrupt { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn open(step: Step) -> Restores {
+        let open = Open::Read {
+            id: "20261120T101530Z-9f3c4a1b".to_owned(),
+            backup: "backup 20261119T101530Z-00000001".to_owned(),
+            since: "2026-11-20T10:15:30Z".to_owned(),
+            age: "5 min".to_owned(),
+            step,
+            reason: step.is_back().then(|| "etcd.service failed".to_owned()),
+        };
+        Restores {
+            open: Some(open),
+            ..Restores::default()
+        }
+    }
+
+    #[test]
+    fn a_restore_that_is_open_is_wrong_once_it_changes_what_etcd_uses() {
+        assert_eq!(open(Step::Build).problem(), None);
+        assert!(open(Step::Build).notes()[0].contains("changed nothing yet"));
+        for step in Step::ALL.into_iter().filter(|step| *step != Step::Build) {
+            let problem = open(step).problem().unwrap();
+            for part in [
+                "9f3c4a1b of backup 2026",
+                "begun 2026-11-20T10:15:30Z",
+                restore::words(step),
+            ] {
+                assert!(problem.contains(part), "no `{part}` in {problem}");
+            }
+            assert_eq!(problem.contains("etcd.service failed"), step.is_back(), "{problem}");
+            assert_eq!(
+                problem.contains("`lifeboat restore --wait`"),
+                !step.is_back(),
+                "{problem}"
+            );
+            assert!(problem.contains("`lifeboat rollback`"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_read_the_ledgers_learns_what_matters() {
+        let unread = |open| Restores {
+            open,
+            unread: Some(Unread::ForRoot("/var/lib/lifeboat-restore".into())),
+            ..Restores::default()
+        };
+        assert_eq!(unread(None).problem(), None);
+        assert!(unread(None).rest().unwrap().contains("for root"));
+        let noticed = unread(Some(Open::Noticed { id: "X".to_owned() }));
+        assert!(noticed.problem().unwrap().contains("restore X is open"));
+        assert_eq!(noticed.rest(), None, "that is said already");
+    }
+
+    #[test]
+    fn a_ledger_that_is_damaged_is_wrong_and_none_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let spots = Spots {
+            folder: dir.path().join("restore"),
+            notice: dir.path().join("open"),
+        };
+        let find = || Restores::find(&spots, Timestamp::UNIX_EPOCH);
+        assert_eq!(find(), Restores::default());
+        fs::create_dir(&spots.folder).unwrap();
+        fs::write(spots.folder.join("ledger.json"), "{").unwrap();
+        let problem = find().problem().unwrap();
+        assert!(problem.contains("ledger.json"), "{problem}");
+    }
+
+    #[test]
+    fn what_is_kept_is_told_with_its_size_and_how_it_is_given_up() {
+        let kept = |end| KeptRow {
+            id: "R".to_owned(),
+            backup: "backup B".to_owned(),
+            since: "2026-11-20T10:15:30Z".to_owned(),
+            age: "5 min".to_owned(),
+            end: Some(end),
+            paths: vec!["/data/.lifeboat/kept-R".into()],
+            bytes: 3 << 20,
+        };
+        let note = kept(End::Restored).note();
+        for part in [
+            "data from before restore R",
+            "3.00 MiB in /data/.lifeboat/kept-R",
+            "`lifeboat release`",
+        ] {
+            assert!(note.contains(part), "no `{part}` in {note}");
+        }
+        assert!(kept(End::Undone).note().contains("set aside"));
+    }
+}

@@ -5,13 +5,19 @@ use std::path::Path;
 
 use super::hosts::{Host, Lab, until};
 use super::support::client::{Client, Credentials, wait_for};
+use super::support::tls::Tls;
 
 /// Where Debian's unit keeps etcd's data.
 pub const DATA_DIR: &str = "/var/lib/etcd/default";
 
+/// Where a host with TLS has the certificates.
+pub const CERTIFICATES: &str = "/etc/etcd/pki";
+
 /// A cluster with one member a host; the member has the host's name.
 pub struct Cluster {
     pub hosts: Vec<Host>,
+    /// How clients prove who they are.
+    credentials: Credentials,
 }
 
 impl Cluster {
@@ -21,12 +27,43 @@ impl Cluster {
     }
 
     /// The same on hosts that were prepared and are still off.
-    pub fn start_on(mut hosts: Vec<Host>) -> Cluster {
+    pub fn start_on(hosts: Vec<Host>) -> Cluster {
+        Cluster::start_with(hosts, Credentials::default())
+    }
+
+    /// The same with certificates that every client and every peer must show.
+    pub fn start_with_tls(lab: &Lab<'_>, members: usize) -> Cluster {
+        let hosts = lab.hosts(members);
+        let mut names = vec!["127.0.0.1".to_owned()];
+        names.extend(hosts.iter().map(|host| host.address.to_string()));
+        let tls = Tls::generate_for(&lab.shared_directory(), &names);
+        for host in &hosts {
+            for file in [
+                &tls.ca,
+                &tls.server_cert,
+                &tls.server_key,
+                &tls.client_cert,
+                &tls.client_key,
+            ] {
+                let name = file.file_name().expect("it is a file").to_string_lossy();
+                host.copy_in(file, &format!("{CERTIFICATES}/{name}"));
+            }
+        }
+        let tls = Some(tls);
+        Cluster::start_with(hosts, Credentials { tls, user: None })
+    }
+
+    fn start_with(mut hosts: Vec<Host>, credentials: Credentials) -> Cluster {
         hosts.iter_mut().for_each(Host::power_on);
         hosts.iter_mut().for_each(Host::wait_for_boot);
-        let cluster = Cluster { hosts };
+        let cluster = Cluster { hosts, credentials };
         for host in &cluster.hosts {
-            cluster.configure(host);
+            host.write("/etc/default/etcd", &cluster.settings(host));
+            if cluster.credentials.tls.is_some() {
+                host.shell(&format!(
+                    "chown -R etcd: {CERTIFICATES} && chmod 600 {CERTIFICATES}/*-key.pem"
+                ));
+            }
             // A member waits for its peers before its unit is started.
             host.run(["systemctl", "enable", "--now", "--no-block", "--quiet", "etcd"]);
         }
@@ -47,13 +84,13 @@ impl Cluster {
 
     /// A client of all members.
     pub fn client(&self) -> Client {
-        let urls: Vec<String> = self.hosts.iter().map(client_url).collect();
-        Client::connect(&urls, &Credentials::default()).expect("nothing is sent yet")
+        let urls: Vec<String> = self.hosts.iter().map(|host| self.client_url(host)).collect();
+        Client::connect(&urls, &self.credentials).expect("nothing is sent yet")
     }
 
     /// A client of one member.
     pub fn client_of(&self, host: &Host) -> Client {
-        Client::connect(&[client_url(host)], &Credentials::default()).expect("nothing is sent yet")
+        Client::connect(&[self.client_url(host)], &self.credentials).expect("nothing is sent yet")
     }
 
     /// Writes values that do not compress: enough for a backup to have a middle.
@@ -113,25 +150,51 @@ impl Cluster {
     /// The `[members]` of a configuration.
     pub fn members(&self) -> String {
         let tables = self.hosts.iter().map(|host| {
-            let (name, client, peer) = (&host.name, client_url(host), peer_url(host));
+            let (name, client, peer) = (&host.name, self.client_url(host), self.peer_url(host));
             format!("[members.{name}]\nclient_urls = [\"{client}\"]\npeer_urls = [\"{peer}\"]\n")
         });
         tables.collect()
     }
 
-    fn configure(&self, host: &Host) {
+    /// The environment of a host's etcd: all that it needs to know to begin.
+    pub fn settings(&self, host: &Host) -> String {
         let all: Vec<String> = self
             .hosts
             .iter()
-            .map(|host| format!("{}={}", host.name, peer_url(host)))
+            .map(|host| format!("{}={}", host.name, self.peer_url(host)))
             .collect();
-        let (client, peer, all) = (client_url(host), peer_url(host), all.join(","));
-        let settings = format!(
-            "ETCD_LISTEN_CLIENT_URLS={client},http://127.0.0.1:2379\nETCD_ADVERTISE_CLIENT_URLS={client}\n\
+        let (client, peer, all) = (self.client_url(host), self.peer_url(host), all.join(","));
+        let local = client.replace(&host.address.to_string(), "127.0.0.1");
+        let mut settings = format!(
+            "ETCD_LISTEN_CLIENT_URLS={client},{local}\nETCD_ADVERTISE_CLIENT_URLS={client}\n\
              ETCD_LISTEN_PEER_URLS={peer}\nETCD_INITIAL_ADVERTISE_PEER_URLS={peer}\n\
              ETCD_INITIAL_CLUSTER={all}\nETCD_INITIAL_CLUSTER_TOKEN=lab\n"
         );
-        host.write("/etc/default/etcd", &settings);
+        if self.credentials.tls.is_some() {
+            for side in ["", "PEER_"] {
+                settings += &format!(
+                    "ETCD_{side}CERT_FILE={CERTIFICATES}/server.pem\nETCD_{side}KEY_FILE={CERTIFICATES}/server-key.pem\n\
+                     ETCD_{side}TRUSTED_CA_FILE={CERTIFICATES}/ca.pem\nETCD_{side}CLIENT_CERT_AUTH=true\n"
+                );
+            }
+        }
+        settings
+    }
+
+    fn client_url(&self, host: &Host) -> String {
+        format!("{}://{}:2379", self.scheme(), host.address)
+    }
+
+    /// Where other members reach a host's.
+    pub fn peer_url(&self, host: &Host) -> String {
+        format!("{}://{}:2380", self.scheme(), host.address)
+    }
+
+    fn scheme(&self) -> &'static str {
+        match self.credentials.tls {
+            Some(_) => "https",
+            None => "http",
+        }
     }
 }
 
@@ -140,12 +203,4 @@ pub fn drop_in_etcd(host: &Host, binary: &Path) {
     host.copy_in(binary, "/usr/local/bin/etcd");
     let drop_in = "[Service]\nExecStart=\nExecStart=/usr/local/bin/etcd\n";
     host.write("/etc/systemd/system/etcd.service.d/10-lab.conf", drop_in);
-}
-
-fn client_url(host: &Host) -> String {
-    format!("http://{}:2379", host.address)
-}
-
-fn peer_url(host: &Host) -> String {
-    format!("http://{}:2380", host.address)
 }

@@ -18,6 +18,11 @@ pub struct Tls {
 impl Tls {
     /// Makes an authority and certificates for 127.0.0.1 and `localhost` in `dir`.
     pub fn generate(dir: &Path) -> Tls {
+        Tls::generate_for(dir, &["127.0.0.1".to_owned(), "localhost".to_owned()])
+    }
+
+    /// The same, for servers of these names and addresses.
+    pub fn generate_for(dir: &Path, names: &[String]) -> Tls {
         fs::create_dir_all(dir).expect("the test's directory can be written");
         let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -27,8 +32,7 @@ impl Tls {
         let key = KeyPair::generate().expect("keys can be generated");
         let authority = CertifiedIssuer::self_signed(params, key).expect("an authority can be signed");
         let ca = write(dir, "ca.pem", &authority.pem());
-        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let (server_cert, server_key) = issue(dir, "server", &names, &authority);
+        let (server_cert, server_key) = issue(dir, "server", names, &authority);
         let (client_cert, client_key) = issue(dir, "client", &[], &authority);
         Tls {
             ca,

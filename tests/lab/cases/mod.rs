@@ -8,6 +8,7 @@ mod by_hand;
 mod deaths;
 mod etcds;
 mod lineages;
+mod new_clusters;
 mod owners;
 mod packages;
 mod restore_deaths;
@@ -45,6 +46,8 @@ macro_rules! cases {
 
 /// All of them. The longest stand first, so that none is waited for at the end.
 pub const CASES: &[Case] = cases! {
+    TRIXIE new_clusters::the_same_unit_on_each_host_makes_one_cluster_that_grows_and_lets_no_old_member_in
+    TRIXIE new_clusters::hosts_that_restore_different_backups_do_not_become_one_cluster
     TRIXIE several_hosts::hosts_that_share_a_store_make_one_backup_a_slot_whoever_leads_or_dies
     BOTH deaths::an_agent_killed_in_mid_backup_leaves_nothing_visible_and_no_growing_rubbish
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_restore_ends_with_the_old_or_the_new
@@ -54,6 +57,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE runbooks::hosts_that_share_a_store_are_restored_with_systemd_and_without
     TRIXIE runbooks::backups_of_one_host_are_carried_to_the_others
     BOTH packages::an_open_restore_keeps_the_program_that_can_end_it
+    BOTH new_clusters::a_cluster_in_which_everybody_shows_a_certificate_comes_back
     TRIXIE restores::three_hosts_that_lost_everything_become_one_cluster
     TRIXIE several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
     BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
@@ -69,7 +73,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restores::a_cluster_that_asks_for_a_password_is_seen_to_serve
     BOTH runbooks::a_host_is_restored_without_lifeboat
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
-    TRIXIE etcds::servers_of_the_newest_releases_are_backed_up
+    TRIXIE etcds::servers_of_the_newest_releases_are_backed_up_and_restored
     BOTH by_hand::a_restore_outlives_the_session_that_began_it
     BOTH owners::what_root_does_by_hand_the_agent_goes_on_with
     BOTH packages::what_is_removed_comes_back_as_it_was_and_a_purge_leaves_the_backups

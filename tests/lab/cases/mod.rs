@@ -48,7 +48,7 @@ macro_rules! cases {
 pub const CASES: &[Case] = cases! {
     TRIXIE new_clusters::the_same_unit_on_each_host_makes_one_cluster_that_grows_and_lets_no_old_member_in
     TRIXIE new_clusters::hosts_that_restore_different_backups_do_not_become_one_cluster
-    TRIXIE several_hosts::hosts_that_share_a_store_make_one_backup_a_slot_whoever_leads_or_dies
+    BOTH several_hosts::hosts_that_share_a_store_make_one_backup_a_slot_whoever_leads_or_dies
     BOTH deaths::an_agent_killed_in_mid_backup_leaves_nothing_visible_and_no_growing_rubbish
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_restore_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_rollback_ends_with_the_old_or_the_new
@@ -59,7 +59,7 @@ pub const CASES: &[Case] = cases! {
     BOTH packages::an_open_restore_keeps_the_program_that_can_end_it
     BOTH new_clusters::a_cluster_in_which_everybody_shows_a_certificate_comes_back
     TRIXIE restores::three_hosts_that_lost_everything_become_one_cluster
-    TRIXIE several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
+    BOTH several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
     BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
     BOTH lineages::an_etcd_wiped_and_restarted_empty_displaces_nothing
     BOTH runbooks::one_host_is_restored_by_hand_and_with_nobody_at_the_terminal

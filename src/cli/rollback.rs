@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::host;
 use super::output::Format;
-use super::restore::{ask, failure, leave_session, need_root, need_somebody, reach, take_over};
+use super::restore::{ask, failure, leave_session, need_root, need_somebody, not_revived, reach, take_over};
 use super::{Context, Exit, Failure};
 use crate::restore::{
-    Access, Book, End, Kept, Ledger, Outcome, OverDbus, Patience, Run, Spots, Step, Tools, closed, made_path,
-    open_ledger, peers,
+    Access, Book, End, Kept, Ledger, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Spots, Step, Tools, Units, closed,
+    made_path, open_ledger, peers,
 };
 
 /// Put the data and the settings from before the last restore back
@@ -59,7 +59,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             plan.id, plan.backup.name
         ))?;
     }
-    leave_session(context, &systemd, "rollback");
+    // Should this be killed, an open restore is taken up, and goes on as its ledger says: that must say first that the way is
+    // back.
+    let is_open = ledger.end.is_none();
+    if !is_open {
+        leave_session(context, &systemd, "rollback");
+    }
     take_over(context);
     let units = OverDbus::new(&systemd, context.runtime.handle());
     let listener = |_: Step| ControlFlow::Continue(());
@@ -71,8 +76,17 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         listener: &listener,
         stop: &|| false,
     };
-    let book = Book::open(spots).map_err(|error| failure(error.into()))?;
-    let mut run = Run::roll_back(book, tools).map_err(failure)?;
+    let turned = Book::open(spots).map_err(Into::into);
+    let mut run = turned.and_then(|book| Run::roll_back(book, tools)).map_err(|error| {
+        if is_open {
+            // Whoever waited in the background does so again.
+            units.start(RESUME_UNIT).ok();
+        }
+        failure(error)
+    })?;
+    if is_open {
+        leave_session(context, &systemd, "rollback");
+    }
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
     report(context, &run, &outcome)
 }
@@ -139,5 +153,8 @@ fn report(context: &Context, run: &Run<'_>, outcome: &Outcome) -> Result<Exit, F
         }
     }
     run.notes().iter().for_each(|note| output.warn(note));
-    Ok(Exit::Done)
+    match outcome {
+        Outcome::Undone { down: Some(words), .. } => Err(Failure::new(Exit::Failed, not_revived(ledger, words))),
+        Outcome::Undone { down: None, .. } | Outcome::Restored | Outcome::Waiting { .. } => Ok(Exit::Done),
+    }
 }

@@ -85,6 +85,11 @@ impl Version {
         self.major_minor <= line.major_minor()
     }
 
+    /// Whether it is of a line before that of another.
+    pub fn is_before_line_of(&self, other: &Version) -> bool {
+        self.major_minor < other.major_minor
+    }
+
     /// Whether the version belongs to `line`.
     pub fn is_of(&self, line: EtcdLine) -> bool {
         self.major_minor == line.major_minor()
@@ -117,6 +122,10 @@ mod tests {
         assert!(version.is_of(EtcdLine::V3_6));
         assert!(version.is_known_to(EtcdLine::V3_7));
         assert!(!version.is_known_to(EtcdLine::V3_5));
+        for (other, expected) in [("3.6.15", false), ("3.5.34", false), ("3.10.0", true), ("4.0.0", true)] {
+            let other = Version::decode(other.as_bytes()).unwrap();
+            assert_eq!(version.is_before_line_of(&other), expected, "{other}");
+        }
         assert_eq!(Version::decode(b"3.6.0-alpha.0").unwrap().to_string(), "3.6.0-alpha.0");
         for bytes in [
             &b""[..],

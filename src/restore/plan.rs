@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::bump::Bump;
 use super::token::{Ingredients, initial_cluster};
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
-use crate::keyspace::{self, EtcdLine};
+use crate::keyspace::{self, EtcdLine, Version};
 use crate::model::{ChainId, ClusterId, Digest, HashKv, Invalid, LineageId, MemberId, Revision};
 
 /// Names one restore: when it began and eight random digits, as those of backups.
@@ -57,6 +57,9 @@ pub struct Backup {
     pub taken_at: Option<Timestamp>,
     /// The cluster it is of, where that is known.
     pub cluster: Option<ClusterId>,
+    /// The release of etcd that it was taken from, where that is known.
+    #[serde(default)]
+    pub etcd_version: Option<String>,
     /// Digest of all its plain bytes.
     pub sha256: Digest,
     /// Their number.
@@ -85,6 +88,9 @@ pub struct Site {
     /// The line of etcd that runs here, where that is older than the backup.
     #[serde(with = "line", default)]
     pub etcd_line: Option<EtcdLine>,
+    /// The release of the etcd that runs here, if it says so.
+    #[serde(default)]
+    pub etcd_version: Option<String>,
 }
 
 impl Site {
@@ -239,6 +245,15 @@ impl Plan {
         Plan { files, ..self }
     }
 
+    /// The releases of etcd that the backup is of and that runs here, if that one is of an older line.
+    pub fn older_etcd(&self) -> Option<(&str, &str)> {
+        let of = self.backup.etcd_version.as_deref()?;
+        let here = self.site.etcd_version.as_deref()?;
+        let (read_of, read_here) = (Version::decode(of.as_bytes()), Version::decode(here.as_bytes()));
+        let is_older = read_here.ok()?.is_before_line_of(&read_of.ok()?);
+        is_older.then_some((of, here))
+    }
+
     /// The members with their ids.
     ///
     /// Fails only for a plan that was tampered with.
@@ -308,6 +323,7 @@ pub(super) mod tests {
                 lineage: None,
                 taken_at: "2026-11-20T09:15:30Z".parse().ok(),
                 cluster: Some(ClusterId(0xab)),
+                etcd_version: Some("3.6.15".to_owned()),
                 sha256: Digest([7; 32]),
                 bytes: 4096,
                 revision: Revision::new(42).unwrap(),
@@ -327,9 +343,23 @@ pub(super) mod tests {
                 wal_dir: None,
                 client_urls: vec!["http://127.0.0.1:2379".to_owned()],
                 etcd_line: None,
+                etcd_version: None,
             },
             in_place: Some(ClusterId(0xab)),
             health_timeout: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn an_etcd_of_an_older_line_than_the_backup_is_named() {
+        let on = |version: Option<&str>| {
+            let mut plan = Plan::new(wish("m1=http://a:2380")).unwrap();
+            plan.site.etcd_version = version.map(str::to_owned);
+            plan.older_etcd().map(|(of, here)| format!("{of} on {here}"))
+        };
+        assert_eq!(on(Some("3.5.34")).as_deref(), Some("3.6.15 on 3.5.34"));
+        for version in [None, Some("3.6.0"), Some("3.7.2"), Some("nonsense")] {
+            assert_eq!(on(version), None, "{version:?}");
         }
     }
 

@@ -51,6 +51,8 @@ pub enum Outcome {
     Undone {
         /// Why.
         why: String,
+        /// How etcd's unit is, if it does not come up on the old data either.
+        down: Option<String>,
     },
 }
 
@@ -65,6 +67,8 @@ pub struct Run<'a> {
     pub(super) patience: Patience,
     /// Other members that were there when it was left waiting.
     pub(super) there: usize,
+    /// How the unit is that did not come up on the old data.
+    pub(super) down: Option<String>,
 }
 
 impl<'a> Run<'a> {
@@ -152,6 +156,7 @@ impl<'a> Run<'a> {
             notes: Vec::new(),
             patience: Patience::Started,
             there: 0,
+            down: None,
         }
     }
 
@@ -206,6 +211,7 @@ impl<'a> Run<'a> {
             End::Restored => Outcome::Restored,
             End::Undone => Outcome::Undone {
                 why: self.ledger.reason.clone().unwrap_or_default(),
+                down: self.down.clone(),
             },
         })
     }

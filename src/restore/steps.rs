@@ -8,7 +8,7 @@ use super::ledger::{Built, DataBefore};
 use super::machine::{Came, Step};
 use super::run::Run;
 use super::swap::Direction;
-use super::watch::{Watched, watch};
+use super::watch::{Revived, Watched, revived, watch};
 use super::yard::{self, Yard};
 use super::{Error, files};
 use crate::datadir::wal;
@@ -270,7 +270,27 @@ impl Run<'_> {
             self.reload()?;
         }
         self.tidy()?;
+        self.look_after_revived()?;
         Ok(Came::Done)
+    }
+
+    /// Sees whether etcd comes up on the old data. Whether it does changes nothing about what was put back, and a member of
+    /// several may have to wait for the others.
+    fn look_after_revived(&mut self) -> Result<(), Error> {
+        let ledger = &self.ledger;
+        let was_touched = ledger.downtime.from.is_some() || ledger.data_before.is_some();
+        if !was_touched || !ledger.ran || self.book.spots().lock().exists() {
+            return Ok(());
+        }
+        let unit = &ledger.plan.site.unit;
+        match revived(unit, self.tools.units).map_err(Error::units("look at", unit))? {
+            Revived::Up => {}
+            Revived::NotYet { words } => self
+                .notes
+                .push(format!("{unit} is still starting on the old data ({words})")),
+            Revived::Down { words } => self.down = Some(words),
+        }
+        Ok(())
     }
 
     fn tidy(&self) -> Result<(), Error> {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::health::{ClientSight, Health, Sight, judge};
+use super::health::{ClientSight, Health, STABLE, Sight, judge};
 use super::plan::Plan;
-use super::units::{Trouble, Units};
+use super::units::{Activity, Trouble, Units};
 use crate::etcd::{self, Ahead, Member, PeerAnswer, ask_peer};
 use crate::model::Revision;
 
@@ -58,6 +58,42 @@ pub enum Watched {
     Broken(String),
     /// Somebody asked to stop looking.
     Stopped,
+}
+
+/// How a unit is that was started on the data it had before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revived {
+    /// It runs and is ready.
+    Up,
+    /// It is neither ready nor down.
+    NotYet {
+        /// In the init system's words.
+        words: String,
+    },
+    /// It does not stay up.
+    Down {
+        /// In the init system's words.
+        words: String,
+    },
+}
+
+/// Looks at a unit for as long as an etcd needs to find that it cannot run.
+pub fn revived(name: &str, units: &dyn Units) -> Result<Revived, Trouble> {
+    let until = Instant::now() + STABLE;
+    loop {
+        let unit = units.state(name)?;
+        let is_last = Instant::now() >= until;
+        let words = unit.words;
+        match unit.activity {
+            Activity::Active => return Ok(Revived::Up),
+            Activity::Failed => return Ok(Revived::Down { words }),
+            Activity::Starting if is_last && unit.restarts == 0 => return Ok(Revived::NotYet { words }),
+            Activity::Starting | Activity::Stopping | Activity::Inactive if is_last => {
+                return Ok(Revived::Down { words });
+            }
+            Activity::Starting | Activity::Stopping | Activity::Inactive => thread::sleep(EVERY),
+        }
+    }
 }
 
 /// Looks at this host's member until it is as wanted, or will not do, or `stop` says so.

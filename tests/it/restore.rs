@@ -114,6 +114,7 @@ impl Bench {
                 lineage: None,
                 taken_at: None,
                 cluster: Some(ClusterId(u64::from(number))),
+                etcd_version: None,
                 sha256: Digest(sha2::Sha256::digest(&snapshot).into()),
                 bytes: snapshot.len() as u64,
                 revision,
@@ -130,6 +131,7 @@ impl Bench {
                 wal_dir: self.wal_dir.clone(),
                 client_urls: vec![self.etcd.members[0].client_url.clone()],
                 etcd_line: None,
+                etcd_version: None,
             },
             in_place: None,
             health_timeout: Duration::from_secs(60),
@@ -439,7 +441,7 @@ fn what_cannot_become_healthy_goes_back_by_itself() {
     let outcome = run.go(Patience::Started).expect("it comes to its end");
     drop(run);
     assert!(
-        matches!(&outcome, Outcome::Undone { why } if why.contains("etcd.service failed")),
+        matches!(&outcome, Outcome::Undone { why, .. } if why.contains("etcd.service failed")),
         "{outcome:?}"
     );
     assert!(bench.is_old());

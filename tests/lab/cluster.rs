@@ -9,6 +9,8 @@ use super::support::tls::Tls;
 
 /// Where Debian's unit keeps etcd's data.
 pub const DATA_DIR: &str = "/var/lib/etcd/default";
+/// Where an upstream server is put.
+const DROPPED_IN: &str = "/usr/local/bin/etcd";
 
 /// Where a host with TLS has the certificates.
 pub const CERTIFICATES: &str = "/etc/etcd/pki";
@@ -200,7 +202,9 @@ impl Cluster {
 
 /// Puts an upstream server in the place of the distribution's, on a host that is off or on.
 pub fn drop_in_etcd(host: &Host, binary: &Path) {
-    host.copy_in(binary, "/usr/local/bin/etcd");
+    // One that runs keeps the file it was started from.
+    fs::remove_file(host.path(DROPPED_IN)).ok();
+    host.copy_in(binary, DROPPED_IN);
     let drop_in = "[Service]\nExecStart=\nExecStart=/usr/local/bin/etcd\n";
     host.write("/etc/systemd/system/etcd.service.d/10-lab.conf", drop_in);
 }

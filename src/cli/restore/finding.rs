@@ -35,6 +35,7 @@ pub(super) fn backup(
             lineage: Some(manifest.lineage.clone()),
             taken_at: Some(manifest.first_byte_at),
             cluster: Some(manifest.cluster.id),
+            etcd_version: Some(manifest.etcd_version.to_string()),
             sha256: manifest.plain.sha256,
             bytes: manifest.plain.bytes,
             revision: manifest.to_revision,
@@ -66,6 +67,7 @@ pub(super) fn backup(
         lineage: None,
         taken_at: None,
         cluster: None,
+        etcd_version: None,
         sha256: seen.sha256,
         bytes: seen.bytes,
         revision: seen.revision,
@@ -176,6 +178,20 @@ fn running(context: &Context, here: &Here) -> Option<HandedOut> {
     asked.map(|(url, revision)| HandedOut {
         revision,
         known_from: format!("etcd at {url}"),
+    })
+}
+
+/// The release of the etcd that runs here, if it answers.
+pub(super) fn version_here(context: &Context, here: &Here) -> Option<String> {
+    context.runtime.block_on(async {
+        for url in &here.client_urls {
+            if let Ok(mut member) = Member::connect(url, &here.access.client, Ahead::Far).await
+                && let Ok(status) = member.status().await
+            {
+                return Some(status.version);
+            }
+        }
+        None
     })
 }
 

@@ -2,13 +2,13 @@
 
 mod finding;
 mod report;
+mod session;
 mod site;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -19,7 +19,7 @@ use super::source::{Found, SourceArgs};
 use super::{Context, Exit, Failure};
 use crate::agent::Level;
 use crate::config::{self, Config};
-use crate::model::{ByteSize, UnitName, with_causes};
+use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Access, Book, Error, Ledger, LedgerError, Outcome, OverDbus, Patience, Plan, PlanError, RESUME_UNIT, RestoreId,
@@ -27,9 +27,8 @@ use crate::restore::{
 };
 use crate::systemd::Systemd;
 
-/// As `TimeoutStopSec=` of the units: how long a run may take to a point where it can be left off.
-const TO_A_SAFE_POINT: Duration = Duration::from_secs(5 * 60);
-
+pub(super) use report::not_revived;
+pub(super) use session::{leave_session, take_over};
 pub(super) use site::connect;
 
 use site::Here;
@@ -156,7 +155,10 @@ fn plan(
     let backup = finding::backup(context, found, digest_rule(args), interrupted)?;
     let members = finding::members(args.members.as_deref(), config, &here.settings)?;
     let member = here.member(config, &members)?;
-    let site = here.site(config, &member)?;
+    let mut site = here.site(config, &member)?;
+    if here.is_up {
+        site.etcd_version = finding::version_here(context, here);
+    }
     let restore = config.map(|config| config.restore).unwrap_or_default();
     let known = finding::handed_out(context, found, here, &members);
     let bump = decide_bump(restore.bump_revision, backup.revision, &known);
@@ -304,43 +306,6 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
 fn nothing_to_do() -> Exit {
     sd_notify::notify(&[NotifyState::Ready]).ok();
     Exit::Done
-}
-
-/// Has the unit leave off that waits in the background, so that somebody at a terminal can go on.
-pub(super) fn take_over(context: &Context) {
-    let Ok(systemd) = connect(context) else { return };
-    let units = OverDbus::new(&systemd, context.runtime.handle());
-    // That it does not run is no failure; whether somebody is at it, the lock tells.
-    units.stop(RESUME_UNIT).ok();
-}
-
-/// Goes on outside of the login session, which may end and take along what runs in it. What is left undone, should this
-/// be killed, is taken up at once. Where this runs as a unit of ours, both is so already.
-pub(super) fn leave_session(context: &Context, systemd: &Systemd, command: &str) {
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    if own.lines().any(is_of_ours) {
-        return;
-    }
-    let scope = format!("lifeboat-{command}-{}.scope", std::process::id());
-    let name: UnitName = scope.parse().expect("it is made of what a name may have");
-    let resume: UnitName = RESUME_UNIT.parse().expect("it is shipped under that name");
-    let description = format!("lifeboat {command}, begun by hand");
-    let left = systemd.leave_session(&name, &description, TO_A_SAFE_POINT, &resume);
-    let left = context.runtime.block_on(left).map_err(|error| with_causes(&error));
-    match left {
-        Ok(()) => context.output.detail(format!(
-            "this goes on, whatever becomes of the terminal; also seen with `journalctl -f -u {scope}`"
-        )),
-        Err(why) => context.output.warn(format!(
-            "this stays a part of the login session and may end with it ({why}): keep the terminal open"
-        )),
-    }
-}
-
-/// Whether a line of `/proc/self/cgroup` names a unit of ours.
-fn is_of_ours(line: &str) -> bool {
-    let unit = line.rsplit('/').next().unwrap_or_default();
-    unit.starts_with("lifeboat") && (unit.ends_with(".service") || unit.ends_with(".scope"))
 }
 
 /// systemd, and how the members of an open restore are spoken with.

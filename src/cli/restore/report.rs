@@ -14,6 +14,10 @@ use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::restore::{Ledger, Outcome, Plan, Run, kept_path};
 use crate::settings::Source;
 
+/// What to do where etcd is older than the backup.
+const SHOULD_BE_NEWER: &str =
+    "install the newer one first, or set `etcd_version` in [host] to have the data made for the older";
+
 #[derive(Serialize)]
 struct PlanDocument<'a> {
     schema: u32,
@@ -142,6 +146,12 @@ fn warnings(plan: &Plan) -> Vec<String> {
              if this is the backup of another cluster"
         ));
     }
+    warnings.extend(plan.older_etcd().map(|(of, here)| {
+        format!(
+            "the backup was made by etcd {of}, and etcd {here} runs here: what a newer one wrote, an older one may not read; \
+             {SHOULD_BE_NEWER}"
+        )
+    }));
     if plan.backup.cluster.is_none() && !plan.is_single() {
         warnings.push(
             "each host must be given the same file: another one makes another cluster, which this one does not join"
@@ -161,8 +171,11 @@ fn warnings(plan: &Plan) -> Vec<String> {
 /// Prints what came of it; the exit code, or the failure that it is.
 pub(super) fn outcome(output: &Output, run: &Run<'_>, outcome: &Outcome) -> Result<Exit, Failure> {
     let ledger = run.ledger();
-    if let Outcome::Undone { why } = outcome {
+    if let Outcome::Undone { why, down } = outcome {
         run.notes().iter().for_each(|note| output.warn(note));
+        if let Some(words) = down {
+            output.warn(not_revived(ledger, words));
+        }
         return Err(undone(ledger, why));
     }
     match output.format {
@@ -173,18 +186,41 @@ pub(super) fn outcome(output: &Output, run: &Run<'_>, outcome: &Outcome) -> Resu
     Ok(Exit::Done)
 }
 
+/// What is to be done about an etcd that does not come up on the old data either.
+pub(in crate::cli) fn not_revived(ledger: &Ledger, words: &str) -> String {
+    let unit = &ledger.plan.site.unit;
+    format!(
+        "{unit} failed on the old data too ({words}), which is in place and whole, with its settings: see `journalctl -u \
+         {unit}`, mend that, then `systemctl start {unit}`"
+    )
+}
+
 fn undone(ledger: &Ledger, why: &str) -> Failure {
     let (id, unit) = (ledger.id(), &ledger.plan.site.unit);
     let failure = |message: String| Failure::new(Exit::Failed, message);
     match (ledger.started, ledger.data_before.is_some()) {
         (true, _) => failure(format!("restore {id} did not become well and was taken back: {why}")).next(format!(
-            "see `journalctl -u {unit}`; what was restored is set aside in {} until `lifeboat release`",
+            "see `journalctl -u {unit}`{}; what was restored is set aside in {} until `lifeboat release`",
+            of_versions(&ledger.plan),
             shown(&crate::restore::made_path(&ledger.plan.site.data_dir, id))
         )),
         (false, true) => failure(format!(
             "restore {id} was taken back before etcd was started on it: {why}"
         )),
         (false, false) => failure(format!("restore {id} was given up, and nothing was changed: {why}")),
+    }
+}
+
+/// What to think of, when etcd does not run on the new data.
+fn of_versions(plan: &Plan) -> String {
+    match (plan.older_etcd(), &plan.backup.etcd_version) {
+        (Some((of, here)), _) => {
+            format!(": the backup was made by etcd {of}, and etcd {here} ran here; {SHOULD_BE_NEWER}")
+        }
+        (None, Some(of)) if plan.site.etcd_version.is_none() => {
+            format!(": the backup was made by etcd {of}, and an older one may not read it")
+        }
+        (None, _) => String::new(),
     }
 }
 
@@ -238,7 +274,7 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
                 of.saturating_sub(*there)
             )
         }
-        Outcome::Undone { why } => why.clone(),
+        Outcome::Undone { why, .. } => why.clone(),
     };
     field("restored", verdict);
     field("cluster", format!("{}, member {}", plan.cluster_id, plan.member_id));

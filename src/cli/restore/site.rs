@@ -33,7 +33,7 @@ pub(super) struct Here {
     /// Where this host's member serves clients.
     pub client_urls: Vec<String>,
     given: Given,
-    is_up: bool,
+    pub is_up: bool,
 }
 
 impl Here {
@@ -115,6 +115,7 @@ impl Here {
             wal_dir: wal_dir.filter(|dir| *dir != inside),
             client_urls: self.client_urls.clone(),
             etcd_line: config.and_then(|config| config.host.etcd_version),
+            etcd_version: None,
         })
     }
 
@@ -222,7 +223,10 @@ impl Here {
         let guard = settings::guard(&self.unit.name, &spots.lock());
         PlannedFile {
             path: guard.path,
-            content: format!("{}Wants={RESUME_UNIT}\nAfter={RESUME_UNIT}\n", guard.content),
+            content: format!(
+                "{}Documentation=man:lifeboat-runbook(7)\nWants={RESUME_UNIT}\nAfter={RESUME_UNIT}\n",
+                guard.content
+            ),
             mode: 0o644,
             owner: (0, 0),
         }

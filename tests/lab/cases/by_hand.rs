@@ -5,7 +5,8 @@ use std::fs;
 use super::restores::{KEY, LATER, LEDGERS, backed_up, has_guard, restore};
 use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Lab, holds, until};
-use crate::install::lifeboat;
+use crate::install::{STORE, files_below, lifeboat};
+use crate::support::host::copy_tree;
 
 pub fn a_restore_outlives_the_session_that_began_it(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
@@ -51,4 +52,68 @@ pub fn a_restore_outlives_the_session_that_began_it(lab: &Lab<'_>) {
     let said = restore(host, &[&id, "--yes", "--json", "--cluster-token", "again"]).expect_code(0);
     assert_eq!(said.json()["outcome"], "restored");
     assert_eq!(said.stdout.lines().count(), 1, "{said}");
+}
+
+pub fn a_restore_takes_paths_as_they_are_and_is_not_ended_by_a_hangup(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    backed_up(&cluster);
+    cluster.client().put(LATER, "old", 0).expect("it takes writes");
+    let folder = "/root/all my $HOME %h %% backups";
+    let (file, key) = (
+        format!("{folder}/copy $1 %i.db.zst.age"),
+        format!("{folder}/key ${{X}} %n.txt"),
+    );
+    copy_tree(&host.path(STORE), &host.path(&format!("{folder}/the store")));
+    host.copy_in(&host.path(KEY), &key);
+    let mut objects = files_below(&host.path(STORE)).into_iter();
+    let object = objects.rfind(|path| path.ends_with("full.db.zst.age"));
+    host.copy_in(&object.expect("a backup was taken"), &file);
+
+    // A terminal that is closed, whenever the ledger is written.
+    let strace = [
+        "strace",
+        "--follow-forks",
+        "--quiet=all",
+        "--output=/root/trace",
+        "--trace=fsync",
+    ];
+    let command = [
+        "--inject=fsync:signal=HUP",
+        "-P",
+        LEDGERS,
+        "--",
+        "lifeboat",
+        "restore",
+        &file,
+    ];
+    let keys = ["--identity", &key, "--yes"];
+    host.run([&strace[..], &command, &keys].concat());
+    let trace = fs::read_to_string(host.path("/root/trace")).expect("strace writes it");
+    assert!(trace.contains("SIGHUP"), "{trace}");
+    cluster.wait_until_served();
+    assert_eq!(cluster.client().get(LATER).expect("it serves"), None);
+
+    let store = format!("{folder}/the store");
+    let command = ["restore", "latest", "--from", &store, "--cluster-token", "again"];
+    lifeboat(host, [&command[..], &keys].concat()).expect_code(0);
+    cluster.wait_until_served();
+    assert_eq!(cluster.client().get_all().expect("it serves").len(), 50);
+}
+
+pub fn a_restore_in_a_unit_of_the_operators_leaves_it_too(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    let (id, _) = backed_up(&cluster);
+    cluster.client().put(LATER, "old", 0).expect("it takes writes");
+    let run = ["systemd-run", "--quiet", "--wait", "--unit=lifeboat-nightly"];
+    host.run([&run[..], &["lifeboat", "restore", &id, "--identity", KEY, "--yes"]].concat());
+    cluster.wait_until_served();
+    assert_eq!(cluster.client().get(LATER).expect("it serves"), None);
+    // Whoever stops that unit does not stop the restore, and it is taken up should it die.
+    let journal = host.journal("lifeboat-restore-*.scope");
+    assert!(
+        journal.contains("Started") && journal.contains("begun by hand"),
+        "{journal}"
+    );
 }

@@ -7,6 +7,7 @@
 mod by_hand;
 mod deaths;
 mod etcds;
+mod held;
 mod lineages;
 mod new_clusters;
 mod owners;
@@ -17,6 +18,7 @@ mod runbooks;
 mod schedules;
 mod several_hosts;
 mod unit;
+mod ways_back;
 
 use super::hosts::Lab;
 use super::preparation::Suite;
@@ -65,8 +67,11 @@ pub const CASES: &[Case] = cases! {
     BOTH runbooks::one_host_is_restored_by_hand_and_with_nobody_at_the_terminal
     BOTH restores::what_was_restored_is_taken_back_restored_again_and_released
     BOTH restores::a_member_that_lost_its_data_serves_the_backup_again
-    TRIXIE restores::an_etcd_that_does_not_come_up_on_the_new_data_gets_the_old_back
-    TRIXIE restores::what_cannot_be_restored_touches_nothing
+    TRIXIE ways_back::an_address_that_something_else_took_meanwhile_brings_the_old_back
+    TRIXIE ways_back::an_etcd_too_old_for_the_backup_serves_its_own_data_again
+    TRIXIE ways_back::an_etcd_that_does_not_come_up_on_the_new_data_gets_the_old_back
+    TRIXIE ways_back::a_disk_that_fills_while_the_new_data_is_made_leaves_etcd_as_it_was
+    TRIXIE ways_back::what_cannot_be_restored_touches_nothing
     BOTH restores::the_unit_restores_with_the_key_of_the_host
     TRIXIE restores::a_restore_does_not_wait_for_a_backup_that_hangs_and_the_agent_goes_on
     BOTH restores::settings_in_a_file_data_on_a_mount_and_a_log_of_its_own
@@ -74,6 +79,12 @@ pub const CASES: &[Case] = cases! {
     BOTH runbooks::a_host_is_restored_without_lifeboat
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
     TRIXIE etcds::servers_of_the_newest_releases_are_backed_up_and_restored
+    BOTH held::an_etcd_that_somebody_starts_meanwhile_stays_down_and_says_why
+    TRIXIE held::a_unit_of_another_name_never_starts_on_half_a_restore
+    TRIXIE held::a_rollback_that_dies_has_nobody_go_on_with_the_restore
+    TRIXIE by_hand::a_restore_takes_paths_as_they_are_and_is_not_ended_by_a_hangup
+    TRIXIE by_hand::a_restore_in_a_unit_of_the_operators_leaves_it_too
+    TRIXIE ways_back::the_unit_of_a_restore_knows_what_the_agent_remembers
     BOTH by_hand::a_restore_outlives_the_session_that_began_it
     BOTH owners::what_root_does_by_hand_the_agent_goes_on_with
     BOTH packages::what_is_removed_comes_back_as_it_was_and_a_purge_leaves_the_backups

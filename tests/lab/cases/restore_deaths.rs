@@ -1,7 +1,8 @@
 //! Restores that are killed, or lose their power, at each place where the ledger is written, on the way there and back.
 //!
-//! The place is hit by `strace`, which sends SIGKILL when the ledger is renamed to its name for the nth time, and when the
-//! directory is synced after that: so each step is cut off before and after its record.
+//! The place is hit by `strace`, which sends SIGKILL when the ledger's directory is synced for the nth time, right after a
+//! step was recorded, or when any file is put into its place for the nth time, which is also when a step is done and the
+//! next not recorded yet. (Of a rename `-P` sees the old name only, which nobody knows beforehand.)
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,6 +18,25 @@ enum Death {
     OfTheRun,
     /// The host goes with it, and boots.
     OfTheHost,
+}
+
+impl Death {
+    /// The nth place where it comes.
+    fn place(self, number: usize) -> Place {
+        match self {
+            Death::OfTheRun => Place::Recorded(number),
+            Death::OfTheHost => Place::Renaming(number),
+        }
+    }
+}
+
+/// Where a run is killed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// When the ledger's directory is synced for the nth time.
+    Recorded(usize),
+    /// When a file is about to be put into its place for the nth time.
+    Renaming(usize),
 }
 
 /// The steps after which something is to be found, as the ledger calls them.
@@ -86,7 +106,7 @@ fn back(lab: &Lab<'_>, death: Death) {
 /// serves. Whether the command came to its end before that place.
 fn cut_off(cluster: &mut Cluster, command: &[&str], place: usize, death: Death, steps: &mut BTreeSet<String>) -> bool {
     let host = &mut cluster.hosts[0];
-    let done = under_strace(host, command, place);
+    let done = under_strace(host, command, death.place(place));
     let is_over = done.code == 0;
     assert!(is_over || !(1..=78).contains(&done.code), "it was to be killed: {done}");
     if !is_over {
@@ -120,27 +140,31 @@ fn cut_off(cluster: &mut Cluster, command: &[&str], place: usize, death: Death, 
     is_over
 }
 
-fn under_strace(host: &Host, command: &[&str], place: usize) -> Done {
-    let kill = format!("--inject=rename,fsync:signal=KILL:when={place}");
-    let (ledger, folder) = (format!("{LEDGERS}/ledger.json"), LEDGERS);
-    let strace = [
-        "strace",
-        "--follow-forks",
-        "--quiet=all",
-        "--output=/root/trace",
-        "--trace=rename,fsync",
-        &kill,
-        "-P",
-        &ledger,
-        "-P",
-        folder,
-        "--",
-    ];
-    host.run_any(strace.into_iter().chain(command.iter().copied()))
+/// Runs a command that is killed at a place.
+pub(super) fn under_strace(host: &Host, command: &[&str], place: Place) -> Done {
+    let strace = ["strace", "--follow-forks", "--quiet=all", "--output=/root/trace"];
+    let filter = match place {
+        Place::Recorded(number) => vec![
+            format!("--inject=fsync:signal=KILL:when={number}"),
+            "-P".to_owned(),
+            LEDGERS.to_owned(),
+        ],
+        Place::Renaming(number) => vec![format!("--inject=rename:signal=KILL:when={number}")],
+    };
+    let filter = ["--trace=rename,fsync"]
+        .into_iter()
+        .chain(filter.iter().map(String::as_str));
+    host.run_any(
+        strace
+            .into_iter()
+            .chain(filter)
+            .chain(["--"])
+            .chain(command.iter().copied()),
+    )
 }
 
 /// The step that the ledger is at.
-fn step_of(host: &Host) -> Option<String> {
+pub(super) fn step_of(host: &Host) -> Option<String> {
     let text = fs::read_to_string(host.path(LEDGERS).join("ledger.json")).ok()?;
     let ledger: serde_json::Value = serde_json::from_str(&text).expect("it is replaced whole");
     Some(ledger["step"].as_str().expect("it has one").to_owned())

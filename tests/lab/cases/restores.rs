@@ -83,24 +83,6 @@ pub fn what_was_restored_is_taken_back_restored_again_and_released(lab: &Lab<'_>
     lifeboat(host, ["rollback", "--yes"]).expect_code(7);
 }
 
-pub fn an_etcd_that_does_not_come_up_on_the_new_data_gets_the_old_back(lab: &Lab<'_>) {
-    let cluster = Cluster::start(lab, 1);
-    let host = &cluster.hosts[0];
-    let (id, _) = backed_up(&cluster);
-    let client = cluster.client();
-    client.put(LATER, "old", 0).expect("it takes writes");
-    host.write(
-        "/etc/systemd/system/etcd.service.d/lab.conf",
-        "[Service]\nExecStartPre=/bin/sh -c 'test ! -e /etc/lifeboat/restore/etcd.service.env'\n",
-    );
-    host.run(["systemctl", "daemon-reload"]);
-    let failed = restore(host, &[&id, "--yes"]).expect_code(1);
-    assert!(failed.stderr.contains("was taken back"), "{failed}");
-    cluster.wait_until_served();
-    assert_eq!(client.get(LATER).expect("it serves"), Some(b"old".to_vec()));
-    assert!(!has_guard(host));
-}
-
 pub fn the_unit_restores_with_the_key_of_the_host(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
     let host = &cluster.hosts[0];
@@ -203,23 +185,6 @@ pub fn a_cluster_that_asks_for_a_password_is_seen_to_serve(lab: &Lab<'_>) {
         cluster.client().get("/key/1").is_err(),
         "who has no password stays outside"
     );
-}
-
-pub fn what_cannot_be_restored_touches_nothing(lab: &Lab<'_>) {
-    let cluster = Cluster::start(lab, 1);
-    let host = &cluster.hosts[0];
-    let (id, _) = backed_up(&cluster);
-    let pid = host.main_pid("etcd");
-    lifeboat(host, ["keygen", "--identity", "/root/other.txt"]).expect_code(0);
-    lifeboat(host, ["restore", &id, "--yes", "--identity", "/root/other.txt"]).expect_code(8);
-    restore(host, &["20200101T000000Z-00000000", "--yes"]).expect_code(4);
-    host.shell(&format!("truncate --size=-100 {STORE}/*/*/*/full.db.zst.age"));
-    restore(host, &[&id, "--yes"]).expect_code(5);
-    host.shell(&format!("rm -r {STORE}/*/*/*"));
-    restore(host, &["latest", "--yes"]).expect_code(4);
-    assert_eq!(host.main_pid("etcd"), pid, "etcd was never stopped");
-    assert!(!host.path(LEDGERS).join("ledger.json").exists() && !has_guard(host));
-    assert!(!host.path(DATA_DIR).join(".lifeboat").exists());
 }
 
 pub fn three_hosts_that_lost_everything_become_one_cluster(lab: &Lab<'_>) {

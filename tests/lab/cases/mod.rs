@@ -15,6 +15,7 @@ mod packages;
 mod restore_deaths;
 mod restores;
 mod runbooks;
+mod sandbox;
 mod schedules;
 mod several_hosts;
 mod unit;
@@ -77,6 +78,8 @@ pub const CASES: &[Case] = cases! {
     BOTH restores::settings_in_a_file_data_on_a_mount_and_a_log_of_its_own
     TRIXIE restores::a_cluster_that_asks_for_a_password_is_seen_to_serve
     BOTH runbooks::a_host_is_restored_without_lifeboat
+    BOTH sandbox::what_check_prints_lets_the_agent_in
+    TRIXIE sandbox::a_destination_that_turns_read_only_is_left_out_loudly_until_it_is_mended
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
     TRIXIE etcds::servers_of_the_newest_releases_are_backed_up_and_restored
     BOTH held::an_etcd_that_somebody_starts_meanwhile_stays_down_and_says_why

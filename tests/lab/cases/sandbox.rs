@@ -1,0 +1,150 @@
+//! The agent's sandbox on a live unit: what `check` prints lets the agent in, and what it cannot write to does not stop it.
+
+use std::path::Path;
+
+use super::{KEEP_TWO, OFTEN};
+use crate::cluster::Cluster;
+use crate::hosts::{Done, Host, Lab, holds, until};
+use crate::install::{STORE, UNIT, drop_in, enable, ids, install, lifeboat, manifests};
+use crate::support::tls::Tls;
+
+/// Where the keys of etcd are, which only it may read.
+const KEYS: &str = "/etc/etcd/pki";
+/// Destinations that the unit as it is shipped cannot write to.
+const OUTSIDE: [&str; 2] = ["/srv/etcd-backups", "/home/backups/etcd"];
+/// A destination in the folder of the state, which the unit may write to.
+const INSIDE: &str = "/var/lib/lifeboat/second";
+
+pub fn what_check_prints_lets_the_agent_in(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    install(&cluster, &format!("{KEEP_TWO}{OFTEN}"));
+    serve_with_tls(host);
+    // One is there and root's, the other is not there at all.
+    host.run(["mkdir", OUTSIDE[0]]);
+    let [srv, home] = OUTSIDE;
+    let key = |name: &str| format!("{{ file = \"{KEYS}/{name}\" }}");
+    let more = format!(
+        "[members.{}]\nclient_urls = [\"https://127.0.0.1:2379\"]\n\
+         [cluster.tls]\nca = {}\ncert = {}\nkey = {}\n\
+         [destinations.srv]\nurl = \"file://{srv}\"\n[destinations.home]\nurl = \"file://{home}\"\n",
+        host.name,
+        key("ca.pem"),
+        key("client.pem"),
+        key("client-key.pem"),
+    );
+    drop_in(host, "10-more.toml", &more);
+
+    let found = lifeboat(host, ["--json", "check"]).expect_code(1).json();
+    let unmet = found["sandbox"]["unmet"].as_array().map_or(0, Vec::len);
+    assert_eq!(unmet, 1 + OUTSIDE.len(), "{found}");
+    do_as_printed(host, &lifeboat(host, ["check"]).expect_code(1));
+    let content = lifeboat(host, ["check", "--online"]).expect_code(0);
+    assert!(content.stdout.contains("lets the agent have all of this"), "{content}");
+    for destination in [STORE, srv, home] {
+        until(&format!("the agent's backups in {destination}"), || {
+            let found = manifests(&host.path(destination));
+            let is_scheduled = found.iter().any(|manifest| manifest["schedule"] == "often");
+            holds(is_scheduled, host.journal(UNIT))
+        });
+    }
+    lifeboat(host, ["status"]).expect_code(0);
+}
+
+pub fn a_destination_that_turns_read_only_is_left_out_loudly_until_it_is_mended(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    let second = format!("[destinations.second]\nurl = \"file://{INSIDE}\"\nretention = {{ keep_last = 2 }}\n");
+    install(&cluster, &format!("{KEEP_TWO}{OFTEN}{second}"));
+    host.shell(&format!(
+        "mkdir {INSIDE} && mount -t tmpfs tmpfs {INSIDE} && chown lifeboat:lifeboat {INSIDE}"
+    ));
+    enable(host);
+    let agent = host.main_pid(UNIT);
+    let in_second = || host.shell(&format!("find {INSIDE} -name 'full-*.json' | sort")).stdout;
+    until("backups in both", || {
+        holds(!ids(host).is_empty() && !in_second().is_empty(), host.journal(UNIT))
+    });
+
+    host.run(["mount", "-o", "remount,ro", INSIDE]);
+    let (left, before) = (in_second(), ids(host));
+    until("the agent to say so", || {
+        let told = host.shell(&format!(
+            "journalctl --no-pager --output=cat --unit {UNIT} LIFEBOAT_EVENT=destination-disabled || true"
+        ));
+        holds(told.stdout.contains("destination second cannot be written to"), told)
+    });
+    let wrong = lifeboat(host, ["status"]).expect_code(1);
+    assert!(wrong.stdout.contains("destination second"), "{wrong}");
+    until("the other destination to get more backups", || {
+        let here = host.shell(&format!("find {STORE} -name 'full-*.json'")).stdout;
+        let is_new = before.iter().all(|id| !here.contains(id.as_str()));
+        holds(is_new && !here.is_empty(), here)
+    });
+    assert_eq!(in_second(), left);
+
+    host.run(["mount", "-o", "remount,rw", INSIDE]);
+    until("backups in the second again", || {
+        let now = in_second();
+        holds(now != left, (now, host.journal(UNIT)))
+    });
+    until("all to be well again", || {
+        let now = lifeboat(host, ["status"]);
+        holds(now.code == 0, now)
+    });
+    assert_eq!(host.main_pid(UNIT), agent, "the agent was never restarted");
+}
+
+/// Gives etcd certificates, and lets in only who has one of the same authority.
+fn serve_with_tls(host: &Host) {
+    let folder = tempfile::tempdir().expect("the temporary folder can be written");
+    let tls = Tls::generate(folder.path());
+    for file in [
+        &tls.ca,
+        &tls.server_cert,
+        &tls.server_key,
+        &tls.client_cert,
+        &tls.client_key,
+    ] {
+        let name = file.file_name().expect("it is a file");
+        host.copy_in(file, &Path::new(KEYS).join(name).display().to_string());
+    }
+    host.shell(&format!(
+        "chown etcd:etcd {KEYS}/* && chmod 0644 {KEYS}/* && chmod 0600 {KEYS}/*-key.pem"
+    ));
+    host.shell(&format!(
+        "printf '%s\\n' ETCD_LISTEN_CLIENT_URLS=https://127.0.0.1:2379 ETCD_ADVERTISE_CLIENT_URLS=https://127.0.0.1:2379 \
+         ETCD_TRUSTED_CA_FILE={KEYS}/ca.pem ETCD_CERT_FILE={KEYS}/server.pem ETCD_KEY_FILE={KEYS}/server-key.pem \
+         ETCD_CLIENT_CERT_AUTH=true >>/etc/default/etcd"
+    ));
+    host.run(["systemctl", "restart", "etcd"]);
+}
+
+/// Does what `check` has printed, to the letter.
+#[track_caller]
+fn do_as_printed(host: &Host, check: &Done) {
+    let mut lines = check.stdout.lines();
+    let path = lines
+        .by_ref()
+        .find_map(|line| line.strip_prefix("to let the agent in, write this to "));
+    let path = path
+        .unwrap_or_else(|| panic!("no drop-in: {check}"))
+        .trim_end_matches(':');
+    let indented = lines.by_ref().skip(1).map_while(|line| line.strip_prefix("    "));
+    let unit: Vec<&str> = indented.collect();
+    host.write(path, &format!("{}\n", unit.join("\n")));
+    let settings = lines
+        .clone()
+        .filter_map(|line| line.strip_prefix("and in the configuration: "));
+    let settings: Vec<&str> = settings.collect();
+    drop_in(host, "50-credentials.toml", &settings.join("\n"));
+    let commands = lines.filter_map(|line| {
+        let command = line.strip_prefix("as root: ").or_else(|| line.strip_prefix("then: "));
+        command.or_else(|| line.strip_prefix("      "))
+    });
+    let commands: Vec<&str> = commands.collect();
+    assert!(unit.len() > 1 && !settings.is_empty() && commands.len() > 3, "{check}");
+    for command in commands {
+        host.shell(command);
+    }
+}

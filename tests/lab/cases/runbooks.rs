@@ -131,7 +131,9 @@ fn type_in(host: &Host, line: &str, id: &str) {
 }
 
 fn typed(host: &Host, line: &str, id: &str) -> Done {
-    let at_a_terminal = "cd && echo yes | script --quiet --return --command \"$0\" /dev/null";
+    // A pipe that stays open: at the end of its input `script` would wait for two seconds.
+    let at_a_terminal = "cd && rm -f .answers && mkfifo .answers && exec 3<>.answers && echo yes >&3 && \
+                         exec script --quiet --return --command \"$0\" /dev/null <&3";
     host.run_any(["sh", "-c", at_a_terminal, &line.replace(ID, id)])
 }
 

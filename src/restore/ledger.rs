@@ -252,10 +252,15 @@ impl Book {
         options.write(true).create(true).truncate(false).mode(FILE_MODE);
         let lock = options.open(&path).map_err(failed("open", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Book { spots, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked),
-            Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source).into()),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source).into()),
         }
+        // Left by a run that died as it closed its ledger: backups would wait for nothing until the next boot.
+        if spots.ledger().try_exists().is_ok_and(|exists| !exists) {
+            remove(&spots.notice)?;
+        }
+        Ok(Book { spots, _lock: lock })
     }
 
     /// Where it is.
@@ -418,6 +423,24 @@ mod tests {
         book.close(&ledger).unwrap();
         assert_eq!(book.ledger().unwrap(), None);
         assert_eq!(book.closed().unwrap(), [ledger]);
+        assert!(!spots.is_open());
+    }
+
+    #[test]
+    fn a_notice_that_a_dying_run_left_is_taken_away_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let spots = spots(dir.path());
+        let book = Book::open(spots.clone()).unwrap();
+        let mut ledger = ledger();
+        ledger.step = Step::Settle;
+        book.write(&ledger).unwrap();
+        assert_eq!(spots.noticed(), Some(ledger.id().to_string()));
+        drop(book);
+        drop(Book::open(spots.clone()).unwrap());
+        assert!(spots.is_open(), "that one is open");
+        fs::remove_file(spots.ledger()).unwrap();
+        assert!(spots.is_open());
+        drop(Book::open(spots.clone()).unwrap());
         assert!(!spots.is_open());
     }
 

@@ -69,6 +69,7 @@ impl Restores {
     pub fn find(spots: &Spots, now: Timestamp) -> Restores {
         let read = || -> Result<Restores, LedgerError> {
             let open = open_ledger(spots)?.map(|ledger| Open::of(&ledger, now));
+            let open = open.or_else(|| Open::noticed(spots));
             let ledgers = closed(spots)?;
             let kept = ledgers.iter().filter(|ledger| ledger.kept == Kept::Here);
             let rows = kept.map(|ledger| KeptRow::of(ledger, now));
@@ -290,6 +291,12 @@ mod tests {
         };
         let find = || Restores::find(&spots, Timestamp::UNIX_EPOCH);
         assert_eq!(find(), Restores::default());
+        fs::write(&spots.notice, "20261120T101530Z-9f3c4a1b\n").unwrap();
+        assert!(
+            find().problem().unwrap().contains("9f3c4a1b is open"),
+            "left by a run that died"
+        );
+        fs::remove_file(&spots.notice).unwrap();
         fs::create_dir(&spots.folder).unwrap();
         fs::write(spots.folder.join("ledger.json"), "{").unwrap();
         let problem = find().problem().unwrap();

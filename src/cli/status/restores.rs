@@ -135,7 +135,10 @@ impl Restores {
             _ if self.settings.is_empty() => None,
             _ => {
                 let paths: Vec<String> = self.settings.iter().map(|path| path.display().to_string()).collect();
-                Some(format!("etcd is started with the settings in {}", paths.join(", ")))
+                Some(format!(
+                    "etcd is started with what the last one has set in {}",
+                    paths.join(", ")
+                ))
             }
         }
     }

@@ -5,10 +5,11 @@
 use std::fs;
 use std::thread;
 
+use super::OFTEN;
 use super::restores::{assert_serves, backed_up, written_and_backed_up};
 use crate::cluster::{Cluster, DATA_DIR};
-use crate::hosts::{Done, Host, Lab};
-use crate::install::{CONFIG, IDENTITY, NAME, STORE, apt, install, lifeboat};
+use crate::hosts::{Done, Host, Lab, holds, until};
+use crate::install::{CONFIG, IDENTITY, NAME, STORE, apt, enable, install, lifeboat};
 use crate::preparation::Suite;
 use crate::support::client::HashKv;
 use crate::support::runbook::{manual, readme};
@@ -21,13 +22,15 @@ const SAMPLE: &str = include_str!("../../../packaging/config.toml");
 pub fn one_host_is_restored_by_hand_and_with_nobody_at_the_terminal(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
     let host = &cluster.hosts[0];
-    let (id, before) = backed_up(&cluster);
+    let (id, before) = backed_up_with(&cluster, OFTEN);
+    // It is at work all the time.
+    enable(host);
     lose_everything(&cluster);
     for line in &only(readme("One host")) {
         type_in(host, line, &id);
     }
     assert_serves(&cluster, &before);
-    lifeboat(host, ["status"]).expect_code(0);
+    wait_until_all_is_well(host);
 
     let latest = lifeboat(host, ["--json", "status"]).json()["latest"].clone();
     lose_everything(&cluster);
@@ -39,7 +42,7 @@ pub fn one_host_is_restored_by_hand_and_with_nobody_at_the_terminal(lab: &Lab<'_
     }
     assert_serves(&cluster, &before);
     assert!(!host.path("/etc/lifeboat/identity").exists());
-    lifeboat(host, ["status"]).expect_code(0);
+    wait_until_all_is_well(host);
 }
 
 pub fn hosts_that_share_a_store_are_restored_with_systemd_and_without(lab: &Lab<'_>) {
@@ -225,6 +228,14 @@ fn destroy(cluster: &Cluster) {
     for host in &cluster.hosts {
         fs::remove_dir_all(host.path(DATA_DIR)).expect("root can remove it");
     }
+}
+
+#[track_caller]
+fn wait_until_all_is_well(host: &Host) {
+    until("all to be well", || {
+        let status = lifeboat(host, ["status"]);
+        holds(status.code == 0, status)
+    });
 }
 
 #[track_caller]

@@ -45,7 +45,7 @@ use crate::config::{self, Config, DestinationName, Kind, ScheduleName};
 use crate::model::ChainId;
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::state;
-use desk::{Next, Retry};
+use desk::Next;
 use files::Files;
 use program::Program;
 use telling::Telling;
@@ -653,7 +653,7 @@ impl Agent {
         self.telling.tell(&self.config, &report);
         crate::durable::create_dirs(&self.state, 0o755)?;
         report.write(&self.state)?;
-        tell(&[NotifyState::Status(&one_line(&report))]);
+        tell(&[NotifyState::Status(&report.one_line())]);
         self.said = Some(report);
         Ok(())
     }
@@ -674,60 +674,11 @@ impl Agent {
                 since: job.since,
             }),
             schedules: schedules
-                .map(|(name, entry)| schedule_report(name, entry, self.watch.from(), now))
+                .map(|(name, entry)| ScheduleReport::of(name, entry, self.watch.from(), now))
                 .collect(),
             doubts: self.telling.doubts(),
         }
     }
-}
-
-/// What is to be said of a schedule at `now`.
-pub fn schedule_report(name: &ScheduleName, entry: &Entry, watched_from: Timestamp, now: Timestamp) -> ScheduleReport {
-    let schedule = &entry.schedule;
-    let last = entry.memory.last_success.as_ref();
-    ScheduleReport {
-        name: name.to_string(),
-        next: schedule.sentence(&schedule.due(&entry.memory.handled, watched_from, now)),
-        late: schedule.complaint(&entry.lateness(now)),
-        failure: entry.retry.as_ref().and_then(failure),
-        waits: entry.retry.as_ref().map_or(Vec::new(), waits),
-        missing: last.map_or(Vec::new(), |last| missing(entry, last)),
-        last: last.map(|last| LastSlot {
-            slot: last.slot.instant(),
-            copies: last.stored.iter().map(Copy::of).collect(),
-        }),
-    }
-}
-
-fn failure(retry: &Retry) -> Option<Failure> {
-    let failed = || retry.rests.iter().filter(|(_, rest)| rest.failures > 0);
-    let mut errors: Vec<&str> = failed().map(|(_, rest)| rest.why.as_str()).collect();
-    errors.dedup();
-    Some(Failure {
-        attempts: failed().map(|(_, rest)| rest.failures).max()?,
-        error: errors.join("; "),
-        again_at: failed().map(|(_, rest)| rest.until).min()?,
-    })
-}
-
-fn waits(retry: &Retry) -> Vec<String> {
-    let waits = retry.rests.iter().filter(|(_, rest)| rest.failures == 0);
-    waits
-        .map(|(name, rest)| format!("destination {name}: slot {}: {}", retry.slot, rest.why))
-        .collect()
-}
-
-/// What the last slot lacks, but for what is tried again or waited for.
-fn missing(entry: &Entry, last: &Success) -> Vec<String> {
-    let rests = |name: &DestinationName| {
-        let retry = entry.retry.as_ref().filter(|retry| retry.slot == last.slot);
-        retry.is_some_and(|retry| retry.rests.contains_key(name))
-    };
-    let open = entry
-        .open(last.slot)
-        .filter(|name| !rests(name) && !last.stored.is_empty());
-    let missing = open.map(|name| format!("destination {name} does not have slot {}", last.slot));
-    missing.chain(last.undone.iter().cloned()).collect()
 }
 
 /// The schedules of a configuration with what is remembered of them.
@@ -751,23 +702,6 @@ fn desk(config: &Config, host: &str, state: &Path, log: Log, now: Timestamp) -> 
         }
     }
     desk
-}
-
-/// What `systemctl status` shows.
-fn one_line(report: &Report) -> String {
-    if let Some(running) = &report.running {
-        return format!("backup of schedule {} since {:.0}", running.schedule, running.since);
-    }
-    if let Some(error) = &report.configuration_error {
-        let first = error.lines().next().unwrap_or_default();
-        return format!("the configuration is refused, the one before goes on: {first}");
-    }
-    let troubled = |schedule: &&ScheduleReport| schedule.failure.is_some() || schedule.late.is_some();
-    match (report.schedules.iter().find(troubled), report.schedules.first()) {
-        (Some(schedule), _) => format!("schedule {} fails or is late: see `lifeboat status`", schedule.name),
-        (None, Some(schedule)) => format!("{}: {}", schedule.name, schedule.next),
-        (None, None) => "no schedule is configured".to_owned(),
-    }
 }
 
 /// Short enough for the watchdog, if there is one.

@@ -7,8 +7,10 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::memory::Stored;
+use super::desk::{Entry, Retry};
+use super::memory::{Stored, Success};
 use super::notices::Notice;
+use crate::config::{DestinationName, ScheduleName};
 use crate::durable;
 use crate::model::ChainId;
 
@@ -135,4 +137,72 @@ impl Report {
         let bytes = serde_json::to_vec(self).expect("our documents have only text keys");
         durable::replace(&folder.join(FILE), &bytes, FILE_MODE)
     }
+
+    /// What `systemctl status` shows.
+    pub(super) fn one_line(&self) -> String {
+        if let Some(running) = &self.running {
+            return format!("at work for schedule {} since {:.0}", running.schedule, running.since);
+        }
+        if let Some(error) = &self.configuration_error {
+            let first = error.lines().next().unwrap_or_default();
+            return format!("the configuration is refused, the one before goes on: {first}");
+        }
+        let troubled = |schedule: &&ScheduleReport| schedule.failure.is_some() || schedule.late.is_some();
+        match (self.schedules.iter().find(troubled), self.schedules.first()) {
+            (Some(schedule), _) => format!("schedule {} fails or is late: see `lifeboat status`", schedule.name),
+            (None, Some(schedule)) => format!("{}: {}", schedule.name, schedule.next),
+            (None, None) => "no schedule is configured".to_owned(),
+        }
+    }
+}
+
+impl ScheduleReport {
+    /// What is to be said of a schedule at `now`.
+    pub fn of(name: &ScheduleName, entry: &Entry, watched_from: Timestamp, now: Timestamp) -> ScheduleReport {
+        let schedule = &entry.schedule;
+        let last = entry.memory.last_success.as_ref();
+        ScheduleReport {
+            name: name.to_string(),
+            next: schedule.sentence(&schedule.due(&entry.memory.handled, watched_from, now)),
+            late: schedule.complaint(&entry.lateness(now)),
+            failure: entry.retry.as_ref().and_then(failure),
+            waits: entry.retry.as_ref().map_or(Vec::new(), waits),
+            missing: last.map_or(Vec::new(), |last| missing(entry, last)),
+            last: last.map(|last| LastSlot {
+                slot: last.slot.instant(),
+                copies: last.stored.iter().map(Copy::of).collect(),
+            }),
+        }
+    }
+}
+
+fn failure(retry: &Retry) -> Option<Failure> {
+    let failed = || retry.rests.iter().filter(|(_, rest)| rest.failures > 0);
+    let mut errors: Vec<&str> = failed().map(|(_, rest)| rest.why.as_str()).collect();
+    errors.dedup();
+    Some(Failure {
+        attempts: failed().map(|(_, rest)| rest.failures).max()?,
+        error: errors.join("; "),
+        again_at: failed().map(|(_, rest)| rest.until).min()?,
+    })
+}
+
+fn waits(retry: &Retry) -> Vec<String> {
+    let waits = retry.rests.iter().filter(|(_, rest)| rest.failures == 0);
+    waits
+        .map(|(name, rest)| format!("destination {name}: slot {}: {}", retry.slot, rest.why))
+        .collect()
+}
+
+/// What the last slot lacks, but for what is tried again or waited for.
+fn missing(entry: &Entry, last: &Success) -> Vec<String> {
+    let rests = |name: &DestinationName| {
+        let retry = entry.retry.as_ref().filter(|retry| retry.slot == last.slot);
+        retry.is_some_and(|retry| retry.rests.contains_key(name))
+    };
+    let open = entry
+        .open(last.slot)
+        .filter(|name| !rests(name) && !last.stored.is_empty());
+    let missing = open.map(|name| format!("destination {name} does not have slot {}", last.slot));
+    missing.chain(last.undone.iter().cloned()).collect()
 }

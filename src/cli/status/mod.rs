@@ -21,7 +21,7 @@ use super::host::{self, Places};
 use super::list::rfc3339;
 use super::output::{Format, age};
 use super::{Context, Exit, Failure};
-use crate::agent::{self, Desk, Event, Memory, Report, Running, ScheduleReport, Stored, Success};
+use crate::agent::{Desk, Event, Memory, Report, Running, ScheduleReport, Stored, Success};
 use crate::catalog::{Backup, Proof};
 use crate::config::{Config, MemberChoice, ScheduleName};
 use crate::model::{ChainId, LineageId, Revision};
@@ -247,7 +247,7 @@ fn from_destinations(config: &Config, state: &std::path::Path, places: &Places, 
     let desk = Desk::new(config, host::host_name().as_str(), remembered, now);
     let entries = desk.entries().iter();
     entries
-        .map(|(name, entry)| agent::schedule_report(name, entry, now, now))
+        .map(|(name, entry)| ScheduleReport::of(name, entry, now, now))
         .collect()
 }
 

@@ -9,14 +9,15 @@ use super::output::Format;
 use super::restore::{ask, failure, leave_session, need_root, need_somebody, not_revived, reach, take_over};
 use super::{Context, Exit, Failure};
 use crate::restore::{
-    Access, Book, End, Kept, Ledger, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Spots, Step, Tools, Units, closed,
+    Access, End, Kept, Ledger, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Spots, Step, Tools, Units, closed,
     made_path, open_ledger, peers,
 };
 
 /// Put the data and the settings from before the last restore back
 ///
-/// What has been since is set aside and not deleted. A restore that is open is taken back as far as it came. Where other
-/// members serve the restored cluster, that is refused: this member would leave it.
+/// What has been since is set aside and not deleted. A restore that is open is taken back as far as it came; if there was
+/// no data before it, etcd is kept from starting until another backup is restored. Where other members serve the restored
+/// cluster, that is refused: this member would leave it.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  lifeboat rollback")]
 pub struct Args {
@@ -53,11 +54,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         refuse_serving(context, &ledger, &access)?;
     }
     if !args.yes {
-        let plan = &ledger.plan;
-        ask(&format!(
-            "put the data from before restore {} ({}) back, and set aside what was written since?",
-            plan.id, plan.backup.name
-        ))?;
+        let (id, backup) = (&ledger.plan.id, &ledger.plan.backup.name);
+        ask(&match ledger.had_nothing() {
+            true => format!("take restore {id} ({backup}) back? There was no data before it, so etcd will not run."),
+            false => {
+                format!("put the data from before restore {id} ({backup}) back, and set aside what was written since?")
+            }
+        })?;
     }
     // Should this be killed, an open restore is taken up, and goes on as its ledger says: that must say first that the way is
     // back.
@@ -65,7 +68,6 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if !is_open {
         leave_session(context, &systemd, "rollback");
     }
-    take_over(context);
     let units = OverDbus::new(&systemd, context.runtime.handle());
     let listener = |_: Step| ControlFlow::Continue(());
     let tools = Tools {
@@ -76,7 +78,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         listener: &listener,
         stop: &|| false,
     };
-    let turned = Book::open(spots).map_err(Into::into);
+    let turned = take_over(context, &spots).map_err(Into::into);
     let mut run = turned.and_then(|book| Run::roll_back(book, tools)).map_err(|error| {
         if is_open {
             // Whoever waited in the background does so again.
@@ -144,7 +146,10 @@ fn report(context: &Context, run: &Run<'_>, outcome: &Outcome) -> Result<Exit, F
             warnings: run.notes().to_vec(),
         }),
         Format::Text => {
-            output.line(format!("the data from before restore {} is back", plan.id));
+            output.line(match ledger.had_nothing() {
+                true => format!("restore {} is taken back", plan.id),
+                false => format!("the data from before restore {} is back", plan.id),
+            });
             if let Some(aside) = set_aside {
                 output.line(format!(
                     "what was since is set aside in {aside} until `lifeboat release`"

@@ -230,6 +230,11 @@ impl Ledger {
         self.step == Step::Build
     }
 
+    /// Whether there was nothing before: no data that could come back.
+    pub fn had_nothing(&self) -> bool {
+        self.data_before.is_some() && !self.had_data()
+    }
+
     /// Whether there was data before.
     pub fn had_data(&self) -> bool {
         self.data_before.as_ref().is_some_and(|before| before.member.is_some())

@@ -123,7 +123,9 @@ impl<'a> Run<'a> {
             Some(open) => open,
             None => last_good(&book)?,
         };
-        if ledger.built.is_some() && ledger.data_before.is_some() && !ledger.had_data() {
+        // As long as it is not known to serve, it is no loss to be without it, and another backup can be restored.
+        let serves = ledger.step == Step::Settle || ledger.end.is_some();
+        if serves && ledger.had_nothing() {
             let id = ledger.id().clone();
             return Err(Error::NothingBefore { id });
         }

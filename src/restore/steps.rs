@@ -219,8 +219,15 @@ impl Run<'_> {
                 }
                 Ok(Came::Done)
             }
-            Watched::Waiting { there } => {
+            Watched::Waiting { there, strangers } => {
                 self.there = there;
+                self.notes.extend(strangers.iter().map(|(name, cluster)| {
+                    format!(
+                        "{name} runs as a member of cluster {cluster}, and this host of {}: the two never come together. \
+                         Restore the same backup on both; where it was another one, `lifeboat rollback` first",
+                        plan.cluster_id
+                    )
+                }));
                 Ok(Came::Waiting)
             }
             Watched::Stopped => Ok(Came::Waiting),
@@ -241,7 +248,7 @@ impl Run<'_> {
 
     fn revive(&mut self) -> Result<Came, Error> {
         let unit = &self.ledger.plan.site.unit;
-        if self.ledger.data_before.is_some() && !self.ledger.had_data() {
+        if self.ledger.had_nothing() {
             // There is no data to start it on: with its old settings it might begin an empty cluster.
             self.notes.push(format!(
                 "there was no data before, so {unit} is kept from starting: restore another backup, or let it start with \

@@ -9,7 +9,7 @@ use super::health::{ClientSight, Health, STABLE, Sight, judge};
 use super::plan::Plan;
 use super::units::{Activity, Trouble, Units};
 use crate::etcd::{self, Ahead, Member, PeerAnswer, ask_peer};
-use crate::model::Revision;
+use crate::model::{ClusterId, Revision};
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_millis(250);
@@ -53,6 +53,8 @@ pub enum Watched {
     Waiting {
         /// Other members of the new cluster that answer.
         there: usize,
+        /// Hosts of the others that run members of another cluster, with its id.
+        strangers: Vec<(String, ClusterId)>,
     },
     /// It will not do.
     Broken(String),
@@ -145,8 +147,7 @@ pub fn watch(
             (Health::Healthy { doubt }, _) => return Ok(Watched::Healthy { doubt }),
             (Health::Broken(why), _) => return Ok(Watched::Broken(why)),
             (Health::Started, Patience::Started) => {
-                let there = runtime.block_on(peers_there(plan, access));
-                return Ok(Watched::Waiting { there });
+                return Ok(runtime.block_on(others(plan, access)));
             }
             (Health::Started, Patience::Healthy) | (Health::NotYet, _) => {}
         }
@@ -170,13 +171,17 @@ async fn first_answer(urls: &[String], access: &Access) -> Option<PeerAnswer> {
     None
 }
 
-/// How many of the other members are of the new cluster already.
-async fn peers_there(plan: &Plan, access: &Access) -> usize {
-    let mut there = 0;
-    for (_, answer) in peers(plan, access).await {
-        there += usize::from(answer.is_some_and(|answer| answer.cluster == plan.cluster_id));
+/// Which of the others are members of the new cluster already, and which of another one.
+async fn others(plan: &Plan, access: &Access) -> Watched {
+    let (mut there, mut strangers) = (0, Vec::new());
+    for (name, answer) in peers(plan, access).await {
+        match answer {
+            Some(answer) if answer.cluster == plan.cluster_id => there += 1,
+            Some(answer) => strangers.push((name, answer.cluster)),
+            None => {}
+        }
     }
-    there
+    Watched::Waiting { there, strangers }
 }
 
 /// What the other members say at their peer ports, by name; `None` for those that do not answer.

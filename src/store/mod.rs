@@ -37,7 +37,7 @@ pub enum Error {
         root: PathBuf,
     },
     /// This host has seen the store before, and now it is gone.
-    #[error("store {expected} is not in `{}`: mount it; if it is gone for good, remove the destination's file in `stores` of this host's state directory", .folder.display())]
+    #[error("store {expected} is not in `{}`: mount it; if it is gone for good, remove the destination's file in `stores` of this host's state directory (/var/lib/lifeboat/{}/stores)", .folder.display(), cluster_of(.folder))]
     NotMounted {
         /// Where it was.
         folder: PathBuf,
@@ -45,7 +45,7 @@ pub enum Error {
         expected: StoreId,
     },
     /// Another store has taken the place of the one this host has seen before.
-    #[error("`{}` holds store {found}, but this host knows store {expected} there: mount the right one, or give the new one a destination of its own", .folder.display())]
+    #[error("`{}` holds store {found}, but this host knows store {expected} there: mount the right one; to restore from this one as it is, name it with `--from {}`; if it is here to stay, remove the destination's file in `stores` of this host's state directory (/var/lib/lifeboat/{}/stores)", .folder.display(), .folder.display(), cluster_of(.folder))]
     WrongStore {
         /// Where.
         folder: PathBuf,
@@ -157,6 +157,11 @@ impl Error {
             _ => Error::Io { doing, path, source },
         }
     }
+}
+
+/// The cluster whose store a folder is.
+fn cluster_of(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().display().to_string()
 }
 
 /// The user that this process is to the file system.

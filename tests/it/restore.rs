@@ -476,6 +476,22 @@ fn where_nothing_was_before_nothing_is_started_after_a_failure_and_a_restore_get
 }
 
 #[test]
+fn a_member_that_waits_with_nothing_before_it_is_taken_back_for_another_backup() {
+    let Some(bench) = Bench::stopped(3) else { return };
+    let waiting = Ok(Outcome::Waiting { there: 0 });
+    assert_eq!(bench.restore(1, &go_on).map_err(|error| error.to_string()), waiting);
+    let back = bench.roll_back();
+    assert!(matches!(back, Ok(Outcome::Undone { .. })), "{back:?}");
+    bench.units.start(UNIT).expect("it can be asked for");
+    assert!(
+        !bench.units.runs(),
+        "with its old settings it would begin an empty cluster"
+    );
+    assert_eq!(bench.restore(2, &go_on).map_err(|error| error.to_string()), waiting);
+    assert!(bench.units.runs());
+}
+
+#[test]
 fn a_member_of_several_waits_and_is_finished_when_the_others_come() {
     let Some(bench) = Bench::running(3) else { return };
     let outcome = bench.restore(1, &go_on).expect("it gets as far as it can");

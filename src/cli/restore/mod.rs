@@ -260,10 +260,12 @@ fn finish_in_background(context: &Context, units: &OverDbus<'_>) {
 fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     need_root("restore")?;
     let interrupted = super::interrupted_flag(context);
-    if !args.resume {
-        take_over(context);
-    }
-    let book = match Book::open(Spots::default()) {
+    let spots = Spots::default();
+    let opened = match args.resume {
+        true => Book::open(spots),
+        false => take_over(context, &spots),
+    };
+    let book = match opened {
         Ok(book) => book,
         // Whoever has it goes on with it.
         Err(LedgerError::Locked) if args.resume => return Ok(nothing_to_do()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::Context;
 use super::connect;
 use crate::model::{UnitName, with_causes};
-use crate::restore::{OverDbus, RESUME_UNIT, Units};
+use crate::restore::{Book, LedgerError, OverDbus, RESUME_UNIT, Spots, Units};
 use crate::systemd::Systemd;
 
 /// As `TimeoutStopSec=` of the units: how long a run may take to a point where it can be left off.
@@ -14,12 +14,26 @@ const TO_A_SAFE_POINT: Duration = Duration::from_secs(5 * 60);
 /// The commands that make themselves scopes.
 const COMMANDS: [&str; 2] = ["restore", "rollback"];
 
-/// Has the unit leave off that waits in the background, so that somebody at a terminal can go on.
-pub(in crate::cli) fn take_over(context: &Context) {
-    let Ok(systemd) = connect(context) else { return };
+/// How often the unit in the background is asked to leave off.
+const ATTEMPTS: usize = 3;
+
+/// Has the unit leave off that waits in the background, and opens the book in its place, so that somebody at a terminal
+/// can go on.
+pub(in crate::cli) fn take_over(context: &Context, spots: &Spots) -> Result<Book, LedgerError> {
+    let Ok(systemd) = connect(context) else {
+        return Book::open(spots.clone());
+    };
     let units = OverDbus::new(&systemd, context.runtime.handle());
-    // That it does not run is no failure; whether somebody is at it, the lock tells.
-    units.stop(RESUME_UNIT).ok();
+    for _ in 0..ATTEMPTS {
+        // That it does not run is no failure; whether somebody is at it, the lock tells.
+        units.stop(RESUME_UNIT).ok();
+        match Book::open(spots.clone()) {
+            // The end of the run that left the restore open has just had it started once more.
+            Err(LedgerError::Locked) => {}
+            opened => return opened,
+        }
+    }
+    Book::open(spots.clone())
 }
 
 /// Goes on outside of the login session, which may end and take along what runs in it. What is left undone, should this

@@ -50,6 +50,7 @@ macro_rules! cases {
 /// All of them. The longest stand first, so that none is waited for at the end.
 pub const CASES: &[Case] = cases! {
     TRIXIE new_clusters::the_same_unit_on_each_host_makes_one_cluster_that_grows_and_lets_no_old_member_in
+    TRIXIE new_clusters::hosts_that_lost_everything_and_restored_different_backups_come_together_on_one
     TRIXIE new_clusters::hosts_that_restore_different_backups_do_not_become_one_cluster
     BOTH several_hosts::hosts_that_share_a_store_make_one_backup_a_slot_whoever_leads_or_dies
     BOTH deaths::an_agent_killed_in_mid_backup_leaves_nothing_visible_and_no_growing_rubbish

@@ -17,7 +17,8 @@ use crate::restore::{
 ///
 /// What has been since is set aside and not deleted. A restore that is open is taken back as far as it came; if there was
 /// no data before it, etcd is kept from starting until another backup is restored. Where other members serve the restored
-/// cluster, that is refused: this member would leave it.
+/// cluster, that is refused: this member would leave it. Where etcd does not come up on the old data either, that is said,
+/// and the exit code is 1.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  lifeboat rollback")]
 pub struct Args {

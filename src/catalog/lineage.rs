@@ -86,6 +86,26 @@ impl Catalog {
         }
     }
 
+    /// Whether `later` is the same history as `earlier`, opened by a host that could not see the other's backup: they were
+    /// taken at the same time, or one destination was away. Nothing in its first backup is lower than there before it.
+    pub fn goes_on_unseen(&self, earlier: &Lineage, later: &Lineage) -> bool {
+        let manifests = || self.backups().iter().map(|backup| backup.manifest());
+        let Some(first) = manifests().find(|manifest| manifest.chain == later.first) else {
+            return false;
+        };
+        let before =
+            manifests().filter(|m| m.lineage == earlier.id && m.chain.started_at() <= first.chain.started_at());
+        let is_below = |m: &Outline| {
+            let known = |of: Option<u64>, then: Option<u64>| of.zip(then).is_none_or(|(of, then)| of <= then);
+            m.cluster == first.cluster
+                && m.to_revision <= first.to_revision
+                && known(m.consistent_index, first.consistent_index)
+                && known(m.raft_term, first.raft_term)
+        };
+        let mut before = before.peekable();
+        before.peek().is_some() && before.all(is_below)
+    }
+
     fn predecessor(&self, new: &NewBackup) -> Result<LineageId, Opening> {
         let of_cluster = |m: &&Outline| m.cluster == new.cluster;
         let manifests = || self.backups().iter().map(|b| b.manifest()).filter(of_cluster);
@@ -168,6 +188,28 @@ mod tests {
     use super::super::manifest::tests::manifest;
     use super::super::tests::Fixture;
     use super::*;
+
+    #[test]
+    fn two_openings_at_the_same_time_are_one_history_and_a_wiped_etcd_is_another() {
+        let full = first();
+        let same_time = manifest(0xab, "20261120T101531Z-00000002", 100);
+        let wiped = manifest(0xab, "20261120T111530Z-00000003", 7);
+        let other = manifest(0xcd, "20261120T121530Z-00000004", 200);
+        let mut went_on = manifest(0xab, "20261120T131530Z-00000005", 300);
+        went_on.lineage = full.lineage.clone();
+        let all = [&full, &same_time, &wiped, &other, &went_on];
+        let catalog = all
+            .into_iter()
+            .fold(Fixture::default(), Fixture::backup)
+            .catalog("local");
+        let lineages = catalog.lineages();
+        let [full, same_time, wiped, other] = lineages.as_slice() else {
+            panic!("{lineages:?}")
+        };
+        assert!(catalog.goes_on_unseen(full, same_time));
+        assert!(!catalog.goes_on_unseen(full, wiped));
+        assert!(!catalog.goes_on_unseen(full, other));
+    }
 
     const NEW_CHAIN: &str = "20261125T000000Z-0000000f";
 

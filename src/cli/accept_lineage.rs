@@ -145,7 +145,7 @@ fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failur
 }
 
 /// The only lineage that has not been judged, or the only one of them with keys; one without keys is accepted by its name
-/// only.
+/// only. Hosts that took the first backups of a cluster at the same time have opened one each of the same history.
 fn the_new_one(catalog: &Catalog, lineages: &[Lineage]) -> Result<Lineage, Failure> {
     let new = match catalog.accepted_lineage() {
         Ok(accepted) => return Ok(accepted),
@@ -158,7 +158,9 @@ fn the_new_one(catalog: &Catalog, lineages: &[Lineage]) -> Result<Lineage, Failu
     };
     let full: Vec<&Lineage> = new.iter().filter(|lineage| !is_empty(lineage)).collect();
     match (full.as_slice(), new.as_slice()) {
-        ([only], _) => Ok((*only).clone()),
+        ([first, rest @ ..], _) if rest.iter().all(|later| catalog.goes_on_unseen(first, later)) => {
+            Ok((*first).clone())
+        }
         ([], [new]) => Err(Failure::new(
             Exit::Refused,
             format!("the new lineage {} is empty: it has no keys", new.id),
@@ -247,10 +249,17 @@ mod tests {
         let restored = opened("20261122T111530Z-00000004", 5);
         assert_eq!(
             meant(),
-            Ok(restored),
+            Ok(restored.clone()),
             "neither of the two that were judged, nor the empty one"
         );
-        opened("20261122T121530Z-00000005", 5);
+        opened("20261122T111531Z-00000005", 5);
+        assert_eq!(
+            meant(),
+            Ok(restored),
+            "the same history, opened at the same time by another host"
+        );
+        let other = manifest(0xcd, "20261122T121530Z-00000006", 10);
+        store.put_new(&other.name(), &other.to_bytes()).unwrap();
         assert_eq!(meant(), Err(Exit::Refused), "two may be meant");
     }
 }

@@ -5,9 +5,12 @@ use serde::Serialize;
 use super::host::{self, Places};
 use super::output::Format;
 use super::{Context, Exit, Failure, user};
-use crate::catalog::{Acceptance, Catalog, LatestError, Lineage, ObjectName};
+use crate::catalog::{Acceptance, Catalog, HostName, LatestError, Lineage, ObjectName};
 use crate::model::{LineageId, with_causes};
 use crate::store::{self, FileStore};
+
+/// How many hosts may give their word at the same moment.
+const MOST_OTHERS: u32 = 10;
 
 /// Say that a new history is meant: an etcd that was restored or started afresh
 ///
@@ -115,13 +118,31 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 /// Writes the word to a store that does not hold it. Each is judged by itself: one that was away when the word was given,
-/// or came later, gets it the next time.
+/// or came later, gets it the next time. Where another host gives its word at the same moment, ours is the next.
 fn tell(store: &FileStore, name: &str, object: &ObjectName, word: &Acceptance) -> Result<Told, store::Error> {
-    if store.catalog(name)?.holds_word(word) {
-        return Ok(Told::HadIt);
+    let (mut object, mut word) = (object.clone(), word.clone());
+    let mut others = 0;
+    loop {
+        if store.catalog(name)?.holds_word(&word) {
+            return Ok(Told::HadIt);
+        }
+        let put = store.put_new(&object, &word.to_bytes());
+        let Err(taken @ store::Error::AlreadyExists { .. }) = put else {
+            return put.map(|_| Told::Now);
+        };
+        others += 1;
+        let host = HostName::nearest(&word.host);
+        let next = store
+            .catalog(name)?
+            .accept(&word.accepted, word.accepted_at, &host, word.note.clone());
+        let Some((next, mut again)) = next.ok().filter(|_| others < MOST_OTHERS) else {
+            return Err(taken);
+        };
+        again.known.append(&mut word.known);
+        again.known.sort();
+        again.known.dedup();
+        (object, word) = (next, again);
     }
-    store.put_new(object, &word.to_bytes())?;
-    Ok(Told::Now)
 }
 
 fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failure> {
@@ -183,7 +204,6 @@ fn choice(lineages: &[Lineage]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::HostName;
     use crate::catalog::tests::manifest;
     use crate::store::Access;
     use jiff::Timestamp;
@@ -219,6 +239,27 @@ mod tests {
         let other = manifest(0xab, "20261121T101530Z-00000002", 1);
         far.put_new(&other.name(), &other.to_bytes()).unwrap();
         assert_eq!(say(&near, word()), Told::Now, "a history it has not judged");
+    }
+
+    #[test]
+    fn a_word_that_another_host_gives_at_the_same_moment_stands_before_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let host = HostName::nearest("a");
+        let word_for = |chain: &str| {
+            let backup = manifest(0xab, chain, 10);
+            store.put_new(&backup.name(), &backup.to_bytes()).unwrap();
+            let catalog = Catalog::merge([store.catalog("it").unwrap()]);
+            let word = catalog.accept(&backup.lineage, Timestamp::UNIX_EPOCH, &host, None);
+            (backup.lineage, word.unwrap())
+        };
+        let (_, (theirs, their_word)) = word_for("20261120T101530Z-00000001");
+        let (meant, (ours, our_word)) = word_for("20261120T101531Z-00000002");
+        assert_eq!(theirs, ours, "both saw no word before them");
+        assert_eq!(tell(&store, "it", &theirs, &their_word).unwrap(), Told::Now);
+        assert_eq!(tell(&store, "it", &ours, &our_word).unwrap(), Told::Now);
+        let accepted = store.catalog("it").unwrap().accepted_lineage().unwrap();
+        assert_eq!(accepted.id, meant);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub use preview::{Error as PreviewError, Preview, preview};
 pub use run::{Listener, Outcome, Release, Run, Tools, releasable, release};
 pub use steps::RESUME_UNIT;
 pub use units::{Activity, Trouble, UnitState, Units};
-pub use watch::{Access, Patience, peers};
+pub use watch::{Access, Patience, peers, strangers};
 pub use yard::{kept_path, made_path, owner as owner_of};
 
 use crate::durable;

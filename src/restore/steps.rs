@@ -221,13 +221,7 @@ impl Run<'_> {
             }
             Watched::Waiting { there, strangers } => {
                 self.there = there;
-                self.notes.extend(strangers.iter().map(|(name, cluster)| {
-                    format!(
-                        "{name} runs as a member of cluster {cluster}, and this host of {}: the two never come together. \
-                         Restore the same backup on both; where it was another one, `lifeboat rollback` first",
-                        plan.cluster_id
-                    )
-                }));
+                self.notes.extend(strangers);
                 Ok(Came::Waiting)
             }
             Watched::Stopped => Ok(Came::Waiting),

@@ -9,7 +9,7 @@ use super::health::{ClientSight, Health, STABLE, Sight, judge};
 use super::plan::Plan;
 use super::units::{Activity, Trouble, Units};
 use crate::etcd::{self, Ahead, Member, PeerAnswer, ask_peer};
-use crate::model::{ClusterId, Revision};
+use crate::model::Revision;
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_millis(250);
@@ -53,8 +53,8 @@ pub enum Watched {
     Waiting {
         /// Other members of the new cluster that answer.
         there: usize,
-        /// Hosts of the others that run members of another cluster, with its id.
-        strangers: Vec<(String, ClusterId)>,
+        /// What is to be said of those that will never come.
+        strangers: Vec<String>,
     },
     /// It will not do.
     Broken(String),
@@ -173,15 +173,26 @@ async fn first_answer(urls: &[String], access: &Access) -> Option<PeerAnswer> {
 
 /// Which of the others are members of the new cluster already, and which of another one.
 async fn others(plan: &Plan, access: &Access) -> Watched {
-    let (mut there, mut strangers) = (0, Vec::new());
-    for (name, answer) in peers(plan, access).await {
-        match answer {
-            Some(answer) if answer.cluster == plan.cluster_id => there += 1,
-            Some(answer) => strangers.push((name, answer.cluster)),
-            None => {}
-        }
+    let answers = peers(plan, access).await;
+    let is_ours = |answer: &Option<PeerAnswer>| answer.as_ref().is_some_and(|answer| answer.cluster == plan.cluster_id);
+    Watched::Waiting {
+        there: answers.iter().filter(|(_, answer)| is_ours(answer)).count(),
+        strangers: strangers(plan, &answers),
     }
-    Watched::Waiting { there, strangers }
+}
+
+/// What is to be said of those that run as members of another cluster: they are waited for in vain.
+pub fn strangers(plan: &Plan, answers: &[(String, Option<PeerAnswer>)]) -> Vec<String> {
+    let others = answers.iter().filter_map(|(name, answer)| {
+        let (theirs, own) = (answer.as_ref()?.cluster, plan.cluster_id);
+        (theirs != own).then(|| {
+            format!(
+                "{name} runs as a member of cluster {theirs}, and this host of {own}: the two never come together. \
+                 Restore the same backup on both; where it was another one, `lifeboat rollback` first"
+            )
+        })
+    });
+    others.collect()
 }
 
 /// What the other members say at their peer ports, by name; `None` for those that do not answer.

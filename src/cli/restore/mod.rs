@@ -23,7 +23,7 @@ use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Access, Book, Error, Ledger, LedgerError, Outcome, OverDbus, Patience, Plan, PlanError, RESUME_UNIT, RestoreId,
-    Run, Spots, Step, Tools, Units, Wish, decide_bump, open_ledger, peers,
+    Run, Spots, Step, Tools, Units, Wish, decide_bump, open_ledger, peers, strangers,
 };
 use crate::systemd::Systemd;
 
@@ -279,6 +279,12 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     };
     let (systemd, access) = reach(context, &open)?;
     leave_session(context, &systemd, "restore");
+    if !args.resume {
+        let answers = context.runtime.block_on(peers(&open.plan, &access));
+        strangers(&open.plan, &answers)
+            .iter()
+            .for_each(|word| context.output.warn(word));
+    }
     let units = OverDbus::new(&systemd, context.runtime.handle());
     let listener = |step: Step| {
         if matches!(step, Step::Serve | Step::Settle | Step::Clear) {

@@ -182,6 +182,9 @@ pub fn hosts_that_lost_everything_and_restored_different_backups_come_together_o
         said.stderr.contains("the two never come together") && said.stderr.contains("`lifeboat rollback`"),
         "{said}"
     );
+    // Who waits on the other host is told too; whoever leaves off has it waited for in the background again.
+    let said = first.run_any(["timeout", "--signal=INT", "15", "lifeboat", "restore", "--wait"]);
+    assert!(said.stderr.contains("h2 runs as a member of cluster"), "{said}");
     // There is no old data to come back, and still it is not stuck with the wrong one.
     lifeboat(second, ["rollback", "--yes"]).expect_code(0);
     second.run_any(["systemctl", "start", "etcd"]);

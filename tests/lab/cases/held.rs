@@ -1,6 +1,7 @@
 //! Restores that are open: etcd is kept from starting, whoever starts it, until they are taken up.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::restore_deaths::{Place, step_of, under_strace};
 use super::restores::{KEY, LATER, LEDGERS, backed_up, has_guard};
@@ -24,14 +25,18 @@ pub fn an_etcd_that_somebody_starts_meanwhile_stays_down_and_says_why(lab: &Lab<
     // A restore that stands still once the data is exchanged.
     let stop = format!(
         "strace --follow-forks --quiet=all --output=/root/trace --trace=fsync --inject=fsync:signal=STOP:when=6 \
-         -P {LEDGERS} -- lifeboat restore {id} --identity {KEY} --yes >/root/said 2>&1 &"
+         -P {LEDGERS} -- lifeboat restore {id} --identity {KEY} --yes >/root/said 2>&1"
     );
-    host.shell(&stop);
+    host.run(["systemd-run", "--quiet", "--unit=trial", "sh", "-c", &stop]);
     let pid = until("the restore to stand still", || {
         let trace = fs::read_to_string(host.path("/root/trace")).unwrap_or_default();
         let stopped = trace.lines().find(|line| line.contains("stopped by SIGSTOP"));
         let pid = stopped.and_then(|line| line.split(' ').next()).map(str::to_owned);
-        pid.ok_or(trace)
+        pid.ok_or_else(|| {
+            let said = fs::read_to_string(host.path("/root/said"));
+            let unit = host.run_any(["systemctl", "status", "--no-pager", "trial"]).stdout;
+            format!("{trace}; it said: {said:?}; {unit}")
+        })
     });
     assert_eq!(step_of(host).as_deref(), Some("settings"));
     for command in ["start", "restart"] {
@@ -48,20 +53,22 @@ pub fn an_etcd_that_somebody_starts_meanwhile_stays_down_and_says_why(lab: &Lab<
     let host = &mut cluster.hosts[0];
     lifeboat(host, ["rollback", "--yes"]).expect_code(0);
 
-    // A boot, where nobody can take it up.
+    // A boot, where nobody can take it up, nor could before it.
+    let hold = nobody_takes_it_up(host);
     let command = ["lifeboat", "restore", &id, "--identity", KEY, "--yes"];
     under_strace(host, &command, AFTER_THE_SWAP);
-    host.run(["systemctl", "mask", "--quiet", RESUME]);
     host.cut_power();
     host.boot();
+    assert_eq!(step_of(host).as_deref(), Some("settings"));
     assert_held(host);
-    host.run(["systemctl", "unmask", "--quiet", RESUME]);
     // Whoever starts etcd has it taken up first.
+    fs::remove_file(hold).expect("root can remove it");
     host.run_any(["systemctl", "start", "etcd"]);
     cluster.wait_until_served();
     let host = &cluster.hosts[0];
     until("the ledger to be closed", || holds(!has_guard(host), step_of(host)));
-    assert_eq!(cluster.client().get_all().expect("it serves").len(), 50);
+    let journal = host.journal("lifeboat-restore-resume");
+    assert_eq!(cluster.client().get_all().expect("it serves").len(), 50, "{journal}");
 }
 
 pub fn a_unit_of_another_name_never_starts_on_half_a_restore(lab: &Lab<'_>) {
@@ -87,11 +94,13 @@ pub fn a_unit_of_another_name_never_starts_on_half_a_restore(lab: &Lab<'_>) {
     cluster.client().put(LATER, "old", 0).expect("it takes writes");
 
     let command = ["lifeboat", "restore", &id, "--identity", KEY, "--yes"];
-    for (place, is_new) in [(BEFORE_THE_SWAP, true), (AFTER_THE_SETTINGS, true)] {
+    for place in [BEFORE_THE_SWAP, AFTER_THE_SETTINGS] {
         let host = &mut cluster.hosts[0];
+        let hold = nobody_takes_it_up(host);
         under_strace(host, &command, place);
         assert!(step_of(host).is_some(), "it died at {place:?}");
         host.cut_power();
+        fs::remove_file(hold).expect("root can remove it");
         host.boot();
         cluster.wait_until_served();
         let host = &cluster.hosts[0];
@@ -100,7 +109,7 @@ pub fn a_unit_of_another_name_never_starts_on_half_a_restore(lab: &Lab<'_>) {
             holds(step_of(host).is_none() && !guard.exists(), host.journal(RESUME))
         });
         let client = cluster.client();
-        assert_eq!(client.get(LATER).expect("it serves").is_none(), is_new);
+        assert_eq!(client.get(LATER).expect("it serves"), None);
         assert_eq!(client.get_all().expect("it serves").len(), 50);
         assert_eq!(host.main_pid("etcd"), 0, "the other unit stays as it was");
         lifeboat(host, ["rollback", "--yes"]).expect_code(0);
@@ -145,6 +154,17 @@ pub fn a_rollback_that_dies_has_nobody_go_on_with_the_restore(lab: &Lab<'_>) {
 }
 
 const RESUME: &str = "lifeboat-restore-resume.service";
+
+/// What is left open stays so, at boot too, until the file is gone that this gives.
+fn nobody_takes_it_up(host: &Host) -> PathBuf {
+    host.write(
+        &format!("/etc/systemd/system/{RESUME}.d/lab.conf"),
+        "[Service]\nExecStartPre=/usr/bin/test ! -e /root/hold\n",
+    );
+    host.run(["systemctl", "daemon-reload"]);
+    host.write("/root/hold", "");
+    host.path("/root/hold")
+}
 
 /// etcd does not run, and whoever asks systemd for it reads why.
 #[track_caller]

@@ -132,6 +132,8 @@ pub fn what_cannot_be_restored_touches_nothing(lab: &Lab<'_>) {
     restore(host, &["20200101T000000Z-00000000", "--yes"]).expect_code(4);
     host.shell(&format!("truncate --size=-100 {STORE}/*/*/*/full.db.zst.age"));
     restore(host, &[&id, "--yes"]).expect_code(5);
+    host.shell(&format!("rm {STORE}/*/*/*/full.db.zst.age"));
+    restore(host, &[&id, "--yes"]).expect_code(5);
     host.shell(&format!("rm -r {STORE}/*/*/*"));
     restore(host, &["latest", "--yes"]).expect_code(4);
     assert_eq!(host.main_pid("etcd"), pid, "etcd was never stopped");

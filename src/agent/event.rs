@@ -52,6 +52,8 @@ pub enum Event {
     HeartbeatFailed,
     /// A secret that no backup needs cannot be read.
     SecretUnreadable,
+    /// What the agent did cannot be kept on this host.
+    StateUnwritable,
 }
 
 struct Row {
@@ -66,7 +68,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 16] = [
+const TABLE: [Row; 17] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -156,6 +158,12 @@ const TABLE: [Row; 16] = [
         Event::SecretUnreadable,
         "secret-unreadable",
         "d5238e08dda145668933ec7eb61a5c50",
+        Level::Error,
+    ),
+    row(
+        Event::StateUnwritable,
+        "state-unwritable",
+        "fbb50dca3bd54437a2cbf33c9de9a36a",
         Level::Error,
     ),
 ];

@@ -3,7 +3,8 @@
 //! One loop owns everything; a job runs on a thread of its own and tells the loop when it ends. `desk` decides what is
 //! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes, `tenure` keeps the claim of
 //! a slot in a store that other hosts write to. `telling` knows who else is to be told: of what is wrong (`notices`,
-//! `outlook`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`). What a job does is the caller's: see [`Work`].
+//! `outlook`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`). What a
+//! job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by `unkept`.
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
 //! job keeps the one that it began with.
@@ -16,14 +17,17 @@ mod hook;
 mod journal;
 mod memory;
 mod notices;
+mod outcome;
 mod outlook;
 mod program;
 mod status;
 mod telling;
 pub mod tenure;
+mod unkept;
 mod watchdog;
+mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,16 +43,18 @@ pub use journal::Log;
 pub use memory::{Memory, Stored, Success};
 pub use notices::{About, Notice};
 pub use status::{Copy, Failure, LastSlot, Report, Running, ScheduleReport};
+pub use work::{Ended, Findings, Order, Taken, Trouble, Work};
 
 use crate::backup::Pulse;
 use crate::config::{self, Config, DestinationName, Kind, ScheduleName};
-use crate::model::ChainId;
+use crate::durable;
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::state;
 use desk::Next;
 use files::Files;
 use program::Program;
 use telling::Telling;
+use unkept::Unkept;
 
 /// How long the loop sleeps at most: clocks are set and machines sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -56,84 +62,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// How long a job may take to stop; what it leaves then is swept by the next one.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// What `status.json` is called among what could not be written: no schedule has that name.
+const STATUS: &str = "status.json";
 /// How long a slot waits that found another run active.
 const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
-
-/// What the agent is to do when a slot has come.
-pub trait Work: Send + Sync + 'static {
-    /// Does the work of a slot where it is due. Blocks; ends soon once `order.stop` is raised.
-    fn carry_out(&self, order: &Order) -> Result<Ended, Trouble>;
-
-    /// What is wrong with the backups that there are. Blocks.
-    fn doubts(&self, config: &Config) -> Vec<Notice>;
-}
-
-/// One slot's work.
-#[derive(Debug, Clone)]
-pub struct Order {
-    /// The configuration as it was when the slot came.
-    pub config: Arc<Config>,
-    /// The schedule.
-    pub schedule: ScheduleName,
-    /// What is to be done.
-    pub kind: Kind,
-    /// The slot.
-    pub slot: Slot,
-    /// When it came to this host.
-    pub due_at: Timestamp,
-    /// The destinations that need it and can be tried now; at least one.
-    pub destinations: BTreeSet<DestinationName>,
-    /// Raised when the agent is to stop.
-    pub stop: watch::Receiver<bool>,
-    /// Where the job shows that it gets on.
-    pub pulse: Pulse,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Default)]
-pub struct Ended {
-    /// What became of each destination of the order.
-    pub fates: BTreeMap<DestinationName, Fate>,
-    /// The backup that was taken, if one was.
-    pub taken: Option<Taken>,
-    /// What else was done, and found.
-    pub findings: Findings,
-}
-
-/// What work came to that takes no backup.
-#[derive(Debug, Clone, Default)]
-pub struct Findings {
-    /// What was done, in words.
-    pub done: Vec<String>,
-    /// What is wrong with what was looked at. The work is done all the same.
-    pub wrong: Vec<String>,
-    /// What could not be done, and is not tried again for this slot.
-    pub undone: Vec<String>,
-}
-
-/// A backup that was taken.
-#[derive(Debug, Clone)]
-pub struct Taken {
-    /// Its id.
-    pub id: ChainId,
-    /// What the operator should know.
-    pub warnings: Vec<String>,
-    /// How many retention removed.
-    pub removed: usize,
-    /// Destinations that were not pruned after it, and why.
-    pub undone: Vec<String>,
-}
-
-/// Why there is nothing to say of single destinations.
-#[derive(Debug, Clone)]
-pub enum Trouble {
-    /// Another run is active.
-    Busy(String),
-    /// It was told to stop.
-    Stopped,
-    /// Anything else.
-    Failed(String),
-}
 
 /// What an agent begins with.
 pub struct Setup {
@@ -161,9 +93,6 @@ pub enum Error {
     /// The operating system refused signals.
     #[error("listen to signals")]
     Signals(#[source] std::io::Error),
-    /// The state cannot be written.
-    #[error(transparent)]
-    State(#[from] crate::durable::Error),
     /// The directories of the configuration cannot be watched.
     #[error("watch the configuration {}", .path.display())]
     Watch {
@@ -188,7 +117,7 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
         source,
     })?;
     let mut agent = Agent::new(setup);
-    agent.say_status()?;
+    agent.say_status();
     tell(&[NotifyState::Ready]);
     agent.log.event(
         Event::Ready,
@@ -200,7 +129,7 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
     );
     let mut settled: Option<tokio::time::Instant> = None;
     loop {
-        let sleep = agent.turn()?;
+        let sleep = agent.turn();
         if agent.is_outdated() {
             agent
                 .log
@@ -223,7 +152,7 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
                 settled = None;
                 agent.reload(&mut files);
             }
-            done = ended(&mut agent.job) => agent.end(done)?,
+            done = ended(&mut agent.job) => agent.end(done),
             () = tokio::time::sleep(sleep) => {}
         }
     }
@@ -280,6 +209,7 @@ struct Agent {
     stop: watch::Sender<bool>,
     said: Option<Report>,
     telling: Telling,
+    unkept: Unkept,
     /// Where systemd starts the next one.
     program: Option<Program>,
 }
@@ -299,7 +229,7 @@ impl Agent {
         let now = (setup.now)();
         let log = Log::new(setup.now);
         let desk = desk(&setup.config, &setup.host, &setup.state, log, now);
-        Agent {
+        let mut agent = Agent {
             path: setup.path,
             config: Arc::new(setup.config),
             faults: setup.faults,
@@ -319,8 +249,11 @@ impl Agent {
             stop: watch::channel(false).0,
             said: None,
             telling: Telling::new(log),
+            unkept: Unkept::default(),
             program: std::env::var_os("NOTIFY_SOCKET").and_then(|_| Program::running()),
-        }
+        };
+        agent.keep_memories();
+        agent
     }
 
     /// Whether another program has taken the place of this one, and no job runs.
@@ -329,7 +262,7 @@ impl Agent {
     }
 
     /// Looks at the clocks, begins what is due, says how things are; how long to sleep then.
-    fn turn(&mut self) -> Result<Duration, Error> {
+    fn turn(&mut self) -> Duration {
         let now = (self.now)();
         match self.watch.look(now, self.begun.elapsed()) {
             Seen::Time => {}
@@ -356,8 +289,11 @@ impl Agent {
         if self.job.is_none() {
             self.telling.look_out(&self.work, &self.config);
         }
-        self.say_status()?;
-        Ok(sleep)
+        if !self.unkept.is_empty() {
+            self.keep_memories();
+        }
+        self.say_status();
+        sleep
     }
 
     /// Whether the job, if there is one, does something.
@@ -423,10 +359,10 @@ impl Agent {
         });
     }
 
-    fn end(&mut self, done: Result<Ended, Trouble>) -> Result<(), Error> {
+    fn end(&mut self, done: Result<Ended, Trouble>) {
         let now = (self.now)();
         let Some(job) = self.job.take() else {
-            return Ok(());
+            return;
         };
         let of_all = |fate: Fate| Ended {
             fates: job
@@ -438,26 +374,18 @@ impl Agent {
         };
         let ended = match done {
             Ok(ended) => {
-                self.report(&job, &ended);
+                outcome::tell(self.log, &self.desk, &job, &ended);
                 ended
             }
             Err(Trouble::Busy(why)) => {
                 let until = now.saturating_add(BUSY_PAUSE).unwrap_or(now);
                 let ended = of_all(Fate::Later { why, until });
-                self.report(&job, &ended);
+                outcome::tell(self.log, &self.desk, &job, &ended);
                 ended
             }
-            Err(Trouble::Stopped) => return Ok(()),
+            Err(Trouble::Stopped) => return,
             Err(Trouble::Failed(error)) => {
-                self.log.event(
-                    Event::BackupFailed,
-                    match job.kind {
-                        Kind::Full => "backup failed",
-                        Kind::Verify => "verification failed",
-                        Kind::Prune => "retention failed",
-                    },
-                    &[("schedule", &job.schedule), ("slot", &job.slot), ("error", &error)],
-                );
+                outcome::tell_of_failure(self.log, &job, &error);
                 of_all(Fate::Failed(error))
             }
         };
@@ -466,87 +394,18 @@ impl Agent {
         }
         let mut undone = ended.taken.map_or(Vec::new(), |taken| taken.undone);
         undone.extend(ended.findings.undone);
-        if let Some(memory) = self.desk.tried(&job.schedule, job.slot, ended.fates, undone, now) {
-            memory.write(&self.state, job.schedule.as_str())?;
-        }
-        Ok(())
-    }
-
-    fn report(&self, job: &Job, ended: &Ended) {
-        let Job { schedule, slot, .. } = job;
-        if let Some(taken) = &ended.taken {
-            let id = &taken.id;
-            self.log.event(
-                Event::BackupTaken,
-                "backup taken",
-                &[
-                    ("schedule", schedule),
-                    ("slot", slot),
-                    ("backup", id),
-                    ("removed", &taken.removed),
-                ],
-            );
-            for warning in &taken.warnings {
-                self.log.line(Level::Warning, warning, &[("backup", id)]);
-            }
-            for undone in &taken.undone {
-                self.log.event(
-                    Event::BackupIncomplete,
-                    undone,
-                    &[("schedule", schedule), ("backup", id)],
-                );
-            }
-        }
-        let findings = &ended.findings;
-        let of: [(&str, &dyn std::fmt::Display); 2] = [("schedule", schedule), ("slot", slot)];
-        findings
-            .done
-            .iter()
-            .for_each(|text| self.log.line(Level::Info, text, &of));
-        for text in findings.wrong.iter().chain(&findings.undone) {
-            self.log.line(Level::Error, text, &of);
-        }
-        let own = ended.taken.as_ref().map(|taken| &taken.id);
-        for (name, fate) in &ended.fates {
-            self.report_fate(job, name, fate, own);
+        let name = &job.schedule;
+        if let Some(memory) = self.desk.tried(name, job.slot, ended.fates, undone, now) {
+            let written = memory.write(&self.state, name.as_str());
+            self.unkept.note(name.as_str(), written);
         }
     }
 
-    /// `own` is the backup of this run, if it took one.
-    fn report_fate(&self, job: &Job, name: &DestinationName, fate: &Fate, own: Option<&ChainId>) {
-        let Job { schedule, slot, .. } = job;
-        match fate {
-            Fate::Stored(Stored { id: None, .. }) => {}
-            Fate::Stored(Stored { id: Some(id), .. }) if own == Some(id) => {}
-            Fate::Stored(Stored { host, id: Some(id) }) => self.log.line(
-                Level::Info,
-                "the slot is taken already",
-                &[
-                    ("schedule", schedule),
-                    ("slot", slot),
-                    ("destination", name),
-                    ("host", host),
-                    ("backup", id),
-                ],
-            ),
-            Fate::Later { why, .. } => {
-                let entry = self.desk.entries().get(schedule);
-                // Said once, not each time it is looked at.
-                if entry.and_then(|entry| entry.waits_for(*slot, name)) != Some(why) {
-                    let of: [(&str, &dyn std::fmt::Display); 3] =
-                        [("schedule", schedule), ("slot", slot), ("destination", name)];
-                    self.log.line(Level::Info, why, &of);
-                }
-            }
-            Fate::Failed(why) => {
-                let event = match own {
-                    Some(_) => Event::BackupIncomplete,
-                    None => Event::BackupFailed,
-                };
-                let of: [(&str, &dyn std::fmt::Display); 3] =
-                    [("schedule", schedule), ("slot", slot), ("destination", name)];
-                self.log.event(event, why, &of);
-            }
+    /// Keeps what was done, so that a schedule which never succeeds is late all the same after the next start.
+    fn keep_memories(&mut self) {
+        for (name, entry) in self.desk.entries() {
+            let written = entry.memory.write(&self.state, name.as_str());
+            self.unkept.note(name.as_str(), written);
         }
     }
 
@@ -566,6 +425,8 @@ impl Agent {
                     let mut desk = desk(&config, &self.host, &self.state, self.log, now);
                     desk.keep_retries_of(&self.desk);
                     self.desk = desk;
+                    self.unkept = Unkept::default();
+                    self.keep_memories();
                     self.config = Arc::new(config);
                     self.configured_at = now;
                     self.telling.hurry();
@@ -632,13 +493,14 @@ impl Agent {
             let ended = tokio::time::timeout(within, ended(&mut self.job)).await;
             let done = ended.map_err(|_| Error::DidNotStop)?;
             // A backup that was just done counts.
-            self.end(done)?;
+            self.end(done);
         }
-        self.say_status()
+        self.say_status();
+        Ok(())
     }
 
     /// Writes `status.json` and tells systemd, where something changed.
-    fn say_status(&mut self) -> Result<(), Error> {
+    fn say_status(&mut self) {
         let now = (self.now)();
         let report = self.report_at(now);
         if let Some(said) = &self.said {
@@ -647,15 +509,18 @@ impl Agent {
                 ..report.clone()
             } == *said;
             if same {
-                return Ok(());
+                return;
             }
         }
         self.telling.tell(&self.config, &report);
-        crate::durable::create_dirs(&self.state, 0o755)?;
-        report.write(&self.state)?;
         tell(&[NotifyState::Status(&report.one_line())]);
-        self.said = Some(report);
-        Ok(())
+        let written = durable::create_dirs(&self.state, 0o755).and_then(|()| report.write(&self.state));
+        // Not said until it stands there: each turn tries again.
+        self.said = written.is_ok().then_some(report);
+        self.unkept.note(STATUS, written);
+        if self.said.is_none() {
+            self.telling.tell(&self.config, &self.report_at(now));
+        }
     }
 
     fn report_at(&self, now: Timestamp) -> Report {
@@ -676,7 +541,7 @@ impl Agent {
             schedules: schedules
                 .map(|(name, entry)| ScheduleReport::of(name, entry, self.watch.from(), now))
                 .collect(),
-            doubts: self.telling.doubts(),
+            doubts: self.telling.doubts().into_iter().chain(self.unkept.notice()).collect(),
         }
     }
 }
@@ -694,14 +559,7 @@ fn desk(config: &Config, host: &str, state: &Path, log: Log, now: Timestamp) -> 
             None
         }
     };
-    let desk = Desk::new(config, host, remembered, now);
-    for (name, entry) in desk.entries() {
-        // So that a schedule which never succeeds is late all the same after the next start.
-        if let Err(error) = entry.memory.write(state, name.as_str()) {
-            log.line(Level::Error, "what was done cannot be kept", &[("error", &error)]);
-        }
-    }
-    desk
+    Desk::new(config, host, remembered, now)
 }
 
 /// Short enough for the watchdog, if there is one.

@@ -1,4 +1,4 @@
-//! The agent without a clock of its own: a job that hangs.
+//! The agent without a clock of its own: a job that hangs, a state that cannot be written.
 
 use std::sync::mpsc;
 
@@ -78,7 +78,7 @@ fn a_job_that_hangs_ends_the_feeding_of_the_watchdog_and_one_that_goes_on_does_n
         },
     );
     let start = Instant::now();
-    agent.turn().unwrap();
+    agent.turn();
     assert!(agent.job.is_some());
     assert!(agent.gets_on(start));
     let late = start + watchdog::HANGS_AFTER;
@@ -91,7 +91,7 @@ fn a_job_that_hangs_ends_the_feeding_of_the_watchdog_and_one_that_goes_on_does_n
     assert!(!agent.gets_on(late + 2 * watchdog::HANGS_AFTER), "and hangs");
     drop(sign);
     let done = runtime.block_on(ended(&mut agent.job));
-    agent.end(done).unwrap();
+    agent.end(done);
     assert!(agent.gets_on(late + 3 * watchdog::HANGS_AFTER), "it is over");
 }
 
@@ -106,7 +106,7 @@ fn a_job_that_does_not_stop_is_left_behind_and_one_that_does_is_waited_for() {
         let (sign, signs) = mpsc::channel();
         let signs = std::sync::Mutex::new(signs);
         let mut agent = agent(folder, Work { signs });
-        agent.turn().unwrap();
+        agent.turn();
         assert!(agent.job.is_some());
         (agent, sign)
     };
@@ -122,4 +122,47 @@ fn a_job_that_does_not_stop_is_left_behind_and_one_that_does_is_waited_for() {
     runtime.block_on(agent.stop(STOP_WITHIN)).unwrap();
     let said = Report::read(folder.path()).unwrap().unwrap();
     assert_eq!(said.running, None);
+}
+
+#[test]
+fn a_state_that_cannot_be_written_is_told_and_ends_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let (sign, signs) = mpsc::channel();
+    let signs = std::sync::Mutex::new(signs);
+    let mut agent = agent(folder.path(), Work { signs });
+    let events = |agent: &Agent| -> Vec<Event> {
+        let doubts = agent.report_at(clock()).doubts;
+        doubts.iter().map(|doubt| doubt.event).collect()
+    };
+    // A folder in the place of each file: not even root can write there.
+    let in_the_way = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::remove_file(&path).ok();
+        std::fs::create_dir(&path).unwrap();
+        path
+    };
+    let status = in_the_way("status.json");
+    let schedule = in_the_way("schedules/hourly.json");
+    agent.turn();
+    assert!(agent.job.is_some(), "the slot is taken all the same");
+    assert_eq!(events(&agent), [Event::StateUnwritable]);
+    drop(sign);
+    let done = runtime.block_on(ended(&mut agent.job));
+    agent.end(done);
+
+    agent.keep_memories();
+    std::fs::remove_dir(&schedule).unwrap();
+    agent.turn();
+    assert!(schedule.is_file(), "what was missed is written as soon as that works");
+    assert_eq!(events(&agent), [Event::StateUnwritable], "the status is still missing");
+    std::fs::remove_dir(&status).unwrap();
+    agent.turn();
+    assert_eq!(events(&agent), []);
+    agent.turn();
+    assert_eq!(Report::read(folder.path()).unwrap().unwrap().doubts, []);
 }

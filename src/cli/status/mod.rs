@@ -155,7 +155,11 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     problems.extend(judge::wrong_with_backups(&config, &places));
     problems.extend(unproven(&config, &places, now));
     // Its unit may allow the agent less than this command.
-    let of_the_unit = [Event::DestinationDisabled, Event::SecretUnreadable];
+    let of_the_unit = [
+        Event::DestinationDisabled,
+        Event::SecretUnreadable,
+        Event::StateUnwritable,
+    ];
     let doubts = said.iter().flat_map(|said| &said.doubts);
     let doubts = doubts.filter(|doubt| of_the_unit.contains(&doubt.event));
     for doubt in doubts.map(|doubt| &doubt.message) {

@@ -1,0 +1,43 @@
+//! What the agent could not write to its state, until it can: a full or read-only disk there ends no backups elsewhere.
+
+use std::collections::BTreeMap;
+
+use super::event::Event;
+use super::notices::{About, Notice};
+use crate::durable;
+use crate::model::with_causes;
+
+/// What could not be written, and why.
+#[derive(Debug, Default)]
+pub struct Unkept {
+    why: BTreeMap<String, String>,
+}
+
+impl Unkept {
+    /// Takes note of an attempt to write `what`.
+    pub fn note(&mut self, what: &str, written: Result<(), durable::Error>) {
+        match written {
+            Ok(()) => self.why.remove(what),
+            Err(error) => self.why.insert(what.to_owned(), with_causes(&error)),
+        };
+    }
+
+    /// Whether everything was written.
+    pub fn is_empty(&self) -> bool {
+        self.why.is_empty()
+    }
+
+    /// What is to be told.
+    pub fn notice(&self) -> Option<Notice> {
+        let mut reasons: Vec<&str> = self.why.values().map(String::as_str).collect();
+        reasons.dedup();
+        (!reasons.is_empty()).then(|| Notice {
+            event: Event::StateUnwritable,
+            about: About::default(),
+            message: format!(
+                "what was done cannot be kept on this host, so that a restart of the agent may do it again: {}",
+                reasons.join("; ")
+            ),
+        })
+    }
+}

@@ -41,7 +41,7 @@ pub struct Tenure {
 pub fn look(store: &FileStore, slot: &SlotPath, is_gone: impl Fn(&ChainId) -> bool) -> Result<Standing, store::Error> {
     let newest = store.newest_claim(slot)?;
     // After the listing, so that nothing in it is from later than now.
-    Ok(claim::standing(newest.as_ref(), None, is_gone, store.now()?))
+    Ok(claim::standing(slot.instant(), newest.as_ref(), is_gone, store.now()?))
 }
 
 impl Tenure {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn slot() -> SlotPath {
-        SlotPath::new("hourly".parse().unwrap(), "2026-11-20T10:00:00Z".parse().unwrap())
+        SlotPath::new("hourly".parse().unwrap(), "2020-11-20T10:00:00Z".parse().unwrap())
     }
 
     fn claimant(host: &str) -> Claimant {
@@ -202,6 +202,15 @@ mod tests {
         let second = Tenure::begin(&store, &slot(), 3, &claimant("h2")).unwrap().unwrap();
         second.end(State::Done);
         assert_eq!(newest(&store), (4, "h2".to_owned(), State::Done));
+    }
+
+    #[test]
+    fn a_slot_that_the_stores_clock_has_not_reached_is_not_handed_out() {
+        let (_root, store) = store();
+        let tomorrow = store.now().unwrap() + jiff::SignedDuration::from_hours(24);
+        let slot = SlotPath::new("hourly".parse().unwrap(), tomorrow);
+        let standing = look(&store, &slot, |_| false).unwrap();
+        assert!(matches!(standing, Standing::Early { .. }), "{standing:?}");
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! Claims spare work, they protect nothing: a host whose clock, network or sleep made it miss that its claim is lost
 //! stores a whole backup beside the other's.
 //! Invariant: nothing here waits for a claim longer than [`LEASE`] after it was written, whatever stands in it.
+//! Invariant: nothing that was done well before a slot, by the store's clock, counts for it. A host whose clock is ahead
+//! would else see to the slots of all hosts before they come, and nobody would miss the backups.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,9 @@ use crate::model::ChainId;
 
 /// For how long a host claims a slot. It claims it again three times within that while its work goes on.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long before its slot something may be done and still count: the clocks of hosts and stores are never quite equal.
+const EARLY: SignedDuration = SignedDuration::from_mins(5);
 
 /// A claim is of no use to anybody so long after it was written.
 pub const SWEPT_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -85,6 +90,11 @@ pub enum Standing {
     },
     /// It can be claimed, by this number.
     Free(u32),
+    /// It is still to come by the store's clock: the clock of this host is ahead of it.
+    Early {
+        /// After that time.
+        by: SignedDuration,
+    },
 }
 
 impl Claim {
@@ -136,25 +146,29 @@ impl Found {
     }
 }
 
-/// How a slot stands: `newest` is the claim with the highest number, `stored` the host and the id of a backup that was
-/// taken for it, `now` the store's clock. `is_gone` tells of a chain that its run, of this very host, is dead.
+/// Whether what was done at `done_at`, by the store's clock, can be of `slot`: not if that was well before it.
+pub fn counts_for(slot: Timestamp, done_at: Timestamp) -> bool {
+    slot.duration_since(done_at) <= EARLY
+}
+
+/// How a slot stands: `newest` is the claim with the highest number, `now` the store's clock. `is_gone` tells of a chain
+/// that its run, of this very host, is dead.
 pub fn standing(
+    slot: Timestamp,
     newest: Option<&Found>,
-    stored: Option<(&str, &ChainId)>,
     is_gone: impl Fn(&ChainId) -> bool,
     now: Timestamp,
 ) -> Standing {
-    if let Some((host, chain)) = stored {
-        return Standing::Done {
-            host: host.to_owned(),
-            chain: chain.clone(),
+    if !counts_for(slot, now) {
+        return Standing::Early {
+            by: slot.duration_since(now),
         };
     }
     let Some(newest) = newest else {
         return Standing::Free(1);
     };
     let host = match &newest.claim {
-        Ok(claim) if claim.state == State::Done => {
+        Ok(claim) if claim.state == State::Done && counts_for(slot, newest.written_at) => {
             return Standing::Done {
                 host: claim.host.clone(),
                 chain: claim.chain.clone(),
@@ -197,7 +211,7 @@ mod tests {
     }
 
     fn stands(newest: &Found, now: i64) -> Standing {
-        standing(Some(newest), None, |_| false, at(now))
+        standing(at(0), Some(newest), |_| false, at(now))
     }
 
     fn held(left: i64) -> Standing {
@@ -220,24 +234,37 @@ mod tests {
         assert_eq!(stands(&newest, 0), held(60));
         assert_eq!(stands(&newest, 59), held(1));
         assert_eq!(stands(&newest, 60), Standing::Free(4));
-        assert_eq!(standing(None, None, |_| false, at(0)), Standing::Free(1));
+        assert_eq!(standing(at(0), None, |_| false, at(0)), Standing::Free(1));
     }
 
     #[test]
     fn a_slot_that_was_given_up_is_free_at_once_and_one_that_is_done_is_never() {
         assert_eq!(stands(&found(claim(State::GivenUp)), 0), Standing::Free(4));
         assert_eq!(stands(&found(claim(State::Done)), 86_400), done("h1"));
-        let chain = CHAIN.parse().unwrap();
-        let newest = found(claim(State::Taking));
-        let stored = standing(Some(&newest), Some(("h2", &chain)), |_| false, at(1));
-        assert_eq!(stored, done("h2"), "a backup says more than a claim");
+    }
+
+    #[test]
+    fn a_slot_that_is_still_to_come_is_nobodys_and_what_was_done_before_it_does_not_count() {
+        let day = 86_400;
+        let newest = found(claim(State::Done));
+        let of_slot = |slot, now| standing(at(slot), Some(&newest), |_| false, at(now));
+        let by = SignedDuration::from_hours(24);
+        assert_eq!(of_slot(day, 0), Standing::Early { by });
+        assert_eq!(standing(at(day), None, |_| false, at(0)), Standing::Early { by });
+        assert_eq!(
+            of_slot(day, day),
+            Standing::Free(4),
+            "taken a day before by a clock that was ahead"
+        );
+        assert_eq!(of_slot(300, 0), done("h1"), "clocks are never quite equal");
+        assert_eq!(of_slot(301, 301), Standing::Free(4));
     }
 
     #[test]
     fn the_claim_of_a_run_that_this_host_knows_to_be_dead_holds_nobody() {
         let newest = found(claim(State::Taking));
         let is_gone = |chain: &ChainId| chain.as_str() == CHAIN;
-        assert_eq!(standing(Some(&newest), None, is_gone, at(1)), Standing::Free(4));
+        assert_eq!(standing(at(0), Some(&newest), is_gone, at(1)), Standing::Free(4));
     }
 
     #[test]
@@ -253,7 +280,9 @@ mod tests {
             ..claim(State::Taking)
         });
         assert_eq!(stands(&greedy, 60), Standing::Free(4));
-        assert_eq!(stands(&found(claim(State::Taking)), -86_400), Standing::Free(4));
+        let newest = found(claim(State::Taking));
+        let set_back = standing(at(-86_400), Some(&newest), |_| false, at(-86_400));
+        assert_eq!(set_back, Standing::Free(4));
     }
 
     #[test]

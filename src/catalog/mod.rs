@@ -87,6 +87,8 @@ pub struct BackupCopy {
     pub destination: String,
     /// What is known of its worth.
     pub standing: Standing,
+    /// When its object was written, by the store's clock; none if there is none.
+    pub written_at: Option<Timestamp>,
     /// When it was last checked by itself; none if not since it was written.
     pub checked_at: Option<Timestamp>,
     /// Whether it is excluded from retention there.
@@ -313,10 +315,15 @@ impl Catalog {
         }
     }
 
-    /// The good backups that were taken for a slot, in one destination, the one begun first at the head.
+    /// The good backups that were taken for a slot, in one destination, the one begun first at the head. One that was
+    /// there well before the slot is not of it, though its manifest says so: the clock of its host was ahead.
     pub fn of_slot<'a>(&'a self, slot: &'a SlotPath, destination: &'a str) -> impl Iterator<Item = &'a Backup> {
-        let is_good =
-            move |copy: &BackupCopy| copy.destination == destination && copy.standing.proof() >= Proof::Stored;
+        let counts = |written_at| claim::counts_for(slot.instant(), written_at);
+        let is_good = move |copy: &BackupCopy| {
+            copy.destination == destination
+                && copy.standing.proof() >= Proof::Stored
+                && copy.written_at.is_some_and(counts)
+        };
         self.backups
             .iter()
             .filter(move |backup| backup.manifest.slot.as_deref() == Some(slot) && backup.copies.iter().any(is_good))

@@ -113,6 +113,11 @@ impl SlotPath {
     pub fn schedule(&self) -> &ScheduleName {
         &self.schedule
     }
+
+    /// Its instant, to the second.
+    pub fn instant(&self) -> Timestamp {
+        self.second
+    }
 }
 
 impl fmt::Display for SlotPath {

@@ -147,6 +147,7 @@ impl<'a> Reading<'a> {
         BackupCopy {
             destination: self.destination.to_owned(),
             standing,
+            written_at: self.data.get(chain).map(|data| data.modified),
             checked_at: checked.map(|checked| checked.at),
             pinned: if self.pins.contains(chain) {
                 Pinned::Yes

@@ -30,6 +30,14 @@ impl Fixture {
         fixture
     }
 
+    /// Everything so far was written then.
+    fn written(mut self, time: &str) -> Self {
+        for object in &mut self.objects {
+            object.modified = time.parse().unwrap();
+        }
+        self
+    }
+
     pub(crate) fn backup(self, manifest: &Manifest) -> Self {
         self.list(&manifest.object_name().to_string(), manifest.stored.bytes)
             .document(&manifest.name(), manifest.to_bytes())
@@ -150,6 +158,24 @@ fn the_newest_check_decides() {
     assert_eq!(
         catalog.backups()[0].copies[0].standing,
         Standing::Bad(vec!["page 7".to_owned()])
+    );
+}
+
+#[test]
+fn a_backup_is_of_its_slot_unless_it_was_there_well_before_it() {
+    let slot = SlotPath::new("hourly".parse().unwrap(), "2026-11-20T11:00:00Z".parse().unwrap());
+    let mut taken = second();
+    (taken.schedule, taken.slot) = (Some("hourly".to_owned()), Some(slot.instant()));
+    let bad = |fixture: Fixture| fixture.check(&taken, "2026-11-22T00:00:00Z", false, Proof::None);
+    let of_slot = |fixture: Fixture, destination: &str| fixture.catalog("nas").of_slot(&slot, destination).count();
+    let written = |time: &str| Fixture::default().backup(&first()).backup(&taken).written(time);
+    assert_eq!(of_slot(written("2026-11-20T11:15:30Z"), "nas"), 1);
+    assert_eq!(of_slot(written("2026-11-20T11:15:30Z"), "local"), 0);
+    assert_eq!(of_slot(bad(written("2026-11-20T11:15:30Z")), "nas"), 0);
+    assert_eq!(
+        of_slot(written("2026-11-19T11:15:30Z"), "nas"),
+        0,
+        "the clock of its host was a day ahead"
     );
 }
 

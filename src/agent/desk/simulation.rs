@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::catalog::HostName;
-use crate::catalog::claim::{Claim, Found, LEASE, Standing, State, standing};
+use crate::catalog::claim::{Claim, Found, LEASE, Standing, State, counts_for, standing};
 use crate::model::ChainId;
 use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{CatchUp, Watch, When};
@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_secs(20);
 const LENGTH: Duration = Duration::from_secs(10 * 3600);
 const GRACE: Duration = Duration::from_secs(25 * 60);
 const APART: SignedDuration = SignedDuration::from_secs(5);
+/// How long before its slot a backup may have been taken.
+const NEARLY: SignedDuration = SignedDuration::from_mins(10);
 
 const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
 const NEW_YORK: &str = "EST5EDT,M3.2.0,M11.1.0";
@@ -63,6 +65,13 @@ struct Backup {
     ended: Timestamp,
 }
 
+impl Backup {
+    /// As in a catalog.
+    fn counts_for(&self, slot: Slot) -> bool {
+        self.slot == slot && counts_for(slot.instant(), self.ended)
+    }
+}
+
 #[derive(Default)]
 struct Store {
     claims: BTreeMap<Slot, Vec<Found>>,
@@ -72,7 +81,7 @@ struct Store {
 impl Store {
     fn stands(&self, slot: Slot, gone: &[ChainId], now: Timestamp) -> Standing {
         let newest = self.claims.get(&slot).and_then(|claims| claims.last());
-        standing(newest, None, |chain| gone.contains(chain), now)
+        standing(slot.instant(), newest, |chain| gone.contains(chain), now)
     }
 
     /// Create-if-absent: false if another has that number.
@@ -224,11 +233,12 @@ impl Host {
                 true => match store.stands(slot, &self.gone, now) {
                     Standing::Done { host, chain } => Some(Fate::Stored(Stored { host, id: Some(chain) })),
                     Standing::Held { left, .. } => Some(later(wall, left)),
+                    Standing::Early { .. } => Some(Fate::Failed("its clock is ahead".to_owned())),
                     Standing::Free(_) if wall < turn => Some(later(wall, turn.duration_since(wall))),
                     Standing::Free(free) => {
                         let taken = store.put(slot, free, self.claim(&chain, State::Taking, now), now);
                         assert!(taken, "nothing comes between looking and claiming here");
-                        let before = store.backups.iter().find(|backup| backup.slot == slot);
+                        let before = store.backups.iter().find(|backup| backup.counts_for(slot));
                         match before.map(|backup| self.stored(backup.host, &backup.chain)) {
                             Some(stored) => {
                                 store.put(slot, free + 1, self.claim(&chain, State::GivenUp, now), now);
@@ -358,7 +368,8 @@ fn calendar(text: &str, rule: &str) -> When {
 
 fn event() -> impl Strategy<Value = Event> {
     let minutes = || (1..200_u64).prop_map(|minutes| Duration::from_secs(minutes * 60));
-    let day = SignedDuration::from_hours(24);
+    let hour = SignedDuration::from_hours(1);
+    let day = hour * 24;
     prop_oneof![
         2 => minutes().prop_map(Event::Off),
         2 => Just(Event::Restart),
@@ -366,6 +377,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => minutes().prop_map(Event::Asleep),
         1 => (-86_400..=86_400_i64).prop_map(|seconds| Event::ClockSet(SignedDuration::from_secs(seconds))),
         2 => prop::sample::select(vec![day, -day]).prop_map(Event::ClockSet),
+        2 => prop::sample::select(vec![hour * 2, hour * -2]).prop_map(Event::ClockSet),
     ]
 }
 
@@ -451,7 +463,11 @@ fn check(scenario: &Scenario) -> Result<(), TestCaseError> {
         for slot in &slots {
             let is_done = |name: &DestinationName| match is_shared(name) {
                 false => host.own.contains(slot),
-                true => store.backups.iter().any(|backup| backup.slot == *slot),
+                // Whatever it is called: a backup from before the slot has not what came in between.
+                true => store.backups.iter().any(|backup| {
+                    let is_in_time = slot.instant().duration_since(backup.begun) <= NEARLY;
+                    backup.slot == *slot && is_in_time
+                }),
             };
             prop_assert!(
                 host.destinations.iter().all(is_done),
@@ -510,5 +526,16 @@ fn the_simulation_shows_what_it_is_to_show() {
         asleep.len(),
         11,
         "the one that slept ends its backup beside the other's: {asleep:?}"
+    );
+    let ahead = Scenario {
+        events: [(0, 1, 3), (2, 1, -3)]
+            .map(|(after, host, by)| (hour * after, host, Event::ClockSet(SignedDuration::from_hours(by))))
+            .to_vec(),
+        ..plain.clone()
+    };
+    assert_eq!(
+        who(&ahead),
+        [0; 10],
+        "one whose clock is ahead takes no slot away before it has come"
     );
 }

@@ -10,6 +10,7 @@ use crate::cli::Failure;
 use crate::cli::host::{self, failed};
 use crate::config::DestinationName;
 use crate::model::{ChainId, with_causes};
+use crate::schedule::Span;
 use crate::store::{self, FileStore};
 
 /// By how much later each host tries than the one before it.
@@ -64,6 +65,11 @@ pub(super) fn number_of(standing: Standing) -> Result<u32, Fate> {
         Standing::Free(number) => Ok(number),
         Standing::Done { host, chain } => Err(Fate::Stored(Stored { host, id: Some(chain) })),
         Standing::Held { host, left } => Err(look_again(format!("host {host} takes it"), left)),
+        Standing::Early { by } => Err(Fate::Failed(format!(
+            "this host's clock is ahead of the store's: by that one the slot is still {} away; nothing is taken before \
+             its time, so set the clock that is wrong",
+            Span(by.unsigned_abs())
+        ))),
     }
 }
 

@@ -60,6 +60,8 @@ use unkept::Unkept;
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// For how long the files of the configuration must be left alone before they are read.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
+/// How long a configuration stays refused before it is read again.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
 /// How long a job may take to stop; what it leaves then is swept by the next one.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What `status.json` is called among what could not be written: no schedule has that name.
@@ -141,7 +143,8 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
         if agent.gets_on(Instant::now()) {
             tell(&[NotifyState::Watchdog]);
         }
-        if settled.is_none() && files.have_changed(agent.recipients_file()) {
+        let is_other = files.have_changed(agent.recipients_file()) || agent.is_refused_for(REFUSED_FOR);
+        if settled.is_none() && is_other {
             settled = Some(tokio::time::Instant::now() + SETTLED_AFTER);
         }
         tokio::select! {
@@ -194,7 +197,7 @@ struct Agent {
     config: Arc<Config>,
     faults: fn(&Config) -> Vec<String>,
     configured_at: Timestamp,
-    configuration_error: Option<String>,
+    configuration_error: Option<Refused>,
     base: PathBuf,
     state: PathBuf,
     host: String,
@@ -214,6 +217,12 @@ struct Agent {
     program: Option<Program>,
 }
 
+/// A configuration that was refused.
+struct Refused {
+    why: String,
+    read_at: Instant,
+}
+
 struct Job {
     schedule: ScheduleName,
     kind: Kind,
@@ -228,7 +237,7 @@ impl Agent {
     fn new(setup: Setup) -> Agent {
         let now = (setup.now)();
         let log = Log::new(setup.now);
-        let desk = desk(&setup.config, &setup.host, &setup.state, log, now);
+        let desk = desk(&setup.config, &setup.host, &setup.state, None, log, now);
         let mut agent = Agent {
             path: setup.path,
             config: Arc::new(setup.config),
@@ -269,6 +278,7 @@ impl Agent {
             Seen::Jump(by) => self.log.line(Level::Warning, "the clock went forward", &[("by", &by)]),
             Seen::StepBack(by) => self.log.line(Level::Warning, "the clock went back", &[("by", &by)]),
         }
+        self.telling.take_in();
         let mut sleep = longest_sleep();
         if self.job.is_none() {
             match self.desk.next(self.watch.from(), now) {
@@ -422,7 +432,7 @@ impl Agent {
             Ok(config) => {
                 let was_broken = self.configuration_error.take().is_some();
                 if config != *self.config {
-                    let mut desk = desk(&config, &self.host, &self.state, self.log, now);
+                    let mut desk = desk(&config, &self.host, &self.state, Some(&self.desk), self.log, now);
                     desk.keep_retries_of(&self.desk);
                     self.desk = desk;
                     self.unkept = Unkept::default();
@@ -441,17 +451,27 @@ impl Agent {
                 }
             }
             Err(error) => {
-                if self.configuration_error.as_ref() != Some(&error) {
+                let refused = self.configuration_error.as_ref();
+                if refused.is_none_or(|refused| refused.why != error) {
                     self.log.event(
                         Event::ConfigurationRefused,
                         "the configuration is refused; the one before goes on",
                         &[("error", &error)],
                     );
                 }
-                self.configuration_error = Some(error);
+                self.configuration_error = Some(Refused {
+                    why: error,
+                    read_at: Instant::now(),
+                });
             }
         }
         tell(&[NotifyState::Ready]);
+    }
+
+    /// Whether the configuration was refused so long ago. What it was refused for may lie in a file that nobody watches.
+    fn is_refused_for(&self, so_long: Duration) -> bool {
+        let refused = self.configuration_error.as_ref();
+        refused.is_some_and(|refused| refused.read_at.elapsed() >= so_long)
     }
 
     fn recipients_file(&self) -> Option<&Path> {
@@ -503,16 +523,10 @@ impl Agent {
     fn say_status(&mut self) {
         let now = (self.now)();
         let report = self.report_at(now);
-        if let Some(said) = &self.said {
-            let same = Report {
-                written_at: said.written_at,
-                ..report.clone()
-            } == *said;
-            if same {
-                return;
-            }
-        }
         self.telling.tell(&self.config, &report);
+        if self.said.as_ref().is_some_and(|said| report.says_no_more_than(said)) {
+            return;
+        }
         tell(&[NotifyState::Status(&report.one_line())]);
         let written = durable::create_dirs(&self.state, 0o755).and_then(|()| report.write(&self.state));
         // Not said until it stands there: each turn tries again.
@@ -532,7 +546,7 @@ impl Agent {
             started_at: self.started_at,
             written_at: now,
             configured_at: self.configured_at,
-            configuration_error: self.configuration_error.clone(),
+            configuration_error: self.configuration_error.as_ref().map(|refused| refused.why.clone()),
             running: self.job.as_ref().map(|job| Running {
                 schedule: job.schedule.to_string(),
                 slot: job.slot.instant(),
@@ -546,9 +560,9 @@ impl Agent {
     }
 }
 
-/// The schedules of a configuration with what is remembered of them.
-fn desk(config: &Config, host: &str, state: &Path, log: Log, now: Timestamp) -> Desk {
-    let remembered = |name: &ScheduleName| match Memory::read(state, name.as_str()) {
+/// The schedules of a configuration with what is remembered of them: by the desk before, or else on the disk.
+fn desk(config: &Config, host: &str, state: &Path, before: Option<&Desk>, log: Log, now: Timestamp) -> Desk {
+    let on_disk = |name: &ScheduleName| match Memory::read(state, name.as_str()) {
         Ok(memory) => memory,
         Err(error) => {
             log.line(
@@ -558,6 +572,10 @@ fn desk(config: &Config, host: &str, state: &Path, log: Log, now: Timestamp) -> 
             );
             None
         }
+    };
+    let remembered = |name: &ScheduleName| {
+        let entry = before.and_then(|desk| desk.entries().get(name));
+        entry.map(|entry| entry.memory.clone()).or_else(|| on_disk(name))
     };
     Desk::new(config, host, remembered, now)
 }

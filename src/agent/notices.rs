@@ -69,12 +69,22 @@ impl About {
 #[derive(Debug, Default)]
 pub struct Notices {
     known: BTreeMap<(Event, About), String>,
+    /// Whether the end of it is still to be told.
+    was_wrong: bool,
+}
+
+/// Whether what is wrong can be all that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Everything was looked at since something changed.
+    All,
+    /// Not everything: nobody is told yet that nothing is wrong any more.
+    NotYetAll,
 }
 
 impl Notices {
     /// What is to be told now that this is wrong, and nothing else.
-    pub fn look(&mut self, wrong: Vec<Notice>) -> Vec<Notice> {
-        let was_wrong = !self.known.is_empty();
+    pub fn look(&mut self, wrong: Vec<Notice>, seen: Seen) -> Vec<Notice> {
         let before = std::mem::take(&mut self.known);
         let mut told = Vec::new();
         for notice in wrong {
@@ -94,7 +104,9 @@ impl Notices {
                 });
             }
         }
-        if was_wrong && self.known.is_empty() {
+        self.was_wrong |= !self.known.is_empty();
+        if self.was_wrong && self.known.is_empty() && seen == Seen::All {
+            self.was_wrong = false;
             told.push(Notice {
                 event: Event::Recovered,
                 about: About::default(),
@@ -106,7 +118,7 @@ impl Notices {
 
     /// Whether nothing is wrong.
     pub fn all_is_well(&self) -> bool {
-        self.known.is_empty()
+        self.known.is_empty() && !self.was_wrong
     }
 }
 
@@ -156,30 +168,50 @@ mod tests {
     #[test]
     fn what_stays_wrong_is_told_once_and_its_end_when_all_is_well() {
         let mut notices = Notices::default();
-        assert_eq!(notices.look(Vec::new()), []);
+        assert_eq!(notices.look(Vec::new(), Seen::All), []);
         let failed = |message: &str| notice(Event::BackupFailed, "hourly", message);
-        assert_eq!(notices.look(vec![failed("etcd is down")]), [failed("etcd is down")]);
-        assert_eq!(notices.look(vec![failed("etcd is down, tried twice")]), []);
+        assert_eq!(
+            notices.look(vec![failed("etcd is down")], Seen::All),
+            [failed("etcd is down")]
+        );
+        assert_eq!(notices.look(vec![failed("etcd is down, tried twice")], Seen::All), []);
         let late = notice(Event::ScheduleLate, "hourly", "late");
         let both = vec![failed("still"), late.clone()];
-        assert_eq!(notices.look(both), [late]);
+        assert_eq!(notices.look(both, Seen::All), [late]);
         assert!(!notices.all_is_well());
         let other = notice(Event::BackupFailed, "daily", "etcd is down");
         assert_eq!(
-            events(&notices.look(vec![other])),
+            events(&notices.look(vec![other], Seen::All)),
             ["backup-failed", "schedule-in-time"]
         );
-        assert_eq!(events(&notices.look(Vec::new())), ["recovered"]);
+        assert_eq!(events(&notices.look(Vec::new(), Seen::All)), ["recovered"]);
         assert!(notices.all_is_well());
-        assert_eq!(notices.look(Vec::new()), []);
-        assert_eq!(events(&notices.look(vec![failed("again")])), ["backup-failed"]);
+        assert_eq!(notices.look(Vec::new(), Seen::All), []);
+        assert_eq!(
+            events(&notices.look(vec![failed("again")], Seen::All)),
+            ["backup-failed"]
+        );
+    }
+
+    #[test]
+    fn the_end_is_not_told_before_everything_was_looked_at() {
+        let mut notices = Notices::default();
+        let failed = notice(Event::BackupFailed, "hourly", "etcd is down");
+        notices.look(vec![failed], Seen::All);
+        assert_eq!(notices.look(Vec::new(), Seen::NotYetAll), []);
+        assert!(!notices.all_is_well());
+        let wiped = notice(Event::NewLineage, "hourly", "there is more than one history");
+        assert_eq!(notices.look(vec![wiped.clone()], Seen::All), [wiped]);
+        assert_eq!(notices.look(Vec::new(), Seen::NotYetAll), []);
+        assert_eq!(events(&notices.look(Vec::new(), Seen::All)), ["recovered"]);
+        assert_eq!(notices.look(Vec::new(), Seen::All), []);
     }
 
     #[test]
     fn two_causes_of_the_same_are_told_as_one() {
         let mut notices = Notices::default();
         let failed = |message: &str| notice(Event::BackupFailed, "hourly", message);
-        assert_eq!(notices.look(vec![failed("a"), failed("b")]).len(), 1);
-        assert_eq!(notices.look(vec![failed("a"), failed("b")]).len(), 0);
+        assert_eq!(notices.look(vec![failed("a"), failed("b")], Seen::All).len(), 1);
+        assert_eq!(notices.look(vec![failed("a"), failed("b")], Seen::All).len(), 0);
     }
 }

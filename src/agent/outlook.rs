@@ -41,22 +41,25 @@ impl Outlook {
         self.next = None;
     }
 
+    /// Takes in what was seen, if a look is over.
+    pub fn take_in(&mut self, now: Instant) {
+        let Some(looking) = &mut self.looking else { return };
+        match looking.seen.try_recv() {
+            Ok(doubts) => {
+                if doubts.iter().any(|doubt| doubt.event == Event::DestinationDisabled) {
+                    self.next = self.next.map(|next| next.min(now + WHILE_DISABLED));
+                }
+                self.doubts = Some(doubts);
+            }
+            Err(oneshot::error::TryRecvError::Empty) => return,
+            Err(oneshot::error::TryRecvError::Closed) => {}
+        }
+        self.looking = None;
+    }
+
     /// Begins to look when it is time.
     pub fn turn(&mut self, work: &Arc<dyn Work>, config: &Arc<Config>, now: Instant) {
-        if let Some(looking) = &mut self.looking {
-            match looking.seen.try_recv() {
-                Ok(doubts) => {
-                    if doubts.iter().any(|doubt| doubt.event == Event::DestinationDisabled) {
-                        self.next = self.next.map(|next| next.min(now + WHILE_DISABLED));
-                    }
-                    self.doubts = Some(doubts);
-                }
-                Err(oneshot::error::TryRecvError::Empty) => return,
-                Err(oneshot::error::TryRecvError::Closed) => {}
-            }
-            self.looking = None;
-        }
-        if self.next.is_some_and(|next| now < next) {
+        if self.looking.is_some() || self.next.is_some_and(|next| now < next) {
             return;
         }
         self.next = Some(now + EVERY);
@@ -86,5 +89,10 @@ impl Outlook {
     /// Whether it was looked at all.
     pub fn is_known(&self) -> bool {
         self.doubts.is_some()
+    }
+
+    /// Whether it was looked at since something changed.
+    pub fn is_of_now(&self) -> bool {
+        self.is_known() && self.next.is_some() && self.looking.is_none()
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,10 @@ use crate::durable;
 use crate::model::ChainId;
 
 const FILE: &str = "status.json";
+/// How often it is written at least, so that a reader can tell that the agent still can.
+const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// After how long what an agent said is not taken for the present: longer than it sleeps and writes.
+const SILENT_AFTER: Duration = Duration::from_secs(180);
 const FILE_MODE: u32 = 0o644;
 const LARGEST: u64 = 1 << 20;
 
@@ -130,6 +135,22 @@ impl Report {
             Ok(report) => Ok(Some(report)),
             Err(error) => Err(format!("`{}` cannot be understood ({error})", path.display())),
         }
+    }
+
+    /// Whether nothing changed since `said`, which was written but now.
+    pub(super) fn says_no_more_than(&self, said: &Report) -> bool {
+        let since = self.written_at.duration_since(said.written_at).unsigned_abs();
+        let unchanged = Report {
+            written_at: said.written_at,
+            ..self.clone()
+        };
+        since < SAID_AGAIN_AFTER && unchanged == *said
+    }
+
+    /// For how long an agent that runs has said nothing; none while that is as it should be.
+    pub fn silent_for(&self, now: Timestamp) -> Option<Duration> {
+        let since = Duration::try_from(now.duration_since(self.written_at)).unwrap_or_default();
+        (since > SILENT_AFTER).then_some(since)
     }
 
     /// Replaces the document.

@@ -10,7 +10,7 @@ use super::event::Event;
 use super::heartbeat::{Health, Heartbeat};
 use super::hook::Hook;
 use super::journal::Log;
-use super::notices::{About, Notice, Notices, wrong};
+use super::notices::{About, Notice, Notices, Seen, wrong};
 use super::outlook::Outlook;
 use super::status::Report;
 use super::watchdog::{HANGS_AFTER, Verdict, Watchdog};
@@ -39,6 +39,11 @@ impl Telling {
         }
     }
 
+    /// Takes in what was seen in the destinations.
+    pub fn take_in(&mut self) {
+        self.outlook.take_in(Instant::now());
+    }
+
     /// Looks at the destinations if it is time; only while no job runs.
     pub fn look_out(&mut self, work: &Arc<dyn Work>, config: &Arc<Config>) {
         self.outlook.turn(work, config, Instant::now());
@@ -56,7 +61,12 @@ impl Telling {
 
     /// Tells of what is wrong since the last time, and what is not any more.
     pub fn tell(&mut self, config: &Config, report: &Report) {
-        for notice in self.notices.look(wrong(report)) {
+        let seen = if self.outlook.is_of_now() {
+            Seen::All
+        } else {
+            Seen::NotYetAll
+        };
+        for notice in self.notices.look(wrong(report), seen) {
             if !is_logged_where_it_happens(notice.event) {
                 let parts = notice.about.parts();
                 let fields: Vec<(&str, &dyn std::fmt::Display)> = parts

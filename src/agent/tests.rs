@@ -166,3 +166,23 @@ fn a_state_that_cannot_be_written_is_told_and_ends_nothing() {
     agent.turn();
     assert_eq!(Report::read(folder.path()).unwrap().unwrap().doubts, []);
 }
+
+#[test]
+fn what_an_agent_says_is_said_again_so_that_silence_can_be_told() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let signs = std::sync::Mutex::new(mpsc::channel().1);
+    let agent = agent(folder.path(), Work { signs });
+    let said = agent.report_at(clock());
+    let later = |seconds: i64| clock() + SignedDuration::from_secs(seconds);
+    assert!(agent.report_at(later(59)).says_no_more_than(&said));
+    assert!(!agent.report_at(later(60)).says_no_more_than(&said));
+    assert!(!agent.report_at(later(-60)).says_no_more_than(&said), "the clock was set");
+    assert_eq!(said.silent_for(later(180)), None);
+    assert_eq!(said.silent_for(later(181)), Some(Duration::from_secs(181)));
+    assert_eq!(said.silent_for(later(-181)), None);
+}

@@ -144,6 +144,14 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
             "the agent refuses the configuration, the one before goes on: {error}"
         ));
     }
+    if let Some(silent) = said.and_then(|said| said.silent_for(now)) {
+        let path = state.folder().join("status.json");
+        problems.push(format!(
+            "the agent runs, but has not written `{}` for {} s: what follows of it may be old; `journalctl -u lifeboat` says why",
+            path.display(),
+            silent.as_secs()
+        ));
+    }
     let restores = Restores::find(&Spots::default(), now);
     problems.extend(restores.problem());
     notes.extend(restores.notes());

@@ -92,6 +92,14 @@ fn holder_text(holder: &Option<Holder>) -> String {
         .map_or_else(|| "it has not said which".to_owned(), Holder::to_string)
 }
 
+/// Whether the disk can take no more, or nothing.
+fn has_no_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
 fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| Error::Io {
         doing,
@@ -234,8 +242,18 @@ impl State {
         Ok(durable::replace(&path, &to_bytes(&seen), FILE_MODE)?)
     }
 
-    /// Remembers, before the first byte is stored anywhere, that `run` begins `chain` on this host.
+    /// Remembers, before the first byte is stored anywhere, that `run` begins `chain` on this host. Where there is no room
+    /// for it the backup goes on without: what it leaves, should it be killed, is swept by its age.
     pub fn begin_chain(&self, chain: &ChainId, run: &Holder) -> Result<BegunChain, Error> {
+        match self.record_chain(chain, run) {
+            Err(Error::Io { source, .. }) if has_no_room(&source) => Ok(BegunChain { record: None }),
+            recorded => Ok(BegunChain {
+                record: Some(recorded?),
+            }),
+        }
+    }
+
+    fn record_chain(&self, chain: &ChainId, run: &Holder) -> Result<ChainRecord, Error> {
         self.make_folder("chains")?;
         let path = self.chain_path(chain);
         let partial = Partial::create(&path, FILE_MODE)?;
@@ -249,7 +267,7 @@ impl State {
         let written = partial.file().write_all(&to_bytes(&record));
         written.map_err(failed("write", &path))?;
         let lock = partial.commit_new()?;
-        Ok(BegunChain { path, _lock: lock })
+        Ok(ChainRecord { path, _lock: lock })
     }
 
     /// The chains that this host began and has not ended.
@@ -307,6 +325,11 @@ impl State {
 #[must_use]
 #[derive(Debug)]
 pub struct BegunChain {
+    record: Option<ChainRecord>,
+}
+
+#[derive(Debug)]
+struct ChainRecord {
     path: PathBuf,
     _lock: File,
 }
@@ -314,7 +337,7 @@ pub struct BegunChain {
 impl BegunChain {
     /// Forgets the chain: its manifest is there, or nothing of it is.
     pub fn finish(self) -> Result<(), Error> {
-        remove_record(&self.path)
+        self.record.map_or(Ok(()), |record| remove_record(&record.path))
     }
 }
 
@@ -366,7 +389,12 @@ impl JobsLock {
             .create(true)
             .truncate(false)
             .mode(FILE_MODE);
-        let mut file = options.open(&path).map_err(failed("open", &path))?;
+        let file = options.open(&path).or_else(|source| match has_no_room(&source) {
+            // A file that is there can be locked all the same.
+            true => File::open(&path).map_err(|_| source),
+            false => Err(source),
+        });
+        let mut file = file.map_err(failed("open", &path))?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {
@@ -382,11 +410,11 @@ impl JobsLock {
             // flock(2) cannot wait for a limited time.
             std::thread::sleep(left.min(POLL_LOCK_EVERY));
         }
-        let named = file
-            .set_len(0)
+        // The lock is what counts: a full disk must not keep out the run that makes room on it.
+        file.set_len(0)
             .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(&to_bytes(run)));
-        named.map_err(failed("write", &path))?;
+            .and_then(|()| file.write_all(&to_bytes(run)))
+            .ok();
         Ok(JobsLock { file })
     }
 }

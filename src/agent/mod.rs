@@ -533,6 +533,8 @@ impl Agent {
         self.said = written.is_ok().then_some(report);
         self.unkept.note(STATUS, written);
         if self.said.is_none() {
+            // What stands there is not true any more. On a full disk it can be removed all the same.
+            Report::remove(&self.state);
             self.telling.tell(&self.config, &self.report_at(now));
         }
     }

@@ -159,6 +159,11 @@ impl Report {
         durable::replace(&folder.join(FILE), &bytes, FILE_MODE)
     }
 
+    /// Removes the document, if that can be done.
+    pub(super) fn remove(folder: &Path) {
+        std::fs::remove_file(folder.join(FILE)).ok();
+    }
+
     /// What `systemctl status` shows.
     pub(super) fn one_line(&self) -> String {
         if let Some(running) = &self.running {

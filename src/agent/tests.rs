@@ -181,7 +181,10 @@ fn what_an_agent_says_is_said_again_so_that_silence_can_be_told() {
     let later = |seconds: i64| clock() + SignedDuration::from_secs(seconds);
     assert!(agent.report_at(later(59)).says_no_more_than(&said));
     assert!(!agent.report_at(later(60)).says_no_more_than(&said));
-    assert!(!agent.report_at(later(-60)).says_no_more_than(&said), "the clock was set");
+    assert!(
+        !agent.report_at(later(-60)).says_no_more_than(&said),
+        "the clock was set"
+    );
     assert_eq!(said.silent_for(later(180)), None);
     assert_eq!(said.silent_for(later(181)), Some(Duration::from_secs(181)));
     assert_eq!(said.silent_for(later(-181)), None);

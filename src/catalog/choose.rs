@@ -99,6 +99,19 @@ fn either(candidates: &[Lineage]) -> String {
     all.join(", or ")
 }
 
+/// Backups go on in a history that the operator knew of and did not accept: etcd was not brought back to the accepted one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "etcd goes on in lineage {runs}, and the accepted one is {accepted}, of which no backup is taken any more: bring it back \
+     with `lifeboat restore latest`, or accept the other with `lifeboat accept-lineage {}`", .runs.id
+)]
+pub struct Astray {
+    /// The history that the newest backup is of.
+    pub runs: Lineage,
+    /// The accepted one.
+    pub accepted: LineageId,
+}
+
 /// Why an id names no backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
@@ -252,6 +265,20 @@ impl Catalog {
             None => drop(lineages.drain(..lineages.len().min(1))),
         }
         lineages
+    }
+
+    /// Whether backups have gone on in another history than the accepted one since that was accepted.
+    pub fn astray(&self) -> Option<Astray> {
+        let word = self.last_word.as_ref()?.acceptance.as_ref().ok()?;
+        let newest = self.backups().iter().max_by_key(|backup| begun(backup))?.manifest();
+        let is_since = newest.first_byte_at > word.accepted_at && newest.lineage != word.accepted;
+        let is_judged = || word.known.contains(&newest.lineage);
+        let runs =
+            (is_since && is_judged()).then(|| self.lineages().into_iter().find(|l| l.id == newest.lineage))??;
+        Some(Astray {
+            runs,
+            accepted: word.accepted.clone(),
+        })
     }
 
     /// The newest good backup of the accepted lineage: the one with the highest revision, whatever the clocks said.
@@ -475,6 +502,31 @@ mod tests {
         assert_eq!((accepted.as_ref(), candidates.len()), (Some(b), 3));
         let unjudged: Vec<_> = catalog.unjudged().into_iter().map(|lineage| lineage.id).collect();
         assert_eq!(unjudged, [third.lineage]);
+    }
+
+    #[test]
+    fn backups_that_go_on_in_a_history_that_was_not_accepted_are_astray() {
+        let (full, wiped) = history();
+        let (a, b) = (&full[0].lineage, &wiped.lineage);
+        let word = |accepted| with_history().accepted(1, accepted, &[a, b], "2026-11-25T12:00:00Z");
+        let mut since = manifest(0xab, "20261126T101530Z-00000009", 12);
+        since.first_byte_at = "2026-11-26T10:15:31Z".parse().unwrap();
+        since.lineage = b.clone();
+        assert_eq!(
+            with_history().backup(&since).catalog("local").astray(),
+            None,
+            "nothing was said"
+        );
+        assert_eq!(word(a).catalog("local").astray(), None, "none was taken since");
+        assert_eq!(word(b).backup(&since).catalog("local").astray(), None);
+        let astray = word(a).backup(&since).catalog("local").astray().unwrap();
+        assert_eq!((&astray.runs.id, &astray.accepted), (b, a));
+        since.lineage = a.clone();
+        assert_eq!(
+            word(a).backup(&since).catalog("local").astray(),
+            None,
+            "it was brought back"
+        );
     }
 
     #[test]

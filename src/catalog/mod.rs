@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-pub use choose::{FindError, LatestError, Lineage};
+pub use choose::{Astray, FindError, LatestError, Lineage};
 pub use claim::Claim;
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 pub use manifest::{

@@ -1,12 +1,14 @@
 //! What the destinations give to doubt of the backups in them, and what the agent must do without, for its notices.
 
-use super::host::{self, Places};
+use super::host::{self, OPENED_WITHIN, Places, READ_WITHIN};
 use super::list::faults;
+use super::patience::{Asked, ask};
 use super::status::unproven;
 use crate::agent::{About, Event, Notice};
 use crate::catalog::{Catalog, LatestError};
 use crate::config::{Config, Unread};
 use crate::model::with_causes;
+use crate::store::{self, FileStore};
 
 /// Looks at every secret and every destination.
 pub(super) fn doubts(config: &Config) -> Vec<Notice> {
@@ -28,7 +30,7 @@ fn unread(config: &Config) -> Vec<Notice> {
 }
 
 fn of_destinations(config: &Config) -> Vec<Notice> {
-    let places = match Places::configured_within(config, None, None) {
+    let places = match Places::configured_within(config, None, READ_WITHIN) {
         Ok(places) => places,
         Err(failure) => {
             return vec![Notice {
@@ -60,13 +62,16 @@ fn of_destinations(config: &Config) -> Vec<Notice> {
                 message,
             }),
     );
-    if let Err(error @ LatestError::Unaccepted { .. }) = places.catalog.latest() {
-        doubts.push(Notice {
-            event: Event::NewLineage,
-            about: About::default(),
-            message: with_causes(&error),
-        });
-    }
+    let unaccepted = match places.catalog.latest() {
+        Err(error @ LatestError::Unaccepted { .. }) => Some(with_causes(&error)),
+        Ok(_) | Err(_) => None,
+    };
+    let astray = places.catalog.astray().map(|astray| astray.to_string());
+    doubts.extend(unaccepted.or(astray).map(|message| Notice {
+        event: Event::NewLineage,
+        about: About::default(),
+        message,
+    }));
     doubts
 }
 
@@ -87,15 +92,23 @@ fn unwritable(config: &Config) -> Vec<Notice> {
         Err(failure) => return vec![disabled(About::default(), failure.message().to_owned())],
     };
     let tried = destinations.into_iter().filter_map(|destination| {
-        let error = destination.store.and_then(|store| store.now()).err()?;
+        let why = trial(destination.store).err()?;
         let name = destination.name;
         let message = format!(
-            "destination {name} cannot be written to by the agent, which goes on trying: {} (`lifeboat check` says what is missing)",
-            with_causes(&error)
+            "destination {name} cannot be written to by the agent, which goes on trying: {why} (`lifeboat check` says what is missing)"
         );
         Some(disabled(About::destination(&name), message))
     });
     tried.collect()
+}
+
+/// Writes to a store, and removes it again.
+fn trial(store: Result<FileStore, store::Error>) -> Result<(), String> {
+    let store = store.map_err(|error| with_causes(&error))?;
+    let whom = store.folder().display().to_string();
+    let tried = ask(&whom, OPENED_WITHIN, move || store.now()).and_then(Asked::answer);
+    let written = tried.map_err(|silence| silence.to_string())?;
+    written.map(drop).map_err(|error| with_causes(&error))
 }
 
 /// The newest backup that is not good; how many more there are is said with it.

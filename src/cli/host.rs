@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::patience::{Asked, Silence, ask};
 use super::{Context, Exit, Failure};
 use crate::backup::Destination;
 use crate::catalog::{Backup, Catalog, HostName, MAX_BYTES, Manifest};
@@ -15,6 +16,11 @@ use crate::model::{ClusterName, with_causes};
 use crate::pipeline::{Identities, KeyError};
 use crate::state::{self, Holder, JobsLock, State};
 use crate::store::{self, Access, FileStore, StoreId};
+
+/// How long a destination may take to be opened.
+pub(super) const OPENED_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to say what is in it: a hundred thousand backups on a slow network take a while.
+pub(super) const READ_WITHIN: Duration = Duration::from_secs(300);
 
 /// A plain failure from an error and its causes.
 pub(super) fn failed(error: impl std::error::Error + 'static) -> Failure {
@@ -214,13 +220,13 @@ impl Places {
 
     /// Opens the configured stores, or `only` one of them, and reads what is in them.
     pub fn configured(context: &Context, config: &Config, only: Option<&str>) -> Result<Places, Failure> {
-        let places = Places::configured_within(config, only, None)?;
+        let places = Places::configured_within(config, only, READ_WITHIN)?;
         places.warn(context);
         Ok(places)
     }
 
     /// The same without a word; a store that does not answer in time counts as one that cannot be read.
-    pub fn configured_within(config: &Config, only: Option<&str>, limit: Option<Duration>) -> Result<Places, Failure> {
+    pub fn configured_within(config: &Config, only: Option<&str>, limit: Duration) -> Result<Places, Failure> {
         if let Some(name) = only {
             known_destination(config, name)?;
         }
@@ -235,20 +241,33 @@ impl Places {
         };
         let mut places = Places::none(config.cluster.name.clone());
         let wanted = |name: &str| only.is_none_or(|only| only == name);
+        // Opened side by side, then read side by side: one that hangs keeps nobody else waiting.
+        let mut opening = Vec::new();
         for (name, destination) in config.destinations.iter().filter(|(name, _)| wanted(name.as_str())) {
             let StoreUrl::File(root) = destination.url.clone();
-            let (own_name, cluster) = (name.to_string(), config.cluster.name.clone());
-            let read = expected(name.as_str(), &destination.url).map(|expected| {
-                move || {
-                    let store = FileStore::open(&root, &cluster, expected.as_ref(), Access::Read);
-                    let store = store
-                        .map(Some)
-                        .or_else(absent_is_empty)
-                        .map_err(|error| with_causes(&error))?;
-                    store.map(|store| with_catalog(&own_name, store)).transpose()
-                }
+            let (whom, cluster) = (root.display().to_string(), config.cluster.name.clone());
+            let opened = expected(name.as_str(), &destination.url).and_then(|expected| {
+                let open = move || FileStore::open(&root, &cluster, expected.as_ref(), Access::Read);
+                ask(&whom, OPENED_WITHIN.min(limit), open).map_err(|silence| silence.to_string())
             });
-            places.add(name.as_str(), read.and_then(|read| in_time(read, limit)));
+            opening.push((name.as_str(), opened));
+        }
+        let mut reading = Vec::new();
+        for (name, opened) in opening {
+            let opened = opened.and_then(|asked| asked.answer().map_err(|silence| silence.to_string()));
+            let store = opened.and_then(|opened| {
+                let opened = opened.map(Some).or_else(absent_is_empty);
+                opened.map_err(|error| with_causes(&error))
+            });
+            let begun = store.and_then(|store| store.map(|store| begin_to_read(name, store, limit)).transpose());
+            reading.push((name, begun));
+        }
+        for (name, begun) in reading {
+            let read = begun.and_then(|begun| {
+                let read = begun.map(|asked| asked.answer().map_err(|silence| silence.to_string())?);
+                read.transpose()
+            });
+            places.add(name, read);
         }
         Ok(places)
     }
@@ -362,23 +381,16 @@ impl Places {
     }
 }
 
-fn with_catalog(name: &str, store: FileStore) -> Result<(FileStore, Catalog), String> {
+fn with_catalog(name: &str, store: FileStore) -> Read {
     let catalog = store.catalog(name).map_err(|error| with_causes(&error))?;
     Ok((store, catalog))
 }
 
-/// What `read` gives, if it gives it within `limit`. A file system that hangs keeps its thread, not the program.
-fn in_time<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, String> + Send + 'static,
-    limit: Option<Duration>,
-) -> Result<T, String> {
-    let Some(limit) = limit else { return read() };
-    let (sender, result) = std::sync::mpsc::sync_channel(1);
-    std::thread::spawn(move || sender.send(read()).ok());
-    match result.recv_timeout(limit) {
-        Ok(read) => read,
-        Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
-    }
+type Read = Result<(FileStore, Catalog), String>;
+
+fn begin_to_read(name: &str, store: FileStore, limit: Duration) -> Result<Asked<Read>, String> {
+    let (whom, name) = (store.folder().display().to_string(), name.to_owned());
+    ask(&whom, limit, move || with_catalog(&name, store)).map_err(|silence| silence.to_string())
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -426,23 +438,23 @@ pub(super) fn store_failure(error: store::Error) -> Failure {
     Failure::new(exit, with_causes(&error))
 }
 
-/// Opens the configured destinations for writing, those named in `only` if it names any.
+/// Opens the configured destinations for writing, those named in `only` if it names any. One that cannot be opened, or
+/// hangs, is none the less in the list, with the reason.
 pub(super) fn destinations(config: &Config, state: &State, only: &[String]) -> Result<Vec<Destination>, Failure> {
     only.iter().try_for_each(|name| known_destination(config, name))?;
     let wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
     let mut opened = Vec::new();
     for (name, destination) in config.destinations.iter().filter(|(name, _)| wanted(name.as_str())) {
-        let url = destination.url.to_string();
-        let expected = state.seen_store(name.as_str(), &url).map_err(failed)?;
-        let StoreUrl::File(root) = &destination.url;
-        let access = Access::Write { now: now() };
-        let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), access);
-        if let (Ok(store), None) = (&store, expected)
-            && let Some(id) = store.id()
-        {
-            state.remember_store(name.as_str(), &url, id).map_err(failed)?;
-        }
-        let name = name.to_string();
+        let (state, name, cluster) = (state.clone(), name.to_string(), config.cluster.name.clone());
+        let StoreUrl::File(root) = destination.url.clone();
+        let (own_name, own_root, url) = (name.clone(), root.clone(), destination.url.to_string());
+        let open = move || open_to_write(&state, &own_name, &url, &own_root, &cluster);
+        let silent = |silence: Silence| store::Error::Hangs {
+            root: root.clone(),
+            why: silence.to_string(),
+        };
+        let asked = ask(&root.display().to_string(), OPENED_WITHIN, open).map_err(silent);
+        let store = asked.and_then(|asked| asked.answer().map_err(silent)?);
         opened.push(Destination { name, store });
     }
     match opened.is_empty() {
@@ -450,6 +462,26 @@ pub(super) fn destinations(config: &Config, state: &State, only: &[String]) -> R
             .next("add `[destinations.local]` with `url = \"file:///var/backups/lifeboat\"`")),
         false => Ok(opened),
     }
+}
+
+/// Opens the store of a destination, and remembers it if this host sees it for the first time.
+fn open_to_write(
+    state: &State,
+    name: &str,
+    url: &str,
+    root: &Path,
+    cluster: &ClusterName,
+) -> Result<FileStore, store::Error> {
+    let forgotten = |error: state::Error| store::Error::Forgotten {
+        root: root.to_owned(),
+        why: with_causes(&error),
+    };
+    let expected = state.seen_store(name, url).map_err(forgotten)?;
+    let store = FileStore::open(root, cluster, expected.as_ref(), Access::Write { now: now() })?;
+    if let (Some(id), None) = (store.id(), expected) {
+        state.remember_store(name, url, id).map_err(forgotten)?;
+    }
+    Ok(store)
 }
 
 fn known_destination(config: &Config, name: &str) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ mod list;
 mod manual;
 mod needs;
 mod output;
+mod patience;
 mod pin;
 mod progress;
 mod prune;

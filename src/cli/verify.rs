@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::host::{self, From, Places};
+use super::host::{self, From, Places, READ_WITHIN};
 use super::output::{Format, Output, clean, count};
 use super::progress::Bar;
 use super::source::{chosen, source_failure};
@@ -163,6 +163,8 @@ pub(super) struct Round {
     pub checked: usize,
     /// Those that are bad, and why.
     pub wrong: Vec<String>,
+    /// Those that could not be proven as far as they might be, and why.
+    pub short: Vec<String>,
     /// What could not be done.
     pub errors: Vec<String>,
 }
@@ -175,7 +177,7 @@ pub(super) fn round(
     until: Timestamp,
     sign: impl Fn(),
 ) -> Result<Round, Failure> {
-    let places = Places::configured_within(config, Some(destination), None)?;
+    let places = Places::configured_within(config, Some(destination), READ_WITHIN)?;
     if let Some((name, error)) = places.unreadable.first() {
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}")));
     }
@@ -196,6 +198,11 @@ pub(super) fn round(
         checked: document.checked.len(),
         wrong: bad
             .map(|bad| format!("{} is bad in {}", bad.id, bad.faults.join("; ")))
+            .collect(),
+        short: document
+            .checked
+            .iter()
+            .filter_map(|checked| Some(format!("{} is proven less far: {}", checked.id, checked.note.as_ref()?)))
             .collect(),
         errors: document.errors,
     })

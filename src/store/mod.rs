@@ -104,6 +104,22 @@ pub enum Error {
         /// Which.
         path: PathBuf,
     },
+    /// It does not answer.
+    #[error("`{}` hangs, it is left out until it answers: {why}", .root.display())]
+    Hangs {
+        /// The destination.
+        root: PathBuf,
+        /// For how long.
+        why: String,
+    },
+    /// What this host remembers of it cannot be read, so that it may be the wrong one.
+    #[error("whether `{}` holds the right store is not known: {why}", .root.display())]
+    Forgotten {
+        /// The destination.
+        root: PathBuf,
+        /// What cannot be read.
+        why: String,
+    },
     /// There is no space left.
     #[error("{doing} `{}`: no space is left: free some, keep fewer backups, or name another destination", .path.display())]
     Full {

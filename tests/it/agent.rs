@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use super::support::etcd::{Etcd, Options};
 use super::support::gate::Gate;
-use super::support::host::{CLUSTER, Host, files_below};
+use super::support::hanging::Hanging;
+use super::support::host::{CLUSTER, Host, copy_tree, files_below};
 use super::support::running::{Running, until};
+use super::support::tmpfs::Tmpfs;
 use super::support::tools::Version;
 
 const OFTEN: &str = "[schedules.often]\nkind = \"full\"\nevery = \"2s\"\njitter = \"0s\"\n";
@@ -173,6 +175,75 @@ fn killed_in_the_middle_of_a_backup_its_leavings_are_swept_by_the_next() {
     let now: BTreeSet<_> = host.stored_files().into_iter().collect();
     let still: Vec<_> = left.intersection(&now).collect();
     assert_eq!(still, [&std::path::Path::new(CLUSTER).join("store.json")]);
+}
+
+#[test]
+fn a_state_that_is_full_ends_no_backups_and_shows_in_the_status() {
+    let Some(etcd) = etcd() else { return };
+    let host = Host::new(&etcd);
+    host.backup();
+    let state = host.path("state");
+    let kept = host.path("state-before");
+    copy_tree(&state, &kept);
+    let Some(tmpfs) = Tmpfs::mount(&state, 1) else { return };
+    copy_tree(&kept, &state);
+    drop_in(&host, "10-often.toml", &format!("{OFTEN}{KEEP_TWO}"));
+    let agent = host.start(["agent"]);
+    until("a backup that the agent took", || ids(&host).len() == 2);
+    let filler = tmpfs.fill();
+    let before = ids(&host);
+    until("backups that were taken since, and none too many", || {
+        let now = ids(&host);
+        now.len() == 2 && now.is_disjoint(&before)
+    });
+    until("a word on it in the status", || {
+        let status = host.lifeboat(["status"]);
+        status.code == 1
+            && status
+                .stdout
+                .contains("the agent runs, but has written no `status.json`")
+    });
+    host.lifeboat(["prune", "--wait", "30s"]).expect_code(0);
+    fs::remove_file(filler).unwrap();
+    until("that all is well again", || {
+        status(&host)["doubts"] == serde_json::json!([])
+    });
+    let said = stop(agent);
+    assert!(said.contains("what was done cannot be kept on this host"), "{said}");
+}
+
+#[test]
+fn a_destination_that_hangs_keeps_no_backup_from_the_others_and_gets_its_own_when_it_answers() {
+    let Some(etcd) = etcd() else { return };
+    let host = Host::new(&etcd);
+    let nas = host.add_destination("nas");
+    host.backup();
+    let Some(hanging) = Hanging::mount(&nas) else { return };
+    drop_in(&host, "10-often.toml", &format!("{OFTEN}{KEEP_TWO}"));
+    let agent = host.start(["agent"]);
+    let in_store = || files_below(&host.store());
+    let before = in_store();
+    until("backups in the destination that answers", || {
+        let now = in_store();
+        !now.is_empty()
+            && now
+                .iter()
+                .all(|file| !before.contains(file) || file.ends_with("store.json"))
+    });
+    until("a word on it in the status", || {
+        let status = host.lifeboat(["status"]);
+        status.code == 1 && status.stdout.contains("destination nas: no answer")
+    });
+    drop(hanging);
+    let id = |file: &std::path::PathBuf| file.file_name().unwrap().to_owned();
+    until("backups in the other again", || {
+        let of_the_agent: Vec<_> = in_store().iter().map(id).collect();
+        files_below(&nas)
+            .iter()
+            .map(id)
+            .any(|name| of_the_agent.contains(&name) && name.to_string_lossy().starts_with("full-"))
+    });
+    stop(agent);
 }
 
 #[test]

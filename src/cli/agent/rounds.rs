@@ -13,7 +13,7 @@ use super::turn::{self, APART, later};
 use crate::agent::tenure::Tenure;
 use crate::agent::{Ended, Fate, Order, Stored};
 use crate::catalog::claim::State as ClaimState;
-use crate::cli::host::{self, Places};
+use crate::cli::host::{self, Places, READ_WITHIN};
 use crate::cli::prune::apply;
 use crate::cli::refuse_during_restore;
 use crate::cli::verify::{Round, round};
@@ -40,11 +40,17 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
         let done = round(&order.config, name.as_str(), &stop, until, sign);
         let fate = match done {
             _ if stop.load(Ordering::Relaxed) => return Err(Stop::Asked),
-            Ok(Round { checked, wrong, errors }) => {
+            Ok(Round {
+                checked,
+                wrong,
+                short,
+                errors,
+            }) => {
                 let (bad, findings) = (wrong.len(), &mut ended.findings);
                 findings
                     .done
                     .push(format!("destination {name}: {checked} verified, {bad} of them bad"));
+                findings.done.extend(short);
                 findings.wrong.extend(wrong);
                 findings.undone.extend(errors);
                 done_here(tenure)
@@ -63,7 +69,7 @@ pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, "agent", Duration::ZERO)?;
     // All of them, so that no history is overlooked.
-    let places = Places::configured_within(config, None, None)?;
+    let places = Places::configured_within(config, None, READ_WITHIN)?;
     let mut ended = Ended::default();
     for name in &order.destinations {
         if *order.stop.borrow() {

@@ -1,11 +1,12 @@
 //! What is wrong, one sentence each.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::members::MemberRow;
-use crate::agent::ScheduleReport;
+use crate::agent::{Report, ScheduleReport};
 use crate::catalog::LatestError;
 use crate::cli::host::Places;
 use crate::cli::list::{faults, rfc3339};
@@ -16,6 +17,28 @@ use crate::verify::unproven_since;
 
 /// How long backups may go without the proof that is required, where no schedule says how often they get one.
 const UNPROVEN_FOR: Duration = Duration::from_secs(26 * 3600);
+
+/// Whether an agent that `runs` says how it is: it cannot where its state is full or read-only.
+pub(super) fn wrong_with_what_it_says(
+    runs: bool,
+    said: Option<&Report>,
+    folder: &Path,
+    now: Timestamp,
+) -> Option<String> {
+    let silent = match said {
+        None => runs.then(|| "has written no `status.json`".to_owned()),
+        Some(said) => said
+            .silent_for(now)
+            .map(|silent| format!("has not written `status.json` for {}", Span(silent))),
+    };
+    silent.map(|silent| {
+        format!(
+            "the agent runs, but {silent} in `{}`, so that how it is is not known: is there room? `journalctl -u lifeboat` \
+            says more",
+            folder.display()
+        )
+    })
+}
 
 /// What is wrong with a schedule.
 pub(super) fn wrong_with(schedule: &ScheduleReport, now: Timestamp) -> Vec<String> {
@@ -68,6 +91,7 @@ pub(super) fn wrong_with_backups(config: &Config, places: &Places) -> Vec<String
         Err(LatestError::Empty) => wrong.push("there is no backup".to_owned()),
         Err(error) => wrong.push(format!("`latest` is refused: {}", with_causes(&error))),
     }
+    wrong.extend(catalog.astray().map(|astray| astray.to_string()));
     if config.destinations.is_empty() {
         wrong.push("no destination is configured".to_owned());
     }

@@ -124,7 +124,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     // They answer while the destinations are read.
     let asking = Asking::begin(context, &config);
     let state = host::state(&config.cluster.name)?;
-    let places = Places::configured_within(&config, None, Some(PATIENCE))?;
+    let places = Places::configured_within(&config, None, PATIENCE)?;
     let now = host::now();
     let mut problems: Vec<String> = broken.iter().map(|broken| broken.message().to_owned()).collect();
     let mut notes = Vec::new();
@@ -144,14 +144,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
             "the agent refuses the configuration, the one before goes on: {error}"
         ));
     }
-    if let Some(silent) = said.and_then(|said| said.silent_for(now)) {
-        let path = state.folder().join("status.json");
-        problems.push(format!(
-            "the agent runs, but has not written `{}` for {} s: what follows of it may be old; `journalctl -u lifeboat` says why",
-            path.display(),
-            silent.as_secs()
-        ));
-    }
+    problems.extend(judge::wrong_with_what_it_says(running, said, state.folder(), now));
     let restores = Restores::find(&Spots::default(), now);
     problems.extend(restores.problem());
     notes.extend(restores.notes());

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod etcd;
 pub mod gate;
+pub mod hanging;
 pub mod host;
 pub mod load;
 mod ports;

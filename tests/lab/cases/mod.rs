@@ -65,6 +65,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restores::three_hosts_that_lost_everything_become_one_cluster
     BOTH several_hosts::hosts_with_stores_of_their_own_each_make_their_own_backups
     BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
+    BOTH schedules::a_scheduled_verification_proves_in_the_unit_what_one_by_hand_would
     BOTH lineages::an_etcd_wiped_and_restarted_empty_displaces_nothing
     BOTH runbooks::one_host_is_restored_by_hand_and_with_nobody_at_the_terminal
     BOTH restores::what_was_restored_is_taken_back_restored_again_and_released

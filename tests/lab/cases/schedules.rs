@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{KEEP_TWO, OFTEN, SELDOM};
 use crate::cluster::Cluster;
 use crate::hosts::{Lab, holds, until};
-use crate::install::{STORE, UNIT, backups, drop_in, enable, ids, install, lifeboat, manifests, status};
+use crate::install::{IDENTITY, STORE, UNIT, backups, drop_in, enable, ids, install, lifeboat, manifests, status};
 
 pub fn the_unit_takes_backups_on_schedule_and_rotates_them(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
@@ -32,6 +32,32 @@ pub fn the_unit_takes_backups_on_schedule_and_rotates_them(lab: &Lab<'_>) {
     host.run(["systemctl", "stop", UNIT]);
     assert_eq!(host.property(UNIT, "Result"), "success");
     lifeboat(host, ["status"]).expect_code(1);
+}
+
+pub fn a_scheduled_verification_proves_in_the_unit_what_one_by_hand_would(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    install(&cluster, SELDOM);
+    let load = format!("[Service]\nLoadCredential=identity:{IDENTITY}");
+    host.shell(&format!(
+        "mkdir /etc/systemd/system/{UNIT}.d && printf '%s\\n' '{load}' >/etc/systemd/system/{UNIT}.d/10-identity.conf && \
+         systemctl daemon-reload"
+    ));
+    drop_in(
+        host,
+        "30-verify.toml",
+        "[encryption]\nidentity = { credential = \"identity\" }\n\
+         [schedules.check]\nkind = \"verify\"\nevery = \"5s\"\njitter = \"0s\"\n",
+    );
+    lifeboat(host, ["backup"]).expect_code(0);
+    enable(host);
+    until("the backup to be proven", || {
+        let found = backups(host);
+        holds(
+            found.iter().any(|backup| backup["proof"] == "hash_kv"),
+            host.journal(UNIT),
+        )
+    });
 }
 
 pub fn a_file_dropped_in_adds_a_schedule_without_a_restart(lab: &Lab<'_>) {

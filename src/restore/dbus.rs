@@ -34,7 +34,7 @@ impl Units for OverDbus<'_> {
         let service = self.wait(self.systemd.service(&name(unit)?))?;
         let activity = match &service.unit.active_state {
             ActiveState::Active | ActiveState::Reloading => Activity::Active,
-            ActiveState::Inactive if service.unit.job.is_some() => Activity::Starting,
+            ActiveState::Inactive if service.unit.job.is_some() => Activity::Queued,
             ActiveState::Inactive => Activity::Inactive,
             ActiveState::Failed => Activity::Failed,
             ActiveState::Activating => Activity::Starting,

@@ -17,7 +17,7 @@ use crate::model::{ClusterId, MemberId, Revision};
 pub const STABLE: Duration = Duration::from_secs(10);
 /// After so many starts by itself it is in a loop.
 const LOOP: u32 = 3;
-/// How long it may be down before it counts as not started: systemd may have other jobs first.
+/// How long it may be down at first before it counts as not started: systemd may have other jobs first.
 const DOWN: Duration = Duration::from_secs(60);
 
 /// What a client was answered.
@@ -38,11 +38,22 @@ pub enum ClientSight {
     },
 }
 
+/// Whether the unit has been up since it was asked to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Never.
+    Down,
+    /// It has.
+    Up,
+}
+
 /// What was seen of the member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
     /// Its unit.
     pub unit: UnitState,
+    /// Whether that was ever up.
+    pub seen: Seen,
     /// How often it was started again by itself since we began to look.
     pub restarts: u32,
     /// What its peer port says.
@@ -116,10 +127,11 @@ fn fault(plan: &Plan, revision: Revision, sight: &Sight) -> Option<String> {
     let unit = &plan.site.unit;
     match sight.unit.activity {
         Activity::Failed => return Some(format!("{unit} failed ({})", sight.unit.words)),
-        Activity::Inactive if sight.looked >= DOWN => {
+        // What was up and went down without a failure was stopped by somebody, or the host shuts down.
+        Activity::Inactive if sight.seen == Seen::Down && sight.looked >= DOWN => {
             return Some(format!("{unit} does not start ({})", sight.unit.words));
         }
-        Activity::Inactive | Activity::Active | Activity::Starting | Activity::Stopping => {}
+        Activity::Inactive | Activity::Active | Activity::Queued | Activity::Starting | Activity::Stopping => {}
     }
     if sight.restarts >= LOOP {
         return Some(format!("{unit} ends again and again ({} restarts)", sight.restarts));
@@ -192,6 +204,7 @@ mod tests {
     fn silent(plan: &Plan) -> Sight {
         Sight {
             unit: unit(Activity::Starting),
+            seen: Seen::Up,
             restarts: 0,
             own: Some(own(plan)),
             client: ClientSight::Silent("no leader".to_owned()),
@@ -241,6 +254,21 @@ mod tests {
     }
 
     #[test]
+    fn a_member_of_several_that_somebody_stopped_is_not_broken() {
+        let plan = plan(THREE);
+        for looked in [Duration::from_secs(1), DOWN, Duration::from_secs(1_000_000)] {
+            let stopped = Sight {
+                unit: unit(Activity::Inactive),
+                own: None,
+                looked,
+                ..silent(&plan)
+            };
+            let health = judge(&plan, revision(42), &stopped);
+            assert!(!matches!(health, Health::Broken(_)), "{looked:?}: {health:?}");
+        }
+    }
+
+    #[test]
     fn what_no_time_will_heal_is_broken() {
         let plan = plan(THREE);
         let seen = silent(&plan);
@@ -259,6 +287,7 @@ mod tests {
             },
             Sight {
                 unit: unit(Activity::Inactive),
+                seen: Seen::Down,
                 looked: DOWN,
                 ..seen.clone()
             },

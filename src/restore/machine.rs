@@ -81,6 +81,8 @@ pub enum Came {
     Failed,
     /// Nothing is wrong, but others have to come first.
     Waiting,
+    /// It cannot be seen how things are, which says nothing against them.
+    Unseen,
     /// The operator wants the old state back.
     Unwanted,
 }
@@ -111,7 +113,7 @@ pub fn next(step: Step, came: Came) -> Next {
     match came {
         Came::Done => done(step),
         Came::Failed => failed(step),
-        Came::Waiting => Next::Stay,
+        Came::Waiting | Came::Unseen => Next::Stay,
         // It is on its way.
         Came::Unwanted if step.is_back() => Next::Take(step),
         // Once etcd serves, only `rollback` leads back, and it begins like this.
@@ -231,6 +233,7 @@ mod tests {
         prop_oneof![
             8 => Just(Fate::Comes(Came::Done)),
             2 => Just(Fate::Comes(Came::Failed)),
+            1 => Just(Fate::Comes(Came::Unseen)),
             1 => Just(Fate::Comes(Came::Unwanted)),
             1 => Just(Fate::FailsAfter),
             1 => Just(Fate::DiesBefore),
@@ -297,7 +300,7 @@ mod tests {
     #[test]
     fn every_step_has_one_way_on_and_the_way_back_never_turns() {
         for step in Step::ALL {
-            for came in [Came::Done, Came::Failed, Came::Waiting, Came::Unwanted] {
+            for came in [Came::Done, Came::Failed, Came::Waiting, Came::Unseen, Came::Unwanted] {
                 match next(step, came) {
                     Next::Take(next) if step.is_back() && came == Came::Unwanted => assert_eq!(next, step),
                     Next::Take(next) => assert!(next > step, "{step:?} {came:?} {next:?}"),

@@ -117,6 +117,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it says only that it cannot be seen how things are. Once etcd may run on the new data, an init system that
+    /// does not answer, as when the host shuts down, is no reason to take that away.
+    fn is_blind(&self, step: Step) -> bool {
+        matches!(self, Error::Units { .. }) && matches!(step, Step::Start | Step::Serve)
+    }
+
     fn units<'a>(doing: &'static str, unit: &'a str) -> impl FnOnce(Trouble) -> Error + 'a {
         move |source| Error::Units {
             doing,

@@ -185,6 +185,7 @@ impl<'a> Run<'a> {
             let taken = self.take(step);
             let came = match &taken {
                 Ok(came) => *came,
+                Err(error) if error.is_blind(step) => Came::Unseen,
                 Err(error) => {
                     self.ledger.reason.get_or_insert_with(|| with_causes(error));
                     Came::Failed

@@ -12,6 +12,8 @@ pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
 pub enum Activity {
     /// It runs and is ready.
     Active,
+    /// It is to be started, and other units come first.
+    Queued,
     /// It starts, or waits to be started again.
     Starting,
     /// It stops.
@@ -37,7 +39,7 @@ impl UnitState {
     /// Whether a process of it may run now or soon.
     pub fn is_up(&self) -> bool {
         match self.activity {
-            Activity::Active | Activity::Starting | Activity::Stopping => true,
+            Activity::Active | Activity::Queued | Activity::Starting | Activity::Stopping => true,
             Activity::Inactive | Activity::Failed => false,
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::health::{ClientSight, Health, STABLE, Sight, judge};
+use super::health::{ClientSight, Health, STABLE, Seen, Sight, judge};
 use super::plan::Plan;
 use super::units::{Activity, Trouble, Units};
 use crate::etcd::{self, Ahead, Member, PeerAnswer, ask_peer};
@@ -89,16 +89,20 @@ pub fn revived(name: &str, units: &dyn Units) -> Result<Revived, Trouble> {
         match unit.activity {
             Activity::Active => return Ok(Revived::Up),
             Activity::Failed => return Ok(Revived::Down { words }),
-            Activity::Starting if is_last && unit.restarts == 0 => return Ok(Revived::NotYet { words }),
-            Activity::Starting | Activity::Stopping | Activity::Inactive if is_last => {
+            Activity::Queued | Activity::Starting if is_last && unit.restarts == 0 => {
+                return Ok(Revived::NotYet { words });
+            }
+            Activity::Queued | Activity::Starting | Activity::Stopping | Activity::Inactive if is_last => {
                 return Ok(Revived::Down { words });
             }
-            Activity::Starting | Activity::Stopping | Activity::Inactive => thread::sleep(EVERY),
+            Activity::Queued | Activity::Starting | Activity::Stopping | Activity::Inactive => thread::sleep(EVERY),
         }
     }
 }
 
 /// Looks at this host's member until it is as wanted, or will not do, or `stop` says so.
+///
+/// Fails when the init system has not answered for a while, which says nothing about the member.
 pub fn watch(
     plan: &Plan,
     revision: Revision,
@@ -109,10 +113,15 @@ pub fn watch(
     stop: &dyn Fn() -> bool,
 ) -> Result<Watched, Trouble> {
     let began = Instant::now();
-    let restarts_before = units.state(&plan.site.unit)?.restarts;
+    let mut restarts_before = None;
     let (mut restarts, mut stable_since) = (0, None);
+    let mut seen = Seen::Down;
     let mut last_answer = Instant::now();
     loop {
+        // First of all: where the host shuts down, etcd is stopped before this is, and the init system may be gone.
+        if stop() {
+            return Ok(Watched::Stopped);
+        }
         let unit = match units.state(&plan.site.unit) {
             Ok(unit) => unit,
             // That it cannot be asked for a moment says nothing about etcd.
@@ -123,12 +132,16 @@ pub fn watch(
             Err(error) => return Err(error),
         };
         last_answer = Instant::now();
+        if unit.is_up() && unit.activity != Activity::Queued {
+            seen = Seen::Up;
+        }
         // A member without a quorum takes questions and leaves them lying; one on a slow host may need its time.
         let bound = if began.elapsed() < UNHURRIED { QUICK } else { SLOW };
         let (own, client) =
             runtime.block_on(async { tokio::join!(own_answer(plan, access), asked(plan, access, bound)) });
         // systemd counts anew when somebody starts the unit.
-        let now = unit.restarts.checked_sub(restarts_before).unwrap_or(unit.restarts);
+        let before = *restarts_before.get_or_insert(unit.restarts);
+        let now = unit.restarts.checked_sub(before).unwrap_or(unit.restarts);
         if now != restarts || own.is_none() {
             stable_since = None;
         } else {
@@ -137,6 +150,7 @@ pub fn watch(
         restarts = now;
         let sight = Sight {
             unit,
+            seen,
             restarts,
             own,
             client,
@@ -150,9 +164,6 @@ pub fn watch(
                 return Ok(runtime.block_on(others(plan, access)));
             }
             (Health::Started, Patience::Healthy) | (Health::NotYet, _) => {}
-        }
-        if stop() {
-            return Ok(Watched::Stopped);
         }
         thread::sleep(EVERY);
     }

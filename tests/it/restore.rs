@@ -449,6 +449,23 @@ fn what_cannot_become_healthy_goes_back_by_itself() {
 }
 
 #[test]
+fn an_init_system_that_does_not_answer_takes_nothing_back() {
+    let Some(bench) = Bench::running(1) else { return };
+    for (number, at) in [(1, Step::Start), (2, Step::Serve)] {
+        let listener = |step: Step| {
+            bench.units.is_mute.set(step == at);
+            ControlFlow::Continue(())
+        };
+        let failed = bench.restore(number, &listener);
+        assert!(matches!(failed, Err(Error::Units { .. })), "{failed:?}");
+        assert_eq!((bench.last().step, bench.last().reason), (at, None));
+        bench.units.is_mute.set(false);
+        assert_eq!(bench.resume().expect("it comes to its end"), Some(Outcome::Restored));
+        assert!(!bench.is_old());
+    }
+}
+
+#[test]
 fn where_nothing_was_before_nothing_is_started_after_a_failure_and_a_restore_gets_around_it() {
     let Some(bench) = Bench::stopped(1) else { return };
     let mut ledger = bench.ledger(1);

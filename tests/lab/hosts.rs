@@ -206,6 +206,18 @@ impl Host {
         }
     }
 
+    /// Has it shut down in good order, and waits until it is off.
+    #[track_caller]
+    pub fn shut_down(&mut self) {
+        // It may be gone before it answers.
+        self.run_any(["systemctl", "poweroff"]);
+        let mut nspawn = self.nspawn.take().expect("it was switched on");
+        until(&format!("{} to be off", self.name), || {
+            let ended = nspawn.try_wait().expect("our own child can be waited for");
+            holds(ended.is_some(), "it runs")
+        });
+    }
+
     /// A file of the host's disk, seen from outside, on or off. Not for what is in its memory: /run, /tmp.
     pub fn path(&self, inside: &str) -> PathBuf {
         self.dir.join("root").join(inside.trim_start_matches('/'))

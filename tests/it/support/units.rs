@@ -3,7 +3,7 @@
 //! It lives on when a restore is killed, as systemd does. What it reads of a drop-in is what a restore writes:
 //! `ConditionPathExists=!` and `EnvironmentFile=`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,6 +26,8 @@ pub struct FakeUnits {
     child: RefCell<Option<Child>>,
     /// Every start and stop, in order.
     pub calls: RefCell<Vec<&'static str>>,
+    /// Whether it answers nobody, as one that cannot be reached.
+    pub is_mute: Cell<bool>,
 }
 
 impl FakeUnits {
@@ -46,6 +48,7 @@ impl FakeUnits {
             loaded: RefCell::default(),
             child: RefCell::default(),
             calls: RefCell::default(),
+            is_mute: Cell::default(),
         }
     }
 
@@ -88,6 +91,13 @@ impl FakeUnits {
             .collect()
     }
 
+    fn answer(&self) -> Result<(), Trouble> {
+        match self.is_mute.get() {
+            true => Err("no answer".into()),
+            false => Ok(()),
+        }
+    }
+
     fn is_guarded(&self) -> bool {
         let conditions = self.lines("ConditionPathExists");
         conditions
@@ -98,6 +108,7 @@ impl FakeUnits {
 
 impl Units for FakeUnits {
     fn state(&self, _: &str) -> Result<UnitState, Trouble> {
+        self.answer()?;
         let runs = self.runs();
         let activity = match (runs, self.child.borrow().is_some()) {
             (true, _) => Activity::Active,
@@ -112,6 +123,7 @@ impl Units for FakeUnits {
     }
 
     fn stop(&self, _: &str) -> Result<(), Trouble> {
+        self.answer()?;
         self.calls.borrow_mut().push("stop");
         if let Some(mut child) = self.child.borrow_mut().take() {
             let pid = child.id().to_string();
@@ -122,6 +134,7 @@ impl Units for FakeUnits {
     }
 
     fn start(&self, _: &str) -> Result<(), Trouble> {
+        self.answer()?;
         if self.is_guarded() || self.runs() {
             return Ok(());
         }
@@ -142,6 +155,7 @@ impl Units for FakeUnits {
     }
 
     fn reload(&self) -> Result<(), Trouble> {
+        self.answer()?;
         let mut loaded = Vec::new();
         for entry in fs::read_dir(&self.drop_ins).into_iter().flatten() {
             let path = entry?.path();

@@ -1,0 +1,77 @@
+//! Restored members that wait for others: whatever is done to their host meanwhile, only a fault of the new takes it back.
+
+use super::restore_deaths::step_of;
+use super::restores::{KEY, LATER, assert_serves, backed_up, has_guard, restore};
+use crate::cluster::Cluster;
+use crate::hosts::{Host, Lab, holds, until};
+use crate::install::STORE;
+use crate::support::client::HashKv;
+use crate::support::host::copy_tree;
+
+const RESUME: &str = "lifeboat-restore-resume.service";
+/// Longer than an etcd may be down that was never up.
+const LONG: u64 = 65;
+
+pub fn a_member_that_waits_goes_on_after_a_stop_and_after_a_boot(lab: &Lab<'_>) {
+    let (mut cluster, id, before) = one_waits(lab);
+    let host = &mut cluster.hosts[0];
+    until_watched_for(host, LONG);
+    host.run(["systemctl", "stop", "etcd"]);
+    until_watched_for(host, LONG + 10);
+    assert_eq!(step_of(host).as_deref(), Some("serve"), "{}", host.journal(RESUME));
+    host.run(["systemctl", "start", "--no-block", "etcd"]);
+    until("etcd to run", || holds(host.main_pid("etcd") != 0, ""));
+
+    // Of a host that shuts down etcd is stopped first.
+    until_watched_for(host, LONG);
+    host.shut_down();
+    assert_eq!(step_of(host).as_deref(), Some("serve"));
+    host.boot();
+    until_watched_for(host, 1);
+    assert_eq!(step_of(host).as_deref(), Some("serve"));
+    the_other_comes(&cluster, &id, &before);
+}
+
+/// A cluster of two that was lost and of which one host is restored; the backup.
+fn one_waits(lab: &Lab<'_>) -> (Cluster, String, HashKv) {
+    let cluster = Cluster::start(lab, 2);
+    let (id, before) = backed_up(&cluster);
+    let [first, second] = cluster.hosts.as_slice() else {
+        panic!("there are two")
+    };
+    cluster.client().put(LATER, "old", 0).expect("it takes writes");
+    copy_tree(&first.path(STORE), &second.path("/root/copy"));
+    second.copy_in(&first.path(KEY), KEY);
+    for host in &cluster.hosts {
+        host.run(["systemctl", "stop", "etcd"]);
+    }
+    let said = restore(first, &[&id, "--yes", "--json"]).expect_code(0).json();
+    assert_eq!(said["outcome"], "waiting", "{said}");
+    (cluster, id, before)
+}
+
+/// Waits until a run has looked at the member for so many seconds, in the background.
+#[track_caller]
+fn until_watched_for(host: &Host, seconds: u64) {
+    until("it to be watched", || {
+        let pid = host.main_pid(RESUME).to_string();
+        let shown = host.run_any(["ps", "-o", "etimes=", "-p", &pid]).stdout;
+        let age: u64 = shown.trim().parse().unwrap_or(0);
+        holds(age >= seconds, (age, host.journal(RESUME)))
+    });
+}
+
+/// Restores the other host too, with which the first is finished.
+#[track_caller]
+fn the_other_comes(cluster: &Cluster, id: &str, before: &HashKv) {
+    let args = [id, "--from", "/root/copy", "--yes", "--json"];
+    let said = restore(&cluster.hosts[1], &args).expect_code(0).json();
+    assert_eq!(said["outcome"], "restored", "{said}");
+    assert_serves(cluster, before);
+    assert_eq!(cluster.client().get(LATER).expect("it serves"), None);
+    for host in &cluster.hosts {
+        until("its ledger to be closed", || {
+            holds(step_of(host).is_none() && !has_guard(host), host.journal(RESUME))
+        });
+    }
+}

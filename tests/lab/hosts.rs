@@ -174,6 +174,18 @@ impl Host {
     /// Waits until its systemd has started everything.
     #[track_caller]
     pub fn wait_for_boot(&mut self) {
+        self.wait_for_state(&["running", "degraded"]);
+    }
+
+    /// Switches it on and waits until its systemd answers: what it starts may wait for other hosts.
+    #[track_caller]
+    pub fn begin_to_boot(&mut self) {
+        self.power_on();
+        self.wait_for_state(&["starting", "running", "degraded"]);
+    }
+
+    #[track_caller]
+    fn wait_for_state(&mut self, states: &[&str]) {
         until(&format!("{} to boot", self.name), || {
             let nspawn = self.nspawn.as_mut().expect("it was switched on");
             if let Some(status) = nspawn.try_wait().expect("our own child can be waited for") {
@@ -182,7 +194,7 @@ impl Host {
             }
             self.leader().ok_or("no first process")?;
             let state = self.run_any(["systemctl", "is-system-running"]).stdout;
-            holds(["running", "degraded"].contains(&state.trim()), state)
+            holds(states.contains(&state.trim()), state)
         });
     }
 

@@ -26,7 +26,7 @@ pub fn a_member_that_waits_goes_on_after_a_stop_and_after_a_boot(lab: &Lab<'_>) 
     until_watched_for(host, LONG);
     host.shut_down();
     assert_eq!(step_of(host).as_deref(), Some("serve"));
-    host.boot();
+    host.begin_to_boot();
     until_watched_for(host, 1);
     assert_eq!(step_of(host).as_deref(), Some("serve"));
     the_other_comes(&cluster, &id, &before);

@@ -144,6 +144,13 @@ pub struct Built {
     pub auth_enabled: bool,
 }
 
+impl Built {
+    /// The inodes of both.
+    pub fn inodes(&self) -> Vec<u64> {
+        [self.member].into_iter().chain(self.log).collect()
+    }
+}
+
 /// When etcd went down and came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Downtime {

@@ -64,6 +64,14 @@ pub enum Error {
         /// The restore.
         id: RestoreId,
     },
+    /// The old data is not where it was kept.
+    #[error("restore {id} cannot be taken back, and nothing was touched")]
+    NotKept {
+        /// The restore.
+        id: RestoreId,
+        /// What is missing.
+        source: yard::Error,
+    },
     /// There was no data before.
     #[error("there was no data before restore {id}: there is nothing to go back to")]
     NothingBefore {
@@ -118,9 +126,13 @@ pub enum Error {
 
 impl Error {
     /// Whether it says only that it cannot be seen how things are. Once etcd may run on the new data, an init system that
-    /// does not answer, as when the host shuts down, is no reason to take that away.
+    /// does not answer, as when the host shuts down, is no reason to take that away. And of a directory that is not
+    /// mounted nothing is known: neither way may be gone.
     fn is_blind(&self, step: Step) -> bool {
-        matches!(self, Error::Units { .. }) && matches!(step, Step::Start | Step::Serve)
+        matches!(
+            (self, step),
+            (Error::Units { .. }, Step::Start | Step::Serve) | (Error::Yard(yard::Error::Missing { .. }), _)
+        )
     }
 
     fn units<'a>(doing: &'static str, unit: &'a str) -> impl FnOnce(Trouble) -> Error + 'a {

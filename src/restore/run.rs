@@ -10,6 +10,7 @@ use super::machine::{self, Came, End, Next, Step};
 use super::plan::RestoreId;
 use super::units::Units;
 use super::watch::{Access, Patience};
+use super::yard::{self, Yard};
 use super::{Error, files};
 
 use crate::model::with_causes;
@@ -129,7 +130,13 @@ impl<'a> Run<'a> {
             let id = ledger.id().clone();
             return Err(Error::NothingBefore { id });
         }
-        if ledger.end.take().is_some() {
+        if ledger.end.is_some() {
+            // Here etcd is not stopped for what would come to nothing.
+            look_for_kept(&ledger).map_err(|source| Error::NotKept {
+                id: ledger.id().clone(),
+                source,
+            })?;
+            ledger.end = None;
             ledger.step = Step::Settle;
             // Whatever etcd did before the restore, whoever asks for the old data wants it served.
             ledger.ran = true;
@@ -234,6 +241,18 @@ fn last_good(book: &Book) -> Result<Ledger, Error> {
     }
 }
 
+/// Sees that the old data is all there, where it can come back from.
+fn look_for_kept(ledger: &Ledger) -> Result<(), yard::Error> {
+    let (Some(before), Some(built)) = (&ledger.data_before, &ledger.built) else {
+        return Ok(());
+    };
+    let (site, id) = (&ledger.plan.site, ledger.id());
+    if let (Some(path), Some(_)) = (&site.wal_dir, built.log) {
+        Yard::again(path)?.find_log(id, &before.log)?;
+    }
+    Yard::again(&site.data_dir)?.find_member(id, before.member, built.member)
+}
+
 /// What is given up when the old data of restores that ended is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
@@ -264,7 +283,7 @@ pub fn release(book: &Book, id: &RestoreId) -> Result<(), Error> {
     }
     for mut ledger in book.closed()?.into_iter().filter(|ledger| ledger.id() == id) {
         for path in ledger.plan.site.dirs() {
-            if let Some(yard) = super::yard::Yard::find(path)? {
+            if let Some(yard) = Yard::find(path)? {
                 yard.discard_kept(id)?;
                 yard.discard_made(id)?;
                 yard.tidy(id)?;

@@ -132,10 +132,10 @@ impl Run<'_> {
         self.down()?;
         let site = &self.ledger.plan.site;
         let log = match &site.wal_dir {
-            Some(path) => Yard::make(path, site.owner)?.live_entries()?,
+            Some(path) => Yard::again(path)?.live_entries()?,
             None => Vec::new(),
         };
-        let member = Yard::make(&site.data_dir, site.owner)?.live_member()?;
+        let member = Yard::again(&site.data_dir)?.live_member()?;
         self.ledger.data_before = Some(DataBefore { member, log });
         Ok(Came::Done)
     }
@@ -169,9 +169,9 @@ impl Run<'_> {
             return Ok(Came::Done);
         };
         if let (Some(path), Some(new)) = (&site.wal_dir, built.log) {
-            Yard::make(path, site.owner)?.swap_log(id, &before.log, new, direction)?;
+            Yard::again(path)?.swap_log(id, &before.log, new, direction)?;
         }
-        let data = Yard::make(&site.data_dir, site.owner)?;
+        let data = Yard::again(&site.data_dir)?;
         data.swap_member(id, before.member, built.member, direction)?;
         Ok(Came::Done)
     }
@@ -190,8 +190,14 @@ impl Run<'_> {
     }
 
     fn start(&mut self) -> Result<Came, Error> {
-        let unit = &self.ledger.plan.site.unit;
+        let site = &self.ledger.plan.site;
+        // After a power cut it may not be mounted yet, and etcd is not started on a mount point.
+        if !site.data_dir.join(yard::MEMBER).exists() {
+            let path = site.data_dir.display().to_string();
+            return Err(yard::Error::Missing { path }.into());
+        }
         files::remove(&self.book.spots().lock())?;
+        let unit = &site.unit;
         self.tools.units.start(unit).map_err(Error::units("start", unit))?;
         Ok(Came::Done)
     }
@@ -261,8 +267,10 @@ impl Run<'_> {
         let site = &self.ledger.plan.site;
         if !self.ledger.started {
             for path in site.dirs() {
-                if let Some(yard) = Yard::find(path)? {
-                    yard.discard_made(self.ledger.id())?;
+                let Some(yard) = Yard::find(path)? else { continue };
+                match &self.ledger.built {
+                    None => yard.discard_made(self.ledger.id())?,
+                    Some(built) => yard.discard_unused(self.ledger.id(), &built.inodes())?,
                 }
             }
         }
@@ -326,8 +334,9 @@ impl Run<'_> {
 fn into_rebuild(error: yard::Error) -> rebuild::Error {
     match error {
         yard::Error::Files(error) => error.into(),
-        yard::Error::NotOurs { path } | yard::Error::Strange { path, .. } => {
-            rebuild::Error::NotEmpty { path: path.into() }
-        }
+        yard::Error::NotOurs { path }
+        | yard::Error::Missing { path }
+        | yard::Error::Gone { path, .. }
+        | yard::Error::Strange { path, .. } => rebuild::Error::NotEmpty { path: path.into() },
     }
 }

@@ -19,6 +19,15 @@ pub enum Holds {
     Strange,
 }
 
+/// Whether there was anything before the restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Old data, which is in one of the places.
+    Data,
+    /// Nothing.
+    Nothing,
+}
+
 /// What is where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Places {
@@ -78,13 +87,22 @@ pub enum Next {
     Done,
     /// Nothing: what is there cannot have come from this restore.
     Lost,
+    /// Nothing: the old data is in none of the places.
+    Gone,
 }
 
 /// The next move in a direction.
-pub fn next(places: Places, direction: Direction, kernel: Kernel) -> Next {
+pub fn next(places: Places, before: Before, direction: Direction, kernel: Kernel) -> Next {
     match direction {
         Direction::In => next_in(places, kernel),
+        Direction::Back if before == Before::Data && !places.have_old() => Next::Gone,
         Direction::Back => next_back(places, kernel),
+    }
+}
+
+impl Places {
+    fn have_old(self) -> bool {
+        [self.live, self.made, self.kept].contains(&Holds::Old)
     }
 }
 
@@ -119,7 +137,7 @@ fn next_back(Places { live, made, kept }: Places, kernel: Kernel) -> Next {
             Kernel::OnlyMoves => Move::MadeToKept,
         }),
         (Nothing, New | Strange | Nothing, Old) => Next::Make(Move::KeptToLive),
-        // There was nothing before.
+        // There was nothing before, or else it would be somewhere.
         (New, Nothing, Nothing) => Next::Make(Move::LiveToMade),
         _ => Next::Lost,
     }
@@ -164,20 +182,21 @@ mod tests {
             (direction, kernel) in choice(),
         ) {
             let mut places = Places { live: old, made: New, kept: Nothing };
+            let before = if old == Nothing { Before::Nothing } else { Before::Data };
             let exchanges = turns.iter().all(|(_, kernel)| *kernel == Kernel::Exchanges);
             for (direction, kernel) in turns {
-                if let Next::Make(step) = next(places, direction, kernel) {
+                if let Next::Make(step) = next(places, before, direction, kernel) {
                     places = after(places, step);
                 }
                 prop_assert!(!exchanges || old == Nothing || places.live != Nothing, "{places:?}");
             }
             let mut moves = 0;
-            while let Next::Make(step) = next(places, direction, kernel) {
+            while let Next::Make(step) = next(places, before, direction, kernel) {
                 places = after(places, step);
                 moves += 1;
                 prop_assert!(moves <= 4, "it goes round in circles: {places:?}");
             }
-            prop_assert_eq!(next(places, direction, kernel), Next::Done);
+            prop_assert_eq!(next(places, before, direction, kernel), Next::Done);
             let ends = match direction {
                 Direction::In => Places { live: New, made: Nothing, kept: old },
                 Direction::Back => Places { live: old, made: New, kept: Nothing },
@@ -197,7 +216,22 @@ mod tests {
         for (live, made, kept) in odd {
             for direction in [Direction::In, Direction::Back] {
                 let places = Places { live, made, kept };
-                assert_eq!(next(places, direction, Kernel::Exchanges), Next::Lost, "{places:?}");
+                let next = next(places, Before::Nothing, direction, Kernel::Exchanges);
+                assert_eq!(next, Next::Lost, "{places:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn old_data_that_is_nowhere_is_not_taken_for_back() {
+        let others = [Nothing, New, Holds::Strange];
+        for live in others {
+            for made in others {
+                for kept in others {
+                    let places = Places { live, made, kept };
+                    let next = next(places, Before::Data, Direction::Back, Kernel::Exchanges);
+                    assert_eq!(next, Next::Gone, "{places:?}");
+                }
             }
         }
     }
@@ -208,7 +242,7 @@ mod tests {
             for kernel in [Kernel::Exchanges, Kernel::OnlyMoves] {
                 let (made, kept) = (Nothing, Old);
                 let mut places = Places { live, made, kept };
-                while let Next::Make(step) = next(places, Direction::Back, kernel) {
+                while let Next::Make(step) = next(places, Before::Data, Direction::Back, kernel) {
                     places = after(places, step);
                 }
                 let (made, kept) = (live, Nothing);

@@ -17,11 +17,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::plan::RestoreId;
-use super::swap::{self, Direction, Holds, Kernel, Move, Next, Places};
+use super::swap::{self, Before, Direction, Holds, Kernel, Move, Next, Places};
 use crate::durable::{self, Dir, failed};
 
 const OWN: &str = ".lifeboat";
-const MEMBER: &str = "member";
+pub(super) const MEMBER: &str = "member";
 /// What etcd wants its data directory to be.
 const DATA_MODE: u32 = 0o700;
 /// Of a log directory with more entries nothing is touched.
@@ -35,6 +35,22 @@ pub enum Error {
     NotOurs {
         /// It.
         path: String,
+    },
+    /// The directory or our folder in it is not there, which was.
+    #[error("`{path}` or `.lifeboat` in it is not there: is it mounted?")]
+    Missing {
+        /// The directory.
+        path: String,
+    },
+    /// The old data is nowhere.
+    #[error("the data from before restore {id} is nowhere: neither `{path}` nor `{kept}` holds what was there then")]
+    Gone {
+        /// The directory.
+        path: String,
+        /// Where it is kept.
+        kept: String,
+        /// The restore.
+        id: RestoreId,
     },
     /// What is there cannot have come from this restore.
     #[error("`{path}` holds what neither was there before restore {id} nor was made by it: nothing is touched")]
@@ -87,6 +103,12 @@ impl Yard {
         }
     }
 
+    /// Opens both, which a restore has made: that they are gone is a fault, such as of a mount that comes later.
+    pub fn again(path: &Path) -> Result<Yard, Error> {
+        let path_text = || path.display().to_string();
+        Yard::find(path)?.ok_or_else(|| Error::Missing { path: path_text() })
+    }
+
     fn checked(home: Dir, own: Dir) -> Result<Yard, Error> {
         let path = own.path().display().to_string();
         if !own.is_private()? {
@@ -117,37 +139,19 @@ impl Yard {
 
     /// The inodes of everything in it that is not ours.
     pub fn live_entries(&self) -> Result<Vec<u64>, Error> {
-        let mut inodes = Vec::new();
-        for name in self.home.names(MOST_ENTRIES)? {
-            if !is_left_alone(&name) {
-                inodes.extend(inode(&self.home, &name)?);
-            }
-        }
-        Ok(inodes)
+        inodes(&self.home)
     }
 
     /// Lets the old `member` and the new one change places, as far as that is still to be done.
     pub fn swap_member(&self, id: &RestoreId, old: Option<u64>, new: u64, direction: Direction) -> Result<(), Error> {
         let (made, kept) = (self.folder(&made(id))?, self.folder(&kept(id))?);
+        let (home, made, kept) = (&self.home, &made, &kept);
         let mut kernel = Kernel::Exchanges;
         loop {
-            let holds = |dir: &Dir| -> Result<Holds, Error> {
-                Ok(match inode(dir, MEMBER)? {
-                    None => Holds::Nothing,
-                    found if found == Some(new) => Holds::New,
-                    found if found == old => Holds::Old,
-                    Some(_) => Holds::Strange,
-                })
-            };
-            let places = Places {
-                live: holds(&self.home)?,
-                made: holds(&made)?,
-                kept: holds(&kept)?,
-            };
-            let (home, made, kept) = (&self.home, &made, &kept);
-            let done = match swap::next(places, direction, kernel) {
+            let done = match self.next_swap(id, old, new, direction, kernel)? {
                 Next::Done => return self.sync(made, kept),
                 Next::Lost => return Err(self.strange(id)),
+                Next::Gone => return Err(self.gone(id)),
                 Next::Make(Move::ExchangeLiveMade) => home.exchange(MEMBER, made, MEMBER)?,
                 Next::Make(Move::ExchangeLiveKept) => home.exchange(MEMBER, kept, MEMBER)?,
                 Next::Make(Move::LiveToKept) => Some(home.rename(MEMBER, kept, MEMBER)?),
@@ -164,6 +168,42 @@ impl Yard {
         }
     }
 
+    /// Sees that the old `member` can come back.
+    pub fn find_member(&self, id: &RestoreId, old: Option<u64>, new: u64) -> Result<(), Error> {
+        match self.next_swap(id, old, new, Direction::Back, Kernel::Exchanges)? {
+            Next::Make(_) | Next::Done => Ok(()),
+            Next::Lost => Err(self.strange(id)),
+            Next::Gone => Err(self.gone(id)),
+        }
+    }
+
+    /// What comes next for old and new `member`, as they lie now.
+    fn next_swap(
+        &self,
+        id: &RestoreId,
+        old: Option<u64>,
+        new: u64,
+        direction: Direction,
+        kernel: Kernel,
+    ) -> Result<Next, Error> {
+        let holds = |found: Option<u64>| match found {
+            None => Holds::Nothing,
+            found if found == Some(new) => Holds::New,
+            found if found == old => Holds::Old,
+            Some(_) => Holds::Strange,
+        };
+        let places = Places {
+            live: holds(self.live_member()?),
+            made: holds(self.made_member(id)?),
+            kept: holds(self.inner(&kept(id), MEMBER)?),
+        };
+        let before = match old {
+            Some(_) => Before::Data,
+            None => Before::Nothing,
+        };
+        Ok(swap::next(places, before, direction, kernel))
+    }
+
     /// Puts the new log in place of everything that was in the directory, or the other way round. The two are told apart
     /// by `old`, all that was there. Nobody uses the directory meanwhile, so it need not happen in one step.
     pub fn swap_log(&self, id: &RestoreId, old: &[u64], new: u64, direction: Direction) -> Result<(), Error> {
@@ -174,6 +214,8 @@ impl Yard {
                 self.move_all(&made, &self.home, |inode| inode == new)?;
             }
             Direction::Back => {
+                // Else what is there now would make way for nothing.
+                self.find_log(id, old)?;
                 self.move_all(&self.home, &made, |inode| !old.contains(&inode))?;
                 self.move_all(&kept, &self.home, |inode| old.contains(&inode))?;
             }
@@ -187,6 +229,27 @@ impl Yard {
         match is_right {
             true => Ok(()),
             false => Err(self.strange(id)),
+        }
+    }
+
+    /// Sees that all of the old log is there, in its place or kept.
+    pub fn find_log(&self, id: &RestoreId, old: &[u64]) -> Result<(), Error> {
+        let mut there = self.live_entries()?;
+        if let Some(kept) = self.own.dir(kept(id))? {
+            there.extend(inodes(&kept)?);
+        }
+        match old.iter().all(|inode| there.contains(inode)) {
+            true => Ok(()),
+            false => Err(self.gone(id)),
+        }
+    }
+
+    /// Removes what was made and never used; whatever else lies there is left.
+    pub fn discard_unused(&self, id: &RestoreId, new: &[u64]) -> Result<(), Error> {
+        let is_new = |inode: &u64| new.contains(inode);
+        match self.own.dir(made(id))? {
+            Some(made) if !inodes(&made)?.iter().all(is_new) => Ok(()),
+            Some(_) | None => self.discard_made(id),
         }
     }
 
@@ -256,6 +319,15 @@ impl Yard {
         Ok(self.home.sync()?)
     }
 
+    fn gone(&self, id: &RestoreId) -> Error {
+        let home = self.home.path();
+        Error::Gone {
+            path: home.display().to_string(),
+            kept: kept_path(home, id).display().to_string(),
+            id: id.clone(),
+        }
+    }
+
     fn strange(&self, id: &RestoreId) -> Error {
         Error::Strange {
             path: self.home.path().display().to_string(),
@@ -293,6 +365,17 @@ fn kept(id: &RestoreId) -> String {
 
 fn inode(dir: &Dir, name: impl AsRef<Path>) -> Result<Option<u64>, Error> {
     Ok(dir.look(name)?.map(|entry| entry.inode))
+}
+
+/// The inodes of everything in a directory that is not ours.
+fn inodes(dir: &Dir) -> Result<Vec<u64>, Error> {
+    let mut inodes = Vec::new();
+    for name in dir.names(MOST_ENTRIES)? {
+        if !is_left_alone(&name) {
+            inodes.extend(inode(dir, &name)?);
+        }
+    }
+    Ok(inodes)
 }
 
 /// What is ours, and what is a file system's own on a mount point.

@@ -18,6 +18,7 @@ use sha2::Digest as _;
 
 use super::support::client::Client;
 use super::support::etcd::{Etcd, Options};
+use super::support::host::copy_tree;
 use super::support::running::until;
 use super::support::tmpfs::Tmpfs;
 use super::support::tools::Version;
@@ -380,6 +381,106 @@ fn killed_everywhere(power: Power) {
             }
         }
     }
+}
+
+#[test]
+fn what_is_not_mounted_yet_is_waited_for_and_nothing_is_made_up_in_its_place() {
+    let Some(bench) = Bench::running(1) else { return };
+    let unmounted = |step: Step| {
+        bench.units.kill();
+        let aside = bench.etcd.directory().join("aside");
+        move_tree(bench.data_dir(), &aside);
+        fs::create_dir(bench.data_dir()).expect("the test's directory can be written");
+        bench.units.reload().expect("it can");
+        let failed = bench.resume();
+        assert!(matches!(&failed, Err(Error::Yard(_))), "{step:?}: {failed:?}");
+        assert_eq!(bench.last().step, step);
+        if step != Step::Start {
+            bench.units.start(UNIT).expect("it can be asked for");
+            assert!(!bench.units.runs(), "{step:?}: it is held");
+        }
+        let made = fs::read_dir(bench.data_dir()).expect("it is there").count();
+        assert_eq!(made, 0, "{step:?}");
+        fs::remove_dir(bench.data_dir()).expect("it is empty");
+        move_tree(&aside, bench.data_dir());
+    };
+    let mut number = 0;
+    for (step, death) in [
+        (Step::Stop, Death::BeforeStep),
+        (Step::Swap, Death::BeforeStep),
+        (Step::Swap, Death::AfterStep),
+        (Step::Serve, Death::BeforeStep),
+    ] {
+        number += 1;
+        die(&bench, number, step, death);
+        unmounted(if step == Step::Serve { Step::Start } else { step });
+        assert_eq!(
+            bench.resume().expect("it is mounted"),
+            Some(Outcome::Restored),
+            "{step:?}"
+        );
+        assert!(!bench.is_old());
+
+        let listener = |step: Step| match step {
+            Step::Return => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let mut back = Run::roll_back(bench.book(), bench.tools(&listener)).expect("it was restored");
+        assert!(matches!(back.go(Patience::Healthy), Err(Error::Stopped { .. })));
+        drop(back);
+        unmounted(Step::Return);
+        let back = bench.resume().expect("it is mounted");
+        assert!(matches!(back, Some(Outcome::Undone { .. })), "{back:?}");
+        assert!(bench.is_old());
+    }
+}
+
+#[test]
+fn old_data_that_was_removed_or_copied_is_not_taken_for_back_and_etcd_goes_on() {
+    let Some(bench) = Bench::running(1) else { return };
+    assert_eq!(
+        bench.restore(1, &go_on).expect("it comes to its end"),
+        Outcome::Restored
+    );
+    let kept = kept_path(bench.data_dir(), bench.last().id());
+    let refused = || {
+        let calls = bench.units.calls.borrow().len();
+        let refused = bench.roll_back();
+        assert!(matches!(&refused, Err(Error::NotKept { .. })), "{refused:?}");
+        assert!(!bench.spots.is_open() && !bench.spots.lock().exists());
+        assert_eq!(bench.units.calls.borrow().len(), calls, "etcd was not touched");
+        assert!(!bench.is_old());
+    };
+    let aside = kept.with_file_name("aside");
+    move_tree(&kept, &aside);
+    copy_tree(&aside, &kept);
+    refused();
+    fs::remove_dir_all(&kept).expect("the test's directory can be written");
+    refused();
+    move_tree(&aside, &kept);
+    assert!(matches!(bench.roll_back(), Ok(Outcome::Undone { .. })));
+    assert!(bench.is_old());
+}
+
+#[test]
+fn a_way_back_whose_old_data_is_gone_starts_no_empty_etcd() {
+    let Some(bench) = Bench::running(1) else { return };
+    die(&bench, 1, Step::Serve, Death::BeforeStep);
+    let kept = kept_path(bench.data_dir(), bench.last().id());
+    fs::remove_dir_all(&kept).expect("the test's directory can be written");
+    for _ in 0..2 {
+        let failed = bench.roll_back();
+        assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
+        assert_eq!(bench.last().step, Step::Return);
+        bench.units.start(UNIT).expect("it can be asked for");
+        assert!(!bench.units.runs(), "it would begin an empty cluster");
+        assert!(bench.data_dir().join("member/snap/db").exists(), "the new data is left");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test stands for somebody else")]
+fn move_tree(from: &Path, to: &Path) {
+    fs::rename(from, to).expect("the test's directory can be written");
 }
 
 /// Has a restore die at a step.

@@ -432,6 +432,11 @@ pub(super) fn failure(error: Error) -> Failure {
         Error::Released { .. } | Error::NothingBefore { .. } => {
             failed(Exit::Refused).next("restore a backup instead: `lifeboat list`")
         }
+        Error::NotKept { .. } => failed(Exit::Refused).next(
+            "bring the old data back to where it was kept, or restore a backup instead: `lifeboat list`. What was copied there \
+             is not known to be it: to use that all the same, stop etcd, put it in the place of `member`, take away the \
+             drop-in 50-lifeboat.conf of etcd's unit and start etcd",
+        ),
         Error::Ledger(LedgerError::Locked) => failed(Exit::Locked).next("wait until it is done"),
         Error::Ledger(_) | Error::Files(_) | Error::Units { .. } | Error::Look(_) | Error::Stopped { .. } => failed(
             Exit::Failed,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Pulse;
 use super::full::{Error, Job};
+use super::traces::AtWork;
 use crate::catalog::{Catalog, ChainPath, Manifest, ObjectName, Pin, Pinned, Stream};
 use crate::model::{ByteSize, Digest};
 use crate::pipeline::BranchError;
@@ -16,7 +17,7 @@ const SPARE_BYTES: u64 = 64 << 20;
 const SPACE_CHECK_BYTES: u64 = 8 << 20;
 
 /// How long a store may take for a small thing.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What a store must do at the least for syncing and reading back, beyond that.
 const SLOWEST_DISK_BYTES_PER_SECOND: u64 = 1 << 20;
 
@@ -87,6 +88,7 @@ pub(super) struct Sinks {
     open: Vec<Open>,
     failed: Vec<Written>,
     pulse: Pulse,
+    at_work: AtWork,
 }
 
 struct Open {
@@ -97,7 +99,7 @@ struct Open {
 }
 
 impl Sinks {
-    pub fn sort_out(destinations: Vec<Destination>, pulse: &Pulse) -> Result<Sinks, Error> {
+    pub fn sort_out(destinations: Vec<Destination>, pulse: &Pulse, at_work: AtWork) -> Result<Sinks, Error> {
         let mut sinks = Sinks {
             order: destinations
                 .iter()
@@ -106,6 +108,7 @@ impl Sinks {
             open: Vec::new(),
             failed: Vec::new(),
             pulse: pulse.clone(),
+            at_work,
         };
         for Destination { name, store } in destinations {
             match store {
@@ -124,11 +127,13 @@ impl Sinks {
     /// Begins the object in each.
     pub async fn begin(&mut self, path: &ChainPath) -> Result<(), Error> {
         let object = ObjectName::Full(path.clone());
+        let at_work = self.at_work.clone();
         self.each(PATIENCE, move |open| {
             open.sink = Some(Sink {
                 upload: open.store.begin(&object)?,
                 store: open.store.clone(),
                 unchecked: 0,
+                at_work: at_work.clone(),
             });
             Ok(())
         })
@@ -266,6 +271,7 @@ pub(super) struct Sink {
     store: FileStore,
     /// Bytes written since the room was last looked at.
     unchecked: u64,
+    at_work: AtWork,
 }
 
 impl Write for Sink {
@@ -289,13 +295,19 @@ impl Write for Sink {
 }
 
 fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream, pulse: &Pulse) -> Result<(), DestinationError> {
-    let sink = open.sink.take().expect("the pipeline has given it back");
-    sink.upload.commit()?;
+    let Sink { upload, at_work, .. } = open.sink.take().expect("the pipeline has given it back");
+    upload.commit()?;
+    at_work.placed(&open.name, &open.store, object);
     let read = open.store.read_back_while(object, |_| {
         pulse.beat();
-        ControlFlow::Continue(())
+        match at_work.is_given_up() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     })?;
-    let ReadBack { bytes, sha256 } = read.expect("nobody stopped it");
+    let Some(ReadBack { bytes, sha256 }) = read else {
+        return Ok(()); // Nobody asks any more: it is removed once this has ended.
+    };
     if bytes == stored.bytes && sha256 == stored.sha256 {
         return Ok(());
     }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::Progress;
-use super::destinations::{Destination, Sink, Sinks, Written, reasons};
+use super::destinations::{Destination, PATIENCE, Sink, Sinks, Written, reasons};
 use super::observed::{ContentError, Facts, Observed};
 use super::pace::{Pace, Pacer};
+use super::traces::{AtWork, Traces};
 use crate::catalog::{
     self, Catalog, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, LatestError, Manifest, NewBackup,
     ObjectName, Opening, Origin, Pinned, Quorum, Stream, Writer,
@@ -114,8 +115,21 @@ pub enum Error {
     #[error("no destination has the backup: {}", reasons(.0))]
     NoDestination(Vec<Written>),
     /// Somebody asked to stop.
-    #[error("interrupted; nothing was kept")]
-    Interrupted,
+    #[error("interrupted; {}", kept(.left))]
+    Interrupted {
+        /// Why something of it may be left.
+        left: Vec<String>,
+    },
+}
+
+fn kept(left: &[String]) -> String {
+    match left {
+        [] => "nothing was kept".to_owned(),
+        left => format!(
+            "what was written may still be there, without a manifest, until the next backup removes it: {}",
+            left.join("; ")
+        ),
+    }
 }
 
 /// The member that is asked, and what it said of itself and its cluster.
@@ -159,14 +173,19 @@ pub async fn full(
 ) -> Result<Outcome, Error> {
     let begun = Instant::now();
     let mut encoder = None;
+    let traces = Traces::new();
     let proven = tokio::select! {
-        proven = prove(job, destinations, before, progress, &mut encoder) => proven,
-        () = interrupted => Err(Error::Interrupted),
+        proven = prove(job, destinations, before, progress, &mut encoder, traces.at_work()) => Some(proven),
+        () = interrupted => None,
     };
     // What was begun must be gone before anybody is told that nothing was kept.
-    if let (Err(_), Some(encoder)) = (&proven, encoder) {
+    if let (Some(Err(_)) | None, Some(encoder)) = (&proven, encoder) {
         encoder.abort().await;
     }
+    let Some(proven) = proven else {
+        let left = traces.take_back(PATIENCE).await;
+        return Err(Error::Interrupted { left });
+    };
     let Proven {
         sinks,
         manifest,
@@ -191,10 +210,11 @@ async fn prove(
     before: &Catalog,
     progress: &Progress,
     encoder: &mut Option<Encoder<Observed, Sink>>,
+    at_work: AtWork,
 ) -> Result<Proven, Error> {
     let started = (job.now)();
     let pulse = &progress.pulse;
-    let mut sinks = Sinks::sort_out(destinations, pulse)?;
+    let mut sinks = Sinks::sort_out(destinations, pulse, at_work)?;
     let mut asked = ask(job).await?;
     pulse.beat();
     let mut warnings = asked.warnings();

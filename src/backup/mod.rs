@@ -5,6 +5,7 @@ mod full;
 mod observed;
 mod pace;
 mod pulse;
+mod traces;
 
 pub use destinations::{Destination, DestinationError, Written};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full};

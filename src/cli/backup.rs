@@ -331,7 +331,7 @@ fn failure(error: Error) -> Failure {
         }
         Error::Content { .. } => Failure::new(Exit::Damaged, text)
             .next("nothing was kept; try another member with `--member NAME` and look at this one's disk and log"),
-        Error::NoDestination(_) | Error::Encode(_) | Error::Interrupted => Failure::new(Exit::Failed, text),
+        Error::NoDestination(_) | Error::Encode(_) | Error::Interrupted { .. } => Failure::new(Exit::Failed, text),
     }
 }
 

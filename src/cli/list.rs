@@ -171,7 +171,8 @@ fn print(output: &Output, places: &Places, all: bool) {
             let (path, size) = (&incomplete.chain, ByteSize(incomplete.bytes));
             output.line(format!(
                 "unfinished: {path} in {} ({size}, since {})",
-                incomplete.destination, incomplete.modified
+                incomplete.destination,
+                rfc3339(incomplete.modified)
             ));
         }
         catalog

@@ -196,7 +196,7 @@ impl<'a> Attempt<'a> {
         let taken = self.take(&job, &places);
         backup::end(begun, &taken);
         let outcome = match taken {
-            Err(Error::Interrupted) => return Err(Stop::Asked),
+            Err(Error::Interrupted { .. }) => return Err(Stop::Asked),
             taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, with_causes(&error))))?,
         };
         for written in &outcome.destinations {

@@ -365,6 +365,7 @@ impl Places {
                     );
                     failure = Failure::new(Exit::Damaged, message);
                 }
+                Err(store::Error::NotFound { .. }) => {}
                 Err(error) => failure = store_failure(error),
             }
         }
@@ -536,6 +537,22 @@ fn unreadable(error: &SecretError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_that_is_removed_after_it_was_listed_is_gone_and_no_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster: ClusterName = "prod".parse().unwrap();
+        let store = FileStore::open(folder.path(), &cluster, None, Access::Write { now: now() }).unwrap();
+        let backup = crate::catalog::tests::manifest(0xab, "20261120T101530Z-00000001", 10);
+        store.put_new(&backup.name(), &backup.to_bytes()).unwrap();
+        let mut places = Places::none(cluster);
+        places.add("local", with_catalog("local", store.clone()).map(Some));
+        let listed = &places.catalog.backups()[0];
+        assert!(places.manifest(listed).is_ok());
+        store.remove(&backup.name()).unwrap();
+        let gone = places.manifest(listed).err().unwrap();
+        assert_eq!(gone.exit, Exit::NotFound, "{gone}");
+    }
 
     #[test]
     fn the_folder_of_a_cluster_is_the_one_that_was_named() {

@@ -63,12 +63,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         need_somebody(false, "release")?;
         ask("delete all of it for good?")?;
     }
-    let book = Book::open(spots).map_err(|error| failure(error.into()))?;
-    for ledger in &meant {
-        release(&book, ledger.id()).map_err(failure)?;
-    }
-    if let Err(failure) = reload(context) {
-        context.output.detail(failure.message());
+    if !meant.is_empty() {
+        let book = Book::open(spots).map_err(|error| failure(error.into()))?;
+        for ledger in &meant {
+            release(&book, ledger.id()).map_err(failure)?;
+        }
+        if let Err(failure) = reload(context) {
+            context.output.detail(failure.message());
+        }
     }
     match context.output.format {
         Format::Json => context.output.json(&Document {

@@ -57,6 +57,8 @@ fn percent(text: &str) -> Result<Share, String> {
 struct Document {
     schema: u32,
     checked: Vec<Checked>,
+    /// What was removed, as by retention, before it came to be checked.
+    gone: Vec<ChainId>,
     /// Of what could not be checked, or whose result could not be kept.
     errors: Vec<String>,
     /// How many were chosen and not reached, because the end was asked for.
@@ -287,6 +289,7 @@ impl Document {
         Document {
             schema: 1,
             checked: Vec::new(),
+            gone: Vec::new(),
             errors: Vec::new(),
             stopped_before: 0,
             exit: Exit::Done,
@@ -310,8 +313,8 @@ impl Document {
     /// A backup whose manifest could not be had any more.
     fn failed(&mut self, backup: &Backup, failure: &Failure) {
         match failure.exit {
-            // Removed meanwhile: nothing is wrong with that.
-            Exit::NotFound => {}
+            // Nothing is wrong with that.
+            Exit::NotFound => self.gone.push(backup.id().clone()),
             exit => {
                 self.errors.push(format!("{}: {}", backup.id(), failure.message()));
                 self.exit = worse(self.exit, exit);
@@ -351,6 +354,9 @@ impl Document {
             self.exit = worse(self.exit, failure.exit);
         }
         if rows.is_empty() {
+            if verified.copies.iter().all(|found| matches!(found, Found::Gone)) {
+                self.gone.push(backup.id().clone());
+            }
             return;
         }
         self.checked.push(Checked {
@@ -419,7 +425,10 @@ fn print(output: &Output, document: &Document) {
             output.line(format!("      {}", clean(note)));
         }
     }
-    if document.checked.is_empty() && document.errors.is_empty() {
+    for id in &document.gone {
+        output.line(format!("gone  {id}: removed since it was listed, as retention does"));
+    }
+    if document.checked.is_empty() && document.gone.is_empty() && document.errors.is_empty() {
         output.line("there is no backup to verify");
     }
 }

@@ -111,24 +111,32 @@ impl FileStore {
         }
     }
 
-    /// The cluster names of which there are stores in `root`, in order.
+    /// The cluster names of which there are stores in `root`, in order. Where none is seen and a folder cannot be looked
+    /// into, that is the error: a store may be in it.
     pub fn clusters(root: &Path) -> Result<Vec<ClusterName>, Error> {
         let entries = fs::read_dir(root).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::RootMissing { root: root.to_owned() },
             _ => failed("list", root)(source),
         })?;
-        let mut clusters = Vec::new();
+        let (mut clusters, mut denied) = (Vec::new(), None);
         for entry in entries {
             let entry = entry.map_err(failed("list", root))?;
             let name = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if let Some(cluster) = name
-                && entry.path().join(ObjectName::StoreMarker.to_string()).is_file()
-            {
-                clusters.push(cluster);
+            let Some(cluster) = name else { continue };
+            let marker = entry.path().join(ObjectName::StoreMarker.to_string());
+            match fs::metadata(&marker) {
+                Ok(found) if found.is_file() => clusters.push(cluster),
+                Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    denied = Some(failed("look at", &marker)(source));
+                }
+                Ok(_) | Err(_) => {}
             }
         }
         clusters.sort();
-        Ok(clusters)
+        match denied.filter(|_| clusters.is_empty()) {
+            Some(denied) => Err(denied),
+            None => Ok(clusters),
+        }
     }
 
     /// Which store it is; unknown if its marker is gone.

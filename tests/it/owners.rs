@@ -114,15 +114,22 @@ fn what_root_writes_by_hand_belongs_to_the_agents_user() {
     );
 
     // Whoever is that user can do the rest.
-    let mut as_the_user = Command::new("setpriv");
-    let run = owned.host.command(["backup"]);
-    let user = OWNER.to_string();
-    as_the_user
-        .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
-        .arg(run.get_program())
-        .args(run.get_args())
-        .env("STATE_DIRECTORY", owned.host.path("state"));
-    let second = Running::start(as_the_user).wait().expect_code(0);
+    let run_as = |user: u32, args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        let run = owned.host.command(args);
+        let user = user.to_string();
+        command
+            .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
+            .arg(run.get_program())
+            .args(run.get_args())
+            .env("STATE_DIRECTORY", owned.host.path("state"));
+        Running::start(command).wait()
+    };
+    let second = run_as(OWNER, &["backup"]).expect_code(0);
+    // Another does not see what is there, and is not told that there is nothing.
+    run_as(OWNER + 1, &["list", "--from", store.to_str().unwrap()])
+        .expect_code(1)
+        .says(&[store.to_str().unwrap(), "permission denied"]);
     // Root reads it all.
     let listed = owned.lifeboat(["list"]).expect_code(0).stdout;
     assert!(

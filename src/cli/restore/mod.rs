@@ -261,6 +261,10 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     need_root("restore")?;
     let interrupted = super::interrupted_flag(context);
     let spots = Spots::default();
+    // Looking for one must not make the folder: it would look as if there had been one.
+    if !spots.folder.exists() {
+        return no_restore(args);
+    }
     let opened = match args.resume {
         true => Book::open(spots),
         false => take_over(context, &spots),
@@ -272,10 +276,7 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
         Err(error) => return Err(failure(error.into())),
     };
     let Some(open) = book.ledger().map_err(|error| failure(error.into()))? else {
-        if args.resume {
-            return Ok(nothing_to_do());
-        }
-        return Err(Failure::new(Exit::NotFound, "no restore is open on this host").next("name what to restore"));
+        return no_restore(args);
     };
     let (systemd, access) = reach(context, &open)?;
     leave_session(context, &systemd, "restore");
@@ -308,6 +309,14 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     };
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
     report::outcome(&context.output, &run, &outcome)
+}
+
+/// Nothing is open: for the unit that takes it up that is well, for an operator it is not.
+fn no_restore(args: &Args) -> Result<Exit, Failure> {
+    match args.resume {
+        true => Ok(nothing_to_do()),
+        false => Err(Failure::new(Exit::NotFound, "no restore is open on this host").next("name what to restore")),
+    }
 }
 
 /// For the unit that takes up what is open: nothing is, and whoever waits for it may go on.

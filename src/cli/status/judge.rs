@@ -40,6 +40,21 @@ pub(super) fn wrong_with_what_it_says(
     })
 }
 
+/// What is wrong with the configuration, as this command and as the agent reads it: once, if both say it.
+pub(super) fn wrong_with_configuration(broken: Option<&str>, refused_by_agent: Option<&str>) -> Option<String> {
+    let (who, error) = match (broken, refused_by_agent) {
+        (Some(error), None) => ("this goes by the last one that was right", error),
+        (Some(error), Some(_)) => ("the agent goes on with the one before", error),
+        (None, Some(error)) => ("the agent has refused it and goes on with the one before", error),
+        (None, None) => return None,
+    };
+    // Behind the first line stands every problem, each with its line drawn: one will do here.
+    let mut lines = error.lines();
+    let first = lines.next().unwrap_or_default();
+    let telling = lines.next().unwrap_or(first);
+    Some(format!("the configuration is wrong, {who}: {telling}; `lifeboat check` says all of it"))
+}
+
 /// What is wrong with a schedule.
 pub(super) fn wrong_with(schedule: &ScheduleReport, now: Timestamp) -> Vec<String> {
     let name = &schedule.name;
@@ -214,6 +229,19 @@ mod tests {
             },
             id,
         }
+    }
+
+    #[test]
+    fn a_configuration_that_is_wrong_is_told_once_and_in_one_line() {
+        let drawn = "the configuration is invalid: 1 problem\na.toml:20:12: not valid TOML\n   |\n20 | nonsense =";
+        for (broken, refused) in [(Some(drawn), None), (None, Some(drawn)), (Some(drawn), Some(drawn))] {
+            let told = wrong_with_configuration(broken, refused).unwrap();
+            assert!(told.contains(": a.toml:20:12: not valid TOML; "), "{told}");
+            assert!(!told.contains('\n') && !told.contains("nonsense"), "{told}");
+        }
+        let unread = wrong_with_configuration(Some("read configuration a.toml: denied"), None).unwrap();
+        assert!(unread.contains("read configuration a.toml: denied"), "{unread}");
+        assert_eq!(wrong_with_configuration(None, None), None);
     }
 
     #[test]

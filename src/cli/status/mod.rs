@@ -126,7 +126,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let state = host::state(&config.cluster.name)?;
     let places = Places::configured_within(&config, None, PATIENCE)?;
     let now = host::now();
-    let mut problems: Vec<String> = broken.iter().map(|broken| broken.message().to_owned()).collect();
+    let mut problems = Vec::new();
     let mut notes = Vec::new();
     let report = Report::read(state.folder()).unwrap_or_else(|error| {
         problems.push(error);
@@ -139,11 +139,8 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         (_, true) => notes.push("no schedule is configured: backups are taken by hand only".to_owned()),
         (true, false) => {}
     }
-    if let Some(error) = said.and_then(|said| said.configuration_error.as_ref()) {
-        problems.push(format!(
-            "the agent refuses the configuration, the one before goes on: {error}"
-        ));
-    }
+    let refused = said.and_then(|said| said.configuration_error.as_deref());
+    problems.extend(judge::wrong_with_configuration(broken.as_ref().map(Failure::message), refused));
     problems.extend(judge::wrong_with_what_it_says(running, said, state.folder(), now));
     let restores = Restores::find(&Spots::default(), now);
     problems.extend(restores.problem());

@@ -1,6 +1,6 @@
 //! What restores have left on this host: one that is open, data that is kept, settings that stay.
 //!
-//! The ledgers are root's. Others learn from the notice that a restore is open, and from the folder that there was one.
+//! The ledgers are root's. Others learn from the notice that a restore is open, and no more.
 
 use std::io;
 use std::path::PathBuf;
@@ -129,7 +129,7 @@ impl Restores {
     pub fn rest(&self) -> Option<String> {
         match (&self.unread, &self.open) {
             (Some(Unread::ForRoot(folder)), None) => Some(format!(
-                "there were some; what they have left is for root to see, in {}",
+                "none is open; whether one has left something in {} is for root to see: `sudo lifeboat status`",
                 folder.display()
             )),
             _ if self.settings.is_empty() => None,
@@ -279,7 +279,8 @@ mod tests {
             ..Restores::default()
         };
         assert_eq!(unread(None).problem(), None);
-        assert!(unread(None).rest().unwrap().contains("for root"));
+        let rest = unread(None).rest().unwrap();
+        assert!(rest.contains("for root") && rest.contains("none is open"), "{rest}");
         let noticed = unread(Some(Open::Noticed { id: "X".to_owned() }));
         assert!(noticed.problem().unwrap().contains("restore X is open"));
         assert_eq!(noticed.rest(), None, "that is said already");

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
                 writeln!(std::io::stdout(), "{}", failure.to_json()).ok();
             }
             // Nobody may be there to read it any more.
-            writeln!(std::io::stderr(), "error: {failure}").ok();
+            writeln!(std::io::stderr(), "error: {}", failure.for_people()).ok();
             failure.exit.into()
         }
     }

@@ -144,7 +144,9 @@ mod tests {
         sinks.begin(&path()).await.unwrap();
         let mut uploads = sinks.take_uploads();
         let content = vec![7; 3 << 20];
-        uploads.iter_mut().for_each(|upload| upload.write_all(&content).unwrap());
+        uploads
+            .iter_mut()
+            .for_each(|upload| upload.write_all(&content).unwrap());
         let stored = Stream {
             bytes: content.len() as u64,
             sha256: Digest(Sha256::digest(&content).into()),
@@ -162,7 +164,9 @@ mod tests {
         let stores = folders.each_ref().map(|folder| store(folder.path()));
         let traces = Traces::new();
         let (mut sinks, uploads, stored) = written(&stores, &traces).await;
-        let committed: Result<(), BackupError> = sinks.commit(uploads.into_iter().map(Ok).collect(), &path(), &stored).await;
+        let committed: Result<(), BackupError> = sinks
+            .commit(uploads.into_iter().map(Ok).collect(), &path(), &stored)
+            .await;
         committed.unwrap();
         assert_eq!(objects(&stores), 2);
         drop(sinks);

@@ -1,19 +1,19 @@
 //! `lifeboat backup`: one full backup now.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::host::{self, Places, failed};
 use super::output::{Format, Output};
 use super::progress::Bar;
-use super::{Context, Exit, Failure, user};
+use super::{Context, Exit, Failure, Interrupt, user};
 use crate::backup::{self, Destination, Error, Job, Outcome, Pace, Progress, full};
 use crate::catalog::{Origin, Pinned, Writer};
 use crate::config::{Config, Kind, MemberChoice};
-use crate::etcd::Access;
-use crate::etcd::choose::{NoChoice, Wanted};
+use crate::etcd::choose::{NoChoice, Wanted, choose};
+use crate::etcd::{Access, Ahead, survey};
 use crate::model::{ByteSize, ChainId, Revision, with_causes};
 use crate::pipeline::Encoding;
 use crate::state::{BegunChain, Holder, State};
@@ -36,7 +36,7 @@ pub struct Args {
     /// Ask this member and no other; `local` is the one on this host
     #[arg(long, value_name = "NAME")]
     member: Option<String>,
-    /// Wait this long for another run, or a restore, to end
+    /// Wait this long for a member to answer, and for another run, or a restore, to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     wait: Duration,
     /// How fast etcd is read from, instead of `backup.pace`: auto, off or such as `100 MiB/s`
@@ -95,7 +95,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     user::settle()?;
     // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
     let interrupt = super::listen(context);
-    let _lock = host::jobs_lock(&state, "backup", args.wait)?;
+    let begun = Instant::now();
+    wait_for_member(context, &config, &args, &access, &interrupt)?;
+    let _lock = host::jobs_lock(&state, "backup", args.wait.saturating_sub(begun.elapsed()))?;
     let to = wanted_destinations(&config, &args)?;
     let destinations = host::destinations(&config, &state, &to)?;
     let scope = if to.is_empty() { Scope::All } else { Scope::Some };
@@ -120,6 +122,45 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         true => Ok(Exit::Done),
         false => Ok(Exit::Partly),
     }
+}
+
+/// How often it is asked whether a member answers.
+const LOOK_FOR_MEMBER_EVERY: Duration = Duration::from_millis(500);
+
+/// Returns when a member answers that may be asked, or the time is over: then the backup itself says what is wrong.
+fn wait_for_member(
+    context: &Context,
+    config: &Config,
+    args: &Args,
+    access: &Access,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    if args.wait.is_zero() {
+        return Ok(());
+    }
+    let (wanted, members) = (wanted(config, args.member.as_deref())?, host::endpoints(config));
+    let silent = async {
+        loop {
+            let surveyed = survey(&members, access, Ahead::Far).await;
+            let candidates: Vec<_> = surveyed.into_iter().map(|member| member.candidate).collect();
+            let Err(NoChoice::NoneAnswered { reasons }) = choose(&candidates, &wanted) else {
+                return;
+            };
+            context
+                .output
+                .detail(format!("waiting for a member to answer: {}", reasons.join("; ")));
+            tokio::time::sleep(LOOK_FOR_MEMBER_EVERY).await;
+        }
+    };
+    context.runtime.block_on(async {
+        tokio::select! {
+            answered = tokio::time::timeout(args.wait, silent) => {
+                answered.ok();
+                Ok(())
+            }
+            () = interrupt.clone().raised() => Err(Failure::new(Exit::Failed, "interrupted; nothing was kept")),
+        }
+    })
 }
 
 impl Args {
@@ -272,7 +313,7 @@ fn take(
     job: &Job,
     destinations: Vec<Destination>,
     places: &Places,
-    interrupt: super::Interrupt,
+    interrupt: Interrupt,
 ) -> Result<Outcome, Error> {
     let progress = Arc::new(Progress::default());
     context.runtime.block_on(async {

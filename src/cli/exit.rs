@@ -71,6 +71,11 @@ impl Failure {
         &self.message
     }
 
+    /// The failure as people read it.
+    pub fn for_people(&self) -> String {
+        output::printable(&self.to_string()).into_owned()
+    }
+
     /// The failure as one JSON document, for programs.
     pub fn to_json(&self) -> String {
         serde_json::json!({ "schema": 1, "error": self.to_value() }).to_string()

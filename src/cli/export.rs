@@ -29,7 +29,7 @@ const FILE_MODE: u32 = 0o600;
 )]
 pub struct Args {
     #[command(flatten)]
-    source: SourceArgs,
+    pub(super) source: SourceArgs,
     /// The file to write, which must not exist; `-` is standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,

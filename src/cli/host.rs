@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::patience::{Asked, Silence, ask};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, hints};
 use crate::backup::Destination;
 use crate::catalog::{Backup, Catalog, HostName, MAX_BYTES, Manifest};
 use crate::config::{self, Config, Secret, SecretError, StoreUrl, ThisHost};
@@ -206,6 +206,15 @@ impl From {
     /// Whether a store was named.
     pub fn is_given(&self) -> bool {
         self.from.is_some()
+    }
+
+    /// The options as they are typed again.
+    pub fn again(&self) -> Option<String> {
+        let from = format!("--from {}", hints::word(self.from.as_ref()?));
+        Some(match &self.cluster {
+            Some(cluster) => format!("{from} --cluster {cluster}"),
+            None => from,
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use crate::model::{ByteSize, ChainId, LineageId, Revision};
 #[command(after_help = "Examples:\n  lifeboat list\n  lifeboat list --from /mnt/usb/lifeboat")]
 pub struct Args {
     #[command(flatten)]
-    from: From,
+    pub(super) from: From,
     /// Only what this destination has
     #[arg(long, value_name = "DEST", conflicts_with = "from")]
     destination: Option<String>,

@@ -7,6 +7,7 @@ mod check;
 mod doubts;
 mod exit;
 mod export;
+mod hints;
 mod host;
 mod keygen;
 mod list;
@@ -27,7 +28,7 @@ mod status;
 mod user;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 
 pub use exit::{Exit, Failure};
+use hints::Given;
+use host::From;
 use output::{Format, Output, Verbosity};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -124,6 +127,33 @@ impl Command {
     }
 }
 
+impl Command {
+    /// The store that it was told to read.
+    fn from(&self) -> Option<&From> {
+        match self {
+            Command::List(args) => Some(&args.from),
+            Command::Show(args) => Some(&args.from),
+            Command::Verify(args) => Some(&args.from),
+            Command::Export(args) => Some(&args.source.from),
+            Command::Rebuild(args) => Some(&args.source.from),
+            Command::Restore(args) => Some(&args.from),
+            Command::Agent(_)
+            | Command::Status(_)
+            | Command::Backup(_)
+            | Command::Rollback(_)
+            | Command::Release(_)
+            | Command::Prune(_)
+            | Command::Pin(_)
+            | Command::Unpin(_)
+            | Command::Check(_)
+            | Command::AcceptLineage(_)
+            | Command::Keygen(_)
+            | Command::Completions(_)
+            | Command::Manual(_) => None,
+        }
+    }
+}
+
 /// How often a running backup looks whether it has to give way.
 const LOOK_FOR_RESTORE_EVERY: Duration = Duration::from_millis(500);
 
@@ -142,6 +172,10 @@ impl Cli {
 
     /// Runs the command to its end. `Ok` may still be [`Exit::Partly`].
     pub fn run(self) -> Result<Exit, Failure> {
+        hints::remember(Given {
+            config: (self.config != Path::new(DEFAULT_CONFIG)).then(|| self.config.display().to_string()),
+            from: self.command.from().and_then(From::again),
+        });
         let format = if self.json { Format::Json } else { Format::Text };
         let verbosity = match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,
@@ -204,6 +238,7 @@ fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// Tells when somebody asks the program to stop.
+#[derive(Clone)]
 struct Interrupt {
     flag: Arc<AtomicBool>,
     raised: watch::Receiver<bool>,

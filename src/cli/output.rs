@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::hints;
 use crate::agent::{Level, Log};
 
 /// Whether to print for people or for programs.
@@ -190,12 +191,14 @@ impl Table {
     }
 }
 
-/// Text of several lines, parts of it perhaps from outside: control characters are shown, not obeyed.
-fn printable(text: &str) -> Cow<'_, str> {
+/// Text of several lines, parts of it perhaps from outside: control characters are shown, not obeyed. Commands in it can
+/// be typed as they are printed.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let text = hints::typed(text);
     let steers = |c: char| c.is_control() && c != '\n';
     match text.contains(steers) {
         true => text.replace(steers, "\u{fffd}").into(),
-        false => text.into(),
+        false => text,
     }
 }
 

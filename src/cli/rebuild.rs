@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
+use super::hints::word;
 use super::output::{Format, Output, count};
 use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
@@ -32,7 +33,7 @@ use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Progress, 
 )]
 pub struct Args {
     #[command(flatten)]
-    source: SourceArgs,
+    pub(super) source: SourceArgs,
     /// Where to lay it out; absent or empty
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
@@ -88,6 +89,9 @@ struct Document {
     flags: BTreeMap<&'static str, String>,
     #[serde(skip)]
     members: usize,
+    /// What gives the directories to etcd's user, where root has made them.
+    #[serde(skip)]
+    chown: Option<String>,
     warnings: Vec<String>,
 }
 
@@ -127,13 +131,18 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Error::is_fault_of_source,
         |error| failure(error, &args, manifest.as_ref()),
     )?;
-    let document = document(&args, &plan, &rebuilt, manifest.as_ref());
-    match context.output.format {
-        Format::Json => context.output.json(&document),
-        Format::Text => print(&context.output, &document, &rebuilt, manifest.as_ref()),
+    let mut document = document(&args, &plan, &rebuilt, manifest.as_ref());
+    // For people that is the first of the next steps.
+    if let (Format::Json, Some(chown)) = (context.output.format, &document.chown) {
+        let text = format!("what was made belongs to root; for an etcd that runs as user etcd: {chown}");
+        document.warnings.push(text);
     }
     for warning in &document.warnings {
         context.output.warn(warning);
+    }
+    match context.output.format {
+        Format::Json => context.output.json(&document),
+        Format::Text => print(&context.output, &document, &rebuilt, manifest.as_ref()),
     }
     Ok(Exit::Done)
 }
@@ -283,11 +292,12 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manif
         auth_enabled: rebuilt.auth.enabled,
         flags,
         members: plan.membership.members().len(),
-        warnings: warnings(args, plan, rebuilt),
+        chown: chown(plan, rebuilt),
+        warnings: warnings(args, rebuilt),
     }
 }
 
-fn warnings(args: &Args, plan: &Plan, rebuilt: &Rebuilt) -> Vec<String> {
+fn warnings(args: &Args, rebuilt: &Rebuilt) -> Vec<String> {
     let mut warnings = Vec::new();
     if rebuilt.live_keys == 0 {
         warnings.push("there is not a single key in it: is this the right backup?".to_owned());
@@ -320,15 +330,14 @@ fn warnings(args: &Args, plan: &Plan, rebuilt: &Rebuilt) -> Vec<String> {
     if let Some(version) = &rebuilt.dropped_storage_version {
         warnings.push(format!("storage version {version} was removed for the older etcd"));
     }
-    if rebuilt.owner.is_none() && nix::unistd::geteuid().is_root() {
-        let dirs = [&plan.data_dir].into_iter().chain(&plan.wal_dir);
-        let dirs: Vec<String> = dirs.map(|dir| dir.display().to_string()).collect();
-        let dirs = dirs.join(" ");
-        warnings.push(format!(
-            "what was made belongs to root; for an etcd that runs as user etcd: chown -R etcd: {dirs}"
-        ));
-    }
     warnings
+}
+
+fn chown(plan: &Plan, rebuilt: &Rebuilt) -> Option<String> {
+    let dirs = [&plan.data_dir].into_iter().chain(&plan.wal_dir);
+    let dirs: Vec<String> = dirs.map(|dir| word(&dir.display().to_string()).into_owned()).collect();
+    let is_roots = rebuilt.owner.is_none() && nix::unistd::geteuid().is_root();
+    is_roots.then(|| format!("chown -R etcd: {}", dirs.join(" ")))
 }
 
 fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Option<&Manifest>) {
@@ -382,18 +391,24 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
     );
     output.line("");
     output.line("etcd needs these flags now, besides those of its clients:");
-    for (flag, value) in &document.flags {
-        output.line(format!("  {flag} {value}"));
-    }
+    let flags: Vec<String> = document
+        .flags
+        .iter()
+        .map(|(flag, value)| format!("  {flag} {}", word(value)))
+        .collect();
+    output.line(flags.join(" \\\n"));
     output.line("");
     output.line("next:");
+    if let Some(chown) = &document.chown {
+        output.line(format!("  if etcd runs as user etcd: {chown}"));
+    }
     if let (Some(manifest), true) = (manifest, document.members > 1) {
         output.line(format!(
-            "  on the other hosts the same backup, each with its own name: lifeboat rebuild {} …",
+            "  on the other hosts the same backup, each with its own name: `lifeboat rebuild {} …`",
             manifest.chain
         ));
     }
-    output.line(
-        "  start etcd; the first backup after that opens a new lineage: lifeboat backup && lifeboat accept-lineage",
-    );
+    output.line("  start etcd");
+    output.line("  the first backup after that opens a new lineage:");
+    output.line("    lifeboat backup --wait 5m && lifeboat accept-lineage");
 }

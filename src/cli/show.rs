@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
-    from: From,
+    pub(super) from: From,
 }
 
 #[derive(Serialize)]

@@ -30,7 +30,7 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
     #[command(flatten)]
-    from: From,
+    pub from: From,
 }
 
 /// A snapshot that can be opened, as often as it has copies.

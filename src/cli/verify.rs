@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "DEST", conflicts_with = "from")]
     destination: Option<String>,
     #[command(flatten)]
-    from: From,
+    pub(super) from: From,
 }
 
 fn percent(text: &str) -> Result<Share, String> {

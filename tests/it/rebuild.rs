@@ -49,7 +49,18 @@ fn a_log_directory_in_the_data_directory_is_refused_unless_it_is_etcds_own_place
         assert!(refused.stderr.contains("next: "), "{}", refused.stderr);
         assert!(!data_dir.exists());
     }
-    rebuild("/member/wal").expect_code(0);
+    let said = rebuild("/member/wal").expect_code(0).stdout;
+    // To be pasted as it is, and done in this order.
+    let flag = format!("  --data-dir {} \\\n", data_dir.display());
+    assert!(said.contains(&flag), "{said}");
+    let steps = [
+        "next:",
+        "start etcd",
+        "lifeboat backup --config ",
+        "--wait 5m && lifeboat accept-lineage --config ",
+    ];
+    let places: Vec<_> = steps.iter().map(|step| said.find(step)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{said}");
     assert!(
         data_dir
             .join("member/wal/0000000000000000-0000000000000000.wal")

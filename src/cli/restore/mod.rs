@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
     #[command(flatten)]
-    from: From,
+    pub(super) from: From,
     /// Begin the new cluster's token with this; the same on every host
     #[arg(long, value_name = "TOKEN")]
     cluster_token: Option<String>,

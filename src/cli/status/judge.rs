@@ -52,7 +52,9 @@ pub(super) fn wrong_with_configuration(broken: Option<&str>, refused_by_agent: O
     let mut lines = error.lines();
     let first = lines.next().unwrap_or_default();
     let telling = lines.next().unwrap_or(first);
-    Some(format!("the configuration is wrong, {who}: {telling}; `lifeboat check` says all of it"))
+    Some(format!(
+        "the configuration is wrong, {who}: {telling}; `lifeboat check` says all of it"
+    ))
 }
 
 /// What is wrong with a schedule.

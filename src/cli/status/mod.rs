@@ -140,7 +140,10 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         (true, false) => {}
     }
     let refused = said.and_then(|said| said.configuration_error.as_deref());
-    problems.extend(judge::wrong_with_configuration(broken.as_ref().map(Failure::message), refused));
+    problems.extend(judge::wrong_with_configuration(
+        broken.as_ref().map(Failure::message),
+        refused,
+    ));
     problems.extend(judge::wrong_with_what_it_says(running, said, state.folder(), now));
     let restores = Restores::find(&Spots::default(), now);
     problems.extend(restores.problem());

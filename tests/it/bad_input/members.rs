@@ -13,14 +13,33 @@ fn members_that_do_not_answer() {
     host.reconfigure(url, &mute);
     host.lifeboat(["backup"])
         .expect_code(1)
-        .says(&[&mute, "no answer", "next: ", "check --online"]);
+        .says(&[&mute, "no answer", "next: ", "lifeboat check", "--online"]);
     drop(silent);
-    host.lifeboat(["backup"])
-        .expect_code(1)
-        .says(&[&mute, "onnection refused", "next: ", "check --online"]);
+    host.lifeboat(["backup"]).expect_code(1).says(&[
+        &mute,
+        "onnection refused",
+        "next: ",
+        "lifeboat check",
+        "--online",
+    ]);
     untouched(&host);
     let found = host.lifeboat(["check", "--online"]).expect_code(1).says(&["m1", &mute]);
     assert!(found.stdout.contains("no answer"), "{}", found.stdout);
+}
+
+#[test]
+fn a_member_that_is_not_up_yet_is_waited_for() {
+    let Some(mut etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    etcd.stop();
+    host.lifeboat(["backup", "--wait", "1s"])
+        .expect_code(1)
+        .says(&["onnection refused"]);
+    let running = host.start(["backup", "--wait", "60s"]);
+    etcd.boot();
+    running.wait().expect_code(0);
 }
 
 #[test]

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::catalog::{Catalog, ChainPath, ObjectName, Pin, Pinned};
+use crate::catalog::{Catalog, ChainPath, ObjectName, Pin, Pinned, Standing};
 use crate::model::{ByteSize, ChainId};
-use crate::retention::{self, Chain, Inventory, Policy, removal_order};
+use crate::retention::{self, Chain, Inventory, PinState, Policy, removal_order};
 use crate::store::{self, FileStore};
 
 /// The largest pin document that is read.
@@ -70,6 +70,40 @@ pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZo
         excess: judged.excess,
         chains: judged.remove.iter().map(|v| v.chain.clone()).collect(),
     }
+}
+
+/// What of the backup `meant` goes from a destination because the operator says so, whatever the policy: a copy that is
+/// known to be bad and not pinned.
+pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, meant: &ChainPath) -> Plan {
+    let policy = Policy::default();
+    let target = Target {
+        destination,
+        store,
+        policy: &policy,
+    };
+    let inventory = Inventory::of(catalog, destination, &pins(target, catalog));
+    let mut plan = Plan {
+        keep: Vec::new(),
+        remove: Vec::new(),
+        excess: ByteSize(0),
+        chains: Vec::new(),
+    };
+    for chain in inventory.chains.into_iter().filter(|chain| chain.path == *meant) {
+        let (is_kept, reason) = match (&chain.pin, &chain.standing) {
+            (PinState::Pinned(_), _) => (true, "pinned: `lifeboat unpin` lets it go".to_owned()),
+            (PinState::Free, Standing::Good(_)) => (true, "good: only the policy removes it".to_owned()),
+            (PinState::Free, Standing::Bad(faults)) => (false, format!("bad ({}), and named", faults.join("; "))),
+        };
+        let judged = said(&chain, &[reason]);
+        match is_kept {
+            true => plan.keep.push(judged),
+            false => {
+                plan.remove.push(judged);
+                plan.chains.push(chain);
+            }
+        }
+    }
+    plan
 }
 
 /// Removes what the plan names; returns what is gone. Stops at the first object that cannot be removed. `removed` is told

@@ -55,7 +55,7 @@ pub enum LatestError {
         first: Box<Damaged>,
     },
     /// There is a history that the operator has not accepted or rejected.
-    #[error("there is more than one history, and `accept-lineage` has not said which is meant: {}", either(.candidates))]
+    #[error("there is more than one history, and `accept-lineage` has not said which is meant")]
     Unaccepted {
         /// The one that was accepted before the new one came, if any.
         accepted: Option<LineageId>,
@@ -79,7 +79,7 @@ pub enum LatestError {
         word: Box<Damaged>,
     },
     /// The accepted history has no backup any more.
-    #[error("the accepted lineage {accepted} has no backup; there are: {}", either(.candidates))]
+    #[error("the accepted lineage {accepted} has no backup, others have")]
     AcceptedIsGone {
         /// What was accepted.
         accepted: LineageId,
@@ -94,9 +94,19 @@ pub enum LatestError {
     },
 }
 
-fn either(candidates: &[Lineage]) -> String {
-    let all: Vec<String> = candidates.iter().map(Lineage::to_string).collect();
-    all.join(", or ")
+impl LatestError {
+    /// The histories that may be meant, the one opened last at the head.
+    pub fn candidates(&self) -> impl Iterator<Item = &Lineage> {
+        let candidates: &[Lineage] = match self {
+            LatestError::Unaccepted { candidates, .. } | LatestError::AcceptedIsGone { candidates, .. } => candidates,
+            LatestError::EarlierUnreadable { lineage, .. } => std::slice::from_ref(lineage),
+            LatestError::Empty
+            | LatestError::OnlyDamaged { .. }
+            | LatestError::WordUnreadable { .. }
+            | LatestError::NothingGood { .. } => &[],
+        };
+        candidates.iter().rev()
+    }
 }
 
 /// Backups go on in a history that the operator knew of and did not accept: etcd was not brought back to the accepted one.

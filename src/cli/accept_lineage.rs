@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::host::{self, Places};
 use super::output::Format;
+use super::source::acceptances;
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{Acceptance, Catalog, HostName, LatestError, Lineage, ObjectName};
 use crate::model::{LineageId, with_causes};
@@ -192,13 +193,7 @@ fn the_new_one(catalog: &Catalog, lineages: &[Lineage]) -> Result<Lineage, Failu
 }
 
 fn choice(lineages: &[Lineage]) -> String {
-    let commands = lineages.iter().map(|lineage| {
-        format!(
-            "\n    lifeboat accept-lineage {}   # up to revision {}, the newest backup {}",
-            lineage.id, lineage.highest, lineage.newest
-        )
-    });
-    format!("say which:{}", commands.collect::<String>())
+    format!("say which:{}", acceptances(lineages.iter().rev()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::host::{self, Places};
 use super::list::faults;
 use super::needs::Judgement;
 use super::output::{Format, Output, Table};
-use super::source::{chosen, outlined, read_through};
+use super::source::{chosen, no_latest, outlined, read_through};
 use super::{Context, Exit, Failure, user};
 use crate::catalog::LatestError;
 use crate::config::{self, Config, StoreUrl};
@@ -328,7 +328,7 @@ fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) ->
         Err(LatestError::Empty) => findings.warnings.push("there is no backup yet".to_owned()),
         Err(error) => findings
             .problems
-            .push(format!("`latest` is refused: {}", with_causes(&error))),
+            .push(format!("`latest` is refused: {}", no_latest(&error))),
     }
     Ok(())
 }

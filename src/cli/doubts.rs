@@ -63,7 +63,10 @@ fn of_destinations(config: &Config) -> Vec<Notice> {
             }),
     );
     let unaccepted = match places.catalog.latest() {
-        Err(error @ LatestError::Unaccepted { .. }) => Some(with_causes(&error)),
+        Err(error @ LatestError::Unaccepted { .. }) => {
+            let candidates: Vec<String> = error.candidates().map(ToString::to_string).collect();
+            Some(format!("{}: {}", with_causes(&error), candidates.join(", or ")))
+        }
         Ok(_) | Err(_) => None,
     };
     let astray = places.catalog.astray().map(|astray| astray.to_string());

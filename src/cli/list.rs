@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::host::{self, From, Places};
-use super::output::{Format, Output, Table, age, clean, count};
+use super::output::{Format, Output, Table, age, brief, clean, count};
+use super::source::no_latest;
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, Catalog, LatestError, Lineage, Proof, Standing};
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
@@ -157,7 +158,7 @@ fn print(output: &Output, places: &Places, all: bool) {
         .iter()
         .flat_map(|b| faults(b).into_iter().map(move |fault| (b, fault)))
     {
-        output.alarm(format!("{} is not good in {fault}", backup.id()));
+        output.alarm(format!("{} is not good in {}", backup.id(), brief(&fault)));
     }
     if let Ok(latest) = catalog.latest() {
         output.line(format!(
@@ -181,7 +182,7 @@ fn print(output: &Output, places: &Places, all: bool) {
             .for_each(|path| output.line(format!("not ours: {}", clean(path))));
     }
     if let (Err(error), false) = (catalog.latest(), lineages.is_empty()) {
-        output.alarm(format!("`latest` is refused: {error}"));
+        output.alarm(format!("`latest` is refused: {}", no_latest(&error)));
     }
 }
 

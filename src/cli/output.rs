@@ -209,6 +209,25 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
+/// Text without what only a program compares: of a SHA-256 the first digits will do.
+pub fn brief(text: &str) -> String {
+    const DIGITS: usize = 64;
+    const SHOWN: usize = 8;
+    let mut short = String::with_capacity(text.len());
+    for word in text.split_inclusive(|c: char| !c.is_ascii_hexdigit()) {
+        match word.char_indices().nth(DIGITS - 1) {
+            Some(_) => {
+                let (digits, end) = word.split_at(word.trim_end_matches(|c: char| !c.is_ascii_hexdigit()).len());
+                short.push_str(&digits[..SHOWN]);
+                short.push('…');
+                short.push_str(end);
+            }
+            None => short.push_str(word),
+        }
+    }
+    short
+}
+
 /// How long ago something was: `26 h`, in the largest unit of which there are two.
 pub fn age(since: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(since).as_secs();
@@ -251,6 +270,16 @@ mod tests {
                 "2 d"
             ]
         );
+    }
+
+    #[test]
+    fn of_a_digest_the_first_digits_are_shown() {
+        let digest = "0123456789abcdef".repeat(4);
+        let fault = format!("other bytes (SHA-256 {digest} instead of {digest})");
+        assert_eq!(brief(&fault), "other bytes (SHA-256 01234567… instead of 01234567…)");
+        for text in ["cdf818194e3a8c32-9f3c4a1b", "", "ä 20261120T101530Z-9f3c4a1b"] {
+            assert_eq!(brief(text), text);
+        }
     }
 
     #[test]

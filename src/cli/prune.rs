@@ -7,19 +7,27 @@ use serde::Serialize;
 
 use super::backup::duration;
 use super::host::{self, Places};
-use super::output::{Format, Output};
+use super::output::{Format, Output, brief};
+use super::source::not_found;
 use super::{Context, Exit, Failure, user};
 use crate::config::Config;
 use crate::model::{ByteSize, ChainId, with_causes};
-use crate::prune::{self, Judged, Target};
+use crate::prune::{self, Judged, Plan, Target};
+use crate::store::FileStore;
 
 /// Apply the retention of each destination; print each keep and each removal with its reason
 ///
 /// The newest good backup of each history and pinned backups always stay. A destination without retention keeps
-/// everything.
+/// everything. A backup that is known to be bad stays as long as a good one in its place would, unless it is named with
+/// --damaged.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  lifeboat prune --dry-run\n  lifeboat prune")]
+#[command(
+    after_help = "Examples:\n  lifeboat prune --dry-run\n  lifeboat prune\n  lifeboat prune --damaged 20261120T101530Z-9f3c4a1b"
+)]
 pub struct Args {
+    /// Instead, remove the bad copies of this backup: for good, a good or a pinned one stays. May be given several times
+    #[arg(long, value_name = "ID")]
+    damaged: Vec<String>,
     /// Remove nothing, only say what would be
     #[arg(long)]
     dry_run: bool,
@@ -62,8 +70,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         dry_run: args.dry_run,
         errors: Vec::new(),
     };
-    for name in places.stores.keys() {
-        judge(context, &config, &places, name, &mut document);
+    match args.damaged.is_empty() {
+        true => {
+            for name in places.stores.keys() {
+                judge(context, &config, &places, name, &mut document);
+            }
+        }
+        false => give_up(&places, &args.damaged, &mut document)?,
     }
     let unread = places.unreadable.iter();
     document
@@ -72,6 +85,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match context.output.format {
         Format::Json => context.output.json(&document),
         Format::Text => print(&context.output, &document),
+    }
+    if !args.damaged.is_empty() && document.remove.is_empty() && document.errors.is_empty() {
+        return Err(
+            Failure::new(Exit::Refused, "nothing of it is known to be bad, or it is pinned")
+                .next("`lifeboat verify ID` finds out; what is good is removed by retention alone"),
+        );
     }
     match (document.errors.is_empty(), places.stores.is_empty()) {
         (true, _) => Ok(Exit::Done),
@@ -100,11 +119,6 @@ fn judge(context: &Context, config: &Config, places: &Places, name: &str, docume
     let (Some(store), Some(destination)) = (places.stores.get(name), config.destinations.get(name)) else {
         return;
     };
-    let row = |judged: &Judged| Row {
-        id: judged.id.clone(),
-        destination: name.to_owned(),
-        reasons: judged.reasons.clone(),
-    };
     let Some(policy) = &destination.retention else {
         let here = places.catalog.backups().iter();
         let here = here.filter(|backup| backup.destinations().any(|destination| destination == name));
@@ -121,25 +135,56 @@ fn judge(context: &Context, config: &Config, places: &Places, name: &str, docume
         policy,
     };
     let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
-    document.keep.extend(plan.keep.iter().map(row));
     if plan.excess > ByteSize(0) {
         context.output.warn(format!(
             "destination {name}: what must stay takes {} more than max_bytes",
             plan.excess
         ));
     }
-    if document.dry_run {
-        document.remove.extend(plan.remove.iter().map(row));
-        return;
-    }
-    match prune::carry_out(&plan, store, || {}) {
-        Ok(gone) => {
-            let removed = plan.remove.iter().filter(|judged| gone.contains(&judged.id));
-            document.remove.extend(removed.map(row));
+    document.carry_out(name, store, &plan);
+}
+
+/// Gives up the bad copies of the backups that are named.
+fn give_up(places: &Places, named: &[String], document: &mut Document) -> Result<(), Failure> {
+    let found = named.iter().map(|id| {
+        let found = places
+            .catalog
+            .find(id)
+            .map_err(|error| places.blame(not_found(&error)))?;
+        Ok(found.manifest().chain_path())
+    });
+    // All of them before the first is touched.
+    let mut meant = found.collect::<Result<Vec<_>, Failure>>()?;
+    meant.dedup();
+    for path in &meant {
+        for (name, store) in &places.stores {
+            let plan = prune::plan_damaged(name, store, &places.catalog, path);
+            document.carry_out(name, store, &plan);
         }
-        Err(error) => document
-            .errors
-            .push(format!("destination {name}: {}", with_causes(&error))),
+    }
+    Ok(())
+}
+
+impl Document {
+    /// Does what is planned for a destination, unless it is only to be shown, and takes it in.
+    fn carry_out(&mut self, name: &str, store: &FileStore, plan: &Plan) {
+        let row = |judged: &Judged| Row {
+            id: judged.id.clone(),
+            destination: name.to_owned(),
+            reasons: judged.reasons.clone(),
+        };
+        self.keep.extend(plan.keep.iter().map(row));
+        if self.dry_run {
+            self.remove.extend(plan.remove.iter().map(row));
+            return;
+        }
+        match prune::carry_out(plan, store, || {}) {
+            Ok(gone) => {
+                let removed = plan.remove.iter().filter(|judged| gone.contains(&judged.id));
+                self.remove.extend(removed.map(row));
+            }
+            Err(error) => self.errors.push(format!("destination {name}: {}", with_causes(&error))),
+        }
     }
 }
 
@@ -149,7 +194,7 @@ fn print(output: &Output, document: &Document) {
             "{verb} {} in {}: {}",
             row.id,
             row.destination,
-            row.reasons.join("; ")
+            brief(&row.reasons.join("; "))
         ));
     };
     document.keep.iter().for_each(|row| line("keep  ", row));

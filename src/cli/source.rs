@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::host::{self, From, Places, configuration, identities, store_failure};
 use super::list::{faults, rfc3339};
-use super::output::{age, clean};
+use super::output::{age, clean, count};
 use super::progress::Bar;
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, FindError, LatestError, Lineage, Manifest, ObjectName};
@@ -364,15 +364,29 @@ pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>)
     }
 }
 
-fn no_latest(error: &LatestError) -> Failure {
-    let (exit, candidates): (_, &[Lineage]) = match error {
-        LatestError::Empty => (Exit::NotFound, &[]),
-        LatestError::OnlyDamaged { .. } | LatestError::NothingGood { .. } => (Exit::Damaged, &[]),
-        LatestError::Unaccepted { candidates, .. } | LatestError::AcceptedIsGone { candidates, .. } => {
-            (Exit::Refused, candidates)
-        }
-        LatestError::EarlierUnreadable { lineage, .. } => (Exit::Refused, std::slice::from_ref(lineage)),
-        LatestError::WordUnreadable { .. } => (Exit::Refused, &[]),
+/// The words that say which history is meant, one line each.
+pub(super) fn acceptances<'a>(lineages: impl Iterator<Item = &'a Lineage>) -> String {
+    let lines = lineages.map(|lineage| {
+        format!(
+            "\n    lifeboat accept-lineage {}   # {}, the newest {} at revision {}",
+            lineage.id,
+            count(lineage.backups as u64, "backup"),
+            lineage.newest,
+            lineage.highest
+        )
+    });
+    lines.collect()
+}
+
+/// Why there is no `latest`, and what to do.
+pub(super) fn no_latest(error: &LatestError) -> Failure {
+    let exit = match error {
+        LatestError::Empty => Exit::NotFound,
+        LatestError::OnlyDamaged { .. } | LatestError::NothingGood { .. } => Exit::Damaged,
+        LatestError::Unaccepted { .. }
+        | LatestError::AcceptedIsGone { .. }
+        | LatestError::EarlierUnreadable { .. }
+        | LatestError::WordUnreadable { .. } => Exit::Refused,
     };
     let failure = Failure::new(exit, with_causes(error));
     if exit != Exit::Refused {
@@ -381,14 +395,10 @@ fn no_latest(error: &LatestError) -> Failure {
             _ => "`lifeboat list` says what is wrong; a copy elsewhere can be named with `--from DIR`",
         });
     }
-    let mut next = "name the backup you mean by its ID (`lifeboat list`), or say which history is meant:".to_owned();
-    for lineage in candidates {
-        next.push_str(&format!(
-            "\n    lifeboat accept-lineage {}   # up to revision {}",
-            lineage.id, lineage.highest
-        ));
-    }
-    failure.next(next)
+    failure.next(format!(
+        "name the backup you mean by its ID (`lifeboat list`), or say which history is meant:{}",
+        acceptances(error.candidates())
+    ))
 }
 
 /// A failure of finding the backup that an id names.

@@ -85,6 +85,17 @@ struct CheckedCopy {
     ok: bool,
     proof: Proof,
     faults: Vec<String>,
+    #[serde(skip)]
+    depth: Depth,
+}
+
+/// How far this run has looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// The stored bytes are those that were stored: what was proven of them before still is.
+    Compared,
+    /// They were opened.
+    Opened,
 }
 
 /// What is the same for all backups of a run.
@@ -330,6 +341,10 @@ impl Document {
             verified,
             now,
         } = one;
+        let depth = match run.identities.is_some() && verified.unopened.is_none() {
+            true => Depth::Opened,
+            false => Depth::Compared,
+        };
         let mut rows = Vec::new();
         for (copy, found) in copies.iter().zip(&verified.copies) {
             match verify::record(copy.store, &manifest, found, &run.host, now) {
@@ -346,7 +361,7 @@ impl Document {
                     }
                 }
             }
-            rows.extend(self.row(backup, copy, found));
+            rows.extend(self.row(backup, copy, found, depth));
         }
         if let Some(error) = &verified.unopened {
             let failure = source_failure(error, Some(&manifest));
@@ -372,12 +387,13 @@ impl Document {
         });
     }
 
-    fn row(&mut self, backup: &Backup, copy: &Copy<'_>, found: &Found) -> Option<CheckedCopy> {
+    fn row(&mut self, backup: &Backup, copy: &Copy<'_>, found: &Found, depth: Depth) -> Option<CheckedCopy> {
         let row = |ok, proof, faults: &[String]| CheckedCopy {
             name: copy.destination.to_owned(),
             ok,
             proof,
             faults: faults.to_vec(),
+            depth,
         };
         match found {
             Found::Good(proof) => Some(row(true, *proof, &[])),
@@ -417,9 +433,16 @@ fn print(output: &Output, document: &Document) {
         for copy in &checked.destinations {
             let name = &copy.name;
             match copy.ok {
+                true if copy.depth == Depth::Compared && copy.proof > Proof::Stored => output.line(format!(
+                    "good  {id} in {name}: stored, unchanged since it was proven to be {}",
+                    copy.proof
+                )),
                 true => output.line(format!("good  {id} in {name}: {}", copy.proof)),
                 false => output.line(format!("BAD   {id} in {name}: {}", clean(&copy.faults.join("; ")))),
             }
+        }
+        if !checked.ok {
+            output.line(format!("      to give it up: `lifeboat prune --damaged {id}`"));
         }
         if let Some(note) = &checked.note {
             output.line(format!("      {}", clean(note)));

@@ -25,7 +25,7 @@ fn a_backup_is_proven_as_far_as_its_keys_and_its_manifest_allow() {
     let by_default = host.lifeboat(["--json", "verify"]).expect_code(0).json();
     assert_eq!(
         by_default,
-        json!({"schema": 1, "errors": [], "stopped_before": 0, "checked": [{
+        json!({"schema": 1, "gone": [], "errors": [], "stopped_before": 0, "checked": [{
             "id": id, "ok": true, "proof": "stored", "faults": [], "note": null,
             "destinations": [{"name": "local", "ok": true, "proof": "stored", "faults": []}],
         }]})
@@ -127,6 +127,26 @@ fn of_two_copies_the_bad_one_is_named() {
     assert!(both.stdout.contains(&format!("good  {id} in local: hash_kv")));
     assert!(both.stdout.contains(&format!("BAD   {id} in far:")), "{}", both.stdout);
     assert_eq!(latest(&host), id, "one good copy is enough");
+
+    // The bad one goes if the operator says so, and only that one.
+    let way_out = format!("lifeboat prune --config {} --damaged {id}", host.config().display());
+    let status = host.lifeboat(["status"]).expect_code(1).stdout;
+    assert!(status.contains(&way_out) && both.stdout.contains(&way_out), "{status}");
+    let prune = |args: &[&str]| host.lifeboat([&["--json", "prune", "--damaged", &id], args].concat());
+    host.lifeboat(["pin", &id]).expect_code(0);
+    prune(&[]).expect_code(7);
+    host.lifeboat(["unpin", &id]).expect_code(0);
+    for args in [&["--dry-run"][..], &[]] {
+        assert!(object.exists());
+        let told = prune(args).expect_code(0).json();
+        assert_eq!(told["remove"][0]["destination"], "far", "{told}");
+        assert_eq!(told["keep"][0]["destination"], "local", "{told}");
+    }
+    assert!(!object.exists());
+    host.lifeboat(["status"]).expect_code(0);
+    prune(&[]).expect_code(7);
+    prune(&["--damaged", "nothing"]).expect_code(4);
+    verify(&host, &[&id]).expect_code(0);
 }
 
 #[test]

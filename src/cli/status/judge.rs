@@ -10,8 +10,8 @@ use crate::agent::{Report, ScheduleReport};
 use crate::catalog::LatestError;
 use crate::cli::host::Places;
 use crate::cli::list::{faults, rfc3339};
+use crate::cli::source::no_latest;
 use crate::config::{Config, DestinationName, Kind, Schedule};
-use crate::model::with_causes;
 use crate::schedule::{Slot, Span};
 use crate::verify::unproven_since;
 
@@ -97,16 +97,14 @@ pub(super) fn wrong_with_backups(config: &Config, places: &Places) -> Vec<String
             .map(|damaged| format!("{damaged}: {}", damaged.fault)),
     );
     for backup in catalog.backups() {
-        wrong.extend(
-            faults(backup)
-                .into_iter()
-                .map(|fault| format!("{} is not good in {fault}", backup.id())),
-        );
+        let id = backup.id();
+        let not_good = |fault| format!("{id} is not good in {fault}; to give it up: `lifeboat prune --damaged {id}`");
+        wrong.extend(faults(backup).into_iter().map(not_good));
     }
     match catalog.latest() {
         Ok(_) => {}
-        Err(LatestError::Empty) => wrong.push("there is no backup".to_owned()),
-        Err(error) => wrong.push(format!("`latest` is refused: {}", with_causes(&error))),
+        Err(LatestError::Empty) => wrong.push("there is no backup: take one with `lifeboat backup`".to_owned()),
+        Err(error) => wrong.push(format!("`latest` is refused: {}", no_latest(&error))),
     }
     wrong.extend(catalog.astray().map(|astray| astray.to_string()));
     if config.destinations.is_empty() {

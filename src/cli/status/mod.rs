@@ -135,7 +135,9 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let running = is_running(&state);
     let said = report.as_ref().filter(|_| running);
     match (running, config.schedules.is_empty()) {
-        (false, false) => problems.push("the agent does not run: nothing is done on schedule".to_owned()),
+        (false, false) => {
+            problems.push("the agent does not run, nothing is done on schedule: `systemctl start lifeboat`".to_owned())
+        }
         (_, true) => notes.push("no schedule is configured: backups are taken by hand only".to_owned()),
         (true, false) => {}
     }
@@ -304,7 +306,7 @@ fn verdict(problems: &[String], places: &Places, now: Timestamp) -> String {
             latest.id()
         ),
         ([], Err(_)) => "ok".to_owned(),
-        ([only], _) => format!("WRONG: {only}"),
+        ([only], _) => format!("WRONG: {}", only.lines().next().unwrap_or_default()),
         (several, _) => format!("WRONG: {} problems", several.len()),
     }
 }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use super::{DestinationRow, Document, LastProofRow, WindowRow};
 use crate::agent::Copy;
-use crate::cli::output::{Output, Table, clean, count};
+use crate::cli::output::{Output, Table, brief, clean, count};
 use crate::model::ByteSize;
 
 const LABEL: usize = 12;
@@ -19,7 +19,7 @@ pub(super) fn print(output: &Output, document: &Document) {
     };
     let page = Page { output, columns };
     page.wrapped("", &document.verdict);
-    if document.problems.len() > 1 {
+    if document.problems.len() > 1 || document.problems.iter().any(|problem| problem.contains('\n')) {
         for problem in &document.problems {
             page.wrapped("  - ", problem);
         }
@@ -52,8 +52,12 @@ impl Page<'_> {
 
     /// Text behind `first`; the lines that follow begin where it began.
     fn wrapped(&self, first: &str, text: &str) {
-        for line in wrap(first, &clean(text), self.columns) {
-            self.output.line(line);
+        let mut first = first.to_owned();
+        for text in brief(text).lines() {
+            for line in wrap(&first, &clean(text), self.columns) {
+                self.output.line(line);
+            }
+            first = " ".repeat(first.chars().count());
         }
     }
 }

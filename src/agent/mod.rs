@@ -60,8 +60,11 @@ use unkept::Unkept;
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// For how long the files of the configuration must be left alone before they are read.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
-/// How long a configuration stays refused before it is read again.
-const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// How often the configuration is read though none of its files has changed: certificates that it names, or the host's
+/// time zone, may have.
+const READ_EVERY: Duration = Duration::from_secs(600);
+/// The same while it is refused, for what may have come meanwhile.
+const READ_EVERY_WHILE_REFUSED: Duration = Duration::from_secs(60);
 /// How long a job may take to stop; what it leaves then is swept by the next one.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What `status.json` is called among what could not be written: no schedule has that name.
@@ -138,22 +141,24 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
                 .line(Level::Info, "the program was replaced: the new one is started", &[]);
             return agent.stop(STOP_WITHIN).await;
         }
+        if settled.is_none() && agent.is_due_to_read() {
+            agent.reload(&mut files, Reason::Due);
+        }
         let beat = agent.telling.beat(&agent.config);
         let sleep = beat.map_or(sleep, |beat| sleep.min(beat));
         if agent.gets_on(Instant::now()) {
             tell(&[NotifyState::Watchdog]);
         }
-        let is_other = files.have_changed(agent.recipients_file()) || agent.is_refused_for(REFUSED_FOR);
-        if settled.is_none() && is_other {
+        if settled.is_none() && files.have_changed(agent.recipients_file()) {
             settled = Some(tokio::time::Instant::now() + SETTLED_AFTER);
         }
         tokio::select! {
             () = asked(&mut terminate, &mut interrupt) => return agent.stop(STOP_WITHIN).await,
-            _ = hangup.recv() => agent.reload(&mut files),
+            _ = hangup.recv() => agent.reload(&mut files, Reason::Asked),
             () = files.changed() => settled = Some(tokio::time::Instant::now() + SETTLED_AFTER),
             () = until(settled) => {
                 settled = None;
-                agent.reload(&mut files);
+                agent.reload(&mut files, Reason::Changed);
             }
             done = ended(&mut agent.job) => agent.end(done),
             () = tokio::time::sleep(sleep) => {}
@@ -197,7 +202,8 @@ struct Agent {
     config: Arc<Config>,
     faults: fn(&Config) -> Vec<String>,
     configured_at: Timestamp,
-    configuration_error: Option<Refused>,
+    configuration_error: Option<String>,
+    read_at: Instant,
     base: PathBuf,
     state: PathBuf,
     host: String,
@@ -217,10 +223,15 @@ struct Agent {
     program: Option<Program>,
 }
 
-/// A configuration that was refused.
-struct Refused {
-    why: String,
-    read_at: Instant,
+/// Why the configuration is read anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// Somebody sent SIGHUP.
+    Asked,
+    /// A file changed.
+    Changed,
+    /// It is time to look.
+    Due,
 }
 
 struct Job {
@@ -244,6 +255,7 @@ impl Agent {
             faults: setup.faults,
             configured_at: now,
             configuration_error: None,
+            read_at: Instant::now(),
             base: setup.base,
             state: setup.state,
             host: setup.host,
@@ -420,11 +432,14 @@ impl Agent {
     }
 
     /// Reads the configuration anew; one that is wrong changes nothing.
-    fn reload(&mut self, files: &mut Files) {
+    fn reload(&mut self, files: &mut Files, reason: Reason) {
         // systemd takes both in one message, and waits for the end before it goes on.
-        if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
+        if reason != Reason::Due
+            && let Ok(monotonic) = NotifyState::monotonic_usec_now()
+        {
             tell(&[NotifyState::Reloading, monotonic]);
         }
+        self.read_at = Instant::now();
         files.look_for_drop_ins();
         files.take_note(self.recipients_file());
         let now = (self.now)();
@@ -448,30 +463,34 @@ impl Agent {
                     );
                 } else if was_broken {
                     self.log.line(Level::Info, "the configuration is right again", &[]);
+                } else if reason == Reason::Asked {
+                    self.log
+                        .line(Level::Info, "the configuration was read again, and is the same", &[]);
                 }
             }
             Err(error) => {
-                let refused = self.configuration_error.as_ref();
-                if refused.is_none_or(|refused| refused.why != error) {
+                if self.configuration_error.as_ref() != Some(&error) {
                     self.log.event(
                         Event::ConfigurationRefused,
                         "the configuration is refused; the one before goes on",
                         &[("error", &error)],
                     );
                 }
-                self.configuration_error = Some(Refused {
-                    why: error,
-                    read_at: Instant::now(),
-                });
+                self.configuration_error = Some(error);
             }
         }
-        tell(&[NotifyState::Ready]);
+        if reason != Reason::Due {
+            tell(&[NotifyState::Ready]);
+        }
     }
 
-    /// Whether the configuration was refused so long ago. What it was refused for may lie in a file that nobody watches.
-    fn is_refused_for(&self, so_long: Duration) -> bool {
-        let refused = self.configuration_error.as_ref();
-        refused.is_some_and(|refused| refused.read_at.elapsed() >= so_long)
+    /// Whether it is time to read the configuration though nothing says that it has changed.
+    fn is_due_to_read(&self) -> bool {
+        let every = match self.configuration_error {
+            Some(_) => READ_EVERY_WHILE_REFUSED,
+            None => READ_EVERY,
+        };
+        self.read_at.elapsed() >= every
     }
 
     fn recipients_file(&self) -> Option<&Path> {
@@ -548,7 +567,7 @@ impl Agent {
             started_at: self.started_at,
             written_at: now,
             configured_at: self.configured_at,
-            configuration_error: self.configuration_error.as_ref().map(|refused| refused.why.clone()),
+            configuration_error: self.configuration_error.clone(),
             running: self.job.as_ref().map(|job| Running {
                 schedule: job.schedule.to_string(),
                 slot: job.slot.instant(),

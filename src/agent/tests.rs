@@ -1,4 +1,5 @@
-//! The agent without a clock of its own: a job that hangs, a state that cannot be written.
+//! The agent without a clock of its own: a job that hangs, a state that cannot be written, a configuration that is read
+//! again.
 
 use std::sync::mpsc;
 
@@ -188,4 +189,39 @@ fn what_an_agent_says_is_said_again_so_that_silence_can_be_told() {
     assert_eq!(said.silent_for(later(180)), None);
     assert_eq!(said.silent_for(later(181)), Some(Duration::from_secs(181)));
     assert_eq!(said.silent_for(later(-181)), None);
+}
+
+#[test]
+fn a_refused_configuration_is_read_again_although_none_of_its_files_has_changed() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let signs = std::sync::Mutex::new(mpsc::channel().1);
+    let mut agent = agent(folder.path(), Work { signs });
+    let recipients = folder.path().join("elsewhere");
+    let named = format!("recipients_file = {recipients:?}");
+    let recipient = CONFIGURATION
+        .split("[\"")
+        .nth(2)
+        .and_then(|rest| rest.split('"').next())
+        .unwrap();
+    let text = CONFIGURATION.replace(&format!("recipients = [\"{recipient}\"]"), &named);
+    assert!(text.contains(&named));
+    std::fs::write(&agent.path, text).unwrap();
+    let mut files = Files::watch(&agent.path).unwrap();
+    agent.reload(&mut files, Reason::Changed);
+    assert!(agent.configuration_error.is_some());
+    assert!(!agent.is_due_to_read());
+
+    std::fs::write(&recipients, recipient).unwrap();
+    assert!(!files.have_changed(agent.recipients_file()), "nothing tells");
+    agent.read_at = Instant::now().checked_sub(READ_EVERY_WHILE_REFUSED).unwrap();
+    assert!(agent.is_due_to_read());
+    agent.reload(&mut files, Reason::Due);
+    assert_eq!(agent.configuration_error, None);
+    assert_eq!(agent.recipients_file(), Some(recipients.as_path()));
+    assert!(!agent.is_due_to_read());
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::memory::{Memory, Stored, Success};
+use super::memory::{Memory, Stored, Success, few};
 use crate::config::{Config, DestinationName, ScheduleName};
 use crate::schedule::{Due, Lateness, Occasion, Schedule, Slot, jitter};
 
@@ -127,6 +127,7 @@ impl Desk {
             let earlier = before.entries.get(name);
             let same = earlier.filter(|earlier| earlier.schedule.when == entry.schedule.when);
             entry.retry = same.and_then(|earlier| earlier.retry.clone());
+            entry.forget_what_is_not_tried_again();
         }
     }
 
@@ -186,12 +187,14 @@ impl Desk {
             };
             rests.insert(destination, rest);
         }
-        entry.retry = Some(Retry { slot, rests }).filter(|retry| !retry.rests.is_empty());
-        if stored.is_empty() {
-            return None;
+        entry.retry = Some(Retry { slot, rests });
+        let is_news = !stored.is_empty();
+        if is_news {
+            entry.succeed(slot, stored, few(undone), now);
         }
-        entry.succeed(slot, stored, undone, now);
-        Some(&entry.memory)
+        // The configuration may have changed while it was tried.
+        entry.forget_what_is_not_tried_again();
+        is_news.then_some(&entry.memory)
     }
 }
 
@@ -285,6 +288,26 @@ impl Entry {
             undone,
         });
         self.take_if_done(slot);
+    }
+
+    /// Forgets the retry of a slot that does not come any more, and of destinations that have it or are not the schedule's.
+    fn forget_what_is_not_tried_again(&mut self) {
+        let Some(mut retry) = self.retry.take().filter(|retry| self.can_come(retry.slot)) else {
+            return;
+        };
+        let open: BTreeSet<&DestinationName> = self.open(retry.slot).collect();
+        retry.rests.retain(|name, _| open.contains(name));
+        self.retry = Some(retry).filter(|retry| !retry.rests.is_empty());
+    }
+
+    /// Whether a slot is one of this schedule's, and not taken.
+    fn can_come(&self, slot: Slot) -> bool {
+        let handled = &self.memory.handled;
+        let just_before = slot.instant().checked_sub(SignedDuration::from_nanos(1));
+        let named = just_before
+            .ok()
+            .and_then(|before| self.schedule.when.slot_after(before));
+        named == Some(slot) && slot.instant() > handled.first_seen() && !handled.contains(slot)
     }
 
     fn take_if_done(&mut self, slot: Slot) {

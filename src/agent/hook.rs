@@ -21,6 +21,8 @@ use crate::config::OnFailure;
 const RUNS_AT_MOST: Duration = Duration::from_secs(30);
 /// How many may wait. Beyond that something is wrong that one more call does not tell.
 const WAITING: usize = 32;
+/// How much of a message it is told: the kernel starts no program with a variable of 128 KiB.
+const LONGEST_MESSAGE: usize = 16 << 10;
 /// Where programs are, if the agent was not told.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -80,10 +82,11 @@ fn say_failed(log: Log, of: Event, error: &str) {
 }
 
 fn environment(notice: &Notice, cluster: &str, path: Option<OsString>) -> Vec<(String, OsString)> {
+    let message = &notice.message[..notice.message.floor_char_boundary(LONGEST_MESSAGE)];
     let mut environment: Vec<(String, OsString)> = vec![
         ("PATH".to_owned(), path.unwrap_or_else(|| PATH.into())),
         ("LIFEBOAT_EVENT".to_owned(), notice.event.name().into()),
-        ("LIFEBOAT_MESSAGE".to_owned(), notice.message.clone().into()),
+        ("LIFEBOAT_MESSAGE".to_owned(), message.into()),
         ("LIFEBOAT_CLUSTER".to_owned(), cluster.into()),
     ];
     let parts = notice.about.parts().into_iter();
@@ -179,6 +182,22 @@ mod tests {
         }
         assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
         assert!(!all.contains("CARGO_"), "{all}");
+    }
+
+    #[test]
+    fn of_a_long_message_it_is_told_the_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut call = call("printf %s \"$LIFEBOAT_MESSAGE\" > \"$0/message\"", folder.path());
+        let notice = Notice {
+            event: Event::BackupIncomplete,
+            about: About::schedule("check"),
+            message: format!("x{}", "ü".repeat(200_000)),
+        };
+        call.environment = environment(&notice, "prod", None);
+        block_on(run(&call, RUNS_AT_MOST)).unwrap();
+        let told = fs::read_to_string(folder.path().join("message")).unwrap();
+        assert!(notice.message.starts_with(&told));
+        assert_eq!(told.len(), LONGEST_MESSAGE - 1, "cut between two characters");
     }
 
     #[test]

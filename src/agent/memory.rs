@@ -1,6 +1,7 @@
 //! What the agent remembers of each schedule: `schedules/NAME.json` in the state of the cluster.
 //!
 //! Invariant: a file is replaced whole, so a kill at any moment leaves the one before or the one after.
+//! Invariant: what is remembered has a bound, far below what is read back.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,6 +19,9 @@ const FORMAT: u64 = 1;
 const FILE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
 const LARGEST: u64 = 64 << 10;
+/// How much is kept of what was not done: a store in which nothing can be kept has a line for each backup.
+const MOST_UNDONE: usize = 5;
+const LONGEST_UNDONE: usize = 1 << 10;
 
 /// One schedule on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +44,7 @@ pub struct Success {
     pub at: Timestamp,
     /// Which destinations have it, by name.
     pub stored: BTreeMap<String, Stored>,
-    /// What was not done after it: destinations that were not pruned, and why.
+    /// What was not done after it, or the first few of that: destinations that were not pruned, and why.
     pub undone: Vec<String>,
 }
 
@@ -124,6 +128,19 @@ impl Memory {
         let bytes = serde_json::to_vec(self).expect("our documents have only text keys");
         durable::replace(&path(folder, schedule), &bytes, FILE_MODE)
     }
+}
+
+/// The first few of what was not done, none of them very long, and how many there are beside them.
+pub fn few(mut undone: Vec<String>) -> Vec<String> {
+    let more = undone.len().saturating_sub(MOST_UNDONE);
+    undone.truncate(MOST_UNDONE);
+    for text in &mut undone {
+        text.truncate(text.floor_char_boundary(LONGEST_UNDONE));
+    }
+    if more > 0 {
+        undone.push(format!("and {more} more: see the journal"));
+    }
+    undone
 }
 
 /// The names of schedules are safe as components of a path.

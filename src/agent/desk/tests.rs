@@ -179,6 +179,77 @@ fn what_another_host_works_on_is_looked_at_again_and_holds_up_nothing_else() {
     assert_eq!(desk.next(start(), at("01:00:06")), Next::Wait(at("02:00:00")));
 }
 
+/// The desk after its configuration was read anew: schedule `a` with this period and these destinations.
+fn read_anew(before: &Desk, every: &str, destinations: &str, now: &str) -> Desk {
+    let entry = &before.entries[&name("a")];
+    let when = When::Every(every.parse().unwrap());
+    let memory = entry.memory.clone().fitted(&when, at(now));
+    let schedule = Schedule {
+        when,
+        ..entry.schedule.clone()
+    };
+    let entry = Entry::new(schedule, names(destinations), memory);
+    let mut after = Desk {
+        entries: BTreeMap::from([(name("a"), entry)]),
+    };
+    after.keep_retries_of(before);
+    after
+}
+
+fn rests(desk: &Desk) -> Vec<String> {
+    let retry = desk.entries[&name("a")].retry.iter();
+    retry
+        .flat_map(|retry| retry.rests.keys().map(ToString::to_string))
+        .collect()
+}
+
+#[test]
+fn what_failed_is_forgotten_with_its_destination() {
+    let mut before = desk(&[("a", "1h", "local nas usb")]);
+    let fates = [("local", stored()), ("nas", failed()), ("usb", failed())];
+    tried(&mut before, "01:00:00", &fates, at("01:00:00"));
+    assert_eq!(rests(&before), ["nas", "usb"]);
+    let mut fewer = read_anew(&before, "1h", "local usb", "01:00:01");
+    assert_eq!(rests(&fewer), ["usb"]);
+    assert_eq!(rests(&read_anew(&before, "1h", "local", "01:00:01")), [""; 0]);
+    // And if it is tried at that moment.
+    tried(&mut fewer, "01:00:00", &[("nas", failed())], at("01:00:02"));
+    assert_eq!(rests(&fewer), ["usb"]);
+    tried(&mut fewer, "01:00:00", &[("usb", stored())], at("01:00:03"));
+    assert_eq!(fewer.next(start(), at("01:00:04")), Next::Wait(at("02:00:00")));
+}
+
+#[test]
+fn what_failed_is_forgotten_with_its_slot() {
+    let mut before = desk(&[("a", "1h", "local")]);
+    tried(&mut before, "01:00:00", &[("local", failed())], at("01:00:00"));
+    assert_eq!(rests(&read_anew(&before, "1h", "local", "01:00:01")), ["local"]);
+    for every in ["24h", "30m"] {
+        let mut after = read_anew(&before, every, "local", "01:00:01");
+        assert_eq!(rests(&after), [""; 0], "{every}");
+        // And if it is tried at that moment.
+        tried(&mut after, "01:00:00", &[("local", failed())], at("01:00:02"));
+        assert_eq!(rests(&after), [""; 0], "{every}");
+    }
+}
+
+#[test]
+fn what_was_not_done_has_a_bound_and_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(&[("a", "1h", "local")]);
+    let undone = (0..2600).map(|number| format!("{number}: {}", "ü".repeat(5_000)));
+    let fates = BTreeMap::from([("local".parse().unwrap(), stored())]);
+    let memory = desk.tried(&name("a"), slot("01:00:00"), fates, undone.collect(), at("01:00:00"));
+    memory.unwrap().write(folder.path(), "a").unwrap();
+    let read = Memory::read(folder.path(), "a").unwrap().unwrap();
+    assert_eq!(read, desk.entries()[&name("a")].memory);
+    let undone = read.last_success.unwrap().undone;
+    assert_eq!(undone.len(), 6);
+    assert!(undone[0].starts_with("0: ") && undone[4].starts_with("4: "));
+    assert!(undone.iter().all(|text| text.len() <= 1024));
+    assert_eq!(undone[5], "and 2595 more: see the journal");
+}
+
 #[test]
 fn a_clock_that_was_set_back_does_not_stretch_a_pause() {
     let mut desk = desk(&[("a", "1h", "local")]);

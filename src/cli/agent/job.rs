@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 use super::rounds;
-use super::turn::{APART, later, number_of, unusable, was_faster};
+use super::turn::{APART, later, look_again, number_of, unusable, was_faster};
 use crate::agent::tenure::{self, Claimant, Tenure};
 use crate::agent::{Ended, Fate, Notice, Order, Stored, Taken, Trouble, Work};
 use crate::backup::{Destination, Error, Outcome, Progress, full};
@@ -68,19 +69,15 @@ impl From<Failure> for Stop {
 impl Jobs {
     fn attempt(&self, order: &Order) -> Result<Ended, Stop> {
         let mut attempt = Attempt::begin(&self.context, order)?;
-        attempt.look_at_claims();
-        if attempt.open.is_empty() || attempt.leaves_it_to_others()? {
-            return Ok(attempt.ended);
+        match attempt.carry_through() {
+            Ok(()) => Ok(attempt.ended),
+            // What is known of one destination stands, whatever keeps the backup out of the others.
+            Err(Stop::Failed(failure)) if !attempt.ended.fates.is_empty() => {
+                attempt.fail_the_rest(&failure);
+                Ok(attempt.ended)
+            }
+            Err(stop) => Err(stop),
         }
-        let lock = host::jobs_lock(&attempt.state, "agent", Duration::ZERO)?;
-        let scope = match attempt.open.len() == order.config.destinations.len() {
-            true => Scope::All,
-            false => Scope::Some,
-        };
-        backup::sweep(&self.context, &attempt.state, &attempt.open, scope);
-        let ended = attempt.back_up();
-        drop(lock);
-        ended
     }
 }
 
@@ -113,6 +110,35 @@ impl<'a> Attempt<'a> {
             state,
             ended: Ended::default(),
         })
+    }
+
+    /// Goes on until of each destination is known what becomes of it, or nothing more can be done.
+    fn carry_through(&mut self) -> Result<(), Stop> {
+        self.look_at_claims();
+        if self.open.is_empty() || self.leaves_it_to_others()? {
+            return Ok(());
+        }
+        let lock = host::jobs_lock(&self.state, "agent", Duration::ZERO)?;
+        let scope = match self.open.len() == self.config.destinations.len() {
+            true => Scope::All,
+            false => Scope::Some,
+        };
+        backup::sweep(self.context, &self.state, &self.open, scope);
+        let done = self.back_up();
+        drop(lock);
+        done
+    }
+
+    /// Says of each destination of which nothing is known that this is why.
+    fn fail_the_rest(&mut self, failure: &Failure) {
+        let why = failure.message().to_owned();
+        let fate = match failure.exit == Exit::Locked {
+            true => look_again(why, SignedDuration::ZERO),
+            false => Fate::Failed(why),
+        };
+        for name in &self.order.destinations {
+            self.ended.fates.entry(name.clone()).or_insert_with(|| fate.clone());
+        }
     }
 
     /// Sorts out what others have done or are at, in the shared stores.
@@ -164,7 +190,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Claims what is to be claimed, and takes the backup for all that is left then.
-    fn back_up(mut self) -> Result<Ended, Stop> {
+    fn back_up(&mut self) -> Result<(), Stop> {
         let access = host::access(self.config)?;
         let now = host::now();
         let id = ChainId::new(now, getrandom::u32().map_err(failed)?);
@@ -190,8 +216,7 @@ impl<'a> Attempt<'a> {
         self.order.pulse.beat();
         self.look_at_backups(&places, job.host.as_str());
         if self.open.is_empty() {
-            begun.finish().map_err(failed)?;
-            return Ok(self.ended);
+            return begun.finish().map_err(|error| failed(error).into());
         }
         let taken = self.take(&job, &places);
         backup::end(begun, &taken);
@@ -207,7 +232,7 @@ impl<'a> Attempt<'a> {
         // The others are given up.
         drop(tenures);
         self.tell(&outcome);
-        Ok(self.ended)
+        Ok(())
     }
 
     /// Claims the slot in each shared store.

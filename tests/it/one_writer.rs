@@ -210,6 +210,8 @@ fn a_store_is_verified_and_pruned_by_one_host_and_verified_by_one_that_can_open_
     );
     for host in &hosts.hosts {
         host.reconfigure("shared = true", "shared = true\nretention = { keep_last = 1 }");
+        // The member of the host that takes the backups may be the leader, which is not asked by itself.
+        host.reconfigure("member = \"local\"\n", "member = \"local\"\nhash_kv = \"always\"\n");
     }
     (0..2).for_each(|_| drop(able.backup()));
     let agents: Vec<Running> = (0..3).map(|index| hosts.agent(index)).collect();
@@ -247,6 +249,46 @@ fn a_store_is_verified_and_pruned_by_one_host_and_verified_by_one_that_can_open_
     let backups = list["backups"].as_array().unwrap();
     assert_eq!(backups.len(), 1);
     assert_eq!(backups[0]["proof"], "hash_kv");
+}
+
+#[test]
+fn what_another_host_has_stored_counts_though_this_hosts_own_store_is_gone() {
+    const DAILY: &str = "[schedules.daily]\nkind = \"full\"\nevery = \"24h\"\njitter = \"0s\"\n";
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, DAILY);
+    let nas = host.add_destination("nas");
+    let url = format!("url = \"file://{}\"", nas.display());
+    host.reconfigure(&url, &format!("{url}\nshared = true"));
+    host.backup();
+    fs::remove_dir_all(host.store()).unwrap();
+    let slots = nas.join(CLUSTER).join("slots/daily");
+    fs::create_dir_all(&slots).unwrap();
+    let today = now().as_second() / 86_400 * 86_400;
+    let slot = Timestamp::from_second(today).unwrap();
+    let claim = format!(
+        "{{\"format\":1,\"host\":\"h9\",\"run\":\"1a2b\",\"chain\":\"20261120T100001Z-9f3c4a1b\",\
+        \"state\":\"done\",\"expires_at\":\"{slot}\"}}\n"
+    );
+    fs::write(slots.join(format!("{}.1.json", slot.strftime("%Y%m%dT%H%M%SZ"))), claim).unwrap();
+    forget_everything_since_2020(&host, "daily");
+    let agent = host.start(["agent"]);
+    until("two failures", || {
+        status(&host)["schedules"][0]["failure"]["attempts"].as_u64() >= Some(2)
+    });
+    let schedule = status(&host)["schedules"][0].clone();
+    let copies = schedule["last"]["copies"].as_array().cloned().unwrap_or_default();
+    assert_eq!(copies.len(), 1, "{schedule}");
+    assert_eq!(
+        (&copies[0]["destination"], &copies[0]["host"]),
+        (&"nas".into(), &"h9".into())
+    );
+    let error = schedule["failure"]["error"].to_string();
+    assert!(error.contains("local") && !error.contains("nas"), "{error}");
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
 }
 
 #[test]

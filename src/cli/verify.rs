@@ -1,5 +1,6 @@
 //! `lifeboat verify`: reads stored backups back, opens them if it can, and writes down what it found.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -15,7 +16,7 @@ use crate::catalog::{Backup, HostName, Manifest, Proof, Standing};
 use crate::config::Config;
 use crate::model::{ChainId, with_causes};
 use crate::pipeline::Identities;
-use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Verified, least_recently_read};
+use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Turn, Verified, least_recently_read};
 
 /// Read backups back from the disk and prove that they are good
 ///
@@ -129,13 +130,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         must_record: !args.from.is_given(),
         places: &places,
     };
-    let backups = wanted(context, &args, &places)?;
+    let wanted = wanted(context, &args, &places)?;
     let mut document = Document::new();
     if args.id.is_none() {
         document.damaged(&places, args.all);
     }
     let bar = Bar::new(&context.output, "verify");
-    verify_each(&run, &backups, None, |done, total| bar.at(done, total), &mut document);
+    verify_each(&run, &wanted, |done, total| bar.at(done, total), &mut document);
     drop(bar);
     match context.output.format {
         Format::Json => context.output.json(&document),
@@ -154,17 +155,46 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
 }
 
-fn wanted<'a>(context: &Context, args: &Args, places: &'a Places) -> Result<Vec<&'a Backup>, Failure> {
-    let backups = match (&args.id, args.all, args.sample) {
-        (Some(id), ..) => return Ok(vec![chosen(context, places, id)?]),
-        (None, true, _) => places.catalog.backups().iter().collect(),
-        (None, false, Some(share)) => least_recently_read(&places.catalog, share),
-        (None, false, None) => return Ok(vec![chosen(context, places, "latest")?]),
+/// What is to be verified.
+struct Wanted<'a> {
+    /// In this order.
+    backups: Vec<&'a Backup>,
+    /// Until so many were read.
+    enough: usize,
+    /// After that none is begun.
+    until: Option<Timestamp>,
+}
+
+impl<'a> Wanted<'a> {
+    fn all(backups: Vec<&'a Backup>) -> Wanted<'a> {
+        Wanted {
+            enough: backups.len(),
+            backups,
+            until: None,
+        }
+    }
+
+    fn share(places: &'a Places, share: Share) -> Wanted<'a> {
+        let backups = least_recently_read(&places.catalog);
+        Wanted {
+            enough: share.of(backups.len()),
+            backups,
+            until: None,
+        }
+    }
+}
+
+fn wanted<'a>(context: &Context, args: &Args, places: &'a Places) -> Result<Wanted<'a>, Failure> {
+    let wanted = match (&args.id, args.all, args.sample) {
+        (Some(id), ..) => return Ok(Wanted::all(vec![chosen(context, places, id)?])),
+        (None, true, _) => Wanted::all(places.catalog.backups().iter().collect()),
+        (None, false, Some(share)) => Wanted::share(places, share),
+        (None, false, None) => return Ok(Wanted::all(vec![chosen(context, places, "latest")?])),
     };
     if places.stores.is_empty() && !places.unreadable.is_empty() {
         return Err(Failure::new(Exit::Failed, "no destination could be read"));
     }
-    Ok(backups)
+    Ok(wanted)
 }
 
 /// What a schedule verifies at a time: little enough to be soon done, enough to come to all in time.
@@ -203,9 +233,12 @@ pub(super) fn round(
         places: &places,
     };
     let share = Share::percent(SHARE_OF_A_ROUND).expect("it is between 0 and 100");
-    let backups = least_recently_read(&places.catalog, share);
+    let wanted = Wanted {
+        until: Some(until),
+        ..Wanted::share(&places, share)
+    };
     let mut document = Document::new();
-    verify_each(&run, &backups, Some(until), |_, _| sign(), &mut document);
+    verify_each(&run, &wanted, |_, _| sign(), &mut document);
     let bad = document.checked.iter().filter(|checked| !checked.ok);
     Ok(Round {
         checked: document.checked.len(),
@@ -221,36 +254,37 @@ pub(super) fn round(
     })
 }
 
-/// Verifies one after the other, and begins with none after `until`.
-fn verify_each(
-    run: &Run<'_>,
-    backups: &[&Backup],
-    until: Option<Timestamp>,
-    mut at: impl FnMut(u64, u64),
-    document: &mut Document,
-) {
+/// Verifies one after the other.
+fn verify_each(run: &Run<'_>, wanted: &Wanted<'_>, mut at: impl FnMut(u64, u64), document: &mut Document) {
     let opened = run.identities.is_some();
-    let total = backups.iter().map(|backup| verify::work(backup, opened)).sum();
-    let mut before = 0;
-    for (index, backup) in backups.iter().enumerate() {
-        if index > 0 && until.is_some_and(|until| host::now() >= until) {
-            return;
+    let work = |backup: &&Backup| verify::work(backup, opened);
+    let total = wanted.backups.iter().take(wanted.enough).map(work).sum();
+    let (mut before, mut read) = (0, 0);
+    verify::until_read(&wanted.backups, wanted.enough, |index, backup| {
+        if index > 0 && wanted.until.is_some_and(|until| host::now() >= until) {
+            return ControlFlow::Break(());
         }
         let mut done = 0;
         let progress = |bytes| {
             done += bytes;
-            at(before + done, total);
+            at((before + done).min(total), total);
         };
-        match verify_one(run, backup, progress) {
+        let turn = match verify_one(run, backup, progress) {
             Ok(one) => document.take(run, backup, one),
             Err(Unchecked::Stopped) => {
-                document.stopped_before = backups.len() - index;
-                return;
+                document.stopped_before = wanted.enough - read;
+                return ControlFlow::Break(());
             }
             Err(Unchecked::Failed(failure)) => document.failed(backup, &failure),
+        };
+        if turn == Turn::Taken {
+            before += work(&backup);
+            read += 1;
         }
-        before += verify::work(backup, opened);
-    }
+        // One that cannot be read gives no other sign.
+        at(before.min(total), total);
+        ControlFlow::Continue(turn)
+    });
 }
 
 enum Unchecked {
@@ -322,19 +356,23 @@ impl Document {
     }
 
     /// A backup whose manifest could not be had any more.
-    fn failed(&mut self, backup: &Backup, failure: &Failure) {
+    fn failed(&mut self, backup: &Backup, failure: &Failure) -> Turn {
         match failure.exit {
             // Nothing is wrong with that.
-            Exit::NotFound => self.gone.push(backup.id().clone()),
+            Exit::NotFound => {
+                self.gone.push(backup.id().clone());
+                Turn::Taken
+            }
             exit => {
                 self.errors.push(format!("{}: {}", backup.id(), failure.message()));
                 self.exit = worse(self.exit, exit);
+                Turn::Passed
             }
         }
     }
 
     /// Keeps the results of one backup, and takes them in.
-    fn take(&mut self, run: &Run<'_>, backup: &Backup, one: One<'_>) {
+    fn take(&mut self, run: &Run<'_>, backup: &Backup, one: One<'_>) -> Turn {
         let One {
             manifest,
             copies,
@@ -344,6 +382,12 @@ impl Document {
         let depth = match run.identities.is_some() && verified.unopened.is_none() {
             true => Depth::Opened,
             false => Depth::Compared,
+        };
+        let is_unread = |found: &Found| matches!(found, Found::Unread(_));
+        // One copy that cannot be read keeps the backup at the head of the queue.
+        let turn = match verified.copies.iter().any(is_unread) {
+            true => Turn::Passed,
+            false => Turn::Taken,
         };
         let mut rows = Vec::new();
         for (copy, found) in copies.iter().zip(&verified.copies) {
@@ -372,7 +416,7 @@ impl Document {
             if verified.copies.iter().all(|found| matches!(found, Found::Gone)) {
                 self.gone.push(backup.id().clone());
             }
-            return;
+            return turn;
         }
         self.checked.push(Checked {
             id: backup.id().clone(),
@@ -385,6 +429,7 @@ impl Document {
             note: verified.short_of,
             destinations: rows,
         });
+        turn
     }
 
     fn row(&mut self, backup: &Backup, copy: &Copy<'_>, found: &Found, depth: Depth) -> Option<CheckedCopy> {

@@ -1,6 +1,9 @@
 //! Which backups to verify, when not all of them.
 //!
-//! Invariant: whoever takes a share again and again comes to every backup.
+//! Invariant: whoever takes a share again and again comes to every backup that can be read. Those that cannot stay at
+//! the head of the queue and are tried each time, but take nobody's place.
+
+use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
@@ -17,16 +20,44 @@ impl Share {
     }
 
     /// How many of `all` that is, one at least.
-    fn of(self, all: usize) -> usize {
+    pub fn of(self, all: usize) -> usize {
         let exact = all as f64 * self.0 / 100.0;
         (exact.ceil() as usize).clamp(all.min(1), all)
     }
 }
 
-/// That share of the backups, in the order in which they need it: the one that `latest` means, if nobody has checked it
-/// since it was taken, as it is the one that would be restored; then those that were read least recently. Taking a backup
-/// reads it back too, so that new ones queue up behind the old.
-pub fn least_recently_read(catalog: &Catalog, share: Share) -> Vec<&Backup> {
+/// Whether a backup was read when its turn came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It was, or it is gone.
+    Taken,
+    /// It could not be.
+    Passed,
+}
+
+/// Gives `verify` one backup after the other until so many were read, or it breaks off.
+pub fn until_read<'a>(
+    backups: &[&'a Backup],
+    enough: usize,
+    mut verify: impl FnMut(usize, &'a Backup) -> ControlFlow<(), Turn>,
+) {
+    let mut read = 0;
+    for (index, backup) in backups.iter().enumerate() {
+        if read == enough {
+            return;
+        }
+        match verify(index, backup) {
+            ControlFlow::Continue(Turn::Taken) => read += 1,
+            ControlFlow::Continue(Turn::Passed) => {}
+            ControlFlow::Break(()) => return,
+        }
+    }
+}
+
+/// The backups in the order in which they need it: the one that `latest` means, if nobody has checked it since it was
+/// taken, as it is the one that would be restored; then those that were read least recently. Taking a backup reads it
+/// back too, so that new ones queue up behind the old.
+pub fn least_recently_read(catalog: &Catalog) -> Vec<&Backup> {
     let latest = catalog.latest().ok();
     let unchecked = latest.filter(|latest| latest.copies.iter().all(|copy| copy.checked_at.is_none()));
     let mut backups: Vec<&Backup> = catalog.backups().iter().collect();
@@ -34,7 +65,6 @@ pub fn least_recently_read(catalog: &Catalog, share: Share) -> Vec<&Backup> {
         let is_first = unchecked.is_some_and(|first| std::ptr::eq(first, *backup));
         (!is_first, last_read(backup), backup.id().clone())
     });
-    backups.truncate(share.of(backups.len()));
     backups
 }
 
@@ -50,9 +80,12 @@ fn last_read(backup: &Backup) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::catalog::Proof;
     use crate::catalog::tests::{Fixture, manifest};
+    use crate::model::ChainId;
 
     fn ids(chosen: &[&Backup]) -> Vec<String> {
         chosen.iter().map(|backup| backup.id().suffix().to_owned()).collect()
@@ -73,13 +106,10 @@ mod tests {
         };
         let [a, b, c] = [taken(0), taken(1), taken(2)];
         let unchecked = Fixture::default().backup(&a).backup(&b).backup(&c).catalog("local");
-        let all = Share::percent(100.0).unwrap();
         assert_eq!(
-            ids(&least_recently_read(&unchecked, all)),
+            ids(&least_recently_read(&unchecked)),
             ["00000003", "00000001", "00000002"]
         );
-        let tenth = Share::percent(10.0).unwrap();
-        assert_eq!(ids(&least_recently_read(&unchecked, tenth)), ["00000003"]);
 
         let checked = Fixture::default()
             .backup(&a)
@@ -89,9 +119,36 @@ mod tests {
             .check(&c, "2026-11-22T12:00:00Z", true, Proof::HashKv)
             .catalog("local");
         assert_eq!(
-            ids(&least_recently_read(&checked, all)),
+            ids(&least_recently_read(&checked)),
             ["00000002", "00000003", "00000001"]
         );
+    }
+
+    #[test]
+    fn backups_that_cannot_be_read_keep_none_of_the_others_from_their_turn() {
+        let taken = |number: i64| manifest(0xab, &format!("202611{:02}T101530Z-00000001", number + 1), number + 1);
+        let taken: Vec<_> = (0..20).map(taken).collect();
+        let is_readable = |backup: &Backup| !["20261104", "20261108"].contains(&&backup.id().as_str()[..8]);
+        let mut checked: BTreeMap<ChainId, String> = BTreeMap::new();
+        for round in 0..10 {
+            let with = |fixture: Fixture, manifest| {
+                let fixture = Fixture::backup(fixture, manifest);
+                match checked.get(&manifest.chain) {
+                    Some(time) => fixture.check(manifest, time, true, Proof::Stored),
+                    None => fixture,
+                }
+            };
+            let catalog = taken.iter().fold(Fixture::default(), with).catalog("local");
+            let tenth = Share::percent(10.0).unwrap().of(taken.len());
+            until_read(&least_recently_read(&catalog), tenth, |_, backup| {
+                if !is_readable(backup) {
+                    return ControlFlow::Continue(Turn::Passed);
+                }
+                checked.insert(backup.id().clone(), format!("2026-12-{:02}T00:00:00Z", round + 1));
+                ControlFlow::Continue(Turn::Taken)
+            });
+        }
+        assert_eq!(checked.len(), 18, "all that can be read: {checked:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod required;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use choose::{Share, least_recently_read};
+pub use choose::{Share, Turn, least_recently_read, until_read};
 pub use record::{RecordError, Recorded, record};
 pub use required::{LastProof, last_proof, unproven_since};
 

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -215,6 +216,48 @@ fn a_check_that_cannot_be_read_is_reported_and_replaced() {
         "the later one is found, whatever the clock said"
     );
     assert_eq!(checks(&host).len(), 1);
+}
+
+#[test]
+fn a_backup_that_cannot_be_read_takes_nobodys_turn() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: an unreadable file is made by a mount");
+        return;
+    }
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let mut ids: Vec<String> = (0..3).map(|_| host.backup()).collect();
+    ids.sort();
+    // The first byte of a process's memory cannot be read: an input/output error, as of a bad sector.
+    const UNREADABLE: &str = "mount --bind /proc/$$/mem \"$0\" && exec \"$@\"";
+    let turn = || {
+        let command = host.command(["--json", "verify", "--sample", "10%"]);
+        let mut apart = Command::new("unshare");
+        apart
+            .args(["--mount", "sh", "-c", UNREADABLE])
+            .arg(object_of(&host, &ids[0]));
+        apart.arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => apart.env(key, value),
+                None => apart.env_remove(key),
+            };
+        }
+        let output = apart.output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let document: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"));
+        let checked = document["checked"].as_array().unwrap();
+        let checked: Vec<String> = checked.iter().map(|one| text(&one["id"]).to_owned()).collect();
+        (checked, document["errors"].to_string())
+    };
+    assert_eq!(turn().0, [latest(&host)]);
+    let (checked, errors) = turn();
+    assert!(
+        errors.contains(&ids[0]) && errors.contains("was not checked"),
+        "{errors}"
+    );
+    assert_eq!(checked, [ids[1].clone()]);
+    assert_eq!(turn().0, [latest(&host)], "and so on");
 }
 
 #[test]

@@ -89,10 +89,21 @@ pub struct BackupCopy {
     pub standing: Standing,
     /// When its object was written, by the store's clock; none if there is none.
     pub written_at: Option<Timestamp>,
-    /// When it was last checked by itself; none if not since it was written.
+    /// When it was last checked by itself; none if not since it was written, or if what was said then is not known.
     pub checked_at: Option<Timestamp>,
+    /// What the last check said, as far as `standing` knows it.
+    pub last_check: LastCheck,
     /// Whether it is excluded from retention there.
     pub pinned: Pinned,
+}
+
+/// Whether it is known what the last check of a copy said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastCheck {
+    /// It is, or there was none.
+    Known,
+    /// It is not: it may have found the copy to be bad, so that nothing may go because this one is there.
+    Unknown,
 }
 
 /// What is known of the worth of a copy.

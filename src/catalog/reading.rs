@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastWord, Listed, ListedObject,
-    ObjectName, Outline, Pinned, Proof, Standing, Understood, Unreadable, damaged, order, ours,
+    Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastCheck, LastWord, Listed,
+    ListedObject, ObjectName, Outline, Pinned, Proof, Standing, Understood, Unreadable, damaged, order, ours,
 };
 
 /// The catalog of one destination while its documents come in.
@@ -12,6 +12,7 @@ pub(super) struct Reading<'a> {
     destination: &'a str,
     data: BTreeMap<&'a ChainPath, &'a ListedObject>,
     pins: BTreeSet<&'a ChainPath>,
+    with_check: BTreeSet<&'a ChainPath>,
     checks: BTreeMap<ChainPath, Checked>,
     with_manifest: BTreeSet<&'a ChainPath>,
     catalog: Catalog,
@@ -23,6 +24,7 @@ impl<'a> Reading<'a> {
             destination,
             data: BTreeMap::new(),
             pins: BTreeSet::new(),
+            with_check: BTreeSet::new(),
             checks: BTreeMap::new(),
             with_manifest: BTreeSet::new(),
             catalog: Catalog::default(),
@@ -49,11 +51,11 @@ impl<'a> Reading<'a> {
                 ObjectName::FullManifest(chain, _) => {
                     reading.with_manifest.insert(chain);
                 }
-                ObjectName::StoreMarker
-                | ObjectName::Acceptance(_)
-                | ObjectName::Check(..)
-                | ObjectName::Canary(_)
-                | ObjectName::Claim(..) => {}
+                ObjectName::Check(chain, ..) => {
+                    reading.with_check.insert(chain);
+                }
+                ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) | ObjectName::Claim(..) => {
+                }
             }
         }
         reading
@@ -149,6 +151,10 @@ impl<'a> Reading<'a> {
             standing,
             written_at: self.data.get(chain).map(|data| data.modified),
             checked_at: checked.map(|checked| checked.at),
+            last_check: match checked.is_none() && self.with_check.contains(chain) {
+                true => LastCheck::Unknown,
+                false => LastCheck::Known,
+            },
             pinned: if self.pins.contains(chain) {
                 Pinned::Yes
             } else {

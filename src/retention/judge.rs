@@ -45,10 +45,9 @@ pub(super) fn cases<'a>(inventory: &'a Inventory, policy: &Policy, now: Timestam
     // with a right clock behind it for as long as it is to come.
     dated.sort_by_key(|d| (&d.chain.lineage, Reverse(d.chain.tip), d.clock, Reverse(&d.chain.path)));
     let lineages = || dated.chunk_by(|a, b| a.chain.lineage == b.chain.lineage);
-    let newest = lineages().filter_map(newest_good).map(|d| d.start).max();
-    let rules = Rules::new(policy, newest.unwrap_or(now));
     let mut cases: Vec<Case<'a>> = Vec::with_capacity(dated.len());
     for ranked in lineages() {
+        let rules = Rules::new(policy, newest_good(ranked).map_or(now, |newest| newest.start));
         cases.extend(match held(ranked, inventory.unjudged.as_ref()) {
             Some(held) => held,
             None => judged(ranked, &rules, policy.min_backups),

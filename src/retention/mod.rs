@@ -9,8 +9,8 @@
 //! - a start in the future counts as now;
 //! - the last N days are the N days met first on the way back from the newest revision, so that backups with a wrong
 //!   date take their own place and nobody else's;
-//! - `keep_within` counts back from the newest good backup, not from now: a prune on a host whose clock is ahead, or of
-//!   a cluster that is backed up no more, removes nothing on that account. Only a backup that was itself made with a
+//! - `keep_within` counts back from the newest good backup of the lineage, not from now: a prune on a host whose clock is
+//!   ahead, or of a history that goes on no more, removes nothing on that account. Only a backup that was itself made with a
 //!   clock that is still ahead shortens the window, by as much as the clock is ahead; counts and the floor do not care.
 //!
 //! Invariant: of every lineage the newest good backup is kept.
@@ -20,7 +20,8 @@
 //!
 //! Invariant: a backup known to be bad takes no place from a good one. It is removed only if a good one is newer (or as
 //! new) and the rules would remove it though it were good: a check that was wrong about a whole store costs nothing.
-//! `max_bytes` takes the bad before the good, but not one that reaches further than all others of its lineage.
+//! `max_bytes` takes the bad before the good, but not one that reaches further than all others of its lineage. One that
+//! was checked counts as bad until it is known what the check said.
 //!
 //! Invariant: a pin removes nothing else. The policy selects as if there were no pins, and `max_bytes` leaves pinned
 //! chains out of the sum.
@@ -45,7 +46,7 @@ pub use period::{Period, Unit};
 pub use reason::{KeepReason, RemoveReason};
 pub use removal::removal_order;
 
-use crate::catalog::{Backup, Catalog, ChainPath, LatestError, Pin, Pinned, Proof, Standing};
+use crate::catalog::{Backup, Catalog, ChainPath, LastCheck, LatestError, Pin, Pinned, Proof, Standing};
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 
 /// What a destination is to keep. A count of 0 is a rule that was not given; without any `keep_…` rule everything is
@@ -54,7 +55,7 @@ use crate::model::{ByteSize, ChainId, LineageId, Revision};
 pub struct Policy {
     /// The newest so many of each lineage.
     pub keep_last: u32,
-    /// All that were begun at most so long before the newest good backup.
+    /// All that were begun at most so long before the newest good backup of their lineage.
     pub keep_within: Option<Duration>,
     /// The newest of each of the last so many hours that have one.
     pub keep_hourly: u32,
@@ -103,7 +104,10 @@ impl Chain {
             lineage: manifest.lineage.clone(),
             tip: manifest.to_revision,
             bytes: manifest.stored.bytes,
-            standing: copy.standing.clone(),
+            standing: match copy.last_check {
+                LastCheck::Known => copy.standing.clone(),
+                LastCheck::Unknown => Standing::Bad(vec!["what its last check said cannot be read".to_owned()]),
+            },
             pin: match copy.pinned {
                 Pinned::Yes => PinState::Pinned(pins.get(&path).cloned()),
                 Pinned::No => PinState::Free,

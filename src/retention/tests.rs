@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::catalog::tests::{Fixture, manifest};
 use crate::catalog::{HostName, Listed, ListedObject, ObjectName};
 use crate::model::ClusterId;
 use scenario::Scenario;
@@ -166,6 +167,36 @@ fn a_lineage_that_only_another_destination_has_holds_the_older_one_here_too() {
     };
     assert_eq!(removed(&merged), 0);
     assert_eq!(removed(&catalog(here, "here")), 1);
+}
+
+#[test]
+fn a_backup_whose_last_check_could_not_be_read_takes_no_place_from_a_good_one() {
+    let [good, doubtful] = [10, 20].map(|revision| {
+        let mut manifest = manifest(0xab, &format!("20261120T{revision}1530Z-00000001"), revision);
+        manifest.lineage = "ab-00000001".parse().unwrap();
+        manifest
+    });
+    let policy = Policy {
+        keep_last: 1,
+        ..Policy::default()
+    };
+    let now = "2026-11-22T00:00:00Z".parse().unwrap();
+    let removed = |fixture: Fixture| {
+        let inventory = Inventory::of(&fixture.catalog("local"), "local", &BTreeMap::new());
+        plan(&inventory, &policy, now, &TimeZone::UTC).remove.len()
+    };
+    let both = || Fixture::default().backup(&good).backup(&doubtful);
+    assert_eq!(removed(both()), 1);
+    let check = |host| {
+        let time = "2026-11-21T00:00:00Z".parse().unwrap();
+        ObjectName::Check(doubtful.chain_path(), time, HostName::nearest(host))
+    };
+    assert_eq!(removed(both().document(&check("a"), b"rotten".to_vec())), 0);
+    assert_eq!(
+        removed(both().list(&check("a").to_string(), 300)),
+        0,
+        "gone since it was listed"
+    );
 }
 
 #[test]

@@ -33,6 +33,9 @@ const CHUNK: usize = 1 << 20;
 /// Understood documents that may wait to be taken in.
 const WAITING: usize = 256;
 
+/// How often a check is looked for again that others supersede meanwhile.
+const MOST_SUPERSEDED: usize = 8;
+
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -286,18 +289,40 @@ impl FileStore {
         Ok(catalog)
     }
 
-    /// A document as it is stored; none if it has been removed since it was listed.
-    fn document(&self, name: &ObjectName) -> Option<Document> {
-        let content = match self.read_small(name, MAX_BYTES as u64) {
-            Err(Error::NotFound { .. }) => return None,
-            Err(Error::Io { doing, source, .. } | Error::Denied { doing, source, .. }) => {
-                Err(format!("{doing}: {source}"))
-            }
-            Err(error) => Err(error.to_string()),
-            Ok(bytes) => Ok(bytes),
-        };
-        let name = name.clone();
+    /// A document as it is stored; none if it has been removed since it was listed. In the place of a check that was
+    /// superseded since then, the one that counts now: without any, a bad copy would look like one that nobody checked.
+    pub(super) fn document(&self, name: &ObjectName) -> Option<Document> {
+        let mut name = name.clone();
+        for _ in 0..MOST_SUPERSEDED {
+            let content = match self.read_small(&name, MAX_BYTES as u64) {
+                Ok(bytes) => Ok(bytes),
+                Err(Error::NotFound { .. }) => {
+                    name = self.successor_of(&name)?;
+                    continue;
+                }
+                Err(Error::Io { doing, source, .. } | Error::Denied { doing, source, .. }) => {
+                    Err(format!("{doing}: {source}"))
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            return Some(Document { name, content });
+        }
+        let content = Err("superseded again each time it was to be read".to_owned());
         Some(Document { name, content })
+    }
+
+    /// What counts in the place of a document that is gone.
+    fn successor_of(&self, gone: &ObjectName) -> Option<ObjectName> {
+        match gone {
+            ObjectName::Check(chain, ..) => self.checks_of(chain).ok()?.pop(),
+            ObjectName::StoreMarker
+            | ObjectName::Acceptance(_)
+            | ObjectName::Full(_)
+            | ObjectName::FullManifest(..)
+            | ObjectName::Pin(_)
+            | ObjectName::Canary(_)
+            | ObjectName::Claim(..) => None,
+        }
     }
 
     /// The space that is left.

@@ -437,6 +437,22 @@ fn the_stores_clock_runs_and_leaves_nothing() {
     assert_eq!(tree(store.folder()), ["store.json"]);
 }
 
+#[test]
+fn in_the_place_of_a_check_that_was_superseded_since_it_was_listed_the_next_is_read() {
+    let (_root, store) = store();
+    let check = |day| {
+        let time = format!("2026-11-2{day}T00:00:00Z").parse().unwrap();
+        ObjectName::Check(chain(CHAIN), time, HostName::nearest("a"))
+    };
+    store.put_new(&check(1), b"bad").unwrap();
+    store.put_new(&check(2), b"bad again").unwrap();
+    store.remove(&check(1)).unwrap();
+    let read = store.document(&check(1)).unwrap();
+    assert_eq!((read.name, read.content), (check(2), Ok(b"bad again".to_vec())));
+    store.remove(&check(2)).unwrap();
+    assert_eq!(store.document(&check(1)), None, "the backup is gone");
+}
+
 const DEAD: &str = "20261120T000000Z-0000dead";
 const LIVE: &str = "20261120T000000Z-00001111";
 const NOBODYS: &str = "20261120T000000Z-00002222";

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::Progress;
-use super::destinations::{Destination, PATIENCE, Sink, Sinks, Written, reasons};
+use super::destinations::{Destination, DestinationError, PATIENCE, Sink, Sinks, Written, reasons};
 use super::observed::{ContentError, Facts, Observed};
 use super::pace::{Pace, Pacer};
 use super::traces::{AtWork, Traces};
@@ -132,6 +132,22 @@ fn kept(left: &[String]) -> String {
     }
 }
 
+impl Error {
+    /// Whether something may have been begun in a destination where beginning failed: one that hangs may do so yet.
+    fn may_have_written(&self) -> bool {
+        match self {
+            Error::NoDestination(written) => written
+                .iter()
+                .any(|written| matches!(written.result, Err(DestinationError::Hangs { .. }))),
+            Error::NoMember(_)
+            | Error::Etcd(_)
+            | Error::Content { .. }
+            | Error::Encode(_)
+            | Error::Interrupted { .. } => true,
+        }
+    }
+}
+
 /// The member that is asked, and what it said of itself and its cluster.
 struct Asked {
     connection: Member,
@@ -223,7 +239,10 @@ async fn prove(
         chain: job.chain.clone(),
     };
     // Before the stream is open: a store that hangs must not hold etcd's read transaction.
-    sinks.begin(&path).await?;
+    progress.writes(true);
+    let begun = sinks.begin(&path).await;
+    progress.writes(begun.as_ref().map_or_else(Error::may_have_written, |()| true));
+    begun?;
     let mut stream = asked.connection.snapshot(job.idle_timeout).await?;
     let first = stream.next().await?;
     let times = Times {

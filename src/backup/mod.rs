@@ -13,13 +13,14 @@ pub use observed::{ContentError, Facts, Observed};
 pub use pace::Pace;
 pub use pulse::Pulse;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How far a backup has come, for whoever watches.
 #[derive(Debug, Default)]
 pub struct Progress {
     received: AtomicU64,
     total: AtomicU64,
+    has_written: AtomicBool,
     pulse: Pulse,
 }
 
@@ -44,6 +45,15 @@ impl Progress {
     pub fn is_streamed(&self) -> bool {
         let (received, total) = self.bytes();
         total > 0 && received == total
+    }
+
+    /// Whether anything of it may be in a destination.
+    pub fn has_written(&self) -> bool {
+        self.has_written.load(Ordering::Relaxed)
+    }
+
+    fn writes(&self, has_written: bool) {
+        self.has_written.store(has_written, Ordering::Relaxed);
     }
 
     fn promise(&self, total: u64) {

@@ -110,12 +110,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let random = getrandom::u32().map_err(failed)?;
     let now = host::now();
     let chain = places.catalog.next_chain(now, random);
+    let job = job(&config, &args, chain.clone(), access)?;
     let begun = state
         .begin_chain(&chain, &Holder::this("backup", now))
         .map_err(failed)?;
-    let job = job(&config, &args, chain, access)?;
-    let taken = take(context, &job, destinations, &places, interrupt);
-    end(begun, &taken);
+    let progress = Arc::new(Progress::default());
+    let taken = take(context, &job, destinations, &places, &progress, interrupt);
+    end(begun, &taken, &progress);
     let outcome = taken.map_err(failure)?;
     report(&context.output, &outcome, &places);
     match outcome.destinations.iter().all(|written| written.result.is_ok()) {
@@ -313,9 +314,9 @@ fn take(
     job: &Job,
     destinations: Vec<Destination>,
     places: &Places,
+    progress: &Arc<Progress>,
     interrupt: Interrupt,
 ) -> Result<Outcome, Error> {
-    let progress = Arc::new(Progress::default());
     context.runtime.block_on(async {
         let watcher = tokio::spawn(watch(context.output, progress.clone()));
         let gives_way = async {
@@ -324,7 +325,7 @@ fn take(
                 () = super::restore_opened() => {}
             }
         };
-        let outcome = full(job, destinations, &places.catalog, &progress, gives_way).await;
+        let outcome = full(job, destinations, &places.catalog, progress, gives_way).await;
         watcher.abort();
         // Wait until it is gone, so that no bar is drawn over the result.
         drop(watcher.await);
@@ -344,13 +345,15 @@ async fn watch(output: Output, progress: Arc<Progress>) {
     }
 }
 
-/// Forgets the chain when nothing of it is left to sweep: it is a backup, or every sink was dropped cleanly.
-pub(super) fn end(begun: BegunChain, taken: &Result<Outcome, Error>) {
-    let complete = match taken {
+/// Forgets the chain when nothing of it is left to sweep: it is a backup everywhere, was begun nowhere, or was taken
+/// back.
+pub(super) fn end(begun: BegunChain, taken: &Result<Outcome, Error>, progress: &Progress) {
+    let leaves_nothing = match taken {
         Ok(outcome) => outcome.destinations.iter().all(|written| written.result.is_ok()),
-        Err(_) => false,
+        Err(Error::Interrupted { left }) if left.is_empty() => true,
+        Err(_) => !progress.has_written(),
     };
-    if complete {
+    if leaves_nothing {
         // Should it fail, the next run finds nothing to sweep and forgets it then.
         drop(begun.finish());
     }

@@ -196,6 +196,18 @@ fn objects_and_manifests_lie_where_the_contract_says() {
 }
 
 #[test]
+fn a_backup_that_was_begun_nowhere_is_not_remembered() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    for member in &etcd.members {
+        host.reconfigure(&member.client_url, "http://127.0.0.1:1");
+    }
+    host.lifeboat(["backup"]).expect_code(1);
+    let chains = host.path("state").join(CLUSTER).join("chains");
+    assert_eq!(fs::read_dir(chains).unwrap().count(), 0, "there is nothing to sweep");
+}
+
+#[test]
 fn documents_have_the_fields_of_the_contract() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);

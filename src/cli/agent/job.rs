@@ -212,14 +212,23 @@ impl<'a> Attempt<'a> {
         let mut tenures = self.claim(&claimant);
         // Only now: while nobody else can add to it.
         self.order.pulse.beat();
-        let places = Places::configured(self.context, self.config, None)?;
+        let places = match Places::configured(self.context, self.config, None) {
+            Ok(places) => places,
+            Err(failure) => {
+                // Given up first: no claim of a chain of which nobody knows.
+                drop(tenures);
+                begun.finish().map_err(failed)?;
+                return Err(failure.into());
+            }
+        };
         self.order.pulse.beat();
         self.look_at_backups(&places, job.host.as_str());
         if self.open.is_empty() {
             return begun.finish().map_err(|error| failed(error).into());
         }
-        let taken = self.take(&job, &places);
-        backup::end(begun, &taken);
+        let progress = Progress::with(self.order.pulse.clone());
+        let taken = self.take(&job, &places, &progress);
+        backup::end(begun, &taken, &progress);
         let outcome = match taken {
             Err(Error::Interrupted { .. }) => return Err(Stop::Asked),
             taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, with_causes(&error))))?,
@@ -274,11 +283,10 @@ impl<'a> Attempt<'a> {
         });
     }
 
-    fn take(&mut self, job: &crate::backup::Job, places: &Places) -> Result<Outcome, Error> {
-        let progress = Progress::with(self.order.pulse.clone());
+    fn take(&mut self, job: &crate::backup::Job, places: &Places, progress: &Progress) -> Result<Outcome, Error> {
         let destinations = std::mem::take(&mut self.open);
         let stop = raised(self.order.stop.clone());
-        let taken = full(job, destinations, &places.catalog, &progress, stop);
+        let taken = full(job, destinations, &places.catalog, progress, stop);
         self.context.runtime.block_on(taken)
     }
 

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::host;
 use super::output::Format;
-use super::restore::{ask, failure, leave_session, need_root, need_somebody, not_revived, reach, take_over};
+use super::restore::{
+    ask, failure, leave_session, need_root, need_somebody, not_revived, reach, refuse_mounts, take_over,
+};
 use super::{Context, Exit, Failure};
 use crate::restore::{
     Access, End, Kept, Ledger, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Spots, Step, Tools, Units, closed,
@@ -51,6 +53,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         ));
     };
     let (systemd, access) = reach(context, &ledger)?;
+    refuse_mounts(&ledger.plan.site)?;
     if !args.although_serving {
         refuse_serving(context, &ledger, &access)?;
     }

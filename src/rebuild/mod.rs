@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
@@ -295,6 +295,18 @@ pub struct Homes<'a> {
     pub name: &'a str,
     /// User and group who get what is made.
     pub owner: (u32, u32),
+}
+
+/// The directory of the log of data that is exchanged by its `member`, if that does not bring the log along.
+///
+/// Fails when it is elsewhere in `member`, or around the data.
+pub fn log_beside_member(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Option<PathBuf>, Error> {
+    places::log_beside_member(data_dir, wal_dir)
+}
+
+/// A path without links and `..`, as far as it exists.
+pub fn resolved(path: &Path) -> Result<PathBuf, Error> {
+    places::resolved(path)
 }
 
 /// Lays out what a data directory holds, and a log directory, in folders beside those that `plan` names, which are not

@@ -29,8 +29,33 @@ pub(super) fn separate_log(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Op
     Ok(Some(wal_dir.to_owned()))
 }
 
+/// The directory of the log, if a `member` that takes the place of another one would not bring it along.
+///
+/// Fails when it is elsewhere in `member`, or around the data: what is in each of them is exchanged as a whole.
+pub(super) fn log_beside_member(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Option<PathBuf>, Error> {
+    let Some(wal_dir) = wal_dir else { return Ok(None) };
+    let data = resolved(data_dir)?;
+    let member = data.join(super::MEMBER);
+    let log = resolved_up_to(wal_dir, Some(&member))?;
+    if log == data.join(datadir::WAL_DIR) {
+        return Ok(None);
+    }
+    if log.starts_with(&member) || data.starts_with(&log) {
+        return Err(Error::Nested {
+            data_dir: data_dir.to_owned(),
+            wal_dir: wal_dir.to_owned(),
+        });
+    }
+    Ok(Some(wal_dir.to_owned()))
+}
+
 /// The path without links and `..`, as far as it exists; what does not exist yet has no links.
-fn resolved(path: &Path) -> Result<PathBuf, Error> {
+pub(super) fn resolved(path: &Path) -> Result<PathBuf, Error> {
+    resolved_up_to(path, None)
+}
+
+/// The same; links at `end` and below stay, because they go wherever that goes.
+fn resolved_up_to(path: &Path, end: Option<&Path>) -> Result<PathBuf, Error> {
     let path = std::path::absolute(path).map_err(failed("resolve", path))?;
     let mut real = PathBuf::new();
     for part in path.components() {
@@ -41,7 +66,9 @@ fn resolved(path: &Path) -> Result<PathBuf, Error> {
             Component::CurDir => {}
             Component::RootDir | Component::Prefix(_) | Component::Normal(_) => real.push(part),
         }
-        real = std::fs::canonicalize(&real).unwrap_or(real);
+        if !end.is_some_and(|end| real.starts_with(end)) {
+            real = std::fs::canonicalize(&real).unwrap_or(real);
+        }
     }
     Ok(real)
 }
@@ -119,6 +146,51 @@ mod tests {
             assert!(matches!(separate(data, log), Err(Error::Nested { .. })), "{data} {log}");
         }
         assert_eq!(separate_log(&at("d"), None).unwrap(), None);
+    }
+
+    #[test]
+    fn a_log_is_told_from_what_goes_with_the_member_whatever_its_path_looks_like() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        std::fs::create_dir_all(at("real/d/member/wal")).unwrap();
+        std::fs::create_dir_all(at("logs")).unwrap();
+        std::fs::create_dir_all(at("linked/member")).unwrap();
+        for (target, link) in [
+            ("real/d", "data"),
+            ("real/d/member/wal", "wal"),
+            ("real/d/member", "member"),
+            ("logs", "linked/member/wal"),
+        ] {
+            std::os::unix::fs::symlink(at(target), at(link)).unwrap();
+        }
+        let beside = |data: &str, log: &str| log_beside_member(&at(data), Some(&at(log)));
+        for (data, log) in [
+            ("real/d", "real/d/member/wal"),
+            ("data", "real/d/member/wal"),
+            ("real/d", "data/member/wal/"),
+            ("real/d", "wal"),
+            ("data", "member/x/../wal"),
+            // etcd comes to the log through the member that goes.
+            ("linked", "linked/member/wal"),
+            ("absent", "absent/member/wal"),
+        ] {
+            assert_eq!(beside(data, log).unwrap(), None, "{data} {log}");
+        }
+        // What is beside `member` in the data directory stays there.
+        for (data, log) in [("real/d", "logs"), ("data", "real/d/wal"), ("linked", "logs")] {
+            assert_eq!(beside(data, log).unwrap(), Some(at(log)), "{data} {log}");
+        }
+        for (data, log) in [
+            ("real/d", "real/d/member"),
+            ("data", "real/d/member/log"),
+            ("real/d", "member/log"),
+            ("real/d", "wal/deeper"),
+            ("real/d", "data"),
+            ("real/d", "real"),
+        ] {
+            assert!(matches!(beside(data, log), Err(Error::Nested { .. })), "{data} {log}");
+        }
+        assert_eq!(log_beside_member(&at("data"), None).unwrap(), None);
     }
 
     #[test]

@@ -208,8 +208,17 @@ pub fn strangers(plan: &Plan, answers: &[(String, Option<PeerAnswer>)]) -> Vec<S
 
 /// What the other members say at their peer ports, by name; `None` for those that do not answer.
 pub async fn peers(plan: &Plan, access: &Access) -> Vec<(String, Option<PeerAnswer>)> {
-    let asked = plan.peers().map(|(name, urls)| {
-        let (name, urls, access) = (name.to_owned(), urls.to_vec(), access.clone());
+    let planned = plan.peers().map(|(name, urls)| (name.to_owned(), urls.to_vec()));
+    ask_all(planned, access).await
+}
+
+/// What members say at the first of their peer ports that answers, by name; `None` for those that do not answer.
+pub async fn ask_all(
+    members: impl IntoIterator<Item = (String, Vec<String>)>,
+    access: &Access,
+) -> Vec<(String, Option<PeerAnswer>)> {
+    let asked = members.into_iter().map(|(name, urls)| {
+        let access = access.clone();
         tokio::spawn(async move { (name, first_answer(&urls, &access).await) })
     });
     let mut answers = Vec::new();

@@ -23,13 +23,13 @@ use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Access, Book, Error, Ledger, LedgerError, Outcome, OverDbus, Patience, Plan, PlanError, RESUME_UNIT, RestoreId,
-    Run, Spots, Step, Tools, Units, Wish, decide_bump, open_ledger, peers, strangers,
+    Run, Spots, Step, Tools, Units, Wish, ask_all, decide_bump, open_ledger, peers, strangers,
 };
 use crate::systemd::Systemd;
 
 pub(super) use report::not_revived;
 pub(super) use session::{leave_session, take_over};
-pub(super) use site::connect;
+pub(super) use site::{connect, refuse_mounts};
 
 use site::Here;
 
@@ -128,7 +128,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
     }
     here.refuse_unready(&planned.plan)?;
     if !args.despite_running_members {
-        refuse_running_members(context, &planned.plan, &here.access)?;
+        refuse_running_members(context, config.as_ref(), &planned.plan, &here)?;
     }
     if !args.yes {
         report::plan(&context.output, &planned.plan, &here);
@@ -378,13 +378,20 @@ fn refuse_open(spots: &Spots) -> Result<(), Failure> {
     }
 }
 
-fn refuse_running_members(context: &Context, plan: &Plan, access: &Access) -> Result<(), Failure> {
-    let answers = context.runtime.block_on(peers(plan, access));
+/// Refuses while members of another cluster run, also such as the new one is without: clients would find both.
+fn refuse_running_members(context: &Context, config: Option<&Config>, plan: &Plan, here: &Here) -> Result<(), Failure> {
+    let known = here.known_members(config);
+    let known = known.iter().map(|(name, url)| (name.as_str(), url.as_str()));
+    let asked = plan.to_ask(known, &here.settings.initial_advertise_peer_urls);
+    let asked = asked.into_iter().map(|(name, url)| (name, vec![url]));
+    let answers = context.runtime.block_on(ask_all(asked, &here.access));
     let others = answers.iter().filter_map(|(name, answer)| {
         let cluster = answer.as_ref()?.cluster;
         (cluster != plan.cluster_id).then(|| format!("{name} runs as a member of cluster {cluster}"))
     });
-    let others: Vec<String> = others.collect();
+    let mut others: Vec<String> = others.collect();
+    // One may have several addresses.
+    others.dedup();
     if others.is_empty() {
         return Ok(());
     }

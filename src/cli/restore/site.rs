@@ -13,8 +13,8 @@ use crate::config::Config;
 use crate::datadir::{self, InitialCluster, wal};
 use crate::etcd;
 use crate::model::{ByteSize, ClusterId, UnitName, with_causes};
-use crate::rebuild::{is_held, needed_bytes};
-use crate::restore::{Access, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, owner_of};
+use crate::rebuild::{self, is_held, log_beside_member, needed_bytes, resolved};
+use crate::restore::{Access, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, mounted_below, owner_of};
 use crate::settings::{self, EtcdSettings, Given, NewCluster, NewFile, Start, Unit};
 use crate::systemd::{self, LoadState, Systemd, read_file};
 
@@ -103,20 +103,40 @@ impl Here {
         .next("correct the members"))
     }
 
+    /// The other members that the configuration and etcd's own settings name, each with one peer URL; of the new cluster
+    /// or not.
+    pub fn known_members(&self, config: Option<&Config>) -> Vec<(String, String)> {
+        let configured = config.into_iter().flat_map(|config| &config.members);
+        let configured = configured.flat_map(|(name, member)| {
+            let urls = member.peer_urls.iter();
+            urls.map(move |url| (name.to_string(), url.to_string()))
+        });
+        // What etcd began with may be long out of date; what it cannot read says nothing.
+        let initial = self.settings.initial_cluster.parse::<InitialCluster>().ok();
+        let initial = initial.iter().flat_map(InitialCluster::iter);
+        let initial = initial.flat_map(|(name, urls)| urls.iter().map(move |url| (name.to_owned(), url.to_string())));
+        let others = configured
+            .chain(initial)
+            .filter(|(name, _)| *name != self.settings.name);
+        others.collect()
+    }
+
     /// Where it is restored.
     pub fn site(&self, config: Option<&Config>, member: &str) -> Result<Site, Failure> {
-        let wal_dir = self.settings.wal_dir.clone();
-        let inside = self.settings.data_dir.join(datadir::WAL_DIR);
-        Ok(Site {
+        let data_dir = &self.settings.data_dir;
+        let wal_dir = log_beside_member(data_dir, self.settings.wal_dir.as_deref());
+        let site = Site {
             member: member.to_owned(),
             unit: self.unit.name.to_string(),
             owner: self.owner()?,
-            data_dir: self.settings.data_dir.clone(),
-            wal_dir: wal_dir.filter(|dir| *dir != inside),
+            data_dir: data_dir.clone(),
+            wal_dir: wal_dir.map_err(log_inside)?,
             client_urls: self.client_urls.clone(),
             etcd_line: config.and_then(|config| config.host.etcd_version),
             etcd_version: None,
-        })
+        };
+        refuse_mounts(&site)?;
+        Ok(site)
     }
 
     /// Who owns etcd's data: whoever owns it now, else the unit's user.
@@ -256,6 +276,49 @@ impl Here {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Refuses while a file system is mounted in what is exchanged as a whole.
+pub(in crate::cli) fn refuse_mounts(site: &Site) -> Result<(), Failure> {
+    let mounts = |path: &Path| mounted_below(path).map_err(failed);
+    let member = resolved(&site.data_dir).map_err(failed)?.join("member");
+    if let Some(mount) = mounts(&member)?.first() {
+        let message = format!(
+            "`{}` is a mount point, and a restore exchanges `member` with all that is in it: the mount would leave with the \
+             old data, and the next boot would put what is on it over the new",
+            mount.display()
+        );
+        return Err(Failure::new(Exit::Refused, message).next(match mount.ends_with(datadir::WAL_DIR) {
+            true => {
+                "stop etcd, mount that file system elsewhere (in /etc/fstab too), give etcd that place as its `--wal-dir`, \
+                 start it, and run this again"
+            }
+            false => {
+                "stop etcd, have what is on it in a plain directory `member`, such as by mounting the file system one level \
+                 higher (in /etc/fstab too), start etcd, and run this again"
+            }
+        }));
+    }
+    let Some(wal_dir) = &site.wal_dir else { return Ok(()) };
+    let wal_dir = resolved(wal_dir).map_err(failed)?;
+    match mounts(&wal_dir)?.iter().find(|mount| **mount != wal_dir) {
+        None => Ok(()),
+        Some(mount) => Err(Failure::new(
+            Exit::Refused,
+            format!(
+                "`{}` is a mount point in the directory of etcd's log, all of which a restore exchanges",
+                mount.display()
+            ),
+        )
+        .next("unmount it, or mount it elsewhere, and run this again")),
+    }
+}
+
+fn log_inside(error: rebuild::Error) -> Failure {
+    Failure::new(Exit::Refused, with_causes(&error)).next(
+        "a restore exchanges the data directory's `member` and the log each as a whole: stop etcd, move its log to a directory \
+         beside `member` or elsewhere, give it that as its `--wal-dir`, start it, and run this again",
+    )
 }
 
 /// Whether a drop-in sets again what ours sets.

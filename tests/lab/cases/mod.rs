@@ -80,6 +80,7 @@ pub const CASES: &[Case] = cases! {
     BOTH restores::the_unit_restores_with_the_key_of_the_host
     TRIXIE restores::a_restore_does_not_wait_for_a_backup_that_hangs_and_the_agent_goes_on
     BOTH restores::settings_in_a_file_data_on_a_mount_and_a_log_of_its_own
+    TRIXIE restores::a_log_that_would_leave_with_the_old_data_is_refused_or_seen_as_a_part_of_it
     TRIXIE restores::a_cluster_that_asks_for_a_password_is_seen_to_serve
     BOTH runbooks::a_host_is_restored_without_lifeboat
     BOTH sandbox::what_check_prints_lets_the_agent_in

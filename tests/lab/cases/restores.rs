@@ -162,6 +162,60 @@ pub fn settings_in_a_file_data_on_a_mount_and_a_log_of_its_own(lab: &Lab<'_>) {
     assert_eq!(client.get(LATER).expect("it serves"), Some(b"old".to_vec()));
 }
 
+pub fn a_log_that_would_leave_with_the_old_data_is_refused_or_seen_as_a_part_of_it(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    let (id, _) = backed_up(&cluster);
+    cluster.client().put(LATER, "old", 0).expect("it takes writes");
+    let wal = format!("{DATA_DIR}/member/wal");
+    // Moves the log while etcd is down, and tells it where it is.
+    let move_log = |how: &str, to: &str| {
+        host.shell(&format!("systemctl stop etcd && {how}"));
+        host.write(
+            "/etc/default/etcd",
+            &format!("{}ETCD_WAL_DIR={to}\n", cluster.settings(host)),
+        );
+        host.run(["systemctl", "start", "etcd"]);
+        cluster.wait_until_served();
+    };
+    let refuses = |word: &str| {
+        let pid = host.main_pid("etcd");
+        for last in ["--dry-run", "--yes"] {
+            let refused = restore(host, &[&id, last]).expect_code(7);
+            assert!(refused.stderr.contains(word), "{refused}");
+        }
+        assert_eq!(host.main_pid("etcd"), pid, "etcd was never stopped");
+        assert!(!host.path(LEDGERS).join("ledger.json").exists() && !host.path(DATA_DIR).join(".lifeboat").exists());
+    };
+    let goes_there_and_back = |wal_dir: Value| {
+        let said = restore(host, &[&id, "--yes", "--json"]).expect_code(0).json();
+        assert_eq!(said["wal_dir"], wal_dir, "{said}");
+        assert_eq!(cluster.client().get(LATER).expect("it serves"), None);
+        host.run(["systemctl", "restart", "etcd"]);
+        cluster.wait_until_served();
+        assert_eq!(cluster.client().get(LATER).expect("it serves"), None);
+        lifeboat(host, ["rollback", "--yes"]).expect_code(0);
+        cluster.wait_until_served();
+        assert_eq!(cluster.client().get(LATER).expect("it serves"), Some(b"old".to_vec()));
+        lifeboat(host, ["release", "--yes"]).expect_code(0);
+    };
+
+    // A disk for the log, at etcd's own place for it; then what the refusal says is done.
+    move_log(&format!("cp -a {wal} /srv/disk && mount --bind /srv/disk {wal}"), "");
+    refuses(&format!("`{wal}` is a mount point"));
+    move_log(&format!("umount {wal}"), "/srv/disk");
+    goes_there_and_back("/srv/disk".into());
+
+    // The place that it has anyway, under another name.
+    let back = format!("rm -r {wal} && mv /srv/disk {wal} && ln -s {DATA_DIR} /srv/data");
+    move_log(&back, "/srv/data/member/wal");
+    goes_there_and_back(Value::Null);
+
+    let deeper = format!("{DATA_DIR}/member/log");
+    move_log(&format!("mv {wal} {deeper}"), &deeper);
+    refuses("one in the other");
+}
+
 pub fn a_cluster_that_asks_for_a_password_is_seen_to_serve(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
     let host = &cluster.hosts[0];
@@ -197,6 +251,11 @@ pub fn three_hosts_that_lost_everything_become_one_cluster(lab: &Lab<'_>) {
     }
     let refused = restore(&cluster.hosts[0], &[&id, "--yes"]).expect_code(7);
     assert!(refused.stderr.contains("--despite-running-members"), "{refused}");
+    // Nor does the new cluster come about beside members of the old that it is without.
+    let alone = &cluster.hosts[0];
+    alone.write("/root/alone", &format!("{}={}\n", alone.name, cluster.peer_url(alone)));
+    let refused = restore(alone, &[&id, "--yes", "--members", "/root/alone"]).expect_code(7);
+    assert!(refused.stderr.contains("h2 runs as a member"), "{refused}");
     for host in &cluster.hosts {
         host.run(["systemctl", "stop", "etcd"]);
         fs::remove_dir_all(host.path(DATA_DIR)).expect("root can remove it");

@@ -7,6 +7,12 @@ lifeboat_removed() {
         echo "Finish it with \`lifeboat restore --wait\`, or take it back with \`lifeboat rollback\`, then remove the package." >&2
         exit 1
     fi
+    # So does what was taken back to where there was nothing before.
+    if [ -e /var/lib/lifeboat-restore/held ]; then
+        echo "etcd-lifeboat is not removed: etcd is kept from starting here, since a restore was taken back that had found no data." >&2
+        echo "Restore a backup, or let etcd start again with \`lifeboat release\`, then remove the package." >&2
+        exit 1
+    fi
     if [ -d /run/systemd/system ]; then
         systemctl disable --now lifeboat.service || true
     fi

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use super::deaths::wait_for_the_middle_of_a_backup;
 use super::{OFTEN, SELDOM};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Host, Lab, holds, until};
 use crate::install::{
     CONFIG, IDENTITY, NAME, STATE, STORE, UNIT, apt, apt_install, enable, files_below, ids, install, lifeboat, status,
@@ -126,7 +126,15 @@ pub fn what_is_removed_comes_back_as_it_was_and_a_purge_leaves_the_backups(lab: 
     lifeboat(host, ["status"]).expect_code(0);
 
     let backups = kept();
+    // A link that the agent's user has made leads nobody else's hand out of the folder.
+    let stranger = format!("{STATE}/stranger");
+    host.shell(&format!(
+        "mkdir /etc/other && echo {{}} >/etc/other/daemon.json && \
+         runuser -u lifeboat -- sh -c 'mkdir {stranger} && ln -s /etc/other {stranger}/stores'"
+    ));
     apt(host, ["purge", NAME]).expect_code(0);
+    assert!(host.path("/etc/other/daemon.json").exists());
+    host.run(["rm", "-r", &stranger]);
     assert_eq!(kept(), backups);
     assert!(!host.path(CONFIG).exists());
     let left = contents(host, &[STATE]);
@@ -162,18 +170,23 @@ pub fn an_open_restore_keeps_the_program_that_can_end_it(lab: &Lab<'_>) {
         "--members",
         "/root/members",
     ];
-    let said = lifeboat(host, restore.into_iter().chain(["--json"]))
-        .expect_code(0)
-        .json();
-    assert_eq!(said["outcome"], "waiting", "{said}");
-
-    for removal in ["remove", "purge"] {
-        let refused = apt(host, [removal, NAME]);
-        assert_ne!(refused.code, 0, "{refused}");
-        let all = format!("{}{}", refused.stdout, refused.stderr);
-        assert!(all.contains("lifeboat rollback"), "{refused}");
-        assert_open(host);
-    }
+    let begin = || {
+        let said = lifeboat(host, restore.into_iter().chain(["--json"]));
+        let said = said.expect_code(0).json();
+        assert_eq!(said["outcome"], "waiting", "{said}");
+    };
+    let stays = |word: &str| {
+        for removal in ["remove", "purge"] {
+            let refused = apt(host, [removal, NAME]);
+            assert_ne!(refused.code, 0, "{refused}");
+            let all = format!("{}{}", refused.stdout, refused.stderr);
+            assert!(all.contains(word), "{refused}");
+            lifeboat(host, ["--version"]).expect_code(0);
+        }
+    };
+    begin();
+    stays("lifeboat rollback");
+    assert_open(host);
     apt_install(host, Release::Next);
     assert_open(host);
     lifeboat(host, ["rollback", "--yes"]).expect_code(0);
@@ -185,6 +198,14 @@ pub fn an_open_restore_keeps_the_program_that_can_end_it(lab: &Lab<'_>) {
         let state = host.property(UNIT, "ActiveState");
         holds(state == "active", state)
     });
+
+    // Taken back to where there was nothing before, it is closed, and keeps etcd from starting all the same.
+    host.shell(&format!("systemctl stop etcd && rm -r {DATA_DIR}"));
+    begin();
+    lifeboat(host, ["rollback", "--yes"]).expect_code(0);
+    assert!(!host.path(LEDGERS).join("ledger.json").exists());
+    stays("lifeboat release");
+    lifeboat(host, ["release", "--yes"]).expect_code(0);
     apt(host, ["remove", NAME]).expect_code(0);
     host.run(["systemctl", "restart", "etcd"]);
     cluster.wait_until_served();
@@ -218,12 +239,13 @@ pub fn the_rpm_is_installed_into_a_root_upgraded_and_erased(lab: &Lab<'_>) {
     assert_nothing_runs(host);
     host.cut_power();
 
-    let ledger = format!("{LEDGERS}/ledger.json");
-    host.write(&ledger, "{}");
-    let refused = rpm(&["--erase", NAME]).output().expect("it is installed");
-    assert!(!refused.status.success(), "{refused:?}");
-    assert!(root.join("usr/bin/lifeboat").exists(), "{refused:?}");
-    fs::remove_file(host.path(&ledger)).expect("it was just written");
+    for held in ["ledger.json", "held"].map(|name| format!("{LEDGERS}/{name}")) {
+        host.write(&held, "{}");
+        let refused = rpm(&["--erase", NAME]).output().expect("it is installed");
+        assert!(!refused.status.success(), "{refused:?}");
+        assert!(root.join("usr/bin/lifeboat").exists(), "{refused:?}");
+        fs::remove_file(host.path(&held)).expect("it was just written");
+    }
     succeeds(&mut rpm(&["--erase", NAME]));
     assert!(!root.join("usr/bin/lifeboat").exists());
     // An edited file is kept under the name that rpm gives it.

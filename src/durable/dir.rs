@@ -19,7 +19,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::{Error, exchange, failed, rename_new};
+use super::{Error, ForeignLink, exchange, failed, rename_new, way};
 
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
@@ -49,6 +49,40 @@ impl Dir {
             handle: Arc::new(opened.map_err(|errno| failed("open", path)(errno.into()))?.into()),
             path: path.to_owned(),
         })
+    }
+
+    /// Opens the folder at `path`, to which links may lead as long as they are root's or this user's; `None` when there is
+    /// none.
+    ///
+    /// Fails when a link of somebody else is on the way.
+    pub fn reach(path: &Path) -> Result<Option<Dir>, Error> {
+        let folder = match way::walk(path)? {
+            way::End::Folder(folder) => folder,
+            way::End::Missing => return Ok(None),
+            way::End::ForeignLink(link) => {
+                let said = format!("user {} made this link, and could have it lead anywhere", link.owner);
+                let said = io::Error::new(io::ErrorKind::PermissionDenied, said);
+                return Err(failed("follow", &link.path)(said));
+            }
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = openat(&folder, ".", flags, Mode::empty());
+        Ok(Some(Dir {
+            handle: Arc::new(opened.map_err(|errno| failed("open", path)(errno.into()))?.into()),
+            path: path.to_owned(),
+        }))
+    }
+
+    /// The link on the way to `path`, as far as that is there, for which [`Dir::reach`] fails.
+    pub fn foreign_link(path: &Path) -> Result<Option<ForeignLink>, Error> {
+        for path in path.ancestors() {
+            match way::walk(path)? {
+                way::End::Folder(_) => return Ok(None),
+                way::End::ForeignLink(link) => return Ok(Some(link)),
+                way::End::Missing => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Makes a folder in it that only this user may enter, and opens it.
@@ -316,6 +350,45 @@ mod tests {
                 assert!(matches!(dir.create(name), Err(Error::Exists { .. })), "{name}");
                 assert!(matches!(dir.make(name), Err(Error::Exists { .. })), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn a_folder_is_reached_through_own_links_and_not_through_those_of_others() {
+        let place = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(place.path()).unwrap();
+        let at = |name: &str| real.join(name);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::write(at("file"), b"").unwrap();
+        symlink("a/../a", at("relative")).unwrap();
+        symlink(at("relative/b"), at("absolute")).unwrap();
+        symlink("round", at("round")).unwrap();
+        symlink("absent", at("dangling")).unwrap();
+        let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+        for path in ["a/b", "relative/b", "absolute", "absolute/.", "a/b/../b/"] {
+            let reached = Dir::reach(&at(path)).unwrap().unwrap();
+            assert_eq!(reached.metadata().unwrap().ino(), inode(at("a/b")), "{path}");
+            assert_eq!(Dir::foreign_link(&at(path)).unwrap(), None, "{path}");
+        }
+        for path in ["absent", "dangling", "a/absent/deeper"] {
+            assert!(Dir::reach(&at(path)).unwrap().is_none(), "{path}");
+            assert_eq!(Dir::foreign_link(&at(path)).unwrap(), None, "{path}");
+        }
+        for path in ["file", "file/deeper", "round"] {
+            assert!(Dir::reach(&at(path)).is_err(), "{path}");
+        }
+        if !geteuid().is_root() {
+            return; // Nobody else can be played.
+        }
+        std::os::unix::fs::lchown(at("relative"), Some(12345), None).unwrap();
+        let link = ForeignLink {
+            path: at("relative"),
+            owner: 12345,
+        };
+        for path in ["relative", "relative/b", "relative/absent", "absolute"] {
+            let refused = Dir::reach(&at(path)).unwrap_err();
+            assert!(refused.to_string().contains("follow"), "{refused}");
+            assert_eq!(Dir::foreign_link(&at(path)).unwrap().as_ref(), Some(&link), "{path}");
         }
     }
 

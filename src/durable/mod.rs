@@ -9,6 +9,7 @@
 //! only once its folder was synced.
 
 mod dir;
+mod way;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat, renameat2};
 use nix::sys::stat::fstatat;
 
 pub use dir::{Dir, Entry};
+pub use way::ForeignLink;
 
 const SUFFIX: &str = ".partial";
 const RANDOM_DIGITS: usize = 16;

@@ -9,7 +9,8 @@
 //!
 //! Everything happens inside the directory, which may be a mount point and keeps its owner, mode and label.
 //!
-//! Invariant: our folder is entered by a handle and is nobody else's, though the directory around it is etcd's.
+//! Invariant: our folder is entered by a handle and is nobody else's, though the directory around it is etcd's. No link that
+//! etcd's user may have made leads there.
 
 use std::ffi::OsStr;
 use std::io;
@@ -22,8 +23,8 @@ use crate::durable::{self, Dir, failed};
 
 const OWN: &str = ".lifeboat";
 pub(super) const MEMBER: &str = "member";
-/// What etcd wants its data directory to be.
-const DATA_MODE: u32 = 0o700;
+/// Of what is missing above etcd's directory; that itself is its user's alone.
+const ABOVE_MODE: u32 = 0o755;
 /// Of a log directory with more entries nothing is touched.
 const MOST_ENTRIES: usize = 100_000;
 
@@ -75,15 +76,10 @@ pub struct Yard {
 impl Yard {
     /// Opens the directory and our folder in it, and makes what is missing; a directory that is made is `owner`'s.
     pub fn make(path: &Path, owner: (u32, u32)) -> Result<Yard, Error> {
-        if !path.exists() {
-            let above = path.parent().unwrap_or(Path::new("/"));
-            durable::create_dirs(above, 0o755)?;
-            durable::create_dirs(path, DATA_MODE)?;
-            let made = Dir::open(path)?;
-            made.give(owner)?;
-            made.sync()?;
-        }
-        let home = Dir::open(path)?;
+        let home = match Dir::reach(path)? {
+            Some(home) => home,
+            None => Yard::make_home(path, owner)?,
+        };
         let own = match home.dir(OWN)? {
             Some(own) => own,
             None => home.make(OWN)?,
@@ -96,7 +92,9 @@ impl Yard {
         if !path.is_dir() {
             return Ok(None);
         }
-        let home = Dir::open(path)?;
+        let Some(home) = Dir::reach(path)? else {
+            return Ok(None);
+        };
         match home.dir(OWN)? {
             Some(own) => Yard::checked(home, own).map(Some),
             None => Ok(None),
@@ -107,6 +105,20 @@ impl Yard {
     pub fn again(path: &Path) -> Result<Yard, Error> {
         let path_text = || path.display().to_string();
         Yard::find(path)?.ok_or_else(|| Error::Missing { path: path_text() })
+    }
+
+    /// Makes the directory in what is above it, by the handle of that: whoever may write there could put another in its
+    /// place, and is given none but the one that was made.
+    fn make_home(path: &Path, owner: (u32, u32)) -> Result<Dir, Error> {
+        let absent = || failed("make folder", path)(io::ErrorKind::NotFound.into());
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(absent().into());
+        };
+        durable::create_dirs(above, ABOVE_MODE)?;
+        let made = Dir::reach(above)?.ok_or_else(absent)?.make(name)?;
+        made.give(owner)?;
+        made.sync()?;
+        Ok(made)
     }
 
     fn checked(home: Dir, own: Dir) -> Result<Yard, Error> {

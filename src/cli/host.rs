@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use age::secrecy::{ExposeSecret, SecretString};
 use jiff::Timestamp;
 
 use super::patience::{Asked, Silence, ask};
@@ -93,33 +94,42 @@ pub(super) fn this_host() -> Result<ThisHost, Failure> {
 
 /// Certificates and login, read from where the configuration says they are.
 pub(super) fn access(config: &Config) -> Result<etcd::Access, Failure> {
-    use age::secrecy::ExposeSecret;
-    let read = |key: &str, secret: &Secret| {
-        secret
-            .read()
-            .map_err(|error| Failure::new(Exit::Configuration, format!("`{key}`: {}", with_causes(&error))))
-    };
+    Ok(etcd::Access {
+        tls: tls(config)?,
+        login: login(config)?,
+    })
+}
+
+/// Certificates, read from where the configuration says they are.
+pub(super) fn tls(config: &Config) -> Result<etcd::Tls, Failure> {
     let tls = &config.cluster.tls;
-    let public = |key: &str, secret: &Secret| Ok(read(key, secret)?.expose_secret().as_bytes().to_vec());
+    let public = |key: &str, secret: &Secret| Ok(secret_of(key, secret)?.expose_secret().as_bytes().to_vec());
     let identity = match &tls.client {
         Some(client) => Some((
             public("cluster.tls.cert", &client.cert)?,
-            read("cluster.tls.key", &client.key)?,
+            secret_of("cluster.tls.key", &client.key)?,
         )),
         None => None,
     };
-    let login = match &config.cluster.auth {
-        Some(auth) => Some((auth.user.clone(), read("cluster.auth.password", &auth.password)?)),
-        None => None,
-    };
-    Ok(etcd::Access {
-        tls: etcd::Tls {
-            ca: tls.ca.as_ref().map(|ca| public("cluster.tls.ca", ca)).transpose()?,
-            identity,
-            server_name: tls.server_name.clone(),
-        },
-        login,
+    Ok(etcd::Tls {
+        ca: tls.ca.as_ref().map(|ca| public("cluster.tls.ca", ca)).transpose()?,
+        identity,
+        server_name: tls.server_name.clone(),
     })
+}
+
+/// User and password, if etcd asks for them, read from where the configuration says they are.
+pub(super) fn login(config: &Config) -> Result<Option<(String, SecretString)>, Failure> {
+    let Some(auth) = &config.cluster.auth else {
+        return Ok(None);
+    };
+    let password = secret_of("cluster.auth.password", &auth.password)?;
+    Ok(Some((auth.user.clone(), password)))
+}
+
+fn secret_of(key: &str, secret: &Secret) -> Result<SecretString, Failure> {
+    let read = secret.read();
+    read.map_err(|error| Failure::new(Exit::Configuration, format!("`{key}`: {}", with_causes(&error))))
 }
 
 /// How much memory one piece of work may take: half of what this host has to spare, and of what the service is allowed.

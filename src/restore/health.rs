@@ -25,7 +25,7 @@ const DOWN: Duration = Duration::from_secs(60);
 pub enum ClientSight {
     /// Nothing, or nothing of use.
     Silent(String),
-    /// It wants a login that we do not have.
+    /// It wants a login or a certificate that we do not have.
     Denied(String),
     /// It took a read and a write through its quorum.
     Serves {
@@ -95,9 +95,7 @@ pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
         }
         // The unit is ready only when etcd has been heard by a quorum.
         ClientSight::Denied(why) if shows_ids && sight.unit.activity == Activity::Active && sight.stable >= STABLE => {
-            let doubt = Some(format!(
-                "reads and writes could not be tried, because etcd refuses us ({why}): set [cluster.auth]"
-            ));
+            let doubt = Some(format!("reads and writes could not be tried: {why}"));
             return Health::Healthy { doubt };
         }
         ClientSight::Serves { .. } | ClientSight::Denied(_) | ClientSight::Silent(_) => {}

@@ -30,6 +30,8 @@ pub struct Access {
     pub client: etcd::Access,
     /// As a member.
     pub peer: etcd::Tls,
+    /// What a client should have and this one has not, such as its key: that it is not answered then says nothing.
+    pub lacks: Option<String>,
 }
 
 /// For how long it is looked at.
@@ -239,7 +241,9 @@ async fn asked(plan: &Plan, access: &Access, bound: Duration) -> ClientSight {
     for task in tasks {
         let sight = match task.await {
             Ok(Ok(Ok(sight))) => sight,
-            Ok(Ok(Err(error @ etcd::Error::Denied { .. }))) => ClientSight::Denied(error.to_string()),
+            Ok(Ok(Err(error @ etcd::Error::Denied { .. }))) => {
+                ClientSight::Denied(format!("etcd refuses us ({error}): set [cluster.auth]"))
+            }
             Ok(Ok(Err(error))) => ClientSight::Silent(error.to_string()),
             Ok(Err(_)) => ClientSight::Silent(format!("no answer within {} s", bound.as_secs())),
             Err(error) => ClientSight::Silent(error.to_string()),
@@ -250,7 +254,15 @@ async fn asked(plan: &Plan, access: &Access, bound: Duration) -> ClientSight {
             (_, _) => last = sight,
         }
     }
-    last
+    heard(last, access)
+}
+
+/// What is to be made of an answer by one who may not have shown what a client must.
+fn heard(sight: ClientSight, access: &Access) -> ClientSight {
+    match (sight, &access.lacks) {
+        (ClientSight::Silent(why), Some(lack)) => ClientSight::Denied(format!("{lack} ({why})")),
+        (sight @ (ClientSight::Silent(_) | ClientSight::Denied(_) | ClientSight::Serves { .. }), _) => sight,
+    }
 }
 
 async fn serves(url: &str, access: &Access) -> Result<ClientSight, etcd::Error> {
@@ -267,4 +279,23 @@ async fn serves(url: &str, access: &Access) -> Result<ClientSight, etcd::Error> 
         member: status.member,
         revision,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_tells_nothing_to_one_who_lacks_what_a_client_must_show() {
+        let silent = || ClientSight::Silent("no answer".to_owned());
+        let complete = Access::default();
+        assert_eq!(heard(silent(), &complete), silent());
+        let lacking = Access {
+            lacks: Some("no key".to_owned()),
+            ..complete
+        };
+        let denied = ClientSight::Denied("no key (no answer)".to_owned());
+        assert_eq!(heard(silent(), &lacking), denied);
+        assert_eq!(heard(denied.clone(), &lacking), denied);
+    }
 }

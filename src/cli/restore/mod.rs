@@ -331,7 +331,7 @@ pub(super) fn reach(context: &Context, ledger: &Ledger) -> Result<(Systemd, Acce
     let systemd = connect(context)?;
     let unit = ledger.plan.site.unit.parse().map_err(failed)?;
     let access = match site::settings_of(context, &systemd, &unit, config.as_ref()) {
-        Ok((_, settings)) => site::access(config.as_ref(), &settings)?,
+        Ok((_, settings)) => site::access_at_hand(&context.output, config.as_ref(), &settings),
         Err(refused) => {
             context
                 .output

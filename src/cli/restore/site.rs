@@ -7,10 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::host::{self, failed};
+use super::super::output::Output;
 use super::super::{Context, Exit, Failure};
 use super::free_bytes;
 use crate::config::Config;
 use crate::datadir::{self, InitialCluster, wal};
+use crate::durable::Dir;
 use crate::etcd;
 use crate::model::{ByteSize, ClusterId, UnitName, with_causes};
 use crate::rebuild::{self, is_held, log_beside_member, needed_bytes, resolved};
@@ -135,6 +137,7 @@ impl Here {
             etcd_line: config.and_then(|config| config.host.etcd_version),
             etcd_version: None,
         };
+        refuse_links(&site)?;
         refuse_mounts(&site)?;
         Ok(site)
     }
@@ -278,6 +281,20 @@ impl Here {
     }
 }
 
+/// Refuses where somebody but root decides where the data is, as by a link that etcd's user has made.
+fn refuse_links(site: &Site) -> Result<(), Failure> {
+    for path in site.dirs() {
+        if let Some(link) = Dir::foreign_link(path).map_err(failed)? {
+            let (path, owner) = (link.path.display(), link.owner);
+            let message = format!("`{path}` is a link of user {owner}, who could lead root anywhere by it");
+            return Err(Failure::new(Exit::Refused, message).next(format!(
+                "see where it leads (`readlink -f {path}`); if that is meant, take it over with `chown -h root: {path}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses while a file system is mounted in what is exchanged as a whole.
 pub(in crate::cli) fn refuse_mounts(site: &Site) -> Result<(), Failure> {
     let mounts = |path: &Path| mounted_below(path).map_err(failed);
@@ -393,21 +410,51 @@ fn given(config: Option<&Config>) -> Given {
 }
 
 /// How members are spoken with: as the configuration says, else with what etcd itself has.
-pub(super) fn access(config: Option<&Config>, settings: &EtcdSettings) -> Result<Access, Failure> {
+fn access(config: Option<&Config>, settings: &EtcdSettings) -> Result<Access, Failure> {
     let configured = config.map(host::access).transpose()?;
-    let has_tls = configured.as_ref().is_some_and(|access| access.tls.ca.is_some());
-    let mut client = configured.unwrap_or_default();
-    if !has_tls {
+    Ok(completed(configured.unwrap_or_default(), settings))
+}
+
+/// The same for whoever goes on with what is open, which must not stand still for want of a secret that only somebody
+/// else was given: what cannot be read is said, and done without.
+pub(super) fn access_at_hand(output: &Output, config: Option<&Config>, settings: &EtcdSettings) -> Access {
+    let Some(config) = config else {
+        return completed(etcd::Access::default(), settings);
+    };
+    let unread = |refused: Failure| {
+        let what = refused.message().to_owned();
+        output.warn(format!("{what}; etcd is asked without it"));
+        what
+    };
+    let (tls, lacks) = match host::tls(config).map_err(unread) {
+        Ok(tls) => (tls, None),
+        Err(what) => {
+            let server_name = config.cluster.tls.server_name.clone();
+            let none = etcd::Tls {
+                server_name,
+                ..etcd::Tls::default()
+            };
+            (none, Some(what))
+        }
+    };
+    let login = host::login(config).map_err(unread).unwrap_or_default();
+    let access = completed(etcd::Access { tls, login }, settings);
+    Access { lacks, ..access }
+}
+
+fn completed(mut client: etcd::Access, settings: &EtcdSettings) -> Access {
+    if client.tls.ca.is_none() {
         let server_name = client.tls.server_name.take();
         client.tls = etcd::Tls {
             server_name,
             ..own_tls(&settings.client_tls)
         };
     }
-    Ok(Access {
+    Access {
         client,
         peer: own_tls(&settings.peer_tls),
-    })
+        lacks: None,
+    }
 }
 
 /// etcd's own certificates, as far as they can be read.

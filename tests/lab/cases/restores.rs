@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use super::restore_deaths::{Place, under_strace};
 use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Done, Host, Lab, holds, until};
 use crate::install::{STORE, UNIT, drop_in, enable, install, lifeboat};
@@ -214,6 +215,16 @@ pub fn a_log_that_would_leave_with_the_old_data_is_refused_or_seen_as_a_part_of_
     let deeper = format!("{DATA_DIR}/member/log");
     move_log(&format!("mv {wal} {deeper}"), &deeper);
     refuses("one in the other");
+
+    // What only etcd's user has linked to could be anywhere by the time that root goes there.
+    let link = "/srv/theirs/log";
+    let theirs = format!(
+        "install -d -o etcd -g etcd /srv/theirs && mv {deeper} {link}-files && runuser -u etcd -- ln -s log-files {link}"
+    );
+    move_log(&theirs, link);
+    refuses(&format!("`chown -h root: {link}`"));
+    host.run(["chown", "-h", "root:", link]);
+    goes_there_and_back(link.into());
 }
 
 pub fn a_cluster_that_asks_for_a_password_is_seen_to_serve(lab: &Lab<'_>) {
@@ -239,6 +250,33 @@ pub fn a_cluster_that_asks_for_a_password_is_seen_to_serve(lab: &Lab<'_>) {
         cluster.client().get("/key/1").is_err(),
         "who has no password stays outside"
     );
+
+    // Whoever goes on with one that died may not have the password that it was given.
+    drop_in(
+        host,
+        "auth.toml",
+        "[cluster.auth]\nuser = \"root\"\npassword = { env = \"PASSWORD\" }\n",
+    );
+    let password = format!("PASSWORD={PASSWORD}");
+    let command = "lifeboat restore latest --cluster-token again --yes --identity";
+    let command: Vec<&str> = ["env", &password]
+        .into_iter()
+        .chain(command.split(' '))
+        .chain([KEY])
+        .collect();
+    under_strace(host, &command, Place::Recorded(6));
+    until("it to be gone on with", || {
+        let said = host.journal("lifeboat-restore-resume");
+        let parts = [
+            "PASSWORD is not set",
+            "etcd.service serves backup",
+            "could not be tried",
+        ];
+        holds(parts.iter().all(|part| said.contains(part)), said)
+    });
+    assert!(!host.path(LEDGERS).join("ledger.json").exists() && !has_guard(host));
+    assert!(cluster.client().get("/key/1").is_err(), "it serves what was restored");
+    lifeboat(host, ["rollback", "--yes"]).expect_code(0);
 }
 
 pub fn three_hosts_that_lost_everything_become_one_cluster(lab: &Lab<'_>) {

@@ -244,7 +244,16 @@ fn carry_out(
     if let Outcome::Waiting { .. } = outcome {
         finish_in_background(context, &units);
     }
-    exit
+    Ok(broken_off(&outcome, exit?, stop()))
+}
+
+/// Whoever is told to stop before etcd was seen to be as it was waited for has not done what was asked; otherwise, a member
+/// that waits for others is as far as one goes alone.
+fn broken_off(outcome: &Outcome, exit: Exit, is_told_to_stop: bool) -> Exit {
+    match (outcome, is_told_to_stop) {
+        (Outcome::Waiting { .. }, true) => Exit::Failed,
+        (Outcome::Waiting { .. }, false) | (Outcome::Restored | Outcome::Undone { .. }, _) => exit,
+    }
 }
 
 /// Somebody has to see the others come, and close the ledger then.
@@ -308,7 +317,9 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     };
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
-    report::outcome(&context.output, &run, &outcome)
+    let exit = report::outcome(&context.output, &run, &outcome)?;
+    // A unit that systemd stops has not failed.
+    Ok(broken_off(&outcome, exit, stop() && !args.resume))
 }
 
 /// Nothing is open: for the unit that takes it up that is well, for an operator it is not.
@@ -489,4 +500,17 @@ fn free_bytes(path: &std::path::Path) -> Option<ByteSize> {
     let there = path.ancestors().find(|path| path.exists())?;
     let found = nix::sys::statvfs::statvfs(there).ok()?;
     Some(ByteSize(found.blocks_available().saturating_mul(found.fragment_size())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_told_to_stop_while_it_waits_has_not_done_what_was_asked() {
+        let waiting = Outcome::Waiting { there: 0 };
+        assert_eq!(broken_off(&waiting, Exit::Done, true), Exit::Failed);
+        assert_eq!(broken_off(&waiting, Exit::Done, false), Exit::Done);
+        assert_eq!(broken_off(&Outcome::Restored, Exit::Done, true), Exit::Done);
+    }
 }

@@ -300,6 +300,9 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
     output.line("");
     output.line("next:");
     match outcome {
+        Outcome::Waiting { .. } if plan.is_single() => {
+            output.line("  it is finished in the background; wait for it with `lifeboat restore --wait`");
+        }
         Outcome::Waiting { .. } => {
             output.line("  run the same command on the other hosts; this one is finished in the background");
         }

@@ -183,7 +183,17 @@ pub fn hosts_that_lost_everything_and_restored_different_backups_come_together_o
         "{said}"
     );
     // Who waits on the other host is told too; whoever leaves off has it waited for in the background again.
-    let said = first.run_any(["timeout", "--signal=INT", "15", "lifeboat", "restore", "--wait"]);
+    let said = first
+        .run_any([
+            "timeout",
+            "--preserve-status",
+            "--signal=INT",
+            "15",
+            "lifeboat",
+            "restore",
+            "--wait",
+        ])
+        .expect_code(1);
     assert!(said.stderr.contains("h2 runs as a member of cluster"), "{said}");
     // There is no old data to come back, and still it is not stuck with the wrong one.
     lifeboat(second, ["rollback", "--yes"]).expect_code(0);

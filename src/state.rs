@@ -30,7 +30,7 @@ use sha2::{Digest as _, Sha256};
 use crate::catalog::instant;
 use crate::durable::{self, Partial};
 use crate::model::{ChainId, ClusterName, Digest};
-use crate::store::{Begun, StoreId};
+use crate::store::{Begun, Known, StoreId};
 
 const DEFAULT: &str = "/var/lib/lifeboat";
 const FORMAT: u64 = 1;
@@ -211,7 +211,7 @@ impl State {
     }
 
     /// The store that was last seen at `url` under the name `destination`; none if that name had another URL then.
-    pub fn seen_store(&self, destination: &str, url: &str) -> Result<Option<StoreId>, Error> {
+    pub fn seen_store(&self, destination: &str, url: &str) -> Result<Option<Known>, Error> {
         let path = self.store_path(destination);
         let Some(bytes) = read_record(&path)? else {
             return Ok(None);
@@ -224,12 +224,18 @@ impl State {
         if seen.format != FORMAT {
             return Err(corrupt(format!("format {} is of a newer lifeboat", seen.format)));
         }
-        Ok(Some(seen.store_id).filter(|_| seen.url == url))
+        Ok((seen.url == url).then_some(Known {
+            id: seen.store_id,
+            record: path,
+        }))
     }
 
     /// Remembers the store that was seen at `url` under the name `destination`.
     pub fn remember_store(&self, destination: &str, url: &str, store_id: &StoreId) -> Result<(), Error> {
-        if self.seen_store(destination, url)?.as_ref() == Some(store_id) {
+        if self
+            .seen_store(destination, url)?
+            .is_some_and(|known| known.id == *store_id)
+        {
             return Ok(());
         }
         let seen = SeenStore {
@@ -560,14 +566,19 @@ mod tests {
     #[test]
     fn a_store_is_remembered_by_destination_and_url() {
         let (_base, state) = state();
+        let seen = |destination: &str, url: &str| {
+            let known = state.seen_store(destination, url).unwrap();
+            known.map(|known| (known.id, known.record.strip_prefix(state.folder()).unwrap().to_owned()))
+        };
+        let known = |number: &str, record: &str| Some((id(number), PathBuf::from(record)));
         state.remember_store("local", "file:///a", &id("1")).unwrap();
         state.remember_store("../evil", "file:///b", &id("2")).unwrap();
-        assert_eq!(state.seen_store("local", "file:///a").unwrap(), Some(id("1")));
-        assert_eq!(state.seen_store("local", "file:///b").unwrap(), None);
-        assert_eq!(state.seen_store("../evil", "file:///b").unwrap(), Some(id("2")));
+        assert_eq!(seen("local", "file:///a"), known("1", "stores/local.json"));
+        assert_eq!(seen("local", "file:///b"), None);
+        assert_eq!(seen("../evil", "file:///b"), known("2", "stores/%2e%2e%2fevil.json"));
         assert!(state.folder().join("stores/%2e%2e%2fevil.json").is_file());
         state.remember_store("local", "file:///b", &id("3")).unwrap();
-        assert_eq!(state.seen_store("local", "file:///b").unwrap(), Some(id("3")));
+        assert_eq!(seen("local", "file:///b"), known("3", "stores/local.json"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::etcd;
 use crate::model::{ClusterName, with_causes};
 use crate::pipeline::{Identities, KeyError};
 use crate::state::{self, Holder, JobsLock, State};
-use crate::store::{self, Access, FileStore, StoreId};
+use crate::store::{self, Access, FileStore, Known};
 
 /// How long a destination may take to be opened.
 pub(super) const OPENED_WITHIN: Duration = Duration::from_secs(10);
@@ -250,7 +250,7 @@ impl Places {
             known_destination(config, name)?;
         }
         let state = state(&config.cluster.name);
-        let expected = |name: &str, url: &StoreUrl| -> Result<Option<StoreId>, String> {
+        let expected = |name: &str, url: &StoreUrl| -> Result<Option<Known>, String> {
             // Who may not read this host's memory, such as another user, reads the stores without it.
             let Ok(state) = &state else { return Ok(None) };
             match state.seen_store(name, &url.to_string()) {
@@ -391,10 +391,14 @@ impl Places {
         Err(failure)
     }
 
-    /// The failure to report when a backup is not found and not every destination could be read.
-    pub fn blame(&self, failure: Failure) -> Failure {
+    /// The failure to report when a backup is not found and not every destination could be read. Where none could be,
+    /// nobody knows that it is not there.
+    pub fn blame(&self, mut failure: Failure) -> Failure {
         if self.unreadable.is_empty() {
             return failure;
+        }
+        if self.stores.is_empty() && failure.exit == Exit::NotFound {
+            failure.exit = Exit::Failed;
         }
         let unread: Vec<&str> = self.unreadable.iter().map(|(name, _)| name.as_str()).collect();
         failure.next(format!("it may be in what could not be read: {}", unread.join(", ")))

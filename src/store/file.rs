@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::marker::{Marker, StoreId};
 use super::upload::Upload;
-use super::{Error, failed};
+use super::{Error, Known, failed};
 use crate::catalog::{Catalog, ChainPath, Document, Folder, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
 use crate::durable::{self, Partial};
 use crate::model::{ClusterName, Digest};
@@ -79,13 +79,13 @@ impl FileStore {
     pub fn open(
         root: &Path,
         cluster: &ClusterName,
-        expected: Option<&StoreId>,
+        expected: Option<&Known>,
         access: Access,
     ) -> Result<FileStore, Error> {
         let folder = root.join(cluster.as_str());
-        let not_mounted = |expected: &StoreId| Error::NotMounted {
+        let not_mounted = |known: &Known| Error::NotMounted {
             folder: folder.clone(),
-            expected: expected.clone(),
+            known: known.clone(),
         };
         match fs::metadata(root) {
             Ok(found) if found.is_dir() => {}
@@ -368,11 +368,11 @@ impl FileStore {
         Ok(())
     }
 
-    fn checked(self, expected: Option<&StoreId>) -> Result<FileStore, Error> {
+    fn checked(self, expected: Option<&Known>) -> Result<FileStore, Error> {
         match (&self.id, expected) {
-            (Some(found), Some(expected)) if found != expected => Err(Error::WrongStore {
+            (Some(found), Some(known)) if *found != known.id => Err(Error::WrongStore {
                 folder: self.folder.clone(),
-                expected: expected.clone(),
+                known: known.clone(),
                 found: found.clone(),
             }),
             (Some(_) | None, _) => Ok(self),

@@ -27,6 +27,15 @@ pub use upload::Upload;
 
 use crate::durable;
 
+/// The store that this host has seen at a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Which it was.
+    pub id: StoreId,
+    /// The file in which that is remembered.
+    pub record: PathBuf,
+}
+
 /// What went wrong in a store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -37,20 +46,20 @@ pub enum Error {
         root: PathBuf,
     },
     /// This host has seen the store before, and now it is gone.
-    #[error("store {expected} is not in `{}`: mount it; if it is gone for good, remove the destination's file in `stores` of this host's state directory (/var/lib/lifeboat/{}/stores)", .folder.display(), cluster_of(.folder))]
+    #[error("store {} is not in `{}`: mount it; if it is gone for good, remove `{}`, by which this host knows it", .known.id, .folder.display(), .known.record.display())]
     NotMounted {
         /// Where it was.
         folder: PathBuf,
         /// Which it was.
-        expected: StoreId,
+        known: Known,
     },
     /// Another store has taken the place of the one this host has seen before.
-    #[error("`{}` holds store {found}, but this host knows store {expected} there: mount the right one; to restore from this one as it is, name it with `--from {}`; if it is here to stay, remove the destination's file in `stores` of this host's state directory (/var/lib/lifeboat/{}/stores)", .folder.display(), .folder.display(), cluster_of(.folder))]
+    #[error("`{}` holds store {found}, but this host knows store {} there: mount the right one; to restore from this one as it is, name it with `--from {}`; if it is here to stay, remove `{}`", .folder.display(), .known.id, .folder.display(), .known.record.display())]
     WrongStore {
         /// Where.
         folder: PathBuf,
         /// Which it was.
-        expected: StoreId,
+        known: Known,
         /// Which it is.
         found: StoreId,
     },
@@ -173,11 +182,6 @@ impl Error {
             _ => Error::Io { doing, path, source },
         }
     }
-}
-
-/// The cluster whose store a folder is.
-fn cluster_of(folder: &Path) -> String {
-    folder.file_name().unwrap_or_default().display().to_string()
 }
 
 /// The user that this process is to the file system.

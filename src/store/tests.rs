@@ -23,6 +23,13 @@ fn cluster() -> ClusterName {
     "prod".parse().unwrap()
 }
 
+fn known(id: &StoreId) -> Known {
+    Known {
+        id: id.clone(),
+        record: "/somewhere/stores/local.json".into(),
+    }
+}
+
 fn store() -> (tempfile::TempDir, FileStore) {
     let root = tempfile::tempdir().unwrap();
     let store = FileStore::open(root.path(), &cluster(), None, WRITE).unwrap();
@@ -272,7 +279,7 @@ fn removing_the_last_object_removes_its_folders() {
 #[test]
 fn a_store_gets_its_marker_once() {
     let (root, store) = store();
-    let again = FileStore::open(root.path(), &cluster(), store.id(), WRITE).unwrap();
+    let again = FileStore::open(root.path(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
     assert_eq!(again.id(), store.id());
     let reading = FileStore::open(root.path(), &cluster(), None, Access::Read).unwrap();
     assert_eq!(reading.id(), store.id());
@@ -309,7 +316,7 @@ fn reading_makes_no_store() {
 #[expect(clippy::disallowed_methods, reason = "stands for an unmount")]
 fn a_store_that_this_host_knows_is_never_made_anew() {
     let (root, store) = store();
-    let known = store.id().cloned();
+    let known = store.id().map(known);
     for access in [Access::Read, WRITE] {
         let open = || FileStore::open(root.path(), &cluster(), known.as_ref(), access);
         assert!(open().is_ok());
@@ -331,8 +338,8 @@ fn a_store_that_this_host_knows_is_never_made_anew() {
 #[test]
 fn another_store_in_its_place_is_refused() {
     let (root, store) = store();
-    let expected: StoreId = "0".repeat(32).parse().unwrap();
-    let opened = FileStore::open(root.path(), &cluster(), Some(&expected), WRITE);
+    let other = known(&"0".repeat(32).parse().unwrap());
+    let opened = FileStore::open(root.path(), &cluster(), Some(&other), WRITE);
     match opened {
         Err(Error::WrongStore { found, .. }) => assert_eq!(Some(&found), store.id()),
         other => panic!("{other:?}"),
@@ -348,7 +355,7 @@ fn backups_without_a_marker_can_be_read_and_not_added_to() {
     assert_eq!(open(None, Access::Read).unwrap().id(), None);
     assert!(matches!(open(None, WRITE), Err(Error::MarkerMissing { .. })));
     assert!(matches!(
-        open(store.id(), Access::Read),
+        open(store.id().map(known).as_ref(), Access::Read),
         Err(Error::MarkerMissing { .. })
     ));
     assert!(!store.path_of(&ObjectName::StoreMarker).exists());
@@ -722,7 +729,7 @@ fn a_read_only_disk_is_told_as_such_and_can_be_read() {
     let store = FileStore::open(disk.0.path(), &cluster(), None, WRITE).unwrap();
     write(&store, &full(), b"x");
     disk.remount("remount,ro");
-    let again = FileStore::open(disk.0.path(), &cluster(), store.id(), WRITE).unwrap();
+    let again = FileStore::open(disk.0.path(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
     assert!(matches!(again.begin(&manifest_of(CHAIN)), Err(Error::ReadOnly { .. })));
     assert!(matches!(
         again.try_canary(&HostName::nearest("a")),

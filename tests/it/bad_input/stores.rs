@@ -48,7 +48,7 @@ fn a_store_that_is_gone_is_not_made_again() {
         host.lifeboat(["list"]).expect_code(1).says(&says);
         host.lifeboat(["check", "--online"]).expect_code(1).says(&says);
         host.lifeboat(host.rebuild_args("latest", &stored.target, 0))
-            .expect_code(if what == "marker" { 0 } else { 4 })
+            .expect_code(if what == "marker" { 0 } else { 1 })
             .says(&says);
         assert_eq!(there(), before, "{what}: something was made");
     };
@@ -56,7 +56,12 @@ fn a_store_that_is_gone_is_not_made_again() {
     let kept = fs::read(&marker).expect("it is there");
 
     move_dir(&store, &aside);
-    refused("the root is gone", &["mount it"]);
+    let record = host.path("state/test/stores/local.json");
+    assert!(record.is_file(), "{}", record.display());
+    refused(
+        "the root is gone",
+        &["mount it", &format!("remove `{}`", record.display())],
+    );
     fs::create_dir(&store).expect("the host's directory can be written");
     refused("an empty mount point", &["mount it"]);
     fs::create_dir(store.join(CLUSTER)).expect("the host's directory can be written");

@@ -192,7 +192,7 @@ pub fn the_unit_of_a_restore_knows_what_the_agent_remembers(lab: &Lab<'_>) {
     host.shell(&format!(
         "mv {STORE} {STORE}.away && mkdir {STORE} && chown lifeboat: {STORE}"
     ));
-    refused("lifeboat-restore@latest", "4", "mount it");
+    refused("lifeboat-restore@latest", "1", "mount it");
     host.shell(&format!("rmdir {STORE} && mv {STORE}.away {STORE}"));
     host.shell(&format!("mv {CONFIG} {CONFIG}.away"));
     refused("lifeboat-restore@latest", "78", "--from DIR");

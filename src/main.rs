@@ -3,21 +3,17 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use lifeboat::cli::{Cli, Exit};
+use clap::error::ErrorKind;
+use lifeboat::cli::{Cli, Exit, Failure};
 use nix::sys::resource::{Resource, setrlimit};
 
 fn main() -> ExitCode {
     // Keys and plaintext are in memory: nothing of it is to end up in a core file. Where it is refused, the limit is
     // lower already.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).ok();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
-        Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            error.print().ok();
-            return exit.into();
-        }
+        Err(error) => return refuse(&error).into(),
     };
     let json = cli.wants_json();
     match cli.run() {
@@ -37,4 +33,22 @@ fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Says what is wrong with the command line, or what it asked to be told.
+fn refuse(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        error.print().ok();
+        return Exit::Done;
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        writeln!(std::io::stdout(), "{}", Failure::new(Exit::Usage, message).to_json()).ok();
+    }
+    match error.kind() {
+        ErrorKind::MissingSubcommand => writeln!(std::io::stderr(), "{}", Cli::help()).ok(),
+        _ => error.print().ok(),
+    };
+    Exit::Usage
 }

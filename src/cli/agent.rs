@@ -21,6 +21,9 @@ use job::Jobs;
 /// It is made to be started by systemd (lifeboat.service). SIGHUP, or a change of a configuration file, makes it read
 /// its configuration anew; a wrong one is refused and the one before goes on. SIGTERM ends it: a backup that is being
 /// taken is given up and leaves nothing.
+///
+/// What it says are lines of a log, whatever of --json, -v and -q is given; `lifeboat status --json` tells programs how it
+/// is.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  lifeboat agent")]
 pub struct Args {}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::ValueHint;
 use serde::Serialize;
 
 use super::host::{self, Places, failed};
@@ -28,13 +29,13 @@ use crate::state::{BegunChain, Holder, State};
 )]
 pub struct Args {
     /// To the destinations of this schedule of full backups
-    #[arg(long, value_name = "NAME", conflicts_with = "to")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other, conflicts_with = "to")]
     schedule: Option<String>,
     /// Only to these destinations; may be given several times
-    #[arg(long, value_name = "DEST", value_delimiter = ',')]
+    #[arg(long, value_name = "DEST", value_hint = ValueHint::Other, value_delimiter = ',')]
     to: Vec<String>,
     /// Ask this member and no other; `local` is the one on this host
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     member: Option<String>,
     /// Wait this long for a member to answer, and for another run, or a restore, to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
@@ -46,7 +47,7 @@ pub struct Args {
     #[arg(long)]
     pin: bool,
     /// Words to keep with it
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
     note: Option<String>,
 }
 
@@ -411,17 +412,25 @@ fn report(output: &Output, outcome: &Outcome, places: &Places) {
         (None, None) => "no HashKV".to_owned(),
     };
     output.detail(format!(
-        "revision {} of {} ({}), {} stored as {} in {:.1} s; {hash_kv}",
+        "revision {} of {} ({}), {} stored as {} in {}; {hash_kv}",
         manifest.to_revision,
         manifest.member.name,
         manifest.etcd_version,
         ByteSize(manifest.plain.bytes),
         ByteSize(manifest.stored.bytes),
-        outcome.took.as_secs_f64(),
+        took(outcome.took),
     ));
     match output.format {
         Format::Text => output.line(manifest.chain.as_str()),
         Format::Json => output.json(&document(outcome)),
+    }
+}
+
+/// How long it took, with a digit that is not 0.
+fn took(took: Duration) -> String {
+    match took.as_millis() {
+        millis @ ..1000 => format!("{} ms", millis.max(1)),
+        _ => format!("{:.1} s", took.as_secs_f64()),
     }
 }
 

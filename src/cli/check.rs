@@ -1,5 +1,6 @@
 //! `lifeboat check`: is the configuration right, and does everything it names answer?
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use serde::Serialize;
 use super::host::{self, Places};
 use super::list::faults;
 use super::needs::Judgement;
-use super::output::{Format, Output, Table};
+use super::output::{Format, Output, Table, count};
 use super::source::{chosen, no_latest, outlined, read_through};
 use super::{Context, Exit, Failure, user};
 use crate::catalog::LatestError;
-use crate::config::{self, Config, StoreUrl};
+use crate::config::{self, Config, OnFailure, StoreUrl};
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, survey};
 use crate::model::{ByteSize, with_causes};
 use crate::store::{Access, FileStore};
@@ -107,6 +108,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     }
     findings.warnings.extend(without_retention(&config));
+    findings
+        .warnings
+        .extend(without_program(config.notify.on_failure.as_ref()));
     let mut exit = match findings.problems.is_empty() {
         true => Exit::Done,
         false => Exit::Configuration,
@@ -160,6 +164,21 @@ fn without_retention(config: &Config) -> impl Iterator<Item = String> {
             "destination {name} keeps everything for ever: say what it is to keep in `[destinations.{name}.retention]`"
         )
     })
+}
+
+/// The program to run when something happens, if it cannot be run: nobody would hear of anything.
+fn without_program(on_failure: Option<&OnFailure>) -> Option<String> {
+    let program = &on_failure?.path;
+    let is_program = |found: &std::fs::Metadata| found.is_file() && found.permissions().mode() & 0o111 != 0;
+    let why = match std::fs::metadata(program) {
+        Ok(found) if is_program(&found) => return None,
+        Ok(_) => "it is not a program".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(format!(
+        "`notify.on_failure` cannot be run: {}: {why}",
+        program.display()
+    ))
 }
 
 async fn ask_members(config: &Config, findings: &mut Findings) -> Vec<MemberRow> {
@@ -368,14 +387,34 @@ fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &
     findings.warnings.iter().for_each(|warning| output.warn(warning));
     findings.problems.iter().for_each(|problem| output.problem(problem));
     sandbox.print(output);
-    if exit == Exit::Done {
-        output.line("ok");
+    let warnings = count(findings.warnings.len() as u64, "warning");
+    match (exit, findings.warnings.is_empty()) {
+        (Exit::Done, true) => output.line("ok"),
+        (Exit::Done, false) => output.line(format!("ok, with {warnings}")),
+        (_, true) => output.line(count(findings.problems.len() as u64, "problem")),
+        (_, false) => output.line(format!(
+            "{}, {warnings}",
+            count(findings.problems.len() as u64, "problem")
+        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_cannot_be_run_is_told_before_it_is_needed() {
+        let told = |path: &str| {
+            let path = path.into();
+            let arguments = Vec::new();
+            without_program(Some(&OnFailure { path, arguments }))
+        };
+        assert_eq!(told("/bin/sh"), None);
+        for path in ["/no/such/program", "/etc/passwd", "/etc"] {
+            assert!(told(path).unwrap().contains(path), "{path}");
+        }
+    }
 
     #[test]
     fn a_check_that_fails_is_one_more_finding_and_gives_its_exit_code() {

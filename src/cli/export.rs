@@ -255,6 +255,10 @@ fn begins_as_database(first: &[u8]) -> bool {
 fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
     match error {
         Error::Source(error) => source_failure(&error, manifest),
+        Error::Write(path, error) if path.as_os_str() == "-" => Failure::new(
+            Exit::Failed,
+            format!("cannot write to standard output: {}", with_causes(&error)),
+        ),
         Error::Write(path, error) => Failure::new(
             Exit::Failed,
             format!("cannot write {}: {}", path.display(), with_causes(&error)),

@@ -182,6 +182,12 @@ pub(super) fn jobs_lock(state: &State, command: &str, wait: Duration) -> Result<
         state::Error::Locked { .. } => {
             Failure::new(Exit::Locked, &error).next("try again when it is done, or wait for it with `--wait 10m`")
         }
+        // It is there, and another's.
+        state::Error::Io { ref source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => failed(error)
+            .next(format!(
+                "run it as root, or as the user that the agent runs as ({})",
+                super::user::NAME
+            )),
         state::Error::NoFolder
         | state::Error::Corrupt { .. }
         | state::Error::AlreadyBegun { .. }
@@ -318,7 +324,8 @@ impl Places {
             }
         };
         let mut places = Places::none(cluster.clone());
-        let store = FileStore::open(&root, &cluster, None, Access::Read).map_err(store_failure)?;
+        let store = FileStore::open(&root, &cluster, None, Access::Read);
+        let store = store.map_err(|error| unread_failure(error, &root))?;
         places.add(text, with_catalog(text, store).map(Some));
         match places.unreadable.pop() {
             Some((_, error)) => Err(Failure::new(Exit::Failed, error)),
@@ -433,7 +440,7 @@ fn absent_is_empty(error: store::Error) -> Result<Option<FileStore>, store::Erro
 }
 
 fn only_cluster(root: &Path) -> Result<ClusterName, Failure> {
-    let mut clusters = FileStore::clusters(root).map_err(store_failure)?;
+    let mut clusters = FileStore::clusters(root).map_err(|error| unread_failure(error, root))?;
     match (clusters.pop(), clusters.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
@@ -449,6 +456,27 @@ fn only_cluster(root: &Path) -> Result<ClusterName, Failure> {
             Failure::new(Exit::NotFound, format!("{} holds no store of lifeboat", root.display()))
                 .next("give the directory that holds the folder named after the cluster"),
         ),
+    }
+}
+
+/// A failure of a store that is only to be read: nobody is going to make it.
+fn unread_failure(error: store::Error, root: &Path) -> Failure {
+    let not_there = |message: String| Failure::new(Exit::NotFound, message);
+    let shown = root.display();
+    match error {
+        store::Error::RootMissing { .. } => {
+            not_there(format!("there is no directory `{shown}`")).next("correct what is given with `--from`")
+        }
+        store::Error::NoStore { folder } => {
+            let known = FileStore::clusters(root).unwrap_or_default();
+            let known: Vec<String> = known.iter().map(ClusterName::to_string).collect();
+            let failure = not_there(format!("there is no store in `{}`", folder.display()));
+            match known.is_empty() {
+                true => failure,
+                false => failure.next(format!("`{shown}` has those of: {}", known.join(", "))),
+            }
+        }
+        error => store_failure(error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `lifeboat list`: what there is.
 
+use clap::ValueHint;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -19,7 +20,7 @@ pub struct Args {
     #[command(flatten)]
     pub(super) from: From,
     /// Only what this destination has
-    #[arg(long, value_name = "DEST", conflicts_with = "from")]
+    #[arg(long, value_name = "DEST", value_hint = ValueHint::Other, conflicts_with = "from")]
     destination: Option<String>,
     /// Also what is no backup: unfinished ones and files of others
     #[arg(long)]

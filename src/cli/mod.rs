@@ -28,12 +28,12 @@ mod status;
 mod user;
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use exit::{Exit, Failure};
 use hints::Given;
@@ -49,6 +49,9 @@ use crate::restore::Spots;
 /// Where the configuration is when `--config` does not say.
 const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
 
+/// The heading in `--help` of what every command takes.
+const GLOBAL: &str = "Options of every command";
+
 /// Backup and restore of etcd.
 ///
 /// Takes compressed, encrypted snapshots of a running etcd and lays out new data directories from them, without any
@@ -60,17 +63,18 @@ const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
     6 locked, 7 refused, 8 no identity opens it, 78 configuration invalid."
 )]
 pub struct Cli {
-    /// The configuration; X/name.toml takes X/name.d/*.toml along
-    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-    config: PathBuf,
+    /// The configuration; X/name.toml takes X/name.d/*.toml along [default: /etc/lifeboat/config.toml]
+    // Not a default of the parser's, which would name it in every line of usage as if it had to be given.
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    config: Option<PathBuf>,
     /// Print one JSON document instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     /// Say on standard error what is being done
-    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    #[arg(long, short, global = true, conflicts_with = "quiet", help_heading = GLOBAL)]
     verbose: bool,
     /// No warnings and no progress; errors only
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     quiet: bool,
     #[command(subcommand)]
     command: Command,
@@ -165,6 +169,25 @@ struct Context {
 }
 
 impl Cli {
+    /// Reads the command line; an answer to `--help` is an error too.
+    pub fn read() -> Result<Cli, clap::Error> {
+        let mut command = Cli::command();
+        command.build();
+        // In an error the parser shows as given whatever has a default: each command shows its own usage instead.
+        let mut command = command.mut_subcommands(|mut subcommand| {
+            let usage = subcommand.render_usage().to_string();
+            let usage = usage.trim_start_matches("Usage: ").to_owned();
+            subcommand.override_usage(usage)
+        });
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        Cli::from_arg_matches(&matches)
+    }
+
+    /// All there is to say to who has named no command.
+    pub fn help() -> String {
+        Cli::command().render_help().to_string()
+    }
+
     /// Whether the caller is a program.
     pub fn wants_json(&self) -> bool {
         self.json
@@ -173,7 +196,7 @@ impl Cli {
     /// Runs the command to its end. `Ok` may still be [`Exit::Partly`].
     pub fn run(self) -> Result<Exit, Failure> {
         hints::remember(Given {
-            config: (self.config != Path::new(DEFAULT_CONFIG)).then(|| self.config.display().to_string()),
+            config: self.config.as_ref().map(|config| config.display().to_string()),
             from: self.command.from().and_then(From::again),
         });
         let format = if self.json { Format::Json } else { Format::Text };
@@ -183,7 +206,7 @@ impl Cli {
             (false, false) => Verbosity::Normal,
         };
         let context = Context {
-            config: self.config,
+            config: self.config.unwrap_or_else(|| DEFAULT_CONFIG.into()),
             output: Output {
                 format,
                 verbosity,

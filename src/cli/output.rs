@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::hints;
 use crate::agent::{Level, Log};
+use crate::model::HashKv;
 
 /// Whether to print for people or for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,6 +238,14 @@ pub fn age(since: Timestamp, now: Timestamp) -> String {
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// The compaction that a HashKV is from.
+pub fn compacted(hash: HashKv) -> String {
+    match hash.compact_revision {
+        -1 => "never compacted".to_owned(),
+        revision => format!("compacted at {revision}"),
     }
 }
 

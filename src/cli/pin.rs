@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::backup::duration;
 use super::host::{self, Places};
 use super::output::Format;
+use super::source::chosen;
 use super::{Context, Exit, Failure, user};
-use crate::catalog::{ChainPath, FindError, ObjectName, Pin};
+use crate::catalog::{ChainPath, ObjectName, Pin};
 use crate::model::{ChainId, with_causes};
 use crate::store::{self, FileStore};
 
@@ -16,7 +17,7 @@ use crate::store::{self, FileStore};
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  lifeboat pin 20261120T101530Z-9f3c4a1b --note 'before the upgrade'")]
 pub struct PinArgs {
-    /// The backup, or a unique part of its id
+    /// The backup's ID, a unique beginning or the last 8 digits of it, or `latest`
     #[arg(value_name = "ID")]
     id: String,
     /// Words to keep with it
@@ -31,7 +32,7 @@ pub struct PinArgs {
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  lifeboat unpin 9f3c4a1b")]
 pub struct UnpinArgs {
-    /// The backup, or a unique part of its id
+    /// The backup's ID, a unique beginning or the last 8 digits of it, or `latest`
     #[arg(value_name = "ID")]
     id: String,
     /// Wait this long for another run, or a restore, to end
@@ -79,10 +80,7 @@ fn change(
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, if pinned { "pin" } else { "unpin" }, wait)?;
     let places = Places::configured(context, &config, None)?;
-    let backup = places
-        .catalog
-        .find(id)
-        .map_err(|error| places.blame(not_found(&error)))?;
+    let backup = chosen(context, &places, id)?;
     let path = backup.manifest().chain_path();
     let (mut done, mut errors) = (Vec::new(), Vec::new());
     for name in backup.destinations() {
@@ -114,13 +112,4 @@ fn change(
         (false, false) => Ok(Exit::Partly),
         (false, true) => Ok(Exit::Failed),
     }
-}
-
-fn not_found(error: &FindError) -> Failure {
-    let exit = match error {
-        FindError::Ambiguous { .. } => Exit::Usage,
-        FindError::Damaged { .. } => Exit::Damaged,
-        FindError::NotFound { .. } | FindError::NoSuchPoint { .. } | FindError::NoSuchLineage { .. } => Exit::NotFound,
-    };
-    Failure::new(exit, with_causes(error)).next("`lifeboat list` shows what there is")
 }

@@ -37,6 +37,17 @@ impl Bar {
         bar.set_position(done);
     }
 
+    /// Shows how far the work is, where its bytes are those of several passes and would mean nothing to anybody.
+    pub fn share(&self, done: u64, total: u64) {
+        let Some(bar) = &self.0 else { return };
+        if total > 0 && bar.length().is_none() {
+            bar.set_length(total);
+            bar.set_style(style("{msg} {wide_bar} {percent} % {eta}"));
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        bar.set_position(done);
+    }
+
     /// Shows that something else is being done now.
     pub fn now(&self, what: &'static str) {
         if let Some(bar) = &self.0 {

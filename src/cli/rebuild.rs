@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use clap::ValueHint;
 use serde::Serialize;
 
 use super::hints::word;
-use super::output::{Format, Output, count};
+use super::output::{Format, Output, compacted, count};
 use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
@@ -41,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     wal_dir: Option<PathBuf>,
     /// The member's name
-    #[arg(long, value_name = "NAME", default_value = "default")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other, default_value = "default")]
     name: String,
     /// All members of the new cluster: m1=URL,m2=URL
     #[arg(long, value_name = "MEMBERS", default_value = "default=http://localhost:2380")]
@@ -353,10 +354,7 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
     field("member id", document.member_id.to_string());
     field("revision", document.revision.to_string());
     let hash = document.hash_kv;
-    let compacted = match hash.compact_revision {
-        -1 => "never compacted".to_owned(),
-        revision => format!("compacted at {revision}"),
-    };
+    let compacted = compacted(hash);
     let proof = match rebuilt.proof {
         ContentProof::HashKv => ", equal to what the member reported",
         ContentProof::Content => "",

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::host::{From, Places};
 use super::list::{BackupDocument, faults, rfc3339};
-use super::output::{Format, Output, clean};
+use super::output::{Format, Output, clean, compacted};
 use super::source::{chosen, described};
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, Manifest, Origin, Proof};
@@ -15,7 +15,7 @@ use crate::model::ByteSize;
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  lifeboat show 20261120T101530Z")]
 pub struct Args {
-    /// The backup's ID, a unique beginning of it, or `latest`
+    /// The backup's ID, a unique beginning or the last 8 digits of it, or `latest`
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -98,14 +98,14 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Places)
             clean(&manifest.etcd_version)
         ),
     );
-    let compacted = manifest
+    let compacted_at = manifest
         .compact_revision
         .scheduled
         .max(manifest.compact_revision.finished);
-    optional("compacted at", compacted.map(|revision| revision.to_string()));
+    optional("compacted at", compacted_at.map(|revision| revision.to_string()));
     let hash = manifest
         .hash_kv
-        .map(|hash| format!("{} (compacted at {})", hash.hash, hash.compact_revision));
+        .map(|hash| format!("{} ({})", hash.hash, compacted(hash)));
     let reason = manifest
         .hash_kv_reason
         .as_deref()

@@ -23,7 +23,7 @@ use crate::store::FileStore;
 /// Where the snapshot comes from.
 #[derive(clap::Args)]
 pub(super) struct SourceArgs {
-    /// A backup's ID or a unique beginning of one, `latest`, a file (anything with a `/`), or `-`
+    /// A backup's ID, a unique beginning or the last 8 digits of it, `latest`, a file (anything with a `/`), or `-`
     #[arg(value_name = "SOURCE")]
     source: String,
     /// The age identity or SSH private key that opens the backup

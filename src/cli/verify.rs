@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use clap::ValueHint;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -29,7 +30,7 @@ use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Turn, Veri
     lifeboat verify --sample 10\n  lifeboat verify 20261120T101530Z --destination far"
 )]
 pub struct Args {
-    /// The backup's ID or a unique beginning of it; without, the `latest`
+    /// The backup's ID, a unique beginning or the last 8 digits of it, or `latest`, which it is without
     #[arg(value_name = "ID", conflicts_with_all = ["all", "sample"])]
     id: Option<String>,
     /// All backups
@@ -42,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
     /// Only what this destination has
-    #[arg(long, value_name = "DEST", conflicts_with = "from")]
+    #[arg(long, value_name = "DEST", value_hint = ValueHint::Other, conflicts_with = "from")]
     destination: Option<String>,
     #[command(flatten)]
     pub(super) from: From,
@@ -136,7 +137,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         document.damaged(&places, args.all);
     }
     let bar = Bar::new(&context.output, "verify");
-    verify_each(&run, &wanted, |done, total| bar.at(done, total), &mut document);
+    verify_each(&run, &wanted, |done, total| bar.share(done, total), &mut document);
     drop(bar);
     match context.output.format {
         Format::Json => context.output.json(&document),

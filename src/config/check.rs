@@ -64,7 +64,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
 
 pub(super) struct Reader<'p> {
     pub(super) problems: &'p mut Problems,
-    warnings: &'p mut Problems,
+    pub(super) warnings: &'p mut Problems,
     switched_off: BTreeSet<String>,
 }
 

@@ -314,6 +314,9 @@ impl Error {
             Error::Blank { .. } => {
                 "set at least `[cluster]`, `[members.NAME]`, `[encryption]` and `[destinations.NAME]` there".to_owned()
             }
+            Error::Unreadable { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
+                "that is a directory: name the file in it with `--config FILE`".to_owned()
+            }
             Error::Unreadable { .. } => {
                 "run as a user that may read it, or name another file with `--config FILE`".to_owned()
             }

@@ -15,7 +15,7 @@ use super::{Destination, DestinationName};
 use crate::model::ScheduleName;
 use crate::retention::Policy;
 use crate::schedule::calendar::OnCalendar;
-use crate::schedule::{CatchUp, When};
+use crate::schedule::{CatchUp, Span, When};
 
 /// What is done at a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,9 @@ pub struct Schedule {
 const JITTER: Duration = Duration::from_secs(60);
 /// How long after a slot its backup must have been taken, where nothing is said.
 const LATE_AFTER: Duration = Duration::from_secs(3600);
+
+/// Slots closer than this are hardly meant.
+const SHORTEST_SENSIBLE: Duration = Duration::from_secs(60);
 
 const JITTERS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
 const LATES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
@@ -117,6 +120,7 @@ impl Reader<'_> {
         let catch_up = section.given("catch_up");
         let is_off = catch_up.is_some_and(|given| matches!(given.value.value, Value::Boolean(false)));
         let destinations = self.chosen(section, destinations);
+        self.doubt_pace(section, when.as_ref(), jitter);
         if is_on && section.entry("when").is_none() && section.entry("every").is_none() {
             self.missing(section, "when");
         }
@@ -135,6 +139,30 @@ impl Reader<'_> {
             late_after: late_after.unwrap_or(LATE_AFTER),
             destinations,
         })
+    }
+
+    /// Slots so close that a backup or its jitter runs into the next are allowed, and hardly meant.
+    fn doubt_pace(&mut self, section: &Section<'_>, when: Option<&When>, jitter: Option<Duration>) {
+        let Some(When::Every(every)) = when else { return };
+        let Some(given) = section.given("every") else { return };
+        let every = every.period();
+        if every < SHORTEST_SENSIBLE {
+            let message = format!(
+                "`{}`: a slot every {} is more than backups can follow",
+                given.path,
+                Span(every)
+            );
+            self.warnings.at(given.origin, &message);
+        }
+        if let (Some(jitter), Some(entry)) = (jitter.filter(|jitter| *jitter > every), section.entry("jitter")) {
+            let message = format!(
+                "`{}.jitter` of {} is longer than the {} from slot to slot",
+                section.path,
+                Span(jitter),
+                Span(every)
+            );
+            self.warnings.at(&entry.key, &message);
+        }
     }
 
     /// What names the slots: of `when` and `every` the one in the later file.

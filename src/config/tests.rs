@@ -36,6 +36,21 @@ fn valid(texts: &[&str]) -> Config {
     }
 }
 
+#[test]
+fn slots_that_are_too_close_are_doubted() {
+    let doubted = warnings("schedules.b = { kind = 'full', every = '1s' }");
+    assert!(doubted.contains("`schedules.b.every`: a slot every 1 s"), "{doubted}");
+    let doubted = warnings("schedules.b = { kind = 'full', every = '10m', jitter = '20m' }");
+    assert!(
+        doubted.contains("`schedules.b.jitter` of 20 m is longer than the 10 m from"),
+        "{doubted}"
+    );
+    assert_eq!(
+        warnings("schedules.b = { kind = 'full', every = '10m', jitter = '5m' }"),
+        ""
+    );
+}
+
 /// The problems of `LEAST` with `drop_in` over it.
 fn problems(drop_in: &str) -> String {
     listed(&parse_texts(&[LEAST, drop_in]).expect_err(drop_in))

@@ -71,7 +71,7 @@ impl Partial {
     pub fn create(target: &Path, mode: u32) -> Result<Partial, Error> {
         let temp = temp_beside(target)?;
         let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp);
-        let file = opened.map_err(failed("create", &temp))?;
+        let file = opened.map_err(failed("create", target))?;
         let partial = Partial {
             file,
             temp,

@@ -89,7 +89,7 @@ impl FileStore {
         };
         match fs::metadata(root) {
             Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(unfit(root, "not a folder", "a folder")),
+            Ok(_) => return Err(unfit(root, "a file", "a folder")),
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 let root = root.to_owned();
                 return Err(expected.map_or(Error::RootMissing { root }, not_mounted));
@@ -428,7 +428,13 @@ pub(super) fn make_folder_of(store: &Path, path: &Path) -> Result<(), Error> {
         return Err(failed("look at", store)(source));
     }
     let folder = path.parent().unwrap_or(store);
-    Ok(durable::create_dirs(folder, FOLDER_MODE)?)
+    durable::create_dirs(folder, FOLDER_MODE).map_err(|error| match error {
+        // Not what was to be made: the file system takes no folder there.
+        durable::Error::Io { doing, path, source } if source.kind() == io::ErrorKind::NotFound => {
+            Error::Io { doing, path, source }
+        }
+        other => other.into(),
+    })
 }
 
 /// Removes the folders from that of `path` up to the store's own that have nothing in them.

@@ -43,6 +43,7 @@ use site::Here;
 /// waits for the others is no failure; the rest is done in the background.
 #[derive(clap::Args)]
 #[command(
+    override_usage = "lifeboat restore [OPTIONS] SOURCE\n       lifeboat restore [OPTIONS] --wait",
     after_help = "Examples:\n  lifeboat restore latest --identity backup-key.txt --dry-run\n  \
     lifeboat restore latest --identity backup-key.txt\n  \
     lifeboat restore ./full.db.zst.age --identity backup-key.txt --yes\n  lifeboat restore --wait"

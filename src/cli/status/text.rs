@@ -54,6 +54,11 @@ impl Page<'_> {
     fn wrapped(&self, first: &str, text: &str) {
         let mut first = first.to_owned();
         for text in brief(text).lines() {
+            // A command, to be copied as it stands.
+            if text.starts_with("    ") {
+                self.output.line(format!("{first}{}", clean(text)));
+                continue;
+            }
             for line in wrap(&first, &clean(text), self.columns) {
                 self.output.line(line);
             }
@@ -139,12 +144,15 @@ fn schedules(page: &Page<'_>, document: &Document) {
         let report = &schedule.report;
         page.field(label, &format!("{}: {}", report.name, report.next));
         for text in schedule.clock_changes.iter().chain(&report.waits) {
-            page.field("", text);
+            page.field("", &format!("  {text}"));
         }
         if let Some(last) = &report.last {
             for Copy { destination, host, id } in &last.copies {
                 let what = id.as_ref().map_or("done".to_owned(), ToString::to_string);
-                page.field("", &format!("slot {}: {what} in {destination}, by {host}", last.slot));
+                page.field(
+                    "",
+                    &format!("  last: {}, {what} in {destination}, by {host}", last.slot),
+                );
             }
         }
         label = "";

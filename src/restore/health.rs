@@ -38,13 +38,53 @@ pub enum ClientSight {
     },
 }
 
+/// For how long it must not be started again for earlier times to count no more: one of several waits for days.
+const CALM: Duration = Duration::from_secs(10 * 60);
+
 /// Whether the unit has been up since it was asked to start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Seen {
     /// Never.
+    #[default]
     Down,
     /// It has.
     Up,
+}
+
+/// What looking at the unit has shown so far; times are counted from the first look.
+#[derive(Debug, Clone, Default)]
+pub struct Course {
+    seen: Seen,
+    /// When no other unit held its start up any more.
+    began: Duration,
+    /// The init system's count of restarts from which they count.
+    counted_from: Option<u32>,
+    /// Its count, and since when that is so.
+    count: u32,
+    since: Duration,
+}
+
+impl Course {
+    /// Takes in how the unit is `now`: whether it was ever up, how long it has had, how often it was started again.
+    pub fn look(&mut self, unit: &UnitState, now: Duration) -> (Seen, Duration, u32) {
+        match unit.activity {
+            Activity::Queued if self.seen == Seen::Down => self.began = now,
+            Activity::Active | Activity::Starting | Activity::Stopping => self.seen = Seen::Up,
+            Activity::Queued | Activity::Inactive | Activity::Failed => {}
+        }
+        let mut from = self.counted_from.unwrap_or(unit.restarts);
+        if unit.restarts != self.count {
+            (self.count, self.since) = (unit.restarts, now);
+        } else if now.saturating_sub(self.since) >= CALM {
+            from = unit.restarts;
+        }
+        // It counts anew when somebody starts the unit.
+        if unit.restarts < from {
+            from = 0;
+        }
+        self.counted_from = Some(from);
+        (self.seen, now.saturating_sub(self.began), unit.restarts - from)
+    }
 }
 
 /// What was seen of the member.
@@ -60,7 +100,7 @@ pub struct Sight {
     pub own: Option<PeerAnswer>,
     /// What its client port says.
     pub client: ClientSight,
-    /// How long we have looked.
+    /// How long we have looked since nothing held its start up.
     pub looked: Duration,
     /// For how long its peer port has answered and it was not started again.
     pub stable: Duration,
@@ -209,6 +249,41 @@ mod tests {
             looked: Duration::from_secs(1),
             stable: Duration::ZERO,
         }
+    }
+
+    #[test]
+    fn a_start_that_waits_for_other_units_has_all_its_time_yet() {
+        let (mut course, seconds) = (Course::default(), Duration::from_secs);
+        let queued = unit(Activity::Queued);
+        assert_eq!(course.look(&queued, seconds(0)), (Seen::Down, seconds(0), 0));
+        assert_eq!(course.look(&queued, seconds(300)), (Seen::Down, seconds(0), 0));
+        let starting = unit(Activity::Starting);
+        assert_eq!(course.look(&starting, seconds(310)), (Seen::Up, seconds(10), 0));
+        // Not that of somebody who stops it and starts it anew.
+        assert_eq!(course.look(&queued, seconds(320)), (Seen::Up, seconds(20), 0));
+    }
+
+    #[test]
+    fn restarts_count_together_only_if_they_follow_each_other() {
+        let at = |restarts: u32| UnitState {
+            restarts,
+            ..unit(Activity::Starting)
+        };
+        let counted = |step: Duration| {
+            let mut course = Course::default();
+            // Those from before do not count.
+            let mut looks = (0..=8).map(|number| {
+                let now = step * number / 2;
+                course.look(&at(7 + number / 2), now).2
+            });
+            looks.by_ref().last().unwrap()
+        };
+        assert_eq!(counted(Duration::from_secs(20)), 4);
+        assert!(counted(CALM * 3) < LOOP);
+        let mut course = Course::default();
+        course.look(&at(7), Duration::ZERO);
+        let anew = [at(0), at(1), at(2)].map(|unit| course.look(&unit, Duration::from_secs(1)).2);
+        assert_eq!(anew, [0, 1, 2], "somebody started it");
     }
 
     const ONE: &str = "m1=http://a:2380";

@@ -94,7 +94,8 @@ impl Spots {
         Some(id.to_string())
     }
 
-    fn ledger(&self) -> PathBuf {
+    /// The ledger of the restore that is open.
+    pub fn ledger(&self) -> PathBuf {
         self.folder.join("ledger.json")
     }
 
@@ -116,6 +117,17 @@ pub struct FileBefore {
     pub owner: (u32, u32),
 }
 
+/// Whether there was a write-ahead log, without which etcd begins an empty cluster on whatever else there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogBefore {
+    /// There was; ledgers that do not say so are of times when nobody looked.
+    #[default]
+    There,
+    /// There was none.
+    Missing,
+}
+
 /// What the restore replaces: noted when nothing can change it any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataBefore {
@@ -123,6 +135,9 @@ pub struct DataBefore {
     pub member: Option<u64>,
     /// The inodes of what was in the separate directory of the log.
     pub log: Vec<u64>,
+    /// Whether there was a log at all.
+    #[serde(default)]
+    pub has_log: LogBefore,
 }
 
 /// What was made and checked.
@@ -189,6 +204,9 @@ pub struct Ledger {
     pub ran: bool,
     /// The files that it replaces.
     pub files_before: Vec<FileBefore>,
+    /// What was in the file that keeps etcd from starting, which an earlier restore had left for want of data.
+    #[serde(default)]
+    pub held_before: Option<String>,
     /// What it replaces.
     pub data_before: Option<DataBefore>,
     /// What was made.
@@ -217,6 +235,7 @@ impl Ledger {
             guard,
             ran: false,
             files_before: Vec::new(),
+            held_before: None,
             data_before: None,
             built: None,
             started: false,
@@ -237,12 +256,13 @@ impl Ledger {
         self.step == Step::Build
     }
 
-    /// Whether there was nothing before: no data that could come back.
+    /// Whether there was nothing before that etcd could be started on.
     pub fn had_nothing(&self) -> bool {
-        self.data_before.is_some() && !self.had_data()
+        let is_nothing = |before: &DataBefore| before.member.is_none() || before.has_log == LogBefore::Missing;
+        self.data_before.as_ref().is_some_and(is_nothing)
     }
 
-    /// Whether there was data before.
+    /// Whether there was data before, whatever can be done with it.
     pub fn had_data(&self) -> bool {
         self.data_before.as_ref().is_some_and(|before| before.member.is_some())
     }
@@ -291,6 +311,28 @@ impl Book {
             self.give_notice(ledger)?;
         }
         Ok(durable::replace(&self.spots.ledger(), &bytes(ledger), FILE_MODE)?)
+    }
+
+    /// What is in the file that keeps etcd from starting, if that is there: the id of a restore.
+    pub fn held(&self) -> Result<Option<String>, Error> {
+        let path = self.spots.lock();
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed("open", &path))?,
+        };
+        let mut text = String::new();
+        let read = file.take(MOST_NOTICE_BYTES).read_to_string(&mut text);
+        read.map_err(failed("read", &path))?;
+        Ok(Some(text.trim().to_owned()))
+    }
+
+    /// Keeps etcd from starting, in the name of a restore.
+    pub fn hold(&self, id: &str) -> Result<(), Error> {
+        Ok(durable::replace(
+            &self.spots.lock(),
+            format!("{id}\n").as_bytes(),
+            FILE_MODE,
+        )?)
     }
 
     /// Puts the open restore to those that ended.

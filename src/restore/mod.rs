@@ -41,7 +41,7 @@ pub use run::{Listener, Outcome, Release, Run, Tools, releasable, release};
 pub use steps::RESUME_UNIT;
 pub use units::{Activity, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};
-pub use yard::{kept_path, made_path, owner as owner_of};
+pub use yard::{Error as YardError, kept_path, made_path, owner as owner_of};
 
 use crate::durable;
 use crate::rebuild;
@@ -75,7 +75,7 @@ pub enum Error {
         source: yard::Error,
     },
     /// There was no data before.
-    #[error("there was no data before restore {id}: there is nothing to go back to")]
+    #[error("there was no data before restore {id} that etcd could be started on: there is nothing to go back to")]
     NothingBefore {
         /// The restore.
         id: RestoreId,

@@ -92,6 +92,7 @@ impl<'a> Run<'a> {
         let unit = &ledger.plan.site.unit;
         let state = tools.units.state(unit).map_err(Error::units("look at", unit))?;
         ledger.ran = state.is_up();
+        ledger.held_before = book.held()?;
         let planned = ledger.plan.files.iter().chain(&ledger.settled);
         let mut before: Vec<FileBefore> = Vec::new();
         for file in planned {
@@ -140,6 +141,7 @@ impl<'a> Run<'a> {
             ledger.step = Step::Settle;
             // Whatever etcd did before the restore, whoever asks for the old data wants it served.
             ledger.ran = true;
+            ledger.held_before = None;
         }
         if let Next::Take(step) = machine::next(ledger.step, Came::Unwanted)
             && step != ledger.step
@@ -289,8 +291,8 @@ pub fn release(book: &Book, id: &RestoreId) -> Result<(), Error> {
                 yard.tidy(id)?;
             }
         }
-        if ledger.end.is_some_and(|(end, _)| end == End::Undone) {
-            // Both were kept where nothing could come back: see `Step::Revive`.
+        if book.held()?.is_some_and(|held| held == id.to_string()) {
+            // Both were kept where nothing could come back: see `Step::Revive`. Those of another are its own.
             files::remove(&ledger.guard.path)?;
             files::remove(&book.spots().lock())?;
         }

@@ -1,18 +1,21 @@
 //! What each step does. Every step can be taken again, from wherever a run that died left it.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ledger::{Built, DataBefore};
+use super::ledger::{Built, DataBefore, LogBefore};
 use super::machine::{Came, Step};
+use super::plan::Site;
 use super::run::Run;
 use super::swap::Direction;
 use super::watch::{Revived, Watched, revived, watch};
 use super::yard::{self, Yard};
 use super::{Error, files};
 use crate::datadir::wal;
-use crate::durable;
+use crate::durable::failed;
 use crate::rebuild::{self, ContentProof, DigestRule, Expected, Homes, Rebuilt};
 use crate::source::Source;
 
@@ -112,9 +115,8 @@ impl Run<'_> {
 
     fn guard(&mut self) -> Result<Came, Error> {
         let (guard, unit) = (&self.ledger.guard, &self.ledger.plan.site.unit);
-        let id = format!("{}\n", self.ledger.id());
         // The lock first: with the drop-in alone nothing would be held.
-        durable::replace(&self.book.spots().lock(), id.as_bytes(), 0o600)?;
+        self.book.hold(&self.ledger.id().to_string())?;
         files::put(guard)?;
         self.reload()?;
         let has_read = self.tools.units.has_read(unit, &guard.path);
@@ -136,13 +138,19 @@ impl Run<'_> {
             None => Vec::new(),
         };
         let member = Yard::again(&site.data_dir)?.live_member()?;
-        self.ledger.data_before = Some(DataBefore { member, log });
+        let has_log = log_before(site)?;
+        self.ledger.data_before = Some(DataBefore { member, log, has_log });
         Ok(Came::Done)
     }
 
     /// Stops the unit, and waits until nothing holds the data.
-    fn down(&self) -> Result<(), Error> {
+    fn down(&mut self) -> Result<(), Error> {
         let site = &self.ledger.plan.site;
+        let before = self.tools.units.state(&site.unit);
+        // A boot, or somebody, starts it since we began, and what follows takes that start away.
+        if before.map_err(Error::units("look at", &site.unit))?.is_up() && !self.ledger.started {
+            self.ledger.ran = true;
+        }
         self.tools
             .units
             .stop(&site.unit)
@@ -248,11 +256,20 @@ impl Run<'_> {
 
     fn revive(&mut self) -> Result<Came, Error> {
         let unit = &self.ledger.plan.site.unit;
+        if let Some(earlier) = self.ledger.held_before.clone() {
+            // It was held for the same reason as below, and still is.
+            self.book.hold(&earlier)?;
+            self.notes.push(format!(
+                "{unit} was kept from starting by restore {earlier}, before which there was no data, and still is: restore \
+                 another backup, or let it start with `lifeboat release --restore {earlier}`"
+            ));
+            return Ok(Came::Done);
+        }
         if self.ledger.had_nothing() {
             // There is no data to start it on: with its old settings it might begin an empty cluster.
             self.notes.push(format!(
-                "there was no data before, so {unit} is kept from starting: restore another backup, or let it start with \
-                 `lifeboat release`"
+                "there was no data before that {unit} could be started on, so it is kept from starting: restore another \
+                 backup, or let it start with `lifeboat release`"
             ));
             return Ok(Came::Done);
         }
@@ -329,6 +346,25 @@ impl Run<'_> {
             self.notes.push(format!("{RESUME_UNIT} is not disabled: {error}"));
         }
     }
+}
+
+/// Whether there is a log where the member of a site has it.
+fn log_before(site: &Site) -> Result<LogBefore, Error> {
+    let folder = match &site.wal_dir {
+        Some(path) => path.clone(),
+        None => site.data_dir.join(yard::MEMBER).join("wal"),
+    };
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LogBefore::Missing),
+        listed => listed.map_err(failed("list", &folder))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed("list", &folder))?.file_name();
+        if Path::new(&name).extension().is_some_and(|extension| extension == "wal") {
+            return Ok(LogBefore::There);
+        }
+    }
+    Ok(LogBefore::Missing)
 }
 
 fn into_rebuild(error: yard::Error) -> rebuild::Error {

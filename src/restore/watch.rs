@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::health::{ClientSight, Health, STABLE, Seen, Sight, judge};
+use super::health::{ClientSight, Course, Health, STABLE, Sight, judge};
 use super::plan::Plan;
 use super::units::{Activity, Trouble, Units};
 use crate::etcd::{self, Ahead, Member, PeerAnswer, ask_peer};
@@ -115,9 +115,8 @@ pub fn watch(
     stop: &dyn Fn() -> bool,
 ) -> Result<Watched, Trouble> {
     let began = Instant::now();
-    let mut restarts_before = None;
-    let (mut restarts, mut stable_since) = (0, None);
-    let mut seen = Seen::Down;
+    let mut course = Course::default();
+    let (mut restarts_before, mut stable_since) = (None, None);
     let mut last_answer = Instant::now();
     loop {
         // First of all: where the host shuts down, etcd is stopped before this is, and the init system may be gone.
@@ -134,29 +133,24 @@ pub fn watch(
             Err(error) => return Err(error),
         };
         last_answer = Instant::now();
-        if unit.is_up() && unit.activity != Activity::Queued {
-            seen = Seen::Up;
-        }
+        let (seen, looked, restarts) = course.look(&unit, began.elapsed());
         // A member without a quorum takes questions and leaves them lying; one on a slow host may need its time.
         let bound = if began.elapsed() < UNHURRIED { QUICK } else { SLOW };
         let (own, client) =
             runtime.block_on(async { tokio::join!(own_answer(plan, access), asked(plan, access, bound)) });
-        // systemd counts anew when somebody starts the unit.
-        let before = *restarts_before.get_or_insert(unit.restarts);
-        let now = unit.restarts.checked_sub(before).unwrap_or(unit.restarts);
-        if now != restarts || own.is_none() {
+        if restarts_before != Some(unit.restarts) || own.is_none() {
             stable_since = None;
         } else {
             stable_since.get_or_insert_with(Instant::now);
         }
-        restarts = now;
+        restarts_before = Some(unit.restarts);
         let sight = Sight {
             unit,
             seen,
             restarts,
             own,
             client,
-            looked: began.elapsed(),
+            looked,
             stable: stable_since.map_or(Duration::ZERO, |since| since.elapsed()),
         };
         match (judge(plan, revision, &sight), patience) {

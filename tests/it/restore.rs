@@ -384,6 +384,16 @@ fn killed_everywhere(power: Power) {
 }
 
 #[test]
+fn an_etcd_that_a_boot_was_about_to_start_is_started_on_the_old_data() {
+    let Some(bench) = Bench::running(1) else { return };
+    bench.units.stop(UNIT).expect("it can");
+    die(&bench, 1, Step::Settings, Death::BeforeStep);
+    bench.units.is_queued.set(true);
+    assert!(matches!(bench.roll_back(), Ok(Outcome::Undone { .. })));
+    assert!(bench.is_old());
+}
+
+#[test]
 fn what_is_not_mounted_yet_is_waited_for_and_nothing_is_made_up_in_its_place() {
     let Some(bench) = Bench::running(1) else { return };
     let unmounted = |step: Step| {
@@ -591,6 +601,55 @@ fn where_nothing_was_before_nothing_is_started_after_a_failure_and_a_restore_get
     );
     assert!(!bench.is_old());
     assert!(matches!(bench.roll_back(), Err(Error::NothingBefore { .. })));
+}
+
+#[test]
+fn what_keeps_etcd_down_for_want_of_data_is_not_taken_away_by_another_restore() {
+    let Some(bench) = Bench::stopped(1) else { return };
+    let empty = bench.data_dir().join("member");
+    let stays_down = |when: &str| {
+        bench.units.start(UNIT).expect("it can be asked for");
+        assert!(!bench.units.runs(), "{when}: it would begin an empty cluster");
+    };
+    // A directory without a log is no data, though it has the name.
+    fs::create_dir_all(empty.join("snap")).expect("the test's directory can be written");
+    die(&bench, 1, Step::Serve, Death::BeforeStep);
+    assert!(matches!(bench.roll_back(), Ok(Outcome::Undone { .. })));
+    let first = bench.last().id().clone();
+    assert!(empty.join("snap").is_dir());
+    stays_down("after the first");
+
+    // One that fails before it knows what it replaces.
+    let mute = |step: Step| {
+        bench.units.is_mute.set(step == Step::Guard);
+        ControlFlow::Continue(())
+    };
+    let failed = bench.restore(2, &mute);
+    assert!(matches!(failed, Ok(Outcome::Undone { .. })), "{failed:?}");
+    let second = bench.last().id().clone();
+    assert_ne!(first, second);
+    stays_down("after the second");
+    release(&bench.book(), &second).expect("it can be released");
+    stays_down("after the release of the second");
+    assert_eq!(
+        bench.restore(3, &go_on).expect("it comes to its end"),
+        Outcome::Restored
+    );
+    assert!(!bench.is_old());
+    assert!(matches!(bench.roll_back(), Err(Error::NothingBefore { .. })));
+    assert!(bench.units.runs());
+}
+
+#[test]
+fn the_release_of_a_restore_lets_etcd_start_that_it_keeps_down() {
+    let Some(bench) = Bench::stopped(1) else { return };
+    die(&bench, 1, Step::Serve, Death::BeforeStep);
+    assert!(matches!(bench.roll_back(), Ok(Outcome::Undone { .. })));
+    bench.units.start(UNIT).expect("it can be asked for");
+    assert!(!bench.units.runs());
+    let last = bench.last();
+    release(&bench.book(), last.id()).expect("it can be released");
+    assert!(!bench.spots.lock().exists() && !last.guard.path.exists());
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct FakeUnits {
     pub calls: RefCell<Vec<&'static str>>,
     /// Whether it answers nobody, as one that cannot be reached.
     pub is_mute: Cell<bool>,
+    /// Whether a boot is about to start it, once others have.
+    pub is_queued: Cell<bool>,
 }
 
 impl FakeUnits {
@@ -49,6 +51,7 @@ impl FakeUnits {
             child: RefCell::default(),
             calls: RefCell::default(),
             is_mute: Cell::default(),
+            is_queued: Cell::default(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Units for FakeUnits {
         let activity = match (runs, self.child.borrow().is_some()) {
             (true, _) => Activity::Active,
             (false, true) => Activity::Failed,
+            (false, false) if self.is_queued.get() => Activity::Queued,
             (false, false) => Activity::Inactive,
         };
         Ok(UnitState {
@@ -125,6 +129,7 @@ impl Units for FakeUnits {
     fn stop(&self, _: &str) -> Result<(), Trouble> {
         self.answer()?;
         self.calls.borrow_mut().push("stop");
+        self.is_queued.set(false);
         if let Some(mut child) = self.child.borrow_mut().take() {
             let pid = child.id().to_string();
             Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status()?;

@@ -1,5 +1,6 @@
 //! `lifeboat restore`: this host's etcd gets the data of a backup.
 
+mod errors;
 mod finding;
 mod report;
 mod session;
@@ -19,7 +20,7 @@ use super::source::{Found, SourceArgs};
 use super::{Context, Exit, Failure};
 use crate::agent::Level;
 use crate::config::{self, Config};
-use crate::model::{ByteSize, with_causes};
+use crate::model::ByteSize;
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Access, Book, Error, Ledger, LedgerError, Outcome, OverDbus, Patience, Plan, PlanError, RESUME_UNIT, RestoreId,
@@ -27,6 +28,7 @@ use crate::restore::{
 };
 use crate::systemd::Systemd;
 
+pub(super) use errors::failure;
 pub(super) use report::not_revived;
 pub(super) use session::{leave_session, take_over};
 pub(super) use site::{connect, refuse_mounts};
@@ -318,7 +320,13 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     };
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
-    let exit = report::outcome(&context.output, &run, &outcome)?;
+    let exit = report::outcome(&context.output, &run, &outcome).map_err(|mut failure| {
+        if args.resume {
+            // What was taken back is not tried again by the unit, which stays failed.
+            failure.exit = Exit::Refused;
+        }
+        failure
+    })?;
     // A unit that systemd stops has not failed.
     Ok(broken_off(&outcome, exit, stop() && !args.resume))
 }
@@ -446,36 +454,6 @@ pub(super) fn ask(question: &str) -> Result<(), Failure> {
     match answer.trim() {
         "yes" => Ok(()),
         _ => Err(Failure::new(Exit::Refused, "nothing was done")),
-    }
-}
-
-/// A failure of a restore or of the way back.
-pub(super) fn failure(error: Error) -> Failure {
-    let text = with_causes(&error);
-    let failed = |exit| Failure::new(exit, &text);
-    match &error {
-        Error::Open { .. } => failed(Exit::Refused)
-            .next("finish it with `lifeboat restore --wait`, or put everything back with `lifeboat rollback`"),
-        Error::NoRestore => failed(Exit::NotFound),
-        Error::Released { .. } | Error::NothingBefore { .. } => {
-            failed(Exit::Refused).next("restore a backup instead: `lifeboat list`")
-        }
-        Error::NotKept { .. } => failed(Exit::Refused).next(
-            "bring the old data back to where it was kept, or restore a backup instead: `lifeboat list`. What was copied there \
-             is not known to be it: to use that all the same, stop etcd, put it in the place of `member`, take away the \
-             drop-in 50-lifeboat.conf of etcd's unit and start etcd",
-        ),
-        Error::Ledger(LedgerError::Locked) => failed(Exit::Locked).next("wait until it is done"),
-        Error::Ledger(_) | Error::Files(_) | Error::Units { .. } | Error::Look(_) | Error::Stopped { .. } => failed(
-            Exit::Failed,
-        )
-        .next(
-            "what was begun is in the ledger, and etcd does not start meanwhile: when the cause is gone, go on with \
-                 `lifeboat restore --wait`, or go back with `lifeboat rollback`",
-        ),
-        Error::NotGuarded { .. } => failed(Exit::Failed),
-        Error::Held { .. } => failed(Exit::Refused).next("stop that process, then run it again"),
-        Error::Yard(_) => failed(Exit::Failed).next("look at the directory; nothing in it was deleted"),
     }
 }
 

@@ -60,6 +60,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restore_deaths::a_restore_killed_at_any_step_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_rollback_killed_at_any_step_ends_with_the_old_or_the_new
     TRIXIE waiting::a_member_that_waits_goes_on_after_a_stop_and_after_a_boot
+    TRIXIE waiting::a_run_that_loses_the_bus_is_begun_again_and_one_that_nothing_can_mend_is_not
     TRIXIE runbooks::hosts_that_share_a_store_are_restored_with_systemd_and_without
     TRIXIE runbooks::backups_of_one_host_are_carried_to_the_others
     BOTH packages::an_open_restore_keeps_the_program_that_can_end_it

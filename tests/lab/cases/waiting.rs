@@ -1,7 +1,7 @@
 //! Restored members that wait for others: whatever is done to their host meanwhile, only a fault of the new takes it back.
 
 use super::restore_deaths::step_of;
-use super::restores::{KEY, LATER, assert_serves, backed_up, has_guard, restore};
+use super::restores::{KEY, LATER, LEDGERS, assert_serves, backed_up, has_guard, restore};
 use crate::cluster::Cluster;
 use crate::hosts::{Host, Lab, holds, until};
 use crate::install::STORE;
@@ -30,6 +30,32 @@ pub fn a_member_that_waits_goes_on_after_a_stop_and_after_a_boot(lab: &Lab<'_>) 
     until_watched_for(host, 1);
     assert_eq!(step_of(host).as_deref(), Some("serve"));
     the_other_comes(&cluster, &id, &before);
+}
+
+pub fn a_run_that_loses_the_bus_is_begun_again_and_one_that_nothing_can_mend_is_not(lab: &Lab<'_>) {
+    let (cluster, id, before) = one_waits(lab);
+    let host = &cluster.hosts[0];
+    until_watched_for(host, 1);
+    let blind = host.main_pid(RESUME);
+    host.run(["systemctl", "kill", "--signal=KILL", "dbus.service"]);
+    until("another run in its place", || {
+        let pid = host.main_pid(RESUME);
+        holds(pid != 0 && pid != blind, host.journal(RESUME))
+    });
+    until_watched_for(host, 1);
+    assert_eq!(step_of(host).as_deref(), Some("serve"), "{}", host.journal(RESUME));
+    the_other_comes(&cluster, &id, &before);
+
+    // The end of it is no failure, and a ledger that nobody understands is left to somebody.
+    assert_eq!(host.property(RESUME, "ActiveState"), "inactive");
+    let ledger = format!("{LEDGERS}/ledger.json");
+    host.write(&ledger, "{}");
+    host.run_any(["systemctl", "start", RESUME]).expect_code(1);
+    assert_eq!(host.property(RESUME, "ActiveState"), "failed");
+    assert_eq!(host.property(RESUME, "ExecMainStatus"), "5");
+    assert_eq!(host.property(RESUME, "NRestarts"), "0");
+    let said = host.journal(RESUME);
+    assert!(said.contains(&format!("`{ledger}` cannot be understood")), "{said}");
 }
 
 /// A cluster of two that was lost and of which one host is restored; the backup.

@@ -356,7 +356,10 @@ pub(super) fn reach(context: &Context, ledger: &Ledger) -> Result<(Systemd, Acce
             context
                 .output
                 .warn(format!("{}; members are asked without TLS", refused.message()));
-            Access::default()
+            Access {
+                lacks: Some(refused.message().to_owned()),
+                ..Access::default()
+            }
         }
     };
     Ok((systemd, access))

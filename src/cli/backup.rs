@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::host::{self, Places, failed};
+use super::host::{self, Places, READ_WITHIN, failed};
 use super::output::{Format, Output};
 use super::progress::Bar;
 use super::{Context, Exit, Failure, Interrupt, user};
@@ -104,7 +104,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let scope = if to.is_empty() { Scope::All } else { Scope::Some };
     sweep(context, &state, &destinations, scope);
     // A history goes on in all destinations, also in those that this backup does not go to.
-    let places = Places::configured(context, &config, None)?;
+    let places = Places::configured_within(&config, None, READ_WITHIN)?;
+    // What keeps the backup out of a destination is told at the end, once.
+    let told_later = destinations.iter().filter(|destination| destination.store.is_err());
+    let told_later: Vec<String> = told_later.map(|destination| destination.name.clone()).collect();
+    places.warn_but(context, &told_later);
     for damaged in places.catalog.damaged() {
         context.output.warn(format!("{damaged}: {}", damaged.fault));
     }
@@ -376,7 +380,10 @@ fn failure(error: Error) -> Failure {
         }
         Error::Content { .. } => Failure::new(Exit::Damaged, text)
             .next("nothing was kept; try another member with `--member NAME` and look at this one's disk and log"),
-        Error::NoDestination(_) | Error::Encode(_) | Error::Interrupted { .. } => Failure::new(Exit::Failed, text),
+        Error::NoDestination(_) => {
+            Failure::new(Exit::Failed, text).next("when the cause is gone: `lifeboat check --online` tries every destination")
+        }
+        Error::Encode(_) | Error::Interrupted { .. } => Failure::new(Exit::Failed, text),
     }
 }
 

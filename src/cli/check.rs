@@ -151,7 +151,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             members,
             sandbox,
         }),
-        Format::Text => print(&context.output, &findings, &members, &sandbox, exit),
+        Format::Text => print(&context.output, &findings, &members, &sandbox, &context.config, exit),
     }
     Ok(exit)
 }
@@ -365,7 +365,7 @@ fn try_identity(context: &Context, config: &Config, file: &Path, findings: &mut 
     Ok(())
 }
 
-fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &Judgement, exit: Exit) {
+fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &Judgement, config: &Path, exit: Exit) {
     if !members.is_empty() {
         let mut table = Table::new(&["MEMBER", "ENDPOINT", "ID", "ROLE", "ETCD", ">DATABASE"]);
         for member in members {
@@ -386,7 +386,7 @@ fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &
     findings.notes.iter().for_each(|note| output.line(note));
     findings.warnings.iter().for_each(|warning| output.warn(warning));
     findings.problems.iter().for_each(|problem| output.problem(problem));
-    sandbox.print(output);
+    sandbox.print(output, config);
     let warnings = count(findings.warnings.len() as u64, "warning");
     match (exit, findings.warnings.is_empty()) {
         (Exit::Done, true) => output.line("ok"),

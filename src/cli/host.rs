@@ -363,7 +363,13 @@ impl Places {
     }
 
     fn warn(&self, context: &Context) {
-        for (name, error) in &self.unreadable {
+        self.warn_but(context, &[]);
+    }
+
+    /// Names the destinations that could not be read, but for those of which it is told elsewhere.
+    pub fn warn_but(&self, context: &Context, told: &[String]) {
+        let untold = self.unreadable.iter().filter(|(name, _)| !told.contains(name));
+        for (name, error) in untold {
             context.output.warn(format!("destination {name}: {error}"));
         }
     }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User, getgrouplist};
 use serde::Serialize;
 
-use super::Context;
 use super::output::Output;
+use super::{Context, DEFAULT_CONFIG};
 use crate::config::{Config, Secret, StoreUrl};
 use crate::model::with_causes;
 use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
@@ -33,6 +33,9 @@ pub(super) struct Judgement {
     unit: &'static str,
     /// Why that one, where it is not the one that runs here.
     because: Option<String>,
+    /// Whether there may be a unit on this host at all.
+    #[serde(skip)]
+    host: Host,
     /// What is not met.
     unmet: Vec<Unmet>,
     /// The drop-in that mends it.
@@ -45,6 +48,13 @@ pub(super) struct Judgement {
     remarks: Vec<String>,
     /// What is good to know.
     notes: Vec<String>,
+}
+
+/// What a host is to a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Host {
+    HasUnits,
+    HasNoSystemd,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,9 +73,15 @@ struct DropIn {
 impl Judgement {
     /// Judges what `config`, which was read from `files`, needs.
     pub fn of(context: &Context, config: &Config, files: &[PathBuf]) -> Judgement {
-        let (sandbox, because) = match context.runtime.block_on(installed()) {
-            Ok(sandbox) => (sandbox, None),
-            Err(error) => (of_unit_file(SHIPPED), Some(with_causes(&error))),
+        let (sandbox, because, host) = match context.runtime.block_on(installed()) {
+            Ok(sandbox) => (sandbox, None, Host::HasUnits),
+            Err(error) => {
+                let host = match error {
+                    Error::NoSystemd { .. } => Host::HasNoSystemd,
+                    _ => Host::HasUnits,
+                };
+                (of_unit_file(SHIPPED), Some(with_causes(&error)), host)
+            }
         };
         let mut judgement = Judgement {
             unit: match because {
@@ -73,6 +89,7 @@ impl Judgement {
                 Some(_) => "lifeboat.service as it is shipped",
             },
             because,
+            host,
             unmet: Vec::new(),
             drop_in: None,
             configuration: Vec::new(),
@@ -101,7 +118,9 @@ impl Judgement {
 
     /// What is not met, in sentences.
     pub fn unmet(&self) -> impl Iterator<Item = String> {
-        self.unmet.iter().map(|unmet| {
+        // There, no unit will ever want it.
+        let unmet = self.unmet.iter().filter(|_| self.host == Host::HasUnits);
+        unmet.map(|unmet| {
             let obstacles = unmet.obstacles.join("; ");
             format!("{}: {}: {obstacles}", unmet.what, unmet.path.display())
         })
@@ -109,17 +128,24 @@ impl Judgement {
 
     /// What was judged and what is good to know, in sentences.
     pub fn notes(&self) -> impl Iterator<Item = String> {
+        let notes = self.notes.iter().filter(|_| self.host == Host::HasUnits);
         let judged = match (&self.because, self.unmet.is_empty()) {
+            (Some(because), _) if self.host == Host::HasNoSystemd => {
+                format!("what {UNIT} would let the agent have does not matter here: {because}")
+            }
             (None, true) => format!("{} lets the agent have all of this", self.unit),
             (Some(_), true) => format!("{} would let the agent have all of this", self.unit),
             (None, false) => format!("judged by {}", self.unit),
             (Some(because), false) => format!("judged by {}: {because}", self.unit),
         };
-        std::iter::once(judged).chain(self.notes.iter().cloned())
+        std::iter::once(judged).chain(notes.cloned())
     }
 
     /// What mends it, as an operator types it.
-    pub fn print(&self, output: &Output) {
+    pub fn print(&self, output: &Output, config: &Path) {
+        if self.host == Host::HasNoSystemd {
+            return;
+        }
         if let Some(drop_in) = &self.drop_in {
             output.line(format!("to let the agent in, write this to {}:", drop_in.path));
             output.line("");
@@ -134,6 +160,12 @@ impl Judgement {
         }
         for remark in &self.remarks {
             output.line(remark);
+        }
+        if self.drop_in.is_some() && config != Path::new(DEFAULT_CONFIG) {
+            output.line(format!(
+                "{UNIT} reads {DEFAULT_CONFIG}, unless its ExecStart= says otherwise: put {} there, or name it in a drop-in",
+                config.display()
+            ));
         }
         if self.drop_in.is_some() {
             output.line("then: systemctl daemon-reload");
@@ -159,6 +191,8 @@ impl Judgement {
                     lines.push(format!("LoadCredential={name}:{from}"));
                     self.configuration.push(format!("{key} = {{ credential = {name:?} }}"));
                 }
+                // They name a user that is not there; the package makes it, and its folders.
+                Mend::Command(_) if who.ids.is_none() => {}
                 Mend::Command(command) => self.commands.push(command),
                 Mend::Remark(remark) => self.remarks.push(format!("{}: {remark}", need.what)),
             }
@@ -309,4 +343,37 @@ fn step(path: &Path) -> Option<Step> {
         acl: length.and_then(|length| Acl::parse(list.get(..length)?)),
         is_folder: found.is_dir(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judgement(host: Host) -> Judgement {
+        Judgement {
+            unit: "lifeboat.service as it is shipped",
+            because: Some("no systemd answers here".to_owned()),
+            host,
+            unmet: vec![Unmet {
+                what: "destination local".to_owned(),
+                path: "/srv".into(),
+                obstacles: vec!["its unit may not write there".to_owned()],
+            }],
+            drop_in: None,
+            configuration: Vec::new(),
+            commands: Vec::new(),
+            remarks: Vec::new(),
+            notes: vec!["user lifeboat does not exist here".to_owned()],
+        }
+    }
+
+    #[test]
+    fn where_no_unit_can_be_one_line_says_so() {
+        let nowhere = judgement(Host::HasNoSystemd);
+        assert_eq!((nowhere.unmet().count(), nowhere.notes().count()), (0, 1));
+        let said = nowhere.notes().next().unwrap();
+        assert!(said.contains("no systemd answers here"), "{said}");
+        let here = judgement(Host::HasUnits);
+        assert_eq!((here.unmet().count(), here.notes().count()), (1, 2));
+    }
 }

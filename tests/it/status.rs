@@ -15,7 +15,8 @@ fn it_tells_what_can_be_restored_what_was_proven_and_how_the_members_are() {
     let host = Host::new(etcd);
     let none = host.lifeboat(["status"]).expect_code(1);
     assert!(
-        none.stdout.starts_with("WRONG: there is no backup\n"),
+        none.stdout
+            .starts_with("WRONG: there is no backup: take one with `lifeboat backup"),
         "{}",
         none.stdout
     );

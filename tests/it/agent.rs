@@ -178,6 +178,29 @@ fn killed_in_the_middle_of_a_backup_its_leavings_are_swept_by_the_next() {
 }
 
 #[test]
+fn a_dead_run_is_forgotten_though_no_schedule_names_all_destinations() {
+    let Some(etcd) = etcd() else { return };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, &once().replace("kind", "destinations = [\"local\"]\nkind"));
+    let second = host.add_destination("second");
+    host.backup();
+    let chain = "20261120T101530Z-0000dead";
+    let left = second.join(CLUSTER).join("ab").join(chain).join("full.db.zst.age");
+    fs::create_dir_all(left.parent().unwrap()).unwrap();
+    fs::write(&left, "cut short").unwrap();
+    let chains = host.path("state").join(CLUSTER).join("chains");
+    fs::write(chains.join(format!("{chain}.json")), "{}").unwrap();
+    forget_what_was_done(&host, "1 d");
+    let agent = host.start(["agent"]);
+    until("a backup", || backups(&host).len() == 2);
+    assert!(!left.exists(), "nobody else looks there");
+    until("the run to be forgotten", || {
+        fs::read_dir(&chains).unwrap().count() == 0
+    });
+    stop(agent);
+}
+
+#[test]
 fn a_state_that_is_full_ends_no_backups_and_shows_in_the_status() {
     let Some(etcd) = etcd() else { return };
     let host = Host::new(&etcd);

@@ -119,11 +119,14 @@ impl<'a> Attempt<'a> {
             return Ok(());
         }
         let lock = host::jobs_lock(&self.state, "agent", Duration::ZERO)?;
-        let scope = match self.open.len() == self.config.destinations.len() {
-            true => Scope::All,
-            false => Scope::Some,
-        };
-        backup::sweep(self.context, &self.state, &self.open, scope);
+        match self.gone.is_empty() {
+            true => backup::sweep(self.context, &self.state, &self.open, Scope::Some),
+            // A run that is dead is forgotten once nothing of it is anywhere, though no schedule may name all destinations.
+            false => {
+                let all = host::destinations(self.config, &self.state, &[])?;
+                backup::sweep(self.context, &self.state, &all, Scope::All);
+            }
+        }
         let done = self.back_up();
         drop(lock);
         done

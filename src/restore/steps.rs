@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -199,10 +200,12 @@ impl Run<'_> {
 
     fn start(&mut self) -> Result<Came, Error> {
         let site = &self.ledger.plan.site;
-        // After a power cut it may not be mounted yet, and etcd is not started on a mount point.
-        if !site.data_dir.join(yard::MEMBER).exists() {
-            let path = site.data_dir.display().to_string();
-            return Err(yard::Error::Missing { path }.into());
+        // After a power cut it may not be mounted yet, and etcd is not started on a mount point, on which an earlier start
+        // may have left an empty `member`.
+        let live = fs::symlink_metadata(site.data_dir.join(yard::MEMBER)).map(|found| found.ino());
+        let built = self.ledger.built.as_ref().map(|built| built.member);
+        if !live.is_ok_and(|live| Some(live) == built) {
+            Yard::again(&site.data_dir)?;
         }
         files::remove(&self.book.spots().lock())?;
         let unit = &site.unit;

@@ -29,9 +29,8 @@ impl Bar {
         }
         if bar.length().is_none() {
             bar.set_length(total);
-            bar.set_style(style(
-                "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
-            ));
+            // No more than 40 columns hold beside the bar.
+            bar.set_style(style("{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {eta}"));
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         bar.set_position(done);

@@ -62,6 +62,8 @@ fn prune_removes_what_retention_names_and_a_pin_keeps() {
         ids(&host.lifeboat(["--json", "prune"]).expect_code(0).json()["remove"]),
         Vec::<String>::new()
     );
+    host.lifeboat(["pin", "latest"]).expect_code(0);
+    host.lifeboat(["unpin", "latest"]).expect_code(0);
     host.lifeboat(["unpin", &taken[0]]).expect_code(0);
     host.lifeboat(["prune"]).expect_code(0);
     assert_eq!(listed(&host), [taken[2].clone()]);

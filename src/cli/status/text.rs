@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use super::{DestinationRow, Document, LastProofRow, WindowRow};
 use crate::agent::Copy;
+use crate::cli::hints::typed;
 use crate::cli::output::{Output, Table, brief, clean, count};
 use crate::model::ByteSize;
 
@@ -53,7 +54,7 @@ impl Page<'_> {
     /// Text behind `first`; the lines that follow begin where it began.
     fn wrapped(&self, first: &str, text: &str) {
         let mut first = first.to_owned();
-        for text in brief(text).lines() {
+        for text in typed(&brief(text)).lines() {
             // A command, to be copied as it stands.
             if text.starts_with("    ") {
                 self.output.line(format!("{first}{}", clean(text)));
@@ -73,7 +74,7 @@ fn wrap(first: &str, text: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = first.to_owned();
     let mut is_begun = false;
-    for word in text.split(' ') {
+    for word in words(text) {
         let length = line.chars().count() + usize::from(is_begun) + word.chars().count();
         if is_begun && length > columns {
             lines.push(std::mem::replace(&mut line, indent.clone()));
@@ -82,11 +83,28 @@ fn wrap(first: &str, text: &str, columns: usize) -> Vec<String> {
         if is_begun {
             line.push(' ');
         }
-        line.push_str(word);
+        line.push_str(&word);
         is_begun = true;
     }
     lines.push(line);
     lines
+}
+
+/// The words of a text; a command between backticks is one of them.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for word in text.split(' ') {
+        match words.last_mut().filter(|_| is_open) {
+            Some(last) => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            None => words.push(word.to_owned()),
+        }
+        is_open ^= word.matches('`').count() % 2 == 1;
+    }
+    words
 }
 
 fn restorable(page: &Page<'_>, windows: &[WindowRow]) {
@@ -219,5 +237,10 @@ mod tests {
         assert_eq!(wrap("a  ", "bb cc dd", 8), ["a  bb cc", "   dd"]);
         assert_eq!(wrap("", "bb cc", 80), ["bb cc"]);
         assert_eq!(wrap("a ", "averylongword b", 5), ["a averylongword", "  b"]);
+        assert_eq!(
+            wrap("", "do `a b c`, d e", 8),
+            ["do", "`a b c`,", "d e"],
+            "a command can be copied"
+        );
     }
 }

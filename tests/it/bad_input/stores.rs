@@ -45,7 +45,11 @@ fn a_store_that_is_gone_is_not_made_again() {
         let before = there();
         let says = [&["local", text(&store)], says].concat();
         let refused = host.lifeboat(["backup"]).expect_code(1).says(&says).says(&["next: "]);
-        assert_eq!(refused.stderr.matches(says[0]).count(), 1, "once: {}", refused.stderr);
+        assert!(
+            !refused.stderr.contains("warning: destination local"),
+            "{}",
+            refused.stderr
+        );
         host.lifeboat(["list"]).expect_code(1).says(&says);
         host.lifeboat(["check", "--online"]).expect_code(1).says(&says);
         host.lifeboat(host.rebuild_args("latest", &stored.target, 0))

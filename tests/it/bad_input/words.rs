@@ -131,9 +131,30 @@ fn commands_that_are_wrong() {
         b"nothing like a database",
         "nothing is overwritten"
     );
-    host.lifeboat(["list", "--from", "/nowhere"])
+    let nowhere = host.lifeboat(["list", "--from", "/nowhere"]).expect_code(4);
+    assert!(
+        !nowhere.stderr.contains("mkdir"),
+        "who reads makes nothing: {}",
+        nowhere.stderr
+    );
+    nowhere.says(&["no directory `/nowhere`", "next: "]);
+    let store = host.store();
+    host.lifeboat(["list", "--from", text(&store), "--cluster", "other"])
         .expect_code(4)
-        .says(&["/nowhere"]);
+        .says(&["next: ", CLUSTER]);
+    let folder = host.path("");
+    host.lifeboat(["list", "--config", text(&folder)])
+        .expect_code(78)
+        .says(&["that is a directory"]);
+    // What has a default is not shown as if it had to be given.
+    host.lifeboat(["pin"])
+        .expect_code(2)
+        .says(&["Usage: lifeboat pin [OPTIONS] <ID>"]);
+    let wrong = host.lifeboat(["list", "--unknown", "--json"]).expect_code(2).json();
+    assert_eq!(wrong["error"]["code"], 2, "{wrong}");
+    host.lifeboat([""; 0])
+        .expect_code(2)
+        .says(&["Options of every command", "accept-lineage"]);
     let elsewhere = stored.path("state");
     host.lifeboat(["list", "--from", &elsewhere])
         .expect_code(4)

@@ -6,6 +6,7 @@
 //! Invariant: what stays wrong is told once, however often it is tried again.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,8 @@ pub struct Notices {
     known: BTreeMap<(Event, About), String>,
     /// Whether the end of it is still to be told.
     was_wrong: bool,
+    /// Since when nothing of it is left.
+    gone_since: Option<Instant>,
 }
 
 /// Whether what is wrong can be all that is.
@@ -78,13 +81,15 @@ pub struct Notices {
 pub enum Seen {
     /// Everything was looked at since something changed.
     All,
+    /// What was there at this moment.
+    From(Instant),
     /// Not everything: nobody is told yet that nothing is wrong any more.
-    NotYetAll,
+    Nothing,
 }
 
 impl Notices {
     /// What is to be told now that this is wrong, and nothing else.
-    pub fn look(&mut self, wrong: Vec<Notice>, seen: Seen) -> Vec<Notice> {
+    pub fn look(&mut self, wrong: Vec<Notice>, seen: Seen, now: Instant) -> Vec<Notice> {
         let before = std::mem::take(&mut self.known);
         let mut told = Vec::new();
         for notice in wrong {
@@ -105,7 +110,13 @@ impl Notices {
             }
         }
         self.was_wrong |= !self.known.is_empty();
-        if self.was_wrong && self.known.is_empty() && seen == Seen::All {
+        self.gone_since = self.known.is_empty().then(|| self.gone_since.unwrap_or(now));
+        let is_seen = match seen {
+            Seen::All => true,
+            Seen::From(from) => self.gone_since.is_some_and(|since| from >= since),
+            Seen::Nothing => false,
+        };
+        if self.was_wrong && self.known.is_empty() && is_seen {
             self.was_wrong = false;
             told.push(Notice {
                 event: Event::Recovered,
@@ -151,6 +162,8 @@ fn wrong_with(schedule: &ScheduleReport) -> Vec<Notice> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn notice(event: Event, schedule: &str, message: &str) -> Notice {
@@ -168,27 +181,33 @@ mod tests {
     #[test]
     fn what_stays_wrong_is_told_once_and_its_end_when_all_is_well() {
         let mut notices = Notices::default();
-        assert_eq!(notices.look(Vec::new(), Seen::All), []);
+        assert_eq!(notices.look(Vec::new(), Seen::All, Instant::now()), []);
         let failed = |message: &str| notice(Event::BackupFailed, "hourly", message);
         assert_eq!(
-            notices.look(vec![failed("etcd is down")], Seen::All),
+            notices.look(vec![failed("etcd is down")], Seen::All, Instant::now()),
             [failed("etcd is down")]
         );
-        assert_eq!(notices.look(vec![failed("etcd is down, tried twice")], Seen::All), []);
+        assert_eq!(
+            notices.look(vec![failed("etcd is down, tried twice")], Seen::All, Instant::now()),
+            []
+        );
         let late = notice(Event::ScheduleLate, "hourly", "late");
         let both = vec![failed("still"), late.clone()];
-        assert_eq!(notices.look(both, Seen::All), [late]);
+        assert_eq!(notices.look(both, Seen::All, Instant::now()), [late]);
         assert!(!notices.all_is_well());
         let other = notice(Event::BackupFailed, "daily", "etcd is down");
         assert_eq!(
-            events(&notices.look(vec![other], Seen::All)),
+            events(&notices.look(vec![other], Seen::All, Instant::now())),
             ["backup-failed", "schedule-in-time"]
         );
-        assert_eq!(events(&notices.look(Vec::new(), Seen::All)), ["recovered"]);
-        assert!(notices.all_is_well());
-        assert_eq!(notices.look(Vec::new(), Seen::All), []);
         assert_eq!(
-            events(&notices.look(vec![failed("again")], Seen::All)),
+            events(&notices.look(Vec::new(), Seen::All, Instant::now())),
+            ["recovered"]
+        );
+        assert!(notices.all_is_well());
+        assert_eq!(notices.look(Vec::new(), Seen::All, Instant::now()), []);
+        assert_eq!(
+            events(&notices.look(vec![failed("again")], Seen::All, Instant::now())),
             ["backup-failed"]
         );
     }
@@ -197,21 +216,53 @@ mod tests {
     fn the_end_is_not_told_before_everything_was_looked_at() {
         let mut notices = Notices::default();
         let failed = notice(Event::BackupFailed, "hourly", "etcd is down");
-        notices.look(vec![failed], Seen::All);
-        assert_eq!(notices.look(Vec::new(), Seen::NotYetAll), []);
+        notices.look(vec![failed], Seen::All, Instant::now());
+        assert_eq!(notices.look(Vec::new(), Seen::Nothing, Instant::now()), []);
         assert!(!notices.all_is_well());
         let wiped = notice(Event::NewLineage, "hourly", "there is more than one history");
-        assert_eq!(notices.look(vec![wiped.clone()], Seen::All), [wiped]);
-        assert_eq!(notices.look(Vec::new(), Seen::NotYetAll), []);
-        assert_eq!(events(&notices.look(Vec::new(), Seen::All)), ["recovered"]);
-        assert_eq!(notices.look(Vec::new(), Seen::All), []);
+        assert_eq!(notices.look(vec![wiped.clone()], Seen::All, Instant::now()), [wiped]);
+        assert_eq!(notices.look(Vec::new(), Seen::Nothing, Instant::now()), []);
+        assert_eq!(
+            events(&notices.look(Vec::new(), Seen::All, Instant::now())),
+            ["recovered"]
+        );
+        assert_eq!(notices.look(Vec::new(), Seen::All, Instant::now()), []);
+    }
+
+    #[test]
+    fn a_look_that_began_when_the_trouble_was_over_tells_its_end_though_more_has_changed_since() {
+        let (mut notices, start) = (Notices::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let failed = || vec![notice(Event::BackupFailed, "hourly", "etcd is down")];
+        notices.look(failed(), Seen::All, at(0));
+        assert_eq!(notices.look(Vec::new(), Seen::From(at(1)), at(2)), []);
+        assert_eq!(
+            notices.look(failed(), Seen::From(at(1)), at(3)).len(),
+            1,
+            "it came again"
+        );
+        assert_eq!(notices.look(Vec::new(), Seen::From(at(2)), at(4)), []);
+        assert_eq!(
+            events(&notices.look(Vec::new(), Seen::From(at(4)), at(9))),
+            ["recovered"]
+        );
     }
 
     #[test]
     fn two_causes_of_the_same_are_told_as_one() {
         let mut notices = Notices::default();
         let failed = |message: &str| notice(Event::BackupFailed, "hourly", message);
-        assert_eq!(notices.look(vec![failed("a"), failed("b")], Seen::All).len(), 1);
-        assert_eq!(notices.look(vec![failed("a"), failed("b")], Seen::All).len(), 0);
+        assert_eq!(
+            notices
+                .look(vec![failed("a"), failed("b")], Seen::All, Instant::now())
+                .len(),
+            1
+        );
+        assert_eq!(
+            notices
+                .look(vec![failed("a"), failed("b")], Seen::All, Instant::now())
+                .len(),
+            0
+        );
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Work;
 use super::event::Event;
-use super::notices::{About, Notice};
+use super::notices::{About, Notice, Seen};
 use crate::config::Config;
 
 /// How often, if nothing happens.
@@ -24,6 +24,8 @@ const TAKES_AT_MOST: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug, Default)]
 pub struct Outlook {
     doubts: Option<Vec<Notice>>,
+    /// When the look began that they are from.
+    seen_from: Option<Instant>,
     looking: Option<Looking>,
     /// None: at once.
     next: Option<Instant>,
@@ -50,6 +52,7 @@ impl Outlook {
                     self.next = self.next.map(|next| next.min(now + WHILE_DISABLED));
                 }
                 self.doubts = Some(doubts);
+                self.seen_from = Some(looking.since);
             }
             Err(oneshot::error::TryRecvError::Empty) => return,
             Err(oneshot::error::TryRecvError::Closed) => {}
@@ -91,8 +94,12 @@ impl Outlook {
         self.doubts.is_some()
     }
 
-    /// Whether it was looked at since something changed.
-    pub fn is_of_now(&self) -> bool {
-        self.is_known() && self.next.is_some() && self.looking.is_none()
+    /// Since when what is wrong would have been seen.
+    pub fn seen(&self) -> Seen {
+        match self.seen_from {
+            Some(_) if self.next.is_some() && self.looking.is_none() => Seen::All,
+            Some(from) => Seen::From(from),
+            None => Seen::Nothing,
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::event::Event;
 use super::heartbeat::{Health, Heartbeat};
 use super::hook::Hook;
 use super::journal::Log;
-use super::notices::{About, Notice, Notices, Seen, wrong};
+use super::notices::{About, Notice, Notices, wrong};
 use super::outlook::Outlook;
 use super::status::Report;
 use super::watchdog::{HANGS_AFTER, Verdict, Watchdog};
@@ -61,12 +61,7 @@ impl Telling {
 
     /// Tells of what is wrong since the last time, and what is not any more.
     pub fn tell(&mut self, config: &Config, report: &Report) {
-        let seen = if self.outlook.is_of_now() {
-            Seen::All
-        } else {
-            Seen::NotYetAll
-        };
-        for notice in self.notices.look(wrong(report), seen) {
+        for notice in self.notices.look(wrong(report), self.outlook.seen(), Instant::now()) {
             if !is_logged_where_it_happens(notice.event) {
                 let parts = notice.about.parts();
                 let fields: Vec<(&str, &dyn std::fmt::Display)> = parts

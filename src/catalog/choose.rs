@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Acceptance, Backup, Catalog, ChainPath, Damaged, FORMAT, HostName, ObjectName, Proof};
 use crate::model::{ChainId, LineageId, Revision};
+
+/// By how much the clocks of the hosts that take backups may differ.
+const CLOCKS_DIFFER_BY: SignedDuration = SignedDuration::from_mins(10);
 
 /// One history, as far as backups of it are readable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +115,8 @@ impl LatestError {
 /// Backups go on in a history that the operator knew of and did not accept: etcd was not brought back to the accepted one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "etcd goes on in lineage {runs}, and the accepted one is {accepted}, of which no backup is taken any more: bring it back \
-     with `lifeboat restore latest`, or accept the other with `lifeboat accept-lineage {}`", .runs.id
+    "etcd goes on in lineage {runs}, but {accepted} is the accepted one: bring that back with `lifeboat restore latest`, or, \
+     if what runs is right, accept it with `lifeboat accept-lineage {}`", .runs.id
 )]
 pub struct Astray {
     /// The history that the newest backup is of.
@@ -277,11 +280,17 @@ impl Catalog {
         lineages
     }
 
-    /// Whether backups have gone on in another history than the accepted one since that was accepted.
-    pub fn astray(&self) -> Option<Astray> {
+    /// Whether backups have gone on by `now` in another history than the accepted one since that was accepted.
+    pub fn astray(&self, now: Timestamp) -> Option<Astray> {
         let word = self.last_word.as_ref()?.acceptance.as_ref().ok()?;
-        let newest = self.backups().iter().max_by_key(|backup| begun(backup))?.manifest();
-        let is_since = newest.first_byte_at > word.accepted_at && newest.lineage != word.accepted;
+        // What a clock dates that was ahead tells nothing.
+        let past = self
+            .backups()
+            .iter()
+            .filter(|backup| backup.manifest().first_byte_at <= now);
+        let newest = past.max_by_key(|backup| backup.manifest().first_byte_at)?.manifest();
+        let is_since = newest.first_byte_at.duration_since(word.accepted_at) > CLOCKS_DIFFER_BY;
+        let is_since = is_since && newest.lineage != word.accepted;
         let is_judged = || word.known.contains(&newest.lineage);
         let runs =
             (is_since && is_judged()).then(|| self.lineages().into_iter().find(|l| l.id == newest.lineage))??;
@@ -519,24 +528,32 @@ mod tests {
         let (full, wiped) = history();
         let (a, b) = (&full[0].lineage, &wiped.lineage);
         let word = |accepted| with_history().accepted(1, accepted, &[a, b], "2026-11-25T12:00:00Z");
-        let mut since = manifest(0xab, "20261126T101530Z-00000009", 12);
-        since.first_byte_at = "2026-11-26T10:15:31Z".parse().unwrap();
-        since.lineage = b.clone();
+        let now = "2026-11-27T12:00:00Z".parse().unwrap();
+        let taken = |at: &str, lineage: &LineageId| {
+            let mut since = manifest(0xab, "20261126T101530Z-00000009", 12);
+            since.first_byte_at = at.parse().unwrap();
+            since.lineage = lineage.clone();
+            since
+        };
+        let of_wiped = taken("2026-11-26T10:15:31Z", b);
+        let astray = |fixture: Fixture| fixture.catalog("local").astray(now);
+        assert_eq!(astray(with_history().backup(&of_wiped)), None, "nothing was said");
+        assert_eq!(astray(word(a)), None, "none was taken since");
+        assert_eq!(astray(word(b).backup(&of_wiped)), None);
+        let found = astray(word(a).backup(&of_wiped)).unwrap();
+        assert_eq!((&found.runs.id, &found.accepted), (b, a));
         assert_eq!(
-            with_history().backup(&since).catalog("local").astray(),
-            None,
-            "nothing was said"
-        );
-        assert_eq!(word(a).catalog("local").astray(), None, "none was taken since");
-        assert_eq!(word(b).backup(&since).catalog("local").astray(), None);
-        let astray = word(a).backup(&since).catalog("local").astray().unwrap();
-        assert_eq!((&astray.runs.id, &astray.accepted), (b, a));
-        since.lineage = a.clone();
-        assert_eq!(
-            word(a).backup(&since).catalog("local").astray(),
+            astray(word(a).backup(&taken("2026-11-26T10:15:31Z", a))),
             None,
             "it was brought back"
         );
+        for skewed in ["2026-11-25T12:09:00Z", "2026-11-28T12:00:00Z"] {
+            assert_eq!(
+                astray(word(a).backup(&taken(skewed, b))),
+                None,
+                "by a clock that differs: {skewed}"
+            );
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn of_destinations(config: &Config) -> Vec<Notice> {
         }
         Ok(_) | Err(_) => None,
     };
-    let astray = places.catalog.astray().map(|astray| astray.to_string());
+    let astray = places.catalog.astray(host::now()).map(|astray| astray.to_string());
     doubts.extend(unaccepted.or(astray).map(|message| Notice {
         event: Event::NewLineage,
         about: About::default(),
@@ -109,7 +109,7 @@ fn unwritable(config: &Config) -> Vec<Notice> {
 fn trial(store: Result<FileStore, store::Error>) -> Result<(), String> {
     let store = store.map_err(|error| with_causes(&error))?;
     let whom = store.folder().display().to_string();
-    let tried = ask(&whom, OPENED_WITHIN, move || store.now()).and_then(Asked::answer);
+    let tried = ask(&whom, OPENED_WITHIN, move |_| store.now()).and_then(Asked::answer);
     let written = tried.map_err(|silence| silence.to_string())?;
     written.map(drop).map_err(|error| with_causes(&error))
 }

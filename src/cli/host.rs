@@ -19,9 +19,9 @@ use crate::state::{self, Holder, JobsLock, State};
 use crate::store::{self, Access, FileStore, Known};
 
 /// How long a destination may take to be opened.
-pub(super) const OPENED_WITHIN: Duration = Duration::from_secs(10);
-/// How long it may take to say what is in it: a hundred thousand backups on a slow network take a while.
-pub(super) const READ_WITHIN: Duration = Duration::from_secs(300);
+pub(super) const OPENED_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may say nothing while it tells what is in it, entry by entry.
+pub(super) const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// A plain failure from an error and its causes.
 pub(super) fn failed(error: impl std::error::Error + 'static) -> Failure {
@@ -250,7 +250,7 @@ impl Places {
         Ok(places)
     }
 
-    /// The same without a word; a store that does not answer in time counts as one that cannot be read.
+    /// The same without a word; a store that says nothing for `limit` counts as one that cannot be read.
     pub fn configured_within(config: &Config, only: Option<&str>, limit: Duration) -> Result<Places, Failure> {
         if let Some(name) = only {
             known_destination(config, name)?;
@@ -272,7 +272,7 @@ impl Places {
             let StoreUrl::File(root) = destination.url.clone();
             let (whom, cluster) = (root.display().to_string(), config.cluster.name.clone());
             let opened = expected(name.as_str(), &destination.url).and_then(|expected| {
-                let open = move || FileStore::open(&root, &cluster, expected.as_ref(), Access::Read);
+                let open = move |_: &_| FileStore::open(&root, &cluster, expected.as_ref(), Access::Read);
                 ask(&whom, OPENED_WITHIN.min(limit), open).map_err(|silence| silence.to_string())
             });
             opening.push((name.as_str(), opened));
@@ -326,7 +326,7 @@ impl Places {
         let mut places = Places::none(cluster.clone());
         let store = FileStore::open(&root, &cluster, None, Access::Read);
         let store = store.map_err(|error| unread_failure(error, &root))?;
-        places.add(text, with_catalog(text, store).map(Some));
+        places.add(text, with_catalog(text, store, &|| {}).map(Some));
         match places.unreadable.pop() {
             Some((_, error)) => Err(Failure::new(Exit::Failed, error)),
             None => Ok(places),
@@ -418,8 +418,10 @@ impl Places {
     }
 }
 
-fn with_catalog(name: &str, store: FileStore) -> Read {
-    let catalog = store.catalog(name).map_err(|error| with_causes(&error))?;
+fn with_catalog(name: &str, store: FileStore, sign: &(dyn Fn() + Sync)) -> Read {
+    let catalog = store
+        .catalog_with_signs(name, sign)
+        .map_err(|error| with_causes(&error))?;
     Ok((store, catalog))
 }
 
@@ -427,7 +429,7 @@ type Read = Result<(FileStore, Catalog), String>;
 
 fn begin_to_read(name: &str, store: FileStore, limit: Duration) -> Result<Asked<Read>, String> {
     let (whom, name) = (store.folder().display().to_string(), name.to_owned());
-    ask(&whom, limit, move || with_catalog(&name, store)).map_err(|silence| silence.to_string())
+    ask(&whom, limit, move |signs| with_catalog(&name, store, &|| signs.give())).map_err(|silence| silence.to_string())
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -506,7 +508,7 @@ pub(super) fn destinations(config: &Config, state: &State, only: &[String]) -> R
         let (state, name, cluster) = (state.clone(), name.to_string(), config.cluster.name.clone());
         let StoreUrl::File(root) = destination.url.clone();
         let (own_name, own_root, url) = (name.clone(), root.clone(), destination.url.to_string());
-        let open = move || open_to_write(&state, &own_name, &url, &own_root, &cluster);
+        let open = move |_: &_| open_to_write(&state, &own_name, &url, &own_root, &cluster);
         let silent = |silence: Silence| store::Error::Hangs {
             root: root.clone(),
             why: silence.to_string(),
@@ -603,7 +605,7 @@ mod tests {
         let backup = crate::catalog::tests::manifest(0xab, "20261120T101530Z-00000001", 10);
         store.put_new(&backup.name(), &backup.to_bytes()).unwrap();
         let mut places = Places::none(cluster);
-        places.add("local", with_catalog("local", store.clone()).map(Some));
+        places.add("local", with_catalog("local", store.clone(), &|| {}).map(Some));
         let listed = &places.catalog.backups()[0];
         assert!(places.manifest(listed).is_ok());
         store.remove(&backup.name()).unwrap();

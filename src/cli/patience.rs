@@ -1,8 +1,10 @@
 //! Asking a file system that may hang: it keeps a thread, not the program, and is then left alone until it has answered.
+//!
+//! Invariant: what is slow and gets on is waited for; a limit is one of silence.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,9 +12,37 @@ use std::time::{Duration, Instant};
 pub(super) struct Asked<T> {
     whom: String,
     answer: Receiver<T>,
-    until: Instant,
     limit: Duration,
+    signs: Signs,
     state: Arc<State>,
+}
+
+/// Signs of life of the one that is asked.
+#[derive(Clone)]
+pub(super) struct Signs {
+    begun: Instant,
+    /// Of the last sign, since it began.
+    milliseconds: Arc<AtomicU64>,
+}
+
+impl Signs {
+    fn begin() -> Signs {
+        Signs {
+            begun: Instant::now(),
+            milliseconds: Arc::default(),
+        }
+    }
+
+    /// It gets on.
+    pub(super) fn give(&self) {
+        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.milliseconds.store(since, Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.milliseconds.load(Ordering::Relaxed));
+        self.begun.elapsed().saturating_sub(last)
+    }
 }
 
 /// Changed under the lock of `HANGING` only.
@@ -45,7 +75,7 @@ fn hanging() -> MutexGuard<'static, BTreeMap<String, u32>> {
 pub(super) fn ask<T: Send + 'static>(
     whom: &str,
     limit: Duration,
-    question: impl FnOnce() -> T + Send + 'static,
+    question: impl FnOnce(&Signs) -> T + Send + 'static,
 ) -> Result<Asked<T>, Silence> {
     if hanging().contains_key(whom) {
         return Err(Silence::Still);
@@ -54,13 +84,13 @@ pub(super) fn ask<T: Send + 'static>(
     let asked = Asked {
         whom: whom.to_owned(),
         answer,
-        until: Instant::now() + limit,
         limit,
+        signs: Signs::begin(),
         state: Arc::default(),
     };
-    let (whom, state) = (asked.whom.clone(), asked.state.clone());
+    let (whom, signs, state) = (asked.whom.clone(), asked.signs.clone(), asked.state.clone());
     std::thread::spawn(move || {
-        sender.send(question()).ok();
+        sender.send(question(&signs)).ok();
         let mut hanging = hanging();
         state.has_answered.store(true, Ordering::Relaxed);
         if state.is_counted.load(Ordering::Relaxed)
@@ -76,17 +106,22 @@ pub(super) fn ask<T: Send + 'static>(
 }
 
 impl<T> Asked<T> {
-    /// The answer, if it comes in time. Who asks several waits for them side by side.
+    /// The answer, if it comes before the silence is longer than the limit. Who asks several waits for them side by side.
     pub(super) fn answer(self) -> Result<T, Silence> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        self.answer.recv_timeout(left).map_err(|_| {
-            let mut hanging = hanging();
-            if !self.state.has_answered.load(Ordering::Relaxed) {
-                self.state.is_counted.store(true, Ordering::Relaxed);
-                *hanging.entry(self.whom).or_default() += 1;
+        loop {
+            let left = self.limit.saturating_sub(self.signs.silence());
+            match self.answer.recv_timeout(left) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) if self.signs.silence() < self.limit => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
-            Silence::Late(self.limit)
-        })
+        }
+        let mut hanging = hanging();
+        if !self.state.has_answered.load(Ordering::Relaxed) {
+            self.state.is_counted.store(true, Ordering::Relaxed);
+            *hanging.entry(self.whom).or_default() += 1;
+        }
+        Err(Silence::Late(self.limit))
     }
 }
 
@@ -98,18 +133,32 @@ mod tests {
     fn who_hangs_is_not_asked_again_until_it_has_answered() {
         let (soon, long) = (Duration::from_millis(20), Duration::from_secs(60));
         let (answer, hangs) = sync_channel::<u32>(1);
-        let first = ask("nas", soon, move || hangs.recv().ok()).unwrap();
-        assert_eq!(ask("nas", long, || 2).unwrap().answer(), Ok(2), "it may only be slow");
+        let first = ask("nas", soon, move |_| hangs.recv().ok()).unwrap();
+        assert_eq!(ask("nas", long, |_| 2).unwrap().answer(), Ok(2), "it may only be slow");
         assert_eq!(first.answer(), Err(Silence::Late(soon)));
-        assert_eq!(ask("nas", long, || 2).err(), Some(Silence::Still));
-        assert_eq!(ask("local", long, || 3).unwrap().answer(), Ok(3));
+        assert_eq!(ask("nas", long, |_| 2).err(), Some(Silence::Still));
+        assert_eq!(ask("local", long, |_| 3).unwrap().answer(), Ok(3));
         answer.send(1).unwrap();
         let again = loop {
-            match ask("nas", long, || 4) {
+            match ask("nas", long, |_| 4) {
                 Ok(asked) => break asked,
                 Err(_) => std::thread::yield_now(),
             }
         };
         assert_eq!(again.answer(), Ok(4));
+    }
+
+    #[test]
+    fn who_is_slow_and_gets_on_is_waited_for() {
+        let limit = Duration::from_millis(200);
+        let slow = ask("slow", limit, move |signs| {
+            let begun = Instant::now();
+            while begun.elapsed() < 3 * limit {
+                signs.give();
+                std::thread::yield_now();
+            }
+            5
+        });
+        assert_eq!(slow.unwrap().answer(), Ok(5));
     }
 }

@@ -43,7 +43,7 @@ impl Schedule {
                 slot,
                 occasion: Occasion::CatchUp,
             } => format!(
-                "due now, to catch up what came while this host was not awake: {}",
+                "due now, to catch up what came while nobody was here to do it: {}",
                 self.reason(*slot)
             ),
             Due::Nothing => format!("no next run: `{}` names nothing more before the year 2200", self.when),

@@ -346,7 +346,7 @@ fn the_next_run_is_told_with_its_reason() {
     );
     assert_eq!(
         hourly.sentence(&hourly.due(&handled, later, later)),
-        "due now, to catch up what came while this host was not awake: hourly, slot of Fri 2026-11-20 13:00:00 CET + 4 m 12 s \
+        "due now, to catch up what came while nobody was here to do it: hourly, slot of Fri 2026-11-20 13:00:00 CET + 4 m 12 s \
          jitter of this host"
     );
     let every = schedule(When::Every("90m".parse().unwrap()));

@@ -239,7 +239,7 @@ impl FileStore {
     /// looked into is reported, and hides nothing else.
     pub fn list(&self) -> Result<Vec<ListedObject>, Error> {
         let mut objects = Vec::new();
-        list_folder(&self.folder, "", None, &mut objects)?;
+        list_folder(&self.folder, "", None, &|| {}, &mut objects)?;
         Ok(objects)
     }
 
@@ -248,7 +248,7 @@ impl FileStore {
         let folder = format!("{chain}/checks");
         let mut objects = Vec::new();
         let inside = Some(Folder::OfChain(chain.clone()));
-        list_folder(&self.folder.join(&folder), &folder, inside, &mut objects)?;
+        list_folder(&self.folder.join(&folder), &folder, inside, &|| {}, &mut objects)?;
         let mut checks = Vec::new();
         for object in objects {
             match object.name {
@@ -265,7 +265,13 @@ impl FileStore {
 
     /// What is in the store, under the name of its destination.
     pub fn catalog(&self, destination: &str) -> Result<Catalog, Error> {
-        let objects = self.list()?;
+        self.catalog_with_signs(destination, &|| {})
+    }
+
+    /// The same; `sign` hears of each folder and document, so that who waits can tell a slow store from one that hangs.
+    pub fn catalog_with_signs(&self, destination: &str, sign: &(dyn Fn() + Sync)) -> Result<Catalog, Error> {
+        let mut objects = Vec::new();
+        list_folder(&self.folder, "", None, sign, &mut objects)?;
         let wanted = Catalog::wanted(&objects);
         let threads = threads_for(wanted.len());
         let catalog = std::thread::scope(|scope| {
@@ -274,7 +280,7 @@ impl FileStore {
             for share in wanted.chunks(wanted.len().div_ceil(threads).max(1)) {
                 let sender = sender.clone();
                 scope.spawn(move || {
-                    let documents = share.iter().filter_map(|name| self.document(name));
+                    let documents = share.iter().inspect(|_| sign()).filter_map(|name| self.document(name));
                     for document in documents.map(Document::understand) {
                         // Refused only when the other side is gone, and then nobody waits for the rest.
                         if sender.send(document).is_err() {
@@ -470,8 +476,10 @@ fn list_folder(
     path: &Path,
     prefix: &str,
     folder: Option<Folder>,
+    sign: &dyn Fn(),
     objects: &mut Vec<ListedObject>,
 ) -> Result<(), Error> {
+    sign();
     let entries = match fs::read_dir(path) {
         // A folder inside may have been removed since it was seen; the store itself may not.
         Err(source) if source.kind() == io::ErrorKind::NotFound && folder.is_some() => return Ok(()),
@@ -500,7 +508,7 @@ fn list_folder(
         if kind.is_dir()
             && let Some(inside) = Folder::at(&name)
         {
-            list_folder(&entry.path(), &name, Some(inside), objects)?;
+            list_folder(&entry.path(), &name, Some(inside), sign, objects)?;
             continue;
         }
         let found = match entry.metadata() {

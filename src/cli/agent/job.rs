@@ -327,7 +327,11 @@ impl<'a> Attempt<'a> {
             let name = written.destination.as_str();
             let found = self.config.destinations.get(name);
             let policy = found.and_then(|found| found.retention.as_ref());
-            let (Some(policy), Some(store)) = (policy, places.stores.get(name)) else {
+            let Some(policy) = policy else { continue };
+            let Some(store) = places.stores.get(name) else {
+                let unread = places.unreadable.iter().find(|(unread, _)| unread == name);
+                let why = unread.map_or("it has gone", |(_, why)| why);
+                taken.undone.push(format!("destination {name} is not pruned: {why}"));
                 continue;
             };
             let target = Target {

@@ -81,7 +81,7 @@ pub(super) fn wrong_with(schedule: &ScheduleReport, now: Timestamp) -> Vec<Strin
 }
 
 /// What is wrong with the destinations and what is in them.
-pub(super) fn wrong_with_backups(config: &Config, places: &Places) -> Vec<String> {
+pub(super) fn wrong_with_backups(config: &Config, places: &Places, now: Timestamp) -> Vec<String> {
     let catalog = &places.catalog;
     let mut wrong: Vec<String> = Vec::new();
     wrong.extend(
@@ -106,7 +106,7 @@ pub(super) fn wrong_with_backups(config: &Config, places: &Places) -> Vec<String
         Err(LatestError::Empty) => wrong.push("there is no backup: take one with `lifeboat backup`".to_owned()),
         Err(error) => wrong.push(format!("`latest` is refused: {}", no_latest(&error))),
     }
-    wrong.extend(catalog.astray().map(|astray| astray.to_string()));
+    wrong.extend(catalog.astray(now).map(|astray| astray.to_string()));
     if config.destinations.is_empty() {
         wrong.push("no destination is configured".to_owned());
     }

@@ -155,7 +155,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         None => from_destinations(&config, state.folder(), &places, now),
     };
     problems.extend(schedules.iter().flat_map(|schedule| judge::wrong_with(schedule, now)));
-    problems.extend(judge::wrong_with_backups(&config, &places));
+    problems.extend(judge::wrong_with_backups(&config, &places, now));
     problems.extend(unproven(&config, &places, now));
     // Its unit may allow the agent less than this command.
     let of_the_unit = [

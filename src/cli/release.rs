@@ -9,7 +9,9 @@ use super::output::Format;
 use super::restore::{ask, connect, failure, need_root, need_somebody};
 use super::{Context, Exit, Failure};
 use crate::model::ByteSize;
-use crate::restore::{Book, Ledger, RestoreId, Spots, kept_path, made_path, releasable, release};
+use crate::restore::{
+    Book, Ledger, Release, RestoreId, Spots, kept_path, made_path, releasable, release, release_stray,
+};
 
 /// Give up, for good, the data that restores have kept
 ///
@@ -41,10 +43,15 @@ struct Row {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     need_root("release")?;
     let spots = Spots::default();
-    let mut meant = releasable(&spots).map_err(failure)?.ledgers;
+    let Release {
+        ledgers: mut meant,
+        stray,
+    } = releasable(&spots).map_err(failure)?;
+    let is_meant = |held: &String| args.restore.as_ref().is_none_or(|id| id.to_string() == *held);
+    let stray = stray.filter(is_meant);
     if let Some(id) = &args.restore {
         meant.retain(|ledger| ledger.id() == id);
-        if meant.is_empty() {
+        if meant.is_empty() && stray.is_none() {
             return Err(Failure::new(Exit::NotFound, format!("nothing is kept of restore {id}")));
         }
     }
@@ -63,10 +70,16 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         need_somebody(false, "release")?;
         ask("delete all of it for good?")?;
     }
-    if !meant.is_empty() {
+    if !meant.is_empty() || stray.is_some() {
         let book = Book::open(spots).map_err(|error| failure(error.into()))?;
         for ledger in &meant {
             release(&book, ledger.id()).map_err(failure)?;
+        }
+        if let Some(stray) = &stray {
+            release_stray(&book).map_err(failure)?;
+            context.output.warn(format!(
+                "etcd was kept from starting by restore {stray}, whose ledger is gone; it may start again"
+            ));
         }
         if let Err(failure) = reload(context) {
             context.output.detail(failure.message());

@@ -315,15 +315,7 @@ impl Book {
 
     /// What is in the file that keeps etcd from starting, if that is there: the id of a restore.
     pub fn held(&self) -> Result<Option<String>, Error> {
-        let path = self.spots.lock();
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(failed("open", &path))?,
-        };
-        let mut text = String::new();
-        let read = file.take(MOST_NOTICE_BYTES).read_to_string(&mut text);
-        read.map_err(failed("read", &path))?;
-        Ok(Some(text.trim().to_owned()))
+        held(&self.spots)
     }
 
     /// Keeps etcd from starting, in the name of a restore.
@@ -376,6 +368,19 @@ impl Book {
 /// The open restore, read without taking the folder.
 pub fn open_ledger(spots: &Spots) -> Result<Option<Ledger>, Error> {
     read(&spots.ledger())
+}
+
+/// What is in the file that keeps etcd from starting, read without taking the folder.
+pub(super) fn held(spots: &Spots) -> Result<Option<String>, Error> {
+    let path = spots.lock();
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed("open", &path))?,
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(MOST_NOTICE_BYTES).read_to_end(&mut bytes);
+    read.map_err(failed("read", &path))?;
+    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 /// The restores that ended, the first at the head, read without taking the folder.

@@ -37,7 +37,7 @@ pub use machine::{End, Step};
 pub use mounts::mounted_below;
 pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
-pub use run::{Listener, Outcome, Release, Run, Tools, releasable, release};
+pub use run::{Listener, Outcome, Release, Run, Tools, releasable, release, release_stray};
 pub use steps::RESUME_UNIT;
 pub use units::{Activity, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};
@@ -129,11 +129,14 @@ pub enum Error {
 impl Error {
     /// Whether it says only that it cannot be seen how things are. Once etcd may run on the new data, an init system that
     /// does not answer, as when the host shuts down, is no reason to take that away. And of a directory that is not
-    /// mounted nothing is known: neither way may be gone.
+    /// mounted nothing is known: neither way may be gone. Nor does one whose place somebody else decides lead to the old data
+    /// any more than to the new.
     fn is_blind(&self, step: Step) -> bool {
         matches!(
             (self, step),
-            (Error::Units { .. }, Step::Start | Step::Serve) | (Error::Yard(yard::Error::Missing { .. }), _)
+            (Error::Units { .. }, Step::Start | Step::Serve)
+                | (Error::Yard(yard::Error::Missing { .. }), _)
+                | (Error::Yard(yard::Error::Foreign { .. }), Step::Swap | Step::Start)
         )
     }
 

@@ -260,6 +260,8 @@ fn look_for_kept(ledger: &Ledger) -> Result<(), yard::Error> {
 pub struct Release {
     /// The restores.
     pub ledgers: Vec<Ledger>,
+    /// Which restore keeps etcd from starting, if that is none of those: its ledger was moved away.
+    pub stray: Option<String>,
 }
 
 /// What a release would give up.
@@ -271,10 +273,18 @@ pub fn releasable(spots: &Spots) -> Result<Release, Error> {
         return Err(Error::Open { id, step });
     }
     let closed = super::ledger::closed(spots)?;
-    let ledgers = closed.into_iter().filter(|ledger| ledger.kept == Kept::Here);
-    Ok(Release {
-        ledgers: ledgers.collect(),
-    })
+    let ledgers: Vec<Ledger> = closed.into_iter().filter(|ledger| ledger.kept == Kept::Here).collect();
+    let is_stray = |held: &String| ledgers.iter().all(|ledger| ledger.id().to_string() != *held);
+    let stray = super::ledger::held(spots)?.filter(is_stray);
+    Ok(Release { ledgers, stray })
+}
+
+/// Lets etcd start that a restore keeps down of which nobody knows any more.
+pub fn release_stray(book: &Book) -> Result<(), Error> {
+    match releasable(book.spots())?.stray {
+        Some(_) => Ok(files::remove(&book.spots().lock())?),
+        None => Ok(()),
+    }
 }
 
 /// Gives the old data of one restore up, for good: the only place where that is deleted.

@@ -3,12 +3,12 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::ledger::{Built, DataBefore, LogBefore};
-use super::machine::{Came, Step};
+use super::machine::{Came, End, Step};
 use super::plan::Site;
 use super::run::Run;
 use super::swap::Direction;
@@ -199,18 +199,36 @@ impl Run<'_> {
     }
 
     fn start(&mut self) -> Result<Came, Error> {
-        let site = &self.ledger.plan.site;
-        // After a power cut it may not be mounted yet, and etcd is not started on a mount point, on which an earlier start
-        // may have left an empty `member`.
-        let live = fs::symlink_metadata(site.data_dir.join(yard::MEMBER)).map(|found| found.ino());
-        let built = self.ledger.built.as_ref().map(|built| built.member);
-        if !live.is_ok_and(|live| Some(live) == built) {
-            Yard::again(&site.data_dir)?;
+        if let Err(error) = self.find_new() {
+            // It may have been let start before, as it is at a boot, and would do so without its data or its log. What is to
+            // be mended is what was not found, also where this fails.
+            self.book.hold(&self.ledger.id().to_string()).ok();
+            return Err(error);
         }
         files::remove(&self.book.spots().lock())?;
-        let unit = &site.unit;
+        let unit = &self.ledger.plan.site.unit;
         self.tools.units.start(unit).map_err(Error::units("start", unit))?;
         Ok(Came::Done)
+    }
+
+    /// Sees that what etcd is started on is there. After a power cut it may not be mounted yet, and on a mount point an
+    /// earlier start may have left an empty `member` or a log.
+    fn find_new(&self) -> Result<(), Error> {
+        let (site, built) = (&self.ledger.plan.site, self.ledger.built.as_ref());
+        let is_live = |path: PathBuf, inode: Option<u64>| {
+            let live = fs::symlink_metadata(path).map(|found| found.ino());
+            live.is_ok_and(|live| Some(live) == inode)
+        };
+        if !is_live(site.data_dir.join(yard::MEMBER), built.map(|built| built.member)) {
+            Yard::again(&site.data_dir)?;
+        }
+        // etcd removes the first file of a log in its time.
+        if let Some(path) = &site.wal_dir
+            && !is_live(path.join(wal::FILE_NAME), built.and_then(|built| built.log))
+        {
+            Yard::again(path)?;
+        }
+        Ok(())
     }
 
     fn serve(&mut self) -> Result<Came, Error> {
@@ -260,13 +278,21 @@ impl Run<'_> {
     fn revive(&mut self) -> Result<Came, Error> {
         let unit = &self.ledger.plan.site.unit;
         if let Some(earlier) = self.ledger.held_before.clone() {
-            // It was held for the same reason as below, and still is.
-            self.book.hold(&earlier)?;
-            self.notes.push(format!(
-                "{unit} was kept from starting by restore {earlier}, before which there was no data, and still is: restore \
-                 another backup, or let it start with `lifeboat release --restore {earlier}`"
-            ));
-            return Ok(Came::Done);
+            let found_nothing = self.found_nothing(&earlier)?;
+            // It was held for the same reason as below, and still is; or nobody knows why, and it was not seen whether there
+            // is data.
+            if found_nothing || self.ledger.data_before.is_none() {
+                let why = match found_nothing {
+                    true => ", before which there was no data,",
+                    false => "",
+                };
+                self.book.hold(&earlier)?;
+                self.notes.push(format!(
+                    "{unit} was kept from starting by restore {earlier}{why} and still is: restore another backup, or let \
+                     it start with `lifeboat release --restore {earlier}`"
+                ));
+                return Ok(Came::Done);
+            }
         }
         if self.ledger.had_nothing() {
             // There is no data to start it on: with its old settings it might begin an empty cluster.
@@ -279,8 +305,22 @@ impl Run<'_> {
         files::remove(&self.book.spots().lock())?;
         if self.ledger.ran {
             self.tools.units.start(unit).map_err(Error::units("start", unit))?;
+        } else if let Some(earlier) = &self.ledger.held_before {
+            self.notes.push(format!(
+                "{unit} was kept from starting by restore {earlier}, of which nothing is known, and is so no more: the data \
+                 from before is there, and `systemctl start {unit}` starts it"
+            ));
         }
         Ok(Came::Done)
+    }
+
+    /// Whether an earlier restore was taken back to where there was nothing to start etcd on.
+    fn found_nothing(&self, earlier: &str) -> Result<bool, Error> {
+        let closed = self.book.closed()?;
+        Ok(closed.iter().any(|ledger| {
+            let is_undone = ledger.end.is_some_and(|(end, _)| end == End::Undone);
+            ledger.id().to_string() == earlier && is_undone && ledger.had_nothing()
+        }))
     }
 
     fn clear(&mut self) -> Result<Came, Error> {
@@ -373,6 +413,10 @@ fn log_before(site: &Site) -> Result<LogBefore, Error> {
 fn into_rebuild(error: yard::Error) -> rebuild::Error {
     match error {
         yard::Error::Files(error) => error.into(),
+        yard::Error::Foreign { path, owner } => {
+            let said = format!("it is a link of user {owner}, who could have it lead anywhere");
+            failed("follow", &path)(io::Error::new(io::ErrorKind::PermissionDenied, said)).into()
+        }
         yard::Error::NotOurs { path }
         | yard::Error::Missing { path }
         | yard::Error::Gone { path, .. }

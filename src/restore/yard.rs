@@ -15,11 +15,11 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::plan::RestoreId;
 use super::swap::{self, Before, Direction, Holds, Kernel, Move, Next, Places};
-use crate::durable::{self, Dir, failed};
+use crate::durable::{self, Dir, ForeignLink, failed};
 
 const OWN: &str = ".lifeboat";
 pub(super) const MEMBER: &str = "member";
@@ -42,6 +42,14 @@ pub enum Error {
     Missing {
         /// The directory.
         path: String,
+    },
+    /// Somebody else decides where the directory is.
+    #[error("`{}` is a link of user {owner}, who could lead root anywhere by it", .path.display())]
+    Foreign {
+        /// The link.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
     },
     /// The old data is nowhere.
     #[error("the data from before restore {id} is nowhere: neither `{path}` nor `{kept}` holds what was there then")]
@@ -76,7 +84,7 @@ pub struct Yard {
 impl Yard {
     /// Opens the directory and our folder in it, and makes what is missing; a directory that is made is `owner`'s.
     pub fn make(path: &Path, owner: (u32, u32)) -> Result<Yard, Error> {
-        let home = match Dir::reach(path)? {
+        let home = match reach(path)? {
             Some(home) => home,
             None => Yard::make_home(path, owner)?,
         };
@@ -92,7 +100,7 @@ impl Yard {
         if !path.is_dir() {
             return Ok(None);
         }
-        let Some(home) = Dir::reach(path)? else {
+        let Some(home) = reach(path)? else {
             return Ok(None);
         };
         match home.dir(OWN)? {
@@ -115,7 +123,7 @@ impl Yard {
             return Err(absent().into());
         };
         durable::create_dirs(above, ABOVE_MODE)?;
-        let made = Dir::reach(above)?.ok_or_else(absent)?.make(name)?;
+        let made = reach(above)?.ok_or_else(absent)?.make(name)?;
         made.give(owner)?;
         made.sync()?;
         Ok(made)
@@ -348,6 +356,14 @@ impl Yard {
     }
 }
 
+/// Opens a directory to which no link of somebody else leads; `None` if it is not there.
+fn reach(path: &Path) -> Result<Option<Dir>, Error> {
+    match Dir::foreign_link(path)? {
+        Some(ForeignLink { path, owner }) => Err(Error::Foreign { path, owner }),
+        None => Ok(Dir::reach(path)?),
+    }
+}
+
 /// User and group who own a directory; `None` if it is not there.
 pub fn owner(path: &Path) -> Result<Option<(u32, u32)>, Error> {
     match std::fs::metadata(path) {
@@ -358,12 +374,12 @@ pub fn owner(path: &Path) -> Result<Option<(u32, u32)>, Error> {
 }
 
 /// The folder in which the old data of a restore is kept, below the data directory.
-pub fn kept_path(data_dir: &Path, id: &RestoreId) -> std::path::PathBuf {
+pub fn kept_path(data_dir: &Path, id: &RestoreId) -> PathBuf {
     data_dir.join(OWN).join(kept(id))
 }
 
 /// The folder in which the new data of a restore is made, below the data directory.
-pub fn made_path(data_dir: &Path, id: &RestoreId) -> std::path::PathBuf {
+pub fn made_path(data_dir: &Path, id: &RestoreId) -> PathBuf {
     data_dir.join(OWN).join(made(id))
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs::{self, File};
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
+use std::os::unix::fs::{lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
     Access, Backup, Book, BumpRule, Error, HandedOut, Kept, Ledger, LedgerError, Outcome, Patience, Plan, PlannedFile,
     Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of, releasable, release,
+    release_stray,
 };
 use lifeboat::source::Source;
 use sha2::Digest as _;
@@ -187,6 +189,18 @@ impl Bench {
         Ok(run)
     }
 
+    /// A restore whose settings no etcd comes up with.
+    fn begin_in_vain(&self, number: u32) -> Run<'_> {
+        let mut ledger = self.ledger(number);
+        for file in &mut ledger.plan.files {
+            file.content = file.content.replace("=\"existing\"", "=\"nonsense\"");
+        }
+        let mut run = Run::begin(self.book(), ledger, self.tools(&go_on)).expect("none is open");
+        run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
+            .expect("there is nothing wrong with it");
+        run
+    }
+
     fn resume(&self) -> Result<Option<Outcome>, Error> {
         let run = Run::resume(self.book(), self.tools(&go_on))?;
         run.map(|mut run| run.go(Patience::Healthy)).transpose()
@@ -205,6 +219,19 @@ impl Bench {
             listener,
             stop: &|| false,
         }
+    }
+
+    /// With an etcd that runs and has its log in a directory of its own.
+    fn with_separate_log() -> Option<(Bench, PathBuf)> {
+        let mut bench = Bench::stopped(1)?;
+        let wal_dir = bench.etcd.directory().join("wal");
+        fs::create_dir(&wal_dir).expect("the test's directory can be written");
+        bench.units.set("ETCD_WAL_DIR", wal_dir.to_str().expect("it is plain"));
+        bench.wal_dir = Some(wal_dir.clone());
+        bench.units.start(UNIT).expect("it starts");
+        bench.wait_until_served();
+        bench.client().put(OLD_KEY, "old", 0).expect("it takes writes");
+        Some((bench, wal_dir))
     }
 
     /// Whether the old data is served, or else the restored; fails for anything between.
@@ -408,10 +435,8 @@ fn what_is_not_mounted_yet_is_waited_for_and_nothing_is_made_up_in_its_place() {
         let failed = bench.resume();
         assert!(matches!(&failed, Err(Error::Yard(_))), "{step:?}: {failed:?}");
         assert_eq!(bench.last().step, step);
-        if step != Step::Start {
-            bench.units.start(UNIT).expect("it can be asked for");
-            assert!(!bench.units.runs(), "{step:?}: it is held");
-        }
+        bench.units.start(UNIT).expect("it can be asked for");
+        assert!(!bench.units.runs(), "{step:?}: it is held");
         assert!(
             left.is_dir() && !bench.data_dir().join(".lifeboat").exists(),
             "{step:?}"
@@ -447,6 +472,68 @@ fn what_is_not_mounted_yet_is_waited_for_and_nothing_is_made_up_in_its_place() {
         let back = bench.resume().expect("it is mounted");
         assert!(matches!(back, Some(Outcome::Undone { .. })), "{back:?}");
         assert!(bench.is_old());
+    }
+}
+
+#[test]
+fn a_log_that_is_not_mounted_yet_is_waited_for_and_takes_no_restore_back() {
+    let Some((bench, wal_dir)) = Bench::with_separate_log() else {
+        return;
+    };
+    die(&bench, 1, Step::Serve, Death::BeforeStep);
+    bench.units.kill();
+    let aside = bench.etcd.directory().join("aside");
+    move_tree(&wal_dir, &aside);
+    fs::create_dir(&wal_dir).expect("the test's directory can be written");
+    // What an etcd leaves that was started there.
+    fs::write(wal_dir.join("0000000000000000-0000000000000000.wal"), "").expect("the test's directory can be written");
+    for _ in 0..2 {
+        let failed = bench.resume();
+        assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
+        assert_eq!((bench.last().step, bench.last().reason), (Step::Start, None));
+        bench.units.start(UNIT).expect("it can be asked for");
+        assert!(!bench.units.runs(), "it is held");
+    }
+    fs::remove_dir_all(&wal_dir).expect("the test's directory can be written");
+    move_tree(&aside, &wal_dir);
+    assert_eq!(bench.resume().expect("it is mounted"), Some(Outcome::Restored));
+    assert!(!bench.is_old() && !bench.spots.lock().exists());
+}
+
+#[test]
+fn a_data_directory_by_a_link_of_somebody_else_turns_nothing_back() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let Some(bench) = Bench::running(1) else { return };
+    let aside = bench.etcd.directory().join("aside");
+    let nobody = 65_534;
+    for (number, at) in [(1, Step::Swap), (2, Step::Serve)] {
+        die(&bench, number, at, Death::BeforeStep);
+        bench.units.kill();
+        move_tree(bench.data_dir(), &aside);
+        symlink(&aside, bench.data_dir()).expect("the test's directory can be written");
+        lchown(bench.data_dir(), Some(nobody), None).expect("root may");
+        let resumed = bench.resume();
+        match at {
+            Step::Swap => {
+                assert!(matches!(&resumed, Err(Error::Yard(_))), "{resumed:?}");
+                assert_eq!((bench.last().step, bench.last().reason), (Step::Swap, None));
+            }
+            // What was swapped is there: etcd serves, and only what is left over is not tidied up.
+            _ => {
+                assert!(matches!(&resumed, Err(Error::Yard(_))), "{resumed:?}");
+                assert_eq!(bench.last().step, Step::Settle);
+                assert!(bench.units.runs());
+            }
+        }
+        lchown(bench.data_dir(), Some(0), None).expect("root may");
+        assert_eq!(bench.resume().expect("it is taken over"), Some(Outcome::Restored));
+        bench.units.stop(UNIT).expect("it can");
+        fs::remove_file(bench.data_dir()).expect("the test's directory can be written");
+        move_tree(&aside, bench.data_dir());
+        bench.units.start(UNIT).expect("it can");
+        assert!(!bench.is_old());
     }
 }
 
@@ -546,14 +633,7 @@ fn what_a_run_left_that_died_while_it_built_is_no_obstacle() {
 #[test]
 fn what_cannot_become_healthy_goes_back_by_itself() {
     let Some(bench) = Bench::running(1) else { return };
-    let mut ledger = bench.ledger(1);
-    // No etcd comes up with such settings.
-    for file in &mut ledger.plan.files {
-        file.content = file.content.replace("=\"existing\"", "=\"nonsense\"");
-    }
-    let mut run = Run::begin(bench.book(), ledger, bench.tools(&go_on)).expect("none is open");
-    run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
-        .expect("there is nothing wrong with it");
+    let mut run = bench.begin_in_vain(1);
     let outcome = run.go(Patience::Started).expect("it comes to its end");
     drop(run);
     assert!(
@@ -584,13 +664,7 @@ fn an_init_system_that_does_not_answer_takes_nothing_back() {
 #[test]
 fn where_nothing_was_before_nothing_is_started_after_a_failure_and_a_restore_gets_around_it() {
     let Some(bench) = Bench::stopped(1) else { return };
-    let mut ledger = bench.ledger(1);
-    for file in &mut ledger.plan.files {
-        file.content = file.content.replace("=\"existing\"", "=\"nonsense\"");
-    }
-    let mut run = Run::begin(bench.book(), ledger, bench.tools(&go_on)).expect("none is open");
-    run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
-        .expect("there is nothing wrong with it");
+    let mut run = bench.begin_in_vain(1);
     assert!(matches!(run.go(Patience::Started), Ok(Outcome::Undone { .. })));
     drop(run);
     bench.units.start(UNIT).expect("it can be asked for");
@@ -643,6 +717,71 @@ fn what_keeps_etcd_down_for_want_of_data_is_not_taken_away_by_another_restore() 
     assert!(!bench.is_old());
     assert!(matches!(bench.roll_back(), Err(Error::NothingBefore { .. })));
     assert!(bench.units.runs());
+}
+
+#[test]
+fn a_restore_whose_ledger_was_moved_away_keeps_no_etcd_down_that_has_its_data() {
+    let Some(bench) = Bench::running(1) else { return };
+    let unknown = "20250101T000000Z-00000000";
+    bench.units.stop(UNIT).expect("it can");
+    fs::create_dir_all(&bench.spots.folder).expect("the test's directory can be written");
+    fs::write(bench.spots.lock(), unknown).expect("the test's directory can be written");
+
+    // Nobody has seen yet whether there is data.
+    let mute = |step: Step| {
+        bench.units.is_mute.set(step == Step::Guard);
+        ControlFlow::Continue(())
+    };
+    assert!(matches!(bench.restore(1, &mute), Ok(Outcome::Undone { .. })));
+    let held = || bench.book().held().expect("it can be read");
+    assert_eq!(held().as_deref(), Some(unknown));
+
+    let mut run = bench.begin_in_vain(2);
+    assert!(matches!(run.go(Patience::Started), Ok(Outcome::Undone { .. })));
+    let notes = run.notes().to_vec();
+    drop(run);
+    assert_eq!(held(), None, "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("systemctl start etcd.service")),
+        "{notes:?}"
+    );
+    bench.units.start(UNIT).expect("it can");
+    assert!(bench.is_old());
+}
+
+#[test]
+fn a_restore_whose_data_was_wiped_makes_way_for_another() {
+    let Some(bench) = Bench::stopped(1) else { return };
+    die(&bench, 1, Step::Serve, Death::BeforeStep);
+    bench.units.stop(UNIT).expect("it can");
+    fs::remove_dir_all(bench.data_dir()).expect("the test's directory can be written");
+    assert!(matches!(bench.roll_back(), Err(Error::Yard(_))));
+    let first = bench.last().id().to_string();
+    fs::remove_file(bench.spots.ledger()).expect("it is there");
+    assert_eq!(releasable(&bench.spots).expect("none is open").stray, Some(first));
+    let mut run = bench.begin_in_vain(2);
+    assert!(matches!(run.go(Patience::Started), Ok(Outcome::Undone { .. })));
+    drop(run);
+    bench.units.start(UNIT).expect("it can be asked for");
+    assert!(!bench.units.runs(), "it would begin an empty cluster");
+    assert_eq!(
+        bench.restore(3, &go_on).expect("it comes to its end"),
+        Outcome::Restored
+    );
+    assert!(!bench.is_old() && !bench.spots.lock().exists());
+}
+
+#[test]
+fn a_restore_that_nobody_knows_is_released_and_one_that_is_known_is_left() {
+    let Some(bench) = Bench::stopped(1) else { return };
+    die(&bench, 1, Step::Serve, Death::BeforeStep);
+    assert!(matches!(bench.roll_back(), Ok(Outcome::Undone { .. })));
+    assert_eq!(releasable(&bench.spots).expect("none is open").stray, None);
+    release_stray(&bench.book()).expect("it can be asked for");
+    assert!(bench.spots.lock().exists(), "that one is known");
+    fs::write(bench.spots.lock(), [0xff, b'x']).expect("the test's directory can be written");
+    release_stray(&bench.book()).expect("it can be released");
+    assert!(!bench.spots.lock().exists());
 }
 
 #[test]
@@ -720,14 +859,9 @@ fn a_member_of_several_waits_and_is_finished_when_the_others_come() {
 
 #[test]
 fn a_separate_log_is_exchanged_and_comes_back() {
-    let Some(mut bench) = Bench::stopped(1) else { return };
-    let wal_dir = bench.etcd.directory().join("wal");
-    fs::create_dir(&wal_dir).expect("the test's directory can be written");
-    bench.units.set("ETCD_WAL_DIR", wal_dir.to_str().expect("it is plain"));
-    bench.wal_dir = Some(wal_dir.clone());
-    bench.units.start(UNIT).expect("it starts");
-    bench.wait_until_served();
-    bench.client().put(OLD_KEY, "old", 0).expect("it takes writes");
+    let Some((bench, _)) = Bench::with_separate_log() else {
+        return;
+    };
     for number in 1..3 {
         assert_eq!(
             bench.restore(number, &go_on).expect("it comes to its end"),

@@ -1,5 +1,7 @@
 //! What is said of errors of a restore and of the way back, with the exit code and the next step.
 
+use std::path::Path;
+
 use super::super::{Exit, Failure};
 use crate::model::with_causes;
 use crate::restore::{Error, LedgerError, RestoreId, Spots, Step, YardError, open_ledger};
@@ -15,6 +17,10 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
         Error::Released { .. } | Error::NothingBefore { .. } => {
             failed(Exit::Refused).next("restore a backup instead: `lifeboat list`")
         }
+        Error::NotKept {
+            source: YardError::Foreign { path, .. },
+            ..
+        } => failed(Exit::Refused).next(format!("{}, run it again", take_over(path))),
         Error::NotKept { .. } => failed(Exit::Refused).next(
             "bring the old data back to where it was kept, or restore a backup instead: `lifeboat list`. What was copied there \
              is not known to be it: to use that all the same, stop etcd, put it in the place of `member`, take away the \
@@ -32,16 +38,32 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
             "see with `systemctl cat` whether the unit is masked or is another one under that name; then",
         )),
         Error::Held { .. } => failed(Exit::Refused).next(go_on("stop that process; then")),
-        Error::Yard(YardError::Missing { .. }) => failed(Exit::Failed).next(go_on("when it is mounted")),
+        Error::Yard(YardError::Missing { .. }) => failed(Exit::Failed).next(or_begin_anew(&go_on("when it is mounted"))),
+        Error::Yard(YardError::Foreign { path, .. }) => failed(Exit::Failed).next(go_on(&take_over(path))),
         Error::Yard(YardError::NotOurs { .. } | YardError::Files(_)) => {
             failed(Exit::Failed).next(go_on("nothing in it was deleted; when that is mended"))
         }
-        Error::Yard(YardError::Gone { .. } | YardError::Strange { .. }) => failed(Exit::Refused).next(format!(
-            "{}. If what was there is gone for good, move {} away and restore a backup",
-            go_on("nothing was deleted; when what was there before is in its place again"),
-            Spots::default().ledger().display()
-        )),
+        Error::Yard(YardError::Gone { .. } | YardError::Strange { .. }) => {
+            let once = "nothing was deleted; when what was there before is in its place again";
+            failed(Exit::Refused).next(or_begin_anew(&go_on(once)))
+        }
     }
+}
+
+/// The way out where what is missing never comes.
+fn or_begin_anew(next: &str) -> String {
+    format!(
+        "{next}. If what was there is gone for good, move {} away and restore a backup",
+        Spots::default().ledger().display()
+    )
+}
+
+/// What makes a link of somebody else one that root may follow.
+fn take_over(link: &Path) -> String {
+    let path = link.display();
+    format!(
+        "see where it leads (`readlink -f {path}`); if that is meant, take it over with `chown -h root: {path}`; then"
+    )
 }
 
 /// What to do after an error, once something is done about it.
@@ -78,6 +100,40 @@ fn held(spots: &Spots) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_what_is_missing_never_comes_there_is_a_way_out() {
+        let path = || "/var/lib/etcd".to_owned();
+        let id: RestoreId = "20261120T101530Z-9f3c4a1b".parse().unwrap();
+        let errors = [
+            YardError::Missing { path: path() },
+            YardError::Strange { path: path(), id },
+        ];
+        for error in errors {
+            let failure = failure(Error::Yard(error));
+            let next = failure.for_people();
+            assert!(
+                next.contains("move /var/lib/lifeboat-restore/ledger.json away"),
+                "{next}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_link_of_somebody_else_is_to_be_taken_over_whether_a_restore_is_open_or_not() {
+        let foreign = || YardError::Foreign {
+            path: "/var/lib/etcd".into(),
+            owner: 998,
+        };
+        let id: RestoreId = "20261120T101530Z-9f3c4a1b".parse().unwrap();
+        let source = foreign();
+        for error in [Error::Yard(foreign()), Error::NotKept { id, source }] {
+            let failure = failure(error);
+            let next = failure.for_people();
+            assert!(next.contains("`chown -h root: /var/lib/etcd`"), "{next}");
+            assert!(!next.contains("bring the old data back"), "{next}");
+        }
+    }
 
     #[test]
     fn what_is_open_and_what_goes_on_with_it_is_said_as_it_is() {

@@ -138,6 +138,11 @@ pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
             let doubt = Some(format!("reads and writes could not be tried: {why}"));
             return Health::Healthy { doubt };
         }
+        // A single one whose peer port does not answer us either, as without its certificate: that it stays up must do.
+        ClientSight::Denied(why) if stays_up_alone(plan, sight) => {
+            let doubt = Some(format!("it stays up, and whether it serves could not be seen: {why}"));
+            return Health::Healthy { doubt };
+        }
         ClientSight::Serves { .. } | ClientSight::Denied(_) | ClientSight::Silent(_) => {}
     }
     if plan.is_single() && sight.looked >= plan.health_timeout {
@@ -158,6 +163,12 @@ pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
         true => Health::Started,
         false => Health::NotYet,
     }
+}
+
+/// Whether the only member of its cluster has been up for all the time it is given.
+fn stays_up_alone(plan: &Plan, sight: &Sight) -> bool {
+    let is_up = sight.unit.activity == Activity::Active && sight.restarts == 0;
+    plan.is_single() && is_up && sight.looked >= plan.health_timeout
 }
 
 /// What no time will heal.
@@ -411,5 +422,42 @@ mod tests {
             ..denied
         };
         assert_eq!(judge(&plan, revision(42), &starting), Health::NotYet);
+    }
+
+    #[test]
+    fn a_single_member_that_nobody_could_ask_is_not_taken_back_as_long_as_it_stays_up() {
+        let plan = plan(ONE);
+        let mute = Sight {
+            unit: unit(Activity::Active),
+            own: None,
+            client: ClientSight::Denied("no certificate".to_owned()),
+            looked: plan.health_timeout,
+            ..silent(&plan)
+        };
+        let health = judge(&plan, revision(42), &mute);
+        assert!(matches!(health, Health::Healthy { doubt: Some(_) }), "{health:?}");
+        let early = Sight {
+            looked: plan.health_timeout / 2,
+            ..mute.clone()
+        };
+        assert_eq!(judge(&plan, revision(42), &early), Health::NotYet);
+        let broken = [
+            Sight {
+                restarts: 1,
+                ..mute.clone()
+            },
+            Sight {
+                unit: unit(Activity::Starting),
+                ..mute.clone()
+            },
+            Sight {
+                client: ClientSight::Silent("no answer".to_owned()),
+                ..mute
+            },
+        ];
+        for sight in broken {
+            let health = judge(&plan, revision(42), &sight);
+            assert!(matches!(health, Health::Broken(_)), "{sight:?}: {health:?}");
+        }
     }
 }

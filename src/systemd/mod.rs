@@ -106,6 +106,20 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it says only that nobody answered, which may be otherwise in a moment.
+    pub fn is_momentary(&self) -> bool {
+        match self {
+            Error::NoSystemd { .. } | Error::Silent { .. } | Error::Unfinished { .. } => true,
+            Error::NoUnit { .. }
+            | Error::Denied { .. }
+            | Error::Job { .. }
+            | Error::Unexpected { .. }
+            | Error::Failed { .. } => false,
+        }
+    }
+}
+
 /// A connection to the manager of this host.
 #[derive(Debug, Clone)]
 pub struct Systemd {

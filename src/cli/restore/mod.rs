@@ -350,8 +350,14 @@ pub(super) fn reach(context: &Context, ledger: &Ledger) -> Result<(Systemd, Acce
     let config = config::load(&context.config).ok().map(|loaded| loaded.config);
     let systemd = connect(context)?;
     let unit = ledger.plan.site.unit.parse().map_err(failed)?;
-    let access = match site::settings_of(context, &systemd, &unit, config.as_ref()) {
-        Ok((_, settings)) => site::access_at_hand(&context.output, config.as_ref(), &settings),
+    let settings = match context.runtime.block_on(systemd.etcd_unit(&unit)) {
+        // Asked again, it tells with what etcd is to be asked; without that, silence would be all there is to see of etcd.
+        Err(error) if error.is_momentary() => return Err(failed(error)),
+        Err(error) => Err(failed(error)),
+        Ok(unit) => site::settings_in(&unit, config.as_ref()),
+    };
+    let access = match settings {
+        Ok(settings) => site::access_at_hand(&context.output, config.as_ref(), &settings),
         Err(refused) => {
             context
                 .output

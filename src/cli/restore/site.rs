@@ -385,15 +385,20 @@ fn unit_name(context: &Context, systemd: &Systemd, config: Option<&Config>) -> R
 }
 
 /// etcd's unit and its settings.
-pub(super) fn settings_of(
+fn settings_of(
     context: &Context,
     systemd: &Systemd,
     name: &UnitName,
     config: Option<&Config>,
 ) -> Result<(Unit, EtcdSettings), Failure> {
     let unit = context.runtime.block_on(systemd.etcd_unit(name)).map_err(failed)?;
-    let found = settings::discover(&unit, &given(config), &read_file).map_err(|error| refused(&error))?;
+    let found = settings_in(&unit, config)?;
     Ok((unit, found))
+}
+
+/// etcd's settings, as its unit has them.
+pub(super) fn settings_in(unit: &Unit, config: Option<&Config>) -> Result<EtcdSettings, Failure> {
+    settings::discover(unit, &given(config), &read_file).map_err(|error| refused(&error))
 }
 
 fn refused(error: &settings::Error) -> Failure {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::catalog::{Catalog, ChainPath, ObjectName, Pin, Pinned, Standing};
+use crate::catalog::{Backup, Catalog, ChainPath, LastCheck, ObjectName, Pin, Pinned, Standing};
 use crate::model::{ByteSize, ChainId};
 use crate::retention::{self, Chain, Inventory, PinState, Policy, removal_order};
 use crate::store::{self, FileStore};
@@ -73,7 +73,7 @@ pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZo
 }
 
 /// What of the backup `meant` goes from a destination because the operator says so, whatever the policy: a copy that is
-/// known to be bad and not pinned.
+/// known to be bad and not pinned. One of which is only not known what its last check said may be the last good one.
 pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, meant: &ChainPath) -> Plan {
     let policy = Policy::default();
     let target = Target {
@@ -88,11 +88,33 @@ pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, mea
         excess: ByteSize(0),
         chains: Vec::new(),
     };
-    for chain in inventory.chains.into_iter().filter(|chain| chain.path == *meant) {
-        let (is_kept, reason) = match (&chain.pin, &chain.standing) {
-            (PinState::Pinned(_), _) => (true, "pinned: `lifeboat unpin` lets it go".to_owned()),
-            (PinState::Free, Standing::Good(_)) => (true, "good: only the policy removes it".to_owned()),
-            (PinState::Free, Standing::Bad(faults)) => (false, format!("bad ({}), and named", faults.join("; "))),
+    let meant = catalog
+        .backups()
+        .iter()
+        .find(|backup| backup.manifest().chain_path() == *meant);
+    let copy_of = |backup: &'_ Backup| -> Option<(Standing, LastCheck)> {
+        let copy = backup.copies.iter().find(|copy| copy.destination == destination)?;
+        Some((copy.standing.clone(), copy.last_check))
+    };
+    let known = meant.and_then(|backup| Some((backup.manifest().chain_path(), copy_of(backup)?)));
+    let Some((path, (standing, last_check))) = known else {
+        return plan;
+    };
+    for chain in inventory.chains.into_iter().filter(|chain| chain.path == path) {
+        // The catalog's word, not the inventory's, which calls bad whatever must take no place from a good one.
+        let (is_kept, reason) = match (&chain.pin, &standing, last_check) {
+            (PinState::Pinned(_), _, _) => (true, "pinned: `lifeboat unpin` lets it go".to_owned()),
+            (PinState::Free, Standing::Bad(faults), _) => (false, format!("bad ({}), and named", faults.join("; "))),
+            (PinState::Free, Standing::Good(_), LastCheck::Unknown) => (
+                true,
+                format!(
+                    "not known to be bad, as its last check cannot be read: `lifeboat verify {}` finds out",
+                    chain.id()
+                ),
+            ),
+            (PinState::Free, Standing::Good(_), LastCheck::Known) => {
+                (true, "good: only the policy removes it".to_owned())
+            }
         };
         let judged = said(&chain, &[reason]);
         match is_kept {
@@ -152,7 +174,7 @@ fn said<R: std::fmt::Display>(chain: &Chain, reasons: &[R]) -> Judged {
 
 /// What the pins say; one that cannot be read pins all the same.
 fn pins(target: Target<'_>, catalog: &Catalog) -> BTreeMap<ChainPath, Pin> {
-    let is_pinned_here = |backup: &&crate::catalog::Backup| {
+    let is_pinned_here = |backup: &&Backup| {
         let mut copies = backup.copies.iter();
         copies.any(|copy| copy.destination == target.destination && copy.pinned == Pinned::Yes)
     };
@@ -163,4 +185,51 @@ fn pins(target: Target<'_>, catalog: &Catalog) -> BTreeMap<ChainPath, Pin> {
         Some((path, serde_json::from_slice(&bytes).ok()?))
     });
     read.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::HostName;
+    use crate::catalog::tests::{Fixture, manifest};
+    use crate::store::Access;
+
+    #[test]
+    fn of_a_backup_that_is_given_up_only_copies_that_are_known_to_be_bad_go() {
+        let root = tempfile::tempdir().unwrap();
+        let access = Access::Write {
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let meant = manifest(0xab, "20261120T101530Z-00000001", 10);
+        let time = "2026-11-21T00:00:00Z".parse().unwrap();
+        let check = ObjectName::Check(meant.chain_path(), time, HostName::nearest("a"));
+        let whole = || Fixture::default().backup(&meant);
+        let goes = |fixture: Fixture| {
+            let plan = plan_damaged("local", &store, &fixture.catalog("local"), &meant.chain_path());
+            let judged = plan.keep.iter().chain(&plan.remove);
+            let reasons: Vec<String> = judged.flat_map(|judged| judged.reasons.clone()).collect();
+            assert_eq!(plan.remove.len(), plan.chains.len());
+            (plan.remove.len(), reasons.join("; "))
+        };
+        assert_eq!(goes(whole()).0, 0);
+        let bad = crate::catalog::Proof::None;
+        assert_eq!(goes(whole().check(&meant, "2026-11-21T00:00:00Z", false, bad)).0, 1);
+        for unknown in [
+            whole().document(&check, b"rotten".to_vec()),
+            whole().list(&check.to_string(), 300),
+        ] {
+            let (removed, reason) = goes(unknown);
+            assert_eq!(removed, 0, "{reason}");
+            assert!(
+                reason.contains("`lifeboat verify 20261120T101530Z-00000001`"),
+                "{reason}"
+            );
+        }
+        let cut = Fixture::default()
+            .document(&meant.name(), meant.to_bytes())
+            .list(&meant.object_name().to_string(), meant.stored.bytes - 1)
+            .document(&check, b"rotten".to_vec());
+        assert_eq!(goes(cut).0, 1, "its length alone shows it");
+    }
 }

@@ -6,7 +6,9 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use crate::catalog::claim::{self, Claim, LEASE, Standing, State};
+use jiff::Timestamp;
+
+use crate::catalog::claim::{self, Claim, Clocks, LEASE, Standing, State};
 use crate::catalog::{HostName, ObjectName, SlotPath};
 use crate::model::ChainId;
 use crate::store::{self, FileStore};
@@ -37,11 +39,20 @@ pub struct Tenure {
     ended: Receiver<()>,
 }
 
-/// How `slot` stands in `store` by its claims; `is_gone` as in [`claim::standing`].
-pub fn look(store: &FileStore, slot: &SlotPath, is_gone: impl Fn(&ChainId) -> bool) -> Result<Standing, store::Error> {
+/// How `slot` stands in `store` by its claims; `now` is the clock of this host, `is_gone` as in [`claim::standing`].
+pub fn look(
+    store: &FileStore,
+    slot: &SlotPath,
+    is_gone: impl Fn(&ChainId) -> bool,
+    now: Timestamp,
+) -> Result<Standing, store::Error> {
     let newest = store.newest_claim(slot)?;
     // After the listing, so that nothing in it is from later than now.
-    Ok(claim::standing(slot.instant(), newest.as_ref(), is_gone, store.now()?))
+    let clocks = Clocks {
+        host: now,
+        store: store.now()?,
+    };
+    Ok(claim::standing(slot.instant(), newest.as_ref(), is_gone, clocks))
 }
 
 impl Tenure {
@@ -156,7 +167,7 @@ mod tests {
     fn store() -> (tempfile::TempDir, FileStore) {
         let root = tempfile::tempdir().unwrap();
         let access = Access::Write {
-            now: jiff::Timestamp::UNIX_EPOCH,
+            now: Timestamp::UNIX_EPOCH,
         };
         let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
         (root, store)
@@ -194,23 +205,31 @@ mod tests {
         let (_root, store) = store();
         let first = Tenure::begin(&store, &slot(), 1, &claimant("h1")).unwrap().unwrap();
         assert!(Tenure::begin(&store, &slot(), 1, &claimant("h2")).unwrap().is_none());
-        let standing = look(&store, &slot(), |_| false).unwrap();
+        let standing = look(&store, &slot(), |_| false, store.now().unwrap()).unwrap();
         assert!(matches!(standing, Standing::Held { host, .. } if host == "h1"));
         drop(first);
         assert_eq!(newest(&store), (2, "h1".to_owned(), State::GivenUp));
-        assert_eq!(look(&store, &slot(), |_| false).unwrap(), Standing::Free(3));
+        assert_eq!(
+            look(&store, &slot(), |_| false, store.now().unwrap()).unwrap(),
+            Standing::Free(3)
+        );
         let second = Tenure::begin(&store, &slot(), 3, &claimant("h2")).unwrap().unwrap();
         second.end(State::Done);
         assert_eq!(newest(&store), (4, "h2".to_owned(), State::Done));
     }
 
     #[test]
-    fn a_slot_that_the_stores_clock_has_not_reached_is_not_handed_out() {
+    fn a_slot_that_the_stores_clock_has_not_reached_is_handed_out_once_to_those_by_whose_clock_it_has_come() {
         let (_root, store) = store();
-        let tomorrow = store.now().unwrap() + jiff::SignedDuration::from_hours(24);
+        let today = store.now().unwrap();
+        let tomorrow = today + jiff::SignedDuration::from_hours(24);
         let slot = SlotPath::new("hourly".parse().unwrap(), tomorrow);
-        let standing = look(&store, &slot, |_| false).unwrap();
-        assert!(matches!(standing, Standing::Early { .. }), "{standing:?}");
+        assert_eq!(look(&store, &slot, |_| false, tomorrow).unwrap(), Standing::Free(1));
+        let first = Tenure::begin(&store, &slot, 1, &claimant("h1")).unwrap().unwrap();
+        first.end(State::Done);
+        let standing = look(&store, &slot, |_| false, tomorrow).unwrap();
+        assert!(matches!(standing, Standing::Done { .. }), "{standing:?}");
+        assert_eq!(look(&store, &slot, |_| false, today).unwrap(), Standing::Free(3));
     }
 
     #[test]

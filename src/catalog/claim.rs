@@ -10,8 +10,10 @@
 //! Claims spare work, they protect nothing: a host whose clock, network or sleep made it miss that its claim is lost
 //! stores a whole backup beside the other's.
 //! Invariant: nothing here waits for a claim longer than [`LEASE`] after it was written, whatever stands in it.
-//! Invariant: nothing that was done well before a slot, by the store's clock, counts for it. A host whose clock is ahead
-//! would else see to the slots of all hosts before they come, and nobody would miss the backups.
+//! Invariant: nothing that was done well before a slot, by the store's clock, counts for it, but for a host by whose own
+//! clock the slot had come then. One whose clock is ahead would else see to the slots of all hosts before they come, and
+//! nobody would miss the backups. It may take them for itself: that its clock is wrong, and not the store's, which is
+//! behind then for all hosts, nobody can tell, and a slot too many does less harm than one that is never taken.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -90,11 +92,31 @@ pub enum Standing {
     },
     /// It can be claimed, by this number.
     Free(u32),
-    /// It is still to come by the store's clock: the clock of this host is ahead of it.
-    Early {
-        /// After that time.
-        by: SignedDuration,
-    },
+}
+
+/// What two clocks show at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clocks {
+    /// That of the host which looks.
+    pub host: Timestamp,
+    /// The store's.
+    pub store: Timestamp,
+}
+
+impl Clocks {
+    /// Whether what was done at `done_at`, by the store's clock, can be of `slot`: not if that was well before it.
+    pub fn counts_for(self, slot: Timestamp, done_at: Timestamp) -> bool {
+        slot.duration_since(done_at) <= EARLY.saturating_add(self.ahead())
+    }
+
+    /// By how much the host's clock is ahead of the store's, if that is more than clocks ever differ.
+    pub fn apart(self) -> Option<SignedDuration> {
+        Some(self.ahead()).filter(|ahead| *ahead > EARLY)
+    }
+
+    fn ahead(self) -> SignedDuration {
+        self.host.duration_since(self.store).max(SignedDuration::ZERO)
+    }
 }
 
 impl Claim {
@@ -146,29 +168,20 @@ impl Found {
     }
 }
 
-/// Whether what was done at `done_at`, by the store's clock, can be of `slot`: not if that was well before it.
-pub fn counts_for(slot: Timestamp, done_at: Timestamp) -> bool {
-    slot.duration_since(done_at) <= EARLY
-}
-
-/// How a slot stands: `newest` is the claim with the highest number, `now` the store's clock. `is_gone` tells of a chain
-/// that its run, of this very host, is dead.
+/// How a slot stands: `newest` is the claim with the highest number. `is_gone` tells of a chain that its run, of this very
+/// host, is dead.
 pub fn standing(
     slot: Timestamp,
     newest: Option<&Found>,
     is_gone: impl Fn(&ChainId) -> bool,
-    now: Timestamp,
+    clocks: Clocks,
 ) -> Standing {
-    if !counts_for(slot, now) {
-        return Standing::Early {
-            by: slot.duration_since(now),
-        };
-    }
+    let now = clocks.store;
     let Some(newest) = newest else {
         return Standing::Free(1);
     };
     let host = match &newest.claim {
-        Ok(claim) if claim.state == State::Done && counts_for(slot, newest.written_at) => {
+        Ok(claim) if claim.state == State::Done && clocks.counts_for(slot, newest.written_at) => {
             return Standing::Done {
                 host: claim.host.clone(),
                 chain: claim.chain.clone(),
@@ -211,7 +224,15 @@ mod tests {
     }
 
     fn stands(newest: &Found, now: i64) -> Standing {
-        standing(at(0), Some(newest), |_| false, at(now))
+        standing(at(0), Some(newest), |_| false, right(now))
+    }
+
+    /// The clocks of a host and of a store that both go right.
+    fn right(now: i64) -> Clocks {
+        Clocks {
+            host: at(now),
+            store: at(now),
+        }
     }
 
     fn held(left: i64) -> Standing {
@@ -234,7 +255,7 @@ mod tests {
         assert_eq!(stands(&newest, 0), held(60));
         assert_eq!(stands(&newest, 59), held(1));
         assert_eq!(stands(&newest, 60), Standing::Free(4));
-        assert_eq!(standing(at(0), None, |_| false, at(0)), Standing::Free(1));
+        assert_eq!(standing(at(0), None, |_| false, right(0)), Standing::Free(1));
     }
 
     #[test]
@@ -244,13 +265,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_still_to_come_is_nobodys_and_what_was_done_before_it_does_not_count() {
+    fn what_was_done_before_a_slot_counts_only_for_those_by_whose_clock_it_had_come() {
         let day = 86_400;
         let newest = found(claim(State::Done));
-        let of_slot = |slot, now| standing(at(slot), Some(&newest), |_| false, at(now));
-        let by = SignedDuration::from_hours(24);
-        assert_eq!(of_slot(day, 0), Standing::Early { by });
-        assert_eq!(standing(at(day), None, |_| false, at(0)), Standing::Early { by });
+        let of_slot = |slot, now| standing(at(slot), Some(&newest), |_| false, right(now));
         assert_eq!(
             of_slot(day, day),
             Standing::Free(4),
@@ -261,10 +279,36 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_is_taken_and_once_only_where_the_clock_of_the_store_is_behind_that_of_all_hosts() {
+        let day = 86_400;
+        let behind = |now| Clocks {
+            host: at(now + day),
+            store: at(now),
+        };
+        let newest = found(claim(State::Done));
+        let of_slot = |newest, now| standing(at(day), newest, |_| false, behind(now));
+        assert_eq!(of_slot(None, 0), Standing::Free(1));
+        assert_eq!(of_slot(Some(&newest), 5), done("h1"));
+        assert_eq!(
+            of_slot(Some(&newest), day),
+            done("h1"),
+            "also when the store's clock comes to it"
+        );
+        let too_soon = standing(at(day + 301), Some(&newest), |_| false, behind(301));
+        assert_eq!(
+            too_soon,
+            Standing::Free(4),
+            "whoever did that is ahead of this host too"
+        );
+        assert_eq!(behind(0).apart(), Some(SignedDuration::from_secs(day)));
+        assert_eq!(right(0).apart(), None);
+    }
+
+    #[test]
     fn the_claim_of_a_run_that_this_host_knows_to_be_dead_holds_nobody() {
         let newest = found(claim(State::Taking));
         let is_gone = |chain: &ChainId| chain.as_str() == CHAIN;
-        assert_eq!(standing(at(0), Some(&newest), is_gone, at(1)), Standing::Free(4));
+        assert_eq!(standing(at(0), Some(&newest), is_gone, right(1)), Standing::Free(4));
     }
 
     #[test]
@@ -281,7 +325,7 @@ mod tests {
         });
         assert_eq!(stands(&greedy, 60), Standing::Free(4));
         let newest = found(claim(State::Taking));
-        let set_back = standing(at(-86_400), Some(&newest), |_| false, at(-86_400));
+        let set_back = standing(at(-86_400), Some(&newest), |_| false, right(-86_400));
         assert_eq!(set_back, Standing::Free(4));
     }
 

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use choose::{Astray, FindError, LatestError, Lineage};
-pub use claim::Claim;
+pub use claim::{Claim, Clocks};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 pub use manifest::{
     Cluster, CompactRevision, FORMAT, Fault, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Stream, Writer,
@@ -327,9 +327,14 @@ impl Catalog {
     }
 
     /// The good backups that were taken for a slot, in one destination, the one begun first at the head. One that was
-    /// there well before the slot is not of it, though its manifest says so: the clock of its host was ahead.
-    pub fn of_slot<'a>(&'a self, slot: &'a SlotPath, destination: &'a str) -> impl Iterator<Item = &'a Backup> {
-        let counts = |written_at| claim::counts_for(slot.instant(), written_at);
+    /// there well before the slot is not of it, though its manifest says so: the clock of its host was ahead of this one's.
+    pub fn of_slot<'a>(
+        &'a self,
+        slot: &'a SlotPath,
+        destination: &'a str,
+        clocks: Clocks,
+    ) -> impl Iterator<Item = &'a Backup> {
+        let counts = move |written_at| clocks.counts_for(slot.instant(), written_at);
         let is_good = move |copy: &BackupCopy| {
             copy.destination == destination
                 && copy.standing.proof() >= Proof::Stored

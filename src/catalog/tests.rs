@@ -167,7 +167,13 @@ fn a_backup_is_of_its_slot_unless_it_was_there_well_before_it() {
     let mut taken = second();
     (taken.schedule, taken.slot) = (Some("hourly".to_owned()), Some(slot.instant()));
     let bad = |fixture: Fixture| fixture.check(&taken, "2026-11-22T00:00:00Z", false, Proof::None);
-    let of_slot = |fixture: Fixture, destination: &str| fixture.catalog("nas").of_slot(&slot, destination).count();
+    let seen = |fixture: Fixture, destination: &str, host: &str| {
+        let store = "2026-11-20T11:16:00Z".parse().unwrap();
+        let host = host.parse().unwrap();
+        let clocks = Clocks { host, store };
+        fixture.catalog("nas").of_slot(&slot, destination, clocks).count()
+    };
+    let of_slot = |fixture, destination| seen(fixture, destination, "2026-11-20T11:16:00Z");
     let written = |time: &str| Fixture::default().backup(&first()).backup(&taken).written(time);
     assert_eq!(of_slot(written("2026-11-20T11:15:30Z"), "nas"), 1);
     assert_eq!(of_slot(written("2026-11-20T11:15:30Z"), "local"), 0);
@@ -176,6 +182,12 @@ fn a_backup_is_of_its_slot_unless_it_was_there_well_before_it() {
         of_slot(written("2026-11-19T11:15:30Z"), "nas"),
         0,
         "the clock of its host was a day ahead"
+    );
+    let ahead = "2026-11-21T11:16:00Z";
+    assert_eq!(
+        seen(written("2026-11-19T11:15:30Z"), "nas", ahead),
+        1,
+        "as is that of this one"
     );
 }
 

@@ -86,6 +86,18 @@ impl Failure {
         serde_json::json!({ "code": self.exit as u8, "message": self.message, "next": self.next_step })
     }
 
+    /// How a command ends that has printed its result already: programs read one document, so that nothing but the code
+    /// and, for people, the text follows it.
+    pub(super) fn after_result(self, output: &output::Output) -> Result<Exit, Failure> {
+        match output.format {
+            output::Format::Text => Err(self),
+            output::Format::Json => {
+                output.problem(self.to_string());
+                Ok(self.exit)
+            }
+        }
+    }
+
     /// The same with the operator's next step.
     #[must_use]
     pub fn next(mut self, step: impl Into<String>) -> Self {

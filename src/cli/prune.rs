@@ -87,15 +87,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Format::Text => print(&context.output, &document),
     }
     if !args.damaged.is_empty() && document.remove.is_empty() && document.errors.is_empty() {
-        return Err(
-            Failure::new(Exit::Refused, "nothing of it is known to be bad, or it is pinned")
-                .next("`lifeboat verify ID` finds out; what is good is removed by retention alone"),
-        );
+        return Failure::new(Exit::Refused, "nothing of it is known to be bad, or it is pinned")
+            .next("`lifeboat verify ID` finds out; what is good is removed by retention alone")
+            .after_result(&context.output);
     }
     match (document.errors.is_empty(), places.stores.is_empty()) {
         (true, _) => Ok(Exit::Done),
         (false, false) => Ok(Exit::Partly),
-        (false, true) => Err(Failure::new(Exit::Failed, "no destination could be read")),
+        (false, true) => Failure::new(Exit::Failed, "no destination could be read").after_result(&context.output),
     }
 }
 

@@ -141,18 +141,19 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     drop(bar);
     match context.output.format {
         Format::Json => context.output.json(&document),
-        Format::Text => print(&context.output, &document),
+        Format::Text => print(&context.output, &document, run.must_record),
     }
     document.errors.iter().for_each(|error| context.output.problem(error));
     match document.stopped_before {
         0 => Ok(document.exit),
-        left => Err(Failure::new(
+        left => Failure::new(
             worse(document.exit, Exit::Failed),
             format!(
                 "stopped before {}; what was checked is kept",
                 count(left as u64, "backup")
             ),
-        )),
+        )
+        .after_result(&context.output),
     }
 }
 
@@ -473,7 +474,7 @@ fn worse(one: Exit, other: Exit) -> Exit {
     if rank(other) > rank(one) { other } else { one }
 }
 
-fn print(output: &Output, document: &Document) {
+fn print(output: &Output, document: &Document, may_give_up: bool) {
     for checked in &document.checked {
         let id = &checked.id;
         for copy in &checked.destinations {
@@ -487,7 +488,8 @@ fn print(output: &Output, document: &Document) {
                 false => output.line(format!("BAD   {id} in {name}: {}", clean(&copy.faults.join("; ")))),
             }
         }
-        if !checked.ok {
+        // `prune` knows the configured stores alone.
+        if !checked.ok && may_give_up {
             output.line(format!("      to give it up: `lifeboat prune --damaged {id}`"));
         }
         if let Some(note) = &checked.note {

@@ -133,9 +133,22 @@ fn of_two_copies_the_bad_one_is_named() {
     let way_out = format!("lifeboat prune --config {} --damaged {id}", host.config().display());
     let status = host.lifeboat(["status"]).expect_code(1).stdout;
     assert!(status.contains(&way_out) && both.stdout.contains(&way_out), "{status}");
+    let elsewhere = ["verify", &id, "--from", &far.display().to_string()].map(str::to_owned);
+    let elsewhere = host.lifeboat(elsewhere).expect_code(5);
+    assert!(
+        !elsewhere.stdout.contains("prune"),
+        "it knows no such store: {}",
+        elsewhere.stdout
+    );
     let prune = |args: &[&str]| host.lifeboat([&["--json", "prune", "--damaged", &id], args].concat());
     host.lifeboat(["pin", &id]).expect_code(0);
-    prune(&[]).expect_code(7);
+    let refused = prune(&[]).expect_code(7);
+    assert_eq!(
+        refused.json()["keep"][0]["id"],
+        id.as_str(),
+        "one document: {}",
+        refused.stdout
+    );
     host.lifeboat(["unpin", &id]).expect_code(0);
     for args in [&["--dry-run"][..], &[]] {
         assert!(object.exists());

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::catalog::HostName;
-use crate::catalog::claim::{Claim, Found, LEASE, Standing, State, counts_for, standing};
+use crate::catalog::claim::{Claim, Clocks, Found, LEASE, Standing, State, standing};
 use crate::model::ChainId;
 use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{CatchUp, Watch, When};
@@ -51,6 +51,8 @@ struct Scenario {
     destinations: &'static str,
     work: Duration,
     jitters: [u64; HOSTS],
+    /// What the shared store's clock shows after the true time.
+    store_behind: SignedDuration,
     /// When, and to which host.
     events: Vec<(Duration, usize, Event)>,
 }
@@ -61,27 +63,35 @@ struct Backup {
     slot: Slot,
     host: usize,
     chain: ChainId,
-    begun: Timestamp,
+    /// What the clocks showed then.
+    begun: Clocks,
+    /// By the store's clock.
     ended: Timestamp,
 }
 
 impl Backup {
     /// As in a catalog.
-    fn counts_for(&self, slot: Slot) -> bool {
-        self.slot == slot && counts_for(slot.instant(), self.ended)
+    fn counts_for(&self, slot: Slot, clocks: Clocks) -> bool {
+        self.slot == slot && clocks.counts_for(slot.instant(), self.ended)
     }
 }
 
 #[derive(Default)]
 struct Store {
+    behind: SignedDuration,
     claims: BTreeMap<Slot, Vec<Found>>,
     backups: Vec<Backup>,
 }
 
 impl Store {
-    fn stands(&self, slot: Slot, gone: &[ChainId], now: Timestamp) -> Standing {
+    fn stands(&self, slot: Slot, gone: &[ChainId], clocks: Clocks) -> Standing {
         let newest = self.claims.get(&slot).and_then(|claims| claims.last());
-        standing(slot.instant(), newest, |chain| gone.contains(chain), now)
+        standing(slot.instant(), newest, |chain| gone.contains(chain), clocks)
+    }
+
+    /// What its clock shows at a true time.
+    fn clock(&self, now: Timestamp) -> Timestamp {
+        now - self.behind
     }
 
     /// Create-if-absent: false if another has that number.
@@ -123,7 +133,7 @@ struct Job {
     slot: Slot,
     destinations: BTreeSet<DestinationName>,
     chain: ChainId,
-    begun: Timestamp,
+    begun: Clocks,
     left: Duration,
     /// The number of its next claim, if it has the slot of the shared store.
     number: Option<u32>,
@@ -223,6 +233,8 @@ impl Host {
         now: Timestamp,
     ) {
         let wall = now + self.ahead;
+        let now = store.clock(now);
+        let clocks = Clocks { host: wall, store: now };
         let turn = self.schedule.due_at(slot) + APART * i32::try_from(self.index).unwrap();
         let mut fates = BTreeMap::new();
         let chain = ChainId::new(now, u32::try_from(store.claims.len() * HOSTS + self.index).unwrap());
@@ -230,15 +242,14 @@ impl Host {
         for name in &open.clone() {
             let fate = match is_shared(name) {
                 false => self.own.contains(&slot).then(|| self.stored(self.index, &chain)),
-                true => match store.stands(slot, &self.gone, now) {
+                true => match store.stands(slot, &self.gone, clocks) {
                     Standing::Done { host, chain } => Some(Fate::Stored(Stored { host, id: Some(chain) })),
                     Standing::Held { left, .. } => Some(later(wall, left)),
-                    Standing::Early { .. } => Some(Fate::Failed("its clock is ahead".to_owned())),
                     Standing::Free(_) if wall < turn => Some(later(wall, turn.duration_since(wall))),
                     Standing::Free(free) => {
                         let taken = store.put(slot, free, self.claim(&chain, State::Taking, now), now);
                         assert!(taken, "nothing comes between looking and claiming here");
-                        let before = store.backups.iter().find(|backup| backup.counts_for(slot));
+                        let before = store.backups.iter().find(|backup| backup.counts_for(slot, clocks));
                         match before.map(|backup| self.stored(backup.host, &backup.chain)) {
                             Some(stored) => {
                                 store.put(slot, free + 1, self.claim(&chain, State::GivenUp, now), now);
@@ -262,7 +273,7 @@ impl Host {
             slot,
             destinations: open,
             chain,
-            begun: now,
+            begun: clocks,
             left: work,
             number,
             claimed: now,
@@ -271,6 +282,7 @@ impl Host {
 
     fn go_on(&mut self, mut job: Job, store: &mut Store, now: Timestamp) {
         job.left = job.left.saturating_sub(TICK);
+        let (wall, real, now) = (now + self.ahead, now, store.clock(now));
         if let Some(number) = job.number.filter(|_| now.duration_since(job.claimed) >= LEASE / 3) {
             let still = store.put(job.slot, number, self.claim(&job.chain, State::Taking, now), now);
             job.number = still.then_some(number + 1);
@@ -294,7 +306,7 @@ impl Host {
         }
         if std::mem::take(&mut self.dies_once_stored) {
             self.job = Some(job);
-            return self.die(now);
+            return self.die(real);
         }
         if job.destinations.iter().any(is_shared) {
             let newest = store.claims.get(&job.slot).and_then(|claims| claims.last());
@@ -304,7 +316,7 @@ impl Host {
         let fates = job.destinations.iter();
         let fates = fates.map(|name| (name.clone(), self.stored(self.index, &job.chain)));
         let fates = fates.collect();
-        self.note(job.slot, fates, now + self.ahead);
+        self.note(job.slot, fates, wall);
     }
 
     fn note(&mut self, slot: Slot, fates: BTreeMap<DestinationName, Fate>, wall: Timestamp) {
@@ -342,7 +354,10 @@ fn later(wall: Timestamp, left: SignedDuration) -> Fate {
 /// Lets the scenario happen; gives the hosts and the store at its end.
 fn play(scenario: &Scenario) -> (Vec<Host>, Store) {
     let mut hosts: Vec<Host> = (0..HOSTS).map(|index| Host::new(index, scenario)).collect();
-    let mut store = Store::default();
+    let mut store = Store {
+        behind: scenario.store_behind,
+        ..Store::default()
+    };
     let mut events = scenario.events.clone();
     events.sort_by_key(|(after, ..)| *after);
     let mut events = events.into_iter().peekable();
@@ -416,10 +431,11 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         prop::sample::select(vec!["nas", "local nas", "local"]),
         1..240_u64,
         [0..120_u64, 0..120_u64, 0..120_u64],
+        prop_oneof![4 => Just(0), 1 => 1..600_i64, 2 => 600..86_400_i64, 1 => -600..0_i64],
         prop::collection::vec(events, 0..10),
     )
         .prop_map(
-            |(when, catch_up, begin, destinations, work, jitters, events)| Scenario {
+            |(when, catch_up, begin, destinations, work, jitters, store_behind, events)| Scenario {
                 when,
                 catch_up,
                 begin,
@@ -431,6 +447,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 } else {
                     jitters
                 },
+                store_behind: SignedDuration::from_secs(store_behind),
                 events,
             },
         )
@@ -448,9 +465,13 @@ fn check(scenario: &Scenario) -> Result<(), TestCaseError> {
         );
     }
     for (at, one) in store.backups.iter().enumerate() {
-        for other in store.backups[..at].iter().filter(|other| other.slot == one.slot) {
+        // One that a host took whose clock was further ahead counts for nobody else.
+        for other in store.backups[..at]
+            .iter()
+            .filter(|other| other.counts_for(one.slot, one.begun))
+        {
             prop_assert!(one.host != other.host, "one host twice: {other:?} {one:?}");
-            let overlap = one.begun < other.ended && other.begun < one.ended;
+            let overlap = one.begun.store < other.ended && other.begun.store < one.ended;
             prop_assert!(overlap, "twice, though nothing hid the first: {other:?} {one:?}");
         }
     }
@@ -465,7 +486,8 @@ fn check(scenario: &Scenario) -> Result<(), TestCaseError> {
                 false => host.own.contains(slot),
                 // Whatever it is called: a backup from before the slot has not what came in between.
                 true => store.backups.iter().any(|backup| {
-                    let is_in_time = slot.instant().duration_since(backup.begun) <= NEARLY;
+                    let begun = backup.begun.store + store.behind;
+                    let is_in_time = slot.instant().duration_since(begun) <= NEARLY;
                     backup.slot == *slot && is_in_time
                 }),
             };
@@ -503,6 +525,7 @@ fn the_simulation_shows_what_it_is_to_show() {
         destinations: "nas",
         work: Duration::from_secs(100),
         jitters: [0; HOSTS],
+        store_behind: SignedDuration::ZERO,
         events: Vec::new(),
     };
     let who = |scenario: &Scenario| -> Vec<usize> {
@@ -533,9 +556,17 @@ fn the_simulation_shows_what_it_is_to_show() {
             .to_vec(),
         ..plain.clone()
     };
+    let taken = who(&ahead);
     assert_eq!(
-        who(&ahead),
-        [0; 10],
-        "one whose clock is ahead takes no slot away before it has come"
+        taken.iter().filter(|host| **host == 0).count(),
+        10,
+        "one whose clock is ahead takes no slot away before it has come: {taken:?}"
     );
+    for behind in [60, 400, 3 * 3600, 86_400].map(SignedDuration::from_secs) {
+        let slow = Scenario {
+            store_behind: behind,
+            ..plain.clone()
+        };
+        assert_eq!(who(&slow), [0; 10], "whatever the store's clock shows: {behind}");
+    }
 }

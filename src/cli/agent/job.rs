@@ -17,8 +17,8 @@ use super::turn::{APART, later, look_again, number_of, unusable, was_faster};
 use crate::agent::tenure::{self, Claimant, Tenure};
 use crate::agent::{Ended, Fate, Notice, Order, Stored, Taken, Trouble, Work};
 use crate::backup::{Destination, Error, Outcome, Progress, full};
-use crate::catalog::claim::State as ClaimState;
-use crate::catalog::{Origin, SlotPath};
+use crate::catalog::claim::{Standing, State as ClaimState};
+use crate::catalog::{Clocks, Origin, SlotPath};
 use crate::cli::backup::{self, Scope};
 use crate::cli::doubts::doubts;
 use crate::cli::host::{self, Places, failed};
@@ -27,6 +27,7 @@ use crate::config::{Config, DestinationName, Kind};
 use crate::etcd::{Ahead, duty, survey};
 use crate::model::{ChainId, with_causes};
 use crate::prune::{self, Target};
+use crate::schedule::Span;
 use crate::state::{Holder, State};
 use crate::store::FileStore;
 
@@ -150,7 +151,7 @@ impl<'a> Attempt<'a> {
             if !attempt.config.is_shared(name) {
                 return Ok(None);
             }
-            let standing = tenure::look(store, &attempt.slot, |chain| attempt.gone.contains(chain))?;
+            let standing = attempt.standing_in(store)?;
             Ok(number_of(standing).err())
         });
     }
@@ -229,6 +230,7 @@ impl<'a> Attempt<'a> {
         if self.open.is_empty() {
             return begun.finish().map_err(|error| failed(error).into());
         }
+        let apart = self.clocks_apart();
         let progress = Progress::with(self.order.pulse.clone());
         let taken = self.take(&job, &places, &progress);
         backup::end(begun, &taken, &progress);
@@ -243,8 +245,27 @@ impl<'a> Attempt<'a> {
         }
         // The others are given up.
         drop(tenures);
-        self.tell(&outcome);
+        self.tell(&outcome, apart);
         Ok(())
+    }
+
+    fn standing_in(&self, store: &FileStore) -> Result<Standing, crate::store::Error> {
+        tenure::look(store, &self.slot, |chain| self.gone.contains(chain), host::now())
+    }
+
+    /// What is to be known of the clock of a shared store to which the backup goes: it decides there what is late or done.
+    fn clocks_apart(&self) -> Vec<String> {
+        let apart = self.open.iter().filter_map(|open| {
+            let store = open.store.as_ref().ok().filter(|_| self.config.is_shared(&open.name))?;
+            let (store, host) = (store.now().ok()?, host::now());
+            let by = Clocks { host, store }.apart()?;
+            let (name, by) = (&open.name, Span(by.unsigned_abs()));
+            Some(format!(
+                "this host's clock is {by} ahead of that of destination {name}: set the one that is wrong; if it is this \
+                 host's, other hosts take the same slots once more"
+            ))
+        });
+        apart.collect()
     }
 
     /// Claims the slot in each shared store.
@@ -254,7 +275,7 @@ impl<'a> Attempt<'a> {
             if !attempt.config.is_shared(name) {
                 return Ok(None);
             }
-            let standing = tenure::look(store, &attempt.slot, |chain| attempt.gone.contains(chain))?;
+            let standing = attempt.standing_in(store)?;
             let number = match number_of(standing) {
                 Ok(number) => number,
                 Err(fate) => return Ok(Some(fate)),
@@ -270,8 +291,12 @@ impl<'a> Attempt<'a> {
 
     /// Sorts out what has the backup already, though no claim or memory says so.
     fn look_at_backups(&mut self, places: &Places, own: &str) {
-        self.settle(|attempt, name, _| {
-            for backup in places.catalog.of_slot(&attempt.slot, name) {
+        self.settle(|attempt, name, store| {
+            let clocks = Clocks {
+                host: host::now(),
+                store: store.now()?,
+            };
+            for backup in places.catalog.of_slot(&attempt.slot, name, clocks) {
                 let Ok((manifest, _)) = places.manifest(backup) else {
                     continue;
                 };
@@ -294,10 +319,16 @@ impl<'a> Attempt<'a> {
     }
 
     /// Says what became of each destination, and applies retention to those that have the backup.
-    fn tell(&mut self, outcome: &Outcome) {
+    fn tell(&mut self, outcome: &Outcome, apart: Vec<String>) {
         let mut taken = Taken {
             id: outcome.manifest.chain.clone(),
-            warnings: outcome.unaccepted.iter().chain(&outcome.warnings).cloned().collect(),
+            warnings: outcome
+                .unaccepted
+                .iter()
+                .chain(&outcome.warnings)
+                .cloned()
+                .chain(apart)
+                .collect(),
             removed: 0,
             undone: Vec::new(),
         };

@@ -10,7 +10,6 @@ use crate::cli::Failure;
 use crate::cli::host::{self, failed};
 use crate::config::DestinationName;
 use crate::model::{ChainId, with_causes};
-use crate::schedule::Span;
 use crate::store::{self, FileStore};
 
 /// By how much later each host tries than the one before it.
@@ -27,7 +26,7 @@ pub(super) fn claim(order: &Order, name: &DestinationName) -> Result<Option<Tenu
     let slot = SlotPath::new(order.schedule.clone(), order.slot.instant());
     let (store, claimant) = claimant(order, name).map_err(|failure| Fate::Failed(failure.message().to_owned()))?;
     let store = store.map_err(|error| unusable(&error))?;
-    let standing = tenure::look(&store, &slot, |_| false).map_err(|error| unusable(&error))?;
+    let standing = tenure::look(&store, &slot, |_| false, host::now()).map_err(|error| unusable(&error))?;
     let number = number_of(standing).map_err(without_backup)?;
     let claimed = Tenure::begin(&store, &slot, number, &claimant).map_err(|error| unusable(&error))?;
     claimed.map(Some).ok_or_else(was_faster)
@@ -65,11 +64,6 @@ pub(super) fn number_of(standing: Standing) -> Result<u32, Fate> {
         Standing::Free(number) => Ok(number),
         Standing::Done { host, chain } => Err(Fate::Stored(Stored { host, id: Some(chain) })),
         Standing::Held { host, left } => Err(look_again(format!("host {host} takes it"), left)),
-        Standing::Early { by } => Err(Fate::Failed(format!(
-            "this host's clock is ahead of the store's: by that one the slot is still {} away; nothing is taken before \
-             its time, so set the clock that is wrong",
-            Span(by.unsigned_abs())
-        ))),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Context, Exit, Failure, Interrupt, user};
 use crate::backup::{self, Destination, Error, Job, Outcome, Pace, Progress, full};
 use crate::catalog::{Origin, Pinned, Writer};
 use crate::config::{Config, Kind, MemberChoice};
-use crate::etcd::choose::{NoChoice, Wanted, choose};
+use crate::etcd::choose::{NoChoice, Wanted, choose, may_answer_yet};
 use crate::etcd::{Access, Ahead, survey};
 use crate::model::{ByteSize, ChainId, Revision, with_causes};
 use crate::pipeline::Encoding;
@@ -133,7 +133,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 /// How often it is asked whether a member answers.
 const LOOK_FOR_MEMBER_EVERY: Duration = Duration::from_millis(500);
 
-/// Returns when a member answers that may be asked, or the time is over: then the backup itself says what is wrong.
+/// Returns when a member answers that may be asked, none can without a change, or the time is over: then the backup itself says what is wrong.
 fn wait_for_member(
     context: &Context,
     config: &Config,
@@ -152,6 +152,9 @@ fn wait_for_member(
             let Err(NoChoice::NoneAnswered { reasons }) = choose(&candidates, &wanted) else {
                 return;
             };
+            if !may_answer_yet(&candidates, &wanted) {
+                return;
+            }
             context
                 .output
                 .detail(format!("waiting for a member to answer: {}", reasons.join("; ")));

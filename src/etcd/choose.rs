@@ -134,6 +134,19 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
     Ok(Choice { index, role })
 }
 
+/// Where none of those wanted answered: whether one may yet, without anybody changing anything.
+pub fn may_answer_yet(candidates: &[Candidate], wanted: &Wanted) -> bool {
+    let is_wanted = |candidate: &&Candidate| match wanted {
+        Wanted::Any { .. } => true,
+        Wanted::Named(name) => *name == candidate.name,
+    };
+    let mut errors = candidates
+        .iter()
+        .filter(is_wanted)
+        .filter_map(|candidate| candidate.answer.as_ref().err());
+    errors.any(Error::may_pass)
+}
+
 /// The index of the last entry that any of them has applied.
 pub(super) fn newest_index(candidates: &[Candidate]) -> u64 {
     let answers = candidates.iter().filter_map(|candidate| candidate.answer.as_ref().ok());
@@ -247,6 +260,23 @@ pub(super) mod tests {
         assert_eq!(chosen(&candidates, ANY), ("m1".into(), Role::Leader));
         let cut_off = [member("m1", 1, 0), silent("m2")];
         assert_eq!(chosen(&cut_off, ANY), ("m1".into(), Role::CutOff));
+    }
+
+    #[test]
+    fn a_member_is_waited_for_only_where_one_that_is_wanted_may_answer_yet() {
+        let denied = |name: &str| Candidate {
+            answer: Err(Error::Denied {
+                url: format!("http://{name}:2379"),
+                call: "Authenticate",
+                reason: "authentication failed".into(),
+            }),
+            ..member(name, 0, 0)
+        };
+        let named = |name: &str| Wanted::Named(name.into());
+        let both = [denied("m1"), silent("m2")];
+        assert!(may_answer_yet(&both, &ANY) && may_answer_yet(&both, &named("m2")));
+        assert!(!may_answer_yet(&both, &named("m1")));
+        assert!(!may_answer_yet(&[denied("m1"), denied("m2")], &ANY));
     }
 
     #[test]

@@ -45,9 +45,17 @@ const NARROW_WINDOW: u32 = 64 << 10;
 /// What went wrong with a member.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection: nobody there, wrong address, TLS refused.
+    /// No connection: nobody there, or not yet.
     #[error("cannot reach {url}: {reason}")]
     Unreachable {
+        /// The endpoint.
+        url: String,
+        /// The chain of causes in one line.
+        reason: String,
+    },
+    /// No connection, and none as long as nothing is changed: an address that is none, TLS that does not fit.
+    #[error("cannot reach {url}: {reason}")]
+    Misfit {
         /// The endpoint.
         url: String,
         /// The chain of causes in one line.
@@ -112,9 +120,20 @@ impl Error {
             Error::Call { reason, .. } => reason.contains("no leader") || reason.contains("request timed out"),
             Error::Silent { .. } => true,
             Error::Unreachable { .. }
+            | Error::Misfit { .. }
             | Error::Denied { .. }
             | Error::NoSuchRevision { .. }
             | Error::Nonsense { .. } => false,
+        }
+    }
+
+    /// Whether the same call may do later without anybody changing anything.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Error::Unreachable { .. } | Error::Silent { .. } | Error::Call { .. } => true,
+            Error::Misfit { .. } | Error::Denied { .. } | Error::NoSuchRevision { .. } | Error::Nonsense { .. } => {
+                false
+            }
         }
     }
 }
@@ -221,11 +240,22 @@ impl Member {
             reason,
         };
         let endpoint = endpoint(url, &access.tls, window(url, ahead).await);
-        let endpoint = endpoint.map_err(|error| unreachable(causes(&error)))?;
+        let misfit = |reason: String| Error::Misfit {
+            url: url.to_owned(),
+            reason,
+        };
+        let endpoint = endpoint.map_err(|error| misfit(causes(&error)))?;
         let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
             .await
             .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|error| unreachable(explained(url, "connect", causes(&error))))?;
+            .map_err(|error| {
+                let reason = explained(url, "connect", causes(&error));
+                if is_of_tls(&error) {
+                    misfit(reason)
+                } else {
+                    unreachable(reason)
+                }
+            })?;
         let options = access
             .login
             .as_ref()
@@ -469,6 +499,13 @@ fn failed(url: &str, call: &'static str, error: &etcd_client::Error) -> Error {
     }
 }
 
+/// Whether both sides spoke and did not come to terms: what rustls refuses comes as invalid data.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut of_io = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    of_io.any(|cause| cause.kind() == std::io::ErrorKind::InvalidData)
+}
+
 /// What a broken handshake most often means.
 fn explained(url: &str, call: &str, reason: String) -> String {
     // Of a refusal in TLS 1.3 nothing is left but a connection that ends with the first call.
@@ -500,6 +537,38 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn nobody_there_may_pass_and_tls_that_does_not_fit_may_not() {
+        use tokio::io::AsyncWriteExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connect = async |tls: Tls| {
+            let access = Access { tls, login: None };
+            let url = format!("https://127.0.0.1:{port}");
+            Member::connect(&url, &access, Ahead::Far)
+                .await
+                .err()
+                .expect("nobody speaks TLS there")
+        };
+        let rubbish = Tls {
+            identity: Some((b"rubbish".to_vec(), "rubbish".to_owned().into())),
+            ..Tls::default()
+        };
+        let error = connect(rubbish).await;
+        assert!(!error.may_pass(), "{error}");
+        let plain = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            }
+        });
+        let error = connect(Tls::default()).await;
+        assert!(!error.may_pass(), "{error}");
+        plain.abort();
+        assert!(plain.await.unwrap_err().is_cancelled());
+        let error = connect(Tls::default()).await;
+        assert!(error.may_pass(), "{error}");
+    }
 
     #[tokio::test]
     async fn a_member_is_on_this_host_when_what_is_sent_to_it_never_leaves() {

@@ -22,6 +22,9 @@ use crate::config::DestinationName;
 /// After this time a run begins with no further backup, so that it keeps no other schedule waiting for long.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
 
+/// Of so many errors of a round the journal is told.
+const MOST_TOLD: usize = 50;
+
 /// Verifies the share of each destination that is due.
 pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
     refuse_during_restore(Duration::ZERO)?;
@@ -52,7 +55,7 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
                     .push(format!("destination {name}: {checked} verified, {bad} of them bad"));
                 findings.done.extend(short);
                 findings.wrong.extend(wrong);
-                findings.undone.extend(errors);
+                findings.undone.extend(told(errors));
                 done_here(tenure)
             }
             Err(failure) => Fate::Failed(failure.message().to_owned()),
@@ -108,6 +111,14 @@ fn leaves_it_to_others(order: &Order, name: &DestinationName) -> Option<Fate> {
     (host::now() < until).then_some(Fate::Later { why, until })
 }
 
+/// What the journal can bear of it: in a store that cannot be read each backup is an error.
+fn told(mut errors: Vec<String>) -> Vec<String> {
+    let more = errors.len().saturating_sub(MOST_TOLD);
+    errors.truncate(MOST_TOLD);
+    errors.extend((more > 0).then(|| format!("and {more} more: `lifeboat verify` says which")));
+    errors
+}
+
 fn done_here(tenure: Option<Tenure>) -> Fate {
     if let Some(tenure) = tenure {
         tenure.end(ClaimState::Done);
@@ -116,4 +127,18 @@ fn done_here(tenure: Option<Tenure>) -> Fate {
         host: host::host_name().to_string(),
         id: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_errors_the_first_are_told_and_how_many_there_are_beside_them() {
+        let errors = |many: usize| -> Vec<String> { (0..many).map(|number| number.to_string()).collect() };
+        assert_eq!(told(errors(MOST_TOLD)), errors(MOST_TOLD));
+        let many = told(errors(20_000));
+        assert_eq!(many.len(), MOST_TOLD + 1);
+        assert_eq!(many[MOST_TOLD], "and 19950 more: `lifeboat verify` says which");
+    }
 }

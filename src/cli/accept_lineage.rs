@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::host::{self, Places};
+use super::host;
 use super::output::Format;
+use super::places::Places;
 use super::source::acceptances;
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{Acceptance, Catalog, HostName, LatestError, Lineage, ObjectName};

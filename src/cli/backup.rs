@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::host::{self, Places, READ_WITHIN, failed};
+use super::host::{self, failed};
 use super::output::{Format, Output};
+use super::places::{Places, READ_WITHIN, destinations};
 use super::progress::Bar;
 use super::{Context, Exit, Failure, Interrupt, user};
 use crate::backup::{self, Destination, Error, Job, Outcome, Pace, Progress, full};
@@ -100,7 +101,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     wait_for_member(context, &config, &args, &access, &interrupt)?;
     let _lock = host::jobs_lock(&state, "backup", args.wait.saturating_sub(begun.elapsed()))?;
     let to = wanted_destinations(&config, &args)?;
-    let destinations = host::destinations(&config, &state, &to)?;
+    let destinations = destinations(&config, &state, &to)?;
     let scope = if to.is_empty() { Scope::All } else { Scope::Some };
     sweep(context, &state, &destinations, scope);
     // A history goes on in all destinations, also in those that this backup does not go to.

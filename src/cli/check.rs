@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::host::{self, Places};
+use super::host;
 use super::list::faults;
 use super::needs::Judgement;
 use super::output::{Format, Output, Table, count};
+use super::places::Places;
 use super::source::{chosen, no_latest, outlined, read_through};
 use super::{Context, Exit, Failure, user};
 use crate::catalog::LatestError;

@@ -1,8 +1,9 @@
 //! What the destinations give to doubt of the backups in them, and what the agent must do without, for its notices.
 
-use super::host::{self, OPENED_WITHIN, Places, READ_WITHIN};
+use super::host;
 use super::list::faults;
 use super::patience::{Asked, ask};
+use super::places::{OPENED_WITHIN, Places, READ_WITHIN, destinations};
 use super::status::unproven;
 use crate::agent::{About, Event, Notice};
 use crate::catalog::{Catalog, LatestError};
@@ -89,7 +90,7 @@ fn unwritable(config: &Config) -> Vec<Notice> {
         about,
         message,
     };
-    let opened = host::state(&config.cluster.name).and_then(|state| host::destinations(config, &state, &[]));
+    let opened = host::state(&config.cluster.name).and_then(|state| destinations(config, &state, &[]));
     let destinations = match opened {
         Ok(destinations) => destinations,
         Err(failure) => return vec![disabled(About::default(), failure.message().to_owned())],

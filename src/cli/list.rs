@@ -4,8 +4,9 @@ use clap::ValueHint;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::host::{self, From, Places};
+use super::host;
 use super::output::{Format, Output, Table, age, brief, clean, count};
+use super::places::{From, Places};
 use super::source::no_latest;
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, Catalog, LatestError, Lineage, Proof, Standing};

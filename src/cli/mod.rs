@@ -16,6 +16,7 @@ mod needs;
 mod output;
 mod patience;
 mod pin;
+mod places;
 mod progress;
 mod prune;
 mod rebuild;
@@ -37,8 +38,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use exit::{Exit, Failure};
 use hints::Given;
-use host::From;
 use output::{Format, Output, Verbosity};
+use places::From;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;

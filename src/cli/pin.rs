@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::backup::duration;
-use super::host::{self, Places};
+use super::host;
 use super::output::Format;
+use super::places::Places;
 use super::source::chosen;
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{ChainPath, ObjectName, Pin};

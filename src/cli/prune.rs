@@ -6,8 +6,9 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::backup::duration;
-use super::host::{self, Places};
+use super::host;
 use super::output::{Format, Output, brief};
+use super::places::Places;
 use super::source::not_found;
 use super::{Context, Exit, Failure, user};
 use crate::config::Config;

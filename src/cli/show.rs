@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::host::{From, Places};
 use super::list::{BackupDocument, faults, rfc3339};
 use super::output::{Format, Output, clean, compacted};
+use super::places::{From, Places};
 use super::source::{chosen, described};
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, Manifest, Origin, Proof};

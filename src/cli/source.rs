@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::host::{self, From, Places, configuration, identities, store_failure};
+use super::host::{self, configuration, identities};
 use super::list::{faults, rfc3339};
 use super::output::{age, clean, count};
+use super::places::{From, Places, store_failure};
 use super::progress::Bar;
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, FindError, LatestError, Lineage, Manifest, ObjectName};

@@ -8,8 +8,9 @@ use clap::ValueHint;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::host::{self, From, Places, READ_WITHIN};
+use super::host;
 use super::output::{Format, Output, clean, count};
+use super::places::{From, Places, READ_WITHIN};
 use super::progress::Bar;
 use super::source::{chosen, source_failure};
 use super::{Context, Exit, Failure, user};

@@ -21,7 +21,8 @@ use crate::catalog::claim::{Standing, State as ClaimState};
 use crate::catalog::{Clocks, Origin, SlotPath};
 use crate::cli::backup::{self, Scope};
 use crate::cli::doubts::doubts;
-use crate::cli::host::{self, Places, failed};
+use crate::cli::host::{self, failed};
+use crate::cli::places::{Places, destinations};
 use crate::cli::{Context, Exit, Failure, restore_opened};
 use crate::config::{Config, DestinationName, Kind};
 use crate::etcd::{Ahead, duty, survey};
@@ -102,7 +103,7 @@ impl<'a> Attempt<'a> {
         let state = host::state(&config.cluster.name)?;
         let names: Vec<String> = order.destinations.iter().map(ToString::to_string).collect();
         Ok(Attempt {
-            open: host::destinations(config, &state, &names)?,
+            open: destinations(config, &state, &names)?,
             gone: state.begun().map_err(failed)?.dead,
             slot: SlotPath::new(order.schedule.clone(), order.slot.instant()),
             context,
@@ -124,7 +125,7 @@ impl<'a> Attempt<'a> {
             true => backup::sweep(self.context, &self.state, &self.open, Scope::Some),
             // A run that is dead is forgotten once nothing of it is anywhere, though no schedule may name all destinations.
             false => {
-                let all = host::destinations(self.config, &self.state, &[])?;
+                let all = destinations(self.config, &self.state, &[])?;
                 backup::sweep(self.context, &self.state, &all, Scope::All);
             }
         }

@@ -8,6 +8,7 @@ use crate::catalog::SlotPath;
 use crate::catalog::claim::Standing;
 use crate::cli::Failure;
 use crate::cli::host::{self, failed};
+use crate::cli::places::destinations;
 use crate::config::DestinationName;
 use crate::model::{ChainId, with_causes};
 use crate::store::{self, FileStore};
@@ -35,7 +36,7 @@ pub(super) fn claim(order: &Order, name: &DestinationName) -> Result<Option<Tenu
 fn claimant(order: &Order, name: &DestinationName) -> Result<(Result<FileStore, store::Error>, Claimant), Failure> {
     let config = &*order.config;
     let state = host::state(&config.cluster.name)?;
-    let destinations = host::destinations(config, &state, &[name.to_string()])?;
+    let destinations = destinations(config, &state, &[name.to_string()])?;
     let store = destinations
         .into_iter()
         .next()

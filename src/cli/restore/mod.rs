@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sd_notify::NotifyState;
 
-use super::host::{self, From, failed};
+use super::host::{self, failed};
+use super::places::From;
 use super::progress::Bar;
 use super::rebuild::refused_by;
 use super::source::{Found, SourceArgs};

@@ -17,9 +17,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::agent::is_running;
-use super::host::{self, Places};
+use super::host;
 use super::list::rfc3339;
 use super::output::{Format, age};
+use super::places::Places;
 use super::{Context, Exit, Failure};
 use crate::agent::{Desk, Event, Memory, Report, Running, ScheduleReport, Stored, Success};
 use crate::catalog::{Backup, Proof};

@@ -207,6 +207,9 @@ pub struct Ledger {
     /// What was in the file that keeps etcd from starting, which an earlier restore had left for want of data.
     #[serde(default)]
     pub held_before: Option<String>,
+    /// What etcd showed of its log when it began: one that is ready has one, wherever that is.
+    #[serde(default)]
+    pub log_shown: Option<LogBefore>,
     /// What it replaces.
     pub data_before: Option<DataBefore>,
     /// What was made.
@@ -236,6 +239,7 @@ impl Ledger {
             ran: false,
             files_before: Vec::new(),
             held_before: None,
+            log_shown: None,
             data_before: None,
             built: None,
             started: false,

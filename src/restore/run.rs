@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
-use super::ledger::{Book, FileBefore, Kept, Ledger, Spots};
+use super::ledger::{Book, FileBefore, Kept, Ledger, LogBefore, Spots};
 use super::machine::{self, Came, End, Next, Step};
 use super::plan::RestoreId;
-use super::units::Units;
+use super::units::{Activity, Units};
 use super::watch::{Access, Patience};
 use super::yard::{self, Yard};
 use super::{Error, files};
@@ -92,6 +92,7 @@ impl<'a> Run<'a> {
         let unit = &ledger.plan.site.unit;
         let state = tools.units.state(unit).map_err(Error::units("look at", unit))?;
         ledger.ran = state.is_up();
+        ledger.log_shown = (state.activity == Activity::Active).then_some(LogBefore::There);
         ledger.held_before = book.held()?;
         let planned = ledger.plan.files.iter().chain(&ledger.settled);
         let mut before: Vec<FileBefore> = Vec::new();

@@ -139,7 +139,10 @@ impl Run<'_> {
             None => Vec::new(),
         };
         let member = Yard::again(&site.data_dir)?.live_member()?;
-        let has_log = log_before(site)?;
+        let has_log = match self.ledger.log_shown {
+            Some(shown) => shown,
+            None => log_before(site)?,
+        };
         self.ledger.data_before = Some(DataBefore { member, log, has_log });
         Ok(Came::Done)
     }

@@ -683,6 +683,20 @@ fn where_nothing_was_before_nothing_is_started_after_a_failure_and_a_restore_get
 }
 
 #[test]
+fn an_etcd_that_ran_is_started_on_its_old_data_though_its_log_was_not_found() {
+    let Some((mut bench, wal_dir)) = Bench::with_separate_log() else {
+        return;
+    };
+    // Where a script starts it, nobody sees that.
+    bench.wal_dir = None;
+    let mut run = bench.begin_in_vain(1);
+    assert!(matches!(run.go(Patience::Started), Ok(Outcome::Undone { .. })));
+    drop(run);
+    assert!(bench.is_old() && !bench.spots.lock().exists());
+    assert!(wal_dir.is_dir() && !bench.data_dir().join("member/wal").exists());
+}
+
+#[test]
 fn what_keeps_etcd_down_for_want_of_data_is_not_taken_away_by_another_restore() {
     let Some(bench) = Bench::stopped(1) else { return };
     let empty = bench.data_dir().join("member");

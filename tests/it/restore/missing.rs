@@ -1,0 +1,168 @@
+//! Directories that are not there, or not what they were: not mounted yet, removed, copied, behind a link.
+
+use super::*;
+
+#[test]
+fn what_is_not_mounted_yet_is_waited_for_and_nothing_is_made_up_in_its_place() {
+    let Some(bench) = Bench::running(1) else { return };
+    let unmounted = |step: Step| {
+        bench.units.kill();
+        let aside = bench.etcd.directory().join("aside");
+        move_tree(bench.data_dir(), &aside);
+        fs::create_dir(bench.data_dir()).expect("the test's directory can be written");
+        bench.units.reload().expect("it can");
+        // What an etcd leaves that was started there.
+        let left = bench.data_dir().join("member/snap");
+        fs::create_dir_all(&left).expect("the test's directory can be written");
+        let failed = bench.resume();
+        assert!(matches!(&failed, Err(Error::Yard(_))), "{step:?}: {failed:?}");
+        assert_eq!(bench.last().step, step);
+        bench.units.start(UNIT).expect("it can be asked for");
+        assert!(!bench.units.runs(), "{step:?}: it is held");
+        assert!(
+            left.is_dir() && !bench.data_dir().join(".lifeboat").exists(),
+            "{step:?}"
+        );
+        fs::remove_dir_all(bench.data_dir()).expect("the test's directory can be written");
+        move_tree(&aside, bench.data_dir());
+    };
+    let mut number = 0;
+    for (step, death) in [
+        (Step::Stop, Death::BeforeStep),
+        (Step::Swap, Death::BeforeStep),
+        (Step::Swap, Death::AfterStep),
+        (Step::Serve, Death::BeforeStep),
+    ] {
+        number += 1;
+        die(&bench, number, step, death);
+        unmounted(if step == Step::Serve { Step::Start } else { step });
+        assert_eq!(
+            bench.resume().expect("it is mounted"),
+            Some(Outcome::Restored),
+            "{step:?}"
+        );
+        assert!(!bench.is_old());
+
+        let listener = |step: Step| match step {
+            Step::Return => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let mut back = Run::roll_back(bench.book(), bench.tools(&listener)).expect("it was restored");
+        assert!(matches!(back.go(Patience::Healthy), Err(Error::Stopped { .. })));
+        drop(back);
+        unmounted(Step::Return);
+        let back = bench.resume().expect("it is mounted");
+        assert!(matches!(back, Some(Outcome::Undone { .. })), "{back:?}");
+        assert!(bench.is_old());
+    }
+}
+
+#[test]
+fn a_log_that_is_not_mounted_yet_is_waited_for_and_takes_no_restore_back() {
+    let Some((bench, wal_dir)) = Bench::with_separate_log() else {
+        return;
+    };
+    die(&bench, 1, Step::Serve, Death::BeforeStep);
+    bench.units.kill();
+    let aside = bench.etcd.directory().join("aside");
+    move_tree(&wal_dir, &aside);
+    fs::create_dir(&wal_dir).expect("the test's directory can be written");
+    // What an etcd leaves that was started there.
+    fs::write(wal_dir.join("0000000000000000-0000000000000000.wal"), "").expect("the test's directory can be written");
+    for _ in 0..2 {
+        let failed = bench.resume();
+        assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
+        assert_eq!((bench.last().step, bench.last().reason), (Step::Start, None));
+        bench.units.start(UNIT).expect("it can be asked for");
+        assert!(!bench.units.runs(), "it is held");
+    }
+    fs::remove_dir_all(&wal_dir).expect("the test's directory can be written");
+    move_tree(&aside, &wal_dir);
+    assert_eq!(bench.resume().expect("it is mounted"), Some(Outcome::Restored));
+    assert!(!bench.is_old() && !bench.spots.lock().exists());
+}
+
+#[test]
+fn a_data_directory_by_a_link_of_somebody_else_turns_nothing_back() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let Some(bench) = Bench::running(1) else { return };
+    let aside = bench.etcd.directory().join("aside");
+    let nobody = 65_534;
+    for (number, at) in [(1, Step::Swap), (2, Step::Serve)] {
+        die(&bench, number, at, Death::BeforeStep);
+        bench.units.kill();
+        move_tree(bench.data_dir(), &aside);
+        symlink(&aside, bench.data_dir()).expect("the test's directory can be written");
+        lchown(bench.data_dir(), Some(nobody), None).expect("root may");
+        let resumed = bench.resume();
+        match at {
+            Step::Swap => {
+                assert!(matches!(&resumed, Err(Error::Yard(_))), "{resumed:?}");
+                assert_eq!((bench.last().step, bench.last().reason), (Step::Swap, None));
+            }
+            // What was swapped is there: etcd serves, and only what is left over is not tidied up.
+            _ => {
+                assert!(matches!(&resumed, Err(Error::Yard(_))), "{resumed:?}");
+                assert_eq!(bench.last().step, Step::Settle);
+                assert!(bench.units.runs());
+            }
+        }
+        lchown(bench.data_dir(), Some(0), None).expect("root may");
+        assert_eq!(bench.resume().expect("it is taken over"), Some(Outcome::Restored));
+        bench.units.stop(UNIT).expect("it can");
+        fs::remove_file(bench.data_dir()).expect("the test's directory can be written");
+        move_tree(&aside, bench.data_dir());
+        bench.units.start(UNIT).expect("it can");
+        assert!(!bench.is_old());
+    }
+}
+
+#[test]
+fn old_data_that_was_removed_or_copied_is_not_taken_for_back_and_etcd_goes_on() {
+    let Some(bench) = Bench::running(1) else { return };
+    assert_eq!(
+        bench.restore(1, &go_on).expect("it comes to its end"),
+        Outcome::Restored
+    );
+    let kept = kept_path(bench.data_dir(), bench.last().id());
+    let refused = || {
+        let calls = bench.units.calls.borrow().len();
+        let refused = bench.roll_back();
+        assert!(matches!(&refused, Err(Error::NotKept { .. })), "{refused:?}");
+        assert!(!bench.spots.is_open() && !bench.spots.lock().exists());
+        assert_eq!(bench.units.calls.borrow().len(), calls, "etcd was not touched");
+        assert!(!bench.is_old());
+    };
+    let aside = kept.with_file_name("aside");
+    move_tree(&kept, &aside);
+    copy_tree(&aside, &kept);
+    refused();
+    fs::remove_dir_all(&kept).expect("the test's directory can be written");
+    refused();
+    move_tree(&aside, &kept);
+    assert!(matches!(bench.roll_back(), Ok(Outcome::Undone { .. })));
+    assert!(bench.is_old());
+}
+
+#[test]
+fn a_way_back_whose_old_data_is_gone_starts_no_empty_etcd() {
+    let Some(bench) = Bench::running(1) else { return };
+    die(&bench, 1, Step::Serve, Death::BeforeStep);
+    let kept = kept_path(bench.data_dir(), bench.last().id());
+    fs::remove_dir_all(&kept).expect("the test's directory can be written");
+    for _ in 0..2 {
+        let failed = bench.roll_back();
+        assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
+        assert_eq!(bench.last().step, Step::Return);
+        bench.units.start(UNIT).expect("it can be asked for");
+        assert!(!bench.units.runs(), "it would begin an empty cluster");
+        assert!(bench.data_dir().join("member/snap/db").exists(), "the new data is left");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test stands for somebody else")]
+fn move_tree(from: &Path, to: &Path) {
+    fs::rename(from, to).expect("the test's directory can be written");
+}

@@ -115,6 +115,8 @@ fn is_begun_by(before: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn given(config: Option<&str>, from: Option<&str>) -> Given {
@@ -174,5 +176,23 @@ mod tests {
         ] {
             assert_eq!(word(text), expected);
         }
+    }
+
+    #[test]
+    fn what_the_next_command_needs_is_known_of_every_command() {
+        use clap::CommandFactory as _;
+        let cli = crate::cli::Cli::command();
+        let takes_from = |command: &&clap::Command| command.get_arguments().any(|arg| arg.get_id() == "from");
+        let names = |commands: Vec<&clap::Command>| -> BTreeSet<String> {
+            commands.iter().map(|command| command.get_name().to_owned()).collect()
+        };
+        let listed = |list: &[&str]| -> BTreeSet<String> { list.iter().map(|&name| name.to_owned()).collect() };
+        assert_eq!(
+            names(cli.get_subcommands().filter(takes_from).collect()),
+            listed(&READING)
+        );
+        let mut known = listed(&CONFIGURED);
+        known.extend(listed(&["release", "keygen", "completions", "manual"]));
+        assert_eq!(names(cli.get_subcommands().collect()), known);
     }
 }

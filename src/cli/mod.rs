@@ -130,9 +130,7 @@ impl Command {
             | Command::Manual(_) => false,
         }
     }
-}
 
-impl Command {
     /// The store that it was told to read.
     fn from(&self) -> Option<&From> {
         match self {

@@ -43,6 +43,14 @@ every = "1h"
 jitter = "0s"
 "#;
 
+/// What an agent needs to be in.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 /// An agent whose only schedule has a slot to catch up.
 fn agent(folder: &Path, work: Work) -> Agent {
     let path = folder.join("config.toml");
@@ -65,10 +73,7 @@ fn agent(folder: &Path, work: Work) -> Agent {
 
 #[test]
 fn a_job_that_hangs_ends_the_feeding_of_the_watchdog_and_one_that_goes_on_does_not() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let _entered = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
     let (sign, signs) = mpsc::channel();
@@ -98,10 +103,7 @@ fn a_job_that_hangs_ends_the_feeding_of_the_watchdog_and_one_that_goes_on_does_n
 
 #[test]
 fn a_job_that_does_not_stop_is_left_behind_and_one_that_does_is_waited_for() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let _entered = runtime.enter();
     let begun = |folder: &Path| {
         let (sign, signs) = mpsc::channel();
@@ -127,10 +129,7 @@ fn a_job_that_does_not_stop_is_left_behind_and_one_that_does_is_waited_for() {
 
 #[test]
 fn a_state_that_cannot_be_written_is_told_and_ends_nothing() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let _entered = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
     let (sign, signs) = mpsc::channel();
@@ -170,10 +169,7 @@ fn a_state_that_cannot_be_written_is_told_and_ends_nothing() {
 
 #[test]
 fn what_an_agent_says_is_said_again_so_that_silence_can_be_told() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let _entered = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
     let signs = std::sync::Mutex::new(mpsc::channel().1);
@@ -193,10 +189,7 @@ fn what_an_agent_says_is_said_again_so_that_silence_can_be_told() {
 
 #[test]
 fn a_refused_configuration_is_read_again_although_none_of_its_files_has_changed() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let _entered = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
     let signs = std::sync::Mutex::new(mpsc::channel().1);

@@ -159,6 +159,20 @@ impl ObjectName {
             ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) | ObjectName::Claim(..) => None,
         }
     }
+
+    /// The chain that it is a check of, and when that was made; none if it is no check.
+    pub fn check(&self) -> Option<(&ChainPath, Timestamp)> {
+        match self {
+            ObjectName::Check(chain, time, _) => Some((chain, *time)),
+            ObjectName::StoreMarker
+            | ObjectName::Acceptance(_)
+            | ObjectName::Full(_)
+            | ObjectName::FullManifest(..)
+            | ObjectName::Pin(_)
+            | ObjectName::Canary(_)
+            | ObjectName::Claim(..) => None,
+        }
+    }
 }
 
 impl ObjectName {

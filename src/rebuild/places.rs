@@ -17,16 +17,8 @@ const MARGIN_BYTES: u64 = 16 << 20;
 pub(super) fn separate_log(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Option<PathBuf>, Error> {
     let Some(wal_dir) = wal_dir else { return Ok(None) };
     let (data, log) = (resolved(data_dir)?, resolved(wal_dir)?);
-    if log == data.join(datadir::WAL_DIR) {
-        return Ok(None);
-    }
-    if log.starts_with(&data) || data.starts_with(&log) {
-        return Err(Error::Nested {
-            data_dir: data_dir.to_owned(),
-            wal_dir: wal_dir.to_owned(),
-        });
-    }
-    Ok(Some(wal_dir.to_owned()))
+    let is_nested = log.starts_with(&data) || data.starts_with(&log);
+    apart((data_dir, &data), (wal_dir, &log), is_nested)
 }
 
 /// The directory of the log, if a `member` that takes the place of another one would not bring it along.
@@ -37,10 +29,20 @@ pub(super) fn log_beside_member(data_dir: &Path, wal_dir: Option<&Path>) -> Resu
     let data = resolved(data_dir)?;
     let member = data.join(super::MEMBER);
     let log = resolved_up_to(wal_dir, Some(&member))?;
+    let is_nested = log.starts_with(&member) || data.starts_with(&log);
+    apart((data_dir, &data), (wal_dir, &log), is_nested)
+}
+
+/// The log's directory as it was named, unless it is etcd's own place in the data. Each comes with where it leads.
+fn apart(
+    (data_dir, data): (&Path, &Path),
+    (wal_dir, log): (&Path, &Path),
+    is_nested: bool,
+) -> Result<Option<PathBuf>, Error> {
     if log == data.join(datadir::WAL_DIR) {
         return Ok(None);
     }
-    if log.starts_with(&member) || data.starts_with(&log) {
+    if is_nested {
         return Err(Error::Nested {
             data_dir: data_dir.to_owned(),
             wal_dir: wal_dir.to_owned(),

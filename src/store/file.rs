@@ -319,16 +319,8 @@ impl FileStore {
 
     /// What counts in the place of a document that is gone.
     fn successor_of(&self, gone: &ObjectName) -> Option<ObjectName> {
-        match gone {
-            ObjectName::Check(chain, ..) => self.checks_of(chain).ok()?.pop(),
-            ObjectName::StoreMarker
-            | ObjectName::Acceptance(_)
-            | ObjectName::Full(_)
-            | ObjectName::FullManifest(..)
-            | ObjectName::Pin(_)
-            | ObjectName::Canary(_)
-            | ObjectName::Claim(..) => None,
-        }
+        let (chain, _) = gone.check()?;
+        self.checks_of(chain).ok()?.pop()
     }
 
     /// The space that is left.

@@ -78,16 +78,7 @@ fn put(store: &FileStore, manifest: &Manifest, check: &Check, host: &HostName) -
 
 /// The time for the name: now, but after those that are there, which a clock that was ahead may have made.
 fn after(older: &[ObjectName], now: Timestamp) -> Timestamp {
-    let last = older.iter().rev().find_map(|name| match name {
-        ObjectName::Check(_, time, _) => Some(*time),
-        ObjectName::StoreMarker
-        | ObjectName::Acceptance(_)
-        | ObjectName::Full(_)
-        | ObjectName::FullManifest(..)
-        | ObjectName::Pin(_)
-        | ObjectName::Canary(_)
-        | ObjectName::Claim(..) => None,
-    });
+    let last = older.iter().rev().find_map(|name| name.check().map(|(_, time)| time));
     let next = last.and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok());
     next.map_or(now, |next| next.max(now))
 }

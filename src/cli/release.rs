@@ -1,5 +1,6 @@
 //! `lifeboat release`: the data that restores have kept is given up.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,14 +9,16 @@ use super::host::failed;
 use super::output::Format;
 use super::restore::{ask, connect, failure, need_root, need_somebody};
 use super::{Context, Exit, Failure};
-use crate::model::ByteSize;
+use crate::model::{ByteSize, with_causes};
 use crate::restore::{
-    Book, Ledger, Release, RestoreId, Spots, kept_path, made_path, releasable, release, release_stray,
+    Book, Error, Kept, Ledger, LedgerError, Release, RestoreId, Spots, YardError, gone_paths, kept_path, made_path,
+    releasable, release, release_stray,
 };
 
 /// Give up, for good, the data that restores have kept
 ///
-/// That is the data from before each restore, and what a rollback has set aside. Nothing else ever deletes it.
+/// That is the data from before each restore, and what a rollback has set aside. Nothing else ever deletes it. From the
+/// moment it begins, nothing of it comes back; a release that is cut off is finished by the next one.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  lifeboat release\n  lifeboat release --restore 20261120T101530Z-9f3c4a1b --yes")]
 pub struct Args {
@@ -50,10 +53,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let is_meant = |held: &String| args.restore.as_ref().is_none_or(|id| id.to_string() == *held);
     let stray = stray.filter(is_meant);
     if let Some(id) = &args.restore {
-        meant.retain(|ledger| ledger.id() == id);
-        if meant.is_empty() && stray.is_none() {
+        // What was begun is finished with it.
+        if meant.iter().all(|ledger| ledger.id() != id) && stray.is_none() {
             return Err(Failure::new(Exit::NotFound, format!("nothing is kept of restore {id}")));
         }
+        meant.retain(|ledger| ledger.id() == id || ledger.kept == Kept::Releasing);
     }
     // Of restores that never came to it, nothing is kept.
     let rows: Vec<Row> = meant.iter().map(row).filter(|row| !row.paths.is_empty()).collect();
@@ -66,14 +70,20 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             paths.join(", ")
         ));
     }
-    if !rows.is_empty() && !args.yes {
+    let is_asked_for = |row: &Row| {
+        meant
+            .iter()
+            .any(|ledger| ledger.kept == Kept::Here && ledger.id().to_string() == row.id)
+    };
+    if rows.iter().any(is_asked_for) && !args.yes {
         need_somebody(false, "release")?;
         ask("delete all of it for good?")?;
     }
     if !meant.is_empty() || stray.is_some() {
         let book = Book::open(spots).map_err(|error| failure(error.into()))?;
         for ledger in &meant {
-            release(&book, ledger.id()).map_err(failure)?;
+            let given_up = release(&book, ledger.id(), &|_| ControlFlow::Continue(()));
+            given_up.map_err(|error| cut_off(ledger.id(), error))?;
         }
         if let Some(stray) = &stray {
             release_stray(&book).map_err(failure)?;
@@ -102,10 +112,32 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// What is said of a release that does not come to its end.
+fn cut_off(id: &RestoreId, error: Error) -> Failure {
+    let text = with_causes(&error);
+    match error {
+        // Of data that somebody has to reach first, nothing is deleted.
+        Error::Yard(YardError::Files(_)) | Error::Files(_) | Error::Ledger(LedgerError::Files(_)) => {
+            Failure::new(Exit::Failed, format!("what is kept of restore {id} is not all deleted: {text}")).next(
+                "nothing of it comes back any more; when the cause is gone (a file that is immutable: `lsattr`, `chattr -i`), \
+                 run `lifeboat release` again, which deletes the rest",
+            )
+        }
+        Error::Yard(YardError::Missing { .. }) => {
+            Failure::new(Exit::Failed, text).next("when it is mounted, run it again: what is kept there stays until then")
+        }
+        other => failure(other),
+    }
+}
+
 /// The folders that are kept of a restore, and how much is in them.
 pub(super) fn kept(ledger: &Ledger) -> (Vec<PathBuf>, u64) {
-    let dirs = ledger.plan.site.dirs();
-    let folders = dirs.flat_map(|dir| [kept_path(dir, ledger.id()), made_path(dir, ledger.id())]);
+    let (id, dirs) = (ledger.id(), ledger.plan.site.dirs());
+    let folders = dirs.flat_map(|dir| {
+        [kept_path(dir, id), made_path(dir, id)]
+            .into_iter()
+            .chain(gone_paths(dir, id))
+    });
     let paths: Vec<PathBuf> = folders.filter(|path| path.exists()).collect();
     let bytes = paths.iter().map(|path| bytes_below(path)).sum();
     (paths, bytes)

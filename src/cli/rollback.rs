@@ -11,7 +11,7 @@ use super::restore::{
 };
 use super::{Context, Exit, Failure};
 use crate::restore::{
-    Access, End, Kept, Ledger, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Spots, Step, Tools, Units, closed,
+    Access, End, Error, Kept, Ledger, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Spots, Step, Tools, Units, closed,
     made_path, open_ledger, peers,
 };
 
@@ -105,13 +105,18 @@ fn meant(spots: &Spots) -> Result<Option<Ledger>, Failure> {
     }
     let ended = closed(spots).map_err(unreadable)?;
     let good = |ledger: &Ledger| ledger.end.is_some_and(|(end, _)| end == End::Restored);
-    Ok(ended.into_iter().rev().find(good))
+    let Some(last) = ended.into_iter().rev().find(good) else {
+        return Ok(None);
+    };
+    let id = last.id().clone();
+    match last.kept {
+        Kept::Here => Ok(Some(last)),
+        Kept::Releasing => Err(failure(Error::Releasing { id })),
+        Kept::Released => Err(failure(Error::Released { id })),
+    }
 }
 
 fn refuse_serving(context: &Context, ledger: &Ledger, access: &Access) -> Result<(), Failure> {
-    if ledger.kept == Kept::Released {
-        return Ok(()); // Refused for that later.
-    }
     let plan = &ledger.plan;
     let answers = context.runtime.block_on(peers(plan, access));
     let serving: Vec<&str> = answers

@@ -31,6 +31,8 @@ pub struct Entry {
     pub inode: u64,
     /// Whether it is a folder itself.
     pub is_dir: bool,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// An open folder, and the name it was opened by, for messages.
@@ -182,6 +184,7 @@ impl Dir {
             Ok(found) => Ok(Some(Entry {
                 inode: found.st_ino,
                 is_dir: found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits(),
+                bytes: u64::try_from(found.st_size).unwrap_or(0),
             })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(refused("look at", &self.path.join(name), errno)),
@@ -190,6 +193,14 @@ impl Dir {
 
     /// The names in it, in order; at most `most`, so that no folder takes all memory.
     pub fn names(&self, most: usize) -> Result<Vec<OsString>, Error> {
+        self.names_up_to(most)?.ok_or_else(|| {
+            let many = io::Error::other(format!("it has more than {most} entries"));
+            failed("list", &self.path)(many)
+        })
+    }
+
+    /// The names in it, in order; `None` if there are more than `most`.
+    pub fn names_up_to(&self, most: usize) -> Result<Option<Vec<OsString>>, Error> {
         let refused = |errno: Errno| refused("list", &self.path, errno);
         let mut listing =
             nix::dir::Dir::openat(&*self.handle, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
@@ -201,13 +212,12 @@ impl Dir {
                 continue;
             }
             if names.len() == most {
-                let many = io::Error::other(format!("it has more than {most} entries"));
-                return Err(failed("list", &self.path)(many));
+                return Ok(None);
             }
             names.push(name);
         }
         names.sort();
-        Ok(names)
+        Ok(Some(names))
     }
 
     /// Removes a folder and all that is in it; a link in its place is not followed.

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::inventory::Inventory;
 use super::machine::{End, Step};
 use super::plan::{Plan, PlannedFile, RestoreId};
 use crate::durable::{self, failed};
@@ -138,6 +139,12 @@ pub struct DataBefore {
     /// Whether there was a log at all.
     #[serde(default)]
     pub has_log: LogBefore,
+    /// What was in `member`; none in ledgers of times when nobody looked, or if that was too much to list.
+    #[serde(default)]
+    pub member_files: Option<Inventory>,
+    /// What was in the separate directory of the log.
+    #[serde(default)]
+    pub log_files: Option<Inventory>,
 }
 
 /// What was made and checked.
@@ -182,6 +189,8 @@ pub enum Kept {
     /// It is there.
     #[default]
     Here,
+    /// It is being given up: from here on nothing of it comes back, whatever is there yet.
+    Releasing,
     /// It was given up.
     Released,
 }

@@ -5,9 +5,9 @@
 //! with the settings of the new cluster and watched until it serves, or everything is put back. How far it came stands in
 //! the [`Ledger`], written before each step, so that a run that was killed at any point is taken up by the next.
 //!
-//! Decisions are functions of values: `plan`, `token`, `bump`, `machine` (which step comes next), `swap` (which move) and
-//! `health`. Effects are in `steps`, `yard` (etcd's directories), `files` (settings), `ledger` and `watch`; the init
-//! system is behind [`Units`].
+//! Decisions are functions of values: `plan`, `token`, `bump`, `machine` (which step comes next), `swap` (which move),
+//! `inventory` (whether old data is whole) and `health`. Effects are in `steps`, `yard` (etcd's directories), `files`
+//! (settings), `ledger` and `watch`; the init system is behind [`Units`].
 //!
 //! Invariant: the old data is deleted by [`release`] and by nothing else.
 
@@ -15,11 +15,13 @@ mod bump;
 mod dbus;
 mod files;
 mod health;
+mod inventory;
 mod ledger;
 mod machine;
 mod mounts;
 mod plan;
 mod preview;
+mod release;
 mod run;
 mod steps;
 mod swap;
@@ -32,16 +34,18 @@ use std::path::PathBuf;
 
 pub use bump::{Bump, HandedOut, Rule as BumpRule, decide as decide_bump};
 pub use dbus::OverDbus;
+pub use inventory::{Inventory, Lack};
 pub use ledger::{Book, Built, Downtime, Error as LedgerError, Kept, Ledger, Spots, closed, open_ledger};
 pub use machine::{End, Step};
 pub use mounts::mounted_below;
 pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
-pub use run::{Listener, Outcome, Release, Run, Tools, releasable, release, release_stray};
+pub use release::{GiveUp, Release, releasable, release, release_stray};
+pub use run::{Listener, Outcome, Run, Tools};
 pub use steps::RESUME_UNIT;
 pub use units::{Activity, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};
-pub use yard::{Error as YardError, kept_path, made_path, owner as owner_of};
+pub use yard::{Error as YardError, gone_paths, kept_path, made_path, owner as owner_of};
 
 use crate::durable;
 use crate::rebuild;
@@ -66,7 +70,13 @@ pub enum Error {
         /// The restore.
         id: RestoreId,
     },
-    /// The old data is not where it was kept.
+    /// The old data is being given up, which was cut off.
+    #[error("the data from before restore {id} is being given up: a `release` was begun and has not ended")]
+    Releasing {
+        /// The restore.
+        id: RestoreId,
+    },
+    /// The old data is not all where it was kept.
     #[error("restore {id} cannot be taken back, and nothing was touched")]
     NotKept {
         /// The restore.

@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
-use super::ledger::{Book, FileBefore, Kept, Ledger, LogBefore, Spots};
+use super::ledger::{Book, FileBefore, Kept, Ledger, LogBefore};
 use super::machine::{self, Came, End, Next, Step};
-use super::plan::RestoreId;
+use super::steps::look_for_old;
 use super::units::{Activity, Units};
 use super::watch::{Access, Patience};
-use super::yard::{self, Yard};
+use super::yard;
 use super::{Error, files};
 
 use crate::model::with_causes;
@@ -132,12 +132,18 @@ impl<'a> Run<'a> {
             let id = ledger.id().clone();
             return Err(Error::NothingBefore { id });
         }
+        // etcd is not stopped for what would come to nothing.
+        match look_for_old(&ledger) {
+            Ok(()) => {}
+            // It is open already, and of what is not mounted nothing is known.
+            Err(yard::Error::Missing { .. } | yard::Error::Foreign { .. }) if ledger.end.is_none() => {}
+            Err(_) if ledger.step.is_back() => {}
+            Err(source) => {
+                let id = ledger.id().clone();
+                return Err(Error::NotKept { id, source });
+            }
+        }
         if ledger.end.is_some() {
-            // Here etcd is not stopped for what would come to nothing.
-            look_for_kept(&ledger).map_err(|source| Error::NotKept {
-                id: ledger.id().clone(),
-                source,
-            })?;
             ledger.end = None;
             ledger.step = Step::Settle;
             // Whatever etcd did before the restore, whoever asks for the old data wants it served.
@@ -239,76 +245,10 @@ fn last_good(book: &Book) -> Result<Ledger, Error> {
     });
     match good.next() {
         None => Err(Error::NoRestore),
-        Some(last) if last.kept == Kept::Released => Err(Error::Released { id: last.id().clone() }),
-        Some(last) => Ok(last),
+        Some(last) => match last.kept {
+            Kept::Here => Ok(last),
+            Kept::Releasing => Err(Error::Releasing { id: last.id().clone() }),
+            Kept::Released => Err(Error::Released { id: last.id().clone() }),
+        },
     }
-}
-
-/// Sees that the old data is all there, where it can come back from.
-fn look_for_kept(ledger: &Ledger) -> Result<(), yard::Error> {
-    let (Some(before), Some(built)) = (&ledger.data_before, &ledger.built) else {
-        return Ok(());
-    };
-    let (site, id) = (&ledger.plan.site, ledger.id());
-    if let (Some(path), Some(_)) = (&site.wal_dir, built.log) {
-        Yard::again(path)?.find_log(id, &before.log)?;
-    }
-    Yard::again(&site.data_dir)?.find_member(id, before.member, built.member)
-}
-
-/// What is given up when the old data of restores that ended is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Release {
-    /// The restores.
-    pub ledgers: Vec<Ledger>,
-    /// Which restore keeps etcd from starting, if that is none of those: its ledger was moved away.
-    pub stray: Option<String>,
-}
-
-/// What a release would give up.
-///
-/// Fails while a restore is open.
-pub fn releasable(spots: &Spots) -> Result<Release, Error> {
-    if let Some(open) = super::ledger::open_ledger(spots)? {
-        let (id, step) = (open.id().clone(), open.step);
-        return Err(Error::Open { id, step });
-    }
-    let closed = super::ledger::closed(spots)?;
-    let ledgers: Vec<Ledger> = closed.into_iter().filter(|ledger| ledger.kept == Kept::Here).collect();
-    let is_stray = |held: &String| ledgers.iter().all(|ledger| ledger.id().to_string() != *held);
-    let stray = super::ledger::held(spots)?.filter(is_stray);
-    Ok(Release { ledgers, stray })
-}
-
-/// Lets etcd start that a restore keeps down of which nobody knows any more.
-pub fn release_stray(book: &Book) -> Result<(), Error> {
-    match releasable(book.spots())?.stray {
-        Some(_) => Ok(files::remove(&book.spots().lock())?),
-        None => Ok(()),
-    }
-}
-
-/// Gives the old data of one restore up, for good: the only place where that is deleted.
-pub fn release(book: &Book, id: &RestoreId) -> Result<(), Error> {
-    if let Some(open) = book.ledger()? {
-        let (id, step) = (open.id().clone(), open.step);
-        return Err(Error::Open { id, step });
-    }
-    for mut ledger in book.closed()?.into_iter().filter(|ledger| ledger.id() == id) {
-        for path in ledger.plan.site.dirs() {
-            if let Some(yard) = Yard::find(path)? {
-                yard.discard_kept(id)?;
-                yard.discard_made(id)?;
-                yard.tidy(id)?;
-            }
-        }
-        if book.held()?.is_some_and(|held| held == id.to_string()) {
-            // Both were kept where nothing could come back: see `Step::Revive`. Those of another are its own.
-            files::remove(&ledger.guard.path)?;
-            files::remove(&book.spots().lock())?;
-        }
-        ledger.kept = Kept::Released;
-        book.write_closed(&ledger)?;
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ledger::{Built, DataBefore, LogBefore};
+use super::ledger::{Built, DataBefore, Ledger, LogBefore};
 use super::machine::{Came, End, Step};
 use super::plan::Site;
 use super::run::Run;
@@ -134,16 +134,33 @@ impl Run<'_> {
         }
         self.down()?;
         let site = &self.ledger.plan.site;
-        let log = match &site.wal_dir {
-            Some(path) => Yard::again(path)?.live_entries()?,
-            None => Vec::new(),
+        let id = &self.ledger.plan.id;
+        let (log, log_files) = match &site.wal_dir {
+            Some(path) => {
+                let yard = Yard::again(path)?;
+                let entries = yard.live_entries()?;
+                let files = yard.log_files(id, &entries)?;
+                (entries, files)
+            }
+            None => (Vec::new(), None),
         };
-        let member = Yard::again(&site.data_dir)?.live_member()?;
+        let data = Yard::again(&site.data_dir)?;
+        let member = data.live_member()?;
+        let member_files = match member {
+            Some(member) => data.member_files(id, member)?,
+            None => None,
+        };
         let has_log = match self.ledger.log_shown {
             Some(shown) => shown,
             None => log_before(site)?,
         };
-        self.ledger.data_before = Some(DataBefore { member, log, has_log });
+        self.ledger.data_before = Some(DataBefore {
+            member,
+            log,
+            has_log,
+            member_files,
+            log_files,
+        });
         Ok(Came::Done)
     }
 
@@ -180,6 +197,10 @@ impl Run<'_> {
             // On the way back from before anything was exchanged.
             return Ok(Came::Done);
         };
+        if direction == Direction::Back {
+            // etcd is started on it next, and on half of it might begin an empty cluster.
+            look_for_old(&self.ledger)?;
+        }
         if let (Some(path), Some(new)) = (&site.wal_dir, built.log) {
             Yard::again(path)?.swap_log(id, &before.log, new, direction)?;
         }
@@ -394,6 +415,22 @@ impl Run<'_> {
     }
 }
 
+/// Sees that the old data is all there, where it can come back from.
+pub(super) fn look_for_old(ledger: &Ledger) -> Result<(), yard::Error> {
+    let (Some(before), Some(built)) = (&ledger.data_before, &ledger.built) else {
+        return Ok(());
+    };
+    let (site, id) = (&ledger.plan.site, ledger.id());
+    if let (Some(path), Some(_)) = (&site.wal_dir, built.log) {
+        let yard = Yard::again(path)?;
+        yard.find_log(id, &before.log)?;
+        yard.check_log(id, before)?;
+    }
+    let data = Yard::again(&site.data_dir)?;
+    data.find_member(id, before.member, built.member)?;
+    data.check_member(id, before, site.wal_dir.is_none())
+}
+
 /// Whether there is a log where the member of a site has it.
 fn log_before(site: &Site) -> Result<LogBefore, Error> {
     let folder = match &site.wal_dir {
@@ -423,6 +460,7 @@ fn into_rebuild(error: yard::Error) -> rebuild::Error {
         yard::Error::NotOurs { path }
         | yard::Error::Missing { path }
         | yard::Error::Gone { path, .. }
+        | yard::Error::Incomplete { path, .. }
         | yard::Error::Strange { path, .. } => rebuild::Error::NotEmpty { path: path.into() },
     }
 }

@@ -5,6 +5,7 @@
 //! DIR/.lifeboat/                 root's alone
 //!   ID/member                    the new data, made here; after a way back what was since
 //!   kept-ID/member               the old data
+//!   gone-ID, gone-made-ID        the same while they are deleted: no data any more, whatever is left in them
 //! ```
 //!
 //! Everything happens inside the directory, which may be a mount point and keeps its owner, mode and label.
@@ -17,6 +18,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::inventory::{Inventory, Lack};
+use super::ledger::{DataBefore, LogBefore};
 use super::plan::RestoreId;
 use super::swap::{self, Before, Direction, Holds, Kernel, Move, Next, Places};
 use crate::durable::{self, Dir, ForeignLink, failed};
@@ -58,6 +61,16 @@ pub enum Error {
         path: String,
         /// Where it is kept.
         kept: String,
+        /// The restore.
+        id: RestoreId,
+    },
+    /// The old data is there and not all of it.
+    #[error("the data from before restore {id}, in `{path}`, is not what it was: {lack}")]
+    Incomplete {
+        /// Where it is.
+        path: String,
+        /// What is less than it was.
+        lack: Lack,
         /// The restore.
         id: RestoreId,
     },
@@ -171,7 +184,7 @@ impl Yard {
             let done = match self.next_swap(id, old, new, direction, kernel)? {
                 Next::Done => return self.sync(made, kept),
                 Next::Lost => return Err(self.strange(id)),
-                Next::Gone => return Err(self.gone(id)),
+                Next::Gone => return Err(self.nowhere(id)),
                 Next::Make(Move::ExchangeLiveMade) => home.exchange(MEMBER, made, MEMBER)?,
                 Next::Make(Move::ExchangeLiveKept) => home.exchange(MEMBER, kept, MEMBER)?,
                 Next::Make(Move::LiveToKept) => Some(home.rename(MEMBER, kept, MEMBER)?),
@@ -193,8 +206,81 @@ impl Yard {
         match self.next_swap(id, old, new, Direction::Back, Kernel::Exchanges)? {
             Next::Make(_) | Next::Done => Ok(()),
             Next::Lost => Err(self.strange(id)),
-            Next::Gone => Err(self.gone(id)),
+            Next::Gone => Err(self.nowhere(id)),
         }
+    }
+
+    /// What is in the `member` with an inode, wherever that lies; `None` if that is too much to list.
+    pub fn member_files(&self, id: &RestoreId, old: u64) -> Result<Option<Inventory>, Error> {
+        match self.old_member(id, old)? {
+            Some(member) => Ok(Inventory::take(&member, |_, _| true)?),
+            // A link, of which etcd's user may have made anything.
+            None => Ok(Some(Inventory::default())),
+        }
+    }
+
+    /// What of `old` is in the directory of the log, or kept; `None` if that is too much to list.
+    pub fn log_files(&self, id: &RestoreId, old: &[u64]) -> Result<Option<Inventory>, Error> {
+        let kept = self.own.dir(kept(id))?;
+        let mut all = Some(Inventory::default());
+        for dir in [Some(&self.home), kept.as_ref()].into_iter().flatten() {
+            let found = Inventory::take(dir, |name, inode| !is_left_alone(name) && old.contains(&inode))?;
+            all = all.zip(found).map(|(all, found)| all.with(found));
+        }
+        Ok(all)
+    }
+
+    /// Sees that the old `member` has all that it had.
+    pub fn check_member(&self, id: &RestoreId, before: &DataBefore, has_log_inside: bool) -> Result<(), Error> {
+        let Some(old) = before.member else { return Ok(()) };
+        let found = self.member_files(id, old)?;
+        let lack = match (&before.member_files, &found) {
+            (Some(had), Some(has)) => had.lack(has),
+            // What is more than can be listed is looked at no closer.
+            (_, None) => None,
+            (None, Some(_)) if before.has_log == LogBefore::Missing => None,
+            (None, Some(has)) => has.implausible_member().or_else(|| match has_log_inside {
+                true => has.implausible_log("wal/"),
+                false => None,
+            }),
+        };
+        let place = self
+            .old_member(id, old)?
+            .map_or_else(|| self.home.path().join(MEMBER), |dir| dir.path().to_owned());
+        self.complete(id, &place, lack)
+    }
+
+    /// The same of the log in its own directory.
+    pub fn check_log(&self, id: &RestoreId, before: &DataBefore) -> Result<(), Error> {
+        let lack = match (&before.log_files, self.log_files(id, &before.log)?) {
+            (Some(had), Some(has)) => had.lack(&has),
+            (_, None) => None,
+            (None, Some(_)) if before.has_log == LogBefore::Missing => None,
+            (None, Some(has)) => has.implausible_log(""),
+        };
+        self.complete(id, &kept_path(self.home.path(), id), lack)
+    }
+
+    fn complete(&self, id: &RestoreId, place: &Path, lack: Option<Lack>) -> Result<(), Error> {
+        match lack {
+            None => Ok(()),
+            Some(lack) => Err(Error::Incomplete {
+                path: place.display().to_string(),
+                lack,
+                id: id.clone(),
+            }),
+        }
+    }
+
+    /// The `member` with an inode, wherever it lies.
+    fn old_member(&self, id: &RestoreId, old: u64) -> Result<Option<Dir>, Error> {
+        let (made, kept) = (self.own.dir(made(id))?, self.own.dir(kept(id))?);
+        for place in [Some(&self.home), made.as_ref(), kept.as_ref()].into_iter().flatten() {
+            if inode(place, MEMBER)? == Some(old) {
+                return Ok(place.dir(MEMBER)?);
+            }
+        }
+        Ok(None)
     }
 
     /// What comes next for old and new `member`, as they lie now.
@@ -260,7 +346,7 @@ impl Yard {
         }
         match old.iter().all(|inode| there.contains(inode)) {
             true => Ok(()),
-            false => Err(self.gone(id)),
+            false => Err(self.nowhere(id)),
         }
     }
 
@@ -284,10 +370,28 @@ impl Yard {
         Ok(self.own.sync()?)
     }
 
-    /// Removes what was kept, for good.
-    pub fn discard_kept(&self, id: &RestoreId) -> Result<(), Error> {
-        if self.own.look(kept(id))?.is_some() {
-            self.own.remove_tree(kept(id))?;
+    /// Takes the name from what is kept of a restore, by one step for each folder: from then on it is no data any more,
+    /// however far its deletion comes.
+    pub fn condemn(&self, id: &RestoreId) -> Result<(), Error> {
+        for name in self.own.names(MOST_ENTRIES)? {
+            let Some(gone) = condemned_as(&name, id) else { continue };
+            if self.own.look(&gone)?.is_some() {
+                // Of an earlier time, whose deletion was cut off.
+                self.own.remove_tree(&gone)?;
+            }
+            self.own.rename(&name, &self.own, &gone)?;
+        }
+        Ok(self.own.sync()?)
+    }
+
+    /// Deletes what was condemned.
+    pub fn discard_condemned(&self, id: &RestoreId) -> Result<(), Error> {
+        let (kept, made) = (gone(id), gone_made(id));
+        for name in self.own.names(MOST_ENTRIES)? {
+            let text = name.to_string_lossy();
+            if text == kept || text.starts_with(&made) {
+                self.own.remove_tree(&name)?;
+            }
         }
         Ok(self.own.sync()?)
     }
@@ -339,7 +443,7 @@ impl Yard {
         Ok(self.home.sync()?)
     }
 
-    fn gone(&self, id: &RestoreId) -> Error {
+    fn nowhere(&self, id: &RestoreId) -> Error {
         let home = self.home.path();
         Error::Gone {
             path: home.display().to_string(),
@@ -389,6 +493,29 @@ fn made(id: &RestoreId) -> String {
 
 fn kept(id: &RestoreId) -> String {
     format!("kept-{id}")
+}
+
+/// The folders of what is being deleted of a restore, below the data directory.
+pub fn gone_paths(data_dir: &Path, id: &RestoreId) -> [PathBuf; 2] {
+    [gone(id), gone_made(id)].map(|name| data_dir.join(OWN).join(name))
+}
+
+fn gone(id: &RestoreId) -> String {
+    format!("gone-{id}")
+}
+
+fn gone_made(id: &RestoreId) -> String {
+    format!("gone-made-{id}")
+}
+
+/// What a folder of a restore is called while it is deleted; `None` for those of others.
+fn condemned_as(name: &OsStr, id: &RestoreId) -> Option<String> {
+    let name = name.to_str()?;
+    if name == kept(id) {
+        return Some(gone(id));
+    }
+    let rest = name.strip_prefix(&made(id))?;
+    Some(format!("{}{rest}", gone_made(id)))
 }
 
 fn inode(dir: &Dir, name: impl AsRef<Path>) -> Result<Option<u64>, Error> {

@@ -17,10 +17,23 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
         Error::Released { .. } | Error::NothingBefore { .. } => {
             failed(Exit::Refused).next("restore a backup instead: `lifeboat list`")
         }
+        Error::Releasing { .. } => failed(Exit::Refused)
+            .next("finish that with `lifeboat release`; what etcd uses now stays. Another backup can be restored: `lifeboat list`"),
         Error::NotKept {
             source: YardError::Foreign { path, .. },
             ..
         } => failed(Exit::Refused).next(format!("{}, run it again", take_over(path))),
+        Error::NotKept {
+            source: YardError::Missing { .. },
+            ..
+        } => failed(Exit::Refused).next("when it is mounted, run it again"),
+        Error::NotKept {
+            source: YardError::Incomplete { .. },
+            ..
+        } => failed(Exit::Refused).next(
+            "etcd goes on as it is; bring back what is missing, as it was, and run it again, or restore a backup instead: \
+             `lifeboat list`",
+        ),
         Error::NotKept { .. } => failed(Exit::Refused).next(
             "bring the old data back to where it was kept, or restore a backup instead: `lifeboat list`. What was copied there \
              is not known to be it: to use that all the same, stop etcd, put it in the place of `member`, take away the \
@@ -40,10 +53,11 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
         Error::Held { .. } => failed(Exit::Refused).next(go_on("stop that process; then")),
         Error::Yard(YardError::Missing { .. }) => failed(Exit::Failed).next(or_begin_anew(&go_on("when it is mounted"))),
         Error::Yard(YardError::Foreign { path, .. }) => failed(Exit::Failed).next(go_on(&take_over(path))),
-        Error::Yard(YardError::NotOurs { .. } | YardError::Files(_)) => {
+        Error::Yard(YardError::NotOurs { .. }) => {
             failed(Exit::Failed).next(go_on("nothing in it was deleted; when that is mended"))
         }
-        Error::Yard(YardError::Gone { .. } | YardError::Strange { .. }) => {
+        Error::Yard(YardError::Files(_)) => failed(Exit::Failed).next(go_on("when that is mended")),
+        Error::Yard(YardError::Gone { .. } | YardError::Incomplete { .. } | YardError::Strange { .. }) => {
             let once = "nothing was deleted; when what was there before is in its place again";
             failed(Exit::Refused).next(or_begin_anew(&go_on(once)))
         }

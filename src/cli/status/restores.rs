@@ -51,6 +51,8 @@ struct KeptRow {
     since: String,
     age: String,
     end: Option<End>,
+    /// A `release` of it has begun and not ended: nothing of it comes back.
+    is_being_released: bool,
     paths: Vec<PathBuf>,
     bytes: u64,
 }
@@ -71,11 +73,13 @@ impl Restores {
             let open = open_ledger(spots)?.map(|ledger| Open::of(&ledger, now));
             let open = open.or_else(|| Open::noticed(spots));
             let ledgers = closed(spots)?;
-            let kept = ledgers.iter().filter(|ledger| ledger.kept == Kept::Here);
+            let kept = ledgers.iter().filter(|ledger| ledger.kept != Kept::Released);
             let rows = kept.map(|ledger| KeptRow::of(ledger, now));
             Ok(Restores {
                 open,
-                kept: rows.filter(|row| !row.paths.is_empty()).collect(),
+                kept: rows
+                    .filter(|row| row.is_being_released || !row.paths.is_empty())
+                    .collect(),
                 settings: settings(&ledgers),
                 unread: None,
             })
@@ -183,6 +187,7 @@ impl KeptRow {
             since: rfc3339(since),
             age: age(since, now),
             end: ledger.end.map(|(end, _)| end),
+            is_being_released: ledger.kept == Kept::Releasing,
             paths,
             bytes,
         }
@@ -199,6 +204,16 @@ impl KeptRow {
         };
         let (id, backup, size) = (&self.id, &self.backup, ByteSize(self.bytes));
         let paths: Vec<String> = self.paths.iter().map(|path| path.display().to_string()).collect();
+        if self.is_being_released {
+            let left = match paths.is_empty() {
+                true => String::new(),
+                false => format!("; {size} are left in {}", paths.join(", ")),
+            };
+            return format!(
+                "the release of restore {id} of {backup} was begun and has not ended: nothing of it comes back{left}; \
+                 `lifeboat release` finishes it"
+            );
+        }
         format!(
             "{what} restore {id} of {backup}{then} is kept since {} ({} ago), {size} in {}: `lifeboat release` gives it up",
             self.since,
@@ -315,6 +330,7 @@ mod tests {
             since: "2026-11-20T10:15:30Z".to_owned(),
             age: "5 min".to_owned(),
             end: Some(end),
+            is_being_released: false,
             paths: vec!["/data/.lifeboat/kept-R".into()],
             bytes: 3 << 20,
         };
@@ -327,5 +343,20 @@ mod tests {
             assert!(note.contains(part), "no `{part}` in {note}");
         }
         assert!(kept(End::Undone).note().contains("set aside"));
+        let begun = |paths| KeptRow {
+            is_being_released: true,
+            paths,
+            ..kept(End::Restored)
+        };
+        let note = begun(vec!["/data/.lifeboat/gone-R".into()]).note();
+        for part in [
+            "has not ended",
+            "nothing of it comes back",
+            "left in /data",
+            "`lifeboat release` finishes",
+        ] {
+            assert!(note.contains(part), "no `{part}` in {note}");
+        }
+        assert!(!begun(Vec::new()).note().contains("left in"));
     }
 }

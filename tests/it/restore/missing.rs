@@ -147,13 +147,82 @@ fn old_data_that_was_removed_or_copied_is_not_taken_for_back_and_etcd_goes_on() 
 }
 
 #[test]
-fn a_way_back_whose_old_data_is_gone_starts_no_empty_etcd() {
+fn old_data_that_is_gone_or_less_than_it_was_stops_no_etcd_and_starts_none_on_it() {
     let Some(bench) = Bench::running(1) else { return };
-    die(&bench, 1, Step::Serve, Death::BeforeStep);
-    let kept = kept_path(bench.data_dir(), bench.last().id());
-    fs::remove_dir_all(&kept).expect("the test's directory can be written");
+    let kept = |bench: &Bench| kept_path(bench.data_dir(), bench.last().id()).join("member");
+    let wipe = |kept: &Path| fs::remove_dir_all(kept).expect("the test's directory can be written");
+    let lose_the_log = |kept: &Path| wipe(&kept.join("wal"));
+    let cut_the_database = |kept: &Path| {
+        let database = File::options().write(true).open(kept.join("snap/db"));
+        let cut = database.and_then(|file| file.set_len(4096));
+        cut.expect("the test's directory can be written");
+    };
+    let harms: [&dyn Fn(&Path); 3] = [&wipe, &lose_the_log, &cut_the_database];
+    let mut number = 0;
+    for harm in harms {
+        // One that came to its end, and one that waits; and as a lifeboat of old has noted it, without an inventory.
+        for (at, is_listed) in [(None, true), (None, false), (Some(Step::Serve), true)] {
+            number += 1;
+            match at {
+                None => drop(bench.restore(number, &go_on).expect("it comes to its end")),
+                Some(at) => die(&bench, number, at, Death::BeforeStep),
+            }
+            bench.wait_until_served();
+            let (id, kept) = (bench.last().id().clone(), kept(&bench));
+            let file = match at {
+                None => bench.spots.folder.join(format!("closed/{id}.json")),
+                Some(_) => bench.spots.folder.join("ledger.json"),
+            };
+            if !is_listed {
+                let written = fs::read(&file).expect("it is there");
+                let mut ledger: serde_json::Value = serde_json::from_slice(&written).expect("it is one");
+                let before = ledger["data_before"].as_object_mut().expect("it has one");
+                before.remove("member_files").expect("it has one");
+                before.remove("log_files").expect("it has one");
+                fs::write(&file, ledger.to_string()).expect("the test's directory can be written");
+            }
+            let written = fs::read(&file).expect("it is there");
+            let aside = kept.with_file_name("whole");
+            copy_tree(&kept, &aside);
+            harm(&kept);
+            let calls = bench.units.calls.borrow().len();
+            for _ in 0..2 {
+                let refused = bench.roll_back();
+                assert!(matches!(&refused, Err(Error::NotKept { .. })), "{number}: {refused:?}");
+            }
+            assert_eq!(bench.units.calls.borrow().len(), calls, "etcd was not touched");
+            assert_eq!(
+                fs::read(&file).expect("it is there"),
+                written,
+                "what is open stays as it was"
+            );
+            assert!(!bench.is_old() && !bench.spots.lock().exists());
+            if at.is_some() {
+                assert_eq!(bench.resume().expect("it goes on"), Some(Outcome::Restored));
+            }
+            release(&bench.book(), &id, &to_the_end).expect("it can be given up");
+        }
+    }
+}
+
+#[test]
+fn old_data_that_is_harmed_while_the_way_back_is_gone_is_not_started() {
+    let Some(bench) = Bench::running(1) else { return };
+    bench.restore(1, &go_on).expect("it comes to its end");
+    let kept = kept_path(bench.data_dir(), bench.last().id()).join("member/wal");
+    let listener = |step: Step| match step {
+        Step::Return => {
+            fs::remove_dir_all(&kept).ok();
+            ControlFlow::Continue(())
+        }
+        _ => ControlFlow::Continue(()),
+    };
+    let mut back = Run::roll_back(bench.book(), bench.tools(&listener)).expect("it is there");
+    let failed = back.go(Patience::Healthy);
+    assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
+    drop(back);
     for _ in 0..2 {
-        let failed = bench.roll_back();
+        let failed = bench.resume();
         assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
         assert_eq!(bench.last().step, Step::Return);
         bench.units.start(UNIT).expect("it can be asked for");
@@ -163,6 +232,6 @@ fn a_way_back_whose_old_data_is_gone_starts_no_empty_etcd() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test stands for somebody else")]
-fn move_tree(from: &Path, to: &Path) {
+pub(super) fn move_tree(from: &Path, to: &Path) {
     fs::rename(from, to).expect("the test's directory can be written");
 }

@@ -1,5 +1,6 @@
 //! Restores on a host with a real etcd under an init system of the tests' own: to the end, back, and killed at each step.
 
+mod given_up;
 mod holds;
 mod missing;
 
@@ -14,9 +15,9 @@ use std::time::Duration;
 use lifeboat::model::{ClusterId, Digest, Revision};
 use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
-    Access, Backup, Book, BumpRule, Error, HandedOut, Kept, Ledger, LedgerError, Outcome, Patience, Plan, PlannedFile,
-    Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of, releasable, release,
-    release_stray,
+    Access, Backup, Book, BumpRule, Error, GiveUp, HandedOut, Kept, Ledger, LedgerError, Outcome, Patience, Plan,
+    PlannedFile, Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of,
+    releasable, release, release_stray,
 };
 use lifeboat::source::Source;
 use sha2::Digest as _;
@@ -277,6 +278,10 @@ fn go_on(_: Step) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
+fn to_the_end(_: GiveUp) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 const FORWARD: [Step; 8] = [
     Step::Build,
     Step::Guard,
@@ -343,7 +348,7 @@ fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
     let all = releasable(&bench.spots).expect("none is open").ledgers;
     assert_eq!(all.len(), 3);
     for ledger in &all {
-        release(&bench.book(), ledger.id()).expect("it can be removed");
+        release(&bench.book(), ledger.id(), &to_the_end).expect("it can be removed");
     }
     assert!(!bench.data_dir().join(".lifeboat").exists());
     assert!(matches!(bench.roll_back(), Err(Error::Released { .. })));

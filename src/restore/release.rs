@@ -1,0 +1,156 @@
+//! Gives up, for good, what restores that ended have kept.
+//!
+//! Invariant: what is being given up is never brought back. The ledger says so before the first name is touched, and it is
+//! finished by the next release wherever it was cut off.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+
+use super::ledger::{Book, Kept, Ledger, Spots};
+use super::machine::End;
+use super::plan::RestoreId;
+use super::yard::{self, Yard};
+use super::{Error, files};
+
+/// A step of a release, in order. Each can be taken again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GiveUp {
+    /// The ledger says that it has begun.
+    Record,
+    /// What is kept loses its name.
+    Condemn,
+    /// It is deleted.
+    Delete,
+    /// etcd may start, where this restore has kept it from starting.
+    Unhold,
+    /// The ledger says that it is done.
+    Close,
+}
+
+impl GiveUp {
+    /// All of them.
+    pub const ALL: [GiveUp; 5] = [
+        GiveUp::Record,
+        GiveUp::Condemn,
+        GiveUp::Delete,
+        GiveUp::Unhold,
+        GiveUp::Close,
+    ];
+}
+
+/// What is given up when the old data of restores that ended is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// The restores.
+    pub ledgers: Vec<Ledger>,
+    /// Which restore keeps etcd from starting, if that is none of those: its ledger was moved away.
+    pub stray: Option<String>,
+}
+
+/// What a release would give up.
+///
+/// Fails while a restore is open.
+pub fn releasable(spots: &Spots) -> Result<Release, Error> {
+    if let Some(open) = super::ledger::open_ledger(spots)? {
+        let (id, step) = (open.id().clone(), open.step);
+        return Err(Error::Open { id, step });
+    }
+    let closed = super::ledger::closed(spots)?;
+    let is_there = |ledger: &Ledger| ledger.kept != Kept::Released;
+    let ledgers: Vec<Ledger> = closed.into_iter().filter(is_there).collect();
+    let is_stray = |held: &String| ledgers.iter().all(|ledger| ledger.id().to_string() != *held);
+    let stray = super::ledger::held(spots)?.filter(is_stray);
+    Ok(Release { ledgers, stray })
+}
+
+/// Lets etcd start that a restore keeps down of which nobody knows any more.
+pub fn release_stray(book: &Book) -> Result<(), Error> {
+    match releasable(book.spots())?.stray {
+        Some(_) => Ok(files::remove(&book.spots().lock())?),
+        None => Ok(()),
+    }
+}
+
+/// Gives the old data of one restore up, for good: the only place where that is deleted. `listener` hears of each step
+/// before it is taken, and may end it there.
+pub fn release(book: &Book, id: &RestoreId, listener: &dyn Fn(GiveUp) -> ControlFlow<()>) -> Result<(), Error> {
+    if let Some(open) = book.ledger()? {
+        let (id, step) = (open.id().clone(), open.step);
+        return Err(Error::Open { id, step });
+    }
+    for mut ledger in book.closed()?.into_iter().filter(|ledger| ledger.id() == id) {
+        let yards = yards_of(&ledger)?;
+        for step in GiveUp::ALL {
+            if listener(step).is_break() {
+                let id = id.clone();
+                return Err(Error::Releasing { id });
+            }
+            take(step, book, &mut ledger, &yards)?;
+        }
+        for yard in yards {
+            // After all else: where our folder is gone, it cannot be told from one that is not mounted. What stays is empty.
+            yard.tidy(id).ok();
+        }
+    }
+    Ok(())
+}
+
+fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard]) -> Result<(), Error> {
+    let id = ledger.id().clone();
+    match step {
+        GiveUp::Record => {
+            ledger.kept = Kept::Releasing;
+            book.write_closed(ledger)?;
+        }
+        GiveUp::Condemn => yards.iter().try_for_each(|yard| yard.condemn(&id))?,
+        GiveUp::Delete => yards.iter().try_for_each(|yard| yard.discard_condemned(&id))?,
+        GiveUp::Unhold => {
+            if book.held()?.is_some_and(|held| held == id.to_string()) {
+                // Both were kept where nothing could come back: see `Step::Revive`. Those of another are its own.
+                files::remove(&ledger.guard.path)?;
+                files::remove(&book.spots().lock())?;
+            }
+        }
+        GiveUp::Close => {
+            ledger.kept = Kept::Released;
+            book.write_closed(ledger)?;
+        }
+    }
+    Ok(())
+}
+
+/// Our folders in the directories of a restore.
+fn yards_of(ledger: &Ledger) -> Result<Vec<Yard>, Error> {
+    let mut yards = Vec::new();
+    for path in ledger.plan.site.dirs() {
+        match Yard::find(path)? {
+            Some(yard) => yards.push(yard),
+            // Else what is on a disk that comes later would stay there, and nobody would know of it.
+            None if kept_something(ledger) && !is_where_it_was(ledger) => {
+                let path = path.display().to_string();
+                return Err(yard::Error::Missing { path }.into());
+            }
+            None => {}
+        }
+    }
+    Ok(yards)
+}
+
+/// Whether a restore that ended left data behind, unless somebody took that away.
+fn kept_something(ledger: &Ledger) -> bool {
+    match ledger.end {
+        Some((End::Undone, _)) => ledger.started,
+        Some((End::Restored, _)) | None => ledger.had_data(),
+    }
+}
+
+/// Whether etcd uses data that the restore has made or replaced: then the directory is there, and our folder in it is not.
+fn is_where_it_was(ledger: &Ledger) -> bool {
+    let known = [
+        ledger.data_before.as_ref().and_then(|before| before.member),
+        ledger.built.as_ref().map(|built| built.member),
+    ];
+    let live = fs::symlink_metadata(ledger.plan.site.data_dir.join(yard::MEMBER));
+    live.is_ok_and(|live| known.contains(&Some(live.ino())))
+}

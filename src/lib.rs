@@ -2,6 +2,11 @@
 //!
 //! The modules in reading order; each may use those above it and no other (`docs/architecture.md`).
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests play everybody else on a host, too")
+)]
+
 pub mod model;
 
 // Formats and decisions: plain functions over values.

@@ -16,14 +16,15 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::unistd::{Uid, geteuid};
+use nix::unistd::{Uid, User, geteuid};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -31,6 +32,9 @@ use crate::catalog::instant;
 use crate::durable::{self, Partial};
 use crate::model::{ChainId, ClusterName, Digest};
 use crate::store::{Begun, Known, StoreId};
+
+/// The user of the agent. Where it exists, root writes as this user what the agent is to find: see `cli::user`.
+pub const AGENTS_USER: &str = "lifeboat";
 
 const DEFAULT: &str = "/var/lib/lifeboat";
 const FORMAT: u64 = 1;
@@ -119,24 +123,43 @@ impl From<durable::Error> for Error {
 
 /// The folder of this host's memory: `$STATE_DIRECTORY`, else `/var/lib/lifeboat` for root and for its owner, else
 /// the XDG state directory of this user.
+///
+/// A unit of somebody else's that has root run this has a `$STATE_DIRECTORY` too, which is none of ours: for root it does
+/// not count where it belongs to another user than the one that root writes as.
 pub fn base_folder() -> Result<PathBuf, Error> {
+    // Asked once: root becomes another user on the way, and must not come to another folder then.
+    static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(chosen) = CHOSEN.get() {
+        return Ok(chosen.clone());
+    }
     let environment = |name: &str| std::env::var_os(name);
-    let default_owner = fs::metadata(DEFAULT).ok().map(|found| Uid::from_raw(found.uid()));
-    choose_base(environment, geteuid(), default_owner)
+    let owner = |path: &Path| fs::metadata(path).ok().map(|found| Uid::from_raw(found.uid()));
+    let user = geteuid();
+    let writer = if user.is_root() { roots_writer() } else { user };
+    let chosen = choose_base(environment, user, writer, owner)?;
+    Ok(CHOSEN.get_or_init(|| chosen).clone())
+}
+
+/// Whom root writes as, see [`AGENTS_USER`].
+fn roots_writer() -> Uid {
+    let agents = User::from_name(AGENTS_USER).ok().flatten();
+    agents.map_or(Uid::from_raw(0), |user| user.uid)
 }
 
 fn choose_base(
     environment: impl Fn(&str) -> Option<OsString>,
     user: Uid,
-    default_owner: Option<Uid>,
+    writer: Uid,
+    owner: impl Fn(&Path) -> Option<Uid>,
 ) -> Result<PathBuf, Error> {
     let absolute = |path: &OsStr| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
     // systemd separates several state directories by colons; ours is the first.
     let of_unit = environment("STATE_DIRECTORY").and_then(|paths| std::env::split_paths(&paths).next());
-    if let Some(path) = of_unit.and_then(|path| absolute(path.as_os_str())) {
+    let is_ours = |path: &PathBuf| !user.is_root() || owner(path).is_none_or(|owner| owner == writer);
+    if let Some(path) = of_unit.and_then(|path| absolute(path.as_os_str())).filter(is_ours) {
         return Ok(path);
     }
-    if user.is_root() || default_owner == Some(user) {
+    if user.is_root() || owner(Path::new(DEFAULT)) == Some(user) {
         return Ok(PathBuf::from(DEFAULT));
     }
     let xdg = environment("XDG_STATE_HOME").and_then(|path| absolute(&path));
@@ -281,7 +304,7 @@ impl State {
         let mut begun = Begun::default();
         for chain in self.recorded_chains()? {
             let path = self.chain_path(&chain);
-            let file = match File::open(&path) {
+            let file = match durable::open_plain(&path) {
                 Err(source) if source.kind() == io::ErrorKind::NotFound => continue, // it has just ended
                 opened => opened.map_err(failed("open", &path))?,
             };
@@ -388,16 +411,9 @@ impl JobsLock {
     pub fn acquire(state: &State, run: &Holder, wait: Duration) -> Result<JobsLock, Error> {
         durable::create_dirs(&state.folder, FOLDER_MODE)?;
         let path = state.folder.join("jobs.lock");
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(FILE_MODE);
-        let file = options.open(&path).or_else(|source| match has_no_room(&source) {
+        let file = durable::open_lock(&path, FILE_MODE).or_else(|source| match has_no_room(&source) {
             // A file that is there can be locked all the same.
-            true => File::open(&path).map_err(|_| source),
+            true => durable::open_plain(&path).map_err(|_| source),
             false => Err(source),
         });
         let mut file = file.map_err(failed("open", &path))?;
@@ -445,14 +461,10 @@ fn read_record(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 }
 
 fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
-    let file = match File::open(path) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(failed("open", path))?,
-    };
-    let mut bytes = Vec::new();
-    let read = file.take(most).read_to_end(&mut bytes);
-    read.map_err(failed("read", path))?;
-    Ok(Some(bytes))
+    match durable::read_plain(path, most) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(read.map_err(failed("read", path))?)),
+    }
 }
 
 fn remove_record(path: &Path) -> Result<(), Error> {
@@ -532,9 +544,27 @@ mod tests {
                 let found = variables.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| OsString::from(value))
             };
-            let chosen = choose_base(environment, user, default_owner).ok();
+            let owner_of = |path: &Path| default_owner.filter(|_| path == Path::new(DEFAULT));
+            let chosen = choose_base(environment, user, user, owner_of).ok();
             assert_eq!(chosen.as_deref(), expected.map(Path::new), "{variables:?} {user}");
         }
+    }
+
+    #[test]
+    fn for_root_the_folder_of_another_unit_does_not_count() {
+        let (root, agents, other) = (Uid::from_raw(0), Uid::from_raw(990), Uid::from_raw(1000));
+        let environment = |name: &str| (name == "STATE_DIRECTORY").then(|| OsString::from("/var/lib/upgrade"));
+        let chosen = |user: Uid, writer: Uid, found: Option<Uid>| {
+            let owner_of = move |path: &Path| found.filter(|_| path != Path::new(DEFAULT));
+            let chosen = choose_base(environment, user, writer, owner_of).unwrap();
+            chosen == Path::new("/var/lib/upgrade")
+        };
+        // Where there is the agent's user, and where there is none.
+        assert!(!chosen(root, agents, Some(root)) && !chosen(root, agents, Some(other)));
+        assert!(chosen(root, agents, Some(agents)) && chosen(root, agents, None));
+        assert!(chosen(root, root, Some(root)) && !chosen(root, root, Some(other)));
+        // Who is not root gives nothing away, and is told when it may not write there.
+        assert!(chosen(other, other, Some(root)));
     }
 
     #[test]

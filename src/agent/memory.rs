@@ -4,8 +4,7 @@
 //! Invariant: what is remembered has a bound, far below what is read back.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -104,13 +103,11 @@ impl Memory {
     /// Reads what is remembered of `schedule`; None if there is nothing.
     pub fn read(folder: &Path, schedule: &str) -> Result<Option<Memory>, Error> {
         let path = path(folder, schedule);
-        let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => {}
+        let bytes = match durable::read_plain(&path, LARGEST) {
+            Ok(bytes) => bytes,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::Io { path, source }),
-        }
+        };
         let corrupt = |detail: String| Error::Corrupt {
             path: path.clone(),
             detail,

@@ -1,7 +1,6 @@
 //! `status.json`: what the agent says of itself, for every user of the host.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -124,13 +123,11 @@ impl Report {
     /// Reads what the agent said last; None if it never did.
     pub fn read(folder: &Path) -> Result<Option<Report>, String> {
         let path = folder.join(FILE);
-        let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(LARGEST).read_to_end(&mut bytes));
-        match read {
+        let bytes = match durable::read_plain(&path, LARGEST) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("read `{}`: {error}", path.display())),
-            Ok(_) => {}
-        }
+        };
         match serde_json::from_slice(&bytes) {
             Ok(report) => Ok(Some(report)),
             Err(error) => Err(format!("`{}` cannot be understood ({error})", path.display())),

@@ -4,7 +4,7 @@ mod job;
 mod rounds;
 mod turn;
 
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, Permissions, TryLockError};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::host::{self, failed};
 use super::{Context, Exit, Failure, user};
 use crate::agent::{self, Setup};
 use crate::config::Config;
+use crate::durable;
 use crate::state::State;
 use job::Jobs;
 
@@ -30,6 +31,7 @@ pub struct Args {}
 
 /// The file whose lock says that an agent runs.
 const LOCK: &str = "agent.lock";
+const LOCK_MODE: u32 = 0o644;
 
 pub(super) fn run(context: Context, _: Args) -> Result<Exit, Failure> {
     let path = context.config.clone();
@@ -41,7 +43,7 @@ pub(super) fn run(context: Context, _: Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Configuration, faults.join("; ")).next("correct it and run `lifeboat check`"));
     }
     let state = host::state(&config.cluster.name)?;
-    crate::durable::create_dirs(state.folder(), 0o755).map_err(failed)?;
+    durable::create_dirs(state.folder(), 0o755).map_err(failed)?;
     let _only = lock(&state)?;
     // The jobs have the threads of the context; the loop has its own, which no job can hold up.
     let own = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -79,15 +81,10 @@ fn faults(config: &Config) -> Vec<String> {
 fn lock(state: &State) -> Result<File, Failure> {
     let path = lock_path(state);
     let refused = |error: std::io::Error| Failure::new(Exit::Failed, format!("lock `{}`: {error}", path.display()));
-    let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(refused)?;
+    let file = durable::open_lock(&path, LOCK_MODE).map_err(refused)?;
     // Whoever asks for the status opens it.
-    file.set_permissions(Permissions::from_mode(0o644)).map_err(refused)?;
+    file.set_permissions(Permissions::from_mode(LOCK_MODE))
+        .map_err(refused)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Failure::new(Exit::Locked, "another agent runs for this cluster")
@@ -98,7 +95,7 @@ fn lock(state: &State) -> Result<File, Failure> {
 
 /// Whether an agent runs for the cluster.
 pub(super) fn is_running(state: &State) -> bool {
-    let held = |path: &Path| match File::open(path).map(|file| file.try_lock_shared()) {
+    let held = |path: &Path| match durable::open_plain(path).map(|file| file.try_lock_shared()) {
         Ok(Err(TryLockError::WouldBlock)) => true,
         Ok(Ok(()) | Err(TryLockError::Error(_))) | Err(_) => false,
     };

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::host::room_at;
 use super::output::Format;
 use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
-use crate::bbolt;
 use crate::catalog::Manifest;
 use crate::durable::{self, Partial};
 use crate::model::{ByteSize, Digest, with_causes};
@@ -68,6 +68,7 @@ enum Error {
     NoDigest(String),
     Write(PathBuf, io::Error),
     Exists(PathBuf),
+    NoRoom { free: ByteSize, needed: ByteSize },
     Wrong(String),
     Interrupted,
 }
@@ -160,6 +161,13 @@ fn write(
     if path.exists() {
         return Err(Error::Exists(path.to_owned()));
     }
+    let needed = source.length().unwrap_or(source.database_bytes());
+    // A name alone has an empty folder, which is this one.
+    let absolute = std::path::absolute(path).map_err(|error| Error::Write(path.to_owned(), error))?;
+    if let Some(room) = room_at(&absolute).filter(|room| room.available < needed) {
+        let (free, needed) = (ByteSize(room.available), ByteSize(needed));
+        return Err(Error::NoRoom { free, needed });
+    }
     let partial = Partial::create(path, FILE_MODE).map_err(refused)?;
     let exported = copy(source, manifest, rule, &mut partial.file(), path, bar, stop)?;
     partial.commit_new().map_err(refused)?;
@@ -179,24 +187,12 @@ fn copy(
     // Goes on where the other ends, over the digest that is appended.
     let mut whole = (rule == DigestRule::Appended).then(Sha256::new);
     let (mut block, mut done) = (Vec::new(), 0);
-    let mut is_database = false;
     let refused = |error| Error::Write(path.to_owned(), error);
     while source.next_block(&mut block).map_err(Error::Source)? {
         if stop() {
             return Err(Error::Interrupted);
         }
-        if done == 0 {
-            is_database = begins_as_database(&block);
-        }
         done += block.len() as u64;
-        // More than there can be must not fill the disk before it is found out.
-        if let Some(manifest) = manifest.filter(|manifest| done > manifest.plain.bytes) {
-            let recorded = manifest.plain.bytes;
-            return Err(Error::Wrong(format!(
-                "{}: it has more than {recorded} bytes",
-                source.name()
-            )));
-        }
         hasher.update(&block);
         if let Some(whole) = &mut whole {
             whole.update(&block);
@@ -205,12 +201,6 @@ fn copy(
         bar.at(done, source.length().unwrap_or(done));
     }
     let hashed = hasher.finish();
-    if !is_database {
-        return Err(Error::Wrong(format!(
-            "{} does not begin as an etcd database does",
-            source.name()
-        )));
-    }
     let exported = judge(&hashed, manifest, rule, source.name())?;
     let (sha256, bytes) = match (exported, whole) {
         (DigestRule::Appended, Some(mut whole)) => {
@@ -247,11 +237,6 @@ fn judge(hashed: &Hashed, manifest: Option<&Manifest>, rule: DigestRule, name: &
     }
 }
 
-/// Whether `first`, the beginning of a file, is that of a database; the rest of it is still to come.
-fn begins_as_database(first: &[u8]) -> bool {
-    matches!(bbolt::File::open(first), Ok(_) | Err(bbolt::Error::Truncated { .. }))
-}
-
 fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
     match error {
         Error::Source(error) => source_failure(&error, manifest),
@@ -265,6 +250,11 @@ fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
         ),
         Error::Exists(path) => Failure::new(Exit::Refused, format!("{} exists", path.display()))
             .next("give another file, or remove it first"),
+        Error::NoRoom { free, needed } => Failure::new(
+            Exit::Failed,
+            format!("there are {free} free for the file, and {needed} are needed"),
+        )
+        .next("give a file on another disk"),
         Error::NoDigest(name) => Failure::new(
             Exit::Refused,
             format!("{name} has no SHA-256 at its end: it is a copy of a database file, or not a whole snapshot"),
@@ -279,6 +269,7 @@ fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
 mod tests {
     use super::super::output::{Output, Verbosity};
     use super::*;
+    use crate::bbolt;
 
     fn hashed(digest: TrailingDigest) -> Hashed {
         Hashed {

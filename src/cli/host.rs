@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{Context, Exit, Failure};
 use crate::catalog::HostName;
 use crate::config::{self, Config, Secret, SecretError, ThisHost};
+use crate::durable;
 use crate::etcd;
 use crate::model::{ClusterName, with_causes};
 use crate::pipeline::{Identities, KeyError};
@@ -130,7 +131,7 @@ pub(super) fn spare_memory() -> u64 {
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         kib.checked_mul(1024)
     });
-    let group = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = durable::read_kernel("/proc/self/cgroup").unwrap_or_default();
     let group = group.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     let folder = Path::new("/sys/fs/cgroup").join(group.trim_start_matches('/'));
     // A limit may stand on any group above.
@@ -146,7 +147,27 @@ pub(super) fn spare_memory() -> u64 {
 }
 
 fn read_number(path: impl AsRef<Path>, number: impl Fn(&str) -> Option<u64>) -> Option<u64> {
-    number(&std::fs::read_to_string(path).ok()?)
+    number(&durable::read_kernel(path).ok()?)
+}
+
+/// The space of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// What can still be written.
+    pub available: u64,
+    /// How large it is.
+    pub total: u64,
+}
+
+/// The space where `path` is or will be, if the system says.
+pub(super) fn room_at(path: &Path) -> Option<Room> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    let found = nix::sys::statvfs::statvfs(there).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.fragment_size());
+    Some(Room {
+        available: bytes(found.blocks_available()),
+        total: bytes(found.blocks()),
+    })
 }
 
 /// The configured members with their endpoints.
@@ -174,16 +195,32 @@ pub(super) fn jobs_lock(state: &State, command: &str, wait: Duration) -> Result<
             Failure::new(Exit::Locked, &error).next("try again when it is done, or wait for it with `--wait 10m`")
         }
         // It is there, and another's.
-        state::Error::Io { ref source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => failed(error)
-            .next(format!(
-                "run it as root, or as the user that the agent runs as ({})",
-                super::user::NAME
-            )),
+        state::Error::Io { ref source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            failed(error).next(way_in(state))
+        }
         state::Error::NoFolder
         | state::Error::Corrupt { .. }
         | state::Error::AlreadyBegun { .. }
         | state::Error::Io { .. } => failed(error),
     })
+}
+
+/// How this user comes to write to the state.
+fn way_in(state: &State) -> String {
+    let name = super::user::NAME;
+    let own = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    if own.is_none_or(|own| own.name != name) {
+        return format!("run it as root, or as the user that the agent runs as ({name})");
+    }
+    // Made by root before there was that user: root gives away nothing that somebody else may have put there.
+    let folder = state.folder();
+    match folder.exists() {
+        true => format!("give it to that user: `chown -R {name}: {}`", folder.display()),
+        false => {
+            let base = folder.parent().unwrap_or(folder);
+            format!("give it to that user: `chown {name}: {}`", base.display())
+        }
+    }
 }
 
 /// The secret keys of `file`, or those that the configuration names.
@@ -194,9 +231,7 @@ pub(super) fn identities(file: Option<&Path>, config: Option<&Config>) -> Result
         |error: KeyError| Failure::new(Exit::WrongKey, error).next("give the file that `lifeboat keygen` wrote");
     match (file, configured) {
         (Some(file), _) => {
-            let content = Secret::File(file.to_owned())
-                .read()
-                .map_err(|error| unreadable(&error))?;
+            let content = Secret::read_given(file).map_err(|error| unreadable(&error))?;
             let content = content.expose_secret().as_bytes();
             let keys = Identities::parse(content, &file.display().to_string()).map_err(unusable)?;
             Ok(Some(keys))

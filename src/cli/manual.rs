@@ -3,13 +3,14 @@
 //! The page of the configuration is `config.example.toml` set as a manual page, so that there is one text to keep true.
 //! Source: man(7) for the few macros.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use super::host::failed;
 use super::{Cli, Context, Exit, Failure};
+use crate::durable;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
@@ -36,12 +37,10 @@ pub(super) fn completions(context: &Context, args: &CompletionsArgs) -> Result<E
 
 pub(super) fn manual(args: &ManualArgs) -> Result<Exit, Failure> {
     let commands = Cli::command().disable_help_subcommand(true);
-    let written = clap_mangen::generate_to(commands, &args.directory).and_then(|()| {
-        let page = configuration_page(EXAMPLE);
-        fs::write(args.directory.join("lifeboat.toml.5"), page)
-    });
     let refused = |error| Failure::new(Exit::Failed, format!("write to {}: {error}", args.directory.display()));
-    written.map_err(refused)?;
+    clap_mangen::generate_to(commands, &args.directory).map_err(refused)?;
+    let page = configuration_page(EXAMPLE);
+    durable::replace(&args.directory.join("lifeboat.toml.5"), page.as_bytes(), 0o644).map_err(failed)?;
     Ok(Exit::Done)
 }
 

@@ -25,6 +25,7 @@ mod restore;
 mod rollback;
 mod show;
 mod source;
+mod spool;
 mod status;
 mod user;
 mod verify;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::output::Output;
 use super::{Context, DEFAULT_CONFIG};
 use crate::config::{Config, Secret, StoreUrl};
+use crate::durable;
 use crate::model::with_causes;
 use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
 use crate::systemd::{Error, Systemd, UnitName};
@@ -21,6 +22,8 @@ use crate::systemd::{Error, Systemd, UnitName};
 /// The unit as it is shipped, for hosts where none is installed.
 const SHIPPED: &str = include_str!("../../systemd/lifeboat.service");
 const UNIT: &str = "lifeboat.service";
+/// A drop-in is small.
+const LARGEST_DROP_IN: u64 = 1 << 20;
 const DROP_IN: &str = "/etc/systemd/system/lifeboat.service.d/50-paths.conf";
 const ACL: &str = "system.posix_acl_access";
 /// The largest list the kernel takes.
@@ -239,7 +242,8 @@ async fn installed() -> Result<Sandbox, Error> {
 
 /// The lines as a whole drop-in. What stands in that file already stays.
 fn drop_in(lines: &[String]) -> Option<DropIn> {
-    let before = fs::read_to_string(DROP_IN).unwrap_or_default();
+    let before = durable::read_linked(Path::new(DROP_IN), LARGEST_DROP_IN).unwrap_or_default();
+    let before = String::from_utf8_lossy(&before);
     let mut text = match before.trim_end() {
         "" => "[Service]\n".to_owned(),
         before => format!("{before}\n"),

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Seek;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -13,8 +12,10 @@ use super::list::{faults, rfc3339};
 use super::output::{age, clean, count};
 use super::places::{From, Places, store_failure};
 use super::progress::Bar;
+use super::spool::spool;
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, FindError, LatestError, Lineage, Manifest, ObjectName};
+use crate::durable;
 use crate::model::{ChainId, LineageId, Revision, with_causes};
 use crate::pipeline::{DecodeError, Identities};
 use crate::restore::HandedOut;
@@ -204,23 +205,7 @@ impl Found {
 
     /// The same with what standard input gives kept in a file in `folder` that has no name, so that it can be read twice.
     pub fn spooled(self, folder: &Path) -> Result<Found, Failure> {
-        let refused = |error: std::io::Error| {
-            let message = format!("cannot keep standard input in {}: {error}", folder.display());
-            Failure::new(Exit::Failed, message).next("give a file instead")
-        };
-        crate::durable::create_dirs(folder, 0o700).map_err(host::failed)?;
-        let path = folder.join(format!("spool-{:08x}", getrandom::u32().map_err(host::failed)?));
-        let mut options = File::options();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(refused)?;
-        std::fs::remove_file(&path).map_err(refused)?;
-        std::io::copy(&mut std::io::stdin().lock(), &mut file).map_err(refused)?;
-        let places = vec![Place::Spooled(file)];
+        let places = vec![Place::Spooled(spool(folder)?)];
         Ok(Found { places, ..self })
     }
 
@@ -235,7 +220,7 @@ impl Found {
                 Source::open("standard input", again, Some(bytes), identities)
             }
             Place::File(path) => {
-                let file = File::open(path).map_err(|error| cannot_open(path, &error))?;
+                let file = durable::open_given(path).map_err(|error| cannot_open(path, &error))?;
                 let metadata = file.metadata().map_err(|error| cannot_open(path, &error))?;
                 let bytes = metadata.is_file().then_some(metadata.len());
                 Source::open(path.display().to_string(), file, bytes, identities)
@@ -356,7 +341,10 @@ pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>)
         source::Error::Decode {
             error: DecodeError::Damaged { .. },
             ..
-        } => Failure::new(Exit::Damaged, error).next("choose another backup: `lifeboat list`"),
+        }
+        | source::Error::NotADatabase { .. } => {
+            Failure::new(Exit::Damaged, error).next("choose another backup: `lifeboat list`")
+        }
         source::Error::Decode {
             error: DecodeError::Read(_),
             ..

@@ -17,7 +17,7 @@ use crate::durable::{self, Dir};
 use crate::state;
 
 /// The user of the agent.
-pub(super) const NAME: &str = "lifeboat";
+pub(super) const NAME: &str = state::AGENTS_USER;
 
 const STATE_MODE: u32 = 0o755;
 
@@ -31,7 +31,7 @@ pub(super) fn settle() -> Result<(), Failure> {
     let Some(user) = asked.filter(|user| !user.uid.is_root()) else {
         return Ok(());
     };
-    hand_over_state(&user)?;
+    make_state(&user)?;
     let name = CString::new(NAME).expect("the name has no zero byte");
     initgroups(&name, user.gid).map_err(|errno| refused("take its groups", errno.into()))?;
     setresgid(user.gid, user.gid, user.gid).map_err(|errno| refused("take its group", errno.into()))?;
@@ -43,18 +43,30 @@ pub(super) fn settle() -> Result<(), Failure> {
     every_thread_is(user.uid, user.gid).map_err(|source| refused("become it in every thread", source))
 }
 
-/// What root made of the state by hand before, or finds missing, becomes the user's.
-fn hand_over_state(user: &User) -> Result<(), Failure> {
+/// Makes the folder of the state for the user, where it is missing. One that is there is left as it is, with all that is
+/// in it: whatever root has put beside the state stays root's.
+fn make_state(user: &User) -> Result<(), Failure> {
     let base = state::base_folder().map_err(failed)?;
-    durable::create_dirs(&base, STATE_MODE).map_err(failed)?;
-    let folder = Dir::open(&base).map_err(failed)?;
-    folder.hand_over((user.uid.as_raw(), user.gid.as_raw())).map_err(failed)
+    let (Some(above), Some(name)) = (base.parent(), base.file_name()) else {
+        return Ok(());
+    };
+    if base.exists() {
+        return Ok(());
+    }
+    durable::create_dirs(above, STATE_MODE).map_err(failed)?;
+    let made = match Dir::open(above).and_then(|above| above.make(name)) {
+        // Another run was faster.
+        Err(durable::Error::Exists { .. }) => return Ok(()),
+        made => made.map_err(failed)?,
+    };
+    made.set_mode(STATE_MODE).map_err(failed)?;
+    made.give((user.uid.as_raw(), user.gid.as_raw())).map_err(failed)
 }
 
 /// Whether no thread of this process has kept another user, another group or a capability.
 fn every_thread_is(user: Uid, group: Gid) -> io::Result<()> {
     for thread in fs::read_dir("/proc/self/task")? {
-        let status = match fs::read_to_string(thread?.path().join("status")) {
+        let status = match durable::read_kernel(thread?.path().join("status")) {
             // It has ended.
             Err(source) if matches!(source.kind(), io::ErrorKind::NotFound) => continue,
             // As `ESRCH`: it has ended while it was read.

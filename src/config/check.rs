@@ -5,8 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -23,6 +22,7 @@ use super::{
     StoreUrl, Tls,
 };
 use crate::catalog::Proof;
+use crate::durable;
 use crate::pipeline::{KeyError, Recipient};
 use crate::restore::BumpRule;
 use crate::settings::Place;
@@ -623,10 +623,6 @@ fn is_variable(name: &str) -> bool {
 
 /// Reads a file of recipients, which is no secret. Bounded like every file of the configuration.
 fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let length = File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
-    if length as u64 > LARGEST_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
-    }
-    Ok(text)
+    let text = durable::read_linked(path, LARGEST_FILE)?;
+    String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
 }

@@ -25,8 +25,7 @@ mod secret;
 mod section;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +40,7 @@ pub use secret::{Secret, SecretError};
 
 pub use crate::backup::{HashKvPolicy, Pace};
 use crate::catalog::Proof;
+use crate::durable;
 use crate::keyspace::EtcdLine;
 use crate::model::{ClusterName, UnitName};
 use crate::pipeline::Recipient;
@@ -533,18 +533,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         path: path.to_owned(),
         source,
     };
-    let mut content = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(LARGEST_FILE + 1)
-        .read_to_end(&mut content)
-        .map_err(unreadable)?;
-    if content.len() as u64 > LARGEST_FILE {
-        return Err(unreadable(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "larger than 1 MiB",
-        )));
-    }
-    Ok(content)
+    durable::read_linked(path, LARGEST_FILE).map_err(unreadable)
 }
 
 fn count(problems: usize) -> String {

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::{ExposeSecret, ExposeSecretMut, SecretBox, SecretString};
 
+use crate::durable;
+
 /// The largest secret that is read: certificates and keys are a few KiB.
 const LARGEST: usize = 1 << 20;
 
@@ -72,6 +74,11 @@ impl Secret {
         self.read_in(&|name| std::env::var_os(name))
     }
 
+    /// The same for a file that was named on the command line, which may be a pipe.
+    pub fn read_given(path: &Path) -> Result<SecretString, SecretError> {
+        Secret::File(path.to_owned()).read_by(path, durable::open_given)
+    }
+
     /// Says if a file that should be private is readable by others than its owner. Nothing to say about what cannot be
     /// looked at, or is no file.
     pub fn exposure(&self) -> Option<String> {
@@ -109,11 +116,15 @@ impl Secret {
     }
 
     fn read_file(&self, path: &Path) -> Result<SecretString, SecretError> {
+        self.read_by(path, durable::open_linked)
+    }
+
+    fn read_by(&self, path: &Path, open: fn(&Path) -> io::Result<File>) -> Result<SecretString, SecretError> {
         let unreadable = |source| SecretError::Unreadable {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(unreadable)?;
+        let file = open(path).map_err(unreadable)?;
         // Room for all of it at once: a vector that grows leaves copies behind that nobody wipes.
         let mut content = SecretBox::new(Box::new(vec![0_u8; LARGEST + 1]));
         let length = read_up_to(file, content.expose_secret_mut()).map_err(unreadable)?;

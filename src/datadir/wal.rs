@@ -23,6 +23,14 @@ pub const FILE_NAME: &str = "0000000000000000-0000000000000000.wal";
 /// How many bytes etcd preallocates for a segment; a shorter file is read just as well.
 pub const SEGMENT_BYTES: u64 = 64_000_000;
 
+/// Whether etcd would take a file of that name in the directory of the log for one of its own: the number of the segment
+/// and the index of its first entry. Sorted, the names are in the order in which they were written.
+pub fn is_segment(name: &str) -> bool {
+    let is_number = |text: &str| text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let numbers = name.strip_suffix(".wal").and_then(|name| name.split_once('-'));
+    numbers.is_some_and(|(sequence, index)| is_number(sequence) && is_number(index))
+}
+
 #[derive(Debug, Clone, Copy)]
 enum RecordType {
     Metadata = 1,
@@ -202,6 +210,24 @@ mod tests {
             .map(|field| (field.number, text(field)))
             .filter(|(_, value)| value != b"0")
             .collect()
+    }
+
+    #[test]
+    fn only_names_as_etcd_gives_them_are_segments() {
+        for name in [FILE_NAME, "00000000000000ff-00000000000f4240.wal"] {
+            assert!(is_segment(name), "{name}");
+        }
+        for name in [
+            "z.wal",
+            "0.wal",
+            "0.tmp",
+            "0000000000000000-0000000000000000.wal.broken",
+            "0000000000000000-000000000000000.wal",
+            "000000000000000G-0000000000000000.wal",
+            "0000000000000000_0000000000000000.wal",
+        ] {
+            assert!(!is_segment(name), "{name}");
+        }
     }
 
     #[test]

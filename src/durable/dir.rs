@@ -44,6 +44,7 @@ pub struct Dir {
 
 impl Dir {
     /// Opens the folder at `path`, which may be a link to it.
+    #[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
     pub fn open(path: &Path) -> Result<Dir, Error> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let opened = nix::fcntl::open(path, flags, Mode::empty());
@@ -57,6 +58,7 @@ impl Dir {
     /// none.
     ///
     /// Fails when a link of somebody else is on the way.
+    #[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
     pub fn reach(path: &Path) -> Result<Option<Dir>, Error> {
         let folder = match way::walk(path)? {
             way::End::Folder(folder) => folder,
@@ -103,14 +105,13 @@ impl Dir {
             return Err(failed("make folder", &path)(swapped));
         }
         // The mode given to mkdir(2) is cut by the umask.
-        let permissions = Permissions::from_mode(PRIVATE_DIR);
-        let set = dir.handle.set_permissions(permissions);
-        set.map_err(failed("set the mode of", &path))?;
+        dir.set_mode(PRIVATE_DIR)?;
         self.sync()?;
         Ok(dir)
     }
 
     /// Opens the folder of that name in it; `None` when there is none.
+    #[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
     pub fn dir(&self, name: impl AsRef<Path>) -> Result<Option<Dir>, Error> {
         let name = name.as_ref();
         let path = self.path.join(name);
@@ -128,6 +129,7 @@ impl Dir {
     /// Makes a file in it that only this user may read, open for reading and writing.
     ///
     /// Fails when there is something of that name.
+    #[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
     pub fn create(&self, name: impl AsRef<Path>) -> Result<File, Error> {
         let name = name.as_ref();
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -138,6 +140,7 @@ impl Dir {
     }
 
     /// Opens a plain file in it for reading; `None` when there is none.
+    #[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
     pub fn file(&self, name: impl AsRef<Path>) -> Result<Option<File>, Error> {
         let name = name.as_ref();
         let path = self.path.join(name);
@@ -256,29 +259,10 @@ impl Dir {
         fchown(self.handle.as_fd(), Some(user), Some(group)).map_err(failed("give away", &self.path))
     }
 
-    /// Gives it, and everything below it that belongs to this process' user, to another; what belongs to others stays
-    /// theirs. Links are not followed, and a file with a second name elsewhere is left: that one may be anybody's.
-    pub fn hand_over(&self, to: (u32, u32)) -> Result<(), Error> {
-        let own = geteuid().as_raw();
-        let is_own = |found: &Metadata| found.uid() == own;
-        // Names only: what they stand for is told by the handles.
-        for entry in std::fs::read_dir(&self.path).map_err(failed("list", &self.path))? {
-            let name = entry.map_err(failed("list", &self.path))?.file_name();
-            if let Some(below) = self.dir(&name)? {
-                below.hand_over(to)?;
-                continue;
-            }
-            let Some(file) = self.file(&name)? else { continue };
-            let path = self.path.join(&name);
-            let found = file.metadata().map_err(failed("look at", &path))?;
-            if is_own(&found) && found.nlink() == 1 {
-                fchown(&file, Some(to.0), Some(to.1)).map_err(failed("give away", &path))?;
-            }
-        }
-        match is_own(&self.metadata()?) {
-            true => self.give(to),
-            false => Ok(()),
-        }
+    /// Gives it exactly the permissions of `mode`.
+    pub fn set_mode(&self, mode: u32) -> Result<(), Error> {
+        let set = self.handle.set_permissions(Permissions::from_mode(mode));
+        set.map_err(failed("set the mode of", &self.path))
     }
 
     /// Makes the names in it durable.

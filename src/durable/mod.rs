@@ -9,12 +9,13 @@
 //! only once its folder was synced.
 
 mod dir;
+mod plain;
 mod way;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -22,6 +23,9 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat, renameat2};
 use nix::sys::stat::fstatat;
 
 pub use dir::{Dir, Entry};
+pub use plain::{
+    NotPlain, open_given, open_linked, open_lock, open_plain, read_given, read_kernel, read_linked, read_plain,
+};
 pub use way::ForeignLink;
 
 const SUFFIX: &str = ".partial";
@@ -68,6 +72,7 @@ pub struct Partial {
 
 impl Partial {
     /// Opens a new file beside `target`, with exactly the permissions of `mode`.
+    #[expect(clippy::disallowed_methods, reason = "a new name: nothing else can have it")]
     pub fn create(target: &Path, mode: u32) -> Result<Partial, Error> {
         let temp = temp_beside(target)?;
         let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp);
@@ -176,6 +181,21 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     partial.commit_replace()
 }
 
+/// The same, for a file that belongs to a user and a group: it is theirs before it has its name.
+pub fn replace_owned(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> Result<(), Error> {
+    let partial = Partial::create(path, mode)?;
+    let mut file = partial.file();
+    file.write_all(bytes).map_err(failed("write", &partial.temp))?;
+    let found = file.metadata().map_err(failed("look at", &partial.temp))?;
+    if (found.uid(), found.gid()) != owner {
+        fchown(file, Some(owner.0), Some(owner.1)).map_err(failed("give away", path))?;
+        // Giving a file away may take bits of its mode.
+        let set = file.set_permissions(fs::Permissions::from_mode(mode));
+        set.map_err(failed("set the mode of", path))?;
+    }
+    partial.commit_replace()
+}
+
 fn has_no_links(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS))
@@ -203,9 +223,16 @@ fn exchange(a_dir: impl AsFd, a: &Path, b_dir: impl AsFd, b: &Path) -> io::Resul
     }
 }
 
+/// Opens a folder; whatever else is there is not opened.
+#[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
+fn open_dir(path: &Path, flags: OFlag) -> io::Result<File> {
+    let flags = (flags | OFlag::O_DIRECTORY).bits();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 /// Makes the names in a folder durable.
 pub fn sync_dir(path: &Path) -> Result<(), Error> {
-    let opened = File::open(path).map_err(failed("open", path))?;
+    let opened = open_dir(path, OFlag::empty()).map_err(failed("open", path))?;
     opened.sync_all().map_err(failed("sync", path))
 }
 
@@ -221,8 +248,7 @@ pub fn create_dirs(path: &Path, mode: u32) -> Result<(), Error> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => {
             // Not by its name: where others may write too, that may be a link to something else by now.
-            let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
-            let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+            let opened = open_dir(path, OFlag::O_NOFOLLOW);
             let set = opened.and_then(|made| made.set_permissions(fs::Permissions::from_mode(mode)));
             set.map_err(failed("set the mode of", path))?;
             sync_dir(above)

@@ -86,8 +86,8 @@ impl Walked {
     }
 }
 
-/// Fails where the file does not even begin as a database does.
-pub(super) fn is_one(name: &str, file: &File) -> Result<(), Error> {
+/// Fails where not even all the pages are there.
+pub(super) fn is_whole(name: &str, file: &File) -> Result<(), Error> {
     let opened = bbolt::File::open(&mapped(file)?).map(drop);
     opened.map_err(|error| unreadable(name, &error))
 }

@@ -30,7 +30,8 @@ pub(super) struct Landed {
     pub hashed: Hashed,
 }
 
-/// Writes all of `source` to the new `file` at `path`.
+/// Writes the database in `source` to the new `file` at `path`. What follows it, a digest or a tail that is not in use, is
+/// hashed and not written.
 ///
 /// Reading, writing and hashing go on at once, each on a thread: blocks go round from one to the next.
 pub(super) fn land(source: &mut Source, file: File, path: &Path, listener: Listener<'_>) -> Result<Landed, Error> {
@@ -40,7 +41,8 @@ pub(super) fn land(source: &mut Source, file: File, path: &Path, listener: Liste
     for _ in 0..BLOCKS {
         give_back.send(Vec::new()).expect("the other end is below");
     }
-    let writing = std::thread::spawn(move || write(file, &blocks, &to_hash));
+    let database_bytes = source.database_bytes();
+    let writing = std::thread::spawn(move || write(file, database_bytes, &blocks, &to_hash));
     let hashing = std::thread::spawn(move || hash(&written, &give_back));
     let read = read(source, &free, to_write, listener);
     let file = writing.join().expect("a panic aborts the process");
@@ -48,7 +50,8 @@ pub(super) fn land(source: &mut Source, file: File, path: &Path, listener: Liste
     // A disk that refused is why reading could not go on.
     let file = file.map_err(failed("write", path))?;
     read?;
-    file.set_len(hashed.database_bytes).map_err(failed("truncate", path))?;
+    let written = hashed.database_bytes.min(database_bytes);
+    file.set_len(written).map_err(failed("truncate", path))?;
     Ok(Landed { file, hashed })
 }
 
@@ -73,11 +76,18 @@ fn read(
     Ok(())
 }
 
-fn write(mut file: File, blocks: &Receiver<Vec<u8>>, to_hash: &SyncSender<Vec<u8>>) -> io::Result<File> {
+fn write(
+    mut file: File,
+    database_bytes: u64,
+    blocks: &Receiver<Vec<u8>>,
+    to_hash: &SyncSender<Vec<u8>>,
+) -> io::Result<File> {
     let (mut end, mut pushed) = (0, 0);
     for block in blocks {
-        block.chunks(WRITE_BYTES).try_for_each(|chunk| file.write_all(chunk))?;
-        end += block.len() as u64;
+        let wanted = usize::try_from(database_bytes - end).unwrap_or(usize::MAX);
+        let wanted = &block[..wanted.min(block.len())];
+        wanted.chunks(WRITE_BYTES).try_for_each(|chunk| file.write_all(chunk))?;
+        end += wanted.len() as u64;
         if end - pushed >= WRITEBACK_BYTES {
             start_writeback(&file, pushed, end - pushed);
             pushed = end;

@@ -341,7 +341,11 @@ fn lay_out(
     log: &mut Option<Staging>,
     listener: Listener<'_>,
 ) -> Result<Rebuilt, Error> {
-    places::refuse_without_space(source.length(), data.content(), log.as_ref().map(Staging::content))?;
+    places::refuse_without_space(
+        source.database_bytes(),
+        data.content(),
+        log.as_ref().map(Staging::content),
+    )?;
     let snap_dir = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&snap_dir, datadir::DB)?;
     let landed = land(&mut source, database, &snap_dir.path().join(datadir::DB), listener)?;
@@ -419,9 +423,9 @@ fn check_digest(name: &str, landed: &Landed, plan: &Plan) -> Result<(), Error> {
     match (landed.hashed.digest, plan.digest) {
         (TrailingDigest::Matches, _) | (_, DigestRule::Skipped) => Ok(()),
         (TrailingDigest::Differs, DigestRule::Required) => Err(Error::DigestDiffers { name }),
-        // What is no database at all is not to be let through by a flag.
+        // What is cut short is not to be let through by a flag.
         (TrailingDigest::Absent, DigestRule::Required) => {
-            database::is_one(&name, &landed.file)?;
+            database::is_whole(&name, &landed.file)?;
             Err(Error::NoDigest { name })
         }
     }

@@ -75,9 +75,9 @@ fn resolved_up_to(path: &Path, end: Option<&Path>) -> Result<PathBuf, Error> {
     Ok(real)
 }
 
-/// Refuses when a file system has no room for what is to come: a source of `bytes`, where that is known, and the log.
-pub(super) fn refuse_without_space(bytes: Option<u64>, data: &Dir, log: Option<&Dir>) -> Result<(), Error> {
-    let data_bytes = bytes.map_or(0, |bytes| bytes.saturating_add(MARGIN_BYTES));
+/// Refuses when a file system has no room for what is to come: a database of `bytes` and the log.
+pub(super) fn refuse_without_space(bytes: u64, data: &Dir, log: Option<&Dir>) -> Result<(), Error> {
+    let data_bytes = bytes.saturating_add(MARGIN_BYTES);
     match log {
         Some(log) if log.metadata()?.dev() != data.metadata()?.dev() => {
             refuse_below(log, wal::SEGMENT_BYTES)?;
@@ -200,9 +200,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let dir = Dir::open(place.path()).unwrap();
         for bytes in [u64::MAX, u64::MAX - wal::SEGMENT_BYTES] {
-            let refused = refuse_without_space(Some(bytes), &dir, None);
+            let refused = refuse_without_space(bytes, &dir, None);
             assert!(matches!(refused, Err(Error::TooLittleSpace { .. })));
         }
-        refuse_without_space(Some(1), &dir, Some(&dir)).unwrap();
+        refuse_without_space(1, &dir, Some(&dir)).unwrap();
     }
 }

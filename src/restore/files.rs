@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::ledger::FileBefore;
@@ -21,7 +21,7 @@ pub(super) fn before(path: &Path) -> Result<FileBefore, Error> {
         mode: 0,
         owner: (0, 0),
     };
-    let file = match fs::File::open(path) {
+    let file = match durable::open_linked(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(absent()),
         opened => opened.map_err(failed("open", path))?,
     };
@@ -74,12 +74,7 @@ fn write(path: &Path, content: &str, mode: u32, owner: (u32, u32)) -> Result<(),
     if let Some(folder) = path.parent() {
         durable::create_dirs(folder, FOLDER_MODE)?;
     }
-    durable::replace(path, content.as_bytes(), mode)?;
-    let metadata = fs::metadata(path).map_err(failed("look at", path))?;
-    if (metadata.uid(), metadata.gid()) != owner {
-        chown(path, Some(owner.0), Some(owner.1)).map_err(failed("give away", path))?;
-    }
-    Ok(())
+    durable::replace_owned(path, content.as_bytes(), mode, owner)
 }
 
 #[cfg(test)]

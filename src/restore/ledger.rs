@@ -11,9 +11,8 @@
 //!
 //! Invariant: a ledger that cannot be read is an error, never taken for none.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -88,10 +87,8 @@ impl Spots {
 
     /// The id that the notice names: of the restore that is open, for those who may not read its ledger.
     pub fn noticed(&self) -> Option<String> {
-        let file = File::open(&self.notice).ok()?;
-        let mut text = String::new();
-        file.take(MOST_NOTICE_BYTES).read_to_string(&mut text).ok()?;
-        let id: RestoreId = text.trim().parse().ok()?;
+        let text = durable::read_plain(&self.notice, MOST_NOTICE_BYTES).ok()?;
+        let id: RestoreId = str::from_utf8(&text).ok()?.trim().parse().ok()?;
         Some(id.to_string())
     }
 
@@ -293,9 +290,7 @@ impl Book {
     pub fn open(spots: Spots) -> Result<Book, Error> {
         durable::create_dirs(&spots.folder, FOLDER_MODE)?;
         let path = spots.folder.join("lock");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(FILE_MODE);
-        let lock = options.open(&path).map_err(failed("open", &path))?;
+        let lock = durable::open_lock(&path, FILE_MODE).map_err(failed("open", &path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Locked),
@@ -386,13 +381,10 @@ pub fn open_ledger(spots: &Spots) -> Result<Option<Ledger>, Error> {
 /// What is in the file that keeps etcd from starting, read without taking the folder.
 pub(super) fn held(spots: &Spots) -> Result<Option<String>, Error> {
     let path = spots.lock();
-    let file = match File::open(&path) {
+    let bytes = match durable::read_plain(&path, MOST_NOTICE_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(failed("open", &path))?,
+        read => read.map_err(failed("read", &path))?,
     };
-    let mut bytes = Vec::new();
-    let read = file.take(MOST_NOTICE_BYTES).read_to_end(&mut bytes);
-    read.map_err(failed("read", &path))?;
     Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
@@ -417,14 +409,10 @@ pub fn closed(spots: &Spots) -> Result<Vec<Ledger>, Error> {
 }
 
 fn read(path: &Path) -> Result<Option<Ledger>, Error> {
-    let file = match File::open(path) {
+    let bytes = match durable::read_plain(path, MOST_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(failed("open", path))?,
+        read => read.map_err(failed("read", path))?,
     };
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(failed("read", path))?;
     let corrupt = |detail: String| Error::Corrupt {
         path: path.to_owned(),
         detail,

@@ -7,8 +7,7 @@
 //! tab, line feed or backslash in it is written as `\\` and three octal digits.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -21,15 +20,7 @@ const MOST_BYTES: u64 = 64 << 20;
 /// What is mounted now at `path` or below.
 pub fn mounted_below(path: &Path) -> Result<Vec<PathBuf>, durable::Error> {
     let refused = |error: io::Error| failed("read", Path::new(TABLE))(error);
-    let mut table = Vec::new();
-    let opened = File::open(TABLE).map_err(refused)?;
-    opened.take(MOST_BYTES + 1).read_to_end(&mut table).map_err(refused)?;
-    if table.len() as u64 > MOST_BYTES {
-        return Err(refused(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "larger than 64 MiB",
-        )));
-    }
+    let table = durable::read_linked(Path::new(TABLE), MOST_BYTES).map_err(refused)?;
     let mut points = mount_points(&table).map_err(refused)?;
     points.retain(|point| point.starts_with(path));
     Ok(points)

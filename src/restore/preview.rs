@@ -128,9 +128,11 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_or_no_database_is_named() {
-        for bytes in [vec![], vec![7; 4096], SNAPSHOT[..SNAPSHOT.len() / 2].to_vec()] {
-            let error = seen(bytes).unwrap_err();
-            assert!(matches!(error, Error::Database { .. }), "{error}");
+        let error = seen(SNAPSHOT[..SNAPSHOT.len() / 2].to_vec()).unwrap_err();
+        assert!(matches!(error, Error::Database { .. }), "{error}");
+        for bytes in [vec![], vec![7; 4096]] {
+            let refused = Source::open("it", Cursor::new(bytes), None, None).err();
+            assert!(matches!(refused, Some(source::Error::NotADatabase { .. })));
         }
     }
 

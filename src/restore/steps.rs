@@ -443,7 +443,7 @@ fn log_before(site: &Site) -> Result<LogBefore, Error> {
     };
     for entry in entries {
         let name = entry.map_err(failed("list", &folder))?.file_name();
-        if Path::new(&name).extension().is_some_and(|extension| extension == "wal") {
+        if name.to_str().is_some_and(wal::is_segment) {
             return Ok(LogBefore::There);
         }
     }

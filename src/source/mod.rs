@@ -1,11 +1,14 @@
 //! The plain bytes of one snapshot, from wherever it is: a stored object, a snapshot file, a database file, a pipe.
 //!
-//! What kind it is, is told by its first bytes. Whether the bytes are a sound database is not judged here.
+//! What kind it is, is told by its first bytes, and how long it is by the database's own header: a small object may unpack
+//! to terabytes, and a disk that may be etcd's is not to be full before that is found out. Whether the bytes are a sound
+//! database is not judged here.
 
 mod digest;
 
 use std::io::{self, Cursor, Read};
 
+use crate::bbolt;
 use crate::pipeline::{DecodeError, Decoded, Identities, decode, fill};
 
 pub use digest::{Hashed, SnapshotHasher, TrailingDigest};
@@ -30,6 +33,14 @@ pub enum Error {
         /// Why.
         error: DecodeError,
     },
+    /// It does not begin as a database does.
+    #[error("{name} does not begin as an etcd database does: {error}")]
+    NotADatabase {
+        /// What the source is called.
+        name: String,
+        /// Why.
+        error: bbolt::Error,
+    },
     /// Reading failed.
     #[error("cannot read {name}: {error}")]
     Read {
@@ -40,15 +51,35 @@ pub enum Error {
     },
 }
 
+/// How far an encoded database may go on behind its last page. A copy of a live file has a tail that is not in use: bbolt
+/// makes its file longer by 16 MiB at a time, and by what one transaction needs.
+const UNUSED_TAIL_BYTES: u64 = 64 << 20;
+
+/// The digest that may follow a database.
+const DIGEST_BYTES: u64 = 32;
+
 /// A snapshot that is read once, from front to back.
+///
+/// Invariant: its own header says, before anything is written anywhere, how long it is; what goes on beyond is damage.
 #[must_use]
 pub struct Source {
     name: String,
     bytes: Bytes,
+    /// The first bytes, which were looked at already.
+    first: Option<Vec<u8>>,
+    /// The length of the database as its header has it.
+    database: u64,
     /// The length of the plain bytes, where it is known beforehand.
     length: Option<u64>,
-    /// How many plain bytes may still come, where their number was promised.
-    allowance: Option<u64>,
+    came: u64,
+    limit: Option<Limit>,
+}
+
+/// How many plain bytes may come, and who says so.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    bytes: u64,
+    by: &'static str,
 }
 
 enum Bytes {
@@ -56,8 +87,29 @@ enum Bytes {
     Encoded(Decoded),
 }
 
+impl Bytes {
+    fn next_block(&mut self, name: &str, block: &mut Vec<u8>) -> Result<(), Error> {
+        match self {
+            Bytes::Plain(reader) => fill(reader, block).map_err(|error| Error::Read {
+                name: name.to_owned(),
+                error,
+            }),
+            Bytes::Encoded(decoded) => {
+                let next = decoded.next_block(block).map_err(|error| Error::Decode {
+                    name: name.to_owned(),
+                    error,
+                })?;
+                debug_assert_eq!(next, !block.is_empty());
+                Ok(())
+            }
+        }
+    }
+}
+
 impl Source {
-    /// Opens `reader`, called `name` in errors; `length` is that of what `reader` gives.
+    /// Opens `reader`, called `name` in errors, and looks at its first block; `length` is that of what `reader` gives.
+    ///
+    /// Fails where that does not begin as a database does.
     pub fn open(
         name: impl Into<String>,
         mut reader: impl Read + Send + 'static,
@@ -71,9 +123,9 @@ impl Source {
             name: name.clone(),
             error,
         })?;
-        let encrypted = head == AGE_MAGIC;
+        let encrypted = is_encrypted(&head);
         let whole = Cursor::new(head).chain(reader);
-        let (bytes, length) = match (encrypted, identities) {
+        let (mut bytes, length) = match (encrypted, identities) {
             (false, _) => (Bytes::Plain(Box::new(whole)), length),
             (true, None) => return Err(Error::NoIdentity { name }),
             (true, Some(identities)) => match decode(whole, identities) {
@@ -81,20 +133,41 @@ impl Source {
                 Err(error) => return Err(Error::Decode { name, error }),
             },
         };
+        let mut first = Vec::new();
+        bytes.next_block(&name, &mut first)?;
+        let database = match database_bytes(&first) {
+            Ok(database) => database,
+            Err(error) => return Err(Error::NotADatabase { name, error }),
+        };
+        // Where the length is known, so many bytes are there already; of anything else the header must answer for them.
+        let limit = length.is_none().then(|| Limit {
+            bytes: longest(database),
+            by: "the database in it has by its own header",
+        });
         Ok(Source {
             name,
             bytes,
+            first: Some(first),
+            database,
             length,
-            allowance: None,
+            came: 0,
+            limit,
         })
     }
 
     /// Says how long the plain bytes are, and holds them to it: that they go on beyond is damage, found before the disk
     /// is full. That they end before is for a digest to find.
     pub fn with_length(self, length: u64) -> Self {
+        let recorded = Limit {
+            bytes: length,
+            by: "were recorded",
+        };
         Source {
             length: Some(length),
-            allowance: Some(length),
+            limit: Some(match self.limit {
+                Some(limit) if limit.bytes < length => limit,
+                Some(_) | None => recorded,
+            }),
             ..self
         }
     }
@@ -109,43 +182,73 @@ impl Source {
         self.length
     }
 
+    /// How long the database in it is: what its header says, and no more than there is. A digest may follow, or a tail
+    /// that is not in use.
+    pub fn database_bytes(&self) -> u64 {
+        self.length.map_or(self.database, |length| length.min(self.database))
+    }
+
     /// The next bytes in `block`, in place of what it holds, at most a block of the pipeline; `false` at the end.
     ///
     /// After the end of a stored object all of it has been authenticated.
     pub fn next_block(&mut self, block: &mut Vec<u8>) -> Result<bool, Error> {
-        match &mut self.bytes {
-            Bytes::Plain(reader) => fill(reader, block).map_err(|error| Error::Read {
-                name: self.name.clone(),
-                error,
-            })?,
-            Bytes::Encoded(decoded) => {
-                let next = decoded.next_block(block).map_err(|error| Error::Decode {
-                    name: self.name.clone(),
-                    error,
-                })?;
-                debug_assert_eq!(next, !block.is_empty());
-            }
+        match self.first.take() {
+            Some(first) => *block = first,
+            None => self.bytes.next_block(&self.name, block)?,
         }
-        if let Some(left) = self.allowance {
-            self.allowance = Some(left.checked_sub(block.len() as u64).ok_or_else(|| self.overlong())?);
+        self.came = self.came.saturating_add(block.len() as u64);
+        match self.limit {
+            Some(limit) if self.came > limit.bytes => Err(self.overlong(limit)),
+            Some(_) | None => Ok(!block.is_empty()),
         }
-        Ok(!block.is_empty())
     }
 
-    fn overlong(&self) -> Error {
+    fn overlong(&self, limit: Limit) -> Error {
+        let Limit { bytes, by } = limit;
         Error::Decode {
             name: self.name.clone(),
             error: DecodeError::Damaged {
                 stage: "plain bytes",
-                reason: format!("they go on beyond the {} that were recorded", self.length.unwrap_or(0)),
+                reason: format!("they go on beyond the {bytes} that {by}"),
             },
         }
     }
 }
 
+/// Whether what begins with these bytes is an age file.
+pub fn is_encrypted(head: &[u8]) -> bool {
+    head.starts_with(AGE_MAGIC)
+}
+
+/// The length of the database that begins with the bytes of `first`, as its header has it.
+pub fn database_bytes(first: &[u8]) -> Result<u64, bbolt::Error> {
+    match bbolt::File::open(first) {
+        Ok(whole) => Ok(whole.pages().saturating_mul(u64::from(whole.page_size()))),
+        Err(bbolt::Error::Truncated { expected, .. }) => Ok(expected),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many bytes a stream may have whose database is so long.
+pub fn longest(database: u64) -> u64 {
+    database.saturating_add(DIGEST_BYTES + UNUSED_TAIL_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A database of 16 KiB.
+    fn database() -> Vec<u8> {
+        let writer = bbolt::Writer::fresh(Vec::new(), 4096).unwrap();
+        let (database, _) = writer.finish().unwrap().seal().unwrap();
+        database
+    }
+
+    /// A database that goes on with zeros.
+    fn going_on(bytes: u64) -> impl Read + Send + 'static {
+        Cursor::new(database()).chain(io::repeat(0).take(bytes))
+    }
 
     fn read_all(source: &mut Source) -> Result<u64, Error> {
         let (mut block, mut bytes) = (Vec::new(), 0);
@@ -155,36 +258,76 @@ mod tests {
         Ok(bytes)
     }
 
+    #[track_caller]
+    fn assert_damaged(answer: Result<u64, Error>) {
+        let error = answer.unwrap_err();
+        let is_damage = matches!(
+            error,
+            Error::Decode {
+                error: DecodeError::Damaged { .. },
+                ..
+            }
+        );
+        assert!(is_damage, "{error}");
+    }
+
     #[test]
     fn what_goes_on_without_end_is_damage_and_not_a_full_disk() {
-        let mut source = Source::open("bomb", io::repeat(7), None, None)
-            .unwrap()
-            .with_length(5 << 20);
-        let error = read_all(&mut source).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                Error::Decode {
-                    error: DecodeError::Damaged { .. },
-                    ..
-                }
-            ),
-            "{error}"
+        let bomb = || Source::open("bomb", going_on(u64::MAX), None, None).unwrap();
+        assert_damaged(read_all(&mut bomb()));
+        assert_damaged(read_all(&mut bomb().with_length(5 << 20)));
+        // A record may lie too: what the database says of itself counts.
+        assert_damaged(read_all(&mut bomb().with_length(u64::MAX)));
+    }
+
+    #[test]
+    fn a_digest_and_an_unused_tail_may_follow() {
+        let length = database().len() as u64;
+        for tail in [0, DIGEST_BYTES, 16 << 20, DIGEST_BYTES + UNUSED_TAIL_BYTES] {
+            let mut source = Source::open("it", going_on(tail), None, None).unwrap();
+            assert_eq!(source.database_bytes(), length);
+            assert_eq!(read_all(&mut source).unwrap(), length + tail);
+        }
+        assert_damaged(read_all(
+            &mut Source::open("it", going_on(DIGEST_BYTES + UNUSED_TAIL_BYTES + 1), None, None).unwrap(),
+        ));
+        // What is on a disk already is as long as it is.
+        let known = length + 2 * UNUSED_TAIL_BYTES;
+        let mut source = Source::open("file", going_on(2 * UNUSED_TAIL_BYTES), Some(known), None).unwrap();
+        assert_eq!(
+            (source.database_bytes(), read_all(&mut source).unwrap()),
+            (length, known)
         );
     }
 
     #[test]
+    fn what_is_no_database_is_refused_before_any_of_it_is_used() {
+        for bytes in [Vec::new(), vec![7; 3 << 20], b"\x1f\x8b\x08".to_vec()] {
+            let refused = Source::open("it", Cursor::new(bytes), None, None).err();
+            assert!(matches!(refused, Some(Error::NotADatabase { .. })));
+        }
+    }
+
+    #[test]
+    fn a_database_that_claims_more_than_there_is_needs_no_more_room() {
+        let mut claims = database();
+        // Of what its header says there is only the first half.
+        let half = claims.len() / 2;
+        claims.truncate(half);
+        let length = Some(half as u64);
+        let source = Source::open("it", Cursor::new(claims), length, None).unwrap();
+        assert_eq!(source.database_bytes(), half as u64);
+    }
+
+    #[test]
     fn a_promised_length_is_borne_to_the_byte() {
-        for bytes in [0, 1, 21, 22, 1 << 20, (1 << 20) + 1] {
-            let content = vec![7; bytes];
-            let open = || Source::open("it", Cursor::new(content.clone()), None, None).unwrap();
-            let bytes = bytes as u64;
+        for tail in [0, 1, 1 << 20, (1 << 20) + 1] {
+            let bytes = database().len() as u64 + tail;
+            let open = || Source::open("it", going_on(tail), None, None).unwrap();
             assert_eq!(read_all(&mut open().with_length(bytes)).unwrap(), bytes);
             assert_eq!(read_all(&mut open().with_length(bytes + 1)).unwrap(), bytes);
             assert_eq!(read_all(&mut open()).unwrap(), bytes);
-            if bytes > 0 {
-                assert!(read_all(&mut open().with_length(bytes - 1)).is_err());
-            }
+            assert!(read_all(&mut open().with_length(bytes - 1)).is_err());
         }
     }
 }

@@ -4,14 +4,14 @@
 //!
 //! Invariant: the folder of the destination is made by the operator. A missing one is a mount that is not there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statvfs::statvfs;
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +19,7 @@ use super::marker::{Marker, StoreId};
 use super::upload::Upload;
 use super::{Error, Known, failed};
 use crate::catalog::{Catalog, ChainPath, Document, Folder, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
-use crate::durable::{self, Partial};
+use crate::durable::{self, NotPlain, Partial};
 use crate::model::{ClusterName, Digest};
 
 // Group members may read, whatever the umask: what lies here is encrypted, and the group is how an operator lets another
@@ -447,17 +447,11 @@ pub(super) fn remove_empty_folders(store: &Path, path: &Path) {
 }
 
 fn open_plain(path: &Path) -> Result<(File, u64), Error> {
-    // Non-blocking, so that a pipe in the place of an object does not hold us; it changes nothing for a plain file.
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
-    let file = opened.map_err(|source| match source.raw_os_error() {
-        Some(code) if code == nix::errno::Errno::ELOOP as i32 => unfit(path, "a symbolic link", "a plain file"),
-        _ => failed("open", path)(source),
+    let file = durable::open_plain(path).map_err(|source| match NotPlain::of(&source) {
+        Some(instead) => unfit(path, instead.found(), "a plain file"),
+        None => failed("open", path)(source),
     })?;
     let found = file.metadata().map_err(failed("look at", path))?;
-    if !found.is_file() {
-        return Err(unfit(path, "something else", "a plain file"));
-    }
     // Reads ahead further; where the advice is not taken, reading is slower.
     posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL).ok();
     Ok((file, found.len()))

@@ -1,10 +1,10 @@
 //! Which unit runs etcd, and that unit as `settings` wants it.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{CALL_TIMEOUT, Error, MANAGER_INTERFACE, MANAGER_PATH, PROPERTIES_INTERFACE, Service, Systemd, failed};
+use crate::durable;
 use crate::model::UnitName;
 use crate::settings::{self, Environment};
 
@@ -13,12 +13,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 
 /// Reads a file that a unit names, as [`settings::Read`] wants it.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut content)?;
-    match content.len() as u64 > LARGEST_FILE {
-        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB")),
-        false => Ok(content),
-    }
+    durable::read_linked(path, LARGEST_FILE)
 }
 
 impl Systemd {

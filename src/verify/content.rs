@@ -55,6 +55,7 @@ pub(super) fn failed(error: source::Error) -> Content {
             error: DecodeError::Damaged { .. },
             ..
         } => Content::Wrong(vec![format!("it does not decrypt: {error}")]),
+        source::Error::NotADatabase { .. } => Content::Wrong(vec![format!("its snapshot is damaged: {error}")]),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The integration tests, one binary: real servers, the real command line, recorded vectors.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::disallowed_methods, reason = "tests play everybody else on a host, too")]
 
 mod agent;
 mod architecture;
@@ -8,6 +9,7 @@ mod bad_input;
 mod calendar;
 mod commands;
 mod config;
+mod names;
 mod one_writer;
 mod owners;
 mod rebuild;

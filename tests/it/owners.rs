@@ -36,6 +36,7 @@ impl Owned {
         let user = format!("lifeboat:x:{OWNER}:{OWNER}::/nonexistent:/usr/sbin/nologin\n");
         fs::write(host.path("passwd"), users + &user).unwrap();
         fs::write(host.path("group"), format!("{groups}lifeboat:x:{OWNER}:\n")).unwrap();
+        chown(host.path("state"), Some(OWNER), Some(OWNER)).unwrap();
         Some(Owned { host, _etcd: etcd })
     }
 
@@ -90,9 +91,9 @@ fn what_root_writes_by_hand_belongs_to_the_agents_user() {
     assert_eq!(fs::read_dir(&store).unwrap().count(), 0);
 
     chown(&store, Some(OWNER), Some(OWNER)).unwrap();
-    // Left by root's hand in the state, before there was the user; and what is not root's to give away.
-    let (left, of_another) = (owned.host.path("state/left"), owned.host.path("state/other"));
-    for path in [&left, &of_another] {
+    // Put there by root's hand, and by another's: whoever owns it goes on doing so.
+    let (secret, of_another) = (owned.host.path("state/identity"), owned.host.path("state/other"));
+    for path in [&secret, &of_another] {
         fs::write(path, "").unwrap();
     }
     chown(&of_another, Some(OWNER + 1), None).unwrap();
@@ -103,10 +104,9 @@ fn what_root_writes_by_hand_belongs_to_the_agents_user() {
     owned.lifeboat(["check", "--online"]).expect_code(0);
     owned.lifeboat(["prune"]).expect_code(0);
     assert_eq!(owned.not_the_users("store"), Vec::<PathBuf>::new());
-    let expected = [of_another, owned.host.path("state/link")];
     let mut others = owned.not_the_users("state");
-    others.sort_by_key(|path| path.ends_with("link"));
-    assert_eq!(others, expected);
+    others.sort();
+    assert_eq!(others, [secret, owned.host.path("state/link"), of_another]);
     assert_eq!(
         fs::metadata(owned.host.config()).unwrap().uid(),
         0,
@@ -136,6 +136,44 @@ fn what_root_writes_by_hand_belongs_to_the_agents_user() {
         listed.contains(&id) && listed.contains(second.stdout.trim()),
         "{listed}"
     );
+}
+
+#[test]
+fn the_state_directory_of_another_unit_is_neither_used_nor_given_away() {
+    let Some(owned) = Owned::new() else { return };
+    chown(owned.host.store(), Some(OWNER), Some(OWNER)).unwrap();
+    let (upgrade, token) = (owned.host.path("lib/upgrade"), owned.host.path("lib/upgrade/token"));
+    fs::create_dir_all(&upgrade).unwrap();
+    fs::write(&token, "").unwrap();
+    // What is /var/lib to the run.
+    let run = owned.command(["backup"]);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg("mount --bind \"$0\" /var/lib && exec \"$@\"")
+        .arg(owned.host.path("lib"))
+        .arg(run.get_program())
+        .args(run.get_args())
+        .env("STATE_DIRECTORY", "/var/lib/upgrade")
+        .env("HOME", owned.host.path(""));
+    Running::start(command).wait().expect_code(0);
+    assert_eq!(fs::metadata(&token).unwrap().uid(), 0);
+    assert_eq!(fs::read_dir(&upgrade).unwrap().count(), 1, "nothing was put there");
+    assert_eq!(owned.not_the_users("lib/lifeboat"), Vec::<PathBuf>::new());
+    assert!(owned.host.path("lib/lifeboat").join(CLUSTER).is_dir());
+}
+
+#[test]
+fn a_state_that_root_made_before_there_was_the_user_is_root_s_to_give() {
+    let Some(owned) = Owned::new() else { return };
+    chown(owned.host.store(), Some(OWNER), Some(OWNER)).unwrap();
+    fs::create_dir(owned.host.path("state").join(CLUSTER)).unwrap();
+    let refused = owned.lifeboat(["backup"]).expect_code(1);
+    let advice = format!(
+        "chown -R lifeboat: {}",
+        owned.host.path("state").join(CLUSTER).display()
+    );
+    refused.says(&["ermission denied", &advice]);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What is restored, to whom, and what is known of revisions that were handed out.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +10,7 @@ use super::super::{Context, Exit, Failure};
 use super::Here;
 use crate::config::Config;
 use crate::datadir::{self, InitialCluster, PeerUrl};
+use crate::durable;
 use crate::etcd::{Ahead, Member};
 use crate::model::with_causes;
 use crate::rebuild::{DigestRule, is_held};
@@ -142,11 +142,9 @@ pub(super) fn members(
 
 /// A file of members as `--initial-cluster` has them: `name=URL`, one a line or between commas; `#` begins a comment.
 fn listed(file: &Path) -> Result<String, Failure> {
-    use std::io::Read;
     let refused = |error: std::io::Error| Failure::new(Exit::Usage, format!("cannot read {}: {error}", file.display()));
-    let mut text = String::new();
-    let opened = File::open(file).map_err(refused)?;
-    opened.take(MOST_BYTES).read_to_string(&mut text).map_err(refused)?;
+    let text = durable::read_given(file, MOST_BYTES).map_err(refused)?;
+    let text = String::from_utf8_lossy(&text);
     let lines = text
         .lines()
         .map(|line| line.split('#').next().unwrap_or_default().trim());
@@ -202,7 +200,7 @@ fn stopped(here: &Here) -> Option<HandedOut> {
     if is_held(data_dir).ok()? {
         return None;
     }
-    let file = File::open(&path).ok()?;
+    let file = durable::open_plain(&path).ok()?;
     let length = file.metadata().ok()?.len();
     let source = Source::open(path.display().to_string(), file, Some(length), None).ok()?;
     let seen = preview(source, &|_| false).ok()??;

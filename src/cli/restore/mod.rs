@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sd_notify::NotifyState;
 
-use super::host::{self, failed};
+use super::host::{self, failed, room_at};
 use super::places::From;
 use super::progress::Bar;
 use super::rebuild::refused_by;
@@ -486,9 +486,7 @@ pub(super) fn words(step: Step) -> &'static str {
 
 /// How much room is left where a directory is or will be.
 fn free_bytes(path: &std::path::Path) -> Option<ByteSize> {
-    let there = path.ancestors().find(|path| path.exists())?;
-    let found = nix::sys::statvfs::statvfs(there).ok()?;
-    Some(ByteSize(found.blocks_available().saturating_mul(found.fragment_size())))
+    Some(ByteSize(room_at(path)?.available))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub(in crate::cli) fn take_over(context: &Context, spots: &Spots) -> Result<Book
 /// Goes on outside of the login session, which may end and take along what runs in it. What is left undone, should this
 /// be killed, is taken up at once. Where this runs as a unit of ours, both is so already.
 pub(in crate::cli) fn leave_session(context: &Context, systemd: &Systemd, command: &str) {
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = crate::durable::read_kernel("/proc/self/cgroup").unwrap_or_default();
     if own.lines().any(is_in_ours) {
         return;
     }

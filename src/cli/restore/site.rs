@@ -1,8 +1,8 @@
 //! What is on this host: systemd, etcd's unit and settings, the data in place.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::super::{Context, Exit, Failure};
 use super::free_bytes;
 use crate::config::Config;
 use crate::datadir::{self, InitialCluster, wal};
-use crate::durable::Dir;
+use crate::durable::{self, Dir, NotPlain};
 use crate::etcd;
 use crate::model::{ByteSize, ClusterId, UnitName, with_causes};
 use crate::rebuild::{self, is_held, log_beside_member, needed_bytes, resolved};
@@ -172,15 +172,10 @@ impl Here {
         let Ok(entries) = fs::read_dir(folder) else {
             return Ok(None);
         };
-        let names = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let newest = names
-            .filter(|path| path.extension().is_some_and(|end| end == "wal"))
-            .max();
-        let Some(newest) = newest else { return Ok(None) };
-        let mut head = Vec::new();
-        let opened = File::open(&newest).map_err(failed)?;
-        opened.take(wal::HEAD_BYTES).read_to_end(&mut head).map_err(failed)?;
-        Ok(wal::identity(&head).map(|(cluster, _)| cluster))
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| wal::is_segment(name)).collect();
+        names.sort();
+        identity_in(folder, &names).map_err(failed)
     }
 
     /// The files that give etcd its new settings, and those of them that are others once the cluster serves.
@@ -281,6 +276,23 @@ impl Here {
     }
 }
 
+/// The cluster of the log whose segments are so called, first to last. etcd's user writes there: what is no segment in the
+/// place of one does not hide what the others say.
+fn identity_in(folder: &Path, names: &[String]) -> io::Result<Option<ClusterId>> {
+    for name in names {
+        let opened = match durable::open_plain(&folder.join(name)) {
+            Err(error) if NotPlain::of(&error).is_some() || error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        let mut head = Vec::new();
+        opened.take(wal::HEAD_BYTES).read_to_end(&mut head)?;
+        if let Some((cluster, _)) = wal::identity(&head) {
+            return Ok(Some(cluster));
+        }
+    }
+    Ok(None)
+}
+
 /// Refuses where somebody but root decides where the data is, as by a link that etcd's user has made.
 fn refuse_links(site: &Site) -> Result<(), Failure> {
     for path in site.dirs() {
@@ -343,7 +355,8 @@ fn overrules(file: &Path, ours: &NewFile) -> bool {
     let sets = |text: &str, key: &str| text.lines().any(|line| line.trim_start().starts_with(key));
     let is_drop_in = file.extension().is_some_and(|end| end == "conf");
     let is_ours = file.file_name().is_some_and(|name| name == LAST) || file == ours.path;
-    let text = fs::read_to_string(file).unwrap_or_default();
+    let text = read_file(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let again = |key| sets(&ours.content, key) && sets(&text, key);
     is_drop_in && !is_ours && (again("ExecStart=") || again("EnvironmentFile="))
 }
@@ -464,7 +477,7 @@ fn completed(mut client: etcd::Access, settings: &EtcdSettings) -> Access {
 
 /// etcd's own certificates, as far as they can be read.
 fn own_tls(tls: &settings::Tls) -> etcd::Tls {
-    let read = |path: &Option<PathBuf>| fs::read(path.as_ref()?).ok();
+    let read = |path: &Option<PathBuf>| read_file(path.as_ref()?).ok();
     let key = read(&tls.key_file).and_then(|key| String::from_utf8(key).ok());
     etcd::Tls {
         ca: read(&tls.trusted_ca_file),
@@ -525,4 +538,33 @@ pub(super) fn flags(plan: &Plan) -> BTreeMap<&'static str, String> {
 /// Where something is, as text.
 pub(super) fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+    use crate::datadir::Membership;
+
+    #[test]
+    fn what_etcds_user_puts_beside_the_log_does_not_hide_whose_it_is() {
+        let cluster: InitialCluster = "m1=http://127.0.0.1:2380".parse().unwrap();
+        let membership = Membership::new(&cluster, "token").unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let name = |number: u8| format!("{number:016x}-0000000000000000.wal");
+        let at = |number: u8| place.path().join(name(number));
+        let segment = wal::first_segment(&membership, membership.member("m1").unwrap());
+        fs::write(at(3), &segment).unwrap();
+        // A pipe, a link, junk, and something later.
+        mkfifo(&at(0), Mode::from_bits_truncate(0o600)).unwrap();
+        std::os::unix::fs::symlink(at(3), at(1)).unwrap();
+        fs::write(at(2), b"junk").unwrap();
+        mkfifo(&at(4), Mode::from_bits_truncate(0o600)).unwrap();
+        let found = identity_in(place.path(), &[0, 1, 2, 3, 4].map(name)).unwrap();
+        assert_eq!(found, wal::identity(&segment).map(|(cluster, _)| cluster));
+        assert!(found.is_some());
+        assert_eq!(identity_in(place.path(), &[0, 1, 2, 4].map(name)).unwrap(), None);
+    }
 }

@@ -60,6 +60,42 @@ fn damaged_objects() {
     stored.refused(text(&gone), &[], 4, &[text(&gone), "next: "]);
 }
 
+#[test]
+fn an_object_that_unpacks_to_more_than_its_own_database_says_fills_no_disk() {
+    let Some(stored) = Stored::new() else { return };
+    let identity = stored.path("identity.txt");
+    let export = ["export", &stored.id, &stored.path("snapshot"), "--identity", &identity];
+    stored.host.lifeboat(export).expect_code(0);
+    let snapshot = fs::read(stored.host.path("snapshot")).expect("it was exported");
+    let disk = stored.host.path("disk");
+    fs::create_dir(&disk).expect("the host's directory can be written");
+    let Some(_small) = Tmpfs::mount(&disk, 200) else { return };
+    let bomb = stored.host.path("bomb.db.zst.age");
+    let recipient: age::x25519::Recipient = stored.host.recipient().parse().expect("it is one");
+    let recipient: &dyn age::Recipient = &recipient;
+    let file = fs::File::create(&bomb).expect("the host's directory can be written");
+    let age = age::Encryptor::with_recipients([recipient].into_iter()).expect("there is one");
+    let age = age.wrap_output(file).expect("the file can be written");
+    let mut zstd = zstd::Encoder::new(age, 1).expect("it is a level");
+    zstd.write_all(&snapshot).expect("the file can be written");
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..400 {
+        zstd.write_all(&zeros).expect("the file can be written");
+    }
+    let age = zstd.finish().expect("the file can be written");
+    age.finish().expect("the file can be written");
+
+    let (said, data) = (["go on beyond", "by its own header"], stored.path("disk/data"));
+    let exported = stored.path("disk/exported");
+    let export = ["export", text(&bomb), &exported, "--identity", &identity];
+    stored.host.lifeboat(export).expect_code(5).says(&said);
+    let mut rebuild = stored.host.rebuild_args(text(&bomb), &stored.target, 0);
+    let at = rebuild.iter().position(|arg| arg == "--data-dir").expect("it is given");
+    rebuild[at + 1] = data;
+    stored.host.lifeboat(rebuild).expect_code(5).says(&said);
+    assert_eq!(tree(&disk), Vec::<String>::new());
+}
+
 /// What a listing can tell without reading the object: `list` shows it, and `latest` does not take it.
 #[track_caller]
 fn listed_as_bad(stored: &Stored, store: &Path) {

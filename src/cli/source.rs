@@ -18,7 +18,6 @@ use crate::catalog::{Backup, FindError, LatestError, Lineage, Manifest, ObjectNa
 use crate::durable;
 use crate::model::{ChainId, LineageId, Revision, with_causes};
 use crate::pipeline::{DecodeError, Identities};
-use crate::restore::HandedOut;
 use crate::source::{self, SnapshotHasher, Source};
 use crate::store::FileStore;
 
@@ -39,8 +38,6 @@ pub(super) struct SourceArgs {
 pub(super) struct Found {
     /// What the manifest says, for a stored backup.
     pub manifest: Option<Manifest>,
-    /// The highest revision that a backup of the same history holds, where that is another one.
-    pub highest: Option<HandedOut>,
     places: Vec<Place>,
     identities: Option<Identities>,
 }
@@ -123,7 +120,6 @@ impl SourceArgs {
             };
             return Ok(Found {
                 manifest: None,
-                highest: None,
                 places: vec![place],
                 identities: self.identities_for_file(context)?,
             });
@@ -148,7 +144,6 @@ impl SourceArgs {
         };
         let backup = chosen(context, &places, &self.source)?;
         Ok(Found {
-            highest: highest(backup, &places),
             manifest: Some(places.manifest(backup)?.0),
             places: copies(backup, &places),
             identities: identities(self.identity.as_deref(), config.as_ref())?,
@@ -275,21 +270,6 @@ impl Found {
         }
         source_failure(error, self.manifest.as_ref())
     }
-}
-
-/// The highest revision of the history that `backup` is of, where a later backup holds it.
-fn highest(backup: &Backup, places: &Places) -> Option<HandedOut> {
-    let same = |other: &&Backup| other.manifest().lineage == backup.manifest().lineage;
-    let last = places
-        .catalog
-        .backups()
-        .iter()
-        .filter(same)
-        .max_by_key(|other| other.revision())?;
-    (last.revision() > backup.revision()).then(|| HandedOut {
-        revision: last.revision(),
-        known_from: format!("backup {}", last.id()),
-    })
 }
 
 fn copies(backup: &Backup, places: &Places) -> Vec<Place> {
@@ -439,7 +419,6 @@ pub(super) fn read_through(
 ) -> Result<(), Failure> {
     let (manifest, _) = places.manifest(backup)?;
     let found = Found {
-        highest: None,
         manifest: Some(manifest.clone()),
         places: copies(backup, places),
         identities: Some(keys),

@@ -32,7 +32,7 @@ mod yard;
 
 use std::path::PathBuf;
 
-pub use bump::{Bump, HandedOut, Rule as BumpRule, decide as decide_bump};
+pub use bump::{Bump, Rule as BumpRule, decide as decide_bump};
 pub use dbus::OverDbus;
 pub use inventory::{Inventory, Lack};
 pub use ledger::{Book, Built, Downtime, Error as LedgerError, Kept, Ledger, Spots, closed, open_ledger};

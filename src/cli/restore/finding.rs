@@ -1,4 +1,4 @@
-//! What is restored, to whom, and what is known of revisions that were handed out.
+//! What is restored, and to whom.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::datadir::{self, InitialCluster, PeerUrl};
 use crate::durable;
 use crate::etcd::{Ahead, Member};
 use crate::model::with_causes;
-use crate::rebuild::{DigestRule, is_held};
-use crate::restore::{Backup, HandedOut, Preview, PreviewError, preview};
+use crate::rebuild::DigestRule;
+use crate::restore::{Backup, Preview, PreviewError, preview};
 use crate::settings::EtcdSettings;
-use crate::source::{Source, TrailingDigest};
+use crate::source::TrailingDigest;
 
 /// The largest file of members that is read.
 const MOST_BYTES: u64 = 1 << 20;
@@ -151,34 +151,6 @@ fn listed(file: &Path) -> Result<String, Failure> {
     Ok(lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(","))
 }
 
-/// Revisions that clients may have seen. What only this host knows counts only where it is the only member: all members
-/// must come to the same decision.
-pub(super) fn handed_out(context: &Context, found: &Found, here: &Here, members: &InitialCluster) -> Vec<HandedOut> {
-    let mut known: Vec<HandedOut> = found.highest.iter().cloned().collect();
-    if members.iter().count() == 1 {
-        known.extend(running(context, here).or_else(|| stopped(here)));
-    }
-    known
-}
-
-/// What the etcd that runs here has come to.
-fn running(context: &Context, here: &Here) -> Option<HandedOut> {
-    let asked = context.runtime.block_on(async {
-        for url in &here.client_urls {
-            if let Ok(mut member) = Member::connect(url, &here.access.client, Ahead::Far).await
-                && let Ok(revision) = member.current_revision().await
-            {
-                return Some((url, revision));
-            }
-        }
-        None
-    });
-    asked.map(|(url, revision)| HandedOut {
-        revision,
-        known_from: format!("etcd at {url}"),
-    })
-}
-
 /// The release of the etcd that runs here, if it answers.
 pub(super) fn version_here(context: &Context, here: &Here) -> Option<String> {
     context.runtime.block_on(async {
@@ -190,22 +162,5 @@ pub(super) fn version_here(context: &Context, here: &Here) -> Option<String> {
             }
         }
         None
-    })
-}
-
-/// What the data in place holds, if nothing uses it.
-fn stopped(here: &Here) -> Option<HandedOut> {
-    let data_dir = &here.settings.data_dir;
-    let path = data_dir.join(datadir::SNAP_DIR).join(datadir::DB);
-    if is_held(data_dir).ok()? {
-        return None;
-    }
-    let file = durable::open_plain(&path).ok()?;
-    let length = file.metadata().ok()?.len();
-    let source = Source::open(path.display().to_string(), file, Some(length), None).ok()?;
-    let seen = preview(source, &|_| false).ok()??;
-    Some(HandedOut {
-        revision: seen.revision,
-        known_from: format!("the data in {}", data_dir.display()),
     })
 }

@@ -164,8 +164,7 @@ fn plan(
         site.etcd_version = finding::version_here(context, here);
     }
     let restore = config.map(|config| config.restore).unwrap_or_default();
-    let known = finding::handed_out(context, found, here, &members);
-    let bump = decide_bump(restore.bump_revision, backup.revision, &known);
+    let bump = decide_bump(restore.bump_revision);
     let id = RestoreId::new(host::now(), getrandom::u32().map_err(failed)?);
     let wish = Wish {
         id,

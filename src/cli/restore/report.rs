@@ -158,13 +158,6 @@ fn warnings(plan: &Plan) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if !plan.is_single() && plan.bump.by == 0 {
-        warnings.push(
-            "revisions that were handed out after this backup are given out again; where that matters to clients that \
-             watch, set `bump_revision` in [restore] on every host"
-                .to_owned(),
-        );
-    }
     warnings
 }
 

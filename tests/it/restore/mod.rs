@@ -15,9 +15,9 @@ use std::time::Duration;
 use lifeboat::model::{ClusterId, Digest, Revision};
 use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
-    Access, Backup, Book, BumpRule, Error, GiveUp, HandedOut, Kept, Ledger, LedgerError, Outcome, Patience, Plan,
-    PlannedFile, Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of,
-    releasable, release, release_stray,
+    Access, Backup, Book, BumpRule, Error, GiveUp, Kept, Ledger, LedgerError, Outcome, Patience, Plan, PlannedFile,
+    Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of, releasable, release,
+    release_stray,
 };
 use lifeboat::source::Source;
 use sha2::Digest as _;
@@ -108,10 +108,6 @@ impl Bench {
     fn ledger(&self, number: u32) -> Ledger {
         let snapshot = fs::read(SNAPSHOT).expect("it is a fixture");
         let home = self.etcd.directory();
-        let known = HandedOut {
-            revision: Revision::new(0).expect("0 is one"),
-            known_from: "nothing".to_owned(),
-        };
         let revision = Revision::new(REVISION).expect("it is one");
         let plan = Plan::new(Wish {
             id: lifeboat::restore::RestoreId::new("2026-11-20T10:15:30Z".parse().expect("it is one"), number),
@@ -128,7 +124,7 @@ impl Bench {
                 hash_kv: None,
             },
             members: self.etcd.initial_cluster().parse().expect("it is one"),
-            bump: decide_bump(BumpRule::Auto, revision, &[known]),
+            bump: decide_bump(BumpRule::Never),
             token: None,
             site: Site {
                 member: "m1".to_owned(),

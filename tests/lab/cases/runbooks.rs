@@ -6,12 +6,11 @@ use std::fs;
 use std::thread;
 
 use super::OFTEN;
-use super::restores::{assert_serves, backed_up, written_and_backed_up};
+use super::restores::{Before, assert_serves, backed_up, written_and_backed_up};
 use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Done, Host, Lab, holds, until};
 use crate::install::{CONFIG, IDENTITY, NAME, STORE, apt, enable, install, lifeboat};
 use crate::preparation::Suite;
-use crate::support::client::HashKv;
 use crate::support::runbook::{manual, readme};
 
 /// The ID that stands in the runbooks.
@@ -203,7 +202,7 @@ fn only(all: Vec<Vec<String>>) -> Vec<String> {
     block
 }
 
-fn backed_up_with(cluster: &Cluster, more: &str) -> (String, HashKv) {
+fn backed_up_with(cluster: &Cluster, more: &str) -> (String, Before) {
     install(cluster, more);
     written_and_backed_up(cluster)
 }

@@ -1,11 +1,10 @@
 //! Restored members that wait for others: whatever is done to their host meanwhile, only a fault of the new takes it back.
 
 use super::restore_deaths::step_of;
-use super::restores::{KEY, LATER, LEDGERS, assert_serves, backed_up, has_guard, restore};
+use super::restores::{Before, KEY, LATER, LEDGERS, assert_serves, backed_up, has_guard, restore};
 use crate::cluster::Cluster;
 use crate::hosts::{Host, Lab, holds, until};
 use crate::install::STORE;
-use crate::support::client::HashKv;
 use crate::support::host::copy_tree;
 
 const RESUME: &str = "lifeboat-restore-resume.service";
@@ -59,7 +58,7 @@ pub fn a_run_that_loses_the_bus_is_begun_again_and_one_that_nothing_can_mend_is_
 }
 
 /// A cluster of two that was lost and of which one host is restored; the backup.
-fn one_waits(lab: &Lab<'_>) -> (Cluster, String, HashKv) {
+fn one_waits(lab: &Lab<'_>) -> (Cluster, String, Before) {
     let cluster = Cluster::start(lab, 2);
     let (id, before) = backed_up(&cluster);
     let [first, second] = cluster.hosts.as_slice() else {
@@ -89,7 +88,7 @@ fn until_watched_for(host: &Host, seconds: u64) {
 
 /// Restores the other host too, with which the first is finished.
 #[track_caller]
-fn the_other_comes(cluster: &Cluster, id: &str, before: &HashKv) {
+fn the_other_comes(cluster: &Cluster, id: &str, before: &Before) {
     let args = [id, "--from", "/root/copy", "--yes", "--json"];
     let said = restore(&cluster.hosts[1], &args).expect_code(0).json();
     assert_eq!(said["outcome"], "restored", "{said}");

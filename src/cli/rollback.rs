@@ -81,6 +81,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         now: host::now,
         listener: &listener,
         stop: &|| false,
+        tell: &|_| {},
     };
     let turned = take_over(context, &spots).map_err(Into::into);
     let mut run = turned.and_then(|book| Run::roll_back(book, tools)).map_err(|error| {
@@ -121,16 +122,19 @@ fn refuse_serving(context: &Context, ledger: &Ledger, access: &Access) -> Result
     let answers = context.runtime.block_on(peers(plan, access));
     let serving: Vec<&str> = answers
         .iter()
-        .filter(|(_, answer)| answer.as_ref().is_some_and(|answer| answer.cluster == plan.cluster_id))
+        .filter(|(_, answer)| {
+            answer
+                .as_ref()
+                .is_some_and(|answer| Some(answer.cluster) == plan.cluster_id())
+        })
         .map(|(name, _)| name.as_str())
         .collect();
     if serving.is_empty() {
         return Ok(());
     }
     let message = format!(
-        "{} run as members of the restored cluster {}, which this member would leave",
-        serving.join(", "),
-        plan.cluster_id
+        "{} run as members of the restored cluster, which this member would leave",
+        serving.join(", ")
     );
     Err(Failure::new(Exit::Refused, message)
         .next("stop etcd there and roll back on every host; or go on here alone with --although-serving"))

@@ -140,12 +140,15 @@ impl Dir {
     }
 
     /// Opens a plain file in it for reading; `None` when there is none.
-    #[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
     pub fn file(&self, name: impl AsRef<Path>) -> Result<Option<File>, Error> {
-        let name = name.as_ref();
+        self.plain(name.as_ref(), OFlag::O_RDONLY)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
+    fn plain(&self, name: &Path, access: OFlag) -> Result<Option<File>, Error> {
         let path = self.path.join(name);
         // A pipe in its place is not waited for.
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let flags = access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = match openat(&*self.handle, name, flags, Mode::empty()) {
             Ok(opened) => File::from(opened),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
@@ -153,6 +156,11 @@ impl Dir {
         };
         let metadata = file.metadata().map_err(failed("look at", &path))?;
         Ok(metadata.is_file().then_some(file))
+    }
+
+    /// Opens a plain file of ours in it for reading and writing; `None` when there is none.
+    pub fn own_file(&self, name: impl AsRef<Path>) -> Result<Option<File>, Error> {
+        self.plain(name.as_ref(), OFlag::O_RDWR)
     }
 
     /// Moves an entry to another folder of the same file system; `Exists` if there is something under the new name. The

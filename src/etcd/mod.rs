@@ -9,6 +9,7 @@
 pub mod choose;
 pub mod duty;
 mod peer;
+mod peer_port;
 mod snapshot;
 mod survey;
 
@@ -21,7 +22,8 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 
 use crate::model::{ClusterId, HashKv, MemberId, Revision, with_causes};
 
-pub use peer::{PeerAnswer, ask_peer};
+pub use peer::{PeerAnswer, PeerClient, PeerMember, PeerSight, ask_peer};
+pub use peer_port::{Error as PeerPortError, PeerPort};
 pub use snapshot::{Chunk, DIGEST_BYTES, SnapshotStream};
 pub use survey::{Endpoints, Surveyed, survey};
 

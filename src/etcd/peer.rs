@@ -26,52 +26,142 @@ pub struct PeerAnswer {
     /// The cluster it is of.
     pub cluster: ClusterId,
     /// The members that it knows, in order of their ids.
-    pub members: Vec<MemberId>,
+    pub members: Vec<PeerMember>,
+}
+
+impl PeerAnswer {
+    /// Whether it knows a member of that id.
+    pub fn knows(&self, id: MemberId) -> bool {
+        self.members.iter().any(|member| member.id == id)
+    }
+}
+
+/// A member, as another one knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerMember {
+    /// Its id.
+    pub id: MemberId,
+    /// Its name; empty until it has started for the first time, unless it founded the cluster.
+    pub name: String,
+    /// Where the others reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; none until it has started for the first time.
+    pub client_urls: Vec<String>,
+    /// Whether it has no vote.
+    pub is_learner: bool,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Listed {
     id: u64,
+    #[serde(default)]
+    name: String,
+    #[serde(default, rename = "peerURLs")]
+    peer_urls: Option<Vec<String>>,
+    #[serde(default, rename = "clientURLs")]
+    client_urls: Option<Vec<String>>,
+    #[serde(default)]
+    is_learner: bool,
+}
+
+/// What is heard at a peer address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerSight {
+    /// An etcd that runs.
+    Etcd(PeerAnswer),
+    /// The document at the path that was asked for.
+    Document(Vec<u8>),
+    /// What neither is an etcd nor has that document.
+    Strange(String),
+}
+
+/// Asks at peer addresses, as other members do.
+#[derive(Debug, Clone)]
+pub struct PeerClient {
+    client: reqwest::Client,
+}
+
+impl PeerClient {
+    /// `tls.identity` must be a certificate that members take for one of their own where they ask for it.
+    pub fn new(tls: &Tls) -> Result<PeerClient, Error> {
+        let client = client(tls).map_err(|error| Error::Misfit {
+            url: "the members' peer addresses".to_owned(),
+            reason: causes(&error),
+        })?;
+        Ok(PeerClient { client })
+    }
+
+    /// Asks the member whose peer URL this is which cluster it is of.
+    pub async fn members(&self, url: &str) -> Result<PeerAnswer, Error> {
+        let nonsense = |what: String| Error::Nonsense {
+            url: url.to_owned(),
+            call: CALL,
+            what,
+        };
+        let (status, cluster, body) = self.get(url, "/members", MOST_BYTES).await?;
+        if status != 200 {
+            return Err(nonsense(format!("HTTP status {status}")));
+        }
+        let cluster = cluster.ok_or_else(|| nonsense("no cluster id".to_owned()))?;
+        let members = members_of(&body).ok_or_else(|| nonsense("what is no list of members".to_owned()))?;
+        Ok(PeerAnswer { cluster, members })
+    }
+
+    /// Asks for a document of ours, and where there is none for an etcd. Fails where nobody answers.
+    pub async fn look(&self, url: &str, path: &str, most: usize) -> Result<PeerSight, Error> {
+        let (status, _, body) = self.get(url, path, most).await?;
+        if status == 200 {
+            return Ok(PeerSight::Document(body));
+        }
+        match self.members(url).await {
+            Ok(answer) => Ok(PeerSight::Etcd(answer)),
+            Err(Error::Nonsense { what, .. }) => Ok(PeerSight::Strange(what)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The status, the cluster that the answer names, and its body.
+    async fn get(&self, url: &str, path: &str, most: usize) -> Result<(u16, Option<ClusterId>, Vec<u8>), Error> {
+        let unreachable = |error: reqwest::Error| Error::Unreachable {
+            url: url.to_owned(),
+            reason: causes(&error.without_url()),
+        };
+        let asked = self.client.get(format!("{}{path}", url.trim_end_matches('/'))).send();
+        let mut answer = asked.await.map_err(unreachable)?;
+        let cluster = answer.headers().get("X-Etcd-Cluster-ID");
+        let cluster = cluster.and_then(|id| id.to_str().ok()?.parse().ok());
+        let mut body = Vec::new();
+        while let Some(part) = answer.chunk().await.map_err(unreachable)? {
+            body.extend_from_slice(&part);
+            if body.len() > most {
+                return Err(Error::Nonsense {
+                    url: url.to_owned(),
+                    call: CALL,
+                    what: "an answer that does not end".to_owned(),
+                });
+            }
+        }
+        Ok((answer.status().as_u16(), cluster, body))
+    }
 }
 
 /// Asks the member whose peer URL this is.
-///
-/// `tls.identity` must be a certificate that members take for one of their own where they ask for it.
 pub async fn ask_peer(url: &str, tls: &Tls) -> Result<PeerAnswer, Error> {
-    let unreachable = |reason: String| Error::Unreachable {
-        url: url.to_owned(),
-        reason,
-    };
-    let client = client(tls).map_err(|error| unreachable(causes(&error)))?;
-    let asked = client.get(format!("{}/members", url.trim_end_matches('/'))).send();
-    let mut answer = asked.await.map_err(|error| unreachable(causes(&error.without_url())))?;
-    let nonsense = |what: &str| Error::Nonsense {
-        url: url.to_owned(),
-        call: CALL,
-        what: what.to_owned(),
-    };
-    if !answer.status().is_success() {
-        return Err(nonsense(&format!("HTTP status {}", answer.status().as_u16())));
-    }
-    let cluster = answer.headers().get("X-Etcd-Cluster-ID");
-    let cluster = cluster.and_then(|id| id.to_str().ok()?.parse().ok());
-    let cluster = cluster.ok_or_else(|| nonsense("no cluster id"))?;
-    let mut body = Vec::new();
-    let broken = |error: reqwest::Error| unreachable(causes(&error.without_url()));
-    while let Some(part) = answer.chunk().await.map_err(broken)? {
-        body.extend_from_slice(&part);
-        if body.len() > MOST_BYTES {
-            return Err(nonsense("a list of members that does not end"));
-        }
-    }
-    let members = members_of(&body).ok_or_else(|| nonsense("what is no list of members"))?;
-    Ok(PeerAnswer { cluster, members })
+    PeerClient::new(tls)?.members(url).await
 }
 
-fn members_of(body: &[u8]) -> Option<Vec<MemberId>> {
+fn members_of(body: &[u8]) -> Option<Vec<PeerMember>> {
     let listed: Vec<Listed> = serde_json::from_slice(body).ok()?;
-    let mut members: Vec<MemberId> = listed.into_iter().map(|member| MemberId(member.id)).collect();
-    members.sort_unstable();
+    let members = listed.into_iter().map(|listed| PeerMember {
+        id: MemberId(listed.id),
+        name: listed.name,
+        peer_urls: listed.peer_urls.unwrap_or_default(),
+        client_urls: listed.client_urls.unwrap_or_default(),
+        is_learner: listed.is_learner,
+    });
+    let mut members: Vec<PeerMember> = members.collect();
+    members.sort_unstable_by_key(|member| member.id);
     Some(members)
 }
 
@@ -99,7 +189,14 @@ mod tests {
     #[test]
     fn the_list_is_read_and_what_is_none_is_not() {
         let body = br#"[{"id":791541109527157636,"peerURLs":["http://b:1"],"name":"m2","clientURLs":[]},{"id":5,"peerURLs":[]}]"#;
-        assert_eq!(members_of(body), Some(vec![MemberId(5), MemberId(791541109527157636)]));
+        let members = members_of(body).unwrap();
+        let ids: Vec<MemberId> = members.iter().map(|member| member.id).collect();
+        assert_eq!(ids, [MemberId(5), MemberId(791541109527157636)]);
+        assert_eq!(
+            (&*members[1].name, &*members[1].peer_urls),
+            ("m2", &["http://b:1".to_owned()][..])
+        );
+        assert!(members[0].client_urls.is_empty() && !members[0].is_learner);
         for body in [&b""[..], b"{}", b"404 page not found", br#"[{"id":"5"}]"#] {
             assert_eq!(members_of(body), None);
         }

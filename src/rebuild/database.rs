@@ -3,16 +3,18 @@
 //! Invariant: the metas point to new pages only once these are on the disk.
 
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use super::land::Landed;
 use super::map::Mapped;
-use super::{ContentProof, Error, Expected, Plan, Rebuilt};
+use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Wish};
 use crate::bbolt::{self, Rules, check, check_over};
 use crate::datadir;
 use crate::durable::failed;
 use crate::keyspace::{
-    self, Agreement, Change, Lease, LiveKeys, NewContent, Replay, Replayed, Restored, Summary, Survey, restored,
+    self, Agreement, Change, EtcdLine, Lease, LiveKeys, Member, NewContent, Replay, Replayed, Restored, Summary,
+    Survey, restored,
 };
 use crate::model::HashKv;
 use crate::source::TrailingDigest;
@@ -20,53 +22,128 @@ use crate::source::TrailingDigest;
 /// The lifetime of a lease that keys hang on but whose own entry is missing: long enough for its owner to come back.
 const MISSING_LEASE_TTL_SECONDS: i64 = 3600;
 
-/// Checks the landed database and turns it into that of the new cluster.
-pub(super) fn build(name: &str, landed: Landed, plan: &Plan) -> Result<Rebuilt, Error> {
-    let file = landed.file;
-    cut_unused_tail(name, &file)?;
-    let map = mapped(&file)?;
+/// A database that is sound, as it came from its source, and into which may be written who the new members are.
+pub(super) struct Sound {
+    name: String,
+    file: File,
+    map: Mapped,
+    walked: Walked,
+    proof: ContentProof,
+    added: Vec<Lease>,
+    bump: Option<NonZeroU64>,
+    line: Option<EtcdLine>,
+    digest_was_absent: bool,
+}
+
+impl Sound {
+    /// Checks a landed database against what is wished.
+    pub(super) fn check(name: &str, landed: Landed, wish: &Wish) -> Result<Sound, Error> {
+        let digest_was_absent = landed.hashed.digest == TrailingDigest::Absent;
+        Sound::of(name, landed.file, wish, digest_was_absent)
+    }
+
+    /// Checks a database that an earlier run landed and checked; what that one may have begun to write behind its pages
+    /// goes.
+    pub(super) fn again(name: &str, file: File, wish: &Wish) -> Result<Sound, Error> {
+        Sound::of(name, file, wish, wish.digest == DigestRule::Skipped)
+    }
+
+    fn of(name: &str, file: File, wish: &Wish, digest_was_absent: bool) -> Result<Sound, Error> {
+        cut_unused_tail(name, &file)?;
+        let map = mapped(&file)?;
+        let source = bbolt::File::open(&map).map_err(|error| unreadable(name, &error))?;
+        let recorded = wish.expected.and_then(|expected| expected.hash_kv);
+        let walked = walk(name, &source, recorded)?;
+        let proof = prove(name, wish.expected.as_ref(), &walked)?;
+        let added = missing_leases(&walked.summary, &walked.replayed);
+        Ok(Sound {
+            name: name.to_owned(),
+            file,
+            map,
+            walked,
+            proof,
+            added,
+            bump: wish.bump,
+            line: wish.line,
+            digest_was_absent,
+        })
+    }
+
+    /// What will be laid out, but for who the members are; fails where it cannot be restored as wished.
+    pub(super) fn preview(&self) -> Result<Rebuilt, Error> {
+        let source = bbolt::File::open(&self.map).map_err(|error| unreadable(&self.name, &error))?;
+        let restored = self.restored(&source, &[])?;
+        Ok(self.rebuilt(&restored, self.map.len() as u64))
+    }
+
+    /// Turns it into the database of a cluster of these members.
+    pub(super) fn found(self, members: &[Member]) -> Result<Rebuilt, Error> {
+        let source = bbolt::File::open(&self.map).map_err(|error| unreadable(&self.name, &error))?;
+        let restored = self.restored(&source, members)?;
+        let unsealed = graft(&self.file, &source, &self.walked.report, &restored)?;
+        let rebuilt = self.rebuilt(&restored, 0);
+        // The metas are written in place.
+        drop(self.map);
+        let database_bytes = seal(unsealed)?;
+        check_built(&self.file, database_bytes, &self.walked.report)?;
+        Ok(Rebuilt {
+            database_bytes,
+            ..rebuilt
+        })
+    }
+
+    fn restored(&self, source: &bbolt::File<'_>, members: &[Member]) -> Result<Restored, Error> {
+        let wished = NewContent {
+            members,
+            last: self.walked.summary.last,
+            bump: self.bump,
+            leases: &self.added,
+            line: self.line,
+        };
+        restored(source, &wished).map_err(|error| Error::Content {
+            name: self.name.clone(),
+            error,
+        })
+    }
+
+    fn rebuilt(&self, restored: &Restored, database_bytes: u64) -> Rebuilt {
+        let Walked { summary, replayed, .. } = &self.walked;
+        Rebuilt {
+            revision: restored.revision,
+            hash_kv: self.walked.hash_kv(),
+            proof: self.proof,
+            live_keys: replayed.live_keys.unwrap_or(0),
+            leases: summary.leases.iter().chain(&self.added).cloned().collect(),
+            leased_keys: replayed.leases.iter().map(|(_, keys)| keys).sum(),
+            added_leases: self.added.iter().map(|lease| lease.id).collect(),
+            cleared_alarms: summary.alarms.clone(),
+            auth: summary.auth,
+            dropped_storage_version: restored.dropped_storage_version.clone(),
+            cluster_version: summary.cluster_version.clone(),
+            database_bytes,
+            digest_was_absent: self.digest_was_absent,
+            owner: None,
+        }
+    }
+}
+
+/// Whether a database holds exactly these members: it was founded already.
+pub(super) fn is_of(name: &str, file: &File, members: &[Member]) -> Result<bool, Error> {
+    let map = mapped(file)?;
     let source = bbolt::File::open(&map).map_err(|error| unreadable(name, &error))?;
-    let recorded = plan.expected.and_then(|expected| expected.hash_kv);
-    let walked = walk(name, &source, recorded)?;
-    let proof = prove(name, plan.expected.as_ref(), &walked)?;
-    let added = missing_leases(&walked.summary, &walked.replayed);
-    let wished = NewContent {
-        members: plan.membership.members(),
-        last: walked.summary.last,
-        bump: plan.bump,
-        leases: &added,
-        line: plan.line,
-    };
-    let restored = restored(&source, &wished).map_err(|error| Error::Content {
-        name: name.to_owned(),
-        error,
-    })?;
-    let unsealed = graft(&file, &source, &walked.report, &restored)?;
-    // The metas are written in place.
-    drop(map);
-    let database_bytes = seal(unsealed)?;
-    check_built(&file, database_bytes, &walked.report)?;
-    let hash_kv = walked.hash_kv();
-    let Walked { summary, replayed, .. } = walked;
-    let added_leases = added.iter().map(|lease| lease.id).collect();
-    let mut leases = summary.leases;
-    leases.extend(added);
-    Ok(Rebuilt {
-        revision: restored.revision,
-        hash_kv,
-        proof,
-        live_keys: replayed.live_keys.unwrap_or(0),
-        leases,
-        leased_keys: replayed.leases.iter().map(|(_, keys)| keys).sum(),
-        added_leases,
-        cleared_alarms: summary.alarms,
-        auth: summary.auth,
-        dropped_storage_version: restored.dropped_storage_version,
-        cluster_version: summary.cluster_version,
-        database_bytes,
-        digest_was_absent: landed.hashed.digest == TrailingDigest::Absent,
-        owner: None,
-    })
+    let bucket = source.bucket(b"members").map_err(|error| unreadable(name, &error))?;
+    let Some(bucket) = bucket else { return Ok(false) };
+    let mut wanted: Vec<Vec<u8>> = members.iter().map(Member::key).collect();
+    wanted.sort_unstable();
+    let mut found = Vec::new();
+    for entry in bucket.iter() {
+        let (key, _) = entry.map_err(|error| unreadable(name, &error))?;
+        found.push(key.to_vec());
+        if found.len() > wanted.len() {
+            return Ok(false);
+        }
+    }
+    Ok(found == wanted)
 }
 
 /// What the walk over a sound database came to.

@@ -11,7 +11,7 @@ impl Mapped {
     /// Maps `file`, which must not be changed by anybody else while the map lives.
     #[expect(unsafe_code, reason = "a database does not fit into the memory of a small host")]
     pub fn new(file: &File) -> io::Result<Mapped> {
-        // SAFETY: the file lies in a directory that this process made a moment ago, under a random name, with mode 0700;
+        // SAFETY: the file lies in a directory that this program made, with mode 0700, and belongs to whoever runs it;
         // nobody else truncates it. Our own writes go behind the mapped range or to the metas, which are copied before.
         let map = unsafe { memmap2::Mmap::map(file) }?;
         Ok(Mapped(map))

@@ -6,6 +6,7 @@
 //! Invariant: nothing carries the final name before all of it was checked and is on the disk.
 
 mod database;
+mod founding;
 mod land;
 mod leaving;
 mod map;
@@ -29,8 +30,10 @@ use crate::keyspace::{self, Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Versi
 use crate::model::{ByteSize, Digest, HashKv, Revision};
 use crate::source::{self, Source, TrailingDigest};
 
+pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};
 pub use leaving::is_held;
 
+use database::Sound;
 use land::{Landed, land};
 use staging::Staging;
 
@@ -48,6 +51,30 @@ pub struct Plan {
     pub data_dir: PathBuf,
     /// A directory of its own for the log; absent or empty, and neither in the data directory nor around it.
     pub wal_dir: Option<PathBuf>,
+    /// By how much revisions jump, all history before being marked as compacted.
+    pub bump: Option<NonZeroU64>,
+    /// The line of etcd it is for, if not for all.
+    pub line: Option<EtcdLine>,
+    /// Whether a missing or wrong trailing digest is borne.
+    pub digest: DigestRule,
+    /// What the manifest says of the bytes, where there is one.
+    pub expected: Option<Expected>,
+}
+
+impl Plan {
+    fn wish(&self) -> Wish {
+        Wish {
+            bump: self.bump,
+            line: self.line,
+            digest: self.digest,
+            expected: self.expected,
+        }
+    }
+}
+
+/// What is wished of the data, whoever the members are; the fields are those of [`Plan`].
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
     /// By how much revisions jump, all history before being marked as compacted.
     pub bump: Option<NonZeroU64>,
     /// The line of etcd it is for, if not for all.
@@ -350,20 +377,21 @@ fn lay_out(
     let database = data.create(&snap_dir, datadir::DB)?;
     let landed = land(&mut source, database, &snap_dir.path().join(datadir::DB), listener)?;
     go_on(listener, Progress::Checking)?;
-    check_digest(source.name(), &landed, plan)?;
-    let built = database::build(source.name(), landed, plan)?;
+    let wish = plan.wish();
+    check_digest(source.name(), &landed, &wish)?;
+    let built = Sound::check(source.name(), landed, &wish)?.found(plan.membership.members())?;
     let mark = data.create(&snap_dir, &snap::file_name(&plan.membership))?;
-    write(mark, &snap_dir, &snap::file(&plan.membership))?;
+    write(&mark, &snap_dir, &snap::file(&plan.membership))?;
     let records = wal::first_segment(&plan.membership, &plan.member);
     match log {
         Some(log) => write_log(
-            log.create(&log.content().clone(), wal::FILE_NAME)?,
+            &log.create(&log.content().clone(), wal::FILE_NAME)?,
             log.content(),
             &records,
         )?,
         None => {
             let dir = data.make_dirs(datadir::WAL_DIR)?;
-            write_log(data.create(&dir, wal::FILE_NAME)?, &dir, &records)?;
+            write_log(&data.create(&dir, wal::FILE_NAME)?, &dir, &records)?;
         }
     }
     data.settle()?;
@@ -412,15 +440,15 @@ fn without_log(mut data: Staging, error: Error) -> Error {
     }
 }
 
-fn check_digest(name: &str, landed: &Landed, plan: &Plan) -> Result<(), Error> {
+fn check_digest(name: &str, landed: &Landed, wish: &Wish) -> Result<(), Error> {
     let name = name.to_owned();
-    if let Some(expected) = plan.expected
+    if let Some(expected) = wish.expected
         && expected.sha256 != landed.hashed.sha256
     {
         let what = format!("SHA-256 {} instead of {}", landed.hashed.sha256, expected.sha256);
         return Err(Error::NotAsRecorded { name, what });
     }
-    match (landed.hashed.digest, plan.digest) {
+    match (landed.hashed.digest, wish.digest) {
         (TrailingDigest::Matches, _) | (_, DigestRule::Skipped) => Ok(()),
         (TrailingDigest::Differs, DigestRule::Required) => Err(Error::DigestDiffers { name }),
         // What is cut short is not to be let through by a flag.
@@ -431,13 +459,13 @@ fn check_digest(name: &str, landed: &Landed, plan: &Plan) -> Result<(), Error> {
     }
 }
 
-fn write(mut file: File, dir: &Dir, bytes: &[u8]) -> Result<(), Error> {
+fn write(mut file: &File, dir: &Dir, bytes: &[u8]) -> Result<(), Error> {
     Ok(file.write_all(bytes).map_err(failed("write to", dir.path()))?)
 }
 
 /// Writes the log's records and reserves the rest of the segment, as etcd does, so that its first writes cannot fail.
-fn write_log(file: File, dir: &Dir, records: &[u8]) -> Result<(), Error> {
-    let reserved = fallocate(&file, FallocateFlags::empty(), 0, wal::SEGMENT_BYTES.cast_signed());
+fn write_log(file: &File, dir: &Dir, records: &[u8]) -> Result<(), Error> {
+    let reserved = fallocate(file, FallocateFlags::empty(), 0, wal::SEGMENT_BYTES.cast_signed());
     match reserved {
         // A file system that cannot reserve: a short segment is read just as well.
         Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => write(file, dir, records),

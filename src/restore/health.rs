@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use super::plan::Plan;
+use super::rendezvous::Identity;
 use super::units::{Activity, UnitState};
 use crate::etcd::PeerAnswer;
 use crate::model::{ClusterId, MemberId, Revision};
@@ -124,13 +125,16 @@ pub enum Health {
 
 /// Judges what was seen; `revision` is what was restored.
 pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
-    if let Some(fault) = fault(plan, revision, sight) {
+    let Some(is) = &plan.identity else {
+        return Health::Broken("it is not known who this member is".to_owned());
+    };
+    if let Some(fault) = fault(plan, is, revision, sight) {
         return Health::Broken(fault);
     }
     let shows_ids = sight.own.is_some();
     match &sight.client {
         // Another member's address may lead here, or the other way round.
-        ClientSight::Serves { cluster, member, .. } if (*cluster, *member) == (plan.cluster_id, plan.member_id) => {
+        ClientSight::Serves { cluster, member, .. } if (*cluster, *member) == (is.cluster_id, is.member_id) => {
             return Health::Healthy { doubt: None };
         }
         // The unit is ready only when etcd has been heard by a quorum.
@@ -172,7 +176,7 @@ fn stays_up_alone(plan: &Plan, sight: &Sight) -> bool {
 }
 
 /// What no time will heal.
-fn fault(plan: &Plan, revision: Revision, sight: &Sight) -> Option<String> {
+fn fault(plan: &Plan, is: &Identity, revision: Revision, sight: &Sight) -> Option<String> {
     let unit = &plan.site.unit;
     match sight.unit.activity {
         Activity::Failed => return Some(format!("{unit} failed ({})", sight.unit.words)),
@@ -186,29 +190,25 @@ fn fault(plan: &Plan, revision: Revision, sight: &Sight) -> Option<String> {
         return Some(format!("{unit} ends again and again ({} restarts)", sight.restarts));
     }
     if let Some(own) = &sight.own {
-        if own.cluster != plan.cluster_id {
-            let (is, wanted) = (own.cluster, plan.cluster_id);
-            return Some(format!("the member reports cluster {is} instead of {wanted}"));
+        if own.cluster != is.cluster_id {
+            let (reported, wanted) = (own.cluster, is.cluster_id);
+            return Some(format!("the member reports cluster {reported} instead of {wanted}"));
         }
-        if !own.members.contains(&plan.member_id) {
-            return Some(format!(
-                "the cluster does not have the planned member {}",
-                plan.member_id
-            ));
+        if !own.knows(is.member_id) {
+            return Some(format!("the cluster does not have the planned member {}", is.member_id));
         }
     }
     match &sight.client {
-        ClientSight::Serves { cluster, member, .. } if *member == plan.member_id && *cluster != plan.cluster_id => {
-            Some(format!(
-                "the member serves cluster {cluster} instead of {}",
-                plan.cluster_id
-            ))
-        }
+        ClientSight::Serves { cluster, member, .. } if *member == is.member_id && *cluster != is.cluster_id => Some(
+            format!("the member serves cluster {cluster} instead of {}", is.cluster_id),
+        ),
         ClientSight::Serves {
-            cluster, revision: is, ..
-        } if *cluster == plan.cluster_id && *is < revision => {
-            Some(format!("the member serves revision {is}, and {revision} was restored"))
-        }
+            cluster,
+            revision: served,
+            ..
+        } if *cluster == is.cluster_id && *served < revision => Some(format!(
+            "the member serves revision {served}, and {revision} was restored"
+        )),
         ClientSight::Serves { .. } | ClientSight::Denied(_) | ClientSight::Silent(_) => None,
     }
 }
@@ -217,9 +217,14 @@ fn fault(plan: &Plan, revision: Revision, sight: &Sight) -> Option<String> {
 mod tests {
     use super::super::plan::tests::wish;
     use super::*;
+    use crate::etcd::PeerMember;
+    use crate::restore::rendezvous::Nonce;
 
     fn plan(members: &str) -> Plan {
-        Plan::new(wish(members)).unwrap()
+        let mut plan = Plan::new(wish(members)).unwrap();
+        let founders = plan.members.keys().map(|name| (name.clone(), Nonce([3; 16])));
+        plan.commit(founders.collect()).unwrap();
+        plan
     }
 
     fn revision(number: i64) -> Revision {
@@ -234,18 +239,28 @@ mod tests {
         }
     }
 
+    fn known(id: MemberId) -> PeerMember {
+        PeerMember {
+            id,
+            name: String::new(),
+            peer_urls: Vec::new(),
+            client_urls: Vec::new(),
+            is_learner: false,
+        }
+    }
+
     fn own(plan: &Plan) -> PeerAnswer {
-        let membership = plan.membership().unwrap();
+        let (membership, _) = plan.membership().unwrap().unwrap();
         PeerAnswer {
-            cluster: plan.cluster_id,
-            members: membership.members().iter().map(|member| member.id).collect(),
+            cluster: plan.cluster_id().unwrap(),
+            members: membership.members().iter().map(|member| known(member.id)).collect(),
         }
     }
 
     fn serves(plan: &Plan, number: i64) -> ClientSight {
         ClientSight::Serves {
-            cluster: plan.cluster_id,
-            member: plan.member_id,
+            cluster: plan.cluster_id().unwrap(),
+            member: plan.identity.as_ref().unwrap().member_id,
             revision: revision(number),
         }
     }
@@ -361,7 +376,7 @@ mod tests {
             ..own(&plan)
         };
         let stranger = PeerAnswer {
-            members: vec![MemberId(1)],
+            members: vec![known(MemberId(1))],
             ..own(&plan)
         };
         let broken = [
@@ -394,7 +409,7 @@ mod tests {
             Sight {
                 client: ClientSight::Serves {
                     cluster: ClusterId(0xab),
-                    member: plan.member_id,
+                    member: plan.identity.as_ref().unwrap().member_id,
                     revision: revision(42),
                 },
                 ..seen

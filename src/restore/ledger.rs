@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::gathering::Seen;
 use super::inventory::Inventory;
 use super::machine::{End, Step};
 use super::plan::{Plan, PlannedFile, RestoreId};
@@ -95,6 +96,20 @@ impl Spots {
     /// The ledger of the restore that is open.
     pub fn ledger(&self) -> PathBuf {
         self.folder.join("ledger.json")
+    }
+
+    /// The file that tells everybody how the other members are, while they meet.
+    fn members(&self) -> PathBuf {
+        self.notice.with_file_name("members.json")
+    }
+
+    /// How the other members are, as whoever meets them told last; empty while nobody does.
+    pub fn seen(&self) -> Vec<Seen> {
+        let read = durable::read_plain(&self.members(), MOST_BYTES);
+        read.map_or_else(
+            |_| Vec::new(),
+            |bytes| serde_json::from_slice(&bytes).unwrap_or_default(),
+        )
     }
 
     fn closed(&self) -> PathBuf {
@@ -354,6 +369,19 @@ impl Book {
     /// The restores that ended, the first at the head.
     pub fn closed(&self) -> Result<Vec<Ledger>, Error> {
         closed(&self.spots)
+    }
+
+    /// Lets everybody see how the other members are; nobody to tell of takes that away. It only helps to see.
+    pub(super) fn tell_seen(&self, seen: &[Seen]) {
+        let path = self.spots.members();
+        match seen.is_empty() {
+            true => drop(fs::remove_file(path)),
+            false => {
+                let mut json = serde_json::to_vec_pretty(seen).expect("it has only text keys");
+                json.push(b'\n');
+                durable::replace(&path, &json, 0o644).ok();
+            }
+        }
     }
 
     /// Lets everybody see that a restore is open: its folder is closed to them.

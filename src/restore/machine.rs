@@ -4,9 +4,12 @@
 //! the step that it names.
 //!
 //! ```text
-//! forward   Build  Guard  Stop  Swap  Settings  Start  Serve  Settle  → restored
-//! back      Hold  Halt  Return  Undo  Revive  Clear                   → rolled back, or abandoned
+//! forward   Build  Guard  Stop  Meet  Found  Agree  Swap  Settings  Start  Serve  Settle  → restored
+//! back      Hold  Halt  Return  Undo  Revive  Clear                                       → rolled back, or abandoned
 //! ```
+//!
+//! Meet and Agree are the two steps of the rendezvous: committed to the founders, and heard that all others have. Up to
+//! there the old data is in place, and whoever goes back only lets etcd start again.
 //!
 //! Invariant: etcd may start only while data and settings are of one and the same cluster; between Stop and Start, and
 //! between Halt and Revive, the guard keeps everybody from starting it.
@@ -23,6 +26,12 @@ pub enum Step {
     Guard,
     /// Stop etcd, and see that nothing holds its data.
     Stop,
+    /// Hear all other members, and commit to the founders of the new cluster.
+    Meet,
+    /// Write into the new data who the member is.
+    Found,
+    /// Hear that all others have committed to the same founders.
+    Agree,
     /// The new data goes where etcd looks, the old is kept.
     Swap,
     /// The new settings go where etcd looks.
@@ -49,10 +58,13 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Step; 14] = [
+    pub const ALL: [Step; 17] = [
         Step::Build,
         Step::Guard,
         Step::Stop,
+        Step::Meet,
+        Step::Found,
+        Step::Agree,
         Step::Swap,
         Step::Settings,
         Step::Start,
@@ -65,6 +77,11 @@ impl Step {
         Step::Revive,
         Step::Clear,
     ];
+
+    /// Whether the members meet meanwhile.
+    pub fn is_of_rendezvous(self) -> bool {
+        matches!(self, Step::Meet | Step::Found | Step::Agree)
+    }
 
     /// Whether it leads back.
     pub fn is_back(self) -> bool {
@@ -121,6 +138,14 @@ pub fn next(step: Step, came: Came) -> Next {
     }
 }
 
+/// The step that follows in its place where nobody has to meet.
+pub fn without_rendezvous(step: Step) -> Step {
+    match step.is_of_rendezvous() {
+        true => Step::Swap,
+        false => step,
+    }
+}
+
 /// Where a run begins that finds the ledger at this step.
 ///
 /// A build is not gone on with: its source may be gone, and nothing was touched yet. And etcd is let start again before
@@ -137,7 +162,10 @@ fn done(step: Step) -> Next {
     Next::Take(match step {
         Step::Build => Step::Guard,
         Step::Guard => Step::Stop,
-        Step::Stop => Step::Swap,
+        Step::Stop => Step::Meet,
+        Step::Meet => Step::Found,
+        Step::Found => Step::Agree,
+        Step::Agree => Step::Swap,
         Step::Swap => Step::Settings,
         Step::Settings => Step::Start,
         Step::Start => Step::Serve,
@@ -156,7 +184,7 @@ fn failed(step: Step) -> Next {
     match step {
         Step::Build => Next::Take(Step::Clear),
         // Data and settings are as they were; etcd may have been stopped.
-        Step::Guard | Step::Stop => Next::Take(Step::Revive),
+        Step::Guard | Step::Stop | Step::Meet | Step::Found | Step::Agree => Next::Take(Step::Revive),
         Step::Swap | Step::Settings | Step::Start | Step::Serve => Next::Take(Step::Hold),
         // The restored cluster serves: what is left over is no reason to take it away. And on the way back there is no
         // other way.
@@ -185,11 +213,14 @@ mod tests {
         guarded: bool,
         runs: bool,
         ran: bool,
+        /// Whether all others have committed.
+        agreed: bool,
     }
 
     impl World {
         fn take(&mut self, step: Step) {
             match step {
+                Step::Agree => self.agreed = true,
                 Step::Guard | Step::Hold => self.guarded = true,
                 Step::Stop | Step::Halt => self.runs = false,
                 Step::Swap => self.new_data = true,
@@ -204,7 +235,7 @@ mod tests {
                     self.guarded = false;
                     self.runs |= self.ran;
                 }
-                Step::Build | Step::Serve | Step::Settle | Step::Clear => {}
+                Step::Build | Step::Meet | Step::Found | Step::Serve | Step::Settle | Step::Clear => {}
             }
         }
 
@@ -213,9 +244,9 @@ mod tests {
             self.runs |= !self.guarded;
         }
 
-        /// Whether no etcd runs on data that its settings are not for.
+        /// Whether no etcd runs on data that its settings are not for, or alone.
         fn is_sound(&self) -> bool {
-            !self.runs || self.new_data == self.new_settings
+            !self.runs || self.new_data == self.new_settings && (self.agreed || !self.new_data)
         }
     }
 
@@ -247,7 +278,7 @@ mod tests {
             fates in proptest::collection::vec(fate(), 0..40),
             ran in any::<bool>(),
         ) {
-            let before = World { new_data: false, new_settings: false, guarded: false, runs: ran, ran };
+            let before = World { new_data: false, new_settings: false, guarded: false, runs: ran, ran, agreed: false };
             let mut world = before;
             let mut step = Step::Build;
             let mut fates = fates.into_iter();
@@ -290,6 +321,7 @@ mod tests {
             guarded: false,
             runs: false,
             ran: true,
+            agreed: true,
         };
         let step = resumed(Step::Serve);
         world.take(step);

@@ -14,18 +14,20 @@
 mod bump;
 mod dbus;
 mod files;
+mod gathering;
 mod health;
 mod inventory;
 mod ledger;
 mod machine;
+mod meet;
 mod mounts;
 mod plan;
 mod preview;
 mod release;
+mod rendezvous;
 mod run;
 mod steps;
 mod swap;
-mod token;
 mod units;
 mod watch;
 mod yard;
@@ -34,20 +36,24 @@ use std::path::PathBuf;
 
 pub use bump::{Bump, Rule as BumpRule, decide as decide_bump};
 pub use dbus::OverDbus;
+pub use gathering::{Seen, look_around};
 pub use inventory::{Inventory, Lack};
 pub use ledger::{Book, Built, Downtime, Error as LedgerError, Kept, Ledger, Spots, closed, open_ledger};
 pub use machine::{End, Step};
 pub use mounts::mounted_below;
-pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
+pub use plan::{AGREED_TOKEN, Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
 pub use release::{GiveUp, Release, releasable, release, release_stray};
+pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};
 pub use run::{Listener, Outcome, Run, Tools};
 pub use steps::RESUME_UNIT;
 pub use units::{Activity, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};
 pub use yard::{Error as YardError, gone_paths, kept_path, made_path, owner as owner_of};
 
+use crate::datadir;
 use crate::durable;
+use crate::etcd;
 use crate::rebuild;
 
 /// Why a restore, or the way back from one, does not go on.
@@ -122,6 +128,24 @@ pub enum Error {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// At this member's peer address nobody can be answered.
+    #[error("answer the other members")]
+    Port(#[from] etcd::PeerPortError),
+    /// The other members cannot be asked.
+    #[error("ask the other members")]
+    Ask(#[source] etcd::Error),
+    /// A cluster lives at the members' addresses.
+    #[error("{words}")]
+    Lives {
+        /// Where, and which.
+        words: String,
+    },
+    /// The new data cannot be made that of the new cluster.
+    #[error("write who the members are into the new data")]
+    Found(#[source] rebuild::Error),
+    /// The founders give ids that etcd cannot work with.
+    #[error("found the new cluster")]
+    Founders(#[source] datadir::Error),
     /// It cannot be told whether anything holds the data.
     #[error("see whether the data is in use")]
     Look(#[source] rebuild::Error),

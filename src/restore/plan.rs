@@ -2,7 +2,8 @@
 //!
 //! Pure. What is on the host was found out by the caller.
 //!
-//! Invariant: token and ids follow from backup, members and bump alone, so that every host comes to the same ones.
+//! Who the new member is stands in a plan as soon as that is known: at once for a single member and for a token that the
+//! operator gives, else once the members have met, see [`super::rendezvous`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,10 +15,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::bump::Bump;
-use super::token::{Ingredients, initial_cluster};
+use super::rendezvous::{Founders, Identity, Nonce, Stand, Terms};
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
 use crate::keyspace::{self, EtcdLine, Version};
-use crate::model::{ChainId, ClusterId, Digest, HashKv, Invalid, LineageId, MemberId, Revision};
+use crate::model::{ChainId, ClusterId, Digest, HashKv, Invalid, LineageId, Revision};
 
 /// Names one restore: when it began and eight random digits, as those of backups.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,6 +44,9 @@ impl FromStr for RestoreId {
         parsed.map_err(|_| Invalid::new(text, "the id of a restore (such as 20261120T101530Z-9f3c4a1b)"))
     }
 }
+
+/// What stands in planned files for a token that the members have still to agree on.
+pub const AGREED_TOKEN: &str = "lifeboat-once-the-members-agree";
 
 /// What is restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +89,9 @@ pub struct Site {
     pub wal_dir: Option<PathBuf>,
     /// Where it serves clients.
     pub client_urls: Vec<String>,
+    /// Where it listens for the other members.
+    #[serde(default)]
+    pub listen_peer_urls: Vec<String>,
     /// The line of etcd that runs here, where that is older than the backup.
     #[serde(with = "line", default)]
     pub etcd_line: Option<EtcdLine>,
@@ -141,8 +148,10 @@ pub struct Wish {
     pub members: InitialCluster,
     /// Whether revisions jump.
     pub bump: Bump,
-    /// The operator's own beginning of the token.
+    /// The operator's own token, which was never used before.
     pub token: Option<String>,
+    /// What was drawn for this restore on this host.
+    pub nonce: Nonce,
     /// Where it is restored.
     pub site: Site,
     /// The cluster whose data is in place now, where there is one.
@@ -158,7 +167,9 @@ pub enum Error {
     #[error(transparent)]
     Members(#[from] datadir::Error),
     /// The data in place is that of the new cluster.
-    #[error("cluster {cluster} is in place already: this backup was restored here with the same members before")]
+    #[error(
+        "the token was used before: the data in place is of cluster {cluster}, which these members and this token make"
+    )]
     InPlace {
         /// The id that both have.
         cluster: ClusterId,
@@ -182,12 +193,12 @@ pub struct Plan {
     pub bump: Bump,
     /// The members of the new cluster with their sorted peer URLs.
     pub members: BTreeMap<String, Vec<String>>,
-    /// The new cluster's token.
-    pub token: String,
-    /// The new cluster's id.
-    pub cluster_id: ClusterId,
-    /// This member's id in it.
-    pub member_id: MemberId,
+    /// Who the new member is, once that is known.
+    #[serde(flatten)]
+    pub identity: Option<Identity>,
+    /// Its part in the rendezvous, where the members have to meet.
+    #[serde(default)]
+    pub stand: Option<Stand>,
     /// The cluster whose data is in place now, where there is one.
     pub in_place: Option<ClusterId>,
     /// Where it is restored.
@@ -205,44 +216,86 @@ impl Plan {
             let token = token.chars().take(120).collect();
             return Err(Error::Token { token });
         }
-        let ingredients = Ingredients {
-            sha256: wish.backup.sha256,
-            revision: wish.backup.revision,
-            bump: wish.bump.by,
-            members: &wish.members,
-            replaces: wish.backup.cluster,
-        };
-        let token = ingredients.token(wish.token.as_deref());
-        wish.members.urls_of(&wish.site.member)?;
-        let membership = Membership::new(&wish.members, &token)?;
-        let cluster_id = membership.cluster_id();
-        if wish.in_place == Some(cluster_id) {
-            return Err(Error::InPlace { cluster: cluster_id });
-        }
-        let member = membership.member(&wish.site.member).expect("its URLs were found");
+        let own = &wish.site.member;
+        wish.members.urls_of(own)?;
         let members = wish.members.iter().map(|(name, urls)| {
             let urls = urls.iter().map(PeerUrl::to_string);
             (name.to_owned(), urls.collect())
         });
-        Ok(Plan {
+        let mut plan = Plan {
             id: wish.id,
             backup: wish.backup,
             bump: wish.bump,
             members: members.collect(),
-            token,
-            cluster_id,
-            member_id: member.id,
+            identity: None,
+            stand: None,
             in_place: wish.in_place,
-            site: wish.site,
             health_timeout: wish.health_timeout,
             files: Vec::new(),
-        })
+            site: wish.site,
+        };
+        match wish.token {
+            Some(token) => plan.identity = Some(Identity::new(&wish.members, &plan.site.member, &token)?),
+            None => {
+                let nonce = wish.nonce;
+                plan.stand = Some(Stand { nonce, founders: None });
+                if plan.is_single() {
+                    plan.commit(Founders::from([(plan.site.member.clone(), nonce)]))?;
+                }
+            }
+        }
+        match plan.cluster_id().filter(|cluster| wish.in_place == Some(*cluster)) {
+            Some(cluster) => Err(Error::InPlace { cluster }),
+            None => Ok(plan),
+        }
+    }
+
+    /// Commits to the founders of the new cluster: from here on it is known who this member is.
+    ///
+    /// Fails where the ids that follow are of no use to etcd, and for a plan that was tampered with.
+    pub fn commit(&mut self, founders: Founders) -> Result<(), datadir::Error> {
+        let token = self.terms().token(&founders);
+        self.identity = Some(Identity::new(&self.initial_members()?, &self.site.member, &token)?);
+        if let Some(stand) = &mut self.stand {
+            stand.founders = Some(founders);
+        }
+        Ok(())
+    }
+
+    /// What all hosts must restore alike.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            backup: self.backup.name.clone(),
+            sha256: self.backup.sha256,
+            revision: self.backup.revision,
+            bump: self.bump.by,
+            members: self.members.clone(),
+        }
+    }
+
+    /// The new cluster's id, once it is known.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.identity.as_ref().map(|identity| identity.cluster_id)
+    }
+
+    /// Whether the members have to meet before it is known who they are.
+    pub fn has_to_meet(&self) -> bool {
+        self.stand.is_some() && !self.is_single()
     }
 
     /// The same with the files that give etcd its new settings.
     #[must_use]
     pub fn with_files(self, files: Vec<PlannedFile>) -> Plan {
         Plan { files, ..self }
+    }
+
+    /// A file of its settings with the cluster's token in it, once that is known.
+    pub(super) fn with_token(&self, file: &PlannedFile) -> PlannedFile {
+        let token = self.identity.as_ref().map_or(AGREED_TOKEN, |identity| &identity.token);
+        PlannedFile {
+            content: file.content.replace(AGREED_TOKEN, token),
+            ..file.clone()
+        }
     }
 
     /// The releases of etcd that the backup is of and that runs here, if that one is of an older line.
@@ -254,11 +307,18 @@ impl Plan {
         is_older.then_some((of, here))
     }
 
-    /// The members with their ids.
+    /// The members with their ids, and this host's among them, once they are known.
     ///
     /// Fails only for a plan that was tampered with.
-    pub fn membership(&self) -> Result<Membership, datadir::Error> {
-        Membership::new(&self.initial_members()?, &self.token)
+    pub fn membership(&self) -> Result<Option<(Membership, keyspace::Member)>, datadir::Error> {
+        let Some(identity) = &self.identity else {
+            return Ok(None);
+        };
+        let members = self.initial_members()?;
+        members.urls_of(&self.site.member)?;
+        let membership = Membership::new(&members, &identity.token)?;
+        let own = membership.member(&self.site.member).cloned();
+        Ok(own.map(|own| (membership, own)))
     }
 
     /// The members as `--initial-cluster` takes them.
@@ -266,18 +326,6 @@ impl Plan {
     /// Fails only for a plan that was tampered with.
     pub fn initial_cluster(&self) -> Result<String, datadir::Error> {
         Ok(initial_cluster(&self.initial_members()?))
-    }
-
-    /// The member of this host, as the new cluster knows it.
-    ///
-    /// Fails only for a plan that was tampered with.
-    pub fn own_member(&self) -> Result<keyspace::Member, datadir::Error> {
-        let membership = self.membership()?;
-        let member = membership.member(&self.site.member).cloned();
-        member.ok_or_else(|| datadir::Error::UnknownMember {
-            name: self.site.member.clone(),
-            known: self.members.keys().cloned().collect::<Vec<_>>().join(", "),
-        })
     }
 
     /// Where this host's member is reached by the others.
@@ -328,6 +376,14 @@ impl Plan {
     }
 }
 
+/// The members as `--initial-cluster` takes them, in order.
+fn initial_cluster(members: &InitialCluster) -> String {
+    let entries = members
+        .iter()
+        .flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")));
+    entries.collect::<Vec<_>>().join(",")
+}
+
 fn is_plain(token: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !token.is_empty() && token.len() <= 64 && token.bytes().all(plain)
@@ -358,6 +414,7 @@ pub(super) mod tests {
                 why: "none".to_owned(),
             },
             token: None,
+            nonce: Nonce([7; 16]),
             site: Site {
                 member: "m1".to_owned(),
                 unit: "etcd.service".to_owned(),
@@ -365,6 +422,7 @@ pub(super) mod tests {
                 data_dir: "/var/lib/etcd".into(),
                 wal_dir: None,
                 client_urls: vec!["http://127.0.0.1:2379".to_owned()],
+                listen_peer_urls: Vec::new(),
                 etcd_line: None,
                 etcd_version: None,
             },
@@ -388,13 +446,20 @@ pub(super) mod tests {
 
     #[test]
     fn a_plan_reads_back_as_it_was_written() {
-        let plan = Plan::new(wish("m2=http://b:2380,m1=http://a:2380")).unwrap();
-        let json = serde_json::to_string(&plan).unwrap();
-        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
-        assert_eq!(plan.initial_cluster().unwrap(), "m1=http://a:2380,m2=http://b:2380");
-        assert_eq!(plan.own_member().unwrap().id, plan.member_id);
-        assert_eq!(plan.membership().unwrap().cluster_id(), plan.cluster_id);
-        assert_eq!(plan.peers().map(|(name, _)| name).collect::<Vec<_>>(), ["m2"]);
+        let mut plan = Plan::new(wish("m2=http://b:2380,m1=http://a:2380")).unwrap();
+        for _ in 0..2 {
+            let json = serde_json::to_string(&plan).unwrap();
+            assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
+            assert_eq!(plan.initial_cluster().unwrap(), "m1=http://a:2380,m2=http://b:2380");
+            assert_eq!(plan.peers().map(|(name, _)| name).collect::<Vec<_>>(), ["m2"]);
+            plan.commit(founders(1)).unwrap();
+        }
+        let (membership, own) = plan.membership().unwrap().unwrap();
+        let identity = plan.identity.clone().unwrap();
+        assert_eq!(
+            (membership.cluster_id(), own.id),
+            (identity.cluster_id, identity.member_id)
+        );
     }
 
     #[test]
@@ -420,33 +485,61 @@ pub(super) mod tests {
         assert_eq!(asked, expected);
     }
 
+    fn founders(nonce: u8) -> Founders {
+        Founders::from([("m1".to_owned(), Nonce([nonce; 16])), ("m2".to_owned(), Nonce([2; 16]))])
+    }
+
     #[test]
-    fn hosts_come_to_one_cluster_whatever_is_in_place_on_each() {
-        let first = Plan::new(wish("m1=http://a:2380,m2=http://b:2380")).unwrap();
+    fn hosts_with_the_same_founders_come_to_one_cluster_whatever_is_in_place_on_each() {
+        let mut first = Plan::new(wish("m1=http://a:2380,m2=http://b:2380")).unwrap();
+        assert!(first.has_to_meet() && first.identity.is_none());
         let mut second = wish("m2=http://b:2380,m1=http://a:2380");
         second.site.member = "m2".to_owned();
         second.site.data_dir = "/elsewhere".into();
         second.in_place = None;
-        let second = Plan::new(second).unwrap();
-        assert_eq!((&first.token, first.cluster_id), (&second.token, second.cluster_id));
-        assert_ne!(first.member_id, second.member_id);
+        let mut second = Plan::new(second).unwrap();
+        first.commit(founders(1)).unwrap();
+        second.commit(founders(1)).unwrap();
+        let (one, other) = (first.identity.unwrap(), second.identity.clone().unwrap());
+        assert_eq!((&one.token, one.cluster_id), (&other.token, other.cluster_id));
+        assert_ne!(one.member_id, other.member_id);
+        second.commit(founders(3)).unwrap();
+        assert_ne!(one.cluster_id, second.cluster_id().unwrap());
     }
 
     #[test]
-    fn what_is_in_place_already_is_refused_and_a_token_of_ones_own_gets_around_it() {
-        let planned = Plan::new(wish("m1=http://a:2380")).unwrap();
+    fn a_single_member_is_another_one_each_time() {
+        let once = Plan::new(wish("m1=http://a:2380")).unwrap();
         let mut again = wish("m1=http://a:2380");
-        again.in_place = Some(planned.cluster_id);
-        assert_eq!(
-            Plan::new(again.clone()).unwrap_err(),
-            Error::InPlace {
-                cluster: planned.cluster_id
-            }
-        );
-        again.token = Some("again".to_owned());
+        again.in_place = once.cluster_id();
+        again.nonce = Nonce([8; 16]);
         let again = Plan::new(again).unwrap();
-        assert!(again.token.starts_with("again-"), "{}", again.token);
-        assert_ne!(again.cluster_id, planned.cluster_id);
+        assert!(!again.has_to_meet());
+        assert_ne!(again.cluster_id(), once.cluster_id());
+    }
+
+    #[test]
+    fn a_token_of_the_operators_is_taken_as_it_is_and_refused_where_it_was_used() {
+        let mut given = wish("m1=http://a:2380,m2=http://b:2380");
+        given.token = Some("again".to_owned());
+        let planned = Plan::new(given.clone()).unwrap();
+        assert!(!planned.has_to_meet());
+        assert_eq!(planned.identity.as_ref().unwrap().token, "again");
+        given.in_place = planned.cluster_id();
+        let cluster = planned.cluster_id().unwrap();
+        assert_eq!(Plan::new(given).unwrap_err(), Error::InPlace { cluster });
+    }
+
+    #[test]
+    fn a_plan_of_an_earlier_version_knows_who_it_is() {
+        let planned = Plan::new(wish("m1=http://a:2380")).unwrap();
+        let mut json = serde_json::to_value(&planned).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        fields.remove("stand");
+        fields["site"].as_object_mut().unwrap().remove("listen_peer_urls");
+        let read: Plan = serde_json::from_value(json).unwrap();
+        assert_eq!(read.identity, planned.identity);
+        assert!(!read.has_to_meet());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
+use super::gathering::{Gathering, Seen};
 use super::ledger::{Book, FileBefore, Kept, Ledger, LogBefore};
 use super::machine::{self, Came, End, Next, Step};
 use super::steps::look_for_old;
@@ -12,6 +13,7 @@ use super::units::{Activity, Units};
 use super::watch::{Access, Patience};
 use super::yard;
 use super::{Error, files};
+use crate::rebuild::Prepared;
 
 use crate::model::with_causes;
 
@@ -36,6 +38,8 @@ pub struct Tools<'a> {
     pub listener: Listener<'a>,
     /// Whether somebody asked to wait no longer for other members.
     pub stop: &'a dyn Fn() -> bool,
+    /// Who hears how the others are, whenever that changes.
+    pub tell: &'a dyn Fn(&str),
 }
 
 /// How a run ended.
@@ -70,6 +74,14 @@ pub struct Run<'a> {
     pub(super) there: usize,
     /// How the unit is that did not come up on the old data.
     pub(super) down: Option<String>,
+    /// The data that waits for the members to agree on who they are, where this run has checked it.
+    pub(super) prepared: Option<Prepared>,
+    /// The rendezvous, while it goes on.
+    pub(super) gathering: Option<Gathering>,
+    /// How the others were when that was last told.
+    pub(super) seen: Vec<Seen>,
+    /// Whether it was turned back because another cluster lives.
+    pub(super) is_refused: bool,
 }
 
 impl<'a> Run<'a> {
@@ -175,6 +187,10 @@ impl<'a> Run<'a> {
             patience: Patience::Started,
             there: 0,
             down: None,
+            prepared: None,
+            gathering: None,
+            seen: Vec::new(),
+            is_refused: false,
         }
     }
 
@@ -186,6 +202,11 @@ impl<'a> Run<'a> {
     /// What the operator should know, besides the outcome.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Whether it was turned back because another cluster lives at the members' addresses.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Goes on from the step that the ledger names to an end, or until others have to come first.
@@ -209,11 +230,19 @@ impl<'a> Run<'a> {
             };
             match machine::next(step, came) {
                 Next::Take(next) => {
+                    let next = match self.ledger.plan.has_to_meet() {
+                        true => next,
+                        false => machine::without_rendezvous(next),
+                    };
+                    if !next.is_of_rendezvous() {
+                        self.leave_rendezvous();
+                    }
                     self.ledger.step = next;
                     self.ledger.started |= next == Step::Start;
                     self.book.write(&self.ledger)?;
                 }
                 Next::Stay => {
+                    self.leave_rendezvous();
                     let there = self.there;
                     return taken.map(|_| Outcome::Waiting { there });
                 }

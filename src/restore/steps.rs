@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Built, DataBefore, Ledger, LogBefore};
 use super::machine::{Came, End, Step};
-use super::plan::Site;
+use super::plan::{Plan, Site};
 use super::run::Run;
 use super::swap::Direction;
 use super::watch::{Revived, Watched, revived, watch};
@@ -44,21 +44,6 @@ impl Run<'_> {
         for yard in yards.into_iter().flatten() {
             yard.discard_made(&plan.id).map_err(into_rebuild)?;
         }
-        let membership = plan.membership().expect("a plan has been made from them");
-        let wanted = rebuild::Plan {
-            member: plan.own_member().expect("a plan has been made for it"),
-            membership,
-            data_dir: site.data_dir.clone(),
-            wal_dir: site.wal_dir.clone(),
-            bump: plan.bump.get(),
-            line: site.etcd_line,
-            digest: rule,
-            expected: Some(Expected {
-                sha256: plan.backup.sha256,
-                revision: plan.backup.revision,
-                hash_kv: plan.backup.hash_kv,
-            }),
-        };
         let name = plan.id.to_string();
         let homes = Homes {
             data: data.own(),
@@ -66,7 +51,27 @@ impl Run<'_> {
             name: &name,
             owner: site.owner,
         };
-        let rebuilt = rebuild::rebuild_in(homes, source, &wanted, listener)?;
+        let wish = wish(plan, rule);
+        let founded = plan.membership().expect("a plan has been made from them");
+        let (rebuilt, prepared) = match founded {
+            Some((membership, member)) => {
+                let wanted = rebuild::Plan {
+                    membership,
+                    member,
+                    data_dir: site.data_dir.clone(),
+                    wal_dir: site.wal_dir.clone(),
+                    bump: wish.bump,
+                    line: wish.line,
+                    digest: wish.digest,
+                    expected: wish.expected,
+                };
+                (rebuild::rebuild_in(homes, source, &wanted, listener)?, None)
+            }
+            None => {
+                let (prepared, rebuilt) = rebuild::prepare_in(homes, source, &wish, listener)?;
+                (rebuilt, Some(prepared))
+            }
+        };
         let made = data.made_member(&plan.id).map_err(into_rebuild)?;
         let log = match &log {
             Some(log) => log.made_log(&plan.id, wal::FILE_NAME).map_err(into_rebuild)?,
@@ -81,6 +86,7 @@ impl Run<'_> {
             live_keys: rebuilt.live_keys,
             auth_enabled: rebuilt.auth.enabled,
         });
+        self.prepared = prepared;
         Ok(rebuilt)
     }
 
@@ -101,6 +107,9 @@ impl Run<'_> {
             },
             Step::Guard | Step::Hold => self.guard(),
             Step::Stop => self.stop_old(),
+            Step::Meet => self.meet(),
+            Step::Found => self.found(),
+            Step::Agree => self.agree(),
             Step::Swap => self.swap(Direction::In),
             Step::Settings => self.put_settings(),
             Step::Start => self.start(),
@@ -210,7 +219,11 @@ impl Run<'_> {
     }
 
     fn put_settings(&mut self) -> Result<Came, Error> {
-        self.ledger.plan.files.iter().try_for_each(files::put)?;
+        let plan = &self.ledger.plan;
+        plan.files
+            .iter()
+            .map(|file| plan.with_token(file))
+            .try_for_each(|file| files::put(&file))?;
         self.reload()?;
         Ok(Came::Done)
     }
@@ -292,7 +305,12 @@ impl Run<'_> {
     }
 
     fn settle(&mut self) -> Result<Came, Error> {
-        self.ledger.settled.iter().try_for_each(files::put)?;
+        let plan = &self.ledger.plan;
+        self.ledger
+            .settled
+            .iter()
+            .map(|file| plan.with_token(file))
+            .try_for_each(|file| files::put(&file))?;
         files::remove(&self.ledger.guard.path)?;
         self.reload()?;
         self.tidy()?;
@@ -431,6 +449,20 @@ pub(super) fn look_for_old(ledger: &Ledger) -> Result<(), yard::Error> {
     data.check_member(id, before, site.wal_dir.is_none())
 }
 
+/// What a plan wants of the data.
+pub(super) fn wish(plan: &Plan, digest: DigestRule) -> rebuild::Wish {
+    rebuild::Wish {
+        bump: plan.bump.get(),
+        line: plan.site.etcd_line,
+        digest,
+        expected: Some(Expected {
+            sha256: plan.backup.sha256,
+            revision: plan.backup.revision,
+            hash_kv: plan.backup.hash_kv,
+        }),
+    }
+}
+
 /// Whether there is a log where the member of a site has it.
 fn log_before(site: &Site) -> Result<LogBefore, Error> {
     let folder = match &site.wal_dir {
@@ -450,7 +482,7 @@ fn log_before(site: &Site) -> Result<LogBefore, Error> {
     Ok(LogBefore::Missing)
 }
 
-fn into_rebuild(error: yard::Error) -> rebuild::Error {
+pub(super) fn into_rebuild(error: yard::Error) -> rebuild::Error {
     match error {
         yard::Error::Files(error) => error.into(),
         yard::Error::Foreign { path, owner } => {

@@ -181,7 +181,11 @@ async fn first_answer(urls: &[String], access: &Access) -> Option<PeerAnswer> {
 /// Which of the others are members of the new cluster already, and which of another one.
 async fn others(plan: &Plan, access: &Access) -> Watched {
     let answers = peers(plan, access).await;
-    let is_ours = |answer: &Option<PeerAnswer>| answer.as_ref().is_some_and(|answer| answer.cluster == plan.cluster_id);
+    let is_ours = |answer: &Option<PeerAnswer>| {
+        answer
+            .as_ref()
+            .is_some_and(|answer| Some(answer.cluster) == plan.cluster_id())
+    };
     Watched::Waiting {
         there: answers.iter().filter(|(_, answer)| is_ours(answer)).count(),
         strangers: strangers(plan, &answers),
@@ -191,7 +195,7 @@ async fn others(plan: &Plan, access: &Access) -> Watched {
 /// What is to be said of those that run as members of another cluster: they are waited for in vain.
 pub fn strangers(plan: &Plan, answers: &[(String, Option<PeerAnswer>)]) -> Vec<String> {
     let others = answers.iter().filter_map(|(name, answer)| {
-        let (theirs, own) = (answer.as_ref()?.cluster, plan.cluster_id);
+        let (theirs, own) = (answer.as_ref()?.cluster, plan.cluster_id()?);
         (theirs != own).then(|| {
             format!(
                 "{name} runs as a member of cluster {theirs}, and this host of {own}: the two never come together. \

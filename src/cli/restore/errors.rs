@@ -47,6 +47,9 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
         Error::Ledger(_) | Error::Files(_) | Error::Units { .. } | Error::Look(_) | Error::Stopped { .. } => {
             failed(Exit::Failed).next(go_on("when the cause is gone"))
         }
+        Error::Port(_) | Error::Ask(_) => failed(Exit::Failed).next(go_on("when that is mended")),
+        Error::Lives { .. } => failed(Exit::Refused),
+        Error::Found(_) | Error::Founders(_) => failed(Exit::Failed).next(go_on("when the cause is gone")),
         Error::NotGuarded { .. } => failed(Exit::Failed).next(go_on(
             "see with `systemctl cat` whether the unit is masked or is another one under that name; then",
         )),

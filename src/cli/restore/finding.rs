@@ -140,6 +140,19 @@ pub(super) fn members(
     InitialCluster::new(entries.map_err(usage)?).map_err(usage)
 }
 
+/// The members without those that are gone for good.
+pub(super) fn without(members: InitialCluster, names: &[String]) -> Result<InitialCluster, Failure> {
+    let usage = |error: datadir::Error| Failure::new(Exit::Usage, error);
+    for name in names {
+        members.urls_of(name).map_err(usage)?;
+    }
+    let left = members
+        .iter()
+        .filter(|(name, _)| !names.iter().any(|gone| gone == name));
+    let entries = left.flat_map(|(name, urls)| urls.iter().map(move |url| (name.to_owned(), url.clone())));
+    InitialCluster::new(entries).map_err(usage)
+}
+
 /// A file of members as `--initial-cluster` has them: `name=URL`, one a line or between commas; `#` begins a comment.
 fn listed(file: &Path) -> Result<String, Failure> {
     let refused = |error: std::io::Error| Failure::new(Exit::Usage, format!("cannot read {}: {error}", file.display()));

@@ -21,11 +21,14 @@ use super::source::{Found, SourceArgs};
 use super::{Context, Exit, Failure};
 use crate::agent::Level;
 use crate::config::{self, Config};
-use crate::model::ByteSize;
+use crate::durable;
+use crate::etcd::PeerPort;
+use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
-    Access, Book, Error, Ledger, LedgerError, Outcome, OverDbus, Patience, Plan, PlanError, RESUME_UNIT, RestoreId,
-    Run, Spots, Step, Tools, Units, Wish, ask_all, decide_bump, open_ledger, peers, strangers,
+    Access, Book, Error, Ledger, LedgerError, Nonce, Outcome, OverDbus, Patience, Plan, PlanError, Presence,
+    RESUME_UNIT, RestoreId, Run, Spots, Step, Tools, Units, Wish, ask_all, decide_bump, look_around, open_ledger,
+    peers, strangers,
 };
 use crate::systemd::Systemd;
 
@@ -61,12 +64,16 @@ pub struct Args {
     identity: Option<PathBuf>,
     #[command(flatten)]
     pub(super) from: From,
-    /// Begin the new cluster's token with this; the same on every host
+    /// The new cluster's token, which was never used before; the same on every host. The members do not meet then: each
+    /// starts by itself
     #[arg(long, value_name = "TOKEN")]
     cluster_token: Option<String>,
     /// Members of the new cluster, `name=URL` on each line, instead of [members]; the same on every host
     #[arg(long, value_name = "FILE")]
     members: Option<PathBuf>,
+    /// Leave out this member, which is gone for good; the same on every host
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
     /// Accept a source without a SHA-256 at its end, such as a copied member/snap/db
     #[arg(long)]
     skip_hash_check: bool,
@@ -131,6 +138,8 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         return Ok(Exit::Done);
     }
     here.refuse_unready(&planned.plan)?;
+    refuse_second_life(context, &planned.plan, &here)?;
+    refuse_disagreement(context, &planned.plan, &here)?;
     if !args.despite_running_members {
         refuse_running_members(context, config.as_ref(), &planned.plan, &here)?;
     }
@@ -158,6 +167,7 @@ fn plan(
 ) -> Result<Planned, Failure> {
     let backup = finding::backup(context, found, digest_rule(args), interrupted)?;
     let members = finding::members(args.members.as_deref(), config, &here.settings)?;
+    let members = finding::without(members, &args.without)?;
     let member = here.member(config, &members)?;
     let mut site = here.site(config, &member)?;
     if here.is_up {
@@ -172,17 +182,28 @@ fn plan(
         members,
         bump,
         token: args.cluster_token.clone(),
+        nonce: Nonce(durable::random::<16>().map_err(failed)?),
         in_place: here.in_place()?,
         site,
         health_timeout: restore.health_timeout,
     };
     let plan = Plan::new(wish).map_err(|error| match error {
-        PlanError::InPlace { .. } => Failure::new(Exit::Refused, &error)
-            .next("if it is to be restored once more, give the new cluster another token, on every host: --cluster-token again"),
+        PlanError::InPlace { .. } => Failure::new(Exit::Refused, &error).next(
+            "give a token that was never used before, on every host, or none: then the members meet and find one",
+        ),
         PlanError::Members(_) | PlanError::Token { .. } => Failure::new(Exit::Usage, &error),
     })?;
     let (files, settled) = here.files(&plan)?;
     let plan = plan.with_files(files);
+    if plan.has_to_meet() {
+        let listens = PeerPort::check(&plan.site.listen_peer_urls, &here.access.peer);
+        listens.map_err(|error| {
+            Failure::new(Exit::Refused, with_causes(&error)).next(
+                "the members meet at their peer addresses: mend that, or give a token that was never used before on every \
+                 host, with --cluster-token",
+            )
+        })?;
+    }
     let guard = here.guard(&Spots::default());
     let ledger = Ledger::new(plan.clone(), guard, settled, host::now());
     Ok(Planned { plan, ledger })
@@ -211,6 +232,7 @@ fn carry_out(
         now: host::now,
         listener: &listener,
         stop: &stop,
+        tell: &|words| context.output.detail(words),
     };
     let book = Book::open(Spots::default()).map_err(|error| failure(error.into()))?;
     let mut run = Run::begin(book, planned.ledger, tools).map_err(failure)?;
@@ -300,8 +322,8 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     let units = OverDbus::new(&systemd, context.runtime.handle());
     let listener = |step: Step| {
-        if matches!(step, Step::Serve | Step::Settle | Step::Clear) {
-            // From here on etcd may start, which at boot waits for this.
+        if step.is_of_rendezvous() || matches!(step, Step::Serve | Step::Settle | Step::Clear) {
+            // From here on a boot need not wait: etcd may start, or is held down until the others come.
             sd_notify::notify(&[NotifyState::Ready]).ok();
         }
         context.output.detail(words(step));
@@ -315,6 +337,7 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
         now: host::now,
         listener: &listener,
         stop: &stop,
+        tell: &|words| context.output.detail(words),
     };
     let Some(mut run) = Run::resume(book, tools).map_err(failure)? else {
         return Ok(Exit::Done);
@@ -407,6 +430,46 @@ fn refuse_open(spots: &Spots) -> Result<(), Failure> {
     }
 }
 
+/// Refuses where a host that waits already restores something else, or waits for an earlier restore of this host: nothing
+/// would come of it.
+fn refuse_disagreement(context: &Context, plan: &Plan, here: &Here) -> Result<(), Failure> {
+    if !plan.has_to_meet() {
+        return Ok(());
+    }
+    let around = look_around(plan, &here.access, context.runtime.handle()).map_err(failed)?;
+    let disagrees = around
+        .iter()
+        .filter(|(_, presence)| matches!(presence, Presence::Differs(_) | Presence::Elsewhere));
+    let words: Vec<String> = disagrees.map(|(name, presence)| presence.words(name)).collect();
+    match words.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::Refused, words.join("; "))),
+    }
+}
+
+/// Refuses where a cluster of this very identity knows this member as one that has served before: without its log it must
+/// not come back under its id.
+fn refuse_second_life(context: &Context, plan: &Plan, here: &Here) -> Result<(), Failure> {
+    let Some(is) = &plan.identity else { return Ok(()) };
+    let answers = context.runtime.block_on(peers(plan, &here.access));
+    let lived = answers.iter().find(|(_, answer)| {
+        let ours = answer.as_ref().filter(|answer| answer.cluster == is.cluster_id);
+        let own = ours.and_then(|answer| answer.members.iter().find(|member| member.id == is.member_id));
+        own.is_some_and(|member| !member.client_urls.is_empty())
+    });
+    match lived {
+        None => Ok(()),
+        Some((name, _)) => Err(Failure::new(
+            Exit::Refused,
+            format!(
+                "{name} runs as a member of cluster {}, in which this host has served before: the token was used already",
+                is.cluster_id
+            ),
+        )
+        .next("that cluster lives: add this host to it again with `etcdctl member remove` and `member add`")),
+    }
+}
+
 /// Refuses while members of another cluster run, also such as the new one is without: clients would find both.
 fn refuse_running_members(context: &Context, config: Option<&Config>, plan: &Plan, here: &Here) -> Result<(), Failure> {
     let known = here.known_members(config);
@@ -416,7 +479,7 @@ fn refuse_running_members(context: &Context, config: Option<&Config>, plan: &Pla
     let answers = context.runtime.block_on(ask_all(asked, &here.access));
     let others = answers.iter().filter_map(|(name, answer)| {
         let cluster = answer.as_ref()?.cluster;
-        (cluster != plan.cluster_id).then(|| format!("{name} runs as a member of cluster {cluster}"))
+        (Some(cluster) != plan.cluster_id()).then(|| format!("{name} runs as a member of cluster {cluster}"))
     });
     let mut others: Vec<String> = others.collect();
     // One may have several addresses.
@@ -424,7 +487,7 @@ fn refuse_running_members(context: &Context, config: Option<&Config>, plan: &Pla
     if others.is_empty() {
         return Ok(());
     }
-    let message = format!("{}, and the new cluster will be {}", others.join(", "), plan.cluster_id);
+    let message = format!("{}, and the new cluster will be another one", others.join(", "));
     Err(Failure::new(Exit::Refused, message).next(
         "stop etcd there, then restore the same backup on each host; or go on with --despite-running-members: clients may \
          then reach two clusters",
@@ -472,6 +535,9 @@ pub(super) fn words(step: Step) -> &'static str {
         Step::Build => "making the new data",
         Step::Guard | Step::Hold => "keeping etcd from starting",
         Step::Stop | Step::Halt => "stopping etcd",
+        Step::Meet => "waiting for the other members",
+        Step::Found => "writing who the members are",
+        Step::Agree => "agreeing with the other members",
         Step::Swap => "exchanging the data",
         Step::Settings => "writing the new settings",
         Step::Start => "starting etcd",

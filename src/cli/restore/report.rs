@@ -24,9 +24,9 @@ struct PlanDocument<'a> {
     dry_run: bool,
     data_dir: String,
     wal_dir: Option<String>,
-    member_id: MemberId,
-    cluster_id: ClusterId,
-    cluster_token: &'a str,
+    member_id: Option<MemberId>,
+    cluster_id: Option<ClusterId>,
+    cluster_token: Option<&'a str>,
     revision: Revision,
     hash_kv: Option<HashKv>,
     flags: BTreeMap<&'static str, String>,
@@ -43,9 +43,9 @@ struct Document<'a> {
     waiting: Option<Waiting>,
     data_dir: String,
     wal_dir: Option<String>,
-    member_id: MemberId,
-    cluster_id: ClusterId,
-    cluster_token: &'a str,
+    member_id: Option<MemberId>,
+    cluster_id: Option<ClusterId>,
+    cluster_token: Option<&'a str>,
     revision: Option<Revision>,
     hash_kv: Option<HashKv>,
     live_keys: Option<u64>,
@@ -69,9 +69,9 @@ pub(super) fn plan(output: &Output, plan: &Plan, here: &Here) {
             dry_run: true,
             data_dir: shown(&plan.site.data_dir),
             wal_dir: plan.site.wal_dir.as_deref().map(shown),
-            member_id: plan.member_id,
-            cluster_id: plan.cluster_id,
-            cluster_token: &plan.token,
+            member_id: plan.identity.as_ref().map(|is| is.member_id),
+            cluster_id: plan.cluster_id(),
+            cluster_token: plan.identity.as_ref().map(|is| &*is.token),
             revision: plan.backup.revision,
             hash_kv: plan.backup.hash_kv,
             flags: flags(plan),
@@ -96,10 +96,11 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here) {
         Some(cluster) => format!(", in place of {cluster}"),
         None => String::new(),
     };
-    field(
-        "cluster",
-        format!("{} (token {}){replaces}", plan.cluster_id, plan.token),
-    );
+    let cluster = match &plan.identity {
+        Some(is) => format!("{} (token {})", is.cluster_id, is.token),
+        None => "a new one, named once all members have met".to_owned(),
+    };
+    field("cluster", format!("{cluster}{replaces}"));
     for (name, urls) in &plan.members {
         let own = if *name == plan.site.member { ", this host" } else { "" };
         field("member", format!("{name} at {}{own}", urls.join(", ")));
@@ -121,7 +122,12 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here) {
         field("writes", shown(&file.path));
     }
     output.line("");
-    output.line("etcd is stopped once the new data is made and checked, and started on it right after.");
+    output.line(match plan.has_to_meet() {
+        true => {
+            "etcd is stopped once the new data is made and checked. It starts when all members are there and restore the same."
+        }
+        false => "etcd is stopped once the new data is made and checked, and started on it right after.",
+    });
 }
 
 fn settings_in(source: &Source) -> String {
@@ -169,7 +175,11 @@ pub(super) fn outcome(output: &Output, run: &Run<'_>, outcome: &Outcome) -> Resu
         if let Some(words) = down {
             output.warn(not_revived(ledger, words));
         }
-        return Err(undone(ledger, why));
+        let mut failure = undone(ledger, why);
+        if run.is_refused() {
+            failure.exit = Exit::Refused;
+        }
+        return Err(failure);
     }
     match output.format {
         Format::Json => output.json(&document(ledger, outcome, run.notes())),
@@ -238,9 +248,9 @@ fn document<'a>(ledger: &'a Ledger, outcome: &Outcome, warnings: &'a [String]) -
         },
         data_dir: shown(&plan.site.data_dir),
         wal_dir: plan.site.wal_dir.as_deref().map(shown),
-        member_id: plan.member_id,
-        cluster_id: plan.cluster_id,
-        cluster_token: &plan.token,
+        member_id: plan.identity.as_ref().map(|is| is.member_id),
+        cluster_id: plan.cluster_id(),
+        cluster_token: plan.identity.as_ref().map(|is| &*is.token),
         revision: built.map(|built| built.revision),
         hash_kv: built.map(|built| built.hash_kv),
         live_keys: built.map(|built| built.live_keys),
@@ -261,16 +271,19 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
         Outcome::Waiting { .. } if plan.is_single() => format!("{} runs, and does not serve yet", plan.site.unit),
         Outcome::Waiting { there } => {
             let of = plan.peers().count();
-            format!(
-                "{} runs, waiting for {} of {of} peers",
-                plan.site.unit,
-                of.saturating_sub(*there)
-            )
+            let is = match ledger.started {
+                true => "runs",
+                false => "is down",
+            };
+            let waiting = of.saturating_sub(*there);
+            format!("{} {is}, waiting for {waiting} of {of} peers", plan.site.unit)
         }
         Outcome::Undone { why, .. } => why.clone(),
     };
     field("restored", verdict);
-    field("cluster", format!("{}, member {}", plan.cluster_id, plan.member_id));
+    if let Some(is) = &plan.identity {
+        field("cluster", format!("{}, member {}", is.cluster_id, is.member_id));
+    }
     if let Some(built) = &ledger.built {
         let proof = if built.is_proven {
             ", equal to what the member reported"
@@ -298,6 +311,9 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
         }
         Outcome::Waiting { .. } => {
             output.line("  run the same command on the other hosts; this one is finished in the background");
+            if !ledger.started {
+                output.line("  a host that is gone for good: `lifeboat rollback` here, then restore with `--without NAME` on all others");
+            }
         }
         Outcome::Restored | Outcome::Undone { .. } => {
             output

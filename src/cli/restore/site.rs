@@ -16,7 +16,9 @@ use crate::durable::{self, Dir, NotPlain};
 use crate::etcd;
 use crate::model::{ByteSize, ClusterId, UnitName, with_causes};
 use crate::rebuild::{self, is_held, log_beside_member, needed_bytes, resolved};
-use crate::restore::{Access, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, mounted_below, owner_of};
+use crate::restore::{
+    AGREED_TOKEN, Access, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, mounted_below, owner_of,
+};
 use crate::settings::{self, EtcdSettings, Given, NewCluster, NewFile, Start, Unit};
 use crate::systemd::{self, LoadState, Systemd, read_file};
 
@@ -134,6 +136,7 @@ impl Here {
             data_dir: data_dir.clone(),
             wal_dir: wal_dir.map_err(log_inside)?,
             client_urls: self.client_urls.clone(),
+            listen_peer_urls: self.settings.listen_peer_urls.clone(),
             etcd_line: config.and_then(|config| config.host.etcd_version),
             etcd_version: None,
         };
@@ -183,7 +186,7 @@ impl Here {
         let cluster = NewCluster {
             name: plan.site.member.clone(),
             initial_cluster: plan.initial_cluster().map_err(failed)?,
-            token: plan.token.clone(),
+            token: plan.identity.as_ref().map_or(AGREED_TOKEN, |is| &is.token).to_owned(),
             advertise_peer_urls: plan.own_peer_urls().to_vec(),
         };
         let id = plan.id.to_string();
@@ -527,8 +530,10 @@ pub(super) fn flags(plan: &Plan) -> BTreeMap<&'static str, String> {
         ("--initial-advertise-peer-urls", plan.own_peer_urls().join(",")),
         ("--initial-cluster", plan.initial_cluster().unwrap_or_default()),
         ("--initial-cluster-state", "existing".to_owned()),
-        ("--initial-cluster-token", plan.token.clone()),
     ]);
+    if let Some(is) = &plan.identity {
+        flags.insert("--initial-cluster-token", is.token.clone());
+    }
     if let Some(wal_dir) = &plan.site.wal_dir {
         flags.insert("--wal-dir", wal_dir.display().to_string());
     }

@@ -13,7 +13,7 @@ use crate::cli::output::age;
 use crate::cli::{release, restore};
 use crate::durable;
 use crate::model::{ByteSize, with_causes};
-use crate::restore::{End, Kept, Ledger, LedgerError, Spots, Step, closed, open_ledger};
+use crate::restore::{End, Kept, Ledger, LedgerError, Seen, Spots, Step, closed, open_ledger};
 
 /// What there is, as programs see it.
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -24,6 +24,8 @@ pub(super) struct Restores {
     kept: Vec<KeptRow>,
     /// Files with settings of the restored cluster, which etcd is started with.
     settings: Vec<PathBuf>,
+    /// How the other members are, while they meet.
+    members: Vec<Seen>,
     /// What of this could not be read.
     unread: Option<Unread>,
 }
@@ -81,11 +83,13 @@ impl Restores {
                     .filter(|row| row.is_being_released || !row.paths.is_empty())
                     .collect(),
                 settings: settings(&ledgers),
+                members: spots.seen(),
                 unread: None,
             })
         };
         read().unwrap_or_else(|error| Restores {
             open: Open::noticed(spots),
+            members: spots.seen(),
             unread: Some(match is_denied(&error) {
                 true => Unread::ForRoot(spots.folder.clone()),
                 false => Unread::Failed(with_causes(&error)),
@@ -126,7 +130,14 @@ impl Restores {
             Open::Read { step: Step::Build, .. } => Some(format!("{open} makes its data, and has changed nothing yet")),
             Open::Read { .. } | Open::Noticed { .. } => None,
         });
-        builds.chain(self.kept.iter().map(KeptRow::note)).collect()
+        let members = self
+            .members
+            .iter()
+            .map(|seen| format!("{}, since {}", seen.words, rfc3339(seen.since)));
+        builds
+            .chain(members)
+            .chain(self.kept.iter().map(KeptRow::note))
+            .collect()
     }
 
     /// What else there is to see, in a sentence.

@@ -2,28 +2,30 @@
 
 mod given_up;
 mod holds;
+mod meet;
 mod missing;
 
 use std::cell::RefCell;
 use std::fs::{self, File};
-use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{lchown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lifeboat::model::{ClusterId, Digest, Revision};
 use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
-    Access, Backup, Book, BumpRule, Error, GiveUp, Kept, Ledger, LedgerError, Outcome, Patience, Plan, PlannedFile,
-    Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of, releasable, release,
-    release_stray,
+    AGREED_TOKEN, Access, Backup, Book, BumpRule, Error, GiveUp, Kept, Ledger, LedgerError, Nonce, Outcome, Patience,
+    Plan, PlannedFile, Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of,
+    releasable, release, release_stray,
 };
 use lifeboat::source::Source;
 use sha2::Digest as _;
 
 use super::support::client::Client;
-use super::support::etcd::{Etcd, Options};
+use super::support::etcd::{Etcd, Member, Options};
 use super::support::host::copy_tree;
 use super::support::running::until;
 use super::support::tmpfs::Tmpfs;
@@ -36,9 +38,12 @@ const REVISION: i64 = 346;
 /// What only the old data has.
 const OLD_KEY: &str = "/only/in/the/old";
 
-/// A host with one etcd, its unit, and a place for ledgers.
+/// A host with one member of a cluster, its unit, and a place for ledgers.
 struct Bench {
-    etcd: Etcd,
+    etcd: Arc<Etcd>,
+    /// Which member.
+    index: usize,
+    home: PathBuf,
     units: FakeUnits,
     spots: Spots,
     wal_dir: Option<PathBuf>,
@@ -63,38 +68,46 @@ impl Bench {
             members,
             ..Options::default()
         };
-        let etcd = Etcd::plan(Version::V3_5, options)?;
-        let dir = etcd.directory().to_owned();
+        let etcd = Arc::new(Etcd::plan(Version::V3_5, options)?);
+        let home = etcd.directory().to_owned();
+        Some(Bench::of(etcd, 0, home))
+    }
+
+    /// The host of one member, whose own things are in `home`.
+    fn of(etcd: Arc<Etcd>, index: usize, home: PathBuf) -> Bench {
         let spots = Spots {
-            folder: dir.join("restore"),
-            notice: dir.join("run/open"),
+            folder: home.join("restore"),
+            notice: home.join("run/open"),
         };
-        let units = FakeUnits::new(&etcd, &dir);
+        let units = FakeUnits::of(&etcd, index, &home);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime can be started");
-        Some(Bench {
+        Bench {
             etcd,
+            index,
+            home,
             units,
             spots,
             wal_dir: None,
             runtime,
             access: Access::default(),
-        })
+        }
+    }
+
+    fn member(&self) -> &Member {
+        &self.etcd.members[self.index]
     }
 
     fn data_dir(&self) -> &Path {
-        &self.etcd.members[0].data_dir
+        &self.member().data_dir
     }
 
     fn client(&self) -> Client {
-        Client::connect(
-            std::slice::from_ref(&self.etcd.members[0].client_url),
-            &Default::default(),
-        )
-        .expect("it is only prepared")
+        Client::connect(std::slice::from_ref(&self.member().client_url), &Default::default())
+            .expect("it is only prepared")
     }
 
     fn serves(&self) -> bool {
@@ -107,7 +120,7 @@ impl Bench {
 
     fn ledger(&self, number: u32) -> Ledger {
         let snapshot = fs::read(SNAPSHOT).expect("it is a fixture");
-        let home = self.etcd.directory();
+        let home = &self.home;
         let revision = Revision::new(REVISION).expect("it is one");
         let plan = Plan::new(Wish {
             id: lifeboat::restore::RestoreId::new("2026-11-20T10:15:30Z".parse().expect("it is one"), number),
@@ -126,13 +139,15 @@ impl Bench {
             members: self.etcd.initial_cluster().parse().expect("it is one"),
             bump: decide_bump(BumpRule::Never),
             token: None,
+            nonce: nonce(),
             site: Site {
-                member: "m1".to_owned(),
+                member: self.member().name.clone(),
                 unit: UNIT.to_owned(),
                 owner: owner_of(home).expect("it is there").expect("it is there"),
                 data_dir: self.data_dir().to_owned(),
                 wal_dir: self.wal_dir.clone(),
-                client_urls: vec![self.etcd.members[0].client_url.clone()],
+                client_urls: vec![self.member().client_url.clone()],
+                listen_peer_urls: vec![self.member().peer_url.clone()],
                 etcd_line: None,
                 etcd_version: None,
             },
@@ -141,10 +156,8 @@ impl Bench {
         })
         .expect("nothing is wrong with it");
         let variables = home.join("restore.env");
-        let settings = format!(
-            "ETCD_INITIAL_CLUSTER_TOKEN=\"{}\"\nETCD_INITIAL_CLUSTER_STATE=\"existing\"\n",
-            plan.token
-        );
+        let token = plan.identity.as_ref().map_or(AGREED_TOKEN, |is| &is.token);
+        let settings = format!("ETCD_INITIAL_CLUSTER_TOKEN=\"{token}\"\nETCD_INITIAL_CLUSTER_STATE=\"existing\"\n");
         let drop_in = format!("[Service]\nEnvironmentFile={}\n", variables.display());
         let file = |path: PathBuf, content: &str| PlannedFile {
             path,
@@ -218,6 +231,7 @@ impl Bench {
             now: || jiff::Timestamp::UNIX_EPOCH,
             listener,
             stop: &|| false,
+            tell: &|_| {},
         }
     }
 
@@ -263,6 +277,14 @@ impl Bench {
         let closed = || book.closed().expect("they can be read").pop();
         open.or_else(closed).expect("there was one")
     }
+}
+
+/// One that was never drawn before.
+fn nonce() -> Nonce {
+    static DRAWN: AtomicU64 = AtomicU64::new(1);
+    let mut nonce = [0; 16];
+    nonce[..8].copy_from_slice(&DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    Nonce(nonce)
 }
 
 fn snapshot() -> Source {
@@ -513,52 +535,7 @@ fn a_member_that_waits_with_nothing_before_it_is_taken_back_for_another_backup()
         "with its old settings it would begin an empty cluster"
     );
     assert_eq!(bench.restore(2, &go_on).map_err(|error| error.to_string()), waiting);
-    assert!(bench.units.runs());
-}
-
-#[test]
-fn a_member_of_several_waits_and_is_finished_when_the_others_come() {
-    let Some(bench) = Bench::running(3) else { return };
-    let outcome = bench.restore(1, &go_on).expect("it gets as far as it can");
-    assert_eq!(outcome, Outcome::Waiting { there: 0 });
-    assert!(bench.spots.is_open() && bench.units.runs());
-    assert!(matches!(
-        bench.restore(2, &go_on),
-        Err(Error::Open { step: Step::Serve, .. })
-    ));
-
-    let plan = bench.last().plan;
-    let cluster = bench.etcd.initial_cluster().parse().expect("it is one");
-    let membership = lifeboat::datadir::Membership::new(&cluster, &plan.token).expect("it was planned");
-    let mut others = Vec::new();
-    for index in [1, 2] {
-        let member = &bench.etcd.members[index];
-        let wanted = lifeboat::rebuild::Plan {
-            membership: membership.clone(),
-            member: membership.member(&member.name).expect("it is one").clone(),
-            data_dir: member.data_dir.clone(),
-            wal_dir: None,
-            bump: NonZeroU64::new(plan.bump.by),
-            line: None,
-            digest: DigestRule::Required,
-            expected: None,
-        };
-        lifeboat::rebuild::rebuild(snapshot(), &wanted, &|_| ControlFlow::Continue(())).expect("it can be made");
-        let dir = bench.etcd.directory().join(&member.name);
-        let mut unit = FakeUnits::of(&bench.etcd, index, &dir);
-        unit.set("ETCD_INITIAL_CLUSTER_TOKEN", &plan.token);
-        unit.set("ETCD_INITIAL_CLUSTER_STATE", "existing");
-        unit.start(UNIT).expect("it starts");
-        others.push(unit);
-    }
-    assert_eq!(bench.resume().expect("it comes to its end"), Some(Outcome::Restored));
-    let hash = bench.last().built.expect("it was made").hash_kv.hash;
-    for member in &bench.etcd.members {
-        let client = Client::connect(std::slice::from_ref(&member.client_url), &Default::default()).expect("it runs");
-        until("every member has the data", || {
-            client.hash_kv(REVISION).is_ok_and(|found| found.hash == hash)
-        });
-    }
+    assert!(!bench.units.runs(), "it waits for the others");
 }
 
 #[test]
@@ -584,7 +561,8 @@ fn a_disk_that_is_full_while_building_stops_nothing() {
     let disk = bench.etcd.directory().join("disk");
     fs::create_dir(&disk).expect("the test's directory can be written");
     let Some(tmpfs) = Tmpfs::mount(&disk, 160) else { return };
-    bench.etcd.members[0].data_dir = disk.join("data");
+    let etcd = Arc::get_mut(&mut bench.etcd).expect("nobody else has it");
+    etcd.members[0].data_dir = disk.join("data");
     fs::create_dir(bench.data_dir()).expect("there is room");
     bench.units = FakeUnits::new(&bench.etcd, &bench.etcd.directory().join("units"));
     bench.units.start(UNIT).expect("it starts");

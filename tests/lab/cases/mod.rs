@@ -12,6 +12,7 @@ mod lineages;
 mod new_clusters;
 mod owners;
 mod packages;
+mod rendezvous;
 mod restore_deaths;
 mod restores;
 mod runbooks;
@@ -53,6 +54,10 @@ pub const CASES: &[Case] = cases! {
     TRIXIE new_clusters::the_same_unit_on_each_host_makes_one_cluster_that_grows_and_lets_no_old_member_in
     TRIXIE new_clusters::hosts_that_lost_everything_and_restored_different_backups_come_together_on_one
     TRIXIE new_clusters::hosts_that_restore_different_backups_do_not_become_one_cluster
+    BOTH rendezvous::hosts_killed_stopped_cut_off_and_rebooted_meanwhile_found_one_cluster
+    TRIXIE rendezvous::a_backup_restored_twice_lets_no_member_of_the_first_time_in
+    TRIXIE rendezvous::a_disk_lost_after_a_restore_costs_no_acknowledged_write
+    TRIXIE rendezvous::hosts_that_see_different_stores_found_one_cluster
     BOTH several_hosts::hosts_that_share_a_store_make_one_backup_a_slot_whoever_leads_or_dies
     BOTH deaths::an_agent_killed_in_mid_backup_leaves_nothing_visible_and_no_growing_rubbish
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_restore_ends_with_the_old_or_the_new

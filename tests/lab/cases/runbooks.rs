@@ -92,7 +92,7 @@ pub fn backups_of_one_host_are_carried_to_the_others(lab: &Lab<'_>) {
         type_in(host, line, &id);
     }
     let open = lifeboat(host, ["status"]).expect_code(1);
-    assert!(open.stdout.contains("now: waiting for etcd to serve"), "{open}");
+    assert!(open.stdout.contains("now: waiting for the other members"), "{open}");
     let other_user = host
         .run_any(["runuser", "-u", "lifeboat", "--", "lifeboat", "status"])
         .expect_code(1);

@@ -7,6 +7,8 @@ use crate::hosts::{Host, Lab, holds, until};
 use crate::install::STORE;
 use crate::support::host::copy_tree;
 
+/// With a token of the operator's each member starts by itself, and waits in etcd for the others.
+const TOKEN: &str = "never-used-before";
 const RESUME: &str = "lifeboat-restore-resume.service";
 /// Longer than an etcd may be down that was never up.
 const LONG: u64 = 65;
@@ -70,7 +72,9 @@ fn one_waits(lab: &Lab<'_>) -> (Cluster, String, Before) {
     for host in &cluster.hosts {
         host.run(["systemctl", "stop", "etcd"]);
     }
-    let said = restore(first, &[&id, "--yes", "--json"]).expect_code(0).json();
+    let said = restore(first, &[&id, "--yes", "--json", "--cluster-token", TOKEN])
+        .expect_code(0)
+        .json();
     assert_eq!(said["outcome"], "waiting", "{said}");
     (cluster, id, before)
 }
@@ -89,7 +93,7 @@ fn until_watched_for(host: &Host, seconds: u64) {
 /// Restores the other host too, with which the first is finished.
 #[track_caller]
 fn the_other_comes(cluster: &Cluster, id: &str, before: &Before) {
-    let args = [id, "--from", "/root/copy", "--yes", "--json"];
+    let args = [id, "--from", "/root/copy", "--yes", "--json", "--cluster-token", TOKEN];
     let said = restore(&cluster.hosts[1], &args).expect_code(0).json();
     assert_eq!(said["outcome"], "restored", "{said}");
     assert_serves(cluster, before);

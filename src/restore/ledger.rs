@@ -6,7 +6,8 @@
 //!   ledger.json            the open restore; at most one
 //!   closed/ID.json         restores that ended, for `rollback` and `release`
 //!   held                   the unit's guard: etcd does not start while this exists
-//! NOTICE                   for everybody to see that a restore is open
+//! RUN/open                 for everybody to see that a restore is open
+//! RUN/let-start            the unit's guard: while a restore is open, etcd starts only if this exists. A boot takes it away
 //! ```
 //!
 //! Invariant: a ledger that cannot be read is an error, never taken for none.
@@ -75,6 +76,11 @@ impl Spots {
     /// The file while which exists etcd does not start.
     pub fn lock(&self) -> PathBuf {
         self.folder.join("held")
+    }
+
+    /// The file without which etcd does not start while a restore is open: after a boot that is up to whoever takes it up.
+    pub fn let_start(&self) -> PathBuf {
+        self.notice.with_file_name("let-start")
     }
 
     /// Whether a restore is open that has begun to change what etcd uses, as everybody may see it. One that builds is of
@@ -237,6 +243,9 @@ pub struct Ledger {
     pub built: Option<Built>,
     /// Whether etcd was let start on the new data.
     pub started: bool,
+    /// Whether it may have served the new data, and taken writes: then that is not taken away for want of a start.
+    #[serde(default)]
+    pub may_have_served: bool,
     /// How long etcd was down.
     pub downtime: Downtime,
     /// Why it went back.
@@ -264,6 +273,7 @@ impl Ledger {
             data_before: None,
             built: None,
             started: false,
+            may_have_served: false,
             downtime: Downtime::default(),
             reason: None,
             end: None,
@@ -314,6 +324,7 @@ impl Book {
         // Left by a run that died as it closed its ledger: backups would wait for nothing until the next boot.
         if spots.ledger().try_exists().is_ok_and(|exists| !exists) {
             remove(&spots.notice)?;
+            remove(&spots.let_start())?;
         }
         Ok(Book { spots, _lock: lock })
     }
@@ -350,13 +361,24 @@ impl Book {
         )?)
     }
 
+    /// Lets etcd start, until the next boot.
+    pub fn let_start(&self, id: &str) -> Result<(), Error> {
+        let path = self.spots.let_start();
+        if let Some(folder) = path.parent() {
+            durable::create_dirs(folder, 0o755)?;
+        }
+        durable::replace(&path, format!("{id}\n").as_bytes(), 0o644)?;
+        remove(&self.spots.lock())?;
+        Ok(durable::sync_dir(&self.spots.folder)?)
+    }
+
     /// Puts the open restore to those that ended.
     pub fn close(&self, ledger: &Ledger) -> Result<(), Error> {
         self.write_closed(ledger)?;
         remove(&self.spots.ledger())?;
         durable::sync_dir(&self.spots.folder)?;
         remove(&self.spots.notice)?;
-        Ok(())
+        remove(&self.spots.let_start())
     }
 
     /// Writes a restore that ended.

@@ -32,7 +32,7 @@ mod units;
 mod watch;
 mod yard;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use bump::{Bump, Rule as BumpRule, decide as decide_bump};
 pub use dbus::OverDbus;
@@ -40,14 +40,14 @@ pub use gathering::{Seen, look_around};
 pub use inventory::{Inventory, Lack};
 pub use ledger::{Book, Built, Downtime, Error as LedgerError, Kept, Ledger, Spots, closed, open_ledger};
 pub use machine::{End, Step};
-pub use mounts::mounted_below;
+pub use mounts::mounted_inside;
 pub use plan::{AGREED_TOKEN, Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
 pub use release::{GiveUp, Release, releasable, release, release_stray};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};
 pub use run::{Listener, Outcome, Run, Tools};
 pub use steps::RESUME_UNIT;
-pub use units::{Activity, Trouble, UnitState, Units};
+pub use units::{Activity, Guarded, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};
 pub use yard::{Error as YardError, gone_paths, kept_path, made_path, owner as owner_of};
 
@@ -113,11 +113,19 @@ pub enum Error {
         source: Trouble,
     },
     /// The guard is written and not in force.
-    #[error("{unit} has not read `{}`, which keeps it from starting meanwhile", .path.display())]
+    #[error("{unit} would start though a restore is under way: {}", not_guarded(.why, .path))]
     NotGuarded {
         /// The unit.
         unit: String,
         /// The drop-in.
+        path: PathBuf,
+        /// How that is.
+        why: Guarded,
+    },
+    /// Something is mounted in what is exchanged.
+    #[error("`{}` is a mount point in what a restore exchanges as a whole: it would be moved along", .path.display())]
+    Mounted {
+        /// Where.
         path: PathBuf,
     },
     /// Something uses the data though the unit is down.
@@ -166,12 +174,21 @@ impl Error {
     /// mounted nothing is known: neither way may be gone. Nor does one whose place somebody else decides lead to the old data
     /// any more than to the new.
     fn is_blind(&self, step: Step) -> bool {
-        matches!(
+        // What is mounted there hides what is below. Before etcd is stopped that takes nothing away from it.
+        let is_hidden = matches!(self, Error::Mounted { .. }) && step != Step::Guard;
+        let is_silent =
+            matches!((self, step), (Error::Units { source, .. }, Step::Start | Step::Serve) if !source.is_refusal());
+        let is_away = matches!(
             (self, step),
-            (Error::Units { .. }, Step::Start | Step::Serve)
-                | (Error::Yard(yard::Error::Missing { .. }), _)
+            (Error::Yard(yard::Error::Missing { .. }), _)
                 | (Error::Yard(yard::Error::Foreign { .. }), Step::Swap | Step::Start)
-        )
+        );
+        is_hidden || is_silent || is_away
+    }
+
+    /// Whether systemd will not do what was asked for, however often it is asked.
+    pub fn is_refused_by_systemd(&self) -> bool {
+        matches!(self, Error::Units { source, .. } if source.is_refusal())
     }
 
     fn units<'a>(doing: &'static str, unit: &'a str) -> impl FnOnce(Trouble) -> Error + 'a {
@@ -180,5 +197,18 @@ impl Error {
             unit: unit.to_owned(),
             source,
         }
+    }
+}
+
+/// How it comes that a guard does not hold.
+fn not_guarded(why: &Guarded, path: &Path) -> String {
+    let path = path.display();
+    match why {
+        Guarded::Unread | Guarded::Yes => format!("it has not read `{path}`, which is to keep it from that"),
+        Guarded::Overruled => format!(
+            "it has read `{path}`, which is to keep it from that, and then another drop-in that empties \
+             `ConditionPathExists=`"
+        ),
+        Guarded::Unstartable => "systemd cannot read it, or it is masked".to_owned(),
     }
 }

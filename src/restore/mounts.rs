@@ -11,14 +11,29 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use super::plan::Site;
+use super::yard::MEMBER;
 use crate::durable::{self, failed};
+use crate::rebuild;
 
 const TABLE: &str = "/proc/self/mountinfo";
 /// A host with ten thousand containers has a table of some MiB.
 const MOST_BYTES: u64 = 64 << 20;
 
+/// The first thing that is mounted in what a restore exchanges as a whole: in `member` or as it, or in the directory of the
+/// log, which itself may be a mount point.
+pub fn mounted_inside(site: &Site) -> Result<Option<PathBuf>, rebuild::Error> {
+    let member = rebuild::resolved(&site.data_dir)?.join(MEMBER);
+    if let Some(mount) = mounted_below(&member)?.into_iter().next() {
+        return Ok(Some(mount));
+    }
+    let Some(wal_dir) = &site.wal_dir else { return Ok(None) };
+    let wal_dir = rebuild::resolved(wal_dir)?;
+    Ok(mounted_below(&wal_dir)?.into_iter().find(|mount| *mount != wal_dir))
+}
+
 /// What is mounted now at `path` or below.
-pub fn mounted_below(path: &Path) -> Result<Vec<PathBuf>, durable::Error> {
+fn mounted_below(path: &Path) -> Result<Vec<PathBuf>, durable::Error> {
     let refused = |error: io::Error| failed("read", Path::new(TABLE))(error);
     let table = durable::read_linked(Path::new(TABLE), MOST_BYTES).map_err(refused)?;
     let mut points = mount_points(&table).map_err(refused)?;

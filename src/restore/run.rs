@@ -126,6 +126,9 @@ impl<'a> Run<'a> {
         if step.is_back() && !ledger.step.is_back() {
             ledger.reason.get_or_insert_with(|| BROKEN_OFF.to_owned());
         }
+        // Whoever died at the start may have come as far as that, unless etcd is held yet.
+        let id = ledger.id().to_string();
+        ledger.may_have_served |= step == Step::Start && book.held()?.is_none_or(|held| held != id);
         ledger.step = step;
         // A boot takes the notice away.
         book.write(&ledger)?;
@@ -223,6 +226,7 @@ impl<'a> Run<'a> {
             let came = match &taken {
                 Ok(came) => *came,
                 Err(error) if error.is_blind(step) => Came::Unseen,
+                Err(error) if self.ledger.may_have_served && error.is_refused_by_systemd() => Came::Unseen,
                 Err(error) => {
                     self.ledger.reason.get_or_insert_with(|| with_causes(error));
                     Came::Failed
@@ -239,6 +243,7 @@ impl<'a> Run<'a> {
                     }
                     self.ledger.step = next;
                     self.ledger.started |= next == Step::Start;
+                    self.ledger.may_have_served |= next == Step::Serve;
                     self.book.write(&self.ledger)?;
                 }
                 Next::Stay => {

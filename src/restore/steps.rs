@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Built, DataBefore, Ledger, LogBefore};
 use super::machine::{Came, End, Step};
+use super::mounts::mounted_inside;
 use super::plan::{Plan, Site};
 use super::run::Run;
 use super::swap::Direction;
+use super::units::Guarded;
 use super::watch::{Revived, Watched, revived, watch};
 use super::yard::{self, Yard};
 use super::{Error, files};
 use crate::datadir::wal;
 use crate::durable::failed;
+use crate::model::with_causes;
 use crate::rebuild::{self, ContentProof, DigestRule, Expected, Homes, Rebuilt};
 use crate::source::Source;
 
@@ -105,7 +108,7 @@ impl Run<'_> {
                 true => Ok(Came::Done),
                 false => Ok(Came::Failed),
             },
-            Step::Guard | Step::Hold => self.guard(),
+            Step::Guard | Step::Hold => self.guard(step),
             Step::Stop => self.stop_old(),
             Step::Meet => self.meet(),
             Step::Found => self.found(),
@@ -123,21 +126,44 @@ impl Run<'_> {
         }
     }
 
-    fn guard(&mut self) -> Result<Came, Error> {
-        let (guard, unit) = (&self.ledger.guard, &self.ledger.plan.site.unit);
+    fn guard(&mut self, step: Step) -> Result<Came, Error> {
+        if step == Step::Guard {
+            self.refuse_mounts()?;
+        }
         // The lock first: with the drop-in alone nothing would be held.
         self.book.hold(&self.ledger.id().to_string())?;
-        files::put(guard)?;
+        files::put(&self.ledger.guard)?;
         self.reload()?;
-        let has_read = self.tools.units.has_read(unit, &guard.path);
-        if !has_read.map_err(Error::units("look at", unit))? {
-            let (unit, path) = (unit.clone(), guard.path.clone());
-            return Err(Error::NotGuarded { unit, path });
+        match self.guarded()? {
+            Guarded::Yes => Ok(Came::Done),
+            // The way back is not to wait until somebody can start it again: then it reads the guard, too.
+            Guarded::Unstartable if step == Step::Hold => Ok(Came::Done),
+            why => Err(self.not_guarded(why)),
         }
-        Ok(Came::Done)
+    }
+
+    /// Whether the guard is in force.
+    fn guarded(&self) -> Result<Guarded, Error> {
+        let (unit, path) = (&self.ledger.plan.site.unit, &self.ledger.guard.path);
+        let guarded = self.tools.units.guarded(unit, path, &self.book.spots().lock());
+        guarded.map_err(Error::units("look at", unit))
+    }
+
+    fn not_guarded(&self, why: Guarded) -> Error {
+        let (unit, path) = (self.ledger.plan.site.unit.clone(), self.ledger.guard.path.clone());
+        Error::NotGuarded { unit, path, why }
+    }
+
+    fn refuse_mounts(&self) -> Result<(), Error> {
+        match mounted_inside(&self.ledger.plan.site).map_err(Error::Look)? {
+            Some(path) => Err(Error::Mounted { path }),
+            None => Ok(()),
+        }
     }
 
     fn stop_old(&mut self) -> Result<Came, Error> {
+        // Again: what is begun may be taken up after a boot.
+        self.refuse_mounts()?;
         if self.ledger.ran {
             self.ledger.downtime.from.get_or_insert_with(self.tools.now);
         }
@@ -206,9 +232,24 @@ impl Run<'_> {
             // On the way back from before anything was exchanged.
             return Ok(Came::Done);
         };
-        if direction == Direction::Back {
-            // etcd is started on it next, and on half of it might begin an empty cluster.
-            look_for_old(&self.ledger)?;
+        match direction {
+            Direction::In => self.refuse_mounts()?,
+            Direction::Back => {
+                // etcd is started on it next, and on half of it might begin an empty cluster.
+                look_for_old(&self.ledger)?;
+                if Yard::again(&site.data_dir)?.live_member()? != before.member {
+                    self.refuse_mounts()?;
+                }
+            }
+        }
+        // It may have been let start meanwhile, by a drop-in that came later than the guard was looked at.
+        match self.guarded()? {
+            Guarded::Yes | Guarded::Unstartable => {}
+            why => return Err(self.not_guarded(why)),
+        }
+        if rebuild::is_held(&site.data_dir).map_err(Error::Look)? {
+            let (unit, data_dir) = (site.unit.clone(), site.data_dir.clone());
+            return Err(Error::Held { unit, data_dir });
         }
         if let (Some(path), Some(new)) = (&site.wal_dir, built.log) {
             Yard::again(path)?.swap_log(id, &before.log, new, direction)?;
@@ -242,7 +283,7 @@ impl Run<'_> {
             self.book.hold(&self.ledger.id().to_string()).ok();
             return Err(error);
         }
-        files::remove(&self.book.spots().lock())?;
+        self.book.let_start(&self.ledger.id().to_string())?;
         let unit = &self.ledger.plan.site.unit;
         self.tools.units.start(unit).map_err(Error::units("start", unit))?;
         Ok(Came::Done)
@@ -251,6 +292,7 @@ impl Run<'_> {
     /// Sees that what etcd is started on is there. After a power cut it may not be mounted yet, and on a mount point an
     /// earlier start may have left an empty `member` or a log.
     fn find_new(&self) -> Result<(), Error> {
+        self.refuse_mounts()?;
         let (site, built) = (&self.ledger.plan.site, self.ledger.built.as_ref());
         let is_live = |path: PathBuf, inode: Option<u64>| {
             let live = fs::symlink_metadata(path).map(|found| found.ino());
@@ -344,9 +386,13 @@ impl Run<'_> {
             ));
             return Ok(Came::Done);
         }
-        files::remove(&self.book.spots().lock())?;
+        self.book.let_start(&self.ledger.id().to_string())?;
         if self.ledger.ran {
-            self.tools.units.start(unit).map_err(Error::units("start", unit))?;
+            match self.tools.units.start(unit) {
+                // The old data is back all the same, and who is to say so is whoever asked for it.
+                Err(refused) if refused.is_refusal() => self.down = Some(with_causes(&refused)),
+                started => started.map_err(Error::units("start", unit))?,
+            }
         } else if let Some(earlier) = &self.ledger.held_before {
             self.notes.push(format!(
                 "{unit} was kept from starting by restore {earlier}, of which nothing is known, and is so no more: the data \
@@ -370,9 +416,16 @@ impl Run<'_> {
         if !self.ledger.started {
             for path in site.dirs() {
                 let Some(yard) = Yard::find(path)? else { continue };
-                match &self.ledger.built {
-                    None => yard.discard_made(self.ledger.id())?,
-                    Some(built) => yard.discard_unused(self.ledger.id(), &built.inodes())?,
+                let discarded = match &self.ledger.built {
+                    None => yard.discard_made(self.ledger.id()),
+                    Some(built) => yard.discard_unused(self.ledger.id(), &built.inodes()),
+                };
+                if let Err(error) = discarded {
+                    // Backups are not to wait for that, nor is it lost: it is told as what is kept, and goes with that.
+                    self.notes.push(format!(
+                        "what was made could not be removed ({}): `lifeboat release` does that when the cause is gone",
+                        with_causes(&error)
+                    ));
                 }
             }
         }
@@ -390,7 +443,7 @@ impl Run<'_> {
     fn look_after_revived(&mut self) -> Result<(), Error> {
         let ledger = &self.ledger;
         let was_touched = ledger.downtime.from.is_some() || ledger.data_before.is_some();
-        if !was_touched || !ledger.ran || self.book.spots().lock().exists() {
+        if self.down.is_some() || !was_touched || !ledger.ran || self.book.spots().lock().exists() {
             return Ok(());
         }
         let unit = &ledger.plan.site.unit;
@@ -404,10 +457,11 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Removes our folders, as far as nothing is in them. What cannot be removed is empty and harms nobody.
     fn tidy(&self) -> Result<(), Error> {
         for path in self.ledger.plan.site.dirs() {
             if let Some(yard) = Yard::find(path)? {
-                yard.tidy(self.ledger.id())?;
+                yard.tidy(self.ledger.id()).ok();
             }
         }
         Ok(())

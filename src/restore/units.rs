@@ -4,8 +4,39 @@
 
 use std::path::Path;
 
-/// What went wrong, in the words of whoever was asked.
-pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
+/// The words of whoever was asked.
+pub type Said = Box<dyn std::error::Error + Send + Sync>;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Nobody answered, or something else that may be otherwise in a moment.
+    #[error(transparent)]
+    Momentary(Said),
+    /// It is refused, and will be until somebody changes something: a unit that is masked, gone, or has a wrong setting.
+    #[error(transparent)]
+    Refused(Said),
+}
+
+impl Trouble {
+    /// Whether waiting does not help.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Trouble::Refused(_))
+    }
+}
+
+/// Whether a unit is kept from starting by the file that its guard names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarded {
+    /// It is.
+    Yes,
+    /// It has not read the guard.
+    Unread,
+    /// It has read the guard, and a drop-in that is read later has taken its condition away.
+    Overruled,
+    /// Nobody can start it: it is masked, or cannot be read.
+    Unstartable,
+}
 
 /// What a unit is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +86,8 @@ pub trait Units {
     fn start(&self, unit: &str) -> Result<(), Trouble>;
     /// Reads all units' files anew.
     fn reload(&self) -> Result<(), Trouble>;
-    /// Whether the unit, as it is loaded, has read this drop-in.
-    fn has_read(&self, unit: &str, drop_in: &Path) -> Result<bool, Trouble>;
+    /// Whether the unit, as it is loaded, does not start while the file `lock` exists, as this drop-in has it.
+    fn guarded(&self, unit: &str, drop_in: &Path, lock: &Path) -> Result<Guarded, Trouble>;
     /// Has the unit started at boot.
     fn enable(&self, unit: &str) -> Result<(), Trouble>;
     /// Has it not started at boot any more.

@@ -19,7 +19,7 @@ use zbus::export::futures_core::Stream;
 use zbus::message::Type;
 use zbus::{MatchRule, MessageStream};
 
-use super::{CALL_TIMEOUT, Error, MANAGER_INTERFACE, MANAGER_PATH, Service, Systemd, failed};
+use super::{CALL_TIMEOUT, Error, MANAGER_INTERFACE, MANAGER_PATH, Service, Systemd, UNIT_INTERFACE, failed};
 use crate::model::UnitName;
 
 /// Reading all units anew; hosts with thousands of them take a while.
@@ -152,9 +152,9 @@ impl Systemd {
     /// Forgets that a unit failed and how often it was started, so that it can be started at once.
     pub async fn reset_failed(&self, name: &UnitName) -> Result<(), Error> {
         let doing = || format!("reset the failed state of {name}");
-        // A unit that is not loaded has nothing to be reset, which is an error.
-        self.unit(name).await?;
-        self.manager(&doing, CALL_TIMEOUT, "ResetFailedUnit", &name.as_str())
+        // By its path, which loads it: of one that is not loaded, and so has nothing to be reset, that is an error by name.
+        let (_, path) = self.load(name).await?;
+        self.call(&doing, &path, UNIT_INTERFACE, "ResetFailed", &())
             .await
             .map(drop)
     }

@@ -23,7 +23,7 @@ use zbus::{Connection, OwnedObjectPath};
 pub use etcd::read_file;
 pub use jobs::{Enabled, JobResult};
 use properties::Properties;
-pub use unit::{ActiveState, LoadState, Service, Unit};
+pub use unit::{ActiveState, Condition, LoadState, Service, Unit};
 
 pub use crate::model::UnitName;
 
@@ -106,7 +106,33 @@ pub enum Error {
     },
 }
 
+/// Answers to a request that will be the same until somebody changes something.
+const REFUSALS: [&str; 5] = [
+    "org.freedesktop.systemd1.UnitMasked",
+    "org.freedesktop.systemd1.BadUnitSetting",
+    "org.freedesktop.systemd1.LoadFailed",
+    "org.freedesktop.systemd1.NoSuchUnit",
+    "org.freedesktop.systemd1.OnlyByDependency",
+];
+
 impl Error {
+    /// Whether it says that what was asked for will not be done, however often it is asked for.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Error::NoUnit { .. } | Error::Denied { .. } => true,
+            Error::Failed {
+                source: zbus::Error::MethodError(name, ..),
+                ..
+            } => REFUSALS.contains(&name.as_str()),
+            Error::NoSystemd { .. }
+            | Error::Silent { .. }
+            | Error::Unfinished { .. }
+            | Error::Job { .. }
+            | Error::Unexpected { .. }
+            | Error::Failed { .. } => false,
+        }
+    }
+
     /// Whether it says only that nobody answered, which may be otherwise in a moment.
     pub fn is_momentary(&self) -> bool {
         match self {
@@ -156,6 +182,15 @@ impl Systemd {
     pub async fn service(&self, name: &UnitName) -> Result<Service, Error> {
         let (unit, path) = self.load(name).await?;
         Service::read(unit, self.properties(name, &path, SERVICE_INTERFACE).await?)
+    }
+
+    /// Has systemd keep a unit in mind for as long as this connection is open, also when nothing runs of it and nothing
+    /// else refers to it.
+    pub async fn keep_loaded(&self, name: &UnitName) -> Result<(), Error> {
+        let doing = || format!("keep unit {name} loaded");
+        let (_, path) = self.load(name).await?;
+        // By its path, not its name: that loads it once more, should it be forgotten by now.
+        self.call(&doing, &path, UNIT_INTERFACE, "Ref", &()).await.map(drop)
     }
 
     async fn load(&self, name: &UnitName) -> Result<(Unit, OwnedObjectPath), Error> {

@@ -48,6 +48,20 @@ pub enum ActiveState {
     Other(String),
 }
 
+/// Something that must be so for a unit to be started, as it is in force: settings that a later file took back are not
+/// among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Its name as a setting, such as `ConditionPathExists`.
+    pub kind: String,
+    /// Whether one such condition of all is enough (`|`).
+    pub is_trigger: bool,
+    /// Whether it must not be so (`!`).
+    pub is_negated: bool,
+    /// Of what.
+    pub parameter: String,
+}
+
 /// A unit of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
@@ -65,6 +79,8 @@ pub struct Unit {
     pub drop_in_paths: Vec<PathBuf>,
     /// Whether its conditions were met when it was started the last time; if not, that start did nothing.
     pub condition_result: bool,
+    /// Its conditions.
+    pub conditions: Vec<Condition>,
     /// The job that waits or runs for it, by its number.
     pub job: Option<u32>,
     /// Whether its files have changed since systemd read them.
@@ -142,6 +158,15 @@ impl Unit {
     pub(super) fn read(mut from: Properties) -> Result<Unit, Error> {
         let drop_ins: Vec<String> = from.take("DropInPaths")?;
         let (job, _): (u32, OwnedObjectPath) = from.take("Job")?;
+        let conditions: Vec<ConditionTuple> = from.take("Conditions")?;
+        let conditions = conditions
+            .into_iter()
+            .map(|(kind, is_trigger, is_negated, parameter, _)| Condition {
+                kind,
+                is_trigger,
+                is_negated,
+                parameter,
+            });
         Ok(Unit {
             id: from.take("Id")?,
             load_state: from.word("LoadState", |text| Some(LoadState::of(text)))?,
@@ -150,6 +175,7 @@ impl Unit {
             fragment_path: from.path("FragmentPath")?,
             drop_in_paths: drop_ins.into_iter().map(PathBuf::from).collect(),
             condition_result: from.take("ConditionResult")?,
+            conditions: conditions.collect(),
             job: Some(job).filter(|id| *id != 0),
             need_daemon_reload: from.take("NeedDaemonReload")?,
             file_state: from.text("UnitFileState")?,
@@ -157,6 +183,8 @@ impl Unit {
     }
 }
 
+/// A condition as D-Bus has it: kind, trigger, negated, of what, and what came of it the last time.
+type ConditionTuple = (String, bool, bool, String, i32);
 /// One command as D-Bus has it: path, arguments, the signs before it by name, four times of the last run, its process,
 /// and how it ended.
 type ExecTuple = (String, Vec<String>, Vec<String>, u64, u64, u64, u64, u32, i32, i32);

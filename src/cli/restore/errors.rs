@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::super::{Exit, Failure};
+use crate::datadir;
 use crate::model::with_causes;
-use crate::restore::{Error, LedgerError, RestoreId, Spots, Step, YardError, open_ledger};
+use crate::restore::{Error, Guarded, LedgerError, RestoreId, Spots, Step, YardError, open_ledger};
 
 /// A failure of a restore or of the way back.
 pub(in crate::cli) fn failure(error: Error) -> Failure {
@@ -44,15 +45,28 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
             "see what is in the file, and meanwhile {}. To begin anew, move it away and restore a backup",
             held(&Spots::default())
         )),
+        // What systemd refuses it refuses again: whoever goes on by himself need not try.
+        Error::Units { unit, source, .. } if source.is_refusal() => failed(Exit::Refused).next(go_on(&format!(
+            "see `systemctl status {unit}`, and mend that (such as with `systemctl unmask {unit}`); then"
+        ))),
         Error::Ledger(_) | Error::Files(_) | Error::Units { .. } | Error::Look(_) | Error::Stopped { .. } => {
             failed(Exit::Failed).next(go_on("when the cause is gone"))
         }
         Error::Port(_) | Error::Ask(_) => failed(Exit::Failed).next(go_on("when that is mended")),
         Error::Lives { .. } => failed(Exit::Refused),
         Error::Found(_) | Error::Founders(_) => failed(Exit::Failed).next(go_on("when the cause is gone")),
+        Error::NotGuarded {
+            unit,
+            why: Guarded::Overruled,
+            ..
+        } => failed(Exit::Failed).next(go_on(&format!(
+            "take `ConditionPathExists=` out of that drop-in (`systemctl cat {unit}` shows it), run `systemctl daemon-reload`; \
+             then"
+        ))),
         Error::NotGuarded { .. } => failed(Exit::Failed).next(go_on(
             "see with `systemctl cat` whether the unit is masked or is another one under that name; then",
         )),
+        Error::Mounted { path } => failed(Exit::Refused).next(go_on(&elsewhere(path))),
         Error::Held { .. } => failed(Exit::Refused).next(go_on("stop that process; then")),
         Error::Yard(YardError::Missing { .. }) => failed(Exit::Failed).next(or_begin_anew(&go_on("when it is mounted"))),
         Error::Yard(YardError::Foreign { path, .. }) => failed(Exit::Failed).next(go_on(&take_over(path))),
@@ -64,6 +78,18 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
             let once = "nothing was deleted; when what was there before is in its place again";
             failed(Exit::Refused).next(or_begin_anew(&go_on(once)))
         }
+    }
+}
+
+/// What to do about a mount in what is exchanged.
+fn elsewhere(mount: &Path) -> String {
+    match mount.ends_with(datadir::WAL_DIR) {
+        true => "stop etcd, mount that file system elsewhere (in /etc/fstab too) with the log that is in it, and give etcd that place as \
+                 its `--wal-dir`; then"
+            .to_owned(),
+        false => "stop etcd, and mount that file system elsewhere (in /etc/fstab too): what etcd has in `member` and in the \
+                  directory of its log is to be in one file system each; then"
+            .to_owned(),
     }
 }
 

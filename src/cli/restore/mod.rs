@@ -10,6 +10,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -38,6 +39,9 @@ pub(super) use session::{leave_session, take_over};
 pub(super) use site::{connect, refuse_mounts};
 
 use site::Here;
+
+/// For how long a boot waits for the restore that is open: who needs etcd comes after it, if it is quick.
+const HOLDS_A_BOOT_UP: Duration = Duration::from_secs(30);
 
 /// Give this host's etcd the data of a backup
 ///
@@ -312,6 +316,9 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let Some(open) = book.ledger().map_err(|error| failure(error.into()))? else {
         return no_restore(args);
     };
+    if args.resume {
+        ready_soon();
+    }
     let (systemd, access) = reach(context, &open)?;
     leave_session(context, &systemd, "restore");
     if !args.resume {
@@ -366,6 +373,15 @@ fn no_restore(args: &Args) -> Result<Exit, Failure> {
 fn nothing_to_do() -> Exit {
     sd_notify::notify(&[NotifyState::Ready]).ok();
     Exit::Done
+}
+
+/// However long this takes, it does not hold a boot up: etcd is kept from starting by its guard until it may, and is
+/// started by the step that lets it.
+fn ready_soon() {
+    std::thread::spawn(|| {
+        std::thread::sleep(HOLDS_A_BOOT_UP);
+        sd_notify::notify(&[NotifyState::Ready]).ok();
+    });
 }
 
 /// systemd, and how the members of an open restore are spoken with.

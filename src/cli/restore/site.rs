@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use super::super::host::{self, failed};
 use super::super::output::Output;
 use super::super::{Context, Exit, Failure};
-use super::free_bytes;
+use super::{failure, free_bytes};
 use crate::config::Config;
 use crate::datadir::{self, InitialCluster, wal};
 use crate::durable::{self, Dir, NotPlain};
 use crate::etcd;
 use crate::model::{ByteSize, ClusterId, UnitName, with_causes};
-use crate::rebuild::{self, is_held, log_beside_member, needed_bytes, resolved};
+use crate::rebuild::{self, is_held, log_beside_member, needed_bytes};
 use crate::restore::{
-    AGREED_TOKEN, Access, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, mounted_below, owner_of,
+    AGREED_TOKEN, Access, Error, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, mounted_inside, owner_of,
 };
 use crate::settings::{self, EtcdSettings, Given, NewCluster, NewFile, Start, Unit};
 use crate::systemd::{self, LoadState, Systemd, read_file};
@@ -38,6 +38,8 @@ pub(super) struct Here {
     pub client_urls: Vec<String>,
     given: Given,
     pub is_up: bool,
+    /// Whether the unit has conditions of which one is enough.
+    has_triggers: bool,
 }
 
 impl Here {
@@ -47,11 +49,12 @@ impl Here {
         let name = unit_name(context, &systemd, config)?;
         let (unit, settings) = settings_of(context, &systemd, &name, config)?;
         let access = access(config, &settings)?;
-        let loaded = context
-            .runtime
-            .block_on(systemd.unit(&name))
-            .map_err(failed)?
-            .load_state;
+        let loaded = context.runtime.block_on(systemd.unit(&name)).map_err(failed)?;
+        let guard = settings::guard(&name, &Spots::default().lock()).path;
+        let has_triggers = loaded.conditions.iter().any(|condition| condition.is_trigger)
+            // Those of a guard that was left are ours.
+            && !loaded.drop_in_paths.contains(&guard);
+        let loaded = loaded.load_state;
         if loaded != LoadState::Loaded {
             let message = match loaded {
                 LoadState::Masked => format!("{name} is masked: systemd does not start it"),
@@ -73,6 +76,7 @@ impl Here {
             client_urls,
             given: given(config),
             is_up,
+            has_triggers,
         })
     }
 
@@ -242,10 +246,20 @@ impl Here {
     /// The drop-in that keeps etcd from starting meanwhile, and has an open restore taken up before it may.
     pub fn guard(&self, spots: &Spots) -> PlannedFile {
         let guard = settings::guard(&self.unit.name, &spots.lock());
+        // After a boot, when what etcd needs may come late, the first step is that of whoever takes the restore up. One such
+        // condition is enough for all that a unit has: where it has some of its own, ours would stand in for them.
+        let until_taken_up = match self.has_triggers {
+            true => String::new(),
+            false => format!(
+                "ConditionPathExists=|{}\nConditionPathExists=|!{}\n",
+                spots.let_start().display(),
+                spots.ledger().display()
+            ),
+        };
         PlannedFile {
             path: guard.path,
             content: format!(
-                "{}Documentation=man:lifeboat-runbook(7)\nWants={RESUME_UNIT}\nAfter={RESUME_UNIT}\n",
+                "{}{until_taken_up}Documentation=man:lifeboat-runbook(7)\nWants={RESUME_UNIT}\nAfter={RESUME_UNIT}\n",
                 guard.content
             ),
             mode: 0o644,
@@ -312,37 +326,9 @@ fn refuse_links(site: &Site) -> Result<(), Failure> {
 
 /// Refuses while a file system is mounted in what is exchanged as a whole.
 pub(in crate::cli) fn refuse_mounts(site: &Site) -> Result<(), Failure> {
-    let mounts = |path: &Path| mounted_below(path).map_err(failed);
-    let member = resolved(&site.data_dir).map_err(failed)?.join("member");
-    if let Some(mount) = mounts(&member)?.first() {
-        let message = format!(
-            "`{}` is a mount point, and a restore exchanges `member` with all that is in it: the mount would leave with the \
-             old data, and the next boot would put what is on it over the new",
-            mount.display()
-        );
-        return Err(Failure::new(Exit::Refused, message).next(match mount.ends_with(datadir::WAL_DIR) {
-            true => {
-                "stop etcd, mount that file system elsewhere (in /etc/fstab too), give etcd that place as its `--wal-dir`, \
-                 start it, and run this again"
-            }
-            false => {
-                "stop etcd, have what is on it in a plain directory `member`, such as by mounting the file system one level \
-                 higher (in /etc/fstab too), start etcd, and run this again"
-            }
-        }));
-    }
-    let Some(wal_dir) = &site.wal_dir else { return Ok(()) };
-    let wal_dir = resolved(wal_dir).map_err(failed)?;
-    match mounts(&wal_dir)?.iter().find(|mount| **mount != wal_dir) {
+    match mounted_inside(site).map_err(failed)? {
+        Some(path) => Err(failure(Error::Mounted { path })),
         None => Ok(()),
-        Some(mount) => Err(Failure::new(
-            Exit::Refused,
-            format!(
-                "`{}` is a mount point in the directory of etcd's log, all of which a restore exchanges",
-                mount.display()
-            ),
-        )
-        .next("unmount it, or mount it elsewhere, and run this again")),
     }
 }
 

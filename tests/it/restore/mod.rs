@@ -4,6 +4,7 @@ mod given_up;
 mod holds;
 mod meet;
 mod missing;
+mod refused;
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use lifeboat::model::{ClusterId, Digest, Revision};
 use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
-    AGREED_TOKEN, Access, Backup, Book, BumpRule, Error, GiveUp, Kept, Ledger, LedgerError, Nonce, Outcome, Patience,
+    AGREED_TOKEN, Access, Backup, Book, BumpRule, Error, GiveUp, Guarded, Kept, Ledger, LedgerError, Nonce, Outcome, Patience,
     Plan, PlannedFile, Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of,
     releasable, release, release_stray,
 };
@@ -101,6 +102,12 @@ impl Bench {
         &self.etcd.members[self.index]
     }
 
+    /// What a boot takes away.
+    fn lose_run(&self) {
+        let run = self.spots.notice.parent().expect("it has one");
+        fs::remove_dir_all(run).ok();
+    }
+
     fn data_dir(&self) -> &Path {
         &self.member().data_dir
     }
@@ -169,7 +176,12 @@ impl Bench {
         let waiting = format!("{drop_in}TimeoutStartSec=infinity\n");
         let files = vec![file(variables.clone(), &settings), file(conf.clone(), &waiting)];
         let settled = vec![file(conf, &drop_in)];
-        let condition = format!("[Unit]\nConditionPathExists=!{}\n", self.spots.lock().display());
+        let condition = format!(
+            "[Unit]\nConditionPathExists=!{}\nConditionPathExists=|{}\nConditionPathExists=|!{}\n",
+            self.spots.lock().display(),
+            self.spots.let_start().display(),
+            self.spots.ledger().display(),
+        );
         let guard = file(self.units.drop_in("50-lifeboat-guard.conf"), &condition);
         Ledger::new(plan.with_files(files), guard, settled, jiff::Timestamp::UNIX_EPOCH)
     }
@@ -408,12 +420,15 @@ fn killed_everywhere(power: Power) {
             die(&bench, number, step, death);
             if power == Power::Goes {
                 bench.units.kill();
-                fs::remove_file(&bench.spots.notice).ok();
+                bench.lose_run();
             }
             bench.units.reload().expect("it can");
-            // Somebody cannot wait; after a power cut it is up to the run alone.
-            if power == Power::Stays {
-                bench.units.start(UNIT).expect("it can be asked for");
+            // Somebody cannot wait. After a power cut it is up to the run alone, whoever asks for etcd.
+            bench.units.start(UNIT).expect("it can be asked for");
+            // Where only the ledger was to be closed yet, nothing guards it any more.
+            let is_settled = step == Step::Settle && matches!(death, Death::AfterStep);
+            if power == Power::Goes && step > Step::Guard && !is_settled {
+                assert!(!bench.units.runs(), "{step:?} {death:?}: it is held");
             }
             let outcome = bench.resume().expect("it comes to its end");
             bench.units.start(UNIT).expect("a boot starts it");

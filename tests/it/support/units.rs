@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use lifeboat::restore::{Activity, Trouble, UnitState, Units};
+use lifeboat::restore::{Activity, Guarded, Trouble, UnitState, Units};
 
 use super::etcd::{Etcd, Member};
 
@@ -28,6 +28,8 @@ pub struct FakeUnits {
     pub calls: RefCell<Vec<&'static str>>,
     /// Whether it answers nobody, as one that cannot be reached.
     pub is_mute: Cell<bool>,
+    /// Whether it refuses every start, as that of a masked unit.
+    pub is_masked: Cell<bool>,
     /// Whether a boot is about to start it, once others have.
     pub is_queued: Cell<bool>,
 }
@@ -51,6 +53,7 @@ impl FakeUnits {
             child: RefCell::default(),
             calls: RefCell::default(),
             is_mute: Cell::default(),
+            is_masked: Cell::default(),
             is_queued: Cell::default(),
         }
     }
@@ -96,16 +99,63 @@ impl FakeUnits {
 
     fn answer(&self) -> Result<(), Trouble> {
         match self.is_mute.get() {
-            true => Err("no answer".into()),
+            true => Err(Trouble::Momentary("no answer".into())),
             false => Ok(()),
         }
     }
 
-    fn is_guarded(&self) -> bool {
-        let conditions = self.lines("ConditionPathExists");
+    /// The conditions that are in force: an empty one takes those before it away.
+    fn conditions(&self) -> Vec<String> {
+        let mut conditions = Vec::new();
+        for condition in self.lines("ConditionPathExists") {
+            match condition.as_str() {
+                "" => conditions.clear(),
+                _ => conditions.push(condition),
+            }
+        }
         conditions
-            .iter()
-            .any(|condition| Path::new(condition.strip_prefix('!').expect("ours is negative")).exists())
+    }
+
+    /// Whether a start does nothing: all conditions must hold, and of those with `|` one.
+    fn is_guarded(&self) -> bool {
+        let conditions = self.conditions();
+        let holds = |condition: &str| match condition.strip_prefix('!') {
+            Some(path) => !Path::new(path).exists(),
+            None => Path::new(condition).exists(),
+        };
+        let (triggers, others): (Vec<&String>, Vec<&String>) =
+            conditions.iter().partition(|condition| condition.starts_with('|'));
+        let is_triggered = triggers.is_empty() || triggers.iter().any(|trigger| holds(&trigger[1..]));
+        !is_triggered || !others.iter().all(|condition| holds(condition))
+    }
+
+    fn spawn(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut command = Command::new(&self.binary);
+        command.env_clear().envs(self.variables.iter().cloned());
+        for file in self.lines("EnvironmentFile") {
+            let text = fs::read_to_string(file)?;
+            for line in text.lines().filter(|line| !line.starts_with('#')) {
+                let (name, value) = line.split_once('=').ok_or("not an assignment")?;
+                command.env(name, value.trim_matches('"'));
+            }
+        }
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        *self.child.borrow_mut() = Some(command.spawn()?);
+        Ok(())
+    }
+
+    fn load(&self) -> std::io::Result<()> {
+        let mut loaded = Vec::new();
+        for entry in fs::read_dir(&self.drop_ins).into_iter().flatten() {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "conf") {
+                loaded.push((path.clone(), fs::read_to_string(path)?));
+            }
+        }
+        loaded.sort();
+        *self.loaded.borrow_mut() = loaded;
+        Ok(())
     }
 }
 
@@ -132,49 +182,40 @@ impl Units for FakeUnits {
         self.is_queued.set(false);
         if let Some(mut child) = self.child.borrow_mut().take() {
             let pid = child.id().to_string();
-            Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status()?;
-            child.wait()?;
+            let ended = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
+            let ended = ended.and_then(|_| child.wait());
+            ended.map_err(|error| Trouble::Momentary(error.into()))?;
         }
         Ok(())
     }
 
     fn start(&self, _: &str) -> Result<(), Trouble> {
         self.answer()?;
+        if self.is_masked.get() {
+            return Err(Trouble::Refused("the unit is masked".into()));
+        }
         if self.is_guarded() || self.runs() {
             return Ok(());
         }
         self.calls.borrow_mut().push("start");
-        let mut command = Command::new(&self.binary);
-        command.env_clear().envs(self.variables.iter().cloned());
-        for file in self.lines("EnvironmentFile") {
-            let text = fs::read_to_string(file)?;
-            for line in text.lines().filter(|line| !line.starts_with('#')) {
-                let (name, value) = line.split_once('=').ok_or("not an assignment")?;
-                command.env(name, value.trim_matches('"'));
-            }
-        }
-        let log = File::options().create(true).append(true).open(&self.log)?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        *self.child.borrow_mut() = Some(command.spawn()?);
-        Ok(())
+        self.spawn().map_err(Trouble::Momentary)
     }
 
     fn reload(&self) -> Result<(), Trouble> {
         self.answer()?;
-        let mut loaded = Vec::new();
-        for entry in fs::read_dir(&self.drop_ins).into_iter().flatten() {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "conf") {
-                loaded.push((path.clone(), fs::read_to_string(path)?));
-            }
-        }
-        loaded.sort();
-        *self.loaded.borrow_mut() = loaded;
-        Ok(())
+        self.load().map_err(|error| Trouble::Momentary(error.into()))
     }
 
-    fn has_read(&self, _: &str, drop_in: &Path) -> Result<bool, Trouble> {
-        Ok(self.loaded.borrow().iter().any(|(path, _)| path == drop_in))
+    fn guarded(&self, _: &str, drop_in: &Path, lock: &Path) -> Result<Guarded, Trouble> {
+        self.answer()?;
+        let has_read = self.loaded.borrow().iter().any(|(path, _)| path == drop_in);
+        let holds = self.conditions().contains(&format!("!{}", lock.display()));
+        Ok(match (self.is_masked.get(), holds, has_read) {
+            (true, _, _) => Guarded::Unstartable,
+            (false, true, _) => Guarded::Yes,
+            (false, false, true) => Guarded::Overruled,
+            (false, false, false) => Guarded::Unread,
+        })
     }
 
     fn enable(&self, _: &str) -> Result<(), Trouble> {

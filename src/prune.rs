@@ -50,15 +50,29 @@ pub struct Plan {
     chains: Vec<Chain>,
 }
 
-/// A chain that was to be removed and was not.
+/// A chain that was to be removed and was not, or not all of it.
 #[derive(Debug, thiserror::Error)]
-#[error("remove {id}")]
+#[error("{}{id}", if *.is_backup { "remove " } else { "remove what is left (a later sweep does) of the former backup " })]
 pub struct Error {
     /// Which.
     pub id: ChainId,
+    /// Whether it is a backup still: its manifest was not removed.
+    pub is_backup: bool,
     /// Why.
     pub source: store::Error,
 }
+
+/// What came of removals.
+#[derive(Debug, Default)]
+pub struct Removed {
+    /// What is no backup any more.
+    pub gone: Vec<ChainId>,
+    /// What could not be removed, or not all of it.
+    pub stuck: Vec<Error>,
+}
+
+/// After so many that cannot be removed it is the store that is stuck.
+const MOST_STUCK: usize = 8;
 
 /// Judges what `target` holds; `catalog` is that of all destinations, so that no lineage is overlooked.
 pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZone) -> Plan {
@@ -128,41 +142,53 @@ pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, mea
     plan
 }
 
-/// Removes what the plan names; returns what is gone. Stops at the first object that cannot be removed. `removed` is told
-/// of every chain.
-pub fn carry_out(plan: &Plan, store: &FileStore, removed: impl Fn()) -> Result<Vec<ChainId>, Error> {
-    let mut gone = Vec::new();
-    if plan.chains.is_empty() {
-        return Ok(gone);
-    }
-    let failed = |chain: &Chain, source| Error {
+/// Removes what the plan names. One that cannot be removed keeps none of the others. `removed` is told of every chain.
+pub fn carry_out(plan: &Plan, store: &FileStore, removed: impl Fn()) -> Removed {
+    let mut done = Removed::default();
+    let Some(first) = plan.chains.first() else {
+        return done;
+    };
+    let failed = |chain: &Chain, is_backup, source| Error {
         id: chain.id().clone(),
+        is_backup,
         source,
     };
-    let mut objects = None;
+    let objects = match store.list() {
+        Ok(objects) => objects,
+        Err(error) => {
+            done.stuck.push(failed(first, true, error));
+            return done;
+        }
+    };
     for chain in &plan.chains {
-        let objects = match &objects {
-            Some(objects) => objects,
-            None => objects.insert(store.list().map_err(|error| failed(chain, error))?),
-        };
         // One that was pinned since the listing stays too.
         match store.read_small(&ObjectName::Pin(chain.path.clone()), PIN_MAX) {
             Err(store::Error::NotFound { .. }) => {}
             Ok(_) | Err(_) => continue,
         }
-        let Some(order) = removal_order(chain, objects) else {
+        let Some(order) = removal_order(chain, &objects) else {
             continue;
         };
+        let (mut is_backup, mut stuck) = (true, None);
         for object in order {
             match store.remove(&object) {
-                Ok(()) | Err(store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(failed(chain, error)),
+                Ok(()) | Err(store::Error::NotFound { .. }) => is_backup = false,
+                Err(error) => {
+                    stuck = Some(failed(chain, is_backup, error));
+                    break;
+                }
             }
         }
-        gone.push(chain.id().clone());
+        if !is_backup || stuck.is_none() {
+            done.gone.push(chain.id().clone());
+        }
+        done.stuck.extend(stuck);
+        if done.stuck.len() == MOST_STUCK {
+            break;
+        }
         removed();
     }
-    Ok(gone)
+    done
 }
 
 fn said<R: std::fmt::Display>(chain: &Chain, reasons: &[R]) -> Judged {
@@ -193,6 +219,85 @@ mod tests {
     use crate::catalog::HostName;
     use crate::catalog::tests::{Fixture, manifest};
     use crate::store::Access;
+
+    #[test]
+    fn what_cannot_be_removed_is_told_and_keeps_none_of_the_others() {
+        use std::process::Command;
+
+        let root = tempfile::tempdir().unwrap();
+        let access = Access::Write {
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let manifests: Vec<_> = (1..=4)
+            .map(|number| manifest(0xab, &format!("20261120T10153{number}Z-00000001"), 10 + number))
+            .collect();
+        for manifest in &manifests {
+            store
+                .put_new(&manifest.object_name(), &vec![0; manifest.stored.bytes as usize])
+                .unwrap();
+            store.put_new(&manifest.name(), &manifest.to_bytes()).unwrap();
+        }
+        let policy = Policy {
+            keep_last: 1,
+            ..Policy::default()
+        };
+        let target = Target {
+            destination: "local",
+            store: &store,
+            policy: &policy,
+        };
+        let plan = || {
+            let catalog = store.catalog("local").unwrap();
+            plan(
+                target,
+                &catalog,
+                "2026-11-21T00:00:00Z".parse().unwrap(),
+                &TimeZone::UTC,
+            )
+        };
+        let change = |name: &ObjectName, flag: &str| {
+            let done = Command::new("chattr").arg(flag).arg(store.path_of(name)).output();
+            done.is_ok_and(|done| done.status.success())
+        };
+        // A manifest that stays keeps its backup whole, an object that stays is of no backup any more.
+        let (whole, left) = (manifests[0].name(), manifests[1].object_name());
+        if !change(&whole, "+i") || !change(&left, "+i") {
+            eprintln!("skipped: chattr +i needs root and a file system that can");
+            return;
+        }
+        let done = carry_out(&plan(), &store, || {});
+        for name in [&whole, &left] {
+            assert!(change(name, "-i"));
+        }
+        let gone: Vec<_> = done.gone.iter().map(ToString::to_string).collect();
+        assert_eq!(gone, ["20261120T101532Z-00000001", "20261120T101533Z-00000001"]);
+        let stuck: Vec<_> = done
+            .stuck
+            .iter()
+            .map(|error| (error.id.to_string(), error.is_backup))
+            .collect();
+        assert_eq!(
+            stuck,
+            [
+                ("20261120T101531Z-00000001".to_owned(), true),
+                ("20261120T101532Z-00000001".to_owned(), false)
+            ]
+        );
+        let ids = |catalog: Catalog| -> Vec<String> {
+            catalog.backups().iter().map(|backup| backup.id().to_string()).collect()
+        };
+        let listed = ids(store.catalog("local").unwrap());
+        assert_eq!(listed, ["20261120T101531Z-00000001", "20261120T101534Z-00000001"]);
+        assert!(store.open_object(&manifests[0].object_name()).is_ok(), "it is whole");
+        let done = carry_out(&plan(), &store, || {});
+        assert!(done.stuck.is_empty() && done.gone.len() == 1, "{done:?}");
+        let swept = store.sweep(&store::Begun {
+            dead: [manifests[1].chain_path().chain].into(),
+            ..store::Begun::default()
+        });
+        assert_eq!(swept.unwrap().len(), 1, "what is left");
+    }
 
     #[test]
     fn of_a_backup_that_is_given_up_only_copies_that_are_known_to_be_bad_go() {

@@ -111,8 +111,11 @@ pub(super) fn apply(config: &Config, places: &Places, name: &str, removed: impl 
         policy,
     };
     let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
-    let gone = prune::carry_out(&plan, store, removed).map_err(|error| with_causes(&error))?;
-    Ok(gone.len())
+    let done = prune::carry_out(&plan, store, removed);
+    match done.stuck.is_empty() {
+        true => Ok(done.gone.len()),
+        false => Err(told(&done.stuck).join("; ")),
+    }
 }
 
 fn judge(context: &Context, config: &Config, places: &Places, name: &str, document: &mut Document) {
@@ -178,14 +181,18 @@ impl Document {
             self.remove.extend(plan.remove.iter().map(row));
             return;
         }
-        match prune::carry_out(plan, store, || {}) {
-            Ok(gone) => {
-                let removed = plan.remove.iter().filter(|judged| gone.contains(&judged.id));
-                self.remove.extend(removed.map(row));
-            }
-            Err(error) => self.errors.push(format!("destination {name}: {}", with_causes(&error))),
-        }
+        let done = prune::carry_out(plan, store, || {});
+        let removed = plan.remove.iter().filter(|judged| done.gone.contains(&judged.id));
+        self.remove.extend(removed.map(row));
+        let stuck = told(&done.stuck).into_iter();
+        self.errors
+            .extend(stuck.map(|why| format!("destination {name}: {why}")));
     }
+}
+
+/// What could not be removed, in words.
+pub(super) fn told(stuck: &[prune::Error]) -> Vec<String> {
+    stuck.iter().map(|error| with_causes(error)).collect()
 }
 
 fn print(output: &Output, document: &Document) {

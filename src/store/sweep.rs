@@ -37,7 +37,8 @@ pub struct Swept {
 }
 
 impl FileStore {
-    /// Removes the leavings of backups that did not end.
+    /// Removes the leavings of backups that did not end. One that cannot be removed keeps none of the others, and is the
+    /// error.
     pub fn sweep(&self, begun: &Begun) -> Result<Vec<Swept>, Error> {
         let now = self.now()?;
         self.sweep_at(begun, now)
@@ -45,7 +46,7 @@ impl FileStore {
 
     pub(super) fn sweep_at(&self, begun: &Begun, now: Timestamp) -> Result<Vec<Swept>, Error> {
         let objects = self.list()?;
-        let mut swept = Vec::new();
+        let (mut swept, mut stuck) = (Vec::new(), None);
         let claimed = self.claimed_chains(&objects, now)?;
         for (object, path) in leavings(&objects, begun, &claimed, now) {
             if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..)) =
@@ -72,12 +73,18 @@ impl FileStore {
                 {
                     continue;
                 }
-                Err(source) => return Err(failed("remove", &full)(source)),
+                Err(source) => {
+                    stuck.get_or_insert(failed("remove", &full)(source));
+                    continue;
+                }
             }
             let bytes = object.bytes;
             swept.push(Swept { path, bytes });
         }
-        Ok(swept)
+        match stuck {
+            None => Ok(swept),
+            Some(error) => Err(error),
+        }
     }
 
     fn has_manifest(&self, chain: &ChainPath) -> Result<bool, Error> {

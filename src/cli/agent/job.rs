@@ -372,12 +372,12 @@ impl<'a> Attempt<'a> {
                 policy,
             };
             let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
-            match prune::carry_out(&plan, store, || self.order.pulse.beat()) {
-                Ok(gone) => taken.removed += gone.len(),
-                Err(error) => taken
-                    .undone
-                    .push(format!("destination {name} is not pruned: {}", with_causes(&error))),
-            }
+            let done = prune::carry_out(&plan, store, || self.order.pulse.beat());
+            taken.removed += done.gone.len();
+            let stuck = done.stuck.iter().map(|error| with_causes(error));
+            taken
+                .undone
+                .extend(stuck.map(|why| format!("destination {name} is not all pruned: {why}")));
         }
     }
 

@@ -18,9 +18,9 @@ use std::time::Duration;
 use lifeboat::model::{ClusterId, Digest, Revision};
 use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
-    AGREED_TOKEN, Access, Backup, Book, BumpRule, Error, GiveUp, Guarded, Kept, Ledger, LedgerError, Nonce, Outcome, Patience,
-    Plan, PlannedFile, Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of,
-    releasable, release, release_stray,
+    AGREED_TOKEN, Access, Backup, Book, BumpRule, Error, GiveUp, Guarded, Kept, Ledger, LedgerError, Nonce, Outcome,
+    Patience, Plan, PlannedFile, Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path,
+    owner_of, releasable, release, release_stray,
 };
 use lifeboat::source::Source;
 use sha2::Digest as _;

@@ -14,7 +14,7 @@ const BEFORE_THE_SWAP: Place = Place::Recorded(5);
 /// The ledger says `settings`: the data is the new, and what goes with it is not written yet.
 const AFTER_THE_SWAP: Place = Place::Recorded(6);
 /// The ledger says `start`.
-const AFTER_THE_SETTINGS: Place = Place::Recorded(7);
+pub(super) const AFTER_THE_SETTINGS: Place = Place::Recorded(7);
 
 pub fn an_etcd_that_somebody_starts_meanwhile_stays_down_and_says_why(lab: &Lab<'_>) {
     let mut cluster = Cluster::start(lab, 1);
@@ -153,10 +153,10 @@ pub fn a_rollback_that_dies_has_nobody_go_on_with_the_restore(lab: &Lab<'_>) {
     assert!(!has_guard(host));
 }
 
-const RESUME: &str = "lifeboat-restore-resume.service";
+pub(super) const RESUME: &str = "lifeboat-restore-resume.service";
 
 /// What is left open stays so, at boot too, until the file is gone that this gives.
-fn nobody_takes_it_up(host: &Host) -> PathBuf {
+pub(super) fn nobody_takes_it_up(host: &Host) -> PathBuf {
     host.write(
         &format!("/etc/systemd/system/{RESUME}.d/lab.conf"),
         "[Service]\nExecStartPre=/usr/bin/test ! -e /root/hold\n",

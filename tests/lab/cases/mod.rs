@@ -12,6 +12,7 @@ mod lineages;
 mod new_clusters;
 mod owners;
 mod packages;
+mod records;
 mod rendezvous;
 mod restore_deaths;
 mod restores;
@@ -63,6 +64,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_restore_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_rollback_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_restore_killed_at_any_step_ends_with_the_old_or_the_new
+    TRIXIE records::a_release_killed_at_any_call_is_finished_by_the_next_and_never_taken_back
     TRIXIE restore_deaths::a_rollback_killed_at_any_step_ends_with_the_old_or_the_new
     TRIXIE waiting::a_member_that_waits_goes_on_after_a_stop_and_after_a_boot
     TRIXIE waiting::a_run_that_loses_the_bus_is_begun_again_and_one_that_nothing_can_mend_is_not
@@ -78,6 +80,9 @@ pub const CASES: &[Case] = cases! {
     BOTH runbooks::one_host_is_restored_by_hand_and_with_nobody_at_the_terminal
     BOTH restores::what_was_restored_is_taken_back_restored_again_and_released
     BOTH restores::a_member_that_lost_its_data_serves_the_backup_again
+    BOTH records::a_start_that_systemd_refuses_brings_the_old_data_back
+    BOTH records::a_unit_that_systemd_forgets_once_it_is_stopped_is_restored_and_taken_back
+    TRIXIE records::data_on_a_disk_that_comes_late_is_waited_for_after_a_boot
     TRIXIE ways_back::an_address_that_something_else_took_meanwhile_brings_the_old_back
     TRIXIE ways_back::an_etcd_too_old_for_the_backup_serves_its_own_data_again
     TRIXIE ways_back::an_etcd_that_does_not_come_up_on_the_new_data_gets_the_old_back

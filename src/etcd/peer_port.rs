@@ -327,6 +327,61 @@ mod tests {
         net::TcpListener::bind(at).expect("etcd can listen there at once");
     }
 
+    /// An authority, and a certificate of it for a name, as PEM.
+    fn certificates(name: &str) -> (Vec<u8>, Vec<u8>, String) {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        (
+            authority.pem().into_bytes(),
+            certificate.pem().into_bytes(),
+            key.serialize_pem(),
+        )
+    }
+
+    #[test]
+    fn with_an_authority_only_its_members_are_heard_and_over_ipv6_too() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let Ok(free) = net::TcpListener::bind("[::1]:0") else {
+            return;
+        };
+        let at = free.local_addr().unwrap();
+        drop(free);
+        let (ca, certificate, key) = certificates("::1");
+        let own = Tls {
+            ca: Some(ca.clone()),
+            identity: Some((certificate, key.into())),
+            server_name: None,
+        };
+        let (_sender, answers) = watch::channel(b"one".to_vec());
+        let urls = [format!("https://{at}")];
+        PeerPort::check(&urls, &own).unwrap();
+        let _port = PeerPort::open(&urls, &own, "/here", &answers, runtime.handle()).unwrap();
+        let look =
+            |tls: &Tls| runtime.block_on(super::super::PeerClient::new(tls).unwrap().look(&urls[0], "/here", 10));
+        assert_eq!(look(&own).unwrap(), super::super::PeerSight::Document(b"one".to_vec()));
+        let without = Tls {
+            identity: None,
+            ..own.clone()
+        };
+        look(&without).unwrap_err();
+        let (_, other, key) = certificates("::1");
+        let stranger = Tls {
+            identity: Some((other, key.into())),
+            ..own.clone()
+        };
+        look(&stranger).unwrap_err();
+        assert!(matches!(
+            PeerPort::check(&urls, &without),
+            Err(Error::Certificates { .. })
+        ));
+        let socket = ["unix:///run/etcd.sock".to_owned()];
+        assert!(matches!(PeerPort::check(&socket, &own), Err(Error::Address { .. })));
+    }
+
     #[test]
     fn one_address_cannot_take_all_connections_for_itself_for_long() {
         let (_runtime, _port, _sender, at) = served("one");

@@ -24,6 +24,8 @@ const PATH: &str = "/lifeboat/restore";
 /// How often a member is asked that answers, and one that does not.
 const OFTEN: Duration = Duration::from_millis(100);
 const SELDOM: Duration = Duration::from_secs(1);
+/// How long nobody may answer where one run takes over from another.
+const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// How another member is, and since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,7 +207,8 @@ impl Drop for Gathering {
     }
 }
 
-/// How the other members are now, heard once: before anything is begun.
+/// How the other members are, before anything is begun. Who is silent is asked for a moment: where a restore is left to the
+/// background, nobody answers until that has begun.
 pub fn look_around(plan: &Plan, access: &Access, runtime: &Handle) -> Result<BTreeMap<String, Presence>, etcd::Error> {
     let Some(stand) = plan.stand.clone() else {
         return Ok(BTreeMap::new());
@@ -216,7 +219,15 @@ pub fn look_around(plan: &Plan, access: &Access, runtime: &Handle) -> Result<BTr
         .peers()
         .map(|(name, urls)| {
             let (client, name, urls) = (client.clone(), name.to_owned(), urls.to_vec());
-            runtime.spawn(async move { (name, heard(&client, &urls).await) })
+            runtime.spawn(async move {
+                let until = Instant::now() + HAND_OVER;
+                loop {
+                    match heard(&client, &urls).await {
+                        Heard::Silence if Instant::now() < until => tokio::time::sleep(OFTEN).await,
+                        heard => return (name, heard),
+                    }
+                }
+            })
         })
         .collect();
     for task in asked {
@@ -254,4 +265,30 @@ async fn heard(client: &PeerClient, urls: &[String]) -> Heard {
         }
     }
     Heard::Silence
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::plan::tests::wish;
+    use super::*;
+    use crate::etcd::Tls;
+
+    #[test]
+    fn a_member_is_heard_at_whichever_of_its_addresses_answers() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (dead, live) = (format!("http://{}", free()), format!("http://{}", free()));
+        let plan = Plan::new(wish(&format!("m1=http://a:2380,m2={dead},m2={live}"))).unwrap();
+        let stand = plan.stand.clone().unwrap();
+        let told = Meeting::new("m2", plan.terms(), stand, None).told();
+        let (_sender, answers) = watch::channel(told.to_bytes());
+        let port = PeerPort::open(&[live.clone()], &Tls::default(), PATH, &answers, runtime.handle()).unwrap();
+        let around = look_around(&plan, &Access::default(), runtime.handle()).unwrap();
+        assert_eq!(around["m2"], Presence::Present);
+        drop(port);
+        let around = look_around(&plan, &Access::default(), runtime.handle()).unwrap();
+        assert_eq!(around["m2"], Presence::Missing);
+    }
 }

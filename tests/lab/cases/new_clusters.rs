@@ -47,11 +47,13 @@ pub fn the_same_unit_on_each_host_makes_one_cluster_that_grows_and_lets_no_old_m
         stays_down(second),
         "two of three are a quorum, and the third has not agreed"
     );
-    let said = lifeboat(first, ["status"]).expect_code(1).stdout;
-    assert!(
-        said.contains("h3 does not answer") && said.contains("h2 is there"),
-        "{said}"
-    );
+    until("the first to hear the second", || {
+        let said = lifeboat(first, ["status"]).expect_code(1).stdout;
+        holds(
+            said.contains("h3 does not answer") && said.contains("h2 is there"),
+            said,
+        )
+    });
     third.run(["systemctl", "start", UNIT]);
     assert_serves(&cluster, &before);
     until_closed(&cluster);

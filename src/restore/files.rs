@@ -8,10 +8,12 @@ use std::path::Path;
 use super::ledger::FileBefore;
 use super::plan::PlannedFile;
 use crate::durable::{self, Error, failed};
+use crate::settings::NewFile;
 
 /// Settings are small.
 const MOST_BYTES: u64 = 1 << 20;
 const FOLDER_MODE: u32 = 0o755;
+const LAID_MODE: u32 = 0o644;
 
 /// What is at a path now.
 pub(super) fn before(path: &Path) -> Result<FileBefore, Error> {
@@ -43,13 +45,18 @@ pub(super) fn before(path: &Path) -> Result<FileBefore, Error> {
 
 /// Puts a file in its place.
 pub(super) fn put(file: &PlannedFile) -> Result<(), Error> {
-    write(&file.path, &file.content, file.mode, file.owner)
+    write(&file.path, &file.content, file.mode, Some(file.owner))
+}
+
+/// Lays a file over etcd's settings.
+pub(super) fn lay(file: &NewFile) -> Result<(), Error> {
+    write(&file.path, &file.content, LAID_MODE, None)
 }
 
 /// Puts back what was at a path.
 pub(super) fn put_back(before: &FileBefore) -> Result<(), Error> {
     match &before.content {
-        Some(content) => write(&before.path, content, before.mode, before.owner),
+        Some(content) => write(&before.path, content, before.mode, Some(before.owner)),
         None => {
             remove(&before.path)?;
             if let Some(folder) = before.path.parent() {
@@ -70,11 +77,14 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn write(path: &Path, content: &str, mode: u32, owner: (u32, u32)) -> Result<(), Error> {
+fn write(path: &Path, content: &str, mode: u32, owner: Option<(u32, u32)>) -> Result<(), Error> {
     if let Some(folder) = path.parent() {
         durable::create_dirs(folder, FOLDER_MODE)?;
     }
-    durable::replace_owned(path, content.as_bytes(), mode, owner)
+    match owner {
+        Some(owner) => durable::replace_owned(path, content.as_bytes(), mode, owner),
+        None => durable::replace(path, content.as_bytes(), mode),
+    }
 }
 
 #[cfg(test)]

@@ -223,7 +223,8 @@ pub struct Ledger {
     pub step: Step,
     /// What it does.
     pub plan: Plan,
-    /// The files as they are to be once the restored cluster serves, where that is another thing than at first.
+    /// Files as they are to be once the restored cluster serves; only ledgers of version 0.1 have any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settled: Vec<PlannedFile>,
     /// The drop-in that guards the unit.
     pub guard: PlannedFile,
@@ -258,13 +259,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// The ledger of a restore that begins.
-    pub fn new(plan: Plan, guard: PlannedFile, settled: Vec<PlannedFile>, now: Timestamp) -> Ledger {
+    pub fn new(plan: Plan, guard: PlannedFile, now: Timestamp) -> Ledger {
         Ledger {
             format: FORMAT,
             opened_at: now,
             step: Step::Build,
             plan,
-            settled,
+            settled: Vec::new(),
             guard,
             ran: false,
             files_before: Vec::new(),
@@ -505,7 +506,7 @@ mod tests {
             mode: 0o644,
             owner: (0, 0),
         };
-        Ledger::new(plan, guard, Vec::new(), "2026-11-20T10:15:30Z".parse().unwrap())
+        Ledger::new(plan, guard, "2026-11-20T10:15:30Z".parse().unwrap())
     }
 
     fn spots(dir: &Path) -> Spots {

@@ -41,7 +41,7 @@ pub use inventory::{Inventory, Lack};
 pub use ledger::{Book, Built, Downtime, Error as LedgerError, Kept, Ledger, Spots, closed, open_ledger};
 pub use machine::{End, Step};
 pub use mounts::mounted_inside;
-pub use plan::{AGREED_TOKEN, Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
+pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
 pub use release::{GiveUp, Release, releasable, release, release_stray};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};

@@ -19,6 +19,7 @@ use super::rendezvous::{Founders, Identity, Nonce, Stand, Terms};
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
 use crate::keyspace::{self, EtcdLine, Version};
 use crate::model::{ChainId, ClusterId, Digest, HashKv, Invalid, LineageId, Revision};
+use crate::settings::Overlay;
 
 /// Names one restore: when it began and eight random digits, as those of backups.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,9 +45,6 @@ impl FromStr for RestoreId {
         parsed.map_err(|_| Invalid::new(text, "the id of a restore (such as 20261120T101530Z-9f3c4a1b)"))
     }
 }
-
-/// What stands in planned files for a token that the members have still to agree on.
-pub const AGREED_TOKEN: &str = "lifeboat-once-the-members-agree";
 
 /// What is restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,12 +203,19 @@ pub struct Plan {
     pub site: Site,
     /// How long the restored member may take to serve.
     pub health_timeout: Duration,
-    /// The settings that etcd is started with from then on.
+    /// The cluster flags that are laid over etcd's own settings, where it takes them from its environment.
+    #[serde(default)]
+    pub overlay: Option<Overlay>,
+    /// Files that earlier restores laid over its settings, and that go, in this order.
+    #[serde(default)]
+    pub stale: Vec<PathBuf>,
+    /// Settings as a plan of version 0.1 has them: files as they are to be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PlannedFile>,
 }
 
 impl Plan {
-    /// Plans what is wished for; the files of its settings are still to come, see [`Plan::with_files`].
+    /// Plans what is wished for; what is laid over its settings is still to come, see [`Plan::with_settings`].
     pub fn new(wish: Wish) -> Result<Plan, Error> {
         if let Some(token) = wish.token.as_deref().filter(|token| !is_plain(token)) {
             let token = token.chars().take(120).collect();
@@ -231,6 +236,8 @@ impl Plan {
             stand: None,
             in_place: wish.in_place,
             health_timeout: wish.health_timeout,
+            overlay: None,
+            stale: Vec::new(),
             files: Vec::new(),
             site: wish.site,
         };
@@ -283,19 +290,17 @@ impl Plan {
         self.stand.is_some() && !self.is_single()
     }
 
-    /// The same with the files that give etcd its new settings.
+    /// The same with what is laid over etcd's settings, and what earlier restores left there.
     #[must_use]
-    pub fn with_files(self, files: Vec<PlannedFile>) -> Plan {
-        Plan { files, ..self }
+    pub fn with_settings(self, overlay: Option<Overlay>, stale: Vec<PathBuf>) -> Plan {
+        Plan { overlay, stale, ..self }
     }
 
-    /// A file of its settings with the cluster's token in it, once that is known.
-    pub(super) fn with_token(&self, file: &PlannedFile) -> PlannedFile {
-        let token = self.identity.as_ref().map_or(AGREED_TOKEN, |identity| &identity.token);
-        PlannedFile {
-            content: file.content.replace(AGREED_TOKEN, token),
-            ..file.clone()
-        }
+    /// The files that it puts into their places or takes away.
+    pub fn files_of_settings(&self) -> impl Iterator<Item = &Path> {
+        let planned = self.files.iter().map(|file| file.path.as_path());
+        let laid = self.overlay.iter().flat_map(Overlay::paths);
+        planned.chain(laid).chain(self.stale.iter().map(PathBuf::as_path))
     }
 
     /// The releases of etcd that the backup is of and that runs here, if that one is of an older line.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 
 use super::gathering::{Gathering, Seen};
-use super::ledger::{Book, FileBefore, Kept, Ledger, LogBefore};
+use super::ledger::{Book, Kept, Ledger, LogBefore};
 use super::machine::{self, Came, End, Next, Step};
 use super::steps::look_for_old;
 use super::units::{Activity, Units};
@@ -106,14 +106,8 @@ impl<'a> Run<'a> {
         ledger.ran = state.is_up();
         ledger.log_shown = (state.activity == Activity::Active).then_some(LogBefore::There);
         ledger.held_before = book.held()?;
-        let planned = ledger.plan.files.iter().chain(&ledger.settled);
-        let mut before: Vec<FileBefore> = Vec::new();
-        for file in planned {
-            if !before.iter().any(|known| known.path == file.path) {
-                before.push(files::before(&file.path)?);
-            }
-        }
-        ledger.files_before = before;
+        let befores = ledger.plan.files_of_settings().map(files::before);
+        ledger.files_before = befores.collect::<Result<_, _>>()?;
         Run::opened(book, ledger, tools)
     }
 

@@ -261,10 +261,15 @@ impl Run<'_> {
 
     fn put_settings(&mut self) -> Result<Came, Error> {
         let plan = &self.ledger.plan;
-        plan.files
-            .iter()
-            .map(|file| plan.with_token(file))
-            .try_for_each(|file| files::put(&file))?;
+        plan.files.iter().try_for_each(files::put)?;
+        plan.stale.iter().try_for_each(|path| files::remove(path))?;
+        if let Some(overlay) = &plan.overlay {
+            let identity = plan
+                .identity
+                .as_ref()
+                .expect("it was founded before the data was exchanged");
+            overlay.files(&identity.token).iter().try_for_each(files::lay)?;
+        }
         self.reload()?;
         Ok(Came::Done)
     }
@@ -347,12 +352,7 @@ impl Run<'_> {
     }
 
     fn settle(&mut self) -> Result<Came, Error> {
-        let plan = &self.ledger.plan;
-        self.ledger
-            .settled
-            .iter()
-            .map(|file| plan.with_token(file))
-            .try_for_each(|file| files::put(&file))?;
+        self.ledger.settled.iter().try_for_each(files::put)?;
         files::remove(&self.ledger.guard.path)?;
         self.reload()?;
         self.tidy()?;

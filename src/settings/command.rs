@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::unit::{Command, EnvironmentFile, Unit};
-use super::{Error, Given, Place, Read, Variables, arguments, environment, shell, words, write};
+use super::{Error, Given, Place, Read, Variables, arguments, environment, overlay, shell, words};
 
 /// How the unit starts etcd.
 pub(super) struct Start {
     /// The program that is etcd, or that starts it.
     pub(super) program: PathBuf,
+    /// Whether that is etcd itself.
+    pub(super) is_etcd: bool,
     /// What etcd's command line says, by flag.
     pub(super) flags: BTreeMap<String, String>,
     /// What etcd gets as its environment.
@@ -91,6 +93,7 @@ pub(super) fn read(unit: &Unit, given: &Given, read: Read<'_>) -> Result<Start, 
     };
     Ok(Start {
         program,
+        is_etcd,
         flags: flags.map_err(refused)?,
         environment: variables,
         files,
@@ -123,7 +126,7 @@ fn with_file(unit: &Unit, path: &Path) -> Unit {
     files.retain(|file| file.path != path);
     let at = files
         .iter()
-        .position(|file| write::is_ours(&file.path))
+        .position(|file| overlay::is_ours(&file.path))
         .unwrap_or(files.len());
     let path = path.to_owned();
     let is_optional = false;

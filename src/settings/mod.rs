@@ -1,8 +1,8 @@
 //! The settings that etcd starts with on this host, and how a restore gives it others.
 //!
 //! etcd takes its settings from flags, from `ETCD_*` variables or from a YAML file, and a unit can pass each of them in
-//! many ways. [`discover`] reads them as etcd will; [`write`](mod@write) lays new ones over them with files of our own
-//! and proves, by reading unit and files once more, that etcd will take them.
+//! many ways. [`discover`] reads them as etcd will. They stay the operator's: [`overlay`](mod@overlay) says what little a
+//! restore lays over them, and proves, by reading unit and files once more, that etcd will take it.
 //!
 //! Leaves to `systemd` how the properties of a unit are asked for, and to its callers to read and write files: what a
 //! unit names is read through a function that is given.
@@ -17,12 +17,12 @@ mod arguments;
 mod command;
 mod environment;
 mod flags;
+mod overlay;
 mod shell;
 #[cfg(test)]
 mod tests;
 mod unit;
 mod words;
-mod write;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -30,8 +30,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use command::starts_etcd;
+pub use overlay::{NewCluster, NewFile, Overlay, Start, guard, guard_path, ours, overlay};
 pub use unit::{Command, Environment, EnvironmentFile, ExecFlag, Unit};
-pub use write::{Access, NewCluster, NewFile, Start, Written, guard, is_guarded_by, write};
 
 use crate::model::UnitName;
 use flags::Values;
@@ -82,16 +82,6 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Whatever we write, etcd would go on with another value.
-    #[error("etcd's `{key}` cannot be changed for {unit} by a drop-in: {reason}")]
-    Unchangeable {
-        /// The unit.
-        unit: UnitName,
-        /// The setting, named as its flag.
-        key: &'static str,
-        /// Why.
-        reason: String,
-    },
 }
 
 impl Error {
@@ -105,9 +95,6 @@ impl Error {
             Error::Unreadable { .. } => "mend the path in the unit, or name the right file with `settings` in `[host]`",
             Error::File { .. } => "mend the file, or name another one with `settings` in `[host]`",
             Error::Value { .. } => "mend the setting; etcd would not start with it",
-            Error::Unchangeable { .. } => {
-                "move the setting to the place where etcd's other settings are, or name that place with `settings` in `[host]`"
-            }
         }
     }
 }
@@ -238,10 +225,7 @@ fn located(unit: &Unit, given: &Given, start: &command::Start, read: Read<'_>) -
         Ok((Source::ConfigFile { path }, values))
     };
     match &given.settings {
-        Place::ConfigFile(path) => {
-            let ours = start.config_file().filter(|path| write::is_ours(path));
-            from_yaml(ours.unwrap_or(path.clone()))
-        }
+        Place::ConfigFile(path) => from_yaml(path.clone()),
         Place::Flags => Ok((Source::Flags, Values::layered(&start.flags, &start.environment))),
         Place::Environment(_) | Place::Auto => {
             if let Some(path) = start.config_file() {

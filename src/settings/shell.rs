@@ -41,11 +41,6 @@ pub(super) fn parse(script: &str, variables: &Variables) -> Result<Script, Strin
     })
 }
 
-/// `text` as one word of a script.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 enum Word {
     Assignment(String, String),
     /// Several where a variable was split at blanks, none where it was empty.

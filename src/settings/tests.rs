@@ -69,51 +69,35 @@ impl Host {
         self.discover().unwrap_err().to_string()
     }
 
-    fn write(&self) -> Result<Written, Error> {
-        self.write_for(&Given::default(), &cluster())
+    fn overlay(&self) -> Option<Overlay> {
+        self.overlay_for(&Given::default())
     }
 
-    fn write_for(&self, given: &Given, cluster: &NewCluster) -> Result<Written, Error> {
-        let restore = "20261120T101530Z-9f3c4a1b";
-        write(&self.unit, given, cluster, Start::WaitsForOthers, restore, &self.read())
+    fn overlay_for(&self, given: &Given) -> Option<Overlay> {
+        overlay(&self.unit, given, &cluster(), RESTORE, &self.read()).unwrap()
     }
 
     /// The host after the files were written and read by systemd, which is done here as far as our drop-ins need it.
-    fn with(&self, written: &Written) -> Host {
+    fn with(&self, files: &[NewFile]) -> Host {
         let mut host = self.clone();
-        for file in &written.files {
+        for file in files {
             host.files.insert(file.path.clone(), file.content.clone());
-        }
-        let drop_in = written.files.last().unwrap().path.clone();
-        host.unit
-            .files
-            .extend((!self.unit.files.contains(&drop_in)).then_some(drop_in));
-        for line in written.files.last().unwrap().content.lines() {
-            match line.split_once('=') {
-                Some(("EnvironmentFile", path)) => {
-                    host.unit.environment.files.retain(|file| file.path != Path::new(path));
-                    let (path, is_optional) = (PathBuf::from(path), false);
-                    host.unit.environment.files.push(EnvironmentFile { path, is_optional });
-                }
-                Some(("ExecStart", "")) => host.unit.exec_start.clear(),
-                Some(("ExecStart", text)) => {
-                    let words = unit_words(text);
-                    host.unit.exec_start.push(Command {
-                        program: PathBuf::from(&words[0]),
-                        words,
-                        flags: Vec::new(),
-                    });
-                }
-                Some(_) | None => {}
+            if file.path.extension().is_some_and(|ending| ending == "conf") {
+                host.unit.files.retain(|known| *known != file.path);
+                host.unit.files.push(file.path.clone());
+            }
+            for path in file
+                .content
+                .lines()
+                .filter_map(|line| line.strip_prefix("EnvironmentFile="))
+            {
+                host.unit.environment.files.retain(|file| file.path != Path::new(path));
+                let (path, is_optional) = (PathBuf::from(path), false);
+                host.unit.environment.files.push(EnvironmentFile { path, is_optional });
             }
         }
         host
     }
-}
-
-fn contents(written: &Written) -> BTreeMap<&Path, &str> {
-    let files = written.files.iter();
-    files.map(|file| (&*file.path, &*file.content)).collect()
 }
 
 /// The words of a line in a unit file, quotes and specifiers undone.
@@ -140,11 +124,13 @@ fn unit_words(line: &str) -> Vec<String> {
     words
 }
 
+const RESTORE: &str = "20261120T101530Z-9f3c4a1b";
+const TOKEN: &str = "lifeboat-0123456789abcdef";
+
 fn cluster() -> NewCluster {
     NewCluster {
         name: "m1".to_owned(),
         initial_cluster: "m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380".to_owned(),
-        token: "lifeboat-0123456789abcdef".to_owned(),
         advertise_peer_urls: vec!["http://10.0.0.1:2380".to_owned()],
     }
 }
@@ -241,13 +227,6 @@ fn the_shells_of_fedora_and_red_hat_are_seen_through() {
             (&*found.name, &*found.data_dir),
             ("m1", Path::new("/var/lib/etcd/default.etcd"))
         );
-        let written = host.write().unwrap();
-        assert_eq!(
-            written.files[0].path,
-            Path::new("/etc/lifeboat/restore/etcd.service.env"),
-            "{line}"
-        );
-        assert_eq!(host.with(&written).discover().unwrap(), written.settings);
     }
 }
 
@@ -312,17 +291,10 @@ fn the_operators_word_stands_in_for_what_is_not_understood() {
     let host = Host::new("/usr/local/bin/start-etcd.sh --fast now")
         .file("/etc/etcd.env", "ETCD_NAME=m1\nETCD_DATA_DIR=/data\n")
         .file("/etc/etcd.yaml", "name: m1\ndata-dir: /data\n");
-    let places = [
-        (
-            Place::Environment(PathBuf::from("/etc/etcd.env")),
-            "/etc/lifeboat/restore/etcd.service.env",
-        ),
-        (
-            Place::ConfigFile(PathBuf::from("/etc/etcd.yaml")),
-            "/etc/lifeboat/restore/etcd.service.yaml",
-        ),
-    ];
-    for (settings, own) in places {
+    for settings in [
+        Place::Environment(PathBuf::from("/etc/etcd.env")),
+        Place::ConfigFile(PathBuf::from("/etc/etcd.yaml")),
+    ] {
         let given = Given {
             settings,
             wal_dir: Some(PathBuf::from("/wal")),
@@ -331,85 +303,100 @@ fn the_operators_word_stands_in_for_what_is_not_understood() {
         let found = discover(&host.unit, &given, &host.read()).unwrap();
         assert_eq!((&*found.name, &*found.data_dir), ("m1", Path::new("/data")));
         assert_eq!(found.wal_dir, Some(PathBuf::from("/wal")));
-        let written = host.write_for(&given, &cluster()).unwrap();
-        assert_eq!(written.files[0].path, Path::new(own));
-        let after = host.with(&written);
-        assert_eq!(discover(&after.unit, &given, &after.read()).unwrap(), written.settings);
-        let again = after.write_for(&given, &cluster()).unwrap();
-        assert_eq!(contents(&again), contents(&written));
+        assert_eq!(
+            host.overlay_for(&given),
+            None,
+            "what the script does with variables is not known"
+        );
     }
     let flags = Host::new("/opt/etcd/run --name=m1 --data-dir=/data");
     let given = Given {
         settings: Place::Flags,
         ..Given::default()
     };
-    let written = flags.write_for(&given, &cluster()).unwrap();
-    assert_eq!(written.settings.initial_cluster_token, cluster().token);
+    assert_eq!(discover(&flags.unit, &given, &flags.read()).unwrap().name, "m1");
+    assert_eq!(flags.overlay_for(&given), None);
 }
 
 #[test]
 fn the_files_are_as_they_always_were() {
-    let yaml = "# the cluster\nname: m1\n\"initial-cluster\": m1=http://old:2380,\n  m2=http://old2:2380\n# where\ndata-dir: /var/lib/etcd\nheartbeat-interval: 0x64\nenable-pprof: on\n\
-        discovery-srv: example.com\nclient-transport-security:\n  cert-file: /pki/a.crt\nforce-new-cluster: false\n";
-    let hosts = [
-        ("environment", debian()),
-        (
-            "discovery",
-            Host::new("/usr/bin/etcd").environment_file(
-                "/e",
-                "ETCD_DATA_DIR=/d\nETCD_DISCOVERY=https://d/1\nETCD_FORCE_NEW_CLUSTER=true\n",
-            ),
-        ),
-        (
-            "config-file",
-            Host::new("/usr/bin/etcd --config-file=/etc/etcd/etcd.yml").file("/etc/etcd/etcd.yml", yaml),
-        ),
-        (
-            "flags",
-            Host::new(
-                "/usr/bin/etcd --name m1 --data-dir=/var/lib/etcd --initial-cluster=m1=http://old:2380 --discovery-srv=example.com $EXTRA \"--log-outputs=/var/log/100%% $${x}\"",
-            ),
-        ),
-        (
-            "shell",
-            Host::new(r#"/bin/sh -c "exec /usr/bin/etcd --initial-cluster m1=http://old:2380 --name=m1""#),
-        ),
+    let files = debian().overlay().unwrap().files(TOKEN);
+    let text = |files: &[NewFile]| -> String {
+        let texts = files
+            .iter()
+            .map(|file| format!("==> {}\n{}", file.path.display(), file.content));
+        texts.collect()
+    };
+    golden("environment", &text(&files));
+    let unit = "etcd.service".parse().unwrap();
+    let lock = Path::new("/var/lib/lifeboat-restore/etcd.service.lock");
+    let guards =
+        [Start::AsBefore, Start::WaitsForOthers].map(|start| guard(&unit, lock, "Wants=resume.service\n", start));
+    golden("guard", &text(&guards));
+}
+
+#[test]
+fn flags_are_laid_over_an_environment_and_name_the_cluster_alone() {
+    let yaml = "name: m1\n";
+    let laid = [
+        debian(),
+        Host::new("/usr/bin/etcd").environment_file("/e", "ETCD_NAME=m1\n"),
+        Host::new(FEDORA).environment_file("/etc/etcd/etcd.conf", "ETCD_NAME=m1\n"),
+        Host::new("/usr/bin/etcd --data-dir=/d --log-level $L"),
     ];
-    for (name, host) in hosts {
-        let written = host.write().unwrap();
-        let mut text = String::new();
-        for file in &written.files {
-            text.push_str(&format!(
-                "==> {} ({:?})\n{}",
-                file.path.display(),
-                file.access,
-                file.content
-            ));
-        }
-        golden(name, &text);
-        let after = host.with(&written);
-        assert_eq!(after.discover().unwrap(), written.settings, "{name}");
-        let wanted = EtcdSettings {
-            source: written.settings.source.clone(),
-            ..write::wanted(&host.discover().unwrap(), &cluster())
-        };
-        assert_eq!(written.settings, wanted, "{name}");
-        // A script only grows: the last flags win.
-        let again = after.write().unwrap();
-        assert_eq!(again.settings, written.settings, "{name}: after a second restore");
-        assert!(
-            name == "shell" || contents(&again) == contents(&written),
-            "{name}: a second restore"
-        );
+    for host in laid {
+        let (before, overlay) = (host.discover().unwrap(), host.overlay().unwrap());
+        let after = host.with(&overlay.files(TOKEN));
+        let found = after.discover().unwrap();
+        assert_eq!(found.initial_cluster, cluster().initial_cluster);
+        assert_eq!(found.initial_cluster_token, TOKEN);
+        assert_eq!(found.initial_cluster_state, ClusterState::Existing);
+        assert_eq!((&found.name, &found.data_dir), (&before.name, &before.data_dir));
+        assert_eq!(after.overlay(), Some(overlay), "a second restore lays the same on");
     }
-    let guard = guard(
-        &"etcd.service".parse().unwrap(),
-        Path::new("/var/lib/lifeboat-restore/etcd.service.lock"),
+    let plain = [
+        Host::new("/usr/bin/etcd --name m1"),
+        Host::new("/usr/bin/etcd --initial-cluster-token=t"),
+        Host::new("/usr/bin/etcd $O").environment_file("/e", "O=-initial-cluster-state new\n"),
+        Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", yaml),
+        Host::new("/usr/bin/etcd")
+            .environment_file("/e", "ETCD_CONFIG_FILE=/e.yml\n")
+            .file("/e.yml", yaml),
+        Host::new(OLD_REDHAT).environment_file("/e", "ETCD_NAME=m1\n"),
+        Host::new(r#"/bin/sh -c "ETCD_INITIAL_CLUSTER=m1=http://old:2380 /usr/bin/etcd""#),
+    ];
+    for host in plain {
+        assert_eq!(host.overlay(), None, "{:?}", host.unit.exec_start);
+    }
+    let mut taken_away = debian();
+    taken_away.unit.environment.unset = vec!["ETCD_INITIAL_CLUSTER_TOKEN".to_owned()];
+    assert_eq!(taken_away.overlay(), None);
+}
+
+#[test]
+fn our_environment_file_is_read_last_or_not_written() {
+    let with = |name: &str, content: &str| {
+        let path = format!("/etc/systemd/system/etcd.service.d/{name}");
+        let mut host = debian().file(&path, content);
+        host.unit.files.push(PathBuf::from(path));
+        let overlay = host.overlay()?;
+        Some(overlay.drop_in.file_name()?.to_str()?.to_owned())
+    };
+    let sets = "[Service]\nEnvironmentFile=/other\n";
+    assert_eq!(with("10-first.conf", sets).as_deref(), Some("50-lifeboat.conf"));
+    assert_eq!(
+        with("override.conf", "[Service]\nNice=1\n").as_deref(),
+        Some("50-lifeboat.conf")
     );
-    golden(
-        "guard",
-        &format!("==> {} ({:?})\n{}", guard.path.display(), guard.access, guard.content),
-    );
+    assert_eq!(with("override.conf", sets).as_deref(), Some("zz-50-lifeboat.conf"));
+    assert_eq!(with("zzz.conf", sets), None);
+    let line_break = NewCluster {
+        initial_cluster: "a\nExecStart=/bin/sh".to_owned(),
+        ..cluster()
+    };
+    let host = debian();
+    let refused = overlay(&host.unit, &Given::default(), &line_break, RESTORE, &host.read());
+    assert!(matches!(refused, Err(Error::Value { .. })));
 }
 
 /// Compares with `tests/golden/settings/NAME.txt`; `REFRESH=1` writes it.
@@ -420,48 +407,6 @@ fn golden(name: &str, text: &str) {
     }
     let kept = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text, kept, "{}: `REFRESH=1 cargo test` writes it anew", path.display());
-}
-
-#[test]
-fn a_default_data_directory_stays_when_the_name_changes() {
-    for host in [
-        Host::new("/usr/bin/etcd"),
-        Host::new("/usr/bin/etcd --name=old"),
-        Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", "name: old\n"),
-    ] {
-        let before = host.discover().unwrap();
-        let written = host.write().unwrap();
-        assert_eq!(written.settings.name, "m1");
-        assert_eq!(written.settings.data_dir, before.data_dir);
-    }
-}
-
-#[test]
-fn what_takes_our_settings_away_again_is_found_before() {
-    let mut host = debian();
-    host.unit.environment.unset = vec!["ETCD_INITIAL_CLUSTER_TOKEN".to_owned()];
-    let written = host.write().unwrap();
-    assert!(
-        written.files[0]
-            .content
-            .contains("ExecStart=/usr/bin/etcd $DAEMON_ARGS --name=m1"),
-        "flags still win"
-    );
-    let script = Host::new(r#"/bin/sh -c "ETCD_NAME=m1 ETCD_INITIAL_CLUSTER=m1=http://old:2380 /usr/bin/etcd""#);
-    assert_eq!(
-        script.write().unwrap().settings.initial_cluster,
-        cluster().initial_cluster
-    );
-    let flow = Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", "{name: m1, data-dir: /d}\n");
-    assert!(matches!(flow.write(), Err(Error::File { .. })));
-    let control = NewCluster {
-        token: "a\nExecStart=/bin/sh".to_owned(),
-        ..cluster()
-    };
-    assert!(matches!(
-        debian().write_for(&Given::default(), &control),
-        Err(Error::Value { .. })
-    ));
 }
 
 #[test]
@@ -536,25 +481,13 @@ fn value() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn etcd_starts_with_exactly_what_was_written(
-        name in value(), token in value(), members in value(), kind in 0..5usize,
-    ) {
-        let host = match kind {
-            0 => debian(),
-            1 => Host::new("/usr/bin/etcd --name m1 --initial-cluster=old --initial-cluster-token t --data-dir /d $X"),
-            2 => Host::new(FEDORA).environment_file("/etc/etcd/etcd.conf", "ETCD_DATA_DIR=/d\n"),
-            3 => Host::new(r#"/bin/sh -c "/usr/bin/etcd --initial-cluster-token t --name=m1 --initial-cluster old""#),
-            _ => Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", "name: m1\nwal-dir: /w\n"),
-        };
-        let cluster = NewCluster { name, token, initial_cluster: members, ..cluster() };
-        let written = host.write_for(&Given::default(), &cluster).unwrap();
-        let found = host.with(&written).discover().unwrap();
-        prop_assert_eq!(&found, &written.settings);
-        prop_assert_eq!(found.name, cluster.name);
-        prop_assert_eq!(found.initial_cluster_token, cluster.token);
+    fn etcd_starts_with_exactly_what_was_laid_on(members in value(), url in value()) {
+        let host = debian();
+        let cluster = NewCluster { initial_cluster: members, advertise_peer_urls: vec![url.replace(',', "").trim().to_owned() + "x"], ..cluster() };
+        let overlay = overlay(&host.unit, &Given::default(), &cluster, RESTORE, &host.read()).unwrap().unwrap();
+        let found = host.with(&overlay.files(TOKEN)).discover().unwrap();
         prop_assert_eq!(found.initial_cluster, cluster.initial_cluster);
-        prop_assert_eq!(found.initial_cluster_state, ClusterState::Existing);
-        prop_assert_eq!(found.data_dir, host.discover().unwrap().data_dir);
+        prop_assert_eq!(found.initial_advertise_peer_urls, cluster.advertise_peer_urls);
     }
 
     #[test]

@@ -113,11 +113,3 @@ fn quoted(word: &str) -> String {
     text.push('"');
     text
 }
-
-/// A word that stands for exactly this text in a command with these flags.
-pub(super) fn literal(text: &str, flags: &[ExecFlag]) -> String {
-    match flags.contains(&ExecFlag::NoVariables) {
-        true => text.to_owned(),
-        false => text.replace('$', "$$"),
-    }
-}

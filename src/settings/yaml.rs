@@ -1,7 +1,4 @@
-//! etcd's YAML file: read for its settings, and copied with some of them changed.
-//!
-//! The copy is made from the text: lines of changed keys go, new ones are put at the end, every other byte stays, so that
-//! no other setting is understood differently. Both texts are then read and compared.
+//! etcd's YAML file, read for its settings.
 //!
 //! Source: etcd `server/embed/config.go`, `configYAML` and `configFromFile`. Keys match in any case, as Go's JSON
 //! decoder matches them.
@@ -43,46 +40,6 @@ pub(super) fn values(path: &Path, text: &str) -> Result<Values, Error> {
         }
     }
     Ok(values)
-}
-
-/// A copy with some keys changed, `None` taking one away.
-pub(super) fn changed(path: &Path, text: &str, changes: &[(&str, Option<String>)]) -> Result<String, Error> {
-    let mut wanted = parse(path, text)?;
-    wanted.retain(|key, _| !changes.iter().any(|(change, _)| change.eq_ignore_ascii_case(key)));
-    let mut copy = without(text, changes);
-    for (key, value) in changes {
-        if let Some(value) = value {
-            copy.push_str(&format!("{key}: '{}'\n", value.replace('\'', "''")));
-            wanted.insert((*key).to_owned(), Value::String(value.clone()));
-        }
-    }
-    match parse(path, &copy) {
-        // Maps compare whatever the order of their keys.
-        Ok(copied) if copied == wanted => Ok(copy),
-        Ok(_) | Err(_) => Err(refused(
-            path,
-            "no copy with other settings can be made: each key has to be on a line of its own, at its start".to_owned(),
-        )),
-    }
-}
-
-/// The text without the lines of the keys that change, ending in a line break.
-fn without(text: &str, changes: &[(&str, Option<String>)]) -> String {
-    let mut kept = String::new();
-    let mut is_dropping = false;
-    for line in text.lines() {
-        if !line.is_empty() && !line.starts_with([' ', '\t', '#']) {
-            let key = line.split(':').next().unwrap_or_default();
-            let key = key.trim_end().trim_matches(['"', '\'']);
-            is_dropping = changes.iter().any(|(change, _)| change.eq_ignore_ascii_case(key));
-        }
-        let belongs = line.starts_with([' ', '\t']) || !line.is_empty() && !line.starts_with('#');
-        if !(is_dropping && belongs) {
-            kept.push_str(line);
-            kept.push('\n');
-        }
-    }
-    kept
 }
 
 fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, Error> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use lifeboat::settings::{self, Environment, EtcdSettings, ExecFlag, Given, NewCluster, Source, Start, Unit};
+use lifeboat::settings::{self, Environment, EtcdSettings, ExecFlag, Given, NewCluster, Source, Unit};
 use lifeboat::systemd::{Systemd, UnitName, read_file};
 
 use super::support::tools;
@@ -74,9 +74,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         fs::remove_file(Path::new("/run/systemd/system").join(self.name.as_str())).ok();
         fs::remove_dir_all(format!("/etc/systemd/system/{}.d", self.name)).ok();
-        for ending in ["env", "yaml"] {
-            fs::remove_file(format!("/etc/lifeboat/restore/{}.{ending}", self.name)).ok();
-        }
+        fs::remove_file(format!("/etc/lifeboat/restore/{}.env", self.name)).ok();
         fs::remove_dir_all(FOLDER).ok();
         Command::new("systemctl").arg("daemon-reload").status().ok();
     }
@@ -90,9 +88,8 @@ fn without_source(settings: EtcdSettings) -> EtcdSettings {
 
 fn cluster() -> NewCluster {
     NewCluster {
-        name: r#"m 1's "50%" $HOME \n"#.to_owned(),
+        name: "m1".to_owned(),
         initial_cluster: "m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380".to_owned(),
-        token: "lifeboat-0123456789abcdef $$ ${HOME} `id` #; é".to_owned(),
         advertise_peer_urls: vec!["http://10.0.0.1:2380".to_owned()],
     }
 }
@@ -144,26 +141,21 @@ async fn check(case: &str, command: &str) {
         without_source(host.started_with().await),
         "{case}"
     );
-    // The second time over what the first time wrote.
-    for restore in ["first", "second"] {
-        let cluster = NewCluster {
-            token: format!("{restore} {}", cluster().token),
-            ..cluster()
-        };
-        let unit = host.unit().await;
-        let given = Given::default();
-        let written = settings::write(&unit, &given, &cluster, Start::WaitsForOthers, restore, &read_file).unwrap();
-        for file in &written.files {
-            fs::create_dir_all(file.path.parent().unwrap()).unwrap();
-            fs::write(&file.path, &file.content).unwrap();
-        }
-        host.systemd.reload().await.unwrap();
-        assert_eq!(host.discover().await, written.settings, "{case}, {restore}");
-        assert_eq!(
-            without_source(host.started_with().await),
-            without_source(written.settings),
-            "{case}, {restore}"
-        );
-        assert_eq!(host.systemd.service(&host.name).await.unwrap().timeout_start, None);
+    let given = Given::default();
+    let unit = host.unit().await;
+    let overlay = settings::overlay(&unit, &given, &cluster(), "first", &read_file).unwrap();
+    assert_eq!(overlay.is_some(), case == "variables", "{case}");
+    let Some(overlay) = overlay else { return };
+    let token = "lifeboat-0123456789abcdef $$ ${HOME} `id` #; é";
+    for file in overlay.files(token) {
+        fs::create_dir_all(file.path.parent().unwrap()).unwrap();
+        fs::write(&file.path, &file.content).unwrap();
     }
+    host.systemd.reload().await.unwrap();
+    let laid = host.discover().await;
+    assert_eq!(laid.initial_cluster_token, token);
+    assert_eq!((&laid.name, &laid.data_dir), (&found.name, &found.data_dir));
+    assert_eq!(without_source(host.started_with().await), without_source(laid));
+    let again = settings::overlay(&host.unit().await, &given, &cluster(), "first", &read_file).unwrap();
+    assert_eq!(again, Some(overlay));
 }

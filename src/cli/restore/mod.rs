@@ -197,8 +197,8 @@ fn plan(
         ),
         PlanError::Members(_) | PlanError::Token { .. } => Failure::new(Exit::Usage, &error),
     })?;
-    let (files, settled) = here.files(&plan)?;
-    let plan = plan.with_files(files);
+    let (overlay, stale) = here.files(&plan)?;
+    let plan = plan.with_settings(overlay, stale);
     if plan.has_to_meet() {
         let listens = PeerPort::check(&plan.site.listen_peer_urls, &here.access.peer);
         listens.map_err(|error| {
@@ -208,8 +208,8 @@ fn plan(
             )
         })?;
     }
-    let guard = here.guard(&Spots::default());
-    let ledger = Ledger::new(plan.clone(), guard, settled, host::now());
+    let guard = here.guard(&plan, &Spots::default());
+    let ledger = Ledger::new(plan.clone(), guard, host::now());
     Ok(Planned { plan, ledger })
 }
 

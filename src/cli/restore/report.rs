@@ -12,7 +12,7 @@ use super::Here;
 use super::site::{flags, shown};
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::restore::{Ledger, Outcome, Plan, Run, kept_path};
-use crate::settings::Source;
+use crate::settings::{Overlay, Source};
 
 /// What to do where etcd is older than the backup.
 const SHOULD_BE_NEWER: &str =
@@ -118,8 +118,11 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here) {
         "old data",
         format!("kept in {}", shown(&kept_path(&plan.site.data_dir, &plan.id))),
     );
-    for file in &plan.files {
-        field("writes", shown(&file.path));
+    for path in plan.overlay.iter().flat_map(Overlay::paths) {
+        field("writes", shown(path));
+    }
+    for path in &plan.stale {
+        field("removes", shown(path));
     }
     output.line("");
     output.line(match plan.has_to_meet() {

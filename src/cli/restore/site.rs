@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::host::{self, failed};
@@ -17,16 +16,13 @@ use crate::etcd;
 use crate::model::{ByteSize, ClusterId, UnitName, with_causes};
 use crate::rebuild::{self, is_held, log_beside_member, needed_bytes};
 use crate::restore::{
-    AGREED_TOKEN, Access, Error, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, mounted_inside, owner_of,
+    Access, Error, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, mounted_inside, owner_of,
 };
-use crate::settings::{self, EtcdSettings, Given, NewCluster, NewFile, Start, Unit};
+use crate::settings::{self, EtcdSettings, Given, NewCluster, Overlay, Start, Unit};
 use crate::systemd::{self, LoadState, Systemd, read_file};
 
 /// The unit that etcd runs as where nothing else is said.
 const USUAL_UNIT: &str = "etcd.service";
-
-/// The name of our drop-in where others would overrule it under its usual one.
-const LAST: &str = "zz-50-lifeboat.conf";
 
 /// What was found on this host.
 pub(super) struct Here {
@@ -50,7 +46,7 @@ impl Here {
         let (unit, settings) = settings_of(context, &systemd, &name, config)?;
         let access = access(config, &settings)?;
         let loaded = context.runtime.block_on(systemd.unit(&name)).map_err(failed)?;
-        let guard = settings::guard(&name, &Spots::default().lock()).path;
+        let guard = settings::guard_path(&name);
         let has_triggers = loaded.conditions.iter().any(|condition| condition.is_trigger)
             // Those of a guard that was left are ours.
             && !loaded.drop_in_paths.contains(&guard);
@@ -185,67 +181,23 @@ impl Here {
         identity_in(folder, &names).map_err(failed)
     }
 
-    /// The files that give etcd its new settings, and those of them that are others once the cluster serves.
-    pub fn files(&self, plan: &Plan) -> Result<(Vec<PlannedFile>, Vec<PlannedFile>), Failure> {
-        let cluster = NewCluster {
-            name: plan.site.member.clone(),
-            initial_cluster: plan.initial_cluster().map_err(failed)?,
-            token: plan.identity.as_ref().map_or(AGREED_TOKEN, |is| &is.token).to_owned(),
-            advertise_peer_urls: plan.own_peer_urls().to_vec(),
-        };
-        let id = plan.id.to_string();
-        let written = |start| {
-            let written = settings::write(&self.unit, &self.given, &cluster, start, &id, &read_file);
-            let mut files = written.map_err(|error| refused(&error))?.files;
-            if let Some(drop_in) = files.last_mut() {
-                self.let_win(drop_in)?;
-            }
-            files.into_iter().map(planned).collect::<Result<Vec<_>, Failure>>()
-        };
-        if plan.is_single() {
-            return Ok((written(Start::AsBefore)?, Vec::new()));
-        }
-        let (files, settled) = (written(Start::WaitsForOthers)?, written(Start::AsBefore)?);
-        let settled = settled.into_iter().filter(|file| !files.contains(file)).collect();
-        Ok((files, settled))
-    }
-
-    /// Has our drop-in read after those that would overrule it: systemd reads them by name, and `systemctl edit` calls its
-    /// own `override.conf`.
-    fn let_win(&self, drop_in: &mut NewFile) -> Result<(), Failure> {
-        // From an earlier restore, it would overrule what has another name.
-        if self
-            .unit
-            .files
-            .iter()
-            .any(|file| file.file_name().is_some_and(|name| name == LAST))
-        {
-            drop_in.path.set_file_name(LAST);
-        }
-        let rivals = self.unit.files.iter().filter(|file| overrules(file, drop_in));
-        let Some(last) = rivals.filter_map(|file| file.file_name()).max() else {
-            return Ok(());
-        };
-        if drop_in.path.file_name() < Some(last) {
-            drop_in.path.set_file_name(LAST);
-        }
-        match drop_in.path.file_name() < Some(last) {
-            false => Ok(()),
-            true => Err(Failure::new(
-                Exit::Refused,
-                format!(
-                    "{} has a drop-in `{}` that overrules ours",
-                    self.unit.name,
-                    last.display()
-                ),
-            )
-            .next("give it a name that comes first, such as 10-local.conf, and run `systemctl daemon-reload`")),
-        }
+    /// What is laid over etcd's settings, and what earlier restores left there.
+    pub fn files(&self, plan: &Plan) -> Result<(Option<Overlay>, Vec<PathBuf>), Failure> {
+        let cluster = new_cluster(plan)?;
+        let overlay = settings::overlay(&self.unit, &self.given, &cluster, &plan.id.to_string(), &read_file);
+        let overlay = overlay.map_err(|error| refused(&error))?;
+        let is_laid = |path: &PathBuf| overlay.iter().flat_map(Overlay::paths).any(|laid| laid == path);
+        let mut stale = Vec::from(settings::ours(&self.unit.name));
+        stale.retain(|path| path.exists() && !is_laid(path));
+        Ok((overlay, stale))
     }
 
     /// The drop-in that keeps etcd from starting meanwhile, and has an open restore taken up before it may.
-    pub fn guard(&self, spots: &Spots) -> PlannedFile {
-        let guard = settings::guard(&self.unit.name, &spots.lock());
+    pub fn guard(&self, plan: &Plan, spots: &Spots) -> PlannedFile {
+        let start = match plan.is_single() {
+            true => Start::AsBefore,
+            false => Start::WaitsForOthers,
+        };
         // After a boot, when what etcd needs may come late, the first step is that of whoever takes the restore up. One such
         // condition is enough for all that a unit has: where it has some of its own, ours would stand in for them.
         let until_taken_up = match self.has_triggers {
@@ -256,12 +208,13 @@ impl Here {
                 spots.ledger().display()
             ),
         };
+        let more = format!(
+            "{until_taken_up}Documentation=man:lifeboat-runbook(7)\nWants={RESUME_UNIT}\nAfter={RESUME_UNIT}\n"
+        );
+        let guard = settings::guard(&self.unit.name, &spots.lock(), &more, start);
         PlannedFile {
             path: guard.path,
-            content: format!(
-                "{}{until_taken_up}Documentation=man:lifeboat-runbook(7)\nWants={RESUME_UNIT}\nAfter={RESUME_UNIT}\n",
-                guard.content
-            ),
+            content: guard.content,
             mode: 0o644,
             owner: (0, 0),
         }
@@ -339,15 +292,13 @@ fn log_inside(error: rebuild::Error) -> Failure {
     )
 }
 
-/// Whether a drop-in sets again what ours sets.
-fn overrules(file: &Path, ours: &NewFile) -> bool {
-    let sets = |text: &str, key: &str| text.lines().any(|line| line.trim_start().starts_with(key));
-    let is_drop_in = file.extension().is_some_and(|end| end == "conf");
-    let is_ours = file.file_name().is_some_and(|name| name == LAST) || file == ours.path;
-    let text = read_file(file).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let again = |key| sets(&ours.content, key) && sets(&text, key);
-    is_drop_in && !is_ours && (again("ExecStart=") || again("EnvironmentFile="))
+/// Who is in the cluster that is planned.
+fn new_cluster(plan: &Plan) -> Result<NewCluster, Failure> {
+    Ok(NewCluster {
+        name: plan.site.member.clone(),
+        initial_cluster: plan.initial_cluster().map_err(failed)?,
+        advertise_peer_urls: plan.own_peer_urls().to_vec(),
+    })
 }
 
 /// systemd, which must be there.
@@ -490,22 +441,6 @@ fn client_urls(config: Option<&Config>, settings: &EtcdSettings) -> Vec<String> 
         }
     }
     urls
-}
-
-fn planned(file: NewFile) -> Result<PlannedFile, Failure> {
-    let (mode, owner) = match &file.access {
-        settings::Access::Everybody => (0o644, (0, 0)),
-        settings::Access::As(path) => {
-            let found = fs::metadata(path).map_err(failed)?;
-            (found.mode() & 0o7777, (found.uid(), found.gid()))
-        }
-    };
-    Ok(PlannedFile {
-        path: file.path,
-        content: file.content,
-        mode,
-        owner,
-    })
 }
 
 /// The flags of the new cluster, for whoever starts etcd otherwise.

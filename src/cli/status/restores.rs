@@ -3,7 +3,7 @@
 //! The ledgers are root's. Others learn from the notice that a restore is open, and no more.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -239,7 +239,7 @@ fn settings(ledgers: &[Ledger]) -> Vec<PathBuf> {
     let restored = ledgers
         .iter()
         .filter(|ledger| ledger.end.is_some_and(|(end, _)| end == End::Restored));
-    let paths = restored.flat_map(|ledger| ledger.plan.files.iter().map(|file| file.path.clone()));
+    let paths = restored.flat_map(|ledger| ledger.plan.files_of_settings().map(Path::to_owned));
     let mut paths: Vec<PathBuf> = paths.filter(|path| path.exists()).collect();
     paths.sort();
     paths.dedup();

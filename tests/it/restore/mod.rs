@@ -18,10 +18,11 @@ use std::time::Duration;
 use lifeboat::model::{ClusterId, Digest, Revision};
 use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
-    AGREED_TOKEN, Access, Backup, Book, BumpRule, Error, GiveUp, Guarded, Kept, Ledger, LedgerError, Nonce, Outcome,
-    Patience, Plan, PlannedFile, Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path,
-    owner_of, releasable, release, release_stray,
+    Access, Backup, Book, BumpRule, Error, GiveUp, Guarded, Kept, Ledger, LedgerError, Nonce, Outcome, Patience, Plan,
+    PlannedFile, Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of,
+    releasable, release, release_stray,
 };
+use lifeboat::settings::Overlay;
 use lifeboat::source::Source;
 use sha2::Digest as _;
 
@@ -162,28 +163,26 @@ impl Bench {
             health_timeout: Duration::from_secs(60),
         })
         .expect("nothing is wrong with it");
-        let variables = home.join("restore.env");
-        let token = plan.identity.as_ref().map_or(AGREED_TOKEN, |is| &is.token);
-        let settings = format!("ETCD_INITIAL_CLUSTER_TOKEN=\"{token}\"\nETCD_INITIAL_CLUSTER_STATE=\"existing\"\n");
-        let drop_in = format!("[Service]\nEnvironmentFile={}\n", variables.display());
-        let file = |path: PathBuf, content: &str| PlannedFile {
-            path,
-            content: content.to_owned(),
+        let overlay = Overlay {
+            environment_file: home.join("restore.env"),
+            drop_in: self.units.drop_in("50-lifeboat.conf"),
+            restore: plan.id.to_string(),
+            initial_cluster: plan.initial_cluster().expect("it was just planned"),
+            advertise_peer_urls: plan.own_peer_urls().to_vec(),
+        };
+        let guard = PlannedFile {
+            path: self.units.drop_in("50-lifeboat-guard.conf"),
+            content: format!(
+                "[Unit]\nConditionPathExists=!{}\nConditionPathExists=|{}\nConditionPathExists=|!{}\n",
+                self.spots.lock().display(),
+                self.spots.let_start().display(),
+                self.spots.ledger().display(),
+            ),
             mode: 0o644,
             owner: plan.site.owner,
         };
-        let conf = self.units.drop_in("50-lifeboat.conf");
-        let waiting = format!("{drop_in}TimeoutStartSec=infinity\n");
-        let files = vec![file(variables.clone(), &settings), file(conf.clone(), &waiting)];
-        let settled = vec![file(conf, &drop_in)];
-        let condition = format!(
-            "[Unit]\nConditionPathExists=!{}\nConditionPathExists=|{}\nConditionPathExists=|!{}\n",
-            self.spots.lock().display(),
-            self.spots.let_start().display(),
-            self.spots.ledger().display(),
-        );
-        let guard = file(self.units.drop_in("50-lifeboat-guard.conf"), &condition);
-        Ledger::new(plan.with_files(files), guard, settled, jiff::Timestamp::UNIX_EPOCH)
+        let plan = plan.with_settings(Some(overlay), vec![self.units.drop_in(STALE)]);
+        Ledger::new(plan, guard, jiff::Timestamp::UNIX_EPOCH)
     }
 
     fn book(&self) -> Book {
@@ -217,9 +216,8 @@ impl Bench {
     /// A restore whose settings no etcd comes up with.
     fn begin_in_vain(&self, number: u32) -> Run<'_> {
         let mut ledger = self.ledger(number);
-        for file in &mut ledger.plan.files {
-            file.content = file.content.replace("=\"existing\"", "=\"nonsense\"");
-        }
+        let overlay = ledger.plan.overlay.as_mut().expect("one was planned");
+        overlay.initial_cluster = "no member".to_owned();
         let mut run = Run::begin(self.book(), ledger, self.tools(&go_on)).expect("none is open");
         run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
             .expect("there is nothing wrong with it");
@@ -312,6 +310,10 @@ fn to_the_end(_: GiveUp) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
+/// A drop-in that an earlier version laid over the settings, and what was in it.
+const STALE: &str = "zz-50-lifeboat.conf";
+const OF_BEFORE: &str = "[Service]\nTimeoutStartSec=infinity\n";
+
 const FORWARD: [Step; 8] = [
     Step::Build,
     Step::Guard,
@@ -326,6 +328,7 @@ const FORWARD: [Step; 8] = [
 #[test]
 fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
     let Some(bench) = Bench::running(1) else { return };
+    fs::write(bench.units.drop_in(STALE), OF_BEFORE).expect("the test's directory can be written");
     let steps = RefCell::new(Vec::new());
     let listener = |step| {
         steps.borrow_mut().push(step);
@@ -343,14 +346,28 @@ fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
     assert!(kept_path(bench.data_dir(), first.id()).join("member/snap/db").is_file());
     assert!(!made_path(bench.data_dir(), first.id()).exists() && !first.guard.path.exists());
     assert!(!bench.spots.is_open() && !bench.spots.lock().exists());
-    let settled = fs::read_to_string(bench.units.drop_in("50-lifeboat.conf")).expect("it is there");
-    assert!(!settled.contains("infinity"), "{settled}");
+    let laid = fs::read_to_string(bench.etcd.directory().join("restore.env")).expect("it is there");
+    assert!(
+        laid.contains(&format!(
+            "ETCD_INITIAL_CLUSTER_TOKEN=\"{}\"",
+            first.plan.identity.as_ref().expect("it was founded").token
+        )),
+        "{laid}"
+    );
+    assert!(
+        !bench.units.drop_in(STALE).exists(),
+        "an earlier restore's drop-in is taken away"
+    );
     bench.client().put("/after", "the restore", 0).expect("it takes writes");
 
     let back = bench.roll_back().expect("it comes to its end");
     assert!(matches!(back, Outcome::Undone { .. }));
     assert!(bench.is_old());
     assert!(!bench.units.drop_in("50-lifeboat.conf").exists());
+    assert_eq!(
+        fs::read_to_string(bench.units.drop_in(STALE)).expect("it is back"),
+        OF_BEFORE
+    );
     let aside = made_path(bench.data_dir(), first.id()).join("member/snap/db");
     assert!(aside.is_file(), "what was since is kept aside");
     assert!(matches!(bench.roll_back(), Err(Error::NoRestore)));

@@ -24,8 +24,8 @@ const WHILE_ALL_ARE_THERE: Duration = Duration::from_secs(60);
 const LINGER: Duration = Duration::from_secs(3);
 /// For how long an etcd of another cluster may answer at a member's address before this host turns back.
 const LIVES: Duration = Duration::from_secs(60);
-/// For how long this member's peer address may be taken.
-const PORT: Duration = Duration::from_secs(60);
+/// For how long this member's peer address may be taken, or not be there yet.
+const PORT: Duration = Duration::from_secs(180);
 const PORT_EVERY: Duration = Duration::from_millis(500);
 
 impl Run<'_> {

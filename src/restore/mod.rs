@@ -172,7 +172,8 @@ impl Error {
     /// Whether it says only that it cannot be seen how things are. Once etcd may run on the new data, an init system that
     /// does not answer, as when the host shuts down, is no reason to take that away. And of a directory that is not
     /// mounted nothing is known: neither way may be gone. Nor does one whose place somebody else decides lead to the old data
-    /// any more than to the new.
+    /// any more than to the new. And who has committed to a cluster does not leave it because its address is not there yet, as
+    /// at a boot: the others rely on it.
     fn is_blind(&self, step: Step) -> bool {
         // What is mounted there hides what is below. Before etcd is stopped that takes nothing away from it.
         let is_hidden = matches!(self, Error::Mounted { .. }) && step != Step::Guard;
@@ -183,7 +184,8 @@ impl Error {
             (Error::Yard(yard::Error::Missing { .. }), _)
                 | (Error::Yard(yard::Error::Foreign { .. }), Step::Swap | Step::Start)
         );
-        is_hidden || is_silent || is_away
+        let is_deaf = matches!((self, step), (Error::Port(_) | Error::Ask(_), Step::Found | Step::Agree));
+        is_hidden || is_silent || is_away || is_deaf
     }
 
     /// Whether systemd will not do what was asked for, however often it is asked.

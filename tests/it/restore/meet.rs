@@ -278,3 +278,34 @@ fn where_an_etcd_runs_at_a_members_address_nobody_founds_anything() {
     });
     assert!(notes[0].contains("runs at m2: that cluster lives"), "{notes:?}");
 }
+
+#[test]
+fn who_has_committed_waits_for_its_address_and_who_has_not_goes_back() {
+    let Some(hosts) = Hosts::three() else { return };
+    let address = hosts.0.members[0].peer_url.trim_start_matches("http://").to_owned();
+    hosts.each(|_, bench| {
+        let dies = |at: Step| match at {
+            Step::Found => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let end = bench.begin(1, &dies).and_then(|mut run| run.go(Patience::Healthy));
+        assert!(matches!(end, Err(Error::Stopped { step: Step::Found })), "{end:?}");
+    });
+    // Whoever asks it to stop need not wait for the address.
+    let taken = TcpListener::bind(&address).expect("nobody else has it");
+    hosts.some(&[0], |_, bench| {
+        let stop = || true;
+        let tools = Tools {
+            stop: &stop,
+            ..bench.tools(&go_on)
+        };
+        let mut run = Run::resume(bench.book(), tools).expect("it can be read").expect("one is open");
+        let end = run.go(Patience::Healthy);
+        assert!(matches!(end, Err(Error::Port(_))), "{end:?}");
+        drop(run);
+        assert_eq!(bench.last().step, Step::Found, "the others rely on it");
+        assert!(!has_started(bench));
+    });
+    drop(taken);
+    hosts.finish();
+}

@@ -10,7 +10,7 @@ use super::host;
 use super::list::faults;
 use super::needs::Judgement;
 use super::output::{Format, Output, Table, count};
-use super::places::Places;
+use super::places::{Places, side_by_side};
 use super::source::{chosen, no_latest, outlined, read_through};
 use super::{Context, Exit, Failure, user};
 use crate::catalog::LatestError;
@@ -298,21 +298,23 @@ fn row(member: &Surveyed) -> MemberRow {
 
 fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Failure> {
     let state = host::state(&config.cluster.name)?;
-    for (name, destination) in &config.destinations {
-        let url = destination.url.to_string();
-        let StoreUrl::File(root) = &destination.url;
-        let tried = state
-            .seen_store(name.as_str(), &url)
-            .map_err(|error| with_causes(&error))
-            .and_then(|expected| {
-                let access = Access::Write { now: host::now() };
-                let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), access)
-                    .map_err(|error| with_causes(&error))?;
-                store
-                    .try_canary(&host::host_name())
-                    .map_err(|error| with_causes(&error))?;
-                store.free_space().map_err(|error| with_causes(&error))
-            });
+    let try_one = |name: &str, url: &StoreUrl| {
+        let StoreUrl::File(root) = url;
+        let expected = state.seen_store(name, &url.to_string());
+        let expected = expected.map_err(|error| with_causes(&error))?;
+        let access = Access::Write { now: host::now() };
+        let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), access);
+        let tried = store.and_then(|store| {
+            store.try_canary(&host::host_name())?;
+            store.free_space()
+        });
+        tried.map_err(|error| with_causes(&error))
+    };
+    // Side by side: those that hang cost one wait.
+    let tried = side_by_side(config.destinations.iter(), |(name, destination)| {
+        try_one(name.as_str(), &destination.url)
+    });
+    for ((name, _), tried) in tried {
         match tried {
             Ok(free) => findings.notes.push(format!(
                 "destination {name}: a canary was written and read back, {} of {} free",

@@ -14,7 +14,6 @@ mod list;
 mod manual;
 mod needs;
 mod output;
-mod patience;
 mod pin;
 mod places;
 mod progress;

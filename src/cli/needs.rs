@@ -12,11 +12,13 @@ use nix::unistd::{Group, User, getgrouplist};
 use serde::Serialize;
 
 use super::output::Output;
+use super::places::side_by_side;
 use super::{Context, DEFAULT_CONFIG};
 use crate::config::{Config, Secret, StoreUrl};
 use crate::durable;
 use crate::model::with_causes;
 use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
+use crate::store;
 use crate::systemd::{Error, Systemd, UnitName};
 
 /// The unit as it is shipped, for hosts where none is installed.
@@ -106,8 +108,10 @@ impl Judgement {
             judgement.notes.push(note);
         }
         let mut lines = Vec::new();
-        for need in needs(config, files) {
-            judgement.take(&sandbox, &who, &need, &mut lines);
+        // Side by side: file systems that hang cost one wait.
+        let seen = side_by_side(needs(config, files).into_iter(), |need| facts(&need.path));
+        for (need, facts) in &seen {
+            judgement.take(&sandbox, &who, need, facts, &mut lines);
         }
         judgement.take_secrets(&sandbox, config, &mut lines);
         judgement.drop_in = drop_in(&lines);
@@ -176,13 +180,12 @@ impl Judgement {
         }
     }
 
-    fn take(&mut self, sandbox: &Sandbox, who: &Who, need: &Need, lines: &mut Vec<String>) {
-        let facts = facts(&need.path);
-        let obstacles = judge(sandbox, who, need, &facts);
+    fn take(&mut self, sandbox: &Sandbox, who: &Who, need: &Need, facts: &Facts, lines: &mut Vec<String>) {
+        let obstacles = judge(sandbox, who, need, facts);
         if obstacles.is_empty() {
             return;
         }
-        for mend in mend(need, who, &facts, &obstacles) {
+        for mend in mend(need, who, facts, &obstacles) {
             match mend {
                 Mend::DropIn(new) => lines.extend(new),
                 Mend::Credential { name, from } => {
@@ -308,8 +311,17 @@ fn who(sandbox: &Sandbox) -> Who {
     Who { name, group, ids }
 }
 
-/// What can be seen of a path and of the folders above it.
+/// What can be seen of a path and of the folders above it. Of a file system that hangs that is nothing.
 fn facts(path: &Path) -> Facts {
+    let own = path.to_owned();
+    store::asked(path, move || look(&own)).unwrap_or_else(|_| Facts {
+        path: path.to_owned(),
+        steps: Vec::new(),
+        end: End::Unknown,
+    })
+}
+
+fn look(path: &Path) -> Facts {
     let mut end = End::Whole;
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut real = absolute.clone();

@@ -5,18 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::host::{configuration, now, state};
-use super::patience::{Asked, Silence, ask};
 use super::{Context, Exit, Failure, hints};
 use crate::backup::Destination;
 use crate::catalog::{Backup, Catalog, MAX_BYTES, Manifest};
 use crate::config::{Config, StoreUrl};
 use crate::model::{ClusterName, with_causes};
 use crate::state::{self, State};
-use crate::store::{self, Access, FileStore, Known};
+use crate::store::{self, Access, FileStore, Known, Limits};
 
-/// How long a destination may take to be opened.
-pub(super) const OPENED_WITHIN: Duration = Duration::from_secs(30);
-/// How long it may say nothing while it tells what is in it, entry by entry.
+/// How long a destination may say nothing while it tells what is in it, entry by entry.
 pub(super) const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where backups are read from.
@@ -88,35 +85,23 @@ impl Places {
                 seen => Ok(seen.unwrap_or_default()),
             }
         };
-        let mut places = Places::none(config.cluster.name.clone());
+        let limits = Limits::default().at_most(limit);
+        let open = |name: &str, url: &StoreUrl| -> Read {
+            let StoreUrl::File(root) = url;
+            let expected = expected(name, url)?;
+            let (cluster, access) = (&config.cluster.name, Access::Read);
+            let opened = FileStore::open_within(root, cluster, expected.as_ref(), access, limits);
+            let opened = opened.map(Some).or_else(absent_is_empty);
+            let store = opened.map_err(|error| with_causes(&error))?;
+            store.map(|store| with_catalog(name, store)).transpose()
+        };
         let wanted = |name: &str| only.is_none_or(|only| only == name);
-        // Opened side by side, then read side by side: one that hangs keeps nobody else waiting.
-        let mut opening = Vec::new();
-        for (name, destination) in config.destinations.iter().filter(|(name, _)| wanted(name.as_str())) {
-            let StoreUrl::File(root) = destination.url.clone();
-            let (whom, cluster) = (root.display().to_string(), config.cluster.name.clone());
-            let opened = expected(name.as_str(), &destination.url).and_then(|expected| {
-                let open = move |_: &_| FileStore::open(&root, &cluster, expected.as_ref(), Access::Read);
-                ask(&whom, OPENED_WITHIN.min(limit), open).map_err(|silence| silence.to_string())
-            });
-            opening.push((name.as_str(), opened));
-        }
-        let mut reading = Vec::new();
-        for (name, opened) in opening {
-            let opened = opened.and_then(|asked| asked.answer().map_err(|silence| silence.to_string()));
-            let store = opened.and_then(|opened| {
-                let opened = opened.map(Some).or_else(absent_is_empty);
-                opened.map_err(|error| with_causes(&error))
-            });
-            let begun = store.and_then(|store| store.map(|store| begin_to_read(name, store, limit)).transpose());
-            reading.push((name, begun));
-        }
-        for (name, begun) in reading {
-            let read = begun.and_then(|begun| {
-                let read = begun.map(|asked| asked.answer().map_err(|silence| silence.to_string())?);
-                read.transpose()
-            });
-            places.add(name, read);
+        let wanted = config.destinations.iter().filter(|(name, _)| wanted(name.as_str()));
+        // Side by side: one that hangs keeps nobody else waiting.
+        let read = side_by_side(wanted, |(name, destination)| open(name.as_str(), &destination.url));
+        let mut places = Places::none(config.cluster.name.clone());
+        for ((name, _), read) in read {
+            places.add(name.as_str(), read);
         }
         Ok(places)
     }
@@ -141,7 +126,7 @@ impl Places {
         let (root, cluster) = match (cluster, own_name) {
             (Some(cluster), _) => (root, cluster.clone()),
             // Not `..`, which is another folder where this one is a link.
-            (None, Some(cluster)) if root.join("store.json").is_file() => (folder_of(&root), cluster),
+            (None, Some(cluster)) if FileStore::is_one(&root).map_err(store_failure)? => (folder_of(&root), cluster),
             (None, _) => {
                 let cluster = only_cluster(&root)?;
                 (root, cluster)
@@ -150,7 +135,7 @@ impl Places {
         let mut places = Places::none(cluster.clone());
         let store = FileStore::open(&root, &cluster, None, Access::Read);
         let store = store.map_err(|error| unread_failure(error, &root))?;
-        places.add(text, with_catalog(text, store, &|| {}).map(Some));
+        places.add(text, with_catalog(text, store).map(Some));
         match places.unreadable.pop() {
             Some((_, error)) => Err(Failure::new(Exit::Failed, error)),
             None => Ok(places),
@@ -166,7 +151,7 @@ impl Places {
         }
     }
 
-    fn add(&mut self, name: &str, read: Result<Option<(FileStore, Catalog)>, String>) {
+    fn add(&mut self, name: &str, read: Read) {
         match read {
             Ok(Some((store, catalog))) => {
                 for unread in catalog.unreadable() {
@@ -242,18 +227,32 @@ impl Places {
     }
 }
 
-fn with_catalog(name: &str, store: FileStore, sign: &(dyn Fn() + Sync)) -> Read {
-    let catalog = store
-        .catalog_with_signs(name, sign)
-        .map_err(|error| with_causes(&error))?;
+type Read = Result<Option<(FileStore, Catalog)>, String>;
+
+fn with_catalog(name: &str, store: FileStore) -> Result<(FileStore, Catalog), String> {
+    let catalog = store.catalog(name).map_err(|error| with_causes(&error))?;
     Ok((store, catalog))
 }
 
-type Read = Result<(FileStore, Catalog), String>;
-
-fn begin_to_read(name: &str, store: FileStore, limit: Duration) -> Result<Asked<Read>, String> {
-    let (whom, name) = (store.folder().display().to_string(), name.to_owned());
-    ask(&whom, limit, move |signs| with_catalog(&name, store, &|| signs.give())).map_err(|silence| silence.to_string())
+/// Does something with each, all at once. What it asks of a store has an end, and so has this.
+pub(super) fn side_by_side<I: Send, T: Send>(
+    each: impl Iterator<Item = I>,
+    act: impl Fn(&I) -> T + Sync,
+) -> Vec<(I, T)> {
+    let act = &act;
+    std::thread::scope(|scope| {
+        let begun = each.map(|one| {
+            scope.spawn(move || {
+                let done = act(&one);
+                (one, done)
+            })
+        });
+        let begun: Vec<_> = begun.collect();
+        let ended = begun
+            .into_iter()
+            .map(|thread| thread.join().expect("a panic aborts the process"));
+        ended.collect()
+    })
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -327,20 +326,18 @@ pub(super) fn store_failure(error: store::Error) -> Failure {
 pub(super) fn destinations(config: &Config, state: &State, only: &[String]) -> Result<Vec<Destination>, Failure> {
     only.iter().try_for_each(|name| known_destination(config, name))?;
     let wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
-    let mut opened = Vec::new();
-    for (name, destination) in config.destinations.iter().filter(|(name, _)| wanted(name.as_str())) {
-        let (state, name, cluster) = (state.clone(), name.to_string(), config.cluster.name.clone());
-        let StoreUrl::File(root) = destination.url.clone();
-        let (own_name, own_root, url) = (name.clone(), root.clone(), destination.url.to_string());
-        let open = move |_: &_| open_to_write(&state, &own_name, &url, &own_root, &cluster);
-        let silent = |silence: Silence| store::Error::Hangs {
-            root: root.clone(),
-            why: silence.to_string(),
-        };
-        let asked = ask(&root.display().to_string(), OPENED_WITHIN, open).map_err(silent);
-        let store = asked.and_then(|asked| asked.answer().map_err(silent)?);
-        opened.push(Destination { name, store });
-    }
+    let wanted = config.destinations.iter().filter(|(name, _)| wanted(name.as_str()));
+    // Side by side: three that hang cost one wait.
+    let opened = side_by_side(wanted, |(name, destination)| {
+        let StoreUrl::File(root) = &destination.url;
+        let url = destination.url.to_string();
+        open_to_write(state, name.as_str(), &url, root, &config.cluster.name)
+    });
+    let opened = opened.into_iter().map(|((name, _), store)| Destination {
+        name: name.to_string(),
+        store,
+    });
+    let opened: Vec<Destination> = opened.collect();
     match opened.is_empty() {
         true => Err(Failure::new(Exit::Configuration, "no destination is configured")
             .next("add `[destinations.local]` with `url = \"file:///var/backups/lifeboat\"`")),
@@ -389,7 +386,7 @@ mod tests {
         let backup = crate::catalog::tests::manifest(0xab, "20261120T101530Z-00000001", 10);
         store.put_new(&backup.name(), &backup.to_bytes()).unwrap();
         let mut places = Places::none(cluster);
-        places.add("local", with_catalog("local", store.clone(), &|| {}).map(Some));
+        places.add("local", with_catalog("local", store.clone()).map(Some));
         let listed = &places.catalog.backups()[0];
         assert!(places.manifest(listed).is_ok());
         store.remove(&backup.name()).unwrap();

@@ -126,7 +126,7 @@ fn refused(error: age::DecryptError) -> DecodeError {
 
 /// An error of the operating system means that reading failed; any other that the bytes are wrong.
 fn broken(error: io::Error) -> DecodeError {
-    if error.raw_os_error().is_some() {
+    if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::TimedOut {
         return DecodeError::Read(error);
     }
     DecodeError::Damaged {

@@ -6,7 +6,7 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::file::{FileStore, modified};
+use super::disk::{Disk, modified};
 use super::{Error, failed};
 use crate::catalog::claim::{Claim, Found, LEASE};
 use crate::catalog::{Listed, ListedObject, ObjectName, SlotPath};
@@ -15,7 +15,7 @@ use crate::model::ChainId;
 /// The largest claim that is read.
 const CLAIM_MAX: u64 = 64 << 10;
 
-impl FileStore {
+impl Disk {
     /// The claim of `slot` with the highest number.
     pub fn newest_claim(&self, slot: &SlotPath) -> Result<Option<Found>, Error> {
         let any = self.path_of(&ObjectName::Claim(slot.clone(), 1));

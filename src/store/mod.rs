@@ -7,8 +7,11 @@
 //! not mounted; it is never made anew.
 
 mod claims;
-mod file;
+mod disk;
+mod handle;
 mod marker;
+mod object;
+mod patience;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -20,8 +23,10 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{User, geteuid};
 
-pub use file::{Access, FileStore, FreeSpace, ReadBack};
+pub use disk::{Access, FreeSpace, ReadBack};
+pub use handle::{FileStore, Limits, asked};
 pub use marker::StoreId;
+pub use object::Object;
 pub use sweep::{ABANDONED_AFTER, Begun, Swept};
 pub use upload::Upload;
 

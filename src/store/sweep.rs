@@ -10,7 +10,7 @@ use std::io;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::file::{FileStore, remove_empty_folders};
+use super::disk::{Disk, remove_empty_folders};
 use super::{Error, failed};
 use crate::catalog::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath, claim};
 use crate::model::ChainId;
@@ -36,19 +36,20 @@ pub struct Swept {
     pub bytes: u64,
 }
 
-impl FileStore {
+impl Disk {
     /// Removes the leavings of backups that did not end. One that cannot be removed keeps none of the others, and is the
     /// error.
-    pub fn sweep(&self, begun: &Begun) -> Result<Vec<Swept>, Error> {
+    pub fn sweep(&self, begun: &Begun, sign: &dyn Fn()) -> Result<Vec<Swept>, Error> {
         let now = self.now()?;
-        self.sweep_at(begun, now)
+        self.sweep_at(begun, now, sign)
     }
 
-    pub(super) fn sweep_at(&self, begun: &Begun, now: Timestamp) -> Result<Vec<Swept>, Error> {
-        let objects = self.list()?;
+    pub(super) fn sweep_at(&self, begun: &Begun, now: Timestamp, sign: &dyn Fn()) -> Result<Vec<Swept>, Error> {
+        let objects = self.list(sign)?;
         let (mut swept, mut stuck) = (Vec::new(), None);
         let claimed = self.claimed_chains(&objects, now)?;
         for (object, path) in leavings(&objects, begun, &claimed, now) {
+            sign();
             if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..)) =
                 &object.name
                 && self.has_manifest(chain)?

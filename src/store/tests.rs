@@ -454,10 +454,10 @@ fn in_the_place_of_a_check_that_was_superseded_since_it_was_listed_the_next_is_r
     store.put_new(&check(1), b"bad").unwrap();
     store.put_new(&check(2), b"bad again").unwrap();
     store.remove(&check(1)).unwrap();
-    let read = store.document(&check(1)).unwrap();
+    let read = store.disk().document(&check(1)).unwrap();
     assert_eq!((read.name, read.content), (check(2), Ok(b"bad again".to_vec())));
     store.remove(&check(2)).unwrap();
-    assert_eq!(store.document(&check(1)), None, "the backup is gone");
+    assert_eq!(store.disk().document(&check(1)), None, "the backup is gone");
 }
 
 const DEAD: &str = "20261120T000000Z-0000dead";
@@ -543,13 +543,14 @@ fn a_sweep_removes_after_a_day_what_nobody_answers_for() {
     let now = store.now().unwrap();
     let nearly = now + SignedDuration::from_hours(24) - SignedDuration::from_mins(5);
     assert_eq!(
-        store.sweep_at(&begun, nearly).unwrap().len(),
+        store.disk().sweep_at(&begun, nearly, &|| {}).unwrap().len(),
         4,
         "those of the dead run only"
     );
-    let swept = store.sweep_at(
+    let swept = store.disk().sweep_at(
         &begun,
         now + SignedDuration::from_hours(24) + SignedDuration::from_mins(5),
+        &|| {},
     );
     assert_eq!(
         paths(&swept.unwrap()),

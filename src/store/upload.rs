@@ -3,11 +3,14 @@
 //! Invariant: until `commit` returns nobody sees the object; dropped before that, nothing of it is left.
 
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::file::{self, FILE_MODE};
+use super::disk::{self, FILE_MODE};
+use super::patience::{Asked, ask};
 use super::{Error, failed};
 use crate::durable::{self, Partial};
 
@@ -23,18 +26,21 @@ pub struct Upload {
     partial: Option<Partial>,
     target: PathBuf,
     store: PathBuf,
+    /// Whose file system it is, and how long that may say nothing.
+    root: PathBuf,
+    limit: Duration,
     written: u64,
     pushed: u64,
 }
 
 impl Upload {
     /// Begins the object at `target`, somewhere below the folder `store`.
-    pub(super) fn begin(store: &Path, target: PathBuf) -> Result<Upload, Error> {
+    pub(super) fn begin(store: &Path, target: PathBuf, root: PathBuf, limit: Duration) -> Result<Upload, Error> {
         // A sweep may take away the folder while it is empty, between these two steps.
         const ATTEMPTS: u32 = 3;
         let mut attempt = 1;
         let partial = loop {
-            file::make_folder_of(store, &target)?;
+            disk::make_folder_of(store, &target)?;
             match Partial::create(&target, FILE_MODE) {
                 Ok(partial) => break partial,
                 Err(durable::Error::Io { source, .. })
@@ -49,6 +55,8 @@ impl Upload {
             partial: Some(partial),
             target,
             store: store.to_owned(),
+            root,
+            limit,
             written: 0,
             pushed: 0,
         })
@@ -114,9 +122,16 @@ impl Write for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let Some(partial) = self.partial.take() {
-            drop(partial);
-            file::remove_empty_folders(&self.store, &self.target);
-        }
+        let Some(partial) = self.partial.take() else { return };
+        // Where the store is not asked, it is not removed by this thread either.
+        let partial = ManuallyDrop::new(partial);
+        let (store, target) = (std::mem::take(&mut self.store), std::mem::take(&mut self.target));
+        let remove = move |_: &_| {
+            drop(ManuallyDrop::into_inner(partial));
+            disk::remove_empty_folders(&store, &target);
+        };
+        // What a store that hangs keeps is swept later.
+        let removing = ask(&self.root.display().to_string(), self.limit, remove);
+        removing.and_then(Asked::answer).ok();
     }
 }

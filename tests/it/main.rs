@@ -9,6 +9,7 @@ mod bad_input;
 mod calendar;
 mod commands;
 mod config;
+mod hanging;
 mod names;
 mod one_writer;
 mod owners;

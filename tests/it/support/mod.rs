@@ -13,6 +13,7 @@ pub mod runbook;
 pub mod running;
 mod self_check;
 pub mod shared;
+pub mod stalling;
 pub mod tls;
 pub mod tmpfs;
 pub mod tools;

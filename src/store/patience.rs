@@ -116,12 +116,18 @@ impl<T> Asked<T> {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
+        let limit = self.limit;
+        self.give_up();
+        Err(Silence::Late(limit))
+    }
+
+    /// Waits no more: until it has answered, it is not asked again.
+    pub(super) fn give_up(self) {
         let mut hanging = hanging();
         if !self.state.has_answered.load(Ordering::Relaxed) {
             self.state.is_counted.store(true, Ordering::Relaxed);
             *hanging.entry(self.whom).or_default() += 1;
         }
-        Err(Silence::Late(self.limit))
     }
 }
 

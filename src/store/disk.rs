@@ -1,4 +1,5 @@
-//! Stores on a file system: `file:` destinations.
+//! Stores on a file system: `file:` destinations, as their file system has them. Each call takes as long as that takes: who
+//! uses a store goes through its handle ([`super::FileStore`]), which has a deadline for every one.
 //!
 //! Invariant: objects are plain files; symbolic links are neither followed nor written through.
 //!
@@ -6,17 +7,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statvfs::statvfs;
-use sha2::{Digest as _, Sha256};
 
 use super::marker::{Marker, StoreId};
-use super::upload::Upload;
 use super::{Error, Known, failed};
 use crate::catalog::{Catalog, ChainPath, Document, Folder, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
 use crate::durable::{self, NotPlain, Partial};
@@ -28,7 +26,6 @@ pub(super) const FILE_MODE: u32 = 0o640;
 const FOLDER_MODE: u32 = 0o750;
 
 const MARKER_MAX: u64 = 64 << 10;
-const CHUNK: usize = 1 << 20;
 
 /// Understood documents that may wait to be taken in.
 const WAITING: usize = 256;
@@ -68,20 +65,15 @@ pub struct ReadBack {
 
 /// The store of one cluster name in a folder.
 #[derive(Debug, Clone)]
-pub struct FileStore {
+pub(super) struct Disk {
     folder: PathBuf,
     id: Option<StoreId>,
 }
 
-impl FileStore {
+impl Disk {
     /// Opens the store of `cluster` in the destination `root`, where this host remembers store `expected`. A store that
     /// is remembered and not there is `NotMounted`; only `Access::Write` makes a new one.
-    pub fn open(
-        root: &Path,
-        cluster: &ClusterName,
-        expected: Option<&Known>,
-        access: Access,
-    ) -> Result<FileStore, Error> {
+    pub fn open(root: &Path, cluster: &ClusterName, expected: Option<&Known>, access: Access) -> Result<Disk, Error> {
         let folder = root.join(cluster.as_str());
         let not_mounted = |known: &Known| Error::NotMounted {
             folder: folder.clone(),
@@ -96,7 +88,7 @@ impl FileStore {
             }
             Err(source) => return Err(failed("look at", root)(source)),
         }
-        let mut store = FileStore {
+        let mut store = Disk {
             folder: folder.clone(),
             id: None,
         };
@@ -157,11 +149,6 @@ impl FileStore {
         self.folder.join(object.to_string())
     }
 
-    /// Begins a new object, to be written as a stream.
-    pub fn begin(&self, object: &ObjectName) -> Result<Upload, Error> {
-        Upload::begin(&self.folder, self.path_of(object))
-    }
-
     /// Writes a small new object; `AlreadyExists` if another was faster.
     pub fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path_of(object);
@@ -189,57 +176,11 @@ impl FileStore {
         Ok(content)
     }
 
-    /// Reads an object from the disk, not from the page cache, and returns its length and digest. Memory: one chunk.
-    pub fn read_back(&self, object: &ObjectName) -> Result<ReadBack, Error> {
-        let read = self.read_back_while(object, |_| ControlFlow::Continue(()))?;
-        Ok(read.expect("nobody stopped it"))
-    }
-
-    /// The same; `each` hears how many bytes came each time, and may stop it: then there is no result.
-    pub fn read_back_while(
-        &self,
-        object: &ObjectName,
-        mut each: impl FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<Option<ReadBack>, Error> {
-        let path = self.path_of(object);
-        let (mut file, _) = open_plain(&path)?;
-        let forget = |file: &File, from: u64, length: u64| {
-            let (Ok(from), Ok(length)) = (i64::try_from(from), i64::try_from(length)) else {
-                return;
-            };
-            // Where the advice is not taken (tmpfs), the bytes are in memory only and that is what they are.
-            posix_fadvise(file, from, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
-        };
-        forget(&file, 0, 0); // a length of 0 means to the end
-        let mut chunk = vec![0; CHUNK];
-        let mut hasher = Sha256::new();
-        let mut bytes = 0_u64;
-        loop {
-            let length = match file.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(source) if source.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(failed("read back", &path)(source)),
-            };
-            hasher.update(&chunk[..length]);
-            // A backup of gigabytes must not drive etcd's own pages out of the cache.
-            forget(&file, bytes, length as u64);
-            bytes += length as u64;
-            if each(length as u64).is_break() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(ReadBack {
-            bytes,
-            sha256: Digest(hasher.finalize().into()),
-        }))
-    }
-
     /// Everything in the store. Folders that are none of ours are reported and not entered; one of ours that cannot be
-    /// looked into is reported, and hides nothing else.
-    pub fn list(&self) -> Result<Vec<ListedObject>, Error> {
+    /// looked into is reported, and hides nothing else. `sign` hears of each folder.
+    pub fn list(&self, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
         let mut objects = Vec::new();
-        list_folder(&self.folder, "", None, &|| {}, &mut objects)?;
+        list_folder(&self.folder, "", None, sign, &mut objects)?;
         Ok(objects)
     }
 
@@ -263,13 +204,9 @@ impl FileStore {
         Ok(checks)
     }
 
-    /// What is in the store, under the name of its destination.
-    pub fn catalog(&self, destination: &str) -> Result<Catalog, Error> {
-        self.catalog_with_signs(destination, &|| {})
-    }
-
-    /// The same; `sign` hears of each folder and document, so that who waits can tell a slow store from one that hangs.
-    pub fn catalog_with_signs(&self, destination: &str, sign: &(dyn Fn() + Sync)) -> Result<Catalog, Error> {
+    /// What is in the store, under the name of its destination. `sign` hears of each folder and document, so that who waits
+    /// can tell a slow store from one that hangs.
+    pub fn catalog(&self, destination: &str, sign: &(dyn Fn() + Sync)) -> Result<Catalog, Error> {
         let mut objects = Vec::new();
         list_folder(&self.folder, "", None, sign, &mut objects)?;
         let wanted = Catalog::wanted(&objects);
@@ -358,15 +295,18 @@ impl FileStore {
         make_folder_of(&self.folder, &path)?;
         let song: [u8; 4096] = durable::random().map_err(failed("get random bytes for", &path))?;
         durable::replace(&path, &song, FILE_MODE)?;
-        let heard = self.read_back(&object)?;
-        let sung = Digest(Sha256::digest(song).into());
-        if heard.sha256 != sung {
+        let (file, _) = open_plain(&path)?;
+        forget(&file, 0, 0); // a length of 0 means to the end
+        let mut heard = Vec::new();
+        let read = file.take(2 * song.len() as u64).read_to_end(&mut heard);
+        read.map_err(failed("read back", &path))?;
+        if heard != song {
             return Err(Error::Altered { path });
         }
         Ok(())
     }
 
-    fn checked(self, expected: Option<&Known>) -> Result<FileStore, Error> {
+    fn checked(self, expected: Option<&Known>) -> Result<Disk, Error> {
         match (&self.id, expected) {
             (Some(found), Some(known)) if *found != known.id => Err(Error::WrongStore {
                 folder: self.folder.clone(),
@@ -385,7 +325,7 @@ impl FileStore {
         }
     }
 
-    fn with_new_marker(mut self, now: Timestamp) -> Result<FileStore, Error> {
+    fn with_new_marker(mut self, now: Timestamp) -> Result<Disk, Error> {
         let path = self.path_of(&ObjectName::StoreMarker);
         let marker = Marker::new(&path, now)?;
         durable::create_dirs(&self.folder, FOLDER_MODE)?;
@@ -399,7 +339,7 @@ impl FileStore {
     }
 
     fn holds_backups(&self) -> Result<bool, Error> {
-        let objects = match self.list() {
+        let objects = match self.list(&|| {}) {
             Err(Error::NotFound { .. }) => return Ok(false),
             listed => listed?,
         };
@@ -444,6 +384,15 @@ pub(super) fn remove_empty_folders(store: &Path, path: &Path) {
             break;
         }
     }
+}
+
+/// Has the kernel forget what it has of a file. Where the advice is not taken (tmpfs), the bytes are in memory only and
+/// that is what they are.
+pub(super) fn forget(file: &File, from: u64, length: u64) {
+    let (Ok(from), Ok(length)) = (i64::try_from(from), i64::try_from(length)) else {
+        return;
+    };
+    posix_fadvise(file, from, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
 }
 
 fn open_plain(path: &Path) -> Result<(File, u64), Error> {

@@ -1,0 +1,286 @@
+//! The handle of a store: every call has a deadline, and whoever calls need not think of it.
+//!
+//! A file system may hang in any call: a server that is gone, an array that is stalled. Such a call keeps a thread, and the
+//! caller gets an error when it has heard nothing for as long as the limit says; until the thread is back, the store is not
+//! asked again.
+//!
+//! Invariant: no call of this handle takes longer than its limit without a sign of life.
+
+use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::disk::{Access, Disk, FreeSpace, ReadBack};
+use super::marker::StoreId;
+use super::object::{Cache, Object};
+use super::patience::{Asked, Signs, Silence, ask};
+use super::upload::Upload;
+use super::{Begun, Error, Known, Swept, failed};
+use crate::catalog::claim::Found;
+use crate::catalog::{Catalog, ChainPath, HostName, ListedObject, ObjectName, SlotPath};
+use crate::model::{ClusterName, Digest};
+
+/// How long a store may say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// When it is asked for one thing.
+    pub answer: Duration,
+    /// While it tells or removes many things, one by one.
+    pub listing: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            answer: Duration::from_secs(30),
+            listing: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Limits {
+    /// The same, and neither longer than this.
+    pub fn at_most(self, most: Duration) -> Limits {
+        Limits {
+            answer: self.answer.min(most),
+            listing: self.listing.min(most),
+        }
+    }
+}
+
+/// The store of one cluster name in a folder.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    root: PathBuf,
+    disk: Disk,
+    limits: Limits,
+}
+
+impl FileStore {
+    /// Opens the store of `cluster` in the destination `root`, where this host remembers store `expected`. A store that
+    /// is remembered and not there is `NotMounted`; only `Access::Write` makes a new one.
+    pub fn open(
+        root: &Path,
+        cluster: &ClusterName,
+        expected: Option<&Known>,
+        access: Access,
+    ) -> Result<FileStore, Error> {
+        FileStore::open_within(root, cluster, expected, access, Limits::default())
+    }
+
+    /// The same with other limits, which stay with the store.
+    pub fn open_within(
+        root: &Path,
+        cluster: &ClusterName,
+        expected: Option<&Known>,
+        access: Access,
+        limits: Limits,
+    ) -> Result<FileStore, Error> {
+        let (own_root, cluster, expected) = (root.to_owned(), cluster.clone(), expected.cloned());
+        let open = move |_: &_| Disk::open(&own_root, &cluster, expected.as_ref(), access);
+        Ok(FileStore {
+            disk: answer(root, limits.answer, open)??,
+            root: root.to_owned(),
+            limits,
+        })
+    }
+
+    /// The cluster names of which there are stores in `root`, in order. Where none is seen and a folder cannot be looked
+    /// into, that is the error: a store may be in it.
+    pub fn clusters(root: &Path) -> Result<Vec<ClusterName>, Error> {
+        let own_root = root.to_owned();
+        answer(root, Limits::default().answer, move |_| Disk::clusters(&own_root))?
+    }
+
+    /// Whether `folder` is that of a store itself.
+    pub fn is_one(folder: &Path) -> Result<bool, Error> {
+        let marker = folder.join(ObjectName::StoreMarker.to_string());
+        answer(folder, Limits::default().answer, move |_| marker.is_file())
+    }
+
+    /// Which store it is; unknown if its marker is gone.
+    pub fn id(&self) -> Option<&StoreId> {
+        self.disk.id()
+    }
+
+    /// The folder that holds the objects.
+    pub fn folder(&self) -> &Path {
+        self.disk.folder()
+    }
+
+    /// Where an object lies, for messages and for programs that read it themselves.
+    pub fn path_of(&self, object: &ObjectName) -> PathBuf {
+        self.disk.path_of(object)
+    }
+
+    /// Begins a new object, to be written as a stream.
+    pub fn begin(&self, object: &ObjectName) -> Result<Upload, Error> {
+        let (object, root, limit) = (object.clone(), self.root.clone(), self.limits.answer);
+        self.ask(move |disk| Upload::begin(disk.folder(), disk.path_of(&object), root, limit))
+    }
+
+    /// Writes a small new object; `AlreadyExists` if another was faster.
+    pub fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+        let (object, bytes) = (object.clone(), bytes.to_vec());
+        self.ask(move |disk| disk.put_new(&object, &bytes))
+    }
+
+    /// Opens an object for one pass from its beginning; the second value is its size.
+    pub fn open_object(&self, object: &ObjectName) -> Result<(Object, u64), Error> {
+        self.object(object, Cache::Kept)
+    }
+
+    /// Reads an object that has at most `limit` bytes; `Unfit` if it has more.
+    pub fn read_small(&self, object: &ObjectName, limit: u64) -> Result<Vec<u8>, Error> {
+        let object = object.clone();
+        self.ask(move |disk| disk.read_small(&object, limit))
+    }
+
+    /// Reads an object from the disk, not from the page cache, and returns its length and digest. Memory: a few blocks.
+    pub fn read_back(&self, object: &ObjectName) -> Result<ReadBack, Error> {
+        let read = self.read_back_while(object, |_| ControlFlow::Continue(()))?;
+        Ok(read.expect("nobody stopped it"))
+    }
+
+    /// The same; `each` hears how many bytes came each time, and may stop it: then there is no result.
+    pub fn read_back_while(
+        &self,
+        object: &ObjectName,
+        mut each: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Option<ReadBack>, Error> {
+        let path = self.path_of(object);
+        let (mut reader, _) = self.object(object, Cache::Dropped)?;
+        let (mut hasher, mut bytes) = (Sha256::new(), 0_u64);
+        loop {
+            let block = reader.next().map_err(|source| match source.kind() {
+                io::ErrorKind::TimedOut => self.hangs(&source),
+                _ => failed("read back", &path)(source),
+            })?;
+            if block.is_empty() {
+                break;
+            }
+            hasher.update(&block);
+            bytes += block.len() as u64;
+            if each(block.len() as u64).is_break() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(ReadBack {
+            bytes,
+            sha256: Digest(hasher.finalize().into()),
+        }))
+    }
+
+    /// Everything in the store. Folders that are none of ours are reported and not entered; one of ours that cannot be
+    /// looked into is reported, and hides nothing else.
+    pub fn list(&self) -> Result<Vec<ListedObject>, Error> {
+        self.ask_for_many(|disk, signs| disk.list(&|| signs.give()))
+    }
+
+    /// The results of checks of one chain, in order; the last one counts.
+    pub fn checks_of(&self, chain: &ChainPath) -> Result<Vec<ObjectName>, Error> {
+        let chain = chain.clone();
+        self.ask(move |disk| disk.checks_of(&chain))
+    }
+
+    /// What is in the store, under the name of its destination.
+    pub fn catalog(&self, destination: &str) -> Result<Catalog, Error> {
+        let destination = destination.to_owned();
+        self.ask_for_many(move |disk, signs| disk.catalog(&destination, &|| signs.give()))
+    }
+
+    /// The space that is left.
+    pub fn free_space(&self) -> Result<FreeSpace, Error> {
+        self.ask(|disk| disk.free_space())
+    }
+
+    /// Removes an object, and folders that are empty then.
+    pub fn remove(&self, object: &ObjectName) -> Result<(), Error> {
+        let object = object.clone();
+        self.ask(move |disk| disk.remove(&object))
+    }
+
+    /// The time by the store's own clock, which on a network file system is not this host's.
+    pub fn now(&self) -> Result<Timestamp, Error> {
+        self.ask(|disk| disk.now())
+    }
+
+    /// Writes a canary for `host` and reads it back from the disk; `Altered` if it came back different.
+    pub fn try_canary(&self, host: &HostName) -> Result<(), Error> {
+        let host = host.clone();
+        self.ask(move |disk| disk.try_canary(&host))
+    }
+
+    /// The claim of `slot` with the highest number.
+    pub fn newest_claim(&self, slot: &SlotPath) -> Result<Option<Found>, Error> {
+        let slot = slot.clone();
+        self.ask(move |disk| disk.newest_claim(&slot))
+    }
+
+    /// Removes the leavings of backups that did not end.
+    pub fn sweep(&self, begun: &Begun) -> Result<Vec<Swept>, Error> {
+        let begun = begun.clone();
+        self.ask_for_many(move |disk, signs| disk.sweep(&begun, &|| signs.give()))
+    }
+
+    fn object(&self, object: &ObjectName, cache: Cache) -> Result<(Object, u64), Error> {
+        let object = object.clone();
+        let (file, bytes) = self.ask(move |disk| disk.open_object(&object))?;
+        let whom = self.root.display().to_string();
+        Ok((Object::new(file, cache, whom, self.limits.answer), bytes))
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Disk) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let disk = self.disk.clone();
+        answer(&self.root, self.limits.answer, move |_| question(&disk))?
+    }
+
+    fn ask_for_many<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Disk, &Signs) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let disk = self.disk.clone();
+        answer(&self.root, self.limits.listing, move |signs| question(&disk, signs))?
+    }
+
+    fn hangs(&self, why: &dyn fmt::Display) -> Error {
+        Error::Hangs {
+            root: self.root.clone(),
+            why: why.to_string(),
+        }
+    }
+
+    /// As its file system has it.
+    #[cfg(test)]
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+}
+
+/// What the file system at `path` answers; `Hangs` if it does not.
+pub fn asked<T: Send + 'static>(path: &Path, question: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    answer(path, Limits::default().answer, move |_| question())
+}
+
+/// Asks the file system of `root`, and waits no longer for a sign of life than the limit says.
+fn answer<T: Send + 'static>(
+    root: &Path,
+    limit: Duration,
+    question: impl FnOnce(&Signs) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let silent = |silence: Silence| Error::Hangs {
+        root: root.to_owned(),
+        why: silence.to_string(),
+    };
+    ask(&root.display().to_string(), limit, question)
+        .and_then(Asked::answer)
+        .map_err(silent)
+}

@@ -129,6 +129,11 @@ impl Error {
         }
     }
 
+    /// Whether the member takes no write because its database has come to its quota.
+    pub fn is_lack_of_space(&self) -> bool {
+        matches!(self, Error::Call { reason, .. } if reason.contains("database space exceeded"))
+    }
+
     /// Whether the same call may do later without anybody changing anything.
     pub fn may_pass(&self) -> bool {
         match self {

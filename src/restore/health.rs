@@ -28,7 +28,7 @@ pub enum ClientSight {
     Silent(String),
     /// It wants a login or a certificate that we do not have.
     Denied(String),
-    /// It took a read and a write through its quorum.
+    /// It took a read through its quorum.
     Serves {
         /// Its cluster.
         cluster: ClusterId,
@@ -36,7 +36,18 @@ pub enum ClientSight {
         member: MemberId,
         /// Its revision.
         revision: Revision,
+        /// What it does with writes.
+        writes: Writes,
     },
+}
+
+/// What a member that serves does with writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Writes {
+    /// It takes them.
+    Taken,
+    /// It refuses ours, for a reason that no restore can mend and that was as true before: it is told, and no fault.
+    Refused(String),
 }
 
 /// For how long it must not be started again for earlier times to count no more: one of several waits for days.
@@ -134,8 +145,17 @@ pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
     let shows_ids = sight.own.is_some();
     match &sight.client {
         // Another member's address may lead here, or the other way round.
-        ClientSight::Serves { cluster, member, .. } if (*cluster, *member) == (is.cluster_id, is.member_id) => {
-            return Health::Healthy { doubt: None };
+        ClientSight::Serves {
+            cluster,
+            member,
+            writes,
+            ..
+        } if (*cluster, *member) == (is.cluster_id, is.member_id) => {
+            let doubt = match writes {
+                Writes::Taken => None,
+                Writes::Refused(why) => Some(format!("it serves reads only: {why}")),
+            };
+            return Health::Healthy { doubt };
         }
         // The unit is ready only when etcd has been heard by a quorum.
         ClientSight::Denied(why) if shows_ids && sight.unit.activity == Activity::Active && sight.stable >= STABLE => {
@@ -262,6 +282,7 @@ mod tests {
             cluster: plan.cluster_id().unwrap(),
             member: plan.identity.as_ref().unwrap().member_id,
             revision: revision(number),
+            writes: Writes::Taken,
         }
     }
 
@@ -327,6 +348,24 @@ mod tests {
                 assert_eq!(judge(&plan, revision(42), &sight), Health::Healthy { doubt: None });
             }
         }
+    }
+
+    #[test]
+    fn a_member_that_refuses_writes_as_it_would_have_before_is_healthy_and_told() {
+        let plan = plan(ONE);
+        let sight = Sight {
+            client: ClientSight::Serves {
+                cluster: plan.cluster_id().unwrap(),
+                member: plan.identity.as_ref().unwrap().member_id,
+                revision: revision(42),
+                writes: Writes::Refused("database space exceeded".to_owned()),
+            },
+            ..silent(&plan)
+        };
+        let Health::Healthy { doubt: Some(doubt) } = judge(&plan, revision(42), &sight) else {
+            panic!("it serves reads")
+        };
+        assert!(doubt.contains("reads only: database space exceeded"), "{doubt}");
     }
 
     #[test]
@@ -411,6 +450,7 @@ mod tests {
                     cluster: ClusterId(0xab),
                     member: plan.identity.as_ref().unwrap().member_id,
                     revision: revision(42),
+                    writes: Writes::Taken,
                 },
                 ..seen
             },

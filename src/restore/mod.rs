@@ -11,6 +11,7 @@
 //!
 //! Invariant: the old data is deleted by [`release`] and by nothing else.
 
+mod around;
 mod bump;
 mod dbus;
 mod files;
@@ -23,6 +24,8 @@ mod meet;
 mod mounts;
 mod plan;
 mod preview;
+pub mod quorum;
+mod quota;
 mod release;
 mod rendezvous;
 mod run;
@@ -34,6 +37,7 @@ mod yard;
 
 use std::path::{Path, PathBuf};
 
+pub use around::look_for_clusters;
 pub use bump::{Bump, Rule as BumpRule, decide as decide_bump};
 pub use dbus::OverDbus;
 pub use gathering::{Seen, look_around};
@@ -43,6 +47,7 @@ pub use machine::{End, Step};
 pub use mounts::mounted_inside;
 pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
+pub use quota::OverQuota;
 pub use release::{GiveUp, Release, releasable, release, release_stray};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};
 pub use run::{Listener, Outcome, Run, Tools};

@@ -96,6 +96,9 @@ pub struct Site {
     /// The release of the etcd that runs here, if it says so.
     #[serde(default)]
     pub etcd_version: Option<String>,
+    /// The size of the database from which on etcd takes no writes; none if it has no quota.
+    #[serde(default)]
+    pub quota_bytes: Option<u64>,
 }
 
 impl Site {
@@ -430,6 +433,7 @@ pub(super) mod tests {
                 listen_peer_urls: Vec::new(),
                 etcd_line: None,
                 etcd_version: None,
+                quota_bytes: None,
             },
             in_place: Some(ClusterId(0xab)),
             health_timeout: Duration::from_secs(60),

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::health::{ClientSight, Course, Health, STABLE, Sight, judge};
+use super::health::{ClientSight, Course, Health, STABLE, Sight, Writes, judge};
 use super::plan::Plan;
+use super::quota::OverQuota;
 use super::units::{Activity, Trouble, Units};
 use crate::etcd::{self, Ahead, Member, PeerAnswer, ask_peer};
 use crate::model::Revision;
@@ -231,8 +232,8 @@ pub async fn ask_all(
 /// What the first of its client URLs says that says anything, all of them within `bound`.
 async fn asked(plan: &Plan, access: &Access, bound: Duration) -> ClientSight {
     let tasks = plan.site.client_urls.iter().map(|url| {
-        let (url, access) = (url.clone(), access.clone());
-        tokio::spawn(async move { tokio::time::timeout(bound, serves(&url, &access)).await })
+        let (url, access, quota) = (url.clone(), access.clone(), plan.site.quota_bytes);
+        tokio::spawn(async move { tokio::time::timeout(bound, serves(&url, &access, quota)).await })
     });
     let tasks: Vec<_> = tasks.collect();
     let mut last = ClientSight::Silent("no client URL is known".to_owned());
@@ -263,7 +264,7 @@ fn heard(sight: ClientSight, access: &Access) -> ClientSight {
     }
 }
 
-async fn serves(url: &str, access: &Access) -> Result<ClientSight, etcd::Error> {
+async fn serves(url: &str, access: &Access, quota: Option<u64>) -> Result<ClientSight, etcd::Error> {
     let mut member = Member::connect(url, &access.client, Ahead::Far).await?;
     let status = member.status().await?;
     if status.leader.is_none() {
@@ -271,17 +272,57 @@ async fn serves(url: &str, access: &Access) -> Result<ClientSight, etcd::Error> 
         return Ok(ClientSight::Silent("it knows no leader yet".to_owned()));
     }
     let revision = member.current_revision().await?;
-    member.try_write().await?;
+    // Over the quota even a write that changes nothing would raise the alarm.
+    let writes = match OverQuota::of(status.db_bytes, quota) {
+        Some(over) => Writes::Refused(over.to_string()),
+        None => written(member.try_write().await)?,
+    };
     Ok(ClientSight::Serves {
         cluster: status.cluster,
         member: status.member,
         revision,
+        writes,
     })
+}
+
+/// What a member that serves reads has made of a write.
+fn written(outcome: Result<(), etcd::Error>) -> Result<Writes, etcd::Error> {
+    match outcome {
+        Ok(()) => Ok(Writes::Taken),
+        Err(error @ etcd::Error::Denied { .. }) => Ok(Writes::Refused(format!(
+            "{error}: whether it takes writes could not be tried as this user"
+        ))),
+        Err(error) if error.is_lack_of_space() => Ok(Writes::Refused(format!(
+            "{error}. Its database has come to its quota: raise `quota-backend-bytes` and restart it, or make the database \
+             smaller with `etcdctl defrag`; then `etcdctl alarm disarm`"
+        ))),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_that_is_refused_for_want_of_space_or_a_right_is_told_and_no_silence() {
+        let url = "http://a:2379".to_owned();
+        let refused = |reason: &str| etcd::Error::Call {
+            url: url.clone(),
+            call: "Txn",
+            reason: reason.to_owned(),
+        };
+        assert_eq!(written(Ok(())).unwrap(), Writes::Taken);
+        let full = written(Err(refused("etcdserver: mvcc: database space exceeded"))).unwrap();
+        assert!(matches!(full, Writes::Refused(why) if why.contains("alarm disarm")));
+        let denied = etcd::Error::Denied {
+            url: url.clone(),
+            call: "Txn",
+            reason: "permission denied".to_owned(),
+        };
+        assert!(matches!(written(Err(denied)), Ok(Writes::Refused(_))));
+        assert!(written(Err(refused("no leader"))).is_err());
+    }
 
     #[test]
     fn silence_tells_nothing_to_one_who_lacks_what_a_client_must_show() {

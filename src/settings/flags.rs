@@ -41,6 +41,7 @@ pub(super) const KNOWN: &[(&str, Kind)] = &[
     ("discovery-srv", Kind::Text),
     ("discovery-endpoints", Kind::Text),
     (FORCE, Kind::Switch),
+    ("quota-backend-bytes", Kind::Text),
 ];
 
 pub(super) const NAME: &str = "name";
@@ -127,6 +128,7 @@ impl Values {
             peer_tls: self.tls(unit, "peer-")?,
             discovery: discovery.filter_map(|flag| self.text(flag)).next().map(str::to_owned),
             forces_new_cluster: self.switch(unit, FORCE)?,
+            quota_bytes: quota(self.text("quota-backend-bytes")),
             name,
         })
     }
@@ -168,6 +170,16 @@ impl Values {
             Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
             Some(value) => Err(refused(unit, flag, value, "it is neither true nor false")),
         }
+    }
+}
+
+/// The quota that etcd makes of a value. What it would not start with says nothing.
+fn quota(text: Option<&str>) -> Option<u64> {
+    const DEFAULT: u64 = 2 << 30;
+    match text.map_or(Ok(0), str::parse::<i64>) {
+        Ok(0) => Some(DEFAULT),
+        Ok(bytes) => u64::try_from(bytes).ok(),
+        Err(_) => None,
     }
 }
 

@@ -176,6 +176,8 @@ pub struct EtcdSettings {
     pub discovery: Option<String>,
     /// Whether `--force-new-cluster` is set, which makes every start throw the other members out.
     pub forces_new_cluster: bool,
+    /// `--quota-backend-bytes`: the size of the database from which on etcd takes no writes; none if there is no quota.
+    pub quota_bytes: Option<u64>,
 }
 
 /// `--initial-cluster-state`

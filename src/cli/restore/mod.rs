@@ -5,6 +5,7 @@ mod finding;
 mod report;
 mod session;
 mod site;
+mod standing;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -28,7 +29,7 @@ use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Access, Book, Error, Ledger, LedgerError, Nonce, Outcome, OverDbus, Patience, Plan, PlanError, Presence,
-    RESUME_UNIT, RestoreId, Run, Spots, Step, Tools, Units, Wish, ask_all, decide_bump, look_around, open_ledger,
+    RESUME_UNIT, RestoreId, Run, Spots, Step, Tools, Units, Wish, decide_bump, look_around, open_ledger,
     peers, strangers,
 };
 use crate::systemd::Systemd;
@@ -90,7 +91,7 @@ pub struct Args {
     /// Do not ask
     #[arg(long)]
     yes: bool,
-    /// Go on although members of another cluster run on the other hosts
+    /// Go on although members of another cluster run: such as have lost their quorum, or are none of the new cluster
     #[arg(long)]
     despite_running_members: bool,
     /// Take up the restore that is open (for the unit that does so)
@@ -115,10 +116,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> {
     let interrupted = super::interrupted_flag(context);
     let spots = Spots::default();
-    if !args.dry_run {
-        need_root("restore")?;
-        need_somebody(args.yes, "restore")?;
-        refuse_open(&spots)?;
+    match args.dry_run {
+        true => may_be_unseen(context, refuse_open(&spots))?,
+        false => {
+            need_root("restore")?;
+            need_somebody(args.yes, "restore")?;
+            refuse_open(&spots)?;
+        }
     }
     let config = optional_configuration(context, args, source)?;
     let here = Here::find(context, config.as_ref())?;
@@ -137,19 +141,28 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         (_, _) => found,
     };
     let planned = plan(context, args, config.as_ref(), &here, &found, &interrupted)?;
-    if args.dry_run {
-        report::plan(&context.output, &planned.plan, &here);
-        return Ok(Exit::Done);
+    let ready = here.refuse_unready(&planned.plan);
+    match args.dry_run {
+        true => may_be_unseen(context, ready)?,
+        false => ready?,
     }
-    here.refuse_unready(&planned.plan)?;
     refuse_second_life(context, &planned.plan, &here)?;
     refuse_disagreement(context, &planned.plan, &here)?;
-    if !args.despite_running_members {
-        refuse_running_members(context, config.as_ref(), &planned.plan, &here)?;
+    let despite = args.despite_running_members;
+    standing::refuse_running(context, config.as_ref(), &planned.plan, &here, despite)?;
+    let keys = found.manifest.as_ref().and_then(|manifest| manifest.keys);
+    if args.dry_run {
+        report::plan(&context.output, &planned.plan, &here, keys);
+        return Ok(Exit::Done);
     }
-    if !args.yes {
-        report::plan(&context.output, &planned.plan, &here);
-        ask("stop etcd and restore?")?;
+    match args.yes {
+        true => report::over_quota(&planned.plan)
+            .iter()
+            .for_each(|over| context.output.warn(over)),
+        false => {
+            report::plan(&context.output, &planned.plan, &here, keys);
+            ask("stop etcd and restore?")?;
+        }
     }
     leave_session(context, &here.systemd, "restore");
     carry_out(context, args, &here, &found, planned, &interrupted)
@@ -486,28 +499,18 @@ fn refuse_second_life(context: &Context, plan: &Plan, here: &Here) -> Result<(),
     }
 }
 
-/// Refuses while members of another cluster run, also such as the new one is without: clients would find both.
-fn refuse_running_members(context: &Context, config: Option<&Config>, plan: &Plan, here: &Here) -> Result<(), Failure> {
-    let known = here.known_members(config);
-    let known = known.iter().map(|(name, url)| (name.as_str(), url.as_str()));
-    let asked = plan.to_ask(known, &here.settings.initial_advertise_peer_urls);
-    let asked = asked.into_iter().map(|(name, url)| (name, vec![url]));
-    let answers = context.runtime.block_on(ask_all(asked, &here.access));
-    let others = answers.iter().filter_map(|(name, answer)| {
-        let cluster = answer.as_ref()?.cluster;
-        (Some(cluster) != plan.cluster_id()).then(|| format!("{name} runs as a member of cluster {cluster}"))
-    });
-    let mut others: Vec<String> = others.collect();
-    // One may have several addresses.
-    others.dedup();
-    if others.is_empty() {
-        return Ok(());
+/// For whoever only looks: what only root may see keeps nobody from the rest, and is said.
+fn may_be_unseen(context: &Context, seen: Result<(), Failure>) -> Result<(), Failure> {
+    match seen {
+        Err(failure) if failure.exit == Exit::Failed && !nix::unistd::geteuid().is_root() => {
+            let what = failure.message().to_owned();
+            context
+                .output
+                .warn(format!("not all could be seen without being root: {what}"));
+            Ok(())
+        }
+        seen => seen,
     }
-    let message = format!("{}, and the new cluster will be another one", others.join(", "));
-    Err(Failure::new(Exit::Refused, message).next(
-        "stop etcd there, then restore the same backup on each host; or go on with --despite-running-members: clients may \
-         then reach two clusters",
-    ))
 }
 
 /// Refuses whoever is not root.

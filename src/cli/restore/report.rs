@@ -11,7 +11,7 @@ use super::super::{Exit, Failure};
 use super::Here;
 use super::site::{flags, shown};
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
-use crate::restore::{Ledger, Outcome, Plan, Run, kept_path};
+use crate::restore::{Ledger, Outcome, OverQuota, Plan, Run, kept_path};
 use crate::settings::{Overlay, Source};
 
 /// What to do where etcd is older than the backup.
@@ -29,6 +29,11 @@ struct PlanDocument<'a> {
     cluster_token: Option<&'a str>,
     revision: Revision,
     hash_kv: Option<HashKv>,
+    keys: Option<u64>,
+    bytes: u64,
+    bump: u64,
+    quota_bytes: Option<u64>,
+    down_seconds_expected: u64,
     flags: BTreeMap<&'static str, String>,
     warnings: Vec<String>,
     plan: &'a Plan,
@@ -62,7 +67,7 @@ struct Waiting {
 }
 
 /// Prints what would be done.
-pub(super) fn plan(output: &Output, plan: &Plan, here: &Here) {
+pub(super) fn plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
     match output.format {
         Format::Json => output.json(&PlanDocument {
             schema: 1,
@@ -74,16 +79,21 @@ pub(super) fn plan(output: &Output, plan: &Plan, here: &Here) {
             cluster_token: plan.identity.as_ref().map(|is| &*is.token),
             revision: plan.backup.revision,
             hash_kv: plan.backup.hash_kv,
+            keys,
+            bytes: plan.backup.bytes,
+            bump: plan.bump.by,
+            quota_bytes: plan.site.quota_bytes,
+            down_seconds_expected: seconds_down(plan),
             flags: flags(plan),
             warnings: warnings(plan),
             plan,
         }),
-        Format::Text => print_plan(output, plan, here),
+        Format::Text => print_plan(output, plan, here, keys),
     }
     warnings(plan).iter().for_each(|warning| output.warn(warning));
 }
 
-fn print_plan(output: &Output, plan: &Plan, here: &Here) {
+fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
     let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
     let backup = &plan.backup;
     let taken = match backup.taken_at {
@@ -92,6 +102,9 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here) {
     };
     field("backup", format!("{}{taken}", backup.name));
     field("revision", format!("{}; {}", backup.revision, plan.bump.why));
+    if let Some(keys) = keys {
+        field("keys", count(keys, "key"));
+    }
     let replaces = match plan.in_place {
         Some(cluster) => format!(", in place of {cluster}"),
         None => String::new(),
@@ -113,7 +126,22 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here) {
     if let Some(wal_dir) = &plan.site.wal_dir {
         field("log", shown(wal_dir));
     }
-    field("space", format!("{} beside the old data", ByteSize(backup.bytes)));
+    let quota = plan
+        .site
+        .quota_bytes
+        .map_or(String::new(), |quota| format!("; etcd's quota is {}", ByteSize(quota)));
+    field(
+        "space",
+        format!("{} beside the old data{quota}", ByteSize(backup.bytes)),
+    );
+    let together = match plan.is_single() {
+        true => "",
+        false => ", and serves once enough of the other hosts have come",
+    };
+    field(
+        "downtime",
+        format!("etcd stops and starts, about {} s{together}", seconds_down(plan)),
+    );
     field(
         "old data",
         format!("kept in {}", shown(&kept_path(&plan.site.data_dir, &plan.id))),
@@ -145,8 +173,19 @@ fn settings_in(source: &Source) -> String {
     }
 }
 
+/// What is to be said where etcd will take no writes.
+pub(super) fn over_quota(plan: &Plan) -> Option<String> {
+    let over = OverQuota::of_restored(plan.backup.bytes, plan.site.quota_bytes)?;
+    Some(format!("once restored, {over}"))
+}
+
+/// How long etcd is down, as measured: it stops, starts, and reads about a gibibyte a second.
+fn seconds_down(plan: &Plan) -> u64 {
+    1 + plan.backup.bytes.div_ceil(1 << 30)
+}
+
 fn warnings(plan: &Plan) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = over_quota(plan).into_iter().collect();
     if let (Some(place), Some(of)) = (plan.in_place, plan.backup.cluster)
         && place != of
     {

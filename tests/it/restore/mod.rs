@@ -158,6 +158,7 @@ impl Bench {
                 listen_peer_urls: vec![self.member().peer_url.clone()],
                 etcd_line: None,
                 etcd_version: None,
+                quota_bytes: None,
             },
             in_place: None,
             health_timeout: Duration::from_secs(60),

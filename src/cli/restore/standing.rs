@@ -1,0 +1,405 @@
+//! Who of the cluster is well: where a quorum lives, no restore is made, and what to do instead is said.
+
+use std::path::PathBuf;
+
+use super::super::hints::word;
+use super::super::{Context, Exit, Failure};
+use super::Here;
+use crate::config::{Config, Secret};
+use crate::restore::quorum::{Found, Heard, Verdict, called};
+use crate::restore::{Plan, look_for_clusters};
+use crate::settings::Source;
+
+/// Where it is told what the words of `member add` are kept for the lines that follow it.
+const ADDED: &str = "/run/etcd-rejoin.txt";
+const VARIABLES: &str = "/run/etcd-rejoin.env";
+
+/// Refuses while members of a cluster run on other hosts, whether the new cluster has them or not: with a quorum, because
+/// nothing has to be restored; without one, because what they hold is newer than any backup.
+pub(super) fn refuse_running(
+    context: &Context,
+    config: Option<&Config>,
+    plan: &Plan,
+    here: &Here,
+    despite: bool,
+) -> Result<(), Failure> {
+    let own_urls = &here.settings.initial_advertise_peer_urls;
+    let known = here.known_members(config);
+    let known = known.iter().map(|(name, url)| (name.as_str(), url.as_str()));
+    let mut asked = plan.to_ask(known, own_urls);
+    if here.is_up {
+        // Alone it may know of others that nothing here names.
+        asked.extend(own_urls.iter().map(|url| (plan.site.member.clone(), url.clone())));
+    }
+    let clients = config
+        .into_iter()
+        .flat_map(|config| &config.members)
+        .map(|(name, member)| {
+            let urls = member.client_urls.iter().map(ToString::to_string);
+            (name.to_string(), urls.collect())
+        });
+    let clients: Vec<(String, Vec<String>)> = clients.collect();
+    let around = look_for_clusters(&asked, &clients, &here.access);
+    let found = context.runtime.block_on(around);
+    let way = Way::of(config, plan, here);
+    for cluster in found.iter().filter(|found| Some(found.cluster) != plan.cluster_id()) {
+        if !way.has_others(cluster) {
+            continue;
+        }
+        let verdict = cluster.verdict();
+        let may_be_overridden = verdict == Verdict::Stuck || !way.founds_with_any_of(cluster, plan);
+        match despite && may_be_overridden {
+            true => context.output.warn(way.message(cluster)),
+            false => {
+                let next = match verdict {
+                    Verdict::Lives => way.out_of_living(cluster, may_be_overridden),
+                    Verdict::Stuck => way.out_of_stuck(cluster),
+                };
+                return Err(Failure::new(Exit::Refused, way.message(cluster)).next(next));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// This host's member, as far as the way out needs it.
+struct Way {
+    member: String,
+    peer_urls: Vec<String>,
+    unit: String,
+    data_dir: PathBuf,
+    wal_dir: Option<PathBuf>,
+    has_data: bool,
+    source: Source,
+    /// Flags of etcdctl that prove who asks.
+    proof: String,
+    /// What the old data is called once it is moved away.
+    aside: String,
+}
+
+impl Way {
+    fn of(config: Option<&Config>, plan: &Plan, here: &Here) -> Way {
+        let site = &plan.site;
+        Way {
+            member: site.member.clone(),
+            peer_urls: plan.own_peer_urls().to_vec(),
+            unit: site.unit.clone(),
+            data_dir: site.data_dir.clone(),
+            wal_dir: site.wal_dir.clone(),
+            has_data: site.data_dir.join("member").exists(),
+            source: here.settings.source.clone(),
+            proof: proof(config, here),
+            aside: plan.id.to_string(),
+        }
+    }
+
+    fn own<'a>(&self, found: &'a Found) -> Option<&'a (crate::etcd::PeerMember, Heard)> {
+        found.member_of(&self.member, &self.peer_urls)
+    }
+
+    fn is_own(&self, found: &Found, member: &crate::etcd::PeerMember) -> bool {
+        self.own(found).is_some_and(|(own, _)| own.id == member.id)
+    }
+
+    /// Whether it has members on other hosts.
+    fn has_others(&self, found: &Found) -> bool {
+        found.members.iter().any(|(member, _)| !self.is_own(found, member))
+    }
+
+    /// Whether the new cluster is to have members that run in this one: it could not come about.
+    fn founds_with_any_of(&self, found: &Found, plan: &Plan) -> bool {
+        let is_planned = |member: &crate::etcd::PeerMember| {
+            plan.peers()
+                .any(|(name, urls)| name == member.name || urls.iter().any(|url| member.peer_urls.contains(url)))
+        };
+        found.running().any(|member| is_planned(member))
+    }
+
+    fn message(&self, found: &Found) -> String {
+        let names = |members: Vec<&crate::etcd::PeerMember>| {
+            let names: Vec<String> = members
+                .into_iter()
+                .map(|member| match self.is_own(found, member) {
+                    true => format!("{} (this host)", called(member)),
+                    false => called(member),
+                })
+                .collect();
+            names.join(", ")
+        };
+        let silent: Vec<_> = found.silent().collect();
+        let rest = match silent.is_empty() {
+            true => String::new(),
+            false => format!("; no answer from {}", names(silent)),
+        };
+        match found.verdict() {
+            Verdict::Lives => format!(
+                "cluster {} lives: {} {}{rest}",
+                found.cluster,
+                names(found.well().collect()),
+                verb(found.well().count(), "is well", "are well")
+            ),
+            Verdict::Stuck => {
+                let running: Vec<_> = found.running().collect();
+                let count = running.len();
+                let why = found.members.iter().find_map(|(_, heard)| match heard {
+                    Heard::Stuck(why) => Some(format!(" ({why})")),
+                    Heard::Serves | Heard::Runs | Heard::Silent => None,
+                });
+                format!(
+                    "cluster {} has lost its quorum: {} {} and {} not serve{}{rest}",
+                    found.cluster,
+                    names(running),
+                    verb(count, "runs", "run"),
+                    verb(count, "does", "do"),
+                    why.unwrap_or_default()
+                )
+            }
+        }
+    }
+
+    /// What to do while a quorum lives.
+    fn out_of_living(&self, found: &Found, may_be_overridden: bool) -> String {
+        let mut next = match self.own(found) {
+            Some((_, Heard::Serves | Heard::Runs)) => {
+                "nothing has to be restored here: this host's member is well too. For \
+                 keys that were deleted, and for a cluster that is to go back to a backup as a whole, see \
+                 lifeboat-runbook(7)"
+                    .to_owned()
+            }
+            Some(_) | None => format!(
+                "this host's member gets its data from the others, without a restore. As root, on this host:{}",
+                lines(&self.commands(found))
+            ),
+        };
+        if may_be_overridden {
+            next.push_str(
+                "\n    to make a new cluster beside that one, with members of its own: --despite-running-members; clients may \
+                 then reach both",
+            );
+        }
+        next
+    }
+
+    /// The lines that take this member out, add it as a learner, start it empty and give it its vote.
+    fn commands(&self, found: &Found) -> Vec<String> {
+        let urls: Vec<String> = found
+            .well()
+            .filter(|member| !self.is_own(found, member))
+            .flat_map(|member| member.client_urls.iter().cloned())
+            .collect();
+        let etcdctl = format!("etcdctl --endpoints={}{}", word(&urls.join(",")), self.proof);
+        let (unit, data_dir) = (word(&self.unit), self.data_dir.display().to_string());
+        let at = |name: String| word(&format!("{data_dir}/{name}")).into_owned();
+        let mut lines = vec![format!("systemctl stop {unit}")];
+        if let Some((own, _)) = self.own(found) {
+            lines.push(format!("{etcdctl} member remove {}", own.id));
+        }
+        if self.has_data {
+            let (from, to) = (at("member".to_owned()), at(format!("member.{}", self.aside)));
+            lines.push(format!("mv {from} {to}"));
+        }
+        if let Some(wal_dir) = &self.wal_dir {
+            let (log, aside) = (
+                wal_dir.display().to_string(),
+                format!("{}/{}", wal_dir.display(), self.aside),
+            );
+            let (log, aside) = (word(&log), word(&aside));
+            lines.push(format!(
+                "mkdir {aside} && find {log} -maxdepth 1 -type f -exec mv {{}} {aside} ';'"
+            ));
+        }
+        lines.push(format!(
+            "{etcdctl} member add {} --learner --peer-urls={} >{ADDED} && cat {ADDED}",
+            word(&self.member),
+            word(&self.peer_urls.join(","))
+        ));
+        let drop_ins = format!("/run/systemd/system/{}.d", self.unit);
+        let (folder, drop_in) = (word(&drop_ins), format!("{drop_ins}/zzz-rejoin.conf"));
+        let drop_in = word(&drop_in);
+        let is_by_variables = matches!(self.source, Source::Environment { .. });
+        match &self.source {
+            Source::Environment { .. } => lines.extend([
+                format!("grep ^ETCD_ {ADDED} >{VARIABLES}"),
+                format!("mkdir -p {folder} && printf '[Service]\\nEnvironmentFile={VARIABLES}\\n' >{drop_in}"),
+                "systemctl daemon-reload".to_owned(),
+            ]),
+            Source::ConfigFile { path } => lines.push(format!(
+                "# in {}: initial-cluster-state: existing, and initial-cluster as it was printed",
+                path.display()
+            )),
+            Source::Flags => lines.push(format!(
+                "# in the command of {}: --initial-cluster-state=existing, and --initial-cluster as it was printed",
+                self.unit
+            )),
+        }
+        lines.push(format!("systemctl start {unit}"));
+        lines.push(format!(
+            "until {etcdctl} member promote $(sed -n 's/^Member *\\([0-9a-f]*\\) added.*/\\1/p' {ADDED}); do sleep 2; done"
+        ));
+        if is_by_variables {
+            lines.push(format!("rm {drop_in} && systemctl daemon-reload"));
+        }
+        lines
+    }
+
+    /// What to do where the quorum is lost.
+    fn out_of_stuck(&self, found: &Found) -> String {
+        let running: Vec<String> = found.running().map(called).collect();
+        let survivor = match running.as_slice() {
+            [only] => only.clone(),
+            several => format!(
+                "that one of {} whose RAFT APPLIED INDEX in `etcdctl endpoint status -w table` is the highest",
+                several.join(", ")
+            ),
+        };
+        let (unit, db) = (word(&self.unit), format!("{}/member/snap/db", self.data_dir.display()));
+        format!(
+            "a restore is right. What is newer than any backup is the data of {survivor}; there, as root:{}\n    then, with that \
+             file on every host, on each of them:{}\n    or go back to the backup: stop etcd on {}, then run the same command \
+             on each host. A host that is gone for good is left out with --members FILE. --despite-running-members goes on as \
+             it is: clients may then reach two clusters",
+            lines(&[
+                format!("systemctl stop {unit}"),
+                format!("cp {} /root/survivor.db", word(&db)),
+            ]),
+            lines(&["lifeboat restore /root/survivor.db --skip-hash-check".to_owned()]),
+            running.join(", ")
+        )
+    }
+}
+
+fn lines(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("\n      {line}")).collect()
+}
+
+fn verb(count: usize, one: &'static str, several: &'static str) -> &'static str {
+    match count {
+        1 => one,
+        _ => several,
+    }
+}
+
+/// What etcdctl must be given to be let in: from the configuration, else etcd's own certificates.
+fn proof(config: Option<&Config>, here: &Here) -> String {
+    let configured = config.map(|config| &config.cluster.tls);
+    let file = |secret: &Secret| match secret {
+        Secret::File(path) => Some(path.clone()),
+        Secret::Credential(_) | Secret::Env(_) => None,
+    };
+    let own = &here.settings.client_tls;
+    let ca = configured.and_then(|tls| tls.ca.as_ref().and_then(file));
+    let client = configured.and_then(|tls| tls.client.as_ref());
+    let (cert, key) = (
+        client.and_then(|client| file(&client.cert)),
+        client.and_then(|client| file(&client.key)),
+    );
+    let flags = [
+        ("cacert", ca.or_else(|| own.trusted_ca_file.clone())),
+        ("cert", cert.or_else(|| own.cert_file.clone())),
+        ("key", key.or_else(|| own.key_file.clone())),
+    ];
+    let mut proof = String::new();
+    for (flag, path) in flags {
+        if let Some(path) = path {
+            proof.push_str(&format!(" --{flag}={}", word(&path.display().to_string())));
+        }
+    }
+    if let Some(auth) = config.and_then(|config| config.cluster.auth.as_ref()) {
+        proof.push_str(&format!(" --user={}", word(&auth.user)));
+    }
+    proof
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restore::quorum::tests::{found, stuck};
+
+    fn way() -> Way {
+        Way {
+            member: "m1".to_owned(),
+            peer_urls: vec!["http://10.0.0.1:2380".to_owned()],
+            unit: "etcd.service".to_owned(),
+            data_dir: "/var/lib/etcd/default".into(),
+            wal_dir: None,
+            has_data: true,
+            source: Source::Environment {
+                files: vec!["/etc/default/etcd".into()],
+            },
+            proof: " --cacert=/pki/ca.pem".to_owned(),
+            aside: "X".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_lost_is_taken_out_and_comes_back_as_a_learner() {
+        let found = found(&[Heard::Silent, Heard::Serves, Heard::Serves]);
+        let (message, next) = (way().message(&found), way().out_of_living(&found, false));
+        assert!(
+            message.contains("m2, m3 are well; no answer from m1 (this host)"),
+            "{message}"
+        );
+        let to = "etcdctl --endpoints=http://10.0.0.2:2379,http://10.0.0.3:2379 --cacert=/pki/ca.pem";
+        let in_order = [
+            "systemctl stop etcd.service".to_owned(),
+            format!("{to} member remove 1"),
+            "mv /var/lib/etcd/default/member /var/lib/etcd/default/member.X".to_owned(),
+            format!("{to} member add m1 --learner --peer-urls=http://10.0.0.1:2380"),
+            "systemctl start etcd.service".to_owned(),
+            format!("until {to} member promote"),
+        ];
+        let mut from = 0;
+        for part in in_order {
+            let at = next[from..]
+                .find(&part)
+                .unwrap_or_else(|| panic!("no `{part}` in {next}"));
+            from += at + part.len();
+        }
+        assert!(!next.contains("--despite-running-members"), "{next}");
+    }
+
+    #[test]
+    fn nobody_is_told_to_stop_a_member_of_a_quorum_that_lives() {
+        let all_well = found(&[Heard::Serves, Heard::Serves, Heard::Serves]);
+        for (found, override_is_offered) in [(&all_well, false), (&all_well, true)] {
+            let next = way().out_of_living(found, override_is_offered);
+            assert!(
+                !next.contains("stop") && next.contains("nothing has to be restored"),
+                "{next}"
+            );
+            assert_eq!(next.contains("--despite-running-members"), override_is_offered);
+        }
+        let lost = found(&[Heard::Silent, Heard::Serves, Heard::Serves]);
+        let other = Way {
+            source: Source::Flags,
+            has_data: false,
+            ..way()
+        };
+        let next = other.out_of_living(&lost, false);
+        assert_eq!(next.matches("systemctl stop").count(), 1, "its own: {next}");
+        assert!(
+            next.contains("--initial-cluster-state=existing")
+                && !next.contains("EnvironmentFile")
+                && !next.contains("\n      mv "),
+            "{next}"
+        );
+    }
+
+    #[test]
+    fn without_a_quorum_the_survivor_and_the_override_are_named() {
+        let lost = found(&[Heard::Silent, Heard::Silent, stuck()]);
+        let (message, next) = (way().message(&lost), way().out_of_stuck(&lost));
+        assert!(
+            message.contains("lost its quorum: m3 runs and does not serve (no leader)"),
+            "{message}"
+        );
+        for part in [
+            "the data of m3",
+            "cp /var/lib/etcd/default/member/snap/db /root/survivor.db",
+            "restore /root/survivor.db --skip-hash-check",
+            "--despite-running-members",
+        ] {
+            assert!(next.contains(part), "no `{part}` in {next}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Asks who of the cluster runs and who serves, before anything is done.
+
+use std::time::Duration;
+
+use super::quorum::{Found, Heard};
+use super::watch::{Access, ask_all};
+use crate::etcd::{self, Ahead, Member, PeerAnswer, PeerMember};
+
+/// How long a member may take to answer a read; one without a leader lets it lie.
+const BOUND: Duration = Duration::from_secs(6);
+
+/// The clusters of which a member answers at one of these peer addresses (by name); `known_clients` are client URLs besides
+/// those that the members list themselves, by the member's name.
+pub async fn look_for_clusters(
+    asked: &[(String, String)],
+    known_clients: &[(String, Vec<String>)],
+    access: &Access,
+) -> Vec<Found> {
+    let at_once = asked.iter().map(|(name, url)| (name.clone(), vec![url.clone()]));
+    let answers = ask_all(at_once, access).await;
+    let mut clusters: Vec<PeerAnswer> = Vec::new();
+    for answer in answers.into_iter().filter_map(|(_, answer)| answer) {
+        // One that was cut off may list members that are long gone; the one that lists most is the most careful.
+        match clusters.iter_mut().find(|known| known.cluster == answer.cluster) {
+            Some(known) if known.members.len() < answer.members.len() => *known = answer,
+            Some(_) => {}
+            None => clusters.push(answer),
+        }
+    }
+    let mut found = Vec::new();
+    for PeerAnswer { cluster, members } in clusters {
+        let heard = members.into_iter().map(|member| {
+            let more = known_clients.iter().find(|(name, _)| *name == member.name);
+            let more = more.map_or(Vec::new(), |(_, urls)| urls.clone());
+            let access = access.clone();
+            tokio::spawn(async move {
+                let heard = hear(cluster, &member, &more, &access).await;
+                (member, heard)
+            })
+        });
+        let mut members = Vec::new();
+        for task in heard.collect::<Vec<_>>() {
+            members.extend(task.await);
+        }
+        found.push(Found { cluster, members });
+    }
+    found
+}
+
+async fn hear(cluster: crate::model::ClusterId, member: &PeerMember, more: &[String], access: &Access) -> Heard {
+    let asked = ask_all([(member.name.clone(), member.peer_urls.clone())], access).await;
+    let runs = asked
+        .into_iter()
+        .any(|(_, answer)| answer.is_some_and(|answer| answer.cluster == cluster));
+    let mut heard = if runs { Heard::Runs } else { Heard::Silent };
+    let more = more.iter().filter(|url| !member.client_urls.contains(url));
+    for url in member.client_urls.iter().chain(more) {
+        let answer = tokio::time::timeout(BOUND, reads(url, cluster, member, access)).await;
+        match answer.unwrap_or_else(|_| Some(Heard::Stuck(format!("no answer within {} s", BOUND.as_secs())))) {
+            Some(Heard::Serves) => return Heard::Serves,
+            Some(stuck @ Heard::Stuck(_)) if runs => heard = stuck,
+            Some(Heard::Runs) => heard = Heard::Runs,
+            Some(Heard::Stuck(_) | Heard::Silent) | None => {}
+        }
+    }
+    heard
+}
+
+/// What a member says at a client address; nothing where that is not reached or is another member's.
+async fn reads(url: &str, cluster: crate::model::ClusterId, member: &PeerMember, access: &Access) -> Option<Heard> {
+    let mut connection = match Member::connect(url, &access.client, Ahead::Far).await {
+        Ok(connection) => connection,
+        Err(_) => return None,
+    };
+    let status = match connection.status().await {
+        Ok(status) => status,
+        Err(etcd::Error::Denied { .. }) => return Some(Heard::Runs),
+        Err(error) => return Some(Heard::Stuck(error.to_string())),
+    };
+    if (status.cluster, status.member) != (cluster, member.id) {
+        return None;
+    }
+    if status.leader.is_none() {
+        return Some(Heard::Stuck("it has no leader".to_owned()));
+    }
+    match connection.current_revision().await {
+        Ok(_) => Some(Heard::Serves),
+        // It knows a leader, and only we may not read.
+        Err(etcd::Error::Denied { .. }) => Some(Heard::Serves),
+        Err(error) => Some(Heard::Stuck(error.to_string())),
+    }
+}

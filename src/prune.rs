@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::catalog::{Backup, Catalog, ChainPath, LastCheck, ObjectName, Pin, Pinned, Standing};
-use crate::model::{ByteSize, ChainId};
+use crate::model::{ByteSize, ChainId, LineageId};
 use crate::retention::{self, Chain, Inventory, PinState, Policy, removal_order};
 use crate::store::{self, FileStore};
 
@@ -135,6 +135,38 @@ pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, mea
             true => plan.keep.push(judged),
             false => {
                 plan.remove.push(judged);
+                plan.chains.push(chain);
+            }
+        }
+    }
+    plan
+}
+
+/// What goes from a destination with a history that the operator gives up: all of it but what is pinned.
+pub fn plan_lineage(destination: &str, store: &FileStore, catalog: &Catalog, given_up: &LineageId) -> Plan {
+    let policy = Policy::default();
+    let target = Target {
+        destination,
+        store,
+        policy: &policy,
+    };
+    let inventory = Inventory::of(catalog, destination, &pins(target, catalog));
+    let mut plan = Plan {
+        keep: Vec::new(),
+        remove: Vec::new(),
+        excess: ByteSize(0),
+        chains: Vec::new(),
+    };
+    let is_of_it = |chain: &Chain| {
+        let mut manifests = catalog.backups().iter().map(Backup::manifest);
+        manifests.any(|manifest| manifest.lineage == *given_up && manifest.chain_path() == chain.path)
+    };
+    for chain in inventory.chains.into_iter().filter(is_of_it) {
+        match &chain.pin {
+            PinState::Pinned(_) => plan.keep.push(said(&chain, &["pinned: `lifeboat unpin` lets it go"])),
+            PinState::Free => {
+                plan.remove
+                    .push(said(&chain, &[format!("lineage {given_up} is given up")]));
                 plan.chains.push(chain);
             }
         }
@@ -297,6 +329,31 @@ mod tests {
             ..store::Begun::default()
         });
         assert_eq!(swept.unwrap().len(), 1, "what is left");
+    }
+
+    #[test]
+    fn of_a_history_that_is_given_up_all_goes_but_what_is_pinned_and_nothing_of_others() {
+        let root = tempfile::tempdir().unwrap();
+        let access = Access::Write {
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let kept = manifest(0xab, "20261120T101530Z-00000001", 10);
+        let wiped = manifest(0xab, "20261121T101530Z-00000002", 1);
+        let mut pinned = manifest(0xab, "20261121T111530Z-00000003", 2);
+        pinned.lineage = wiped.lineage.clone();
+        let fixture = Fixture::default()
+            .backup(&kept)
+            .backup(&wiped)
+            .backup(&pinned)
+            .list(&ObjectName::Pin(pinned.chain_path()).to_string(), 10);
+        let plan = plan_lineage("local", &store, &fixture.catalog("local"), &wiped.lineage);
+        let ids = |judged: &[Judged]| judged.iter().map(|judged| judged.id.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (ids(&plan.remove), ids(&plan.keep)),
+            (vec![wiped.chain], vec![pinned.chain])
+        );
+        assert_eq!(plan.chains.len(), 1);
     }
 
     #[test]

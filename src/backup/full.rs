@@ -210,7 +210,7 @@ pub async fn full(
     } = proven?;
     let destinations = sinks.publish(&manifest, job).await?;
     Ok(Outcome {
-        unaccepted: unaccepted(before, &manifest.lineage, opening.as_ref()),
+        unaccepted: unaccepted(before, &manifest, opening.as_ref()),
         manifest,
         opening,
         destinations,
@@ -497,7 +497,19 @@ fn manifest(
 }
 
 /// What to say when the backup is not of the history that `latest` is taken from.
-fn unaccepted(before: &Catalog, lineage: &LineageId, opening: Option<&Opening>) -> Option<String> {
+fn unaccepted(before: &Catalog, manifest: &Manifest, opening: Option<&Opening>) -> Option<String> {
+    let lineage = &manifest.lineage;
+    if let (Some(Opening::Fell { from_lineage, .. }), Some(0)) = (opening, manifest.keys) {
+        let full = before.lineages().into_iter().find(|known| known.id == *from_lineage);
+        if let Some(full) = full.filter(|full| !full.is_empty()) {
+            let keys = full.keys.map_or("more".to_owned(), |keys| keys.to_string());
+            return Some(format!(
+                "etcd came back empty: 0 keys; before {keys}. Bring them back with `lifeboat restore {}`. If the empty one is \
+                 meant, `lifeboat accept-lineage {lineage}`; until then `latest` refuses, and nothing of the others is lost",
+                full.newest
+            ));
+        }
+    }
     if let Some(opening) = opening {
         return Some(format!(
             "this is a new history, lineage {lineage}: {opening}. `latest` refuses until you say which history is meant \

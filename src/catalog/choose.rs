@@ -29,6 +29,15 @@ pub struct Lineage {
     pub newest: ChainId,
     /// The highest revision.
     pub highest: Revision,
+    /// How many keys that one has, if that is known.
+    pub keys: Option<u64>,
+}
+
+impl Lineage {
+    /// Whether it is known to have no keys.
+    pub fn is_empty(&self) -> bool {
+        self.keys == Some(0)
+    }
 }
 
 impl fmt::Display for Lineage {
@@ -62,7 +71,7 @@ pub enum LatestError {
     Unaccepted {
         /// The one that was accepted before the new one came, if any.
         accepted: Option<LineageId>,
-        /// All of them, the one opened first at the head.
+        /// That one and those that came since, the one opened first at the head.
         candidates: Vec<Lineage>,
     },
     /// A manifest that cannot be read is of another, earlier history than those that can.
@@ -98,7 +107,7 @@ pub enum LatestError {
 }
 
 impl LatestError {
-    /// The histories that may be meant, the one opened last at the head.
+    /// The histories that may be meant, the one opened last at the head, those without keys at the end.
     pub fn candidates(&self) -> impl Iterator<Item = &Lineage> {
         let candidates: &[Lineage] = match self {
             LatestError::Unaccepted { candidates, .. } | LatestError::AcceptedIsGone { candidates, .. } => candidates,
@@ -108,7 +117,9 @@ impl LatestError {
             | LatestError::WordUnreadable { .. }
             | LatestError::NothingGood { .. } => &[],
         };
-        candidates.iter().rev()
+        let mut candidates: Vec<&Lineage> = candidates.iter().rev().collect();
+        candidates.sort_by_key(|lineage| lineage.is_empty());
+        candidates.into_iter()
     }
 }
 
@@ -226,6 +237,7 @@ impl Catalog {
             first_revision: lineage.first.revision(),
             newest: lineage.newest.id().clone(),
             highest: lineage.newest.revision(),
+            keys: lineage.newest.manifest().keys,
         });
         lineages.collect()
     }
@@ -255,6 +267,8 @@ impl Catalog {
                 word: Box::new(damaged.clone()),
             })?;
         if lineages.iter().any(|l| !word.known.contains(&l.id)) {
+            // What was judged before is out of the question.
+            lineages.retain(|l| l.id == word.accepted || !word.known.contains(&l.id));
             return Err(LatestError::Unaccepted {
                 accepted: Some(word.accepted.clone()),
                 candidates: lineages,

@@ -106,6 +106,26 @@ impl Catalog {
         before.peek().is_some() && before.all(is_below)
     }
 
+    /// Whether `lineage`, which nobody has judged, is the history that a restore has opened by making `cluster`, which
+    /// began with `revision`. An etcd of that cluster that lost its data since is not: it has fallen below, or there is a
+    /// history of the cluster before it.
+    pub fn is_opened_by_restore(&self, lineage: &LineageId, cluster: ClusterId, revision: Revision) -> bool {
+        let (lineages, unjudged) = (self.lineages(), self.unjudged());
+        let can_be_judged = self.last_word.as_ref().is_none_or(|word| word.acceptance.is_ok());
+        let Some(new) = unjudged.iter().find(|known| known.id == *lineage) else {
+            return false;
+        };
+        let is_of_cluster = |id: &LineageId| {
+            let mut manifests = self.backups().iter().map(|backup| backup.manifest());
+            manifests.any(|manifest| manifest.lineage == *id && manifest.cluster == cluster)
+        };
+        let is_same = |other: &Lineage| self.goes_on_unseen(other, new) || self.goes_on_unseen(new, other);
+        let mut others = lineages
+            .iter()
+            .filter(|other| other.id != new.id && is_of_cluster(&other.id));
+        can_be_judged && is_of_cluster(&new.id) && new.first_revision >= revision && others.all(is_same)
+    }
+
     fn predecessor(&self, new: &NewBackup) -> Result<LineageId, Opening> {
         let of_cluster = |m: &&Outline| m.cluster == new.cluster;
         let manifests = || self.backups().iter().map(|b| b.manifest()).filter(of_cluster);
@@ -209,6 +229,32 @@ mod tests {
         assert!(catalog.goes_on_unseen(full, same_time));
         assert!(!catalog.goes_on_unseen(full, wiped));
         assert!(!catalog.goes_on_unseen(full, other));
+    }
+
+    #[test]
+    fn the_history_that_a_restore_opened_is_its_first_one_and_not_what_is_left_after_another_loss() {
+        let full = first();
+        let restored = manifest(0xcd, "20261121T101530Z-00000002", 1_000_000_042);
+        let wiped = manifest(0xcd, "20261122T101530Z-00000003", 3);
+        let grown = manifest(0xcd, "20261123T101530Z-00000004", 1_000_000_041);
+        let is = |fixture: Fixture, of: &Manifest| {
+            let revision = Revision::new(1_000_000_000).unwrap();
+            fixture
+                .catalog("local")
+                .is_opened_by_restore(&of.lineage, of.cluster.id, revision)
+        };
+        let both = || Fixture::default().backup(&full).backup(&restored);
+        assert!(is(both(), &restored));
+        let known = [&full.lineage, &restored.lineage];
+        let judged = both().accepted(1, &full.lineage, &known, "2026-11-21T11:00:00Z");
+        assert!(!is(judged, &restored), "the operator has said otherwise");
+        assert!(
+            !is(Fixture::default().backup(&full).backup(&wiped), &wiped),
+            "it has fallen below"
+        );
+        assert!(!is(both().backup(&grown), &grown), "there was one before it");
+        let unread = both().document(&super::super::ObjectName::Acceptance(1), b"rotten".to_vec());
+        assert!(!is(unread, &restored), "nobody knows what was said");
     }
 
     const NEW_CHAIN: &str = "20261125T000000Z-0000000f";

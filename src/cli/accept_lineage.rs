@@ -4,20 +4,23 @@ use serde::Serialize;
 
 use super::host;
 use super::output::Format;
-use super::places::Places;
+use super::places::{Places, READ_WITHIN};
 use super::source::acceptances;
 use super::{Context, Exit, Failure, user};
-use crate::catalog::{Acceptance, Catalog, HostName, LatestError, Lineage, ObjectName};
+use crate::catalog::{Acceptance, Catalog, HostName, LatestError, Lineage, Manifest, ObjectName};
+use crate::config::Config;
 use crate::model::{LineageId, with_causes};
+use crate::restore::{Spots, word_for};
 use crate::store::{self, FileStore};
 
 /// How many hosts may give their word at the same moment.
 const MOST_OTHERS: u32 = 10;
 
-/// Say that a new history is meant: an etcd that was restored or started afresh
+/// Say that a new history is meant: an etcd that started afresh, or was restored by other means
 ///
 /// An etcd that lost its data comes back empty under the same ids. Its backups open a new lineage, and `latest` refuses
-/// to choose until this command has said which lineage goes on. Nothing is removed. It can be said again at any time: a
+/// to choose until this command has said which lineage goes on. What `lifeboat restore` has opened is accepted by its first
+/// backup, without this. Nothing is removed: `lifeboat prune --lineage` does that. It can be said again at any time: a
 /// destination that has the word already is left as it is.
 #[derive(clap::Args)]
 #[command(
@@ -147,7 +150,7 @@ fn tell(store: &FileStore, name: &str, object: &ObjectName, word: &Acceptance) -
     }
 }
 
-fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failure> {
+pub(super) fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failure> {
     let lineages = catalog.lineages();
     if lineages.is_empty() {
         return Err(Failure::new(Exit::NotFound, "there is no backup").next("take one with `lifeboat backup`"));
@@ -158,28 +161,26 @@ fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failur
     let mut found = lineages.iter().filter(|lineage| lineage.id.to_string().contains(&part));
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only.clone()),
-        (Some(_), Some(_)) => {
-            Err(Failure::new(Exit::Usage, format!("`{part}` is part of several lineages")).next(choice(&lineages)))
-        }
-        (None, _) => {
-            Err(Failure::new(Exit::NotFound, format!("there is no backup of lineage `{part}`")).next(choice(&lineages)))
-        }
+        (Some(_), Some(_)) => Err(
+            Failure::new(Exit::Usage, format!("`{part}` is part of several lineages"))
+                .next(choice(&newest_first(&lineages))),
+        ),
+        (None, _) => Err(
+            Failure::new(Exit::NotFound, format!("there is no backup of lineage `{part}`"))
+                .next(choice(&newest_first(&lineages))),
+        ),
     }
 }
 
 /// The only lineage that has not been judged, or the only one of them with keys; one without keys is accepted by its name
 /// only. Hosts that took the first backups of a cluster at the same time have opened one each of the same history.
 fn the_new_one(catalog: &Catalog, lineages: &[Lineage]) -> Result<Lineage, Failure> {
-    let new = match catalog.accepted_lineage() {
+    let (new, candidates) = match catalog.accepted_lineage() {
         Ok(accepted) => return Ok(accepted),
-        Err(LatestError::Unaccepted { .. }) => catalog.unjudged(),
-        Err(_) => Vec::new(),
+        Err(error @ LatestError::Unaccepted { .. }) => (catalog.unjudged(), error.candidates().cloned().collect()),
+        Err(_) => (Vec::new(), newest_first(lineages)),
     };
-    let is_empty = |lineage: &&Lineage| {
-        let newest = catalog.backups().iter().find(|backup| *backup.id() == lineage.newest);
-        newest.and_then(|backup| backup.manifest().keys) == Some(0)
-    };
-    let full: Vec<&Lineage> = new.iter().filter(|lineage| !is_empty(lineage)).collect();
+    let full: Vec<&Lineage> = new.iter().filter(|lineage| !lineage.is_empty()).collect();
     match (full.as_slice(), new.as_slice()) {
         ([first, rest @ ..], _) if rest.iter().all(|later| catalog.goes_on_unseen(first, later)) => {
             Ok((*first).clone())
@@ -188,13 +189,49 @@ fn the_new_one(catalog: &Catalog, lineages: &[Lineage]) -> Result<Lineage, Failu
             Exit::Refused,
             format!("the new lineage {} is empty: it has no keys", new.id),
         )
-        .next(choice(lineages))),
-        _ => Err(Failure::new(Exit::Refused, "it is not clear which lineage is meant").next(choice(lineages))),
+        .next(choice(&candidates))),
+        _ => Err(Failure::new(Exit::Refused, "it is not clear which lineage is meant").next(choice(&candidates))),
     }
 }
 
 fn choice(lineages: &[Lineage]) -> String {
-    format!("say which:{}", acceptances(lineages.iter().rev()))
+    format!("say which:{}", acceptances(lineages.iter()))
+}
+
+/// The histories, the one opened last at the head, those without keys at the end.
+fn newest_first(lineages: &[Lineage]) -> Vec<Lineage> {
+    let mut ordered: Vec<Lineage> = lineages.iter().rev().cloned().collect();
+    ordered.sort_by_key(Lineage::is_empty);
+    ordered
+}
+
+/// Accepts the history of a backup where a restore on this host has opened it, in every store: that was the operator's
+/// word. Says what was done; nothing where no restore has.
+pub(super) fn by_restore(config: &Config, manifest: &Manifest) -> Option<Result<String, String>> {
+    let left = word_for(&Spots::default(), manifest.cluster.id)?;
+    let places = match Places::configured_within(config, None, READ_WITHIN) {
+        Ok(places) => places,
+        Err(failure) => return Some(Err(failure.message().to_owned())),
+    };
+    let (catalog, lineage) = (&places.catalog, &manifest.lineage);
+    if !catalog.is_opened_by_restore(lineage, left.cluster, left.revision) {
+        return None;
+    }
+    let note = Some(format!("opened by {}", left.by));
+    let accepted = catalog.accept(lineage, host::now(), &host::host_name(), note);
+    let (object, word) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => return Some(Err(with_causes(&error))),
+    };
+    for (name, store) in &places.stores {
+        if let Err(error) = tell(store, name, &object, &word) {
+            return Some(Err(format!("destination {name}: {}", with_causes(&error))));
+        }
+    }
+    Some(Ok(format!(
+        "lineage {lineage} is the history that {} has opened: it is accepted",
+        left.by
+    )))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::host::{self, failed};
 use super::output::{Format, Output};
 use super::places::{Places, READ_WITHIN, destinations};
 use super::progress::Bar;
-use super::{Context, Exit, Failure, Interrupt, user};
+use super::{Context, Exit, Failure, Interrupt, accept_lineage, user};
 use crate::backup::{self, Destination, Error, Job, Outcome, Pace, Progress, full};
 use crate::catalog::{Origin, Pinned, Writer};
 use crate::config::{Config, Kind, MemberChoice};
@@ -123,7 +123,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let progress = Arc::new(Progress::default());
     let taken = take(context, &job, destinations, &places, &progress, interrupt);
     end(begun, &taken, &progress);
-    let outcome = taken.map_err(failure)?;
+    let mut outcome = taken.map_err(failure)?;
+    accept_if_restored(context, &config, &mut outcome);
     report(&context.output, &outcome, &places);
     match outcome.destinations.iter().all(|written| written.result.is_ok()) {
         true => Ok(Exit::Done),
@@ -340,6 +341,23 @@ fn take(
         drop(watcher.await);
         outcome
     })
+}
+
+/// Accepts the history of the backup where a restore has opened it; says what keeps it from that.
+pub(super) fn accept_if_restored(context: &Context, config: &Config, outcome: &mut Outcome) {
+    if outcome.unaccepted.is_none() {
+        return;
+    }
+    match accept_lineage::by_restore(config, &outcome.manifest) {
+        None => {}
+        Some(Ok(done)) => {
+            outcome.unaccepted = None;
+            context.output.detail(done);
+        }
+        Some(Err(why)) => outcome.warnings.push(format!(
+            "the history that a restore has opened is not accepted yet ({why}): the next backup tries again"
+        )),
+    }
 }
 
 async fn watch(output: Output, progress: Arc<Progress>) {

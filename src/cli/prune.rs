@@ -9,8 +9,10 @@ use super::backup::duration;
 use super::host;
 use super::output::{Format, Output, brief};
 use super::places::Places;
+use super::restore::{ask, need_somebody};
 use super::source::not_found;
-use super::{Context, Exit, Failure, user};
+use super::{Context, Exit, Failure, accept_lineage, user};
+use crate::catalog::LatestError;
 use crate::config::Config;
 use crate::model::{ByteSize, ChainId, with_causes};
 use crate::prune::{self, Judged, Plan, Target};
@@ -23,12 +25,19 @@ use crate::store::FileStore;
 /// --damaged.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  lifeboat prune --dry-run\n  lifeboat prune\n  lifeboat prune --damaged 20261120T101530Z-9f3c4a1b"
+    after_help = "Examples:\n  lifeboat prune --dry-run\n  lifeboat prune\n  lifeboat prune --damaged 20261120T101530Z-9f3c4a1b\n  \
+    lifeboat prune --lineage cdf818194e3a8c32-9f3c4a1b"
 )]
 pub struct Args {
     /// Instead, remove the bad copies of this backup: for good, a good or a pinned one stays. May be given several times
     #[arg(long, value_name = "ID")]
     damaged: Vec<String>,
+    /// Instead, remove all backups of this lineage but pinned ones, for good; the accepted one is refused
+    #[arg(long, value_name = "LINEAGE", conflicts_with = "damaged")]
+    lineage: Option<String>,
+    /// Do not ask, with --lineage
+    #[arg(long)]
+    yes: bool,
     /// Remove nothing, only say what would be
     #[arg(long)]
     dry_run: bool,
@@ -56,6 +65,9 @@ struct Row {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     if !args.dry_run {
+        if args.lineage.is_some() {
+            need_somebody(args.yes, "prune --lineage")?;
+        }
         user::settle()?;
     }
     let state = host::state(&config.cluster.name)?;
@@ -71,13 +83,14 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         dry_run: args.dry_run,
         errors: Vec::new(),
     };
-    match args.damaged.is_empty() {
-        true => {
+    match (&args.lineage, args.damaged.is_empty()) {
+        (Some(lineage), _) => give_up_lineage(&places, lineage, args.yes, &mut document)?,
+        (None, true) => {
             for name in places.stores.keys() {
                 judge(context, &config, &places, name, &mut document);
             }
         }
-        false => give_up(&places, &args.damaged, &mut document)?,
+        (None, false) => give_up(&places, &args.damaged, &mut document)?,
     }
     let unread = places.unreadable.iter();
     document
@@ -164,6 +177,43 @@ fn give_up(places: &Places, named: &[String], document: &mut Document) -> Result
             let plan = prune::plan_damaged(name, store, &places.catalog, path);
             document.carry_out(name, store, &plan);
         }
+    }
+    Ok(())
+}
+
+/// Gives up all backups of a history that goes on no more.
+fn give_up_lineage(places: &Places, named: &str, yes: bool, document: &mut Document) -> Result<(), Failure> {
+    let catalog = &places.catalog;
+    let lineage = accept_lineage::meant(catalog, Some(named.to_owned()))?;
+    let refused = |message: String| Failure::new(Exit::Refused, message);
+    match catalog.accepted_lineage() {
+        Ok(accepted) if accepted.id == lineage.id => {
+            return Err(refused(format!(
+                "lineage {lineage} is the accepted one: `latest` is taken from it"
+            ))
+            .next("accept the one that goes on instead first: `lifeboat accept-lineage LINEAGE`"));
+        }
+        Err(LatestError::Unaccepted {
+            accepted: Some(accepted),
+            ..
+        }) if accepted == lineage.id => {
+            return Err(refused(format!(
+                "lineage {lineage} was accepted last, and nobody has said yet which goes on"
+            ))
+            .next("say it first: `lifeboat accept-lineage LINEAGE`"));
+        }
+        Ok(_) | Err(_) => {}
+    }
+    if let Some((name, error)) = places.unreadable.first() {
+        return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
+            .next("what goes on may be in there: make it readable first"));
+    }
+    if !yes && !document.dry_run {
+        ask(&format!("remove lineage {lineage} for good?"))?;
+    }
+    for (name, store) in &places.stores {
+        let plan = prune::plan_lineage(name, store, catalog, &lineage.id);
+        document.carry_out(name, store, &plan);
     }
     Ok(())
 }

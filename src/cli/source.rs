@@ -337,11 +337,14 @@ pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>)
 pub(super) fn acceptances<'a>(lineages: impl Iterator<Item = &'a Lineage>) -> String {
     let lines = lineages.map(|lineage| {
         format!(
-            "\n    lifeboat accept-lineage {}   # {}, the newest {} at revision {}",
+            "\n    lifeboat accept-lineage {}   # {}, the newest {} at revision {}{}",
             lineage.id,
             count(lineage.backups as u64, "backup"),
             lineage.newest,
-            lineage.highest
+            lineage.highest,
+            lineage
+                .keys
+                .map_or(String::new(), |keys| format!(" with {}", count(keys, "key")))
         )
     });
     lines.collect()

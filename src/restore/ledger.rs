@@ -23,6 +23,7 @@ use super::gathering::Seen;
 use super::inventory::Inventory;
 use super::machine::{End, Step};
 use super::plan::{Plan, PlannedFile, RestoreId};
+use super::word::{self, Word};
 use crate::durable::{self, failed};
 use crate::model::{HashKv, Revision};
 
@@ -375,6 +376,14 @@ impl Book {
 
     /// Puts the open restore to those that ended.
     pub fn close(&self, ledger: &Ledger) -> Result<(), Error> {
+        if let (Some(cluster), Some((end, _)), Some(built)) = (ledger.plan.cluster_id(), ledger.end, &ledger.built) {
+            match end {
+                End::Restored => {
+                    Word::new(cluster, built.revision, format!("restore {}", ledger.id())).leave(&self.spots)?;
+                }
+                End::Undone => word::take_back(&self.spots, cluster)?,
+            }
+        }
         self.write_closed(ledger)?;
         remove(&self.spots.ledger())?;
         durable::sync_dir(&self.spots.folder)?;

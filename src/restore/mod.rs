@@ -33,6 +33,7 @@ mod steps;
 mod swap;
 mod units;
 mod watch;
+mod word;
 mod yard;
 
 use std::path::{Path, PathBuf};
@@ -54,6 +55,7 @@ pub use run::{Listener, Outcome, Run, Tools};
 pub use steps::RESUME_UNIT;
 pub use units::{Activity, Guarded, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};
+pub use word::{Word, word_for};
 pub use yard::{Error as YardError, gone_paths, kept_path, made_path, owner as owner_of};
 
 use crate::datadir;

@@ -235,10 +235,11 @@ impl<'a> Attempt<'a> {
         let progress = Progress::with(self.order.pulse.clone());
         let taken = self.take(&job, &places, &progress);
         backup::end(begun, &taken, &progress);
-        let outcome = match taken {
+        let mut outcome = match taken {
             Err(Error::Interrupted { .. }) => return Err(Stop::Asked),
             taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, with_causes(&error))))?,
         };
+        backup::accept_if_restored(self.context, self.config, &mut outcome);
         for written in &outcome.destinations {
             if let (Ok(()), Some(tenure)) = (&written.result, tenures.remove(&written.destination)) {
                 tenure.end(ClaimState::Done);

@@ -29,8 +29,8 @@ use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Access, Book, Error, Ledger, LedgerError, Nonce, Outcome, OverDbus, Patience, Plan, PlanError, Presence,
-    RESUME_UNIT, RestoreId, Run, Spots, Step, Tools, Units, Wish, decide_bump, look_around, open_ledger,
-    peers, strangers,
+    RESUME_UNIT, RestoreId, Run, Spots, Step, Tools, Units, Wish, decide_bump, look_around, open_ledger, peers,
+    strangers,
 };
 use crate::systemd::Systemd;
 

@@ -357,10 +357,7 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
                 output.line("  a host that is gone for good: `lifeboat rollback` here, then restore with `--without NAME` on all others");
             }
         }
-        Outcome::Restored | Outcome::Undone { .. } => {
-            output
-                .line("  the first backup after this opens a new lineage: lifeboat backup && lifeboat accept-lineage");
-        }
+        Outcome::Restored | Outcome::Undone { .. } => output.line("  take the first backup of it: lifeboat backup"),
     }
     if ledger.had_data() {
         output.line("  the old data comes back with `lifeboat rollback`, and is given up with `lifeboat release`");

@@ -1,0 +1,110 @@
+//! The word that a restore leaves for whoever takes backups: which cluster it has made, so that its history is accepted by
+//! the first backup of it, and nobody has to say so.
+//!
+//! ```text
+//! /var/lib/lifeboat-restored/    root's, 0755
+//!   CLUSTER_ID.json              for everybody to read; gone once the restore is taken back
+//! ```
+//!
+//! Invariant: it is written by root alone, and root never acts on it.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::ledger::Spots;
+use crate::durable::{self, failed};
+use crate::model::{ClusterId, Revision};
+
+/// The version of the document.
+const FORMAT: u64 = 1;
+/// Two ids and a number.
+const MOST_BYTES: u64 = 4 << 10;
+
+/// What is said of a restored cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    format: u64,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The revision that it began with: an etcd of that id that is below has lost what was restored.
+    pub revision: Revision,
+    /// What has made it, for people.
+    pub by: String,
+}
+
+impl Word {
+    /// The word of who has made a cluster that begins with a revision.
+    pub fn new(cluster: ClusterId, revision: Revision, by: impl Into<String>) -> Word {
+        Word {
+            format: FORMAT,
+            cluster,
+            revision,
+            by: by.into(),
+        }
+    }
+
+    /// Leaves it, on the disk when this returns.
+    pub fn leave(&self, spots: &Spots) -> Result<(), durable::Error> {
+        durable::create_dirs(&folder(spots), 0o755)?;
+        let mut bytes = serde_json::to_vec(self).expect("it has only text keys");
+        bytes.push(b'\n');
+        durable::replace(&path(spots, self.cluster), &bytes, 0o644)
+    }
+}
+
+/// Takes the word for a cluster back, if there is one.
+pub(super) fn take_back(spots: &Spots, cluster: ClusterId) -> Result<(), durable::Error> {
+    let path = path(spots, cluster);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// What a restore on this host has said of a cluster; nothing where it has not, or cannot be understood.
+pub fn word_for(spots: &Spots, cluster: ClusterId) -> Option<Word> {
+    let bytes = durable::read_plain(&path(spots, cluster), MOST_BYTES).ok()?;
+    let word: Word = serde_json::from_slice(&bytes).ok()?;
+    (word.format == FORMAT && word.cluster == cluster).then_some(word)
+}
+
+fn folder(spots: &Spots) -> PathBuf {
+    let mut name = spots.folder.as_os_str().to_owned();
+    name.push("d");
+    name.into()
+}
+
+fn path(spots: &Spots, cluster: ClusterId) -> PathBuf {
+    folder(spots).join(format!("{cluster}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_word_is_read_by_everybody_for_its_own_cluster_until_it_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let spots = Spots {
+            folder: dir.path().join("restore"),
+            notice: dir.path().join("open"),
+        };
+        let revision = Revision::new(1_000_000_042).unwrap();
+        let word = Word::new(ClusterId(0xab), revision, "restore X");
+        assert_eq!(word_for(&spots, word.cluster), None);
+        word.leave(&spots).unwrap();
+        assert_eq!(word_for(&spots, word.cluster), Some(word.clone()));
+        assert_eq!(word_for(&spots, ClusterId(0xcd)), None);
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(folder(&spots)), mode(path(&spots, word.cluster))), (0o755, 0o644));
+        for _ in 0..2 {
+            take_back(&spots, word.cluster).unwrap();
+            assert_eq!(word_for(&spots, word.cluster), None);
+        }
+    }
+}

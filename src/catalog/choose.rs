@@ -532,9 +532,23 @@ mod tests {
         let Err(LatestError::Unaccepted { accepted, candidates }) = catalog.latest() else {
             panic!("{:?}", catalog.latest());
         };
-        assert_eq!((accepted.as_ref(), candidates.len()), (Some(b), 3));
+        let named: Vec<_> = candidates.iter().map(|lineage| &lineage.id).collect();
+        assert_eq!(
+            (accepted.as_ref(), named),
+            (Some(b), vec![b, &third.lineage]),
+            "what was judged is out of the question"
+        );
         let unjudged: Vec<_> = catalog.unjudged().into_iter().map(|lineage| lineage.id).collect();
         assert_eq!(unjudged, [third.lineage]);
+    }
+
+    #[test]
+    fn of_the_histories_that_may_be_meant_the_empty_ones_come_last() {
+        let (_, mut wiped) = history();
+        wiped.keys = Some(0);
+        let error = with_history().backup(&wiped).catalog("local").latest().unwrap_err();
+        let newest: Vec<_> = error.candidates().map(|lineage| lineage.keys).collect();
+        assert_eq!(newest, [Some(12), Some(0)]);
     }
 
     #[test]

@@ -20,6 +20,10 @@ use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
 use crate::keyspace::{self, EtcdLine};
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision, with_causes};
 use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Progress, Rebuilt, rebuild};
+use crate::restore::{Spots, Word};
+
+/// Where the agent of a package remembers things.
+const AGENTS_STATE: &str = "/var/lib/lifeboat";
 
 /// Lay out a data directory for one member, without etcd and without any of its tools
 ///
@@ -141,9 +145,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     for warning in &document.warnings {
         context.output.warn(warning);
     }
+    let is_accepted = leave_word(&document);
     match context.output.format {
         Format::Json => context.output.json(&document),
-        Format::Text => print(&context.output, &document, &rebuilt, manifest.as_ref()),
+        Format::Text => print(&context.output, &document, &rebuilt, manifest.as_ref(), is_accepted),
     }
     Ok(Exit::Done)
 }
@@ -341,7 +346,7 @@ fn chown(plan: &Plan, rebuilt: &Rebuilt) -> Option<String> {
     is_roots.then(|| format!("chown -R etcd: {}", dirs.join(" ")))
 }
 
-fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Option<&Manifest>) {
+fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Option<&Manifest>, is_accepted: bool) {
     let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
     if let Some(manifest) = manifest {
         field("backup", described(manifest));
@@ -407,6 +412,20 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
         ));
     }
     output.line("  start etcd");
-    output.line("  the first backup after that opens a new lineage:");
-    output.line("    lifeboat backup --wait 5m && lifeboat accept-lineage");
+    match is_accepted {
+        true => output.line("  take the first backup of it: lifeboat backup --wait 5m"),
+        false => {
+            output.line("  the first backup after that opens a new lineage:");
+            output.line("    lifeboat backup --wait 5m && lifeboat accept-lineage");
+        }
+    }
+}
+
+/// On a host where the agent is at home, root's word that this history is meant, for its first backup. Whether it was left.
+fn leave_word(document: &Document) -> bool {
+    let is_agents_host = nix::unistd::geteuid().is_root()
+        && std::env::var_os("STATE_DIRECTORY").is_none()
+        && Path::new(AGENTS_STATE).is_dir();
+    let word = Word::new(document.cluster_id, document.revision, "rebuild");
+    is_agents_host && word.leave(&Spots::default()).is_ok()
 }

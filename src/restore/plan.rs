@@ -347,29 +347,6 @@ impl Plan {
         others.map(|(name, urls)| (name.as_str(), urls.as_slice()))
     }
 
-    /// Whom to ask before anything is done, by name with one peer URL each: the other members of the new cluster, and those
-    /// that are `known` otherwise, such as members of the old cluster that the new one is without. Whatever has this host's
-    /// name or one of the URLs that are `here` is this host.
-    pub fn to_ask<'a>(
-        &'a self,
-        known: impl IntoIterator<Item = (&'a str, &'a str)>,
-        here: &[String],
-    ) -> Vec<(String, String)> {
-        let planned = self
-            .peers()
-            .flat_map(|(name, urls)| urls.iter().map(move |url| (name, url.as_str())));
-        let mut asked: Vec<(String, String)> = Vec::new();
-        for (name, url) in planned.chain(known) {
-            let url = url.trim_end_matches('/');
-            let is = |other: &String| other.trim_end_matches('/') == url;
-            let is_here = name == self.site.member || self.own_peer_urls().iter().chain(here).any(is);
-            if !is_here && !asked.iter().any(|(_, known)| is(known)) {
-                asked.push((name.to_owned(), url.to_owned()));
-            }
-        }
-        asked
-    }
-
     /// Whether the new cluster has no other member.
     pub fn is_single(&self) -> bool {
         self.members.len() == 1
@@ -469,29 +446,6 @@ pub(super) mod tests {
             (membership.cluster_id(), own.id),
             (identity.cluster_id, identity.member_id)
         );
-    }
-
-    #[test]
-    fn members_of_the_old_cluster_are_asked_too_and_this_host_is_not_under_any_name() {
-        let plan = Plan::new(wish("m1=http://a:2380,m2=http://b:2380")).unwrap();
-        let known = [
-            ("m1", "http://a.old:2380"),
-            ("default", "http://localhost:2380"),
-            ("m1-by-its-host", "http://a:2380/"),
-            ("m2", "http://b:2380/"),
-            ("m2", "http://b.old:2380"),
-            ("m3", "http://c:2380"),
-            ("third", "http://c:2380"),
-        ];
-        let here = ["http://localhost:2380".to_owned()];
-        let asked = plan.to_ask(known, &here);
-        let asked: Vec<(&str, &str)> = asked.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
-        let expected = [
-            ("m2", "http://b:2380"),
-            ("m2", "http://b.old:2380"),
-            ("m3", "http://c:2380"),
-        ];
-        assert_eq!(asked, expected);
     }
 
     fn founders(nonce: u8) -> Founders {

@@ -27,7 +27,11 @@ fn an_etcd_that_comes_back_empty_never_displaces_the_backups_of_a_full_one() {
     etcd.boot();
 
     let warned = host.lifeboat(["backup"]).expect_code(0);
-    let warned = warned.says(&["new history", "revision is 1", "was 21", "lifeboat accept-lineage"]);
+    let warned = warned.says(&[
+        "etcd came back empty: 0 keys; before 20",
+        &format!("lifeboat restore {full}"),
+        "lifeboat accept-lineage",
+    ]);
     let empty = warned.stdout.trim().to_owned();
     let [before, after] = [&full, &empty].map(|id| host.manifest(id));
     assert_eq!(before["cluster"], after["cluster"], "the ids are the same again");
@@ -89,6 +93,23 @@ fn an_etcd_that_comes_back_empty_never_displaces_the_backups_of_a_full_one() {
     host.lifeboat(["accept-lineage", "nobody"])
         .expect_code(4)
         .says(&["nobody", &old, &new]);
+
+    // One of the two is given up, and it is not the accepted one.
+    host.lifeboat(["prune", "--lineage", &old, "--yes"])
+        .expect_code(7)
+        .says(&["the accepted one"]);
+    host.lifeboat(["prune", "--lineage", &new])
+        .expect_code(7)
+        .says(&["--yes"]);
+    let dry = host
+        .lifeboat(["--json", "prune", "--lineage", &new, "--dry-run"])
+        .expect_code(0)
+        .json();
+    assert_eq!(dry["remove"].as_array().map(Vec::len), Some(3), "{dry}");
+    host.lifeboat(["prune", "--lineage", &new, "--yes"]).expect_code(0);
+    let left = host.lifeboat(["--json", "list"]).expect_code(0).json();
+    assert_eq!(left["lineages"].as_array().map(Vec::len), Some(1), "{left}");
+    assert_eq!(latest(&host), full);
 }
 
 fn latest(host: &Host) -> String {

@@ -23,6 +23,7 @@ use super::source::{Found, SourceArgs};
 use super::{Context, Exit, Failure};
 use crate::agent::Level;
 use crate::config::{self, Config};
+use crate::datadir::InitialCluster;
 use crate::durable;
 use crate::etcd::PeerPort;
 use crate::model::{ByteSize, with_causes};
@@ -126,6 +127,15 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
     }
     let config = optional_configuration(context, args, source)?;
     let here = Here::find(context, config.as_ref())?;
+    let members = finding::members(args.members.as_deref(), config.as_ref(), &here.settings)?;
+    let members = finding::without(members, &args.without)?;
+    let wanted = standing::Wanted {
+        member: &here.member(config.as_ref(), &members)?,
+        members: &members,
+        token: args.cluster_token.as_deref(),
+        despite: args.despite_running_members,
+    };
+    standing::refuse_running(context, config.as_ref(), &here, &wanted)?;
     let of_unit = identity_of_unit().filter(|_| args.identity.is_none());
     let identity = args.identity.clone().or_else(|| of_unit.clone());
     let found = SourceArgs::of(source, identity, args.from.clone()).find(context);
@@ -140,7 +150,15 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         ("-", false) => found.spooled(&spots.folder)?,
         (_, _) => found,
     };
-    let planned = plan(context, args, config.as_ref(), &here, &found, &interrupted)?;
+    let planned = plan(
+        context,
+        args,
+        config.as_ref(),
+        &here,
+        &found,
+        members.clone(),
+        &interrupted,
+    )?;
     let ready = here.refuse_unready(&planned.plan);
     match args.dry_run {
         true => may_be_unseen(context, ready)?,
@@ -148,8 +166,6 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
     }
     refuse_second_life(context, &planned.plan, &here)?;
     refuse_disagreement(context, &planned.plan, &here)?;
-    let despite = args.despite_running_members;
-    standing::refuse_running(context, config.as_ref(), &planned.plan, &here, despite)?;
     let keys = found.manifest.as_ref().and_then(|manifest| manifest.keys);
     if args.dry_run {
         report::plan(&context.output, &planned.plan, &here, keys);
@@ -180,11 +196,10 @@ fn plan(
     config: Option<&Config>,
     here: &Here,
     found: &Found,
+    members: InitialCluster,
     interrupted: &AtomicBool,
 ) -> Result<Planned, Failure> {
     let backup = finding::backup(context, found, digest_rule(args), interrupted)?;
-    let members = finding::members(args.members.as_deref(), config, &here.settings)?;
-    let members = finding::without(members, &args.without)?;
     let member = here.member(config, &members)?;
     let mut site = here.site(config, &member)?;
     if here.is_up {

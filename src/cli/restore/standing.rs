@@ -3,33 +3,49 @@
 use std::path::PathBuf;
 
 use super::super::hints::word;
+use super::super::host::{self, failed};
 use super::super::{Context, Exit, Failure};
 use super::Here;
 use crate::config::{Config, Secret};
+use crate::datadir::{InitialCluster, Membership};
+use crate::etcd::PeerMember;
 use crate::restore::quorum::{Found, Heard, Verdict, called};
-use crate::restore::{Plan, look_for_clusters};
+use crate::restore::{RestoreId, look_for_clusters};
 use crate::settings::Source;
 
 /// Where it is told what the words of `member add` are kept for the lines that follow it.
 const ADDED: &str = "/run/etcd-rejoin.txt";
 const VARIABLES: &str = "/run/etcd-rejoin.env";
 
+/// Who the new cluster is to have, and how much of what is said of running members is overridden.
+pub(super) struct Wanted<'a> {
+    pub members: &'a InitialCluster,
+    /// This host's member.
+    pub member: &'a str,
+    /// The operator's own token: whoever has that already is no stranger.
+    pub token: Option<&'a str>,
+    /// Whether to go on although members of another cluster run.
+    pub despite: bool,
+}
+
 /// Refuses while members of a cluster run on other hosts, whether the new cluster has them or not: with a quorum, because
-/// nothing has to be restored; without one, because what they hold is newer than any backup.
+/// nothing has to be restored; without one, because what they hold is newer than any backup. Needs no backup to say so.
 pub(super) fn refuse_running(
     context: &Context,
     config: Option<&Config>,
-    plan: &Plan,
     here: &Here,
-    despite: bool,
+    wanted: &Wanted<'_>,
 ) -> Result<(), Failure> {
-    let own_urls = &here.settings.initial_advertise_peer_urls;
-    let known = here.known_members(config);
-    let known = known.iter().map(|(name, url)| (name.as_str(), url.as_str()));
-    let mut asked = plan.to_ask(known, own_urls);
+    let way = Way::of(config, here, wanted)?;
+    let mut asked = way.to_ask(
+        wanted,
+        here.known_members(config),
+        &here.settings.initial_advertise_peer_urls,
+    );
     if here.is_up {
         // Alone it may know of others that nothing here names.
-        asked.extend(own_urls.iter().map(|url| (plan.site.member.clone(), url.clone())));
+        let own = here.settings.initial_advertise_peer_urls.iter();
+        asked.extend(own.map(|url| (wanted.member.to_owned(), url.clone())));
     }
     let clients = config
         .into_iter()
@@ -41,14 +57,17 @@ pub(super) fn refuse_running(
     let clients: Vec<(String, Vec<String>)> = clients.collect();
     let around = look_for_clusters(&asked, &clients, &here.access);
     let found = context.runtime.block_on(around);
-    let way = Way::of(config, plan, here);
-    for cluster in found.iter().filter(|found| Some(found.cluster) != plan.cluster_id()) {
+    let to_be = wanted
+        .token
+        .and_then(|token| Membership::new(wanted.members, token).ok());
+    let to_be = to_be.map(|membership| membership.cluster_id());
+    for cluster in found.iter().filter(|found| Some(found.cluster) != to_be) {
         if !way.has_others(cluster) {
             continue;
         }
         let verdict = cluster.verdict();
-        let may_be_overridden = verdict == Verdict::Stuck || !way.founds_with_any_of(cluster, plan);
-        match despite && may_be_overridden {
+        let may_be_overridden = verdict == Verdict::Stuck || !way.founds_with_any_of(cluster, wanted);
+        match wanted.despite && may_be_overridden {
             true => context.output.warn(way.message(cluster)),
             false => {
                 let next = match verdict {
@@ -78,26 +97,50 @@ struct Way {
 }
 
 impl Way {
-    fn of(config: Option<&Config>, plan: &Plan, here: &Here) -> Way {
-        let site = &plan.site;
-        Way {
-            member: site.member.clone(),
-            peer_urls: plan.own_peer_urls().to_vec(),
-            unit: site.unit.clone(),
-            data_dir: site.data_dir.clone(),
-            wal_dir: site.wal_dir.clone(),
-            has_data: site.data_dir.join("member").exists(),
-            source: here.settings.source.clone(),
+    fn of(config: Option<&Config>, here: &Here, wanted: &Wanted<'_>) -> Result<Way, Failure> {
+        let settings = &here.settings;
+        let urls = wanted.members.urls_of(wanted.member).map_err(failed)?;
+        Ok(Way {
+            member: wanted.member.to_owned(),
+            peer_urls: urls.iter().map(ToString::to_string).collect(),
+            unit: here.unit.name.to_string(),
+            data_dir: settings.data_dir.clone(),
+            wal_dir: settings
+                .wal_dir
+                .clone()
+                .filter(|path| !path.starts_with(&settings.data_dir)),
+            has_data: settings.data_dir.join("member").exists(),
+            source: settings.source.clone(),
             proof: proof(config, here),
-            aside: plan.id.to_string(),
-        }
+            aside: RestoreId::new(host::now(), getrandom::u32().map_err(failed)?).to_string(),
+        })
     }
 
-    fn own<'a>(&self, found: &'a Found) -> Option<&'a (crate::etcd::PeerMember, Heard)> {
+    /// Whom to ask, by name with one peer URL each: the other members of the new cluster, and those that are `known`
+    /// otherwise, such as members of the old cluster that the new one is without. Whatever has this host's name or one of the
+    /// URLs that are `here` is this host.
+    fn to_ask(&self, wanted: &Wanted<'_>, known: Vec<(String, String)>, here: &[String]) -> Vec<(String, String)> {
+        let planned = wanted.members.iter().flat_map(|(name, urls)| {
+            let urls = urls.iter();
+            urls.map(move |url| (name.to_owned(), url.to_string()))
+        });
+        let mut asked: Vec<(String, String)> = Vec::new();
+        for (name, url) in planned.chain(known) {
+            let url = url.trim_end_matches('/');
+            let is = |other: &String| other.trim_end_matches('/') == url;
+            let is_here = name == self.member || self.peer_urls.iter().chain(here).any(is);
+            if !is_here && !asked.iter().any(|(_, known)| is(known)) {
+                asked.push((name, url.to_owned()));
+            }
+        }
+        asked
+    }
+
+    fn own<'a>(&self, found: &'a Found) -> Option<&'a (PeerMember, Heard)> {
         found.member_of(&self.member, &self.peer_urls)
     }
 
-    fn is_own(&self, found: &Found, member: &crate::etcd::PeerMember) -> bool {
+    fn is_own(&self, found: &Found, member: &PeerMember) -> bool {
         self.own(found).is_some_and(|(own, _)| own.id == member.id)
     }
 
@@ -107,16 +150,19 @@ impl Way {
     }
 
     /// Whether the new cluster is to have members that run in this one: it could not come about.
-    fn founds_with_any_of(&self, found: &Found, plan: &Plan) -> bool {
-        let is_planned = |member: &crate::etcd::PeerMember| {
-            plan.peers()
-                .any(|(name, urls)| name == member.name || urls.iter().any(|url| member.peer_urls.contains(url)))
+    fn founds_with_any_of(&self, found: &Found, wanted: &Wanted<'_>) -> bool {
+        let is_planned = |member: &PeerMember| {
+            let mut others = wanted.members.iter().filter(|(name, _)| *name != self.member);
+            others.any(|(name, urls)| {
+                let mut urls = urls.iter().map(ToString::to_string);
+                name == member.name || urls.any(|url| member.peer_urls.contains(&url))
+            })
         };
-        found.running().any(|member| is_planned(member))
+        found.running().any(is_planned)
     }
 
     fn message(&self, found: &Found) -> String {
-        let names = |members: Vec<&crate::etcd::PeerMember>| {
+        let names = |members: Vec<&PeerMember>| {
             let names: Vec<String> = members
                 .into_iter()
                 .map(|member| match self.is_own(found, member) {
@@ -256,7 +302,7 @@ impl Way {
         format!(
             "a restore is right. What is newer than any backup is the data of {survivor}; there, as root:{}\n    then, with that \
              file on every host, on each of them:{}\n    or go back to the backup: stop etcd on {}, then run the same command \
-             on each host. A host that is gone for good is left out with --members FILE. --despite-running-members goes on as \
+             on each host. A host that is gone for good is left out on the others with --without NAME. --despite-running-members goes on as \
              it is: clients may then reach two clusters",
             lines(&[
                 format!("systemctl stop {unit}"),
@@ -329,6 +375,35 @@ mod tests {
             proof: " --cacert=/pki/ca.pem".to_owned(),
             aside: "X".to_owned(),
         }
+    }
+
+    #[test]
+    fn members_of_the_old_cluster_are_asked_too_and_this_host_is_not_under_any_name() {
+        let members = "m1=http://10.0.0.1:2380,m2=http://b:2380".parse().unwrap();
+        let wanted = Wanted {
+            members: &members,
+            member: "m1",
+            token: None,
+            despite: false,
+        };
+        let known = [
+            ("m1", "http://a.old:2380"),
+            ("default", "http://localhost:2380"),
+            ("m1-by-its-host", "http://10.0.0.1:2380/"),
+            ("m2", "http://b:2380/"),
+            ("m2", "http://b.old:2380"),
+            ("m3", "http://c:2380"),
+            ("third", "http://c:2380"),
+        ];
+        let known = known.map(|(name, url)| (name.to_owned(), url.to_owned())).to_vec();
+        let asked = way().to_ask(&wanted, known, &["http://localhost:2380".to_owned()]);
+        let asked: Vec<(&str, &str)> = asked.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
+        let expected = [
+            ("m2", "http://b:2380"),
+            ("m2", "http://b.old:2380"),
+            ("m3", "http://c:2380"),
+        ];
+        assert_eq!(asked, expected);
     }
 
     #[test]

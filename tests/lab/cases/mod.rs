@@ -70,6 +70,9 @@ pub const CASES: &[Case] = cases! {
     TRIXIE waiting::a_run_that_loses_the_bus_is_begun_again_and_one_that_nothing_can_mend_is_not
     TRIXIE runbooks::hosts_that_share_a_store_are_restored_with_systemd_and_without
     TRIXIE runbooks::backups_of_one_host_are_carried_to_the_others
+    BOTH runbooks::one_of_three_that_is_lost_comes_back_under_writes
+    BOTH runbooks::two_of_three_that_are_lost_come_back_with_what_the_third_has
+    BOTH runbooks::keys_that_were_deleted_are_copied_back_and_a_full_quota_is_freed
     BOTH packages::an_open_restore_keeps_the_program_that_can_end_it
     BOTH new_clusters::a_cluster_in_which_everybody_shows_a_certificate_comes_back
     TRIXIE restores::three_hosts_that_lost_everything_become_one_cluster

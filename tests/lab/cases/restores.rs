@@ -288,13 +288,21 @@ pub fn three_hosts_that_lost_everything_become_one_cluster(lab: &Lab<'_>) {
         copy_tree(&store, &host.path("/root/copy"));
         host.copy_in(&cluster.hosts[0].path(KEY), KEY);
     }
-    let refused = restore(&cluster.hosts[0], &[&id, "--yes"]).expect_code(7);
-    assert!(refused.stderr.contains("--despite-running-members"), "{refused}");
+    for last in ["--yes", "--dry-run"] {
+        let refused = restore(&cluster.hosts[0], &[&id, last]).expect_code(7);
+        let says = |part: &str| refused.stderr.contains(part);
+        assert!(says("h1 (this host), h2, h3 are well") && !says("stop"), "{refused}");
+    }
+    // Nothing gets around that: the new cluster could not come about.
+    restore(&cluster.hosts[0], &[&id, "--yes", "--despite-running-members"]).expect_code(7);
     // Nor does the new cluster come about beside members of the old that it is without.
     let alone = &cluster.hosts[0];
     alone.write("/root/alone", &format!("{}={}\n", alone.name, cluster.peer_url(alone)));
     let refused = restore(alone, &[&id, "--yes", "--members", "/root/alone"]).expect_code(7);
-    assert!(refused.stderr.contains("h2 runs as a member"), "{refused}");
+    assert!(
+        refused.stderr.contains("are well") && refused.stderr.contains("--despite-running-members"),
+        "{refused}"
+    );
     for host in &cluster.hosts {
         host.run(["systemctl", "stop", "etcd"]);
         fs::remove_dir_all(host.path(DATA_DIR)).expect("root can remove it");

@@ -3,10 +3,11 @@
 //! Only an ID, names, addresses and, on an old Debian, the name of a tool are put in.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::OFTEN;
-use super::restores::{Before, assert_serves, backed_up, written_and_backed_up};
+use super::restores::{Before, LATER, assert_serves, backed_up, restore, written_and_backed_up};
 use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Done, Host, Lab, holds, until};
 use crate::install::{CONFIG, IDENTITY, NAME, STORE, apt, enable, install, lifeboat};
@@ -125,6 +126,157 @@ pub fn a_host_is_restored_without_lifeboat(lab: &Lab<'_>) {
     }
     host.run(["systemctl", "start", "etcd"]);
     assert_serves(&cluster, &before);
+}
+
+/// The lines that the refusal prints are typed on one host, those of the runbook on another, while a client writes.
+pub fn one_of_three_that_is_lost_comes_back_under_writes(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 3);
+    backed_up(&cluster);
+    let [first, second, third] = cluster.hosts.as_slice() else {
+        unreachable!("three were started")
+    };
+    let is_over = AtomicBool::new(false);
+    let written = thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let client = cluster.client_of(first);
+            let mut written = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                written += usize::from(client.put(&format!("/under/{written:06}"), "value", 0).is_ok());
+            }
+            written
+        });
+        for (host, is_printed) in [(third, true), (second, false)] {
+            host.run(["systemctl", "kill", "--signal=KILL", "etcd"]);
+            host.run(["systemctl", "stop", "etcd"]);
+            fs::remove_dir_all(host.path(DATA_DIR).join("member/snap")).expect("root can remove it");
+            let refused = typed(host, "lifeboat restore latest --dry-run", "").expect_code(7);
+            let lines = match is_printed {
+                true => printed(&refused.stdout),
+                false => runbook_of_one(host, first, &refused.stdout),
+            };
+            for line in &lines {
+                typed(host, line, "").expect_code(0);
+            }
+            let listed = first.run(["etcdctl", "member", "list"]).stdout;
+            assert!(listed.lines().count() == 3 && !listed.contains("true"), "{listed}");
+            cluster.wait_until_served();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        writing.join().expect("it only writes")
+    });
+    assert!(written > 0);
+    for host in [first, second, third] {
+        let client = cluster.client_of(host);
+        for number in [0, written / 2, written - 1] {
+            let value = client.get(&format!("/under/{number:06}")).expect("it serves");
+            assert_eq!(value.as_deref(), Some(b"value".as_slice()), "{number} of {written}");
+        }
+        assert!(!host.path("/run/systemd/system/etcd.service.d/zzz-rejoin.conf").exists());
+    }
+}
+
+/// The lines of a refusal that are to be typed.
+fn printed(said: &str) -> Vec<String> {
+    let lines = said
+        .lines()
+        .filter_map(|line| line.trim_end_matches('\r').strip_prefix("      "));
+    lines.map(str::to_owned).collect()
+}
+
+/// The lines of the runbook with the ID that the refusal tells, a member that is well, and this one's name and address.
+fn runbook_of_one(host: &Host, well: &Host, refused: &str) -> Vec<String> {
+    let [_, lines] = blocks(readme("One of three is lost"));
+    let id = refused.split("member remove ").nth(1).expect("it is printed");
+    let id = id.split_whitespace().next().expect("it is printed");
+    let own = |line: &String| {
+        line.replace("http://10.0.0.2:2379", &format!("http://{}:2379", well.address))
+            .replace("http://10.0.0.1:2380", &format!("http://{}:2380", host.address))
+            .replace("8e9e05c52164694d", id)
+            .replace("member add m1", &format!("member add {}", host.name))
+    };
+    lines.iter().map(own).collect()
+}
+
+pub fn two_of_three_that_are_lost_come_back_with_what_the_third_has(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 3);
+    backed_up(&cluster);
+    cluster
+        .client()
+        .put(LATER, "after the backup", 0)
+        .expect("it takes writes");
+    let [first, others @ ..] = cluster.hosts.as_slice() else {
+        unreachable!("three were started")
+    };
+    for host in others {
+        host.run(["systemctl", "kill", "--signal=KILL", "etcd"]);
+        host.run(["systemctl", "stop", "etcd"]);
+        fs::remove_dir_all(host.path(DATA_DIR).join("member")).expect("root can remove it");
+    }
+    // The survivor says so, and so do the others of it.
+    for host in &cluster.hosts {
+        let refused = until("the loss to be seen", || {
+            let refused = typed(host, "lifeboat restore latest --dry-run", "");
+            holds(refused.stdout.contains("has lost its quorum"), &refused).map(|()| refused)
+        });
+        let said = refused.expect_code(7).stdout;
+        assert!(
+            said.contains("survivor.db --skip-hash-check") && said.contains("--despite-running-members"),
+            "{said}"
+        );
+    }
+    let [here, there, end] = blocks(readme("Two of three are lost"));
+    for line in &here {
+        type_in(first, line, "");
+    }
+    carry(&cluster, "/root/survivor.db");
+    let others: Vec<&Host> = others.iter().collect();
+    on_each(&cluster, &others, &there, "");
+    cluster.wait_until_served();
+    for host in &cluster.hosts {
+        let value = cluster.client_of(host).get(LATER).expect("it serves");
+        assert_eq!(value.as_deref(), Some(b"after the backup".as_slice()));
+    }
+    on_all(&cluster, &end, "");
+    assert_all_well(&cluster);
+}
+
+pub fn keys_that_were_deleted_are_copied_back_and_a_full_quota_is_freed(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    let (id, _) = backed_up(&cluster);
+    let client = cluster.client();
+    client.delete_range("/key/1", "/key/2").expect("it takes writes");
+    client.put("/key/30", "changed", 0).expect("it takes writes");
+    for line in &only(readme("Some keys were deleted")) {
+        type_in(host, line, &id);
+    }
+    let get = |key: &str| client.get(key).expect("it serves");
+    assert_eq!(get("/key/17").as_deref(), Some(b"value".as_slice()));
+    assert_eq!(get("/key/18"), None, "nobody asked for it");
+    assert_eq!(get("/key/30").as_deref(), Some(b"changed".as_slice()));
+
+    let settings = format!("{}ETCD_QUOTA_BACKEND_BYTES=8388608\n", cluster.settings(host));
+    host.write("/etc/default/etcd", &settings);
+    host.run(["systemctl", "restart", "etcd"]);
+    cluster.wait_until_served();
+    let value = vec![7; 1 << 20];
+    until("the quota to be used up", || {
+        holds(client.put("/large", value.clone(), 0).is_err(), "")
+    });
+    // What was taken from it comes back for reads, and says why for no more.
+    let full = lifeboat(host, ["backup"]).expect_code(0).stdout.trim().to_owned();
+    let said = restore(host, &[&full, "--yes"]).expect_code(0);
+    assert!(
+        said.stderr.contains("reads only") && said.stderr.contains("quota"),
+        "{said}"
+    );
+    assert_eq!(get("/key/17").as_deref(), Some(b"value".as_slice()));
+    lifeboat(host, ["rollback", "--yes"]).expect_code(0);
+    cluster.wait_until_served();
+    for line in &only(readme("The data directory is full")) {
+        type_in(host, line, "");
+    }
+    client.put("/afterwards", "value", 0).expect("it takes writes again");
 }
 
 /// Types a line at a terminal, at home, and says yes to what is asked.

@@ -197,6 +197,22 @@ impl Here {
         Ok((overlay, stale))
     }
 
+    /// Whether variables of a cluster that are laid over etcd's settings count, and keep it from nothing.
+    pub fn takes_variables(&self, members: &InitialCluster, member: &str) -> bool {
+        let all = members
+            .iter()
+            .flat_map(|(name, urls)| urls.iter().map(move |url| format!("{name}={url}")));
+        let cluster = NewCluster {
+            name: member.to_owned(),
+            initial_cluster: all.collect::<Vec<_>>().join(","),
+            advertise_peer_urls: members
+                .urls_of(member)
+                .map_or(Vec::new(), |urls| urls.iter().map(ToString::to_string).collect()),
+        };
+        let overlay = settings::overlay(&self.unit, &self.given, &cluster, "rejoin", &read_file);
+        overlay.is_ok_and(|overlay| overlay.is_some())
+    }
+
     /// The drop-in that keeps etcd from starting meanwhile, and has an open restore taken up before it may.
     pub fn guard(&self, plan: &Plan, spots: &Spots) -> PlannedFile {
         let start = match plan.is_single() {

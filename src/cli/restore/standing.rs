@@ -89,7 +89,8 @@ struct Way {
     data_dir: PathBuf,
     wal_dir: Option<PathBuf>,
     has_data: bool,
-    source: Source,
+    /// Where etcd's settings are, in words, unless variables that are laid over them count.
+    settings: Option<String>,
     /// Flags of etcdctl that prove who asks.
     proof: String,
     /// What the old data is called once it is moved away.
@@ -110,7 +111,11 @@ impl Way {
                 .clone()
                 .filter(|path| !path.starts_with(&settings.data_dir)),
             has_data: settings.data_dir.join("member").exists(),
-            source: settings.source.clone(),
+            settings: match (here.takes_variables(wanted.members, wanted.member), &settings.source) {
+                (true, _) => None,
+                (false, Source::ConfigFile { path }) => Some(path.display().to_string()),
+                (false, Source::Flags | Source::Environment { .. }) => Some(here.unit.name.to_string()),
+            },
             proof: proof(config, here),
             aside: RestoreId::new(host::now(), getrandom::u32().map_err(failed)?).to_string(),
         })
@@ -262,27 +267,21 @@ impl Way {
         let drop_ins = format!("/run/systemd/system/{}.d", self.unit);
         let (folder, drop_in) = (word(&drop_ins), format!("{drop_ins}/zzz-rejoin.conf"));
         let drop_in = word(&drop_in);
-        let is_by_variables = matches!(self.source, Source::Environment { .. });
-        match &self.source {
-            Source::Environment { .. } => lines.extend([
+        match &self.settings {
+            None => lines.extend([
                 format!("grep ^ETCD_ {ADDED} >{VARIABLES}"),
                 format!("mkdir -p {folder} && printf '[Service]\\nEnvironmentFile={VARIABLES}\\n' >{drop_in}"),
                 "systemctl daemon-reload".to_owned(),
             ]),
-            Source::ConfigFile { path } => lines.push(format!(
-                "# in {}: initial-cluster-state: existing, and initial-cluster as it was printed",
-                path.display()
-            )),
-            Source::Flags => lines.push(format!(
-                "# in the command of {}: --initial-cluster-state=existing, and --initial-cluster as it was printed",
-                self.unit
+            Some(place) => lines.push(format!(
+                "# etcd's settings ({place}): initial-cluster-state existing, and initial-cluster as it was printed"
             )),
         }
         lines.push(format!("systemctl start {unit}"));
         lines.push(format!(
             "until {etcdctl} member promote $(sed -n 's/^Member *\\([0-9a-f]*\\) added.*/\\1/p' {ADDED}); do sleep 2; done"
         ));
-        if is_by_variables {
+        if self.settings.is_none() {
             lines.push(format!("rm {drop_in} && systemctl daemon-reload"));
         }
         lines
@@ -369,9 +368,7 @@ mod tests {
             data_dir: "/var/lib/etcd/default".into(),
             wal_dir: None,
             has_data: true,
-            source: Source::Environment {
-                files: vec!["/etc/default/etcd".into()],
-            },
+            settings: None,
             proof: " --cacert=/pki/ca.pem".to_owned(),
             aside: "X".to_owned(),
         }
@@ -446,14 +443,14 @@ mod tests {
         }
         let lost = found(&[Heard::Silent, Heard::Serves, Heard::Serves]);
         let other = Way {
-            source: Source::Flags,
+            settings: Some("/etc/etcd.yaml".to_owned()),
             has_data: false,
             ..way()
         };
         let next = other.out_of_living(&lost, false);
         assert_eq!(next.matches("systemctl stop").count(), 1, "its own: {next}");
         assert!(
-            next.contains("--initial-cluster-state=existing")
+            next.contains("(/etc/etcd.yaml): initial-cluster-state existing")
                 && !next.contains("EnvironmentFile")
                 && !next.contains("\n      mv "),
             "{next}"

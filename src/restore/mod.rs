@@ -191,7 +191,10 @@ impl Error {
             (Error::Yard(yard::Error::Missing { .. }), _)
                 | (Error::Yard(yard::Error::Foreign { .. }), Step::Swap | Step::Start)
         );
-        let is_deaf = matches!((self, step), (Error::Port(_) | Error::Ask(_), Step::Found | Step::Agree));
+        let is_deaf = matches!(
+            (self, step),
+            (Error::Port(_) | Error::Ask(_), Step::Found | Step::Agree)
+        );
         is_hidden || is_silent || is_away || is_deaf
     }
 

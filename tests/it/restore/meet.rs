@@ -299,7 +299,9 @@ fn who_has_committed_waits_for_its_address_and_who_has_not_goes_back() {
             stop: &stop,
             ..bench.tools(&go_on)
         };
-        let mut run = Run::resume(bench.book(), tools).expect("it can be read").expect("one is open");
+        let mut run = Run::resume(bench.book(), tools)
+            .expect("it can be read")
+            .expect("one is open");
         let end = run.go(Patience::Healthy);
         assert!(matches!(end, Err(Error::Port(_))), "{end:?}");
         drop(run);

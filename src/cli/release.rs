@@ -12,7 +12,7 @@ use super::{Context, Exit, Failure};
 use crate::model::{ByteSize, with_causes};
 use crate::restore::{
     Book, Error, Kept, Ledger, LedgerError, Release, RestoreId, Spots, YardError, gone_paths, kept_path, made_path,
-    releasable, release, release_stray,
+    releasable, release, release_stray, tidy_released,
 };
 
 /// Give up, for good, the data that restores have kept
@@ -79,7 +79,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         need_somebody(false, "release")?;
         ask("delete all of it for good?")?;
     }
-    if !meant.is_empty() || stray.is_some() {
+    // Looking for one must not make the folder.
+    if spots.folder.exists() {
         let book = Book::open(spots).map_err(|error| failure(error.into()))?;
         for ledger in &meant {
             let given_up = release(&book, ledger.id(), &|_| ControlFlow::Continue(()));
@@ -91,7 +92,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 "etcd was kept from starting by restore {stray}, whose ledger is gone; it may start again"
             ));
         }
-        if let Err(failure) = reload(context) {
+        tidy_released(&book).map_err(failure)?;
+        if !meant.is_empty()
+            && let Err(failure) = reload(context)
+        {
             context.output.detail(failure.message());
         }
     }

@@ -49,7 +49,7 @@ pub use mounts::mounted_inside;
 pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
 pub use quota::OverQuota;
-pub use release::{GiveUp, Release, releasable, release, release_stray};
+pub use release::{GiveUp, Release, releasable, release, release_stray, tidy_released};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};
 pub use run::{Listener, Outcome, Run, Tools};
 pub use steps::RESUME_UNIT;

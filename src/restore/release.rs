@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::ledger::{Book, Kept, Ledger, Spots};
 use super::machine::End;
-use super::plan::RestoreId;
+use super::plan::{PlannedFile, RestoreId};
 use super::yard::{self, Yard};
 use super::{Error, files};
 
@@ -22,6 +22,8 @@ pub enum GiveUp {
     Condemn,
     /// It is deleted.
     Delete,
+    /// What it laid over etcd's settings goes, as far as nobody has changed it since.
+    Settings,
     /// etcd may start, where this restore has kept it from starting.
     Unhold,
     /// The ledger says that it is done.
@@ -30,10 +32,11 @@ pub enum GiveUp {
 
 impl GiveUp {
     /// All of them.
-    pub const ALL: [GiveUp; 5] = [
+    pub const ALL: [GiveUp; 6] = [
         GiveUp::Record,
         GiveUp::Condemn,
         GiveUp::Delete,
+        GiveUp::Settings,
         GiveUp::Unhold,
         GiveUp::Close,
     ];
@@ -88,9 +91,21 @@ pub fn release(book: &Book, id: &RestoreId, listener: &dyn Fn(GiveUp) -> Control
             }
             take(step, book, &mut ledger, &yards)?;
         }
-        for yard in yards {
-            // After all else: where our folder is gone, it cannot be told from one that is not mounted. What stays is empty.
-            yard.tidy(id).ok();
+        // After all else: where our folder is gone, it cannot be told from one that is not mounted.
+        yards.iter().for_each(|yard| drop(yard.tidy(id)));
+    }
+    Ok(())
+}
+
+/// Removes folders of ours with nothing in them, as a release leaves them that was cut off at its very end.
+pub fn tidy_released(book: &Book) -> Result<(), Error> {
+    let closed = book.closed()?;
+    for ledger in closed.iter().filter(|ledger| ledger.kept == Kept::Released) {
+        for path in ledger.plan.site.dirs() {
+            if let Ok(Some(yard)) = Yard::find(path) {
+                // What stays is empty, and harms nobody.
+                yard.tidy(ledger.id()).ok();
+            }
         }
     }
     Ok(())
@@ -105,6 +120,14 @@ fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard]) -> Resul
         }
         GiveUp::Condemn => yards.iter().try_for_each(|yard| yard.condemn(&id))?,
         GiveUp::Delete => yards.iter().try_for_each(|yard| yard.discard_condemned(&id))?,
+        GiveUp::Settings => {
+            for file in laid(ledger) {
+                let is_ours = files::before(&file.path)?.content.as_deref() == Some(file.content.as_str());
+                if is_ours && !keeps_from_harm(&file.content) {
+                    files::remove(&file.path)?;
+                }
+            }
+        }
         GiveUp::Unhold => {
             if book.held()?.is_some_and(|held| held == id.to_string()) {
                 // Both were kept where nothing could come back: see `Step::Revive`. Those of another are its own.
@@ -118,6 +141,24 @@ fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard]) -> Resul
         }
     }
     Ok(())
+}
+
+/// What a restore that ended has laid over etcd's settings, drop-ins first: they refer to the others. etcd needs none of it
+/// once its directory is laid out.
+fn laid(ledger: &Ledger) -> Vec<&PlannedFile> {
+    let is_good = ledger.end.is_some_and(|(end, _)| end == End::Restored);
+    let mut laid: Vec<&PlannedFile> = match is_good {
+        true => ledger.plan.files.iter().chain(&ledger.settled).collect(),
+        false => Vec::new(),
+    };
+    laid.sort_by_key(|file| file.path.extension().is_none_or(|ending| ending != "conf"));
+    laid
+}
+
+/// Whether what an older version laid on switches off what would begin a new cluster at etcd's next start.
+fn keeps_from_harm(content: &str) -> bool {
+    let content = content.to_ascii_lowercase().replace('_', "-");
+    content.contains("force-new-cluster")
 }
 
 /// Our folders in the directories of a restore.

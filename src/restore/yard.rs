@@ -397,7 +397,7 @@ impl Yard {
     }
 
     /// Removes the folders of a restore that hold nothing, and ours if nothing is left in it.
-    pub fn tidy(self, id: &RestoreId) -> Result<(), Error> {
+    pub fn tidy(&self, id: &RestoreId) -> Result<(), Error> {
         for name in [made(id), kept(id)] {
             let Some(folder) = self.own.dir(&name)? else { continue };
             if folder.names(MOST_ENTRIES)?.is_empty() {

@@ -103,6 +103,36 @@ fn a_file_that_cannot_be_removed_is_told_and_its_release_finished_when_it_can() 
 }
 
 #[test]
+fn settings_that_a_restore_left_go_with_its_release_unless_somebody_changed_them() {
+    let Some(bench) = Bench::running(1) else { return };
+    let drop_in = bench.units.drop_in("50-lifeboat.conf");
+    bench.restore(1, &go_on).expect("it comes to its end");
+    let first = bench.last();
+    bench.restore(2, &go_on).expect("it comes to its end");
+    let second = bench.last();
+    let variables = first.plan.files[0].path.clone();
+    release(&bench.book(), first.id(), &to_the_end).expect("it can be given up");
+    assert!(drop_in.exists() && variables.exists(), "they are the second one's");
+    let changed = fs::read_to_string(&drop_in).expect("it is there") + "# mine\n";
+    fs::write(&drop_in, &changed).expect("the test's directory can be written");
+    release(&bench.book(), second.id(), &to_the_end).expect("it can be given up");
+    assert_eq!(fs::read_to_string(&drop_in).expect("it is there"), changed);
+    assert!(!variables.exists());
+
+    fs::remove_file(&drop_in).expect("it is there");
+    bench.restore(3, &go_on).expect("it comes to its end");
+    assert!(drop_in.exists());
+    let id = bench.last().id().clone();
+    release(&bench.book(), &id, &to_the_end).expect("it can be given up");
+    assert!(!drop_in.exists() && !variables.exists());
+    // etcd starts with its own settings, which it does not need.
+    bench.units.reload().expect("it can");
+    bench.units.stop(UNIT).expect("it can");
+    bench.units.start(UNIT).expect("it can");
+    assert!(!bench.is_old());
+}
+
+#[test]
 fn what_is_kept_on_a_disk_that_is_away_is_not_taken_for_released() {
     let Some(bench) = Bench::running(1) else { return };
     bench.restore(1, &go_on).expect("it comes to its end");

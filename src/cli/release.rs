@@ -93,7 +93,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             ));
         }
         tidy_released(&book).map_err(failure)?;
-        if !meant.is_empty()
+        if (!meant.is_empty() || stray.is_some())
             && let Err(failure) = reload(context)
         {
             context.output.detail(failure.message());

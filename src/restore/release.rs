@@ -92,7 +92,9 @@ pub fn release(book: &Book, id: &RestoreId, listener: &dyn Fn(GiveUp) -> Control
             take(step, book, &mut ledger, &yards)?;
         }
         // After all else: where our folder is gone, it cannot be told from one that is not mounted.
-        yards.iter().for_each(|yard| drop(yard.tidy(id)));
+        for yard in yards {
+            yard.tidy(id).ok();
+        }
     }
     Ok(())
 }

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::host::failed;
 use super::output::Format;
 use super::restore::{ask, connect, failure, need_root, need_somebody};
 use super::{Context, Exit, Failure};
 use crate::model::{ByteSize, with_causes};
 use crate::restore::{
-    Book, Error, Kept, Ledger, LedgerError, Release, RestoreId, Spots, YardError, gone_paths, kept_path, made_path,
-    releasable, release, release_stray, tidy_released,
+    Book, Error, Kept, Ledger, LedgerError, OverDbus, Release, RestoreId, Spots, YardError, gone_paths, kept_path,
+    made_path, releasable, release, release_stray, tidy_released,
 };
 
 /// Give up, for good, the data that restores have kept
@@ -82,9 +81,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // Looking for one must not make the folder.
     if spots.folder.exists() {
         let book = Book::open(spots).map_err(|error| failure(error.into()))?;
-        for ledger in &meant {
-            let given_up = release(&book, ledger.id(), &|_| ControlFlow::Continue(()));
-            given_up.map_err(|error| cut_off(ledger.id(), error))?;
+        if !meant.is_empty() {
+            let systemd = connect(context)?;
+            let units = OverDbus::new(&systemd, context.runtime.handle());
+            for ledger in &meant {
+                let given_up = release(&book, ledger.id(), &units, &|_| ControlFlow::Continue(()));
+                given_up.map_err(|error| cut_off(ledger.id(), error))?;
+            }
         }
         if let Some(stray) = &stray {
             release_stray(&book).map_err(failure)?;
@@ -93,11 +96,6 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             ));
         }
         tidy_released(&book).map_err(failure)?;
-        if (!meant.is_empty() || stray.is_some())
-            && let Err(failure) = reload(context)
-        {
-            context.output.detail(failure.message());
-        }
     }
     match context.output.format {
         Format::Json => context.output.json(&Document {
@@ -145,12 +143,6 @@ pub(super) fn kept(ledger: &Ledger) -> (Vec<PathBuf>, u64) {
     let paths: Vec<PathBuf> = folders.filter(|path| path.exists()).collect();
     let bytes = paths.iter().map(|path| bytes_below(path)).sum();
     (paths, bytes)
-}
-
-/// Lets systemd see that a guard that was kept is gone.
-fn reload(context: &Context) -> Result<(), Failure> {
-    let systemd = connect(context)?;
-    context.runtime.block_on(systemd.reload()).map_err(failed)
 }
 
 fn row(ledger: &Ledger) -> Row {

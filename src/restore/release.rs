@@ -3,15 +3,19 @@
 //! Invariant: what is being given up is never brought back. The ledger says so before the first name is touched, and it is
 //! finished by the next release wherever it was cut off.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use super::ledger::{Book, Kept, Ledger, Spots};
 use super::machine::End;
-use super::plan::{PlannedFile, RestoreId};
+use super::plan::RestoreId;
+use super::units::Units;
 use super::yard::{self, Yard};
 use super::{Error, files};
+use crate::settings::NewFile;
 
 /// A step of a release, in order. Each can be taken again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +81,12 @@ pub fn release_stray(book: &Book) -> Result<(), Error> {
 
 /// Gives the old data of one restore up, for good: the only place where that is deleted. `listener` hears of each step
 /// before it is taken, and may end it there.
-pub fn release(book: &Book, id: &RestoreId, listener: &dyn Fn(GiveUp) -> ControlFlow<()>) -> Result<(), Error> {
+pub fn release(
+    book: &Book,
+    id: &RestoreId,
+    units: &dyn Units,
+    listener: &dyn Fn(GiveUp) -> ControlFlow<()>,
+) -> Result<(), Error> {
     if let Some(open) = book.ledger()? {
         let (id, step) = (open.id().clone(), open.step);
         return Err(Error::Open { id, step });
@@ -89,7 +98,7 @@ pub fn release(book: &Book, id: &RestoreId, listener: &dyn Fn(GiveUp) -> Control
                 let id = id.clone();
                 return Err(Error::Releasing { id });
             }
-            take(step, book, &mut ledger, &yards)?;
+            take(step, book, &mut ledger, &yards, units)?;
         }
         // After all else: where our folder is gone, it cannot be told from one that is not mounted.
         for yard in yards {
@@ -113,8 +122,9 @@ pub fn tidy_released(book: &Book) -> Result<(), Error> {
     Ok(())
 }
 
-fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard]) -> Result<(), Error> {
+fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard], units: &dyn Units) -> Result<(), Error> {
     let id = ledger.id().clone();
+    let reload = || units.reload().map_err(Error::units("reload", "systemd"));
     match step {
         GiveUp::Record => {
             ledger.kept = Kept::Releasing;
@@ -123,17 +133,19 @@ fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard]) -> Resul
         GiveUp::Condemn => yards.iter().try_for_each(|yard| yard.condemn(&id))?,
         GiveUp::Delete => yards.iter().try_for_each(|yard| yard.discard_condemned(&id))?,
         GiveUp::Settings => {
-            for file in laid(ledger) {
-                let is_ours = files::before(&file.path)?.content.as_deref() == Some(file.content.as_str());
-                if is_ours && !keeps_from_harm(&file.content) {
-                    files::remove(&file.path)?;
-                }
+            let (drop_ins, others) = unneeded(&book.closed()?, ledger)?;
+            // systemd must not start etcd by what refers to a file that is gone.
+            drop_ins.iter().try_for_each(|path| files::remove(path))?;
+            if !drop_ins.is_empty() || !others.is_empty() {
+                reload()?;
             }
+            others.iter().try_for_each(|path| files::remove(path))?;
         }
         GiveUp::Unhold => {
             if book.held()?.is_some_and(|held| held == id.to_string()) {
                 // Both were kept where nothing could come back: see `Step::Revive`. Those of another are its own.
                 files::remove(&ledger.guard.path)?;
+                reload()?;
                 files::remove(&book.spots().lock())?;
             }
         }
@@ -145,16 +157,48 @@ fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard]) -> Resul
     Ok(())
 }
 
-/// What a restore that ended has laid over etcd's settings, drop-ins first: they refer to the others. etcd needs none of it
-/// once its directory is laid out.
-fn laid(ledger: &Ledger) -> Vec<&PlannedFile> {
-    let is_good = ledger.end.is_some_and(|(end, _)| end == End::Restored);
-    let mut laid: Vec<&PlannedFile> = match is_good {
-        true => ledger.plan.files.iter().chain(&ledger.settled).collect(),
-        false => Vec::new(),
-    };
-    laid.sort_by_key(|file| file.path.extension().is_none_or(|ending| ending != "conf"));
-    laid
+/// What a restore that ended well has laid over etcd's settings. etcd needs none of it once its directory is laid out.
+fn laid(ledger: &Ledger) -> Vec<NewFile> {
+    if !is_good(ledger) {
+        return Vec::new();
+    }
+    let plan = &ledger.plan;
+    let of_old = plan.files.iter().chain(&ledger.settled).map(|file| NewFile {
+        path: file.path.clone(),
+        content: file.content.clone(),
+    });
+    let laid = plan.overlay.iter().zip(&plan.identity);
+    let laid = laid.flat_map(|(overlay, identity)| overlay.files(&identity.token));
+    of_old.chain(laid).collect()
+}
+
+/// Which of it is to go, drop-ins apart: they refer to the others. Nothing, where somebody has changed a part of it, or a
+/// later restore has laid on something of the same name.
+fn unneeded(closed: &[Ledger], ledger: &Ledger) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
+    let later = closed.iter().skip_while(|other| other.id() != ledger.id()).skip(1);
+    let later = later.filter(|other| is_good(other) && other.kept != Kept::Released);
+    let later: BTreeSet<PathBuf> = later.flat_map(laid).map(|file| file.path).collect();
+    // The same name may have been given twice: at first, and once etcd served.
+    let mut contents: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    for file in laid(ledger) {
+        contents.entry(file.path).or_default().push(file.content);
+    }
+    let mut unneeded = Vec::new();
+    for (path, contents) in contents {
+        let Some(is) = files::before(&path)?.content else {
+            continue;
+        };
+        if later.contains(&path) || !contents.contains(&is) || keeps_from_harm(&is) {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        unneeded.push(path);
+    }
+    let is_drop_in = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "conf");
+    Ok(unneeded.into_iter().partition(is_drop_in))
+}
+
+fn is_good(ledger: &Ledger) -> bool {
+    ledger.end.is_some_and(|(end, _)| end == End::Restored)
 }
 
 /// Whether what an older version laid on switches off what would begin a new cluster at etcd's next start.

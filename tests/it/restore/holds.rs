@@ -63,7 +63,7 @@ fn what_keeps_etcd_down_for_want_of_data_is_not_taken_away_by_another_restore() 
     let second = bench.last().id().clone();
     assert_ne!(first, second);
     stays_down("after the second");
-    release(&bench.book(), &second, &to_the_end).expect("it can be released");
+    release(&bench.book(), &second, &bench.units, &to_the_end).expect("it can be released");
     stays_down("after the release of the second");
     assert_eq!(
         bench.restore(3, &go_on).expect("it comes to its end"),
@@ -147,6 +147,6 @@ fn the_release_of_a_restore_lets_etcd_start_that_it_keeps_down() {
     bench.units.start(UNIT).expect("it can be asked for");
     assert!(!bench.units.runs());
     let last = bench.last();
-    release(&bench.book(), last.id(), &to_the_end).expect("it can be released");
+    release(&bench.book(), last.id(), &bench.units, &to_the_end).expect("it can be released");
     assert!(!bench.spots.lock().exists() && !last.guard.path.exists());
 }

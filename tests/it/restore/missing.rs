@@ -200,7 +200,7 @@ fn old_data_that_is_gone_or_less_than_it_was_stops_no_etcd_and_starts_none_on_it
             if at.is_some() {
                 assert_eq!(bench.resume().expect("it goes on"), Some(Outcome::Restored));
             }
-            release(&bench.book(), &id, &to_the_end).expect("it can be given up");
+            release(&bench.book(), &id, &bench.units, &to_the_end).expect("it can be given up");
         }
     }
 }

@@ -396,7 +396,7 @@ fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
     let all = releasable(&bench.spots).expect("none is open").ledgers;
     assert_eq!(all.len(), 3);
     for ledger in &all {
-        release(&bench.book(), ledger.id(), &to_the_end).expect("it can be removed");
+        release(&bench.book(), ledger.id(), &bench.units, &to_the_end).expect("it can be removed");
     }
     assert!(!bench.data_dir().join(".lifeboat").exists());
     assert!(matches!(bench.roll_back(), Err(Error::Released { .. })));

@@ -17,8 +17,9 @@ pub fn a_release_killed_at_any_call_is_finished_by_the_next_and_never_taken_back
     let cluster = Cluster::start(lab, 1);
     let host = &cluster.hosts[0];
     let (id, _) = backed_up(&cluster);
-    let client = cluster.client();
-    client.put(LATER, "old", 0).expect("it takes writes");
+    // A new one each time: etcd is started over and over.
+    let client = || cluster.client();
+    client().put(LATER, "old", 0).expect("it takes writes");
     let (mut token, mut is_restored, mut refused) = (0, false, 0);
     for call in CALLS {
         for number in 1.. {
@@ -48,7 +49,7 @@ pub fn a_release_killed_at_any_call_is_finished_by_the_next_and_never_taken_back
                 // Nothing was begun: it can be taken back, and is put in once more.
                 lifeboat(host, ["rollback", "--yes"]).expect_code(0);
                 cluster.wait_until_served();
-                assert_eq!(client.get(LATER).expect("it serves"), Some(b"old".to_vec()), "{at}");
+                assert_eq!(client().get(LATER).expect("it serves"), Some(b"old".to_vec()), "{at}");
                 is_restored = false;
                 lifeboat(host, ["release", "--yes"]).expect_code(0);
                 continue;
@@ -69,9 +70,9 @@ pub fn a_release_killed_at_any_call_is_finished_by_the_next_and_never_taken_back
                 "{at}"
             );
             host.shell(&format!("test ! -e {DATA_DIR}/.lifeboat"));
-            assert_eq!(client.get(LATER).expect("it serves"), None, "{at}");
+            assert_eq!(client().get(LATER).expect("it serves"), None, "{at}");
             // What was restored is the old data of the next.
-            client.put(LATER, "old", 0).expect("it takes writes");
+            client().put(LATER, "old", 0).expect("it takes writes");
             if done.code == 0 {
                 break;
             }

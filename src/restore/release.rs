@@ -15,7 +15,7 @@ use super::plan::RestoreId;
 use super::units::Units;
 use super::yard::{self, Yard};
 use super::{Error, files};
-use crate::settings::NewFile;
+use crate::settings::{NewFile, Overlay};
 
 /// A step of a release, in order. Each can be taken again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,12 +157,12 @@ fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard], units: &
     Ok(())
 }
 
-/// What a restore that ended well has laid over etcd's settings. etcd needs none of it once its directory is laid out.
+/// What a restore that ended has laid over etcd's settings. etcd needs none of it once its directory is laid out.
 fn laid(ledger: &Ledger) -> Vec<NewFile> {
-    if !is_good(ledger) {
-        return Vec::new();
-    }
     let plan = &ledger.plan;
+    if !is_good(ledger) {
+        return plan.overlay.iter().flat_map(Overlay::files_of_old).collect();
+    }
     let of_old = plan.files.iter().chain(&ledger.settled).map(|file| NewFile {
         path: file.path.clone(),
         content: file.content.clone(),

@@ -21,6 +21,7 @@ use crate::datadir::wal;
 use crate::durable::failed;
 use crate::model::with_causes;
 use crate::rebuild::{self, ContentProof, DigestRule, Expected, Homes, Rebuilt};
+use crate::settings::Overlay;
 use crate::source::Source;
 
 /// The unit that takes an open restore up, at boot and in the background.
@@ -275,8 +276,19 @@ impl Run<'_> {
     }
 
     fn undo_settings(&mut self) -> Result<Came, Error> {
+        let ledger = &self.ledger;
+        // etcd that finds the old data gone is not to begin an empty cluster; where there was none, that is for whoever lets
+        // it start to say.
+        let stays = ledger.plan.overlay.as_ref().filter(|_| !ledger.had_nothing());
+        let stays = stays.map(Overlay::files_of_old);
         // The drop-in that refers to the others goes first.
-        self.ledger.files_before.iter().rev().try_for_each(files::put_back)?;
+        for before in ledger.files_before.iter().rev() {
+            let stays = stays.iter().flatten().find(|file| file.path == before.path);
+            match stays {
+                Some(file) if before.content.is_none() && before.path.exists() => files::lay(file)?,
+                Some(_) | None => files::put_back(before)?,
+            }
+        }
         self.reload()?;
         Ok(Came::Done)
     }

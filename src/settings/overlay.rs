@@ -84,16 +84,35 @@ impl Overlay {
             (STATE, "existing"),
             (ADVERTISE, &self.advertise_peer_urls.join(",")),
         ];
-        let lines = variables.map(|(flag, value)| environment::line(&variable(flag), value));
+        self.written(
+            "who is in the restored cluster",
+            "`lifeboat rollback` and `lifeboat release` take it away again",
+            &variables,
+        )
+    }
+
+    /// Its files once the old data is back: etcd that finds that gone is not to begin an empty cluster in its place.
+    pub fn files_of_old(&self) -> [NewFile; 2] {
+        self.written(
+            "the data from before it is back",
+            "`lifeboat release` takes it away again",
+            &[(STATE, "existing")],
+        )
+    }
+
+    fn written(&self, what: &str, ends: &str, variables: &[(&str, &str)]) -> [NewFile; 2] {
+        let lines: String = variables
+            .iter()
+            .map(|(flag, value)| environment::line(&variable(flag), value))
+            .collect();
         let head = format!(
-            "# Written by etcd-lifeboat in restore {}: who is in the restored cluster.\n\
-             # `lifeboat rollback` and `lifeboat release` take it away again.\n",
+            "# Written by etcd-lifeboat in restore {}: {what}.\n# {ends}.\n",
             self.restore
         );
         [
             NewFile {
                 path: self.environment_file.clone(),
-                content: format!("{head}{}", lines.concat()),
+                content: format!("{head}{lines}"),
             },
             NewFile {
                 path: self.drop_in.clone(),

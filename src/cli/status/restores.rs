@@ -14,6 +14,7 @@ use crate::cli::{release, restore};
 use crate::durable;
 use crate::model::{ByteSize, with_causes};
 use crate::restore::{End, Kept, Ledger, LedgerError, Seen, Spots, Step, closed, open_ledger};
+use crate::settings::Overlay;
 
 /// What there is, as programs see it.
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -236,10 +237,15 @@ impl KeptRow {
 
 /// The files of restores that are in force.
 fn settings(ledgers: &[Ledger]) -> Vec<PathBuf> {
-    let restored = ledgers
-        .iter()
-        .filter(|ledger| ledger.end.is_some_and(|(end, _)| end == End::Restored));
-    let paths = restored.flat_map(|ledger| ledger.plan.files_of_settings().map(Path::to_owned));
+    let paths = ledgers.iter().flat_map(|ledger| match ledger.end {
+        Some((End::Restored, _)) => ledger.plan.files_of_settings().map(Path::to_owned).collect::<Vec<_>>(),
+        // Of one that was taken back, what keeps an empty directory from beginning a cluster.
+        Some((End::Undone, _)) => {
+            let laid = ledger.plan.overlay.iter().flat_map(Overlay::paths);
+            laid.map(Path::to_owned).collect()
+        }
+        None => Vec::new(),
+    });
     let mut paths: Vec<PathBuf> = paths.filter(|path| path.exists()).collect();
     paths.sort();
     paths.dedup();

@@ -218,7 +218,7 @@ impl Bench {
     fn begin_in_vain(&self, number: u32) -> Run<'_> {
         let mut ledger = self.ledger(number);
         let overlay = ledger.plan.overlay.as_mut().expect("one was planned");
-        overlay.initial_cluster = "no member".to_owned();
+        overlay.advertise_peer_urls = vec!["nonsense".to_owned()];
         let mut run = Run::begin(self.book(), ledger, self.tools(&go_on)).expect("none is open");
         run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
             .expect("there is nothing wrong with it");
@@ -279,6 +279,16 @@ impl Bench {
             }
         }
         has_old
+    }
+
+    /// On the old data etcd has its own settings, but that it begins no cluster.
+    #[track_caller]
+    fn assert_existing_is_all_that_is_laid_on(&self, taken_back: &Ledger) {
+        let overlay = taken_back.plan.overlay.as_ref().expect("it lays one on");
+        assert!(overlay.drop_in.exists());
+        let laid = fs::read_to_string(&overlay.environment_file).expect("it is there");
+        let laid: Vec<&str> = laid.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(laid, ["ETCD_INITIAL_CLUSTER_STATE=\"existing\""]);
     }
 
     /// The last restore, open or closed.
@@ -364,7 +374,7 @@ fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
     let back = bench.roll_back().expect("it comes to its end");
     assert!(matches!(back, Outcome::Undone { .. }));
     assert!(bench.is_old());
-    assert!(!bench.units.drop_in("50-lifeboat.conf").exists());
+    bench.assert_existing_is_all_that_is_laid_on(&first);
     assert_eq!(
         fs::read_to_string(bench.units.drop_in(STALE)).expect("it is back"),
         OF_BEFORE
@@ -535,7 +545,11 @@ fn what_cannot_become_healthy_goes_back_by_itself() {
         "{outcome:?}"
     );
     assert!(bench.is_old());
-    assert!(!bench.units.drop_in("50-lifeboat.conf").exists() && !bench.spots.lock().exists());
+    assert!(!bench.spots.lock().exists());
+    bench.assert_existing_is_all_that_is_laid_on(&bench.last());
+    let id = bench.last().id().clone();
+    release(&bench.book(), &id, &bench.units, &to_the_end).expect("it can be given up");
+    assert!(!bench.units.drop_in("50-lifeboat.conf").exists());
 }
 
 #[test]

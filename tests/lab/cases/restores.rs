@@ -63,18 +63,16 @@ pub fn what_was_restored_is_taken_back_restored_again_and_released(lab: &Lab<'_>
     assert_eq!(client.get(LATER).expect("it serves"), None);
     assert!(client.revision().expect("it serves") > 1_000_000_000);
     assert!(before.revision < 1_000_000_000);
-    restore(host, &[&id, "--yes"]).expect_code(7);
     assert_status_tells_what_is_left(host, &format!("{DATA_DIR}/.lifeboat/kept-"));
 
     lifeboat(host, ["rollback", "--yes"]).expect_code(0);
     cluster.wait_until_served();
     assert_eq!(client.get(LATER).expect("it serves"), Some(b"old".to_vec()));
-    assert!(
-        !has_guard(host)
-            && !host
-                .path("/etc/systemd/system/etcd.service.d/50-lifeboat.conf")
-                .exists()
-    );
+    assert!(!has_guard(host));
+    // Its own settings, but that it begins no cluster.
+    let laid = host.run(["cat", "/etc/lifeboat/restore/etcd.service.env"]).stdout;
+    let laid: Vec<&str> = laid.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(laid, ["ETCD_INITIAL_CLUSTER_STATE=\"existing\""]);
 
     restore(host, &[&id, "--yes", "--cluster-token", "again"]).expect_code(0);
     assert_eq!(client.get(LATER).expect("it serves"), None);

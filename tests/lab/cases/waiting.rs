@@ -2,7 +2,7 @@
 
 use super::restore_deaths::step_of;
 use super::restores::{Before, KEY, LATER, LEDGERS, assert_serves, backed_up, has_guard, restore};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Host, Lab, holds, until};
 use crate::install::STORE;
 use crate::support::host::copy_tree;
@@ -31,6 +31,14 @@ pub fn a_member_that_waits_goes_on_after_a_stop_and_after_a_boot(lab: &Lab<'_>) 
     until_watched_for(host, 1);
     assert_eq!(step_of(host).as_deref(), Some("serve"));
     the_other_comes(&cluster, &id, &before);
+
+    // A token is used once: who lost its data does not come back by it under the id that has served.
+    let second = &cluster.hosts[1];
+    second.run(["systemctl", "stop", "etcd"]);
+    second.shell(&format!("rm -rf {DATA_DIR} {LEDGERS}"));
+    let refused = restore(second, &[&id, "--from", "/root/copy", "--yes", "--cluster-token", TOKEN]).expect_code(7);
+    assert!(refused.stderr.contains("token was used"), "{refused}");
+    assert_eq!(second.main_pid("etcd"), 0);
 }
 
 pub fn a_run_that_loses_the_bus_is_begun_again_and_one_that_nothing_can_mend_is_not(lab: &Lab<'_>) {

@@ -439,7 +439,7 @@ pub fn open_ledger(spots: &Spots) -> Result<Option<Ledger>, Error> {
 }
 
 /// What is in the file that keeps etcd from starting, read without taking the folder.
-pub(super) fn held(spots: &Spots) -> Result<Option<String>, Error> {
+pub fn held(spots: &Spots) -> Result<Option<String>, Error> {
     let path = spots.lock();
     let bytes = match durable::read_plain(&path, MOST_NOTICE_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -43,7 +43,7 @@ pub use bump::{Bump, Rule as BumpRule, decide as decide_bump};
 pub use dbus::OverDbus;
 pub use gathering::{Seen, look_around};
 pub use inventory::{Inventory, Lack};
-pub use ledger::{Book, Built, Downtime, Error as LedgerError, Kept, Ledger, Spots, closed, open_ledger};
+pub use ledger::{Book, Built, Downtime, Error as LedgerError, Kept, Ledger, Spots, closed, held, open_ledger};
 pub use machine::{End, Step};
 pub use mounts::mounted_inside;
 pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};

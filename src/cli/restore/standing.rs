@@ -10,7 +10,7 @@ use crate::config::{Config, Secret};
 use crate::datadir::{InitialCluster, Membership};
 use crate::etcd::PeerMember;
 use crate::restore::quorum::{Found, Heard, Verdict, called};
-use crate::restore::{RestoreId, look_for_clusters};
+use crate::restore::{RestoreId, Spots, held, look_for_clusters};
 use crate::settings::Source;
 
 /// Where it is told what the words of `member add` are kept for the lines that follow it.
@@ -95,6 +95,8 @@ struct Way {
     proof: String,
     /// What the old data is called once it is moved away.
     aside: String,
+    /// The restore that keeps etcd from starting, for there was no data before it.
+    held_by: Option<String>,
 }
 
 impl Way {
@@ -118,6 +120,8 @@ impl Way {
             },
             proof: proof(config, here),
             aside: RestoreId::new(host::now(), getrandom::u32().map_err(failed)?).to_string(),
+            // Who may not look there is not the one who types it either.
+            held_by: held(&Spots::default()).ok().flatten(),
         })
     }
 
@@ -277,6 +281,9 @@ impl Way {
                 "# etcd's settings ({place}): initial-cluster-state existing, and initial-cluster as it was printed"
             )),
         }
+        if let Some(restore) = &self.held_by {
+            lines.push(format!("lifeboat release --restore {}", word(restore)));
+        }
         lines.push(format!("systemctl start {unit}"));
         lines.push(format!(
             "until {etcdctl} member promote $(sed -n 's/^Member *\\([0-9a-f]*\\) added.*/\\1/p' {ADDED}); do sleep 2; done"
@@ -371,6 +378,7 @@ mod tests {
             settings: None,
             proof: " --cacert=/pki/ca.pem".to_owned(),
             aside: "X".to_owned(),
+            held_by: None,
         }
     }
 
@@ -445,10 +453,15 @@ mod tests {
         let other = Way {
             settings: Some("/etc/etcd.yaml".to_owned()),
             has_data: false,
+            held_by: Some("R".to_owned()),
             ..way()
         };
         let next = other.out_of_living(&lost, false);
         assert_eq!(next.matches("systemctl stop").count(), 1, "its own: {next}");
+        assert!(
+            next.contains("lifeboat release --restore R\n"),
+            "it would not start: {next}"
+        );
         assert!(
             next.contains("(/etc/etcd.yaml): initial-cluster-state existing")
                 && !next.contains("EnvironmentFile")

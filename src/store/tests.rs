@@ -538,6 +538,33 @@ fn a_sweep_removes_at_once_what_runs_of_this_host_left() {
 }
 
 #[test]
+fn what_a_sweep_cannot_remove_is_its_error_and_keeps_none_of_the_rest() {
+    let (_root, store, begun) = after_kills();
+    let stuck = store.folder().join(partial_of(DEAD));
+    let change = |flag: &str| {
+        let done = std::process::Command::new("chattr").arg(flag).arg(&stuck).output();
+        done.is_ok_and(|done| done.status.success())
+    };
+    if !change("+i") {
+        eprintln!("skipped: chattr +i needs root and a file system that can");
+        return;
+    }
+    let swept = store.sweep(&begun);
+    let left = tree(store.folder());
+    assert!(change("-i"));
+    assert!(
+        matches!(&swept, Err(error) if error.to_string().contains(DEAD)),
+        "{swept:?}"
+    );
+    assert!(
+        left.contains(&partial_of(DEAD)) && !left.contains(&full_of(DEAD)),
+        "{left:?}"
+    );
+    assert!(!left.contains(&pin_of(DEAD)), "{left:?}");
+    assert_eq!(paths(&store.sweep(&begun).unwrap()), [partial_of(DEAD)], "the next one");
+}
+
+#[test]
 fn a_sweep_removes_after_a_day_what_nobody_answers_for() {
     let (_root, store, begun) = after_kills();
     let now = store.now().unwrap();

@@ -44,7 +44,7 @@ impl FakeUnits {
     pub fn of(etcd: &Etcd, index: usize, dir: &Path) -> FakeUnits {
         let drop_ins = dir.join("etcd.service.d");
         fs::create_dir_all(&drop_ins).expect("the test's directory can be written");
-        FakeUnits {
+        let units = FakeUnits {
             binary: etcd.binary().to_owned(),
             variables: variables(&etcd.members[index], &etcd.initial_cluster()),
             drop_ins,
@@ -55,7 +55,10 @@ impl FakeUnits {
             is_mute: Cell::default(),
             is_masked: Cell::default(),
             is_queued: Cell::default(),
-        }
+        };
+        // As at a boot.
+        units.load().expect("what is there can be read");
+        units
     }
 
     /// Sets a variable of the unit itself.

@@ -36,7 +36,11 @@ pub fn a_member_that_waits_goes_on_after_a_stop_and_after_a_boot(lab: &Lab<'_>) 
     let second = &cluster.hosts[1];
     second.run(["systemctl", "stop", "etcd"]);
     second.shell(&format!("rm -rf {DATA_DIR} {LEDGERS}"));
-    let refused = restore(second, &[&id, "--from", "/root/copy", "--yes", "--cluster-token", TOKEN]).expect_code(7);
+    let refused = restore(
+        second,
+        &[&id, "--from", "/root/copy", "--yes", "--cluster-token", TOKEN],
+    )
+    .expect_code(7);
     assert!(refused.stderr.contains("token was used"), "{refused}");
     assert_eq!(second.main_pid("etcd"), 0);
 }

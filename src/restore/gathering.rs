@@ -284,7 +284,14 @@ mod tests {
         let stand = plan.stand.clone().unwrap();
         let told = Meeting::new("m2", plan.terms(), stand, None).told();
         let (_sender, answers) = watch::channel(told.to_bytes());
-        let port = PeerPort::open(&[live.clone()], &Tls::default(), PATH, &answers, runtime.handle()).unwrap();
+        let port = PeerPort::open(
+            std::slice::from_ref(&live),
+            &Tls::default(),
+            PATH,
+            &answers,
+            runtime.handle(),
+        )
+        .unwrap();
         let around = look_around(&plan, &Access::default(), runtime.handle()).unwrap();
         assert_eq!(around["m2"], Presence::Present);
         drop(port);

@@ -263,8 +263,9 @@ impl Way {
                 "mkdir {aside} && find {log} -maxdepth 1 -type f -exec mv {{}} {aside} ';'"
             ));
         }
+        // It is refused until all voters have been connected with each other for 5 s.
         lines.push(format!(
-            "{etcdctl} member add {} --learner --peer-urls={} >{ADDED} && cat {ADDED}",
+            "until {etcdctl} member add {} --learner --peer-urls={} >{ADDED}; do sleep 2; done; cat {ADDED}",
             word(&self.member),
             word(&self.peer_urls.join(","))
         ));

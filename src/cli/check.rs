@@ -11,6 +11,7 @@ use super::list::faults;
 use super::needs::Judgement;
 use super::output::{Format, Output, Table, count};
 use super::places::{Places, side_by_side};
+use super::restore::foreseen;
 use super::source::{chosen, no_latest, outlined, read_through};
 use super::{Context, Exit, Failure, user};
 use crate::catalog::LatestError;
@@ -116,6 +117,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         true => Exit::Done,
         false => Exit::Configuration,
     };
+    findings.warnings.extend(
+        foreseen(context, &config).map(|refused| format!("a restore on this host would be refused: {refused}")),
+    );
     let sandbox = Judgement::of(context, &config, &loaded.files);
     findings.notes.extend(sandbox.notes());
     let is_configured = exit == Exit::Done;

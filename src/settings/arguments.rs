@@ -48,8 +48,14 @@ pub(super) fn parse(words: &[String]) -> Result<BTreeMap<String, String>, String
         return Err(format!("it runs etcd as `{word}`, which has no data"));
     }
     while let Some(word) = rest.first() {
+        if word == "--" && rest.len() == 1 {
+            break;
+        }
         let Some(argument) = first(rest) else {
-            return Err(format!("etcd takes no argument `{word}`"));
+            return Err(format!(
+                "etcd takes no argument `{}`",
+                word.replace(super::shell::UNKNOWN, "…")
+            ));
         };
         flags.insert(argument.flag.to_owned(), argument.value.to_owned());
         rest = &rest[argument.length..];

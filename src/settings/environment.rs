@@ -5,13 +5,23 @@
 //! where a value begins; a backslash takes the next sign as it is, and joins lines; `#` and `;` begin a comment at the
 //! start of a line only.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::unit::{Environment, Unit};
-use super::{Error, Read, Variables, text};
+use super::{Error, Read, Variables, content};
 
-/// The variables that the unit's programs get, and the environment files that are there.
-pub(super) fn of(unit: &Unit, read: Read<'_>) -> Result<(Variables, Vec<PathBuf>), Error> {
+/// What the unit's programs get.
+pub(super) struct Found {
+    pub(super) variables: Variables,
+    /// The environment files that are there.
+    pub(super) files: Vec<PathBuf>,
+    /// Which of them has the last word on a variable.
+    pub(super) origins: BTreeMap<String, PathBuf>,
+}
+
+/// The variables that the unit's programs get.
+pub(super) fn of(unit: &Unit, read: Read<'_>) -> Result<Found, Error> {
     let Environment {
         manager,
         set,
@@ -25,6 +35,7 @@ pub(super) fn of(unit: &Unit, read: Read<'_>) -> Result<(Variables, Vec<PathBuf>
         }
     }
     let mut there = Vec::new();
+    let mut origins = BTreeMap::new();
     for file in files {
         let path = &file.path;
         if path
@@ -39,8 +50,13 @@ pub(super) fn of(unit: &Unit, read: Read<'_>) -> Result<(Variables, Vec<PathBuf>
                 reason: "a pattern may name several files".to_owned(),
             });
         }
-        match text(unit, path, read) {
-            Ok(content) => variables.extend(parse(path, &content)?),
+        match content(unit, path, read) {
+            Ok(content) => {
+                // Of a comment, systemd does not mind in which encoding it is.
+                let assignments = parse(path, &String::from_utf8_lossy(&content))?;
+                origins.extend(assignments.iter().map(|(name, _)| (name.clone(), path.clone())));
+                variables.extend(assignments);
+            }
             Err(Error::Unreadable { source, .. })
                 if file.is_optional && source.kind() == std::io::ErrorKind::NotFound =>
             {
@@ -57,7 +73,11 @@ pub(super) fn of(unit: &Unit, read: Read<'_>) -> Result<(Variables, Vec<PathBuf>
             None => variables.remove(unset),
         };
     }
-    Ok((variables, there))
+    Ok(Found {
+        variables,
+        files: there,
+        origins,
+    })
 }
 
 /// Where the reader of an environment file stands.
@@ -76,16 +96,29 @@ enum State {
 }
 
 /// The assignments of an environment file, in their order.
+///
+/// Up to systemd 253 a comment that ends in a backslash goes on in the next line, later it does not: fails where that makes
+/// a difference.
 pub(super) fn parse(path: &Path, content: &str) -> Result<Vec<(String, String)>, Error> {
-    let mut reader = Reader::default();
-    for sign in content.chars() {
-        reader.take(sign).map_err(|reason| Error::File {
+    let read = |goes_on: bool| {
+        let mut reader = Reader {
+            comments_go_on: goes_on,
+            ..Reader::default()
+        };
+        content.chars().for_each(|sign| reader.take(sign));
+        reader.end();
+        (reader.found, reader.doubt)
+    };
+    let (found, doubt) = read(false);
+    match doubt {
+        Some(line) if read(true).0 != found => Err(Error::File {
             path: path.to_owned(),
-            reason: format!("line {}: {reason}", reader.line),
-        })?;
+            reason: format!(
+                "line {line}: a comment ends in a backslash: systemd's versions differ in what the next line is then"
+            ),
+        }),
+        Some(_) | None => Ok(found),
     }
-    reader.end();
-    Ok(reader.found)
 }
 
 struct Reader {
@@ -96,6 +129,9 @@ struct Reader {
     /// Length of the value without the blanks at its end that are not quoted.
     solid: usize,
     found: Vec<(String, String)>,
+    comments_go_on: bool,
+    /// The first line that is a comment and ends in a backslash.
+    doubt: Option<usize>,
 }
 
 impl Default for Reader {
@@ -107,12 +143,14 @@ impl Default for Reader {
             value: String::new(),
             solid: 0,
             found: Vec::new(),
+            comments_go_on: false,
+            doubt: None,
         }
     }
 }
 
 impl Reader {
-    fn take(&mut self, sign: char) -> Result<(), &'static str> {
+    fn take(&mut self, sign: char) {
         let is_newline = matches!(sign, '\n' | '\r');
         let is_blank = is_newline || matches!(sign, ' ' | '\t');
         self.state = match self.state {
@@ -168,14 +206,16 @@ impl Reader {
             State::Comment if sign == '\\' => State::EscapedInComment,
             State::Comment if is_newline => State::BeforeName,
             State::Comment => State::Comment,
-            // Up to systemd 253 the next line is part of the comment, later it is not.
             State::EscapedInComment if is_newline => {
-                return Err("a comment ends in a backslash: systemd's versions differ in what the next line is then");
+                self.doubt.get_or_insert(self.line);
+                match self.comments_go_on {
+                    true => State::Comment,
+                    false => State::BeforeName,
+                }
             }
             State::EscapedInComment => State::Comment,
         };
         self.line += usize::from(sign == '\n');
-        Ok(())
     }
 
     fn push(&mut self, sign: char) {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::command::Start;
+use super::shell::UNKNOWN;
 use super::unit::Unit;
-use super::{ClusterState, Error, EtcdSettings, Source, Tls, Variables};
+use super::{ClusterState, Error, EtcdSettings, SetIn, Source, Tls};
 
 /// What a flag takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub(super) const KNOWN: &[(&str, Kind)] = &[
     ("peer-auto-tls", Kind::Switch),
     ("discovery", Kind::Text),
     ("discovery-srv", Kind::Text),
-    ("discovery-endpoints", Kind::Text),
+    (DISCOVERY_ENDPOINTS, Kind::Text),
     (FORCE, Kind::Switch),
     ("quota-backend-bytes", Kind::Text),
 ];
@@ -51,9 +53,10 @@ pub(super) const CLUSTER: &str = "initial-cluster";
 pub(super) const TOKEN: &str = "initial-cluster-token";
 pub(super) const STATE: &str = "initial-cluster-state";
 pub(super) const FORCE: &str = "force-new-cluster";
+pub(super) const DISCOVERY_ENDPOINTS: &str = "discovery-endpoints";
 
 /// What a restored member must not be started with: other ways to put a cluster together.
-pub(super) const OTHER_WAYS: &[&str] = &["discovery", "discovery-srv", "discovery-endpoints", FORCE];
+pub(super) const OTHER_WAYS: &[&str] = &["discovery", "discovery-srv", DISCOVERY_ENDPOINTS, FORCE];
 
 /// Whether the flag says who is in the cluster.
 pub(super) fn is_of_cluster(flag: &str) -> bool {
@@ -72,36 +75,45 @@ pub(super) fn variable(flag: &str) -> String {
 
 /// What is set, by flag.
 #[derive(Debug, Default)]
-pub(super) struct Values(pub(super) BTreeMap<&'static str, String>);
+pub(super) struct Values(BTreeMap<&'static str, (String, SetIn)>);
 
 impl Values {
     /// From flags, and from variables what flags leave open. An empty variable sets nothing, an empty flag does.
-    pub(super) fn layered(flags: &BTreeMap<String, String>, variables: &Variables) -> Values {
-        let value = |flag: &str| {
-            let variable = variables.get(&variable(flag)).filter(|value| !value.is_empty());
-            flags.get(flag).or(variable).cloned()
-        };
-        Values(
-            KNOWN
-                .iter()
-                .filter_map(|(flag, _)| Some((*flag, value(flag)?)))
-                .collect(),
-        )
+    pub(super) fn layered(start: &Start) -> Values {
+        let mut values = Values::default();
+        for (flag, _) in KNOWN {
+            let name = variable(flag);
+            let variable = start.environment.get(&name).filter(|value| !value.is_empty());
+            match (start.flags.get(*flag), variable) {
+                (Some(value), _) => values.set(flag, value, SetIn::Command),
+                (None, Some(value)) => values.set(flag, value, start.origin(&name)),
+                (None, None) => {}
+            }
+        }
+        values
+    }
+
+    pub(super) fn set(&mut self, flag: &'static str, value: &str, place: SetIn) {
+        self.0.insert(flag, (value.to_owned(), place));
     }
 
     /// The settings that etcd makes of it.
-    pub(super) fn settings(&self, unit: &Unit, source: Source, program: PathBuf) -> Result<EtcdSettings, Error> {
+    pub(super) fn settings(self, unit: &Unit, source: Source, program: PathBuf) -> Result<EtcdSettings, Error> {
         let urls = |flag, default: &str| -> Vec<String> {
             let text = self.text(flag).unwrap_or(default);
-            text.split(',').map(|url| url.trim().to_owned()).collect()
+            let urls = text.split(',').map(|url| url.trim().to_owned());
+            // Others are known from the configuration.
+            urls.filter(|url| !url.contains(UNKNOWN)).collect()
         };
-        let name = self.0.get(NAME).map_or("default", String::as_str).to_owned();
-        let data_dir = match self.text(DATA_DIR) {
+        let name = self.known(unit, NAME)?.unwrap_or("default").to_owned();
+        let data_dir = match self.known(unit, DATA_DIR)? {
             Some(path) => PathBuf::from(path),
             None => PathBuf::from(format!("{name}.etcd")),
         };
+        let wal_dir = self.known(unit, "wal-dir")?;
         let advertised = urls(ADVERTISE, "http://localhost:2380");
         let initial_cluster = match self.text(CLUSTER) {
+            Some(text) if text.contains(UNKNOWN) => String::new(),
             Some(text) => text.to_owned(),
             None => {
                 let entries = advertised.iter().map(|url| format!("{name}={url}"));
@@ -113,10 +125,7 @@ impl Values {
             source,
             program,
             data_dir: absolute(unit, &data_dir)?,
-            wal_dir: self
-                .text("wal-dir")
-                .map(|path| absolute(unit, Path::new(path)))
-                .transpose()?,
+            wal_dir: wal_dir.map(|path| absolute(unit, Path::new(path))).transpose()?,
             listen_client_urls: urls("listen-client-urls", "http://localhost:2379"),
             advertise_client_urls: urls("advertise-client-urls", "http://localhost:2379"),
             listen_peer_urls: urls("listen-peer-urls", "http://localhost:2380"),
@@ -130,17 +139,44 @@ impl Values {
             forces_new_cluster: self.switch(unit, FORCE)?,
             quota_bytes: quota(self.text("quota-backend-bytes")),
             name,
+            places: self
+                .0
+                .into_iter()
+                .filter(|(_, (value, _))| !value.is_empty())
+                .map(|(flag, (_, place))| (flag, place))
+                .collect(),
         })
     }
 
     fn text(&self, flag: &str) -> Option<&str> {
-        self.0.get(flag).map(String::as_str).filter(|value| !value.is_empty())
+        self.0
+            .get(flag)
+            .map(|(value, _)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A value that a restore has to know.
+    fn known(&self, unit: &Unit, flag: &'static str) -> Result<Option<&str>, Error> {
+        match self.text(flag) {
+            Some(value) if value.contains(UNKNOWN) => {
+                let value = &value.replace(UNKNOWN, "…");
+                Err(refused(
+                    unit,
+                    flag,
+                    value,
+                    "it is the output of a command, which is not known",
+                ))
+            }
+            value => Ok(value),
+        }
     }
 
     fn state(&self, unit: &Unit) -> Result<ClusterState, Error> {
         match self.text(STATE) {
             None | Some("new") => Ok(ClusterState::New),
             Some("existing") => Ok(ClusterState::Existing),
+            // It begins a new cluster, if that is what it comes to.
+            Some(value) if value.contains(UNKNOWN) => Ok(ClusterState::New),
             Some(value) => Err(refused(unit, STATE, value, "it is neither \"new\" nor \"existing\"")),
         }
     }
@@ -152,7 +188,7 @@ impl Values {
             wanted.next().expect("both sides have all flags of TLS")
         };
         let file = |name: &str| {
-            let path = self.text(flag(name));
+            let path = self.known(unit, flag(name))?;
             path.map(|path| absolute(unit, Path::new(path))).transpose()
         };
         Ok(Tls {
@@ -165,7 +201,7 @@ impl Values {
     }
 
     fn switch(&self, unit: &Unit, flag: &'static str) -> Result<bool, Error> {
-        match self.text(flag) {
+        match self.known(unit, flag)? {
             None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
             Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
             Some(value) => Err(refused(unit, flag, value, "it is neither true nor false")),

@@ -14,6 +14,7 @@
 //! systemd.exec(5) and systemd.service(5), systemd `src/basic/env-file.c` and `src/basic/env-util.c` of 252 and 257.
 
 mod arguments;
+mod changes;
 mod command;
 mod environment;
 mod flags;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use changes::{Change, changes};
 pub use command::starts_etcd;
 pub use overlay::{NewCluster, NewFile, Overlay, Start, guard, guard_path, ours, overlay};
 pub use unit::{Command, Environment, EnvironmentFile, ExecFlag, Unit};
@@ -178,6 +180,21 @@ pub struct EtcdSettings {
     pub forces_new_cluster: bool,
     /// `--quota-backend-bytes`: the size of the database from which on etcd takes no writes; none if there is no quota.
     pub quota_bytes: Option<u64>,
+    /// Where each of the settings is set, by flag; not those that are left to etcd's defaults.
+    pub places: BTreeMap<&'static str, SetIn>,
+}
+
+/// Where one setting is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetIn {
+    /// By a flag of the unit's command.
+    Command,
+    /// By a variable in this environment file.
+    EnvironmentFile(PathBuf),
+    /// By a variable of the unit itself or of all units.
+    Environment,
+    /// In this YAML file.
+    ConfigFile(PathBuf),
 }
 
 /// `--initial-cluster-state`
@@ -209,6 +226,7 @@ pub struct Tls {
 /// Fails when something on the way is not understood or a file that has to be there is not; the error names it.
 pub fn discover(unit: &Unit, given: &Given, read: Read<'_>) -> Result<EtcdSettings, Error> {
     let start = command::read(unit, given, read)?;
+    let unit = &start.place(unit);
     let (source, values) = located(unit, given, &start, read)?;
     let mut settings = values.settings(unit, source, start.program)?;
     if let Some(data_dir) = &given.data_dir {
@@ -222,44 +240,31 @@ pub fn discover(unit: &Unit, given: &Given, read: Read<'_>) -> Result<EtcdSettin
 
 /// The place of the settings, and what is there.
 fn located(unit: &Unit, given: &Given, start: &command::Start, read: Read<'_>) -> Result<(Source, Values), Error> {
-    let from_yaml = |path: PathBuf| {
-        let values = yaml::values(&path, &text(unit, &path, read)?)?;
-        Ok((Source::ConfigFile { path }, values))
+    let named = match &given.settings {
+        Place::ConfigFile(path) => Some(path.clone()),
+        Place::Flags => None,
+        Place::Environment(_) | Place::Auto => start.config_file().map(|path| unit.absolute(&path)),
     };
-    match &given.settings {
-        Place::ConfigFile(path) => from_yaml(path.clone()),
-        Place::Flags => Ok((Source::Flags, Values::layered(&start.flags, &start.environment))),
-        Place::Environment(_) | Place::Auto => {
-            if let Some(path) = start.config_file() {
-                return from_yaml(unit.absolute(&path));
-            }
-            let source = match start.flags.keys().any(|key| flags::is_of_cluster(key)) {
-                true => Source::Flags,
-                false => Source::Environment {
-                    files: start.files.clone(),
-                },
-            };
-            Ok((source, Values::layered(&start.flags, &start.environment)))
-        }
+    if let Some(path) = named {
+        let values = yaml::values(&path, &content(unit, &path, read)?)?;
+        return Ok((Source::ConfigFile { path }, values));
     }
+    let is_by_flags = given.settings == Place::Flags || start.flags.keys().any(|key| flags::is_of_cluster(key));
+    let source = match is_by_flags {
+        true => Source::Flags,
+        false => Source::Environment {
+            files: start.files.clone(),
+        },
+    };
+    Ok((source, Values::layered(start)))
 }
 
-/// A file that the unit names, as text.
-fn text(unit: &Unit, path: &Path, read: Read<'_>) -> Result<String, Error> {
-    let bytes = read(path).map_err(|source| Error::Unreadable {
+/// What is in a file that the unit names.
+fn content(unit: &Unit, path: &Path, read: Read<'_>) -> Result<Vec<u8>, Error> {
+    read(path).map_err(|source| Error::Unreadable {
         unit: unit.name.clone(),
         path: path.to_owned(),
         source,
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
-        Error::File {
-            path: path.to_owned(),
-            reason: format!("line {line} is not UTF-8 text"),
-        }
     })
 }
 

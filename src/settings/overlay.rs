@@ -171,6 +171,7 @@ pub fn overlay(
         initial_cluster_state: ClusterState::Existing,
         initial_advertise_peer_urls: cluster.advertise_peer_urls.clone(),
         source: after.source.clone(),
+        places: after.places.clone(),
         ..before
     };
     Ok((after == wanted).then_some(overlay))

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use spellings::Spelling;
+
+#[path = "../../tests/spellings/mod.rs"]
+mod spellings;
 
 const DEBIAN: &str = "/usr/bin/etcd $DAEMON_ARGS";
 const FEDORA: &str = r#"/bin/bash -c "GOMAXPROCS=$(nproc) /usr/bin/etcd""#;
@@ -16,7 +20,7 @@ const OLD_REDHAT: &str = r#"/bin/bash -c "GOMAXPROCS=$(nproc) /usr/bin/etcd --na
 #[derive(Clone)]
 struct Host {
     unit: Unit,
-    files: BTreeMap<PathBuf, String>,
+    files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl Host {
@@ -42,21 +46,21 @@ impl Host {
 
     fn environment_file(mut self, path: &str, content: &str) -> Host {
         let path = PathBuf::from(path);
-        self.files.insert(path.clone(), content.to_owned());
+        self.files.insert(path.clone(), content.as_bytes().to_vec());
         let is_optional = false;
         self.unit.environment.files.push(EnvironmentFile { path, is_optional });
         self
     }
 
     fn file(mut self, path: &str, content: &str) -> Host {
-        self.files.insert(PathBuf::from(path), content.to_owned());
+        self.files.insert(PathBuf::from(path), content.as_bytes().to_vec());
         self
     }
 
     fn read(&self) -> impl Fn(&Path) -> io::Result<Vec<u8>> {
         let files = self.files.clone();
         move |path: &Path| match files.get(path) {
-            Some(content) => Ok(content.clone().into_bytes()),
+            Some(content) => Ok(content.clone()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -81,7 +85,7 @@ impl Host {
     fn with(&self, files: &[NewFile]) -> Host {
         let mut host = self.clone();
         for file in files {
-            host.files.insert(file.path.clone(), file.content.clone());
+            host.files.insert(file.path.clone(), file.content.clone().into_bytes());
             if file.path.extension().is_some_and(|ending| ending == "conf") {
                 host.unit.files.retain(|known| *known != file.path);
                 host.unit.files.push(file.path.clone());
@@ -106,22 +110,226 @@ fn unit_words(line: &str) -> Vec<String> {
     let mut signs = line.chars();
     while let Some(sign) = signs.next() {
         match (open, sign) {
-            (None, ' ') => words.extend(word.take()),
-            (None, '"' | '\'') if word.is_none() => {
+            (None, ' ' | '\n') => words.extend(word.take()),
+            (None, '"' | '\'') => {
                 open = Some(sign);
-                word = Some(String::new());
+                word.get_or_insert_default();
             }
             (Some(quote), _) if quote == sign => open = None,
-            (_, '\\') => word.get_or_insert_default().push(signs.next().unwrap()),
-            (_, '%') => {
-                assert_eq!(signs.next(), Some('%'));
-                word.get_or_insert_default().push('%');
-            }
+            (_, '\\') => match signs.next().unwrap() {
+                '\n' if open.is_none() => words.extend(word.take()),
+                sign => word.get_or_insert_default().push(sign),
+            },
+            (_, '%') => word.get_or_insert_default().push_str(match signs.next().unwrap() {
+                '%' => "%",
+                'S' => "/var/lib",
+                'p' => "etcd",
+                sign => panic!("no specifier that is known here: {sign}"),
+            }),
             (_, _) => word.get_or_insert_default().push(sign),
         }
     }
     words.extend(word);
     words
+}
+
+impl Host {
+    /// A spelling as systemd would load it, as far as the table needs.
+    fn of(spelling: &Spelling) -> Host {
+        let text = spelling.exec_start.trim_start_matches(['-', '@', ':']);
+        let signs = &spelling.exec_start[..spelling.exec_start.len() - text.len()];
+        let mut host = Host::new(text);
+        let command = &mut host.unit.exec_start[0];
+        if signs.contains('@') {
+            command.words.remove(0);
+        }
+        if signs.contains(':') {
+            command.flags.push(ExecFlag::NoVariables);
+        }
+        for line in spelling.lines.iter().flat_map(|line| line.lines()) {
+            let (key, value) = line.split_once('=').unwrap();
+            let words = unit_words(value);
+            let environment = &mut host.unit.environment;
+            match key {
+                "Environment" => environment.set.extend(words),
+                "UnsetEnvironment" => environment.unset.extend(words),
+                "WorkingDirectory" => host.unit.working_directory = Some(PathBuf::from(value)),
+                "EnvironmentFile" => environment.files.push(EnvironmentFile {
+                    path: PathBuf::from(words[0].trim_start_matches('-')),
+                    is_optional: value.starts_with('-'),
+                }),
+                _ => assert!(key.starts_with("Exec"), "{key}"),
+            }
+        }
+        for (path, content) in &spelling.files {
+            host.files.insert(PathBuf::from(path), content.clone());
+        }
+        host
+    }
+}
+
+#[test]
+fn every_spelling_of_the_same_settings_is_read_as_the_same() {
+    let found = spellings::spellings();
+    assert!(found.len() >= 60, "{}", found.len());
+    for spelling in found {
+        let (name, host) = (&spelling.name, Host::of(&spelling));
+        assert!(spelling.unit().contains("User=etcd"), "{name}");
+        let settings = host.discover().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(
+            (&*settings.name, settings.data_dir.as_path()),
+            (spellings::NAME, Path::new(spellings::DATA_DIR)),
+            "{name}"
+        );
+        assert_eq!((settings.wal_dir, settings.forces_new_cluster), (None, false), "{name}");
+        if !spelling.has_default_urls {
+            assert_eq!(settings.listen_client_urls, [spellings::CLIENT_URL], "{name}");
+            assert_eq!(settings.advertise_client_urls, [spellings::CLIENT_URL], "{name}");
+            assert_eq!(settings.listen_peer_urls, [spellings::PEER_URL], "{name}");
+            assert_eq!(settings.initial_advertise_peer_urls, [spellings::PEER_URL], "{name}");
+        }
+        assert_eq!(host.overlay().is_some(), spelling.is_environment, "{name}");
+        assert!(
+            changes(&host.unit, &Given::default(), &cluster(), &host.read()).is_ok(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn what_would_put_another_cluster_together_is_found_with_its_place() {
+    let way = |host: Host| host.discover().unwrap().other_way(&host.unit.name);
+    let file = |content: &str| Host::new("/usr/bin/etcd $O").environment_file("/etc/default/etcd", content);
+    let yaml = |content: &str| Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", content);
+    assert_eq!(way(file("ETCD_DISCOVERY=\nETCD_FORCE_NEW_CLUSTER=false\n")), None);
+    assert_eq!(
+        way(yaml(
+            "discovery:\nforce-new-cluster: false\ndiscovery-config: {token: ''}\n"
+        )),
+        None
+    );
+    for (host, said) in [
+        (
+            file("ETCD_FORCE_NEW_CLUSTER=true\n"),
+            "`ETCD_FORCE_NEW_CLUSTER` in /etc/default/etcd",
+        ),
+        (
+            file("O=-force-new-cluster\n"),
+            "`--force-new-cluster` in the command of etcd.service",
+        ),
+        (
+            file("ETCD_DISCOVERY_SRV=example.com\n"),
+            "`ETCD_DISCOVERY_SRV` in /etc/default/etcd",
+        ),
+        (yaml("Force-New-Cluster: yes\n"), "`force-new-cluster` in /e.yml"),
+        (
+            yaml("discovery-config:\n  client:\n    endpoints: [http://d]\n"),
+            "`discovery-endpoints` in /e.yml",
+        ),
+    ] {
+        assert_eq!(way(host).as_deref(), Some(said));
+    }
+}
+
+#[test]
+fn what_the_operator_should_change_is_told_for_each_place() {
+    let told = |host: &Host| -> Vec<String> {
+        let changes = changes(&host.unit, &Given::default(), &cluster(), &host.read()).unwrap();
+        changes.iter().map(ToString::to_string).collect()
+    };
+    let members = "m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380";
+    assert_eq!(
+        told(&debian()),
+        [
+            format!("in /etc/default/etcd: ETCD_INITIAL_CLUSTER: m1=http://10.0.0.1:2380 → {members}"),
+            "in /etc/default/etcd: ETCD_INITIAL_ADVERTISE_PEER_URLS: not set → http://10.0.0.1:2380".to_owned(),
+            "in /etc/default/etcd: ETCD_INITIAL_CLUSTER_STATE: not set → existing".to_owned(),
+        ]
+    );
+    let laid = debian().with(&debian().overlay().unwrap().files(TOKEN));
+    assert_eq!(
+        told(&laid),
+        told(&debian()),
+        "what we have laid on is not the operator's"
+    );
+    let yaml = format!(
+        "name: old\ninitial-cluster: m2=http://10.0.0.2:2380,m1=http://10.0.0.1:2380/\ninitial-advertise-peer-urls: \
+         http://10.0.0.1:2380\ninitial-cluster-state: new\n"
+    );
+    let host = Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", &yaml);
+    assert_eq!(
+        told(&host),
+        [
+            "in /e.yml: name: old → m1",
+            "in /e.yml: initial-cluster-state: new → existing"
+        ]
+    );
+    let flags = format!(
+        "/usr/bin/etcd --name=m1 --initial-cluster={members} --initial-advertise-peer-urls http://10.0.0.1:2380"
+    );
+    assert_eq!(
+        told(&Host::new(&flags)),
+        ["in the command of etcd.service: --initial-cluster-state: not set → existing"]
+    );
+    assert_eq!(
+        told(&Host::new(&format!("{flags} --initial-cluster-state existing"))),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn what_only_a_command_knows_is_refused_where_a_restore_needs_it() {
+    let by = |flags: &str| Host::new(&format!(r#"/bin/sh -c "exec etcd {flags}""#)).discover();
+    let found =
+        by("--name m1 --data-dir /d --advertise-client-urls http://$(hostname):2379 --initial-cluster $(cat /m)");
+    let found = found.unwrap();
+    assert_eq!(
+        (found.advertise_client_urls, found.initial_cluster),
+        (Vec::<String>::new(), String::new())
+    );
+    for flags in [
+        "--name $(hostname)",
+        "--name m1 --data-dir=/d/`hostname`",
+        "--name m1 --wal-dir ~/wal",
+    ] {
+        let refused = by(flags).unwrap_err();
+        assert!(matches!(refused, Error::Value { .. }), "{flags}: {refused}");
+        assert!(refused.to_string().contains("the output of a command"), "{refused}");
+    }
+}
+
+#[test]
+fn values_in_yaml_are_text_as_go_makes_it() {
+    for (value, text) in [
+        ("0x10", "16"),
+        ("010", "8"),
+        ("1_000", "1000"),
+        ("+5", "5"),
+        ("3.10", "3.1"),
+        ("1e3", "1000"),
+        ("1e6", "1e+06"),
+        ("on", "true"),
+        ("NO", "false"),
+        ("2026-11-28", "2026-11-28"),
+        ("1.2.3", "1.2.3"),
+        ("'0x10'", "0x10"),
+        ("!!str 010", "010"),
+        ("m1", "m1"),
+    ] {
+        let host = Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", &format!("name: {value}\n"));
+        assert_eq!(host.discover().unwrap().name, text, "{value}");
+    }
+    for wrong in [
+        "- name\n",
+        "name: [a]\n",
+        "name: {a: b}\n",
+        "a: *b\n",
+        "'a\n",
+        "<<: 1\n",
+    ] {
+        let host = Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", wrong);
+        assert!(matches!(host.discover(), Err(Error::File { .. })), "{wrong}");
+    }
 }
 
 const RESTORE: &str = "20261120T101530Z-9f3c4a1b";
@@ -243,14 +451,21 @@ fn what_is_not_understood_is_named() {
         ),
         ("/usr/bin/etcd gateway start", "`gateway`, which has no data"),
         ("/usr/bin/etcd m1", "etcd takes no argument `m1`"),
-        (r#"/bin/sh -c "/usr/bin/etcd; true""#, "`;` in the script may do more"),
         (
-            r#"/bin/sh -c "/usr/bin/etcd --name=$(hostname)""#,
-            "the output of `hostname` is not known",
+            r#"/bin/sh -c "/usr/bin/etcd --name={a,b}""#,
+            "`{` in the script may do more",
+        ),
+        (
+            r#"/bin/sh -c "/usr/bin/etcd $(cat /etc/flags)""#,
+            "etcd takes no argument `…`",
         ),
         (
             r#"/bin/sh -c ". /etc/etcd.conf && exec etcd""#,
-            "`&` in the script may do more",
+            "`.` in the script may change what etcd is started with",
+        ),
+        (
+            r#"/bin/sh -c "cat /etc/members | etcd""#,
+            "`cat` in the script may change",
         ),
         (r#"/bin/sh -c "/usr/bin/etcd --name='m1""#, "a quote is not closed"),
     ] {
@@ -436,6 +651,10 @@ fn environment_files_are_read_as_systemd_reads_them() {
             "{content:?}"
         );
     }
+    assert_eq!(
+        environment::parse(Path::new("/e"), "# a\\\n# b\nB=2\n").unwrap().len(),
+        1
+    );
     assert!(
         environment::parse(Path::new("/e"), "# a\\\nB=2\n")
             .unwrap_err()
@@ -494,8 +713,8 @@ proptest! {
     fn nothing_in_a_file_makes_the_readers_panic(content in "\\PC*", lines in "[A-Z_=\"'\\\\ $#\n{}:a-]{0,80}") {
         for text in [&content, &lines] {
             environment::parse(Path::new("/e"), text).ok();
-            yaml::values(Path::new("/e"), text).ok();
-            shell::parse(text, &Variables::new()).ok();
+            yaml::values(Path::new("/e"), text.as_bytes()).ok();
+            shell::parse(text, &[], &Variables::new(), &|words| words.is_empty()).ok();
             Host::new("/usr/bin/etcd $A").environment_file("/e", &format!("A='{text}'")).discover().ok();
         }
     }

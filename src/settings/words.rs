@@ -32,7 +32,9 @@ fn replaced(word: &str, variables: &Variables) -> String {
     while let Some(at) = rest.find('$') {
         text.push_str(&rest[..at]);
         let after = &rest[at + 1..];
+        // With more in it than a name, it is left to a shell.
         let named = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let named = named.filter(|(name, _)| !name.contains(':'));
         if let Some((name, behind)) = named {
             text.push_str(variables.get(name).map_or("", String::as_str));
             rest = behind;

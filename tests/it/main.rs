@@ -19,6 +19,9 @@ mod retention;
 mod round_trip;
 mod runbooks;
 mod settings;
+#[path = "../spellings/mod.rs"]
+#[allow(dead_code, reason = "the lab uses the rest")]
+mod spellings;
 mod status;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;

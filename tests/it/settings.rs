@@ -3,13 +3,17 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lifeboat::settings::{self, Environment, EtcdSettings, ExecFlag, Given, NewCluster, Source, Unit};
 use lifeboat::systemd::{Systemd, UnitName, read_file};
 
-use super::support::tools;
+use super::spellings::{CLIENT_URL, DATA_DIR, PEER_URL, spellings};
+use super::support::client::HashKv;
+use super::support::etcd::{Etcd, Options};
+use super::support::running::until;
+use super::support::tools::{self, Version};
 
 const WAIT: Duration = Duration::from_secs(20);
 const FOLDER: &str = "/run/lifeboat-test-settings";
@@ -82,8 +86,11 @@ impl Drop for Host {
 
 /// Where settings are is told apart by what the unit says, not by what the program gets.
 fn without_source(settings: EtcdSettings) -> EtcdSettings {
-    let source = Source::Flags;
-    EtcdSettings { source, ..settings }
+    EtcdSettings {
+        source: Source::Flags,
+        places: std::collections::BTreeMap::new(),
+        ..settings
+    }
 }
 
 fn cluster() -> NewCluster {
@@ -158,4 +165,98 @@ async fn check(case: &str, command: &str) {
     assert_eq!(without_source(host.started_with().await), without_source(laid));
     let again = settings::overlay(&host.unit().await, &given, &cluster(), "first", &read_file).unwrap();
     assert_eq!(again, Some(overlay));
+}
+
+/// What a restore relies on where it leaves etcd's settings as they are.
+#[test]
+fn etcd_serves_what_is_laid_out_whatever_its_settings_say_of_the_cluster() {
+    for version in Version::ALL {
+        let Some(mut etcd) = Etcd::start(version, Options::default()) else {
+            continue;
+        };
+        let before = written(&etcd);
+        etcd.stop();
+        etcd.set_flags(&[
+            "--name=other",
+            "--initial-cluster=m8=http://127.0.0.1:1,m9=http://127.0.0.1:2",
+            "--initial-cluster-token=other",
+            "--initial-cluster-state=new",
+        ]);
+        etcd.boot();
+        assert_eq!(etcd.client().hash_kv(before.0).unwrap(), before.1, "{version:?}");
+        etcd.stop();
+
+        // The other half: a variable beside a flag of the same name, whatever both say.
+        let started = Command::new(etcd.binary())
+            .args(["--name=m1", "--data-dir"])
+            .arg(&etcd.members[0].data_dir)
+            .env("ETCD_NAME", "m1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&started.stderr).into_owned();
+        assert!(
+            !started.status.success() && said.contains("shadowed"),
+            "{version:?}: {said}"
+        );
+    }
+}
+
+/// The lab does the same with the distributions' older releases.
+#[test]
+fn the_newest_releases_read_every_yaml_spelling_as_we_do() {
+    for version in [Version::V3_6, Version::V3_7] {
+        let Some(mut etcd) = Etcd::start(version, Options::default()) else {
+            continue;
+        };
+        let before = written(&etcd);
+        etcd.stop();
+        let (member, file) = (&etcd.members[0], etcd.directory().join("etcd.yml"));
+        let data_dir = member.data_dir.display().to_string();
+        let in_files = spellings()
+            .into_iter()
+            .filter(|spelling| spelling.name.starts_with("YAML, "));
+        for spelling in in_files {
+            let Ok(text) = String::from_utf8(spelling.files[0].1.clone()) else {
+                continue;
+            };
+            let text = text
+                .replace(DATA_DIR, &data_dir)
+                .replace(CLIENT_URL, &member.client_url)
+                .replace(PEER_URL, &member.peer_url);
+            fs::write(&file, text).unwrap();
+            let started = Command::new(etcd.binary())
+                .arg("--config-file")
+                .arg(&file)
+                .stderr(Stdio::null())
+                .spawn();
+            let mut started = Running(started.unwrap());
+            until(&format!("{version:?} to serve with {}", spelling.name), || {
+                assert!(
+                    started.0.try_wait().unwrap().is_none(),
+                    "{version:?} ended: {}",
+                    spelling.name
+                );
+                let served = etcd.client().hash_kv(before.0);
+                served.is_ok_and(|served| served == before.1)
+            });
+        }
+    }
+}
+
+/// Ends when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Writes, and gives the revision with its hash.
+fn written(etcd: &Etcd) -> (i64, HashKv) {
+    let client = etcd.client();
+    client.put("/a", "1", 0).unwrap();
+    let revision = client.revision().unwrap();
+    (revision, client.hash_kv(revision).unwrap())
 }

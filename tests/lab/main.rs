@@ -19,6 +19,8 @@ mod packing;
 mod preparation;
 mod report;
 mod runner;
+#[path = "../spellings/mod.rs"]
+mod spellings;
 #[path = "../it/support/mod.rs"]
 #[allow(
     dead_code,

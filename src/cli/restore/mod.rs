@@ -38,7 +38,7 @@ use crate::systemd::Systemd;
 pub(super) use errors::failure;
 pub(super) use report::not_revived;
 pub(super) use session::{leave_session, take_over};
-pub(super) use site::{connect, refuse_mounts};
+pub(super) use site::{connect, foreseen, refuse_mounts, to_change};
 
 use site::Here;
 
@@ -199,6 +199,7 @@ fn plan(
     members: InitialCluster,
     interrupted: &AtomicBool,
 ) -> Result<Planned, Failure> {
+    here.refuse_other_ways()?;
     let backup = finding::backup(context, found, digest_rule(args), interrupted)?;
     let member = here.member(config, &members)?;
     let mut site = here.site(config, &member)?;
@@ -296,7 +297,7 @@ fn carry_out(
     };
     let outcome = run.go(patience).map_err(failure)?;
     bar.clear();
-    let exit = report::outcome(&context.output, &run, &outcome);
+    let exit = report::outcome(&context.output, &run, &outcome, &to_change(context, &run.ledger().plan));
     drop(run);
     if let Outcome::Waiting { .. } = outcome {
         finish_in_background(context, &units);
@@ -378,7 +379,8 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     };
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
-    let exit = report::outcome(&context.output, &run, &outcome).map_err(|mut failure| {
+    let to_change = to_change(context, &run.ledger().plan);
+    let exit = report::outcome(&context.output, &run, &outcome, &to_change).map_err(|mut failure| {
         if args.resume {
             // What was taken back is not tried again by the unit, which stays failed.
             failure.exit = Exit::Refused;

@@ -12,7 +12,7 @@ use super::Here;
 use super::site::{flags, shown};
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::restore::{Ledger, Outcome, OverQuota, Plan, Run, kept_path};
-use crate::settings::{Overlay, Source};
+use crate::settings::{Change, Overlay, Source};
 
 /// What to do where etcd is older than the backup.
 const SHOULD_BE_NEWER: &str =
@@ -35,7 +35,8 @@ struct PlanDocument<'a> {
     quota_bytes: Option<u64>,
     down_seconds_expected: u64,
     flags: BTreeMap<&'static str, String>,
-    warnings: Vec<String>,
+    warnings: &'a [String],
+    settings_to_change: &'a [Change],
     plan: &'a Plan,
 }
 
@@ -58,6 +59,7 @@ struct Document<'a> {
     down_seconds: Option<f64>,
     flags: BTreeMap<&'static str, String>,
     warnings: &'a [String],
+    settings_to_change: &'a [Change],
 }
 
 #[derive(Serialize)]
@@ -68,6 +70,9 @@ struct Waiting {
 
 /// Prints what would be done.
 pub(super) fn plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
+    let to_change = here.to_change(plan);
+    let mut warnings = warnings(plan);
+    warnings.extend(begins_anew(plan, &to_change));
     match output.format {
         Format::Json => output.json(&PlanDocument {
             schema: 1,
@@ -85,12 +90,16 @@ pub(super) fn plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>)
             quota_bytes: plan.site.quota_bytes,
             down_seconds_expected: seconds_down(plan),
             flags: flags(plan),
-            warnings: warnings(plan),
+            warnings: &warnings,
+            settings_to_change: &to_change,
             plan,
         }),
-        Format::Text => print_plan(output, plan, here, keys),
+        Format::Text => {
+            print_plan(output, plan, here, keys);
+            print_changes(output, &to_change);
+        }
     }
-    warnings(plan).iter().for_each(|warning| output.warn(warning));
+    warnings.iter().for_each(|warning| output.warn(warning));
 }
 
 fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
@@ -184,6 +193,27 @@ fn seconds_down(plan: &Plan) -> u64 {
     1 + plan.backup.bytes.div_ceil(1 << 30)
 }
 
+/// That an empty directory would begin a new cluster, where nothing keeps etcd from that.
+fn begins_anew(plan: &Plan, to_change: &[Change]) -> Option<String> {
+    let change = to_change.iter().find(|change| change.lets_begin_anew)?;
+    plan.overlay.is_none().then(|| {
+        format!(
+            "{} would begin a new, empty cluster if its data directory were empty: set `{}` to `existing` in {}",
+            plan.site.unit, change.setting, change.place
+        )
+    })
+}
+
+/// What the operator should change in his own files.
+fn print_changes(output: &Output, to_change: &[Change]) {
+    if to_change.is_empty() {
+        return;
+    }
+    output.line("");
+    output.line("change in etcd's own settings, which count should its data directory ever be empty:");
+    to_change.iter().for_each(|change| output.line(format!("  {change}")));
+}
+
 fn warnings(plan: &Plan) -> Vec<String> {
     let mut warnings: Vec<String> = over_quota(plan).into_iter().collect();
     if let (Some(place), Some(of)) = (plan.in_place, plan.backup.cluster)
@@ -210,7 +240,12 @@ fn warnings(plan: &Plan) -> Vec<String> {
 }
 
 /// Prints what came of it; the exit code, or the failure that it is.
-pub(super) fn outcome(output: &Output, run: &Run<'_>, outcome: &Outcome) -> Result<Exit, Failure> {
+pub(super) fn outcome(
+    output: &Output,
+    run: &Run<'_>,
+    outcome: &Outcome,
+    to_change: &[Change],
+) -> Result<Exit, Failure> {
     let ledger = run.ledger();
     if let Outcome::Undone { why, down } = outcome {
         run.notes().iter().for_each(|note| output.warn(note));
@@ -223,11 +258,16 @@ pub(super) fn outcome(output: &Output, run: &Run<'_>, outcome: &Outcome) -> Resu
         }
         return Err(failure);
     }
+    let mut notes = run.notes().to_vec();
+    notes.extend(begins_anew(&ledger.plan, to_change));
     match output.format {
-        Format::Json => output.json(&document(ledger, outcome, run.notes())),
-        Format::Text => print_outcome(output, ledger, outcome),
+        Format::Json => output.json(&document(ledger, outcome, &notes, to_change)),
+        Format::Text => {
+            print_outcome(output, ledger, outcome);
+            print_changes(output, to_change);
+        }
     }
-    run.notes().iter().for_each(|note| output.warn(note));
+    notes.iter().for_each(|note| output.warn(note));
     Ok(Exit::Done)
 }
 
@@ -269,7 +309,12 @@ fn of_versions(plan: &Plan) -> String {
     }
 }
 
-fn document<'a>(ledger: &'a Ledger, outcome: &Outcome, warnings: &'a [String]) -> Document<'a> {
+fn document<'a>(
+    ledger: &'a Ledger,
+    outcome: &Outcome,
+    warnings: &'a [String],
+    settings_to_change: &'a [Change],
+) -> Document<'a> {
     let plan = &ledger.plan;
     let built = ledger.built.as_ref();
     Document {
@@ -302,6 +347,7 @@ fn document<'a>(ledger: &'a Ledger, outcome: &Outcome, warnings: &'a [String]) -
         down_seconds: down(ledger),
         flags: flags(plan),
         warnings,
+        settings_to_change,
     }
 }
 

@@ -9,7 +9,7 @@ use super::super::host::{self, failed};
 use super::super::output::Output;
 use super::super::{Context, Exit, Failure};
 use super::{failure, free_bytes};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::datadir::{self, InitialCluster, wal};
 use crate::durable::{self, Dir, NotPlain};
 use crate::etcd;
@@ -18,7 +18,7 @@ use crate::rebuild::{self, is_held, log_beside_member, needed_bytes};
 use crate::restore::{
     Access, Error, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, mounted_inside, owner_of,
 };
-use crate::settings::{self, EtcdSettings, Given, NewCluster, Overlay, Start, Unit};
+use crate::settings::{self, Change, EtcdSettings, Given, NewCluster, Overlay, Start, Unit};
 use crate::systemd::{self, LoadState, Systemd, read_file};
 
 /// The unit that etcd runs as where nothing else is said.
@@ -186,6 +186,16 @@ impl Here {
         identity_in(folder, &names).map_err(failed)
     }
 
+    /// Refuses settings that make every start put another cluster together.
+    pub fn refuse_other_ways(&self) -> Result<(), Failure> {
+        other_way(&self.unit, &self.settings).map_or(Ok(()), Err)
+    }
+
+    /// What the operator should change in his settings once `plan` is carried out.
+    pub fn to_change(&self, plan: &Plan) -> Vec<Change> {
+        changes(&self.unit, &self.given, plan)
+    }
+
     /// What is laid over etcd's settings, and what earlier restores left there.
     pub fn files(&self, plan: &Plan) -> Result<(Option<Overlay>, Vec<PathBuf>), Failure> {
         let cluster = new_cluster(plan)?;
@@ -311,6 +321,51 @@ fn log_inside(error: rebuild::Error) -> Failure {
         "a restore exchanges the data directory's `member` and the log each as a whole: stop etcd, move its log to a directory \
          beside `member` or elsewhere, give it that as its `--wal-dir`, start it, and run this again",
     )
+}
+
+/// The refusal of a setting that makes every start put another cluster together.
+fn other_way(unit: &Unit, settings: &EtcdSettings) -> Option<Failure> {
+    let way = settings.other_way(&unit.name)?;
+    let message = format!("etcd would not start as a member of the restored cluster: {way} is set");
+    Some(
+        Failure::new(Exit::Refused, message)
+            .next("remove that setting, run `systemctl daemon-reload`, and run this again"),
+    )
+}
+
+/// What the operator should change in the settings of `unit` after a restore; nothing where they cannot be read.
+fn changes(unit: &Unit, given: &Given, plan: &Plan) -> Vec<Change> {
+    let cluster = new_cluster(plan).ok();
+    let changes = cluster.and_then(|cluster| settings::changes(unit, given, &cluster, &read_file).ok());
+    changes.unwrap_or_default()
+}
+
+/// The same for a restore that was carried out, with the settings as they are now.
+pub(in crate::cli) fn to_change(context: &Context, plan: &Plan) -> Vec<Change> {
+    let unit = || {
+        let systemd = connect(context).ok()?;
+        let name = plan.site.unit.parse().ok()?;
+        context.runtime.block_on(systemd.etcd_unit(&name)).ok()
+    };
+    let config = config::load(&context.config).ok().map(|loaded| loaded.config);
+    unit().map_or(Vec::new(), |unit| changes(&unit, &given(config.as_ref()), plan))
+}
+
+/// Why a restore on this host would be refused for etcd's settings; nothing where this host runs no etcd that can be seen.
+pub(in crate::cli) fn foreseen(context: &Context, config: &Config) -> Option<Failure> {
+    let systemd = connect(context).ok()?;
+    let name = match unit_name(context, &systemd, Some(config)) {
+        Ok(name) => name,
+        // Of several, one has to be named; with none, there is nothing to restore here.
+        Err(failure) if failure.message().starts_with("several") || config.host.unit.is_some() => return Some(failure),
+        Err(_) => return None,
+    };
+    let unit = context.runtime.block_on(systemd.etcd_unit(&name)).ok()?;
+    match settings::discover(&unit, &given(Some(config)), &read_file) {
+        Ok(settings) => other_way(&unit, &settings),
+        Err(settings::Error::Unreadable { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(error) => Some(refused(&error)),
+    }
 }
 
 /// Who is in the cluster that is planned.

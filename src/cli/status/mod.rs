@@ -21,6 +21,7 @@ use super::host;
 use super::list::rfc3339;
 use super::output::{Format, age};
 use super::places::Places;
+use super::restore::to_change;
 use super::{Context, Exit, Failure};
 use crate::agent::{Desk, Event, Memory, Report, Running, ScheduleReport, Stored, Success};
 use crate::catalog::{Backup, Proof};
@@ -148,7 +149,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         refused,
     ));
     problems.extend(judge::wrong_with_what_it_says(running, said, state.folder(), now));
-    let restores = Restores::find(&Spots::default(), now);
+    let restores = Restores::find(&Spots::default(), now, &|plan| to_change(context, plan));
     problems.extend(restores.problem());
     notes.extend(restores.notes());
     let schedules = match said {

@@ -13,8 +13,8 @@ use crate::cli::output::age;
 use crate::cli::{release, restore};
 use crate::durable;
 use crate::model::{ByteSize, with_causes};
-use crate::restore::{End, Kept, Ledger, LedgerError, Seen, Spots, Step, closed, open_ledger};
-use crate::settings::Overlay;
+use crate::restore::{End, Kept, Ledger, LedgerError, Plan, Seen, Spots, Step, closed, open_ledger};
+use crate::settings::{Change, Overlay};
 
 /// What there is, as programs see it.
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -25,6 +25,8 @@ pub(super) struct Restores {
     kept: Vec<KeptRow>,
     /// Files with settings of the restored cluster, which etcd is started with.
     settings: Vec<PathBuf>,
+    /// What the operator should change in his own settings since the last restore.
+    settings_to_change: Vec<Change>,
     /// How the other members are, while they meet.
     members: Vec<Seen>,
     /// What of this could not be read.
@@ -71,7 +73,9 @@ enum Unread {
 
 impl Restores {
     /// Reads what this user may.
-    pub fn find(spots: &Spots, now: Timestamp) -> Restores {
+    ///
+    /// `to_change` looks at the settings as they are beside what a plan made of the cluster.
+    pub fn find(spots: &Spots, now: Timestamp, to_change: &dyn Fn(&Plan) -> Vec<Change>) -> Restores {
         let read = || -> Result<Restores, LedgerError> {
             let open = open_ledger(spots)?.map(|ledger| Open::of(&ledger, now));
             let open = open.or_else(|| Open::noticed(spots));
@@ -84,6 +88,9 @@ impl Restores {
                     .filter(|row| row.is_being_released || !row.paths.is_empty())
                     .collect(),
                 settings: settings(&ledgers),
+                settings_to_change: restored(&ledgers)
+                    .last()
+                    .map_or(Vec::new(), |last| to_change(&last.plan)),
                 members: spots.seen(),
                 unread: None,
             })
@@ -138,7 +145,20 @@ impl Restores {
         builds
             .chain(members)
             .chain(self.kept.iter().map(KeptRow::note))
+            .chain(self.told_to_change())
             .collect()
+    }
+
+    /// What the operator should change in his own settings.
+    fn told_to_change(&self) -> Option<String> {
+        let changes: Vec<String> = self.settings_to_change.iter().map(ToString::to_string).collect();
+        (!changes.is_empty()).then(|| {
+            format!(
+                "etcd's own settings are not yet those of the restored cluster, which counts should its data directory ever be \
+                 empty; change {}",
+                changes.join("; ")
+            )
+        })
     }
 
     /// What else there is to see, in a sentence.
@@ -235,6 +255,13 @@ impl KeptRow {
     }
 }
 
+/// The restores that ended well and were not taken back.
+fn restored(ledgers: &[Ledger]) -> impl Iterator<Item = &Ledger> {
+    ledgers
+        .iter()
+        .filter(|ledger| ledger.end.is_some_and(|(end, _)| end == End::Restored))
+}
+
 /// The files of restores that are in force.
 fn settings(ledgers: &[Ledger]) -> Vec<PathBuf> {
     let paths = ledgers.iter().flat_map(|ledger| match ledger.end {
@@ -325,7 +352,7 @@ mod tests {
             folder: dir.path().join("restore"),
             notice: dir.path().join("open"),
         };
-        let find = || Restores::find(&spots, Timestamp::UNIX_EPOCH);
+        let find = || Restores::find(&spots, Timestamp::UNIX_EPOCH, &|_| Vec::new());
         assert_eq!(find(), Restores::default());
         fs::write(&spots.notice, "20261120T101530Z-9f3c4a1b\n").unwrap();
         assert!(

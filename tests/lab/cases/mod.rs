@@ -20,6 +20,7 @@ mod runbooks;
 mod sandbox;
 mod schedules;
 mod several_hosts;
+mod spellings;
 mod unit;
 mod waiting;
 mod ways_back;
@@ -66,6 +67,8 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restore_deaths::a_restore_killed_at_any_step_ends_with_the_old_or_the_new
     TRIXIE records::a_release_killed_at_any_call_is_finished_by_the_next_and_never_taken_back
     TRIXIE restore_deaths::a_rollback_killed_at_any_step_ends_with_the_old_or_the_new
+    BOTH spellings::etcd_is_restored_with_its_settings_however_they_are_spelled
+    TRIXIE spellings::a_change_of_the_operators_counts_after_a_restore
     TRIXIE waiting::a_member_that_waits_goes_on_after_a_stop_and_after_a_boot
     TRIXIE waiting::a_run_that_loses_the_bus_is_begun_again_and_one_that_nothing_can_mend_is_not
     TRIXIE runbooks::hosts_that_share_a_store_are_restored_with_systemd_and_without

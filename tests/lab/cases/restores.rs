@@ -152,7 +152,9 @@ pub fn settings_in_a_file_data_on_a_mount_and_a_log_of_its_own(lab: &Lab<'_>) {
     );
     assert_eq!(client.get(LATER).expect("it serves"), None);
     let processes = host.shell("tr '\\0' ' ' </proc/$(systemctl show --value -p MainPID etcd)/cmdline");
-    assert!(processes.stdout.contains("/etc/lifeboat/restore/"), "{processes}");
+    assert!(processes.stdout.contains("--config-file=/etc/etcd.yaml"), "{processes}");
+    assert!(!host.path("/etc/lifeboat/restore").exists());
+    assert!(said["warnings"].to_string().contains("new, empty cluster"), "{said}");
     assert_eq!(
         fs::read_to_string(host.path("/etc/etcd.yaml")).expect("it is there"),
         yaml

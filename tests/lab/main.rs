@@ -20,6 +20,7 @@ mod preparation;
 mod report;
 mod runner;
 #[path = "../spellings/mod.rs"]
+#[allow(dead_code, reason = "the unit tests use the rest")]
 mod spellings;
 #[path = "../it/support/mod.rs"]
 #[allow(

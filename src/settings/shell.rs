@@ -242,6 +242,10 @@ impl Shell<'_> {
                     self.rest = &after[1..];
                     parts.extend(part.take().filter(|part| !part.is_empty()));
                     parts.extend(self.arguments.iter().skip(1).cloned());
+                    if in_quotes && let Some(behind) = self.rest.strip_prefix('"') {
+                        in_quotes = false;
+                        self.rest = behind;
+                    }
                 }
                 (_, '$' | '`') => {
                     let value = self.value(in_quotes)?;

@@ -150,9 +150,13 @@ fn whoever_is_killed_at_any_step_of_the_rendezvous_comes_back_to_it() {
 fn who_forgot_its_part_is_named_and_nobody_starts_without_it() {
     let Some(hosts) = Hosts::three() else { return };
     // All commit, and m3 dies before it has heard that.
+    let all_have_committed = std::sync::Barrier::new(3);
     hosts.each(|_, bench| {
         let dies = |at: Step| match at {
-            Step::Found => ControlFlow::Break(()),
+            Step::Found => {
+                all_have_committed.wait();
+                ControlFlow::Break(())
+            }
             _ => ControlFlow::Continue(()),
         };
         let end = bench.begin(1, &dies).and_then(|mut run| run.go(Patience::Healthy));
@@ -283,9 +287,13 @@ fn where_an_etcd_runs_at_a_members_address_nobody_founds_anything() {
 fn who_has_committed_waits_for_its_address_and_who_has_not_goes_back() {
     let Some(hosts) = Hosts::three() else { return };
     let address = hosts.0.members[0].peer_url.trim_start_matches("http://").to_owned();
+    let all_have_committed = std::sync::Barrier::new(3);
     hosts.each(|_, bench| {
         let dies = |at: Step| match at {
-            Step::Found => ControlFlow::Break(()),
+            Step::Found => {
+                all_have_committed.wait();
+                ControlFlow::Break(())
+            }
             _ => ControlFlow::Continue(()),
         };
         let end = bench.begin(1, &dies).and_then(|mut run| run.go(Patience::Healthy));

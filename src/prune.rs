@@ -6,13 +6,15 @@
 //! Invariant: whatever a kill leaves of a removal is no backup any more and is removed by a later sweep.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::catalog::{Backup, Catalog, ChainPath, LastCheck, ObjectName, Pin, Pinned, Standing};
 use crate::model::{ByteSize, ChainId, LineageId};
-use crate::retention::{self, Chain, Inventory, PinState, Policy, removal_order};
+use crate::retention::{self, Chain, Inventory, PinState, Policy, TOLERANCE, removal_order};
+use crate::schedule::Span;
 use crate::store::{self, FileStore};
 
 /// The largest pin document that is read.
@@ -27,6 +29,36 @@ pub struct Target<'a> {
     pub store: &'a FileStore,
     /// What it is to keep.
     pub policy: &'a Policy,
+}
+
+/// Whether the operator has said that backups are to go for their age, whatever the clocks show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByAge {
+    /// Only where the clocks can be believed.
+    IfClocksAgree,
+    /// He has looked.
+    Confirmed,
+}
+
+/// What is not removed, because the time is in doubt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// How many would go by their age.
+    pub backups: usize,
+    /// Why the time is not believed.
+    pub why: String,
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Held { backups, why } = self;
+        let (s, are) = if *backups == 1 { ("", "is") } else { ("s", "are") };
+        write!(
+            f,
+            "{backups} backup{s} {are} not removed for their age: {why}; look at the clocks, and if they are right, run \
+             `lifeboat prune --yes`"
+        )
+    }
 }
 
 /// What is kept or removed, and why.
@@ -47,6 +79,8 @@ pub struct Plan {
     pub remove: Vec<Judged>,
     /// By how much `max_bytes` is exceeded all the same.
     pub excess: ByteSize,
+    /// What the rules would remove, if the time could be believed.
+    pub held: Option<Held>,
     chains: Vec<Chain>,
 }
 
@@ -75,15 +109,83 @@ pub struct Removed {
 const MOST_STUCK: usize = 8;
 
 /// Judges what `target` holds; `catalog` is that of all destinations, so that no lineage is overlooked.
-pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZone) -> Plan {
+///
+/// Nothing goes for its age where the clocks of host, store and backups disagree, or where one pass would remove more than
+/// the schedule explains, unless the operator has confirmed it.
+pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZone, by_age: ByAge) -> Plan {
     let inventory = Inventory::of(catalog, target.destination, &pins(target, catalog));
-    let judged = retention::plan(&inventory, target.policy, now, zone);
+    let ageless = Policy {
+        keep_within: Some(Duration::MAX),
+        ..target.policy.clone()
+    };
+    let (mut judged, mut held) = (retention::plan(&inventory, target.policy, now, zone), None);
+    if by_age == ByAge::IfClocksAgree && target.policy.keep_within.is_some() {
+        let without = retention::plan(&inventory, &ageless, now, zone);
+        let backups = judged.remove.len().saturating_sub(without.remove.len());
+        let why = match backups {
+            0 => None,
+            // One that comes goes for one that came; more than that the schedule has to explain.
+            1 => clocks_apart(target, catalog, now),
+            _ => clocks_apart(target, catalog, now).or_else(|| jumped(target, catalog, now)),
+        };
+        if let Some(why) = why {
+            (judged, held) = (without, Some(Held { backups, why }));
+        }
+    }
     Plan {
+        held,
         keep: judged.keep.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         remove: judged.remove.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         excess: judged.excess,
         chains: judged.remove.iter().map(|v| v.chain.clone()).collect(),
     }
+}
+
+/// Whether the clocks of host, store and newest backup disagree.
+fn clocks_apart(target: Target<'_>, catalog: &Catalog, now: Timestamp) -> Option<String> {
+    let apart = |other: Timestamp| now.duration_since(other).abs() > TOLERANCE;
+    match target.store.now() {
+        Ok(store) if apart(store) => {
+            let by = Span(now.duration_since(store).unsigned_abs());
+            return Some(format!("the clocks of this host and of the store differ by {by}"));
+        }
+        Err(error) => return Some(format!("the store's clock cannot be read ({error})")),
+        Ok(_) => {}
+    }
+    let newest = starts(target, catalog)
+        .into_values()
+        .filter_map(|starts| starts.last().copied());
+    let ahead = newest.map(|newest| newest.duration_since(now)).max()?;
+    let by = Span(ahead.unsigned_abs());
+    (ahead > TOLERANCE).then(|| format!("the newest backup is of a time that is still to come, in {by}"))
+}
+
+/// Whether a span between the last backups is none that the schedule explains.
+fn jumped(target: Target<'_>, catalog: &Catalog, now: Timestamp) -> Option<String> {
+    let spans = starts(target, catalog).into_values().filter_map(|mut starts| {
+        // Future-dated ones count as now.
+        starts.iter_mut().for_each(|start| *start = (*start).min(now));
+        retention::unexplained(&starts)
+    });
+    let by = Span(spans.max()?.unsigned_abs());
+    Some(format!(
+        "{by} lie between two of the last backups, which the others do not explain: the clock may have jumped"
+    ))
+}
+
+/// When the backups of each history in a destination were begun, in the order of their revisions.
+fn starts(target: Target<'_>, catalog: &Catalog) -> BTreeMap<LineageId, Vec<Timestamp>> {
+    let here = catalog.backups().iter();
+    let here = here.filter(|backup| backup.destinations().any(|name| name == target.destination));
+    let mut here: Vec<&Backup> = here.collect();
+    here.sort_by_key(|backup| backup.revision());
+    let mut starts: BTreeMap<LineageId, Vec<Timestamp>> = BTreeMap::new();
+    for backup in here {
+        let outline = backup.manifest();
+        let of_lineage = starts.entry(outline.lineage.clone()).or_default();
+        of_lineage.push(outline.chain.started_at());
+    }
+    starts
 }
 
 /// What of the backup `meant` goes from a destination because the operator says so, whatever the policy: a copy that is
@@ -97,6 +199,7 @@ pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, mea
     };
     let inventory = Inventory::of(catalog, destination, &pins(target, catalog));
     let mut plan = Plan {
+        held: None,
         keep: Vec::new(),
         remove: Vec::new(),
         excess: ByteSize(0),
@@ -152,6 +255,7 @@ pub fn plan_lineage(destination: &str, store: &FileStore, catalog: &Catalog, giv
     };
     let inventory = Inventory::of(catalog, destination, &pins(target, catalog));
     let mut plan = Plan {
+        held: None,
         keep: Vec::new(),
         remove: Vec::new(),
         excess: ByteSize(0),
@@ -253,6 +357,61 @@ mod tests {
     use crate::store::Access;
 
     #[test]
+    fn nothing_goes_for_its_age_while_the_clocks_disagree_but_by_the_operators_word() {
+        let root = tempfile::tempdir().unwrap();
+        let access = Access::Write {
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let clock = store.now().unwrap();
+        // Every hour, and the last one from a clock that went ahead by a month for a moment, or from one that was right.
+        let policy = Policy {
+            keep_within: Some(Duration::from_secs(86_400)),
+            ..Policy::default()
+        };
+        let hours = |hours: i64| jiff::SignedDuration::from_hours(hours);
+        let (month, none) = (hours(30 * 24), hours(0));
+        for (jump, host_is_ahead_by, held, removed) in [
+            // The host's clock alone.
+            (month, month, 4, 0),
+            // Its store has the same clock, and it is right again; or host and store have slept.
+            (month, none, 4, 0),
+            (hours(1), none, 0, 0),
+        ] {
+            let starts = (1..=4).rev().map(|ago| clock - jump + host_is_ahead_by - hours(ago));
+            let starts = starts.chain([clock + host_is_ahead_by]);
+            let manifests: Vec<_> = starts
+                .zip(1_u32..)
+                .map(|(start, number)| manifest(0xab, ChainId::new(start, 1).as_str(), i64::from(number)))
+                .collect();
+            for manifest in &manifests {
+                let object = vec![0; manifest.stored.bytes as usize];
+                store.put_new(&manifest.object_name(), &object).unwrap();
+                store.put_new(&manifest.name(), &manifest.to_bytes()).unwrap();
+            }
+            let target = Target {
+                destination: "local",
+                store: &store,
+                policy: &policy,
+            };
+            let catalog = store.catalog("local").unwrap();
+            let plan = |by_age| plan(target, &catalog, clock + host_is_ahead_by, &TimeZone::UTC, by_age);
+            let careful = plan(ByAge::IfClocksAgree);
+            assert_eq!(
+                careful.held.as_ref().map_or(0, |held| held.backups),
+                held,
+                "{jump:?}: {careful:?}"
+            );
+            assert_eq!(careful.remove.len(), removed);
+            assert_eq!(plan(ByAge::Confirmed).remove.len(), held + removed);
+            for manifest in &manifests {
+                store.remove(&manifest.name()).unwrap();
+                store.remove(&manifest.object_name()).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn what_cannot_be_removed_is_told_and_keeps_none_of_the_others() {
         use std::process::Command;
 
@@ -286,6 +445,7 @@ mod tests {
                 &catalog,
                 "2026-11-21T00:00:00Z".parse().unwrap(),
                 &TimeZone::UTC,
+                ByAge::IfClocksAgree,
             )
         };
         let change = |name: &ObjectName, flag: &str| {

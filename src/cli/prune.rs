@@ -15,7 +15,7 @@ use super::{Context, Exit, Failure, accept_lineage, user};
 use crate::catalog::LatestError;
 use crate::config::Config;
 use crate::model::{ByteSize, ChainId, with_causes};
-use crate::prune::{self, Judged, Plan, Target};
+use crate::prune::{self, ByAge, Judged, Plan, Target};
 use crate::store::FileStore;
 
 /// Apply the retention of each destination; print each keep and each removal with its reason
@@ -35,7 +35,7 @@ pub struct Args {
     /// Instead, remove all backups of this lineage but pinned ones, for good; the accepted one is refused
     #[arg(long, value_name = "LINEAGE", conflicts_with = "damaged")]
     lineage: Option<String>,
-    /// Do not ask, with --lineage
+    /// Do not ask, with --lineage; else: remove for their age also where the clocks disagree, which you have looked at
     #[arg(long)]
     yes: bool,
     /// Remove nothing, only say what would be
@@ -83,11 +83,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         dry_run: args.dry_run,
         errors: Vec::new(),
     };
+    let by_age = match args.yes {
+        true => ByAge::Confirmed,
+        false => ByAge::IfClocksAgree,
+    };
     match (&args.lineage, args.damaged.is_empty()) {
         (Some(lineage), _) => give_up_lineage(&places, lineage, args.yes, &mut document)?,
         (None, true) => {
             for name in places.stores.keys() {
-                judge(context, &config, &places, name, &mut document);
+                judge(context, &config, &places, name, by_age, &mut document);
             }
         }
         (None, false) => give_up(&places, &args.damaged, &mut document)?,
@@ -123,15 +127,20 @@ pub(super) fn apply(config: &Config, places: &Places, name: &str, removed: impl 
         store,
         policy,
     };
-    let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
+    let (now, zone) = (host::now(), TimeZone::system());
+    let plan = prune::plan(target, &places.catalog, now, &zone, ByAge::IfClocksAgree);
     let done = prune::carry_out(&plan, store, removed);
-    match done.stuck.is_empty() {
+    let undone = told(&done.stuck)
+        .into_iter()
+        .chain(plan.held.map(|held| held.to_string()));
+    let undone: Vec<String> = undone.collect();
+    match undone.is_empty() {
         true => Ok(done.gone.len()),
-        false => Err(told(&done.stuck).join("; ")),
+        false => Err(undone.join("; ")),
     }
 }
 
-fn judge(context: &Context, config: &Config, places: &Places, name: &str, document: &mut Document) {
+fn judge(context: &Context, config: &Config, places: &Places, name: &str, by_age: ByAge, document: &mut Document) {
     let (Some(store), Some(destination)) = (places.stores.get(name), config.destinations.get(name)) else {
         return;
     };
@@ -150,7 +159,10 @@ fn judge(context: &Context, config: &Config, places: &Places, name: &str, docume
         store,
         policy,
     };
-    let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
+    let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system(), by_age);
+    if let Some(held) = &plan.held {
+        context.output.warn(format!("destination {name}: {held}"));
+    }
     if plan.excess > ByteSize(0) {
         context.output.warn(format!(
             "destination {name}: what must stay takes {} more than max_bytes",

@@ -27,7 +27,7 @@ use crate::cli::{Context, Exit, Failure, restore_opened};
 use crate::config::{Config, DestinationName, Kind};
 use crate::etcd::{Ahead, duty, survey};
 use crate::model::{ChainId, with_causes};
-use crate::prune::{self, Target};
+use crate::prune::{self, ByAge, Target};
 use crate::schedule::Span;
 use crate::state::{Holder, State};
 use crate::store::FileStore;
@@ -372,7 +372,12 @@ impl<'a> Attempt<'a> {
                 store,
                 policy,
             };
-            let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system());
+            let (now, zone) = (host::now(), TimeZone::system());
+            let plan = prune::plan(target, &places.catalog, now, &zone, ByAge::IfClocksAgree);
+            let held = plan.held.as_ref();
+            taken
+                .undone
+                .extend(held.map(|held| format!("destination {name}: {held}")));
             let done = prune::carry_out(&plan, store, || self.order.pulse.beat());
             taken.removed += done.gone.len();
             let stuck = done.stuck.iter().map(|error| with_causes(error));

@@ -93,9 +93,12 @@ fn script_at(words: &[String]) -> Option<usize> {
     None
 }
 
+/// A variable and its value.
+type Assignment = (String, String);
+
 /// etcd's own words, and the variables that are set on the way, where `words` start it through nothing, or through a program
 /// that starts it with the words behind it.
-fn own_words(words: &[String]) -> Option<(Vec<(String, String)>, &[String])> {
+fn own_words(words: &[String]) -> Option<(Vec<Assignment>, &[String])> {
     let mut set = Vec::new();
     let name = |word: &str| {
         Path::new(word)

@@ -252,11 +252,9 @@ fn what_the_operator_should_change_is_told_for_each_place() {
         told(&debian()),
         "what we have laid on is not the operator's"
     );
-    let yaml = format!(
-        "name: old\ninitial-cluster: m2=http://10.0.0.2:2380,m1=http://10.0.0.1:2380/\ninitial-advertise-peer-urls: \
-         http://10.0.0.1:2380\ninitial-cluster-state: new\n"
-    );
-    let host = Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", &yaml);
+    let yaml = "name: old\ninitial-cluster: m2=http://10.0.0.2:2380,m1=http://10.0.0.1:2380/\ninitial-advertise-peer-urls: \
+                http://10.0.0.1:2380\ninitial-cluster-state: new\n";
+    let host = Host::new("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", yaml);
     assert_eq!(
         told(&host),
         [

@@ -238,9 +238,8 @@ fn copied(node: &Node) -> Node {
 
 /// What a plain value is.
 fn resolved(text: &str, tag: Option<&Tag>) -> Node {
-    match tag.and_then(Tag::core_suffix) {
-        Some("str") => return Node::Text(text.to_owned()),
-        Some(_) | None => {}
+    if let Some("str") = tag.and_then(Tag::core_suffix) {
+        return Node::Text(text.to_owned());
     }
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Node::Null,

@@ -38,7 +38,7 @@ pub fn etcd_is_restored_with_its_settings_however_they_are_spelled(lab: &Lab<'_>
         if is_warned == (spelling.is_environment || says_existing) {
             faults.push(format!("{}: {}", spelling.name, said["warnings"]));
         }
-        if says_existing != !said["settings_to_change"].to_string().contains("existing") {
+        if says_existing == said["settings_to_change"].to_string().contains("existing") {
             faults.push(format!("{}: {}", spelling.name, said["settings_to_change"]));
         }
     }

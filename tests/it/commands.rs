@@ -29,7 +29,8 @@ fn an_etcd_that_comes_back_empty_never_displaces_the_backups_of_a_full_one() {
     let warned = host.lifeboat(["backup"]).expect_code(0);
     let warned = warned.says(&[
         "etcd came back empty: 0 keys; before 20",
-        &format!("lifeboat restore {full}"),
+        "Bring them back with `lifeboat restore",
+        &full,
         "lifeboat accept-lineage",
     ]);
     let empty = warned.stdout.trim().to_owned();

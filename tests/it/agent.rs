@@ -255,7 +255,7 @@ fn a_destination_that_hangs_keeps_no_backup_from_the_others_and_gets_its_own_whe
     });
     until("a word on it in the status", || {
         let status = host.lifeboat(["status"]);
-        status.code == 1 && status.stdout.contains("destination nas: no answer")
+        status.code == 1 && status.stdout.contains("hangs, it is left out until it answers")
     });
     drop(hanging);
     let id = |file: &std::path::PathBuf| file.file_name().unwrap().to_owned();

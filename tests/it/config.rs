@@ -131,7 +131,7 @@ fn what_cannot_be_read_is_named() {
     fs::create_dir(directory.main()).expect("created");
     assert_eq!(
         directory.error(),
-        "read configuration config.toml: Is a directory (os error 21)"
+        "read configuration config.toml: it is a folder, not a plain file"
     );
 
     let directory = Directory::with(&[("config.toml", LEAST), ("config.d", "a file")]);

@@ -113,24 +113,39 @@ fn three_hosts_that_restore_at_their_own_time_are_one_cluster() {
 }
 
 #[test]
-fn whoever_is_killed_at_any_step_of_the_rendezvous_comes_back_to_it() {
+fn the_first_host_killed_at_any_step_comes_back_to_the_rendezvous() {
+    killed_at_any(0, &[Step::Meet, Step::Found, Step::Agree, Step::Swap, Step::Start]);
+}
+
+#[test]
+fn the_second_host_killed_at_any_step_comes_back_to_the_rendezvous() {
+    killed_at_any(1, &[Step::Meet, Step::Found, Step::Agree]);
+}
+
+#[test]
+fn the_third_host_killed_at_any_step_comes_back_to_the_rendezvous() {
+    killed_at_any(2, &[Step::Meet, Step::Found, Step::Agree]);
+}
+
+/// One of three hosts dies at each of these steps in turn, and all of them found one cluster all the same.
+fn killed_at_any(victim: usize, steps: &[Step]) {
     let Some(hosts) = Hosts::three() else { return };
-    for step in [Step::Meet, Step::Found, Step::Agree, Step::Swap, Step::Start] {
-        // m1 dies at that step; the others get as far as they can.
+    for step in steps.iter().copied() {
+        // The others get as far as they can.
         let ends = hosts.each(|index, bench| {
-            let dies = |at: Step| match index == 0 && at == step {
+            let dies = |at: Step| match index == victim && at == step {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             };
             let outcome = bench.begin(1, &dies).and_then(|mut run| run.go(Patience::Started));
-            // What m1 had committed to before it died the others may rely on.
+            // What it had committed to before it died the others may rely on.
             if step == Step::Meet {
-                assert!(!has_started(bench), "it started without m1");
+                assert!(!has_started(bench), "it started without all");
             }
             outcome.map_err(|error| error.to_string())
         });
         assert!(
-            ends[0].as_ref().is_err_and(|why| why.contains("stopped before")),
+            ends[victim].as_ref().is_err_and(|why| why.contains("stopped before")),
             "{step:?}: {ends:?}"
         );
         hosts.finish();

@@ -172,13 +172,14 @@ impl Way {
 
     fn message(&self, found: &Found) -> String {
         let names = |members: Vec<&PeerMember>| {
-            let names: Vec<String> = members
+            let mut names: Vec<String> = members
                 .into_iter()
                 .map(|member| match self.is_own(found, member) {
                     true => format!("{} (this host)", called(member)),
                     false => called(member),
                 })
                 .collect();
+            names.sort_unstable();
             names.join(", ")
         };
         let silent: Vec<_> = found.silent().collect();

@@ -14,7 +14,7 @@ pub fn an_etcd_that_does_not_come_up_on_the_new_data_gets_the_old_back(lab: &Lab
     client.put(LATER, "old", 0).expect("it takes writes");
     host.write(
         "/etc/systemd/system/etcd.service.d/lab.conf",
-        "[Service]\nExecStartPre=/bin/sh -c 'test ! -e /etc/lifeboat/restore/etcd.service.env'\n",
+        "[Service]\nExecStartPre=/bin/sh -c '! grep -q TOKEN /etc/lifeboat/restore/etcd.service.env'\n",
     );
     host.run(["systemctl", "daemon-reload"]);
     let failed = restore(host, &[&id, "--yes"]).expect_code(1);

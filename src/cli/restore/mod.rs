@@ -7,6 +7,7 @@ mod session;
 mod site;
 mod standing;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -165,7 +166,9 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         false => ready?,
     }
     refuse_second_life(context, &planned.plan, &here)?;
-    refuse_disagreement(context, &planned.plan, &here)?;
+    if args.dry_run {
+        refuse_disagreement(&look_for_others(context, &planned.plan, &here)())?;
+    }
     let keys = found.manifest.as_ref().and_then(|manifest| manifest.keys);
     if args.dry_run {
         report::plan(&context.output, &planned.plan, &here, keys);
@@ -281,13 +284,16 @@ fn carry_out(
             false => ControlFlow::Continue(()),
         }
     };
+    // Beside the build, which takes longer.
+    let looking = std::thread::spawn(look_for_others(context, &planned.plan, here));
     let built = found.with_each(
         context,
         |source, _| run.build(source, digest_rule(args), &progress),
         rebuild::Error::is_fault_of_source,
         |error| refused_by(&error, found.manifest.as_ref()),
     );
-    if let Err(refused) = built {
+    let around = looking.join().expect("a panic aborts the process");
+    if let Err(refused) = built.and_then(|_| refuse_disagreement(&around)) {
         run.abandon(refused.message()).map_err(failure)?;
         return Err(refused);
     }
@@ -476,13 +482,23 @@ fn refuse_open(spots: &Spots) -> Result<(), Failure> {
     }
 }
 
+/// Looks how the other members are, for which they are given a moment; nobody where nobody has to meet.
+fn look_for_others(
+    context: &Context,
+    plan: &Plan,
+    here: &Here,
+) -> impl FnOnce() -> BTreeMap<String, Presence> + Send + use<> {
+    let (plan, access, runtime) = (plan.clone(), here.access.clone(), context.runtime.handle().clone());
+    // Whoever cannot be asked is missed, and says why, when they meet.
+    move || match plan.has_to_meet() {
+        true => look_around(&plan, &access, &runtime).unwrap_or_default(),
+        false => BTreeMap::new(),
+    }
+}
+
 /// Refuses where a host that waits already restores something else, or waits for an earlier restore of this host: nothing
 /// would come of it.
-fn refuse_disagreement(context: &Context, plan: &Plan, here: &Here) -> Result<(), Failure> {
-    if !plan.has_to_meet() {
-        return Ok(());
-    }
-    let around = look_around(plan, &here.access, context.runtime.handle()).map_err(failed)?;
+fn refuse_disagreement(around: &BTreeMap<String, Presence>) -> Result<(), Failure> {
     let disagrees = around
         .iter()
         .filter(|(_, presence)| matches!(presence, Presence::Differs(_) | Presence::Elsewhere));

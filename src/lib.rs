@@ -23,6 +23,7 @@ pub mod settings;
 pub mod durable;
 pub mod etcd;
 pub mod pipeline;
+pub mod slots;
 pub mod source;
 pub mod state;
 pub mod store;

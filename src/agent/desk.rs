@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::memory::{Memory, Stored, Success, few};
+use super::memory::{Memory, Success, few};
 use crate::config::{Config, DestinationName, ScheduleName};
 use crate::schedule::{Due, Lateness, Occasion, Schedule, Slot, jitter};
+use crate::slots::{Fate, Stored};
 
 /// How long a destination that failed rests: twice as long each time.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
@@ -56,22 +57,6 @@ pub struct Rest {
     pub why: String,
     /// Until when.
     pub until: Timestamp,
-}
-
-/// What became of a slot in one destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// Its backup is there, or what else was to be done is done.
-    Stored(Stored),
-    /// Something is waited for: another run on this host, or another host.
-    Later {
-        /// What.
-        why: String,
-        /// When to look again.
-        until: Timestamp,
-    },
-    /// It failed.
-    Failed(String),
 }
 
 /// What to do now.

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
-use crate::model::ChainId;
 use crate::schedule::{Handled, Slot, When};
+use crate::slots::Stored;
 
 const FORMAT: u64 = 1;
 const FILE_MODE: u32 = 0o644;
@@ -45,15 +45,6 @@ pub struct Success {
     pub stored: BTreeMap<String, Stored>,
     /// What was not done after it, or the first few of that: destinations that were not pruned, and why.
     pub undone: Vec<String>,
-}
-
-/// A slot that is done in one destination.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
-    /// The host that did it: this one or, in a shared store, any.
-    pub host: String,
-    /// The backup; none where the work is to take none.
-    pub id: Option<ChainId>,
 }
 
 /// A memory that cannot be used.

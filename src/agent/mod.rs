@@ -1,8 +1,7 @@
 //! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
 //!
 //! One loop owns everything; a job runs on a thread of its own and tells the loop when it ends. `desk` decides what is
-//! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes, `tenure` keeps the claim of
-//! a slot in a store that other hosts write to. `telling` knows who else is to be told: of what is wrong (`notices`,
+//! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes. `telling` knows who else is to be told: of what is wrong (`notices`,
 //! `outlook`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`). What a
 //! job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by `unkept`.
 //!
@@ -22,7 +21,6 @@ mod outlook;
 mod program;
 mod status;
 mod telling;
-pub mod tenure;
 mod unkept;
 mod watchdog;
 mod work;
@@ -37,10 +35,10 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-pub use desk::{Desk, Entry, Fate};
+pub use desk::{Desk, Entry};
 pub use event::{Event, Level};
 pub use journal::Log;
-pub use memory::{Memory, Stored, Success};
+pub use memory::{Memory, Success};
 pub use notices::{About, Notice};
 pub use status::{Copy, Failure, LastSlot, Report, Running, ScheduleReport};
 pub use work::{Ended, Findings, Order, Taken, Trouble, Work};
@@ -49,6 +47,7 @@ use crate::backup::Pulse;
 use crate::config::{self, Config, DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::schedule::{Occasion, Seen, Slot, Watch};
+use crate::slots::Fate;
 use crate::state;
 use desk::Next;
 use files::Files;

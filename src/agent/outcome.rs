@@ -5,13 +5,13 @@
 use std::fmt::Display;
 
 use super::Job;
-use super::desk::{Desk, Fate};
+use super::desk::Desk;
 use super::event::{Event, Level};
 use super::journal::Log;
-use super::memory::Stored;
 use super::work::{Ended, Findings, Taken};
 use crate::config::{DestinationName, Kind};
 use crate::model::ChainId;
+use crate::slots::{Fate, Stored};
 
 /// Tells of a job that came to something. `desk` does not know of it yet: what it waits for is said once.
 pub fn tell(log: Log, desk: &Desk, job: &Job, ended: &Ended) {

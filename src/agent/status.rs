@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::desk::{Entry, Retry};
-use super::memory::{Stored, Success};
+use super::memory::Success;
 use super::notices::Notice;
 use crate::config::{DestinationName, ScheduleName};
 use crate::durable;
 use crate::model::ChainId;
+use crate::slots::Stored;
 
 const FILE: &str = "status.json";
 /// How often it is written at least, so that a reader can tell that the agent still can.

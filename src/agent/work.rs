@@ -6,12 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::desk::Fate;
 use super::notices::Notice;
 use crate::backup::Pulse;
 use crate::config::{Config, DestinationName, Kind, ScheduleName};
 use crate::model::ChainId;
 use crate::schedule::Slot;
+use crate::slots::Fate;
 
 /// What the agent is to do when a slot has come.
 pub trait Work: Send + Sync + 'static {

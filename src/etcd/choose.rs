@@ -148,13 +148,13 @@ pub fn may_answer_yet(candidates: &[Candidate], wanted: &Wanted) -> bool {
 }
 
 /// The index of the last entry that any of them has applied.
-pub(super) fn newest_index(candidates: &[Candidate]) -> u64 {
+pub(crate) fn newest_index(candidates: &[Candidate]) -> u64 {
     let answers = candidates.iter().filter_map(|candidate| candidate.answer.as_ref().ok());
     answers.map(|status| status.applied_index).max().unwrap_or(0)
 }
 
 /// Whether a member follows its cluster, where another has applied the entry `newest`.
-pub(super) fn is_well(status: &Status, newest: u64) -> bool {
+pub(crate) fn is_well(status: &Status, newest: u64) -> bool {
     let lag = newest.saturating_sub(status.applied_index);
     status.leader.is_some() && lag <= MAX_LAG && !corrupt(status)
 }
@@ -180,7 +180,7 @@ fn one_cluster(candidates: &[Candidate], answered: &[(usize, &Status)]) -> Resul
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model::MemberId;
 

@@ -7,7 +7,6 @@
 //! Which member to ask is decided in [`choose`]; the bytes of the stream are understood elsewhere.
 
 pub mod choose;
-pub mod duty;
 mod peer;
 mod peer_port;
 mod snapshot;

@@ -11,10 +11,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::catalog::HostName;
-use crate::catalog::claim::{Claim, Clocks, Found, LEASE, Standing, State, standing};
+use crate::catalog::claim::{Claim, Clocks, Found, LEASE, State};
 use crate::model::ChainId;
 use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{CatchUp, Watch, When};
+use crate::slots::{Standing, standing};
 
 const HOSTS: usize = 3;
 const TICK: Duration = Duration::from_secs(20);

@@ -13,11 +13,10 @@ use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 use super::rounds;
-use super::turn::{APART, later, look_again, number_of, unusable, was_faster};
-use crate::agent::tenure::{self, Claimant, Tenure};
-use crate::agent::{Ended, Fate, Notice, Order, Stored, Taken, Trouble, Work};
+use super::turn::unusable;
+use crate::agent::{Ended, Notice, Order, Taken, Trouble, Work};
 use crate::backup::{Destination, Error, Outcome, Progress, full};
-use crate::catalog::claim::{Standing, State as ClaimState};
+use crate::catalog::claim::State as ClaimState;
 use crate::catalog::{Clocks, Origin, SlotPath};
 use crate::cli::backup::{self, Scope};
 use crate::cli::doubts::doubts;
@@ -25,10 +24,14 @@ use crate::cli::host::{self, failed};
 use crate::cli::places::{Places, destinations};
 use crate::cli::{Context, Exit, Failure, restore_opened};
 use crate::config::{Config, DestinationName, Kind};
-use crate::etcd::{Ahead, duty, survey};
+use crate::etcd::{Ahead, survey};
 use crate::model::{ChainId, with_causes};
 use crate::prune::{self, ByAge, Target};
 use crate::schedule::Span;
+use crate::slots::{
+    APART, Claimant, Fate, HeldClaim, Standing, Stored, held_claim, hosts_before, later, look_again, number_of,
+    was_faster,
+};
 use crate::state::{Holder, State};
 use crate::store::FileStore;
 
@@ -138,7 +141,7 @@ impl<'a> Attempt<'a> {
     fn fail_the_rest(&mut self, failure: &Failure) {
         let why = failure.message().to_owned();
         let fate = match failure.exit == Exit::Locked {
-            true => look_again(why, SignedDuration::ZERO),
+            true => look_again(why, SignedDuration::ZERO, host::now()),
             false => Fate::Failed(why),
         };
         for name in &self.order.destinations {
@@ -153,7 +156,7 @@ impl<'a> Attempt<'a> {
                 return Ok(None);
             }
             let standing = attempt.standing_in(store)?;
-            Ok(number_of(standing).err())
+            Ok(number_of(standing, host::now()).err())
         });
     }
 
@@ -175,7 +178,7 @@ impl<'a> Attempt<'a> {
         })?;
         let candidates: Vec<_> = surveyed.into_iter().map(|surveyed| surveyed.candidate).collect();
         let local = self.config.local_member(&host::this_host()?);
-        let before = duty::hosts_before(&candidates, local.name().map(|name| name.as_str()));
+        let before = hosts_before(&candidates, local.name().map(|name| name.as_str()));
         let before = i32::try_from(before).unwrap_or(i32::MAX);
         let until = later(self.order.due_at, APART.saturating_mul(before));
         if host::now() >= until {
@@ -214,14 +217,14 @@ impl<'a> Attempt<'a> {
             run: job.writer.run.clone(),
             chain: id,
         };
-        let mut tenures = self.claim(&claimant);
+        let mut held = self.claim(&claimant);
         // Only now: while nobody else can add to it.
         self.order.pulse.beat();
         let places = match Places::configured(self.context, self.config, None) {
             Ok(places) => places,
             Err(failure) => {
                 // Given up first: no claim of a chain of which nobody knows.
-                drop(tenures);
+                drop(held);
                 begun.finish().map_err(failed)?;
                 return Err(failure.into());
             }
@@ -241,18 +244,18 @@ impl<'a> Attempt<'a> {
         };
         backup::accept_if_restored(self.context, self.config, &mut outcome);
         for written in &outcome.destinations {
-            if let (Ok(()), Some(tenure)) = (&written.result, tenures.remove(&written.destination)) {
-                tenure.end(ClaimState::Done);
+            if let (Ok(()), Some(claim)) = (&written.result, held.remove(&written.destination)) {
+                claim.end(ClaimState::Done);
             }
         }
         // The others are given up.
-        drop(tenures);
+        drop(held);
         self.tell(&outcome, apart);
         Ok(())
     }
 
     fn standing_in(&self, store: &FileStore) -> Result<Standing, crate::store::Error> {
-        tenure::look(store, &self.slot, |chain| self.gone.contains(chain), host::now())
+        held_claim::look(store, &self.slot, |chain| self.gone.contains(chain), host::now())
     }
 
     /// What is to be known of the clock of a shared store to which the backup goes: it decides there what is late or done.
@@ -271,24 +274,24 @@ impl<'a> Attempt<'a> {
     }
 
     /// Claims the slot in each shared store.
-    fn claim(&mut self, claimant: &Claimant) -> BTreeMap<String, Tenure> {
-        let mut tenures = BTreeMap::new();
+    fn claim(&mut self, claimant: &Claimant) -> BTreeMap<String, HeldClaim> {
+        let mut held = BTreeMap::new();
         self.settle(|attempt, name, store| {
             if !attempt.config.is_shared(name) {
                 return Ok(None);
             }
             let standing = attempt.standing_in(store)?;
-            let number = match number_of(standing) {
+            let number = match number_of(standing, host::now()) {
                 Ok(number) => number,
                 Err(fate) => return Ok(Some(fate)),
             };
-            match Tenure::begin(store, &attempt.slot, number, claimant)? {
-                Some(tenure) => tenures.insert(name.to_owned(), tenure),
-                None => return Ok(Some(was_faster())),
+            match HeldClaim::begin(store, &attempt.slot, number, claimant)? {
+                Some(claim) => held.insert(name.to_owned(), claim),
+                None => return Ok(Some(was_faster(host::now()))),
             };
             Ok(None)
         });
-        tenures
+        held
     }
 
     /// Sorts out what has the backup already, though no claim or memory says so.

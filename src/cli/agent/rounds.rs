@@ -9,9 +9,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::job::Stop;
-use super::turn::{self, APART, later};
-use crate::agent::tenure::Tenure;
-use crate::agent::{Ended, Fate, Order, Stored};
+use super::turn;
+use crate::agent::{Ended, Order};
 use crate::catalog::claim::State as ClaimState;
 use crate::cli::host;
 use crate::cli::places::{Places, READ_WITHIN};
@@ -19,6 +18,7 @@ use crate::cli::prune::apply;
 use crate::cli::refuse_during_restore;
 use crate::cli::verify::{Round, round};
 use crate::config::DestinationName;
+use crate::slots::{APART, Fate, HeldClaim, Stored, later};
 
 /// After this time a run begins with no further backup, so that it keeps no other schedule waiting for long.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
@@ -38,7 +38,7 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
     let until = host::now().saturating_add(LONGEST).unwrap_or_else(|_| host::now());
     for name in &order.destinations {
         let turn = leaves_it_to_others(order, name).map_or_else(|| turn::claim(order, name), Err);
-        let Ok(tenure) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
+        let Ok(claim) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
             continue;
         };
         let done = round(&order.config, name.as_str(), &stop, until, sign);
@@ -57,7 +57,7 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
                 findings.done.extend(short);
                 findings.wrong.extend(wrong);
                 findings.undone.extend(told(errors));
-                done_here(tenure)
+                done_here(claim)
             }
             Err(failure) => Fate::Failed(failure.message().to_owned()),
         };
@@ -80,7 +80,7 @@ pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
             return Err(Stop::Asked);
         }
         let turn = turn::claim(order, name);
-        let Ok(tenure) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
+        let Ok(claim) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
             continue;
         };
         let unread = places.unreadable.iter().find(|(unread, _)| *unread == name.as_str());
@@ -93,7 +93,7 @@ pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
             Ok(removed) => {
                 let text = format!("destination {name}: {removed} removed by retention");
                 ended.findings.done.push(text);
-                done_here(tenure)
+                done_here(claim)
             }
         };
         ended.fates.insert(name.clone(), fate);
@@ -120,9 +120,9 @@ fn told(mut errors: Vec<String>) -> Vec<String> {
     errors
 }
 
-fn done_here(tenure: Option<Tenure>) -> Fate {
-    if let Some(tenure) = tenure {
-        tenure.end(ClaimState::Done);
+fn done_here(claim: Option<HeldClaim>) -> Fate {
+    if let Some(claim) = claim {
+        claim.end(ClaimState::Done);
     }
     Fate::Stored(Stored {
         host: host::host_name().to_string(),

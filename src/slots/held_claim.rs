@@ -1,6 +1,6 @@
 //! A claim of a slot that is kept while the work on it goes on.
 //!
-//! What claims mean is `catalog::claim`'s. Invariant: a tenure ends with a word in the store, whatever becomes of the
+//! What claims mean is decided in `standing`. Invariant: a held claim ends with a word in the store, whatever becomes of the
 //! work: done, or given up. One that is cut off with its process runs out.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::catalog::claim::{self, Claim, Clocks, LEASE, Standing, State};
+use super::standing::{Standing, standing};
+use crate::catalog::claim::{Claim, Clocks, LEASE, State};
 use crate::catalog::{HostName, ObjectName, SlotPath};
 use crate::model::ChainId;
 use crate::store::{self, FileStore};
@@ -34,12 +35,12 @@ pub struct Claimant {
 /// A slot that this host works on in one store. Dropped, it is given up.
 #[must_use]
 #[derive(Debug)]
-pub struct Tenure {
+pub struct HeldClaim {
     last_word: Option<Sender<State>>,
     ended: Receiver<()>,
 }
 
-/// How `slot` stands in `store` by its claims; `now` is the clock of this host, `is_gone` as in [`claim::standing`].
+/// How `slot` stands in `store` by its claims; `now` is the clock of this host, `is_gone` as in [`standing()`].
 pub fn look(
     store: &FileStore,
     slot: &SlotPath,
@@ -52,17 +53,17 @@ pub fn look(
         host: now,
         store: store.now()?,
     };
-    Ok(claim::standing(slot.instant(), newest.as_ref(), is_gone, clocks))
+    Ok(standing(slot.instant(), newest.as_ref(), is_gone, clocks))
 }
 
-impl Tenure {
+impl HeldClaim {
     /// Claims `slot` by `number`, and keeps it until `end`. None if another was faster.
     pub fn begin(
         store: &FileStore,
         slot: &SlotPath,
         number: u32,
         claimant: &Claimant,
-    ) -> Result<Option<Tenure>, store::Error> {
+    ) -> Result<Option<HeldClaim>, store::Error> {
         let mut claims = Claims {
             store: store.clone(),
             slot: slot.clone(),
@@ -81,7 +82,7 @@ impl Tenure {
             // Nobody may be waiting any more.
             done.send(()).ok();
         });
-        Ok(Some(Tenure {
+        Ok(Some(HeldClaim {
             last_word: Some(last_word),
             ended,
         }))
@@ -96,7 +97,7 @@ impl Tenure {
     }
 }
 
-impl Drop for Tenure {
+impl Drop for HeldClaim {
     fn drop(&mut self) {
         drop(self.last_word.take());
         // Without it, the claim runs out.
@@ -203,8 +204,8 @@ mod tests {
     #[test]
     fn one_host_has_the_slot_until_it_says_what_became_of_it() {
         let (_root, store) = store();
-        let first = Tenure::begin(&store, &slot(), 1, &claimant("h1")).unwrap().unwrap();
-        assert!(Tenure::begin(&store, &slot(), 1, &claimant("h2")).unwrap().is_none());
+        let first = HeldClaim::begin(&store, &slot(), 1, &claimant("h1")).unwrap().unwrap();
+        assert!(HeldClaim::begin(&store, &slot(), 1, &claimant("h2")).unwrap().is_none());
         let standing = look(&store, &slot(), |_| false, store.now().unwrap()).unwrap();
         assert!(matches!(standing, Standing::Held { host, .. } if host == "h1"));
         drop(first);
@@ -213,7 +214,7 @@ mod tests {
             look(&store, &slot(), |_| false, store.now().unwrap()).unwrap(),
             Standing::Free(3)
         );
-        let second = Tenure::begin(&store, &slot(), 3, &claimant("h2")).unwrap().unwrap();
+        let second = HeldClaim::begin(&store, &slot(), 3, &claimant("h2")).unwrap().unwrap();
         second.end(State::Done);
         assert_eq!(newest(&store), (4, "h2".to_owned(), State::Done));
     }
@@ -225,7 +226,7 @@ mod tests {
         let tomorrow = today + jiff::SignedDuration::from_hours(24);
         let slot = SlotPath::new("hourly".parse().unwrap(), tomorrow);
         assert_eq!(look(&store, &slot, |_| false, tomorrow).unwrap(), Standing::Free(1));
-        let first = Tenure::begin(&store, &slot, 1, &claimant("h1")).unwrap().unwrap();
+        let first = HeldClaim::begin(&store, &slot, 1, &claimant("h1")).unwrap().unwrap();
         first.end(State::Done);
         let standing = look(&store, &slot, |_| false, tomorrow).unwrap();
         assert!(matches!(standing, Standing::Done { .. }), "{standing:?}");

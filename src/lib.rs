@@ -13,6 +13,7 @@ pub mod model;
 pub mod bbolt;
 pub mod catalog;
 pub mod datadir;
+pub mod health;
 pub mod keyspace;
 pub mod retention;
 pub mod sandbox;

@@ -11,9 +11,9 @@ use age::secrecy::{ExposeSecret, SecretString};
 use reqwest::{Client, Url};
 use tokio::sync::oneshot;
 
-use super::event::{Event, Level};
 use super::journal::Log;
 use crate::config::{HeartbeatUrl, Notify};
+use crate::health::{Event, Level};
 
 /// How long one may take, name lookup and all.
 const TAKES_AT_MOST: Duration = Duration::from_secs(20);

@@ -12,10 +12,10 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use super::event::Event;
 use super::journal::Log;
-use super::notices::Notice;
 use crate::config::OnFailure;
+use crate::health::Event;
+use crate::health::Notice;
 
 /// How long it may run.
 const RUNS_AT_MOST: Duration = Duration::from_secs(30);
@@ -128,8 +128,8 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use super::super::notices::About;
     use super::*;
+    use crate::health::About;
 
     fn call(script: &str, folder: &Path) -> Call {
         let notice = Notice {

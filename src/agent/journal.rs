@@ -12,7 +12,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::event::{Event, Level};
+use crate::health::{Event, Level};
 
 /// Where the journal takes entries.
 const SOCKET: &str = "/run/systemd/journal/socket";

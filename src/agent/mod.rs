@@ -9,7 +9,6 @@
 //! job keeps the one that it began with.
 
 mod desk;
-mod event;
 mod files;
 mod heartbeat;
 mod hook;
@@ -36,16 +35,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 pub use desk::{Desk, Entry};
-pub use event::{Event, Level};
 pub use journal::Log;
 pub use memory::{Memory, Success};
-pub use notices::{About, Notice};
 pub use status::{Copy, Failure, LastSlot, Report, Running, ScheduleReport};
 pub use work::{Ended, Findings, Order, Taken, Trouble, Work};
 
 use crate::backup::Pulse;
 use crate::config::{self, Config, DestinationName, Kind, ScheduleName};
 use crate::durable;
+use crate::health::{Event, Level};
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::slots::Fate;
 use crate::state;

@@ -8,63 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
-use super::event::Event;
 use super::status::{Report, ScheduleReport};
-
-/// Something that is wrong, or that happened and was told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
-    /// What.
-    pub event: Event,
-    /// What it is about.
-    pub about: About,
-    /// The same for people.
-    pub message: String,
-}
-
-/// What a notice is about; nothing of this if it is about the agent itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct About {
-    /// A schedule.
-    pub schedule: Option<String>,
-    /// A destination.
-    pub destination: Option<String>,
-    /// A backup.
-    pub backup: Option<String>,
-}
-
-impl About {
-    /// About a schedule.
-    pub fn schedule(name: &str) -> About {
-        About {
-            schedule: Some(name.to_owned()),
-            ..About::default()
-        }
-    }
-
-    /// About a destination.
-    pub fn destination(name: &str) -> About {
-        About {
-            destination: Some(name.to_owned()),
-            ..About::default()
-        }
-    }
-
-    /// What there is, with the words for it.
-    pub fn parts(&self) -> Vec<(&'static str, &String)> {
-        let parts = [
-            ("schedule", &self.schedule),
-            ("destination", &self.destination),
-            ("backup", &self.backup),
-        ];
-        parts
-            .into_iter()
-            .filter_map(|(word, part)| Some((word, part.as_ref()?)))
-            .collect()
-    }
-}
+use crate::health::{About, Event, Notice};
 
 /// What is known to be wrong.
 #[derive(Debug, Default)]

@@ -6,10 +6,10 @@ use std::fmt::Display;
 
 use super::Job;
 use super::desk::Desk;
-use super::event::{Event, Level};
 use super::journal::Log;
 use super::work::{Ended, Findings, Taken};
 use crate::config::{DestinationName, Kind};
+use crate::health::{Event, Level};
 use crate::model::ChainId;
 use crate::slots::{Fate, Stored};
 

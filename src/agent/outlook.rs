@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Work;
-use super::event::Event;
-use super::notices::{About, Notice, Seen};
+use super::notices::Seen;
 use crate::config::Config;
+use crate::health::Event;
+use crate::health::{About, Notice};
 
 /// How often, if nothing happens.
 const EVERY: Duration = Duration::from_secs(15 * 60);

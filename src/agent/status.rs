@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::desk::{Entry, Retry};
 use super::memory::Success;
-use super::notices::Notice;
 use crate::config::{DestinationName, ScheduleName};
 use crate::durable;
+use crate::health::Notice;
 use crate::model::ChainId;
 use crate::slots::Stored;
 

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Work;
-use super::event::Event;
 use super::heartbeat::{Health, Heartbeat};
 use super::hook::Hook;
 use super::journal::Log;
-use super::notices::{About, Notice, Notices, wrong};
+use super::notices::{Notices, wrong};
 use super::outlook::Outlook;
 use super::status::Report;
 use super::watchdog::{HANGS_AFTER, Verdict, Watchdog};
 use crate::config::Config;
+use crate::health::Event;
+use crate::health::{About, Notice};
 
 /// What was told, and to whom.
 pub struct Telling {

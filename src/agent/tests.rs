@@ -4,6 +4,7 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::health::Notice;
 
 /// Takes a slot, and then does what the test says, sign by sign.
 struct Work {

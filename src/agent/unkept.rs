@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::event::Event;
-use super::notices::{About, Notice};
 use crate::durable;
+use crate::health::Event;
+use crate::health::{About, Notice};
 use crate::model::with_causes;
 
 /// What could not be written, and why.

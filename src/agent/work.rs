@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::notices::Notice;
 use crate::backup::Pulse;
 use crate::config::{Config, DestinationName, Kind, ScheduleName};
+use crate::health::Notice;
 use crate::model::ChainId;
 use crate::schedule::Slot;
 use crate::slots::Fate;

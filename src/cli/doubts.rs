@@ -4,9 +4,9 @@ use super::host;
 use super::list::faults;
 use super::places::{Places, READ_WITHIN, destinations};
 use super::status::unproven;
-use crate::agent::{About, Event, Notice};
 use crate::catalog::{Catalog, LatestError};
 use crate::config::{Config, Unread};
+use crate::health::{About, Event, Notice};
 use crate::model::with_causes;
 use crate::store::{self, FileStore};
 

@@ -44,7 +44,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::agent::{Level, Log};
+use crate::agent::Log;
+use crate::health::Level;
 use crate::restore::Spots;
 
 /// Where the configuration is when `--config` does not say.

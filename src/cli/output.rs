@@ -14,7 +14,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::hints;
-use crate::agent::{Level, Log};
+use crate::agent::Log;
+use crate::health::Level;
 use crate::model::HashKv;
 
 /// Whether to print for people or for programs.

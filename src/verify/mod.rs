@@ -12,14 +12,12 @@
 mod choose;
 mod content;
 mod record;
-mod required;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use choose::{Share, Turn, least_recently_read, until_read};
 pub use record::{RecordError, Recorded, record};
-pub use required::{LastProof, last_proof, unproven_since};
 
 use crate::catalog::{Backup, Manifest, Proof};
 use crate::pipeline::Identities;

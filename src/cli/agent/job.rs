@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::rounds;
 use super::turn::unusable;
-use crate::agent::{Ended, Notice, Order, Taken, Trouble, Work};
+use crate::agent::{Ended, Order, Taken, Trouble, Work};
 use crate::backup::{Destination, Error, Outcome, Progress, full};
 use crate::catalog::claim::State as ClaimState;
 use crate::catalog::{Clocks, Origin, SlotPath};
@@ -25,6 +25,7 @@ use crate::cli::places::{Places, destinations};
 use crate::cli::{Context, Exit, Failure, restore_opened};
 use crate::config::{Config, DestinationName, Kind};
 use crate::etcd::{Ahead, survey};
+use crate::health::Notice;
 use crate::model::{ChainId, with_causes};
 use crate::prune::{self, ByAge, Target};
 use crate::schedule::Span;

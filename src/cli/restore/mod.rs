@@ -22,11 +22,11 @@ use super::progress::Bar;
 use super::rebuild::refused_by;
 use super::source::{Found, SourceArgs};
 use super::{Context, Exit, Failure};
-use crate::agent::Level;
 use crate::config::{self, Config};
 use crate::datadir::InitialCluster;
 use crate::durable;
 use crate::etcd::PeerPort;
+use crate::health::Level;
 use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{

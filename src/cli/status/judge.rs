@@ -12,8 +12,8 @@ use crate::cli::list::{faults, rfc3339};
 use crate::cli::places::Places;
 use crate::cli::source::no_latest;
 use crate::config::{Config, DestinationName, Kind, Schedule};
+use crate::health::unproven_since;
 use crate::schedule::{Slot, Span};
-use crate::verify::unproven_since;
 
 /// How long backups may go without the proof that is required, where no schedule says how often they get one.
 const UNPROVEN_FOR: Duration = Duration::from_secs(26 * 3600);

@@ -1,12 +1,13 @@
 //! `lifeboat check`: is the configuration right, and does everything it names answer?
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::host;
+use super::identity::IdentityArgs;
 use super::list::faults;
 use super::needs::Judgement;
 use super::output::{Format, Output, Table, count};
@@ -18,6 +19,7 @@ use crate::catalog::LatestError;
 use crate::config::{self, Config, OnFailure, StoreUrl};
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, survey};
 use crate::model::{ByteSize, with_causes};
+use crate::pipeline::Identities;
 use crate::store::{Access, FileStore};
 
 /// Validate the configuration, and with --online everything it names
@@ -33,9 +35,8 @@ pub struct Args {
     /// Reach every member and destination
     #[arg(long)]
     online: bool,
-    /// Prove that this key opens the newest backup
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArgs,
 }
 
 /// What was found, one line each.
@@ -134,8 +135,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let mut members = Vec::new();
     // While this is still who can read the key.
-    if let Some(file) = &args.identity {
-        let tried = try_identity(context, &config, file, &mut findings);
+    if let Some(keys) = args.identity.read().transpose() {
+        let tried = keys.and_then(|keys| try_identity(context, &config, &args.identity, keys, &mut findings));
         exit = findings.end_of(tried, exit);
     }
     if args.online && is_configured {
@@ -359,14 +360,18 @@ fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) ->
     Ok(())
 }
 
-fn try_identity(context: &Context, config: &Config, file: &Path, findings: &mut Findings) -> Result<(), Failure> {
-    let keys = host::identities(Some(file), None)?.expect("a file was given");
+fn try_identity(
+    context: &Context,
+    config: &Config,
+    given: &IdentityArgs,
+    keys: Identities,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
     let places = Places::configured(context, config, None)?;
     let latest = chosen(context, &places, "latest")?;
     read_through(context, latest, &places, keys)?;
     findings.notes.push(format!(
-        "{} opens {}; all of it was read and is right",
-        file.display(),
+        "{given} opens {}; all of it was read and is right",
         outlined(latest)
     ));
     Ok(())

@@ -8,11 +8,10 @@ use jiff::Timestamp;
 
 use super::{Context, Exit, Failure};
 use crate::catalog::HostName;
-use crate::config::{self, Config, Secret, SecretError, ThisHost};
+use crate::config::{self, Config, Secret, ThisHost};
 use crate::durable;
 use crate::etcd;
 use crate::model::{ClusterName, with_causes};
-use crate::pipeline::{Identities, KeyError};
 use crate::state::{self, Holder, JobsLock, State};
 
 /// A plain failure from an error and its causes.
@@ -220,60 +219,5 @@ fn way_in(state: &State) -> String {
             let base = folder.parent().unwrap_or(folder);
             format!("give it to that user: `chown {name}: {}`", base.display())
         }
-    }
-}
-
-/// The secret keys of `file`, or those that the configuration names.
-pub(super) fn identities(file: Option<&Path>, config: Option<&Config>) -> Result<Option<Identities>, Failure> {
-    use age::secrecy::ExposeSecret;
-    let configured = config.and_then(|config| config.encryption.identity.as_ref());
-    let unusable =
-        |error: KeyError| Failure::new(Exit::WrongKey, error).next("give the file that `lifeboat keygen` wrote");
-    match (file, configured) {
-        (Some(file), _) => {
-            let content = Secret::read_given(file).map_err(|error| unreadable(&error))?;
-            let content = content.expose_secret().as_bytes();
-            let keys = Identities::parse(content, &file.display().to_string()).map_err(unusable)?;
-            Ok(Some(keys))
-        }
-        (None, Some(secret)) => {
-            let content = secret.read().map_err(|error| {
-                Failure::new(
-                    Exit::Configuration,
-                    format!("`encryption.identity`: {}", with_causes(&error)),
-                )
-            })?;
-            let content = content.expose_secret().as_bytes();
-            Ok(Some(
-                Identities::parse(content, "`encryption.identity`").map_err(unusable)?,
-            ))
-        }
-        (None, None) => Ok(None),
-    }
-}
-
-fn unreadable(error: &SecretError) -> Failure {
-    let exit = match error {
-        SecretError::Unreadable { .. } | SecretError::NoCredentials { .. } | SecretError::NotSet { .. } => Exit::Failed,
-        SecretError::Unusable { .. } => Exit::WrongKey,
-    };
-    Failure::new(exit, format!("the identity cannot be used: {}", with_causes(error)))
-        .next("give the file that `lifeboat keygen` wrote")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_identity_that_is_not_there_is_not_a_wrong_key() {
-        let exit = |path: &Path| identities(Some(path), None).err().map(|failure| failure.exit);
-        assert_eq!(exit(Path::new("/nonexistent/key.txt")), Some(Exit::Failed));
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("key.txt");
-        std::fs::write(&file, "# only a comment\n").unwrap();
-        assert_eq!(exit(&file), Some(Exit::WrongKey));
-        std::fs::write(&file, vec![b'x'; (1 << 20) + 1]).unwrap();
-        assert_eq!(exit(&file), Some(Exit::WrongKey), "and no more of it is read");
     }
 }

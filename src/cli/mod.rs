@@ -9,6 +9,7 @@ mod exit;
 mod export;
 mod hints;
 mod host;
+mod identity;
 mod keygen;
 mod list;
 mod manual;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::host::{self, configuration, identities};
+use super::host::{self, configuration};
+use super::identity::{self, IdentityArgs, WindowArgs};
 use super::list::{faults, rfc3339};
 use super::output::{age, clean, count};
 use super::places::{From, Places, store_failure};
@@ -17,8 +18,8 @@ use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, FindError, LatestError, Lineage, Manifest, ObjectName};
 use crate::durable;
 use crate::model::{ChainId, LineageId, Revision, with_causes};
-use crate::pipeline::{DecodeError, Identities};
-use crate::source::{self, SnapshotHasher, Source};
+use crate::pipeline::{DecodeError, Identities, Unlock, Window};
+use crate::source::{self, FileKind, SnapshotHasher, Source};
 use crate::store::FileStore;
 
 /// Where the snapshot comes from.
@@ -27,9 +28,10 @@ pub(super) struct SourceArgs {
     /// A backup's ID, a unique beginning or the last 8 digits of it, `latest`, a file (anything with a `/`), or `-`
     #[arg(value_name = "SOURCE")]
     source: String,
-    /// The age identity or SSH private key that opens the backup
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    window: WindowArgs,
     #[command(flatten)]
     pub from: From,
 }
@@ -40,6 +42,7 @@ pub(super) struct Found {
     pub manifest: Option<Manifest>,
     places: Vec<Place>,
     identities: Option<Identities>,
+    window: Window,
 }
 
 /// Which backup was used, as programs see it; nothing for a file.
@@ -106,9 +109,14 @@ enum Place {
 
 impl SourceArgs {
     /// The same as if it had been given on a command line.
-    pub fn of(source: &str, identity: Option<PathBuf>, from: From) -> SourceArgs {
+    pub fn of(source: &str, identity: IdentityArgs, window: WindowArgs, from: From) -> SourceArgs {
         let source = source.to_owned();
-        SourceArgs { source, identity, from }
+        SourceArgs {
+            source,
+            identity,
+            window,
+            from,
+        }
     }
 
     /// Finds what is meant, without opening it.
@@ -122,6 +130,7 @@ impl SourceArgs {
                 manifest: None,
                 places: vec![place],
                 identities: self.identities_for_file(context)?,
+                window: self.window.window(),
             });
         }
         if self.source != "latest" && Path::new(&self.source).exists() {
@@ -133,9 +142,9 @@ impl SourceArgs {
         }
         let (places, config) = if self.from.is_given() {
             // No configuration is needed; one that is there may name the identity.
-            let config = match self.identity {
-                None => configuration(context).ok(),
-                Some(_) => None,
+            let config = match self.identity.is_given() {
+                false => configuration(context).ok(),
+                true => None,
             };
             (Places::read(context, &self.from)?, config)
         } else {
@@ -146,7 +155,8 @@ impl SourceArgs {
         Ok(Found {
             manifest: Some(places.manifest(backup)?.0),
             places: copies(backup, &places),
-            identities: identities(self.identity.as_deref(), config.as_ref())?,
+            identities: self.identity.or_configured(config.as_ref())?,
+            window: self.window.window(),
         })
     }
 }
@@ -154,13 +164,13 @@ impl SourceArgs {
 impl SourceArgs {
     /// The key for a file or a pipe, which need not be encrypted: a configuration may name one, and none is needed.
     fn identities_for_file(&self, context: &Context) -> Result<Option<Identities>, Failure> {
-        if self.identity.is_some() {
-            return identities(self.identity.as_deref(), None);
+        if self.identity.is_given() {
+            return self.identity.read();
         }
         let Some(config) = configuration(context).ok() else {
             return Ok(None);
         };
-        identities(None, Some(&config)).or_else(|failure| {
+        identity::configured(&config).or_else(|failure| {
             context.output.warn(failure.message());
             Ok(None)
         })
@@ -205,20 +215,27 @@ impl Found {
     }
 
     fn open(&self, place: &Place) -> Result<Source, Failure> {
-        let identities = self.identities.as_ref();
+        let unlock = self.identities.as_ref().map(|identities| Unlock {
+            identities,
+            window: self.window,
+        });
         let opened = match place {
-            Place::Stdin => Source::open("standard input", std::io::stdin(), None, identities),
+            Place::Stdin => Source::open("standard input", std::io::stdin(), None, unlock),
             Place::Spooled(file) => {
                 let mut again = file.try_clone().map_err(host::failed)?;
                 again.rewind().map_err(host::failed)?;
                 let bytes = again.metadata().map_err(host::failed)?.len();
-                Source::open("standard input", again, Some(bytes), identities)
+                Source::open("standard input", again, Some(bytes), unlock)
             }
             Place::File(path) => {
                 let file = durable::open_given(path).map_err(|error| cannot_open(path, &error))?;
                 let metadata = file.metadata().map_err(|error| cannot_open(path, &error))?;
+                if metadata.is_dir() {
+                    let message = format!("{} is a directory, not an etcd snapshot", path.display());
+                    return Err(Failure::new(Exit::Usage, message).next(NAME_ANOTHER));
+                }
                 let bytes = metadata.is_file().then_some(metadata.len());
-                Source::open(path.display().to_string(), file, bytes, identities)
+                Source::open(path.display().to_string(), file, bytes, unlock)
             }
             Place::Object {
                 destination,
@@ -234,7 +251,7 @@ impl Found {
                     other => store_failure(other),
                 })?;
                 let name = format!("`{object}` in destination {destination}");
-                Source::open(name, file, Some(bytes), identities)
+                Source::open(name, file, Some(bytes), unlock)
             }
         };
         let source = opened.map_err(|error| self.refused(place, &error))?;
@@ -319,10 +336,25 @@ pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>)
             None => "give the identity of one of its recipients".to_owned(),
         }),
         source::Error::Decode {
+            error: DecodeError::Window { .. },
+            ..
+        } => Failure::new(Exit::Refused, error)
+            .next("grant it more with `--long`: up to 2 GiB of memory with `--long 31`"),
+        source::Error::OtherFile { name, kind, encrypted } => {
+            let failure = Failure::new(Exit::Usage, error);
+            match (manifest, unpacking(name, *kind, *encrypted)) {
+                (None, Some(command)) => failure.next(format!("unpack it: `{command}`")),
+                (None, None) => failure.next(NAME_ANOTHER),
+                (Some(_), _) => Failure::new(Exit::Damaged, error).next("choose another backup: `lifeboat list`"),
+            }
+        }
+        source::Error::Empty { .. } if manifest.is_none() => Failure::new(Exit::Damaged, error).next(NAME_ANOTHER),
+        source::Error::Decode {
             error: DecodeError::Damaged { .. },
             ..
         }
-        | source::Error::NotADatabase { .. } => {
+        | source::Error::NotADatabase { .. }
+        | source::Error::Empty { .. } => {
             Failure::new(Exit::Damaged, error).next("choose another backup: `lifeboat list`")
         }
         source::Error::Decode {
@@ -330,6 +362,19 @@ pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>)
             ..
         }
         | source::Error::Read { .. } => Failure::new(Exit::Failed, error),
+    }
+}
+
+/// What to do about a file that is none of those.
+const NAME_ANOTHER: &str =
+    "name a file of `etcdctl snapshot save`, a stored `.db.zst.age` file, or a backup's ID: `lifeboat list`";
+
+/// The command that gets a snapshot out of the file called `name`.
+fn unpacking(name: &str, kind: FileKind, encrypted: bool) -> Option<String> {
+    let file = if name.contains(' ') { "FILE" } else { name };
+    match encrypted {
+        false => kind.command(file),
+        true => Some(format!("age -d -i KEY {file} | {}", kind.command("-")?)),
     }
 }
 
@@ -425,6 +470,7 @@ pub(super) fn read_through(
         manifest: Some(manifest.clone()),
         places: copies(backup, places),
         identities: Some(keys),
+        window: Window::DEFAULT,
     };
     let expected = backup.manifest().plain.sha256;
     let bar = Bar::new(&context.output, "reading");

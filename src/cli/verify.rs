@@ -1,7 +1,6 @@
 //! `lifeboat verify`: reads stored backups back, opens them if it can, and writes down what it found.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use clap::ValueHint;
@@ -9,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::host;
+use super::identity::{self, IdentityArgs};
 use super::output::{Format, Output, clean, count};
 use super::places::{From, Places, READ_WITHIN};
 use super::progress::Bar;
@@ -40,9 +40,8 @@ pub struct Args {
     /// This share of the backups: the newest if it was never checked, then those that were read least recently
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     sample: Option<Share>,
-    /// The age identity or SSH private key that opens them
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArgs,
     /// Only what this destination has
     #[arg(long, value_name = "DEST", value_hint = ValueHint::Other, conflicts_with = "from")]
     destination: Option<String>,
@@ -115,11 +114,13 @@ struct Run<'a> {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let stop = super::interrupted_flag(context);
     let (places, identities) = if args.from.is_given() {
-        let identities = host::identities(args.identity.as_deref(), host::configuration(context).ok().as_ref())?;
+        let identities = args
+            .identity
+            .or_configured(host::configuration(context).ok().as_ref())?;
         (Places::read(context, &args.from)?, identities)
     } else {
         let config = host::configuration(context)?;
-        let identities = host::identities(args.identity.as_deref(), Some(&config))?;
+        let identities = args.identity.or_configured(Some(&config))?;
         user::settle()?;
         let places = Places::configured(context, &config, args.destination.as_deref())?;
         (places, identities)
@@ -228,7 +229,7 @@ pub(super) fn round(
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}")));
     }
     let run = Run {
-        identities: host::identities(None, Some(config))?,
+        identities: identity::configured(config)?,
         memory: host::spare_memory(),
         host: host::host_name(),
         stop,

@@ -1,12 +1,13 @@
 //! A stored object in; the plain bytes out.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use super::{BLOCK_BYTES, Identities};
+use crate::model::ByteSize;
 
 /// Blocks that may wait to be taken.
 const QUEUE_BLOCKS: usize = 4;
@@ -14,9 +15,48 @@ const QUEUE_BLOCKS: usize = 4;
 /// The longest age header that is read: room for hundreds of recipients, none for a file that is all header.
 const HEADER_BYTES: u64 = 64 << 10;
 
-/// The binary logarithm of the largest window that is granted: what zstd's levels up to 19 need, and not the 128 MiB
-/// that an object may ask for otherwise.
-const WINDOW_LOG_MAX: u32 = 23;
+/// How every zstd frame begins.
+const ZSTD_MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
+
+/// How far back a zstd frame may refer: so much memory its reader needs, at most, on top of what is the same for all.
+///
+/// Our own objects need 8 MiB. Others are made by hand, with `zstd --long`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Window(u32);
+
+impl Window {
+    /// What `zstd --long` makes, and `zstd -d` takes without being told: 128 MiB.
+    pub const DEFAULT: Window = Window(27);
+    /// The most that a frame can ask for on a 64-bit machine: 2 GiB.
+    pub const LARGEST: Window = Window(31);
+
+    /// The window whose length has this binary logarithm, from [`Window::DEFAULT`] to [`Window::LARGEST`].
+    pub fn log(log: u32) -> Option<Window> {
+        Some(Window(log)).filter(|window| (Self::DEFAULT..=Self::LARGEST).contains(window))
+    }
+
+    /// Its length.
+    pub fn bytes(self) -> u64 {
+        1 << self.0
+    }
+}
+
+/// What opens an encrypted object.
+#[derive(Clone, Copy)]
+pub struct Unlock<'a> {
+    /// The keys, one of which must fit.
+    pub identities: &'a Identities,
+    /// The largest window that is granted.
+    pub window: Window,
+}
+
+impl<'a> Unlock<'a> {
+    /// The keys, and what memory everybody grants.
+    pub fn with(identities: &'a Identities) -> Self {
+        let window = Window::DEFAULT;
+        Unlock { identities, window }
+    }
+}
 
 /// Why an object does not open or breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +71,12 @@ pub enum DecodeError {
         stage: &'static str,
         /// What it said.
         reason: String,
+    },
+    /// The zstd frame in it needs more memory than is granted.
+    #[error("its zstd frame needs more memory than the {} granted: it was made with a longer window", ByteSize(.granted.bytes()))]
+    Window {
+        /// What is granted.
+        granted: Window,
     },
     /// The bytes could not be read at all.
     #[error("reading: {0}")]
@@ -59,10 +105,11 @@ impl Decoded {
     }
 }
 
-/// Opens `stored` with whichever of `identities` fits.
+/// Opens `stored` with whichever of the identities fits. What is not compressed comes out as it is: an age file that
+/// somebody made by hand may hold anything.
 ///
 /// Fails at once when none fits or the header is damaged; damage further on shows in [`Decoded::next_block`].
-pub fn decode<R: Read + Send + 'static>(stored: R, identities: &Identities) -> Result<Decoded, DecodeError> {
+pub fn decode<R: Read + Send + 'static>(stored: R, unlock: Unlock<'_>) -> Result<Decoded, DecodeError> {
     let allowance = Arc::new(AtomicU64::new(HEADER_BYTES));
     let stored = BufReader::with_capacity(
         64 << 10,
@@ -72,15 +119,27 @@ pub fn decode<R: Read + Send + 'static>(stored: R, identities: &Identities) -> R
         },
     );
     let age = age::Decryptor::new_buffered(stored).map_err(refused)?;
-    let plain = age.decrypt(identities.as_age()).map_err(refused)?;
+    let mut opened = age.decrypt(unlock.identities.as_age()).map_err(refused)?;
     allowance.store(u64::MAX, Ordering::Relaxed);
-    let mut zstd = zstd::Decoder::new(plain).map_err(broken)?;
-    zstd.window_log_max(WINDOW_LOG_MAX).map_err(broken)?;
+    let mut head = Vec::with_capacity(ZSTD_MAGIC.len());
+    let read = (&mut opened).take(ZSTD_MAGIC.len() as u64).read_to_end(&mut head);
+    read.map_err(broken)?;
+    let is_zstd = head == ZSTD_MAGIC;
+    let opened = Cursor::new(head).chain(opened);
+    let mut plain: Box<dyn Read + Send> = match is_zstd {
+        false => Box::new(opened),
+        true => {
+            let mut zstd = zstd::Decoder::new(opened).map_err(broken)?;
+            zstd.window_log_max(unlock.window.0).map_err(broken)?;
+            Box::new(zstd)
+        }
+    };
     let (sender, blocks) = crossbeam_channel::bounded(QUEUE_BLOCKS);
     let (spare, spares) = crossbeam_channel::bounded(QUEUE_BLOCKS);
     std::thread::spawn(move || {
         loop {
-            let block = read_block(&mut zstd, spares.try_recv().unwrap_or_default()).transpose();
+            let block = read_block(&mut plain, spares.try_recv().unwrap_or_default());
+            let block = block.map_err(|error| explained(error, unlock.window)).transpose();
             let Some(block) = block else { return };
             let last = block.is_err();
             if sender.send(block).is_err() || last {
@@ -108,8 +167,8 @@ pub(crate) fn fill(from: &mut impl Read, block: &mut Vec<u8>) -> io::Result<()> 
     Ok(())
 }
 
-fn read_block(from: &mut impl Read, mut block: Vec<u8>) -> Result<Option<Vec<u8>>, DecodeError> {
-    fill(from, &mut block).map_err(broken)?;
+fn read_block(from: &mut impl Read, mut block: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    fill(from, &mut block)?;
     Ok(Some(block).filter(|block| !block.is_empty()))
 }
 
@@ -135,6 +194,15 @@ fn broken(error: io::Error) -> DecodeError {
             io::ErrorKind::UnexpectedEof => "they end too early".to_owned(),
             _ => error.to_string(),
         },
+    }
+}
+
+/// The same of what zstd says: that it needs more memory is no damage.
+fn explained(error: io::Error, granted: Window) -> DecodeError {
+    const ASKS_FOR_MORE: &str = "Frame requires too much memory for decoding";
+    match error.to_string() == ASKS_FOR_MORE {
+        true => DecodeError::Window { granted },
+        false => broken(error),
     }
 }
 
@@ -197,7 +265,7 @@ mod tests {
     }
 
     fn read_all(stored: Vec<u8>, identities: &Identities) -> Result<Vec<u8>, DecodeError> {
-        let mut decoded = decode(io::Cursor::new(stored), identities)?;
+        let mut decoded = decode(Cursor::new(stored), Unlock::with(identities))?;
         let (mut content, mut block) = (Vec::new(), Vec::new());
         while decoded.next_block(&mut block)? {
             content.extend_from_slice(&block);
@@ -233,29 +301,59 @@ mod tests {
         assert!(matches!(error, DecodeError::Damaged { .. }), "{error}");
     }
 
+    /// `content` as somebody who has age and zstd would store it.
+    fn by_hand(identity: &age::x25519::Identity, content: &[u8], window_log: Option<u32>) -> Vec<u8> {
+        let recipient: &dyn age::Recipient = &identity.to_public();
+        let age = age::Encryptor::with_recipients([recipient].into_iter()).unwrap();
+        let mut age = age.wrap_output(Vec::new()).unwrap();
+        match window_log {
+            None => age.write_all(content).unwrap(),
+            Some(log) => {
+                let mut zstd = zstd::Encoder::new(age, 1).unwrap();
+                zstd.window_log(log).unwrap();
+                zstd.write_all(content).unwrap();
+                age = zstd.finish().unwrap();
+            }
+        }
+        age.finish().unwrap()
+    }
+
     #[test]
-    fn an_object_gets_no_larger_window_than_our_levels_need() {
+    fn an_object_gets_the_window_that_is_granted_and_no_larger_one() {
         let identity = age::x25519::Identity::generate();
         let identities = Identities::parse(identity.to_string().expose_secret().as_bytes(), "key").unwrap();
-        let read_with_window = |window_log| {
-            let recipient: &dyn age::Recipient = &identity.to_public();
-            let age = age::Encryptor::with_recipients([recipient].into_iter()).unwrap();
-            let mut zstd = zstd::Encoder::new(age.wrap_output(Vec::new()).unwrap(), 1).unwrap();
-            zstd.window_log(window_log).unwrap();
-            zstd.write_all(b"small, but whoever reads it does not know that yet")
-                .unwrap();
-            read_all(zstd.finish().unwrap().finish().unwrap(), &identities)
+        let read_with_window = |log| {
+            let stored = by_hand(
+                &identity,
+                b"small, but whoever reads it does not know that yet",
+                Some(log),
+            );
+            read_all(stored, &identities)
         };
-        assert!(read_with_window(WINDOW_LOG_MAX).is_ok());
-        let error = read_with_window(WINDOW_LOG_MAX + 1).unwrap_err();
-        assert!(matches!(error, DecodeError::Damaged { .. }), "{error}");
+        assert!(read_with_window(27).is_ok());
+        let error = read_with_window(28).unwrap_err();
+        let says = "its zstd frame needs more memory than the 128 MiB granted: it was made with a longer window";
+        assert_eq!(error.to_string(), says);
+        assert_eq!(Window::log(26), None);
+        assert_eq!(Window::log(31), Some(Window::LARGEST));
+        assert_eq!(Window::log(32), None);
+    }
+
+    #[test]
+    fn what_is_encrypted_but_not_compressed_comes_out_as_it_is() {
+        let identity = age::x25519::Identity::generate();
+        let identities = Identities::parse(identity.to_string().expose_secret().as_bytes(), "key").unwrap();
+        for content in [&b""[..], b"abc", b"abcd", &[7; 3 * BLOCK_BYTES]] {
+            let stored = by_hand(&identity, content, None);
+            assert_eq!(read_all(stored, &identities).unwrap(), content);
+        }
     }
 
     #[test]
     fn blocks_go_round_instead_of_being_made_anew() {
         let (encoding, identities) = keys();
         let stored = encode(&encoding, &vec![7; 64 * BLOCK_BYTES]);
-        let mut decoded = decode(io::Cursor::new(stored), &identities).unwrap();
+        let mut decoded = decode(Cursor::new(stored), Unlock::with(&identities)).unwrap();
         // A block is known by its capacity, which nobody else gives one.
         const MARK: usize = 3 * BLOCK_BYTES;
         let (mut block, mut came_back) = (Vec::with_capacity(MARK), 0);

@@ -102,7 +102,7 @@ impl PartialEq for Recipient {
 
 impl Eq for Recipient {}
 
-/// The secret keys of one file.
+/// Secret keys, of one file or several.
 pub struct Identities {
     keys: Vec<Box<dyn age::Identity + Send + Sync>>,
 }
@@ -120,6 +120,13 @@ impl Identities {
             return Err(none());
         }
         Ok(Identities { keys })
+    }
+
+    /// These and the `others`.
+    #[must_use]
+    pub fn and(mut self, others: Identities) -> Identities {
+        self.keys.extend(others.keys);
+        self
     }
 
     /// The keys as age uses them.

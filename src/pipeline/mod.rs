@@ -14,7 +14,7 @@ mod fan_out;
 mod keys;
 
 pub(crate) use decode::fill;
-pub use decode::{DecodeError, Decoded, decode};
+pub use decode::{DecodeError, Decoded, Unlock, Window, decode};
 pub use encode::{Branch, EncodeError, Encoded, Encoder, Encoding, Observer};
 pub use fan_out::BranchError;
 pub use keys::{Identities, KeyError, Recipient};

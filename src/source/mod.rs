@@ -5,13 +5,15 @@
 //! database is not judged here.
 
 mod digest;
+mod file_kind;
 
 use std::io::{self, Cursor, Read};
 
 use crate::bbolt;
-use crate::pipeline::{DecodeError, Decoded, Identities, decode, fill};
+use crate::pipeline::{DecodeError, Decoded, Unlock, decode, fill};
 
 pub use digest::{Hashed, SnapshotHasher, TrailingDigest};
+pub use file_kind::FileKind;
 
 /// The first bytes of an age file.
 const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
@@ -33,8 +35,24 @@ pub enum Error {
         /// Why.
         error: DecodeError,
     },
-    /// It does not begin as a database does.
-    #[error("{name} does not begin as an etcd database does: {error}")]
+    /// It is a file of another kind.
+    #[error("{name} {holds} {kind}, not an etcd snapshot", holds = if *.encrypted { "is encrypted and holds" } else { "is" })]
+    OtherFile {
+        /// What the source is called.
+        name: String,
+        /// What it is.
+        kind: FileKind,
+        /// Whether that is what it holds under its encryption.
+        encrypted: bool,
+    },
+    /// It has no bytes.
+    #[error("{name} is empty")]
+    Empty {
+        /// What the source is called.
+        name: String,
+    },
+    /// It is no database.
+    #[error("{name} is not an etcd snapshot: {error}")]
     NotADatabase {
         /// What the source is called.
         name: String,
@@ -114,7 +132,7 @@ impl Source {
         name: impl Into<String>,
         mut reader: impl Read + Send + 'static,
         length: Option<u64>,
-        identities: Option<&Identities>,
+        unlock: Option<Unlock<'_>>,
     ) -> Result<Source, Error> {
         let name = name.into();
         let mut head = Vec::with_capacity(AGE_MAGIC.len());
@@ -125,10 +143,10 @@ impl Source {
         })?;
         let encrypted = is_encrypted(&head);
         let whole = Cursor::new(head).chain(reader);
-        let (mut bytes, length) = match (encrypted, identities) {
+        let (mut bytes, length) = match (encrypted, unlock) {
             (false, _) => (Bytes::Plain(Box::new(whole)), length),
             (true, None) => return Err(Error::NoIdentity { name }),
-            (true, Some(identities)) => match decode(whole, identities) {
+            (true, Some(unlock)) => match decode(whole, unlock) {
                 Ok(decoded) => (Bytes::Encoded(decoded), None),
                 Err(error) => return Err(Error::Decode { name, error }),
             },
@@ -137,7 +155,13 @@ impl Source {
         bytes.next_block(&name, &mut first)?;
         let database = match database_bytes(&first) {
             Ok(database) => database,
-            Err(error) => return Err(Error::NotADatabase { name, error }),
+            Err(_) if first.is_empty() => return Err(Error::Empty { name }),
+            Err(error) => {
+                return Err(match FileKind::of(&first) {
+                    Some(kind) => Error::OtherFile { name, kind, encrypted },
+                    None => Error::NotADatabase { name, error },
+                });
+            }
         };
         // Where the length is known, so many bytes are there already; of anything else the header must answer for them.
         let limit = length.is_none().then(|| Limit {
@@ -302,9 +326,16 @@ mod tests {
 
     #[test]
     fn what_is_no_database_is_refused_before_any_of_it_is_used() {
-        for bytes in [Vec::new(), vec![7; 3 << 20], b"\x1f\x8b\x08".to_vec()] {
-            let refused = Source::open("it", Cursor::new(bytes), None, None).err();
-            assert!(matches!(refused, Some(Error::NotADatabase { .. })));
+        for (bytes, says) in [
+            (Vec::new(), "it is empty"),
+            (vec![7; 3 << 20], "it is not an etcd snapshot: "),
+            (
+                b"\x1f\x8b\x08".to_vec(),
+                "it is a file compressed with gzip, not an etcd snapshot",
+            ),
+        ] {
+            let refused = Source::open("it", Cursor::new(bytes), None, None).err().unwrap();
+            assert!(refused.to_string().starts_with(says), "{refused}");
         }
     }
 

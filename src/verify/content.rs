@@ -47,7 +47,7 @@ pub(super) fn failed(error: source::Error) -> Content {
             ..
         } => Content::Unopened(error),
         source::Error::Decode {
-            error: DecodeError::Read(_),
+            error: DecodeError::Read(_) | DecodeError::Window { .. },
             ..
         }
         | source::Error::Read { .. } => Content::Unread(error),
@@ -55,7 +55,9 @@ pub(super) fn failed(error: source::Error) -> Content {
             error: DecodeError::Damaged { .. },
             ..
         } => Content::Wrong(vec![format!("it does not decrypt: {error}")]),
-        source::Error::NotADatabase { .. } => Content::Wrong(vec![format!("its snapshot is damaged: {error}")]),
+        source::Error::NotADatabase { .. } | source::Error::OtherFile { .. } | source::Error::Empty { .. } => {
+            Content::Wrong(vec![format!("its snapshot is damaged: {error}")])
+        }
     }
 }
 

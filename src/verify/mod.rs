@@ -20,7 +20,7 @@ pub use choose::{Share, Turn, least_recently_read, until_read};
 pub use record::{RecordError, Recorded, record};
 
 use crate::catalog::{Backup, Manifest, Proof};
-use crate::pipeline::Identities;
+use crate::pipeline::{Identities, Unlock};
 use crate::source::{self, Source};
 use crate::store::{self, FileStore};
 use content::Content;
@@ -188,7 +188,7 @@ fn open(manifest: &Manifest, copy: &Copy<'_>, identities: &Identities) -> Result
         other => Found::Unread(said(&other)),
     })?;
     let name = format!("`{object}` in destination {}", copy.destination);
-    let opened = Source::open(name, file, Some(bytes), Some(identities));
+    let opened = Source::open(name, file, Some(bytes), Some(Unlock::with(identities)));
     Ok(opened.map(|source| source.with_length(manifest.plain.bytes)))
 }
 

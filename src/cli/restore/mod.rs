@@ -17,6 +17,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::host::{self, failed, room_at};
+use super::identity::{IdentityArgs, WindowArgs};
 use super::places::From;
 use super::progress::Bar;
 use super::rebuild::refused_by;
@@ -66,9 +67,10 @@ pub struct Args {
     /// finish the restore that is open
     #[arg(value_name = "SOURCE", required_unless_present_any = ["wait", "resume"])]
     source: Option<String>,
-    /// The age identity or SSH private key that opens the backup
-    #[arg(long, value_name = "FILE")]
-    identity: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    window: WindowArgs,
     #[command(flatten)]
     pub(super) from: From,
     /// The new cluster's token, which was never used before; the same on every host. The members do not meet then: each
@@ -137,9 +139,9 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         despite: args.despite_running_members,
     };
     standing::refuse_running(context, config.as_ref(), &here, &wanted)?;
-    let of_unit = identity_of_unit().filter(|_| args.identity.is_none());
-    let identity = args.identity.clone().or_else(|| of_unit.clone());
-    let found = SourceArgs::of(source, identity, args.from.clone()).find(context);
+    let of_unit = identity_of_unit().filter(|_| !args.identity.is_given());
+    let identity = of_unit.clone().map_or_else(|| args.identity.clone(), IdentityArgs::of);
+    let found = SourceArgs::of(source, identity, args.window, args.from.clone()).find(context);
     let found = found.map_err(|failure| match (failure.exit, &of_unit) {
         (Exit::WrongKey, Some(_)) => failure.next(
             "put the key that opens the backups into /etc/lifeboat/identity, or name it with `LoadCredential=identity:…` in \

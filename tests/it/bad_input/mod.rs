@@ -19,7 +19,7 @@ use super::support::running::until;
 use super::support::shared;
 use super::support::tls::Tls;
 use super::support::tmpfs::Tmpfs;
-use super::support::tools::Version;
+use super::support::tools::{self, Version};
 
 /// Where a stream is held to be in its middle. It is more than HTTP/2's window, which is 4 MiB: as much comes only when
 /// what came first has been taken, so that the backup is known to be past its beginning.

@@ -25,6 +25,100 @@ fn keys_that_do_not_fit() {
 }
 
 #[test]
+fn of_several_keys_whichever_fits_opens_it() {
+    let Some(stored) = Stored::new() else { return };
+    let host = &stored.host;
+    let others = ["other-1.txt", "other-2.txt"].map(|name| stored.path(name));
+    for other in &others {
+        host.lifeboat(["keygen", "--identity", other]).expect_code(0);
+    }
+    let own = stored.path("identity.txt");
+    let keys = ["--identity", &others[0], "--identity", &own, "--identity", &others[1]];
+    for command in [
+        &["check"][..],
+        &["verify"],
+        &["export", "latest", &stored.path("out.db")],
+    ] {
+        host.lifeboat(command.iter().chain(&keys)).expect_code(0);
+    }
+    let none = ["verify", "--identity", &others[0], "--identity", &others[1]];
+    host.lifeboat(none)
+        .expect_code(8)
+        .says(&["none of the given identities"]);
+}
+
+#[test]
+fn files_of_other_kinds_are_named_with_the_command_that_unpacks_them() {
+    let Some(stored) = Stored::new() else { return };
+    let (Some(age), Some(zstd)) = (tools::debian("age"), tools::debian("zstd")) else {
+        return;
+    };
+    let host = &stored.host;
+    let snapshot = stored.path("snapshot.db");
+    let own = stored.path("identity.txt");
+    host.lifeboat(["export", &stored.id, &snapshot, "--identity", &own])
+        .expect_code(0);
+    let run = |script: &str| {
+        let mut shell = std::process::Command::new("bash");
+        shell.current_dir(host.path("")).arg("-euc").arg(script);
+        shell.env("AGE", &age).env("ZSTD", &zstd).env("TO", host.recipient());
+        assert!(shell.status().expect("there is a shell").success(), "{script}");
+    };
+    for (file, made, kind, command) in [
+        (
+            "s.db.gz",
+            "gzip -c snapshot.db > s.db.gz",
+            "compressed with gzip",
+            "gzip -dc FILE > snapshot.db",
+        ),
+        (
+            "s.tar.gz",
+            "tar -czf s.tar.gz snapshot.db",
+            "compressed with gzip",
+            "gzip -dc FILE | tar -xf -",
+        ),
+        ("s.tar", "tar -cf s.tar snapshot.db", "a tar archive", "tar -xf FILE"),
+        (
+            "s.db.zst",
+            "$ZSTD -q snapshot.db -o s.db.zst",
+            "compressed with zstd",
+            "zstd -dc --long=31 FILE > snapshot.db",
+        ),
+        (
+            "s.gz.age",
+            "gzip -c snapshot.db | $AGE -r $TO -o s.gz.age",
+            "is encrypted and holds a file compressed with gzip",
+            "age -d -i KEY FILE | gzip -dc - > snapshot.db",
+        ),
+    ] {
+        run(made);
+        let path = stored.path(file);
+        let command = format!("`{}`", command.replace("FILE", &path));
+        stored.refused(&path, &[], 2, &[&path, kind, "not an etcd snapshot", &command]);
+    }
+    fs::write(host.path("page.db"), "<html><body>403 Forbidden</body></html>").expect("the directory can be written");
+    stored.refused(&stored.path("page.db"), &[], 2, &["a web page", "lifeboat list"]);
+    stored.refused(&stored.path("nothing/.."), &[], 4, &["No such file"]);
+    stored.refused(text(&host.store()), &[], 2, &["is a directory"]);
+
+    // What a person makes by hand is read: encrypted only, and with the windows of `zstd --long`.
+    run("$AGE -r $TO -o plain.age snapshot.db");
+    run("cat snapshot.db | $ZSTD -q --long=27 | $AGE -r $TO -o long.age");
+    run("cat snapshot.db | $ZSTD -q -1 --long=28 | $AGE -r $TO -o longer.age");
+    for (file, more) in [
+        ("plain.age", &[][..]),
+        ("long.age", &[]),
+        ("longer.age", &["--long", "28"]),
+    ] {
+        let (source, out) = (stored.path(file), stored.path(&format!("{file}.out")));
+        let export = ["export", &source, &out, "--identity", &own];
+        host.lifeboat(export.iter().chain(more)).expect_code(0);
+        assert_eq!(fs::read(out).ok(), fs::read(&snapshot).ok(), "{file}");
+    }
+    stored.refused(&stored.path("longer.age"), &[], 7, &["128 MiB", "--long 31"]);
+}
+
+#[test]
 fn damaged_objects() {
     let Some(stored) = Stored::new() else { return };
     let length = fs::metadata(stored.object()).expect("it is there").len();

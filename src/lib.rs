@@ -21,6 +21,7 @@ pub mod schedule;
 pub mod settings;
 
 // The world, each in one place.
+pub mod destinations;
 pub mod durable;
 pub mod etcd;
 pub mod pipeline;

@@ -281,20 +281,10 @@ pub fn plan_lineage(destination: &str, store: &FileStore, catalog: &Catalog, giv
 /// Removes what the plan names. One that cannot be removed keeps none of the others. `removed` is told of every chain.
 pub fn carry_out(plan: &Plan, store: &FileStore, removed: impl Fn()) -> Removed {
     let mut done = Removed::default();
-    let Some(first) = plan.chains.first() else {
-        return done;
-    };
     let failed = |chain: &Chain, is_backup, source| Error {
         id: chain.id().clone(),
         is_backup,
         source,
-    };
-    let objects = match store.list() {
-        Ok(objects) => objects,
-        Err(error) => {
-            done.stuck.push(failed(first, true, error));
-            return done;
-        }
     };
     for chain in &plan.chains {
         // One that was pinned since the listing stays too.
@@ -302,6 +292,16 @@ pub fn carry_out(plan: &Plan, store: &FileStore, removed: impl Fn()) -> Removed 
             Err(store::Error::NotFound { .. }) => {}
             Ok(_) | Err(_) => continue,
         }
+        let objects = match store.list_chain(&chain.path) {
+            Ok(objects) => objects,
+            Err(error) => {
+                done.stuck.push(failed(chain, true, error));
+                if done.stuck.len() == MOST_STUCK {
+                    break;
+                }
+                continue;
+            }
+        };
         let Some(order) = removal_order(chain, &objects) else {
             continue;
         };

@@ -8,6 +8,7 @@ use super::Pulse;
 use super::full::{Error, Job};
 use super::traces::AtWork;
 use crate::catalog::{Catalog, ChainPath, Manifest, ObjectName, Pin, Pinned, Stream};
+use crate::destinations::Destination;
 use crate::model::{ByteSize, Digest};
 use crate::pipeline::BranchError;
 use crate::store::{self, FileStore, ReadBack, Upload};
@@ -20,14 +21,6 @@ const SPACE_CHECK_BYTES: u64 = 8 << 20;
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What a store must do at the least for syncing and reading back, beyond that.
 const SLOWEST_DISK_BYTES_PER_SECOND: u64 = 1 << 20;
-
-/// A place to write to, opened or not.
-pub struct Destination {
-    /// Its name in the configuration.
-    pub name: String,
-    /// The store, or why it cannot be used.
-    pub store: Result<FileStore, store::Error>,
-}
 
 /// What became of one destination.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::Progress;
-use super::destinations::{Destination, DestinationError, PATIENCE, Sink, Sinks, Written, reasons};
+use super::destinations::{DestinationError, PATIENCE, Sink, Sinks, Written, reasons};
 use super::observed::{ContentError, Facts, Observed};
 use super::pace::{Pace, Pacer};
 use super::traces::{AtWork, Traces};
@@ -17,6 +17,7 @@ use crate::catalog::{
     self, Catalog, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, LatestError, Manifest, NewBackup,
     ObjectName, Opening, Origin, Pinned, Quorum, Stream, Writer,
 };
+use crate::destinations::Destination;
 use crate::etcd::choose::{Choice, NoChoice, Role, Wanted, choose};
 use crate::etcd::{self, Access, Endpoints, Member, SnapshotStream, Status, survey};
 use crate::model::{ByteSize, ChainId, ClusterName, HashKv, LineageId};

@@ -7,7 +7,7 @@ mod pace;
 mod pulse;
 mod traces;
 
-pub use destinations::{Destination, DestinationError, Written};
+pub use destinations::{DestinationError, Written};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full};
 pub use observed::{ContentError, Facts, Observed};
 pub use pace::Pace;

@@ -110,10 +110,11 @@ mod tests {
     use jiff::Timestamp;
     use sha2::{Digest as _, Sha256};
 
-    use super::super::destinations::{Destination, Sinks};
+    use super::super::destinations::Sinks;
     use super::super::{Error as BackupError, Pulse};
     use super::*;
     use crate::catalog::{ChainPath, Stream};
+    use crate::destinations::Destination;
     use crate::model::Digest;
     use crate::store::Access;
 

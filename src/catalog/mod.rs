@@ -292,6 +292,25 @@ impl Catalog {
         reading.finish()
     }
 
+    /// The catalog of a destination that has just this backup, as whoever wrote it there knows without a listing.
+    pub fn of_new_backup(destination: &str, manifest: &Manifest) -> Catalog {
+        let listed = |name: ObjectName, bytes| ListedObject {
+            name: Listed::Ours(name),
+            bytes,
+            modified: manifest.finished_at,
+        };
+        let content = manifest.to_bytes();
+        let objects = [
+            listed(manifest.object_name(), manifest.stored.bytes),
+            listed(manifest.name(), content.len() as u64),
+        ];
+        let document = Document {
+            name: manifest.name(),
+            content: Ok(content),
+        };
+        Catalog::of_destination(destination, &objects, [document.understand()])
+    }
+
     /// One view of several destinations. Of two unequal manifests of one backup, that of the earlier destination counts
     /// and the other is damaged.
     pub fn merge(catalogs: impl IntoIterator<Item = Catalog>) -> Catalog {

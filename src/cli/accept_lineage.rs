@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::host;
 use super::output::Format;
-use super::places::{Places, READ_WITHIN};
 use super::source::acceptances;
+use super::stores::read_configured;
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{Acceptance, Catalog, HostName, LatestError, Lineage, Manifest, ObjectName};
-use crate::config::Config;
+use crate::destinations::Destinations;
 use crate::model::{LineageId, with_causes};
 use crate::restore::{Spots, word_for};
 use crate::store::{self, FileStore};
@@ -62,7 +62,7 @@ enum Told {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     user::settle()?;
-    let places = Places::configured(context, &config, None)?;
+    let places = read_configured(context, &config, None)?;
     if let (None, Some((name, error))) = (&args.lineage, places.unreadable.first()) {
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
             .next("the right history may be in there: make it readable, or give the lineage that is meant"));
@@ -207,13 +207,9 @@ fn newest_first(lineages: &[Lineage]) -> Vec<Lineage> {
 
 /// Accepts the history of a backup where a restore on this host has opened it, in every store: that was the operator's
 /// word. Says what was done; nothing where no restore has.
-pub(super) fn by_restore(config: &Config, manifest: &Manifest) -> Option<Result<String, String>> {
+pub(super) fn by_restore(destinations: &Destinations, manifest: &Manifest) -> Option<Result<String, String>> {
     let left = word_for(&Spots::default(), manifest.cluster.id)?;
-    let places = match Places::configured_within(config, None, READ_WITHIN) {
-        Ok(places) => places,
-        Err(failure) => return Some(Err(failure.message().to_owned())),
-    };
-    let (catalog, lineage) = (&places.catalog, &manifest.lineage);
+    let (catalog, lineage) = (&destinations.catalog, &manifest.lineage);
     if !catalog.is_opened_by_restore(lineage, left.cluster, left.revision) {
         return None;
     }
@@ -223,7 +219,7 @@ pub(super) fn by_restore(config: &Config, manifest: &Manifest) -> Option<Result<
         Ok(accepted) => accepted,
         Err(error) => return Some(Err(with_causes(&error))),
     };
-    for (name, store) in &places.stores {
+    for (name, store) in &destinations.stores {
         if let Err(error) = tell(store, name, &object, &word) {
             return Some(Err(format!("destination {name}: {}", with_causes(&error))));
         }

@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::host::{self, failed};
 use super::output::{Format, Output};
-use super::places::{Places, READ_WITHIN, destinations};
 use super::progress::Bar;
+use super::stores::{open_the_others, open_to_write, warn_of_unreadable};
 use super::{Context, Exit, Failure, Interrupt, accept_lineage, user};
-use crate::backup::{self, Destination, Error, Job, Outcome, Pace, Progress, full};
+use crate::backup::{self, Error, Job, Outcome, Pace, Progress, full};
 use crate::catalog::{Origin, Pinned, Writer};
 use crate::config::{Config, Kind, MemberChoice};
+use crate::destinations::{Destination, Destinations};
 use crate::etcd::choose::{NoChoice, Wanted, choose, may_answer_yet};
 use crate::etcd::{Access, Ahead, survey};
 use crate::model::{ByteSize, ChainId, Revision, with_causes};
@@ -101,31 +102,33 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     wait_for_member(context, &config, &args, &access, &interrupt)?;
     let _lock = host::jobs_lock(&state, "backup", args.wait.saturating_sub(begun.elapsed()))?;
     let to = wanted_destinations(&config, &args)?;
-    let destinations = destinations(&config, &state, &to)?;
-    let scope = if to.is_empty() { Scope::All } else { Scope::Some };
-    sweep(context, &state, &destinations, scope);
+    let mut opened = open_to_write(&config, &state, &to)?;
+    let written_to = opened.len();
     // A history goes on in all destinations, also in those that this backup does not go to.
-    let places = Places::configured_within(&config, None, READ_WITHIN)?;
+    opened.extend(open_the_others(&config, &state, &opened));
+    let mut destinations = read_and_sweep(context, &config, &state, &opened);
+    opened.truncate(written_to);
     // What keeps the backup out of a destination is told at the end, once.
-    let told_later = destinations.iter().filter(|destination| destination.store.is_err());
+    let told_later = opened.iter().filter(|destination| destination.store.is_err());
     let told_later: Vec<String> = told_later.map(|destination| destination.name.clone()).collect();
-    places.warn_but(context, &told_later);
-    for damaged in places.catalog.damaged() {
+    warn_of_unreadable(context, &destinations, &told_later);
+    for damaged in destinations.catalog.damaged() {
         context.output.warn(format!("{damaged}: {}", damaged.fault));
     }
     let random = getrandom::u32().map_err(failed)?;
     let now = host::now();
-    let chain = places.catalog.next_chain(now, random);
+    let chain = destinations.catalog.next_chain(now, random);
     let job = job(&config, &args, chain.clone(), access)?;
     let begun = state
         .begin_chain(&chain, &Holder::this("backup", now))
         .map_err(failed)?;
     let progress = Arc::new(Progress::default());
-    let taken = take(context, &job, destinations, &places, &progress, interrupt);
+    let taken = take(context, &job, opened, &destinations, &progress, interrupt);
     end(begun, &taken, &progress);
     let mut outcome = taken.map_err(failure)?;
-    accept_if_restored(context, &config, &mut outcome);
-    report(&context.output, &outcome, &places);
+    take_in(&mut destinations, &outcome);
+    accept_if_restored(context, &destinations, &mut outcome);
+    report(&context.output, &outcome, &destinations);
     match outcome.destinations.iter().all(|written| written.result.is_ok()) {
         true => Ok(Exit::Done),
         false => Ok(Exit::Partly),
@@ -213,13 +216,6 @@ fn wanted_destinations(config: &Config, args: &Args) -> Result<Vec<String>, Fail
     .next(next))
 }
 
-/// Which destinations a run has opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    All,
-    Some,
-}
-
 pub(super) fn job(config: &Config, args: &Args, chain: ChainId, access: Access) -> Result<Job, Failure> {
     let host = host::host_name();
     let run = format!("{:08x}", getrandom::u32().map_err(failed)?);
@@ -277,53 +273,58 @@ fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
     }
 }
 
-/// Removes what runs of this host that died have left, and what nobody has answered for in a day.
-pub(super) fn sweep(context: &Context, state: &State, destinations: &[Destination], scope: Scope) {
-    let begun = match state.begun() {
-        Ok(begun) => begun,
-        Err(error) => {
-            return context.output.warn(format!(
-                "leavings of earlier runs are not removed: {}",
-                with_causes(&error)
-            ));
-        }
-    };
-    let mut everywhere = scope == Scope::All;
-    for destination in destinations {
-        let swept = destination.store.as_ref().map(|store| store.sweep(&begun));
+/// Reads what was opened, which is all there is, and removes what runs of this host that died have left there, and what
+/// nobody has answered for in a day.
+pub(super) fn read_and_sweep(
+    context: &Context,
+    config: &Config,
+    state: &State,
+    opened: &[Destination],
+) -> Destinations {
+    let begun = state.begun();
+    if let Err(error) = &begun {
+        let why = with_causes(error);
+        context
+            .output
+            .warn(format!("leavings of earlier runs are not removed: {why}"));
+    }
+    let begun = begun.ok();
+    let read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
+    for (name, swept) in &read.swept {
         match swept {
-            Ok(Ok(swept)) => {
+            Ok(swept) => {
                 for left in swept {
                     let size = ByteSize(left.bytes);
-                    context
-                        .output
-                        .detail(format!("{}: removed {} ({size})", destination.name, left.path));
+                    context.output.detail(format!("{name}: removed {} ({size})", left.path));
                 }
             }
-            Ok(Err(error)) => {
-                everywhere = false;
-                context.output.warn(format!(
-                    "{}: leavings are not removed: {}",
-                    destination.name,
-                    with_causes(&error)
-                ));
+            Err(error) => {
+                let why = with_causes(error);
+                context.output.warn(format!("{name}: leavings are not removed: {why}"));
             }
-            // Reported as a failed destination in any case.
-            Err(_) => everywhere = false,
         }
     }
-    for dead in begun.dead.iter().filter(|_| everywhere) {
+    // A run that is dead is forgotten once nothing of it is anywhere.
+    let dead = begun.iter().flat_map(|begun| &begun.dead);
+    for dead in dead.filter(|_| read.are_all_swept()) {
         if let Err(error) = state.forget_chain(dead) {
             context.output.warn(with_causes(&error));
         }
     }
+    read
+}
+
+/// Takes the backup in where it was written.
+pub(super) fn take_in(destinations: &mut Destinations, outcome: &Outcome) {
+    let written = outcome.destinations.iter().filter(|written| written.result.is_ok());
+    destinations.take_in(&outcome.manifest, written.map(|written| written.destination.as_str()));
 }
 
 fn take(
     context: &Context,
     job: &Job,
-    destinations: Vec<Destination>,
-    places: &Places,
+    to: Vec<Destination>,
+    destinations: &Destinations,
     progress: &Arc<Progress>,
     interrupt: Interrupt,
 ) -> Result<Outcome, Error> {
@@ -335,7 +336,7 @@ fn take(
                 () = super::restore_opened() => {}
             }
         };
-        let outcome = full(job, destinations, &places.catalog, progress, gives_way).await;
+        let outcome = full(job, to, &destinations.catalog, progress, gives_way).await;
         watcher.abort();
         // Wait until it is gone, so that no bar is drawn over the result.
         drop(watcher.await);
@@ -344,11 +345,11 @@ fn take(
 }
 
 /// Accepts the history of the backup where a restore has opened it; says what keeps it from that.
-pub(super) fn accept_if_restored(context: &Context, config: &Config, outcome: &mut Outcome) {
+pub(super) fn accept_if_restored(context: &Context, destinations: &Destinations, outcome: &mut Outcome) {
     if outcome.unaccepted.is_none() {
         return;
     }
-    match accept_lineage::by_restore(config, &outcome.manifest) {
+    match accept_lineage::by_restore(destinations, &outcome.manifest) {
         None => {}
         Some(Ok(done)) => {
             outcome.unaccepted = None;
@@ -409,7 +410,7 @@ fn failure(error: Error) -> Failure {
     }
 }
 
-fn report(output: &Output, outcome: &Outcome, places: &Places) {
+fn report(output: &Output, outcome: &Outcome, destinations: &Destinations) {
     let manifest = &outcome.manifest;
     for written in &outcome.destinations {
         if let Err(error) = &written.result {
@@ -425,7 +426,7 @@ fn report(output: &Output, outcome: &Outcome, places: &Places) {
     }
     if let (true, Some((unread, _))) = (
         manifest.lineage.is_opened_by(&manifest.chain),
-        places.unreadable.first(),
+        destinations.unreadable.first(),
     ) {
         output.alarm(format!(
             "this backup opens lineage {}, but destination {unread} could not be read: the history may have begun there",

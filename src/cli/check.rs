@@ -11,16 +11,16 @@ use super::identity::IdentityArgs;
 use super::list::faults;
 use super::needs::Judgement;
 use super::output::{Format, Output, Table, count};
-use super::places::{Places, side_by_side};
 use super::restore::foreseen;
 use super::source::{chosen, no_latest, outlined, read_through};
+use super::stores::{open_to_write, read_configured};
 use super::{Context, Exit, Failure, user};
 use crate::catalog::LatestError;
-use crate::config::{self, Config, OnFailure, StoreUrl};
+use crate::config::{self, Config, OnFailure};
+use crate::destinations::{Destination, side_by_side};
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, survey};
 use crate::model::{ByteSize, with_causes};
 use crate::pipeline::Identities;
-use crate::store::{Access, FileStore};
 
 /// Validate the configuration, and with --online everything it names
 ///
@@ -302,24 +302,18 @@ fn row(member: &Surveyed) -> MemberRow {
 }
 
 fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Failure> {
+    if config.destinations.is_empty() {
+        return Ok(());
+    }
     let state = host::state(&config.cluster.name)?;
-    let try_one = |name: &str, url: &StoreUrl| {
-        let StoreUrl::File(root) = url;
-        let expected = state.seen_store(name, &url.to_string());
-        let expected = expected.map_err(|error| with_causes(&error))?;
-        let access = Access::Write { now: host::now() };
-        let store = FileStore::open(root, &config.cluster.name, expected.as_ref(), access);
-        let tried = store.and_then(|store| {
-            store.try_canary(&host::host_name())?;
-            store.free_space()
-        });
+    let opened = open_to_write(config, &state, &[])?;
+    // Side by side: those that hang cost one deadline.
+    let tried = side_by_side(opened.into_iter(), |destination| {
+        let tried = destination.store.as_ref().map_err(|error| with_causes(error))?;
+        let tried = tried.try_canary(&host::host_name()).and_then(|()| tried.free_space());
         tried.map_err(|error| with_causes(&error))
-    };
-    // Side by side: those that hang cost one wait.
-    let tried = side_by_side(config.destinations.iter(), |(name, destination)| {
-        try_one(name.as_str(), &destination.url)
     });
-    for ((name, _), tried) in tried {
+    for (Destination { name, .. }, tried) in tried {
         match tried {
             Ok(free) => findings.notes.push(format!(
                 "destination {name}: a canary was written and read back, {} of {} free",
@@ -334,7 +328,7 @@ fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Fail
 
 /// What a restore would find right now.
 fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) -> Result<(), Failure> {
-    let places = Places::configured(context, config, None)?;
+    let places = read_configured(context, config, None)?;
     findings.problems.extend(
         places
             .catalog
@@ -367,7 +361,7 @@ fn try_identity(
     keys: Identities,
     findings: &mut Findings,
 ) -> Result<(), Failure> {
-    let places = Places::configured(context, config, None)?;
+    let places = read_configured(context, config, None)?;
     let latest = chosen(context, &places, "latest")?;
     read_through(context, latest, &places, keys)?;
     findings.notes.push(format!(

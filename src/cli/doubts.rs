@@ -2,12 +2,13 @@
 
 use super::host;
 use super::list::faults;
-use super::places::{Places, READ_WITHIN, destinations};
 use super::status::unproven;
+use super::stores::{open_to_write, read_within};
 use crate::catalog::{Catalog, LatestError};
 use crate::config::{Config, Unread};
 use crate::health::{About, Event, Notice};
 use crate::model::with_causes;
+use crate::store::Limits;
 use crate::store::{self, FileStore};
 
 /// Looks at every secret and every destination.
@@ -30,7 +31,7 @@ fn unread(config: &Config) -> Vec<Notice> {
 }
 
 fn of_destinations(config: &Config) -> Vec<Notice> {
-    let places = match Places::configured_within(config, None, READ_WITHIN) {
+    let places = match read_within(config, None, Limits::default()) {
         Ok(places) => places,
         Err(failure) => {
             return vec![Notice {
@@ -89,7 +90,7 @@ fn unwritable(config: &Config) -> Vec<Notice> {
         about,
         message,
     };
-    let opened = host::state(&config.cluster.name).and_then(|state| destinations(config, &state, &[]));
+    let opened = host::state(&config.cluster.name).and_then(|state| open_to_write(config, &state, &[]));
     let destinations = match opened {
         Ok(destinations) => destinations,
         Err(failure) => return vec![disabled(About::default(), failure.message().to_owned())],

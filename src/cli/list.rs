@@ -6,10 +6,11 @@ use serde::{Serialize, Serializer};
 
 use super::host;
 use super::output::{Format, Output, Table, age, brief, clean, count};
-use super::places::{From, Places};
 use super::source::no_latest;
+use super::stores::{self, From, read_configured};
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, Catalog, LatestError, Lineage, Proof, Standing};
+use crate::destinations::Destinations;
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 
 /// List the backups in the order in which they were begun
@@ -106,13 +107,10 @@ struct Unreadable {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (places, broken) = if args.from.is_given() {
-        (Places::read(context, &args.from)?, None)
+        (stores::read(context, &args.from)?, None)
     } else {
         let (config, broken) = host::last_configuration(context)?;
-        (
-            Places::configured(context, &config, args.destination.as_deref())?,
-            broken,
-        )
+        (read_configured(context, &config, args.destination.as_deref())?, broken)
     };
     if let Some(broken) = &broken {
         context.output.problem(format!(
@@ -138,7 +136,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
 }
 
-fn print(output: &Output, places: &Places, all: bool) {
+fn print(output: &Output, places: &Destinations, all: bool) {
     let catalog = &places.catalog;
     let lineages = catalog.lineages();
     if catalog.backups().is_empty() && places.unreadable.is_empty() {
@@ -239,7 +237,7 @@ pub(super) fn faults(backup: &Backup) -> Vec<String> {
     faults.collect()
 }
 
-fn document<'a>(places: &'a Places, broken: Option<&Failure>, all: bool) -> Document<'a> {
+fn document<'a>(places: &'a Destinations, broken: Option<&Failure>, all: bool) -> Document<'a> {
     let catalog: &Catalog = &places.catalog;
     let accepted = catalog.accepted_lineage().ok();
     let lineage = |lineage: Lineage| LineageDocument {

@@ -12,9 +12,9 @@ use nix::unistd::{Group, User, getgrouplist};
 use serde::Serialize;
 
 use super::output::Output;
-use super::places::side_by_side;
 use super::{Context, DEFAULT_CONFIG};
 use crate::config::{Config, Secret, StoreUrl};
+use crate::destinations::side_by_side;
 use crate::durable;
 use crate::model::with_causes;
 use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};

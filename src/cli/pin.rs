@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::backup::duration;
 use super::host;
 use super::output::Format;
-use super::places::Places;
 use super::source::chosen;
+use super::stores::read_configured;
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{ChainPath, ObjectName, Pin};
 use crate::model::{ChainId, with_causes};
@@ -80,7 +80,7 @@ fn change(
     user::settle()?;
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, if pinned { "pin" } else { "unpin" }, wait)?;
-    let places = Places::configured(context, &config, None)?;
+    let places = read_configured(context, &config, None)?;
     let backup = chosen(context, &places, id)?;
     let path = backup.manifest().chain_path();
     let (mut done, mut errors) = (Vec::new(), Vec::new());

@@ -8,12 +8,13 @@ use serde::Serialize;
 use super::backup::duration;
 use super::host;
 use super::output::{Format, Output, brief};
-use super::places::Places;
 use super::restore::{ask, need_somebody};
 use super::source::not_found;
+use super::stores::{blame, read_configured};
 use super::{Context, Exit, Failure, accept_lineage, user};
 use crate::catalog::LatestError;
 use crate::config::Config;
+use crate::destinations::Destinations;
 use crate::model::{ByteSize, ChainId, with_causes};
 use crate::prune::{self, ByAge, Judged, Plan, Target};
 use crate::store::FileStore;
@@ -75,7 +76,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         true => None,
         false => Some(host::jobs_lock(&state, "prune", args.wait)?),
     };
-    let places = Places::configured(context, &config, None)?;
+    let places = read_configured(context, &config, None)?;
     let mut document = Document {
         schema: 1,
         keep: Vec::new(),
@@ -117,7 +118,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 /// Applies the retention of one destination, if it has any; how many backups it removed. `removed` hears of each.
-pub(super) fn apply(config: &Config, places: &Places, name: &str, removed: impl Fn()) -> Result<usize, String> {
+pub(super) fn apply(config: &Config, places: &Destinations, name: &str, removed: impl Fn()) -> Result<usize, String> {
     let policy = config.destinations.get(name).and_then(|found| found.retention.as_ref());
     let (Some(policy), Some(store)) = (policy, places.stores.get(name)) else {
         return Ok(0);
@@ -140,7 +141,14 @@ pub(super) fn apply(config: &Config, places: &Places, name: &str, removed: impl 
     }
 }
 
-fn judge(context: &Context, config: &Config, places: &Places, name: &str, by_age: ByAge, document: &mut Document) {
+fn judge(
+    context: &Context,
+    config: &Config,
+    places: &Destinations,
+    name: &str,
+    by_age: ByAge,
+    document: &mut Document,
+) {
     let (Some(store), Some(destination)) = (places.stores.get(name), config.destinations.get(name)) else {
         return;
     };
@@ -173,12 +181,12 @@ fn judge(context: &Context, config: &Config, places: &Places, name: &str, by_age
 }
 
 /// Gives up the bad copies of the backups that are named.
-fn give_up(places: &Places, named: &[String], document: &mut Document) -> Result<(), Failure> {
+fn give_up(places: &Destinations, named: &[String], document: &mut Document) -> Result<(), Failure> {
     let found = named.iter().map(|id| {
         let found = places
             .catalog
             .find(id)
-            .map_err(|error| places.blame(not_found(&error)))?;
+            .map_err(|error| blame(places, not_found(&error)))?;
         Ok(found.manifest().chain_path())
     });
     // All of them before the first is touched.
@@ -194,7 +202,7 @@ fn give_up(places: &Places, named: &[String], document: &mut Document) -> Result
 }
 
 /// Gives up all backups of a history that goes on no more.
-fn give_up_lineage(places: &Places, named: &str, yes: bool, document: &mut Document) -> Result<(), Failure> {
+fn give_up_lineage(places: &Destinations, named: &str, yes: bool, document: &mut Document) -> Result<(), Failure> {
     let catalog = &places.catalog;
     let lineage = accept_lineage::meant(catalog, Some(named.to_owned()))?;
     let refused = |message: String| Failure::new(Exit::Refused, message);

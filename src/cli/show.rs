@@ -5,10 +5,11 @@ use serde_json::value::RawValue;
 
 use super::list::{BackupDocument, faults, rfc3339};
 use super::output::{Format, Output, clean, compacted};
-use super::places::{From, Places};
 use super::source::{chosen, described};
+use super::stores::{self, From};
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, Manifest, Origin, Proof};
+use crate::destinations::Destinations;
 use crate::model::ByteSize;
 
 /// Show one backup in full: its manifest, where it lies, how far it is proven
@@ -31,9 +32,9 @@ struct Document<'a> {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let places = Places::read(context, &args.from)?;
+    let places = stores::read(context, &args.from)?;
     let backup = chosen(context, &places, &args.id)?;
-    let (manifest, bytes) = places.manifest(backup)?;
+    let (manifest, bytes) = stores::manifest(&places, backup)?;
     match context.output.format {
         Format::Json => {
             let manifest = serde_json::from_slice(&bytes).expect("it has just been parsed");
@@ -49,7 +50,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Places) {
+fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destinations) {
     let field = |name: &str, value: String| output.line(format!("{name:<15} {value}"));
     let optional = |name: &str, value: Option<String>| {
         if let Some(value) = value {

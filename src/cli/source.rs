@@ -11,11 +11,12 @@ use super::host::{self, configuration};
 use super::identity::{self, IdentityArgs, WindowArgs};
 use super::list::{faults, rfc3339};
 use super::output::{age, clean, count};
-use super::places::{From, Places, store_failure};
 use super::progress::Bar;
 use super::spool::spool;
+use super::stores::{self, From, blame, read_configured, store_failure};
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, FindError, LatestError, Lineage, Manifest, ObjectName};
+use crate::destinations::Destinations;
 use crate::durable;
 use crate::model::{ChainId, LineageId, Revision, with_causes};
 use crate::pipeline::{DecodeError, Identities, Unlock, Window};
@@ -146,14 +147,14 @@ impl SourceArgs {
                 false => configuration(context).ok(),
                 true => None,
             };
-            (Places::read(context, &self.from)?, config)
+            (stores::read(context, &self.from)?, config)
         } else {
             let config = configuration(context)?;
-            (Places::configured(context, &config, None)?, Some(config))
+            (read_configured(context, &config, None)?, Some(config))
         };
         let backup = chosen(context, &places, &self.source)?;
         Ok(Found {
-            manifest: Some(places.manifest(backup)?.0),
+            manifest: Some(stores::manifest(&places, backup)?.0),
             places: copies(backup, &places),
             identities: self.identity.or_configured(config.as_ref())?,
             window: self.window.window(),
@@ -289,7 +290,7 @@ impl Found {
     }
 }
 
-fn copies(backup: &Backup, places: &Places) -> Vec<Place> {
+fn copies(backup: &Backup, places: &Destinations) -> Vec<Place> {
     // Copies known to be bad come last: they may still be all there is.
     let mut copies: Vec<_> = backup.copies.iter().collect();
     copies.sort_by_key(|copy| std::cmp::Reverse(copy.standing.proof()));
@@ -431,15 +432,15 @@ pub(super) fn not_found(error: &FindError) -> Failure {
 }
 
 /// The backup that `source` names, `latest` or an id.
-pub(super) fn chosen<'a>(context: &Context, places: &'a Places, source: &str) -> Result<&'a Backup, Failure> {
+pub(super) fn chosen<'a>(context: &Context, places: &'a Destinations, source: &str) -> Result<&'a Backup, Failure> {
     if source != "latest" {
         let found = places.catalog.find(source);
-        return found.map_err(|error| places.blame(not_found(&error)));
+        return found.map_err(|error| blame(places, not_found(&error)));
     }
     let latest = places
         .catalog
         .latest()
-        .map_err(|error| places.blame(no_latest(&error)))?;
+        .map_err(|error| blame(places, no_latest(&error)))?;
     // One of them may have been newer.
     for damaged in places.catalog.damaged() {
         context.output.alarm(format!("{damaged}: {}", damaged.fault));
@@ -462,10 +463,10 @@ pub(super) fn chosen<'a>(context: &Context, places: &'a Places, source: &str) ->
 pub(super) fn read_through(
     context: &Context,
     backup: &Backup,
-    places: &Places,
+    places: &Destinations,
     keys: Identities,
 ) -> Result<(), Failure> {
-    let (manifest, _) = places.manifest(backup)?;
+    let (manifest, _) = stores::manifest(places, backup)?;
     let found = Found {
         manifest: Some(manifest.clone()),
         places: copies(backup, places),

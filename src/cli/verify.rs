@@ -10,14 +10,16 @@ use serde::Serialize;
 use super::host;
 use super::identity::{self, IdentityArgs};
 use super::output::{Format, Output, clean, count};
-use super::places::{From, Places, READ_WITHIN};
 use super::progress::Bar;
 use super::source::{chosen, source_failure};
+use super::stores::{self, From, read_configured, read_within};
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{Backup, HostName, Manifest, Proof, Standing};
 use crate::config::Config;
+use crate::destinations::Destinations;
 use crate::model::{ChainId, with_causes};
 use crate::pipeline::Identities;
+use crate::store::Limits;
 use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Turn, Verified, least_recently_read};
 
 /// Read backups back from the disk and prove that they are good
@@ -102,7 +104,7 @@ enum Depth {
 
 /// What is the same for all backups of a run.
 struct Run<'a> {
-    places: &'a Places,
+    places: &'a Destinations,
     identities: Option<Identities>,
     memory: u64,
     host: HostName,
@@ -117,12 +119,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let identities = args
             .identity
             .or_configured(host::configuration(context).ok().as_ref())?;
-        (Places::read(context, &args.from)?, identities)
+        (stores::read(context, &args.from)?, identities)
     } else {
         let config = host::configuration(context)?;
         let identities = args.identity.or_configured(Some(&config))?;
         user::settle()?;
-        let places = Places::configured(context, &config, args.destination.as_deref())?;
+        let places = read_configured(context, &config, args.destination.as_deref())?;
         (places, identities)
     };
     let run = Run {
@@ -178,7 +180,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    fn share(places: &'a Places, share: Share) -> Wanted<'a> {
+    fn share(places: &'a Destinations, share: Share) -> Wanted<'a> {
         let backups = least_recently_read(&places.catalog);
         Wanted {
             enough: share.of(backups.len()),
@@ -188,7 +190,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn wanted<'a>(context: &Context, args: &Args, places: &'a Places) -> Result<Wanted<'a>, Failure> {
+fn wanted<'a>(context: &Context, args: &Args, places: &'a Destinations) -> Result<Wanted<'a>, Failure> {
     let wanted = match (&args.id, args.all, args.sample) {
         (Some(id), ..) => return Ok(Wanted::all(vec![chosen(context, places, id)?])),
         (None, true, _) => Wanted::all(places.catalog.backups().iter().collect()),
@@ -224,7 +226,7 @@ pub(super) fn round(
     until: Timestamp,
     sign: impl Fn(),
 ) -> Result<Round, Failure> {
-    let places = Places::configured_within(config, Some(destination), READ_WITHIN)?;
+    let places = read_within(config, Some(destination), Limits::default())?;
     if let Some((name, error)) = places.unreadable.first() {
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}")));
     }
@@ -305,7 +307,7 @@ struct One<'a> {
 }
 
 fn verify_one<'a>(run: &Run<'a>, backup: &'a Backup, progress: impl FnMut(u64)) -> Result<One<'a>, Unchecked> {
-    let (manifest, _) = run.places.manifest(backup).map_err(Unchecked::Failed)?;
+    let (manifest, _) = stores::manifest(run.places, backup).map_err(Unchecked::Failed)?;
     let copies = backup.copies.iter().filter_map(|copy| {
         Some(Copy {
             destination: &copy.destination,
@@ -346,7 +348,7 @@ impl Document {
     }
 
     /// What the listing alone shows: documents that cannot be used, destinations that cannot be read.
-    fn damaged(&mut self, places: &Places, all: bool) {
+    fn damaged(&mut self, places: &Destinations, all: bool) {
         for damaged in places.catalog.damaged() {
             self.errors.push(format!("{damaged}: {}", damaged.fault));
             if all && damaged.object.is_manifest() {

@@ -40,6 +40,7 @@ pub use secret::{Secret, SecretError};
 
 pub use crate::backup::{HashKvPolicy, Pace};
 use crate::catalog::Proof;
+use crate::destinations::Address;
 use crate::durable;
 use crate::keyspace::EtcdLine;
 use crate::model::{ClusterName, UnitName};
@@ -352,6 +353,19 @@ impl Config {
             Some(Sharing::Shared) => true,
             Some(Sharing::HostLocal) | None => false,
         }
+    }
+
+    /// Where the destinations are, in the order of their names.
+    pub fn addresses(&self) -> Vec<Address> {
+        let addresses = self.destinations.iter().map(|(name, destination)| {
+            let StoreUrl::File(root) = &destination.url;
+            Address {
+                name: name.to_string(),
+                url: destination.url.to_string(),
+                root: root.clone(),
+            }
+        });
+        addresses.collect()
     }
 
     /// Reads every secret once and keeps none.

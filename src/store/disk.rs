@@ -15,7 +15,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statvfs::statvfs;
 
 use super::marker::{Marker, StoreId};
-use super::{Error, Known, failed};
+use super::{Begun, Error, Known, Swept, failed};
 use crate::catalog::{Catalog, ChainPath, Document, Folder, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
 use crate::durable::{self, NotPlain, Partial};
 use crate::model::{ClusterName, Digest};
@@ -52,6 +52,15 @@ pub struct FreeSpace {
     pub available: u64,
     /// How large the file system is.
     pub total: u64,
+}
+
+/// What is in a store.
+#[derive(Debug)]
+pub struct Contents {
+    /// The backups.
+    pub catalog: Catalog,
+    /// What a sweep removed, or why it did not; none if it was not asked for.
+    pub swept: Option<Result<Vec<Swept>, Error>>,
 }
 
 /// What was read back from the disk.
@@ -184,6 +193,14 @@ impl Disk {
         Ok(objects)
     }
 
+    /// What there is of one chain; nothing if its folder is gone.
+    pub fn list_chain(&self, chain: &ChainPath, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
+        let (folder, inside) = (chain.to_string(), Some(Folder::OfChain(chain.clone())));
+        let mut objects = Vec::new();
+        list_folder(&self.folder.join(&folder), &folder, inside, sign, &mut objects)?;
+        Ok(objects)
+    }
+
     /// The results of checks of one chain, in order; the last one counts.
     pub fn checks_of(&self, chain: &ChainPath) -> Result<Vec<ObjectName>, Error> {
         let folder = format!("{chain}/checks");
@@ -204,14 +221,20 @@ impl Disk {
         Ok(checks)
     }
 
-    /// What is in the store, under the name of its destination. `sign` hears of each folder and document, so that who waits
-    /// can tell a slow store from one that hangs.
-    pub fn catalog(&self, destination: &str, sign: &(dyn Fn() + Sync)) -> Result<Catalog, Error> {
-        let mut objects = Vec::new();
-        list_folder(&self.folder, "", None, sign, &mut objects)?;
-        let wanted = Catalog::wanted(&objects);
+    /// What is in the store, under the name of its destination, by one listing; with `sweep`, leavings are removed by the
+    /// same. `sign` hears of each folder and document, so that who waits can tell a slow store from one that hangs.
+    pub fn read(&self, destination: &str, sweep: Option<&Begun>, sign: &(dyn Fn() + Sync)) -> Result<Contents, Error> {
+        let objects = self.list(sign)?;
+        let swept = sweep.map(|begun| self.sweep_listed(&objects, begun, self.now(), sign));
+        let catalog = self.catalog_of(destination, &objects, sign);
+        Ok(Contents { catalog, swept })
+    }
+
+    /// The documents are read by several threads.
+    fn catalog_of(&self, destination: &str, objects: &[ListedObject], sign: &(dyn Fn() + Sync)) -> Catalog {
+        let wanted = Catalog::wanted(objects);
         let threads = threads_for(wanted.len());
-        let catalog = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             // Bounded, and what passes has been understood already: memory holds no more than the catalog needs.
             let (sender, understood) = crossbeam_channel::bounded(WAITING);
             for share in wanted.chunks(wanted.len().div_ceil(threads).max(1)) {
@@ -227,9 +250,8 @@ impl Disk {
                 });
             }
             drop(sender);
-            Catalog::of_destination(destination, &objects, understood)
-        });
-        Ok(catalog)
+            Catalog::of_destination(destination, objects, understood)
+        })
     }
 
     /// A document as it is stored; none if it has been removed since it was listed. In the place of a check that was

@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::disk::{Access, Disk, FreeSpace, ReadBack};
+use super::disk::{Access, Contents, Disk, FreeSpace, ReadBack};
 use super::marker::StoreId;
 use super::object::{Cache, Object};
 use super::patience::{Asked, Signs, Silence, ask};
@@ -188,10 +188,22 @@ impl FileStore {
         self.ask(move |disk| disk.checks_of(&chain))
     }
 
-    /// What is in the store, under the name of its destination.
+    /// What is in the store, under the name of its destination, by one listing; with `sweep`, the leavings of backups that
+    /// did not end are removed by the same.
+    pub fn read(&self, destination: &str, sweep: Option<&Begun>) -> Result<Contents, Error> {
+        let (destination, sweep) = (destination.to_owned(), sweep.cloned());
+        self.ask_for_many(move |disk, signs| disk.read(&destination, sweep.as_ref(), &|| signs.give()))
+    }
+
+    /// The backups in it, under the name of its destination.
     pub fn catalog(&self, destination: &str) -> Result<Catalog, Error> {
-        let destination = destination.to_owned();
-        self.ask_for_many(move |disk, signs| disk.catalog(&destination, &|| signs.give()))
+        Ok(self.read(destination, None)?.catalog)
+    }
+
+    /// What there is of one chain.
+    pub fn list_chain(&self, chain: &ChainPath) -> Result<Vec<ListedObject>, Error> {
+        let chain = chain.clone();
+        self.ask_for_many(move |disk, signs| disk.list_chain(&chain, &|| signs.give()))
     }
 
     /// The space that is left.

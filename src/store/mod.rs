@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{User, geteuid};
 
-pub use disk::{Access, FreeSpace, ReadBack};
+pub use disk::{Access, Contents, FreeSpace, ReadBack};
 pub use handle::{FileStore, Limits, asked};
 pub use marker::StoreId;
 pub use object::Object;

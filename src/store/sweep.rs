@@ -40,15 +40,26 @@ impl Disk {
     /// Removes the leavings of backups that did not end. One that cannot be removed keeps none of the others, and is the
     /// error.
     pub fn sweep(&self, begun: &Begun, sign: &dyn Fn()) -> Result<Vec<Swept>, Error> {
-        let now = self.now()?;
-        self.sweep_at(begun, now, sign)
+        self.sweep_listed(&self.list(sign)?, begun, self.now(), sign)
     }
 
+    #[cfg(test)]
     pub(super) fn sweep_at(&self, begun: &Begun, now: Timestamp, sign: &dyn Fn()) -> Result<Vec<Swept>, Error> {
-        let objects = self.list(sign)?;
+        self.sweep_listed(&self.list(sign)?, begun, Ok(now), sign)
+    }
+
+    /// The same by a listing that was made before; what has become a backup since stays.
+    pub(super) fn sweep_listed(
+        &self,
+        objects: &[ListedObject],
+        begun: &Begun,
+        now: Result<Timestamp, Error>,
+        sign: &dyn Fn(),
+    ) -> Result<Vec<Swept>, Error> {
+        let now = now?;
         let (mut swept, mut stuck) = (Vec::new(), None);
-        let claimed = self.claimed_chains(&objects, now)?;
-        for (object, path) in leavings(&objects, begun, &claimed, now) {
+        let claimed = self.claimed_chains(objects, now)?;
+        for (object, path) in leavings(objects, begun, &claimed, now) {
             sign();
             if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..)) =
                 &object.name

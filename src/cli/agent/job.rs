@@ -15,15 +15,16 @@ use tokio::sync::watch;
 use super::rounds;
 use super::turn::unusable;
 use crate::agent::{Ended, Order, Taken, Trouble, Work};
-use crate::backup::{Destination, Error, Outcome, Progress, full};
+use crate::backup::{Error, Outcome, Progress, full};
 use crate::catalog::claim::State as ClaimState;
 use crate::catalog::{Clocks, Origin, SlotPath};
-use crate::cli::backup::{self, Scope};
+use crate::cli::backup;
 use crate::cli::doubts::doubts;
 use crate::cli::host::{self, failed};
-use crate::cli::places::{Places, destinations};
+use crate::cli::stores::{open_the_others, open_to_write, warn_of_unreadable};
 use crate::cli::{Context, Exit, Failure, restore_opened};
 use crate::config::{Config, DestinationName, Kind};
+use crate::destinations::{Destination, Destinations};
 use crate::etcd::{Ahead, survey};
 use crate::health::Notice;
 use crate::model::{ChainId, with_causes};
@@ -94,8 +95,10 @@ struct Attempt<'a> {
     config: &'a Config,
     state: State,
     slot: SlotPath,
-    /// The destinations of which is still to be found out, or done, what becomes of them.
-    open: Vec<Destination>,
+    /// The destinations, each opened once: those of the order, and all others as soon as a backup is to be taken.
+    destinations: Vec<Destination>,
+    /// Those of which is still to be found out, or done, what becomes of them.
+    open: BTreeSet<String>,
     /// Chains of this host whose runs are dead.
     gone: BTreeSet<ChainId>,
     ended: Ended,
@@ -107,7 +110,8 @@ impl<'a> Attempt<'a> {
         let state = host::state(&config.cluster.name)?;
         let names: Vec<String> = order.destinations.iter().map(ToString::to_string).collect();
         Ok(Attempt {
-            open: destinations(config, &state, &names)?,
+            destinations: open_to_write(config, &state, &names)?,
+            open: names.into_iter().collect(),
             gone: state.begun().map_err(failed)?.dead,
             slot: SlotPath::new(order.schedule.clone(), order.slot.instant()),
             context,
@@ -125,14 +129,8 @@ impl<'a> Attempt<'a> {
             return Ok(());
         }
         let lock = host::jobs_lock(&self.state, "agent", Duration::ZERO)?;
-        match self.gone.is_empty() {
-            true => backup::sweep(self.context, &self.state, &self.open, Scope::Some),
-            // A run that is dead is forgotten once nothing of it is anywhere, though no schedule may name all destinations.
-            false => {
-                let all = destinations(self.config, &self.state, &[])?;
-                backup::sweep(self.context, &self.state, &all, Scope::All);
-            }
-        }
+        let others = open_the_others(self.config, &self.state, &self.destinations);
+        self.destinations.extend(others);
         let done = self.back_up();
         drop(lock);
         done
@@ -166,7 +164,7 @@ impl<'a> Attempt<'a> {
     fn leaves_it_to_others(&mut self) -> Result<bool, Stop> {
         let all = i32::try_from(self.config.members.len()).unwrap_or(i32::MAX);
         let last = later(self.order.due_at, APART.saturating_mul(all));
-        if host::now() >= last || !self.open.iter().any(|open| self.config.is_shared(&open.name)) {
+        if host::now() >= last || !self.open.iter().any(|open| self.config.is_shared(open)) {
             return Ok(false);
         }
         let access = host::access(self.config)?;
@@ -203,7 +201,7 @@ impl<'a> Attempt<'a> {
         let access = host::access(self.config)?;
         let now = host::now();
         let id = ChainId::new(now, getrandom::u32().map_err(failed)?);
-        let names = self.open.iter().map(|open| open.name.clone()).collect();
+        let names = self.open.iter().cloned().collect();
         let mut job = backup::job(self.config, &backup::Args::to(names), id.clone(), access)?;
         job.origin = Origin::Schedule;
         job.schedule = Some(self.order.schedule.to_string());
@@ -221,29 +219,23 @@ impl<'a> Attempt<'a> {
         let mut held = self.claim(&claimant);
         // Only now: while nobody else can add to it.
         self.order.pulse.beat();
-        let places = match Places::configured(self.context, self.config, None) {
-            Ok(places) => places,
-            Err(failure) => {
-                // Given up first: no claim of a chain of which nobody knows.
-                drop(held);
-                begun.finish().map_err(failed)?;
-                return Err(failure.into());
-            }
-        };
+        let mut destinations = backup::read_and_sweep(self.context, self.config, &self.state, &self.destinations);
+        warn_of_unreadable(self.context, &destinations, &[]);
         self.order.pulse.beat();
-        self.look_at_backups(&places, job.host.as_str());
+        self.look_at_backups(&destinations, job.host.as_str());
         if self.open.is_empty() {
             return begun.finish().map_err(|error| failed(error).into());
         }
         let apart = self.clocks_apart();
         let progress = Progress::with(self.order.pulse.clone());
-        let taken = self.take(&job, &places, &progress);
+        let taken = self.take(&job, &destinations, &progress);
         backup::end(begun, &taken, &progress);
         let mut outcome = match taken {
             Err(Error::Interrupted { .. }) => return Err(Stop::Asked),
             taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, with_causes(&error))))?,
         };
-        backup::accept_if_restored(self.context, self.config, &mut outcome);
+        backup::take_in(&mut destinations, &outcome);
+        backup::accept_if_restored(self.context, &destinations, &mut outcome);
         for written in &outcome.destinations {
             if let (Ok(()), Some(claim)) = (&written.result, held.remove(&written.destination)) {
                 claim.end(ClaimState::Done);
@@ -251,7 +243,7 @@ impl<'a> Attempt<'a> {
         }
         // The others are given up.
         drop(held);
-        self.tell(&outcome, apart);
+        self.tell(&outcome, &destinations, apart);
         Ok(())
     }
 
@@ -261,8 +253,9 @@ impl<'a> Attempt<'a> {
 
     /// What is to be known of the clock of a shared store to which the backup goes: it decides there what is late or done.
     fn clocks_apart(&self) -> Vec<String> {
-        let apart = self.open.iter().filter_map(|open| {
-            let store = open.store.as_ref().ok().filter(|_| self.config.is_shared(&open.name))?;
+        let shared = self.to_write().filter(|open| self.config.is_shared(&open.name));
+        let apart = shared.filter_map(|open| {
+            let store = open.store.as_ref().ok()?;
             let (store, host) = (store.now().ok()?, host::now());
             let by = Clocks { host, store }.apart()?;
             let (name, by) = (&open.name, Span(by.unsigned_abs()));
@@ -296,14 +289,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// Sorts out what has the backup already, though no claim or memory says so.
-    fn look_at_backups(&mut self, places: &Places, own: &str) {
+    fn look_at_backups(&mut self, destinations: &Destinations, own: &str) {
         self.settle(|attempt, name, store| {
             let clocks = Clocks {
                 host: host::now(),
                 store: store.now()?,
             };
-            for backup in places.catalog.of_slot(&attempt.slot, name, clocks) {
-                let Ok((manifest, _)) = places.manifest(backup) else {
+            for backup in destinations.catalog.of_slot(&attempt.slot, name, clocks) {
+                let Ok((manifest, _)) = destinations.manifest(backup) else {
                     continue;
                 };
                 if attempt.config.is_shared(name) || manifest.writer.host == own {
@@ -317,15 +310,28 @@ impl<'a> Attempt<'a> {
         });
     }
 
-    fn take(&mut self, job: &crate::backup::Job, places: &Places, progress: &Progress) -> Result<Outcome, Error> {
-        let destinations = std::mem::take(&mut self.open);
+    /// The destinations that the backup goes to.
+    fn to_write(&self) -> impl Iterator<Item = &Destination> {
+        let all = self.destinations.iter();
+        all.filter(|destination| self.open.contains(&destination.name))
+    }
+
+    fn take(
+        &mut self,
+        job: &crate::backup::Job,
+        destinations: &Destinations,
+        progress: &Progress,
+    ) -> Result<Outcome, Error> {
+        let open = std::mem::take(&mut self.open);
+        let mut to = std::mem::take(&mut self.destinations);
+        to.retain(|destination| open.contains(&destination.name));
         let stop = raised(self.order.stop.clone());
-        let taken = full(job, destinations, &places.catalog, progress, stop);
+        let taken = full(job, to, &destinations.catalog, progress, stop);
         self.context.runtime.block_on(taken)
     }
 
     /// Says what became of each destination, and applies retention to those that have the backup.
-    fn tell(&mut self, outcome: &Outcome, apart: Vec<String>) {
+    fn tell(&mut self, outcome: &Outcome, destinations: &Destinations, apart: Vec<String>) {
         let mut taken = Taken {
             id: outcome.manifest.chain.clone(),
             warnings: outcome
@@ -350,24 +356,20 @@ impl<'a> Attempt<'a> {
             self.add(name, fate);
         }
         if !*self.order.stop.borrow() {
-            self.prune(outcome, &mut taken);
+            self.prune(outcome, destinations, &mut taken);
         }
         self.ended.taken = Some(taken);
     }
 
-    fn prune(&self, outcome: &Outcome, taken: &mut Taken) {
-        let places = match Places::configured(self.context, self.config, None) {
-            Ok(places) => places,
-            Err(failure) => return taken.undone.push(format!("nothing is pruned: {}", failure.message())),
-        };
+    /// Applies retention to those that have the backup, by what was read before it.
+    fn prune(&self, outcome: &Outcome, destinations: &Destinations, taken: &mut Taken) {
         for written in outcome.destinations.iter().filter(|written| written.result.is_ok()) {
             let name = written.destination.as_str();
             let found = self.config.destinations.get(name);
             let policy = found.and_then(|found| found.retention.as_ref());
             let Some(policy) = policy else { continue };
-            let Some(store) = places.stores.get(name) else {
-                let unread = places.unreadable.iter().find(|(unread, _)| unread == name);
-                let why = unread.map_or("it has gone", |(_, why)| why);
+            let Some(store) = destinations.stores.get(name) else {
+                let why = destinations.why_unreadable(name).unwrap_or("it could not be read");
                 taken.undone.push(format!("destination {name} is not pruned: {why}"));
                 continue;
             };
@@ -377,7 +379,7 @@ impl<'a> Attempt<'a> {
                 policy,
             };
             let (now, zone) = (host::now(), TimeZone::system());
-            let plan = prune::plan(target, &places.catalog, now, &zone, ByAge::IfClocksAgree);
+            let plan = prune::plan(target, &destinations.catalog, now, &zone, ByAge::IfClocksAgree);
             let held = plan.held.as_ref();
             taken
                 .undone
@@ -397,16 +399,19 @@ impl<'a> Attempt<'a> {
         &mut self,
         mut judge: impl FnMut(&Attempt<'_>, &str, &FileStore) -> Result<Option<Fate>, crate::store::Error>,
     ) {
-        for destination in std::mem::take(&mut self.open) {
+        let fates = self.to_write().filter_map(|destination| {
+            let name = &destination.name;
             let fate = match &destination.store {
-                Ok(store) => judge(self, &destination.name, store).unwrap_or_else(|error| Some(unusable(&error))),
-                Err(error) if self.config.is_shared(&destination.name) => Some(unusable(error)),
+                Ok(store) => judge(self, name, store).unwrap_or_else(|error| Some(unusable(&error))),
+                Err(error) if self.config.is_shared(name) => Some(unusable(error)),
                 Err(_) => None,
             };
-            match fate {
-                Some(fate) => self.add(&destination.name, fate),
-                None => self.open.push(destination),
-            }
+            Some((name.clone(), fate?))
+        });
+        let fates: Vec<(String, Fate)> = fates.collect();
+        for (name, fate) in fates {
+            self.open.remove(&name);
+            self.add(&name, fate);
         }
     }
 

@@ -13,12 +13,13 @@ use super::turn;
 use crate::agent::{Ended, Order};
 use crate::catalog::claim::State as ClaimState;
 use crate::cli::host;
-use crate::cli::places::{Places, READ_WITHIN};
 use crate::cli::prune::apply;
 use crate::cli::refuse_during_restore;
+use crate::cli::stores::read_within;
 use crate::cli::verify::{Round, round};
 use crate::config::DestinationName;
 use crate::slots::{APART, Fate, HeldClaim, Stored, later};
+use crate::store::Limits;
 
 /// After this time a run begins with no further backup, so that it keeps no other schedule waiting for long.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
@@ -73,7 +74,7 @@ pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, "agent", Duration::ZERO)?;
     // All of them, so that no history is overlooked.
-    let places = Places::configured_within(config, None, READ_WITHIN)?;
+    let places = read_within(config, None, Limits::default())?;
     let mut ended = Ended::default();
     for name in &order.destinations {
         if *order.stop.borrow() {

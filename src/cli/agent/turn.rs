@@ -4,7 +4,7 @@ use crate::agent::Order;
 use crate::catalog::SlotPath;
 use crate::cli::Failure;
 use crate::cli::host::{self, failed};
-use crate::cli::places::destinations;
+use crate::cli::stores::open_to_write;
 use crate::config::DestinationName;
 use crate::model::{ChainId, with_causes};
 use crate::slots::{Claimant, Fate, HeldClaim, Stored, held_claim, number_of, was_faster};
@@ -28,7 +28,7 @@ pub(super) fn claim(order: &Order, name: &DestinationName) -> Result<Option<Held
 fn claimant(order: &Order, name: &DestinationName) -> Result<(Result<FileStore, store::Error>, Claimant), Failure> {
     let config = &*order.config;
     let state = host::state(&config.cluster.name)?;
-    let destinations = destinations(config, &state, &[name.to_string()])?;
+    let destinations = open_to_write(config, &state, &[name.to_string()])?;
     let store = destinations
         .into_iter()
         .next()

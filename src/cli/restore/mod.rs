@@ -18,10 +18,10 @@ use sd_notify::NotifyState;
 
 use super::host::{self, failed, room_at};
 use super::identity::{IdentityArgs, WindowArgs};
-use super::places::From;
 use super::progress::Bar;
 use super::rebuild::refused_by;
 use super::source::{Found, SourceArgs};
+use super::stores::From;
 use super::{Context, Exit, Failure};
 use crate::config::{self, Config};
 use crate::datadir::InitialCluster;

@@ -9,9 +9,9 @@ use super::members::MemberRow;
 use crate::agent::{Report, ScheduleReport};
 use crate::catalog::LatestError;
 use crate::cli::list::{faults, rfc3339};
-use crate::cli::places::Places;
 use crate::cli::source::no_latest;
 use crate::config::{Config, DestinationName, Kind, Schedule};
+use crate::destinations::Destinations;
 use crate::health::unproven_since;
 use crate::schedule::{Slot, Span};
 
@@ -81,7 +81,7 @@ pub(super) fn wrong_with(schedule: &ScheduleReport, now: Timestamp) -> Vec<Strin
 }
 
 /// What is wrong with the destinations and what is in them.
-pub(super) fn wrong_with_backups(config: &Config, places: &Places, now: Timestamp) -> Vec<String> {
+pub(super) fn wrong_with_backups(config: &Config, places: &Destinations, now: Timestamp) -> Vec<String> {
     let catalog = &places.catalog;
     let mut wrong: Vec<String> = Vec::new();
     wrong.extend(
@@ -114,7 +114,7 @@ pub(super) fn wrong_with_backups(config: &Config, places: &Places, now: Timestam
 }
 
 /// Destinations whose backups go without the proof that `[backup] require` asks for.
-pub(in crate::cli) fn unproven(config: &Config, places: &Places, now: Timestamp) -> Vec<String> {
+pub(in crate::cli) fn unproven(config: &Config, places: &Destinations, now: Timestamp) -> Vec<String> {
     let required = config.backup.require;
     let waiting = config.destinations.keys().filter_map(|name| {
         let since = unproven_since(&places.catalog, name.as_str(), required)?;

@@ -20,17 +20,19 @@ use super::agent::is_running;
 use super::host;
 use super::list::rfc3339;
 use super::output::{Format, age};
-use super::places::Places;
 use super::restore::to_change;
+use super::stores::read_within;
 use super::{Context, Exit, Failure};
 use crate::agent::{Desk, Memory, Report, Running, ScheduleReport, Success};
 use crate::catalog::{Backup, Proof};
 use crate::config::{Config, MemberChoice, ScheduleName};
+use crate::destinations::Destinations;
 use crate::health::{Event, last_proof};
 use crate::model::{ChainId, LineageId, Revision};
 use crate::restore::Spots;
 use crate::schedule::Slot;
 use crate::slots::Stored;
+use crate::store::Limits;
 pub(super) use judge::unproven;
 use members::{Asking, MemberRow};
 use restores::Restores;
@@ -127,7 +129,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     // They answer while the destinations are read.
     let asking = Asking::begin(context, &config);
     let state = host::state(&config.cluster.name)?;
-    let places = Places::configured_within(&config, None, PATIENCE)?;
+    let places = read_within(&config, None, Limits::default().at_most(PATIENCE))?;
     let now = host::now();
     let mut problems = Vec::new();
     let mut notes = Vec::new();
@@ -244,7 +246,12 @@ fn on_clocks(config: &Config, report: ScheduleReport, now: Timestamp) -> Schedul
 }
 
 /// The schedules by what this host remembers and the destinations hold.
-fn from_destinations(config: &Config, state: &std::path::Path, places: &Places, now: Timestamp) -> Vec<ScheduleReport> {
+fn from_destinations(
+    config: &Config,
+    state: &std::path::Path,
+    places: &Destinations,
+    now: Timestamp,
+) -> Vec<ScheduleReport> {
     let remembered = |name: &ScheduleName| {
         let mut memory = Memory::read(state, name.as_str()).ok().flatten()?;
         let known = memory.last_success.as_ref().map(|success| success.slot);
@@ -262,7 +269,7 @@ fn from_destinations(config: &Config, state: &std::path::Path, places: &Places, 
 }
 
 /// The newest slot of a schedule of which there are good backups, as the manifests tell.
-fn newest(name: &ScheduleName, places: &Places) -> Option<Success> {
+fn newest(name: &ScheduleName, places: &Destinations) -> Option<Success> {
     let good = places
         .catalog
         .backups()
@@ -301,7 +308,7 @@ fn newest(name: &ScheduleName, places: &Places) -> Option<Success> {
     success
 }
 
-fn verdict(problems: &[String], places: &Places, now: Timestamp) -> String {
+fn verdict(problems: &[String], places: &Destinations, now: Timestamp) -> String {
     match (problems, places.catalog.latest()) {
         ([], Ok(latest)) => format!(
             "ok: the latest backup is {} old, {}",
@@ -315,7 +322,7 @@ fn verdict(problems: &[String], places: &Places, now: Timestamp) -> String {
 }
 
 /// What can be restored of each history that has a good backup.
-fn windows(places: &Places, now: Timestamp) -> Vec<WindowRow> {
+fn windows(places: &Destinations, now: Timestamp) -> Vec<WindowRow> {
     let catalog = &places.catalog;
     let accepted = catalog.accepted_lineage().ok();
     let rows = catalog.lineages().into_iter().filter_map(|lineage| {
@@ -341,7 +348,7 @@ fn windows(places: &Places, now: Timestamp) -> Vec<WindowRow> {
     rows.collect()
 }
 
-fn destinations(config: &Config, places: &Places, now: Timestamp) -> Vec<DestinationRow> {
+fn destinations(config: &Config, places: &Destinations, now: Timestamp) -> Vec<DestinationRow> {
     let rows = config.destinations.keys().map(|name| {
         let name = name.to_string();
         let here = || {

@@ -1,0 +1,92 @@
+//! Opening the stores of a cluster, all at once, each within its deadline.
+
+use std::path::PathBuf;
+
+use crate::model::{ClusterName, with_causes};
+use crate::state::{self, State};
+use crate::store::{self, Access, FileStore, Known, Limits};
+
+/// Where a destination is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its URL: this host remembers which store it has seen there.
+    pub url: String,
+    /// The folder that the URL names.
+    pub root: PathBuf,
+}
+
+/// A destination that was opened, or the reason why it could not be.
+#[derive(Debug)]
+pub struct Destination {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The store, or why it cannot be used.
+    pub store: Result<FileStore, store::Error>,
+}
+
+/// Opens each, side by side: three that hang cost one deadline. `memory` is what this host knows of the stores; one that
+/// is opened to be written to and seen for the first time is remembered there.
+pub fn open(
+    addresses: Vec<Address>,
+    cluster: &ClusterName,
+    memory: Option<&State>,
+    access: Access,
+    limits: Limits,
+) -> Vec<Destination> {
+    let opened = side_by_side(addresses.into_iter(), |address| {
+        let expected = memory.map_or(Ok(None), |state| expected(state, address, access))?;
+        let store = FileStore::open_within(&address.root, cluster, expected.as_ref(), access, limits)?;
+        match (store.id(), expected, access, memory) {
+            (Some(id), None, Access::Write { .. }, Some(state)) => {
+                let remembered = state.remember_store(&address.name, &address.url, id);
+                remembered.map_err(|error| forgotten(address, &error))?;
+            }
+            (Some(_) | None, _, Access::Read | Access::Write { .. }, _) => {}
+        }
+        Ok(store)
+    });
+    let opened = opened.into_iter().map(|(address, store)| Destination {
+        name: address.name,
+        store,
+    });
+    opened.collect()
+}
+
+/// The store that this host has seen there.
+fn expected(state: &State, address: &Address, access: Access) -> Result<Option<Known>, store::Error> {
+    match (state.seen_store(&address.name, &address.url), access) {
+        (Ok(seen), _) => Ok(seen),
+        (Err(error @ state::Error::Corrupt { .. }), _) | (Err(error), Access::Write { .. }) => {
+            Err(forgotten(address, &error))
+        }
+        // Who may not read this host's memory, such as another user, reads the stores without it.
+        (Err(_), Access::Read) => Ok(None),
+    }
+}
+
+fn forgotten(address: &Address, error: &state::Error) -> store::Error {
+    store::Error::Forgotten {
+        root: address.root.clone(),
+        why: with_causes(error),
+    }
+}
+
+/// Does something with each, all at once. What it asks of a store has a deadline, and so has this.
+pub fn side_by_side<I: Send, T: Send>(each: impl Iterator<Item = I>, act: impl Fn(&I) -> T + Sync) -> Vec<(I, T)> {
+    let act = &act;
+    std::thread::scope(|scope| {
+        let begun = each.map(|one| {
+            scope.spawn(move || {
+                let done = act(&one);
+                (one, done)
+            })
+        });
+        let begun: Vec<_> = begun.collect();
+        let ended = begun
+            .into_iter()
+            .map(|thread| thread.join().expect("a panic aborts the process"));
+        ended.collect()
+    })
+}

@@ -21,9 +21,12 @@ use crate::model::ClusterId;
 
 /// What is asked for at a peer address.
 const PATH: &str = "/lifeboat/restore";
-/// How often a member is asked that answers, and one that does not.
+/// How often a member is asked that answers, or that may be about to.
 const OFTEN: Duration = Duration::from_millis(100);
+/// How often one is asked that has been silent for longer than [`SOON`].
 const SELDOM: Duration = Duration::from_secs(1);
+/// Hosts on which the same command is typed at the same time come this soon one after the other.
+const SOON: Duration = Duration::from_secs(60);
 /// How long nobody may answer where one run takes over from another.
 const HAND_OVER: Duration = Duration::from_secs(2);
 
@@ -240,9 +243,13 @@ pub fn look_around(plan: &Plan, access: &Access, runtime: &Handle) -> Result<BTr
 
 /// Asks one member for as long as this is not aborted.
 async fn ask(shared: Arc<Shared>, client: PeerClient, name: String, urls: Vec<String>) {
+    let mut answered = Instant::now();
     loop {
         let heard = heard(&client, &urls).await;
-        let pause = if heard == Heard::Silence { SELDOM } else { OFTEN };
+        if heard != Heard::Silence {
+            answered = Instant::now();
+        }
+        let pause = if answered.elapsed() > SOON { SELDOM } else { OFTEN };
         shared.hear(&name, heard);
         tokio::time::sleep(pause).await;
     }

@@ -262,6 +262,9 @@ impl Run<'_> {
 
     fn put_settings(&mut self) -> Result<Came, Error> {
         let plan = &self.ledger.plan;
+        if plan.files.is_empty() && plan.stale.is_empty() && plan.overlay.is_none() {
+            return Ok(Came::Done);
+        }
         plan.files.iter().try_for_each(files::put)?;
         plan.stale.iter().try_for_each(|path| files::remove(path))?;
         if let Some(overlay) = &plan.overlay {

@@ -165,7 +165,7 @@ impl Systemd {
         self.manager(&doing, RELOAD_TIMEOUT, "Reload", &()).await.map(drop)
     }
 
-    /// Has a unit started at boot, or not any more.
+    /// Has a unit started at boot, or not any more. A boot reads that from the disk: systemd need not read it before.
     pub async fn enable(&self, name: &UnitName, enabled: Enabled) -> Result<(), Error> {
         let names = [name.as_str()];
         match enabled {
@@ -182,7 +182,7 @@ impl Systemd {
                 self.manager(&doing, RELOAD_TIMEOUT, "DisableUnitFiles", &body).await?;
             }
         }
-        self.reload().await
+        Ok(())
     }
 
     pub(super) async fn manager<B>(

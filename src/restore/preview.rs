@@ -130,10 +130,9 @@ mod tests {
     fn what_is_cut_short_or_no_database_is_named() {
         let error = seen(SNAPSHOT[..SNAPSHOT.len() / 2].to_vec()).unwrap_err();
         assert!(matches!(error, Error::Database { .. }), "{error}");
-        for bytes in [vec![], vec![7; 4096]] {
-            let refused = Source::open("it", Cursor::new(bytes), None, None).err();
-            assert!(matches!(refused, Some(source::Error::NotADatabase { .. })));
-        }
+        let refused = |bytes: Vec<u8>| Source::open("it", Cursor::new(bytes), None, None).err();
+        assert!(matches!(refused(vec![]), Some(source::Error::Empty { .. })));
+        assert!(matches!(refused(vec![7; 4096]), Some(source::Error::NotADatabase { .. })));
     }
 
     #[test]

@@ -6,25 +6,23 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Progress;
 use super::destinations::{DestinationError, PATIENCE, Sink, Sinks, Written, reasons};
+use super::member::{Asked, Asserted, ask};
 use super::observed::{ContentError, Facts, Observed};
-use super::pace::{Pace, Pacer};
+use super::pace::{Pace, Pacer, Slowness, TooSlow};
 use super::traces::{AtWork, Traces};
 use crate::catalog::{
-    self, Catalog, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, LatestError, Manifest, NewBackup,
-    ObjectName, Opening, Origin, Pinned, Quorum, Stream, Writer,
+    self, Catalog, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, LatestError, Manifest, ObjectName,
+    Opening, Origin, Pinned, Stream, Writer,
 };
 use crate::destinations::Destination;
-use crate::etcd::choose::{Choice, NoChoice, Role, Wanted, choose};
-use crate::etcd::{self, Access, Endpoints, Member, SnapshotStream, Status, survey};
-use crate::model::{ByteSize, ChainId, ClusterName, HashKv, LineageId};
+use crate::etcd::choose::{NoChoice, Wanted};
+use crate::etcd::{self, Access, Endpoints, SnapshotStream};
+use crate::model::{ByteSize, ChainId, ClusterName, LineageId};
 use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding};
-
-/// An only member is asked for HashKV up to this size: its clients wait meanwhile.
-const HASH_KV_ALONE_BYTES: u64 = 1 << 30;
 
 /// Whether to ask a member for HashKV, which stalls its writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +51,8 @@ pub struct Job {
     pub hash_kv: HashKvPolicy,
     /// The longest silence of the member.
     pub idle_timeout: Duration,
+    /// How long the snapshot may take, by the pace at which the member sends.
+    pub finish_within: Duration,
     /// How fast the member is read from.
     pub pace: Pace,
     /// Compression and encryption.
@@ -101,6 +101,25 @@ pub enum Error {
     /// The member failed.
     #[error(transparent)]
     Etcd(#[from] etcd::Error),
+    /// The member is slow.
+    #[error(
+        "{url} sends {rate}/s, {received} of {total} so far: the rest would take {left:#}, more than `backup.finish_within` \
+         ({within:#}) leaves"
+    )]
+    Slow {
+        /// The member's endpoint.
+        url: String,
+        /// How much it sends in a second.
+        rate: ByteSize,
+        /// What has come.
+        received: ByteSize,
+        /// What it promised.
+        total: ByteSize,
+        /// How long the rest would take.
+        left: SignedDuration,
+        /// How long all of it may take.
+        within: SignedDuration,
+    },
     /// The bytes are not a sound snapshot.
     #[error("the snapshot from {url} is not sound: {error}")]
     Content {
@@ -134,6 +153,19 @@ fn kept(left: &[String]) -> String {
 }
 
 impl Error {
+    /// Whether another member may do better.
+    fn is_fault_of_member(&self) -> bool {
+        match self {
+            Error::Etcd(error) => !matches!(error, etcd::Error::Denied { .. }),
+            Error::Slow { .. } => true,
+            Error::NoMember(_)
+            | Error::Content { .. }
+            | Error::Encode(_)
+            | Error::NoDestination(_)
+            | Error::Interrupted { .. } => false,
+        }
+    }
+
     /// Whether something may have been begun in a destination where beginning failed: one that hangs may do so yet.
     fn may_have_written(&self) -> bool {
         match self {
@@ -142,21 +174,12 @@ impl Error {
                 .any(|written| matches!(written.result, Err(DestinationError::Hangs { .. }))),
             Error::NoMember(_)
             | Error::Etcd(_)
+            | Error::Slow { .. }
             | Error::Content { .. }
             | Error::Encode(_)
             | Error::Interrupted { .. } => true,
         }
     }
-}
-
-/// The member that is asked, and what it said of itself and its cluster.
-struct Asked {
-    connection: Member,
-    status: Status,
-    role: Role,
-    quorum: Quorum,
-    name: String,
-    voters: usize,
 }
 
 /// The times of one backup.
@@ -165,18 +188,35 @@ struct Times {
     first_byte: Timestamp,
 }
 
-/// What HashKV and the number of keys came to.
-struct Asserted {
-    hash_kv: Result<HashKv, String>,
-    keys: Option<u64>,
-}
-
 /// A backup whose bytes are in their places and proven; only the manifest is missing.
 struct Proven {
     sinks: Sinks,
     manifest: Manifest,
     opening: Option<Opening>,
     warnings: Vec<String>,
+}
+
+/// The same without the places.
+struct Unplaced {
+    manifest: Manifest,
+    opening: Option<Opening>,
+    warnings: Vec<String>,
+}
+
+impl Unplaced {
+    fn with(self, sinks: Sinks) -> Proven {
+        let Unplaced {
+            manifest,
+            opening,
+            warnings,
+        } = self;
+        Proven {
+            sinks,
+            manifest,
+            opening,
+            warnings,
+        }
+    }
 }
 
 /// Takes one full backup; `before` is what all destinations of the cluster hold. `interrupted` ends it before its
@@ -221,6 +261,8 @@ pub async fn full(
 }
 
 /// Everything but the manifest's writing. The encoder is the caller's, to be aborted if this is not run to its end.
+///
+/// A member at fault is given up for the next one, unless it is the only one that is wanted.
 async fn prove(
     job: &Job,
     destinations: Vec<Destination>,
@@ -230,9 +272,45 @@ async fn prove(
     at_work: AtWork,
 ) -> Result<Proven, Error> {
     let started = (job.now)();
+    let mut sinks = Sinks::sort_out(destinations, &progress.pulse, at_work)?;
+    let mut given_up: Vec<GivenUp> = Vec::new();
+    loop {
+        let asked = match ask(job, &given_up).await {
+            Ok(asked) => asked,
+            Err(_) if !given_up.is_empty() => return Err(all_given_up(given_up)),
+            Err(error) => return Err(error),
+        };
+        let name = asked.name.clone();
+        match prove_by(asked, job, started, &mut sinks, before, progress, encoder).await {
+            Ok(mut proven) => {
+                proven
+                    .warnings
+                    .splice(0..0, given_up.iter().map(|member| member.told(&name)));
+                return Ok(proven.with(sinks));
+            }
+            Err(error) if error.is_fault_of_member() && matches!(job.wanted, Wanted::Any { .. }) => {
+                if let Some(encoder) = encoder.take() {
+                    encoder.abort().await;
+                }
+                progress.begin_again();
+                given_up.push(GivenUp { name, error });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The same from one member.
+async fn prove_by(
+    mut asked: Asked,
+    job: &Job,
+    started: Timestamp,
+    sinks: &mut Sinks,
+    before: &Catalog,
+    progress: &Progress,
+    encoder: &mut Option<Encoder<Observed, Sink>>,
+) -> Result<Unplaced, Error> {
     let pulse = &progress.pulse;
-    let mut sinks = Sinks::sort_out(destinations, pulse, at_work)?;
-    let mut asked = ask(job).await?;
     pulse.beat();
     let mut warnings = asked.warnings();
     let path = ChainPath {
@@ -250,7 +328,7 @@ async fn prove(
         started,
         first_byte: (job.now)(),
     };
-    let encoded = stream_through(job, &mut sinks, stream, first, before, progress, encoder).await?;
+    let encoded = stream_through(job, sinks, stream, first, before, progress, encoder).await?;
     let facts = encoded.observer.finish().map_err(|error| Error::Content {
         url: asked.connection.url().to_owned(),
         error,
@@ -259,27 +337,68 @@ async fn prove(
         bytes: encoded.stored_bytes,
         sha256: encoded.stored_sha256,
     };
-    let (committed, asserted) = tokio::join!(
+    let (url, version) = (asked.connection.url().to_owned(), asked.status.version.clone());
+    let (committed, asserted, v2_keys) = tokio::join!(
         sinks.commit(encoded.branches, &path, &stored),
-        asked.assert(job.hash_kv, &facts)
+        asked.assert(job.hash_kv, &facts),
+        etcd::holds_v2_keys(&url, &job.access.tls, &version)
     );
     pulse.beat();
     committed?;
     if let Err(reason) = &asserted.hash_kv {
         warnings.extend(job.hash_kv.misses(reason));
     }
+    warnings.extend(asserted.differs.clone());
+    warnings.extend(v2_keys.then(|| v2_keys_are_missing(&asked.name)));
     let descent = before.descent(&job.chain, &asked.new_backup(&facts));
     let opening = match &descent {
         Descent::Continues(_) | Descent::Opens(_, Opening::First) => None,
         Descent::Opens(_, opening) => Some(opening.clone()),
     };
     let lineage = descent.lineage().clone();
-    Ok(Proven {
+    Ok(Unplaced {
         manifest: manifest(job, &asked, &path, &facts, stored, asserted, &times, lineage),
-        sinks,
         opening,
         warnings,
     })
+}
+
+/// A member that was asked, and is at fault.
+pub(super) struct GivenUp {
+    pub name: String,
+    error: Error,
+}
+
+impl GivenUp {
+    fn told(&self, instead: &str) -> String {
+        format!(
+            "the backup was taken from {instead}: {} was given up: {}",
+            self.name, self.error
+        )
+    }
+}
+
+/// Why there is no backup where no member is left to ask.
+fn all_given_up(mut given_up: Vec<GivenUp>) -> Error {
+    if given_up.len() == 1
+        && let Some(only) = given_up.pop()
+    {
+        return only.error;
+    }
+    let reasons = given_up
+        .iter()
+        .map(|member| format!("{}: {}", member.name, member.error));
+    Error::NoMember(NoChoice::NoneAnswered {
+        reasons: reasons.collect(),
+    })
+}
+
+/// That a cluster holds what no snapshot has.
+pub fn v2_keys_are_missing(member: &str) -> String {
+    format!(
+        "member {member} holds keys of the v2 API: no snapshot of etcd has them, and so no backup; migrate them to v3, or \
+         copy the member's data directory"
+    )
 }
 
 /// Sends the stream through the pipeline into every sink.
@@ -297,107 +416,13 @@ async fn stream_through(
     sinks.refuse_without_space(total, before).await?;
     let started = Encoder::start(&job.encoding, total, Observed::new(total), sinks.take_uploads());
     let running = encoder.insert(started.map_err(Error::Encode)?);
-    receive(&mut stream, first, running, progress, job.pace).await?;
+    receive(&mut stream, first, running, progress, job).await?;
     drop(stream);
     let finished = encoder.take().expect("it was put there above").finish().await;
     finished.map_err(|error| match error {
         EncodeError::NoSinkLeft(errors) => sinks.none_left(errors),
         error @ (EncodeError::Recipients(_) | EncodeError::Zstd(_)) => Error::Encode(error),
     })
-}
-
-async fn ask(job: &Job) -> Result<Asked, Error> {
-    let (mut candidates, mut connections) = (Vec::new(), Vec::new());
-    for surveyed in survey(&job.members, &job.access, job.pace.ahead()).await {
-        candidates.push(surveyed.candidate);
-        connections.push(surveyed.connection);
-    }
-    let Choice { index, role } = choose(&candidates, &job.wanted)?;
-    let mut connection = connections.swap_remove(index).expect("who is chosen has answered");
-    let candidate = candidates.swap_remove(index);
-    let status = candidate.answer.expect("who is chosen has answered");
-    let members = connection.members().await?;
-    let own = members.iter().find(|member| member.id == status.member);
-    let name = own.map_or(candidate.name, |own| own.name.clone());
-    let quorum = match connection.current_revision().await {
-        Ok(_) => Quorum::Answered,
-        Err(error) if error.is_lack_of_quorum() => Quorum::Silent,
-        Err(error) => return Err(error.into()),
-    };
-    Ok(Asked {
-        voters: members.iter().filter(|member| !member.learner).count(),
-        connection,
-        status,
-        role,
-        quorum,
-        name,
-    })
-}
-
-impl Asked {
-    fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.quorum == Quorum::Silent {
-            warnings.push(format!(
-                "{} does not reach its quorum: this backup may lack the last changes that the others have",
-                self.name
-            ));
-        }
-        let errors = self.status.errors.iter();
-        warnings.extend(errors.map(|error| format!("{} reports {error}", self.name)));
-        warnings
-    }
-
-    fn new_backup(&self, facts: &Facts) -> NewBackup {
-        NewBackup {
-            cluster: self.status.cluster,
-            revision: facts.revision,
-            consistent_index: facts.meta.consistent_index,
-            raft_term: facts.meta.term,
-            quorum: self.quorum,
-        }
-    }
-
-    /// Asks the member for HashKV and the number of keys of exactly the revision that was backed up.
-    async fn assert(&mut self, policy: HashKvPolicy, facts: &Facts) -> Asserted {
-        let hash_kv = match self.hash_kv_is_borne(policy, facts) {
-            Err(reason) => Err(reason),
-            Ok(()) => self
-                .connection
-                .hash_kv(facts.revision)
-                .await
-                .map_err(|error| error.to_string()),
-        };
-        let hash_kv = hash_kv.and_then(|hash| {
-            // A member that has just compacted up to this revision answers with what it computed while it did: the
-            // hash of entries that are gone, under the compacted revision before.
-            let current = facts.meta.compaction.compact_revision();
-            if hash.compact_revision < current {
-                let cached = hash.compact_revision;
-                return Err(format!(
-                    "the member answered with a hash from before its compaction ({cached})"
-                ));
-            }
-            Ok(hash)
-        });
-        let keys = self.connection.count_keys(facts.revision).await.ok();
-        Asserted { hash_kv, keys }
-    }
-
-    fn hash_kv_is_borne(&self, policy: HashKvPolicy, facts: &Facts) -> Result<(), String> {
-        match (policy, self.role) {
-            (HashKvPolicy::Never, _) => Err("switched off".to_owned()),
-            (HashKvPolicy::Always, _) | (HashKvPolicy::Auto, Role::Follower | Role::CutOff) => Ok(()),
-            (HashKvPolicy::Auto, Role::Leader) if self.voters > 1 => {
-                Err("only the leader could be asked, and HashKV would stall its writes".to_owned())
-            }
-            (HashKvPolicy::Auto, Role::Leader) if facts.database_bytes > HASH_KV_ALONE_BYTES => Err(format!(
-                "the only member has {}, and HashKV would stall its writes",
-                ByteSize(facts.database_bytes)
-            )),
-            (HashKvPolicy::Auto, Role::Leader) => Ok(()),
-        }
-    }
 }
 
 impl HashKvPolicy {
@@ -415,9 +440,10 @@ async fn receive(
     first: Option<etcd::Chunk>,
     encoder: &mut Encoder<Observed, Sink>,
     progress: &Progress,
-    pace: Pace,
+    job: &Job,
 ) -> Result<(), Error> {
-    let mut pacer = Pacer::new(pace);
+    let mut pacer = Pacer::new(job.pace);
+    let mut slowness = Slowness::new(stream.promised().unwrap_or(0), job.finish_within, 2 * job.idle_timeout);
     let mut since = Instant::now();
     let mut next = first;
     while let Some(chunk) = next {
@@ -432,9 +458,24 @@ async fn receive(
             pacer.rested(rest, begun.elapsed());
         }
         since = Instant::now();
+        let bytes = chunk.bytes().len() as u64;
         next = stream.next().await?;
+        if let Some(TooSlow { rate, received, left }) = slowness.after(bytes, since.elapsed()) {
+            return Err(Error::Slow {
+                url: stream.url().to_owned(),
+                rate: ByteSize(rate),
+                received: ByteSize(received),
+                total: ByteSize(stream.promised().unwrap_or(0)),
+                left: in_seconds(left),
+                within: in_seconds(job.finish_within),
+            });
+        }
     }
     Ok(())
+}
+
+fn in_seconds(duration: Duration) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[expect(clippy::too_many_arguments, reason = "a manifest is all there is to say of a backup")]
@@ -469,7 +510,7 @@ fn manifest(
         },
         member: catalog::Member {
             id: asked.status.member,
-            name: asked.name.clone(),
+            name: asked.own_name.clone(),
         },
         etcd_version: asked.status.version.clone(),
         storage_version: facts.meta.storage_version.as_ref().map(ToString::to_string),

@@ -2,13 +2,14 @@
 
 mod destinations;
 mod full;
+mod member;
 mod observed;
 mod pace;
 mod pulse;
 mod traces;
 
 pub use destinations::{DestinationError, Written};
-pub use full::{Error, HashKvPolicy, Job, Outcome, full};
+pub use full::{Error, HashKvPolicy, Job, Outcome, full, v2_keys_are_missing};
 pub use observed::{ContentError, Facts, Observed};
 pub use pace::Pace;
 pub use pulse::Pulse;
@@ -54,6 +55,12 @@ impl Progress {
 
     fn writes(&self, has_written: bool) {
         self.has_written.store(has_written, Ordering::Relaxed);
+    }
+
+    /// Nothing has come yet of what another member sends now.
+    fn begin_again(&self) {
+        self.received.store(0, Ordering::Relaxed);
+        self.total.store(0, Ordering::Relaxed);
     }
 
     fn promise(&self, total: u64) {

@@ -102,6 +102,70 @@ impl Pacer {
     }
 }
 
+/// Whether a member sends fast enough to finish in time. Only the time that it was waited for counts: what a destination
+/// or a rest takes is not the member's.
+#[derive(Debug)]
+pub struct Slowness {
+    total: u64,
+    within: Duration,
+    /// So long is looked at before a judgement: a stream may falter for a moment.
+    window: Duration,
+    received: u64,
+    waited: Duration,
+    window_bytes: u64,
+    window_waited: Duration,
+}
+
+/// A member that is too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooSlow {
+    /// Bytes that it sends in a second.
+    pub rate: u64,
+    /// Bytes that have come.
+    pub received: u64,
+    /// How long the rest would take.
+    pub left: Duration,
+}
+
+/// A window is no shorter.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(10);
+
+impl Slowness {
+    /// For a stream of `total` bytes that is to end `within` so long.
+    pub fn new(total: u64, within: Duration, window: Duration) -> Slowness {
+        Slowness {
+            total,
+            within,
+            window: window.max(SHORTEST_WINDOW),
+            received: 0,
+            waited: Duration::ZERO,
+            window_bytes: 0,
+            window_waited: Duration::ZERO,
+        }
+    }
+
+    /// Takes note of `bytes` that were waited for so long; says whether the rest would come too late at the pace of the
+    /// window that ends with them.
+    pub fn after(&mut self, bytes: u64, waited: Duration) -> Option<TooSlow> {
+        self.received += bytes;
+        self.waited += waited;
+        self.window_bytes += bytes;
+        self.window_waited += waited;
+        if self.window_waited < self.window {
+            return None;
+        }
+        let rate = self.window_bytes as f64 / self.window_waited.as_secs_f64();
+        (self.window_bytes, self.window_waited) = (0, Duration::ZERO);
+        let seconds = self.total.saturating_sub(self.received) as f64 / rate.max(f64::MIN_POSITIVE);
+        let left = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        (self.waited.saturating_add(left) > self.within).then_some(TooSlow {
+            rate: rate as u64,
+            received: self.received,
+            left,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +198,30 @@ mod tests {
         pacer.rested(rest, 2 * rest);
         let next = pacer.rest(1 << 20, Duration::ZERO).unwrap().as_secs_f64();
         assert!((next - (1.0 - MOST_CREDIT)).abs() < 1e-6, "{next}");
+    }
+
+    #[test]
+    fn a_member_whose_pace_cannot_finish_in_time_is_slow_though_never_silent() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let slowness = |total| Slowness::new(total, 2 * HOUR, Duration::from_secs(60));
+        let second = Duration::from_secs(1);
+        // 1 KiB/s for 100 MiB would be 28 hours; that is told after a minute.
+        let mut slow = slowness(100 << 20);
+        let told: Vec<Option<TooSlow>> = (0..60).map(|_| slow.after(1 << 10, second)).collect();
+        assert!(told[..59].iter().all(Option::is_none), "{told:?}");
+        let TooSlow { rate, received, left } = told[59].unwrap();
+        assert_eq!((rate, received), (1 << 10, 60 << 10));
+        assert!(left > 28 * HOUR && left < 29 * HOUR, "{left:?}");
+        // 100 KiB/s does it in 17 minutes, a pause of half a minute included.
+        let mut slow_enough = slowness(100 << 20);
+        for at in 0..1024 {
+            let waited = if at == 500 { 30 * second } else { second };
+            assert_eq!(slow_enough.after(100 << 10, waited), None, "{at}");
+        }
+        // One that begins well and then trickles is not waited for until the end of time.
+        let mut trickles = slowness(100 << 20);
+        assert_eq!(trickles.after(99 << 20, second), None);
+        assert!((0..61).any(|_| trickles.after(1, second).is_some()));
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub const FORMAT: u64 = 1;
 /// The largest document that is read.
 pub const MAX_BYTES: usize = 1 << 20;
 
+/// How `hash_kv_reason` begins where the data itself is in doubt: its member was said to be corrupt, or the others reported
+/// another hash.
+pub const IN_DOUBT: &str = "corrupt: ";
+
 /// What makes a manifest, or another document of the store, unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -218,6 +222,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Why the data is in doubt, if it is.
+    pub fn doubt(&self) -> Option<&str> {
+        self.hash_kv_reason.as_deref()?.strip_prefix(IN_DOUBT)
+    }
+
     /// The document to store: a line for each key, then the empty signature.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(2048);
@@ -337,6 +346,8 @@ pub struct Outline {
     pub slot: Option<Box<SlotPath>>,
     /// The operator's words.
     pub note: Option<Box<str>>,
+    /// Why the data is in doubt, if it is.
+    pub doubt: Option<Box<str>>,
     /// The digest of the document.
     pub document: Digest,
 }
@@ -346,6 +357,7 @@ impl Outline {
     pub fn of(manifest: Manifest, bytes: &[u8]) -> Outline {
         Outline {
             slot: manifest.slot_path().map(Box::new),
+            doubt: manifest.doubt().map(Box::from),
             kind: manifest.kind,
             lineage: manifest.lineage,
             cluster: manifest.cluster.id,

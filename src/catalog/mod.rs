@@ -28,7 +28,8 @@ pub use choose::{Astray, FindError, LatestError, Lineage};
 pub use claim::{Claim, Clocks};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 pub use manifest::{
-    Cluster, CompactRevision, FORMAT, Fault, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Stream, Writer,
+    Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Stream,
+    Writer,
 };
 pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath};
 pub use records::{Acceptance, Check, Pin, Proof};

@@ -227,6 +227,7 @@ pub(super) fn job(config: &Config, args: &Args, chain: ChainId, access: Access) 
         access,
         hash_kv: config.backup.hash_kv,
         idle_timeout: config.backup.idle_timeout,
+        finish_within: config.backup.finish_within,
         pace: args.pace.unwrap_or(config.backup.pace),
         encoding: Encoding {
             level: config.compression.level,
@@ -398,7 +399,7 @@ fn failure(error: Error) -> Failure {
         Error::Etcd(crate::etcd::Error::Denied { .. }) => {
             Failure::new(Exit::Failed, text).next("a snapshot needs a user with the role root in [cluster.auth]")
         }
-        Error::Etcd(_) => {
+        Error::Etcd(_) | Error::Slow { .. } => {
             Failure::new(Exit::Failed, text).next("nothing was kept; try again, or another member with `--member NAME`")
         }
         Error::Content { .. } => Failure::new(Exit::Damaged, text)

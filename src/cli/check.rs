@@ -15,10 +15,11 @@ use super::restore::foreseen;
 use super::source::{chosen, no_latest, outlined, read_through};
 use super::stores::{open_to_write, read_configured};
 use super::{Context, Exit, Failure, user};
+use crate::backup;
 use crate::catalog::LatestError;
 use crate::config::{self, Config, OnFailure};
 use crate::destinations::{Destination, side_by_side};
-use crate::etcd::{self, Ahead, Listed, Member, Surveyed, survey};
+use crate::etcd::{self, Ahead, Listed, Member, Surveyed, complaints, survey};
 use crate::model::{ByteSize, with_causes};
 use crate::pipeline::Identities;
 
@@ -197,12 +198,21 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Vec<MemberRow>
     };
     let mut surveyed = survey(&host::endpoints(config), &access, Ahead::Far).await;
     let mut listed = None;
+    let is_voter = |member: &Surveyed| member.candidate.answer.as_ref().is_ok_and(|status| !status.learner);
+    let has_voter = surveyed.iter().any(is_voter);
     for member in &mut surveyed {
+        // A learner neither lists members nor is it asked for backups while there are others.
+        let is_asked = is_voter(member) || !has_voter;
         if let Some(connection) = &mut member.connection
+            && is_asked
             && listed.is_none()
         {
             match connection.members().await {
                 Ok(members) => listed = Some(members),
+                Err(error) if error.is_of_learner() => findings.warnings.push(format!(
+                    "member {} is a learner and the only one that answers: it may lag behind, and lists no members",
+                    member.candidate.name
+                )),
                 Err(error) => findings.problems.push(with_causes(&error)),
             }
             // What was asked so far needs no login; a snapshot does.
@@ -211,20 +221,26 @@ async fn ask_members(config: &Config, findings: &mut Findings) -> Vec<MemberRow>
             }
         }
     }
+    findings
+        .warnings
+        .extend(complaints(surveyed.iter().map(|member| &member.candidate)));
     let mut clusters: Vec<String> = Vec::new();
+    let mut v2_keys: Vec<&str> = Vec::new();
     for member in &surveyed {
         match &member.candidate.answer {
             Ok(status) => {
                 clusters.push(status.cluster.to_string());
-                let errors = status.errors.iter();
-                findings
-                    .warnings
-                    .extend(errors.map(|error| format!("{} reports {error}", member.candidate.name)));
+                if etcd::holds_v2_keys(&member.candidate.url, &access.tls, &status.version).await {
+                    v2_keys.push(&*member.candidate.name);
+                }
             }
             Err(error) => findings
                 .problems
                 .push(format!("member {}: {}", member.candidate.name, with_causes(error))),
         }
+    }
+    if let Some(name) = v2_keys.first() {
+        findings.warnings.push(backup::v2_keys_are_missing(name));
     }
     clusters.sort();
     clusters.dedup();

@@ -74,6 +74,7 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destina
         optional("checked", checked);
     }
     faults(backup).into_iter().for_each(|fault| field("fault", fault));
+    optional("doubt", manifest.doubt().map(clean));
     field("pinned", if backup.is_pinned() { "yes" } else { "no" }.to_owned());
     optional("note", manifest.note.as_deref().map(clean));
     field(

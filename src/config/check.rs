@@ -381,12 +381,17 @@ impl Reader<'_> {
             let duration = duration(given.value).filter(|duration| IDLE_TIMEOUTS.contains(duration));
             duration.or_else(|| self.refuse(&section, "idle_timeout", &given))
         });
+        let finish_within = section.text("finish_within").and_then(|given| {
+            let duration = duration(given.value).filter(|duration| FINISH_WITHINS.contains(duration));
+            duration.or_else(|| self.refuse(&section, "finish_within", &given))
+        });
         let pace = section.text("pace").and_then(|given| self.parsed(&given));
         Backup {
             member: member.unwrap_or(defaults.member),
             hash_kv: hash_kv.unwrap_or(defaults.hash_kv),
             require: require.unwrap_or(defaults.require),
             idle_timeout: idle_timeout.unwrap_or(defaults.idle_timeout),
+            finish_within: finish_within.unwrap_or(defaults.finish_within),
             pace: pace.unwrap_or(defaults.pace),
         }
     }
@@ -577,6 +582,9 @@ const HEALTH_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(
 
 /// How long a stream from etcd may be silent.
 const IDLE_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// How long a snapshot may take.
+const FINISH_WITHINS: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(168 * 3600);
 
 /// What is wrong with so many recipients: each has a part in the header of every object, of which the reader takes no
 /// more than 64 KiB.

@@ -84,6 +84,11 @@ pub(super) const KEYS: &[Key] = &[
         "a duration with a unit, from \"1s\" to \"1h\"",
     ),
     key(
+        "backup.finish_within",
+        Kind::Duration,
+        "a duration with a unit, from \"1m\" to \"168h\"",
+    ),
+    key(
         "backup.pace",
         Kind::Text,
         "\"auto\", \"off\" or a rate, such as \"100 MiB/s\"",

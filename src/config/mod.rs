@@ -180,6 +180,8 @@ pub struct Backup {
     pub require: Proof,
     /// How long the stream may be silent, 1 s to 1 h.
     pub idle_timeout: Duration,
+    /// How long a snapshot may take at the pace at which the member sends, 1 min to 7 days.
+    pub finish_within: Duration,
     /// How fast the member is read from.
     pub pace: Pace,
 }
@@ -251,6 +253,7 @@ impl Default for Backup {
             hash_kv: HashKvPolicy::Auto,
             require: Proof::Stored,
             idle_timeout: Duration::from_secs(30),
+            finish_within: Duration::from_secs(6 * 3600),
             pace: Pace::Auto,
         }
     }

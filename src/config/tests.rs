@@ -179,6 +179,7 @@ fn every_key_is_read() {
         ("backup.hash_kv", "backup.hash_kv = 'never'"),
         ("backup.require", "backup.require = 'content'"),
         ("backup.idle_timeout", "backup.idle_timeout = '1h'"),
+        ("backup.finish_within", "backup.finish_within = '1h'"),
         ("backup.pace", "backup.pace = 'off'"),
         ("restore.health_timeout", "restore.health_timeout = '1h'"),
         ("restore.bump_revision", "restore.bump_revision = 'never'"),

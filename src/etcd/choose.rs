@@ -83,8 +83,11 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
         Wanted::Any { near } => near.as_ref() == Some(&candidate.name),
         Wanted::Named(_) => false,
     };
+    let is_learner = |candidate: &Candidate| candidate.answer.as_ref().is_ok_and(|status| status.learner);
+    let only_learners = candidates.iter().all(is_learner);
     let wanted_here = |candidate: &Candidate| match wanted {
-        Wanted::Any { .. } => true,
+        // A learner may lag behind, and proves nothing of its data: it is asked by its name, or where no other is configured.
+        Wanted::Any { .. } => only_learners || !is_learner(candidate),
         Wanted::Named(name) => *name == candidate.name,
     };
     if let Wanted::Named(name) = wanted
@@ -108,7 +111,7 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
         // Of equals the one on this host, then the first in the configuration.
         (
             healthy,
-            !corrupt(status),
+            !status.is_corrupt(),
             follows,
             !status.learner,
             candidates.get(*index).is_some_and(is_near),
@@ -117,11 +120,17 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
         )
     });
     let Some(&(index, status)) = best else {
-        let refused = candidates.iter().filter(|candidate| wanted_here(candidate));
-        let reasons = refused.map(|candidate| match &candidate.answer {
-            Ok(_) => candidate.name.clone(),
-            Err(error) => format!("{}: {error}", candidate.name),
-        });
+        let is_meant = |candidate: &&Candidate| wanted_here(candidate) || matches!(wanted, Wanted::Any { .. });
+        let reasons = candidates
+            .iter()
+            .filter(is_meant)
+            .map(|candidate| match &candidate.answer {
+                Ok(_) => format!(
+                    "{0}: it is a learner, which is asked with `--member {0}` only",
+                    candidate.name
+                ),
+                Err(error) => format!("{}: {error}", candidate.name),
+            });
         return Err(NoChoice::NoneAnswered {
             reasons: reasons.collect(),
         });
@@ -156,11 +165,7 @@ pub(crate) fn newest_index(candidates: &[Candidate]) -> u64 {
 /// Whether a member follows its cluster, where another has applied the entry `newest`.
 pub(crate) fn is_well(status: &Status, newest: u64) -> bool {
     let lag = newest.saturating_sub(status.applied_index);
-    status.leader.is_some() && lag <= MAX_LAG && !corrupt(status)
-}
-
-fn corrupt(status: &Status) -> bool {
-    status.errors.iter().any(|error| error.contains("CORRUPT"))
+    status.leader.is_some() && lag <= MAX_LAG && !status.is_corrupt()
 }
 
 fn one_cluster(candidates: &[Candidate], answered: &[(usize, &Status)]) -> Result<(), NoChoice> {
@@ -182,6 +187,7 @@ fn one_cluster(candidates: &[Candidate], answered: &[(usize, &Status)]) -> Resul
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::keyspace::{Alarm, AlarmKind};
     use crate::model::MemberId;
 
     pub(crate) fn member(name: &str, id: u64, leader: u64) -> Candidate {
@@ -198,6 +204,7 @@ pub(crate) mod tests {
                 db_bytes: 1,
                 raft_term: 3,
                 applied_index: 100_000,
+                alarms: vec![],
                 errors: vec![],
             }),
         }
@@ -217,6 +224,14 @@ pub(crate) mod tests {
     pub(crate) fn with(mut candidate: Candidate, change: impl FnOnce(&mut Status)) -> Candidate {
         change(candidate.answer.as_mut().unwrap());
         candidate
+    }
+
+    /// The alarm that this member's data differs from the others', as every member tells it.
+    pub(crate) fn corrupt(id: u64) -> Alarm {
+        Alarm {
+            member: MemberId(id),
+            kind: AlarmKind::Corrupt,
+        }
     }
 
     const ANY: Wanted = Wanted::Any { near: None };
@@ -254,7 +269,7 @@ pub(crate) mod tests {
     #[test]
     fn the_unwell_come_last() {
         let lagging = with(member("m2", 2, 1), |status| status.applied_index = 10);
-        let corrupt = with(member("m3", 3, 1), |status| status.errors.push("alarm:CORRUPT".into()));
+        let corrupt = with(member("m3", 3, 1), |status| status.alarms.push(corrupt(3)));
         let learner = with(member("m4", 4, 1), |status| status.learner = true);
         let candidates = [lagging, corrupt, learner, member("m1", 1, 1)];
         assert_eq!(chosen(&candidates, ANY), ("m1".into(), Role::Leader));
@@ -277,6 +292,28 @@ pub(crate) mod tests {
         assert!(may_answer_yet(&both, &ANY) && may_answer_yet(&both, &named("m2")));
         assert!(!may_answer_yet(&both, &named("m1")));
         assert!(!may_answer_yet(&[denied("m1"), denied("m2")], &ANY));
+    }
+
+    #[test]
+    fn an_alarm_counts_against_the_member_that_it_is_of() {
+        let tells = |candidate| with(candidate, |status| status.alarms.push(corrupt(2)));
+        let three = [member("m1", 1, 1), member("m2", 2, 1), member("m3", 3, 1)].map(tells);
+        assert_eq!(chosen(&three, ANY), ("m3".into(), Role::Follower));
+    }
+
+    #[test]
+    fn a_learner_is_asked_by_its_name_or_where_no_other_is_configured() {
+        let learner = || with(member("m2", 2, 1), |status| status.learner = true);
+        assert_eq!(chosen(&[learner()], ANY), ("m2".into(), Role::Follower));
+        let cluster = [member("m1", 1, 1), learner()];
+        assert_eq!(chosen(&cluster, ANY), ("m1".into(), Role::Leader));
+        assert_eq!(
+            chosen(&cluster, Wanted::Named("m2".into())),
+            ("m2".into(), Role::Follower)
+        );
+        let error = choose(&[silent("m1"), learner()], &ANY).unwrap_err();
+        let says = "m2: it is a learner, which is asked with `--member m2` only";
+        assert!(error.to_string().ends_with(says), "{error}");
     }
 
     #[test]

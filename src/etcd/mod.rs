@@ -6,11 +6,13 @@
 //!
 //! Which member to ask is decided in [`choose`]; the bytes of the stream are understood elsewhere.
 
+mod alarms;
 pub mod choose;
 mod peer;
 mod peer_port;
 mod snapshot;
 mod survey;
+mod v2;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -19,12 +21,15 @@ use age::secrecy::{ExposeSecret, SecretString};
 use etcd_client::{Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
 
+use crate::keyspace::{Alarm, AlarmKind};
 use crate::model::{ClusterId, HashKv, MemberId, Revision, with_causes};
 
+pub use alarms::complaints;
 pub use peer::{PeerAnswer, PeerClient, PeerMember, PeerSight, ask_peer};
 pub use peer_port::{Error as PeerPortError, PeerPort};
 pub use snapshot::{Chunk, DIGEST_BYTES, SnapshotStream};
 pub use survey::{Endpoints, Surveyed, survey};
+pub use v2::holds_v2_keys;
 
 /// Where etcd listens unless told otherwise.
 const CLIENT_PORT: u16 = 2379;
@@ -133,6 +138,11 @@ impl Error {
         matches!(self, Error::Call { reason, .. } if reason.contains("database space exceeded"))
     }
 
+    /// Whether the member is a learner, which does not answer this call.
+    pub fn is_of_learner(&self) -> bool {
+        matches!(self, Error::Call { reason, .. } if reason.contains("not supported for learner"))
+    }
+
     /// Whether the same call may do later without anybody changing anything.
     pub fn may_pass(&self) -> bool {
         match self {
@@ -185,7 +195,9 @@ pub struct Status {
     pub raft_term: u64,
     /// Index of the last log entry applied to the database.
     pub applied_index: u64,
-    /// Alarms and the like, in etcd's words.
+    /// The alarms of the whole cluster, as this member knows them.
+    pub alarms: Vec<Alarm>,
+    /// What else it complains of, in etcd's words.
     pub errors: Vec<String>,
 }
 
@@ -193,6 +205,12 @@ impl Status {
     /// Whether this member leads.
     pub fn leads(&self) -> bool {
         self.leader == Some(self.member)
+    }
+
+    /// Whether its data is said to differ from the others'. An alarm that names no member may mean any.
+    pub fn is_corrupt(&self) -> bool {
+        let mut corrupt = self.alarms.iter().filter(|alarm| alarm.kind == AlarmKind::Corrupt);
+        corrupt.any(|alarm| alarm.member == self.member || alarm.member == MemberId(0))
     }
 
     /// What it is in its cluster, in a word or two.
@@ -298,7 +316,17 @@ impl Member {
             db_bytes: u64::try_from(answer.db_size()).unwrap_or(0),
             raft_term: answer.raft_term(),
             applied_index: answer.raft_applied_index(),
-            errors: answer.errors().to_vec(),
+            alarms: answer
+                .errors()
+                .iter()
+                .filter_map(|error| alarms::parse(error))
+                .collect(),
+            errors: answer
+                .errors()
+                .iter()
+                .filter(|error| alarms::parse(error).is_none())
+                .cloned()
+                .collect(),
         })
     }
 

@@ -121,6 +121,14 @@ impl PeerClient {
         }
     }
 
+    /// What the v2 API of a member lists, asked at its client URL; none where it does not serve that API.
+    pub(super) async fn v2_keys(&self, url: &str) -> Option<Vec<u8>> {
+        match self.get(url, "/v2/keys", MOST_BYTES).await {
+            Ok((200, _, listing)) => Some(listing),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
     /// The status, the cluster that the answer names, and its body.
     async fn get(&self, url: &str, path: &str, most: usize) -> Result<(u16, Option<ClusterId>, Vec<u8>), Error> {
         let unreachable = |error: reqwest::Error| Error::Unreachable {

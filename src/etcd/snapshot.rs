@@ -51,6 +51,11 @@ impl SnapshotStream {
         }
     }
 
+    /// The endpoint of the member.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The length of the snapshot with its digest; known after the first chunk.
     pub fn promised(&self) -> Option<u64> {
         self.promised

@@ -44,7 +44,7 @@ fn fitness(candidate: &Candidate, newest: u64) -> Fitness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::etcd::choose::tests::{member, silent, with};
+    use crate::etcd::choose::tests::{corrupt, member, silent, with};
 
     fn order(candidates: &[Candidate]) -> Vec<usize> {
         let names = candidates.iter().map(|candidate| candidate.name.as_str());
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn the_unwell_go_after_the_leader_and_the_silent_last() {
         let lagging = with(member("m1", 1, 9), |status| status.applied_index = 10);
-        let corrupt = with(member("m2", 2, 9), |status| status.errors.push("alarm:CORRUPT".into()));
+        let corrupt = with(member("m2", 2, 9), |status| status.alarms.push(corrupt(2)));
         let learner = with(member("m3", 3, 9), |status| status.learner = true);
         let cut_off = member("m4", 4, 0);
         let all = [

@@ -9,6 +9,7 @@ use super::members::MemberRow;
 use crate::agent::{Report, ScheduleReport};
 use crate::catalog::LatestError;
 use crate::cli::list::{faults, rfc3339};
+use crate::cli::output::clean;
 use crate::cli::source::no_latest;
 use crate::config::{Config, DestinationName, Kind, Schedule};
 use crate::destinations::Destinations;
@@ -102,7 +103,13 @@ pub(super) fn wrong_with_backups(config: &Config, places: &Destinations, now: Ti
         wrong.extend(faults(backup).into_iter().map(not_good));
     }
     match catalog.latest() {
-        Ok(_) => {}
+        Ok(latest) => wrong.extend(
+            latest
+                .manifest()
+                .doubt
+                .as_ref()
+                .map(|doubt| format!("the data in {} is in doubt: {}", latest.id(), clean(doubt))),
+        ),
         Err(LatestError::Empty) => wrong.push("there is no backup: take one with `lifeboat backup`".to_owned()),
         Err(error) => wrong.push(format!("`latest` is refused: {}", no_latest(&error))),
     }
@@ -227,6 +234,7 @@ mod tests {
                 Some(_) => Vec::new(),
                 None => vec!["no answer within 2 s".to_owned()],
             },
+            of_others: Vec::new(),
             id,
         }
     }

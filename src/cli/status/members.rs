@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 use crate::cli::{Context, host};
 use crate::config::Config;
 use crate::etcd::{self, Ahead, Endpoints, Surveyed, survey};
-use crate::model::with_causes;
+use crate::keyspace::Alarm;
+use crate::model::{MemberId, with_causes};
 
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,6 +28,9 @@ pub(super) struct MemberRow {
     pub database_bytes: Option<u64>,
     /// Alarms, and why it cannot be reached.
     pub errors: Vec<String>,
+    /// Alarms that it tells of other members.
+    #[serde(skip)]
+    pub of_others: Vec<Alarm>,
 }
 
 /// Members that are being asked.
@@ -52,7 +56,23 @@ impl Asking {
     pub fn end(self, context: &Context) -> Result<Vec<MemberRow>, String> {
         let mut rows = context.runtime.block_on(self.0?.join_all());
         rows.sort_by_key(|(index, _)| *index);
-        Ok(rows.into_iter().map(|(_, row)| row).collect())
+        let mut rows: Vec<MemberRow> = rows.into_iter().map(|(_, row)| row).collect();
+        tell_of_the_absent(&mut rows);
+        Ok(rows)
+    }
+}
+
+/// Puts an alarm of a member that is not configured, or does not answer, beside the first one that tells of it.
+fn tell_of_the_absent(rows: &mut [MemberRow]) {
+    let mut told: Vec<String> = rows.iter().filter_map(|row| row.id.clone()).collect();
+    for row in rows {
+        for alarm in std::mem::take(&mut row.of_others) {
+            let member = alarm.member.to_string();
+            if !told.contains(&member) {
+                row.errors.push(format!("alarm {} of member {member}", alarm.kind));
+                told.push(member);
+            }
+        }
     }
 }
 
@@ -66,6 +86,7 @@ async fn ask(member: Endpoints, access: &etcd::Access) -> MemberRow {
         role: "no answer",
         database_bytes: None,
         errors: vec![format!("no answer within {} s", PATIENCE.as_secs())],
+        of_others: Vec::new(),
     };
     let asked = tokio::time::timeout(PATIENCE, survey(std::slice::from_ref(&member), access, Ahead::Far)).await;
     let answer = asked.ok().and_then(|mut surveyed| surveyed.pop());
@@ -75,6 +96,9 @@ async fn ask(member: Endpoints, access: &etcd::Access) -> MemberRow {
 fn row(surveyed: Surveyed) -> MemberRow {
     let candidate = surveyed.candidate;
     let status = candidate.answer.as_ref().ok();
+    let alarms = status.map_or(Vec::new(), |status| status.alarms.clone());
+    let is_own = |alarm: &Alarm| alarm.member == MemberId(0) || status.is_some_and(|own| own.member == alarm.member);
+    let (own, of_others): (Vec<Alarm>, Vec<Alarm>) = alarms.into_iter().partition(is_own);
     MemberRow {
         id: status.map(|status| status.member.to_string()),
         cluster_id: status.map(|status| status.cluster.to_string()),
@@ -82,10 +106,14 @@ fn row(surveyed: Surveyed) -> MemberRow {
         role: status.map_or("no answer", |status| status.role()),
         database_bytes: status.map(|status| status.db_bytes),
         errors: match &candidate.answer {
-            Ok(status) => status.errors.clone(),
+            Ok(status) => {
+                let own = own.iter().map(|alarm| format!("alarm {}", alarm.kind));
+                own.chain(status.errors.iter().cloned()).collect()
+            }
             Err(error) => vec![with_causes(error)],
         },
         name: candidate.name,
         url: candidate.url,
+        of_others,
     }
 }

@@ -1,5 +1,6 @@
 //! Members that do not answer, and streams that break off.
 
+use super::super::support::client::wait_for;
 use super::*;
 
 #[test]
@@ -82,4 +83,170 @@ fn streams_that_break_off() {
     gate.open();
     running.wait().expect_code(1).says(&[&gate.url, "Snapshot"]).says(&next);
     untouched(&host);
+}
+
+#[test]
+fn a_member_that_falls_silent_is_given_up_for_another() {
+    let Some(etcd) = Etcd::start(Version::V3_5, three()) else {
+        return;
+    };
+    for number in 0..10 {
+        let mut value = vec![0; 1 << 20];
+        getrandom::fill(&mut value).expect("the kernel gives random numbers");
+        etcd.client().put(&format!("/{number}"), value, 0).expect("it runs");
+    }
+    let host = Host::new(&etcd);
+    host.reconfigure("[encryption]", "[backup]\nidle_timeout = \"1s\"\n[encryption]");
+    // Whoever is asked first is held in the middle of the stream; the second time it is not the first that is asked.
+    let gates = etcd.members.iter().map(|member| {
+        let gate = Gate::before(&member.client_url, MIDDLE);
+        host.reconfigure(&member.client_url, &gate.url);
+        gate
+    });
+    let gates: Vec<Gate> = gates.collect();
+    let running = host.start(["backup"]);
+    until("a stream is held", || gates.iter().any(Gate::is_held));
+    for gate in gates.iter().filter(|gate| !gate.is_held()) {
+        gate.open();
+    }
+    let output = running.wait().expect_code(0);
+    let output = output.says(&[
+        "the backup was taken from m",
+        "was given up: ",
+        "no answer to Snapshot for 1 s",
+    ]);
+    let id = output.stdout.trim();
+    host.lifeboat(["verify", id, "--identity", text(&host.identity())])
+        .expect_code(0);
+    assert_eq!(objects(&host).len(), 3, "object, manifest, check: {:?}", objects(&host));
+    drop(gates);
+}
+
+fn three() -> Options {
+    Options {
+        members: 3,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn a_member_whose_data_differs_from_the_others_is_named() {
+    let Some(mut etcd) = Etcd::start(Version::V3_5, three()) else {
+        return;
+    };
+    const VALUE: &[u8] = b"a value that is like no other";
+    etcd.client().put("/differs", VALUE, 0).expect("it runs");
+    etcd.hash_kv_of_each(0);
+    etcd.stop();
+    let database = etcd.members[2].data_dir.join("member/snap/db");
+    let mut bytes = fs::read(&database).expect("it is there");
+    // A page that is no longer in use may hold it too.
+    let found: Vec<usize> = (0..bytes.len() - VALUE.len())
+        .filter(|at| bytes[*at..].starts_with(VALUE))
+        .collect();
+    assert!(!found.is_empty(), "it was written");
+    found.into_iter().for_each(|at| bytes[at] ^= 1);
+    fs::write(&database, bytes).expect("it can be written");
+    etcd.boot();
+
+    let host = Host::new(&etcd);
+    host.reconfigure("[encryption]", "[backup]\nhash_kv = \"always\"\n[encryption]");
+    let differs = ["HashKV differs between members", "the data of m3 is corrupt"];
+    // One that is right is no less good for it.
+    let good = host
+        .lifeboat(["backup", "--member", "m1"])
+        .expect_code(0)
+        .says(&differs);
+    let shown = host.lifeboat(["show", good.stdout.trim()]).expect_code(0).stdout;
+    assert!(!shown.contains("doubt"), "{shown}");
+    let bad = host
+        .lifeboat(["backup", "--member", "m3"])
+        .expect_code(0)
+        .says(&differs);
+    let id = bad.stdout.trim();
+    let shown = host.lifeboat(["show", id]).expect_code(0).stdout;
+    assert!(
+        shown.contains("doubt") && shown.contains("the data of m3 is corrupt"),
+        "{shown}"
+    );
+    let status = host.lifeboat(["status"]).expect_code(1).stdout;
+    assert!(status.contains("in doubt"), "{status}");
+}
+
+#[test]
+fn a_member_under_an_alarm_is_named() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    etcd.client().put("/a", "b", 0).expect("it runs");
+    let host = Host::new(&etcd);
+    let mut client = etcd.client().raw();
+    let member = wait_for(client.status())
+        .expect("it runs")
+        .header()
+        .expect("it has one")
+        .member_id();
+    let mut alarm = etcd_client::AlarmOptions::new();
+    alarm.with_member(member);
+    wait_for(client.alarm(
+        etcd_client::AlarmAction::Activate,
+        etcd_client::AlarmType::Corrupt,
+        Some(alarm),
+    ))
+    .expect("an alarm can be raised");
+    let says = ["member m1 is under alarm CORRUPT"];
+    host.lifeboat(["check", "--online"]).expect_code(0).says(&says);
+    let id = host.lifeboat(["backup"]).expect_code(0).says(&says).stdout;
+    let shown = host.lifeboat(["show", id.trim()]).expect_code(0).stdout;
+    assert!(shown.contains("m1 is under alarm CORRUPT"), "{shown}");
+    let status = host.lifeboat(["status"]).expect_code(1).stdout;
+    assert!(status.contains("member m1: alarm CORRUPT"), "{status}");
+}
+
+#[test]
+fn a_learner_is_asked_by_its_name_and_its_refusals_are_understood() {
+    let Some(mut etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    etcd.client().put("/a", "b", 0).expect("it runs");
+    let (index, _) = etcd.add_learner();
+    let host = Host::new(&etcd);
+    let name = etcd.members[index].name.clone();
+    host.lifeboat(["check", "--online"]).expect_code(0);
+    let by_itself = host.lifeboat(["backup"]).expect_code(0).stdout;
+    assert_eq!(host.manifest(by_itself.trim())["member"]["name"], "m1");
+    let asked = host.lifeboat(["backup", "--member", &name]).expect_code(0);
+    let asked = asked.says(&["is a learner", "may lag behind"]);
+    let manifest = host.manifest(asked.stdout.trim());
+    assert_eq!(
+        (manifest["member"]["name"].as_str(), manifest["keys"].as_u64()),
+        (Some(&*name), Some(1))
+    );
+    // Where the voter is away, it is not taken for one.
+    etcd.kill(0);
+    let refused = host.lifeboat(["backup"]).expect_code(1);
+    refused.says(&["it is a learner", &format!("--member {name}")]);
+}
+
+#[test]
+fn keys_of_the_v2_api_are_told_as_no_part_of_a_backup() {
+    let flags = vec!["--enable-v2".to_owned()];
+    let options = Options {
+        flags,
+        ..Options::default()
+    };
+    let Some(etcd) = Etcd::start(Version::V3_5, options) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    const SAYS: &str = "keys of the v2 API";
+    let before = host.lifeboat(["backup"]).expect_code(0);
+    assert!(!before.stderr.contains(SAYS), "{}", before.stderr);
+    let address = etcd.members[0].client_url.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+    let put = "PUT /v2/keys/old HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\nvalue=1";
+    stream.write_all(put.as_bytes()).expect("it takes requests");
+    std::io::copy(&mut stream, &mut std::io::sink()).expect("it answers");
+    host.lifeboat(["backup"]).expect_code(0).says(&["m1", SAYS]);
+    host.lifeboat(["check", "--online"]).expect_code(0).says(&["m1", SAYS]);
 }

@@ -140,6 +140,26 @@ impl Etcd {
     /// It joins as a learner and is promoted once it has caught up: a voter that is not there yet would take the quorum
     /// from a cluster of one, and etcd 3.6 then waits for it until a timeout.
     pub fn add_member(&mut self) -> usize {
+        let (index, id) = self.add_learner();
+        let mut client = self.client_of(0).raw();
+        let deadline = Instant::now() + BOOT_TIMEOUT;
+        while let Err(error) = wait_for(client.member_promote(id)) {
+            assert!(Instant::now() < deadline, "the new member is not promoted: {error}");
+            thread::sleep(POLL);
+        }
+        let mut own = self.client_of(index).raw();
+        while wait_for(own.status()).is_ok_and(|status| status.is_learner()) {
+            assert!(
+                Instant::now() < deadline,
+                "the new member does not hear that it is promoted"
+            );
+            thread::sleep(POLL);
+        }
+        index
+    }
+
+    /// Adds a learner to the running cluster, starts it and waits until it has caught up; gives its index and id.
+    pub fn add_learner(&mut self) -> (usize, u64) {
         let scheme = if self.security == Security::Tls {
             "https"
         } else {
@@ -166,19 +186,7 @@ impl Etcd {
         self.members[index].wait_until_listening(deadline);
         let there = self.client_of(0).revision().expect("a running cluster can be read");
         self.wait_until_applied(index, there);
-        while let Err(error) = wait_for(client.member_promote(id)) {
-            assert!(Instant::now() < deadline, "the new member is not promoted: {error}");
-            thread::sleep(POLL);
-        }
-        let mut own = self.client_of(index).raw();
-        while wait_for(own.status()).is_ok_and(|status| status.is_learner()) {
-            assert!(
-                Instant::now() < deadline,
-                "the new member does not hear that it is promoted"
-            );
-            thread::sleep(POLL);
-        }
-        index
+        (index, id)
     }
 
     /// Kills a member with SIGKILL.

@@ -1,0 +1,306 @@
+//! The member that a backup is taken from: which one, what it says of itself, and whether the others agree with it.
+
+use std::time::Duration;
+
+use super::full::{Error, GivenUp, HashKvPolicy, Job};
+use super::observed::Facts;
+use crate::catalog::{IN_DOUBT, NewBackup, Quorum};
+use crate::etcd::choose::{Candidate, Choice, Role, choose};
+use crate::etcd::{self, Member, Status, complaints, survey};
+use crate::model::{ByteSize, HashKv, Revision};
+
+/// An only member is asked for HashKV up to this size: its clients wait meanwhile.
+const HASH_KV_ALONE_BYTES: u64 = 1 << 30;
+
+/// How long another member may take to hash what the backup holds: the backup waits for it.
+const OTHERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// The member that is asked, and what it said of itself and its cluster.
+pub(super) struct Asked {
+    pub connection: Member,
+    pub status: Status,
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its own name.
+    pub own_name: String,
+    role: Role,
+    quorum: Quorum,
+    voters: usize,
+    complaints: Vec<String>,
+    others: Vec<Other>,
+}
+
+/// Another member that answers.
+struct Other {
+    name: String,
+    connection: Member,
+    status: Status,
+}
+
+/// What HashKV and the number of keys came to.
+pub(super) struct Asserted {
+    pub hash_kv: Result<HashKv, String>,
+    pub keys: Option<u64>,
+    /// How it differs from that of the others.
+    pub differs: Option<String>,
+}
+
+/// Chooses a member, but none of those that were given up.
+pub(super) async fn ask(job: &Job, given_up: &[GivenUp]) -> Result<Asked, Error> {
+    let (mut candidates, mut connections) = (Vec::new(), Vec::new());
+    for surveyed in survey(&job.members, &job.access, job.pace.ahead()).await {
+        let is_given_up = |member: &GivenUp| member.name == surveyed.candidate.name;
+        if !given_up.iter().any(is_given_up) {
+            candidates.push(surveyed.candidate);
+            connections.push(surveyed.connection);
+        }
+    }
+    let Choice { index, role } = choose(&candidates, &job.wanted)?;
+    let complaints = complaints(&candidates);
+    let mut answered = candidates.into_iter().zip(connections).enumerate();
+    let (mut chosen, mut others) = (None, Vec::new());
+    for (at, (Candidate { name, answer, .. }, connection)) in answered.by_ref() {
+        if let (Ok(status), Some(connection)) = (answer, connection) {
+            let other = Other {
+                name,
+                connection,
+                status,
+            };
+            match at == index {
+                true => chosen = Some(other),
+                false => others.push(other),
+            }
+        }
+    }
+    let Other {
+        name,
+        mut connection,
+        status,
+    } = chosen.expect("who is chosen has answered");
+    let mut own_name = name.clone();
+    let (voters, quorum) = match status.learner {
+        // It lists no members, and answers no read that goes through the quorum.
+        true => (
+            others.iter().filter(|other| !other.status.learner).count(),
+            Quorum::Silent,
+        ),
+        false => {
+            let members = connection.members().await?;
+            let voters = members.iter().filter(|member| !member.learner).count();
+            if let Some(own) = members.into_iter().find(|member| member.id == status.member) {
+                own_name = own.name;
+            }
+            let quorum = match connection.current_revision().await {
+                Ok(_) => Quorum::Answered,
+                Err(error) if error.is_lack_of_quorum() => Quorum::Silent,
+                Err(error) => return Err(error.into()),
+            };
+            (voters, quorum)
+        }
+    };
+    Ok(Asked {
+        connection,
+        status,
+        name,
+        own_name,
+        role,
+        quorum,
+        voters,
+        complaints,
+        others,
+    })
+}
+
+impl Asked {
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.complaints.clone();
+        if self.status.learner {
+            warnings.push(format!(
+                "{} is a learner: it may lag behind, so this backup may lack the last changes that the others have",
+                self.name
+            ));
+        } else if self.quorum == Quorum::Silent {
+            warnings.push(format!(
+                "{} does not reach its quorum: this backup may lack the last changes that the others have",
+                self.name
+            ));
+        }
+        warnings
+    }
+
+    pub fn new_backup(&self, facts: &Facts) -> NewBackup {
+        NewBackup {
+            cluster: self.status.cluster,
+            revision: facts.revision,
+            consistent_index: facts.meta.consistent_index,
+            raft_term: facts.meta.term,
+            quorum: self.quorum,
+        }
+    }
+
+    /// Asks the member for HashKV and the number of keys of exactly the revision that was backed up, and the others for
+    /// the same HashKV.
+    pub async fn assert(&mut self, policy: HashKvPolicy, facts: &Facts) -> Asserted {
+        let mut hash_kv = match self.hash_kv_is_borne(policy, facts) {
+            Err(reason) => Err(reason),
+            Ok(()) => hash_of(&mut self.connection, facts).await,
+        };
+        let mut differs = None;
+        if let Ok(own) = hash_kv {
+            let mut hashes = vec![(self.name.clone(), own)];
+            let spares_leader = policy != HashKvPolicy::Always;
+            hashes.extend(self.of_others(facts, |status| !(spares_leader && status.leads())).await);
+            if spares_leader && dissent(&hashes).is_some() {
+                // It is worth the leader's writes to know which of the others is wrong.
+                hashes.extend(self.of_others(facts, Status::leads).await);
+            }
+            if let Some(dissent) = dissent(&hashes) {
+                if dissent.is_doubtful(&self.name) {
+                    hash_kv = Err(format!("{IN_DOUBT}{dissent}"));
+                }
+                differs = Some(dissent.to_string());
+            }
+        }
+        if self.status.is_corrupt() {
+            hash_kv = Err(format!("{IN_DOUBT}{} is under alarm CORRUPT", self.name));
+        }
+        let keys = self.connection.count_keys(facts.revision).await.ok();
+        Asserted { hash_kv, keys, differs }
+    }
+
+    fn hash_kv_is_borne(&self, policy: HashKvPolicy, facts: &Facts) -> Result<(), String> {
+        match (policy, self.role) {
+            (HashKvPolicy::Never, _) => Err("switched off".to_owned()),
+            _ if self.status.learner => Err("a learner reports none".to_owned()),
+            (HashKvPolicy::Always, _) | (HashKvPolicy::Auto, Role::Follower | Role::CutOff) => Ok(()),
+            (HashKvPolicy::Auto, Role::Leader) if self.voters > 1 => {
+                Err("only the leader could be asked, and HashKV would stall its writes".to_owned())
+            }
+            (HashKvPolicy::Auto, Role::Leader) if facts.database_bytes > HASH_KV_ALONE_BYTES => Err(format!(
+                "the only member has {}, and HashKV would stall its writes",
+                ByteSize(facts.database_bytes)
+            )),
+            (HashKvPolicy::Auto, Role::Leader) => Ok(()),
+        }
+    }
+
+    /// What those of the other members report that are wanted: one after the other, so that only one at a time is held up.
+    async fn of_others(&mut self, facts: &Facts, is_wanted: impl Fn(&Status) -> bool) -> Vec<(String, HashKv)> {
+        let mut hashes = Vec::new();
+        for other in &mut self.others {
+            if other.status.learner || !is_wanted(&other.status) {
+                continue;
+            }
+            let asked = tokio::time::timeout(OTHERS_WITHIN, hash_of(&mut other.connection, facts)).await;
+            if let Ok(Ok(hash)) = asked {
+                hashes.push((other.name.clone(), hash));
+            }
+        }
+        hashes
+    }
+}
+
+async fn hash_of(member: &mut Member, facts: &Facts) -> Result<HashKv, String> {
+    let asked = member.hash_kv(facts.revision).await;
+    let hash = asked.map_err(|error: etcd::Error| error.to_string())?;
+    // A member that has just compacted up to this revision answers with what it computed while it did: the hash of
+    // entries that are gone, under the compacted revision before.
+    match hash.compact_revision < facts.meta.compaction.compact_revision() {
+        true => Err("etcd's hash predates its last compaction; cannot compare until the next write".to_owned()),
+        false => Ok(hash),
+    }
+}
+
+/// Members that report different hashes of the same revision.
+#[derive(Debug, PartialEq, Eq)]
+struct Dissent {
+    revision: Revision,
+    hashes: Vec<(String, u32)>,
+    /// The members that differ from most others; all, where there is no majority.
+    minority: Vec<String>,
+}
+
+impl Dissent {
+    fn is_doubtful(&self, name: &str) -> bool {
+        self.minority.iter().any(|member| member == name)
+    }
+}
+
+impl std::fmt::Display for Dissent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hashes: Vec<String> = self
+            .hashes
+            .iter()
+            .map(|(name, hash)| format!("{name} {hash}"))
+            .collect();
+        let (revision, hashes) = (self.revision, hashes.join(", "));
+        write!(f, "HashKV differs between members at revision {revision} ({hashes}): ")?;
+        match self.minority.len() == self.hashes.len() {
+            true => f.write_str("the data of at least one of them is corrupt"),
+            false => write!(f, "the data of {} is corrupt", self.minority.join(" and ")),
+        }
+    }
+}
+
+/// How `hashes` of one revision differ; those under another compacted revision than the first are not compared.
+fn dissent(hashes: &[(String, HashKv)]) -> Option<Dissent> {
+    let (_, first) = hashes.first()?;
+    let comparable = || {
+        hashes
+            .iter()
+            .filter(|(_, hash)| hash.compact_revision == first.compact_revision)
+    };
+    if comparable().all(|(_, hash)| hash.hash == first.hash) {
+        return None;
+    }
+    let as_many = |hash: u32| comparable().filter(|(_, other)| other.hash == hash).count();
+    let is_of_majority = |hash: u32| 2 * as_many(hash) > comparable().count();
+    let minority = comparable().filter(|(_, hash)| !is_of_majority(hash.hash));
+    Some(Dissent {
+        revision: first.revision,
+        minority: minority.map(|(name, _)| name.clone()).collect(),
+        hashes: comparable().map(|(name, hash)| (name.clone(), hash.hash)).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(hashes: &[(&str, u32, i64)]) -> Option<Dissent> {
+        let hash_kv = |hash, compact_revision| HashKv {
+            revision: Revision::new(7).unwrap(),
+            compact_revision,
+            hash,
+        };
+        let hashes = hashes
+            .iter()
+            .map(|(name, hash, at)| ((*name).to_owned(), hash_kv(*hash, *at)));
+        dissent(&hashes.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn who_differs_from_most_is_named() {
+        assert_eq!(reported(&[]), None);
+        assert_eq!(reported(&[("m1", 1, -1)]), None);
+        assert_eq!(reported(&[("m1", 1, -1), ("m2", 1, -1)]), None);
+        let of_three = reported(&[("m1", 1, 3), ("m2", 2, 3), ("m3", 1, 3)]).unwrap();
+        assert_eq!(
+            of_three.to_string(),
+            "HashKV differs between members at revision 7 (m1 1, m2 2, m3 1): the data of m2 is corrupt"
+        );
+        assert!(of_three.is_doubtful("m2") && !of_three.is_doubtful("m1"));
+        let of_two = reported(&[("m1", 1, 3), ("m2", 2, 3)]).unwrap();
+        assert!(of_two.is_doubtful("m1") && of_two.is_doubtful("m2"));
+        assert!(
+            of_two
+                .to_string()
+                .ends_with("the data of at least one of them is corrupt")
+        );
+    }
+
+    #[test]
+    fn a_member_that_has_compacted_otherwise_cannot_be_compared() {
+        assert_eq!(reported(&[("m1", 1, 3), ("m2", 2, 5)]), None);
+    }
+}

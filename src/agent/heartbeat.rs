@@ -13,18 +13,18 @@ use tokio::sync::oneshot;
 
 use super::journal::Log;
 use crate::config::{HeartbeatUrl, Notify};
-use crate::health::{Event, Level};
+use crate::health::{About, Event, Level, Notice};
 
 /// How long one may take, name lookup and all.
 const TAKES_AT_MOST: Duration = Duration::from_secs(20);
 
-/// How things are.
+/// Whether one is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
+pub enum Pulse {
     /// Nothing is wrong.
-    Well,
+    Beats,
     /// Something is.
-    Unwell,
+    Stays,
 }
 
 /// The sender.
@@ -32,7 +32,8 @@ pub struct Heartbeat {
     log: Log,
     last: Option<Instant>,
     sent: Option<oneshot::Receiver<Result<(), String>>>,
-    has_failed: bool,
+    /// Why the last one could not be sent.
+    failure: Option<String>,
 }
 
 impl Heartbeat {
@@ -42,15 +43,15 @@ impl Heartbeat {
             log,
             last: None,
             sent: None,
-            has_failed: false,
+            failure: None,
         }
     }
 
     /// Sends one if it is due and all is well. Gives how long the next may be waited for.
-    pub fn turn(&mut self, notify: &Notify, health: Health, now: Instant) -> Option<Duration> {
+    pub fn turn(&mut self, notify: &Notify, pulse: Pulse, now: Instant) -> Option<Duration> {
         self.hear();
         let url = notify.heartbeat.as_ref()?;
-        if health == Health::Unwell || self.sent.is_some() {
+        if pulse == Pulse::Stays || self.sent.is_some() {
             return None;
         }
         let since = self.last.map(|last| now.saturating_duration_since(last));
@@ -63,6 +64,16 @@ impl Heartbeat {
         Some(notify.heartbeat_every)
     }
 
+    /// That the last one could not be sent.
+    pub fn problem(&self) -> Option<Notice> {
+        let error = self.failure.as_ref()?;
+        Some(Notice {
+            event: Event::HeartbeatFailed,
+            about: About::default(),
+            message: format!("the heartbeat cannot be sent: {error}"),
+        })
+    }
+
     /// Says what became of the last, where that is news.
     fn hear(&mut self) {
         let Some(sent) = &mut self.sent else { return };
@@ -73,8 +84,8 @@ impl Heartbeat {
         };
         self.sent = None;
         match &outcome {
-            Ok(()) if self.has_failed => self.log.line(Level::Info, "the heartbeat is sent again", &[]),
-            Err(error) if !self.has_failed => {
+            Ok(()) if self.failure.is_some() => self.log.line(Level::Info, "the heartbeat is sent again", &[]),
+            Err(error) if self.failure.is_none() => {
                 self.log.event(
                     Event::HeartbeatFailed,
                     "the heartbeat could not be sent",
@@ -83,7 +94,7 @@ impl Heartbeat {
             }
             Ok(()) | Err(_) => {}
         }
-        self.has_failed = outcome.is_err();
+        self.failure = outcome.err();
     }
 }
 
@@ -191,22 +202,22 @@ mod tests {
         block_on(async {
             let (start, second) = (Instant::now(), Duration::from_secs(1));
             let mut heartbeat = Heartbeat::new(log());
-            assert_eq!(heartbeat.turn(&notify, Health::Unwell, start), None);
+            assert_eq!(heartbeat.turn(&notify, Pulse::Stays, start), None);
             assert!(heartbeat.sent.is_none());
-            assert_eq!(heartbeat.turn(&notify, Health::Well, start), Some(300 * second));
+            assert_eq!(heartbeat.turn(&notify, Pulse::Beats, start), Some(300 * second));
             let sent = heartbeat.sent.take().unwrap().await.unwrap();
             assert_eq!(sent, Ok(()));
             assert_eq!(
-                heartbeat.turn(&notify, Health::Well, start + second),
+                heartbeat.turn(&notify, Pulse::Beats, start + second),
                 Some(299 * second)
             );
-            assert_eq!(heartbeat.turn(&notify, Health::Unwell, start + 300 * second), None);
+            assert_eq!(heartbeat.turn(&notify, Pulse::Stays, start + 300 * second), None);
             assert!(heartbeat.sent.is_none());
             assert_eq!(
-                heartbeat.turn(&Notify::default(), Health::Well, start + 300 * second),
+                heartbeat.turn(&Notify::default(), Pulse::Beats, start + 300 * second),
                 None
             );
-            heartbeat.turn(&notify, Health::Well, start + 300 * second);
+            heartbeat.turn(&notify, Pulse::Beats, start + 300 * second);
             heartbeat.sent.take().unwrap().await.unwrap().unwrap();
         });
         let lines: Vec<String> = lines.try_iter().collect();
@@ -228,11 +239,11 @@ mod tests {
             block_on(async {
                 let start = Instant::now();
                 let mut heartbeat = Heartbeat::new(log());
-                heartbeat.turn(&notify, Health::Well, start);
+                heartbeat.turn(&notify, Pulse::Beats, start);
                 let error = heartbeat.sent.take().unwrap().await.unwrap().unwrap_err();
                 assert!(error.contains(expected) && !error.contains("s3cret"), "{error}");
                 let soon = start + Duration::from_secs(10);
-                heartbeat.turn(&notify, Health::Well, soon);
+                heartbeat.turn(&notify, Pulse::Beats, soon);
                 assert!(heartbeat.sent.is_none(), "{url}");
             });
             assert!(!format!("{notify:?}").contains("s3cret"));

@@ -1,25 +1,25 @@
 //! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
 //!
 //! One loop owns everything; a job runs on a thread of its own and tells the loop when it ends. `desk` decides what is
-//! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes. `telling` knows who else is to be told: of what is wrong (`notices`,
-//! `outlook`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`). What a
+//! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
+//! `store_probe`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`). What a
 //! job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by `unkept`.
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
 //! job keeps the one that it began with.
 
+mod alerts;
 mod desk;
 mod files;
 mod heartbeat;
 mod hook;
 mod journal;
 mod memory;
-mod notices;
+mod notifier;
 mod outcome;
-mod outlook;
 mod program;
 mod status;
-mod telling;
+mod store_probe;
 mod unkept;
 mod watchdog;
 mod work;
@@ -37,20 +37,20 @@ use tokio::sync::{oneshot, watch};
 pub use desk::{Desk, Entry};
 pub use journal::Log;
 pub use memory::{Memory, Success};
-pub use status::{Copy, Failure, LastSlot, Report, Running, ScheduleReport};
+pub use status::{Report, Running, schedule_state};
 pub use work::{Ended, Findings, Order, Taken, Trouble, Work};
 
 use crate::backup::Pulse;
 use crate::config::{self, Config, DestinationName, Kind, ScheduleName};
 use crate::durable;
-use crate::health::{Event, Level};
+use crate::health::{Configuration, Event, Facts, Level, Notice, ScheduleState, Verdict, in_few_words};
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::slots::Fate;
 use crate::state;
 use desk::Next;
 use files::Files;
+use notifier::Notifier;
 use program::Program;
-use telling::Telling;
 use unkept::Unkept;
 
 /// How long the loop sleeps at most: clocks are set and machines sleep.
@@ -141,7 +141,7 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
         if settled.is_none() && agent.is_due_to_read() {
             agent.reload(&mut files, Reason::Due);
         }
-        let beat = agent.telling.beat(&agent.config);
+        let beat = agent.notifier.beat(&agent.config);
         let sleep = beat.map_or(sleep, |beat| sleep.min(beat));
         if agent.gets_on(Instant::now()) {
             tell(&[NotifyState::Watchdog]);
@@ -214,7 +214,7 @@ struct Agent {
     job: Option<Job>,
     stop: watch::Sender<bool>,
     said: Option<Report>,
-    telling: Telling,
+    notifier: Notifier,
     unkept: Unkept,
     /// Where systemd starts the next one.
     program: Option<Program>,
@@ -266,7 +266,7 @@ impl Agent {
             job: None,
             stop: watch::channel(false).0,
             said: None,
-            telling: Telling::new(log),
+            notifier: Notifier::new(log),
             unkept: Unkept::default(),
             program: std::env::var_os("NOTIFY_SOCKET").and_then(|_| Program::running()),
         };
@@ -287,7 +287,7 @@ impl Agent {
             Seen::Jump(by) => self.log.line(Level::Warning, "the clock went forward", &[("by", &by)]),
             Seen::StepBack(by) => self.log.line(Level::Warning, "the clock went back", &[("by", &by)]),
         }
-        self.telling.take_in();
+        self.notifier.take_in();
         let mut sleep = longest_sleep();
         if self.job.is_none() {
             match self.desk.next(self.watch.from(), now) {
@@ -306,7 +306,7 @@ impl Agent {
             }
         }
         if self.job.is_none() {
-            self.telling.look_out(&self.work, &self.config);
+            self.notifier.look_out(&self.work, &self.config);
         }
         if !self.unkept.is_empty() {
             self.keep_memories();
@@ -319,7 +319,7 @@ impl Agent {
     fn gets_on(&mut self, now: Instant) -> bool {
         let job = self.job.as_ref();
         let job = job.map(|job| (job.schedule.as_str(), job.pulse.count()));
-        self.telling.gets_on(&self.config, job, now)
+        self.notifier.gets_on(&self.config, job, now)
     }
 
     fn begin(
@@ -409,7 +409,7 @@ impl Agent {
             }
         };
         if ended.taken.is_some() || !ended.findings.done.is_empty() {
-            self.telling.hurry();
+            self.notifier.hurry();
         }
         let mut undone = ended.taken.map_or(Vec::new(), |taken| taken.undone);
         undone.extend(ended.findings.undone);
@@ -451,7 +451,7 @@ impl Agent {
                     self.keep_memories();
                     self.config = Arc::new(config);
                     self.configured_at = now;
-                    self.telling.hurry();
+                    self.notifier.hurry();
                     let schedules = self.desk.entries().len();
                     self.log.event(
                         Event::ConfigurationTaken,
@@ -538,8 +538,8 @@ impl Agent {
     /// Writes `status.json` and tells systemd, where something changed.
     fn say_status(&mut self) {
         let now = (self.now)();
-        let report = self.report_at(now);
-        self.telling.tell(&self.config, &report);
+        let (report, verdict) = self.judge(now);
+        self.notifier.tell(&self.config, &verdict);
         if self.said.as_ref().is_some_and(|said| report.says_no_more_than(said)) {
             return;
         }
@@ -551,14 +551,46 @@ impl Agent {
         if self.said.is_none() {
             // What stands there is not true any more. On a full disk it can be removed all the same.
             Report::remove(&self.state);
-            self.telling.tell(&self.config, &self.report_at(now));
+            let (_, verdict) = self.judge(now);
+            self.notifier.tell(&self.config, &verdict);
         }
     }
 
-    fn report_at(&self, now: Timestamp) -> Report {
-        let schedules = self.desk.entries().iter();
-        Report {
-            schema: 1,
+    /// Judges how things are, and reports it.
+    fn judge(&self, now: Timestamp) -> (Report, Verdict) {
+        let schedules: Vec<ScheduleState> = self
+            .desk
+            .entries()
+            .iter()
+            .filter_map(|(name, entry)| {
+                let kind = self.config.schedules.get(name)?.kind;
+                Some(schedule_state(name, kind, entry, self.watch.from(), now))
+            })
+            .collect();
+        let configuration = Configuration {
+            broken: None,
+            refused: self.configuration_error.as_deref(),
+        };
+        let look = self.notifier.look();
+        let others: Vec<Notice> = self
+            .notifier
+            .problems()
+            .into_iter()
+            .chain(self.unkept.notice())
+            .collect();
+        let facts = Facts {
+            configuration,
+            schedules: &schedules,
+            stores: look,
+            others: others.clone(),
+            ..Facts::default()
+        };
+        let verdict = Verdict::of(&facts, now);
+        let doubts = look.iter().flat_map(|look| look.problems.iter().cloned());
+        let doubts = in_few_words(doubts.chain(others).collect());
+        let stores = look.map(|look| look.state.clone());
+        let report = Report {
+            schema: 2,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
@@ -570,11 +602,11 @@ impl Agent {
                 slot: job.slot.instant(),
                 since: job.since,
             }),
-            schedules: schedules
-                .map(|(name, entry)| ScheduleReport::of(name, entry, self.watch.from(), now))
-                .collect(),
-            doubts: self.telling.doubts().into_iter().chain(self.unkept.notice()).collect(),
-        }
+            schedules,
+            doubts,
+            stores,
+        };
+        (report, verdict)
     }
 }
 

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::desk::{Entry, Retry};
 use super::memory::Success;
-use crate::config::{DestinationName, ScheduleName};
+use crate::config::{DestinationName, Kind, ScheduleName};
 use crate::durable;
-use crate::health::Notice;
-use crate::model::ChainId;
+use crate::health::{Copy, Failure, LastSlot, Late, Missing, NextRun, Notice, ScheduleState, StoresState, Wait};
+use crate::schedule::{Due, Lateness, Occasion};
 use crate::slots::Stored;
 
 const FILE: &str = "status.json";
@@ -26,7 +26,7 @@ const LARGEST: u64 = 1 << 20;
 /// The document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this document, 1.
+    /// The version of this document, 2.
     pub schema: u32,
     /// The agent's process.
     pub pid: u32,
@@ -43,10 +43,11 @@ pub struct Report {
     /// What it does now.
     pub running: Option<Running>,
     /// Its schedules.
-    pub schedules: Vec<ScheduleReport>,
-    /// What is wrong with the backups in the destinations.
-    #[serde(default)]
+    pub schedules: Vec<ScheduleState>,
+    /// What is wrong beside the schedules: with the destinations, the backups in them, this host.
     pub doubts: Vec<Notice>,
+    /// What the last look at the destinations found.
+    pub stores: Option<StoresState>,
 }
 
 /// A job that goes on.
@@ -58,66 +59,6 @@ pub struct Running {
     pub slot: Timestamp,
     /// Since when.
     pub since: Timestamp,
-}
-
-/// One schedule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScheduleReport {
-    /// Its name.
-    pub name: String,
-    /// The next run and why it is then.
-    pub next: String,
-    /// What is late.
-    pub late: Option<String>,
-    /// Why the last attempt failed, if nothing has succeeded since.
-    pub failure: Option<Failure>,
-    /// What is waited for: another run on this host, or another host.
-    pub waits: Vec<String>,
-    /// Destinations that the last slot's backup is not in, or that were not pruned after it, and why.
-    pub missing: Vec<String>,
-    /// The last slot that is done, and by whom.
-    pub last: Option<LastSlot>,
-}
-
-/// A slot that is done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastSlot {
-    /// Which.
-    pub slot: Timestamp,
-    /// Its backups, by destination.
-    pub copies: Vec<Copy>,
-}
-
-/// The backup of a slot in one destination.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copy {
-    /// The destination.
-    pub destination: String,
-    /// The host that took it.
-    pub host: String,
-    /// The backup, if the schedule takes any.
-    pub id: Option<ChainId>,
-}
-
-impl Copy {
-    pub(super) fn of((destination, stored): (&String, &Stored)) -> Copy {
-        Copy {
-            destination: destination.clone(),
-            host: stored.host.clone(),
-            id: stored.id.clone(),
-        }
-    }
-}
-
-/// A slot that is tried again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// How often.
-    pub attempts: u32,
-    /// Why.
-    pub error: String,
-    /// When it is tried again.
-    pub again_at: Timestamp,
 }
 
 impl Report {
@@ -171,32 +112,74 @@ impl Report {
             let first = error.lines().next().unwrap_or_default();
             return format!("the configuration is refused, the one before goes on: {first}");
         }
-        let troubled = |schedule: &&ScheduleReport| schedule.failure.is_some() || schedule.late.is_some();
+        let troubled = |schedule: &&ScheduleState| schedule.failure.is_some() || schedule.late.is_some();
         match (self.schedules.iter().find(troubled), self.schedules.first()) {
             (Some(schedule), _) => format!("schedule {} fails or is late: see `lifeboat status`", schedule.name),
-            (None, Some(schedule)) => format!("{}: {}", schedule.name, schedule.next),
+            (None, Some(schedule)) => match &schedule.next {
+                Some(next) => format!("{}: next run {:.0} ({})", schedule.name, next.at, schedule.when),
+                None => format!("{}: no next run ({})", schedule.name, schedule.when),
+            },
             (None, None) => "no schedule is configured".to_owned(),
         }
     }
 }
 
-impl ScheduleReport {
-    /// What is to be said of a schedule at `now`.
-    pub fn of(name: &ScheduleName, entry: &Entry, watched_from: Timestamp, now: Timestamp) -> ScheduleReport {
-        let schedule = &entry.schedule;
-        let last = entry.memory.last_success.as_ref();
-        ScheduleReport {
-            name: name.to_string(),
-            next: schedule.sentence(&schedule.due(&entry.memory.handled, watched_from, now)),
-            late: schedule.complaint(&entry.lateness(now)),
-            failure: entry.retry.as_ref().and_then(failure),
-            waits: entry.retry.as_ref().map_or(Vec::new(), waits),
-            missing: last.map_or(Vec::new(), |last| missing(entry, last)),
-            last: last.map(|last| LastSlot {
-                slot: last.slot.instant(),
-                copies: last.stored.iter().map(Copy::of).collect(),
-            }),
+/// How a schedule stands at `now`.
+pub fn schedule_state(
+    name: &ScheduleName,
+    kind: Kind,
+    entry: &Entry,
+    watched_from: Timestamp,
+    now: Timestamp,
+) -> ScheduleState {
+    let schedule = &entry.schedule;
+    let last = entry.memory.last_success.as_ref();
+    let next = match schedule.due(&entry.memory.handled, watched_from, now) {
+        Due::Run { slot, occasion } => Some(NextRun {
+            slot: slot.instant(),
+            at: schedule.due_at(slot),
+            is_catch_up: occasion == Occasion::CatchUp,
+        }),
+        Due::Wait { slot, until } => Some(NextRun {
+            slot: slot.instant(),
+            at: until,
+            is_catch_up: false,
+        }),
+        Due::Nothing => None,
+    };
+    let (late, ahead) = match entry.lateness(now) {
+        Lateness::InTime => (None, None),
+        Lateness::Late { slot, since } => {
+            let slot = slot.instant();
+            (Some(Late { slot, since }), None)
         }
+        Lateness::Ahead { slot } => (None, Some(slot.instant())),
+    };
+    ScheduleState {
+        name: name.to_string(),
+        kind: kind.name().to_owned(),
+        when: schedule.when.to_string(),
+        jitter_seconds: schedule.jitter.as_secs(),
+        next,
+        late,
+        ahead,
+        failure: entry.retry.as_ref().and_then(failure),
+        waits: entry.retry.as_ref().map_or(Vec::new(), waits),
+        missing: last.map_or(Vec::new(), |last| missing(entry, last)),
+        last: last.map(|last| LastSlot {
+            slot: last.slot.instant(),
+            at: last.at,
+            copies: last.stored.iter().map(copy).collect(),
+        }),
+        destinations: entry.destinations.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn copy((destination, stored): (&String, &Stored)) -> Copy {
+    Copy {
+        destination: destination.clone(),
+        host: stored.host.clone(),
+        id: stored.id.clone(),
     }
 }
 
@@ -211,15 +194,18 @@ fn failure(retry: &Retry) -> Option<Failure> {
     })
 }
 
-fn waits(retry: &Retry) -> Vec<String> {
+fn waits(retry: &Retry) -> Vec<Wait> {
     let waits = retry.rests.iter().filter(|(_, rest)| rest.failures == 0);
-    waits
-        .map(|(name, rest)| format!("destination {name}: slot {}: {}", retry.slot, rest.why))
-        .collect()
+    let waits = waits.map(|(name, rest)| Wait {
+        slot: retry.slot.instant(),
+        destination: name.to_string(),
+        why: rest.why.clone(),
+    });
+    waits.collect()
 }
 
 /// What the last slot lacks, but for what is tried again or waited for.
-fn missing(entry: &Entry, last: &Success) -> Vec<String> {
+fn missing(entry: &Entry, last: &Success) -> Vec<Missing> {
     let rests = |name: &DestinationName| {
         let retry = entry.retry.as_ref().filter(|retry| retry.slot == last.slot);
         retry.is_some_and(|retry| retry.rests.contains_key(name))
@@ -227,6 +213,13 @@ fn missing(entry: &Entry, last: &Success) -> Vec<String> {
     let open = entry
         .open(last.slot)
         .filter(|name| !rests(name) && !last.stored.is_empty());
-    let missing = open.map(|name| format!("destination {name} does not have slot {}", last.slot));
-    missing.chain(last.undone.iter().cloned()).collect()
+    let missing = open.map(|name| Missing {
+        destination: Some(name.to_string()),
+        message: format!("destination {name} does not have slot {}", last.slot),
+    });
+    let undone = last.undone.iter().map(|undone| Missing {
+        destination: None,
+        message: undone.clone(),
+    });
+    missing.chain(undone).collect()
 }

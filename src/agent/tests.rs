@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::health::Notice;
+use crate::health::Look;
 
 /// Takes a slot, and then does what the test says, sign by sign.
 struct Work {
@@ -20,8 +20,8 @@ impl super::Work for Work {
         Err(Trouble::Stopped)
     }
 
-    fn doubts(&self, _: &Config) -> Vec<Notice> {
-        Vec::new()
+    fn look(&self, _: &Config) -> Look {
+        Look::default()
     }
 }
 
@@ -137,7 +137,7 @@ fn a_state_that_cannot_be_written_is_told_and_ends_nothing() {
     let signs = std::sync::Mutex::new(signs);
     let mut agent = agent(folder.path(), Work { signs });
     let events = |agent: &Agent| -> Vec<Event> {
-        let doubts = agent.report_at(clock()).doubts;
+        let doubts = agent.judge(clock()).0.doubts;
         doubts.iter().map(|doubt| doubt.event).collect()
     };
     // A folder in the place of each file: not even root can write there.
@@ -175,14 +175,11 @@ fn what_an_agent_says_is_said_again_so_that_silence_can_be_told() {
     let folder = tempfile::tempdir().unwrap();
     let signs = std::sync::Mutex::new(mpsc::channel().1);
     let agent = agent(folder.path(), Work { signs });
-    let said = agent.report_at(clock());
+    let said = agent.judge(clock()).0;
     let later = |seconds: i64| clock() + SignedDuration::from_secs(seconds);
-    assert!(agent.report_at(later(59)).says_no_more_than(&said));
-    assert!(!agent.report_at(later(60)).says_no_more_than(&said));
-    assert!(
-        !agent.report_at(later(-60)).says_no_more_than(&said),
-        "the clock was set"
-    );
+    assert!(agent.judge(later(59)).0.says_no_more_than(&said));
+    assert!(!agent.judge(later(60)).0.says_no_more_than(&said));
+    assert!(!agent.judge(later(-60)).0.says_no_more_than(&said), "the clock was set");
     assert_eq!(said.silent_for(later(180)), None);
     assert_eq!(said.silent_for(later(181)), Some(Duration::from_secs(181)));
     assert_eq!(said.silent_for(later(-181)), None);

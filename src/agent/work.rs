@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::backup::Pulse;
 use crate::config::{Config, DestinationName, Kind, ScheduleName};
-use crate::health::Notice;
+use crate::health::Look;
 use crate::model::ChainId;
 use crate::schedule::Slot;
 use crate::slots::Fate;
@@ -18,8 +18,8 @@ pub trait Work: Send + Sync + 'static {
     /// Does the work of a slot where it is due. Blocks; ends soon once `order.stop` is raised.
     fn carry_out(&self, order: &Order) -> Result<Ended, Trouble>;
 
-    /// What is wrong with the backups that there are. Blocks.
-    fn doubts(&self, config: &Config) -> Vec<Notice>;
+    /// What there is in the destinations, and what is wrong with it. Blocks.
+    fn look(&self, config: &Config) -> Look;
 }
 
 /// One slot's work.

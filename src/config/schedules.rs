@@ -28,6 +28,17 @@ pub enum Kind {
     Prune,
 }
 
+impl Kind {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Full => "full",
+            Kind::Verify => "verify",
+            Kind::Prune => "prune",
+        }
+    }
+}
+
 /// `[schedules.NAME]`: something that is done at each of its slots.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {

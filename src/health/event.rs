@@ -54,6 +54,14 @@ pub enum Event {
     SecretUnreadable,
     /// What the agent did cannot be kept on this host.
     StateUnwritable,
+    /// There is no backup at all.
+    NoBackup,
+    /// The agent does not run, or does not say how it is.
+    AgentStopped,
+    /// A member has an alarm, or does not answer though something depends on it.
+    MemberUnwell,
+    /// A restore is open on this host.
+    RestoreOpen,
 }
 
 struct Row {
@@ -68,7 +76,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 17] = [
+const TABLE: [Row; 21] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -164,6 +172,30 @@ const TABLE: [Row; 17] = [
         Event::StateUnwritable,
         "state-unwritable",
         "fbb50dca3bd54437a2cbf33c9de9a36a",
+        Level::Error,
+    ),
+    row(
+        Event::NoBackup,
+        "no-backup",
+        "2b32957d1702d8407dc523936d960657",
+        Level::Warning,
+    ),
+    row(
+        Event::AgentStopped,
+        "agent-stopped",
+        "c9cf92363bdb7e261cc19f174584783a",
+        Level::Error,
+    ),
+    row(
+        Event::MemberUnwell,
+        "member-unwell",
+        "d29bd7c9ab388d2b0129fb81358bd8a9",
+        Level::Error,
+    ),
+    row(
+        Event::RestoreOpen,
+        "restore-open",
+        "cf97d9a5666ceaac12ec3569cbe4cf1c",
         Level::Error,
     ),
 ];

@@ -24,6 +24,9 @@ pub struct About {
     pub destination: Option<String>,
     /// A backup.
     pub backup: Option<String>,
+    /// A member.
+    #[serde(default)]
+    pub member: Option<String>,
 }
 
 impl About {
@@ -49,6 +52,7 @@ impl About {
             ("schedule", &self.schedule),
             ("destination", &self.destination),
             ("backup", &self.backup),
+            ("member", &self.member),
         ];
         parts
             .into_iter()

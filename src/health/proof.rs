@@ -1,8 +1,14 @@
 //! Whether backups are proven as far as they have to be.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::catalog::{Backup, BackupCopy, Catalog, Proof, Standing};
+use crate::schedule::{Slot, When};
+
+/// How long backups may go without the proof that is required, where no schedule says how often they get one.
+const UNPROVEN_FOR: Duration = Duration::from_secs(26 * 3600);
 
 /// The newest backup that was checked by itself and found good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +50,27 @@ pub fn unproven_since<'a>(catalog: &'a Catalog, destination: &str, required: Pro
         }
     }
     since
+}
+
+/// How long backups may go without proof: from a slot of what verifies them to the next, and until that one is late.
+/// `verifies`: the schedules that do, each with how long after a slot its work must be done.
+pub fn proof_within<'a>(verifies: impl Iterator<Item = (&'a When, Duration)>, now: Timestamp) -> Duration {
+    let within = verifies.map(|(when, done_after)| longest_gap(when, now) + done_after);
+    within.min().unwrap_or(UNPROVEN_FOR)
+}
+
+/// Between the next slots of a schedule: over a weekend it may be longer than in between.
+fn longest_gap(when: &When, now: Timestamp) -> Duration {
+    const LOOKED_AT: usize = 8;
+    let next = |after: &Slot| when.slot_after(after.instant());
+    let slots: Vec<Slot> = std::iter::successors(when.slot_after(now), next)
+        .take(LOOKED_AT)
+        .collect();
+    let gaps = slots.windows(2).filter_map(|pair| match pair {
+        [one, other] => Some(other.instant().duration_since(one.instant()).unsigned_abs()),
+        _ => None,
+    });
+    gaps.max().unwrap_or(UNPROVEN_FOR)
 }
 
 #[cfg(test)]

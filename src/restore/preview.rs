@@ -132,7 +132,10 @@ mod tests {
         assert!(matches!(error, Error::Database { .. }), "{error}");
         let refused = |bytes: Vec<u8>| Source::open("it", Cursor::new(bytes), None, None).err();
         assert!(matches!(refused(vec![]), Some(source::Error::Empty { .. })));
-        assert!(matches!(refused(vec![7; 4096]), Some(source::Error::NotADatabase { .. })));
+        assert!(matches!(
+            refused(vec![7; 4096]),
+            Some(source::Error::NotADatabase { .. })
+        ));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::sentence::Span;
+use super::Span;
 
 /// A period of whole seconds, up to 366 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

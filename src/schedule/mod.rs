@@ -3,7 +3,7 @@
 //! A schedule names slots: `calendar` by an expression of systemd's calendar language, `every` by a period counted from
 //! 1970. Each host is a fixed `jitter` behind the slot. `handled` remembers which slots were taken, `watch` notices when
 //! this host slept or its clock was set, and `due` says from all that what to do now: take a slot, or wait for one.
-//! `late` says when a schedule has failed to do its work, `sentence` says all of it in words.
+//! `late` says when a schedule has failed to do its work.
 //!
 //! Leaves to the caller the clock, the host's zone, keeping [`Handled`], and the agreement with other hosts on who takes a
 //! slot of a shared store.
@@ -18,7 +18,7 @@ mod every;
 mod handled;
 mod jitter;
 mod late;
-mod sentence;
+mod span;
 mod watch;
 
 use std::fmt;
@@ -32,7 +32,7 @@ pub use every::{Every, EveryError};
 pub use handled::Handled;
 pub use jitter::jitter;
 pub use late::Lateness;
-pub use sentence::Span;
+pub use span::Span;
 pub use watch::{Seen, Watch};
 
 use calendar::OnCalendar;

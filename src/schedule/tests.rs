@@ -315,48 +315,4 @@ fn a_schedule_is_late_when_the_time_of_its_first_undone_slot_is_over() {
         slot: slot("2026-11-21T09:00:00Z"),
     };
     assert_eq!(lateness(Some("2026-11-21T09:00:00Z"), "2026-11-20T12:00:00Z"), ahead);
-    let complaint = |lateness| hourly.complaint(&lateness);
-    assert_eq!(complaint(Lateness::InTime), None);
-    assert_eq!(
-        complaint(first).unwrap(),
-        "late since 2026-11-20T09:34:12Z: hourly, slot of Fri 2026-11-20 10:00:00 CET + 4 m 12 s jitter of this host"
-    );
-    assert_eq!(
-        complaint(ahead).unwrap(),
-        "the last success is of a slot in the future, 2026-11-21T09:00:00Z: the clock of this host was ahead when it was taken"
-    );
-}
-
-#[test]
-fn the_next_run_is_told_with_its_reason() {
-    let hourly = Schedule {
-        jitter: Duration::from_secs(252),
-        ..schedule(calendar("hourly", BERLIN))
-    };
-    let now = at("2026-11-20T10:30:00Z");
-    let handled = Handled::since(now);
-    assert_eq!(
-        hourly.sentence(&hourly.due(&handled, now, now)),
-        "next run 2026-11-20T11:04:12Z: hourly, slot of Fri 2026-11-20 12:00:00 CET + 4 m 12 s jitter of this host"
-    );
-    let later = at("2026-11-20T12:05:00.5Z");
-    assert_eq!(
-        hourly.sentence(&hourly.due(&handled, now, later)),
-        "due now: hourly, slot of Fri 2026-11-20 13:00:00 CET + 4 m 12 s jitter of this host"
-    );
-    assert_eq!(
-        hourly.sentence(&hourly.due(&handled, later, later)),
-        "due now, to catch up what came while nobody was here to do it: hourly, slot of Fri 2026-11-20 13:00:00 CET + 4 m 12 s \
-         jitter of this host"
-    );
-    let every = schedule(When::Every("90m".parse().unwrap()));
-    assert_eq!(
-        every.sentence(&every.due(&handled, now, now)),
-        "next run 2026-11-20T12:00:00Z: every 1 h 30 m, slot of Fri 2026-11-20 12:00:00 UTC"
-    );
-    let over = schedule(calendar("2020-1-1", BERLIN));
-    assert_eq!(
-        over.sentence(&over.due(&handled, now, now)),
-        "no next run: `2020-1-1` names nothing more before the year 2200"
-    );
 }

@@ -41,7 +41,7 @@ fn it_tells_what_can_be_restored_what_was_proven_and_how_the_members_are() {
     assert_eq!(member["id"], manifest["member"]["id"]);
     assert!(member["database_bytes"].as_u64().unwrap() > 0, "{member}");
     let [local, old] = [0, 1].map(|index| &status["destinations"][index]);
-    assert_eq!((&local["backups"], &local["last"]), (&json!(2), &json!(second)));
+    assert_eq!((&local["backups"], &local["newest"]["id"]), (&json!(2), &json!(second)));
     assert!(local["free_bytes"].as_u64().unwrap() > 0, "{local}");
     assert_eq!((&old["name"], &old["enabled"]), (&json!("old"), &json!(false)));
 
@@ -66,7 +66,8 @@ fn a_member_that_never_answers_is_named_and_not_waited_for() {
     let asked = Instant::now();
     let status = host.lifeboat(["--json", "status"]).expect_code(1).json();
     assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
-    assert_eq!(status["problems"], json!(["member silent: no answer within 2 s"]));
+    assert_eq!(status["problems"][0]["message"], "member silent: no answer within 2 s");
+    assert_eq!(status["problems"].as_array().map(Vec::len), Some(1));
     assert_eq!(status["members"].as_array().map(Vec::len), Some(2));
 }
 
@@ -80,7 +81,7 @@ fn who_may_not_read_the_secrets_still_learns_of_the_backups() {
         "name = \"test\"\nauth = { user = \"root\", password = { file = \"/nowhere/password\" } }\n",
     );
     let status = host.lifeboat(["--json", "status"]).expect_code(0).json();
-    assert_eq!((&status["latest"], &status["members"]), (&json!(id), &json!([])));
+    assert_eq!((&status["latest"]["id"], &status["members"]), (&json!(id), &json!([])));
     let notes = status["notes"].to_string();
     assert!(
         notes.contains("not asked") && notes.contains("/nowhere/password"),
@@ -106,7 +107,7 @@ fn backups_that_go_without_the_proof_that_is_required_are_wrong() {
     fs::write(&manifest, text.replace(&taken, "2020-01-01T00:00:00Z")).unwrap();
 
     let status = host.lifeboat(["--json", "status"]).expect_code(1).json();
-    let problem = status["problems"][0].as_str().unwrap();
+    let problem = status["problems"][0]["message"].as_str().unwrap();
     for part in [
         "destination local",
         "2020-01-01T00:00:00Z",

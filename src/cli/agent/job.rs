@@ -19,14 +19,14 @@ use crate::backup::{Error, Outcome, Progress, full};
 use crate::catalog::claim::State as ClaimState;
 use crate::catalog::{Clocks, Origin, SlotPath};
 use crate::cli::backup;
-use crate::cli::doubts::doubts;
 use crate::cli::host::{self, failed};
+use crate::cli::look::look;
 use crate::cli::stores::{open_the_others, open_to_write, warn_of_unreadable};
 use crate::cli::{Context, Exit, Failure, restore_opened};
 use crate::config::{Config, DestinationName, Kind};
 use crate::destinations::{Destination, Destinations};
 use crate::etcd::{Ahead, survey};
-use crate::health::Notice;
+use crate::health::Look;
 use crate::model::{ChainId, with_causes};
 use crate::prune::{self, ByAge, Target};
 use crate::schedule::Span;
@@ -56,8 +56,8 @@ impl Work for Jobs {
         })
     }
 
-    fn doubts(&self, config: &Config) -> Vec<Notice> {
-        doubts(config)
+    fn look(&self, config: &Config) -> Look {
+        look(config)
     }
 }
 

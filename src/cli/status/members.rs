@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use crate::cli::{Context, host};
 use crate::config::Config;
 use crate::etcd::{self, Ahead, Endpoints, Surveyed, survey};
+use crate::health::MemberState;
 use crate::keyspace::Alarm;
 use crate::model::{MemberId, with_causes};
 
@@ -72,6 +73,18 @@ fn tell_of_the_absent(rows: &mut [MemberRow]) {
                 row.errors.push(format!("alarm {} of member {member}", alarm.kind));
                 told.push(member);
             }
+        }
+    }
+}
+
+impl MemberRow {
+    /// The same for the verdict.
+    pub fn state(&self) -> MemberState {
+        MemberState {
+            name: self.name.clone(),
+            cluster_id: self.cluster_id.clone(),
+            knows_leader: self.id.is_some() && self.role != "no leader",
+            errors: self.errors.clone(),
         }
     }
 }

@@ -1,11 +1,10 @@
 //! `lifeboat status`: is everything well, and if not, what is not.
 //!
-//! `judge` says what is wrong, `members` asks etcd, `restores` reads what restores have left, `text` prints.
+//! What is wrong is judged in `health`; `members` asks etcd, `restores` reads what restores have left, `text` prints.
 //!
 //! What the agent says of itself is read from its file; whether there are backups is read from the destinations, so that
 //! the answer is true without the agent too.
 
-mod judge;
 mod members;
 mod restores;
 mod text;
@@ -18,22 +17,23 @@ use serde::Serialize;
 
 use super::agent::is_running;
 use super::host;
-use super::list::rfc3339;
-use super::output::{Format, age};
+use super::look;
+use super::output::Format;
 use super::restore::to_change;
 use super::stores::read_within;
 use super::{Context, Exit, Failure};
-use crate::agent::{Desk, Memory, Report, Running, ScheduleReport, Success};
+use crate::agent::{Desk, Memory, Report, Running, Success, schedule_state};
 use crate::catalog::{Backup, Proof};
 use crate::config::{Config, MemberChoice, ScheduleName};
 use crate::destinations::Destinations;
-use crate::health::{Event, last_proof};
-use crate::model::{ChainId, LineageId, Revision};
+use crate::health::{
+    About, AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice,
+    ProofState, ScheduleState, Verdict, Window,
+};
 use crate::restore::Spots;
 use crate::schedule::Slot;
 use crate::slots::Stored;
 use crate::store::Limits;
-pub(super) use judge::unproven;
 use members::{Asking, MemberRow};
 use restores::Restores;
 
@@ -56,47 +56,26 @@ pub struct Args {}
 struct Document {
     schema: u32,
     ok: bool,
-    verdict: String,
-    problems: Vec<String>,
+    now: Timestamp,
+    problems: Vec<Notice>,
     notes: Vec<String>,
     /// What can be restored, one for each history.
-    windows: Vec<WindowRow>,
+    windows: Vec<Window>,
     /// The newest backup that was verified.
-    last_proof: Option<LastProofRow>,
+    last_proof: Option<ProofState>,
     agent: Option<AgentRow>,
     /// What restores have left on this host.
     restores: Restores,
     schedules: Vec<ScheduleRow>,
     destinations: Vec<DestinationRow>,
     members: Vec<MemberRow>,
-    latest: Option<ChainId>,
-}
-
-#[derive(Serialize)]
-struct WindowRow {
-    lineage: LineageId,
-    accepted: bool,
-    points: usize,
-    from_revision: Revision,
-    to_revision: Revision,
-    from_time: String,
-    to_time: String,
-    from_age: String,
-    to_age: String,
-}
-
-#[derive(Serialize)]
-struct LastProofRow {
-    id: ChainId,
-    proof: Proof,
-    checked_at: String,
-    age: String,
+    latest: Option<BackupState>,
 }
 
 #[derive(Serialize)]
 struct ScheduleRow {
     #[serde(flatten)]
-    report: ScheduleReport,
+    state: ScheduleState,
     /// The days to come on which its zone's clocks are changed.
     clock_changes: Vec<String>,
 }
@@ -113,15 +92,10 @@ struct AgentRow {
 
 #[derive(Serialize)]
 struct DestinationRow {
-    name: String,
     enabled: bool,
-    backups: usize,
-    last: Option<ChainId>,
-    last_time: Option<String>,
-    age: Option<String>,
-    free_bytes: Option<u64>,
-    total_bytes: Option<u64>,
     error: Option<String>,
+    #[serde(flatten)]
+    state: DestinationState,
 }
 
 pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
@@ -131,70 +105,62 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let state = host::state(&config.cluster.name)?;
     let places = read_within(&config, None, Limits::default().at_most(PATIENCE))?;
     let now = host::now();
-    let mut problems = Vec::new();
     let mut notes = Vec::new();
+    let mut others = Vec::new();
     let report = Report::read(state.folder()).unwrap_or_else(|error| {
-        problems.push(error);
+        others.push(notice(Event::AgentStopped, error));
         None
     });
     let running = is_running(&state);
     let said = report.as_ref().filter(|_| running);
-    match (running, config.schedules.is_empty()) {
-        (false, false) => {
-            problems.push("the agent does not run, nothing is done on schedule: `systemctl start lifeboat`".to_owned())
-        }
-        (_, true) => notes.push("no schedule is configured: backups are taken by hand only".to_owned()),
-        (true, false) => {}
+    if config.schedules.is_empty() {
+        notes.push("no schedule is configured: backups are taken by hand only".to_owned());
     }
-    let refused = said.and_then(|said| said.configuration_error.as_deref());
-    problems.extend(judge::wrong_with_configuration(
-        broken.as_ref().map(Failure::message),
-        refused,
-    ));
-    problems.extend(judge::wrong_with_what_it_says(running, said, state.folder(), now));
     let restores = Restores::find(&Spots::default(), now, &|plan| to_change(context, plan));
-    problems.extend(restores.problem());
+    others.extend(restores.problem().map(|problem| notice(Event::RestoreOpen, problem)));
     notes.extend(restores.notes());
     let schedules = match said {
         Some(said) => said.schedules.clone(),
         None => from_destinations(&config, state.folder(), &places, now),
     };
-    problems.extend(schedules.iter().flat_map(|schedule| judge::wrong_with(schedule, now)));
-    problems.extend(judge::wrong_with_backups(&config, &places, now));
-    problems.extend(unproven(&config, &places, now));
     // Its unit may allow the agent less than this command.
     let of_the_unit = [
         Event::DestinationDisabled,
         Event::SecretUnreadable,
         Event::StateUnwritable,
+        Event::HeartbeatFailed,
     ];
     let doubts = said.iter().flat_map(|said| &said.doubts);
-    let doubts = doubts.filter(|doubt| of_the_unit.contains(&doubt.event));
-    for doubt in doubts.map(|doubt| &doubt.message) {
-        if !problems.contains(doubt) {
-            problems.push(doubt.clone());
-        }
-    }
+    others.extend(doubts.filter(|doubt| of_the_unit.contains(&doubt.event)).cloned());
     let members = asking.end(context).unwrap_or_else(|reason| {
         notes.push(format!("the members were not asked: {reason}"));
         Vec::new()
     });
+    let member_states: Vec<MemberState> = members.iter().map(MemberRow::state).collect();
+    let look = Look::at(&look::read(&config, &places, now));
     let wanted = wanted_member(&config);
-    problems.extend(judge::wrong_with_members(&members, wanted.as_deref()));
-    notes.extend(judge::silent_members(&members, wanted.as_deref()));
+    let facts = Facts {
+        agent: Some(agent_state(&config, running, said, state.folder(), now)),
+        configuration: Configuration {
+            broken: broken.as_ref().map(Failure::message),
+            refused: said.and_then(|said| said.configuration_error.as_deref()),
+        },
+        schedules: &schedules,
+        stores: Some(&look),
+        members: &member_states,
+        wanted_member: wanted.as_deref(),
+        others,
+    };
+    let verdict = Verdict::of(&facts, now);
+    notes.extend(verdict.notes);
     let document = Document {
-        schema: 1,
-        ok: problems.is_empty(),
-        verdict: verdict(&problems, &places, now),
-        problems,
+        schema: 2,
+        ok: verdict.problems.is_empty(),
+        now,
+        problems: verdict.problems,
         notes,
-        windows: windows(&places, now),
-        last_proof: last_proof(&places.catalog).map(|last| LastProofRow {
-            id: last.backup.id().clone(),
-            proof: last.proof,
-            checked_at: rfc3339(last.checked_at),
-            age: age(last.checked_at, now),
-        }),
+        windows: look.state.windows,
+        last_proof: look.state.last_proof,
         agent: report.map(|report| AgentRow {
             running,
             pid: report.pid,
@@ -206,11 +172,11 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         restores,
         schedules: schedules
             .into_iter()
-            .map(|report| on_clocks(&config, report, now))
+            .map(|state| on_clocks(&config, state, now))
             .collect(),
-        destinations: destinations(&config, &places, now),
+        destinations: destinations(&config, &places, look.state.destinations),
         members,
-        latest: places.catalog.latest().ok().map(|latest| latest.id().clone()),
+        latest: look.state.latest,
     };
     match context.output.format {
         Format::Json => context.output.json(&document),
@@ -219,6 +185,42 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     match document.ok {
         true => Ok(Exit::Done),
         false => Ok(Exit::Failed),
+    }
+}
+
+fn notice(event: Event, message: String) -> Notice {
+    Notice {
+        event,
+        about: About::default(),
+        message,
+    }
+}
+
+fn agent_state(
+    config: &Config,
+    running: bool,
+    said: Option<&Report>,
+    folder: &std::path::Path,
+    now: Timestamp,
+) -> AgentState {
+    if !running {
+        return match config.schedules.is_empty() {
+            true => AgentState::Runs,
+            false => AgentState::Stopped {
+                next: "`systemctl start lifeboat`".to_owned(),
+            },
+        };
+    }
+    let silent = |since| AgentState::Silent {
+        since,
+        folder: folder.display().to_string(),
+    };
+    match said {
+        None => silent(None),
+        Some(said) => match said.silent_for(now) {
+            Some(since) => silent(Some(since)),
+            None => AgentState::Runs,
+        },
     }
 }
 
@@ -234,13 +236,13 @@ fn wanted_member(config: &Config) -> Option<String> {
     }
 }
 
-fn on_clocks(config: &Config, report: ScheduleReport, now: Timestamp) -> ScheduleRow {
+fn on_clocks(config: &Config, state: ScheduleState, now: Timestamp) -> ScheduleRow {
     let mut configured = config.schedules.iter();
-    let configured = configured.find(|(name, _)| name.as_str() == report.name);
+    let configured = configured.find(|(name, _)| name.as_str() == state.name);
     let within = SignedDuration::from_hours(24 * DAYS_AHEAD);
     let clock_changes = configured.map(|(_, schedule)| schedule.when.clock_changes(now, within));
     ScheduleRow {
-        report,
+        state,
         clock_changes: clock_changes.unwrap_or_default(),
     }
 }
@@ -251,7 +253,7 @@ fn from_destinations(
     state: &std::path::Path,
     places: &Destinations,
     now: Timestamp,
-) -> Vec<ScheduleReport> {
+) -> Vec<ScheduleState> {
     let remembered = |name: &ScheduleName| {
         let mut memory = Memory::read(state, name.as_str()).ok().flatten()?;
         let known = memory.last_success.as_ref().map(|success| success.slot);
@@ -264,7 +266,10 @@ fn from_destinations(
     let desk = Desk::new(config, host::host_name().as_str(), remembered, now);
     let entries = desk.entries().iter();
     entries
-        .map(|(name, entry)| ScheduleReport::of(name, entry, now, now))
+        .filter_map(|(name, entry)| {
+            let kind = config.schedules.get(name)?.kind;
+            Some(schedule_state(name, kind, entry, now, now))
+        })
         .collect()
 }
 
@@ -308,80 +313,24 @@ fn newest(name: &ScheduleName, places: &Destinations) -> Option<Success> {
     success
 }
 
-fn verdict(problems: &[String], places: &Destinations, now: Timestamp) -> String {
-    match (problems, places.catalog.latest()) {
-        ([], Ok(latest)) => format!(
-            "ok: the latest backup is {} old, {}",
-            age(latest.manifest().first_byte_at, now),
-            latest.id()
-        ),
-        ([], Err(_)) => "ok".to_owned(),
-        ([only], _) => format!("WRONG: {}", only.lines().next().unwrap_or_default()),
-        (several, _) => format!("WRONG: {} problems", several.len()),
-    }
-}
-
-/// What can be restored of each history that has a good backup.
-fn windows(places: &Destinations, now: Timestamp) -> Vec<WindowRow> {
-    let catalog = &places.catalog;
-    let accepted = catalog.accepted_lineage().ok();
-    let rows = catalog.lineages().into_iter().filter_map(|lineage| {
-        let is_good = |backup: &&Backup| backup.manifest().lineage == lineage.id && backup.proof() >= Proof::Stored;
-        let good = || catalog.backups().iter().filter(is_good);
-        let [from, to] = [
-            good().min_by_key(|backup| backup.revision())?,
-            good().max_by_key(|backup| backup.revision())?,
-        ];
-        let taken = |backup: &Backup| backup.manifest().first_byte_at;
-        Some(WindowRow {
-            accepted: accepted.as_ref().is_some_and(|accepted| accepted.id == lineage.id),
-            points: good().count(),
-            from_revision: from.revision(),
-            to_revision: to.revision(),
-            from_time: rfc3339(taken(from)),
-            to_time: rfc3339(taken(to)),
-            from_age: age(taken(from), now),
-            to_age: age(taken(to), now),
-            lineage: lineage.id,
-        })
-    });
-    rows.collect()
-}
-
-fn destinations(config: &Config, places: &Destinations, now: Timestamp) -> Vec<DestinationRow> {
-    let rows = config.destinations.keys().map(|name| {
-        let name = name.to_string();
-        let here = || {
-            let backups = places.catalog.backups().iter();
-            backups.filter(|backup| backup.destinations().any(|destination| destination == name))
-        };
-        let last = here().next_back();
-        let unread = places.unreadable.iter().find(|(unread, _)| *unread == name);
-        let free = places.stores.get(&name).and_then(|store| store.free_space().ok());
+fn destinations(config: &Config, places: &Destinations, states: Vec<DestinationState>) -> Vec<DestinationRow> {
+    let rows = states.into_iter().map(|state| {
+        let unread = places.unreadable.iter().find(|(unread, _)| *unread == state.name);
         DestinationRow {
             enabled: true,
-            backups: here().count(),
-            last: last.map(|last| last.id().clone()),
-            last_time: last.map(|last| rfc3339(last.manifest().first_byte_at)),
-            age: last.map(|last| age(last.manifest().first_byte_at, now)),
-            free_bytes: free.map(|free| free.available),
-            total_bytes: free.map(|free| free.total),
             error: unread.map(|(_, error)| error.clone()),
-            name,
+            state,
         }
     });
     let off = config.switched_off.iter();
     let off = off.filter_map(|path| path.strip_prefix("destinations."));
     let off = off.map(|name| DestinationRow {
-        name: name.to_owned(),
         enabled: false,
-        backups: 0,
-        last: None,
-        last_time: None,
-        age: None,
-        free_bytes: None,
-        total_bytes: None,
         error: None,
+        state: DestinationState {
+            name: name.to_owned(),
+            ..DestinationState::default()
+        },
     });
     rows.chain(off).collect()
 }

@@ -1,12 +1,16 @@
 //! The document for people: labels at the left, on a terminal no line longer than 80 columns.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
-use super::{DestinationRow, Document, LastProofRow, WindowRow};
-use crate::agent::Copy;
+use jiff::Timestamp;
+
+use super::{DestinationRow, Document};
 use crate::cli::hints::typed;
-use crate::cli::output::{Output, Table, brief, clean, count};
+use crate::cli::output::{Output, Table, age, brief, clean, count};
+use crate::health::{Copy, Notice, ProofState, ScheduleState, Window};
 use crate::model::ByteSize;
+use crate::schedule::Span;
 
 const LABEL: usize = 12;
 const COLUMNS: usize = 80;
@@ -19,25 +23,40 @@ pub(super) fn print(output: &Output, document: &Document) {
         false => usize::MAX,
     };
     let page = Page { output, columns };
-    page.wrapped("", &document.verdict);
-    if document.problems.len() > 1 || document.problems.iter().any(|problem| problem.contains('\n')) {
+    page.wrapped("", &verdict(document));
+    let is_long = |problem: &Notice| problem.message.contains('\n');
+    if document.problems.len() > 1 || document.problems.iter().any(is_long) {
         for problem in &document.problems {
-            page.wrapped("  - ", problem);
+            page.wrapped("  - ", &problem.message);
         }
     }
     for note in &document.notes {
         page.wrapped("note: ", note);
     }
     output.line("");
-    restorable(&page, &document.windows);
-    proof(&page, document.last_proof.as_ref());
+    restorable(&page, &document.windows, document.now);
+    proof(&page, document.last_proof.as_ref(), document.now);
     agent(&page, document);
     if let Some(rest) = document.restores.rest() {
         page.field("restores", &rest);
     }
     schedules(&page, document);
-    destinations(output, &document.destinations);
+    destinations(output, &document.destinations, document.now);
     members(output, document);
+}
+
+/// All in one line.
+fn verdict(document: &Document) -> String {
+    match (document.problems.as_slice(), &document.latest) {
+        ([], Some(latest)) => format!(
+            "ok: the latest backup is {} old, {}",
+            age(latest.taken_at, document.now),
+            latest.id
+        ),
+        ([], None) => "ok".to_owned(),
+        ([only], _) => format!("WRONG: {}", only.message.lines().next().unwrap_or_default()),
+        (several, _) => format!("WRONG: {} problems", several.len()),
+    }
 }
 
 struct Page<'a> {
@@ -107,20 +126,21 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-fn restorable(page: &Page<'_>, windows: &[WindowRow]) {
+fn restorable(page: &Page<'_>, windows: &[Window], now: Timestamp) {
     let mut label = "restorable";
     for window in windows {
         let of = match windows.len() {
             1 => String::new(),
             _ => format!(" of lineage {}", window.lineage),
         };
-        let points = count(window.points as u64, "point");
-        let (to, age) = (window.to_revision, &window.to_age);
+        let points = count(window.points, "point");
+        let (to, newest) = (window.to_revision, age(window.to_time, now));
         let text = match window.points {
-            1 => format!("{points}{of}: revision {to}, {age} old"),
+            1 => format!("{points}{of}: revision {to}, {newest} old"),
             _ => format!(
-                "{points}{of}: revision {}, {} old, to {to}, {age} old",
-                window.from_revision, window.from_age
+                "{points}{of}: revision {}, {} old, to {to}, {newest} old",
+                window.from_revision,
+                age(window.from_time, now)
             ),
         };
         page.field(label, &text);
@@ -131,9 +151,14 @@ fn restorable(page: &Page<'_>, windows: &[WindowRow]) {
     }
 }
 
-fn proof(page: &Page<'_>, last: Option<&LastProofRow>) {
+fn proof(page: &Page<'_>, last: Option<&ProofState>, now: Timestamp) {
     let text = match last {
-        Some(last) => format!("{} is {}, checked {} ago", last.id, last.proof, last.age),
+        Some(last) => format!(
+            "{} is {}, checked {} ago",
+            last.id,
+            last.proof,
+            age(last.checked_at, now)
+        ),
         None => "none yet: `lifeboat verify`".to_owned(),
     };
     page.field("last proof", &text);
@@ -159,12 +184,19 @@ fn agent(page: &Page<'_>, document: &Document) {
 fn schedules(page: &Page<'_>, document: &Document) {
     let mut label = "schedules";
     for schedule in &document.schedules {
-        let report = &schedule.report;
-        page.field(label, &format!("{}: {}", report.name, report.next));
-        for text in schedule.clock_changes.iter().chain(&report.waits) {
+        let state = &schedule.state;
+        page.field(label, &format!("{}: {}", state.name, next_run(state, document.now)));
+        for text in &schedule.clock_changes {
             page.field("", &format!("  {text}"));
         }
-        if let Some(last) = &report.last {
+        for wait in &state.waits {
+            let text = format!(
+                "  destination {}: slot {:.0}: {}",
+                wait.destination, wait.slot, wait.why
+            );
+            page.field("", &text);
+        }
+        if let Some(last) = &state.last {
             for Copy { destination, host, id } in &last.copies {
                 let what = id.as_ref().map_or("done".to_owned(), ToString::to_string);
                 page.field(
@@ -180,22 +212,39 @@ fn schedules(page: &Page<'_>, document: &Document) {
     }
 }
 
-fn destinations(output: &Output, destinations: &[DestinationRow]) {
+fn next_run(state: &ScheduleState, now: Timestamp) -> String {
+    let Some(next) = &state.next else {
+        return format!("no next run: `{}` names nothing more before the year 2200", state.when);
+    };
+    let jitter = match state.jitter_seconds {
+        0 => String::new(),
+        seconds => format!(", {} after each slot on this host", Span(Duration::from_secs(seconds))),
+    };
+    let when = format!("{}{jitter}", state.when);
+    match (next.at <= now, next.is_catch_up) {
+        (true, false) => format!("due now ({when})"),
+        (true, true) => format!("due now, to catch up slot {:.0} ({when})", next.slot),
+        (false, _) => format!("next run {:.0} ({when})", next.at),
+    }
+}
+
+fn destinations(output: &Output, destinations: &[DestinationRow], now: Timestamp) {
     let mut table = Table::new(&["DESTINATION", ">BACKUPS", ">LAST", ">FREE", ">OF"]);
     for row in destinations {
+        let last = row.state.newest.as_ref();
         let (last, free) = match (row.enabled, &row.error) {
             (false, _) => ("switched off".to_owned(), None),
             (true, Some(_)) => ("not readable".to_owned(), None),
             (true, None) => (
-                row.age.as_ref().map_or("none".to_owned(), |age| format!("{age} ago")),
-                row.free_bytes.zip(row.total_bytes),
+                last.map_or("none".to_owned(), |last| format!("{} ago", age(last.taken_at, now))),
+                row.state.free_bytes.zip(row.state.total_bytes),
             ),
         };
         let size = |bytes: Option<u64>| bytes.map_or(String::new(), |bytes| ByteSize(bytes).to_string());
         table.row(vec![
-            row.name.clone(),
+            row.state.name.clone(),
             match row.enabled && row.error.is_none() {
-                true => row.backups.to_string(),
+                true => row.state.backups.to_string(),
                 false => "-".to_owned(),
             },
             last,
@@ -231,6 +280,7 @@ fn members(output: &Output, document: &Document) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::NextRun;
 
     #[test]
     fn long_texts_go_on_under_their_beginning() {
@@ -242,5 +292,43 @@ mod tests {
             ["do", "`a b c`,", "d e"],
             "a command can be copied"
         );
+    }
+
+    #[test]
+    fn the_next_run_is_told_with_its_reason() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let mut state = ScheduleState {
+            name: "hourly".to_owned(),
+            kind: "full".to_owned(),
+            when: "hourly".to_owned(),
+            jitter_seconds: 252,
+            next: Some(NextRun {
+                slot: at("2026-11-20T11:00:00Z"),
+                at: at("2026-11-20T11:04:12Z"),
+                is_catch_up: false,
+            }),
+            late: None,
+            ahead: None,
+            failure: None,
+            waits: Vec::new(),
+            missing: Vec::new(),
+            last: None,
+            destinations: Vec::new(),
+        };
+        let now = at("2026-11-20T11:00:30Z");
+        assert_eq!(
+            next_run(&state, now),
+            "next run 2026-11-20T11:04:12Z (hourly, 4 m 12 s after each slot on this host)"
+        );
+        state.jitter_seconds = 0;
+        let later = at("2026-11-20T11:04:12Z");
+        assert_eq!(next_run(&state, later), "due now (hourly)");
+        state.next.as_mut().unwrap().is_catch_up = true;
+        assert_eq!(
+            next_run(&state, later),
+            "due now, to catch up slot 2026-11-20T11:00:00Z (hourly)"
+        );
+        state.next = None;
+        assert!(next_run(&state, later).starts_with("no next run: `hourly`"));
     }
 }

@@ -1,6 +1,6 @@
 //! What is wrong, and when somebody is to be told: once when it begins, once when nothing is wrong any more.
 //!
-//! A pure function of what the agent reports, so that what is told and what `status.json` says cannot differ. Who is told,
+//! A pure function of the verdict, so that what is told and what `status` says cannot differ. Who is told,
 //! and how, is left to `journal`, `hook` and `heartbeat`.
 //!
 //! Invariant: what stays wrong is told once, however often it is tried again.
@@ -8,12 +8,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::status::{Report, ScheduleReport};
 use crate::health::{About, Event, Notice};
 
-/// What is known to be wrong.
+/// What is known to be wrong, of which somebody is told.
 #[derive(Debug, Default)]
-pub struct Notices {
+pub struct Alerts {
     known: BTreeMap<(Event, About), String>,
     /// Whether the end of it is still to be told.
     was_wrong: bool,
@@ -32,7 +31,7 @@ pub enum Seen {
     Nothing,
 }
 
-impl Notices {
+impl Alerts {
     /// What is to be told now that this is wrong, and nothing else.
     pub fn look(&mut self, wrong: Vec<Notice>, seen: Seen, now: Instant) -> Vec<Notice> {
         let before = std::mem::take(&mut self.known);
@@ -78,33 +77,6 @@ impl Notices {
     }
 }
 
-/// What is wrong by a report.
-pub fn wrong(report: &Report) -> Vec<Notice> {
-    let refused = report.configuration_error.iter().map(|error| Notice {
-        event: Event::ConfigurationRefused,
-        about: About::default(),
-        message: format!("the configuration is refused; the one before goes on: {error}"),
-    });
-    let schedules = report.schedules.iter().flat_map(wrong_with);
-    refused.chain(schedules).chain(report.doubts.iter().cloned()).collect()
-}
-
-fn wrong_with(schedule: &ScheduleReport) -> Vec<Notice> {
-    let about = About::schedule(&schedule.name);
-    let notice = |event, message: String| Notice {
-        event,
-        about: about.clone(),
-        message,
-    };
-    let late = schedule.late.iter();
-    let failure = schedule.failure.iter().filter(|failure| failure.attempts > 0);
-    let missing = (!schedule.missing.is_empty()).then(|| schedule.missing.join("; "));
-    late.map(|late| notice(Event::ScheduleLate, late.clone()))
-        .chain(failure.map(|failure| notice(Event::BackupFailed, failure.error.clone())))
-        .chain(missing.map(|missing| notice(Event::BackupIncomplete, missing)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -125,86 +97,86 @@ mod tests {
 
     #[test]
     fn what_stays_wrong_is_told_once_and_its_end_when_all_is_well() {
-        let mut notices = Notices::default();
-        assert_eq!(notices.look(Vec::new(), Seen::All, Instant::now()), []);
+        let mut alerts = Alerts::default();
+        assert_eq!(alerts.look(Vec::new(), Seen::All, Instant::now()), []);
         let failed = |message: &str| notice(Event::BackupFailed, "hourly", message);
         assert_eq!(
-            notices.look(vec![failed("etcd is down")], Seen::All, Instant::now()),
+            alerts.look(vec![failed("etcd is down")], Seen::All, Instant::now()),
             [failed("etcd is down")]
         );
         assert_eq!(
-            notices.look(vec![failed("etcd is down, tried twice")], Seen::All, Instant::now()),
+            alerts.look(vec![failed("etcd is down, tried twice")], Seen::All, Instant::now()),
             []
         );
         let late = notice(Event::ScheduleLate, "hourly", "late");
         let both = vec![failed("still"), late.clone()];
-        assert_eq!(notices.look(both, Seen::All, Instant::now()), [late]);
-        assert!(!notices.all_is_well());
+        assert_eq!(alerts.look(both, Seen::All, Instant::now()), [late]);
+        assert!(!alerts.all_is_well());
         let other = notice(Event::BackupFailed, "daily", "etcd is down");
         assert_eq!(
-            events(&notices.look(vec![other], Seen::All, Instant::now())),
+            events(&alerts.look(vec![other], Seen::All, Instant::now())),
             ["backup-failed", "schedule-in-time"]
         );
         assert_eq!(
-            events(&notices.look(Vec::new(), Seen::All, Instant::now())),
+            events(&alerts.look(Vec::new(), Seen::All, Instant::now())),
             ["recovered"]
         );
-        assert!(notices.all_is_well());
-        assert_eq!(notices.look(Vec::new(), Seen::All, Instant::now()), []);
+        assert!(alerts.all_is_well());
+        assert_eq!(alerts.look(Vec::new(), Seen::All, Instant::now()), []);
         assert_eq!(
-            events(&notices.look(vec![failed("again")], Seen::All, Instant::now())),
+            events(&alerts.look(vec![failed("again")], Seen::All, Instant::now())),
             ["backup-failed"]
         );
     }
 
     #[test]
     fn the_end_is_not_told_before_everything_was_looked_at() {
-        let mut notices = Notices::default();
+        let mut alerts = Alerts::default();
         let failed = notice(Event::BackupFailed, "hourly", "etcd is down");
-        notices.look(vec![failed], Seen::All, Instant::now());
-        assert_eq!(notices.look(Vec::new(), Seen::Nothing, Instant::now()), []);
-        assert!(!notices.all_is_well());
+        alerts.look(vec![failed], Seen::All, Instant::now());
+        assert_eq!(alerts.look(Vec::new(), Seen::Nothing, Instant::now()), []);
+        assert!(!alerts.all_is_well());
         let wiped = notice(Event::NewLineage, "hourly", "there is more than one history");
-        assert_eq!(notices.look(vec![wiped.clone()], Seen::All, Instant::now()), [wiped]);
-        assert_eq!(notices.look(Vec::new(), Seen::Nothing, Instant::now()), []);
+        assert_eq!(alerts.look(vec![wiped.clone()], Seen::All, Instant::now()), [wiped]);
+        assert_eq!(alerts.look(Vec::new(), Seen::Nothing, Instant::now()), []);
         assert_eq!(
-            events(&notices.look(Vec::new(), Seen::All, Instant::now())),
+            events(&alerts.look(Vec::new(), Seen::All, Instant::now())),
             ["recovered"]
         );
-        assert_eq!(notices.look(Vec::new(), Seen::All, Instant::now()), []);
+        assert_eq!(alerts.look(Vec::new(), Seen::All, Instant::now()), []);
     }
 
     #[test]
     fn a_look_that_began_when_the_trouble_was_over_tells_its_end_though_more_has_changed_since() {
-        let (mut notices, start) = (Notices::default(), Instant::now());
+        let (mut alerts, start) = (Alerts::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let failed = || vec![notice(Event::BackupFailed, "hourly", "etcd is down")];
-        notices.look(failed(), Seen::All, at(0));
-        assert_eq!(notices.look(Vec::new(), Seen::From(at(1)), at(2)), []);
+        alerts.look(failed(), Seen::All, at(0));
+        assert_eq!(alerts.look(Vec::new(), Seen::From(at(1)), at(2)), []);
         assert_eq!(
-            notices.look(failed(), Seen::From(at(1)), at(3)).len(),
+            alerts.look(failed(), Seen::From(at(1)), at(3)).len(),
             1,
             "it came again"
         );
-        assert_eq!(notices.look(Vec::new(), Seen::From(at(2)), at(4)), []);
+        assert_eq!(alerts.look(Vec::new(), Seen::From(at(2)), at(4)), []);
         assert_eq!(
-            events(&notices.look(Vec::new(), Seen::From(at(4)), at(9))),
+            events(&alerts.look(Vec::new(), Seen::From(at(4)), at(9))),
             ["recovered"]
         );
     }
 
     #[test]
     fn two_causes_of_the_same_are_told_as_one() {
-        let mut notices = Notices::default();
+        let mut alerts = Alerts::default();
         let failed = |message: &str| notice(Event::BackupFailed, "hourly", message);
         assert_eq!(
-            notices
+            alerts
                 .look(vec![failed("a"), failed("b")], Seen::All, Instant::now())
                 .len(),
             1
         );
         assert_eq!(
-            notices
+            alerts
                 .look(vec![failed("a"), failed("b")], Seen::All, Instant::now())
                 .len(),
             0

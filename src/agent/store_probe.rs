@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Work;
-use super::notices::Seen;
+use super::alerts::Seen;
 use crate::config::Config;
-use crate::health::Event;
-use crate::health::{About, Notice};
+use crate::health::{About, Event, Look, Notice};
 
 /// How often, if nothing happens.
 const EVERY: Duration = Duration::from_secs(15 * 60);
@@ -23,9 +22,9 @@ const TAKES_AT_MOST: Duration = Duration::from_secs(5 * 60);
 
 /// What was seen last.
 #[derive(Debug, Default)]
-pub struct Outlook {
-    doubts: Option<Vec<Notice>>,
-    /// When the look began that they are from.
+pub struct StoreProbe {
+    look: Option<Look>,
+    /// When that look began.
     seen_from: Option<Instant>,
     looking: Option<Looking>,
     /// None: at once.
@@ -35,10 +34,10 @@ pub struct Outlook {
 #[derive(Debug)]
 struct Looking {
     since: Instant,
-    seen: oneshot::Receiver<Vec<Notice>>,
+    seen: oneshot::Receiver<Look>,
 }
 
-impl Outlook {
+impl StoreProbe {
     /// Has it looked at again soon: something has changed.
     pub fn hurry(&mut self) {
         self.next = None;
@@ -48,11 +47,12 @@ impl Outlook {
     pub fn take_in(&mut self, now: Instant) {
         let Some(looking) = &mut self.looking else { return };
         match looking.seen.try_recv() {
-            Ok(doubts) => {
-                if doubts.iter().any(|doubt| doubt.event == Event::DestinationDisabled) {
+            Ok(look) => {
+                let mut problems = look.problems.iter();
+                if problems.any(|problem| problem.event == Event::DestinationDisabled) {
                     self.next = self.next.map(|next| next.min(now + WHILE_DISABLED));
                 }
-                self.doubts = Some(doubts);
+                self.look = Some(look);
                 self.seen_from = Some(looking.since);
             }
             Err(oneshot::error::TryRecvError::Empty) => return,
@@ -69,30 +69,31 @@ impl Outlook {
         self.next = Some(now + EVERY);
         let (sender, seen) = oneshot::channel();
         let (work, config) = (work.clone(), config.clone());
-        std::thread::spawn(move || sender.send(work.doubts(&config)).ok());
+        std::thread::spawn(move || sender.send(work.look(&config)).ok());
         self.looking = Some(Looking { since: now, seen });
     }
 
-    /// What there is to doubt; nothing before the first look is over.
-    pub fn doubts(&self, now: Instant) -> Vec<Notice> {
-        let silent = self
-            .looking
-            .iter()
-            .filter(|looking| now - looking.since > TAKES_AT_MOST);
-        let silent = silent.map(|_| Notice {
+    /// What was seen last; none before the first look is over.
+    pub fn look(&self) -> Option<&Look> {
+        self.look.as_ref()
+    }
+
+    /// That a look does not end.
+    pub fn silence(&self, now: Instant) -> Option<Notice> {
+        let looking = self.looking.as_ref()?;
+        (now - looking.since > TAKES_AT_MOST).then(|| Notice {
             event: Event::DestinationDisabled,
             about: About::default(),
             message: format!(
                 "the destinations do not say within {} s what is in them",
                 TAKES_AT_MOST.as_secs()
             ),
-        });
-        silent.chain(self.doubts.iter().flatten().cloned()).collect()
+        })
     }
 
     /// Whether it was looked at all.
     pub fn is_known(&self) -> bool {
-        self.doubts.is_some()
+        self.look.is_some()
     }
 
     /// Since when what is wrong would have been seen.

@@ -6,34 +6,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Work;
-use super::heartbeat::{Health, Heartbeat};
+use super::alerts::Alerts;
+use super::heartbeat::{Heartbeat, Pulse};
 use super::hook::Hook;
 use super::journal::Log;
-use super::notices::{Notices, wrong};
-use super::outlook::Outlook;
-use super::status::Report;
-use super::watchdog::{HANGS_AFTER, Verdict, Watchdog};
+use super::store_probe::StoreProbe;
+use super::watchdog::{self, HANGS_AFTER, Watchdog};
 use crate::config::Config;
-use crate::health::Event;
-use crate::health::{About, Notice};
+use crate::health::{About, Event, Level, Look, Notice, Verdict, in_few_words};
 
 /// What was told, and to whom.
-pub struct Telling {
+pub struct Notifier {
     log: Log,
-    notices: Notices,
-    outlook: Outlook,
+    alerts: Alerts,
+    probe: StoreProbe,
     hook: Hook,
     heartbeat: Heartbeat,
     watchdog: Watchdog,
 }
 
-impl Telling {
+impl Notifier {
     /// Nothing was told yet. Needs a runtime to run in.
-    pub fn new(log: Log) -> Telling {
-        Telling {
+    pub fn new(log: Log) -> Notifier {
+        Notifier {
             log,
-            notices: Notices::default(),
-            outlook: Outlook::default(),
+            alerts: Alerts::default(),
+            probe: StoreProbe::default(),
             hook: Hook::new(log),
             heartbeat: Heartbeat::new(log),
             watchdog: Watchdog::default(),
@@ -42,27 +40,38 @@ impl Telling {
 
     /// Takes in what was seen in the destinations.
     pub fn take_in(&mut self) {
-        self.outlook.take_in(Instant::now());
+        self.probe.take_in(Instant::now());
     }
 
     /// Looks at the destinations if it is time; only while no job runs.
     pub fn look_out(&mut self, work: &Arc<dyn Work>, config: &Arc<Config>) {
-        self.outlook.turn(work, config, Instant::now());
+        self.probe.turn(work, config, Instant::now());
     }
 
     /// Has the destinations looked at soon: something has changed.
     pub fn hurry(&mut self) {
-        self.outlook.hurry();
+        self.probe.hurry();
     }
 
-    /// What there is to doubt in the destinations.
-    pub fn doubts(&self) -> Vec<Notice> {
-        self.outlook.doubts(Instant::now())
+    /// What the last look at the destinations found.
+    pub fn look(&self) -> Option<&Look> {
+        self.probe.look()
+    }
+
+    /// What is wrong beside that: a look that does not end, a heartbeat that does not get through.
+    pub fn problems(&self) -> Vec<Notice> {
+        let silent = self.probe.silence(Instant::now());
+        silent.into_iter().chain(self.heartbeat.problem()).collect()
     }
 
     /// Tells of what is wrong since the last time, and what is not any more.
-    pub fn tell(&mut self, config: &Config, report: &Report) {
-        for notice in self.notices.look(wrong(report), self.outlook.seen(), Instant::now()) {
+    pub fn tell(&mut self, config: &Config, verdict: &Verdict) {
+        let grave = verdict
+            .problems
+            .iter()
+            .filter(|problem| problem.event.level() == Level::Error);
+        let wrong = in_few_words(grave.cloned().collect());
+        for notice in self.alerts.look(wrong, self.probe.seen(), Instant::now()) {
             if !is_logged_where_it_happens(notice.event) {
                 let parts = notice.about.parts();
                 let fields: Vec<(&str, &dyn std::fmt::Display)> = parts
@@ -79,20 +88,20 @@ impl Telling {
 
     /// Sends the heartbeat if it is due and all is well; how long to sleep at most then, if that matters.
     pub fn beat(&mut self, config: &Config) -> Option<Duration> {
-        let is_well = self.outlook.is_known()
-            && self.notices.all_is_well()
+        let is_well = self.probe.is_known()
+            && self.alerts.all_is_well()
             && !self.watchdog.hangs()
             && !config.schedules.is_empty();
-        let health = if is_well { Health::Well } else { Health::Unwell };
-        self.heartbeat.turn(&config.notify, health, Instant::now())
+        let pulse = if is_well { Pulse::Beats } else { Pulse::Stays };
+        self.heartbeat.turn(&config.notify, pulse, Instant::now())
     }
 
     /// Whether systemd's watchdog may be fed. `job` is the schedule of the one that runs and its signs of life.
     pub fn gets_on(&mut self, config: &Config, job: Option<(&str, u64)>, now: Instant) -> bool {
         match self.watchdog.look(job.map(|(_, signs)| signs), now) {
-            Verdict::Feed => true,
-            Verdict::StillHangs => false,
-            Verdict::Hangs => {
+            watchdog::Verdict::Feed => true,
+            watchdog::Verdict::StillHangs => false,
+            watchdog::Verdict::Hangs => {
                 let schedule = job.map_or("", |(schedule, _)| schedule);
                 let message = "the job does nothing any more; the watchdog is not fed until it does";
                 self.log.event(

@@ -1,0 +1,125 @@
+//! Looks at the destinations, for the verdict: what is in them, whether they can be written to, which secrets are missing.
+//!
+//! Judged is in `health`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::host;
+use super::stores::{open_to_write, read_within};
+use crate::config::{Config, DestinationName, Kind, Unread};
+use crate::destinations::Destinations;
+use crate::health::{About, Destination, Event, Look, Notice, Stores, proof_within};
+use crate::model::with_causes;
+use crate::store::{self, FileStore, Limits};
+
+/// Looks at every secret and every destination, as the agent is to go by.
+pub(super) fn look(config: &Config) -> Look {
+    let mut look = match read_within(config, None, Limits::default()) {
+        Ok(places) => {
+            let unwritable = unwritable(config);
+            let mut stores = read(config, &places, host::now());
+            for destination in &mut stores.destinations {
+                destination.unwritable = unwritable.get(&destination.name).cloned();
+            }
+            Look::at(&stores)
+        }
+        Err(failure) => nothing(failure.message()),
+    };
+    look.problems.extend(unread_secrets(config));
+    look
+}
+
+/// What `places` hold, as the verdict is made from.
+pub(super) fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp) -> Stores<'a> {
+    let destinations = config.destinations.keys().map(|name| {
+        let unreadable = places.unreadable.iter();
+        let unreadable = unreadable.filter(|(unread, _)| unread == name.as_str());
+        let free = places
+            .stores
+            .get(name.as_str())
+            .and_then(|store| store.free_space().ok());
+        Destination {
+            name: name.to_string(),
+            unreadable: unreadable.map(|(_, error)| error.clone()).collect(),
+            unwritable: None,
+            proof_within: proof_within(verifies(config, name), now),
+            free_and_total_bytes: free.map(|free| (free.available, free.total)),
+        }
+    });
+    Stores {
+        catalog: &places.catalog,
+        destinations: destinations.collect(),
+        required: config.backup.require,
+        read_at: now,
+    }
+}
+
+/// The schedules that verify the backups of a destination, and how long after a slot that must be done.
+fn verifies<'a>(
+    config: &'a Config,
+    destination: &'a DestinationName,
+) -> impl Iterator<Item = (&'a crate::schedule::When, Duration)> {
+    let schedules = config.schedules.values();
+    let verifies =
+        schedules.filter(move |schedule| schedule.kind == Kind::Verify && schedule.destinations.contains(destination));
+    verifies.map(|schedule| (&schedule.when, schedule.jitter + schedule.late_after))
+}
+
+/// A look at nothing, because the configuration does not let it.
+fn nothing(why: &str) -> Look {
+    let nowhere = crate::catalog::Catalog::default();
+    let mut look = Look::at(&Stores {
+        catalog: &nowhere,
+        destinations: Vec::new(),
+        required: crate::catalog::Proof::None,
+        read_at: host::now(),
+    });
+    look.problems = vec![Notice {
+        event: Event::DestinationDisabled,
+        about: About::default(),
+        message: why.to_owned(),
+    }];
+    look
+}
+
+/// The secrets that the agent goes on without.
+fn unread_secrets(config: &Config) -> Vec<Notice> {
+    let secrets = config.check_secrets();
+    let unread = secrets.problems.into_iter().chain(secrets.unloaded);
+    let notice = |unread: Unread| Notice {
+        event: Event::SecretUnreadable,
+        about: About::default(),
+        message: format!("the agent goes on without it: {}", unread.problem),
+    };
+    unread.filter(|unread| !unread.is_needed).map(notice).collect()
+}
+
+/// The destinations that cannot be written to, each tried with a file: the agent's unit may allow it less than the owner
+/// and the mode of a folder do.
+fn unwritable(config: &Config) -> BTreeMap<String, String> {
+    if config.destinations.is_empty() {
+        return BTreeMap::new();
+    }
+    let all = |why: String| {
+        let names = config.destinations.keys();
+        names.map(|name| (name.to_string(), why.clone())).collect()
+    };
+    let opened = host::state(&config.cluster.name).and_then(|state| open_to_write(config, &state, &[]));
+    let destinations = match opened {
+        Ok(destinations) => destinations,
+        Err(failure) => return all(failure.message().to_owned()),
+    };
+    let tried = destinations.into_iter();
+    tried
+        .filter_map(|destination| Some((destination.name, trial(destination.store).err()?)))
+        .collect()
+}
+
+/// Writes to a store, and removes it again.
+fn trial(store: Result<FileStore, store::Error>) -> Result<(), String> {
+    let store = store.map_err(|error| with_causes(&error))?;
+    store.now().map(drop).map_err(|error| with_causes(&error))
+}

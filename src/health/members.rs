@@ -1,0 +1,126 @@
+//! How the members answered, and what is wrong with them.
+
+use super::{About, Event, Notice};
+
+/// One member, as it answered just now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberState {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The id of its cluster; none if it did not answer.
+    pub cluster_id: Option<String>,
+    /// Whether it knows a leader.
+    pub knows_leader: bool,
+    /// Alarms, and why it cannot be reached.
+    pub errors: Vec<String>,
+}
+
+impl MemberState {
+    fn answers(&self) -> bool {
+        self.cluster_id.is_some()
+    }
+
+    /// Whether it does not answer and can be done without: most do, and backups need not come from it.
+    fn is_spared(&self, members: &[MemberState], wanted: Option<&str>) -> bool {
+        let answers = members.iter().filter(|member| member.answers()).count();
+        !self.answers() && wanted != Some(self.name.as_str()) && answers > members.len() / 2
+    }
+}
+
+/// What is wrong with the members. `wanted` is the one that backups are taken from and from no other.
+pub(super) fn problems(members: &[MemberState], wanted: Option<&str>) -> Vec<Notice> {
+    let notice = |member: Option<&str>, message: String| Notice {
+        event: Event::MemberUnwell,
+        about: About {
+            member: member.map(str::to_owned),
+            ..About::default()
+        },
+        message,
+    };
+    let mut wrong: Vec<Notice> = Vec::new();
+    for member in members.iter().filter(|member| !member.is_spared(members, wanted)) {
+        let name = &member.name;
+        let errors = member.errors.iter();
+        wrong.extend(errors.map(|error| notice(Some(name), format!("member {name}: {error}"))));
+    }
+    let mut clusters: Vec<&str> = members
+        .iter()
+        .filter_map(|member| member.cluster_id.as_deref())
+        .collect();
+    clusters.sort_unstable();
+    clusters.dedup();
+    if clusters.len() > 1 {
+        let message = format!("the members are of different clusters: {}", clusters.join(", "));
+        wrong.push(notice(None, message));
+    }
+    let leaderless = members.iter().filter(|member| member.answers() && !member.knows_leader);
+    wrong.extend(leaderless.map(|member| {
+        let name = &member.name;
+        notice(Some(name), format!("member {name} knows no leader"))
+    }));
+    wrong
+}
+
+/// The members that do not answer, and that nothing of ours depends on.
+pub(super) fn notes(members: &[MemberState], wanted: Option<&str>) -> Vec<String> {
+    let spared = members.iter().filter(|member| member.is_spared(members, wanted));
+    let notes = spared.map(|member| {
+        let errors = member.errors.join(", ");
+        format!(
+            "member {}: {errors}; the others serve, and backups are taken from them",
+            member.name
+        )
+    });
+    notes.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(name: &str) -> MemberState {
+        MemberState {
+            name: name.to_owned(),
+            cluster_id: Some("ab".to_owned()),
+            knows_leader: true,
+            errors: Vec::new(),
+        }
+    }
+
+    fn silent(name: &str) -> MemberState {
+        MemberState {
+            cluster_id: None,
+            knows_leader: false,
+            errors: vec!["no answer within 2 s".to_owned()],
+            ..answers(name)
+        }
+    }
+
+    fn words(members: &[MemberState], wanted: Option<&str>) -> Vec<String> {
+        problems(members, wanted)
+            .into_iter()
+            .map(|notice| notice.message)
+            .collect()
+    }
+
+    #[test]
+    fn a_member_without_an_answer_is_wrong_only_where_something_depends_on_it() {
+        let told = "member m3: no answer within 2 s";
+        let one_of_three = [answers("m1"), answers("m2"), silent("m3")];
+        assert_eq!(words(&one_of_three, None), [""; 0]);
+        assert!(notes(&one_of_three, None)[0].starts_with(told));
+        assert_eq!(words(&one_of_three, Some("m2")), [""; 0]);
+
+        assert_eq!(words(&one_of_three, Some("m3")), [told]);
+        assert_eq!(notes(&one_of_three, Some("m3")), [""; 0]);
+        let leaderless = MemberState {
+            knows_leader: false,
+            ..answers("m1")
+        };
+        assert_eq!(words(&[leaderless, silent("m2"), silent("m3")], None).len(), 3);
+        assert_eq!(words(&[answers("m1"), silent("m3")], None), [told]);
+        let mut alarmed = one_of_three;
+        alarmed[0].errors.push("alarm NOSPACE".to_owned());
+        assert_eq!(words(&alarmed, None), ["member m1: alarm NOSPACE"]);
+    }
+}

@@ -1,0 +1,149 @@
+//! How the schedules of a host stand, and what is wrong with them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{About, Event, Notice};
+use crate::model::ChainId;
+use crate::schedule::Span;
+
+/// One schedule on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleState {
+    /// Its name.
+    pub name: String,
+    /// What is done: `full`, `verify` or `prune`.
+    pub kind: String,
+    /// What names its slots, as it is written in the configuration.
+    pub when: String,
+    /// By how much this host is behind each slot.
+    pub jitter_seconds: u64,
+    /// The next run; none if no slot comes any more.
+    pub next: Option<NextRun>,
+    /// The first slot whose work is not done though its time is over.
+    pub late: Option<Late>,
+    /// The slot of the last success where that lies in the future: this host's clock was ahead.
+    pub ahead: Option<Timestamp>,
+    /// Why the last attempt failed, if nothing has succeeded since.
+    pub failure: Option<Failure>,
+    /// What is waited for.
+    pub waits: Vec<Wait>,
+    /// Destinations that the last slot's backup is not in, or that were not pruned after it, and why.
+    pub missing: Vec<Missing>,
+    /// The last slot that is done, and by whom.
+    pub last: Option<LastSlot>,
+    /// Where its backups go.
+    pub destinations: Vec<String>,
+}
+
+/// When a schedule runs next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextRun {
+    /// The slot.
+    pub slot: Timestamp,
+    /// When this host takes it.
+    pub at: Timestamp,
+    /// Whether it has come while the host was off or asleep.
+    pub is_catch_up: bool,
+}
+
+/// A slot whose work is late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// The slot.
+    pub slot: Timestamp,
+    /// When its time was over.
+    pub since: Timestamp,
+}
+
+/// A slot that is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why it failed the last time.
+    pub error: String,
+    /// When it is tried again.
+    pub again_at: Timestamp,
+}
+
+/// A slot that another run, or another host, is at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The slot.
+    pub slot: Timestamp,
+    /// The destination.
+    pub destination: String,
+    /// What is waited for.
+    pub why: String,
+}
+
+/// Something that the last slot lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The destination, where it is of one.
+    pub destination: Option<String>,
+    /// What is missing.
+    pub message: String,
+}
+
+/// A slot that is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastSlot {
+    /// Which.
+    pub slot: Timestamp,
+    /// When this host saw that it is done.
+    pub at: Timestamp,
+    /// Its backups, by destination.
+    pub copies: Vec<Copy>,
+}
+
+/// The backup of a slot in one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// The destination.
+    pub destination: String,
+    /// The host that took it.
+    pub host: String,
+    /// The backup, if the schedule takes any.
+    pub id: Option<ChainId>,
+}
+
+impl ScheduleState {
+    /// What is wrong with it.
+    pub(super) fn problems(&self, now: Timestamp) -> Vec<Notice> {
+        let name = &self.name;
+        let notice = |event, message: String| Notice {
+            event,
+            about: About::schedule(name),
+            message,
+        };
+        let late = self.late.map(|late| {
+            let (since, slot) = (late.since, late.slot);
+            let message = format!("schedule {name} is late since {since:.0}: the work of slot {slot:.0} is not done");
+            notice(Event::ScheduleLate, message)
+        });
+        let ahead = self.ahead.map(|slot| {
+            let message = format!(
+                "schedule {name}: its last success is of a slot in the future, {slot:.0}: this host's clock was ahead then"
+            );
+            notice(Event::ScheduleLate, message)
+        });
+        let failure = self.failure.as_ref().map(|failure| {
+            let left = failure.again_at.duration_since(now).as_secs().max(0);
+            let times = match failure.attempts {
+                1 => "once".to_owned(),
+                several => format!("{several} times"),
+            };
+            let again = Span(std::time::Duration::from_secs(left.unsigned_abs()));
+            let message = format!("schedule {name} failed {times}, next try in {again}: {}", failure.error);
+            notice(Event::BackupFailed, message)
+        });
+        let missing: Vec<&str> = self.missing.iter().map(|missing| missing.message.as_str()).collect();
+        let missing = (!missing.is_empty()).then(|| {
+            let message = format!("schedule {name}: {}", missing.join("; "));
+            notice(Event::BackupIncomplete, message)
+        });
+        late.into_iter().chain(ahead).chain(failure).chain(missing).collect()
+    }
+}

@@ -1,0 +1,361 @@
+//! What lies in the destinations, and what is wrong with it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{About, Event, Notice, last_proof, unproven_since};
+use crate::catalog::{Backup, Catalog, LatestError, Proof, Standing};
+use crate::model::{ChainId, LineageId, Revision, with_causes};
+use crate::schedule::Span;
+
+/// What was read of the destinations of a cluster.
+#[derive(Debug, Clone)]
+pub struct Stores<'a> {
+    /// The backups in all that could be read.
+    pub catalog: &'a Catalog,
+    /// Each destination of the configuration.
+    pub destinations: Vec<Destination>,
+    /// How far each backup must be proven.
+    pub required: Proof,
+    /// When it was read, by the host's clock.
+    pub read_at: Timestamp,
+}
+
+/// One destination, as it was found.
+#[derive(Debug, Clone, Default)]
+pub struct Destination {
+    /// Its name.
+    pub name: String,
+    /// Why it, or a part of it, could not be read.
+    pub unreadable: Vec<String>,
+    /// Why it could not be written to, if that was tried.
+    pub unwritable: Option<String>,
+    /// How long backups in it may go without the proof that is required.
+    pub proof_within: Duration,
+    /// What can still be written, and how large the store is, where it says so.
+    pub free_and_total_bytes: Option<(u64, u64)>,
+}
+
+/// The facts about all destinations, without the backups themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoresState {
+    /// When they were read.
+    pub read_at: Timestamp,
+    /// Each destination that is configured.
+    pub destinations: Vec<DestinationState>,
+    /// What can be restored, one for each history.
+    pub windows: Vec<Window>,
+    /// What `latest` names.
+    pub latest: Option<BackupState>,
+    /// The newest backup that was verified.
+    pub last_proof: Option<ProofState>,
+}
+
+/// What lies in one destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationState {
+    /// Its name.
+    pub name: String,
+    /// Whether all of it could be read.
+    pub is_readable: bool,
+    /// How many backups are in it.
+    pub backups: u64,
+    /// How many of them are not good.
+    pub bad: u64,
+    /// The newest that is good.
+    pub newest: Option<BackupState>,
+    /// When the newest was taken that is proven as far as is required, and when that was checked.
+    pub newest_proven: Option<Timestamp>,
+    /// The bytes of all backups as they are stored.
+    pub stored_bytes: u64,
+    /// What can still be written to it.
+    pub free_bytes: Option<u64>,
+    /// How large the store is.
+    pub total_bytes: Option<u64>,
+}
+
+/// One backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupState {
+    /// Its id.
+    pub id: ChainId,
+    /// Its revision.
+    pub revision: Revision,
+    /// When its first byte came.
+    pub taken_at: Timestamp,
+    /// The size of the snapshot.
+    pub bytes: u64,
+    /// The size of the object.
+    pub stored_bytes: u64,
+    /// How far it is proven.
+    pub proof: Proof,
+}
+
+/// What can be restored of one history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The history.
+    pub lineage: LineageId,
+    /// Whether it is the one that `latest` is of.
+    pub accepted: bool,
+    /// How many points there are.
+    pub points: u64,
+    /// The lowest revision.
+    pub from_revision: Revision,
+    /// The highest revision.
+    pub to_revision: Revision,
+    /// When the lowest was taken.
+    pub from_time: Timestamp,
+    /// When the highest was taken.
+    pub to_time: Timestamp,
+}
+
+/// A backup that was verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofState {
+    /// The backup.
+    pub id: ChainId,
+    /// How far it is proven.
+    pub proof: Proof,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// When it was checked.
+    pub checked_at: Timestamp,
+}
+
+impl BackupState {
+    fn of(backup: &Backup) -> BackupState {
+        let manifest = backup.manifest();
+        BackupState {
+            id: backup.id().clone(),
+            revision: backup.revision(),
+            taken_at: manifest.first_byte_at,
+            bytes: manifest.plain.bytes,
+            stored_bytes: manifest.stored.bytes,
+            proof: backup.proof(),
+        }
+    }
+}
+
+impl Stores<'_> {
+    /// What there is.
+    pub fn state(&self) -> StoresState {
+        let last_proof = last_proof(self.catalog);
+        StoresState {
+            read_at: self.read_at,
+            destinations: self.destinations.iter().map(|found| self.destination(found)).collect(),
+            windows: self.windows(),
+            latest: self.catalog.latest().ok().map(BackupState::of),
+            last_proof: last_proof.map(|last| ProofState {
+                id: last.backup.id().clone(),
+                proof: last.proof,
+                taken_at: last.backup.manifest().first_byte_at,
+                checked_at: last.checked_at,
+            }),
+        }
+    }
+
+    fn destination(&self, found: &Destination) -> DestinationState {
+        let here = || {
+            let backups = self.catalog.backups().iter();
+            backups.filter_map(|backup| {
+                let copy = backup.copies.iter().find(|copy| copy.destination == found.name)?;
+                Some((backup, copy.standing.proof()))
+            })
+        };
+        let taken = |backup: &Backup| backup.manifest().first_byte_at;
+        let newest = |least: Proof| {
+            let proven = here().filter(|(_, proof)| *proof >= least);
+            proven.max_by_key(|(backup, _)| (taken(backup), backup.id()))
+        };
+        let newest_good = newest(Proof::Stored).map(|(backup, proof)| BackupState {
+            proof,
+            ..BackupState::of(backup)
+        });
+        DestinationState {
+            name: found.name.clone(),
+            is_readable: found.unreadable.is_empty(),
+            backups: here().count() as u64,
+            bad: here().filter(|(_, proof)| *proof < Proof::Stored).count() as u64,
+            newest: newest_good,
+            newest_proven: newest(self.required).map(|(backup, _)| taken(backup)),
+            stored_bytes: here().map(|(backup, _)| backup.manifest().stored.bytes).sum(),
+            free_bytes: found.free_and_total_bytes.map(|(free, _)| free),
+            total_bytes: found.free_and_total_bytes.map(|(_, total)| total),
+        }
+    }
+
+    fn windows(&self) -> Vec<Window> {
+        let accepted = self.catalog.accepted_lineage().ok();
+        let rows = self.catalog.lineages().into_iter().filter_map(|lineage| {
+            let is_good = |backup: &&Backup| backup.manifest().lineage == lineage.id && backup.proof() >= Proof::Stored;
+            let good = || self.catalog.backups().iter().filter(is_good);
+            let [from, to] = [
+                good().min_by_key(|backup| backup.revision())?,
+                good().max_by_key(|backup| backup.revision())?,
+            ];
+            Some(Window {
+                accepted: accepted.as_ref().is_some_and(|accepted| accepted.id == lineage.id),
+                points: good().count() as u64,
+                from_revision: from.revision(),
+                to_revision: to.revision(),
+                from_time: from.manifest().first_byte_at,
+                to_time: to.manifest().first_byte_at,
+                lineage: lineage.id,
+            })
+        });
+        rows.collect()
+    }
+
+    /// What is wrong with the destinations and what is in them.
+    pub fn problems(&self) -> Vec<Notice> {
+        let mut problems = Vec::new();
+        if self.destinations.is_empty() {
+            problems.push(about_none(
+                Event::DestinationDisabled,
+                "no destination is configured".to_owned(),
+            ));
+        }
+        problems.extend(self.destinations.iter().flat_map(unusable));
+        problems.extend(self.not_good());
+        problems.extend(self.history());
+        let unproven = self.destinations.iter();
+        problems.extend(unproven.filter_map(|destination| self.unproven(destination)));
+        problems
+    }
+
+    /// Each backup that is not good, and each manifest that cannot be read.
+    fn not_good(&self) -> Vec<Notice> {
+        let damaged = self
+            .catalog
+            .damaged()
+            .iter()
+            .map(|damaged| about_none(Event::BackupUnproven, format!("{damaged}: {}", damaged.fault)));
+        let bad = self.catalog.backups().iter().filter_map(|backup| {
+            let faults = faults(backup);
+            let id = backup.id();
+            (!faults.is_empty()).then(|| Notice {
+                event: Event::BackupUnproven,
+                about: About {
+                    backup: Some(id.to_string()),
+                    ..About::default()
+                },
+                message: format!(
+                    "backup {id} is not good in {}; to give it up: `lifeboat prune --damaged {id}`",
+                    faults.join("; ")
+                ),
+            })
+        });
+        damaged.chain(bad).collect()
+    }
+
+    /// What is wrong with the histories.
+    fn history(&self) -> Option<Notice> {
+        let refused = match self.catalog.latest() {
+            Ok(latest) => latest.manifest().doubt.as_ref().map(|doubt| Notice {
+                event: Event::BackupUnproven,
+                about: About {
+                    backup: Some(latest.id().to_string()),
+                    ..About::default()
+                },
+                message: format!("the data in {} is in doubt: {doubt}", latest.id()),
+            }),
+            // Not known while a destination that may have one cannot be read: that is told instead.
+            Err(LatestError::Empty) if self.destinations.iter().any(|found| !found.unreadable.is_empty()) => None,
+            Err(LatestError::Empty) => Some(about_none(
+                Event::NoBackup,
+                "there is no backup: take one with `lifeboat backup`".to_owned(),
+            )),
+            Err(error) => {
+                let event = match &error {
+                    LatestError::Unaccepted { .. }
+                    | LatestError::AcceptedIsGone { .. }
+                    | LatestError::EarlierUnreadable { .. } => Event::NewLineage,
+                    LatestError::Empty
+                    | LatestError::OnlyDamaged { .. }
+                    | LatestError::WordUnreadable { .. }
+                    | LatestError::NothingGood { .. } => Event::BackupUnproven,
+                };
+                let message = format!("`latest` is refused: {}{}", with_causes(&error), what_to_do(&error));
+                Some(about_none(event, message))
+            }
+        };
+        let astray = || self.catalog.astray(self.read_at);
+        refused.or_else(|| Some(about_none(Event::NewLineage, astray()?.to_string())))
+    }
+
+    fn unproven(&self, destination: &Destination) -> Option<Notice> {
+        let Destination { name, proof_within, .. } = destination;
+        let since = unproven_since(self.catalog, name, self.required)?;
+        let taken = since.manifest().first_byte_at;
+        let for_long = self.read_at.duration_since(taken).unsigned_abs();
+        (taken <= self.read_at && for_long > *proof_within).then(|| Notice {
+            event: Event::BackupUnproven,
+            about: About::destination(name),
+            message: format!(
+                "destination {name}: no backup since {taken:.0} is proven to be {}, as `backup.require` wants within {}: run \
+                 `lifeboat verify --identity FILE`",
+                self.required,
+                Span(*proof_within)
+            ),
+        })
+    }
+}
+
+fn unusable(destination: &Destination) -> Vec<Notice> {
+    let name = &destination.name;
+    let notice = |message: String| Notice {
+        event: Event::DestinationDisabled,
+        about: About::destination(name),
+        message,
+    };
+    let unreadable = destination.unreadable.iter();
+    let mut problems: Vec<Notice> = unreadable
+        .map(|error| notice(format!("destination {name}: {error}")))
+        .collect();
+    // What cannot be read cannot be written to either: once is enough.
+    if let (Some(why), true) = (&destination.unwritable, problems.is_empty()) {
+        problems.push(notice(format!(
+            "destination {name} cannot be written to by the agent, which goes on trying: {why} (`lifeboat check` says what \
+             is missing)"
+        )));
+    }
+    problems
+}
+
+fn about_none(event: Event, message: String) -> Notice {
+    Notice {
+        event,
+        about: About::default(),
+        message,
+    }
+}
+
+/// What is known to be wrong with copies of a backup, by destination.
+fn faults(backup: &Backup) -> Vec<String> {
+    let faults = backup.copies.iter().flat_map(|copy| match &copy.standing {
+        Standing::Good(_) => Vec::new(),
+        Standing::Bad(faults) => faults
+            .iter()
+            .map(|fault| format!("{}: {fault}", copy.destination))
+            .collect(),
+    });
+    faults.collect()
+}
+
+fn what_to_do(error: &LatestError) -> String {
+    let candidates = error.candidates().map(|lineage| {
+        let keys = lineage.keys.map_or(String::new(), |keys| format!(" with {keys} keys"));
+        format!(
+            "`lifeboat accept-lineage {}` (backups: {}, the newest {} at revision {}{keys})",
+            lineage.id, lineage.backups, lineage.newest, lineage.highest
+        )
+    });
+    let candidates: Vec<String> = candidates.collect();
+    match candidates.is_empty() {
+        true => "; `lifeboat list` says what is wrong".to_owned(),
+        false => format!(": say which is meant with {}", candidates.join(", or ")),
+    }
+}

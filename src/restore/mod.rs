@@ -176,16 +176,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it says only that it cannot be seen how things are. Once etcd may run on the new data, an init system that
-    /// does not answer, as when the host shuts down, is no reason to take that away. And of a directory that is not
-    /// mounted nothing is known: neither way may be gone. Nor does one whose place somebody else decides lead to the old data
-    /// any more than to the new. And who has committed to a cluster does not leave it because its address is not there yet, as
-    /// at a boot: the others rely on it.
+    /// Whether it says only that it cannot be seen how things are. An init system that does not answer, as when the host
+    /// shuts down, is no reason to take the new data away once the way to it is decided: others may serve it by then. And of
+    /// a directory that is not mounted nothing is known: neither way may be gone. Nor does one whose place somebody else
+    /// decides lead to the old data any more than to the new. And who has committed to a cluster does not leave it because its
+    /// address is not there yet, as at a boot: the others rely on it.
     fn is_blind(&self, step: Step) -> bool {
         // What is mounted there hides what is below. Before etcd is stopped that takes nothing away from it.
         let is_hidden = matches!(self, Error::Mounted { .. }) && step != Step::Guard;
-        let is_silent =
-            matches!((self, step), (Error::Units { source, .. }, Step::Start | Step::Serve) if !source.is_refusal());
+        let is_silent = matches!(
+            (self, step),
+            (Error::Units { source, .. }, Step::Swap | Step::Settings | Step::Start | Step::Serve) if !source.is_refusal()
+        );
         let is_away = matches!(
             (self, step),
             (Error::Yard(yard::Error::Missing { .. }), _)

@@ -205,6 +205,11 @@ impl Host {
         self.wait_for_boot();
     }
 
+    /// Whether it is switched on.
+    pub fn is_on(&self) -> bool {
+        self.nspawn.is_some()
+    }
+
     /// Cuts it from its power: every process is gone at once, its disk stays as it is.
     pub fn cut_power(&mut self) {
         let Some(mut nspawn) = self.nspawn.take() else { return };

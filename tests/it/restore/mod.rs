@@ -555,7 +555,7 @@ fn what_cannot_become_healthy_goes_back_by_itself() {
 #[test]
 fn an_init_system_that_does_not_answer_takes_nothing_back() {
     let Some(bench) = Bench::running(1) else { return };
-    for (number, at) in [(1, Step::Start), (2, Step::Serve)] {
+    for (number, at) in (1..).zip([Step::Swap, Step::Settings, Step::Start, Step::Serve]) {
         let listener = |step: Step| {
             bench.units.is_mute.set(step == at);
             ControlFlow::Continue(())

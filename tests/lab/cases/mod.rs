@@ -14,6 +14,7 @@ mod owners;
 mod packages;
 mod records;
 mod rendezvous;
+mod rendezvous_steps;
 mod restore_deaths;
 mod restores;
 mod runbooks;
@@ -53,6 +54,10 @@ macro_rules! cases {
 
 /// All of them. The longest stand first, so that none is waited for at the end.
 pub const CASES: &[Case] = cases! {
+    TRIXIE rendezvous_steps::a_run_stopped_at_any_step_of_the_rendezvous_is_gone_on_with
+    TRIXIE rendezvous_steps::a_host_cut_off_at_any_step_of_the_rendezvous_is_waited_for
+    TRIXIE rendezvous_steps::a_host_without_power_at_any_step_of_the_rendezvous_is_waited_for
+    TRIXIE rendezvous_steps::a_host_rebooted_at_any_step_of_the_rendezvous_is_waited_for
     TRIXIE new_clusters::the_same_unit_on_each_host_makes_one_cluster_that_grows_and_lets_no_old_member_in
     TRIXIE new_clusters::hosts_that_lost_everything_and_restored_different_backups_come_together_on_one
     TRIXIE new_clusters::hosts_that_restore_different_backups_do_not_become_one_cluster
@@ -66,6 +71,8 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_rollback_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_restore_killed_at_any_step_ends_with_the_old_or_the_new
     TRIXIE records::a_release_killed_at_any_call_is_finished_by_the_next_and_never_taken_back
+    TRIXIE restore_deaths::a_restore_killed_at_any_removal_ends_with_the_old_or_the_new
+    TRIXIE restore_deaths::a_rollback_killed_at_any_removal_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_rollback_killed_at_any_step_ends_with_the_old_or_the_new
     BOTH spellings::etcd_is_restored_with_its_settings_however_they_are_spelled
     TRIXIE spellings::a_change_of_the_operators_counts_after_a_restore

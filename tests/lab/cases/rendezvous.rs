@@ -10,8 +10,8 @@ use crate::hosts::{Host, Lab, holds, until};
 use crate::install::{STORE, install, lifeboat};
 use crate::support::host::copy_tree;
 
-const RESUME: &str = "lifeboat-restore-resume.service";
-const COPY: &str = "/root/copy";
+pub(super) const RESUME: &str = "lifeboat-restore-resume.service";
+pub(super) const COPY: &str = "/root/copy";
 
 /// While two of three wait for the third, everything happens to them.
 pub fn hosts_killed_stopped_cut_off_and_rebooted_meanwhile_found_one_cluster(lab: &Lab<'_>) {
@@ -226,7 +226,7 @@ pub fn hosts_that_see_different_stores_found_one_cluster(lab: &Lab<'_>) {
 }
 
 /// A cluster with a backup, of which everything is lost; each host has the backup in a copy.
-fn lost(lab: &Lab<'_>, members: usize) -> Cluster {
+pub(super) fn lost(lab: &Lab<'_>, members: usize) -> Cluster {
     let cluster = Cluster::start(lab, members);
     backed_up(&cluster);
     let [first, others @ ..] = cluster.hosts.as_slice() else {
@@ -245,7 +245,7 @@ fn lost(lab: &Lab<'_>, members: usize) -> Cluster {
 }
 
 /// The one backup that there is.
-fn backup_of(cluster: &Cluster) -> String {
+pub(super) fn backup_of(cluster: &Cluster) -> String {
     let ids = crate::install::ids(&cluster.hosts[0]);
     ids.into_iter().next().expect("one was taken")
 }
@@ -278,7 +278,7 @@ fn assert_waits(host: &Host) {
     assert_eq!(step_of(host).as_deref(), Some("meet"), "{}", host.journal(RESUME));
 }
 
-fn until_closed(cluster: &Cluster) {
+pub(super) fn until_closed(cluster: &Cluster) {
     for host in &cluster.hosts {
         until("its ledger to be closed", || {
             holds(step_of(host).is_none() && !has_guard(host), host.journal(RESUME))

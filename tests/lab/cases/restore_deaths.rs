@@ -2,7 +2,7 @@
 //!
 //! The place is hit by `strace`, which sends SIGKILL when the ledger's directory is synced for the nth time, right after a
 //! step was recorded, or when any file is put into its place for the nth time, which is also when a step is done and the
-//! next not recorded yet. (Of a rename `-P` sees the old name only, which nobody knows beforehand.)
+//! next not recorded yet, or when something is about to be removed for the nth time. (Of a rename `-P` sees the old name only, which nobody knows beforehand.)
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,6 +16,8 @@ use crate::install::lifeboat;
 enum Death {
     /// kill -9 of the run alone; then somebody starts etcd.
     OfTheRun,
+    /// The same, where something is removed.
+    AtARemoval,
     /// The host goes with it, and boots.
     OfTheHost,
 }
@@ -25,6 +27,7 @@ impl Death {
     fn place(self, number: usize) -> Place {
         match self {
             Death::OfTheRun => Place::Recorded(number),
+            Death::AtARemoval => Place::Removing(number),
             Death::OfTheHost => Place::Renaming(number),
         }
     }
@@ -37,6 +40,8 @@ pub(super) enum Place {
     Recorded(usize),
     /// When a file is about to be put into its place for the nth time.
     Renaming(usize),
+    /// When something is about to be removed for the nth time.
+    Removing(usize),
 }
 
 /// The steps after which something is to be found, as the ledger calls them.
@@ -45,6 +50,14 @@ const BACK: [&str; 6] = ["hold", "halt", "return", "undo", "revive", "clear"];
 
 pub fn a_restore_killed_at_any_step_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
     there(lab, Death::OfTheRun);
+}
+
+pub fn a_restore_killed_at_any_removal_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
+    there(lab, Death::AtARemoval);
+}
+
+pub fn a_rollback_killed_at_any_removal_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
+    back(lab, Death::AtARemoval);
 }
 
 pub fn a_host_that_loses_its_power_at_any_step_of_a_restore_ends_with_the_old_or_the_new(lab: &Lab<'_>) {
@@ -78,8 +91,14 @@ fn there(lab: &Lab<'_>, death: Death) {
             break;
         }
     }
-    assert_eq!(ends.len(), 2, "early it ends with the old data, late with the new");
-    assert_hit(&THERE, &steps);
+    match death {
+        // Nothing is removed before the new data serves.
+        Death::AtARemoval => assert_hit(&["settle"], &steps),
+        Death::OfTheRun | Death::OfTheHost => {
+            assert_eq!(ends.len(), 2, "early it ends with the old data, late with the new");
+            assert_hit(&THERE, &steps);
+        }
+    }
 }
 
 fn back(lab: &Lab<'_>, death: Death) {
@@ -99,7 +118,10 @@ fn back(lab: &Lab<'_>, death: Death) {
         }
     }
     assert!(is_old(&cluster), "what nobody cuts off comes to its end");
-    assert_hit(&BACK, &steps);
+    match death {
+        Death::AtARemoval => assert_hit(&["undo", "clear"], &steps),
+        Death::OfTheRun | Death::OfTheHost => assert_hit(&BACK, &steps),
+    }
 }
 
 /// Runs a command that dies at a place, and what comes after such a death; waits until a ledger is open no more and etcd
@@ -113,7 +135,7 @@ fn cut_off(cluster: &mut Cluster, command: &[&str], place: usize, death: Death, 
         steps.extend(step_of(host));
     }
     match death {
-        Death::OfTheRun => {
+        Death::OfTheRun | Death::AtARemoval => {
             // Somebody cannot wait: whoever starts etcd has the restore taken up first.
             host.run_any(["systemctl", "start", "etcd"]);
         }
@@ -150,8 +172,9 @@ pub(super) fn under_strace(host: &Host, command: &[&str], place: Place) -> Done 
             LEDGERS.to_owned(),
         ],
         Place::Renaming(number) => vec![format!("--inject=rename:signal=KILL:when={number}")],
+        Place::Removing(number) => vec![format!("--inject=unlink,unlinkat,rmdir:signal=KILL:when={number}")],
     };
-    let filter = ["--trace=rename,fsync"]
+    let filter = ["--trace=rename,fsync,unlink,unlinkat,rmdir"]
         .into_iter()
         .chain(filter.iter().map(String::as_str));
     host.run_any(

@@ -20,9 +20,18 @@ pub async fn look_for_clusters(
     let answers = ask_all(at_once, access).await;
     let mut clusters: Vec<PeerAnswer> = Vec::new();
     for answer in answers.into_iter().filter_map(|(_, answer)| answer) {
-        // One that was cut off may list members that are long gone; the one that lists most is the most careful.
-        match clusters.iter_mut().find(|known| known.cluster == answer.cluster) {
-            Some(known) if known.members.len() < answer.members.len() => *known = answer,
+        // One that was cut off may list members that are long gone, or not know yet that one has served; who knows most is the
+        // most careful.
+        let served = |answer: &PeerAnswer| {
+            answer
+                .members
+                .iter()
+                .filter(|member| !member.client_urls.is_empty())
+                .count()
+        };
+        let known = |answer: &PeerAnswer| (answer.members.len(), served(answer));
+        match clusters.iter_mut().find(|other| other.cluster == answer.cluster) {
+            Some(other) if known(other) < known(&answer) => *other = answer,
             Some(_) => {}
             None => clusters.push(answer),
         }

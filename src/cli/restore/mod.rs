@@ -40,7 +40,7 @@ use crate::systemd::Systemd;
 pub(super) use errors::failure;
 pub(super) use report::not_revived;
 pub(super) use session::{leave_session, take_over};
-pub(super) use site::{connect, foreseen, refuse_mounts, to_change};
+pub(super) use site::{connect, foreseen, refuse_mounts, shadowed, to_change};
 
 use site::Here;
 
@@ -167,7 +167,6 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         true => may_be_unseen(context, ready)?,
         false => ready?,
     }
-    refuse_second_life(context, &planned.plan, &here)?;
     if args.dry_run {
         refuse_disagreement(&look_for_others(context, &planned.plan, &here)())?;
     }
@@ -508,29 +507,6 @@ fn refuse_disagreement(around: &BTreeMap<String, Presence>) -> Result<(), Failur
     match words.is_empty() {
         true => Ok(()),
         false => Err(Failure::new(Exit::Refused, words.join("; "))),
-    }
-}
-
-/// Refuses where a cluster of this very identity knows this member as one that has served before: without its log it must
-/// not come back under its id.
-fn refuse_second_life(context: &Context, plan: &Plan, here: &Here) -> Result<(), Failure> {
-    let Some(is) = &plan.identity else { return Ok(()) };
-    let answers = context.runtime.block_on(peers(plan, &here.access));
-    let lived = answers.iter().find(|(_, answer)| {
-        let ours = answer.as_ref().filter(|answer| answer.cluster == is.cluster_id);
-        let own = ours.and_then(|answer| answer.members.iter().find(|member| member.id == is.member_id));
-        own.is_some_and(|member| !member.client_urls.is_empty())
-    });
-    match lived {
-        None => Ok(()),
-        Some((name, _)) => Err(Failure::new(
-            Exit::Refused,
-            format!(
-                "{name} runs as a member of cluster {}, in which this host has served before: the token was used already",
-                is.cluster_id
-            ),
-        )
-        .next("that cluster lives: add this host to it again with `etcdctl member remove` and `member add`")),
     }
 }
 

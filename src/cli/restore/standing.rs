@@ -61,7 +61,22 @@ pub(super) fn refuse_running(
         .token
         .and_then(|token| Membership::new(wanted.members, token).ok());
     let to_be = to_be.map(|membership| membership.cluster_id());
-    for cluster in found.iter().filter(|found| Some(found.cluster) != to_be) {
+    for cluster in &found {
+        if Some(cluster.cluster) == to_be {
+            // Without its log the member must not come back under its id.
+            if way.has_served_in(cluster) {
+                let message = format!(
+                    "{}, and this host has served in it before: the token was used already",
+                    way.message(cluster)
+                );
+                let next = match cluster.verdict() {
+                    Verdict::Lives => way.out_of_living(cluster, false),
+                    Verdict::Stuck => way.out_of_stuck(cluster),
+                };
+                return Err(Failure::new(Exit::Refused, message).next(next));
+            }
+            continue;
+        }
         if !way.has_others(cluster) {
             continue;
         }
@@ -156,6 +171,11 @@ impl Way {
     /// Whether it has members on other hosts.
     fn has_others(&self, found: &Found) -> bool {
         found.members.iter().any(|(member, _)| !self.is_own(found, member))
+    }
+
+    /// Whether this host's member has served in it: one that was only added has told no client URLs.
+    fn has_served_in(&self, found: &Found) -> bool {
+        self.own(found).is_some_and(|(own, _)| !own.client_urls.is_empty())
     }
 
     /// Whether the new cluster is to have members that run in this one: it could not come about.

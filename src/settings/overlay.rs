@@ -177,6 +177,22 @@ pub fn overlay(
     Ok((after == wanted).then_some(overlay))
 }
 
+/// The flags in the command of `unit` that variables which a restore has laid on are set beside: etcd refuses to start with
+/// both. They came later.
+pub fn shadowed(unit: &Unit, given: &Given, read: Read<'_>) -> Result<Vec<String>, Error> {
+    if !unit.environment.files.iter().any(|file| is_ours(&file.path)) {
+        return Ok(Vec::new());
+    }
+    let start = command::read(unit, given, read)?;
+    // With a file of its own etcd looks at no variable.
+    if start.config_file().is_some() {
+        return Ok(Vec::new());
+    }
+    let laid = [CLUSTER, TOKEN, STATE, ADVERTISE].into_iter();
+    let flags = laid.filter(|flag| start.flags.contains_key(*flag));
+    Ok(flags.map(|flag| format!("--{flag}")).collect())
+}
+
 /// The files that restores of any version lay over the settings of `unit`, drop-ins first: those that are to go before what
 /// they refer to.
 pub fn ours(unit: &UnitName) -> [PathBuf; 4] {

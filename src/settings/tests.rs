@@ -232,6 +232,30 @@ fn what_would_put_another_cluster_together_is_found_with_its_place() {
 }
 
 #[test]
+fn a_flag_that_came_beside_a_variable_of_ours_is_told() {
+    let shadowed = |host: &Host| shadowed(&host.unit, &Given::default(), &host.read()).unwrap();
+    let later = |command: &str| {
+        let mut host = debian().with(&debian().overlay().unwrap().files(TOKEN));
+        host.unit.exec_start = Host::new(command).unit.exec_start;
+        host
+    };
+    assert_eq!(shadowed(&later(DEBIAN)), Vec::<String>::new());
+    assert_eq!(
+        shadowed(&later(
+            "/usr/bin/etcd --name=m1 --initial-cluster-state existing --initial-cluster=m1=http://a:2380"
+        )),
+        ["--initial-cluster", "--initial-cluster-state"]
+    );
+    // Where none of ours is left, and where etcd looks at no variable.
+    assert_eq!(
+        shadowed(&Host::new("/usr/bin/etcd --initial-cluster-state existing")),
+        Vec::<String>::new()
+    );
+    let yaml = later("/usr/bin/etcd --config-file=/e.yml").file("/e.yml", "initial-cluster-state: existing\n");
+    assert_eq!(shadowed(&yaml), Vec::<String>::new());
+}
+
+#[test]
 fn what_the_operator_should_change_is_told_for_each_place() {
     let told = |host: &Host| -> Vec<String> {
         let changes = changes(&host.unit, &Given::default(), &cluster(), &host.read()).unwrap();

@@ -342,13 +342,23 @@ fn changes(unit: &Unit, given: &Given, plan: &Plan) -> Vec<Change> {
 
 /// The same for a restore that was carried out, with the settings as they are now.
 pub(in crate::cli) fn to_change(context: &Context, plan: &Plan) -> Vec<Change> {
-    let unit = || {
-        let systemd = connect(context).ok()?;
-        let name = plan.site.unit.parse().ok()?;
-        context.runtime.block_on(systemd.etcd_unit(&name)).ok()
-    };
     let config = config::load(&context.config).ok().map(|loaded| loaded.config);
-    unit().map_or(Vec::new(), |unit| changes(&unit, &given(config.as_ref()), plan))
+    unit_of(context, plan).map_or(Vec::new(), |unit| changes(&unit, &given(config.as_ref()), plan))
+}
+
+/// Flags of etcd's command that keep it from starting beside the variables that a restore has laid on.
+pub(in crate::cli) fn shadowed(context: &Context, plan: &Plan) -> Vec<String> {
+    let config = config::load(&context.config).ok().map(|loaded| loaded.config);
+    let unit = unit_of(context, plan);
+    let found = unit.and_then(|unit| settings::shadowed(&unit, &given(config.as_ref()), &read_file).ok());
+    found.unwrap_or_default()
+}
+
+/// The unit that a plan was for, as systemd has it now.
+fn unit_of(context: &Context, plan: &Plan) -> Option<Unit> {
+    let systemd = connect(context).ok()?;
+    let name = plan.site.unit.parse().ok()?;
+    context.runtime.block_on(systemd.etcd_unit(&name)).ok()
 }
 
 /// Why a restore on this host would be refused for etcd's settings; nothing where this host runs no etcd that can be seen.

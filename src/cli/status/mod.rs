@@ -19,7 +19,7 @@ use super::agent::is_running;
 use super::host;
 use super::look;
 use super::output::Format;
-use super::restore::to_change;
+use super::restore::{shadowed, to_change};
 use super::stores::read_within;
 use super::{Context, Exit, Failure};
 use crate::agent::{Desk, Memory, Report, Running, Success, schedule_state};
@@ -30,12 +30,12 @@ use crate::health::{
     About, AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice,
     ProofState, ScheduleState, Verdict, Window,
 };
-use crate::restore::Spots;
+use crate::restore::{Plan, Spots};
 use crate::schedule::Slot;
 use crate::slots::Stored;
 use crate::store::Limits;
 use members::{Asking, MemberRow};
-use restores::Restores;
+use restores::{Restores, SettingsNow};
 
 /// How long a destination may take to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -116,7 +116,11 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     if config.schedules.is_empty() {
         notes.push("no schedule is configured: backups are taken by hand only".to_owned());
     }
-    let restores = Restores::find(&Spots::default(), now, &|plan| to_change(context, plan));
+    let settings_now = |plan: &Plan| SettingsNow {
+        to_change: to_change(context, plan),
+        in_conflict: shadowed(context, plan),
+    };
+    let restores = Restores::find(&Spots::default(), now, &settings_now);
     others.extend(restores.problem().map(|problem| notice(Event::RestoreOpen, problem)));
     notes.extend(restores.notes());
     let schedules = match said {

@@ -27,10 +27,21 @@ pub(super) struct Restores {
     settings: Vec<PathBuf>,
     /// What the operator should change in his own settings since the last restore.
     settings_to_change: Vec<Change>,
+    /// Flags of etcd's command beside the variables of those files: etcd does not start with both.
+    flags_in_conflict: Vec<String>,
     /// How the other members are, while they meet.
     members: Vec<Seen>,
     /// What of this could not be read.
     unread: Option<Unread>,
+}
+
+/// etcd's settings as they are, beside what a restore made of the cluster.
+#[derive(Debug, Default)]
+pub(super) struct SettingsNow {
+    /// What the operator should change in them.
+    pub to_change: Vec<Change>,
+    /// Flags that keep etcd from starting beside the variables that the restore has laid on.
+    pub in_conflict: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -74,23 +85,32 @@ enum Unread {
 impl Restores {
     /// Reads what this user may.
     ///
-    /// `to_change` looks at the settings as they are beside what a plan made of the cluster.
-    pub fn find(spots: &Spots, now: Timestamp, to_change: &dyn Fn(&Plan) -> Vec<Change>) -> Restores {
+    /// `settings_now` looks at the settings as they are beside what a plan made of the cluster.
+    pub fn find(spots: &Spots, now: Timestamp, settings_now: &dyn Fn(&Plan) -> SettingsNow) -> Restores {
         let read = || -> Result<Restores, LedgerError> {
             let open = open_ledger(spots)?.map(|ledger| Open::of(&ledger, now));
             let open = open.or_else(|| Open::noticed(spots));
             let ledgers = closed(spots)?;
             let kept = ledgers.iter().filter(|ledger| ledger.kept != Kept::Released);
             let rows = kept.map(|ledger| KeptRow::of(ledger, now));
+            let settings = settings(&ledgers);
+            let now = match (restored(&ledgers).last(), ledgers.last()) {
+                (Some(last), _) => settings_now(&last.plan),
+                // One that was taken back leaves a variable, too.
+                (None, Some(last)) if !settings.is_empty() => SettingsNow {
+                    to_change: Vec::new(),
+                    ..settings_now(&last.plan)
+                },
+                (None, _) => SettingsNow::default(),
+            };
             Ok(Restores {
                 open,
                 kept: rows
                     .filter(|row| row.is_being_released || !row.paths.is_empty())
                     .collect(),
-                settings: settings(&ledgers),
-                settings_to_change: restored(&ledgers)
-                    .last()
-                    .map_or(Vec::new(), |last| to_change(&last.plan)),
+                settings,
+                settings_to_change: now.to_change,
+                flags_in_conflict: now.in_conflict,
                 members: spots.seen(),
                 unread: None,
             })
@@ -106,10 +126,19 @@ impl Restores {
         })
     }
 
-    /// What is wrong: a restore that has begun to change what etcd uses and has not ended, or a ledger that is damaged.
+    /// What is wrong: a restore that has begun to change what etcd uses and has not ended, a ledger that is damaged, or flags
+    /// beside variables that a restore has laid on.
     pub fn problem(&self) -> Option<String> {
         if let Some(Unread::Failed(error)) = &self.unread {
             return Some(format!("what restores have done on this host cannot be read: {error}"));
+        }
+        if self.open.is_none() && !self.flags_in_conflict.is_empty() {
+            let files: Vec<String> = self.settings.iter().map(|path| path.display().to_string()).collect();
+            return Some(format!(
+                "etcd will not start again: its command has {} beside variables of the same names that the last restore has set                  in {}; remove those files and run `systemctl daemon-reload`, or take the flags out",
+                self.flags_in_conflict.join(" "),
+                files.join(", ")
+            ));
         }
         match self.open.as_ref()? {
             Open::Noticed { id } => Some(format!(
@@ -352,7 +381,7 @@ mod tests {
             folder: dir.path().join("restore"),
             notice: dir.path().join("open"),
         };
-        let find = || Restores::find(&spots, Timestamp::UNIX_EPOCH, &|_| Vec::new());
+        let find = || Restores::find(&spots, Timestamp::UNIX_EPOCH, &|_| SettingsNow::default());
         assert_eq!(find(), Restores::default());
         fs::write(&spots.notice, "20261120T101530Z-9f3c4a1b\n").unwrap();
         assert!(
@@ -364,6 +393,24 @@ mod tests {
         fs::write(spots.folder.join("ledger.json"), "{").unwrap();
         let problem = find().problem().unwrap();
         assert!(problem.contains("ledger.json"), "{problem}");
+    }
+
+    #[test]
+    fn flags_beside_variables_that_a_restore_has_set_are_wrong() {
+        let restores = Restores {
+            settings: vec!["/etc/lifeboat/restore/etcd.service.env".into()],
+            flags_in_conflict: vec!["--initial-cluster".to_owned(), "--initial-cluster-state".to_owned()],
+            ..Restores::default()
+        };
+        let problem = restores.problem().unwrap();
+        for part in [
+            "will not start again",
+            "--initial-cluster --initial-cluster-state",
+            "etcd.service.env",
+            "systemctl daemon-reload",
+        ] {
+            assert!(problem.contains(part), "no `{part}` in {problem}");
+        }
     }
 
     #[test]

@@ -94,6 +94,7 @@ rpm_package() {
         echo "%dir %attr(0755,root,root) /etc/lifeboat"
         echo "%dir %attr(0755,root,root) /etc/lifeboat/config.d"
         echo "%dir %attr(0755,root,root) /usr/share/doc/etcd-lifeboat"
+        echo "%dir %attr(0755,root,root) /usr/share/doc/etcd-lifeboat/docs"
     } >"$top/files"
     script packaging/rpm/etcd-lifeboat.spec |
         sed -e "s/@VERSION@/$version/" -e "s/@MAINTAINER@/$maintainer/" \

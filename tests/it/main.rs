@@ -13,6 +13,7 @@ mod hanging;
 mod names;
 mod one_writer;
 mod owners;
+mod packages;
 mod rebuild;
 mod restore;
 mod retention;

@@ -574,6 +574,37 @@ mod tests {
     }
 
     #[test]
+    fn ledgers_that_0_1_wrote_are_read() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/fixtures/ledgers-0.1");
+        for (name, step, end, members, settled) in [
+            ("open-swapped", Step::Settings, None, 1, 1),
+            ("open-waiting", Step::Serve, None, 3, 1),
+            ("closed-restored", Step::Settle, Some(End::Restored), 1, 1),
+            ("closed-undone", Step::Clear, Some(End::Undone), 3, 1),
+        ] {
+            let ledger = read(&fixtures.join(format!("{name}.json"))).unwrap().unwrap();
+            assert_eq!((ledger.step, ledger.end.map(|(end, _)| end)), (step, end), "{name}");
+            assert_eq!(
+                (ledger.plan.members.len(), ledger.settled.len()),
+                (members, settled),
+                "{name}"
+            );
+            // Who the member is was known at once, and nobody is met.
+            assert!(ledger.plan.identity.is_some() && !ledger.plan.has_to_meet(), "{name}");
+            assert_eq!(
+                ledger.plan.files.len(),
+                2,
+                "{name}: what it laid on is taken away again"
+            );
+            assert_eq!(ledger.kept, Kept::Here, "{name}");
+            assert!(ledger.built.is_some() && ledger.data_before.is_some(), "{name}");
+            // What goes on with it writes it as it is written now.
+            let again: Ledger = serde_json::from_slice(&bytes(&ledger)).unwrap();
+            assert_eq!(again, ledger, "{name}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_understood_is_not_taken_for_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let book = Book::open(spots(dir.path())).unwrap();

@@ -42,3 +42,4 @@ pub mod verify;
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod jobs;

@@ -38,12 +38,13 @@ pub use desk::{Desk, Entry};
 pub use journal::Log;
 pub use memory::{Memory, Success};
 pub use status::{Report, Running, schedule_state};
-pub use work::{Ended, Findings, Order, Taken, Trouble, Work};
+pub use work::Work;
 
 use crate::backup::Pulse;
 use crate::config::{self, Config, DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::health::{Configuration, Event, Facts, Level, Notice, ScheduleState, Verdict, in_few_words};
+use crate::jobs::{Ended, Order, Trouble};
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::slots::Fate;
 use crate::state;

@@ -7,9 +7,9 @@ use std::fmt::Display;
 use super::Job;
 use super::desk::Desk;
 use super::journal::Log;
-use super::work::{Ended, Findings, Taken};
 use crate::config::{DestinationName, Kind};
 use crate::health::{Event, Level};
+use crate::jobs::{Ended, Findings, Taken};
 use crate::model::ChainId;
 use crate::slots::{Fate, Stored};
 

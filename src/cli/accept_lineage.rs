@@ -7,14 +7,9 @@ use super::output::Format;
 use super::source::acceptances;
 use super::stores::read_configured;
 use super::{Context, Exit, Failure, user};
-use crate::catalog::{Acceptance, Catalog, HostName, LatestError, Lineage, Manifest, ObjectName};
-use crate::destinations::Destinations;
+use crate::catalog::{Catalog, LatestError, Lineage};
+use crate::jobs::accept::{Told, tell};
 use crate::model::{LineageId, with_causes};
-use crate::restore::{Spots, word_for};
-use crate::store::{self, FileStore};
-
-/// How many hosts may give their word at the same moment.
-const MOST_OTHERS: u32 = 10;
 
 /// Say that a new history is meant: an etcd that started afresh, or was restored by other means
 ///
@@ -50,13 +45,6 @@ struct Document {
 struct Missed {
     destination: String,
     error: String,
-}
-
-/// What became of one destination.
-#[derive(Debug, PartialEq, Eq)]
-enum Told {
-    Now,
-    HadIt,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -122,34 +110,6 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Writes the word to a store that does not hold it. Each is judged by itself: one that was away when the word was given,
-/// or came later, gets it the next time. Where another host gives its word at the same moment, ours is the next.
-fn tell(store: &FileStore, name: &str, object: &ObjectName, word: &Acceptance) -> Result<Told, store::Error> {
-    let (mut object, mut word) = (object.clone(), word.clone());
-    let mut others = 0;
-    loop {
-        if store.catalog(name)?.holds_word(&word) {
-            return Ok(Told::HadIt);
-        }
-        let put = store.put_new(&object, &word.to_bytes());
-        let Err(taken @ store::Error::AlreadyExists { .. }) = put else {
-            return put.map(|_| Told::Now);
-        };
-        others += 1;
-        let host = HostName::nearest(&word.host);
-        let next = store
-            .catalog(name)?
-            .accept(&word.accepted, word.accepted_at, &host, word.note.clone());
-        let Some((next, mut again)) = next.ok().filter(|_| others < MOST_OTHERS) else {
-            return Err(taken);
-        };
-        again.known.append(&mut word.known);
-        again.known.sort();
-        again.known.dedup();
-        (object, word) = (next, again);
-    }
-}
-
 pub(super) fn meant(catalog: &Catalog, asked_for: Option<String>) -> Result<Lineage, Failure> {
     let lineages = catalog.lineages();
     if lineages.is_empty() {
@@ -205,36 +165,12 @@ fn newest_first(lineages: &[Lineage]) -> Vec<Lineage> {
     ordered
 }
 
-/// Accepts the history of a backup where a restore on this host has opened it, in every store: that was the operator's
-/// word. Says what was done; nothing where no restore has.
-pub(super) fn by_restore(destinations: &Destinations, manifest: &Manifest) -> Option<Result<String, String>> {
-    let left = word_for(&Spots::default(), manifest.cluster.id)?;
-    let (catalog, lineage) = (&destinations.catalog, &manifest.lineage);
-    if !catalog.is_opened_by_restore(lineage, left.cluster, left.revision) {
-        return None;
-    }
-    let note = Some(format!("opened by {}", left.by));
-    let accepted = catalog.accept(lineage, host::now(), &host::host_name(), note);
-    let (object, word) = match accepted {
-        Ok(accepted) => accepted,
-        Err(error) => return Some(Err(with_causes(&error))),
-    };
-    for (name, store) in &destinations.stores {
-        if let Err(error) = tell(store, name, &object, &word) {
-            return Some(Err(format!("destination {name}: {}", with_causes(&error))));
-        }
-    }
-    Some(Ok(format!(
-        "lineage {lineage} is the history that {} has opened: it is accepted",
-        left.by
-    )))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalog::tests::manifest;
-    use crate::store::Access;
+    use crate::catalog::{Acceptance, HostName, ObjectName};
+    use crate::store::{Access, FileStore};
     use jiff::Timestamp;
 
     fn store(folder: &std::path::Path) -> FileStore {

@@ -1,21 +1,19 @@
 //! `lifeboat agent`: the daemon, and what it does when a slot has come.
 
-mod job;
-mod rounds;
-mod turn;
-
 use std::fs::{File, Permissions, TryLockError};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::host::{self, failed};
+use super::look::look;
 use super::{Context, Exit, Failure, user};
-use crate::agent::{self, Setup};
+use crate::agent::{self, Setup, Work};
 use crate::config::Config;
 use crate::durable;
+use crate::health::Look;
+use crate::jobs::{self, Ended, Order, Trouble};
 use crate::state::State;
-use job::Jobs;
 
 /// Run the daemon: backups, verification and retention on their schedules
 ///
@@ -64,6 +62,21 @@ pub(super) fn run(context: Context, _: Args) -> Result<Exit, Failure> {
     }
     ended.map_err(failed)?;
     Ok(Exit::Done)
+}
+
+/// What the agent leaves to the jobs.
+struct Jobs {
+    context: Context,
+}
+
+impl Work for Jobs {
+    fn carry_out(&self, order: &Order) -> Result<Ended, Trouble> {
+        jobs::carry_out(order, &self.context.output, self.context.runtime.handle())
+    }
+
+    fn look(&self, config: &Config) -> Look {
+        look(config)
+    }
 }
 
 /// What no backup can be taken with, though it can be read.

@@ -9,17 +9,20 @@ use serde::Serialize;
 use super::host::{self, failed};
 use super::output::{Format, Output};
 use super::progress::Bar;
-use super::stores::{open_the_others, open_to_write, warn_of_unreadable};
-use super::{Context, Exit, Failure, Interrupt, accept_lineage, user};
-use crate::backup::{self, Error, Job, Outcome, Pace, Progress, full};
-use crate::catalog::{Origin, Pinned, Writer};
-use crate::config::{Config, Kind, MemberChoice};
+use super::stores::{open_to_write, warn_of_unreadable};
+use super::{Context, Exit, Failure, Interrupt, user};
+use crate::backup::{self, Error, Job, Outcome, Pace, Progress};
+use crate::catalog::{Origin, Pinned};
+use crate::config::{Config, Kind};
 use crate::destinations::{Destination, Destinations};
-use crate::etcd::choose::{NoChoice, Wanted, choose, may_answer_yet};
+use crate::etcd::choose::{NoChoice, choose, may_answer_yet};
 use crate::etcd::{Access, Ahead, survey};
+use crate::jobs;
+use crate::jobs::backup::{Request, read_and_sweep};
+use crate::jobs::give_way::restore_opened;
+use crate::jobs::stores::open_the_others;
 use crate::model::{ByteSize, ChainId, Revision, with_causes};
-use crate::pipeline::Encoding;
-use crate::state::{BegunChain, Holder, State};
+use crate::state::{BegunChain, Holder};
 
 /// Take one full backup now and print its id
 ///
@@ -106,7 +109,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let written_to = opened.len();
     // A history goes on in all destinations, also in those that this backup does not go to.
     opened.extend(open_the_others(&config, &state, &opened));
-    let mut destinations = read_and_sweep(context, &config, &state, &opened);
+    let mut destinations = read_and_sweep(&context.output, &config, &state, &opened);
     opened.truncate(written_to);
     // What keeps the backup out of a destination is told at the end, once.
     let told_later = opened.iter().filter(|destination| destination.store.is_err());
@@ -118,16 +121,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let random = getrandom::u32().map_err(failed)?;
     let now = host::now();
     let chain = destinations.catalog.next_chain(now, random);
-    let job = job(&config, &args, chain.clone(), access)?;
+    let job = jobs::backup::job(&config, args.request(), chain.clone(), access)?;
     let begun = state
         .begin_chain(&chain, &Holder::this("backup", now))
         .map_err(failed)?;
-    let progress = Arc::new(Progress::default());
-    let taken = take(context, &job, opened, &destinations, &progress, interrupt);
-    end(begun, &taken, &progress);
-    let mut outcome = taken.map_err(failure)?;
-    take_in(&mut destinations, &outcome);
-    accept_if_restored(context, &destinations, &mut outcome);
+    let taken = take(context, &job, opened, &mut destinations, begun, interrupt);
+    let outcome = taken.map_err(jobs::backup::failure)?;
     report(&context.output, &outcome, &destinations);
     match outcome.destinations.iter().all(|written| written.result.is_ok()) {
         true => Ok(Exit::Done),
@@ -149,7 +148,10 @@ fn wait_for_member(
     if args.wait.is_zero() {
         return Ok(());
     }
-    let (wanted, members) = (wanted(config, args.member.as_deref())?, host::endpoints(config));
+    let (wanted, members) = (
+        jobs::backup::wanted(config, args.member.as_deref())?,
+        host::endpoints(config),
+    );
     let silent = async {
         loop {
             let surveyed = survey(&members, access, Ahead::Far).await;
@@ -178,16 +180,15 @@ fn wait_for_member(
 }
 
 impl Args {
-    /// What a schedule asks for: a backup to these destinations.
-    pub(super) fn to(destinations: Vec<String>) -> Args {
-        Args {
-            schedule: None,
-            to: destinations,
-            member: None,
-            wait: Duration::ZERO,
-            pace: None,
-            pin: false,
-            note: None,
+    fn request(&self) -> Request {
+        Request {
+            origin: Origin::Manual,
+            schedule: self.schedule.clone(),
+            slot: None,
+            member: self.member.clone(),
+            pace: self.pace,
+            pinned: if self.pin { Pinned::Yes } else { Pinned::No },
+            note: self.note.clone(),
         }
     }
 }
@@ -216,150 +217,29 @@ fn wanted_destinations(config: &Config, args: &Args) -> Result<Vec<String>, Fail
     .next(next))
 }
 
-pub(super) fn job(config: &Config, args: &Args, chain: ChainId, access: Access) -> Result<Job, Failure> {
-    let host = host::host_name();
-    let run = format!("{:08x}", getrandom::u32().map_err(failed)?);
-    Ok(Job {
-        chain,
-        cluster: config.cluster.name.clone(),
-        members: host::endpoints(config),
-        wanted: wanted(config, args.member.as_deref())?,
-        access,
-        hash_kv: config.backup.hash_kv,
-        idle_timeout: config.backup.idle_timeout,
-        finish_within: config.backup.finish_within,
-        pace: args.pace.unwrap_or(config.backup.pace),
-        encoding: Encoding {
-            level: config.compression.level,
-            threads: config.compression.threads,
-            recipients: config.encryption.recipients.clone(),
-            stall_limit: config.backup.idle_timeout,
-        },
-        origin: Origin::Manual,
-        schedule: args.schedule.clone(),
-        slot: None,
-        note: args.note.clone(),
-        pinned: if args.pin { Pinned::Yes } else { Pinned::No },
-        writer: Writer {
-            host: host.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            run,
-        },
-        host,
-        now: host::now,
-    })
-}
-
-fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
-    let here = || host::this_host().map(|host| config.local_member(&host));
-    let local = || {
-        let local = here()?;
-        match local.name() {
-            Some(name) => Ok(Wanted::Named(name.to_string())),
-            None => {
-                Err(Failure::new(Exit::Failed, &local).next("set `[host] member`, or name a member with `--member`"))
-            }
-        }
-    };
-    match (asked_for, &config.backup.member) {
-        (Some(name), _) if config.members.contains_key(name) => Ok(Wanted::Named(name.to_owned())),
-        (Some("local"), _) | (None, MemberChoice::Local) => local(),
-        // Refused with the names there are when a member is chosen.
-        (Some(name), _) => Ok(Wanted::Named(name.to_owned())),
-        (None, MemberChoice::Named(name)) => Ok(Wanted::Named(name.to_string())),
-        (None, MemberChoice::Auto) => Ok(Wanted::Any {
-            // Where that cannot be found out, no member is nearer than others.
-            near: here().ok().and_then(|local| local.name().map(ToString::to_string)),
-        }),
-    }
-}
-
-/// Reads what was opened, which is all there is, and removes what runs of this host that died have left there, and what
-/// nobody has answered for in a day.
-pub(super) fn read_and_sweep(
-    context: &Context,
-    config: &Config,
-    state: &State,
-    opened: &[Destination],
-) -> Destinations {
-    let begun = state.begun();
-    if let Err(error) = &begun {
-        let why = with_causes(error);
-        context
-            .output
-            .warn(format!("leavings of earlier runs are not removed: {why}"));
-    }
-    let begun = begun.ok();
-    let read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
-    for (name, swept) in &read.swept {
-        match swept {
-            Ok(swept) => {
-                for left in swept {
-                    let size = ByteSize(left.bytes);
-                    context.output.detail(format!("{name}: removed {} ({size})", left.path));
-                }
-            }
-            Err(error) => {
-                let why = with_causes(error);
-                context.output.warn(format!("{name}: leavings are not removed: {why}"));
-            }
-        }
-    }
-    // A run that is dead is forgotten once nothing of it is anywhere.
-    let dead = begun.iter().flat_map(|begun| &begun.dead);
-    for dead in dead.filter(|_| read.are_all_swept()) {
-        if let Err(error) = state.forget_chain(dead) {
-            context.output.warn(with_causes(&error));
-        }
-    }
-    read
-}
-
-/// Takes the backup in where it was written.
-pub(super) fn take_in(destinations: &mut Destinations, outcome: &Outcome) {
-    let written = outcome.destinations.iter().filter(|written| written.result.is_ok());
-    destinations.take_in(&outcome.manifest, written.map(|written| written.destination.as_str()));
-}
-
 fn take(
     context: &Context,
     job: &Job,
     to: Vec<Destination>,
-    destinations: &Destinations,
-    progress: &Arc<Progress>,
+    destinations: &mut Destinations,
+    begun: BegunChain,
     interrupt: Interrupt,
 ) -> Result<Outcome, Error> {
+    let progress = Arc::new(Progress::default());
     context.runtime.block_on(async {
         let watcher = tokio::spawn(watch(context.output, progress.clone()));
         let gives_way = async {
             tokio::select! {
                 () = interrupt.raised() => {}
-                () = super::restore_opened() => {}
+                () = restore_opened() => {}
             }
         };
-        let outcome = full(job, to, &destinations.catalog, progress, gives_way).await;
+        let outcome = jobs::backup::take(&context.output, job, to, destinations, begun, &progress, gives_way).await;
         watcher.abort();
         // Wait until it is gone, so that no bar is drawn over the result.
         drop(watcher.await);
         outcome
     })
-}
-
-/// Accepts the history of the backup where a restore has opened it; says what keeps it from that.
-pub(super) fn accept_if_restored(context: &Context, destinations: &Destinations, outcome: &mut Outcome) {
-    if outcome.unaccepted.is_none() {
-        return;
-    }
-    match accept_lineage::by_restore(destinations, &outcome.manifest) {
-        None => {}
-        Some(Ok(done)) => {
-            outcome.unaccepted = None;
-            context.output.detail(done);
-        }
-        Some(Err(why)) => outcome.warnings.push(format!(
-            "the history that a restore has opened is not accepted yet ({why}): the next backup tries again"
-        )),
-    }
 }
 
 async fn watch(output: Output, progress: Arc<Progress>) {
@@ -371,43 +251,6 @@ async fn watch(output: Output, progress: Arc<Progress>) {
         if progress.is_streamed() {
             bar.now("reading back");
         }
-    }
-}
-
-/// Forgets the chain when nothing of it is left to sweep: it is a backup everywhere, was begun nowhere, or was taken
-/// back.
-pub(super) fn end(begun: BegunChain, taken: &Result<Outcome, Error>, progress: &Progress) {
-    let leaves_nothing = match taken {
-        Ok(outcome) => outcome.destinations.iter().all(|written| written.result.is_ok()),
-        Err(Error::Interrupted { left }) if left.is_empty() => true,
-        Err(_) => !progress.has_written(),
-    };
-    if leaves_nothing {
-        // Should it fail, the next run finds nothing to sweep and forgets it then.
-        drop(begun.finish());
-    }
-}
-
-fn failure(error: Error) -> Failure {
-    let text = with_causes(&error);
-    match &error {
-        Error::NoMember(NoChoice::Unknown { .. }) => Failure::new(Exit::Usage, text),
-        Error::NoMember(NoChoice::SeveralClusters { .. }) => Failure::new(Exit::Refused, text)
-            .next("correct [members], or name the one that is meant with `--member NAME`"),
-        Error::NoMember(NoChoice::NoneAnswered { .. }) => Failure::new(Exit::Failed, text)
-            .next("`lifeboat check --online` tries every member; [members], [cluster.tls] and [cluster.auth] say where and how"),
-        Error::Etcd(crate::etcd::Error::Denied { .. }) => {
-            Failure::new(Exit::Failed, text).next("a snapshot needs a user with the role root in [cluster.auth]")
-        }
-        Error::Etcd(_) | Error::Slow { .. } => {
-            Failure::new(Exit::Failed, text).next("nothing was kept; try again, or another member with `--member NAME`")
-        }
-        Error::Content { .. } => Failure::new(Exit::Damaged, text)
-            .next("nothing was kept; try another member with `--member NAME` and look at this one's disk and log"),
-        Error::NoDestination(_) => {
-            Failure::new(Exit::Failed, text).next("when the cause is gone: `lifeboat check --online` tries every destination")
-        }
-        Error::Encode(_) | Error::Interrupted { .. } => Failure::new(Exit::Failed, text),
     }
 }
 

@@ -7,8 +7,9 @@ use age::secrecy::ExposeSecret;
 
 use super::{Exit, Failure};
 use crate::config::{Config, Secret, SecretError};
+use crate::jobs::host::unusable;
 use crate::model::with_causes;
-use crate::pipeline::{Identities, KeyError, Window};
+use crate::pipeline::{Identities, Window};
 
 /// What commands take that open backups.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -66,7 +67,7 @@ impl IdentityArgs {
     pub fn or_configured(&self, config: Option<&Config>) -> Result<Option<Identities>, Failure> {
         match (self.read()?, config) {
             (Some(keys), _) => Ok(Some(keys)),
-            (None, Some(config)) => configured(config),
+            (None, Some(config)) => crate::jobs::host::identities(config),
             (None, None) => Ok(None),
         }
     }
@@ -79,27 +80,10 @@ impl fmt::Display for IdentityArgs {
     }
 }
 
-/// The keys that the configuration names.
-pub(super) fn configured(config: &Config) -> Result<Option<Identities>, Failure> {
-    const NAME: &str = "`encryption.identity`";
-    let Some(secret) = &config.encryption.identity else {
-        return Ok(None);
-    };
-    let content = secret
-        .read()
-        .map_err(|error| Failure::new(Exit::Configuration, format!("{NAME}: {}", with_causes(&error))))?;
-    let keys = Identities::parse(content.expose_secret().as_bytes(), NAME);
-    keys.map(Some).map_err(unusable)
-}
-
 fn of_file(file: &Path) -> Result<Identities, Failure> {
     let content = Secret::read_given(file).map_err(|error| unreadable(&error))?;
     let content = content.expose_secret().as_bytes();
     Identities::parse(content, &file.display().to_string()).map_err(unusable)
-}
-
-fn unusable(error: KeyError) -> Failure {
-    Failure::new(Exit::WrongKey, error).next("give the file that `lifeboat keygen` wrote")
 }
 
 fn unreadable(error: &SecretError) -> Failure {

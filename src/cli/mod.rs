@@ -33,7 +33,6 @@ mod verify;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -47,7 +46,6 @@ use tokio::sync::watch;
 
 use crate::agent::Log;
 use crate::health::Level;
-use crate::restore::Spots;
 
 /// Where the configuration is when `--config` does not say.
 const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
@@ -158,9 +156,6 @@ impl Command {
         }
     }
 }
-
-/// How often a running backup looks whether it has to give way.
-const LOOK_FOR_RESTORE_EVERY: Duration = Duration::from_millis(500);
 
 /// What every command gets.
 struct Context {
@@ -304,28 +299,6 @@ fn listen(context: &Context) -> Interrupt {
         }
     });
     Interrupt { flag, raised }
-}
-
-/// Done when a restore is opened on this host: whatever reads etcd gives way.
-async fn restore_opened() {
-    let spots = Spots::default();
-    while !spots.is_open() {
-        tokio::time::sleep(LOOK_FOR_RESTORE_EVERY).await;
-    }
-}
-
-/// Refuses while a restore is open on this host, once it has waited so long for its end.
-fn refuse_during_restore(wait: Duration) -> Result<(), Failure> {
-    let (spots, begun) = (Spots::default(), Instant::now());
-    while spots.is_open() {
-        let left = wait.saturating_sub(begun.elapsed());
-        if left.is_zero() {
-            return Err(Failure::new(Exit::Locked, "a restore is open on this host")
-                .next("wait until it is done, or finish it: `lifeboat restore --wait`"));
-        }
-        std::thread::sleep(left.min(LOOK_FOR_RESTORE_EVERY));
-    }
-    Ok(())
 }
 
 /// The same as a flag, for work that does not wait.

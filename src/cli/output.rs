@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::hints;
 use crate::agent::Log;
 use crate::health::Level;
+use crate::jobs::Listener;
 use crate::model::HashKv;
 
 /// Whether to print for people or for programs.
@@ -255,6 +256,16 @@ pub fn count(number: u64, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),
+    }
+}
+
+impl Listener for Output {
+    fn warn(&self, text: &str) {
+        Output::warn(self, text);
+    }
+
+    fn detail(&self, text: &str) {
+        Output::detail(self, text);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::backup::duration;
@@ -15,8 +14,9 @@ use super::{Context, Exit, Failure, accept_lineage, user};
 use crate::catalog::LatestError;
 use crate::config::Config;
 use crate::destinations::Destinations;
-use crate::model::{ByteSize, ChainId, with_causes};
-use crate::prune::{self, ByAge, Judged, Plan, Target};
+use crate::jobs;
+use crate::model::{ByteSize, ChainId};
+use crate::prune::{self, ByAge, Judged, Plan};
 use crate::store::FileStore;
 
 /// Apply the retention of each destination; print each keep and each removal with its reason
@@ -117,30 +117,6 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
 }
 
-/// Applies the retention of one destination, if it has any; how many backups it removed. `removed` hears of each.
-pub(super) fn apply(config: &Config, places: &Destinations, name: &str, removed: impl Fn()) -> Result<usize, String> {
-    let policy = config.destinations.get(name).and_then(|found| found.retention.as_ref());
-    let (Some(policy), Some(store)) = (policy, places.stores.get(name)) else {
-        return Ok(0);
-    };
-    let target = Target {
-        destination: name,
-        store,
-        policy,
-    };
-    let (now, zone) = (host::now(), TimeZone::system());
-    let plan = prune::plan(target, &places.catalog, now, &zone, ByAge::IfClocksAgree);
-    let done = prune::carry_out(&plan, store, removed);
-    let undone = told(&done.stuck)
-        .into_iter()
-        .chain(plan.held.map(|held| held.to_string()));
-    let undone: Vec<String> = undone.collect();
-    match undone.is_empty() {
-        true => Ok(done.gone.len()),
-        false => Err(undone.join("; ")),
-    }
-}
-
 fn judge(
     context: &Context,
     config: &Config,
@@ -149,10 +125,8 @@ fn judge(
     by_age: ByAge,
     document: &mut Document,
 ) {
-    let (Some(store), Some(destination)) = (places.stores.get(name), config.destinations.get(name)) else {
-        return;
-    };
-    let Some(policy) = &destination.retention else {
+    let Some(store) = places.stores.get(name) else { return };
+    let Some(plan) = jobs::prune::plan(config, places, name, store, by_age) else {
         let here = places.catalog.backups().iter();
         let here = here.filter(|backup| backup.destinations().any(|destination| destination == name));
         document.keep.extend(here.map(|backup| Row {
@@ -162,12 +136,6 @@ fn judge(
         }));
         return;
     };
-    let target = Target {
-        destination: name,
-        store,
-        policy,
-    };
-    let plan = prune::plan(target, &places.catalog, host::now(), &TimeZone::system(), by_age);
     if let Some(held) = &plan.held {
         context.output.warn(format!("destination {name}: {held}"));
     }
@@ -254,15 +222,10 @@ impl Document {
         let done = prune::carry_out(plan, store, || {});
         let removed = plan.remove.iter().filter(|judged| done.gone.contains(&judged.id));
         self.remove.extend(removed.map(row));
-        let stuck = told(&done.stuck).into_iter();
+        let stuck = jobs::prune::told(&done.stuck).into_iter();
         self.errors
             .extend(stuck.map(|why| format!("destination {name}: {why}")));
     }
-}
-
-/// What could not be removed, in words.
-pub(super) fn told(stuck: &[prune::Error]) -> Vec<String> {
-    stuck.iter().map(|error| with_causes(error)).collect()
 }
 
 fn print(output: &Output, document: &Document) {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::host::{self, configuration};
-use super::identity::{self, IdentityArgs, WindowArgs};
+use super::identity::{IdentityArgs, WindowArgs};
 use super::list::{faults, rfc3339};
 use super::output::{age, clean, count};
 use super::progress::Bar;
@@ -171,7 +171,7 @@ impl SourceArgs {
         let Some(config) = configuration(context).ok() else {
             return Ok(None);
         };
-        identity::configured(&config).or_else(|failure| {
+        crate::jobs::host::identities(&config).or_else(|failure| {
             context.output.warn(failure.message());
             Ok(None)
         })

@@ -1,26 +1,19 @@
 //! `lifeboat verify`: reads stored backups back, opens them if it can, and writes down what it found.
 
-use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
-
 use clap::ValueHint;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::host;
-use super::identity::{self, IdentityArgs};
+use super::identity::IdentityArgs;
 use super::output::{Format, Output, clean, count};
 use super::progress::Bar;
 use super::source::{chosen, source_failure};
-use super::stores::{self, From, read_configured, read_within};
+use super::stores::{self, From, read_configured};
 use super::{Context, Exit, Failure, user};
-use crate::catalog::{Backup, HostName, Manifest, Proof, Standing};
-use crate::config::Config;
+use crate::catalog::Proof;
 use crate::destinations::Destinations;
-use crate::model::{ChainId, with_causes};
-use crate::pipeline::Identities;
-use crate::store::Limits;
-use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Turn, Verified, least_recently_read};
+use crate::jobs::verify::{Depth, Results, Run, Wanted, verify_each, worse};
+use crate::verify::Share;
 
 /// Read backups back from the disk and prove that they are good
 ///
@@ -58,59 +51,10 @@ fn percent(text: &str) -> Result<Share, String> {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct Document<'a> {
     schema: u32,
-    checked: Vec<Checked>,
-    /// What was removed, as by retention, before it came to be checked.
-    gone: Vec<ChainId>,
-    /// Of what could not be checked, or whose result could not be kept.
-    errors: Vec<String>,
-    /// How many were chosen and not reached, because the end was asked for.
-    stopped_before: usize,
-    #[serde(skip)]
-    exit: Exit,
-}
-
-/// One backup, as programs see it.
-#[derive(Serialize)]
-struct Checked {
-    id: ChainId,
-    ok: bool,
-    proof: Proof,
-    faults: Vec<String>,
-    /// Why it could not be proven further.
-    note: Option<String>,
-    destinations: Vec<CheckedCopy>,
-}
-
-#[derive(Serialize)]
-struct CheckedCopy {
-    name: String,
-    ok: bool,
-    proof: Proof,
-    faults: Vec<String>,
-    #[serde(skip)]
-    depth: Depth,
-}
-
-/// How far this run has looked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    /// The stored bytes are those that were stored: what was proven of them before still is.
-    Compared,
-    /// They were opened.
-    Opened,
-}
-
-/// What is the same for all backups of a run.
-struct Run<'a> {
-    places: &'a Destinations,
-    identities: Option<Identities>,
-    memory: u64,
-    host: HostName,
-    stop: &'a AtomicBool,
-    /// Whether a result that cannot be kept is an error: not in a store that was only named.
-    must_record: bool,
+    #[serde(flatten)]
+    results: &'a Results,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -133,60 +77,35 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         host: host::host_name(),
         stop: &stop,
         must_record: !args.from.is_given(),
-        places: &places,
+        destinations: &places,
+        explain: |error, manifest| source_failure(error, Some(manifest)),
     };
     let wanted = wanted(context, &args, &places)?;
-    let mut document = Document::new();
+    let mut results = Results::default();
     if args.id.is_none() {
-        document.damaged(&places, args.all);
+        results.damaged(&places, args.all);
     }
     let bar = Bar::new(&context.output, "verify");
-    verify_each(&run, &wanted, |done, total| bar.share(done, total), &mut document);
+    verify_each(&run, &wanted, |done, total| bar.share(done, total), &mut results);
     drop(bar);
     match context.output.format {
-        Format::Json => context.output.json(&document),
-        Format::Text => print(&context.output, &document, run.must_record),
+        Format::Json => context.output.json(&Document {
+            schema: 1,
+            results: &results,
+        }),
+        Format::Text => print(&context.output, &results, run.must_record),
     }
-    document.errors.iter().for_each(|error| context.output.problem(error));
-    match document.stopped_before {
-        0 => Ok(document.exit),
+    results.errors.iter().for_each(|error| context.output.problem(error));
+    match results.stopped_before {
+        0 => Ok(results.exit),
         left => Failure::new(
-            worse(document.exit, Exit::Failed),
+            worse(results.exit, Exit::Failed),
             format!(
                 "stopped before {}; what was checked is kept",
                 count(left as u64, "backup")
             ),
         )
         .after_result(&context.output),
-    }
-}
-
-/// What is to be verified.
-struct Wanted<'a> {
-    /// In this order.
-    backups: Vec<&'a Backup>,
-    /// Until so many were read.
-    enough: usize,
-    /// After that none is begun.
-    until: Option<Timestamp>,
-}
-
-impl<'a> Wanted<'a> {
-    fn all(backups: Vec<&'a Backup>) -> Wanted<'a> {
-        Wanted {
-            enough: backups.len(),
-            backups,
-            until: None,
-        }
-    }
-
-    fn share(places: &'a Destinations, share: Share) -> Wanted<'a> {
-        let backups = least_recently_read(&places.catalog);
-        Wanted {
-            enough: share.of(backups.len()),
-            backups,
-            until: None,
-        }
     }
 }
 
@@ -203,283 +122,8 @@ fn wanted<'a>(context: &Context, args: &Args, places: &'a Destinations) -> Resul
     Ok(wanted)
 }
 
-/// What a schedule verifies at a time: little enough to be soon done, enough to come to all in time.
-const SHARE_OF_A_ROUND: f64 = 10.0;
-
-/// What a round came to.
-pub(super) struct Round {
-    /// How many backups were verified.
-    pub checked: usize,
-    /// Those that are bad, and why.
-    pub wrong: Vec<String>,
-    /// Those that could not be proven as far as they might be, and why.
-    pub short: Vec<String>,
-    /// What could not be done.
-    pub errors: Vec<String>,
-}
-
-/// Verifies a share of what `destination` has, and begins with none after `until`; `sign` hears that it gets on.
-pub(super) fn round(
-    config: &Config,
-    destination: &str,
-    stop: &AtomicBool,
-    until: Timestamp,
-    sign: impl Fn(),
-) -> Result<Round, Failure> {
-    let places = read_within(config, Some(destination), Limits::default())?;
-    if let Some((name, error)) = places.unreadable.first() {
-        return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}")));
-    }
-    let run = Run {
-        identities: identity::configured(config)?,
-        memory: host::spare_memory(),
-        host: host::host_name(),
-        stop,
-        must_record: true,
-        places: &places,
-    };
-    let share = Share::percent(SHARE_OF_A_ROUND).expect("it is between 0 and 100");
-    let wanted = Wanted {
-        until: Some(until),
-        ..Wanted::share(&places, share)
-    };
-    let mut document = Document::new();
-    verify_each(&run, &wanted, |_, _| sign(), &mut document);
-    let bad = document.checked.iter().filter(|checked| !checked.ok);
-    Ok(Round {
-        checked: document.checked.len(),
-        wrong: bad
-            .map(|bad| format!("{} is bad in {}", bad.id, bad.faults.join("; ")))
-            .collect(),
-        short: document
-            .checked
-            .iter()
-            .filter_map(|checked| Some(format!("{} is proven less far: {}", checked.id, checked.note.as_ref()?)))
-            .collect(),
-        errors: document.errors,
-    })
-}
-
-/// Verifies one after the other.
-fn verify_each(run: &Run<'_>, wanted: &Wanted<'_>, mut at: impl FnMut(u64, u64), document: &mut Document) {
-    let opened = run.identities.is_some();
-    let work = |backup: &&Backup| verify::work(backup, opened);
-    let total = wanted.backups.iter().take(wanted.enough).map(work).sum();
-    let (mut before, mut read) = (0, 0);
-    verify::until_read(&wanted.backups, wanted.enough, |index, backup| {
-        if index > 0 && wanted.until.is_some_and(|until| host::now() >= until) {
-            return ControlFlow::Break(());
-        }
-        let mut done = 0;
-        let progress = |bytes| {
-            done += bytes;
-            at((before + done).min(total), total);
-        };
-        let turn = match verify_one(run, backup, progress) {
-            Ok(one) => document.take(run, backup, one),
-            Err(Unchecked::Stopped) => {
-                document.stopped_before = wanted.enough - read;
-                return ControlFlow::Break(());
-            }
-            Err(Unchecked::Failed(failure)) => document.failed(backup, &failure),
-        };
-        if turn == Turn::Taken {
-            before += work(&backup);
-            read += 1;
-        }
-        // One that cannot be read gives no other sign.
-        at(before.min(total), total);
-        ControlFlow::Continue(turn)
-    });
-}
-
-enum Unchecked {
-    Stopped,
-    Failed(Failure),
-}
-
-/// A backup that was checked, and by whom.
-struct One<'a> {
-    manifest: Manifest,
-    copies: Vec<Copy<'a>>,
-    verified: Verified,
-    now: Timestamp,
-}
-
-fn verify_one<'a>(run: &Run<'a>, backup: &'a Backup, progress: impl FnMut(u64)) -> Result<One<'a>, Unchecked> {
-    let (manifest, _) = stores::manifest(run.places, backup).map_err(Unchecked::Failed)?;
-    let copies = backup.copies.iter().filter_map(|copy| {
-        Some(Copy {
-            destination: &copy.destination,
-            store: run.places.stores.get(&copy.destination)?,
-            before: match &copy.standing {
-                Standing::Good(proof) => *proof,
-                Standing::Bad(_) => Proof::Stored,
-            },
-        })
-    });
-    let copies: Vec<Copy<'a>> = copies.collect();
-    let job = Job {
-        manifest: &manifest,
-        copies: &copies,
-        identities: run.identities.as_ref(),
-        memory: run.memory,
-        stop: run.stop,
-    };
-    let verified = verify::verify(&job, progress).map_err(|Stopped| Unchecked::Stopped)?;
-    Ok(One {
-        manifest,
-        copies,
-        verified,
-        now: host::now(),
-    })
-}
-
-impl Document {
-    fn new() -> Document {
-        Document {
-            schema: 1,
-            checked: Vec::new(),
-            gone: Vec::new(),
-            errors: Vec::new(),
-            stopped_before: 0,
-            exit: Exit::Done,
-        }
-    }
-
-    /// What the listing alone shows: documents that cannot be used, destinations that cannot be read.
-    fn damaged(&mut self, places: &Destinations, all: bool) {
-        for damaged in places.catalog.damaged() {
-            self.errors.push(format!("{damaged}: {}", damaged.fault));
-            if all && damaged.object.is_manifest() {
-                self.exit = worse(self.exit, Exit::Damaged);
-            }
-        }
-        for (name, error) in &places.unreadable {
-            self.errors.push(format!("destination {name}: {error}"));
-            self.exit = worse(self.exit, Exit::Partly);
-        }
-    }
-
-    /// A backup whose manifest could not be had any more.
-    fn failed(&mut self, backup: &Backup, failure: &Failure) -> Turn {
-        match failure.exit {
-            // Nothing is wrong with that.
-            Exit::NotFound => {
-                self.gone.push(backup.id().clone());
-                Turn::Taken
-            }
-            exit => {
-                self.errors.push(format!("{}: {}", backup.id(), failure.message()));
-                self.exit = worse(self.exit, exit);
-                Turn::Passed
-            }
-        }
-    }
-
-    /// Keeps the results of one backup, and takes them in.
-    fn take(&mut self, run: &Run<'_>, backup: &Backup, one: One<'_>) -> Turn {
-        let One {
-            manifest,
-            copies,
-            verified,
-            now,
-        } = one;
-        let depth = match run.identities.is_some() && verified.unopened.is_none() {
-            true => Depth::Opened,
-            false => Depth::Compared,
-        };
-        let is_unread = |found: &Found| matches!(found, Found::Unread(_));
-        // One copy that cannot be read keeps the backup at the head of the queue.
-        let turn = match verified.copies.iter().any(is_unread) {
-            true => Turn::Passed,
-            false => Turn::Taken,
-        };
-        let mut rows = Vec::new();
-        for (copy, found) in copies.iter().zip(&verified.copies) {
-            match verify::record(copy.store, &manifest, found, &run.host, now) {
-                Ok(Recorded::Yes | Recorded::Nothing) => {}
-                Err(error) => {
-                    let name = copy.destination;
-                    self.errors.push(format!(
-                        "{} in destination {name}: {}",
-                        backup.id(),
-                        with_causes(&error)
-                    ));
-                    if run.must_record {
-                        self.exit = worse(self.exit, Exit::Partly);
-                    }
-                }
-            }
-            rows.extend(self.row(backup, copy, found, depth));
-        }
-        if let Some(error) = &verified.unopened {
-            let failure = source_failure(error, Some(&manifest));
-            self.errors.push(failure.to_string());
-            self.exit = worse(self.exit, failure.exit);
-        }
-        if rows.is_empty() {
-            if verified.copies.iter().all(|found| matches!(found, Found::Gone)) {
-                self.gone.push(backup.id().clone());
-            }
-            return turn;
-        }
-        self.checked.push(Checked {
-            id: backup.id().clone(),
-            ok: rows.iter().all(|row| row.ok),
-            proof: rows.iter().map(|row| row.proof).max().unwrap_or(Proof::None),
-            faults: rows
-                .iter()
-                .flat_map(|row| row.faults.iter().map(|fault| format!("{}: {fault}", row.name)))
-                .collect(),
-            note: verified.short_of,
-            destinations: rows,
-        });
-        turn
-    }
-
-    fn row(&mut self, backup: &Backup, copy: &Copy<'_>, found: &Found, depth: Depth) -> Option<CheckedCopy> {
-        let row = |ok, proof, faults: &[String]| CheckedCopy {
-            name: copy.destination.to_owned(),
-            ok,
-            proof,
-            faults: faults.to_vec(),
-            depth,
-        };
-        match found {
-            Found::Good(proof) => Some(row(true, *proof, &[])),
-            Found::Wrong(faults) => {
-                self.exit = worse(self.exit, Exit::Damaged);
-                Some(row(false, Proof::None, faults))
-            }
-            Found::Gone => None,
-            Found::Unread(error) => {
-                let name = copy.destination;
-                self.errors.push(format!(
-                    "{} in destination {name} was not checked: {error}",
-                    backup.id()
-                ));
-                self.exit = worse(self.exit, Exit::Partly);
-                None
-            }
-        }
-    }
-}
-
-/// Of two ends the one that must not be overlooked.
-fn worse(one: Exit, other: Exit) -> Exit {
-    let rank = |exit: Exit| match exit {
-        Exit::Damaged => 4,
-        Exit::WrongKey => 3,
-        Exit::Done => 0,
-        Exit::Partly => 1,
-        Exit::Failed | Exit::Usage | Exit::NotFound | Exit::Locked | Exit::Refused | Exit::Configuration => 2,
-    };
-    if rank(other) > rank(one) { other } else { one }
-}
-
-fn print(output: &Output, document: &Document, may_give_up: bool) {
-    for checked in &document.checked {
+fn print(output: &Output, results: &Results, may_give_up: bool) {
+    for checked in &results.checked {
         let id = &checked.id;
         for copy in &checked.destinations {
             let name = &copy.name;
@@ -500,10 +144,10 @@ fn print(output: &Output, document: &Document, may_give_up: bool) {
             output.line(format!("      {}", clean(note)));
         }
     }
-    for id in &document.gone {
+    for id in &results.gone {
         output.line(format!("gone  {id}: removed since it was listed, as retention does"));
     }
-    if document.checked.is_empty() && document.gone.is_empty() && document.errors.is_empty() {
+    if results.checked.is_empty() && results.gone.is_empty() && results.errors.is_empty() {
         output.line("there is no backup to verify");
     }
 }

@@ -1,10 +1,8 @@
 //! Whose turn a slot is in a store that several hosts write to, by its claims.
 
-use crate::agent::Order;
+use super::stores::open_to_write;
+use super::{Failure, Order, failed, host};
 use crate::catalog::SlotPath;
-use crate::cli::Failure;
-use crate::cli::host::{self, failed};
-use crate::cli::stores::open_to_write;
 use crate::config::DestinationName;
 use crate::model::{ChainId, with_causes};
 use crate::slots::{Claimant, Fate, HeldClaim, Stored, held_claim, number_of, was_faster};

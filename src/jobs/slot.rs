@@ -9,56 +9,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use jiff::tz::TimeZone;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::rounds;
+use super::backup::{self, Request};
+use super::give_way::restore_opened;
+use super::stores::{open_the_others, open_to_write};
 use super::turn::unusable;
-use crate::agent::{Ended, Order, Taken, Trouble, Work};
-use crate::backup::{Error, Outcome, Progress, full};
+use super::{Ended, Exit, Failure, Listener, Order, Taken, Trouble, failed, host, prune, rounds};
+use crate::backup::{Error, Job, Outcome, Progress};
 use crate::catalog::claim::State as ClaimState;
-use crate::catalog::{Clocks, Origin, SlotPath};
-use crate::cli::backup;
-use crate::cli::host::{self, failed};
-use crate::cli::look::look;
-use crate::cli::stores::{open_the_others, open_to_write, warn_of_unreadable};
-use crate::cli::{Context, Exit, Failure, restore_opened};
+use crate::catalog::{Clocks, Origin, Pinned, SlotPath};
 use crate::config::{Config, DestinationName, Kind};
 use crate::destinations::{Destination, Destinations};
 use crate::etcd::{Ahead, survey};
-use crate::health::Look;
 use crate::model::{ChainId, with_causes};
-use crate::prune::{self, ByAge, Target};
 use crate::schedule::Span;
 use crate::slots::{
     APART, Claimant, Fate, HeldClaim, Standing, Stored, held_claim, hosts_before, later, look_again, number_of,
     was_faster,
 };
-use crate::state::{Holder, State};
+use crate::state::{BegunChain, Holder, State};
 use crate::store::FileStore;
 
-/// What the agent does with a slot.
-pub(super) struct Jobs {
-    pub context: Context,
-}
-
-impl Work for Jobs {
-    fn carry_out(&self, order: &Order) -> Result<Ended, Trouble> {
-        let done = match order.kind {
-            Kind::Full => self.attempt(order),
-            Kind::Verify => rounds::verify(order),
-            Kind::Prune => rounds::prune(order),
-        };
-        done.map_err(|failure| match failure {
-            Stop::Asked => Trouble::Stopped,
-            Stop::Failed(failure) if failure.exit == Exit::Locked => Trouble::Busy(failure.message().to_owned()),
-            Stop::Failed(failure) => Trouble::Failed(failure.message().to_owned()),
-        })
-    }
-
-    fn look(&self, config: &Config) -> Look {
-        look(config)
-    }
+/// Does the work of a slot where it is due. Blocks; ends soon once `order.stop` is raised.
+pub fn carry_out(order: &Order, listener: &dyn Listener, runtime: &Handle) -> Result<Ended, Trouble> {
+    let done = match order.kind {
+        Kind::Full => attempt(order, listener, runtime),
+        Kind::Verify => rounds::verify(order),
+        Kind::Prune => rounds::retention(order),
+    };
+    done.map_err(|failure| match failure {
+        Stop::Asked => Trouble::Stopped,
+        Stop::Failed(failure) if failure.exit == Exit::Locked => Trouble::Busy(failure.message().to_owned()),
+        Stop::Failed(failure) => Trouble::Failed(failure.message().to_owned()),
+    })
 }
 
 /// Why an attempt came to nothing.
@@ -73,24 +58,23 @@ impl From<Failure> for Stop {
     }
 }
 
-impl Jobs {
-    fn attempt(&self, order: &Order) -> Result<Ended, Stop> {
-        let mut attempt = Attempt::begin(&self.context, order)?;
-        match attempt.carry_through() {
-            Ok(()) => Ok(attempt.ended),
-            // What is known of one destination stands, whatever keeps the backup out of the others.
-            Err(Stop::Failed(failure)) if !attempt.ended.fates.is_empty() => {
-                attempt.fail_the_rest(&failure);
-                Ok(attempt.ended)
-            }
-            Err(stop) => Err(stop),
+fn attempt(order: &Order, listener: &dyn Listener, runtime: &Handle) -> Result<Ended, Stop> {
+    let mut attempt = Attempt::begin(order, listener, runtime)?;
+    match attempt.carry_through() {
+        Ok(()) => Ok(attempt.ended),
+        // What is known of one destination stands, whatever keeps the backup out of the others.
+        Err(Stop::Failed(failure)) if !attempt.ended.fates.is_empty() => {
+            attempt.fail_the_rest(&failure);
+            Ok(attempt.ended)
         }
+        Err(stop) => Err(stop),
     }
 }
 
 /// One attempt at a slot.
 struct Attempt<'a> {
-    context: &'a Context,
+    listener: &'a dyn Listener,
+    runtime: &'a Handle,
     order: &'a Order,
     config: &'a Config,
     state: State,
@@ -105,7 +89,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn begin(context: &'a Context, order: &'a Order) -> Result<Attempt<'a>, Failure> {
+    fn begin(order: &'a Order, listener: &'a dyn Listener, runtime: &'a Handle) -> Result<Attempt<'a>, Failure> {
         let config = &*order.config;
         let state = host::state(&config.cluster.name)?;
         let names: Vec<String> = order.destinations.iter().map(ToString::to_string).collect();
@@ -114,7 +98,8 @@ impl<'a> Attempt<'a> {
             open: names.into_iter().collect(),
             gone: state.begun().map_err(failed)?.dead,
             slot: SlotPath::new(order.schedule.clone(), order.slot.instant()),
-            context,
+            listener,
+            runtime,
             order,
             config,
             state,
@@ -169,7 +154,7 @@ impl<'a> Attempt<'a> {
         }
         let access = host::access(self.config)?;
         let members = host::endpoints(self.config);
-        let surveyed = self.context.runtime.block_on(async {
+        let surveyed = self.runtime.block_on(async {
             tokio::select! {
                 surveyed = survey(&members, &access, Ahead::Far) => Ok(surveyed),
                 () = raised(self.order.stop.clone()) => Err(Stop::Asked),
@@ -201,11 +186,16 @@ impl<'a> Attempt<'a> {
         let access = host::access(self.config)?;
         let now = host::now();
         let id = ChainId::new(now, getrandom::u32().map_err(failed)?);
-        let names = self.open.iter().cloned().collect();
-        let mut job = backup::job(self.config, &backup::Args::to(names), id.clone(), access)?;
-        job.origin = Origin::Schedule;
-        job.schedule = Some(self.order.schedule.to_string());
-        job.slot = Some(self.order.slot.instant());
+        let request = Request {
+            origin: Origin::Schedule,
+            schedule: Some(self.order.schedule.to_string()),
+            slot: Some(self.order.slot.instant()),
+            member: None,
+            pace: None,
+            pinned: Pinned::No,
+            note: None,
+        };
+        let job = backup::job(self.config, request, id.clone(), access)?;
         // Before the first claim, so that after a kill this host knows that nobody stands behind it.
         let begun = self
             .state
@@ -219,8 +209,10 @@ impl<'a> Attempt<'a> {
         let mut held = self.claim(&claimant);
         // Only now: while nobody else can add to it.
         self.order.pulse.beat();
-        let mut destinations = backup::read_and_sweep(self.context, self.config, &self.state, &self.destinations);
-        warn_of_unreadable(self.context, &destinations, &[]);
+        let mut destinations = backup::read_and_sweep(self.listener, self.config, &self.state, &self.destinations);
+        for (name, error) in &destinations.unreadable {
+            self.listener.warn(&format!("destination {name}: {error}"));
+        }
         self.order.pulse.beat();
         self.look_at_backups(&destinations, job.host.as_str());
         if self.open.is_empty() {
@@ -228,14 +220,10 @@ impl<'a> Attempt<'a> {
         }
         let apart = self.clocks_apart();
         let progress = Progress::with(self.order.pulse.clone());
-        let taken = self.take(&job, &destinations, &progress);
-        backup::end(begun, &taken, &progress);
-        let mut outcome = match taken {
+        let outcome = match self.take(&job, &mut destinations, begun, &progress) {
             Err(Error::Interrupted { .. }) => return Err(Stop::Asked),
             taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, with_causes(&error))))?,
         };
-        backup::take_in(&mut destinations, &outcome);
-        backup::accept_if_restored(self.context, &destinations, &mut outcome);
         for written in &outcome.destinations {
             if let (Ok(()), Some(claim)) = (&written.result, held.remove(&written.destination)) {
                 claim.end(ClaimState::Done);
@@ -318,16 +306,17 @@ impl<'a> Attempt<'a> {
 
     fn take(
         &mut self,
-        job: &crate::backup::Job,
-        destinations: &Destinations,
+        job: &Job,
+        destinations: &mut Destinations,
+        begun: BegunChain,
         progress: &Progress,
     ) -> Result<Outcome, Error> {
         let open = std::mem::take(&mut self.open);
         let mut to = std::mem::take(&mut self.destinations);
         to.retain(|destination| open.contains(&destination.name));
         let stop = raised(self.order.stop.clone());
-        let taken = full(job, to, &destinations.catalog, progress, stop);
-        self.context.runtime.block_on(taken)
+        let taken = backup::take(self.listener, job, to, destinations, begun, progress, stop);
+        self.runtime.block_on(taken)
     }
 
     /// Says what became of each destination, and applies retention to those that have the backup.
@@ -364,32 +353,13 @@ impl<'a> Attempt<'a> {
     /// Applies retention to those that have the backup, by what was read before it.
     fn prune(&self, outcome: &Outcome, destinations: &Destinations, taken: &mut Taken) {
         for written in outcome.destinations.iter().filter(|written| written.result.is_ok()) {
-            let name = written.destination.as_str();
-            let found = self.config.destinations.get(name);
-            let policy = found.and_then(|found| found.retention.as_ref());
-            let Some(policy) = policy else { continue };
-            let Some(store) = destinations.stores.get(name) else {
-                let why = destinations.why_unreadable(name).unwrap_or("it could not be read");
-                taken.undone.push(format!("destination {name} is not pruned: {why}"));
-                continue;
-            };
-            let target = Target {
-                destination: name,
-                store,
-                policy,
-            };
-            let (now, zone) = (host::now(), TimeZone::system());
-            let plan = prune::plan(target, &destinations.catalog, now, &zone, ByAge::IfClocksAgree);
-            let held = plan.held.as_ref();
+            let name = &written.destination;
+            let applied = prune::apply(self.config, destinations, name, || self.order.pulse.beat());
+            taken.removed += applied.removed;
+            let undone = applied.undone.into_iter();
             taken
                 .undone
-                .extend(held.map(|held| format!("destination {name}: {held}")));
-            let done = prune::carry_out(&plan, store, || self.order.pulse.beat());
-            taken.removed += done.gone.len();
-            let stuck = done.stuck.iter().map(|error| with_causes(error));
-            taken
-                .undone
-                .extend(stuck.map(|why| format!("destination {name} is not all pruned: {why}")));
+                .extend(undone.map(|why| format!("destination {name}: {why}")));
         }
     }
 

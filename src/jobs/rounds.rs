@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::job::Stop;
+use super::give_way::refuse_during_restore;
+use super::slot::Stop;
+use super::stores::read_within;
 use super::turn;
-use crate::agent::{Ended, Order};
+use super::verify::{Round, round};
+use super::{Ended, Order, host, prune};
 use crate::catalog::claim::State as ClaimState;
-use crate::cli::host;
-use crate::cli::prune::apply;
-use crate::cli::refuse_during_restore;
-use crate::cli::stores::read_within;
-use crate::cli::verify::{Round, round};
 use crate::config::DestinationName;
 use crate::slots::{APART, Fate, HeldClaim, Stored, later};
 use crate::store::Limits;
@@ -68,13 +66,13 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
 }
 
 /// Applies retention to each destination.
-pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
+pub(super) fn retention(order: &Order) -> Result<Ended, Stop> {
     refuse_during_restore(Duration::ZERO)?;
     let config = &*order.config;
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, "agent", Duration::ZERO)?;
     // All of them, so that no history is overlooked.
-    let places = read_within(config, None, Limits::default())?;
+    let destinations = read_within(config, None, Limits::default())?;
     let mut ended = Ended::default();
     for name in &order.destinations {
         if *order.stop.borrow() {
@@ -84,10 +82,19 @@ pub(super) fn prune(order: &Order) -> Result<Ended, Stop> {
         let Ok(claim) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
             continue;
         };
-        let unread = places.unreadable.iter().find(|(unread, _)| *unread == name.as_str());
+        let unread = destinations
+            .unreadable
+            .iter()
+            .find(|(unread, _)| *unread == name.as_str());
         let applied = match unread {
             Some((_, error)) => Err(error.clone()),
-            None => apply(config, &places, name.as_str(), || order.pulse.beat()),
+            None => {
+                let applied = prune::apply(config, &destinations, name.as_str(), || order.pulse.beat());
+                match applied.undone.is_empty() {
+                    true => Ok(applied.removed),
+                    false => Err(applied.undone.join("; ")),
+                }
+            }
         };
         let fate = match applied {
             Err(error) => Fate::Failed(format!("destination {name}: {error}")),

@@ -1,0 +1,207 @@
+//! One full backup: what is asked for, what there is already, the backup itself, and what follows from it.
+
+use jiff::Timestamp;
+
+use super::{Exit, Failure, Listener, accept, failed, host};
+use crate::backup::{Error, Job, Outcome, Pace, Progress, full};
+use crate::catalog::{Origin, Pinned, Writer};
+use crate::config::{Config, MemberChoice};
+use crate::destinations::{Destination, Destinations};
+use crate::etcd::Access;
+use crate::etcd::choose::{NoChoice, Wanted};
+use crate::model::{ByteSize, ChainId, with_causes};
+use crate::pipeline::Encoding;
+use crate::state::{BegunChain, State};
+
+/// What a backup is asked to be.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Why it is taken.
+    pub origin: Origin,
+    /// The schedule that asks for it.
+    pub schedule: Option<String>,
+    /// The slot of that schedule.
+    pub slot: Option<Timestamp>,
+    /// The member to ask, instead of the configured choice.
+    pub member: Option<String>,
+    /// How fast etcd is read from, instead of the configured pace.
+    pub pace: Option<Pace>,
+    /// Whether it is excluded from retention.
+    pub pinned: Pinned,
+    /// The operator's words.
+    pub note: Option<String>,
+}
+
+/// Takes the backup to those of `to`; `destinations` is what all of them hold, and has it afterwards. Ends with the record
+/// of the chain, and with the operator's word on a history that a restore has opened.
+pub async fn take(
+    listener: &dyn Listener,
+    job: &Job,
+    to: Vec<Destination>,
+    destinations: &mut Destinations,
+    begun: BegunChain,
+    progress: &Progress,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Outcome, Error> {
+    let taken = full(job, to, &destinations.catalog, progress, interrupted).await;
+    end(begun, &taken, progress);
+    let mut outcome = taken?;
+    take_in(destinations, &outcome);
+    accept_if_restored(listener, destinations, &mut outcome);
+    Ok(outcome)
+}
+
+/// The whole job of a backup that was asked for.
+pub fn job(config: &Config, request: Request, chain: ChainId, access: Access) -> Result<Job, Failure> {
+    let host = host::host_name();
+    let run = format!("{:08x}", getrandom::u32().map_err(failed)?);
+    Ok(Job {
+        chain,
+        cluster: config.cluster.name.clone(),
+        members: host::endpoints(config),
+        wanted: wanted(config, request.member.as_deref())?,
+        access,
+        hash_kv: config.backup.hash_kv,
+        idle_timeout: config.backup.idle_timeout,
+        finish_within: config.backup.finish_within,
+        pace: request.pace.unwrap_or(config.backup.pace),
+        encoding: Encoding {
+            level: config.compression.level,
+            threads: config.compression.threads,
+            recipients: config.encryption.recipients.clone(),
+            stall_limit: config.backup.idle_timeout,
+        },
+        origin: request.origin,
+        schedule: request.schedule,
+        slot: request.slot,
+        note: request.note,
+        pinned: request.pinned,
+        writer: Writer {
+            host: host.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            run,
+        },
+        host,
+        now: host::now,
+    })
+}
+
+/// Which member may be asked.
+pub fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failure> {
+    let here = || host::this_host().map(|host| config.local_member(&host));
+    let local = || {
+        let local = here()?;
+        match local.name() {
+            Some(name) => Ok(Wanted::Named(name.to_string())),
+            None => {
+                Err(Failure::new(Exit::Failed, &local).next("set `[host] member`, or name a member with `--member`"))
+            }
+        }
+    };
+    match (asked_for, &config.backup.member) {
+        (Some(name), _) if config.members.contains_key(name) => Ok(Wanted::Named(name.to_owned())),
+        (Some("local"), _) | (None, MemberChoice::Local) => local(),
+        // Refused with the names there are when a member is chosen.
+        (Some(name), _) => Ok(Wanted::Named(name.to_owned())),
+        (None, MemberChoice::Named(name)) => Ok(Wanted::Named(name.to_string())),
+        (None, MemberChoice::Auto) => Ok(Wanted::Any {
+            // Where that cannot be found out, no member is nearer than others.
+            near: here().ok().and_then(|local| local.name().map(ToString::to_string)),
+        }),
+    }
+}
+
+/// Reads what was opened, which is all there is, and removes what runs of this host that died have left there, and what
+/// nobody has answered for in a day.
+pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, opened: &[Destination]) -> Destinations {
+    let begun = state.begun();
+    if let Err(error) = &begun {
+        let why = with_causes(error);
+        listener.warn(&format!("leavings of earlier runs are not removed: {why}"));
+    }
+    let begun = begun.ok();
+    let read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
+    for (name, swept) in &read.swept {
+        match swept {
+            Ok(swept) => {
+                for left in swept {
+                    let size = ByteSize(left.bytes);
+                    listener.detail(&format!("{name}: removed {} ({size})", left.path));
+                }
+            }
+            Err(error) => {
+                let why = with_causes(error);
+                listener.warn(&format!("{name}: leavings are not removed: {why}"));
+            }
+        }
+    }
+    // A run that is dead is forgotten once nothing of it is anywhere.
+    let dead = begun.iter().flat_map(|begun| &begun.dead);
+    for dead in dead.filter(|_| read.are_all_swept()) {
+        if let Err(error) = state.forget_chain(dead) {
+            listener.warn(&with_causes(&error));
+        }
+    }
+    read
+}
+
+/// Takes the backup in where it was written.
+fn take_in(destinations: &mut Destinations, outcome: &Outcome) {
+    let written = outcome.destinations.iter().filter(|written| written.result.is_ok());
+    destinations.take_in(&outcome.manifest, written.map(|written| written.destination.as_str()));
+}
+
+/// Accepts the history of the backup where a restore has opened it; says what keeps it from that.
+fn accept_if_restored(listener: &dyn Listener, destinations: &Destinations, outcome: &mut Outcome) {
+    if outcome.unaccepted.is_none() {
+        return;
+    }
+    match accept::by_restore(destinations, &outcome.manifest) {
+        None => {}
+        Some(Ok(done)) => {
+            outcome.unaccepted = None;
+            listener.detail(&done);
+        }
+        Some(Err(why)) => outcome.warnings.push(format!(
+            "the history that a restore has opened is not accepted yet ({why}): the next backup tries again"
+        )),
+    }
+}
+
+/// Forgets the chain when nothing of it is left to sweep: it is a backup everywhere, was begun nowhere, or was taken
+/// back.
+fn end(begun: BegunChain, taken: &Result<Outcome, Error>, progress: &Progress) {
+    let leaves_nothing = match taken {
+        Ok(outcome) => outcome.destinations.iter().all(|written| written.result.is_ok()),
+        Err(Error::Interrupted { left }) if left.is_empty() => true,
+        Err(_) => !progress.has_written(),
+    };
+    if leaves_nothing {
+        // Should it fail, the next run finds nothing to sweep and forgets it then.
+        drop(begun.finish());
+    }
+}
+
+/// What a command fails with that has no backup.
+pub fn failure(error: Error) -> Failure {
+    let text = with_causes(&error);
+    match &error {
+        Error::NoMember(NoChoice::Unknown { .. }) => Failure::new(Exit::Usage, text),
+        Error::NoMember(NoChoice::SeveralClusters { .. }) => Failure::new(Exit::Refused, text)
+            .next("correct [members], or name the one that is meant with `--member NAME`"),
+        Error::NoMember(NoChoice::NoneAnswered { .. }) => Failure::new(Exit::Failed, text)
+            .next("`lifeboat check --online` tries every member; [members], [cluster.tls] and [cluster.auth] say where and how"),
+        Error::Etcd(crate::etcd::Error::Denied { .. }) => {
+            Failure::new(Exit::Failed, text).next("a snapshot needs a user with the role root in [cluster.auth]")
+        }
+        Error::Etcd(_) | Error::Slow { .. } => {
+            Failure::new(Exit::Failed, text).next("nothing was kept; try again, or another member with `--member NAME`")
+        }
+        Error::Content { .. } => Failure::new(Exit::Damaged, text)
+            .next("nothing was kept; try another member with `--member NAME` and look at this one's disk and log"),
+        Error::NoDestination(_) => {
+            Failure::new(Exit::Failed, text).next("when the cause is gone: `lifeboat check --online` tries every destination")
+        }
+        Error::Encode(_) | Error::Interrupted { .. } => Failure::new(Exit::Failed, text),
+    }
+}

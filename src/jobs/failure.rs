@@ -1,0 +1,82 @@
+//! How work ends: the exit codes of the contract, and failures that carry one and the next step.
+
+use std::fmt;
+
+use crate::model::with_causes;
+
+/// What an exit code says. The numbers are documented and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// Some destination failed; which is in the output.
+    Partly = 3,
+    /// There is no such backup.
+    NotFound = 4,
+    /// Data is wrong.
+    Damaged = 5,
+    /// Another run is active.
+    Locked = 6,
+    /// A guard stopped it; the message names what overrides it.
+    Refused = 7,
+    /// No given identity opens it.
+    WrongKey = 8,
+    /// The configuration is invalid.
+    Configuration = 78,
+}
+
+/// Why work failed: what happened, and what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    message: String,
+    next_step: Option<String>,
+}
+
+impl Failure {
+    /// A failure that says `message`.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Failure {
+            exit,
+            message: message.to_string(),
+            next_step: None,
+        }
+    }
+
+    /// What happened, without the next step.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What the operator can do, if anything.
+    pub fn next_step(&self) -> Option<&str> {
+        self.next_step.as_deref()
+    }
+
+    /// The same with the operator's next step.
+    #[must_use]
+    pub fn next(mut self, step: impl Into<String>) -> Self {
+        self.next_step = Some(step.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.next_step {
+            Some(step) => write!(f, "\n  next: {step}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A plain failure from an error and its causes.
+pub fn failed(error: impl std::error::Error + 'static) -> Failure {
+    Failure::new(Exit::Failed, with_causes(&error))
+}

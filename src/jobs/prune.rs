@@ -1,0 +1,69 @@
+//! Retention of one destination, as its policy has it.
+
+use jiff::tz::TimeZone;
+
+use super::host;
+use crate::config::Config;
+use crate::destinations::Destinations;
+use crate::model::with_causes;
+use crate::prune::{self, ByAge, Plan, Target};
+use crate::store::FileStore;
+
+/// What came of the retention of one destination.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// How many backups it removed.
+    pub removed: usize,
+    /// What was not done, and why.
+    pub undone: Vec<String>,
+}
+
+/// What retention says of a destination; none if it keeps everything.
+pub fn plan(
+    config: &Config,
+    destinations: &Destinations,
+    name: &str,
+    store: &FileStore,
+    by_age: ByAge,
+) -> Option<Plan> {
+    let policy = config.destinations.get(name)?.retention.as_ref()?;
+    let target = Target {
+        destination: name,
+        store,
+        policy,
+    };
+    let (now, zone) = (host::now(), TimeZone::system());
+    Some(prune::plan(target, &destinations.catalog, now, &zone, by_age))
+}
+
+/// Applies the retention of one destination, if it has any. `removed` hears of each backup that goes.
+pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: impl Fn()) -> Applied {
+    let has_policy = config
+        .destinations
+        .get(name)
+        .is_some_and(|found| found.retention.is_some());
+    let Some(store) = destinations.stores.get(name) else {
+        let why = destinations.why_unreadable(name).unwrap_or("it could not be read");
+        let undone = has_policy.then(|| format!("nothing is removed: {why}"));
+        return Applied {
+            removed: 0,
+            undone: undone.into_iter().collect(),
+        };
+    };
+    let Some(plan) = plan(config, destinations, name, store, ByAge::IfClocksAgree) else {
+        return Applied::default();
+    };
+    let done = prune::carry_out(&plan, store, removed);
+    Applied {
+        removed: done.gone.len(),
+        undone: told(&done.stuck)
+            .into_iter()
+            .chain(plan.held.map(|held| held.to_string()))
+            .collect(),
+    }
+}
+
+/// What could not be removed, in words.
+pub fn told(stuck: &[prune::Error]) -> Vec<String> {
+    stuck.iter().map(|error| with_causes(error)).collect()
+}

@@ -4,11 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::host;
 use super::identity::IdentityArgs;
-use super::list::faults;
+use super::list::{faults, rfc3339};
 use super::needs::Judgement;
 use super::output::{Format, Output, Table, count};
 use super::restore::foreseen;
@@ -39,6 +40,9 @@ pub struct Args {
     #[command(flatten)]
     identity: IdentityArgs,
 }
+
+/// When a certificate's end is told beforehand.
+const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// What was found, one line each.
 #[derive(Debug, Default, Serialize)]
@@ -112,6 +116,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     }
     findings.warnings.extend(without_retention(&config));
+    findings.warnings.extend(with_client_certificate(&config, host::now()));
     findings
         .warnings
         .extend(without_program(config.notify.on_failure.as_ref()));
@@ -169,6 +174,23 @@ fn without_retention(config: &Config) -> impl Iterator<Item = String> {
     endless.map(|(name, _)| {
         format!(
             "destination {name} keeps everything for ever: say what it is to keep in `[destinations.{name}.retention]`"
+        )
+    })
+}
+
+/// What is wrong with the certificate that members are shown, or will soon be.
+fn with_client_certificate(config: &Config, now: Timestamp) -> Option<String> {
+    let (certificate, _) = host::tls(config).ok()?.identity?;
+    let until = etcd::Certificate::of_pem(&certificate)?.not_after;
+    let left = until.duration_since(now);
+    if left.is_negative() {
+        return Some(format!("`cluster.tls.cert` expired on {}", rfc3339(until)));
+    }
+    (left < EXPIRES_SOON).then(|| {
+        format!(
+            "`cluster.tls.cert` expires in {}, on {}",
+            count(left.as_hours().unsigned_abs().div_ceil(24), "day"),
+            rfc3339(until)
         )
     })
 }

@@ -7,24 +7,28 @@
 //! Which member to ask is decided in [`choose`]; the bytes of the stream are understood elsewhere.
 
 mod alarms;
+mod certificate;
 pub mod choose;
 mod peer;
 mod peer_port;
 mod snapshot;
 mod survey;
 mod v2;
+mod verifier;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use age::secrecy::{ExposeSecret, SecretString};
 use etcd_client::{Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
+use tonic::transport::{ClientTlsConfig, Endpoint, Identity, Uri};
 
 use crate::keyspace::{Alarm, AlarmKind};
 use crate::model::{ClusterId, HashKv, MemberId, Revision, with_causes};
 
 pub use alarms::complaints;
+pub use certificate::Certificate;
 pub use peer::{PeerAnswer, PeerClient, PeerMember, PeerSight, ask_peer};
 pub use peer_port::{Error as PeerPortError, PeerPort};
 pub use snapshot::{Chunk, DIGEST_BYTES, SnapshotStream};
@@ -136,6 +140,31 @@ impl Error {
     /// Whether the member takes no write because its database has come to its quota.
     pub fn is_lack_of_space(&self) -> bool {
         matches!(self, Error::Call { reason, .. } if reason.contains("database space exceeded"))
+    }
+
+    /// The same with `fault`, which our own certificate has, where a member broke the connection off: of a refusal in TLS
+    /// 1.3 it says no more.
+    fn blamed_on(self, fault: &str) -> Error {
+        let is_broken_off = |reason: &str| reason.contains(ENDED) || reason.contains("alert");
+        let blamed = |reason: String| match is_broken_off(&reason) {
+            true => format!("{fault} ({reason})"),
+            false => reason,
+        };
+        match self {
+            Error::Call { url, reason, .. } if is_broken_off(&reason) => Error::Misfit {
+                url,
+                reason: fault.to_owned(),
+            },
+            Error::Misfit { url, reason } => Error::Misfit {
+                url,
+                reason: blamed(reason),
+            },
+            Error::Unreachable { url, reason } => Error::Unreachable {
+                url,
+                reason: blamed(reason),
+            },
+            other => other,
+        }
     }
 
     /// Whether the member is a learner, which does not answer this call.
@@ -263,12 +292,11 @@ impl Member {
             url: url.to_owned(),
             reason,
         };
-        let endpoint = endpoint(url, &access.tls, window(url, ahead).await);
         let misfit = |reason: String| Error::Misfit {
             url: url.to_owned(),
             reason,
         };
-        let endpoint = endpoint.map_err(|error| misfit(causes(&error)))?;
+        let endpoint = endpoint(url, &access.tls, window(url, ahead).await).map_err(misfit)?;
         let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
             .await
             .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
@@ -469,8 +497,9 @@ async fn is_on_this_host(url: &str) -> bool {
     })
 }
 
-fn endpoint(url: &str, tls: &Tls, window: u32) -> Result<Endpoint, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?
+fn endpoint(url: &str, tls: &Tls, window: u32) -> Result<Endpoint, String> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| causes(&error))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
@@ -481,17 +510,20 @@ fn endpoint(url: &str, tls: &Tls, window: u32) -> Result<Endpoint, tonic::transp
         return Ok(endpoint);
     }
     let mut config = ClientTlsConfig::new();
-    config = match &tls.ca {
-        Some(ca) => config.ca_certificate(Certificate::from_pem(ca)),
-        None => config.with_native_roots(),
-    };
     if let Some((certificate, key)) = &tls.identity {
         config = config.identity(Identity::from_pem(certificate, key.expose_secret()));
     }
     if let Some(name) = &tls.server_name {
         config = config.domain_name(name);
     }
-    endpoint.tls_config(config)
+    let endpoint = match &tls.ca {
+        Some(ca) => {
+            let verifier = verifier::Verifier::new(ca, tls.server_name.as_deref())?;
+            endpoint.tls_config_with_verifier(config, Arc::new(verifier))
+        }
+        None => endpoint.tls_config(config.with_native_roots()),
+    };
+    endpoint.map_err(|error| causes(&error))
 }
 
 async fn call<T>(
@@ -540,6 +572,9 @@ fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     of_io.any(|cause| cause.kind() == std::io::ErrorKind::InvalidData)
 }
 
+/// What it most often means that a member ends a connection at once.
+const ENDED: &str = "it ended the connection: does it want a client certificate (`cert` and `key` in [cluster.tls])?";
+
 /// What a broken handshake most often means.
 fn explained(url: &str, call: &str, reason: String) -> String {
     // Of a refusal in TLS 1.3 nothing is left but a connection that ends with the first call.
@@ -555,7 +590,7 @@ fn explained(url: &str, call: &str, reason: String) -> String {
     } else if reason.contains("tls handshake eof") || reason.contains("received corrupt message") {
         "it does not speak TLS: should the URL begin with http?"
     } else if is_first && url.starts_with("https:") && BROKEN.iter().any(|sign| reason.contains(sign)) {
-        "it ended the connection: does it want a client certificate (`cert` and `key` in [cluster.tls])?"
+        ENDED
     } else {
         return reason;
     };
@@ -565,7 +600,9 @@ fn explained(url: &str, call: &str, reason: String) -> String {
 /// An error and its causes, without tonic's own first word, which says nothing where a cause follows it.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let text = with_causes(error);
-    text.strip_prefix("transport error: ").unwrap_or(&text).to_owned()
+    let text = text.strip_prefix("transport error: ").unwrap_or(&text);
+    // So rustls begins what it was told to say.
+    text.replacen("other error: ", "", 1)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use age::secrecy::ExposeSecret;
 use serde::Deserialize;
 
+use super::verifier::client_config;
 use super::{Error, Tls, causes};
 use crate::model::{ClusterId, MemberId};
 
@@ -85,9 +86,9 @@ pub struct PeerClient {
 impl PeerClient {
     /// `tls.identity` must be a certificate that members take for one of their own where they ask for it.
     pub fn new(tls: &Tls) -> Result<PeerClient, Error> {
-        let client = client(tls).map_err(|error| Error::Misfit {
+        let client = client(tls).map_err(|reason| Error::Misfit {
             url: "the members' peer addresses".to_owned(),
-            reason: causes(&error),
+            reason,
         })?;
         Ok(PeerClient { client })
     }
@@ -173,21 +174,25 @@ fn members_of(body: &[u8]) -> Option<Vec<PeerMember>> {
     Some(members)
 }
 
-fn client(tls: &Tls) -> Result<reqwest::Client, reqwest::Error> {
+fn client(tls: &Tls) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .timeout(TIMEOUT)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none());
     if let Some(ca) = &tls.ca {
-        builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca)?);
+        return builder
+            .tls_backend_preconfigured(client_config(tls, ca)?)
+            .build()
+            .map_err(|error| causes(&error));
     }
     if let Some((certificate, key)) = &tls.identity {
         let mut pem = certificate.clone();
         pem.push(b'\n');
         pem.extend_from_slice(key.expose_secret().as_bytes());
-        builder = builder.identity(reqwest::Identity::from_pem(&pem)?);
+        let identity = reqwest::Identity::from_pem(&pem).map_err(|error| causes(&error))?;
+        builder = builder.identity(identity);
     }
-    builder.build()
+    builder.build().map_err(|error| causes(&error))
 }
 
 #[cfg(test)]

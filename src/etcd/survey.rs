@@ -1,6 +1,7 @@
 //! Asks every configured member how it is, all at once.
 
 use super::choose::Candidate;
+use super::verifier::fault_of_client;
 use super::{Access, Ahead, Error, Member};
 
 /// A configured member and where clients reach it.
@@ -59,7 +60,13 @@ async fn ask(member: Endpoints, access: &Access, ahead: Ahead) -> Surveyed {
 }
 
 async fn connect_and_ask(url: &str, access: &Access, ahead: Ahead) -> Result<(Member, super::Status), Error> {
-    let mut connection = Member::connect(url, access, ahead).await?;
-    let status = connection.status().await?;
-    Ok((connection, status))
+    let asked = async {
+        let mut connection = Member::connect(url, access, ahead).await?;
+        let status = connection.status().await?;
+        Ok((connection, status))
+    };
+    asked.await.map_err(|error: Error| match fault_of_client(&access.tls) {
+        Some(fault) => error.blamed_on(&fault),
+        None => error,
+    })
 }

@@ -13,6 +13,8 @@
 //!
 //! Invariant: liveness is a lock that the kernel drops with its holder, never a process id that may be another's now.
 
+mod recipients;
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;

@@ -125,8 +125,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let begun = state
         .begin_chain(&chain, &Holder::this("backup", now))
         .map_err(failed)?;
+    let other_recipients = jobs::recipients::changed_since(&context.output, &config, &state, &destinations);
     let taken = take(context, &job, opened, &mut destinations, begun, interrupt);
-    let outcome = taken.map_err(jobs::backup::failure)?;
+    let mut outcome = taken.map_err(jobs::backup::failure)?;
+    outcome.warnings.extend(other_recipients);
     report(&context.output, &outcome, &destinations);
     match outcome.destinations.iter().all(|written| written.result.is_ok()) {
         true => Ok(Exit::Done),

@@ -11,16 +11,17 @@ use super::host;
 use super::identity::IdentityArgs;
 use super::list::{faults, rfc3339};
 use super::needs::Judgement;
-use super::output::{Format, Output, Table, count};
+use super::output::{Format, Output, Table, clean, count};
 use super::restore::foreseen;
 use super::source::{chosen, no_latest, outlined, read_through};
 use super::stores::{open_to_write, read_configured};
 use super::{Context, Exit, Failure, user};
 use crate::backup;
-use crate::catalog::LatestError;
+use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
-use crate::destinations::{Destination, side_by_side};
+use crate::destinations::{Destination, Destinations, side_by_side};
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, complaints, survey};
+use crate::jobs::recipients;
 use crate::model::{ByteSize, with_causes};
 use crate::pipeline::Identities;
 
@@ -28,10 +29,12 @@ use crate::pipeline::Identities;
 ///
 /// Offline: every file, key and secret. Online: reaches every member, compares names and ids with what the cluster
 /// lists, writes a canary to every destination and reads it back. With an identity: proves that it opens the newest
-/// backup.
+/// backup, and says who else can. Recipients that differ from those of the backups before are warned of, until they are
+/// accepted.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  lifeboat check\n  lifeboat check --online\n  lifeboat check --identity backup-key.txt"
+    after_help = "Examples:\n  lifeboat check\n  lifeboat check --online\n  lifeboat check --identity backup-key.txt\n  \
+    lifeboat check --accept-recipients"
 )]
 pub struct Args {
     /// Reach every member and destination
@@ -39,6 +42,9 @@ pub struct Args {
     online: bool,
     #[command(flatten)]
     identity: IdentityArgs,
+    /// Say that the present recipients are meant: `check`, `backup` and the agent warn of any others
+    #[arg(long)]
+    accept_recipients: bool,
 }
 
 /// When a certificate's end is told beforehand.
@@ -53,6 +59,16 @@ struct Findings {
 }
 
 impl Findings {
+    /// Takes in how the recipients differ from those that are meant.
+    fn take_recipients(&mut self, changed: Result<Option<String>, String>) {
+        match changed {
+            Ok(changed) => self.warnings.extend(changed),
+            Err(error) => self
+                .warnings
+                .push(format!("whether the recipients have changed is not known: {error}")),
+        }
+    }
+
     /// Takes in how one check ended: what it could not do is a problem among the others, and its exit code counts unless
     /// another came first.
     fn end_of(&mut self, ended: Result<(), Failure>, so_far: Exit) -> Exit {
@@ -138,6 +154,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     } else {
         findings.warnings.extend(sandbox.unmet());
+    }
+    if args.accept_recipients && is_configured {
+        let accepted = accept_recipients(&config, &mut findings);
+        exit = findings.end_of(accepted, exit);
+    } else if let Ok(state) = host::state(&config.cluster.name) {
+        findings.take_recipients(recipients::changed(&config, &state, None));
     }
     let mut members = Vec::new();
     // While this is still who can read the key.
@@ -392,6 +414,18 @@ fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) ->
     Ok(())
 }
 
+/// Remembers that the present recipients are meant.
+fn accept_recipients(config: &Config, findings: &mut Findings) -> Result<(), Failure> {
+    user::settle()?;
+    let (state, present) = (host::state(&config.cluster.name)?, recipients::present(config));
+    state.accept_recipients(&present).map_err(host::failed)?;
+    let present = present.join(", ");
+    findings
+        .notes
+        .push(format!("backups are encrypted to {present}: accepted on this host"));
+    Ok(())
+}
+
 fn try_identity(
     context: &Context,
     config: &Config,
@@ -401,12 +435,42 @@ fn try_identity(
 ) -> Result<(), Failure> {
     let places = read_configured(context, config, None)?;
     let latest = chosen(context, &places, "latest")?;
+    for (destination, newest) in newest_of_each(config, &places) {
+        let (manifest, _) = places.manifest(newest).map_err(host::failed)?;
+        findings.notes.push(format!(
+            "destination {destination}: the newest backup {} is encrypted to {}",
+            newest.id(),
+            manifest
+                .recipients
+                .iter()
+                .map(|key| clean(key))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ));
+    }
+    let opens = keys.open_what_is_made_for(&config.encryption.recipients);
     read_through(context, latest, &places, keys)?;
     findings.notes.push(format!(
         "{given} opens {}; all of it was read and is right",
         outlined(latest)
     ));
+    if !opens {
+        findings.warnings.push(format!(
+            "{given} does not open new backups: they are encrypted to {}",
+            recipients::present(config).join(", ")
+        ));
+    }
     Ok(())
+}
+
+/// The newest backup in each destination that has one.
+fn newest_of_each<'a>(config: &'a Config, places: &'a Destinations) -> impl Iterator<Item = (&'a str, &'a Backup)> {
+    config.destinations.keys().filter_map(|name| {
+        let is_here = |backup: &&Backup| backup.copies.iter().any(|copy| copy.destination == name.as_str());
+        let newest = places.catalog.backups().iter().filter(is_here);
+        let newest = newest.max_by_key(|backup| (backup.manifest().first_byte_at, backup.id()))?;
+        Some((name.as_str(), newest))
+    })
 }
 
 fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &Judgement, config: &Path, exit: Exit) {

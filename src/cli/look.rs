@@ -12,6 +12,7 @@ use super::stores::{open_to_write, read_within};
 use crate::config::{Config, DestinationName, Kind, Unread};
 use crate::destinations::Destinations;
 use crate::health::{About, Destination, Event, Look, Notice, Stores, proof_within};
+use crate::jobs::recipients;
 use crate::model::with_causes;
 use crate::store::{self, FileStore, Limits};
 
@@ -24,7 +25,11 @@ pub(super) fn look(config: &Config) -> Look {
             for destination in &mut stores.destinations {
                 destination.unwritable = unwritable.get(&destination.name).cloned();
             }
-            Look::at(&stores)
+            let mut look = Look::at(&stores);
+            let state = host::state(&config.cluster.name).ok();
+            look.problems
+                .extend(state.and_then(|state| recipients::notice(config, &state, Some(&places))));
+            look
         }
         Err(failure) => nothing(failure.message()),
     };

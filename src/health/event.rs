@@ -62,6 +62,8 @@ pub enum Event {
     MemberUnwell,
     /// A restore is open on this host.
     RestoreOpen,
+    /// New backups are encrypted to others than were accepted.
+    RecipientsChanged,
 }
 
 struct Row {
@@ -76,7 +78,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 21] = [
+const TABLE: [Row; 22] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -196,6 +198,12 @@ const TABLE: [Row; 21] = [
         Event::RestoreOpen,
         "restore-open",
         "cf97d9a5666ceaac12ec3569cbe4cf1c",
+        Level::Error,
+    ),
+    row(
+        Event::RecipientsChanged,
+        "recipients-changed",
+        "dd01eb4d513a4967b1fa647df6b1109c",
         Level::Error,
     ),
 ];

@@ -9,6 +9,7 @@ mod event;
 mod members;
 mod notice;
 mod proof;
+mod recipients;
 mod schedules;
 mod stores;
 
@@ -20,6 +21,7 @@ pub use event::{Event, Level};
 pub use members::MemberState;
 pub use notice::{About, Notice};
 pub use proof::{LastProof, last_proof, proof_within, unproven_since};
+pub use recipients::OtherRecipients;
 pub use schedules::{Copy, Failure, LastSlot, Late, Missing, NextRun, ScheduleState, Wait};
 pub use stores::{BackupState, Destination, DestinationState, ProofState, Stores, StoresState, Window};
 

@@ -10,6 +10,7 @@ pub mod give_way;
 pub mod host;
 mod order;
 pub mod prune;
+pub mod recipients;
 mod rounds;
 mod slot;
 pub mod stores;

@@ -16,7 +16,7 @@ use super::backup::{self, Request};
 use super::give_way::restore_opened;
 use super::stores::{open_the_others, open_to_write};
 use super::turn::unusable;
-use super::{Ended, Exit, Failure, Listener, Order, Taken, Trouble, failed, host, prune, rounds};
+use super::{Ended, Exit, Failure, Listener, Order, Taken, Trouble, failed, host, prune, recipients, rounds};
 use crate::backup::{Error, Job, Outcome, Progress};
 use crate::catalog::claim::State as ClaimState;
 use crate::catalog::{Clocks, Origin, Pinned, SlotPath};
@@ -315,8 +315,11 @@ impl<'a> Attempt<'a> {
         let mut to = std::mem::take(&mut self.destinations);
         to.retain(|destination| open.contains(&destination.name));
         let stop = raised(self.order.stop.clone());
+        let other_recipients = recipients::changed_since(self.listener, self.config, &self.state, destinations);
         let taken = backup::take(self.listener, job, to, destinations, begun, progress, stop);
-        self.runtime.block_on(taken)
+        let mut outcome = self.runtime.block_on(taken)?;
+        outcome.warnings.extend(other_recipients);
+        Ok(outcome)
     }
 
     /// Says what became of each destination, and applies retention to those that have the backup.

@@ -3,6 +3,7 @@
 //! Invariant: an identity has no `Debug`, and no error here repeats what stood in its file.
 
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 
 /// A key that is none.
@@ -129,6 +130,22 @@ impl Identities {
         self
     }
 
+    /// Whether one of them opens what is encrypted to `recipients`: tried with a few bytes.
+    pub fn open_what_is_made_for(&self, recipients: &[Recipient]) -> bool {
+        let sealed = || {
+            let to = recipients.iter().map(Recipient::as_age);
+            let encryptor = age::Encryptor::with_recipients(to).ok()?;
+            let mut writer = encryptor.wrap_output(Vec::new()).ok()?;
+            writer.write_all(b"a trial").ok()?;
+            writer.finish().ok()
+        };
+        let opened = |sealed: Vec<u8>| {
+            let decryptor = age::Decryptor::new_buffered(&*sealed).ok()?;
+            decryptor.decrypt(self.as_age()).ok().map(drop)
+        };
+        sealed().and_then(opened).is_some()
+    }
+
     /// The keys as age uses them.
     pub(super) fn as_age(&self) -> impl Iterator<Item = &dyn age::Identity> {
         self.keys.iter().map(|key| key.as_ref() as &dyn age::Identity)
@@ -165,6 +182,17 @@ mod tests {
         let ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN alice@rust";
         let printed = ssh.parse::<Recipient>().unwrap().to_string();
         assert_eq!(printed, ssh.strip_suffix(" alice@rust").unwrap());
+    }
+
+    #[test]
+    fn keys_are_known_by_what_they_open() {
+        let identity = || age::x25519::Identity::generate();
+        let (own, other) = (identity(), identity());
+        let keys = Identities::parse(own.to_string().expose_secret().as_bytes(), "key").unwrap();
+        let to = |of: &age::x25519::Identity| of.to_public().to_string().parse::<Recipient>().unwrap();
+        assert!(keys.open_what_is_made_for(&[to(&other), to(&own)]));
+        assert!(!keys.open_what_is_made_for(&[to(&other)]));
+        assert!(!keys.open_what_is_made_for(&[]));
     }
 
     #[test]

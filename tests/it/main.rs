@@ -15,6 +15,7 @@ mod one_writer;
 mod owners;
 mod packages;
 mod rebuild;
+mod recipients;
 mod restore;
 mod retention;
 mod round_trip;

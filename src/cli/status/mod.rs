@@ -30,6 +30,7 @@ use crate::health::{
     About, AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice,
     ProofState, ScheduleState, Verdict, Window,
 };
+use crate::jobs::recipients;
 use crate::restore::{Plan, Spots};
 use crate::schedule::Slot;
 use crate::slots::Stored;
@@ -122,6 +123,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     };
     let restores = Restores::find(&Spots::default(), now, &settings_now);
     others.extend(restores.problem().map(|problem| notice(Event::RestoreOpen, problem)));
+    others.extend(recipients::notice(&config, &state, Some(&places)));
     notes.extend(restores.notes());
     let schedules = match said {
         Some(said) => said.schedules.clone(),

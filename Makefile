@@ -11,7 +11,7 @@ build: ## The optimised binary: target/release/lifeboat
 	$(SETUP) cargo build --locked --release --bin lifeboat
 
 demo: ## Back up a real etcd, destroy it, lay it out again, compare
-	$(SETUP) cargo build --locked --bin lifeboat --example etcd-load
+	$(SETUP) cargo build --locked --bin lifeboat --bin etcd-load
 	$(SETUP) tests/tools/demo.sh
 
 test: ## Everything that CI checks
@@ -19,7 +19,7 @@ test: ## Everything that CI checks
 	$(SETUP) cargo clippy --locked --all-targets -- -D warnings
 	$(SETUP) cargo test --locked
 	$(SETUP) tests/tools/deny.sh
-	$(SETUP) cargo build --locked --bin lifeboat --example etcd-load
+	$(SETUP) cargo build --locked --bin lifeboat --bin etcd-load
 	$(SETUP) tests/tools/demo.sh
 	$(SETUP) tests/tools/check-example.sh
 
@@ -27,7 +27,7 @@ lab: ## Real systemd hosts with real etcds, as root (ARGS="words of names", ARGS
 	$(SETUP) cargo test --locked --test lab -- --must-run $(ARGS)
 
 bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly, and no hosts); prints Markdown
-	NEED="/usr/bin/time:time" $(SETUP) cargo build --locked --release --bin lifeboat --example etcd-load
+	NEED="/usr/bin/time:time" $(SETUP) cargo build --locked --release --bin lifeboat --bin etcd-load
 	$(SETUP) tests/tools/bench.sh
 	[ -n "$(SMALL)" ] || LIFEBOAT_LAB_BINARY=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/lifeboat \
 		$(SETUP) cargo test --locked --test lab -- --figures

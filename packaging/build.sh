@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes the .deb and the .rpm from one list of files (packaging/files) and the same scripts, into target/packages.
+# Makes the .deb and the .rpm from one list of files (packaging/files) and the same scripts, into target/packages; the
+# program in them is stripped, and its debug symbols are a package of their own.
 #   packaging/build.sh [BINARY]      BINARY: the program to pack (default: target/release/lifeboat)
 # For tests, in the environment: OUT, a directory for the packages that is emptied before; KINDS, deb or rpm only; VERSION,
-# to have one to upgrade to; UNRELEASED=1, for this machine's C library and hardly compressed.
+# to have one to upgrade to; UNRELEASED=1, for this machine's C library, hardly compressed, and without debug symbols.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=${CARGO_TARGET_DIR:-target}
@@ -36,6 +37,14 @@ others=$(objdump -p "$binary" | awk '/NEEDED/ {print $2}' | grep -vE '^(libc|lib
 rm -rf "$out"
 mkdir -p "$stage/man"
 install -m 0755 "$binary" "$stage/lifeboat"
+# Where gdb, perf and systemd-coredump look for the symbols of a program.
+build_id=$(readelf -n "$binary" | sed -n 's/.*Build ID: //p')
+symbols=usr/lib/debug/.build-id/${build_id:0:2}/${build_id:2}.debug
+if [ -z "${UNRELEASED:-}" ]; then
+    [ -n "$build_id" ] || die "$binary has no build id: link it with --build-id"
+    objcopy --only-keep-debug --compress-debug-sections "$binary" "$stage/lifeboat.debug"
+    chmod 0644 "$stage/lifeboat.debug"
+fi
 strip "$stage/lifeboat"
 "$binary" completions bash >"$stage/lifeboat.bash"
 "$binary" completions zsh >"$stage/_lifeboat"
@@ -59,6 +68,12 @@ find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPO
 # A script of a package: lines `#name.sh#` stand for packaging/name.sh.
 script() { sed -e '/^#[a-z]*\.sh#$/{s|^#\(.*\)#$|packaging/\1|;s|.*|cat &|e' -e '}' "$1"; }
 
+# Fills in what a control file leaves open, for the files below $1.
+control() {
+    sed -e "s/@VERSION@/$version-1/" -e "s/@ARCH@/$(dpkg --print-architecture)/" -e "s/@MAINTAINER@/$maintainer/" \
+        -e "s/@BUILD_ID@/$build_id/" -e "s/@SIZE@/$(du -sk --exclude=DEBIAN "$1" | cut -f1)/"
+}
+
 deb() {
     local root=$out/deb arch
     arch=$(dpkg --print-architecture)
@@ -73,16 +88,33 @@ deb() {
         chmod 0755 "$root/DEBIAN/$script"
     done
     files | awk '$4 == "config" {print "/" $3}' >"$root/DEBIAN/conffiles"
-    sed -e "s/@VERSION@/$version-1/" -e "s/@ARCH@/$arch/" -e "s/@MAINTAINER@/$maintainer/" \
-        -e "s/@SIZE@/$(du -sk --exclude=DEBIAN "$root" | cut -f1)/" packaging/deb/control >"$root/DEBIAN/control"
+    control "$root" <packaging/deb/control >"$root/DEBIAN/control"
     (cd "$root" && find usr -type f -exec md5sum {} +) >"$root/DEBIAN/md5sums"
     dpkg-deb --root-owner-group "-Z$compression" --build "$root" "$out/etcd-lifeboat_$version-1_$arch.deb" >/dev/null
+}
+
+deb_symbols() {
+    local root=$out/deb-symbols arch
+    arch=$(dpkg --print-architecture)
+    install -D -m 0644 "$stage/lifeboat.debug" "$root/$symbols"
+    mkdir -p "$root/DEBIAN" "$root/usr/share/doc"
+    ln -s etcd-lifeboat "$root/usr/share/doc/etcd-lifeboat-dbgsym"
+    control "$root" <packaging/deb/control-dbgsym >"$root/DEBIAN/control"
+    (cd "$root" && find usr -type f -exec md5sum {} +) >"$root/DEBIAN/md5sums"
+    find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+    dpkg-deb --root-owner-group "-Z$compression" --build "$root" "$out/etcd-lifeboat-dbgsym_$version-1_$arch.deb" >/dev/null
 }
 
 rpm_package() {
     local top=$out/rpm
     mkdir -p "$top"
     cp -a "$out/root" "$top/root"
+    : >"$top/symbols"
+    if [ -z "${UNRELEASED:-}" ]; then
+        install -D -m 0644 "$stage/lifeboat.debug" "$top/root/$symbols"
+        find "$top/root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+        sed "s|@SYMBOLS@|/$symbols|" packaging/rpm/debuginfo.spec >"$top/symbols"
+    fi
     # Elsewhere than on Debian, zsh looks here.
     mkdir -p "$top/root/usr/share/zsh/site-functions"
     mv "$top/root/usr/share/zsh/vendor-completions/_lifeboat" "$top/root/usr/share/zsh/site-functions/"
@@ -99,19 +131,23 @@ rpm_package() {
     script packaging/rpm/etcd-lifeboat.spec |
         sed -e "s/@VERSION@/$version/" -e "s/@MAINTAINER@/$maintainer/" \
             -e "s/@DATE@/$(LC_ALL=C date -u -d "@$SOURCE_DATE_EPOCH" '+%a %b %d %Y')/" -e "/@FILES@/{r $top/files
+d}" -e "/@DEBUGINFO@/{r $top/symbols
 d}" >"$top/etcd-lifeboat.spec"
     rpmbuild -bb --quiet --buildroot "$top/root" \
-        --define "_topdir $top" --define "_rpmdir $out" --define "_build_id_links none" \
-        --define "_binary_payload $payload" --define "_rpmfilename %{name}-%{version}-%{release}.%{_arch}.rpm" --define "__os_install_post %{nil}" \
+        --define "debug_package %{nil}" --define "_topdir $top" --define "_rpmdir $out" --define "_build_id_links none" \
+        --define "_binary_payload $payload" --define "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm" --define "__os_install_post %{nil}" \
         --define "use_source_date_epoch_as_buildtime 1" --define "clamp_mtime_to_source_date_epoch 1" \
         "$top/etcd-lifeboat.spec" >"$top/log" 2>&1 || { cat "$top/log" >&2; exit 1; }
 }
 
 for kind in ${KINDS:-deb rpm}; do
     case $kind in
-        deb) deb ;;
+        deb)
+            deb
+            [ -n "${UNRELEASED:-}" ] || deb_symbols
+            ;;
         rpm) rpm_package ;;
     esac
 done
-rm -rf "$out/deb" "$out/rpm" "$root" "$stage"
+rm -rf "$out/deb" "$out/deb-symbols" "$out/rpm" "$root" "$stage"
 find "$out" -name '*.deb' -o -name '*.rpm'

@@ -220,7 +220,7 @@ fn serves(address: Ipv4Addr) -> bool {
 }
 
 fn load(args: &[&str]) {
-    let program = binary().with_file_name("examples").join("etcd-load");
+    let program = binary().with_file_name("etcd-load");
     let output = Command::new(&program).args(args).output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

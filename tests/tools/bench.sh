@@ -29,7 +29,7 @@ say() { printf 'bench: %s\n' "$*" >&2; }
 
 NEED="/usr/bin/time:time" "$here/setup.sh" true
 "$here/fetch-debian.sh" etcdctl etcdutl age zstd
-export PATH=$target/release:$target/release/examples:$target/tools/bin:$PATH
+export PATH=$target/release:$target/tools/bin:$PATH
 export ETCDCTL_API=3 STATE_DIRECTORY=$work/state
 etcd=$("$here/fetch-etcd.sh" $version)
 cd "$work"

@@ -37,7 +37,7 @@ keep() {
 
 show_etcd() { printf '$ etcd --name demo --data-dir etcd --listen-client-urls %s … &\n' "$client_url"; }
 
-PATH=$target/debug:$target/debug/examples:$PATH
+PATH=$target/debug:$PATH
 export STATE_DIRECTORY=$work/state
 mkdir "$work/state"
 etcd=$("$here/fetch-etcd.sh" $version)

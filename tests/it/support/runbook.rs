@@ -10,6 +10,15 @@ pub fn readme(heading: &str) -> Vec<Vec<String>> {
     blocks(below, "```sh\n", "\n```")
 }
 
+/// The same below the heading of the first steps, with the configuration that they show.
+#[allow(dead_code, reason = "only the lab has hosts to install it on")]
+pub fn quick_start() -> (Vec<Vec<String>>, &'static str) {
+    let below = section(README, "\n## Quick start\n", &["\n## "]);
+    let (_, configuration) = below.split_once("```toml\n").expect("it shows one");
+    let (configuration, _) = configuration.split_once("\n```").expect("a block has an end");
+    (blocks(below, "```sh\n", "\n```"), configuration)
+}
+
 /// The same below a heading of the manual page.
 #[track_caller]
 pub fn manual(heading: &str) -> Vec<Vec<String>> {

@@ -90,6 +90,7 @@ pub const CASES: &[Case] = cases! {
     BOTH deaths::a_host_whose_power_is_cut_in_mid_backup_goes_on_by_itself_when_it_boots
     BOTH schedules::a_scheduled_verification_proves_in_the_unit_what_one_by_hand_would
     BOTH lineages::an_etcd_wiped_and_restarted_empty_displaces_nothing
+    BOTH runbooks::the_quick_start_ends_with_an_agent_that_takes_backups
     BOTH runbooks::one_host_is_restored_by_hand_and_with_nobody_at_the_terminal
     BOTH restores::what_was_restored_is_taken_back_restored_again_and_released
     BOTH restores::a_member_that_lost_its_data_serves_the_backup_again

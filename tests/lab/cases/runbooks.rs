@@ -10,14 +10,49 @@ use super::OFTEN;
 use super::restores::{Before, LATER, assert_serves, backed_up, restore, written_and_backed_up};
 use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Done, Host, Lab, holds, until};
-use crate::install::{CONFIG, IDENTITY, NAME, STORE, apt, enable, install, lifeboat};
+use crate::install::{CONFIG, IDENTITY, NAME, STORE, apt, enable, install, lifeboat, manifests};
 use crate::preparation::Suite;
-use crate::support::runbook::{manual, readme};
+use crate::packing::{Kind, Release, package};
+use crate::support::runbook::{manual, quick_start, readme};
 
 /// The ID that stands in the runbooks.
 const ID: &str = "20261120T101530Z-9f3c4a1b";
 /// What the package puts where the configuration is to be.
 const SAMPLE: &str = include_str!("../../../packaging/config.toml");
+
+/// Only the recipient is put in, and an interval that one can wait for.
+pub fn the_quick_start_ends_with_an_agent_that_takes_backups(lab: &Lab<'_>) {
+    let (mut hosts, store) = (lab.hosts(1), lab.shared_directory());
+    hosts.iter_mut().for_each(|host| host.bind(&store, "/mnt/etcd-backups"));
+    let cluster = Cluster::start_on(hosts);
+    let host = &cluster.hosts[0];
+    let deb = package(Kind::Deb, Release::Present);
+    let name = deb.file_name().expect("it is a file").to_string_lossy();
+    host.copy_in(&deb, &format!("/root/{name}"));
+    let (blocks, configuration) = quick_start();
+    let [install, key, destination, begin, look] = blocks.try_into().expect("the case knows its five blocks");
+    for line in install.iter().chain(&key).chain(&destination) {
+        type_in(host, &line.replace("apt install", "apt-get install --yes"), ID);
+    }
+    let made = fs::read_to_string(host.path("/root/backup-key.txt")).expect("it was made");
+    let recipient = made.split_whitespace().find(|word| word.starts_with("age1"));
+    let configuration = configuration
+        .replace("age1…", recipient.expect("the file names it"))
+        .replace("when = \"hourly\"", "every = \"10s\"\njitter = \"0s\"");
+    host.write(CONFIG, &configuration);
+    for line in &begin {
+        type_in(host, line, ID);
+    }
+    until("a scheduled backup", || {
+        let found = manifests(&host.path("/mnt/etcd-backups/lifeboat"));
+        holds(found.iter().any(|manifest| manifest["schedule"] == "hourly"), &found)
+    });
+    for line in &look {
+        type_in(host, line, ID);
+    }
+    lifeboat(host, ["status"]).expect_code(0);
+    assert_eq!(host.property("lifeboat.service", "UnitFileState"), "enabled");
+}
 
 pub fn one_host_is_restored_by_hand_and_with_nobody_at_the_terminal(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);

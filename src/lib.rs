@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod datadir;
 pub mod health;
 pub mod keyspace;
+pub mod layout;
 pub mod retention;
 pub mod sandbox;
 pub mod schedule;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::catalog::{Backup, Catalog, ChainPath, LastCheck, ObjectName, Pin, Pinned, Standing};
+use crate::catalog::{Backup, Catalog, LastCheck, Pinned, Standing};
+use crate::layout::{ChainPath, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId, LineageId};
 use crate::retention::{self, Chain, Inventory, PinState, Policy, TOLERANCE, removal_order};
 use crate::schedule::Span;
@@ -352,8 +353,8 @@ fn pins(target: Target<'_>, catalog: &Catalog) -> BTreeMap<ChainPath, Pin> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::HostName;
     use crate::catalog::tests::{Fixture, manifest};
+    use crate::layout::HostName;
     use crate::store::Access;
 
     #[test]
@@ -535,7 +536,7 @@ mod tests {
             (plan.remove.len(), reasons.join("; "))
         };
         assert_eq!(goes(whole()).0, 0);
-        let bad = crate::catalog::Proof::None;
+        let bad = crate::layout::Proof::None;
         assert_eq!(goes(whole().check(&meant, "2026-11-21T00:00:00Z", false, bad)).0, 1);
         for unknown in [
             whole().document(&check, b"rotten".to_vec()),

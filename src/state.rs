@@ -30,8 +30,8 @@ use nix::unistd::{Uid, User, geteuid};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::catalog::instant;
 use crate::durable::{self, Partial};
+use crate::layout::instant;
 use crate::model::{ChainId, ClusterName, Digest};
 use crate::store::{Begun, Known, StoreId};
 

@@ -14,13 +14,13 @@ use super::member::{Asked, Asserted, ask};
 use super::observed::{ContentError, Facts, Observed};
 use super::pace::{Pace, Pacer, Slowness, TooSlow};
 use super::traces::{AtWork, Traces};
-use crate::catalog::{
-    self, Catalog, ChainPath, Cluster, CompactRevision, Descent, HostName, Kind, LatestError, Manifest, ObjectName,
-    Opening, Origin, Pinned, Stream, Writer,
-};
+use crate::catalog::{Catalog, Descent, LatestError, Opening, Pinned};
 use crate::destinations::Destination;
 use crate::etcd::choose::{NoChoice, Wanted};
 use crate::etcd::{self, Access, Endpoints, SnapshotStream};
+use crate::layout::{
+    self, ChainPath, Cluster, CompactRevision, HostName, Kind, Manifest, ObjectName, Origin, Stream, Writer,
+};
 use crate::model::{ByteSize, ChainId, ClusterName, LineageId};
 use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding};
 
@@ -494,7 +494,7 @@ fn manifest(
         Err(reason) => (None, Some(reason)),
     };
     Manifest {
-        format: catalog::FORMAT,
+        format: layout::FORMAT,
         kind: Kind::Full,
         lineage,
         cluster: Cluster {
@@ -508,7 +508,7 @@ fn manifest(
             scheduled: facts.meta.compaction.scheduled,
             finished: facts.meta.compaction.finished,
         },
-        member: catalog::Member {
+        member: layout::Member {
             id: asked.status.member,
             name: asked.own_name.clone(),
         },

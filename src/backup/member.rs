@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::full::{Error, GivenUp, HashKvPolicy, Job};
 use super::observed::Facts;
-use crate::catalog::{IN_DOUBT, NewBackup, Quorum};
+use crate::catalog::{NewBackup, Quorum};
 use crate::etcd::choose::{Candidate, Choice, Role, choose};
 use crate::etcd::{self, Member, Status, complaints, survey};
+use crate::layout::IN_DOUBT;
 use crate::model::{ByteSize, HashKv, Revision};
 
 /// An only member is asked for HashKV up to this size: its clients wait meanwhile.

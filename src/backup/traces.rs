@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::catalog::ObjectName;
+use crate::layout::ObjectName;
 use crate::model::with_causes;
 use crate::store::{Error, FileStore};
 
@@ -113,8 +113,8 @@ mod tests {
     use super::super::destinations::Sinks;
     use super::super::{Error as BackupError, Pulse};
     use super::*;
-    use crate::catalog::{ChainPath, Stream};
     use crate::destinations::Destination;
+    use crate::layout::{ChainPath, Stream};
     use crate::model::Digest;
     use crate::store::Access;
 

@@ -431,9 +431,9 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::super::Manifest;
-    use super::super::manifest::tests::manifest;
     use super::super::tests::Fixture;
     use super::*;
+    use crate::layout::manifest::tests::manifest;
     use crate::model::ClusterId;
 
     /// Three backups of one history, then one of an etcd that came back empty.

@@ -205,9 +205,9 @@ fn unsigned(revision: Revision) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::Manifest;
-    use super::super::manifest::tests::manifest;
     use super::super::tests::Fixture;
     use super::*;
+    use crate::layout::manifest::tests::manifest;
 
     #[test]
     fn two_openings_at_the_same_time_are_one_history_and_a_wiped_etcd_is_another() {

@@ -9,13 +9,8 @@
 //! Invariant: a backup in two destinations is one backup with two copies, whose manifests are equal to the byte.
 
 mod choose;
-pub mod claim;
-pub mod instant;
 mod lineage;
-mod manifest;
-mod names;
 mod reading;
-mod records;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -24,17 +19,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-pub use choose::{Astray, FindError, LatestError, Lineage};
-pub use claim::{Claim, Clocks};
-pub use lineage::{Descent, NewBackup, Opening, Quorum};
-pub use manifest::{
-    Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Stream,
-    Writer,
+use crate::layout::{
+    Acceptance, ChainPath, Check, Clocks, FORMAT, Fault, HostName, Listed, ListedObject, Manifest, ObjectName, Outline,
+    Proof, SlotPath,
 };
-pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath};
-pub use records::{Acceptance, Check, Pin, Proof};
-
 use crate::model::{ChainId, ClusterId, Revision};
+pub use choose::{Astray, FindError, LatestError, Lineage};
+pub use lineage::{Descent, NewBackup, Opening, Quorum};
 use reading::Reading;
 
 /// A backup: a manifest, and where its object lies.

@@ -1,7 +1,7 @@
 //! Catalogs from listings, and the fixture that other tests of the module build theirs with.
 
-pub(crate) use super::manifest::tests::manifest;
 use super::*;
+pub(crate) use crate::layout::manifest::tests::manifest;
 use crate::model::LineageId;
 
 /// A destination under construction, as a store would list it.

@@ -169,7 +169,7 @@ fn newest_first(lineages: &[Lineage]) -> Vec<Lineage> {
 mod tests {
     use super::*;
     use crate::catalog::tests::manifest;
-    use crate::catalog::{Acceptance, HostName, ObjectName};
+    use crate::layout::{Acceptance, HostName, ObjectName};
     use crate::store::{Access, FileStore};
     use jiff::Timestamp;
 

@@ -12,7 +12,7 @@ use super::progress::Bar;
 use super::stores::{open_to_write, warn_of_unreadable};
 use super::{Context, Exit, Failure, Interrupt, user};
 use crate::backup::{self, Error, Job, Outcome, Pace, Progress};
-use crate::catalog::{Origin, Pinned};
+use crate::catalog::Pinned;
 use crate::config::{Config, Kind};
 use crate::destinations::{Destination, Destinations};
 use crate::etcd::choose::{NoChoice, choose, may_answer_yet};
@@ -21,6 +21,7 @@ use crate::jobs;
 use crate::jobs::backup::{Request, read_and_sweep};
 use crate::jobs::give_way::restore_opened;
 use crate::jobs::stores::open_the_others;
+use crate::layout::Origin;
 use crate::model::{ByteSize, ChainId, Revision, with_causes};
 use crate::state::{BegunChain, Holder};
 

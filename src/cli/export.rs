@@ -11,8 +11,8 @@ use super::output::Format;
 use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
-use crate::catalog::Manifest;
 use crate::durable::{self, Partial};
+use crate::layout::Manifest;
 use crate::model::{ByteSize, Digest, with_causes};
 use crate::source::{self, Hashed, SnapshotHasher, Source, TrailingDigest};
 

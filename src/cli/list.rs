@@ -9,8 +9,9 @@ use super::output::{Format, Output, Table, age, brief, clean, count};
 use super::source::no_latest;
 use super::stores::{self, From, read_configured};
 use super::{Context, Exit, Failure};
-use crate::catalog::{Backup, Catalog, LatestError, Lineage, Proof, Standing};
+use crate::catalog::{Backup, Catalog, LatestError, Lineage, Standing};
 use crate::destinations::Destinations;
+use crate::layout::Proof;
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 
 /// List the backups in the order in which they were begun
@@ -63,7 +64,7 @@ impl<T: Serialize> Serialize for Each<'_, T> {
 #[derive(Serialize)]
 pub(super) struct BackupDocument {
     id: ChainId,
-    kind: crate::catalog::Kind,
+    kind: crate::layout::Kind,
     chain: ChainId,
     lineage: LineageId,
     from_revision: Revision,

@@ -79,7 +79,7 @@ fn nothing(why: &str) -> Look {
     let mut look = Look::at(&Stores {
         catalog: &nowhere,
         destinations: Vec::new(),
-        required: crate::catalog::Proof::None,
+        required: crate::layout::Proof::None,
         read_at: host::now(),
     });
     look.problems = vec![Notice {

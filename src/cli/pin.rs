@@ -10,7 +10,7 @@ use super::output::Format;
 use super::source::chosen;
 use super::stores::read_configured;
 use super::{Context, Exit, Failure, user};
-use crate::catalog::{ChainPath, ObjectName, Pin};
+use crate::layout::{ChainPath, ObjectName, Pin};
 use crate::model::{ChainId, with_causes};
 use crate::store::{self, FileStore};
 

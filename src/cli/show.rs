@@ -8,8 +8,9 @@ use super::output::{Format, Output, clean, compacted};
 use super::source::{chosen, described};
 use super::stores::{self, From};
 use super::{Context, Exit, Failure};
-use crate::catalog::{Backup, Manifest, Origin, Proof};
+use crate::catalog::Backup;
 use crate::destinations::Destinations;
+use crate::layout::{Manifest, Origin, Proof};
 use crate::model::ByteSize;
 
 /// Show one backup in full: its manifest, where it lies, how far it is proven

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::host::configuration;
 use super::{Context, Exit, Failure, hints};
-use crate::catalog::{Backup, Manifest};
+use crate::catalog::Backup;
 use crate::config::{Config, StoreUrl};
 use crate::destinations::{Destination, Destinations, ManifestError};
 pub(super) use crate::jobs::stores::{open_to_write, read_within};
+use crate::layout::Manifest;
 use crate::model::{ClusterName, with_causes};
 use crate::store::{self, Access, FileStore, Limits};
 

@@ -10,9 +10,9 @@ use super::progress::Bar;
 use super::source::{chosen, source_failure};
 use super::stores::{self, From, read_configured};
 use super::{Context, Exit, Failure, user};
-use crate::catalog::Proof;
 use crate::destinations::Destinations;
 use crate::jobs::verify::{Depth, Results, Run, Wanted, verify_each, worse};
+use crate::layout::Proof;
 use crate::verify::Share;
 
 /// Read backups back from the disk and prove that they are good

@@ -21,8 +21,8 @@ use super::{
     HashKvPolicy, Host, LARGEST_FILE, Member, MemberChoice, MemberName, MemberUrl, Restore, SAMPLE_RECIPIENT, Sharing,
     StoreUrl, Tls,
 };
-use crate::catalog::Proof;
 use crate::durable;
+use crate::layout::Proof;
 use crate::pipeline::{KeyError, Recipient};
 use crate::restore::BumpRule;
 use crate::settings::Place;

@@ -39,10 +39,10 @@ pub use schedules::{Kind, Schedule};
 pub use secret::{Secret, SecretError};
 
 pub use crate::backup::{HashKvPolicy, Pace};
-use crate::catalog::Proof;
 use crate::destinations::Address;
 use crate::durable;
 use crate::keyspace::EtcdLine;
+use crate::layout::Proof;
 use crate::model::{ClusterName, UnitName};
 use crate::pipeline::Recipient;
 use crate::restore::BumpRule;

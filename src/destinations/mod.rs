@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 pub use open::{Address, Destination, open, side_by_side};
 
-use crate::catalog::{Backup, Catalog, Fault, MAX_BYTES, Manifest, ObjectName};
+use crate::catalog::{Backup, Catalog};
+use crate::layout::{Fault, MAX_BYTES, Manifest, ObjectName};
 use crate::model::{ClusterName, with_causes};
 use crate::store::{self, Begun, Contents, FileStore, Swept};
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::catalog::{Backup, BackupCopy, Catalog, Proof, Standing};
+use crate::catalog::{Backup, BackupCopy, Catalog, Standing};
+use crate::layout::Proof;
 use crate::schedule::{Slot, When};
 
 /// How long backups may go without the proof that is required, where no schedule says how often they get one.

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Event, Notice, last_proof, unproven_since};
-use crate::catalog::{Backup, Catalog, LatestError, Proof, Standing};
+use crate::catalog::{Backup, Catalog, LatestError, Standing};
+use crate::layout::Proof;
 use crate::model::{ChainId, LineageId, Revision, with_causes};
 use crate::schedule::Span;
 

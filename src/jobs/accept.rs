@@ -1,8 +1,8 @@
 //! The word which history is meant, written to every store that lacks it.
 
 use super::host;
-use crate::catalog::{Acceptance, HostName, Manifest, ObjectName};
 use crate::destinations::Destinations;
+use crate::layout::{Acceptance, HostName, Manifest, ObjectName};
 use crate::model::with_causes;
 use crate::restore::{Spots, word_for};
 use crate::store::{self, FileStore};

@@ -4,11 +4,12 @@ use jiff::Timestamp;
 
 use super::{Exit, Failure, Listener, accept, failed, host};
 use crate::backup::{Error, Job, Outcome, Pace, Progress, full};
-use crate::catalog::{Origin, Pinned, Writer};
+use crate::catalog::Pinned;
 use crate::config::{Config, MemberChoice};
 use crate::destinations::{Destination, Destinations};
 use crate::etcd::Access;
 use crate::etcd::choose::{NoChoice, Wanted};
+use crate::layout::{Origin, Writer};
 use crate::model::{ByteSize, ChainId, with_causes};
 use crate::pipeline::Encoding;
 use crate::state::{BegunChain, State};

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 
 use super::give_way::refuse_during_restore;
 use super::{Exit, Failure, failed};
-use crate::catalog::HostName;
 use crate::config::{Config, Secret, ThisHost};
 use crate::durable;
 use crate::etcd;
+use crate::layout::HostName;
 use crate::model::{ClusterName, with_causes};
 use crate::pipeline::{Identities, KeyError};
 use crate::state::{self, Holder, JobsLock, State};

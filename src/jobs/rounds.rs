@@ -14,8 +14,8 @@ use super::stores::read_within;
 use super::turn;
 use super::verify::{Round, round};
 use super::{Ended, Order, host, prune};
-use crate::catalog::claim::State as ClaimState;
 use crate::config::DestinationName;
+use crate::layout::claim::State as ClaimState;
 use crate::slots::{APART, Fate, HeldClaim, Stored, later};
 use crate::store::Limits;
 

@@ -18,11 +18,12 @@ use super::stores::{open_the_others, open_to_write};
 use super::turn::unusable;
 use super::{Ended, Exit, Failure, Listener, Order, Taken, Trouble, failed, host, prune, recipients, rounds};
 use crate::backup::{Error, Job, Outcome, Progress};
-use crate::catalog::claim::State as ClaimState;
-use crate::catalog::{Clocks, Origin, Pinned, SlotPath};
+use crate::catalog::Pinned;
 use crate::config::{Config, DestinationName, Kind};
 use crate::destinations::{Destination, Destinations};
 use crate::etcd::{Ahead, survey};
+use crate::layout::claim::State as ClaimState;
+use crate::layout::{Clocks, Origin, SlotPath};
 use crate::model::{ChainId, with_causes};
 use crate::schedule::Span;
 use crate::slots::{

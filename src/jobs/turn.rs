@@ -2,8 +2,8 @@
 
 use super::stores::open_to_write;
 use super::{Failure, Order, failed, host};
-use crate::catalog::SlotPath;
 use crate::config::DestinationName;
+use crate::layout::SlotPath;
 use crate::model::{ChainId, with_causes};
 use crate::slots::{Claimant, Fate, HeldClaim, Stored, held_claim, number_of, was_faster};
 use crate::store::{self, FileStore};

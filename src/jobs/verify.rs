@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use super::stores::read_within;
 use super::{Exit, Failure, host};
-use crate::catalog::{Backup, HostName, Manifest, Proof, Standing};
+use crate::catalog::{Backup, Standing};
 use crate::config::Config;
 use crate::destinations::{Destinations, ManifestError};
+use crate::layout::{HostName, Manifest, Proof};
 use crate::model::{ChainId, with_causes};
 use crate::pipeline::Identities;
 use crate::source;

@@ -48,7 +48,8 @@ pub use period::{Period, Unit};
 pub use reason::{KeepReason, RemoveReason};
 pub use removal::removal_order;
 
-use crate::catalog::{Backup, Catalog, ChainPath, LastCheck, LatestError, Pin, Pinned, Proof, Standing};
+use crate::catalog::{Backup, Catalog, LastCheck, LatestError, Pinned, Standing};
+use crate::layout::{ChainPath, Pin, Proof};
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 
 /// What a destination is to keep. A count of 0 is a rule that was not given; without any `keep_…` rule everything is

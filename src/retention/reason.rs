@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Period, Unit};
-use crate::catalog::{Pin, Standing};
+use crate::catalog::Standing;
+use crate::layout::Pin;
 use crate::model::{ByteSize, ChainId, LineageId};
 
 /// Why a chain is kept.

@@ -9,7 +9,7 @@
 //! Invariant: nothing is removed that was not listed and is not of this chain and of a kind that this version knows.
 
 use super::Chain;
-use crate::catalog::{Listed, ListedObject, ObjectName};
+use crate::layout::{Listed, ListedObject, ObjectName};
 
 /// The listed objects of `chain` in the order of their removal; none if a pin has come since it was judged. Each must be
 /// gone for good before the next is removed, and the listing be made after the plan. What is left of a removal that was

@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::catalog::tests::{Fixture, manifest};
-use crate::catalog::{HostName, Listed, ListedObject, ObjectName};
+use crate::layout::{HostName, Listed, ListedObject, ObjectName};
 use crate::model::ClusterId;
 use scenario::Scenario;
 

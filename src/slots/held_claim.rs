@@ -9,8 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::standing::{Standing, standing};
-use crate::catalog::claim::{Claim, Clocks, LEASE, State};
-use crate::catalog::{HostName, ObjectName, SlotPath};
+use crate::layout::claim::{Claim, Clocks, LEASE, State};
+use crate::layout::{HostName, ObjectName, SlotPath};
 use crate::model::ChainId;
 use crate::store::{self, FileStore};
 

@@ -2,7 +2,7 @@
 //!
 //! In which `order` the hosts of a cluster try, what the claims in the store mean (`standing`), what becomes of the slot
 //! then (`fate`): plain functions over values. `held_claim` writes a claim and renews it while the work goes on. The
-//! documents are `catalog::claim`'s, listing and writing them are `store`'s.
+//! documents are `layout::claim`'s, listing and writing them are `store`'s.
 
 mod fate;
 pub mod held_claim;

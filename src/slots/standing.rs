@@ -2,7 +2,7 @@
 //!
 //! Claims spare work, they protect nothing: a host whose clock, network or sleep made it miss that its claim is lost
 //! stores a whole backup beside the other's.
-//! Invariant: nothing here waits for a claim longer than [`LEASE`](crate::catalog::claim::LEASE) after it was written,
+//! Invariant: nothing here waits for a claim longer than [`LEASE`](crate::layout::claim::LEASE) after it was written,
 //! whatever stands in it.
 //! Invariant: nothing that was done well before a slot, by the store's clock, counts for it, but for a host by whose own
 //! clock the slot had come then. One whose clock is ahead would else see to the slots of all hosts before they come, and
@@ -11,8 +11,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::catalog::Clocks;
-use crate::catalog::claim::{Found, State};
+use crate::layout::Clocks;
+use crate::layout::claim::{Found, State};
 use crate::model::ChainId;
 
 /// How a slot stands in one store.
@@ -72,8 +72,8 @@ pub fn standing(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::HostName;
-    use crate::catalog::claim::Claim;
+    use crate::layout::HostName;
+    use crate::layout::claim::Claim;
 
     const CHAIN: &str = "20261120T100001Z-9f3c4a1b";
 

@@ -1,4 +1,4 @@
-//! Claims of slots: see [`crate::catalog::claim`] for what they mean.
+//! Claims of slots: see [`crate::layout::claim`] for what they mean.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use super::disk::{Disk, modified};
 use super::{Error, failed};
-use crate::catalog::claim::{Claim, Found, LEASE};
-use crate::catalog::{Listed, ListedObject, ObjectName, SlotPath};
+use crate::layout::claim::{Claim, Found, LEASE};
+use crate::layout::{Listed, ListedObject, ObjectName, SlotPath};
 use crate::model::ChainId;
 
 /// The largest claim that is read.
@@ -50,7 +50,7 @@ impl Disk {
         let written_at = modified(&fs::symlink_metadata(&path).map_err(failed("look at", &path))?);
         let claim = match self.read_small(&name, CLAIM_MAX) {
             Ok(bytes) => Claim::from_bytes(&bytes),
-            Err(Error::Unfit { found, .. }) => Err(crate::catalog::Fault::Unreadable { detail: found }),
+            Err(Error::Unfit { found, .. }) => Err(crate::layout::Fault::Unreadable { detail: found }),
             Err(error) => return Err(error),
         };
         Ok(Found {

@@ -16,8 +16,9 @@ use nix::sys::statvfs::statvfs;
 
 use super::marker::{Marker, StoreId};
 use super::{Begun, Error, Known, Swept, failed};
-use crate::catalog::{Catalog, ChainPath, Document, Folder, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
+use crate::catalog::{Catalog, Document};
 use crate::durable::{self, NotPlain, Partial};
+use crate::layout::{ChainPath, Folder, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
 use crate::model::{ClusterName, Digest};
 
 // Group members may read, whatever the umask: what lies here is encrypted, and the group is how an operator lets another

@@ -21,8 +21,9 @@ use super::object::{Cache, Object};
 use super::patience::{Asked, Signs, Silence, ask};
 use super::upload::Upload;
 use super::{Begun, Error, Known, Swept, failed};
-use crate::catalog::claim::Found;
-use crate::catalog::{Catalog, ChainPath, HostName, ListedObject, ObjectName, SlotPath};
+use crate::catalog::Catalog;
+use crate::layout::claim::Found;
+use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, SlotPath};
 use crate::model::{ClusterName, Digest};
 
 /// How long a store may say nothing.

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de};
 
 use super::{Error, failed};
-use crate::catalog::instant;
 use crate::durable;
+use crate::layout::instant;
 use crate::model::Invalid;
 
 const FORMAT: u64 = 1;

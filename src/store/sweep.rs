@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::disk::{Disk, remove_empty_folders};
 use super::{Error, failed};
-use crate::catalog::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath, claim};
+use crate::layout::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath, claim};
 use crate::model::ChainId;
 
 /// How long an object that nobody answers for is left alone.

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::catalog::claim::{Claim, State};
-use crate::catalog::{ChainPath, HostName, Listed, ListedObject, ObjectName, SlotPath};
+use crate::layout::claim::{Claim, State};
+use crate::layout::{ChainPath, HostName, Listed, ListedObject, ObjectName, SlotPath};
 use crate::model::{ClusterId, ClusterName, Digest, Revision};
 
 const WRITE: Access = Access::Write {

@@ -83,8 +83,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::catalog::Proof;
     use crate::catalog::tests::{Fixture, manifest};
+    use crate::layout::Proof;
     use crate::model::ChainId;
 
     fn ids(chosen: &[&Backup]) -> Vec<String> {

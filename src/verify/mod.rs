@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use choose::{Share, Turn, least_recently_read, until_read};
 pub use record::{RecordError, Recorded, record};
 
-use crate::catalog::{Backup, Manifest, Proof};
+use crate::catalog::Backup;
+use crate::layout::{Manifest, Proof};
 use crate::pipeline::{Identities, Unlock};
 use crate::source::{self, Source};
 use crate::store::{self, FileStore};

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Found;
-use crate::catalog::{Check, FORMAT, HostName, Manifest, ObjectName, Proof};
+use crate::layout::{Check, FORMAT, HostName, Manifest, ObjectName, Proof};
 use crate::store::{self, FileStore};
 
 /// How many names are tried when others take them at the same time.

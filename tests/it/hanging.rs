@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lifeboat::catalog::{ObjectName, SlotPath};
+use lifeboat::layout::{ObjectName, SlotPath};
 use lifeboat::store::{Access, Begun, Error, FileStore, Limits};
 
 use super::support::hanging::Hanging;

@@ -10,8 +10,8 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::HostName;
-use crate::catalog::claim::{Claim, Clocks, Found, LEASE, State};
+use crate::layout::HostName;
+use crate::layout::claim::{Claim, Clocks, Found, LEASE, State};
 use crate::model::ChainId;
 use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{CatchUp, Watch, When};

@@ -23,7 +23,7 @@ use super::restore::{shadowed, to_change};
 use super::stores::read_within;
 use super::{Context, Exit, Failure};
 use crate::agent::{Desk, Memory, Report, Running, Success, schedule_state};
-use crate::catalog::{Backup, Proof};
+use crate::catalog::Backup;
 use crate::config::{Config, MemberChoice, ScheduleName};
 use crate::destinations::Destinations;
 use crate::health::{
@@ -31,6 +31,7 @@ use crate::health::{
     ProofState, ScheduleState, Verdict, Window,
 };
 use crate::jobs::recipients;
+use crate::layout::Proof;
 use crate::restore::{Plan, Spots};
 use crate::schedule::Slot;
 use crate::slots::Stored;

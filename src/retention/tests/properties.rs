@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::super::*;
-use crate::catalog::HostName;
+use crate::layout::HostName;
 use crate::model::ClusterId;
 
 /// Around a day on which Berlin turns its clocks back, so that chance meets the edges.

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::*;
 use crate::catalog::tests::Fixture;
-use crate::catalog::{Manifest, ObjectName};
+use crate::layout::{Manifest, ObjectName};
 
 /// One line of the input, as far as it makes a backup.
 struct Line {

@@ -11,8 +11,8 @@ use super::restores::{Before, LATER, assert_serves, backed_up, restore, written_
 use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Done, Host, Lab, holds, until};
 use crate::install::{CONFIG, IDENTITY, NAME, STORE, apt, enable, install, lifeboat, manifests};
-use crate::preparation::Suite;
 use crate::packing::{Kind, Release, package};
+use crate::preparation::Suite;
 use crate::support::runbook::{manual, quick_start, readme};
 
 /// The ID that stands in the runbooks.

@@ -1,0 +1,17 @@
+//! What a store is made of: the names of its objects and the documents beside them, in the formats of `docs/formats.md`.
+//!
+//! Names and bytes in, values out, and the way back. What they mean together is `catalog`'s to say.
+
+pub mod claim;
+pub mod instant;
+pub(crate) mod manifest;
+mod names;
+mod records;
+
+pub use claim::{Claim, Clocks};
+pub use manifest::{
+    Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Stream,
+    Writer,
+};
+pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath};
+pub use records::{Acceptance, Check, Pin, Proof};

@@ -409,8 +409,10 @@ impl Agent {
                 of_all(Fate::Failed(error))
             }
         };
-        if ended.taken.is_some() || !ended.findings.done.is_empty() {
-            self.notifier.hurry();
+        match ended.look {
+            Some(look) => self.notifier.saw(look),
+            None if !ended.findings.done.is_empty() => self.notifier.hurry(),
+            None => {}
         }
         let mut undone = ended.taken.map_or(Vec::new(), |taken| taken.undone);
         undone.extend(ended.findings.undone);

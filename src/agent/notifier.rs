@@ -48,6 +48,11 @@ impl Notifier {
         self.probe.turn(work, config, Instant::now());
     }
 
+    /// Takes in what a job has seen that has just ended.
+    pub fn saw(&mut self, look: Look) {
+        self.probe.saw(look, Instant::now());
+    }
+
     /// Has the destinations looked at soon: something has changed.
     pub fn hurry(&mut self) {
         self.probe.hurry();

@@ -48,17 +48,29 @@ impl StoreProbe {
         let Some(looking) = &mut self.looking else { return };
         match looking.seen.try_recv() {
             Ok(look) => {
-                let mut problems = look.problems.iter();
-                if problems.any(|problem| problem.event == Event::DestinationDisabled) {
-                    self.next = self.next.map(|next| next.min(now + WHILE_DISABLED));
-                }
-                self.look = Some(look);
-                self.seen_from = Some(looking.since);
+                let since = looking.since;
+                self.take(look, since, now);
             }
             Err(oneshot::error::TryRecvError::Empty) => return,
             Err(oneshot::error::TryRecvError::Closed) => {}
         }
         self.looking = None;
+    }
+
+    /// Takes in what a job has seen that has just ended: that is newer than any look that is under way.
+    pub fn saw(&mut self, look: Look, now: Instant) {
+        self.looking = None;
+        self.next = Some(now + EVERY);
+        self.take(look, now, now);
+    }
+
+    fn take(&mut self, look: Look, since: Instant, now: Instant) {
+        let mut problems = look.problems.iter();
+        if problems.any(|problem| problem.event == Event::DestinationDisabled) {
+            self.next = self.next.map(|next| next.min(now + WHILE_DISABLED));
+        }
+        self.look = Some(look);
+        self.seen_from = Some(since);
     }
 
     /// Begins to look when it is time.

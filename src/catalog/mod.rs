@@ -303,6 +303,14 @@ impl Catalog {
         Catalog::of_destination(destination, &objects, [document.understand()])
     }
 
+    /// Takes out what was removed from a destination since it was listed.
+    pub fn forget(&mut self, destination: &str, gone: &[ChainId]) {
+        for backup in self.backups.iter_mut().filter(|backup| gone.contains(backup.id())) {
+            backup.copies.retain(|copy| copy.destination != destination);
+        }
+        self.backups.retain(|backup| !backup.copies.is_empty());
+    }
+
     /// One view of several destinations. Of two unequal manifests of one backup, that of the earlier destination counts
     /// and the other is damaged.
     pub fn merge(catalogs: impl IntoIterator<Item = Catalog>) -> Catalog {

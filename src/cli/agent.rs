@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::host::{self, failed};
-use super::look::look;
 use super::{Context, Exit, Failure, user};
 use crate::agent::{self, Setup, Work};
 use crate::config::Config;
@@ -75,7 +74,7 @@ impl Work for Jobs {
     }
 
     fn look(&self, config: &Config) -> Look {
-        look(config)
+        jobs::look::look(config)
     }
 }
 

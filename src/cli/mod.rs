@@ -11,7 +11,6 @@ mod host;
 mod identity;
 mod keygen;
 mod list;
-mod look;
 mod manual;
 mod needs;
 mod output;

@@ -11,7 +11,7 @@ pub use open::{Address, Destination, open, side_by_side};
 
 use crate::catalog::{Backup, Catalog};
 use crate::layout::{Fault, MAX_BYTES, Manifest, ObjectName};
-use crate::model::{ClusterName, with_causes};
+use crate::model::{ChainId, ClusterName, with_causes};
 use crate::store::{self, Begun, Contents, FileStore, Swept};
 
 /// The destinations that could be read, and what is in them.
@@ -123,6 +123,11 @@ impl Destinations {
         self.catalog = Catalog::merge(std::iter::once(before).chain(new));
     }
 
+    /// Takes out backups that were removed since from one destination.
+    pub fn forget(&mut self, destination: &str, gone: &[ChainId]) {
+        self.catalog.forget(destination, gone);
+    }
+
     /// Why the destination could not be read, if so.
     pub fn why_unreadable(&self, name: &str) -> Option<&str> {
         let mut unreadable = self.unreadable.iter();
@@ -224,6 +229,12 @@ mod tests {
             });
             known.collect()
         };
+        assert_eq!(known(&read), known(&again));
+        store.remove(&first.name()).unwrap();
+        read.forget("far", std::slice::from_ref(&first.chain));
+        assert_eq!(known(&read), known(&again), "another destination's");
+        read.forget("local", std::slice::from_ref(&first.chain));
+        let again = Destinations::read("prod".parse().unwrap(), &opened, None);
         assert_eq!(known(&read), known(&again));
         assert!(read.catalog.incomplete().is_empty() && read.catalog.damaged().is_empty());
     }

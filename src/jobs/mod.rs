@@ -8,6 +8,7 @@ pub mod backup;
 mod failure;
 pub mod give_way;
 pub mod host;
+pub mod look;
 mod order;
 pub mod prune;
 pub mod recipients;

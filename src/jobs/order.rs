@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::backup::Pulse;
 use crate::config::{Config, DestinationName, Kind, ScheduleName};
+use crate::health::Look;
 use crate::model::ChainId;
 use crate::schedule::Slot;
 use crate::slots::Fate;
@@ -40,6 +41,8 @@ pub struct Ended {
     pub fates: BTreeMap<DestinationName, Fate>,
     /// The backup that was taken, if one was.
     pub taken: Option<Taken>,
+    /// What there is in the destinations after it; none if they were not all read for it.
+    pub look: Option<Look>,
     /// What else was done, and found.
     pub findings: Findings,
 }

@@ -5,15 +5,15 @@ use jiff::tz::TimeZone;
 use super::host;
 use crate::config::Config;
 use crate::destinations::Destinations;
-use crate::model::with_causes;
+use crate::model::{ChainId, with_causes};
 use crate::prune::{self, ByAge, Plan, Target};
 use crate::store::FileStore;
 
 /// What came of the retention of one destination.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// How many backups it removed.
-    pub removed: usize,
+    /// The backups that it removed.
+    pub gone: Vec<ChainId>,
     /// What was not done, and why.
     pub undone: Vec<String>,
 }
@@ -46,7 +46,7 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
         let why = destinations.why_unreadable(name).unwrap_or("it could not be read");
         let undone = has_policy.then(|| format!("nothing is removed: {why}"));
         return Applied {
-            removed: 0,
+            gone: Vec::new(),
             undone: undone.into_iter().collect(),
         };
     };
@@ -55,11 +55,11 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
     };
     let done = prune::carry_out(&plan, store, removed);
     Applied {
-        removed: done.gone.len(),
         undone: told(&done.stuck)
             .into_iter()
             .chain(plan.held.map(|held| held.to_string()))
             .collect(),
+        gone: done.gone,
     }
 }
 

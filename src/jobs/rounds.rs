@@ -91,7 +91,7 @@ pub(super) fn retention(order: &Order) -> Result<Ended, Stop> {
             None => {
                 let applied = prune::apply(config, &destinations, name.as_str(), || order.pulse.beat());
                 match applied.undone.is_empty() {
-                    true => Ok(applied.removed),
+                    true => Ok(applied.gone.len()),
                     false => Err(applied.undone.join("; ")),
                 }
             }

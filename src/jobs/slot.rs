@@ -16,7 +16,7 @@ use super::backup::{self, Request};
 use super::give_way::restore_opened;
 use super::stores::{open_the_others, open_to_write};
 use super::turn::unusable;
-use super::{Ended, Exit, Failure, Listener, Order, Taken, Trouble, failed, host, prune, recipients, rounds};
+use super::{Ended, Exit, Failure, Listener, Order, Taken, Trouble, failed, host, look, prune, recipients, rounds};
 use crate::backup::{Error, Job, Outcome, Progress};
 use crate::catalog::Pinned;
 use crate::config::{Config, DestinationName, Kind};
@@ -232,7 +232,8 @@ impl<'a> Attempt<'a> {
         }
         // The others are given up.
         drop(held);
-        self.tell(&outcome, &destinations, apart);
+        self.tell(&outcome, &mut destinations, apart);
+        self.ended.look = Some(look::after(self.config, &destinations));
         Ok(())
     }
 
@@ -324,7 +325,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Says what became of each destination, and applies retention to those that have the backup.
-    fn tell(&mut self, outcome: &Outcome, destinations: &Destinations, apart: Vec<String>) {
+    fn tell(&mut self, outcome: &Outcome, destinations: &mut Destinations, apart: Vec<String>) {
         let mut taken = Taken {
             id: outcome.manifest.chain.clone(),
             warnings: outcome
@@ -355,11 +356,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// Applies retention to those that have the backup, by what was read before it.
-    fn prune(&self, outcome: &Outcome, destinations: &Destinations, taken: &mut Taken) {
+    fn prune(&self, outcome: &Outcome, destinations: &mut Destinations, taken: &mut Taken) {
         for written in outcome.destinations.iter().filter(|written| written.result.is_ok()) {
             let name = &written.destination;
             let applied = prune::apply(self.config, destinations, name, || self.order.pulse.beat());
-            taken.removed += applied.removed;
+            taken.removed += applied.gone.len();
+            destinations.forget(name, &applied.gone);
             let undone = applied.undone.into_iter();
             taken
                 .undone

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use super::support::counting::Counting;
 use super::support::etcd::{Etcd, Options};
 use super::support::gate::Gate;
 use super::support::hanging::Hanging;
@@ -75,6 +76,47 @@ fn once() -> String {
 fn stop(agent: Running) -> String {
     agent.signal("TERM");
     agent.wait().expect_code(0).stderr
+}
+
+#[test]
+fn a_scheduled_run_lists_each_destination_and_reads_each_manifest_once() {
+    let Some(etcd) = etcd() else { return };
+    let host = Host::new(&etcd);
+    let far = host.path("far");
+    fs::create_dir(&far).unwrap();
+    let destinations = format!("{KEEP_TWO}[destinations.far]\nurl = \"file://{}\"\n", far.display());
+    host.configure(&etcd, &destinations);
+    let before: Vec<String> = (0..3).map(|_| host.backup()).collect();
+    // One goes to `local`, which removes two of the four then; the history goes on in `far` too.
+    let to_local = once().replace("jitter", "destinations = [\"local\"]\njitter");
+    host.configure(&etcd, &format!("{destinations}{to_local}"));
+    forget_what_was_done(&host, "1 d");
+    let Some(counting) = Counting::new(&host.path("counting")) else {
+        return;
+    };
+    let mut agent = host.command(["agent"]);
+    counting.watch(&mut agent);
+    let agent = Running::start(agent);
+    until("the end of the run", || {
+        let status = status(&host);
+        status["schedules"][0]["last"].is_object() && status["running"].is_null()
+    });
+    stop(agent);
+    let manifests = |store: &std::path::Path| -> Vec<std::path::PathBuf> {
+        let files = files_below(store).into_iter().map(|file| store.join(file));
+        files
+            .filter(|file| file.display().to_string().contains("/full-"))
+            .collect()
+    };
+    assert_eq!(manifests(&host.store()).len(), 2, "retention was applied");
+    for store in [host.store(), far.clone()] {
+        let listed = counting.count("list", &store.join(CLUSTER));
+        assert_eq!(listed, 1, "{}", store.display());
+    }
+    for manifest in manifests(&far) {
+        assert_eq!(counting.count("open", &manifest), 1, "{}", manifest.display());
+    }
+    assert_eq!(before.len(), manifests(&far).len());
 }
 
 #[test]

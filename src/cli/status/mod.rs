@@ -17,7 +17,6 @@ use serde::Serialize;
 
 use super::agent::is_running;
 use super::host;
-use super::look;
 use super::output::Format;
 use super::restore::{shadowed, to_change};
 use super::stores::read_within;
@@ -30,7 +29,7 @@ use crate::health::{
     About, AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice,
     ProofState, ScheduleState, Verdict, Window,
 };
-use crate::jobs::recipients;
+use crate::jobs::{self, recipients};
 use crate::layout::Proof;
 use crate::restore::{Plan, Spots};
 use crate::schedule::Slot;
@@ -144,7 +143,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         Vec::new()
     });
     let member_states: Vec<MemberState> = members.iter().map(MemberRow::state).collect();
-    let look = Look::at(&look::read(&config, &places, now));
+    let look = Look::at(&jobs::look::read(&config, &places, now));
     let wanted = wanted_member(&config);
     let facts = Facts {
         agent: Some(agent_state(&config, running, said, state.folder(), now)),

@@ -3,6 +3,7 @@
 //! Everything here blocks; what waits inside runs on one shared runtime, so that a test reads from top to bottom.
 
 pub mod client;
+pub mod counting;
 pub mod etcd;
 pub mod gate;
 pub mod hanging;

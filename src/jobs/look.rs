@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use super::host;
 use super::stores::{open_to_write, read_within};
 use crate::config::{Config, DestinationName, Kind, Unread};
-use crate::destinations::Destinations;
+use crate::destinations::{Destinations, side_by_side};
 use crate::health::{About, Destination, Event, Look, Notice, Stores, proof_within};
 use crate::jobs::recipients;
 use crate::model::with_causes;
-use crate::store::{self, FileStore, Limits};
+use crate::store::{FileStore, Limits};
 
 /// Looks at every secret and every destination, as the agent is to go by.
-pub(super) fn look(config: &Config) -> Look {
+pub fn look(config: &Config) -> Look {
     let mut look = match read_within(config, None, Limits::default()) {
         Ok(places) => {
             let unwritable = unwritable(config);
@@ -37,8 +37,26 @@ pub(super) fn look(config: &Config) -> Look {
     look
 }
 
+/// What there is now that a job is done, by what it has read and changed.
+pub(super) fn after(config: &Config, destinations: &Destinations) -> Look {
+    let tried = side_by_side(destinations.stores.iter(), |(_, store)| trial(store));
+    let mut stores = read(config, destinations, host::now());
+    for ((name, _), tried) in tried {
+        let mut of = stores
+            .destinations
+            .iter_mut()
+            .filter(|destination| destination.name == *name);
+        if let (Some(destination), Err(why)) = (of.next(), tried) {
+            destination.unwritable = Some(why);
+        }
+    }
+    let mut look = Look::at(&stores);
+    look.problems.extend(unread_secrets(config));
+    look
+}
+
 /// What `places` hold, as the verdict is made from.
-pub(super) fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp) -> Stores<'a> {
+pub fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp) -> Stores<'a> {
     let destinations = config.destinations.keys().map(|name| {
         let unreadable = places.unreadable.iter();
         let unreadable = unreadable.filter(|(unread, _)| unread == name.as_str());
@@ -119,12 +137,14 @@ fn unwritable(config: &Config) -> BTreeMap<String, String> {
     };
     let tried = destinations.into_iter();
     tried
-        .filter_map(|destination| Some((destination.name, trial(destination.store).err()?)))
+        .filter_map(|destination| {
+            let tried = destination.store.as_ref().map_err(|error| with_causes(error));
+            Some((destination.name.clone(), tried.and_then(trial).err()?))
+        })
         .collect()
 }
 
 /// Writes to a store, and removes it again.
-fn trial(store: Result<FileStore, store::Error>) -> Result<(), String> {
-    let store = store.map_err(|error| with_causes(&error))?;
+fn trial(store: &FileStore) -> Result<(), String> {
     store.now().map(drop).map_err(|error| with_causes(&error))
 }

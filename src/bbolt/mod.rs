@@ -134,5 +134,16 @@ impl From<Fault> for Error {
     }
 }
 
+/// An empty database of 16 KiB.
+#[cfg(test)]
+pub(crate) fn empty_database() -> Vec<u8> {
+    let writer = Writer::fresh(Vec::new(), 4096).expect("it is a page size");
+    let (database, _) = writer
+        .finish()
+        .and_then(|sealed| sealed.seal())
+        .expect("memory takes it");
+    database
+}
+
 #[cfg(test)]
 mod tests;

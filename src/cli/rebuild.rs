@@ -20,7 +20,7 @@ use crate::keyspace::{self, EtcdLine};
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision, with_causes};
 use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Progress, Rebuilt, rebuild};
-use crate::restore::{Spots, Word};
+use crate::restore::{LedgerPaths, Word};
 
 /// Where the agent of a package remembers things.
 const AGENTS_STATE: &str = "/var/lib/lifeboat";
@@ -427,5 +427,5 @@ fn leave_word(document: &Document) -> bool {
         && std::env::var_os("STATE_DIRECTORY").is_none()
         && Path::new(AGENTS_STATE).is_dir();
     let word = Word::new(document.cluster_id, document.revision, "rebuild");
-    is_agents_host && word.leave(&Spots::default()).is_ok()
+    is_agents_host && word.leave(&LedgerPaths::default()).is_ok()
 }

@@ -10,8 +10,8 @@ use super::restore::{ask, connect, failure, need_root, need_somebody};
 use super::{Context, Exit, Failure};
 use crate::model::{ByteSize, with_causes};
 use crate::restore::{
-    Book, Error, Kept, Ledger, LedgerError, OverDbus, Release, RestoreId, Spots, YardError, gone_paths, kept_path,
-    made_path, releasable, release, release_stray, tidy_released,
+    Error, ExchangeDirError, Kept, Ledger, LedgerError, LedgerPaths, LedgerStore, OverDbus, Release, RestoreId,
+    gone_paths, kept_path, made_path, releasable, release, release_stray, tidy_released,
 };
 
 /// Give up, for good, the data that restores have kept
@@ -44,11 +44,11 @@ struct Row {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     need_root("release")?;
-    let spots = Spots::default();
+    let ledger_paths = LedgerPaths::default();
     let Release {
         ledgers: mut meant,
         stray,
-    } = releasable(&spots).map_err(failure)?;
+    } = releasable(&ledger_paths).map_err(failure)?;
     let is_meant = |held: &String| args.restore.as_ref().is_none_or(|id| id.to_string() == *held);
     let stray = stray.filter(is_meant);
     if let Some(id) = &args.restore {
@@ -79,23 +79,23 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         ask("delete all of it for good?")?;
     }
     // Looking for one must not make the folder.
-    if spots.folder.exists() {
-        let book = Book::open(spots).map_err(|error| failure(error.into()))?;
+    if ledger_paths.folder.exists() {
+        let ledger_store = LedgerStore::open(ledger_paths).map_err(|error| failure(error.into()))?;
         if !meant.is_empty() {
             let systemd = connect(context)?;
             let units = OverDbus::new(&systemd, context.runtime.handle());
             for ledger in &meant {
-                let given_up = release(&book, ledger.id(), &units, &|_| ControlFlow::Continue(()));
+                let given_up = release(&ledger_store, ledger.id(), &units, &|_| ControlFlow::Continue(()));
                 given_up.map_err(|error| cut_off(ledger.id(), error))?;
             }
         }
         if let Some(stray) = &stray {
-            release_stray(&book).map_err(failure)?;
+            release_stray(&ledger_store).map_err(failure)?;
             context.output.warn(format!(
                 "etcd was kept from starting by restore {stray}, whose ledger is gone; it may start again"
             ));
         }
-        tidy_released(&book).map_err(failure)?;
+        tidy_released(&ledger_store).map_err(failure)?;
     }
     match context.output.format {
         Format::Json => context.output.json(&Document {
@@ -119,13 +119,13 @@ fn cut_off(id: &RestoreId, error: Error) -> Failure {
     let text = with_causes(&error);
     match error {
         // Of data that somebody has to reach first, nothing is deleted.
-        Error::Yard(YardError::Files(_)) | Error::Files(_) | Error::Ledger(LedgerError::Files(_)) => {
+        Error::ExchangeDir(ExchangeDirError::Files(_)) | Error::Files(_) | Error::Ledger(LedgerError::Files(_)) => {
             Failure::new(Exit::Failed, format!("what is kept of restore {id} is not all deleted: {text}")).next(
                 "nothing of it comes back any more; when the cause is gone (a file that is immutable: `lsattr`, `chattr -i`), \
                  run `lifeboat release` again, which deletes the rest",
             )
         }
-        Error::Yard(YardError::Missing { .. }) => {
+        Error::ExchangeDir(ExchangeDirError::Missing { .. }) => {
             Failure::new(Exit::Failed, text).next("when it is mounted, run it again: what is kept there stays until then")
         }
         other => failure(other),

@@ -11,8 +11,8 @@ use super::restore::{
 };
 use super::{Context, Exit, Failure};
 use crate::restore::{
-    Access, End, Error, Kept, Ledger, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Spots, Step, Tools, Units, closed,
-    made_path, open_ledger, peers,
+    Access, End, Error, Kept, Ledger, LedgerPaths, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Step, Tools, Units,
+    closed, made_path, open_ledger, peers,
 };
 
 /// Put the data and the settings from before the last restore back
@@ -45,8 +45,8 @@ struct Document {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     need_root("rollback")?;
     need_somebody(args.yes, "rollback")?;
-    let spots = Spots::default();
-    let Some(ledger) = meant(&spots)? else {
+    let ledger_paths = LedgerPaths::default();
+    let Some(ledger) = meant(&ledger_paths)? else {
         return Err(Failure::new(
             Exit::NotFound,
             "no restore on this host can be taken back",
@@ -83,14 +83,16 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         stop: &|| false,
         tell: &|_| {},
     };
-    let turned = take_over(context, &spots).map_err(Into::into);
-    let mut run = turned.and_then(|book| Run::roll_back(book, tools)).map_err(|error| {
-        if is_open {
-            // Whoever waited in the background does so again.
-            units.start(RESUME_UNIT).ok();
-        }
-        failure(error)
-    })?;
+    let turned = take_over(context, &ledger_paths).map_err(Into::into);
+    let mut run = turned
+        .and_then(|ledger_store| Run::roll_back(ledger_store, tools))
+        .map_err(|error| {
+            if is_open {
+                // Whoever waited in the background does so again.
+                units.start(RESUME_UNIT).ok();
+            }
+            failure(error)
+        })?;
     if is_open {
         leave_session(context, &systemd, "rollback");
     }
@@ -99,12 +101,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 /// The restore that would be taken back.
-fn meant(spots: &Spots) -> Result<Option<Ledger>, Failure> {
+fn meant(ledger_paths: &LedgerPaths) -> Result<Option<Ledger>, Failure> {
     let unreadable = |error: crate::restore::LedgerError| failure(error.into());
-    if let Some(open) = open_ledger(spots).map_err(unreadable)? {
+    if let Some(open) = open_ledger(ledger_paths).map_err(unreadable)? {
         return Ok(Some(open));
     }
-    let ended = closed(spots).map_err(unreadable)?;
+    let ended = closed(ledger_paths).map_err(unreadable)?;
     let good = |ledger: &Ledger| ledger.end.is_some_and(|(end, _)| end == End::Restored);
     let Some(last) = ended.into_iter().rev().find(good) else {
         return Ok(None);

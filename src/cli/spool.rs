@@ -94,13 +94,7 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
-    use crate::bbolt;
-
-    fn database() -> Vec<u8> {
-        let writer = bbolt::Writer::fresh(Vec::new(), 4096).unwrap();
-        let (database, _) = writer.finish().unwrap().seal().unwrap();
-        database
-    }
+    use crate::bbolt::empty_database as database;
 
     fn kept(mut from: impl Read, room: &dyn Fn() -> Option<Room>) -> (Result<(), Error>, usize) {
         let mut to = Vec::new();

@@ -4,7 +4,7 @@ use super::host;
 use crate::destinations::Destinations;
 use crate::layout::{Acceptance, HostName, Manifest, ObjectName};
 use crate::model::with_causes;
-use crate::restore::{Spots, word_for};
+use crate::restore::{LedgerPaths, word_for};
 use crate::store::{self, FileStore};
 
 /// How many hosts may give their word at the same moment.
@@ -50,7 +50,7 @@ pub fn tell(store: &FileStore, name: &str, object: &ObjectName, word: &Acceptanc
 /// Accepts the history of a backup where a restore on this host has opened it, in every store: that was the operator's
 /// word. Says what was done; nothing where no restore has.
 pub fn by_restore(destinations: &Destinations, manifest: &Manifest) -> Option<Result<String, String>> {
-    let left = word_for(&Spots::default(), manifest.cluster.id)?;
+    let left = word_for(&LedgerPaths::default(), manifest.cluster.id)?;
     let (catalog, lineage) = (&destinations.catalog, &manifest.lineage);
     if !catalog.is_opened_by_restore(lineage, left.cluster, left.revision) {
         return None;

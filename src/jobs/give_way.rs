@@ -3,23 +3,23 @@
 use std::time::{Duration, Instant};
 
 use super::{Exit, Failure};
-use crate::restore::Spots;
+use crate::restore::LedgerPaths;
 
 /// How often a running backup looks whether it has to give way.
 const LOOK_FOR_RESTORE_EVERY: Duration = Duration::from_millis(500);
 
 /// Done when a restore is opened on this host: whatever reads etcd gives way.
 pub async fn restore_opened() {
-    let spots = Spots::default();
-    while !spots.is_open() {
+    let ledger_paths = LedgerPaths::default();
+    while !ledger_paths.is_open() {
         tokio::time::sleep(LOOK_FOR_RESTORE_EVERY).await;
     }
 }
 
 /// Refuses while a restore is open on this host, once it has waited so long for its end.
 pub fn refuse_during_restore(wait: Duration) -> Result<(), Failure> {
-    let (spots, begun) = (Spots::default(), Instant::now());
-    while spots.is_open() {
+    let (ledger_paths, begun) = (LedgerPaths::default(), Instant::now());
+    while ledger_paths.is_open() {
         let left = wait.saturating_sub(begun.elapsed());
         if left.is_zero() {
             return Err(Failure::new(Exit::Locked, "a restore is open on this host")

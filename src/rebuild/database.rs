@@ -6,7 +6,7 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::Path;
 
-use super::land::Landed;
+use super::copy_in::Copied;
 use super::map::Mapped;
 use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Wish};
 use crate::bbolt::{self, Rules, check, check_over};
@@ -37,7 +37,7 @@ pub(super) struct Sound {
 
 impl Sound {
     /// Checks a landed database against what is wished.
-    pub(super) fn check(name: &str, landed: Landed, wish: &Wish) -> Result<Sound, Error> {
+    pub(super) fn check(name: &str, landed: Copied, wish: &Wish) -> Result<Sound, Error> {
         let digest_was_absent = landed.hashed.digest == TrailingDigest::Absent;
         Sound::of(name, landed.file, wish, digest_was_absent)
     }

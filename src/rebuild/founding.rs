@@ -8,8 +8,8 @@ use std::os::unix::fs::fchown;
 
 use nix::unistd::{getegid, geteuid};
 
+use super::copy_in::copy_in;
 use super::database::{self, Sound};
-use super::land::land;
 use super::places;
 use super::staging::Staging;
 use super::{Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, check_digest, go_on, publish, write, write_log};
@@ -36,7 +36,7 @@ pub fn prepare_in(
     places::refuse_without_space(source.database_bytes(), data.content(), homes.log)?;
     let folder = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&folder, datadir::DB)?;
-    let landed = land(&mut source, database, &folder.path().join(datadir::DB), listener)?;
+    let landed = copy_in(&mut source, database, &folder.path().join(datadir::DB), listener)?;
     go_on(listener, Progress::Checking)?;
     check_digest(source.name(), &landed, wish)?;
     let sound = Sound::check(source.name(), landed, wish)?;

@@ -5,10 +5,10 @@
 //!
 //! Invariant: nothing carries the final name before all of it was checked and is on the disk.
 
+mod copy_in;
 mod database;
 mod founding;
-mod land;
-mod leaving;
+mod leftovers;
 mod map;
 mod places;
 mod staging;
@@ -31,10 +31,10 @@ use crate::model::{ByteSize, Digest, HashKv, Revision};
 use crate::source::{self, Source, TrailingDigest};
 
 pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};
-pub use leaving::is_held;
+pub use leftovers::is_held;
 
+use copy_in::{Copied, copy_in};
 use database::Sound;
-use land::{Landed, land};
 use staging::Staging;
 
 /// The entry of a data directory that holds all others.
@@ -300,7 +300,7 @@ pub fn rebuild(source: Source, plan: &Plan, listener: Listener<'_>) -> Result<Re
     let wal_dir = places::separate_log(&plan.data_dir, plan.wal_dir.as_deref())?;
     // The log first: where there is one, data of a run that died may be complete.
     let mut log = wal_dir.map(|dir| Staging::begin(&dir)).transpose()?;
-    leaving::take_back(&plan.data_dir)?;
+    leftovers::take_back(&plan.data_dir)?;
     let mut data = Staging::begin(&plan.data_dir)?;
     let built = lay_out(source, plan, &mut data, &mut log, listener)?;
     let owner = data.owner();
@@ -375,7 +375,7 @@ fn lay_out(
     )?;
     let snap_dir = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&snap_dir, datadir::DB)?;
-    let landed = land(&mut source, database, &snap_dir.path().join(datadir::DB), listener)?;
+    let landed = copy_in(&mut source, database, &snap_dir.path().join(datadir::DB), listener)?;
     go_on(listener, Progress::Checking)?;
     let wish = plan.wish();
     check_digest(source.name(), &landed, &wish)?;
@@ -440,7 +440,7 @@ fn without_log(mut data: Staging, error: Error) -> Error {
     }
 }
 
-fn check_digest(name: &str, landed: &Landed, wish: &Wish) -> Result<(), Error> {
+fn check_digest(name: &str, landed: &Copied, wish: &Wish) -> Result<(), Error> {
     let name = name.to_owned();
     if let Some(expected) = wish.expected
         && expected.sha256 != landed.hashed.sha256

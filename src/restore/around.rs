@@ -1,13 +1,17 @@
 //! Asks who of the cluster runs and who serves, before anything is done.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::quorum::{Found, Heard};
 use super::watch::{Access, ask_all};
 use crate::etcd::{self, Ahead, Member, PeerAnswer, PeerMember};
+use crate::model::ClusterId;
 
 /// How long a member may take to answer a read; one without a leader lets it lie.
 const BOUND: Duration = Duration::from_secs(6);
+/// How long a member may be without a leader, which those that are left elect when it is lost, and how often that is looked at.
+const ELECTION: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The clusters of which a member answers at one of these peer addresses (by name); `known_clients` are client URLs besides
 /// those that the members list themselves, by the member's name.
@@ -56,7 +60,7 @@ pub async fn look_for_clusters(
     found
 }
 
-async fn hear(cluster: crate::model::ClusterId, member: &PeerMember, more: &[String], access: &Access) -> Heard {
+async fn hear(cluster: ClusterId, member: &PeerMember, more: &[String], access: &Access) -> Heard {
     let asked = ask_all([(member.name.clone(), member.peer_urls.clone())], access).await;
     let runs = asked
         .into_iter()
@@ -64,7 +68,14 @@ async fn hear(cluster: crate::model::ClusterId, member: &PeerMember, more: &[Str
     let mut heard = if runs { Heard::Runs } else { Heard::Silent };
     let more = more.iter().filter(|url| !member.client_urls.contains(url));
     for url in member.client_urls.iter().chain(more) {
-        let answer = tokio::time::timeout(BOUND, reads(url, cluster, member, access)).await;
+        let began = Instant::now();
+        let answer = loop {
+            let answer = tokio::time::timeout(BOUND, reads(url, cluster, member, access)).await;
+            match answer {
+                Ok(Some(Read::NotNow(_))) if began.elapsed() < ELECTION => tokio::time::sleep(LOOK_EVERY).await,
+                answer => break answer.map(|read| read.map(Read::heard)),
+            }
+        };
         match answer.unwrap_or_else(|_| Some(Heard::Stuck(format!("no answer within {} s", BOUND.as_secs())))) {
             Some(Heard::Serves) => return Heard::Serves,
             Some(stuck @ Heard::Stuck(_)) if runs => heard = stuck,
@@ -75,27 +86,44 @@ async fn hear(cluster: crate::model::ClusterId, member: &PeerMember, more: &[Str
     heard
 }
 
+/// What came of a read.
+enum Read {
+    /// This was heard.
+    Heard(Heard),
+    /// The member does not serve at the moment, in words why: it knows no leader, or has just lost it.
+    NotNow(String),
+}
+
+impl Read {
+    fn heard(self) -> Heard {
+        match self {
+            Read::Heard(heard) => heard,
+            Read::NotNow(why) => Heard::Stuck(why),
+        }
+    }
+}
+
 /// What a member says at a client address; nothing where that is not reached or is another member's.
-async fn reads(url: &str, cluster: crate::model::ClusterId, member: &PeerMember, access: &Access) -> Option<Heard> {
+async fn reads(url: &str, cluster: ClusterId, member: &PeerMember, access: &Access) -> Option<Read> {
     let mut connection = match Member::connect(url, &access.client, Ahead::Far).await {
         Ok(connection) => connection,
         Err(_) => return None,
     };
     let status = match connection.status().await {
         Ok(status) => status,
-        Err(etcd::Error::Denied { .. }) => return Some(Heard::Runs),
-        Err(error) => return Some(Heard::Stuck(error.to_string())),
+        Err(etcd::Error::Denied { .. }) => return Some(Read::Heard(Heard::Runs)),
+        Err(error) => return Some(Read::Heard(Heard::Stuck(error.to_string()))),
     };
     if (status.cluster, status.member) != (cluster, member.id) {
         return None;
     }
     if status.leader.is_none() {
-        return Some(Heard::Stuck("it has no leader".to_owned()));
+        return Some(Read::NotNow("it has no leader".to_owned()));
     }
     match connection.current_revision().await {
-        Ok(_) => Some(Heard::Serves),
+        Ok(_) => Some(Read::Heard(Heard::Serves)),
         // It knows a leader, and only we may not read.
-        Err(etcd::Error::Denied { .. }) => Some(Heard::Serves),
-        Err(error) => Some(Heard::Stuck(error.to_string())),
+        Err(etcd::Error::Denied { .. }) => Some(Read::Heard(Heard::Serves)),
+        Err(error) => Some(Read::NotNow(error.to_string())),
     }
 }

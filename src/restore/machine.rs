@@ -5,18 +5,18 @@
 //!
 //! ```text
 //! forward   Build  Guard  Stop  Meet  Found  Agree  Swap  Settings  Start  Serve  Settle  → restored
-//! back      Hold  Halt  Return  Undo  Revive  Clear                                       → rolled back, or abandoned
+//! back      BackGuard  BackStop  BackSwap  BackSettings  BackStart  BackSettle             → rolled back, or abandoned
 //! ```
 //!
 //! Meet and Agree are the two steps of the rendezvous: committed to the founders, and heard that all others have. Up to
 //! there the old data is in place, and whoever goes back only lets etcd start again.
 //!
 //! Invariant: etcd may start only while data and settings are of one and the same cluster; between Stop and Start, and
-//! between Halt and Revive, the guard keeps everybody from starting it.
+//! between BackStop and BackStart, the guard keeps everybody from starting it.
 
 use serde::{Deserialize, Serialize};
 
-/// A step of a restore.
+/// A step of a restore. The ledger calls those of the way back by the names that version 0.1 gave them, see docs/formats.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -43,17 +43,23 @@ pub enum Step {
     /// Take away what was only needed meanwhile.
     Settle,
     /// Back: keep everybody from starting etcd.
-    Hold,
+    #[serde(rename = "hold")]
+    BackGuard,
     /// Back: stop etcd.
-    Halt,
+    #[serde(rename = "halt")]
+    BackStop,
     /// Back: the old data goes where etcd looks, the new is set aside.
-    Return,
+    #[serde(rename = "return")]
+    BackSwap,
     /// Back: the old settings.
-    Undo,
+    #[serde(rename = "undo")]
+    BackSettings,
     /// Back: let etcd start, if it ran before.
-    Revive,
+    #[serde(rename = "revive")]
+    BackStart,
     /// Back: take away what was only needed meanwhile.
-    Clear,
+    #[serde(rename = "clear")]
+    BackSettle,
 }
 
 impl Step {
@@ -70,12 +76,12 @@ impl Step {
         Step::Start,
         Step::Serve,
         Step::Settle,
-        Step::Hold,
-        Step::Halt,
-        Step::Return,
-        Step::Undo,
-        Step::Revive,
-        Step::Clear,
+        Step::BackGuard,
+        Step::BackStop,
+        Step::BackSwap,
+        Step::BackSettings,
+        Step::BackStart,
+        Step::BackSettle,
     ];
 
     /// Whether the members meet meanwhile.
@@ -85,7 +91,7 @@ impl Step {
 
     /// Whether it leads back.
     pub fn is_back(self) -> bool {
-        self >= Step::Hold
+        self >= Step::BackGuard
     }
 }
 
@@ -152,7 +158,7 @@ pub fn without_rendezvous(step: Step) -> Step {
 /// it is watched again: after a power cut nobody else may start it, which says nothing against the new data.
 pub fn resumed(step: Step) -> Step {
     match step {
-        Step::Build => Step::Clear,
+        Step::Build => Step::BackSettle,
         Step::Serve => Step::Start,
         other => other,
     }
@@ -171,30 +177,36 @@ fn done(step: Step) -> Next {
         Step::Start => Step::Serve,
         Step::Serve => Step::Settle,
         Step::Settle => return Next::Close(End::Restored),
-        Step::Hold => Step::Halt,
-        Step::Halt => Step::Return,
-        Step::Return => Step::Undo,
-        Step::Undo => Step::Revive,
-        Step::Revive => Step::Clear,
-        Step::Clear => return Next::Close(End::Undone),
+        Step::BackGuard => Step::BackStop,
+        Step::BackStop => Step::BackSwap,
+        Step::BackSwap => Step::BackSettings,
+        Step::BackSettings => Step::BackStart,
+        Step::BackStart => Step::BackSettle,
+        Step::BackSettle => return Next::Close(End::Undone),
     })
 }
 
 fn failed(step: Step) -> Next {
     match step {
-        Step::Build => Next::Take(Step::Clear),
+        Step::Build => Next::Take(Step::BackSettle),
         // Data and settings are as they were; etcd may have been stopped.
-        Step::Guard | Step::Stop | Step::Meet | Step::Found | Step::Agree => Next::Take(Step::Revive),
-        Step::Swap | Step::Settings | Step::Start | Step::Serve => Next::Take(Step::Hold),
+        Step::Guard | Step::Stop | Step::Meet | Step::Found | Step::Agree => Next::Take(Step::BackStart),
+        Step::Swap | Step::Settings | Step::Start | Step::Serve => Next::Take(Step::BackGuard),
         // The restored cluster serves: what is left over is no reason to take it away. And on the way back there is no
         // other way.
-        Step::Settle | Step::Hold | Step::Halt | Step::Return | Step::Undo | Step::Revive | Step::Clear => Next::Stay,
+        Step::Settle
+        | Step::BackGuard
+        | Step::BackStop
+        | Step::BackSwap
+        | Step::BackSettings
+        | Step::BackStart
+        | Step::BackSettle => Next::Stay,
     }
 }
 
 fn unwanted(step: Step) -> Next {
     match step {
-        Step::Settle => Next::Take(Step::Hold),
+        Step::Settle => Next::Take(Step::BackGuard),
         other => failed(other),
     }
 }
@@ -221,21 +233,21 @@ mod tests {
         fn take(&mut self, step: Step) {
             match step {
                 Step::Agree => self.agreed = true,
-                Step::Guard | Step::Hold => self.guarded = true,
-                Step::Stop | Step::Halt => self.runs = false,
+                Step::Guard | Step::BackGuard => self.guarded = true,
+                Step::Stop | Step::BackStop => self.runs = false,
                 Step::Swap => self.new_data = true,
                 Step::Settings => self.new_settings = true,
-                Step::Return => self.new_data = false,
-                Step::Undo => self.new_settings = false,
+                Step::BackSwap => self.new_data = false,
+                Step::BackSettings => self.new_settings = false,
                 Step::Start => {
                     self.guarded = false;
                     self.runs = true;
                 }
-                Step::Revive => {
+                Step::BackStart => {
                     self.guarded = false;
                     self.runs |= self.ran;
                 }
-                Step::Build | Step::Meet | Step::Found | Step::Serve | Step::Settle | Step::Clear => {}
+                Step::Build | Step::Meet | Step::Found | Step::Serve | Step::Settle | Step::BackSettle => {}
             }
         }
 
@@ -338,7 +350,7 @@ mod tests {
                     Next::Take(next) => assert!(next > step, "{step:?} {came:?} {next:?}"),
                     Next::Stay => assert_ne!(came, Came::Done, "{step:?}"),
                     Next::Close(End::Restored) => assert_eq!(step, Step::Settle),
-                    Next::Close(End::Undone) => assert_eq!(step, Step::Clear),
+                    Next::Close(End::Undone) => assert_eq!(step, Step::BackSettle),
                 }
             }
         }

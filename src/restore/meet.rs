@@ -4,15 +4,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Error;
+use super::exchange_dir::{ExchangeDir, ExchangeDirs};
 use super::gathering::Gathering;
 use super::machine::Came;
 use super::rendezvous::Next;
 use super::run::Run;
 use super::steps::{into_rebuild, wish};
 use super::watch::Patience;
-use super::yard::Yard;
 use crate::datadir::wal;
-use crate::rebuild::{self, DigestRule, Homes};
+use crate::rebuild::{self, DigestRule};
 
 /// How often it is seen what has been heard.
 const EVERY: Duration = Duration::from_millis(20);
@@ -43,7 +43,7 @@ impl Run<'_> {
             match gathering.next() {
                 Next::Commit(founders) => {
                     self.ledger.plan.commit(founders.clone()).map_err(Error::Founders)?;
-                    self.book.write(&self.ledger)?;
+                    self.ledger_store.write(&self.ledger)?;
                     let cluster = self.ledger.plan.cluster_id().expect("it has committed");
                     let gathering = self.gathering.as_ref().expect("it was entered");
                     gathering.commit(founders, cluster);
@@ -69,16 +69,8 @@ impl Run<'_> {
         let plan = &self.ledger.plan;
         let membership = plan.membership().map_err(Error::Founders)?;
         let (membership, own) = membership.expect("it has committed");
-        let site = &plan.site;
-        let data = Yard::again(&site.data_dir)?;
-        let log = site.wal_dir.as_deref().map(Yard::again).transpose()?;
-        let name = plan.id.to_string();
-        let homes = Homes {
-            data: data.own(),
-            log: log.as_ref().map(Yard::own),
-            name: &name,
-            owner: site.owner,
-        };
+        let dirs = ExchangeDirs::open(&plan.site, ExchangeDir::again)?;
+        let homes = dirs.homes(plan);
         let is_founded = rebuild::is_founded_in(homes, &membership).map_err(Error::Found)?;
         let prepared = match (is_founded, self.prepared.take()) {
             (true, _) => None,
@@ -89,7 +81,7 @@ impl Run<'_> {
             }
         };
         rebuild::found_in(homes, prepared, &membership, &own).map_err(Error::Found)?;
-        let log = match &log {
+        let log = match &dirs.log {
             Some(log) => log.made_log(&plan.id, wal::FILE_NAME)?,
             None => None,
         };
@@ -119,7 +111,7 @@ impl Run<'_> {
     /// Ends asking and answering, if it goes on: etcd gets its address back.
     pub(super) fn leave_rendezvous(&mut self) {
         if self.gathering.take().is_some() {
-            self.book.tell_seen(&[]);
+            self.ledger_store.tell_seen(&[]);
         }
     }
 
@@ -154,18 +146,10 @@ impl Run<'_> {
             return Ok(());
         }
         let plan = &self.ledger.plan;
-        let data = Yard::again(&plan.site.data_dir)
-            .map_err(into_rebuild)
-            .map_err(Error::Found)?;
-        let name = plan.id.to_string();
-        let homes = Homes {
-            data: data.own(),
-            log: None,
-            name: &name,
-            owner: plan.site.owner,
-        };
+        let dirs = ExchangeDirs::open(&plan.site, ExchangeDir::again);
+        let dirs = dirs.map_err(into_rebuild).map_err(Error::Found)?;
         let wish = wish(plan, DigestRule::Skipped);
-        self.prepared = Some(rebuild::prepared_in(homes, &plan.backup.name, &wish).map_err(Error::Found)?);
+        self.prepared = Some(rebuild::prepared_in(dirs.homes(plan), &plan.backup.name, &wish).map_err(Error::Found)?);
         Ok(())
     }
 
@@ -193,7 +177,7 @@ impl Run<'_> {
             for one in seen.iter().filter(|one| !self.seen.contains(one)) {
                 (self.tools.tell)(&one.words);
             }
-            self.book.tell_seen(&seen);
+            self.ledger_store.tell_seen(&seen);
             self.seen = seen;
         }
         thread::sleep(EVERY);

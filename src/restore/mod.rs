@@ -6,14 +6,16 @@
 //! the [`Ledger`], written before each step, so that a run that was killed at any point is taken up by the next.
 //!
 //! Decisions are functions of values: `plan`, `token`, `bump`, `machine` (which step comes next), `swap` (which move),
-//! `inventory` (whether old data is whole) and `health`. Effects are in `steps`, `yard` (etcd's directories), `files`
+//! `inventory` (whether old data is whole) and `health`. Effects are in `steps`, `meet`, `back`, `exchange_dir` (etcd's directories), `files`
 //! (settings), `ledger` and `watch`; the init system is behind [`Units`].
 //!
 //! Invariant: the old data is deleted by [`release`] and by nothing else.
 
 mod around;
+mod back;
 mod bump;
 mod dbus;
+mod exchange_dir;
 mod files;
 mod gathering;
 mod health;
@@ -34,16 +36,18 @@ mod swap;
 mod units;
 mod watch;
 mod word;
-mod yard;
 
 use std::path::{Path, PathBuf};
 
 pub use around::look_for_clusters;
 pub use bump::{Bump, Rule as BumpRule, decide as decide_bump};
 pub use dbus::OverDbus;
+pub use exchange_dir::{Error as ExchangeDirError, gone_paths, kept_path, made_path, owner as owner_of};
 pub use gathering::{Seen, look_around};
 pub use inventory::{Inventory, Lack};
-pub use ledger::{Book, Built, Downtime, Error as LedgerError, Kept, Ledger, Spots, closed, held, open_ledger};
+pub use ledger::{
+    Built, Downtime, Error as LedgerError, Kept, Ledger, LedgerPaths, LedgerStore, closed, held, open_ledger,
+};
 pub use machine::{End, Step};
 pub use mounts::mounted_inside;
 pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
@@ -56,7 +60,6 @@ pub use steps::RESUME_UNIT;
 pub use units::{Activity, Guarded, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};
 pub use word::{Word, word_for};
-pub use yard::{Error as YardError, gone_paths, kept_path, made_path, owner as owner_of};
 
 use crate::datadir;
 use crate::durable;
@@ -95,7 +98,7 @@ pub enum Error {
         /// The restore.
         id: RestoreId,
         /// What is missing.
-        source: yard::Error,
+        source: exchange_dir::Error,
     },
     /// There was no data before.
     #[error("there was no data before restore {id} that etcd could be started on: there is nothing to go back to")]
@@ -169,7 +172,7 @@ pub enum Error {
     Ledger(#[from] LedgerError),
     /// The directories.
     #[error(transparent)]
-    Yard(#[from] yard::Error),
+    ExchangeDir(#[from] exchange_dir::Error),
     /// The files of the settings.
     #[error(transparent)]
     Files(#[from] durable::Error),
@@ -190,8 +193,11 @@ impl Error {
         );
         let is_away = matches!(
             (self, step),
-            (Error::Yard(yard::Error::Missing { .. }), _)
-                | (Error::Yard(yard::Error::Foreign { .. }), Step::Swap | Step::Start)
+            (Error::ExchangeDir(exchange_dir::Error::Missing { .. }), _)
+                | (
+                    Error::ExchangeDir(exchange_dir::Error::Foreign { .. }),
+                    Step::Swap | Step::Start
+                )
         );
         let is_deaf = matches!(
             (self, step),

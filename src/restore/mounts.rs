@@ -11,8 +11,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use super::exchange_dir::MEMBER;
 use super::plan::Site;
-use super::yard::MEMBER;
 use crate::durable::{self, failed};
 use crate::rebuild;
 

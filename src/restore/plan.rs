@@ -30,6 +30,11 @@ impl RestoreId {
     pub fn new(now: Timestamp, random: u32) -> Self {
         RestoreId(ChainId::new(now, random))
     }
+
+    /// The id as text; safe as one component of a path.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
 }
 
 impl fmt::Display for RestoreId {

@@ -9,11 +9,11 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use super::ledger::{Book, Kept, Ledger, Spots};
+use super::exchange_dir::{self, ExchangeDir};
+use super::ledger::{Kept, Ledger, LedgerPaths, LedgerStore};
 use super::machine::End;
 use super::plan::RestoreId;
 use super::units::Units;
-use super::yard::{self, Yard};
 use super::{Error, files};
 use crate::settings::{NewFile, Overlay};
 
@@ -58,23 +58,23 @@ pub struct Release {
 /// What a release would give up.
 ///
 /// Fails while a restore is open.
-pub fn releasable(spots: &Spots) -> Result<Release, Error> {
-    if let Some(open) = super::ledger::open_ledger(spots)? {
+pub fn releasable(ledger_paths: &LedgerPaths) -> Result<Release, Error> {
+    if let Some(open) = super::ledger::open_ledger(ledger_paths)? {
         let (id, step) = (open.id().clone(), open.step);
         return Err(Error::Open { id, step });
     }
-    let closed = super::ledger::closed(spots)?;
+    let closed = super::ledger::closed(ledger_paths)?;
     let is_there = |ledger: &Ledger| ledger.kept != Kept::Released;
     let ledgers: Vec<Ledger> = closed.into_iter().filter(is_there).collect();
     let is_stray = |held: &String| ledgers.iter().all(|ledger| ledger.id().to_string() != *held);
-    let stray = super::ledger::held(spots)?.filter(is_stray);
+    let stray = super::ledger::held(ledger_paths)?.filter(is_stray);
     Ok(Release { ledgers, stray })
 }
 
 /// Lets etcd start that a restore keeps down of which nobody knows any more.
-pub fn release_stray(book: &Book) -> Result<(), Error> {
-    match releasable(book.spots())?.stray {
-        Some(_) => Ok(files::remove(&book.spots().lock())?),
+pub fn release_stray(ledger_store: &LedgerStore) -> Result<(), Error> {
+    match releasable(ledger_store.paths())?.stray {
+        Some(_) => Ok(files::remove(&ledger_store.paths().lock())?),
         None => Ok(()),
     }
 }
@@ -82,58 +82,66 @@ pub fn release_stray(book: &Book) -> Result<(), Error> {
 /// Gives the old data of one restore up, for good: the only place where that is deleted. `listener` hears of each step
 /// before it is taken, and may end it there.
 pub fn release(
-    book: &Book,
+    ledger_store: &LedgerStore,
     id: &RestoreId,
     units: &dyn Units,
     listener: &dyn Fn(GiveUp) -> ControlFlow<()>,
 ) -> Result<(), Error> {
-    if let Some(open) = book.ledger()? {
+    if let Some(open) = ledger_store.ledger()? {
         let (id, step) = (open.id().clone(), open.step);
         return Err(Error::Open { id, step });
     }
-    for mut ledger in book.closed()?.into_iter().filter(|ledger| ledger.id() == id) {
-        let yards = yards_of(&ledger)?;
+    for mut ledger in ledger_store.closed()?.into_iter().filter(|ledger| ledger.id() == id) {
+        let exchanges = exchange_dirs_of(&ledger)?;
         for step in GiveUp::ALL {
             if listener(step).is_break() {
                 let id = id.clone();
                 return Err(Error::Releasing { id });
             }
-            take(step, book, &mut ledger, &yards, units)?;
+            take(step, ledger_store, &mut ledger, &exchanges, units)?;
         }
         // After all else: where our folder is gone, it cannot be told from one that is not mounted.
-        for yard in yards {
-            yard.tidy(id).ok();
+        for exchange in exchanges {
+            exchange.tidy(id).ok();
         }
     }
     Ok(())
 }
 
 /// Removes folders of ours with nothing in them, as a release leaves them that was cut off at its very end.
-pub fn tidy_released(book: &Book) -> Result<(), Error> {
-    let closed = book.closed()?;
+pub fn tidy_released(ledger_store: &LedgerStore) -> Result<(), Error> {
+    let closed = ledger_store.closed()?;
     for ledger in closed.iter().filter(|ledger| ledger.kept == Kept::Released) {
         for path in ledger.plan.site.dirs() {
-            if let Ok(Some(yard)) = Yard::find(path) {
+            if let Ok(Some(exchange)) = ExchangeDir::find(path) {
                 // What stays is empty, and harms nobody.
-                yard.tidy(ledger.id()).ok();
+                exchange.tidy(ledger.id()).ok();
             }
         }
     }
     Ok(())
 }
 
-fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard], units: &dyn Units) -> Result<(), Error> {
+fn take(
+    step: GiveUp,
+    ledger_store: &LedgerStore,
+    ledger: &mut Ledger,
+    exchanges: &[ExchangeDir],
+    units: &dyn Units,
+) -> Result<(), Error> {
     let id = ledger.id().clone();
     let reload = || units.reload().map_err(Error::units("reload", "systemd"));
     match step {
         GiveUp::Record => {
             ledger.kept = Kept::Releasing;
-            book.write_closed(ledger)?;
+            ledger_store.write_closed(ledger)?;
         }
-        GiveUp::Condemn => yards.iter().try_for_each(|yard| yard.condemn(&id))?,
-        GiveUp::Delete => yards.iter().try_for_each(|yard| yard.discard_condemned(&id))?,
+        GiveUp::Condemn => exchanges.iter().try_for_each(|exchange| exchange.condemn(&id))?,
+        GiveUp::Delete => exchanges
+            .iter()
+            .try_for_each(|exchange| exchange.discard_condemned(&id))?,
         GiveUp::Settings => {
-            let (drop_ins, others) = unneeded(&book.closed()?, ledger)?;
+            let (drop_ins, others) = unneeded(&ledger_store.closed()?, ledger)?;
             // systemd must not start etcd by what refers to a file that is gone.
             drop_ins.iter().try_for_each(|path| files::remove(path))?;
             if !drop_ins.is_empty() || !others.is_empty() {
@@ -142,16 +150,16 @@ fn take(step: GiveUp, book: &Book, ledger: &mut Ledger, yards: &[Yard], units: &
             others.iter().try_for_each(|path| files::remove(path))?;
         }
         GiveUp::Unhold => {
-            if book.held()?.is_some_and(|held| held == id.to_string()) {
-                // Both were kept where nothing could come back: see `Step::Revive`. Those of another are its own.
+            if ledger_store.held()?.is_some_and(|held| held == id.to_string()) {
+                // Both were kept where nothing could come back: see `Step::BackStart`. Those of another are its own.
                 files::remove(&ledger.guard.path)?;
                 reload()?;
-                files::remove(&book.spots().lock())?;
+                files::remove(&ledger_store.paths().lock())?;
             }
         }
         GiveUp::Close => {
             ledger.kept = Kept::Released;
-            book.write_closed(ledger)?;
+            ledger_store.write_closed(ledger)?;
         }
     }
     Ok(())
@@ -208,20 +216,20 @@ fn keeps_from_harm(content: &str) -> bool {
 }
 
 /// Our folders in the directories of a restore.
-fn yards_of(ledger: &Ledger) -> Result<Vec<Yard>, Error> {
-    let mut yards = Vec::new();
+fn exchange_dirs_of(ledger: &Ledger) -> Result<Vec<ExchangeDir>, Error> {
+    let mut exchanges = Vec::new();
     for path in ledger.plan.site.dirs() {
-        match Yard::find(path)? {
-            Some(yard) => yards.push(yard),
+        match ExchangeDir::find(path)? {
+            Some(exchange) => exchanges.push(exchange),
             // Else what is on a disk that comes later would stay there, and nobody would know of it.
             None if kept_something(ledger) && !is_where_it_was(ledger) => {
                 let path = path.display().to_string();
-                return Err(yard::Error::Missing { path }.into());
+                return Err(exchange_dir::Error::Missing { path }.into());
             }
             None => {}
         }
     }
-    Ok(yards)
+    Ok(exchanges)
 }
 
 /// Whether a restore that ended left data behind, unless somebody took that away.
@@ -238,6 +246,6 @@ fn is_where_it_was(ledger: &Ledger) -> bool {
         ledger.data_before.as_ref().and_then(|before| before.member),
         ledger.built.as_ref().map(|built| built.member),
     ];
-    let live = fs::symlink_metadata(ledger.plan.site.data_dir.join(yard::MEMBER));
+    let live = fs::symlink_metadata(ledger.plan.site.data_dir.join(exchange_dir::MEMBER));
     live.is_ok_and(|live| known.contains(&Some(live.ino())))
 }

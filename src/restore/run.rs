@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
+use super::back::look_for_old;
+use super::exchange_dir;
 use super::gathering::{Gathering, Seen};
-use super::ledger::{Book, Kept, Ledger, LogBefore};
+use super::ledger::{Kept, Ledger, LedgerStore, LogBefore};
 use super::machine::{self, Came, End, Next, Step};
-use super::steps::look_for_old;
 use super::units::{Activity, Units};
 use super::watch::{Access, Patience};
-use super::yard;
 use super::{Error, files};
 use crate::rebuild::Prepared;
 
@@ -64,7 +64,7 @@ pub enum Outcome {
 /// A restore that is being carried out. Dropped at any point, its ledger says how far it came.
 #[must_use]
 pub struct Run<'a> {
-    pub(super) book: Book,
+    pub(super) ledger_store: LedgerStore,
     pub(super) ledger: Ledger,
     pub(super) tools: Tools<'a>,
     /// What the operator should know.
@@ -88,13 +88,13 @@ impl<'a> Run<'a> {
     /// Opens a ledger. Nothing but that is done before [`Run::build`]; what a run left that died while it built is removed.
     ///
     /// Fails when one is open already: that restore comes first.
-    pub fn begin(book: Book, mut ledger: Ledger, tools: Tools<'a>) -> Result<Run<'a>, Error> {
-        let book = match book.ledger()? {
-            None => book,
+    pub fn begin(ledger_store: LedgerStore, mut ledger: Ledger, tools: Tools<'a>) -> Result<Run<'a>, Error> {
+        let ledger_store = match ledger_store.ledger()? {
+            None => ledger_store,
             Some(open) if open.touched_nothing() => {
-                let mut dead = Run::of(book, open, tools);
+                let mut dead = Run::of(ledger_store, open, tools);
                 dead.abandon(BROKEN_OFF)?;
-                dead.book
+                dead.ledger_store
             }
             Some(open) => {
                 let (id, step) = (open.id().clone(), open.step);
@@ -105,15 +105,15 @@ impl<'a> Run<'a> {
         let state = tools.units.state(unit).map_err(Error::units("look at", unit))?;
         ledger.ran = state.is_up();
         ledger.log_shown = (state.activity == Activity::Active).then_some(LogBefore::There);
-        ledger.held_before = book.held()?;
+        ledger.held_before = ledger_store.held()?;
         let befores = ledger.plan.files_of_settings().map(files::before);
         ledger.files_before = befores.collect::<Result<_, _>>()?;
-        Run::opened(book, ledger, tools)
+        Run::opened(ledger_store, ledger, tools)
     }
 
     /// Takes up the restore that is open, if one is.
-    pub fn resume(book: Book, tools: Tools<'a>) -> Result<Option<Run<'a>>, Error> {
-        let Some(mut ledger) = book.ledger()? else {
+    pub fn resume(ledger_store: LedgerStore, tools: Tools<'a>) -> Result<Option<Run<'a>>, Error> {
+        let Some(mut ledger) = ledger_store.ledger()? else {
             return Ok(None);
         };
         let step = machine::resumed(ledger.step);
@@ -122,18 +122,18 @@ impl<'a> Run<'a> {
         }
         // Whoever died at the start may have come as far as that, unless etcd is held yet.
         let id = ledger.id().to_string();
-        ledger.may_have_served |= step == Step::Start && book.held()?.is_none_or(|held| held != id);
+        ledger.may_have_served |= step == Step::Start && ledger_store.held()?.is_none_or(|held| held != id);
         ledger.step = step;
         // A boot takes the notice away.
-        book.write(&ledger)?;
-        Ok(Some(Run::of(book, ledger, tools)))
+        ledger_store.write(&ledger)?;
+        Ok(Some(Run::of(ledger_store, ledger, tools)))
     }
 
     /// Takes up the restore that is open, or the last one that ended well, to put back what was before it.
-    pub fn roll_back(book: Book, tools: Tools<'a>) -> Result<Run<'a>, Error> {
-        let mut ledger = match book.ledger()? {
+    pub fn roll_back(ledger_store: LedgerStore, tools: Tools<'a>) -> Result<Run<'a>, Error> {
+        let mut ledger = match ledger_store.ledger()? {
             Some(open) => open,
-            None => last_good(&book)?,
+            None => last_good(&ledger_store)?,
         };
         // As long as it is not known to serve, it is no loss to be without it, and another backup can be restored.
         let serves = ledger.step == Step::Settle || ledger.end.is_some();
@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
         match look_for_old(&ledger) {
             Ok(()) => {}
             // It is open already, and of what is not mounted nothing is known.
-            Err(yard::Error::Missing { .. } | yard::Error::Foreign { .. }) if ledger.end.is_none() => {}
+            Err(exchange_dir::Error::Missing { .. } | exchange_dir::Error::Foreign { .. }) if ledger.end.is_none() => {}
             Err(_) if ledger.step.is_back() => {}
             Err(source) => {
                 let id = ledger.id().clone();
@@ -165,19 +165,19 @@ impl<'a> Run<'a> {
             ledger.step = step;
             ledger.reason = Some("it was asked for".to_owned());
         }
-        Run::opened(book, ledger, tools)
+        Run::opened(ledger_store, ledger, tools)
     }
 
-    fn opened(book: Book, ledger: Ledger, tools: Tools<'a>) -> Result<Run<'a>, Error> {
-        let mut run = Run::of(book, ledger, tools);
+    fn opened(ledger_store: LedgerStore, ledger: Ledger, tools: Tools<'a>) -> Result<Run<'a>, Error> {
+        let mut run = Run::of(ledger_store, ledger, tools);
         run.enable_resume();
-        run.book.write(&run.ledger)?;
+        run.ledger_store.write(&run.ledger)?;
         Ok(run)
     }
 
-    fn of(book: Book, ledger: Ledger, tools: Tools<'a>) -> Run<'a> {
+    fn of(ledger_store: LedgerStore, ledger: Ledger, tools: Tools<'a>) -> Run<'a> {
         Run {
-            book,
+            ledger_store,
             ledger,
             tools,
             notes: Vec::new(),
@@ -238,7 +238,7 @@ impl<'a> Run<'a> {
                     self.ledger.step = next;
                     self.ledger.started |= next == Step::Start;
                     self.ledger.may_have_served |= next == Step::Serve;
-                    self.book.write(&self.ledger)?;
+                    self.ledger_store.write(&self.ledger)?;
                 }
                 Next::Stay => {
                     self.leave_rendezvous();
@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
 
     fn close(&mut self, end: End) -> Result<Outcome, Error> {
         self.ledger.end = Some((end, (self.tools.now)()));
-        self.book.close(&self.ledger)?;
+        self.ledger_store.close(&self.ledger)?;
         self.disable_resume();
         Ok(match end {
             End::Restored => Outcome::Restored,
@@ -265,8 +265,8 @@ impl<'a> Run<'a> {
 }
 
 /// The last restore whose data etcd uses and whose old data is there.
-fn last_good(book: &Book) -> Result<Ledger, Error> {
-    let closed = book.closed()?;
+fn last_good(ledger_store: &LedgerStore) -> Result<Ledger, Error> {
+    let closed = ledger_store.closed()?;
     let mut good = closed.into_iter().rev().filter(|ledger| {
         let end = ledger.end.map(|(end, _)| end);
         end == Some(End::Restored)

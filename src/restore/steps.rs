@@ -3,25 +3,23 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ledger::{Built, DataBefore, Ledger, LogBefore};
-use super::machine::{Came, End, Step};
+use super::exchange_dir::{self, ExchangeDir, ExchangeDirs};
+use super::ledger::{Built, DataBefore, LogBefore};
+use super::machine::{Came, Step};
 use super::mounts::mounted_inside;
 use super::plan::{Plan, Site};
 use super::run::Run;
 use super::swap::Direction;
 use super::units::Guarded;
-use super::watch::{Revived, Watched, revived, watch};
-use super::yard::{self, Yard};
+use super::watch::{Watched, watch};
 use super::{Error, files};
 use crate::datadir::wal;
 use crate::durable::failed;
-use crate::model::with_causes;
-use crate::rebuild::{self, ContentProof, DigestRule, Expected, Homes, Rebuilt};
-use crate::settings::Overlay;
+use crate::rebuild::{self, ContentProof, DigestRule, Expected, Rebuilt};
 use crate::source::Source;
 
 /// The unit that takes an open restore up, at boot and in the background.
@@ -41,20 +39,11 @@ impl Run<'_> {
     ) -> Result<Rebuilt, rebuild::Error> {
         let plan = &self.ledger.plan;
         let site = &plan.site;
-        let open = |path: &Path| Yard::make(path, site.owner).map_err(into_rebuild);
-        let data = open(&site.data_dir)?;
-        let log = site.wal_dir.as_deref().map(open).transpose()?;
-        let yards = [Some(&data), log.as_ref()];
-        for yard in yards.into_iter().flatten() {
-            yard.discard_made(&plan.id).map_err(into_rebuild)?;
+        let dirs = ExchangeDirs::open(site, |path| ExchangeDir::make(path, site.owner)).map_err(into_rebuild)?;
+        for exchange in [Some(&dirs.data), dirs.log.as_ref()].into_iter().flatten() {
+            exchange.discard_made(&plan.id).map_err(into_rebuild)?;
         }
-        let name = plan.id.to_string();
-        let homes = Homes {
-            data: data.own(),
-            log: log.as_ref().map(Yard::own),
-            name: &name,
-            owner: site.owner,
-        };
+        let homes = dirs.homes(plan);
         let wish = wish(plan, rule);
         let founded = plan.membership().expect("a plan has been made from them");
         let (rebuilt, prepared) = match founded {
@@ -76,8 +65,8 @@ impl Run<'_> {
                 (rebuilt, Some(prepared))
             }
         };
-        let made = data.made_member(&plan.id).map_err(into_rebuild)?;
-        let log = match &log {
+        let made = dirs.data.made_member(&plan.id).map_err(into_rebuild)?;
+        let log = match &dirs.log {
             Some(log) => log.made_log(&plan.id, wal::FILE_NAME).map_err(into_rebuild)?,
             None => None,
         };
@@ -98,8 +87,8 @@ impl Run<'_> {
     pub fn abandon(&mut self, why: impl Into<String>) -> Result<(), Error> {
         self.ledger.reason = Some(why.into());
         self.ledger.built = None;
-        self.ledger.step = Step::Clear;
-        self.book.write(&self.ledger)?;
+        self.ledger.step = Step::BackSettle;
+        self.ledger_store.write(&self.ledger)?;
         self.go(super::Patience::Started).map(drop)
     }
 
@@ -109,60 +98,62 @@ impl Run<'_> {
                 true => Ok(Came::Done),
                 false => Ok(Came::Failed),
             },
-            Step::Guard | Step::Hold => self.guard(step),
-            Step::Stop => self.stop_old(),
+            Step::Guard => self.guard(),
+            Step::Stop => self.stop(),
             Step::Meet => self.meet(),
             Step::Found => self.found(),
             Step::Agree => self.agree(),
-            Step::Swap => self.swap(Direction::In),
+            Step::Swap => self.swap(),
             Step::Settings => self.put_settings(),
             Step::Start => self.start(),
             Step::Serve => self.serve(),
             Step::Settle => self.settle(),
-            Step::Halt => self.down().map(|()| Came::Done),
-            Step::Return => self.swap(Direction::Back),
-            Step::Undo => self.undo_settings(),
-            Step::Revive => self.revive(),
-            Step::Clear => self.clear(),
+            Step::BackGuard => self.back_guard(),
+            Step::BackStop => self.back_stop(),
+            Step::BackSwap => self.back_swap(),
+            Step::BackSettings => self.back_settings(),
+            Step::BackStart => self.back_start(),
+            Step::BackSettle => self.back_settle(),
         }
     }
 
-    fn guard(&mut self, step: Step) -> Result<Came, Error> {
-        if step == Step::Guard {
-            self.refuse_mounts()?;
-        }
-        // The lock first: with the drop-in alone nothing would be held.
-        self.book.hold(&self.ledger.id().to_string())?;
-        files::put(&self.ledger.guard)?;
-        self.reload()?;
-        match self.guarded()? {
+    fn guard(&mut self) -> Result<Came, Error> {
+        self.refuse_mounts()?;
+        match self.keep_down()? {
             Guarded::Yes => Ok(Came::Done),
-            // The way back is not to wait until somebody can start it again: then it reads the guard, too.
-            Guarded::Unstartable if step == Step::Hold => Ok(Came::Done),
             why => Err(self.not_guarded(why)),
         }
+    }
+
+    /// Keeps everybody from starting etcd, and tells whether that is in force.
+    pub(super) fn keep_down(&mut self) -> Result<Guarded, Error> {
+        // The lock first: with the drop-in alone nothing would be held.
+        self.ledger_store.hold(&self.ledger.id().to_string())?;
+        files::put(&self.ledger.guard)?;
+        self.reload()?;
+        self.guarded()
     }
 
     /// Whether the guard is in force.
     fn guarded(&self) -> Result<Guarded, Error> {
         let (unit, path) = (&self.ledger.plan.site.unit, &self.ledger.guard.path);
-        let guarded = self.tools.units.guarded(unit, path, &self.book.spots().lock());
+        let guarded = self.tools.units.guarded(unit, path, &self.ledger_store.paths().lock());
         guarded.map_err(Error::units("look at", unit))
     }
 
-    fn not_guarded(&self, why: Guarded) -> Error {
+    pub(super) fn not_guarded(&self, why: Guarded) -> Error {
         let (unit, path) = (self.ledger.plan.site.unit.clone(), self.ledger.guard.path.clone());
         Error::NotGuarded { unit, path, why }
     }
 
-    fn refuse_mounts(&self) -> Result<(), Error> {
+    pub(super) fn refuse_mounts(&self) -> Result<(), Error> {
         match mounted_inside(&self.ledger.plan.site).map_err(Error::Look)? {
             Some(path) => Err(Error::Mounted { path }),
             None => Ok(()),
         }
     }
 
-    fn stop_old(&mut self) -> Result<Came, Error> {
+    fn stop(&mut self) -> Result<Came, Error> {
         // Again: what is begun may be taken up after a boot.
         self.refuse_mounts()?;
         if self.ledger.ran {
@@ -173,14 +164,14 @@ impl Run<'_> {
         let id = &self.ledger.plan.id;
         let (log, log_files) = match &site.wal_dir {
             Some(path) => {
-                let yard = Yard::again(path)?;
-                let entries = yard.live_entries()?;
-                let files = yard.log_files(id, &entries)?;
+                let exchange = ExchangeDir::again(path)?;
+                let entries = exchange.live_entries()?;
+                let files = exchange.log_files(id, &entries)?;
                 (entries, files)
             }
             None => (Vec::new(), None),
         };
-        let data = Yard::again(&site.data_dir)?;
+        let data = ExchangeDir::again(&site.data_dir)?;
         let member = data.live_member()?;
         let member_files = match member {
             Some(member) => data.member_files(id, member)?,
@@ -201,7 +192,7 @@ impl Run<'_> {
     }
 
     /// Stops the unit, and waits until nothing holds the data.
-    fn down(&mut self) -> Result<(), Error> {
+    pub(super) fn down(&mut self) -> Result<(), Error> {
         let site = &self.ledger.plan.site;
         let before = self.tools.units.state(&site.unit);
         // A boot, or somebody, starts it since we began, and what follows takes that start away.
@@ -227,22 +218,18 @@ impl Run<'_> {
         }
     }
 
-    fn swap(&mut self, direction: Direction) -> Result<Came, Error> {
+    fn swap(&mut self) -> Result<Came, Error> {
+        self.refuse_mounts()?;
+        self.exchange(Direction::In)
+    }
+
+    /// Has old and new data change places, if there are both.
+    pub(super) fn exchange(&mut self, direction: Direction) -> Result<Came, Error> {
         let (site, id) = (&self.ledger.plan.site, self.ledger.id());
         let (Some(before), Some(built)) = (&self.ledger.data_before, &self.ledger.built) else {
             // On the way back from before anything was exchanged.
             return Ok(Came::Done);
         };
-        match direction {
-            Direction::In => self.refuse_mounts()?,
-            Direction::Back => {
-                // etcd is started on it next, and on half of it might begin an empty cluster.
-                look_for_old(&self.ledger)?;
-                if Yard::again(&site.data_dir)?.live_member()? != before.member {
-                    self.refuse_mounts()?;
-                }
-            }
-        }
         // It may have been let start meanwhile, by a drop-in that came later than the guard was looked at.
         match self.guarded()? {
             Guarded::Yes | Guarded::Unstartable => {}
@@ -253,9 +240,9 @@ impl Run<'_> {
             return Err(Error::Held { unit, data_dir });
         }
         if let (Some(path), Some(new)) = (&site.wal_dir, built.log) {
-            Yard::again(path)?.swap_log(id, &before.log, new, direction)?;
+            ExchangeDir::again(path)?.swap_log(id, &before.log, new, direction)?;
         }
-        let data = Yard::again(&site.data_dir)?;
+        let data = ExchangeDir::again(&site.data_dir)?;
         data.swap_member(id, before.member, built.member, direction)?;
         Ok(Came::Done)
     }
@@ -278,32 +265,14 @@ impl Run<'_> {
         Ok(Came::Done)
     }
 
-    fn undo_settings(&mut self) -> Result<Came, Error> {
-        let ledger = &self.ledger;
-        // etcd that finds the old data gone is not to begin an empty cluster; where there was none, that is for whoever lets
-        // it start to say.
-        let stays = ledger.plan.overlay.as_ref().filter(|_| !ledger.had_nothing());
-        let stays = stays.map(Overlay::files_of_old);
-        // The drop-in that refers to the others goes first.
-        for before in ledger.files_before.iter().rev() {
-            let stays = stays.iter().flatten().find(|file| file.path == before.path);
-            match stays {
-                Some(file) if before.content.is_none() && before.path.exists() => files::lay(file)?,
-                Some(_) | None => files::put_back(before)?,
-            }
-        }
-        self.reload()?;
-        Ok(Came::Done)
-    }
-
     fn start(&mut self) -> Result<Came, Error> {
         if let Err(error) = self.find_new() {
             // It may have been let start before, as it is at a boot, and would do so without its data or its log. What is to
             // be mended is what was not found, also where this fails.
-            self.book.hold(&self.ledger.id().to_string()).ok();
+            self.ledger_store.hold(&self.ledger.id().to_string()).ok();
             return Err(error);
         }
-        self.book.let_start(&self.ledger.id().to_string())?;
+        self.ledger_store.let_start(&self.ledger.id().to_string())?;
         let unit = &self.ledger.plan.site.unit;
         self.tools.units.start(unit).map_err(Error::units("start", unit))?;
         Ok(Came::Done)
@@ -318,14 +287,17 @@ impl Run<'_> {
             let live = fs::symlink_metadata(path).map(|found| found.ino());
             live.is_ok_and(|live| Some(live) == inode)
         };
-        if !is_live(site.data_dir.join(yard::MEMBER), built.map(|built| built.member)) {
-            Yard::again(&site.data_dir)?;
+        if !is_live(
+            site.data_dir.join(exchange_dir::MEMBER),
+            built.map(|built| built.member),
+        ) {
+            ExchangeDir::again(&site.data_dir)?;
         }
         // etcd removes the first file of a log in its time.
         if let Some(path) = &site.wal_dir
             && !is_live(path.join(wal::FILE_NAME), built.and_then(|built| built.log))
         {
-            Yard::again(path)?;
+            ExchangeDir::again(path)?;
         }
         Ok(())
     }
@@ -374,115 +346,17 @@ impl Run<'_> {
         Ok(Came::Done)
     }
 
-    fn revive(&mut self) -> Result<Came, Error> {
-        let unit = &self.ledger.plan.site.unit;
-        if let Some(earlier) = self.ledger.held_before.clone() {
-            let found_nothing = self.found_nothing(&earlier)?;
-            // It was held for the same reason as below, and still is; or nobody knows why, and it was not seen whether there
-            // is data.
-            if found_nothing || self.ledger.data_before.is_none() {
-                let why = match found_nothing {
-                    true => ", before which there was no data,",
-                    false => "",
-                };
-                self.book.hold(&earlier)?;
-                self.notes.push(format!(
-                    "{unit} was kept from starting by restore {earlier}{why} and still is: restore another backup, or let \
-                     it start with `lifeboat release --restore {earlier}`"
-                ));
-                return Ok(Came::Done);
-            }
-        }
-        if self.ledger.had_nothing() {
-            // There is no data to start it on: with its old settings it might begin an empty cluster.
-            self.notes.push(format!(
-                "there was no data before that {unit} could be started on, so it is kept from starting: restore another \
-                 backup, or let it start with `lifeboat release`"
-            ));
-            return Ok(Came::Done);
-        }
-        self.book.let_start(&self.ledger.id().to_string())?;
-        if self.ledger.ran {
-            match self.tools.units.start(unit) {
-                // The old data is back all the same, and who is to say so is whoever asked for it.
-                Err(refused) if refused.is_refusal() => self.down = Some(with_causes(&refused)),
-                started => started.map_err(Error::units("start", unit))?,
-            }
-        } else if let Some(earlier) = &self.ledger.held_before {
-            self.notes.push(format!(
-                "{unit} was kept from starting by restore {earlier}, of which nothing is known, and is so no more: the data \
-                 from before is there, and `systemctl start {unit}` starts it"
-            ));
-        }
-        Ok(Came::Done)
-    }
-
-    /// Whether an earlier restore was taken back to where there was nothing to start etcd on.
-    fn found_nothing(&self, earlier: &str) -> Result<bool, Error> {
-        let closed = self.book.closed()?;
-        Ok(closed.iter().any(|ledger| {
-            let is_undone = ledger.end.is_some_and(|(end, _)| end == End::Undone);
-            ledger.id().to_string() == earlier && is_undone && ledger.had_nothing()
-        }))
-    }
-
-    fn clear(&mut self) -> Result<Came, Error> {
-        let site = &self.ledger.plan.site;
-        if !self.ledger.started {
-            for path in site.dirs() {
-                let Some(yard) = Yard::find(path)? else { continue };
-                let discarded = match &self.ledger.built {
-                    None => yard.discard_made(self.ledger.id()),
-                    Some(built) => yard.discard_unused(self.ledger.id(), &built.inodes()),
-                };
-                if let Err(error) = discarded {
-                    // Backups are not to wait for that, nor is it lost: it is told as what is kept, and goes with that.
-                    self.notes.push(format!(
-                        "what was made could not be removed ({}): `lifeboat release` does that when the cause is gone",
-                        with_causes(&error)
-                    ));
-                }
-            }
-        }
-        if !self.book.spots().lock().exists() {
-            files::remove(&self.ledger.guard.path)?;
-            self.reload()?;
-        }
-        self.tidy()?;
-        self.look_after_revived()?;
-        Ok(Came::Done)
-    }
-
-    /// Sees whether etcd comes up on the old data. Whether it does changes nothing about what was put back, and a member of
-    /// several may have to wait for the others.
-    fn look_after_revived(&mut self) -> Result<(), Error> {
-        let ledger = &self.ledger;
-        let was_touched = ledger.downtime.from.is_some() || ledger.data_before.is_some();
-        if self.down.is_some() || !was_touched || !ledger.ran || self.book.spots().lock().exists() {
-            return Ok(());
-        }
-        let unit = &ledger.plan.site.unit;
-        match revived(unit, self.tools.units).map_err(Error::units("look at", unit))? {
-            Revived::Up => {}
-            Revived::NotYet { words } => self
-                .notes
-                .push(format!("{unit} is still starting on the old data ({words})")),
-            Revived::Down { words } => self.down = Some(words),
-        }
-        Ok(())
-    }
-
     /// Removes our folders, as far as nothing is in them. What cannot be removed is empty and harms nobody.
-    fn tidy(&self) -> Result<(), Error> {
+    pub(super) fn tidy(&self) -> Result<(), Error> {
         for path in self.ledger.plan.site.dirs() {
-            if let Some(yard) = Yard::find(path)? {
-                yard.tidy(self.ledger.id()).ok();
+            if let Some(exchange) = ExchangeDir::find(path)? {
+                exchange.tidy(self.ledger.id()).ok();
             }
         }
         Ok(())
     }
 
-    fn reload(&self) -> Result<(), Error> {
+    pub(super) fn reload(&self) -> Result<(), Error> {
         self.tools.units.reload().map_err(Error::units("reload", "systemd"))
     }
 
@@ -500,22 +374,6 @@ impl Run<'_> {
             self.notes.push(format!("{RESUME_UNIT} is not disabled: {error}"));
         }
     }
-}
-
-/// Sees that the old data is all there, where it can come back from.
-pub(super) fn look_for_old(ledger: &Ledger) -> Result<(), yard::Error> {
-    let (Some(before), Some(built)) = (&ledger.data_before, &ledger.built) else {
-        return Ok(());
-    };
-    let (site, id) = (&ledger.plan.site, ledger.id());
-    if let (Some(path), Some(_)) = (&site.wal_dir, built.log) {
-        let yard = Yard::again(path)?;
-        yard.find_log(id, &before.log)?;
-        yard.check_log(id, before)?;
-    }
-    let data = Yard::again(&site.data_dir)?;
-    data.find_member(id, before.member, built.member)?;
-    data.check_member(id, before, site.wal_dir.is_none())
 }
 
 /// What a plan wants of the data.
@@ -536,7 +394,7 @@ pub(super) fn wish(plan: &Plan, digest: DigestRule) -> rebuild::Wish {
 fn log_before(site: &Site) -> Result<LogBefore, Error> {
     let folder = match &site.wal_dir {
         Some(path) => path.clone(),
-        None => site.data_dir.join(yard::MEMBER).join("wal"),
+        None => site.data_dir.join(exchange_dir::MEMBER).join("wal"),
     };
     let entries = match fs::read_dir(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LogBefore::Missing),
@@ -551,17 +409,17 @@ fn log_before(site: &Site) -> Result<LogBefore, Error> {
     Ok(LogBefore::Missing)
 }
 
-pub(super) fn into_rebuild(error: yard::Error) -> rebuild::Error {
+pub(super) fn into_rebuild(error: exchange_dir::Error) -> rebuild::Error {
     match error {
-        yard::Error::Files(error) => error.into(),
-        yard::Error::Foreign { path, owner } => {
+        exchange_dir::Error::Files(error) => error.into(),
+        exchange_dir::Error::Foreign { path, owner } => {
             let said = format!("it is a link of user {owner}, who could have it lead anywhere");
             failed("follow", &path)(io::Error::new(io::ErrorKind::PermissionDenied, said)).into()
         }
-        yard::Error::NotOurs { path }
-        | yard::Error::Missing { path }
-        | yard::Error::Gone { path, .. }
-        | yard::Error::Incomplete { path, .. }
-        | yard::Error::Strange { path, .. } => rebuild::Error::NotEmpty { path: path.into() },
+        exchange_dir::Error::NotOurs { path }
+        | exchange_dir::Error::Missing { path }
+        | exchange_dir::Error::Gone { path, .. }
+        | exchange_dir::Error::Incomplete { path, .. }
+        | exchange_dir::Error::Strange { path, .. } => rebuild::Error::NotEmpty { path: path.into() },
     }
 }

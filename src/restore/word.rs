@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::Spots;
+use super::ledger::LedgerPaths;
 use crate::durable::{self, failed};
 use crate::model::{ClusterId, Revision};
 
@@ -47,17 +47,17 @@ impl Word {
     }
 
     /// Leaves it, on the disk when this returns.
-    pub fn leave(&self, spots: &Spots) -> Result<(), durable::Error> {
-        durable::create_dirs(&folder(spots), 0o755)?;
+    pub fn leave(&self, ledger_paths: &LedgerPaths) -> Result<(), durable::Error> {
+        durable::create_dirs(&folder(ledger_paths), 0o755)?;
         let mut bytes = serde_json::to_vec(self).expect("it has only text keys");
         bytes.push(b'\n');
-        durable::replace(&path(spots, self.cluster), &bytes, 0o644)
+        durable::replace(&path(ledger_paths, self.cluster), &bytes, 0o644)
     }
 }
 
 /// Takes the word for a cluster back, if there is one.
-pub(super) fn take_back(spots: &Spots, cluster: ClusterId) -> Result<(), durable::Error> {
-    let path = path(spots, cluster);
+pub(super) fn take_back(ledger_paths: &LedgerPaths, cluster: ClusterId) -> Result<(), durable::Error> {
+    let path = path(ledger_paths, cluster);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
         Ok(()) | Err(_) => Ok(()),
@@ -65,20 +65,20 @@ pub(super) fn take_back(spots: &Spots, cluster: ClusterId) -> Result<(), durable
 }
 
 /// What a restore on this host has said of a cluster; nothing where it has not, or cannot be understood.
-pub fn word_for(spots: &Spots, cluster: ClusterId) -> Option<Word> {
-    let bytes = durable::read_plain(&path(spots, cluster), MOST_BYTES).ok()?;
+pub fn word_for(ledger_paths: &LedgerPaths, cluster: ClusterId) -> Option<Word> {
+    let bytes = durable::read_plain(&path(ledger_paths, cluster), MOST_BYTES).ok()?;
     let word: Word = serde_json::from_slice(&bytes).ok()?;
     (word.format == FORMAT && word.cluster == cluster).then_some(word)
 }
 
-fn folder(spots: &Spots) -> PathBuf {
-    let mut name = spots.folder.as_os_str().to_owned();
+fn folder(ledger_paths: &LedgerPaths) -> PathBuf {
+    let mut name = ledger_paths.folder.as_os_str().to_owned();
     name.push("d");
     name.into()
 }
 
-fn path(spots: &Spots, cluster: ClusterId) -> PathBuf {
-    folder(spots).join(format!("{cluster}.json"))
+fn path(ledger_paths: &LedgerPaths, cluster: ClusterId) -> PathBuf {
+    folder(ledger_paths).join(format!("{cluster}.json"))
 }
 
 #[cfg(test)]
@@ -90,21 +90,24 @@ mod tests {
     #[test]
     fn a_word_is_read_by_everybody_for_its_own_cluster_until_it_is_taken_back() {
         let dir = tempfile::tempdir().unwrap();
-        let spots = Spots {
+        let ledger_paths = LedgerPaths {
             folder: dir.path().join("restore"),
             notice: dir.path().join("open"),
         };
         let revision = Revision::new(1_000_000_042).unwrap();
         let word = Word::new(ClusterId(0xab), revision, "restore X");
-        assert_eq!(word_for(&spots, word.cluster), None);
-        word.leave(&spots).unwrap();
-        assert_eq!(word_for(&spots, word.cluster), Some(word.clone()));
-        assert_eq!(word_for(&spots, ClusterId(0xcd)), None);
+        assert_eq!(word_for(&ledger_paths, word.cluster), None);
+        word.leave(&ledger_paths).unwrap();
+        assert_eq!(word_for(&ledger_paths, word.cluster), Some(word.clone()));
+        assert_eq!(word_for(&ledger_paths, ClusterId(0xcd)), None);
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(folder(&spots)), mode(path(&spots, word.cluster))), (0o755, 0o644));
+        assert_eq!(
+            (mode(folder(&ledger_paths)), mode(path(&ledger_paths, word.cluster))),
+            (0o755, 0o644)
+        );
         for _ in 0..2 {
-            take_back(&spots, word.cluster).unwrap();
-            assert_eq!(word_for(&spots, word.cluster), None);
+            take_back(&ledger_paths, word.cluster).unwrap();
+            assert_eq!(word_for(&ledger_paths, word.cluster), None);
         }
     }
 }

@@ -261,13 +261,7 @@ pub fn longest(database: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A database of 16 KiB.
-    fn database() -> Vec<u8> {
-        let writer = bbolt::Writer::fresh(Vec::new(), 4096).unwrap();
-        let (database, _) = writer.finish().unwrap().seal().unwrap();
-        database
-    }
+    use crate::bbolt::empty_database as database;
 
     /// A database that goes on with zeros.
     fn going_on(bytes: u64) -> impl Read + Send + 'static {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::{Exit, Failure};
 use crate::datadir;
 use crate::model::with_causes;
-use crate::restore::{Error, Guarded, LedgerError, RestoreId, Spots, Step, YardError, open_ledger};
+use crate::restore::{Error, ExchangeDirError, Guarded, LedgerError, LedgerPaths, RestoreId, Step, open_ledger};
 
 /// A failure of a restore or of the way back.
 pub(in crate::cli) fn failure(error: Error) -> Failure {
@@ -21,15 +21,15 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
         Error::Releasing { .. } => failed(Exit::Refused)
             .next("finish that with `lifeboat release`; what etcd uses now stays. Another backup can be restored: `lifeboat list`"),
         Error::NotKept {
-            source: YardError::Foreign { path, .. },
+            source: ExchangeDirError::Foreign { path, .. },
             ..
         } => failed(Exit::Refused).next(format!("{}, run it again", take_over(path))),
         Error::NotKept {
-            source: YardError::Missing { .. },
+            source: ExchangeDirError::Missing { .. },
             ..
         } => failed(Exit::Refused).next("when it is mounted, run it again"),
         Error::NotKept {
-            source: YardError::Incomplete { .. },
+            source: ExchangeDirError::Incomplete { .. },
             ..
         } => failed(Exit::Refused).next(
             "etcd goes on as it is; bring back what is missing, as it was, and run it again, or restore a backup instead: \
@@ -43,7 +43,7 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
         Error::Ledger(LedgerError::Locked) => failed(Exit::Locked).next("wait until it is done"),
         Error::Ledger(LedgerError::Corrupt { .. }) => failed(Exit::Damaged).next(format!(
             "see what is in the file, and meanwhile {}. To begin anew, move it away and restore a backup",
-            held(&Spots::default())
+            held(&LedgerPaths::default())
         )),
         // What systemd refuses it refuses again: whoever goes on by himself need not try.
         Error::Units { unit, source, .. } if source.is_refusal() => failed(Exit::Refused).next(go_on(&format!(
@@ -68,13 +68,13 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
         )),
         Error::Mounted { path } => failed(Exit::Refused).next(go_on(&elsewhere(path))),
         Error::Held { .. } => failed(Exit::Refused).next(go_on("stop that process; then")),
-        Error::Yard(YardError::Missing { .. }) => failed(Exit::Failed).next(or_begin_anew(&go_on("when it is mounted"))),
-        Error::Yard(YardError::Foreign { path, .. }) => failed(Exit::Failed).next(go_on(&take_over(path))),
-        Error::Yard(YardError::NotOurs { .. }) => {
+        Error::ExchangeDir(ExchangeDirError::Missing { .. }) => failed(Exit::Failed).next(or_begin_anew(&go_on("when it is mounted"))),
+        Error::ExchangeDir(ExchangeDirError::Foreign { path, .. }) => failed(Exit::Failed).next(go_on(&take_over(path))),
+        Error::ExchangeDir(ExchangeDirError::NotOurs { .. }) => {
             failed(Exit::Failed).next(go_on("nothing in it was deleted; when that is mended"))
         }
-        Error::Yard(YardError::Files(_)) => failed(Exit::Failed).next(go_on("when that is mended")),
-        Error::Yard(YardError::Gone { .. } | YardError::Incomplete { .. } | YardError::Strange { .. }) => {
+        Error::ExchangeDir(ExchangeDirError::Files(_)) => failed(Exit::Failed).next(go_on("when that is mended")),
+        Error::ExchangeDir(ExchangeDirError::Gone { .. } | ExchangeDirError::Incomplete { .. } | ExchangeDirError::Strange { .. }) => {
             let once = "nothing was deleted; when what was there before is in its place again";
             failed(Exit::Refused).next(or_begin_anew(&go_on(once)))
         }
@@ -97,7 +97,7 @@ fn elsewhere(mount: &Path) -> String {
 fn or_begin_anew(next: &str) -> String {
     format!(
         "{next}. If what was there is gone for good, move {} away and restore a backup",
-        Spots::default().ledger().display()
+        LedgerPaths::default().ledger().display()
     )
 }
 
@@ -111,10 +111,10 @@ fn take_over(link: &Path) -> String {
 
 /// What to do after an error, once something is done about it.
 fn go_on(once: &str) -> String {
-    let spots = Spots::default();
-    let open = open_ledger(&spots).ok().flatten();
+    let ledger_paths = LedgerPaths::default();
+    let open = open_ledger(&ledger_paths).ok().flatten();
     let open = open.as_ref().map(|open| (open.id(), open.step));
-    after(once, open, held(&spots))
+    after(once, open, held(&ledger_paths))
 }
 
 /// The same where a restore is open, at a step, or none is.
@@ -133,8 +133,8 @@ fn after(once: &str, open: Option<(&RestoreId, Step)>, held: &str) -> String {
 }
 
 /// Whether etcd may start now.
-fn held(spots: &Spots) -> &'static str {
-    match spots.lock().exists() {
+fn held(ledger_paths: &LedgerPaths) -> &'static str {
+    match ledger_paths.lock().exists() {
         true => "etcd is kept from starting",
         false => "etcd may run",
     }
@@ -149,11 +149,11 @@ mod tests {
         let path = || "/var/lib/etcd".to_owned();
         let id: RestoreId = "20261120T101530Z-9f3c4a1b".parse().unwrap();
         let errors = [
-            YardError::Missing { path: path() },
-            YardError::Strange { path: path(), id },
+            ExchangeDirError::Missing { path: path() },
+            ExchangeDirError::Strange { path: path(), id },
         ];
         for error in errors {
-            let failure = failure(Error::Yard(error));
+            let failure = failure(Error::ExchangeDir(error));
             let next = failure.for_people();
             assert!(
                 next.contains("move /var/lib/lifeboat-restore/ledger.json away"),
@@ -164,13 +164,13 @@ mod tests {
 
     #[test]
     fn a_link_of_somebody_else_is_to_be_taken_over_whether_a_restore_is_open_or_not() {
-        let foreign = || YardError::Foreign {
+        let foreign = || ExchangeDirError::Foreign {
             path: "/var/lib/etcd".into(),
             owner: 998,
         };
         let id: RestoreId = "20261120T101530Z-9f3c4a1b".parse().unwrap();
         let source = foreign();
-        for error in [Error::Yard(foreign()), Error::NotKept { id, source }] {
+        for error in [Error::ExchangeDir(foreign()), Error::NotKept { id, source }] {
             let failure = failure(error);
             let next = failure.for_people();
             assert!(next.contains("`chown -h root: /var/lib/etcd`"), "{next}");
@@ -187,7 +187,7 @@ mod tests {
             "when the cause is gone, go on with `lifeboat restore --wait`, or go back with `lifeboat rollback`: restore \
              20261120T101530Z-9f3c4a1b is open, and etcd may run"
         );
-        assert!(!at(Step::Return).contains("--wait") && at(Step::Return).contains("rollback"));
+        assert!(!at(Step::BackSwap).contains("--wait") && at(Step::BackSwap).contains("rollback"));
         assert!(at(Step::Build).ends_with("nothing was changed"));
         assert_eq!(after("then", None, "etcd may run"), "then, run it again");
     }

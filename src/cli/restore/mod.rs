@@ -31,8 +31,8 @@ use crate::health::Level;
 use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
-    Access, Book, Error, Ledger, LedgerError, Nonce, Outcome, OverDbus, Patience, Plan, PlanError, Presence,
-    RESUME_UNIT, RestoreId, Run, Spots, Step, Tools, Units, Wish, decide_bump, look_around, open_ledger, peers,
+    Access, Error, Ledger, LedgerError, LedgerPaths, LedgerStore, Nonce, Outcome, OverDbus, Patience, Plan, PlanError,
+    Presence, RESUME_UNIT, RestoreId, Run, Step, Tools, Units, Wish, decide_bump, look_around, open_ledger, peers,
     strangers,
 };
 use crate::systemd::Systemd;
@@ -119,13 +119,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> {
     let interrupted = super::interrupted_flag(context);
-    let spots = Spots::default();
+    let ledger_paths = LedgerPaths::default();
     match args.dry_run {
-        true => may_be_unseen(context, refuse_open(&spots))?,
+        true => may_be_unseen(context, refuse_open(&ledger_paths))?,
         false => {
             need_root("restore")?;
             need_somebody(args.yes, "restore")?;
-            refuse_open(&spots)?;
+            refuse_open(&ledger_paths)?;
         }
     }
     let config = optional_configuration(context, args, source)?;
@@ -150,7 +150,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         _ => failure,
     })?;
     let found = match (source, args.dry_run) {
-        ("-", false) => found.spooled(&spots.folder)?,
+        ("-", false) => found.spooled(&ledger_paths.folder)?,
         (_, _) => found,
     };
     let planned = plan(
@@ -241,7 +241,7 @@ fn plan(
             )
         })?;
     }
-    let guard = here.guard(&plan, &Spots::default());
+    let guard = here.guard(&plan, &LedgerPaths::default());
     let ledger = Ledger::new(plan.clone(), guard, host::now());
     Ok(Planned { plan, ledger })
 }
@@ -271,8 +271,8 @@ fn carry_out(
         stop: &stop,
         tell: &|words| context.output.detail(words),
     };
-    let book = Book::open(Spots::default()).map_err(|error| failure(error.into()))?;
-    let mut run = Run::begin(book, planned.ledger, tools).map_err(failure)?;
+    let ledger_store = LedgerStore::open(LedgerPaths::default()).map_err(|error| failure(error.into()))?;
+    let mut run = Run::begin(ledger_store, planned.ledger, tools).map_err(failure)?;
     let bytes = planned.plan.backup.bytes;
     let progress = |progress: Progress| {
         match progress {
@@ -334,22 +334,22 @@ fn finish_in_background(context: &Context, units: &OverDbus<'_>) {
 fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     need_root("restore")?;
     let interrupted = super::interrupted_flag(context);
-    let spots = Spots::default();
+    let ledger_paths = LedgerPaths::default();
     // Looking for one must not make the folder: it would look as if there had been one.
-    if !spots.folder.exists() {
+    if !ledger_paths.folder.exists() {
         return no_restore(args);
     }
     let opened = match args.resume {
-        true => Book::open(spots),
-        false => take_over(context, &spots),
+        true => LedgerStore::open(ledger_paths),
+        false => take_over(context, &ledger_paths),
     };
-    let book = match opened {
-        Ok(book) => book,
+    let ledger_store = match opened {
+        Ok(ledger_store) => ledger_store,
         // Whoever has it goes on with it.
         Err(LedgerError::Locked) if args.resume => return Ok(nothing_to_do()),
         Err(error) => return Err(failure(error.into())),
     };
-    let Some(open) = book.ledger().map_err(|error| failure(error.into()))? else {
+    let Some(open) = ledger_store.ledger().map_err(|error| failure(error.into()))? else {
         return no_restore(args);
     };
     if args.resume {
@@ -365,7 +365,7 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     let units = OverDbus::new(&systemd, context.runtime.handle());
     let listener = |step: Step| {
-        if step.is_of_rendezvous() || matches!(step, Step::Serve | Step::Settle | Step::Clear) {
+        if step.is_of_rendezvous() || matches!(step, Step::Serve | Step::Settle | Step::BackSettle) {
             // From here on a boot need not wait: etcd may start, or is held down until the others come.
             sd_notify::notify(&[NotifyState::Ready]).ok();
         }
@@ -382,7 +382,7 @@ fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
         stop: &stop,
         tell: &|words| context.output.detail(words),
     };
-    let Some(mut run) = Run::resume(book, tools).map_err(failure)? else {
+    let Some(mut run) = Run::resume(ledger_store, tools).map_err(failure)? else {
         return Ok(Exit::Done);
     };
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
@@ -470,8 +470,8 @@ fn digest_rule(args: &Args) -> DigestRule {
     }
 }
 
-fn refuse_open(spots: &Spots) -> Result<(), Failure> {
-    let open = open_ledger(spots).map_err(|error| failure(error.into()))?;
+fn refuse_open(ledger_paths: &LedgerPaths) -> Result<(), Failure> {
+    let open = open_ledger(ledger_paths).map_err(|error| failure(error.into()))?;
     match open {
         None => Ok(()),
         // Whoever builds has the lock; what a dead run left is removed.
@@ -563,8 +563,8 @@ pub(super) fn ask(question: &str) -> Result<(), Failure> {
 pub(super) fn words(step: Step) -> &'static str {
     match step {
         Step::Build => "making the new data",
-        Step::Guard | Step::Hold => "keeping etcd from starting",
-        Step::Stop | Step::Halt => "stopping etcd",
+        Step::Guard | Step::BackGuard => "keeping etcd from starting",
+        Step::Stop | Step::BackStop => "stopping etcd",
         Step::Meet => "waiting for the other members",
         Step::Found => "writing who the members are",
         Step::Agree => "agreeing with the other members",
@@ -572,10 +572,10 @@ pub(super) fn words(step: Step) -> &'static str {
         Step::Settings => "writing the new settings",
         Step::Start => "starting etcd",
         Step::Serve => "waiting for etcd to serve",
-        Step::Settle | Step::Clear => "tidying up",
-        Step::Return => "putting the old data back",
-        Step::Undo => "putting the old settings back",
-        Step::Revive => "starting etcd on the old data",
+        Step::Settle | Step::BackSettle => "tidying up",
+        Step::BackSwap => "putting the old data back",
+        Step::BackSettings => "putting the old settings back",
+        Step::BackStart => "starting etcd on the old data",
     }
 }
 

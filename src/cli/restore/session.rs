@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::Context;
 use super::connect;
 use crate::model::{UnitName, with_causes};
-use crate::restore::{Book, LedgerError, OverDbus, RESUME_UNIT, Spots, Units};
+use crate::restore::{LedgerError, LedgerPaths, LedgerStore, OverDbus, RESUME_UNIT, Units};
 use crate::systemd::Systemd;
 
 /// As `TimeoutStopSec=` of the units: how long a run may take to a point where it can be left off.
@@ -17,23 +17,23 @@ const COMMANDS: [&str; 2] = ["restore", "rollback"];
 /// How often the unit in the background is asked to leave off.
 const ATTEMPTS: usize = 3;
 
-/// Has the unit leave off that waits in the background, and opens the book in its place, so that somebody at a terminal
+/// Has the unit leave off that waits in the background, and opens the ledger_store in its place, so that somebody at a terminal
 /// can go on.
-pub(in crate::cli) fn take_over(context: &Context, spots: &Spots) -> Result<Book, LedgerError> {
+pub(in crate::cli) fn take_over(context: &Context, ledger_paths: &LedgerPaths) -> Result<LedgerStore, LedgerError> {
     let Ok(systemd) = connect(context) else {
-        return Book::open(spots.clone());
+        return LedgerStore::open(ledger_paths.clone());
     };
     let units = OverDbus::new(&systemd, context.runtime.handle());
     for _ in 0..ATTEMPTS {
         // That it does not run is no failure; whether somebody is at it, the lock tells.
         units.stop(RESUME_UNIT).ok();
-        match Book::open(spots.clone()) {
+        match LedgerStore::open(ledger_paths.clone()) {
             // The end of the run that left the restore open has just had it started once more.
             Err(LedgerError::Locked) => {}
             opened => return opened,
         }
     }
-    Book::open(spots.clone())
+    LedgerStore::open(ledger_paths.clone())
 }
 
 /// Goes on outside of the login session, which may end and take along what runs in it. What is left undone, should this

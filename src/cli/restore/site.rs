@@ -16,7 +16,7 @@ use crate::etcd;
 use crate::model::{ByteSize, ClusterId, UnitName, with_causes};
 use crate::rebuild::{self, is_held, log_beside_member, needed_bytes};
 use crate::restore::{
-    Access, Error, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Spots, Units, mounted_inside, owner_of,
+    Access, Error, LedgerPaths, OverDbus, Plan, PlannedFile, RESUME_UNIT, Site, Units, mounted_inside, owner_of,
 };
 use crate::settings::{self, Change, EtcdSettings, Given, NewCluster, Overlay, Start, Unit};
 use crate::systemd::{self, LoadState, Systemd, read_file};
@@ -224,7 +224,7 @@ impl Here {
     }
 
     /// The drop-in that keeps etcd from starting meanwhile, and has an open restore taken up before it may.
-    pub fn guard(&self, plan: &Plan, spots: &Spots) -> PlannedFile {
+    pub fn guard(&self, plan: &Plan, ledger_paths: &LedgerPaths) -> PlannedFile {
         let start = match plan.is_single() {
             true => Start::AsBefore,
             false => Start::WaitsForOthers,
@@ -235,14 +235,14 @@ impl Here {
             true => String::new(),
             false => format!(
                 "ConditionPathExists=|{}\nConditionPathExists=|!{}\n",
-                spots.let_start().display(),
-                spots.ledger().display()
+                ledger_paths.let_start().display(),
+                ledger_paths.ledger().display()
             ),
         };
         let more = format!(
             "{until_taken_up}Documentation=man:lifeboat-runbook(7)\nWants={RESUME_UNIT}\nAfter={RESUME_UNIT}\n"
         );
-        let guard = settings::guard(&self.unit.name, &spots.lock(), &more, start);
+        let guard = settings::guard(&self.unit.name, &ledger_paths.lock(), &more, start);
         PlannedFile {
             path: guard.path,
             content: guard.content,

@@ -10,7 +10,7 @@ use crate::config::{Config, Secret};
 use crate::datadir::{InitialCluster, Membership};
 use crate::etcd::PeerMember;
 use crate::restore::quorum::{Found, Heard, Verdict, called};
-use crate::restore::{RestoreId, Spots, held, look_for_clusters};
+use crate::restore::{LedgerPaths, RestoreId, held, look_for_clusters};
 use crate::settings::Source;
 
 /// Where it is told what the words of `member add` are kept for the lines that follow it.
@@ -136,7 +136,7 @@ impl Way {
             proof: proof(config, here),
             aside: RestoreId::new(host::now(), getrandom::u32().map_err(failed)?).to_string(),
             // Who may not look there is not the one who types it either.
-            held_by: held(&Spots::default()).ok().flatten(),
+            held_by: held(&LedgerPaths::default()).ok().flatten(),
         })
     }
 

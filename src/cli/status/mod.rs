@@ -31,7 +31,7 @@ use crate::health::{
 };
 use crate::jobs::{self, recipients};
 use crate::layout::Proof;
-use crate::restore::{Plan, Spots};
+use crate::restore::{LedgerPaths, Plan};
 use crate::schedule::Slot;
 use crate::slots::Stored;
 use crate::store::Limits;
@@ -121,7 +121,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         to_change: to_change(context, plan),
         in_conflict: shadowed(context, plan),
     };
-    let restores = Restores::find(&Spots::default(), now, &settings_now);
+    let restores = Restores::find(&LedgerPaths::default(), now, &settings_now);
     others.extend(restores.problem().map(|problem| notice(Event::RestoreOpen, problem)));
     others.extend(recipients::notice(&config, &state, Some(&places)));
     notes.extend(restores.notes());

@@ -13,7 +13,7 @@ use crate::cli::output::age;
 use crate::cli::{release, restore};
 use crate::durable;
 use crate::model::{ByteSize, with_causes};
-use crate::restore::{End, Kept, Ledger, LedgerError, Plan, Seen, Spots, Step, closed, open_ledger};
+use crate::restore::{End, Kept, Ledger, LedgerError, LedgerPaths, Plan, Seen, Step, closed, open_ledger};
 use crate::settings::{Change, Overlay};
 
 /// What there is, as programs see it.
@@ -86,11 +86,11 @@ impl Restores {
     /// Reads what this user may.
     ///
     /// `settings_now` looks at the settings as they are beside what a plan made of the cluster.
-    pub fn find(spots: &Spots, now: Timestamp, settings_now: &dyn Fn(&Plan) -> SettingsNow) -> Restores {
+    pub fn find(ledger_paths: &LedgerPaths, now: Timestamp, settings_now: &dyn Fn(&Plan) -> SettingsNow) -> Restores {
         let read = || -> Result<Restores, LedgerError> {
-            let open = open_ledger(spots)?.map(|ledger| Open::of(&ledger, now));
-            let open = open.or_else(|| Open::noticed(spots));
-            let ledgers = closed(spots)?;
+            let open = open_ledger(ledger_paths)?.map(|ledger| Open::of(&ledger, now));
+            let open = open.or_else(|| Open::noticed(ledger_paths));
+            let ledgers = closed(ledger_paths)?;
             let kept = ledgers.iter().filter(|ledger| ledger.kept != Kept::Released);
             let rows = kept.map(|ledger| KeptRow::of(ledger, now));
             let settings = settings(&ledgers);
@@ -111,15 +111,15 @@ impl Restores {
                 settings,
                 settings_to_change: now.to_change,
                 flags_in_conflict: now.in_conflict,
-                members: spots.seen(),
+                members: ledger_paths.seen(),
                 unread: None,
             })
         };
         read().unwrap_or_else(|error| Restores {
-            open: Open::noticed(spots),
-            members: spots.seen(),
+            open: Open::noticed(ledger_paths),
+            members: ledger_paths.seen(),
             unread: Some(match is_denied(&error) {
-                true => Unread::ForRoot(spots.folder.clone()),
+                true => Unread::ForRoot(ledger_paths.folder.clone()),
                 false => Unread::Failed(with_causes(&error)),
             }),
             ..Restores::default()
@@ -221,8 +221,8 @@ impl Open {
         }
     }
 
-    fn noticed(spots: &Spots) -> Option<Open> {
-        let id = spots.noticed()?;
+    fn noticed(ledger_paths: &LedgerPaths) -> Option<Open> {
+        let id = ledger_paths.noticed()?;
         Some(Open::Noticed { id })
     }
 }
@@ -377,20 +377,20 @@ mod tests {
     #[test]
     fn a_ledger_that_is_damaged_is_wrong_and_none_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let spots = Spots {
+        let ledger_paths = LedgerPaths {
             folder: dir.path().join("restore"),
             notice: dir.path().join("open"),
         };
-        let find = || Restores::find(&spots, Timestamp::UNIX_EPOCH, &|_| SettingsNow::default());
+        let find = || Restores::find(&ledger_paths, Timestamp::UNIX_EPOCH, &|_| SettingsNow::default());
         assert_eq!(find(), Restores::default());
-        fs::write(&spots.notice, "20261120T101530Z-9f3c4a1b\n").unwrap();
+        fs::write(&ledger_paths.notice, "20261120T101530Z-9f3c4a1b\n").unwrap();
         assert!(
             find().problem().unwrap().contains("9f3c4a1b is open"),
             "left by a run that died"
         );
-        fs::remove_file(&spots.notice).unwrap();
-        fs::create_dir(&spots.folder).unwrap();
-        fs::write(spots.folder.join("ledger.json"), "{").unwrap();
+        fs::remove_file(&ledger_paths.notice).unwrap();
+        fs::create_dir(&ledger_paths.folder).unwrap();
+        fs::write(ledger_paths.folder.join("ledger.json"), "{").unwrap();
         let problem = find().problem().unwrap();
         assert!(problem.contains("ledger.json"), "{problem}");
     }

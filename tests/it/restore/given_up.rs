@@ -21,19 +21,22 @@ fn assert_given_up(bench: &Bench, number: u32, when: &str) {
     let refused = bench.roll_back();
     assert!(matches!(&refused, Err(Error::Releasing { .. })), "{when}: {refused:?}");
     assert_eq!(bench.units.calls.borrow().len(), calls, "{when}: etcd was not touched");
-    assert!(!bench.is_old() && !bench.spots.is_open(), "{when}");
+    assert!(!bench.is_old() && !bench.ledger_paths.is_open(), "{when}");
     // Another restore goes its own way.
     bench.restore(number, &go_on).expect("it comes to its end");
     assert!(matches!(bench.roll_back(), Ok(Outcome::Undone { .. })), "{when}");
     bench.wait_until_served();
-    let left = releasable(&bench.spots).expect("none is open").ledgers;
+    let left = releasable(&bench.ledger_paths).expect("none is open").ledgers;
     assert!(left.iter().any(|ledger| ledger.kept == Kept::Releasing), "{when}");
     for ledger in &left {
-        release(&bench.book(), ledger.id(), &bench.units, &to_the_end).expect("it can be finished");
+        release(&bench.ledger_store(), ledger.id(), &bench.units, &to_the_end).expect("it can be finished");
     }
     assert!(!bench.data_dir().join(".lifeboat").exists(), "{when}: nothing is left");
     assert!(
-        releasable(&bench.spots).expect("none is open").ledgers.is_empty(),
+        releasable(&bench.ledger_paths)
+            .expect("none is open")
+            .ledgers
+            .is_empty(),
         "{when}"
     );
     assert!(matches!(bench.roll_back(), Err(Error::Released { .. })), "{when}");
@@ -52,7 +55,7 @@ fn a_release_that_is_cut_off_at_any_step_is_finished_by_the_next_and_never_taken
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let cut_off = release(&bench.book(), &id, &bench.units, &listener);
+        let cut_off = release(&bench.ledger_store(), &id, &bench.units, &listener);
         assert!(matches!(&cut_off, Err(Error::Releasing { .. })), "{at:?}: {cut_off:?}");
         let kept = kept_path(bench.data_dir(), &id);
         assert_eq!(kept.exists(), at <= GiveUp::Condemn, "{at:?}");
@@ -90,8 +93,8 @@ fn a_file_that_cannot_be_removed_is_told_and_its_release_finished_when_it_can() 
             return;
         }
         for _ in 0..2 {
-            let failed = release(&bench.book(), &id, &bench.units, &to_the_end);
-            assert!(matches!(&failed, Err(Error::Yard(_))), "{stuck}: {failed:?}");
+            let failed = release(&bench.ledger_store(), &id, &bench.units, &to_the_end);
+            assert!(matches!(&failed, Err(Error::ExchangeDir(_))), "{stuck}: {failed:?}");
             // A folder that cannot be renamed keeps its name.
             assert_eq!(kept.exists(), stuck.is_empty(), "{stuck}");
             assert_eq!(bench.last().kept, Kept::Releasing, "{stuck}");
@@ -112,18 +115,18 @@ fn settings_that_a_restore_left_go_with_its_release_unless_somebody_changed_them
     let second = bench.last();
     let overlay = first.plan.overlay.clone().expect("it lays one on");
     let variables = overlay.environment_file;
-    release(&bench.book(), first.id(), &bench.units, &to_the_end).expect("it can be given up");
+    release(&bench.ledger_store(), first.id(), &bench.units, &to_the_end).expect("it can be given up");
     assert!(drop_in.exists() && variables.exists(), "they are the second one's");
     let changed = fs::read_to_string(&drop_in).expect("it is there") + "# mine\n";
     fs::write(&drop_in, &changed).expect("the test's directory can be written");
-    release(&bench.book(), second.id(), &bench.units, &to_the_end).expect("it can be given up");
+    release(&bench.ledger_store(), second.id(), &bench.units, &to_the_end).expect("it can be given up");
     assert_eq!(fs::read_to_string(&drop_in).expect("it is there"), changed);
     assert!(variables.exists(), "it is referred to");
 
     bench.restore(3, &go_on).expect("it comes to its end");
     assert!(drop_in.exists());
     let id = bench.last().id().clone();
-    release(&bench.book(), &id, &bench.units, &to_the_end).expect("it can be given up");
+    release(&bench.ledger_store(), &id, &bench.units, &to_the_end).expect("it can be given up");
     assert!(!drop_in.exists() && !variables.exists());
     // etcd starts with its own settings, which it does not need.
     bench.units.stop(UNIT).expect("it can");
@@ -143,13 +146,13 @@ fn what_is_kept_on_a_disk_that_is_away_is_not_taken_for_released() {
         if is_made {
             fs::create_dir(bench.data_dir()).expect("the test's directory can be written");
         }
-        let failed = release(&bench.book(), &id, &bench.units, &to_the_end);
-        assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
+        let failed = release(&bench.ledger_store(), &id, &bench.units, &to_the_end);
+        assert!(matches!(&failed, Err(Error::ExchangeDir(_))), "{failed:?}");
         assert_eq!(bench.last().kept, Kept::Here);
     }
     fs::remove_dir(bench.data_dir()).expect("the test's directory can be written");
     missing::move_tree(&aside, bench.data_dir());
-    release(&bench.book(), &id, &bench.units, &to_the_end).expect("it is there");
+    release(&bench.ledger_store(), &id, &bench.units, &to_the_end).expect("it is there");
     assert_eq!(bench.last().kept, Kept::Released);
     assert!(!bench.data_dir().join(".lifeboat").exists());
     // Somebody who took our folder away himself is not told to mount it.
@@ -157,6 +160,6 @@ fn what_is_kept_on_a_disk_that_is_away_is_not_taken_for_released() {
     bench.restore(2, &go_on).expect("it comes to its end");
     fs::remove_dir_all(bench.data_dir().join(".lifeboat")).expect("the test's directory can be written");
     let id = bench.last().id().clone();
-    release(&bench.book(), &id, &bench.units, &to_the_end).expect("there is nothing to it");
+    release(&bench.ledger_store(), &id, &bench.units, &to_the_end).expect("there is nothing to it");
     assert_eq!(bench.last().kept, Kept::Released);
 }

@@ -33,7 +33,7 @@ fn an_etcd_that_ran_is_started_on_its_old_data_though_its_log_was_not_found() {
     let mut run = bench.begin_in_vain(1);
     assert!(matches!(run.go(Patience::Started), Ok(Outcome::Undone { .. })));
     drop(run);
-    assert!(bench.is_old() && !bench.spots.lock().exists());
+    assert!(bench.is_old() && !bench.ledger_paths.lock().exists());
     assert!(wal_dir.is_dir() && !bench.data_dir().join("member/wal").exists());
 }
 
@@ -63,7 +63,7 @@ fn what_keeps_etcd_down_for_want_of_data_is_not_taken_away_by_another_restore() 
     let second = bench.last().id().clone();
     assert_ne!(first, second);
     stays_down("after the second");
-    release(&bench.book(), &second, &bench.units, &to_the_end).expect("it can be released");
+    release(&bench.ledger_store(), &second, &bench.units, &to_the_end).expect("it can be released");
     stays_down("after the release of the second");
     assert_eq!(
         bench.restore(3, &go_on).expect("it comes to its end"),
@@ -79,8 +79,8 @@ fn a_restore_whose_ledger_was_moved_away_keeps_no_etcd_down_that_has_its_data() 
     let Some(bench) = Bench::running(1) else { return };
     let unknown = "20250101T000000Z-00000000";
     bench.units.stop(UNIT).expect("it can");
-    fs::create_dir_all(&bench.spots.folder).expect("the test's directory can be written");
-    fs::write(bench.spots.lock(), unknown).expect("the test's directory can be written");
+    fs::create_dir_all(&bench.ledger_paths.folder).expect("the test's directory can be written");
+    fs::write(bench.ledger_paths.lock(), unknown).expect("the test's directory can be written");
 
     // Nobody has seen yet whether there is data.
     let mute = |step: Step| {
@@ -88,7 +88,7 @@ fn a_restore_whose_ledger_was_moved_away_keeps_no_etcd_down_that_has_its_data() 
         ControlFlow::Continue(())
     };
     assert!(matches!(bench.restore(1, &mute), Ok(Outcome::Undone { .. })));
-    let held = || bench.book().held().expect("it can be read");
+    let held = || bench.ledger_store().held().expect("it can be read");
     assert_eq!(held().as_deref(), Some(unknown));
 
     let mut run = bench.begin_in_vain(2);
@@ -110,10 +110,13 @@ fn a_restore_whose_data_was_wiped_makes_way_for_another() {
     die(&bench, 1, Step::Serve, Death::BeforeStep);
     bench.units.stop(UNIT).expect("it can");
     fs::remove_dir_all(bench.data_dir()).expect("the test's directory can be written");
-    assert!(matches!(bench.roll_back(), Err(Error::Yard(_))));
+    assert!(matches!(bench.roll_back(), Err(Error::ExchangeDir(_))));
     let first = bench.last().id().to_string();
-    fs::remove_file(bench.spots.ledger()).expect("it is there");
-    assert_eq!(releasable(&bench.spots).expect("none is open").stray, Some(first));
+    fs::remove_file(bench.ledger_paths.ledger()).expect("it is there");
+    assert_eq!(
+        releasable(&bench.ledger_paths).expect("none is open").stray,
+        Some(first)
+    );
     let mut run = bench.begin_in_vain(2);
     assert!(matches!(run.go(Patience::Started), Ok(Outcome::Undone { .. })));
     drop(run);
@@ -123,7 +126,7 @@ fn a_restore_whose_data_was_wiped_makes_way_for_another() {
         bench.restore(3, &go_on).expect("it comes to its end"),
         Outcome::Restored
     );
-    assert!(!bench.is_old() && !bench.spots.lock().exists());
+    assert!(!bench.is_old() && !bench.ledger_paths.lock().exists());
 }
 
 #[test]
@@ -131,12 +134,12 @@ fn a_restore_that_nobody_knows_is_released_and_one_that_is_known_is_left() {
     let Some(bench) = Bench::stopped(1) else { return };
     die(&bench, 1, Step::Serve, Death::BeforeStep);
     assert!(matches!(bench.roll_back(), Ok(Outcome::Undone { .. })));
-    assert_eq!(releasable(&bench.spots).expect("none is open").stray, None);
-    release_stray(&bench.book()).expect("it can be asked for");
-    assert!(bench.spots.lock().exists(), "that one is known");
-    fs::write(bench.spots.lock(), [0xff, b'x']).expect("the test's directory can be written");
-    release_stray(&bench.book()).expect("it can be released");
-    assert!(!bench.spots.lock().exists());
+    assert_eq!(releasable(&bench.ledger_paths).expect("none is open").stray, None);
+    release_stray(&bench.ledger_store()).expect("it can be asked for");
+    assert!(bench.ledger_paths.lock().exists(), "that one is known");
+    fs::write(bench.ledger_paths.lock(), [0xff, b'x']).expect("the test's directory can be written");
+    release_stray(&bench.ledger_store()).expect("it can be released");
+    assert!(!bench.ledger_paths.lock().exists());
 }
 
 #[test]
@@ -147,6 +150,6 @@ fn the_release_of_a_restore_lets_etcd_start_that_it_keeps_down() {
     bench.units.start(UNIT).expect("it can be asked for");
     assert!(!bench.units.runs());
     let last = bench.last();
-    release(&bench.book(), last.id(), &bench.units, &to_the_end).expect("it can be released");
-    assert!(!bench.spots.lock().exists() && !last.guard.path.exists());
+    release(&bench.ledger_store(), last.id(), &bench.units, &to_the_end).expect("it can be released");
+    assert!(!bench.ledger_paths.lock().exists() && !last.guard.path.exists());
 }

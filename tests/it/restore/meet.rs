@@ -41,6 +41,22 @@ impl Hosts {
         })
     }
 
+    /// All commit, and die before they have founded their data.
+    fn commit(&self) {
+        let all_have_committed = std::sync::Barrier::new(3);
+        self.each(|_, bench| {
+            let dies = |at: Step| match at {
+                Step::Found => {
+                    all_have_committed.wait();
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            };
+            let end = bench.begin(1, &dies).and_then(|mut run| run.go(Patience::Healthy));
+            assert!(matches!(end, Err(Error::Stopped { step: Step::Found })), "{end:?}");
+        });
+    }
+
     /// All of them go on with what is open, and their cluster serves what was restored.
     fn finish(&self) {
         let barrier = std::sync::Barrier::new(3);
@@ -79,7 +95,7 @@ fn three_hosts_that_restore_at_their_own_time_are_one_cluster() {
     let Some(hosts) = Hosts::three() else { return };
     let first = hosts.some(&[0], |_, bench| {
         let outcome = bench.restore(1, &go_on);
-        assert!(!has_started(bench) && bench.spots.is_open());
+        assert!(!has_started(bench) && bench.ledger_paths.is_open());
         assert!(matches!(
             bench.restore(2, &go_on),
             Err(Error::Open { step: Step::Meet, .. })
@@ -102,7 +118,7 @@ fn three_hosts_that_restore_at_their_own_time_are_one_cluster() {
         };
         assert_eq!(outcome, Outcome::Restored);
         assert!(!bench.is_old());
-        assert!(bench.spots.seen().is_empty(), "nobody meets any more");
+        assert!(bench.ledger_paths.seen().is_empty(), "nobody meets any more");
         let token = bench.last().plan.identity.expect("it was agreed on").token;
         let settings = fs::read_to_string(bench.home.join("restore.env")).expect("it was written");
         assert!(settings.contains(&token), "{settings}");
@@ -151,11 +167,11 @@ fn killed_at_any(victim: usize, steps: &[Step]) {
         hosts.finish();
         hosts.each(|_, bench| {
             // Its etcd ended with the host above.
-            let book = bench.book();
-            let done = book.closed().expect("they can be read");
+            let ledger_store = bench.ledger_store();
+            let done = ledger_store.closed().expect("they can be read");
             assert_eq!(done.len(), done.iter().filter(|ledger| ledger.end.is_some()).count());
-            drop(book);
-            fs::remove_dir_all(&bench.spots.folder).expect("it is there");
+            drop(ledger_store);
+            fs::remove_dir_all(&bench.ledger_paths.folder).expect("it is there");
             fs::remove_dir_all(bench.data_dir()).expect("it is there");
         });
     }
@@ -165,26 +181,15 @@ fn killed_at_any(victim: usize, steps: &[Step]) {
 fn who_forgot_its_part_is_named_and_nobody_starts_without_it() {
     let Some(hosts) = Hosts::three() else { return };
     // All commit, and m3 dies before it has heard that.
-    let all_have_committed = std::sync::Barrier::new(3);
-    hosts.each(|_, bench| {
-        let dies = |at: Step| match at {
-            Step::Found => {
-                all_have_committed.wait();
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
-        };
-        let end = bench.begin(1, &dies).and_then(|mut run| run.go(Patience::Healthy));
-        assert!(matches!(end, Err(Error::Stopped { step: Step::Found })), "{end:?}");
-    });
+    hosts.commit();
     hosts.some(&[2], |_, bench| {
-        fs::remove_dir_all(&bench.spots.folder).expect("it is there");
+        fs::remove_dir_all(&bench.ledger_paths.folder).expect("it is there");
         fs::remove_dir_all(bench.data_dir()).expect("it is there");
     });
     let notes = hosts.each(|index, bench| {
         let mut run = match index {
             2 => bench.begin(2, &go_on).expect("none is open"),
-            _ => Run::resume(bench.book(), bench.tools(&go_on))
+            _ => Run::resume(bench.ledger_store(), bench.tools(&go_on))
                 .expect("it can be read")
                 .expect("one is open"),
         };
@@ -208,7 +213,7 @@ fn hosts_that_restore_different_things_say_so_and_none_starts() {
         if index == 2 {
             ledger.plan.bump.by = 7;
         }
-        let mut run = Run::begin(bench.book(), ledger, bench.tools(&go_on)).expect("none is open");
+        let mut run = Run::begin(bench.ledger_store(), ledger, bench.tools(&go_on)).expect("none is open");
         run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
             .expect("there is nothing wrong with it");
         let outcome = run.go(Patience::Started);
@@ -304,18 +309,7 @@ fn where_an_etcd_runs_at_a_members_address_nobody_founds_anything() {
 fn who_has_committed_waits_for_its_address_and_who_has_not_goes_back() {
     let Some(hosts) = Hosts::three() else { return };
     let address = hosts.0.members[0].peer_url.trim_start_matches("http://").to_owned();
-    let all_have_committed = std::sync::Barrier::new(3);
-    hosts.each(|_, bench| {
-        let dies = |at: Step| match at {
-            Step::Found => {
-                all_have_committed.wait();
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
-        };
-        let end = bench.begin(1, &dies).and_then(|mut run| run.go(Patience::Healthy));
-        assert!(matches!(end, Err(Error::Stopped { step: Step::Found })), "{end:?}");
-    });
+    hosts.commit();
     // Whoever asks it to stop need not wait for the address.
     let taken = TcpListener::bind(&address).expect("nobody else has it");
     hosts.some(&[0], |_, bench| {
@@ -324,7 +318,7 @@ fn who_has_committed_waits_for_its_address_and_who_has_not_goes_back() {
             stop: &stop,
             ..bench.tools(&go_on)
         };
-        let mut run = Run::resume(bench.book(), tools)
+        let mut run = Run::resume(bench.ledger_store(), tools)
             .expect("it can be read")
             .expect("one is open");
         let end = run.go(Patience::Healthy);

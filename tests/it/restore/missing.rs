@@ -15,7 +15,7 @@ fn what_is_not_mounted_yet_is_waited_for_and_nothing_is_made_up_in_its_place() {
         let left = bench.data_dir().join("member/snap");
         fs::create_dir_all(&left).expect("the test's directory can be written");
         let failed = bench.resume();
-        assert!(matches!(&failed, Err(Error::Yard(_))), "{step:?}: {failed:?}");
+        assert!(matches!(&failed, Err(Error::ExchangeDir(_))), "{step:?}: {failed:?}");
         assert_eq!(bench.last().step, step);
         bench.units.start(UNIT).expect("it can be asked for");
         assert!(!bench.units.runs(), "{step:?}: it is held");
@@ -44,13 +44,13 @@ fn what_is_not_mounted_yet_is_waited_for_and_nothing_is_made_up_in_its_place() {
         assert!(!bench.is_old());
 
         let listener = |step: Step| match step {
-            Step::Return => ControlFlow::Break(()),
+            Step::BackSwap => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         };
-        let mut back = Run::roll_back(bench.book(), bench.tools(&listener)).expect("it was restored");
+        let mut back = Run::roll_back(bench.ledger_store(), bench.tools(&listener)).expect("it was restored");
         assert!(matches!(back.go(Patience::Healthy), Err(Error::Stopped { .. })));
         drop(back);
-        unmounted(Step::Return);
+        unmounted(Step::BackSwap);
         let back = bench.resume().expect("it is mounted");
         assert!(matches!(back, Some(Outcome::Undone { .. })), "{back:?}");
         assert!(bench.is_old());
@@ -71,7 +71,7 @@ fn a_log_that_is_not_mounted_yet_is_waited_for_and_takes_no_restore_back() {
     fs::write(wal_dir.join("0000000000000000-0000000000000000.wal"), "").expect("the test's directory can be written");
     for _ in 0..2 {
         let failed = bench.resume();
-        assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
+        assert!(matches!(&failed, Err(Error::ExchangeDir(_))), "{failed:?}");
         assert_eq!((bench.last().step, bench.last().reason), (Step::Start, None));
         bench.units.start(UNIT).expect("it can be asked for");
         assert!(!bench.units.runs(), "it is held");
@@ -79,7 +79,7 @@ fn a_log_that_is_not_mounted_yet_is_waited_for_and_takes_no_restore_back() {
     fs::remove_dir_all(&wal_dir).expect("the test's directory can be written");
     move_tree(&aside, &wal_dir);
     assert_eq!(bench.resume().expect("it is mounted"), Some(Outcome::Restored));
-    assert!(!bench.is_old() && !bench.spots.lock().exists());
+    assert!(!bench.is_old() && !bench.ledger_paths.lock().exists());
 }
 
 #[test]
@@ -99,12 +99,12 @@ fn a_data_directory_by_a_link_of_somebody_else_turns_nothing_back() {
         let resumed = bench.resume();
         match at {
             Step::Swap => {
-                assert!(matches!(&resumed, Err(Error::Yard(_))), "{resumed:?}");
+                assert!(matches!(&resumed, Err(Error::ExchangeDir(_))), "{resumed:?}");
                 assert_eq!((bench.last().step, bench.last().reason), (Step::Swap, None));
             }
             // What was swapped is there: etcd serves, and only what is left over is not tidied up.
             _ => {
-                assert!(matches!(&resumed, Err(Error::Yard(_))), "{resumed:?}");
+                assert!(matches!(&resumed, Err(Error::ExchangeDir(_))), "{resumed:?}");
                 assert_eq!(bench.last().step, Step::Settle);
                 assert!(bench.units.runs());
             }
@@ -131,7 +131,7 @@ fn old_data_that_was_removed_or_copied_is_not_taken_for_back_and_etcd_goes_on() 
         let calls = bench.units.calls.borrow().len();
         let refused = bench.roll_back();
         assert!(matches!(&refused, Err(Error::NotKept { .. })), "{refused:?}");
-        assert!(!bench.spots.is_open() && !bench.spots.lock().exists());
+        assert!(!bench.ledger_paths.is_open() && !bench.ledger_paths.lock().exists());
         assert_eq!(bench.units.calls.borrow().len(), calls, "etcd was not touched");
         assert!(!bench.is_old());
     };
@@ -170,8 +170,8 @@ fn old_data_that_is_gone_or_less_than_it_was_stops_no_etcd_and_starts_none_on_it
             bench.wait_until_served();
             let (id, kept) = (bench.last().id().clone(), kept(&bench));
             let file = match at {
-                None => bench.spots.folder.join(format!("closed/{id}.json")),
-                Some(_) => bench.spots.folder.join("ledger.json"),
+                None => bench.ledger_paths.folder.join(format!("closed/{id}.json")),
+                Some(_) => bench.ledger_paths.folder.join("ledger.json"),
             };
             if !is_listed {
                 let written = fs::read(&file).expect("it is there");
@@ -196,11 +196,11 @@ fn old_data_that_is_gone_or_less_than_it_was_stops_no_etcd_and_starts_none_on_it
                 written,
                 "what is open stays as it was"
             );
-            assert!(!bench.is_old() && !bench.spots.lock().exists());
+            assert!(!bench.is_old() && !bench.ledger_paths.lock().exists());
             if at.is_some() {
                 assert_eq!(bench.resume().expect("it goes on"), Some(Outcome::Restored));
             }
-            release(&bench.book(), &id, &bench.units, &to_the_end).expect("it can be given up");
+            release(&bench.ledger_store(), &id, &bench.units, &to_the_end).expect("it can be given up");
         }
     }
 }
@@ -211,20 +211,20 @@ fn old_data_that_is_harmed_while_the_way_back_is_gone_is_not_started() {
     bench.restore(1, &go_on).expect("it comes to its end");
     let kept = kept_path(bench.data_dir(), bench.last().id()).join("member/wal");
     let listener = |step: Step| match step {
-        Step::Return => {
+        Step::BackSwap => {
             fs::remove_dir_all(&kept).ok();
             ControlFlow::Continue(())
         }
         _ => ControlFlow::Continue(()),
     };
-    let mut back = Run::roll_back(bench.book(), bench.tools(&listener)).expect("it is there");
+    let mut back = Run::roll_back(bench.ledger_store(), bench.tools(&listener)).expect("it is there");
     let failed = back.go(Patience::Healthy);
-    assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
+    assert!(matches!(&failed, Err(Error::ExchangeDir(_))), "{failed:?}");
     drop(back);
     for _ in 0..2 {
         let failed = bench.resume();
-        assert!(matches!(&failed, Err(Error::Yard(_))), "{failed:?}");
-        assert_eq!(bench.last().step, Step::Return);
+        assert!(matches!(&failed, Err(Error::ExchangeDir(_))), "{failed:?}");
+        assert_eq!(bench.last().step, Step::BackSwap);
         bench.units.start(UNIT).expect("it can be asked for");
         assert!(!bench.units.runs(), "it would begin an empty cluster");
         assert!(bench.data_dir().join("member/snap/db").exists(), "the new data is left");

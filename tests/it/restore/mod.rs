@@ -18,9 +18,9 @@ use std::time::Duration;
 use lifeboat::model::{ClusterId, Digest, Revision};
 use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
-    Access, Backup, Book, BumpRule, Error, GiveUp, Guarded, Kept, Ledger, LedgerError, Nonce, Outcome, Patience, Plan,
-    PlannedFile, Run, Site, Spots, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path, owner_of,
-    releasable, release, release_stray,
+    Access, Backup, BumpRule, Error, GiveUp, Guarded, Kept, Ledger, LedgerError, LedgerPaths, LedgerStore, Nonce,
+    Outcome, Patience, Plan, PlannedFile, Run, Site, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path,
+    owner_of, releasable, release, release_stray,
 };
 use lifeboat::settings::Overlay;
 use lifeboat::source::Source;
@@ -47,7 +47,7 @@ struct Bench {
     index: usize,
     home: PathBuf,
     units: FakeUnits,
-    spots: Spots,
+    ledger_paths: LedgerPaths,
     wal_dir: Option<PathBuf>,
     runtime: tokio::runtime::Runtime,
     access: Access,
@@ -77,7 +77,7 @@ impl Bench {
 
     /// The host of one member, whose own things are in `home`.
     fn of(etcd: Arc<Etcd>, index: usize, home: PathBuf) -> Bench {
-        let spots = Spots {
+        let ledger_paths = LedgerPaths {
             folder: home.join("restore"),
             notice: home.join("run/open"),
         };
@@ -92,7 +92,7 @@ impl Bench {
             index,
             home,
             units,
-            spots,
+            ledger_paths,
             wal_dir: None,
             runtime,
             access: Access::default(),
@@ -105,7 +105,7 @@ impl Bench {
 
     /// What a boot takes away.
     fn lose_run(&self) {
-        let run = self.spots.notice.parent().expect("it has one");
+        let run = self.ledger_paths.notice.parent().expect("it has one");
         fs::remove_dir_all(run).ok();
     }
 
@@ -175,9 +175,9 @@ impl Bench {
             path: self.units.drop_in("50-lifeboat-guard.conf"),
             content: format!(
                 "[Unit]\nConditionPathExists=!{}\nConditionPathExists=|{}\nConditionPathExists=|!{}\n",
-                self.spots.lock().display(),
-                self.spots.let_start().display(),
-                self.spots.ledger().display(),
+                self.ledger_paths.lock().display(),
+                self.ledger_paths.let_start().display(),
+                self.ledger_paths.ledger().display(),
             ),
             mode: 0o644,
             owner: plan.site.owner,
@@ -186,17 +186,17 @@ impl Bench {
         Ledger::new(plan, guard, jiff::Timestamp::UNIX_EPOCH)
     }
 
-    fn book(&self) -> Book {
+    fn ledger_store(&self) -> LedgerStore {
         // A process that another test has just forked holds every lock of this one until it becomes another program.
-        let mut book = None;
-        until("nobody else has the book", || {
-            book = match Book::open(self.spots.clone()) {
+        let mut ledger_store = None;
+        until("nobody else has the ledger_store", || {
+            ledger_store = match LedgerStore::open(self.ledger_paths.clone()) {
                 Err(LedgerError::Locked) => None,
                 opened => Some(opened.expect("it can be opened")),
             };
-            book.is_some()
+            ledger_store.is_some()
         });
-        book.expect("it was opened")
+        ledger_store.expect("it was opened")
     }
 
     /// Runs a restore until `listener` ends it.
@@ -205,7 +205,7 @@ impl Bench {
     }
 
     fn begin<'a>(&'a self, number: u32, listener: &'a dyn Fn(Step) -> ControlFlow<()>) -> Result<Run<'a>, Error> {
-        let mut run = Run::begin(self.book(), self.ledger(number), self.tools(listener))?;
+        let mut run = Run::begin(self.ledger_store(), self.ledger(number), self.tools(listener))?;
         if listener(Step::Build).is_break() {
             return Err(Error::Stopped { step: Step::Build });
         }
@@ -219,19 +219,19 @@ impl Bench {
         let mut ledger = self.ledger(number);
         let overlay = ledger.plan.overlay.as_mut().expect("one was planned");
         overlay.advertise_peer_urls = vec!["nonsense".to_owned()];
-        let mut run = Run::begin(self.book(), ledger, self.tools(&go_on)).expect("none is open");
+        let mut run = Run::begin(self.ledger_store(), ledger, self.tools(&go_on)).expect("none is open");
         run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
             .expect("there is nothing wrong with it");
         run
     }
 
     fn resume(&self) -> Result<Option<Outcome>, Error> {
-        let run = Run::resume(self.book(), self.tools(&go_on))?;
+        let run = Run::resume(self.ledger_store(), self.tools(&go_on))?;
         run.map(|mut run| run.go(Patience::Healthy)).transpose()
     }
 
     fn roll_back(&self) -> Result<Outcome, Error> {
-        Run::roll_back(self.book(), self.tools(&go_on))?.go(Patience::Healthy)
+        Run::roll_back(self.ledger_store(), self.tools(&go_on))?.go(Patience::Healthy)
     }
 
     fn tools<'a>(&'a self, listener: &'a dyn Fn(Step) -> ControlFlow<()>) -> Tools<'a> {
@@ -293,9 +293,9 @@ impl Bench {
 
     /// The last restore, open or closed.
     fn last(&self) -> Ledger {
-        let book = self.book();
-        let open = book.ledger().expect("it can be read");
-        let closed = || book.closed().expect("they can be read").pop();
+        let ledger_store = self.ledger_store();
+        let open = ledger_store.ledger().expect("it can be read");
+        let closed = || ledger_store.closed().expect("they can be read").pop();
         open.or_else(closed).expect("there was one")
     }
 }
@@ -356,7 +356,7 @@ fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
     assert_eq!(first.kept, Kept::Here);
     assert!(kept_path(bench.data_dir(), first.id()).join("member/snap/db").is_file());
     assert!(!made_path(bench.data_dir(), first.id()).exists() && !first.guard.path.exists());
-    assert!(!bench.spots.is_open() && !bench.spots.lock().exists());
+    assert!(!bench.ledger_paths.is_open() && !bench.ledger_paths.lock().exists());
     let laid = fs::read_to_string(bench.etcd.directory().join("restore.env")).expect("it is there");
     assert!(
         laid.contains(&format!(
@@ -403,10 +403,10 @@ fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
         "the one does not overwrite what the other keeps"
     );
 
-    let all = releasable(&bench.spots).expect("none is open").ledgers;
+    let all = releasable(&bench.ledger_paths).expect("none is open").ledgers;
     assert_eq!(all.len(), 3);
     for ledger in &all {
-        release(&bench.book(), ledger.id(), &bench.units, &to_the_end).expect("it can be removed");
+        release(&bench.ledger_store(), ledger.id(), &bench.units, &to_the_end).expect("it can be removed");
     }
     assert!(!bench.data_dir().join(".lifeboat").exists());
     assert!(matches!(bench.roll_back(), Err(Error::Released { .. })));
@@ -468,7 +468,10 @@ fn killed_everywhere(power: Power) {
                 Some(Outcome::Undone { .. }) => assert!(is_old && !was_touched, "{at}"),
                 other => panic!("{at}: {other:?}"),
             }
-            assert!(!bench.spots.is_open() && !bench.spots.lock().exists(), "{at}");
+            assert!(
+                !bench.ledger_paths.is_open() && !bench.ledger_paths.lock().exists(),
+                "{at}"
+            );
             assert_eq!(bench.resume().expect("it can be asked"), None, "{at}");
             if !is_old {
                 let back = bench.roll_back().expect("it comes to its end");
@@ -491,7 +494,7 @@ fn an_etcd_that_a_boot_was_about_to_start_is_started_on_the_old_data() {
 
 /// Has a restore die at a step.
 fn die(bench: &Bench, number: u32, at: Step, death: Death) {
-    let ledger = bench.spots.folder.join("ledger.json");
+    let ledger = bench.ledger_paths.folder.join("ledger.json");
     let written = RefCell::new(None);
     let listener = |step: Step| {
         if step == at {
@@ -509,7 +512,7 @@ fn die(bench: &Bench, number: u32, at: Step, death: Death) {
     match bench.restore(number, &listener) {
         Err(Error::Stopped { .. }) => {}
         // It died after its very last step.
-        Ok(Outcome::Restored) => fs::create_dir_all(bench.spots.notice.parent().unwrap()).unwrap(),
+        Ok(Outcome::Restored) => fs::create_dir_all(bench.ledger_paths.notice.parent().unwrap()).unwrap(),
         other => panic!("it goes on to {at:?}: {other:?}"),
     }
     if let Death::AfterStep = death {
@@ -522,9 +525,9 @@ fn die(bench: &Bench, number: u32, at: Step, death: Death) {
 fn what_a_run_left_that_died_while_it_built_is_no_obstacle() {
     let Some(bench) = Bench::running(1) else { return };
     die(&bench, 1, Step::Guard, Death::BeforeStep);
-    let written = fs::read_to_string(bench.spots.folder.join("ledger.json")).expect("it is open");
+    let written = fs::read_to_string(bench.ledger_paths.folder.join("ledger.json")).expect("it is open");
     let building = written.replace("\"step\": \"guard\"", "\"step\": \"build\"");
-    fs::write(bench.spots.folder.join("ledger.json"), building).expect("the test's directory can be written");
+    fs::write(bench.ledger_paths.folder.join("ledger.json"), building).expect("the test's directory can be written");
     let left = made_path(bench.data_dir(), bench.last().id());
     assert!(left.exists());
     assert_eq!(
@@ -545,10 +548,10 @@ fn what_cannot_become_healthy_goes_back_by_itself() {
         "{outcome:?}"
     );
     assert!(bench.is_old());
-    assert!(!bench.spots.lock().exists());
+    assert!(!bench.ledger_paths.lock().exists());
     bench.assert_existing_is_all_that_is_laid_on(&bench.last());
     let id = bench.last().id().clone();
-    release(&bench.book(), &id, &bench.units, &to_the_end).expect("it can be given up");
+    release(&bench.ledger_store(), &id, &bench.units, &to_the_end).expect("it can be given up");
     assert!(!bench.units.drop_in("50-lifeboat.conf").exists());
 }
 
@@ -617,14 +620,14 @@ fn a_disk_that_is_full_while_building_stops_nothing() {
     bench.client().put(OLD_KEY, "old", 0).expect("it takes writes");
     let filler = tmpfs.fill();
 
-    let mut run = Run::begin(bench.book(), bench.ledger(1), bench.tools(&go_on)).expect("none is open");
+    let mut run = Run::begin(bench.ledger_store(), bench.ledger(1), bench.tools(&go_on)).expect("none is open");
     let error = run
         .build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
         .expect_err("there is no room");
     run.abandon(error.to_string()).expect("there is nothing to it");
     drop(run);
     assert_eq!(*bench.units.calls.borrow(), ["start"], "etcd was never stopped");
-    assert!(!bench.spots.is_open());
+    assert!(!bench.ledger_paths.is_open());
     fs::remove_file(filler).expect("it is there");
     assert!(bench.is_old());
     bench.units.kill();

@@ -19,7 +19,7 @@ fn a_start_that_is_refused_for_good_turns_back() {
     assert!(why.contains("masked") && down.contains("masked"), "{why}; {down}");
     bench.units.is_masked.set(false);
     bench.units.start(UNIT).expect("it can");
-    assert!(bench.is_old() && !bench.spots.is_open());
+    assert!(bench.is_old() && !bench.ledger_paths.is_open());
 
     // The same where it is taken up by the next run, as long as nothing was started.
     die(&bench, 2, Step::Start, Death::BeforeStep);
@@ -146,13 +146,13 @@ fn what_is_mounted_in_the_data_meanwhile_is_neither_moved_nor_started_on() {
         assert_eq!(bench.resume().expect("it comes to its end"), Some(Outcome::Restored));
         assert!(!bench.is_old());
         let listener = |step: Step| match step {
-            Step::Return => ControlFlow::Break(()),
+            Step::BackSwap => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         };
-        let mut back = Run::roll_back(bench.book(), bench.tools(&listener)).expect("it was restored");
+        let mut back = Run::roll_back(bench.ledger_store(), bench.tools(&listener)).expect("it was restored");
         assert!(matches!(back.go(Patience::Healthy), Err(Error::Stopped { .. })));
         drop(back);
-        held(Step::Return);
+        held(Step::BackSwap);
         let back = bench.resume().expect("it comes to its end");
         assert!(matches!(back, Some(Outcome::Undone { .. })), "{back:?}");
         assert!(bench.is_old());

@@ -13,6 +13,8 @@ mod new_clusters;
 mod owners;
 mod packages;
 mod records;
+mod rejoining;
+mod removals;
 mod rendezvous;
 mod rendezvous_steps;
 mod restore_deaths;
@@ -71,6 +73,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_rollback_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_restore_killed_at_any_step_ends_with_the_old_or_the_new
     TRIXIE records::a_release_killed_at_any_call_is_finished_by_the_next_and_never_taken_back
+    TRIXIE removals::what_removes_something_and_is_killed_at_any_call_does_it_when_it_is_run_again
     TRIXIE restore_deaths::a_restore_killed_at_any_removal_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_rollback_killed_at_any_removal_ends_with_the_old_or_the_new
     TRIXIE restore_deaths::a_rollback_killed_at_any_step_ends_with_the_old_or_the_new
@@ -81,6 +84,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE runbooks::hosts_that_share_a_store_are_restored_with_systemd_and_without
     TRIXIE runbooks::backups_of_one_host_are_carried_to_the_others
     BOTH runbooks::one_of_three_that_is_lost_comes_back_under_writes
+    TRIXIE rejoining::what_is_printed_brings_a_lost_member_back_with_tls_whatever_its_settings_are_in
     BOTH runbooks::two_of_three_that_are_lost_come_back_with_what_the_third_has
     BOTH runbooks::keys_that_were_deleted_are_copied_back_and_a_full_quota_is_freed
     BOTH packages::an_open_restore_keeps_the_program_that_can_end_it

@@ -23,7 +23,7 @@ const WRITE_BYTES: usize = 128 << 10;
 const BLOCKS: usize = 6;
 
 /// What was written.
-pub(super) struct Landed {
+pub(super) struct Copied {
     /// The file, without a trailing digest.
     pub file: File,
     /// What its bytes hash to.
@@ -34,7 +34,7 @@ pub(super) struct Landed {
 /// hashed and not written.
 ///
 /// Reading, writing and hashing go on at once, each on a thread: blocks go round from one to the next.
-pub(super) fn land(source: &mut Source, file: File, path: &Path, listener: Listener<'_>) -> Result<Landed, Error> {
+pub(super) fn copy_in(source: &mut Source, file: File, path: &Path, listener: Listener<'_>) -> Result<Copied, Error> {
     let (to_write, blocks) = mpsc::sync_channel::<Vec<u8>>(BLOCKS);
     let (to_hash, written) = mpsc::sync_channel::<Vec<u8>>(BLOCKS);
     let (give_back, free) = mpsc::channel();
@@ -52,7 +52,7 @@ pub(super) fn land(source: &mut Source, file: File, path: &Path, listener: Liste
     read?;
     let written = hashed.database_bytes.min(database_bytes);
     file.set_len(written).map_err(failed("truncate", path))?;
-    Ok(Landed { file, hashed })
+    Ok(Copied { file, hashed })
 }
 
 fn read(

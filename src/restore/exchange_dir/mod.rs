@@ -13,6 +13,9 @@
 //! Invariant: our folder is entered by a handle and is nobody else's, though the directory around it is etcd's. No link that
 //! etcd's user may have made leads there.
 
+mod names;
+mod removal;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -20,9 +23,13 @@ use std::path::{Path, PathBuf};
 
 use super::inventory::{Inventory, Lack};
 use super::ledger::{DataBefore, LogBefore};
-use super::plan::RestoreId;
+use super::plan::{Plan, RestoreId, Site};
 use super::swap::{self, Before, Direction, Holds, Kernel, Move, Next, Places};
 use crate::durable::{self, Dir, ForeignLink, failed};
+use crate::rebuild::Homes;
+
+pub use names::{gone_paths, kept_path, made_path};
+use names::{kept, made};
 
 const OWN: &str = ".lifeboat";
 pub(super) const MEMBER: &str = "member";
@@ -87,29 +94,55 @@ pub enum Error {
     Files(#[from] durable::Error),
 }
 
+/// The directories of a plan: of the data, and of the log where that has one of its own.
+#[derive(Debug)]
+pub struct ExchangeDirs {
+    pub data: ExchangeDir,
+    pub log: Option<ExchangeDir>,
+}
+
+impl ExchangeDirs {
+    /// Opens those of a site, in the one way or the other.
+    pub fn open(site: &Site, open: impl Fn(&Path) -> Result<ExchangeDir, Error>) -> Result<ExchangeDirs, Error> {
+        let data = open(&site.data_dir)?;
+        let log = site.wal_dir.as_deref().map(open).transpose()?;
+        Ok(ExchangeDirs { data, log })
+    }
+
+    /// Where `rebuild` makes what a plan wants.
+    pub fn homes<'a>(&'a self, plan: &'a Plan) -> Homes<'a> {
+        Homes {
+            data: &self.data.own,
+            log: self.log.as_ref().map(|log| &log.own),
+            name: plan.id.as_str(),
+            owner: plan.site.owner,
+        }
+    }
+}
+
 /// The directory and our folder in it.
 #[derive(Debug)]
-pub struct Yard {
+pub struct ExchangeDir {
     home: Dir,
     own: Dir,
 }
 
-impl Yard {
+impl ExchangeDir {
     /// Opens the directory and our folder in it, and makes what is missing; a directory that is made is `owner`'s.
-    pub fn make(path: &Path, owner: (u32, u32)) -> Result<Yard, Error> {
+    pub fn make(path: &Path, owner: (u32, u32)) -> Result<ExchangeDir, Error> {
         let home = match reach(path)? {
             Some(home) => home,
-            None => Yard::make_home(path, owner)?,
+            None => ExchangeDir::make_home(path, owner)?,
         };
         let own = match home.dir(OWN)? {
             Some(own) => own,
             None => home.make(OWN)?,
         };
-        Yard::checked(home, own)
+        ExchangeDir::checked(home, own)
     }
 
     /// Opens both; `None` if one of them is missing.
-    pub fn find(path: &Path) -> Result<Option<Yard>, Error> {
+    pub fn find(path: &Path) -> Result<Option<ExchangeDir>, Error> {
         if !path.is_dir() {
             return Ok(None);
         }
@@ -117,15 +150,15 @@ impl Yard {
             return Ok(None);
         };
         match home.dir(OWN)? {
-            Some(own) => Yard::checked(home, own).map(Some),
+            Some(own) => ExchangeDir::checked(home, own).map(Some),
             None => Ok(None),
         }
     }
 
     /// Opens both, which a restore has made: that they are gone is a fault, such as of a mount that comes later.
-    pub fn again(path: &Path) -> Result<Yard, Error> {
+    pub fn again(path: &Path) -> Result<ExchangeDir, Error> {
         let path_text = || path.display().to_string();
-        Yard::find(path)?.ok_or_else(|| Error::Missing { path: path_text() })
+        ExchangeDir::find(path)?.ok_or_else(|| Error::Missing { path: path_text() })
     }
 
     /// Makes the directory in what is above it, by the handle of that: whoever may write there could put another in its
@@ -142,17 +175,12 @@ impl Yard {
         Ok(made)
     }
 
-    fn checked(home: Dir, own: Dir) -> Result<Yard, Error> {
+    fn checked(home: Dir, own: Dir) -> Result<ExchangeDir, Error> {
         let path = own.path().display().to_string();
         if !own.is_private()? {
             return Err(Error::NotOurs { path });
         }
-        Ok(Yard { home, own })
-    }
-
-    /// Our folder.
-    pub fn own(&self) -> &Dir {
-        &self.own
+        Ok(ExchangeDir { home, own })
     }
 
     /// The inode of what etcd uses as its `member`.
@@ -350,67 +378,6 @@ impl Yard {
         }
     }
 
-    /// Removes what was made and never used; whatever else lies there is left.
-    pub fn discard_unused(&self, id: &RestoreId, new: &[u64]) -> Result<(), Error> {
-        let is_new = |inode: &u64| new.contains(inode);
-        match self.own.dir(made(id))? {
-            Some(made) if !inodes(&made)?.iter().all(is_new) => Ok(()),
-            Some(_) | None => self.discard_made(id),
-        }
-    }
-
-    /// Removes what was made, finished or not.
-    pub fn discard_made(&self, id: &RestoreId) -> Result<(), Error> {
-        let prefix = made(id);
-        for name in self.own.names(MOST_ENTRIES)? {
-            if name.to_string_lossy().starts_with(&prefix) {
-                self.own.remove_tree(&name)?;
-            }
-        }
-        Ok(self.own.sync()?)
-    }
-
-    /// Takes the name from what is kept of a restore, by one step for each folder: from then on it is no data any more,
-    /// however far its deletion comes.
-    pub fn condemn(&self, id: &RestoreId) -> Result<(), Error> {
-        for name in self.own.names(MOST_ENTRIES)? {
-            let Some(gone) = condemned_as(&name, id) else { continue };
-            if self.own.look(&gone)?.is_some() {
-                // Of an earlier time, whose deletion was cut off.
-                self.own.remove_tree(&gone)?;
-            }
-            self.own.rename(&name, &self.own, &gone)?;
-        }
-        Ok(self.own.sync()?)
-    }
-
-    /// Deletes what was condemned.
-    pub fn discard_condemned(&self, id: &RestoreId) -> Result<(), Error> {
-        let (kept, made) = (gone(id), gone_made(id));
-        for name in self.own.names(MOST_ENTRIES)? {
-            let text = name.to_string_lossy();
-            if text == kept || text.starts_with(&made) {
-                self.own.remove_tree(&name)?;
-            }
-        }
-        Ok(self.own.sync()?)
-    }
-
-    /// Removes the folders of a restore that hold nothing, and ours if nothing is left in it.
-    pub fn tidy(&self, id: &RestoreId) -> Result<(), Error> {
-        for name in [made(id), kept(id)] {
-            let Some(folder) = self.own.dir(&name)? else { continue };
-            if folder.names(MOST_ENTRIES)?.is_empty() {
-                self.own.remove_dir(&name)?;
-            }
-        }
-        if self.own.names(MOST_ENTRIES)?.is_empty() {
-            self.home.remove_dir(OWN)?;
-            return Ok(self.home.sync()?);
-        }
-        Ok(self.own.sync()?)
-    }
-
     fn move_all(&self, from: &Dir, to: &Dir, is_meant: impl Fn(u64) -> bool) -> Result<(), Error> {
         for name in from.names(MOST_ENTRIES)? {
             let found = inode(from, &name)?.filter(|_| !is_left_alone(&name));
@@ -477,47 +444,6 @@ pub fn owner(path: &Path) -> Result<Option<(u32, u32)>, Error> {
     }
 }
 
-/// The folder in which the old data of a restore is kept, below the data directory.
-pub fn kept_path(data_dir: &Path, id: &RestoreId) -> PathBuf {
-    data_dir.join(OWN).join(kept(id))
-}
-
-/// The folder in which the new data of a restore is made, below the data directory.
-pub fn made_path(data_dir: &Path, id: &RestoreId) -> PathBuf {
-    data_dir.join(OWN).join(made(id))
-}
-
-fn made(id: &RestoreId) -> String {
-    id.to_string()
-}
-
-fn kept(id: &RestoreId) -> String {
-    format!("kept-{id}")
-}
-
-/// The folders of what is being deleted of a restore, below the data directory.
-pub fn gone_paths(data_dir: &Path, id: &RestoreId) -> [PathBuf; 2] {
-    [gone(id), gone_made(id)].map(|name| data_dir.join(OWN).join(name))
-}
-
-fn gone(id: &RestoreId) -> String {
-    format!("gone-{id}")
-}
-
-fn gone_made(id: &RestoreId) -> String {
-    format!("gone-made-{id}")
-}
-
-/// What a folder of a restore is called while it is deleted; `None` for those of others.
-fn condemned_as(name: &OsStr, id: &RestoreId) -> Option<String> {
-    let name = name.to_str()?;
-    if name == kept(id) {
-        return Some(gone(id));
-    }
-    let rest = name.strip_prefix(&made(id))?;
-    Some(format!("{}{rest}", gone_made(id)))
-}
-
 fn inode(dir: &Dir, name: impl AsRef<Path>) -> Result<Option<u64>, Error> {
     Ok(dir.look(name)?.map(|entry| entry.inode))
 }
@@ -564,24 +490,27 @@ mod tests {
         fs::create_dir_all(data.join("member")).unwrap();
         fs::set_permissions(&data, fs::Permissions::from_mode(0o750)).unwrap();
         fs::write(data.join("member/is"), "old").unwrap();
-        let yard = Yard::make(&data, ours()).unwrap();
+        let exchange = ExchangeDir::make(&data, ours()).unwrap();
         let made = data.join(format!(".lifeboat/{}", id()));
         fs::create_dir_all(made.join("member")).unwrap();
         fs::write(made.join("member/is"), "new").unwrap();
-        let (old, new) = (yard.live_member().unwrap(), yard.made_member(&id()).unwrap().unwrap());
+        let (old, new) = (
+            exchange.live_member().unwrap(),
+            exchange.made_member(&id()).unwrap().unwrap(),
+        );
         for _ in 0..2 {
-            yard.swap_member(&id(), old, new, Direction::In).unwrap();
+            exchange.swap_member(&id(), old, new, Direction::In).unwrap();
             assert_eq!(read(&data.join("member/is")).as_deref(), Some("new"));
             assert_eq!(read(&kept_path(&data, &id()).join("member/is")).as_deref(), Some("old"));
         }
         for _ in 0..2 {
-            yard.swap_member(&id(), old, new, Direction::Back).unwrap();
+            exchange.swap_member(&id(), old, new, Direction::Back).unwrap();
             assert_eq!(read(&data.join("member/is")).as_deref(), Some("old"));
             assert_eq!(read(&made.join("member/is")).as_deref(), Some("new"));
         }
         assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o750);
-        yard.discard_made(&id()).unwrap();
-        yard.tidy(&id()).unwrap();
+        exchange.discard_made(&id()).unwrap();
+        exchange.tidy(&id()).unwrap();
         assert!(!data.join(".lifeboat").exists());
     }
 
@@ -589,13 +518,13 @@ mod tests {
     fn a_directory_that_is_gone_is_made_and_emptied_again() {
         let place = tempfile::tempdir().unwrap();
         let data = place.path().join("a/b");
-        let yard = Yard::make(&data, ours()).unwrap();
+        let exchange = ExchangeDir::make(&data, ours()).unwrap();
         assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o700);
         fs::create_dir_all(made_path(&data, &id()).join("member")).unwrap();
-        let new = yard.made_member(&id()).unwrap().unwrap();
-        yard.swap_member(&id(), None, new, Direction::In).unwrap();
+        let new = exchange.made_member(&id()).unwrap().unwrap();
+        exchange.swap_member(&id(), None, new, Direction::In).unwrap();
         assert!(data.join("member").is_dir());
-        yard.swap_member(&id(), None, new, Direction::Back).unwrap();
+        exchange.swap_member(&id(), None, new, Direction::Back).unwrap();
         assert!(!data.join("member").exists() && made_path(&data, &id()).join("member").is_dir());
     }
 
@@ -607,23 +536,23 @@ mod tests {
         for name in ["0.wal", "1.wal", "note"] {
             fs::write(wal.join(name), "old").unwrap();
         }
-        let yard = Yard::make(&wal, ours()).unwrap();
-        let old = yard.live_entries().unwrap();
+        let exchange = ExchangeDir::make(&wal, ours()).unwrap();
+        let old = exchange.live_entries().unwrap();
         fs::create_dir_all(made_path(&wal, &id())).unwrap();
         fs::write(made_path(&wal, &id()).join("0.wal"), "new").unwrap();
-        let new = yard.made_log(&id(), "0.wal").unwrap().unwrap();
+        let new = exchange.made_log(&id(), "0.wal").unwrap().unwrap();
         // A run that died half-way.
-        let kept = yard.folder(&kept(&id())).unwrap();
-        yard.home.rename("1.wal", &kept, "1.wal").unwrap();
+        let kept = exchange.folder(&kept(&id())).unwrap();
+        exchange.home.rename("1.wal", &kept, "1.wal").unwrap();
         for _ in 0..2 {
-            yard.swap_log(&id(), &old, new, Direction::In).unwrap();
+            exchange.swap_log(&id(), &old, new, Direction::In).unwrap();
             assert_eq!(read(&wal.join("0.wal")).as_deref(), Some("new"));
             assert!(!wal.join("note").exists() && wal.join("lost+found").is_dir());
         }
         // etcd went on with it.
         fs::write(wal.join("1.wal"), "new").unwrap();
         for _ in 0..2 {
-            yard.swap_log(&id(), &old, new, Direction::Back).unwrap();
+            exchange.swap_log(&id(), &old, new, Direction::Back).unwrap();
             for name in ["0.wal", "1.wal", "note"] {
                 assert_eq!(read(&wal.join(name)).as_deref(), Some("old"), "{name}");
             }
@@ -640,7 +569,10 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join(".lifeboat")).unwrap();
         fs::set_permissions(place.path().join(".lifeboat"), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(Yard::make(place.path(), ours()), Err(Error::NotOurs { .. })));
-        assert!(matches!(Yard::find(place.path()), Err(Error::NotOurs { .. })));
+        assert!(matches!(
+            ExchangeDir::make(place.path(), ours()),
+            Err(Error::NotOurs { .. })
+        ));
+        assert!(matches!(ExchangeDir::find(place.path()), Err(Error::NotOurs { .. })));
     }
 }

@@ -16,19 +16,15 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::gathering::Seen;
-use super::inventory::Inventory;
-use super::machine::{End, Step};
-use super::plan::{Plan, PlannedFile, RestoreId};
-use super::word::{self, Word};
+use super::super::gathering::Seen;
+use super::super::machine::End;
+use super::super::plan::RestoreId;
+use super::super::word::{self, Word};
+use super::{FORMAT, Ledger};
 use crate::durable::{self, failed};
-use crate::model::{HashKv, Revision};
 
-/// The version of the document.
-const FORMAT: u64 = 1;
 /// A plan with a few small files.
 const MOST_BYTES: u64 = 16 << 20;
 /// An id.
@@ -57,23 +53,23 @@ pub enum Error {
 
 /// Where the ledger and what belongs to it are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spots {
+pub struct LedgerPaths {
     /// The ledger's folder.
     pub folder: PathBuf,
     /// The file that tells everybody that a restore is open.
     pub notice: PathBuf,
 }
 
-impl Default for Spots {
+impl Default for LedgerPaths {
     fn default() -> Self {
-        Spots {
+        LedgerPaths {
             folder: "/var/lib/lifeboat-restore".into(),
             notice: "/run/lifeboat-restore/open".into(),
         }
     }
 }
 
-impl Spots {
+impl LedgerPaths {
     /// The file while which exists etcd does not start.
     pub fn lock(&self) -> PathBuf {
         self.folder.join("held")
@@ -124,199 +120,18 @@ impl Spots {
     }
 }
 
-/// A file as it was before the restore.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileBefore {
-    /// Where.
-    pub path: PathBuf,
-    /// What was in it; none if there was no file.
-    pub content: Option<String>,
-    /// Who might read it.
-    pub mode: u32,
-    /// User and group who owned it.
-    pub owner: (u32, u32),
-}
-
-/// Whether there was a write-ahead log, without which etcd begins an empty cluster on whatever else there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogBefore {
-    /// There was; ledgers that do not say so are of times when nobody looked.
-    #[default]
-    There,
-    /// There was none.
-    Missing,
-}
-
-/// What the restore replaces: noted when nothing can change it any more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataBefore {
-    /// The inode of the old `member`; none if there was no data.
-    pub member: Option<u64>,
-    /// The inodes of what was in the separate directory of the log.
-    pub log: Vec<u64>,
-    /// Whether there was a log at all.
-    #[serde(default)]
-    pub has_log: LogBefore,
-    /// What was in `member`; none in ledgers of times when nobody looked, or if that was too much to list.
-    #[serde(default)]
-    pub member_files: Option<Inventory>,
-    /// What was in the separate directory of the log.
-    #[serde(default)]
-    pub log_files: Option<Inventory>,
-}
-
-/// What was made and checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Built {
-    /// The inode of the new `member`.
-    pub member: u64,
-    /// The inode of the new log's file, where that has a directory of its own.
-    pub log: Option<u64>,
-    /// The revision of the restored store, a bump included.
-    pub revision: Revision,
-    /// HashKV as the restored member reports it, before a bump's compaction.
-    pub hash_kv: HashKv,
-    /// Whether HashKV equals what the live member reported.
-    pub is_proven: bool,
-    /// Keys that live.
-    pub live_keys: u64,
-    /// Whether users and passwords are asked for.
-    pub auth_enabled: bool,
-}
-
-impl Built {
-    /// The inodes of both.
-    pub fn inodes(&self) -> Vec<u64> {
-        [self.member].into_iter().chain(self.log).collect()
-    }
-}
-
-/// When etcd went down and came back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Downtime {
-    /// When it was asked to stop.
-    pub from: Option<Timestamp>,
-    /// When it was seen to serve again.
-    pub until: Option<Timestamp>,
-}
-
-/// What has become of the old data since a restore ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kept {
-    /// It is there.
-    #[default]
-    Here,
-    /// It is being given up: from here on nothing of it comes back, whatever is there yet.
-    Releasing,
-    /// It was given up.
-    Released,
-}
-
-/// One restore on this host, from its beginning to its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
-    format: u64,
-    /// When it was opened.
-    pub opened_at: Timestamp,
-    /// The step that is being taken.
-    pub step: Step,
-    /// What it does.
-    pub plan: Plan,
-    /// Files as they are to be once the restored cluster serves; only ledgers of version 0.1 have any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub settled: Vec<PlannedFile>,
-    /// The drop-in that guards the unit.
-    pub guard: PlannedFile,
-    /// Whether etcd ran when it began.
-    pub ran: bool,
-    /// The files that it replaces.
-    pub files_before: Vec<FileBefore>,
-    /// What was in the file that keeps etcd from starting, which an earlier restore had left for want of data.
-    #[serde(default)]
-    pub held_before: Option<String>,
-    /// What etcd showed of its log when it began: one that is ready has one, wherever that is.
-    #[serde(default)]
-    pub log_shown: Option<LogBefore>,
-    /// What it replaces.
-    pub data_before: Option<DataBefore>,
-    /// What was made.
-    pub built: Option<Built>,
-    /// Whether etcd was let start on the new data.
-    pub started: bool,
-    /// Whether it may have served the new data, and taken writes: then that is not taken away for want of a start.
-    #[serde(default)]
-    pub may_have_served: bool,
-    /// How long etcd was down.
-    pub downtime: Downtime,
-    /// Why it went back.
-    pub reason: Option<String>,
-    /// How it ended, and when.
-    pub end: Option<(End, Timestamp)>,
-    /// What has become of the old data.
-    pub kept: Kept,
-}
-
-impl Ledger {
-    /// The ledger of a restore that begins.
-    pub fn new(plan: Plan, guard: PlannedFile, now: Timestamp) -> Ledger {
-        Ledger {
-            format: FORMAT,
-            opened_at: now,
-            step: Step::Build,
-            plan,
-            settled: Vec::new(),
-            guard,
-            ran: false,
-            files_before: Vec::new(),
-            held_before: None,
-            log_shown: None,
-            data_before: None,
-            built: None,
-            started: false,
-            may_have_served: false,
-            downtime: Downtime::default(),
-            reason: None,
-            end: None,
-            kept: Kept::Here,
-        }
-    }
-
-    /// Its id.
-    pub fn id(&self) -> &RestoreId {
-        &self.plan.id
-    }
-
-    /// Whether it has not begun to change what etcd uses.
-    pub fn touched_nothing(&self) -> bool {
-        self.step == Step::Build
-    }
-
-    /// Whether there was nothing before that etcd could be started on.
-    pub fn had_nothing(&self) -> bool {
-        let is_nothing = |before: &DataBefore| before.member.is_none() || before.has_log == LogBefore::Missing;
-        self.data_before.as_ref().is_some_and(is_nothing)
-    }
-
-    /// Whether there was data before, whatever can be done with it.
-    pub fn had_data(&self) -> bool {
-        self.data_before.as_ref().is_some_and(|before| before.member.is_some())
-    }
-}
-
 /// The folder of ledgers, in use by this run alone.
 #[derive(Debug)]
-pub struct Book {
-    spots: Spots,
+pub struct LedgerStore {
+    paths: LedgerPaths,
     _lock: File,
 }
 
-impl Book {
+impl LedgerStore {
     /// Takes the folder for this run; makes it if need be.
-    pub fn open(spots: Spots) -> Result<Book, Error> {
-        durable::create_dirs(&spots.folder, FOLDER_MODE)?;
-        let path = spots.folder.join("lock");
+    pub fn open(paths: LedgerPaths) -> Result<LedgerStore, Error> {
+        durable::create_dirs(&paths.folder, FOLDER_MODE)?;
+        let path = paths.folder.join("lock");
         let lock = durable::open_lock(&path, FILE_MODE).map_err(failed("open", &path))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -324,21 +139,21 @@ impl Book {
             Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source).into()),
         }
         // Left by a run that died as it closed its ledger: backups would wait for nothing until the next boot.
-        if spots.ledger().try_exists().is_ok_and(|exists| !exists) {
-            remove(&spots.notice)?;
-            remove(&spots.let_start())?;
+        if paths.ledger().try_exists().is_ok_and(|exists| !exists) {
+            remove(&paths.notice)?;
+            remove(&paths.let_start())?;
         }
-        Ok(Book { spots, _lock: lock })
+        Ok(LedgerStore { paths, _lock: lock })
     }
 
     /// Where it is.
-    pub fn spots(&self) -> &Spots {
-        &self.spots
+    pub fn paths(&self) -> &LedgerPaths {
+        &self.paths
     }
 
     /// The open restore.
     pub fn ledger(&self) -> Result<Option<Ledger>, Error> {
-        open_ledger(&self.spots)
+        open_ledger(&self.paths)
     }
 
     /// Writes the open restore; on the disk when this returns.
@@ -346,18 +161,18 @@ impl Book {
         if !ledger.touched_nothing() {
             self.give_notice(ledger)?;
         }
-        Ok(durable::replace(&self.spots.ledger(), &bytes(ledger), FILE_MODE)?)
+        Ok(durable::replace(&self.paths.ledger(), &bytes(ledger), FILE_MODE)?)
     }
 
     /// What is in the file that keeps etcd from starting, if that is there: the id of a restore.
     pub fn held(&self) -> Result<Option<String>, Error> {
-        held(&self.spots)
+        held(&self.paths)
     }
 
     /// Keeps etcd from starting, in the name of a restore.
     pub fn hold(&self, id: &str) -> Result<(), Error> {
         Ok(durable::replace(
-            &self.spots.lock(),
+            &self.paths.lock(),
             format!("{id}\n").as_bytes(),
             FILE_MODE,
         )?)
@@ -365,13 +180,13 @@ impl Book {
 
     /// Lets etcd start, until the next boot.
     pub fn let_start(&self, id: &str) -> Result<(), Error> {
-        let path = self.spots.let_start();
+        let path = self.paths.let_start();
         if let Some(folder) = path.parent() {
             durable::create_dirs(folder, 0o755)?;
         }
         durable::replace(&path, format!("{id}\n").as_bytes(), 0o644)?;
-        remove(&self.spots.lock())?;
-        Ok(durable::sync_dir(&self.spots.folder)?)
+        remove(&self.paths.lock())?;
+        Ok(durable::sync_dir(&self.paths.folder)?)
     }
 
     /// Puts the open restore to those that ended.
@@ -379,33 +194,33 @@ impl Book {
         if let (Some(cluster), Some((end, _)), Some(built)) = (ledger.plan.cluster_id(), ledger.end, &ledger.built) {
             match end {
                 End::Restored => {
-                    Word::new(cluster, built.revision, format!("restore {}", ledger.id())).leave(&self.spots)?;
+                    Word::new(cluster, built.revision, format!("restore {}", ledger.id())).leave(&self.paths)?;
                 }
-                End::Undone => word::take_back(&self.spots, cluster)?,
+                End::Undone => word::take_back(&self.paths, cluster)?,
             }
         }
         self.write_closed(ledger)?;
-        remove(&self.spots.ledger())?;
-        durable::sync_dir(&self.spots.folder)?;
-        remove(&self.spots.notice)?;
-        remove(&self.spots.let_start())
+        remove(&self.paths.ledger())?;
+        durable::sync_dir(&self.paths.folder)?;
+        remove(&self.paths.notice)?;
+        remove(&self.paths.let_start())
     }
 
     /// Writes a restore that ended.
     pub fn write_closed(&self, ledger: &Ledger) -> Result<(), Error> {
-        durable::create_dirs(&self.spots.closed(), FOLDER_MODE)?;
-        let path = self.spots.closed().join(format!("{}.json", ledger.id()));
+        durable::create_dirs(&self.paths.closed(), FOLDER_MODE)?;
+        let path = self.paths.closed().join(format!("{}.json", ledger.id()));
         Ok(durable::replace(&path, &bytes(ledger), FILE_MODE)?)
     }
 
     /// The restores that ended, the first at the head.
     pub fn closed(&self) -> Result<Vec<Ledger>, Error> {
-        closed(&self.spots)
+        closed(&self.paths)
     }
 
     /// Lets everybody see how the other members are; nobody to tell of takes that away. It only helps to see.
-    pub(super) fn tell_seen(&self, seen: &[Seen]) {
-        let path = self.spots.members();
+    pub(in crate::restore) fn tell_seen(&self, seen: &[Seen]) {
+        let path = self.paths.members();
         match seen.is_empty() {
             true => drop(fs::remove_file(path)),
             false => {
@@ -418,7 +233,7 @@ impl Book {
 
     /// Lets everybody see that a restore is open: its folder is closed to them.
     fn give_notice(&self, ledger: &Ledger) -> Result<(), Error> {
-        let notice = &self.spots.notice;
+        let notice = &self.paths.notice;
         if notice.exists() {
             return Ok(());
         }
@@ -434,13 +249,13 @@ impl Book {
 }
 
 /// The open restore, read without taking the folder.
-pub fn open_ledger(spots: &Spots) -> Result<Option<Ledger>, Error> {
-    read(&spots.ledger())
+pub fn open_ledger(paths: &LedgerPaths) -> Result<Option<Ledger>, Error> {
+    read(&paths.ledger())
 }
 
 /// What is in the file that keeps etcd from starting, read without taking the folder.
-pub fn held(spots: &Spots) -> Result<Option<String>, Error> {
-    let path = spots.lock();
+pub fn held(paths: &LedgerPaths) -> Result<Option<String>, Error> {
+    let path = paths.lock();
     let bytes = match durable::read_plain(&path, MOST_NOTICE_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(failed("read", &path))?,
@@ -449,8 +264,8 @@ pub fn held(spots: &Spots) -> Result<Option<String>, Error> {
 }
 
 /// The restores that ended, the first at the head, read without taking the folder.
-pub fn closed(spots: &Spots) -> Result<Vec<Ledger>, Error> {
-    let folder = spots.closed();
+pub fn closed(paths: &LedgerPaths) -> Result<Vec<Ledger>, Error> {
+    let folder = paths.closed();
     let entries = match fs::read_dir(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listed => listed.map_err(failed("list", &folder))?,
@@ -504,7 +319,10 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::tests::wish;
+    use super::super::super::machine::Step;
+    use super::super::super::plan::tests::wish;
+    use super::super::super::plan::{Plan, PlannedFile};
+    use super::super::Kept;
     use super::*;
 
     fn ledger() -> Ledger {
@@ -518,8 +336,8 @@ mod tests {
         Ledger::new(plan, guard, "2026-11-20T10:15:30Z".parse().unwrap())
     }
 
-    fn spots(dir: &Path) -> Spots {
-        Spots {
+    fn paths(dir: &Path) -> LedgerPaths {
+        LedgerPaths {
             folder: dir.join("restore"),
             notice: dir.join("run/open"),
         }
@@ -528,49 +346,49 @@ mod tests {
     #[test]
     fn an_open_ledger_reads_back_and_is_seen_by_all_until_it_is_closed() {
         let dir = tempfile::tempdir().unwrap();
-        let spots = spots(dir.path());
-        let book = Book::open(spots.clone()).unwrap();
-        assert_eq!(book.ledger().unwrap(), None);
-        assert!(!spots.is_open());
+        let paths = paths(dir.path());
+        let ledger_store = LedgerStore::open(paths.clone()).unwrap();
+        assert_eq!(ledger_store.ledger().unwrap(), None);
+        assert!(!paths.is_open());
         let mut ledger = ledger();
-        book.write(&ledger).unwrap();
-        assert!(!spots.is_open(), "what only builds holds nobody up, dead or alive");
+        ledger_store.write(&ledger).unwrap();
+        assert!(!paths.is_open(), "what only builds holds nobody up, dead or alive");
         ledger.step = Step::Swap;
-        book.write(&ledger).unwrap();
-        assert_eq!(book.ledger().unwrap(), Some(ledger.clone()));
-        assert!(spots.notice.is_file() && spots.is_open());
+        ledger_store.write(&ledger).unwrap();
+        assert_eq!(ledger_store.ledger().unwrap(), Some(ledger.clone()));
+        assert!(paths.notice.is_file() && paths.is_open());
         ledger.end = Some((End::Restored, ledger.opened_at));
-        book.close(&ledger).unwrap();
-        assert_eq!(book.ledger().unwrap(), None);
-        assert_eq!(book.closed().unwrap(), [ledger]);
-        assert!(!spots.is_open());
+        ledger_store.close(&ledger).unwrap();
+        assert_eq!(ledger_store.ledger().unwrap(), None);
+        assert_eq!(ledger_store.closed().unwrap(), [ledger]);
+        assert!(!paths.is_open());
     }
 
     #[test]
     fn a_notice_that_a_dying_run_left_is_taken_away_by_the_next() {
         let dir = tempfile::tempdir().unwrap();
-        let spots = spots(dir.path());
-        let book = Book::open(spots.clone()).unwrap();
+        let paths = paths(dir.path());
+        let ledger_store = LedgerStore::open(paths.clone()).unwrap();
         let mut ledger = ledger();
         ledger.step = Step::Settle;
-        book.write(&ledger).unwrap();
-        assert_eq!(spots.noticed(), Some(ledger.id().to_string()));
-        drop(book);
-        drop(Book::open(spots.clone()).unwrap());
-        assert!(spots.is_open(), "that one is open");
-        fs::remove_file(spots.ledger()).unwrap();
-        assert!(spots.is_open());
-        drop(Book::open(spots.clone()).unwrap());
-        assert!(!spots.is_open());
+        ledger_store.write(&ledger).unwrap();
+        assert_eq!(paths.noticed(), Some(ledger.id().to_string()));
+        drop(ledger_store);
+        drop(LedgerStore::open(paths.clone()).unwrap());
+        assert!(paths.is_open(), "that one is open");
+        fs::remove_file(paths.ledger()).unwrap();
+        assert!(paths.is_open());
+        drop(LedgerStore::open(paths.clone()).unwrap());
+        assert!(!paths.is_open());
     }
 
     #[test]
     fn the_second_run_is_turned_away() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Book::open(spots(dir.path())).unwrap();
-        assert!(matches!(Book::open(spots(dir.path())), Err(Error::Locked)));
+        let first = LedgerStore::open(paths(dir.path())).unwrap();
+        assert!(matches!(LedgerStore::open(paths(dir.path())), Err(Error::Locked)));
         drop(first);
-        Book::open(spots(dir.path())).unwrap();
+        LedgerStore::open(paths(dir.path())).unwrap();
     }
 
     #[test]
@@ -580,7 +398,7 @@ mod tests {
             ("open-swapped", Step::Settings, None, 1, 1),
             ("open-waiting", Step::Serve, None, 3, 1),
             ("closed-restored", Step::Settle, Some(End::Restored), 1, 1),
-            ("closed-undone", Step::Clear, Some(End::Undone), 3, 1),
+            ("closed-undone", Step::BackSettle, Some(End::Undone), 3, 1),
         ] {
             let ledger = read(&fixtures.join(format!("{name}.json"))).unwrap().unwrap();
             assert_eq!((ledger.step, ledger.end.map(|(end, _)| end)), (step, end), "{name}");
@@ -607,10 +425,10 @@ mod tests {
     #[test]
     fn what_cannot_be_understood_is_not_taken_for_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let book = Book::open(spots(dir.path())).unwrap();
+        let ledger_store = LedgerStore::open(paths(dir.path())).unwrap();
         for rotten in ["", "{}", "{\"format\":2}", "{\"format\":1}"] {
             fs::write(dir.path().join("restore/ledger.json"), rotten).unwrap();
-            assert!(matches!(book.ledger(), Err(Error::Corrupt { .. })), "{rotten}");
+            assert!(matches!(ledger_store.ledger(), Err(Error::Corrupt { .. })), "{rotten}");
         }
     }
 }

@@ -20,7 +20,7 @@ const ID: &str = "20261120T101530Z-9f3c4a1b";
 /// What the package puts where the configuration is to be.
 const SAMPLE: &str = include_str!("../../../packaging/config.toml");
 
-/// Only the recipient is put in, and an interval that one can wait for.
+/// Only the members and the recipient are put in, and an interval that one can wait for.
 pub fn the_quick_start_ends_with_an_agent_that_takes_backups(lab: &Lab<'_>) {
     let (mut hosts, store) = (lab.hosts(1), lab.shared_directory());
     hosts.iter_mut().for_each(|host| host.bind(&store, "/mnt/etcd-backups"));
@@ -36,7 +36,9 @@ pub fn the_quick_start_ends_with_an_agent_that_takes_backups(lab: &Lab<'_>) {
     }
     let made = fs::read_to_string(host.path("/root/backup-key.txt")).expect("it was made");
     let recipient = made.split_whitespace().find(|word| word.starts_with("age1"));
-    let configuration = configuration
+    let (above, below) = configuration.split_once("[members.m1]").expect("it shows a member");
+    let (_, below) = below.split_once("\n\n").expect("something follows");
+    let configuration = format!("{above}{}\n{below}", cluster.members())
         .replace("age1…", recipient.expect("the file names it"))
         .replace("when = \"hourly\"", "every = \"10s\"\njitter = \"0s\"");
     host.write(CONFIG, &configuration);
@@ -44,7 +46,7 @@ pub fn the_quick_start_ends_with_an_agent_that_takes_backups(lab: &Lab<'_>) {
         type_in(host, line, ID);
     }
     until("a scheduled backup", || {
-        let found = manifests(&host.path("/mnt/etcd-backups/lifeboat"));
+        let found = manifests(&store.join("lifeboat"));
         holds(found.iter().any(|manifest| manifest["schedule"] == "hourly"), &found)
     });
     for line in &look {

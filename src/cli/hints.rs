@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use crate::settings::shell_word;
+
 /// The commands that read a configuration.
 const CONFIGURED: [&str; 15] = [
     "agent",
@@ -51,15 +53,6 @@ pub(super) fn typed(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A word as a shell takes it literally.
-pub(super) fn word(text: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@%_+=:,./-~".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.into(),
-        false => format!("'{}'", text.replace('\'', r"'\''")).into(),
-    }
-}
-
 const PROGRAM: &str = "lifeboat ";
 
 impl Given {
@@ -94,7 +87,7 @@ impl Given {
             && CONFIGURED.contains(&command)
             && !line.contains("--config")
         {
-            options.push_str(&format!(" --config {}", word(config)));
+            options.push_str(&format!(" --config {}", shell_word(config)));
         }
         if let Some(from) = &self.from
             && READING.contains(&command)
@@ -163,18 +156,6 @@ mod tests {
             ("`lifeboat restore --wait`", "`lifeboat restore --wait`"),
         ] {
             assert_eq!(from.completed(text), expected);
-        }
-    }
-
-    #[test]
-    fn a_word_is_literal_to_a_shell() {
-        for (text, expected) in [
-            ("m1=http://a:1,b", "m1=http://a:1,b"),
-            ("a b", "'a b'"),
-            ("", "''"),
-            ("a'b", r"'a'\''b'"),
-        ] {
-            assert_eq!(word(text), expected);
         }
     }
 

@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::hints::word;
 use super::output::{Format, Output, compacted, count};
 use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
@@ -21,6 +20,7 @@ use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision, with_causes};
 use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Progress, Rebuilt, rebuild};
 use crate::restore::{LedgerPaths, Word};
+use crate::settings::shell_word as word;
 
 /// Where the agent of a package remembers things.
 const AGENTS_STATE: &str = "/var/lib/lifeboat";

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::host::configuration;
-use super::{Context, Exit, Failure, hints};
+use super::{Context, Exit, Failure};
 use crate::catalog::Backup;
 use crate::config::{Config, StoreUrl};
 use crate::destinations::{Destination, Destinations, ManifestError};
 pub(super) use crate::jobs::stores::{open_to_write, read_within};
 use crate::layout::Manifest;
 use crate::model::{ClusterName, with_causes};
+use crate::settings::shell_word;
 use crate::store::{self, Access, FileStore, Limits};
 
 /// Which store to read, where it is not the configured ones.
@@ -31,7 +32,7 @@ impl From {
 
     /// The options as they are typed again.
     pub fn again(&self) -> Option<String> {
-        let from = format!("--from {}", hints::word(self.from.as_ref()?));
+        let from = format!("--from {}", shell_word(self.from.as_ref()?));
         Some(match &self.cluster {
             Some(cluster) => format!("{from} --cluster {cluster}"),
             None => from,

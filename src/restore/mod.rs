@@ -5,9 +5,10 @@
 //! with the settings of the new cluster and watched until it serves, or everything is put back. How far it came stands in
 //! the [`Ledger`], written before each step, so that a run that was killed at any point is taken up by the next.
 //!
-//! Decisions are functions of values: `plan`, `token`, `bump`, `machine` (which step comes next), `swap` (which move),
-//! `inventory` (whether old data is whole) and `health`. Effects are in `steps`, `meet`, `back`, `exchange_dir` (etcd's directories), `files`
-//! (settings), `ledger` and `watch`; the init system is behind [`Units`].
+//! Decisions are functions of values: `plan`, `bump`, `rendezvous` (who founds the new cluster), `quorum` and `standing`
+//! (whether a restore is right), `machine` (which step comes next), `swap` (which move), `inventory` (whether old data is whole)
+//! and `health`. Effects are in `steps`, `meet`, `back`, `exchange_dir` (etcd's directories), `files` (settings), `ledger` and
+//! `watch`; the init system is behind [`Units`].
 //!
 //! Invariant: the old data is deleted by [`release`] and by nothing else.
 
@@ -26,11 +27,12 @@ mod meet;
 mod mounts;
 mod plan;
 mod preview;
-pub mod quorum;
+mod quorum;
 mod quota;
 mod release;
 mod rendezvous;
 mod run;
+mod standing;
 mod steps;
 mod swap;
 mod units;
@@ -56,6 +58,7 @@ pub use quota::OverQuota;
 pub use release::{GiveUp, Release, releasable, release, release_stray, tidy_released};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};
 pub use run::{Listener, Outcome, Run, Tools};
+pub use standing::{NotNow, ThisMember, Wanted, judge as judge_running};
 pub use steps::RESUME_UNIT;
 pub use units::{Activity, Guarded, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};

@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 pub use changes::{Change, changes};
 pub use command::starts_etcd;
 pub use overlay::{NewCluster, NewFile, Overlay, Start, guard, guard_path, ours, overlay, shadowed};
+pub use shell::shell_word;
 pub use unit::{Command, Environment, EnvironmentFile, ExecFlag, Unit};
 
 use crate::model::UnitName;

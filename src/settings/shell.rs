@@ -6,6 +6,7 @@
 //!
 //! Source: POSIX, "Shell Command Language", 2.2 to 2.9.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -20,6 +21,15 @@ const HARMLESS: &[&str] = &[
     ":", "[", "chgrp", "chmod", "chown", "echo", "install", "logger", "mkdir", "printf", "sleep", "sysctl", "test",
     "touch", "true", "ulimit", "umask",
 ];
+
+/// A word as a shell takes it literally.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@%_+=:,./-~".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.into(),
+        false => format!("'{}'", text.replace('\'', r"'\''")).into(),
+    }
+}
 
 /// A script that starts one program.
 #[derive(Debug, PartialEq, Eq)]
@@ -374,6 +384,23 @@ fn split_into(value: &str, parts: &mut Vec<String>, part: &mut Option<String>) {
         }
         if !piece.is_empty() {
             part.get_or_insert_default().push_str(piece);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_literal_to_a_shell() {
+        for (text, expected) in [
+            ("m1=http://a:1,b", "m1=http://a:1,b"),
+            ("a b", "'a b'"),
+            ("", "''"),
+            ("a'b", r"'a'\''b'"),
+        ] {
+            assert_eq!(shell_word(text), expected);
         }
     }
 }

@@ -32,8 +32,8 @@ use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Access, Error, Ledger, LedgerError, LedgerPaths, LedgerStore, Nonce, Outcome, OverDbus, Patience, Plan, PlanError,
-    Presence, RESUME_UNIT, RestoreId, Run, Step, Tools, Units, Wish, decide_bump, look_around, open_ledger, peers,
-    strangers,
+    Presence, RESUME_UNIT, RestoreId, Run, Step, Tools, Units, Wanted, Wish, decide_bump, look_around, open_ledger,
+    peers, strangers,
 };
 use crate::systemd::Systemd;
 
@@ -132,7 +132,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
     let here = Here::find(context, config.as_ref())?;
     let members = finding::members(args.members.as_deref(), config.as_ref(), &here.settings)?;
     let members = finding::without(members, &args.without)?;
-    let wanted = standing::Wanted {
+    let wanted = Wanted {
         member: &here.member(config.as_ref(), &members)?,
         members: &members,
         token: args.cluster_token.as_deref(),

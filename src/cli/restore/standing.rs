@@ -1,51 +1,25 @@
-//! Who of the cluster is well: where a quorum lives, no restore is made, and what to do instead is said.
+//! Who of the cluster is well: asks, and has the restore judged by that.
 
-use std::path::PathBuf;
-
-use super::super::hints::word;
 use super::super::host::{self, failed};
 use super::super::{Context, Exit, Failure};
 use super::Here;
 use crate::config::{Config, Secret};
-use crate::datadir::{InitialCluster, Membership};
-use crate::etcd::PeerMember;
-use crate::restore::quorum::{Found, Heard, Verdict, called};
-use crate::restore::{LedgerPaths, RestoreId, held, look_for_clusters};
-use crate::settings::Source;
+use crate::restore::{LedgerPaths, RestoreId, ThisMember, Wanted, held, judge_running, look_for_clusters};
+use crate::settings::{Source, shell_word as word};
 
-/// Where it is told what the words of `member add` are kept for the lines that follow it.
-const ADDED: &str = "/run/etcd-rejoin.txt";
-const VARIABLES: &str = "/run/etcd-rejoin.env";
-
-/// Who the new cluster is to have, and how much of what is said of running members is overridden.
-pub(super) struct Wanted<'a> {
-    pub members: &'a InitialCluster,
-    /// This host's member.
-    pub member: &'a str,
-    /// The operator's own token: whoever has that already is no stranger.
-    pub token: Option<&'a str>,
-    /// Whether to go on although members of another cluster run.
-    pub despite: bool,
-}
-
-/// Refuses while members of a cluster run on other hosts, whether the new cluster has them or not: with a quorum, because
-/// nothing has to be restored; without one, because what they hold is newer than any backup. Needs no backup to say so.
+/// Refuses while members of a cluster run on other hosts, whether the new cluster has them or not. Needs no backup to say so.
 pub(super) fn refuse_running(
     context: &Context,
     config: Option<&Config>,
     here: &Here,
     wanted: &Wanted<'_>,
 ) -> Result<(), Failure> {
-    let way = Way::of(config, here, wanted)?;
-    let mut asked = way.to_ask(
-        wanted,
-        here.known_members(config),
-        &here.settings.initial_advertise_peer_urls,
-    );
+    let this = this_member(config, here, wanted)?;
+    let own = &here.settings.initial_advertise_peer_urls;
+    let mut asked = this.to_ask(wanted, here.known_members(config), own);
     if here.is_up {
         // Alone it may know of others that nothing here names.
-        let own = here.settings.initial_advertise_peer_urls.iter();
-        asked.extend(own.map(|url| (wanted.member.to_owned(), url.clone())));
+        asked.extend(own.iter().map(|url| (wanted.member.to_owned(), url.clone())));
     }
     let clients = config
         .into_iter()
@@ -57,300 +31,35 @@ pub(super) fn refuse_running(
     let clients: Vec<(String, Vec<String>)> = clients.collect();
     let around = look_for_clusters(&asked, &clients, &here.access);
     let found = context.runtime.block_on(around);
-    let to_be = wanted
-        .token
-        .and_then(|token| Membership::new(wanted.members, token).ok());
-    let to_be = to_be.map(|membership| membership.cluster_id());
-    for cluster in &found {
-        if Some(cluster.cluster) == to_be {
-            // Without its log the member must not come back under its id.
-            if way.has_served_in(cluster) {
-                let message = format!(
-                    "{}, and this host has served in it before: the token was used already",
-                    way.message(cluster)
-                );
-                let next = match cluster.verdict() {
-                    Verdict::Lives => way.out_of_living(cluster, false),
-                    Verdict::Stuck => way.out_of_stuck(cluster),
-                };
-                return Err(Failure::new(Exit::Refused, message).next(next));
-            }
-            continue;
-        }
-        if !way.has_others(cluster) {
-            continue;
-        }
-        let verdict = cluster.verdict();
-        let may_be_overridden = verdict == Verdict::Stuck || !way.founds_with_any_of(cluster, wanted);
-        match wanted.despite && may_be_overridden {
-            true => context.output.warn(way.message(cluster)),
-            false => {
-                let next = match verdict {
-                    Verdict::Lives => way.out_of_living(cluster, may_be_overridden),
-                    Verdict::Stuck => way.out_of_stuck(cluster),
-                };
-                return Err(Failure::new(Exit::Refused, way.message(cluster)).next(next));
-            }
-        }
-    }
+    let judged = judge_running(&this, wanted, &found);
+    let warnings = judged.map_err(|not_now| Failure::new(Exit::Refused, not_now.message).next(not_now.next))?;
+    warnings.into_iter().for_each(|warning| context.output.warn(warning));
     Ok(())
 }
 
-/// This host's member, as far as the way out needs it.
-struct Way {
-    member: String,
-    peer_urls: Vec<String>,
-    unit: String,
-    data_dir: PathBuf,
-    wal_dir: Option<PathBuf>,
-    has_data: bool,
-    /// Where etcd's settings are, in words, unless variables that are laid over them count.
-    settings: Option<String>,
-    /// Flags of etcdctl that prove who asks.
-    proof: String,
-    /// What the old data is called once it is moved away.
-    aside: String,
-    /// The restore that keeps etcd from starting, for there was no data before it.
-    held_by: Option<String>,
-}
-
-impl Way {
-    fn of(config: Option<&Config>, here: &Here, wanted: &Wanted<'_>) -> Result<Way, Failure> {
-        let settings = &here.settings;
-        let urls = wanted.members.urls_of(wanted.member).map_err(failed)?;
-        Ok(Way {
-            member: wanted.member.to_owned(),
-            peer_urls: urls.iter().map(ToString::to_string).collect(),
-            unit: here.unit.name.to_string(),
-            data_dir: settings.data_dir.clone(),
-            wal_dir: settings
-                .wal_dir
-                .clone()
-                .filter(|path| !path.starts_with(&settings.data_dir)),
-            has_data: settings.data_dir.join("member").exists(),
-            settings: match (here.takes_variables(wanted.members, wanted.member), &settings.source) {
-                (true, _) => None,
-                (false, Source::ConfigFile { path }) => Some(path.display().to_string()),
-                (false, Source::Flags | Source::Environment { .. }) => Some(here.unit.name.to_string()),
-            },
-            proof: proof(config, here),
-            aside: RestoreId::new(host::now(), getrandom::u32().map_err(failed)?).to_string(),
-            // Who may not look there is not the one who types it either.
-            held_by: held(&LedgerPaths::default()).ok().flatten(),
-        })
-    }
-
-    /// Whom to ask, by name with one peer URL each: the other members of the new cluster, and those that are `known`
-    /// otherwise, such as members of the old cluster that the new one is without. Whatever has this host's name or one of the
-    /// URLs that are `here` is this host.
-    fn to_ask(&self, wanted: &Wanted<'_>, known: Vec<(String, String)>, here: &[String]) -> Vec<(String, String)> {
-        let planned = wanted.members.iter().flat_map(|(name, urls)| {
-            let urls = urls.iter();
-            urls.map(move |url| (name.to_owned(), url.to_string()))
-        });
-        let mut asked: Vec<(String, String)> = Vec::new();
-        for (name, url) in planned.chain(known) {
-            let url = url.trim_end_matches('/');
-            let is = |other: &String| other.trim_end_matches('/') == url;
-            let is_here = name == self.member || self.peer_urls.iter().chain(here).any(is);
-            if !is_here && !asked.iter().any(|(_, known)| is(known)) {
-                asked.push((name, url.to_owned()));
-            }
-        }
-        asked
-    }
-
-    fn own<'a>(&self, found: &'a Found) -> Option<&'a (PeerMember, Heard)> {
-        found.member_of(&self.member, &self.peer_urls)
-    }
-
-    fn is_own(&self, found: &Found, member: &PeerMember) -> bool {
-        self.own(found).is_some_and(|(own, _)| own.id == member.id)
-    }
-
-    /// Whether it has members on other hosts.
-    fn has_others(&self, found: &Found) -> bool {
-        found.members.iter().any(|(member, _)| !self.is_own(found, member))
-    }
-
-    /// Whether this host's member has served in it: one that was only added has told no client URLs.
-    fn has_served_in(&self, found: &Found) -> bool {
-        self.own(found).is_some_and(|(own, _)| !own.client_urls.is_empty())
-    }
-
-    /// Whether the new cluster is to have members that run in this one: it could not come about.
-    fn founds_with_any_of(&self, found: &Found, wanted: &Wanted<'_>) -> bool {
-        let is_planned = |member: &PeerMember| {
-            let mut others = wanted.members.iter().filter(|(name, _)| *name != self.member);
-            others.any(|(name, urls)| {
-                let mut urls = urls.iter().map(ToString::to_string);
-                name == member.name || urls.any(|url| member.peer_urls.contains(&url))
-            })
-        };
-        found.running().any(is_planned)
-    }
-
-    fn message(&self, found: &Found) -> String {
-        let names = |members: Vec<&PeerMember>| {
-            let mut names: Vec<String> = members
-                .into_iter()
-                .map(|member| match self.is_own(found, member) {
-                    true => format!("{} (this host)", called(member)),
-                    false => called(member),
-                })
-                .collect();
-            names.sort_unstable();
-            names.join(", ")
-        };
-        let silent: Vec<_> = found.silent().collect();
-        let rest = match silent.is_empty() {
-            true => String::new(),
-            false => format!("; no answer from {}", names(silent)),
-        };
-        match found.verdict() {
-            Verdict::Lives => format!(
-                "cluster {} lives: {} {}{rest}",
-                found.cluster,
-                names(found.well().collect()),
-                verb(found.well().count(), "is well", "are well")
-            ),
-            Verdict::Stuck => {
-                let running: Vec<_> = found.running().collect();
-                let count = running.len();
-                let why = found.members.iter().find_map(|(_, heard)| match heard {
-                    Heard::Stuck(why) => Some(format!(" ({why})")),
-                    Heard::Serves | Heard::Runs | Heard::Silent => None,
-                });
-                format!(
-                    "cluster {} has lost its quorum: {} {} and {} not serve{}{rest}",
-                    found.cluster,
-                    names(running),
-                    verb(count, "runs", "run"),
-                    verb(count, "does", "do"),
-                    why.unwrap_or_default()
-                )
-            }
-        }
-    }
-
-    /// What to do while a quorum lives.
-    fn out_of_living(&self, found: &Found, may_be_overridden: bool) -> String {
-        let mut next = match self.own(found) {
-            Some((_, Heard::Serves | Heard::Runs)) => {
-                "nothing has to be restored here: this host's member is well too. For \
-                 keys that were deleted, and for a cluster that is to go back to a backup as a whole, see \
-                 lifeboat-runbook(7)"
-                    .to_owned()
-            }
-            Some(_) | None => format!(
-                "this host's member gets its data from the others, without a restore. As root, on this host:{}",
-                lines(&self.commands(found))
-            ),
-        };
-        if may_be_overridden {
-            next.push_str(
-                "\n    to make a new cluster beside that one, with members of its own: --despite-running-members; clients may \
-                 then reach both",
-            );
-        }
-        next
-    }
-
-    /// The lines that take this member out, add it as a learner, start it empty and give it its vote.
-    fn commands(&self, found: &Found) -> Vec<String> {
-        let urls: Vec<String> = found
-            .well()
-            .filter(|member| !self.is_own(found, member))
-            .flat_map(|member| member.client_urls.iter().cloned())
-            .collect();
-        let etcdctl = format!("etcdctl --endpoints={}{}", word(&urls.join(",")), self.proof);
-        let (unit, data_dir) = (word(&self.unit), self.data_dir.display().to_string());
-        let at = |name: String| word(&format!("{data_dir}/{name}")).into_owned();
-        let mut lines = vec![format!("systemctl stop {unit}")];
-        if let Some((own, _)) = self.own(found) {
-            lines.push(format!("{etcdctl} member remove {}", own.id));
-        }
-        if self.has_data {
-            let (from, to) = (at("member".to_owned()), at(format!("member.{}", self.aside)));
-            lines.push(format!("mv {from} {to}"));
-        }
-        if let Some(wal_dir) = &self.wal_dir {
-            let (log, aside) = (
-                wal_dir.display().to_string(),
-                format!("{}/{}", wal_dir.display(), self.aside),
-            );
-            let (log, aside) = (word(&log), word(&aside));
-            lines.push(format!(
-                "mkdir {aside} && find {log} -maxdepth 1 -type f -exec mv {{}} {aside} ';'"
-            ));
-        }
-        // It is refused until all voters have been connected with each other for 5 s.
-        lines.push(format!(
-            "until {etcdctl} member add {} --learner --peer-urls={} >{ADDED}; do sleep 2; done; cat {ADDED}",
-            word(&self.member),
-            word(&self.peer_urls.join(","))
-        ));
-        let drop_ins = format!("/run/systemd/system/{}.d", self.unit);
-        let (folder, drop_in) = (word(&drop_ins), format!("{drop_ins}/zzz-rejoin.conf"));
-        let drop_in = word(&drop_in);
-        match &self.settings {
-            None => lines.extend([
-                format!("grep ^ETCD_ {ADDED} >{VARIABLES}"),
-                format!("mkdir -p {folder} && printf '[Service]\\nEnvironmentFile={VARIABLES}\\n' >{drop_in}"),
-                "systemctl daemon-reload".to_owned(),
-            ]),
-            Some(place) => lines.push(format!(
-                "# etcd's settings ({place}): initial-cluster-state existing, and initial-cluster as it was printed"
-            )),
-        }
-        if let Some(restore) = &self.held_by {
-            lines.push(format!("lifeboat release --restore {}", word(restore)));
-        }
-        lines.push(format!("systemctl start {unit}"));
-        lines.push(format!(
-            "until {etcdctl} member promote $(sed -n 's/^Member *\\([0-9a-f]*\\) added.*/\\1/p' {ADDED}); do sleep 2; done"
-        ));
-        if self.settings.is_none() {
-            lines.push(format!("rm {drop_in} && systemctl daemon-reload"));
-        }
-        lines
-    }
-
-    /// What to do where the quorum is lost.
-    fn out_of_stuck(&self, found: &Found) -> String {
-        let running: Vec<String> = found.running().map(called).collect();
-        let survivor = match running.as_slice() {
-            [only] => only.clone(),
-            several => format!(
-                "that one of {} whose RAFT APPLIED INDEX in `etcdctl endpoint status -w table` is the highest",
-                several.join(", ")
-            ),
-        };
-        let (unit, db) = (word(&self.unit), format!("{}/member/snap/db", self.data_dir.display()));
-        format!(
-            "a restore is right. What is newer than any backup is the data of {survivor}; there, as root:{}\n    then, with that \
-             file on every host, on each of them:{}\n    or go back to the backup: stop etcd on {}, then run the same command \
-             on each host. A host that is gone for good is left out on the others with --without NAME. --despite-running-members goes on as \
-             it is: clients may then reach two clusters",
-            lines(&[
-                format!("systemctl stop {unit}"),
-                format!("cp {} /root/survivor.db", word(&db)),
-            ]),
-            lines(&["lifeboat restore /root/survivor.db --skip-hash-check".to_owned()]),
-            running.join(", ")
-        )
-    }
-}
-
-fn lines(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("\n      {line}")).collect()
-}
-
-fn verb(count: usize, one: &'static str, several: &'static str) -> &'static str {
-    match count {
-        1 => one,
-        _ => several,
-    }
+fn this_member(config: Option<&Config>, here: &Here, wanted: &Wanted<'_>) -> Result<ThisMember, Failure> {
+    let settings = &here.settings;
+    let urls = wanted.members.urls_of(wanted.member).map_err(failed)?;
+    Ok(ThisMember {
+        member: wanted.member.to_owned(),
+        peer_urls: urls.iter().map(ToString::to_string).collect(),
+        unit: here.unit.name.to_string(),
+        data_dir: settings.data_dir.clone(),
+        wal_dir: settings
+            .wal_dir
+            .clone()
+            .filter(|path| !path.starts_with(&settings.data_dir)),
+        has_data: settings.data_dir.join("member").exists(),
+        settings: match (here.takes_variables(wanted.members, wanted.member), &settings.source) {
+            (true, _) => None,
+            (false, Source::ConfigFile { path }) => Some(path.display().to_string()),
+            (false, Source::Flags | Source::Environment { .. }) => Some(here.unit.name.to_string()),
+        },
+        proof: proof(config, here),
+        aside: RestoreId::new(host::now(), getrandom::u32().map_err(failed)?).to_string(),
+        // Who may not look there is not the one who types it either.
+        held_by: held(&LedgerPaths::default()).ok().flatten(),
+    })
 }
 
 /// What etcdctl must be given to be let in: from the configuration, else etcd's own certificates.
@@ -382,131 +91,4 @@ fn proof(config: Option<&Config>, here: &Here) -> String {
         proof.push_str(&format!(" --user={}", word(&auth.user)));
     }
     proof
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::restore::quorum::tests::{found, stuck};
-
-    fn way() -> Way {
-        Way {
-            member: "m1".to_owned(),
-            peer_urls: vec!["http://10.0.0.1:2380".to_owned()],
-            unit: "etcd.service".to_owned(),
-            data_dir: "/var/lib/etcd/default".into(),
-            wal_dir: None,
-            has_data: true,
-            settings: None,
-            proof: " --cacert=/pki/ca.pem".to_owned(),
-            aside: "X".to_owned(),
-            held_by: None,
-        }
-    }
-
-    #[test]
-    fn members_of_the_old_cluster_are_asked_too_and_this_host_is_not_under_any_name() {
-        let members = "m1=http://10.0.0.1:2380,m2=http://b:2380".parse().unwrap();
-        let wanted = Wanted {
-            members: &members,
-            member: "m1",
-            token: None,
-            despite: false,
-        };
-        let known = [
-            ("m1", "http://a.old:2380"),
-            ("default", "http://localhost:2380"),
-            ("m1-by-its-host", "http://10.0.0.1:2380/"),
-            ("m2", "http://b:2380/"),
-            ("m2", "http://b.old:2380"),
-            ("m3", "http://c:2380"),
-            ("third", "http://c:2380"),
-        ];
-        let known = known.map(|(name, url)| (name.to_owned(), url.to_owned())).to_vec();
-        let asked = way().to_ask(&wanted, known, &["http://localhost:2380".to_owned()]);
-        let asked: Vec<(&str, &str)> = asked.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
-        let expected = [
-            ("m2", "http://b:2380"),
-            ("m2", "http://b.old:2380"),
-            ("m3", "http://c:2380"),
-        ];
-        assert_eq!(asked, expected);
-    }
-
-    #[test]
-    fn a_member_that_is_lost_is_taken_out_and_comes_back_as_a_learner() {
-        let found = found(&[Heard::Silent, Heard::Serves, Heard::Serves]);
-        let (message, next) = (way().message(&found), way().out_of_living(&found, false));
-        assert!(
-            message.contains("m2, m3 are well; no answer from m1 (this host)"),
-            "{message}"
-        );
-        let to = "etcdctl --endpoints=http://10.0.0.2:2379,http://10.0.0.3:2379 --cacert=/pki/ca.pem";
-        let in_order = [
-            "systemctl stop etcd.service".to_owned(),
-            format!("{to} member remove 1"),
-            "mv /var/lib/etcd/default/member /var/lib/etcd/default/member.X".to_owned(),
-            format!("{to} member add m1 --learner --peer-urls=http://10.0.0.1:2380"),
-            "systemctl start etcd.service".to_owned(),
-            format!("until {to} member promote"),
-        ];
-        let mut from = 0;
-        for part in in_order {
-            let at = next[from..]
-                .find(&part)
-                .unwrap_or_else(|| panic!("no `{part}` in {next}"));
-            from += at + part.len();
-        }
-        assert!(!next.contains("--despite-running-members"), "{next}");
-    }
-
-    #[test]
-    fn nobody_is_told_to_stop_a_member_of_a_quorum_that_lives() {
-        let all_well = found(&[Heard::Serves, Heard::Serves, Heard::Serves]);
-        for (found, override_is_offered) in [(&all_well, false), (&all_well, true)] {
-            let next = way().out_of_living(found, override_is_offered);
-            assert!(
-                !next.contains("stop") && next.contains("nothing has to be restored"),
-                "{next}"
-            );
-            assert_eq!(next.contains("--despite-running-members"), override_is_offered);
-        }
-        let lost = found(&[Heard::Silent, Heard::Serves, Heard::Serves]);
-        let other = Way {
-            settings: Some("/etc/etcd.yaml".to_owned()),
-            has_data: false,
-            held_by: Some("R".to_owned()),
-            ..way()
-        };
-        let next = other.out_of_living(&lost, false);
-        assert_eq!(next.matches("systemctl stop").count(), 1, "its own: {next}");
-        assert!(
-            next.contains("lifeboat release --restore R\n"),
-            "it would not start: {next}"
-        );
-        assert!(
-            next.contains("(/etc/etcd.yaml): initial-cluster-state existing")
-                && !next.contains("EnvironmentFile")
-                && !next.contains("\n      mv "),
-            "{next}"
-        );
-    }
-
-    #[test]
-    fn without_a_quorum_the_survivor_and_the_override_are_named() {
-        let lost = found(&[Heard::Silent, Heard::Silent, stuck()]);
-        let (message, next) = (way().message(&lost), way().out_of_stuck(&lost));
-        assert!(
-            message.contains("lost its quorum: m3 runs and does not serve (no leader)"),
-            "{message}"
-        );
-        for part in [
-            "the data of m3",
-            "cp /var/lib/etcd/default/member/snap/db /root/survivor.db",
-            "restore /root/survivor.db --skip-hash-check",
-            "--despite-running-members",
-        ] {
-            assert!(next.contains(part), "no `{part}` in {next}");
-        }
-    }
 }

@@ -127,6 +127,9 @@ rpm_package() {
         echo "%dir %attr(0755,root,root) /etc/lifeboat/config.d"
         echo "%dir %attr(0755,root,root) /usr/share/doc/etcd-lifeboat"
         echo "%dir %attr(0755,root,root) /usr/share/doc/etcd-lifeboat/docs"
+        for folder in "" /grafana /prometheus; do
+            echo "%dir %attr(0755,root,root) /usr/share/etcd-lifeboat$folder"
+        done
     } >"$top/files"
     script packaging/rpm/etcd-lifeboat.spec |
         sed -e "s/@VERSION@/$version/" -e "s/@MAINTAINER@/$maintainer/" \

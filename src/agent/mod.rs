@@ -10,14 +10,18 @@
 
 mod alerts;
 mod desk;
+mod exposition;
 mod files;
 mod heartbeat;
 mod hook;
 mod journal;
 mod memory;
+mod metrics;
+mod metrics_server;
 mod notifier;
 mod outcome;
 mod program;
+mod run_log;
 mod status;
 mod store_probe;
 mod unkept;
@@ -35,8 +39,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 pub use desk::{Desk, Entry};
+pub use exposition::{Flavour, Sample, render, samples};
 pub use journal::Log;
 pub use memory::{Memory, Success};
+pub use run_log::RunLog;
 pub use status::{Report, Running, schedule_state};
 pub use work::Work;
 
@@ -44,12 +50,13 @@ use crate::backup::Pulse;
 use crate::config::{self, Config, DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::health::{Configuration, Event, Facts, Level, Notice, ScheduleState, Verdict, in_few_words};
-use crate::jobs::{Ended, Order, Trouble};
+use crate::jobs::{Ended, Order, Retained, Trouble};
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::slots::Fate;
 use crate::state;
 use desk::Next;
 use files::Files;
+use metrics::Metrics;
 use notifier::Notifier;
 use program::Program;
 use unkept::Unkept;
@@ -217,6 +224,8 @@ struct Agent {
     said: Option<Report>,
     notifier: Notifier,
     unkept: Unkept,
+    metrics: Metrics,
+    log_of_runs: RunLog,
     /// Where systemd starts the next one.
     program: Option<Program>,
 }
@@ -247,6 +256,9 @@ impl Agent {
         let now = (setup.now)();
         let log = Log::new(setup.now);
         let desk = desk(&setup.config, &setup.host, &setup.state, None, log, now);
+        // Of the agent before this one.
+        let before = Report::read(&setup.state).ok().flatten();
+        let log_of_runs = before.map_or_else(RunLog::default, |report| report.log);
         let mut agent = Agent {
             path: setup.path,
             config: Arc::new(setup.config),
@@ -269,6 +281,8 @@ impl Agent {
             said: None,
             notifier: Notifier::new(log),
             unkept: Unkept::default(),
+            metrics: Metrics::new(),
+            log_of_runs,
             program: std::env::var_os("NOTIFY_SOCKET").and_then(|_| Program::running()),
         };
         agent.keep_memories();
@@ -409,6 +423,15 @@ impl Agent {
                 of_all(Fate::Failed(error))
             }
         };
+        self.log_of_runs.note_fates(&job.schedule, &ended.fates, now);
+        if let Some(taken) = &ended.taken {
+            let last = taken.last.clone();
+            self.log_of_runs.backups.insert(job.schedule.to_string(), last);
+        }
+        for (destination, retained) in &ended.retained {
+            let Retained { kept, removed } = *retained;
+            self.log_of_runs.note_retention(destination.as_str(), kept, removed);
+        }
         match ended.look {
             Some(look) => self.notifier.saw(look),
             None if !ended.findings.done.is_empty() => self.notifier.hurry(),
@@ -454,6 +477,9 @@ impl Agent {
                     self.keep_memories();
                     self.config = Arc::new(config);
                     self.configured_at = now;
+                    let entries = self.desk.entries();
+                    self.log_of_runs
+                        .keep_only(|name| entries.keys().any(|known| known.as_str() == name));
                     self.notifier.hurry();
                     let schedules = self.desk.entries().len();
                     self.log.event(
@@ -547,6 +573,7 @@ impl Agent {
             return;
         }
         tell(&[NotifyState::Status(&report.one_line())]);
+        self.metrics.publish(&self.config.metrics, &report, self.now);
         let written = durable::create_dirs(&self.state, 0o755).and_then(|()| report.write(&self.state));
         // Not said until it stands there: each turn tries again.
         self.said = written.is_ok().then_some(report);
@@ -580,6 +607,7 @@ impl Agent {
             .problems()
             .into_iter()
             .chain(self.unkept.notice())
+            .chain(self.metrics.problems())
             .collect();
         let facts = Facts {
             configuration,
@@ -608,6 +636,7 @@ impl Agent {
             schedules,
             doubts,
             stores,
+            log: self.log_of_runs.clone(),
         };
         (report, verdict)
     }

@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::desk::{Entry, Retry};
 use super::memory::Success;
+use super::run_log::RunLog;
 use crate::config::{DestinationName, Kind, ScheduleName};
 use crate::durable;
-use crate::health::{Copy, Failure, LastSlot, Late, Missing, NextRun, Notice, ScheduleState, StoresState, Wait};
+use crate::health::{
+    Configuration, Copy, Facts, Failure, LastSlot, Late, Missing, NextRun, Notice, ScheduleState, StoresState, Verdict,
+    Wait,
+};
 use crate::schedule::{Due, Lateness, Occasion};
 use crate::slots::Stored;
 
@@ -48,6 +52,9 @@ pub struct Report {
     pub doubts: Vec<Notice>,
     /// What the last look at the destinations found.
     pub stores: Option<StoresState>,
+    /// What was tried and done.
+    #[serde(default)]
+    pub log: RunLog,
 }
 
 /// A job that goes on.
@@ -84,6 +91,20 @@ impl Report {
             ..self.clone()
         };
         since < SAID_AGAIN_AFTER && unchanged == *said
+    }
+
+    /// How things are by this report at `now`.
+    pub fn verdict(&self, now: Timestamp) -> Verdict {
+        let facts = Facts {
+            configuration: Configuration {
+                broken: None,
+                refused: self.configuration_error.as_deref(),
+            },
+            schedules: &self.schedules,
+            others: self.doubts.clone(),
+            ..Facts::default()
+        };
+        Verdict::of(&facts, now)
     }
 
     /// For how long an agent that runs has said nothing; none while that is as it should be.

@@ -12,6 +12,7 @@ mod identity;
 mod keygen;
 mod list;
 mod manual;
+mod metrics;
 mod needs;
 mod output;
 mod pin;
@@ -98,6 +99,7 @@ enum Command {
     Unpin(pin::UnpinArgs),
     Check(check::Args),
     AcceptLineage(accept_lineage::Args),
+    Metrics(metrics::Args),
     Keygen(keygen::Args),
     #[command(hide = true)]
     Completions(manual::CompletionsArgs),
@@ -124,6 +126,7 @@ impl Command {
             | Command::Unpin(_)
             | Command::Check(_)
             | Command::AcceptLineage(_)
+            | Command::Metrics(_)
             | Command::Keygen(_)
             | Command::Completions(_)
             | Command::Manual(_) => false,
@@ -149,6 +152,7 @@ impl Command {
             | Command::Unpin(_)
             | Command::Check(_)
             | Command::AcceptLineage(_)
+            | Command::Metrics(_)
             | Command::Keygen(_)
             | Command::Completions(_)
             | Command::Manual(_) => None,
@@ -231,6 +235,7 @@ impl Cli {
             Command::Unpin(args) => pin::unpin(&context, args),
             Command::Check(args) => check::run(&context, args),
             Command::AcceptLineage(args) => accept_lineage::run(&context, args),
+            Command::Metrics(args) => metrics::run(&context, args),
             Command::Keygen(args) => keygen::run(&context, args),
             Command::Completions(args) => manual::completions(&context, &args),
             Command::Manual(args) => manual::manual(&args),

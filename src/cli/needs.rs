@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::output::Output;
 use super::{Context, DEFAULT_CONFIG};
-use crate::config::{Config, Secret, StoreUrl};
+use crate::config::{Config, Listen, Secret, StoreUrl};
 use crate::destinations::side_by_side;
 use crate::durable;
 use crate::model::with_causes;
@@ -280,6 +280,21 @@ fn needs(config: &Config, files: &[PathBuf]) -> Vec<Need> {
     }
     if let Some(path) = &config.encryption.recipients_file {
         needs.push(need("`encryption.recipients_file`".to_owned(), path, Purpose::Read));
+    }
+    let socket = match &config.metrics.listen {
+        Some(Listen::Socket(path)) => Some(("`metrics.listen`", path)),
+        Some(Listen::Port(_)) | None => None,
+    };
+    let textfile = config
+        .metrics
+        .textfile
+        .as_ref()
+        .map(|path| ("`metrics.textfile`", path));
+    for (what, path) in socket.into_iter().chain(textfile) {
+        // Files are made beside it and renamed, so its folder has to be writable.
+        if let Some(folder) = path.parent() {
+            needs.push(need(what.to_owned(), folder, Purpose::Store));
+        }
     }
     for (name, destination) in &config.destinations {
         let StoreUrl::File(root) = &destination.url;

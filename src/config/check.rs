@@ -45,6 +45,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
     let destinations = reader.destinations(&root);
     let schedules = reader.schedules(&root, &destinations);
     let notify = reader.notify(&root);
+    let metrics = reader.metrics(&root);
     let switched_off = reader.switched_off;
     let cluster = cluster.filter(|_| problems.is_empty())?;
     Some(Config {
@@ -58,6 +59,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
         schedules,
         destinations,
         notify,
+        metrics,
         switched_off,
     })
 }

@@ -170,6 +170,16 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Duration,
         "a duration with a unit, from \"10s\" to \"24h\"",
     ),
+    key(
+        "metrics.listen",
+        Kind::Text,
+        "an address of the loopback, such as \"127.0.0.1:9379\", or the path of a socket that starts with `/`",
+    ),
+    key(
+        "metrics.textfile",
+        Kind::Text,
+        "a path that starts with `/` and ends in `.prom`",
+    ),
 ];
 
 /// What the contract lists and this version does not know yet.
@@ -177,7 +187,6 @@ const LATER: &[&str] = &[
     "signing",
     "deltas",
     "restore.automatic",
-    "metrics",
     "log",
     "destinations.*.credentials",
     "destinations.*.object_lock",

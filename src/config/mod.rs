@@ -17,6 +17,7 @@ mod file;
 mod keys;
 mod last_good;
 mod local;
+mod metrics;
 mod names;
 mod notify;
 mod problem;
@@ -32,6 +33,7 @@ use std::time::Duration;
 pub use crate::model::ScheduleName;
 pub use last_good::recall;
 pub use local::{Because, LocalMember, ThisHost};
+pub use metrics::{Listen, Metrics};
 pub use names::{DestinationName, MemberName, MemberUrl, StoreUrl, UrlError};
 pub use notify::{HeartbeatUrl, Notify, OnFailure};
 pub use problem::{Place, Problem};
@@ -79,6 +81,8 @@ pub struct Config {
     pub destinations: BTreeMap<DestinationName, Destination>,
     /// Who is told of it all.
     pub notify: Notify,
+    /// Where its metrics are read.
+    pub metrics: Metrics,
     /// Paths of the tables with `enabled = false`, such as `destinations.old`.
     pub switched_off: BTreeSet<String>,
 }

@@ -239,6 +239,8 @@ fn every_key_is_read() {
         ("notify.on_failure", "notify.on_failure = ['/bin/true']"),
         ("notify.heartbeat", "notify.heartbeat = 'https://example.com/'"),
         ("notify.heartbeat_every", "notify.heartbeat_every = '1m'"),
+        ("metrics.listen", "metrics.listen = '127.0.0.1:9379'"),
+        ("metrics.textfile", "metrics.textfile = '/var/lib/node/lifeboat.prom'"),
     ];
     assert_eq!(
         changes.map(|(path, _)| path).as_slice(),
@@ -766,4 +768,27 @@ fn a_hook_is_a_program_by_its_path_and_its_arguments() {
     );
     let empty = problems("notify.on_failure = []");
     assert!(empty.contains("`notify.on_failure` is empty"), "{empty}");
+}
+
+#[test]
+fn metrics_are_served_to_this_host_alone() {
+    let listen = |text: &str| valid(&[LEAST, &format!("metrics.listen = '{text}'")]).metrics.listen;
+    assert_eq!(listen("[::1]:9379"), Some(Listen::Port("[::1]:9379".parse().unwrap())));
+    assert_eq!(
+        listen("/run/lifeboat/metrics"),
+        Some(Listen::Socket("/run/lifeboat/metrics".into()))
+    );
+    for (wrong, why) in [
+        ("0.0.0.0:9379", "not an address of the loopback"),
+        ("10.0.0.1:9379", "not an address of the loopback"),
+        (":9379", "is not an address"),
+        ("localhost", "is not an address"),
+    ] {
+        let found = problems(&format!("metrics.listen = '{wrong}'"));
+        assert!(found.contains(why), "{found}");
+    }
+    for wrong in ["lifeboat.prom", "/var/lib/node/lifeboat", ""] {
+        let found = problems(&format!("metrics.textfile = '{wrong}'"));
+        assert!(found.contains("ends in `.prom`"), "{found}");
+    }
 }

@@ -49,6 +49,13 @@ impl Certificate {
         Certificate::of_der(&CertificateDer::pem_slice_iter(pem).next()?.ok()?)
     }
 
+    /// When the first of the certificates in a PEM file expires.
+    pub fn first_expiry(pem: &[u8]) -> Option<Timestamp> {
+        let certificates = CertificateDer::pem_slice_iter(pem);
+        let certificates = certificates.filter_map(|found| Certificate::of_der(&found.ok()?));
+        certificates.map(|certificate| certificate.not_after).min()
+    }
+
     /// The certificate of these bytes.
     pub(super) fn of_der(der: &[u8]) -> Option<Certificate> {
         let mut to_be_signed = Der(Der(Der(der).expect(SEQUENCE)?).expect(SEQUENCE)?);
@@ -204,6 +211,17 @@ mod tests {
         assert!(certificate.is_named_as_issuer_of(&certificate));
         let for_all = Certificate::of_pem(sample(vec![]).pem().as_bytes()).unwrap();
         assert!(for_all.is_for_servers() && for_all.is_for_clients());
+    }
+
+    #[test]
+    fn of_several_the_first_that_expires_counts() {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(2031, 3, 4);
+        let near = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let both = format!("{}{}", sample(vec![]).pem(), near.pem());
+        let expiry = Certificate::first_expiry(both.as_bytes()).map(|instant| instant.to_string());
+        assert_eq!(expiry.as_deref(), Some("2031-03-04T00:00:00Z"));
+        assert_eq!(Certificate::first_expiry(b"nonsense"), None);
     }
 
     proptest! {

@@ -64,6 +64,8 @@ pub enum Event {
     RestoreOpen,
     /// New backups are encrypted to others than were accepted.
     RecipientsChanged,
+    /// The metrics are not served, or not written.
+    MetricsUnserved,
 }
 
 struct Row {
@@ -78,7 +80,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 22] = [
+const TABLE: [Row; 23] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -206,6 +208,12 @@ const TABLE: [Row; 22] = [
         "dd01eb4d513a4967b1fa647df6b1109c",
         Level::Error,
     ),
+    row(
+        Event::MetricsUnserved,
+        "metrics-unserved",
+        "38bc18cf39ab4d0e9f5ca75161f5ab24",
+        Level::Warning,
+    ),
 ];
 
 impl Event {
@@ -222,6 +230,35 @@ impl Event {
     /// How grave it is.
     pub fn level(self) -> Level {
         self.row().level
+    }
+
+    /// Every event that tells of something which is wrong, as long as it is.
+    pub fn problems() -> impl Iterator<Item = Event> {
+        TABLE.iter().map(|row| row.event).filter(|event| match event {
+            Event::BackupFailed
+            | Event::BackupIncomplete
+            | Event::BackupUnproven
+            | Event::ScheduleLate
+            | Event::NewLineage
+            | Event::ConfigurationRefused
+            | Event::DestinationDisabled
+            | Event::JobHangs
+            | Event::HeartbeatFailed
+            | Event::SecretUnreadable
+            | Event::StateUnwritable
+            | Event::NoBackup
+            | Event::AgentStopped
+            | Event::MemberUnwell
+            | Event::RestoreOpen
+            | Event::RecipientsChanged
+            | Event::MetricsUnserved => true,
+            Event::Ready
+            | Event::BackupTaken
+            | Event::ScheduleInTime
+            | Event::ConfigurationTaken
+            | Event::Recovered
+            | Event::HookFailed => false,
+        })
     }
 
     fn row(self) -> &'static Row {

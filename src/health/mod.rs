@@ -23,7 +23,9 @@ pub use notice::{About, Notice};
 pub use proof::{LastProof, last_proof, proof_within, unproven_since};
 pub use recipients::OtherRecipients;
 pub use schedules::{Copy, Failure, LastSlot, Late, Missing, NextRun, ScheduleState, Wait};
-pub use stores::{BackupState, Destination, DestinationState, ProofState, Stores, StoresState, Window};
+pub use stores::{
+    BackupState, CertificateState, Destination, DestinationState, ProofState, Stores, StoresState, Window,
+};
 
 /// Everything that a verdict is made from. What is not known to whoever asks is left out.
 #[derive(Debug, Clone, Default)]

@@ -52,6 +52,18 @@ pub struct StoresState {
     pub latest: Option<BackupState>,
     /// The newest backup that was verified.
     pub last_proof: Option<ProofState>,
+    /// The certificates that the configuration names.
+    #[serde(default)]
+    pub certificates: Vec<CertificateState>,
+}
+
+/// A file with certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateState {
+    /// The key of the configuration that names it.
+    pub key: String,
+    /// When the first of them expires.
+    pub expires_at: Timestamp,
 }
 
 /// What lies in one destination.
@@ -155,6 +167,7 @@ impl Stores<'_> {
                 taken_at: last.backup.manifest().first_byte_at,
                 checked_at: last.checked_at,
             }),
+            certificates: Vec::new(),
         }
     }
 

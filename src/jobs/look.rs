@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use age::secrecy::ExposeSecret;
 use jiff::Timestamp;
 
 use super::host;
 use super::stores::{open_to_write, read_within};
 use crate::config::{Config, DestinationName, Kind, Unread};
 use crate::destinations::{Destinations, side_by_side};
-use crate::health::{About, Destination, Event, Look, Notice, Stores, proof_within};
+use crate::etcd::Certificate;
+use crate::health::{About, CertificateState, Destination, Event, Look, Notice, Stores, proof_within};
 use crate::jobs::recipients;
 use crate::model::with_causes;
 use crate::store::{FileStore, Limits};
@@ -34,6 +36,7 @@ pub fn look(config: &Config) -> Look {
         Err(failure) => nothing(failure.message()),
     };
     look.problems.extend(unread_secrets(config));
+    look.state.certificates = certificates(config);
     look
 }
 
@@ -52,6 +55,7 @@ pub(super) fn after(config: &Config, destinations: &Destinations) -> Look {
     }
     let mut look = Look::at(&stores);
     look.problems.extend(unread_secrets(config));
+    look.state.certificates = certificates(config);
     look
 }
 
@@ -106,6 +110,23 @@ fn nothing(why: &str) -> Look {
         message: why.to_owned(),
     }];
     look
+}
+
+/// When the certificates expire that the configuration names. What cannot be read is told elsewhere.
+fn certificates(config: &Config) -> Vec<CertificateState> {
+    let tls = &config.cluster.tls;
+    let files = [
+        ("cluster.tls.ca", tls.ca.as_ref()),
+        ("cluster.tls.cert", tls.client.as_ref().map(|client| &client.cert)),
+    ];
+    let states = files.into_iter().filter_map(|(key, secret)| {
+        let pem = secret?.read().ok()?;
+        Some(CertificateState {
+            key: key.to_owned(),
+            expires_at: Certificate::first_expiry(pem.expose_secret().as_bytes())?,
+        })
+    });
+    states.collect()
 }
 
 /// The secrets that the agent goes on without.

@@ -9,6 +9,7 @@ mod failure;
 pub mod give_way;
 pub mod host;
 pub mod look;
+mod measured;
 mod order;
 pub mod prune;
 pub mod recipients;
@@ -19,6 +20,7 @@ mod turn;
 pub mod verify;
 
 pub use failure::{Exit, Failure, failed};
+pub use measured::{LastBackup, Phases, Retained};
 pub use order::{Ended, Findings, Order, Taken, Trouble};
 pub use slot::carry_out;
 

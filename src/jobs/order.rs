@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::measured::{LastBackup, Retained};
 use crate::backup::Pulse;
 use crate::config::{Config, DestinationName, Kind, ScheduleName};
 use crate::health::Look;
@@ -45,6 +46,8 @@ pub struct Ended {
     pub look: Option<Look>,
     /// What else was done, and found.
     pub findings: Findings,
+    /// What retention did, by destination.
+    pub retained: BTreeMap<DestinationName, Retained>,
 }
 
 /// What work came to that takes no backup.
@@ -67,6 +70,8 @@ pub struct Taken {
     pub warnings: Vec<String>,
     /// How many retention removed.
     pub removed: usize,
+    /// Its size, and how long its parts took.
+    pub last: LastBackup,
     /// Destinations that were not pruned after it, and why.
     pub undone: Vec<String>,
 }

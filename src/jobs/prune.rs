@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::host;
+use super::{Retained, host};
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::model::{ChainId, with_causes};
@@ -16,6 +16,8 @@ pub struct Applied {
     pub gone: Vec<ChainId>,
     /// What was not done, and why.
     pub undone: Vec<String>,
+    /// How many it kept and removed; none if the destination keeps everything.
+    pub retained: Option<Retained>,
 }
 
 /// What retention says of a destination; none if it keeps everything.
@@ -48,6 +50,7 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
         return Applied {
             gone: Vec::new(),
             undone: undone.into_iter().collect(),
+            retained: None,
         };
     };
     let Some(plan) = plan(config, destinations, name, store, ByAge::IfClocksAgree) else {
@@ -55,6 +58,10 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
     };
     let done = prune::carry_out(&plan, store, removed);
     Applied {
+        retained: Some(Retained {
+            kept: plan.keep.len() as u64,
+            removed: done.gone.len() as u64,
+        }),
         undone: told(&done.stuck)
             .into_iter()
             .chain(plan.held.map(|held| held.to_string()))

@@ -91,14 +91,16 @@ pub(super) fn retention(order: &Order) -> Result<Ended, Stop> {
             None => {
                 let applied = prune::apply(config, &destinations, name.as_str(), || order.pulse.beat());
                 match applied.undone.is_empty() {
-                    true => Ok(applied.gone.len()),
+                    true => Ok(applied.retained),
                     false => Err(applied.undone.join("; ")),
                 }
             }
         };
         let fate = match applied {
             Err(error) => Fate::Failed(format!("destination {name}: {error}")),
-            Ok(removed) => {
+            Ok(retained) => {
+                let removed = retained.as_ref().map_or(0, |retained| retained.removed);
+                ended.retained.extend(retained.map(|retained| (name.clone(), retained)));
                 let text = format!("destination {name}: {removed} removed by retention");
                 ended.findings.done.push(text);
                 done_here(claim)

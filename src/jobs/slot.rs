@@ -6,7 +6,7 @@
 //! Invariant: a shared store is written to only while this host holds the claim of the slot there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use tokio::runtime::Handle;
@@ -16,7 +16,10 @@ use super::backup::{self, Request};
 use super::give_way::restore_opened;
 use super::stores::{open_the_others, open_to_write};
 use super::turn::unusable;
-use super::{Ended, Exit, Failure, Listener, Order, Taken, Trouble, failed, host, look, prune, recipients, rounds};
+use super::{
+    Ended, Exit, Failure, LastBackup, Listener, Order, Phases, Taken, Trouble, failed, host, look, prune, recipients,
+    rounds,
+};
 use crate::backup::{Error, Job, Outcome, Progress};
 use crate::catalog::Pinned;
 use crate::config::{Config, DestinationName, Kind};
@@ -336,6 +339,7 @@ impl<'a> Attempt<'a> {
                 .chain(apart)
                 .collect(),
             removed: 0,
+            last: LastBackup::default(),
             undone: Vec::new(),
         };
         for written in &outcome.destinations {
@@ -349,18 +353,27 @@ impl<'a> Attempt<'a> {
             };
             self.add(name, fate);
         }
+        let begun = Instant::now();
         if !*self.order.stop.borrow() {
             self.prune(outcome, destinations, &mut taken);
         }
+        taken.last = LastBackup::new(
+            outcome.manifest.plain.bytes,
+            outcome.manifest.stored.bytes,
+            &phases(outcome).with("retention", begun.elapsed()),
+        );
         self.ended.taken = Some(taken);
     }
 
     /// Applies retention to those that have the backup, by what was read before it.
-    fn prune(&self, outcome: &Outcome, destinations: &mut Destinations, taken: &mut Taken) {
+    fn prune(&mut self, outcome: &Outcome, destinations: &mut Destinations, taken: &mut Taken) {
         for written in outcome.destinations.iter().filter(|written| written.result.is_ok()) {
             let name = &written.destination;
             let applied = prune::apply(self.config, destinations, name, || self.order.pulse.beat());
             taken.removed += applied.gone.len();
+            if let (Some(name), Some(retained)) = (self.order.destinations.get(name.as_str()), applied.retained) {
+                self.ended.retained.insert(name.clone(), retained);
+            }
             destinations.forget(name, &applied.gone);
             let undone = applied.undone.into_iter();
             taken
@@ -395,6 +408,19 @@ impl<'a> Attempt<'a> {
         let name: Option<&DestinationName> = self.order.destinations.get(name);
         self.ended.fates.extend(name.cloned().map(|name| (name, fate)));
     }
+}
+
+/// How long the parts of a backup took, by the manifest and by a clock that is never set.
+fn phases(outcome: &Outcome) -> Phases {
+    let manifest = &outcome.manifest;
+    let between =
+        |from: jiff::Timestamp, to: jiff::Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
+    let prepare = between(manifest.started_at, manifest.first_byte_at);
+    let transfer = between(manifest.first_byte_at, manifest.finished_at);
+    Phases::default()
+        .with("prepare", prepare)
+        .with("transfer", transfer)
+        .with("prove", outcome.took.saturating_sub(prepare + transfer))
 }
 
 /// Done when the agent is to stop, or a restore wants etcd for itself.

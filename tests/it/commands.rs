@@ -507,6 +507,7 @@ fn every_command_has_help_with_an_example() {
         "check",
         "accept-lineage",
         "keygen",
+        "metrics",
     ] {
         assert!(commands.contains(&needed), "no {needed} in {commands:?}");
     }

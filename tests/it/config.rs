@@ -157,7 +157,7 @@ fn all_problems_of_all_files_come_at_once_in_their_order() {
     let directory = Directory::with(&[
         (
             "config.toml",
-            "[cluster]\nnam = \"prod\"\n\n[metrics]\nlisten = \":9\"\n\n[compression]\nlevel = 25\n",
+            "[cluster]\nnam = \"prod\"\n\n[deltas]\nenabled = true\n\n[compression]\nlevel = 25\n",
         ),
         (
             "config.d/50-host.toml",
@@ -175,10 +175,10 @@ config.toml:2:1: unknown key `cluster.nam`; did you mean `cluster.name`?
   |
 2 | nam …
   | ^^^
-config.toml:4:2: `[metrics]` is known only to later versions of lifeboat
+config.toml:4:2: `[deltas]` is known only to later versions of lifeboat
   |
-4 | [metrics]
-  |  ^^^^^^^
+4 | [deltas]
+  |  ^^^^^^
 config.toml:8:9: `compression.level`: 25 is not a whole number from 1 to 19
   |
 8 | level = 25
@@ -283,14 +283,14 @@ config.d/a.toml:2:1: unknown key `members."m1.example.com".peer_url`; did you me
   | ^^^^^^^^"#,
         ),
         (
-            r#"[metrics]
-listen = ":9"
+            r#"[deltas]
+enabled = true
 [signing]
 key = "x""#,
-            r#"config.d/a.toml:1:2: `[metrics]` is known only to later versions of lifeboat
+            r#"config.d/a.toml:1:2: `[deltas]` is known only to later versions of lifeboat
   |
-1 | [metrics]
-  |  ^^^^^^^
+1 | [deltas]
+  |  ^^^^^^
 config.d/a.toml:3:2: `[signing]` is known only to later versions of lifeboat
   |
 3 | [signing]
@@ -651,7 +651,7 @@ config.d/a.toml:3:11: not valid TOML: string values must be quoted, expected lit
         (
             r#"x = 1979-05-27
 compression.level = 1979-05-27"#,
-            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, compression, backup, restore, schedules, destinations, notify
+            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, compression, backup, restore, schedules, destinations, notify, metrics
   |
 1 | x …
   | ^

@@ -10,6 +10,7 @@ mod calendar;
 mod commands;
 mod config;
 mod hanging;
+mod metrics;
 mod names;
 mod one_writer;
 mod owners;

@@ -24,6 +24,7 @@ package_of() {
     case $1 in
     etcdctl) echo etcd-client ;;
     etcdutl) echo etcd-server ;;
+    promtool) echo prometheus ;;
     *) echo "$1" ;;
     esac
 }

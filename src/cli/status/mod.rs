@@ -135,6 +135,8 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         Event::SecretUnreadable,
         Event::StateUnwritable,
         Event::HeartbeatFailed,
+        Event::MetricsUnserved,
+        Event::JobHangs,
     ];
     let doubts = said.iter().flat_map(|said| &said.doubts);
     others.extend(doubts.filter(|doubt| of_the_unit.contains(&doubt.event)).cloned());

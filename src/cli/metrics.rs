@@ -1,0 +1,50 @@
+//! `lifeboat metrics`: the metrics once, as the agent serves them.
+
+use serde::Serialize;
+
+use super::agent::is_running;
+use super::host;
+use super::output::Format;
+use super::{Context, Exit, Failure};
+use crate::agent::{Flavour, Report, Sample, render, samples};
+
+/// Print the metrics once, as the agent serves them
+///
+/// What the agent last computed, in the text format of Prometheus: no store and no member is asked. Where no agent runs,
+/// `lifeboat_agent_up` is 0 and the rest is what the last one said. `[metrics] listen` serves the same to a scrape,
+/// `[metrics] textfile` writes it for node_exporter.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  lifeboat metrics\n  lifeboat metrics | promtool check metrics")]
+pub struct Args {
+    /// Print the OpenMetrics format instead
+    #[arg(long)]
+    openmetrics: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    metrics: Vec<Sample>,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let (config, _) = host::last_configuration(context)?;
+    let state = host::state(&config.cluster.name)?;
+    let report = Report::read(state.folder()).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let (report, is_up, now) = (report.as_ref(), is_running(&state), host::now());
+    match context.output.format {
+        Format::Json => context.output.json(&Document {
+            schema: 1,
+            metrics: samples(report, is_up, now),
+        }),
+        Format::Text => {
+            let flavour = match args.openmetrics {
+                true => Flavour::OpenMetrics,
+                false => Flavour::Prometheus,
+            };
+            let text = render(report, is_up, now, flavour);
+            text.lines().for_each(|line| context.output.line(line));
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -15,12 +15,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error).into(),
     };
-    let json = cli.wants_json();
+    let (json, error) = (cli.wants_json(), cli.error_label());
     match cli.run() {
         Ok(exit) => {
             let (exit, lost) = exit.with_output();
             if let Some(reason) = lost {
-                writeln!(std::io::stderr(), "error: the result could not be written: {reason}").ok();
+                writeln!(std::io::stderr(), "{error} the result could not be written: {reason}").ok();
             }
             exit.into()
         }
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
                 writeln!(std::io::stdout(), "{}", failure.to_json()).ok();
             }
             // Nobody may be there to read it any more.
-            writeln!(std::io::stderr(), "error: {}", failure.for_people()).ok();
+            writeln!(std::io::stderr(), "{error} {}", failure.for_people()).ok();
             failure.exit.into()
         }
     }

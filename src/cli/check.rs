@@ -11,7 +11,7 @@ use super::host;
 use super::identity::IdentityArgs;
 use super::list::{faults, rfc3339};
 use super::needs::Judgement;
-use super::output::{Format, Output, Table, clean, count};
+use super::output::{Format, Output, Style, Table, clean, count};
 use super::restore::foreseen;
 use super::source::{chosen, no_latest, outlined, read_through};
 use super::stores::{open_to_write, read_configured};
@@ -475,7 +475,8 @@ fn newest_of_each<'a>(config: &'a Config, places: &'a Destinations) -> impl Iter
 
 fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &Judgement, config: &Path, exit: Exit) {
     if !members.is_empty() {
-        let mut table = Table::new(&["MEMBER", "ENDPOINT", "ID", "ROLE", "ETCD", ">DATABASE"]);
+        let table = Table::new(&["MEMBER", "ENDPOINT", "ID", "ROLE", "ETCD", ">DATABASE"]);
+        let mut table = table.may_go(&["ID", "DATABASE"]);
         for member in members {
             let size = member
                 .database_bytes
@@ -489,21 +490,19 @@ fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &
                 size,
             ]);
         }
-        table.lines().for_each(|line| output.line(line));
+        output.table(&table);
     }
     findings.notes.iter().for_each(|note| output.line(note));
     findings.warnings.iter().for_each(|warning| output.warn(warning));
     findings.problems.iter().for_each(|problem| output.problem(problem));
     sandbox.print(output, config);
+    let problems = count(findings.problems.len() as u64, "problem");
     let warnings = count(findings.warnings.len() as u64, "warning");
     match (exit, findings.warnings.is_empty()) {
-        (Exit::Done, true) => output.line("ok"),
-        (Exit::Done, false) => output.line(format!("ok, with {warnings}")),
-        (_, true) => output.line(count(findings.problems.len() as u64, "problem")),
-        (_, false) => output.line(format!(
-            "{}, {warnings}",
-            count(findings.problems.len() as u64, "problem")
-        )),
+        (Exit::Done, true) => output.styled_line(Style::Good, "ok"),
+        (Exit::Done, false) => output.styled_line(Style::Doubtful, format!("ok, with {warnings}")),
+        (_, true) => output.styled_line(Style::Bad, problems),
+        (_, false) => output.styled_line(Style::Bad, format!("{problems}, {warnings}")),
     }
 }
 

@@ -267,7 +267,7 @@ fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::output::{Output, Verbosity};
+    use super::super::output::{Output, Paint, Verbosity};
     use super::*;
     use crate::bbolt;
 
@@ -309,6 +309,7 @@ mod tests {
         let quiet = Output {
             format: Format::Text,
             verbosity: Verbosity::Quiet,
+            paint: Paint::default(),
             journal: None,
         };
         let bar = Bar::new(&quiet, "export");

@@ -152,7 +152,7 @@ fn print(output: &Output, places: &Destinations, all: bool) {
             output.line(heading(lineage, &accepted));
         }
         let backups = catalog.backups().iter().filter(|b| b.manifest().lineage == lineage.id);
-        table(backups).lines().for_each(|line| output.line(line));
+        output.table(&table(backups));
     }
     for (backup, fault) in catalog
         .backups()
@@ -202,7 +202,8 @@ fn heading(lineage: &Lineage, accepted: &Result<Lineage, LatestError>) -> String
 }
 
 fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
-    let mut table = Table::new(&["ID", ">REVISION", ">AGE", ">SIZE", ">STORED", ">KEYS", "PROOF", "IN"]);
+    let table = Table::new(&["ID", ">REVISION", ">AGE", ">SIZE", ">STORED", ">KEYS", "PROOF", "IN"]);
+    let mut table = table.may_go(&["STORED", "KEYS", "SIZE"]);
     let now = host::now();
     for backup in backups {
         let manifest = backup.manifest();

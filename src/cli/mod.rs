@@ -27,6 +27,7 @@ mod source;
 mod spool;
 mod status;
 mod stores;
+mod terminal;
 mod user;
 mod verify;
 
@@ -40,6 +41,7 @@ pub use exit::{Exit, Failure};
 use hints::Given;
 use output::{Format, Output, Verbosity};
 use stores::From;
+use terminal::{Color, Paint, Style};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -77,6 +79,9 @@ pub struct Cli {
     /// No warnings and no progress; errors only
     #[arg(long, short, global = true, help_heading = GLOBAL)]
     quiet: bool,
+    /// Colours: on a terminal unless NO_COLOR is set, everywhere, or nowhere
+    #[arg(long, global = true, value_name = "WHEN", help_heading = GLOBAL, default_value = "auto", hide_default_value = true)]
+    color: Color,
     #[command(subcommand)]
     command: Command,
 }
@@ -192,6 +197,11 @@ impl Cli {
         self.json
     }
 
+    /// What stands before an error on standard error.
+    pub fn error_label(&self) -> String {
+        terminal::styled("error:", Style::Bad, Paint::wanted(self.color).err)
+    }
+
     /// Runs the command to its end. `Ok` may still be [`Exit::Partly`].
     pub fn run(self) -> Result<Exit, Failure> {
         hints::remember(Given {
@@ -209,6 +219,7 @@ impl Cli {
             output: Output {
                 format,
                 verbosity,
+                paint: Paint::wanted(self.color),
                 journal: self
                     .command
                     .outlives_terminals()

@@ -14,6 +14,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::hints;
+pub use super::terminal::{Paint, Style};
+use super::terminal::{columns, styled};
 use crate::agent::Log;
 use crate::health::Level;
 use crate::jobs::Listener;
@@ -46,6 +48,8 @@ pub struct Output {
     pub format: Format,
     /// How much beside the result.
     pub verbosity: Verbosity,
+    /// Where in colour.
+    pub paint: Paint,
     /// Takes a copy of all that is said, where the terminal may not be there to the end.
     pub journal: Option<Log>,
 }
@@ -84,6 +88,34 @@ impl Output {
         note(writeln!(io::stdout(), "{}", printable(text.as_ref())));
     }
 
+    /// A line of the result that is more than the others.
+    pub fn styled_line(&self, style: Style, text: impl AsRef<str>) {
+        self.copy(Level::Info, text.as_ref());
+        let text = styled(&printable(text.as_ref()), style, self.paint.out);
+        note(writeln!(io::stdout(), "{text}"));
+    }
+
+    /// A table, as wide as the terminal is. What has no room there is named on standard error.
+    pub fn table(&self, table: &Table) {
+        let shown = table.within(columns());
+        let mut lines = shown.lines();
+        if let Some(headings) = lines.next() {
+            self.styled_line(Style::Heading, headings);
+        }
+        lines.for_each(|line| self.line(line));
+        if !shown.left_out.is_empty() {
+            let left_out = shown.left_out.join(", ");
+            self.detail(format!(
+                "no room for {left_out}: a wider terminal shows them, and so does --json"
+            ));
+        }
+    }
+
+    fn tell(&self, style: Style, label: &str, text: &str) {
+        let label = styled(label, style, self.paint.err);
+        writeln!(io::stderr(), "{label} {}", printable(text)).ok();
+    }
+
     /// The result as one JSON document.
     pub fn json(&self, document: &impl Serialize) {
         if self.journal.is_some()
@@ -100,21 +132,21 @@ impl Output {
     /// Something that must not be missed, however quiet a run was asked for.
     pub fn alarm(&self, text: impl AsRef<str>) {
         self.copy(Level::Warning, text.as_ref());
-        writeln!(io::stderr(), "warning: {}", printable(text.as_ref())).ok();
+        self.tell(Style::Doubtful, "warning:", text.as_ref());
     }
 
     /// Something the operator should know, beside the result.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.copy(Level::Warning, text.as_ref());
         if self.verbosity != Verbosity::Quiet {
-            writeln!(io::stderr(), "warning: {}", printable(text.as_ref())).ok();
+            self.tell(Style::Doubtful, "warning:", text.as_ref());
         }
     }
 
     /// Something that is wrong, where a command goes on to look for more.
     pub fn problem(&self, text: impl AsRef<str>) {
         self.copy(Level::Error, text.as_ref());
-        writeln!(io::stderr(), "problem: {}", printable(text.as_ref())).ok();
+        self.tell(Style::Bad, "problem:", text.as_ref());
     }
 
     /// More on the result, for those who look or asked.
@@ -144,6 +176,17 @@ pub struct Table {
     widths: Vec<usize>,
     /// The cells of each row with [`CELL_END`] behind each, in one piece: there may be very many.
     rows: Vec<Box<str>>,
+    /// Headings of columns that can be done without, the first to go first.
+    may_go: Vec<&'static str>,
+}
+
+/// A table as it fits somewhere.
+pub struct Shown<'a> {
+    table: &'a Table,
+    /// Which columns are shown.
+    is_shown: Vec<bool>,
+    /// The headings of those that are not.
+    pub left_out: Vec<&'static str>,
 }
 
 /// Ends a cell; no cell holds it.
@@ -152,12 +195,37 @@ const CELL_END: char = '\u{1f}';
 impl Table {
     /// An empty table.
     pub fn new(headings: &[&'static str]) -> Self {
-        let widths = headings.iter().map(|heading| heading.trim_start_matches('>').len());
+        let widths = headings.iter().map(|heading| name(heading).len());
         Table {
             headings: headings.to_vec(),
             widths: widths.collect(),
             rows: Vec::new(),
+            may_go: Vec::new(),
         }
+    }
+
+    /// Says without which columns it can do where there is no room for all; the first goes first.
+    pub fn may_go(mut self, headings: &[&'static str]) -> Self {
+        self.may_go = headings.to_vec();
+        self
+    }
+
+    /// The table in so many columns of a terminal, or all of it.
+    pub fn within(&self, columns: Option<usize>) -> Shown<'_> {
+        let mut shown = Shown {
+            table: self,
+            is_shown: vec![true; self.headings.len()],
+            left_out: Vec::new(),
+        };
+        let mut may_go = self.may_go.iter();
+        while columns.is_some_and(|columns| shown.width() > columns) {
+            let Some(heading) = may_go.next() else { break };
+            for (is_shown, of) in shown.is_shown.iter_mut().zip(&self.headings) {
+                *is_shown &= name(of) != *heading;
+            }
+            shown.left_out.push(heading);
+        }
+        shown
     }
 
     /// Adds a row; one cell a heading.
@@ -172,18 +240,36 @@ impl Table {
         }
         self.rows.push(row.into());
     }
+}
+
+/// The text of a heading.
+fn name(heading: &'static str) -> &'static str {
+    heading.trim_start_matches('>')
+}
+
+impl Shown<'_> {
+    fn width(&self) -> usize {
+        let shown = self
+            .table
+            .widths
+            .iter()
+            .zip(&self.is_shown)
+            .filter(|(_, shown)| **shown);
+        shown.map(|(width, _)| width + 2).sum::<usize>().saturating_sub(2)
+    }
 
     /// The table as lines, made as they are asked for.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        let headings = self.headings.iter().map(|heading| heading.trim_start_matches('>'));
-        let first = self.line(headings);
-        let rows = self.rows.iter().map(|row| self.line(row.split_terminator(CELL_END)));
+        let first = self.line(self.table.headings.iter().map(|heading| name(heading)));
+        let rows = self.table.rows.iter();
+        let rows = rows.map(|row| self.line(row.split_terminator(CELL_END)));
         std::iter::once(first).chain(rows)
     }
 
     fn line<'a>(&self, cells: impl Iterator<Item = &'a str>) -> String {
-        let columns = self.widths.iter().zip(&self.headings);
-        let aligned = cells.zip(columns).map(|(cell, (&width, heading))| {
+        let columns = self.table.widths.iter().zip(&self.table.headings).zip(&self.is_shown);
+        let shown = cells.zip(columns).filter(|(_, (_, is_shown))| **is_shown);
+        let aligned = shown.map(|(cell, ((&width, heading), _))| {
             if heading.starts_with('>') {
                 format!("{cell:>width$}")
             } else {
@@ -330,8 +416,25 @@ mod tests {
         table.row(vec!["a".into(), "10 B".into()]);
         table.row(vec!["longer".into(), "1.27 GiB".into()]);
         assert_eq!(
-            table.lines().collect::<Vec<_>>(),
+            table.within(None).lines().collect::<Vec<_>>(),
             ["ID          SIZE", "a           10 B", "longer  1.27 GiB"]
         );
+    }
+
+    #[test]
+    fn a_table_does_without_columns_where_there_is_no_room() {
+        let mut table = Table::new(&["ID", ">SIZE", ">KEYS", "IN"]).may_go(&["KEYS", "SIZE"]);
+        table.row(vec!["a".into(), "10 B".into(), "7".into(), "local".into()]);
+        let within = |columns| {
+            let shown = table.within(columns);
+            (shown.lines().collect::<Vec<_>>(), shown.left_out)
+        };
+        let all = ["ID  SIZE  KEYS  IN", "a   10 B     7  local"];
+        assert_eq!(within(None).0, all);
+        assert_eq!(within(Some(21)), (all.map(str::to_owned).to_vec(), vec![]));
+        assert_eq!(within(Some(20)).0, ["ID  SIZE  IN", "a   10 B  local"]);
+        // What is needed stays, however narrow it is.
+        assert_eq!(within(Some(3)).0, ["ID  IN", "a   local"]);
+        assert_eq!(within(Some(3)).1, ["KEYS", "SIZE"]);
     }
 }

@@ -16,7 +16,7 @@ impl Bar {
             return Bar(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(style("{msg} …"));
+        bar.set_style(style("{msg} … {elapsed}"));
         bar.set_message(what);
         Bar(Some(bar))
     }
@@ -29,8 +29,10 @@ impl Bar {
         }
         if bar.length().is_none() {
             bar.set_length(total);
-            // No more than 40 columns hold beside the bar.
-            bar.set_style(style("{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {eta}"));
+            // No more than 50 columns hold beside the bar.
+            bar.set_style(style(
+                "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes}, {elapsed}, {eta} left",
+            ));
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         bar.set_position(done);
@@ -41,7 +43,7 @@ impl Bar {
         let Some(bar) = &self.0 else { return };
         if total > 0 && bar.length().is_none() {
             bar.set_length(total);
-            bar.set_style(style("{msg} {wide_bar} {percent} % {eta}"));
+            bar.set_style(style("{msg} {wide_bar} {percent} %, {elapsed}, {eta} left"));
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         bar.set_position(done);

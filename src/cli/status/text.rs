@@ -1,29 +1,31 @@
-//! The document for people: labels at the left, on a terminal no line longer than 80 columns.
+//! The document for people: labels at the left, on a terminal no line longer than that is wide.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{DestinationRow, Document};
 use crate::cli::hints::typed;
-use crate::cli::output::{Output, Table, age, brief, clean, count};
+use crate::cli::output::{Output, Style, Table, age, brief, clean, count};
+use crate::cli::terminal::columns;
 use crate::health::{Copy, Notice, ProofState, ScheduleState, Window};
 use crate::model::ByteSize;
 use crate::schedule::Span;
 
 const LABEL: usize = 12;
-const COLUMNS: usize = 80;
 
 /// Prints all of it.
 pub(super) fn print(output: &Output, document: &Document) {
-    let columns = match std::io::stdout().is_terminal() {
-        true => COLUMNS,
-        // A program that looks for a text finds it in one line.
-        false => usize::MAX,
-    };
+    // A program that looks for a text finds it in one line.
+    let columns = columns().unwrap_or(usize::MAX);
     let page = Page { output, columns };
-    page.wrapped("", &verdict(document));
+    let style = match document.problems.is_empty() {
+        true => Style::Good,
+        false => Style::Bad,
+    };
+    for line in wrap("", &clean(&typed(&brief(&verdict(document)))), columns) {
+        output.styled_line(style, line);
+    }
     let is_long = |problem: &Notice| problem.message.contains('\n');
     if document.problems.len() > 1 || document.problems.iter().any(is_long) {
         for problem in &document.problems {
@@ -229,7 +231,8 @@ fn next_run(state: &ScheduleState, now: Timestamp) -> String {
 }
 
 fn destinations(output: &Output, destinations: &[DestinationRow], now: Timestamp) {
-    let mut table = Table::new(&["DESTINATION", ">BACKUPS", ">LAST", ">FREE", ">OF"]);
+    let table = Table::new(&["DESTINATION", ">BACKUPS", ">LAST", ">FREE", ">OF"]);
+    let mut table = table.may_go(&["OF"]);
     for row in destinations {
         let last = row.state.newest.as_ref();
         let (last, free) = match (row.enabled, &row.error) {
@@ -254,7 +257,7 @@ fn destinations(output: &Output, destinations: &[DestinationRow], now: Timestamp
     }
     if !destinations.is_empty() {
         output.line("");
-        table.lines().for_each(|line| output.line(line));
+        output.table(&table);
     }
 }
 
@@ -262,7 +265,8 @@ fn members(output: &Output, document: &Document) {
     if document.members.is_empty() {
         return;
     }
-    let mut table = Table::new(&["MEMBER", "ROLE", "ETCD", ">DATABASE", "ENDPOINT"]);
+    let table = Table::new(&["MEMBER", "ROLE", "ETCD", ">DATABASE", "ENDPOINT"]);
+    let mut table = table.may_go(&["DATABASE", "ETCD"]);
     for member in &document.members {
         let size = member.database_bytes.map(|bytes| ByteSize(bytes).to_string());
         table.row(vec![
@@ -274,7 +278,7 @@ fn members(output: &Output, document: &Document) {
         ]);
     }
     output.line("");
-    table.lines().for_each(|line| output.line(line));
+    output.table(&table);
 }
 
 #[cfg(test)]

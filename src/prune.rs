@@ -158,7 +158,7 @@ fn clocks_apart(target: Target<'_>, catalog: &Catalog, now: Timestamp) -> Option
         .filter_map(|starts| starts.last().copied());
     let ahead = newest.map(|newest| newest.duration_since(now)).max()?;
     let by = Span(ahead.unsigned_abs());
-    (ahead > TOLERANCE).then(|| format!("the newest backup is of a time that is still to come, in {by}"))
+    (ahead > TOLERANCE).then(|| format!("the newest backup is dated {by} in the future"))
 }
 
 /// Whether a span between the last backups is none that the schedule explains.
@@ -170,7 +170,7 @@ fn jumped(target: Target<'_>, catalog: &Catalog, now: Timestamp) -> Option<Strin
     });
     let by = Span(spans.max()?.unsigned_abs());
     Some(format!(
-        "{by} lie between two of the last backups, which the others do not explain: the clock may have jumped"
+        "two of the last backups are {by} apart, far more than the others: the clock may have jumped"
     ))
 }
 
@@ -225,10 +225,7 @@ pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, mea
             (PinState::Free, Standing::Bad(faults), _) => (false, format!("bad ({}), and named", faults.join("; "))),
             (PinState::Free, Standing::Good(_), LastCheck::Unknown) => (
                 true,
-                format!(
-                    "not known to be bad, as its last check cannot be read: `lifeboat verify {}` finds out",
-                    chain.id()
-                ),
+                format!("its last check cannot be read: run `lifeboat verify {}`", chain.id()),
             ),
             (PinState::Free, Standing::Good(_), LastCheck::Known) => {
                 (true, "good: only the policy removes it".to_owned())

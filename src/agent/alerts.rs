@@ -1,4 +1,4 @@
-//! What is wrong, and when somebody is to be told: once when it begins, once when nothing is wrong any more.
+//! What is wrong, and when somebody is to be told: once when it begins, once when all is well again.
 //!
 //! A pure function of the verdict, so that what is told and what `status` says cannot differ. Who is told,
 //! and how, is left to `journal`, `hook` and `heartbeat`.
@@ -27,7 +27,7 @@ pub enum Seen {
     All,
     /// What was there at this moment.
     From(Instant),
-    /// Not everything: nobody is told yet that nothing is wrong any more.
+    /// Not everything: nobody is told yet that all is well again.
     Nothing,
 }
 
@@ -65,7 +65,7 @@ impl Alerts {
             told.push(Notice {
                 event: Event::Recovered,
                 about: About::default(),
-                message: "nothing is wrong any more".to_owned(),
+                message: "all is well again".to_owned(),
             });
         }
         told

@@ -189,7 +189,7 @@ async fn until(instant: Option<tokio::time::Instant>) {
 async fn ended(job: &mut Option<Job>) -> Result<Ended, Trouble> {
     match job {
         Some(job) => {
-            let gone = |_| Err(Trouble::Failed("its thread ended without a word".to_owned()));
+            let gone = |_| Err(Trouble::Failed("its thread ended unexpectedly".to_owned()));
             (&mut job.done).await.unwrap_or_else(gone)
         }
         None => std::future::pending().await,
@@ -488,7 +488,7 @@ impl Agent {
                         &[("schedules", &schedules)],
                     );
                 } else if was_broken {
-                    self.log.line(Level::Info, "the configuration is right again", &[]);
+                    self.log.line(Level::Info, "the configuration is valid again", &[]);
                 } else if reason == Reason::Asked {
                     self.log
                         .line(Level::Info, "the configuration was read again, and is the same", &[]);
@@ -498,7 +498,7 @@ impl Agent {
                 if self.configuration_error.as_ref() != Some(&error) {
                     self.log.event(
                         Event::ConfigurationRefused,
-                        "the configuration is refused; the one before goes on",
+                        "the configuration is invalid; the previous one stays in force",
                         &[("error", &error)],
                     );
                 }
@@ -649,7 +649,7 @@ fn desk(config: &Config, host: &str, state: &Path, before: Option<&Desk>, log: L
         Err(error) => {
             log.line(
                 Level::Error,
-                "what was done is not known; it begins anew",
+                "what was done before cannot be read; starting afresh",
                 &[("error", &error)],
             );
             None

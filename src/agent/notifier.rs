@@ -108,7 +108,7 @@ impl Notifier {
             watchdog::Verdict::StillHangs => false,
             watchdog::Verdict::Hangs => {
                 let schedule = job.map_or("", |(schedule, _)| schedule);
-                let message = "the job does nothing any more; the watchdog is not fed until it does";
+                let message = "the job makes no progress; the watchdog is not fed until it does";
                 self.log.event(
                     Event::JobHangs,
                     message,

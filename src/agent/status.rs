@@ -131,7 +131,7 @@ impl Report {
         }
         if let Some(error) = &self.configuration_error {
             let first = error.lines().next().unwrap_or_default();
-            return format!("the configuration is refused, the one before goes on: {first}");
+            return format!("the configuration is invalid, the previous one stays in force: {first}");
         }
         let troubled = |schedule: &&ScheduleState| schedule.failure.is_some() || schedule.late.is_some();
         match (self.schedules.iter().find(troubled), self.schedules.first()) {

@@ -35,7 +35,7 @@ impl Unkept {
             event: Event::StateUnwritable,
             about: About::default(),
             message: format!(
-                "what was done cannot be kept on this host, so that a restart of the agent may do it again: {}",
+                "the agent cannot record what it did on this host, so it may do it again after a restart: {}",
                 reasons.join("; ")
             ),
         })

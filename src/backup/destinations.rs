@@ -42,7 +42,7 @@ pub enum DestinationError {
     #[error(transparent)]
     Stream(#[from] BranchError),
     /// It does not answer.
-    #[error("does not answer for {} s", .after.as_secs())]
+    #[error("no answer for {} s", .after.as_secs())]
     Hangs {
         /// How long it was waited for.
         after: Duration,
@@ -274,7 +274,7 @@ impl Write for Sink {
             self.unchecked = 0;
             let free = self.store.free_space().map_err(io::Error::other)?.available;
             if free < SPARE_BYTES {
-                let left = format!("{} are left, and {} stay free", ByteSize(free), ByteSize(SPARE_BYTES));
+                let left = format!("{} left, and {} must stay free", ByteSize(free), ByteSize(SPARE_BYTES));
                 return Err(io::Error::new(io::ErrorKind::StorageFull, left));
             }
         }

@@ -554,8 +554,8 @@ fn unaccepted(before: &Catalog, manifest: &Manifest, opening: Option<&Opening>) 
     }
     if let Some(opening) = opening {
         return Some(format!(
-            "this is a new history, lineage {lineage}: {opening}. `latest` refuses until you say which history is meant \
-             with `lifeboat accept-lineage LINEAGE`; nothing of the others is lost"
+            "this is a new history, lineage {lineage}: {opening}. `latest` refuses until you confirm which history to \
+             continue with `lifeboat accept-lineage LINEAGE`; nothing of the others is lost"
         ));
     }
     match before.accepted_lineage() {
@@ -564,8 +564,8 @@ fn unaccepted(before: &Catalog, manifest: &Manifest, opening: Option<&Opening>) 
             accepted.id
         )),
         Err(LatestError::Unaccepted { .. }) => Some(format!(
-            "there is more than one history, this backup is of lineage {lineage}, and `latest` refuses until you say \
-             which is meant with `lifeboat accept-lineage LINEAGE`"
+            "there is more than one history, and this backup is of lineage {lineage}: `latest` refuses until you confirm \
+             one with `lifeboat accept-lineage LINEAGE`"
         )),
         Ok(_) | Err(_) => None,
     }

@@ -67,7 +67,9 @@ pub enum LatestError {
         first: Box<Damaged>,
     },
     /// There is a history that the operator has not accepted or rejected.
-    #[error("there is more than one history, and `accept-lineage` has not said which is meant")]
+    #[error(
+        "etcd's data was replaced or restored since the last backup: confirm which history to continue (`accept-lineage`)"
+    )]
     Unaccepted {
         /// The one that was accepted before the new one came, if any.
         accepted: Option<LineageId>,

@@ -53,7 +53,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let places = read_configured(context, &config, None)?;
     if let (None, Some((name, error))) = (&args.lineage, places.unreadable.first()) {
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
-            .next("the right history may be in there: make it readable, or give the lineage that is meant"));
+            .next("the right history may be in it: make it readable, or name the lineage"));
     }
     let catalog = &places.catalog;
     let lineage = meant(catalog, args.lineage)?;
@@ -88,7 +88,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     for missed in &failed {
         context.output.problem(format!(
-            "destination {} does not have the word: {}; say it again when it is well",
+            "destination {} did not record it: {}; run this again once the destination works",
             missed.destination, missed.error
         ));
     }

@@ -195,7 +195,7 @@ fn without_retention(config: &Config) -> impl Iterator<Item = String> {
     let endless = destinations.filter(|(_, destination)| destination.retention.is_none());
     endless.map(|(name, _)| {
         format!(
-            "destination {name} keeps everything for ever: say what it is to keep in `[destinations.{name}.retention]`"
+            "destination {name} has no retention, so nothing is ever removed: set `[destinations.{name}.retention]`"
         )
     })
 }
@@ -401,7 +401,7 @@ fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) ->
         findings.problems.extend(
             faults(backup)
                 .into_iter()
-                .map(|fault| format!("{id} is not good in {fault}")),
+                .map(|fault| format!("{id} has a bad copy in {fault}")),
         );
     }
     match places.catalog.latest() {

@@ -25,7 +25,7 @@ const FILE_MODE: u32 = 0o600;
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  lifeboat export latest snapshot.db --identity backup-key.txt\n  \
-    lifeboat export ./full.db.zst.age - --identity backup-key.txt | less"
+    lifeboat export ./full.db.zst.age - --identity backup-key.txt > snapshot.db"
 )]
 pub struct Args {
     #[command(flatten)]

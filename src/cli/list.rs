@@ -114,9 +114,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         (read_configured(context, &config, args.destination.as_deref())?, broken)
     };
     if let Some(broken) = &broken {
-        context.output.problem(format!(
-            "{broken}\nthis is what the last configuration that was right names"
-        ));
+        context
+            .output
+            .problem(format!("{broken}\nshown is what the last valid configuration names"));
     }
     for damaged in places.catalog.damaged() {
         context.output.warn(format!("{damaged}: {}", damaged.fault));
@@ -159,7 +159,7 @@ fn print(output: &Output, places: &Destinations, all: bool) {
         .iter()
         .flat_map(|b| faults(b).into_iter().map(move |fault| (b, fault)))
     {
-        output.alarm(format!("{} is not good in {}", backup.id(), brief(&fault)));
+        output.alarm(format!("{} has a bad copy in {}", backup.id(), brief(&fault)));
     }
     if let Ok(latest) = catalog.latest() {
         output.line(format!(

@@ -138,10 +138,13 @@ impl Judgement {
         let notes = self.notes.iter().filter(|_| self.host == Host::HasUnits);
         let judged = match (&self.because, self.unmet.is_empty()) {
             (Some(because), _) if self.host == Host::HasNoSystemd => {
-                format!("what {UNIT} would let the agent have does not matter here: {because}")
+                format!("the sandbox of {UNIT} was not checked: {because}")
             }
-            (None, true) => format!("{} lets the agent have all of this", self.unit),
-            (Some(_), true) => format!("{} would let the agent have all of this", self.unit),
+            (None, true) => format!("{}: the sandbox allows everything this configuration needs", self.unit),
+            (Some(_), true) => format!(
+                "{}: the sandbox would allow everything this configuration needs",
+                self.unit
+            ),
             (None, false) => format!("judged by {}", self.unit),
             (Some(because), false) => format!("judged by {}: {because}", self.unit),
         };
@@ -154,7 +157,7 @@ impl Judgement {
             return;
         }
         if let Some(drop_in) = &self.drop_in {
-            output.line(format!("to let the agent in, write this to {}:", drop_in.path));
+            output.line(format!("to give the agent access, write this to {}:", drop_in.path));
             output.line("");
             drop_in.text.lines().for_each(|line| output.line(format!("    {line}")));
             output.line("");
@@ -216,11 +219,11 @@ impl Judgement {
             match secret {
                 Secret::File(_) => {}
                 Secret::Env(name) => self.notes.push(format!(
-                    "`{key}`: {name} has to be in the unit's environment, and is fixed while the unit runs: restart it after a change"
+                    "`{key}`: {name} must be in the unit's environment; it is read at start: restart lifeboat after changing it"
                 )),
                 Secret::Credential(name) => {
                     self.notes.push(format!(
-                        "`{key}`: credential `{name}` is fixed while the unit runs: restart it after a change"
+                        "`{key}`: credential `{name}` is read at start; restart lifeboat after changing it"
                     ));
                     if !sandbox.credentials.iter().any(|known| known.name == *name) {
                         self.unmet.push(Unmet {

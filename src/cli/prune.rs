@@ -107,7 +107,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     if !args.damaged.is_empty() && document.remove.is_empty() && document.errors.is_empty() {
         return Failure::new(Exit::Refused, "nothing of it is known to be bad, or it is pinned")
-            .next("`lifeboat verify ID` finds out; what is good is removed by retention alone")
+            .next("`lifeboat verify ID` checks it; good backups are removed by retention only")
             .after_result(&context.output);
     }
     match (document.errors.is_empty(), places.stores.is_empty()) {
@@ -141,7 +141,7 @@ fn judge(
     }
     if plan.excess > ByteSize(0) {
         context.output.warn(format!(
-            "destination {name}: what must stay takes {} more than max_bytes",
+            "destination {name}: backups that must stay exceed max_bytes by {}",
             plan.excess
         ));
     }
@@ -179,22 +179,22 @@ fn give_up_lineage(places: &Destinations, named: &str, yes: bool, document: &mut
             return Err(refused(format!(
                 "lineage {lineage} is the accepted one: `latest` is taken from it"
             ))
-            .next("accept the one that goes on instead first: `lifeboat accept-lineage LINEAGE`"));
+            .next("first accept the one that continues: `lifeboat accept-lineage LINEAGE`"));
         }
         Err(LatestError::Unaccepted {
             accepted: Some(accepted),
             ..
         }) if accepted == lineage.id => {
             return Err(refused(format!(
-                "lineage {lineage} was accepted last, and nobody has said yet which goes on"
+                "lineage {lineage} was accepted last: first confirm which history continues"
             ))
-            .next("say it first: `lifeboat accept-lineage LINEAGE`"));
+            .next("run `lifeboat accept-lineage LINEAGE`"));
         }
         Ok(_) | Err(_) => {}
     }
     if let Some((name, error)) = places.unreadable.first() {
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
-            .next("what goes on may be in there: make it readable first"));
+            .next("the history to continue may be in it: make it readable first"));
     }
     if !yes && !document.dry_run {
         ask(&format!("remove lineage {lineage} for good?"))?;

@@ -324,7 +324,7 @@ fn warnings(args: &Args, rebuilt: &Rebuilt) -> Vec<String> {
     }
     for id in &rebuilt.added_leases {
         warnings.push(format!(
-            "keys hang on lease {id}, which had no entry: it was added with a lifetime of 1 h"
+            "keys use lease {id}, which had no entry: it was added with a lifetime of 1 h"
         ));
     }
     for alarm in &rebuilt.cleared_alarms {

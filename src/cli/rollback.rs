@@ -167,7 +167,7 @@ fn report(context: &Context, run: &Run<'_>, outcome: &Outcome) -> Result<Exit, F
             });
             if let Some(aside) = set_aside {
                 output.line(format!(
-                    "what was since is set aside in {aside} until `lifeboat release`"
+                    "what was written since is kept in {aside} until `lifeboat release`"
                 ));
             }
         }

@@ -204,10 +204,7 @@ impl Found {
                 .output
                 .alarm(format!("{}; trying the next copy", refused.message()));
         }
-        Err(Failure::new(
-            Exit::NotFound,
-            "no destination that could be read holds it",
-        ))
+        Err(Failure::new(Exit::NotFound, "no readable destination has it"))
     }
 
     /// The same with what standard input gives kept in a file in `folder` that has no name, so that it can be read twice.
@@ -453,7 +450,7 @@ pub(super) fn chosen<'a>(context: &Context, places: &'a Destinations, source: &s
         let faults = faults(passed_over).join("; ");
         let id = passed_over.id();
         context.output.alarm(format!(
-            "the newer {id}, revision {}, is not good and is passed over: {faults}",
+            "skipped the newer {id} (revision {}), which is bad: {faults}",
             passed_over.revision()
         ));
     }

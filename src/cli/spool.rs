@@ -78,7 +78,7 @@ fn failure(error: &Error, folder: &Path) -> Failure {
         }
         Error::Overlong(limit) => Failure::new(
             Exit::Damaged,
-            format!("standard input goes on beyond the {limit} bytes that the database in it can have"),
+            format!("standard input is longer than the {limit} bytes that its database can have"),
         )
         .next("choose another backup: `lifeboat list`"),
         Error::NoRoom(room) => {

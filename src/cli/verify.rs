@@ -122,6 +122,16 @@ fn wanted<'a>(context: &Context, args: &Args, places: &'a Destinations) -> Resul
     Ok(wanted)
 }
 
+/// What a proof says, in a few words.
+fn meaning(proof: Proof) -> &'static str {
+    match proof {
+        Proof::None => "not proven",
+        Proof::Stored => "file intact (not decrypted)",
+        Proof::Content => "decrypted, structure whole",
+        Proof::HashKv => "decrypted, contents equal etcd's hash",
+    }
+}
+
 fn print(output: &Output, results: &Results, may_give_up: bool) {
     for checked in &results.checked {
         let id = &checked.id;
@@ -129,10 +139,10 @@ fn print(output: &Output, results: &Results, may_give_up: bool) {
             let name = &copy.name;
             match copy.ok {
                 true if copy.depth == Depth::Compared && copy.proof > Proof::Stored => output.line(format!(
-                    "good  {id} in {name}: stored, unchanged since it was proven to be {}",
-                    copy.proof
+                    "good  {id} in {name}: file intact (not decrypted); proven before: {}",
+                    meaning(copy.proof)
                 )),
-                true => output.line(format!("good  {id} in {name}: {}", copy.proof)),
+                true => output.line(format!("good  {id} in {name}: {}", meaning(copy.proof))),
                 false => output.line(format!("BAD   {id} in {name}: {}", clean(&copy.faults.join("; ")))),
             }
         }
@@ -145,7 +155,7 @@ fn print(output: &Output, results: &Results, may_give_up: bool) {
         }
     }
     for id in &results.gone {
-        output.line(format!("gone  {id}: removed since it was listed, as retention does"));
+        output.line(format!("gone  {id}: removed by retention since it was listed"));
     }
     if results.checked.is_empty() && results.gone.is_empty() && results.errors.is_empty() {
         output.line("there is no backup to verify");

@@ -158,11 +158,7 @@ impl Reader<'_> {
         let Some(given) = section.given("every") else { return };
         let every = every.period();
         if every < SHORTEST_SENSIBLE {
-            let message = format!(
-                "`{}`: a slot every {} is more than backups can follow",
-                given.path,
-                Span(every)
-            );
+            let message = format!("`{}`: every {} is very frequent", given.path, Span(every));
             self.warnings.at(given.origin, &message);
         }
         if let (Some(jitter), Some(entry)) = (jitter.filter(|jitter| *jitter > every), section.entry("jitter")) {

@@ -39,7 +39,7 @@ fn valid(texts: &[&str]) -> Config {
 #[test]
 fn slots_that_are_too_close_are_doubted() {
     let doubted = warnings("schedules.b = { kind = 'full', every = '1s' }");
-    assert!(doubted.contains("`schedules.b.every`: a slot every 1 s"), "{doubted}");
+    assert!(doubted.contains("`schedules.b.every`: every 1 s"), "{doubted}");
     let doubted = warnings("schedules.b = { kind = 'full', every = '10m', jitter = '20m' }");
     assert!(
         doubted.contains("`schedules.b.jitter` of 20 m is longer than the 10 m from"),

@@ -425,7 +425,7 @@ impl Member {
             .header()
             .map(|header| (ClusterId(header.cluster_id()), MemberId(header.member_id())));
         if answered != self.identity {
-            return Err(self.nonsense("HashKV", "the ids of another member than before"));
+            return Err(self.nonsense("HashKV", "the ids of a different member than before"));
         }
         Ok(HashKv {
             revision,
@@ -585,7 +585,10 @@ fn explained(url: &str, call: &str, reason: String) -> String {
         "connection reset",
     ];
     let is_first = matches!(call, "Authenticate" | "Status");
-    let meaning = if reason.contains("http2 error") || reason.contains("h2 protocol error") {
+    let is_http = reason.contains("http2 error") || reason.contains("h2 protocol error");
+    let meaning = if is_http && !is_first {
+        "the connection broke off: is etcd still running?"
+    } else if is_http {
         "it answers, but not as a client port of etcd: is this the peer port, or one that wants https?"
     } else if reason.contains("tls handshake eof") || reason.contains("received corrupt message") {
         "it does not speak TLS: should the URL begin with http?"

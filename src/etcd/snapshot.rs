@@ -97,7 +97,7 @@ impl SnapshotStream {
             self.empty += 1;
             if self.empty == EMPTY_MESSAGES {
                 return Err(self.nonsense(format!(
-                    "nothing but empty messages after {} bytes; its own copy broke, see its log",
+                    "nothing but empty messages after {} bytes; the member's copy failed: see its log",
                     self.received
                 )));
             }

@@ -63,9 +63,9 @@ impl Configuration<'_> {
     /// Told once, if both say it.
     pub(super) fn problem(&self) -> Option<Notice> {
         let (who, error) = match (self.broken, self.refused) {
-            (Some(error), None) => ("this goes by the last one that was right", error),
-            (Some(error), Some(_)) => ("the agent goes on with the one before", error),
-            (None, Some(error)) => ("the agent has refused it and goes on with the one before", error),
+            (Some(error), None) => ("this uses the last valid one", error),
+            (Some(error), Some(_)) => ("the agent keeps the previous one", error),
+            (None, Some(error)) => ("the agent has refused it and keeps the previous one", error),
             (None, None) => return None,
         };
         // Behind the first line stands every problem, each with its line drawn: one will do here.
@@ -75,7 +75,7 @@ impl Configuration<'_> {
         Some(Notice {
             event: Event::ConfigurationRefused,
             about: About::default(),
-            message: format!("the configuration is wrong, {who}: {telling}; `lifeboat check` says all of it"),
+            message: format!("the configuration is wrong, {who}: {telling}; `lifeboat check` shows all of it"),
         })
     }
 }

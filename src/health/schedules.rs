@@ -120,12 +120,12 @@ impl ScheduleState {
         };
         let late = self.late.map(|late| {
             let (since, slot) = (late.since, late.slot);
-            let message = format!("schedule {name} is late since {since:.0}: the work of slot {slot:.0} is not done");
+            let message = format!("schedule {name} is late since {since:.0}: slot {slot:.0} is not done");
             notice(Event::ScheduleLate, message)
         });
         let ahead = self.ahead.map(|slot| {
             let message = format!(
-                "schedule {name}: its last success is of a slot in the future, {slot:.0}: this host's clock was ahead then"
+                "schedule {name}: its last success is dated in the future ({slot:.0}): this host's clock was ahead"
             );
             notice(Event::ScheduleLate, message)
         });

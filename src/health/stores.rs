@@ -257,7 +257,7 @@ impl Stores<'_> {
                     ..About::default()
                 },
                 message: format!(
-                    "backup {id} is not good in {}; to give it up: `lifeboat prune --damaged {id}`",
+                    "backup {id} has a bad copy in {}; to give it up: `lifeboat prune --damaged {id}`",
                     faults.join("; ")
                 ),
             })
@@ -332,7 +332,7 @@ fn unusable(destination: &Destination) -> Vec<Notice> {
     // What cannot be read cannot be written to either: once is enough.
     if let (Some(why), true) = (&destination.unwritable, problems.is_empty()) {
         problems.push(notice(format!(
-            "destination {name} cannot be written to by the agent, which goes on trying: {why} (`lifeboat check` says what \
+            "the agent cannot write to destination {name} and keeps trying: {why} (`lifeboat check` says what \
              is missing)"
         )));
     }
@@ -370,6 +370,6 @@ fn what_to_do(error: &LatestError) -> String {
     let candidates: Vec<String> = candidates.collect();
     match candidates.is_empty() {
         true => "; `lifeboat list` says what is wrong".to_owned(),
-        false => format!(": say which is meant with {}", candidates.join(", or ")),
+        false => format!(": confirm it with {}", candidates.join(", or ")),
     }
 }

@@ -118,7 +118,7 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
     let begun = state.begun();
     if let Err(error) = &begun {
         let why = with_causes(error);
-        listener.warn(&format!("leavings of earlier runs are not removed: {why}"));
+        listener.warn(&format!("leftovers of earlier runs were not removed: {why}"));
     }
     let begun = begun.ok();
     let read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
@@ -132,7 +132,7 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
             }
             Err(error) => {
                 let why = with_causes(error);
-                listener.warn(&format!("{name}: leavings are not removed: {why}"));
+                listener.warn(&format!("{name}: leftovers were not removed: {why}"));
             }
         }
     }

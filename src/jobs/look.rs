@@ -136,7 +136,7 @@ fn unread_secrets(config: &Config) -> Vec<Notice> {
     let notice = |unread: Unread| Notice {
         event: Event::SecretUnreadable,
         about: About::default(),
-        message: format!("the agent goes on without it: {}", unread.problem),
+        message: format!("the agent works without it: {}", unread.problem),
     };
     unread.filter(|unread| !unread.is_needed).map(notice).collect()
 }

@@ -118,7 +118,7 @@ fn leaves_it_to_others(order: &Order, name: &DestinationName) -> Option<Fate> {
     }
     let hosts = i32::try_from(order.config.members.len()).unwrap_or(i32::MAX);
     let until = later(order.due_at, APART.saturating_mul(hosts));
-    let why = "hosts that can open the backups go before this one".to_owned();
+    let why = "waiting: hosts that can open the backups have priority".to_owned();
     (host::now() < until).then_some(Fate::Later { why, until })
 }
 

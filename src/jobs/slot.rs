@@ -173,8 +173,8 @@ impl<'a> Attempt<'a> {
             return Ok(false);
         }
         let why = match before {
-            1 => "one host goes before this one".to_owned(),
-            several => format!("{several} hosts go before this one"),
+            1 => "waiting: 1 other host has priority".to_owned(),
+            several => format!("waiting: {several} other hosts have priority"),
         };
         // Looked at in between: it may be done, and this host's status says so then.
         let until = until.min(later(host::now(), APART));
@@ -253,8 +253,7 @@ impl<'a> Attempt<'a> {
             let by = Clocks { host, store }.apart()?;
             let (name, by) = (&open.name, Span(by.unsigned_abs()));
             Some(format!(
-                "this host's clock is {by} ahead of that of destination {name}: set the one that is wrong; if it is this \
-                 host's, other hosts take the same slots once more"
+                "this host's clock is {by} ahead of destination {name}'s: correct the wrong one; if it is this host's, other hosts repeat the same slots"
             ))
         });
         apart.collect()

@@ -177,7 +177,13 @@ pub fn round(
         short: results
             .checked
             .iter()
-            .filter_map(|checked| Some(format!("{} is proven less far: {}", checked.id, checked.note.as_ref()?)))
+            .filter_map(|checked| {
+                Some(format!(
+                    "{} could not be proven further: {}",
+                    checked.id,
+                    checked.note.as_ref()?
+                ))
+            })
             .collect(),
         errors: results.errors,
     })

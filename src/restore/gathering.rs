@@ -263,7 +263,7 @@ async fn heard(client: &PeerClient, urls: &[String]) -> Heard {
             Ok(PeerSight::Document(document)) => {
                 return match Told::parse(&document) {
                     Some(told) => Heard::Told(told),
-                    None => Heard::Strange("it answers what no lifeboat tells".to_owned()),
+                    None => Heard::Strange("it answers what no lifeboat says".to_owned()),
                 };
             }
             Ok(PeerSight::Strange(what)) => return Heard::Strange(what),

@@ -73,7 +73,7 @@ use crate::rebuild;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another one comes first.
-    #[error("restore {id} is open (at `{step:?}`)")]
+    #[error("restore {id} is unfinished (at step {step:?})")]
     Open {
         /// The one that is open.
         id: RestoreId,

@@ -296,7 +296,7 @@ impl fmt::Display for Obstacle {
             Obstacle::ReadOnly { by } => write!(f, "the unit may only read there ({by})"),
             Obstacle::Missing => f.write_str("it does not exist"),
             Obstacle::NoFolder => f.write_str("it is not a folder"),
-            Obstacle::Closed { folder } => write!(f, "{} lets the unit's user not through", folder.display()),
+            Obstacle::Closed { folder } => write!(f, "the unit's user cannot enter {}", folder.display()),
             Obstacle::Rights { verb, has } => write!(f, "the unit's user may not {verb} it ({has})"),
             Obstacle::Unknown => f.write_str("whether the unit's user can reach it cannot be seen from here"),
         }

@@ -155,7 +155,7 @@ fn every_obstacle_has_its_mend() {
             ),
             &[
                 "the unit does not see it (ProtectHome=yes)",
-                "/home/b c lets the unit's user not through",
+                "the unit's user cannot enter /home/b c",
                 "drop-in ProtectHome=tmpfs; BindPaths=-\"/home/b c/50%%\"",
                 "run setfacl -m u:lifeboat:x /home/b c",
             ],
@@ -186,7 +186,7 @@ fn every_obstacle_has_its_mend() {
                 ],
             ),
             &[
-                "/etc/etcd lets the unit's user not through",
+                "the unit's user cannot enter /etc/etcd",
                 "the unit's user may not read it (owner 2379, group 2379, mode 0640)",
                 "credential client.key from /etc/etcd/pki/client.key",
             ],
@@ -206,7 +206,7 @@ fn every_obstacle_has_its_mend() {
             whole("/root/recipients", &[("/root", 0, 0, 0o700)]),
             &[
                 "the unit does not see it (ProtectHome=yes)",
-                "/root lets the unit's user not through",
+                "the unit's user cannot enter /root",
                 "drop-in ProtectHome=tmpfs; BindReadOnlyPaths=-/root/recipients",
                 "run setfacl -m u:lifeboat:x /root",
             ],

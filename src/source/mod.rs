@@ -166,7 +166,7 @@ impl Source {
         // Where the length is known, so many bytes are there already; of anything else the header must answer for them.
         let limit = length.is_none().then(|| Limit {
             bytes: longest(database),
-            by: "the database in it has by its own header",
+            by: "that its own header says",
         });
         Ok(Source {
             name,
@@ -184,7 +184,7 @@ impl Source {
     pub fn with_length(self, length: u64) -> Self {
         let recorded = Limit {
             bytes: length,
-            by: "were recorded",
+            by: "that were recorded",
         };
         Source {
             length: Some(length),
@@ -233,7 +233,7 @@ impl Source {
             name: self.name.clone(),
             error: DecodeError::Damaged {
                 stage: "plain bytes",
-                reason: format!("they go on beyond the {bytes} that {by}"),
+                reason: format!("they are longer than the {bytes} bytes {by}"),
             },
         }
     }

@@ -113,7 +113,7 @@ pub enum Error {
         expected: String,
     },
     /// What was read is not what had been written.
-    #[error("`{}` holds other bytes than were written to it: do not trust this file system", .path.display())]
+    #[error("`{}` changed since it was written: do not trust this file system", .path.display())]
     Altered {
         /// Which.
         path: PathBuf,

@@ -126,7 +126,7 @@ fn stored(manifest: &Manifest, copy: &Copy<'_>, going: impl FnMut(u64) -> Contro
     }
     if read.sha256 != expected.sha256 {
         let fault = format!(
-            "its object has other bytes than were stored (SHA-256 {} instead of {})",
+            "the object changed since it was stored (SHA-256 {} instead of {})",
             read.sha256, expected.sha256
         );
         return Ok(Found::Wrong(vec![fault]));

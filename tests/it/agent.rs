@@ -174,8 +174,13 @@ fn the_agent_takes_backups_on_schedule_rotates_them_and_follows_its_configuratio
     until("backups to go on", || ids(&host).is_disjoint(&before));
 
     let said = stop(agent);
-    assert_eq!(said.matches("the configuration is refused").count(), 1, "{said}");
-    assert!(said.contains("right again"), "{said}");
+    assert_eq!(
+        said.matches("the configuration is invalid; the previous one stays in force")
+            .count(),
+        1,
+        "{said}"
+    );
+    assert!(said.contains("valid again"), "{said}");
     let ended = host.lifeboat(["--json", "status"]).expect_code(1).json();
     let problems = ended["problems"].to_string();
     assert!(problems.contains("the agent does not run"), "{problems}");
@@ -274,7 +279,10 @@ fn a_state_that_is_full_ends_no_backups_and_shows_in_the_status() {
         status(&host)["doubts"] == serde_json::json!([])
     });
     let said = stop(agent);
-    assert!(said.contains("what was done cannot be kept on this host"), "{said}");
+    assert!(
+        said.contains("the agent cannot record what it did on this host"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -33,3 +33,4 @@ mod units;
 mod vectors;
 mod verify;
 mod watching;
+mod wording;

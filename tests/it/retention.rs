@@ -84,5 +84,5 @@ fn without_retention_everything_stays_and_check_says_so() {
     );
     host.lifeboat(["check"])
         .expect_code(0)
-        .says(&["destination local keeps everything"]);
+        .says(&["destination local has no retention"]);
 }

@@ -33,7 +33,10 @@ fn a_backup_is_proven_as_far_as_its_keys_and_its_manifest_allow() {
     );
     assert_eq!(proof(&host, &id), "stored");
     let opened = verify(&host, &["latest"]).expect_code(0);
-    assert_eq!(opened.stdout, format!("good  {id} in local: hash_kv\n"));
+    assert_eq!(
+        opened.stdout,
+        format!("good  {id} in local: decrypted, contents equal etcd's hash\n")
+    );
     assert_eq!(proof(&host, &id), "hash_kv");
     let shown = host.lifeboat(["show", &id]).expect_code(0).stdout;
     assert!(shown.contains("checked         local: 20"), "{shown}");
@@ -54,7 +57,11 @@ fn without_a_recorded_hash_the_content_is_what_can_be_proven() {
     host.configure(etcd, "[backup]\nhash_kv = \"never\"\n");
     let id = host.backup();
     let checked = verify(&host, &[]).expect_code(0);
-    assert!(checked.stdout.contains(&format!("good  {id} in local: content")));
+    assert!(
+        checked
+            .stdout
+            .contains(&format!("good  {id} in local: decrypted, structure whole"))
+    );
     assert!(checked.stdout.contains("no HashKV was recorded"), "{}", checked.stdout);
     assert_eq!(proof(&host, &id), "content");
 }
@@ -80,7 +87,10 @@ fn a_backup_that_was_changed_is_bad_from_then_on() {
     assert!(text(&found["checked"][1]["faults"][0]).contains("SHA-256"), "{found}");
 
     assert_eq!(latest(&host), before);
-    let list = host.lifeboat(["list"]).expect_code(0).says(&[&damaged, "is not good"]);
+    let list = host
+        .lifeboat(["list"])
+        .expect_code(0)
+        .says(&[&damaged, "has a bad copy"]);
     assert!(list.stdout.contains("BAD"), "{}", list.stdout);
     host.lifeboat(["status"]).expect_code(1);
     // It counts for nothing: retention keeps the good one, although it is older.
@@ -123,9 +133,15 @@ fn of_two_copies_the_bad_one_is_named() {
     let object = find(&far, &id);
     flip(&object, 1000);
     let only = host.lifeboat(["verify", &id, "--destination", "local"]).expect_code(0);
-    assert_eq!(only.stdout, format!("good  {id} in local: stored\n"));
+    assert_eq!(
+        only.stdout,
+        format!("good  {id} in local: file intact (not decrypted)\n")
+    );
     let both = verify(&host, &[&id]).expect_code(5);
-    assert!(both.stdout.contains(&format!("good  {id} in local: hash_kv")));
+    assert!(
+        both.stdout
+            .contains(&format!("good  {id} in local: decrypted, contents equal etcd's hash"))
+    );
     assert!(both.stdout.contains(&format!("BAD   {id} in far:")), "{}", both.stdout);
     assert_eq!(latest(&host), id, "one good copy is enough");
 
@@ -201,7 +217,10 @@ fn another_identity_proves_only_what_is_stored() {
         .lifeboat([OsStr::new("verify"), OsStr::new("--identity"), other.as_os_str()])
         .expect_code(8)
         .says(&["none of the given identities opens it", host.recipient()]);
-    assert_eq!(found.stdout, format!("good  {id} in local: stored\n"));
+    assert_eq!(
+        found.stdout,
+        format!("good  {id} in local: file intact (not decrypted)\n")
+    );
     assert_eq!(proof(&host, &id), "stored");
 }
 
@@ -335,7 +354,7 @@ fn a_store_that_is_only_named_is_verified_without_a_configuration() {
     .map(str::to_owned);
     let found = host.lifeboat(args).expect_code(0);
     assert!(
-        found.stdout.contains(&format!("good  {id} in")) && found.stdout.contains("hash_kv"),
+        found.stdout.contains(&format!("good  {id} in")) && found.stdout.contains("contents equal etcd's hash"),
         "{}",
         found.stdout
     );

@@ -220,8 +220,7 @@ fn warnings(plan: &Plan) -> Vec<String> {
         && place != of
     {
         warnings.push(format!(
-            "the data in place is of cluster {place}, the backup of cluster {of}: right after an earlier restore, and wrong \
-             if this is the backup of another cluster"
+            "the data in place is of cluster {place}, the backup of cluster {of}: expected after an earlier restore; otherwise check that this is the right cluster's backup"
         ));
     }
     warnings.extend(plan.older_etcd().map(|(of, here)| {
@@ -284,13 +283,16 @@ fn undone(ledger: &Ledger, why: &str) -> Failure {
     let (id, unit) = (ledger.id(), &ledger.plan.site.unit);
     let failure = |message: String| Failure::new(Exit::Failed, message);
     match (ledger.started, ledger.data_before.is_some()) {
-        (true, _) => failure(format!("restore {id} did not become well and was taken back: {why}")).next(format!(
+        (true, _) => failure(format!(
+            "restore {id} failed its health check and was rolled back: {why}"
+        ))
+        .next(format!(
             "see `journalctl -u {unit}`{}; what was restored is set aside in {} until `lifeboat release`",
             of_versions(&ledger.plan),
             shown(&crate::restore::made_path(&ledger.plan.site.data_dir, id))
         )),
         (false, true) => failure(format!(
-            "restore {id} was taken back before etcd was started on it: {why}"
+            "restore {id} was rolled back before etcd was started on it: {why}"
         )),
         (false, false) => failure(format!("restore {id} was given up, and nothing was changed: {why}")),
     }

@@ -138,11 +138,11 @@ fn restorable(page: &Page<'_>, windows: &[Window], now: Timestamp) {
         let points = count(window.points, "point");
         let (to, newest) = (window.to_revision, age(window.to_time, now));
         let text = match window.points {
-            1 => format!("{points}{of}: revision {to}, {newest} old"),
+            1 => format!("{points}{of}: {newest} old (revision {to})"),
             _ => format!(
-                "{points}{of}: revision {}, {} old, to {to}, {newest} old",
-                window.from_revision,
-                age(window.from_time, now)
+                "{points}{of}: newest {newest} old (revision {to}), oldest {} old (revision {})",
+                age(window.from_time, now),
+                window.from_revision
             ),
         };
         page.field(label, &text);

@@ -179,7 +179,10 @@ fn an_object_that_unpacks_to_more_than_its_own_database_says_fills_no_disk() {
     let age = zstd.finish().expect("the file can be written");
     age.finish().expect("the file can be written");
 
-    let (said, data) = (["go on beyond", "by its own header"], stored.path("disk/data"));
+    let (said, data) = (
+        ["they are longer than", "its own header says"],
+        stored.path("disk/data"),
+    );
     let exported = stored.path("disk/exported");
     let export = ["export", text(&bomb), &exported, "--identity", &identity];
     stored.host.lifeboat(export).expect_code(5).says(&said);

@@ -39,7 +39,7 @@ fn configurations_that_are_wrong() {
             let list = host
                 .lifeboat(["list"])
                 .expect_code(1)
-                .says(&[names, "last configuration"]);
+                .says(&[names, "last valid configuration"]);
             assert!(list.stdout.contains("no backups"), "{}", list.stdout);
         }
     }

@@ -40,7 +40,12 @@ pub fn what_check_prints_lets_the_agent_in(lab: &Lab<'_>) {
     assert_eq!(unmet, 1 + OUTSIDE.len(), "{found}");
     do_as_printed(host, &lifeboat(host, ["check"]).expect_code(1));
     let content = lifeboat(host, ["check", "--online"]).expect_code(0);
-    assert!(content.stdout.contains("lets the agent have all of this"), "{content}");
+    assert!(
+        content
+            .stdout
+            .contains("the sandbox allows everything this configuration needs"),
+        "{content}"
+    );
     for destination in [STORE, srv, home] {
         until(&format!("the agent's backups in {destination}"), || {
             let found = manifests(&host.path(destination));
@@ -126,7 +131,7 @@ fn do_as_printed(host: &Host, check: &Done) {
     let mut lines = check.stdout.lines();
     let path = lines
         .by_ref()
-        .find_map(|line| line.strip_prefix("to let the agent in, write this to "));
+        .find_map(|line| line.strip_prefix("to give the agent access, write this to "));
     let path = path
         .unwrap_or_else(|| panic!("no drop-in: {check}"))
         .trim_end_matches(':');

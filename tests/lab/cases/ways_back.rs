@@ -18,7 +18,7 @@ pub fn an_etcd_that_does_not_come_up_on_the_new_data_gets_the_old_back(lab: &Lab
     );
     host.run(["systemctl", "daemon-reload"]);
     let failed = restore(host, &[&id, "--yes"]).expect_code(1);
-    assert!(failed.stderr.contains("was taken back"), "{failed}");
+    assert!(failed.stderr.contains("was rolled back"), "{failed}");
     cluster.wait_until_served();
     assert_eq!(client.get(LATER).expect("it serves"), Some(b"old".to_vec()));
     assert!(!has_guard(host));
@@ -46,7 +46,7 @@ pub fn an_address_that_something_else_took_meanwhile_brings_the_old_back(lab: &L
         &format!("if test -e {new}; then {free}; else systemctl start taker.socket; fi"),
     );
     let failed = restore(host, &[&id, "--yes"]).expect_code(1);
-    assert!(failed.stderr.contains("was taken back"), "{failed}");
+    assert!(failed.stderr.contains("was rolled back"), "{failed}");
     assert!(!failed.stderr.contains("on the old data"), "{failed}");
     cluster.wait_until_served();
     assert_eq!(cluster.client().get(LATER).expect("it serves"), Some(b"old".to_vec()));
@@ -56,7 +56,7 @@ pub fn an_address_that_something_else_took_meanwhile_brings_the_old_back(lab: &L
     after_each_stop(host, "systemctl start taker.socket");
     let failed = restore(host, &[&id, "--yes"]).expect_code(1);
     assert!(
-        failed.stderr.contains("was taken back") && failed.stderr.contains("etcd.service failed on the old data too"),
+        failed.stderr.contains("was rolled back") && failed.stderr.contains("etcd.service failed on the old data too"),
         "{failed}"
     );
     assert_closed(host);
@@ -100,7 +100,7 @@ pub fn an_etcd_too_old_for_the_backup_serves_its_own_data_again(lab: &Lab<'_>) {
     assert!(names_both(&dry.stderr), "it is known beforehand: {dry}");
     let failed = restore(host, &[&id, "--yes"]).expect_code(1);
     assert!(
-        failed.stderr.contains("was taken back") && names_both(&failed.stderr),
+        failed.stderr.contains("was rolled back") && names_both(&failed.stderr),
         "{failed}"
     );
     cluster.wait_until_served();

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use lifeboat::cli::apart::{self, Side};
 use lifeboat::cli::{Cli, Exit, Failure};
 use nix::sys::resource::{Resource, setrlimit};
 
@@ -15,6 +16,19 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error).into(),
     };
+    // Where there is no other process to be had, what hangs holds this one.
+    if cli.uses_stores()
+        && let Ok(Side::IsDone(code)) = apart::split()
+    {
+        return code;
+    }
+    let exit = carry_out(cli);
+    apart::tell(exit as u8);
+    exit.into()
+}
+
+/// Runs the command, and says what came of it.
+fn carry_out(cli: Cli) -> Exit {
     let (json, error) = (cli.wants_json(), cli.error_label());
     match cli.run() {
         Ok(exit) => {
@@ -22,7 +36,7 @@ fn main() -> ExitCode {
             if let Some(reason) = lost {
                 writeln!(std::io::stderr(), "{error} the result could not be written: {reason}").ok();
             }
-            exit.into()
+            exit
         }
         Err(failure) => {
             if json {
@@ -30,7 +44,7 @@ fn main() -> ExitCode {
             }
             // Nobody may be there to read it any more.
             writeln!(std::io::stderr(), "{error} {}", failure.for_people()).ok();
-            failure.exit.into()
+            failure.exit
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod accept_lineage;
 mod agent;
+pub mod apart;
 mod backup;
 mod check;
 mod exit;
@@ -34,6 +35,7 @@ mod verify;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -192,6 +194,28 @@ impl Cli {
         Cli::command().render_help().to_string()
     }
 
+    /// Whether the command uses stores, any of which may hang.
+    pub fn uses_stores(&self) -> bool {
+        match self.command {
+            Command::Status(_)
+            | Command::Metrics(_)
+            | Command::Backup(_)
+            | Command::List(_)
+            | Command::Show(_)
+            | Command::Verify(_)
+            | Command::Export(_)
+            | Command::Rebuild(_)
+            | Command::Prune(_)
+            | Command::Pin(_)
+            | Command::Unpin(_)
+            | Command::Check(_)
+            | Command::AcceptLineage(_) => true,
+            // The agent is told its end by systemd; what changes the data of etcd is watched over by its ledger.
+            Command::Agent(_) | Command::Restore(_) | Command::Rollback(_) | Command::Release(_) => false,
+            Command::Keygen(_) | Command::Completions(_) | Command::Manual(_) => false,
+        }
+    }
+
     /// Whether the caller is a program.
     pub fn wants_json(&self) -> bool {
         self.json
@@ -287,6 +311,9 @@ impl Interrupt {
     }
 }
 
+/// A signal that comes so soon after the first is the same one.
+const HANDED_ON_WITHIN: Duration = Duration::from_millis(300);
+
 /// Listens from now on for SIGINT and SIGTERM, whatever the program is busy with. The second one ends it at once.
 fn listen(context: &Context) -> Interrupt {
     let flag = Arc::new(AtomicBool::new(false));
@@ -297,12 +324,18 @@ fn listen(context: &Context) -> Interrupt {
         else {
             return;
         };
-        for asked in 1.. {
+        let mut asked: Option<Instant> = None;
+        loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if asked == 2 {
+            // Sent to all processes of a service or a group, it is handed on once more.
+            if asked.is_some_and(|first| first.elapsed() < HANDED_ON_WITHIN) {
+                continue;
+            }
+            if asked.replace(Instant::now()).is_some() {
+                apart::tell(Exit::Failed as u8);
                 #[expect(
                     clippy::disallowed_methods,
                     reason = "asked for twice: what is half-done is swept by the next run"

@@ -12,7 +12,7 @@ use std::io;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setresgid, setresuid};
 
 use super::host::failed;
-use super::{Exit, Failure};
+use super::{Exit, Failure, apart};
 use crate::durable::{self, Dir};
 use crate::state;
 
@@ -36,6 +36,8 @@ pub(super) fn settle() -> Result<(), Failure> {
     initgroups(&name, user.gid).map_err(|errno| refused("take its groups", errno.into()))?;
     setresgid(user.gid, user.gid, user.gid).map_err(|errno| refused("take its group", errno.into()))?;
     setresuid(user.uid, user.uid, user.uid).map_err(|errno| refused("become it", errno.into()))?;
+    // The kernel forgets it with the user.
+    apart::end_with_parent();
     if setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
         let source = io::Error::other("root can still be had");
         return Err(refused("leave root behind", source));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use lifeboat::layout::{ObjectName, SlotPath};
 use lifeboat::store::{Access, Begun, Error, FileStore, Limits};
 
+use super::support::frozen::Frozen;
 use super::support::hanging::Hanging;
 use super::support::host::Host;
 use super::support::shared;
@@ -129,6 +130,30 @@ fn three_dead_mounts_cost_one_wait() {
             });
         }
     });
+}
+
+#[test]
+fn a_command_is_over_though_its_write_hangs_in_the_kernel() {
+    let host = Host::new(match shared::unchanging() {
+        Some(etcd) => etcd,
+        None => return,
+    });
+    let place = host.add_destination("frozen");
+    let Some(frozen) = Frozen::mount(&place) else { return };
+    host.backup();
+    frozen.freeze();
+    // Its output ends too, which a shell may wait for.
+    let (ended, took) = timed(|| host.lifeboat(["backup"]));
+    ended.expect_code(3).says(&["frozen"]);
+    assert!(took < 2 * ONE_WAIT, "{took:?}");
+    drop(frozen);
+    assert_eq!(
+        host.lifeboat(["--json", "list", "--destination", "local"]).json()["backups"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
 }
 
 #[test]

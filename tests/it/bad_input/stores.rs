@@ -146,7 +146,7 @@ fn one_backup_at_a_time() {
     let (host, gate) = held(etcd);
     let first = host.start(["backup"]);
     gate.wait_until_held();
-    let process = format!("process {}", first.pid());
+    let process = format!("process {}", first.worker());
     host.lifeboat(["backup"])
         .expect_code(6)
         .says(&["another run", "`backup`", &process, "--wait"]);

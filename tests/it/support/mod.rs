@@ -5,6 +5,7 @@
 pub mod client;
 pub mod counting;
 pub mod etcd;
+pub mod frozen;
 pub mod gate;
 pub mod hanging;
 pub mod host;

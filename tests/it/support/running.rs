@@ -44,6 +44,14 @@ impl Running {
         self.child.id()
     }
 
+    /// The process that does the work: its child, if it has one.
+    pub fn worker(&self) -> u32 {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let first = children.split_whitespace().next();
+        first.and_then(|child| child.parse().ok()).unwrap_or(pid)
+    }
+
     /// The writing end of its standard input, where the command asked for a pipe.
     pub fn stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().expect("the command asked for a pipe")
@@ -63,7 +71,7 @@ impl Running {
 
     /// Whether it has a file open whose path ends so.
     pub fn has_open(&self, path_end: &str) -> bool {
-        let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", self.pid())) else {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", self.worker())) else {
             return false;
         };
         descriptors

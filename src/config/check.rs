@@ -4,26 +4,19 @@
 //! Leaves shape and unknown keys to `keys`. Invariant: a `Config` comes out only if no problem was found.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::io;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::file::{Table, Value};
-use super::keys::{closest, is_private_key, join, shown};
-use super::problem::{Origin, Problems, Source};
-use super::secret::Secret;
-use super::section::{Content, Given, Section};
+use super::keys::{closest, join};
+use super::problem::Problems;
+use super::section::{Given, Section};
 use super::{
-    Auth, Backup, ClientCertificate, Cluster, Compression, Config, Destination, DestinationName, Encryption,
-    HashKvPolicy, Host, LARGEST_FILE, Member, MemberChoice, MemberName, MemberUrl, Restore, SAMPLE_RECIPIENT, Sharing,
-    StoreUrl, Tls,
+    Auth, Backup, ClientCertificate, Cluster, Compression, Config, Destination, DestinationName, HashKvPolicy, Host,
+    Member, MemberChoice, MemberName, MemberUrl, Restore, Sharing, StoreUrl, Tls,
 };
-use crate::durable;
 use crate::layout::Proof;
-use crate::pipeline::{KeyError, Recipient};
 use crate::restore::BumpRule;
 use crate::settings::Place;
 
@@ -242,108 +235,6 @@ impl Reader<'_> {
         None
     }
 
-    fn encryption(&mut self, root: &Section<'_>) -> Encryption {
-        let section = root.section("encryption");
-        let mut recipients: Vec<Recipient> = Vec::new();
-        let list = section.list("recipients");
-        for given in list.iter().flat_map(|list| list.texts()) {
-            let recipient = self.recipient(&given);
-            recipients.extend(recipient.filter(|new| !recipients.contains(new)));
-        }
-        let file = section.text("recipients_file");
-        let recipients_file = file
-            .as_ref()
-            .and_then(|given| self.absolute_path(&section, "recipients_file", given));
-        if let Some(path) = &recipients_file {
-            for recipient in self.recipients_file(file.as_ref().expect("path comes from it"), path) {
-                recipients.extend((!recipients.contains(&recipient)).then_some(recipient));
-            }
-        }
-        let named_at = section.entry("recipients").or(section.entry("recipients_file"));
-        if let (Some(entry), Some(fault)) = (named_at, too_many(&recipients)) {
-            let message = format!("`encryption`: {fault}");
-            self.problems.at(&entry.key, &message);
-        }
-        let is_written = section.entry("recipients").is_some() || section.entry("recipients_file").is_some();
-        match &list {
-            Some(list) if list.value.is_empty() && file.is_none() => {
-                self.problems.at(
-                    list.origin,
-                    "`encryption.recipients` is empty: at least one is needed; there is no unencrypted mode",
-                );
-            }
-            _ if !is_written && !matches!(section.content, Content::Refused) => {
-                self.missing(&section, "recipients");
-            }
-            _ => {}
-        }
-        if let Some(entry) = section.entry("identity") {
-            self.warnings.at(
-                &entry.key,
-                "`encryption.identity`: this host can read its backups; that is meant only for restores without anybody at hand",
-            );
-        }
-        Encryption {
-            recipients,
-            recipients_file,
-            identity: self.secret(&section, "identity"),
-        }
-    }
-
-    fn recipient(&mut self, given: &Given<'_, &str>) -> Option<Recipient> {
-        if is_private_key(given.value) {
-            let message = format!("`{}`: {}", given.path, KeyError::SecretAsRecipient);
-            self.problems.hidden_at(given.origin, &message);
-            return None;
-        }
-        let recipient: Recipient = self.parsed(given)?;
-        if recipient.to_string() == SAMPLE_RECIPIENT {
-            self.warnings.at(
-                given.origin,
-                &format!(
-                    "`{}` is the sample of config.example.toml: nobody can open a backup made for it",
-                    given.path
-                ),
-            );
-        }
-        Some(recipient)
-    }
-
-    /// The recipients in a file, one a line, `#` starts a comment.
-    fn recipients_file(&mut self, given: &Given<'_, &str>, path: &Path) -> Vec<Recipient> {
-        let mut recipients = Vec::new();
-        let before = self.problems.is_empty();
-        let text = match read_text(path) {
-            Ok(text) => text,
-            Err(error) => {
-                let message = format!("`{}`: read {}: {error}", given.path, path.display());
-                self.problems.at(given.origin, &message);
-                return recipients;
-            }
-        };
-        let source = Source::new(path, text, usize::MAX - 1);
-        let mut start = 0;
-        for (index, line) in source.text().split_inclusive('\n').enumerate() {
-            let text = line.trim();
-            let origin = Origin::new(&source, start..start + line.trim_end().len());
-            start += line.len();
-            if text.is_empty() || text.starts_with('#') {
-                continue;
-            }
-            let line = Given {
-                path: format!("line {}", index + 1),
-                value: text,
-                origin: &origin,
-            };
-            recipients.extend(self.recipient(&line));
-        }
-        if recipients.is_empty() && before && self.problems.is_empty() {
-            let message = format!("`{}`: {} holds no recipient", given.path, path.display());
-            self.problems.at(given.origin, &message);
-        }
-        recipients
-    }
-
     fn compression(&mut self, root: &Section<'_>) -> Compression {
         let section = root.section("compression");
         let defaults = Compression::default();
@@ -452,131 +343,6 @@ impl Reader<'_> {
         }
         !is_off
     }
-
-    pub(super) fn secret(&mut self, section: &Section<'_>, name: &str) -> Option<Secret> {
-        let given = section.given(name)?;
-        let Value::Whole(table) = &given.value.value else {
-            return None;
-        };
-        let path = &given.path;
-        let mut found = None;
-        for (key, entry) in table {
-            let Value::Text(text) = &entry.node.value else {
-                let message = format!("`{}` is not a string", join(path, key));
-                self.problems.hidden_at(&entry.node.origin, &message);
-                return None;
-            };
-            let secret = match key.as_str() {
-                "file" => Path::new(text).is_absolute().then(|| Secret::File(text.into())),
-                "credential" => is_credential(text).then(|| Secret::Credential(text.clone())),
-                "env" => is_variable(text).then(|| Secret::Env(text.clone())),
-                _ => {
-                    let message = format!("unknown key `{}`; known here: file, credential, env", join(path, key));
-                    self.problems.hidden_at(&entry.key, &message);
-                    return None;
-                }
-            };
-            if secret.is_none() {
-                let expected = match key.as_str() {
-                    "file" => "a path that starts with `/`",
-                    "credential" => "the name of a systemd credential",
-                    _ => "the name of an environment variable",
-                };
-                let message = format!("`{}` is not {expected}", join(path, key));
-                self.problems.hidden_at(&entry.node.origin, &message);
-                return None;
-            }
-            found = secret;
-        }
-        if table.len() != 1 {
-            let message = format!("`{path}` takes exactly one of file, credential and env");
-            self.problems.hidden_at(given.origin, &message);
-            return None;
-        }
-        found
-    }
-
-    pub(super) fn integer(&mut self, section: &Section<'_>, name: &str, least: i32, most: i32) -> Option<i32> {
-        let given = section.given(name)?;
-        let Value::Integer(integer) = given.value.value else {
-            return None;
-        };
-        let fitting = i32::try_from(integer)
-            .ok()
-            .filter(|integer| (least..=most).contains(integer));
-        if fitting.is_none() {
-            let written = given.origin.text();
-            let message = format!("`{}`: {written} is not {}", given.path, section.expected(name));
-            self.problems.at(given.origin, &message);
-        }
-        fitting
-    }
-
-    fn absolute_path(&mut self, section: &Section<'_>, name: &str, given: &Given<'_, &str>) -> Option<PathBuf> {
-        if Path::new(given.value).is_absolute() {
-            return Some(given.value.into());
-        }
-        self.refuse(section, name, given)
-    }
-
-    fn not_empty(&mut self, section: &Section<'_>, name: &str, given: &Given<'_, &str>) -> Option<String> {
-        if !given.value.trim().is_empty() {
-            return Some(given.value.to_owned());
-        }
-        self.refuse(section, name, given)
-    }
-
-    /// Two keys that only make sense together.
-    fn both<A, B>(&mut self, section: &Section<'_>, a: (&str, Option<A>), b: (&str, Option<B>)) -> Option<(A, B)> {
-        for (name, other) in [(a.0, b.0), (b.0, a.0)] {
-            if let (Some(entry), None) = (section.entry(name), section.entry(other)) {
-                let message = format!("`{}` needs `{other}` beside it", join(&section.path, name));
-                self.problems.at(&entry.key, &message);
-            }
-        }
-        a.1.zip(b.1)
-    }
-
-    /// The value by its own `FromStr`, whose error says what was expected.
-    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, given: &Given<'_, &str>) -> Option<T> {
-        let error = match given.value.parse() {
-            Ok(value) => return Some(value),
-            Err(error) => error,
-        };
-        if is_private_key(given.value) {
-            let message = format!(
-                "`{}`: a private key (not shown) does not belong here; treat it as exposed",
-                given.path
-            );
-            self.problems.hidden_at(given.origin, &message);
-        } else {
-            self.problems.at(given.origin, &format!("`{}`: {error}", given.path));
-        }
-        None
-    }
-
-    /// Reports a text that the table of keys says was expected otherwise.
-    pub(super) fn refuse<T>(&mut self, section: &Section<'_>, name: &str, given: &Given<'_, &str>) -> Option<T> {
-        let found = shown(&Value::Text(given.value.to_owned()));
-        let message = format!("`{}`: {found} is not {}", given.path, section.expected(name));
-        self.problems.at(given.origin, &message);
-        None
-    }
-
-    /// Reports a required key, unless it or its table was reported already.
-    pub(super) fn missing(&mut self, section: &Section<'_>, name: &str) {
-        let path = join(&section.path, name);
-        let message = format!("`{path}` is missing: {}", section.expected(name));
-        match (section.entry(name), &section.content) {
-            (Some(entry), Content::Present(..)) if matches!(&entry.node.value, Value::List(list) if list.is_empty()) => {
-                let message = format!("`{path}` is empty: expected {}", section.expected(name));
-                self.problems.at(&entry.node.origin, &message);
-            }
-            (Some(_), _) | (None, Content::Refused) => {}
-            (None, Content::Present(_, key)) => self.problems.at(key, &message),
-            (None, Content::Absent | Content::Root(_)) => self.problems.nowhere(&message),
-        }
-    }
 }
 
 /// How long a restored member may take to serve.
@@ -588,51 +354,8 @@ const IDLE_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)
 /// How long a snapshot may take.
 const FINISH_WITHINS: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(168 * 3600);
 
-/// What is wrong with so many recipients: each has a part in the header of every object, of which the reader takes no
-/// more than 64 KiB.
-fn too_many(recipients: &[Recipient]) -> Option<String> {
-    let count = recipients.len();
-    if count > MOST_RECIPIENTS {
-        return Some(format!(
-            "{count} recipients are more than the {MOST_RECIPIENTS} a backup can have"
-        ));
-    }
-    // A part is as long as the key it is for, in lines of 64 characters, and a line that says so. The modulus of an RSA
-    // key makes nearly all of its text; the parts of others are shorter than their keys' text and that line.
-    let parts = recipients.iter().map(|recipient| {
-        let length = recipient.to_string().len();
-        length + length / 64 + PART_OVERHEAD
-    });
-    (parts.sum::<usize>() > MOST_HEADER_BYTES)
-        .then(|| format!("the keys of {count} recipients are too long together: have fewer, or X25519 keys (`age1…`)"))
-}
-
-/// Recipients of one backup.
-const MOST_RECIPIENTS: usize = 200;
-
-/// What all their parts of a header may take, with room for the rest of it.
-const MOST_HEADER_BYTES: usize = 60 << 10;
-
-const PART_OVERHEAD: usize = 64;
-
 /// A span of time with units: `30s`, `6h`, `1h 30m`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let duration: jiff::SignedDuration = text.trim().parse().ok()?;
     Duration::try_from(duration).ok()
-}
-
-fn is_credential(name: &str) -> bool {
-    let is_plain = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
-    !name.is_empty() && name.len() <= 255 && name.bytes().all(is_plain) && name != "." && name != ".."
-}
-
-fn is_variable(name: &str) -> bool {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    name.bytes().next().is_some_and(|b| !b.is_ascii_digit()) && name.bytes().all(is_plain)
-}
-
-/// Reads a file of recipients, which is no secret. Bounded like every file of the configuration.
-fn read_text(path: &Path) -> io::Result<String> {
-    let text = durable::read_linked(path, LARGEST_FILE)?;
-    String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
 }

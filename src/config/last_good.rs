@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Loaded, parse};
+use super::load::parse;
+use super::{Config, Loaded};
 
 const FORMAT: u64 = 1;
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
+use super::load::{listed, parse};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");

@@ -10,15 +10,19 @@
 //! Invariant: memory is bounded by the bytes received: eight per page, awaited pieces of overflow pages, and some
 //! MiB of small leaves.
 
+mod edge;
+mod passed;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::Error;
-use super::bucket::{BucketRoot, Entry, plain};
+use super::bucket::BucketRoot;
 use super::page::{
-    ELEMENT_BUCKET, ELEMENT_LEN, FaultKind, HEADER_LEN, Header, LeafElement, MAX_DEPTH, META_END, Meta, MetaBytes,
-    Node, NodeType,
+    ELEMENT_BUCKET, ELEMENT_LEN, FaultKind, HEADER_LEN, Header, LeafElement, META_END, Meta, MetaBytes, Node, NodeType,
 };
+use edge::{Edge, PackedEdge};
+pub use passed::Scan;
 
 /// A root node larger than this is none of etcd's, which has ten buckets.
 const MAX_ROOT_LEN: usize = 4 << 20;
@@ -40,46 +44,6 @@ pub struct Scanner {
     awaited: BinaryHeap<Reverse<Awaited>>,
     root: RootCopy,
     kept: Kept,
-}
-
-/// What a page says about the right edge of a tree that it may belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Edge {
-    /// Not a node, or its last element has not passed yet.
-    Unknown,
-    EmptyLeaf,
-    /// The last child of a branch.
-    Child(u64),
-    /// The first eight bytes of a leaf's last key.
-    LastKey(u64),
-}
-
-/// An [`Edge`] in eight bytes: revisions are not negative, so the upper half of the numbers is free for the others.
-#[derive(Debug, Clone, Copy)]
-struct PackedEdge(u64);
-
-impl PackedEdge {
-    const UNKNOWN: u64 = u64::MAX;
-    const EMPTY_LEAF: u64 = u64::MAX - 1;
-    const CHILD: u64 = 1 << 63;
-
-    fn pack(edge: Edge) -> Self {
-        PackedEdge(match edge {
-            Edge::EmptyLeaf => Self::EMPTY_LEAF,
-            Edge::Child(page) if page < Self::CHILD >> 1 => Self::CHILD | page,
-            Edge::LastKey(key) if key < Self::CHILD => key,
-            Edge::Unknown | Edge::Child(_) | Edge::LastKey(_) => Self::UNKNOWN,
-        })
-    }
-
-    fn unpack(self) -> Edge {
-        match self.0 {
-            Self::UNKNOWN => Edge::Unknown,
-            Self::EMPTY_LEAF => Edge::EmptyLeaf,
-            packed if packed & Self::CHILD != 0 => Edge::Child(packed & !Self::CHILD),
-            key => Edge::LastKey(key),
-        }
-    }
 }
 
 /// A piece of a node that lies on a later page than the node's header.
@@ -232,7 +196,7 @@ impl Scanner {
     /// Takes in one whole page.
     fn page(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let page = self.edges.len() as u64;
-        self.edges.push(PackedEdge(PackedEdge::UNKNOWN));
+        self.edges.push(PackedEdge::pack(Edge::Unknown));
         let Some(meta) = &mut self.meta else {
             return Ok(());
         };
@@ -424,90 +388,6 @@ impl Scanner {
     }
 }
 
-/// What is left of a database that has passed.
-#[derive(Debug)]
-pub struct Scan {
-    meta: Meta,
-    root: Vec<u8>,
-    kept: BTreeMap<u64, Vec<u8>>,
-    last_key: Option<u64>,
-}
-
-impl Scan {
-    /// The newer meta.
-    pub fn meta(&self) -> &Meta {
-        &self.meta
-    }
-
-    /// The first eight bytes, big-endian, of the last key of the followed bucket; none if it is empty or absent.
-    pub fn last_key(&self) -> Option<u64> {
-        self.last_key
-    }
-
-    /// The entries of a small bucket; none if there is no such bucket.
-    ///
-    /// Fails when the bucket is damaged, or when it is neither inline nor on a leaf that was kept.
-    pub fn entries(&self, bucket: &[u8]) -> Result<Option<Vec<Entry<'_>>>, Error> {
-        let leaf = match self.bucket(bucket)? {
-            None => return Ok(None),
-            Some(BucketRoot::Inline(leaf)) => leaf,
-            Some(BucketRoot::Page(page)) => self.kept_leaf(page).ok_or_else(|| not_kept(bucket))?,
-        };
-        let mut entries = Vec::with_capacity(leaf.count);
-        let mut floor = leaf.data_start();
-        for index in 0..leaf.count {
-            let element = leaf.leaf(index, floor).map_err(|kind| kind.on(leaf.page))?;
-            floor = element.end;
-            entries.push((element.key, plain(leaf.page, index, &element)?));
-        }
-        Ok(Some(entries))
-    }
-
-    /// Goes down the right edge of a bucket.
-    fn follow(&self, bucket: &[u8], edges: &[PackedEdge]) -> Result<Option<u64>, Error> {
-        let mut page = match self.bucket(bucket)? {
-            None => return Ok(None),
-            Some(BucketRoot::Inline(leaf)) if leaf.count == 0 => return Ok(None),
-            Some(BucketRoot::Inline(leaf)) => {
-                let last = last_element(&leaf).and_then(|last| last.key.first_chunk());
-                let last = last.ok_or_else(|| FaultKind::NoLastElement.on(leaf.page))?;
-                return Ok(Some(u64::from_be_bytes(*last)));
-            }
-            Some(BucketRoot::Page(page)) => page,
-        };
-        for depth in 0..MAX_DEPTH {
-            let edge = usize::try_from(page).ok().and_then(|page| edges.get(page));
-            match edge.map_or(Edge::Unknown, |edge| edge.unpack()) {
-                Edge::LastKey(key) => return Ok(Some(key)),
-                Edge::EmptyLeaf if depth == 0 => return Ok(None),
-                Edge::EmptyLeaf => return Err(FaultKind::EmptyLeaf.on(page).into()),
-                Edge::Unknown => return Err(FaultKind::NoLastElement.on(page).into()),
-                Edge::Child(child) => page = child,
-            }
-        }
-        Err(FaultKind::TooDeep.on(page).into())
-    }
-
-    fn bucket(&self, name: &[u8]) -> Result<Option<BucketRoot<'_>>, Error> {
-        let mut leaf = root_node(&self.meta, &self.root)?;
-        for _ in 0..MAX_DEPTH {
-            if leaf.node_type == NodeType::Leaf {
-                break;
-            }
-            let child = leaf.child_for(name).map_err(|kind| kind.on(leaf.page))?;
-            leaf = self.kept_leaf(child).ok_or_else(|| not_kept(name))?;
-        }
-        let found = leaf.find(name).map_err(|kind| kind.on(leaf.page))?;
-        let bucket = found.map(|(index, element)| BucketRoot::parse(leaf.page, index, &element));
-        Ok(bucket.transpose()?)
-    }
-
-    fn kept_leaf(&self, page: u64) -> Option<Node<'_>> {
-        let bytes = self.kept.get(&page)?;
-        Node::new(page, &Header::parse(bytes)?, bytes).ok()
-    }
-}
-
 fn root_node<'a>(meta: &Meta, bytes: &'a [u8]) -> Result<Node<'a>, Error> {
     let header = Header::parse(bytes).ok_or_else(|| FaultKind::NoLastElement.on(meta.root))?;
     Ok(Node::new(meta.root, &header, bytes).map_err(|kind| kind.on(meta.root))?)
@@ -515,12 +395,6 @@ fn root_node<'a>(meta: &Meta, bytes: &'a [u8]) -> Result<Node<'a>, Error> {
 
 fn last_element<'a>(leaf: &Node<'a>) -> Option<LeafElement<'a>> {
     leaf.leaf(leaf.count.checked_sub(1)?, leaf.data_start()).ok()
-}
-
-fn not_kept(bucket: &[u8]) -> Error {
-    Error::NotKept {
-        bucket: String::from_utf8_lossy(bucket).into_owned(),
-    }
 }
 
 /// Moves bytes from the front of `from` until `to` has `len`.

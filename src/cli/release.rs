@@ -134,7 +134,7 @@ fn cut_off(id: &RestoreId, error: Error) -> Failure {
 
 /// The folders that are kept of a restore, and how much is in them.
 pub(super) fn kept(ledger: &Ledger) -> (Vec<PathBuf>, u64) {
-    let (id, dirs) = (ledger.id(), ledger.plan.site.dirs());
+    let (id, dirs) = (ledger.id(), ledger.plan.host.site.dirs());
     let folders = dirs.flat_map(|dir| {
         [kept_path(dir, id), made_path(dir, id)]
             .into_iter()

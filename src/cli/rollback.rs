@@ -53,12 +53,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         ));
     };
     let (systemd, access) = reach(context, &ledger)?;
-    refuse_mounts(&ledger.plan.site)?;
+    refuse_mounts(&ledger.plan.host.site)?;
     if !args.although_serving {
         refuse_serving(context, &ledger, &access)?;
     }
     if !args.yes {
-        let (id, backup) = (&ledger.plan.id, &ledger.plan.backup.name);
+        let (id, backup) = (&ledger.plan.host.id, &ledger.plan.cluster.backup.name);
         ask(&match ledger.had_nothing() {
             true => format!("take restore {id} ({backup}) back? There was no data before it, so etcd will not run."),
             false => {
@@ -145,25 +145,25 @@ fn refuse_serving(context: &Context, ledger: &Ledger, access: &Access) -> Result
 fn report(context: &Context, run: &Run<'_>, outcome: &Outcome) -> Result<Exit, Failure> {
     let (ledger, output) = (run.ledger(), &context.output);
     let plan = &ledger.plan;
-    let aside = made_path(&plan.site.data_dir, &plan.id);
+    let aside = made_path(&plan.host.site.data_dir, &plan.host.id);
     let set_aside = aside.exists().then(|| aside.display().to_string());
     match output.format {
         Format::Json => output.json(&Document {
             schema: 1,
-            id: plan.id.to_string(),
+            id: plan.host.id.to_string(),
             outcome: match outcome {
                 Outcome::Undone { .. } => "undone",
                 Outcome::Restored => "restored",
                 Outcome::Waiting { .. } => "waiting",
             },
-            data_dir: plan.site.data_dir.display().to_string(),
+            data_dir: plan.host.site.data_dir.display().to_string(),
             set_aside,
             warnings: run.notes().to_vec(),
         }),
         Format::Text => {
             output.line(match ledger.had_nothing() {
-                true => format!("restore {} is taken back", plan.id),
-                false => format!("the data from before restore {} is back", plan.id),
+                true => format!("restore {} is taken back", plan.host.id),
+                false => format!("the data from before restore {} is back", plan.host.id),
             });
             if let Some(aside) = set_aside {
                 output.line(format!(

@@ -26,10 +26,10 @@ impl Run<'_> {
     }
 
     pub(super) fn back_swap(&mut self) -> Result<Came, Error> {
-        if let (Some(before), Some(_)) = (&self.ledger.data_before, &self.ledger.built) {
+        if let (Some(before), Some(_)) = (&self.ledger.before.data, &self.ledger.built) {
             // etcd is started on it next, and on half of it might begin an empty cluster.
             look_for_old(&self.ledger)?;
-            let site = &self.ledger.plan.site;
+            let site = &self.ledger.plan.host.site;
             if ExchangeDir::again(&site.data_dir)?.live_member()? != before.member {
                 self.refuse_mounts()?;
             }
@@ -41,10 +41,10 @@ impl Run<'_> {
         let ledger = &self.ledger;
         // etcd that finds the old data gone is not to begin an empty cluster; where there was none, that is for whoever lets
         // it start to say.
-        let stays = ledger.plan.overlay.as_ref().filter(|_| !ledger.had_nothing());
+        let stays = ledger.plan.host.overlay.as_ref().filter(|_| !ledger.had_nothing());
         let stays = stays.map(Overlay::files_of_old);
         // The drop-in that refers to the others goes first.
-        for before in ledger.files_before.iter().rev() {
+        for before in ledger.before.files.iter().rev() {
             let stays = stays.iter().flatten().find(|file| file.path == before.path);
             match stays {
                 Some(file) if before.content.is_none() && before.path.exists() => files::lay(file)?,
@@ -56,12 +56,12 @@ impl Run<'_> {
     }
 
     pub(super) fn back_start(&mut self) -> Result<Came, Error> {
-        let unit = &self.ledger.plan.site.unit;
-        if let Some(earlier) = self.ledger.held_before.clone() {
+        let unit = &self.ledger.plan.host.site.unit;
+        if let Some(earlier) = self.ledger.before.held.clone() {
             let found_nothing = self.found_nothing(&earlier)?;
             // It was held for the same reason as below, and still is; or nobody knows why, and it was not seen whether there
             // is data.
-            if found_nothing || self.ledger.data_before.is_none() {
+            if found_nothing || self.ledger.before.data.is_none() {
                 let why = match found_nothing {
                     true => ", before which there was no data,",
                     false => "",
@@ -83,13 +83,13 @@ impl Run<'_> {
             return Ok(Came::Done);
         }
         self.ledger_store.let_start(&self.ledger.id().to_string())?;
-        if self.ledger.ran {
+        if self.ledger.before.ran {
             match self.tools.units.start(unit) {
                 // The old data is back all the same, and who is to say so is whoever asked for it.
                 Err(refused) if refused.is_refusal() => self.down = Some(with_causes(&refused)),
                 started => started.map_err(Error::units("start", unit))?,
             }
-        } else if let Some(earlier) = &self.ledger.held_before {
+        } else if let Some(earlier) = &self.ledger.before.held {
             self.notes.push(format!(
                 "{unit} was kept from starting by restore {earlier}, of which nothing is known, and is so no more: the data \
                  from before is there, and `systemctl start {unit}` starts it"
@@ -108,8 +108,8 @@ impl Run<'_> {
     }
 
     pub(super) fn back_settle(&mut self) -> Result<Came, Error> {
-        let site = &self.ledger.plan.site;
-        if !self.ledger.started {
+        let site = &self.ledger.plan.host.site;
+        if !self.ledger.service.started {
             for path in site.dirs() {
                 let Some(exchange) = ExchangeDir::find(path)? else {
                     continue;
@@ -140,11 +140,11 @@ impl Run<'_> {
     /// several may have to wait for the others.
     fn look_after_revived(&mut self) -> Result<(), Error> {
         let ledger = &self.ledger;
-        let was_touched = ledger.downtime.from.is_some() || ledger.data_before.is_some();
-        if self.down.is_some() || !was_touched || !ledger.ran || self.ledger_store.paths().lock().exists() {
+        let was_touched = ledger.service.downtime.from.is_some() || ledger.before.data.is_some();
+        if self.down.is_some() || !was_touched || !ledger.before.ran || self.ledger_store.paths().lock().exists() {
             return Ok(());
         }
-        let unit = &ledger.plan.site.unit;
+        let unit = &ledger.plan.host.site.unit;
         match revived(unit, self.tools.units).map_err(Error::units("look at", unit))? {
             Revived::Up => {}
             Revived::NotYet { words } => self
@@ -158,10 +158,10 @@ impl Run<'_> {
 
 /// Sees that the old data is all there, where it can come back from.
 pub(super) fn look_for_old(ledger: &Ledger) -> Result<(), exchange_dir::Error> {
-    let (Some(before), Some(built)) = (&ledger.data_before, &ledger.built) else {
+    let (Some(before), Some(built)) = (&ledger.before.data, &ledger.built) else {
         return Ok(());
     };
-    let (site, id) = (&ledger.plan.site, ledger.id());
+    let (site, id) = (&ledger.plan.host.site, ledger.id());
     if let (Some(path), Some(_)) = (&site.wal_dir, built.log) {
         let exchange = ExchangeDir::again(path)?;
         exchange.find_log(id, &before.log)?;

@@ -106,8 +106,8 @@ impl Gathering {
         runtime: &Handle,
         now: fn() -> Timestamp,
     ) -> Result<Gathering, etcd::Error> {
-        let stand = plan.stand.clone().expect("the members have to meet");
-        let meeting = Meeting::new(&plan.site.member, plan.terms(), stand, plan.cluster_id());
+        let stand = plan.host.stand.clone().expect("the members have to meet");
+        let meeting = Meeting::new(&plan.host.site.member, plan.cluster.terms(), stand, plan.cluster_id());
         let told = watch::Sender::new(meeting.told().to_bytes());
         let mut state = State {
             meeting,
@@ -129,9 +129,9 @@ impl Gathering {
             runtime.spawn(ask(shared, client, name.to_owned(), urls.to_vec()))
         });
         let asking = asking.collect();
-        let urls = match plan.site.listen_peer_urls.is_empty() {
+        let urls = match plan.host.site.listen_peer_urls.is_empty() {
             true => plan.own_peer_urls().to_vec(),
-            false => plan.site.listen_peer_urls.clone(),
+            false => plan.host.site.listen_peer_urls.clone(),
         };
         Ok(Gathering {
             shared,
@@ -213,11 +213,11 @@ impl Drop for Gathering {
 /// How the other members are, before anything is begun. Who is silent is asked for a moment: where a restore is left to the
 /// background, nobody answers until that has begun.
 pub fn look_around(plan: &Plan, access: &Access, runtime: &Handle) -> Result<BTreeMap<String, Presence>, etcd::Error> {
-    let Some(stand) = plan.stand.clone() else {
+    let Some(stand) = plan.host.stand.clone() else {
         return Ok(BTreeMap::new());
     };
     let client = PeerClient::new(&access.peer)?;
-    let mut meeting = Meeting::new(&plan.site.member, plan.terms(), stand, plan.cluster_id());
+    let mut meeting = Meeting::new(&plan.host.site.member, plan.cluster.terms(), stand, plan.cluster_id());
     let asked: Vec<_> = plan
         .peers()
         .map(|(name, urls)| {
@@ -288,8 +288,8 @@ mod tests {
         let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (dead, live) = (format!("http://{}", free()), format!("http://{}", free()));
         let plan = Plan::new(wish(&format!("m1=http://a:2380,m2={dead},m2={live}"))).unwrap();
-        let stand = plan.stand.clone().unwrap();
-        let told = Meeting::new("m2", plan.terms(), stand, None).told();
+        let stand = plan.host.stand.clone().unwrap();
+        let told = Meeting::new("m2", plan.cluster.terms(), stand, None).told();
         let (_sender, answers) = watch::channel(told.to_bytes());
         let port = PeerPort::open(
             std::slice::from_ref(&live),

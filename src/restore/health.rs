@@ -136,7 +136,7 @@ pub enum Health {
 
 /// Judges what was seen; `revision` is what was restored.
 pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
-    let Some(is) = &plan.identity else {
+    let Some(is) = &plan.host.identity else {
         return Health::Broken("it is not known who this member is".to_owned());
     };
     if let Some(fault) = fault(plan, is, revision, sight) {
@@ -169,20 +169,20 @@ pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
         }
         ClientSight::Serves { .. } | ClientSight::Denied(_) | ClientSight::Silent(_) => {}
     }
-    if plan.is_single() && sight.looked >= plan.health_timeout {
+    if plan.is_single() && sight.looked >= plan.host.health_timeout {
         let (ClientSight::Silent(why) | ClientSight::Denied(why)) = &sight.client else {
             return Health::Broken(format!(
                 "the member does not serve at {}",
-                plan.site.client_urls.join(", ")
+                plan.host.site.client_urls.join(", ")
             ));
         };
         return Health::Broken(format!(
             "the member does not serve within {} s: {why}",
-            plan.health_timeout.as_secs()
+            plan.host.health_timeout.as_secs()
         ));
     }
     // Where its peer port does not answer us, as without its certificate, that it stays up must do.
-    let is_up = (shows_ids && sight.stable >= STABLE) || sight.looked >= plan.health_timeout;
+    let is_up = (shows_ids && sight.stable >= STABLE) || sight.looked >= plan.host.health_timeout;
     match !plan.is_single() && is_up {
         true => Health::Started,
         false => Health::NotYet,
@@ -192,12 +192,12 @@ pub fn judge(plan: &Plan, revision: Revision, sight: &Sight) -> Health {
 /// Whether the only member of its cluster has been up for all the time it is given.
 fn stays_up_alone(plan: &Plan, sight: &Sight) -> bool {
     let is_up = sight.unit.activity == Activity::Active && sight.restarts == 0;
-    plan.is_single() && is_up && sight.looked >= plan.health_timeout
+    plan.is_single() && is_up && sight.looked >= plan.host.health_timeout
 }
 
 /// What no time will heal.
 fn fault(plan: &Plan, is: &Identity, revision: Revision, sight: &Sight) -> Option<String> {
-    let unit = &plan.site.unit;
+    let unit = &plan.host.site.unit;
     match sight.unit.activity {
         Activity::Failed => return Some(format!("{unit} failed ({})", sight.unit.words)),
         // What was up and went down without a failure was stopped by somebody, or the host shuts down.
@@ -242,7 +242,7 @@ mod tests {
 
     fn plan(members: &str) -> Plan {
         let mut plan = Plan::new(wish(members)).unwrap();
-        let founders = plan.members.keys().map(|name| (name.clone(), Nonce([3; 16])));
+        let founders = plan.cluster.members.keys().map(|name| (name.clone(), Nonce([3; 16])));
         plan.commit(founders.collect()).unwrap();
         plan
     }
@@ -280,7 +280,7 @@ mod tests {
     fn serves(plan: &Plan, number: i64) -> ClientSight {
         ClientSight::Serves {
             cluster: plan.cluster_id().unwrap(),
-            member: plan.identity.as_ref().unwrap().member_id,
+            member: plan.host.identity.as_ref().unwrap().member_id,
             revision: revision(number),
             writes: Writes::Taken,
         }
@@ -356,7 +356,7 @@ mod tests {
         let sight = Sight {
             client: ClientSight::Serves {
                 cluster: plan.cluster_id().unwrap(),
-                member: plan.identity.as_ref().unwrap().member_id,
+                member: plan.host.identity.as_ref().unwrap().member_id,
                 revision: revision(42),
                 writes: Writes::Refused("database space exceeded".to_owned()),
             },
@@ -448,7 +448,7 @@ mod tests {
             Sight {
                 client: ClientSight::Serves {
                     cluster: ClusterId(0xab),
-                    member: plan.identity.as_ref().unwrap().member_id,
+                    member: plan.host.identity.as_ref().unwrap().member_id,
                     revision: revision(42),
                     writes: Writes::Taken,
                 },
@@ -486,13 +486,13 @@ mod tests {
             unit: unit(Activity::Active),
             own: None,
             client: ClientSight::Denied("no certificate".to_owned()),
-            looked: plan.health_timeout,
+            looked: plan.host.health_timeout,
             ..silent(&plan)
         };
         let health = judge(&plan, revision(42), &mute);
         assert!(matches!(health, Health::Healthy { doubt: Some(_) }), "{health:?}");
         let early = Sight {
-            looked: plan.health_timeout / 2,
+            looked: plan.host.health_timeout / 2,
             ..mute.clone()
         };
         assert_eq!(judge(&plan, revision(42), &early), Health::NotYet);

@@ -69,7 +69,7 @@ impl Run<'_> {
         let plan = &self.ledger.plan;
         let membership = plan.membership().map_err(Error::Founders)?;
         let (membership, own) = membership.expect("it has committed");
-        let dirs = ExchangeDirs::open(&plan.site, ExchangeDir::again)?;
+        let dirs = ExchangeDirs::open(&plan.host.site, ExchangeDir::again)?;
         let homes = dirs.homes(plan);
         let is_founded = rebuild::is_founded_in(homes, &membership).map_err(Error::Found)?;
         let prepared = match (is_founded, self.prepared.take()) {
@@ -77,12 +77,12 @@ impl Run<'_> {
             (false, Some(prepared)) => Some(prepared),
             (false, None) => {
                 let wish = wish(plan, DigestRule::Skipped);
-                Some(rebuild::prepared_in(homes, &plan.backup.name, &wish).map_err(Error::Found)?)
+                Some(rebuild::prepared_in(homes, &plan.cluster.backup.name, &wish).map_err(Error::Found)?)
             }
         };
         rebuild::found_in(homes, prepared, &membership, &own).map_err(Error::Found)?;
         let log = match &dirs.log {
-            Some(log) => log.made_log(&plan.id, wal::FILE_NAME)?,
+            Some(log) => log.made_log(&plan.host.id, wal::FILE_NAME)?,
             None => None,
         };
         if let Some(built) = &mut self.ledger.built {
@@ -116,7 +116,7 @@ impl Run<'_> {
     }
 
     fn is_committed(&self) -> bool {
-        let stand = self.ledger.plan.stand.as_ref();
+        let stand = self.ledger.plan.host.stand.as_ref();
         stand.is_some_and(|stand| stand.founders.is_some())
     }
 
@@ -146,10 +146,11 @@ impl Run<'_> {
             return Ok(());
         }
         let plan = &self.ledger.plan;
-        let dirs = ExchangeDirs::open(&plan.site, ExchangeDir::again);
+        let dirs = ExchangeDirs::open(&plan.host.site, ExchangeDir::again);
         let dirs = dirs.map_err(into_rebuild).map_err(Error::Found)?;
         let wish = wish(plan, DigestRule::Skipped);
-        self.prepared = Some(rebuild::prepared_in(dirs.homes(plan), &plan.backup.name, &wish).map_err(Error::Found)?);
+        self.prepared =
+            Some(rebuild::prepared_in(dirs.homes(plan), &plan.cluster.backup.name, &wish).map_err(Error::Found)?);
         Ok(())
     }
 

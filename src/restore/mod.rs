@@ -48,11 +48,12 @@ pub use exchange_dir::{Error as ExchangeDirError, gone_paths, kept_path, made_pa
 pub use gathering::{Seen, look_around};
 pub use inventory::{Inventory, Lack};
 pub use ledger::{
-    Built, Downtime, Error as LedgerError, Kept, Ledger, LedgerPaths, LedgerStore, closed, held, open_ledger,
+    Before, Built, Downtime, Error as LedgerError, Kept, Ledger, LedgerPaths, LedgerStore, Service, closed, held,
+    open_ledger,
 };
 pub use machine::{End, Step};
 pub use mounts::mounted_inside;
-pub use plan::{Backup, Error as PlanError, Plan, PlannedFile, RestoreId, Site, Wish};
+pub use plan::{Backup, ClusterPlan, Error as PlanError, HostPlan, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
 pub use quota::OverQuota;
 pub use release::{GiveUp, Release, releasable, release, release_stray, tidy_released};

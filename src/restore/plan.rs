@@ -188,17 +188,22 @@ pub enum Error {
     },
 }
 
-/// A restore on one host.
+/// What all hosts of a restore share: it comes from the backup, the configuration and the command line alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
-    /// Its id.
-    pub id: RestoreId,
+pub struct ClusterPlan {
     /// What is restored.
     pub backup: Backup,
     /// Whether revisions jump, and why.
     pub bump: Bump,
     /// The members of the new cluster with their sorted peer URLs.
     pub members: BTreeMap<String, Vec<String>>,
+}
+
+/// What a restore does on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPlan {
+    /// Its id.
+    pub id: RestoreId,
     /// Who the new member is, once that is known.
     #[serde(flatten)]
     pub identity: Option<Identity>,
@@ -222,6 +227,30 @@ pub struct Plan {
     pub files: Vec<PlannedFile>,
 }
 
+/// A restore on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What is alike on all hosts.
+    #[serde(flatten)]
+    pub cluster: ClusterPlan,
+    /// What is this host's own.
+    #[serde(flatten)]
+    pub host: HostPlan,
+}
+
+impl ClusterPlan {
+    /// The same in words that hosts compare.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            backup: self.backup.name.clone(),
+            sha256: self.backup.sha256,
+            revision: self.backup.revision,
+            bump: self.bump.by,
+            members: self.members.clone(),
+        }
+    }
+}
+
 impl Plan {
     /// Plans what is wished for; what is laid over its settings is still to come, see [`Plan::with_settings`].
     pub fn new(wish: Wish) -> Result<Plan, Error> {
@@ -235,27 +264,30 @@ impl Plan {
             let urls = urls.iter().map(PeerUrl::to_string);
             (name.to_owned(), urls.collect())
         });
-        let mut plan = Plan {
-            id: wish.id,
+        let cluster = ClusterPlan {
             backup: wish.backup,
             bump: wish.bump,
             members: members.collect(),
+        };
+        let host = HostPlan {
+            id: wish.id,
             identity: None,
             stand: None,
             in_place: wish.in_place,
+            site: wish.site,
             health_timeout: wish.health_timeout,
             overlay: None,
             stale: Vec::new(),
             files: Vec::new(),
-            site: wish.site,
         };
+        let mut plan = Plan { cluster, host };
         match wish.token {
-            Some(token) => plan.identity = Some(Identity::new(&wish.members, &plan.site.member, &token)?),
+            Some(token) => plan.host.identity = Some(Identity::new(&wish.members, &plan.host.site.member, &token)?),
             None => {
                 let nonce = wish.nonce;
-                plan.stand = Some(Stand { nonce, founders: None });
+                plan.host.stand = Some(Stand { nonce, founders: None });
                 if plan.is_single() {
-                    plan.commit(Founders::from([(plan.site.member.clone(), nonce)]))?;
+                    plan.commit(Founders::from([(plan.host.site.member.clone(), nonce)]))?;
                 }
             }
         }
@@ -269,52 +301,46 @@ impl Plan {
     ///
     /// Fails where the ids that follow are of no use to etcd, and for a plan that was tampered with.
     pub fn commit(&mut self, founders: Founders) -> Result<(), datadir::Error> {
-        let token = self.terms().token(&founders);
-        self.identity = Some(Identity::new(&self.initial_members()?, &self.site.member, &token)?);
-        if let Some(stand) = &mut self.stand {
+        let token = self.cluster.terms().token(&founders);
+        self.host.identity = Some(Identity::new(&self.initial_members()?, &self.host.site.member, &token)?);
+        if let Some(stand) = &mut self.host.stand {
             stand.founders = Some(founders);
         }
         Ok(())
     }
 
-    /// What all hosts must restore alike.
-    pub fn terms(&self) -> Terms {
-        Terms {
-            backup: self.backup.name.clone(),
-            sha256: self.backup.sha256,
-            revision: self.backup.revision,
-            bump: self.bump.by,
-            members: self.members.clone(),
-        }
-    }
-
     /// The new cluster's id, once it is known.
     pub fn cluster_id(&self) -> Option<ClusterId> {
-        self.identity.as_ref().map(|identity| identity.cluster_id)
+        self.host.identity.as_ref().map(|identity| identity.cluster_id)
     }
 
     /// Whether the members have to meet before it is known who they are.
     pub fn has_to_meet(&self) -> bool {
-        self.stand.is_some() && !self.is_single()
+        self.host.stand.is_some() && !self.is_single()
     }
 
     /// The same with what is laid over etcd's settings, and what earlier restores left there.
     #[must_use]
     pub fn with_settings(self, overlay: Option<Overlay>, stale: Vec<PathBuf>) -> Plan {
-        Plan { overlay, stale, ..self }
+        let host = HostPlan {
+            overlay,
+            stale,
+            ..self.host
+        };
+        Plan { host, ..self }
     }
 
     /// The files that it puts into their places or takes away.
     pub fn files_of_settings(&self) -> impl Iterator<Item = &Path> {
-        let planned = self.files.iter().map(|file| file.path.as_path());
-        let laid = self.overlay.iter().flat_map(Overlay::paths);
-        planned.chain(laid).chain(self.stale.iter().map(PathBuf::as_path))
+        let planned = self.host.files.iter().map(|file| file.path.as_path());
+        let laid = self.host.overlay.iter().flat_map(Overlay::paths);
+        planned.chain(laid).chain(self.host.stale.iter().map(PathBuf::as_path))
     }
 
     /// The releases of etcd that the backup is of and that runs here, if that one is of an older line.
     pub fn older_etcd(&self) -> Option<(&str, &str)> {
-        let of = self.backup.etcd_version.as_deref()?;
-        let here = self.site.etcd_version.as_deref()?;
+        let of = self.cluster.backup.etcd_version.as_deref()?;
+        let here = self.host.site.etcd_version.as_deref()?;
         let (read_of, read_here) = (Version::decode(of.as_bytes()), Version::decode(here.as_bytes()));
         let is_older = read_here.ok()?.is_before_line_of(&read_of.ok()?);
         is_older.then_some((of, here))
@@ -324,13 +350,13 @@ impl Plan {
     ///
     /// Fails only for a plan that was tampered with.
     pub fn membership(&self) -> Result<Option<(Membership, keyspace::Member)>, datadir::Error> {
-        let Some(identity) = &self.identity else {
+        let Some(identity) = &self.host.identity else {
             return Ok(None);
         };
         let members = self.initial_members()?;
-        members.urls_of(&self.site.member)?;
+        members.urls_of(&self.host.site.member)?;
         let membership = Membership::new(&members, &identity.token)?;
-        let own = membership.member(&self.site.member).cloned();
+        let own = membership.member(&self.host.site.member).cloned();
         Ok(own.map(|own| (membership, own)))
     }
 
@@ -343,22 +369,30 @@ impl Plan {
 
     /// Where this host's member is reached by the others.
     pub fn own_peer_urls(&self) -> &[String] {
-        self.members.get(&self.site.member).map_or(&[], Vec::as_slice)
+        self.cluster
+            .members
+            .get(&self.host.site.member)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// The other members, by name, with their peer URLs.
     pub fn peers(&self) -> impl Iterator<Item = (&str, &[String])> {
-        let others = self.members.iter().filter(|(name, _)| **name != self.site.member);
+        let others = self
+            .cluster
+            .members
+            .iter()
+            .filter(|(name, _)| **name != self.host.site.member);
         others.map(|(name, urls)| (name.as_str(), urls.as_slice()))
     }
 
     /// Whether the new cluster has no other member.
     pub fn is_single(&self) -> bool {
-        self.members.len() == 1
+        self.cluster.members.len() == 1
     }
 
     fn initial_members(&self) -> Result<InitialCluster, datadir::Error> {
         let entries = self
+            .cluster
             .members
             .iter()
             .flat_map(|(name, urls)| urls.iter().map(|url| Ok((name.clone(), url.parse()?))));
@@ -426,7 +460,7 @@ pub(super) mod tests {
     fn an_etcd_of_an_older_line_than_the_backup_is_named() {
         let on = |version: Option<&str>| {
             let mut plan = Plan::new(wish("m1=http://a:2380")).unwrap();
-            plan.site.etcd_version = version.map(str::to_owned);
+            plan.host.site.etcd_version = version.map(str::to_owned);
             plan.older_etcd().map(|(of, here)| format!("{of} on {here}"))
         };
         assert_eq!(on(Some("3.5.34")).as_deref(), Some("3.6.15 on 3.5.34"));
@@ -446,7 +480,7 @@ pub(super) mod tests {
             plan.commit(founders(1)).unwrap();
         }
         let (membership, own) = plan.membership().unwrap().unwrap();
-        let identity = plan.identity.clone().unwrap();
+        let identity = plan.host.identity.clone().unwrap();
         assert_eq!(
             (membership.cluster_id(), own.id),
             (identity.cluster_id, identity.member_id)
@@ -460,7 +494,7 @@ pub(super) mod tests {
     #[test]
     fn hosts_with_the_same_founders_come_to_one_cluster_whatever_is_in_place_on_each() {
         let mut first = Plan::new(wish("m1=http://a:2380,m2=http://b:2380")).unwrap();
-        assert!(first.has_to_meet() && first.identity.is_none());
+        assert!(first.has_to_meet() && first.host.identity.is_none());
         let mut second = wish("m2=http://b:2380,m1=http://a:2380");
         second.site.member = "m2".to_owned();
         second.site.data_dir = "/elsewhere".into();
@@ -468,7 +502,7 @@ pub(super) mod tests {
         let mut second = Plan::new(second).unwrap();
         first.commit(founders(1)).unwrap();
         second.commit(founders(1)).unwrap();
-        let (one, other) = (first.identity.unwrap(), second.identity.clone().unwrap());
+        let (one, other) = (first.host.identity.unwrap(), second.host.identity.clone().unwrap());
         assert_eq!((&one.token, one.cluster_id), (&other.token, other.cluster_id));
         assert_ne!(one.member_id, other.member_id);
         second.commit(founders(3)).unwrap();
@@ -492,7 +526,7 @@ pub(super) mod tests {
         given.token = Some("again".to_owned());
         let planned = Plan::new(given.clone()).unwrap();
         assert!(!planned.has_to_meet());
-        assert_eq!(planned.identity.as_ref().unwrap().token, "again");
+        assert_eq!(planned.host.identity.as_ref().unwrap().token, "again");
         given.in_place = planned.cluster_id();
         let cluster = planned.cluster_id().unwrap();
         assert_eq!(Plan::new(given).unwrap_err(), Error::InPlace { cluster });
@@ -506,7 +540,7 @@ pub(super) mod tests {
         fields.remove("stand");
         fields["site"].as_object_mut().unwrap().remove("listen_peer_urls");
         let read: Plan = serde_json::from_value(json).unwrap();
-        assert_eq!(read.identity, planned.identity);
+        assert_eq!(read.host.identity, planned.host.identity);
         assert!(!read.has_to_meet());
     }
 

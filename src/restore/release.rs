@@ -112,7 +112,7 @@ pub fn release(
 pub fn tidy_released(ledger_store: &LedgerStore) -> Result<(), Error> {
     let closed = ledger_store.closed()?;
     for ledger in closed.iter().filter(|ledger| ledger.kept == Kept::Released) {
-        for path in ledger.plan.site.dirs() {
+        for path in ledger.plan.host.site.dirs() {
             if let Ok(Some(exchange)) = ExchangeDir::find(path) {
                 // What stays is empty, and harms nobody.
                 exchange.tidy(ledger.id()).ok();
@@ -169,13 +169,13 @@ fn take(
 fn laid(ledger: &Ledger) -> Vec<NewFile> {
     let plan = &ledger.plan;
     if !is_good(ledger) {
-        return plan.overlay.iter().flat_map(Overlay::files_of_old).collect();
+        return plan.host.overlay.iter().flat_map(Overlay::files_of_old).collect();
     }
-    let of_old = plan.files.iter().chain(&ledger.settled).map(|file| NewFile {
+    let of_old = plan.host.files.iter().chain(&ledger.settled).map(|file| NewFile {
         path: file.path.clone(),
         content: file.content.clone(),
     });
-    let laid = plan.overlay.iter().zip(&plan.identity);
+    let laid = plan.host.overlay.iter().zip(&plan.host.identity);
     let laid = laid.flat_map(|(overlay, identity)| overlay.files(&identity.token));
     of_old.chain(laid).collect()
 }
@@ -218,7 +218,7 @@ fn keeps_from_harm(content: &str) -> bool {
 /// Our folders in the directories of a restore.
 fn exchange_dirs_of(ledger: &Ledger) -> Result<Vec<ExchangeDir>, Error> {
     let mut exchanges = Vec::new();
-    for path in ledger.plan.site.dirs() {
+    for path in ledger.plan.host.site.dirs() {
         match ExchangeDir::find(path)? {
             Some(exchange) => exchanges.push(exchange),
             // Else what is on a disk that comes later would stay there, and nobody would know of it.
@@ -235,7 +235,7 @@ fn exchange_dirs_of(ledger: &Ledger) -> Result<Vec<ExchangeDir>, Error> {
 /// Whether a restore that ended left data behind, unless somebody took that away.
 fn kept_something(ledger: &Ledger) -> bool {
     match ledger.end {
-        Some((End::Undone, _)) => ledger.started,
+        Some((End::Undone, _)) => ledger.service.started,
         Some((End::Restored, _)) | None => ledger.had_data(),
     }
 }
@@ -243,9 +243,9 @@ fn kept_something(ledger: &Ledger) -> bool {
 /// Whether etcd uses data that the restore has made or replaced: then the directory is there, and our folder in it is not.
 fn is_where_it_was(ledger: &Ledger) -> bool {
     let known = [
-        ledger.data_before.as_ref().and_then(|before| before.member),
+        ledger.before.data.as_ref().and_then(|before| before.member),
         ledger.built.as_ref().map(|built| built.member),
     ];
-    let live = fs::symlink_metadata(ledger.plan.site.data_dir.join(exchange_dir::MEMBER));
+    let live = fs::symlink_metadata(ledger.plan.host.site.data_dir.join(exchange_dir::MEMBER));
     live.is_ok_and(|live| known.contains(&Some(live.ino())))
 }

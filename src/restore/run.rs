@@ -101,13 +101,13 @@ impl<'a> Run<'a> {
                 return Err(Error::Open { id, step });
             }
         };
-        let unit = &ledger.plan.site.unit;
+        let unit = &ledger.plan.host.site.unit;
         let state = tools.units.state(unit).map_err(Error::units("look at", unit))?;
-        ledger.ran = state.is_up();
-        ledger.log_shown = (state.activity == Activity::Active).then_some(LogBefore::There);
-        ledger.held_before = ledger_store.held()?;
+        ledger.before.ran = state.is_up();
+        ledger.before.log_shown = (state.activity == Activity::Active).then_some(LogBefore::There);
+        ledger.before.held = ledger_store.held()?;
         let befores = ledger.plan.files_of_settings().map(files::before);
-        ledger.files_before = befores.collect::<Result<_, _>>()?;
+        ledger.before.files = befores.collect::<Result<_, _>>()?;
         Run::opened(ledger_store, ledger, tools)
     }
 
@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
         }
         // Whoever died at the start may have come as far as that, unless etcd is held yet.
         let id = ledger.id().to_string();
-        ledger.may_have_served |= step == Step::Start && ledger_store.held()?.is_none_or(|held| held != id);
+        ledger.service.may_have_served |= step == Step::Start && ledger_store.held()?.is_none_or(|held| held != id);
         ledger.step = step;
         // A boot takes the notice away.
         ledger_store.write(&ledger)?;
@@ -156,8 +156,8 @@ impl<'a> Run<'a> {
             ledger.end = None;
             ledger.step = Step::Settle;
             // Whatever etcd did before the restore, whoever asks for the old data wants it served.
-            ledger.ran = true;
-            ledger.held_before = None;
+            ledger.before.ran = true;
+            ledger.before.held = None;
         }
         if let Next::Take(step) = machine::next(ledger.step, Came::Unwanted)
             && step != ledger.step
@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
             let came = match &taken {
                 Ok(came) => *came,
                 Err(error) if error.is_blind(step) => Came::Unseen,
-                Err(error) if self.ledger.may_have_served && error.is_refused_by_systemd() => Came::Unseen,
+                Err(error) if self.ledger.service.may_have_served && error.is_refused_by_systemd() => Came::Unseen,
                 Err(error) => {
                     self.ledger.reason.get_or_insert_with(|| with_causes(error));
                     Came::Failed
@@ -236,8 +236,8 @@ impl<'a> Run<'a> {
                         self.leave_rendezvous();
                     }
                     self.ledger.step = next;
-                    self.ledger.started |= next == Step::Start;
-                    self.ledger.may_have_served |= next == Step::Serve;
+                    self.ledger.service.started |= next == Step::Start;
+                    self.ledger.service.may_have_served |= next == Step::Serve;
                     self.ledger_store.write(&self.ledger)?;
                 }
                 Next::Stay => {

@@ -38,10 +38,10 @@ impl Run<'_> {
         listener: rebuild::Listener<'_>,
     ) -> Result<Rebuilt, rebuild::Error> {
         let plan = &self.ledger.plan;
-        let site = &plan.site;
+        let site = &plan.host.site;
         let dirs = ExchangeDirs::open(site, |path| ExchangeDir::make(path, site.owner)).map_err(into_rebuild)?;
         for exchange in [Some(&dirs.data), dirs.log.as_ref()].into_iter().flatten() {
-            exchange.discard_made(&plan.id).map_err(into_rebuild)?;
+            exchange.discard_made(&plan.host.id).map_err(into_rebuild)?;
         }
         let homes = dirs.homes(plan);
         let wish = wish(plan, rule);
@@ -65,9 +65,9 @@ impl Run<'_> {
                 (rebuilt, Some(prepared))
             }
         };
-        let made = dirs.data.made_member(&plan.id).map_err(into_rebuild)?;
+        let made = dirs.data.made_member(&plan.host.id).map_err(into_rebuild)?;
         let log = match &dirs.log {
-            Some(log) => log.made_log(&plan.id, wal::FILE_NAME).map_err(into_rebuild)?,
+            Some(log) => log.made_log(&plan.host.id, wal::FILE_NAME).map_err(into_rebuild)?,
             None => None,
         };
         self.ledger.built = Some(Built {
@@ -136,18 +136,18 @@ impl Run<'_> {
 
     /// Whether the guard is in force.
     fn guarded(&self) -> Result<Guarded, Error> {
-        let (unit, path) = (&self.ledger.plan.site.unit, &self.ledger.guard.path);
+        let (unit, path) = (&self.ledger.plan.host.site.unit, &self.ledger.guard.path);
         let guarded = self.tools.units.guarded(unit, path, &self.ledger_store.paths().lock());
         guarded.map_err(Error::units("look at", unit))
     }
 
     pub(super) fn not_guarded(&self, why: Guarded) -> Error {
-        let (unit, path) = (self.ledger.plan.site.unit.clone(), self.ledger.guard.path.clone());
+        let (unit, path) = (self.ledger.plan.host.site.unit.clone(), self.ledger.guard.path.clone());
         Error::NotGuarded { unit, path, why }
     }
 
     pub(super) fn refuse_mounts(&self) -> Result<(), Error> {
-        match mounted_inside(&self.ledger.plan.site).map_err(Error::Look)? {
+        match mounted_inside(&self.ledger.plan.host.site).map_err(Error::Look)? {
             Some(path) => Err(Error::Mounted { path }),
             None => Ok(()),
         }
@@ -156,12 +156,12 @@ impl Run<'_> {
     fn stop(&mut self) -> Result<Came, Error> {
         // Again: what is begun may be taken up after a boot.
         self.refuse_mounts()?;
-        if self.ledger.ran {
-            self.ledger.downtime.from.get_or_insert_with(self.tools.now);
+        if self.ledger.before.ran {
+            self.ledger.service.downtime.from.get_or_insert_with(self.tools.now);
         }
         self.down()?;
-        let site = &self.ledger.plan.site;
-        let id = &self.ledger.plan.id;
+        let site = &self.ledger.plan.host.site;
+        let id = &self.ledger.plan.host.id;
         let (log, log_files) = match &site.wal_dir {
             Some(path) => {
                 let exchange = ExchangeDir::again(path)?;
@@ -177,11 +177,11 @@ impl Run<'_> {
             Some(member) => data.member_files(id, member)?,
             None => None,
         };
-        let has_log = match self.ledger.log_shown {
+        let has_log = match self.ledger.before.log_shown {
             Some(shown) => shown,
             None => log_before(site)?,
         };
-        self.ledger.data_before = Some(DataBefore {
+        self.ledger.before.data = Some(DataBefore {
             member,
             log,
             has_log,
@@ -193,11 +193,11 @@ impl Run<'_> {
 
     /// Stops the unit, and waits until nothing holds the data.
     pub(super) fn down(&mut self) -> Result<(), Error> {
-        let site = &self.ledger.plan.site;
+        let site = &self.ledger.plan.host.site;
         let before = self.tools.units.state(&site.unit);
         // A boot, or somebody, starts it since we began, and what follows takes that start away.
-        if before.map_err(Error::units("look at", &site.unit))?.is_up() && !self.ledger.started {
-            self.ledger.ran = true;
+        if before.map_err(Error::units("look at", &site.unit))?.is_up() && !self.ledger.service.started {
+            self.ledger.before.ran = true;
         }
         self.tools
             .units
@@ -225,8 +225,8 @@ impl Run<'_> {
 
     /// Has old and new data change places, if there are both.
     pub(super) fn exchange(&mut self, direction: Direction) -> Result<Came, Error> {
-        let (site, id) = (&self.ledger.plan.site, self.ledger.id());
-        let (Some(before), Some(built)) = (&self.ledger.data_before, &self.ledger.built) else {
+        let (site, id) = (&self.ledger.plan.host.site, self.ledger.id());
+        let (Some(before), Some(built)) = (&self.ledger.before.data, &self.ledger.built) else {
             // On the way back from before anything was exchanged.
             return Ok(Came::Done);
         };
@@ -249,13 +249,14 @@ impl Run<'_> {
 
     fn put_settings(&mut self) -> Result<Came, Error> {
         let plan = &self.ledger.plan;
-        if plan.files.is_empty() && plan.stale.is_empty() && plan.overlay.is_none() {
+        if plan.host.files.is_empty() && plan.host.stale.is_empty() && plan.host.overlay.is_none() {
             return Ok(Came::Done);
         }
-        plan.files.iter().try_for_each(files::put)?;
-        plan.stale.iter().try_for_each(|path| files::remove(path))?;
-        if let Some(overlay) = &plan.overlay {
+        plan.host.files.iter().try_for_each(files::put)?;
+        plan.host.stale.iter().try_for_each(|path| files::remove(path))?;
+        if let Some(overlay) = &plan.host.overlay {
             let identity = plan
+                .host
                 .identity
                 .as_ref()
                 .expect("it was founded before the data was exchanged");
@@ -273,7 +274,7 @@ impl Run<'_> {
             return Err(error);
         }
         self.ledger_store.let_start(&self.ledger.id().to_string())?;
-        let unit = &self.ledger.plan.site.unit;
+        let unit = &self.ledger.plan.host.site.unit;
         self.tools.units.start(unit).map_err(Error::units("start", unit))?;
         Ok(Came::Done)
     }
@@ -282,7 +283,7 @@ impl Run<'_> {
     /// earlier start may have left an empty `member` or a log.
     fn find_new(&self) -> Result<(), Error> {
         self.refuse_mounts()?;
-        let (site, built) = (&self.ledger.plan.site, self.ledger.built.as_ref());
+        let (site, built) = (&self.ledger.plan.host.site, self.ledger.built.as_ref());
         let is_live = |path: PathBuf, inode: Option<u64>| {
             let live = fs::symlink_metadata(path).map(|found| found.ino());
             live.is_ok_and(|live| Some(live) == inode)
@@ -317,11 +318,11 @@ impl Run<'_> {
             self.patience,
             tools.stop,
         );
-        match watched.map_err(Error::units("look at", &plan.site.unit))? {
+        match watched.map_err(Error::units("look at", &plan.host.site.unit))? {
             Watched::Healthy { doubt } => {
                 self.notes.extend(doubt);
-                if self.ledger.downtime.from.is_some() {
-                    self.ledger.downtime.until.get_or_insert_with(tools.now);
+                if self.ledger.service.downtime.from.is_some() {
+                    self.ledger.service.downtime.until.get_or_insert_with(tools.now);
                 }
                 Ok(Came::Done)
             }
@@ -348,7 +349,7 @@ impl Run<'_> {
 
     /// Removes our folders, as far as nothing is in them. What cannot be removed is empty and harms nobody.
     pub(super) fn tidy(&self) -> Result<(), Error> {
-        for path in self.ledger.plan.site.dirs() {
+        for path in self.ledger.plan.host.site.dirs() {
             if let Some(exchange) = ExchangeDir::find(path)? {
                 exchange.tidy(self.ledger.id()).ok();
             }
@@ -379,13 +380,13 @@ impl Run<'_> {
 /// What a plan wants of the data.
 pub(super) fn wish(plan: &Plan, digest: DigestRule) -> rebuild::Wish {
     rebuild::Wish {
-        bump: plan.bump.get(),
-        line: plan.site.etcd_line,
+        bump: plan.cluster.bump.get(),
+        line: plan.host.site.etcd_line,
         digest,
         expected: Some(Expected {
-            sha256: plan.backup.sha256,
-            revision: plan.backup.revision,
-            hash_kv: plan.backup.hash_kv,
+            sha256: plan.cluster.backup.sha256,
+            revision: plan.cluster.backup.revision,
+            hash_kv: plan.cluster.backup.hash_kv,
         }),
     }
 }

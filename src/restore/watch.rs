@@ -124,7 +124,7 @@ pub fn watch(
         if stop() {
             return Ok(Watched::Stopped);
         }
-        let unit = match units.state(&plan.site.unit) {
+        let unit = match units.state(&plan.host.site.unit) {
             Ok(unit) => unit,
             // That it cannot be asked for a moment says nothing about etcd.
             Err(_) if last_answer.elapsed() < MUTE => {
@@ -231,8 +231,8 @@ pub async fn ask_all(
 
 /// What the first of its client URLs says that says anything, all of them within `bound`.
 async fn asked(plan: &Plan, access: &Access, bound: Duration) -> ClientSight {
-    let tasks = plan.site.client_urls.iter().map(|url| {
-        let (url, access, quota) = (url.clone(), access.clone(), plan.site.quota_bytes);
+    let tasks = plan.host.site.client_urls.iter().map(|url| {
+        let (url, access, quota) = (url.clone(), access.clone(), plan.host.site.quota_bytes);
         tokio::spawn(async move { tokio::time::timeout(bound, serves(&url, &access, quota)).await })
     });
     let tasks: Vec<_> = tasks.collect();

@@ -233,7 +233,7 @@ fn plan(
     let (overlay, stale) = here.files(&plan)?;
     let plan = plan.with_settings(overlay, stale);
     if plan.has_to_meet() {
-        let listens = PeerPort::check(&plan.site.listen_peer_urls, &here.access.peer);
+        let listens = PeerPort::check(&plan.host.site.listen_peer_urls, &here.access.peer);
         listens.map_err(|error| {
             Failure::new(Exit::Refused, with_causes(&error)).next(
                 "the members meet at their peer addresses: mend that, or give a token that was never used before on every \
@@ -273,7 +273,7 @@ fn carry_out(
     };
     let ledger_store = LedgerStore::open(LedgerPaths::default()).map_err(|error| failure(error.into()))?;
     let mut run = Run::begin(ledger_store, planned.ledger, tools).map_err(failure)?;
-    let bytes = planned.plan.backup.bytes;
+    let bytes = planned.plan.cluster.backup.bytes;
     let progress = |progress: Progress| {
         match progress {
             Progress::Reading { bytes: read } => bar.at(read, bytes),
@@ -425,7 +425,7 @@ fn ready_soon() {
 pub(super) fn reach(context: &Context, ledger: &Ledger) -> Result<(Systemd, Access), Failure> {
     let config = config::load(&context.config).ok().map(|loaded| loaded.config);
     let systemd = connect(context)?;
-    let unit = ledger.plan.site.unit.parse().map_err(failed)?;
+    let unit = ledger.plan.host.site.unit.parse().map_err(failed)?;
     let settings = match context.runtime.block_on(systemd.etcd_unit(&unit)) {
         // Asked again, it tells with what etcd is to be asked; without that, silence would be all there is to see of etcd.
         Err(error) if error.is_momentary() => return Err(failed(error)),

@@ -77,17 +77,17 @@ pub(super) fn plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>)
         Format::Json => output.json(&PlanDocument {
             schema: 1,
             dry_run: true,
-            data_dir: shown(&plan.site.data_dir),
-            wal_dir: plan.site.wal_dir.as_deref().map(shown),
-            member_id: plan.identity.as_ref().map(|is| is.member_id),
+            data_dir: shown(&plan.host.site.data_dir),
+            wal_dir: plan.host.site.wal_dir.as_deref().map(shown),
+            member_id: plan.host.identity.as_ref().map(|is| is.member_id),
             cluster_id: plan.cluster_id(),
-            cluster_token: plan.identity.as_ref().map(|is| &*is.token),
-            revision: plan.backup.revision,
-            hash_kv: plan.backup.hash_kv,
+            cluster_token: plan.host.identity.as_ref().map(|is| &*is.token),
+            revision: plan.cluster.backup.revision,
+            hash_kv: plan.cluster.backup.hash_kv,
             keys,
-            bytes: plan.backup.bytes,
-            bump: plan.bump.by,
-            quota_bytes: plan.site.quota_bytes,
+            bytes: plan.cluster.backup.bytes,
+            bump: plan.cluster.bump.by,
+            quota_bytes: plan.host.site.quota_bytes,
             down_seconds_expected: seconds_down(plan),
             flags: flags(plan),
             warnings: &warnings,
@@ -104,38 +104,47 @@ pub(super) fn plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>)
 
 fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
     let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
-    let backup = &plan.backup;
+    let backup = &plan.cluster.backup;
     let taken = match backup.taken_at {
         Some(at) => format!(", {} ({} ago)", rfc3339(at), age(at, host::now())),
         None => String::new(),
     };
     field("backup", format!("{}{taken}", backup.name));
-    field("revision", format!("{}; {}", backup.revision, plan.bump.why));
+    field("revision", format!("{}; {}", backup.revision, plan.cluster.bump.why));
     if let Some(keys) = keys {
         field("keys", count(keys, "key"));
     }
-    let replaces = match plan.in_place {
+    let replaces = match plan.host.in_place {
         Some(cluster) => format!(", in place of {cluster}"),
         None => String::new(),
     };
-    let cluster = match &plan.identity {
+    let cluster = match &plan.host.identity {
         Some(is) => format!("{} (token {})", is.cluster_id, is.token),
         None => "a new one, named once all members have met".to_owned(),
     };
     field("cluster", format!("{cluster}{replaces}"));
-    for (name, urls) in &plan.members {
-        let own = if *name == plan.site.member { ", this host" } else { "" };
+    for (name, urls) in &plan.cluster.members {
+        let own = if *name == plan.host.site.member {
+            ", this host"
+        } else {
+            ""
+        };
         field("member", format!("{name} at {}{own}", urls.join(", ")));
     }
     field(
         "unit",
-        format!("{}, settings in {}", plan.site.unit, settings_in(&here.settings.source)),
+        format!(
+            "{}, settings in {}",
+            plan.host.site.unit,
+            settings_in(&here.settings.source)
+        ),
     );
-    field("data", shown(&plan.site.data_dir));
-    if let Some(wal_dir) = &plan.site.wal_dir {
+    field("data", shown(&plan.host.site.data_dir));
+    if let Some(wal_dir) = &plan.host.site.wal_dir {
         field("log", shown(wal_dir));
     }
     let quota = plan
+        .host
         .site
         .quota_bytes
         .map_or(String::new(), |quota| format!("; etcd's quota is {}", ByteSize(quota)));
@@ -153,12 +162,12 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
     );
     field(
         "old data",
-        format!("kept in {}", shown(&kept_path(&plan.site.data_dir, &plan.id))),
+        format!("kept in {}", shown(&kept_path(&plan.host.site.data_dir, &plan.host.id))),
     );
-    for path in plan.overlay.iter().flat_map(Overlay::paths) {
+    for path in plan.host.overlay.iter().flat_map(Overlay::paths) {
         field("writes", shown(path));
     }
-    for path in &plan.stale {
+    for path in &plan.host.stale {
         field("removes", shown(path));
     }
     output.line("");
@@ -184,22 +193,22 @@ fn settings_in(source: &Source) -> String {
 
 /// What is to be said where etcd will take no writes.
 pub(super) fn over_quota(plan: &Plan) -> Option<String> {
-    let over = OverQuota::of_restored(plan.backup.bytes, plan.site.quota_bytes)?;
+    let over = OverQuota::of_restored(plan.cluster.backup.bytes, plan.host.site.quota_bytes)?;
     Some(format!("once restored, {over}"))
 }
 
 /// How long etcd is down, as measured: it stops, starts, and reads about a gibibyte a second.
 fn seconds_down(plan: &Plan) -> u64 {
-    1 + plan.backup.bytes.div_ceil(1 << 30)
+    1 + plan.cluster.backup.bytes.div_ceil(1 << 30)
 }
 
 /// That an empty directory would begin a new cluster, where nothing keeps etcd from that.
 fn begins_anew(plan: &Plan, to_change: &[Change]) -> Option<String> {
     let change = to_change.iter().find(|change| change.lets_begin_anew)?;
-    plan.overlay.is_none().then(|| {
+    plan.host.overlay.is_none().then(|| {
         format!(
             "{} would begin a new, empty cluster if its data directory were empty: set `{}` to `existing` in {}",
-            plan.site.unit, change.setting, change.place
+            plan.host.site.unit, change.setting, change.place
         )
     })
 }
@@ -216,7 +225,7 @@ fn print_changes(output: &Output, to_change: &[Change]) {
 
 fn warnings(plan: &Plan) -> Vec<String> {
     let mut warnings: Vec<String> = over_quota(plan).into_iter().collect();
-    if let (Some(place), Some(of)) = (plan.in_place, plan.backup.cluster)
+    if let (Some(place), Some(of)) = (plan.host.in_place, plan.cluster.backup.cluster)
         && place != of
     {
         warnings.push(format!(
@@ -229,7 +238,7 @@ fn warnings(plan: &Plan) -> Vec<String> {
              {SHOULD_BE_NEWER}"
         )
     }));
-    if plan.backup.cluster.is_none() && !plan.is_single() {
+    if plan.cluster.backup.cluster.is_none() && !plan.is_single() {
         warnings.push(
             "each host must be given the same file: another one makes another cluster, which this one does not join"
                 .to_owned(),
@@ -272,7 +281,7 @@ pub(super) fn outcome(
 
 /// What is to be done about an etcd that does not come up on the old data either.
 pub(in crate::cli) fn not_revived(ledger: &Ledger, words: &str) -> String {
-    let unit = &ledger.plan.site.unit;
+    let unit = &ledger.plan.host.site.unit;
     format!(
         "{unit} failed on the old data too ({words}), which is in place and whole, with its settings: see `journalctl -u \
          {unit}`, mend that, then `systemctl start {unit}`"
@@ -280,16 +289,16 @@ pub(in crate::cli) fn not_revived(ledger: &Ledger, words: &str) -> String {
 }
 
 fn undone(ledger: &Ledger, why: &str) -> Failure {
-    let (id, unit) = (ledger.id(), &ledger.plan.site.unit);
+    let (id, unit) = (ledger.id(), &ledger.plan.host.site.unit);
     let failure = |message: String| Failure::new(Exit::Failed, message);
-    match (ledger.started, ledger.data_before.is_some()) {
+    match (ledger.service.started, ledger.before.data.is_some()) {
         (true, _) => failure(format!(
             "restore {id} failed its health check and was rolled back: {why}"
         ))
         .next(format!(
             "see `journalctl -u {unit}`{}; what was restored is set aside in {} until `lifeboat release`",
             of_versions(&ledger.plan),
-            shown(&crate::restore::made_path(&ledger.plan.site.data_dir, id))
+            shown(&crate::restore::made_path(&ledger.plan.host.site.data_dir, id))
         )),
         (false, true) => failure(format!(
             "restore {id} was rolled back before etcd was started on it: {why}"
@@ -300,11 +309,11 @@ fn undone(ledger: &Ledger, why: &str) -> Failure {
 
 /// What to think of, when etcd does not run on the new data.
 fn of_versions(plan: &Plan) -> String {
-    match (plan.older_etcd(), &plan.backup.etcd_version) {
+    match (plan.older_etcd(), &plan.cluster.backup.etcd_version) {
         (Some((of, here)), _) => {
             format!(": the backup was made by etcd {of}, and etcd {here} ran here; {SHOULD_BE_NEWER}")
         }
-        (None, Some(of)) if plan.site.etcd_version.is_none() => {
+        (None, Some(of)) if plan.host.site.etcd_version.is_none() => {
             format!(": the backup was made by etcd {of}, and an older one may not read it")
         }
         (None, _) => String::new(),
@@ -321,7 +330,7 @@ fn document<'a>(
     let built = ledger.built.as_ref();
     Document {
         schema: 1,
-        id: plan.id.to_string(),
+        id: plan.host.id.to_string(),
         outcome: match outcome {
             Outcome::Restored => "restored",
             Outcome::Waiting { .. } => "waiting",
@@ -335,17 +344,17 @@ fn document<'a>(
             }),
             Outcome::Restored | Outcome::Undone { .. } => None,
         },
-        data_dir: shown(&plan.site.data_dir),
-        wal_dir: plan.site.wal_dir.as_deref().map(shown),
-        member_id: plan.identity.as_ref().map(|is| is.member_id),
+        data_dir: shown(&plan.host.site.data_dir),
+        wal_dir: plan.host.site.wal_dir.as_deref().map(shown),
+        member_id: plan.host.identity.as_ref().map(|is| is.member_id),
         cluster_id: plan.cluster_id(),
-        cluster_token: plan.identity.as_ref().map(|is| &*is.token),
+        cluster_token: plan.host.identity.as_ref().map(|is| &*is.token),
         revision: built.map(|built| built.revision),
         hash_kv: built.map(|built| built.hash_kv),
         live_keys: built.map(|built| built.live_keys),
         kept: ledger
             .had_data()
-            .then(|| shown(&kept_path(&plan.site.data_dir, &plan.id))),
+            .then(|| shown(&kept_path(&plan.host.site.data_dir, &plan.host.id))),
         down_seconds: down(ledger),
         flags: flags(plan),
         warnings,
@@ -357,21 +366,21 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
     let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
     let plan = &ledger.plan;
     let verdict = match outcome {
-        Outcome::Restored => format!("{} serves {}", plan.site.unit, plan.backup.name),
-        Outcome::Waiting { .. } if plan.is_single() => format!("{} runs, and does not serve yet", plan.site.unit),
+        Outcome::Restored => format!("{} serves {}", plan.host.site.unit, plan.cluster.backup.name),
+        Outcome::Waiting { .. } if plan.is_single() => format!("{} runs, and does not serve yet", plan.host.site.unit),
         Outcome::Waiting { there } => {
             let of = plan.peers().count();
-            let is = match ledger.started {
+            let is = match ledger.service.started {
                 true => "runs",
                 false => "is down",
             };
             let waiting = of.saturating_sub(*there);
-            format!("{} {is}, waiting for {waiting} of {of} peers", plan.site.unit)
+            format!("{} {is}, waiting for {waiting} of {of} peers", plan.host.site.unit)
         }
         Outcome::Undone { why, .. } => why.clone(),
     };
     field("restored", verdict);
-    if let Some(is) = &plan.identity {
+    if let Some(is) = &plan.host.identity {
         field("cluster", format!("{}, member {}", is.cluster_id, is.member_id));
     }
     if let Some(built) = &ledger.built {
@@ -391,7 +400,7 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
         field("etcd was down", format!("{seconds:.1} s"));
     }
     if ledger.had_data() {
-        field("old data", shown(&kept_path(&plan.site.data_dir, &plan.id)));
+        field("old data", shown(&kept_path(&plan.host.site.data_dir, &plan.host.id)));
     }
     output.line("");
     output.line("next:");
@@ -401,7 +410,7 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
         }
         Outcome::Waiting { .. } => {
             output.line("  run the same command on the other hosts; this one is finished in the background");
-            if !ledger.started {
+            if !ledger.service.started {
                 output.line("  a host that is gone for good: `lifeboat rollback` here, then restore with `--without NAME` on all others");
             }
         }
@@ -413,6 +422,6 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
 }
 
 fn down(ledger: &Ledger) -> Option<f64> {
-    let (from, until) = (ledger.downtime.from?, ledger.downtime.until?);
+    let (from, until) = (ledger.service.downtime.from?, ledger.service.downtime.until?);
     Some(until.duration_since(from).as_secs_f64())
 }

@@ -199,7 +199,7 @@ impl Here {
     /// What is laid over etcd's settings, and what earlier restores left there.
     pub fn files(&self, plan: &Plan) -> Result<(Option<Overlay>, Vec<PathBuf>), Failure> {
         let cluster = new_cluster(plan)?;
-        let overlay = settings::overlay(&self.unit, &self.given, &cluster, &plan.id.to_string(), &read_file);
+        let overlay = settings::overlay(&self.unit, &self.given, &cluster, &plan.host.id.to_string(), &read_file);
         let overlay = overlay.map_err(|error| refused(&error))?;
         let is_laid = |path: &PathBuf| overlay.iter().flat_map(Overlay::paths).any(|laid| laid == path);
         let mut stale = Vec::from(settings::ours(&self.unit.name));
@@ -253,7 +253,7 @@ impl Here {
 
     /// Refuses what would come to nothing later.
     pub fn refuse_unready(&self, plan: &Plan) -> Result<(), Failure> {
-        let data_dir = &plan.site.data_dir;
+        let data_dir = &plan.host.site.data_dir;
         if !self.is_up && is_held(data_dir).map_err(failed)? {
             let message = format!(
                 "an etcd that {} did not start uses {}",
@@ -262,7 +262,7 @@ impl Here {
             );
             return Err(Failure::new(Exit::Refused, message).next("stop it, then run this again"));
         }
-        let needed = ByteSize(needed_bytes(plan.backup.bytes));
+        let needed = ByteSize(needed_bytes(plan.cluster.backup.bytes));
         match free_bytes(data_dir) {
             Some(free) if free < needed => Err(Failure::new(
                 Exit::Failed,
@@ -357,7 +357,7 @@ pub(in crate::cli) fn shadowed(context: &Context, plan: &Plan) -> Vec<String> {
 /// The unit that a plan was for, as systemd has it now.
 fn unit_of(context: &Context, plan: &Plan) -> Option<Unit> {
     let systemd = connect(context).ok()?;
-    let name = plan.site.unit.parse().ok()?;
+    let name = plan.host.site.unit.parse().ok()?;
     context.runtime.block_on(systemd.etcd_unit(&name)).ok()
 }
 
@@ -381,7 +381,7 @@ pub(in crate::cli) fn foreseen(context: &Context, config: &Config) -> Option<Fai
 /// Who is in the cluster that is planned.
 fn new_cluster(plan: &Plan) -> Result<NewCluster, Failure> {
     Ok(NewCluster {
-        name: plan.site.member.clone(),
+        name: plan.host.site.member.clone(),
         initial_cluster: plan.initial_cluster().map_err(failed)?,
         advertise_peer_urls: plan.own_peer_urls().to_vec(),
     })
@@ -532,16 +532,16 @@ fn client_urls(config: Option<&Config>, settings: &EtcdSettings) -> Vec<String> 
 /// The flags of the new cluster, for whoever starts etcd otherwise.
 pub(super) fn flags(plan: &Plan) -> BTreeMap<&'static str, String> {
     let mut flags = BTreeMap::from([
-        ("--data-dir", plan.site.data_dir.display().to_string()),
-        ("--name", plan.site.member.clone()),
+        ("--data-dir", plan.host.site.data_dir.display().to_string()),
+        ("--name", plan.host.site.member.clone()),
         ("--initial-advertise-peer-urls", plan.own_peer_urls().join(",")),
         ("--initial-cluster", plan.initial_cluster().unwrap_or_default()),
         ("--initial-cluster-state", "existing".to_owned()),
     ]);
-    if let Some(is) = &plan.identity {
+    if let Some(is) = &plan.host.identity {
         flags.insert("--initial-cluster-token", is.token.clone());
     }
-    if let Some(wal_dir) = &plan.site.wal_dir {
+    if let Some(wal_dir) = &plan.host.site.wal_dir {
         flags.insert("--wal-dir", wal_dir.display().to_string());
     }
     flags

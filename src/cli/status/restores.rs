@@ -213,7 +213,7 @@ impl Open {
     fn of(ledger: &Ledger, now: Timestamp) -> Open {
         Open::Read {
             id: ledger.id().to_string(),
-            backup: ledger.plan.backup.name.clone(),
+            backup: ledger.plan.cluster.backup.name.clone(),
             since: rfc3339(ledger.opened_at),
             age: age(ledger.opened_at, now),
             step: ledger.step,
@@ -244,7 +244,7 @@ impl KeptRow {
         let since = ledger.end.map_or(ledger.opened_at, |(_, at)| at);
         KeptRow {
             id: ledger.id().to_string(),
-            backup: ledger.plan.backup.name.clone(),
+            backup: ledger.plan.cluster.backup.name.clone(),
             since: rfc3339(since),
             age: age(since, now),
             end: ledger.end.map(|(end, _)| end),
@@ -297,7 +297,7 @@ fn settings(ledgers: &[Ledger]) -> Vec<PathBuf> {
         Some((End::Restored, _)) => ledger.plan.files_of_settings().map(Path::to_owned).collect::<Vec<_>>(),
         // Of one that was taken back, what keeps an empty directory from beginning a cluster.
         Some((End::Undone, _)) => {
-            let laid = ledger.plan.overlay.iter().flat_map(Overlay::paths);
+            let laid = ledger.plan.host.overlay.iter().flat_map(Overlay::paths);
             laid.map(Path::to_owned).collect()
         }
         None => Vec::new(),

@@ -114,8 +114,8 @@ impl ExchangeDirs {
         Homes {
             data: &self.data.own,
             log: self.log.as_ref().map(|log| &log.own),
-            name: plan.id.as_str(),
-            owner: plan.site.owner,
+            name: plan.host.id.as_str(),
+            owner: plan.host.site.owner,
         }
     }
 }

@@ -94,6 +94,37 @@ pub struct Downtime {
     pub until: Option<Timestamp>,
 }
 
+/// How the host was before a restore. The ledger has each of these by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Before {
+    /// Whether etcd ran.
+    pub ran: bool,
+    /// The files that are replaced.
+    #[serde(rename = "files_before")]
+    pub files: Vec<FileBefore>,
+    /// What was in the file that keeps etcd from starting, which an earlier restore had left for want of data.
+    #[serde(rename = "held_before", default)]
+    pub held: Option<String>,
+    /// What etcd showed of its log: one that is ready has one, wherever that is.
+    #[serde(default)]
+    pub log_shown: Option<LogBefore>,
+    /// The data that is replaced, once nothing can change it any more.
+    #[serde(rename = "data_before")]
+    pub data: Option<DataBefore>,
+}
+
+/// What etcd has had of the new data. The ledger has each of these by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Service {
+    /// Whether etcd was let start on it.
+    pub started: bool,
+    /// Whether it may have served it, and taken writes: then that is not taken away for want of a start.
+    #[serde(default)]
+    pub may_have_served: bool,
+    /// How long etcd was down.
+    pub downtime: Downtime,
+}
+
 /// What has become of the old data since a restore ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -122,27 +153,14 @@ pub struct Ledger {
     pub settled: Vec<PlannedFile>,
     /// The drop-in that guards the unit.
     pub guard: PlannedFile,
-    /// Whether etcd ran when it began.
-    pub ran: bool,
-    /// The files that it replaces.
-    pub files_before: Vec<FileBefore>,
-    /// What was in the file that keeps etcd from starting, which an earlier restore had left for want of data.
-    #[serde(default)]
-    pub held_before: Option<String>,
-    /// What etcd showed of its log when it began: one that is ready has one, wherever that is.
-    #[serde(default)]
-    pub log_shown: Option<LogBefore>,
-    /// What it replaces.
-    pub data_before: Option<DataBefore>,
+    /// How the host was.
+    #[serde(flatten)]
+    pub before: Before,
     /// What was made.
     pub built: Option<Built>,
-    /// Whether etcd was let start on the new data.
-    pub started: bool,
-    /// Whether it may have served the new data, and taken writes: then that is not taken away for want of a start.
-    #[serde(default)]
-    pub may_have_served: bool,
-    /// How long etcd was down.
-    pub downtime: Downtime,
+    /// What etcd has had of the new data.
+    #[serde(flatten)]
+    pub service: Service,
     /// Why it went back.
     pub reason: Option<String>,
     /// How it ended, and when.
@@ -161,15 +179,9 @@ impl Ledger {
             plan,
             settled: Vec::new(),
             guard,
-            ran: false,
-            files_before: Vec::new(),
-            held_before: None,
-            log_shown: None,
-            data_before: None,
+            before: Before::default(),
             built: None,
-            started: false,
-            may_have_served: false,
-            downtime: Downtime::default(),
+            service: Service::default(),
             reason: None,
             end: None,
             kept: Kept::Here,
@@ -178,7 +190,7 @@ impl Ledger {
 
     /// Its id.
     pub fn id(&self) -> &RestoreId {
-        &self.plan.id
+        &self.plan.host.id
     }
 
     /// Whether it has not begun to change what etcd uses.
@@ -189,11 +201,11 @@ impl Ledger {
     /// Whether there was nothing before that etcd could be started on.
     pub fn had_nothing(&self) -> bool {
         let is_nothing = |before: &DataBefore| before.member.is_none() || before.has_log == LogBefore::Missing;
-        self.data_before.as_ref().is_some_and(is_nothing)
+        self.before.data.as_ref().is_some_and(is_nothing)
     }
 
     /// Whether there was data before, whatever can be done with it.
     pub fn had_data(&self) -> bool {
-        self.data_before.as_ref().is_some_and(|before| before.member.is_some())
+        self.before.data.as_ref().is_some_and(|before| before.member.is_some())
     }
 }

@@ -391,6 +391,18 @@ mod tests {
         LedgerStore::open(paths(dir.path())).unwrap();
     }
 
+    /// The keys of one document, as paths, that another does not have with the same value.
+    fn lost(then: &serde_json::Value, now: &serde_json::Value) -> Vec<String> {
+        let serde_json::Value::Object(then) = then else {
+            return if then == now { Vec::new() } else { vec![String::new()] };
+        };
+        let lost = then.iter().flat_map(|(key, value)| {
+            let below = now.get(key).map_or(vec![String::new()], |now| lost(value, now));
+            below.into_iter().map(move |path| format!("{key}.{path}"))
+        });
+        lost.collect()
+    }
+
     #[test]
     fn ledgers_that_0_1_wrote_are_read() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/fixtures/ledgers-0.1");
@@ -403,22 +415,32 @@ mod tests {
             let ledger = read(&fixtures.join(format!("{name}.json"))).unwrap().unwrap();
             assert_eq!((ledger.step, ledger.end.map(|(end, _)| end)), (step, end), "{name}");
             assert_eq!(
-                (ledger.plan.members.len(), ledger.settled.len()),
+                (ledger.plan.cluster.members.len(), ledger.settled.len()),
                 (members, settled),
                 "{name}"
             );
             // Who the member is was known at once, and nobody is met.
-            assert!(ledger.plan.identity.is_some() && !ledger.plan.has_to_meet(), "{name}");
+            assert!(
+                ledger.plan.host.identity.is_some() && !ledger.plan.has_to_meet(),
+                "{name}"
+            );
             assert_eq!(
-                ledger.plan.files.len(),
+                ledger.plan.host.files.len(),
                 2,
                 "{name}: what it laid on is taken away again"
             );
             assert_eq!(ledger.kept, Kept::Here, "{name}");
-            assert!(ledger.built.is_some() && ledger.data_before.is_some(), "{name}");
+            assert!(ledger.built.is_some() && ledger.before.data.is_some(), "{name}");
             // What goes on with it writes it as it is written now.
             let again: Ledger = serde_json::from_slice(&bytes(&ledger)).unwrap();
             assert_eq!(again, ledger, "{name}");
+            let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+            let (then, now) = (fs::read(fixtures.join(format!("{name}.json"))).unwrap(), bytes(&ledger));
+            assert_eq!(
+                lost(&json(&then), &json(&now)),
+                Vec::<String>::new(),
+                "{name}: keys that are written no more"
+            );
         }
     }
 

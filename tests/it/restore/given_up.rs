@@ -113,7 +113,7 @@ fn settings_that_a_restore_left_go_with_its_release_unless_somebody_changed_them
     let first = bench.last();
     bench.restore(2, &go_on).expect("it comes to its end");
     let second = bench.last();
-    let overlay = first.plan.overlay.clone().expect("it lays one on");
+    let overlay = first.plan.host.overlay.clone().expect("it lays one on");
     let variables = overlay.environment_file;
     release(&bench.ledger_store(), first.id(), &bench.units, &to_the_end).expect("it can be given up");
     assert!(drop_in.exists() && variables.exists(), "they are the second one's");

@@ -72,7 +72,7 @@ impl Hosts {
             let last = bench.last();
             assert!(!bench.is_old());
             barrier.wait();
-            last.plan.identity.expect("it was agreed on")
+            last.plan.host.identity.expect("it was agreed on")
         });
         assert!(
             clusters.iter().all(|is| is.cluster_id == clusters[0].cluster_id),
@@ -119,7 +119,7 @@ fn three_hosts_that_restore_at_their_own_time_are_one_cluster() {
         assert_eq!(outcome, Outcome::Restored);
         assert!(!bench.is_old());
         assert!(bench.ledger_paths.seen().is_empty(), "nobody meets any more");
-        let token = bench.last().plan.identity.expect("it was agreed on").token;
+        let token = bench.last().plan.host.identity.expect("it was agreed on").token;
         let settings = fs::read_to_string(bench.home.join("restore.env")).expect("it was written");
         assert!(settings.contains(&token), "{settings}");
         barrier.wait();
@@ -211,7 +211,7 @@ fn hosts_that_restore_different_things_say_so_and_none_starts() {
     let notes = hosts.each(|index, bench| {
         let mut ledger = bench.ledger(1);
         if index == 2 {
-            ledger.plan.bump.by = 7;
+            ledger.plan.cluster.bump.by = 7;
         }
         let mut run = Run::begin(bench.ledger_store(), ledger, bench.tools(&go_on)).expect("none is open");
         run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))

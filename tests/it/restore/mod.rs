@@ -167,7 +167,7 @@ impl Bench {
         let overlay = Overlay {
             environment_file: home.join("restore.env"),
             drop_in: self.units.drop_in("50-lifeboat.conf"),
-            restore: plan.id.to_string(),
+            restore: plan.host.id.to_string(),
             initial_cluster: plan.initial_cluster().expect("it was just planned"),
             advertise_peer_urls: plan.own_peer_urls().to_vec(),
         };
@@ -180,7 +180,7 @@ impl Bench {
                 self.ledger_paths.ledger().display(),
             ),
             mode: 0o644,
-            owner: plan.site.owner,
+            owner: plan.host.site.owner,
         };
         let plan = plan.with_settings(Some(overlay), vec![self.units.drop_in(STALE)]);
         Ledger::new(plan, guard, jiff::Timestamp::UNIX_EPOCH)
@@ -217,7 +217,7 @@ impl Bench {
     /// A restore whose settings no etcd comes up with.
     fn begin_in_vain(&self, number: u32) -> Run<'_> {
         let mut ledger = self.ledger(number);
-        let overlay = ledger.plan.overlay.as_mut().expect("one was planned");
+        let overlay = ledger.plan.host.overlay.as_mut().expect("one was planned");
         overlay.advertise_peer_urls = vec!["nonsense".to_owned()];
         let mut run = Run::begin(self.ledger_store(), ledger, self.tools(&go_on)).expect("none is open");
         run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
@@ -284,7 +284,7 @@ impl Bench {
     /// On the old data etcd has its own settings, but that it begins no cluster.
     #[track_caller]
     fn assert_existing_is_all_that_is_laid_on(&self, taken_back: &Ledger) {
-        let overlay = taken_back.plan.overlay.as_ref().expect("it lays one on");
+        let overlay = taken_back.plan.host.overlay.as_ref().expect("it lays one on");
         assert!(overlay.drop_in.exists());
         let laid = fs::read_to_string(&overlay.environment_file).expect("it is there");
         let laid: Vec<&str> = laid.lines().filter(|line| !line.starts_with('#')).collect();
@@ -361,7 +361,7 @@ fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
     assert!(
         laid.contains(&format!(
             "ETCD_INITIAL_CLUSTER_TOKEN=\"{}\"",
-            first.plan.identity.as_ref().expect("it was founded").token
+            first.plan.host.identity.as_ref().expect("it was founded").token
         )),
         "{laid}"
     );

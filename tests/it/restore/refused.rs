@@ -98,7 +98,7 @@ fn a_guard_that_a_later_drop_in_empties_stops_nothing() {
         )
     };
     assert!(matches!(&failed, Err(error) if is_overruled(error)), "{failed:?}");
-    assert!(bench.last().data_before.is_some() && !kept_path(bench.data_dir(), bench.last().id()).exists());
+    assert!(bench.last().before.data.is_some() && !kept_path(bench.data_dir(), bench.last().id()).exists());
     fs::remove_file(&later).expect("it is there");
     let resumed = bench.resume().expect("it comes to its end");
     assert!(matches!(resumed, Some(Outcome::Undone { .. })), "{resumed:?}");

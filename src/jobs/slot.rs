@@ -30,7 +30,7 @@ use crate::layout::{Clocks, Origin, SlotPath};
 use crate::model::{ChainId, with_causes};
 use crate::schedule::Span;
 use crate::slots::{
-    APART, Claimant, Fate, HeldClaim, Standing, Stored, held_claim, hosts_before, later, look_again, number_of,
+    APART, Claimant, Fate, HeldClaim, Leaves, Standing, Stored, held_claim, hosts_before, later, look_again, number_of,
     was_faster,
 };
 use crate::state::{BegunChain, Holder, State};
@@ -241,7 +241,8 @@ impl<'a> Attempt<'a> {
     }
 
     fn standing_in(&self, store: &FileStore) -> Result<Standing, crate::store::Error> {
-        held_claim::look(store, &self.slot, |chain| self.gone.contains(chain), host::now())
+        let is_gone = |chain: &ChainId| self.gone.contains(chain);
+        held_claim::look(store, &self.slot, Leaves::Backup, is_gone, host::now())
     }
 
     /// What is to be known of the clock of a shared store to which the backup goes: it decides there what is late or done.

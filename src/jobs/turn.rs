@@ -5,7 +5,7 @@ use super::{Failure, Order, failed, host};
 use crate::config::DestinationName;
 use crate::layout::SlotPath;
 use crate::model::{ChainId, with_causes};
-use crate::slots::{Claimant, Fate, HeldClaim, Stored, held_claim, number_of, was_faster};
+use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, held_claim, number_of, was_faster};
 use crate::store::{self, FileStore};
 
 /// Claims the slot of a run that takes no backup. None in a store that only this host writes to; if another host has the
@@ -17,7 +17,8 @@ pub(super) fn claim(order: &Order, name: &DestinationName) -> Result<Option<Held
     let slot = SlotPath::new(order.schedule.clone(), order.slot.instant());
     let (store, claimant) = claimant(order, name).map_err(|failure| Fate::Failed(failure.message().to_owned()))?;
     let store = store.map_err(|error| unusable(&error))?;
-    let standing = held_claim::look(&store, &slot, |_| false, host::now()).map_err(|error| unusable(&error))?;
+    let standing =
+        held_claim::look(&store, &slot, Leaves::Nothing, |_| false, host::now()).map_err(|error| unusable(&error))?;
     let number = number_of(standing, host::now()).map_err(without_backup)?;
     let claimed = HeldClaim::begin(&store, &slot, number, &claimant).map_err(|error| unusable(&error))?;
     claimed.map(Some).ok_or_else(|| was_faster(host::now()))

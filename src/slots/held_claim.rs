@@ -40,20 +40,35 @@ pub struct HeldClaim {
     ended: Receiver<()>,
 }
 
+/// What the work of a slot leaves in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// A backup: a claim that says "done" counts together with it, and only so.
+    Backup,
+    /// Nothing that could be looked for.
+    Nothing,
+}
+
 /// How `slot` stands in `store` by its claims; `now` is the clock of this host, `is_gone` as in [`standing()`].
 pub fn look(
     store: &FileStore,
     slot: &SlotPath,
+    leaves: Leaves,
     is_gone: impl Fn(&ChainId) -> bool,
     now: Timestamp,
 ) -> Result<Standing, store::Error> {
     let newest = store.newest_claim(slot)?;
+    let claimed = newest.as_ref().and_then(|found| found.claim.as_ref().ok());
+    let is_there = match claimed.filter(|claim| claim.state == State::Done) {
+        Some(claim) if leaves == Leaves::Backup => store.has_backup(slot, &claim.chain)?,
+        Some(_) | None => true,
+    };
     // After the listing, so that nothing in it is from later than now.
     let clocks = Clocks {
         host: now,
         store: store.now()?,
     };
-    Ok(standing(slot.instant(), newest.as_ref(), is_gone, clocks))
+    Ok(standing(slot.instant(), newest.as_ref(), is_gone, |_| is_there, clocks))
 }
 
 impl HeldClaim {
@@ -163,6 +178,7 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::manifest::tests::manifest;
     use crate::store::Access;
 
     fn store() -> (tempfile::TempDir, FileStore) {
@@ -206,12 +222,12 @@ mod tests {
         let (_root, store) = store();
         let first = HeldClaim::begin(&store, &slot(), 1, &claimant("h1")).unwrap().unwrap();
         assert!(HeldClaim::begin(&store, &slot(), 1, &claimant("h2")).unwrap().is_none());
-        let standing = look(&store, &slot(), |_| false, store.now().unwrap()).unwrap();
+        let standing = look(&store, &slot(), Leaves::Nothing, |_| false, store.now().unwrap()).unwrap();
         assert!(matches!(standing, Standing::Held { host, .. } if host == "h1"));
         drop(first);
         assert_eq!(newest(&store), (2, "h1".to_owned(), State::GivenUp));
         assert_eq!(
-            look(&store, &slot(), |_| false, store.now().unwrap()).unwrap(),
+            look(&store, &slot(), Leaves::Nothing, |_| false, store.now().unwrap()).unwrap(),
             Standing::Free(3)
         );
         let second = HeldClaim::begin(&store, &slot(), 3, &claimant("h2")).unwrap().unwrap();
@@ -220,17 +236,58 @@ mod tests {
     }
 
     #[test]
+    fn a_word_that_a_backup_is_done_is_believed_together_with_the_backup_of_that_slot() {
+        let (root, store) = store();
+        HeldClaim::begin(&store, &slot(), 1, &claimant("h1"))
+            .unwrap()
+            .unwrap()
+            .end(State::Done);
+        let standing = || look(&store, &slot(), Leaves::Backup, |_| false, store.now().unwrap()).unwrap();
+        assert_eq!(standing(), Standing::Free(3), "there is no such backup");
+
+        let of_slot = |at: &str| {
+            let mut manifest = manifest(0xab, claimant("h1").chain.as_str(), 10);
+            manifest.schedule = Some("hourly".to_owned());
+            manifest.slot = Some(at.parse().unwrap());
+            manifest
+        };
+        let put = |manifest: &crate::layout::Manifest| {
+            let chain = root
+                .path()
+                .join(format!("prod/{}/{}", manifest.cluster.id, manifest.chain));
+            std::fs::remove_dir_all(&chain).ok();
+            std::fs::create_dir_all(&chain).unwrap();
+            let object = std::fs::File::create(chain.join("full.db.zst.age")).unwrap();
+            object.set_len(manifest.stored.bytes).unwrap();
+            std::fs::write(chain.join(format!("full-{:020}.json", 10)), manifest.to_bytes()).unwrap();
+            object
+        };
+        put(&of_slot("2020-11-20T11:00:00Z"));
+        assert_eq!(standing(), Standing::Free(3), "it is of another slot");
+        let object = put(&of_slot("2020-11-20T10:00:00Z"));
+        assert!(matches!(standing(), Standing::Done { .. }));
+        object.set_len(1).unwrap();
+        assert_eq!(standing(), Standing::Free(3), "it is cut short");
+    }
+
+    #[test]
     fn a_slot_that_the_stores_clock_has_not_reached_is_handed_out_once_to_those_by_whose_clock_it_has_come() {
         let (_root, store) = store();
         let today = store.now().unwrap();
         let tomorrow = today + jiff::SignedDuration::from_hours(24);
         let slot = SlotPath::new("hourly".parse().unwrap(), tomorrow);
-        assert_eq!(look(&store, &slot, |_| false, tomorrow).unwrap(), Standing::Free(1));
+        assert_eq!(
+            look(&store, &slot, Leaves::Nothing, |_| false, tomorrow).unwrap(),
+            Standing::Free(1)
+        );
         let first = HeldClaim::begin(&store, &slot, 1, &claimant("h1")).unwrap().unwrap();
         first.end(State::Done);
-        let standing = look(&store, &slot, |_| false, tomorrow).unwrap();
+        let standing = look(&store, &slot, Leaves::Nothing, |_| false, tomorrow).unwrap();
         assert!(matches!(standing, Standing::Done { .. }), "{standing:?}");
-        assert_eq!(look(&store, &slot, |_| false, today).unwrap(), Standing::Free(3));
+        assert_eq!(
+            look(&store, &slot, Leaves::Nothing, |_| false, today).unwrap(),
+            Standing::Free(3)
+        );
     }
 
     #[test]

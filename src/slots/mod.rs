@@ -10,6 +10,6 @@ mod order;
 mod standing;
 
 pub use fate::{APART, Fate, Stored, later, look_again, number_of, was_faster};
-pub use held_claim::{Claimant, HeldClaim};
+pub use held_claim::{Claimant, HeldClaim, Leaves};
 pub use order::hosts_before;
 pub use standing::{Standing, standing};

@@ -4,6 +4,7 @@
 //! stores a whole backup beside the other's.
 //! Invariant: nothing here waits for a claim longer than [`LEASE`](crate::layout::claim::LEASE) after it was written,
 //! whatever stands in it.
+//! Invariant: "done" without its backup in the store is a free slot, whoever wrote it.
 //! Invariant: nothing that was done well before a slot, by the store's clock, counts for it, but for a host by whose own
 //! clock the slot had come then. One whose clock is ahead would else see to the slots of all hosts before they come, and
 //! nobody would miss the backups. It may take them for itself: that its clock is wrong, and not the store's, which is
@@ -37,11 +38,12 @@ pub enum Standing {
 }
 
 /// How a slot stands: `newest` is the claim with the highest number. `is_gone` tells of a chain that its run, of this very
-/// host, is dead.
+/// host, is dead; `is_there`, that the store has what a claim says was done: a claim is a word, the backup is the thing.
 pub fn standing(
     slot: Timestamp,
     newest: Option<&Found>,
     is_gone: impl Fn(&ChainId) -> bool,
+    is_there: impl Fn(&ChainId) -> bool,
     clocks: Clocks,
 ) -> Standing {
     let now = clocks.store;
@@ -49,7 +51,9 @@ pub fn standing(
         return Standing::Free(1);
     };
     let host = match &newest.claim {
-        Ok(claim) if claim.state == State::Done && clocks.counts_for(slot, newest.written_at) => {
+        Ok(claim)
+            if claim.state == State::Done && clocks.counts_for(slot, newest.written_at) && is_there(&claim.chain) =>
+        {
             return Standing::Done {
                 host: claim.host.clone(),
                 chain: claim.chain.clone(),
@@ -94,7 +98,7 @@ mod tests {
     }
 
     fn stands(newest: &Found, now: i64) -> Standing {
-        standing(at(0), Some(newest), |_| false, right(now))
+        standing(at(0), Some(newest), |_| false, |_| true, right(now))
     }
 
     /// The clocks of a host and of a store that both go right.
@@ -125,7 +129,7 @@ mod tests {
         assert_eq!(stands(&newest, 0), held(60));
         assert_eq!(stands(&newest, 59), held(1));
         assert_eq!(stands(&newest, 60), Standing::Free(4));
-        assert_eq!(standing(at(0), None, |_| false, right(0)), Standing::Free(1));
+        assert_eq!(standing(at(0), None, |_| false, |_| true, right(0)), Standing::Free(1));
     }
 
     #[test]
@@ -135,10 +139,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_to_be_done_and_is_not_there_is_a_free_slot() {
+        let newest = found(claim(State::Done));
+        let without = |is_there: bool| standing(at(0), Some(&newest), |_| false, |_| is_there, right(60));
+        assert_eq!(without(true), done("h1"));
+        assert_eq!(without(false), Standing::Free(4));
+    }
+
+    #[test]
     fn what_was_done_before_a_slot_counts_only_for_those_by_whose_clock_it_had_come() {
         let day = 86_400;
         let newest = found(claim(State::Done));
-        let of_slot = |slot, now| standing(at(slot), Some(&newest), |_| false, right(now));
+        let of_slot = |slot, now| standing(at(slot), Some(&newest), |_| false, |_| true, right(now));
         assert_eq!(
             of_slot(day, day),
             Standing::Free(4),
@@ -156,7 +168,7 @@ mod tests {
             store: at(now),
         };
         let newest = found(claim(State::Done));
-        let of_slot = |newest, now| standing(at(day), newest, |_| false, behind(now));
+        let of_slot = |newest, now| standing(at(day), newest, |_| false, |_| true, behind(now));
         assert_eq!(of_slot(None, 0), Standing::Free(1));
         assert_eq!(of_slot(Some(&newest), 5), done("h1"));
         assert_eq!(
@@ -164,7 +176,7 @@ mod tests {
             done("h1"),
             "also when the store's clock comes to it"
         );
-        let too_soon = standing(at(day + 301), Some(&newest), |_| false, behind(301));
+        let too_soon = standing(at(day + 301), Some(&newest), |_| false, |_| true, behind(301));
         assert_eq!(
             too_soon,
             Standing::Free(4),
@@ -178,7 +190,10 @@ mod tests {
     fn the_claim_of_a_run_that_this_host_knows_to_be_dead_holds_nobody() {
         let newest = found(claim(State::Taking));
         let is_gone = |chain: &ChainId| chain.as_str() == CHAIN;
-        assert_eq!(standing(at(0), Some(&newest), is_gone, right(1)), Standing::Free(4));
+        assert_eq!(
+            standing(at(0), Some(&newest), is_gone, |_| true, right(1)),
+            Standing::Free(4)
+        );
     }
 
     #[test]
@@ -194,7 +209,7 @@ mod tests {
         let greedy = found(greedy);
         assert_eq!(stands(&greedy, 60), Standing::Free(4));
         let newest = found(claim(State::Taking));
-        let set_back = standing(at(-86_400), Some(&newest), |_| false, right(-86_400));
+        let set_back = standing(at(-86_400), Some(&newest), |_| false, |_| true, right(-86_400));
         assert_eq!(set_back, Standing::Free(4));
     }
 }

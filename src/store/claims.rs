@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::disk::{Disk, modified};
 use super::{Error, failed};
 use crate::layout::claim::{Claim, Found, LEASE};
-use crate::layout::{Listed, ListedObject, ObjectName, SlotPath};
+use crate::layout::{ChainPath, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName, SlotPath};
 use crate::model::ChainId;
 
 /// The largest claim that is read.
@@ -42,6 +42,40 @@ impl Disk {
             Some(number) => self.found(slot, number).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Whether there is a backup of `slot` in `chain`: its manifest says so, and its object has that size.
+    pub fn has_backup(&self, slot: &SlotPath, chain: &ChainId, sign: &dyn Fn()) -> Result<bool, Error> {
+        for entry in fs::read_dir(self.folder()).map_err(failed("list", self.folder()))? {
+            let name = entry.map_err(failed("list", self.folder()))?.file_name();
+            let Some(cluster) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let path = ChainPath {
+                cluster,
+                chain: chain.clone(),
+            };
+            let objects = self.list_chain(&path, sign)?;
+            let stored = objects.iter().find_map(|object| match &object.name {
+                Listed::Ours(ObjectName::Full(_)) => Some(object.bytes),
+                _ => None,
+            });
+            for object in &objects {
+                let Listed::Ours(name @ ObjectName::FullManifest(_, revision)) = &object.name else {
+                    continue;
+                };
+                let Ok(bytes) = self.read_small(name, MAX_BYTES as u64) else {
+                    continue;
+                };
+                let manifest = Manifest::read(&path, *revision, &bytes);
+                if manifest
+                    .is_ok_and(|read| read.slot_path().as_ref() == Some(slot) && Some(read.stored.bytes) == stored)
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn found(&self, slot: &SlotPath, number: u32) -> Result<Found, Error> {

@@ -24,7 +24,7 @@ use super::{Begun, Error, Known, Swept, failed};
 use crate::catalog::Catalog;
 use crate::layout::claim::Found;
 use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, SlotPath};
-use crate::model::{ClusterName, Digest};
+use crate::model::{ChainId, ClusterName, Digest};
 
 /// How long a store may say nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,6 +233,12 @@ impl FileStore {
     pub fn newest_claim(&self, slot: &SlotPath) -> Result<Option<Found>, Error> {
         let slot = slot.clone();
         self.ask(move |disk| disk.newest_claim(&slot))
+    }
+
+    /// Whether there is a backup of `slot` in `chain`, as far as its manifest and the size of its object tell.
+    pub fn has_backup(&self, slot: &SlotPath, chain: &ChainId) -> Result<bool, Error> {
+        let (slot, chain) = (slot.clone(), chain.clone());
+        self.ask_for_many(move |disk, signs| disk.has_backup(&slot, &chain, &|| signs.give()))
     }
 
     /// Removes the leavings of backups that did not end.

@@ -87,7 +87,12 @@ struct Store {
 impl Store {
     fn stands(&self, slot: Slot, gone: &[ChainId], clocks: Clocks) -> Standing {
         let newest = self.claims.get(&slot).and_then(|claims| claims.last());
-        standing(slot.instant(), newest, |chain| gone.contains(chain), clocks)
+        let is_there = |chain: &ChainId| {
+            self.backups
+                .iter()
+                .any(|backup| backup.slot == slot && backup.chain == *chain)
+        };
+        standing(slot.instant(), newest, |chain| gone.contains(chain), is_there, clocks)
     }
 
     /// What its clock shows at a true time.

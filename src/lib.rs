@@ -34,6 +34,7 @@ pub mod systemd;
 
 // What the program does.
 pub mod backup;
+pub mod copy;
 pub mod prune;
 pub mod rebuild;
 pub mod restore;

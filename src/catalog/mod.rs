@@ -303,6 +303,23 @@ impl Catalog {
         Catalog::of_destination(destination, &objects, [document.understand()])
     }
 
+    /// The same as if a destination had copies of these backups too.
+    pub fn with_copies(&self, destination: &str, ids: &[&ChainId]) -> Catalog {
+        let mut all = self.clone();
+        for backup in all.backups.iter_mut().filter(|backup| ids.contains(&backup.id())) {
+            let written_at = Some(backup.manifest.first_byte_at);
+            backup.copies.push(BackupCopy {
+                destination: destination.to_owned(),
+                standing: Standing::Good(Proof::Stored),
+                written_at,
+                checked_at: None,
+                last_check: LastCheck::Known,
+                pinned: Pinned::No,
+            });
+        }
+        all
+    }
+
     /// Takes out what was removed from a destination since it was listed.
     pub fn forget(&mut self, destination: &str, gone: &[ChainId]) {
         for backup in self.backups.iter_mut().filter(|backup| gone.contains(backup.id())) {

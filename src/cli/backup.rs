@@ -127,9 +127,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         .begin_chain(&chain, &Holder::this("backup", now))
         .map_err(failed)?;
     let other_recipients = jobs::recipients::changed_since(&context.output, &config, &state, &destinations);
+    let stop = interrupt.flag.clone();
     let taken = take(context, &job, opened, &mut destinations, begun, interrupt);
     let mut outcome = taken.map_err(jobs::backup::failure)?;
     outcome.warnings.extend(other_recipients);
+    jobs::copy::bring_to_slow(&mut destinations, &mut outcome, &stop, &|_| {});
     report(&context.output, &outcome, &destinations);
     match outcome.destinations.iter().all(|written| written.result.is_ok()) {
         true => Ok(Exit::Done),

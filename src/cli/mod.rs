@@ -5,6 +5,7 @@ mod agent;
 pub mod apart;
 mod backup;
 mod check;
+mod copy;
 mod exit;
 mod export;
 mod hints;
@@ -102,6 +103,7 @@ enum Command {
     Rollback(rollback::Args),
     Release(release::Args),
     Prune(prune::Args),
+    Copy(copy::Args),
     Pin(pin::PinArgs),
     Unpin(pin::UnpinArgs),
     Check(check::Args),
@@ -129,6 +131,7 @@ impl Command {
             | Command::Export(_)
             | Command::Rebuild(_)
             | Command::Prune(_)
+            | Command::Copy(_)
             | Command::Pin(_)
             | Command::Unpin(_)
             | Command::Check(_)
@@ -155,6 +158,7 @@ impl Command {
             | Command::Rollback(_)
             | Command::Release(_)
             | Command::Prune(_)
+            | Command::Copy(_)
             | Command::Pin(_)
             | Command::Unpin(_)
             | Command::Check(_)
@@ -206,6 +210,7 @@ impl Cli {
             | Command::Export(_)
             | Command::Rebuild(_)
             | Command::Prune(_)
+            | Command::Copy(_)
             | Command::Pin(_)
             | Command::Unpin(_)
             | Command::Check(_)
@@ -266,6 +271,7 @@ impl Cli {
             Command::Rollback(args) => rollback::run(&context, args),
             Command::Release(args) => release::run(&context, args),
             Command::Prune(args) => prune::run(&context, args),
+            Command::Copy(args) => copy::run(&context, args),
             Command::Pin(args) => pin::pin(&context, args),
             Command::Unpin(args) => pin::unpin(&context, args),
             Command::Check(args) => check::run(&context, args),

@@ -7,7 +7,7 @@ use super::{Context, Exit, Failure};
 use crate::catalog::Backup;
 use crate::config::{Config, StoreUrl};
 use crate::destinations::{Destination, Destinations, ManifestError};
-pub(super) use crate::jobs::stores::{open_to_write, read_within};
+pub(super) use crate::jobs::stores::{known_destination, open_to_write, read_within};
 use crate::layout::Manifest;
 use crate::model::{ClusterName, with_causes};
 use crate::settings::shell_word;

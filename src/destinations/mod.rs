@@ -123,6 +123,13 @@ impl Destinations {
         self.catalog = Catalog::merge(std::iter::once(before).chain(new));
     }
 
+    /// Takes in copies of a backup that was known that were made since.
+    pub fn take_copy_in<'a>(&mut self, id: &ChainId, destinations: impl Iterator<Item = &'a str>) {
+        for name in destinations {
+            self.catalog = self.catalog.with_copies(name, &[id]);
+        }
+    }
+
     /// Takes out backups that were removed since from one destination.
     pub fn forget(&mut self, destination: &str, gone: &[ChainId]) {
         self.catalog.forget(destination, gone);

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod backup;
+pub mod copy;
 mod failure;
 pub mod give_way;
 pub mod host;

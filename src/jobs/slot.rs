@@ -5,6 +5,8 @@
 //!
 //! Invariant: a shared store is written to only while this host holds the claim of the slot there.
 
+mod catch_up;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -17,8 +19,8 @@ use super::give_way::restore_opened;
 use super::stores::{open_the_others, open_to_write};
 use super::turn::unusable;
 use super::{
-    Ended, Exit, Failure, LastBackup, Listener, Order, Phases, Taken, Trouble, failed, host, look, prune, recipients,
-    rounds,
+    Ended, Exit, Failure, LastBackup, Listener, Order, Phases, Taken, Trouble, copy, failed, host, look, prune,
+    recipients, rounds,
 };
 use crate::backup::{Error, Job, Outcome, Progress};
 use crate::catalog::Pinned;
@@ -219,7 +221,10 @@ impl<'a> Attempt<'a> {
         }
         self.order.pulse.beat();
         self.look_at_backups(&destinations, job.host.as_str());
+        self.copy_from_others(&mut destinations, &mut held, job.host.as_str());
         if self.open.is_empty() {
+            self.catch_up(&mut destinations);
+            self.ended.look = Some(look::after(self.config, &destinations));
             return begun.finish().map_err(|error| failed(error).into());
         }
         let apart = self.clocks_apart();
@@ -236,6 +241,7 @@ impl<'a> Attempt<'a> {
         // The others are given up.
         drop(held);
         self.tell(&outcome, &mut destinations, apart);
+        self.catch_up(&mut destinations);
         self.ended.look = Some(look::after(self.config, &destinations));
         Ok(())
     }
@@ -349,7 +355,12 @@ impl<'a> Attempt<'a> {
                     host: outcome.manifest.writer.host.clone(),
                     id: Some(taken.id.clone()),
                 }),
-                Err(error) => Fate::Failed(format!("destination {name} does not have it: {}", with_causes(error))),
+                // The next attempt finds the backup elsewhere, and copies it at the pace that this one has.
+                Err(error) if copy::is_slow(error) => Fate::Later {
+                    why: format!("it is slow: {} is copied from another destination", taken.id),
+                    until: host::now(),
+                },
+                Err(error) => Fate::Failed(format!("destination {name} lacks {}: {}", taken.id, with_causes(error))),
             };
             self.add(name, fate);
         }

@@ -53,7 +53,8 @@ pub fn open_the_others(config: &Config, state: &State, opened: &[Destination]) -
     )
 }
 
-fn known_destination(config: &Config, name: &str) -> Result<(), Failure> {
+/// Refuses a destination that is not configured.
+pub fn known_destination(config: &Config, name: &str) -> Result<(), Failure> {
     if config.destinations.contains_key(name) {
         return Ok(());
     }

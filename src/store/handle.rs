@@ -7,7 +7,7 @@
 //! Invariant: no call of this handle takes longer than its limit without a sign of life.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +25,9 @@ use crate::catalog::Catalog;
 use crate::layout::claim::Found;
 use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, SlotPath};
 use crate::model::{ChainId, ClusterName, Digest};
+
+/// How much of an object is copied at once.
+const COPIED_AT_ONCE: usize = 256 << 10;
 
 /// How long a store may say nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +126,41 @@ impl FileStore {
     pub fn begin(&self, object: &ObjectName) -> Result<Upload, Error> {
         let (object, root, limit) = (object.clone(), self.root.clone(), self.limits.answer);
         self.ask(move |disk| Upload::begin(disk.folder(), disk.path_of(&object), root, limit))
+    }
+
+    /// Writes a new object from `reader`, if it has just these bytes; nothing is there before all of them came. Whether
+    /// it was written: not if the bytes are others. `each` hears how many came each time, and its error ends it.
+    pub fn write_from(
+        &self,
+        object: &ObjectName,
+        mut reader: impl Read + Send + 'static,
+        expected: ReadBack,
+        each: impl Fn(u64) -> io::Result<()> + Send + 'static,
+    ) -> Result<bool, Error> {
+        let mut upload = self.begin(object)?;
+        let path = self.path_of(object);
+        self.ask_for_many(move |_, signs| {
+            let (mut hasher, mut bytes, mut block) = (Sha256::new(), 0_u64, vec![0; COPIED_AT_ONCE]);
+            loop {
+                let length = reader.read(&mut block).map_err(failed("copy to", &path))?;
+                let read = block.get(..length).unwrap_or_default();
+                if read.is_empty() {
+                    break;
+                }
+                signs.give();
+                hasher.update(read);
+                bytes += length as u64;
+                upload.write_all(read).map_err(failed("copy to", &path))?;
+                each(length as u64).map_err(failed("copy to", &path))?;
+                signs.give();
+            }
+            let sha256 = Digest(hasher.finalize().into());
+            if (ReadBack { bytes, sha256 }) != expected {
+                return Ok(false);
+            }
+            upload.commit()?;
+            Ok(true)
+        })
     }
 
     /// Writes a small new object; `AlreadyExists` if another was faster.

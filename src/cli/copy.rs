@@ -1,0 +1,154 @@
+//! `lifeboat copy`: backups that one destination has, brought to another.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clap::ValueHint;
+use serde::Serialize;
+
+use super::backup::duration;
+use super::host;
+use super::output::Format;
+use super::progress::Bar;
+use super::source::not_found;
+use super::stores::{blame, known_destination, open_to_write};
+use super::{Context, Exit, Failure, user};
+use crate::catalog::Backup;
+use crate::destinations::Destinations;
+use crate::jobs;
+use crate::model::ChainId;
+
+/// Copy backups from one destination to another, as they are
+///
+/// Nothing is decrypted and no key is needed. Each copy is compared with the digest in its manifest on its way and read back
+/// from the disk. What is there already is not copied again, so that a copy that was cut off goes on where it was. The agent
+/// does the same by itself for a destination that was away.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  lifeboat copy --from local --to far\n  lifeboat copy --from local --to far 20261120T101530Z-9f3c4a1b"
+)]
+pub struct Args {
+    /// The destination that has them
+    #[arg(long, value_name = "DEST", value_hint = ValueHint::Other)]
+    from: String,
+    /// The destination that is to have them
+    #[arg(long, value_name = "DEST", value_hint = ValueHint::Other)]
+    to: String,
+    /// These backups: IDs, or unique beginnings; without any all that are good and not there yet
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Wait this long for another run, or a restore, to end
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    wait: Duration,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    from: String,
+    to: String,
+    copied: Vec<ChainId>,
+    /// What was there already.
+    had: Vec<ChainId>,
+    failed: Vec<Failed>,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    id: ChainId,
+    error: String,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let config = host::configuration(context)?;
+    known_destination(&config, &args.from)?;
+    known_destination(&config, &args.to)?;
+    if args.from == args.to {
+        return Err(Failure::new(Exit::Usage, "--from and --to name the same destination"));
+    }
+    user::settle()?;
+    let state = host::state(&config.cluster.name)?;
+    let stop = super::interrupted_flag(context);
+    let _lock = host::jobs_lock(&state, "copy", args.wait)?;
+    let opened = open_to_write(&config, &state, &[args.from.clone(), args.to.clone()])?;
+    let destinations = Destinations::read(config.cluster.name.clone(), &opened, None);
+    for name in [&args.from, &args.to] {
+        if let Some(why) = destinations.why_unreadable(name) {
+            return Err(Failure::new(Exit::Failed, format!("destination {name}: {why}")));
+        }
+    }
+    let wanted = wanted(&destinations, &args)?;
+    let mut document = Document {
+        schema: 1,
+        from: args.from,
+        to: args.to,
+        copied: Vec::new(),
+        had: Vec::new(),
+        failed: Vec::new(),
+    };
+    let total: u64 = wanted.iter().map(|backup| 2 * backup.manifest().stored.bytes).sum();
+    let (bar, done) = (Bar::new(&context.output, "copy"), std::sync::atomic::AtomicU64::new(0));
+    let each = |bytes: u64| bar.at((done.fetch_add(bytes, Ordering::Relaxed) + bytes).min(total), total);
+    for backup in wanted {
+        let id = backup.id().clone();
+        match jobs::copy::bring(&destinations, backup, &document.to, Some(&document.from), &stop, &each) {
+            Ok(Some(_)) => document.copied.push(id),
+            Ok(None) => document.had.push(id),
+            Err(error) => document.failed.push(Failed { id, error }),
+        }
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    drop(bar);
+    match context.output.format {
+        Format::Json => context.output.json(&document),
+        Format::Text => {
+            for id in &document.copied {
+                context.output.line(format!("copied {id} to {}", document.to));
+            }
+            for id in &document.had {
+                context.output.line(format!("{id} is in {} already", document.to));
+            }
+            if document.copied.is_empty() && document.had.is_empty() && document.failed.is_empty() {
+                context.output.line(format!("{} lacks nothing", document.to));
+            }
+        }
+    }
+    for Failed { id, error } in &document.failed {
+        context.output.problem(format!("{id} is not copied: {error}"));
+    }
+    match (document.failed.is_empty(), document.copied.is_empty()) {
+        (true, _) if stop.load(Ordering::Relaxed) => {
+            Failure::new(Exit::Failed, "interrupted; the same command goes on").after_result(&context.output)
+        }
+        (true, _) => Ok(Exit::Done),
+        (false, false) => Ok(Exit::Partly),
+        (false, true) => Ok(Exit::Failed),
+    }
+}
+
+/// What is to be copied, the one begun first at the head.
+fn wanted<'a>(destinations: &'a Destinations, args: &Args) -> Result<Vec<&'a Backup>, Failure> {
+    let is_in = |backup: &Backup, name: &str| backup.destinations().any(|destination| destination == name);
+    if args.ids.is_empty() {
+        let all = destinations.catalog.backups().iter();
+        let all = all.filter(|backup| is_in(backup, &args.from) && !is_in(backup, &args.to));
+        return Ok(all.collect());
+    }
+    let found = args.ids.iter().map(|id| {
+        let found = destinations.catalog.find(id);
+        let found = found.map_err(|error| blame(destinations, not_found(&error)))?;
+        match is_in(found, &args.from) {
+            true => Ok(found),
+            false => Err(Failure::new(
+                Exit::NotFound,
+                format!("destination {} does not have {}", args.from, found.id()),
+            )),
+        }
+    });
+    let mut found = found.collect::<Result<Vec<_>, Failure>>()?;
+    found.sort_by_key(|backup| backup.id().clone());
+    found.dedup_by_key(|backup| backup.id().clone());
+    Ok(found)
+}

@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod copying;
 mod hanging;
+mod json;
 mod metrics;
 mod names;
 mod one_writer;

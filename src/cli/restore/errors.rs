@@ -5,7 +5,9 @@ use std::path::Path;
 use super::super::{Exit, Failure};
 use crate::datadir;
 use crate::model::with_causes;
-use crate::restore::{Error, ExchangeDirError, Guarded, LedgerError, LedgerPaths, RestoreId, Step, open_ledger};
+use crate::restore::{
+    Error, ExchangeDirError, Guarded, LedgerError, LedgerPaths, RestoreId, SiteError, Step, open_ledger,
+};
 
 /// A failure of a restore or of the way back.
 pub(in crate::cli) fn failure(error: Error) -> Failure {
@@ -78,6 +80,37 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
             let once = "nothing was deleted; when what was there before is in its place again";
             failed(Exit::Refused).next(or_begin_anew(&go_on(once)))
         }
+    }
+}
+
+/// Why nothing is restored on this host as it is.
+pub(in crate::cli) fn refused_here(error: SiteError) -> Failure {
+    let text = with_causes(&error);
+    let refused = |exit| Failure::new(exit, &text);
+    match error {
+        SiteError::LogInside(_) => refused(Exit::Refused).next(
+            "a restore exchanges the data directory's `member` and the log each as a whole: stop etcd, move its log to a \
+             directory beside `member` or elsewhere, give it that as its `--wal-dir`, start it, and run this again",
+        ),
+        SiteError::Foreign(link) => refused(Exit::Refused).next(format!(
+            "see where it leads (`readlink -f {path}`); if that is meant, take it over with `chown -h root: {path}`",
+            path = link.path.display()
+        )),
+        SiteError::Mounted { path } => failure(Error::Mounted { path }),
+        SiteError::OtherWay { .. } => {
+            refused(Exit::Refused).next("remove that setting, run `systemctl daemon-reload`, and run this again")
+        }
+        SiteError::Settings(error) => refused(Exit::Failed).next(error.next_step()),
+        SiteError::HeldByOther { .. } => refused(Exit::Refused).next("stop it, then run this again"),
+        SiteError::TooLittleSpace { .. } => {
+            refused(Exit::Failed).next("make room; the data of earlier restores is given up with `lifeboat release`")
+        }
+        SiteError::Owner(_)
+        | SiteError::UnknownUser { .. }
+        | SiteError::Log(_)
+        | SiteError::Files(_)
+        | SiteError::Look(_)
+        | SiteError::Members(_) => refused(Exit::Failed),
     }
 }
 

@@ -167,7 +167,7 @@ fn listed(file: &Path) -> Result<String, Failure> {
 /// The release of the etcd that runs here, if it answers.
 pub(super) fn version_here(context: &Context, here: &Here) -> Option<String> {
     context.runtime.block_on(async {
-        for url in &here.client_urls {
+        for url in &here.etcd.client_urls {
             if let Ok(mut member) = Member::connect(url, &here.access.client, Ahead::Far).await
                 && let Ok(status) = member.status().await
             {

@@ -37,7 +37,7 @@ use crate::restore::{
 };
 use crate::systemd::Systemd;
 
-pub(super) use errors::failure;
+pub(super) use errors::{failure, refused_here};
 pub(super) use report::not_revived;
 pub(super) use session::{leave_session, take_over};
 pub(super) use site::{connect, foreseen, refuse_mounts, shadowed, to_change};
@@ -130,7 +130,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
     }
     let config = optional_configuration(context, args, source)?;
     let here = Here::find(context, config.as_ref())?;
-    let members = finding::members(args.members.as_deref(), config.as_ref(), &here.settings)?;
+    let members = finding::members(args.members.as_deref(), config.as_ref(), &here.etcd.settings)?;
     let members = finding::without(members, &args.without)?;
     let wanted = Wanted {
         member: &here.member(config.as_ref(), &members)?,
@@ -162,7 +162,8 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         members.clone(),
         &interrupted,
     )?;
-    let ready = here.refuse_unready(&planned.plan);
+    let free = free_bytes(&planned.plan.host.site.data_dir);
+    let ready = here.etcd.refuse_unready(&planned.plan, free).map_err(refused_here);
     match args.dry_run {
         true => may_be_unseen(context, ready)?,
         false => ready?,
@@ -203,11 +204,12 @@ fn plan(
     members: InitialCluster,
     interrupted: &AtomicBool,
 ) -> Result<Planned, Failure> {
-    here.refuse_other_ways()?;
+    here.etcd.refuse_other_ways().map_err(refused_here)?;
     let backup = finding::backup(context, found, digest_rule(args), interrupted)?;
     let member = here.member(config, &members)?;
-    let mut site = here.site(config, &member)?;
-    if here.is_up {
+    let etcd_line = config.and_then(|config| config.host.etcd_version);
+    let mut site = here.etcd.site(&member, etcd_line).map_err(refused_here)?;
+    if here.etcd.is_up {
         site.etcd_version = finding::version_here(context, here);
     }
     let restore = config.map(|config| config.restore).unwrap_or_default();
@@ -220,7 +222,7 @@ fn plan(
         bump,
         token: args.cluster_token.clone(),
         nonce: Nonce(durable::random::<16>().map_err(failed)?),
-        in_place: here.in_place()?,
+        in_place: here.etcd.in_place().map_err(refused_here)?,
         site,
         health_timeout: restore.health_timeout,
     };
@@ -230,7 +232,7 @@ fn plan(
         ),
         PlanError::Members(_) | PlanError::Token { .. } => Failure::new(Exit::Usage, &error),
     })?;
-    let (overlay, stale) = here.files(&plan)?;
+    let (overlay, stale) = here.etcd.files(&plan).map_err(refused_here)?;
     let plan = plan.with_settings(overlay, stale);
     if plan.has_to_meet() {
         let listens = PeerPort::check(&plan.host.site.listen_peer_urls, &here.access.peer);
@@ -241,7 +243,7 @@ fn plan(
             )
         })?;
     }
-    let guard = here.guard(&plan, &LedgerPaths::default());
+    let guard = here.etcd.guard(&plan, &LedgerPaths::default());
     let ledger = Ledger::new(plan.clone(), guard, host::now());
     Ok(Planned { plan, ledger })
 }

@@ -9,9 +9,9 @@ use super::super::list::rfc3339;
 use super::super::output::{Format, Output, age, count};
 use super::super::{Exit, Failure};
 use super::Here;
-use super::site::{flags, shown};
+use super::site::shown;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
-use crate::restore::{Ledger, Outcome, OverQuota, Plan, Run, kept_path};
+use crate::restore::{Ledger, Outcome, OverQuota, Plan, Run, flags, kept_path};
 use crate::settings::{Change, Overlay, Source};
 
 /// What to do where etcd is older than the backup.
@@ -70,7 +70,7 @@ struct Waiting {
 
 /// Prints what would be done.
 pub(super) fn plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
-    let to_change = here.to_change(plan);
+    let to_change = here.etcd.to_change(plan);
     let mut warnings = warnings(plan);
     warnings.extend(begins_anew(plan, &to_change));
     match output.format {
@@ -136,7 +136,7 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
         format!(
             "{}, settings in {}",
             plan.host.site.unit,
-            settings_in(&here.settings.source)
+            settings_in(&here.etcd.settings.source)
         ),
     );
     field("data", shown(&plan.host.site.data_dir));

@@ -2,7 +2,7 @@
 
 use super::super::host::{self, failed};
 use super::super::{Context, Exit, Failure};
-use super::Here;
+use super::site::{Here, configured};
 use crate::config::{Config, Secret};
 use crate::restore::{LedgerPaths, RestoreId, ThisMember, Wanted, held, judge_running, look_for_clusters};
 use crate::settings::{Source, shell_word as word};
@@ -15,9 +15,9 @@ pub(super) fn refuse_running(
     wanted: &Wanted<'_>,
 ) -> Result<(), Failure> {
     let this = this_member(config, here, wanted)?;
-    let own = &here.settings.initial_advertise_peer_urls;
-    let mut asked = this.to_ask(wanted, here.known_members(config), own);
-    if here.is_up {
+    let own = &here.etcd.settings.initial_advertise_peer_urls;
+    let mut asked = this.to_ask(wanted, here.etcd.known_members(configured(config)), own);
+    if here.etcd.is_up {
         // Alone it may know of others that nothing here names.
         asked.extend(own.iter().map(|url| (wanted.member.to_owned(), url.clone())));
     }
@@ -38,22 +38,25 @@ pub(super) fn refuse_running(
 }
 
 fn this_member(config: Option<&Config>, here: &Here, wanted: &Wanted<'_>) -> Result<ThisMember, Failure> {
-    let settings = &here.settings;
+    let settings = &here.etcd.settings;
     let urls = wanted.members.urls_of(wanted.member).map_err(failed)?;
     Ok(ThisMember {
         member: wanted.member.to_owned(),
         peer_urls: urls.iter().map(ToString::to_string).collect(),
-        unit: here.unit.name.to_string(),
+        unit: here.etcd.unit.name.to_string(),
         data_dir: settings.data_dir.clone(),
         wal_dir: settings
             .wal_dir
             .clone()
             .filter(|path| !path.starts_with(&settings.data_dir)),
         has_data: settings.data_dir.join("member").exists(),
-        settings: match (here.takes_variables(wanted.members, wanted.member), &settings.source) {
+        settings: match (
+            here.etcd.takes_variables(wanted.members, wanted.member),
+            &settings.source,
+        ) {
             (true, _) => None,
             (false, Source::ConfigFile { path }) => Some(path.display().to_string()),
-            (false, Source::Flags | Source::Environment { .. }) => Some(here.unit.name.to_string()),
+            (false, Source::Flags | Source::Environment { .. }) => Some(here.etcd.unit.name.to_string()),
         },
         proof: proof(config, here),
         aside: RestoreId::new(host::now(), getrandom::u32().map_err(failed)?).to_string(),
@@ -69,7 +72,7 @@ fn proof(config: Option<&Config>, here: &Here) -> String {
         Secret::File(path) => Some(path.clone()),
         Secret::Credential(_) | Secret::Env(_) => None,
     };
-    let own = &here.settings.client_tls;
+    let own = &here.etcd.settings.client_tls;
     let ca = configured.and_then(|tls| tls.ca.as_ref().and_then(file));
     let client = configured.and_then(|tls| tls.client.as_ref());
     let (cert, key) = (

@@ -262,14 +262,26 @@ fn what_another_host_has_stored_counts_though_this_hosts_own_store_is_gone() {
     let nas = host.add_destination("nas");
     let url = format!("url = \"file://{}\"", nas.display());
     host.reconfigure(&url, &format!("{url}\nshared = true"));
-    host.backup();
+    let id = host.backup();
     fs::remove_dir_all(host.store()).unwrap();
     let slots = nas.join(CLUSTER).join("slots/daily");
     fs::create_dir_all(&slots).unwrap();
     let today = now().as_second() / 86_400 * 86_400;
     let slot = Timestamp::from_second(today).unwrap();
+    // The backup that another host has stored: a claim alone is not believed.
+    let manifest = files_below(&nas).into_iter().find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("full-")
+    });
+    let manifest = nas.join(manifest.unwrap());
+    let text = fs::read_to_string(&manifest).unwrap();
+    let of_slot = text
+        .replace("\"schedule\":null", "\"schedule\":\"daily\"")
+        .replace("\"slot\":null", &format!("\"slot\":\"{slot}\""));
+    assert_ne!(of_slot, text);
+    fs::write(&manifest, of_slot).unwrap();
     let claim = format!(
-        "{{\"format\":1,\"host\":\"h9\",\"run\":\"1a2b\",\"chain\":\"20261120T100001Z-9f3c4a1b\",\
+        "{{\"format\":1,\"host\":\"h9\",\"run\":\"1a2b\",\"chain\":\"{id}\",\
         \"state\":\"done\",\"expires_at\":\"{slot}\"}}\n"
     );
     fs::write(slots.join(format!("{}.1.json", slot.strftime("%Y%m%dT%H%M%SZ"))), claim).unwrap();

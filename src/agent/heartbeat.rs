@@ -100,12 +100,15 @@ impl Heartbeat {
 
 fn begin(url: HeartbeatUrl) -> oneshot::Receiver<Result<(), String>> {
     let (sender, sent) = oneshot::channel();
-    tokio::spawn(async move {
-        let outcome = tokio::time::timeout(TAKES_AT_MOST, send(url)).await;
-        let late = |_| Err(format!("no answer within {} s", TAKES_AT_MOST.as_secs()));
-        sender.send(outcome.unwrap_or_else(late)).ok();
-    });
+    tokio::spawn(async move { sender.send(once(url).await).ok() });
     sent
+}
+
+/// Sends one, and waits for the answer.
+pub(super) async fn once(url: HeartbeatUrl) -> Result<(), String> {
+    let outcome = tokio::time::timeout(TAKES_AT_MOST, send(url)).await;
+    let late = |_| Err(format!("no answer within {} s", TAKES_AT_MOST.as_secs()));
+    outcome.unwrap_or_else(late)
 }
 
 async fn send(url: HeartbeatUrl) -> Result<(), String> {

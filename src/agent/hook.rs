@@ -81,6 +81,16 @@ fn say_failed(log: Log, of: Event, error: &str) {
     );
 }
 
+/// Runs `program` once, and waits for it.
+pub(super) async fn once(program: &OnFailure, notice: &Notice, cluster: &str) -> Result<(), String> {
+    let call = Call {
+        program: program.clone(),
+        event: notice.event,
+        environment: environment(notice, cluster, std::env::var_os("PATH")),
+    };
+    run(&call, RUNS_AT_MOST).await
+}
+
 fn environment(notice: &Notice, cluster: &str, path: Option<OsString>) -> Vec<(String, OsString)> {
     let message = &notice.message[..notice.message.floor_char_boundary(LONGEST_MESSAGE)];
     let mut environment: Vec<(String, OsString)> = vec![

@@ -24,6 +24,7 @@ mod program;
 mod run_log;
 mod status;
 mod store_probe;
+pub mod trial;
 mod unkept;
 mod watchdog;
 mod work;

@@ -12,7 +12,7 @@ use super::hook::Hook;
 use super::journal::Log;
 use super::store_probe::StoreProbe;
 use super::watchdog::{self, HANGS_AFTER, Watchdog};
-use crate::config::Config;
+use crate::config::{Config, OnFailure};
 use crate::health::{About, Event, Level, Look, Notice, Verdict, in_few_words};
 
 /// What was told, and to whom.
@@ -23,6 +23,8 @@ pub struct Notifier {
     hook: Hook,
     heartbeat: Heartbeat,
     watchdog: Watchdog,
+    /// The program that knows of all that is wrong.
+    told: Option<OnFailure>,
 }
 
 impl Notifier {
@@ -35,6 +37,7 @@ impl Notifier {
             hook: Hook::new(log),
             heartbeat: Heartbeat::new(log),
             watchdog: Watchdog::default(),
+            told: None,
         }
     }
 
@@ -76,7 +79,14 @@ impl Notifier {
             .iter()
             .filter(|problem| problem.event.level() == Level::Error);
         let wrong = in_few_words(grave.cloned().collect());
-        for notice in self.alerts.look(wrong, self.probe.seen(), Instant::now()) {
+        let news = self.alerts.look(wrong.clone(), self.probe.seen(), Instant::now());
+        // One that was added or changed has heard nothing of what is wrong already.
+        if config.notify.on_failure != self.told {
+            let old = wrong.iter().filter(|notice| !news.contains(notice));
+            old.for_each(|notice| self.call_hook(config, notice));
+            self.told.clone_from(&config.notify.on_failure);
+        }
+        for notice in news {
             if !is_logged_where_it_happens(notice.event) {
                 let parts = notice.about.parts();
                 let fields: Vec<(&str, &dyn std::fmt::Display)> = parts

@@ -24,20 +24,31 @@ use crate::state::State;
 /// is.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  lifeboat agent")]
-pub struct Args {}
+pub struct Args {
+    /// Only say whether the configuration can be taken over: what `systemctl reload` asks first
+    #[arg(long, hide = true)]
+    check: bool,
+}
 
 /// The file whose lock says that an agent runs.
 const LOCK: &str = "agent.lock";
 const LOCK_MODE: u32 = 0o644;
 
-pub(super) fn run(context: Context, _: Args) -> Result<Exit, Failure> {
+pub(super) fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let path = context.config.clone();
     let config = host::configuration(&context)?;
     // Secrets are read again for each job, so the agent must be able to as the user it is.
     user::settle()?;
-    let faults = faults(&config);
+    let faults = match args.check {
+        // systemd 252 hands a reload no credentials; the agent itself looks at them.
+        true => faults_of(&config, false),
+        false => faults(&config),
+    };
     if !faults.is_empty() {
         return Err(Failure::new(Exit::Configuration, faults.join("; ")).next("correct it and run `lifeboat check`"));
+    }
+    if args.check {
+        return Ok(Exit::Done);
     }
     let state = host::state(&config.cluster.name)?;
     durable::create_dirs(state.folder(), 0o755).map_err(failed)?;
@@ -80,8 +91,13 @@ impl Work for Jobs {
 
 /// What no backup can be taken with, though it can be read.
 fn faults(config: &Config) -> Vec<String> {
+    faults_of(config, true)
+}
+
+fn faults_of(config: &Config, with_credentials: bool) -> Vec<String> {
     let secrets = config.check_secrets();
-    let unread = secrets.problems.iter().chain(&secrets.unloaded);
+    let unloaded = secrets.unloaded.iter().filter(|_| with_credentials);
+    let unread = secrets.problems.iter().chain(unloaded);
     let needed = unread.filter(|unread| unread.is_needed);
     let mut faults: Vec<String> = needed.map(|unread| unread.problem.to_string()).collect();
     if config.has_sample_recipient() {

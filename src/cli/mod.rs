@@ -16,6 +16,7 @@ mod list;
 mod manual;
 mod metrics;
 mod needs;
+mod notify;
 mod output;
 mod pin;
 mod progress;
@@ -109,6 +110,7 @@ enum Command {
     Check(check::Args),
     AcceptLineage(accept_lineage::Args),
     Metrics(metrics::Args),
+    Notify(notify::Args),
     Keygen(keygen::Args),
     #[command(hide = true)]
     Completions(manual::CompletionsArgs),
@@ -137,6 +139,7 @@ impl Command {
             | Command::Check(_)
             | Command::AcceptLineage(_)
             | Command::Metrics(_)
+            | Command::Notify(_)
             | Command::Keygen(_)
             | Command::Completions(_)
             | Command::Manual(_) => false,
@@ -164,6 +167,7 @@ impl Command {
             | Command::Check(_)
             | Command::AcceptLineage(_)
             | Command::Metrics(_)
+            | Command::Notify(_)
             | Command::Keygen(_)
             | Command::Completions(_)
             | Command::Manual(_) => None,
@@ -203,6 +207,7 @@ impl Cli {
         match self.command {
             Command::Status(_)
             | Command::Metrics(_)
+            | Command::Notify(_)
             | Command::Backup(_)
             | Command::List(_)
             | Command::Show(_)
@@ -277,6 +282,7 @@ impl Cli {
             Command::Check(args) => check::run(&context, args),
             Command::AcceptLineage(args) => accept_lineage::run(&context, args),
             Command::Metrics(args) => metrics::run(&context, args),
+            Command::Notify(args) => notify::run(&context, args),
             Command::Keygen(args) => keygen::run(&context, args),
             Command::Completions(args) => manual::completions(&context, &args),
             Command::Manual(args) => manual::manual(&args),

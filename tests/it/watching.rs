@@ -194,3 +194,59 @@ fn rotated_tls_files_are_used_for_the_next_connection() {
     let said = stop(agent);
     assert!(!said.contains("configuration taken over"), "{said}");
 }
+
+#[test]
+fn a_program_that_is_added_hears_what_is_wrong_already_and_can_be_tried() {
+    let Some(mut etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, OFTEN);
+    host.lifeboat(["notify", "--test"])
+        .expect_code(78)
+        .says(&["notify.on_failure"]);
+    etcd.stop();
+    let agent = host.start(["agent"]);
+    until("a failure", || status(&host)["schedules"][0]["failure"].is_object());
+    let (hook, told) = (host.path("hook"), host.path("told"));
+    fs::write(&hook, "#!/bin/sh\necho \"$LIFEBOAT_EVENT\" >> \"${0%hook}told\"\n").unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let (url, heard) = listener();
+    let notify = format!("[notify]\non_failure = [{hook:?}]\nheartbeat = \"{url}\"\n");
+    host.configure(&etcd, &format!("{OFTEN}{notify}"));
+    let read = || fs::read_to_string(&told).unwrap_or_default();
+    until("the program to hear of it", || read().contains("backup-failed"));
+    stop(agent);
+
+    let tried = host.lifeboat(["notify", "--test"]).expect_code(0).stdout;
+    assert_eq!(tried, "notify.on_failure: ok\nnotify.heartbeat: ok\n");
+    assert!(read().ends_with("test\n"), "{}", read());
+    assert_eq!(heard.load(Ordering::SeqCst), 1, "the agent sent none: nothing was well");
+    fs::write(&hook, "#!/bin/sh\nexit 3\n").unwrap();
+    let tried = host.lifeboat(["--json", "notify", "--test"]).expect_code(3).json();
+    assert_eq!(tried["tried"][0]["ok"], false);
+    assert!(
+        tried["tried"][0]["error"].as_str().unwrap().ends_with("exit status: 3"),
+        "{tried}"
+    );
+}
+
+#[test]
+fn a_reload_asks_first_whether_the_configuration_can_be_taken_over() {
+    let host = Host::without_cluster();
+    let etcd = "http://127.0.0.1:1";
+    let good = format!(
+        "[cluster]\nname = \"prod\"\n[members.m1]\nclient_urls = [\"{etcd}\"]\n[encryption]\nrecipients = \
+         [\"age1psjnez3xz37gpj0k3lakc3q4dmsj3yj4ukahv6clwmk2an794p0sjsf00m\"]\n[destinations.local]\nurl = \
+         \"file:///var/backups\"\n[cluster.auth]\nuser = \"root\"\npassword = {{ credential = \"password\" }}\n"
+    );
+    fs::write(host.config(), &good).unwrap();
+    host.lifeboat(["agent", "--check"]).expect_code(0);
+    fs::write(host.config(), good.replace("name =", "nmae =")).unwrap();
+    host.lifeboat(["agent", "--check"]).expect_code(78).says(&["nmae"]);
+    let missing = good.replace("{ credential = \"password\" }", "{ file = \"/nowhere/password\" }");
+    fs::write(host.config(), missing).unwrap();
+    host.lifeboat(["agent", "--check"])
+        .expect_code(78)
+        .says(&["/nowhere/password"]);
+}

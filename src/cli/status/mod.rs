@@ -31,15 +31,19 @@ use crate::health::{
 };
 use crate::jobs::{self, recipients};
 use crate::layout::Proof;
+use crate::model::UnitName;
 use crate::restore::{LedgerPaths, Plan};
 use crate::schedule::Slot;
 use crate::slots::Stored;
 use crate::store::Limits;
+use crate::systemd::{LoadState, Systemd};
 use members::{Asking, MemberRow};
 use restores::{Restores, SettingsNow};
 
 /// How long a destination may take to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long systemd may take to say how the agent's unit is.
+const SYSTEMD_WITHIN: Duration = Duration::from_secs(2);
 /// How many days ahead clock changes are told.
 const DAYS_AHEAD: i64 = 8;
 
@@ -114,6 +118,10 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     });
     let running = is_running(&state);
     let said = report.as_ref().filter(|_| running);
+    let boots_with_it = boots_with_it(context);
+    if running && boots_with_it == Some(false) {
+        notes.push("the agent runs, but does not start with this host: `systemctl enable lifeboat`".to_owned());
+    }
     if config.schedules.is_empty() {
         notes.push("no schedule is configured: backups are taken by hand only".to_owned());
     }
@@ -148,7 +156,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let look = Look::at(&jobs::look::read(&config, &places, now));
     let wanted = wanted_member(&config);
     let facts = Facts {
-        agent: Some(agent_state(&config, running, said, state.folder(), now)),
+        agent: Some(agent_state(&config, boots_with_it, running, said, state.folder(), now)),
         configuration: Configuration {
             broken: broken.as_ref().map(Failure::message),
             refused: said.and_then(|said| said.configuration_error.as_deref()),
@@ -204,8 +212,20 @@ fn notice(event: Event, message: String) -> Notice {
     }
 }
 
+/// Whether the agent is started with the host; none if there is no unit of it, or nobody to ask.
+fn boots_with_it(context: &Context) -> Option<bool> {
+    let name: UnitName = "lifeboat.service".parse().expect("it is the name of a unit");
+    let asked = context.runtime.block_on(async {
+        let asking = async { Systemd::connect().await.ok()?.unit(&name).await.ok() };
+        tokio::time::timeout(SYSTEMD_WITHIN, asking).await.ok()?
+    });
+    let unit = asked.filter(|unit| unit.load_state == LoadState::Loaded)?;
+    unit.file_state.map(|state| state.starts_with("enabled"))
+}
+
 fn agent_state(
     config: &Config,
+    boots_with_it: Option<bool>,
     running: bool,
     said: Option<&Report>,
     folder: &std::path::Path,
@@ -215,7 +235,10 @@ fn agent_state(
         return match config.schedules.is_empty() {
             true => AgentState::Runs,
             false => AgentState::Stopped {
-                next: "`systemctl start lifeboat`".to_owned(),
+                next: match boots_with_it {
+                    Some(false) => "`systemctl enable --now lifeboat`".to_owned(),
+                    Some(true) | None => "`systemctl start lifeboat`".to_owned(),
+                },
             },
         };
     }

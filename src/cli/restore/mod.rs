@@ -3,6 +3,7 @@
 mod errors;
 mod finding;
 mod report;
+mod resume;
 mod session;
 mod site;
 mod standing;
@@ -12,9 +13,6 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use sd_notify::NotifyState;
 
 use super::host::{self, failed, room_at};
 use super::identity::{IdentityArgs, WindowArgs};
@@ -31,21 +29,17 @@ use crate::health::Level;
 use crate::model::{ByteSize, with_causes};
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
-    Access, Error, Ledger, LedgerError, LedgerPaths, LedgerStore, Nonce, Outcome, OverDbus, Patience, Plan, PlanError,
-    Presence, RESUME_UNIT, RestoreId, Run, Step, Tools, Units, Wanted, Wish, decide_bump, look_around, open_ledger,
-    peers, strangers,
+    Error, Ledger, LedgerPaths, LedgerStore, Nonce, Outcome, OverDbus, Patience, Plan, PlanError, Presence,
+    RESUME_UNIT, RestoreId, Run, Step, Tools, Units, Wanted, Wish, decide_bump, look_around, open_ledger,
 };
-use crate::systemd::Systemd;
 
 pub(super) use errors::{failure, refused_here};
 pub(super) use report::not_revived;
+pub(super) use resume::reach;
 pub(super) use session::{leave_session, take_over};
 pub(super) use site::{connect, foreseen, refuse_mounts, shadowed, to_change};
 
 use site::Here;
-
-/// For how long a boot waits for the restore that is open: who needs etcd comes after it, if it is quick.
-const HOLDS_A_BOOT_UP: Duration = Duration::from_secs(30);
 
 /// Give this host's etcd the data of a backup
 ///
@@ -113,7 +107,7 @@ impl Args {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match (&args.source, args.resume) {
         (Some(source), false) => begin(context, &args, source),
-        (Some(_) | None, _) => finish(context, &args),
+        (Some(_) | None, _) => resume::finish(context, &args),
     }
 }
 
@@ -330,123 +324,6 @@ fn finish_in_background(context: &Context, units: &OverDbus<'_>) {
             "{RESUME_UNIT} does not start ({error}): when the other members are there, run `lifeboat restore --wait`"
         ));
     }
-}
-
-/// Takes up the restore that is open.
-fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    need_root("restore")?;
-    let interrupted = super::interrupted_flag(context);
-    let ledger_paths = LedgerPaths::default();
-    // Looking for one must not make the folder: it would look as if there had been one.
-    if !ledger_paths.folder.exists() {
-        return no_restore(args);
-    }
-    let opened = match args.resume {
-        true => LedgerStore::open(ledger_paths),
-        false => take_over(context, &ledger_paths),
-    };
-    let ledger_store = match opened {
-        Ok(ledger_store) => ledger_store,
-        // Whoever has it goes on with it.
-        Err(LedgerError::Locked) if args.resume => return Ok(nothing_to_do()),
-        Err(error) => return Err(failure(error.into())),
-    };
-    let Some(open) = ledger_store.ledger().map_err(|error| failure(error.into()))? else {
-        return no_restore(args);
-    };
-    if args.resume {
-        ready_soon();
-    }
-    let (systemd, access) = reach(context, &open)?;
-    leave_session(context, &systemd, "restore");
-    if !args.resume {
-        let answers = context.runtime.block_on(peers(&open.plan, &access));
-        strangers(&open.plan, &answers)
-            .iter()
-            .for_each(|word| context.output.warn(word));
-    }
-    let units = OverDbus::new(&systemd, context.runtime.handle());
-    let listener = |step: Step| {
-        if step.is_of_rendezvous() || matches!(step, Step::Serve | Step::Settle | Step::BackSettle) {
-            // From here on a boot need not wait: etcd may start, or is held down until the others come.
-            sd_notify::notify(&[NotifyState::Ready]).ok();
-        }
-        context.output.detail(words(step));
-        ControlFlow::Continue(())
-    };
-    let stop = || interrupted.load(Ordering::Relaxed);
-    let tools = Tools {
-        units: &units,
-        access: &access,
-        runtime: context.runtime.handle(),
-        now: host::now,
-        listener: &listener,
-        stop: &stop,
-        tell: &|words| context.output.detail(words),
-    };
-    let Some(mut run) = Run::resume(ledger_store, tools).map_err(failure)? else {
-        return Ok(Exit::Done);
-    };
-    let outcome = run.go(Patience::Healthy).map_err(failure)?;
-    let to_change = to_change(context, &run.ledger().plan);
-    let exit = report::outcome(&context.output, &run, &outcome, &to_change).map_err(|mut failure| {
-        if args.resume {
-            // What was taken back is not tried again by the unit, which stays failed.
-            failure.exit = Exit::Refused;
-        }
-        failure
-    })?;
-    // A unit that systemd stops has not failed.
-    Ok(broken_off(&outcome, exit, stop() && !args.resume))
-}
-
-/// Nothing is open: for the unit that takes it up that is well, for an operator it is not.
-fn no_restore(args: &Args) -> Result<Exit, Failure> {
-    match args.resume {
-        true => Ok(nothing_to_do()),
-        false => Err(Failure::new(Exit::NotFound, "no restore is open on this host").next("name what to restore")),
-    }
-}
-
-/// For the unit that takes up what is open: nothing is, and whoever waits for it may go on.
-fn nothing_to_do() -> Exit {
-    sd_notify::notify(&[NotifyState::Ready]).ok();
-    Exit::Done
-}
-
-/// However long this takes, it does not hold a boot up: etcd is kept from starting by its guard until it may, and is
-/// started by the step that lets it.
-fn ready_soon() {
-    std::thread::spawn(|| {
-        std::thread::sleep(HOLDS_A_BOOT_UP);
-        sd_notify::notify(&[NotifyState::Ready]).ok();
-    });
-}
-
-/// systemd, and how the members of an open restore are spoken with.
-pub(super) fn reach(context: &Context, ledger: &Ledger) -> Result<(Systemd, Access), Failure> {
-    let config = config::load(&context.config).ok().map(|loaded| loaded.config);
-    let systemd = connect(context)?;
-    let unit = ledger.plan.host.site.unit.parse().map_err(failed)?;
-    let settings = match context.runtime.block_on(systemd.etcd_unit(&unit)) {
-        // Asked again, it tells with what etcd is to be asked; without that, silence would be all there is to see of etcd.
-        Err(error) if error.is_momentary() => return Err(failed(error)),
-        Err(error) => Err(failed(error)),
-        Ok(unit) => site::settings_in(&unit, config.as_ref()),
-    };
-    let access = match settings {
-        Ok(settings) => site::access_at_hand(&context.output, config.as_ref(), &settings),
-        Err(refused) => {
-            context
-                .output
-                .warn(format!("{}; members are asked without TLS", refused.message()));
-            Access {
-                lacks: Some(refused.message().to_owned()),
-                ..Access::default()
-            }
-        }
-    };
-    Ok((systemd, access))
 }
 
 /// The key that systemd has brought along, where this runs as a unit of ours.

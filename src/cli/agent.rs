@@ -36,7 +36,7 @@ const LOCK_MODE: u32 = 0o644;
 
 pub(super) fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let path = context.config.clone();
-    let config = host::configuration(&context)?;
+    let config = host::configuration_and_doubts(&context)?;
     // Secrets are read again for each job, so the agent must be able to as the user it is.
     user::settle()?;
     let faults = match args.check {

@@ -86,7 +86,7 @@ struct DestinationDocument<'a> {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let config = host::configuration(context)?;
+    let config = host::configuration_and_doubts(context)?;
     if config.has_sample_recipient() {
         return Err(Failure::new(
             Exit::Configuration,

@@ -11,14 +11,25 @@ pub(super) use crate::jobs::host::{
 use crate::model::with_causes;
 use crate::state;
 
-/// Reads the configuration; its warnings are printed.
+/// Reads the configuration. What is doubtful in it is for `check` to say, and for those below: somebody who lists backups
+/// at 3 a.m. is not to read it before each table.
 pub(super) fn configuration(context: &Context) -> Result<Config, Failure> {
-    let loaded = config::load(&context.config).map_err(invalid)?;
-    remember(context, &loaded);
+    load(context).map(|loaded| loaded.config)
+}
+
+/// The same for whoever takes backups by it: what is doubtful is printed.
+pub(super) fn configuration_and_doubts(context: &Context) -> Result<Config, Failure> {
+    let loaded = load(context)?;
     for warning in &loaded.warnings {
         context.output.warn(warning.to_string());
     }
     Ok(loaded.config)
+}
+
+fn load(context: &Context) -> Result<config::Loaded, Failure> {
+    let loaded = config::load(&context.config).map_err(invalid)?;
+    remember(context, &loaded);
+    Ok(loaded)
 }
 
 /// The configuration; while it is broken, the last one that was right, and what is wrong. For commands that only look.

@@ -152,7 +152,7 @@ fn a_pipe_beside_the_configuration_is_named_and_the_agent_goes_on() {
     agent
         .wait()
         .expect_code(0)
-        .says(&["configuration is refused", "x.toml"]);
+        .says(&["configuration is invalid", "x.toml"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::host;
 use super::super::list::rfc3339;
-use super::super::output::{Format, Output, age, count};
+use super::super::output::{Format, Output, age};
 use super::super::{Exit, Failure};
 use super::Here;
 use super::site::shown;
@@ -109,10 +109,11 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
         Some(at) => format!(", {} ({} ago)", rfc3339(at), age(at, host::now())),
         None => String::new(),
     };
-    field("backup", format!("{}{taken}", backup.name));
+    let name = backup.name.strip_prefix("backup ").unwrap_or(&backup.name);
+    field("backup", format!("{name}{taken}"));
     field("revision", format!("{}; {}", backup.revision, plan.cluster.bump.why));
     if let Some(keys) = keys {
-        field("keys", count(keys, "key"));
+        field("keys", keys.to_string());
     }
     let replaces = match plan.host.in_place {
         Some(cluster) => format!(", in place of {cluster}"),
@@ -394,7 +395,7 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
             "HashKV",
             format!("{} at revision {}{proof}", built.hash_kv.hash, built.hash_kv.revision),
         );
-        field("keys", count(built.live_keys, "key"));
+        field("keys", built.live_keys.to_string());
     }
     if let Some(seconds) = down(ledger) {
         field("etcd was down", format!("{seconds:.1} s"));

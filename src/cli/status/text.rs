@@ -91,7 +91,9 @@ impl Page<'_> {
 
 /// Lines of at most `columns` characters, unless a word is longer.
 fn wrap(first: &str, text: &str, columns: usize) -> Vec<String> {
-    let indent = " ".repeat(first.chars().count());
+    // Where the text itself is indented, so is the rest of it.
+    let own = text.chars().take_while(|character| *character == ' ').count();
+    let indent = " ".repeat(first.chars().count() + own);
     let mut lines = Vec::new();
     let mut line = first.to_owned();
     let mut is_begun = false;

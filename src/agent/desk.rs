@@ -146,6 +146,17 @@ impl Desk {
         }
     }
 
+    /// Whether a schedule of these is due.
+    pub fn is_one_due(
+        &self,
+        of_these: impl Fn(&ScheduleName) -> bool,
+        watched_from: Timestamp,
+        now: Timestamp,
+    ) -> bool {
+        let mut entries = self.entries.iter().filter(|(name, _)| of_these(name));
+        entries.any(|(_, entry)| matches!(entry.due(watched_from, now), Due::Run { .. }))
+    }
+
     /// Takes note of what became of a slot where it was tried, and of what was not done after it. Gives what is to be
     /// remembered, if that is something new and the schedule is still there.
     pub fn tried(

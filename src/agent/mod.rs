@@ -75,6 +75,8 @@ const READ_EVERY_WHILE_REFUSED: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What `status.json` is called among what could not be written: no schedule has that name.
 const STATUS: &str = "status.json";
+/// How often it is looked whether a backup is due while a verification runs.
+const LOOK_FOR_BACKUPS_EVERY: Duration = Duration::from_secs(1);
 /// How long a slot waits that found another run active.
 const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
@@ -249,6 +251,8 @@ struct Job {
     destinations: BTreeSet<DestinationName>,
     since: Timestamp,
     pulse: Pulse,
+    /// Raised when a backup is due that it keeps waiting.
+    gives_way: watch::Sender<bool>,
     done: oneshot::Receiver<Result<Ended, Trouble>>,
 }
 
@@ -321,6 +325,15 @@ impl Agent {
                 Next::Idle => {}
             }
         }
+        if let Some(job) = self.job.as_ref().filter(|job| job.kind == Kind::Verify) {
+            // It reads for minutes, and nothing is lost when it goes on later: backups go first.
+            let is_backup =
+                |name: &ScheduleName| self.config.schedules.get(name).is_some_and(|of| of.kind == Kind::Full);
+            if self.desk.is_one_due(is_backup, self.watch.from(), now) {
+                job.gives_way.send_replace(true);
+            }
+            sleep = sleep.min(LOOK_FOR_BACKUPS_EVERY);
+        }
         if self.job.is_none() {
             self.notifier.look_out(&self.work, &self.config);
         }
@@ -370,6 +383,7 @@ impl Agent {
             );
         }
         let (sender, done) = oneshot::channel();
+        let (gives_way, waits) = watch::channel(false);
         let pulse = Pulse::default();
         let order = Order {
             config: self.config.clone(),
@@ -379,6 +393,7 @@ impl Agent {
             due_at,
             destinations: destinations.clone(),
             stop: self.stop.subscribe(),
+            gives_way: waits,
             pulse: pulse.clone(),
         };
         let work = self.work.clone();
@@ -390,6 +405,7 @@ impl Agent {
             destinations,
             since: now,
             pulse,
+            gives_way,
             done,
         });
     }

@@ -216,3 +216,67 @@ fn a_refused_configuration_is_read_again_although_none_of_its_files_has_changed(
     assert_eq!(agent.recipients_file(), Some(recipients.as_path()));
     assert!(!agent.is_due_to_read());
 }
+
+/// Verifies until a backup is due.
+struct Yielding;
+
+impl super::Work for Yielding {
+    fn carry_out(&self, order: &Order) -> Result<Ended, Trouble> {
+        if order.kind != Kind::Verify {
+            return Err(Trouble::Stopped);
+        }
+        while !*order.gives_way.borrow() {
+            std::thread::yield_now();
+        }
+        let until = order.slot.instant() + SignedDuration::from_hours(12);
+        let later = Fate::Later {
+            why: "a backup is due".to_owned(),
+            until,
+        };
+        let fates = order.destinations.iter().map(|name| (name.clone(), later.clone()));
+        Ok(Ended {
+            fates: fates.collect(),
+            ..Ended::default()
+        })
+    }
+
+    fn look(&self, _: &Config) -> Look {
+        Look::default()
+    }
+}
+
+#[test]
+fn a_verification_gives_way_to_a_backup_that_comes_due() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    let verify = "[schedules.proof]\nkind = \"verify\"\nevery = \"1h\"\njitter = \"0s\"\n";
+    std::fs::write(&path, format!("{CONFIGURATION}{verify}")).unwrap();
+    std::fs::create_dir(folder.path().join("schedules")).unwrap();
+    for (name, since) in [("hourly", "2026-11-20T10:10:00Z"), ("proof", "2026-01-01T00:00:00Z")] {
+        let handled = format!(r#"{{"since":"{since}","runs":[]}}"#);
+        let memory = format!(r#"{{"format":1,"when":"every 1 h","handled":{handled},"last_success":null}}"#);
+        std::fs::write(folder.path().join(format!("schedules/{name}.json")), memory).unwrap();
+    }
+    let mut agent = Agent::new(Setup {
+        config: config::load(&path).unwrap().config,
+        path,
+        faults: |_| Vec::new(),
+        base: folder.path().to_owned(),
+        state: folder.path().to_owned(),
+        host: "db1".to_owned(),
+        now: clock,
+        work: Arc::new(Yielding),
+    });
+    assert!(agent.turn() <= LOOK_FOR_BACKUPS_EVERY);
+    let running = |agent: &Agent| agent.job.as_ref().map(|job| job.kind);
+    assert_eq!(running(&agent), Some(Kind::Verify));
+    assert!(!*agent.job.as_ref().unwrap().gives_way.borrow(), "no backup is due yet");
+    agent.now = || "2026-11-20T11:00:01Z".parse().unwrap();
+    agent.turn();
+    let done = runtime.block_on(ended(&mut agent.job));
+    agent.end(done);
+    agent.turn();
+    assert_eq!(running(&agent), Some(Kind::Full));
+}

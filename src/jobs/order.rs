@@ -31,6 +31,8 @@ pub struct Order {
     pub destinations: BTreeSet<DestinationName>,
     /// Raised when the agent is to stop.
     pub stop: watch::Receiver<bool>,
+    /// Raised when a backup is due that this work keeps waiting.
+    pub gives_way: watch::Receiver<bool>,
     /// Where the job shows that it gets on.
     pub pulse: Pulse,
 }

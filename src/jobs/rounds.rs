@@ -22,6 +22,9 @@ use crate::store::Limits;
 /// After this time a run begins with no further backup, so that it keeps no other schedule waiting for long.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
 
+/// How long a verification leaves a backup that goes first.
+const AFTER_BACKUP: SignedDuration = SignedDuration::from_secs(2);
+
 /// Of so many errors of a round the journal is told.
 const MOST_TOLD: usize = 50;
 
@@ -32,17 +35,21 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
     let stop = AtomicBool::new(false);
     let sign = || {
         order.pulse.beat();
-        stop.store(*order.stop.borrow(), Ordering::Relaxed);
+        stop.store(*order.stop.borrow() || *order.gives_way.borrow(), Ordering::Relaxed);
     };
     let until = host::now().saturating_add(LONGEST).unwrap_or_else(|_| host::now());
     for name in &order.destinations {
+        if *order.gives_way.borrow() {
+            ended.fates.insert(name.clone(), gives_way());
+            continue;
+        }
         let turn = leaves_it_to_others(order, name).map_or_else(|| turn::claim(order, name), Err);
         let Ok(claim) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
             continue;
         };
         let done = round(&order.config, name.as_str(), &stop, until, sign);
         let fate = match done {
-            _ if stop.load(Ordering::Relaxed) => return Err(Stop::Asked),
+            _ if *order.stop.borrow() => return Err(Stop::Asked),
             Ok(Round {
                 checked,
                 wrong,
@@ -56,13 +63,25 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
                 findings.done.extend(short);
                 findings.wrong.extend(wrong);
                 findings.undone.extend(told(errors));
-                done_here(claim)
+                match stop.load(Ordering::Relaxed) {
+                    // Its claim is given up; what was read is kept beside the backups.
+                    true => gives_way(),
+                    false => done_here(claim),
+                }
             }
             Err(failure) => Fate::Failed(failure.message().to_owned()),
         };
         ended.fates.insert(name.clone(), fate);
     }
     Ok(ended)
+}
+
+/// A backup is due: the rest is verified after it.
+fn gives_way() -> Fate {
+    Fate::Later {
+        why: "a backup is due, and goes first".to_owned(),
+        until: later(host::now(), AFTER_BACKUP),
+    }
 }
 
 /// Applies retention to each destination.

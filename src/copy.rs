@@ -48,7 +48,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The bytes that were to be copied are not those of the backup.
-    #[error("`{object}` has other bytes than its manifest says: `lifeboat verify` tells which copy is good")]
+    #[error("`{object}` does not match its manifest: `lifeboat verify` tells which copy is good")]
     SourceDamaged {
         /// The object.
         object: String,

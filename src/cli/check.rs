@@ -42,7 +42,7 @@ pub struct Args {
     online: bool,
     #[command(flatten)]
     identity: IdentityArgs,
-    /// Say that the present recipients are meant: `check`, `backup` and the agent warn of any others
+    /// Confirm the present recipients; until then `check`, `backup` and the agent warn of changed ones
     #[arg(long)]
     accept_recipients: bool,
 }

@@ -36,7 +36,7 @@ pub struct Args {
     /// Instead, remove all backups of this lineage but pinned ones, for good; the accepted one is refused
     #[arg(long, value_name = "LINEAGE", conflicts_with = "damaged")]
     lineage: Option<String>,
-    /// Do not ask, with --lineage; else: remove for their age also where the clocks disagree, which you have looked at
+    /// With --lineage: do not ask. Otherwise: remove for their age although the clocks disagree, once you have checked them
     #[arg(long)]
     yes: bool,
     /// Remove nothing, only say what would be

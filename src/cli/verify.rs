@@ -26,7 +26,7 @@ use crate::verify::Share;
     lifeboat verify --sample 10\n  lifeboat verify 20261120T101530Z --destination far"
 )]
 pub struct Args {
-    /// The backup's ID, a unique beginning or the last 8 digits of it, or `latest`, which it is without
+    /// The backup's ID, a unique beginning or the last 8 digits of it, or `latest` (the default)
     #[arg(value_name = "ID", conflicts_with_all = ["all", "sample"])]
     id: Option<String>,
     /// All backups

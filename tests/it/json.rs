@@ -22,6 +22,8 @@ fn what_is_printed_is_what_is_described() {
     let client = etcd.client();
     client.grant(0x1234, 3600).expect("it runs");
     client.put("/a", "b", 0x1234).expect("it runs");
+    client.put("/gone", "c", 0).expect("it runs");
+    client.delete("/gone").expect("it runs");
     let host = Host::new(&etcd);
     host.configure(&etcd, "[schedules.hourly]\nkind = \"full\"\nwhen = \"hourly\"\n");
     let identity = host.identity().display().to_string();
@@ -38,8 +40,8 @@ fn what_is_printed_is_what_is_described() {
     let taken = check("backup", 0, &["backup"]);
     let id = taken["id"].as_str().expect("it is a text").to_owned();
     check("backup", 0, &["backup", "--note", "one more"]);
-    check("list", 0, &["list", "--all"]);
-    check("show", 0, &["show", &id]);
+    let listed = check("list", 0, &["list", "--all"]);
+    let shown = check("show", 0, &["show", &id]);
     check("verify", 0, &["verify", "--all", "--identity", &identity]);
     check("prune", 0, &["prune", "--dry-run"]);
     check("pin", 0, &["pin", &id]);
@@ -52,7 +54,15 @@ fn what_is_printed_is_what_is_described() {
     check("Failures", 4, &["show", "20001231T"]);
     let target = Etcd::plan(Version::V3_5, Options::default()).expect("it was there before");
     let rebuild = host.rebuild_args(&id, &target, 0);
-    check("rebuild", 0, &rebuild.iter().map(String::as_str).collect::<Vec<_>>());
+    let rebuilt = check("rebuild", 0, &rebuild.iter().map(String::as_str).collect::<Vec<_>>());
+    // Keys are those that are alive, whoever counts them.
+    for counted in [
+        &listed["backups"][0]["keys"],
+        &shown["manifest"]["keys"],
+        &rebuilt["live_keys"],
+    ] {
+        assert_eq!(counted, &Value::from(1), "of two puts and a deletion");
+    }
     // An agent that does not run is a problem.
     check("status", 1, &["status"]);
 

@@ -44,7 +44,7 @@ use site::Here;
 /// Give this host's etcd the data of a backup
 ///
 /// The new data is made and checked beside the old while etcd runs. Only then etcd is stopped, old and new change places,
-/// and etcd starts as a member of a new cluster. If it does not become well, everything is put back by itself. The old
+/// and etcd starts as a member of a new cluster. If it fails its health check, everything is rolled back by itself. The old
 /// data is kept until `lifeboat release`; `lifeboat rollback` brings it back.
 ///
 /// On several hosts, run the same command on each: the same backup and the same [members] make one cluster. A member that

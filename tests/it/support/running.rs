@@ -91,6 +91,15 @@ impl Running {
         )
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        // After the name, which may hold anything: a process that nobody has waited for yet is a zombie.
+        stat.rsplit(')')
+            .next()
+            .is_none_or(|rest| rest.trim_start().starts_with('Z') || rest.is_empty())
+    }
+
     /// Waits for its end; the code of one that was killed by a signal is -1.
     pub fn wait(mut self) -> Output {
         let status = self.child.wait().expect("our own child can be waited for");

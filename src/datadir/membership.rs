@@ -116,6 +116,15 @@ impl InitialCluster {
             })
     }
 
+    /// The same without these members.
+    ///
+    /// Fails when one of them is not in the cluster, or none is left.
+    pub fn without(&self, names: &[String]) -> Result<Self, Error> {
+        names.iter().try_for_each(|name| self.urls_of(name).map(drop))?;
+        let left = self.iter().filter(|(name, _)| !names.iter().any(|gone| gone == name));
+        InitialCluster::new(left.flat_map(|(name, urls)| urls.iter().map(move |url| (name.to_owned(), url.clone()))))
+    }
+
     /// Every member's name and sorted peer URLs, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[PeerUrl])> {
         self.members.iter().map(|(name, urls)| (name.as_str(), urls.as_slice()))

@@ -24,6 +24,7 @@ mod inventory;
 mod ledger;
 mod machine;
 mod meet;
+mod members;
 mod mounts;
 mod plan;
 mod preview;
@@ -53,6 +54,7 @@ pub use ledger::{
     open_ledger,
 };
 pub use machine::{End, Step};
+pub use members::{Error as MembersError, members};
 pub use mounts::mounted_inside;
 pub use plan::{Backup, ClusterPlan, Error as PlanError, HostPlan, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};

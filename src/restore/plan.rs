@@ -15,9 +15,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::bump::Bump;
+use super::preview::Preview;
 use super::rendezvous::{Founders, Identity, Nonce, Stand, Terms};
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
 use crate::keyspace::{self, EtcdLine, Version};
+use crate::layout::Manifest;
 use crate::model::{ChainId, ClusterId, Digest, HashKv, Invalid, LineageId, Revision};
 use crate::settings::Overlay;
 
@@ -75,6 +77,40 @@ pub struct Backup {
     pub revision: Revision,
     /// What the member reported for that revision, if it was asked.
     pub hash_kv: Option<HashKv>,
+}
+
+impl Backup {
+    /// A backup as its manifest has it.
+    pub fn recorded(manifest: &Manifest) -> Backup {
+        Backup {
+            name: format!("backup {}", manifest.chain),
+            chain: Some(manifest.chain.clone()),
+            lineage: Some(manifest.lineage.clone()),
+            taken_at: Some(manifest.first_byte_at),
+            cluster: Some(manifest.cluster.id),
+            etcd_version: Some(manifest.etcd_version.to_string()),
+            sha256: manifest.plain.sha256,
+            bytes: manifest.plain.bytes,
+            revision: manifest.to_revision,
+            hash_kv: manifest.hash_kv,
+        }
+    }
+
+    /// What has no manifest, as it was seen when it was read through.
+    pub fn seen(name: String, seen: &Preview) -> Backup {
+        Backup {
+            name,
+            chain: None,
+            lineage: None,
+            taken_at: None,
+            cluster: None,
+            etcd_version: None,
+            sha256: seen.sha256,
+            bytes: seen.bytes,
+            revision: seen.revision,
+            hash_kv: None,
+        }
+    }
 }
 
 /// The member on this host, and where its things are.

@@ -1,6 +1,5 @@
 //! What is restored, and to whom.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,12 +8,12 @@ use super::super::source::{Found, source_failure};
 use super::super::{Context, Exit, Failure};
 use super::Here;
 use crate::config::Config;
-use crate::datadir::{self, InitialCluster, PeerUrl};
+use crate::datadir::{self, InitialCluster};
 use crate::durable;
 use crate::etcd::{Ahead, Member};
 use crate::model::with_causes;
 use crate::rebuild::DigestRule;
-use crate::restore::{Backup, Preview, PreviewError, preview};
+use crate::restore::{self, Backup, MembersError, Preview, PreviewError, preview};
 use crate::settings::EtcdSettings;
 use crate::source::TrailingDigest;
 
@@ -29,18 +28,7 @@ pub(super) fn backup(
     interrupted: &AtomicBool,
 ) -> Result<Backup, Failure> {
     if let Some(manifest) = &found.manifest {
-        return Ok(Backup {
-            name: format!("backup {}", manifest.chain),
-            chain: Some(manifest.chain.clone()),
-            lineage: Some(manifest.lineage.clone()),
-            taken_at: Some(manifest.first_byte_at),
-            cluster: Some(manifest.cluster.id),
-            etcd_version: Some(manifest.etcd_version.to_string()),
-            sha256: manifest.plain.sha256,
-            bytes: manifest.plain.bytes,
-            revision: manifest.to_revision,
-            hash_kv: manifest.hash_kv,
-        });
+        return Ok(Backup::recorded(manifest));
     }
     let bar = Bar::new(&context.output, "looking through the source");
     let mut name = String::new();
@@ -61,18 +49,7 @@ pub(super) fn backup(
         return Err(Failure::new(Exit::Failed, "interrupted; nothing was done"));
     };
     refuse_digest(&name, &seen, rule)?;
-    Ok(Backup {
-        name,
-        chain: None,
-        lineage: None,
-        taken_at: None,
-        cluster: None,
-        etcd_version: None,
-        sha256: seen.sha256,
-        bytes: seen.bytes,
-        revision: seen.revision,
-        hash_kv: None,
-    })
+    Ok(Backup::seen(name, &seen))
 }
 
 fn preview_failure(error: PreviewError) -> Failure {
@@ -110,47 +87,23 @@ pub(super) fn members(
     if let Some(file) = file {
         return listed(file)?.parse().map_err(usage);
     }
-    let Some(config) = config else {
-        return settings.initial_cluster.parse().map_err(usage);
-    };
-    let without: Vec<&str> = config
-        .members
-        .iter()
-        .filter(|(_, member)| member.peer_urls.is_empty())
-        .map(|(name, _)| name.as_str())
+    let configured = config.into_iter().flat_map(|config| &config.members);
+    let configured: Vec<(String, Vec<String>)> = configured
+        .map(|(name, member)| {
+            (
+                name.to_string(),
+                member.peer_urls.iter().map(ToString::to_string).collect(),
+            )
+        })
         .collect();
-    if without.len() == config.members.len() {
-        let cluster: InitialCluster = settings.initial_cluster.parse().map_err(usage)?;
-        let known: BTreeMap<&str, _> = cluster.iter().collect();
-        let same = known.len() == config.members.len() && without.iter().all(|name| known.contains_key(name));
-        if same {
-            return Ok(cluster);
+    restore::members(&configured, &settings.initial_cluster).map_err(|error| {
+        let failure = Failure::new(Exit::Usage, &error);
+        match error {
+            MembersError::WithoutUrls { .. } => failure
+                .next("set it as in etcd's --initial-advertise-peer-urls, or give the members with --members FILE"),
+            MembersError::Members(_) => failure,
         }
-    }
-    if !without.is_empty() {
-        let message = format!("`peer_urls` is missing in [members] for {}", without.join(", "));
-        return Err(Failure::new(Exit::Usage, message)
-            .next("set it as in etcd's --initial-advertise-peer-urls, or give the members with --members FILE"));
-    }
-    let entries = config.members.iter().flat_map(|(name, member)| {
-        let urls = member.peer_urls.iter();
-        urls.map(|url| Ok((name.to_string(), url.to_string().parse::<PeerUrl>()?)))
-    });
-    let entries: Result<Vec<_>, datadir::Error> = entries.collect();
-    InitialCluster::new(entries.map_err(usage)?).map_err(usage)
-}
-
-/// The members without those that are gone for good.
-pub(super) fn without(members: InitialCluster, names: &[String]) -> Result<InitialCluster, Failure> {
-    let usage = |error: datadir::Error| Failure::new(Exit::Usage, error);
-    for name in names {
-        members.urls_of(name).map_err(usage)?;
-    }
-    let left = members
-        .iter()
-        .filter(|(name, _)| !names.iter().any(|gone| gone == name));
-    let entries = left.flat_map(|(name, urls)| urls.iter().map(move |url| (name.to_owned(), url.clone())));
-    InitialCluster::new(entries).map_err(usage)
+    })
 }
 
 /// A file of members as `--initial-cluster` has them: `name=URL`, one a line or between commas; `#` begins a comment.

@@ -125,7 +125,9 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
     let config = optional_configuration(context, args, source)?;
     let here = Here::find(context, config.as_ref())?;
     let members = finding::members(args.members.as_deref(), config.as_ref(), &here.etcd.settings)?;
-    let members = finding::without(members, &args.without)?;
+    let members = members
+        .without(&args.without)
+        .map_err(|error| Failure::new(Exit::Usage, error))?;
     let wanted = Wanted {
         member: &here.member(config.as_ref(), &members)?,
         members: &members,

@@ -15,9 +15,6 @@ use crate::layout::{MAX_BYTES, Manifest};
 use crate::model::ByteSize;
 use crate::store::{self, FileStore, ReadBack};
 
-/// Room that is left on a destination beside the copy.
-const SPARE_BYTES: u64 = 64 << 20;
-
 /// What to copy, and where to.
 pub struct Job<'a> {
     /// The manifest.
@@ -107,8 +104,9 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
 /// Writes the object and reads it back.
 fn bring(job: &Job<'_>, expected: ReadBack, each: &(dyn Fn(u64) + Sync)) -> Result<(), Error> {
     let object = job.manifest.object_name();
-    let (free, needed) = (job.to.free_space()?.available, expected.bytes);
-    if free < needed.saturating_add(SPARE_BYTES) {
+    let (space, needed) = (job.to.free_space()?, expected.bytes);
+    let free = space.available;
+    if free < needed.saturating_add(space.spare()) {
         return Err(Error::TooLittleSpace {
             needed: ByteSize(needed),
             free: ByteSize(free),

@@ -14,8 +14,7 @@ use crate::model::{ByteSize, Digest};
 use crate::pipeline::BranchError;
 use crate::store::{self, FileStore, ReadBack, Upload};
 
-/// Room that is left on a destination beside the backup itself, and how often it is looked at.
-const SPARE_BYTES: u64 = 64 << 20;
+/// How often it is looked at whether there is room.
 const SPACE_CHECK_BYTES: u64 = 8 << 20;
 
 /// How long a store may take for a small thing.
@@ -136,15 +135,16 @@ impl Sinks {
 
     /// Leaves out those that have too little room for a snapshot of `total` bytes.
     pub async fn refuse_without_space(&mut self, total: u64, before: &Catalog) -> Result<(), Error> {
-        let needed = estimate(total, before).saturating_add(SPARE_BYTES);
+        let estimated = estimate(total, before);
         self.each(PATIENCE, move |open| {
-            let free = open.store.free_space()?.available;
-            if free >= needed {
+            let space = open.store.free_space()?;
+            let needed = estimated.saturating_add(space.spare());
+            if space.available >= needed {
                 return Ok(());
             }
             Err(DestinationError::TooLittleSpace {
                 needed: ByteSize(needed),
-                free: ByteSize(free),
+                free: ByteSize(space.available),
             })
         })
         .await
@@ -272,9 +272,10 @@ impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.unchecked >= SPACE_CHECK_BYTES {
             self.unchecked = 0;
-            let free = self.store.free_space().map_err(io::Error::other)?.available;
-            if free < SPARE_BYTES {
-                let left = format!("{} left, and {} must stay free", ByteSize(free), ByteSize(SPARE_BYTES));
+            let space = self.store.free_space().map_err(io::Error::other)?;
+            if space.available < space.spare() {
+                let (free, spare) = (ByteSize(space.available), ByteSize(space.spare()));
+                let left = format!("{free} left, and {spare} must stay free");
                 return Err(io::Error::new(io::ErrorKind::StorageFull, left));
             }
         }
@@ -318,13 +319,15 @@ fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream, pulse: &Pul
 /// and nothing is left behind.
 const FIRST_RATIO: f64 = 1.0 / 3.0;
 
-/// How large a snapshot of `total` bytes will be when it is stored: as the last one was, with a margin.
+/// The last backups by whose ratios the next one is estimated.
+const LAST: usize = 5;
+
+/// How large a snapshot of `total` bytes will be when it is stored: as the least compressed of the last ones, with a margin.
 fn estimate(total: u64, before: &Catalog) -> u64 {
-    let last = before.backups().last().map(|backup| backup.manifest());
-    let ratio = match last.filter(|last| last.plain.bytes > 0) {
-        Some(last) => last.stored.bytes as f64 / last.plain.bytes as f64,
-        None => FIRST_RATIO,
-    };
+    let last = before.backups().iter().rev().map(|backup| backup.manifest());
+    let last = last.filter(|last| last.plain.bytes > 0).take(LAST);
+    let ratios = last.map(|last| last.stored.bytes as f64 / last.plain.bytes as f64);
+    let ratio = ratios.reduce(f64::max).unwrap_or(FIRST_RATIO);
     let estimated = total as f64 * ratio * 1.25;
     (estimated as u64).min(total)
 }

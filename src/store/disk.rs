@@ -55,6 +55,15 @@ pub struct FreeSpace {
     pub total: u64,
 }
 
+impl FreeSpace {
+    /// The room that is left free beside a backup, so that others who write there go on: etcd's own log may be one. A small
+    /// file system is not all kept free.
+    pub fn spare(self) -> u64 {
+        const MOST: u64 = 64 << 20;
+        MOST.min(self.total / 10)
+    }
+}
+
 /// What is in a store.
 #[derive(Debug)]
 pub struct Contents {

@@ -170,7 +170,7 @@ fn destinations_that_are_full_or_read_only() {
     let Some(etcd) = shared::unchanging() else { return };
     let (host, gate) = held(etcd);
     let store = host.store();
-    let Some(small) = Tmpfs::mount(&store, 16) else { return };
+    let Some(small) = Tmpfs::mount(&store, 4) else { return };
     // The size is known from the first message, before anything is written.
     host.lifeboat(["backup"])
         .expect_code(1)
@@ -280,6 +280,32 @@ fn of_two_destinations_one_may_fail() {
         .json();
     assert_eq!(shown["backup"]["destinations"], serde_json::json!(["local"]));
     assert_eq!(tree(&far).len(), 2, "only the store's marker: {:?}", tree(&far));
+}
+
+#[test]
+fn a_small_disk_that_is_large_enough_and_one_that_has_no_room_for_a_check() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    etcd.client().put("/key", "value", 0).unwrap();
+    let host = Host::new(&etcd);
+    let Some(disk) = Tmpfs::mount(&host.store(), 8) else {
+        return;
+    };
+    let id = host.backup();
+    let filler = disk.fill();
+    let listed = || {
+        let listed = host.lifeboat(["--json", "list"]).expect_code(0).json();
+        listed["backups"][0]["proof"].clone()
+    };
+    let before = listed();
+    // It was looked at and is good; that this cannot be written down changes nothing of it.
+    let verified = host.lifeboat(["--json", "verify", "latest"]).expect_code(3);
+    assert_eq!(verified.json()["checked"][0]["ok"], true);
+    assert_eq!(listed(), before);
+    host.lifeboat(["show", &id]).expect_code(0);
+    fs::remove_file(filler).unwrap();
+    host.lifeboat(["verify", "latest"]).expect_code(0);
 }
 
 #[test]

@@ -94,6 +94,24 @@ pub fn a_change_of_the_operators_counts_after_a_restore(lab: &Lab<'_>) {
         });
     }
 
+    // A flag that comes beside a variable which a restore has laid on: etcd refuses to start with both.
+    lay(&host, &named("variables"));
+    restore(&host).expect_code(0);
+    let flag = "[Service]\nExecStart=\nExecStart=/usr/bin/etcd --initial-cluster-state=existing\n";
+    host.write(&format!("{DROP_INS}/20-flag.conf"), flag);
+    host.run(["systemctl", "daemon-reload"]);
+    let status = lifeboat(&host, ["--json", "status"]).expect_code(1).json();
+    assert_eq!(
+        status["restores"]["flags_in_conflict"],
+        serde_json::json!(["--initial-cluster-state"]),
+        "{status}"
+    );
+    assert!(
+        status["problems"].to_string().contains("will not start again"),
+        "{status}"
+    );
+    host.run_any(["systemctl", "restart", "etcd"]).expect_code(1);
+
     // What would put another cluster together is refused, and nothing is touched.
     lay(&host, &named("variables"));
     append("/etc/default/etcd", "ETCD_FORCE_NEW_CLUSTER=true");

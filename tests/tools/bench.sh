@@ -92,6 +92,8 @@ when = "daily"
 jitter = "0s"
 [destinations.local]
 url = "file://$work/backups"
+[metrics]
+listen = "$work/metrics.socket"
 CONFIG
 
 for _ in $(seq "$RUNS"); do

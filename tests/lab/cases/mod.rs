@@ -129,6 +129,7 @@ pub const CASES: &[Case] = cases! {
     BOTH packages::the_deb_installs_without_systemd_and_enables_and_starts_nothing
     TRIXIE packages::the_rpm_is_installed_into_a_root_upgraded_and_erased
     BOTH schedules::the_unit_takes_backups_on_schedule_and_rotates_them
+    BOTH schedules::the_unit_serves_metrics_to_its_host_and_a_reload_moves_them
     BOTH schedules::a_file_dropped_in_adds_a_schedule_without_a_restart
     BOTH schedules::a_broken_file_changes_nothing_and_shows_in_the_status
     BOTH unit::a_restore_may_do_little_else

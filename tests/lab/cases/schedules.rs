@@ -34,6 +34,32 @@ pub fn the_unit_takes_backups_on_schedule_and_rotates_them(lab: &Lab<'_>) {
     lifeboat(host, ["status"]).expect_code(1);
 }
 
+pub fn the_unit_serves_metrics_to_its_host_and_a_reload_moves_them(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    install(&cluster, SELDOM);
+    drop_in(host, "40-metrics.toml", "[metrics]\nlisten = \"127.0.0.1:9379\"\n");
+    enable(host);
+    let scrape = |port: u16| {
+        let ask =
+            format!("exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET /metrics HTTP/1.1\\r\\n\\r\\n' >&3 && cat <&3");
+        host.run_any(["bash", "-c", &ask])
+    };
+    until("metrics", || {
+        let told = scrape(9379);
+        holds(told.stdout.contains("lifeboat_agent_up 1"), told)
+    });
+    drop_in(host, "40-metrics.toml", "[metrics]\nlisten = \"127.0.0.1:9380\"\n");
+    host.run(["systemctl", "reload", UNIT]);
+    until("metrics at the other port", || {
+        let told = scrape(9380);
+        holds(told.stdout.contains("lifeboat_agent_up 1"), told)
+    });
+    assert_ne!(scrape(9379).code, 0);
+    let status = lifeboat(host, ["status"]).stdout;
+    assert!(!status.contains("systemctl enable"), "{status}");
+}
+
 pub fn a_scheduled_verification_proves_in_the_unit_what_one_by_hand_would(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
     let host = &cluster.hosts[0];
@@ -97,6 +123,10 @@ pub fn a_broken_file_changes_nothing_and_shows_in_the_status(lab: &Lab<'_>) {
     until("backups to go on", || holds(ids(host).is_disjoint(&before), ids(host)));
     let wrong = lifeboat(host, ["status"]).expect_code(1);
     assert!(wrong.stdout.contains("30-broken.toml"), "{wrong}");
+    let reload = host.run_any(["systemctl", "reload", UNIT]);
+    assert_ne!(reload.code, 0, "{reload}");
+    assert_eq!(host.property(UNIT, "ActiveState"), "active");
+    assert_eq!(host.main_pid(UNIT), agent, "it goes on with the one before");
 
     std::fs::remove_file(host.path("/etc/lifeboat/config.d/30-broken.toml")).unwrap();
     until("all to be well again", || {
@@ -105,5 +135,5 @@ pub fn a_broken_file_changes_nothing_and_shows_in_the_status(lab: &Lab<'_>) {
     });
     assert_eq!(host.main_pid(UNIT), agent);
     let said = host.journal(UNIT);
-    assert_eq!(said.matches("the configuration is refused").count(), 1, "{said}");
+    assert_eq!(said.matches("the previous one stays in force").count(), 1, "{said}");
 }

@@ -25,7 +25,10 @@ fn what_is_printed_is_what_is_described() {
     client.put("/gone", "c", 0).expect("it runs");
     client.delete("/gone").expect("it runs");
     let host = Host::new(&etcd);
-    host.configure(&etcd, "[schedules.hourly]\nkind = \"full\"\nwhen = \"hourly\"\n");
+    host.configure(
+        &etcd,
+        "[schedules.hourly]\nkind = \"full\"\nwhen = \"hourly\"\n[notify]\non_failure = [\"/bin/true\"]\n",
+    );
     let identity = host.identity().display().to_string();
     let path = |name: &str| host.path(name).display().to_string();
     let (exported, key) = (path("exported.db"), path("another.txt"));
@@ -51,6 +54,7 @@ fn what_is_printed_is_what_is_described() {
     check("check", 0, &["check", "--online"]);
     check("keygen", 0, &["keygen", "--identity", &key]);
     check("metrics", 0, &["metrics"]);
+    check("notify", 0, &["notify", "--test"]);
     check("Failures", 4, &["show", "20001231T"]);
     let target = Etcd::plan(Version::V3_5, Options::default()).expect("it was there before");
     let rebuild = host.rebuild_args(&id, &target, 0);

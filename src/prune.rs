@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::catalog::{Backup, Catalog, LastCheck, Pinned, Standing};
-use crate::layout::{ChainPath, ObjectName, Pin};
+use crate::layout::{ChainPath, Fault, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId, LineageId};
 use crate::retention::{self, Chain, Inventory, PinState, Policy, TOLERANCE, removal_order};
 use crate::schedule::Span;
@@ -72,7 +72,7 @@ pub struct Judged {
 }
 
 /// What retention says of one destination.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// What is kept, the one begun first at the head.
     pub keep: Vec<Judged>,
@@ -82,7 +82,7 @@ pub struct Plan {
     pub excess: ByteSize,
     /// What the rules would remove, if the time could be believed.
     pub held: Option<Held>,
-    chains: Vec<Chain>,
+    chains: Vec<ChainPath>,
 }
 
 /// A chain that was to be removed and was not, or not all of it.
@@ -138,7 +138,7 @@ pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZo
         keep: judged.keep.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         remove: judged.remove.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         excess: judged.excess,
-        chains: judged.remove.iter().map(|v| v.chain.clone()).collect(),
+        chains: judged.remove.iter().map(|v| v.chain.path.clone()).collect(),
     }
 }
 
@@ -191,31 +191,20 @@ fn starts(target: Target<'_>, catalog: &Catalog) -> BTreeMap<LineageId, Vec<Time
 
 /// What of the backup `meant` goes from a destination because the operator says so, whatever the policy: a copy that is
 /// known to be bad and not pinned. One of which is only not known what its last check said may be the last good one.
-pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, meant: &ChainPath) -> Plan {
-    let policy = Policy::default();
-    let target = Target {
-        destination,
-        store,
-        policy: &policy,
-    };
-    let inventory = Inventory::of(catalog, destination, &pins(target, catalog));
-    let mut plan = Plan {
-        held: None,
-        keep: Vec::new(),
-        remove: Vec::new(),
-        excess: ByteSize(0),
-        chains: Vec::new(),
-    };
+pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, named: &ChainPath) -> Plan {
+    let inventory = inventory(destination, store, catalog);
+    let mut plan = Plan::default();
     let meant = catalog
         .backups()
         .iter()
-        .find(|backup| backup.manifest().chain_path() == *meant);
+        .find(|backup| backup.manifest().chain_path() == *named);
     let copy_of = |backup: &'_ Backup| -> Option<(Standing, LastCheck)> {
         let copy = backup.copies.iter().find(|copy| copy.destination == destination)?;
         Some((copy.standing.clone(), copy.last_check))
     };
     let known = meant.and_then(|backup| Some((backup.manifest().chain_path(), copy_of(backup)?)));
     let Some((path, (standing, last_check))) = known else {
+        plan.give_up_unreadable(destination, store, catalog, named);
         return plan;
     };
     for chain in inventory.chains.into_iter().filter(|chain| chain.path == path) {
@@ -236,7 +225,7 @@ pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, mea
             true => plan.keep.push(judged),
             false => {
                 plan.remove.push(judged);
-                plan.chains.push(chain);
+                plan.chains.push(chain.path);
             }
         }
     }
@@ -245,20 +234,8 @@ pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, mea
 
 /// What goes from a destination with a history that the operator gives up: all of it but what is pinned.
 pub fn plan_lineage(destination: &str, store: &FileStore, catalog: &Catalog, given_up: &LineageId) -> Plan {
-    let policy = Policy::default();
-    let target = Target {
-        destination,
-        store,
-        policy: &policy,
-    };
-    let inventory = Inventory::of(catalog, destination, &pins(target, catalog));
-    let mut plan = Plan {
-        held: None,
-        keep: Vec::new(),
-        remove: Vec::new(),
-        excess: ByteSize(0),
-        chains: Vec::new(),
-    };
+    let inventory = inventory(destination, store, catalog);
+    let mut plan = Plan::default();
     let is_of_it = |chain: &Chain| {
         let mut manifests = catalog.backups().iter().map(Backup::manifest);
         manifests.any(|manifest| manifest.lineage == *given_up && manifest.chain_path() == chain.path)
@@ -269,28 +246,71 @@ pub fn plan_lineage(destination: &str, store: &FileStore, catalog: &Catalog, giv
             PinState::Free => {
                 plan.remove
                     .push(said(&chain, &[format!("lineage {given_up} is given up")]));
-                plan.chains.push(chain);
+                plan.chains.push(chain.path);
             }
         }
     }
     plan
 }
 
+fn inventory(destination: &str, store: &FileStore, catalog: &Catalog) -> Inventory {
+    let policy = Policy::default();
+    let target = Target {
+        destination,
+        store,
+        policy: &policy,
+    };
+    Inventory::of(catalog, destination, &pins(target, catalog))
+}
+
+impl Plan {
+    /// Gives up a backup of which the manifest in this destination is damaged for good. One that only could not be read now,
+    /// or that a later version understands, stays.
+    fn give_up_unreadable(&mut self, destination: &str, store: &FileStore, catalog: &Catalog, named: &ChainPath) {
+        let is_meant = |object: &ObjectName| object.is_manifest() && object.chain() == Some(named);
+        let mut damaged = catalog.damaged().iter();
+        let Some(damaged) = damaged.find(|damaged| damaged.destination == destination && is_meant(&damaged.object))
+        else {
+            return;
+        };
+        let judged = |reason: String| Judged {
+            id: named.chain.clone(),
+            reasons: vec![reason],
+        };
+        let fault = &damaged.fault;
+        let is_pinned = !matches!(
+            store.read_small(&ObjectName::Pin(named.clone()), PIN_MAX),
+            Err(store::Error::NotFound { .. })
+        );
+        match (is_pinned, fault) {
+            (true, _) => self.keep.push(judged("pinned: `lifeboat unpin` lets it go".to_owned())),
+            (false, Fault::Unreadable { .. } | Fault::UnknownFormat { .. }) => {
+                self.keep.push(judged(format!("not known to be damaged ({fault})")));
+            }
+            (false, _) => {
+                self.remove
+                    .push(judged(format!("its manifest is damaged ({fault}), and named")));
+                self.chains.push(named.clone());
+            }
+        }
+    }
+}
+
 /// Removes what the plan names. One that cannot be removed keeps none of the others. `removed` is told of every chain.
 pub fn carry_out(plan: &Plan, store: &FileStore, removed: impl Fn()) -> Removed {
     let mut done = Removed::default();
-    let failed = |chain: &Chain, is_backup, source| Error {
-        id: chain.id().clone(),
+    let failed = |chain: &ChainPath, is_backup, source| Error {
+        id: chain.chain.clone(),
         is_backup,
         source,
     };
     for chain in &plan.chains {
         // One that was pinned since the listing stays too.
-        match store.read_small(&ObjectName::Pin(chain.path.clone()), PIN_MAX) {
+        match store.read_small(&ObjectName::Pin(chain.clone()), PIN_MAX) {
             Err(store::Error::NotFound { .. }) => {}
             Ok(_) | Err(_) => continue,
         }
-        let objects = match store.list_chain(&chain.path) {
+        let objects = match store.list_chain(chain) {
             Ok(objects) => objects,
             Err(error) => {
                 done.stuck.push(failed(chain, true, error));
@@ -314,7 +334,7 @@ pub fn carry_out(plan: &Plan, store: &FileStore, removed: impl Fn()) -> Removed 
             }
         }
         if !is_backup || stuck.is_none() {
-            done.gone.push(chain.id().clone());
+            done.gone.push(chain.chain.clone());
         }
         done.stuck.extend(stuck);
         if done.stuck.len() == MOST_STUCK {
@@ -512,6 +532,39 @@ mod tests {
             (vec![wiped.chain], vec![pinned.chain])
         );
         assert_eq!(plan.chains.len(), 1);
+    }
+
+    #[test]
+    fn a_backup_whose_manifest_is_damaged_goes_when_it_is_named_and_not_if_it_may_be_read_later() {
+        let root = tempfile::tempdir().unwrap();
+        let access = Access::Write {
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let meant = manifest(0xab, "20261120T101530Z-00000001", 10);
+        let object = vec![0; meant.stored.bytes as usize];
+        store.put_new(&meant.object_name(), &object).unwrap();
+        let newer = String::from_utf8(meant.to_bytes())
+            .unwrap()
+            .replacen("\"format\":1", "\"format\":99", 1);
+        for (bytes, removed) in [(newer.into_bytes(), 0), (b"rotten".to_vec(), 1)] {
+            store.put_new(&meant.name(), &bytes).unwrap();
+            let catalog = store.catalog("local").unwrap();
+            let plan = plan_damaged("local", &store, &catalog, &meant.chain_path());
+            assert_eq!((plan.remove.len(), plan.keep.len()), (removed, 1 - removed), "{plan:?}");
+            assert_eq!(
+                plan_damaged("far", &store, &catalog, &meant.chain_path()).remove.len(),
+                0
+            );
+            match removed {
+                0 => store.remove(&meant.name()).unwrap(),
+                _ => {
+                    let done = carry_out(&plan, &store, || {});
+                    assert_eq!((done.gone.len(), done.stuck.len()), (1, 0));
+                }
+            }
+        }
+        assert_eq!(store.list().unwrap().len(), 1, "the marker is left");
     }
 
     #[test]

@@ -11,10 +11,11 @@ use super::restore::{ask, need_somebody};
 use super::source::not_found;
 use super::stores::{blame, read_configured};
 use super::{Context, Exit, Failure, accept_lineage, user};
-use crate::catalog::LatestError;
+use crate::catalog::{FindError, LatestError};
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::jobs;
+use crate::layout::ObjectName;
 use crate::model::{ByteSize, ChainId};
 use crate::prune::{self, ByAge, Judged, Plan};
 use crate::store::FileStore;
@@ -30,8 +31,9 @@ use crate::store::FileStore;
     lifeboat prune --lineage cdf818194e3a8c32-9f3c4a1b"
 )]
 pub struct Args {
-    /// Instead, remove the bad copies of this backup: for good, a good or a pinned one stays. May be given several times
-    #[arg(long, value_name = "ID")]
+    /// Instead, remove the bad copies of this backup, or one whose manifest is damaged: for good, a good or a pinned one
+    /// stays. An ID, or the object as messages name it. May be given several times
+    #[arg(long, value_name = "ID|OBJECT")]
     damaged: Vec<String>,
     /// Instead, remove all backups of this lineage but pinned ones, for good; the accepted one is refused
     #[arg(long, value_name = "LINEAGE", conflicts_with = "damaged")]
@@ -151,11 +153,19 @@ fn judge(
 /// Gives up the bad copies of the backups that are named.
 fn give_up(places: &Destinations, named: &[String], document: &mut Document) -> Result<(), Failure> {
     let found = named.iter().map(|id| {
-        let found = places
-            .catalog
-            .find(id)
-            .map_err(|error| blame(places, not_found(&error)))?;
-        Ok(found.manifest().chain_path())
+        // As messages name it.
+        if let Ok(object) = id.parse::<ObjectName>()
+            && let Some(chain) = object.chain()
+        {
+            return Ok(chain.clone());
+        }
+        match places.catalog.find(id) {
+            Ok(found) => Ok(found.manifest().chain_path()),
+            Err(FindError::Damaged { damaged, .. }) if damaged.object.chain().is_some() => {
+                Ok(damaged.object.chain().expect("it was looked at").clone())
+            }
+            Err(error) => Err(blame(places, not_found(&error))),
+        }
     });
     // All of them before the first is touched.
     let mut meant = found.collect::<Result<Vec<_>, Failure>>()?;

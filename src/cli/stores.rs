@@ -43,7 +43,16 @@ impl From {
 /// Opens the store that `from` names, or the configured ones, and reads what is in them.
 pub(super) fn read(context: &Context, from: &From) -> Result<Destinations, Failure> {
     match &from.from {
-        Some(text) => given(text, from.cluster.as_ref()),
+        Some(text) => {
+            let read = given(text, from.cluster.as_ref())?;
+            for store in read.stores.values().filter(|store| store.id().is_none()) {
+                let folder = store.folder().display();
+                context.output.warn(format!(
+                    "`{folder}` has lost its store.json: it can be read, and nothing is added to it"
+                ));
+            }
+            Ok(read)
+        }
         None => read_configured(context, &configuration(context)?, None),
     }
 }

@@ -8,17 +8,16 @@
 //!
 //! Invariant: nothing is removed that was not listed and is not of this chain and of a kind that this version knows.
 
-use super::Chain;
-use crate::layout::{Listed, ListedObject, ObjectName};
+use crate::layout::{ChainPath, Listed, ListedObject, ObjectName};
 
 /// The listed objects of `chain` in the order of their removal; none if a pin has come since it was judged. Each must be
 /// gone for good before the next is removed, and the listing be made after the plan. What is left of a removal that was
 /// killed gives the rest of the same order.
-pub fn removal_order(chain: &Chain, objects: &[ListedObject]) -> Option<Vec<ObjectName>> {
+pub fn removal_order(chain: &ChainPath, objects: &[ListedObject]) -> Option<Vec<ObjectName>> {
     let mut order: Vec<(Step, &ObjectName)> = Vec::new();
     for object in objects {
         let Listed::Ours(name) = &object.name else { continue };
-        if name.chain() != Some(&chain.path) {
+        if name.chain() != Some(chain) {
             continue;
         }
         let step = match name {

@@ -98,7 +98,7 @@ fn folder() -> Vec<ListedObject> {
 
 #[test]
 fn a_chain_stops_being_a_backup_first_and_its_object_goes_last() {
-    let order = removal_order(&chain("20261120T101530Z-00000001"), &folder()).unwrap();
+    let order = removal_order(&chain("20261120T101530Z-00000001").path, &folder()).unwrap();
     let order: Vec<String> = order.iter().map(ObjectName::to_string).collect();
     assert_eq!(
         order,
@@ -114,11 +114,11 @@ fn a_chain_stops_being_a_backup_first_and_its_object_goes_last() {
 #[test]
 fn a_removal_that_was_killed_is_taken_up_where_it_ended() {
     let chain = chain("20261120T101530Z-00000001");
-    let order = removal_order(&chain, &folder()).unwrap();
+    let order = removal_order(&chain.path, &folder()).unwrap();
     for done in 0..=order.len() {
         let mut left = folder();
         left.retain(|object| !matches!(&object.name, Listed::Ours(name) if order[..done].contains(name)));
-        assert_eq!(removal_order(&chain, &left).unwrap(), order[done..]);
+        assert_eq!(removal_order(&chain.path, &left).unwrap(), order[done..]);
     }
 }
 
@@ -126,9 +126,9 @@ fn a_removal_that_was_killed_is_taken_up_where_it_ended() {
 fn a_pin_that_came_after_the_plan_stops_the_removal() {
     let mut objects = folder();
     objects.push(listed("ab/20261120T101530Z-00000002/pin.json"));
-    assert!(removal_order(&chain("20261120T101530Z-00000001"), &objects).is_some());
+    assert!(removal_order(&chain("20261120T101530Z-00000001").path, &objects).is_some());
     objects.push(listed("ab/20261120T101530Z-00000001/pin.json"));
-    assert_eq!(removal_order(&chain("20261120T101530Z-00000001"), &objects), None);
+    assert_eq!(removal_order(&chain("20261120T101530Z-00000001").path, &objects), None);
 }
 
 #[test]

@@ -86,3 +86,33 @@ fn without_retention_everything_stays_and_check_says_so() {
         .expect_code(0)
         .says(&["destination local has no retention"]);
 }
+
+#[test]
+fn a_backup_whose_manifest_is_damaged_can_be_given_up() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    etcd.client().put("/key", "value", 0).unwrap();
+    let (damaged, good) = (host.backup(), host.backup());
+    let is_manifest = |file: &std::path::PathBuf| {
+        let file = file.display().to_string();
+        file.contains(&damaged) && file.contains("/full-")
+    };
+    let manifest = host.stored_files().into_iter().find(is_manifest).unwrap();
+    std::fs::write(host.store().join(&manifest), b"rotten").unwrap();
+    host.lifeboat(["show", &damaged]).expect_code(5);
+    // As messages name it: below the folder of the cluster.
+    let object: std::path::PathBuf = manifest.components().skip(1).collect();
+    let planned = host.lifeboat(["--json", "prune", "--dry-run", "--damaged", object.to_str().unwrap()]);
+    let planned = planned.expect_code(0).json();
+    assert_eq!(ids(&planned["remove"]), vec![damaged.clone()]);
+    host.lifeboat(["prune", "--damaged", &damaged]).expect_code(0);
+    assert_eq!(listed(&host), [good]);
+    host.lifeboat(["verify", "--all"]).expect_code(0);
+    let left = host.stored_files();
+    assert!(
+        !left.iter().any(|file| file.display().to_string().contains(&damaged)),
+        "{left:?}"
+    );
+}

@@ -7,6 +7,7 @@
     allow(clippy::disallowed_methods, reason = "tests play everybody else on a host, too")
 )]
 
+pub mod error_chain;
 pub mod model;
 
 // Formats and decisions: plain functions over values.

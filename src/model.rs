@@ -429,21 +429,6 @@ impl FromStr for UnitName {
 
 serde_as_text!(UnitName);
 
-/// An error and its causes in one line, each said once: wrapped errors often repeat what they wrap.
-pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

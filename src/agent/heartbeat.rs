@@ -4,7 +4,6 @@
 //! Invariant: the address, which may hold a token, is in no message. Invariant: the agent never waits for it, and one that
 //! failed is not repeated before the next is due.
 
-use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use age::secrecy::{ExposeSecret, SecretString};
@@ -13,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::journal::Log;
 use crate::config::{HeartbeatUrl, Notify};
+use crate::error_chain::with_causes;
 use crate::health::{About, Event, Level, Notice};
 
 /// How long one may take, name lookup and all.
@@ -141,12 +141,7 @@ async fn send(url: HeartbeatUrl) -> Result<(), String> {
 /// An error and its causes, without the address.
 fn told(error: reqwest::Error, host: Option<&str>) -> String {
     let error = error.without_url();
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
+    let text = with_causes(&error);
     match host {
         Some(host) => text.replace(host, "(host)"),
         None => text,

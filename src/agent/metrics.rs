@@ -11,8 +11,8 @@ use super::metrics_server::MetricsServer;
 use super::status::Report;
 use crate::config::{self, Listen};
 use crate::durable;
+use crate::error_chain::with_causes;
 use crate::health::{About, Event, Notice};
-use crate::model::with_causes;
 
 const FILE_MODE: u32 = 0o644;
 

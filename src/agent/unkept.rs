@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::durable;
+use crate::error_chain::with_causes;
 use crate::health::Event;
 use crate::health::{About, Notice};
-use crate::model::with_causes;
 
 /// What could not be written, and why.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::error_chain::with_causes;
 use crate::layout::ObjectName;
-use crate::model::with_causes;
 use crate::store::{Error, FileStore};
 
 /// An object that has its name, in the store of a destination.

@@ -8,8 +8,9 @@ use super::source::acceptances;
 use super::stores::read_configured;
 use super::{Context, Exit, Failure, user};
 use crate::catalog::{Catalog, LatestError, Lineage};
+use crate::error_chain::with_causes;
 use crate::jobs::accept::{Told, tell};
-use crate::model::{LineageId, with_causes};
+use crate::model::LineageId;
 
 /// Say that a new history is meant: an etcd that started afresh, or was restored by other means
 ///

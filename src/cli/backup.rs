@@ -15,6 +15,7 @@ use crate::backup::{self, Error, Job, Outcome, Pace, Progress};
 use crate::catalog::Pinned;
 use crate::config::{Config, Kind};
 use crate::destinations::{Destination, Destinations};
+use crate::error_chain::with_causes;
 use crate::etcd::choose::{NoChoice, choose, may_answer_yet};
 use crate::etcd::{Access, Ahead, survey};
 use crate::jobs;
@@ -22,7 +23,7 @@ use crate::jobs::backup::{Request, read_and_sweep};
 use crate::jobs::give_way::restore_opened;
 use crate::jobs::stores::open_the_others;
 use crate::layout::Origin;
-use crate::model::{ByteSize, ChainId, Revision, with_causes};
+use crate::model::{ByteSize, ChainId, Revision};
 use crate::state::{BegunChain, Holder};
 
 /// Take one full backup now and print its id

@@ -20,9 +20,10 @@ use crate::backup;
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
 use crate::destinations::{Destination, Destinations, side_by_side};
+use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, complaints, survey};
 use crate::jobs::recipients;
-use crate::model::{ByteSize, with_causes};
+use crate::model::ByteSize;
 use crate::pipeline::Identities;
 
 /// Validate the configuration, and with --online everything it names

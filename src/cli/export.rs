@@ -12,8 +12,9 @@ use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
 use crate::durable::{self, Partial};
+use crate::error_chain::with_causes;
 use crate::layout::Manifest;
-use crate::model::{ByteSize, Digest, with_causes};
+use crate::model::{ByteSize, Digest};
 use crate::source::{self, Hashed, SnapshotHasher, Source, TrailingDigest};
 
 /// Who may read an exported file: it is plaintext.

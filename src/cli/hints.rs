@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::settings::shell_word;
 
 /// The commands that read a configuration.
-const CONFIGURED: [&str; 15] = [
+const CONFIGURED: [&str; 18] = [
     "agent",
     "status",
     "backup",
@@ -24,6 +24,9 @@ const CONFIGURED: [&str; 15] = [
     "unpin",
     "check",
     "accept-lineage",
+    "copy",
+    "metrics",
+    "notify",
 ];
 
 /// Those of them that read a store that is only named.
@@ -163,7 +166,10 @@ mod tests {
     fn what_the_next_command_needs_is_known_of_every_command() {
         use clap::CommandFactory as _;
         let cli = crate::cli::Cli::command();
-        let takes_from = |command: &&clap::Command| command.get_arguments().any(|arg| arg.get_id() == "from");
+        // That of `copy` names a destination.
+        let takes_from = |command: &&clap::Command| {
+            command.get_name() != "copy" && command.get_arguments().any(|arg| arg.get_id() == "from")
+        };
         let names = |commands: Vec<&clap::Command>| -> BTreeSet<String> {
             commands.iter().map(|command| command.get_name().to_owned()).collect()
         };

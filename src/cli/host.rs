@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::{Context, Exit, Failure};
 use crate::config::{self, Config};
+use crate::error_chain::with_causes;
 pub(super) use crate::jobs::failed;
 pub(super) use crate::jobs::host::{
     access, endpoints, host_name, jobs_lock, login, now, spare_memory, state, this_host, tls,
 };
-use crate::model::with_causes;
 use crate::state;
 
 /// Reads the configuration. What is doubtful in it is for `check` to say, and for those below: somebody who lists backups

@@ -7,8 +7,8 @@ use age::secrecy::ExposeSecret;
 
 use super::{Exit, Failure};
 use crate::config::{Config, Secret, SecretError};
+use crate::error_chain::with_causes;
 use crate::jobs::host::unusable;
-use crate::model::with_causes;
 use crate::pipeline::{Identities, Window};
 
 /// What commands take that open backups.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::output::Format;
 use super::{Context, Exit, Failure};
 use crate::durable;
-use crate::model::with_causes;
+use crate::error_chain::with_causes;
 
 /// Who may read an identity.
 const FILE_MODE: u32 = 0o600;

@@ -16,7 +16,7 @@ use super::{Context, DEFAULT_CONFIG};
 use crate::config::{Config, Listen, Secret, StoreUrl};
 use crate::destinations::side_by_side;
 use crate::durable;
-use crate::model::with_causes;
+use crate::error_chain::with_causes;
 use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
 use crate::store;
 use crate::systemd::{Error, Systemd, UnitName};

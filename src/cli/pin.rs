@@ -10,8 +10,9 @@ use super::output::Format;
 use super::source::chosen;
 use super::stores::read_configured;
 use super::{Context, Exit, Failure, user};
+use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, ObjectName, Pin};
-use crate::model::{ChainId, with_causes};
+use crate::model::ChainId;
 use crate::store::{self, FileStore};
 
 /// Exclude a backup from retention, in every destination that has it

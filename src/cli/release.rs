@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::output::Format;
 use super::restore::{ask, connect, failure, need_root, need_somebody};
 use super::{Context, Exit, Failure};
-use crate::model::{ByteSize, with_causes};
+use crate::error_chain::with_causes;
+use crate::model::ByteSize;
 use crate::restore::{
     Error, ExchangeDirError, Kept, Ledger, LedgerError, LedgerPaths, LedgerStore, OverDbus, Release, RestoreId,
     gone_paths, kept_path, made_path, releasable, release, release_stray, tidy_released,

@@ -7,9 +7,10 @@ use super::{Context, Exit, Failure};
 use crate::catalog::Backup;
 use crate::config::{Config, StoreUrl};
 use crate::destinations::{Destination, Destinations, ManifestError};
+use crate::error_chain::with_causes;
 pub(super) use crate::jobs::stores::{known_destination, open_to_write, read_within};
 use crate::layout::Manifest;
-use crate::model::{ClusterName, with_causes};
+use crate::model::ClusterName;
 use crate::settings::shell_word;
 use crate::store::{self, Access, FileStore, Limits};
 

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 pub use open::{Address, Destination, open, side_by_side};
 
 use crate::catalog::{Backup, Catalog};
+use crate::error_chain::with_causes;
 use crate::layout::{Fault, MAX_BYTES, Manifest, ObjectName};
-use crate::model::{ChainId, ClusterName, with_causes};
+use crate::model::{ChainId, ClusterName};
 use crate::store::{self, Begun, Contents, FileStore, Swept};
 
 /// The destinations that could be read, and what is in them.

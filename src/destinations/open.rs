@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::model::{ClusterName, with_causes};
+use crate::error_chain::with_causes;
+use crate::model::ClusterName;
 use crate::state::{self, State};
 use crate::store::{self, Access, FileStore, Known, Limits};
 

@@ -24,8 +24,9 @@ use age::secrecy::{ExposeSecret, SecretString};
 use etcd_client::{Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp};
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity, Uri};
 
+use crate::error_chain::with_causes;
 use crate::keyspace::{Alarm, AlarmKind};
-use crate::model::{ClusterId, HashKv, MemberId, Revision, with_causes};
+use crate::model::{ClusterId, HashKv, MemberId, Revision};
 
 pub use alarms::complaints;
 pub use certificate::Certificate;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{About, Event, Notice, last_proof, unproven_since};
 use crate::catalog::{Backup, Catalog, LatestError, Standing};
+use crate::error_chain::with_causes;
 use crate::layout::Proof;
-use crate::model::{ChainId, LineageId, Revision, with_causes};
+use crate::model::{ChainId, LineageId, Revision};
 use crate::schedule::Span;
 
 /// What was read of the destinations of a cluster.

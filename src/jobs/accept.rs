@@ -2,8 +2,8 @@
 
 use super::host;
 use crate::destinations::Destinations;
+use crate::error_chain::with_causes;
 use crate::layout::{Acceptance, HostName, Manifest, ObjectName};
-use crate::model::with_causes;
 use crate::restore::{LedgerPaths, word_for};
 use crate::store::{self, FileStore};
 

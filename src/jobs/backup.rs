@@ -7,10 +7,11 @@ use crate::backup::{Error, Job, Outcome, Pace, Progress, full};
 use crate::catalog::Pinned;
 use crate::config::{Config, MemberChoice};
 use crate::destinations::{Destination, Destinations};
+use crate::error_chain::with_causes;
 use crate::etcd::Access;
 use crate::etcd::choose::{NoChoice, Wanted};
 use crate::layout::{Origin, Writer};
-use crate::model::{ByteSize, ChainId, with_causes};
+use crate::model::{ByteSize, ChainId};
 use crate::pipeline::Encoding;
 use crate::state::{BegunChain, State};
 

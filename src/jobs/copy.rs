@@ -12,8 +12,9 @@ use crate::catalog::{Backup, Standing};
 use crate::config::{Config, Kind};
 use crate::copy::{self, Copied};
 use crate::destinations::Destinations;
+use crate::error_chain::with_causes;
 use crate::layout::{Proof, SlotPath};
-use crate::model::{ChainId, with_causes};
+use crate::model::ChainId;
 use crate::pipeline::BranchError;
 use crate::prune::{self, ByAge, Target};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::with_causes;
+use crate::error_chain::with_causes;
 
 /// What an exit code says. The numbers are documented and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

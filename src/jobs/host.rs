@@ -10,9 +10,10 @@ use super::give_way::refuse_during_restore;
 use super::{Exit, Failure, failed};
 use crate::config::{Config, Secret, ThisHost};
 use crate::durable;
+use crate::error_chain::with_causes;
 use crate::etcd;
 use crate::layout::HostName;
-use crate::model::{ClusterName, with_causes};
+use crate::model::ClusterName;
 use crate::pipeline::{Identities, KeyError};
 use crate::state::{self, Holder, JobsLock, State};
 

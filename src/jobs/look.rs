@@ -12,10 +12,10 @@ use super::host;
 use super::stores::{open_to_write, read_within};
 use crate::config::{Config, DestinationName, Kind, Unread};
 use crate::destinations::{Destinations, side_by_side};
+use crate::error_chain::with_causes;
 use crate::etcd::Certificate;
 use crate::health::{About, CertificateState, Destination, Event, Look, Notice, Stores, proof_within};
 use crate::jobs::recipients;
-use crate::model::with_causes;
 use crate::store::{FileStore, Limits};
 
 /// Looks at every secret and every destination, as the agent is to go by.

@@ -5,7 +5,8 @@ use jiff::tz::TimeZone;
 use super::{Retained, host};
 use crate::config::Config;
 use crate::destinations::Destinations;
-use crate::model::{ChainId, with_causes};
+use crate::error_chain::with_causes;
+use crate::model::ChainId;
 use crate::prune::{self, ByAge, Plan, Target};
 use crate::store::FileStore;
 

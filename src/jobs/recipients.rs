@@ -4,8 +4,8 @@ use super::Listener;
 use crate::catalog::Backup;
 use crate::config::Config;
 use crate::destinations::Destinations;
+use crate::error_chain::with_causes;
 use crate::health::{About, Event, Notice, OtherRecipients};
-use crate::model::with_causes;
 use crate::state::State;
 
 /// How the recipients of `config` differ from those that are meant: the ones that were accepted on this host, or else those

@@ -26,10 +26,11 @@ use crate::backup::{Error, Job, Outcome, Progress};
 use crate::catalog::Pinned;
 use crate::config::{Config, DestinationName, Kind};
 use crate::destinations::{Destination, Destinations};
+use crate::error_chain::with_causes;
 use crate::etcd::{Ahead, survey};
 use crate::layout::claim::State as ClaimState;
 use crate::layout::{Clocks, Origin, SlotPath};
-use crate::model::{ChainId, with_causes};
+use crate::model::ChainId;
 use crate::schedule::Span;
 use crate::slots::{
     APART, Claimant, Fate, HeldClaim, Leaves, Standing, Stored, held_claim, hosts_before, later, look_again, number_of,

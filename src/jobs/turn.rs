@@ -3,8 +3,9 @@
 use super::stores::open_to_write;
 use super::{Failure, Order, failed, host};
 use crate::config::DestinationName;
+use crate::error_chain::with_causes;
 use crate::layout::SlotPath;
-use crate::model::{ChainId, with_causes};
+use crate::model::ChainId;
 use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, held_claim, number_of, was_faster};
 use crate::store::{self, FileStore};
 

@@ -8,7 +8,7 @@ use super::swap::Direction;
 use super::units::Guarded;
 use super::watch::{Revived, revived};
 use super::{Error, files};
-use crate::model::with_causes;
+use crate::error_chain::with_causes;
 use crate::settings::Overlay;
 
 impl Run<'_> {

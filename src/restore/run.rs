@@ -15,7 +15,7 @@ use super::watch::{Access, Patience};
 use super::{Error, files};
 use crate::rebuild::Prepared;
 
-use crate::model::with_causes;
+use crate::error_chain::with_causes;
 
 /// Why a restore is given up whose build was not finished.
 const BROKEN_OFF: &str = "it was broken off before etcd was stopped";

@@ -20,6 +20,7 @@ pub use choose::{Share, Turn, least_recently_read, until_read};
 pub use record::{RecordError, Recorded, record};
 
 use crate::catalog::Backup;
+use crate::error_chain::with_causes;
 use crate::layout::{Manifest, Proof};
 use crate::pipeline::{Identities, Unlock};
 use crate::source::{self, Source};
@@ -117,7 +118,7 @@ fn stored(manifest: &Manifest, copy: &Copy<'_>, going: impl FnMut(u64) -> Contro
         Ok(None) => return Err(Stopped),
         Err(store::Error::NotFound { .. }) => return Ok(missing(manifest, copy)),
         Err(error @ store::Error::Unfit { .. }) => return Ok(Found::Wrong(vec![error.to_string()])),
-        Err(error) => return Ok(Found::Unread(said(&error))),
+        Err(error) => return Ok(Found::Unread(with_causes(&error))),
     };
     let expected = manifest.stored;
     if read.bytes != expected.bytes {
@@ -138,7 +139,7 @@ fn stored(manifest: &Manifest, copy: &Copy<'_>, going: impl FnMut(u64) -> Contro
 fn missing(manifest: &Manifest, copy: &Copy<'_>) -> Found {
     match copy.store.open_object(&manifest.name()) {
         Err(store::Error::NotFound { .. }) => Found::Gone,
-        Err(error) => Found::Unread(said(&error)),
+        Err(error) => Found::Unread(with_causes(&error)),
         Ok(_) => Found::Wrong(vec!["its object is missing".to_owned()]),
     }
 }
@@ -173,7 +174,7 @@ fn open_one(
             Content::Wrong(faults) => condemn(&mut verified.copies, &faults),
             Content::Unopened(error) => verified.unopened = Some(error),
             Content::Unread(error) => {
-                *found = Found::Unread(said(&error));
+                *found = Found::Unread(with_causes(&error));
                 continue;
             }
         }
@@ -186,7 +187,7 @@ fn open(manifest: &Manifest, copy: &Copy<'_>, identities: &Identities) -> Result
     let object = manifest.object_name();
     let (file, bytes) = copy.store.open_object(&object).map_err(|error| match error {
         store::Error::NotFound { .. } => missing(manifest, copy),
-        other => Found::Unread(said(&other)),
+        other => Found::Unread(with_causes(&other)),
     })?;
     let name = format!("`{object}` in destination {}", copy.destination);
     let opened = Source::open(name, file, Some(bytes), Some(Unlock::with(identities)));
@@ -208,15 +209,4 @@ fn condemn(copies: &mut [Found], faults: &[String]) {
             *found = Found::Wrong(faults.to_vec());
         }
     }
-}
-
-/// An error and its causes in one line.
-fn said(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

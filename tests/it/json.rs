@@ -69,11 +69,18 @@ fn what_is_printed_is_what_is_described() {
     }
     // An agent that does not run is a problem.
     check("status", 1, &["status"]);
+    // Another destination, which has nothing yet.
+    fs::create_dir(host.path("far")).expect("it is not there yet");
+    let text = fs::read_to_string(host.config()).expect("it was written");
+    let more = format!("[destinations.far]\nurl = \"file://{}\"\n", path("far"));
+    fs::write(host.config(), text + &more).expect("it can be written");
+    let copied = check("copy", 0, &["copy", "--from", "local", "--to", "far"]);
+    assert_eq!(copied["copied"].as_array().map(Vec::len), Some(2));
 
     for (section, fields) in &page.sections {
         let is_of_lab = IN_THE_LAB.contains(&section.as_str()) || section == "waiting";
         // Records of what went wrong, which nothing did here.
-        let is_rare = section == "unreadable";
+        let is_rare = ["unreadable", "not_copied"].contains(&section.as_str());
         for field in fields.keys().filter(|_| !is_of_lab && !is_rare) {
             let name = format!("{section}.{field}");
             let is_rare = fields[field].is_conditional && !seen.contains(&name);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::{Exit, Failure};
 use crate::datadir;
-use crate::model::with_causes;
+use crate::error_chain::with_causes;
 use crate::restore::{
     Error, ExchangeDirError, Guarded, LedgerError, LedgerPaths, RestoreId, SiteError, Step, open_ledger,
 };

@@ -24,9 +24,10 @@ use super::{Context, Exit, Failure};
 use crate::config::{self, Config};
 use crate::datadir::InitialCluster;
 use crate::durable;
+use crate::error_chain::with_causes;
 use crate::etcd::PeerPort;
 use crate::health::Level;
-use crate::model::{ByteSize, with_causes};
+use crate::model::ByteSize;
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Error, Ledger, LedgerPaths, LedgerStore, Nonce, Outcome, OverDbus, Patience, Plan, PlanError, Presence,

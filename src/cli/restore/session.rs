@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::super::Context;
 use super::connect;
-use crate::model::{UnitName, with_causes};
+use crate::error_chain::with_causes;
+use crate::model::UnitName;
 use crate::restore::{LedgerError, LedgerPaths, LedgerStore, OverDbus, RESUME_UNIT, Units};
 use crate::systemd::Systemd;
 

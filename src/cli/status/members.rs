@@ -7,10 +7,11 @@ use tokio::task::JoinSet;
 
 use crate::cli::{Context, host};
 use crate::config::Config;
+use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, Endpoints, Surveyed, survey};
 use crate::health::MemberState;
 use crate::keyspace::Alarm;
-use crate::model::{MemberId, with_causes};
+use crate::model::MemberId;
 
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

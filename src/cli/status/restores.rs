@@ -12,7 +12,8 @@ use crate::cli::list::rfc3339;
 use crate::cli::output::age;
 use crate::cli::{release, restore};
 use crate::durable;
-use crate::model::{ByteSize, with_causes};
+use crate::error_chain::with_causes;
+use crate::model::ByteSize;
 use crate::restore::{End, Kept, Ledger, LedgerError, LedgerPaths, Plan, Seen, Step, closed, open_ledger};
 use crate::settings::{Change, Overlay};
 

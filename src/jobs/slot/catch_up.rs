@@ -9,10 +9,11 @@ use jiff::SignedDuration;
 use super::Attempt;
 use crate::catalog::Backup;
 use crate::destinations::Destinations;
+use crate::error_chain::with_causes;
 use crate::jobs::{copy, host};
 use crate::layout::SlotPath;
 use crate::layout::claim::State as ClaimState;
-use crate::model::{ChainId, with_causes};
+use crate::model::ChainId;
 use crate::restore::LedgerPaths;
 use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, held_claim, later, number_of};
 

@@ -6,7 +6,6 @@
 //! Invariant: whatever a kill leaves of a removal is no backup any more and is removed by a later sweep.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -14,8 +13,8 @@ use jiff::tz::TimeZone;
 use crate::catalog::{Backup, Catalog, LastCheck, Pinned, Standing};
 use crate::layout::{ChainPath, Fault, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId, LineageId};
-use crate::retention::{self, Chain, Inventory, PinState, Policy, TOLERANCE, removal_order};
-use crate::schedule::Span;
+pub use crate::retention::Held;
+use crate::retention::{self, Chain, Clocks, Inventory, PinState, Policy, removal_order};
 use crate::store::{self, FileStore};
 
 /// The largest pin document that is read.
@@ -39,27 +38,6 @@ pub enum ByAge {
     IfClocksAgree,
     /// He has looked.
     Confirmed,
-}
-
-/// What is not removed, because the time is in doubt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// How many would go by their age.
-    pub backups: usize,
-    /// Why the time is not believed.
-    pub why: String,
-}
-
-impl std::fmt::Display for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Held { backups, why } = self;
-        let (s, are) = if *backups == 1 { ("", "is") } else { ("s", "are") };
-        write!(
-            f,
-            "{backups} backup{s} {are} not removed for their age: {why}; look at the clocks, and if they are right, run \
-             `lifeboat prune --yes`"
-        )
-    }
 }
 
 /// What is kept or removed, and why.
@@ -115,24 +93,14 @@ const MOST_STUCK: usize = 8;
 /// the schedule explains, unless the operator has confirmed it.
 pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZone, by_age: ByAge) -> Plan {
     let inventory = Inventory::of(catalog, target.destination, &pins(target, catalog));
-    let ageless = Policy {
-        keep_within: Some(Duration::MAX),
-        ..target.policy.clone()
-    };
-    let (mut judged, mut held) = (retention::plan(&inventory, target.policy, now, zone), None);
-    if by_age == ByAge::IfClocksAgree && target.policy.keep_within.is_some() {
-        let without = retention::plan(&inventory, &ageless, now, zone);
-        let backups = judged.remove.len().saturating_sub(without.remove.len());
-        let why = match backups {
-            0 => None,
-            // One that comes goes for one that came; more than that the schedule has to explain.
-            1 => clocks_apart(target, catalog, now),
-            _ => clocks_apart(target, catalog, now).or_else(|| jumped(target, catalog, now)),
-        };
-        if let Some(why) = why {
-            (judged, held) = (without, Some(Held { backups, why }));
+    let (judged, held) = match by_age {
+        ByAge::Confirmed => (retention::plan(&inventory, target.policy, now, zone), None),
+        ByAge::IfClocksAgree => {
+            let store = target.store.now().map_err(|error| error.to_string());
+            let clocks = Clocks { host: now, store };
+            retention::careful_plan(&inventory, target.policy, &clocks, zone)
         }
-    }
+    };
     Plan {
         held,
         keep: judged.keep.iter().map(|v| said(v.chain, &v.reasons)).collect(),
@@ -140,53 +108,6 @@ pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZo
         excess: judged.excess,
         chains: judged.remove.iter().map(|v| v.chain.path.clone()).collect(),
     }
-}
-
-/// Whether the clocks of host, store and newest backup disagree.
-fn clocks_apart(target: Target<'_>, catalog: &Catalog, now: Timestamp) -> Option<String> {
-    let apart = |other: Timestamp| now.duration_since(other).abs() > TOLERANCE;
-    match target.store.now() {
-        Ok(store) if apart(store) => {
-            let by = Span(now.duration_since(store).unsigned_abs());
-            return Some(format!("the clocks of this host and of the store differ by {by}"));
-        }
-        Err(error) => return Some(format!("the store's clock cannot be read ({error})")),
-        Ok(_) => {}
-    }
-    let newest = starts(target, catalog)
-        .into_values()
-        .filter_map(|starts| starts.last().copied());
-    let ahead = newest.map(|newest| newest.duration_since(now)).max()?;
-    let by = Span(ahead.unsigned_abs());
-    (ahead > TOLERANCE).then(|| format!("the newest backup is dated {by} in the future"))
-}
-
-/// Whether a span between the last backups is none that the schedule explains.
-fn jumped(target: Target<'_>, catalog: &Catalog, now: Timestamp) -> Option<String> {
-    let spans = starts(target, catalog).into_values().filter_map(|mut starts| {
-        // Future-dated ones count as now.
-        starts.iter_mut().for_each(|start| *start = (*start).min(now));
-        retention::unexplained(&starts)
-    });
-    let by = Span(spans.max()?.unsigned_abs());
-    Some(format!(
-        "two of the last backups are {by} apart, far more than the others: the clock may have jumped"
-    ))
-}
-
-/// When the backups of each history in a destination were begun, in the order of their revisions.
-fn starts(target: Target<'_>, catalog: &Catalog) -> BTreeMap<LineageId, Vec<Timestamp>> {
-    let here = catalog.backups().iter();
-    let here = here.filter(|backup| backup.destinations().any(|name| name == target.destination));
-    let mut here: Vec<&Backup> = here.collect();
-    here.sort_by_key(|backup| backup.revision());
-    let mut starts: BTreeMap<LineageId, Vec<Timestamp>> = BTreeMap::new();
-    for backup in here {
-        let outline = backup.manifest();
-        let of_lineage = starts.entry(outline.lineage.clone()).or_default();
-        of_lineage.push(outline.chain.started_at());
-    }
-    starts
 }
 
 /// What of the backup `meant` goes from a destination because the operator says so, whatever the policy: a copy that is
@@ -369,6 +290,8 @@ fn pins(target: Target<'_>, catalog: &Catalog) -> BTreeMap<ChainPath, Pin> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::catalog::tests::{Fixture, manifest};
     use crate::layout::HostName;

@@ -1,7 +1,8 @@
 //! Whether the clock has jumped: a span between two backups that the schedule does not explain.
 //!
 //! A clock that is ahead for half a minute makes a backup of next month, and by its age everything else is to go. That
-//! span is longer than any before it. It may also be true, after a host was off; then a day of backups shows it.
+//! span is longer than any before it. It may also be true, after a host was off; then a day of backups shows it. A clock that
+//! was set back gives a span that is negative.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,7 +15,7 @@ const PROVEN_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// So many usual spans may be missed without a jump.
 const USUAL_TIMES: i32 = 3;
 
-/// The last span that is not explained, if there was one within a day; `starts` are those of the backups of one history, in
+/// The last span that is not explained, if there was one within a day; it is negative where the clock was set back; `starts` are those of the backups of one history, in
 /// its order.
 pub fn unexplained(starts: &[Timestamp]) -> Option<SignedDuration> {
     let newest = *starts.last()?;
@@ -25,7 +26,12 @@ pub fn unexplained(starts: &[Timestamp]) -> Option<SignedDuration> {
         .collect();
     let last = spans.iter().enumerate().rev().find(|(place, (_, span))| {
         let usual = spans.get(place.saturating_sub(REMEMBERED)..*place).unwrap_or_default();
-        usual_span(usual).is_some_and(|usual| *span > usual.saturating_mul(USUAL_TIMES).max(TOLERANCE))
+        // Where nothing tells what is usual, a day is long.
+        let longest = match usual_span(usual) {
+            Some(usual) => usual.saturating_mul(USUAL_TIMES).max(TOLERANCE),
+            None => PROVEN_AFTER,
+        };
+        *span < -TOLERANCE || *span > longest
     });
     let (_, (after, span)) = last?;
     (newest.duration_since(*after) < PROVEN_AFTER).then_some(*span)
@@ -54,9 +60,13 @@ mod tests {
         assert_eq!(unexplained(&starts([])), None);
         assert_eq!(unexplained(&starts([0])), None);
         assert_eq!(
-            unexplained(&starts([0, 1_000_000])),
+            unexplained(&starts([0, 24 * HOUR])),
             None,
             "nothing tells what is usual"
+        );
+        assert_eq!(
+            unexplained(&starts([0, 25 * HOUR])),
+            Some(SignedDuration::from_hours(25))
         );
         assert_eq!(unexplained(&starts((0..50).map(|n| n * HOUR))), None);
         assert_eq!(unexplained(&starts([0, 1, 2, 5, 6].map(|n| n * HOUR))), None);
@@ -77,7 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_is_no_span() {
-        assert_eq!(unexplained(&starts([100, 110, 120, 0, 10, 20])), None);
+    fn a_clock_that_was_set_back_is_told_until_a_day_of_backups_has_come_after_it() {
+        assert_eq!(
+            unexplained(&starts([100, 110, 120, 0, 10, 20])),
+            None,
+            "clocks may differ"
+        );
+        let back = |ran: i64| starts([10, 11, 12].into_iter().chain(0..=ran).map(|n| n * HOUR));
+        assert_eq!(unexplained(&back(23)), Some(SignedDuration::from_hours(-12)));
+        assert_eq!(unexplained(&back(24)), None);
     }
 }

@@ -28,6 +28,7 @@
 //!
 //! Invariant: a plan leaves nothing to do: with what it removes gone, at the same time, the next plan removes nothing.
 
+mod careful;
 mod judge;
 mod jump;
 mod period;
@@ -43,7 +44,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-pub use jump::{TOLERANCE, unexplained};
+pub use careful::{Clocks, Held, careful_plan};
 pub use period::{Period, Unit};
 pub use reason::{KeepReason, RemoveReason};
 pub use removal::removal_order;

@@ -50,6 +50,8 @@ pub enum KeepReason<'a> {
     },
     /// `min_backups`: the policy keeps too few.
     Floor(u32),
+    /// It would go for its age, but its date is still to come.
+    DatedInTheFuture,
     /// It is bad, but no good one holds as much.
     BadButFurthest(&'a Standing),
     /// It is bad, but not yet beyond what the policy would keep of good ones.
@@ -88,6 +90,7 @@ impl fmt::Display for KeepReason<'_> {
                 number,
                 of,
             } => write!(f, "newest of {period}: {unit} {number} of {of}"),
+            KeepReason::DatedInTheFuture => f.write_str("dated in the future: its age is not known"),
             KeepReason::Floor(min) => write!(f, "needed for min_backups: {min}"),
             KeepReason::BadButFurthest(standing) => {
                 write!(

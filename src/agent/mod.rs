@@ -21,6 +21,7 @@ mod metrics_server;
 mod notifier;
 mod outcome;
 mod program;
+mod reload;
 mod run_log;
 mod status;
 mod store_probe;
@@ -30,7 +31,7 @@ mod watchdog;
 mod work;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,18 +49,18 @@ pub use status::{Report, Running, schedule_state};
 pub use work::Work;
 
 use crate::backup::Pulse;
-use crate::config::{self, Config, DestinationName, Kind, ScheduleName};
+use crate::config::{Config, DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::health::{Configuration, Event, Facts, Level, Notice, ScheduleState, Verdict, in_few_words};
 use crate::jobs::{Ended, Order, Retained, Trouble};
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::slots::Fate;
-use crate::state;
 use desk::Next;
 use files::Files;
 use metrics::Metrics;
 use notifier::Notifier;
 use program::Program;
+use reload::{Reason, desk};
 use unkept::Unkept;
 
 /// How long the loop sleeps at most: clocks are set and machines sleep.
@@ -231,17 +232,6 @@ struct Agent {
     log_of_runs: RunLog,
     /// Where systemd starts the next one.
     program: Option<Program>,
-}
-
-/// Why the configuration is read anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    /// Somebody sent SIGHUP.
-    Asked,
-    /// A file changed.
-    Changed,
-    /// It is time to look.
-    Due,
 }
 
 struct Job {
@@ -471,101 +461,6 @@ impl Agent {
         }
     }
 
-    /// Reads the configuration anew; one that is wrong changes nothing.
-    fn reload(&mut self, files: &mut Files, reason: Reason) {
-        // systemd takes both in one message, and waits for the end before it goes on.
-        if reason != Reason::Due
-            && let Ok(monotonic) = NotifyState::monotonic_usec_now()
-        {
-            tell(&[NotifyState::Reloading, monotonic]);
-        }
-        self.read_at = Instant::now();
-        files.look_for_drop_ins();
-        files.take_note(self.recipients_file());
-        let now = (self.now)();
-        match self.read_anew() {
-            Ok(config) => {
-                let was_broken = self.configuration_error.take().is_some();
-                if config != *self.config {
-                    let mut desk = desk(&config, &self.host, &self.state, Some(&self.desk), self.log, now);
-                    desk.keep_retries_of(&self.desk);
-                    self.desk = desk;
-                    self.unkept = Unkept::default();
-                    self.keep_memories();
-                    self.config = Arc::new(config);
-                    self.configured_at = now;
-                    let entries = self.desk.entries();
-                    self.log_of_runs
-                        .keep_only(|name| entries.keys().any(|known| known.as_str() == name));
-                    self.notifier.hurry();
-                    let schedules = self.desk.entries().len();
-                    self.log.event(
-                        Event::ConfigurationTaken,
-                        "configuration taken over",
-                        &[("schedules", &schedules)],
-                    );
-                } else if was_broken {
-                    self.log.line(Level::Info, "the configuration is valid again", &[]);
-                } else if reason == Reason::Asked {
-                    self.log
-                        .line(Level::Info, "the configuration was read again, and is the same", &[]);
-                }
-            }
-            Err(error) => {
-                if self.configuration_error.as_ref() != Some(&error) {
-                    self.log.event(
-                        Event::ConfigurationRefused,
-                        "the configuration is invalid; the previous one stays in force",
-                        &[("error", &error)],
-                    );
-                }
-                self.configuration_error = Some(error);
-            }
-        }
-        if reason != Reason::Due {
-            tell(&[NotifyState::Ready]);
-        }
-    }
-
-    /// Whether it is time to read the configuration though nothing says that it has changed.
-    fn is_due_to_read(&self) -> bool {
-        let every = match self.configuration_error {
-            Some(_) => READ_EVERY_WHILE_REFUSED,
-            None => READ_EVERY,
-        };
-        self.read_at.elapsed() >= every
-    }
-
-    fn recipients_file(&self) -> Option<&Path> {
-        self.config.encryption.recipients_file.as_deref()
-    }
-
-    fn read_anew(&self) -> Result<Config, String> {
-        let loaded = config::load(&self.path).map_err(|error| error.to_string())?;
-        let record = loaded.to_record();
-        let config = loaded.config;
-        let faults = (self.faults)(&config);
-        if !faults.is_empty() {
-            return Err(faults.join("; "));
-        }
-        if config.cluster.name != self.config.cluster.name {
-            return Err(format!(
-                "`cluster.name` was {} when the agent began and is {} now: restart it to follow",
-                self.config.cluster.name, config.cluster.name
-            ));
-        }
-        if let Some(record) = record
-            && let Err(error) = state::remember_configuration(&self.base, &self.path, &record)
-        {
-            self.log.line(
-                Level::Warning,
-                "the configuration is not remembered",
-                &[("error", &error)],
-            );
-        }
-        Ok(config)
-    }
-
     /// Stops the job, which may take so long, then itself.
     async fn stop(mut self, within: Duration) -> Result<(), Error> {
         tell(&[NotifyState::Stopping]);
@@ -657,26 +552,6 @@ impl Agent {
         };
         (report, verdict)
     }
-}
-
-/// The schedules of a configuration with what is remembered of them: by the desk before, or else on the disk.
-fn desk(config: &Config, host: &str, state: &Path, before: Option<&Desk>, log: Log, now: Timestamp) -> Desk {
-    let on_disk = |name: &ScheduleName| match Memory::read(state, name.as_str()) {
-        Ok(memory) => memory,
-        Err(error) => {
-            log.line(
-                Level::Error,
-                "what was done before cannot be read; starting afresh",
-                &[("error", &error)],
-            );
-            None
-        }
-    };
-    let remembered = |name: &ScheduleName| {
-        let entry = before.and_then(|desk| desk.entries().get(name));
-        entry.map(|entry| entry.memory.clone()).or_else(|| on_disk(name))
-    };
-    Desk::new(config, host, remembered, now)
 }
 
 /// Short enough for the watchdog, if there is one.

@@ -1,9 +1,11 @@
 //! The agent without a clock of its own: a job that hangs, a state that cannot be written, a configuration that is read
 //! again.
 
+use std::path::Path;
 use std::sync::mpsc;
 
 use super::*;
+use crate::config;
 use crate::health::Look;
 
 /// Takes a slot, and then does what the test says, sign by sign.

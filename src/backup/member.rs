@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::full::{Error, GivenUp, HashKvPolicy, Job};
+use super::failure::{Error, GivenUp};
+use super::full::{HashKvPolicy, Job};
 use super::observed::Facts;
 use crate::catalog::{NewBackup, Quorum};
 use crate::etcd::choose::{Candidate, Choice, Role, choose};

@@ -1,6 +1,7 @@
 //! The use case of a backup: one full snapshot of one member, to several destinations at once.
 
 mod destinations;
+mod failure;
 mod full;
 mod member;
 mod observed;

@@ -162,7 +162,7 @@ fn newest_claim(path: &Path) -> Value {
 #[test]
 fn three_hosts_take_each_slot_once_and_go_on_without_the_one_that_went_first() {
     // The last host looks at a slot 10 s after it came, and is to have the time for that before the next one.
-    const OFTEN: &str = "[schedules.often]\nkind = \"full\"\nevery = \"20s\"\njitter = \"0s\"\n";
+    const OFTEN: &str = "[schedules.often]\nkind = \"full\"\nevery = \"15s\"\njitter = \"0s\"\n";
     let Some(hosts) = Hosts::new(OFTEN) else { return };
     let order = hosts.order();
     let mut agents: BTreeMap<usize, Running> = (0..3).map(|index| (index, hosts.agent(index))).collect();
@@ -185,7 +185,7 @@ fn three_hosts_take_each_slot_once_and_go_on_without_the_one_that_went_first() {
 
     let slots = hosts.by_slot();
     let taken: Vec<i64> = slots.keys().map(|slot| slot.as_second()).collect();
-    assert!(taken.windows(2).all(|pair| pair[1] - pair[0] == 20), "{taken:?}");
+    assert!(taken.windows(2).all(|pair| pair[1] - pair[0] == 15), "{taken:?}");
     let twice: Vec<_> = slots.iter().filter(|(_, backups)| backups.len() > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
     let members: Vec<&str> = slots

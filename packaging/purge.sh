@@ -9,7 +9,7 @@ lifeboat_purged() {
                     rm -f "$cluster$memory"/*.json
                     rmdir "$cluster$memory"
                 done
-                rm -f "${cluster}jobs.lock" "${cluster}agent.lock" "${cluster}status.json"
+                rm -f "${cluster}jobs.lock" "${cluster}agent.lock" "${cluster}status.json" "${cluster}recipients.json"
                 rmdir "$cluster"
             done
             rm -f /var/lib/lifeboat/_configurations/*.json

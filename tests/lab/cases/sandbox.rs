@@ -77,7 +77,7 @@ pub fn a_destination_that_turns_read_only_is_left_out_loudly_until_it_is_mended(
         let told = host.shell(&format!(
             "journalctl --no-pager --output=cat --unit {UNIT} LIFEBOAT_EVENT=destination-disabled || true"
         ));
-        holds(told.stdout.contains("destination second cannot be written to"), told)
+        holds(told.stdout.contains("cannot write to destination second"), told)
     });
     let wrong = lifeboat(host, ["status"]).expect_code(1);
     assert!(wrong.stdout.contains("destination second"), "{wrong}");

@@ -160,22 +160,12 @@ fn read_back(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Option<ReadBa
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use sha2::{Digest as _, Sha256};
 
     use super::*;
     use crate::catalog::tests::manifest;
     use crate::model::Digest;
-    use crate::store::Access;
-
-    fn store() -> (tempfile::TempDir, FileStore) {
-        let root = tempfile::tempdir().unwrap();
-        let access = Access::Write {
-            now: Timestamp::UNIX_EPOCH,
-        };
-        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
-        (root, store)
-    }
+    use crate::store::tests::store;
 
     fn backup(content: &[u8]) -> Manifest {
         let mut backup = manifest(0xab, "20261120T101530Z-00000001", 10);

@@ -295,15 +295,11 @@ mod tests {
     use super::*;
     use crate::catalog::tests::{Fixture, manifest};
     use crate::layout::HostName;
-    use crate::store::Access;
+    use crate::store::tests::store;
 
     #[test]
     fn nothing_goes_for_its_age_while_the_clocks_disagree_but_by_the_operators_word() {
-        let root = tempfile::tempdir().unwrap();
-        let access = Access::Write {
-            now: Timestamp::UNIX_EPOCH,
-        };
-        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let (_root, store) = store();
         let clock = store.now().unwrap();
         // Every hour, and the last one from a clock that went ahead by a month for a moment, or from one that was right.
         let policy = Policy {
@@ -356,11 +352,7 @@ mod tests {
     fn what_cannot_be_removed_is_told_and_keeps_none_of_the_others() {
         use std::process::Command;
 
-        let root = tempfile::tempdir().unwrap();
-        let access = Access::Write {
-            now: Timestamp::UNIX_EPOCH,
-        };
-        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let (_root, store) = store();
         let manifests: Vec<_> = (1..=4)
             .map(|number| manifest(0xab, &format!("20261120T10153{number}Z-00000001"), 10 + number))
             .collect();
@@ -434,11 +426,7 @@ mod tests {
 
     #[test]
     fn of_a_history_that_is_given_up_all_goes_but_what_is_pinned_and_nothing_of_others() {
-        let root = tempfile::tempdir().unwrap();
-        let access = Access::Write {
-            now: Timestamp::UNIX_EPOCH,
-        };
-        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let (_root, store) = store();
         let kept = manifest(0xab, "20261120T101530Z-00000001", 10);
         let wiped = manifest(0xab, "20261121T101530Z-00000002", 1);
         let mut pinned = manifest(0xab, "20261121T111530Z-00000003", 2);
@@ -459,11 +447,7 @@ mod tests {
 
     #[test]
     fn a_backup_whose_manifest_is_damaged_goes_when_it_is_named_and_not_if_it_may_be_read_later() {
-        let root = tempfile::tempdir().unwrap();
-        let access = Access::Write {
-            now: Timestamp::UNIX_EPOCH,
-        };
-        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let (_root, store) = store();
         let meant = manifest(0xab, "20261120T101530Z-00000001", 10);
         let object = vec![0; meant.stored.bytes as usize];
         store.put_new(&meant.object_name(), &object).unwrap();
@@ -492,11 +476,7 @@ mod tests {
 
     #[test]
     fn of_a_backup_that_is_given_up_only_copies_that_are_known_to_be_bad_go() {
-        let root = tempfile::tempdir().unwrap();
-        let access = Access::Write {
-            now: Timestamp::UNIX_EPOCH,
-        };
-        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
+        let (_root, store) = store();
         let meant = manifest(0xab, "20261120T101530Z-00000001", 10);
         let time = "2026-11-21T00:00:00Z".parse().unwrap();
         let check = ObjectName::Check(meant.chain_path(), time, HostName::nearest("a"));

@@ -107,7 +107,6 @@ impl Placed {
 mod tests {
     use std::io::Write;
 
-    use jiff::Timestamp;
     use sha2::{Digest as _, Sha256};
 
     use super::super::destinations::Sinks;
@@ -116,16 +115,9 @@ mod tests {
     use crate::destinations::Destination;
     use crate::layout::{ChainPath, Stream};
     use crate::model::Digest;
-    use crate::store::Access;
+    use crate::store::tests::store_in;
 
     const PATIENCE: Duration = Duration::from_secs(60);
-
-    fn store(folder: &std::path::Path) -> FileStore {
-        let access = Access::Write {
-            now: Timestamp::UNIX_EPOCH,
-        };
-        FileStore::open(folder, &"prod".parse().unwrap(), None, access).unwrap()
-    }
 
     fn path() -> ChainPath {
         let path = "ab/20261120T101530Z-00000001/full.db.zst.age";
@@ -162,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_back_already_is_taken_back() {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let stores = folders.each_ref().map(|folder| store(folder.path()));
+        let stores = folders.each_ref().map(|folder| store_in(folder.path()));
         let traces = Traces::new();
         let (mut sinks, uploads, stored) = written(&stores, &traces).await;
         let committed: Result<(), BackupError> = sinks
@@ -179,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_being_read_back_is_waited_for_and_taken_back() {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let stores = folders.each_ref().map(|folder| store(folder.path()));
+        let stores = folders.each_ref().map(|folder| store_in(folder.path()));
         let traces = Traces::new();
         let (mut sinks, uploads, stored) = written(&stores, &traces).await;
         let uploads = uploads.into_iter().map(Ok).collect();
@@ -197,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_taken_back_is_named() {
         let folders = [tempfile::tempdir().unwrap()];
-        let stores = folders.each_ref().map(|folder| store(folder.path()));
+        let stores = folders.each_ref().map(|folder| store_in(folder.path()));
         let traces = Traces::new();
         let (sinks, uploads, _) = written(&stores, &traces).await;
         drop(sinks);

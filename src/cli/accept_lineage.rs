@@ -171,20 +171,14 @@ mod tests {
     use super::*;
     use crate::catalog::tests::manifest;
     use crate::layout::{Acceptance, HostName, ObjectName};
-    use crate::store::{Access, FileStore};
+    use crate::store::FileStore;
+    use crate::store::tests::store_in;
     use jiff::Timestamp;
-
-    fn store(folder: &std::path::Path) -> FileStore {
-        let access = Access::Write {
-            now: Timestamp::UNIX_EPOCH,
-        };
-        FileStore::open(folder, &"prod".parse().unwrap(), None, access).unwrap()
-    }
 
     #[test]
     fn the_word_goes_to_every_store_that_lacks_it_however_often_it_is_said() {
         let (near, far) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (near, far) = (store(near.path()), store(far.path()));
+        let (near, far) = (store_in(near.path()), store_in(far.path()));
         let backup = manifest(0xab, "20261120T101530Z-00000001", 10);
         near.put_new(&backup.name(), &backup.to_bytes()).unwrap();
         let word = || {
@@ -210,7 +204,7 @@ mod tests {
     #[test]
     fn a_word_that_another_host_gives_at_the_same_moment_stands_before_ours() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store(folder.path());
+        let store = store_in(folder.path());
         let host = HostName::nearest("a");
         let word_for = |chain: &str| {
             let backup = manifest(0xab, chain, 10);
@@ -231,7 +225,7 @@ mod tests {
     #[test]
     fn without_a_name_the_only_history_with_keys_that_came_after_the_last_word_is_meant() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store(folder.path());
+        let store = store_in(folder.path());
         let opened = |chain: &str, keys| {
             let mut backup = manifest(0xab, chain, 10);
             backup.keys = Some(keys);

@@ -11,7 +11,7 @@ use super::host;
 use super::identity::IdentityArgs;
 use super::list::{faults, rfc3339};
 use super::needs::Judgement;
-use super::output::{Format, Output, Style, Table, clean, count};
+use super::output::{Format, Output, Style, Table, count};
 use super::restore::foreseen;
 use super::source::{chosen, no_latest, outlined, read_through};
 use super::stores::{open_to_write, read_configured};
@@ -441,12 +441,7 @@ fn try_identity(
         findings.notes.push(format!(
             "destination {destination}: the newest backup {} is encrypted to {}",
             newest.id(),
-            manifest
-                .recipients
-                .iter()
-                .map(|key| clean(key))
-                .collect::<Vec<_>>()
-                .join(", ")
+            super::source::recipients(&manifest)
         ));
     }
     let opens = keys.open_what_is_made_for(&config.encryption.recipients);

@@ -326,12 +326,7 @@ pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>)
         } => Failure::new(Exit::WrongKey, error).next(match manifest {
             Some(manifest) => format!(
                 "it is encrypted to {}: give the identity of one of them",
-                manifest
-                    .recipients
-                    .iter()
-                    .map(|key| clean(key))
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                recipients(manifest)
             ),
             None => "give the identity of one of its recipients".to_owned(),
         }),
@@ -499,4 +494,9 @@ pub(super) fn read_through(
 enum Unread {
     Source(source::Error),
     Differs(String),
+}
+/// To whom a backup is encrypted, in words.
+pub(super) fn recipients(manifest: &Manifest) -> String {
+    let keys: Vec<_> = manifest.recipients.iter().map(|key| clean(key)).collect();
+    keys.join(", ")
 }

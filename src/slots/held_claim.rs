@@ -179,16 +179,7 @@ impl Claims {
 mod tests {
     use super::*;
     use crate::layout::manifest::tests::manifest;
-    use crate::store::Access;
-
-    fn store() -> (tempfile::TempDir, FileStore) {
-        let root = tempfile::tempdir().unwrap();
-        let access = Access::Write {
-            now: Timestamp::UNIX_EPOCH,
-        };
-        let store = FileStore::open(root.path(), &"prod".parse().unwrap(), None, access).unwrap();
-        (root, store)
-    }
+    use crate::store::tests::store;
 
     fn slot() -> SlotPath {
         SlotPath::new("hourly".parse().unwrap(), "2020-11-20T10:00:00Z".parse().unwrap())

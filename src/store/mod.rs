@@ -14,7 +14,7 @@ mod object;
 mod patience;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upload;
 
 use std::fs;

@@ -30,10 +30,16 @@ fn known(id: &StoreId) -> Known {
     }
 }
 
-fn store() -> (tempfile::TempDir, FileStore) {
+/// An empty store that may be written to, in a folder of its own.
+pub(crate) fn store() -> (tempfile::TempDir, FileStore) {
     let root = tempfile::tempdir().unwrap();
-    let store = FileStore::open(root.path(), &cluster(), None, WRITE).unwrap();
+    let store = store_in(root.path());
     (root, store)
+}
+
+/// The same in a folder that is there.
+pub(crate) fn store_in(folder: &Path) -> FileStore {
+    FileStore::open(folder, &cluster(), None, WRITE).unwrap()
 }
 
 fn chain(id: &str) -> ChainPath {

@@ -71,11 +71,7 @@ fn streams_that_break_off() {
         return;
     };
     // More than the wire can hold, or all of it would be on the way when the member dies.
-    for number in 0..18 {
-        let mut value = vec![0; 1 << 20];
-        getrandom::fill(&mut value).expect("the kernel gives random numbers");
-        dying.client().put(&format!("/{number}"), value, 0).expect("it runs");
-    }
+    fill(&dying, 18);
     let (host, gate) = held(&dying);
     let running = host.start(["backup"]);
     gate.wait_until_held();
@@ -91,20 +87,11 @@ fn a_member_that_falls_silent_is_given_up_for_another() {
     let Some(etcd) = Etcd::start(Version::V3_5, three()) else {
         return;
     };
-    for number in 0..10 {
-        let mut value = vec![0; 1 << 20];
-        getrandom::fill(&mut value).expect("the kernel gives random numbers");
-        etcd.client().put(&format!("/{number}"), value, 0).expect("it runs");
-    }
+    fill(&etcd, 10);
     let host = Host::new(&etcd);
     host.reconfigure("[encryption]", "[backup]\nidle_timeout = \"1s\"\n[encryption]");
     // Whoever is asked first is held in the middle of the stream; the second time it is not the first that is asked.
-    let gates = etcd.members.iter().map(|member| {
-        let gate = Gate::before(&member.client_url, MIDDLE);
-        host.reconfigure(&member.client_url, &gate.url);
-        gate
-    });
-    let gates: Vec<Gate> = gates.collect();
+    let gates = gates_before(&etcd, &host);
     let running = host.start(["backup"]);
     until("a stream is held", || gates.iter().any(Gate::is_held));
     for gate in gates.iter().filter(|gate| !gate.is_held()) {
@@ -128,20 +115,11 @@ fn a_member_that_trickles_is_given_up_for_another() {
     let Some(etcd) = Etcd::start(Version::V3_5, three()) else {
         return;
     };
-    for number in 0..10 {
-        let mut value = vec![0; 1 << 20];
-        getrandom::fill(&mut value).expect("the kernel gives random numbers");
-        etcd.client().put(&format!("/{number}"), value, 0).expect("it runs");
-    }
+    fill(&etcd, 10);
     let host = Host::new(&etcd);
     let limits = "[backup]\nidle_timeout = \"5s\"\nfinish_within = \"1m\"\n[encryption]";
     host.reconfigure("[encryption]", limits);
-    let gates = etcd.members.iter().map(|member| {
-        let gate = Gate::before(&member.client_url, MIDDLE);
-        host.reconfigure(&member.client_url, &gate.url);
-        gate
-    });
-    let gates: Vec<Gate> = gates.collect();
+    let gates = gates_before(&etcd, &host);
     let running = host.start(["backup"]);
     until("a stream is held", || gates.iter().any(Gate::is_held));
     let (slow, others): (Vec<&Gate>, Vec<&Gate>) = gates.iter().partition(|gate| gate.is_held());
@@ -154,6 +132,25 @@ fn a_member_that_trickles_is_given_up_for_another() {
     let output = running.wait().expect_code(0);
     output.says(&["was given up: ", " sends ", "`backup.finish_within`"]);
     drop(gates);
+}
+
+/// Puts so many MiB that cannot be compressed.
+fn fill(etcd: &Etcd, mebibytes: usize) {
+    for number in 0..mebibytes {
+        let mut value = vec![0; 1 << 20];
+        getrandom::fill(&mut value).expect("the kernel gives random numbers");
+        etcd.client().put(&format!("/{number}"), value, 0).expect("it runs");
+    }
+}
+
+/// A gate before each member, through which the host reaches it.
+fn gates_before(etcd: &Etcd, host: &Host) -> Vec<Gate> {
+    let gates = etcd.members.iter().map(|member| {
+        let gate = Gate::before(&member.client_url, MIDDLE);
+        host.reconfigure(&member.client_url, &gate.url);
+        gate
+    });
+    gates.collect()
 }
 
 fn three() -> Options {

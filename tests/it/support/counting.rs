@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::tools;
+use super::preload;
 
 /// Stands before `opendir(3)` and `open(2)`, and writes down the paths.
 const SOURCE: &str = r#"
@@ -53,30 +53,17 @@ pub struct Counting {
 impl Counting {
     /// Makes one in a folder that is not there yet, or says that the test is skipped and gives `None`.
     pub fn new(folder: &Path) -> Option<Counting> {
-        fs::create_dir(folder).expect("the test's directory can be written");
-        let (source, library) = (folder.join("count.c"), folder.join("count.so"));
-        fs::write(&source, SOURCE).expect("the test's directory can be written");
-        let made = Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(&source)
-            .arg("-ldl")
-            .status();
-        match made.is_ok_and(|status| status.success()) {
-            true => Some(Counting {
-                library,
-                log: folder.join("log"),
-            }),
-            false => {
-                tools::skip("cc", "a library that stands before opendir(3)");
-                None
-            }
-        }
+        let library = preload::library(folder, SOURCE, "a library that stands before opendir(3)")?;
+        Some(Counting {
+            library,
+            log: folder.join("log"),
+        })
     }
 
     /// Has the calls of a program counted.
     pub fn watch(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", &self.library).env("COUNT_IN", &self.log);
+        preload::load(command, &self.library);
+        command.env("COUNT_IN", &self.log);
     }
 
     /// How often `call` ("list" or "open") was made on `path`.

@@ -11,6 +11,7 @@ pub mod hanging;
 pub mod host;
 pub mod load;
 mod ports;
+pub mod preload;
 pub mod runbook;
 pub mod running;
 mod self_check;

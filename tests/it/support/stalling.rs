@@ -1,10 +1,9 @@
 //! A file system that answers until somebody reads, as one of a server that is overwhelmed.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::tools;
+use super::preload;
 
 /// Stands before `read(2)`: on files whose path holds two given words it does not come back.
 const SOURCE: &str = r#"
@@ -37,29 +36,13 @@ pub struct Stalling {
 impl Stalling {
     /// Makes one in a folder that is not there yet, or says that the test is skipped and gives `None`.
     pub fn new(folder: &Path) -> Option<Stalling> {
-        fs::create_dir(folder).expect("the test's directory can be written");
-        let (source, library) = (folder.join("stall.c"), folder.join("stall.so"));
-        fs::write(&source, SOURCE).expect("the test's directory can be written");
-        let made = Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .arg(&library)
-            .arg(&source)
-            .arg("-ldl")
-            .status();
-        match made.is_ok_and(|status| status.success()) {
-            true => Some(Stalling { library }),
-            false => {
-                tools::skip("cc", "a library that stands before read(2)");
-                None
-            }
-        }
+        let library = preload::library(folder, SOURCE, "a library that stands before read(2)")?;
+        Some(Stalling { library })
     }
 
     /// Has the program's reads of files in `folder` whose path holds `name` never come back.
     pub fn read_of(&self, command: &mut Command, folder: &Path, name: &str) {
-        command
-            .env("LD_PRELOAD", &self.library)
-            .env("STALL_IN", folder)
-            .env("STALL_AT", name);
+        preload::load(command, &self.library);
+        command.env("STALL_IN", folder).env("STALL_AT", name);
     }
 }

@@ -15,6 +15,7 @@ use crate::layout::{ChainPath, Fault, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId, LineageId};
 pub use crate::retention::Held;
 use crate::retention::{self, Chain, Clocks, Inventory, PinState, Policy, removal_order};
+use crate::schedule::Pauses;
 use crate::store::{self, FileStore};
 
 /// The largest pin document that is read.
@@ -91,14 +92,23 @@ const MOST_STUCK: usize = 8;
 ///
 /// Nothing goes for its age where the clocks of host, store and backups disagree, or where one pass would remove more than
 /// the schedule explains, unless the operator has confirmed it.
-pub fn plan(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZone, by_age: ByAge) -> Plan {
+///
+/// `pauses` are those that the schedules leave between two backups in this destination, if there is one.
+pub fn plan(
+    target: Target<'_>,
+    catalog: &Catalog,
+    now: Timestamp,
+    zone: &TimeZone,
+    by_age: ByAge,
+    pauses: Option<Pauses>,
+) -> Plan {
     let inventory = Inventory::of(catalog, target.destination, &pins(target, catalog));
     let (judged, held) = match by_age {
         ByAge::Confirmed => (retention::plan(&inventory, target.policy, now, zone), None),
         ByAge::IfClocksAgree => {
             let store = target.store.now().map_err(|error| error.to_string());
             let clocks = Clocks { host: now, store };
-            retention::careful_plan(&inventory, target.policy, &clocks, zone)
+            retention::careful_plan(&inventory, target.policy, &clocks, pauses, zone)
         }
     };
     Plan {
@@ -306,7 +316,7 @@ mod tests {
             keep_within: Some(Duration::from_secs(86_400)),
             ..Policy::default()
         };
-        let hours = |hours: i64| jiff::SignedDuration::from_hours(hours);
+        let hours = jiff::SignedDuration::from_hours;
         let (month, none) = (hours(30 * 24), hours(0));
         for (jump, host_is_ahead_by, held, removed) in [
             // The host's clock alone.
@@ -332,7 +342,7 @@ mod tests {
                 policy: &policy,
             };
             let catalog = store.catalog("local").unwrap();
-            let plan = |by_age| plan(target, &catalog, clock + host_is_ahead_by, &TimeZone::UTC, by_age);
+            let plan = |by_age| plan(target, &catalog, clock + host_is_ahead_by, &TimeZone::UTC, by_age, None);
             let careful = plan(ByAge::IfClocksAgree);
             assert_eq!(
                 careful.held.as_ref().map_or(0, |held| held.backups),
@@ -379,6 +389,7 @@ mod tests {
                 "2026-11-21T00:00:00Z".parse().unwrap(),
                 &TimeZone::UTC,
                 ByAge::IfClocksAgree,
+                None,
             )
         };
         let change = |name: &ObjectName, flag: &str| {

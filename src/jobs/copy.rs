@@ -56,7 +56,14 @@ pub fn lacking<'a>(config: &Config, destinations: &'a Destinations, name: &str) 
         store,
         policy,
     };
-    let plan = prune::plan(target, &with_all, host::now(), &TimeZone::system(), ByAge::Confirmed);
+    let plan = prune::plan(
+        target,
+        &with_all,
+        host::now(),
+        &TimeZone::system(),
+        ByAge::Confirmed,
+        None,
+    );
     let kept: BTreeSet<&ChainId> = plan.keep.iter().map(|kept| &kept.id).collect();
     absent.into_iter().filter(|backup| kept.contains(backup.id())).collect()
 }

@@ -1,13 +1,15 @@
 //! Retention of one destination, as its policy has it.
 
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Retained, host};
-use crate::config::Config;
+use crate::config::{Config, Kind};
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::model::ChainId;
 use crate::prune::{self, ByAge, Plan, Target};
+use crate::schedule::Pauses;
 use crate::store::FileStore;
 
 /// What came of the retention of one destination.
@@ -36,7 +38,28 @@ pub fn plan(
         policy,
     };
     let (now, zone) = (host::now(), TimeZone::system());
-    Some(prune::plan(target, &destinations.catalog, now, &zone, by_age))
+    let pauses = pauses(config, name, now);
+    Some(prune::plan(target, &destinations.catalog, now, &zone, by_age, pauses))
+}
+
+/// The pauses that the schedules leave from one backup in a destination to the next; none without a schedule.
+fn pauses(config: &Config, destination: &str, now: Timestamp) -> Option<Pauses> {
+    let schedules = config.schedules.values();
+    let schedules = schedules.filter(|schedule| {
+        let mut names = schedule.destinations.iter();
+        schedule.kind == Kind::Full && names.any(|name| name.as_str() == destination)
+    });
+    let pauses = schedules.filter_map(|schedule| {
+        let pauses = schedule.when.pauses(now)?;
+        // Each host may be so much behind its slot.
+        let jitter = SignedDuration::try_from(schedule.jitter).unwrap_or(SignedDuration::MAX);
+        Some(Pauses {
+            longest: pauses.longest.saturating_add(jitter),
+            ..pauses
+        })
+    });
+    // Each schedule alone leaves no longer ones.
+    pauses.min_by_key(|pauses| pauses.longest)
 }
 
 /// Applies the retention of one destination, if it has any. `removed` hears of each backup that goes.

@@ -52,6 +52,10 @@ pub enum KeepReason<'a> {
     Floor(u32),
     /// It would go for its age, but its date is still to come.
     DatedInTheFuture,
+    /// It would go for its age, but the time is in doubt.
+    TimeInDoubt,
+    /// It would go for its age, but it shows that a long pause was one, and no jump of the clock.
+    ShowsThePause,
     /// It is bad, but no good one holds as much.
     BadButFurthest(&'a Standing),
     /// It is bad, but not yet beyond what the policy would keep of good ones.
@@ -90,6 +94,10 @@ impl fmt::Display for KeepReason<'_> {
                 number,
                 of,
             } => write!(f, "newest of {period}: {unit} {number} of {of}"),
+            KeepReason::ShowsThePause => f.write_str(
+                "it would go for its age, but it shows that the pause before it was one, and no jump of the clock",
+            ),
+            KeepReason::TimeInDoubt => f.write_str("it would go for its age, but the time is in doubt"),
             KeepReason::DatedInTheFuture => f.write_str("dated in the future: its age is not known"),
             KeepReason::Floor(min) => write!(f, "needed for min_backups: {min}"),
             KeepReason::BadButFurthest(standing) => {

@@ -3,6 +3,7 @@
 //! A scenario file is a reason in `#` lines, the input, and below `plan:` what must come out of it.
 //! `UPDATE_GOLDEN=1 cargo test retention` writes the outcome anew; read the difference before committing it.
 
+mod clocks;
 mod properties;
 mod scenario;
 

@@ -24,7 +24,7 @@ mod watch;
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use due::{Due, Occasion};
@@ -60,6 +60,18 @@ impl fmt::Display for Slot {
     }
 }
 
+/// So many slots show each pause of a timetable: more than a week of every minute of working hours.
+const SLOTS: usize = 5000;
+
+/// From one slot to the next: for each hour from nine to five, an hour and a night.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pauses {
+    /// The shortest.
+    pub shortest: SignedDuration,
+    /// The longest.
+    pub longest: SignedDuration,
+}
+
 /// What names the slots.
 #[derive(Debug, Clone, PartialEq)]
 pub enum When {
@@ -76,6 +88,30 @@ impl When {
             When::Calendar(calendar) => calendar.slot_after(after).map(Slot),
             When::Every(every) => every.slot_after(after).map(Slot),
         }
+    }
+
+    /// The pauses between the slots after `from`, by [`SLOTS`] of them at the most and by 400 days; none if there are not two.
+    pub fn pauses(&self, from: Timestamp) -> Option<Pauses> {
+        let end = from.saturating_add(SignedDuration::from_hours(400 * 24)).ok()?;
+        let first = self.slot_after(from)?;
+        let mut slot = self.slot_after(first.0)?;
+        let pause = slot.0.duration_since(first.0);
+        let mut pauses = Pauses {
+            shortest: pause,
+            longest: pause,
+        };
+        if let When::Every(_) = self {
+            return Some(pauses);
+        }
+        for _ in 0..SLOTS {
+            let next = self.slot_after(slot.0).filter(|next| next.0 <= end);
+            let Some(next) = next else { break };
+            let pause = next.0.duration_since(slot.0);
+            pauses.shortest = pauses.shortest.min(pause);
+            pauses.longest = pauses.longest.max(pause);
+            slot = next;
+        }
+        Some(pauses)
     }
 
     /// The last slot after `floor` and up to `end`, in a bounded number of questions.

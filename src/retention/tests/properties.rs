@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::super::*;
+use super::clocks::every;
 use crate::layout::HostName;
 use crate::model::ClusterId;
 
@@ -294,8 +295,23 @@ proptest! {
     ) {
         // With nothing dated after it.
         let now = inventory.chains.iter().map(|c| c.id().started_at()).fold(now, Timestamp::max);
-        let later = now.checked_add(jiff::SignedDuration::from_secs(ahead)).unwrap_or(Timestamp::MAX);
+        let later = now.checked_add(SignedDuration::from_secs(ahead)).unwrap_or(Timestamp::MAX);
         let of = |now| removed(&plan(&inventory, &policy, now, &zone));
         prop_assert_eq!(of(later), of(now));
+    }
+
+    #[test]
+    fn a_careful_plan_removes_nothing_that_the_plan_keeps(
+        inventory in any_inventory(), policy in any_policy(), now in any_now(), zone in any_zone(),
+        store_is_ahead_by in prop_oneof![Just(0_i64), -2000_i64..2000], pause in proptest::option::of(1_i64..400_000)
+    ) {
+        let clocks = Clocks { host: now, store: Ok(now.saturating_add(SignedDuration::from_secs(store_is_ahead_by)).unwrap()) };
+        let (careful, held) = careful_plan(&inventory, &policy, &clocks, pause.map(|seconds| every(SignedDuration::from_secs(seconds))), &zone);
+        let plain = plan(&inventory, &policy, now, &zone);
+        let (of_careful, of_plain) = (removed(&careful), removed(&plain));
+        prop_assert!(of_careful.iter().all(|chain| of_plain.contains(chain)));
+        let witnesses = careful.keep.iter().filter(|verdict| verdict.reasons == [KeepReason::ShowsThePause]);
+        prop_assert_eq!(held.map_or(0, |held| held.backups) + witnesses.count(), of_plain.len() - of_careful.len());
+        prop_assert_eq!(careful.keep.len() + careful.remove.len(), inventory.chains.len());
     }
 }

@@ -46,11 +46,8 @@ impl Alerts {
         }
         for (event, about) in before.into_keys() {
             if event == Event::ScheduleLate && !self.known.contains_key(&(event, about.clone())) {
-                told.push(Notice {
-                    event: Event::ScheduleInTime,
-                    about,
-                    message: "the schedule is in time again".to_owned(),
-                });
+                let message = "the schedule is in time again";
+                told.push(Notice::about(Event::ScheduleInTime, about, message));
             }
         }
         self.was_wrong |= !self.known.is_empty();
@@ -62,11 +59,7 @@ impl Alerts {
         };
         if self.was_wrong && self.known.is_empty() && is_seen {
             self.was_wrong = false;
-            told.push(Notice {
-                event: Event::Recovered,
-                about: About::default(),
-                message: "all is well again".to_owned(),
-            });
+            told.push(Notice::new(Event::Recovered, "all is well again"));
         }
         told
     }

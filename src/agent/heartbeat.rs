@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::journal::Log;
 use crate::config::{HeartbeatUrl, Notify};
 use crate::error_chain::with_causes;
-use crate::health::{About, Event, Level, Notice};
+use crate::health::{Event, Level, Notice};
 
 /// How long one may take, name lookup and all.
 const TAKES_AT_MOST: Duration = Duration::from_secs(20);
@@ -67,11 +67,8 @@ impl Heartbeat {
     /// That the last one could not be sent.
     pub fn problem(&self) -> Option<Notice> {
         let error = self.failure.as_ref()?;
-        Some(Notice {
-            event: Event::HeartbeatFailed,
-            about: About::default(),
-            message: format!("the heartbeat cannot be sent: {error}"),
-        })
+        let message = format!("the heartbeat cannot be sent: {error}");
+        Some(Notice::new(Event::HeartbeatFailed, message))
     }
 
     /// Says what became of the last, where that is news.

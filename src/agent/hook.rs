@@ -40,6 +40,16 @@ struct Call {
     environment: Vec<(String, OsString)>,
 }
 
+impl Call {
+    fn of(program: &OnFailure, notice: &Notice, cluster: &str) -> Call {
+        Call {
+            program: program.clone(),
+            event: notice.event,
+            environment: environment(notice, cluster, std::env::var_os("PATH")),
+        }
+    }
+}
+
 impl Hook {
     /// An empty queue. Needs a runtime to run in.
     pub fn new(log: Log) -> Hook {
@@ -50,11 +60,7 @@ impl Hook {
 
     /// Has `program` told of `notice`; `cluster` is whose agent this is.
     pub fn tell(&self, program: &OnFailure, notice: &Notice, cluster: &str) {
-        let call = Call {
-            program: program.clone(),
-            event: notice.event,
-            environment: environment(notice, cluster, std::env::var_os("PATH")),
-        };
+        let call = Call::of(program, notice, cluster);
         if self.calls.try_send(call).is_err() {
             self.failed(notice.event, &format!("not run: {WAITING} calls wait already"));
         }
@@ -83,12 +89,7 @@ fn say_failed(log: Log, of: Event, error: &str) {
 
 /// Runs `program` once, and waits for it.
 pub(super) async fn once(program: &OnFailure, notice: &Notice, cluster: &str) -> Result<(), String> {
-    let call = Call {
-        program: program.clone(),
-        event: notice.event,
-        environment: environment(notice, cluster, std::env::var_os("PATH")),
-    };
-    run(&call, RUNS_AT_MOST).await
+    run(&Call::of(program, notice, cluster), RUNS_AT_MOST).await
 }
 
 fn environment(notice: &Notice, cluster: &str, path: Option<OsString>) -> Vec<(String, OsString)> {

@@ -12,7 +12,7 @@ use super::status::Report;
 use crate::config::{self, Listen};
 use crate::durable;
 use crate::error_chain::with_causes;
-use crate::health::{About, Event, Notice};
+use crate::health::{Event, Notice};
 
 const FILE_MODE: u32 = 0o644;
 
@@ -86,11 +86,7 @@ impl Metrics {
 
     /// What of it does not work.
     pub fn problems(&self) -> Vec<Notice> {
-        let notice = |message: String| Notice {
-            event: Event::MetricsUnserved,
-            about: About::default(),
-            message,
-        };
+        let notice = |message: String| Notice::new(Event::MetricsUnserved, message);
         let unserved = self.unserved.as_ref();
         let unserved = unserved.map(|(at, error)| notice(format!("metrics are not served at {at}: {error}")));
         let unwritten = self.unwritten.as_ref();

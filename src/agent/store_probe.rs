@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::Work;
 use super::alerts::Seen;
 use crate::config::Config;
-use crate::health::{About, Event, Look, Notice};
+use crate::health::{Event, Look, Notice};
 
 /// How often, if nothing happens.
 const EVERY: Duration = Duration::from_secs(15 * 60);
@@ -93,13 +93,12 @@ impl StoreProbe {
     /// That a look does not end.
     pub fn silence(&self, now: Instant) -> Option<Notice> {
         let looking = self.looking.as_ref()?;
-        (now - looking.since > TAKES_AT_MOST).then(|| Notice {
-            event: Event::DestinationDisabled,
-            about: About::default(),
-            message: format!(
+        (now - looking.since > TAKES_AT_MOST).then(|| {
+            let message = format!(
                 "the destinations do not say within {} s what is in them",
                 TAKES_AT_MOST.as_secs()
-            ),
+            );
+            Notice::new(Event::DestinationDisabled, message)
         })
     }
 

@@ -2,15 +2,11 @@
 
 use super::{heartbeat, hook};
 use crate::config::{HeartbeatUrl, OnFailure};
-use crate::health::{About, Event, Notice};
+use crate::health::{Event, Notice};
 
 /// Runs `program` as it is run when something is wrong, with the event `test`.
 pub async fn hook(program: &OnFailure, cluster: &str) -> Result<(), String> {
-    let notice = Notice {
-        event: Event::Test,
-        about: About::default(),
-        message: "a test by `lifeboat notify --test`: nothing is wrong".to_owned(),
-    };
+    let notice = Notice::new(Event::Test, "a test by `lifeboat notify --test`: nothing is wrong");
     hook::once(program, &notice, cluster).await
 }
 

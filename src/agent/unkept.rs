@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::durable;
 use crate::error_chain::with_causes;
-use crate::health::Event;
-use crate::health::{About, Notice};
+use crate::health::{Event, Notice};
 
 /// What could not be written, and why.
 #[derive(Debug, Default)]
@@ -31,13 +30,12 @@ impl Unkept {
     pub fn notice(&self) -> Option<Notice> {
         let mut reasons: Vec<&str> = self.why.values().map(String::as_str).collect();
         reasons.dedup();
-        (!reasons.is_empty()).then(|| Notice {
-            event: Event::StateUnwritable,
-            about: About::default(),
-            message: format!(
+        (!reasons.is_empty()).then(|| {
+            let message = format!(
                 "the agent cannot record what it did on this host, so it may do it again after a restart: {}",
                 reasons.join("; ")
-            ),
+            );
+            Notice::new(Event::StateUnwritable, message)
         })
     }
 }

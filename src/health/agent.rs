@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{About, Event, Notice};
+use super::{Event, Notice};
 use crate::schedule::Span;
 
 /// How the agent is.
@@ -51,11 +51,7 @@ impl AgentState {
                 format!("the agent does not run, nothing is done on schedule: {next}")
             }
         };
-        Some(Notice {
-            event: Event::AgentStopped,
-            about: About::default(),
-            message,
-        })
+        Some(Notice::new(Event::AgentStopped, message))
     }
 }
 
@@ -72,11 +68,8 @@ impl Configuration<'_> {
         let mut lines = error.lines();
         let first = lines.next().unwrap_or_default();
         let telling = lines.next().unwrap_or(first);
-        Some(Notice {
-            event: Event::ConfigurationRefused,
-            about: About::default(),
-            message: format!("the configuration is wrong, {who}: {telling}; `lifeboat check` shows all of it"),
-        })
+        let message = format!("the configuration is wrong, {who}: {telling}; `lifeboat check` shows all of it");
+        Some(Notice::new(Event::ConfigurationRefused, message))
     }
 }
 

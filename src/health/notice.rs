@@ -29,6 +29,19 @@ pub struct About {
     pub member: Option<String>,
 }
 
+impl Notice {
+    /// Of the agent itself, or of this host.
+    pub fn new(event: Event, message: impl Into<String>) -> Notice {
+        Notice::about(event, About::default(), message)
+    }
+
+    /// Of something that has a name.
+    pub fn about(event: Event, about: About, message: impl Into<String>) -> Notice {
+        let message = message.into();
+        Notice { event, about, message }
+    }
+}
+
 impl About {
     /// About a schedule.
     pub fn schedule(name: &str) -> About {

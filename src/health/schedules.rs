@@ -113,11 +113,7 @@ impl ScheduleState {
     /// What is wrong with it.
     pub(super) fn problems(&self, now: Timestamp) -> Vec<Notice> {
         let name = &self.name;
-        let notice = |event, message: String| Notice {
-            event,
-            about: About::schedule(name),
-            message,
-        };
+        let notice = |event, message: String| Notice::about(event, About::schedule(name), message);
         let late = self.late.map(|late| {
             let (since, slot) = (late.since, late.slot);
             let message = format!("schedule {name} is late since {since:.0}: slot {slot:.0} is not done");

@@ -228,7 +228,7 @@ impl Stores<'_> {
     pub fn problems(&self) -> Vec<Notice> {
         let mut problems = Vec::new();
         if self.destinations.is_empty() {
-            problems.push(about_none(
+            problems.push(Notice::new(
                 Event::DestinationDisabled,
                 "no destination is configured".to_owned(),
             ));
@@ -247,7 +247,7 @@ impl Stores<'_> {
             .catalog
             .damaged()
             .iter()
-            .map(|damaged| about_none(Event::BackupUnproven, format!("{damaged}: {}", damaged.fault)));
+            .map(|damaged| Notice::new(Event::BackupUnproven, format!("{damaged}: {}", damaged.fault)));
         let bad = self.catalog.backups().iter().filter_map(|backup| {
             let faults = faults(backup);
             let id = backup.id();
@@ -279,7 +279,7 @@ impl Stores<'_> {
             }),
             // Not known while a destination that may have one cannot be read: that is told instead.
             Err(LatestError::Empty) if self.destinations.iter().any(|found| !found.unreadable.is_empty()) => None,
-            Err(LatestError::Empty) => Some(about_none(
+            Err(LatestError::Empty) => Some(Notice::new(
                 Event::NoBackup,
                 "there is no backup: take one with `lifeboat backup`".to_owned(),
             )),
@@ -294,11 +294,11 @@ impl Stores<'_> {
                     | LatestError::NothingGood { .. } => Event::BackupUnproven,
                 };
                 let message = format!("`latest` is refused: {}{}", with_causes(&error), what_to_do(&error));
-                Some(about_none(event, message))
+                Some(Notice::new(event, message))
             }
         };
         let astray = || self.catalog.astray(self.read_at);
-        refused.or_else(|| Some(about_none(Event::NewLineage, astray()?.to_string())))
+        refused.or_else(|| Some(Notice::new(Event::NewLineage, astray()?.to_string())))
     }
 
     fn unproven(&self, destination: &Destination) -> Option<Notice> {
@@ -338,14 +338,6 @@ fn unusable(destination: &Destination) -> Vec<Notice> {
         )));
     }
     problems
-}
-
-fn about_none(event: Event, message: String) -> Notice {
-    Notice {
-        event,
-        about: About::default(),
-        message,
-    }
 }
 
 /// What is known to be wrong with copies of a backup, by destination.

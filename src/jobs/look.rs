@@ -14,7 +14,7 @@ use crate::config::{Config, DestinationName, Kind, Unread};
 use crate::destinations::{Destinations, side_by_side};
 use crate::error_chain::with_causes;
 use crate::etcd::Certificate;
-use crate::health::{About, CertificateState, Destination, Event, Look, Notice, Stores, proof_within};
+use crate::health::{CertificateState, Destination, Event, Look, Notice, Stores, proof_within};
 use crate::jobs::recipients;
 use crate::store::{FileStore, Limits};
 
@@ -104,11 +104,7 @@ fn nothing(why: &str) -> Look {
         required: crate::layout::Proof::None,
         read_at: host::now(),
     });
-    look.problems = vec![Notice {
-        event: Event::DestinationDisabled,
-        about: About::default(),
-        message: why.to_owned(),
-    }];
+    look.problems = vec![Notice::new(Event::DestinationDisabled, why)];
     look
 }
 
@@ -133,10 +129,9 @@ fn certificates(config: &Config) -> Vec<CertificateState> {
 fn unread_secrets(config: &Config) -> Vec<Notice> {
     let secrets = config.check_secrets();
     let unread = secrets.problems.into_iter().chain(secrets.unloaded);
-    let notice = |unread: Unread| Notice {
-        event: Event::SecretUnreadable,
-        about: About::default(),
-        message: format!("the agent works without it: {}", unread.problem),
+    let notice = |unread: Unread| {
+        let message = format!("the agent works without it: {}", unread.problem);
+        Notice::new(Event::SecretUnreadable, message)
     };
     unread.filter(|unread| !unread.is_needed).map(notice).collect()
 }

@@ -5,7 +5,7 @@ use crate::catalog::Backup;
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
-use crate::health::{About, Event, Notice, OtherRecipients};
+use crate::health::{Event, Notice, OtherRecipients};
 use crate::state::State;
 
 /// How the recipients of `config` differ from those that are meant: the ones that were accepted on this host, or else those
@@ -37,11 +37,7 @@ pub fn changed_since(
 /// The same, for the verdict.
 pub fn notice(config: &Config, state: &State, destinations: Option<&Destinations>) -> Option<Notice> {
     let message = changed(config, state, destinations).ok()??;
-    Some(Notice {
-        event: Event::RecipientsChanged,
-        about: About::default(),
-        message,
-    })
+    Some(Notice::new(Event::RecipientsChanged, message))
 }
 
 /// Those that new backups are encrypted to.

@@ -26,8 +26,8 @@ use crate::catalog::Backup;
 use crate::config::{Config, MemberChoice, ScheduleName};
 use crate::destinations::Destinations;
 use crate::health::{
-    About, AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice,
-    ProofState, ScheduleState, Verdict, Window,
+    AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice, ProofState,
+    ScheduleState, Verdict, Window,
 };
 use crate::jobs::{self, recipients};
 use crate::layout::Proof;
@@ -113,7 +113,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let mut notes = Vec::new();
     let mut others = Vec::new();
     let report = Report::read(state.folder()).unwrap_or_else(|error| {
-        others.push(notice(Event::AgentStopped, error));
+        others.push(Notice::new(Event::AgentStopped, error));
         None
     });
     let running = is_running(&state);
@@ -130,7 +130,11 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         in_conflict: shadowed(context, plan),
     };
     let restores = Restores::find(&LedgerPaths::default(), now, &settings_now);
-    others.extend(restores.problem().map(|problem| notice(Event::RestoreOpen, problem)));
+    others.extend(
+        restores
+            .problem()
+            .map(|problem| Notice::new(Event::RestoreOpen, problem)),
+    );
     others.extend(recipients::notice(&config, &state, Some(&places)));
     notes.extend(restores.notes());
     let schedules = match said {
@@ -201,14 +205,6 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     match document.ok {
         true => Ok(Exit::Done),
         false => Ok(Exit::Failed),
-    }
-}
-
-fn notice(event: Event, message: String) -> Notice {
-    Notice {
-        event,
-        about: About::default(),
-        message,
     }
 }
 

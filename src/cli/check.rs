@@ -64,9 +64,7 @@ impl Findings {
     fn take_recipients(&mut self, changed: Result<Option<String>, String>) {
         match changed {
             Ok(changed) => self.warnings.extend(changed),
-            Err(error) => self
-                .warnings
-                .push(format!("whether the recipients have changed is not known: {error}")),
+            Err(error) => self.warnings.push(recipients::not_known(&error)),
         }
     }
 

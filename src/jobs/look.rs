@@ -18,42 +18,41 @@ use crate::health::{CertificateState, Destination, Event, Look, Notice, Stores, 
 use crate::jobs::recipients;
 use crate::store::{FileStore, Limits};
 
-/// Looks at every secret and every destination, as the agent is to go by.
+/// Looks at the recipients, every secret and every destination, as the agent is to go by.
 pub fn look(config: &Config) -> Look {
-    let mut look = match read_within(config, None, Limits::default()) {
+    match read_within(config, None, Limits::default()) {
         Ok(places) => {
             let unwritable = unwritable(config);
-            let mut stores = read(config, &places, host::now());
-            for destination in &mut stores.destinations {
-                destination.unwritable = unwritable.get(&destination.name).cloned();
-            }
-            let mut look = Look::at(&stores);
-            let state = host::state(&config.cluster.name).ok();
-            look.problems
-                .extend(state.and_then(|state| recipients::notice(config, &state, Some(&places))));
-            look
+            seen(config, &places, &unwritable)
         }
-        Err(failure) => nothing(failure.message()),
-    };
-    look.problems.extend(unread_secrets(config));
-    look.state.certificates = certificates(config);
-    look
+        Err(failure) => with_the_host(config, nothing(failure.message()), None),
+    }
 }
 
 /// What there is now that a job is done, by what it has read and changed.
 pub(super) fn after(config: &Config, destinations: &Destinations) -> Look {
-    let tried = side_by_side(destinations.stores.iter(), |(_, store)| trial(store));
-    let mut stores = read(config, destinations, host::now());
-    for ((name, _), tried) in tried {
-        let mut of = stores
-            .destinations
-            .iter_mut()
-            .filter(|destination| destination.name == *name);
-        if let (Some(destination), Err(why)) = (of.next(), tried) {
-            destination.unwritable = Some(why);
-        }
+    let tried = side_by_side(destinations.stores.iter(), |(_, store)| trial(store)).into_iter();
+    let unwritable = tried.filter_map(|((name, _), tried)| Some((name.clone(), tried.err()?)));
+    seen(config, destinations, &unwritable.collect())
+}
+
+/// What `places` hold, and why some cannot be written to.
+fn seen(config: &Config, places: &Destinations, unwritable: &BTreeMap<String, String>) -> Look {
+    let mut stores = read(config, places, host::now());
+    for destination in &mut stores.destinations {
+        destination.unwritable = unwritable.get(&destination.name).cloned();
     }
-    let mut look = Look::at(&stores);
+    with_the_host(config, Look::at(&stores), Some(places))
+}
+
+/// A look at the stores, and what this host knows beside them. One look replaces another, so each has all of it: what one
+/// leaves out would be told to be over.
+fn with_the_host(config: &Config, mut look: Look, places: Option<&Destinations>) -> Look {
+    let recipients = match host::state(&config.cluster.name) {
+        Ok(state) => recipients::notice(config, &state, places),
+        Err(failure) => Some(recipients::unknown(failure.message())),
+    };
+    look.problems.extend(recipients);
     look.problems.extend(unread_secrets(config));
     look.state.certificates = certificates(config);
     look

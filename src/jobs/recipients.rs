@@ -3,7 +3,7 @@
 use super::Listener;
 use crate::catalog::Backup;
 use crate::config::Config;
-use crate::destinations::Destinations;
+use crate::destinations::{Destinations, ManifestError};
 use crate::error_chain::with_causes;
 use crate::health::{Event, Notice, OtherRecipients};
 use crate::state::State;
@@ -12,7 +12,11 @@ use crate::state::State;
 /// of the newest backup in `destinations`.
 pub fn changed(config: &Config, state: &State, destinations: Option<&Destinations>) -> Result<Option<String>, String> {
     let accepted = state.accepted_recipients().map_err(|error| with_causes(&error))?;
-    let meant = accepted.or_else(|| destinations.and_then(of_newest));
+    let meant = match (accepted, destinations) {
+        (Some(accepted), _) => Some(accepted),
+        (None, Some(destinations)) => of_newest(destinations)?,
+        (None, None) => None,
+    };
     let other = meant.and_then(|meant| OtherRecipients::between(&meant, &present(config)));
     Ok(other.map(|other| other.to_string()))
 }
@@ -25,19 +29,34 @@ pub fn changed_since(
     destinations: &Destinations,
 ) -> Option<String> {
     let found = changed(config, state, Some(destinations));
-    if let Ok(None) = state.accepted_recipients() {
-        let meant = of_newest(destinations).unwrap_or_else(|| present(config));
+    // While it is not known who was meant before, the present ones are not taken for meant.
+    if let Ok(None) = state.accepted_recipients()
+        && let Ok(of_newest) = of_newest(destinations)
+    {
+        let meant = of_newest.unwrap_or_else(|| present(config));
         if let Err(error) = state.accept_recipients(&meant) {
             listener.warn(&format!("the recipients are not remembered: {}", with_causes(&error)));
         }
     }
-    found.unwrap_or_else(|error| Some(format!("whether the recipients have changed is not known: {error}")))
+    found.unwrap_or_else(|error| Some(not_known(&error)))
 }
 
 /// The same, for the verdict.
 pub fn notice(config: &Config, state: &State, destinations: Option<&Destinations>) -> Option<Notice> {
-    let message = changed(config, state, destinations).ok()??;
-    Some(Notice::new(Event::RecipientsChanged, message))
+    match changed(config, state, destinations) {
+        Ok(message) => Some(Notice::new(Event::RecipientsChanged, message?)),
+        Err(error) => Some(unknown(&error)),
+    }
+}
+
+/// The same where `error` keeps it from being known.
+pub fn unknown(error: &str) -> Notice {
+    Notice::new(Event::RecipientsChanged, not_known(error))
+}
+
+/// In words, for people.
+pub fn not_known(error: &str) -> String {
+    format!("whether the recipients have changed is not known: {error}")
 }
 
 /// Those that new backups are encrypted to.
@@ -45,8 +64,14 @@ pub fn present(config: &Config) -> Vec<String> {
     config.encryption.recipients.iter().map(ToString::to_string).collect()
 }
 
-fn of_newest(destinations: &Destinations) -> Option<Vec<String>> {
+/// Those of the newest backup; none if there is no backup.
+fn of_newest(destinations: &Destinations) -> Result<Option<Vec<String>>, String> {
     let catalog = &destinations.catalog;
     let newest: Option<&Backup> = catalog.latest().ok().or_else(|| catalog.backups().last());
-    Some(destinations.manifest(newest?).ok()?.0.recipients)
+    match newest.map(|newest| destinations.manifest(newest)) {
+        Some(Ok((manifest, _))) => Ok(Some(manifest.recipients)),
+        // Removed since it was listed.
+        Some(Err(ManifestError::Gone { .. })) | None => Ok(None),
+        Some(Err(error)) => Err(with_causes(&error)),
+    }
 }

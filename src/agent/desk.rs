@@ -146,15 +146,19 @@ impl Desk {
         }
     }
 
-    /// Whether a schedule of these is due.
-    pub fn is_one_due(
+    /// Whether a slot of these schedules is due that was not tried yet. What is tried or looked at again has the time to
+    /// wait for what runs.
+    pub fn is_new_one_due(
         &self,
         of_these: impl Fn(&ScheduleName) -> bool,
         watched_from: Timestamp,
         now: Timestamp,
     ) -> bool {
         let mut entries = self.entries.iter().filter(|(name, _)| of_these(name));
-        entries.any(|(_, entry)| matches!(entry.due(watched_from, now), Due::Run { .. }))
+        entries.any(|(_, entry)| match entry.due(watched_from, now) {
+            Due::Run { slot, .. } => entry.retry.as_ref().is_none_or(|retry| retry.slot != slot),
+            Due::Wait { .. } | Due::Nothing => false,
+        })
     }
 
     /// Takes note of what became of a slot where it was tried, and of what was not done after it. Gives what is to be

@@ -319,7 +319,7 @@ impl Agent {
             // It reads for minutes, and nothing is lost when it goes on later: backups go first.
             let is_backup =
                 |name: &ScheduleName| self.config.schedules.get(name).is_some_and(|of| of.kind == Kind::Full);
-            if self.desk.is_one_due(is_backup, self.watch.from(), now) {
+            if self.desk.is_new_one_due(is_backup, self.watch.from(), now) {
                 job.gives_way.send_replace(true);
             }
             sleep = sleep.min(LOOK_FOR_BACKUPS_EVERY);
@@ -334,11 +334,17 @@ impl Agent {
         sleep
     }
 
-    /// Whether the job, if there is one, does something.
+    /// Whether the job, if there is one, does something. That it does not any more is told at once: systemd may end the
+    /// agent before its next turn.
     fn gets_on(&mut self, now: Instant) -> bool {
+        let hung = self.notifier.hanging().is_some();
         let job = self.job.as_ref();
         let job = job.map(|job| (job.schedule.as_str(), job.pulse.count()));
-        self.notifier.gets_on(&self.config, job, now)
+        let gets_on = self.notifier.gets_on(job, now);
+        if gets_on == hung {
+            self.say_status();
+        }
+        gets_on
     }
 
     fn begin(

@@ -11,7 +11,7 @@ use super::heartbeat::{Heartbeat, Pulse};
 use super::hook::Hook;
 use super::journal::Log;
 use super::store_probe::StoreProbe;
-use super::watchdog::{self, HANGS_AFTER, Watchdog};
+use super::watchdog::{HANGS_AFTER, Watchdog};
 use crate::config::{Config, OnFailure};
 use crate::health::{About, Event, Level, Look, Notice, Verdict, in_few_words};
 
@@ -23,6 +23,8 @@ pub struct Notifier {
     hook: Hook,
     heartbeat: Heartbeat,
     watchdog: Watchdog,
+    /// The schedule whose job hangs.
+    hanging: Option<String>,
     /// The program that knows of all that is wrong.
     told: Option<OnFailure>,
 }
@@ -37,6 +39,7 @@ impl Notifier {
             hook: Hook::new(log),
             heartbeat: Heartbeat::new(log),
             watchdog: Watchdog::default(),
+            hanging: None,
             told: None,
         }
     }
@@ -66,10 +69,21 @@ impl Notifier {
         self.probe.look()
     }
 
-    /// What is wrong beside that: a look that does not end, a heartbeat that does not get through.
+    /// What is wrong beside that: a look that does not end, a heartbeat that does not get through, a job that hangs.
     pub fn problems(&self) -> Vec<Notice> {
         let silent = self.probe.silence(Instant::now());
-        silent.into_iter().chain(self.heartbeat.problem()).collect()
+        let hangs = self.hanging().map(|schedule| {
+            let message = format!(
+                "schedule {schedule}: its job has made no progress for {} min; the watchdog is not fed until it does",
+                HANGS_AFTER.as_secs() / 60
+            );
+            Notice::about(Event::JobHangs, About::schedule(schedule), message)
+        });
+        silent
+            .into_iter()
+            .chain(self.heartbeat.problem())
+            .chain(hangs)
+            .collect()
     }
 
     /// Tells of what is wrong since the last time, and what is not any more.
@@ -103,36 +117,21 @@ impl Notifier {
 
     /// Sends the heartbeat if it is due and all is well; how long to sleep at most then, if that matters.
     pub fn beat(&mut self, config: &Config) -> Option<Duration> {
-        let is_well = self.probe.is_known()
-            && self.alerts.all_is_well()
-            && !self.watchdog.hangs()
-            && !config.schedules.is_empty();
+        let is_well = self.probe.is_known() && self.alerts.all_is_well() && !config.schedules.is_empty();
         let pulse = if is_well { Pulse::Beats } else { Pulse::Stays };
         self.heartbeat.turn(&config.notify, pulse, Instant::now())
     }
 
     /// Whether systemd's watchdog may be fed. `job` is the schedule of the one that runs and its signs of life.
-    pub fn gets_on(&mut self, config: &Config, job: Option<(&str, u64)>, now: Instant) -> bool {
-        match self.watchdog.look(job.map(|(_, signs)| signs), now) {
-            watchdog::Verdict::Feed => true,
-            watchdog::Verdict::StillHangs => false,
-            watchdog::Verdict::Hangs => {
-                let schedule = job.map_or("", |(schedule, _)| schedule);
-                let message = "the job makes no progress; the watchdog is not fed until it does";
-                self.log.event(
-                    Event::JobHangs,
-                    message,
-                    &[("schedule", &schedule), ("seconds", &HANGS_AFTER.as_secs())],
-                );
-                let notice = Notice {
-                    event: Event::JobHangs,
-                    about: About::schedule(schedule),
-                    message: message.to_owned(),
-                };
-                self.call_hook(config, &notice);
-                false
-            }
-        }
+    pub fn gets_on(&mut self, job: Option<(&str, u64)>, now: Instant) -> bool {
+        let gets_on = self.watchdog.look(job.map(|(_, signs)| signs), now);
+        self.hanging = job.filter(|_| !gets_on).map(|(schedule, _)| schedule.to_owned());
+        gets_on
+    }
+
+    /// The schedule whose job does nothing any more.
+    pub fn hanging(&self) -> Option<&str> {
+        self.hanging.as_deref()
     }
 
     fn call_hook(&self, config: &Config, notice: &Notice) {

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::config;
-use crate::health::Look;
+use crate::health::{Look, Notice};
 
 /// Takes a slot, and then does what the test says, sign by sign.
 struct Work {
@@ -96,12 +96,27 @@ fn a_job_that_hangs_ends_the_feeding_of_the_watchdog_and_one_that_goes_on_does_n
         std::thread::yield_now();
     }
     assert!(agent.gets_on(late), "it got on since");
+    let hangs = |agent: &Agent| {
+        let verdict = agent.judge(clock()).1;
+        let said = Report::read(folder.path()).unwrap().unwrap().doubts;
+        let of_it = |notices: Vec<Notice>| {
+            let mut hanging = notices.into_iter().filter(|notice| notice.event == Event::JobHangs);
+            hanging.next().and_then(|notice| notice.about.schedule)
+        };
+        let (judged, said) = (of_it(verdict.problems), of_it(said));
+        assert_eq!(judged, said, "who reads the status knows it too");
+        judged
+    };
+    assert_eq!(hangs(&agent), None);
     assert!(!agent.gets_on(late + watchdog::HANGS_AFTER), "it hangs");
+    assert_eq!(hangs(&agent).as_deref(), Some("hourly"));
     assert!(!agent.gets_on(late + 2 * watchdog::HANGS_AFTER), "and hangs");
+    assert_eq!(hangs(&agent).as_deref(), Some("hourly"));
     drop(sign);
     let done = runtime.block_on(ended(&mut agent.job));
     agent.end(done);
     assert!(agent.gets_on(late + 3 * watchdog::HANGS_AFTER), "it is over");
+    assert_eq!(hangs(&agent), None);
 }
 
 #[test]

@@ -9,17 +9,6 @@ use std::time::{Duration, Instant};
 /// a slow store, the last sync of a slow disk.
 pub const HANGS_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// What to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Feed it.
-    Feed,
-    /// Do not, and say so: it is so since just now.
-    Hangs,
-    /// Do not.
-    StillHangs,
-}
-
 /// What was seen of the job.
 #[derive(Debug, Default)]
 pub struct Watchdog {
@@ -30,40 +19,30 @@ pub struct Watchdog {
 struct Seen {
     signs: u64,
     since: Instant,
-    was_said: bool,
+    hangs: bool,
 }
 
 impl Watchdog {
     /// Whether the job hung when it was last looked at.
     pub fn hangs(&self) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.was_said)
+        self.seen.as_ref().is_some_and(|seen| seen.hangs)
     }
 
-    /// Judges; `signs` are those of life that the job has given so far, none if there is no job.
-    pub fn look(&mut self, signs: Option<u64>, now: Instant) -> Verdict {
-        let Some(signs) = signs else {
-            self.seen = None;
-            return Verdict::Feed;
+    /// Judges whether it may be fed; `signs` are those of life that the job has given so far, none if there is no job.
+    pub fn look(&mut self, signs: Option<u64>, now: Instant) -> bool {
+        self.seen = match (self.seen.take(), signs) {
+            (_, None) => None,
+            (Some(seen), Some(signs)) if seen.signs == signs => Some(Seen {
+                hangs: now.saturating_duration_since(seen.since) >= HANGS_AFTER,
+                ..seen
+            }),
+            (_, Some(signs)) => Some(Seen {
+                signs,
+                since: now,
+                hangs: false,
+            }),
         };
-        match &mut self.seen {
-            Some(seen) if seen.signs == signs => {
-                if now.saturating_duration_since(seen.since) < HANGS_AFTER {
-                    return Verdict::Feed;
-                }
-                match std::mem::replace(&mut seen.was_said, true) {
-                    false => Verdict::Hangs,
-                    true => Verdict::StillHangs,
-                }
-            }
-            Some(_) | None => {
-                self.seen = Some(Seen {
-                    signs,
-                    since: now,
-                    was_said: false,
-                });
-                Verdict::Feed
-            }
-        }
+        !self.hangs()
     }
 }
 
@@ -76,14 +55,14 @@ mod tests {
         let (start, mut watchdog) = (Instant::now(), Watchdog::default());
         let mut look = |signs, after| watchdog.look(signs, start + after);
         let minute = Duration::from_secs(60);
-        assert_eq!(look(Some(0), Duration::ZERO), Verdict::Feed);
-        assert_eq!(look(Some(1), 14 * minute), Verdict::Feed);
-        assert_eq!(look(Some(1), 28 * minute), Verdict::Feed);
-        assert_eq!(look(Some(1), 29 * minute), Verdict::Hangs);
-        assert_eq!(look(Some(1), 30 * minute), Verdict::StillHangs);
-        assert_eq!(look(Some(2), 31 * minute), Verdict::Feed);
-        assert_eq!(look(None, 32 * minute), Verdict::Feed);
-        assert_eq!(look(None, 99 * minute), Verdict::Feed, "no job hangs");
-        assert_eq!(look(Some(2), 100 * minute), Verdict::Feed, "another job");
+        assert!(look(Some(0), Duration::ZERO));
+        assert!(look(Some(1), 14 * minute));
+        assert!(look(Some(1), 28 * minute));
+        assert!(!look(Some(1), 29 * minute));
+        assert!(!look(Some(1), 30 * minute));
+        assert!(look(Some(2), 31 * minute));
+        assert!(look(None, 32 * minute));
+        assert!(look(None, 99 * minute), "no job hangs");
+        assert!(look(Some(2), 100 * minute), "another job");
     }
 }

@@ -179,6 +179,26 @@ fn what_another_host_works_on_is_looked_at_again_and_holds_up_nothing_else() {
     assert_eq!(desk.next(start(), at("01:00:06")), Next::Wait(at("02:00:00")));
 }
 
+#[test]
+fn only_a_slot_that_was_not_tried_yet_is_new() {
+    let mut desk = desk(&[("a", "1h", "nas usb")]);
+    let is_new = |desk: &Desk, now| desk.is_new_one_due(|_| true, start(), at(now));
+    assert!(!is_new(&desk, "00:59:59"));
+    assert!(is_new(&desk, "01:00:00"));
+    assert!(!desk.is_new_one_due(|_| false, start(), at("01:00:00")));
+    tried(
+        &mut desk,
+        "01:00:00",
+        &[("nas", later("01:00:10")), ("usb", failed())],
+        at("01:00:00"),
+    );
+    for again in ["01:00:02", "01:00:10", "01:40:00"] {
+        assert!(matches!(desk.next(start(), at(again)), Next::Run { .. }));
+        assert!(!is_new(&desk, again), "{again}: it is only tried or looked at again");
+    }
+    assert!(is_new(&desk, "02:00:00"), "the next slot");
+}
+
 /// The desk after its configuration was read anew: schedule `a` with this period and these destinations.
 fn read_anew(before: &Desk, every: &str, destinations: &str, now: &str) -> Desk {
     let entry = &before.entries[&name("a")];

@@ -36,6 +36,10 @@ fn no_message_has_words_that_had_to_be_read_twice() {
     for file in files(&root.join("src"), "rs") {
         let text = fs::read_to_string(&file).unwrap();
         for message in literals(without_tests(&text)) {
+            // A line that goes on needs a `\\` before its end.
+            if message.lines().any(has_gap) {
+                wrong.push(format!("{}: `{message}` has several blanks in a row", file.display()));
+            }
             for (part, instead) in BANNED.iter().filter(|(part, _)| message.contains(part)) {
                 wrong.push(format!("{}: `{message}` has `{part}`: {instead}", file.display()));
             }
@@ -63,6 +67,26 @@ fn messages_are_found_where_they_stand() {
     "#;
     assert_eq!(literals(source), ["two \"words\" and more", "no"]);
     assert_eq!(without_tests("a\n#[cfg(test)]\nmod tests {\n\"b\""), "a\n");
+}
+
+/// Whether there are several blanks in the middle of a sentence. Columns, and what stands behind a `#`, may have them.
+fn has_gap(line: &str) -> bool {
+    let line = line.trim();
+    let mut gaps = line.match_indices("  ").map(|(at, _)| line[at..].trim_start());
+    gaps.any(|rest| rest.starts_with(char::is_alphabetic))
+}
+
+#[test]
+fn a_gap_in_a_sentence_is_found() {
+    assert!(has_gap("that the restore has set                  in {}"));
+    for line in [
+        "    two words",
+        "good  {id}: well",
+        "lifeboat list    # all of it",
+        "BAD   {id}",
+    ] {
+        assert!(!has_gap(line), "{line}");
+    }
 }
 
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
@@ -110,6 +134,7 @@ fn literals(source: &str) -> Vec<String> {
                         '"' => break,
                         '\\' => match rest.next() {
                             Some('\n') => while rest.next_if(|sign| sign.is_whitespace()).is_some() {},
+                            Some('n') => text.push('\n'),
                             Some(escaped) => text.push(escaped),
                             None => break,
                         },

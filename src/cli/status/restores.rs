@@ -136,7 +136,8 @@ impl Restores {
         if self.open.is_none() && !self.flags_in_conflict.is_empty() {
             let files: Vec<String> = self.settings.iter().map(|path| path.display().to_string()).collect();
             return Some(format!(
-                "etcd will not start again: its command has {} beside variables of the same names that the last restore has set                  in {}; remove those files and run `systemctl daemon-reload`, or take the flags out",
+                "etcd will not start again: its command has {} beside variables of the same names that the last restore has set \
+                 in {}; remove those files and run `systemctl daemon-reload`, or take the flags out",
                 self.flags_in_conflict.join(" "),
                 files.join(", ")
             ));

@@ -93,7 +93,7 @@ pub(super) async fn once(program: &OnFailure, notice: &Notice, cluster: &str) ->
 }
 
 fn environment(notice: &Notice, cluster: &str, path: Option<OsString>) -> Vec<(String, OsString)> {
-    let message = &notice.message[..notice.message.floor_char_boundary(LONGEST_MESSAGE)];
+    let message = clean(&notice.message[..notice.message.floor_char_boundary(LONGEST_MESSAGE)]);
     let mut environment: Vec<(String, OsString)> = vec![
         ("PATH".to_owned(), path.unwrap_or_else(|| PATH.into())),
         ("LIFEBOAT_EVENT".to_owned(), notice.event.name().into()),
@@ -101,8 +101,15 @@ fn environment(notice: &Notice, cluster: &str, path: Option<OsString>) -> Vec<(S
         ("LIFEBOAT_CLUSTER".to_owned(), cluster.into()),
     ];
     let parts = notice.about.parts().into_iter();
-    environment.extend(parts.map(|(word, part)| (format!("LIFEBOAT_{}", word.to_uppercase()), part.into())));
+    environment.extend(parts.map(|(word, part)| (format!("LIFEBOAT_{}", word.to_uppercase()), clean(part).into())));
     environment
+}
+
+/// Without what no variable can hold and what could do something to a terminal: some of it comes from outside, and must not
+/// keep the program from being run.
+fn clean(value: &str) -> String {
+    let is_kept = |c: char| c == '\n' || !c.is_control();
+    value.chars().map(|c| if is_kept(c) { c } else { ' ' }).collect()
 }
 
 /// Runs it to its end, or ends it and all that it began.
@@ -209,6 +216,25 @@ mod tests {
         let told = fs::read_to_string(folder.path().join("message")).unwrap();
         assert!(notice.message.starts_with(&told));
         assert_eq!(told.len(), LONGEST_MESSAGE - 1, "cut between two characters");
+    }
+
+    #[test]
+    fn what_a_member_or_a_store_puts_into_a_message_does_not_keep_the_program_from_being_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut call = call(
+            "cd \"$0\"; printf %s \"$LIFEBOAT_MESSAGE\" > message; printf %s \"$LIFEBOAT_MEMBER\" > member",
+            folder.path(),
+        );
+        let member = About {
+            member: Some("m\0\u{9b}1".to_owned()),
+            ..About::default()
+        };
+        let notice = Notice::about(Event::BackupFailed, member, "etcd says \0 and \x1b[2J\nno more");
+        call.environment = environment(&notice, "prod", None);
+        block_on(run(&call, RUNS_AT_MOST)).unwrap();
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(read("message"), "etcd says   and  [2J\nno more");
+        assert_eq!(read("member"), "m  1");
     }
 
     #[test]

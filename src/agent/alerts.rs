@@ -3,17 +3,20 @@
 //! A pure function of the verdict, so that what is told and what `status` says cannot differ. Who is told,
 //! and how, is left to `journal`, `hook` and `heartbeat`.
 //!
-//! Invariant: what stays wrong is told once, however often it is tried again.
+//! Invariant: what stays wrong is told once, however often it is tried again and however its words change meanwhile; of
+//! several of a kind each is told. What is only doubtful (a warning) is told when it begins, and is nothing that all could be
+//! well again after.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::health::{About, Event, Notice};
+use crate::health::{About, Event, Level, Notice};
 
 /// What is known to be wrong, of which somebody is told.
 #[derive(Debug, Default)]
 pub struct Alerts {
-    known: BTreeMap<(Event, About), String>,
+    /// In which words, each that is of the same kind.
+    known: BTreeMap<(Event, About), Vec<String>>,
     /// Whether the end of it is still to be told.
     was_wrong: bool,
     /// Since when nothing of it is left.
@@ -35,12 +38,21 @@ impl Alerts {
     /// What is to be told now that this is wrong, and nothing else.
     pub fn look(&mut self, wrong: Vec<Notice>, seen: Seen, now: Instant) -> Vec<Notice> {
         let before = std::mem::take(&mut self.known);
-        let mut told = Vec::new();
+        for notice in &wrong {
+            let messages = self.known.entry((notice.event, notice.about.clone())).or_default();
+            if !messages.contains(&notice.message) {
+                messages.push(notice.message.clone());
+            }
+        }
+        let mut told: Vec<Notice> = Vec::new();
         for notice in wrong {
             let key = (notice.event, notice.about.clone());
-            let is_new = !before.contains_key(&key) && !self.known.contains_key(&key);
-            self.known.insert(key, notice.message.clone());
-            if is_new {
+            let old = before.get(&key).map_or(&[][..], Vec::as_slice);
+            let now = self.known.get(&key).map_or(0, Vec::len);
+            let told_of_it = told.iter().filter(|told| told.event == key.0 && told.about == key.1);
+            // As many as there are more: one in other words than before may be an old one.
+            let is_one_more = told_of_it.count() + old.len() < now;
+            if is_one_more && !old.contains(&notice.message) && !told.contains(&notice) {
                 told.push(notice);
             }
         }
@@ -50,23 +62,28 @@ impl Alerts {
                 told.push(Notice::about(Event::ScheduleInTime, about, message));
             }
         }
-        self.was_wrong |= !self.known.is_empty();
-        self.gone_since = self.known.is_empty().then(|| self.gone_since.unwrap_or(now));
+        let is_grave = self.is_grave();
+        self.was_wrong |= is_grave;
+        self.gone_since = (!is_grave).then(|| self.gone_since.unwrap_or(now));
         let is_seen = match seen {
             Seen::All => true,
             Seen::From(from) => self.gone_since.is_some_and(|since| from >= since),
             Seen::Nothing => false,
         };
-        if self.was_wrong && self.known.is_empty() && is_seen {
+        if self.was_wrong && !is_grave && is_seen {
             self.was_wrong = false;
             told.push(Notice::new(Event::Recovered, "all is well again"));
         }
         told
     }
 
-    /// Whether nothing is wrong.
+    /// Whether nothing grave is wrong.
     pub fn all_is_well(&self) -> bool {
-        self.known.is_empty() && !self.was_wrong
+        !self.is_grave() && !self.was_wrong
+    }
+
+    fn is_grave(&self) -> bool {
+        self.known.keys().any(|(event, _)| event.level() == Level::Error)
     }
 }
 
@@ -159,20 +176,38 @@ mod tests {
     }
 
     #[test]
-    fn two_causes_of_the_same_are_told_as_one() {
+    fn each_of_several_of_a_kind_is_told_once() {
         let mut alerts = Alerts::default();
-        let failed = |message: &str| notice(Event::BackupFailed, "hourly", message);
-        assert_eq!(
-            alerts
-                .look(vec![failed("a"), failed("b")], Seen::All, Instant::now())
-                .len(),
-            1
-        );
-        assert_eq!(
-            alerts
-                .look(vec![failed("a"), failed("b")], Seen::All, Instant::now())
-                .len(),
-            0
-        );
+        let mut look = |messages: &[&str]| -> Vec<String> {
+            let wrong = messages
+                .iter()
+                .map(|message| Notice::new(Event::SecretUnreadable, *message));
+            let told = alerts.look(wrong.collect(), Seen::All, Instant::now());
+            told.into_iter().map(|told| told.message).collect()
+        };
+        assert_eq!(look(&["a", "b", "a"]), ["a", "b"]);
+        assert_eq!(look(&["a", "b"]), [""; 0]);
+        assert_eq!(look(&["a", "c", "b"]), ["c"], "one more");
+        assert_eq!(look(&["a", "c, tried twice", "b"]), [""; 0], "the same in other words");
+        assert_eq!(look(&["a"]), [""; 0]);
+        assert_eq!(look(&["a", "b"]), ["b"], "it came again");
+    }
+
+    #[test]
+    fn a_warning_is_told_once_and_is_nothing_to_recover_from() {
+        let mut alerts = Alerts::default();
+        let mut look = |wrong: &[Event]| {
+            let wrong = wrong.iter().map(|event| Notice::new(*event, "why"));
+            let told = events(&alerts.look(wrong.collect(), Seen::All, Instant::now()));
+            (told, alerts.all_is_well())
+        };
+        let empty = Event::NoBackup;
+        assert_eq!(look(&[empty]), (vec!["no-backup"], true));
+        assert_eq!(look(&[empty]), (vec![], true));
+        let both = [empty, Event::DestinationDisabled];
+        assert_eq!(look(&both), (vec!["destination-disabled"], false));
+        assert_eq!(look(&[empty]), (vec!["recovered"], true));
+        assert_eq!(look(&[]), (vec![], true));
+        assert_eq!(look(&[empty]), (vec!["no-backup"], true));
     }
 }

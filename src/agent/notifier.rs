@@ -86,19 +86,21 @@ impl Notifier {
             .collect()
     }
 
-    /// Tells of what is wrong since the last time, and what is not any more.
+    /// Tells of what is wrong since the last time, and what is not any more: the journal of everything, the program of what
+    /// is grave, and in one call of backups that are found not to be good at the same time.
     pub fn tell(&mut self, config: &Config, verdict: &Verdict) {
-        let grave = verdict
-            .problems
-            .iter()
-            .filter(|problem| problem.event.level() == Level::Error);
-        let wrong = in_few_words(grave.cloned().collect());
+        let wrong = &verdict.problems;
         let news = self.alerts.look(wrong.clone(), self.probe.seen(), Instant::now());
+        let mut calls: Vec<Notice> = Vec::new();
         // One that was added or changed has heard nothing of what is wrong already.
         if config.notify.on_failure != self.told {
-            let old = wrong.iter().filter(|notice| !news.contains(notice));
-            old.for_each(|notice| self.call_hook(config, notice));
+            calls.extend(wrong.iter().filter(|notice| !news.contains(notice)).cloned());
             self.told.clone_from(&config.notify.on_failure);
+        }
+        calls.extend(news.iter().cloned());
+        calls.retain(|notice| is_for_the_program(notice.event));
+        for notice in in_few_words(calls) {
+            self.call_hook(config, &notice);
         }
         for notice in news {
             if !is_logged_where_it_happens(notice.event) {
@@ -108,9 +110,6 @@ impl Notifier {
                     .map(|(word, part)| (*word, part as &dyn std::fmt::Display))
                     .collect();
                 self.log.event(notice.event, &notice.message, &fields);
-            }
-            if notice.event != Event::ScheduleInTime {
-                self.call_hook(config, &notice);
             }
         }
     }
@@ -141,10 +140,15 @@ impl Notifier {
     }
 }
 
+/// What the operator must mend, and that nothing of it is left: no warnings, and no part of the end.
+fn is_for_the_program(event: Event) -> bool {
+    event.level() == Level::Error || event == Event::Recovered
+}
+
 /// Whether the journal has it from where it happened, at each attempt.
 fn is_logged_where_it_happens(event: Event) -> bool {
     matches!(
         event,
-        Event::BackupFailed | Event::BackupIncomplete | Event::ConfigurationRefused
+        Event::BackupFailed | Event::BackupIncomplete | Event::ConfigurationRefused | Event::HeartbeatFailed
     )
 }

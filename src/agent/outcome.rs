@@ -1,6 +1,6 @@
 //! What the journal is told of a job that has ended.
 //!
-//! Who is told beyond that, and only once, is left to `notices`.
+//! Who is told beyond that, and only once, is left to `notifier`.
 
 use std::fmt::Display;
 

@@ -277,6 +277,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::health::About;
 
     #[test]
     fn every_event_has_a_row_and_an_id_of_its_own() {
@@ -307,5 +308,37 @@ mod tests {
             .collect();
         let known: Vec<(&str, &str)> = TABLE.iter().map(|row| (row.name, row.id)).collect();
         assert_eq!(listed, known);
+    }
+
+    #[test]
+    fn the_documentation_names_what_the_program_is_told_and_what_with() {
+        let page = include_str!("../../docs/watching.md");
+        let (_, section) = page.split_once("## A program of yours").unwrap();
+        let named = |from: &str, to: &str| -> BTreeSet<&str> {
+            let (_, text) = section.split_once(from).unwrap();
+            let (text, _) = text.split_once(to).unwrap();
+            text.split('`').skip(1).step_by(2).collect()
+        };
+        // The agent neither sees itself stopped nor asks the members.
+        let unseen = [Event::AgentStopped, Event::MemberUnwell];
+        let told = Event::problems().filter(|event| event.level() == Level::Error && !unseen.contains(event));
+        let told: BTreeSet<&str> = told.map(Event::name).collect();
+        assert_eq!(named("when something goes wrong:", "Once for each thing"), told);
+
+        let all = About {
+            schedule: Some(String::new()),
+            destination: Some(String::new()),
+            backup: Some(String::new()),
+            member: Some(String::new()),
+        };
+        let words = ["event", "message", "cluster"].into_iter();
+        let words = words.chain(all.parts().into_iter().map(|(word, _)| word));
+        let mut variables: BTreeSet<String> = words.map(|word| format!("LIFEBOAT_{}", word.to_uppercase())).collect();
+        variables.insert("PATH".to_owned());
+        let named: BTreeSet<String> = named("In its environment are", ";")
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(named, variables);
     }
 }

@@ -135,10 +135,13 @@ impl ScheduleState {
             let message = format!("schedule {name} failed {times}, next try in {again}: {}", failure.error);
             notice(Event::BackupFailed, message)
         });
-        let missing: Vec<&str> = self.missing.iter().map(|missing| missing.message.as_str()).collect();
-        let missing = (!missing.is_empty()).then(|| {
-            let message = format!("schedule {name}: {}", missing.join("; "));
-            notice(Event::BackupIncomplete, message)
+        let missing = self.missing.iter().map(|missing| {
+            let about = About {
+                destination: missing.destination.clone(),
+                ..About::schedule(name)
+            };
+            let message = format!("schedule {name}: {}", missing.message);
+            Notice::about(Event::BackupIncomplete, about, message)
         });
         late.into_iter().chain(ahead).chain(failure).chain(missing).collect()
     }

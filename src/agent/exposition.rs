@@ -164,7 +164,7 @@ fn page(report: Option<&Report>, is_up: bool, now: Timestamp, flavour: Flavour) 
     page.gauge("agent_up", "Whether the agent runs on this host.")
         .sample(&[], flag(is_up));
     if let Some(report) = report {
-        agent(&mut page, report, now);
+        agent(&mut page, report, is_up, now);
         schedules(&mut page, report);
         last_backups(&mut page, report);
         destinations(&mut page, report);
@@ -177,7 +177,7 @@ fn page(report: Option<&Report>, is_up: bool, now: Timestamp, flavour: Flavour) 
     page
 }
 
-fn agent(page: &mut Page, report: &Report, now: Timestamp) {
+fn agent(page: &mut Page, report: &Report, is_up: bool, now: Timestamp) {
     page.gauge("agent_start_timestamp_seconds", "When the agent began.")
         .sample(&[], unix(Some(report.started_at)));
     page.gauge("report_timestamp_seconds", "When the agent last judged how things are.")
@@ -192,16 +192,21 @@ fn agent(page: &mut Page, report: &Report, now: Timestamp) {
         "When the configuration in force was taken over.",
     )
     .sample(&[], unix(Some(report.configured_at)));
-    let verdict = report.verdict(now);
+    let verdict = report.verdict(now, is_up);
     page.gauge(
         "healthy",
         "Whether nothing is wrong, as `lifeboat status` says without its look at the members.",
     )
     .sample(&[], flag(verdict.problems.is_empty()));
     let mut problems = page.gauge("problems", "How much is wrong, by what it is: see docs/watching.md.");
-    for event in Event::problems() {
-        let count = verdict.problems.iter().filter(|problem| problem.event == event).count();
-        problems.sample(&[("event", event.name())], count);
+    // No member is asked, so nothing is known of them.
+    for event in Event::problems().filter(|event| *event != Event::MemberUnwell) {
+        let count = verdict.problems.iter().filter(|problem| problem.event == event).count() as u64;
+        let more = match event {
+            Event::BackupUnproven => report.more_unproven,
+            _ => 0,
+        };
+        problems.sample(&[("event", event.name())], count + more);
     }
     let mut running = page.gauge("job_running", "Whether a job of the schedule runs.");
     for schedule in &report.schedules {
@@ -253,12 +258,16 @@ fn schedules(page: &mut Page, report: &Report) {
                 let of_schedule = report.log.runs.get(&schedule.name);
                 let runs = of_schedule.and_then(|runs| runs.get(destination)).cloned();
                 // What was done before there was a log of it.
-                let copies = schedule.last.iter().filter(|last| {
-                    let mut copies = last.copies.iter();
-                    copies.any(|copy| copy.destination == *destination)
+                let copies = schedule.last.iter().flat_map(|last| {
+                    let copies = last.copies.iter().map(move |copy| (last.at, copy));
+                    copies.filter(|(_, copy)| copy.destination == *destination)
                 });
-                let remembered = copies.map(|last| last.at).max();
-                (schedule, destination, runs.unwrap_or_default(), remembered)
+                let remembered = copies.clone().map(|(at, _)| at).max();
+                let own = copies
+                    .filter(|(_, copy)| copy.host == report.host)
+                    .map(|(at, _)| at)
+                    .max();
+                (schedule, destination, runs.unwrap_or_default(), remembered, own)
             })
         })
         .collect();
@@ -266,7 +275,7 @@ fn schedules(page: &mut Page, report: &Report) {
         "schedule_last_success_timestamp_seconds",
         "When the work of a slot was last seen to be done, whichever host did it; 0 if never.",
     );
-    for (schedule, destination, runs, remembered) in &pairs {
+    for (schedule, destination, runs, remembered, _) in &pairs {
         let labels = [("schedule", &*schedule.name), ("destination", destination)];
         success.sample(&labels, unix(runs.last_success.max(*remembered)));
     }
@@ -274,19 +283,19 @@ fn schedules(page: &mut Page, report: &Report) {
         "schedule_last_attempt_timestamp_seconds",
         "When this host last tried; 0 if never.",
     );
-    for (schedule, destination, runs, remembered) in &pairs {
+    for (schedule, destination, runs, _, own) in &pairs {
         let labels = [("schedule", &*schedule.name), ("destination", destination)];
-        attempt.sample(&labels, unix(runs.last_attempt.max(*remembered)));
+        attempt.sample(&labels, unix(runs.last_attempt.max(*own)));
     }
     let mut attempts = page.counter("schedule_attempts", "How often this host has tried.");
-    for (schedule, destination, runs, _) in &pairs {
+    for (schedule, destination, runs, ..) in &pairs {
         attempts.sample(
             &[("schedule", &*schedule.name), ("destination", destination)],
             runs.attempts,
         );
     }
     let mut failures = page.counter("schedule_failures", "How often that failed.");
-    for (schedule, destination, runs, _) in &pairs {
+    for (schedule, destination, runs, ..) in &pairs {
         failures.sample(
             &[("schedule", &*schedule.name), ("destination", destination)],
             runs.failures,

@@ -4,15 +4,18 @@
 //! at once), and nobody who connects holds up the agent.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::exposition::{Flavour, render};
@@ -33,7 +36,25 @@ const SOCKET_MODE: u32 = 0o666;
 /// The responder. Dropped, it answers no more.
 pub struct MetricsServer {
     at: Listen,
+    standing: watch::Receiver<Standing>,
     accepting: JoinHandle<()>,
+}
+
+/// How a responder stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// The kernel has not given it its address yet.
+    Begins,
+    /// It answers.
+    Serves,
+    /// It does not, and will not.
+    Failed(String),
+}
+
+/// What connections come to, before the loop knows of it.
+enum Bound {
+    Port(std::net::TcpListener),
+    Socket(std::os::unix::net::UnixListener),
 }
 
 /// What an answer is made from.
@@ -45,41 +66,76 @@ struct Source {
 
 impl MetricsServer {
     /// Listens at `at`, and answers with the last of `reports`. Needs a runtime to run in.
-    pub fn listen(
-        at: &Listen,
-        reports: watch::Receiver<Option<Arc<Report>>>,
-        now: fn() -> Timestamp,
-    ) -> io::Result<MetricsServer> {
+    ///
+    /// The address is taken on a thread of its own: the file system of a socket may hang.
+    pub fn listen(at: &Listen, reports: watch::Receiver<Option<Arc<Report>>>, now: fn() -> Timestamp) -> MetricsServer {
         let source = Source { reports, now };
-        let accepting = match at {
-            Listen::Port(address) => {
-                let listener = std::net::TcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                let listener = TcpListener::from_std(listener)?;
-                tokio::spawn(serve(source, listener))
-            }
-            Listen::Socket(path) => {
-                let listener = bind_socket(path)?;
-                tokio::spawn(serve(source, listener))
-            }
-        };
-        Ok(MetricsServer {
+        let (says, standing) = watch::channel(Standing::Begins);
+        let (sender, bound) = oneshot::channel();
+        let wanted = at.clone();
+        std::thread::spawn(move || sender.send(bind(&wanted)).ok());
+        let accepting = tokio::spawn(async move {
+            let bound = bound.await.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
+            let error = match bound.and_then(Bound::watched) {
+                Ok(Watched::Port(listener)) => serve(source, listener, &says).await,
+                Ok(Watched::Socket(listener)) => serve(source, listener, &says).await,
+                Err(error) => error.to_string(),
+            };
+            says.send_replace(Standing::Failed(error));
+        });
+        MetricsServer {
             at: at.clone(),
+            standing,
             accepting,
-        })
+        }
     }
 
     /// Where it listens.
     pub fn at(&self) -> &Listen {
         &self.at
     }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
 }
 
 impl Drop for MetricsServer {
     fn drop(&mut self) {
         self.accepting.abort();
-        if let Listen::Socket(path) = &self.at {
+        if let (Listen::Socket(path), Standing::Serves) = (&self.at, self.standing()) {
             std::fs::remove_file(path).ok();
+        }
+    }
+}
+
+/// The same for the loop.
+enum Watched {
+    Port(TcpListener),
+    Socket(UnixListener),
+}
+
+impl Bound {
+    fn watched(self) -> io::Result<Watched> {
+        match self {
+            Bound::Port(listener) => Ok(Watched::Port(TcpListener::from_std(listener)?)),
+            Bound::Socket(listener) => Ok(Watched::Socket(UnixListener::from_std(listener)?)),
+        }
+    }
+}
+
+fn bind(at: &Listen) -> io::Result<Bound> {
+    match at {
+        Listen::Port(address) => {
+            let listener = std::net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(Bound::Port(listener))
+        }
+        Listen::Socket(path) => {
+            let listener = bind_socket(path)?;
+            listener.set_nonblocking(true)?;
+            Ok(Bound::Socket(listener))
         }
     }
 }
@@ -88,15 +144,25 @@ impl Drop for MetricsServer {
     clippy::disallowed_methods,
     reason = "a socket has no handle by which its name could be reached; its folder is the operator's choice"
 )]
-fn bind_socket(path: &Path) -> io::Result<UnixListener> {
-    // One that a killed agent left: nobody listens there, and it is in the way.
+fn bind_socket(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    // One that a killed agent left is in the way.
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+    if is_socket && !is_listened_at(path)? {
         std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
     Ok(listener)
+}
+
+/// Whether somebody has the socket; one who takes no more connections is not waited for.
+fn is_listened_at(path: &Path) -> io::Result<bool> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let own = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match socket::connect(own.as_raw_fd(), &UnixAddr::new(path)?) {
+        Err(Errno::ECONNREFUSED) => Ok(false),
+        Ok(()) | Err(_) => Ok(true),
+    }
 }
 
 /// Where connections come in.
@@ -123,11 +189,14 @@ impl Accept for UnixListener {
     }
 }
 
-async fn serve(source: Source, listener: impl Accept) {
+/// Answers for ever, unless there is something wrong.
+async fn serve(source: Source, listener: impl Accept, says: &watch::Sender<Standing>) -> String {
+    says.send_replace(Standing::Serves);
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
+        let place = match places.clone().acquire_owned().await {
+            Ok(place) => place,
+            Err(error) => return error.to_string(),
         };
         let Ok(connection) = listener.next().await else {
             tokio::time::sleep(REFUSED_PAUSE).await;
@@ -234,6 +303,15 @@ mod tests {
         "2026-11-20T10:15:30Z".parse().unwrap()
     }
 
+    async fn begun(server: &MetricsServer) -> Standing {
+        let mut standing = server.standing.clone();
+        standing
+            .wait_for(|standing| *standing != Standing::Begins)
+            .await
+            .unwrap()
+            .clone()
+    }
+
     /// Does something with the port of a responder.
     fn with_server(act: impl FnOnce(std::net::SocketAddr) + Send + 'static) {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -243,7 +321,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {
             let (_reports, seen) = watch::channel(None);
-            let server = MetricsServer::listen(&Listen::Port(port), seen, now).unwrap();
+            let server = MetricsServer::listen(&Listen::Port(port), seen, now);
+            assert_eq!(begun(&server).await, Standing::Serves);
             tokio::task::spawn_blocking(move || act(port)).await.unwrap();
             drop(server);
         });
@@ -319,16 +398,47 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {
             let (_reports, seen) = watch::channel(None);
-            let server = MetricsServer::listen(&Listen::Socket(path.clone()), seen.clone(), now).unwrap();
+            let listen = || MetricsServer::listen(&Listen::Socket(path.clone()), seen.clone(), now);
+            let server = listen();
+            assert_eq!(begun(&server).await, Standing::Serves);
+            let other = listen();
             assert!(
-                MetricsServer::listen(&Listen::Socket(path.clone()), seen.clone(), now).is_err(),
+                matches!(begun(&other).await, Standing::Failed(_)),
                 "another one listens there"
             );
+            drop(other);
+            assert!(path.exists(), "it is the other one's");
             drop(server);
             assert!(!path.exists());
             std::fs::write(&path, "somebody's").unwrap();
-            assert!(MetricsServer::listen(&Listen::Socket(path.clone()), seen, now).is_err());
+            assert!(matches!(begun(&listen()).await, Standing::Failed(_)));
             assert!(path.exists());
         });
+    }
+
+    #[test]
+    fn a_socket_of_somebody_who_takes_no_more_connections_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics");
+        let address = UnixAddr::new(&path).unwrap();
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let open = || socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        let busy = open();
+        socket::bind(busy.as_raw_fd(), &address).unwrap();
+        socket::listen(&busy, socket::Backlog::new(0).unwrap()).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            waiting.push(open());
+            assert!(waiting.len() < 100, "somebody takes them");
+            if socket::connect(waiting.last().unwrap().as_raw_fd(), &address) == Err(Errno::EAGAIN) {
+                break;
+            }
+        }
+        let (sender, bound) = std::sync::mpsc::channel();
+        let at = Listen::Socket(path.clone());
+        std::thread::spawn(move || sender.send(bind(&at).map(drop).map_err(|error| error.kind())));
+        let bound = bound.recv_timeout(Duration::from_secs(20)).expect("it does not wait");
+        assert_eq!(bound, Err(io::ErrorKind::AddrInUse));
+        assert!(path.exists());
     }
 }

@@ -436,7 +436,8 @@ impl Agent {
                 of_all(Fate::Failed(error))
             }
         };
-        self.log_of_runs.note_fates(&job.schedule, &ended.fates, now);
+        self.log_of_runs
+            .note_fates(&job.schedule, &self.host, &ended.fates, now);
         if let Some(taken) = &ended.taken {
             let last = taken.last.clone();
             self.log_of_runs.backups.insert(job.schedule.to_string(), last);

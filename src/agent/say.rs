@@ -1,12 +1,15 @@
 //! How the agent is, judged and told: to systemd, to `status` and to the metrics.
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 
 use super::status::{Report, Running, schedule_state};
 use super::{Agent, STATUS, tell};
 use crate::durable;
-use crate::health::{Configuration, Facts, Notice, ScheduleState, Verdict, in_few_words};
+use crate::health::{Configuration, Event, Facts, Notice, ScheduleState, Verdict, in_few_words};
+use crate::restore::LedgerPaths;
 
 impl Agent {
     /// Writes `status.json` and tells systemd, where something changed.
@@ -52,7 +55,8 @@ impl Agent {
             .problems()
             .into_iter()
             .chain(self.unkept.notice())
-            .chain(self.metrics.problems())
+            .chain(self.metrics.problems(Instant::now()))
+            .chain(open_restore())
             .collect();
         let facts = Facts {
             configuration,
@@ -63,11 +67,14 @@ impl Agent {
         };
         let verdict = Verdict::of(&facts, now);
         let doubts = look.iter().flat_map(|look| look.problems.iter().cloned());
-        let doubts = in_few_words(doubts.chain(others).collect());
+        let doubts: Vec<Notice> = doubts.chain(others).collect();
+        let all = doubts.len();
+        let doubts = in_few_words(doubts);
         let stores = look.map(|look| look.state.clone());
         let report = Report {
             schema: 2,
             pid: std::process::id(),
+            host: self.host.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             written_at: now,
@@ -79,10 +86,19 @@ impl Agent {
                 since: job.since,
             }),
             schedules,
+            more_unproven: (all - doubts.len()) as u64,
             doubts,
             stores,
             log: self.log_of_runs.clone(),
         };
         (report, verdict)
     }
+}
+
+/// A restore that has changed what etcd uses, and has not ended. How far it is, only root may read.
+fn open_restore() -> Option<Notice> {
+    let id = LedgerPaths::default().noticed()?;
+    let message =
+        format!("restore {id} is open on this host, and no backup is taken before it ends: see `lifeboat status`");
+    Some(Notice::new(Event::RestoreOpen, message))
 }

@@ -13,10 +13,10 @@ use super::run_log::RunLog;
 use crate::config::{DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::health::{
-    Configuration, Copy, Facts, Failure, LastSlot, Late, Missing, NextRun, Notice, ScheduleState, StoresState, Verdict,
-    Wait,
+    Configuration, Copy, Event, Facts, Failure, LastSlot, Late, Missing, NextRun, Notice, ScheduleState, StoresState,
+    Verdict, Wait,
 };
-use crate::schedule::{Due, Lateness, Occasion};
+use crate::schedule::{Due, Lateness, Occasion, Span};
 use crate::slots::Stored;
 
 const FILE: &str = "status.json";
@@ -34,6 +34,9 @@ pub struct Report {
     pub schema: u32,
     /// The agent's process.
     pub pid: u32,
+    /// Its host, as the backups name it.
+    #[serde(default)]
+    pub host: String,
     /// Its version.
     pub version: String,
     /// Since when it runs.
@@ -50,6 +53,9 @@ pub struct Report {
     pub schedules: Vec<ScheduleState>,
     /// What is wrong beside the schedules: with the destinations, the backups in them, this host.
     pub doubts: Vec<Notice>,
+    /// How many more backups are not good or not proven than `doubts` names.
+    #[serde(default)]
+    pub more_unproven: u64,
     /// What the last look at the destinations found.
     pub stores: Option<StoresState>,
     /// What was tried and done.
@@ -93,15 +99,21 @@ impl Report {
         since < SAID_AGAIN_AFTER && unchanged == *said
     }
 
-    /// How things are by this report at `now`.
-    pub fn verdict(&self, now: Timestamp) -> Verdict {
+    /// How things are by this report at `now`; `is_up` says whether the agent runs.
+    pub fn verdict(&self, now: Timestamp, is_up: bool) -> Verdict {
+        let stopped = !is_up && !self.schedules.is_empty();
+        let stopped = stopped.then(|| "the agent does not run, nothing is done on schedule".to_owned());
+        let silent = self.silent_for(now).filter(|_| is_up);
+        let silent = silent.map(|since| format!("the agent runs, but has said nothing for {}", Span(since)));
+        let absent = stopped.into_iter().chain(silent);
+        let absent = absent.map(|message| Notice::new(Event::AgentStopped, message));
         let facts = Facts {
             configuration: Configuration {
                 broken: None,
                 refused: self.configuration_error.as_deref(),
             },
             schedules: &self.schedules,
-            others: self.doubts.clone(),
+            others: self.doubts.iter().cloned().chain(absent).collect(),
             ..Facts::default()
         };
         Verdict::of(&facts, now)

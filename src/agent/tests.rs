@@ -297,3 +297,104 @@ fn a_verification_gives_way_to_a_backup_that_comes_due() {
     agent.turn();
     assert_eq!(running(&agent), Some(Kind::Full));
 }
+
+#[test]
+fn the_metrics_count_each_backup_that_is_not_good_and_an_agent_that_does_not_run() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let signs = std::sync::Mutex::new(mpsc::channel().1);
+    let mut agent = agent(folder.path(), Work { signs });
+    let of = |report: &Report, is_up: bool, now: Timestamp, name: &str, event: &str| {
+        let mut samples = samples(Some(report), is_up, now).into_iter();
+        let found = samples.find(|sample| {
+            let label = sample.labels.get("event").map_or("", String::as_str);
+            sample.name == name && label == event
+        });
+        found.and_then(|sample| sample.value.as_u64())
+    };
+    let (problems, healthy) = ("lifeboat_problems", "lifeboat_healthy");
+    agent.notifier.saw(Look::default());
+    // As if its one schedule had just done its work.
+    let well = |agent: &Agent| {
+        let mut report = agent.judge(clock()).0;
+        report.schedules.iter_mut().for_each(|schedule| schedule.late = None);
+        report
+    };
+    let report = well(&agent);
+    let late = clock() + SignedDuration::from_secs(181);
+    for (is_up, now, stopped) in [(true, clock(), 0), (false, clock(), 1), (true, late, 1)] {
+        assert_eq!(of(&report, is_up, now, problems, "agent-stopped"), Some(stopped));
+        assert_eq!(of(&report, is_up, now, healthy, ""), Some(1 - stopped));
+    }
+    let by_hand = Report {
+        schedules: Vec::new(),
+        ..report
+    };
+    assert_eq!(of(&by_hand, false, clock(), healthy, ""), Some(1), "none is wanted");
+    assert_eq!(
+        of(&by_hand, true, clock(), problems, "member-unwell"),
+        None,
+        "nobody asks"
+    );
+
+    let bad = (0..40).map(|number| Notice::new(Event::BackupUnproven, format!("backup {number} has a bad copy")));
+    agent.notifier.saw(Look {
+        problems: bad.collect(),
+        ..Look::default()
+    });
+    let report = well(&agent);
+    assert_eq!(report.doubts.len(), 1);
+    assert_eq!(of(&report, true, clock(), problems, "backup-unproven"), Some(40));
+}
+
+#[test]
+fn each_thing_that_is_wrong_is_told_to_the_program_and_many_bad_backups_in_one_call() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let signs = std::sync::Mutex::new(mpsc::channel().1);
+    let mut agent = agent(folder.path(), Work { signs });
+    let script = "printf '%s\\n' \"$LIFEBOAT_EVENT: $LIFEBOAT_MESSAGE\" >> \"$0\"";
+    let told = folder.path().join("told");
+    let mut config = Config::clone(&agent.config);
+    config.notify.on_failure = Some(config::OnFailure {
+        path: "/bin/sh".into(),
+        arguments: vec!["-c".to_owned(), script.to_owned(), told.display().to_string()],
+    });
+    let bad = |number: u32| Notice::new(Event::BackupUnproven, format!("backup {number} has a bad copy"));
+    let unread = |name: &str| Notice::new(Event::SecretUnreadable, format!("{name} cannot be read"));
+    let mut tell = |problems: Vec<Notice>, lines: usize| -> Vec<String> {
+        let verdict = crate::health::Verdict {
+            problems,
+            ..Default::default()
+        };
+        agent.notifier.tell(&config, &verdict);
+        runtime.block_on(async {
+            loop {
+                let text = std::fs::read_to_string(&told).unwrap_or_default();
+                let read: Vec<String> = text.lines().map(str::to_owned).collect();
+                if read.len() >= lines {
+                    return read;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    };
+    let mut problems: Vec<Notice> = (10..50).map(bad).chain(["a", "b"].map(unread)).collect();
+    problems.push(Notice::new(Event::NoBackup, "a warning"));
+    let first = [
+        "secret-unreadable: a cannot be read",
+        "secret-unreadable: b cannot be read",
+        "backup-unproven: backup 49 has a bad copy (and 39 more: see `lifeboat status`)",
+    ];
+    assert_eq!(tell(problems.clone(), 3), first);
+    // An older one, and one more of the same kind.
+    problems.insert(0, bad(1));
+    problems.push(unread("c"));
+    let then = [
+        "secret-unreadable: c cannot be read",
+        "backup-unproven: backup 1 has a bad copy",
+    ];
+    assert_eq!(tell(problems, 5)[3..], then);
+}

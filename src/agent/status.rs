@@ -13,8 +13,8 @@ use super::run_log::RunLog;
 use crate::config::{DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::health::{
-    Configuration, Copy, Event, Facts, Failure, LastSlot, Late, Missing, NextRun, Notice, ScheduleState, StoresState,
-    Verdict, Wait,
+    Configuration, Copy, Event, Facts, FailedThere, Failure, LastSlot, Late, Missing, NextRun, Notice, ScheduleState,
+    StoresState, Verdict, Wait,
 };
 use crate::schedule::{Due, Lateness, Occasion, Span};
 use crate::slots::Stored;
@@ -217,13 +217,22 @@ fn copy((destination, stored): (&String, &Stored)) -> Copy {
 }
 
 fn failure(retry: &Retry) -> Option<Failure> {
-    let failed = || retry.rests.iter().filter(|(_, rest)| rest.failures > 0);
-    let mut errors: Vec<&str> = failed().map(|(_, rest)| rest.why.as_str()).collect();
+    let failed = retry.rests.iter().filter(|(_, rest)| rest.failures > 0);
+    let failed: Vec<FailedThere> = failed
+        .map(|(name, rest)| FailedThere {
+            destination: name.to_string(),
+            attempts: rest.failures,
+            error: rest.why.clone(),
+            again_at: rest.until,
+        })
+        .collect();
+    let mut errors: Vec<&str> = failed.iter().map(|there| there.error.as_str()).collect();
     errors.dedup();
     Some(Failure {
-        attempts: failed().map(|(_, rest)| rest.failures).max()?,
+        attempts: failed.iter().map(|there| there.attempts).max()?,
         error: errors.join("; "),
-        again_at: failed().map(|(_, rest)| rest.until).min()?,
+        again_at: failed.iter().map(|there| there.again_at).min()?,
+        destinations: failed,
     })
 }
 

@@ -22,7 +22,7 @@ pub use members::MemberState;
 pub use notice::{About, Notice};
 pub use proof::{LastProof, last_proof, proof_within, unproven_since};
 pub use recipients::OtherRecipients;
-pub use schedules::{Copy, Failure, LastSlot, Late, Missing, NextRun, ScheduleState, Wait};
+pub use schedules::{Copy, FailedThere, Failure, LastSlot, Late, Missing, NextRun, ScheduleState, Wait};
 pub use stores::{
     BackupState, CertificateState, Destination, DestinationState, ProofState, Stores, StoresState, Window,
 };

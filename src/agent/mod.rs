@@ -45,6 +45,7 @@ pub use desk::{Desk, Entry};
 pub use exposition::{Flavour, Sample, render, samples};
 pub use journal::Log;
 pub use memory::{Memory, Success};
+pub use reload::of_another_cluster;
 pub use run_log::RunLog;
 pub use status::{Report, Running, schedule_state};
 pub use work::Work;

@@ -15,6 +15,7 @@ use super::unkept::Unkept;
 use super::{Agent, READ_EVERY, READ_EVERY_WHILE_REFUSED, tell};
 use crate::config::{self, Config, ScheduleName};
 use crate::health::{Event, Level};
+use crate::model::ClusterName;
 use crate::state;
 
 /// Why the configuration is read anew.
@@ -107,10 +108,7 @@ impl Agent {
             return Err(faults.join("; "));
         }
         if config.cluster.name != self.config.cluster.name {
-            return Err(format!(
-                "`cluster.name` was {} when the agent began and is {} now: restart it to follow",
-                self.config.cluster.name, config.cluster.name
-            ));
+            return Err(of_another_cluster(&self.config.cluster.name, &config.cluster.name));
         }
         if let Some(record) = record
             && let Err(error) = state::remember_configuration(&self.base, &self.path, &record)
@@ -123,6 +121,11 @@ impl Agent {
         }
         Ok(config)
     }
+}
+
+/// Why an agent that began with one name of the cluster takes over no configuration with another.
+pub fn of_another_cluster(before: &ClusterName, now: &ClusterName) -> String {
+    format!("`cluster.name` was {before} when the agent began and is {now} now: restart it to follow")
 }
 
 /// The schedules of a configuration with what is remembered of them: by the desk before, or else on the disk.

@@ -75,6 +75,7 @@ impl Agent {
             schema: 2,
             pid: std::process::id(),
             host: self.host.clone(),
+            configuration: std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             written_at: now,

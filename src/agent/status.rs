@@ -1,7 +1,7 @@
 //! `status.json`: what the agent says of itself, for every user of the host.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,6 +37,9 @@ pub struct Report {
     /// Its host, as the backups name it.
     #[serde(default)]
     pub host: String,
+    /// The main file of its configuration, from the root on.
+    #[serde(default)]
+    pub configuration: PathBuf,
     /// Its version.
     pub version: String,
     /// Since when it runs.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use super::host::{self, failed};
 use super::{Context, Exit, Failure, user};
-use crate::agent::{self, Setup, Work};
+use crate::agent::{self, Report, Setup, Work};
 use crate::config::Config;
 use crate::durable;
 use crate::health::Look;
 use crate::jobs::{self, Ended, Order, Trouble};
+use crate::model::ClusterName;
 use crate::state::State;
 
 /// Run the daemon: backups, verification and retention on their schedules
@@ -48,7 +49,14 @@ pub(super) fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Configuration, faults.join("; ")).next("correct it and run `lifeboat check`"));
     }
     if args.check {
-        return Ok(Exit::Done);
+        return match agents_other_name(&path, &config.cluster.name) {
+            Some(before) => {
+                let refused = agent::of_another_cluster(&before, &config.cluster.name);
+                Err(Failure::new(Exit::Configuration, refused)
+                    .next("`systemctl restart lifeboat`, or give the cluster its name back"))
+            }
+            None => Ok(Exit::Done),
+        };
     }
     let state = host::state(&config.cluster.name)?;
     durable::create_dirs(state.folder(), 0o755).map_err(failed)?;
@@ -72,6 +80,20 @@ pub(super) fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     }
     ended.map_err(failed)?;
     Ok(Exit::Done)
+}
+
+/// The cluster of the agent that runs with the configuration at `path`, if it is not `own`.
+fn agents_other_name(path: &Path, own: &ClusterName) -> Option<ClusterName> {
+    let path = std::path::absolute(path).ok()?;
+    let base = crate::state::base_folder().ok()?;
+    let folders = std::fs::read_dir(&base).ok()?.flatten();
+    let names = folders.filter_map(|folder| folder.file_name().to_str()?.parse::<ClusterName>().ok());
+    let mut others = names.filter(|name| name != own);
+    others.find(|name| {
+        let state = State::at(&base, name);
+        let report = || Report::read(state.folder()).ok().flatten();
+        is_running(&state) && report().is_some_and(|report| report.configuration == path)
+    })
 }
 
 /// What the agent leaves to the jobs.

@@ -249,4 +249,27 @@ fn a_reload_asks_first_whether_the_configuration_can_be_taken_over() {
     host.lifeboat(["agent", "--check"])
         .expect_code(78)
         .says(&["/nowhere/password"]);
+
+    // What the agent that runs refuses is refused here too, although nothing else is wrong with it.
+    let password = host.path("password");
+    fs::write(&password, "secret").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let good = good.replace("{ credential = \"password\" }", &format!("{{ file = {password:?} }}"));
+    fs::write(host.config(), &good).unwrap();
+    let agent = host.start(["agent"]);
+    let status = host.path("state").join("prod/status.json");
+    until("the agent to say how it is", || status.is_file());
+    host.lifeboat(["agent", "--check"]).expect_code(0);
+    let renamed = good.replace("\"prod\"", "\"stage\"");
+    fs::write(host.config(), &renamed).unwrap();
+    for _ in 0..2 {
+        host.lifeboat(["agent", "--check"])
+            .expect_code(78)
+            .says(&["`cluster.name` was prod when the agent began and is stage now"]);
+    }
+    until("the agent to refuse it too", || {
+        fs::read_to_string(&status).is_ok_and(|said| said.contains("`cluster.name` was prod when the agent began"))
+    });
+    stop(agent);
+    host.lifeboat(["agent", "--check"]).expect_code(0);
 }

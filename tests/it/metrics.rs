@@ -192,7 +192,13 @@ fn a_socket_serves_too_and_what_cannot_be_served_or_written_is_told_and_hinders_
     let text = request(UnixStream::connect(&socket).unwrap(), "*/*");
     assert_eq!(samples(&text)["lifeboat_agent_up"], 1.0);
     agent.signal("TERM");
-    agent.wait().expect_code(0);
+    let said = agent.wait().expect_code(0).stderr;
+    for told in [
+        "metrics are not served at",
+        "metrics are not written to /nowhere/lifeboat.prom",
+    ] {
+        assert_eq!(said.matches(told).count(), 1, "{told}: {said}");
+    }
     assert!(!socket.exists());
 }
 
@@ -201,7 +207,7 @@ type Changes<'a> = &'a [(&'a str, &'a str)];
 
 /// What Prometheus has scraped of a host that is well, a value a minute for two days; `changes` are other values, by the
 /// beginning of the series.
-fn series(changes: Changes<'_>) -> String {
+fn series(job: &str, changes: Changes<'_>) -> String {
     const WELL: [(&str, &str); 18] = [
         ("up{", "1x2880"),
         ("lifeboat_agent_up{", "1x2880"),
@@ -243,7 +249,7 @@ fn series(changes: Changes<'_>) -> String {
         let values = change.map_or(values, |(_, values)| values);
         writeln!(
             text,
-            "      - {{ series: '{name}job=\"lifeboat\",instance=\"h1\"}}', values: '{values}' }}"
+            "      - {{ series: '{name}job=\"{job}\",instance=\"h1\"}}', values: '{values}' }}"
         )
         .unwrap();
     }
@@ -252,9 +258,14 @@ fn series(changes: Changes<'_>) -> String {
 
 /// A test of the rules: at each of these times, exactly these alerts fire.
 fn rule_test(name: &str, changes: Changes<'_>, fires: &[(&str, Option<&str>)]) -> String {
+    rule_test_of("lifeboat", name, changes, fires)
+}
+
+/// The same of what this job has scraped.
+fn rule_test_of(job: &str, name: &str, changes: Changes<'_>, fires: &[(&str, Option<&str>)]) -> String {
     let mut text = format!(
         "  - name: {name}\n    interval: 1m\n    input_series:\n{}",
-        series(changes)
+        series(job, changes)
     );
     text.push_str("    promql_expr_test:\n");
     for (at, alert) in fires {
@@ -429,6 +440,27 @@ fn each_alert_fires_on_its_fault_and_none_on_what_is_no_fault() {
         &[(expiry, "864000x600")],
         &[("30m", None), ("90m", Some("LifeboatCertificateExpires"))],
     ));
+    let absent = Some("LifeboatAbsent");
+    tests.extend([
+        rule_test_of(
+            "node",
+            "node_exporter has the textfile",
+            &[],
+            &quiet(["10m", "2h", "26h", "47h"]),
+        ),
+        rule_test_of(
+            "node",
+            "the textfile is gone",
+            &[(report, "0+60x60 _x2820")],
+            &[("60m", None), ("75m", None), ("90m", absent), ("24h", absent)],
+        ),
+        rule_test_of(
+            "node",
+            "no host ever had a textfile",
+            &[(report, "_x2880")],
+            &[("10m", None), ("30m", absent), ("26h", absent)],
+        ),
+    ]);
     let text = fs::read_to_string(&rules).unwrap();
     let alerts: Vec<&str> = text
         .lines()

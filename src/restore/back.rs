@@ -1,5 +1,9 @@
 //! The steps of the way back: the old data and its settings return, and etcd starts on them.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use super::exchange_dir::{self, ExchangeDir};
 use super::ledger::Ledger;
 use super::machine::{Came, End};
@@ -82,6 +86,11 @@ impl Run<'_> {
             ));
             return Ok(Came::Done);
         }
+        if let Err(error) = self.find_old() {
+            // As at the start on the new data.
+            self.ledger_store.hold(&self.ledger.id().to_string()).ok();
+            return Err(error);
+        }
         self.ledger_store.let_start(&self.ledger.id().to_string())?;
         if self.ledger.before.ran {
             match self.tools.units.start(unit) {
@@ -96,6 +105,25 @@ impl Run<'_> {
             ));
         }
         Ok(Came::Done)
+    }
+
+    /// Sees that the old data is where etcd is started on it. After a power cut it may not be mounted yet, and with its old
+    /// settings etcd would begin an empty cluster on the mount point.
+    fn find_old(&self) -> Result<(), Error> {
+        let site = &self.ledger.plan.host.site;
+        let Some(before) = &self.ledger.before.data else {
+            // It was never seen, nor was anything exchanged.
+            return site.dirs().try_for_each(refuse_unmounted);
+        };
+        let live = fs::symlink_metadata(site.data_dir.join(exchange_dir::MEMBER)).map(|found| found.ino());
+        if live.ok() != before.member {
+            let data = ExchangeDir::again(&site.data_dir)?;
+            self.refuse_mounts()?;
+            if let Some(built) = &self.ledger.built {
+                data.find_member(self.ledger.id(), before.member, built.member)?;
+            }
+        }
+        site.wal_dir.as_deref().map_or(Ok(()), refuse_unmounted)
     }
 
     /// Whether an earlier restore was taken back to where there was nothing to start etcd on.
@@ -153,6 +181,14 @@ impl Run<'_> {
             Revived::Down { words } => self.down = Some(words),
         }
         Ok(())
+    }
+}
+
+/// Refuses a directory without the folder that was made in it. What else is wrong with it, etcd has lived with.
+fn refuse_unmounted(path: &Path) -> Result<(), Error> {
+    match ExchangeDir::again(path) {
+        Err(missing @ exchange_dir::Error::Missing { .. }) => Err(missing.into()),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use super::gathering::Gathering;
 use super::machine::Came;
 use super::rendezvous::Next;
 use super::run::Run;
-use super::steps::{into_rebuild, wish};
+use super::steps::wish;
 use super::watch::Patience;
 use crate::datadir::wal;
 use crate::rebuild::{self, DigestRule};
@@ -34,6 +34,8 @@ impl Run<'_> {
         if self.is_committed() {
             return Ok(Came::Done);
         }
+        // Before the address, which may not be there yet either: of a directory that is not mounted nothing is known.
+        ExchangeDirs::open(&self.ledger.plan.host.site, ExchangeDir::again)?;
         self.enter_rendezvous()?;
         // So that it need not be done once the others are there.
         self.check_again()?;
@@ -146,8 +148,7 @@ impl Run<'_> {
             return Ok(());
         }
         let plan = &self.ledger.plan;
-        let dirs = ExchangeDirs::open(&plan.host.site, ExchangeDir::again);
-        let dirs = dirs.map_err(into_rebuild).map_err(Error::Found)?;
+        let dirs = ExchangeDirs::open(&plan.host.site, ExchangeDir::again)?;
         let wish = wish(plan, DigestRule::Skipped);
         self.prepared =
             Some(rebuild::prepared_in(dirs.homes(plan), &plan.cluster.backup.name, &wish).map_err(Error::Found)?);

@@ -410,7 +410,7 @@ fn log_before(site: &Site) -> Result<LogBefore, Error> {
     Ok(LogBefore::Missing)
 }
 
-pub(super) fn into_rebuild(error: exchange_dir::Error) -> rebuild::Error {
+fn into_rebuild(error: exchange_dir::Error) -> rebuild::Error {
     match error {
         exchange_dir::Error::Files(error) => error.into(),
         exchange_dir::Error::Foreign { path, owner } => {

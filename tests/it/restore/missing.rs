@@ -1,59 +1,115 @@
 //! Directories that are not there, or not what they were: not mounted yet, removed, copied, behind a link.
 
+use std::net::TcpListener;
+
 use super::*;
 
-#[test]
-fn what_is_not_mounted_yet_is_waited_for_and_nothing_is_made_up_in_its_place() {
-    let Some(bench) = Bench::running(1) else { return };
-    let unmounted = |step: Step| {
-        bench.units.kill();
-        let aside = bench.etcd.directory().join("aside");
-        move_tree(bench.data_dir(), &aside);
-        fs::create_dir(bench.data_dir()).expect("the test's directory can be written");
-        bench.units.reload().expect("it can");
-        // What an etcd leaves that was started there.
-        let left = bench.data_dir().join("member/snap");
-        fs::create_dir_all(&left).expect("the test's directory can be written");
-        let failed = bench.resume();
+/// Has a restore taken up while a directory of etcd's is not mounted: it is left at a step, and nothing is started or made
+/// up in its place, where an etcd that was started there has left something.
+#[track_caller]
+fn unmounted(bench: &Bench, dir: &Path, left: &str, step: Step) {
+    bench.units.kill();
+    let aside = bench.etcd.directory().join("aside");
+    move_tree(dir, &aside);
+    fs::create_dir(dir).expect("the test's directory can be written");
+    bench.units.reload().expect("it can");
+    let left = dir.join(left);
+    fs::create_dir_all(&left).expect("the test's directory can be written");
+    for _ in 0..2 {
+        let run = Run::resume(bench.ledger_store(), bench.tools(&go_on)).expect("it can be read");
+        let failed = run.expect("one is open").go(Patience::Started);
         assert!(matches!(&failed, Err(Error::ExchangeDir(_))), "{step:?}: {failed:?}");
         assert_eq!(bench.last().step, step);
         bench.units.start(UNIT).expect("it can be asked for");
         assert!(!bench.units.runs(), "{step:?}: it is held");
-        assert!(
-            left.is_dir() && !bench.data_dir().join(".lifeboat").exists(),
-            "{step:?}"
-        );
-        fs::remove_dir_all(bench.data_dir()).expect("the test's directory can be written");
-        move_tree(&aside, bench.data_dir());
-    };
+    }
+    assert!(left.is_dir() && !dir.join(".lifeboat").exists(), "{step:?}");
+    fs::remove_dir_all(dir).expect("the test's directory can be written");
+    move_tree(&aside, dir);
+}
+
+/// What an etcd leaves that was started on an empty mount point of its data, or of its log.
+const LEFT: &str = "member/snap";
+const LEFT_LOG: &str = "0000000000000000-0000000000000000.wal";
+
+#[test]
+fn what_is_not_mounted_yet_is_waited_for_and_nothing_is_made_up_in_its_place() {
+    let Some(bench) = Bench::running(1) else { return };
     let mut number = 0;
-    for (step, death) in [
-        (Step::Stop, Death::BeforeStep),
-        (Step::Swap, Death::BeforeStep),
-        (Step::Swap, Death::AfterStep),
-        (Step::Serve, Death::BeforeStep),
+    // And where the way back is cut off, and left by whoever takes it up: the old settings do not need the data.
+    for (step, death, cut_off_at, left_at) in [
+        (Step::Stop, Death::BeforeStep, Step::BackSwap, Step::BackSwap),
+        (Step::Swap, Death::BeforeStep, Step::BackSettings, Step::BackStart),
+        (Step::Swap, Death::AfterStep, Step::BackStart, Step::BackStart),
+        (Step::Serve, Death::BeforeStep, Step::BackSwap, Step::BackSwap),
     ] {
         number += 1;
         die(&bench, number, step, death);
-        unmounted(if step == Step::Serve { Step::Start } else { step });
+        let resumed = if step == Step::Serve { Step::Start } else { step };
+        unmounted(&bench, bench.data_dir(), LEFT, resumed);
         assert_eq!(
             bench.resume().expect("it is mounted"),
             Some(Outcome::Restored),
             "{step:?}"
         );
         assert!(!bench.is_old());
-
-        let listener = |step: Step| match step {
-            Step::BackSwap => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        };
-        let mut back = Run::roll_back(bench.ledger_store(), bench.tools(&listener)).expect("it was restored");
-        assert!(matches!(back.go(Patience::Healthy), Err(Error::Stopped { .. })));
-        drop(back);
-        unmounted(Step::BackSwap);
+        cut_off_on_the_way_back(&bench, cut_off_at);
+        unmounted(&bench, bench.data_dir(), LEFT, left_at);
         let back = bench.resume().expect("it is mounted");
         assert!(matches!(back, Some(Outcome::Undone { .. })), "{back:?}");
         assert!(bench.is_old());
+    }
+}
+
+#[track_caller]
+fn cut_off_on_the_way_back(bench: &Bench, at: Step) {
+    let listener = |step: Step| match step == at {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    let mut back = Run::roll_back(bench.ledger_store(), bench.tools(&listener)).expect("it was restored");
+    assert!(matches!(back.go(Patience::Healthy), Err(Error::Stopped { .. })));
+}
+
+#[test]
+fn a_member_that_waits_for_others_goes_back_to_nothing_while_its_data_or_its_log_is_not_mounted() {
+    for has_log in [false, true] {
+        let Some(mut bench) = Bench::stopped(3) else { return };
+        if has_log {
+            let wal_dir = bench.etcd.directory().join("wal");
+            fs::create_dir(&wal_dir).expect("the test's directory can be written");
+            bench.units.set("ETCD_WAL_DIR", wal_dir.to_str().expect("it is plain"));
+            bench.wal_dir = Some(wal_dir);
+        }
+        // Old data of three that nobody needs to serve.
+        bench.units.start(UNIT).expect("it starts");
+        let log = bench
+            .wal_dir
+            .clone()
+            .unwrap_or_else(|| bench.data_dir().join("member/wal"));
+        until("etcd has laid out its data", || log.join(LEFT_LOG).exists());
+        let waits = bench.restore(1, &go_on).map_err(|error| error.to_string());
+        assert_eq!(waits, Ok(Outcome::Waiting { there: 0 }));
+        let starts = || {
+            let calls = bench.units.calls.borrow();
+            calls.iter().filter(|call| **call == "start").count()
+        };
+        let (dir, left) = match &bench.wal_dir {
+            Some(wal_dir) => (wal_dir.clone(), LEFT_LOG),
+            None => (bench.data_dir().to_owned(), LEFT),
+        };
+        // The network comes late, too.
+        let address = bench.member().peer_url.trim_start_matches("http://").to_owned();
+        let taken = TcpListener::bind(address).expect("nobody else has it");
+        unmounted(&bench, &dir, left, Step::Meet);
+        drop(taken);
+        assert_eq!(bench.last().reason, None, "the others are still waited for");
+        cut_off_on_the_way_back(&bench, Step::BackStart);
+        unmounted(&bench, &dir, left, Step::BackStart);
+        assert_eq!(starts(), 1, "etcd was started on nothing");
+        let back = bench.resume().expect("it is mounted");
+        assert!(matches!(back, Some(Outcome::Undone { .. })), "{back:?}");
+        assert!(bench.units.runs() && !bench.ledger_paths.lock().exists());
     }
 }
 

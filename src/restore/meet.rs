@@ -117,6 +117,11 @@ impl Run<'_> {
         }
     }
 
+    /// Whether others rely on what this host has told them, and etcd has not been started on it.
+    pub(super) fn is_bound(&self) -> bool {
+        self.ledger.plan.has_to_meet() && self.is_committed() && !self.ledger.service.started
+    }
+
     fn is_committed(&self) -> bool {
         let stand = self.ledger.plan.host.stand.as_ref();
         stand.is_some_and(|stand| stand.founders.is_some())

@@ -190,8 +190,7 @@ impl Error {
     /// Whether it says only that it cannot be seen how things are. An init system that does not answer, as when the host
     /// shuts down, is no reason to take the new data away once the way to it is decided: others may serve it by then. And of
     /// a directory that is not mounted nothing is known: neither way may be gone. Nor does one whose place somebody else
-    /// decides lead to the old data any more than to the new. And who has committed to a cluster does not leave it because its
-    /// address is not there yet, as at a boot: the others rely on it.
+    /// decides lead to the old data any more than to the new.
     fn is_blind(&self, step: Step) -> bool {
         // What is mounted there hides what is below. Before etcd is stopped that takes nothing away from it.
         let is_hidden = matches!(self, Error::Mounted { .. }) && step != Step::Guard;
@@ -207,11 +206,7 @@ impl Error {
                     Step::Swap | Step::Start
                 )
         );
-        let is_deaf = matches!(
-            (self, step),
-            (Error::Port(_) | Error::Ask(_), Step::Found | Step::Agree)
-        );
-        is_hidden || is_silent || is_away || is_deaf
+        is_hidden || is_silent || is_away
     }
 
     /// Whether systemd will not do what was asked for, however often it is asked.

@@ -220,6 +220,9 @@ impl<'a> Run<'a> {
             let came = match &taken {
                 Ok(came) => *came,
                 Err(error) if error.is_blind(step) => Came::Unseen,
+                // The others rely on whoever has told that it has committed, and may serve by now: back on its old data, it
+                // would make two clusters of them. What is wrong here is to be mended, or `rollback` is to say so.
+                Err(_) if self.is_bound() => Came::Unseen,
                 Err(error) if self.ledger.service.may_have_served && error.is_refused_by_systemd() => Came::Unseen,
                 Err(error) => {
                     self.ledger.reason.get_or_insert_with(|| with_causes(error));

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 
 use super::*;
@@ -329,4 +330,52 @@ fn who_has_committed_waits_for_its_address_and_who_has_not_goes_back() {
     });
     drop(taken);
     hosts.finish();
+}
+
+#[test]
+fn who_has_committed_goes_back_for_nothing_that_fails_before_etcd_is_started() {
+    let Some(hosts) = Hosts::three() else { return };
+    let open_to_others = |bench: &Bench, mode| {
+        let own = bench.data_dir().join(".lifeboat");
+        fs::set_permissions(own, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    hosts.commit();
+    hosts.some(&[0], |_, bench| {
+        open_to_others(bench, 0o755);
+        for _ in 0..2 {
+            let end = bench.resume();
+            assert!(matches!(end, Err(Error::ExchangeDir(_))), "{end:?}");
+            let last = bench.last();
+            assert_eq!((last.step, last.reason), (Step::Found, None), "the others rely on it");
+            assert!(!has_started(bench) && bench.ledger_paths.lock().exists());
+        }
+        open_to_others(bench, 0o700);
+        // It cannot be written.
+        fs::create_dir(bench.home.join("restore.env")).expect("the test's directory can be written");
+    });
+    let barrier = std::sync::Barrier::new(3);
+    let ends = hosts.each(|_, bench| {
+        let end = bench.resume().map_err(|error| error.to_string());
+        barrier.wait();
+        (end, bench.last().step, has_started(bench))
+    });
+    assert!(matches!(&ends[0], (Err(_), Step::Settings, false)), "{ends:?}");
+    for served in &ends[1..] {
+        assert!(matches!(served, (Ok(Some(Outcome::Restored)), _, true)), "{ends:?}");
+    }
+    hosts.some(&[0], |_, bench| {
+        fs::remove_dir(bench.home.join("restore.env")).expect("the test's directory can be written");
+    });
+    hosts.finish();
+}
+
+#[test]
+fn who_has_committed_is_taken_back_by_the_operator_alone() {
+    let Some(hosts) = Hosts::three() else { return };
+    hosts.commit();
+    hosts.some(&[0], |_, bench| {
+        let back = bench.roll_back();
+        assert!(matches!(&back, Ok(Outcome::Undone { .. })), "{back:?}");
+        assert!(!has_started(bench) && !bench.ledger_paths.is_open());
+    });
 }

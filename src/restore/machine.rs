@@ -84,6 +84,26 @@ impl Step {
         Step::BackSettle,
     ];
 
+    /// What is done at it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Step::Build => "making the new data",
+            Step::Guard | Step::BackGuard => "keeping etcd from starting",
+            Step::Stop | Step::BackStop => "stopping etcd",
+            Step::Meet => "waiting for the other members",
+            Step::Found => "writing who the members are",
+            Step::Agree => "agreeing with the other members",
+            Step::Swap => "exchanging the data",
+            Step::Settings => "writing the new settings",
+            Step::Start => "starting etcd",
+            Step::Serve => "waiting for etcd to serve",
+            Step::Settle | Step::BackSettle => "tidying up",
+            Step::BackSwap => "putting the old data back",
+            Step::BackSettings => "putting the old settings back",
+            Step::BackStart => "starting etcd on the old data",
+        }
+    }
+
     /// Whether the members meet meanwhile.
     pub fn is_of_rendezvous(self) -> bool {
         matches!(self, Step::Meet | Step::Found | Step::Agree)

@@ -78,7 +78,7 @@ use crate::rebuild;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another one comes first.
-    #[error("restore {id} is unfinished (at step {step:?})")]
+    #[error("restore {id} is unfinished (now: {})", .step.words())]
     Open {
         /// The one that is open.
         id: RestoreId,
@@ -115,7 +115,7 @@ pub enum Error {
         id: RestoreId,
     },
     /// The listener ended the run.
-    #[error("stopped before the step `{step:?}`")]
+    #[error("stopped before {}", .step.words())]
     Stopped {
         /// The step that was not taken.
         step: Step,

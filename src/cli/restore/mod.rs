@@ -38,7 +38,7 @@ pub(super) use errors::{failure, refused_here};
 pub(super) use report::not_revived;
 pub(super) use resume::reach;
 pub(super) use session::{leave_session, take_over};
-pub(super) use site::{connect, foreseen, refuse_mounts, shadowed, to_change};
+pub(super) use site::{SettingsNow, connect, foreseen, refuse_mounts, settings_now};
 
 use site::Here;
 
@@ -256,8 +256,8 @@ fn carry_out(
     let units = OverDbus::new(&here.systemd, context.runtime.handle());
     let bar = Bar::new(&context.output, "restore");
     let listener = |step: Step| {
-        bar.now(words(step));
-        context.output.copy(Level::Info, words(step));
+        bar.now(step.words());
+        context.output.copy(Level::Info, step.words());
         ControlFlow::Continue(())
     };
     let stop = || interrupted.load(Ordering::Relaxed);
@@ -303,7 +303,8 @@ fn carry_out(
     };
     let outcome = run.go(patience).map_err(failure)?;
     bar.clear();
-    let exit = report::outcome(&context.output, &run, &outcome, &to_change(context, &run.ledger().plan));
+    let to_change = settings_now(context, &run.ledger().plan).to_change;
+    let exit = report::outcome(&context.output, &run, &outcome, &to_change);
     drop(run);
     if let Outcome::Waiting { .. } = outcome {
         finish_in_background(context, &units);
@@ -438,26 +439,6 @@ pub(super) fn ask(question: &str) -> Result<(), Failure> {
     match answer.trim() {
         "yes" => Ok(()),
         _ => Err(Failure::new(Exit::Refused, "nothing was done")),
-    }
-}
-
-/// What is done at a step.
-pub(super) fn words(step: Step) -> &'static str {
-    match step {
-        Step::Build => "making the new data",
-        Step::Guard | Step::BackGuard => "keeping etcd from starting",
-        Step::Stop | Step::BackStop => "stopping etcd",
-        Step::Meet => "waiting for the other members",
-        Step::Found => "writing who the members are",
-        Step::Agree => "agreeing with the other members",
-        Step::Swap => "exchanging the data",
-        Step::Settings => "writing the new settings",
-        Step::Start => "starting etcd",
-        Step::Serve => "waiting for etcd to serve",
-        Step::Settle | Step::BackSettle => "tidying up",
-        Step::BackSwap => "putting the old data back",
-        Step::BackSettings => "putting the old settings back",
-        Step::BackStart => "starting etcd on the old data",
     }
 }
 

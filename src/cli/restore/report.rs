@@ -293,10 +293,7 @@ fn undone(ledger: &Ledger, why: &str) -> Failure {
     let (id, unit) = (ledger.id(), &ledger.plan.host.site.unit);
     let failure = |message: String| Failure::new(Exit::Failed, message);
     match (ledger.service.started, ledger.before.data.is_some()) {
-        (true, _) => failure(format!(
-            "restore {id} failed its health check and was rolled back: {why}"
-        ))
-        .next(format!(
+        (true, _) => failure(format!("restore {id} was rolled back: {why}")).next(format!(
             "see `journalctl -u {unit}`{}; what was restored is set aside in {} until `lifeboat release`",
             of_versions(&ledger.plan),
             shown(&crate::restore::made_path(&ledger.plan.host.site.data_dir, id))

@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 
 use super::super::host::{self, failed};
 use super::super::{Context, Exit, Failure, interrupted_flag};
-use super::{Args, broken_off, connect, failure, leave_session, need_root, report, site, take_over, to_change, words};
+use super::{Args, broken_off, connect, failure, leave_session, need_root, report, settings_now, site, take_over};
 use crate::config;
 use crate::restore::{
     Access, Ledger, LedgerError, LedgerPaths, LedgerStore, OverDbus, Patience, Run, Step, Tools, peers, strangers,
@@ -57,7 +57,7 @@ pub(super) fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
             // From here on a boot need not wait: etcd may start, or is held down until the others come.
             sd_notify::notify(&[NotifyState::Ready]).ok();
         }
-        context.output.detail(words(step));
+        context.output.detail(step.words());
         ControlFlow::Continue(())
     };
     let stop = || interrupted.load(Ordering::Relaxed);
@@ -74,7 +74,7 @@ pub(super) fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     };
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
-    let to_change = to_change(context, &run.ledger().plan);
+    let to_change = settings_now(context, &run.ledger().plan).to_change;
     let exit = report::outcome(&context.output, &run, &outcome, &to_change).map_err(|mut failure| {
         if args.resume {
             // What was taken back is not tried again by the unit, which stays failed.

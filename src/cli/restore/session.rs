@@ -18,8 +18,8 @@ const COMMANDS: [&str; 2] = ["restore", "rollback"];
 /// How often the unit in the background is asked to leave off.
 const ATTEMPTS: usize = 3;
 
-/// Has the unit leave off that waits in the background, and opens the ledger_store in its place, so that somebody at a terminal
-/// can go on.
+/// Has the unit leave off that waits in the background, and opens the ledger in its place, so that somebody at a terminal can
+/// go on.
 pub(in crate::cli) fn take_over(context: &Context, ledger_paths: &LedgerPaths) -> Result<LedgerStore, LedgerError> {
     let Ok(systemd) = connect(context) else {
         return LedgerStore::open(ledger_paths.clone());

@@ -96,10 +96,29 @@ impl Here {
     }
 }
 
-/// What the operator should change in his settings after a restore that was carried out, as they are now.
-pub(in crate::cli) fn to_change(context: &Context, plan: &Plan) -> Vec<Change> {
+/// etcd's settings as they are, beside what a restore made of the cluster.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct SettingsNow {
+    /// What the operator should change in them.
+    pub to_change: Vec<Change>,
+    /// Flags of etcd's command that keep it from starting beside the variables that the restore has laid on.
+    pub in_conflict: Vec<String>,
+}
+
+/// Looks at the settings of the unit that a plan was carried out for, as systemd has it now.
+pub(in crate::cli) fn settings_now(context: &Context, plan: &Plan) -> SettingsNow {
     let config = config::load(&context.config).ok().map(|loaded| loaded.config);
-    unit_of(context, plan).map_or(Vec::new(), |unit| changes_after(&unit, &given(config.as_ref()), plan))
+    let given = given(config.as_ref());
+    let look = || {
+        let systemd = connect(context).ok()?;
+        let name = plan.host.site.unit.parse().ok()?;
+        let unit = context.runtime.block_on(systemd.etcd_unit(&name)).ok()?;
+        Some(SettingsNow {
+            to_change: changes_after(&unit, &given, plan),
+            in_conflict: settings::shadowed(&unit, &given, &read_file).unwrap_or_default(),
+        })
+    };
+    look().unwrap_or_default()
 }
 
 /// The members that the configuration names, each with one peer URL.
@@ -115,21 +134,6 @@ pub(super) fn configured(config: Option<&Config>) -> Vec<(String, String)> {
 /// Refuses while a file system is mounted in what is exchanged as a whole.
 pub(in crate::cli) fn refuse_mounts(site: &Site) -> Result<(), Failure> {
     restore::refuse_mounts(site).map_err(refused_here)
-}
-
-/// Flags of etcd's command that keep it from starting beside the variables that a restore has laid on.
-pub(in crate::cli) fn shadowed(context: &Context, plan: &Plan) -> Vec<String> {
-    let config = config::load(&context.config).ok().map(|loaded| loaded.config);
-    let unit = unit_of(context, plan);
-    let found = unit.and_then(|unit| settings::shadowed(&unit, &given(config.as_ref()), &read_file).ok());
-    found.unwrap_or_default()
-}
-
-/// The unit that a plan was for, as systemd has it now.
-fn unit_of(context: &Context, plan: &Plan) -> Option<Unit> {
-    let systemd = connect(context).ok()?;
-    let name = plan.host.site.unit.parse().ok()?;
-    context.runtime.block_on(systemd.etcd_unit(&name)).ok()
 }
 
 /// Why a restore on this host would be refused for etcd's settings; nothing where this host runs no etcd that can be seen.

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::agent::is_running;
 use super::host;
 use super::output::Format;
-use super::restore::{shadowed, to_change};
+use super::restore::settings_now;
 use super::stores::read_within;
 use super::{Context, Exit, Failure};
 use crate::agent::{Desk, Memory, Report, Running, Success, schedule_state};
@@ -32,13 +32,13 @@ use crate::health::{
 use crate::jobs::{self, recipients};
 use crate::layout::Proof;
 use crate::model::UnitName;
-use crate::restore::{LedgerPaths, Plan};
+use crate::restore::LedgerPaths;
 use crate::schedule::Slot;
 use crate::slots::Stored;
 use crate::store::Limits;
 use crate::systemd::{LoadState, Systemd};
 use members::{Asking, MemberRow};
-use restores::{Restores, SettingsNow};
+use restores::Restores;
 
 /// How long a destination may take to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -125,16 +125,8 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     if config.schedules.is_empty() {
         notes.push("no schedule is configured: backups are taken by hand only".to_owned());
     }
-    let settings_now = |plan: &Plan| SettingsNow {
-        to_change: to_change(context, plan),
-        in_conflict: shadowed(context, plan),
-    };
-    let restores = Restores::find(&LedgerPaths::default(), now, &settings_now);
-    others.extend(
-        restores
-            .problem()
-            .map(|problem| Notice::new(Event::RestoreOpen, problem)),
-    );
+    let restores = Restores::find(&LedgerPaths::default(), now, &|plan| settings_now(context, plan));
+    others.extend(restores.problem().map(|problem| Notice::new(Event::RestoreOpen, problem)));
     others.extend(recipients::notice(&config, &state, Some(&places)));
     notes.extend(restores.notes());
     let schedules = match said {

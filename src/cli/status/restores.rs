@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::cli::list::rfc3339;
 use crate::cli::output::age;
-use crate::cli::{release, restore};
+use crate::cli::release;
+use crate::cli::restore::SettingsNow;
 use crate::durable;
 use crate::error_chain::with_causes;
 use crate::model::ByteSize;
@@ -34,15 +35,6 @@ pub(super) struct Restores {
     members: Vec<Seen>,
     /// What of this could not be read.
     unread: Option<Unread>,
-}
-
-/// etcd's settings as they are, beside what a restore made of the cluster.
-#[derive(Debug, Default)]
-pub(super) struct SettingsNow {
-    /// What the operator should change in them.
-    pub to_change: Vec<Change>,
-    /// Flags that keep etcd from starting beside the variables that the restore has laid on.
-    pub in_conflict: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -150,7 +142,7 @@ impl Restores {
             Open::Read { step: Step::Build, .. } => None,
             open @ Open::Read { step, reason, .. } if step.is_back() => {
                 let because = reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-                let at = restore::words(*step);
+                let at = step.words();
                 Some(format!(
                     "{open} is being taken back{because}, now: {at}; finish that with `lifeboat rollback`"
                 ))
@@ -158,7 +150,7 @@ impl Restores {
             open @ Open::Read { step, .. } => Some(format!(
                 "{open} is open, now: {}; finish it with `lifeboat restore --wait`, or put everything back with \
                  `lifeboat rollback`",
-                restore::words(*step)
+                step.words()
             )),
         }
     }
@@ -347,7 +339,7 @@ mod tests {
             for part in [
                 "9f3c4a1b of backup 2026",
                 "begun 2026-11-20T10:15:30Z",
-                restore::words(step),
+                step.words(),
             ] {
                 assert!(problem.contains(part), "no `{part}` in {problem}");
             }

@@ -189,7 +189,7 @@ impl Bench {
     fn ledger_store(&self) -> LedgerStore {
         // A process that another test has just forked holds every lock of this one until it becomes another program.
         let mut ledger_store = None;
-        until("nobody else has the ledger_store", || {
+        until("nobody else has the ledger", || {
             ledger_store = match LedgerStore::open(self.ledger_paths.clone()) {
                 Err(LedgerError::Locked) => None,
                 opened => Some(opened.expect("it can be opened")),

@@ -10,6 +10,8 @@ use crate::model::ClusterId;
 /// How long a member may take to answer a read; one without a leader lets it lie.
 const BOUND: Duration = Duration::from_secs(6);
 /// How long a member may be without a leader, which those that are left elect when it is lost, and how often that is looked at.
+/// etcd's own election timeout is 1 s, and an election begins within twice that. It allows one of up to 50 s: where it is set to
+/// more than 2 s, members that elect may be taken for such as have lost their quorum.
 const ELECTION: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -67,8 +69,9 @@ async fn hear(cluster: ClusterId, member: &PeerMember, more: &[String], access: 
         .any(|(_, answer)| answer.is_some_and(|answer| answer.cluster == cluster));
     let mut heard = if runs { Heard::Runs } else { Heard::Silent };
     let more = more.iter().filter(|url| !member.client_urls.contains(url));
+    // One election, however many addresses the member has.
+    let began = Instant::now();
     for url in member.client_urls.iter().chain(more) {
-        let began = Instant::now();
         let answer = loop {
             let answer = tokio::time::timeout(BOUND, reads(url, cluster, member, access)).await;
             match answer {

@@ -75,7 +75,10 @@ pub fn judge(this: &ThisMember, wanted: &Wanted<'_>, found: &[Found]) -> Result<
                     "{}, and this host has served in it before: the token was used already",
                     this.message(cluster)
                 );
-                let next = this.way_out(cluster, false);
+                let next = match verdict {
+                    Verdict::Lives => this.out_of_living(cluster, false),
+                    Verdict::Stuck => this.out_of_used(cluster),
+                };
                 return Err(NotNow { message, next });
             }
             continue;
@@ -281,8 +284,28 @@ impl ThisMember {
 
     /// What to do where the quorum is lost.
     fn out_of_stuck(&self, found: &Found) -> String {
-        let running: Vec<String> = found.running().map(called).collect();
-        let survivor = match running.as_slice() {
+        format!(
+            "a restore is right. {}\n    or go back to the backup: stop etcd on {}, then run the same command on each host. A \
+             host that is gone for good is left out on the others with --without NAME. --despite-running-members goes on as it \
+             is: clients may then reach two clusters",
+            self.out_of_survivor(found),
+            running(found).join(", ")
+        )
+    }
+
+    /// The same where the token is that of the cluster that lost it.
+    fn out_of_used(&self, found: &Found) -> String {
+        format!(
+            "restore with a token that was never used before, the same on every host, or without one. {}\n    or go back to the \
+             backup: stop etcd on {}, then restore it on each host, with such a token or without one",
+            self.out_of_survivor(found),
+            running(found).join(", ")
+        )
+    }
+
+    /// How what the members still hold is restored.
+    fn out_of_survivor(&self, found: &Found) -> String {
+        let survivor = match running(found).as_slice() {
             [only] => only.clone(),
             several => format!(
                 "that one of {} whose RAFT APPLIED INDEX in `etcdctl endpoint status -w table` is the highest",
@@ -291,18 +314,20 @@ impl ThisMember {
         };
         let (unit, db) = (word(&self.unit), format!("{}/member/snap/db", self.data_dir.display()));
         format!(
-            "a restore is right. What is newer than any backup is the data of {survivor}; there, as root:{}\n    then, with that \
-             file on every host, on each of them:{}\n    or go back to the backup: stop etcd on {}, then run the same command \
-             on each host. A host that is gone for good is left out on the others with --without NAME. --despite-running-members goes on as \
-             it is: clients may then reach two clusters",
+            "What is newer than any backup is the data of {survivor}; there, as root:{}\n    then, with that file on every host, \
+             on each of them:{}",
             lines(&[
                 format!("systemctl stop {unit}"),
                 format!("cp {} /root/survivor.db", word(&db)),
             ]),
             lines(&["lifeboat restore /root/survivor.db --skip-hash-check".to_owned()]),
-            running.join(", ")
         )
     }
+}
+
+/// The names of the members that run.
+fn running(found: &Found) -> Vec<String> {
+    found.running().map(called).collect()
 }
 
 fn lines(lines: &[String]) -> String {
@@ -439,6 +464,42 @@ mod tests {
             "--despite-running-members",
         ] {
             assert!(next.contains(part), "no `{part}` in {next}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_used_is_not_to_be_used_again_whether_its_cluster_lives_or_not() {
+        let members: InitialCluster = "m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380,m3=http://10.0.0.3:2380"
+            .parse()
+            .unwrap();
+        let judged = |heard: &[Heard]| {
+            let mut cluster = found(heard);
+            cluster.cluster = Membership::new(&members, "again").unwrap().cluster_id();
+            let wanted = Wanted {
+                members: &members,
+                member: "m1",
+                token: Some("again"),
+                despite: true,
+            };
+            judge(&way(), &wanted, &[cluster]).unwrap_err()
+        };
+        let lives = judged(&[Heard::Silent, Heard::Serves, Heard::Serves]);
+        assert!(lives.next.contains("member add m1 --learner"), "{}", lives.next);
+        let lost = judged(&[Heard::Silent, Heard::Silent, stuck()]);
+        for part in [
+            "with a token that was never used before, the same on every host, or without one",
+            "restore /root/survivor.db --skip-hash-check",
+            "stop etcd on m3",
+        ] {
+            assert!(lost.next.contains(part), "no `{part}` in {}", lost.next);
+        }
+        assert!(!lost.next.contains("the same command"), "{}", lost.next);
+        for NotNow { message, next } in [lives, lost] {
+            assert!(message.contains("the token was used already"), "{message}");
+            assert!(
+                !next.contains("--despite-running-members"),
+                "it is not honoured: {next}"
+            );
         }
     }
 }

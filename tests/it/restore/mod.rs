@@ -1,5 +1,6 @@
 //! Restores on a host with a real etcd under an init system of the tests' own: to the end, back, and killed at each step.
 
+mod around;
 mod given_up;
 mod holds;
 mod meet;

@@ -235,3 +235,22 @@ fn not_guarded(why: &Guarded, path: &Path) -> String {
         Guarded::Unstartable => "systemd cannot read it, or it is masked".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_is_done_at_a_step_and_not_what_the_code_calls_it() {
+        let id: RestoreId = "20261120T101530Z-9f3c4a1b".parse().unwrap();
+        for step in Step::ALL {
+            let (id, words) = (id.clone(), step.words());
+            let open = Error::Open { id, step }.to_string();
+            assert_eq!(
+                open,
+                format!("restore 20261120T101530Z-9f3c4a1b is unfinished (now: {words})")
+            );
+            assert_eq!(Error::Stopped { step }.to_string(), format!("stopped before {words}"));
+        }
+    }
+}

@@ -39,12 +39,7 @@ impl Here {
         let has_triggers = loaded.conditions.iter().any(|condition| condition.is_trigger)
             // Those of a guard that was left are ours.
             && !loaded.drop_in_paths.contains(&guard);
-        let loaded = loaded.load_state;
-        if loaded != LoadState::Loaded {
-            let message = match loaded {
-                LoadState::Masked => format!("{name} is masked: systemd does not start it"),
-                _ => format!("systemd cannot read {name} as it should ({loaded:?})"),
-            };
+        if let Some(message) = not_loaded(&name, &loaded.load_state) {
             return Err(Failure::new(Exit::Failed, message).next(format!("see `systemctl status {name}`, and mend it")));
         }
         let units = OverDbus::new(&systemd, context.runtime.handle());
@@ -93,6 +88,18 @@ impl Here {
             ),
         )
         .next("correct the members"))
+    }
+}
+
+/// Why systemd cannot start a unit, if it has not loaded it.
+fn not_loaded(name: &UnitName, state: &LoadState) -> Option<String> {
+    match state {
+        LoadState::Loaded => None,
+        LoadState::NotFound => Some(format!("systemd knows no {name}")),
+        LoadState::Masked => Some(format!("{name} is masked: systemd does not start it")),
+        LoadState::BadSetting => Some(format!("systemd does not start {name}: a setting in it is wrong")),
+        LoadState::Error => Some(format!("systemd does not start {name}: it cannot read its file")),
+        LoadState::Other(state) => Some(format!("systemd does not start {name}, which is `{state}`")),
     }
 }
 

@@ -346,6 +346,23 @@ mod tests {
     }
 
     #[test]
+    fn the_ledgers_format_lists_every_step_in_order() {
+        let text = include_str!("../../docs/formats.md");
+        let rows = text
+            .lines()
+            .skip_while(|line| !line.starts_with("| `step` | what is done"))
+            .skip(2);
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        let listed: Vec<&str> = rows
+            .flat_map(|row| row.split('|').nth(1).unwrap().split(','))
+            .map(|name| name.trim().trim_matches('`'))
+            .collect();
+        let steps = Step::ALL.map(|step| serde_json::to_value(step).unwrap());
+        let steps: Vec<&str> = steps.iter().map(|step| step.as_str().unwrap()).collect();
+        assert_eq!(listed, steps);
+    }
+
+    #[test]
     fn what_lost_its_power_while_it_was_watched_is_started_again() {
         let mut world = World {
             new_data: true,

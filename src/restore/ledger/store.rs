@@ -404,6 +404,43 @@ mod tests {
     }
 
     #[test]
+    fn the_formats_name_every_key_of_a_ledger_and_of_its_plan() {
+        let text = include_str!("../../../docs/formats.md");
+        let section = |from: &str, to: &str| {
+            let rows = text.split_once(from).unwrap().1.split_once(to).unwrap().0;
+            let cells = rows
+                .lines()
+                .filter_map(|row| row.strip_prefix("| ")?.split(" | ").next());
+            let names = cells
+                .flat_map(|cell| cell.split(", "))
+                .map(|name| name.trim_matches('`').to_owned());
+            names.collect::<std::collections::BTreeSet<String>>()
+        };
+        let keys = |value: &serde_json::Value| {
+            let keys = value.as_object().unwrap().keys().cloned();
+            keys.collect::<std::collections::BTreeSet<String>>()
+        };
+        // A reader of documents knows `format`; what only version 0.1 wrote is not written any more.
+        let ledger = serde_json::to_value(ledger()).unwrap();
+        let mut written = keys(&ledger);
+        written.remove("format");
+        written.insert("settled".to_owned());
+        assert_eq!(
+            section("| key | meaning |\n|---|---|\n| `step`", "The steps, in order"),
+            {
+                written.remove("step");
+                written
+            }
+        );
+        let mut planned = keys(&ledger["plan"]);
+        planned.insert("files".to_owned());
+        assert_eq!(
+            section("| key of `plan` | meaning |\n|---|---|\n", "### The token"),
+            planned
+        );
+    }
+
+    #[test]
     fn ledgers_that_0_1_wrote_are_read() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/fixtures/ledgers-0.1");
         for (name, step, end, members, settled) in [

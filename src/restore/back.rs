@@ -168,8 +168,11 @@ impl Run<'_> {
     /// several may have to wait for the others.
     fn look_after_revived(&mut self) -> Result<(), Error> {
         let ledger = &self.ledger;
-        let was_touched = ledger.service.downtime.from.is_some() || ledger.before.data.is_some();
-        if self.down.is_some() || !was_touched || !ledger.before.ran || self.ledger_store.paths().lock().exists() {
+        if self.down.is_some()
+            || !ledger.touched_etcd()
+            || !ledger.before.ran
+            || self.ledger_store.paths().lock().exists()
+        {
             return Ok(());
         }
         let unit = &ledger.plan.host.site.unit;

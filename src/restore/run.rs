@@ -162,8 +162,7 @@ impl<'a> Run<'a> {
         if let Next::Take(step) = machine::next(ledger.step, Came::Unwanted)
             && step != ledger.step
         {
-            ledger.step = step;
-            ledger.reason = Some("it was asked for".to_owned());
+            ledger.ask_back(step);
         }
         Run::opened(ledger_store, ledger, tools)
     }

@@ -11,7 +11,7 @@ use super::super::{Exit, Failure};
 use super::Here;
 use super::site::shown;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
-use crate::restore::{Ledger, Outcome, OverQuota, Plan, Run, flags, kept_path};
+use crate::restore::{Ledger, Outcome, OverQuota, Plan, Run, flags, kept_path, made_path};
 use crate::settings::{Change, Overlay, Source};
 
 /// What to do where etcd is older than the backup.
@@ -283,26 +283,37 @@ pub(super) fn outcome(
 /// What is to be done about an etcd that does not come up on the old data either.
 pub(in crate::cli) fn not_revived(ledger: &Ledger, words: &str) -> String {
     let unit = &ledger.plan.host.site.unit;
+    let too = match ledger.service.started && !ledger.was_asked_back() {
+        true => " too",
+        false => "",
+    };
     format!(
-        "{unit} failed on the old data too ({words}), which is in place and whole, with its settings: see `journalctl -u \
+        "{unit} failed on the old data{too} ({words}), which is in place and whole, with its settings: see `journalctl -u \
          {unit}`, mend that, then `systemctl start {unit}`"
     )
 }
 
 fn undone(ledger: &Ledger, why: &str) -> Failure {
     let (id, unit) = (ledger.id(), &ledger.plan.host.site.unit);
-    let failure = |message: String| Failure::new(Exit::Failed, message);
-    match (ledger.service.started, ledger.before.data.is_some()) {
-        (true, _) => failure(format!("restore {id} was rolled back: {why}")).next(format!(
-            "see `journalctl -u {unit}`{}; what was restored is set aside in {} until `lifeboat release`",
-            of_versions(&ledger.plan),
-            shown(&crate::restore::made_path(&ledger.plan.host.site.data_dir, id))
-        )),
-        (false, true) => failure(format!(
-            "restore {id} was rolled back before etcd was started on it: {why}"
-        )),
-        (false, false) => failure(format!("restore {id} was given up, and nothing was changed: {why}")),
+    let was_asked_back = ledger.was_asked_back();
+    let what = match (ledger.service.started, ledger.touched_etcd()) {
+        (true, _) if ledger.service.may_have_served && !was_asked_back => "failed its health check and was rolled back",
+        (true, _) => "was rolled back",
+        (false, true) => "was rolled back before etcd was started on it",
+        (false, false) => "was given up, and nothing was changed",
+    };
+    let failure = Failure::new(Exit::Failed, format!("restore {id} {what}: {why}"));
+    if !ledger.service.started {
+        return failure;
     }
+    let log = match was_asked_back {
+        true => String::new(),
+        false => format!("see `journalctl -u {unit}`{}; ", of_versions(&ledger.plan)),
+    };
+    failure.next(format!(
+        "{log}what was restored is set aside in {} until `lifeboat release`",
+        shown(&made_path(&ledger.plan.host.site.data_dir, id))
+    ))
 }
 
 /// What to think of, when etcd does not run on the new data.
@@ -422,4 +433,70 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
 fn down(ledger: &Ledger) -> Option<f64> {
     let (from, until) = (ledger.service.downtime.from?, ledger.service.downtime.until?);
     Some(until.duration_since(from).as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A restore that etcd was started on and that was taken back.
+    fn taken_back() -> Ledger {
+        let text = include_str!("../../../tests/vectors/fixtures/ledgers-0.1/closed-undone.json");
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_was_undone_is_told_as_far_as_it_had_come() {
+        let told = |change: &dyn Fn(&mut Ledger)| {
+            let mut ledger = taken_back();
+            ledger.reason = Some("etcd.service is failed".to_owned());
+            ledger.service.started = true;
+            ledger.service.may_have_served = true;
+            change(&mut ledger);
+            let why = ledger.reason.clone().unwrap();
+            (undone(&ledger, &why).for_people(), not_revived(&ledger, "failed"))
+        };
+        let (failed, down) = told(&|_| {});
+        for part in [
+            " failed its health check and was rolled back: etcd.service is failed",
+            "journalctl",
+            "set aside in",
+        ] {
+            assert!(failed.contains(part), "no `{part}` in {failed}");
+        }
+        assert!(down.contains("failed on the old data too"), "{down}");
+        let (unstarted, _) = told(&|ledger| ledger.service.may_have_served = false);
+        assert!(!unstarted.contains("health") && unstarted.contains(" was rolled back: etcd.service is failed"));
+        assert!(unstarted.contains("set aside in"), "{unstarted}");
+
+        // The new data did nothing wrong where somebody wants the old, as when `rollback` was cut off and is finished later.
+        let (asked, down) = told(&|ledger| ledger.reason = Some("it was asked for".to_owned()));
+        assert!(asked.contains(" was rolled back: it was asked for"), "{asked}");
+        assert!(!asked.contains("health") && !asked.contains("journalctl"), "{asked}");
+        assert!(asked.contains("what was restored is set aside in"), "{asked}");
+        assert!(down.contains("failed on the old data (failed)"), "{down}");
+
+        // etcd was stopped, whether its data was seen by then or not.
+        for knows_data in [true, false] {
+            let (before, down) = told(&|ledger| {
+                ledger.service.started = false;
+                ledger.service.may_have_served = false;
+                ledger.service.downtime.from = Some(ledger.opened_at);
+                if !knows_data {
+                    ledger.before.data = None;
+                }
+            });
+            assert!(
+                before.contains("was rolled back before etcd was started on it"),
+                "{before}"
+            );
+            assert!(!before.contains("set aside"), "it is discarded: {before}");
+            assert!(!down.contains(" too"), "{down}");
+        }
+        let (nothing, _) = told(&|ledger| {
+            ledger.service = Default::default();
+            ledger.before.data = None;
+        });
+        assert!(nothing.contains("was given up, and nothing was changed"), "{nothing}");
+    }
 }

@@ -16,6 +16,8 @@ pub use store::{Error, LedgerPaths, LedgerStore, closed, held, open_ledger};
 
 /// The version of the document.
 const FORMAT: u64 = 1;
+/// The reason of a way back that the operator began.
+const ASKED_FOR: &str = "it was asked for";
 
 /// A file as it was before the restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +198,22 @@ impl Ledger {
     /// Whether it has not begun to change what etcd uses.
     pub fn touched_nothing(&self) -> bool {
         self.step == Step::Build
+    }
+
+    /// Begins the way back at a step, because the operator wants it.
+    pub(super) fn ask_back(&mut self, step: Step) {
+        self.step = step;
+        self.reason = Some(ASKED_FOR.to_owned());
+    }
+
+    /// Whether it went back because the operator wanted it, and not because it failed.
+    pub fn was_asked_back(&self) -> bool {
+        self.reason.as_deref() == Some(ASKED_FOR)
+    }
+
+    /// Whether etcd was stopped, or kept down, for it.
+    pub fn touched_etcd(&self) -> bool {
+        self.service.downtime.from.is_some() || self.before.data.is_some()
     }
 
     /// Whether there was nothing before that etcd could be started on.

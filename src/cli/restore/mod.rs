@@ -273,27 +273,26 @@ fn carry_out(
     let ledger_store = LedgerStore::open(LedgerPaths::default()).map_err(|error| failure(error.into()))?;
     let mut run = Run::begin(ledger_store, planned.ledger, tools).map_err(failure)?;
     let bytes = planned.plan.cluster.backup.bytes;
-    let progress = |progress: Progress| {
-        match progress {
-            Progress::Reading { bytes: read } => bar.at(read, bytes),
-            Progress::Checking => bar.now("checking"),
-            Progress::Publishing => {}
-        }
-        match stop() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    };
-    // Beside the build, which takes longer.
-    let looking = std::thread::spawn(look_for_others(context, &planned.plan, here));
-    let built = found.with_each(
-        context,
-        |source, _| run.build(source, digest_rule(args), &progress),
-        rebuild::Error::is_fault_of_source,
-        |error| refused_by(&error, found.manifest.as_ref()),
-    );
-    let around = looking.join().expect("a panic aborts the process");
-    if let Err(refused) = built.and_then(|_| refuse_disagreement(&around)) {
+    let built = build_while_looking(look_for_others(context, &planned.plan, here), |is_refused| {
+        let progress = |progress: Progress| {
+            match progress {
+                Progress::Reading { bytes: read } => bar.at(read, bytes),
+                Progress::Checking => bar.now("checking"),
+                Progress::Publishing => {}
+            }
+            match stop() || is_refused() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        found.with_each(
+            context,
+            |source, _| run.build(source, digest_rule(args), &progress),
+            rebuild::Error::is_fault_of_source,
+            |error| refused_by(&error, found.manifest.as_ref()),
+        )
+    });
+    if let Err(refused) = built {
         run.abandon(refused.message()).map_err(failure)?;
         return Err(refused);
     }
@@ -393,6 +392,25 @@ fn refuse_disagreement(around: &BTreeMap<String, Presence>) -> Result<(), Failur
     }
 }
 
+/// Builds while it is looked how the others are. The build, which takes longer, is asked to leave off as soon as one of them
+/// disagrees, and that is why it did.
+fn build_while_looking<T>(
+    look: impl FnOnce() -> BTreeMap<String, Presence> + Send,
+    build: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let is_refused = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let agreed = refuse_disagreement(&look());
+            is_refused.store(agreed.is_err(), Ordering::Relaxed);
+            agreed
+        });
+        let built = build(&|| is_refused.load(Ordering::Relaxed));
+        looking.join().expect("a panic aborts the process")?;
+        built
+    })
+}
+
 /// For whoever only looks: what only root may see keeps nobody from the rest, and is said.
 fn may_be_unseen(context: &Context, seen: Result<(), Failure>) -> Result<(), Failure> {
     match seen {
@@ -449,7 +467,35 @@ fn free_bytes(path: &std::path::Path) -> Option<ByteSize> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    #[test]
+    fn a_build_leaves_off_as_soon_as_another_host_is_seen_to_disagree() {
+        let broken_off = || Failure::new(Exit::Failed, "interrupted");
+        let until_told = |is_refused: &dyn Fn() -> bool| {
+            let began = Instant::now();
+            while !is_refused() {
+                assert!(began.elapsed() < Duration::from_secs(30), "nobody tells it");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err::<(), _>(broken_off())
+        };
+        let around = |presence| move || BTreeMap::from([("m2".to_owned(), presence)]);
+        for disagrees in [Presence::Differs(vec!["backup b".to_owned()]), Presence::Elsewhere] {
+            let words = disagrees.words("m2");
+            let refused = build_while_looking(around(disagrees), until_told).unwrap_err();
+            assert_eq!((refused.exit, refused.message()), (Exit::Refused, words.as_str()));
+        }
+        // Whoever is only not there yet stops nobody, and what else fails is told as it is.
+        for well in [Presence::Missing, Presence::Present] {
+            let look = around(well);
+            assert_eq!(build_while_looking(look.clone(), |_| Ok(1)).unwrap(), 1);
+            let failed = build_while_looking(look, |_| Err::<(), _>(broken_off())).unwrap_err();
+            assert_eq!(failed.message(), "interrupted");
+        }
+    }
 
     #[test]
     fn a_run_that_is_told_to_stop_while_it_waits_has_not_done_what_was_asked() {

@@ -336,11 +336,7 @@ mod tests {
         assert!(open(Step::Build).notes()[0].contains("changed nothing yet"));
         for step in Step::ALL.into_iter().filter(|step| *step != Step::Build) {
             let problem = open(step).problem().unwrap();
-            for part in [
-                "9f3c4a1b of backup 2026",
-                "begun 2026-11-20T10:15:30Z",
-                step.words(),
-            ] {
+            for part in ["9f3c4a1b of backup 2026", "begun 2026-11-20T10:15:30Z", step.words()] {
                 assert!(problem.contains(part), "no `{part}` in {problem}");
             }
             assert_eq!(problem.contains("etcd.service failed"), step.is_back(), "{problem}");

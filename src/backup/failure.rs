@@ -45,6 +45,12 @@ pub enum Error {
         /// What is wrong.
         error: ContentError,
     },
+    /// No member is left to ask, and what at least one of them sent is not a sound snapshot.
+    #[error("no member gives a sound snapshot: {}", .reasons.join("; "))]
+    NoneSound {
+        /// One line a member.
+        reasons: Vec<String>,
+    },
     /// Compression or encryption failed.
     #[error(transparent)]
     Encode(EncodeError),
@@ -74,9 +80,9 @@ impl Error {
     pub(super) fn is_fault_of_member(&self) -> bool {
         match self {
             Error::Etcd(error) => !matches!(error, etcd::Error::Denied { .. }),
-            Error::Slow { .. } => true,
+            Error::Slow { .. } | Error::Content { .. } => true,
             Error::NoMember(_)
-            | Error::Content { .. }
+            | Error::NoneSound { .. }
             | Error::Encode(_)
             | Error::NoDestination(_)
             | Error::Interrupted { .. } => false,
@@ -93,6 +99,7 @@ impl Error {
             | Error::Etcd(_)
             | Error::Slow { .. }
             | Error::Content { .. }
+            | Error::NoneSound { .. }
             | Error::Encode(_)
             | Error::Interrupted { .. } => true,
         }
@@ -114,17 +121,94 @@ impl GivenUp {
     }
 }
 
-/// Why there is no backup where no member is left to ask.
-pub(super) fn all_given_up(mut given_up: Vec<GivenUp>) -> Error {
-    if given_up.len() == 1
+/// Why there is no backup where no member is left to ask: `no_choice` says why none of those can be that were not given
+/// up.
+pub(super) fn none_left(mut given_up: Vec<GivenUp>, no_choice: NoChoice) -> Error {
+    let others = match no_choice {
+        NoChoice::NoneAnswered { reasons } => reasons,
+        other @ (NoChoice::Unknown { .. } | NoChoice::SeveralClusters { .. }) => return other.into(),
+    };
+    if others.is_empty()
+        && given_up.len() == 1
         && let Some(only) = given_up.pop()
     {
         return only.error;
     }
+    let is_damaged = given_up
+        .iter()
+        .any(|member| matches!(member.error, Error::Content { .. }));
     let reasons = given_up
         .iter()
         .map(|member| format!("{}: {}", member.name, member.error));
-    Error::NoMember(NoChoice::NoneAnswered {
-        reasons: reasons.collect(),
-    })
+    let reasons = reasons.chain(others).collect();
+    match is_damaged {
+        true => Error::NoneSound { reasons },
+        false => NoChoice::NoneAnswered { reasons }.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn silent(name: &str) -> GivenUp {
+        let error = Error::Etcd(etcd::Error::Silent {
+            url: format!("http://{name}:2379"),
+            call: "MemberList",
+            after: std::time::Duration::from_secs(10),
+        });
+        GivenUp {
+            name: name.to_owned(),
+            error,
+        }
+    }
+
+    fn damaged(name: &str) -> GivenUp {
+        let error = Error::Content {
+            url: format!("http://{name}:2379"),
+            error: ContentError::Digest,
+        };
+        GivenUp {
+            name: name.to_owned(),
+            error,
+        }
+    }
+
+    fn others(reasons: &[&str]) -> NoChoice {
+        let reasons = reasons.iter().map(|reason| (*reason).to_owned()).collect();
+        NoChoice::NoneAnswered { reasons }
+    }
+
+    #[test]
+    fn of_members_given_up_and_members_that_do_not_answer_all_are_named() {
+        let error = none_left(vec![silent("m1")], others(&["m2: cannot be reached"]));
+        let says =
+            "no member can be asked: m1: http://m1:2379 gave no answer to MemberList for 10 s; m2: cannot be reached";
+        assert_eq!(error.to_string(), says);
+        let error = none_left(vec![silent("m1")], others(&[]));
+        assert!(matches!(error, Error::Etcd(_)), "of one alone: {error}");
+        let error = none_left(Vec::new(), others(&["m2: cannot be reached"]));
+        assert_eq!(error.to_string(), "no member can be asked: m2: cannot be reached");
+    }
+
+    #[test]
+    fn damage_is_told_as_such_whoever_else_fails() {
+        assert!(damaged("m1").error.is_fault_of_member());
+        for (given_up, reasons) in [
+            (vec![damaged("m1"), silent("m2")], &[][..]),
+            (vec![damaged("m1")], &["m2: cannot be reached"]),
+        ] {
+            let error = none_left(given_up, others(reasons));
+            assert!(matches!(error, Error::NoneSound { .. }), "{error}");
+            let told = error.to_string();
+            assert!(
+                told.contains("m1: the snapshot from http://m1:2379") && told.contains("; m2: "),
+                "{told}"
+            );
+        }
+        assert!(matches!(
+            none_left(vec![damaged("m1")], others(&[])),
+            Error::Content { .. }
+        ));
+    }
 }

@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::Progress;
 use super::destinations::{PATIENCE, Sink, Sinks, Written};
 pub use super::failure::Error;
-use super::failure::{GivenUp, all_given_up};
-use super::member::{Asked, Asserted, ask};
+use super::failure::{GivenUp, none_left};
+use super::member::{Asked, Asserted, Chosen, choose_one};
 use super::observed::{Facts, Observed};
 use super::pace::{Pace, Pacer, Slowness, TooSlow};
 use super::traces::{AtWork, Traces};
@@ -187,13 +187,12 @@ async fn prove(
     let mut sinks = Sinks::sort_out(destinations, &progress.pulse, at_work)?;
     let mut given_up: Vec<GivenUp> = Vec::new();
     loop {
-        let asked = match ask(job, &given_up).await {
-            Ok(asked) => asked,
-            Err(_) if !given_up.is_empty() => return Err(all_given_up(given_up)),
-            Err(error) => return Err(error),
+        let chosen = match choose_one(job, &given_up).await {
+            Ok(chosen) => chosen,
+            Err(no_choice) => return Err(none_left(given_up, no_choice)),
         };
-        let name = asked.name.clone();
-        match prove_by(asked, job, started, &mut sinks, before, progress, encoder).await {
+        let name = chosen.name().to_owned();
+        match prove_by(chosen, job, started, &mut sinks, before, progress, encoder).await {
             Ok(mut proven) => {
                 proven
                     .warnings
@@ -214,7 +213,7 @@ async fn prove(
 
 /// The same from one member.
 async fn prove_by(
-    mut asked: Asked,
+    chosen: Chosen,
     job: &Job,
     started: Timestamp,
     sinks: &mut Sinks,
@@ -223,6 +222,8 @@ async fn prove_by(
     encoder: &mut Option<Encoder<Observed, Sink>>,
 ) -> Result<Unplaced, Error> {
     let pulse = &progress.pulse;
+    pulse.beat();
+    let mut asked = chosen.ask().await?;
     pulse.beat();
     let mut warnings = asked.warnings();
     let path = ChainPath {
@@ -252,7 +253,7 @@ async fn prove_by(
     let (url, version) = (asked.connection.url().to_owned(), asked.status.version.clone());
     let (committed, asserted, v2_keys) = tokio::join!(
         sinks.commit(encoded.branches, &path, &stored),
-        asked.assert(job.hash_kv, &facts),
+        asked.assert(job.hash_kv, &facts, pulse),
         etcd::holds_v2_keys(&url, &job.access.tls, &version)
     );
     pulse.beat();

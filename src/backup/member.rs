@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::failure::{Error, GivenUp};
+use super::Pulse;
+use super::failure::GivenUp;
 use super::full::{HashKvPolicy, Job};
 use super::observed::Facts;
 use crate::catalog::{NewBackup, Quorum};
-use crate::etcd::choose::{Candidate, Choice, Role, choose};
+use crate::etcd::choose::{Candidate, Choice, NoChoice, Role, choose};
 use crate::etcd::{self, Member, Status, complaints, survey};
 use crate::layout::IN_DOUBT;
 use crate::model::{ByteSize, HashKv, Revision};
@@ -29,11 +30,19 @@ pub(super) struct Asked {
     quorum: Quorum,
     voters: usize,
     complaints: Vec<String>,
-    others: Vec<Other>,
+    others: Vec<Answering>,
 }
 
-/// Another member that answers.
-struct Other {
+/// The member that is to be asked, which has told no more than how it is.
+pub(super) struct Chosen {
+    member: Answering,
+    role: Role,
+    complaints: Vec<String>,
+    others: Vec<Answering>,
+}
+
+/// A member that answers.
+struct Answering {
     name: String,
     connection: Member,
     status: Status,
@@ -48,69 +57,90 @@ pub(super) struct Asserted {
 }
 
 /// Chooses a member, but none of those that were given up.
-pub(super) async fn ask(job: &Job, given_up: &[GivenUp]) -> Result<Asked, Error> {
-    let (mut candidates, mut connections) = (Vec::new(), Vec::new());
-    for surveyed in survey(&job.members, &job.access, job.pace.ahead()).await {
-        let is_given_up = |member: &GivenUp| member.name == surveyed.candidate.name;
-        if !given_up.iter().any(is_given_up) {
-            candidates.push(surveyed.candidate);
-            connections.push(surveyed.connection);
-        }
-    }
-    let Choice { index, role } = choose(&candidates, &job.wanted)?;
+pub(super) async fn choose_one(job: &Job, given_up: &[GivenUp]) -> Result<Chosen, NoChoice> {
+    let surveyed = survey(&job.members, &job.access, job.pace.ahead()).await;
+    let answers = surveyed.into_iter().map(|member| (member.candidate, member.connection));
+    let (candidates, connections): (Vec<_>, Vec<_>) = answers.unzip();
+    let given_up: Vec<&str> = given_up.iter().map(|member| &*member.name).collect();
+    let Choice { index, role } = choose(&candidates, &job.wanted, &given_up)?;
     let complaints = complaints(&candidates);
-    let mut answered = candidates.into_iter().zip(connections).enumerate();
     let (mut chosen, mut others) = (None, Vec::new());
-    for (at, (Candidate { name, answer, .. }, connection)) in answered.by_ref() {
+    for (at, (Candidate { name, answer, .. }, connection)) in candidates.into_iter().zip(connections).enumerate() {
+        let is_given_up = given_up.contains(&&*name);
         if let (Ok(status), Some(connection)) = (answer, connection) {
-            let other = Other {
+            let member = Answering {
                 name,
                 connection,
                 status,
             };
             match at == index {
-                true => chosen = Some(other),
-                false => others.push(other),
+                true => chosen = Some(member),
+                // It has cost this backup enough time.
+                false if is_given_up => {}
+                false => others.push(member),
             }
         }
     }
-    let Other {
-        name,
-        mut connection,
-        status,
-    } = chosen.expect("who is chosen has answered");
-    let mut own_name = name.clone();
-    let (voters, quorum) = match status.learner {
-        // It lists no members, and answers no read that goes through the quorum.
-        true => (
-            others.iter().filter(|other| !other.status.learner).count(),
-            Quorum::Silent,
-        ),
-        false => {
-            let members = connection.members().await?;
-            let voters = members.iter().filter(|member| !member.learner).count();
-            if let Some(own) = members.into_iter().find(|member| member.id == status.member) {
-                own_name = own.name;
-            }
-            let quorum = match connection.current_revision().await {
-                Ok(_) => Quorum::Answered,
-                Err(error) if error.is_lack_of_quorum() => Quorum::Silent,
-                Err(error) => return Err(error.into()),
-            };
-            (voters, quorum)
-        }
-    };
-    Ok(Asked {
-        connection,
-        status,
-        name,
-        own_name,
+    Ok(Chosen {
+        member: chosen.expect("who is chosen has answered"),
         role,
-        quorum,
-        voters,
         complaints,
         others,
     })
+}
+
+impl Chosen {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.member.name
+    }
+
+    /// Asks it for its cluster, through the quorum where it has one.
+    pub async fn ask(self) -> Result<Asked, etcd::Error> {
+        let Chosen {
+            member:
+                Answering {
+                    name,
+                    mut connection,
+                    status,
+                },
+            role,
+            complaints,
+            others,
+        } = self;
+        let mut own_name = name.clone();
+        let (voters, quorum) = match status.learner {
+            // It lists no members, and answers no read that goes through the quorum.
+            true => (
+                others.iter().filter(|other| !other.status.learner).count(),
+                Quorum::Silent,
+            ),
+            false => {
+                let members = connection.members().await?;
+                let voters = members.iter().filter(|member| !member.learner).count();
+                if let Some(own) = members.into_iter().find(|member| member.id == status.member) {
+                    own_name = own.name;
+                }
+                let quorum = match connection.current_revision().await {
+                    Ok(_) => Quorum::Answered,
+                    Err(error) if error.is_lack_of_quorum() => Quorum::Silent,
+                    Err(error) => return Err(error),
+                };
+                (voters, quorum)
+            }
+        };
+        Ok(Asked {
+            connection,
+            status,
+            name,
+            own_name,
+            role,
+            quorum,
+            voters,
+            complaints,
+            others,
+        })
+    }
 }
 
 impl Asked {
@@ -140,34 +170,51 @@ impl Asked {
         }
     }
 
-    /// Asks the member for HashKV and the number of keys of exactly the revision that was backed up, and the others for
+    /// Asks the member for the number of keys and HashKV of exactly the revision that was backed up, and the others for
     /// the same HashKV.
-    pub async fn assert(&mut self, policy: HashKvPolicy, facts: &Facts) -> Asserted {
+    pub async fn assert(&mut self, policy: HashKvPolicy, facts: &Facts, pulse: &Pulse) -> Asserted {
+        let keys = self.connection.count_keys(facts.revision).await.ok();
+        pulse.beat();
         let mut hash_kv = match self.hash_kv_is_borne(policy, facts) {
             Err(reason) => Err(reason),
             Ok(()) => hash_of(&mut self.connection, facts).await,
         };
+        pulse.beat();
         let mut differs = None;
-        if let Ok(own) = hash_kv {
-            let mut hashes = vec![(self.name.clone(), own)];
-            let spares_leader = policy != HashKvPolicy::Always;
-            hashes.extend(self.of_others(facts, |status| !(spares_leader && status.leads())).await);
-            if spares_leader && dissent(&hashes).is_some() {
-                // It is worth the leader's writes to know which of the others is wrong.
-                hashes.extend(self.of_others(facts, Status::leads).await);
+        if let Ok(own) = hash_kv
+            && tells_of_data(&own, keys)
+            && let Some(dissent) = self.dissent_of_others(own, policy, facts, pulse).await
+        {
+            if dissent.is_doubtful(&self.name) {
+                hash_kv = Err(format!("{IN_DOUBT}{dissent}"));
             }
-            if let Some(dissent) = dissent(&hashes) {
-                if dissent.is_doubtful(&self.name) {
-                    hash_kv = Err(format!("{IN_DOUBT}{dissent}"));
-                }
-                differs = Some(dissent.to_string());
-            }
+            differs = Some(dissent.to_string());
         }
         if self.status.is_corrupt() {
             hash_kv = Err(format!("{IN_DOUBT}{} is under alarm CORRUPT", self.name));
         }
-        let keys = self.connection.count_keys(facts.revision).await.ok();
         Asserted { hash_kv, keys, differs }
+    }
+
+    /// How the others differ from this one, whose HashKV is `own`: followers first, the leader where they do.
+    async fn dissent_of_others(
+        &mut self,
+        own: HashKv,
+        policy: HashKvPolicy,
+        facts: &Facts,
+        pulse: &Pulse,
+    ) -> Option<Dissent> {
+        let mut hashes = vec![(self.name.clone(), own)];
+        let is_always = policy == HashKvPolicy::Always;
+        let of_followers = self.of_others(facts, pulse, |status| is_always || !status.leads());
+        let (found, all_in_time) = of_followers.await;
+        hashes.extend(found);
+        // It is worth a pause in the leader's writes to know which of the others is wrong, but no long one.
+        let is_short = all_in_time && facts.database_bytes <= HASH_KV_ALONE_BYTES;
+        if !is_always && is_short && dissent(&hashes).is_some() {
+            hashes.extend(self.of_others(facts, pulse, Status::leads).await.0);
+        }
+        dissent(&hashes)
     }
 
     fn hash_kv_is_borne(&self, policy: HashKvPolicy, facts: &Facts) -> Result<(), String> {
@@ -186,20 +233,35 @@ impl Asked {
         }
     }
 
-    /// What those of the other members report that are wanted: one after the other, so that only one at a time is held up.
-    async fn of_others(&mut self, facts: &Facts, is_wanted: impl Fn(&Status) -> bool) -> Vec<(String, HashKv)> {
+    /// What those of the other members report that are wanted, and whether all answered in time: one after the other, so
+    /// that only one at a time is held up, and no more once one has taken too long.
+    async fn of_others(
+        &mut self,
+        facts: &Facts,
+        pulse: &Pulse,
+        is_wanted: impl Fn(&Status) -> bool,
+    ) -> (Vec<(String, HashKv)>, bool) {
         let mut hashes = Vec::new();
         for other in &mut self.others {
             if other.status.learner || !is_wanted(&other.status) {
                 continue;
             }
             let asked = tokio::time::timeout(OTHERS_WITHIN, hash_of(&mut other.connection, facts)).await;
-            if let Ok(Ok(hash)) = asked {
-                hashes.push((other.name.clone(), hash));
+            pulse.beat();
+            match asked {
+                Ok(Ok(hash)) => hashes.push((other.name.clone(), hash)),
+                Ok(Err(_)) => {}
+                Err(_) => return (hashes, false),
             }
         }
-        hashes
+        (hashes, true)
     }
+}
+
+/// Whether a HashKV of `keys` live keys can be compared: where none is alive, etcd hashes whatever its compaction has left
+/// so far, which differs between sound members.
+fn tells_of_data(hash: &HashKv, keys: Option<u64>) -> bool {
+    keys != Some(0) || hash.compact_revision <= 0
 }
 
 async fn hash_of(member: &mut Member, facts: &Facts) -> Result<HashKv, String> {
@@ -299,6 +361,18 @@ mod tests {
                 .to_string()
                 .ends_with("the data of at least one of them is corrupt")
         );
+    }
+
+    #[test]
+    fn what_a_compaction_has_left_of_an_empty_store_is_not_compared() {
+        let hash = |compact_revision| HashKv {
+            revision: Revision::new(7).unwrap(),
+            compact_revision,
+            hash: 1,
+        };
+        assert!(!tells_of_data(&hash(5), Some(0)));
+        assert!(tells_of_data(&hash(-1), Some(0)), "it was never compacted");
+        assert!(tells_of_data(&hash(5), Some(1)) && tells_of_data(&hash(5), None));
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn wait_for_member(
         loop {
             let surveyed = survey(&members, access, Ahead::Far).await;
             let candidates: Vec<_> = surveyed.into_iter().map(|member| member.candidate).collect();
-            let Err(NoChoice::NoneAnswered { reasons }) = choose(&candidates, &wanted) else {
+            let Err(NoChoice::NoneAnswered { reasons }) = choose(&candidates, &wanted, &[]) else {
                 return;
             };
             if !may_answer_yet(&candidates, &wanted) {

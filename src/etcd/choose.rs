@@ -55,10 +55,10 @@ pub struct Choice {
 /// Why no member can be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum NoChoice {
-    /// None of those wanted answered.
+    /// None of those wanted answered, but for those that were given up.
     #[error("no member can be asked: {}", .reasons.join("; "))]
     NoneAnswered {
-        /// One line a member.
+        /// One line a member that was not given up.
         reasons: Vec<String>,
     },
     /// The name is not configured.
@@ -77,8 +77,8 @@ pub enum NoChoice {
     },
 }
 
-/// Picks the member to ask.
-pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoChoice> {
+/// Picks the member to ask, but none of those called `given_up`: they count for what the cluster is, no more.
+pub fn choose(candidates: &[Candidate], wanted: &Wanted, given_up: &[&str]) -> Result<Choice, NoChoice> {
     let is_near = |candidate: &Candidate| match wanted {
         Wanted::Any { near } => near.as_ref() == Some(&candidate.name),
         Wanted::Named(_) => false,
@@ -105,7 +105,10 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
         .collect();
     one_cluster(candidates, &answered)?;
     let newest = answered.iter().map(|(_, status)| status.applied_index).max();
-    let best = answered.iter().max_by_key(|(index, status)| {
+    let is_given_up = |candidate: &Candidate| given_up.contains(&candidate.name.as_str());
+    let may_be_asked = |index: usize| candidates.get(index).is_some_and(|candidate| !is_given_up(candidate));
+    let eligible = answered.iter().filter(|(index, _)| may_be_asked(*index));
+    let best = eligible.max_by_key(|(index, status)| {
         let healthy = is_well(status, newest.unwrap_or(0));
         let follows = !status.leads() && !status.learner;
         // Of equals the one on this host, then the first in the configuration.
@@ -123,7 +126,7 @@ pub fn choose(candidates: &[Candidate], wanted: &Wanted) -> Result<Choice, NoCho
         let is_meant = |candidate: &&Candidate| wanted_here(candidate) || matches!(wanted, Wanted::Any { .. });
         let reasons = candidates
             .iter()
-            .filter(is_meant)
+            .filter(|candidate| is_meant(candidate) && !is_given_up(candidate))
             .map(|candidate| match &candidate.answer {
                 Ok(_) => format!(
                     "{0}: it is a learner, which is asked with `--member {0}` only",
@@ -237,7 +240,7 @@ pub(crate) mod tests {
     const ANY: Wanted = Wanted::Any { near: None };
 
     fn chosen(candidates: &[Candidate], wanted: Wanted) -> (String, Role) {
-        let choice = choose(candidates, &wanted).unwrap();
+        let choice = choose(candidates, &wanted, &[]).unwrap();
         (candidates[choice.index].name.clone(), choice.role)
     }
 
@@ -311,23 +314,38 @@ pub(crate) mod tests {
             chosen(&cluster, Wanted::Named("m2".into())),
             ("m2".into(), Role::Follower)
         );
-        let error = choose(&[silent("m1"), learner()], &ANY).unwrap_err();
+        let error = choose(&[silent("m1"), learner()], &ANY, &[]).unwrap_err();
         let says = "m2: it is a learner, which is asked with `--member m2` only";
         assert!(error.to_string().ends_with(says), "{error}");
     }
 
     #[test]
+    fn who_was_given_up_still_counts_for_what_the_cluster_is() {
+        let learner = || with(member("m2", 2, 1), |status| status.learner = true);
+        let error = choose(&[member("m1", 1, 1), learner()], &ANY, &["m1"]).unwrap_err();
+        let says = "no member can be asked: m2: it is a learner, which is asked with `--member m2` only";
+        assert_eq!(error.to_string(), says);
+        // m3 lags too far behind a leader that was given up, though not behind m2.
+        let at = |name, id, index| with(member(name, id, 1), |status| status.applied_index = index);
+        let three = [at("m1", 1, 106_000), at("m2", 2, 100_000), at("m3", 3, 95_000)];
+        let near = Wanted::Any {
+            near: Some("m3".into()),
+        };
+        assert_eq!(choose(&three, &near, &["m1"]).unwrap().index, 1);
+    }
+
+    #[test]
     fn refusals_name_every_member() {
-        let error = choose(&[silent("m1"), silent("m2")], &ANY).unwrap_err();
+        let error = choose(&[silent("m1"), silent("m2")], &ANY, &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "no member can be asked: m1: cannot reach http://m1:2379: connection refused; \
              m2: cannot reach http://m2:2379: connection refused"
         );
-        let error = choose(&[member("m1", 1, 1)], &Wanted::Named("m9".into())).unwrap_err();
+        let error = choose(&[member("m1", 1, 1)], &Wanted::Named("m9".into()), &[]).unwrap_err();
         assert_eq!(error.to_string(), "no member `m9` is configured; there are: m1");
         let other = with(member("m2", 2, 1), |status| status.cluster = ClusterId(10));
-        let error = choose(&[member("m1", 1, 1), other], &ANY).unwrap_err();
+        let error = choose(&[member("m1", 1, 1), other], &ANY, &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the configured members belong to different clusters: m1 is of cluster 9, m2 is of cluster a"

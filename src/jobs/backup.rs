@@ -201,6 +201,8 @@ pub fn failure(error: Error) -> Failure {
         }
         Error::Content { .. } => Failure::new(Exit::Damaged, text)
             .next("nothing was kept; try another member with `--member NAME` and look at this one's disk and log"),
+        Error::NoneSound { .. } => Failure::new(Exit::Damaged, text)
+            .next("nothing was kept; look at the disks and logs of these members: `lifeboat check --online` tries every one"),
         Error::NoDestination(_) => {
             Failure::new(Exit::Failed, text).next("when the cause is gone: `lifeboat check --online` tries every destination")
         }

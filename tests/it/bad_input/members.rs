@@ -91,7 +91,7 @@ fn a_member_that_falls_silent_is_given_up_for_another() {
     let host = Host::new(&etcd);
     host.reconfigure("[encryption]", "[backup]\nidle_timeout = \"1s\"\n[encryption]");
     // Whoever is asked first is held in the middle of the stream; the second time it is not the first that is asked.
-    let gates = gates_before(&etcd, &host);
+    let gates = gates_before(&etcd, &host, |url| Gate::before(url, MIDDLE));
     let running = host.start(["backup"]);
     until("a stream is held", || gates.iter().any(Gate::is_held));
     for gate in gates.iter().filter(|gate| !gate.is_held()) {
@@ -119,7 +119,7 @@ fn a_member_that_trickles_is_given_up_for_another() {
     let host = Host::new(&etcd);
     let limits = "[backup]\nidle_timeout = \"5s\"\nfinish_within = \"1m\"\n[encryption]";
     host.reconfigure("[encryption]", limits);
-    let gates = gates_before(&etcd, &host);
+    let gates = gates_before(&etcd, &host, |url| Gate::before(url, MIDDLE));
     let running = host.start(["backup"]);
     until("a stream is held", || gates.iter().any(Gate::is_held));
     let (slow, others): (Vec<&Gate>, Vec<&Gate>) = gates.iter().partition(|gate| gate.is_held());
@@ -134,6 +134,67 @@ fn a_member_that_trickles_is_given_up_for_another() {
     drop(gates);
 }
 
+#[test]
+fn a_member_that_falls_silent_before_its_stream_is_given_up_for_another() {
+    let Some(etcd) = Etcd::start(Version::V3_5, three()) else {
+        return;
+    };
+    etcd.client().put("/a", "b", 0).expect("it runs");
+    let host = Host::new(&etcd);
+    // It tells how it is, but not who its cluster is.
+    let peer = etcd.members[0].peer_url.clone();
+    let gates = gates_before(&etcd, &host, |url| Gate::stopping_at(url, &peer));
+    let running = host.start(["backup"]);
+    until("the list of members is held", || gates.iter().any(Gate::is_held));
+    for gate in gates.iter().filter(|gate| !gate.is_held()) {
+        gate.open();
+    }
+    let output = running.wait().expect_code(0);
+    output.says(&[
+        "the backup was taken from m",
+        "was given up: ",
+        "no answer to MemberList for 10 s",
+    ]);
+    drop(gates);
+}
+
+#[test]
+fn a_member_whose_snapshot_is_damaged_is_given_up_for_another() {
+    let Some(etcd) = Etcd::start(Version::V3_5, three()) else {
+        return;
+    };
+    etcd.client()
+        .put("/pattern", [shared::PATTERN; 64 << 10], 0)
+        .expect("it runs");
+    let host = Host::new(&etcd);
+    let direct = fs::read_to_string(host.config()).expect("it was written");
+    let asked_first = host.manifest(&host.backup())["member"]["name"].clone();
+    let first = etcd.members.iter().find(|member| asked_first == *member.name);
+    let first = first.expect("it is one of them");
+    let gate = Gate::flipping(&first.client_url);
+    host.reconfigure(&first.client_url, &gate.url);
+    let output = host.lifeboat(["backup"]).expect_code(0);
+    output.says(&[
+        &format!("{} was given up: ", first.name),
+        &gate.url,
+        "SHA-256",
+        "changed on the way",
+    ]);
+
+    fs::write(host.config(), direct).expect("it can be written");
+    let before = objects(&host);
+    let _gates = gates_before(&etcd, &host, Gate::flipping);
+    let refused = host.lifeboat(["backup"]).expect_code(5);
+    refused.says(&[
+        "no member gives a sound snapshot",
+        "m1: ",
+        "m2: ",
+        "m3: ",
+        "nothing was kept",
+    ]);
+    assert_eq!(objects(&host), before);
+}
+
 /// Puts so many MiB that cannot be compressed.
 fn fill(etcd: &Etcd, mebibytes: usize) {
     for number in 0..mebibytes {
@@ -144,9 +205,9 @@ fn fill(etcd: &Etcd, mebibytes: usize) {
 }
 
 /// A gate before each member, through which the host reaches it.
-fn gates_before(etcd: &Etcd, host: &Host) -> Vec<Gate> {
+fn gates_before(etcd: &Etcd, host: &Host, gate: impl Fn(&str) -> Gate) -> Vec<Gate> {
     let gates = etcd.members.iter().map(|member| {
-        let gate = Gate::before(&member.client_url, MIDDLE);
+        let gate = gate(&member.client_url);
         host.reconfigure(&member.client_url, &gate.url);
         gate
     });

@@ -1,5 +1,5 @@
 //! A stretch of wire in the test's hand: a proxy before a member that passes some bytes of its answers and then waits,
-//! or that changes one on the way.
+//! that waits at a certain answer, or that changes a byte on the way.
 //!
 //! What is tested in the middle of a stream is thereby in its middle, however fast or slow the machine is.
 
@@ -36,6 +36,8 @@ struct Wire {
     /// Bytes of answers that may still pass; `None` is all.
     left: Option<u64>,
     held: bool,
+    /// An answer that holds this text does not pass.
+    stops_at: Option<String>,
     /// Where a run of [`super::shared::PATTERN`] passes, one of its bytes is changed.
     flips: bool,
     down: bool,
@@ -53,6 +55,13 @@ impl Gate {
     pub fn flipping(member_url: &str) -> Gate {
         let gate = Gate::open_before(member_url);
         gate.state.wire.lock().expect("nobody panics with it").flips = true;
+        gate
+    }
+
+    /// A gate before the member at `member_url` that passes everything but answers with this text.
+    pub fn stopping_at(member_url: &str, text: &str) -> Gate {
+        let gate = Gate::open_before(member_url);
+        gate.state.wire.lock().expect("nobody panics with it").stops_at = Some(text.to_owned());
         gate
     }
 
@@ -96,7 +105,7 @@ impl Gate {
     /// Lets everything through from now on.
     pub fn open(&self) {
         let mut wire = self.state.wire.lock().expect("nobody panics with it");
-        (wire.left, wire.held) = (None, false);
+        (wire.left, wire.stops_at, wire.held) = (None, None, false);
         self.state.changed.notify_all();
     }
 
@@ -135,7 +144,8 @@ fn pass(mut member: TcpStream, mut client: &TcpStream, state: &State) {
     let mut bytes = [0; 16 << 10];
     while let Ok(read @ 1..) = member.read(&mut bytes) {
         let mut wire = state.wire.lock().expect("nobody panics with it");
-        while wire.left.is_some_and(|left| left < read as u64) {
+        let holds = |text: &String| bytes[..read].windows(text.len()).any(|part| part == text.as_bytes());
+        while wire.left.is_some_and(|left| left < read as u64) || wire.stops_at.as_ref().is_some_and(holds) {
             wire.held = true;
             state.changed.notify_all();
             wire = state.changed.wait(wire).expect("nobody panics with it");

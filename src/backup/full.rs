@@ -327,8 +327,10 @@ async fn receive(
 ) -> Result<(), Error> {
     let mut pacer = Pacer::new(job.pace);
     let mut slowness = Slowness::new(stream.promised().unwrap_or(0), job.finish_within, 2 * job.idle_timeout);
+    let bytes_of = |chunk: &Option<etcd::Chunk>| chunk.as_ref().map_or(0, |chunk| chunk.bytes().len() as u64);
     let mut since = Instant::now();
     let mut next = first;
+    slowness.after(bytes_of(&next), Duration::ZERO);
     while let Some(chunk) = next {
         progress.receive(chunk.bytes().len());
         // Where the stages are gone, finishing them tells why.
@@ -341,9 +343,8 @@ async fn receive(
             pacer.rested(rest, begun.elapsed());
         }
         since = Instant::now();
-        let bytes = chunk.bytes().len() as u64;
         next = stream.next().await?;
-        if let Some(TooSlow { rate, received, left }) = slowness.after(bytes, since.elapsed()) {
+        if let Some(TooSlow { rate, received, left }) = slowness.after(bytes_of(&next), since.elapsed()) {
             return Err(Error::Slow {
                 url: stream.url().to_owned(),
                 rate: ByteSize(rate),

@@ -144,14 +144,16 @@ impl Slowness {
         }
     }
 
-    /// Takes note of `bytes` that were waited for so long; says whether the rest would come too late at the pace of the
+    /// Takes note of `bytes` that it took so long to wait for; says whether the rest would come too late at the pace of the
     /// window that ends with them.
     pub fn after(&mut self, bytes: u64, waited: Duration) -> Option<TooSlow> {
         self.received += bytes;
         self.waited += waited;
         self.window_bytes += bytes;
         self.window_waited += waited;
-        if self.window_waited < self.window {
+        // A stream that is complete is not too slow, however long it took.
+        let is_complete = self.total > 0 && self.received >= self.total;
+        if self.window_waited < self.window || is_complete {
             return None;
         }
         let rate = self.window_bytes as f64 / self.window_waited.as_secs_f64();
@@ -222,6 +224,10 @@ mod tests {
         let mut trickles = slowness(100 << 20);
         assert_eq!(trickles.after(99 << 20, second), None);
         assert!((0..120).any(|_| trickles.after(1, second).is_some()));
+        // One that is complete is kept, though its end came late.
+        let mut late = slowness(100 << 20);
+        assert_eq!(late.after(99 << 20, second), None);
+        assert_eq!(late.after(1 << 20, 3 * HOUR), None);
     }
 
     #[test]

@@ -154,10 +154,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     } else {
         findings.warnings.extend(sandbox.unmet());
     }
-    if args.accept_recipients && is_configured {
-        let accepted = accept_recipients(&config, &mut findings);
-        exit = findings.end_of(accepted, exit);
-    } else if let Ok(state) = host::state(&config.cluster.name) {
+    let accepts = args.accept_recipients && is_configured;
+    if !accepts && let Ok(state) = host::state(&config.cluster.name) {
         findings.take_recipients(recipients::changed(&config, &state, None));
     }
     let mut members = Vec::new();
@@ -175,6 +173,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         if exit == Exit::Done && !findings.problems.is_empty() {
             exit = Exit::Failed;
         }
+    }
+    // Last: it ends being root, who alone may be able to read the keys.
+    if accepts {
+        let accepted = accept_recipients(&config, &mut findings);
+        exit = findings.end_of(accepted, exit);
     }
     match context.output.format {
         Format::Json => context.output.json(&Document {

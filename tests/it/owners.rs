@@ -139,6 +139,26 @@ fn what_root_writes_by_hand_belongs_to_the_agents_user() {
 }
 
 #[test]
+fn a_key_that_only_root_can_read_is_read_before_the_recipients_are_accepted() {
+    let Some(owned) = Owned::new() else { return };
+    chown(owned.host.store(), Some(OWNER), Some(OWNER)).unwrap();
+    owned.lifeboat(["backup"]).expect_code(0);
+    let key = owned.host.identity();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(fs::metadata(&key).unwrap().uid(), 0);
+    let key = key.to_str().unwrap();
+    let checked = owned
+        .lifeboat(["check", "--online", "--identity", key, "--accept-recipients"])
+        .expect_code(0);
+    for says in ["all of it was read and is right", "accepted on this host"] {
+        assert!(checked.stdout.contains(says), "{}", checked.stdout);
+    }
+    let mut others = owned.not_the_users("state");
+    others.retain(|path| !path.ends_with("link"));
+    assert_eq!(others, Vec::<PathBuf>::new());
+}
+
+#[test]
 fn the_state_directory_of_another_unit_is_neither_used_nor_given_away() {
     let Some(owned) = Owned::new() else { return };
     chown(owned.host.store(), Some(OWNER), Some(OWNER)).unwrap();

@@ -77,6 +77,21 @@ pub enum PeerSight {
     Strange(String),
 }
 
+/// The body of an answer.
+pub(super) enum Body {
+    Whole(Vec<u8>),
+    /// It goes on beyond what is read.
+    Longer,
+}
+
+/// An answer over HTTP.
+struct Answer {
+    status: u16,
+    /// The cluster that it names.
+    cluster: Option<ClusterId>,
+    body: Body,
+}
+
 /// Asks at peer addresses, as other members do.
 #[derive(Debug, Clone)]
 pub struct PeerClient {
@@ -100,7 +115,8 @@ impl PeerClient {
             call: CALL,
             what,
         };
-        let (status, cluster, body) = self.get(url, "/members", MOST_BYTES).await?;
+        let answer = self.get(url, "/members", MOST_BYTES).await?;
+        let (status, cluster, body) = (answer.status, answer.cluster, whole(url, answer.body)?);
         if status != 200 {
             return Err(nonsense(format!("HTTP status {status}")));
         }
@@ -111,8 +127,9 @@ impl PeerClient {
 
     /// Asks for a document of ours, and where there is none for an etcd. Fails where nobody answers.
     pub async fn look(&self, url: &str, path: &str, most: usize) -> Result<PeerSight, Error> {
-        let (status, _, body) = self.get(url, path, most).await?;
-        if status == 200 {
+        let answer = self.get(url, path, most).await?;
+        let body = whole(url, answer.body)?;
+        if answer.status == 200 {
             return Ok(PeerSight::Document(body));
         }
         match self.members(url).await {
@@ -123,15 +140,13 @@ impl PeerClient {
     }
 
     /// What the v2 API of a member lists, asked at its client URL; none where it does not serve that API.
-    pub(super) async fn v2_keys(&self, url: &str) -> Option<Vec<u8>> {
-        match self.get(url, "/v2/keys", MOST_BYTES).await {
-            Ok((200, _, listing)) => Some(listing),
-            Ok(_) | Err(_) => None,
-        }
+    pub(super) async fn v2_keys(&self, url: &str) -> Option<Body> {
+        let answer = self.get(url, "/v2/keys", MOST_BYTES).await.ok()?;
+        (answer.status == 200).then_some(answer.body)
     }
 
-    /// The status, the cluster that the answer names, and its body.
-    async fn get(&self, url: &str, path: &str, most: usize) -> Result<(u16, Option<ClusterId>, Vec<u8>), Error> {
+    /// The answer, of whose body at most so many bytes are read.
+    async fn get(&self, url: &str, path: &str, most: usize) -> Result<Answer, Error> {
         let unreachable = |error: reqwest::Error| Error::Unreachable {
             url: url.to_owned(),
             reason: causes(&error.without_url()),
@@ -140,18 +155,28 @@ impl PeerClient {
         let mut answer = asked.await.map_err(unreachable)?;
         let cluster = answer.headers().get("X-Etcd-Cluster-ID");
         let cluster = cluster.and_then(|id| id.to_str().ok()?.parse().ok());
+        let status = answer.status().as_u16();
         let mut body = Vec::new();
         while let Some(part) = answer.chunk().await.map_err(unreachable)? {
             body.extend_from_slice(&part);
             if body.len() > most {
-                return Err(Error::Nonsense {
-                    url: url.to_owned(),
-                    call: CALL,
-                    what: "an answer that does not end".to_owned(),
-                });
+                let body = Body::Longer;
+                return Ok(Answer { status, cluster, body });
             }
         }
-        Ok((answer.status().as_u16(), cluster, body))
+        let body = Body::Whole(body);
+        Ok(Answer { status, cluster, body })
+    }
+}
+
+fn whole(url: &str, body: Body) -> Result<Vec<u8>, Error> {
+    match body {
+        Body::Whole(body) => Ok(body),
+        Body::Longer => Err(Error::Nonsense {
+            url: url.to_owned(),
+            call: CALL,
+            what: "an answer that does not end".to_owned(),
+        }),
     }
 }
 

@@ -182,7 +182,9 @@ impl<'a> Der<'a> {
             _ => return None,
         };
         let time = DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
-        Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
+        // RFC 5280 has a certificate without an end expire on 9999-12-31T23:59:59Z, a day later than an instant can be.
+        let instant = time.to_zoned(TimeZone::UTC).map(|time| time.timestamp());
+        Some(instant.unwrap_or(Timestamp::MAX))
     }
 }
 
@@ -222,6 +224,17 @@ mod tests {
         let expiry = Certificate::first_expiry(both.as_bytes()).map(|instant| instant.to_string());
         assert_eq!(expiry.as_deref(), Some("2031-03-04T00:00:00Z"));
         assert_eq!(Certificate::first_expiry(b"nonsense"), None);
+    }
+
+    #[test]
+    fn a_certificate_may_have_no_end() {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let last_second = date_time_ymd(9999, 12, 31).replace_hour(23).unwrap();
+        let last_second = last_second.replace_minute(59).unwrap().replace_second(59).unwrap();
+        params.not_after = last_second;
+        let endless = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert!(endless.der().windows(15).any(|text| text == b"99991231235959Z"));
+        assert_eq!(Certificate::of_der(endless.der()).unwrap().not_after, Timestamp::MAX);
     }
 
     proptest! {

@@ -331,10 +331,13 @@ pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>)
             None => "give the identity of one of its recipients".to_owned(),
         }),
         source::Error::Decode {
-            error: DecodeError::Window { .. },
+            error: DecodeError::Window { granted },
             ..
-        } => Failure::new(Exit::Refused, error)
-            .next("grant it more with `--long`: up to 2 GiB of memory with `--long 31`"),
+        } => Failure::new(Exit::Refused, error).next(match *granted == Window::STORED {
+            // Not every command that reads stored objects grants more.
+            true => "another program made it; `lifeboat export SOURCE FILE --long 31` can read it, with up to 2 GiB of memory",
+            false => "grant it more with `--long`: up to 2 GiB of memory with `--long 31`",
+        }),
         source::Error::OtherFile { name, kind, encrypted } => {
             let failure = Failure::new(Exit::Usage, error);
             match (manifest, unpacking(name, *kind, *encrypted)) {
@@ -465,7 +468,7 @@ pub(super) fn read_through(
         manifest: Some(manifest.clone()),
         places: copies(backup, places),
         identities: Some(keys),
-        window: Window::DEFAULT,
+        window: Window::STORED,
     };
     let expected = backup.manifest().plain.sha256;
     let bar = Bar::new(&context.output, "reading");

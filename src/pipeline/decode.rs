@@ -15,16 +15,23 @@ const QUEUE_BLOCKS: usize = 4;
 /// The longest age header that is read: room for hundreds of recipients, none for a file that is all header.
 const HEADER_BYTES: u64 = 64 << 10;
 
-/// How every zstd frame begins.
+/// How every zstd frame that has content begins.
 const ZSTD_MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
+
+/// Whether a frame that begins with these bytes is one that zstd skips. Some programs put one first.
+pub(crate) fn is_skippable_frame(head: &[u8]) -> bool {
+    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
 
 /// How far back a zstd frame may refer: so much memory its reader needs, at most, on top of what is the same for all.
 ///
-/// Our own objects need 8 MiB. Others are made by hand, with `zstd --long`.
+/// Others than our own are made by hand, with `zstd --long`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Window(u32);
 
 impl Window {
+    /// What a stored object needs at most, at level 19: 8 MiB.
+    pub const STORED: Window = Window(23);
     /// What `zstd --long` makes, and `zstd -d` takes without being told: 128 MiB.
     pub const DEFAULT: Window = Window(27);
     /// The most that a frame can ask for on a 64-bit machine: 2 GiB.
@@ -51,9 +58,9 @@ pub struct Unlock<'a> {
 }
 
 impl<'a> Unlock<'a> {
-    /// The keys, and what memory everybody grants.
-    pub fn with(identities: &'a Identities) -> Self {
-        let window = Window::DEFAULT;
+    /// The keys, and the memory that a stored object needs.
+    pub fn stored(identities: &'a Identities) -> Self {
+        let window = Window::STORED;
         Unlock { identities, window }
     }
 }
@@ -73,7 +80,8 @@ pub enum DecodeError {
         reason: String,
     },
     /// The zstd frame in it needs more memory than is granted.
-    #[error("its zstd frame needs more memory than the {} granted: it was made with a longer window", ByteSize(.granted.bytes()))]
+    #[error("its zstd frame needs more memory than the {} {}: it was made with a longer window",
+        ByteSize(.granted.bytes()), if *.granted == Window::STORED { "of any backup that lifeboat makes" } else { "granted" })]
     Window {
         /// What is granted.
         granted: Window,
@@ -124,7 +132,7 @@ pub fn decode<R: Read + Send + 'static>(stored: R, unlock: Unlock<'_>) -> Result
     let mut head = Vec::with_capacity(ZSTD_MAGIC.len());
     let read = (&mut opened).take(ZSTD_MAGIC.len() as u64).read_to_end(&mut head);
     read.map_err(broken)?;
-    let is_zstd = head == ZSTD_MAGIC;
+    let is_zstd = head == ZSTD_MAGIC || is_skippable_frame(&head);
     let opened = Cursor::new(head).chain(opened);
     let mut plain: Box<dyn Read + Send> = match is_zstd {
         false => Box::new(opened),
@@ -265,7 +273,11 @@ mod tests {
     }
 
     fn read_all(stored: Vec<u8>, identities: &Identities) -> Result<Vec<u8>, DecodeError> {
-        let mut decoded = decode(Cursor::new(stored), Unlock::with(identities))?;
+        read_within(stored, identities, Window::DEFAULT)
+    }
+
+    fn read_within(stored: Vec<u8>, identities: &Identities, window: Window) -> Result<Vec<u8>, DecodeError> {
+        let mut decoded = decode(Cursor::new(stored), Unlock { identities, window })?;
         let (mut content, mut block) = (Vec::new(), Vec::new());
         while decoded.next_block(&mut block)? {
             content.extend_from_slice(&block);
@@ -334,9 +346,41 @@ mod tests {
         let error = read_with_window(28).unwrap_err();
         let says = "its zstd frame needs more memory than the 128 MiB granted: it was made with a longer window";
         assert_eq!(error.to_string(), says);
+        assert_eq!(Window::log(23), None);
         assert_eq!(Window::log(26), None);
         assert_eq!(Window::log(31), Some(Window::LARGEST));
         assert_eq!(Window::log(32), None);
+    }
+
+    #[test]
+    fn a_backup_of_any_level_needs_the_window_of_a_stored_object_and_what_needs_more_is_none() {
+        let (mut encoding, identities) = keys();
+        encoding.level = 19;
+        // Longer than the window.
+        let content = vec![7; 12 << 20];
+        let stored = encode(&encoding, &content);
+        assert!(read_within(stored.clone(), &identities, Window::STORED).unwrap() == content);
+        assert!(
+            read_within(stored, &identities, Window(22)).is_err(),
+            "it is no larger than needed"
+        );
+
+        let identity = age::x25519::Identity::generate();
+        let identities = Identities::parse(identity.to_string().expose_secret().as_bytes(), "key").unwrap();
+        let error = read_within(by_hand(&identity, b"abc", Some(24)), &identities, Window::STORED).unwrap_err();
+        let says = "its zstd frame needs more memory than the 8.00 MiB of any backup that lifeboat makes: it was made with a \
+                    longer window";
+        assert_eq!(error.to_string(), says);
+    }
+
+    #[test]
+    fn a_frame_that_is_to_be_skipped_may_come_first() {
+        let identity = age::x25519::Identity::generate();
+        let identities = Identities::parse(identity.to_string().expose_secret().as_bytes(), "key").unwrap();
+        let mut content = b"\x5a\x2a\x4d\x18\x03\0\0\0abc".to_vec();
+        content.extend(zstd::encode_all(&b"what it holds"[..], 1).unwrap());
+        let stored = by_hand(&identity, &content, None);
+        assert_eq!(read_all(stored, &identities).unwrap(), b"what it holds");
     }
 
     #[test]
@@ -353,7 +397,7 @@ mod tests {
     fn blocks_go_round_instead_of_being_made_anew() {
         let (encoding, identities) = keys();
         let stored = encode(&encoding, &vec![7; 64 * BLOCK_BYTES]);
-        let mut decoded = decode(Cursor::new(stored), Unlock::with(&identities)).unwrap();
+        let mut decoded = decode(Cursor::new(stored), Unlock::stored(&identities)).unwrap();
         // A block is known by its capacity, which nobody else gives one.
         const MARK: usize = 3 * BLOCK_BYTES;
         let (mut block, mut came_back) = (Vec::with_capacity(MARK), 0);

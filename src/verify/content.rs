@@ -47,10 +47,20 @@ pub(super) fn failed(error: source::Error) -> Content {
             ..
         } => Content::Unopened(error),
         source::Error::Decode {
-            error: DecodeError::Read(_) | DecodeError::Window { .. },
+            error: DecodeError::Read(_),
             ..
         }
         | source::Error::Read { .. } => Content::Unread(error),
+        // It is what was stored, and it is no use to read it again with as much memory.
+        source::Error::Decode {
+            error: DecodeError::Window { .. },
+            ..
+        } => Content::Proven {
+            proof: Proof::Stored,
+            short_of: Some(format!(
+                "not decrypted: {error}; another program made it, `lifeboat export SOURCE FILE --long 31` can read it"
+            )),
+        },
         source::Error::Decode {
             error: DecodeError::Damaged { .. },
             ..

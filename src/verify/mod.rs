@@ -190,7 +190,7 @@ fn open(manifest: &Manifest, copy: &Copy<'_>, identities: &Identities) -> Result
         other => Found::Unread(with_causes(&other)),
     })?;
     let name = format!("`{object}` in destination {}", copy.destination);
-    let opened = Source::open(name, file, Some(bytes), Some(Unlock::with(identities)));
+    let opened = Source::open(name, file, Some(bytes), Some(Unlock::stored(identities)));
     Ok(opened.map(|source| source.with_length(manifest.plain.bytes)))
 }
 

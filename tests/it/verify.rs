@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::support::etcd::{Etcd, Options};
 use super::support::host::{Host, Output, files_below};
@@ -203,6 +205,58 @@ fn a_content_that_is_not_what_was_recorded_is_bad() {
     let found = verify(&host, &[&id]).expect_code(5);
     assert!(found.stdout.contains("HashKV differs"), "{}", found.stdout);
     assert_eq!(proof(&host, &id), "none");
+}
+
+#[test]
+fn an_object_that_takes_more_memory_than_any_of_ours_is_not_opened() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let id = host.backup();
+    let (identity, snapshot) = (host.identity(), host.path("snapshot.db"));
+    let (identity, snapshot) = (identity.to_str().unwrap(), snapshot.to_str().unwrap());
+    let export = |source: &str, file: &str| host.lifeboat(["export", source, file, "--identity", identity]);
+    export(&id, snapshot).expect_code(0);
+    let object = object_of(&host, &id);
+    let recipient: age::x25519::Recipient = host.recipient().parse().unwrap();
+    let recipient: &dyn age::Recipient = &recipient;
+    let age = age::Encryptor::with_recipients([recipient].into_iter()).unwrap();
+    let mut zstd = zstd::Encoder::new(age.wrap_output(Vec::new()).unwrap(), 1).unwrap();
+    zstd.window_log(24).unwrap();
+    zstd.write_all(&fs::read(snapshot).unwrap()).unwrap();
+    let stored = zstd.finish().unwrap().finish().unwrap();
+    fs::set_permissions(&object, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&object, &stored).unwrap();
+    let mut manifest = host.manifest(&id);
+    let before = manifest["stored"].to_string();
+    let sha256: String = Sha256::digest(&stored)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    manifest["stored"] = json!({"bytes": stored.len(), "sha256": sha256});
+    let folder = object.parent().unwrap();
+    let mut files = files_below(folder).into_iter();
+    let file = files.find(|file| file.extension() == Some(OsStr::new("json")));
+    let file = folder.join(file.expect("the manifest is beside it"));
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains(&before), "{text}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&file, text.replace(&before, &manifest["stored"].to_string())).unwrap();
+
+    let says = ["8.00 MiB of any backup that lifeboat makes", "SOURCE FILE --long 31"];
+    let found = verify(&host, &[&id]).expect_code(0);
+    assert!(found.stdout.contains("file intact"), "{}", found.stdout);
+    for says in says {
+        let all = format!("{}{}", found.stdout, found.stderr);
+        assert!(all.contains(says), "{all}");
+    }
+    assert_eq!(proof(&host, &id), "stored");
+    host.lifeboat(["check", "--identity", identity])
+        .expect_code(7)
+        .says(&says);
+    // Whoever asks for it by hand gets it.
+    let again = host.path("again.db");
+    export(&id, again.to_str().unwrap()).expect_code(0);
+    assert!(fs::read(again).unwrap() == fs::read(snapshot).unwrap());
 }
 
 #[test]

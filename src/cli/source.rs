@@ -220,12 +220,12 @@ impl Found {
             window: self.window,
         });
         let opened = match place {
-            Place::Stdin => Source::open("standard input", std::io::stdin(), None, unlock),
+            Place::Stdin => Source::open(STDIN, std::io::stdin(), None, unlock),
             Place::Spooled(file) => {
                 let mut again = file.try_clone().map_err(host::failed)?;
                 again.rewind().map_err(host::failed)?;
                 let bytes = again.metadata().map_err(host::failed)?.len();
-                Source::open("standard input", again, Some(bytes), unlock)
+                Source::open(STDIN, again, Some(bytes), unlock)
             }
             Place::File(path) => {
                 let file = durable::open_given(path).map_err(|error| cannot_open(path, &error))?;
@@ -363,17 +363,17 @@ pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>)
     }
 }
 
+/// What standard input is called.
+const STDIN: &str = "standard input";
+
 /// What to do about a file that is none of those.
 const NAME_ANOTHER: &str =
     "name a file of `etcdctl snapshot save`, a stored `.db.zst.age` file, or a backup's ID: `lifeboat list`";
 
 /// The command that gets a snapshot out of the file called `name`.
 fn unpacking(name: &str, kind: FileKind, encrypted: bool) -> Option<String> {
-    let file = if name.contains(' ') { "FILE" } else { name };
-    match encrypted {
-        false => kind.command(file),
-        true => Some(format!("age -d -i KEY {file} | {}", kind.command("-")?)),
-    }
+    let file = if name == STDIN { "FILE" } else { name };
+    kind.command(file, encrypted)
 }
 
 /// The words that say which history is meant, one line each.

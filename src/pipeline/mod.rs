@@ -14,6 +14,7 @@ mod fan_out;
 mod keys;
 
 pub(crate) use decode::fill;
+pub(crate) use decode::is_skippable_frame;
 pub use decode::{DecodeError, Decoded, Unlock, Window, decode};
 pub use encode::{Branch, EncodeError, Encoded, Encoder, Encoding, Observer};
 pub use fan_out::BranchError;

@@ -6,6 +6,8 @@
 use std::fmt;
 
 use crate::datadir::wal;
+use crate::pipeline::is_skippable_frame;
+use crate::settings::shell_word;
 
 /// A kind of file that is known by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,16 @@ pub enum FileKind {
 impl FileKind {
     /// The kind of a file that begins with the bytes of `first`, if it is one of these.
     pub fn of(first: &[u8]) -> Option<FileKind> {
+        match after_skippable_frames(first) {
+            rest if rest.len() == first.len() => FileKind::by_magic(first),
+            rest => match FileKind::by_magic(rest) {
+                Some(FileKind::Lz4) => Some(FileKind::Lz4),
+                _ => Some(FileKind::Zstd),
+            },
+        }
+    }
+
+    fn by_magic(first: &[u8]) -> Option<FileKind> {
         const MAGICS: [(&[u8], FileKind); 8] = [
             (b"\x1f\x8b", FileKind::Gzip),
             (b"\xfd7zXZ\0", FileKind::Xz),
@@ -72,26 +84,69 @@ impl FileKind {
         }
     }
 
-    /// The command that gets the snapshot out of `file`, where one does.
-    pub fn command(self, file: &str) -> Option<String> {
-        let is_tar = file.ends_with(".tgz") || file.contains(".tar.");
+    /// The command of a shell that gets the snapshot out of `file`, where one does. A file that is `encrypted` holds this
+    /// kind.
+    pub fn command(self, file: &str, encrypted: bool) -> Option<String> {
+        let word = match file.starts_with('-') {
+            true => shell_word(&format!("./{file}")).into_owned(),
+            false => shell_word(file).into_owned(),
+        };
+        // What was decrypted is read from a pipe, but for archives that have their directory at their end.
+        let decrypt = encrypted.then(|| format!("age -d -i KEY {word}"));
+        let piped = |unpack: &str| match &decrypt {
+            Some(decrypt) => format!("{decrypt} | {unpack} -"),
+            None => format!("{unpack} {word}"),
+        };
+        let from_file = |unpack: &str, unencrypted: &str| match &decrypt {
+            Some(decrypt) => format!("{decrypt} > {unencrypted} && {unpack} {unencrypted}"),
+            None => format!("{unpack} {word}"),
+        };
         let unpack = match self {
             FileKind::Gzip => "gzip -dc",
             FileKind::Xz => "xz -dc",
             FileKind::Bzip2 => "bzip2 -dc",
             FileKind::Zstd => "zstd -dc --long=31",
             FileKind::Lz4 => "lz4 -dc",
-            FileKind::Tar => return Some(format!("tar -xf {file}")),
-            FileKind::Zip => return Some(format!("unzip {file}")),
-            FileKind::SevenZip => return Some(format!("7z x {file}")),
-            FileKind::ArmoredAge => return Some(format!("age -d -i KEY {file} | zstd -d > snapshot.db")),
+            FileKind::Tar => return Some(piped("tar -xf")),
+            FileKind::Zip => return Some(from_file("unzip", "snapshot.zip")),
+            FileKind::SevenZip => return Some(from_file("7z x", "snapshot.7z")),
+            // With `-f`, zstd passes on what is not compressed.
+            FileKind::ArmoredAge => {
+                let inner = piped("age -d -i KEY");
+                return Some(format!("{inner} | zstd -dcf --long=31 > snapshot.db"));
+            }
             FileKind::WriteAheadLog | FileKind::RaftSnapshot | FileKind::Json | FileKind::Html => return None,
         };
-        Some(match is_tar {
-            true => format!("{unpack} {file} | tar -xf -"),
-            false => format!("{unpack} {file} > snapshot.db"),
+        let unpack = piped(unpack);
+        Some(match holds_tar(file) {
+            true => format!("{unpack} | tar -xf -"),
+            false => format!("{unpack} > snapshot.db"),
         })
     }
+}
+
+/// Whether what is compressed in `file` is a tar archive, by its name.
+fn holds_tar(file: &str) -> bool {
+    const SHORT: [&str; 6] = [".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".tlz4"];
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let name = name.strip_suffix(".age").unwrap_or(name);
+    name.contains(".tar.") || SHORT.iter().any(|ending| name.ends_with(ending))
+}
+
+/// What follows the frames that zstd and lz4 skip, such as `pzstd` and seekable zstd write. Nothing, where the last is not
+/// all there.
+///
+/// Source: RFC 8878, 3.1.2.
+fn after_skippable_frames(first: &[u8]) -> &[u8] {
+    let mut rest = first;
+    while let Some((header, content)) = rest.split_first_chunk::<8>()
+        && is_skippable_frame(header)
+    {
+        let [.., a, b, c, d] = *header;
+        let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        rest = content.get(length..).unwrap_or_default();
+    }
+    rest
 }
 
 /// Where the magic of a tar archive stands.
@@ -163,12 +218,79 @@ mod tests {
     }
 
     #[test]
+    fn frames_that_are_to_be_skipped_are_looked_behind() {
+        let skippable = |nibble: u8, content: &[u8]| {
+            let mut frame = vec![0x50 | nibble, 0x2a, 0x4d, 0x18];
+            frame.extend(u32::try_from(content.len()).unwrap().to_le_bytes());
+            frame.extend(content);
+            frame
+        };
+        let zstd = [&skippable(0, b"\x83\x1e\x01\0")[..], b"\x28\xb5\x2f\xfd\x24"].concat();
+        assert_eq!(FileKind::of(&zstd), Some(FileKind::Zstd));
+        let two = [&skippable(15, b"")[..], &skippable(3, b"\x1f\x8b"), b"\x04\x22\x4d\x18"].concat();
+        assert_eq!(FileKind::of(&two), Some(FileKind::Lz4));
+        // Not all of it is in the first bytes.
+        assert_eq!(FileKind::of(&skippable(0, &[7; 100])[..50]), Some(FileKind::Zstd));
+        assert_eq!(FileKind::of(b"\x60\x2a\x4d\x18\0\0\0\0"), None);
+    }
+
+    #[test]
     fn the_command_unpacks_what_is_in_it() {
-        let command = |kind: FileKind, file| kind.command(file).unwrap();
+        let command = |kind: FileKind, file| kind.command(file, false).unwrap();
         assert_eq!(command(FileKind::Gzip, "s.db.gz"), "gzip -dc s.db.gz > snapshot.db");
         assert_eq!(command(FileKind::Gzip, "s.tar.gz"), "gzip -dc s.tar.gz | tar -xf -");
         assert_eq!(command(FileKind::Gzip, "s.tgz"), "gzip -dc s.tgz | tar -xf -");
+        assert_eq!(command(FileKind::Xz, "s.txz"), "xz -dc s.txz | tar -xf -");
+        assert_eq!(
+            command(FileKind::Gzip, "a.tar.d/s.gz"),
+            "gzip -dc a.tar.d/s.gz > snapshot.db"
+        );
         assert_eq!(command(FileKind::Zip, "s.zip"), "unzip s.zip");
-        assert_eq!(FileKind::Json.command("full.json"), None);
+        assert_eq!(command(FileKind::Tar, "my/it's.tar"), r"tar -xf 'my/it'\''s.tar'");
+        assert_eq!(command(FileKind::Gzip, "-x/s.gz"), "gzip -dc ./-x/s.gz > snapshot.db");
+        let armored = "age -d -i KEY s.age | zstd -dcf --long=31 > snapshot.db";
+        assert_eq!(command(FileKind::ArmoredAge, "s.age"), armored);
+        assert_eq!(FileKind::Json.command("full.json", false), None);
+    }
+
+    #[test]
+    fn what_is_encrypted_is_decrypted_first() {
+        let command = |kind: FileKind, file| kind.command(file, true).unwrap();
+        for (kind, file, expected) in [
+            (
+                FileKind::Gzip,
+                "s.gz.age",
+                "age -d -i KEY s.gz.age | gzip -dc - > snapshot.db",
+            ),
+            (
+                FileKind::Gzip,
+                "s.tar.gz.age",
+                "age -d -i KEY s.tar.gz.age | gzip -dc - | tar -xf -",
+            ),
+            (
+                FileKind::Gzip,
+                "my s.tgz.age",
+                "age -d -i KEY 'my s.tgz.age' | gzip -dc - | tar -xf -",
+            ),
+            (FileKind::Tar, "s.tar.age", "age -d -i KEY s.tar.age | tar -xf -"),
+            (
+                FileKind::Zip,
+                "s.zip.age",
+                "age -d -i KEY s.zip.age > snapshot.zip && unzip snapshot.zip",
+            ),
+            (
+                FileKind::SevenZip,
+                "s.age",
+                "age -d -i KEY s.age > snapshot.7z && 7z x snapshot.7z",
+            ),
+            (
+                FileKind::ArmoredAge,
+                "s.age.age",
+                "age -d -i KEY s.age.age | age -d -i KEY - | zstd -dcf --long=31 > snapshot.db",
+            ),
+        ] {
+            assert_eq!(command(kind, file), expected);
+        }
+        assert_eq!(FileKind::Html.command("s.age", true), None);
     }
 }

@@ -14,6 +14,35 @@ use super::support::shared;
 use super::support::tools::Version;
 
 #[test]
+fn the_readme_lists_every_command_and_no_other() {
+    let host = Host::without_cluster();
+    let help = host.lifeboat(["--help"]).expect_code(0).stdout;
+    let listed = help.split_once("Commands:\n").expect("it lists them").1;
+    let listed = listed.split_once("\n\n").expect("the options follow").0;
+    let mut there_are: Vec<_> = listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    let readme = include_str!("../../README.md");
+    let table = readme
+        .split_once("| command | what it does |\n")
+        .expect("it has the table")
+        .1;
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let first_cells = rows.filter_map(|row| row.split('|').nth(1));
+    let mut told: Vec<_> = first_cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .filter_map(|command| command.split_whitespace().next())
+        .collect();
+    there_are.sort_unstable();
+    told.sort_unstable();
+    assert!(there_are.contains(&"restore"), "{help}");
+    assert_eq!(told, there_are);
+}
+
+#[test]
 fn an_etcd_that_comes_back_empty_never_displaces_the_backups_of_a_full_one() {
     let Some(mut etcd) = Etcd::start(Version::V3_6, Options::default()) else {
         return;

@@ -90,11 +90,53 @@ fn files_of_other_kinds_are_named_with_the_command_that_unpacks_them() {
             "is encrypted and holds a file compressed with gzip",
             "age -d -i KEY FILE | gzip -dc - > snapshot.db",
         ),
+        (
+            "s.tar.gz.age",
+            "tar -czf - snapshot.db | $AGE -r $TO -o s.tar.gz.age",
+            "is encrypted and holds a file compressed with gzip",
+            "age -d -i KEY FILE | gzip -dc - | tar -xf -",
+        ),
+        (
+            "it's one.tar.xz",
+            "tar -cJf \"it's one.tar.xz\" snapshot.db",
+            "compressed with xz",
+            "xz -dc FILE | tar -xf -",
+        ),
+        (
+            "s.txt",
+            "$ZSTD -qc snapshot.db | $AGE -a -r $TO -o s.txt",
+            "an age file in text form",
+            "age -d -i KEY FILE | zstd -dcf --long=31 > snapshot.db",
+        ),
+        (
+            "plain.txt",
+            "$AGE -a -r $TO -o plain.txt snapshot.db",
+            "an age file in text form",
+            "age -d -i KEY FILE | zstd -dcf --long=31 > snapshot.db",
+        ),
+        (
+            "s.pzst",
+            "{ printf 'P*M\\x18\\x04\\0\\0\\0\\x83\\x1e\\x01\\0'; $ZSTD -qc snapshot.db; } > s.pzst",
+            "compressed with zstd",
+            "zstd -dc --long=31 FILE > snapshot.db",
+        ),
     ] {
         run(made);
         let path = stored.path(file);
-        let command = format!("`{}`", command.replace("FILE", &path));
-        stored.refused(&path, &[], 2, &[&path, kind, "not an etcd snapshot", &command]);
+        let word = match file.contains('\'') {
+            true => format!("'{}'", path.replace('\'', r"'\''")),
+            false => path.clone(),
+        };
+        let command = command.replace("FILE", &word);
+        let told = format!("`{command}`");
+        stored.refused(&path, &[], 2, &[&path, kind, "not an etcd snapshot", &told]);
+        // What is told is typed as it stands.
+        let command = command.replace("-i KEY", &format!("-i {own}"));
+        let command = command.replace("zstd", "$ZSTD").replace("age -d", "$AGE -d");
+        run(&format!("mkdir unpacked; cd unpacked; {command}"));
+        let unpacked = host.path("unpacked/snapshot.db");
+        assert!(fs::read(unpacked).ok() == fs::read(&snapshot).ok(), "{command}");
+        fs::remove_dir_all(host.path("unpacked")).expect("it was made above");
     }
     fs::write(host.path("page.db"), "<html><body>403 Forbidden</body></html>").expect("the directory can be written");
     stored.refused(&stored.path("page.db"), &[], 2, &["a web page", "lifeboat list"]);
@@ -105,9 +147,11 @@ fn files_of_other_kinds_are_named_with_the_command_that_unpacks_them() {
     run("$AGE -r $TO -o plain.age snapshot.db");
     run("cat snapshot.db | $ZSTD -q --long=27 | $AGE -r $TO -o long.age");
     run("cat snapshot.db | $ZSTD -q -1 --long=28 | $AGE -r $TO -o longer.age");
+    run("$AGE -r $TO -o skips.age s.pzst");
     for (file, more) in [
         ("plain.age", &[][..]),
         ("long.age", &[]),
+        ("skips.age", &[]),
         ("longer.age", &["--long", "28"]),
     ] {
         let (source, out) = (stored.path(file), stored.path(&format!("{file}.out")));

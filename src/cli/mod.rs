@@ -21,6 +21,7 @@ mod output;
 mod pin;
 mod progress;
 mod prune;
+mod read_through;
 mod rebuild;
 mod release;
 mod restore;

@@ -11,7 +11,6 @@ use super::host::{self, configuration};
 use super::identity::{IdentityArgs, WindowArgs};
 use super::list::{faults, rfc3339};
 use super::output::{age, clean, count};
-use super::progress::Bar;
 use super::spool::spool;
 use super::stores::{self, From, blame, read_configured, store_failure};
 use super::{Context, Exit, Failure};
@@ -22,7 +21,7 @@ use crate::error_chain::with_causes;
 use crate::layout::{Manifest, ObjectName};
 use crate::model::{ChainId, LineageId, Revision};
 use crate::pipeline::{DecodeError, Identities, Unlock, Window};
-use crate::source::{self, FileKind, SnapshotHasher, Source};
+use crate::source::{self, FileKind, Source};
 use crate::store::FileStore;
 
 /// Where the snapshot comes from.
@@ -181,6 +180,16 @@ impl SourceArgs {
 }
 
 impl Found {
+    /// A stored backup, which gets no more memory than one of lifeboat needs.
+    pub fn stored(backup: &Backup, manifest: Manifest, places: &Destinations, keys: Identities) -> Found {
+        Found {
+            manifest: Some(manifest),
+            places: copies(backup, places),
+            identities: Some(keys),
+            window: Window::STORED,
+        }
+    }
+
     /// Opens the copies in turn until `use_it` is content with one; a copy that fails is named in a warning.
     pub fn with_each<T, E>(
         &self,
@@ -456,48 +465,6 @@ pub(super) fn chosen<'a>(context: &Context, places: &'a Destinations, source: &s
     Ok(latest)
 }
 
-/// Reads all of a backup: that one of `keys` opens it, and that its bytes are those that were backed up.
-pub(super) fn read_through(
-    context: &Context,
-    backup: &Backup,
-    places: &Destinations,
-    keys: Identities,
-) -> Result<(), Failure> {
-    let (manifest, _) = stores::manifest(places, backup)?;
-    let found = Found {
-        manifest: Some(manifest.clone()),
-        places: copies(backup, places),
-        identities: Some(keys),
-        window: Window::STORED,
-    };
-    let expected = backup.manifest().plain.sha256;
-    let bar = Bar::new(&context.output, "reading");
-    let read = |mut source: Source, _: Option<&Manifest>| {
-        let (mut hasher, mut block, mut done) = (SnapshotHasher::default(), Vec::new(), 0);
-        while source.next_block(&mut block).map_err(Unread::Source)? {
-            hasher.update(&block);
-            done += block.len() as u64;
-            bar.at(done, backup.manifest().plain.bytes);
-        }
-        match hasher.finish().sha256 == expected {
-            true => Ok(()),
-            false => Err(Unread::Differs(source.name().to_owned())),
-        }
-    };
-    let failure = |error: Unread| match error {
-        Unread::Source(error) => source_failure(&error, Some(&manifest)),
-        Unread::Differs(name) => Failure::new(
-            Exit::Damaged,
-            format!("{name}: its SHA-256 is not the one in its manifest"),
-        ),
-    };
-    found.with_each(context, read, |_| false, failure)
-}
-
-enum Unread {
-    Source(source::Error),
-    Differs(String),
-}
 /// To whom a backup is encrypted, in words.
 pub(super) fn recipients(manifest: &Manifest) -> String {
     let keys: Vec<_> = manifest.recipients.iter().map(|key| clean(key)).collect();

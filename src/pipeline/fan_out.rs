@@ -125,14 +125,13 @@ impl<W: Write + Send + 'static> FanOut<W> {
     }
 
     fn send_all(&mut self, message: impl Fn() -> Message) {
-        for index in 0..self.branches.len() {
+        // Before any of them gets it: whoever has just got it is not idle, however fast it is.
+        let idle: Vec<bool> = self.branches.iter().map(Branch::is_idle).collect();
+        for (index, branch) in self.branches.iter_mut().enumerate() {
             // Who has to be waited for is to blame only while another could go on.
-            let others_wait = self
-                .branches
-                .iter()
-                .enumerate()
-                .any(|(other, branch)| other != index && branch.is_idle());
-            self.branches[index].send(message(), self.stall_limit, others_wait);
+            let mut others = idle.iter().enumerate();
+            let others_wait = others.any(|(other, is_idle)| other != index && *is_idle);
+            branch.send(message(), self.stall_limit, others_wait);
         }
     }
 
@@ -337,6 +336,30 @@ mod tests {
         assert!(matches!(&out.branches[0], Err(BranchError::TooSlow { .. })));
         assert!(matches!(&out.branches[1], Ok(Sink::Good(taken)) if *taken == content));
         drop(release);
+    }
+
+    #[test]
+    fn a_slow_sink_is_waited_for_in_all_wherever_it_stands() {
+        for place in [0, 1] {
+            let (release, until) = crossbeam_channel::bounded(0);
+            let mut sinks = vec![Sink::Good(vec![])];
+            sinks.insert(place, Sink::Hangs(until));
+            let limit = Duration::from_millis(50);
+            let mut out = FanOut::new(sinks, limit);
+            // One in its hands, and its queue full.
+            out.write_all(&content(FAN_BLOCK_BYTES * (FAN_QUEUE_BLOCKS + 1)))
+                .unwrap();
+            while !out.branches[1 - place].is_idle() {
+                std::thread::yield_now();
+            }
+            out.write_all(&content(2 * FAN_BLOCK_BYTES)).unwrap();
+            let out = out.finish().unwrap();
+            let Err(BranchError::TooSlow { waited, .. }) = &out.branches[place] else {
+                panic!("{place}: it is left behind")
+            };
+            assert!(*waited >= limit, "{place}: {waited:?}");
+            drop(release);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! code through a pipe; the process that was started touches no store, and ends with that code.
 //!
 //! Invariant: the child lives no longer than the process that was started, and gets every signal that this one gets, once.
+//! Invariant: the work is done once. Once there is a child, the process that was started never does it.
 //!
 //! Source: `fork(2)`, `signalfd(2)`, `PR_SET_PDEATHSIG` in `prctl(2)`, "uninterruptible sleep" in `proc(5)`.
 
@@ -28,8 +29,14 @@ const HANDED_ON: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
 /// How long a child is waited for that has told its end: what it used is then counted as used by this process.
 const REAPED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Where a child tells its end; none in a process that works by itself.
-static TOLD: OnceLock<PipeWriter> = OnceLock::new();
+/// What a child knows of the process that was started; none in a process that works by itself.
+static ABOVE: OnceLock<Above> = OnceLock::new();
+
+struct Above {
+    pid: Pid,
+    /// Where the child tells its end.
+    tells: PipeWriter,
+}
 
 /// Which process this is, from here on.
 pub enum Side {
@@ -39,31 +46,38 @@ pub enum Side {
     IsDone(ExitCode),
 }
 
-/// Has a child do the work. Called while the process has one thread.
+/// Has a child do the work. Called while the process has one thread. After an error there is no child, and all is as before.
 pub fn split() -> io::Result<Side> {
     let (hears, tells) = io::pipe()?;
     let mut signals = SigSet::empty();
     HANDED_ON.into_iter().for_each(|signal| signals.add(signal));
     let started = Pid::this();
+    let asked = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let before = signals.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
     #[expect(unsafe_code, reason = "a process that no store can hold has to be another one")]
     // SAFETY: there is one thread, so that the child has all there is, and no lock is held by a thread that it lacks.
-    let forked = unsafe { fork() }?;
+    let forked = unsafe { fork() };
     match forked {
-        ForkResult::Child => {
-            before.thread_set_mask()?;
-            drop(hears);
-            TOLD.set(tells).ok();
+        Err(error) => {
+            before.thread_set_mask().ok();
+            Err(error.into())
+        }
+        Ok(ForkResult::Child) => {
+            // A mask that was set before cannot be refused.
+            before.thread_set_mask().ok();
+            drop((hears, asked));
+            ABOVE.set(Above { pid: started, tells }).ok();
             end_with_parent();
-            // It may have ended before that.
-            if getppid() != started {
-                raise(Signal::SIGKILL).ok();
-            }
             Ok(Side::Works)
         }
-        ForkResult::Parent { child } => {
+        Ok(ForkResult::Parent { child }) => {
             drop(tells);
-            wait_for(child, hears, &signals, &before).map(Side::IsDone)
+            let code = wait_for(child, hears, &asked, &before).unwrap_or_else(|_| {
+                kill(child, Signal::SIGKILL).ok();
+                reap(child);
+                ExitCode::FAILURE
+            });
+            Ok(Side::IsDone(code))
         }
     }
 }
@@ -71,25 +85,27 @@ pub fn split() -> io::Result<Side> {
 /// Has this process, if it is a child, end when the one that was started does. A process that becomes another user has to
 /// say so again.
 pub fn end_with_parent() {
-    if TOLD.get().is_some() {
-        // Refused for no reason that there is here.
-        set_pdeathsig(Signal::SIGKILL).ok();
+    let Some(above) = ABOVE.get() else { return };
+    // Refused for no reason that there is here.
+    set_pdeathsig(Signal::SIGKILL).ok();
+    // It may have ended before that.
+    if getppid() != above.pid {
+        raise(Signal::SIGKILL).ok();
     }
 }
 
 /// Tells the end of the work, if this is a child; whoever reads what it prints hears that nothing more comes.
 pub fn tell(code: u8) {
-    let Some(mut told) = TOLD.get() else { return };
+    let Some(above) = ABOVE.get() else { return };
     if let Ok((_, closed)) = io::pipe() {
         dup2_stdout(&closed).ok();
         dup2_stderr(&closed).ok();
     }
     // If nobody hears it, nobody waits.
-    told.write_all(&[code]).ok();
+    (&above.tells).write_all(&[code]).ok();
 }
 
-fn wait_for(child: Pid, mut hears: PipeReader, signals: &SigSet, before: &SigSet) -> io::Result<ExitCode> {
-    let asked = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+fn wait_for(child: Pid, mut hears: PipeReader, asked: &SignalFd, before: &SigSet) -> io::Result<ExitCode> {
     loop {
         let mut ready = [
             PollFd::new(hears.as_fd(), PollFlags::POLLIN),
@@ -114,7 +130,11 @@ fn wait_for(child: Pid, mut hears: PipeReader, signals: &SigSet, before: &SigSet
             continue;
         }
         let mut code = [0];
-        return match hears.read(&mut code)? {
+        let told = match hears.read(&mut code) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            told => told?,
+        };
+        return match told {
             0 => Ok(end_of(child, before)),
             _ => {
                 reap(child);

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests play everybody else on a host, too")]
 
 mod agent;
+mod apart;
 mod architecture;
 mod bad_input;
 mod calendar;

@@ -5,7 +5,7 @@
 //!
 //! Invariant: whatever a kill leaves of a removal is no backup any more and is removed by a later sweep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -120,6 +120,15 @@ pub fn plan(
     }
 }
 
+/// What of the target's copies its policy keeps, one history like the other: also while there is one that the operator has
+/// not judged, when nothing of the others is removed.
+pub fn kept_by_policy(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZone) -> BTreeSet<ChainId> {
+    let mut inventory = Inventory::of(catalog, target.destination, &pins(target, catalog));
+    inventory.unjudged = None;
+    let judged = retention::plan(&inventory, target.policy, now, zone);
+    judged.keep.iter().map(|kept| kept.chain.id().clone()).collect()
+}
+
 /// What of the backup `meant` goes from a destination because the operator says so, whatever the policy: a copy that is
 /// known to be bad and not pinned. One of which is only not known what its last check said may be the last good one.
 pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, named: &ChainPath) -> Plan {
@@ -218,6 +227,12 @@ impl Plan {
             (false, Fault::Unreadable { .. } | Fault::UnknownFormat { .. }) => {
                 self.keep.push(judged(format!("not known to be damaged ({fault})")));
             }
+            (false, Fault::Differs { other }) => self.keep.push(judged(format!(
+                "may be the good one: its manifest differs from the one in destination {other}; compare both, and remove the wrong one by hand"
+            ))),
+            (false, Fault::NotAlone { other }) => self.keep.push(judged(format!(
+                "may be a good one: `{other}` is of the same chain; compare both, and remove the wrong one by hand"
+            ))),
             (false, _) => {
                 self.remove
                     .push(judged(format!("its manifest is damaged ({fault}), and named")));
@@ -483,6 +498,34 @@ mod tests {
             }
         }
         assert_eq!(store.list().unwrap().len(), 1, "the marker is left");
+    }
+
+    #[test]
+    fn of_two_manifests_of_one_backup_neither_goes_because_nothing_tells_which_is_right() {
+        let (_root, store) = store();
+        let meant = manifest(0xab, "20261120T101530Z-00000001", 10);
+        let mut other = meant.clone();
+        other.keys = Some(0);
+        let differing = Catalog::merge([
+            Fixture::default().backup(&other).catalog("far"),
+            Fixture::default().backup(&meant).catalog("local"),
+        ]);
+        let mut second = meant.clone();
+        second.to_revision = crate::model::Revision::new(11).unwrap();
+        second.from_revision = second.to_revision;
+        second.hash_kv = None;
+        let doubled = Fixture::default()
+            .backup(&meant)
+            .document(&second.name(), second.to_bytes())
+            .catalog("local");
+        for (catalog, named) in [(differing, "destination far"), (doubled, "full-")] {
+            let plan = plan_damaged("local", &store, &catalog, &meant.chain_path());
+            assert!(plan.remove.is_empty() && plan.chains.is_empty(), "{plan:?}");
+            let [kept] = plan.keep.as_slice() else {
+                panic!("{plan:?}")
+            };
+            assert!(kept.reasons[0].contains(named), "{plan:?}");
+        }
     }
 
     #[test]

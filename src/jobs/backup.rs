@@ -14,6 +14,7 @@ use crate::layout::{Origin, Writer};
 use crate::model::{ByteSize, ChainId};
 use crate::pipeline::Encoding;
 use crate::state::{BegunChain, State};
+use crate::store::Begun;
 
 /// What a backup is asked to be.
 #[derive(Debug, Clone)]
@@ -121,7 +122,10 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
         let why = with_causes(error);
         listener.warn(&format!("leftovers of earlier runs were not removed: {why}"));
     }
-    let begun = begun.ok();
+    let begun = begun.ok().map(|begun| Begun {
+        host: host::host_name().to_string(),
+        ..begun
+    });
     let read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
     for (name, swept) in &read.swept {
         match swept {

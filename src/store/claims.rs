@@ -1,6 +1,6 @@
 //! Claims of slots: see [`crate::layout::claim`] for what they mean.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 
@@ -14,6 +14,9 @@ use crate::model::ChainId;
 
 /// The largest claim that is read.
 const CLAIM_MAX: u64 = 64 << 10;
+
+/// Chains that somebody works on, and the hosts that do.
+pub(super) type Claimed = BTreeMap<ChainId, BTreeSet<String>>;
 
 impl Disk {
     /// The claim of `slot` with the highest number.
@@ -95,8 +98,8 @@ impl Disk {
     }
 
     /// Chains that somebody works on at `now`, as the claims among `objects` say.
-    pub(super) fn claimed_chains(&self, objects: &[ListedObject], now: Timestamp) -> Result<BTreeSet<ChainId>, Error> {
-        let mut chains = BTreeSet::new();
+    pub(super) fn claimed_chains(&self, objects: &[ListedObject], now: Timestamp) -> Result<Claimed, Error> {
+        let mut chains = Claimed::new();
         for object in objects {
             let Listed::Ours(ObjectName::Claim(slot, number)) = &object.name else {
                 continue;
@@ -106,7 +109,11 @@ impl Disk {
                 continue;
             }
             match self.found(slot, *number) {
-                Ok(found) if found.is_live(now) => chains.extend(found.claim.ok().map(|claim| claim.chain)),
+                Ok(found) if found.is_live(now) => {
+                    if let Ok(claim) = found.claim {
+                        chains.entry(claim.chain).or_default().insert(claim.host);
+                    }
+                }
                 Ok(_) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }

@@ -2,7 +2,8 @@
 //!
 //! Invariant: an object is removed only if nothing shows it (it has no manifest, or is itself still being written) and
 //! if its run is known to be dead, or it has not been written to for 24 hours by the store's clock. Nothing of a chain
-//! that holds a foreign object is touched, and nothing of one that a live claim names for its age alone.
+//! that holds a foreign object is touched, and nothing of one that a live claim names: another host may be copying the
+//! backup of a dead run. Only the claim of the dead run itself keeps nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,6 +11,7 @@ use std::io;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::claims::Claimed;
 use super::disk::{Disk, remove_empty_folders};
 use super::{Error, failed};
 use crate::layout::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath, claim};
@@ -25,6 +27,8 @@ pub struct Begun {
     pub live: BTreeSet<ChainId>,
     /// Those whose run is gone.
     pub dead: BTreeSet<ChainId>,
+    /// The name of this host, by which its claims are known.
+    pub host: String,
 }
 
 /// What a sweep removed.
@@ -120,15 +124,21 @@ impl Disk {
 fn leavings<'a>(
     objects: &'a [ListedObject],
     begun: &Begun,
-    claimed: &BTreeSet<ChainId>,
+    claimed: &Claimed,
     now: Timestamp,
 ) -> Vec<(&'a ListedObject, String)> {
     let chains = Chains::of(objects);
     let is_old = |modified: Timestamp| now.duration_since(modified) > ABANDONED_AFTER;
-    let of_dead_run = |chain: &ChainPath| begun.dead.contains(&chain.chain) && !chains.complete.contains(chain);
+    let is_anothers = |chain: &ChainPath| {
+        let mut hosts = claimed.get(&chain.chain).into_iter().flatten();
+        hosts.any(|host| *host != begun.host)
+    };
+    let of_dead_run = |chain: &ChainPath| {
+        begun.dead.contains(&chain.chain) && !chains.complete.contains(chain) && !is_anothers(chain)
+    };
     let is_left = |chain: Option<&ChainPath>, modified: Timestamp| match chain {
         Some(chain) if begun.live.contains(&chain.chain) || chains.has_foreign(chain) => false,
-        Some(chain) => of_dead_run(chain) || (is_old(modified) && !claimed.contains(&chain.chain)),
+        Some(chain) => of_dead_run(chain) || (is_old(modified) && !claimed.contains_key(&chain.chain)),
         None => is_old(modified),
     };
     let left = |object: &'a ListedObject| match &object.name {

@@ -512,6 +512,7 @@ fn after_kills() -> (tempfile::TempDir, FileStore, Begun) {
     let begun = Begun {
         live: ids(&[LIVE]),
         dead: ids(&[DEAD, COMPLETE, MIXED, EMPTY]),
+        host: "h1".to_owned(),
     };
     (root, store, begun)
 }
@@ -667,6 +668,16 @@ fn a_sweep_leaves_what_a_live_claim_names_and_removes_claims_after_a_week_all_at
     set_back(&full_of(NOBODYS), 48);
     put_claim(&store, 1, State::Taking).unwrap();
     assert_eq!(store.sweep(&Begun::default()).unwrap(), [], "somebody works on it");
+    // Another host may be copying what a run of this one has left elsewhere too.
+    let dead = |host: &str| Begun {
+        dead: [NOBODYS.parse().unwrap()].into(),
+        host: host.to_owned(),
+        ..Begun::default()
+    };
+    assert_eq!(store.sweep(&dead("h2")).unwrap(), [], "another host works on it");
+    assert_eq!(paths(&store.sweep(&dead("h1")).unwrap()), [full_of(NOBODYS)]);
+    leave(&store, &full_of(NOBODYS));
+    set_back(&full_of(NOBODYS), 48);
     put_claim(&store, 2, State::GivenUp).unwrap();
     set_back("slots/hourly/20261120T100000Z.1.json", 7 * 24 + 1);
     let swept = paths(&store.sweep(&Begun::default()).unwrap());

@@ -146,19 +146,16 @@ impl Desk {
         }
     }
 
-    /// Whether a slot of these schedules is due that was not tried yet. What is tried or looked at again has the time to
+    /// Whether a slot is due that is such a one and was not tried yet. What is tried or looked at again has the time to
     /// wait for what runs.
     pub fn is_new_one_due(
         &self,
-        of_these: impl Fn(&ScheduleName) -> bool,
+        is_one: impl Fn(&ScheduleName, Slot) -> bool,
         watched_from: Timestamp,
         now: Timestamp,
     ) -> bool {
-        let mut entries = self.entries.iter().filter(|(name, _)| of_these(name));
-        entries.any(|(_, entry)| match entry.due(watched_from, now) {
-            Due::Run { slot, .. } => entry.retry.as_ref().is_none_or(|retry| retry.slot != slot),
-            Due::Wait { .. } | Due::Nothing => false,
-        })
+        let mut entries = self.entries.iter();
+        entries.any(|(name, entry)| entry.new_slot(watched_from, now).is_some_and(|slot| is_one(name, slot)))
     }
 
     /// Takes note of what became of a slot where it was tried, and of what was not done after it. Gives what is to be
@@ -222,6 +219,16 @@ impl Entry {
             Some(until) if self.ready(slot, now).is_empty() => Due::Wait { slot, until },
             Some(_) | None => due,
         }
+    }
+
+    /// The slot that is due and was not tried yet in any destination.
+    fn new_slot(&self, watched_from: Timestamp, now: Timestamp) -> Option<Slot> {
+        let Due::Run { slot, .. } = self.due(watched_from, now) else {
+            return None;
+        };
+        let is_retried = self.retry.as_ref().is_some_and(|retry| retry.slot == slot);
+        let is_done_elsewhere = self.memory.last_success.as_ref().is_some_and(|done| done.slot == slot);
+        (!is_retried && !is_done_elsewhere).then_some(slot)
     }
 
     /// Whether it has failed to do its work by `now`.

@@ -77,7 +77,7 @@ const READ_EVERY_WHILE_REFUSED: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What `status.json` is called among what could not be written: no schedule has that name.
 const STATUS: &str = "status.json";
-/// How often it is looked whether a backup is due while a verification runs.
+/// How often it is looked whether a backup is due while a verification runs, or what a destination lacks is copied.
 const LOOK_FOR_BACKUPS_EVERY: Duration = Duration::from_secs(1);
 /// How long a slot waits that found another run active.
 const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(2);
@@ -316,11 +316,12 @@ impl Agent {
                 Next::Idle => {}
             }
         }
-        if let Some(job) = self.job.as_ref().filter(|job| job.kind == Kind::Verify) {
-            // It reads for minutes, and nothing is lost when it goes on later: backups go first.
+        if let Some(job) = self.job.as_ref().filter(|job| job.kind != Kind::Prune) {
+            // It reads or copies for minutes, and nothing is lost when it goes on later: backups go first.
             let is_backup =
                 |name: &ScheduleName| self.config.schedules.get(name).is_some_and(|of| of.kind == Kind::Full);
-            if self.desk.is_new_one_due(is_backup, self.watch.from(), now) {
+            let is_anothers = |name: &ScheduleName, slot| is_backup(name) && (name, slot) != (&job.schedule, job.slot);
+            if self.desk.is_new_one_due(is_anothers, self.watch.from(), now) {
                 job.gives_way.send_replace(true);
             }
             sleep = sleep.min(LOOK_FOR_BACKUPS_EVERY);

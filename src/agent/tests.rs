@@ -234,18 +234,18 @@ fn a_refused_configuration_is_read_again_although_none_of_its_files_has_changed(
     assert!(!agent.is_due_to_read());
 }
 
-/// Verifies until a backup is due.
+/// Works until a backup is due.
 struct Yielding;
 
 impl super::Work for Yielding {
     fn carry_out(&self, order: &Order) -> Result<Ended, Trouble> {
-        if order.kind != Kind::Verify {
+        if order.kind != Kind::Verify && order.schedule.as_str() != "copies" {
             return Err(Trouble::Stopped);
         }
         while !*order.gives_way.borrow() {
             std::thread::yield_now();
         }
-        let until = order.slot.instant() + SignedDuration::from_hours(12);
+        let until = "2026-11-20T12:05:00Z".parse().unwrap();
         let later = Fate::Later {
             why: "a backup is due".to_owned(),
             until,
@@ -397,4 +397,58 @@ fn each_thing_that_is_wrong_is_told_to_the_program_and_many_bad_backups_in_one_c
         "backup-unproven: backup 1 has a bad copy",
     ];
     assert_eq!(tell(problems, 5)[3..], then);
+}
+
+#[test]
+fn a_backup_that_copies_gives_way_to_one_that_was_not_tried_yet_and_to_no_other() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    let copies = "[schedules.copies]\nkind = \"full\"\nevery = \"24h\"\njitter = \"0s\"\n";
+    std::fs::write(&path, format!("{CONFIGURATION}{copies}")).unwrap();
+    std::fs::create_dir(folder.path().join("schedules")).unwrap();
+    for (name, when, since) in [
+        ("hourly", "every 1 h", "2026-11-20T10:10:00Z"),
+        ("copies", "every 1 d", "2026-01-01T00:00:00Z"),
+    ] {
+        let handled = format!(r#"{{"since":"{since}","runs":[]}}"#);
+        let memory = format!(r#"{{"format":1,"when":"{when}","handled":{handled},"last_success":null}}"#);
+        std::fs::write(folder.path().join(format!("schedules/{name}.json")), memory).unwrap();
+    }
+    let mut agent = Agent::new(Setup {
+        config: config::load(&path).unwrap().config,
+        path,
+        faults: |_| Vec::new(),
+        base: folder.path().to_owned(),
+        state: folder.path().to_owned(),
+        host: "db1".to_owned(),
+        now: clock,
+        work: Arc::new(Yielding),
+    });
+    assert!(agent.turn() <= LOOK_FOR_BACKUPS_EVERY);
+    let running = |agent: &Agent| agent.job.as_ref().map(|job| job.schedule.to_string());
+    let makes_way = |agent: &Agent| *agent.job.as_ref().unwrap().gives_way.borrow();
+    assert_eq!(running(&agent).as_deref(), Some("copies"));
+    agent.turn();
+    assert!(!makes_way(&agent), "its own slot is no other's");
+
+    // One that failed comes again after its pause, and waits.
+    let (hourly, slot) = ("hourly".parse().unwrap(), "2026-11-20T11:00:00Z".parse().unwrap());
+    let failed = [("local".parse().unwrap(), Fate::Failed("no".to_owned()))];
+    agent.now = || "2026-11-20T11:00:01Z".parse().unwrap();
+    let before = "2026-11-20T11:00:00Z".parse().unwrap();
+    agent
+        .desk
+        .tried(&hourly, Slot::new(slot), failed.into(), Vec::new(), before);
+    agent.now = || "2026-11-20T11:10:00Z".parse().unwrap();
+    agent.turn();
+    assert!(!makes_way(&agent), "it was tried");
+
+    agent.now = || "2026-11-20T12:00:01Z".parse().unwrap();
+    agent.turn();
+    let done = runtime.block_on(ended(&mut agent.job));
+    agent.end(done);
+    agent.turn();
+    assert_eq!(running(&agent).as_deref(), Some("hourly"));
 }

@@ -182,10 +182,10 @@ fn what_another_host_works_on_is_looked_at_again_and_holds_up_nothing_else() {
 #[test]
 fn only_a_slot_that_was_not_tried_yet_is_new() {
     let mut desk = desk(&[("a", "1h", "nas usb")]);
-    let is_new = |desk: &Desk, now| desk.is_new_one_due(|_| true, start(), at(now));
+    let is_new = |desk: &Desk, now| desk.is_new_one_due(|_, _| true, start(), at(now));
     assert!(!is_new(&desk, "00:59:59"));
     assert!(is_new(&desk, "01:00:00"));
-    assert!(!desk.is_new_one_due(|_| false, start(), at("01:00:00")));
+    assert!(!desk.is_new_one_due(|_, _| false, start(), at("01:00:00")));
     tried(
         &mut desk,
         "01:00:00",

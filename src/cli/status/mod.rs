@@ -126,7 +126,11 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         notes.push("no schedule is configured: backups are taken by hand only".to_owned());
     }
     let restores = Restores::find(&LedgerPaths::default(), now, &|plan| settings_now(context, plan));
-    others.extend(restores.problem().map(|problem| Notice::new(Event::RestoreOpen, problem)));
+    others.extend(
+        restores
+            .problem()
+            .map(|problem| Notice::new(Event::RestoreOpen, problem)),
+    );
     others.extend(recipients::notice(&config, &state, Some(&places)));
     notes.extend(restores.notes());
     let schedules = match said {

@@ -1,19 +1,24 @@
 //! The use case of a copy: a backup that one destination has is brought to another, as it is. No key is needed.
 //!
-//! The object first, compared with the digest in the manifest on its way and read back from the disk; then the manifest,
-//! byte by byte as it was. Killed in between, it leaves an object without a manifest, which the next copy takes as it is if
-//! its bytes are right.
+//! The object first, compared with the digest in the manifest on its way and read back from the disk; then the pin, if the
+//! source has one; then the manifest, byte by byte as it was. Killed in between, it leaves an object without a manifest,
+//! which the next copy takes as it is if its bytes are right.
+//!
+//! Such an object may be removed meanwhile, by a sweep of another host. So it is looked for once more after the manifest,
+//! which goes again if the object has gone.
 //!
 //! Invariant: the copy exists, as every backup, when its manifest does, and no sooner than its bytes are proven.
+//!
+//! Invariant: nothing is removed but what this copy has written.
 
-use std::io;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::layout::{MAX_BYTES, Manifest};
-use crate::model::ByteSize;
-use crate::store::{self, FileStore, ReadBack};
+use crate::layout::{Listed, MAX_BYTES, Manifest, ObjectName};
+use crate::model::{ByteSize, ChainId};
+use crate::store::{self, FileStore, ReadBack, Transfer};
 
 /// What to copy, and where to.
 pub struct Job<'a> {
@@ -45,10 +50,24 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The bytes that were to be copied are not those of the backup.
-    #[error("`{object}` does not match its manifest: `lifeboat verify` tells which copy is good")]
+    #[error("`{}` does not match its manifest: `lifeboat verify {id}` tells which copy is good", .path.display())]
     SourceDamaged {
+        /// The object that was to be copied.
+        path: PathBuf,
+        /// The backup.
+        id: ChainId,
+    },
+    /// Its manifest is there, and its object is not, or not all of it.
+    #[error("its copy there is bad: `lifeboat prune --damaged {id}`, then copy again")]
+    BadThere {
+        /// The backup.
+        id: ChainId,
+    },
+    /// The object that was written is not there any more.
+    #[error("`{}` was removed while it was copied: copy it again", .path.display())]
+    Lost {
         /// The object.
-        object: String,
+        path: PathBuf,
     },
     /// Something else has its name there.
     #[error("`{object}` is there already, with other bytes: look at it, and remove it if nobody needs it")]
@@ -69,11 +88,17 @@ pub enum Error {
     Stopped,
 }
 
-/// Brings the backup there. `each` hears how many bytes were read or written each time.
+/// Brings the backup there. `each` hears every so often how many bytes more were written or read back, which may be none.
 pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error> {
     let (name, object) = (job.manifest.name(), job.manifest.object_name());
     match job.to.read_small(&name, MAX_BYTES as u64) {
-        Ok(there) if there == job.document => return Ok(Copied::HadIt),
+        Ok(there) if there == job.document => {
+            let id = job.manifest.chain.clone();
+            return match is_whole(job)? {
+                true => Ok(Copied::HadIt),
+                false => Err(Error::BadThere { id }),
+            };
+        }
         Ok(_) => {
             let object = name.to_string();
             return Err(Error::Taken { object });
@@ -94,11 +119,48 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
         }
         None => bring(job, expected, each)?,
     }
-    match job.to.put_new(&name, job.document) {
-        // Another host did the same.
-        Ok(()) | Err(store::Error::AlreadyExists { .. }) => Ok(Copied::Now),
-        Err(error) => Err(error.into()),
+    let has_put_pin = put_pin(job)?;
+    let has_put = put(job.to, &name, job.document)?;
+    if is_whole(job)? {
+        return Ok(Copied::Now);
     }
+    if has_put {
+        job.to.remove(&name)?;
+    }
+    if has_put_pin {
+        // Should it stay, it is swept as a leaving.
+        job.to.remove(&ObjectName::Pin(job.manifest.chain_path())).ok();
+    }
+    let path = job.to.path_of(&object);
+    Err(Error::Lost { path })
+}
+
+/// Pins the copy if the source is pinned: before it has its manifest, so that no moment is left for retention to find it
+/// without. Whether this has written it.
+fn put_pin(job: &Job<'_>) -> Result<bool, store::Error> {
+    let pin = ObjectName::Pin(job.manifest.chain_path());
+    match job.from.read_small(&pin, MAX_BYTES as u64) {
+        Ok(words) => put(job.to, &pin, &words),
+        Err(store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a document; not if another host did the same.
+fn put(store: &FileStore, name: &ObjectName, bytes: &[u8]) -> Result<bool, store::Error> {
+    match store.put_new(name, bytes) {
+        Ok(()) => Ok(true),
+        Err(store::Error::AlreadyExists { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the object is there, as far as its size tells.
+fn is_whole(job: &Job<'_>) -> Result<bool, store::Error> {
+    let objects = job.to.list_chain(&job.manifest.chain_path())?;
+    let is_it = |object: &Listed| matches!(object, Listed::Ours(ObjectName::Full(_)));
+    let mut objects = objects.iter().filter(|object| is_it(&object.name));
+    Ok(objects.any(|object| object.bytes == job.manifest.stored.bytes))
 }
 
 /// Writes the object and reads it back.
@@ -113,44 +175,48 @@ fn bring(job: &Job<'_>, expected: ReadBack, each: &(dyn Fn(u64) + Sync)) -> Resu
         });
     }
     let (reader, _) = job.from.open_object(&object)?;
-    let stop = job.stop.clone();
-    let written = job
+    let is_own = match job
         .to
-        .write_from(&object, reader, expected, move |_| match stop.load(Ordering::Relaxed) {
-            true => Err(io::ErrorKind::Interrupted.into()),
-            false => Ok(()),
-        });
-    match written {
-        Ok(true) => {}
-        Ok(false) => {
-            let object = object.to_string();
-            return Err(Error::SourceDamaged { object });
+        .write_from(&object, reader, expected, |bytes| goes_on(job, each, bytes))
+    {
+        Ok(Transfer::Done) => true,
+        Ok(Transfer::Differs) => {
+            let (path, id) = (job.from.path_of(&object), job.manifest.chain.clone());
+            return Err(Error::SourceDamaged { path, id });
         }
-        Err(_) if job.stop.load(Ordering::Relaxed) => return Err(Error::Stopped),
-        Err(store::Error::AlreadyExists { .. }) => {} // another host did the same, which is read back
+        Ok(Transfer::Stopped) => return Err(Error::Stopped),
+        Err(store::Error::AlreadyExists { .. }) => false, // another host did the same, which is read back
         Err(error) => return Err(error.into()),
-    }
+    };
+    let path = job.to.path_of(&object);
     match read_back(job, each)? {
         Some(there) if there == expected => Ok(()),
-        Some(_) | None => {
+        None => Err(Error::Lost { path }),
+        Some(_) if is_own => {
             // Should it stay, it has no manifest, and is swept as a leaving.
             job.to.remove(&object).ok();
-            let path = job.to.path_of(&object);
             Err(store::Error::Altered { path }.into())
         }
+        Some(_) => {
+            let object = object.to_string();
+            Err(Error::Taken { object })
+        }
+    }
+}
+
+/// Tells of more bytes, and asks whether to go on.
+fn goes_on(job: &Job<'_>, each: &(dyn Fn(u64) + Sync), bytes: u64) -> ControlFlow<()> {
+    each(bytes);
+    match job.stop.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
     }
 }
 
 /// What is there under the object's name; none if nothing is.
 fn read_back(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Option<ReadBack>, Error> {
-    let read = job.to.read_back_while(&job.manifest.object_name(), |bytes| {
-        each(bytes);
-        match job.stop.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    });
-    match read {
+    let object = job.manifest.object_name();
+    match job.to.read_back_while(&object, |bytes| goes_on(job, each, bytes)) {
         Ok(Some(read)) => Ok(Some(read)),
         Ok(None) => Err(Error::Stopped),
         Err(store::Error::NotFound { .. }) => Ok(None),
@@ -232,5 +298,86 @@ mod tests {
         };
         assert!(matches!(copy(&job, &|_| {}), Err(Error::Stopped)));
         assert_eq!(to.list().unwrap().len(), 1, "its marker alone");
+    }
+
+    #[test]
+    fn a_copy_that_is_cut_or_lost_is_not_called_there_already() {
+        let ((_a, from), (_b, to)) = (store(), store());
+        let backup = backup(&[7; 1000]);
+        from.put_new(&backup.object_name(), &[7; 1000]).unwrap();
+        to.put_new(&backup.name(), &backup.to_bytes()).unwrap();
+        let refused = run(&backup, &from, &to).unwrap_err();
+        assert!(matches!(refused, Error::BadThere { .. }), "{refused}");
+        to.put_new(&backup.object_name(), &[7; 999]).unwrap();
+        assert!(matches!(run(&backup, &from, &to), Err(Error::BadThere { .. })));
+    }
+
+    #[test]
+    fn a_pin_goes_with_the_backup() {
+        let ((_a, from), (_b, to)) = (store(), store());
+        let backup = backup(&[7; 1000]);
+        let pin = ObjectName::Pin(backup.chain_path());
+        from.put_new(&backup.object_name(), &[7; 1000]).unwrap();
+        from.put_new(&pin, b"words").unwrap();
+        assert_eq!(run(&backup, &from, &to).unwrap(), Copied::Now);
+        assert_eq!(to.read_small(&pin, 10).unwrap(), b"words");
+        assert!(to.catalog("b").unwrap().backups()[0].is_pinned());
+    }
+
+    /// Does something to the store when the object has been read back, before its manifest is written.
+    fn run_while(backup: &Manifest, from: &FileStore, to: &FileStore, act: impl Fn() + Sync) -> Result<Copied, Error> {
+        let job = Job {
+            manifest: backup,
+            document: &backup.to_bytes(),
+            from,
+            to,
+            stop: Arc::default(),
+        };
+        let read = std::sync::atomic::AtomicU64::new(0);
+        let twice = 2 * backup.stored.bytes;
+        copy(&job, &|bytes| {
+            if read.fetch_add(bytes, Ordering::Relaxed) + bytes == twice {
+                act();
+            }
+        })
+    }
+
+    #[test]
+    fn a_manifest_whose_object_was_swept_meanwhile_is_taken_back_with_its_pin() {
+        let ((_a, from), (_b, to)) = (store(), store());
+        let backup = backup(&[7; 1000]);
+        from.put_new(&backup.object_name(), &[7; 1000]).unwrap();
+        from.put_new(&ObjectName::Pin(backup.chain_path()), b"words").unwrap();
+        let dead = store::Begun {
+            dead: [backup.chain.clone()].into(),
+            ..store::Begun::default()
+        };
+        let lost = run_while(&backup, &from, &to, || assert_eq!(to.sweep(&dead).unwrap().len(), 1));
+        assert!(matches!(lost, Err(Error::Lost { .. })), "{lost:?}");
+        assert_eq!(to.list().unwrap().len(), 1, "its marker alone");
+        assert_eq!(run(&backup, &from, &to).unwrap(), Copied::Now);
+    }
+
+    #[test]
+    fn an_object_that_another_has_written_is_not_removed() {
+        let ((_a, from), (_b, to)) = (store(), store());
+        let backup = backup(&[7; 1000]);
+        from.put_new(&backup.object_name(), &[7; 1000]).unwrap();
+        let job = Job {
+            manifest: &backup,
+            document: &backup.to_bytes(),
+            from: &from,
+            to: &to,
+            stop: Arc::default(),
+        };
+        // While it is written: what is told first is of the writing.
+        let told = AtomicBool::new(false);
+        let taken = copy(&job, &|_| {
+            if !told.swap(true, Ordering::Relaxed) {
+                to.put_new(&backup.object_name(), &[9; 10]).unwrap();
+            }
+        });
+        assert!(matches!(taken, Err(Error::Taken { .. })), "{taken:?}");
+        assert_eq!(to.read_small(&backup.object_name(), 10).unwrap(), [9; 10]);
     }
 }

@@ -19,8 +19,6 @@ const SPACE_CHECK_BYTES: u64 = 8 << 20;
 
 /// How long a store may take for a small thing.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// What a store must do at the least for syncing and reading back, beyond that.
-const SLOWEST_DISK_BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// What became of one destination.
 #[derive(Debug)]
@@ -184,7 +182,7 @@ impl Sinks {
         }
         let object = ObjectName::Full(path.clone());
         let stored = *stored;
-        let patience = PATIENCE + Duration::from_secs(stored.bytes / SLOWEST_DISK_BYTES_PER_SECOND);
+        let patience = PATIENCE + store::time_to_sync(stored.bytes);
         let pulse = self.pulse.clone();
         self.each(patience, move |open| commit_one(open, &object, &stored, &pulse))
             .await

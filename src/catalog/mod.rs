@@ -15,7 +15,7 @@ mod reading;
 pub(crate) mod tests;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -303,21 +303,24 @@ impl Catalog {
         Catalog::of_destination(destination, &objects, [document.understand()])
     }
 
-    /// The same as if a destination had copies of these backups too.
-    pub fn with_copies(&self, destination: &str, ids: &[&ChainId]) -> Catalog {
-        let mut all = self.clone();
-        for backup in all.backups.iter_mut().filter(|backup| ids.contains(&backup.id())) {
-            let written_at = Some(backup.manifest.first_byte_at);
-            backup.copies.push(BackupCopy {
+    /// Takes in that a destination has good copies of these backups too. One that is there already stays as it is.
+    pub fn add_copies(&mut self, destination: &str, ids: &BTreeSet<&ChainId>, pinned: Pinned) {
+        for backup in self.backups.iter_mut().filter(|backup| ids.contains(backup.id())) {
+            if backup.destinations().any(|known| known == destination) {
+                continue;
+            }
+            let before = backup.destinations().take_while(|known| *known < destination);
+            let place = before.count();
+            let copy = BackupCopy {
                 destination: destination.to_owned(),
                 standing: Standing::Good(Proof::Stored),
-                written_at,
+                written_at: Some(backup.manifest.first_byte_at),
                 checked_at: None,
                 last_check: LastCheck::Known,
-                pinned: Pinned::No,
-            });
+                pinned,
+            };
+            backup.copies.insert(place, copy);
         }
-        all
     }
 
     /// Takes out what was removed from a destination since it was listed.

@@ -298,3 +298,20 @@ fn a_new_chain_comes_after_those_of_the_same_second() {
     assert_eq!(catalog.next_chain(later, 7), ChainId::new(later, 7));
     assert_eq!(Catalog::default().next_chain(later, 7), ChainId::new(later, 7));
 }
+
+#[test]
+fn a_copy_that_is_taken_in_has_its_place_and_is_not_doubled() {
+    let a = first();
+    let bad = Fixture::default()
+        .backup(&a)
+        .check(&a, "2026-11-22T00:00:00Z", false, Proof::None);
+    let mut catalog = Catalog::merge([Fixture::default().backup(&a).catalog("far"), bad.catalog("nas")]);
+    for name in ["local", "nas", "zoo", "alone"] {
+        catalog.add_copies(name, &[&a.chain].into(), Pinned::Yes);
+    }
+    let copies = &catalog.backups()[0].copies;
+    let names: Vec<_> = copies.iter().map(|copy| copy.destination.as_str()).collect();
+    assert_eq!(names, ["alone", "far", "local", "nas", "zoo"]);
+    assert_eq!(copies[3].standing.proof(), Proof::None, "what is there stays as it is");
+    assert_eq!((copies[2].pinned, copies[3].pinned), (Pinned::Yes, Pinned::No));
+}

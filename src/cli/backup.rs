@@ -20,7 +20,7 @@ use crate::etcd::choose::{NoChoice, choose, may_answer_yet};
 use crate::etcd::{Access, Ahead, survey};
 use crate::jobs;
 use crate::jobs::backup::{Request, read_and_sweep};
-use crate::jobs::give_way::restore_opened;
+use crate::jobs::give_way::{restore_opened, stop_for_restore};
 use crate::jobs::stores::open_the_others;
 use crate::layout::Origin;
 use crate::model::{ByteSize, ChainId, Revision};
@@ -132,7 +132,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let taken = take(context, &job, opened, &mut destinations, begun, interrupt);
     let mut outcome = taken.map_err(jobs::backup::failure)?;
     outcome.warnings.extend(other_recipients);
-    jobs::copy::bring_to_slow(&mut destinations, &mut outcome, &stop, &|_| {});
+    jobs::copy::bring_to_slow(&mut destinations, &mut outcome, &stop, &|_| stop_for_restore(&stop));
     report(&context.output, &outcome, &destinations);
     match outcome.destinations.iter().all(|written| written.result.is_ok()) {
         true => Ok(Exit::Done),

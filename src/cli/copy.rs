@@ -13,9 +13,11 @@ use super::progress::Bar;
 use super::source::not_found;
 use super::stores::{blame, known_destination, open_to_write};
 use super::{Context, Exit, Failure, user};
-use crate::catalog::Backup;
+use crate::catalog::{Backup, Standing};
 use crate::destinations::Destinations;
 use crate::jobs;
+use crate::jobs::copy::{NotBrought, is_good};
+use crate::jobs::give_way::stop_for_restore;
 use crate::model::ChainId;
 
 /// Copy backups from one destination to another, as they are
@@ -88,13 +90,17 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let total: u64 = wanted.iter().map(|backup| 2 * backup.manifest().stored.bytes).sum();
     let (bar, done) = (Bar::new(&context.output, "copy"), std::sync::atomic::AtomicU64::new(0));
-    let each = |bytes: u64| bar.at((done.fetch_add(bytes, Ordering::Relaxed) + bytes).min(total), total);
+    let each = |bytes: u64| {
+        bar.at((done.fetch_add(bytes, Ordering::Relaxed) + bytes).min(total), total);
+        stop_for_restore(&stop);
+    };
     for backup in wanted {
         let id = backup.id().clone();
         match jobs::copy::bring(&destinations, backup, &document.to, Some(&document.from), &stop, &each) {
             Ok(Some(_)) => document.copied.push(id),
             Ok(None) => document.had.push(id),
-            Err(error) => document.failed.push(Failed { id, error }),
+            Err(NotBrought::Failed(error)) => document.failed.push(Failed { id, error }),
+            Err(NotBrought::Stopped) => break,
         }
         if stop.load(Ordering::Relaxed) {
             break;
@@ -110,7 +116,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             for id in &document.had {
                 context.output.line(format!("{id} is in {} already", document.to));
             }
-            if document.copied.is_empty() && document.had.is_empty() && document.failed.is_empty() {
+            let is_stopped = stop.load(Ordering::Relaxed);
+            if document.copied.is_empty() && document.had.is_empty() && document.failed.is_empty() && !is_stopped {
                 context.output.line(format!("{} lacks nothing", document.to));
             }
         }
@@ -119,9 +126,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         context.output.problem(format!("{id} is not copied: {error}"));
     }
     match (document.failed.is_empty(), document.copied.is_empty()) {
-        (true, _) if stop.load(Ordering::Relaxed) => {
-            Failure::new(Exit::Failed, "interrupted; the same command goes on").after_result(&context.output)
-        }
+        (true, _) if stop.load(Ordering::Relaxed) => Failure::new(
+            Exit::Failed,
+            "stopped by a signal or by a restore; the same command goes on",
+        )
+        .after_result(&context.output),
         (true, _) => Ok(Exit::Done),
         (false, false) => Ok(Exit::Partly),
         (false, true) => Ok(Exit::Failed),
@@ -130,20 +139,30 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 /// What is to be copied, the one begun first at the head.
 fn wanted<'a>(destinations: &'a Destinations, args: &Args) -> Result<Vec<&'a Backup>, Failure> {
-    let is_in = |backup: &Backup, name: &str| backup.destinations().any(|destination| destination == name);
+    let copy_in = |backup: &'a Backup, name: &str| backup.copies.iter().find(|copy| copy.destination == name);
     if args.ids.is_empty() {
+        // A bad one in the way is told of: until it is given up, the backup is not there.
+        let lacks = |backup: &'a Backup| copy_in(backup, &args.to).is_none_or(|copy| !is_good(copy));
         let all = destinations.catalog.backups().iter();
-        let all = all.filter(|backup| is_in(backup, &args.from) && !is_in(backup, &args.to));
+        let all = all.filter(|backup| copy_in(backup, &args.from).is_some_and(is_good) && lacks(backup));
         return Ok(all.collect());
     }
     let found = args.ids.iter().map(|id| {
         let found = destinations.catalog.find(id);
         let found = found.map_err(|error| blame(destinations, not_found(&error)))?;
-        match is_in(found, &args.from) {
-            true => Ok(found),
-            false => Err(Failure::new(
+        let (from, id) = (&args.from, found.id());
+        match copy_in(found, from).map(|copy| &copy.standing) {
+            Some(Standing::Good(_)) => Ok(found),
+            Some(Standing::Bad(faults)) => Err(Failure::new(
+                Exit::Damaged,
+                format!("the copy of {id} in destination {from} is bad: {}", faults.join("; ")),
+            )
+            .next(format!(
+                "name another destination with `--from`: `lifeboat show {id}` tells which copies are good"
+            ))),
+            None => Err(Failure::new(
                 Exit::NotFound,
-                format!("destination {} does not have {}", args.from, found.id()),
+                format!("destination {from} does not have {id}"),
             )),
         }
     });

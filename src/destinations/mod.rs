@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 pub use open::{Address, Destination, open, side_by_side};
 
-use crate::catalog::{Backup, Catalog};
+use crate::catalog::{Backup, Catalog, Pinned};
 use crate::error_chain::with_causes;
 use crate::layout::{Fault, MAX_BYTES, Manifest, ObjectName};
 use crate::model::{ChainId, ClusterName};
@@ -124,11 +124,13 @@ impl Destinations {
         self.catalog = Catalog::merge(std::iter::once(before).chain(new));
     }
 
-    /// Takes in copies of a backup that was known that were made since.
-    pub fn take_copy_in<'a>(&mut self, id: &ChainId, destinations: impl Iterator<Item = &'a str>) {
-        for name in destinations {
-            self.catalog = self.catalog.with_copies(name, &[id]);
-        }
+    /// Takes in a copy of a known backup that was made since, pinned as the one that it was made from.
+    pub fn take_copy_in(&mut self, id: &ChainId, from: &str, to: &str) {
+        let backup = self.catalog.backups().iter().find(|backup| backup.id() == id);
+        let mut copies = backup.into_iter().flat_map(|backup| &backup.copies);
+        let source = copies.find(|copy| copy.destination == from);
+        let pinned = source.map_or(Pinned::No, |source| source.pinned);
+        self.catalog.add_copies(to, &[id].into(), pinned);
     }
 
     /// Takes out backups that were removed since from one destination.

@@ -8,15 +8,14 @@ use jiff::tz::TimeZone;
 
 use super::host;
 use crate::backup::{DestinationError, Outcome};
-use crate::catalog::{Backup, Standing};
+use crate::catalog::{Backup, BackupCopy, Pinned, Standing};
 use crate::config::{Config, Kind};
 use crate::copy::{self, Copied};
-use crate::destinations::Destinations;
+use crate::destinations::{Destinations, ManifestError};
 use crate::error_chain::with_causes;
 use crate::layout::{Proof, SlotPath};
-use crate::model::ChainId;
 use crate::pipeline::BranchError;
-use crate::prune::{self, ByAge, Target};
+use crate::prune::{self, Target};
 
 /// The backups that schedules of this configuration owe to a destination, and that others have, in the order in which
 /// they were begun: one for each slot of which it has none, as far as its retention would keep it.
@@ -49,31 +48,35 @@ pub fn lacking<'a>(config: &Config, destinations: &'a Destinations, name: &str) 
         return absent;
     };
     // What retention has removed there, or would remove at once, is not owed any more.
-    let ids: Vec<&ChainId> = absent.iter().map(|backup| backup.id()).collect();
-    let with_all = catalog.with_copies(name, &ids);
+    let mut with_all = catalog.clone();
+    with_all.add_copies(name, &absent.iter().map(|backup| backup.id()).collect(), Pinned::No);
     let target = Target {
         destination: name,
         store,
         policy,
     };
-    let plan = prune::plan(
-        target,
-        &with_all,
-        host::now(),
-        &TimeZone::system(),
-        ByAge::Confirmed,
-        None,
-    );
-    let kept: BTreeSet<&ChainId> = plan.keep.iter().map(|kept| &kept.id).collect();
+    let kept = prune::kept_by_policy(target, &with_all, host::now(), &TimeZone::system());
     absent.into_iter().filter(|backup| kept.contains(backup.id())).collect()
 }
 
-fn is_good(copy: &crate::catalog::BackupCopy) -> bool {
-    matches!(copy.standing, Standing::Good(proof) if proof >= Proof::Stored)
+/// Whether a copy can be copied from.
+pub fn is_good(copy: &BackupCopy) -> bool {
+    copy.standing.proof() >= Proof::Stored
 }
 
-/// Brings a backup to the destination `to`, from the first that has a good copy of it. Says where it came from; nothing if
-/// it was there.
+/// Why a backup was not brought to a destination.
+#[derive(Debug, thiserror::Error)]
+pub enum NotBrought {
+    /// Somebody asked to stop.
+    #[error("stopped; the next copy goes on")]
+    Stopped,
+    /// Anything else, in words.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Brings a backup to the destination `to`, from the first that has a good copy of it, or only from `from`. Says where it
+/// came from; nothing if it was there.
 pub fn bring(
     destinations: &Destinations,
     backup: &Backup,
@@ -81,11 +84,21 @@ pub fn bring(
     from: Option<&str>,
     stop: &Arc<AtomicBool>,
     each: &(dyn Fn(u64) + Sync),
-) -> Result<Option<String>, String> {
-    let (manifest, document) = destinations.manifest(backup).map_err(|error| with_causes(&error))?;
-    let store = destinations.stores.get(to);
-    let store = store.ok_or_else(|| format!("destination {to} could not be read"))?;
-    let mut why = "no other destination has a good copy".to_owned();
+) -> Result<Option<String>, NotBrought> {
+    let mut there = backup.copies.iter().filter(|copy| copy.destination == to);
+    if there.any(|copy| matches!(copy.standing, Standing::Bad(_))) {
+        let id = backup.id().clone();
+        return Err(NotBrought::Failed(copy::Error::BadThere { id }.to_string()));
+    }
+    let unread = |error: ManifestError| NotBrought::Failed(with_causes(&error));
+    let (manifest, document) = destinations.manifest(backup).map_err(unread)?;
+    let Some(store) = destinations.stores.get(to) else {
+        return Err(NotBrought::Failed(format!("destination {to} could not be read")));
+    };
+    let mut why = match from {
+        Some(from) => format!("destination {from} has no good copy"),
+        None => "no other destination has a good copy".to_owned(),
+    };
     let sources = backup
         .copies
         .iter()
@@ -104,11 +117,11 @@ pub fn bring(
         match copy::copy(&job, each) {
             Ok(Copied::Now) => return Ok(Some(source.destination.clone())),
             Ok(Copied::HadIt) => return Ok(None),
-            Err(error @ copy::Error::Stopped) => return Err(error.to_string()),
+            Err(copy::Error::Stopped) => return Err(NotBrought::Stopped),
             Err(error) => why = with_causes(&error),
         }
     }
-    Err(why)
+    Err(NotBrought::Failed(why))
 }
 
 /// Whether a destination was left behind by a backup because it is slow: the backup is copied there instead.
@@ -131,10 +144,152 @@ pub fn bring_to_slow(
         let taken = destinations.catalog.backups().iter().find(|backup| *backup.id() == id);
         let Some(taken) = taken else { return };
         // Where that fails too, what was said first stands.
-        if bring(destinations, taken, &written.destination, None, stop, each).is_ok() {
+        if let Ok(from) = bring(destinations, taken, &written.destination, None, stop, each) {
             written.result = Ok(());
-            let name = std::iter::once(written.destination.as_str());
-            destinations.take_copy_in(&id, name);
+            let from = from.as_deref().unwrap_or_default();
+            destinations.take_copy_in(&id, from, &written.destination);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::backup::Written;
+    use crate::catalog::tests::manifest;
+    use crate::config;
+    use crate::destinations::Destination;
+    use crate::layout::{MAX_BYTES, Manifest};
+    use crate::model::{Digest, Revision};
+    use crate::store::FileStore;
+    use crate::store::tests::store;
+
+    const CONFIGURATION: &str = r#"
+[cluster]
+name = "prod"
+[members.m1]
+client_urls = ["http://127.0.0.1:1"]
+[encryption]
+recipients = ["age1psjnez3xz37gpj0k3lakc3q4dmsj3yj4ukahv6clwmk2an794p0sjsf00m"]
+[destinations.local]
+url = "file:///var/backups"
+[destinations.far]
+url = "file:///mnt/far"
+retention = { keep_last = 1 }
+[schedules.hourly]
+kind = "full"
+every = "1h"
+destinations = ["local", "far"]
+"#;
+
+    fn of_slot(hour: u32, revision: i64) -> Manifest {
+        let mut manifest = manifest(0xab, &format!("20261120T{hour:02}0001Z-{hour:08x}"), revision);
+        manifest.schedule = Some("hourly".to_owned());
+        manifest.slot = Some(format!("2026-11-20T{hour:02}:00:00Z").parse().unwrap());
+        manifest
+    }
+
+    /// Puts a backup into a store, with an object of `content`.
+    fn put(store: &FileStore, manifest: &Manifest, content: &[u8]) {
+        store.put_new(&manifest.object_name(), content).unwrap();
+        store.put_new(&manifest.name(), &manifest.to_bytes()).unwrap();
+    }
+
+    fn read(stores: [(&str, &FileStore); 2]) -> Destinations {
+        let opened = stores.map(|(name, store)| Destination {
+            name: name.to_owned(),
+            store: Ok(store.clone()),
+        });
+        Destinations::read("prod".parse().unwrap(), &opened, None)
+    }
+
+    #[test]
+    fn one_that_was_too_slow_gets_the_backup_from_another_and_what_failed_otherwise_does_not() {
+        let ((_a, local), (_b, far)) = (store(), store());
+        let mut taken = of_slot(1, 10);
+        let content = vec![7; 1000];
+        taken.stored.bytes = 1000;
+        taken.stored.sha256 = Digest(Sha256::digest(&content).into());
+        put(&local, &taken, &content);
+        let slow = || BranchError::TooSlow {
+            waited: Duration::from_secs(30),
+            written: 10,
+        };
+        let failed = |result: BranchError| Outcome {
+            manifest: taken.clone(),
+            opening: None,
+            destinations: vec![
+                Written {
+                    destination: "local".to_owned(),
+                    result: Ok(()),
+                },
+                Written {
+                    destination: "far".to_owned(),
+                    result: Err(result.into()),
+                },
+            ],
+            took: Duration::from_secs(40),
+            unaccepted: None,
+            warnings: Vec::new(),
+        };
+        let mut destinations = read([("local", &local), ("far", &far)]);
+        let mut bring_all = |outcome: &mut Outcome| {
+            bring_to_slow(&mut destinations, outcome, &Arc::default(), &|_| {});
+            let backup = &destinations.catalog.backups()[0];
+            backup.destinations().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut refused = failed(BranchError::Write {
+            written: 10,
+            source: std::io::ErrorKind::StorageFull.into(),
+        });
+        assert_eq!(bring_all(&mut refused), ["local"]);
+        assert!(refused.destinations[1].result.is_err());
+        let mut left_behind = failed(slow());
+        assert_eq!(bring_all(&mut left_behind), ["far", "local"]);
+        assert!(left_behind.destinations[1].result.is_ok());
+        assert_eq!(
+            far.read_small(&taken.name(), MAX_BYTES as u64).unwrap(),
+            taken.to_bytes()
+        );
+        // Where the copy fails, what was said first stands.
+        far.remove(&taken.name()).unwrap();
+        far.remove(&taken.object_name()).unwrap();
+        local.remove(&taken.object_name()).unwrap();
+        let mut destinations = read([("local", &local), ("far", &far)]);
+        let mut stays_behind = failed(slow());
+        bring_to_slow(&mut destinations, &mut stays_behind, &Arc::default(), &|_| {});
+        assert!(stays_behind.destinations[1].result.as_ref().is_err_and(is_slow));
+    }
+
+    #[test]
+    fn what_retention_has_removed_does_not_come_back_while_a_new_history_is_not_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, CONFIGURATION).unwrap();
+        let config = config::load(&path).unwrap().config;
+        let ((_a, local), (_b, far)) = (store(), store());
+        let mut all: Vec<Manifest> = (1..=3).map(|hour| of_slot(hour, i64::from(hour) * 10)).collect();
+        for index in 1..all.len() {
+            all[index].lineage = all[0].lineage.clone();
+        }
+        let mut wiped = of_slot(4, 1);
+        (wiped.from_revision, wiped.to_revision) = (Revision::new(1).unwrap(), Revision::new(1).unwrap());
+        all.push(wiped.clone());
+        let empty = |manifest: &Manifest| vec![0; usize::try_from(manifest.stored.bytes).unwrap()];
+        for manifest in &all {
+            put(&local, manifest, &empty(manifest));
+        }
+        put(&far, &all[2], &empty(&all[2]));
+        let read = read([("local", &local), ("far", &far)]);
+        assert!(read.catalog.accepted_lineage().is_err());
+        let lacking: Vec<_> = lacking(&config, &read, "far")
+            .iter()
+            .map(|backup| backup.id().clone())
+            .collect();
+        assert_eq!(lacking, [wiped.chain]);
     }
 }

@@ -1,5 +1,6 @@
 //! A restore on this host goes before every job.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Exit, Failure};
@@ -13,6 +14,13 @@ pub async fn restore_opened() {
     let ledger_paths = LedgerPaths::default();
     while !ledger_paths.is_open() {
         tokio::time::sleep(LOOK_FOR_RESTORE_EVERY).await;
+    }
+}
+
+/// Raises `stop` if a restore is open on this host, for work that does not wait.
+pub fn stop_for_restore(stop: &AtomicBool) {
+    if LedgerPaths::default().is_open() {
+        stop.store(true, Ordering::Relaxed);
     }
 }
 

@@ -76,8 +76,8 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
     Ok(ended)
 }
 
-/// A backup is due: the rest is verified after it.
-fn gives_way() -> Fate {
+/// A backup is due: the rest is done after it.
+pub(super) fn gives_way() -> Fate {
     Fate::Later {
         why: "a backup is due, and goes first".to_owned(),
         until: later(host::now(), AFTER_BACKUP),

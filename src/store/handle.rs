@@ -10,6 +10,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,6 +30,28 @@ use crate::model::{ChainId, ClusterName, Digest};
 
 /// How much of an object is copied at once.
 const COPIED_AT_ONCE: usize = 256 << 10;
+
+/// How often it is looked whether a copy is to stop.
+const LOOKED_EVERY: Duration = Duration::from_millis(200);
+
+/// What a store must sync or read back at the least.
+const SLOWEST_DISK_BYTES_PER_SECOND: u64 = 1 << 20;
+
+/// How long a store may take to sync so many bytes, or to read them back, beyond what it may take for one thing.
+pub fn time_to_sync(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / SLOWEST_DISK_BYTES_PER_SECOND)
+}
+
+/// How the writing of an object from a reader ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transfer {
+    /// The object is there.
+    Done,
+    /// The bytes are others than were expected: nothing is there.
+    Differs,
+    /// It was stopped: nothing is there.
+    Stopped,
+}
 
 /// How long a store may say nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,20 +152,22 @@ impl FileStore {
         self.ask(move |disk| Upload::begin(disk.folder(), disk.path_of(&object), root, limit))
     }
 
-    /// Writes a new object from `reader`, if it has just these bytes; nothing is there before all of them came. Whether
-    /// it was written: not if the bytes are others. `each` hears how many came each time, and its error ends it.
+    /// Writes a new object from `reader`, if it has just these bytes; nothing is there before all of them came. `each`
+    /// hears every so often how many more came, which may be none, and may stop it. The last sync has as long as a backup's.
     pub fn write_from(
         &self,
         object: &ObjectName,
         mut reader: impl Read + Send + 'static,
         expected: ReadBack,
-        each: impl Fn(u64) -> io::Result<()> + Send + 'static,
-    ) -> Result<bool, Error> {
+        mut each: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Transfer, Error> {
         let mut upload = self.begin(object)?;
         let path = self.path_of(object);
-        self.ask_for_many(move |_, signs| {
+        let (copied, is_stopped) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counted, told_to_stop) = (copied.clone(), is_stopped.clone());
+        let pour = move |_: &Disk, signs: &Signs| {
             let (mut hasher, mut bytes, mut block) = (Sha256::new(), 0_u64, vec![0; COPIED_AT_ONCE]);
-            loop {
+            while !told_to_stop.load(Ordering::Relaxed) {
                 let length = reader.read(&mut block).map_err(failed("copy to", &path))?;
                 let read = block.get(..length).unwrap_or_default();
                 if read.is_empty() {
@@ -151,16 +177,28 @@ impl FileStore {
                 hasher.update(read);
                 bytes += length as u64;
                 upload.write_all(read).map_err(failed("copy to", &path))?;
-                each(length as u64).map_err(failed("copy to", &path))?;
+                counted.fetch_add(length as u64, Ordering::Relaxed);
                 signs.give();
             }
             let sha256 = Digest(hasher.finalize().into());
-            if (ReadBack { bytes, sha256 }) != expected {
-                return Ok(false);
+            Ok((ReadBack { bytes, sha256 }, upload))
+        };
+        let mut look = || {
+            if each(copied.swap(0, Ordering::Relaxed)).is_break() {
+                is_stopped.store(true, Ordering::Relaxed);
             }
-            upload.commit()?;
-            Ok(true)
-        })
+        };
+        let (written, upload) = self.ask_while(self.limits.listing, pour, &mut look)?;
+        look();
+        if is_stopped.load(Ordering::Relaxed) {
+            return Ok(Transfer::Stopped);
+        }
+        if written != expected {
+            return Ok(Transfer::Differs);
+        }
+        let patience = self.limits.answer + time_to_sync(expected.bytes);
+        self.ask_while(patience, move |_, _| upload.commit(), &mut look)?;
+        Ok(Transfer::Done)
     }
 
     /// Writes a small new object; `AlreadyExists` if another was faster.
@@ -306,6 +344,21 @@ impl FileStore {
     ) -> Result<T, Error> {
         let disk = self.disk.clone();
         answer(&self.root, self.limits.listing, move |signs| question(&disk, signs))?
+    }
+
+    /// Asks, and has `look` called every so often meanwhile.
+    fn ask_while<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        question: impl FnOnce(&Disk, &Signs) -> Result<T, Error> + Send + 'static,
+        look: impl FnMut(),
+    ) -> Result<T, Error> {
+        let disk = self.disk.clone();
+        let asked = ask(&self.root.display().to_string(), limit, move |signs| {
+            question(&disk, signs)
+        });
+        let answer = asked.and_then(|asked| asked.answer_while(LOOKED_EVERY, look));
+        answer.map_err(|silence| self.hangs(&silence))?
     }
 
     fn hangs(&self, why: &dyn fmt::Display) -> Error {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{User, geteuid};
 
 pub use disk::{Access, Contents, FreeSpace, ReadBack};
-pub use handle::{FileStore, Limits, asked};
+pub use handle::{FileStore, Limits, Transfer, asked, time_to_sync};
 pub use marker::StoreId;
 pub use object::Object;
 pub use sweep::{ABANDONED_AFTER, Begun, Swept};

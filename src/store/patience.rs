@@ -108,11 +108,16 @@ pub(super) fn ask<T: Send + 'static>(
 impl<T> Asked<T> {
     /// The answer, if it comes before the silence is longer than the limit. Who asks several waits for them side by side.
     pub(super) fn answer(self) -> Result<T, Silence> {
+        self.answer_while(Duration::MAX, || {})
+    }
+
+    /// The same; `look` is called every so often meanwhile.
+    pub(super) fn answer_while(self, every: Duration, mut look: impl FnMut()) -> Result<T, Silence> {
         loop {
             let left = self.limit.saturating_sub(self.signs.silence());
-            match self.answer.recv_timeout(left) {
+            match self.answer.recv_timeout(left.min(every)) {
                 Ok(answer) => return Ok(answer),
-                Err(RecvTimeoutError::Timeout) if self.signs.silence() < self.limit => {}
+                Err(RecvTimeoutError::Timeout) if self.signs.silence() < self.limit => look(),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }

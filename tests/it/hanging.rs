@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lifeboat::layout::{ObjectName, SlotPath};
-use lifeboat::store::{Access, Begun, Error, FileStore, Limits};
+use lifeboat::store::{Access, Begun, Error, FileStore, Limits, ReadBack};
 
 use super::support::frozen::Frozen;
 use super::support::hanging::Hanging;
@@ -40,14 +40,30 @@ const CALLS: &[Call] = &[
             .read_back_while(&object(), |_| ControlFlow::Continue(()))
             .map(drop)
     }),
+    ("write_from", |store| {
+        let nothing = ReadBack {
+            bytes: 0,
+            sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+                .parse()
+                .unwrap(),
+        };
+        let written = store.write_from(&object(), std::io::empty(), nothing, |_| ControlFlow::Continue(()));
+        written.map(drop)
+    }),
     ("list", |store| store.list().map(drop)),
     ("catalog", |store| store.catalog("local").map(drop)),
     ("checks_of", |store| store.checks_of(chain().chain().unwrap()).map(drop)),
+    ("list_chain", |store| {
+        store.list_chain(chain().chain().unwrap()).map(drop)
+    }),
     ("free_space", |store| store.free_space().map(drop)),
     ("remove", |store| store.remove(&object())),
     ("now", |store| store.now().map(drop)),
     ("try_canary", |store| store.try_canary(&"h".parse().unwrap())),
     ("newest_claim", |store| store.newest_claim(&slot()).map(drop)),
+    ("has_backup", |store| {
+        store.has_backup(&slot(), &chain().chain().unwrap().chain).map(drop)
+    }),
     ("sweep", |store| store.sweep(&Begun::default()).map(drop)),
 ];
 

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
-use super::Attempt;
+use super::{Attempt, Stop};
 use crate::catalog::Backup;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
-use crate::jobs::{copy, host};
-use crate::layout::SlotPath;
+use crate::jobs::copy::NotBrought;
+use crate::jobs::{copy, host, rounds};
 use crate::layout::claim::State as ClaimState;
+use crate::layout::{Clocks, SlotPath};
 use crate::model::ChainId;
 use crate::restore::LedgerPaths;
 use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, held_claim, later, number_of};
@@ -20,39 +21,74 @@ use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, held_claim, later,
 /// How long a run goes on to copy what destinations lack of earlier slots: other schedules wait meanwhile.
 const LONGEST_CATCH_UP: SignedDuration = SignedDuration::from_mins(10);
 
+/// For how long it does so though a backup is due: where two schedules always come together, what is quick is copied all the
+/// same.
+const UNDISTURBED: SignedDuration = SignedDuration::from_secs(30);
+
 impl Attempt<'_> {
     /// Copies the backup of the slot to those that lack it, where another destination has it: it was away then, or slow.
+    /// Where that fails, a backup is taken instead.
     pub(super) fn copy_from_others(
         &mut self,
         destinations: &mut Destinations,
         held: &mut BTreeMap<String, HeldClaim>,
         own: &str,
-    ) {
+    ) -> Result<(), Stop> {
         let open: Vec<String> = self
             .to_write()
             .filter(|open| open.store.is_ok())
             .map(|open| open.name.clone())
             .collect();
+        let sources = clocks(destinations);
         for name in open {
-            let catalog = &destinations.catalog;
-            let of_slot = catalog.backups().iter().find(|backup| {
-                backup.manifest().slot.as_deref() == Some(&self.slot) && self.is_ours(destinations, backup, own)
-            });
-            let Some(id) = of_slot.map(|backup| backup.id().clone()) else {
+            let Some(id) = self.of_slot_elsewhere(destinations, &sources, &name, own) else {
                 continue;
             };
-            let fate = match self.bring(destinations, &id, &name) {
+            let fate = match self.bring(destinations, &id, &name, host::now()) {
                 Ok(host) => {
                     if let Some(claim) = held.remove(&name) {
                         claim.end(ClaimState::Done);
                     }
                     Fate::Stored(Stored { host, id: Some(id) })
                 }
-                Err(why) => Fate::Failed(format!("destination {name} lacks {id}: {why}")),
+                Err(NotBrought::Stopped) if self.is_to_stop() => return Err(Stop::Asked),
+                Err(NotBrought::Stopped) => {
+                    drop(held.remove(&name));
+                    rounds::gives_way()
+                }
+                Err(NotBrought::Failed(why)) => {
+                    self.listener
+                        .warn(&format!("destination {name}: {id} could not be copied to it: {why}"));
+                    continue;
+                }
             };
             self.open.remove(&name);
             self.add(&name, fate);
         }
+        Ok(())
+    }
+
+    /// The backup of the slot that a destination which has none of it may get from another: one that is good there, and of
+    /// this host or in a store that all share. One that it has a copy of is none: that copy is bad, or not of the slot.
+    fn of_slot_elsewhere(
+        &self,
+        destinations: &Destinations,
+        sources: &BTreeMap<String, Clocks>,
+        name: &str,
+        own: &str,
+    ) -> Option<ChainId> {
+        let is_ours = |backup: &Backup, source: &str| {
+            self.config.is_shared(source)
+                || destinations
+                    .manifest(backup)
+                    .is_ok_and(|(manifest, _)| manifest.writer.host == own)
+        };
+        let others = sources.iter().filter(|(source, _)| *source != name);
+        let mut found = others.filter_map(|(source, clocks)| {
+            let mut of_slot = destinations.catalog.of_slot(&self.slot, source, *clocks);
+            of_slot.find(|backup| backup.destinations().all(|has| has != name) && is_ours(backup, source))
+        });
+        found.next().map(|backup| backup.id().clone())
     }
 
     /// Whether a backup of a slot is one that a destination of this host may get: its own, or one of a store that all share.
@@ -64,33 +100,48 @@ impl Attempt<'_> {
                 .is_ok_and(|(manifest, _)| manifest.writer.host == own)
     }
 
-    /// Copies a backup to a destination, and says so; gives the host that took it.
-    fn bring(&mut self, destinations: &mut Destinations, id: &ChainId, name: &str) -> Result<String, String> {
+    /// Whether the agent is to stop, or a restore wants this host for itself.
+    fn is_to_stop(&self) -> bool {
+        *self.order.stop.borrow() || LedgerPaths::default().is_open()
+    }
+
+    /// Copies a backup to a destination, and says so; gives the host that took it. After `undisturbed_until` it gives
+    /// way to a backup that is due.
+    fn bring(
+        &mut self,
+        destinations: &mut Destinations,
+        id: &ChainId,
+        name: &str,
+        undisturbed_until: Timestamp,
+    ) -> Result<String, NotBrought> {
         let stop = Arc::new(AtomicBool::new(false));
-        let each = |_| {
-            self.order.pulse.beat();
-            stop.store(
-                *self.order.stop.borrow() || LedgerPaths::default().is_open(),
-                Ordering::Relaxed,
-            );
+        let each = |bytes| {
+            if bytes > 0 {
+                self.order.pulse.beat();
+            }
+            let makes_way = *self.order.gives_way.borrow() && host::now() >= undisturbed_until;
+            stop.store(makes_way || self.is_to_stop(), Ordering::Relaxed);
         };
+        let gone = || NotBrought::Failed("it is gone".to_owned());
         let catalog = &destinations.catalog;
         let backup = catalog.backups().iter().find(|backup| backup.id() == id);
-        let backup = backup.ok_or("it is gone")?;
+        let backup = backup.ok_or_else(gone)?;
         let host = destinations.manifest(backup).map(|(manifest, _)| manifest.writer.host);
         let from = copy::bring(destinations, backup, name, None, &stop, &each)?;
         if let Some(from) = from {
             let done = format!("destination {name}: {id} copied from {from}");
             self.ended.findings.done.push(done);
+            destinations.take_copy_in(id, &from, name);
         }
-        destinations.take_copy_in(id, std::iter::once(name));
-        host.map_err(|error| with_causes(&error))
+        host.map_err(|error| NotBrought::Failed(with_causes(&error)))
     }
 
     /// Copies to the destinations of the order what they lack of earlier slots, oldest first, for as long as a run may
     /// take.
     pub(super) fn catch_up(&mut self, destinations: &mut Destinations) {
-        let until = later(host::now(), LONGEST_CATCH_UP);
+        let begun = host::now();
+        let until = later(begun, LONGEST_CATCH_UP);
+        let undisturbed_until = later(begun, UNDISTURBED);
         let names: Vec<String> = self.order.destinations.iter().map(ToString::to_string).collect();
         let own = host::host_name();
         for name in names {
@@ -103,15 +154,21 @@ impl Attempt<'_> {
                 .map(|backup| (backup.id().clone(), backup.manifest().slot.as_deref().cloned()))
                 .collect();
             for (id, slot) in lacking {
-                if *self.order.stop.borrow() || host::now() >= until {
+                let now = host::now();
+                if self.is_to_stop() || now >= until {
                     return;
                 }
-                if let Err(why) = self.catch_up_one(destinations, &name, &id, slot) {
-                    let undone = format!("destination {name} still lacks {id}: {why}");
-                    self.ended.findings.undone.push(undone);
-                    // The next run tries again.
-                    break;
-                }
+                let done = self.catch_up_one(destinations, &name, &id, slot, undisturbed_until);
+                let why = match done {
+                    Ok(()) => continue,
+                    Err(NotBrought::Stopped) if self.is_to_stop() => return,
+                    Err(NotBrought::Stopped) => "a backup is due, and goes first".to_owned(),
+                    Err(NotBrought::Failed(why)) => why,
+                };
+                let undone = format!("destination {name} still lacks {id}: {why}");
+                self.ended.findings.undone.push(undone);
+                // The next run tries again.
+                break;
             }
         }
     }
@@ -122,12 +179,15 @@ impl Attempt<'_> {
         name: &str,
         id: &ChainId,
         slot: Option<SlotPath>,
-    ) -> Result<(), String> {
-        let store = destinations.stores.get(name).cloned().ok_or("it could not be read")?;
+        undisturbed_until: Timestamp,
+    ) -> Result<(), NotBrought> {
+        let failed = |why: &str| NotBrought::Failed(why.to_owned());
+        let store = destinations.stores.get(name).cloned();
+        let store = store.ok_or_else(|| failed("it could not be read"))?;
         let held = match slot.filter(|_| self.config.is_shared(name)) {
             None => None,
             Some(slot) => {
-                let told = |error: crate::store::Error| with_causes(&error);
+                let told = |error: crate::store::Error| failed(&with_causes(&error));
                 let standing = {
                     let is_gone = |chain: &ChainId| self.gone.contains(chain);
                     held_claim::look(&store, &slot, Leaves::Backup, is_gone, host::now())
@@ -136,7 +196,7 @@ impl Attempt<'_> {
                 let Ok(number) = number_of(standing.map_err(told)?, host::now()) else {
                     return Ok(());
                 };
-                let random = getrandom::u32().map_err(|error| error.to_string())?;
+                let random = getrandom::u32().map_err(|error| failed(&error.to_string()))?;
                 let claimant = Claimant {
                     host: host::host_name(),
                     run: format!("{random:08x}"),
@@ -148,10 +208,19 @@ impl Attempt<'_> {
                 }
             }
         };
-        self.bring(destinations, id, name)?;
+        self.bring(destinations, id, name, undisturbed_until)?;
         if let Some(held) = held {
             held.end(ClaimState::Done);
         }
         Ok(())
     }
+}
+
+/// The clocks that the destinations' backups are judged by; one that does not tell its time is left out.
+fn clocks(destinations: &Destinations) -> BTreeMap<String, Clocks> {
+    let told = destinations.stores.iter().filter_map(|(name, store)| {
+        let (store, host) = (store.now().ok()?, host::now());
+        Some((name.clone(), Clocks { host, store }))
+    });
+    told.collect()
 }

@@ -16,6 +16,7 @@ pub mod runbook;
 pub mod running;
 mod self_check;
 pub mod shared;
+pub mod slow;
 pub mod stalling;
 pub mod tls;
 pub mod tmpfs;

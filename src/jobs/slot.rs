@@ -222,7 +222,7 @@ impl<'a> Attempt<'a> {
         }
         self.order.pulse.beat();
         self.look_at_backups(&destinations, job.host.as_str());
-        self.copy_from_others(&mut destinations, &mut held, job.host.as_str())?;
+        self.copy_from_others(&mut destinations, &mut held, &claimant)?;
         if self.open.is_empty() {
             self.catch_up(&mut destinations);
             self.ended.look = Some(look::after(self.config, &destinations));

@@ -15,6 +15,9 @@ use crate::model::Digest;
 /// How long all others together wait for one sink.
 pub(super) const LAG_BUDGET: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether others could go on while one is waited for.
+const LOOKED_EVERY: Duration = Duration::from_millis(10);
+
 /// How long an unfinished stream waits for its sinks to end; one may hang in a write.
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -125,12 +128,13 @@ impl<W: Write + Send + 'static> FanOut<W> {
     }
 
     fn send_all(&mut self, message: impl Fn() -> Message) {
-        // Before any of them gets it: whoever has just got it is not idle, however fast it is.
-        let idle: Vec<bool> = self.branches.iter().map(Branch::is_idle).collect();
-        for (index, branch) in self.branches.iter_mut().enumerate() {
+        for index in 0..self.branches.len() {
+            let (before, rest) = self.branches.split_at_mut(index);
+            let Some((branch, after)) = rest.split_first_mut() else {
+                return;
+            };
             // Who has to be waited for is to blame only while another could go on.
-            let mut others = idle.iter().enumerate();
-            let others_wait = others.any(|(other, is_idle)| other != index && *is_idle);
+            let others_wait = || before.iter().chain(after.iter()).any(Branch::is_idle);
             branch.send(message(), self.stall_limit, others_wait);
         }
     }
@@ -195,29 +199,31 @@ impl<W> Branch<W> {
         self.queue.as_ref().is_some_and(Sender::is_empty)
     }
 
-    fn send(&mut self, message: Message, stall_limit: Duration, others_wait: bool) {
+    fn send(&mut self, message: Message, stall_limit: Duration, others_wait: impl Fn() -> bool) {
         let Some(queue) = &self.queue else { return };
         let bytes = match &message {
             Message::Block(block) => block.len() as u64,
             Message::End => 0,
         };
+        let begun = Instant::now();
         let refused = match queue.try_send(message) {
             Ok(()) => None,
-            Err(TrySendError::Full(message)) => {
-                // Where nobody else could go on meanwhile, only a standstill ends it.
-                let budget = LAG_BUDGET.saturating_sub(self.waited);
-                let patience = if others_wait {
-                    stall_limit.min(budget)
-                } else {
-                    stall_limit
-                };
-                let since = Instant::now();
-                let sent = queue.send_timeout(message, patience);
-                if others_wait {
+            Err(TrySendError::Full(mut message)) => loop {
+                // Looked at every so often: who has just got a block is not idle, however fast it is.
+                let (is_counted, since) = (others_wait(), Instant::now());
+                let mut patience = stall_limit.saturating_sub(begun.elapsed());
+                if is_counted {
+                    patience = patience.min(LAG_BUDGET.saturating_sub(self.waited));
+                }
+                let sent = queue.send_timeout(message, patience.min(LOOKED_EVERY));
+                if is_counted {
                     self.waited += since.elapsed();
                 }
-                sent.err()
-            }
+                match sent {
+                    Err(SendTimeoutError::Timeout(unsent)) if patience > LOOKED_EVERY => message = unsent,
+                    sent => break sent.err(),
+                }
+            },
             Err(TrySendError::Disconnected(message)) => Some(SendTimeoutError::Disconnected(message)),
         };
         match refused {
@@ -344,7 +350,7 @@ mod tests {
             let (release, until) = crossbeam_channel::bounded(0);
             let mut sinks = vec![Sink::Good(vec![])];
             sinks.insert(place, Sink::Hangs(until));
-            let limit = Duration::from_millis(50);
+            let limit = Duration::from_millis(200);
             let mut out = FanOut::new(sinks, limit);
             // One in its hands, and its queue full.
             out.write_all(&content(FAN_BLOCK_BYTES * (FAN_QUEUE_BLOCKS + 1)))
@@ -357,7 +363,7 @@ mod tests {
             let Err(BranchError::TooSlow { waited, .. }) = &out.branches[place] else {
                 panic!("{place}: it is left behind")
             };
-            assert!(*waited >= limit, "{place}: {waited:?}");
+            assert!(*waited >= limit / 2, "{place}: {waited:?}");
             drop(release);
         }
     }

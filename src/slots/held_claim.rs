@@ -36,8 +36,17 @@ pub struct Claimant {
 #[must_use]
 #[derive(Debug)]
 pub struct HeldClaim {
-    last_word: Option<Sender<State>>,
+    words: Option<Sender<Word>>,
     ended: Receiver<()>,
+}
+
+/// What is to be said in the store.
+#[derive(Debug)]
+enum Word {
+    /// Another backup is the one that is to be there.
+    Names(ChainId),
+    /// The last word.
+    Ends(State),
 }
 
 /// What the work of a slot leaves in a store.
@@ -90,7 +99,7 @@ impl HeldClaim {
             Err(store::Error::AlreadyExists { .. }) => return Ok(None),
             Err(error) => return Err(error),
         }
-        let (last_word, words) = channel();
+        let (told, words) = channel();
         let (done, ended) = channel();
         std::thread::spawn(move || {
             claims.keep(&words, RENEWED_EVERY);
@@ -98,23 +107,31 @@ impl HeldClaim {
             done.send(()).ok();
         });
         Ok(Some(HeldClaim {
-            last_word: Some(last_word),
+            words: Some(told),
             ended,
         }))
     }
 
+    /// Claims it for another backup from here on, as one that is copied: what a claim names no sweep touches, and "done"
+    /// counts together with it.
+    pub fn names(&self, chain: &ChainId) {
+        if let Some(words) = &self.words {
+            words.send(Word::Names(chain.clone())).ok();
+        }
+    }
+
     /// Says what became of the work.
     pub fn end(mut self, state: State) {
-        if let Some(last_word) = self.last_word.take() {
+        if let Some(words) = self.words.take() {
             // It listens until it has heard this.
-            last_word.send(state).ok();
+            words.send(Word::Ends(state)).ok();
         }
     }
 }
 
 impl Drop for HeldClaim {
     fn drop(&mut self) {
-        drop(self.last_word.take());
+        drop(self.words.take());
         // Without it, the claim runs out.
         self.ended.recv_timeout(PATIENCE).ok();
     }
@@ -129,7 +146,7 @@ struct Claims {
 }
 
 impl Claims {
-    fn keep(&mut self, words: &Receiver<State>, every: Duration) {
+    fn keep(&mut self, words: &Receiver<Word>, every: Duration) {
         let mut is_lost = false;
         loop {
             let state = match words.recv_timeout(every) {
@@ -139,7 +156,14 @@ impl Claims {
                     is_lost = matches!(self.say(State::Taking), Err(store::Error::AlreadyExists { .. }));
                     continue;
                 }
-                Ok(state) => state,
+                Ok(Word::Names(chain)) => {
+                    self.claimant.chain = chain;
+                    if !is_lost {
+                        is_lost = matches!(self.say(State::Taking), Err(store::Error::AlreadyExists { .. }));
+                    }
+                    continue;
+                }
+                Ok(Word::Ends(state)) => state,
                 Err(RecvTimeoutError::Disconnected) => State::GivenUp,
             };
             match state {
@@ -227,6 +251,22 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_names_the_backup_that_is_copied_instead_of_the_one_to_be() {
+        let (_root, store) = store();
+        let held = HeldClaim::begin(&store, &slot(), 1, &claimant("h1")).unwrap().unwrap();
+        let copied: ChainId = "20261120T100002Z-00000001".parse().unwrap();
+        held.names(&copied);
+        held.end(State::Done);
+        let named = |number| {
+            let words = store.read_small(&ObjectName::Claim(slot(), number), 1 << 16).unwrap();
+            let claim: serde_json::Value = serde_json::from_slice(&words).unwrap();
+            (claim["state"].to_string(), claim["chain"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(named(2), ("\"taking\"".to_owned(), copied.to_string()));
+        assert_eq!(named(3), ("\"done\"".to_owned(), copied.to_string()));
+    }
+
+    #[test]
     fn a_word_that_a_backup_is_done_is_believed_together_with_the_backup_of_that_slot() {
         let (root, store) = store();
         HeldClaim::begin(&store, &slot(), 1, &claimant("h1"))
@@ -304,7 +344,7 @@ mod tests {
                     number = newest(&store).0 + 1;
                 }
                 claims(&store, "h2", 1000).say(State::Taking).unwrap();
-                words.send(last_word.unwrap_or(State::GivenUp)).unwrap();
+                words.send(Word::Ends(last_word.unwrap_or(State::GivenUp))).unwrap();
                 keeper.join().unwrap();
             });
             assert_eq!(newest(&store), said);

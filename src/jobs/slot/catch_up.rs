@@ -32,7 +32,7 @@ impl Attempt<'_> {
         &mut self,
         destinations: &mut Destinations,
         held: &mut BTreeMap<String, HeldClaim>,
-        own: &str,
+        claimant: &Claimant,
     ) -> Result<(), Stop> {
         let open: Vec<String> = self
             .to_write()
@@ -41,9 +41,12 @@ impl Attempt<'_> {
             .collect();
         let sources = clocks(destinations);
         for name in open {
-            let Some(id) = self.of_slot_elsewhere(destinations, &sources, &name, own) else {
+            let Some(id) = self.of_slot_elsewhere(destinations, &sources, &name, claimant.host.as_str()) else {
                 continue;
             };
+            if let Some(claim) = held.get(&name) {
+                claim.names(&id);
+            }
             let fate = match self.bring(destinations, &id, &name, host::now()) {
                 Ok(host) => {
                     if let Some(claim) = held.remove(&name) {
@@ -59,6 +62,9 @@ impl Attempt<'_> {
                 Err(NotBrought::Failed(why)) => {
                     self.listener
                         .warn(&format!("destination {name}: {id} could not be copied to it: {why}"));
+                    if let Some(claim) = held.get(&name) {
+                        claim.names(&claimant.chain);
+                    }
                     continue;
                 }
             };

@@ -13,8 +13,11 @@ use super::support::shared;
 use super::support::slow::Slow;
 use super::support::tools::Version;
 
-/// The backups of a destination by their manifests, and each manifest's bytes.
-fn manifests(store: &Path) -> BTreeSet<(String, Vec<u8>)> {
+/// Paths of manifests, and their bytes.
+type Manifests = BTreeSet<(String, Vec<u8>)>;
+
+/// The backups of a destination by their manifests.
+fn manifests(store: &Path) -> Manifests {
     let files = files_below(store).into_iter();
     let files = files.filter(|file| file.display().to_string().contains("/full-"));
     files
@@ -85,7 +88,7 @@ fn what_a_destination_lacks_is_copied_as_it_is_and_once() {
         &["copy", "--from", "local", "--to", "far", &first],
     ] {
         let lost = host.lifeboat(args).expect_code(1);
-        lost.says(&[&first, "is bad", "prune --damaged"]);
+        lost.says(&[&first, "its copy there is bad", "--damaged"]);
     }
 }
 
@@ -96,12 +99,13 @@ fn a_destination_that_was_away_is_caught_up_by_the_agent_and_nothing_is_doubled(
 
 #[test]
 fn a_shared_destination_is_caught_up_under_the_claim_of_each_slot() {
-    let Some((_host, far)) = is_caught_up("shared = true\n") else {
+    let Some((host, missed)) = is_caught_up("shared = true\n") else {
         return;
     };
-    // Of each backup that is there, the last claim of its slot says so.
+    let far = host.path("far");
+    // Of each backup that was copied, the last claim of its slot says so.
     let folder = far.join(CLUSTER).join("slots/often");
-    for (_, manifest) in manifests(&far) {
+    for (_, manifest) in missed {
         let manifest: Value = serde_json::from_slice(&manifest).unwrap();
         let slot = manifest["slot"].as_str().unwrap().replace(['-', ':'], "");
         let slot = format!("{}Z", slot.split(['.', 'Z']).next().unwrap());
@@ -120,9 +124,9 @@ fn a_shared_destination_is_caught_up_under_the_claim_of_each_slot() {
     }
 }
 
-/// Takes a destination away from a running agent, gives it back and looks at both destinations when it has all; `more` is what
-/// else is configured of it.
-fn is_caught_up(more: &str) -> Option<(Host, PathBuf)> {
+/// Takes the destination `far` away from a running agent, gives it back and looks at both destinations when it has all; `more`
+/// is what else is configured of it. Gives what it had missed.
+fn is_caught_up(more: &str) -> Option<(Host, Manifests)> {
     let etcd = Etcd::start(Version::V3_5, Options::default())?;
     let host = Host::new(&etcd);
     let schedule = "[schedules.often]\nkind = \"full\"\nevery = \"3s\"\njitter = \"0s\"\n";
@@ -141,6 +145,8 @@ fn is_caught_up(more: &str) -> Option<(Host, PathBuf)> {
     until("backups that the other one misses", || {
         count(&host.store()) >= before + 3
     });
+    let all = manifests(&host.store());
+    let missed = all.difference(&manifests(&host.path("unplugged"))).cloned().collect();
     fs::rename(host.path("unplugged"), &far).unwrap();
     until("the other one to be caught up", || {
         let (near, other) = (manifests(&host.store()), manifests(&far));
@@ -162,7 +168,7 @@ fn is_caught_up(more: &str) -> Option<(Host, PathBuf)> {
         let distinct: BTreeSet<_> = slots.iter().collect();
         assert_eq!(distinct.len(), slots.len(), "{slots:?}");
     }
-    Some((host, far))
+    Some((host, missed))
 }
 
 /// A schedule of which one slot is caught up, and the next is far.

@@ -9,6 +9,7 @@
 
 pub mod error_chain;
 pub mod model;
+pub mod text;
 
 // Formats and decisions: plain functions over values.
 pub mod bbolt;
@@ -46,3 +47,4 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod jobs;
+pub mod terminal;

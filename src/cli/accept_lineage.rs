@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::host;
-use super::output::Format;
 use super::source::acceptances;
 use super::stores::read_configured;
 use super::{Context, Exit, Failure, user};
@@ -11,6 +10,7 @@ use crate::catalog::{Catalog, LatestError, Lineage};
 use crate::error_chain::with_causes;
 use crate::jobs::accept::{Told, tell};
 use crate::model::LineageId;
+use crate::terminal::Format;
 
 /// Say that a new history is meant: an etcd that started afresh, or was restored by other means
 ///

@@ -7,8 +7,6 @@ use clap::ValueHint;
 use serde::Serialize;
 
 use super::host::{self, failed};
-use super::output::{Format, Output};
-use super::progress::Bar;
 use super::stores::{open_to_write, warn_of_unreadable};
 use super::{Context, Exit, Failure, Interrupt, user};
 use crate::backup::{self, Error, Job, Outcome, Pace, Progress};
@@ -25,6 +23,8 @@ use crate::jobs::stores::open_the_others;
 use crate::layout::Origin;
 use crate::model::{ByteSize, ChainId, Revision};
 use crate::state::{BegunChain, Holder};
+use crate::terminal::Bar;
+use crate::terminal::{Format, Output};
 
 /// Take one full backup now and print its id
 ///

@@ -9,9 +9,7 @@ use serde::Serialize;
 
 use super::host;
 use super::identity::IdentityArgs;
-use super::list::{faults, rfc3339};
 use super::needs::Judgement;
-use super::output::{Format, Output, Style, Table, count};
 use super::read_through::read_through;
 use super::restore::foreseen;
 use super::source::{chosen, no_latest, outlined};
@@ -26,6 +24,9 @@ use crate::etcd::{self, Ahead, Listed, Member, Surveyed, complaints, survey};
 use crate::jobs::recipients;
 use crate::model::ByteSize;
 use crate::pipeline::Identities;
+use crate::terminal::{Format, Output, Style, Table};
+use crate::text::count;
+use crate::text::rfc3339;
 
 /// Validate the configuration, and with --online everything it names
 ///
@@ -402,7 +403,8 @@ fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) ->
     for backup in places.catalog.backups() {
         let id = backup.id();
         findings.problems.extend(
-            faults(backup)
+            backup
+                .faults()
                 .into_iter()
                 .map(|fault| format!("{id} has a bad copy in {fault}")),
         );

@@ -8,8 +8,6 @@ use serde::Serialize;
 
 use super::backup::duration;
 use super::host;
-use super::output::Format;
-use super::progress::Bar;
 use super::source::not_found;
 use super::stores::{blame, known_destination, open_to_write};
 use super::{Context, Exit, Failure, user};
@@ -19,6 +17,8 @@ use crate::jobs;
 use crate::jobs::copy::{NotBrought, is_good};
 use crate::jobs::give_way::stop_for_restore;
 use crate::model::ChainId;
+use crate::terminal::Bar;
+use crate::terminal::Format;
 
 /// Copy backups from one destination to another, as they are
 ///

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use super::output;
 pub use crate::jobs::{Exit, Failure};
+use crate::terminal::{Format, Output, lost_result, printable};
 
 impl Exit {
     /// The exit code when the work is over: what was done counts as failed if its result could not be written, and the
     /// reason comes along. A reader that has gone is no failure.
     pub fn with_output(self) -> (Exit, Option<&'static str>) {
-        match (self, output::lost_result()) {
+        match (self, lost_result()) {
             (Exit::Done, Some(reason)) => (Exit::Failed, Some(reason)),
             (exit, lost) => (exit, lost),
         }
@@ -25,7 +25,7 @@ impl From<Exit> for ExitCode {
 impl Failure {
     /// The failure as people read it.
     pub fn for_people(&self) -> String {
-        output::printable(&self.to_string()).into_owned()
+        printable(&self.to_string()).into_owned()
     }
 
     /// The failure as one JSON document, for programs.
@@ -40,10 +40,10 @@ impl Failure {
 
     /// How a command ends that has printed its result already: programs read one document, so that nothing but the code
     /// and, for people, the text follows it.
-    pub(super) fn after_result(self, output: &output::Output) -> Result<Exit, Failure> {
+    pub(super) fn after_result(self, output: &Output) -> Result<Exit, Failure> {
         match output.format {
-            output::Format::Text => Err(self),
-            output::Format::Json => {
+            Format::Text => Err(self),
+            Format::Json => {
                 output.problem(self.to_string());
                 Ok(self.exit)
             }

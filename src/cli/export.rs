@@ -7,8 +7,6 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::host::room_at;
-use super::output::Format;
-use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
 use crate::durable::{self, Partial};
@@ -16,6 +14,8 @@ use crate::error_chain::with_causes;
 use crate::layout::Manifest;
 use crate::model::{ByteSize, Digest};
 use crate::source::{self, Hashed, SnapshotHasher, Source, TrailingDigest};
+use crate::terminal::Bar;
+use crate::terminal::Format;
 
 /// Who may read an exported file: it is plaintext.
 const FILE_MODE: u32 = 0o600;
@@ -268,9 +268,9 @@ fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::output::{Output, Paint, Verbosity};
     use super::*;
     use crate::bbolt;
+    use crate::terminal::{Output, Paint, Verbosity};
 
     fn hashed(digest: TrailingDigest) -> Hashed {
         Hashed {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use age::secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::output::Format;
 use super::{Context, Exit, Failure};
 use crate::durable;
 use crate::error_chain::with_causes;
+use crate::terminal::Format;
 
 /// Who may read an identity.
 const FILE_MODE: u32 = 0o600;

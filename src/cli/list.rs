@@ -1,18 +1,18 @@
 //! `lifeboat list`: what there is.
 
 use clap::ValueHint;
-use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::host;
-use super::output::{Format, Output, Table, age, brief, clean, count};
 use super::source::no_latest;
 use super::stores::{self, From, read_configured};
 use super::{Context, Exit, Failure};
-use crate::catalog::{Backup, Catalog, LatestError, Lineage, Standing};
+use crate::catalog::{Backup, Catalog, LatestError, Lineage};
 use crate::destinations::Destinations;
 use crate::layout::Proof;
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
+use crate::terminal::{Format, Output, Table};
+use crate::text::{age, brief, clean, count, rfc3339};
 
 /// List the backups in the order in which they were begun
 ///
@@ -157,7 +157,7 @@ fn print(output: &Output, places: &Destinations, all: bool) {
     for (backup, fault) in catalog
         .backups()
         .iter()
-        .flat_map(|b| faults(b).into_iter().map(move |fault| (b, fault)))
+        .flat_map(|b| b.faults().into_iter().map(move |fault| (b, fault)))
     {
         output.alarm(format!("{} has a bad copy in {}", backup.id(), brief(&fault)));
     }
@@ -207,7 +207,7 @@ fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
     let now = host::now();
     for backup in backups {
         let manifest = backup.manifest();
-        let proof = match (faults(backup).is_empty(), backup.is_pinned()) {
+        let proof = match (backup.faults().is_empty(), backup.is_pinned()) {
             (true, false) => backup.proof().to_string(),
             (true, true) => format!("{}, pinned", backup.proof()),
             (false, _) if backup.proof() > Proof::None => format!("{}, a copy is bad", backup.proof()),
@@ -225,18 +225,6 @@ fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
         ]);
     }
     table
-}
-
-/// What is known to be wrong with copies of a backup.
-pub(super) fn faults(backup: &Backup) -> Vec<String> {
-    let faults = backup.copies.iter().flat_map(|copy| match &copy.standing {
-        Standing::Good(_) => Vec::new(),
-        Standing::Bad(faults) => faults
-            .iter()
-            .map(|fault| format!("{}: {}", copy.destination, clean(fault)))
-            .collect(),
-    });
-    faults.collect()
 }
 
 fn document<'a>(places: &'a Destinations, broken: Option<&Failure>, all: bool) -> Document<'a> {
@@ -289,11 +277,6 @@ impl Window {
     }
 }
 
-/// A time as the contract prints it.
-pub(super) fn rfc3339(time: Timestamp) -> String {
-    format!("{time:.0}")
-}
-
 impl BackupDocument {
     /// What programs see of `backup`.
     pub fn new(backup: &Backup) -> Self {
@@ -320,7 +303,7 @@ impl BackupDocument {
                 .map(rfc3339),
             destinations: backup.destinations().map(str::to_owned).collect(),
             note: manifest.note.as_deref().map(str::to_owned),
-            faults: faults(backup),
+            faults: backup.faults(),
         }
     }
 }

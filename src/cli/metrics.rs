@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::agent::is_running;
 use super::host;
-use super::output::Format;
 use super::{Context, Exit, Failure};
 use crate::agent::{Flavour, Report, Sample, render, samples};
+use crate::terminal::Format;
 
 /// Print the metrics once, as the agent serves them
 ///

@@ -8,7 +8,6 @@ mod check;
 mod copy;
 mod exit;
 mod export;
-mod hints;
 mod host;
 mod identity;
 mod keygen;
@@ -17,9 +16,7 @@ mod manual;
 mod metrics;
 mod needs;
 mod notify;
-mod output;
 mod pin;
-mod progress;
 mod prune;
 mod read_through;
 mod rebuild;
@@ -31,7 +28,6 @@ mod source;
 mod spool;
 mod status;
 mod stores;
-mod terminal;
 mod user;
 mod verify;
 
@@ -43,16 +39,14 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use exit::{Exit, Failure};
-use hints::Given;
-use output::{Format, Output, Verbosity};
 use stores::From;
-use terminal::{Color, Paint, Style};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::agent::Log;
 use crate::health::Level;
+use crate::terminal::{Color, Format, Given, Output, Paint, Style, Verbosity, remember, styled};
 
 /// Where the configuration is when `--config` does not say.
 const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
@@ -234,12 +228,12 @@ impl Cli {
 
     /// What stands before an error on standard error.
     pub fn error_label(&self) -> String {
-        terminal::styled("error:", Style::Bad, Paint::wanted(self.color).err)
+        styled("error:", Style::Bad, Paint::wanted(self.color).err)
     }
 
     /// Runs the command to its end. `Ok` may still be [`Exit::Partly`].
     pub fn run(self) -> Result<Exit, Failure> {
-        hints::remember(Given {
+        remember(Given {
             config: self.config.as_ref().map(|config| config.display().to_string()),
             from: self.command.from().and_then(From::again),
         });
@@ -365,4 +359,32 @@ fn listen(context: &Context) -> Interrupt {
 /// The same as a flag, for work that does not wait.
 fn interrupted_flag(context: &Context) -> Arc<AtomicBool> {
     listen(context).flag
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::terminal::{CONFIGURED, READING};
+
+    #[test]
+    fn what_the_next_command_needs_is_known_of_every_command() {
+        let cli = Cli::command();
+        // That of `copy` names a destination.
+        let takes_from = |command: &&clap::Command| {
+            command.get_name() != "copy" && command.get_arguments().any(|arg| arg.get_id() == "from")
+        };
+        let names = |commands: Vec<&clap::Command>| -> BTreeSet<String> {
+            commands.iter().map(|command| command.get_name().to_owned()).collect()
+        };
+        let listed = |list: &[&str]| -> BTreeSet<String> { list.iter().map(|&name| name.to_owned()).collect() };
+        assert_eq!(
+            names(cli.get_subcommands().filter(takes_from).collect()),
+            listed(&READING)
+        );
+        let mut known = listed(&CONFIGURED);
+        known.extend(listed(&["release", "keygen", "completions", "manual"]));
+        assert_eq!(names(cli.get_subcommands().collect()), known);
+    }
 }

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User, getgrouplist};
 use serde::Serialize;
 
-use super::output::Output;
 use super::{Context, DEFAULT_CONFIG};
 use crate::config::{Config, Listen, Secret, StoreUrl};
 use crate::destinations::side_by_side;
@@ -20,6 +19,7 @@ use crate::error_chain::with_causes;
 use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
 use crate::store;
 use crate::systemd::{Error, Systemd, UnitName};
+use crate::terminal::Output;
 
 /// The unit as it is shipped, for hosts where none is installed.
 const SHIPPED: &str = include_str!("../../systemd/lifeboat.service");

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::host;
-use super::output::Format;
 use super::{Context, Exit, Failure, user};
 use crate::agent::trial;
+use crate::terminal::Format;
 
 /// Try the program and the address of [notify]
 ///

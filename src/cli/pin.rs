@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::backup::duration;
 use super::host;
-use super::output::Format;
 use super::source::chosen;
 use super::stores::read_configured;
 use super::{Context, Exit, Failure, user};
@@ -14,6 +13,7 @@ use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, ObjectName, Pin};
 use crate::model::ChainId;
 use crate::store::{self, FileStore};
+use crate::terminal::Format;
 
 /// Exclude a backup from retention, in every destination that has it
 #[derive(clap::Args)]

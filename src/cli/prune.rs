@@ -6,8 +6,6 @@ use serde::Serialize;
 
 use super::backup::duration;
 use super::host;
-use super::output::{Format, Output, brief};
-use super::restore::{ask, need_somebody};
 use super::source::not_found;
 use super::stores::{blame, read_configured};
 use super::{Context, Exit, Failure, accept_lineage, user};
@@ -19,6 +17,8 @@ use crate::layout::ObjectName;
 use crate::model::{ByteSize, ChainId};
 use crate::prune::{self, ByAge, Judged, Plan};
 use crate::store::FileStore;
+use crate::terminal::{Format, Output, ask, need_somebody};
+use crate::text::brief;
 
 /// Apply the retention of each destination; print each keep and each removal with its reason
 ///

@@ -1,6 +1,5 @@
 //! All of a backup is read, to no other end than to know that a key opens it and that it is right.
 
-use super::progress::Bar;
 use super::source::{Found, source_failure};
 use super::{Context, Exit, Failure, stores};
 use crate::catalog::Backup;
@@ -8,6 +7,7 @@ use crate::destinations::Destinations;
 use crate::layout::Manifest;
 use crate::pipeline::Identities;
 use crate::source::{self, SnapshotHasher, Source};
+use crate::terminal::Bar;
 
 /// Reads all of a backup: that one of `keys` opens it, and that its bytes are those that were backed up.
 pub(super) fn read_through(

@@ -10,8 +10,6 @@ use std::sync::atomic::Ordering;
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::output::{Format, Output, compacted, count};
-use super::progress::Bar;
 use super::source::{SourceArgs, Used, described, source_failure};
 use super::{Context, Exit, Failure};
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
@@ -22,6 +20,9 @@ use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Progress, Rebuilt, rebuild};
 use crate::restore::{LedgerPaths, Word};
 use crate::settings::shell_word as word;
+use crate::terminal::Bar;
+use crate::terminal::{Format, Output};
+use crate::text::{compacted, count};
 
 /// Where the agent of a package remembers things.
 const AGENTS_STATE: &str = "/var/lib/lifeboat";

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::output::Format;
-use super::restore::{ask, connect, failure, need_root, need_somebody};
+use super::restore::{connect, failure, need_root};
 use super::{Context, Exit, Failure};
 use crate::error_chain::with_causes;
 use crate::model::ByteSize;
@@ -14,6 +13,7 @@ use crate::restore::{
     Error, ExchangeDirError, Kept, Ledger, LedgerError, LedgerPaths, LedgerStore, OverDbus, Release, RestoreId,
     gone_paths, kept_path, made_path, releasable, release, release_stray, tidy_released,
 };
+use crate::terminal::{Format, ask, need_somebody};
 
 /// Give up, for good, the data that restores have kept
 ///

@@ -5,15 +5,13 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 
 use super::host;
-use super::output::Format;
-use super::restore::{
-    ask, failure, leave_session, need_root, need_somebody, not_revived, reach, refuse_mounts, take_over,
-};
+use super::restore::{failure, leave_session, need_root, not_revived, reach, refuse_mounts, take_over};
 use super::{Context, Exit, Failure};
 use crate::restore::{
     Access, End, Error, Kept, Ledger, LedgerPaths, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Step, Tools, Units,
     closed, made_path, open_ledger, peers,
 };
+use crate::terminal::{Format, ask, need_somebody};
 
 /// Put the data and the settings from before the last restore back
 ///

@@ -3,8 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::list::{BackupDocument, faults, rfc3339};
-use super::output::{Format, Output, clean, compacted};
+use super::list::BackupDocument;
 use super::source::{chosen, described};
 use super::stores::{self, From};
 use super::{Context, Exit, Failure};
@@ -12,6 +11,9 @@ use crate::catalog::Backup;
 use crate::destinations::Destinations;
 use crate::layout::{Manifest, Origin, Proof};
 use crate::model::ByteSize;
+use crate::terminal::{Format, Output};
+use crate::text::rfc3339;
+use crate::text::{clean, compacted};
 
 /// Show one backup in full: its manifest, where it lies, how far it is proven
 #[derive(clap::Args)]
@@ -74,7 +76,7 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destina
             .map(|at| format!("{}: {}", copy.destination, rfc3339(at)));
         optional("checked", checked);
     }
-    faults(backup).into_iter().for_each(|fault| field("fault", fault));
+    backup.faults().into_iter().for_each(|fault| field("fault", fault));
     optional("doubt", manifest.doubt().map(clean));
     field("pinned", if backup.is_pinned() { "yes" } else { "no" }.to_owned());
     optional("note", manifest.note.as_deref().map(clean));

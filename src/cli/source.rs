@@ -9,8 +9,6 @@ use serde::Serialize;
 
 use super::host::{self, configuration};
 use super::identity::{IdentityArgs, WindowArgs};
-use super::list::{faults, rfc3339};
-use super::output::{age, clean, count};
 use super::spool::spool;
 use super::stores::{self, From, blame, read_configured, store_failure};
 use super::{Context, Exit, Failure};
@@ -23,6 +21,8 @@ use crate::model::{ChainId, LineageId, Revision};
 use crate::pipeline::{DecodeError, Identities, Unlock, Window};
 use crate::source::{self, FileKind, Source};
 use crate::store::FileStore;
+use crate::text::rfc3339;
+use crate::text::{age, clean, count};
 
 /// Where the snapshot comes from.
 #[derive(clap::Args)]
@@ -455,7 +455,7 @@ pub(super) fn chosen<'a>(context: &Context, places: &'a Destinations, source: &s
         backup.manifest().lineage == latest.manifest().lineage && backup.revision() > latest.revision()
     };
     for passed_over in places.catalog.backups().iter().filter(newer) {
-        let faults = faults(passed_over).join("; ");
+        let faults = passed_over.faults().join("; ");
         let id = passed_over.id();
         context.output.alarm(format!(
             "skipped the newer {id} (revision {}), which is bad: {faults}",

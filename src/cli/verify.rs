@@ -5,14 +5,15 @@ use serde::Serialize;
 
 use super::host;
 use super::identity::IdentityArgs;
-use super::output::{Format, Output, clean, count};
-use super::progress::Bar;
 use super::source::{chosen, source_failure};
 use super::stores::{self, From, read_configured};
 use super::{Context, Exit, Failure, user};
 use crate::destinations::Destinations;
 use crate::jobs::verify::{Depth, Results, Run, Wanted, verify_each, worse};
 use crate::layout::Proof;
+use crate::terminal::Bar;
+use crate::terminal::{Format, Output};
+use crate::text::{clean, count};
 use crate::verify::Share;
 
 /// Read backups back from the disk and prove that they are good

@@ -27,6 +27,11 @@ pub use slot::carry_out;
 
 /// Who hears what a job says while it works: a terminal, or a journal.
 pub trait Listener: Send + Sync {
+    /// What must not be missed, however little else is wanted.
+    fn alarm(&self, text: &str) {
+        self.warn(text);
+    }
+
     /// What the operator should know, beside the result.
     fn warn(&self, text: &str);
 

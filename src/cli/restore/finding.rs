@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::progress::Bar;
 use super::super::source::{Found, source_failure};
 use super::super::{Context, Exit, Failure};
 use super::Here;
@@ -16,6 +15,7 @@ use crate::rebuild::DigestRule;
 use crate::restore::{self, Backup, MembersError, Preview, PreviewError, preview};
 use crate::settings::EtcdSettings;
 use crate::source::TrailingDigest;
+use crate::terminal::Bar;
 
 /// The largest file of members that is read.
 const MOST_BYTES: u64 = 1 << 20;

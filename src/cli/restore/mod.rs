@@ -9,14 +9,12 @@ mod site;
 mod standing;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::host::{self, failed, room_at};
 use super::identity::{IdentityArgs, WindowArgs};
-use super::progress::Bar;
 use super::rebuild::refused_by;
 use super::source::{Found, SourceArgs};
 use super::stores::From;
@@ -33,6 +31,7 @@ use crate::restore::{
     Error, Ledger, LedgerPaths, LedgerStore, Nonce, Outcome, OverDbus, Patience, Plan, PlanError, Presence,
     RESUME_UNIT, RestoreId, Run, Step, Tools, Units, Wanted, Wish, decide_bump, look_around, open_ledger,
 };
+use crate::terminal::{Bar, ask, need_somebody};
 
 pub(super) use errors::{failure, refused_here};
 pub(super) use report::not_revived;
@@ -434,29 +433,6 @@ pub(super) fn need_root(command: &str) -> Result<(), Failure> {
             format!("`{command}` stops and starts etcd and changes its data: only root may"),
         )
         .next(format!("run it again as `sudo lifeboat {command} …`"))),
-    }
-}
-
-/// Refuses where there is nobody to ask.
-pub(super) fn need_somebody(yes: bool, command: &str) -> Result<(), Failure> {
-    match yes || (io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        true => Ok(()),
-        false => Err(Failure::new(
-            Exit::Refused,
-            format!("`{command}` asks before it changes anything, and there is no terminal"),
-        )
-        .next("if it is meant, say so with --yes")),
-    }
-}
-
-/// Asks, and refuses unless the answer is yes.
-pub(super) fn ask(question: &str) -> Result<(), Failure> {
-    write!(io::stderr(), "{question} Type `yes` to go on: ").ok();
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    match answer.trim() {
-        "yes" => Ok(()),
-        _ => Err(Failure::new(Exit::Refused, "nothing was done")),
     }
 }
 

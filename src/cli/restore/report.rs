@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::super::host;
-use super::super::list::rfc3339;
-use super::super::output::{Format, Output, age};
 use super::super::{Exit, Failure};
 use super::Here;
 use super::site::shown;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::restore::{Ledger, Outcome, OverQuota, Plan, Run, flags, kept_path, made_path};
 use crate::settings::{Change, Overlay, Source};
+use crate::terminal::{Format, Output};
+use crate::text::age;
+use crate::text::rfc3339;
 
 /// What to do where etcd is older than the backup.
 const SHOULD_BE_NEWER: &str =

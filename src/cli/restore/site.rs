@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::host::{self, failed};
-use super::super::output::Output;
 use super::super::{Context, Exit, Failure};
 use super::refused_here;
 use crate::config::{self, Config};
@@ -15,6 +14,7 @@ use crate::model::UnitName;
 use crate::restore::{self, Access, EtcdHere, OverDbus, Plan, Site, SiteError, Units, changes_after};
 use crate::settings::{self, Change, EtcdSettings, Given, Unit};
 use crate::systemd::{self, LoadState, Systemd, read_file};
+use crate::terminal::Output;
 
 /// The unit that etcd runs as where nothing else is said.
 const USUAL_UNIT: &str = "etcd.service";

@@ -17,7 +17,6 @@ use serde::Serialize;
 
 use super::agent::is_running;
 use super::host;
-use super::output::Format;
 use super::restore::settings_now;
 use super::stores::read_within;
 use super::{Context, Exit, Failure};
@@ -37,6 +36,7 @@ use crate::schedule::Slot;
 use crate::slots::Stored;
 use crate::store::Limits;
 use crate::systemd::{LoadState, Systemd};
+use crate::terminal::Format;
 use members::{Asking, MemberRow};
 use restores::Restores;
 

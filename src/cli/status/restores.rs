@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::list::rfc3339;
-use crate::cli::output::age;
 use crate::cli::release;
 use crate::cli::restore::SettingsNow;
 use crate::durable;
@@ -17,6 +15,8 @@ use crate::error_chain::with_causes;
 use crate::model::ByteSize;
 use crate::restore::{End, Kept, Ledger, LedgerError, LedgerPaths, Plan, Seen, Step, closed, open_ledger};
 use crate::settings::{Change, Overlay};
+use crate::text::age;
+use crate::text::rfc3339;
 
 /// What there is, as programs see it.
 #[derive(Debug, Default, PartialEq, Serialize)]

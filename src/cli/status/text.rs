@@ -5,12 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{DestinationRow, Document};
-use crate::cli::hints::typed;
-use crate::cli::output::{Output, Style, Table, age, brief, clean, count};
-use crate::cli::terminal::columns;
 use crate::health::{Copy, Notice, ProofState, ScheduleState, Window};
 use crate::model::ByteSize;
 use crate::schedule::Span;
+use crate::terminal::columns;
+use crate::terminal::typed;
+use crate::terminal::{Output, Style, Table};
+use crate::text::{age, brief, clean, count};
 
 const LABEL: usize = 12;
 

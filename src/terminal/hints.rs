@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::settings::shell_word;
 
 /// The commands that read a configuration.
-const CONFIGURED: [&str; 18] = [
+pub(crate) const CONFIGURED: [&str; 18] = [
     "agent",
     "status",
     "backup",
@@ -30,11 +30,11 @@ const CONFIGURED: [&str; 18] = [
 ];
 
 /// Those of them that read a store that is only named.
-const READING: [&str; 6] = ["list", "show", "verify", "export", "rebuild", "restore"];
+pub(crate) const READING: [&str; 6] = ["list", "show", "verify", "export", "rebuild", "restore"];
 
 /// What this run was given and the next one needs too.
 #[derive(Debug, Default)]
-pub(super) struct Given {
+pub struct Given {
     /// The configuration, if it is not the usual one.
     pub config: Option<String>,
     /// `--from` with its value, and `--cluster` if there is one.
@@ -44,12 +44,12 @@ pub(super) struct Given {
 static GIVEN: OnceLock<Given> = OnceLock::new();
 
 /// Remembers what this run was given, from its beginning.
-pub(super) fn remember(given: Given) {
+pub fn remember(given: Given) {
     GIVEN.set(given).ok();
 }
 
 /// The text with its commands as they can be typed.
-pub(super) fn typed(text: &str) -> Cow<'_, str> {
+pub fn typed(text: &str) -> Cow<'_, str> {
     match GIVEN.get() {
         Some(given) => given.completed(text),
         None => text.into(),
@@ -111,8 +111,6 @@ fn is_begun_by(before: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn given(config: Option<&str>, from: Option<&str>) -> Given {
@@ -160,26 +158,5 @@ mod tests {
         ] {
             assert_eq!(from.completed(text), expected);
         }
-    }
-
-    #[test]
-    fn what_the_next_command_needs_is_known_of_every_command() {
-        use clap::CommandFactory as _;
-        let cli = crate::cli::Cli::command();
-        // That of `copy` names a destination.
-        let takes_from = |command: &&clap::Command| {
-            command.get_name() != "copy" && command.get_arguments().any(|arg| arg.get_id() == "from")
-        };
-        let names = |commands: Vec<&clap::Command>| -> BTreeSet<String> {
-            commands.iter().map(|command| command.get_name().to_owned()).collect()
-        };
-        let listed = |list: &[&str]| -> BTreeSet<String> { list.iter().map(|&name| name.to_owned()).collect() };
-        assert_eq!(
-            names(cli.get_subcommands().filter(takes_from).collect()),
-            listed(&READING)
-        );
-        let mut known = listed(&CONFIGURED);
-        known.extend(listed(&["release", "keygen", "completions", "manual"]));
-        assert_eq!(names(cli.get_subcommands().collect()), known);
     }
 }

@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 const USUAL_COLUMNS: usize = 80;
 
 /// The columns of standard output, where that is a terminal.
-pub(super) fn columns() -> Option<usize> {
+pub fn columns() -> Option<usize> {
     let stdout = std::io::stdout();
     if !stdout.is_terminal() {
         return None;
@@ -19,7 +19,7 @@ pub(super) fn columns() -> Option<usize> {
 
 /// Whether text is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub(super) enum Color {
+pub enum Color {
     /// On a terminal that can, unless `NO_COLOR` is set.
     #[default]
     Auto,
@@ -52,7 +52,8 @@ pub struct Paint {
 }
 
 impl Paint {
-    pub(super) fn wanted(color: Color) -> Paint {
+    /// Which are to be, where `color` was asked for.
+    pub fn wanted(color: Color) -> Paint {
         match color {
             Color::Always => Paint { out: true, err: true },
             Color::Never => Paint::default(),
@@ -73,7 +74,7 @@ fn may_color(variable: impl Fn(&str) -> Option<String>) -> bool {
 }
 
 /// `text` in a style, if it is wanted.
-pub(super) fn styled(text: &str, style: Style, wanted: bool) -> String {
+pub fn styled(text: &str, style: Style, wanted: bool) -> String {
     let code = match style {
         Style::Good => "32",
         Style::Doubtful => "33",

@@ -1,0 +1,117 @@
+//! A backup and its copies, and what is known of their worth.
+
+use jiff::Timestamp;
+
+use crate::layout::{Outline, Proof};
+use crate::model::{ChainId, Revision};
+use crate::text::clean;
+
+/// A backup: a manifest, and where its object lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    pub(super) manifest: Outline,
+    /// At least one, in the order of the destinations.
+    pub copies: Vec<BackupCopy>,
+}
+
+impl Backup {
+    /// What is kept of the manifest.
+    pub fn manifest(&self) -> &Outline {
+        &self.manifest
+    }
+
+    /// The id: that of the chain.
+    pub fn id(&self) -> &ChainId {
+        &self.manifest().chain
+    }
+
+    /// The revision that it holds.
+    pub fn revision(&self) -> Revision {
+        self.manifest().to_revision
+    }
+
+    /// How far the best copy is proven.
+    pub fn proof(&self) -> Proof {
+        self.copies
+            .iter()
+            .map(|copy| copy.standing.proof())
+            .max()
+            .unwrap_or(Proof::None)
+    }
+
+    /// Whether retention passes it over in at least one destination.
+    pub fn is_pinned(&self) -> bool {
+        self.copies.iter().any(|copy| copy.pinned == Pinned::Yes)
+    }
+
+    /// The names of the destinations that have it.
+    pub fn destinations(&self) -> impl Iterator<Item = &str> {
+        self.copies.iter().map(|copy| copy.destination.as_str())
+    }
+
+    /// What is known to be wrong with copies of it.
+    pub fn faults(&self) -> Vec<String> {
+        let faults = self.copies.iter().flat_map(|copy| match &copy.standing {
+            Standing::Good(_) => Vec::new(),
+            Standing::Bad(faults) => faults
+                .iter()
+                .map(|fault| format!("{}: {}", copy.destination, clean(fault)))
+                .collect(),
+        });
+        faults.collect()
+    }
+}
+
+/// A backup in one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupCopy {
+    /// The destination's name.
+    pub destination: String,
+    /// What is known of its worth.
+    pub standing: Standing,
+    /// When its object was written, by the store's clock; none if there is none.
+    pub written_at: Option<Timestamp>,
+    /// When it was last checked by itself; none if not since it was written, or if what was said then is not known.
+    pub checked_at: Option<Timestamp>,
+    /// What the last check said, as far as `standing` knows it.
+    pub last_check: LastCheck,
+    /// Whether it is excluded from retention there.
+    pub pinned: Pinned,
+}
+
+/// Whether it is known what the last check of a copy said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastCheck {
+    /// It is, or there was none.
+    Known,
+    /// It is not: it may have found the copy to be bad, so that nothing may go because this one is there.
+    Unknown,
+}
+
+/// What is known of the worth of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Proven so far.
+    Good(Proof),
+    /// Known to be bad, and why.
+    Bad(Vec<String>),
+}
+
+impl Standing {
+    /// How far the copy is proven; not at all if it is bad.
+    pub fn proof(&self) -> Proof {
+        match self {
+            Standing::Good(proof) => *proof,
+            Standing::Bad(_) => Proof::None,
+        }
+    }
+}
+
+/// Whether a copy is excluded from retention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}

@@ -1,0 +1,230 @@
+//! What people and programs see: tables and lines on standard output, everything else on standard error.
+//!
+//! A closed terminal never ends the work. A result that could not be written for another reason is remembered until the
+//! end, for the exit code.
+//!
+//! Invariant: no control character but the line break reaches a terminal from here, whoever wrote the text.
+
+mod bar;
+mod hints;
+mod question;
+mod style;
+mod table;
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::sync::OnceLock;
+
+use serde::Serialize;
+
+pub use bar::Bar;
+#[cfg(test)]
+pub(crate) use hints::{CONFIGURED, READING};
+pub use hints::{Given, remember, typed};
+pub use question::{ask, need_somebody};
+pub use style::{Color, Paint, Style, columns, styled};
+pub use table::Table;
+
+use crate::agent::Log;
+use crate::health::Level;
+use crate::jobs::Listener;
+
+/// Whether to print for people or for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Text.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// How much is said on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// Warnings and progress too.
+    Normal,
+    /// What is being done, too.
+    Verbose,
+}
+
+/// Where a command prints to, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// For whom.
+    pub format: Format,
+    /// How much beside the result.
+    pub verbosity: Verbosity,
+    /// Where in colour.
+    pub paint: Paint,
+    /// Takes a copy of all that is said, where the terminal may not be there to the end.
+    pub journal: Option<Log>,
+}
+
+/// Why the result is not on standard output, if it should be: the first write that failed.
+static RESULT_LOST: OnceLock<String> = OnceLock::new();
+
+/// Why the result could not be written, if somebody may still be waiting for it.
+pub fn lost_result() -> Option<&'static str> {
+    RESULT_LOST.get().map(String::as_str)
+}
+
+fn note(written: io::Result<()>) {
+    if let Err(error) = written
+        && is_loss(&error, stdout_is_device())
+    {
+        RESULT_LOST.get_or_init(|| error.to_string());
+    }
+}
+
+/// Whether a write that failed is a result lost, not a reader that has gone: a pipe that was closed, or a terminal, which
+/// is a device that answers with an input/output error from then on.
+fn is_loss(error: &io::Error, is_device: bool) -> bool {
+    let is_io = error.raw_os_error() == Some(nix::errno::Errno::EIO as i32);
+    error.kind() != io::ErrorKind::BrokenPipe && !(is_io && is_device)
+}
+
+fn stdout_is_device() -> bool {
+    std::fs::metadata("/proc/self/fd/1").is_ok_and(|found| found.file_type().is_char_device())
+}
+
+impl Output {
+    /// A line of the result.
+    pub fn line(&self, text: impl AsRef<str>) {
+        self.copy(Level::Info, text.as_ref());
+        note(writeln!(io::stdout(), "{}", printable(text.as_ref())));
+    }
+
+    /// A line of the result that is more than the others.
+    pub fn styled_line(&self, style: Style, text: impl AsRef<str>) {
+        self.copy(Level::Info, text.as_ref());
+        let text = styled(&printable(text.as_ref()), style, self.paint.out);
+        note(writeln!(io::stdout(), "{text}"));
+    }
+
+    /// A table, as wide as the terminal is. What has no room there is named on standard error.
+    pub fn table(&self, table: &Table) {
+        let shown = table.within(columns());
+        let mut lines = shown.lines();
+        if let Some(headings) = lines.next() {
+            self.styled_line(Style::Heading, headings);
+        }
+        lines.for_each(|line| self.line(line));
+        if !shown.left_out.is_empty() {
+            let left_out = shown.left_out.join(", ");
+            self.detail(format!(
+                "no room for {left_out}: a wider terminal shows them, and so does --json"
+            ));
+        }
+    }
+
+    fn tell(&self, style: Style, label: &str, text: &str) {
+        let label = styled(label, style, self.paint.err);
+        writeln!(io::stderr(), "{label} {}", printable(text)).ok();
+    }
+
+    /// The result as one JSON document.
+    pub fn json(&self, document: &impl Serialize) {
+        if self.journal.is_some()
+            && let Ok(text) = serde_json::to_string(document)
+        {
+            self.copy(Level::Info, &text);
+        }
+        // Written as it is made: a list may be long.
+        let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        let written = serde_json::to_writer(&mut out, document).map_err(io::Error::from);
+        note(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
+    }
+
+    /// Something that must not be missed, however quiet a run was asked for.
+    pub fn alarm(&self, text: impl AsRef<str>) {
+        self.copy(Level::Warning, text.as_ref());
+        self.tell(Style::Doubtful, "warning:", text.as_ref());
+    }
+
+    /// Something the operator should know, beside the result.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        self.copy(Level::Warning, text.as_ref());
+        if self.verbosity != Verbosity::Quiet {
+            self.tell(Style::Doubtful, "warning:", text.as_ref());
+        }
+    }
+
+    /// Something that is wrong, where a command goes on to look for more.
+    pub fn problem(&self, text: impl AsRef<str>) {
+        self.copy(Level::Error, text.as_ref());
+        self.tell(Style::Bad, "problem:", text.as_ref());
+    }
+
+    /// More on the result, for those who look or asked.
+    pub fn detail(&self, text: impl AsRef<str>) {
+        self.copy(Level::Info, text.as_ref());
+        if self.verbosity == Verbosity::Verbose || self.shows_progress() {
+            writeln!(io::stderr(), "{}", printable(text.as_ref())).ok();
+        }
+    }
+
+    /// Gives the journal what a terminal sees in another form.
+    pub fn copy(&self, level: Level, text: &str) {
+        if let Some(journal) = &self.journal {
+            journal.line(level, text, &[]);
+        }
+    }
+
+    /// Whether a progress bar is wanted and would be seen.
+    pub fn shows_progress(&self) -> bool {
+        self.verbosity != Verbosity::Quiet && io::stderr().is_terminal()
+    }
+}
+
+/// Text of several lines, parts of it perhaps from outside: control characters are shown, not obeyed. Commands in it can
+/// be typed as they are printed.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let text = typed(text);
+    let steers = |c: char| c.is_control() && c != '\n';
+    match text.contains(steers) {
+        true => text.replace(steers, "\u{fffd}").into(),
+        false => text,
+    }
+}
+
+impl Listener for Output {
+    fn alarm(&self, text: &str) {
+        Output::alarm(self, text);
+    }
+
+    fn warn(&self, text: &str) {
+        Output::warn(self, text);
+    }
+
+    fn detail(&self, text: &str) {
+        Output::detail(self, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_lost_unless_its_reader_has_gone() {
+        let error = |errno: nix::errno::Errno| io::Error::from(errno);
+        use nix::errno::Errno::{EIO, ENOSPC, EPIPE};
+        for (errno, is_device, lost) in [
+            (ENOSPC, true, true), // /dev/full
+            (ENOSPC, false, true),
+            (EPIPE, false, false),
+            (EIO, true, false), // a terminal that was closed
+            (EIO, false, true),
+        ] {
+            assert_eq!(is_loss(&error(errno), is_device), lost, "{errno}, device: {is_device}");
+        }
+    }
+
+    #[test]
+    fn no_text_steers_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\nc"), "a\u{fffd}[2Jb\u{fffd}\nc");
+    }
+}

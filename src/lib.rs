@@ -28,6 +28,7 @@ pub mod destinations;
 pub mod durable;
 pub mod etcd;
 pub mod pipeline;
+pub mod process;
 pub mod slots;
 pub mod source;
 pub mod state;

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use lifeboat::cli::apart::{self, Side};
 use lifeboat::cli::{Cli, Exit, Failure};
+use lifeboat::process::apart::{self, Side};
 use nix::sys::resource::{Resource, setrlimit};
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::host;
 use super::source::acceptances;
 use super::stores::read_configured;
-use super::{Context, Exit, Failure, user};
+use super::{Context, Exit, Failure};
 use crate::catalog::{Catalog, LatestError, Lineage};
 use crate::error_chain::with_causes;
 use crate::jobs::accept::{Told, tell};
@@ -50,7 +50,7 @@ struct Missed {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
-    user::settle()?;
+    host::settle()?;
     let places = read_configured(context, &config, None)?;
     if let (None, Some((name, error))) = (&args.lineage, places.unreadable.first()) {
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))

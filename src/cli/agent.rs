@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::host::{self, failed};
-use super::{Context, Exit, Failure, user};
+use super::{Context, Exit, Failure};
 use crate::agent::{self, Report, Setup, Work};
 use crate::config::Config;
 use crate::durable;
@@ -39,7 +39,7 @@ pub(super) fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let path = context.config.clone();
     let config = host::configuration_and_doubts(&context)?;
     // Secrets are read again for each job, so the agent must be able to as the user it is.
-    user::settle()?;
+    host::settle()?;
     let faults = match args.check {
         // systemd 252 hands a reload no credentials; the agent itself looks at them.
         true => faults_of(&config, false),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::host::{self, failed};
 use super::stores::{open_to_write, warn_of_unreadable};
-use super::{Context, Exit, Failure, Interrupt, user};
+use super::{Context, Exit, Failure, Interrupt};
 use crate::backup::{self, Error, Job, Outcome, Pace, Progress};
 use crate::catalog::Pinned;
 use crate::config::{Config, Kind};
@@ -100,7 +100,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // Before anything is made, so that a secret that is missing leaves nothing.
     let access = host::access(&config)?;
     let state = host::state(&config.cluster.name)?;
-    user::settle()?;
+    host::settle()?;
     // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
     let interrupt = super::listen(context);
     let begun = Instant::now();

@@ -14,7 +14,7 @@ use super::read_through::read_through;
 use super::restore::foreseen;
 use super::source::{chosen, no_latest, outlined};
 use super::stores::{open_to_write, read_configured};
-use super::{Context, Exit, Failure, user};
+use super::{Context, Exit, Failure};
 use crate::backup;
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
@@ -168,7 +168,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     if args.online && is_configured {
         members = context.runtime.block_on(ask_members(&config, &mut findings));
-        let tried = user::settle().and_then(|()| try_destinations(&config, &mut findings));
+        let tried = host::settle().and_then(|()| try_destinations(&config, &mut findings));
         exit = findings.end_of(tried, exit);
         let judged = judge_backups(context, &config, &mut findings);
         exit = findings.end_of(judged, exit);
@@ -421,7 +421,7 @@ fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) ->
 
 /// Remembers that the present recipients are meant.
 fn accept_recipients(config: &Config, findings: &mut Findings) -> Result<(), Failure> {
-    user::settle()?;
+    host::settle()?;
     let (state, present) = (host::state(&config.cluster.name)?, recipients::present(config));
     state.accept_recipients(&present).map_err(host::failed)?;
     let present = present.join(", ");

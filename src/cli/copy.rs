@@ -10,7 +10,7 @@ use super::backup::duration;
 use super::host;
 use super::source::not_found;
 use super::stores::{blame, known_destination, open_to_write};
-use super::{Context, Exit, Failure, user};
+use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, Standing};
 use crate::destinations::Destinations;
 use crate::jobs;
@@ -68,7 +68,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if args.from == args.to {
         return Err(Failure::new(Exit::Usage, "--from and --to name the same destination"));
     }
-    user::settle()?;
+    host::settle()?;
     let state = host::state(&config.cluster.name)?;
     let stop = super::interrupted_flag(context);
     let _lock = host::jobs_lock(&state, "copy", args.wait)?;

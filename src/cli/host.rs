@@ -7,7 +7,7 @@ use crate::config::{self, Config};
 use crate::error_chain::with_causes;
 pub(super) use crate::jobs::failed;
 pub(super) use crate::jobs::host::{
-    access, endpoints, host_name, jobs_lock, login, now, spare_memory, state, this_host, tls,
+    access, endpoints, host_name, jobs_lock, login, now, settle, spare_memory, state, this_host, tls,
 };
 use crate::state;
 

@@ -2,7 +2,6 @@
 
 mod accept_lineage;
 mod agent;
-pub mod apart;
 mod backup;
 mod check;
 mod copy;
@@ -28,7 +27,6 @@ mod source;
 mod spool;
 mod status;
 mod stores;
-mod user;
 mod verify;
 
 use std::path::PathBuf;
@@ -46,6 +44,7 @@ use tokio::sync::watch;
 
 use crate::agent::Log;
 use crate::health::Level;
+use crate::process::apart;
 use crate::terminal::{Color, Format, Given, Output, Paint, Style, Verbosity, remember, styled};
 
 /// Where the configuration is when `--config` does not say.

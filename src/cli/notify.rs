@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::host;
-use super::{Context, Exit, Failure, user};
+use super::{Context, Exit, Failure};
 use crate::agent::trial;
 use crate::terminal::Format;
 
@@ -36,7 +36,7 @@ struct Tried {
 
 pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
-    user::settle()?;
+    host::settle()?;
     let (notify, cluster) = (&config.notify, config.cluster.name.as_str());
     let tried = context.runtime.block_on(async {
         let mut tried = Vec::new();

@@ -8,7 +8,7 @@ use super::backup::duration;
 use super::host;
 use super::source::chosen;
 use super::stores::read_configured;
-use super::{Context, Exit, Failure, user};
+use super::{Context, Exit, Failure};
 use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, ObjectName, Pin};
 use crate::model::ChainId;
@@ -78,7 +78,7 @@ fn change(
     act: impl Fn(&FileStore, &ChainPath) -> Result<(), store::Error>,
 ) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
-    user::settle()?;
+    host::settle()?;
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, if pinned { "pin" } else { "unpin" }, wait)?;
     let places = read_configured(context, &config, None)?;

@@ -8,7 +8,7 @@ use super::backup::duration;
 use super::host;
 use super::source::not_found;
 use super::stores::{blame, read_configured};
-use super::{Context, Exit, Failure, accept_lineage, user};
+use super::{Context, Exit, Failure, accept_lineage};
 use crate::catalog::{FindError, LatestError};
 use crate::config::Config;
 use crate::destinations::Destinations;
@@ -71,7 +71,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         if args.lineage.is_some() {
             need_somebody(args.yes, "prune --lineage")?;
         }
-        user::settle()?;
+        host::settle()?;
     }
     let state = host::state(&config.cluster.name)?;
     let _lock = match args.dry_run {

@@ -7,7 +7,7 @@ use super::host;
 use super::identity::IdentityArgs;
 use super::source::{chosen, source_failure};
 use super::stores::{self, From, read_configured};
-use super::{Context, Exit, Failure, user};
+use super::{Context, Exit, Failure};
 use crate::destinations::Destinations;
 use crate::jobs::verify::{Depth, Results, Run, Wanted, verify_each, worse};
 use crate::layout::Proof;
@@ -68,7 +68,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     } else {
         let config = host::configuration(context)?;
         let identities = args.identity.or_configured(Some(&config))?;
-        user::settle()?;
+        host::settle()?;
         let places = read_configured(context, &config, args.destination.as_deref())?;
         (places, identities)
     };

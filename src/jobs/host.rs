@@ -15,6 +15,7 @@ use crate::etcd;
 use crate::layout::HostName;
 use crate::model::ClusterName;
 use crate::pipeline::{Identities, KeyError};
+use crate::process;
 use crate::state::{self, Holder, JobsLock, State};
 
 /// The clock; the only place where it is read.
@@ -152,6 +153,17 @@ fn way_in(state: &State) -> String {
             format!("give it to that user: `chown {name}: {}`", base.display())
         }
     }
+}
+
+/// Becomes the agent's user, where root runs this and that user exists: [`process::settle`].
+pub fn settle() -> Result<(), Failure> {
+    let name = state::AGENTS_USER;
+    process::settle().map_err(|error| match error {
+        process::Error::Refused { .. } => failed(error).next(format!(
+            "run it as that user: `setpriv --reuid {name} --regid {name} --init-groups lifeboat …`"
+        )),
+        process::Error::State(_) | process::Error::Files(_) => failed(error),
+    })
 }
 
 /// The keys that the configuration names.

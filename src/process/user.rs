@@ -11,19 +11,37 @@ use std::io;
 
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setresgid, setresuid};
 
-use super::host::failed;
-use super::{Exit, Failure, apart};
+use super::apart;
 use crate::durable::{self, Dir};
 use crate::state;
 
+/// Why this process is not the agent's user.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refuses it.
+    #[error("user {NAME}: {doing}")]
+    Refused {
+        /// What was attempted.
+        doing: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is no place for the state.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The state's folder cannot be made.
+    #[error(transparent)]
+    Files(#[from] durable::Error),
+}
+
 /// The user of the agent.
-pub(super) const NAME: &str = state::AGENTS_USER;
+const NAME: &str = state::AGENTS_USER;
 
 const STATE_MODE: u32 = 0o755;
 
 /// Becomes the agent's user, where root runs this and that user exists. For commands that write to a store or to the
 /// state, after they have read the configuration and its secrets and before they write.
-pub(super) fn settle() -> Result<(), Failure> {
+pub fn settle() -> Result<(), Error> {
     if !geteuid().is_root() {
         return Ok(());
     }
@@ -47,22 +65,22 @@ pub(super) fn settle() -> Result<(), Failure> {
 
 /// Makes the folder of the state for the user, where it is missing. One that is there is left as it is, with all that is
 /// in it: whatever root has put beside the state stays root's.
-fn make_state(user: &User) -> Result<(), Failure> {
-    let base = state::base_folder().map_err(failed)?;
+fn make_state(user: &User) -> Result<(), Error> {
+    let base = state::base_folder()?;
     let (Some(above), Some(name)) = (base.parent(), base.file_name()) else {
         return Ok(());
     };
     if base.exists() {
         return Ok(());
     }
-    durable::create_dirs(above, STATE_MODE).map_err(failed)?;
+    durable::create_dirs(above, STATE_MODE)?;
     let made = match Dir::open(above).and_then(|above| above.make(name)) {
         // Another run was faster.
         Err(durable::Error::Exists { .. }) => return Ok(()),
-        made => made.map_err(failed)?,
+        made => made?,
     };
-    made.set_mode(STATE_MODE).map_err(failed)?;
-    made.give((user.uid.as_raw(), user.gid.as_raw())).map_err(failed)
+    made.set_mode(STATE_MODE)?;
+    Ok(made.give((user.uid.as_raw(), user.gid.as_raw()))?)
 }
 
 /// Whether no thread of this process has kept another user, another group or a capability.
@@ -94,10 +112,8 @@ fn foreign_line(status: &str, user: u32, group: u32) -> Option<&str> {
     })
 }
 
-fn refused(doing: &str, source: io::Error) -> Failure {
-    Failure::new(Exit::Failed, format!("user {NAME}: {doing}: {source}")).next(format!(
-        "run it as that user: `setpriv --reuid {NAME} --regid {NAME} --init-groups lifeboat …`"
-    ))
+fn refused(doing: &'static str, source: io::Error) -> Error {
+    Error::Refused { doing, source }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use clap::ValueHint;
 use serde::Serialize;
 
+use super::arguments::duration;
 use super::host::{self, failed};
-use super::stores::{open_to_write, warn_of_unreadable};
 use super::{Context, Exit, Failure, Interrupt};
 use crate::backup::{self, Error, Job, Outcome, Pace, Progress};
 use crate::catalog::Pinned;
@@ -19,12 +19,11 @@ use crate::etcd::{Access, Ahead, survey};
 use crate::jobs;
 use crate::jobs::backup::{Request, read_and_sweep};
 use crate::jobs::give_way::{restore_opened, stop_for_restore};
-use crate::jobs::stores::open_the_others;
+use crate::jobs::stores::{open_the_others, open_to_write, warn_of_unreadable};
 use crate::layout::Origin;
 use crate::model::{ByteSize, ChainId, Revision};
 use crate::state::{BegunChain, Holder};
-use crate::terminal::Bar;
-use crate::terminal::{Format, Output};
+use crate::terminal::{Bar, Format, Output};
 
 /// Take one full backup now and print its id
 ///
@@ -56,13 +55,6 @@ pub struct Args {
     /// Words to keep with it
     #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
     note: Option<String>,
-}
-
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| "expected a duration with a unit, such as 10m".to_owned())?;
-    Duration::try_from(parsed).map_err(|_| "expected a duration of 0 or more".to_owned())
 }
 
 #[derive(Serialize)]
@@ -116,7 +108,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // What keeps the backup out of a destination is told at the end, once.
     let told_later = opened.iter().filter(|destination| destination.store.is_err());
     let told_later: Vec<String> = told_later.map(|destination| destination.name.clone()).collect();
-    warn_of_unreadable(context, &destinations, &told_later);
+    warn_of_unreadable(&context.output, &destinations, &told_later);
     for damaged in destinations.catalog.damaged() {
         context.output.warn(format!("{damaged}: {}", damaged.fault));
     }

@@ -7,26 +7,26 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::host;
-use super::identity::IdentityArgs;
+use super::arguments::IdentityArgs;
 use super::needs::Judgement;
-use super::read_through::read_through;
 use super::restore::foreseen;
-use super::source::{chosen, no_latest, outlined};
-use super::stores::{open_to_write, read_configured};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, host};
 use crate::backup;
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
 use crate::destinations::{Destination, Destinations, side_by_side};
 use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, complaints, survey};
-use crate::jobs::recipients;
+use crate::jobs::choice::{chosen, no_latest};
+use crate::jobs::read_through::read_through;
+use crate::jobs::source::outlined;
+use crate::jobs::source::recipients as recipients_of;
+use crate::jobs::stores::{open_to_write, read_configured};
+use crate::jobs::{configuration, recipients};
 use crate::model::ByteSize;
 use crate::pipeline::Identities;
-use crate::terminal::{Format, Output, Style, Table};
-use crate::text::count;
-use crate::text::rfc3339;
+use crate::terminal::{Bar, Format, Output, Style, Table};
+use crate::text::{count, rfc3339};
 
 /// Validate the configuration, and with --online everything it names
 ///
@@ -103,7 +103,7 @@ struct MemberRow {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let loaded = config::load(&context.config).map_err(host::invalid)?;
+    let loaded = config::load(&context.config).map_err(configuration::invalid)?;
     let config = loaded.config;
     let mut findings = Findings::default();
     findings
@@ -392,7 +392,7 @@ fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Fail
 
 /// What a restore would find right now.
 fn judge_backups(context: &Context, config: &Config, findings: &mut Findings) -> Result<(), Failure> {
-    let places = read_configured(context, config, None)?;
+    let places = read_configured(&context.output, config, None)?;
     findings.problems.extend(
         places
             .catalog
@@ -438,18 +438,22 @@ fn try_identity(
     keys: Identities,
     findings: &mut Findings,
 ) -> Result<(), Failure> {
-    let places = read_configured(context, config, None)?;
-    let latest = chosen(context, &places, "latest")?;
+    let places = read_configured(&context.output, config, None)?;
+    let latest = chosen(&context.output, &places, "latest")?;
     for (destination, newest) in newest_of_each(config, &places) {
         let (manifest, _) = places.manifest(newest).map_err(host::failed)?;
         findings.notes.push(format!(
             "destination {destination}: the newest backup {} is encrypted to {}",
             newest.id(),
-            super::source::recipients(&manifest)
+            recipients_of(&manifest)
         ));
     }
     let opens = keys.open_what_is_made_for(&config.encryption.recipients);
-    read_through(context, latest, &places, keys)?;
+    let bar = Bar::new(&context.output, "reading");
+    read_through(&context.output, latest, &places, keys, &|done, total| {
+        bar.at(done, total)
+    })?;
+    drop(bar);
     findings.notes.push(format!(
         "{given} opens {}; all of it was read and is right",
         outlined(latest)

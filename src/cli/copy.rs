@@ -6,19 +6,17 @@ use std::time::Duration;
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::backup::duration;
-use super::host;
-use super::source::not_found;
-use super::stores::{blame, known_destination, open_to_write};
-use super::{Context, Exit, Failure};
+use super::arguments::duration;
+use super::{Context, Exit, Failure, host};
 use crate::catalog::{Backup, Standing};
 use crate::destinations::Destinations;
 use crate::jobs;
+use crate::jobs::choice::not_found;
 use crate::jobs::copy::{NotBrought, is_good};
 use crate::jobs::give_way::stop_for_restore;
+use crate::jobs::stores::{blame, known_destination, open_to_write};
 use crate::model::ChainId;
-use crate::terminal::Bar;
-use crate::terminal::Format;
+use crate::terminal::{Bar, Format};
 
 /// Copy backups from one destination to another, as they are
 ///

@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::host::room_at;
-use super::source::{SourceArgs, Used, described, source_failure};
+use super::arguments::{SourceArgs, Used};
 use super::{Context, Exit, Failure};
-use crate::durable::{self, Partial};
+use crate::durable::{self, Partial, room_at};
 use crate::error_chain::with_causes;
+use crate::jobs::source::{described, source_failure};
 use crate::layout::Manifest;
 use crate::model::{ByteSize, Digest};
 use crate::source::{self, Hashed, SnapshotHasher, Source, TrailingDigest};
-use crate::terminal::Bar;
-use crate::terminal::Format;
+use crate::terminal::{Bar, Format};
 
 /// Who may read an exported file: it is plaintext.
 const FILE_MODE: u32 = 0o600;
@@ -99,7 +98,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         false => DigestRule::Required,
     };
     let exported = found.with_each(
-        context,
+        &context.output,
         |source, manifest| {
             let bar = Bar::new(&context.output, "export");
             let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);

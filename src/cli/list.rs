@@ -3,12 +3,12 @@
 use clap::ValueHint;
 use serde::{Serialize, Serializer};
 
-use super::host;
-use super::source::no_latest;
-use super::stores::{self, From, read_configured};
-use super::{Context, Exit, Failure};
+use super::arguments::From;
+use super::{Context, Exit, Failure, host};
 use crate::catalog::{Backup, Catalog, LatestError, Lineage};
 use crate::destinations::Destinations;
+use crate::jobs::choice::no_latest;
+use crate::jobs::stores::read_configured;
 use crate::layout::Proof;
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 use crate::terminal::{Format, Output, Table};
@@ -108,10 +108,13 @@ struct Unreadable {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (places, broken) = if args.from.is_given() {
-        (stores::read(context, &args.from)?, None)
+        (args.from.read(context)?, None)
     } else {
         let (config, broken) = host::last_configuration(context)?;
-        (read_configured(context, &config, args.destination.as_deref())?, broken)
+        (
+            read_configured(&context.output, &config, args.destination.as_deref())?,
+            broken,
+        )
     };
     if let Some(broken) = &broken {
         context

@@ -2,13 +2,13 @@
 
 mod accept_lineage;
 mod agent;
+mod arguments;
 mod backup;
 mod check;
 mod copy;
 mod exit;
 mod export;
 mod host;
-mod identity;
 mod keygen;
 mod list;
 mod manual;
@@ -17,16 +17,12 @@ mod needs;
 mod notify;
 mod pin;
 mod prune;
-mod read_through;
 mod rebuild;
 mod release;
 mod restore;
 mod rollback;
 mod show;
-mod source;
-mod spool;
 mod status;
-mod stores;
 mod verify;
 
 use std::path::PathBuf;
@@ -36,8 +32,8 @@ use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use arguments::From;
 pub use exit::{Exit, Failure};
-use stores::From;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::backup::duration;
-use super::host;
-use super::source::chosen;
-use super::stores::read_configured;
-use super::{Context, Exit, Failure};
+use super::arguments::duration;
+use super::{Context, Exit, Failure, host};
 use crate::error_chain::with_causes;
+use crate::jobs::choice::chosen;
+use crate::jobs::stores::read_configured;
 use crate::layout::{ChainPath, ObjectName, Pin};
 use crate::model::ChainId;
 use crate::store::{self, FileStore};
@@ -81,8 +80,8 @@ fn change(
     host::settle()?;
     let state = host::state(&config.cluster.name)?;
     let _lock = host::jobs_lock(&state, if pinned { "pin" } else { "unpin" }, wait)?;
-    let places = read_configured(context, &config, None)?;
-    let backup = chosen(context, &places, id)?;
+    let places = read_configured(&context.output, &config, None)?;
+    let backup = chosen(&context.output, &places, id)?;
     let path = backup.manifest().chain_path();
     let (mut done, mut errors) = (Vec::new(), Vec::new());
     for name in backup.destinations() {

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::backup::duration;
-use super::host;
-use super::source::not_found;
-use super::stores::{blame, read_configured};
-use super::{Context, Exit, Failure, accept_lineage};
+use super::arguments::duration;
+use super::{Context, Exit, Failure, host};
 use crate::catalog::{FindError, LatestError};
 use crate::config::Config;
 use crate::destinations::Destinations;
-use crate::jobs;
+use crate::jobs::choice::not_found;
+use crate::jobs::stores::{blame, read_configured};
+use crate::jobs::{self, accept};
 use crate::layout::ObjectName;
 use crate::model::{ByteSize, ChainId};
 use crate::prune::{self, ByAge, Judged, Plan};
@@ -78,7 +77,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         true => None,
         false => Some(host::jobs_lock(&state, "prune", args.wait)?),
     };
-    let places = read_configured(context, &config, None)?;
+    let places = read_configured(&context.output, &config, None)?;
     let mut document = Document {
         schema: 1,
         keep: Vec::new(),
@@ -182,7 +181,7 @@ fn give_up(places: &Destinations, named: &[String], document: &mut Document) -> 
 /// Gives up all backups of a history that goes on no more.
 fn give_up_lineage(places: &Destinations, named: &str, yes: bool, document: &mut Document) -> Result<(), Failure> {
     let catalog = &places.catalog;
-    let lineage = accept_lineage::meant(catalog, Some(named.to_owned()))?;
+    let lineage = accept::meant(catalog, Some(named.to_owned()))?;
     let refused = |message: String| Failure::new(Exit::Refused, message);
     match catalog.accepted_lineage() {
         Ok(accepted) if accepted.id == lineage.id => {

@@ -10,18 +10,18 @@ use std::sync::atomic::Ordering;
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::source::{SourceArgs, Used, described, source_failure};
+use super::arguments::{SourceArgs, Used};
 use super::{Context, Exit, Failure};
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
 use crate::error_chain::with_causes;
+use crate::jobs::source::{described, source_failure};
 use crate::keyspace::{self, EtcdLine};
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Progress, Rebuilt, rebuild};
 use crate::restore::{LedgerPaths, Word};
 use crate::settings::shell_word as word;
-use crate::terminal::Bar;
-use crate::terminal::{Format, Output};
+use crate::terminal::{Bar, Format, Output};
 use crate::text::{compacted, count};
 
 /// Where the agent of a package remembers things.
@@ -114,7 +114,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let found = args.source.find(context)?;
     let manifest = found.manifest.clone();
     let rebuilt = found.with_each(
-        context,
+        &context.output,
         |source, manifest| {
             let plan = Plan {
                 expected: manifest.map(expected),

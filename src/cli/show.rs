@@ -3,17 +3,18 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::arguments::From;
 use super::list::BackupDocument;
-use super::source::{chosen, described};
-use super::stores::{self, From};
 use super::{Context, Exit, Failure};
 use crate::catalog::Backup;
 use crate::destinations::Destinations;
+use crate::jobs::choice::chosen;
+use crate::jobs::source::described;
+use crate::jobs::stores;
 use crate::layout::{Manifest, Origin, Proof};
 use crate::model::ByteSize;
 use crate::terminal::{Format, Output};
-use crate::text::rfc3339;
-use crate::text::{clean, compacted};
+use crate::text::{clean, compacted, rfc3339};
 
 /// Show one backup in full: its manifest, where it lies, how far it is proven
 #[derive(clap::Args)]
@@ -35,8 +36,8 @@ struct Document<'a> {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let places = stores::read(context, &args.from)?;
-    let backup = chosen(context, &places, &args.id)?;
+    let places = args.from.read(context)?;
+    let backup = chosen(&context.output, &places, &args.id)?;
     let (manifest, bytes) = stores::manifest(&places, backup)?;
     match context.output.format {
         Format::Json => {

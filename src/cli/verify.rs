@@ -3,16 +3,15 @@
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::host;
-use super::identity::IdentityArgs;
-use super::source::{chosen, source_failure};
-use super::stores::{self, From, read_configured};
-use super::{Context, Exit, Failure};
+use super::arguments::{From, IdentityArgs};
+use super::{Context, Exit, Failure, host};
 use crate::destinations::Destinations;
+use crate::jobs::choice::chosen;
+use crate::jobs::source::source_failure;
+use crate::jobs::stores::read_configured;
 use crate::jobs::verify::{Depth, Results, Run, Wanted, verify_each, worse};
 use crate::layout::Proof;
-use crate::terminal::Bar;
-use crate::terminal::{Format, Output};
+use crate::terminal::{Bar, Format, Output};
 use crate::text::{clean, count};
 use crate::verify::Share;
 
@@ -64,12 +63,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let identities = args
             .identity
             .or_configured(host::configuration(context).ok().as_ref())?;
-        (stores::read(context, &args.from)?, identities)
+        (args.from.read(context)?, identities)
     } else {
         let config = host::configuration(context)?;
         let identities = args.identity.or_configured(Some(&config))?;
         host::settle()?;
-        let places = read_configured(context, &config, args.destination.as_deref())?;
+        let places = read_configured(&context.output, &config, args.destination.as_deref())?;
         (places, identities)
     };
     let run = Run {
@@ -112,10 +111,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 fn wanted<'a>(context: &Context, args: &Args, places: &'a Destinations) -> Result<Wanted<'a>, Failure> {
     let wanted = match (&args.id, args.all, args.sample) {
-        (Some(id), ..) => return Ok(Wanted::all(vec![chosen(context, places, id)?])),
+        (Some(id), ..) => return Ok(Wanted::all(vec![chosen(&context.output, places, id)?])),
         (None, true, _) => Wanted::all(places.catalog.backups().iter().collect()),
         (None, false, Some(share)) => Wanted::share(places, share),
-        (None, false, None) => return Ok(Wanted::all(vec![chosen(context, places, "latest")?])),
+        (None, false, None) => return Ok(Wanted::all(vec![chosen(&context.output, places, "latest")?])),
     };
     if places.stores.is_empty() && !places.unreadable.is_empty() {
         return Err(Failure::new(Exit::Failed, "no destination could be read"));

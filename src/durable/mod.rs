@@ -10,6 +10,7 @@
 
 mod dir;
 mod plain;
+mod room;
 mod way;
 
 use std::fs::{self, File, OpenOptions};
@@ -26,6 +27,7 @@ pub use dir::{Dir, Entry};
 pub use plain::{
     NotPlain, open_given, open_linked, open_lock, open_plain, read_given, read_kernel, read_linked, read_plain,
 };
+pub use room::{Room, room_at};
 pub use way::ForeignLink;
 
 const SUFFIX: &str = ".partial";

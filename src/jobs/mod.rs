@@ -1,21 +1,32 @@
-//! What a command and the agent both do: one backup, the verification of a share, retention. Both call the same path.
+//! What a command or the agent does: one backup, the verification of a share, retention. Where both do it, both call the
+//! same path.
+//!
+//! `configuration`, `named_store`, `source` and `choice` find what a command names: the configuration, a store, a snapshot, the
+//! backup that is meant.
 //!
 //! A job reads its destinations once (`stores`) and says what it does to whoever listens. `slot`, `rounds` and `turn` are
 //! what the agent asks for when a slot has come (`order`); `give_way` lets a restore go before every job.
 
 pub mod accept;
 pub mod backup;
+pub mod choice;
+pub mod configuration;
 pub mod copy;
 mod failure;
 pub mod give_way;
 pub mod host;
+pub mod identities;
 pub mod look;
 mod measured;
+pub mod named_store;
 mod order;
 pub mod prune;
+pub mod read_through;
 pub mod recipients;
 mod rounds;
 mod slot;
+pub mod source;
+mod spool;
 pub mod stores;
 mod turn;
 pub mod verify;

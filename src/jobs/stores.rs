@@ -1,11 +1,14 @@
-//! The destinations of a configuration, opened as a job needs them.
+//! The destinations of a configuration, opened as a job needs them, and what is said of those that cannot be read.
 
 use super::host::{now, state};
-use super::{Exit, Failure};
+use super::{Exit, Failure, Listener};
+use crate::catalog::Backup;
 use crate::config::Config;
-use crate::destinations::{Destination, Destinations, open};
+use crate::destinations::{Destination, Destinations, ManifestError, open};
+use crate::error_chain::with_causes;
+use crate::layout::Manifest;
 use crate::state::State;
-use crate::store::{Access, Limits};
+use crate::store::{self, Access, Limits};
 
 /// Reads the configured destinations, or `only` one of them.
 pub fn read_within(config: &Config, only: Option<&str>, limits: Limits) -> Result<Destinations, Failure> {
@@ -61,4 +64,53 @@ pub fn known_destination(config: &Config, name: &str) -> Result<(), Failure> {
     let known: Vec<String> = config.destinations.keys().map(ToString::to_string).collect();
     let message = format!("no destination `{name}` is configured");
     Err(Failure::new(Exit::Usage, message).next(format!("one of: {}", known.join(", "))))
+}
+
+/// Reads the configured destinations, or `only` one of them. Those that cannot be read are warned of.
+pub fn read_configured(listener: &dyn Listener, config: &Config, only: Option<&str>) -> Result<Destinations, Failure> {
+    let read = read_within(config, only, Limits::default())?;
+    warn_of_unreadable(listener, &read, &[]);
+    Ok(read)
+}
+
+/// Names the destinations that could not be read, but for those of which it is told elsewhere.
+pub fn warn_of_unreadable(listener: &dyn Listener, read: &Destinations, told: &[String]) {
+    let untold = read.unreadable.iter().filter(|(name, _)| !told.contains(name));
+    for (name, error) in untold {
+        listener.warn(&format!("destination {name}: {error}"));
+    }
+}
+
+/// The failure to report when a backup is not found and not every destination could be read. Where none could be,
+/// nobody knows that it is not there.
+pub fn blame(read: &Destinations, mut failure: Failure) -> Failure {
+    if read.unreadable.is_empty() {
+        return failure;
+    }
+    if read.stores.is_empty() && failure.exit == Exit::NotFound {
+        failure.exit = Exit::Failed;
+    }
+    let unread: Vec<&str> = read.unreadable.iter().map(|(name, _)| name.as_str()).collect();
+    failure.next(format!("it may be in what could not be read: {}", unread.join(", ")))
+}
+
+/// The whole manifest of a backup, and its bytes.
+pub fn manifest(read: &Destinations, backup: &Backup) -> Result<(Manifest, Vec<u8>), Failure> {
+    read.manifest(backup).map_err(|error| match error {
+        ManifestError::Gone { .. } => Failure::new(Exit::NotFound, error),
+        ManifestError::Damaged { .. } | ManifestError::Changed { .. } => {
+            Failure::new(Exit::Damaged, with_causes(&error))
+        }
+        ManifestError::Store(error) => store_failure(error),
+    })
+}
+
+/// A failure of a store that was asked for by name.
+pub fn store_failure(error: store::Error) -> Failure {
+    let exit = match &error {
+        store::Error::NoStore { .. } | store::Error::RootMissing { .. } => Exit::NotFound,
+        store::Error::Altered { .. } | store::Error::MarkerDamaged { .. } => Exit::Damaged,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, with_causes(&error))
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::source::{Found, source_failure};
 use super::super::{Context, Exit, Failure};
 use super::Here;
 use crate::config::Config;
@@ -11,6 +10,7 @@ use crate::datadir::{self, InitialCluster};
 use crate::durable;
 use crate::error_chain::with_causes;
 use crate::etcd::{Ahead, Member};
+use crate::jobs::source::{Found, source_failure};
 use crate::rebuild::DigestRule;
 use crate::restore::{self, Backup, MembersError, Preview, PreviewError, preview};
 use crate::settings::EtcdSettings;
@@ -33,7 +33,7 @@ pub(super) fn backup(
     let bar = Bar::new(&context.output, "looking through the source");
     let mut name = String::new();
     let seen = found.with_each(
-        context,
+        &context.output,
         |source, _| {
             name = source.name().to_owned();
             let total = source.length();

@@ -13,18 +13,17 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::host::{self, failed, room_at};
-use super::identity::{IdentityArgs, WindowArgs};
+use super::arguments::{From, IdentityArgs, SourceArgs, WindowArgs};
+use super::host::{self, failed};
 use super::rebuild::refused_by;
-use super::source::{Found, SourceArgs};
-use super::stores::From;
 use super::{Context, Exit, Failure};
 use crate::config::{self, Config};
 use crate::datadir::InitialCluster;
-use crate::durable;
+use crate::durable::{self, room_at};
 use crate::error_chain::with_causes;
 use crate::etcd::PeerPort;
 use crate::health::Level;
+use crate::jobs::source::Found;
 use crate::model::ByteSize;
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
@@ -285,7 +284,7 @@ fn carry_out(
             }
         };
         found.with_each(
-            context,
+            &context.output,
             |source, _| run.build(source, digest_rule(args), &progress),
             rebuild::Error::is_fault_of_source,
             |error| refused_by(&error, found.manifest.as_ref()),

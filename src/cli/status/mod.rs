@@ -16,10 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::agent::is_running;
-use super::host;
 use super::restore::settings_now;
-use super::stores::read_within;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, host};
 use crate::agent::{Desk, Memory, Report, Running, Success, schedule_state};
 use crate::catalog::Backup;
 use crate::config::{Config, MemberChoice, ScheduleName};
@@ -28,6 +26,7 @@ use crate::health::{
     AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice, ProofState,
     ScheduleState, Verdict, Window,
 };
+use crate::jobs::stores::read_within;
 use crate::jobs::{self, recipients};
 use crate::layout::Proof;
 use crate::model::UnitName;

@@ -1,31 +1,31 @@
 //! All of a backup is read, to no other end than to know that a key opens it and that it is right.
 
 use super::source::{Found, source_failure};
-use super::{Context, Exit, Failure, stores};
+use super::{Exit, Failure, Listener, stores};
 use crate::catalog::Backup;
 use crate::destinations::Destinations;
 use crate::layout::Manifest;
 use crate::pipeline::Identities;
 use crate::source::{self, SnapshotHasher, Source};
-use crate::terminal::Bar;
 
-/// Reads all of a backup: that one of `keys` opens it, and that its bytes are those that were backed up.
-pub(super) fn read_through(
-    context: &Context,
+/// Reads all of a backup: that one of `keys` opens it, and that its bytes are those that were backed up. `progress`
+/// hears how many of them are read.
+pub fn read_through(
+    listener: &dyn Listener,
     backup: &Backup,
     places: &Destinations,
     keys: Identities,
+    progress: &dyn Fn(u64, u64),
 ) -> Result<(), Failure> {
     let (manifest, _) = stores::manifest(places, backup)?;
     let found = Found::stored(backup, manifest.clone(), places, keys);
     let expected = backup.manifest().plain.sha256;
-    let bar = Bar::new(&context.output, "reading");
     let read = |mut source: Source, _: Option<&Manifest>| {
         let (mut hasher, mut block, mut done) = (SnapshotHasher::default(), Vec::new(), 0);
         while source.next_block(&mut block).map_err(Unread::Source)? {
             hasher.update(&block);
             done += block.len() as u64;
-            bar.at(done, backup.manifest().plain.bytes);
+            progress(done, backup.manifest().plain.bytes);
         }
         match hasher.finish().sha256 == expected {
             true => Ok(()),
@@ -39,7 +39,7 @@ pub(super) fn read_through(
             format!("{name}: its SHA-256 is not the one in its manifest"),
         ),
     };
-    found.with_each(context, read, |_| false, failure)
+    found.with_each(listener, read, |_| false, failure)
 }
 
 enum Unread {

@@ -1,45 +1,103 @@
-//! SOURCE of the commands that read a snapshot: a backup's id, `latest`, a file, or standard input.
+//! SOURCE of whoever reads a snapshot: a backup's id, `latest`, a file, or standard input.
 
 use std::fs::File;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::Serialize;
 
-use super::host::{self, configuration};
-use super::identity::{IdentityArgs, WindowArgs};
+use super::choice::chosen;
+use super::named_store::NamedStore;
 use super::spool::spool;
-use super::stores::{self, From, blame, read_configured, store_failure};
-use super::{Context, Exit, Failure};
-use crate::catalog::{Backup, FindError, LatestError, Lineage};
+use super::stores::{self, read_configured, store_failure};
+use super::{Exit, Failure, Listener, configuration, failed, host, identities};
+use crate::catalog::Backup;
 use crate::destinations::Destinations;
 use crate::durable;
-use crate::error_chain::with_causes;
 use crate::layout::{Manifest, ObjectName};
 use crate::model::{ChainId, LineageId, Revision};
 use crate::pipeline::{DecodeError, Identities, Unlock, Window};
 use crate::source::{self, FileKind, Source};
-use crate::store::FileStore;
-use crate::text::rfc3339;
-use crate::text::{age, clean, count};
+use crate::store::{self, FileStore};
+use crate::text::{age, clean, rfc3339};
 
-/// Where the snapshot comes from.
-#[derive(clap::Args)]
-pub(super) struct SourceArgs {
-    /// A backup's ID, a unique beginning or the last 8 digits of it, `latest`, a file (anything with a `/`), or `-`
-    #[arg(value_name = "SOURCE")]
-    source: String,
-    #[command(flatten)]
-    identity: IdentityArgs,
-    #[command(flatten)]
-    window: WindowArgs,
-    #[command(flatten)]
-    pub from: From,
+/// What is asked for: a snapshot, and what opens it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// A backup's id, a unique part of it, `latest`, a file (anything with a `/`), or `-`.
+    pub source: &'a str,
+    /// The store that is read instead of the configured ones.
+    pub from: Option<NamedStore<'a>>,
+    /// The files with the keys; without any those that the configuration names.
+    pub key_files: &'a [PathBuf],
+    /// How much memory a file may take.
+    pub window: Window,
+    /// Where the configuration is.
+    pub configuration: &'a Path,
+}
+
+impl Asked<'_> {
+    /// Finds what is meant, without opening it.
+    pub fn find(&self, listener: &dyn Listener) -> Result<Found, Failure> {
+        if self.source == "-" || self.source.contains('/') {
+            let place = match self.source {
+                "-" => Place::Stdin,
+                path => Place::File(path.into()),
+            };
+            return Ok(Found {
+                manifest: None,
+                places: vec![place],
+                identities: self.identities_for_file(listener)?,
+                window: self.window,
+            });
+        }
+        if self.source != "latest" && Path::new(self.source).exists() {
+            let message = format!(
+                "`{}` is taken for a backup's ID, and there is a file of that name",
+                self.source
+            );
+            return Err(Failure::new(Exit::Usage, message).next(format!("for the file, write `./{}`", self.source)));
+        }
+        let (places, config) = match &self.from {
+            Some(from) => {
+                // No configuration is needed; one that is there may name the identity.
+                let config = match self.key_files.is_empty() {
+                    true => configuration::read(self.configuration, listener).ok(),
+                    false => None,
+                };
+                (from.read(listener)?, config)
+            }
+            None => {
+                let config = configuration::read(self.configuration, listener)?;
+                (read_configured(listener, &config, None)?, Some(config))
+            }
+        };
+        let backup = chosen(listener, &places, self.source)?;
+        Ok(Found {
+            manifest: Some(stores::manifest(&places, backup)?.0),
+            places: copies(backup, &places),
+            identities: identities::or_configured(self.key_files, config.as_ref())?,
+            window: self.window,
+        })
+    }
+
+    /// The key for a file or a pipe, which need not be encrypted: a configuration may name one, and none is needed.
+    fn identities_for_file(&self, listener: &dyn Listener) -> Result<Option<Identities>, Failure> {
+        if !self.key_files.is_empty() {
+            return identities::of_files(self.key_files);
+        }
+        let Some(config) = configuration::read(self.configuration, listener).ok() else {
+            return Ok(None);
+        };
+        host::identities(&config).or_else(|failure| {
+            listener.warn(failure.message());
+            Ok(None)
+        })
+    }
 }
 
 /// A snapshot that can be opened, as often as it has copies.
-pub(super) struct Found {
+pub struct Found {
     /// What the manifest says, for a stored backup.
     pub manifest: Option<Manifest>,
     places: Vec<Place>,
@@ -47,29 +105,8 @@ pub(super) struct Found {
     window: Window,
 }
 
-/// Which backup was used, as programs see it; nothing for a file.
-#[derive(Serialize)]
-pub(super) struct Used {
-    id: ChainId,
-    time: String,
-    lineage: LineageId,
-    revision: Revision,
-}
-
-impl Used {
-    /// The backup of `manifest`.
-    pub fn of(manifest: &Manifest) -> Used {
-        Used {
-            id: manifest.chain.clone(),
-            time: rfc3339(manifest.first_byte_at),
-            lineage: manifest.lineage.clone(),
-            revision: manifest.to_revision,
-        }
-    }
-}
-
 /// A backup in one line: id, age, revision, lineage.
-pub(super) fn described(manifest: &Manifest) -> String {
+pub fn described(manifest: &Manifest) -> String {
     line(
         &manifest.chain,
         manifest.first_byte_at,
@@ -79,7 +116,7 @@ pub(super) fn described(manifest: &Manifest) -> String {
 }
 
 /// The same of a backup whose manifest is not at hand.
-pub(super) fn outlined(backup: &Backup) -> String {
+pub fn outlined(backup: &Backup) -> String {
     let outline = backup.manifest();
     line(
         &outline.chain,
@@ -109,76 +146,6 @@ enum Place {
     },
 }
 
-impl SourceArgs {
-    /// The same as if it had been given on a command line.
-    pub fn of(source: &str, identity: IdentityArgs, window: WindowArgs, from: From) -> SourceArgs {
-        let source = source.to_owned();
-        SourceArgs {
-            source,
-            identity,
-            window,
-            from,
-        }
-    }
-
-    /// Finds what is meant, without opening it.
-    pub fn find(&self, context: &Context) -> Result<Found, Failure> {
-        if self.source == "-" || self.source.contains('/') {
-            let place = match self.source.as_str() {
-                "-" => Place::Stdin,
-                path => Place::File(path.into()),
-            };
-            return Ok(Found {
-                manifest: None,
-                places: vec![place],
-                identities: self.identities_for_file(context)?,
-                window: self.window.window(),
-            });
-        }
-        if self.source != "latest" && Path::new(&self.source).exists() {
-            let message = format!(
-                "`{}` is taken for a backup's ID, and there is a file of that name",
-                self.source
-            );
-            return Err(Failure::new(Exit::Usage, message).next(format!("for the file, write `./{}`", self.source)));
-        }
-        let (places, config) = if self.from.is_given() {
-            // No configuration is needed; one that is there may name the identity.
-            let config = match self.identity.is_given() {
-                false => configuration(context).ok(),
-                true => None,
-            };
-            (stores::read(context, &self.from)?, config)
-        } else {
-            let config = configuration(context)?;
-            (read_configured(context, &config, None)?, Some(config))
-        };
-        let backup = chosen(context, &places, &self.source)?;
-        Ok(Found {
-            manifest: Some(stores::manifest(&places, backup)?.0),
-            places: copies(backup, &places),
-            identities: self.identity.or_configured(config.as_ref())?,
-            window: self.window.window(),
-        })
-    }
-}
-
-impl SourceArgs {
-    /// The key for a file or a pipe, which need not be encrypted: a configuration may name one, and none is needed.
-    fn identities_for_file(&self, context: &Context) -> Result<Option<Identities>, Failure> {
-        if self.identity.is_given() {
-            return self.identity.read();
-        }
-        let Some(config) = configuration(context).ok() else {
-            return Ok(None);
-        };
-        crate::jobs::host::identities(&config).or_else(|failure| {
-            context.output.warn(failure.message());
-            Ok(None)
-        })
-    }
-}
-
 impl Found {
     /// A stored backup, which gets no more memory than one of lifeboat needs.
     pub fn stored(backup: &Backup, manifest: Manifest, places: &Destinations, keys: Identities) -> Found {
@@ -193,7 +160,7 @@ impl Found {
     /// Opens the copies in turn until `use_it` is content with one; a copy that fails is named in a warning.
     pub fn with_each<T, E>(
         &self,
-        context: &Context,
+        listener: &dyn Listener,
         mut use_it: impl FnMut(Source, Option<&Manifest>) -> Result<T, E>,
         is_fault_of_copy: impl Fn(&E) -> bool,
         failure: impl Fn(E) -> Failure,
@@ -210,9 +177,7 @@ impl Found {
                     Err(error) => return Err(failure(error)),
                 },
             };
-            context
-                .output
-                .alarm(format!("{}; trying the next copy", refused.message()));
+            listener.alarm(&format!("{}; trying the next copy", refused.message()));
         }
         Err(Failure::new(Exit::NotFound, "no readable destination has it"))
     }
@@ -231,9 +196,9 @@ impl Found {
         let opened = match place {
             Place::Stdin => Source::open(STDIN, std::io::stdin(), None, unlock),
             Place::Spooled(file) => {
-                let mut again = file.try_clone().map_err(host::failed)?;
-                again.rewind().map_err(host::failed)?;
-                let bytes = again.metadata().map_err(host::failed)?.len();
+                let mut again = file.try_clone().map_err(failed)?;
+                again.rewind().map_err(failed)?;
+                let bytes = again.metadata().map_err(failed)?.len();
                 Source::open(STDIN, again, Some(bytes), unlock)
             }
             Place::File(path) => {
@@ -252,7 +217,7 @@ impl Found {
                 object,
             } => {
                 let (file, bytes) = store.open_object(object).map_err(|error| match error {
-                    crate::store::Error::NotFound { .. } => {
+                    store::Error::NotFound { .. } => {
                         let message =
                             format!("`{object}` is missing in destination {destination}, its manifest is there");
                         Failure::new(Exit::Damaged, message).next("choose another backup: `lifeboat list`")
@@ -324,7 +289,7 @@ fn cannot_open(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// A failure of reading a source.
-pub(super) fn source_failure(error: &source::Error, manifest: Option<&Manifest>) -> Failure {
+pub fn source_failure(error: &source::Error, manifest: Option<&Manifest>) -> Failure {
     match error {
         source::Error::NoIdentity { .. } => {
             Failure::new(Exit::WrongKey, error).next("give the key with `--identity FILE`")
@@ -385,88 +350,8 @@ fn unpacking(name: &str, kind: FileKind, encrypted: bool) -> Option<String> {
     kind.command(file, encrypted)
 }
 
-/// The words that say which history is meant, one line each.
-pub(super) fn acceptances<'a>(lineages: impl Iterator<Item = &'a Lineage>) -> String {
-    let lines = lineages.map(|lineage| {
-        format!(
-            "\n    lifeboat accept-lineage {}   # {}, the newest {} at revision {}{}",
-            lineage.id,
-            count(lineage.backups as u64, "backup"),
-            lineage.newest,
-            lineage.highest,
-            lineage
-                .keys
-                .map_or(String::new(), |keys| format!(" with {}", count(keys, "key")))
-        )
-    });
-    lines.collect()
-}
-
-/// Why there is no `latest`, and what to do.
-pub(super) fn no_latest(error: &LatestError) -> Failure {
-    let exit = match error {
-        LatestError::Empty => Exit::NotFound,
-        LatestError::OnlyDamaged { .. } | LatestError::NothingGood { .. } => Exit::Damaged,
-        LatestError::Unaccepted { .. }
-        | LatestError::AcceptedIsGone { .. }
-        | LatestError::EarlierUnreadable { .. }
-        | LatestError::WordUnreadable { .. } => Exit::Refused,
-    };
-    let failure = Failure::new(exit, with_causes(error));
-    if exit != Exit::Refused {
-        return failure.next(match error {
-            LatestError::Empty => "take one with `lifeboat backup`, or name the store that holds one with `--from DIR`",
-            _ => "`lifeboat list` says what is wrong; a copy elsewhere can be named with `--from DIR`",
-        });
-    }
-    failure.next(format!(
-        "name the backup you mean by its ID (`lifeboat list`), or say which history is meant:{}",
-        acceptances(error.candidates())
-    ))
-}
-
-/// A failure of finding the backup that an id names.
-pub(super) fn not_found(error: &FindError) -> Failure {
-    let failure = |exit| Failure::new(exit, with_causes(error));
-    match error {
-        FindError::Ambiguous { .. } => failure(Exit::Usage).next("give more of its beginning"),
-        FindError::Damaged { .. } => failure(Exit::Damaged).next("choose another backup: `lifeboat list`"),
-        FindError::NotFound { .. } | FindError::NoSuchPoint { .. } | FindError::NoSuchLineage { .. } => {
-            failure(Exit::NotFound).next("`lifeboat list` shows what there is")
-        }
-    }
-}
-
-/// The backup that `source` names, `latest` or an id.
-pub(super) fn chosen<'a>(context: &Context, places: &'a Destinations, source: &str) -> Result<&'a Backup, Failure> {
-    if source != "latest" {
-        let found = places.catalog.find(source);
-        return found.map_err(|error| blame(places, not_found(&error)));
-    }
-    let latest = places
-        .catalog
-        .latest()
-        .map_err(|error| blame(places, no_latest(&error)))?;
-    // One of them may have been newer.
-    for damaged in places.catalog.damaged() {
-        context.output.alarm(format!("{damaged}: {}", damaged.fault));
-    }
-    let newer = |backup: &&Backup| {
-        backup.manifest().lineage == latest.manifest().lineage && backup.revision() > latest.revision()
-    };
-    for passed_over in places.catalog.backups().iter().filter(newer) {
-        let faults = passed_over.faults().join("; ");
-        let id = passed_over.id();
-        context.output.alarm(format!(
-            "skipped the newer {id} (revision {}), which is bad: {faults}",
-            passed_over.revision()
-        ));
-    }
-    Ok(latest)
-}
-
 /// To whom a backup is encrypted, in words.
-pub(super) fn recipients(manifest: &Manifest) -> String {
+pub fn recipients(manifest: &Manifest) -> String {
     let keys: Vec<_> = manifest.recipients.iter().map(|key| clean(key)).collect();
     keys.join(", ")
 }

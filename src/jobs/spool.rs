@@ -7,9 +7,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::host::{Room, failed, room_at};
-use super::{Exit, Failure};
-use crate::durable::{self, Dir};
+use super::{Exit, Failure, failed};
+use crate::durable::{self, Dir, Room, room_at};
 use crate::model::ByteSize;
 use crate::source;
 

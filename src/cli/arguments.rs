@@ -1,0 +1,186 @@
+//! The arguments that several commands take, and what programs see of the backup that they name.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Context, Failure, host};
+use crate::config::Config;
+use crate::destinations::Destinations;
+use crate::jobs::identities;
+use crate::jobs::named_store::NamedStore;
+use crate::jobs::source::{Asked, Found};
+use crate::jobs::stores::read_configured;
+use crate::layout::Manifest;
+use crate::model::{ChainId, ClusterName, LineageId, Revision};
+use crate::pipeline::{Identities, Window};
+use crate::settings::shell_word;
+use crate::text::rfc3339;
+
+/// Which store to read, where it is not the configured ones.
+#[derive(clap::Args, Clone)]
+pub(super) struct From {
+    /// Read this store instead of the configured ones: a directory, or a file: URL
+    #[arg(long, value_name = "DIR|URL")]
+    from: Option<String>,
+    /// Whose backups, if the store given by --from holds those of several clusters
+    #[arg(long, value_name = "NAME", requires = "from")]
+    cluster: Option<ClusterName>,
+}
+
+impl From {
+    /// The store, if one was named.
+    fn store(&self) -> Option<NamedStore<'_>> {
+        let (place, cluster) = (self.from.as_deref()?, self.cluster.as_ref());
+        Some(NamedStore { place, cluster })
+    }
+
+    /// Reads what is in the store that was named, or in the configured ones.
+    pub fn read(&self, context: &Context) -> Result<Destinations, Failure> {
+        match self.store() {
+            Some(store) => store.read(&context.output),
+            None => read_configured(&context.output, &host::configuration(context)?, None),
+        }
+    }
+
+    /// Whether a store was named.
+    pub fn is_given(&self) -> bool {
+        self.from.is_some()
+    }
+
+    /// The options as they are typed again.
+    pub fn again(&self) -> Option<String> {
+        let from = format!("--from {}", shell_word(self.from.as_ref()?));
+        Some(match &self.cluster {
+            Some(cluster) => format!("{from} --cluster {cluster}"),
+            None => from,
+        })
+    }
+}
+
+/// What commands take that open backups.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct IdentityArgs {
+    /// The age identity or SSH private key that opens the backup; with several, whichever fits
+    #[arg(long = "identity", value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// What commands take that read files of others.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub(super) struct WindowArgs {
+    /// Read zstd frames made with `--long` up to this window: 27 takes up to 128 MiB of memory, 31 up to 2 GiB
+    #[arg(long, value_name = "LOG", default_value = "27", value_parser = window)]
+    long: Option<Window>,
+}
+
+impl WindowArgs {
+    /// The largest window that is granted.
+    pub fn window(self) -> Window {
+        self.long.unwrap_or(Window::DEFAULT)
+    }
+}
+
+fn window(text: &str) -> Result<Window, String> {
+    let window = text.parse().ok().and_then(Window::log);
+    window.ok_or_else(|| "give a number from 27 to 31".to_owned())
+}
+
+impl IdentityArgs {
+    /// The same as if this file had been given on a command line.
+    pub fn of(file: PathBuf) -> IdentityArgs {
+        IdentityArgs { files: vec![file] }
+    }
+
+    /// Whether a file is given.
+    pub fn is_given(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// The keys of all files.
+    pub fn read(&self) -> Result<Option<Identities>, Failure> {
+        identities::of_files(&self.files)
+    }
+
+    /// The keys of the files, or without any those that the configuration names.
+    pub fn or_configured(&self, config: Option<&Config>) -> Result<Option<Identities>, Failure> {
+        identities::or_configured(&self.files, config)
+    }
+}
+
+impl fmt::Display for IdentityArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
+        f.write_str(&files.join(", "))
+    }
+}
+
+/// Where the snapshot comes from.
+#[derive(clap::Args)]
+pub(super) struct SourceArgs {
+    /// A backup's ID, a unique beginning or the last 8 digits of it, `latest`, a file (anything with a `/`), or `-`
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    #[command(flatten)]
+    window: WindowArgs,
+    #[command(flatten)]
+    pub from: From,
+}
+
+impl SourceArgs {
+    /// The same as if it had been given on a command line.
+    pub fn of(source: &str, identity: IdentityArgs, window: WindowArgs, from: From) -> SourceArgs {
+        let source = source.to_owned();
+        SourceArgs {
+            source,
+            identity,
+            window,
+            from,
+        }
+    }
+
+    /// Finds what is meant, without opening it.
+    pub fn find(&self, context: &Context) -> Result<Found, Failure> {
+        let asked = Asked {
+            source: &self.source,
+            from: self.from.store(),
+            key_files: &self.identity.files,
+            window: self.window.window(),
+            configuration: &context.config,
+        };
+        asked.find(&context.output)
+    }
+}
+
+/// Which backup was used, as programs see it; nothing for a file.
+#[derive(Serialize)]
+pub(super) struct Used {
+    id: ChainId,
+    time: String,
+    lineage: LineageId,
+    revision: Revision,
+}
+
+impl Used {
+    /// The backup of `manifest`.
+    pub fn of(manifest: &Manifest) -> Used {
+        Used {
+            id: manifest.chain.clone(),
+            time: rfc3339(manifest.first_byte_at),
+            lineage: manifest.lineage.clone(),
+            revision: manifest.to_revision,
+        }
+    }
+}
+
+/// A duration with its unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "expected a duration with a unit, such as 10m".to_owned())?;
+    Duration::try_from(parsed).map_err(|_| "expected a duration of 0 or more".to_owned())
+}

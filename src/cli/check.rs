@@ -8,9 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::arguments::IdentityArgs;
-use super::needs::Judgement;
 use super::restore::foreseen;
-use super::{Context, Exit, Failure, host};
+use super::{Context, DEFAULT_CONFIG, Exit, Failure, host};
 use crate::backup;
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
@@ -22,10 +21,11 @@ use crate::jobs::read_through::read_through;
 use crate::jobs::source::outlined;
 use crate::jobs::source::recipients as recipients_of;
 use crate::jobs::stores::{open_to_write, read_configured};
+use crate::jobs::unit_access::{Judgement, UNIT};
 use crate::jobs::{configuration, recipients};
 use crate::model::ByteSize;
 use crate::pipeline::Identities;
-use crate::terminal::{Bar, Format, Output, Style, Table};
+use crate::terminal::{Format, Output, Style, Table};
 use crate::text::{count, rfc3339};
 
 /// Validate the configuration, and with --online everything it names
@@ -144,7 +144,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     findings.warnings.extend(
         foreseen(context, &config).map(|refused| format!("a restore on this host would be refused: {refused}")),
     );
-    let sandbox = Judgement::of(context, &config, &loaded.files);
+    let sandbox = Judgement::of(context.runtime.handle(), &config, &loaded.files);
     findings.notes.extend(sandbox.notes());
     let is_configured = exit == Exit::Done;
     if sandbox.is_of_this_host() {
@@ -449,11 +449,7 @@ fn try_identity(
         ));
     }
     let opens = keys.open_what_is_made_for(&config.encryption.recipients);
-    let bar = Bar::new(&context.output, "reading");
-    read_through(&context.output, latest, &places, keys, &|done, total| {
-        bar.at(done, total)
-    })?;
-    drop(bar);
+    read_through(&context.output, latest, &places, keys)?;
     findings.notes.push(format!(
         "{given} opens {}; all of it was read and is right",
         outlined(latest)
@@ -499,7 +495,7 @@ fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &
     findings.notes.iter().for_each(|note| output.line(note));
     findings.warnings.iter().for_each(|warning| output.warn(warning));
     findings.problems.iter().for_each(|problem| output.problem(problem));
-    sandbox.print(output, config);
+    print_remedy(output, sandbox, config);
     let problems = count(findings.problems.len() as u64, "problem");
     let warnings = count(findings.warnings.len() as u64, "warning");
     match (exit, findings.warnings.is_empty()) {
@@ -507,6 +503,38 @@ fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &
         (Exit::Done, false) => output.styled_line(Style::Doubtful, format!("ok, with {warnings}")),
         (_, true) => output.styled_line(Style::Bad, problems),
         (_, false) => output.styled_line(Style::Bad, format!("{problems}, {warnings}")),
+    }
+}
+
+/// What gives the agent access, as an operator types it.
+fn print_remedy(output: &Output, access: &Judgement, config: &Path) {
+    if !access.is_of_a_host_with_units() {
+        return;
+    }
+    if let Some(drop_in) = &access.drop_in {
+        output.line(format!("to give the agent access, write this to {}:", drop_in.path));
+        output.line("");
+        drop_in.text.lines().for_each(|line| output.line(format!("    {line}")));
+        output.line("");
+    }
+    for change in &access.configuration {
+        output.line(format!("and in the configuration: {change}"));
+    }
+    for command in &access.commands {
+        output.line(format!("as root: {command}"));
+    }
+    for remark in &access.remarks {
+        output.line(remark);
+    }
+    if access.drop_in.is_some() && config != Path::new(DEFAULT_CONFIG) {
+        output.line(format!(
+            "{UNIT} reads {DEFAULT_CONFIG}, unless its ExecStart= says otherwise: put {} there, or name it in a drop-in",
+            config.display()
+        ));
+    }
+    if access.drop_in.is_some() {
+        output.line("then: systemctl daemon-reload");
+        output.line("      systemctl restart lifeboat");
     }
 }
 

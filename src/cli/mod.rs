@@ -13,7 +13,6 @@ mod keygen;
 mod list;
 mod manual;
 mod metrics;
-mod needs;
 mod notify;
 mod pin;
 mod prune;

@@ -29,6 +29,7 @@ pub mod source;
 mod spool;
 pub mod stores;
 mod turn;
+pub mod unit_access;
 pub mod verify;
 
 pub use failure::{Exit, Failure, failed};
@@ -48,4 +49,10 @@ pub trait Listener: Send + Sync {
 
     /// What is being done.
     fn detail(&self, text: &str);
+
+    /// Begins to show how far something is: called with the bytes that are done and all there are. It is shown until what
+    /// is returned is dropped.
+    fn progress(&self, _what: &'static str) -> Box<dyn Fn(u64, u64)> {
+        Box::new(|_, _| {})
+    }
 }

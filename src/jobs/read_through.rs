@@ -8,18 +8,17 @@ use crate::layout::Manifest;
 use crate::pipeline::Identities;
 use crate::source::{self, SnapshotHasher, Source};
 
-/// Reads all of a backup: that one of `keys` opens it, and that its bytes are those that were backed up. `progress`
-/// hears how many of them are read.
+/// Reads all of a backup: that one of `keys` opens it, and that its bytes are those that were backed up.
 pub fn read_through(
     listener: &dyn Listener,
     backup: &Backup,
     places: &Destinations,
     keys: Identities,
-    progress: &dyn Fn(u64, u64),
 ) -> Result<(), Failure> {
     let (manifest, _) = stores::manifest(places, backup)?;
     let found = Found::stored(backup, manifest.clone(), places, keys);
     let expected = backup.manifest().plain.sha256;
+    let progress = listener.progress("reading");
     let read = |mut source: Source, _: Option<&Manifest>| {
         let (mut hasher, mut block, mut done) = (SnapshotHasher::default(), Vec::new(), 0);
         while source.next_block(&mut block).map_err(Unread::Source)? {

@@ -202,6 +202,11 @@ impl Listener for Output {
     fn detail(&self, text: &str) {
         Output::detail(self, text);
     }
+
+    fn progress(&self, what: &'static str) -> Box<dyn Fn(u64, u64)> {
+        let bar = Bar::new(self, what);
+        Box::new(move |done, total| bar.at(done, total))
+    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User, getgrouplist};
 use serde::Serialize;
+use tokio::runtime::Handle;
 
-use super::{Context, DEFAULT_CONFIG};
 use crate::config::{Config, Listen, Secret, StoreUrl};
 use crate::destinations::side_by_side;
 use crate::durable;
@@ -19,11 +19,11 @@ use crate::error_chain::with_causes;
 use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
 use crate::store;
 use crate::systemd::{Error, Systemd, UnitName};
-use crate::terminal::Output;
 
 /// The unit as it is shipped, for hosts where none is installed.
 const SHIPPED: &str = include_str!("../../systemd/lifeboat.service");
-const UNIT: &str = "lifeboat.service";
+/// The agent's unit.
+pub const UNIT: &str = "lifeboat.service";
 /// A drop-in is small.
 const LARGEST_DROP_IN: u64 = 1 << 20;
 const DROP_IN: &str = "/etc/systemd/system/lifeboat.service.d/50-paths.conf";
@@ -33,7 +33,7 @@ const LARGEST_ACL: usize = 64 << 10;
 
 /// What stands between a configuration and the agent's unit.
 #[derive(Debug, Serialize)]
-pub(super) struct Judgement {
+pub struct Judgement {
     /// Which unit was judged.
     unit: &'static str,
     /// Why that one, where it is not the one that runs here.
@@ -44,13 +44,13 @@ pub(super) struct Judgement {
     /// What is not met.
     unmet: Vec<Unmet>,
     /// The drop-in that mends it.
-    drop_in: Option<DropIn>,
+    pub drop_in: Option<DropIn>,
     /// What to change in the configuration.
-    configuration: Vec<String>,
+    pub configuration: Vec<String>,
     /// What else root has to do.
-    commands: Vec<String>,
+    pub commands: Vec<String>,
     /// What has to be thought about.
-    remarks: Vec<String>,
+    pub remarks: Vec<String>,
     /// What is good to know.
     notes: Vec<String>,
 }
@@ -69,16 +69,19 @@ struct Unmet {
     obstacles: Vec<String>,
 }
 
+/// A file beside the unit, with settings.
 #[derive(Debug, Serialize)]
-struct DropIn {
-    path: &'static str,
-    text: String,
+pub struct DropIn {
+    /// Where it belongs.
+    pub path: &'static str,
+    /// All that is to be in it.
+    pub text: String,
 }
 
 impl Judgement {
     /// Judges what `config`, which was read from `files`, needs.
-    pub fn of(context: &Context, config: &Config, files: &[PathBuf]) -> Judgement {
-        let (sandbox, because, host) = match context.runtime.block_on(installed()) {
+    pub fn of(runtime: &Handle, config: &Config, files: &[PathBuf]) -> Judgement {
+        let (sandbox, because, host) = match runtime.block_on(installed()) {
             Ok(sandbox) => (sandbox, None, Host::HasUnits),
             Err(error) => {
                 let host = match error {
@@ -118,6 +121,11 @@ impl Judgement {
         judgement
     }
 
+    /// Whether there may be a unit on this host at all.
+    pub fn is_of_a_host_with_units(&self) -> bool {
+        self.host == Host::HasUnits
+    }
+
     /// Whether the agent's unit is installed here: then what is not met is a problem, not just good to know.
     pub fn is_of_this_host(&self) -> bool {
         self.because.is_none()
@@ -149,38 +157,6 @@ impl Judgement {
             (Some(because), false) => format!("judged by {}: {because}", self.unit),
         };
         std::iter::once(judged).chain(notes.cloned())
-    }
-
-    /// What mends it, as an operator types it.
-    pub fn print(&self, output: &Output, config: &Path) {
-        if self.host == Host::HasNoSystemd {
-            return;
-        }
-        if let Some(drop_in) = &self.drop_in {
-            output.line(format!("to give the agent access, write this to {}:", drop_in.path));
-            output.line("");
-            drop_in.text.lines().for_each(|line| output.line(format!("    {line}")));
-            output.line("");
-        }
-        for change in &self.configuration {
-            output.line(format!("and in the configuration: {change}"));
-        }
-        for command in &self.commands {
-            output.line(format!("as root: {command}"));
-        }
-        for remark in &self.remarks {
-            output.line(remark);
-        }
-        if self.drop_in.is_some() && config != Path::new(DEFAULT_CONFIG) {
-            output.line(format!(
-                "{UNIT} reads {DEFAULT_CONFIG}, unless its ExecStart= says otherwise: put {} there, or name it in a drop-in",
-                config.display()
-            ));
-        }
-        if self.drop_in.is_some() {
-            output.line("then: systemctl daemon-reload");
-            output.line("      systemctl restart lifeboat");
-        }
     }
 
     fn take(&mut self, sandbox: &Sandbox, who: &Who, need: &Need, facts: &Facts, lines: &mut Vec<String>) {

@@ -8,7 +8,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::arguments::IdentityArgs;
-use super::restore::foreseen;
 use super::{Context, DEFAULT_CONFIG, Exit, Failure, host};
 use crate::backup;
 use crate::catalog::{Backup, LatestError};
@@ -18,6 +17,7 @@ use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, complaints, survey};
 use crate::jobs::choice::{chosen, no_latest};
 use crate::jobs::read_through::read_through;
+use crate::jobs::restore::foreseen;
 use crate::jobs::source::outlined;
 use crate::jobs::source::recipients as recipients_of;
 use crate::jobs::stores::{open_to_write, read_configured};
@@ -142,7 +142,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         false => Exit::Configuration,
     };
     findings.warnings.extend(
-        foreseen(context, &config).map(|refused| format!("a restore on this host would be refused: {refused}")),
+        foreseen(context.runtime.handle(), &config)
+            .map(|refused| format!("a restore on this host would be refused: {refused}")),
     );
     let sandbox = Judgement::of(context.runtime.handle(), &config, &loaded.files);
     findings.notes.extend(sandbox.notes());

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::restore::{connect, failure, need_root};
+use super::restore::need_root;
 use super::{Context, Exit, Failure};
 use crate::error_chain::with_causes;
+use crate::jobs::restore::{connect, failure};
 use crate::model::ByteSize;
 use crate::restore::{
     Error, ExchangeDirError, Kept, Ledger, LedgerError, LedgerPaths, LedgerStore, OverDbus, Release, RestoreId,
@@ -83,7 +84,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if ledger_paths.folder.exists() {
         let ledger_store = LedgerStore::open(ledger_paths).map_err(|error| failure(error.into()))?;
         if !meant.is_empty() {
-            let systemd = connect(context)?;
+            let systemd = connect(context.runtime.handle())?;
             let units = OverDbus::new(&systemd, context.runtime.handle());
             for ledger in &meant {
                 let given_up = release(&ledger_store, ledger.id(), &units, &|_| ControlFlow::Continue(()));

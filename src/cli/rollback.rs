@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::host;
-use super::restore::{failure, leave_session, need_root, not_revived, reach, refuse_mounts, take_over};
-use super::{Context, Exit, Failure};
+use super::restore::{need_root, not_revived};
+use super::{Context, Exit, Failure, host};
+use crate::jobs::restore::{failure, leave_session, reach, refuse_mounts, take_over};
 use crate::restore::{
     Access, End, Error, Kept, Ledger, LedgerPaths, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Step, Tools, Units,
     closed, made_path, open_ledger, peers,
@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             "no restore on this host can be taken back",
         ));
     };
-    let (systemd, access) = reach(context, &ledger)?;
+    let (systemd, access) = reach(context.runtime.handle(), &context.output, &context.config, &ledger)?;
     refuse_mounts(&ledger.plan.host.site)?;
     if !args.although_serving {
         refuse_serving(context, &ledger, &access)?;
@@ -68,7 +68,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // back.
     let is_open = ledger.end.is_none();
     if !is_open {
-        leave_session(context, &systemd, "rollback");
+        leave_session(context.runtime.handle(), &context.output, &systemd, "rollback");
     }
     let units = OverDbus::new(&systemd, context.runtime.handle());
     let listener = |_: Step| ControlFlow::Continue(());
@@ -81,7 +81,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         stop: &|| false,
         tell: &|_| {},
     };
-    let turned = take_over(context, &ledger_paths).map_err(Into::into);
+    let turned = take_over(context.runtime.handle(), &ledger_paths).map_err(Into::into);
     let mut run = turned
         .and_then(|ledger_store| Run::roll_back(ledger_store, tools))
         .map_err(|error| {
@@ -92,7 +92,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             failure(error)
         })?;
     if is_open {
-        leave_session(context, &systemd, "rollback");
+        leave_session(context.runtime.handle(), &context.output, &systemd, "rollback");
     }
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
     report(context, &run, &outcome)

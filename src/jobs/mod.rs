@@ -23,6 +23,7 @@ mod order;
 pub mod prune;
 pub mod read_through;
 pub mod recipients;
+pub mod restore;
 mod rounds;
 mod slot;
 pub mod source;

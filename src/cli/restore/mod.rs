@@ -1,12 +1,7 @@
 //! `lifeboat restore`: this host's etcd gets the data of a backup.
 
-mod errors;
-mod finding;
 mod report;
 mod resume;
-mod session;
-mod site;
-mod standing;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -23,6 +18,7 @@ use crate::durable::{self, room_at};
 use crate::error_chain::with_causes;
 use crate::etcd::PeerPort;
 use crate::health::Level;
+use crate::jobs::restore::{Here, failure, finding, leave_session, refuse_running, refused_here, settings_now};
 use crate::jobs::source::Found;
 use crate::model::ByteSize;
 use crate::rebuild::{self, DigestRule, Progress};
@@ -32,13 +28,7 @@ use crate::restore::{
 };
 use crate::terminal::{Bar, ask, need_somebody};
 
-pub(super) use errors::{failure, refused_here};
 pub(super) use report::not_revived;
-pub(super) use resume::reach;
-pub(super) use session::{leave_session, take_over};
-pub(super) use site::{SettingsNow, connect, foreseen, refuse_mounts, settings_now};
-
-use site::Here;
 
 /// Give this host's etcd the data of a backup
 ///
@@ -122,7 +112,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         }
     }
     let config = optional_configuration(context, args, source)?;
-    let here = Here::find(context, config.as_ref())?;
+    let here = Here::find(context.runtime.handle(), config.as_ref())?;
     let members = finding::members(args.members.as_deref(), config.as_ref(), &here.etcd.settings)?;
     let members = members
         .without(&args.without)
@@ -133,7 +123,13 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         token: args.cluster_token.as_deref(),
         despite: args.despite_running_members,
     };
-    standing::refuse_running(context, config.as_ref(), &here, &wanted)?;
+    refuse_running(
+        context.runtime.handle(),
+        &context.output,
+        config.as_ref(),
+        &here,
+        &wanted,
+    )?;
     let of_unit = identity_of_unit().filter(|_| !args.identity.is_given());
     let identity = of_unit.clone().map_or_else(|| args.identity.clone(), IdentityArgs::of);
     let found = SourceArgs::of(source, identity, args.window, args.from.clone()).find(context);
@@ -180,7 +176,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
             ask("stop etcd and restore?")?;
         }
     }
-    leave_session(context, &here.systemd, "restore");
+    leave_session(context.runtime.handle(), &context.output, &here.systemd, "restore");
     carry_out(context, args, &here, &found, planned, &interrupted)
 }
 
@@ -200,12 +196,12 @@ fn plan(
     interrupted: &AtomicBool,
 ) -> Result<Planned, Failure> {
     here.etcd.refuse_other_ways().map_err(refused_here)?;
-    let backup = finding::backup(context, found, digest_rule(args), interrupted)?;
+    let backup = finding::backup(&context.output, found, digest_rule(args), interrupted)?;
     let member = here.member(config, &members)?;
     let etcd_line = config.and_then(|config| config.host.etcd_version);
     let mut site = here.etcd.site(&member, etcd_line).map_err(refused_here)?;
     if here.etcd.is_up {
-        site.etcd_version = finding::version_here(context, here);
+        site.etcd_version = finding::version_here(context.runtime.handle(), here);
     }
     let restore = config.map(|config| config.restore).unwrap_or_default();
     let bump = decide_bump(restore.bump_revision);
@@ -300,7 +296,7 @@ fn carry_out(
     };
     let outcome = run.go(patience).map_err(failure)?;
     bar.clear();
-    let to_change = settings_now(context, &run.ledger().plan).to_change;
+    let to_change = settings_now(context.runtime.handle(), &context.config, &run.ledger().plan).to_change;
     let exit = report::outcome(&context.output, &run, &outcome, &to_change);
     drop(run);
     if let Outcome::Waiting { .. } = outcome {

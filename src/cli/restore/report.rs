@@ -1,19 +1,22 @@
 //! What a restore is going to do, and what came of it, for people and for programs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::super::host;
-use super::super::{Exit, Failure};
-use super::Here;
-use super::site::shown;
+use super::super::{Exit, Failure, host};
+use crate::jobs::restore::Here;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::restore::{Ledger, Outcome, OverQuota, Plan, Run, flags, kept_path, made_path};
 use crate::settings::{Change, Overlay, Source};
 use crate::terminal::{Format, Output};
-use crate::text::age;
-use crate::text::rfc3339;
+use crate::text::{age, rfc3339};
+
+/// Where something is, as text.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
 
 /// What to do where etcd is older than the backup.
 const SHOULD_BE_NEWER: &str =

@@ -6,14 +6,10 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::super::host::{self, failed};
-use super::super::{Context, Exit, Failure, interrupted_flag};
-use super::{Args, broken_off, connect, failure, leave_session, need_root, report, settings_now, site, take_over};
-use crate::config;
-use crate::restore::{
-    Access, Ledger, LedgerError, LedgerPaths, LedgerStore, OverDbus, Patience, Run, Step, Tools, peers, strangers,
-};
-use crate::systemd::Systemd;
+use super::super::{Context, Exit, Failure, host, interrupted_flag};
+use super::{Args, broken_off, need_root, report};
+use crate::jobs::restore::{failure, leave_session, reach, settings_now, take_over};
+use crate::restore::{LedgerError, LedgerPaths, LedgerStore, OverDbus, Patience, Run, Step, Tools, peers, strangers};
 
 /// For how long a boot waits for the restore that is open: who needs etcd comes after it, if it is quick.
 const HOLDS_A_BOOT_UP: Duration = Duration::from_secs(30);
@@ -29,7 +25,7 @@ pub(super) fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     let opened = match args.resume {
         true => LedgerStore::open(ledger_paths),
-        false => take_over(context, &ledger_paths),
+        false => take_over(context.runtime.handle(), &ledger_paths),
     };
     let ledger_store = match opened {
         Ok(ledger_store) => ledger_store,
@@ -43,8 +39,8 @@ pub(super) fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
     if args.resume {
         ready_soon();
     }
-    let (systemd, access) = reach(context, &open)?;
-    leave_session(context, &systemd, "restore");
+    let (systemd, access) = reach(context.runtime.handle(), &context.output, &context.config, &open)?;
+    leave_session(context.runtime.handle(), &context.output, &systemd, "restore");
     if !args.resume {
         let answers = context.runtime.block_on(peers(&open.plan, &access));
         strangers(&open.plan, &answers)
@@ -74,7 +70,7 @@ pub(super) fn finish(context: &Context, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     };
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
-    let to_change = settings_now(context, &run.ledger().plan).to_change;
+    let to_change = settings_now(context.runtime.handle(), &context.config, &run.ledger().plan).to_change;
     let exit = report::outcome(&context.output, &run, &outcome, &to_change).map_err(|mut failure| {
         if args.resume {
             // What was taken back is not tried again by the unit, which stays failed.
@@ -107,30 +103,4 @@ fn ready_soon() {
         std::thread::sleep(HOLDS_A_BOOT_UP);
         sd_notify::notify(&[NotifyState::Ready]).ok();
     });
-}
-
-/// systemd, and how the members of an open restore are spoken with.
-pub(in crate::cli) fn reach(context: &Context, ledger: &Ledger) -> Result<(Systemd, Access), Failure> {
-    let config = config::load(&context.config).ok().map(|loaded| loaded.config);
-    let systemd = connect(context)?;
-    let unit = ledger.plan.host.site.unit.parse().map_err(failed)?;
-    let settings = match context.runtime.block_on(systemd.etcd_unit(&unit)) {
-        // Asked again, it tells with what etcd is to be asked; without that, silence would be all there is to see of etcd.
-        Err(error) if error.is_momentary() => return Err(failed(error)),
-        Err(error) => Err(failed(error)),
-        Ok(unit) => site::settings_in(&unit, config.as_ref()),
-    };
-    let access = match settings {
-        Ok(settings) => site::access_at_hand(&context.output, config.as_ref(), &settings),
-        Err(refused) => {
-            context
-                .output
-                .warn(format!("{}; members are asked without TLS", refused.message()));
-            Access {
-                lacks: Some(refused.message().to_owned()),
-                ..Access::default()
-            }
-        }
-    };
-    Ok((systemd, access))
 }

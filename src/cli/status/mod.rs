@@ -16,7 +16,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::agent::is_running;
-use super::restore::settings_now;
 use super::{Context, Exit, Failure, host};
 use crate::agent::{Desk, Memory, Report, Running, Success, schedule_state};
 use crate::catalog::Backup;
@@ -26,6 +25,7 @@ use crate::health::{
     AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice, ProofState,
     ScheduleState, Verdict, Window,
 };
+use crate::jobs::restore::settings_now;
 use crate::jobs::stores::read_within;
 use crate::jobs::{self, recipients};
 use crate::layout::Proof;
@@ -124,7 +124,9 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     if config.schedules.is_empty() {
         notes.push("no schedule is configured: backups are taken by hand only".to_owned());
     }
-    let restores = Restores::find(&LedgerPaths::default(), now, &|plan| settings_now(context, plan));
+    let restores = Restores::find(&LedgerPaths::default(), now, &|plan| {
+        settings_now(context.runtime.handle(), &context.config, plan)
+    });
     others.extend(
         restores
             .problem()

@@ -9,14 +9,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::release;
-use crate::cli::restore::SettingsNow;
 use crate::durable;
 use crate::error_chain::with_causes;
+use crate::jobs::restore::SettingsNow;
 use crate::model::ByteSize;
 use crate::restore::{End, Kept, Ledger, LedgerError, LedgerPaths, Plan, Seen, Step, closed, open_ledger};
 use crate::settings::{Change, Overlay};
-use crate::text::age;
-use crate::text::rfc3339;
+use crate::text::{age, rfc3339};
 
 /// What there is, as programs see it.
 #[derive(Debug, Default, PartialEq, Serialize)]

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use super::super::{Exit, Failure};
 use crate::datadir;
 use crate::error_chain::with_causes;
+use crate::jobs::{Exit, Failure};
 use crate::restore::{
     Error, ExchangeDirError, Guarded, LedgerError, LedgerPaths, RestoreId, SiteError, Step, open_ledger,
 };
 
 /// A failure of a restore or of the way back.
-pub(in crate::cli) fn failure(error: Error) -> Failure {
+pub fn failure(error: Error) -> Failure {
     let text = with_causes(&error);
     let failed = |exit| Failure::new(exit, &text);
     match &error {
@@ -84,7 +84,7 @@ pub(in crate::cli) fn failure(error: Error) -> Failure {
 }
 
 /// Why nothing is restored on this host as it is.
-pub(in crate::cli) fn refused_here(error: SiteError) -> Failure {
+pub fn refused_here(error: SiteError) -> Failure {
     let text = with_causes(&error);
     let refused = |exit| Failure::new(exit, &text);
     match error {
@@ -187,7 +187,7 @@ mod tests {
         ];
         for error in errors {
             let failure = failure(Error::ExchangeDir(error));
-            let next = failure.for_people();
+            let next = failure.to_string();
             assert!(
                 next.contains("move /var/lib/lifeboat-restore/ledger.json away"),
                 "{next}"
@@ -205,7 +205,7 @@ mod tests {
         let source = foreign();
         for error in [Error::ExchangeDir(foreign()), Error::NotKept { id, source }] {
             let failure = failure(error);
-            let next = failure.for_people();
+            let next = failure.to_string();
             assert!(next.contains("`chown -h root: /var/lib/etcd`"), "{next}");
             assert!(!next.contains("bring the old data back"), "{next}");
         }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::Context;
-use super::connect;
+use tokio::runtime::Handle;
+
+use super::here::connect;
 use crate::error_chain::with_causes;
+use crate::jobs::Listener;
 use crate::model::UnitName;
 use crate::restore::{LedgerError, LedgerPaths, LedgerStore, OverDbus, RESUME_UNIT, Units};
 use crate::systemd::Systemd;
@@ -20,11 +22,11 @@ const ATTEMPTS: usize = 3;
 
 /// Has the unit leave off that waits in the background, and opens the ledger in its place, so that somebody at a terminal can
 /// go on.
-pub(in crate::cli) fn take_over(context: &Context, ledger_paths: &LedgerPaths) -> Result<LedgerStore, LedgerError> {
-    let Ok(systemd) = connect(context) else {
+pub fn take_over(runtime: &Handle, ledger_paths: &LedgerPaths) -> Result<LedgerStore, LedgerError> {
+    let Ok(systemd) = connect(runtime) else {
         return LedgerStore::open(ledger_paths.clone());
     };
-    let units = OverDbus::new(&systemd, context.runtime.handle());
+    let units = OverDbus::new(&systemd, runtime);
     for _ in 0..ATTEMPTS {
         // That it does not run is no failure; whether somebody is at it, the lock tells.
         units.stop(RESUME_UNIT).ok();
@@ -39,7 +41,7 @@ pub(in crate::cli) fn take_over(context: &Context, ledger_paths: &LedgerPaths) -
 
 /// Goes on outside of the login session, which may end and take along what runs in it. What is left undone, should this
 /// be killed, is taken up at once. Where this runs as a unit of ours, both is so already.
-pub(in crate::cli) fn leave_session(context: &Context, systemd: &Systemd, command: &str) {
+pub fn leave_session(runtime: &Handle, listener: &dyn Listener, systemd: &Systemd, command: &str) {
     let own = crate::durable::read_kernel("/proc/self/cgroup").unwrap_or_default();
     if own.lines().any(is_in_ours) {
         return;
@@ -49,12 +51,12 @@ pub(in crate::cli) fn leave_session(context: &Context, systemd: &Systemd, comman
     let resume: UnitName = RESUME_UNIT.parse().expect("it is shipped under that name");
     let description = format!("lifeboat {command}, begun by hand");
     let left = systemd.leave_session(&name, &description, TO_A_SAFE_POINT, &resume);
-    let left = context.runtime.block_on(left).map_err(|error| with_causes(&error));
+    let left = runtime.block_on(left).map_err(|error| with_causes(&error));
     match left {
-        Ok(()) => context.output.detail(format!(
+        Ok(()) => listener.detail(&format!(
             "this goes on, whatever becomes of the terminal; also seen with `journalctl -f -u {scope}`"
         )),
-        Err(why) => context.output.warn(format!(
+        Err(why) => listener.warn(&format!(
             "this stays a part of the login session and may end with it ({why}): keep the terminal open"
         )),
     }

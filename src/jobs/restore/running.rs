@@ -1,15 +1,17 @@
 //! Who of the cluster is well: asks, and has the restore judged by that.
 
-use super::super::host::{self, failed};
-use super::super::{Context, Exit, Failure};
-use super::site::{Here, configured};
+use tokio::runtime::Handle;
+
+use super::here::{Here, configured};
 use crate::config::{Config, Secret};
+use crate::jobs::{Exit, Failure, Listener, failed, host};
 use crate::restore::{LedgerPaths, RestoreId, ThisMember, Wanted, held, judge_running, look_for_clusters};
 use crate::settings::{Source, shell_word as word};
 
 /// Refuses while members of a cluster run on other hosts, whether the new cluster has them or not. Needs no backup to say so.
-pub(super) fn refuse_running(
-    context: &Context,
+pub fn refuse_running(
+    runtime: &Handle,
+    listener: &dyn Listener,
     config: Option<&Config>,
     here: &Here,
     wanted: &Wanted<'_>,
@@ -30,10 +32,10 @@ pub(super) fn refuse_running(
         });
     let clients: Vec<(String, Vec<String>)> = clients.collect();
     let around = look_for_clusters(&asked, &clients, &here.access);
-    let found = context.runtime.block_on(around);
+    let found = runtime.block_on(around);
     let judged = judge_running(&this, wanted, &found);
     let warnings = judged.map_err(|not_now| Failure::new(Exit::Refused, not_now.message).next(not_now.next))?;
-    warnings.into_iter().for_each(|warning| context.output.warn(warning));
+    warnings.into_iter().for_each(|warning| listener.warn(&warning));
     Ok(())
 }
 

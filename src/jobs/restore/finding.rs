@@ -3,26 +3,27 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::{Context, Exit, Failure};
-use super::Here;
+use tokio::runtime::Handle;
+
+use super::here::Here;
 use crate::config::Config;
 use crate::datadir::{self, InitialCluster};
 use crate::durable;
 use crate::error_chain::with_causes;
 use crate::etcd::{Ahead, Member};
 use crate::jobs::source::{Found, source_failure};
+use crate::jobs::{Exit, Failure, Listener};
 use crate::rebuild::DigestRule;
 use crate::restore::{self, Backup, MembersError, Preview, PreviewError, preview};
 use crate::settings::EtcdSettings;
 use crate::source::TrailingDigest;
-use crate::terminal::Bar;
 
 /// The largest file of members that is read.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// What is restored: by its manifest, or by reading through it.
-pub(super) fn backup(
-    context: &Context,
+pub fn backup(
+    listener: &dyn Listener,
     found: &Found,
     rule: DigestRule,
     interrupted: &AtomicBool,
@@ -30,15 +31,15 @@ pub(super) fn backup(
     if let Some(manifest) = &found.manifest {
         return Ok(Backup::recorded(manifest));
     }
-    let bar = Bar::new(&context.output, "looking through the source");
+    let progress = listener.progress("looking through the source");
     let mut name = String::new();
     let seen = found.with_each(
-        &context.output,
+        listener,
         |source, _| {
             name = source.name().to_owned();
             let total = source.length();
             preview(source, &|read| {
-                bar.at(read, total.unwrap_or(read));
+                progress(read, total.unwrap_or(read));
                 interrupted.load(Ordering::Relaxed)
             })
         },
@@ -78,7 +79,7 @@ fn refuse_digest(name: &str, seen: &Preview, rule: DigestRule) -> Result<(), Fai
 }
 
 /// The members of the new cluster: from a file, from the configuration, or those that etcd is set up with.
-pub(super) fn members(
+pub fn members(
     file: Option<&Path>,
     config: Option<&Config>,
     settings: &EtcdSettings,
@@ -118,8 +119,8 @@ fn listed(file: &Path) -> Result<String, Failure> {
 }
 
 /// The release of the etcd that runs here, if it answers.
-pub(super) fn version_here(context: &Context, here: &Here) -> Option<String> {
-    context.runtime.block_on(async {
+pub fn version_here(runtime: &Handle, here: &Here) -> Option<String> {
+    runtime.block_on(async {
         for url in &here.etcd.client_urls {
             if let Ok(mut member) = Member::connect(url, &here.access.client, Ahead::Far).await
                 && let Ok(status) = member.status().await

@@ -3,38 +3,40 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::host::{self, failed};
-use super::super::{Context, Exit, Failure};
-use super::refused_here;
+use tokio::runtime::Handle;
+
+use super::errors::refused_here;
 use crate::config::{self, Config};
 use crate::datadir::InitialCluster;
 use crate::error_chain::with_causes;
 use crate::etcd;
+use crate::jobs::{Exit, Failure, Listener, failed, host};
 use crate::model::UnitName;
-use crate::restore::{self, Access, EtcdHere, OverDbus, Plan, Site, SiteError, Units, changes_after};
+use crate::restore::{self, Access, EtcdHere, Ledger, OverDbus, Plan, Site, SiteError, Units, changes_after};
 use crate::settings::{self, Change, EtcdSettings, Given, Unit};
 use crate::systemd::{self, LoadState, Systemd, read_file};
-use crate::terminal::Output;
 
 /// The unit that etcd runs as where nothing else is said.
 const USUAL_UNIT: &str = "etcd.service";
 
 /// What was found on this host.
-pub(super) struct Here {
+pub struct Here {
+    /// The init system.
     pub systemd: Systemd,
     /// How members are spoken with.
     pub access: Access,
+    /// etcd, as it is set up.
     pub etcd: EtcdHere,
 }
 
 impl Here {
     /// Looks at everything, changes nothing.
-    pub fn find(context: &Context, config: Option<&Config>) -> Result<Here, Failure> {
-        let systemd = connect(context)?;
-        let name = unit_name(context, &systemd, config)?;
-        let (unit, settings) = settings_of(context, &systemd, &name, config)?;
+    pub fn find(runtime: &Handle, config: Option<&Config>) -> Result<Here, Failure> {
+        let systemd = connect(runtime)?;
+        let name = unit_name(runtime, &systemd, config)?;
+        let (unit, settings) = settings_of(runtime, &systemd, &name, config)?;
         let access = access(config, &settings)?;
-        let loaded = context.runtime.block_on(systemd.unit(&name)).map_err(failed)?;
+        let loaded = runtime.block_on(systemd.unit(&name)).map_err(failed)?;
         let guard = settings::guard_path(&name);
         let has_triggers = loaded.conditions.iter().any(|condition| condition.is_trigger)
             // Those of a guard that was left are ours.
@@ -42,7 +44,7 @@ impl Here {
         if let Some(message) = not_loaded(&name, &loaded.load_state) {
             return Err(Failure::new(Exit::Failed, message).next(format!("see `systemctl status {name}`, and mend it")));
         }
-        let units = OverDbus::new(&systemd, context.runtime.handle());
+        let units = OverDbus::new(&systemd, runtime);
         let state = units
             .state(name.as_str())
             .map_err(|error| Failure::new(Exit::Failed, error))?;
@@ -105,7 +107,7 @@ fn not_loaded(name: &UnitName, state: &LoadState) -> Option<String> {
 
 /// etcd's settings as they are, beside what a restore made of the cluster.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct SettingsNow {
+pub struct SettingsNow {
     /// What the operator should change in them.
     pub to_change: Vec<Change>,
     /// Flags of etcd's command that keep it from starting beside the variables that the restore has laid on.
@@ -113,13 +115,13 @@ pub(in crate::cli) struct SettingsNow {
 }
 
 /// Looks at the settings of the unit that a plan was carried out for, as systemd has it now.
-pub(in crate::cli) fn settings_now(context: &Context, plan: &Plan) -> SettingsNow {
-    let config = config::load(&context.config).ok().map(|loaded| loaded.config);
+pub fn settings_now(runtime: &Handle, configuration: &Path, plan: &Plan) -> SettingsNow {
+    let config = config::load(configuration).ok().map(|loaded| loaded.config);
     let given = given(config.as_ref());
     let look = || {
-        let systemd = connect(context).ok()?;
+        let systemd = connect(runtime).ok()?;
         let name = plan.host.site.unit.parse().ok()?;
-        let unit = context.runtime.block_on(systemd.etcd_unit(&name)).ok()?;
+        let unit = runtime.block_on(systemd.etcd_unit(&name)).ok()?;
         Some(SettingsNow {
             to_change: changes_after(&unit, &given, plan),
             in_conflict: settings::shadowed(&unit, &given, &read_file).unwrap_or_default(),
@@ -139,20 +141,20 @@ pub(super) fn configured(config: Option<&Config>) -> Vec<(String, String)> {
 }
 
 /// Refuses while a file system is mounted in what is exchanged as a whole.
-pub(in crate::cli) fn refuse_mounts(site: &Site) -> Result<(), Failure> {
+pub fn refuse_mounts(site: &Site) -> Result<(), Failure> {
     restore::refuse_mounts(site).map_err(refused_here)
 }
 
 /// Why a restore on this host would be refused for etcd's settings; nothing where this host runs no etcd that can be seen.
-pub(in crate::cli) fn foreseen(context: &Context, config: &Config) -> Option<Failure> {
-    let systemd = connect(context).ok()?;
-    let name = match unit_name(context, &systemd, Some(config)) {
+pub fn foreseen(runtime: &Handle, config: &Config) -> Option<Failure> {
+    let systemd = connect(runtime).ok()?;
+    let name = match unit_name(runtime, &systemd, Some(config)) {
         Ok(name) => name,
         // Of several, one has to be named; with none, there is nothing to restore here.
         Err(failure) if failure.message().starts_with("several") || config.host.unit.is_some() => return Some(failure),
         Err(_) => return None,
     };
-    let unit = context.runtime.block_on(systemd.etcd_unit(&name)).ok()?;
+    let unit = runtime.block_on(systemd.etcd_unit(&name)).ok()?;
     match settings::discover(&unit, &given(Some(config)), &read_file) {
         Ok(settings) => {
             let way = settings.other_way(&unit.name)?;
@@ -164,8 +166,8 @@ pub(in crate::cli) fn foreseen(context: &Context, config: &Config) -> Option<Fai
 }
 
 /// systemd, which must be there.
-pub(in crate::cli) fn connect(context: &Context) -> Result<Systemd, Failure> {
-    let connected = context.runtime.block_on(Systemd::connect());
+pub fn connect(runtime: &Handle) -> Result<Systemd, Failure> {
+    let connected = runtime.block_on(Systemd::connect());
     connected.map_err(|error| {
         Failure::new(Exit::Failed, with_causes(&error)).next(
             "without systemd, lay the data out with `lifeboat rebuild` and start etcd with the flags that it prints",
@@ -173,8 +175,8 @@ pub(in crate::cli) fn connect(context: &Context) -> Result<Systemd, Failure> {
     })
 }
 
-fn unit_name(context: &Context, systemd: &Systemd, config: Option<&Config>) -> Result<UnitName, Failure> {
-    let wait = |answer| context.runtime.block_on(answer);
+fn unit_name(runtime: &Handle, systemd: &Systemd, config: Option<&Config>) -> Result<UnitName, Failure> {
+    let wait = |answer| runtime.block_on(answer);
     let no_unit = |message: String| Failure::new(Exit::Failed, message).next("name etcd's unit with `[host] unit`");
     if let Some(name) = config.and_then(|config| config.host.unit.as_ref()) {
         wait(systemd.unit(name)).map_err(|error| no_unit(with_causes(&error)))?;
@@ -186,7 +188,7 @@ fn unit_name(context: &Context, systemd: &Systemd, config: Option<&Config>) -> R
         Err(systemd::Error::NoUnit { .. }) => {}
         Err(error) => return Err(failed(error)),
     }
-    let found = context.runtime.block_on(systemd.etcd_units()).map_err(failed)?;
+    let found = runtime.block_on(systemd.etcd_units()).map_err(failed)?;
     match found.as_slice() {
         [only] => Ok(only.clone()),
         [] => Err(no_unit(format!(
@@ -201,12 +203,12 @@ fn unit_name(context: &Context, systemd: &Systemd, config: Option<&Config>) -> R
 
 /// etcd's unit and its settings.
 fn settings_of(
-    context: &Context,
+    runtime: &Handle,
     systemd: &Systemd,
     name: &UnitName,
     config: Option<&Config>,
 ) -> Result<(Unit, EtcdSettings), Failure> {
-    let unit = context.runtime.block_on(systemd.etcd_unit(name)).map_err(failed)?;
+    let unit = runtime.block_on(systemd.etcd_unit(name)).map_err(failed)?;
     let found = settings_in(&unit, config)?;
     Ok((unit, found))
 }
@@ -237,13 +239,13 @@ fn access(config: Option<&Config>, settings: &EtcdSettings) -> Result<Access, Fa
 
 /// The same for whoever goes on with what is open, which must not stand still for want of a secret that only somebody
 /// else was given: what cannot be read is said, and done without.
-pub(super) fn access_at_hand(output: &Output, config: Option<&Config>, settings: &EtcdSettings) -> Access {
+pub fn access_at_hand(listener: &dyn Listener, config: Option<&Config>, settings: &EtcdSettings) -> Access {
     let Some(config) = config else {
         return completed(etcd::Access::default(), settings);
     };
     let unread = |refused: Failure| {
         let what = refused.message().to_owned();
-        output.warn(format!("{what}; etcd is asked without it"));
+        listener.warn(&format!("{what}; etcd is asked without it"));
         what
     };
     let (tls, lacks) = match host::tls(config).map_err(unread) {
@@ -305,7 +307,31 @@ fn client_urls(config: Option<&Config>, settings: &EtcdSettings) -> Vec<String> 
     urls
 }
 
-/// Where something is, as text.
-pub(super) fn shown(path: &Path) -> String {
-    path.display().to_string()
+/// systemd, and how the members of an open restore are spoken with.
+pub fn reach(
+    runtime: &Handle,
+    listener: &dyn Listener,
+    configuration: &Path,
+    ledger: &Ledger,
+) -> Result<(Systemd, Access), Failure> {
+    let config = config::load(configuration).ok().map(|loaded| loaded.config);
+    let systemd = connect(runtime)?;
+    let unit = ledger.plan.host.site.unit.parse().map_err(failed)?;
+    let settings = match runtime.block_on(systemd.etcd_unit(&unit)) {
+        // Asked again, it tells with what etcd is to be asked; without that, silence would be all there is to see of etcd.
+        Err(error) if error.is_momentary() => return Err(failed(error)),
+        Err(error) => Err(failed(error)),
+        Ok(unit) => settings_in(&unit, config.as_ref()),
+    };
+    let access = match settings {
+        Ok(settings) => access_at_hand(listener, config.as_ref(), &settings),
+        Err(refused) => {
+            listener.warn(&format!("{}; members are asked without TLS", refused.message()));
+            Access {
+                lacks: Some(refused.message().to_owned()),
+                ..Access::default()
+            }
+        }
+    };
+    Ok((systemd, access))
 }

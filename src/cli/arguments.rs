@@ -1,6 +1,5 @@
 //! The arguments that several commands take, and what programs see of the backup that they name.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,21 +98,14 @@ impl IdentityArgs {
         !self.files.is_empty()
     }
 
-    /// The keys of all files.
-    pub fn read(&self) -> Result<Option<Identities>, Failure> {
-        identities::of_files(&self.files)
+    /// The files.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// The keys of the files, or without any those that the configuration names.
     pub fn or_configured(&self, config: Option<&Config>) -> Result<Option<Identities>, Failure> {
         identities::or_configured(&self.files, config)
-    }
-}
-
-impl fmt::Display for IdentityArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
-        f.write_str(&files.join(", "))
     }
 }
 

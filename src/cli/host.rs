@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::jobs::configuration;
 pub(super) use crate::jobs::failed;
 pub(super) use crate::jobs::host::{
-    access, endpoints, host_name, jobs_lock, now, settle, spare_memory, state, this_host, tls,
+    access, endpoints, host_name, jobs_lock, now, settle, spare_memory, state, this_host,
 };
 
 /// The configuration.

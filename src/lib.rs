@@ -48,4 +48,5 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod jobs;
+pub mod status;
 pub mod terminal;

@@ -13,6 +13,7 @@
 //!
 //! Invariant: liveness is a lock that the kernel drops with its holder, never a process id that may be another's now.
 
+mod agent_lock;
 mod recipients;
 
 use std::collections::BTreeSet;
@@ -35,7 +36,7 @@ use crate::layout::instant;
 use crate::model::{ChainId, ClusterName, Digest};
 use crate::store::{Begun, Known, StoreId};
 
-/// The user of the agent. Where it exists, root writes as this user what the agent is to find: see `cli::user`.
+/// The user of the agent. Where it exists, root writes as this user what the agent is to find: see `process`.
 pub const AGENTS_USER: &str = "lifeboat";
 
 const DEFAULT: &str = "/var/lib/lifeboat";

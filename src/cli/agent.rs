@@ -1,19 +1,17 @@
 //! `lifeboat agent`: the daemon, and what it does when a slot has come.
 
-use std::fs::{File, Permissions, TryLockError};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::{File, TryLockError};
 use std::sync::Arc;
 
 use super::host::{self, failed};
 use super::{Context, Exit, Failure};
-use crate::agent::{self, Report, Setup, Work};
+use crate::agent::{self, Setup, Work};
 use crate::config::Config;
 use crate::durable;
 use crate::health::Look;
-use crate::jobs::{self, Ended, Order, Trouble};
-use crate::model::ClusterName;
+use crate::jobs::{self, Ended, Order, Trouble, configuration};
 use crate::state::State;
+use crate::status::agents_other_name;
 
 /// Run the daemon: backups, verification and retention on their schedules
 ///
@@ -31,10 +29,6 @@ pub struct Args {
     check: bool,
 }
 
-/// The file whose lock says that an agent runs.
-const LOCK: &str = "agent.lock";
-const LOCK_MODE: u32 = 0o644;
-
 pub(super) fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let path = context.config.clone();
     let config = host::configuration_and_doubts(&context)?;
@@ -42,7 +36,7 @@ pub(super) fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     host::settle()?;
     let faults = match args.check {
         // systemd 252 hands a reload no credentials; the agent itself looks at them.
-        true => faults_of(&config, false),
+        true => configuration::faults(&config, false),
         false => faults(&config),
     };
     if !faults.is_empty() {
@@ -82,20 +76,6 @@ pub(super) fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The cluster of the agent that runs with the configuration at `path`, if it is not `own`.
-fn agents_other_name(path: &Path, own: &ClusterName) -> Option<ClusterName> {
-    let path = std::path::absolute(path).ok()?;
-    let base = crate::state::base_folder().ok()?;
-    let folders = std::fs::read_dir(&base).ok()?.flatten();
-    let names = folders.filter_map(|folder| folder.file_name().to_str()?.parse::<ClusterName>().ok());
-    let mut others = names.filter(|name| name != own);
-    others.find(|name| {
-        let state = State::at(&base, name);
-        let report = || Report::read(state.folder()).ok().flatten();
-        is_running(&state) && report().is_some_and(|report| report.configuration == path)
-    })
-}
-
 /// What the agent leaves to the jobs.
 struct Jobs {
     context: Context,
@@ -113,45 +93,16 @@ impl Work for Jobs {
 
 /// What no backup can be taken with, though it can be read.
 fn faults(config: &Config) -> Vec<String> {
-    faults_of(config, true)
-}
-
-fn faults_of(config: &Config, with_credentials: bool) -> Vec<String> {
-    let secrets = config.check_secrets();
-    let unloaded = secrets.unloaded.iter().filter(|_| with_credentials);
-    let unread = secrets.problems.iter().chain(unloaded);
-    let needed = unread.filter(|unread| unread.is_needed);
-    let mut faults: Vec<String> = needed.map(|unread| unread.problem.to_string()).collect();
-    if config.has_sample_recipient() {
-        faults.push("the recipient is the sample's: nobody could open the backups".to_owned());
-    }
-    faults
+    configuration::faults(config, true)
 }
 
 fn lock(state: &State) -> Result<File, Failure> {
-    let path = lock_path(state);
-    let refused = |error: std::io::Error| Failure::new(Exit::Failed, format!("lock `{}`: {error}", path.display()));
-    let file = durable::open_lock(&path, LOCK_MODE).map_err(refused)?;
-    // Whoever asks for the status opens it.
-    file.set_permissions(Permissions::from_mode(LOCK_MODE))
-        .map_err(refused)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Failure::new(Exit::Locked, "another agent runs for this cluster")
-            .next("see `systemctl status lifeboat` and `lifeboat status`")),
-        Err(TryLockError::Error(error)) => Err(refused(error)),
-    }
-}
-
-/// Whether an agent runs for the cluster.
-pub(super) fn is_running(state: &State) -> bool {
-    let held = |path: &Path| match durable::open_plain(path).map(|file| file.try_lock_shared()) {
-        Ok(Err(TryLockError::WouldBlock)) => true,
-        Ok(Ok(()) | Err(TryLockError::Error(_))) | Err(_) => false,
-    };
-    held(&lock_path(state))
-}
-
-fn lock_path(state: &State) -> PathBuf {
-    state.folder().join(LOCK)
+    state.lock_agent().map_err(|error| match error {
+        TryLockError::WouldBlock => Failure::new(Exit::Locked, "another agent runs for this cluster")
+            .next("see `systemctl status lifeboat` and `lifeboat status`"),
+        TryLockError::Error(error) => {
+            let path = state.agent_lock();
+            Failure::new(Exit::Failed, format!("lock `{}`: {error}", path.display()))
+        }
+    })
 }

@@ -2,9 +2,7 @@
 
 use serde::Serialize;
 
-use super::agent::is_running;
-use super::host;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, host};
 use crate::agent::{Flavour, Report, Sample, render, samples};
 use crate::terminal::Format;
 
@@ -31,7 +29,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (config, _) = host::last_configuration(context)?;
     let state = host::state(&config.cluster.name)?;
     let report = Report::read(state.folder()).map_err(|error| Failure::new(Exit::Failed, error))?;
-    let (report, is_up, now) = (report.as_ref(), is_running(&state), host::now());
+    let (report, is_up, now) = (report.as_ref(), state.agent_runs(), host::now());
     match context.output.format {
         Format::Json => context.output.json(&Document {
             schema: 1,

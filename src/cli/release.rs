@@ -1,7 +1,7 @@
 //! `lifeboat release`: the data that restores have kept is given up.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::jobs::restore::{connect, failure};
 use crate::model::ByteSize;
 use crate::restore::{
     Error, ExchangeDirError, Kept, Ledger, LedgerError, LedgerPaths, LedgerStore, OverDbus, Release, RestoreId,
-    gone_paths, kept_path, made_path, releasable, release, release_stray, tidy_released,
+    kept_folders, releasable, release, release_stray, tidy_released,
 };
 use crate::terminal::{Format, ask, need_somebody};
 
@@ -134,34 +134,11 @@ fn cut_off(id: &RestoreId, error: Error) -> Failure {
     }
 }
 
-/// The folders that are kept of a restore, and how much is in them.
-pub(super) fn kept(ledger: &Ledger) -> (Vec<PathBuf>, u64) {
-    let (id, dirs) = (ledger.id(), ledger.plan.host.site.dirs());
-    let folders = dirs.flat_map(|dir| {
-        [kept_path(dir, id), made_path(dir, id)]
-            .into_iter()
-            .chain(gone_paths(dir, id))
-    });
-    let paths: Vec<PathBuf> = folders.filter(|path| path.exists()).collect();
-    let bytes = paths.iter().map(|path| bytes_below(path)).sum();
-    (paths, bytes)
-}
-
 fn row(ledger: &Ledger) -> Row {
-    let (paths, bytes) = kept(ledger);
+    let (paths, bytes) = kept_folders(ledger);
     Row {
         id: ledger.id().to_string(),
         paths,
         bytes,
     }
-}
-
-fn bytes_below(path: &Path) -> u64 {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let sizes = entries.map(|entry| match entry.metadata() {
-        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
-        Ok(found) => found.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
 }

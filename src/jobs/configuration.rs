@@ -61,3 +61,16 @@ pub fn invalid(error: config::Error) -> Failure {
     };
     Failure::new(Exit::Configuration, with_causes(&error)).next(next)
 }
+
+/// What no backup can be taken with, though it can be read; in the agent's unit, with its credentials.
+pub fn faults(config: &Config, with_credentials: bool) -> Vec<String> {
+    let secrets = config.check_secrets();
+    let unloaded = secrets.unloaded.iter().filter(|_| with_credentials);
+    let unread = secrets.problems.iter().chain(unloaded);
+    let needed = unread.filter(|unread| unread.is_needed);
+    let mut faults: Vec<String> = needed.map(|unread| unread.problem.to_string()).collect();
+    if config.has_sample_recipient() {
+        faults.push("the recipient is the sample's: nobody could open the backups".to_owned());
+    }
+    faults
+}

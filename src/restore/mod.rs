@@ -59,7 +59,7 @@ pub use mounts::mounted_inside;
 pub use plan::{Backup, ClusterPlan, Error as PlanError, HostPlan, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
 pub use quota::OverQuota;
-pub use release::{GiveUp, Release, releasable, release, release_stray, tidy_released};
+pub use release::{GiveUp, Release, kept_folders, releasable, release, release_stray, tidy_released};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};
 pub use run::{Listener, Outcome, Run, Tools};
 pub use site::{Error as SiteError, EtcdHere, changes_after, flags, refuse_mounts};
@@ -69,10 +69,7 @@ pub use units::{Activity, Guarded, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};
 pub use word::{Word, word_for};
 
-use crate::datadir;
-use crate::durable;
-use crate::etcd;
-use crate::rebuild;
+use crate::{datadir, durable, etcd, rebuild};
 
 /// Why a restore, or the way back from one, does not go on.
 #[derive(Debug, thiserror::Error)]

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::exchange_dir::{self, ExchangeDir};
+use super::exchange_dir::{self, ExchangeDir, gone_paths, kept_path, made_path};
 use super::ledger::{Kept, Ledger, LedgerPaths, LedgerStore};
 use super::machine::End;
 use super::plan::RestoreId;
@@ -248,4 +248,27 @@ fn is_where_it_was(ledger: &Ledger) -> bool {
     ];
     let live = fs::symlink_metadata(ledger.plan.host.site.data_dir.join(exchange_dir::MEMBER));
     live.is_ok_and(|live| known.contains(&Some(live.ino())))
+}
+
+/// The folders that are kept of a restore, and how much is in them.
+pub fn kept_folders(ledger: &Ledger) -> (Vec<PathBuf>, u64) {
+    let (id, dirs) = (ledger.id(), ledger.plan.host.site.dirs());
+    let folders = dirs.flat_map(|dir| {
+        [kept_path(dir, id), made_path(dir, id)]
+            .into_iter()
+            .chain(gone_paths(dir, id))
+    });
+    let paths: Vec<PathBuf> = folders.filter(|path| path.exists()).collect();
+    let bytes = paths.iter().map(|path| bytes_below(path)).sum();
+    (paths, bytes)
+}
+
+fn bytes_below(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }

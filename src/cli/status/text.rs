@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{DestinationRow, Document};
 use crate::health::{Copy, Notice, ProofState, ScheduleState, Window};
 use crate::model::ByteSize;
 use crate::schedule::Span;
-use crate::terminal::columns;
-use crate::terminal::typed;
-use crate::terminal::{Output, Style, Table};
+use crate::status::{DestinationRow, Status};
+use crate::terminal::{Output, Style, Table, columns, typed};
 use crate::text::{age, brief, clean, count};
 
 const LABEL: usize = 12;
 
 /// Prints all of it.
-pub(super) fn print(output: &Output, document: &Document) {
+pub(super) fn print(output: &Output, document: &Status) {
     // A program that looks for a text finds it in one line.
     let columns = columns().unwrap_or(usize::MAX);
     let page = Page { output, columns };
@@ -49,7 +47,7 @@ pub(super) fn print(output: &Output, document: &Document) {
 }
 
 /// All in one line.
-fn verdict(document: &Document) -> String {
+fn verdict(document: &Status) -> String {
     match (document.problems.as_slice(), &document.latest) {
         ([], Some(latest)) => format!(
             "ok: the latest backup is {} old, {}",
@@ -169,7 +167,7 @@ fn proof(page: &Page<'_>, last: Option<&ProofState>, now: Timestamp) {
     page.field("last proof", &text);
 }
 
-fn agent(page: &Page<'_>, document: &Document) {
+fn agent(page: &Page<'_>, document: &Status) {
     let Some(agent) = &document.agent else {
         page.field("agent", "does not run on this host, and never has");
         return;
@@ -186,7 +184,7 @@ fn agent(page: &Page<'_>, document: &Document) {
     }
 }
 
-fn schedules(page: &Page<'_>, document: &Document) {
+fn schedules(page: &Page<'_>, document: &Status) {
     let mut label = "schedules";
     for schedule in &document.schedules {
         let state = &schedule.state;
@@ -264,7 +262,7 @@ fn destinations(output: &Output, destinations: &[DestinationRow], now: Timestamp
     }
 }
 
-fn members(output: &Output, document: &Document) {
+fn members(output: &Output, document: &Status) {
     if document.members.is_empty() {
         return;
     }

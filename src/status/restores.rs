@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::release;
 use crate::durable;
 use crate::error_chain::with_causes;
 use crate::jobs::restore::SettingsNow;
 use crate::model::ByteSize;
-use crate::restore::{End, Kept, Ledger, LedgerError, LedgerPaths, Plan, Seen, Step, closed, open_ledger};
+use crate::restore::{
+    End, Kept, Ledger, LedgerError, LedgerPaths, Plan, Seen, Step, closed, kept_folders, open_ledger,
+};
 use crate::settings::{Change, Overlay};
 use crate::text::{age, rfc3339};
 
 /// What there is, as programs see it.
 #[derive(Debug, Default, PartialEq, Serialize)]
-pub(super) struct Restores {
+pub struct Restores {
     /// The restore that is open, as far as this user sees it.
     open: Option<Open>,
     /// Data that `release` gives up.
@@ -233,7 +234,7 @@ impl std::fmt::Display for Open {
 
 impl KeptRow {
     fn of(ledger: &Ledger, now: Timestamp) -> KeptRow {
-        let (paths, bytes) = release::kept(ledger);
+        let (paths, bytes) = kept_folders(ledger);
         let since = ledger.end.map_or(ledger.opened_at, |(_, at)| at);
         KeptRow {
             id: ledger.id().to_string(),

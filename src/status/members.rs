@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use crate::cli::{Context, host};
 use crate::config::Config;
 use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, Endpoints, Surveyed, survey};
 use crate::health::MemberState;
+use crate::jobs::host;
 use crate::keyspace::Alarm;
 use crate::model::MemberId;
 
@@ -18,15 +19,20 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One member, as programs see it.
 #[derive(Debug, Serialize)]
-pub(super) struct MemberRow {
+pub struct MemberRow {
     /// Its name in the configuration.
     pub name: String,
     /// Where it answered, or did not.
     pub url: String,
+    /// Its id, if it answers.
     pub id: Option<String>,
+    /// Its cluster.
     pub cluster_id: Option<String>,
+    /// Its release of etcd.
     pub version: Option<String>,
+    /// What it is in the cluster, or that it does not answer.
     pub role: &'static str,
+    /// The size of its database.
     pub database_bytes: Option<u64>,
     /// Alarms, and why it cannot be reached.
     pub errors: Vec<String>,
@@ -40,7 +46,7 @@ pub(super) struct Asking(Result<JoinSet<(usize, MemberRow)>, String>);
 
 impl Asking {
     /// Asks every member of `config`; not, if what they want to see cannot be read by this user.
-    pub fn begin(context: &Context, config: &Config) -> Asking {
+    pub fn begin(runtime: &Handle, config: &Config) -> Asking {
         let access = match host::access(config) {
             Ok(access) => access,
             Err(failure) => return Asking(Err(failure.message().to_owned())),
@@ -49,14 +55,14 @@ impl Asking {
         for (index, member) in host::endpoints(config).into_iter().enumerate() {
             let access = access.clone();
             let row = async move { (index, ask(member, &access).await) };
-            asked.spawn_on(row, context.runtime.handle());
+            asked.spawn_on(row, runtime);
         }
         Asking(Ok(asked))
     }
 
     /// Their answers in the order of the configuration, or why they were not asked.
-    pub fn end(self, context: &Context) -> Result<Vec<MemberRow>, String> {
-        let mut rows = context.runtime.block_on(self.0?.join_all());
+    pub fn end(self, runtime: &Handle) -> Result<Vec<MemberRow>, String> {
+        let mut rows = runtime.block_on(self.0?.join_all());
         rows.sort_by_key(|(index, _)| *index);
         let mut rows: Vec<MemberRow> = rows.into_iter().map(|(_, row)| row).collect();
         tell_of_the_absent(&mut rows);

@@ -1,10 +1,9 @@
 //! `lifeboat rebuild`: a data directory, offline.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use clap::ValueHint;
@@ -12,20 +11,15 @@ use serde::Serialize;
 
 use super::arguments::{SourceArgs, Used};
 use super::{Context, Exit, Failure};
-use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
-use crate::error_chain::with_causes;
-use crate::jobs::source::{described, source_failure};
-use crate::keyspace::{self, EtcdLine};
+use crate::jobs::rebuild::{Asked, chown, expected, failure, leave_word, warnings};
+use crate::jobs::source::described;
+use crate::keyspace::EtcdLine;
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
-use crate::rebuild::{ContentProof, DigestRule, Error, Expected, Plan, Progress, Rebuilt, rebuild};
-use crate::restore::{LedgerPaths, Word};
+use crate::rebuild::{ContentProof, DigestRule, Error, Plan, Progress, Rebuilt, rebuild};
 use crate::settings::shell_word as word;
 use crate::terminal::{Bar, Format, Output};
 use crate::text::{compacted, count};
-
-/// Where the agent of a package remembers things.
-const AGENTS_STATE: &str = "/var/lib/lifeboat";
 
 /// Lay out a data directory for one member, without etcd and without any of its tools
 ///
@@ -108,8 +102,27 @@ struct LeaseDocument {
     ttl_seconds: i64,
 }
 
+impl Args {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            data_dir: &self.data_dir,
+            wal_dir: self.wal_dir.as_deref(),
+            name: &self.name,
+            members: &self.initial_cluster,
+            token: &self.initial_cluster_token,
+            advertised: &self.initial_advertise_peer_urls,
+            digest: match self.skip_hash_check {
+                true => DigestRule::Skipped,
+                false => DigestRule::Required,
+            },
+            bump: self.bump_revision,
+            line: self.etcd_version,
+        }
+    }
+}
+
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let plan = plan(&args)?;
+    let plan = args.asked().plan()?;
     let interrupted = super::interrupted_flag(context);
     let found = args.source.find(context)?;
     let manifest = found.manifest.clone();
@@ -136,7 +149,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             rebuild(source, &plan, &listener)
         },
         Error::is_fault_of_source,
-        |error| failure(error, &args, manifest.as_ref()),
+        |error| failure(&error, args.etcd_version, manifest.as_ref()),
     )?;
     let mut document = document(&args, &plan, &rebuilt, manifest.as_ref());
     // For people that is the first of the next steps.
@@ -147,118 +160,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     for warning in &document.warnings {
         context.output.warn(warning);
     }
-    let is_accepted = leave_word(&document);
+    let is_accepted = leave_word(document.cluster_id, document.revision);
     match context.output.format {
         Format::Json => context.output.json(&document),
         Format::Text => print(&context.output, &document, &rebuilt, manifest.as_ref(), is_accepted),
     }
     Ok(Exit::Done)
-}
-
-fn plan(args: &Args) -> Result<Plan, Failure> {
-    let usage = |error: datadir::Error| {
-        let failure = Failure::new(Exit::Usage, &error);
-        match error {
-            datadir::Error::UnknownMember { .. } => {
-                failure.next("give --name and --initial-cluster together, as etcd will run")
-            }
-            datadir::Error::AdvertisedElsewhere { .. } => {
-                failure.next("give --initial-advertise-peer-urls as the initial cluster has it for this member")
-            }
-            _ => failure,
-        }
-    };
-    let cluster: InitialCluster = args.initial_cluster.parse().map_err(usage)?;
-    let advertised = args
-        .initial_advertise_peer_urls
-        .iter()
-        .map(|url| url.parse::<PeerUrl>());
-    let advertised = advertised.collect::<Result<Vec<_>, _>>().map_err(usage)?;
-    cluster
-        .check_advertised(&args.name, &advertised, resolve)
-        .map_err(usage)?;
-    let membership = Membership::new(&cluster, &args.initial_cluster_token).map_err(usage)?;
-    let member = membership
-        .member(&args.name)
-        .expect("its URLs have been checked")
-        .clone();
-    Ok(Plan {
-        membership,
-        member,
-        data_dir: absolute(&args.data_dir)?,
-        wal_dir: args.wal_dir.as_deref().map(absolute).transpose()?,
-        bump: args.bump_revision,
-        line: args.etcd_version,
-        digest: match args.skip_hash_check {
-            true => DigestRule::Skipped,
-            false => DigestRule::Required,
-        },
-        expected: None,
-    })
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|error| Failure::new(Exit::Usage, format!("`{}`: {error}", path.display())))
-}
-
-fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
-    (host, port).to_socket_addrs().ok()?.next()
-}
-
-fn expected(manifest: &Manifest) -> Expected {
-    Expected {
-        sha256: manifest.plain.sha256,
-        revision: manifest.to_revision,
-        hash_kv: manifest.hash_kv,
-    }
-}
-
-fn failure(error: Error, args: &Args, manifest: Option<&Manifest>) -> Failure {
-    match &error {
-        Error::Content {
-            error: keyspace::Error::Downgrade { .. },
-            ..
-        } => Failure::new(Exit::Refused, with_causes(&error)).next(format!(
-            "leave out --etcd-version{}, and run an etcd that reads it",
-            args.etcd_version.map_or(String::new(), |line| format!(" {line}"))
-        )),
-        _ => refused_by(&error, manifest),
-    }
-}
-
-/// A failure of laying out a data directory.
-pub(super) fn refused_by(error: &Error, manifest: Option<&Manifest>) -> Failure {
-    let text = with_causes(error);
-    let failed = |exit| Failure::new(exit, &text);
-    match error {
-        Error::NotEmpty { path } => failed(Exit::Refused).next(format!(
-            "move what is there aside (`mv {0} {0}.old`), or give another directory: nothing is ever overwritten",
-            path.display()
-        )),
-        Error::Running { .. } => {
-            failed(Exit::Refused).next("stop it first (`systemctl stop etcd`), then move its data aside")
-        }
-        Error::Nested { .. } => failed(Exit::Usage)
-            .next("give --wal-dir a place outside the data directory, or leave it out: the log is then in member/wal"),
-        Error::WithoutLog { .. } => failed(Exit::Failed)
-            .next("start no etcd on it; when the cause is gone, run the same command again: it begins anew"),
-        Error::Busy { .. } => failed(Exit::Locked).next("wait until it is done"),
-        Error::NoDigest { .. } => failed(Exit::Refused).next("if that is meant, say so with --skip-hash-check"),
-        Error::Source(error) => source_failure(error, manifest),
-        Error::DigestDiffers { .. } | Error::NotAsRecorded { .. } | Error::Unsound { .. } => {
-            failed(Exit::Damaged).next("choose another backup: `lifeboat list`")
-        }
-        Error::Content {
-            error: keyspace::Error::Downgrade { .. },
-            ..
-        } => failed(Exit::Refused).next("run an etcd that reads it"),
-        Error::Content { .. } => failed(Exit::Damaged),
-        Error::TooLittleSpace { .. } => failed(Exit::Failed).next("make room, or give another directory"),
-        Error::BuiltUnsound { .. } | Error::Build(_) | Error::Io { .. } => {
-            failed(Exit::Failed).next("nothing was kept; when the disk is well and has room, run it again")
-        }
-        Error::Interrupted => failed(Exit::Failed),
-    }
 }
 
 fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manifest>) -> Document {
@@ -301,51 +208,8 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manif
         flags,
         members: plan.membership.members().len(),
         chown: chown(plan, rebuilt),
-        warnings: warnings(args, rebuilt),
+        warnings: warnings(&args.initial_cluster_token, rebuilt),
     }
-}
-
-fn warnings(args: &Args, rebuilt: &Rebuilt) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if rebuilt.live_keys == 0 {
-        warnings.push("there is not a single key in it: is this the right backup?".to_owned());
-    }
-    if rebuilt.digest_was_absent {
-        warnings.push(
-            "the source is a copy of a database file: changes that were only in its write-ahead log are not in it, and a \
-             copy of a running etcd's file may miss more"
-                .to_owned(),
-        );
-    }
-    if args.initial_cluster_token == "etcd-cluster" {
-        warnings.push(
-            "the token is etcd's default: with the same URLs the new cluster has the same ids as any before it, and a \
-             member of an old one could join; give one of its own with --initial-cluster-token"
-                .to_owned(),
-        );
-    }
-    for id in &rebuilt.added_leases {
-        warnings.push(format!(
-            "keys use lease {id}, which had no entry: it was added with a lifetime of 1 h"
-        ));
-    }
-    for alarm in &rebuilt.cleared_alarms {
-        warnings.push(format!(
-            "alarm {} of member {} was active and has been cleared",
-            alarm.kind, alarm.member
-        ));
-    }
-    if let Some(version) = &rebuilt.dropped_storage_version {
-        warnings.push(format!("storage version {version} was removed for the older etcd"));
-    }
-    warnings
-}
-
-fn chown(plan: &Plan, rebuilt: &Rebuilt) -> Option<String> {
-    let dirs = [&plan.data_dir].into_iter().chain(&plan.wal_dir);
-    let dirs: Vec<String> = dirs.map(|dir| word(&dir.display().to_string()).into_owned()).collect();
-    let is_roots = rebuilt.owner.is_none() && nix::unistd::geteuid().is_root();
-    is_roots.then(|| format!("chown -R etcd: {}", dirs.join(" ")))
 }
 
 fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Option<&Manifest>, is_accepted: bool) {
@@ -421,13 +285,4 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
             output.line("    lifeboat backup --wait 5m && lifeboat accept-lineage");
         }
     }
-}
-
-/// On a host where the agent is at home, root's word that this history is meant, for its first backup. Whether it was left.
-fn leave_word(document: &Document) -> bool {
-    let is_agents_host = nix::unistd::geteuid().is_root()
-        && std::env::var_os("STATE_DIRECTORY").is_none()
-        && Path::new(AGENTS_STATE).is_dir();
-    let word = Word::new(document.cluster_id, document.revision, "rebuild");
-    is_agents_host && word.leave(&LedgerPaths::default()).is_ok()
 }

@@ -23,6 +23,7 @@ pub mod named_store;
 mod order;
 pub mod prune;
 pub mod read_through;
+pub mod rebuild;
 pub mod recipients;
 pub mod restore;
 mod rounds;

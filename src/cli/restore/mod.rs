@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::arguments::{From, IdentityArgs, SourceArgs, WindowArgs};
 use super::host::{self, failed};
-use super::rebuild::refused_by;
 use super::{Context, Exit, Failure};
 use crate::config::{self, Config};
 use crate::datadir::InitialCluster;
@@ -18,6 +17,7 @@ use crate::durable::{self, room_at};
 use crate::error_chain::with_causes;
 use crate::etcd::PeerPort;
 use crate::health::Level;
+use crate::jobs::rebuild::refused_by;
 use crate::jobs::restore::{Here, failure, finding, leave_session, refuse_running, refused_here, settings_now};
 use crate::jobs::source::Found;
 use crate::model::ByteSize;

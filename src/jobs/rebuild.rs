@@ -1,0 +1,203 @@
+//! A data directory that is laid out by hand: what is asked for as a plan, and what is said of it and of errors.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+
+use super::source::source_failure;
+use super::{Exit, Failure};
+use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
+use crate::error_chain::with_causes;
+use crate::keyspace::{self, EtcdLine};
+use crate::layout::Manifest;
+use crate::model::{ClusterId, Revision};
+use crate::rebuild::{DigestRule, Error, Expected, Plan, Rebuilt};
+use crate::restore::{LedgerPaths, Word};
+use crate::settings::shell_word;
+
+/// Where the agent of a package remembers things.
+const AGENTS_STATE: &str = "/var/lib/lifeboat";
+
+/// What is asked for, as etcd's flags name it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Where to lay it out.
+    pub data_dir: &'a Path,
+    /// A place of its own for the log.
+    pub wal_dir: Option<&'a Path>,
+    /// The member's name.
+    pub name: &'a str,
+    /// All members of the new cluster.
+    pub members: &'a str,
+    /// The cluster's token.
+    pub token: &'a str,
+    /// Where the other members reach this one.
+    pub advertised: &'a [String],
+    /// Whether a source needs a digest at its end.
+    pub digest: DigestRule,
+    /// By how much the revision is raised.
+    pub bump: Option<NonZeroU64>,
+    /// The line of etcd that will run on it, where that is older than the backup.
+    pub line: Option<EtcdLine>,
+}
+
+impl Asked<'_> {
+    /// What is going to be done, once it is known to hold together.
+    pub fn plan(&self) -> Result<Plan, Failure> {
+        let usage = |error: datadir::Error| {
+            let failure = Failure::new(Exit::Usage, &error);
+            match error {
+                datadir::Error::UnknownMember { .. } => {
+                    failure.next("give --name and --initial-cluster together, as etcd will run")
+                }
+                datadir::Error::AdvertisedElsewhere { .. } => {
+                    failure.next("give --initial-advertise-peer-urls as the initial cluster has it for this member")
+                }
+                _ => failure,
+            }
+        };
+        let cluster: InitialCluster = self.members.parse().map_err(usage)?;
+        let advertised = self.advertised.iter().map(|url| url.parse::<PeerUrl>());
+        let advertised = advertised.collect::<Result<Vec<_>, _>>().map_err(usage)?;
+        cluster
+            .check_advertised(self.name, &advertised, resolve)
+            .map_err(usage)?;
+        let membership = Membership::new(&cluster, self.token).map_err(usage)?;
+        let member = membership
+            .member(self.name)
+            .expect("its URLs have been checked")
+            .clone();
+        Ok(Plan {
+            membership,
+            member,
+            data_dir: absolute(self.data_dir)?,
+            wal_dir: self.wal_dir.map(absolute).transpose()?,
+            bump: self.bump,
+            line: self.line,
+            digest: self.digest,
+            expected: None,
+        })
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::new(Exit::Usage, format!("`{}`: {error}", path.display())))
+}
+
+fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
+    (host, port).to_socket_addrs().ok()?.next()
+}
+
+/// What is to come of the backup of `manifest`.
+pub fn expected(manifest: &Manifest) -> Expected {
+    Expected {
+        sha256: manifest.plain.sha256,
+        revision: manifest.to_revision,
+        hash_kv: manifest.hash_kv,
+    }
+}
+
+/// A failure of laying out a data directory.
+pub fn refused_by(error: &Error, manifest: Option<&Manifest>) -> Failure {
+    let text = with_causes(error);
+    let failed = |exit| Failure::new(exit, &text);
+    match error {
+        Error::NotEmpty { path } => failed(Exit::Refused).next(format!(
+            "move what is there aside (`mv {0} {0}.old`), or give another directory: nothing is ever overwritten",
+            path.display()
+        )),
+        Error::Running { .. } => {
+            failed(Exit::Refused).next("stop it first (`systemctl stop etcd`), then move its data aside")
+        }
+        Error::Nested { .. } => failed(Exit::Usage)
+            .next("give --wal-dir a place outside the data directory, or leave it out: the log is then in member/wal"),
+        Error::WithoutLog { .. } => failed(Exit::Failed)
+            .next("start no etcd on it; when the cause is gone, run the same command again: it begins anew"),
+        Error::Busy { .. } => failed(Exit::Locked).next("wait until it is done"),
+        Error::NoDigest { .. } => failed(Exit::Refused).next("if that is meant, say so with --skip-hash-check"),
+        Error::Source(error) => source_failure(error, manifest),
+        Error::DigestDiffers { .. } | Error::NotAsRecorded { .. } | Error::Unsound { .. } => {
+            failed(Exit::Damaged).next("choose another backup: `lifeboat list`")
+        }
+        Error::Content {
+            error: keyspace::Error::Downgrade { .. },
+            ..
+        } => failed(Exit::Refused).next("run an etcd that reads it"),
+        Error::Content { .. } => failed(Exit::Damaged),
+        Error::TooLittleSpace { .. } => failed(Exit::Failed).next("make room, or give another directory"),
+        Error::BuiltUnsound { .. } | Error::Build(_) | Error::Io { .. } => {
+            failed(Exit::Failed).next("nothing was kept; when the disk is well and has room, run it again")
+        }
+        Error::Interrupted => failed(Exit::Failed),
+    }
+}
+
+/// The same, where the line of etcd was named.
+pub fn failure(error: &Error, line: Option<EtcdLine>, manifest: Option<&Manifest>) -> Failure {
+    match error {
+        Error::Content {
+            error: keyspace::Error::Downgrade { .. },
+            ..
+        } => Failure::new(Exit::Refused, with_causes(error)).next(format!(
+            "leave out --etcd-version{}, and run an etcd that reads it",
+            line.map_or(String::new(), |line| format!(" {line}"))
+        )),
+        _ => refused_by(error, manifest),
+    }
+}
+
+/// What should be known of what was made, for a cluster with this token.
+pub fn warnings(token: &str, rebuilt: &Rebuilt) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if rebuilt.live_keys == 0 {
+        warnings.push("there is not a single key in it: is this the right backup?".to_owned());
+    }
+    if rebuilt.digest_was_absent {
+        warnings.push(
+            "the source is a copy of a database file: changes that were only in its write-ahead log are not in it, and a \
+             copy of a running etcd's file may miss more"
+                .to_owned(),
+        );
+    }
+    if token == "etcd-cluster" {
+        warnings.push(
+            "the token is etcd's default: with the same URLs the new cluster has the same ids as any before it, and a \
+             member of an old one could join; give one of its own with --initial-cluster-token"
+                .to_owned(),
+        );
+    }
+    for id in &rebuilt.added_leases {
+        warnings.push(format!(
+            "keys use lease {id}, which had no entry: it was added with a lifetime of 1 h"
+        ));
+    }
+    for alarm in &rebuilt.cleared_alarms {
+        warnings.push(format!(
+            "alarm {} of member {} was active and has been cleared",
+            alarm.kind, alarm.member
+        ));
+    }
+    if let Some(version) = &rebuilt.dropped_storage_version {
+        warnings.push(format!("storage version {version} was removed for the older etcd"));
+    }
+    warnings
+}
+
+/// What gives the directories to etcd's user, where root has made them.
+pub fn chown(plan: &Plan, rebuilt: &Rebuilt) -> Option<String> {
+    let dirs = [&plan.data_dir].into_iter().chain(&plan.wal_dir);
+    let dirs: Vec<String> = dirs
+        .map(|dir| shell_word(&dir.display().to_string()).into_owned())
+        .collect();
+    let is_roots = rebuilt.owner.is_none() && nix::unistd::geteuid().is_root();
+    is_roots.then(|| format!("chown -R etcd: {}", dirs.join(" ")))
+}
+
+/// On a host where the agent is at home, root's word that this history is meant, for its first backup. Whether it was left.
+pub fn leave_word(cluster: ClusterId, revision: Revision) -> bool {
+    let is_agents_host = nix::unistd::geteuid().is_root()
+        && std::env::var_os("STATE_DIRECTORY").is_none()
+        && Path::new(AGENTS_STATE).is_dir();
+    let word = Word::new(cluster, revision, "rebuild");
+    is_agents_host && word.leave(&LedgerPaths::default()).is_ok()
+}

@@ -88,16 +88,6 @@ fn window(text: &str) -> Result<Window, String> {
 }
 
 impl IdentityArgs {
-    /// The same as if this file had been given on a command line.
-    pub fn of(file: PathBuf) -> IdentityArgs {
-        IdentityArgs { files: vec![file] }
-    }
-
-    /// Whether a file is given.
-    pub fn is_given(&self) -> bool {
-        !self.files.is_empty()
-    }
-
     /// The files.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
@@ -137,14 +127,18 @@ impl SourceArgs {
 
     /// Finds what is meant, without opening it.
     pub fn find(&self, context: &Context) -> Result<Found, Failure> {
-        let asked = Asked {
+        self.asked(context).find(&context.output)
+    }
+
+    /// What is asked for with all that.
+    pub fn asked<'a>(&'a self, context: &'a Context) -> Asked<'a> {
+        Asked {
             source: &self.source,
             from: self.from.store(),
             key_files: &self.identity.files,
             window: self.window.window(),
             configuration: &context.config,
-        };
-        asked.find(&context.output)
+        }
     }
 }
 

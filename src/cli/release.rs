@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::restore::need_root;
 use super::{Context, Exit, Failure};
 use crate::error_chain::with_causes;
-use crate::jobs::restore::{connect, failure};
+use crate::jobs::restore::{connect, failure, need_root};
 use crate::model::ByteSize;
 use crate::restore::{
     Error, ExchangeDirError, Kept, Ledger, LedgerError, LedgerPaths, LedgerStore, OverDbus, Release, RestoreId,

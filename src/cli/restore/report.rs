@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::super::{Exit, Failure, host};
-use crate::jobs::restore::Here;
+use crate::jobs::restore::{Ended, Here};
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
-use crate::restore::{Ledger, Outcome, OverQuota, Plan, Run, flags, kept_path, made_path};
+use crate::restore::{Ledger, Outcome, OverQuota, Plan, flags, kept_path, made_path};
 use crate::settings::{Change, Overlay, Source};
 use crate::terminal::{Format, Output};
 use crate::text::{age, rfc3339};
@@ -253,25 +253,25 @@ fn warnings(plan: &Plan) -> Vec<String> {
 }
 
 /// Prints what came of it; the exit code, or the failure that it is.
-pub(super) fn outcome(
-    output: &Output,
-    run: &Run<'_>,
-    outcome: &Outcome,
-    to_change: &[Change],
-) -> Result<Exit, Failure> {
-    let ledger = run.ledger();
+pub(super) fn outcome(output: &Output, ended: &Ended) -> Result<Exit, Failure> {
+    let Ended {
+        ledger,
+        outcome,
+        to_change,
+        ..
+    } = ended;
     if let Outcome::Undone { why, down } = outcome {
-        run.notes().iter().for_each(|note| output.warn(note));
+        ended.notes.iter().for_each(|note| output.warn(note));
         if let Some(words) = down {
             output.warn(not_revived(ledger, words));
         }
         let mut failure = undone(ledger, why);
-        if run.is_refused() {
+        if ended.is_refused {
             failure.exit = Exit::Refused;
         }
         return Err(failure);
     }
-    let mut notes = run.notes().to_vec();
+    let mut notes = ended.notes.clone();
     notes.extend(begins_anew(&ledger.plan, to_change));
     match output.format {
         Format::Json => output.json(&document(ledger, outcome, &notes, to_change)),

@@ -1,15 +1,63 @@
-//! A restore on this host, as a command asks for it: what is here, what is restored and to whom, whether it may be, and what
-//! is said of errors.
+//! A restore on this host, as a command asks for it. `begin` finds out what is here (`here`), what is restored and to whom
+//! (`finding`), and whether it may be (`running`), and carries it out; `finish` takes up the one that is open; `errors` says
+//! what to do next.
 //!
 //! What a restore does is `restore`'s; here it is given what it needs.
 
+mod begin;
 mod errors;
-pub mod finding;
+mod finding;
+mod finish;
 mod here;
 mod running;
 mod session;
 
+pub use begin::{Asked, Prepared, Watching, finish_in_background, prepare};
 pub use errors::{failure, refused_here};
+pub use finish::{By, finish};
 pub use here::{Here, SettingsNow, connect, foreseen, reach, refuse_mounts, settings_now};
-pub use running::refuse_running;
 pub use session::{leave_session, take_over};
+
+use super::{Exit, Failure};
+use crate::restore::{Ledger, Outcome, Run};
+use crate::settings::Change;
+
+/// A run that has come to its end.
+#[derive(Debug)]
+pub struct Ended {
+    /// What was done.
+    pub ledger: Ledger,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// Whether it was turned back because another cluster lives.
+    pub is_refused: bool,
+    /// What the operator should change in etcd's own settings.
+    pub to_change: Vec<Change>,
+}
+
+impl Ended {
+    /// What came of `run`.
+    pub fn of(run: &Run<'_>, outcome: Outcome, to_change: Vec<Change>) -> Ended {
+        Ended {
+            ledger: run.ledger().clone(),
+            outcome,
+            notes: run.notes().to_vec(),
+            is_refused: run.is_refused(),
+            to_change,
+        }
+    }
+}
+
+/// Refuses whoever is not root.
+pub fn need_root(command: &str) -> Result<(), Failure> {
+    match nix::unistd::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Exit::Failed,
+            format!("`{command}` stops and starts etcd and changes its data: only root may"),
+        )
+        .next(format!("run it again as `sudo lifeboat {command} …`"))),
+    }
+}

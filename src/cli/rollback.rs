@@ -4,9 +4,8 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::restore::not_revived;
 use super::{Context, Exit, Failure, host};
-use crate::jobs::restore::{failure, leave_session, need_root, reach, refuse_mounts, take_over};
+use crate::jobs::restore::{failure, leave_session, need_root, not_revived, reach, refuse_mounts, take_over};
 use crate::restore::{
     Access, End, Error, Kept, Ledger, LedgerPaths, Outcome, OverDbus, Patience, RESUME_UNIT, Run, Step, Tools, Units,
     closed, made_path, open_ledger, peers,

@@ -9,13 +9,11 @@ use super::arguments::{From, IdentityArgs, SourceArgs, WindowArgs};
 use super::{Context, Exit, Failure, interrupted_flag};
 use crate::health::Level;
 use crate::jobs::restore::{
-    Asked, By, Prepared, Watching, finish, finish_in_background, leave_session, need_root, prepare,
+    Asked, By, Prepared, Watching, finish, finish_in_background, leave_session, need_root, over_quota, prepare,
 };
 use crate::rebuild::{DigestRule, Progress};
 use crate::restore::{Outcome, Step};
 use crate::terminal::{Bar, ask, need_somebody};
-
-pub(super) use report::not_revived;
 
 /// Give this host's etcd the data of a backup
 ///
@@ -114,7 +112,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         return Ok(Exit::Done);
     }
     match args.yes {
-        true => report::over_quota(plan).iter().for_each(|over| output.warn(over)),
+        true => over_quota(plan).iter().for_each(|over| output.warn(over)),
         false => {
             report::plan(output, plan, here, *keys);
             ask("stop etcd and restore?")?;

@@ -1,6 +1,6 @@
 //! A restore on this host, as a command asks for it. `begin` finds out what is here (`here`), what is restored and to whom
 //! (`finding`), and whether it may be (`running`), and carries it out; `finish` takes up the one that is open; `errors` says
-//! what to do next.
+//! what to do next, `verdict` what to think of a plan and its end.
 //!
 //! What a restore does is `restore`'s; here it is given what it needs.
 
@@ -11,12 +11,14 @@ mod finish;
 mod here;
 mod running;
 mod session;
+mod verdict;
 
 pub use begin::{Asked, Prepared, Watching, finish_in_background, prepare};
 pub use errors::{failure, refused_here};
 pub use finish::{By, finish};
 pub use here::{Here, SettingsNow, connect, foreseen, reach, refuse_mounts, settings_now};
 pub use session::{leave_session, take_over};
+pub use verdict::{begins_anew, not_revived, over_quota, seconds_down, undone, warnings, was_down};
 
 use super::{Exit, Failure};
 use crate::restore::{Ledger, Outcome, Run};

@@ -1,24 +1,27 @@
-//! A restore on this host, as a command asks for it. `begin` finds out what is here (`here`), what is restored and to whom
-//! (`finding`), and whether it may be (`running`), and carries it out; `finish` takes up the one that is open; `errors` says
-//! what to do next, `verdict` what to think of a plan and its end.
+//! A restore on this host, as a command asks for it.
 //!
-//! What a restore does is `restore`'s; here it is given what it needs.
+//! `begin` finds out what is here (`here`), what is restored and to whom (`finding`), and whether it may be (`running`), and
+//! carries it out; `finish` takes up the one that is open, `way_back` takes one back, `release` gives up what they have kept.
+//! `errors` says what to do next, `verdict` what to think of a plan and its end. What a restore does is `restore`'s.
 
 mod begin;
 mod errors;
 mod finding;
 mod finish;
 mod here;
+mod release;
 mod running;
 mod session;
 mod verdict;
+mod way_back;
 
 pub use begin::{Asked, Prepared, Watching, finish_in_background, prepare};
-pub use errors::{failure, refused_here};
 pub use finish::{By, finish};
-pub use here::{Here, SettingsNow, connect, foreseen, reach, refuse_mounts, settings_now};
-pub use session::{leave_session, take_over};
+pub use here::{Here, SettingsNow, foreseen, settings_now};
+pub use release::{KeptOf, Releasing};
+pub use session::leave_session;
 pub use verdict::{begins_anew, not_revived, over_quota, seconds_down, undone, warnings, was_down};
+pub use way_back::WayBack;
 
 use super::{Exit, Failure};
 use crate::restore::{Ledger, Outcome, Run};

@@ -1,28 +1,21 @@
 //! `lifeboat backup`: one full backup now.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueHint;
 use serde::Serialize;
 
 use super::arguments::duration;
-use super::host::{self, failed};
-use super::{Context, Exit, Failure, Interrupt};
-use crate::backup::{self, Error, Job, Outcome, Pace, Progress};
+use super::{Context, Exit, Failure, host};
+use crate::backup::{self, Outcome, Pace, Progress};
 use crate::catalog::Pinned;
-use crate::config::{Config, Kind};
-use crate::destinations::{Destination, Destinations};
+use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
-use crate::etcd::choose::{NoChoice, choose, may_answer_yet};
-use crate::etcd::{Access, Ahead, survey};
-use crate::jobs;
-use crate::jobs::backup::{Request, read_and_sweep};
-use crate::jobs::give_way::{restore_opened, stop_for_restore};
-use crate::jobs::stores::{open_the_others, open_to_write, warn_of_unreadable};
+use crate::jobs::backup::Request;
+use crate::jobs::backup_now::{Asked, take_now};
 use crate::layout::Origin;
 use crate::model::{ByteSize, ChainId, Revision};
-use crate::state::{BegunChain, Holder};
 use crate::terminal::{Bar, Format, Output};
 
 /// Take one full backup now and print its id
@@ -80,101 +73,20 @@ struct DestinationDocument<'a> {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration_and_doubts(context)?;
-    if config.has_sample_recipient() {
-        return Err(Failure::new(
-            Exit::Configuration,
-            "the recipient is the sample's: nobody could open the backup",
-        )
-        .next(
-            "make a key with `lifeboat keygen --identity FILE` and put what it prints into [encryption] recipients",
-        ));
-    }
-    // Before anything is made, so that a secret that is missing leaves nothing.
-    let access = host::access(&config)?;
-    let state = host::state(&config.cluster.name)?;
-    host::settle()?;
-    // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
-    let interrupt = super::listen(context);
-    let begun = Instant::now();
-    wait_for_member(context, &config, &args, &access, &interrupt)?;
-    let _lock = host::jobs_lock(&state, "backup", args.wait.saturating_sub(begun.elapsed()))?;
-    let to = wanted_destinations(&config, &args)?;
-    let mut opened = open_to_write(&config, &state, &to)?;
-    let written_to = opened.len();
-    // A history goes on in all destinations, also in those that this backup does not go to.
-    opened.extend(open_the_others(&config, &state, &opened));
-    let mut destinations = read_and_sweep(&context.output, &config, &state, &opened);
-    opened.truncate(written_to);
-    // What keeps the backup out of a destination is told at the end, once.
-    let told_later = opened.iter().filter(|destination| destination.store.is_err());
-    let told_later: Vec<String> = told_later.map(|destination| destination.name.clone()).collect();
-    warn_of_unreadable(&context.output, &destinations, &told_later);
-    for damaged in destinations.catalog.damaged() {
-        context.output.warn(format!("{damaged}: {}", damaged.fault));
-    }
-    let random = getrandom::u32().map_err(failed)?;
-    let now = host::now();
-    let chain = destinations.catalog.next_chain(now, random);
-    let job = jobs::backup::job(&config, args.request(), chain.clone(), access)?;
-    let begun = state
-        .begin_chain(&chain, &Holder::this("backup", now))
-        .map_err(failed)?;
-    let other_recipients = jobs::recipients::changed_since(&context.output, &config, &state, &destinations);
-    let stop = interrupt.flag.clone();
-    let taken = take(context, &job, opened, &mut destinations, begun, interrupt);
-    let mut outcome = taken.map_err(jobs::backup::failure)?;
-    outcome.warnings.extend(other_recipients);
-    jobs::copy::bring_to_slow(&mut destinations, &mut outcome, &stop, &|_| stop_for_restore(&stop));
-    report(&context.output, &outcome, &destinations);
+    let asked = Asked {
+        request: args.request(),
+        to: args.to,
+        wait: args.wait,
+    };
+    let output = context.output;
+    let show = |progress| context.runtime.spawn(watch(output, progress));
+    let listen = || super::listen(context);
+    let (outcome, destinations) = take_now(&config, asked, (&output, context.runtime.handle()), listen, show)?;
+    report(&output, &outcome, &destinations);
     match outcome.destinations.iter().all(|written| written.result.is_ok()) {
         true => Ok(Exit::Done),
         false => Ok(Exit::Partly),
     }
-}
-
-/// How often it is asked whether a member answers.
-const LOOK_FOR_MEMBER_EVERY: Duration = Duration::from_millis(500);
-
-/// Returns when a member answers that may be asked, none can without a change, or the time is over: then the backup itself says what is wrong.
-fn wait_for_member(
-    context: &Context,
-    config: &Config,
-    args: &Args,
-    access: &Access,
-    interrupt: &Interrupt,
-) -> Result<(), Failure> {
-    if args.wait.is_zero() {
-        return Ok(());
-    }
-    let (wanted, members) = (
-        jobs::backup::wanted(config, args.member.as_deref())?,
-        host::endpoints(config),
-    );
-    let silent = async {
-        loop {
-            let surveyed = survey(&members, access, Ahead::Far).await;
-            let candidates: Vec<_> = surveyed.into_iter().map(|member| member.candidate).collect();
-            let Err(NoChoice::NoneAnswered { reasons }) = choose(&candidates, &wanted, &[]) else {
-                return;
-            };
-            if !may_answer_yet(&candidates, &wanted) {
-                return;
-            }
-            context
-                .output
-                .detail(format!("waiting for a member to answer: {}", reasons.join("; ")));
-            tokio::time::sleep(LOOK_FOR_MEMBER_EVERY).await;
-        }
-    };
-    context.runtime.block_on(async {
-        tokio::select! {
-            answered = tokio::time::timeout(args.wait, silent) => {
-                answered.ok();
-                Ok(())
-            }
-            () = interrupt.clone().raised() => Err(Failure::new(Exit::Failed, "interrupted; nothing was kept")),
-        }
-    })
 }
 
 impl Args {
@@ -189,55 +101,6 @@ impl Args {
             note: self.note.clone(),
         }
     }
-}
-
-/// The destinations that were asked for; none where all are meant.
-fn wanted_destinations(config: &Config, args: &Args) -> Result<Vec<String>, Failure> {
-    let Some(name) = &args.schedule else {
-        return Ok(args.to.clone());
-    };
-    let of_kind = config
-        .schedules
-        .iter()
-        .filter(|(_, schedule)| schedule.kind == Kind::Full);
-    if let Some((_, schedule)) = of_kind.clone().find(|(known, _)| known.as_str() == name) {
-        return Ok(schedule.destinations.iter().map(ToString::to_string).collect());
-    }
-    let known: Vec<&str> = of_kind.map(|(name, _)| name.as_str()).collect();
-    let next = match known.is_empty() {
-        true => "there is none: name destinations with `--to`".to_owned(),
-        false => format!("one of: {}", known.join(", ")),
-    };
-    Err(Failure::new(
-        Exit::Usage,
-        format!("no schedule `{name}` of full backups is configured"),
-    )
-    .next(next))
-}
-
-fn take(
-    context: &Context,
-    job: &Job,
-    to: Vec<Destination>,
-    destinations: &mut Destinations,
-    begun: BegunChain,
-    interrupt: Interrupt,
-) -> Result<Outcome, Error> {
-    let progress = Arc::new(Progress::default());
-    context.runtime.block_on(async {
-        let watcher = tokio::spawn(watch(context.output, progress.clone()));
-        let gives_way = async {
-            tokio::select! {
-                () = interrupt.raised() => {}
-                () = restore_opened() => {}
-            }
-        };
-        let outcome = jobs::backup::take(&context.output, job, to, destinations, begun, &progress, gives_way).await;
-        watcher.abort();
-        // Wait until it is gone, so that no bar is drawn over the result.
-        drop(watcher.await);
-        outcome
-    })
 }
 
 async fn watch(output: Output, progress: Arc<Progress>) {

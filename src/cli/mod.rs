@@ -26,8 +26,7 @@ mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -35,11 +34,10 @@ use arguments::From;
 pub use exit::{Exit, Failure};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 use crate::agent::Log;
 use crate::health::Level;
-use crate::process::apart;
+use crate::process::Interrupt;
 use crate::terminal::{Color, Format, Given, Output, Paint, Style, Verbosity, remember, styled};
 
 /// Where the configuration is when `--config` does not say.
@@ -296,58 +294,9 @@ fn runtime() -> Result<Runtime, Failure> {
     Ok(runtime)
 }
 
-/// Tells when somebody asks the program to stop.
-#[derive(Clone)]
-struct Interrupt {
-    flag: Arc<AtomicBool>,
-    raised: watch::Receiver<bool>,
-}
-
-impl Interrupt {
-    /// Done when it was asked.
-    async fn raised(mut self) {
-        if self.raised.wait_for(|raised| *raised).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// A signal that comes so soon after the first is the same one.
-const HANDED_ON_WITHIN: Duration = Duration::from_millis(300);
-
-/// Listens from now on for SIGINT and SIGTERM, whatever the program is busy with. The second one ends it at once.
+/// Listens from now on for whoever asks the program to stop, whatever it is busy with.
 fn listen(context: &Context) -> Interrupt {
-    let flag = Arc::new(AtomicBool::new(false));
-    let (sender, raised) = watch::channel(false);
-    let set = flag.clone();
-    context.runtime.spawn(async move {
-        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        else {
-            return;
-        };
-        let mut asked: Option<Instant> = None;
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            // Sent to all processes of a service or a group, it is handed on once more.
-            if asked.is_some_and(|first| first.elapsed() < HANDED_ON_WITHIN) {
-                continue;
-            }
-            if asked.replace(Instant::now()).is_some() {
-                apart::tell(Exit::Failed as u8);
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "asked for twice: what is half-done is swept by the next run"
-                )]
-                std::process::exit(Exit::Failed as i32);
-            }
-            set.store(true, Ordering::Relaxed);
-            sender.send(true).ok();
-        }
-    });
-    Interrupt { flag, raised }
+    Interrupt::listen(context.runtime.handle(), Exit::Failed as u8)
 }
 
 /// The same as a flag, for work that does not wait.

@@ -9,6 +9,7 @@
 
 pub mod accept;
 pub mod backup;
+pub mod backup_now;
 pub mod check;
 pub mod choice;
 pub mod configuration;

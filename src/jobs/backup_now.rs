@@ -1,0 +1,167 @@
+//! One full backup by hand, now.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::backup::{self, Request, read_and_sweep};
+use super::give_way::{restore_opened, stop_for_restore};
+use super::stores::{open_the_others, open_to_write, warn_of_unreadable};
+use super::{Exit, Failure, Listener, copy, failed, host, recipients};
+use crate::backup::{Outcome, Progress};
+use crate::config::{Config, Kind};
+use crate::destinations::Destinations;
+use crate::etcd::choose::{NoChoice, choose, may_answer_yet};
+use crate::etcd::{Access, Ahead, survey};
+use crate::process::Interrupt;
+use crate::state::Holder;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The backup.
+    pub request: Request,
+    /// Only to these destinations; to all if it names none.
+    pub to: Vec<String>,
+    /// How long a member, another run or a restore is waited for.
+    pub wait: Duration,
+}
+
+/// Takes the backup; also hands back what all destinations hold with it. `listen` begins to listen for whoever asks to stop,
+/// `show` begins to show how far it is.
+pub fn take_now(
+    config: &Config,
+    asked: Asked,
+    (listener, runtime): (&dyn Listener, &Handle),
+    listen: impl FnOnce() -> Interrupt,
+    show: impl FnOnce(Arc<Progress>) -> JoinHandle<()>,
+) -> Result<(Outcome, Destinations), Failure> {
+    if config.has_sample_recipient() {
+        return Err(Failure::new(
+            Exit::Configuration,
+            "the recipient is the sample's: nobody could open the backup",
+        )
+        .next(
+            "make a key with `lifeboat keygen --identity FILE` and put what it prints into [encryption] recipients",
+        ));
+    }
+    // Before anything is made, so that a secret that is missing leaves nothing.
+    let access = host::access(config)?;
+    let state = host::state(&config.cluster.name)?;
+    host::settle()?;
+    // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
+    let interrupt = listen();
+    let begun = Instant::now();
+    let member = asked.request.member.as_deref();
+    wait_for_member(config, member, asked.wait, &access, (listener, runtime), &interrupt)?;
+    let _lock = host::jobs_lock(&state, "backup", asked.wait.saturating_sub(begun.elapsed()))?;
+    let to = wanted_destinations(config, &asked)?;
+    let mut opened = open_to_write(config, &state, &to)?;
+    let written_to = opened.len();
+    // A history goes on in all destinations, also in those that this backup does not go to.
+    opened.extend(open_the_others(config, &state, &opened));
+    let mut destinations = read_and_sweep(listener, config, &state, &opened);
+    opened.truncate(written_to);
+    // What keeps the backup out of a destination is told at the end, once.
+    let told_later = opened.iter().filter(|destination| destination.store.is_err());
+    let told_later: Vec<String> = told_later.map(|destination| destination.name.clone()).collect();
+    warn_of_unreadable(listener, &destinations, &told_later);
+    for damaged in destinations.catalog.damaged() {
+        listener.warn(&format!("{damaged}: {}", damaged.fault));
+    }
+    let random = getrandom::u32().map_err(failed)?;
+    let now = host::now();
+    let chain = destinations.catalog.next_chain(now, random);
+    let job = backup::job(config, asked.request, chain.clone(), access)?;
+    let begun = state
+        .begin_chain(&chain, &Holder::this("backup", now))
+        .map_err(failed)?;
+    let other_recipients = recipients::changed_since(listener, config, &state, &destinations);
+    let stop = interrupt.flag.clone();
+    let progress = Arc::new(Progress::default());
+    let taken = runtime.block_on(async {
+        let watcher = show(progress.clone());
+        let gives_way = async {
+            tokio::select! {
+                () = interrupt.raised() => {}
+                () = restore_opened() => {}
+            }
+        };
+        let outcome = backup::take(listener, &job, opened, &mut destinations, begun, &progress, gives_way).await;
+        watcher.abort();
+        // Wait until it is gone, so that no bar is drawn over the result.
+        drop(watcher.await);
+        outcome
+    });
+    let mut outcome = taken.map_err(backup::failure)?;
+    outcome.warnings.extend(other_recipients);
+    copy::bring_to_slow(&mut destinations, &mut outcome, &stop, &|_| stop_for_restore(&stop));
+    Ok((outcome, destinations))
+}
+
+/// How often it is asked whether a member answers.
+const LOOK_FOR_MEMBER_EVERY: Duration = Duration::from_millis(500);
+
+/// Returns when a member answers that may be asked, none can without a change, or the time is over: then the backup itself says what is wrong.
+fn wait_for_member(
+    config: &Config,
+    member: Option<&str>,
+    wait: Duration,
+    access: &Access,
+    (listener, runtime): (&dyn Listener, &Handle),
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    if wait.is_zero() {
+        return Ok(());
+    }
+    let (wanted, members) = (backup::wanted(config, member)?, host::endpoints(config));
+    let silent = async {
+        loop {
+            let surveyed = survey(&members, access, Ahead::Far).await;
+            let candidates: Vec<_> = surveyed.into_iter().map(|member| member.candidate).collect();
+            let Err(NoChoice::NoneAnswered { reasons }) = choose(&candidates, &wanted, &[]) else {
+                return;
+            };
+            if !may_answer_yet(&candidates, &wanted) {
+                return;
+            }
+            listener.detail(&format!("waiting for a member to answer: {}", reasons.join("; ")));
+            tokio::time::sleep(LOOK_FOR_MEMBER_EVERY).await;
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            answered = tokio::time::timeout(wait, silent) => {
+                answered.ok();
+                Ok(())
+            }
+            () = interrupt.clone().raised() => Err(Failure::new(Exit::Failed, "interrupted; nothing was kept")),
+        }
+    })
+}
+
+/// The destinations that were asked for; none where all are meant.
+fn wanted_destinations(config: &Config, asked: &Asked) -> Result<Vec<String>, Failure> {
+    let Some(name) = &asked.request.schedule else {
+        return Ok(asked.to.clone());
+    };
+    let of_kind = config
+        .schedules
+        .iter()
+        .filter(|(_, schedule)| schedule.kind == Kind::Full);
+    if let Some((_, schedule)) = of_kind.clone().find(|(known, _)| known.as_str() == name) {
+        return Ok(schedule.destinations.iter().map(ToString::to_string).collect());
+    }
+    let known: Vec<&str> = of_kind.map(|(name, _)| name.as_str()).collect();
+    let next = match known.is_empty() {
+        true => "there is none: name destinations with `--to`".to_owned(),
+        false => format!("one of: {}", known.join(", ")),
+    };
+    Err(Failure::new(
+        Exit::Usage,
+        format!("no schedule `{name}` of full backups is configured"),
+    )
+    .next(next))
+}

@@ -14,6 +14,7 @@ pub mod check;
 pub mod choice;
 pub mod configuration;
 pub mod copy;
+pub mod export;
 mod failure;
 pub mod give_way;
 pub mod host;

@@ -6,12 +6,8 @@ use serde::Serialize;
 
 use super::arguments::duration;
 use super::{Context, Exit, Failure, host};
-use crate::error_chain::with_causes;
-use crate::jobs::choice::chosen;
-use crate::jobs::stores::read_configured;
-use crate::layout::{ChainPath, ObjectName, Pin};
+use crate::jobs::pin::{Change, carry_out};
 use crate::model::ChainId;
-use crate::store::{self, FileStore};
 use crate::terminal::Format;
 
 /// Exclude a backup from retention, in every destination that has it
@@ -50,52 +46,22 @@ struct Document {
 }
 
 pub(super) fn pin(context: &Context, args: PinArgs) -> Result<Exit, Failure> {
-    let document = Pin::new(host::now(), &host::host_name(), args.note).to_bytes();
-    change(context, &args.id, args.wait, true, |store, path| {
-        match store.put_new(&ObjectName::Pin(path.clone()), &document) {
-            Ok(()) | Err(store::Error::AlreadyExists { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    })
+    change(context, &args.id, args.wait, Change::Pin { note: args.note })
 }
 
 pub(super) fn unpin(context: &Context, args: UnpinArgs) -> Result<Exit, Failure> {
-    change(context, &args.id, args.wait, false, |store, path| {
-        match store.remove(&ObjectName::Pin(path.clone())) {
-            Ok(()) | Err(store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    })
+    change(context, &args.id, args.wait, Change::Unpin)
 }
 
-/// Does it in each destination that has the backup.
-fn change(
-    context: &Context,
-    id: &str,
-    wait: Duration,
-    pinned: bool,
-    act: impl Fn(&FileStore, &ChainPath) -> Result<(), store::Error>,
-) -> Result<Exit, Failure> {
+fn change(context: &Context, id: &str, wait: Duration, change: Change) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
-    host::settle()?;
-    let state = host::state(&config.cluster.name)?;
-    let _lock = host::jobs_lock(&state, if pinned { "pin" } else { "unpin" }, wait)?;
-    let places = read_configured(&context.output, &config, None)?;
-    let backup = chosen(&context.output, &places, id)?;
-    let path = backup.manifest().chain_path();
-    let (mut done, mut errors) = (Vec::new(), Vec::new());
-    for name in backup.destinations() {
-        let store = places.stores.get(name).expect("what was listed was opened");
-        match act(store, &path) {
-            Ok(()) => done.push(name.to_owned()),
-            Err(error) => errors.push(format!("destination {name}: {}", with_causes(&error))),
-        }
-    }
+    let pinned = matches!(change, Change::Pin { .. });
+    let changed = carry_out(&config, id, wait, &change, &context.output)?;
     let document = Document {
         schema: 1,
-        id: backup.id().clone(),
+        id: changed.id,
         pinned,
-        destinations: done,
+        destinations: changed.destinations,
     };
     match context.output.format {
         Format::Json => context.output.json(&document),
@@ -105,10 +71,10 @@ fn change(
             context.output.line(format!("{verb} {} in {places}", document.id));
         }
     }
-    for error in &errors {
+    for error in &changed.errors {
         context.output.problem(error);
     }
-    match (errors.is_empty(), document.destinations.is_empty()) {
+    match (changed.errors.is_empty(), document.destinations.is_empty()) {
         (true, _) => Ok(Exit::Done),
         (false, false) => Ok(Exit::Partly),
         (false, true) => Ok(Exit::Failed),

@@ -23,6 +23,7 @@ pub mod look;
 mod measured;
 pub mod named_store;
 mod order;
+pub mod pin;
 pub mod prune;
 pub mod read_through;
 pub mod rebuild;

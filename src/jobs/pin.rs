@@ -1,0 +1,90 @@
+//! Excludes a backup from retention in every destination that has it, and lets it back in.
+
+use std::time::Duration;
+
+use super::choice::chosen;
+use super::stores::read_configured;
+use super::{Failure, Listener, host};
+use crate::config::Config;
+use crate::error_chain::with_causes;
+use crate::layout::{ChainPath, ObjectName, Pin};
+use crate::model::ChainId;
+use crate::store::{self, FileStore};
+
+/// What is asked for.
+#[derive(Debug)]
+pub enum Change {
+    /// Retention passes it over.
+    Pin {
+        /// Words to keep with it.
+        note: Option<String>,
+    },
+    /// Retention judges it again.
+    Unpin,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Changed {
+    /// The backup.
+    pub id: ChainId,
+    /// The destinations where it is so now.
+    pub destinations: Vec<String>,
+    /// Why it is not elsewhere.
+    pub errors: Vec<String>,
+}
+
+/// Does it in each destination that has the backup.
+pub fn carry_out(
+    config: &Config,
+    id: &str,
+    wait: Duration,
+    change: &Change,
+    listener: &dyn Listener,
+) -> Result<Changed, Failure> {
+    let document = match change {
+        Change::Pin { note } => Pin::new(host::now(), &host::host_name(), note.clone()).to_bytes(),
+        Change::Unpin => Vec::new(),
+    };
+    host::settle()?;
+    let state = host::state(&config.cluster.name)?;
+    let command = match change {
+        Change::Pin { .. } => "pin",
+        Change::Unpin => "unpin",
+    };
+    let _lock = host::jobs_lock(&state, command, wait)?;
+    let places = read_configured(listener, config, None)?;
+    let backup = chosen(listener, &places, id)?;
+    let path = backup.manifest().chain_path();
+    let (mut done, mut errors) = (Vec::new(), Vec::new());
+    for name in backup.destinations() {
+        let store = places.stores.get(name).expect("what was listed was opened");
+        let acted = match change {
+            Change::Pin { .. } => pin(store, &path, &document),
+            Change::Unpin => unpin(store, &path),
+        };
+        match acted {
+            Ok(()) => done.push(name.to_owned()),
+            Err(error) => errors.push(format!("destination {name}: {}", with_causes(&error))),
+        }
+    }
+    Ok(Changed {
+        id: backup.id().clone(),
+        destinations: done,
+        errors,
+    })
+}
+
+fn pin(store: &FileStore, path: &ChainPath, document: &[u8]) -> Result<(), store::Error> {
+    match store.put_new(&ObjectName::Pin(path.clone()), document) {
+        Ok(()) | Err(store::Error::AlreadyExists { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn unpin(store: &FileStore, path: &ChainPath) -> Result<(), store::Error> {
+    match store.remove(&ObjectName::Pin(path.clone())) {
+        Ok(()) | Err(store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -6,16 +6,9 @@ use serde::Serialize;
 
 use super::arguments::duration;
 use super::{Context, Exit, Failure, host};
-use crate::catalog::{FindError, LatestError};
-use crate::config::Config;
-use crate::destinations::Destinations;
-use crate::jobs::choice::not_found;
-use crate::jobs::stores::{blame, read_configured};
-use crate::jobs::{self, accept};
-use crate::layout::ObjectName;
-use crate::model::{ByteSize, ChainId};
-use crate::prune::{self, ByAge, Judged, Plan};
-use crate::store::FileStore;
+use crate::jobs::prune::{Pruned, Row, abandoned};
+use crate::jobs::stores::read_configured;
+use crate::prune::ByAge;
 use crate::terminal::{Format, Output, ask, need_somebody};
 use crate::text::brief;
 
@@ -49,19 +42,10 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct Document<'a> {
     schema: u32,
-    keep: Vec<Row>,
-    remove: Vec<Row>,
-    dry_run: bool,
-    errors: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Row {
-    id: ChainId,
-    destination: String,
-    reasons: Vec<String>,
+    #[serde(flatten)]
+    pruned: &'a Pruned,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -78,166 +62,50 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         false => Some(host::jobs_lock(&state, "prune", args.wait)?),
     };
     let places = read_configured(&context.output, &config, None)?;
-    let mut document = Document {
-        schema: 1,
-        keep: Vec::new(),
-        remove: Vec::new(),
-        dry_run: args.dry_run,
-        errors: Vec::new(),
-    };
+    let mut pruned = Pruned::new(args.dry_run);
     let by_age = match args.yes {
         true => ByAge::Confirmed,
         false => ByAge::IfClocksAgree,
     };
     match (&args.lineage, args.damaged.is_empty()) {
-        (Some(lineage), _) => give_up_lineage(&places, lineage, args.yes, &mut document)?,
+        (Some(named), _) => {
+            let lineage = abandoned(&places, named)?;
+            if !args.yes && !args.dry_run {
+                ask(&format!("remove lineage {lineage} for good?"))?;
+            }
+            pruned.give_up_lineage(&places, &lineage);
+        }
         (None, true) => {
             for name in places.stores.keys() {
-                judge(context, &config, &places, name, by_age, &mut document);
+                pruned.apply(&context.output, &config, &places, name, by_age);
             }
         }
-        (None, false) => give_up(&places, &args.damaged, &mut document)?,
+        (None, false) => pruned.give_up(&places, &args.damaged)?,
     }
     let unread = places.unreadable.iter();
-    document
+    pruned
         .errors
         .extend(unread.map(|(name, error)| format!("destination {name}: {error}")));
     match context.output.format {
-        Format::Json => context.output.json(&document),
-        Format::Text => print(&context.output, &document),
+        Format::Json => context.output.json(&Document {
+            schema: 1,
+            pruned: &pruned,
+        }),
+        Format::Text => print(&context.output, &pruned),
     }
-    if !args.damaged.is_empty() && document.remove.is_empty() && document.errors.is_empty() {
+    if !args.damaged.is_empty() && pruned.remove.is_empty() && pruned.errors.is_empty() {
         return Failure::new(Exit::Refused, "nothing of it is known to be bad, or it is pinned")
             .next("`lifeboat verify ID` checks it; good backups are removed by retention only")
             .after_result(&context.output);
     }
-    match (document.errors.is_empty(), places.stores.is_empty()) {
+    match (pruned.errors.is_empty(), places.stores.is_empty()) {
         (true, _) => Ok(Exit::Done),
         (false, false) => Ok(Exit::Partly),
         (false, true) => Failure::new(Exit::Failed, "no destination could be read").after_result(&context.output),
     }
 }
 
-fn judge(
-    context: &Context,
-    config: &Config,
-    places: &Destinations,
-    name: &str,
-    by_age: ByAge,
-    document: &mut Document,
-) {
-    let Some(store) = places.stores.get(name) else { return };
-    let Some(plan) = jobs::prune::plan(config, places, name, store, by_age) else {
-        let here = places.catalog.backups().iter();
-        let here = here.filter(|backup| backup.destinations().any(|destination| destination == name));
-        document.keep.extend(here.map(|backup| Row {
-            id: backup.id().clone(),
-            destination: name.to_owned(),
-            reasons: vec!["the destination has no retention".to_owned()],
-        }));
-        return;
-    };
-    if let Some(held) = &plan.held {
-        context.output.warn(format!("destination {name}: {held}"));
-    }
-    if plan.excess > ByteSize(0) {
-        context.output.warn(format!(
-            "destination {name}: backups that must stay exceed max_bytes by {}",
-            plan.excess
-        ));
-    }
-    document.carry_out(name, store, &plan);
-}
-
-/// Gives up the bad copies of the backups that are named.
-fn give_up(places: &Destinations, named: &[String], document: &mut Document) -> Result<(), Failure> {
-    let found = named.iter().map(|id| {
-        // As messages name it.
-        if let Ok(object) = id.parse::<ObjectName>()
-            && let Some(chain) = object.chain()
-        {
-            return Ok(chain.clone());
-        }
-        match places.catalog.find(id) {
-            Ok(found) => Ok(found.manifest().chain_path()),
-            Err(FindError::Damaged { damaged, .. }) if damaged.object.chain().is_some() => {
-                Ok(damaged.object.chain().expect("it was looked at").clone())
-            }
-            Err(error) => Err(blame(places, not_found(&error))),
-        }
-    });
-    // All of them before the first is touched.
-    let mut meant = found.collect::<Result<Vec<_>, Failure>>()?;
-    meant.dedup();
-    for path in &meant {
-        for (name, store) in &places.stores {
-            let plan = prune::plan_damaged(name, store, &places.catalog, path);
-            document.carry_out(name, store, &plan);
-        }
-    }
-    Ok(())
-}
-
-/// Gives up all backups of a history that goes on no more.
-fn give_up_lineage(places: &Destinations, named: &str, yes: bool, document: &mut Document) -> Result<(), Failure> {
-    let catalog = &places.catalog;
-    let lineage = accept::meant(catalog, Some(named.to_owned()))?;
-    let refused = |message: String| Failure::new(Exit::Refused, message);
-    match catalog.accepted_lineage() {
-        Ok(accepted) if accepted.id == lineage.id => {
-            return Err(refused(format!(
-                "lineage {lineage} is the accepted one: `latest` is taken from it"
-            ))
-            .next("first accept the one that continues: `lifeboat accept-lineage LINEAGE`"));
-        }
-        Err(LatestError::Unaccepted {
-            accepted: Some(accepted),
-            ..
-        }) if accepted == lineage.id => {
-            return Err(refused(format!(
-                "lineage {lineage} was accepted last: first confirm which history continues"
-            ))
-            .next("run `lifeboat accept-lineage LINEAGE`"));
-        }
-        Ok(_) | Err(_) => {}
-    }
-    if let Some((name, error)) = places.unreadable.first() {
-        return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
-            .next("the history to continue may be in it: make it readable first"));
-    }
-    if !yes && !document.dry_run {
-        ask(&format!("remove lineage {lineage} for good?"))?;
-    }
-    for (name, store) in &places.stores {
-        let plan = prune::plan_lineage(name, store, catalog, &lineage.id);
-        document.carry_out(name, store, &plan);
-    }
-    Ok(())
-}
-
-impl Document {
-    /// Does what is planned for a destination, unless it is only to be shown, and takes it in.
-    fn carry_out(&mut self, name: &str, store: &FileStore, plan: &Plan) {
-        let row = |judged: &Judged| Row {
-            id: judged.id.clone(),
-            destination: name.to_owned(),
-            reasons: judged.reasons.clone(),
-        };
-        self.keep.extend(plan.keep.iter().map(row));
-        if self.dry_run {
-            self.remove.extend(plan.remove.iter().map(row));
-            return;
-        }
-        let done = prune::carry_out(plan, store, || {});
-        let removed = plan.remove.iter().filter(|judged| done.gone.contains(&judged.id));
-        self.remove.extend(removed.map(row));
-        let stuck = jobs::prune::told(&done.stuck).into_iter();
-        self.errors
-            .extend(stuck.map(|why| format!("destination {name}: {why}")));
-    }
-}
-
-fn print(output: &Output, document: &Document) {
+fn print(output: &Output, pruned: &Pruned) {
     let line = |verb: &str, row: &Row| {
         output.line(format!(
             "{verb} {} in {}: {}",
@@ -246,12 +114,12 @@ fn print(output: &Output, document: &Document) {
             brief(&row.reasons.join("; "))
         ));
     };
-    document.keep.iter().for_each(|row| line("keep  ", row));
-    document.remove.iter().for_each(|row| line("remove", row));
-    for error in &document.errors {
+    pruned.keep.iter().for_each(|row| line("keep  ", row));
+    pruned.remove.iter().for_each(|row| line("remove", row));
+    for error in &pruned.errors {
         output.problem(error);
     }
-    if document.dry_run {
+    if pruned.dry_run {
         output.line("nothing was removed (--dry-run)");
     }
 }

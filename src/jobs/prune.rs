@@ -1,14 +1,19 @@
-//! Retention of one destination, as its policy has it.
+//! Retention of one destination, as its policy has it; and what an operator gives up.
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 
-use super::{Retained, host};
+use super::choice::not_found;
+use super::stores::blame;
+use super::{Exit, Failure, Listener, Retained, accept, host};
+use crate::catalog::{FindError, LatestError, Lineage};
 use crate::config::{Config, Kind};
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
-use crate::model::ChainId;
-use crate::prune::{self, ByAge, Plan, Target};
+use crate::layout::ObjectName;
+use crate::model::{ByteSize, ChainId};
+use crate::prune::{self, ByAge, Judged, Plan, Target};
 use crate::schedule::Pauses;
 use crate::store::FileStore;
 
@@ -97,4 +102,159 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
 /// What could not be removed, in words.
 pub fn told(stuck: &[prune::Error]) -> Vec<String> {
     stuck.iter().map(|error| with_causes(error)).collect()
+}
+
+/// What was kept and removed by hand, as programs see it.
+#[derive(Debug, Serialize)]
+pub struct Pruned {
+    /// What stays.
+    pub keep: Vec<Row>,
+    /// What is removed.
+    pub remove: Vec<Row>,
+    /// Whether it is only said, and not done.
+    pub dry_run: bool,
+    /// What was not done, and why.
+    pub errors: Vec<String>,
+}
+
+/// A backup in a destination, and why it stays or goes.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// The backup.
+    pub id: ChainId,
+    /// The destination.
+    pub destination: String,
+    /// The reasons.
+    pub reasons: Vec<String>,
+}
+
+impl Pruned {
+    /// Nothing yet.
+    pub fn new(dry_run: bool) -> Pruned {
+        Pruned {
+            keep: Vec::new(),
+            remove: Vec::new(),
+            dry_run,
+            errors: Vec::new(),
+        }
+    }
+
+    /// Applies the retention of a destination.
+    pub fn apply(
+        &mut self,
+        listener: &dyn Listener,
+        config: &Config,
+        places: &Destinations,
+        name: &str,
+        by_age: ByAge,
+    ) {
+        let Some(store) = places.stores.get(name) else { return };
+        let Some(plan) = plan(config, places, name, store, by_age) else {
+            let here = places.catalog.backups().iter();
+            let here = here.filter(|backup| backup.destinations().any(|destination| destination == name));
+            self.keep.extend(here.map(|backup| Row {
+                id: backup.id().clone(),
+                destination: name.to_owned(),
+                reasons: vec!["the destination has no retention".to_owned()],
+            }));
+            return;
+        };
+        if let Some(held) = &plan.held {
+            listener.warn(&format!("destination {name}: {held}"));
+        }
+        if plan.excess > ByteSize(0) {
+            listener.warn(&format!(
+                "destination {name}: backups that must stay exceed max_bytes by {}",
+                plan.excess
+            ));
+        }
+        self.carry_out(name, store, &plan);
+    }
+
+    /// Gives up the bad copies of the backups that are named.
+    pub fn give_up(&mut self, places: &Destinations, named: &[String]) -> Result<(), Failure> {
+        let found = named.iter().map(|id| {
+            // As messages name it.
+            if let Ok(object) = id.parse::<ObjectName>()
+                && let Some(chain) = object.chain()
+            {
+                return Ok(chain.clone());
+            }
+            match places.catalog.find(id) {
+                Ok(found) => Ok(found.manifest().chain_path()),
+                Err(FindError::Damaged { damaged, .. }) if damaged.object.chain().is_some() => {
+                    Ok(damaged.object.chain().expect("it was looked at").clone())
+                }
+                Err(error) => Err(blame(places, not_found(&error))),
+            }
+        });
+        // All of them before the first is touched.
+        let mut meant = found.collect::<Result<Vec<_>, Failure>>()?;
+        meant.dedup();
+        for path in &meant {
+            for (name, store) in &places.stores {
+                let plan = prune::plan_damaged(name, store, &places.catalog, path);
+                self.carry_out(name, store, &plan);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up all backups of a history that goes on no more.
+    pub fn give_up_lineage(&mut self, places: &Destinations, lineage: &Lineage) {
+        for (name, store) in &places.stores {
+            let plan = prune::plan_lineage(name, store, &places.catalog, &lineage.id);
+            self.carry_out(name, store, &plan);
+        }
+    }
+
+    /// Does what is planned for a destination, unless it is only to be shown, and takes it in.
+    fn carry_out(&mut self, name: &str, store: &FileStore, plan: &Plan) {
+        let row = |judged: &Judged| Row {
+            id: judged.id.clone(),
+            destination: name.to_owned(),
+            reasons: judged.reasons.clone(),
+        };
+        self.keep.extend(plan.keep.iter().map(row));
+        if self.dry_run {
+            self.remove.extend(plan.remove.iter().map(row));
+            return;
+        }
+        let done = prune::carry_out(plan, store, || {});
+        let removed = plan.remove.iter().filter(|judged| done.gone.contains(&judged.id));
+        self.remove.extend(removed.map(row));
+        let stuck = told(&done.stuck).into_iter();
+        self.errors
+            .extend(stuck.map(|why| format!("destination {name}: {why}")));
+    }
+}
+
+/// The history that is named, if it goes on no more.
+pub fn abandoned(places: &Destinations, named: &str) -> Result<Lineage, Failure> {
+    let catalog = &places.catalog;
+    let lineage = accept::meant(catalog, Some(named.to_owned()))?;
+    let refused = |message: String| Failure::new(Exit::Refused, message);
+    match catalog.accepted_lineage() {
+        Ok(accepted) if accepted.id == lineage.id => {
+            return Err(refused(format!(
+                "lineage {lineage} is the accepted one: `latest` is taken from it"
+            ))
+            .next("first accept the one that continues: `lifeboat accept-lineage LINEAGE`"));
+        }
+        Err(LatestError::Unaccepted {
+            accepted: Some(accepted),
+            ..
+        }) if accepted == lineage.id => {
+            return Err(refused(format!(
+                "lineage {lineage} was accepted last: first confirm which history continues"
+            ))
+            .next("run `lifeboat accept-lineage LINEAGE`"));
+        }
+        Ok(_) | Err(_) => {}
+    }
+    if let Some((name, error)) = places.unreadable.first() {
+        return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
+            .next("the history to continue may be in it: make it readable first"));
+    }
+    Ok(lineage)
 }

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, host};
-use crate::error_chain::with_causes;
-use crate::jobs::accept::{Told, meant, tell};
+use crate::jobs::accept::{Accepted, Missed, accept};
 use crate::jobs::stores::read_configured;
 use crate::model::LineageId;
 use crate::terminal::Format;
@@ -30,52 +29,24 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct Document<'a> {
     schema: u32,
-    accepted: LineageId,
+    accepted: &'a LineageId,
     changed: bool,
-    destinations: Vec<String>,
-    failed: Vec<Missed>,
-}
-
-/// A destination that does not have the word.
-#[derive(Serialize)]
-struct Missed {
-    destination: String,
-    error: String,
+    destinations: &'a [String],
+    failed: &'a [Missed],
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     host::settle()?;
     let places = read_configured(&context.output, &config, None)?;
-    if let (None, Some((name, error))) = (&args.lineage, places.unreadable.first()) {
-        return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
-            .next("the right history may be in it: make it readable, or name the lineage"));
-    }
-    let catalog = &places.catalog;
-    let lineage = meant(catalog, args.lineage)?;
-    let (object, word) = catalog
-        .accept(&lineage.id, host::now(), &host::host_name(), args.note)
-        .map_err(|error| Failure::new(Exit::NotFound, &error).next("`lifeboat list` shows the lineages"))?;
-    let mut destinations = Vec::new();
-    let unreadable = places.unreadable.iter();
-    let mut failed: Vec<Missed> = unreadable
-        .map(|(destination, error)| Missed {
-            destination: destination.clone(),
-            error: error.clone(),
-        })
-        .collect();
-    for (name, store) in &places.stores {
-        match tell(store, name, &object, &word) {
-            Ok(Told::Now) => destinations.push(name.clone()),
-            Ok(Told::HadIt) => {}
-            Err(error) => failed.push(Missed {
-                destination: name.clone(),
-                error: with_causes(&error),
-            }),
-        }
-    }
+    let accepted = accept(&places, args.lineage, args.note)?;
+    let Accepted {
+        lineage,
+        destinations,
+        failed,
+    } = &accepted;
     let exit = match (
         failed.is_empty(),
         failed.len() == places.stores.len() + places.unreadable.len(),
@@ -84,7 +55,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         (false, false) => Exit::Partly,
         (false, true) => Exit::Failed,
     };
-    for missed in &failed {
+    for missed in failed {
         context.output.problem(format!(
             "destination {} did not record it: {}; run this again once the destination works",
             missed.destination, missed.error
@@ -94,7 +65,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match (context.output.format, exit) {
         (Format::Json, _) => context.output.json(&Document {
             schema: 1,
-            accepted: lineage.id,
+            accepted: &lineage.id,
             changed,
             destinations,
             failed,

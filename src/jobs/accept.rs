@@ -1,5 +1,7 @@
 //! Which history is meant, and the word of it, written to every store that lacks it.
 
+use serde::Serialize;
+
 use super::{Exit, Failure, host};
 use crate::catalog::{Catalog, LatestError, Lineage};
 use crate::destinations::Destinations;
@@ -11,6 +13,62 @@ use crate::text::count;
 
 /// How many hosts may give their word at the same moment.
 const MOST_OTHERS: u32 = 10;
+
+/// The operator's word, and who has it.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The history that is meant.
+    pub lineage: Lineage,
+    /// The destinations that have the word now, and had not before.
+    pub destinations: Vec<String>,
+    /// Those that do not have it.
+    pub failed: Vec<Missed>,
+}
+
+/// A destination that does not have the word.
+#[derive(Debug, Serialize)]
+pub struct Missed {
+    /// Which.
+    pub destination: String,
+    /// Why.
+    pub error: String,
+}
+
+/// Tells every destination that the history is meant of which `asked_for` is a unique part, or the new one.
+pub fn accept(places: &Destinations, asked_for: Option<String>, note: Option<String>) -> Result<Accepted, Failure> {
+    if let (None, Some((name, error))) = (&asked_for, places.unreadable.first()) {
+        return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}"))
+            .next("the right history may be in it: make it readable, or name the lineage"));
+    }
+    let catalog = &places.catalog;
+    let lineage = meant(catalog, asked_for)?;
+    let (object, word) = catalog
+        .accept(&lineage.id, host::now(), &host::host_name(), note)
+        .map_err(|error| Failure::new(Exit::NotFound, &error).next("`lifeboat list` shows the lineages"))?;
+    let mut destinations = Vec::new();
+    let unreadable = places.unreadable.iter();
+    let mut failed: Vec<Missed> = unreadable
+        .map(|(destination, error)| Missed {
+            destination: destination.clone(),
+            error: error.clone(),
+        })
+        .collect();
+    for (name, store) in &places.stores {
+        match tell(store, name, &object, &word) {
+            Ok(Told::Now) => destinations.push(name.clone()),
+            Ok(Told::HadIt) => {}
+            Err(error) => failed.push(Missed {
+                destination: name.clone(),
+                error: with_causes(&error),
+            }),
+        }
+    }
+    Ok(Accepted {
+        lineage,
+        destinations,
+        failed,
+    })
+}
 
 /// What became of one destination.
 #[derive(Debug, PartialEq, Eq)]

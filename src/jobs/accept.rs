@@ -28,9 +28,9 @@ pub struct Accepted {
 /// A destination that does not have the word.
 #[derive(Debug, Serialize)]
 pub struct Missed {
-    /// Which.
+    /// The destination.
     pub destination: String,
-    /// Why.
+    /// Why it does not have it.
     pub error: String,
 }
 

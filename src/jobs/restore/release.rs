@@ -65,7 +65,7 @@ impl Releasing {
         self.kept.iter().any(is_asked_for)
     }
 
-    /// Does it.
+    /// Deletes it.
     pub fn carry_out(&self, listener: &dyn Listener, runtime: &Handle) -> Result<(), Failure> {
         let ledger_paths = LedgerPaths::default();
         // Looking for one must not make the folder.

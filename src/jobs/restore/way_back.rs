@@ -51,7 +51,7 @@ impl WayBack {
         })
     }
 
-    /// Goes it.
+    /// Takes the restore back.
     pub fn go(self, listener: &dyn Listener, runtime: &Handle) -> Result<Ended, Failure> {
         // Should this be killed, an open restore is taken up, and goes on as its ledger says: that must say first that the way
         // is back.

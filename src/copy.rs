@@ -12,7 +12,6 @@
 //! Invariant: nothing is removed but what this copy has written.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -50,10 +49,10 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The bytes that were to be copied are not those of the backup.
-    #[error("`{}` does not match its manifest: `lifeboat verify {id}` tells which copy is good", .path.display())]
+    #[error("`{at}` does not match its manifest: `lifeboat verify {id}` tells which copy is good")]
     SourceDamaged {
         /// The object that was to be copied.
-        path: PathBuf,
+        at: String,
         /// The backup.
         id: ChainId,
     },
@@ -64,10 +63,10 @@ pub enum Error {
         id: ChainId,
     },
     /// The object that was written is not there any more.
-    #[error("`{}` was removed while it was copied: copy it again", .path.display())]
+    #[error("`{at}` was removed while it was copied: copy it again")]
     Lost {
         /// The object.
-        path: PathBuf,
+        at: String,
     },
     /// Something else has its name there.
     #[error("`{object}` is there already, with other bytes: look at it, and remove it if nobody needs it")]
@@ -131,8 +130,8 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
         // Should it stay, it is swept as a leaving.
         job.to.remove(&ObjectName::Pin(job.manifest.chain_path())).ok();
     }
-    let path = job.to.path_of(&object);
-    Err(Error::Lost { path })
+    let at = job.to.address_of(&object);
+    Err(Error::Lost { at })
 }
 
 /// Pins the copy if the source is pinned: before it has its manifest, so that no moment is left for retention to find it
@@ -166,12 +165,13 @@ fn is_whole(job: &Job<'_>) -> Result<bool, store::Error> {
 /// Writes the object and reads it back.
 fn bring(job: &Job<'_>, expected: ReadBack, each: &(dyn Fn(u64) + Sync)) -> Result<(), Error> {
     let object = job.manifest.object_name();
-    let (space, needed) = (job.to.free_space()?, expected.bytes);
-    let free = space.available;
-    if free < needed.saturating_add(space.spare()) {
+    let needed = expected.bytes;
+    if let Some(space) = job.to.free_space()?
+        && space.available < needed.saturating_add(space.spare())
+    {
         return Err(Error::TooLittleSpace {
             needed: ByteSize(needed),
-            free: ByteSize(free),
+            free: ByteSize(space.available),
         });
     }
     let (reader, _) = job.from.open_object(&object)?;
@@ -181,21 +181,21 @@ fn bring(job: &Job<'_>, expected: ReadBack, each: &(dyn Fn(u64) + Sync)) -> Resu
     {
         Ok(Transfer::Done) => true,
         Ok(Transfer::Differs) => {
-            let (path, id) = (job.from.path_of(&object), job.manifest.chain.clone());
-            return Err(Error::SourceDamaged { path, id });
+            let (at, id) = (job.from.address_of(&object), job.manifest.chain.clone());
+            return Err(Error::SourceDamaged { at, id });
         }
         Ok(Transfer::Stopped) => return Err(Error::Stopped),
         Err(store::Error::AlreadyExists { .. }) => false, // another host did the same, which is read back
         Err(error) => return Err(error.into()),
     };
-    let path = job.to.path_of(&object);
+    let at = job.to.address_of(&object);
     match read_back(job, each)? {
         Some(there) if there == expected => Ok(()),
-        None => Err(Error::Lost { path }),
+        None => Err(Error::Lost { at }),
         Some(_) if is_own => {
             // Should it stay, it has no manifest, and is swept as a leaving.
             job.to.remove(&object).ok();
-            Err(store::Error::Altered { path }.into())
+            Err(store::Error::Altered { at }.into())
         }
         Some(_) => {
             let object = object.to_string();

@@ -135,7 +135,9 @@ impl Sinks {
     pub async fn refuse_without_space(&mut self, total: u64, before: &Catalog) -> Result<(), Error> {
         let estimated = estimate(total, before);
         self.each(PATIENCE, move |open| {
-            let space = open.store.free_space()?;
+            let Some(space) = open.store.free_space()? else {
+                return Ok(());
+            };
             let needed = estimated.saturating_add(space.spare());
             if space.available >= needed {
                 return Ok(());
@@ -270,8 +272,9 @@ impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.unchecked >= SPACE_CHECK_BYTES {
             self.unchecked = 0;
-            let space = self.store.free_space().map_err(io::Error::other)?;
-            if space.available < space.spare() {
+            if let Some(space) = self.store.free_space().map_err(io::Error::other)?
+                && space.available < space.spare()
+            {
                 let (free, spare) = (ByteSize(space.available), ByteSize(space.spare()));
                 let left = format!("{free} left, and {spare} must stay free");
                 return Err(io::Error::new(io::ErrorKind::StorageFull, left));

@@ -64,7 +64,7 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destina
     field("backup", described(manifest));
     for copy in &backup.copies {
         let store = places.stores.get(&copy.destination);
-        let path = store.map(|store| store.path_of(&manifest.object_name()).display().to_string());
+        let path = store.map(|store| store.address_of(&manifest.object_name()));
         field(
             "stored in",
             format!("{}: {}", copy.destination, path.unwrap_or_default()),

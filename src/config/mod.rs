@@ -52,6 +52,7 @@ use crate::pipeline::Recipient;
 use crate::restore::BumpRule;
 use crate::retention::Policy;
 use crate::settings;
+use crate::store::Location;
 
 /// The largest configuration file that is read.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -300,7 +301,7 @@ impl Config {
             Address {
                 name: name.to_string(),
                 url: destination.url.to_string(),
-                root: root.clone(),
+                location: Location::Folder(root.clone()),
             }
         });
         addresses.collect()

@@ -95,11 +95,8 @@ impl Destinations {
         match read {
             Ok(Some((store, Contents { catalog, swept }))) => {
                 for unread in catalog.unreadable() {
-                    let (path, why) = (store.folder().join(&unread.path), &unread.why);
-                    let error = format!(
-                        "`{}` cannot be looked into, backups may be in it: {why}",
-                        path.display()
-                    );
+                    let (at, why) = (store.address_in(&unread.path), &unread.why);
+                    let error = format!("`{at}` cannot be looked into, backups may be in it: {why}");
                     self.unreadable.push((name.to_owned(), error));
                 }
                 let before = std::mem::take(&mut self.catalog);
@@ -190,7 +187,7 @@ mod tests {
         let access = Access::Write {
             now: Timestamp::UNIX_EPOCH,
         };
-        let store = FileStore::open(folder, &cluster, None, access);
+        let store = FileStore::open(&folder.into(), &cluster, None, access);
         [Destination {
             name: "local".to_owned(),
             store,

@@ -1,11 +1,9 @@
 //! Opening the stores of a cluster, all at once, each within its deadline.
 
-use std::path::PathBuf;
-
 use crate::error_chain::with_causes;
 use crate::model::ClusterName;
 use crate::state::{self, State};
-use crate::store::{self, Access, FileStore, Known, Limits};
+use crate::store::{self, Access, FileStore, Known, Limits, Location};
 
 /// Where a destination is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +12,8 @@ pub struct Address {
     pub name: String,
     /// Its URL: this host remembers which store it has seen there.
     pub url: String,
-    /// The folder that the URL names.
-    pub root: PathBuf,
+    /// What the URL names.
+    pub location: Location,
 }
 
 /// A destination that was opened, or the reason why it could not be.
@@ -38,7 +36,7 @@ pub fn open(
 ) -> Vec<Destination> {
     let opened = side_by_side(addresses.into_iter(), |address| {
         let expected = memory.map_or(Ok(None), |state| expected(state, address, access))?;
-        let store = FileStore::open_within(&address.root, cluster, expected.as_ref(), access, limits)?;
+        let store = FileStore::open_within(&address.location, cluster, expected.as_ref(), access, limits)?;
         match (store.id(), expected, access, memory) {
             (Some(id), None, Access::Write { .. }, Some(state)) => {
                 let remembered = state.remember_store(&address.name, &address.url, id);
@@ -69,7 +67,7 @@ fn expected(state: &State, address: &Address, access: Access) -> Result<Option<K
 
 fn forgotten(address: &Address, error: &state::Error) -> store::Error {
     store::Error::Forgotten {
-        root: address.root.clone(),
+        at: address.location.to_string(),
         why: with_causes(error),
     }
 }

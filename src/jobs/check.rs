@@ -377,11 +377,13 @@ fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Fail
     });
     for (Destination { name, .. }, tried) in tried {
         match tried {
-            Ok(free) => findings.notes.push(format!(
-                "destination {name}: a canary was written and read back, {} of {} free",
-                ByteSize(free.available),
-                ByteSize(free.total)
-            )),
+            Ok(space) => {
+                let free = space.map(|space| (ByteSize(space.available), ByteSize(space.total)));
+                let free = free.map(|(available, total)| format!(", {available} of {total} free"));
+                let free = free.unwrap_or_default();
+                let note = format!("destination {name}: a canary was written and read back{free}");
+                findings.notes.push(note);
+            }
             Err(error) => findings.problems.push(format!("destination {name}: {error}")),
         }
     }

@@ -66,7 +66,7 @@ pub fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp) -> St
         let free = places
             .stores
             .get(name.as_str())
-            .and_then(|store| store.free_space().ok());
+            .and_then(|store| store.free_space().ok().flatten());
         Destination {
             name: name.to_string(),
             unreadable: unreadable.map(|(_, error)| error.clone()).collect(),

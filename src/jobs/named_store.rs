@@ -7,7 +7,7 @@ use super::{Exit, Failure, Listener};
 use crate::config::StoreUrl;
 use crate::destinations::{Destination, Destinations};
 use crate::model::ClusterName;
-use crate::store::{self, Access, FileStore};
+use crate::store::{self, Access, FileStore, Location};
 
 /// Which store, and whose backups in it.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ impl NamedStore<'_> {
     pub fn read(&self, listener: &dyn Listener) -> Result<Destinations, Failure> {
         let read = given(self.place, self.cluster)?;
         for store in read.stores.values().filter(|store| store.id().is_none()) {
-            let folder = store.folder().display();
+            let folder = store.address();
             listener.warn(&format!(
                 "`{folder}` has lost its store.json: it can be read, and nothing is added to it"
             ));
@@ -54,12 +54,13 @@ fn given(text: &str, cluster: Option<&ClusterName>) -> Result<Destinations, Fail
         // Not `..`, which is another folder where this one is a link.
         (None, Some(cluster)) if FileStore::is_one(&root).map_err(store_failure)? => (folder_of(&root), cluster),
         (None, _) => {
-            let cluster = only_cluster(&root)?;
+            let cluster = only_cluster(&Location::Folder(root.clone()))?;
             (root, cluster)
         }
     };
-    let store = FileStore::open(&root, &cluster, None, Access::Read);
-    let store = store.map_err(|error| unread_failure(error, &root))?;
+    let location = Location::Folder(root);
+    let store = FileStore::open(&location, &cluster, None, Access::Read);
+    let store = store.map_err(|error| unread_failure(error, &location))?;
     let opened = Destination {
         name: text.to_owned(),
         store: Ok(store),
@@ -78,8 +79,8 @@ fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-fn only_cluster(root: &Path) -> Result<ClusterName, Failure> {
-    let mut clusters = FileStore::clusters(root).map_err(|error| unread_failure(error, root))?;
+fn only_cluster(location: &Location) -> Result<ClusterName, Failure> {
+    let mut clusters = FileStore::clusters(location).map_err(|error| unread_failure(error, location))?;
     match (clusters.pop(), clusters.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
@@ -87,32 +88,31 @@ fn only_cluster(root: &Path) -> Result<ClusterName, Failure> {
             let names: Vec<String> = clusters.iter().map(ClusterName::to_string).collect();
             Err(Failure::new(
                 Exit::Usage,
-                format!("{} holds several clusters: {}", root.display(), names.join(", ")),
+                format!("{location} holds several clusters: {}", names.join(", ")),
             )
             .next("say which with `--cluster NAME`"))
         }
         (None, _) => Err(
-            Failure::new(Exit::NotFound, format!("{} holds no store of lifeboat", root.display()))
+            Failure::new(Exit::NotFound, format!("{location} holds no store of lifeboat"))
                 .next("give the directory that holds the folder named after the cluster"),
         ),
     }
 }
 
 /// A failure of a store that is only to be read: nobody is going to make it.
-fn unread_failure(error: store::Error, root: &Path) -> Failure {
+fn unread_failure(error: store::Error, location: &Location) -> Failure {
     let not_there = |message: String| Failure::new(Exit::NotFound, message);
-    let shown = root.display();
     match error {
         store::Error::RootMissing { .. } => {
-            not_there(format!("there is no directory `{shown}`")).next("correct what is given with `--from`")
+            not_there(format!("there is no directory `{location}`")).next("correct what is given with `--from`")
         }
-        store::Error::NoStore { folder } => {
-            let known = FileStore::clusters(root).unwrap_or_default();
+        store::Error::NoStore { at } => {
+            let known = FileStore::clusters(location).unwrap_or_default();
             let known: Vec<String> = known.iter().map(ClusterName::to_string).collect();
-            let failure = not_there(format!("there is no store in `{}`", folder.display()));
+            let failure = not_there(format!("there is no store in `{at}`"));
             match known.is_empty() {
                 true => failure,
-                false => failure.next(format!("`{shown}` has those of: {}", known.join(", "))),
+                false => failure.next(format!("`{location}` has those of: {}", known.join(", "))),
             }
         }
         error => store_failure(error),

@@ -1,13 +1,12 @@
 //! Claims of slots: see [`crate::layout::claim`] for what they mean.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
 
 use jiff::Timestamp;
 
-use super::disk::{Disk, modified};
-use super::{Error, failed};
+use super::Error;
+use super::backend::Under;
+use super::inner::Inner;
 use crate::layout::claim::{Claim, Found, LEASE};
 use crate::layout::{ChainPath, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName, SlotPath};
 use crate::model::ChainId;
@@ -18,40 +17,24 @@ const CLAIM_MAX: u64 = 64 << 10;
 /// Chains that somebody works on, and the hosts that do.
 pub(super) type Claimed = BTreeMap<ChainId, BTreeSet<String>>;
 
-impl Disk {
+impl Inner {
     /// The claim of `slot` with the highest number.
     pub fn newest_claim(&self, slot: &SlotPath) -> Result<Option<Found>, Error> {
-        let any = self.path_of(&ObjectName::Claim(slot.clone(), 1));
-        let folder = any.parent().unwrap_or(self.folder());
-        let entries = match fs::read_dir(folder) {
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                // The folder of the schedule comes with its first claim; the store itself must be there.
-                fs::metadata(self.folder()).map_err(failed("look at", self.folder()))?;
-                return Ok(None);
-            }
-            opened => opened.map_err(failed("list", folder))?,
-        };
-        let mut newest = None;
-        for entry in entries {
-            let name = entry.map_err(failed("list", folder))?.file_name();
-            let path = format!("slots/{}/{}", slot.schedule(), name.to_string_lossy());
-            if let Listed::Ours(ObjectName::Claim(of, number)) = Listed::file(&path)
-                && of == *slot
-            {
-                newest = newest.max(Some(number));
-            }
-        }
-        match newest {
-            Some(number) => self.found(slot, number).map(Some),
+        let listed = self.backend().list(&Under::Slot(slot.clone()), &|| {})?;
+        let claims = listed.iter().filter_map(|object| match &object.name {
+            Listed::Ours(ObjectName::Claim(of, number)) if of == slot => Some((*number, object.modified)),
+            _ => None,
+        });
+        match claims.max() {
+            Some((number, written_at)) => self.found(slot, number, written_at).map(Some),
             None => Ok(None),
         }
     }
 
     /// Whether there is a backup of `slot` in `chain`: its manifest says so, and its object has that size.
     pub fn has_backup(&self, slot: &SlotPath, chain: &ChainId, sign: &dyn Fn()) -> Result<bool, Error> {
-        for entry in fs::read_dir(self.folder()).map_err(failed("list", self.folder()))? {
-            let name = entry.map_err(failed("list", self.folder()))?.file_name();
-            let Some(cluster) = name.to_str().and_then(|name| name.parse().ok()) else {
+        for name in self.backend().folders()? {
+            let Ok(cluster) = name.parse() else {
                 continue;
             };
             let path = ChainPath {
@@ -81,10 +64,8 @@ impl Disk {
         Ok(false)
     }
 
-    fn found(&self, slot: &SlotPath, number: u32) -> Result<Found, Error> {
+    fn found(&self, slot: &SlotPath, number: u32, written_at: Timestamp) -> Result<Found, Error> {
         let name = ObjectName::Claim(slot.clone(), number);
-        let path = self.path_of(&name);
-        let written_at = modified(&fs::symlink_metadata(&path).map_err(failed("look at", &path))?);
         let claim = match self.read_small(&name, CLAIM_MAX) {
             Ok(bytes) => Claim::from_bytes(&bytes),
             Err(Error::Unfit { found, .. }) => Err(crate::layout::Fault::Unreadable { detail: found }),
@@ -108,7 +89,7 @@ impl Disk {
             if now.duration_since(object.modified) > LEASE {
                 continue;
             }
-            match self.found(slot, *number) {
+            match self.found(slot, *number, object.modified) {
                 Ok(found) if found.is_live(now) => {
                     if let Ok(claim) = found.claim {
                         chains.entry(claim.chain).or_default().insert(claim.host);

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,12 +17,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::disk::{Access, Contents, Disk, FreeSpace, ReadBack};
+use super::backend::{Cache, FreeSpace, Opened};
+use super::inner::{Access, Contents, Inner, ReadBack};
+use super::location::Location;
 use super::marker::StoreId;
-use super::object::{Cache, Object};
+use super::object::Object;
 use super::patience::{Asked, Signs, Silence, ask};
 use super::upload::Upload;
-use super::{Begun, Error, Known, Swept, failed};
+use super::{Begun, Error, Known, Swept};
 use crate::catalog::Catalog;
 use crate::layout::claim::Found;
 use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, SlotPath};
@@ -81,75 +83,83 @@ impl Limits {
     }
 }
 
-/// The store of one cluster name in a folder.
+/// The store of one cluster name at a destination.
 #[derive(Debug, Clone)]
 pub struct FileStore {
-    root: PathBuf,
-    disk: Disk,
+    location: Location,
+    inner: Inner,
     limits: Limits,
 }
 
 impl FileStore {
-    /// Opens the store of `cluster` in the destination `root`, where this host remembers store `expected`. A store that
-    /// is remembered and not there is `NotMounted`; only `Access::Write` makes a new one.
+    /// Opens the store of `cluster` at a destination, where this host remembers store `expected`. A store that is
+    /// remembered and not there is `NotMounted`; only `Access::Write` makes a new one.
     pub fn open(
-        root: &Path,
+        location: &Location,
         cluster: &ClusterName,
         expected: Option<&Known>,
         access: Access,
     ) -> Result<FileStore, Error> {
-        FileStore::open_within(root, cluster, expected, access, Limits::default())
+        FileStore::open_within(location, cluster, expected, access, Limits::default())
     }
 
     /// The same with other limits, which stay with the store.
     pub fn open_within(
-        root: &Path,
+        location: &Location,
         cluster: &ClusterName,
         expected: Option<&Known>,
         access: Access,
         limits: Limits,
     ) -> Result<FileStore, Error> {
-        let (own_root, cluster, expected) = (root.to_owned(), cluster.clone(), expected.cloned());
-        let open = move |_: &_| Disk::open(&own_root, &cluster, expected.as_ref(), access);
+        let (own, cluster, expected) = (location.clone(), cluster.clone(), expected.cloned());
+        let open = move |_: &_| Inner::open(&own, &cluster, expected.as_ref(), access);
         Ok(FileStore {
-            disk: answer(root, limits.answer, open)??,
-            root: root.to_owned(),
+            inner: answer(&location.to_string(), limits.answer, open)??,
+            location: location.clone(),
             limits,
         })
     }
 
-    /// The cluster names of which there are stores in `root`, in order. Where none is seen and a folder cannot be looked
-    /// into, that is the error: a store may be in it.
-    pub fn clusters(root: &Path) -> Result<Vec<ClusterName>, Error> {
-        let own_root = root.to_owned();
-        answer(root, Limits::default().answer, move |_| Disk::clusters(&own_root))?
+    /// The cluster names of which there are stores at a destination, in order. Where none is seen and a folder cannot be
+    /// looked into, that is the error: a store may be in it.
+    pub fn clusters(location: &Location) -> Result<Vec<ClusterName>, Error> {
+        let own = location.clone();
+        let limit = Limits::default().answer;
+        answer(&location.to_string(), limit, move |_| Inner::clusters(&own))?
     }
 
     /// Whether `folder` is that of a store itself.
     pub fn is_one(folder: &Path) -> Result<bool, Error> {
         let marker = folder.join(ObjectName::StoreMarker.to_string());
-        answer(folder, Limits::default().answer, move |_| marker.is_file())
+        asked(folder, move || marker.is_file())
     }
 
     /// Which store it is; unknown if its marker is gone.
     pub fn id(&self) -> Option<&StoreId> {
-        self.disk.id()
+        self.inner.id()
     }
 
-    /// The folder that holds the objects.
-    pub fn folder(&self) -> &Path {
-        self.disk.folder()
+    /// Where it is, for people: a path or a URL.
+    pub fn address(&self) -> String {
+        self.inner.backend().address("")
     }
 
-    /// Where an object lies, for messages and for programs that read it themselves.
-    pub fn path_of(&self, object: &ObjectName) -> PathBuf {
-        self.disk.path_of(object)
+    /// Where an object is, for people and for programs that read it themselves: a path or a URL.
+    pub fn address_of(&self, object: &ObjectName) -> String {
+        self.inner.address_of(object)
+    }
+
+    /// Where what a listing calls `path` is.
+    pub fn address_in(&self, path: &str) -> String {
+        self.inner.backend().address(path)
     }
 
     /// Begins a new object, to be written as a stream.
     pub fn begin(&self, object: &ObjectName) -> Result<Upload, Error> {
-        let (object, root, limit) = (object.clone(), self.root.clone(), self.limits.answer);
-        self.ask(move |disk| Upload::begin(disk.folder(), disk.path_of(&object), root, limit))
+        let (at, whom) = (self.address_of(object), self.location.to_string());
+        let (object, limit) = (object.clone(), self.limits.answer);
+        // Of a store that answers too late, what was begun goes as it came: on the thread that was asked.
+        self.ask(move |store| Ok(Upload::of(store.backend().begin(&object)?, at, whom, limit)))
     }
 
     /// Writes a new object from `reader`, if it has just these bytes; nothing is there before all of them came. `each`
@@ -162,13 +172,15 @@ impl FileStore {
         mut each: impl FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Transfer, Error> {
         let mut upload = self.begin(object)?;
-        let path = self.path_of(object);
+        let at = self.address_of(object);
         let (copied, is_stopped) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, told_to_stop) = (copied.clone(), is_stopped.clone());
-        let pour = move |_: &Disk, signs: &Signs| {
+        let pour = move |_: &Inner, signs: &Signs| {
             let (mut hasher, mut bytes, mut block) = (Sha256::new(), 0_u64, vec![0; COPIED_AT_ONCE]);
             while !told_to_stop.load(Ordering::Relaxed) {
-                let length = reader.read(&mut block).map_err(failed("copy to", &path))?;
+                let length = reader
+                    .read(&mut block)
+                    .map_err(|source| Error::at("copy to", at.clone(), source))?;
                 let read = block.get(..length).unwrap_or_default();
                 if read.is_empty() {
                     break;
@@ -176,7 +188,9 @@ impl FileStore {
                 signs.give();
                 hasher.update(read);
                 bytes += length as u64;
-                upload.write_all(read).map_err(failed("copy to", &path))?;
+                upload
+                    .write_all(read)
+                    .map_err(|source| Error::at("copy to", at.clone(), source))?;
                 counted.fetch_add(length as u64, Ordering::Relaxed);
                 signs.give();
             }
@@ -204,7 +218,7 @@ impl FileStore {
     /// Writes a small new object; `AlreadyExists` if another was faster.
     pub fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
         let (object, bytes) = (object.clone(), bytes.to_vec());
-        self.ask(move |disk| disk.put_new(&object, &bytes))
+        self.ask(move |store| store.backend().put_new(&object, &bytes))
     }
 
     /// Opens an object for one pass from its beginning; the second value is its size.
@@ -215,7 +229,7 @@ impl FileStore {
     /// Reads an object that has at most `limit` bytes; `Unfit` if it has more.
     pub fn read_small(&self, object: &ObjectName, limit: u64) -> Result<Vec<u8>, Error> {
         let object = object.clone();
-        self.ask(move |disk| disk.read_small(&object, limit))
+        self.ask(move |store| store.read_small(&object, limit))
     }
 
     /// Reads an object from the disk, not from the page cache, and returns its length and digest. Memory: a few blocks.
@@ -230,13 +244,12 @@ impl FileStore {
         object: &ObjectName,
         mut each: impl FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Option<ReadBack>, Error> {
-        let path = self.path_of(object);
         let (mut reader, _) = self.object(object, Cache::Dropped)?;
         let (mut hasher, mut bytes) = (Sha256::new(), 0_u64);
         loop {
             let block = reader.next().map_err(|source| match source.kind() {
                 io::ErrorKind::TimedOut => self.hangs(&source),
-                _ => failed("read back", &path)(source),
+                _ => Error::at("read back", self.address_of(object), source),
             })?;
             if block.is_empty() {
                 break;
@@ -256,20 +269,20 @@ impl FileStore {
     /// Everything in the store. Folders that are none of ours are reported and not entered; one of ours that cannot be
     /// looked into is reported, and hides nothing else.
     pub fn list(&self) -> Result<Vec<ListedObject>, Error> {
-        self.ask_for_many(|disk, signs| disk.list(&|| signs.give()))
+        self.ask_for_many(|store, signs| store.list(&|| signs.give()))
     }
 
     /// The results of checks of one chain, in order; the last one counts.
     pub fn checks_of(&self, chain: &ChainPath) -> Result<Vec<ObjectName>, Error> {
         let chain = chain.clone();
-        self.ask(move |disk| disk.checks_of(&chain))
+        self.ask(move |store| store.checks_of(&chain))
     }
 
     /// What is in the store, under the name of its destination, by one listing; with `sweep`, the leavings of backups that
     /// did not end are removed by the same.
     pub fn read(&self, destination: &str, sweep: Option<&Begun>) -> Result<Contents, Error> {
         let (destination, sweep) = (destination.to_owned(), sweep.cloned());
-        self.ask_for_many(move |disk, signs| disk.read(&destination, sweep.as_ref(), &|| signs.give()))
+        self.ask_for_many(move |store, signs| store.read(&destination, sweep.as_ref(), &|| signs.give()))
     }
 
     /// The backups in it, under the name of its destination.
@@ -280,117 +293,131 @@ impl FileStore {
     /// What there is of one chain.
     pub fn list_chain(&self, chain: &ChainPath) -> Result<Vec<ListedObject>, Error> {
         let chain = chain.clone();
-        self.ask_for_many(move |disk, signs| disk.list_chain(&chain, &|| signs.give()))
+        self.ask_for_many(move |store, signs| store.list_chain(&chain, &|| signs.give()))
     }
 
-    /// The space that is left.
-    pub fn free_space(&self) -> Result<FreeSpace, Error> {
-        self.ask(|disk| disk.free_space())
+    /// The space that is left; none where the store has no such bound.
+    pub fn free_space(&self) -> Result<Option<FreeSpace>, Error> {
+        self.ask(|store| store.backend().free_space())
     }
 
     /// Removes an object, and folders that are empty then.
     pub fn remove(&self, object: &ObjectName) -> Result<(), Error> {
         let object = object.clone();
-        self.ask(move |disk| disk.remove(&object))
+        self.ask(move |store| store.backend().remove(&object))
     }
 
     /// The time by the store's own clock, which on a network file system is not this host's.
     pub fn now(&self) -> Result<Timestamp, Error> {
-        self.ask(|disk| disk.now())
+        self.ask(|store| store.backend().now())
     }
 
     /// Writes a canary for `host` and reads it back from the disk; `Altered` if it came back different.
     pub fn try_canary(&self, host: &HostName) -> Result<(), Error> {
         let host = host.clone();
-        self.ask(move |disk| disk.try_canary(&host))
+        self.ask(move |store| store.try_canary(&host))
     }
 
     /// The claim of `slot` with the highest number.
     pub fn newest_claim(&self, slot: &SlotPath) -> Result<Option<Found>, Error> {
         let slot = slot.clone();
-        self.ask(move |disk| disk.newest_claim(&slot))
+        self.ask(move |store| store.newest_claim(&slot))
     }
 
     /// Whether there is a backup of `slot` in `chain`, as far as its manifest and the size of its object tell.
     pub fn has_backup(&self, slot: &SlotPath, chain: &ChainId) -> Result<bool, Error> {
         let (slot, chain) = (slot.clone(), chain.clone());
-        self.ask_for_many(move |disk, signs| disk.has_backup(&slot, &chain, &|| signs.give()))
+        self.ask_for_many(move |store, signs| store.has_backup(&slot, &chain, &|| signs.give()))
     }
 
     /// Removes the leavings of backups that did not end.
     pub fn sweep(&self, begun: &Begun) -> Result<Vec<Swept>, Error> {
         let begun = begun.clone();
-        self.ask_for_many(move |disk, signs| disk.sweep(&begun, &|| signs.give()))
+        self.ask_for_many(move |store, signs| store.sweep(&begun, &|| signs.give()))
     }
 
     fn object(&self, object: &ObjectName, cache: Cache) -> Result<(Object, u64), Error> {
         let object = object.clone();
-        let (file, bytes) = self.ask(move |disk| disk.open_object(&object))?;
-        let whom = self.root.display().to_string();
-        Ok((Object::new(file, cache, whom, self.limits.answer), bytes))
+        let Opened { reader, bytes } = self.ask(move |store| store.backend().open(&object, cache))?;
+        let whom = self.location.to_string();
+        Ok((Object::new(reader, whom, self.limits.answer), bytes))
     }
 
     fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Disk) -> Result<T, Error> + Send + 'static,
+        question: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let disk = self.disk.clone();
-        answer(&self.root, self.limits.answer, move |_| question(&disk))?
+        let inner = self.inner.clone();
+        answer(&self.location.to_string(), self.limits.answer, move |_| {
+            question(&inner)
+        })?
     }
 
     fn ask_for_many<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Disk, &Signs) -> Result<T, Error> + Send + 'static,
+        question: impl FnOnce(&Inner, &Signs) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let disk = self.disk.clone();
-        answer(&self.root, self.limits.listing, move |signs| question(&disk, signs))?
+        let inner = self.inner.clone();
+        answer(&self.location.to_string(), self.limits.listing, move |signs| {
+            question(&inner, signs)
+        })?
     }
 
     /// Asks, and has `look` called every so often meanwhile.
     fn ask_while<T: Send + 'static>(
         &self,
         limit: Duration,
-        question: impl FnOnce(&Disk, &Signs) -> Result<T, Error> + Send + 'static,
+        question: impl FnOnce(&Inner, &Signs) -> Result<T, Error> + Send + 'static,
         look: impl FnMut(),
     ) -> Result<T, Error> {
-        let disk = self.disk.clone();
-        let asked = ask(&self.root.display().to_string(), limit, move |signs| {
-            question(&disk, signs)
-        });
+        let inner = self.inner.clone();
+        let asked = ask(&self.location.to_string(), limit, move |signs| question(&inner, signs));
         let answer = asked.and_then(|asked| asked.answer_while(LOOKED_EVERY, look));
         answer.map_err(|silence| self.hangs(&silence))?
     }
 
     fn hangs(&self, why: &dyn fmt::Display) -> Error {
         Error::Hangs {
-            root: self.root.clone(),
+            at: self.location.to_string(),
             why: why.to_string(),
         }
     }
 
-    /// As its file system has it.
+    /// The folder of a store on a file system.
     #[cfg(test)]
-    pub(super) fn disk(&self) -> &Disk {
-        &self.disk
+    pub(crate) fn folder(&self) -> std::path::PathBuf {
+        self.address().into()
+    }
+
+    /// The file of an object of a store on a file system.
+    #[cfg(test)]
+    pub(crate) fn path_of(&self, object: &ObjectName) -> std::path::PathBuf {
+        self.address_of(object).into()
+    }
+
+    /// Without its deadlines.
+    #[cfg(test)]
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
     }
 }
 
 /// What the file system at `path` answers; `Hangs` if it does not.
 pub fn asked<T: Send + 'static>(path: &Path, question: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    answer(path, Limits::default().answer, move |_| question())
+    answer(&path.display().to_string(), Limits::default().answer, move |_| {
+        question()
+    })
 }
 
-/// Asks the file system of `root`, and waits no longer for a sign of life than the limit says.
+/// Asks `whom`, and waits no longer for a sign of life than the limit says.
 fn answer<T: Send + 'static>(
-    root: &Path,
+    whom: &str,
     limit: Duration,
     question: impl FnOnce(&Signs) -> T + Send + 'static,
 ) -> Result<T, Error> {
     let silent = |silence: Silence| Error::Hangs {
-        root: root.to_owned(),
+        at: whom.to_owned(),
         why: silence.to_string(),
     };
-    ask(&root.display().to_string(), limit, question)
-        .and_then(Asked::answer)
-        .map_err(silent)
+    ask(whom, limit, question).and_then(Asked::answer).map_err(silent)
 }

@@ -7,13 +7,12 @@
 //! Invariant: a store gets its marker once, before its first object.
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de};
 
-use super::{Error, failed};
+use super::Error;
 use crate::durable;
 use crate::layout::instant;
 use crate::model::Invalid;
@@ -26,8 +25,8 @@ const ID_DIGITS: usize = 32;
 pub struct StoreId(String);
 
 impl StoreId {
-    fn random(path: &Path) -> Result<StoreId, Error> {
-        let random = durable::random().map_err(failed("get random digits for", path))?;
+    fn random(at: &str) -> Result<StoreId, Error> {
+        let random = durable::random().map_err(|source| Error::at("get random digits for", at.to_owned(), source))?;
         Ok(StoreId(format!("{:032x}", u128::from_le_bytes(random))))
     }
 }
@@ -71,11 +70,11 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    /// A marker for the store that is made at `now` and whose marker will be at `path`.
-    pub(super) fn new(path: &Path, now: Timestamp) -> Result<Marker, Error> {
+    /// A marker for the store that is made at `now` and whose marker will be at `at`.
+    pub(super) fn new(at: &str, now: Timestamp) -> Result<Marker, Error> {
         Ok(Marker {
             format: FORMAT,
-            store_id: StoreId::random(path)?,
+            store_id: StoreId::random(at)?,
             created_at: now,
         })
     }
@@ -86,10 +85,10 @@ impl Marker {
         bytes
     }
 
-    /// Reads the marker that lies at `path`.
-    pub(super) fn from_bytes(bytes: &[u8], path: &Path) -> Result<Marker, Error> {
+    /// Reads the marker that is at `at`.
+    pub(super) fn from_bytes(bytes: &[u8], at: &str) -> Result<Marker, Error> {
         let damaged = |detail: String| Error::MarkerDamaged {
-            path: path.to_owned(),
+            at: at.to_owned(),
             detail,
         };
         let marker: Marker = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;

@@ -6,9 +6,12 @@
 //! Invariant: an object that can be seen is whole, and is never overwritten. A store that once was there and is not is
 //! not mounted; it is never made anew.
 
+mod backend;
 mod claims;
-mod disk;
+mod folder;
 mod handle;
+mod inner;
+mod location;
 mod marker;
 mod object;
 mod patience;
@@ -23,8 +26,10 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{User, geteuid};
 
-pub use disk::{Access, Contents, FreeSpace, ReadBack};
+pub use backend::FreeSpace;
 pub use handle::{FileStore, Limits, Transfer, asked, time_to_sync};
+pub use inner::{Access, Contents, ReadBack};
+pub use location::Location;
 pub use marker::StoreId;
 pub use object::Object;
 pub use sweep::{ABANDONED_AFTER, Begun, Swept};
@@ -51,87 +56,97 @@ pub enum Error {
         root: PathBuf,
     },
     /// This host has seen the store before, and now it is gone.
-    #[error("store {} is not in `{}`: mount it; if it is gone for good, remove `{}`, by which this host knows it", .known.id, .folder.display(), .known.record.display())]
+    #[error("store {} is not in `{at}`: {}; if it is gone for good, remove `{}`, by which this host knows it", .known.id, come_back(.at), .known.record.display())]
     NotMounted {
         /// Where it was.
-        folder: PathBuf,
+        at: String,
         /// Which it was.
         known: Known,
     },
     /// Another store has taken the place of the one this host has seen before.
-    #[error("`{}` holds store {found}, but this host knows store {} there: mount the right one; to restore from this one as it is, name it with `--from {}`; if it is here to stay, remove `{}`", .folder.display(), .known.id, .folder.display(), .known.record.display())]
+    #[error("`{at}` holds store {found}, but this host knows store {} there: {}; to restore from this one as it is, name it with `--from {at}`; if it is here to stay, remove `{}`", .known.id, come_back(.at), .known.record.display())]
     WrongStore {
         /// Where.
-        folder: PathBuf,
+        at: String,
         /// Which it was.
         known: Known,
         /// Which it is.
         found: StoreId,
     },
     /// There is no store for this cluster, and never was as far as this host knows.
-    #[error("there is no store in `{}`: the first backup makes it", .folder.display())]
+    #[error("there is no store in `{at}`: the first backup makes it")]
     NoStore {
         /// Where it would be.
-        folder: PathBuf,
+        at: String,
     },
     /// There are objects, but the store's marker is gone.
-    #[error("`{}` holds backups but no store.json: put that file back, or move the folder aside", .folder.display())]
+    #[error("`{at}` holds backups but no store.json: put that file back, or move the folder aside")]
     MarkerMissing {
         /// Where.
-        folder: PathBuf,
+        at: String,
     },
     /// The store's marker cannot be read.
-    #[error("`{}` is not a store's marker ({detail}): put the file back, or move the folder aside", .path.display())]
+    #[error("`{at}` is not a store's marker ({detail}): put the file back, or move the folder aside")]
     MarkerDamaged {
-        /// Which file.
-        path: PathBuf,
+        /// Which.
+        at: String,
         /// What is wrong with it.
         detail: String,
     },
     /// The object is there already: another was faster.
-    #[error("`{}` exists already", .path.display())]
+    #[error("`{at}` exists already")]
     AlreadyExists {
         /// Which.
-        path: PathBuf,
+        at: String,
     },
     /// The object is not there.
-    #[error("{doing} `{}`: it is not there", .path.display())]
+    #[error("{doing} `{at}`: it is not there")]
     NotFound {
         /// What was attempted.
         doing: &'static str,
         /// Which.
-        path: PathBuf,
+        at: String,
     },
     /// The object is larger than it may be, or not a plain file.
-    #[error("`{}` is {found}, not {expected}", .path.display())]
+    #[error("`{at}` is {found}, not {expected}")]
     Unfit {
         /// Which.
-        path: PathBuf,
+        at: String,
         /// What it is.
         found: String,
         /// What it would have to be.
         expected: String,
     },
     /// What was read is not what had been written.
-    #[error("`{}` changed since it was written: do not trust this file system", .path.display())]
+    #[error("`{at}` changed since it was written: do not trust what keeps it")]
     Altered {
         /// Which.
-        path: PathBuf,
+        at: String,
     },
     /// It does not answer.
-    #[error("`{}` hangs, it is left out until it answers: {why}", .root.display())]
+    #[error("`{at}` hangs, it is left out until it answers: {why}")]
     Hangs {
         /// The destination.
-        root: PathBuf,
+        at: String,
         /// For how long.
         why: String,
     },
     /// What this host remembers of it cannot be read, so that it may be the wrong one.
-    #[error("whether `{}` holds the right store is not known: {why}", .root.display())]
+    #[error("whether `{at}` holds the right store is not known: {why}")]
     Forgotten {
         /// The destination.
-        root: PathBuf,
+        at: String,
         /// What cannot be read.
+        why: String,
+    },
+    /// The server refused: who asks may not.
+    #[error("{doing} `{at}`: refused: look at the credentials, and at what they may do: {why}")]
+    Refused {
+        /// What was attempted.
+        doing: &'static str,
+        /// Where.
+        at: String,
+        /// What it said.
         why: String,
     },
     /// There is no space left.
@@ -164,14 +179,14 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
-    /// The operating system refused for another reason.
-    #[error("{doing} `{}`", .path.display())]
+    /// It failed for another reason.
+    #[error("{doing} `{at}`")]
     Io {
         /// What was attempted.
         doing: &'static str,
         /// On what.
-        path: PathBuf,
-        /// What it said.
+        at: String,
+        /// What was said.
         source: io::Error,
     },
 }
@@ -183,9 +198,29 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { doing, path, source },
             io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly { doing, path, source },
             io::ErrorKind::PermissionDenied => Error::Denied { doing, path, source },
-            io::ErrorKind::NotFound => Error::NotFound { doing, path },
-            _ => Error::Io { doing, path, source },
+            _ => Error::at(doing, path.display().to_string(), source),
         }
+    }
+
+    /// What the bytes of an object that was opened, or is being written, ran into.
+    fn at(doing: &'static str, at: String, source: io::Error) -> Error {
+        // It says already what it is about.
+        let source = match source.downcast::<Error>() {
+            Ok(error) => return error,
+            Err(source) => source,
+        };
+        match source.kind() {
+            io::ErrorKind::NotFound => Error::NotFound { doing, at },
+            _ => Error::Io { doing, at, source },
+        }
+    }
+}
+
+/// What brings the right store back to where it was.
+fn come_back(at: &str) -> &'static str {
+    match at.contains("://") {
+        true => "look at the address and the credentials",
+        false => "mount it",
     }
 }
 
@@ -219,7 +254,9 @@ fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> 
 impl From<durable::Error> for Error {
     fn from(error: durable::Error) -> Error {
         match error {
-            durable::Error::Exists { path } => Error::AlreadyExists { path },
+            durable::Error::Exists { path } => Error::AlreadyExists {
+                at: path.display().to_string(),
+            },
             durable::Error::Io { doing, path, source } => Error::io(doing, &path, source),
         }
     }

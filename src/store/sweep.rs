@@ -6,14 +6,12 @@
 //! backup of a dead run. Only the claim of the dead run itself keeps nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Error;
 use super::claims::Claimed;
-use super::disk::{Disk, remove_empty_folders};
-use super::{Error, failed};
+use super::inner::Inner;
 use crate::layout::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath, claim};
 use crate::model::ChainId;
 
@@ -40,11 +38,11 @@ pub struct Swept {
     pub bytes: u64,
 }
 
-impl Disk {
+impl Inner {
     /// Removes the leavings of backups that did not end. One that cannot be removed keeps none of the others, and is the
     /// error.
     pub fn sweep(&self, begun: &Begun, sign: &dyn Fn()) -> Result<Vec<Swept>, Error> {
-        self.sweep_listed(&self.list(sign)?, begun, self.now(), sign)
+        self.sweep_listed(&self.list(sign)?, begun, self.backend().now(), sign)
     }
 
     #[cfg(test)]
@@ -71,26 +69,12 @@ impl Disk {
             {
                 continue; // it came after the listing
             }
-            let full = self.folder().join(&path);
-            let removed = match &object.name {
-                Listed::EmptyFolder { .. } => fs::remove_dir(&full),
-                Listed::Ours(_) | Listed::Partial { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => {
-                    fs::remove_file(&full)
-                }
-            };
-            match removed {
-                Ok(()) => remove_empty_folders(self.folder(), &full),
+            match self.backend().remove_leaving(&object.name) {
+                Ok(()) => {}
                 // Another was faster, or has just put something into the folder.
-                Err(source)
-                    if matches!(
-                        source.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
-                    ) =>
-                {
-                    continue;
-                }
-                Err(source) => {
-                    stuck.get_or_insert(failed("remove", &full)(source));
+                Err(Error::NotFound { .. }) => continue,
+                Err(error) => {
+                    stuck.get_or_insert(error);
                     continue;
                 }
             }
@@ -104,19 +88,9 @@ impl Disk {
     }
 
     fn has_manifest(&self, chain: &ChainPath) -> Result<bool, Error> {
-        let path = self.folder().join(chain.to_string());
-        let entries = match fs::read_dir(&path) {
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
-            opened => opened.map_err(failed("list", &path))?,
-        };
-        for entry in entries {
-            let name = entry.map_err(failed("list", &path))?.file_name();
-            let listed = Listed::file(&format!("{chain}/{}", name.to_string_lossy()));
-            if matches!(listed, Listed::Ours(ObjectName::FullManifest(..))) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let objects = self.list_chain(chain, &|| {})?;
+        let is_manifest = |object: &Listed| matches!(object, Listed::Ours(ObjectName::FullManifest(..)));
+        Ok(objects.iter().any(|object| is_manifest(&object.name)))
     }
 }
 

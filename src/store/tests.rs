@@ -39,7 +39,7 @@ pub(crate) fn store() -> (tempfile::TempDir, FileStore) {
 
 /// The same in a folder that is there.
 pub(crate) fn store_in(folder: &Path) -> FileStore {
-    FileStore::open(folder, &cluster(), None, WRITE).unwrap()
+    FileStore::open(&folder.into(), &cluster(), None, WRITE).unwrap()
 }
 
 fn chain(id: &str) -> ChainPath {
@@ -101,7 +101,10 @@ fn an_object_appears_whole_or_not_at_all() {
     file.read_to_string(&mut content).unwrap();
     assert_eq!((content.as_str(), bytes), ("one two", 7));
     let folder = format!("ab/{CHAIN}");
-    assert_eq!(tree(store.folder()), ["ab", &folder, &full().to_string(), "store.json"]);
+    assert_eq!(
+        tree(&store.folder()),
+        ["ab", &folder, &full().to_string(), "store.json"]
+    );
 }
 
 #[test]
@@ -111,7 +114,7 @@ fn modes_do_not_depend_on_the_umask() {
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
     assert_eq!(mode(&store.path_of(&full())), 0o640);
     assert_eq!(mode(store.path_of(&full()).parent().unwrap()), 0o750);
-    assert_eq!(mode(store.folder()), 0o750);
+    assert_eq!(mode(&store.folder()), 0o750);
 }
 
 #[test]
@@ -120,7 +123,7 @@ fn a_dropped_upload_leaves_nothing() {
     let mut upload = store.begin(&full()).unwrap();
     upload.write_all(&vec![7; 20 << 20]).unwrap();
     drop(upload);
-    assert_eq!(tree(store.folder()), ["store.json"]);
+    assert_eq!(tree(&store.folder()), ["store.json"]);
 }
 
 #[test]
@@ -131,11 +134,11 @@ fn of_two_uploads_of_one_object_exactly_one_wins() {
     second.write_all(b"second").unwrap();
     second.commit().unwrap();
     match first.commit() {
-        Err(Error::AlreadyExists { path }) => assert_eq!(path, store.path_of(&full())),
+        Err(Error::AlreadyExists { at }) => assert_eq!(at, store.address_of(&full())),
         other => panic!("{other:?}"),
     }
     assert_eq!(store.read_small(&full(), 100).unwrap(), b"second");
-    assert_eq!(tree(store.folder()).len(), 4);
+    assert_eq!(tree(&store.folder()).len(), 4);
     assert!(matches!(
         store.put_new(&full(), b"third"),
         Err(Error::AlreadyExists { .. })
@@ -164,7 +167,7 @@ fn racing_writers_leave_one_object_of_one_of_them() {
     assert_eq!(won.iter().filter(|won| **won).count(), 1);
     let winner = u8::try_from(won.iter().position(|won| *won).unwrap()).unwrap();
     assert_eq!(store.read_small(&full(), 1 << 20).unwrap(), vec![winner; 100_000]);
-    assert_eq!(tree(store.folder()).len(), 4);
+    assert_eq!(tree(&store.folder()).len(), 4);
 }
 
 #[test]
@@ -278,19 +281,19 @@ fn removing_the_last_object_removes_its_folders() {
     store.remove(&full()).unwrap();
     assert!(store.path_of(&manifest_of(CHAIN)).exists());
     store.remove(&manifest_of(CHAIN)).unwrap();
-    assert_eq!(tree(store.folder()), ["store.json"]);
+    assert_eq!(tree(&store.folder()), ["store.json"]);
     assert!(matches!(store.remove(&full()), Err(Error::NotFound { .. })));
 }
 
 #[test]
 fn a_store_gets_its_marker_once() {
     let (root, store) = store();
-    let again = FileStore::open(root.path(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
+    let again = FileStore::open(&root.path().into(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
     assert_eq!(again.id(), store.id());
-    let reading = FileStore::open(root.path(), &cluster(), None, Access::Read).unwrap();
+    let reading = FileStore::open(&root.path().into(), &cluster(), None, Access::Read).unwrap();
     assert_eq!(reading.id(), store.id());
-    assert_eq!(FileStore::clusters(root.path()).unwrap(), [cluster()]);
-    let other = FileStore::open(root.path(), &"test".parse().unwrap(), None, WRITE).unwrap();
+    assert_eq!(FileStore::clusters(&root.path().into()).unwrap(), [cluster()]);
+    let other = FileStore::open(&root.path().into(), &"test".parse().unwrap(), None, WRITE).unwrap();
     assert_ne!(other.id(), store.id());
 }
 
@@ -301,7 +304,7 @@ fn writers_that_open_a_new_store_together_agree_on_it() {
     let ids: Vec<StoreId> = std::thread::scope(|scope| {
         let open = || {
             barrier.wait();
-            let store = FileStore::open(root.path(), &cluster(), None, WRITE).unwrap();
+            let store = FileStore::open(&root.path().into(), &cluster(), None, WRITE).unwrap();
             store.id().unwrap().clone()
         };
         let openers: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
@@ -313,7 +316,7 @@ fn writers_that_open_a_new_store_together_agree_on_it() {
 #[test]
 fn reading_makes_no_store() {
     let root = tempfile::tempdir().unwrap();
-    let opened = FileStore::open(root.path(), &cluster(), None, Access::Read);
+    let opened = FileStore::open(&root.path().into(), &cluster(), None, Access::Read);
     assert!(matches!(opened, Err(Error::NoStore { .. })));
     assert!(tree(root.path()).is_empty());
 }
@@ -324,7 +327,7 @@ fn a_store_that_this_host_knows_is_never_made_anew() {
     let (root, store) = store();
     let known = store.id().map(known);
     for access in [Access::Read, WRITE] {
-        let open = || FileStore::open(root.path(), &cluster(), known.as_ref(), access);
+        let open = || FileStore::open(&root.path().into(), &cluster(), known.as_ref(), access);
         assert!(open().is_ok());
         fs::rename(store.folder(), root.path().join("away")).unwrap();
         assert!(matches!(open(), Err(Error::NotMounted { .. })), "unmounted");
@@ -334,9 +337,9 @@ fn a_store_that_this_host_knows_is_never_made_anew() {
         fs::rename(root.path().join("away"), store.folder()).unwrap();
     }
     let gone = root.path().join("gone");
-    let opened = FileStore::open(&gone, &cluster(), known.as_ref(), WRITE);
+    let opened = FileStore::open(&gone.as_path().into(), &cluster(), known.as_ref(), WRITE);
     assert!(matches!(opened, Err(Error::NotMounted { .. })));
-    let opened = FileStore::open(&gone, &cluster(), None, WRITE);
+    let opened = FileStore::open(&gone.as_path().into(), &cluster(), None, WRITE);
     assert!(matches!(&opened, Err(Error::RootMissing { root }) if *root == gone));
     assert!(!gone.exists());
 }
@@ -345,7 +348,7 @@ fn a_store_that_this_host_knows_is_never_made_anew() {
 fn another_store_in_its_place_is_refused() {
     let (root, store) = store();
     let other = known(&"0".repeat(32).parse().unwrap());
-    let opened = FileStore::open(root.path(), &cluster(), Some(&other), WRITE);
+    let opened = FileStore::open(&root.path().into(), &cluster(), Some(&other), WRITE);
     match opened {
         Err(Error::WrongStore { found, .. }) => assert_eq!(Some(&found), store.id()),
         other => panic!("{other:?}"),
@@ -357,7 +360,7 @@ fn backups_without_a_marker_can_be_read_and_not_added_to() {
     let (root, store) = store();
     write(&store, &full(), b"x");
     fs::remove_file(store.path_of(&ObjectName::StoreMarker)).unwrap();
-    let open = |expected, access| FileStore::open(root.path(), &cluster(), expected, access);
+    let open = |expected, access| FileStore::open(&root.path().into(), &cluster(), expected, access);
     assert_eq!(open(None, Access::Read).unwrap().id(), None);
     assert!(matches!(open(None, WRITE), Err(Error::MarkerMissing { .. })));
     assert!(matches!(
@@ -377,7 +380,7 @@ fn a_damaged_marker_is_reported_and_kept() {
     );
     for rotten in ["", "{}", &later] {
         fs::write(&path, rotten).unwrap();
-        let opened = FileStore::open(root.path(), &cluster(), None, WRITE);
+        let opened = FileStore::open(&root.path().into(), &cluster(), None, WRITE);
         assert!(matches!(opened, Err(Error::MarkerDamaged { .. })), "{rotten}");
         assert_eq!(fs::read_to_string(&path).unwrap(), rotten);
     }
@@ -431,7 +434,7 @@ fn a_canary_comes_back_each_time() {
     let host = HostName::nearest("node-1");
     store.try_canary(&host).unwrap();
     store.try_canary(&host).unwrap();
-    assert_eq!(tree(store.folder()), ["canary", "canary/node-1", "store.json"]);
+    assert_eq!(tree(&store.folder()), ["canary", "canary/node-1", "store.json"]);
 }
 
 #[test]
@@ -447,7 +450,7 @@ fn the_stores_clock_runs_and_leaves_nothing() {
         there.duration_since(here).abs() < SignedDuration::from_mins(1),
         "{here} {there}"
     );
-    assert_eq!(tree(store.folder()), ["store.json"]);
+    assert_eq!(tree(&store.folder()), ["store.json"]);
 }
 
 #[test]
@@ -460,10 +463,10 @@ fn in_the_place_of_a_check_that_was_superseded_since_it_was_listed_the_next_is_r
     store.put_new(&check(1), b"bad").unwrap();
     store.put_new(&check(2), b"bad again").unwrap();
     store.remove(&check(1)).unwrap();
-    let read = store.disk().document(&check(1)).unwrap();
+    let read = store.inner().document(&check(1)).unwrap();
     assert_eq!((read.name, read.content), (check(2), Ok(b"bad again".to_vec())));
     store.remove(&check(2)).unwrap();
-    assert_eq!(store.disk().document(&check(1)), None, "the backup is gone");
+    assert_eq!(store.inner().document(&check(1)), None, "the backup is gone");
 }
 
 const DEAD: &str = "20261120T000000Z-0000dead";
@@ -531,7 +534,7 @@ fn a_sweep_removes_at_once_what_runs_of_this_host_left() {
         paths(&swept),
         [format!("ab/{EMPTY}"), partial_of(DEAD), full_of(DEAD), pin_of(DEAD)]
     );
-    let left = tree(store.folder());
+    let left = tree(&store.folder());
     assert!(
         !left.iter().any(|path| path.contains(DEAD) || path.contains(EMPTY)),
         "{left:?}"
@@ -557,7 +560,7 @@ fn what_a_sweep_cannot_remove_is_its_error_and_keeps_none_of_the_rest() {
         return;
     }
     let swept = store.sweep(&begun);
-    let left = tree(store.folder());
+    let left = tree(&store.folder());
     assert!(change("-i"));
     assert!(
         matches!(&swept, Err(error) if error.to_string().contains(DEAD)),
@@ -577,11 +580,11 @@ fn a_sweep_removes_after_a_day_what_nobody_answers_for() {
     let now = store.now().unwrap();
     let nearly = now + SignedDuration::from_hours(24) - SignedDuration::from_mins(5);
     assert_eq!(
-        store.disk().sweep_at(&begun, nearly, &|| {}).unwrap().len(),
+        store.inner().sweep_at(&begun, nearly, &|| {}).unwrap().len(),
         4,
         "those of the dead run only"
     );
-    let swept = store.disk().sweep_at(
+    let swept = store.inner().sweep_at(
         &begun,
         now + SignedDuration::from_hours(24) + SignedDuration::from_mins(5),
         &|| {},
@@ -597,7 +600,7 @@ fn a_sweep_removes_after_a_day_what_nobody_answers_for() {
             "lineages/.00000001.json.0123456789abcdef.partial".to_owned(),
         ]
     );
-    let left = tree(store.folder());
+    let left = tree(&store.folder());
     for kept in [
         full_of(LIVE),
         partial_of(LIVE),
@@ -684,7 +687,7 @@ fn a_sweep_leaves_what_a_live_claim_names_and_removes_claims_after_a_week_all_at
     assert_eq!(swept, [full_of(NOBODYS)], "the first claim stays as long as the second");
     set_back("slots/hourly/20261120T100000Z.2.json", 7 * 24 + 1);
     assert_eq!(store.sweep(&Begun::default()).unwrap().len(), 2);
-    assert_eq!(tree(store.folder()), ["store.json"]);
+    assert_eq!(tree(&store.folder()), ["store.json"]);
 }
 
 #[test]
@@ -748,8 +751,8 @@ fn a_full_disk_is_told_as_such_and_nothing_is_left() {
     let Some(disk) = SmallFilesystem::mount("size=1m") else {
         return;
     };
-    let store = FileStore::open(disk.0.path(), &cluster(), None, WRITE).unwrap();
-    let space = store.free_space().unwrap();
+    let store = FileStore::open(&disk.0.path().into(), &cluster(), None, WRITE).unwrap();
+    let space = store.free_space().unwrap().unwrap();
     assert!(space.total == 1 << 20 && space.available < space.total, "{space:?}");
     let mut upload = store.begin(&full()).unwrap();
     let error = upload.write_all(&vec![1; 2 << 20]).unwrap_err();
@@ -762,7 +765,7 @@ fn a_full_disk_is_told_as_such_and_nothing_is_left() {
         "{error}"
     );
     drop(upload);
-    assert_eq!(tree(store.folder()), ["store.json"]);
+    assert_eq!(tree(&store.folder()), ["store.json"]);
     write(&store, &full(), b"small enough");
 }
 
@@ -771,10 +774,10 @@ fn a_read_only_disk_is_told_as_such_and_can_be_read() {
     let Some(disk) = SmallFilesystem::mount("size=1m") else {
         return;
     };
-    let store = FileStore::open(disk.0.path(), &cluster(), None, WRITE).unwrap();
+    let store = FileStore::open(&disk.0.path().into(), &cluster(), None, WRITE).unwrap();
     write(&store, &full(), b"x");
     disk.remount("remount,ro");
-    let again = FileStore::open(disk.0.path(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
+    let again = FileStore::open(&disk.0.path().into(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
     assert!(matches!(again.begin(&manifest_of(CHAIN)), Err(Error::ReadOnly { .. })));
     assert!(matches!(
         again.try_canary(&HostName::nearest("a")),
@@ -807,7 +810,7 @@ fn a_folder_that_cannot_be_looked_into_hides_nothing_else() {
     let closed = store.folder().join(format!("ab/{CHAIN}"));
     for path in [
         root.path(),
-        store.folder(),
+        &store.folder(),
         &store.folder().join("ab"),
         closed.parent().unwrap(),
     ] {
@@ -854,11 +857,11 @@ fn a_store_that_cannot_be_looked_into_is_not_taken_for_an_empty_one() {
     store.put_new(&ObjectName::Full(chain(CHAIN)), b"x").unwrap();
     fs::remove_file(store.folder().join("store.json")).unwrap();
     let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    for path in [root.path(), store.folder()] {
+    for path in [root.path(), &store.folder()] {
         open(path, 0o777);
     }
     open(&store.folder().join("ab"), 0o000);
-    let opened = as_nobody(|| FileStore::open(root.path(), &cluster(), None, WRITE));
+    let opened = as_nobody(|| FileStore::open(&root.path().into(), &cluster(), None, WRITE));
     open(&store.folder().join("ab"), 0o755);
     assert!(matches!(opened, Err(Error::MarkerMissing { .. })), "{opened:?}");
 }

@@ -91,7 +91,7 @@ fn open(root: &Path) -> Result<FileStore, Error> {
     let access = Access::Write {
         now: "2026-11-20T10:15:30Z".parse().unwrap(),
     };
-    FileStore::open_within(root, &"test".parse().unwrap(), None, access, limits)
+    FileStore::open_within(&root.into(), &"test".parse().unwrap(), None, access, limits)
 }
 
 #[test]

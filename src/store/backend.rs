@@ -1,0 +1,102 @@
+//! The seam between a store and what keeps its bytes: a file system, an object store, a server.
+//!
+//! A backend knows names and bytes. What they mean (marker, claims, leavings, backups) is written once above it.
+
+use std::fmt;
+use std::io::{Read, Write};
+
+use jiff::Timestamp;
+
+use super::Error;
+use crate::layout::{ChainPath, Listed, ListedObject, ObjectName, SlotPath};
+
+/// What keeps the objects of one store. Every call blocks for as long as it takes; the handle of the store puts a
+/// deadline on each, on a thread of its own.
+pub(super) trait Backend: fmt::Debug + Send + Sync {
+    /// What people know `path` in the store by: a path of the file system, a URL. An empty one is the store itself.
+    fn address(&self, path: &str) -> String;
+
+    /// Begins a new object, to be written as a stream.
+    fn begin(&self, object: &ObjectName) -> Result<Box<dyn NewObject>, Error>;
+
+    /// Writes a small new object; `AlreadyExists` if another was faster, as far as the backend can tell. Our own write
+    /// whose reply was lost is none of another.
+    fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Writes a small object in the place of what is there.
+    fn replace(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Opens an object for one pass from its beginning.
+    fn open(&self, object: &ObjectName, cache: Cache) -> Result<Opened, Error>;
+
+    /// What there is: each object, and what is none. `sign` hears that it gets on.
+    fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error>;
+
+    /// The names of the folders at the top.
+    fn folders(&self) -> Result<Vec<String>, Error>;
+
+    /// Removes an object; `NotFound` if it is gone already and the backend can tell.
+    fn remove(&self, object: &ObjectName) -> Result<(), Error>;
+
+    /// Removes what a run left that did not end: what is listed as partial, or an empty folder.
+    fn remove_leaving(&self, leaving: &Listed) -> Result<(), Error>;
+
+    /// The time by its own clock.
+    fn now(&self) -> Result<Timestamp, Error>;
+
+    /// The space that is left; none where there is no such bound.
+    fn free_space(&self) -> Result<Option<FreeSpace>, Error>;
+}
+
+/// A new object. Nobody sees it before it is committed; dropped before that, nothing of it is left.
+pub(super) trait NewObject: Write + Send {
+    /// Makes it durable and visible; `AlreadyExists` if another was faster.
+    fn commit(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// An object that was opened.
+pub(super) struct Opened {
+    pub reader: Box<dyn Read + Send>,
+    pub bytes: u64,
+}
+
+/// What becomes of a backend's copies in the memory of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cache {
+    /// They stay.
+    Kept,
+    /// They are dropped before and after: what is read comes from the disk, and a backup of gigabytes does not drive etcd's
+    /// own pages out.
+    Dropped,
+}
+
+/// What to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Under {
+    /// All of the store.
+    Store,
+    /// One chain.
+    Chain(ChainPath),
+    /// The results of checks of one chain.
+    Checks(ChainPath),
+    /// The claims of one slot's schedule, as far as the backend can, those of the slot alone.
+    Slot(SlotPath),
+}
+
+/// The space that a backend has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeSpace {
+    /// What this user can still write.
+    pub available: u64,
+    /// How much there is in all.
+    pub total: u64,
+}
+
+impl FreeSpace {
+    /// The room that is left free beside a backup, so that others who write there go on: etcd's own log may be one. A small
+    /// file system is not all kept free.
+    pub fn spare(self) -> u64 {
+        const MOST: u64 = 64 << 20;
+        MOST.min(self.total / 10)
+    }
+}

@@ -29,6 +29,7 @@ pub mod durable;
 pub mod etcd;
 pub mod pipeline;
 pub mod process;
+pub mod secret;
 pub mod slots;
 pub mod source;
 pub mod state;

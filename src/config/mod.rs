@@ -24,7 +24,6 @@ mod notify;
 mod problem;
 mod recipients;
 mod schedules;
-mod secret;
 mod section;
 mod value;
 
@@ -33,6 +32,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::model::ScheduleName;
+pub use crate::secret::{Secret, SecretError};
 pub use last_good::recall;
 pub use load::{Error, Loaded, files, load};
 pub use local::{Because, LocalMember, ThisHost};
@@ -41,7 +41,6 @@ pub use names::{DestinationName, MemberName, MemberUrl, StoreUrl, UrlError};
 pub use notify::{HeartbeatUrl, Notify, OnFailure};
 pub use problem::{Place, Problem};
 pub use schedules::{Kind, Schedule};
-pub use secret::{Secret, SecretError};
 
 pub use crate::backup::{HashKvPolicy, Pace};
 use crate::destinations::Address;

@@ -8,8 +8,8 @@ use age::secrecy::{ExposeSecret, SecretString};
 
 use super::check::{Reader, duration};
 use super::file::Value;
-use super::secret::{Secret, SecretError};
 use super::section::Section;
+use crate::secret::{Secret, SecretError};
 
 /// `[notify]`
 #[derive(Debug, Clone, PartialEq, Eq)]

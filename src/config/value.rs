@@ -7,8 +7,8 @@ use std::str::FromStr;
 use super::check::Reader;
 use super::file::Value;
 use super::keys::{is_private_key, join, shown};
-use super::secret::Secret;
 use super::section::{Content, Given, Section};
+use crate::secret::Secret;
 
 impl Reader<'_> {
     pub(super) fn secret(&mut self, section: &Section<'_>, name: &str) -> Option<Secret> {

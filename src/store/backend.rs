@@ -26,6 +26,9 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
     /// Writes a small object in the place of what is there.
     fn replace(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error>;
 
+    /// The first bytes of a small object, `most` of them or all that there are.
+    fn read(&self, object: &ObjectName, most: u64) -> Result<Vec<u8>, Error>;
+
     /// Opens an object for one pass from its beginning.
     fn open(&self, object: &ObjectName, cache: Cache) -> Result<Opened, Error>;
 

@@ -84,6 +84,16 @@ impl Backend for Folder {
         Ok(durable::replace(&path, bytes, FILE_MODE)?)
     }
 
+    fn read(&self, object: &ObjectName, most: u64) -> Result<Vec<u8>, Error> {
+        let path = self.path_of(object);
+        let (file, bytes) = open_plain(&path)?;
+        let mut content = Vec::with_capacity(usize::try_from(bytes.min(most)).unwrap_or(0));
+        file.take(most)
+            .read_to_end(&mut content)
+            .map_err(failed("read", &path))?;
+        Ok(content)
+    }
+
     fn open(&self, object: &ObjectName, cache: Cache) -> Result<Opened, Error> {
         let (file, bytes) = open_plain(&self.path_of(object))?;
         if cache == Cache::Dropped {

@@ -104,7 +104,7 @@ impl Inner {
         let (mut clusters, mut denied) = (Vec::new(), None);
         for name in location.top()?.folders()? {
             let Ok(cluster) = name.parse() else { continue };
-            match location.store(&cluster)?.open(&ObjectName::StoreMarker, Cache::Kept) {
+            match location.store(&cluster)?.read(&ObjectName::StoreMarker, 1) {
                 Ok(_) => clusters.push(cluster),
                 Err(error @ (Error::Denied { .. } | Error::Refused { .. })) => denied = Some(error),
                 Err(_) => {}
@@ -133,19 +133,16 @@ impl Inner {
 
     /// Reads an object that has at most `limit` bytes; `Unfit` if it has more.
     pub fn read_small(&self, object: &ObjectName, limit: u64) -> Result<Vec<u8>, Error> {
-        let Opened { reader, bytes } = self.backend.open(object, Cache::Kept)?;
-        let mut content = Vec::with_capacity(usize::try_from(bytes.min(limit)).unwrap_or(0).saturating_add(1));
         // It may grow while it is read.
-        let read = reader.take(limit.saturating_add(1)).read_to_end(&mut content);
-        read.map_err(|source| Error::at("read", self.address_of(object), source))?;
-        if content.len() as u64 > limit {
-            return Err(Error::Unfit {
+        let content = self.backend.read(object, limit.saturating_add(1))?;
+        match content.len() as u64 > limit {
+            false => Ok(content),
+            true => Err(Error::Unfit {
                 at: self.address_of(object),
-                found: format!("{} bytes large", bytes.max(content.len() as u64)),
+                found: format!("more than {limit} bytes large"),
                 expected: format!("at most {limit}"),
-            });
+            }),
         }
-        Ok(content)
     }
 
     /// Everything in the store. `sign` hears that it gets on.

@@ -7,13 +7,104 @@ use std::sync::Arc;
 use super::Error;
 use super::backend::Backend;
 use super::folder::Folder;
+use super::objects::Objects;
 use crate::model::ClusterName;
+use crate::secret::Secret;
 
 /// Where the stores of a destination are: each in a folder of its own, named after its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// In a folder of the file system.
     Folder(PathBuf),
+    /// In an object store.
+    Bucket(Box<Bucket>),
+}
+
+/// Where in which object store, and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Which kind of store.
+    pub kind: BucketKind,
+    /// The bucket, or container.
+    pub name: String,
+    /// What the names of all objects begin with, without slashes at its ends; empty for the whole bucket.
+    pub prefix: String,
+    /// What the configuration says of it besides.
+    pub options: BucketOptions,
+}
+
+/// Kinds of object stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BucketKind {
+    /// Amazon S3, and what speaks its language: `s3:`.
+    S3,
+    /// Google Cloud Storage: `gs:`.
+    Gcs,
+    /// Azure Blob Storage: `azblob:`.
+    Azblob,
+    /// Alibaba Cloud OSS: `oss:`.
+    Oss,
+}
+
+impl BucketKind {
+    /// The scheme of its URLs.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            BucketKind::S3 => "s3",
+            BucketKind::Gcs => "gs",
+            BucketKind::Azblob => "azblob",
+            BucketKind::Oss => "oss",
+        }
+    }
+}
+
+/// How an object store is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketOptions {
+    /// The server, where it is not the provider's own.
+    pub endpoint: Option<String>,
+    /// The region, where requests are signed for one.
+    pub region: Option<String>,
+    /// Certificates of authorities that the server's may be signed by, besides those of the system: PEM.
+    pub ca: Option<Secret>,
+    /// Whether the bucket is in the path of a request, not in its host name; unsaid, it is where an endpoint is given.
+    pub path_style: Option<bool>,
+    /// What a server is given to check the bytes by.
+    pub checksum: Checksum,
+    /// How many parts are under way at once.
+    pub concurrency: usize,
+    /// How large a part is, in bytes.
+    pub part_size: u64,
+    /// What proves who asks; without, what the environment and the machine say.
+    pub credentials: Option<Secret>,
+}
+
+impl Default for BucketOptions {
+    fn default() -> Self {
+        BucketOptions {
+            endpoint: None,
+            region: None,
+            ca: None,
+            path_style: None,
+            checksum: Checksum::Auto,
+            concurrency: 4,
+            part_size: 8 << 20,
+            credentials: None,
+        }
+    }
+}
+
+/// What a server is given to check the bytes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksum {
+    /// What the server takes: it is tried.
+    Auto,
+    /// CRC-32C.
+    Crc32c,
+    /// MD5, as buckets with object lock of older servers want.
+    Md5,
+    /// Nothing.
+    Off,
 }
 
 impl Location {
@@ -21,6 +112,7 @@ impl Location {
     pub(super) fn store(&self, cluster: &ClusterName) -> Result<Arc<dyn Backend>, Error> {
         match self {
             Location::Folder(root) => Ok(Arc::new(Folder::in_destination(root, cluster.as_str())?)),
+            Location::Bucket(bucket) => Ok(Arc::new(Objects::of(bucket, cluster.as_str())?)),
         }
     }
 
@@ -28,6 +120,7 @@ impl Location {
     pub(super) fn top(&self) -> Result<Arc<dyn Backend>, Error> {
         match self {
             Location::Folder(root) => Ok(Arc::new(Folder::at(root))),
+            Location::Bucket(bucket) => Ok(Arc::new(Objects::of(bucket, "")?)),
         }
     }
 }
@@ -42,6 +135,17 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Location::Folder(root) => write!(f, "{}", root.display()),
+            Location::Bucket(bucket) => bucket.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.kind.scheme(), self.name)?;
+        match self.prefix.as_str() {
+            "" => Ok(()),
+            prefix => write!(f, "/{prefix}"),
         }
     }
 }

@@ -14,6 +14,7 @@ mod inner;
 mod location;
 mod marker;
 mod object;
+mod objects;
 mod patience;
 mod sweep;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use nix::unistd::{User, geteuid};
 pub use backend::FreeSpace;
 pub use handle::{FileStore, Limits, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
-pub use location::Location;
+pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location};
 pub use marker::StoreId;
 pub use object::Object;
 pub use sweep::{ABANDONED_AFTER, Begun, Swept};

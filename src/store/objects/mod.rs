@@ -1,0 +1,364 @@
+//! Object stores: `s3:`, `gs:`, `azblob:` and `oss:` destinations.
+//!
+//! Their requests are made by opendal, which is kept behind this seam; what this module adds is what a store of backups
+//! needs: a new object is one only once, a write whose reply was lost is settled by reading the name back, an upload that
+//! fails is taken back, and the time is the server's.
+
+mod credentials;
+mod service;
+mod transport;
+
+use std::io::{self, Read, Write};
+use std::sync::{Arc, LazyLock};
+
+use jiff::Timestamp;
+use opendal::{Buffer, BufferStream, ErrorKind, Operator, Writer};
+use tokio::runtime::Runtime;
+
+use super::Error;
+use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
+use super::location::Bucket;
+use crate::layout::{Listed, ListedObject, ObjectName};
+use transport::Clock;
+
+/// How many bytes of a new object are handed on at once.
+const HANDED_ON: usize = 1 << 20;
+
+/// What waits for the servers. Every call of a backend blocks a thread of its own.
+static WAITING: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("objects")
+        .enable_all()
+        .build()
+        .expect("threads can be started")
+});
+
+fn wait<F: Future>(future: F) -> F::Output {
+    WAITING.block_on(future)
+}
+
+/// What is in a bucket below one prefix.
+#[derive(Debug)]
+pub(super) struct Objects {
+    operator: Operator,
+    /// What people know the prefix by.
+    address: String,
+    clock: Arc<Clock>,
+    part_size: usize,
+    concurrency: usize,
+}
+
+impl Objects {
+    /// Those of the store in this `folder` of a destination; of an empty one, all of the destination.
+    pub fn of(bucket: &Bucket, folder: &str) -> Result<Objects, Error> {
+        let parts = [bucket.prefix.as_str(), folder];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let prefix = parts.join("/");
+        let whole = Bucket {
+            prefix: prefix.clone(),
+            ..bucket.clone()
+        };
+        let clock = Arc::new(Clock::default());
+        let operator = service::operator(bucket, &prefix, &clock).map_err(|why| Error::Io {
+            doing: "open",
+            at: whole.to_string(),
+            source: io::Error::other(why),
+        })?;
+        Ok(Objects {
+            operator,
+            address: whole.to_string(),
+            clock,
+            part_size: usize::try_from(bucket.options.part_size).unwrap_or(usize::MAX),
+            concurrency: bucket.options.concurrency,
+        })
+    }
+
+    fn failed<'a>(&'a self, doing: &'static str, path: &'a str) -> impl FnOnce(opendal::Error) -> Error + 'a {
+        move |error| failure(doing, self.address(path), &error)
+    }
+
+    fn content(&self, path: &str, most: u64) -> Result<Vec<u8>, opendal::Error> {
+        match wait(async { self.operator.read_with(path).range(0..most).await }) {
+            Ok(bytes) => Ok(bytes.to_vec()),
+            // Of an empty object no byte can be asked for.
+            Err(error) if error.kind() == ErrorKind::RangeNotSatisfied => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Backend for Objects {
+    fn address(&self, path: &str) -> String {
+        match path {
+            "" => self.address.clone(),
+            path => format!("{}/{path}", self.address),
+        }
+    }
+
+    fn begin(&self, object: &ObjectName) -> Result<Box<dyn NewObject>, Error> {
+        let path = object.to_string();
+        let writer = self.operator.writer_with(&path);
+        let writer = writer.chunk(self.part_size).concurrent(self.concurrency);
+        let writer = wait(async { writer.if_not_exists(true).await });
+        Ok(Box::new(NewUpload {
+            writer: Some(writer.map_err(self.failed("begin", &path))?),
+            operator: self.operator.clone(),
+            at: self.address(&path),
+            path,
+            waiting: Vec::with_capacity(HANDED_ON),
+            bytes: 0,
+        }))
+    }
+
+    fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+        let path = object.to_string();
+        let written = wait(async {
+            let write = self.operator.write_with(&path, bytes.to_vec());
+            write.if_not_exists(true).await
+        });
+        let Err(error) = written else { return Ok(()) };
+        // The reply to our own write may have been lost, and the same tried again: what is there tells.
+        match self.content(&path, (bytes.len() as u64).saturating_add(1)) {
+            Ok(found) if found == bytes => Ok(()),
+            Ok(_) if is_there_already(&error) => Err(Error::AlreadyExists {
+                at: self.address(&path),
+            }),
+            Ok(_) | Err(_) => Err(self.failed("write", &path)(error)),
+        }
+    }
+
+    fn replace(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+        let path = object.to_string();
+        let written = wait(async { self.operator.write(&path, bytes.to_vec()).await });
+        written.map(drop).map_err(self.failed("write", &path))
+    }
+
+    fn read(&self, object: &ObjectName, most: u64) -> Result<Vec<u8>, Error> {
+        let path = object.to_string();
+        self.content(&path, most).map_err(self.failed("read", &path))
+    }
+
+    fn open(&self, object: &ObjectName, _: Cache) -> Result<Opened, Error> {
+        let path = object.to_string();
+        let opened = wait(async {
+            let bytes = self.operator.stat(&path).await?.content_length();
+            let reader = self.operator.reader_with(&path);
+            let reader = reader.chunk(self.part_size).concurrent(self.concurrency).await?;
+            Ok((bytes, reader.into_stream(0..bytes).await?))
+        });
+        let (bytes, stream) = opened.map_err(self.failed("open", &path))?;
+        let at = self.address(&path);
+        let reader = Box::new(OfObject {
+            stream,
+            rest: Buffer::new(),
+            at,
+        });
+        Ok(Opened { reader, bytes })
+    }
+
+    fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
+        let prefix = match under {
+            Under::Store => String::new(),
+            Under::Chain(chain) => format!("{chain}/"),
+            Under::Checks(chain) => format!("{chain}/checks/"),
+            Under::Slot(slot) => format!("slots/{}/", slot.schedule()),
+        };
+        let mut lister = wait(async { self.operator.lister_with(&prefix).recursive(true).await })
+            .map_err(self.failed("list", &prefix))?;
+        let mut objects = Vec::new();
+        while let Some(entry) = wait(next(&mut lister)).map_err(self.failed("list", &prefix))? {
+            sign();
+            let (path, metadata) = entry.into_parts();
+            if metadata.is_dir() {
+                continue;
+            }
+            objects.push(ListedObject {
+                name: Listed::file(&path),
+                bytes: metadata.content_length(),
+                // A time that cannot be told counts as just now: nothing is swept for it.
+                modified: metadata.last_modified().map_or(Timestamp::MAX, Timestamp::from),
+            });
+        }
+        Ok(objects)
+    }
+
+    fn folders(&self) -> Result<Vec<String>, Error> {
+        let mut lister = wait(async { self.operator.lister_with("").await }).map_err(self.failed("list", ""))?;
+        let mut folders = Vec::new();
+        while let Some(entry) = wait(next(&mut lister)).map_err(self.failed("list", ""))? {
+            if let Some(name) = entry.path().strip_suffix('/').filter(|name| !name.is_empty()) {
+                folders.push(name.to_owned());
+            }
+        }
+        Ok(folders)
+    }
+
+    /// What is gone already cannot be told from what was removed now.
+    fn remove(&self, object: &ObjectName) -> Result<(), Error> {
+        let path = object.to_string();
+        wait(async { self.operator.delete(&path).await }).map_err(self.failed("remove", &path))
+    }
+
+    fn remove_leaving(&self, leaving: &Listed) -> Result<(), Error> {
+        match leaving {
+            Listed::Ours(name) => self.remove(name),
+            // There are no folders, and what was not completed is no object.
+            Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => {
+                Ok(())
+            }
+        }
+    }
+
+    fn now(&self) -> Result<Timestamp, Error> {
+        let marker = ObjectName::StoreMarker.to_string();
+        match wait(async { self.operator.stat(&marker).await }) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(self.failed("ask for the time", &marker)(error)),
+        }
+        self.clock.now().ok_or_else(|| Error::Io {
+            doing: "ask for the time",
+            at: self.address.clone(),
+            source: io::Error::other("its replies have no date"),
+        })
+    }
+
+    fn free_space(&self) -> Result<Option<FreeSpace>, Error> {
+        Ok(None)
+    }
+}
+
+async fn next(lister: &mut opendal::Lister) -> Result<Option<opendal::Entry>, opendal::Error> {
+    futures_util::TryStreamExt::try_next(lister).await
+}
+
+/// A new object that is sent part by part.
+struct NewUpload {
+    /// Taken when it is completed or given up.
+    writer: Option<Writer>,
+    operator: Operator,
+    path: String,
+    at: String,
+    /// Not handed on yet.
+    waiting: Vec<u8>,
+    bytes: u64,
+}
+
+impl NewUpload {
+    fn hand_on(&mut self) -> Result<(), Error> {
+        let block = std::mem::replace(&mut self.waiting, Vec::with_capacity(HANDED_ON));
+        let writer = self.writer.as_mut().expect("only completing and giving up take it");
+        let sent = wait(writer.write(block));
+        sent.map_err(|error| failure("write", self.at.clone(), &error))
+    }
+}
+
+impl Write for NewUpload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(HANDED_ON - self.waiting.len());
+        self.waiting.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        self.bytes += taken as u64;
+        if self.waiting.len() == HANDED_ON {
+            self.hand_on().map_err(io::Error::other)?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl NewObject for NewUpload {
+    fn commit(mut self: Box<Self>) -> Result<(), Error> {
+        if !self.waiting.is_empty() {
+            self.hand_on()?;
+        }
+        let mut writer = self.writer.take().expect("it is completed once");
+        let Err(error) = wait(writer.close()) else {
+            return Ok(());
+        };
+        // The reply may have been lost, and the same tried again. The name belongs to this run alone, and who commits
+        // reads the bytes back.
+        let found = wait(async { self.operator.stat(&self.path).await });
+        if found.is_ok_and(|found| found.content_length() == self.bytes) {
+            return Ok(());
+        }
+        wait(writer.abort()).ok();
+        match is_there_already(&error) {
+            true => Err(Error::AlreadyExists { at: self.at.clone() }),
+            false => Err(failure("complete", self.at.clone(), &error)),
+        }
+    }
+}
+
+impl Drop for NewUpload {
+    fn drop(&mut self) {
+        if let Some(mut writer) = self.writer.take() {
+            // What stays is swept later.
+            wait(writer.abort()).ok();
+        }
+    }
+}
+
+/// An object that is read once.
+struct OfObject {
+    stream: BufferStream,
+    rest: Buffer,
+    at: String,
+}
+
+impl Read for OfObject {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            let next = wait(futures_util::TryStreamExt::try_next(&mut self.stream));
+            match next.map_err(|error| io::Error::other(failure("read", self.at.clone(), &error)))? {
+                Some(block) => self.rest = block,
+                None => return Ok(0),
+            }
+        }
+        bytes::Buf::reader(&mut self.rest).read(buffer)
+    }
+}
+
+fn is_there_already(error: &opendal::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists | ErrorKind::Conflict
+    )
+}
+
+/// What a server or the way to it said, in our words.
+fn failure(doing: &'static str, at: String, error: &opendal::Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => Error::NotFound { doing, at },
+        ErrorKind::PermissionDenied => Error::Refused {
+            doing,
+            at,
+            why: in_short(error),
+        },
+        ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists => Error::AlreadyExists { at },
+        _ => Error::Io {
+            doing,
+            at,
+            source: io::Error::other(in_short(error)),
+        },
+    }
+}
+
+/// The message and its causes on one line; no request, which may show more than a reader needs.
+fn in_short(error: &opendal::Error) -> String {
+    const MOST: usize = 300;
+    let mut text = error.message().to_owned();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(MOST).collect()
+}

@@ -1,0 +1,135 @@
+//! The services that opendal speaks to, as a destination has them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use age::secrecy::ExposeSecret;
+use opendal::layers::RetryLayer;
+use opendal::services::{Azblob, Gcs, Oss, S3};
+use opendal::{HttpTransporter, OperationContext, Operator};
+use reqsign_aws_v4::Credential;
+use reqsign_core::ProvideCredentialChain;
+
+use super::credentials::{KEY, KEY_ID, Pairs, Rotating, TOKEN};
+use super::transport::{Clock, Transport};
+use crate::error_chain::with_causes;
+use crate::secret::Secret;
+use crate::store::location::{Bucket, BucketKind, BucketOptions, Checksum};
+
+/// So often a request that can be sent again is, with pauses that grow.
+const TRIED_AGAIN: usize = 4;
+
+/// Where requests are signed for a region and none is given.
+const REGION: &str = "us-east-1";
+
+/// What makes requests below `prefix` of a bucket.
+pub(super) fn operator(bucket: &Bucket, prefix: &str, clock: &Arc<Clock>) -> Result<Operator, String> {
+    let root = format!("/{prefix}");
+    let made = match bucket.kind {
+        BucketKind::S3 => Operator::new(s3(bucket, &root)?),
+        BucketKind::Gcs => Operator::new(gcs(bucket, &root)?),
+        BucketKind::Azblob => Operator::new(azblob(bucket, &root)?),
+        BucketKind::Oss => Operator::new(oss(bucket, &root)?),
+    };
+    let ca = bucket.options.ca.as_ref().map(text).transpose()?;
+    let transport = Transport::new(ca.as_deref(), clock)?;
+    let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
+    let retry = RetryLayer::new()
+        .with_max_times(TRIED_AGAIN)
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter();
+    let made = made.map_err(|error| super::in_short(&error))?;
+    Ok(made.with_context(context).layer(retry))
+}
+
+fn s3(bucket: &Bucket, root: &str) -> Result<S3, String> {
+    let BucketOptions {
+        endpoint,
+        region,
+        path_style,
+        checksum,
+        credentials,
+        ..
+    } = &bucket.options;
+    let mut service = S3::default()
+        .bucket(&bucket.name)
+        .root(root)
+        .region(region.as_deref().unwrap_or(REGION));
+    if let Some(endpoint) = endpoint {
+        service = service.endpoint(endpoint);
+    }
+    if !path_style.unwrap_or(endpoint.is_some()) {
+        service = service.enable_virtual_host_style();
+    }
+    service = match checksum {
+        Checksum::Crc32c => service.checksum_algorithm("crc32c"),
+        Checksum::Md5 => service.checksum_algorithm("md5"),
+        Checksum::Auto | Checksum::Off => service,
+    };
+    if let Some(secret) = credentials {
+        let chain: ProvideCredentialChain<Credential> = ProvideCredentialChain::new().push(Rotating::read(secret)?);
+        service = service.credential_provider_chain(chain);
+    }
+    Ok(service)
+}
+
+fn gcs(bucket: &Bucket, root: &str) -> Result<Gcs, String> {
+    let mut service = Gcs::default().bucket(&bucket.name).root(root);
+    if let Some(endpoint) = &bucket.options.endpoint {
+        service = service.endpoint(endpoint);
+    }
+    if let Some(secret) = &bucket.options.credentials {
+        use base64::Engine as _;
+        let key = base64::engine::general_purpose::STANDARD.encode(text(secret)?);
+        service = service.credential(&key);
+    }
+    Ok(service)
+}
+
+fn azblob(bucket: &Bucket, root: &str) -> Result<Azblob, String> {
+    let mut service = Azblob::default();
+    if let Some(secret) = &bucket.options.credentials {
+        let text = text(secret)?;
+        service = match text.contains("AccountKey=") || text.contains("SharedAccessSignature=") {
+            true => Azblob::from_connection_string(&text).map_err(|error| super::in_short(&error))?,
+            false => {
+                let pairs = Pairs::read(secret)?;
+                service
+                    .account_name(pairs.want(&["account_name"])?)
+                    .account_key(pairs.want(&["account_key"])?)
+            }
+        };
+    }
+    service = service.container(&bucket.name).root(root);
+    if let Some(endpoint) = &bucket.options.endpoint {
+        service = service.endpoint(endpoint);
+    }
+    Ok(service)
+}
+
+fn oss(bucket: &Bucket, root: &str) -> Result<Oss, String> {
+    let options = &bucket.options;
+    let mut service = Oss::default().bucket(&bucket.name).root(root);
+    if let Some(endpoint) = &options.endpoint {
+        service = service.endpoint(endpoint);
+    }
+    if options.path_style == Some(true) {
+        service = service.addressing_style("path");
+    }
+    if let Some(secret) = &options.credentials {
+        let pairs = Pairs::read(secret)?;
+        service = service
+            .access_key_id(pairs.want(KEY_ID)?)
+            .access_key_secret(pairs.want(KEY)?);
+        if let Some(token) = pairs.get(TOKEN) {
+            service = service.security_token(token);
+        }
+    }
+    Ok(service)
+}
+
+fn text(secret: &Secret) -> Result<String, String> {
+    let text = secret.read().map_err(|error| with_causes(&error))?;
+    Ok(text.expose_secret().to_owned())
+}

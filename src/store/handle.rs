@@ -383,6 +383,21 @@ impl FileStore {
         }
     }
 
+    /// A store over what keeps its bytes; `whom` tells it from others that may hang.
+    #[cfg(test)]
+    pub(super) fn over(
+        backend: Arc<dyn super::backend::Backend>,
+        access: Access,
+        whom: &str,
+        limits: Limits,
+    ) -> Result<FileStore, Error> {
+        Ok(FileStore {
+            location: Location::Folder(whom.into()),
+            inner: Inner::over(backend, None, access)?,
+            limits,
+        })
+    }
+
     /// The folder of a store on a file system.
     #[cfg(test)]
     pub(crate) fn folder(&self) -> std::path::PathBuf {

@@ -78,6 +78,11 @@ impl Inner {
             }
             (backend, _) => backend?,
         };
+        Inner::over(backend, expected, access)
+    }
+
+    /// The same over what keeps its bytes.
+    pub fn over(backend: Arc<dyn Backend>, expected: Option<&Known>, access: Access) -> Result<Inner, Error> {
         let at = backend.address("");
         let mut store = Inner { backend, id: None };
         if let Some(marker) = store.marker()? {

@@ -5,12 +5,17 @@
 //! fails is taken back, and the time is the server's.
 
 mod credentials;
+#[cfg(test)]
+mod server;
 mod service;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, LazyLock};
 
+use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use opendal::{Buffer, BufferStream, ErrorKind, Operator, Writer};
 use tokio::runtime::Runtime;
@@ -52,6 +57,14 @@ pub(super) struct Objects {
 impl Objects {
     /// Those of the store in this `folder` of a destination; of an empty one, all of the destination.
     pub fn of(bucket: &Bucket, folder: &str) -> Result<Objects, Error> {
+        Objects::by(bucket, folder, service::operator)
+    }
+
+    fn by(
+        bucket: &Bucket,
+        folder: &str,
+        operator: impl FnOnce(&Bucket, &str, &Arc<Clock>) -> Result<Operator, String>,
+    ) -> Result<Objects, Error> {
         let parts = [bucket.prefix.as_str(), folder];
         let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         let prefix = parts.join("/");
@@ -60,7 +73,7 @@ impl Objects {
             ..bucket.clone()
         };
         let clock = Arc::new(Clock::default());
-        let operator = service::operator(bucket, &prefix, &clock).map_err(|why| Error::Io {
+        let operator = operator(bucket, &prefix, &clock).map_err(|why| Error::Io {
             doing: "open",
             at: whole.to_string(),
             source: io::Error::other(why),
@@ -78,13 +91,20 @@ impl Objects {
         move |error| failure(doing, self.address(path), &error)
     }
 
+    /// The first bytes of an object, by one request.
     fn content(&self, path: &str, most: u64) -> Result<Vec<u8>, opendal::Error> {
-        match wait(async { self.operator.read_with(path).range(0..most).await }) {
-            Ok(bytes) => Ok(bytes.to_vec()),
-            // Of an empty object no byte can be asked for.
-            Err(error) if error.kind() == ErrorKind::RangeNotSatisfied => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        wait(async {
+            let reader = self.operator.reader(path).await?;
+            let mut stream = reader.into_stream(..).await?;
+            let mut content = Vec::new();
+            while (content.len() as u64) < most
+                && let Some(block) = stream.try_next().await?
+            {
+                let left = usize::try_from(most).unwrap_or(usize::MAX) - content.len();
+                content.extend_from_slice(&block.slice(..left.min(block.len())).to_bytes());
+            }
+            Ok(content)
+        })
     }
 }
 
@@ -167,7 +187,7 @@ impl Backend for Objects {
         let mut lister = wait(async { self.operator.lister_with(&prefix).recursive(true).await })
             .map_err(self.failed("list", &prefix))?;
         let mut objects = Vec::new();
-        while let Some(entry) = wait(next(&mut lister)).map_err(self.failed("list", &prefix))? {
+        while let Some(entry) = wait(lister.try_next()).map_err(self.failed("list", &prefix))? {
             sign();
             let (path, metadata) = entry.into_parts();
             if metadata.is_dir() {
@@ -186,7 +206,7 @@ impl Backend for Objects {
     fn folders(&self) -> Result<Vec<String>, Error> {
         let mut lister = wait(async { self.operator.lister_with("").await }).map_err(self.failed("list", ""))?;
         let mut folders = Vec::new();
-        while let Some(entry) = wait(next(&mut lister)).map_err(self.failed("list", ""))? {
+        while let Some(entry) = wait(lister.try_next()).map_err(self.failed("list", ""))? {
             if let Some(name) = entry.path().strip_suffix('/').filter(|name| !name.is_empty()) {
                 folders.push(name.to_owned());
             }
@@ -227,10 +247,6 @@ impl Backend for Objects {
     fn free_space(&self) -> Result<Option<FreeSpace>, Error> {
         Ok(None)
     }
-}
-
-async fn next(lister: &mut opendal::Lister) -> Result<Option<opendal::Entry>, opendal::Error> {
-    futures_util::TryStreamExt::try_next(lister).await
 }
 
 /// A new object that is sent part by part.
@@ -312,7 +328,7 @@ struct OfObject {
 impl Read for OfObject {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
-            let next = wait(futures_util::TryStreamExt::try_next(&mut self.stream));
+            let next = wait(self.stream.try_next());
             match next.map_err(|error| io::Error::other(failure("read", self.at.clone(), &error)))? {
                 Some(block) => self.rest = block,
                 None => return Ok(0),
@@ -350,7 +366,7 @@ fn failure(doing: &'static str, at: String, error: &opendal::Error) -> Error {
 /// The message and its causes on one line; no request, which may show more than a reader needs.
 fn in_short(error: &opendal::Error) -> String {
     const MOST: usize = 300;
-    let mut text = error.message().to_owned();
+    let mut text = plain(error.message());
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
@@ -361,4 +377,19 @@ fn in_short(error: &opendal::Error) -> String {
     }
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(MOST).collect()
+}
+
+/// The message of a server in the words that it has; opendal shows its document as Rust does.
+fn plain(text: &str) -> String {
+    let part = |key: &str| {
+        let (_, rest) = text.split_once(&format!("{key}: \""))?;
+        rest.split_once('"')
+            .map(|(value, _)| value)
+            .filter(|value| !value.is_empty())
+    };
+    match (part("code"), part("message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => text.to_owned(),
+    }
 }

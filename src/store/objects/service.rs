@@ -6,18 +6,19 @@ use std::time::Duration;
 use age::secrecy::ExposeSecret;
 use opendal::layers::RetryLayer;
 use opendal::services::{Azblob, Gcs, Oss, S3};
-use opendal::{HttpTransporter, OperationContext, Operator};
+use opendal::{HttpTransport, HttpTransporter, OperationContext, Operator};
 use reqsign_aws_v4::Credential;
 use reqsign_core::ProvideCredentialChain;
 
 use super::credentials::{KEY, KEY_ID, Pairs, Rotating, TOKEN};
-use super::transport::{Clock, Transport};
+use super::transport::{self, Clock, Dated};
 use crate::error_chain::with_causes;
 use crate::secret::Secret;
 use crate::store::location::{Bucket, BucketKind, BucketOptions, Checksum};
 
 /// So often a request that can be sent again is, with pauses that grow.
 const TRIED_AGAIN: usize = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where requests are signed for a region and none is given.
 const REGION: &str = "us-east-1";
@@ -32,14 +33,25 @@ pub(super) fn operator(bucket: &Bucket, prefix: &str, clock: &Arc<Clock>) -> Res
         BucketKind::Oss => Operator::new(oss(bucket, &root)?),
     };
     let ca = bucket.options.ca.as_ref().map(text).transpose()?;
-    let transport = Transport::new(ca.as_deref(), clock)?;
-    let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
+    finished(made, transport::client(ca.as_deref())?, clock, FIRST_PAUSE)
+}
+
+/// The service by this client, with this pause before a request is sent again.
+fn finished(
+    made: opendal::Result<Operator>,
+    client: impl HttpTransport,
+    clock: &Arc<Clock>,
+    pause: Duration,
+) -> Result<Operator, String> {
+    let clock = clock.clone();
+    let transport = HttpTransporter::new(Dated { client, clock });
     let retry = RetryLayer::new()
         .with_max_times(TRIED_AGAIN)
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(5))
+        .with_min_delay(pause)
+        .with_max_delay(pause.saturating_mul(25))
         .with_jitter();
     let made = made.map_err(|error| super::in_short(&error))?;
+    let context = OperationContext::new().with_http_transport(transport);
     Ok(made.with_context(context).layer(retry))
 }
 
@@ -132,4 +144,17 @@ fn oss(bucket: &Bucket, root: &str) -> Result<Oss, String> {
 fn text(secret: &Secret) -> Result<String, String> {
     let text = secret.read().map_err(|error| with_causes(&error))?;
     Ok(text.expose_secret().to_owned())
+}
+
+/// For a server that asks nobody who he is.
+#[cfg(test)]
+pub(super) fn signing_as_nobody(
+    client: impl HttpTransport,
+    bucket: &Bucket,
+    prefix: &str,
+    clock: &Arc<Clock>,
+    pause: Duration,
+) -> Result<Operator, String> {
+    let service = s3(bucket, &format!("/{prefix}"))?.skip_signature();
+    finished(Operator::new(service), client, clock, pause)
 }

@@ -32,34 +32,29 @@ impl Clock {
     }
 }
 
-/// Sends requests.
-pub(super) struct Transport {
-    client: ReqwestTransport,
-    clock: Arc<Clock>,
-}
-
-impl Transport {
-    /// One that believes the system's authorities, and those of `ca` (PEM).
-    pub fn new(ca: Option<&str>, clock: &Arc<Clock>) -> Result<Transport, String> {
-        let mut client = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
-            .tcp_keepalive(Duration::from_secs(30))
-            .user_agent(concat!("etcd-lifeboat/", env!("CARGO_PKG_VERSION")));
-        if let Some(ca) = ca {
-            let certificates = reqwest::Certificate::from_pem_bundle(ca.as_bytes());
-            let certificates = certificates.map_err(|error| format!("`ca` holds no certificates: {error}"))?;
-            client = client.tls_certs_merge(certificates);
-        }
-        let client = client.build().map_err(|error| error.to_string())?;
-        Ok(Transport {
-            client: ReqwestTransport::new(client),
-            clock: clock.clone(),
-        })
+/// The client: it believes the system's authorities, and those of `ca` (PEM).
+pub(super) fn client(ca: Option<&str>) -> Result<ReqwestTransport, String> {
+    let mut client = reqwest::Client::builder()
+        .connect_timeout(CONNECT)
+        .read_timeout(SILENCE)
+        .tcp_keepalive(Duration::from_secs(30))
+        .user_agent(concat!("etcd-lifeboat/", env!("CARGO_PKG_VERSION")));
+    if let Some(ca) = ca {
+        let certificates = reqwest::Certificate::from_pem_bundle(ca.as_bytes());
+        let certificates = certificates.map_err(|error| format!("`ca` holds no certificates: {error}"))?;
+        client = client.tls_certs_merge(certificates);
     }
+    let client = client.build().map_err(|error| error.to_string())?;
+    Ok(ReqwestTransport::new(client))
 }
 
-impl HttpTransport for Transport {
+/// Sends requests, and reads the server's clock from each reply.
+pub(super) struct Dated<T> {
+    pub client: T,
+    pub clock: Arc<Clock>,
+}
+
+impl<T: HttpTransport> HttpTransport for Dated<T> {
     async fn fetch(&self, request: http::Request<Buffer>) -> opendal::Result<http::Response<HttpBody>> {
         let reply = self.client.fetch(request).await?;
         let date = reply.headers().get(http::header::DATE);

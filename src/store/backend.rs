@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::{Read, Write};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Error;
 use crate::layout::{ChainPath, Listed, ListedObject, ObjectName, SlotPath};
@@ -34,6 +34,9 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
 
     /// What there is: each object, and what is none. `sign` hears that it gets on.
     fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error>;
+
+    /// How far a listing may be behind what was written.
+    fn listing_delay(&self) -> SignedDuration;
 
     /// The names of the folders at the top.
     fn folders(&self) -> Result<Vec<String>, Error>;

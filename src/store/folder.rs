@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statvfs::statvfs;
 
@@ -119,6 +119,10 @@ impl Backend for Folder {
         let mut objects = Vec::new();
         list_folder(&self.path.join(&prefix), &prefix, inside, sign, &mut objects)?;
         Ok(objects)
+    }
+
+    fn listing_delay(&self) -> SignedDuration {
+        SignedDuration::ZERO
     }
 
     fn folders(&self) -> Result<Vec<String>, Error> {

@@ -61,7 +61,7 @@ impl Inner {
         let now = now?;
         let (mut swept, mut stuck) = (Vec::new(), None);
         let claimed = self.claimed_chains(objects, now)?;
-        for (object, path) in leavings(objects, begun, &claimed, now) {
+        for (object, path) in leavings(objects, begun, &claimed, now, self.backend().listing_delay()) {
             sign();
             if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..)) =
                 &object.name
@@ -100,9 +100,11 @@ fn leavings<'a>(
     begun: &Begun,
     claimed: &Claimed,
     now: Timestamp,
+    listing_delay: SignedDuration,
 ) -> Vec<(&'a ListedObject, String)> {
     let chains = Chains::of(objects);
     let is_old = |modified: Timestamp| now.duration_since(modified) > ABANDONED_AFTER;
+    let is_settled = |modified| listing_delay.is_zero() || now.duration_since(modified) > listing_delay;
     let is_anothers = |chain: &ChainPath| {
         let mut hosts = claimed.get(&chain.chain).into_iter().flatten();
         hosts.any(|host| *host != begun.host)
@@ -112,7 +114,10 @@ fn leavings<'a>(
     };
     let is_left = |chain: Option<&ChainPath>, modified: Timestamp| match chain {
         Some(chain) if begun.live.contains(&chain.chain) || chains.has_foreign(chain) => false,
-        Some(chain) => of_dead_run(chain) || (is_old(modified) && !claimed.contains_key(&chain.chain)),
+        // What a dead run wrote last may be a manifest that the listing does not show yet.
+        Some(chain) => {
+            (of_dead_run(chain) && is_settled(modified)) || (is_old(modified) && !claimed.contains_key(&chain.chain))
+        }
         None => is_old(modified),
     };
     let left = |object: &'a ListedObject| match &object.name {

@@ -16,7 +16,7 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, LazyLock};
 
 use futures_util::TryStreamExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use opendal::{Buffer, BufferStream, ErrorKind, Operator, Writer};
 use tokio::runtime::Runtime;
 
@@ -201,6 +201,11 @@ impl Backend for Objects {
             });
         }
         Ok(objects)
+    }
+
+    /// Most list at once; one that is made of many servers may take a while.
+    fn listing_delay(&self) -> SignedDuration {
+        SignedDuration::from_mins(10)
     }
 
     fn folders(&self) -> Result<Vec<String>, Error> {

@@ -12,6 +12,9 @@ use opendal::{Buffer, HttpBody, HttpTransport};
 /// So many names are told at once.
 const PAGE: usize = 7;
 
+/// For so long nothing comes.
+const HANGS: std::time::Duration = std::time::Duration::from_millis(600);
+
 /// What goes wrong with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -25,9 +28,9 @@ pub(super) enum Fault {
     LostReply,
     /// Half of the reply comes.
     Cut,
-    /// The listing is one from before the last so many writes.
-    Stale(usize),
-    /// No reply comes.
+    /// The listing is one of so many seconds ago.
+    Stale(i64),
+    /// No reply comes for longer than anybody waits.
     Hangs,
 }
 
@@ -57,7 +60,7 @@ struct State {
     objects: BTreeMap<String, Object>,
     uploads: BTreeMap<String, Upload>,
     /// What was written and removed, with what was there before.
-    history: Vec<(String, Option<Object>)>,
+    history: Vec<(Timestamp, String, Option<Object>)>,
     now: Timestamp,
     number: u64,
     /// Whether a name is taken once only.
@@ -115,6 +118,11 @@ impl Server {
         self.state().now += time;
     }
 
+    /// The bytes that are there under a name.
+    pub fn content(&self, key: &str) -> Option<Vec<u8>> {
+        self.state().objects.get(key).map(|object| object.bytes.clone())
+    }
+
     pub fn open_uploads(&self) -> usize {
         self.state().uploads.len()
     }
@@ -155,11 +163,14 @@ impl HttpTransport for Server {
             Fault::Status(status) => {
                 return Ok(self.reply(status, &[], b"<Error><Code>Told</Code></Error>".to_vec(), false));
             }
-            Fault::Hangs => std::future::pending::<()>().await,
+            Fault::Hangs => {
+                tokio::time::sleep(HANGS).await;
+                return Err(unreachable("no reply"));
+            }
             Fault::None | Fault::LostReply | Fault::Cut | Fault::Stale(_) => {}
         }
         let stale = match fault {
-            Fault::Stale(writes) => writes,
+            Fault::Stale(seconds) => seconds,
             _ => 0,
         };
         let range = parts.headers.get("range").and_then(|range| range.to_str().ok());
@@ -244,7 +255,7 @@ impl State {
         range: Option<&str>,
         is_new_only: bool,
         body: &[u8],
-        stale: usize,
+        stale: i64,
     ) -> Answer {
         let etag = || ("etag", "\"0\"".to_owned());
         let upload = query.get("uploadId").cloned().unwrap_or_default();
@@ -286,7 +297,7 @@ impl State {
             },
             Kind::Delete => {
                 let before = self.objects.remove(&key);
-                self.history.push((key, before));
+                self.history.push((self.now, key, before));
                 (204, Vec::new(), Vec::new())
             }
             Kind::Get | Kind::Head => match self.objects.get(&key) {
@@ -300,12 +311,14 @@ impl State {
     fn write(&mut self, key: String, bytes: Vec<u8>) {
         let modified = self.now;
         let before = self.objects.insert(key.clone(), Object { bytes, modified });
-        self.history.push((key, before));
+        self.history.push((modified, key, before));
     }
 
-    fn list(&self, query: &BTreeMap<String, String>, stale: usize) -> Answer {
+    fn list(&self, query: &BTreeMap<String, String>, stale: i64) -> Answer {
         let mut objects = self.objects.clone();
-        for (key, before) in self.history.iter().rev().take(stale) {
+        let seen = self.now - SignedDuration::from_secs(stale);
+        let later = self.history.iter().rev().take_while(|(at, ..)| stale > 0 && *at > seen);
+        for (_, key, before) in later {
             match before {
                 Some(object) => objects.insert(key.clone(), object.clone()),
                 None => objects.remove(key),

@@ -8,6 +8,8 @@
 
 mod backend;
 mod claims;
+#[cfg(test)]
+mod conformance;
 mod folder;
 mod handle;
 mod inner;
@@ -37,6 +39,8 @@ pub use sweep::{ABANDONED_AFTER, Begun, Swept};
 pub use upload::Upload;
 
 use crate::durable;
+#[cfg(test)]
+use crate::{layout, model};
 
 /// The store that this host has seen at a destination.
 #[derive(Debug, Clone, PartialEq, Eq)]

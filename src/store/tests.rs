@@ -108,6 +108,12 @@ fn an_object_appears_whole_or_not_at_all() {
 }
 
 #[test]
+fn it_keeps_the_promises_of_every_store() {
+    let root = tempfile::tempdir().unwrap();
+    conformance::conforms(&|| store_in(root.path()), 1 << 20);
+}
+
+#[test]
 fn modes_do_not_depend_on_the_umask() {
     let (_root, store) = store();
     write(&store, &full(), b"x");

@@ -250,6 +250,12 @@ fn what_is_read_once_is_asked_for_once() {
     assert_eq!(count(Kind::List), 2, "eleven names, seven at once: {asked:?}");
 }
 
+#[test]
+fn it_keeps_the_promises_of_every_store() {
+    let server = Server::new(now());
+    crate::store::conformance::conforms(&|| store(&server), PART);
+}
+
 /// A sequence of numbers that looks random, the same for the same seed.
 struct Dice(u64);
 

@@ -2,10 +2,10 @@
 SETUP := tests/tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lab bench packages fmt
+.PHONY: help build demo test lab test-stores bench packages fmt
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
 
 build: ## The optimised binary: target/release/lifeboat
 	$(SETUP) cargo build --locked --release --bin lifeboat
@@ -25,6 +25,9 @@ test: ## Everything that CI checks
 
 lab: ## Real systemd hosts with real etcds, as root (ARGS="words of names", ARGS="--suite bookworm", ARGS=--list)
 	$(SETUP) cargo test --locked --test lab -- --must-run $(ARGS)
+
+test-stores: ## What every store promises, on servers of each kind that it installs and starts (Python, Node.js)
+	NEED="python3:python3 npm:npm curl:curl" $(SETUP) tests/tools/stores.sh
 
 bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly, and no hosts); prints Markdown
 	NEED="/usr/bin/time:time" $(SETUP) cargo build --locked --release --bin lifeboat --bin etcd-load

@@ -110,7 +110,7 @@ fn an_object_appears_whole_or_not_at_all() {
 #[test]
 fn it_keeps_the_promises_of_every_store() {
     let root = tempfile::tempdir().unwrap();
-    conformance::conforms(&|| store_in(root.path()), 1 << 20);
+    conformance::conforms(&|| store_in(root.path()), 1 << 20, true);
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod settings;
 #[allow(dead_code, reason = "the lab uses the rest")]
 mod spellings;
 mod status;
+mod stores;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;
 mod systemd;

@@ -2,7 +2,7 @@
 //!
 //! For `s3:` and `oss:` a document as AWS's tools keep it: `aws_access_key_id`, `aws_secret_access_key` and perhaps
 //! `aws_session_token`, each on a line `key = value`. For `gs:` the JSON key of a service account. For `azblob:` a connection
-//! string, or `account_name` and `account_key` on lines.
+//! string, or `account_name` and `account_key` on lines. The one word `anonymous`: requests are not signed.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -253,7 +253,7 @@ fn what_is_read_once_is_asked_for_once() {
 #[test]
 fn it_keeps_the_promises_of_every_store() {
     let server = Server::new(now());
-    crate::store::conformance::conforms(&|| store(&server), PART);
+    crate::store::conformance::conforms(&|| store(&server), PART, true);
 }
 
 /// A sequence of numbers that looks random, the same for the same seed.

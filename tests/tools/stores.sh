@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Runs what every store promises on real servers and emulators: moto (S3, and OSS behind a translator of headers), azurite
+# (Azure Blob), gcp-storage-emulator (GCS). Installs them beside the other tools, starts them on loopback, and ends them.
+set -euo pipefail
+tools=$CARGO_TARGET_DIR/tools/stores
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+mkdir -p "$tools"
+
+if [ ! -e "$tools/ready" ]; then
+    python3 -m venv "$tools/python" 2>/dev/null || {
+        [ "$(id -u)" = 0 ] && apt-get -qq -y --no-install-recommends install python3-venv >&2
+        python3 -m venv "$tools/python"
+    }
+    "$tools/python/bin/pip" install -q 'moto[s3,server]==5.2.5' gcp-storage-emulator==2026.7.19 azure-storage-blob
+    (cd "$tools" && npm install --silent azurite@3.37.0)
+    touch "$tools/ready"
+fi
+
+work=$(mktemp -d)
+pids=()
+end() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap end EXIT
+
+port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+begin() { (cd "$work" && exec "$@") >>"$work/log" 2>&1 & pids+=($!); }
+serves() {
+    for _ in $(seq 300); do
+        curl -s -o /dev/null "http://127.0.0.1:$1/" && return
+        sleep 0.2
+    done
+    cat "$work/log" >&2
+    exit 1
+}
+
+s3=$(port); oss=$(port); azure=$(port); gcs=$(port)
+begin "$tools/python/bin/moto_server" -H 127.0.0.1 -p "$s3"
+begin "$tools/python/bin/python" "$here/oss.py" "$oss"
+begin "$tools/node_modules/.bin/azurite-blob" --blobHost 127.0.0.1 --blobPort "$azure" --inMemoryPersistence \
+    --disableTelemetry --skipApiVersionCheck
+begin "$tools/python/bin/gcp-storage-emulator" start --host=127.0.0.1 --port="$gcs" --in-memory --default-bucket=backups
+for one in "$s3" "$oss" "$azure" "$gcs"; do serves "$one"; done
+for one in "$s3" "$oss"; do curl -sf -o /dev/null -X PUT "http://127.0.0.1:$one/backups"; done
+account=http://127.0.0.1:$azure/devstoreaccount1
+"$tools/python/bin/python" "$here/container.py" "$account" backups
+
+export LIFEBOAT_TEST_STORES="s3=http://127.0.0.1:$s3,oss=http://127.0.0.1:$oss,azblob=$account,gs=http://127.0.0.1:$gcs"
+cargo test --locked --test it -- --ignored --nocapture real_servers

@@ -22,8 +22,12 @@ use crate::store::location::{Bucket, BucketKind, BucketOptions, Checksum};
 const TRIED_AGAIN: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Where requests are signed for a region and none is given.
+/// Where requests are signed for a region and neither the configuration nor the environment names one.
 const REGION: &str = "us-east-1";
+
+/// Amazon's own server. Named always: without, opendal looks for one in the environment, and backups would go elsewhere
+/// than the configuration says.
+const AMAZON: &str = "https://s3.amazonaws.com";
 
 /// What makes requests below `prefix` of a bucket.
 pub(super) fn operator(bucket: &Bucket, prefix: &str, clock: &Arc<Clock>) -> Result<Operator, String> {
@@ -69,11 +73,15 @@ fn s3(bucket: &Bucket, root: &str) -> Result<S3, String> {
     let mut service = S3::default()
         .bucket(&bucket.name)
         .root(root)
-        .region(region.as_deref().unwrap_or(REGION));
-    if let Some(endpoint) = endpoint {
-        service = service.endpoint(endpoint);
-    }
-    if !path_style.unwrap_or(endpoint.is_some()) {
+        .region(
+            &region
+                .clone()
+                .or_else(region_around)
+                .unwrap_or_else(|| REGION.to_owned()),
+        )
+        .endpoint(endpoint.as_deref().unwrap_or(AMAZON));
+    // No certificate is for a name with more dots than the pattern in it has.
+    if !path_style.unwrap_or(endpoint.is_some() || bucket.name.contains('.')) {
         service = service.enable_virtual_host_style();
     }
     service = match checksum {
@@ -90,6 +98,14 @@ fn s3(bucket: &Bucket, root: &str) -> Result<S3, String> {
         }
     }
     Ok(service)
+}
+
+/// What the environment says of it, as for all of AWS's tools.
+fn region_around() -> Option<String> {
+    let names = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter();
+    names
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|region| !region.is_empty())
 }
 
 fn gcs(bucket: &Bucket, root: &str) -> Result<Gcs, String> {

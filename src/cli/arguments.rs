@@ -21,7 +21,7 @@ use crate::text::rfc3339;
 /// Which store to read, where it is not the configured ones.
 #[derive(clap::Args, Clone)]
 pub(super) struct From {
-    /// Read this store instead of the configured ones: a directory, or a file: URL
+    /// Read this store instead of the configured ones: a directory, or a URL such as s3://bucket/prefix
     #[arg(long, value_name = "DIR|URL")]
     from: Option<String>,
     /// Whose backups, if the store given by --from holds those of several clusters

@@ -14,11 +14,12 @@ use super::problem::Problems;
 use super::section::{Given, Section};
 use super::{
     Auth, Backup, ClientCertificate, Cluster, Compression, Config, Destination, DestinationName, HashKvPolicy, Host,
-    Member, MemberChoice, MemberName, MemberUrl, Restore, Sharing, StoreUrl, Tls,
+    Member, MemberChoice, MemberName, MemberUrl, Restore, StoreUrl, Tls,
 };
 use crate::layout::Proof;
 use crate::restore::BumpRule;
 use crate::settings::Place;
+use crate::store::{BucketOptions, Location};
 
 /// Reads the merged tree. Defaults stand in for what is not written; doubts go to `warnings`.
 pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Problems) -> Option<Config> {
@@ -292,7 +293,7 @@ impl Reader<'_> {
     fn destinations(&mut self, root: &Section<'_>) -> BTreeMap<DestinationName, Destination> {
         let section = root.section("destinations");
         let mut destinations = BTreeMap::new();
-        let mut taken: Vec<(StoreUrl, String)> = Vec::new();
+        let mut taken: Vec<(Location, String)> = Vec::new();
         for (name, key, destination) in section.named() {
             let name = self.parsed(&Given {
                 path: destination.path.clone(),
@@ -302,11 +303,8 @@ impl Reader<'_> {
             let given = destination.text("url");
             let url: Option<StoreUrl> = given.as_ref().and_then(|given| self.parsed(given));
             let retention = self.retention(&destination);
-            let shared = destination.given("shared");
-            let sharing = match shared.is_some_and(|given| matches!(given.value.value, Value::Boolean(true))) {
-                true => Sharing::Shared,
-                false => Sharing::HostLocal,
-            };
+            let sharing = self.sharing(&destination, url.as_ref());
+            let options = self.bucket_options(&destination, url.as_ref());
             if !self.is_on(&destination) {
                 continue;
             }
@@ -314,13 +312,21 @@ impl Reader<'_> {
                 self.missing(&destination, "url");
                 continue;
             };
-            if let Some((_, other)) = taken.iter().find(|(other, _)| *other == url) {
+            self.want_endpoint(&destination, &url);
+            // The same bucket of another server is another one.
+            let endpoint = options.endpoint.clone();
+            let place = url.location(&BucketOptions {
+                endpoint,
+                ..BucketOptions::default()
+            });
+            if let Some((_, other)) = taken.iter().find(|(other, _)| *other == place) {
                 let message = format!("`{}`: {url} is that of {other} already", given.path);
                 self.problems.at(given.origin, &message);
             }
-            taken.push((url.clone(), format!("`{}` ({})", destination.path, given.origin.line())));
+            taken.push((place, format!("`{}` ({})", destination.path, given.origin.line())));
             let destination = Destination {
                 url,
+                options,
                 sharing,
                 retention,
             };

@@ -134,7 +134,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "destinations.*.url",
         Kind::Text,
-        "a URL, such as \"file:///var/backups/lifeboat\"",
+        "a URL, such as \"file:///var/backups/lifeboat\" or \"s3://bucket/prefix\"",
     ),
     key("destinations.*.shared", Kind::Switch, SWITCH),
     key("destinations.*.enabled", Kind::Switch, SWITCH),
@@ -155,6 +155,34 @@ pub(super) const KEYS: &[Key] = &[
         "a size with a unit, such as \"50 GiB\"",
     ),
     key("destinations.*.retention.min_backups", Kind::Integer, COUNT),
+    key("destinations.*.credentials", Kind::Secret, SECRET),
+    key(
+        "destinations.*.endpoint",
+        Kind::Text,
+        "the URL of a server without user, query and fragment, such as \"https://s3.example.com\"",
+    ),
+    key(
+        "destinations.*.region",
+        Kind::Text,
+        "a region, such as \"eu-central-1\"",
+    ),
+    key("destinations.*.ca", Kind::Secret, SECRET),
+    key("destinations.*.path_style", Kind::Switch, SWITCH),
+    key(
+        "destinations.*.checksum",
+        Kind::Text,
+        "\"auto\", \"crc32c\", \"md5\" or \"off\"",
+    ),
+    key(
+        "destinations.*.concurrency",
+        Kind::Integer,
+        "a whole number from 1 to 16",
+    ),
+    key(
+        "destinations.*.part_size",
+        Kind::Text,
+        "a size with a unit, from \"5 MiB\" to \"64 MiB\"",
+    ),
     key(
         "notify.on_failure",
         Kind::Texts,
@@ -188,7 +216,7 @@ const LATER: &[&str] = &[
     "deltas",
     "restore.automatic",
     "log",
-    "destinations.*.credentials",
+    "destinations.*.read_back",
     "destinations.*.object_lock",
     "destinations.*.bandwidth",
 ];

@@ -12,6 +12,7 @@
 //! stand in the configuration itself, and cannot be printed from there.
 //! Source: the section Configuration of the contract.
 
+mod buckets;
 mod check;
 mod file;
 mod keys;
@@ -51,7 +52,7 @@ use crate::pipeline::Recipient;
 use crate::restore::BumpRule;
 use crate::retention::Policy;
 use crate::settings;
-use crate::store::Location;
+use crate::store::BucketOptions;
 
 /// The largest configuration file that is read.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -216,6 +217,8 @@ pub enum MemberChoice {
 pub struct Destination {
     /// Where the store is.
     pub url: StoreUrl,
+    /// How it is spoken to, where it is an object store.
+    pub options: BucketOptions,
     /// Who else writes there.
     pub sharing: Sharing,
     /// What is kept there; everything if nothing is said.
@@ -296,11 +299,15 @@ impl Config {
     /// Where the destinations are, in the order of their names.
     pub fn addresses(&self) -> Vec<Address> {
         let addresses = self.destinations.iter().map(|(name, destination)| {
-            let StoreUrl::File(root) = &destination.url;
+            let Destination { url, options, .. } = destination;
             Address {
                 name: name.to_string(),
-                url: destination.url.to_string(),
-                location: Location::Folder(root.clone()),
+                // Another server is another place.
+                url: match &options.endpoint {
+                    Some(endpoint) => format!("{url} at {endpoint}"),
+                    None => url.to_string(),
+                },
+                location: url.location(options),
             }
         });
         addresses.collect()
@@ -313,7 +320,7 @@ impl Config {
             if let Err(error) = secret.read() {
                 let unread = Unread {
                     problem: Problem::nowhere(&format!("`{key}`: {error}")),
-                    is_needed: !matches!(key, "encryption.identity" | "notify.heartbeat"),
+                    is_needed: key.starts_with("cluster."),
                 };
                 match error {
                     SecretError::NoCredentials { .. } => check.unloaded.push(unread),
@@ -323,7 +330,7 @@ impl Config {
                 }
             }
         }
-        let is_public = |key: &str| matches!(key, "cluster.tls.ca" | "cluster.tls.cert");
+        let is_public = |key: &str| key.ends_with(".ca") || key == "cluster.tls.cert";
         for (key, secret) in self.secrets().into_iter().filter(|(key, _)| !is_public(key)) {
             let exposure = secret.exposure();
             check
@@ -334,7 +341,7 @@ impl Config {
     }
 
     /// The secrets and TLS files that are given, each with its key.
-    pub fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+    pub fn secrets(&self) -> Vec<(String, &Secret)> {
         let tls = &self.cluster.tls;
         let client = tls.client.as_ref();
         let given = [
@@ -351,7 +358,13 @@ impl Config {
                 self.notify.heartbeat.as_ref().and_then(HeartbeatUrl::kept),
             ),
         ];
-        let given = given.into_iter();
+        let given = given.into_iter().map(|(key, secret)| (key.to_owned(), secret));
+        let of_destinations = self.destinations.iter().flat_map(|(name, destination)| {
+            let BucketOptions { ca, credentials, .. } = &destination.options;
+            let table = keys::join("destinations", name.as_str());
+            [("ca", ca), ("credentials", credentials)].map(|(key, secret)| (format!("{table}.{key}"), secret.as_ref()))
+        });
+        let given = given.chain(of_destinations);
         given.filter_map(|(key, secret)| Some((key, secret?))).collect()
     }
 

@@ -1,7 +1,7 @@
 //! What stands in a configuration as text and is more than that: names of members and destinations, URLs.
 //!
 //! Invariant: a value of a type in here is valid and prints as it was written; a path without `.`, `..` and doubled
-//! slashes. Source of the format of `file:` URLs: RFC 8089.
+//! slashes. Source of the format of `file:` URLs: RFC 8089; of the others, the tools of their stores: `s3://BUCKET/PREFIX`.
 
 use std::borrow::Borrow;
 use std::ffi::OsString;
@@ -12,6 +12,7 @@ use std::path::{Component, PathBuf};
 use std::str::FromStr;
 
 use crate::model::Invalid;
+use crate::store::{Bucket, BucketKind, BucketOptions, Location};
 
 /// The name of a member: etcd's own `--name`, which is any text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,8 +89,13 @@ pub enum UrlError {
     /// A URL with user or password in it.
     #[error("a user or password in a URL is not taken (not shown); they belong into `[cluster.auth]`")]
     Userinfo,
+    /// The URL of a store with a user or a key in it.
+    #[error("a user, key or password in a URL is not taken (not shown); `credentials` names where they are kept")]
+    Login,
     /// Not the URL of a store.
-    #[error("`{text}` is not a store's URL: {fault}; expected one such as `file:///var/backups/lifeboat`")]
+    #[error(
+        "`{text}` is not a store's URL: {fault}; expected one such as `file:///var/backups/lifeboat` or `s3://bucket/prefix`"
+    )]
     Store {
         /// What was read, or its scheme alone.
         text: String,
@@ -97,7 +103,10 @@ pub enum UrlError {
         fault: &'static str,
     },
     /// A kind of store that this version has not.
-    #[error("stores of kind `{scheme}:` are known only to later versions of lifeboat; this one stores to `file:`")]
+    #[error(
+        "stores of kind `{scheme}:` are known only to later versions of lifeboat; this one stores to `file:`, `s3:`, \
+         `gs:`, `azblob:` and `oss:`"
+    )]
     Later {
         /// The kind.
         scheme: &'static str,
@@ -187,18 +196,55 @@ impl FromStr for MemberUrl {
 }
 
 /// Where a store is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// `file:`, a directory by its absolute path.
     File(PathBuf),
+    /// What is in a bucket below a prefix.
+    Bucket {
+        /// In which kind of store; its scheme.
+        kind: BucketKind,
+        /// The bucket, or container.
+        name: String,
+        /// Without slashes at its ends; empty for the whole bucket.
+        prefix: String,
+    },
 }
 
+const BUCKETS: [BucketKind; 4] = [BucketKind::S3, BucketKind::Gcs, BucketKind::Azblob, BucketKind::Oss];
+
 /// Kinds of stores that the contract lists and this version has not.
-const LATER: [&str; 6] = ["s3", "gs", "azblob", "swift", "oss", "sftp"];
+const LATER: [&str; 2] = ["swift", "sftp"];
+
+impl StoreUrl {
+    /// What it names, and how that is spoken to.
+    pub fn location(&self, options: &BucketOptions) -> Location {
+        match self {
+            StoreUrl::File(root) => Location::Folder(root.clone()),
+            StoreUrl::Bucket { kind, name, prefix } => Location::Bucket(Box::new(Bucket {
+                kind: *kind,
+                name: name.clone(),
+                prefix: prefix.clone(),
+                options: options.clone(),
+            })),
+        }
+    }
+
+    /// The kind of object store, if it is one.
+    pub fn bucket_kind(&self) -> Option<BucketKind> {
+        match self {
+            StoreUrl::File(_) => None,
+            StoreUrl::Bucket { kind, .. } => Some(*kind),
+        }
+    }
+}
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StoreUrl::File(path) = self;
+        let path = match self {
+            StoreUrl::File(path) => path,
+            StoreUrl::Bucket { .. } => return self.location(&BucketOptions::default()).fmt(f),
+        };
         f.write_str("file://")?;
         for byte in path.as_os_str().as_encoded_bytes() {
             let plain = byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(byte);
@@ -220,38 +266,71 @@ impl FromStr for StoreUrl {
             return Err(UrlError::Later { scheme });
         }
         if text.contains('@') && scheme != Some("file") {
-            return Err(UrlError::Userinfo);
+            return Err(UrlError::Login);
         }
         let wrong = |fault| UrlError::Store {
             text: shortened(text),
             fault,
         };
-        let rest = match scheme {
-            Some("file") => text.strip_prefix("file:").unwrap_or_default(),
-            Some(_) => return Err(wrong("there is no such kind of store")),
-            None => return Err(wrong("it has no scheme")),
-        };
-        let path = match rest.strip_prefix("//") {
-            Some(with_host) => with_host.strip_prefix("localhost").unwrap_or(with_host),
-            None => rest,
-        };
-        if !path.starts_with('/') {
-            return Err(wrong("the path is not absolute (`file:` and three slashes)"));
+        let scheme = scheme.ok_or_else(|| wrong("it has no scheme"))?;
+        let rest = text.get(scheme.len() + 1..).unwrap_or_default();
+        match BUCKETS.into_iter().find(|kind| kind.scheme() == scheme) {
+            Some(kind) => bucket(kind, rest).map_err(wrong),
+            None if scheme == "file" => folder(rest).map_err(wrong),
+            None => Err(wrong("there is no such kind of store")),
         }
-        if path.contains(['?', '#']) {
-            return Err(wrong("`?` and `#` are written `%3F` and `%23`"));
-        }
-        let path = percent_decoded(path).ok_or_else(|| wrong("a `%` is not followed by two hexadecimal digits"))?;
-        if path.contains(&0) {
-            return Err(wrong("no path holds a zero byte"));
-        }
-        let path = PathBuf::from(OsString::from_vec(path));
-        if path.components().any(|part| part == Component::ParentDir) {
-            return Err(wrong("the path goes up with `..`"));
-        }
-        // Without `.` and doubled slashes, so that one folder has one spelling.
-        Ok(StoreUrl::File(path.components().collect()))
     }
+}
+
+/// What follows `file:`.
+fn folder(rest: &str) -> Result<StoreUrl, &'static str> {
+    let path = match rest.strip_prefix("//") {
+        Some(with_host) => with_host.strip_prefix("localhost").unwrap_or(with_host),
+        None => rest,
+    };
+    if !path.starts_with('/') {
+        return Err("the path is not absolute (`file:` and three slashes)");
+    }
+    if path.contains(['?', '#']) {
+        return Err("`?` and `#` are written `%3F` and `%23`");
+    }
+    let path = percent_decoded(path).ok_or("a `%` is not followed by two hexadecimal digits")?;
+    if path.contains(&0) {
+        return Err("no path holds a zero byte");
+    }
+    let path = PathBuf::from(OsString::from_vec(path));
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err("the path goes up with `..`");
+    }
+    // Without `.` and doubled slashes, so that one folder has one spelling.
+    Ok(StoreUrl::File(path.components().collect()))
+}
+
+/// What follows `s3:` and the like.
+fn bucket(kind: BucketKind, rest: &str) -> Result<StoreUrl, &'static str> {
+    let rest = rest
+        .strip_prefix("//")
+        .ok_or("two slashes and a bucket follow the scheme")?;
+    let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let in_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let fits = (3..=222).contains(&name.len()) && name.bytes().all(in_name);
+    if !fits || !name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) {
+        return Err("the bucket is named by 3 or more letters, digits, `.`, `_` and `-`");
+    }
+    // What every store takes as it is, so that nothing has to be written in another way on the road.
+    let in_prefix = |b: u8| in_name(b) || matches!(b, b'/' | b'=' | b'~');
+    if !prefix.bytes().all(in_prefix) {
+        return Err("the prefix has more than letters, digits, `/`, `.`, `_`, `-`, `=` and `~`");
+    }
+    let parts: Vec<&str> = prefix.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.iter().any(|part| matches!(*part, "." | "..")) {
+        return Err("the prefix has `.` or `..` in it");
+    }
+    Ok(StoreUrl::Bucket {
+        kind,
+        name: name.to_owned(),
+        prefix: parts.join("/"),
+    })
 }
 
 fn percent_decoded(text: &str) -> Option<Vec<u8>> {
@@ -338,6 +417,8 @@ mod tests {
 
     #[test]
     fn what_is_no_store_url_is_refused_with_the_reason() {
+        const NO_BUCKET: &str = "the bucket is named by 3 or more letters, digits, `.`, `_` and `-`";
+        const NO_PREFIX: &str = "the prefix has more than letters, digits, `/`, `.`, `_`, `-`, `=` and `~`";
         for (text, fault) in [
             ("", "it has no scheme"),
             ("/var/backups", "it has no scheme"),
@@ -355,6 +436,19 @@ mod tests {
             ("file:", "the path is not absolute (`file:` and three slashes)"),
             ("file://", "the path is not absolute (`file:` and three slashes)"),
             ("file:///a?x=1", "`?` and `#` are written `%3F` and `%23`"),
+            ("s3:bucket/x", "two slashes and a bucket follow the scheme"),
+            ("s3:/bucket/x", "two slashes and a bucket follow the scheme"),
+            ("s3://", NO_BUCKET),
+            ("s3:///prefix", NO_BUCKET),
+            ("s3://ab/x", NO_BUCKET),
+            ("s3://-ab/x", NO_BUCKET),
+            ("s3://bucket:9000/x", NO_BUCKET),
+            ("s3://bucket?region=x", NO_BUCKET),
+            ("s3://bucket/a b", NO_PREFIX),
+            ("s3://bucket/a?x=1", NO_PREFIX),
+            ("s3://bucket/a%20b", NO_PREFIX),
+            ("s3://bucket/ü", NO_PREFIX),
+            ("s3://bucket/a/../b", "the prefix has `.` or `..` in it"),
         ] {
             let error = text.parse::<StoreUrl>().unwrap_err();
             let text = text.to_owned();
@@ -364,7 +458,38 @@ mod tests {
             let error = format!("{scheme}://key:secret@x/y").parse::<StoreUrl>().unwrap_err();
             assert_eq!(error, UrlError::Later { scheme });
         }
-        assert_eq!("ftp://u:p@h/".parse::<StoreUrl>(), Err(UrlError::Userinfo));
+        for text in ["ftp://u:p@h/", "s3://key:secret@bucket/x", "s3://key@bucket"] {
+            assert_eq!(text.parse::<StoreUrl>(), Err(UrlError::Login), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_of_buckets_have_one_spelling() {
+        for (text, kind, name, prefix, printed) in [
+            ("s3://b-1.x", BucketKind::S3, "b-1.x", "", "s3://b-1.x"),
+            ("s3://bucket/", BucketKind::S3, "bucket", "", "s3://bucket"),
+            ("gs://bucket/a/b", BucketKind::Gcs, "bucket", "a/b", "gs://bucket/a/b"),
+            (
+                "azblob://box//a//b/",
+                BucketKind::Azblob,
+                "box",
+                "a/b",
+                "azblob://box/a/b",
+            ),
+            (
+                "oss://bucket/k=v/~x",
+                BucketKind::Oss,
+                "bucket",
+                "k=v/~x",
+                "oss://bucket/k=v/~x",
+            ),
+        ] {
+            let url: StoreUrl = text.parse().unwrap();
+            let (name, prefix) = (name.to_owned(), prefix.to_owned());
+            assert_eq!(url, StoreUrl::Bucket { kind, name, prefix });
+            assert_eq!(url.to_string(), printed);
+            assert_eq!(printed.parse(), Ok(url));
+        }
     }
 
     #[test]

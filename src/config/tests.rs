@@ -89,7 +89,10 @@ fn the_example_is_valid_but_for_its_recipient() {
 fn the_example_shows_the_defaults() {
     let defaults_on = example_with(|line| !line.ends_with("# no default"));
     assert_ne!(defaults_on, EXAMPLE);
-    assert_eq!(valid(&[&defaults_on]), valid(&[EXAMPLE]));
+    // The sample of a bucket counts only where it is on.
+    let all = |text: &str| valid(&[&text.replace("\nenabled = false\n", "\n")]);
+    assert!(all(EXAMPLE).is_shared("offsite"));
+    assert_eq!(all(&defaults_on), all(EXAMPLE));
 }
 
 #[test]
@@ -99,6 +102,7 @@ fn every_sample_in_the_example_works() {
     let all_on = example_with(|_| true).replace("/etc/lifeboat/recipients.txt", file.path().to_str().unwrap());
     // Of the two, a file may hold only one.
     let all_on = all_on.replace("\nwhen = \"hourly\"\n", "\n");
+    let all_on = all_on.replace("\nenabled = false\n", "\n");
     let config = valid(&[&all_on]);
     let client = config.cluster.tls.client.unwrap();
     assert_eq!(client.key, Secret::File("/etc/lifeboat/client.key".into()));
@@ -108,6 +112,9 @@ fn every_sample_in_the_example_works() {
         Some(Secret::Credential("identity".to_owned()))
     );
     assert_eq!(config.host.member.unwrap().as_str(), "m1");
+    let offsite = &config.destinations["offsite"].options;
+    assert_eq!(offsite.credentials, Some(Secret::Credential("s3-keys".to_owned())));
+    assert_eq!(offsite.endpoint.as_deref(), Some("https://s3.example.com"));
 }
 
 #[test]
@@ -120,10 +127,15 @@ fn the_example_has_every_key_and_no_other() {
                 .trim_end_matches(']')
                 .replace(".m1", ".*")
                 .replace(".hourly", ".*")
-                .replace(".local", ".*");
+                .replace(".local", ".*")
+                .replace(".offsite", ".*");
         } else if is_commented_key(line) || line.starts_with(|c: char| c.is_ascii_lowercase()) {
             let (key, _) = line.trim_start_matches('#').split_once(" = ").expect(line);
-            shown.push(format!("{section}.{key}"));
+            let key = format!("{section}.{key}");
+            // A second destination has some of the first one's.
+            if !shown.contains(&key) {
+                shown.push(key);
+            }
         }
     }
     let known: Vec<&str> = keys::KEYS.iter().map(|key| key.path).collect();
@@ -133,7 +145,8 @@ fn the_example_has_every_key_and_no_other() {
 /// A key in the table that nobody reads would be accepted and ignored.
 #[test]
 fn every_key_is_read() {
-    let with_schedule = &format!("{LEAST}[schedules.b]\nkind = 'full'\nwhen = 'daily'\n");
+    let with_schedule =
+        &format!("{LEAST}[schedules.b]\nkind = 'full'\nwhen = 'daily'\n[destinations.far]\nurl = 's3://bucket'\n");
     let defaults = valid(&[with_schedule]);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("recipients");
@@ -237,6 +250,20 @@ fn every_key_is_read() {
             "destinations.*.retention.min_backups",
             "destinations.local.retention.min_backups = 3",
         ),
+        (
+            "destinations.*.credentials",
+            "destinations.far.credentials = { env = 'A' }",
+        ),
+        (
+            "destinations.*.endpoint",
+            "destinations.far.endpoint = 'https://s3.example.com'",
+        ),
+        ("destinations.*.region", "destinations.far.region = 'eu-central-1'"),
+        ("destinations.*.ca", "destinations.far.ca = { env = 'A' }"),
+        ("destinations.*.path_style", "destinations.far.path_style = false"),
+        ("destinations.*.checksum", "destinations.far.checksum = 'md5'"),
+        ("destinations.*.concurrency", "destinations.far.concurrency = 2"),
+        ("destinations.*.part_size", "destinations.far.part_size = '16 MiB'"),
         ("notify.on_failure", "notify.on_failure = ['/bin/true']"),
         ("notify.heartbeat", "notify.heartbeat = 'https://example.com/'"),
         ("notify.heartbeat_every", "notify.heartbeat_every = '1m'"),
@@ -588,6 +615,146 @@ fn what_is_wrong_with_a_schedule_or_with_retention_is_said_where_it_stands() {
         assert!(found.contains(said), "{text}\n{found}");
     }
     valid(&[LEAST, "schedules.a.enabled = false"]);
+}
+
+#[test]
+fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
+    let cases = [
+        (
+            "url = 's3://k:s@bucket'",
+            "`destinations.far.url`: a user, key or password in a URL",
+        ),
+        (
+            "url = 'swift://box'",
+            "stores of kind `swift:` are known only to later versions",
+        ),
+        (
+            "url = 's3://bucket'\nendpoint = 's3.example.com'",
+            "`destinations.far.endpoint`: \"s3.example.com\" is not",
+        ),
+        (
+            "url = 's3://bucket'\nendpoint = 'https://a?b=c'",
+            "`destinations.far.endpoint`: ",
+        ),
+        (
+            "url = 's3://bucket'\nendpoint = 'https://k:geheim@host'",
+            "`destinations.far.endpoint`: a user, key",
+        ),
+        (
+            "url = 's3://bucket'\nregion = ''",
+            "`destinations.far.region`: \"\" is not a region",
+        ),
+        (
+            "url = 's3://bucket'\nchecksum = 'sha256'",
+            "`destinations.far.checksum`: \"sha256\" is not",
+        ),
+        (
+            "url = 's3://bucket'\nconcurrency = 0",
+            "0 is not a whole number from 1 to 16",
+        ),
+        (
+            "url = 's3://bucket'\nconcurrency = 17",
+            "17 is not a whole number from 1 to 16",
+        ),
+        (
+            "url = 's3://bucket'\npart_size = '4 MiB'",
+            "`destinations.far.part_size`: \"4 MiB\" is not a size",
+        ),
+        (
+            "url = 's3://bucket'\npart_size = '65 MiB'",
+            "`destinations.far.part_size`: \"65 MiB\" is not a size",
+        ),
+        (
+            "url = 's3://bucket'\npart_size = '32 MiB'",
+            "`destinations.far.part_size`: 4 parts of 32.0 MiB at once take 128 MiB of memory",
+        ),
+        (
+            "url = 's3://bucket'\nconcurrency = 9",
+            "`destinations.far.concurrency`: 9 parts of 8.00 MiB at once take 72.0 MiB of memory",
+        ),
+        (
+            "url = 's3://bucket'\ncredentials = 'AKIA'",
+            "`destinations.far.credentials` is not where to find it",
+        ),
+        (
+            "url = 's3://bucket'\nshared = false",
+            "`destinations.far.shared`: a `s3:` destination is that of all hosts",
+        ),
+        ("url = 'oss://bucket'", "`destinations.far.endpoint` is missing"),
+        (
+            "url = 'gs://bucket'\nregion = 'x'",
+            "`destinations.far.region` is of destinations in `s3:`, and this one is gs://bucket",
+        ),
+        (
+            "url = 'azblob://box'\npath_style = true",
+            "`destinations.far.path_style` is of destinations in `s3:`, `oss:`, and this one is azblob://box",
+        ),
+        (
+            "url = 'file:///srv'\nendpoint = 'https://a'",
+            "`destinations.far.endpoint` is of destinations in `s3:`, `gs:`, `azblob:`, `oss:`, and this one is file:///srv",
+        ),
+        (
+            "url = 'file:///srv'\ncredentials = { env = 'A' }",
+            "`destinations.far.credentials` is of",
+        ),
+    ];
+    for (text, said) in cases {
+        let found = problems(&format!("[destinations.far]\n{text}\n"));
+        assert!(found.contains(said), "{text}\n{found}");
+        assert!(!found.contains("geheim") && !found.contains("AKIA"), "{found}");
+    }
+    valid(&[LEAST, "destinations.far = { url = 's3://bucket', concurrency = 8 }"]);
+    valid(&[LEAST, "destinations.far = { url = 'oss://bucket', enabled = false }"]);
+}
+
+#[test]
+fn a_bucket_is_shared_and_its_server_part_of_where_it_is() {
+    let texts = "
+        [destinations.a]\nurl = 's3://bucket/x'\nendpoint = 'https://one.example.com/'
+        [destinations.b]\nurl = 's3://bucket/x'\nshared = true";
+    let config = valid(&[LEAST, texts]);
+    assert!(config.is_shared("a") && config.is_shared("b") && !config.is_shared("local"));
+    let urls: Vec<String> = config.addresses().into_iter().map(|address| address.url).collect();
+    let at = "s3://bucket/x at https://one.example.com";
+    assert_eq!(urls, [at, "s3://bucket/x", "file:///var/backups"]);
+    let twice = format!("{texts}\nendpoint = 'https://one.example.com'");
+    assert!(problems(&twice).contains("s3://bucket/x is that of `destinations.a`"));
+}
+
+#[test]
+fn a_server_that_proves_nothing_is_doubted_unless_it_is_here() {
+    for (endpoint, is_doubted) in [
+        ("http://s3.example.com", true),
+        ("http://10.0.0.1:9000", true),
+        ("https://s3.example.com:9000/path", false),
+        ("http://127.0.0.1:9000", false),
+        ("http://localhost", false),
+        ("http://[::1]:9000", false),
+    ] {
+        let doubted = warnings(&format!(
+            "destinations.far = {{ url = 's3://bucket', endpoint = '{endpoint}' }}"
+        ));
+        assert_eq!(doubted.contains("use `https://`"), is_doubted, "{endpoint}: {doubted}");
+    }
+}
+
+#[test]
+fn keys_of_a_bucket_are_secrets_without_which_the_rest_goes_on() {
+    let far = "destinations.far = { url = 's3://bucket', credentials = { env = 'LIFEBOAT_NO_SUCH' }, ca = { file = '/no/ca' } }";
+    let found = valid(&[LEAST, far]).check_secrets();
+    let said: Vec<&str> = found
+        .problems
+        .iter()
+        .map(|unread| unread.problem.message.as_str())
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "`destinations.far.ca`: read /no/ca: No such file or directory (os error 2)",
+            "`destinations.far.credentials`: environment variable LIFEBOAT_NO_SUCH is not set"
+        ]
+    );
+    assert!(found.problems.iter().all(|unread| !unread.is_needed));
 }
 
 /// Lines that are nearly right, to reach deeper than noise does.

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::stores::store_failure;
 use super::{Exit, Failure, Listener};
-use crate::config::StoreUrl;
+use crate::config::{Secret, StoreUrl, UrlError};
 use crate::destinations::{Destination, Destinations};
 use crate::model::ClusterName;
-use crate::store::{self, Access, FileStore, Location};
+use crate::store::{self, Access, Bucket, BucketKind, BucketOptions, FileStore, Location};
 
 /// Which store, and whose backups in it.
 #[derive(Debug, Clone, Copy)]
@@ -33,32 +33,20 @@ impl NamedStore<'_> {
 }
 
 fn given(text: &str, cluster: Option<&ClusterName>) -> Result<Destinations, Failure> {
-    if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") {
-        let message = format!("stores by `{scheme}:` are known only to later versions of lifeboat");
-        return Err(Failure::new(Exit::Usage, message).next("copy the store here and give its directory"));
-    }
-    let root = match text.strip_prefix("file:") {
-        Some(_) => {
-            let url: StoreUrl = text.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
-            let StoreUrl::File(root) = url;
-            root
-        }
-        None => PathBuf::from(text),
+    let named = match text.contains("://") || text.starts_with("file:") {
+        true => url_given(text)?,
+        false => Location::Folder(PathBuf::from(text)),
     };
     // The folder of the cluster itself will do as well.
-    let own_name = root
-        .file_name()
-        .and_then(|name| name.to_str()?.parse::<ClusterName>().ok());
-    let (root, cluster) = match (cluster, own_name) {
-        (Some(cluster), _) => (root, cluster.clone()),
+    let (location, cluster) = match (cluster, last_name(&named)) {
+        (Some(cluster), _) => (named, cluster.clone()),
         // Not `..`, which is another folder where this one is a link.
-        (None, Some(cluster)) if FileStore::is_one(&root).map_err(store_failure)? => (folder_of(&root), cluster),
+        (None, Some((above, cluster))) if FileStore::is_one(&named).map_err(store_failure)? => (above, cluster),
         (None, _) => {
-            let cluster = only_cluster(&Location::Folder(root.clone()))?;
-            (root, cluster)
+            let cluster = only_cluster(&named)?;
+            (named, cluster)
         }
     };
-    let location = Location::Folder(root);
     let store = FileStore::open(&location, &cluster, None, Access::Read);
     let store = store.map_err(|error| unread_failure(error, &location))?;
     let opened = Destination {
@@ -69,6 +57,67 @@ fn given(text: &str, cluster: Option<&ClusterName>) -> Result<Destinations, Fail
     match read.unreadable.pop() {
         Some((_, error)) => Err(Failure::new(Exit::Failed, error)),
         None => Ok(read),
+    }
+}
+
+/// What a URL names. There may be no configuration, so that how an object store is spoken to stands in the environment,
+/// under the names that its own tools have for it.
+fn url_given(text: &str) -> Result<Location, Failure> {
+    let url: StoreUrl = text.parse().map_err(|error| {
+        let failure = Failure::new(Exit::Usage, &error);
+        match error {
+            UrlError::Login => failure.next("take it out; keys are read from the environment, as AWS_ACCESS_KEY_ID"),
+            UrlError::Later { .. } => failure.next("copy the store here and give its directory"),
+            UrlError::Member { .. } | UrlError::Userinfo | UrlError::Store { .. } => failure,
+        }
+    })?;
+    let set = |names: &[&str]| {
+        let values = names.iter().filter_map(|name| std::env::var(name).ok());
+        values.into_iter().find(|value| !value.is_empty())
+    };
+    let options = match url.bucket_kind() {
+        Some(BucketKind::S3) => BucketOptions {
+            endpoint: set(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+            region: set(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+            ca: set(&["AWS_CA_BUNDLE"]).map(|path| Secret::File(path.into())),
+            ..BucketOptions::default()
+        },
+        Some(BucketKind::Azblob) => {
+            const CONNECTION: &str = "AZURE_STORAGE_CONNECTION_STRING";
+            BucketOptions {
+                endpoint: set(&["AZURE_STORAGE_ENDPOINT"]),
+                credentials: set(&[CONNECTION]).map(|_| Secret::Env(CONNECTION.to_owned())),
+                ..BucketOptions::default()
+            }
+        }
+        Some(BucketKind::Oss) => BucketOptions {
+            endpoint: set(&["OSS_ENDPOINT"]),
+            ..BucketOptions::default()
+        },
+        Some(BucketKind::Gcs) | None => BucketOptions::default(),
+    };
+    Ok(url.location(&options))
+}
+
+/// The place above this one and the cluster that it has the name of.
+fn last_name(location: &Location) -> Option<(Location, ClusterName)> {
+    match location {
+        Location::Folder(root) => {
+            let cluster = root.file_name()?.to_str()?.parse().ok()?;
+            Some((Location::Folder(folder_of(root)), cluster))
+        }
+        Location::Bucket(bucket) => {
+            let (above, name) = match bucket.prefix.rsplit_once('/') {
+                Some((above, name)) => (above, name),
+                None => ("", bucket.prefix.as_str()),
+            };
+            let cluster = name.parse().ok()?;
+            let above = Bucket {
+                prefix: above.to_owned(),
+                ..(**bucket).clone()
+            };
+            Some((Location::Bucket(Box::new(above)), cluster))
+        }
     }
 }
 
@@ -94,7 +143,7 @@ fn only_cluster(location: &Location) -> Result<ClusterName, Failure> {
         }
         (None, _) => Err(
             Failure::new(Exit::NotFound, format!("{location} holds no store of lifeboat"))
-                .next("give the directory that holds the folder named after the cluster"),
+                .next("give the place that holds the folder named after the cluster"),
         ),
     }
 }

@@ -276,8 +276,11 @@ fn needs(config: &Config, files: &[PathBuf]) -> Vec<Need> {
         }
     }
     for (name, destination) in &config.destinations {
-        let StoreUrl::File(root) = &destination.url;
-        needs.push(need(format!("destination {name}"), root, Purpose::Store));
+        match &destination.url {
+            StoreUrl::File(root) => needs.push(need(format!("destination {name}"), root, Purpose::Store)),
+            // It is reached over the network, which the agent needs for etcd anyway.
+            StoreUrl::Bucket { .. } => {}
+        }
     }
     needs
 }

@@ -128,10 +128,11 @@ impl FileStore {
         answer(&location.to_string(), limit, move |_| Inner::clusters(&own))?
     }
 
-    /// Whether `folder` is that of a store itself.
-    pub fn is_one(folder: &Path) -> Result<bool, Error> {
-        let marker = folder.join(ObjectName::StoreMarker.to_string());
-        asked(folder, move || marker.is_file())
+    /// Whether this is the place of a store itself.
+    pub fn is_one(location: &Location) -> Result<bool, Error> {
+        let own = location.clone();
+        let limit = Limits::default().answer;
+        answer(&location.to_string(), limit, move |_| Inner::is_one(&own))?
     }
 
     /// Which store it is; unknown if its marker is gone.

@@ -122,6 +122,18 @@ impl Inner {
         }
     }
 
+    /// Whether this is the place of a store itself, not of one that holds stores.
+    pub fn is_one(location: &Location) -> Result<bool, Error> {
+        match location.top()?.read(&ObjectName::StoreMarker, 1) {
+            Ok(_) => Ok(true),
+            // What is wrong with a bucket is wrong with all in it.
+            Err(error @ (Error::Refused { .. } | Error::Io { .. })) if !matches!(location, Location::Folder(_)) => {
+                Err(error)
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Which store it is; unknown if its marker is gone.
     pub fn id(&self) -> Option<&StoreId> {
         self.id.as_ref()

@@ -588,12 +588,20 @@ recipients_file = "/nonexistent/recipients.txt""#,
   |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^"#,
         ),
         (
-            r#"[destinations.s3]
-url = "s3://bucket/prefix""#,
-            r#"config.d/a.toml:2:7: `destinations.s3.url`: stores of kind `s3:` are known only to later versions of lifeboat; this one stores to `file:`
+            r#"[destinations.far]
+url = "sftp://host/folder""#,
+            r#"config.d/a.toml:2:7: `destinations.far.url`: stores of kind `sftp:` are known only to later versions of lifeboat; this one stores to `file:`, `s3:`, `gs:`, `azblob:` and `oss:`
   |
-2 | url = "s3://bucket/prefix"
+2 | url = "sftp://host/folder"
   |       ^^^^^^^^^^^^^^^^^^^^"#,
+        ),
+        (
+            r#"[destinations.local]
+endpoint = "https://s3.example.com""#,
+            r#"config.d/a.toml:2:1: `destinations.local.endpoint` is of destinations in `s3:`, `gs:`, `azblob:`, `oss:`, and this one is file:///var/backups/lifeboat: remove it, or correct `url`
+  |
+2 | endpoint = "https://s3.example.com"
+  | ^^^^^^^^"#,
         ),
         (
             r#"[destinations.copy]
@@ -613,7 +621,7 @@ url = "file:///srv""#,
         ),
         (
             r#"[destinations.other]"#,
-            r#"config.d/a.toml:1:15: `destinations.other.url` is missing: a URL, such as "file:///var/backups/lifeboat"
+            r#"config.d/a.toml:1:15: `destinations.other.url` is missing: a URL, such as "file:///var/backups/lifeboat" or "s3://bucket/prefix"
   |
 1 | [destinations.other]
   |               ^^^^^"#,

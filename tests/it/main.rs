@@ -24,6 +24,7 @@ mod restore;
 mod retention;
 mod round_trip;
 mod runbooks;
+mod s3;
 mod settings;
 #[path = "../spellings/mod.rs"]
 #[allow(dead_code, reason = "the lab uses the rest")]

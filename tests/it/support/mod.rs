@@ -10,6 +10,7 @@ pub mod gate;
 pub mod hanging;
 pub mod host;
 pub mod load;
+pub mod moto;
 mod ports;
 pub mod preload;
 pub mod runbook;

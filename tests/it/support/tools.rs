@@ -49,6 +49,17 @@ pub fn debian(tool: &str) -> Option<PathBuf> {
     Some(if fetched.exists() { fetched } else { PathBuf::from(tool) })
 }
 
+/// An S3 server, or `None` after saying that the test is skipped.
+pub fn moto() -> Option<PathBuf> {
+    match script("fetch-moto.sh", &[]) {
+        Ok(path) => Some(PathBuf::from(path)),
+        Err(why) => {
+            skip("moto", &why);
+            None
+        }
+    }
+}
+
 /// Says in one line, past the capture of the test harness, that a test is skipped for want of a tool.
 pub fn skip(missing: &str, why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();

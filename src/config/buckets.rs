@@ -1,0 +1,191 @@
+//! What a destination says besides its URL: who else writes to it, and how an object store is spoken to.
+
+use std::ops::RangeInclusive;
+
+use super::check::Reader;
+use super::file::Value;
+use super::keys::join;
+use super::section::{Given, Section};
+use super::{Sharing, StoreUrl};
+use crate::model::ByteSize;
+use crate::store::{BucketKind, BucketOptions, Checksum};
+
+/// How large a part of an upload is.
+const PART_SIZES: RangeInclusive<ByteSize> = ByteSize(5 << 20)..=ByteSize(64 << 20);
+
+/// What the parts that are under way may take of the memory.
+const IN_MEMORY: ByteSize = ByteSize(64 << 20);
+
+const ALL: &[BucketKind] = &[BucketKind::S3, BucketKind::Gcs, BucketKind::Azblob, BucketKind::Oss];
+
+/// The keys of object stores, and which kinds take them.
+const KEYS: [(&str, &[BucketKind]); 8] = [
+    ("credentials", ALL),
+    ("endpoint", ALL),
+    ("region", &[BucketKind::S3]),
+    ("ca", ALL),
+    ("path_style", &[BucketKind::S3, BucketKind::Oss]),
+    ("checksum", &[BucketKind::S3]),
+    ("concurrency", ALL),
+    ("part_size", ALL),
+];
+
+impl Reader<'_> {
+    pub(super) fn sharing(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> Sharing {
+        let given = destination.given("shared");
+        let shared = given
+            .as_ref()
+            .map(|given| matches!(given.value.value, Value::Boolean(true)));
+        match (url.and_then(StoreUrl::bucket_kind), shared) {
+            (None, Some(true)) => Sharing::Shared,
+            (None, Some(false) | None) => Sharing::HostLocal,
+            (Some(_), Some(true) | None) => Sharing::Shared,
+            (Some(kind), Some(false)) => {
+                let message = format!(
+                    "`{}`: a `{}:` destination is that of all hosts with this configuration, and one of them takes each \
+                     slot: remove it; where each host is to have its own backups, give each a prefix of its own in `url`",
+                    join(&destination.path, "shared"),
+                    kind.scheme()
+                );
+                if let Some(given) = given {
+                    self.problems.at(given.origin, &message);
+                }
+                Sharing::Shared
+            }
+        }
+    }
+
+    /// How the object store at `url` is spoken to.
+    pub(super) fn bucket_options(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> BucketOptions {
+        let defaults = BucketOptions::default();
+        let Some(url) = url else { return defaults };
+        self.refuse_misplaced(destination, url);
+        let endpoint = destination.text("endpoint");
+        let endpoint = endpoint.and_then(|given| self.endpoint(destination, &given));
+        let region = destination.text("region");
+        let is_on = |name| match destination.given(name)?.value.value {
+            Value::Boolean(is_on) => Some(is_on),
+            _ => None,
+        };
+        let checksum = destination.text("checksum").and_then(|given| match given.value {
+            "auto" => Some(Checksum::Auto),
+            "crc32c" => Some(Checksum::Crc32c),
+            "md5" => Some(Checksum::Md5),
+            "off" => Some(Checksum::Off),
+            _ => self.refuse(destination, "checksum", &given),
+        });
+        let concurrency = self.integer(destination, "concurrency", 1, 16);
+        let concurrency = concurrency.and_then(|parts| usize::try_from(parts).ok());
+        let options = BucketOptions {
+            endpoint,
+            region: region.and_then(|given| self.not_empty(destination, "region", &given)),
+            ca: self.secret(destination, "ca"),
+            path_style: is_on("path_style"),
+            checksum: checksum.unwrap_or(defaults.checksum),
+            concurrency: concurrency.unwrap_or(defaults.concurrency),
+            part_size: self.part_size(destination).unwrap_or(defaults.part_size),
+            credentials: self.secret(destination, "credentials"),
+        };
+        self.bound_memory(destination, &options);
+        options
+    }
+
+    /// Of a provider whose servers each have a region in their name.
+    pub(super) fn want_endpoint(&mut self, destination: &Section<'_>, url: &StoreUrl) {
+        if matches!(url.bucket_kind(), Some(BucketKind::Oss)) && destination.entry("endpoint").is_none() {
+            self.missing(destination, "endpoint");
+        }
+    }
+
+    /// Keys that the kind of store has nothing to do with.
+    fn refuse_misplaced(&mut self, destination: &Section<'_>, url: &StoreUrl) {
+        for (name, kinds) in KEYS {
+            let Some(entry) = destination.entry(name) else { continue };
+            if url.bucket_kind().is_some_and(|kind| kinds.contains(&kind)) {
+                continue;
+            }
+            let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{}:`", kind.scheme())).collect();
+            let message = format!(
+                "`{}` is of destinations in {}, and this one is {url}: remove it, or correct `url`",
+                join(&destination.path, name),
+                kinds.join(", ")
+            );
+            match name {
+                "ca" | "credentials" => self.problems.hidden_at(&entry.key, &message),
+                _ => self.problems.at(&entry.key, &message),
+            }
+        }
+    }
+
+    fn endpoint(&mut self, destination: &Section<'_>, given: &Given<'_, &str>) -> Option<String> {
+        let text = given.value.trim_end_matches('/');
+        let path = join(&destination.path, "endpoint");
+        if text.contains('@') {
+            let message = format!(
+                "`{path}`: a user, key or password in a URL is not taken (not shown); `credentials` names where they are kept"
+            );
+            self.problems.hidden_at(given.origin, &message);
+            return None;
+        }
+        let host = host_of(text);
+        let fits = host.is_some_and(|host| !host.is_empty())
+            && text.bytes().all(|b| b.is_ascii_graphic())
+            && !text.contains(['?', '#']);
+        if !fits {
+            return self.refuse(destination, "endpoint", given);
+        }
+        if text.starts_with("http:") && !is_loopback(host.unwrap_or_default()) {
+            let message = format!(
+                "`{path}`: nobody proves to be {text}, and what goes there can be read and changed on the way: use `https://`"
+            );
+            self.warnings.at(given.origin, &message);
+        }
+        Some(text.to_owned())
+    }
+
+    fn part_size(&mut self, destination: &Section<'_>) -> Option<u64> {
+        let given = destination.text("part_size")?;
+        let size = given.value.parse().ok().filter(|size| PART_SIZES.contains(size));
+        let size = size.or_else(|| self.refuse(destination, "part_size", &given));
+        size.map(|ByteSize(bytes)| bytes)
+    }
+
+    fn bound_memory(&mut self, destination: &Section<'_>, options: &BucketOptions) {
+        let BucketOptions {
+            concurrency, part_size, ..
+        } = options;
+        let all = ByteSize(*concurrency as u64 * part_size);
+        if all <= IN_MEMORY {
+            return;
+        }
+        let named = ["part_size", "concurrency"].into_iter();
+        let Some((name, given)) = named.filter_map(|name| Some((name, destination.given(name)?))).next() else {
+            return;
+        };
+        let message = format!(
+            "`{}`: {concurrency} parts of {} at once take {all} of memory, and at most {IN_MEMORY} are taken: lower \
+             `part_size` or `concurrency`",
+            join(&destination.path, name),
+            ByteSize(*part_size),
+        );
+        self.problems.at(given.origin, &message);
+    }
+}
+
+/// The host in a URL of a server.
+fn host_of(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let authority = rest.split('/').next()?;
+    match authority.strip_prefix('[') {
+        Some(inside) => inside.split(']').next(),
+        None => authority.split(':').next(),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address: Result<std::net::IpAddr, _> = host.parse();
+    match address {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}

@@ -1,0 +1,220 @@
+//! An S3 server of a test's own: moto, in memory, on a port of the loopback address.
+//!
+//! Invariant: nothing is said to the port before the server that we started is seen to hold it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{ports, tools};
+
+/// Long, because tests share the machine, and Python reads much before it serves.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(25);
+
+/// The secret half of every key that the tests use.
+pub const SECRET: &str = "not/even+a-good-secret";
+
+/// A server. Dropping it kills it, and all that it holds is gone.
+pub struct Moto {
+    port: u16,
+    process: Option<Child>,
+    binary: PathBuf,
+    dir: TempDir,
+}
+
+impl Moto {
+    /// One that serves, or `None` after saying that the test is skipped. It lets everybody in.
+    pub fn start() -> Option<Moto> {
+        let mut moto = Moto {
+            port: ports::free(),
+            process: None,
+            binary: tools::moto()?,
+            dir: tempfile::Builder::new()
+                .prefix("lifeboat-moto-")
+                .tempdir()
+                .expect("a directory can be made"),
+        };
+        moto.boot();
+        Some(moto)
+    }
+
+    /// Starts it again after [`Moto::kill`], with nothing in it.
+    pub fn boot(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .expect("a log can be written");
+        let second = log.try_clone().expect("a descriptor can be copied");
+        let child = Command::new(&self.binary)
+            .args(["-H", "127.0.0.1", "-p", &self.port.to_string()])
+            .env("HOME", self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(second)
+            .spawn()
+            .expect("the installed server runs here");
+        let pid = child.id();
+        self.process = Some(child);
+        let deadline = Instant::now() + BOOT_TIMEOUT;
+        while !ports::is_listening(pid, self.port) {
+            let ended = self.process.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "moto ended with {ended:?}\n{}", self.said());
+            assert!(Instant::now() < deadline, "moto does not listen\n{}", self.said());
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Its URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it with SIGKILL: its port is nobody's then.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("our own child can be killed");
+            process.wait().expect("our own child can be waited for");
+        }
+    }
+
+    /// Stops it where it stands, or lets it go on: it takes connections and answers none.
+    pub fn freeze(&self, is_frozen: bool) {
+        let signal = if is_frozen { "STOP" } else { "CONT" };
+        let pid = self.process.as_ref().expect("it was started").id();
+        let sent = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", signal, &pid.to_string()])
+            .status();
+        assert!(sent.is_ok_and(|sent| sent.success()), "our own child can be signalled");
+    }
+
+    /// What it has written: a line for each request.
+    pub fn said(&self) -> String {
+        fs::read(self.log()).map_or(String::new(), |text| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Makes a bucket.
+    pub fn make_bucket(&self, name: &str) {
+        self.ask("PUT", &format!("/{name}"), "");
+    }
+
+    /// The keys in a bucket, in order.
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let (mut keys, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = self.ask("GET", &format!("/{bucket}?list-type=2&start-after={after}"), "");
+            let found = values(&page, "Key");
+            keys.extend(found.iter().cloned());
+            match found.last() {
+                Some(last) if page.contains("<IsTruncated>true") => after.clone_from(last),
+                Some(_) | None => return keys,
+            }
+        }
+    }
+
+    /// The uploads in parts that were begun and neither completed nor given up.
+    pub fn open_uploads(&self, bucket: &str) -> Vec<String> {
+        values(&self.ask("GET", &format!("/{bucket}?uploads"), ""), "Key")
+    }
+
+    /// What an object holds.
+    pub fn object(&self, bucket: &str, key: &str) -> String {
+        self.ask("GET", &format!("/{bucket}/{key}"), "")
+    }
+
+    /// Puts an object, as a stranger would.
+    pub fn put(&self, bucket: &str, key: &str, content: &str) {
+        self.ask("PUT", &format!("/{bucket}/{key}"), content);
+    }
+
+    /// Removes an object, as a stranger would.
+    pub fn remove(&self, bucket: &str, key: &str) {
+        self.ask("DELETE", &format!("/{bucket}/{key}"), "");
+    }
+
+    /// Makes a user who may do what a policy says, and gives the id of the key, whose secret goes to `secret`.
+    pub fn make_user(&self, name: &str, policy: &str) -> (String, String) {
+        let iam = |action: &str| self.ask("POST", "/", &format!("{action}&Version=2010-05-08&UserName={name}"));
+        iam("Action=CreateUser");
+        iam(&format!(
+            "Action=PutUserPolicy&PolicyName=backups&PolicyDocument={}",
+            percent_encoded(policy)
+        ));
+        let made = iam("Action=CreateAccessKey");
+        let value = |tag| values(&made, tag).pop().unwrap_or_else(|| panic!("no {tag} in {made}"));
+        (value("AccessKeyId"), value("SecretAccessKey"))
+    }
+
+    /// From now on it lets in only users that were made, and each does what its policy allows.
+    pub fn lock(&self) {
+        self.ask("POST", "/moto-api/reset-auth", "0");
+    }
+
+    /// The body of its answer, which must be a good one.
+    #[track_caller]
+    fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a running server takes connections");
+        // By the scope of the key, moto tells its services apart.
+        let service = if path == "/" { "iam" } else { "s3" };
+        let scope = format!("AWS4-HMAC-SHA256 Credential=test/20261129/us-east-1/{service}/aws4_request");
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\nAuthorization: {scope}, SignedHeaders=host, Signature=0\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            self.port,
+            body.len()
+        )
+        .expect("a running server reads");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("a running server answers");
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split_whitespace().nth(1).unwrap_or_default();
+        assert!(status.starts_with('2'), "{method} {path}: {answer}");
+        body.to_owned()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            let said = self.said();
+            let lines: Vec<&str> = said.lines().collect();
+            let last = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
+            eprintln!("--- the last of moto's log\n{}", last.join("\n"));
+        }
+    }
+}
+
+/// What stands between the tags of this name.
+fn values(xml: &str, tag: &str) -> Vec<String> {
+    let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+    let parts = xml.split(&open).skip(1);
+    parts
+        .filter_map(|part| Some(part.split_once(&close)?.0.to_owned()))
+        .collect()
+}
+
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte.is_ascii_alphanumeric() {
+            true => encoded.push(char::from(byte)),
+            false => write!(encoded, "%{byte:02X}").expect("a string can be written to"),
+        }
+    }
+    encoded
+}

@@ -9,6 +9,7 @@ use super::full::{Error, Job};
 use super::traces::AtWork;
 use crate::catalog::{Catalog, Pinned};
 use crate::destinations::Destination;
+use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, Manifest, ObjectName, Pin, Stream};
 use crate::model::{ByteSize, Digest};
 use crate::pipeline::BranchError;
@@ -68,7 +69,7 @@ pub enum DestinationError {
 pub(super) fn reasons(written: &[Written]) -> String {
     let reasons = written.iter().filter_map(|written| {
         let error = written.result.as_ref().err()?;
-        Some(format!("{}: {error}", written.destination))
+        Some(format!("{}: {}", written.destination, with_causes(error)))
     });
     reasons.collect::<Vec<_>>().join("; ")
 }

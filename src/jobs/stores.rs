@@ -108,7 +108,9 @@ pub fn manifest(read: &Destinations, backup: &Backup) -> Result<(Manifest, Vec<u
 /// A failure of a store that was asked for by name.
 pub fn store_failure(error: store::Error) -> Failure {
     let exit = match &error {
-        store::Error::NoStore { .. } | store::Error::RootMissing { .. } => Exit::NotFound,
+        store::Error::NoStore { .. } | store::Error::RootMissing { .. } | store::Error::NoBucket { .. } => {
+            Exit::NotFound
+        }
         store::Error::Altered { .. } | store::Error::MarkerDamaged { .. } => Exit::Damaged,
         _ => Exit::Failed,
     };

@@ -60,6 +60,14 @@ pub enum Error {
         /// The destination.
         root: PathBuf,
     },
+    /// The bucket is not there.
+    #[error("{doing} `{at}`: there is no such bucket: make it, or correct the URL or the endpoint")]
+    NoBucket {
+        /// What was attempted.
+        doing: &'static str,
+        /// Where.
+        at: String,
+    },
     /// This host has seen the store before, and now it is gone.
     #[error("store {} is not in `{at}`: {}; if it is gone for good, remove `{}`, by which this host knows it", .known.id, come_back(.at), .known.record.display())]
     NotMounted {

@@ -350,8 +350,24 @@ fn is_there_already(error: &opendal::Error) -> bool {
     )
 }
 
+/// Whether it is the bucket that is not there: by the code of the one kind of server or the other, or its words. To some of
+/// them it is as if an object were not.
+fn has_no_bucket(error: &opendal::Error) -> bool {
+    let said = error.message();
+    [
+        "NoSuchBucket",
+        "ContainerNotFound",
+        "The specified bucket does not exist",
+    ]
+    .iter()
+    .any(|words| said.contains(words))
+}
+
 /// What a server or the way to it said, in our words.
 fn failure(doing: &'static str, at: String, error: &opendal::Error) -> Error {
+    if has_no_bucket(error) {
+        return Error::NoBucket { doing, at };
+    }
     match error.kind() {
         ErrorKind::NotFound => Error::NotFound { doing, at },
         ErrorKind::PermissionDenied => Error::Refused {

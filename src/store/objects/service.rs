@@ -126,11 +126,16 @@ fn azblob(bucket: &Bucket, root: &str) -> Result<Azblob, String> {
     if let Some(secret) = &bucket.options.credentials {
         let text = text(secret)?;
         service = match text.contains("AccountKey=") || text.contains("SharedAccessSignature=") {
-            true => Azblob::from_connection_string(&text).map_err(|error| super::in_short(&error))?,
+            // What it says of it may hold a part of the key.
+            true => Azblob::from_connection_string(&text).map_err(|_| {
+                "the credentials are no connection string: fields `NAME=VALUE` with `;` between them".to_owned()
+            })?,
             false => {
                 let pairs = Pairs::read(secret)?;
+                let account = pairs.want(&["account_name"])?;
                 service
-                    .account_name(pairs.want(&["account_name"])?)
+                    .endpoint(&format!("https://{account}.blob.core.windows.net"))
+                    .account_name(account)
                     .account_key(pairs.want(&["account_key"])?)
             }
         };

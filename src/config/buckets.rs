@@ -90,9 +90,14 @@ impl Reader<'_> {
         options
     }
 
-    /// Of a provider whose servers each have a region in their name.
+    /// Of a provider whose servers have a region or an account in their name, which nothing else tells.
     pub(super) fn want_endpoint(&mut self, destination: &Section<'_>, url: &StoreUrl) {
-        if matches!(url.bucket_kind(), Some(BucketKind::Oss)) && destination.entry("endpoint").is_none() {
+        let is_told = match url.bucket_kind() {
+            Some(BucketKind::Oss) => false,
+            Some(BucketKind::Azblob) => destination.entry("credentials").is_some(),
+            Some(BucketKind::S3 | BucketKind::Gcs) | None => true,
+        };
+        if !is_told && destination.entry("endpoint").is_none() {
             self.missing(destination, "endpoint");
         }
     }

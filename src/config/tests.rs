@@ -681,6 +681,7 @@ fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
             "`destinations.far.shared`: a `s3:` destination is that of all hosts",
         ),
         ("url = 'oss://bucket'", "`destinations.far.endpoint` is missing"),
+        ("url = 'azblob://box'", "`destinations.far.endpoint` is missing"),
         (
             "url = 'gs://bucket'\nregion = 'x'",
             "`destinations.far.region` is of destinations in `s3:`, and this one is gs://bucket",

@@ -600,7 +600,7 @@ url = "sftp://host/folder""#,
 endpoint = "https://s3.example.com""#,
             r#"config.d/a.toml:2:1: `destinations.local.endpoint` is of destinations in `s3:`, `gs:`, `azblob:`, `oss:`, and this one is file:///var/backups/lifeboat: remove it, or correct `url`
   |
-2 | endpoint = "https://s3.example.com"
+2 | endpoint …
   | ^^^^^^^^"#,
         ),
         (

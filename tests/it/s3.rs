@@ -1,32 +1,86 @@
 //! Destinations in an object store: the same life as in a directory, on a real S3 server.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::support::etcd::Etcd;
-use super::support::host::Host;
+use serde_json::Value;
+
+use super::support::etcd::{Etcd, Options};
+use super::support::host::{CLUSTER, Host, Output};
 use super::support::moto::{Moto, SECRET};
+use super::support::running::{Running, until};
 use super::support::shared;
+use super::support::tools::Version;
 
 const BUCKET: &str = "backups";
+
+/// What a store may take before it is left out, and some time for what is done beside.
+const ONE_WAIT: Duration = Duration::from_secs(30 + 15);
 
 /// A host whose destination `bucket`, beside `local`, is in this server; `more` is what else is configured of it.
 fn host_with(etcd: &Etcd, moto: &Moto, more: &str) -> Host {
     let host = Host::new(etcd);
-    let keys = host.path("s3-keys");
-    fs::write(
-        &keys,
-        format!("aws_access_key_id = anybody\naws_secret_access_key = {SECRET}\n"),
-    )
-    .unwrap();
-    let (endpoint, keys) = (moto.endpoint(), keys.display());
-    host.configure(
-        etcd,
-        &format!(
-            "[destinations.bucket]\nurl = \"s3://{BUCKET}/etcd\"\nendpoint = \"{endpoint}\"\n\
-             credentials = {{ file = \"{keys}\" }}\n{more}"
-        ),
-    );
+    host.configure(etcd, &bucket_at(&host, moto, more));
     host
+}
+
+/// The tables of that destination, whose keys are put beside.
+fn bucket_at(host: &Host, moto: &Moto, more: &str) -> String {
+    give_keys(host, "anybody", SECRET);
+    let (endpoint, keys) = (moto.endpoint(), host.path("s3-keys"));
+    format!(
+        "[destinations.bucket]\nurl = \"s3://{BUCKET}/etcd\"\nendpoint = \"{endpoint}\"\n\
+         credentials = {{ file = {keys:?} }}\n{more}"
+    )
+}
+
+fn give_keys(host: &Host, id: &str, secret: &str) {
+    let keys = format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n");
+    fs::write(host.path("s3-keys"), keys).unwrap();
+}
+
+/// Runs the command without the configuration of its host, which knows of the server by its environment alone.
+fn without_configuration(host: &Host, moto: &Moto, args: &[&str]) -> Output {
+    let ran = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+        .args(args)
+        .env("STATE_DIRECTORY", host.path("no-state"))
+        .env("HOME", host.path(""))
+        .env("AWS_ENDPOINT_URL", moto.endpoint())
+        .env("AWS_ACCESS_KEY_ID", "anybody")
+        .env("AWS_SECRET_ACCESS_KEY", SECRET)
+        .env("AWS_REGION", "us-east-1")
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let output = Output::new(ran.status.code().unwrap_or(-1), text(ran.stdout), text(ran.stderr));
+    assert_tells_no_secret(&output);
+    output
+}
+
+#[track_caller]
+fn assert_tells_no_secret(output: &Output) {
+    for text in [&output.stdout, &output.stderr] {
+        assert!(!text.contains(SECRET), "a secret was printed:\n{text}");
+    }
+}
+
+fn ids(rows: &Value) -> Vec<&str> {
+    let rows = rows.as_array().unwrap().iter();
+    rows.map(|row| row["id"].as_str().unwrap()).collect()
+}
+
+fn backup_to(host: &Host, destination: &str) -> String {
+    let done = host.lifeboat(["backup", "--to", destination]).expect_code(0);
+    done.stdout.trim().to_owned()
+}
+
+/// The names of all that belongs to a backup, in the bucket.
+fn keys_of(moto: &Moto, id: &str) -> Vec<String> {
+    let keys = moto.keys(BUCKET).into_iter();
+    keys.filter(|key| key.contains(id)).collect()
 }
 
 #[test]
@@ -36,20 +90,322 @@ fn a_backup_goes_to_a_bucket_as_it_goes_to_a_directory() {
     moto.make_bucket(BUCKET);
     let host = host_with(etcd, &moto, "");
     let id = host.backup();
-    let names = |names: Vec<String>| -> Vec<String> { names.into_iter().filter(|name| name.contains(&id)).collect() };
-    let files = host
-        .stored_files()
-        .iter()
-        .map(|file| format!("etcd/{}", file.display()))
-        .collect();
-    assert_eq!(names(moto.keys(BUCKET)), names(files));
+    let files = host.stored_files();
+    let files = files.iter().map(|file| format!("etcd/{}", file.display()));
+    let files: Vec<String> = files.filter(|file| file.contains(&id)).collect();
+    assert_eq!(keys_of(&moto, &id), files);
     assert_eq!(moto.open_uploads(BUCKET), [""; 0]);
+    // More than one part.
+    assert!(moto.said().contains("?partNumber=2&"), "{}", moto.said());
     for destination in ["local", "bucket"] {
-        let listed = host
-            .lifeboat(["--json", "list", "--destination", destination])
-            .expect_code(0)
-            .json();
+        let listed = host.lifeboat(["--json", "list", "--destination", destination]);
+        let listed = listed.expect_code(0).json();
         assert_eq!(listed["backups"][0]["id"], id.as_str(), "{listed}");
         assert_eq!(listed["backups"][0]["proof"], "stored", "{listed}");
     }
+}
+
+#[test]
+fn the_whole_life_of_backups_in_a_bucket() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let host = host_with(&etcd, &moto, "[destinations.bucket.retention]\nkeep_last = 1\n");
+    let client = etcd.client();
+    client.put("/key", "first", 0).unwrap();
+
+    host.lifeboat(["check", "--online"])
+        .expect_code(0)
+        .says(&["there is no backup yet"]);
+    // There and back.
+    let first = backup_to(&host, "local");
+    let copied = host.lifeboat(["--json", "copy", "--from", "local", "--to", "bucket"]);
+    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([first]));
+    client.put("/key", "second", 0).unwrap();
+    let second = backup_to(&host, "bucket");
+    let copied = host.lifeboat(["--json", "copy", "--from", "bucket", "--to", "local"]);
+    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([second]));
+    let listed = host.lifeboat(["--json", "list"]).expect_code(0).json();
+    assert_eq!(ids(&listed["backups"]), [&first, &second]);
+    for backup in listed["backups"].as_array().unwrap() {
+        assert_eq!(
+            backup["destinations"],
+            serde_json::json!(["bucket", "local"]),
+            "{backup}"
+        );
+    }
+    let shown = host.lifeboat(["show", &second]).expect_code(0).stdout;
+    assert!(
+        shown.contains(&format!("bucket: s3://{BUCKET}/etcd/{CLUSTER}/")),
+        "{shown}"
+    );
+
+    // Proven with a key, as in a directory.
+    let identity = host.identity();
+    let identity = identity.to_str().unwrap();
+    let checked = host.lifeboat([
+        "--json",
+        "verify",
+        "--all",
+        "--destination",
+        "bucket",
+        "--identity",
+        identity,
+    ]);
+    let checked = checked.expect_code(0).json();
+    let checked = checked["checked"].as_array().unwrap();
+    assert_eq!(checked.len(), 2);
+    assert!(checked.iter().all(|one| one["proof"] == "hash_kv"), "{checked:?}");
+
+    // What is pinned stays, the rest goes by the retention of the bucket alone.
+    host.lifeboat(["pin", &first]).expect_code(0);
+    client.put("/key", "third", 0).unwrap();
+    let third = host.backup();
+    let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
+    assert_eq!(ids(&pruned["remove"]), [&second], "{pruned}");
+    assert_eq!(keys_of(&moto, &second), [""; 0]);
+    let there = host.lifeboat(["--json", "list", "--destination", "bucket"]);
+    assert_eq!(ids(&there.expect_code(0).json()["backups"]), [&first, &third]);
+    host.lifeboat(["unpin", &first]).expect_code(0);
+    host.lifeboat(["prune"]).expect_code(0);
+    assert_eq!(keys_of(&moto, &first), [""; 0]);
+
+    let status = host.lifeboat(["--json", "status"]).expect_code(0).json();
+    let bucket = &status["destinations"][0];
+    assert_eq!(
+        (&bucket["name"], &bucket["backups"]),
+        (&"bucket".into(), &1.into()),
+        "{status}"
+    );
+    host.lifeboat(["check", "--online", "--identity", identity])
+        .expect_code(0);
+
+    // The same bytes from either, and a member laid out from the bucket by a host that has lost its configuration.
+    let plain = |from: &str, out: &str| {
+        let path = host.path(out);
+        let args = [
+            "export",
+            "latest",
+            path.to_str().unwrap(),
+            "--from",
+            from,
+            "--identity",
+            identity,
+        ];
+        without_configuration(&host, &moto, &args).expect_code(0);
+        fs::read(path).unwrap()
+    };
+    let store = host.store().display().to_string();
+    let url = format!("s3://{BUCKET}/etcd");
+    let from_bucket = plain(&url, "bucket.db");
+    assert!(!from_bucket.is_empty());
+    assert_eq!(plain(&format!("{url}/{CLUSTER}"), "again.db"), from_bucket);
+    assert_eq!(plain(&store, "local.db"), from_bucket);
+    let mut target = Etcd::plan(Version::V3_6, Options::default()).unwrap();
+    let mut args = host.rebuild_args("latest", &target, 0);
+    args.extend(["--from".to_owned(), url]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    without_configuration(&host, &moto, &args).expect_code(0);
+    target.boot();
+    assert_eq!(target.client().get("/key").unwrap().unwrap(), b"third");
+    assert_eq!(moto.open_uploads(BUCKET), [""; 0]);
+}
+
+#[test]
+fn a_bucket_that_is_not_there_is_named_and_never_made() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    let host = host_with(etcd, &moto, "");
+    let taken = host.lifeboat(["backup"]).expect_code(3);
+    taken.says(&[
+        "destination bucket does not have it: ",
+        "there is no such bucket: make it, or correct the URL",
+    ]);
+    host.lifeboat(["check", "--online"])
+        .expect_code(1)
+        .says(&["destination bucket: ", "there is no such bucket"]);
+    let from = format!("s3://{BUCKET}/etcd");
+    without_configuration(&host, &moto, &["list", "--from", &from])
+        .expect_code(4)
+        .says(&["there is no such bucket"]);
+    moto.make_bucket(BUCKET);
+    without_configuration(&host, &moto, &["list", "--from", &from])
+        .expect_code(4)
+        .says(&["holds no store of lifeboat"]);
+    host.backup();
+    // Gone again, with all that was in it: what this host knows of it keeps a new one from being taken for it.
+    let mut moto = moto;
+    moto.kill();
+    moto.boot();
+    moto.make_bucket(BUCKET);
+    host.lifeboat(["backup"])
+        .expect_code(3)
+        .says(&["store ", "is not in `s3://"]);
+    assert_eq!(moto.keys(BUCKET), [""; 0]);
+}
+
+/// What `docs/stores.md` says that a user needs.
+fn policy() -> String {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
+    let (_, rest) = page.split_once("## S3").unwrap();
+    let (_, rest) = rest.split_once("```json\n").unwrap();
+    let (policy, _) = rest.split_once("```").unwrap();
+    policy.replace("example-backups", BUCKET)
+}
+
+#[test]
+fn the_rights_that_are_documented_suffice_and_wrong_ones_are_named() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    moto.make_bucket("others");
+    let (id, secret) = moto.make_user("lifeboat", &policy());
+    let (hoarder, hoarders_secret) = moto.make_user("hoarder", &policy().replace("\"s3:DeleteObject\", ", ""));
+    let (stranger, strangers_secret) = moto.make_user("stranger", &policy().replace(BUCKET, "others"));
+    moto.lock();
+    let host = host_with(etcd, &moto, "[destinations.bucket.retention]\nkeep_last = 1\n");
+    let refused = |id: &str, secret: &str| {
+        give_keys(&host, id, secret);
+        for (args, code) in [
+            (&["backup"][..], 3),
+            (&["backup", "--to", "bucket"], 1),
+            (&["list", "--destination", "bucket"], 1),
+            (&["check", "--online"], 1),
+        ] {
+            let output = host.lifeboat(args).expect_code(code);
+            let output = output.says(&["bucket", "refused: look at the credentials, and at what they may do"]);
+            assert_tells_no_secret(&output);
+            assert!(!output.stderr.contains(secret), "{}", output.stderr);
+        }
+    };
+    refused("AKIAIOSFODNN7EXAMPLE", SECRET);
+    refused(&id, SECRET);
+    refused(&stranger, &strangers_secret);
+    fs::write(host.path("s3-keys"), format!("secret = {SECRET}\n")).unwrap();
+    let unfit = host.lifeboat(["backup"]).expect_code(3);
+    assert_tells_no_secret(&unfit);
+    unfit.says(&[
+        "destination bucket",
+        "the credentials have no line `aws_access_key_id = …`",
+    ]);
+
+    give_keys(&host, &id, &secret);
+    let first = host.backup();
+    let second = host.backup();
+    host.lifeboat(["check", "--online"]).expect_code(0);
+    host.lifeboat(["verify", "--all", "--destination", "bucket"])
+        .expect_code(0);
+    let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
+    assert_eq!(ids(&pruned["remove"]), [&first]);
+    host.lifeboat(["pin", &second]).expect_code(0);
+
+    // Who may remove nothing takes backups all the same.
+    give_keys(&host, &hoarder, &hoarders_secret);
+    host.backup();
+    host.lifeboat(["unpin", &second])
+        .expect_code(3)
+        .says(&["destination bucket: remove ", "refused: look at the credentials"]);
+}
+
+#[test]
+fn a_server_that_is_gone_or_hangs_costs_its_deadline_and_no_other_destination() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(mut moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let host = host_with(etcd, &moto, "");
+    host.backup();
+    let goes_on = |said: &str| {
+        let begun = Instant::now();
+        let taken = host
+            .lifeboat(["backup"])
+            .expect_code(3)
+            .says(&["destination bucket does not have it: ", said]);
+        assert!(begun.elapsed() < ONE_WAIT, "{:?}", begun.elapsed());
+        let id = taken.stdout.trim();
+        assert!(
+            host.stored_files()
+                .iter()
+                .any(|file| file.to_string_lossy().contains(id))
+        );
+    };
+    moto.freeze(true);
+    goes_on("hangs, it is left out until it answers");
+    moto.freeze(false);
+    // What it was asked while it hung is done by now or given up: it goes on as before.
+    host.backup();
+    moto.kill();
+    goes_on("Connection refused");
+}
+
+/// Two hosts, each with a member, and the agents of both.
+#[test]
+fn hosts_with_one_bucket_take_one_backup_a_slot() {
+    let two = Options {
+        members: 2,
+        ..Options::default()
+    };
+    let Some(etcd) = Etcd::start(Version::V3_5, two) else {
+        return;
+    };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    etcd.client().put("/key", "value", 0).unwrap();
+    // The second one looks at a slot 5 s after it came.
+    let schedule =
+        "[schedules.often]\nkind = \"full\"\nevery = \"10s\"\njitter = \"0s\"\ndestinations = [\"bucket\"]\n";
+    let hosts = etcd.members.iter().map(|member| {
+        let own = format!("{schedule}[host]\nmember = \"{}\"\n", member.name);
+        host_with(&etcd, &moto, &own)
+    });
+    let hosts: Vec<Host> = hosts.collect();
+    let agent = |index: usize| {
+        let command = hosts[index].command(["agent"]);
+        if !nix::unistd::geteuid().is_root() {
+            return Running::start(command);
+        }
+        let mut named = Command::new("unshare");
+        let rename = "echo \"$0\" >/proc/sys/kernel/hostname && exec \"$@\"";
+        named.args(["--uts", "sh", "-c", rename, &format!("h{index}")]);
+        named.arg(command.get_program()).args(command.get_args());
+        named.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        Running::start(named)
+    };
+    let agents: Vec<Running> = (0..hosts.len()).map(agent).collect();
+    let manifests = || -> Vec<String> {
+        // The server has other things to do, too.
+        thread::sleep(Duration::from_millis(300));
+        let keys = moto.keys(BUCKET).into_iter();
+        keys.filter(|key| key.contains("/full-")).collect()
+    };
+    until("backups of three slots", || manifests().len() >= 3);
+    for agent in agents {
+        agent.signal("TERM");
+        agent.wait().expect_code(0);
+    }
+    let mut by_slot: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for key in manifests() {
+        let manifest: Value = serde_json::from_str(&moto.object(BUCKET, &key)).unwrap();
+        let slot = manifest["slot"].as_str().unwrap().to_owned();
+        by_slot.entry(slot).or_default().push(key);
+    }
+    assert!(by_slot.values().all(|backups| backups.len() == 1), "{by_slot:?}");
+    let claims = moto.keys(BUCKET).into_iter();
+    assert!(claims.filter(|key| key.contains("/slots/often/")).count() >= by_slot.len());
+}
+
+#[test]
+fn keys_do_not_belong_into_a_url() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let url = format!("s3://AKIAIOSFODNN7EXAMPLE:{SECRET}@{BUCKET}/etcd");
+    host.configure(etcd, &format!("[destinations.bucket]\nurl = \"{url}\"\n"));
+    let refused = host.lifeboat(["check"]).expect_code(78);
+    assert_tells_no_secret(&refused);
+    let said = "`destinations.bucket.url`: a user, key or password in a URL is not taken (not shown)";
+    refused.says(&[said, "`credentials` names where they are kept"]);
+    let refused = host.lifeboat(["list", "--from", &url]).expect_code(2);
+    assert_tells_no_secret(&refused);
+    refused.says(&["a user, key or password in a URL is not taken", "AWS_ACCESS_KEY_ID"]);
 }

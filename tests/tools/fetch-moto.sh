@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prints the path of moto's S3 server, installed through pip on first use:  tests/tools/fetch-moto.sh
+# Prints the path of a Python that has moto, an S3 server, installed through pip on first use:  tests/tools/fetch-moto.sh
+# It is to run moto-server.py beside this.
 # Its versions stand in moto.txt beside this. It lives in an environment of its own; nothing else of Python's is changed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -8,7 +9,6 @@ mkdir -p "$tools"
 tools=$(cd "$tools" && pwd)
 # Another list of versions is another environment.
 place=$tools/moto-$(sha256sum "$here/moto.txt" | cut -c 1-12)
-server=$place/bin/moto_server
 
 if [ ! -e "$place/.complete" ]; then
     exec 9>"$tools/.moto.lock"
@@ -38,7 +38,7 @@ if [ ! -e "$place/.complete" ]; then
         "$python" -m venv "$place"
         "$place/bin/pip" --quiet --no-cache-dir --disable-pip-version-check install --requirement "$here/moto.txt"
     } >&2
-    "$server" --help >/dev/null
+    "$place/bin/python" "$here/moto-server.py" --help >/dev/null
     touch "$place/.complete"
 fi
-echo "$server"
+echo "$place/bin/python"

@@ -25,7 +25,7 @@ pub const SECRET: &str = "not/even+a-good-secret";
 pub struct Moto {
     port: u16,
     process: Option<Child>,
-    binary: PathBuf,
+    python: PathBuf,
     dir: TempDir,
 }
 
@@ -35,7 +35,7 @@ impl Moto {
         let mut moto = Moto {
             port: ports::free(),
             process: None,
-            binary: tools::moto()?,
+            python: tools::moto()?,
             dir: tempfile::Builder::new()
                 .prefix("lifeboat-moto-")
                 .tempdir()
@@ -53,7 +53,8 @@ impl Moto {
             .open(self.log())
             .expect("a log can be written");
         let second = log.try_clone().expect("a descriptor can be copied");
-        let child = Command::new(&self.binary)
+        let child = Command::new(&self.python)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/moto-server.py"))
             .args(["-H", "127.0.0.1", "-p", &self.port.to_string()])
             .env("HOME", self.dir.path())
             .stdin(Stdio::null())
@@ -162,12 +163,15 @@ impl Moto {
     fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a running server takes connections");
         // By the scope of the key, moto tells its services apart.
-        let service = if path == "/" { "iam" } else { "s3" };
+        let (service, kind) = match path {
+            "/" => ("iam", "application/x-www-form-urlencoded"),
+            _ => ("s3", "application/octet-stream"),
+        };
         let scope = format!("AWS4-HMAC-SHA256 Credential=test/20261129/us-east-1/{service}/aws4_request");
         write!(
             stream,
             "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\nAuthorization: {scope}, SignedHeaders=host, Signature=0\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
             self.port,
             body.len()
         )

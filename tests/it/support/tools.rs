@@ -49,7 +49,7 @@ pub fn debian(tool: &str) -> Option<PathBuf> {
     Some(if fetched.exists() { fetched } else { PathBuf::from(tool) })
 }
 
-/// An S3 server, or `None` after saying that the test is skipped.
+/// A Python that can run `moto-server.py`, an S3 server, or `None` after saying that the test is skipped.
 pub fn moto() -> Option<PathBuf> {
     match script("fetch-moto.sh", &[]) {
         Ok(path) => Some(PathBuf::from(path)),

@@ -18,7 +18,8 @@ use crate::durable;
 /// The largest secret that is read: certificates and keys are a few KiB.
 const LARGEST: usize = 1 << 20;
 
-/// Where systemd keeps the credentials of the agent while it runs, for root's hand and the agent's own user.
+/// Where systemd keeps the credentials of the agent while it runs, for root's hand, other units of lifeboat's and the agent's
+/// own user.
 const AGENTS_CREDENTIALS: &str = "/run/credentials/lifeboat.service";
 
 /// Where a secret or a TLS file is. Reading it again sees a changed file; the other two are fixed for a unit's life.
@@ -71,7 +72,7 @@ pub enum SecretError {
 impl Secret {
     /// Reads the secret, without the line end that editors leave behind. At most 1 MiB of UTF-8; never empty.
     pub fn read(&self) -> Result<SecretString, SecretError> {
-        self.read_in(&|name| std::env::var_os(name))
+        self.read_in(&|name| std::env::var_os(name), Path::new(AGENTS_CREDENTIALS))
     }
 
     /// The same for a file that was named on the command line, which may be a pipe.
@@ -97,16 +98,20 @@ impl Secret {
         ))
     }
 
-    fn read_in(&self, env: &dyn Fn(&str) -> Option<OsString>) -> Result<SecretString, SecretError> {
+    fn read_in(&self, env: &dyn Fn(&str) -> Option<OsString>, agents: &Path) -> Result<SecretString, SecretError> {
         match self {
             Secret::File(path) => self.read_file(path),
-            Secret::Credential(name) => match env("CREDENTIALS_DIRECTORY") {
-                Some(directory) => self.read_file(&Path::new(&directory).join(name)),
-                None => match Path::new(AGENTS_CREDENTIALS).join(name) {
-                    path if path.exists() => self.read_file(&path),
-                    _ => Err(SecretError::NoCredentials { name: name.clone() }),
-                },
-            },
+            Secret::Credential(name) => {
+                let own = env("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(name));
+                let agents = agents.join(name);
+                match own {
+                    // A restore's unit loads the key that opens the backups, and the agent's the rest.
+                    Some(own) if own.exists() || !agents.exists() => self.read_file(&own),
+                    Some(_) => self.read_file(&agents),
+                    None if agents.exists() => self.read_file(&agents),
+                    None => Err(SecretError::NoCredentials { name: name.clone() }),
+                }
+            }
             Secret::Env(name) => {
                 let value = env(name).ok_or_else(|| SecretError::NotSet { name: name.clone() })?;
                 let value = value.into_string().map_err(|_| self.unusable("is not UTF-8 text"))?;
@@ -211,21 +216,50 @@ mod tests {
         let (directory, _) = written(b"from systemd\n");
         let env = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| directory.path().as_os_str().to_owned());
         let credential = Secret::Credential("token".to_owned());
-        assert_eq!(credential.read_in(&env).unwrap().expose_secret(), "from systemd");
+        let nowhere = Path::new("/nonexistent");
+        let read = |agents| credential.read_in(&env, agents).unwrap();
+        assert_eq!(read(nowhere).expose_secret(), "from systemd");
         assert_eq!(
-            credential.read_in(&nothing_set).unwrap_err().to_string(),
+            credential.read_in(&nothing_set, nowhere).unwrap_err().to_string(),
             "credential `token`: CREDENTIALS_DIRECTORY is not set, so no systemd unit with `LoadCredential=` runs this; \
              while lifeboat.service runs, root can read it"
         );
     }
 
     #[test]
+    fn a_credential_that_another_unit_has_not_is_that_of_the_agent() {
+        let (own, _) = written(b"own\n");
+        let (agents, _) = written(b"the agent's\n");
+        std::fs::write(agents.path().join("s3-keys"), "keys\n").unwrap();
+        let env = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| own.path().as_os_str().to_owned());
+        let read = |name: &str, env: &dyn Fn(&str) -> Option<OsString>| {
+            let read = Secret::Credential(name.to_owned()).read_in(env, agents.path());
+            read.map(|secret| secret.expose_secret().to_owned())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(read("token", &env), Ok("own".to_owned()));
+        assert_eq!(read("s3-keys", &env), Ok("keys".to_owned()));
+        assert_eq!(read("token", &nothing_set), Ok("the agent's".to_owned()));
+        let in_neither = read("other", &env).unwrap_err();
+        assert!(in_neither.contains(&own.path().display().to_string()), "{in_neither}");
+    }
+
+    #[test]
     fn a_variable_is_read_as_it_is() {
         let variable = Secret::Env("ETCD_PASSWORD".to_owned());
         let env = |name: &str| (name == "ETCD_PASSWORD").then(|| OsString::from("from env"));
-        assert_eq!(variable.read_in(&env).unwrap().expose_secret(), "from env");
         assert_eq!(
-            variable.read_in(&nothing_set).unwrap_err().to_string(),
+            variable
+                .read_in(&env, Path::new("/nonexistent"))
+                .unwrap()
+                .expose_secret(),
+            "from env"
+        );
+        assert_eq!(
+            variable
+                .read_in(&nothing_set, Path::new("/nonexistent"))
+                .unwrap_err()
+                .to_string(),
             "environment variable ETCD_PASSWORD is not set"
         );
     }

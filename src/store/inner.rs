@@ -127,11 +127,12 @@ impl Inner {
         match location.top()?.read(&ObjectName::StoreMarker, 1) {
             Ok(_) => Ok(true),
             // What is wrong with a bucket is wrong with all in it.
-            Err(error @ (Error::Refused { .. } | Error::NoBucket { .. } | Error::Io { .. }))
-                if !matches!(location, Location::Folder(_)) =>
-            {
-                Err(error)
-            }
+            Err(
+                error @ (Error::Refused { .. }
+                | Error::NoBucket { .. }
+                | Error::NoCredentials { .. }
+                | Error::Io { .. }),
+            ) if !matches!(location, Location::Folder(_)) => Err(error),
             Err(_) => Ok(false),
         }
     }

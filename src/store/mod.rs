@@ -68,6 +68,16 @@ pub enum Error {
         /// Where.
         at: String,
     },
+    /// Nothing says who asks.
+    #[error(
+        "{doing} `{at}`: no credentials were found: name them by `credentials` in its table, or in the environment"
+    )]
+    NoCredentials {
+        /// What was attempted.
+        doing: &'static str,
+        /// Where.
+        at: String,
+    },
     /// This host has seen the store before, and now it is gone.
     #[error("store {} is not in `{at}`: {}; if it is gone for good, remove `{}`, by which this host knows it", .known.id, come_back(.at), .known.record.display())]
     NotMounted {

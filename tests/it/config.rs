@@ -629,7 +629,7 @@ url = "file:///srv""#,
         (
             r#"[destinations.other]
 url = "/srv""#,
-            r#"config.d/a.toml:2:7: `destinations.other.url`: `/srv` is not a store's URL: it has no scheme; expected one such as `file:///var/backups/lifeboat`
+            r#"config.d/a.toml:2:7: `destinations.other.url`: `/srv` is not a store's URL: it has no scheme; expected one such as `file:///var/backups/lifeboat` or `s3://bucket/prefix`
   |
 2 | url = "/srv"
   |       ^^^^^^"#,

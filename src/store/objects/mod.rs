@@ -368,6 +368,9 @@ fn failure(doing: &'static str, at: String, error: &opendal::Error) -> Error {
     if has_no_bucket(error) {
         return Error::NoBucket { doing, at };
     }
+    if in_short(error).contains("failed to load signing credential") {
+        return Error::NoCredentials { doing, at };
+    }
     match error.kind() {
         ErrorKind::NotFound => Error::NotFound { doing, at },
         ErrorKind::PermissionDenied => Error::Refused {

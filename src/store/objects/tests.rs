@@ -465,3 +465,30 @@ fn a_server_that_takes_a_name_twice_loses_nothing_of_runs_that_have_names_of_the
     }
     assert_eq!(first.catalog("s3").unwrap().backups().len(), 2);
 }
+
+#[test]
+fn what_a_server_says_of_a_bucket_and_what_is_missing_to_ask_it_is_told_apart() {
+    let at = || "s3://backups/etcd/prod/store.json".to_owned();
+    let told = |kind, message: &'static str| failure("read", at(), &opendal::Error::new(kind, message));
+    for (kind, message) in [
+        (
+            ErrorKind::ConfigInvalid,
+            "S3Error { code: \"NoSuchBucket\", message: \"The specified bucket does not exist\" }",
+        ),
+        (
+            ErrorKind::NotFound,
+            "AzblobError { code: \"ContainerNotFound\", message: \"\" }",
+        ),
+        (
+            ErrorKind::NotFound,
+            "GcsError { code: 404, message: \"The specified bucket does not exist.\" }",
+        ),
+    ] {
+        assert!(matches!(told(kind, message), Error::NoBucket { .. }), "{message}");
+    }
+    let absent = "S3Error { code: \"NoSuchKey\", message: \"The specified key does not exist.\" }";
+    assert!(matches!(told(ErrorKind::NotFound, absent), Error::NotFound { .. }));
+    let unsigned = opendal::Error::new(ErrorKind::Unexpected, "signing http request")
+        .set_source(io::Error::other("failed to load signing credential"));
+    assert!(matches!(failure("read", at(), &unsigned), Error::NoCredentials { .. }));
+}

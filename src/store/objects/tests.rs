@@ -401,7 +401,7 @@ impl Life {
     }
 
     /// With a server that works again, and after a day: all that was told to be good is, and nothing else is left.
-    fn is_as_it_should_be(mut self) {
+    fn looks_as_it_should(mut self) {
         self.server.work();
         self.server.pass(SignedDuration::from_hours(25));
         let begun = crate::store::Begun::default();
@@ -443,7 +443,7 @@ fn whatever_goes_wrong_nothing_good_is_lost_and_nothing_wrong_is_called_good() {
             for _ in 0..40 {
                 life.step(&mut dice);
             }
-            life.is_as_it_should_be();
+            life.looks_as_it_should();
         });
         assert!(run.is_ok(), "LIFEBOAT_SEED={seed}");
     }

@@ -14,7 +14,7 @@ use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{Pauses, When};
 
 const EVERY: SignedDuration = SignedDuration::from_hours(6);
-const RUNS: i64 = 48;
+const RUNS: i64 = 36;
 /// So many runs are a day, after which clocks that agree are believed.
 const DAY: i64 = 4;
 

@@ -4,6 +4,7 @@
 //! CLUSTER/jobs.lock                one job at a time; locked by flock(2), the content names the holder
 //! CLUSTER/chains/CHAIN.json        a backup that was begun and has not ended; locked while its run lives
 //! CLUSTER/stores/DESTINATION.json  the store that was seen there last
+//! CLUSTER/behind.json              since when destinations lack backups that others have
 //! _configurations/SHA256.json      the last good configuration of the file whose path has that digest
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! Invariant: liveness is a lock that the kernel drops with its holder, never a process id that may be another's now.
 
 mod agent_lock;
+mod behind;
 mod recipients;
 
 use std::collections::BTreeSet;
@@ -30,6 +32,8 @@ use jiff::Timestamp;
 use nix::unistd::{Uid, User, geteuid};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+pub use behind::BehindSince;
 
 use crate::durable::{self, Partial};
 use crate::layout::instant;

@@ -403,6 +403,16 @@ fn destinations(page: &mut Page, report: &Report) {
         "When its newest backup was taken that is proven as far as `backup.require` wants; 0 if there is none.",
         &|found| Some(unix(found.newest_proven)),
     );
+    each(
+        "destination_behind_backups",
+        "How many backups it lacks that a schedule owes to it and another destination has.",
+        &|found| Some(found.behind.as_ref().map_or(0, |behind| behind.backups).to_string()),
+    );
+    each(
+        "destination_behind_since_timestamp_seconds",
+        "Since when it lacks any; 0 if it lacks none.",
+        &|found| Some(unix(found.behind.as_ref().and_then(|behind| behind.since))),
+    );
     // Not every store says it, and 0 would be an alarm.
     each("destination_free_bytes", "What can still be written to it.", &|found| {
         found.free_bytes.map(|bytes| bytes.to_string())

@@ -66,6 +66,8 @@ pub enum Event {
     RecipientsChanged,
     /// The metrics are not served, or not written.
     MetricsUnserved,
+    /// A destination goes on lacking backups that others have.
+    DestinationBehind,
     /// Somebody tries whether he is told.
     Test,
 }
@@ -82,7 +84,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 24] = [
+const TABLE: [Row; 25] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -216,6 +218,12 @@ const TABLE: [Row; 24] = [
         "38bc18cf39ab4d0e9f5ca75161f5ab24",
         Level::Warning,
     ),
+    row(
+        Event::DestinationBehind,
+        "destination-behind",
+        "4146113af6b36f170d2e7376bfb5e5e0",
+        Level::Error,
+    ),
     row(Event::Test, "test", "7d1a4de6cf1b4b5fbfd9a6a8a30c2a4e", Level::Info),
 ];
 
@@ -254,7 +262,8 @@ impl Event {
             | Event::MemberUnwell
             | Event::RestoreOpen
             | Event::RecipientsChanged
-            | Event::MetricsUnserved => true,
+            | Event::MetricsUnserved
+            | Event::DestinationBehind => true,
             Event::Ready
             | Event::BackupTaken
             | Event::ScheduleInTime

@@ -5,6 +5,7 @@
 //! Invariant: what is wrong for one of those that print it is wrong for all of them, as far as they know the facts.
 
 mod agent;
+mod behind;
 mod event;
 mod members;
 mod notice;
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentState, Configuration};
+pub use behind::{BehindState, Owed, OwedBackup};
 pub use event::{Event, Level};
 pub use members::MemberState;
 pub use notice::{About, Notice};

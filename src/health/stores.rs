@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Event, Notice, last_proof, unproven_since};
+use super::{About, BehindState, Event, Notice, Owed, last_proof, unproven_since};
 use crate::catalog::{Backup, Catalog, LatestError, Standing};
 use crate::error_chain::with_causes;
 use crate::layout::Proof;
@@ -38,6 +38,8 @@ pub struct Destination {
     pub proof_within: Duration,
     /// What can still be written, and how large the store is, where it says so.
     pub free_and_total_bytes: Option<(u64, u64)>,
+    /// What it lacks that others have, a schedule each, where that is known.
+    pub behind: Option<Vec<Owed>>,
 }
 
 /// The facts about all destinations, without the backups themselves.
@@ -88,6 +90,9 @@ pub struct DestinationState {
     pub free_bytes: Option<u64>,
     /// How large the store is.
     pub total_bytes: Option<u64>,
+    /// How far it is behind; none where it could not be read.
+    #[serde(default)]
+    pub behind: Option<BehindState>,
 }
 
 /// One backup.
@@ -199,6 +204,7 @@ impl Stores<'_> {
             stored_bytes: here().map(|(backup, _)| backup.manifest().stored.bytes).sum(),
             free_bytes: found.free_and_total_bytes.map(|(free, _)| free),
             total_bytes: found.free_and_total_bytes.map(|(_, total)| total),
+            behind: found.behind.as_deref().map(BehindState::of),
         }
     }
 
@@ -234,6 +240,10 @@ impl Stores<'_> {
             ));
         }
         problems.extend(self.destinations.iter().flat_map(unusable));
+        problems.extend(self.destinations.iter().flat_map(|destination| {
+            let owed = destination.behind.iter().flatten();
+            owed.filter_map(|owed| owed.problem(&destination.name, self.read_at))
+        }));
         problems.extend(self.not_good());
         problems.extend(self.history());
         let unproven = self.destinations.iter();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use age::secrecy::ExposeSecret;
 use jiff::Timestamp;
 
+use super::behind::{self, Memory};
 use super::host;
 use super::stores::{open_to_write, read_within};
 use crate::config::{Config, DestinationName, Kind, Unread};
@@ -38,7 +39,7 @@ pub(super) fn after(config: &Config, destinations: &Destinations) -> Look {
 
 /// What `places` hold, and why some cannot be written to.
 fn seen(config: &Config, places: &Destinations, unwritable: &BTreeMap<String, String>) -> Look {
-    let mut stores = read(config, places, host::now());
+    let mut stores = read(config, places, host::now(), Memory::IsKept);
     for destination in &mut stores.destinations {
         destination.unwritable = unwritable.get(&destination.name).cloned();
     }
@@ -59,7 +60,8 @@ fn with_the_host(config: &Config, mut look: Look, places: Option<&Destinations>)
 }
 
 /// What `places` hold, as the verdict is made from.
-pub fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp) -> Stores<'a> {
+pub fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp, memory: Memory) -> Stores<'a> {
+    let mut behind = behind::behind(config, places, now, memory);
     let destinations = config.destinations.keys().map(|name| {
         let unreadable = places.unreadable.iter();
         let unreadable = unreadable.filter(|(unread, _)| unread == name.as_str());
@@ -73,6 +75,7 @@ pub fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp) -> St
             unwritable: None,
             proof_within: proof_within(verifies(config, name), now),
             free_and_total_bytes: free.map(|free| (free.available, free.total)),
+            behind: behind.remove(name.as_str()),
         }
     });
     Stores {

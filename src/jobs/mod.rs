@@ -13,6 +13,7 @@ pub mod backup_now;
 pub mod check;
 pub mod choice;
 pub mod configuration;
+pub mod behind;
 pub mod copy;
 pub mod export;
 mod failure;

@@ -166,7 +166,7 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
         Vec::new()
     });
     let member_states: Vec<MemberState> = members.iter().map(MemberRow::state).collect();
-    let look = Look::at(&jobs::look::read(&config, &places, now));
+    let look = Look::at(&jobs::look::read(&config, &places, now, jobs::behind::Memory::IsRead));
     let wanted = wanted_member(&config);
     let facts = Facts {
         agent: Some(agent_state(&config, boots_with_it, running, said, state.folder(), now)),

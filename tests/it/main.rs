@@ -7,6 +7,7 @@ mod agent;
 mod apart;
 mod architecture;
 mod bad_input;
+mod behind;
 mod calendar;
 mod commands;
 mod config;

@@ -208,7 +208,7 @@ type Changes<'a> = &'a [(&'a str, &'a str)];
 /// What Prometheus has scraped of a host that is well, a value a minute for two days; `changes` are other values, by the
 /// beginning of the series.
 fn series(job: &str, changes: Changes<'_>) -> String {
-    const WELL: [(&str, &str); 18] = [
+    const WELL: [(&str, &str); 21] = [
         ("up{", "1x2880"),
         ("lifeboat_agent_up{", "1x2880"),
         ("lifeboat_report_timestamp_seconds{", "0+60x2880"),
@@ -239,6 +239,12 @@ fn series(job: &str, changes: Changes<'_>) -> String {
         ("lifeboat_problems{event=\"backup-incomplete\",", "0x2880"),
         ("lifeboat_problems{event=\"new-lineage\",", "0x2880"),
         ("lifeboat_problems{event=\"destination-disabled\",", "0x2880"),
+        ("lifeboat_problems{event=\"destination-behind\",", "0x2880"),
+        ("lifeboat_destination_behind_backups{destination=\"far\",", "0x2880"),
+        (
+            "lifeboat_destination_behind_since_timestamp_seconds{destination=\"far\",",
+            "0x2880",
+        ),
     ];
     let mut text = String::new();
     for (changed, _) in changes {
@@ -329,13 +335,27 @@ fn each_alert_fires_on_its_fault_and_none_on_what_is_no_fault() {
             &quiet(["50m", "545m", "550m", "560m"]),
         ),
         rule_test(
+            "a destination that was away is caught up",
+            &[
+                (
+                    "lifeboat_destination_behind_backups{destination=\"far\",",
+                    "0x60 5x20 0x2800",
+                ),
+                (
+                    "lifeboat_destination_behind_since_timestamp_seconds{destination=\"far\",",
+                    "0x60 3600x20 0x2800",
+                ),
+            ],
+            &quiet(["61m", "70m", "2h", "26h"]),
+        ),
+        rule_test(
             "the agent is restarted",
             &[("up{", "1x60 0x2 1x600"), ("lifeboat_agent_up{", "1x60 _x2 1x600")],
             &quiet(["61m", "62m", "64m", "70m"]),
         ),
     ];
     // From the sixty-first minute on: not at once, but soon.
-    let faults: [(&str, Changes<'_>, &str, &str, &str); 13] = [
+    let faults: [(&str, Changes<'_>, &str, &str, &str); 14] = [
         (
             "the agent is gone",
             &[
@@ -409,6 +429,13 @@ fn each_alert_fires_on_its_fault_and_none_on_what_is_no_fault() {
             "65m",
             "90m",
             "LifeboatDestinationUnusable",
+        ),
+        (
+            "a destination stays behind the others",
+            &[("lifeboat_problems{event=\"destination-behind\",", "0x60 1x600")],
+            "65m",
+            "90m",
+            "LifeboatDestinationBehind",
         ),
         (
             "a destination is nearly full",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::health::{Copy, Notice, ProofState, ScheduleState, Window};
+use crate::health::{BehindState, Copy, Notice, ProofState, ScheduleState, Window};
 use crate::model::ByteSize;
 use crate::schedule::Span;
 use crate::status::{DestinationRow, Status};
@@ -42,7 +42,7 @@ pub(super) fn print(output: &Output, document: &Status) {
         page.field("restores", &rest);
     }
     schedules(&page, document);
-    destinations(output, &document.destinations, document.now);
+    destinations(&page, &document.destinations, document.now);
     members(output, document);
 }
 
@@ -231,8 +231,8 @@ fn next_run(state: &ScheduleState, now: Timestamp) -> String {
     }
 }
 
-fn destinations(output: &Output, destinations: &[DestinationRow], now: Timestamp) {
-    let table = Table::new(&["DESTINATION", ">BACKUPS", ">LAST", ">FREE", ">OF"]);
+fn destinations(page: &Page<'_>, destinations: &[DestinationRow], now: Timestamp) {
+    let table = Table::new(&["DESTINATION", ">BACKUPS", ">LAST", ">BEHIND", ">FREE", ">OF"]);
     let mut table = table.may_go(&["OF"]);
     for row in destinations {
         let last = row.state.newest.as_ref();
@@ -252,13 +252,44 @@ fn destinations(output: &Output, destinations: &[DestinationRow], now: Timestamp
                 false => "-".to_owned(),
             },
             last,
+            match &row.state.behind {
+                Some(behind) => behind.backups.to_string(),
+                None => "-".to_owned(),
+            },
             size(free.map(|(free, _)| free)),
             size(free.map(|(_, total)| total)),
         ]);
     }
     if !destinations.is_empty() {
-        output.line("");
-        output.table(&table);
+        page.output.line("");
+        page.output.table(&table);
+    }
+    for row in destinations {
+        if let Some(text) = row.state.behind.as_ref().and_then(behind) {
+            page.wrapped(&format!("{}: ", row.state.name), &text);
+        }
+    }
+}
+
+/// How far a destination is behind, if it is.
+fn behind(state: &BehindState) -> Option<String> {
+    let oldest = state.oldest.as_ref()?;
+    let since = state
+        .since
+        .map_or(String::new(), |since| format!(", behind since {since:.0}"));
+    Some(format!(
+        "{} behind, oldest {}{since}",
+        count(state.backups, "backup"),
+        to_the_minute(oldest.slot)
+    ))
+}
+
+/// A slot mostly has no seconds.
+fn to_the_minute(slot: Timestamp) -> String {
+    let text = format!("{slot:.0}");
+    match text.strip_suffix(":00Z") {
+        Some(minutes) => format!("{minutes}Z"),
+        None => text,
     }
 }
 
@@ -285,7 +316,7 @@ fn members(output: &Output, document: &Status) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::NextRun;
+    use crate::health::{NextRun, OwedBackup};
 
     #[test]
     fn long_texts_go_on_under_their_beginning() {
@@ -296,6 +327,30 @@ mod tests {
             wrap("", "do `a b c`, d e", 8),
             ["do", "`a b c`,", "d e"],
             "a command can be copied"
+        );
+    }
+
+    #[test]
+    fn how_far_a_destination_is_behind_is_told_in_few_words() {
+        let mut state = BehindState::default();
+        assert_eq!(behind(&state), None);
+        state.backups = 2;
+        state.since = Some("2026-11-20T12:03:04.5Z".parse().unwrap());
+        state.oldest = Some(OwedBackup {
+            id: "20261120T100012Z-00000001".parse().unwrap(),
+            slot: "2026-11-20T10:00:00Z".parse().unwrap(),
+            from: "local".to_owned(),
+        });
+        assert_eq!(
+            behind(&state).unwrap(),
+            "2 backups behind, oldest 2026-11-20T10:00Z, behind since 2026-11-20T12:03:04Z"
+        );
+        state.backups = 1;
+        state.oldest.as_mut().unwrap().slot = "2026-11-20T10:00:30Z".parse().unwrap();
+        assert!(
+            behind(&state)
+                .unwrap()
+                .starts_with("1 backup behind, oldest 2026-11-20T10:00:30Z,")
         );
     }
 

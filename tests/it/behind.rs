@@ -1,0 +1,147 @@
+//! How far a destination is behind the others: told at once, wrong only when it lasts, over when it is caught up.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::support::etcd::{Etcd, Options};
+use super::support::host::{CLUSTER, Host, files_below};
+use super::support::running::until;
+use super::support::tools::Version;
+
+const OFTEN: &str = "[schedules.often]\nkind = \"full\"\nevery = \"3s\"\njitter = \"0s\"\nlate_after = \"1h\"\n";
+
+/// The folders of the backups in a destination, oldest first.
+fn chains(store: &Path) -> Vec<std::path::PathBuf> {
+    let manifests = files_below(store).into_iter();
+    let manifests = manifests.filter(|file| file.display().to_string().contains("/full-"));
+    let mut folders: Vec<_> = manifests.filter_map(|file| Some(file.parent()?.to_owned())).collect();
+    folders.sort();
+    folders
+}
+
+#[test]
+fn a_destination_that_lacks_backups_is_told_and_wrong_only_when_it_stays_behind() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, OFTEN);
+    let far = host.add_destination("far");
+    let agent = host.start(["agent"]);
+    until("backups in both", || {
+        chains(&far).len() >= 3 && chains(&host.store()).len() >= 3
+    });
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    let row = |status: &Value| -> Value {
+        let mut rows = status["destinations"].as_array().unwrap().iter();
+        rows.find(|row| row["name"] == "far").unwrap().clone()
+    };
+    let events = |status: &Value| -> Vec<String> {
+        let problems = status["problems"].as_array().unwrap().iter();
+        problems
+            .map(|problem| problem["event"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // The agent may have been stopped between the two.
+    let all = chains(&far);
+    let lost: Vec<String> = all[..2]
+        .iter()
+        .map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let before = host.lifeboat(["--json", "status"]).expect_code(1).json();
+    assert_eq!(row(&before)["behind"]["backups"], 0, "{before}");
+    for folder in &all[..2] {
+        fs::remove_dir_all(far.join(folder)).unwrap();
+    }
+    let status = host.lifeboat(["--json", "status"]).expect_code(1).json();
+    let behind = &row(&status)["behind"];
+    assert_eq!(
+        (&behind["backups"], &behind["ids"]),
+        (&json!(2), &json!(lost)),
+        "{status}"
+    );
+    assert_eq!(
+        (&behind["oldest"]["id"], &behind["oldest"]["from"]),
+        (&json!(lost[0]), &json!("local"))
+    );
+    // Only that the agent does not run.
+    assert_eq!(events(&status), ["agent-stopped"], "{status}");
+    let text = host.lifeboat(["status"]).expect_code(1).stdout;
+    assert!(text.contains("far: 2 backups behind, oldest 20"), "{text}");
+
+    // It has lasted.
+    let memory = host.path("state").join(CLUSTER).join("behind.json");
+    let since = json!({ "format": 1, "since": { "far": { "often": "2026-01-01T00:00:00Z" } } });
+    fs::write(&memory, since.to_string()).unwrap();
+    let status = host.lifeboat(["--json", "status"]).expect_code(1).json();
+    assert_eq!(events(&status), ["agent-stopped", "destination-behind"], "{status}");
+    let problem = &status["problems"][1];
+    assert_eq!(
+        (&problem["about"]["destination"], &problem["about"]["schedule"]),
+        (&json!("far"), &json!("often"))
+    );
+    let message = problem["message"].as_str().unwrap();
+    for part in [
+        "destination far lacks 2 backups of schedule often since 2026-01-01T00:00:00Z",
+        "`lifeboat copy --from local --to far`",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(row(&status)["behind"]["since"], "2026-01-01T00:00:00Z");
+
+    // The agent tells of it, and brings it to an end.
+    let agent = host.start(["agent"]);
+    let caught_up = || {
+        let status = host.lifeboat(["--json", "status"]).json();
+        row(&status)["behind"]["since"].is_null() && events(&status).is_empty()
+    };
+    until("the destination to be caught up", caught_up);
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    let since: Value = serde_json::from_slice(&fs::read(&memory).unwrap()).unwrap();
+    assert_eq!(since["since"]["far"], Value::Null, "{since}");
+}
+
+#[test]
+fn the_agent_remembers_since_when_a_destination_is_behind() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, OFTEN);
+    let far = host.add_destination("far");
+    let agent = host.start(["agent"]);
+    until("backups in both", || {
+        chains(&far).len() >= 2 && chains(&host.store()).len() >= 2
+    });
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    fs::remove_dir_all(far.join(&chains(&far)[0])).unwrap();
+    // No slot comes any more: nothing is copied.
+    host.reconfigure("every = \"3s\"", "every = \"8000h\"\ncatch_up = false");
+    let memory = host.path("state").join(CLUSTER).join("behind.json");
+    let since = || -> Value {
+        let text = fs::read(&memory).unwrap();
+        serde_json::from_slice::<Value>(&text).expect("it is replaced whole")["since"]["far"]["often"].clone()
+    };
+    let agent = host.start(["agent"]);
+    until("the agent to see it", || since() != Value::Null);
+    let first = since();
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    let agent = host.start(["agent"]);
+    let status = || host.lifeboat(["--json", "status"]).expect_code(0).json();
+    until("the next agent", || status()["agent"]["running"] == true);
+    let report = host.path("state").join(CLUSTER).join("status.json");
+    until("its look", || {
+        let report: Value = fs::read(&report).map_or(Value::Null, |text| serde_json::from_slice(&text).unwrap());
+        let destinations = report["stores"]["destinations"].as_array().cloned().unwrap_or_default();
+        destinations.iter().any(|row| row["behind"]["since"] == first)
+    });
+    assert_eq!(since(), first);
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+}

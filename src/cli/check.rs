@@ -21,7 +21,7 @@ use crate::text::count;
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  lifeboat check\n  lifeboat check --online\n  lifeboat check --identity backup-key.txt\n  \
-    lifeboat check --accept-recipients"
+    lifeboat check --accept-recipients\n  lifeboat check --adopt-store far"
 )]
 pub struct Args {
     /// Reach every member and destination
@@ -32,6 +32,10 @@ pub struct Args {
     /// Confirm the present recipients; until then `check`, `backup` and the agent warn of changed ones
     #[arg(long)]
     accept_recipients: bool,
+    /// Confirm that a store which has lost its store.json is the right one: writes that file again, if all that lies there
+    /// can be read
+    #[arg(long, value_name = "DESTINATION")]
+    adopt_store: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -50,6 +54,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         online: args.online,
         key_files: args.identity.files(),
         accept_recipients: args.accept_recipients,
+        adopt_store: args.adopt_store.as_deref(),
     };
     let Checked {
         findings,

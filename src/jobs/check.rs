@@ -15,7 +15,7 @@ use super::restore::foreseen;
 use super::source::{outlined, recipients as recipients_of};
 use super::stores::{open_to_write, read_configured};
 use super::unit_access::Judgement;
-use super::{Exit, Failure, Listener, configuration, failed, host, identities, recipients};
+use super::{Exit, Failure, Listener, adopt, configuration, failed, host, identities, recipients};
 use crate::backup;
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
@@ -40,6 +40,8 @@ pub struct Asked<'a> {
     pub key_files: &'a [PathBuf],
     /// Whether the present recipients are accepted.
     pub accept_recipients: bool,
+    /// The destination whose store gets its marker again.
+    pub adopt_store: Option<&'a str>,
 }
 
 /// What came of it.
@@ -171,6 +173,12 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
     }
     if asked.online && is_configured {
         members = runtime.block_on(ask_members(&config, &mut findings));
+    }
+    if let Some(name) = asked.adopt_store.filter(|_| is_configured) {
+        let adopted = adopt_store(&config, name, &mut findings);
+        exit = findings.end_of(adopted, exit);
+    }
+    if asked.online && is_configured {
         let tried = host::settle().and_then(|()| try_destinations(&config, &mut findings));
         exit = findings.end_of(tried, exit);
         let judged = judge_backups(listener, &config, &mut findings);
@@ -416,6 +424,21 @@ fn judge_backups(listener: &dyn Listener, config: &Config, findings: &mut Findin
             .problems
             .push(format!("`latest` is refused: {}", no_latest(&error))),
     }
+    Ok(())
+}
+
+/// Gives a store its marker again.
+fn adopt_store(config: &Config, name: &str, findings: &mut Findings) -> Result<(), Failure> {
+    host::settle()?;
+    let adopted = adopt::adopt(config, &host::state(&config.cluster.name)?, name)?;
+    let backups = count(adopted.backups as u64, "backup");
+    findings.notes.push(match adopted.had_it {
+        true => format!(
+            "destination {name}: store {} has its store.json, with {backups}",
+            adopted.id
+        ),
+        false => format!("destination {name}: adopted as store {}, with {backups}", adopted.id),
+    });
     Ok(())
 }
 

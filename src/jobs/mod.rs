@@ -8,12 +8,13 @@
 //! what the agent asks for when a slot has come (`order`); `give_way` lets a restore go before every job.
 
 pub mod accept;
+pub mod adopt;
 pub mod backup;
 pub mod backup_now;
+pub mod behind;
 pub mod check;
 pub mod choice;
 pub mod configuration;
-pub mod behind;
 pub mod copy;
 pub mod export;
 mod failure;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use super::adopt::Adopted;
 use super::backend::{Cache, FreeSpace, Opened};
 use super::inner::{Access, Contents, Inner, ReadBack};
 use super::location::Location;
@@ -133,6 +134,20 @@ impl FileStore {
         let own = location.clone();
         let limit = Limits::default().answer;
         answer(&location.to_string(), limit, move |_| Inner::is_one(&own))?
+    }
+
+    /// Gives the store of `cluster` at a destination, which this host knows as `known`, its marker again.
+    pub fn adopt(
+        location: &Location,
+        cluster: &ClusterName,
+        known: Option<&Known>,
+        now: Timestamp,
+    ) -> Result<Adopted, Error> {
+        let (own, cluster, known) = (location.clone(), cluster.clone(), known.cloned());
+        let limit = Limits::default().listing;
+        answer(&location.to_string(), limit, move |signs| {
+            Inner::adopt(&own, &cluster, known.as_ref(), now, &|| signs.give())
+        })?
     }
 
     /// Which store it is; unknown if its marker is gone.

@@ -81,6 +81,14 @@ impl Inner {
         Inner::over(backend, expected, access)
     }
 
+    /// The store of `cluster` at a destination, whatever its marker says.
+    pub(super) fn unmarked(location: &Location, cluster: &ClusterName) -> Result<Inner, Error> {
+        Ok(Inner {
+            backend: location.store(cluster)?,
+            id: None,
+        })
+    }
+
     /// The same over what keeps its bytes.
     pub fn over(backend: Arc<dyn Backend>, expected: Option<&Known>, access: Access) -> Result<Inner, Error> {
         let at = backend.address("");
@@ -202,7 +210,7 @@ impl Inner {
     }
 
     /// The documents are read by several threads.
-    fn catalog_of(&self, destination: &str, objects: &[ListedObject], sign: &(dyn Fn() + Sync)) -> Catalog {
+    pub(super) fn catalog_of(&self, destination: &str, objects: &[ListedObject], sign: &(dyn Fn() + Sync)) -> Catalog {
         let wanted = Catalog::wanted(objects);
         let threads = threads_for(wanted.len());
         std::thread::scope(|scope| {
@@ -281,7 +289,7 @@ impl Inner {
         }
     }
 
-    fn marker(&self) -> Result<Option<Marker>, Error> {
+    pub(super) fn marker(&self) -> Result<Option<Marker>, Error> {
         let name = ObjectName::StoreMarker;
         match self.read_small(&name, MARKER_MAX) {
             Ok(bytes) => Marker::from_bytes(&bytes, &self.address_of(&name)).map(Some),

@@ -4,7 +4,8 @@
 //! {"format":1,"store_id":"0123456789abcdef0123456789abcdef","created_at":"2026-11-20T10:15:30Z"}
 //! ```
 //!
-//! Invariant: a store gets its marker once, before its first object.
+//! Invariant: a store gets its marker once, before its first object; one that has lost it gets another by the operator's word
+//! alone (`adopt`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -77,6 +78,15 @@ impl Marker {
             store_id: StoreId::random(at)?,
             created_at: now,
         })
+    }
+
+    /// The marker of a store whose id is known, written again at `now`.
+    pub(super) fn of(store_id: StoreId, now: Timestamp) -> Marker {
+        Marker {
+            format: FORMAT,
+            store_id,
+            created_at: now,
+        }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {

@@ -6,6 +6,7 @@
 //! Invariant: an object that can be seen is whole, and is never overwritten. A store that once was there and is not is
 //! not mounted; it is never made anew.
 
+mod adopt;
 mod backend;
 mod claims;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{User, geteuid};
 
+pub use adopt::Adopted;
 pub use backend::FreeSpace;
 pub use handle::{FileStore, Limits, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
@@ -103,18 +105,30 @@ pub enum Error {
         at: String,
     },
     /// There are objects, but the store's marker is gone.
-    #[error("`{at}` holds backups but no store.json: put that file back, or move the folder aside")]
+    #[error(
+        "`{at}` holds backups but no store.json: put that file back, or, if it is the right store, write a new one with `lifeboat check --adopt-store DESTINATION`"
+    )]
     MarkerMissing {
         /// Where.
         at: String,
     },
     /// The store's marker cannot be read.
-    #[error("`{at}` is not a store's marker ({detail}): put the file back, or move the folder aside")]
+    #[error(
+        "`{at}` is not a store's marker ({detail}): put the file back, or remove it and run `lifeboat check --adopt-store DESTINATION`"
+    )]
     MarkerDamaged {
         /// Which.
         at: String,
         /// What is wrong with it.
         detail: String,
+    },
+    /// It does not get a marker because the operator says so.
+    #[error("`{at}` is not adopted: {why}")]
+    NotAdopted {
+        /// Where.
+        at: String,
+        /// Why not.
+        why: String,
     },
     /// The object is there already: another was faster.
     #[error("`{at}` exists already")]

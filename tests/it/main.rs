@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(clippy::disallowed_methods, reason = "tests play everybody else on a host, too")]
 
+mod adopting;
 mod agent;
 mod apart;
 mod architecture;

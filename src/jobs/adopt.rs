@@ -1,0 +1,33 @@
+//! The operator's word that a store without `store.json` is the right one.
+
+use super::stores::known_destination;
+use super::{Exit, Failure, failed, host};
+use crate::config::Config;
+use crate::error_chain::with_causes;
+use crate::state::State;
+use crate::store::{Adopted, Error, FileStore};
+
+/// Gives the store of the destination `name` its marker again, and remembers it on this host.
+pub fn adopt(config: &Config, state: &State, name: &str) -> Result<Adopted, Failure> {
+    known_destination(config, name)?;
+    let mut addresses = config.addresses().into_iter();
+    let address = addresses.find(|address| address.name == name);
+    let address = address.ok_or_else(|| Failure::new(Exit::Usage, format!("no destination `{name}` is configured")))?;
+    let known = state.seen_store(name, &address.url).map_err(failed)?;
+    let adopted = FileStore::adopt(&address.location, &config.cluster.name, known.as_ref(), host::now());
+    let adopted = adopted.map_err(|error| refused(name, &error))?;
+    state.remember_store(name, &address.url, &adopted.id).map_err(failed)?;
+    Ok(adopted)
+}
+
+fn refused(name: &str, error: &Error) -> Failure {
+    let message = format!("destination {name}: {}", with_causes(error));
+    match error {
+        Error::NotAdopted { .. } => Failure::new(Exit::Refused, message)
+            .next("mount the store that holds the backups, or let user lifeboat read all of it"),
+        Error::WrongStore { .. } => Failure::new(Exit::Refused, message),
+        Error::MarkerDamaged { at, .. } => Failure::new(Exit::Refused, message)
+            .next(format!("if that file is lost: `mv {at} {at}.damaged`, then this again")),
+        _ => Failure::new(Exit::Failed, message),
+    }
+}

@@ -15,7 +15,7 @@ use crate::layout::{ChainPath, Fault, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId, LineageId};
 pub use crate::retention::Held;
 use crate::retention::{self, Chain, Clocks, Inventory, PinState, Policy, removal_order};
-use crate::schedule::Pauses;
+use crate::schedule::{Pauses, SetBack};
 use crate::store::{self, FileStore};
 
 /// The largest pin document that is read.
@@ -93,7 +93,8 @@ const MOST_STUCK: usize = 8;
 /// Nothing goes for its age where the clocks of host, store and backups disagree, or where one pass would remove more than
 /// the schedule explains, unless the operator has confirmed it.
 ///
-/// `pauses` are those that the schedules leave between two backups in this destination, if there is one.
+/// `pauses` are those that the schedules leave between two backups in this destination, if there is one; `set_back` says
+/// whether this host's clock has shown more before.
 pub fn plan(
     target: Target<'_>,
     catalog: &Catalog,
@@ -101,13 +102,18 @@ pub fn plan(
     zone: &TimeZone,
     by_age: ByAge,
     pauses: Option<Pauses>,
+    set_back: Result<Option<SetBack>, String>,
 ) -> Plan {
     let inventory = Inventory::of(catalog, target.destination, &pins(target, catalog));
     let (judged, held) = match by_age {
         ByAge::Confirmed => (retention::plan(&inventory, target.policy, now, zone), None),
         ByAge::IfClocksAgree => {
             let store = target.store.now().map_err(|error| error.to_string());
-            let clocks = Clocks { host: now, store };
+            let clocks = Clocks {
+                host: now,
+                store,
+                set_back,
+            };
             retention::careful_plan(&inventory, target.policy, &clocks, pauses, zone)
         }
     };
@@ -357,7 +363,17 @@ mod tests {
                 policy: &policy,
             };
             let catalog = store.catalog("local").unwrap();
-            let plan = |by_age| plan(target, &catalog, clock + host_is_ahead_by, &TimeZone::UTC, by_age, None);
+            let plan = |by_age| {
+                plan(
+                    target,
+                    &catalog,
+                    clock + host_is_ahead_by,
+                    &TimeZone::UTC,
+                    by_age,
+                    None,
+                    Ok(None),
+                )
+            };
             let careful = plan(ByAge::IfClocksAgree);
             assert_eq!(
                 careful.held.as_ref().map_or(0, |held| held.backups),
@@ -405,6 +421,7 @@ mod tests {
                 &TimeZone::UTC,
                 ByAge::IfClocksAgree,
                 None,
+                Ok(None),
             )
         };
         let change = |name: &ObjectName, flag: &str| {

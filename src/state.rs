@@ -4,6 +4,7 @@
 //! CLUSTER/jobs.lock                one job at a time; locked by flock(2), the content names the holder
 //! CLUSTER/chains/CHAIN.json        a backup that was begun and has not ended; locked while its run lives
 //! CLUSTER/stores/DESTINATION.json  the store that was seen there last
+//! CLUSTER/clock.json               the highest time that was seen
 //! CLUSTER/behind.json              since when destinations lack backups that others have
 //! _configurations/SHA256.json      the last good configuration of the file whose path has that digest
 //! ```
@@ -16,6 +17,7 @@
 
 mod agent_lock;
 mod behind;
+mod clock;
 mod recipients;
 
 use std::collections::BTreeSet;
@@ -232,6 +234,12 @@ impl State {
     /// The memory of `cluster` in the folder `base`.
     pub fn at(base: &Path, cluster: &ClusterName) -> State {
         let folder = base.join(cluster.as_str());
+        State { folder }
+    }
+
+    /// The memory that is kept in `folder`.
+    pub fn of_folder(folder: &Path) -> State {
+        let folder = folder.to_owned();
         State { folder }
     }
 

@@ -56,6 +56,7 @@ use crate::health::{Event, Level};
 use crate::jobs::{Ended, Order, Retained, Trouble};
 use crate::schedule::{Occasion, Seen, Slot, Watch};
 use crate::slots::Fate;
+use crate::state::State;
 use desk::Next;
 use files::Files;
 use metrics::Metrics;
@@ -77,6 +78,8 @@ const READ_EVERY_WHILE_REFUSED: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// What `status.json` is called among what could not be written: no schedule has that name.
 const STATUS: &str = "status.json";
+/// Likewise the highest time that was seen.
+const CLOCK: &str = "clock.json";
 /// How often it is looked whether a backup is due while a verification runs, or what a destination lacks is copied.
 const LOOK_FOR_BACKUPS_EVERY: Duration = Duration::from_secs(1);
 /// How long a slot waits that found another run active.
@@ -216,6 +219,7 @@ struct Agent {
     read_at: Instant,
     base: PathBuf,
     state: PathBuf,
+    memory: State,
     host: String,
     now: fn() -> Timestamp,
     begun: Instant,
@@ -263,6 +267,7 @@ impl Agent {
             configuration_error: None,
             read_at: Instant::now(),
             base: setup.base,
+            memory: State::of_folder(&setup.state),
             state: setup.state,
             host: setup.host,
             now: setup.now,
@@ -298,6 +303,7 @@ impl Agent {
             Seen::Jump(by) => self.log.line(Level::Warning, "the clock went forward", &[("by", &by)]),
             Seen::StepBack(by) => self.log.line(Level::Warning, "the clock went back", &[("by", &by)]),
         }
+        self.unkept.note(CLOCK, self.memory.note_time(now));
         self.notifier.take_in();
         let mut sleep = longest_sleep();
         if self.job.is_none() {

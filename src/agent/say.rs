@@ -9,6 +9,7 @@ use super::status::{Report, Running, schedule_state};
 use super::{Agent, STATUS, tell};
 use crate::durable;
 use crate::health::{Configuration, Event, Facts, Notice, ScheduleState, Verdict, in_few_words};
+use crate::jobs::clock;
 use crate::restore::LedgerPaths;
 
 impl Agent {
@@ -55,6 +56,7 @@ impl Agent {
             .problems()
             .into_iter()
             .chain(self.unkept.notice())
+            .chain(clock::notice(&self.memory, now))
             .chain(self.metrics.problems(Instant::now()))
             .chain(open_restore())
             .collect();

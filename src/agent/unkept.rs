@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::durable;
 use crate::error_chain::with_causes;
 use crate::health::{Event, Notice};
 
@@ -14,7 +13,7 @@ pub struct Unkept {
 
 impl Unkept {
     /// Takes note of an attempt to write `what`.
-    pub fn note(&mut self, what: &str, written: Result<(), durable::Error>) {
+    pub fn note(&mut self, what: &str, written: Result<(), impl std::error::Error + 'static>) {
         match written {
             Ok(()) => self.why.remove(what),
             Err(error) => self.why.insert(what.to_owned(), with_causes(&error)),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::arguments::duration;
 use super::{Context, Exit, Failure, host};
+use crate::jobs::clock;
 use crate::jobs::prune::{Pruned, Row, abandoned};
 use crate::jobs::stores::read_configured;
 use crate::prune::ByAge;
@@ -61,6 +62,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         true => None,
         false => Some(host::jobs_lock(&state, "prune", args.wait)?),
     };
+    if !args.dry_run {
+        clock::note(&context.output, &state);
+    }
     let places = read_configured(&context.output, &config, None)?;
     let mut pruned = Pruned::new(args.dry_run);
     let by_age = match args.yes {

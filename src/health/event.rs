@@ -68,6 +68,8 @@ pub enum Event {
     MetricsUnserved,
     /// A destination goes on lacking backups that others have.
     DestinationBehind,
+    /// This host's clock shows less than it has shown.
+    ClockSetBack,
     /// Somebody tries whether he is told.
     Test,
 }
@@ -84,7 +86,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 25] = [
+const TABLE: [Row; 26] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -224,6 +226,12 @@ const TABLE: [Row; 25] = [
         "4146113af6b36f170d2e7376bfb5e5e0",
         Level::Error,
     ),
+    row(
+        Event::ClockSetBack,
+        "clock-set-back",
+        "454a3f1b43494efffc7ba13050bdfbc7",
+        Level::Warning,
+    ),
     row(Event::Test, "test", "7d1a4de6cf1b4b5fbfd9a6a8a30c2a4e", Level::Info),
 ];
 
@@ -263,7 +271,8 @@ impl Event {
             | Event::RestoreOpen
             | Event::RecipientsChanged
             | Event::MetricsUnserved
-            | Event::DestinationBehind => true,
+            | Event::DestinationBehind
+            | Event::ClockSetBack => true,
             Event::Ready
             | Event::BackupTaken
             | Event::ScheduleInTime

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::backup::{self, Request, read_and_sweep};
 use super::give_way::{restore_opened, stop_for_restore};
 use super::stores::{open_the_others, open_to_write, warn_of_unreadable};
-use super::{Exit, Failure, Listener, copy, failed, host, recipients};
+use super::{Exit, Failure, Listener, clock, copy, failed, host, recipients};
 use crate::backup::{Outcome, Progress};
 use crate::config::{Config, Kind};
 use crate::destinations::Destinations;
@@ -57,6 +57,7 @@ pub fn take_now(
     let member = asked.request.member.as_deref();
     wait_for_member(config, member, asked.wait, &access, (listener, runtime), &interrupt)?;
     let _lock = host::jobs_lock(&state, "backup", asked.wait.saturating_sub(begun.elapsed()))?;
+    clock::note(listener, &state);
     let to = wanted_destinations(config, &asked)?;
     let mut opened = open_to_write(config, &state, &to)?;
     let written_to = opened.len();

@@ -15,7 +15,7 @@ use super::restore::foreseen;
 use super::source::{outlined, recipients as recipients_of};
 use super::stores::{open_to_write, read_configured};
 use super::unit_access::Judgement;
-use super::{Exit, Failure, Listener, adopt, configuration, failed, host, identities, recipients};
+use super::{Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, recipients};
 use crate::backup;
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
@@ -164,6 +164,10 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
     let accepts = asked.accept_recipients && is_configured;
     if !accepts && let Ok(state) = host::state(&config.cluster.name) {
         findings.take_recipients(recipients::changed(&config, &state, None));
+    }
+    if let Ok(state) = host::state(&config.cluster.name) {
+        let set_back = clock::notice(&state, host::now());
+        findings.warnings.extend(set_back.map(|notice| notice.message));
     }
     let mut members = Vec::new();
     // While this is still who can read the key.

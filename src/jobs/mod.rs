@@ -14,6 +14,7 @@ pub mod backup_now;
 pub mod behind;
 pub mod check;
 pub mod choice;
+pub mod clock;
 pub mod configuration;
 pub mod copy;
 pub mod export;

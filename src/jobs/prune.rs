@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::choice::not_found;
 use super::stores::blame;
-use super::{Exit, Failure, Listener, Retained, accept, host};
+use super::{Exit, Failure, Listener, Retained, accept, clock, host};
 use crate::catalog::{FindError, LatestError, Lineage};
 use crate::config::{Config, Kind};
 use crate::destinations::Destinations;
@@ -44,7 +44,16 @@ pub fn plan(
     };
     let (now, zone) = (host::now(), TimeZone::system());
     let pauses = pauses(config, name, now);
-    Some(prune::plan(target, &destinations.catalog, now, &zone, by_age, pauses))
+    let set_back = clock::set_back(config, now);
+    Some(prune::plan(
+        target,
+        &destinations.catalog,
+        now,
+        &zone,
+        by_age,
+        pauses,
+        set_back,
+    ))
 }
 
 /// The pauses that the schedules leave from one backup in a destination to the next; none without a schedule.

@@ -18,7 +18,7 @@ use super::jump::{Judge, TOLERANCE, span, start};
 use super::{Chain, Inventory, KeepReason, Plan, Policy, RemoveReason, Verdict, plan};
 use crate::layout::ChainPath;
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
-use crate::schedule::{Pauses, Span};
+use crate::schedule::{Pauses, SetBack, Span};
 
 /// What the clocks show while backups are judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Clocks {
     pub host: Timestamp,
     /// The store's, or why it cannot be read.
     pub store: Result<Timestamp, String>,
+    /// Whether this host's has shown more before, as this host remembers, or why that is not known.
+    pub set_back: Result<Option<SetBack>, String>,
 }
 
 /// What is not removed, because the time is in doubt.
@@ -222,8 +224,17 @@ impl Policy {
     }
 }
 
-/// Whether the clocks of host and store disagree.
+/// Whether the clock of the host disagrees with what it has shown, or with that of the store.
 fn apart(clocks: &Clocks) -> Option<String> {
+    match &clocks.set_back {
+        Ok(None) => {}
+        Ok(Some(set_back)) => return Some(set_back.to_string()),
+        Err(error) => {
+            return Some(format!(
+                "whether the clock of this host was set back is not known ({error})"
+            ));
+        }
+    }
     match &clocks.store {
         Ok(store) => {
             let by = clocks.host.duration_since(*store);

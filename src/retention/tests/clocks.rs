@@ -11,7 +11,7 @@ use crate::catalog::Standing;
 use crate::layout::{ChainPath, Proof};
 use crate::model::{ByteSize, ChainId, ClusterId, LineageId, Revision};
 use crate::schedule::calendar::OnCalendar;
-use crate::schedule::{Pauses, When};
+use crate::schedule::{HighestTime, Pauses, When};
 
 const EVERY: SignedDuration = SignedDuration::from_hours(6);
 const RUNS: i64 = 36;
@@ -35,6 +35,8 @@ enum Wrong {
 #[derive(Debug, Clone, Default)]
 struct World {
     chains: BTreeMap<i64, Chain>,
+    /// What this host remembers of its clock.
+    highest: Option<HighestTime>,
 }
 
 impl World {
@@ -57,7 +59,14 @@ impl World {
             chains: self.chains.values().cloned().collect(),
             unjudged: None,
         };
-        let (plan, _) = careful_plan(&inventory, policy, clocks, Some(every(EVERY)), &TimeZone::UTC);
+        let highest = self.highest.take();
+        let highest = highest.map_or_else(|| HighestTime::first(clocks.host), |highest| highest.after(clocks.host));
+        let clocks = Clocks {
+            set_back: Ok(highest.set_back(clocks.host)),
+            ..clocks.clone()
+        };
+        self.highest = Some(highest);
+        let (plan, _) = careful_plan(&inventory, policy, &clocks, Some(every(EVERY)), &TimeZone::UTC);
         for verdict in &plan.remove {
             self.chains.retain(|_, chain| chain.path != verdict.chain.path);
         }
@@ -81,6 +90,7 @@ fn right(at: Timestamp) -> Clocks {
     Clocks {
         host: at,
         store: Ok(at),
+        set_back: Ok(None),
     }
 }
 
@@ -159,6 +169,48 @@ fn whichever_clock_steps_when_and_how_far_nothing_goes_that_the_true_time_would_
         }
     }
     assert!(removed > RUNS as usize, "the rules remove most of them");
+}
+
+#[test]
+fn nothing_goes_for_its_age_while_this_host_has_seen_a_later_time() {
+    let policy = Policy {
+        keep_last: 1,
+        ..Policy::default()
+    };
+    let aged = Policy {
+        keep_within: Some(Duration::from_secs(3600)),
+        ..policy.clone()
+    };
+    let mut world = World::default();
+    let all = Policy {
+        keep_last: 100,
+        ..Policy::default()
+    };
+    (0..8).for_each(|run| world.run(run, &all, SignedDuration::ZERO, &right(truly(run))));
+    let inventory = Inventory {
+        chains: world.chains.into_values().collect(),
+        unjudged: None,
+    };
+    let now = truly(7) + SignedDuration::from_mins(1);
+    let planned = |policy: &Policy, set_back| {
+        let clocks = Clocks { set_back, ..right(now) };
+        let (plan, held) = careful_plan(&inventory, policy, &clocks, Some(every(EVERY)), &TimeZone::UTC);
+        (plan.remove.len(), held.map(|held| held.to_string()))
+    };
+    let seen = |minutes| {
+        let highest = HighestTime::first(now + SignedDuration::from_mins(minutes));
+        Ok(highest.set_back(now))
+    };
+    assert_eq!(planned(&aged, Ok(None)), (7, None));
+    assert_eq!(planned(&aged, seen(10)), (7, None));
+    let (removed, told) = planned(&aged, seen(11));
+    assert_eq!(removed, 0);
+    assert!(told.unwrap().contains("the clock of this host was set back: it shows "));
+    let (removed, told) = planned(&aged, Err("it is rotten".to_owned()));
+    assert_eq!(removed, 0);
+    assert!(told.unwrap().contains("not known (it is rotten)"));
+    // What goes by its number has nothing to do with the time.
+    assert_eq!(planned(&policy, seen(10 * 365 * 24 * 60)), (7, None));
 }
 
 /// The slots of a timetable from a Monday on, and its pauses.

@@ -305,7 +305,7 @@ proptest! {
         inventory in any_inventory(), policy in any_policy(), now in any_now(), zone in any_zone(),
         store_is_ahead_by in prop_oneof![Just(0_i64), -2000_i64..2000], pause in proptest::option::of(1_i64..400_000)
     ) {
-        let clocks = Clocks { host: now, store: Ok(now.saturating_add(SignedDuration::from_secs(store_is_ahead_by)).unwrap()) };
+        let clocks = Clocks { host: now, set_back: Ok(None), store: Ok(now.saturating_add(SignedDuration::from_secs(store_is_ahead_by)).unwrap()) };
         let (careful, held) = careful_plan(&inventory, &policy, &clocks, pause.map(|seconds| every(SignedDuration::from_secs(seconds))), &zone);
         let plain = plan(&inventory, &policy, now, &zone);
         let (of_careful, of_plain) = (removed(&careful), removed(&plain));

@@ -149,6 +149,27 @@ pub fn base_folder() -> Result<PathBuf, Error> {
     Ok(CHOSEN.get_or_init(|| chosen).clone())
 }
 
+/// The folder in which whoever only looks finds what is remembered of `cluster`: this user's own, or where there is none
+/// the agent's, which everybody may read.
+pub fn base_folder_to_read(cluster: &ClusterName) -> Result<PathBuf, Error> {
+    let is_there = |base: &Path| base.join(cluster.as_str()).is_dir();
+    let is_chosen = std::env::var_os("STATE_DIRECTORY").is_some_and(|path| !path.is_empty());
+    choose_to_read(base_folder(), is_chosen, is_there)
+}
+
+fn choose_to_read(
+    own: Result<PathBuf, Error>,
+    is_chosen: bool,
+    is_there: impl Fn(&Path) -> bool,
+) -> Result<PathBuf, Error> {
+    let agents = Path::new(DEFAULT);
+    let has_own = is_chosen || own.as_deref().is_ok_and(&is_there);
+    match !has_own && is_there(agents) {
+        true => Ok(agents.to_owned()),
+        false => own,
+    }
+}
+
 /// Whom root writes as, see [`AGENTS_USER`].
 fn roots_writer() -> Uid {
     let agents = User::from_name(AGENTS_USER).ok().flatten();
@@ -563,6 +584,22 @@ mod tests {
             let chosen = choose_base(environment, user, user, owner_of).ok();
             assert_eq!(chosen.as_deref(), expected.map(Path::new), "{variables:?} {user}");
         }
+    }
+
+    #[test]
+    fn whoever_only_looks_and_has_no_memory_of_his_own_reads_the_agents() {
+        let own = PathBuf::from("/home/u/.local/state/lifeboat");
+        let chosen = |own: Option<&Path>, is_chosen, there: &[&Path]| {
+            let own = own.map(Path::to_owned).ok_or(Error::NoFolder);
+            choose_to_read(own, is_chosen, |base| there.contains(&base)).ok()
+        };
+        let (own, agents) = (own.as_path(), Path::new(DEFAULT));
+        assert_eq!(chosen(Some(own), false, &[agents]).as_deref(), Some(agents));
+        assert_eq!(chosen(None, false, &[agents]).as_deref(), Some(agents));
+        assert_eq!(chosen(Some(own), false, &[own, agents]).as_deref(), Some(own));
+        assert_eq!(chosen(Some(own), true, &[agents]).as_deref(), Some(own));
+        assert_eq!(chosen(Some(own), false, &[]).as_deref(), Some(own));
+        assert_eq!(chosen(None, false, &[]), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ struct Document {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (config, _) = host::last_configuration(context)?;
-    let state = host::state(&config.cluster.name)?;
+    let state = host::state_to_read(&config.cluster.name)?;
     let report = Report::read(state.folder()).map_err(|error| Failure::new(Exit::Failed, error))?;
     let (report, is_up, now) = (report.as_ref(), state.agent_runs(), host::now());
     match context.output.format {

@@ -69,6 +69,12 @@ impl Error {
             Error::Unreadable { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
                 "that is a directory: name the file in it with `--config FILE`".to_owned()
             }
+            Error::Unreadable { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                match durable::joins_readers_of(path) {
+                    Some(command) => format!("as root `{command}` lets you, from the next login on"),
+                    None => "run as a user that may read it, or name another file with `--config FILE`".to_owned(),
+                }
+            }
             Error::Unreadable { .. } => {
                 "run as a user that may read it, or name another file with `--config FILE`".to_owned()
             }

@@ -9,6 +9,7 @@
 //! only once its folder was synced.
 
 mod dir;
+mod group;
 mod plain;
 mod room;
 mod way;
@@ -24,6 +25,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat, renameat2};
 use nix::sys::stat::fstatat;
 
 pub use dir::{Dir, Entry};
+pub use group::joins_readers_of;
 pub use plain::{
     NotPlain, open_given, open_linked, open_lock, open_plain, read_given, read_kernel, read_linked, read_plain,
 };

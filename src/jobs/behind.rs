@@ -35,7 +35,11 @@ pub fn behind(config: &Config, places: &Destinations, now: Timestamp, memory: Me
         (name.to_string(), by_schedule(config, name.as_str(), &lacking))
     });
     let mut lacks: BTreeMap<String, Vec<Owed>> = lacks.collect();
-    let state = host::state(&config.cluster.name).ok();
+    let state = match memory {
+        Memory::IsKept => host::state(&config.cluster.name),
+        Memory::IsRead => host::state_to_read(&config.cluster.name),
+    };
+    let state = state.ok();
     let remembered = state.as_ref().and_then(|state| state.behind_since().ok()).flatten();
     let since = seen(config, &lacks, remembered.as_ref(), now);
     let is_known = match memory {

@@ -162,10 +162,10 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
         findings.warnings.extend(sandbox.unmet());
     }
     let accepts = asked.accept_recipients && is_configured;
-    if !accepts && let Ok(state) = host::state(&config.cluster.name) {
+    if !accepts && let Ok(state) = host::state_to_read(&config.cluster.name) {
         findings.take_recipients(recipients::changed(&config, &state, None));
     }
-    if let Ok(state) = host::state(&config.cluster.name) {
+    if let Ok(state) = host::state_to_read(&config.cluster.name) {
         let set_back = clock::notice(&state, host::now());
         findings.warnings.extend(set_back.map(|notice| notice.message));
     }

@@ -11,7 +11,7 @@ use crate::state::State;
 
 /// Whether the clock was set back, or why that is not known.
 pub fn set_back(config: &Config, now: Timestamp) -> Result<Option<SetBack>, String> {
-    let state = host::state(&config.cluster.name).map_err(|failure| failure.message().to_owned())?;
+    let state = host::state_to_read(&config.cluster.name).map_err(|failure| failure.message().to_owned())?;
     remembered(&state, now)
 }
 

@@ -116,6 +116,14 @@ pub fn state(cluster: &ClusterName) -> Result<State, Failure> {
     Ok(State::at(&state::base_folder().map_err(failed)?, cluster))
 }
 
+/// The same for whoever only looks: the agent's, where this user has none of his own.
+pub fn state_to_read(cluster: &ClusterName) -> Result<State, Failure> {
+    Ok(State::at(
+        &state::base_folder_to_read(cluster).map_err(failed)?,
+        cluster,
+    ))
+}
+
 /// The right to be the only job on this host.
 pub fn jobs_lock(state: &State, command: &str, wait: Duration) -> Result<JobsLock, Failure> {
     let begun = Instant::now();

@@ -1,6 +1,6 @@
 //! The destinations of a configuration, opened as a job needs them, and what is said of those that cannot be read.
 
-use super::host::{now, state};
+use super::host::{now, state_to_read};
 use super::{Exit, Failure, Listener};
 use crate::catalog::Backup;
 use crate::config::Config;
@@ -15,7 +15,7 @@ pub fn read_within(config: &Config, only: Option<&str>, limits: Limits) -> Resul
     if let Some(name) = only {
         known_destination(config, name)?;
     }
-    let state = state(&config.cluster.name).ok();
+    let state = state_to_read(&config.cluster.name).ok();
     let mut addresses = config.addresses();
     addresses.retain(|address| only.is_none_or(|only| only == address.name));
     let cluster = &config.cluster.name;

@@ -120,7 +120,7 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
     let (config, broken) = configuration::read_last(path, listener)?;
     // They answer while the destinations are read.
     let asking = Asking::begin(runtime, &config);
-    let state = host::state(&config.cluster.name)?;
+    let state = host::state_to_read(&config.cluster.name)?;
     let places = read_within(&config, None, Limits::default().at_most(PATIENCE))?;
     let now = host::now();
     let mut notes = Vec::new();

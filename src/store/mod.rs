@@ -207,7 +207,7 @@ pub enum Error {
         source: io::Error,
     },
     /// This user may not.
-    #[error("{doing} `{}`: permission denied to user {}: {}", .path.display(), user(), way_in(.path))]
+    #[error("{doing} `{}`: permission denied to user {}: {}", .path.display(), user(), way_in(doing, .path))]
     Denied {
         /// What was attempted.
         doing: &'static str,
@@ -268,8 +268,16 @@ fn user() -> String {
     found.map_or_else(|| own.to_string(), |user| user.name)
 }
 
+/// What only looks: the group of a store may.
+const LOOKS: [&str; 5] = ["look at", "look into", "list", "read", "open"];
+
 /// What lets this user at `path`.
-fn way_in(path: &Path) -> String {
+fn way_in(doing: &str, path: &Path) -> String {
+    if LOOKS.contains(&doing)
+        && let Some(command) = durable::joins_readers_of(path)
+    {
+        return format!("as root `{command}` lets you, from the next login on");
+    }
     let folder = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => path,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

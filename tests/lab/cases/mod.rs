@@ -124,6 +124,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE ways_back::the_unit_of_a_restore_knows_what_the_agent_remembers
     BOTH by_hand::a_restore_outlives_the_session_that_began_it
     BOTH owners::what_root_does_by_hand_the_agent_goes_on_with
+    BOTH owners::whoever_is_in_the_group_sees_how_things_are
     BOTH packages::what_is_removed_comes_back_as_it_was_and_a_purge_leaves_the_backups
     BOTH packages::an_upgrade_lets_the_running_backup_end_and_then_the_new_program_runs
     BOTH packages::the_deb_installs_without_systemd_and_enables_and_starts_nothing

@@ -71,7 +71,10 @@ fn by_schedule(config: &Config, destination: &str, lacking: &[&Backup]) -> Vec<O
     let owed = config.schedules.iter().filter_map(|(name, schedule)| {
         let of_schedule = lacking.iter().filter_map(|backup| {
             let slot = backup.manifest().slot.as_deref()?;
-            let mut sources = backup.copies.iter().filter(|copy| copy.destination != destination);
+            let mut sources = backup
+                .copies
+                .iter()
+                .filter(|copy| copy.destination != destination && copy::is_good(copy));
             let from = sources.next()?.destination.clone();
             (slot.schedule() == name).then(|| OwedBackup {
                 id: backup.id().clone(),

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::layout::{Listed, MAX_BYTES, Manifest, ObjectName};
 use crate::model::{ByteSize, ChainId};
-use crate::store::{self, FileStore, ReadBack, Transfer};
+use crate::store::{self, ReadBack, Store, Transfer};
 
 /// What to copy, and where to.
 pub struct Job<'a> {
@@ -26,9 +26,9 @@ pub struct Job<'a> {
     /// Its bytes, as they are stored.
     pub document: &'a [u8],
     /// A store that has it.
-    pub from: &'a FileStore,
+    pub from: &'a Store,
     /// The store that is to have it.
-    pub to: &'a FileStore,
+    pub to: &'a Store,
     /// Raised when it is to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -146,7 +146,7 @@ fn put_pin(job: &Job<'_>) -> Result<bool, store::Error> {
 }
 
 /// Writes a document; not if another host did the same.
-fn put(store: &FileStore, name: &ObjectName, bytes: &[u8]) -> Result<bool, store::Error> {
+fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<bool, store::Error> {
     match store.put_new(name, bytes) {
         Ok(()) => Ok(true),
         Err(store::Error::AlreadyExists { .. }) => Ok(false),
@@ -240,7 +240,7 @@ mod tests {
         backup
     }
 
-    fn run(backup: &Manifest, from: &FileStore, to: &FileStore) -> Result<Copied, Error> {
+    fn run(backup: &Manifest, from: &Store, to: &Store) -> Result<Copied, Error> {
         let job = Job {
             manifest: backup,
             document: &backup.to_bytes(),
@@ -260,11 +260,11 @@ mod tests {
         from.put_new(&backup.name(), &backup.to_bytes()).unwrap();
         assert_eq!(run(&backup, &from, &to).unwrap(), Copied::Now);
         assert_eq!(run(&backup, &from, &to).unwrap(), Copied::HadIt);
-        let names = |store: &FileStore| -> Vec<_> {
+        let names = |store: &Store| -> Vec<_> {
             let listed = store.list().unwrap().into_iter();
             listed.map(|object| (object.name, object.bytes)).collect()
         };
-        let of_backup = |store: &FileStore| names(store).len();
+        let of_backup = |store: &Store| names(store).len();
         assert_eq!(of_backup(&from), of_backup(&to));
         assert_eq!(to.catalog("b").unwrap().backups().len(), 1);
         // Cut off before the manifest: what is there is taken as it is, though the source is gone.
@@ -325,7 +325,7 @@ mod tests {
     }
 
     /// Does something to the store when the object has been read back, before its manifest is written.
-    fn run_while(backup: &Manifest, from: &FileStore, to: &FileStore, act: impl Fn() + Sync) -> Result<Copied, Error> {
+    fn run_while(backup: &Manifest, from: &Store, to: &Store, act: impl Fn() + Sync) -> Result<Copied, Error> {
         let job = Job {
             manifest: backup,
             document: &backup.to_bytes(),

@@ -16,7 +16,7 @@ use crate::model::{ByteSize, ChainId, LineageId};
 pub use crate::retention::Held;
 use crate::retention::{self, Chain, Clocks, Inventory, PinState, Policy, removal_order};
 use crate::schedule::{Pauses, SetBack};
-use crate::store::{self, FileStore};
+use crate::store::{self, Store};
 
 /// The largest pin document that is read.
 const PIN_MAX: u64 = 64 << 10;
@@ -27,7 +27,7 @@ pub struct Target<'a> {
     /// The destination's name, as the catalog has it.
     pub destination: &'a str,
     /// Its store.
-    pub store: &'a FileStore,
+    pub store: &'a Store,
     /// What it is to keep.
     pub policy: &'a Policy,
 }
@@ -137,7 +137,7 @@ pub fn kept_by_policy(target: Target<'_>, catalog: &Catalog, now: Timestamp, zon
 
 /// What of the backup `meant` goes from a destination because the operator says so, whatever the policy: a copy that is
 /// known to be bad and not pinned. One of which is only not known what its last check said may be the last good one.
-pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, named: &ChainPath) -> Plan {
+pub fn plan_damaged(destination: &str, store: &Store, catalog: &Catalog, named: &ChainPath) -> Plan {
     let inventory = inventory(destination, store, catalog);
     let mut plan = Plan::default();
     let meant = catalog
@@ -179,7 +179,7 @@ pub fn plan_damaged(destination: &str, store: &FileStore, catalog: &Catalog, nam
 }
 
 /// What goes from a destination with a history that the operator gives up: all of it but what is pinned.
-pub fn plan_lineage(destination: &str, store: &FileStore, catalog: &Catalog, given_up: &LineageId) -> Plan {
+pub fn plan_lineage(destination: &str, store: &Store, catalog: &Catalog, given_up: &LineageId) -> Plan {
     let inventory = inventory(destination, store, catalog);
     let mut plan = Plan::default();
     let is_of_it = |chain: &Chain| {
@@ -199,7 +199,7 @@ pub fn plan_lineage(destination: &str, store: &FileStore, catalog: &Catalog, giv
     plan
 }
 
-fn inventory(destination: &str, store: &FileStore, catalog: &Catalog) -> Inventory {
+fn inventory(destination: &str, store: &Store, catalog: &Catalog) -> Inventory {
     let policy = Policy::default();
     let target = Target {
         destination,
@@ -212,7 +212,7 @@ fn inventory(destination: &str, store: &FileStore, catalog: &Catalog) -> Invento
 impl Plan {
     /// Gives up a backup of which the manifest in this destination is damaged for good. One that only could not be read now,
     /// or that a later version understands, stays.
-    fn give_up_unreadable(&mut self, destination: &str, store: &FileStore, catalog: &Catalog, named: &ChainPath) {
+    fn give_up_unreadable(&mut self, destination: &str, store: &Store, catalog: &Catalog, named: &ChainPath) {
         let is_meant = |object: &ObjectName| object.is_manifest() && object.chain() == Some(named);
         let mut damaged = catalog.damaged().iter();
         let Some(damaged) = damaged.find(|damaged| damaged.destination == destination && is_meant(&damaged.object))
@@ -249,7 +249,7 @@ impl Plan {
 }
 
 /// Removes what the plan names. One that cannot be removed keeps none of the others. `removed` is told of every chain.
-pub fn carry_out(plan: &Plan, store: &FileStore, removed: impl Fn()) -> Removed {
+pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
     let mut done = Removed::default();
     let failed = |chain: &ChainPath, is_backup, source| Error {
         id: chain.chain.clone(),

@@ -13,7 +13,7 @@ use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, Manifest, ObjectName, Pin, Stream};
 use crate::model::{ByteSize, Digest};
 use crate::pipeline::BranchError;
-use crate::store::{self, FileStore, ReadBack, Upload};
+use crate::store::{self, ReadBack, Store, Upload};
 
 /// How often it is looked at whether there is room.
 const SPACE_CHECK_BYTES: u64 = 8 << 20;
@@ -85,7 +85,7 @@ pub(super) struct Sinks {
 
 struct Open {
     name: String,
-    store: FileStore,
+    store: Store,
     /// The object, from its beginning until it is committed, but for the time that the pipeline has it.
     sink: Option<Sink>,
 }
@@ -263,7 +263,7 @@ impl Sinks {
 /// An object in the making that leaves some room on its file system: etcd's own log may be on the same.
 pub(super) struct Sink {
     upload: Upload,
-    store: FileStore,
+    store: Store,
     /// Bytes written since the room was last looked at.
     unchecked: u64,
     at_work: AtWork,

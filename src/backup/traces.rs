@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 
 use crate::error_chain::with_causes;
 use crate::layout::ObjectName;
-use crate::store::{Error, FileStore};
+use crate::store::{Error, Store};
 
 /// An object that has its name, in the store of a destination.
 struct Placed {
     destination: String,
-    store: FileStore,
+    store: Store,
     object: ObjectName,
 }
 
@@ -39,7 +39,7 @@ impl AtWork {
     }
 
     /// An object has got its name.
-    pub fn placed(&self, destination: &str, store: &FileStore, object: &ObjectName) {
+    pub fn placed(&self, destination: &str, store: &Store, object: &ObjectName) {
         let mut placed = self.shared.placed.lock().unwrap_or_else(PoisonError::into_inner);
         placed.push(Placed {
             destination: destination.to_owned(),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     /// Two stores that have all bytes of an object.
-    async fn written(stores: &[FileStore], traces: &Traces) -> (Sinks, Vec<super::super::destinations::Sink>, Stream) {
+    async fn written(stores: &[Store], traces: &Traces) -> (Sinks, Vec<super::super::destinations::Sink>, Stream) {
         let destinations = stores.iter().map(|store| Destination {
             name: store.folder().display().to_string(),
             store: Ok(store.clone()),
@@ -147,7 +147,7 @@ mod tests {
         (sinks, uploads, stored)
     }
 
-    fn objects(stores: &[FileStore]) -> usize {
+    fn objects(stores: &[Store]) -> usize {
         stores.iter().map(|store| store.list().unwrap().len() - 1).sum()
     }
 

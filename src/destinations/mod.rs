@@ -13,7 +13,7 @@ use crate::catalog::{Backup, Catalog, Pinned};
 use crate::error_chain::with_causes;
 use crate::layout::{Fault, MAX_BYTES, Manifest, ObjectName};
 use crate::model::{ChainId, ClusterName};
-use crate::store::{self, Begun, Contents, FileStore, Swept};
+use crate::store::{self, Begun, Contents, Store, Swept};
 
 /// The destinations that could be read, and what is in them.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Destinations {
     /// The cluster whose backups they keep.
     pub cluster: ClusterName,
     /// The stores that could be read, by name of the destination.
-    pub stores: BTreeMap<String, FileStore>,
+    pub stores: BTreeMap<String, Store>,
     /// What is in them.
     pub catalog: Catalog,
     /// What could not be read, and why.
@@ -91,7 +91,7 @@ impl Destinations {
         destinations
     }
 
-    fn add(&mut self, name: &str, read: Result<Option<(FileStore, Contents)>, String>) {
+    fn add(&mut self, name: &str, read: Result<Option<(Store, Contents)>, String>) {
         match read {
             Ok(Some((store, Contents { catalog, swept }))) => {
                 for unread in catalog.unreadable() {
@@ -187,7 +187,7 @@ mod tests {
         let access = Access::Write {
             now: Timestamp::UNIX_EPOCH,
         };
-        let store = FileStore::open(&folder.into(), &cluster, None, access);
+        let store = Store::open(&folder.into(), &cluster, None, access);
         [Destination {
             name: "local".to_owned(),
             store,

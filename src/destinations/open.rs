@@ -3,7 +3,7 @@
 use crate::error_chain::with_causes;
 use crate::model::ClusterName;
 use crate::state::{self, State};
-use crate::store::{self, Access, FileStore, Known, Limits, Location};
+use crate::store::{self, Access, Known, Limits, Location, Store};
 
 /// Where a destination is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Destination {
     /// Its name in the configuration.
     pub name: String,
     /// The store, or why it cannot be used.
-    pub store: Result<FileStore, store::Error>,
+    pub store: Result<Store, store::Error>,
 }
 
 /// Opens each, side by side: three that hang cost one deadline. `memory` is what this host knows of the stores; one that
@@ -36,7 +36,7 @@ pub fn open(
 ) -> Vec<Destination> {
     let opened = side_by_side(addresses.into_iter(), |address| {
         let expected = memory.map_or(Ok(None), |state| expected(state, address, access))?;
-        let store = FileStore::open_within(&address.location, cluster, expected.as_ref(), access, limits)?;
+        let store = Store::open_within(&address.location, cluster, expected.as_ref(), access, limits)?;
         match (store.id(), expected, access, memory) {
             (Some(id), None, Access::Write { .. }, Some(state)) => {
                 let remembered = state.remember_store(&address.name, &address.url, id);

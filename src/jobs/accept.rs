@@ -8,7 +8,7 @@ use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::layout::{Acceptance, HostName, Manifest, ObjectName};
 use crate::restore::{LedgerPaths, word_for};
-use crate::store::{self, FileStore};
+use crate::store::{self, Store};
 use crate::text::count;
 
 /// How many hosts may give their word at the same moment.
@@ -81,7 +81,7 @@ pub enum Told {
 
 /// Writes the word to a store that does not hold it. Each is judged by itself: one that was away when the word was given,
 /// or came later, gets it the next time. Where another host gives its word at the same moment, ours is the next.
-pub fn tell(store: &FileStore, name: &str, object: &ObjectName, word: &Acceptance) -> Result<Told, store::Error> {
+pub fn tell(store: &Store, name: &str, object: &ObjectName, word: &Acceptance) -> Result<Told, store::Error> {
     let (mut object, mut word) = (object.clone(), word.clone());
     let mut others = 0;
     loop {
@@ -225,8 +225,7 @@ mod tests {
                 .accept(&backup.lineage, Timestamp::UNIX_EPOCH, &host, None)
                 .unwrap()
         };
-        let say =
-            |store: &FileStore, (object, word): (ObjectName, Acceptance)| tell(store, "it", &object, &word).unwrap();
+        let say = |store: &Store, (object, word): (ObjectName, Acceptance)| tell(store, "it", &object, &word).unwrap();
         // The far one is away the first time.
         assert_eq!(say(&near, word()), Told::Now);
         assert_eq!(say(&near, word()), Told::HadIt);

@@ -5,7 +5,7 @@ use super::{Exit, Failure, failed, host};
 use crate::config::Config;
 use crate::error_chain::with_causes;
 use crate::state::State;
-use crate::store::{Adopted, Error, FileStore};
+use crate::store::{Adopted, Error, Store};
 
 /// Gives the store of the destination `name` its marker again, and remembers it on this host.
 pub fn adopt(config: &Config, state: &State, name: &str) -> Result<Adopted, Failure> {
@@ -14,7 +14,7 @@ pub fn adopt(config: &Config, state: &State, name: &str) -> Result<Adopted, Fail
     let address = addresses.find(|address| address.name == name);
     let address = address.ok_or_else(|| Failure::new(Exit::Usage, format!("no destination `{name}` is configured")))?;
     let known = state.seen_store(name, &address.url).map_err(failed)?;
-    let adopted = FileStore::adopt(&address.location, &config.cluster.name, known.as_ref(), host::now());
+    let adopted = Store::adopt(&address.location, &config.cluster.name, known.as_ref(), host::now());
     let adopted = adopted.map_err(|error| refused(name, &error))?;
     state.remember_store(name, &address.url, &adopted.id).map_err(failed)?;
     Ok(adopted)

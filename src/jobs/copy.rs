@@ -165,7 +165,7 @@ mod tests {
     use crate::destinations::Destination;
     use crate::layout::{MAX_BYTES, Manifest};
     use crate::model::{Digest, Revision};
-    use crate::store::FileStore;
+    use crate::store::Store;
     use crate::store::tests::store;
 
     const CONFIGURATION: &str = r#"
@@ -194,12 +194,12 @@ destinations = ["local", "far"]
     }
 
     /// Puts a backup into a store, with an object of `content`.
-    fn put(store: &FileStore, manifest: &Manifest, content: &[u8]) {
+    fn put(store: &Store, manifest: &Manifest, content: &[u8]) {
         store.put_new(&manifest.object_name(), content).unwrap();
         store.put_new(&manifest.name(), &manifest.to_bytes()).unwrap();
     }
 
-    fn read(stores: [(&str, &FileStore); 2]) -> Destinations {
+    fn read(stores: [(&str, &Store); 2]) -> Destinations {
         let opened = stores.map(|(name, store)| Destination {
             name: name.to_owned(),
             store: Ok(store.clone()),

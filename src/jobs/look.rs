@@ -17,7 +17,7 @@ use crate::error_chain::with_causes;
 use crate::etcd::Certificate;
 use crate::health::{CertificateState, Destination, Event, Look, Notice, Stores, proof_within};
 use crate::jobs::recipients;
-use crate::store::{FileStore, Limits};
+use crate::store::{Limits, Store};
 
 /// Looks at the recipients, every secret and every destination, as the agent is to go by.
 pub fn look(config: &Config) -> Look {
@@ -163,6 +163,6 @@ fn unwritable(config: &Config) -> BTreeMap<String, String> {
 }
 
 /// Writes to a store, and removes it again.
-fn trial(store: &FileStore) -> Result<(), String> {
+fn trial(store: &Store) -> Result<(), String> {
     store.now().map(drop).map_err(|error| with_causes(&error))
 }

@@ -7,7 +7,7 @@ use super::{Exit, Failure, Listener};
 use crate::config::{Secret, StoreUrl, UrlError};
 use crate::destinations::{Destination, Destinations};
 use crate::model::ClusterName;
-use crate::store::{self, Access, Bucket, BucketKind, BucketOptions, FileStore, Location};
+use crate::store::{self, Access, Bucket, BucketKind, BucketOptions, Location, Store};
 
 /// Which store, and whose backups in it.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +41,13 @@ fn given(text: &str, cluster: Option<&ClusterName>) -> Result<Destinations, Fail
     let (location, cluster) = match (cluster, last_name(&named)) {
         (Some(cluster), _) => (named, cluster.clone()),
         // Not `..`, which is another folder where this one is a link.
-        (None, Some((above, cluster))) if FileStore::is_one(&named).map_err(store_failure)? => (above, cluster),
+        (None, Some((above, cluster))) if Store::is_one(&named).map_err(store_failure)? => (above, cluster),
         (None, _) => {
             let cluster = only_cluster(&named)?;
             (named, cluster)
         }
     };
-    let store = FileStore::open(&location, &cluster, None, Access::Read);
+    let store = Store::open(&location, &cluster, None, Access::Read);
     let store = store.map_err(|error| unread_failure(error, &location))?;
     let opened = Destination {
         name: text.to_owned(),
@@ -129,7 +129,7 @@ fn folder_of(path: &Path) -> PathBuf {
 }
 
 fn only_cluster(location: &Location) -> Result<ClusterName, Failure> {
-    let mut clusters = FileStore::clusters(location).map_err(|error| unread_failure(error, location))?;
+    let mut clusters = Store::clusters(location).map_err(|error| unread_failure(error, location))?;
     match (clusters.pop(), clusters.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
@@ -156,7 +156,7 @@ fn unread_failure(error: store::Error, location: &Location) -> Failure {
             not_there(format!("there is no directory `{location}`")).next("correct what is given with `--from`")
         }
         store::Error::NoStore { at } => {
-            let known = FileStore::clusters(location).unwrap_or_default();
+            let known = Store::clusters(location).unwrap_or_default();
             let known: Vec<String> = known.iter().map(ClusterName::to_string).collect();
             let failure = not_there(format!("there is no store in `{at}`"));
             match known.is_empty() {

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, ObjectName, Pin};
 use crate::model::ChainId;
-use crate::store::{self, FileStore};
+use crate::store::{self, Store};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -75,14 +75,14 @@ pub fn carry_out(
     })
 }
 
-fn pin(store: &FileStore, path: &ChainPath, document: &[u8]) -> Result<(), store::Error> {
+fn pin(store: &Store, path: &ChainPath, document: &[u8]) -> Result<(), store::Error> {
     match store.put_new(&ObjectName::Pin(path.clone()), document) {
         Ok(()) | Err(store::Error::AlreadyExists { .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn unpin(store: &FileStore, path: &ChainPath) -> Result<(), store::Error> {
+fn unpin(store: &Store, path: &ChainPath) -> Result<(), store::Error> {
     match store.remove(&ObjectName::Pin(path.clone())) {
         Ok(()) | Err(store::Error::NotFound { .. }) => Ok(()),
         Err(error) => Err(error),

@@ -15,7 +15,7 @@ use crate::layout::ObjectName;
 use crate::model::{ByteSize, ChainId};
 use crate::prune::{self, ByAge, Judged, Plan, Target};
 use crate::schedule::Pauses;
-use crate::store::FileStore;
+use crate::store::Store;
 
 /// What came of the retention of one destination.
 #[derive(Debug, Default)]
@@ -29,13 +29,7 @@ pub struct Applied {
 }
 
 /// What retention says of a destination; none if it keeps everything.
-pub fn plan(
-    config: &Config,
-    destinations: &Destinations,
-    name: &str,
-    store: &FileStore,
-    by_age: ByAge,
-) -> Option<Plan> {
+pub fn plan(config: &Config, destinations: &Destinations, name: &str, store: &Store, by_age: ByAge) -> Option<Plan> {
     let policy = config.destinations.get(name)?.retention.as_ref()?;
     let target = Target {
         destination: name,
@@ -218,7 +212,7 @@ impl Pruned {
     }
 
     /// Does what is planned for a destination, unless it is only to be shown, and takes it in.
-    fn carry_out(&mut self, name: &str, store: &FileStore, plan: &Plan) {
+    fn carry_out(&mut self, name: &str, store: &Store, plan: &Plan) {
         let row = |judged: &Judged| Row {
             id: judged.id.clone(),
             destination: name.to_owned(),

@@ -37,7 +37,7 @@ use crate::slots::{
     was_faster,
 };
 use crate::state::{BegunChain, Holder, State};
-use crate::store::FileStore;
+use crate::store::Store;
 
 /// Does the work of a slot where it is due. Blocks; ends soon once `order.stop` is raised.
 pub fn carry_out(order: &Order, listener: &dyn Listener, runtime: &Handle) -> Result<Ended, Trouble> {
@@ -247,7 +247,7 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    fn standing_in(&self, store: &FileStore) -> Result<Standing, crate::store::Error> {
+    fn standing_in(&self, store: &Store) -> Result<Standing, crate::store::Error> {
         let is_gone = |chain: &ChainId| self.gone.contains(chain);
         held_claim::look(store, &self.slot, Leaves::Backup, is_gone, host::now())
     }
@@ -398,7 +398,7 @@ impl<'a> Attempt<'a> {
     /// backup, which names the reason, unless it is shared: nobody can claim it.
     fn settle(
         &mut self,
-        mut judge: impl FnMut(&Attempt<'_>, &str, &FileStore) -> Result<Option<Fate>, crate::store::Error>,
+        mut judge: impl FnMut(&Attempt<'_>, &str, &Store) -> Result<Option<Fate>, crate::store::Error>,
     ) {
         let fates = self.to_write().filter_map(|destination| {
             let name = &destination.name;

@@ -18,7 +18,7 @@ use crate::layout::{Manifest, ObjectName};
 use crate::model::{ChainId, LineageId, Revision};
 use crate::pipeline::{DecodeError, Identities, Unlock, Window};
 use crate::source::{self, FileKind, Source};
-use crate::store::{self, FileStore};
+use crate::store::{self, Store};
 use crate::text::{age, clean, rfc3339};
 
 /// What is asked for: a snapshot, and what opens it.
@@ -141,7 +141,7 @@ enum Place {
     File(PathBuf),
     Object {
         destination: String,
-        store: FileStore,
+        store: Store,
         object: ObjectName,
     },
 }

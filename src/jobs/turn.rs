@@ -7,7 +7,7 @@ use crate::error_chain::with_causes;
 use crate::layout::SlotPath;
 use crate::model::ChainId;
 use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, held_claim, number_of, was_faster};
-use crate::store::{self, FileStore};
+use crate::store::{self, Store};
 
 /// Claims the slot of a run that takes no backup. None in a store that only this host writes to; if another host has the
 /// slot, what becomes of it here.
@@ -25,7 +25,7 @@ pub(super) fn claim(order: &Order, name: &DestinationName) -> Result<Option<Held
     claimed.map(Some).ok_or_else(|| was_faster(host::now()))
 }
 
-fn claimant(order: &Order, name: &DestinationName) -> Result<(Result<FileStore, store::Error>, Claimant), Failure> {
+fn claimant(order: &Order, name: &DestinationName) -> Result<(Result<Store, store::Error>, Claimant), Failure> {
     let config = &*order.config;
     let state = host::state(&config.cluster.name)?;
     let destinations = open_to_write(config, &state, &[name.to_string()])?;

@@ -12,7 +12,7 @@ use super::standing::{Standing, standing};
 use crate::layout::claim::{Claim, Clocks, LEASE, State};
 use crate::layout::{HostName, ObjectName, SlotPath};
 use crate::model::ChainId;
-use crate::store::{self, FileStore};
+use crate::store::{self, Store};
 
 /// How often the claim is made anew.
 const RENEWED_EVERY: Duration = Duration::from_secs(LEASE.as_secs().unsigned_abs() / 3);
@@ -60,7 +60,7 @@ pub enum Leaves {
 
 /// How `slot` stands in `store` by its claims; `now` is the clock of this host, `is_gone` as in [`standing()`].
 pub fn look(
-    store: &FileStore,
+    store: &Store,
     slot: &SlotPath,
     leaves: Leaves,
     is_gone: impl Fn(&ChainId) -> bool,
@@ -83,7 +83,7 @@ pub fn look(
 impl HeldClaim {
     /// Claims `slot` by `number`, and keeps it until `end`. None if another was faster.
     pub fn begin(
-        store: &FileStore,
+        store: &Store,
         slot: &SlotPath,
         number: u32,
         claimant: &Claimant,
@@ -138,7 +138,7 @@ impl Drop for HeldClaim {
 }
 
 struct Claims {
-    store: FileStore,
+    store: Store,
     slot: SlotPath,
     claimant: Claimant,
     /// That of the next claim.
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    fn claims(store: &FileStore, host: &str, number: u32) -> Claims {
+    fn claims(store: &Store, host: &str, number: u32) -> Claims {
         Claims {
             store: store.clone(),
             slot: slot(),
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    fn newest(store: &FileStore) -> (u32, String, State) {
+    fn newest(store: &Store) -> (u32, String, State) {
         let found = store.newest_claim(&slot()).unwrap().unwrap();
         let claim = found.claim.unwrap();
         (found.number, claim.host, claim.state)

@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::catalog::tests::manifest;
-    use crate::store::{Access, FileStore};
+    use crate::store::{Access, Store};
 
     fn cluster() -> ClusterName {
         "prod".parse().unwrap()
@@ -125,7 +125,7 @@ mod tests {
         let access = Access::Write {
             now: Timestamp::UNIX_EPOCH,
         };
-        let store = FileStore::open(&root.path().into(), &cluster(), None, access).unwrap();
+        let store = Store::open(&root.path().into(), &cluster(), None, access).unwrap();
         let id = store.id().unwrap().clone();
         let backup = manifest(0xab, "20261120T101530Z-00000001", 10);
         let object = vec![0; usize::try_from(backup.stored.bytes).unwrap()];
@@ -136,14 +136,14 @@ mod tests {
     }
 
     fn adopt(root: &Path, known: Option<&Known>) -> Result<Adopted, Error> {
-        FileStore::adopt(&root.into(), &cluster(), known, Timestamp::UNIX_EPOCH)
+        Store::adopt(&root.into(), &cluster(), known, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn a_store_gets_back_the_id_by_which_it_is_known_and_once() {
         let (root, id) = lost();
         let known = known(&id);
-        let open = |access| FileStore::open(&root.path().into(), &cluster(), Some(&known), access).map(drop);
+        let open = |access| Store::open(&root.path().into(), &cluster(), Some(&known), access).map(drop);
         let write = Access::Write {
             now: Timestamp::UNIX_EPOCH,
         };

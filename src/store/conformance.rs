@@ -9,12 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::layout::{ChainPath, Listed, ObjectName, SlotPath};
 use super::model::{ClusterId, Digest, Revision};
-use super::{Begun, Error, FileStore, ReadBack, Transfer};
+use super::{Begun, Error, ReadBack, Store, Transfer};
 
 /// Runs it on a store that is empty; `open` opens the same store once more. `part` is how large an object may be before it
 /// is sent in parts; `enforces`, whether what keeps the bytes sees to it that a name is taken once. Of an emulator that does
 /// not, objects that are written again are not asked for either.
-pub(crate) fn conforms(open: &dyn Fn() -> FileStore, part: u64, enforces: bool) {
+pub(crate) fn conforms(open: &dyn Fn() -> Store, part: u64, enforces: bool) {
     let store = open();
     assert_eq!(open().id(), store.id(), "a store has one marker");
     objects_come_back_as_they_were(&store, part);
@@ -61,7 +61,7 @@ fn digest(content: &[u8]) -> ReadBack {
     }
 }
 
-fn write(store: &FileStore, name: &ObjectName, content: &[u8]) {
+fn write(store: &Store, name: &ObjectName, content: &[u8]) {
     let mut upload = store.begin(name).unwrap();
     for block in content.chunks(70_000) {
         upload.write_all(block).unwrap();
@@ -69,7 +69,7 @@ fn write(store: &FileStore, name: &ObjectName, content: &[u8]) {
     upload.commit().unwrap();
 }
 
-fn names(store: &FileStore) -> BTreeSet<String> {
+fn names(store: &Store) -> BTreeSet<String> {
     let listed = store.list().unwrap().into_iter();
     let names = listed.map(|object| match object.name {
         Listed::Ours(name) => name.to_string(),
@@ -78,7 +78,7 @@ fn names(store: &FileStore) -> BTreeSet<String> {
     names.filter(|name| !name.starts_with("canary/")).collect()
 }
 
-fn objects_come_back_as_they_were(store: &FileStore, part: u64) {
+fn objects_come_back_as_they_were(store: &Store, part: u64) {
     for (number, bytes) in (0..).zip([0, 1, part - 1, part, part + 1, 2 * part + 12345]) {
         let content = content(bytes);
         write(store, &full(number), &content);
@@ -93,7 +93,7 @@ fn objects_come_back_as_they_were(store: &FileStore, part: u64) {
     assert_eq!(names(store), ["store.json".to_owned()].into());
 }
 
-fn a_name_is_taken_once(store: &FileStore, enforces: bool) {
+fn a_name_is_taken_once(store: &Store, enforces: bool) {
     let name = manifest(1);
     store.put_new(&name, b"first").unwrap();
     if enforces {
@@ -108,7 +108,7 @@ fn a_name_is_taken_once(store: &FileStore, enforces: bool) {
     store.remove(&name).unwrap();
 }
 
-fn what_is_dropped_was_never_there(store: &FileStore, part: u64) {
+fn what_is_dropped_was_never_there(store: &Store, part: u64) {
     for bytes in [0, 100, 3 * part] {
         let mut upload = store.begin(&full(8)).unwrap();
         upload.write_all(&content(bytes)).unwrap();
@@ -118,7 +118,7 @@ fn what_is_dropped_was_never_there(store: &FileStore, part: u64) {
     }
 }
 
-fn what_is_not_there_is_told(store: &FileStore) {
+fn what_is_not_there_is_told(store: &Store) {
     assert!(matches!(
         store.read_small(&manifest(9), 10),
         Err(Error::NotFound { .. })
@@ -129,7 +129,7 @@ fn what_is_not_there_is_told(store: &FileStore) {
     assert_eq!(store.checks_of(&chain(9)).unwrap(), []);
 }
 
-fn a_listing_has_all_and_its_parts_have_theirs(store: &FileStore) {
+fn a_listing_has_all_and_its_parts_have_theirs(store: &Store) {
     let check = |name: &str| -> ObjectName { format!("{}/checks/{name}", chain(1)).parse().unwrap() };
     let checks = ["20261120T110000Z-node-1.json", "20261120T120000Z-node-1.json"].map(check);
     let all = [full(1), manifest(1), full(2), manifest(2)];
@@ -157,7 +157,7 @@ fn a_listing_has_all_and_its_parts_have_theirs(store: &FileStore) {
     assert_eq!(names(store), ["store.json".to_owned()].into());
 }
 
-fn an_object_is_copied_whole_or_not_at_all(store: &FileStore) {
+fn an_object_is_copied_whole_or_not_at_all(store: &Store) {
     let content = content(300_000);
     let goes_on = |_| ControlFlow::Continue(());
     let from = |bytes: &[u8]| std::io::Cursor::new(bytes.to_vec());
@@ -172,7 +172,7 @@ fn an_object_is_copied_whole_or_not_at_all(store: &FileStore) {
     store.remove(&full(1)).unwrap();
 }
 
-fn the_highest_claim_counts(store: &FileStore) {
+fn the_highest_claim_counts(store: &Store) {
     let slot = |text: &str| SlotPath::new("hourly".parse().unwrap(), text.parse().unwrap());
     let (slot, other) = (slot("2026-11-20T10:00:00Z"), slot("2026-11-20T11:00:00Z"));
     assert_eq!(store.newest_claim(&slot).unwrap(), None);
@@ -189,20 +189,20 @@ fn the_highest_claim_counts(store: &FileStore) {
     assert!((-5..120).contains(&age), "it was written {age} s ago");
 }
 
-fn host_and_store_have_a_clock_each(store: &FileStore) {
+fn host_and_store_have_a_clock_each(store: &Store) {
     let (first, second) = (store.now().unwrap(), store.now().unwrap());
     // Some tell it to the second.
     let went_on = second.duration_since(first).as_secs();
     assert!((-1..60).contains(&went_on), "{first} {second}");
 }
 
-fn a_canary_comes_back_each_time(store: &FileStore) {
+fn a_canary_comes_back_each_time(store: &Store) {
     for _ in 0..2 {
         store.try_canary(&"node-1".parse().unwrap()).unwrap();
     }
 }
 
-fn leavings_of_a_dead_run_go_and_backups_stay(store: &FileStore) {
+fn leavings_of_a_dead_run_go_and_backups_stay(store: &Store) {
     write(store, &full(1), b"left by a dead run");
     write(store, &full(2), b"of somebody");
     write(store, &full(3), b"of a backup");

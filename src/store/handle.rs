@@ -86,13 +86,13 @@ impl Limits {
 
 /// The store of one cluster name at a destination.
 #[derive(Debug, Clone)]
-pub struct FileStore {
+pub struct Store {
     location: Location,
     inner: Inner,
     limits: Limits,
 }
 
-impl FileStore {
+impl Store {
     /// Opens the store of `cluster` at a destination, where this host remembers store `expected`. A store that is
     /// remembered and not there is `NotMounted`; only `Access::Write` makes a new one.
     pub fn open(
@@ -100,8 +100,8 @@ impl FileStore {
         cluster: &ClusterName,
         expected: Option<&Known>,
         access: Access,
-    ) -> Result<FileStore, Error> {
-        FileStore::open_within(location, cluster, expected, access, Limits::default())
+    ) -> Result<Store, Error> {
+        Store::open_within(location, cluster, expected, access, Limits::default())
     }
 
     /// The same with other limits, which stay with the store.
@@ -111,10 +111,10 @@ impl FileStore {
         expected: Option<&Known>,
         access: Access,
         limits: Limits,
-    ) -> Result<FileStore, Error> {
+    ) -> Result<Store, Error> {
         let (own, cluster, expected) = (location.clone(), cluster.clone(), expected.cloned());
         let open = move |_: &_| Inner::open(&own, &cluster, expected.as_ref(), access);
-        Ok(FileStore {
+        Ok(Store {
             inner: answer(&location.to_string(), limits.answer, open)??,
             location: location.clone(),
             limits,
@@ -406,8 +406,8 @@ impl FileStore {
         access: Access,
         whom: &str,
         limits: Limits,
-    ) -> Result<FileStore, Error> {
-        Ok(FileStore {
+    ) -> Result<Store, Error> {
+        Ok(Store {
             location: Location::Folder(whom.into()),
             inner: Inner::over(backend, None, access)?,
             limits,

@@ -32,7 +32,7 @@ use nix::unistd::{User, geteuid};
 
 pub use adopt::Adopted;
 pub use backend::FreeSpace;
-pub use handle::{FileStore, Limits, Transfer, asked, time_to_sync};
+pub use handle::{Limits, Store, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
 pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location};
 pub use marker::StoreId;

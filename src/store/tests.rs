@@ -31,15 +31,15 @@ fn known(id: &StoreId) -> Known {
 }
 
 /// An empty store that may be written to, in a folder of its own.
-pub(crate) fn store() -> (tempfile::TempDir, FileStore) {
+pub(crate) fn store() -> (tempfile::TempDir, Store) {
     let root = tempfile::tempdir().unwrap();
     let store = store_in(root.path());
     (root, store)
 }
 
 /// The same in a folder that is there.
-pub(crate) fn store_in(folder: &Path) -> FileStore {
-    FileStore::open(&folder.into(), &cluster(), None, WRITE).unwrap()
+pub(crate) fn store_in(folder: &Path) -> Store {
+    Store::open(&folder.into(), &cluster(), None, WRITE).unwrap()
 }
 
 fn chain(id: &str) -> ChainPath {
@@ -75,14 +75,14 @@ fn tree(folder: &Path) -> Vec<String> {
     paths
 }
 
-fn write(store: &FileStore, object: &ObjectName, bytes: &[u8]) {
+fn write(store: &Store, object: &ObjectName, bytes: &[u8]) {
     let mut upload = store.begin(object).unwrap();
     upload.write_all(bytes).unwrap();
     upload.commit().unwrap();
 }
 
 /// Puts a file there as a run that was killed would have left it.
-fn leave(store: &FileStore, path: &str) {
+fn leave(store: &Store, path: &str) {
     let path = store.folder().join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, b"left").unwrap();
@@ -294,12 +294,12 @@ fn removing_the_last_object_removes_its_folders() {
 #[test]
 fn a_store_gets_its_marker_once() {
     let (root, store) = store();
-    let again = FileStore::open(&root.path().into(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
+    let again = Store::open(&root.path().into(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
     assert_eq!(again.id(), store.id());
-    let reading = FileStore::open(&root.path().into(), &cluster(), None, Access::Read).unwrap();
+    let reading = Store::open(&root.path().into(), &cluster(), None, Access::Read).unwrap();
     assert_eq!(reading.id(), store.id());
-    assert_eq!(FileStore::clusters(&root.path().into()).unwrap(), [cluster()]);
-    let other = FileStore::open(&root.path().into(), &"test".parse().unwrap(), None, WRITE).unwrap();
+    assert_eq!(Store::clusters(&root.path().into()).unwrap(), [cluster()]);
+    let other = Store::open(&root.path().into(), &"test".parse().unwrap(), None, WRITE).unwrap();
     assert_ne!(other.id(), store.id());
 }
 
@@ -310,7 +310,7 @@ fn writers_that_open_a_new_store_together_agree_on_it() {
     let ids: Vec<StoreId> = std::thread::scope(|scope| {
         let open = || {
             barrier.wait();
-            let store = FileStore::open(&root.path().into(), &cluster(), None, WRITE).unwrap();
+            let store = Store::open(&root.path().into(), &cluster(), None, WRITE).unwrap();
             store.id().unwrap().clone()
         };
         let openers: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
@@ -322,7 +322,7 @@ fn writers_that_open_a_new_store_together_agree_on_it() {
 #[test]
 fn reading_makes_no_store() {
     let root = tempfile::tempdir().unwrap();
-    let opened = FileStore::open(&root.path().into(), &cluster(), None, Access::Read);
+    let opened = Store::open(&root.path().into(), &cluster(), None, Access::Read);
     assert!(matches!(opened, Err(Error::NoStore { .. })));
     assert!(tree(root.path()).is_empty());
 }
@@ -333,7 +333,7 @@ fn a_store_that_this_host_knows_is_never_made_anew() {
     let (root, store) = store();
     let known = store.id().map(known);
     for access in [Access::Read, WRITE] {
-        let open = || FileStore::open(&root.path().into(), &cluster(), known.as_ref(), access);
+        let open = || Store::open(&root.path().into(), &cluster(), known.as_ref(), access);
         assert!(open().is_ok());
         fs::rename(store.folder(), root.path().join("away")).unwrap();
         assert!(matches!(open(), Err(Error::NotMounted { .. })), "unmounted");
@@ -343,9 +343,9 @@ fn a_store_that_this_host_knows_is_never_made_anew() {
         fs::rename(root.path().join("away"), store.folder()).unwrap();
     }
     let gone = root.path().join("gone");
-    let opened = FileStore::open(&gone.as_path().into(), &cluster(), known.as_ref(), WRITE);
+    let opened = Store::open(&gone.as_path().into(), &cluster(), known.as_ref(), WRITE);
     assert!(matches!(opened, Err(Error::NotMounted { .. })));
-    let opened = FileStore::open(&gone.as_path().into(), &cluster(), None, WRITE);
+    let opened = Store::open(&gone.as_path().into(), &cluster(), None, WRITE);
     assert!(matches!(&opened, Err(Error::RootMissing { root }) if *root == gone));
     assert!(!gone.exists());
 }
@@ -354,7 +354,7 @@ fn a_store_that_this_host_knows_is_never_made_anew() {
 fn another_store_in_its_place_is_refused() {
     let (root, store) = store();
     let other = known(&"0".repeat(32).parse().unwrap());
-    let opened = FileStore::open(&root.path().into(), &cluster(), Some(&other), WRITE);
+    let opened = Store::open(&root.path().into(), &cluster(), Some(&other), WRITE);
     match opened {
         Err(Error::WrongStore { found, .. }) => assert_eq!(Some(&found), store.id()),
         other => panic!("{other:?}"),
@@ -366,7 +366,7 @@ fn backups_without_a_marker_can_be_read_and_not_added_to() {
     let (root, store) = store();
     write(&store, &full(), b"x");
     fs::remove_file(store.path_of(&ObjectName::StoreMarker)).unwrap();
-    let open = |expected, access| FileStore::open(&root.path().into(), &cluster(), expected, access);
+    let open = |expected, access| Store::open(&root.path().into(), &cluster(), expected, access);
     assert_eq!(open(None, Access::Read).unwrap().id(), None);
     assert!(matches!(open(None, WRITE), Err(Error::MarkerMissing { .. })));
     assert!(matches!(
@@ -386,7 +386,7 @@ fn a_damaged_marker_is_reported_and_kept() {
     );
     for rotten in ["", "{}", &later] {
         fs::write(&path, rotten).unwrap();
-        let opened = FileStore::open(&root.path().into(), &cluster(), None, WRITE);
+        let opened = Store::open(&root.path().into(), &cluster(), None, WRITE);
         assert!(matches!(opened, Err(Error::MarkerDamaged { .. })), "{rotten}");
         assert_eq!(fs::read_to_string(&path).unwrap(), rotten);
     }
@@ -499,7 +499,7 @@ fn check_of(chain: &str) -> String {
 }
 
 /// A store after several runs were killed at different moments.
-fn after_kills() -> (tempfile::TempDir, FileStore, Begun) {
+fn after_kills() -> (tempfile::TempDir, Store, Begun) {
     let (root, store) = store();
     for chain in [DEAD, LIVE, NOBODYS, COMPLETE, MIXED] {
         leave(&store, &full_of(chain));
@@ -634,7 +634,7 @@ fn claim(state: State, now: Timestamp) -> (SlotPath, Claim) {
     (slot, claim)
 }
 
-fn put_claim(store: &FileStore, number: u32, state: State) -> Result<(), Error> {
+fn put_claim(store: &Store, number: u32, state: State) -> Result<(), Error> {
     let (slot, claim) = claim(state, store.now().unwrap());
     store.put_new(&ObjectName::Claim(slot, number), &claim.to_bytes())
 }
@@ -757,7 +757,7 @@ fn a_full_disk_is_told_as_such_and_nothing_is_left() {
     let Some(disk) = SmallFilesystem::mount("size=1m") else {
         return;
     };
-    let store = FileStore::open(&disk.0.path().into(), &cluster(), None, WRITE).unwrap();
+    let store = Store::open(&disk.0.path().into(), &cluster(), None, WRITE).unwrap();
     let space = store.free_space().unwrap().unwrap();
     assert!(space.total == 1 << 20 && space.available < space.total, "{space:?}");
     let mut upload = store.begin(&full()).unwrap();
@@ -780,10 +780,10 @@ fn a_read_only_disk_is_told_as_such_and_can_be_read() {
     let Some(disk) = SmallFilesystem::mount("size=1m") else {
         return;
     };
-    let store = FileStore::open(&disk.0.path().into(), &cluster(), None, WRITE).unwrap();
+    let store = Store::open(&disk.0.path().into(), &cluster(), None, WRITE).unwrap();
     write(&store, &full(), b"x");
     disk.remount("remount,ro");
-    let again = FileStore::open(&disk.0.path().into(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
+    let again = Store::open(&disk.0.path().into(), &cluster(), store.id().map(known).as_ref(), WRITE).unwrap();
     assert!(matches!(again.begin(&manifest_of(CHAIN)), Err(Error::ReadOnly { .. })));
     assert!(matches!(
         again.try_canary(&HostName::nearest("a")),
@@ -867,7 +867,7 @@ fn a_store_that_cannot_be_looked_into_is_not_taken_for_an_empty_one() {
         open(path, 0o777);
     }
     open(&store.folder().join("ab"), 0o000);
-    let opened = as_nobody(|| FileStore::open(&root.path().into(), &cluster(), None, WRITE));
+    let opened = as_nobody(|| Store::open(&root.path().into(), &cluster(), None, WRITE));
     open(&store.folder().join("ab"), 0o755);
     assert!(matches!(opened, Err(Error::MarkerMissing { .. })), "{opened:?}");
 }

@@ -24,7 +24,7 @@ use crate::error_chain::with_causes;
 use crate::layout::{Manifest, Proof};
 use crate::pipeline::{Identities, Unlock};
 use crate::source::{self, Source};
-use crate::store::{self, FileStore};
+use crate::store::{self, Store};
 use content::Content;
 
 /// A copy that is to be checked.
@@ -33,7 +33,7 @@ pub struct Copy<'a> {
     /// The destination's name.
     pub destination: &'a str,
     /// Its store.
-    pub store: &'a FileStore,
+    pub store: &'a Store,
     /// How far these bytes were proven before; they still are if they are unchanged.
     pub before: Proof,
 }

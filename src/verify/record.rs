@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Found;
 use crate::layout::{Check, FORMAT, HostName, Manifest, ObjectName, Proof};
-use crate::store::{self, FileStore};
+use crate::store::{self, Store};
 
 /// How many names are tried when others take them at the same time.
 const MOST_TRIES: usize = 8;
@@ -28,7 +28,7 @@ pub struct RecordError(#[source] store::Error);
 
 /// Writes what was `found` of the copy in `store`.
 pub fn record(
-    store: &FileStore,
+    store: &Store,
     manifest: &Manifest,
     found: &Found,
     host: &HostName,
@@ -52,7 +52,7 @@ pub fn record(
     put(store, manifest, &check, host).map_err(RecordError)
 }
 
-fn put(store: &FileStore, manifest: &Manifest, check: &Check, host: &HostName) -> Result<Recorded, store::Error> {
+fn put(store: &Store, manifest: &Manifest, check: &Check, host: &HostName) -> Result<Recorded, store::Error> {
     let path = manifest.chain_path();
     let mut tries = 0;
     let (name, older) = loop {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lifeboat::layout::{ObjectName, SlotPath};
-use lifeboat::store::{Access, Begun, Error, FileStore, Limits, ReadBack};
+use lifeboat::store::{Access, Begun, Error, Limits, ReadBack, Store};
 
 use super::support::frozen::Frozen;
 use super::support::hanging::Hanging;
@@ -26,7 +26,7 @@ fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
     (done, begun.elapsed())
 }
 
-type Call = (&'static str, fn(&FileStore) -> Result<(), Error>);
+type Call = (&'static str, fn(&Store) -> Result<(), Error>);
 
 /// Every call of a store.
 const CALLS: &[Call] = &[
@@ -83,7 +83,7 @@ fn slot() -> SlotPath {
     }
 }
 
-fn open(root: &Path) -> Result<FileStore, Error> {
+fn open(root: &Path) -> Result<Store, Error> {
     let limits = Limits {
         answer: LIMIT,
         listing: LIMIT,
@@ -91,7 +91,7 @@ fn open(root: &Path) -> Result<FileStore, Error> {
     let access = Access::Write {
         now: "2026-11-20T10:15:30Z".parse().unwrap(),
     };
-    FileStore::open_within(&root.into(), &"test".parse().unwrap(), None, access, limits)
+    Store::open_within(&root.into(), &"test".parse().unwrap(), None, access, limits)
 }
 
 #[test]

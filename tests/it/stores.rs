@@ -5,9 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use lifeboat::secret::Secret;
-use lifeboat::store::{
-    Access, Begun, Bucket, BucketKind, BucketOptions, Error, FileStore, Location, ReadBack, Transfer,
-};
+use lifeboat::store::{Access, Begun, Bucket, BucketKind, BucketOptions, Error, Location, ReadBack, Store, Transfer};
 use lifeboat::{layout, model};
 
 #[path = "../../src/store/conformance.rs"]
@@ -54,7 +52,7 @@ fn real_servers_keep_the_promises_of_every_store() {
         let folder = tempfile::tempdir().unwrap();
         let location = location(kind, endpoint, &folder);
         let access = Access::Write { now: Timestamp::now() };
-        let open = || FileStore::open(&location, &"prod".parse().unwrap(), None, access).unwrap();
+        let open = || Store::open(&location, &"prod".parse().unwrap(), None, access).unwrap();
         // The emulator of Google's looks at no condition.
         conformance::conforms(&open, 5 << 20, kind != BucketKind::Gcs);
     }

@@ -13,7 +13,7 @@ use super::*;
 use crate::catalog::tests::manifest;
 use crate::layout::Manifest;
 use crate::model::{ChainId, Digest};
-use crate::store::{Access, BucketKind, BucketOptions, FileStore, Limits, ReadBack};
+use crate::store::{Access, BucketKind, BucketOptions, Limits, ReadBack, Store};
 
 const PART: u64 = 5 << 20;
 
@@ -44,13 +44,13 @@ fn objects(server: &Server) -> Arc<Objects> {
     Arc::new(made.unwrap())
 }
 
-fn store_with(server: &Server, limits: Limits) -> Result<FileStore, Error> {
+fn store_with(server: &Server, limits: Limits) -> Result<Store, Error> {
     static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let whom = format!("server {}", NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-    FileStore::over(objects(server), Access::Write { now: now() }, &whom, limits)
+    Store::over(objects(server), Access::Write { now: now() }, &whom, limits)
 }
 
-fn store(server: &Server) -> FileStore {
+fn store(server: &Server) -> Store {
     store_with(server, Limits::default()).unwrap()
 }
 
@@ -70,7 +70,7 @@ fn content(bytes: u64) -> Vec<u8> {
 }
 
 /// Writes a backup as a run does: the object, read back and compared, then the manifest.
-fn write(store: &FileStore, backup: &Manifest, content: &[u8]) -> Result<(), Error> {
+fn write(store: &Store, backup: &Manifest, content: &[u8]) -> Result<(), Error> {
     let object = backup.object_name();
     let mut upload = store.begin(&object)?;
     for block in content.chunks(100_000) {
@@ -291,8 +291,8 @@ fn mishaps(mut dice: Dice, one_in: u64) -> impl FnMut(Kind, &str) -> Fault + Sen
 /// One host that backs up, copies, removes, sweeps, reads and starts again, while its server fails now and then.
 struct Life {
     server: Server,
-    store: FileStore,
-    here: FileStore,
+    store: Store,
+    here: Store,
     _folder: tempfile::TempDir,
     /// Backups of which a write was told to have gone well, with their bytes; not those whose removal was begun.
     good: BTreeMap<ChainId, (Manifest, Vec<u8>)>,

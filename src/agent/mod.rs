@@ -63,7 +63,7 @@ use metrics::Metrics;
 use notifier::Notifier;
 use program::Program;
 use reload::{Reason, desk};
-use unkept::Unkept;
+use unkept::{CLOCK, Unkept};
 
 /// How long the loop sleeps at most: clocks are set and machines sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -76,10 +76,6 @@ const READ_EVERY: Duration = Duration::from_secs(600);
 const READ_EVERY_WHILE_REFUSED: Duration = Duration::from_secs(60);
 /// How long a job may take to stop; what it leaves then is swept by the next one.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-/// What `status.json` is called among what could not be written: no schedule has that name.
-const STATUS: &str = "status.json";
-/// Likewise the highest time that was seen.
-const CLOCK: &str = "clock.json";
 /// How often it is looked whether a backup is due while a verification runs, or what a destination lacks is copied.
 const LOOK_FOR_BACKUPS_EVERY: Duration = Duration::from_secs(1);
 /// How long a slot waits that found another run active.

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use sd_notify::NotifyState;
 
 use super::status::{Report, Running, schedule_state};
-use super::{Agent, STATUS, tell};
+use super::unkept::STATUS;
+use super::{Agent, tell};
 use crate::durable;
 use crate::health::{Configuration, Event, Facts, Notice, ScheduleState, Verdict, in_few_words};
 use crate::jobs::clock;

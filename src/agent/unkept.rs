@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use crate::error_chain::with_causes;
 use crate::health::{Event, Notice};
 
+/// What `status.json` is called among what could not be written: no schedule has that name.
+pub const STATUS: &str = "status.json";
+/// Likewise the highest time that was seen.
+pub const CLOCK: &str = "clock.json";
+
 /// What could not be written, and why.
 #[derive(Debug, Default)]
 pub struct Unkept {

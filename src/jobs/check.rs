@@ -179,8 +179,9 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
         members = runtime.block_on(ask_members(&config, &mut findings));
     }
     if let Some(name) = asked.adopt_store.filter(|_| is_configured) {
-        let adopted = adopt_store(&config, name, &mut findings);
-        exit = findings.end_of(adopted, exit);
+        let adopted = host::settle().and_then(|()| adopt::adopt(&config, name));
+        let ended = adopted.map(|note| findings.notes.push(note));
+        exit = findings.end_of(ended, exit);
     }
     if asked.online && is_configured {
         let tried = host::settle().and_then(|()| try_destinations(&config, &mut findings));
@@ -428,21 +429,6 @@ fn judge_backups(listener: &dyn Listener, config: &Config, findings: &mut Findin
             .problems
             .push(format!("`latest` is refused: {}", no_latest(&error))),
     }
-    Ok(())
-}
-
-/// Gives a store its marker again.
-fn adopt_store(config: &Config, name: &str, findings: &mut Findings) -> Result<(), Failure> {
-    host::settle()?;
-    let adopted = adopt::adopt(config, &host::state(&config.cluster.name)?, name)?;
-    let backups = count(adopted.backups as u64, "backup");
-    findings.notes.push(match adopted.had_it {
-        true => format!(
-            "destination {name}: store {} has its store.json, with {backups}",
-            adopted.id
-        ),
-        false => format!("destination {name}: adopted as store {}, with {backups}", adopted.id),
-    });
     Ok(())
 }
 

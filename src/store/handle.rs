@@ -414,6 +414,12 @@ impl Store {
         })
     }
 
+    /// Whether it has not answered yet what it was asked, and nobody waits for any more.
+    #[cfg(test)]
+    pub(super) fn hangs_still(&self) -> bool {
+        super::patience::is_hanging(&self.location.to_string())
+    }
+
     /// The folder of a store on a file system.
     #[cfg(test)]
     pub(crate) fn folder(&self) -> std::path::PathBuf {

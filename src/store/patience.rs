@@ -136,6 +136,12 @@ impl<T> Asked<T> {
     }
 }
 
+/// Whether `whom` has not answered yet what was asked of it, and waited for in vain.
+#[cfg(test)]
+pub(super) fn is_hanging(whom: &str) -> bool {
+    hanging().contains_key(whom)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

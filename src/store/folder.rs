@@ -117,7 +117,11 @@ impl Backend for Folder {
             fs::metadata(&self.path).map_err(failed("look at", &self.path))?;
         }
         let mut objects = Vec::new();
-        list_folder(&self.path.join(&prefix), &prefix, inside, sign, &mut objects)?;
+        let folder = match prefix.as_str() {
+            "" => self.path.clone(),
+            prefix => self.path.join(prefix),
+        };
+        list_folder(&folder, &prefix, inside, sign, &mut objects)?;
         Ok(objects)
     }
 

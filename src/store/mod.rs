@@ -89,7 +89,7 @@ pub enum Error {
         known: Known,
     },
     /// Another store has taken the place of the one this host has seen before.
-    #[error("`{at}` holds store {found}, but this host knows store {} there: {}; to restore from this one as it is, name it with `--from {at}`; if it is here to stay, remove `{}`", .known.id, come_back(.at), .known.record.display())]
+    #[error("`{at}` holds store {found}, but this host knows store {} there: {}; to restore from this one as it is, name it with `--from {at}`; if it is here to stay, remove `{}`", .known.id, right_one(.at), .known.record.display())]
     WrongStore {
         /// Where.
         at: String,
@@ -250,6 +250,14 @@ impl Error {
             io::ErrorKind::NotFound => Error::NotFound { doing, at },
             _ => Error::Io { doing, at, source },
         }
+    }
+}
+
+/// The way out where another store is than the right one.
+fn right_one(at: &str) -> &'static str {
+    match at.contains("://") {
+        true => "look at the address",
+        false => "mount the right one",
     }
 }
 

@@ -4,6 +4,7 @@
 //! CLUSTER/jobs.lock                one job at a time; locked by flock(2), the content names the holder
 //! CLUSTER/chains/CHAIN.json        a backup that was begun and has not ended; locked while its run lives
 //! CLUSTER/stores/DESTINATION.json  the store that was seen there last
+//! CLUSTER/recipients.json          those that were accepted on this host
 //! CLUSTER/clock.json               the highest time that was seen
 //! CLUSTER/behind.json              since when destinations lack backups that others have
 //! _configurations/SHA256.json      the last good configuration of the file whose path has that digest

@@ -24,6 +24,7 @@ mod names;
 mod notify;
 mod problem;
 mod recipients;
+mod retention;
 mod schedules;
 mod section;
 mod value;

@@ -1,4 +1,4 @@
-//! When backups are taken, and what of them a destination keeps: `[schedules.NAME]` and `[destinations.NAME.retention]`.
+//! When backups are taken: `[schedules.NAME]`.
 //!
 //! Invariant: a schedule names at least one destination, and all that it names are switched on.
 
@@ -13,7 +13,6 @@ use super::keys::closest;
 use super::section::{Given, Section};
 use super::{Destination, DestinationName};
 use crate::model::ScheduleName;
-use crate::retention::Policy;
 use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{CatchUp, Span, When};
 
@@ -66,8 +65,6 @@ const SHORTEST_SENSIBLE: Duration = Duration::from_secs(60);
 
 const JITTERS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
 const LATES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
-const WITHINS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(36_600 * 86_400);
-const MOST_KEPT: i32 = 1_000_000;
 
 /// A span of time with units, of which a day has 24 hours: `90s`, `36h`, `14 days`.
 fn long_duration(text: &str) -> Option<Duration> {
@@ -246,7 +243,7 @@ impl Reader<'_> {
         chosen
     }
 
-    fn within(
+    pub(super) fn within(
         &mut self,
         section: &Section<'_>,
         name: &str,
@@ -255,30 +252,5 @@ impl Reader<'_> {
         let given = section.text(name)?;
         let duration = long_duration(given.value).filter(|duration| range.contains(duration));
         duration.or_else(|| self.refuse(section, name, &given))
-    }
-
-    /// What `[destinations.NAME.retention]` says; None if there is no such table.
-    pub(super) fn retention(&mut self, destination: &Section<'_>) -> Option<Policy> {
-        let section = destination.section("retention");
-        destination.entry("retention")?;
-        let mut count = |name| {
-            let count = self.integer(&section, name, 0, MOST_KEPT).unwrap_or(0);
-            u32::try_from(count).expect("it is between 0 and a million")
-        };
-        let mut policy = Policy {
-            keep_last: count("keep_last"),
-            keep_within: None,
-            keep_hourly: count("keep_hourly"),
-            keep_daily: count("keep_daily"),
-            keep_weekly: count("keep_weekly"),
-            keep_monthly: count("keep_monthly"),
-            keep_yearly: count("keep_yearly"),
-            max_bytes: None,
-            min_backups: count("min_backups"),
-        };
-        policy.keep_within = self.within(&section, "keep_within", WITHINS);
-        let max = section.text("max_bytes");
-        policy.max_bytes = max.and_then(|given| self.parsed(&given));
-        Some(policy)
     }
 }

@@ -28,11 +28,15 @@ pub fn adopt(config: &Config, name: &str) -> Result<String, Failure> {
 fn refused(name: &str, error: &Error) -> Failure {
     let message = format!("destination {name}: {}", with_causes(error));
     match error {
-        Error::NotAdopted { .. } => Failure::new(Exit::Refused, message)
-            .next("mount the store that holds the backups, or let user lifeboat read all of it"),
+        Error::NotAdopted { at, .. } => Failure::new(Exit::Refused, message).next(match at.contains("://") {
+            true => "look at the address of the store, and at what its credentials may read",
+            false => "mount the store that holds the backups, or let user lifeboat read all of it",
+        }),
         Error::WrongStore { .. } => Failure::new(Exit::Refused, message),
-        Error::MarkerDamaged { at, .. } => Failure::new(Exit::Refused, message)
-            .next(format!("if that file is lost: `mv {at} {at}.damaged`, then this again")),
+        Error::MarkerDamaged { at, .. } => Failure::new(Exit::Refused, message).next(match at.contains("://") {
+            true => "if that object is lost: remove it, then this again".to_owned(),
+            false => format!("if that file is lost: `mv {at} {at}.damaged`, then this again"),
+        }),
         _ => Failure::new(Exit::Failed, message),
     }
 }

@@ -213,14 +213,7 @@ impl<'a> Doubts<'a> {
 impl Policy {
     /// Whether a rule of it goes by dates.
     fn goes_by_age(&self) -> bool {
-        let calendar = [
-            self.keep_hourly,
-            self.keep_daily,
-            self.keep_weekly,
-            self.keep_monthly,
-            self.keep_yearly,
-        ];
-        self.keep_within.is_some() || calendar.iter().any(|count| *count > 0)
+        self.keep_within.is_some() || self.calendar().iter().any(|(_, count)| *count > 0)
     }
 }
 

@@ -77,6 +77,30 @@ pub struct Policy {
     pub min_backups: u32,
 }
 
+impl Policy {
+    /// The rules that go by the calendar, each with how many it keeps. Named one by one, so that a new one is not forgotten.
+    fn calendar(&self) -> [(Unit, u32); 5] {
+        let Policy {
+            keep_last: _,
+            keep_within: _,
+            keep_hourly,
+            keep_daily,
+            keep_weekly,
+            keep_monthly,
+            keep_yearly,
+            max_bytes: _,
+            min_backups: _,
+        } = *self;
+        [
+            (Unit::Hour, keep_hourly),
+            (Unit::Day, keep_daily),
+            (Unit::Week, keep_weekly),
+            (Unit::Month, keep_monthly),
+            (Unit::Year, keep_yearly),
+        ]
+    }
+}
+
 /// One chain in one destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {

@@ -58,30 +58,14 @@ impl<'p> Rules<'p> {
     /// Tells `hear` what each rule says of each chain of one lineage, by its place in `ranked`, which has the newest at
     /// the head.
     pub(super) fn weigh<'a>(&self, ranked: &[Dated<'a>], mut hear: impl FnMut(usize, Said<'a>)) {
-        let Policy {
-            keep_last,
-            keep_within,
-            keep_hourly,
-            keep_daily,
-            keep_weekly,
-            keep_monthly,
-            keep_yearly,
-            max_bytes: _,
-            min_backups: _,
-        } = *self.policy;
+        let (keep_last, keep_within) = (self.policy.keep_last, self.policy.keep_within);
         if keep_last > 0 {
             weigh_last(keep_last, ranked, &mut hear);
         }
         if let Some(within) = keep_within {
             weigh_within(within, self.from, ranked, &mut hear);
         }
-        let calendar = [
-            (Unit::Hour, keep_hourly),
-            (Unit::Day, keep_daily),
-            (Unit::Week, keep_weekly),
-            (Unit::Month, keep_monthly),
-            (Unit::Year, keep_yearly),
-        ];
+        let calendar = self.policy.calendar();
         for (unit, of) in calendar.into_iter().filter(|(_, of)| *of > 0) {
             weigh_periods(unit, of, ranked, &mut hear);
         }

@@ -41,20 +41,21 @@ impl Inner {
             Err(Error::NotFound { .. }) => return Err(refused("there is nothing in it".to_owned())),
             listed => listed?,
         };
+        let with = |marker: Marker, had_it, backups| match known {
+            Some(known) if known.id != marker.store_id => Err(Error::WrongStore {
+                at: at.clone(),
+                known: known.clone(),
+                found: marker.store_id,
+            }),
+            Some(_) | None => Ok(Adopted {
+                id: marker.store_id,
+                had_it,
+                backups,
+            }),
+        };
         if let Some(marker) = store.marker()? {
             let backups = store.catalog_of("it", &objects, sign).backups().len();
-            return match known {
-                Some(known) if known.id != marker.store_id => Err(Error::WrongStore {
-                    at,
-                    known: known.clone(),
-                    found: marker.store_id,
-                }),
-                Some(_) | None => Ok(Adopted {
-                    id: marker.store_id,
-                    had_it: true,
-                    backups,
-                }),
-            };
+            return with(marker, true, backups);
         }
         for object in &objects {
             sign();
@@ -86,11 +87,8 @@ impl Inner {
             None => Marker::new(&store.address_of(&name), now)?,
         };
         match store.backend().put_new(&name, &marker.to_bytes()) {
-            Ok(()) => Ok(Adopted {
-                id: marker.store_id,
-                had_it: false,
-                backups,
-            }),
+            // Where two do that at once and the backend cannot tell, the one that is read afterwards counts.
+            Ok(()) => with(store.marker()?.unwrap_or(marker), false, backups),
             // Another host was faster: what it has written is looked at.
             Err(Error::AlreadyExists { .. }) => Inner::adopt(location, cluster, known, now, sign),
             Err(error) => Err(error),

@@ -5,8 +5,6 @@
 //! fails is taken back, and the time is the server's.
 
 mod credentials;
-#[cfg(test)]
-mod server;
 mod service;
 #[cfg(test)]
 mod tests;

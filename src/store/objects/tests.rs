@@ -1,5 +1,7 @@
 //! Object stores whose server fails in each way.
 
+mod server;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::ops::ControlFlow;
@@ -9,12 +11,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use super::server::{Fault, Kind, Server};
 use super::*;
 use crate::catalog::tests::manifest;
 use crate::layout::Manifest;
 use crate::model::{ChainId, Digest};
 use crate::store::{Access, BucketKind, BucketOptions, Limits, ReadBack, Store};
+use server::{Fault, Kind, Server};
 
 const PART: u64 = 5 << 20;
 

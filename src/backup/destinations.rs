@@ -293,7 +293,12 @@ impl Write for Sink {
 
 fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream, pulse: &Pulse) -> Result<(), DestinationError> {
     let Sink { upload, at_work, .. } = open.sink.take().expect("the pipeline has given it back");
-    upload.commit()?;
+    // Under a name that nobody else has: what is there already may be our own, whose reply was lost. What is read tells.
+    let is_own = match upload.commit() {
+        Ok(()) => true,
+        Err(store::Error::AlreadyExists { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
     at_work.placed(&open.name, &open.store, object);
     let read = open.store.read_back_while(object, |_| {
         pulse.beat();
@@ -309,7 +314,9 @@ fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream, pulse: &Pul
         return Ok(());
     }
     // Should it stay, it has no manifest, and is swept as a leaving.
-    open.store.remove(object).ok();
+    if is_own {
+        open.store.remove(object).ok();
+    }
     Err(DestinationError::ReadBack {
         object: object.to_string(),
         found: sha256,

@@ -153,13 +153,13 @@ impl Claims {
                 Err(RecvTimeoutError::Timeout) if is_lost => continue,
                 Err(RecvTimeoutError::Timeout) => {
                     // Another error may be gone the next time; until then the claim runs on.
-                    is_lost = matches!(self.say(State::Taking), Err(store::Error::AlreadyExists { .. }));
+                    is_lost = matches!(self.say_again(), Err(store::Error::AlreadyExists { .. }));
                     continue;
                 }
                 Ok(Word::Names(chain)) => {
                     self.claimant.chain = chain;
                     if !is_lost {
-                        is_lost = matches!(self.say(State::Taking), Err(store::Error::AlreadyExists { .. }));
+                        is_lost = matches!(self.say_again(), Err(store::Error::AlreadyExists { .. }));
                     }
                     continue;
                 }
@@ -187,6 +187,22 @@ impl Claims {
                 (State::Done | State::GivenUp | State::Taking, _) => return,
             }
         }
+    }
+
+    /// Claims it for longer. What is there by this number may be our own word, whose reply was lost.
+    fn say_again(&mut self) -> Result<(), store::Error> {
+        let said = self.say(State::Taking);
+        if let Err(store::Error::AlreadyExists { .. }) = said
+            && let Ok(Some(newest)) = self.store.newest_claim(&self.slot)
+            && newest.number == self.number
+            && newest
+                .claim
+                .is_ok_and(|claim| claim.run == self.claimant.run && claim.host == self.claimant.host.as_str())
+        {
+            self.number = self.number.saturating_add(1);
+            return self.say(State::Taking);
+        }
+        said
     }
 
     fn say(&mut self, state: State) -> Result<(), store::Error> {
@@ -248,6 +264,21 @@ mod tests {
         let second = HeldClaim::begin(&store, &slot(), 3, &claimant("h2")).unwrap().unwrap();
         second.end(State::Done);
         assert_eq!(newest(&store), (4, "h2".to_owned(), State::Done));
+    }
+
+    #[test]
+    fn a_claim_whose_reply_was_lost_is_still_ours_and_one_of_another_is_not() {
+        let (_root, store) = store();
+        let mut claims = claims(&store, "h1", 1);
+        claims.say(State::Taking).unwrap();
+        claims.say(State::Taking).unwrap();
+        // As if it had not heard of its second word.
+        claims.number = 2;
+        claims.say_again().unwrap();
+        assert_eq!((claims.number, newest(&store).0), (4, 3));
+        self::claims(&store, "h2", 4).say(State::Taking).unwrap();
+        let lost = claims.say_again();
+        assert!(matches!(lost, Err(store::Error::AlreadyExists { .. })), "{lost:?}");
     }
 
     #[test]

@@ -58,6 +58,9 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
 pub(super) trait NewObject: Write + Send {
     /// Makes it durable and visible; `AlreadyExists` if another was faster.
     fn commit(self: Box<Self>) -> Result<(), Error>;
+
+    /// Lets go of it without asking what keeps the bytes, which hangs: what is there stays, and is swept later.
+    fn forget(self: Box<Self>);
 }
 
 /// An object that was opened.

@@ -20,7 +20,7 @@ pub(super) type Claimed = BTreeMap<ChainId, BTreeSet<String>>;
 impl Inner {
     /// The claim of `slot` with the highest number.
     pub fn newest_claim(&self, slot: &SlotPath) -> Result<Option<Found>, Error> {
-        let listed = self.backend().list(&Under::Slot(slot.clone()), &|| {})?;
+        let listed = self.list_all(&Under::Slot(slot.clone()))?;
         let claims = listed.iter().filter_map(|object| match &object.name {
             Listed::Ours(ObjectName::Claim(of, number)) if of == slot => Some((*number, object.modified)),
             _ => None,

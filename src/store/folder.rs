@@ -292,6 +292,11 @@ impl NewObject for NewFile {
         partial.commit_new()?;
         Ok(())
     }
+
+    fn forget(mut self: Box<Self>) {
+        // Its file is not closed either: that may hang, too.
+        std::mem::forget(self.partial.take());
+    }
 }
 
 impl Write for NewFile {

@@ -115,7 +115,7 @@ impl Store {
         let (own, cluster, expected) = (location.clone(), cluster.clone(), expected.cloned());
         let open = move |_: &_| Inner::open(&own, &cluster, expected.as_ref(), access);
         Ok(Store {
-            inner: answer(&location.to_string(), limits.answer, open)??,
+            inner: answer(&location.key(), limits.answer, open)??,
             location: location.clone(),
             limits,
         })
@@ -126,14 +126,14 @@ impl Store {
     pub fn clusters(location: &Location) -> Result<Vec<ClusterName>, Error> {
         let own = location.clone();
         let limit = Limits::default().answer;
-        answer(&location.to_string(), limit, move |_| Inner::clusters(&own))?
+        answer(&location.key(), limit, move |_| Inner::clusters(&own))?
     }
 
     /// Whether this is the place of a store itself.
     pub fn is_one(location: &Location) -> Result<bool, Error> {
         let own = location.clone();
         let limit = Limits::default().answer;
-        answer(&location.to_string(), limit, move |_| Inner::is_one(&own))?
+        answer(&location.key(), limit, move |_| Inner::is_one(&own))?
     }
 
     /// Gives the store of `cluster` at a destination, which this host knows as `known`, its marker again.
@@ -145,7 +145,7 @@ impl Store {
     ) -> Result<Adopted, Error> {
         let (own, cluster, known) = (location.clone(), cluster.clone(), known.cloned());
         let limit = Limits::default().listing;
-        answer(&location.to_string(), limit, move |signs| {
+        answer(&location.key(), limit, move |signs| {
             Inner::adopt(&own, &cluster, known.as_ref(), now, &|| signs.give())
         })?
     }
@@ -172,7 +172,7 @@ impl Store {
 
     /// Begins a new object, to be written as a stream.
     pub fn begin(&self, object: &ObjectName) -> Result<Upload, Error> {
-        let (at, whom) = (self.address_of(object), self.location.to_string());
+        let (at, whom) = (self.address_of(object), self.location.key());
         let (object, limit) = (object.clone(), self.limits.answer);
         // Of a store that answers too late, what was begun goes as it came: on the thread that was asked.
         self.ask(move |store| Ok(Upload::of(store.backend().begin(&object)?, at, whom, limit)))
@@ -355,7 +355,7 @@ impl Store {
     fn object(&self, object: &ObjectName, cache: Cache) -> Result<(Object, u64), Error> {
         let object = object.clone();
         let Opened { reader, bytes } = self.ask(move |store| store.backend().open(&object, cache))?;
-        let whom = self.location.to_string();
+        let whom = self.location.key();
         Ok((Object::new(reader, whom, self.limits.answer), bytes))
     }
 
@@ -364,9 +364,7 @@ impl Store {
         question: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let inner = self.inner.clone();
-        answer(&self.location.to_string(), self.limits.answer, move |_| {
-            question(&inner)
-        })?
+        answer(&self.location.key(), self.limits.answer, move |_| question(&inner))?
     }
 
     fn ask_for_many<T: Send + 'static>(
@@ -374,7 +372,7 @@ impl Store {
         question: impl FnOnce(&Inner, &Signs) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let inner = self.inner.clone();
-        answer(&self.location.to_string(), self.limits.listing, move |signs| {
+        answer(&self.location.key(), self.limits.listing, move |signs| {
             question(&inner, signs)
         })?
     }
@@ -387,14 +385,14 @@ impl Store {
         look: impl FnMut(),
     ) -> Result<T, Error> {
         let inner = self.inner.clone();
-        let asked = ask(&self.location.to_string(), limit, move |signs| question(&inner, signs));
+        let asked = ask(&self.location.key(), limit, move |signs| question(&inner, signs));
         let answer = asked.and_then(|asked| asked.answer_while(LOOKED_EVERY, look));
         answer.map_err(|silence| self.hangs(&silence))?
     }
 
     fn hangs(&self, why: &dyn fmt::Display) -> Error {
         Error::Hangs {
-            at: self.location.to_string(),
+            at: self.location.key(),
             why: why.to_string(),
         }
     }
@@ -417,7 +415,7 @@ impl Store {
     /// Whether it has not answered yet what it was asked, and nobody waits for any more.
     #[cfg(test)]
     pub(super) fn hangs_still(&self) -> bool {
-        super::patience::is_hanging(&self.location.to_string())
+        super::patience::is_hanging(&self.location.key())
     }
 
     /// The folder of a store on a file system.

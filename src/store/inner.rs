@@ -178,6 +178,18 @@ impl Inner {
         self.backend.list(&Under::Store, sign)
     }
 
+    /// What there is; an error if a part of it cannot be looked into. For whoever concludes from what is not there.
+    pub(super) fn list_all(&self, under: &Under) -> Result<Vec<ListedObject>, Error> {
+        let objects = self.backend.list(under, &|| {})?;
+        for object in &objects {
+            if let Listed::Unreadable { path, why } = &object.name {
+                let source = std::io::Error::other(why.clone());
+                return Err(Error::at("look into", self.backend.address(path), source));
+            }
+        }
+        Ok(objects)
+    }
+
     /// What there is of one chain; nothing if it is gone.
     pub fn list_chain(&self, chain: &ChainPath, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
         self.backend.list(&Under::Chain(chain.clone()), sign)
@@ -186,14 +198,9 @@ impl Inner {
     /// The results of checks of one chain, in order; the last one counts.
     pub fn checks_of(&self, chain: &ChainPath) -> Result<Vec<ObjectName>, Error> {
         let mut checks = Vec::new();
-        for object in self.backend.list(&Under::Checks(chain.clone()), &|| {})? {
-            match object.name {
-                Listed::Ours(name @ ObjectName::Check(..)) => checks.push(name),
-                Listed::Ours(_) | Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) => {}
-                Listed::Unreadable { path, why } => {
-                    let source = std::io::Error::other(why);
-                    return Err(Error::at("look into", self.backend.address(&path), source));
-                }
+        for object in self.list_all(&Under::Checks(chain.clone()))? {
+            if let Listed::Ours(name @ ObjectName::Check(..)) = object.name {
+                checks.push(name);
             }
         }
         checks.sort_unstable();

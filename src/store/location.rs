@@ -125,6 +125,19 @@ impl Location {
     }
 }
 
+impl Location {
+    /// Tells it from all others, also from one of the same name on another server.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Location::Bucket(bucket) => match &bucket.options.endpoint {
+                Some(endpoint) => format!("{self} at {endpoint}"),
+                None => self.to_string(),
+            },
+            Location::Folder(_) => self.to_string(),
+        }
+    }
+}
+
 impl From<&Path> for Location {
     fn from(folder: &Path) -> Location {
         Location::Folder(folder.to_owned())

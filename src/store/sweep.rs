@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Error;
+use super::backend::Under;
 use super::claims::Claimed;
 use super::inner::Inner;
 use crate::layout::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath, claim};
@@ -87,8 +88,8 @@ impl Inner {
         }
     }
 
-    fn has_manifest(&self, chain: &ChainPath) -> Result<bool, Error> {
-        let objects = self.list_chain(chain, &|| {})?;
+    pub(super) fn has_manifest(&self, chain: &ChainPath) -> Result<bool, Error> {
+        let objects = self.list_all(&Under::Chain(chain.clone()))?;
         let is_manifest = |object: &Listed| matches!(object, Listed::Ours(ObjectName::FullManifest(..)));
         Ok(objects.iter().any(|object| is_manifest(&object.name)))
     }

@@ -858,6 +858,37 @@ fn a_folder_that_cannot_be_looked_into_hides_nothing_else() {
 }
 
 #[test]
+fn whoever_concludes_from_what_is_not_there_is_told_that_it_cannot_be_looked_into() {
+    let (root, store) = store();
+    store.put_new(&manifest_of(CHAIN), b"{}").unwrap();
+    let (slot, claim) = claim(State::Taking, Timestamp::UNIX_EPOCH);
+    store
+        .put_new(&ObjectName::Claim(slot.clone(), 1), &claim.to_bytes())
+        .unwrap();
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let of_slots = store.path_of(&ObjectName::Claim(slot.clone(), 1));
+    let closed = [
+        store.folder().join(format!("ab/{CHAIN}")),
+        of_slots.parent().unwrap().to_owned(),
+    ];
+    for path in [
+        root.path(),
+        &store.folder(),
+        &store.folder().join("ab"),
+        &store.folder().join("slots"),
+    ] {
+        open(path, 0o755);
+    }
+    closed.iter().for_each(|path| open(path, 0o000));
+    let found = as_nobody(|| store.newest_claim(&slot));
+    let has = as_nobody(|| store.inner().has_manifest(&chain(CHAIN)));
+    closed.iter().for_each(|path| open(path, 0o755));
+    assert!(matches!(found, Err(Error::Io { .. })), "{found:?}");
+    assert!(matches!(has, Err(Error::Io { .. })), "{has:?}");
+    assert!(store.inner().has_manifest(&chain(CHAIN)).unwrap());
+}
+
+#[test]
 fn a_store_that_cannot_be_looked_into_is_not_taken_for_an_empty_one() {
     let (root, store) = store();
     store.put_new(&ObjectName::Full(chain(CHAIN)), b"x").unwrap();

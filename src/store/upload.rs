@@ -4,12 +4,12 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Error;
 use super::backend::NewObject;
-use super::patience::{Asked, ask};
+use super::patience::ask;
 
 /// A new object. Written to as a stream; `commit` makes it visible.
 #[must_use]
@@ -70,10 +70,18 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
         // Where the store is not asked, it is not removed by this thread either.
-        let object = ManuallyDrop::new(object);
-        let remove = move |_: &_| drop(ManuallyDrop::into_inner(object));
-        // What a store that hangs keeps is swept later.
-        let removing = ask(&self.whom, self.limit, remove);
-        removing.and_then(Asked::answer).ok();
+        let left = Arc::new(Mutex::new(Some(object)));
+        let own = left.clone();
+        let take = move |left: &Mutex<Option<_>>| left.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let removing = ask(&self.whom, self.limit, move |_| drop(take(&own)));
+        match removing {
+            // What a store that hangs keeps is swept later.
+            Ok(asked) => drop(asked.answer()),
+            Err(_) => {
+                if let Some(object) = take(&left) {
+                    object.forget();
+                }
+            }
+        }
     }
 }

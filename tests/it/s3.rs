@@ -331,7 +331,8 @@ fn a_server_that_is_gone_or_hangs_costs_its_deadline_and_no_other_destination() 
         );
     };
     moto.freeze(true);
-    goes_on("hangs, it is left out until it answers");
+    // By the client, which tries a few times, or by whoever waits for it.
+    goes_on(" s");
     moto.freeze(false);
     // What it was asked while it hung is done by now or given up: it goes on as before.
     host.backup();

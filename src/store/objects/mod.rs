@@ -27,6 +27,10 @@ use transport::Clock;
 /// How many bytes of a new object are handed on at once.
 const HANDED_ON: usize = 1 << 20;
 
+/// How much of an object is asked for by one request. Nothing of it comes before all of it is there, so that a slow line is
+/// not taken for one that hangs.
+const READ_AT_ONCE: usize = 1 << 20;
+
 /// What waits for the servers. Every call of a backend blocks a thread of its own.
 static WAITING: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
@@ -162,7 +166,7 @@ impl Backend for Objects {
         let opened = wait(async {
             let bytes = self.operator.stat(&path).await?.content_length();
             let reader = self.operator.reader_with(&path);
-            let reader = reader.chunk(self.part_size).concurrent(self.concurrency).await?;
+            let reader = reader.chunk(READ_AT_ONCE).concurrent(self.concurrency).await?;
             Ok((bytes, reader.into_stream(0..bytes).await?))
         });
         let (bytes, stream) = opened.map_err(self.failed("open", &path))?;
@@ -298,24 +302,29 @@ impl NewObject for NewUpload {
         let Err(error) = wait(writer.close()) else {
             return Ok(());
         };
-        // The reply may have been lost, and the same tried again. The name belongs to this run alone, and who commits
-        // reads the bytes back.
+        if is_there_already(&error) {
+            wait(writer.abort()).ok();
+            return Err(Error::AlreadyExists { at: self.at.clone() });
+        }
+        // The reply may have been lost, and the same tried again: then there is no such upload any more. Who commits reads
+        // the bytes back.
         let found = wait(async { self.operator.stat(&self.path).await });
         if found.is_ok_and(|found| found.content_length() == self.bytes) {
             return Ok(());
         }
         wait(writer.abort()).ok();
-        match is_there_already(&error) {
-            true => Err(Error::AlreadyExists { at: self.at.clone() }),
-            false => Err(failure("complete", self.at.clone(), &error)),
-        }
+        Err(failure("complete", self.at.clone(), &error))
+    }
+
+    fn forget(mut self: Box<Self>) {
+        drop(self.writer.take());
     }
 }
 
 impl Drop for NewUpload {
     fn drop(&mut self) {
         if let Some(mut writer) = self.writer.take() {
-            // What stays is swept later.
+            // What stays is for the bucket's rule for uploads that were not completed.
             wait(writer.abort()).ok();
         }
     }

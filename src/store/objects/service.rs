@@ -19,7 +19,7 @@ use crate::secret::Secret;
 use crate::store::location::{Bucket, BucketKind, BucketOptions, Checksum};
 
 /// So often a request that can be sent again is, with pauses that grow.
-const TRIED_AGAIN: usize = 4;
+const TRIED_AGAIN: usize = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where requests are signed for a region and neither the configuration nor the environment names one.
@@ -116,7 +116,16 @@ fn gcs(bucket: &Bucket, root: &str) -> Result<Gcs, String> {
     match &bucket.options.credentials {
         None => {}
         Some(secret) if is_nobody(secret)? => service = service.skip_signature().disable_vm_metadata(),
-        Some(secret) => service = service.credential(&BASE64.encode(text(secret)?)),
+        Some(secret) => {
+            let key = text(secret)?;
+            // The library would take another identity where this one cannot be read.
+            serde_json::from_str::<serde_json::Value>(&key)
+                .map_err(|_| "the credentials are not the JSON of a service account's key".to_owned())?;
+            service = service
+                .credential(&BASE64.encode(key))
+                .disable_config_load()
+                .disable_vm_metadata();
+        }
     }
     Ok(service)
 }
@@ -125,11 +134,13 @@ fn azblob(bucket: &Bucket, root: &str) -> Result<Azblob, String> {
     let mut service = Azblob::default();
     if let Some(secret) = &bucket.options.credentials {
         let text = text(secret)?;
+        let is_nobody = text.trim() == "anonymous";
         service = match text.contains("AccountKey=") || text.contains("SharedAccessSignature=") {
             // What it says of it may hold a part of the key.
             true => Azblob::from_connection_string(&text).map_err(|_| {
                 "the credentials are no connection string: fields `NAME=VALUE` with `;` between them".to_owned()
             })?,
+            false if is_nobody => service.skip_signature(),
             false => {
                 let pairs = Pairs::read(secret)?;
                 let account = pairs.want(&["account_name"])?;

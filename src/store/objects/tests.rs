@@ -228,6 +228,34 @@ fn a_server_that_hangs_costs_its_deadline() {
 }
 
 #[test]
+fn an_upload_to_a_store_that_hangs_is_let_go_of() {
+    let server = Server::new(now());
+    let limit = Duration::from_millis(200);
+    let limits = Limits {
+        answer: limit,
+        listing: limit,
+    };
+    let store = store_with(&server, limits).unwrap();
+    let mut upload = store.begin(&backup_of(b"x").object_name()).unwrap();
+    upload.write_all(b"x").unwrap();
+    server.fail(|_, _| Fault::Hangs);
+    assert!(matches!(store.list(), Err(Error::Hangs { .. })));
+    let begun = std::time::Instant::now();
+    drop(upload);
+    assert!(begun.elapsed() < limit, "it is not asked again");
+}
+
+#[test]
+fn two_stores_of_one_name_on_two_servers_do_not_hang_for_each_other() {
+    let at = |endpoint: &str| {
+        let mut bucket = bucket();
+        bucket.options.endpoint = Some(endpoint.to_owned());
+        crate::store::Location::Bucket(Box::new(bucket)).key()
+    };
+    assert_ne!(at("http://127.0.0.1:1"), at("http://127.0.0.1:2"));
+}
+
+#[test]
 fn the_time_is_the_servers() {
     let server = Server::new(now());
     let store = store(&server);

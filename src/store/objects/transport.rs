@@ -1,17 +1,28 @@
 //! How requests are sent: by the HTTP client of the whole program, with the server's clock read from each reply.
 
-use std::sync::Mutex;
-use std::sync::{Arc, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::Stream;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use opendal::{Buffer, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
 
-/// How long a connection may take, and how long a server may send nothing of its reply.
-const CONNECT: Duration = Duration::from_secs(10);
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long a server may send nothing. All attempts of a request together are to be over before the handle of the store
+/// loses its patience, which is 30 s for one thing and 60 s while many are told: so short.
+const ANSWER: Duration = Duration::from_millis(6500);
+const LISTING: Duration = Duration::from_secs(14);
+/// It puts the parts of an upload together.
+const COMPLETION: Duration = Duration::from_secs(60);
+
+/// The slowest line that a part is sent by; several are under way at once.
+const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 
 /// The time by the last reply of a server.
 #[derive(Debug, Default)]
@@ -36,7 +47,6 @@ impl Clock {
 pub(super) fn client(ca: Option<&str>) -> Result<ReqwestTransport, String> {
     let mut client = reqwest::Client::builder()
         .connect_timeout(CONNECT)
-        .read_timeout(SILENCE)
         .tcp_keepalive(Duration::from_secs(30))
         .user_agent(concat!("etcd-lifeboat/", env!("CARGO_PKG_VERSION")));
     if let Some(ca) = ca {
@@ -56,11 +66,58 @@ pub(super) struct Dated<T> {
 
 impl<T: HttpTransport> HttpTransport for Dated<T> {
     async fn fetch(&self, request: http::Request<Buffer>) -> opendal::Result<http::Response<HttpBody>> {
-        let reply = self.client.fetch(request).await?;
+        let (silence, sent) = patience(&request);
+        let reply = tokio::time::timeout(silence + sent, self.client.fetch(request)).await;
+        let reply = reply.map_err(|_| silent(silence + sent))??;
         let date = reply.headers().get(http::header::DATE);
         if let Some(told) = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok()) {
             self.clock.set(told.timestamp());
         }
-        Ok(reply)
+        Ok(reply.map(|body| {
+            body.map_inner(|stream| {
+                let until = Box::pin(tokio::time::sleep(silence));
+                Box::new(Heard { stream, silence, until })
+            })
+        }))
+    }
+}
+
+/// How long a server may say nothing to a request, and how long its body may take besides.
+fn patience(request: &http::Request<Buffer>) -> (Duration, Duration) {
+    let query = request.uri().query().unwrap_or_default();
+    let silence = match *request.method() {
+        http::Method::GET if query.contains("list-type=") || query.contains("comp=list") => LISTING,
+        http::Method::POST if query.contains("uploadId=") => COMPLETION,
+        http::Method::PUT if query.contains("comp=blocklist") => COMPLETION,
+        _ => ANSWER,
+    };
+    let bytes = request.body().len() as u64;
+    (silence, Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND))
+}
+
+fn silent(after: Duration) -> opendal::Error {
+    let message = format!("no answer within {} s", after.as_secs());
+    opendal::Error::new(opendal::ErrorKind::Unexpected, message).set_temporary()
+}
+
+type Body = Box<dyn Stream<Item = opendal::Result<Buffer>> + Send + Sync + Unpin>;
+
+/// A reply that ends with an error when nothing of it comes for too long.
+struct Heard {
+    stream: Body,
+    silence: Duration,
+    until: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Stream for Heard {
+    type Item = opendal::Result<Buffer>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Heard { stream, silence, until } = &mut *self;
+        if let Poll::Ready(next) = Pin::new(stream).poll_next(context) {
+            until.as_mut().reset(tokio::time::Instant::now() + *silence);
+            return Poll::Ready(next);
+        }
+        until.as_mut().poll(context).map(|()| Some(Err(silent(*silence))))
     }
 }

@@ -22,6 +22,7 @@ use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::location::Bucket;
 use crate::layout::{Listed, ListedObject, ObjectName};
+use service::Operators;
 use transport::Clock;
 
 /// How many bytes of a new object are handed on at once.
@@ -49,6 +50,7 @@ fn wait<F: Future>(future: F) -> F::Output {
 #[derive(Debug)]
 pub(super) struct Objects {
     operator: Operator,
+    uploads: Operator,
     /// What people know the prefix by.
     address: String,
     clock: Arc<Clock>,
@@ -65,7 +67,7 @@ impl Objects {
     fn by(
         bucket: &Bucket,
         folder: &str,
-        operator: impl FnOnce(&Bucket, &str, &Arc<Clock>) -> Result<Operator, String>,
+        operators: impl FnOnce(&Bucket, &str, &Arc<Clock>) -> Result<Operators, String>,
     ) -> Result<Objects, Error> {
         let parts = [bucket.prefix.as_str(), folder];
         let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -75,13 +77,14 @@ impl Objects {
             ..bucket.clone()
         };
         let clock = Arc::new(Clock::default());
-        let operator = operator(bucket, &prefix, &clock).map_err(|why| Error::Io {
+        let operators = operators(bucket, &prefix, &clock).map_err(|why| Error::Io {
             doing: "open",
             at: whole.to_string(),
             source: io::Error::other(why),
         })?;
         Ok(Objects {
-            operator,
+            operator: operators.all_else,
+            uploads: operators.uploads,
             address: whole.to_string(),
             clock,
             part_size: usize::try_from(bucket.options.part_size).unwrap_or(usize::MAX),
@@ -120,7 +123,7 @@ impl Backend for Objects {
 
     fn begin(&self, object: &ObjectName) -> Result<Box<dyn NewObject>, Error> {
         let path = object.to_string();
-        let writer = self.operator.writer_with(&path);
+        let writer = self.uploads.writer_with(&path);
         let writer = writer.chunk(self.part_size).concurrent(self.concurrency);
         let writer = wait(async { writer.if_not_exists(true).await });
         Ok(Box::new(NewUpload {

@@ -18,8 +18,10 @@ use crate::error_chain::with_causes;
 use crate::secret::Secret;
 use crate::store::location::{Bucket, BucketKind, BucketOptions, Checksum};
 
-/// So often a request that can be sent again is, with pauses that grow.
+/// So often what can be asked again is, with pauses that grow.
 const TRIED_AGAIN: usize = 3;
+/// The same for uploads, which send many requests for one thing.
+const UPLOADS_TRIED_AGAIN: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where requests are signed for a region and neither the configuration nor the environment names one.
@@ -29,8 +31,17 @@ const REGION: &str = "us-east-1";
 /// than the configuration says.
 const AMAZON: &str = "https://s3.amazonaws.com";
 
+/// What makes requests below one prefix of a bucket.
+#[derive(Debug)]
+pub(super) struct Operators {
+    /// For objects that are sent in parts.
+    pub uploads: Operator,
+    /// For all else.
+    pub all_else: Operator,
+}
+
 /// What makes requests below `prefix` of a bucket.
-pub(super) fn operator(bucket: &Bucket, prefix: &str, clock: &Arc<Clock>) -> Result<Operator, String> {
+pub(super) fn operator(bucket: &Bucket, prefix: &str, clock: &Arc<Clock>) -> Result<Operators, String> {
     let root = format!("/{prefix}");
     let made = match bucket.kind {
         BucketKind::S3 => Operator::new(s3(bucket, &root)?),
@@ -48,17 +59,22 @@ fn finished(
     client: impl HttpTransport,
     clock: &Arc<Clock>,
     pause: Duration,
-) -> Result<Operator, String> {
+) -> Result<Operators, String> {
     let clock = clock.clone();
     let transport = HttpTransporter::new(Dated { client, clock });
-    let retry = RetryLayer::new()
-        .with_max_times(TRIED_AGAIN)
-        .with_min_delay(pause)
-        .with_max_delay(pause.saturating_mul(25))
-        .with_jitter();
+    let retry = |times| {
+        RetryLayer::new()
+            .with_max_times(times)
+            .with_min_delay(pause)
+            .with_max_delay(pause.saturating_mul(25))
+            .with_jitter()
+    };
     let made = made.map_err(|error| super::in_short(&error))?;
-    let context = OperationContext::new().with_http_transport(transport);
-    Ok(made.with_context(context).layer(retry))
+    let made = made.with_context(OperationContext::new().with_http_transport(transport));
+    Ok(Operators {
+        uploads: made.clone().layer(retry(UPLOADS_TRIED_AGAIN)),
+        all_else: made.layer(retry(TRIED_AGAIN)),
+    })
 }
 
 fn s3(bucket: &Bucket, root: &str) -> Result<S3, String> {
@@ -200,7 +216,7 @@ pub(super) fn signing_as_nobody(
     prefix: &str,
     clock: &Arc<Clock>,
     pause: Duration,
-) -> Result<Operator, String> {
+) -> Result<Operators, String> {
     let service = s3(bucket, &format!("/{prefix}"))?.skip_signature();
     finished(Operator::new(service), client, clock, pause)
 }

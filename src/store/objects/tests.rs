@@ -197,12 +197,13 @@ fn a_server_that_has_too_much_to_do_is_asked_again() {
     let content = content(2 * PART);
     let backup = backup_of(&content);
     for status in [429, 500, 502, 503, 504] {
-        let mut requests = 0;
-        server.fail(move |_, _| {
-            requests += 1;
-            match requests % 2 {
-                0 => Fault::None,
-                _ => Fault::Status(status),
+        // The first two of each kind: each is sent four times at the most.
+        let mut requests: Vec<Kind> = Vec::new();
+        server.fail(move |kind, _| {
+            requests.push(kind);
+            match requests.iter().filter(|of| **of == kind).count() {
+                1 | 2 => Fault::Status(status),
+                _ => Fault::None,
             }
         });
         write(&store, &backup, &content).unwrap();

@@ -9,7 +9,9 @@ lifeboat_purged() {
                     rm -f "$cluster$memory"/*.json
                     rmdir "$cluster$memory"
                 done
-                rm -f "${cluster}jobs.lock" "${cluster}agent.lock" "${cluster}status.json" "${cluster}recipients.json"
+                for file in jobs.lock agent.lock status.json recipients.json behind.json clock.json; do
+                    rm -f "$cluster$file"
+                done
                 rmdir "$cluster"
             done
             rm -f /var/lib/lifeboat/_configurations/*.json

@@ -68,13 +68,11 @@ pub fn an_address_that_something_else_took_meanwhile_brings_the_old_back(lab: &L
     assert_eq!(cluster.client().get(LATER).expect("it serves"), Some(b"old".to_vec()));
     restore(host, &[&id, "--yes"]).expect_code(0);
 
-    // The way back of somebody who asks for it ends no better where the old cannot start, and says so.
+    // The way back of somebody who asks for it ends no better where the old cannot start, and says so. The new data had not
+    // failed.
     after_each_stop(host, "systemctl start taker.socket");
     let down = lifeboat(host, ["rollback", "--yes"]).expect_code(1);
-    assert!(
-        down.stderr.contains("etcd.service failed on the old data too"),
-        "{down}"
-    );
+    assert!(down.stderr.contains("etcd.service failed on the old data ("), "{down}");
     assert_closed(host);
     host.shell(free);
     host.run(["systemctl", "start", "etcd"]);

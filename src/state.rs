@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::unistd::{Uid, geteuid};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -164,20 +165,19 @@ pub struct State {
     folder: PathBuf,
 }
 
+/// A document: what it says, under its format.
+#[derive(Serialize, Deserialize)]
+struct Document<T> {
+    format: u64,
+    #[serde(flatten)]
+    content: T,
+}
+
 /// The content of `stores/DESTINATION.json`.
 #[derive(Serialize, Deserialize)]
 struct SeenStore {
-    format: u64,
     url: String,
     store_id: StoreId,
-}
-
-/// The content of `chains/CHAIN.json`, for people: what counts is the name and the lock.
-#[derive(Serialize)]
-struct BegunRecord<'a> {
-    format: u64,
-    #[serde(flatten)]
-    holder: &'a Holder,
 }
 
 impl State {
@@ -198,21 +198,27 @@ impl State {
         &self.folder
     }
 
+    /// What the document of this name says; none where nothing was remembered yet.
+    fn recall<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        read_document(&self.folder.join(name))
+    }
+
+    /// Remembers this under that name, in the place of what was.
+    fn remember<T: Serialize>(&self, name: &str, content: T) -> Result<(), Error> {
+        durable::create_dirs(&self.folder, FOLDER_MODE)?;
+        Ok(durable::replace(
+            &self.folder.join(name),
+            &document(content),
+            FILE_MODE,
+        )?)
+    }
+
     /// The store that was last seen at `url` under the name `destination`; none if that name had another URL then.
     pub fn seen_store(&self, destination: &str, url: &str) -> Result<Option<Known>, Error> {
         let path = self.store_path(destination);
-        let Some(bytes) = read_record(&path)? else {
-            return Ok(None);
-        };
-        let corrupt = |detail: String| Error::Corrupt {
-            path: path.clone(),
-            detail,
-        };
-        let seen: SeenStore = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
-        if seen.format != FORMAT {
-            return Err(corrupt(format!("format {} is of a newer lifeboat", seen.format)));
-        }
-        Ok((seen.url == url).then_some(Known {
+        let seen: Option<SeenStore> = read_document(&path)?;
+        let known = seen.filter(|seen| seen.url == url);
+        Ok(known.map(|seen| Known {
             id: seen.store_id,
             record: path,
         }))
@@ -227,13 +233,12 @@ impl State {
             return Ok(());
         }
         let seen = SeenStore {
-            format: FORMAT,
             url: url.to_owned(),
             store_id: store_id.clone(),
         };
         let path = self.store_path(destination);
         self.make_folder("stores")?;
-        Ok(durable::replace(&path, &to_bytes(&seen), FILE_MODE)?)
+        Ok(durable::replace(&path, &document(seen), FILE_MODE)?)
     }
 
     /// Remembers, before the first byte is stored anywhere, that `run` begins `chain` on this host. Where there is no room
@@ -254,11 +259,8 @@ impl State {
         // Locked before it has its name, so that nobody ever sees a record of a live run without a lock.
         let locked = partial.file().try_lock();
         locked.map_err(|error| failed("lock", &path)(error.into()))?;
-        let record = BegunRecord {
-            format: FORMAT,
-            holder: run,
-        };
-        let written = partial.file().write_all(&to_bytes(&record));
+        // The content is for people: what counts is the name and the lock.
+        let written = partial.file().write_all(&document(run));
         written.map_err(failed("write", &path))?;
         let lock = partial.commit_new()?;
         Ok(ChainRecord { path, _lock: lock })
@@ -419,6 +421,27 @@ fn read_holder(file: &mut File) -> Option<Holder> {
     file.rewind().ok()?;
     file.take(RECORD_MAX).read_to_end(&mut bytes).ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// What the document at `path` says; none where there is none.
+fn read_document<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let Some(bytes) = read_record(path)? else {
+        return Ok(None);
+    };
+    let corrupt = |detail: String| Error::Corrupt {
+        path: path.to_owned(),
+        detail,
+    };
+    let read: Document<T> = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    match read.format {
+        FORMAT => Ok(Some(read.content)),
+        newer => Err(corrupt(format!("format {newer} is of a newer lifeboat"))),
+    }
+}
+
+fn document<T: Serialize>(content: T) -> Vec<u8> {
+    let format = FORMAT;
+    to_bytes(&Document { format, content })
 }
 
 fn read_record(path: &Path) -> Result<Option<Vec<u8>>, Error> {

@@ -3,39 +3,18 @@
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use super::{Error, FILE_MODE, FOLDER_MODE, State, read_record, to_bytes};
-use crate::durable;
+use super::{Error, State};
 use crate::schedule::HighestTime;
 
-const FORMAT: u64 = 1;
+const CLOCK: &str = "clock.json";
 /// What is written again only when so much has gone by.
 const WRITTEN_EVERY: SignedDuration = SignedDuration::from_mins(1);
-
-#[derive(Serialize, Deserialize)]
-struct Record {
-    format: u64,
-    #[serde(flatten)]
-    time: HighestTime,
-}
 
 impl State {
     /// The highest time that was seen; none where nobody has looked yet.
     pub fn highest_time(&self) -> Result<Option<HighestTime>, Error> {
-        let path = self.clock_path();
-        let Some(bytes) = read_record(&path)? else {
-            return Ok(None);
-        };
-        let corrupt = |detail: String| Error::Corrupt {
-            path: path.clone(),
-            detail,
-        };
-        let record: Record = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
-        match record.format {
-            FORMAT => Ok(Some(record.time)),
-            newer => Err(corrupt(format!("format {newer} is of a newer lifeboat"))),
-        }
+        self.recall(CLOCK)
     }
 
     /// Takes note of what the clock shows.
@@ -48,14 +27,12 @@ impl State {
         if kept.is_some_and(|kept| time.is_as_good_as(&kept, WRITTEN_EVERY)) {
             return Ok(());
         }
-        durable::create_dirs(self.folder(), FOLDER_MODE)?;
-        let record = Record { format: FORMAT, time };
-        Ok(durable::replace(&self.clock_path(), &to_bytes(&record), FILE_MODE)?)
+        self.remember(CLOCK, time)
     }
 
     /// Where it stands.
     pub fn clock_path(&self) -> PathBuf {
-        self.folder().join("clock.json")
+        self.folder().join(CLOCK)
     }
 }
 

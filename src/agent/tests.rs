@@ -56,12 +56,19 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// An agent whose only schedule has a slot to catch up.
 fn agent(folder: &Path, work: Work) -> Agent {
+    agent_with(folder, "", &[("hourly", "every 1 h", "2026-01-01T00:00:00Z")], work)
+}
+
+/// An agent that has more in its configuration, and remembers of these schedules how they were and since when.
+fn agent_with(folder: &Path, more: &str, memories: &[(&str, &str, &str)], work: impl super::Work + 'static) -> Agent {
     let path = folder.join("config.toml");
-    std::fs::write(&path, CONFIGURATION).unwrap();
+    std::fs::write(&path, format!("{CONFIGURATION}{more}")).unwrap();
     std::fs::create_dir(folder.join("schedules")).unwrap();
-    let memory =
-        r#"{"format":1,"when":"every 1 h","handled":{"since":"2026-01-01T00:00:00Z","runs":[]},"last_success":null}"#;
-    std::fs::write(folder.join("schedules/hourly.json"), memory).unwrap();
+    for (name, when, since) in memories {
+        let handled = format!(r#"{{"since":"{since}","runs":[]}}"#);
+        let memory = format!(r#"{{"format":1,"when":"{when}","handled":{handled},"last_success":null}}"#);
+        std::fs::write(folder.join(format!("schedules/{name}.json")), memory).unwrap();
+    }
     Agent::new(Setup {
         config: config::load(&path).unwrap().config,
         path,
@@ -267,25 +274,12 @@ fn a_verification_gives_way_to_a_backup_that_comes_due() {
     let runtime = runtime();
     let _entered = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.toml");
     let verify = "[schedules.proof]\nkind = \"verify\"\nevery = \"1h\"\njitter = \"0s\"\n";
-    std::fs::write(&path, format!("{CONFIGURATION}{verify}")).unwrap();
-    std::fs::create_dir(folder.path().join("schedules")).unwrap();
-    for (name, since) in [("hourly", "2026-11-20T10:10:00Z"), ("proof", "2026-01-01T00:00:00Z")] {
-        let handled = format!(r#"{{"since":"{since}","runs":[]}}"#);
-        let memory = format!(r#"{{"format":1,"when":"every 1 h","handled":{handled},"last_success":null}}"#);
-        std::fs::write(folder.path().join(format!("schedules/{name}.json")), memory).unwrap();
-    }
-    let mut agent = Agent::new(Setup {
-        config: config::load(&path).unwrap().config,
-        path,
-        faults: |_| Vec::new(),
-        base: folder.path().to_owned(),
-        state: folder.path().to_owned(),
-        host: "db1".to_owned(),
-        now: clock,
-        work: Arc::new(Yielding),
-    });
+    let memories = [
+        ("hourly", "every 1 h", "2026-11-20T10:10:00Z"),
+        ("proof", "every 1 h", "2026-01-01T00:00:00Z"),
+    ];
+    let mut agent = agent_with(folder.path(), verify, &memories, Yielding);
     assert!(agent.turn() <= LOOK_FOR_BACKUPS_EVERY);
     let running = |agent: &Agent| agent.job.as_ref().map(|job| job.kind);
     assert_eq!(running(&agent), Some(Kind::Verify));
@@ -404,28 +398,12 @@ fn a_backup_that_copies_gives_way_to_one_that_was_not_tried_yet_and_to_no_other(
     let runtime = runtime();
     let _entered = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.toml");
     let copies = "[schedules.copies]\nkind = \"full\"\nevery = \"24h\"\njitter = \"0s\"\n";
-    std::fs::write(&path, format!("{CONFIGURATION}{copies}")).unwrap();
-    std::fs::create_dir(folder.path().join("schedules")).unwrap();
-    for (name, when, since) in [
+    let memories = [
         ("hourly", "every 1 h", "2026-11-20T10:10:00Z"),
         ("copies", "every 1 d", "2026-01-01T00:00:00Z"),
-    ] {
-        let handled = format!(r#"{{"since":"{since}","runs":[]}}"#);
-        let memory = format!(r#"{{"format":1,"when":"{when}","handled":{handled},"last_success":null}}"#);
-        std::fs::write(folder.path().join(format!("schedules/{name}.json")), memory).unwrap();
-    }
-    let mut agent = Agent::new(Setup {
-        config: config::load(&path).unwrap().config,
-        path,
-        faults: |_| Vec::new(),
-        base: folder.path().to_owned(),
-        state: folder.path().to_owned(),
-        host: "db1".to_owned(),
-        now: clock,
-        work: Arc::new(Yielding),
-    });
+    ];
+    let mut agent = agent_with(folder.path(), copies, &memories, Yielding);
     assert!(agent.turn() <= LOOK_FOR_BACKUPS_EVERY);
     let running = |agent: &Agent| agent.job.as_ref().map(|job| job.schedule.to_string());
     let makes_way = |agent: &Agent| *agent.job.as_ref().unwrap().gives_way.borrow();

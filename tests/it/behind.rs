@@ -1,7 +1,7 @@
 //! How far a destination is behind the others: told at once, wrong only when it lasts, over when it is caught up.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -13,12 +13,24 @@ use super::support::tools::Version;
 const OFTEN: &str = "[schedules.often]\nkind = \"full\"\nevery = \"3s\"\njitter = \"0s\"\nlate_after = \"1h\"\n";
 
 /// The folders of the backups in a destination, oldest first.
-fn chains(store: &Path) -> Vec<std::path::PathBuf> {
+fn chains(store: &Path) -> Vec<PathBuf> {
     let manifests = files_below(store).into_iter();
     let manifests = manifests.filter(|file| file.display().to_string().contains("/full-"));
     let mut folders: Vec<_> = manifests.filter_map(|file| Some(file.parent()?.to_owned())).collect();
     folders.sort();
     folders
+}
+
+/// Adds a destination, and has the agent take so many backups to both.
+fn with_backups_in_both(host: &Host, backups: usize) -> PathBuf {
+    let far = host.add_destination("far");
+    let agent = host.start(["agent"]);
+    until("backups in both", || {
+        chains(&far).len() >= backups && chains(&host.store()).len() >= backups
+    });
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    far
 }
 
 #[test]
@@ -28,13 +40,7 @@ fn a_destination_that_lacks_backups_is_told_and_wrong_only_when_it_stays_behind(
     };
     let host = Host::new(&etcd);
     host.configure(&etcd, OFTEN);
-    let far = host.add_destination("far");
-    let agent = host.start(["agent"]);
-    until("backups in both", || {
-        chains(&far).len() >= 3 && chains(&host.store()).len() >= 3
-    });
-    agent.signal("TERM");
-    agent.wait().expect_code(0);
+    let far = with_backups_in_both(&host, 3);
     let row = |status: &Value| -> Value {
         let mut rows = status["destinations"].as_array().unwrap().iter();
         rows.find(|row| row["name"] == "far").unwrap().clone()
@@ -112,13 +118,7 @@ fn the_agent_remembers_since_when_a_destination_is_behind() {
     };
     let host = Host::new(&etcd);
     host.configure(&etcd, OFTEN);
-    let far = host.add_destination("far");
-    let agent = host.start(["agent"]);
-    until("backups in both", || {
-        chains(&far).len() >= 2 && chains(&host.store()).len() >= 2
-    });
-    agent.signal("TERM");
-    agent.wait().expect_code(0);
+    let far = with_backups_in_both(&host, 2);
     fs::remove_dir_all(far.join(&chains(&far)[0])).unwrap();
     // No slot comes any more: nothing is copied.
     host.reconfigure("every = \"3s\"", "every = \"8000h\"\ncatch_up = false");

@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::layout::{Listed, MAX_BYTES, Manifest, ObjectName};
+use crate::layout::{MAX_BYTES, Manifest, ObjectName};
 use crate::model::{ByteSize, ChainId};
 use crate::store::{self, ReadBack, Store, Transfer};
 
@@ -154,12 +154,13 @@ fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<bool, store::Er
     }
 }
 
-/// Whether the object is there, as far as its size tells.
+/// Whether the object is there, as far as its size tells. It is asked for by its name: a listing may be behind.
 fn is_whole(job: &Job<'_>) -> Result<bool, store::Error> {
-    let objects = job.to.list_chain(&job.manifest.chain_path())?;
-    let is_it = |object: &Listed| matches!(object, Listed::Ours(ObjectName::Full(_)));
-    let mut objects = objects.iter().filter(|object| is_it(&object.name));
-    Ok(objects.any(|object| object.bytes == job.manifest.stored.bytes))
+    match job.to.open_object(&job.manifest.object_name()) {
+        Ok((_, bytes)) => Ok(bytes == job.manifest.stored.bytes),
+        Err(store::Error::NotFound { .. } | store::Error::Unfit { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes the object and reads it back.
@@ -241,14 +242,25 @@ mod tests {
     }
 
     fn run(backup: &Manifest, from: &Store, to: &Store) -> Result<Copied, Error> {
+        attempt(backup, from, to, false, &|_| {})
+    }
+
+    /// Copies; `each` hears how far it is.
+    fn attempt(
+        backup: &Manifest,
+        from: &Store,
+        to: &Store,
+        is_stopped: bool,
+        each: &(dyn Fn(u64) + Sync),
+    ) -> Result<Copied, Error> {
         let job = Job {
             manifest: backup,
             document: &backup.to_bytes(),
             from,
             to,
-            stop: Arc::default(),
+            stop: Arc::new(AtomicBool::new(is_stopped)),
         };
-        copy(&job, &|_| {})
+        copy(&job, each)
     }
 
     #[test]
@@ -289,14 +301,8 @@ mod tests {
         let ((_a, from), (_b, to)) = (store(), store());
         let backup = backup(&[7; 1000]);
         from.put_new(&backup.object_name(), &[7; 1000]).unwrap();
-        let job = Job {
-            manifest: &backup,
-            document: &backup.to_bytes(),
-            from: &from,
-            to: &to,
-            stop: Arc::new(AtomicBool::new(true)),
-        };
-        assert!(matches!(copy(&job, &|_| {}), Err(Error::Stopped)));
+        let stopped = attempt(&backup, &from, &to, true, &|_| {});
+        assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
         assert_eq!(to.list().unwrap().len(), 1, "its marker alone");
     }
 
@@ -326,16 +332,9 @@ mod tests {
 
     /// Does something to the store when the object has been read back, before its manifest is written.
     fn run_while(backup: &Manifest, from: &Store, to: &Store, act: impl Fn() + Sync) -> Result<Copied, Error> {
-        let job = Job {
-            manifest: backup,
-            document: &backup.to_bytes(),
-            from,
-            to,
-            stop: Arc::default(),
-        };
         let read = std::sync::atomic::AtomicU64::new(0);
         let twice = 2 * backup.stored.bytes;
-        copy(&job, &|bytes| {
+        attempt(backup, from, to, false, &|bytes| {
             if read.fetch_add(bytes, Ordering::Relaxed) + bytes == twice {
                 act();
             }
@@ -363,16 +362,9 @@ mod tests {
         let ((_a, from), (_b, to)) = (store(), store());
         let backup = backup(&[7; 1000]);
         from.put_new(&backup.object_name(), &[7; 1000]).unwrap();
-        let job = Job {
-            manifest: &backup,
-            document: &backup.to_bytes(),
-            from: &from,
-            to: &to,
-            stop: Arc::default(),
-        };
         // While it is written: what is told first is of the writing.
         let told = AtomicBool::new(false);
-        let taken = copy(&job, &|_| {
+        let taken = attempt(&backup, &from, &to, false, &|_| {
             if !told.swap(true, Ordering::Relaxed) {
                 to.put_new(&backup.object_name(), &[9; 10]).unwrap();
             }

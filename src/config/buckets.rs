@@ -11,10 +11,10 @@ use crate::model::ByteSize;
 use crate::store::{BucketKind, BucketOptions, Checksum};
 
 /// How large a part of an upload is.
-const PART_SIZES: RangeInclusive<ByteSize> = ByteSize(5 << 20)..=ByteSize(64 << 20);
+const PART_SIZES: RangeInclusive<ByteSize> = ByteSize(5 << 20)..=ByteSize(18 << 20);
 
 /// What the parts that are under way may take of the memory.
-const IN_MEMORY: ByteSize = ByteSize(64 << 20);
+const IN_MEMORY: ByteSize = ByteSize(56 << 20);
 
 const ALL: &[BucketKind] = &[BucketKind::S3, BucketKind::Gcs, BucketKind::Azblob, BucketKind::Oss];
 
@@ -74,7 +74,7 @@ impl Reader<'_> {
             "off" => Some(Checksum::Off),
             _ => self.refuse(destination, "checksum", &given),
         });
-        let concurrency = self.integer(destination, "concurrency", 1, 16);
+        let concurrency = self.integer(destination, "concurrency", 1, 9);
         let concurrency = concurrency.and_then(|parts| usize::try_from(parts).ok());
         let options = BucketOptions {
             endpoint,
@@ -159,7 +159,8 @@ impl Reader<'_> {
         let BucketOptions {
             concurrency, part_size, ..
         } = options;
-        let all = ByteSize(*concurrency as u64 * part_size);
+        // One more waits for its turn, and one is being filled.
+        let all = ByteSize((*concurrency as u64 + 2) * part_size);
         if all <= IN_MEMORY {
             return;
         }
@@ -168,8 +169,8 @@ impl Reader<'_> {
             return;
         };
         let message = format!(
-            "`{}`: {concurrency} parts of {} at once take {all} of memory, and at most {IN_MEMORY} are taken: lower \
-             `part_size` or `concurrency`",
+            "`{}`: {concurrency} parts of {} at once, and two that wait, take {all} of memory, and at most {IN_MEMORY} are \
+             taken: lower `part_size` or `concurrency`",
             join(&destination.path, name),
             ByteSize(*part_size),
         );

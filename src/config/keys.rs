@@ -176,12 +176,12 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "destinations.*.concurrency",
         Kind::Integer,
-        "a whole number from 1 to 16",
+        "a whole number from 1 to 9",
     ),
     key(
         "destinations.*.part_size",
         Kind::Text,
-        "a size with a unit, from \"5 MiB\" to \"64 MiB\"",
+        "a size with a unit, from \"5 MiB\" to \"18 MiB\"",
     ),
     key(
         "notify.on_failure",

@@ -263,7 +263,7 @@ fn every_key_is_read() {
         ("destinations.*.path_style", "destinations.far.path_style = false"),
         ("destinations.*.checksum", "destinations.far.checksum = 'md5'"),
         ("destinations.*.concurrency", "destinations.far.concurrency = 2"),
-        ("destinations.*.part_size", "destinations.far.part_size = '16 MiB'"),
+        ("destinations.*.part_size", "destinations.far.part_size = '9 MiB'"),
         ("notify.on_failure", "notify.on_failure = ['/bin/true']"),
         ("notify.heartbeat", "notify.heartbeat = 'https://example.com/'"),
         ("notify.heartbeat_every", "notify.heartbeat_every = '1m'"),
@@ -650,27 +650,27 @@ fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
         ),
         (
             "url = 's3://bucket'\nconcurrency = 0",
-            "0 is not a whole number from 1 to 16",
+            "0 is not a whole number from 1 to 9",
         ),
         (
-            "url = 's3://bucket'\nconcurrency = 17",
-            "17 is not a whole number from 1 to 16",
+            "url = 's3://bucket'\nconcurrency = 10",
+            "10 is not a whole number from 1 to 9",
         ),
         (
             "url = 's3://bucket'\npart_size = '4 MiB'",
             "`destinations.far.part_size`: \"4 MiB\" is not a size",
         ),
         (
-            "url = 's3://bucket'\npart_size = '65 MiB'",
-            "`destinations.far.part_size`: \"65 MiB\" is not a size",
+            "url = 's3://bucket'\npart_size = '19 MiB'",
+            "`destinations.far.part_size`: \"19 MiB\" is not a size",
         ),
         (
-            "url = 's3://bucket'\npart_size = '32 MiB'",
-            "`destinations.far.part_size`: 4 parts of 32.0 MiB at once take 128 MiB of memory",
+            "url = 's3://bucket'\npart_size = '16 MiB'",
+            "`destinations.far.part_size`: 4 parts of 16.0 MiB at once, and two that wait, take 96.0 MiB of memory",
         ),
         (
             "url = 's3://bucket'\nconcurrency = 9",
-            "`destinations.far.concurrency`: 9 parts of 8.00 MiB at once take 72.0 MiB of memory",
+            "`destinations.far.concurrency`: 9 parts of 8.00 MiB at once, and two that wait, take 88.0 MiB of memory",
         ),
         (
             "url = 's3://bucket'\ncredentials = 'AKIA'",
@@ -704,7 +704,7 @@ fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
         assert!(found.contains(said), "{text}\n{found}");
         assert!(!found.contains("geheim") && !found.contains("AKIA"), "{found}");
     }
-    valid(&[LEAST, "destinations.far = { url = 's3://bucket', concurrency = 8 }"]);
+    valid(&[LEAST, "destinations.far = { url = 's3://bucket', concurrency = 5 }"]);
     valid(&[LEAST, "destinations.far = { url = 'oss://bucket', enabled = false }"]);
 }
 

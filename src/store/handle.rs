@@ -113,7 +113,7 @@ impl Store {
         limits: Limits,
     ) -> Result<Store, Error> {
         let (own, cluster, expected) = (location.clone(), cluster.clone(), expected.cloned());
-        let open = move |_: &_| Inner::open(&own, &cluster, expected.as_ref(), access);
+        let open = move |signs: &Signs| Inner::open(&own, &cluster, expected.as_ref(), access, &|| signs.give());
         Ok(Store {
             inner: answer(&location.key(), limits.answer, open)??,
             location: location.clone(),
@@ -126,7 +126,9 @@ impl Store {
     pub fn clusters(location: &Location) -> Result<Vec<ClusterName>, Error> {
         let own = location.clone();
         let limit = Limits::default().answer;
-        answer(&location.key(), limit, move |_| Inner::clusters(&own))?
+        answer(&location.key(), limit, move |signs| {
+            Inner::clusters(&own, &|| signs.give())
+        })?
     }
 
     /// Whether this is the place of a store itself.
@@ -196,7 +198,7 @@ impl Store {
             while !told_to_stop.load(Ordering::Relaxed) {
                 let length = reader
                     .read(&mut block)
-                    .map_err(|source| Error::at("copy to", at.clone(), source))?;
+                    .map_err(|source| Error::at("read what is copied to", at.clone(), source))?;
                 let read = block.get(..length).unwrap_or_default();
                 if read.is_empty() {
                     break;
@@ -407,7 +409,7 @@ impl Store {
     ) -> Result<Store, Error> {
         Ok(Store {
             location: Location::Folder(whom.into()),
-            inner: Inner::over(backend, None, access)?,
+            inner: Inner::over(backend, None, access, &|| {})?,
             limits,
         })
     }

@@ -63,12 +63,14 @@ pub(super) struct Inner {
 
 impl Inner {
     /// Opens the store of `cluster` at a destination, where this host remembers store `expected`. A store that is
-    /// remembered and not there is `NotMounted`; only `Access::Write` makes a new one.
+    /// remembered and not there is `NotMounted`; only `Access::Write` makes a new one. `sign` hears that it gets on: one
+    /// without a marker is listed.
     pub fn open(
         location: &Location,
         cluster: &ClusterName,
         expected: Option<&Known>,
         access: Access,
+        sign: &dyn Fn(),
     ) -> Result<Inner, Error> {
         let backend = match (location.store(cluster), expected) {
             (Err(Error::RootMissing { root }), Some(known)) => {
@@ -78,7 +80,7 @@ impl Inner {
             }
             (backend, _) => backend?,
         };
-        Inner::over(backend, expected, access)
+        Inner::over(backend, expected, access, sign)
     }
 
     /// The store of `cluster` at a destination, whatever its marker says.
@@ -90,7 +92,12 @@ impl Inner {
     }
 
     /// The same over what keeps its bytes.
-    pub fn over(backend: Arc<dyn Backend>, expected: Option<&Known>, access: Access) -> Result<Inner, Error> {
+    pub fn over(
+        backend: Arc<dyn Backend>,
+        expected: Option<&Known>,
+        access: Access,
+        sign: &dyn Fn(),
+    ) -> Result<Inner, Error> {
         let at = backend.address("");
         let mut store = Inner { backend, id: None };
         if let Some(marker) = store.marker()? {
@@ -101,7 +108,7 @@ impl Inner {
             at: at.clone(),
             known: known.clone(),
         };
-        match (store.holds_backups()?, expected, access) {
+        match (store.holds_backups(sign)?, expected, access) {
             (false, Some(expected), _) => Err(not_mounted(expected)),
             (false, None, Access::Read) => Err(Error::NoStore { at }),
             (false, None, Access::Write { now }) => store.with_new_marker(now),
@@ -113,9 +120,10 @@ impl Inner {
 
     /// The cluster names of which there are stores at a destination, in order. Where none is seen and a folder cannot be
     /// looked into, that is the error: a store may be in it.
-    pub fn clusters(location: &Location) -> Result<Vec<ClusterName>, Error> {
+    pub fn clusters(location: &Location, sign: &dyn Fn()) -> Result<Vec<ClusterName>, Error> {
         let (mut clusters, mut denied) = (Vec::new(), None);
         for name in location.top()?.folders()? {
+            sign();
             let Ok(cluster) = name.parse() else { continue };
             match location.store(&cluster)?.read(&ObjectName::StoreMarker, 1) {
                 Ok(_) => clusters.push(cluster),
@@ -317,8 +325,8 @@ impl Inner {
         Ok(self)
     }
 
-    fn holds_backups(&self) -> Result<bool, Error> {
-        let objects = match self.list(&|| {}) {
+    fn holds_backups(&self, sign: &dyn Fn()) -> Result<bool, Error> {
+        let objects = match self.list(sign) {
             Err(Error::NotFound { .. }) => return Ok(false),
             listed => listed?,
         };

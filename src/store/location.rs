@@ -97,7 +97,7 @@ impl Default for BucketOptions {
 /// What a server is given to check the bytes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
-    /// What the server takes: it is tried.
+    /// CRC-32C at Amazon's own server, nothing elsewhere.
     Auto,
     /// CRC-32C.
     Crc32c,

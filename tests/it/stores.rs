@@ -5,7 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use lifeboat::secret::Secret;
-use lifeboat::store::{Access, Begun, Bucket, BucketKind, BucketOptions, Error, Location, ReadBack, Store, Transfer};
+use lifeboat::store::{
+    Access, Begun, Bucket, BucketKind, BucketOptions, Checksum, Error, Location, ReadBack, Store, Transfer,
+};
 use lifeboat::{layout, model};
 
 #[path = "../../src/store/conformance.rs"]
@@ -14,7 +16,7 @@ mod conformance;
 /// The key that every azurite has: it is in its documentation.
 const AZURITE: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-fn location(kind: BucketKind, endpoint: &str, folder: &tempfile::TempDir) -> Location {
+fn location(kind: BucketKind, endpoint: &str, checksum: Checksum, folder: &tempfile::TempDir) -> Location {
     let credentials = match kind {
         BucketKind::Gcs => "anonymous".to_owned(),
         BucketKind::Azblob => format!("account_name = devstoreaccount1\naccount_key = {AZURITE}\n"),
@@ -31,6 +33,7 @@ fn location(kind: BucketKind, endpoint: &str, folder: &tempfile::TempDir) -> Loc
             endpoint: Some(endpoint.to_owned()),
             path_style: Some(true),
             part_size: 5 << 20,
+            checksum,
             credentials: Some(Secret::File(file)),
             ..BucketOptions::default()
         },
@@ -49,11 +52,17 @@ fn real_servers_keep_the_promises_of_every_store() {
             .find(|kind| kind.scheme() == scheme)
             .expect("a scheme");
         println!("{scheme} at {endpoint}");
-        let folder = tempfile::tempdir().unwrap();
-        let location = location(kind, endpoint, &folder);
-        let access = Access::Write { now: Timestamp::now() };
-        let open = || Store::open(&location, &"prod".parse().unwrap(), None, access).unwrap();
-        // The emulator of Google's looks at no condition.
-        conformance::conforms(&open, 5 << 20, kind != BucketKind::Gcs);
+        for checksum in [Checksum::Off, Checksum::Crc32c] {
+            keeps_them(kind, endpoint, checksum);
+        }
     }
+}
+
+fn keeps_them(kind: BucketKind, endpoint: &str, checksum: Checksum) {
+    let folder = tempfile::tempdir().unwrap();
+    let location = location(kind, endpoint, checksum, &folder);
+    let access = Access::Write { now: Timestamp::now() };
+    let open = || Store::open(&location, &"prod".parse().unwrap(), None, access).unwrap();
+    // The emulator of Google's looks at no condition.
+    conformance::conforms(&open, 5 << 20, kind != BucketKind::Gcs);
 }

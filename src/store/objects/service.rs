@@ -101,6 +101,7 @@ fn s3(bucket: &Bucket, root: &str) -> Result<S3, String> {
         service = service.enable_virtual_host_style();
     }
     service = match checksum {
+        Checksum::Auto if endpoint.is_none() => service.checksum_algorithm("crc32c"),
         Checksum::Crc32c => service.checksum_algorithm("crc32c"),
         Checksum::Md5 => service.checksum_algorithm("md5"),
         Checksum::Auto | Checksum::Off => service,

@@ -20,6 +20,12 @@ use server::{Fault, Kind, Server};
 
 const PART: u64 = 5 << 20;
 
+/// Of somebody who does not wait long.
+const HASTY: Limits = Limits {
+    answer: Duration::from_millis(400),
+    listing: Duration::from_millis(400),
+};
+
 fn now() -> Timestamp {
     "2026-11-20T10:15:30Z".parse().unwrap()
 }
@@ -215,35 +221,25 @@ fn a_server_that_has_too_much_to_do_is_asked_again() {
 #[test]
 fn a_server_that_hangs_costs_its_deadline() {
     let server = Server::new(now());
-    let limit = Duration::from_millis(200);
-    let limits = Limits {
-        answer: limit,
-        listing: limit,
-    };
-    let store = store_with(&server, limits).unwrap();
+    let store = store_with(&server, HASTY).unwrap();
     server.fail(|_, _| Fault::Hangs);
     let begun = std::time::Instant::now();
     assert!(matches!(store.list(), Err(Error::Hangs { .. })));
     assert!(matches!(store.now(), Err(Error::Hangs { .. })));
-    assert!(begun.elapsed() < 20 * limit);
+    assert!(begun.elapsed() < 20 * HASTY.answer);
 }
 
 #[test]
 fn an_upload_to_a_store_that_hangs_is_let_go_of() {
     let server = Server::new(now());
-    let limit = Duration::from_millis(200);
-    let limits = Limits {
-        answer: limit,
-        listing: limit,
-    };
-    let store = store_with(&server, limits).unwrap();
+    let store = store_with(&server, HASTY).unwrap();
     let mut upload = store.begin(&backup_of(b"x").object_name()).unwrap();
     upload.write_all(b"x").unwrap();
     server.fail(|_, _| Fault::Hangs);
     assert!(matches!(store.list(), Err(Error::Hangs { .. })));
     let begun = std::time::Instant::now();
     drop(upload);
-    assert!(begun.elapsed() < limit, "it is not asked again");
+    assert!(begun.elapsed() < HASTY.answer, "it is not asked again");
 }
 
 #[test]
@@ -349,11 +345,6 @@ struct Life {
     dead: BTreeSet<ChainId>,
     number: i64,
 }
-
-const HASTY: Limits = Limits {
-    answer: Duration::from_millis(400),
-    listing: Duration::from_millis(400),
-};
 
 impl Life {
     fn new() -> Life {

@@ -21,6 +21,9 @@ const LISTING: Duration = Duration::from_secs(14);
 /// It puts the parts of an upload together.
 const COMPLETION: Duration = Duration::from_secs(60);
 
+/// What a listing, or what a server says of an error, may have: a page has 1000 names at the most.
+const LARGEST_DOCUMENT: u64 = 16 << 20;
+
 /// The slowest line that a part is sent by; several are under way at once.
 const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 
@@ -67,6 +70,7 @@ pub(super) struct Dated<T> {
 impl<T: HttpTransport> HttpTransport for Dated<T> {
     async fn fetch(&self, request: http::Request<Buffer>) -> opendal::Result<http::Response<HttpBody>> {
         let (silence, sent) = patience(&request);
+        let most = most(&request);
         let reply = tokio::time::timeout(silence + sent, self.client.fetch(request)).await;
         let reply = reply.map_err(|_| silent(silence + sent))??;
         let date = reply.headers().get(http::header::DATE);
@@ -76,7 +80,13 @@ impl<T: HttpTransport> HttpTransport for Dated<T> {
         Ok(reply.map(|body| {
             body.map_inner(|stream| {
                 let until = Box::pin(tokio::time::sleep(silence));
-                Box::new(Heard { stream, silence, until })
+                let left = most;
+                Box::new(Heard {
+                    stream,
+                    silence,
+                    until,
+                    left,
+                })
             })
         }))
     }
@@ -86,13 +96,27 @@ impl<T: HttpTransport> HttpTransport for Dated<T> {
 fn patience(request: &http::Request<Buffer>) -> (Duration, Duration) {
     let query = request.uri().query().unwrap_or_default();
     let silence = match *request.method() {
-        http::Method::GET if query.contains("list-type=") || query.contains("comp=list") => LISTING,
+        http::Method::GET if is_listing(request) => LISTING,
         http::Method::POST if query.contains("uploadId=") => COMPLETION,
         http::Method::PUT if query.contains("comp=blocklist") => COMPLETION,
         _ => ANSWER,
     };
     let bytes = request.body().len() as u64;
     (silence, Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND))
+}
+
+/// How much a reply may have: only objects have no bound, which are read as they come.
+fn most(request: &http::Request<Buffer>) -> u64 {
+    match *request.method() == http::Method::GET && !is_listing(request) {
+        true => u64::MAX,
+        false => LARGEST_DOCUMENT,
+    }
+}
+
+/// As S3 and OSS, Azure, and Google have it.
+fn is_listing(request: &http::Request<Buffer>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    query.contains("list-type=") || query.contains("comp=list") || request.uri().path().ends_with("/o")
 }
 
 fn silent(after: Duration) -> opendal::Error {
@@ -102,20 +126,35 @@ fn silent(after: Duration) -> opendal::Error {
 
 type Body = Box<dyn Stream<Item = opendal::Result<Buffer>> + Send + Sync + Unpin>;
 
-/// A reply that ends with an error when nothing of it comes for too long.
+/// A reply that ends with an error when nothing of it comes for too long, or more than it may have.
 struct Heard {
     stream: Body,
     silence: Duration,
     until: Pin<Box<tokio::time::Sleep>>,
+    left: u64,
 }
 
 impl Stream for Heard {
     type Item = opendal::Result<Buffer>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Heard { stream, silence, until } = &mut *self;
+        let Heard {
+            stream,
+            silence,
+            until,
+            left,
+        } = &mut *self;
         if let Poll::Ready(next) = Pin::new(stream).poll_next(context) {
             until.as_mut().reset(tokio::time::Instant::now() + *silence);
+            let bytes = next
+                .as_ref()
+                .and_then(|block| block.as_ref().ok())
+                .map_or(0, |block| block.len() as u64);
+            let Some(rest) = left.checked_sub(bytes) else {
+                let message = format!("the reply is larger than {LARGEST_DOCUMENT} bytes");
+                return Poll::Ready(Some(Err(opendal::Error::new(opendal::ErrorKind::Unexpected, message))));
+            };
+            *left = rest;
             return Poll::Ready(next);
         }
         until.as_mut().poll(context).map(|()| Some(Err(silent(*silence))))

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::stores::store_failure;
+use super::stores::{exit_of, store_failure};
 use super::{Exit, Failure, Listener};
 use crate::config::{Secret, StoreUrl, UrlError};
 use crate::destinations::{Destination, Destinations};
@@ -150,15 +150,14 @@ fn only_cluster(location: &Location) -> Result<ClusterName, Failure> {
 
 /// A failure of a store that is only to be read: nobody is going to make it.
 fn unread_failure(error: store::Error, location: &Location) -> Failure {
-    let not_there = |message: String| Failure::new(Exit::NotFound, message);
+    let exit = exit_of(&error);
     match error {
-        store::Error::RootMissing { .. } => {
-            not_there(format!("there is no directory `{location}`")).next("correct what is given with `--from`")
-        }
+        store::Error::RootMissing { .. } => Failure::new(exit, format!("there is no directory `{location}`"))
+            .next("correct what is given with `--from`"),
         store::Error::NoStore { at } => {
             let known = Store::clusters(location).unwrap_or_default();
             let known: Vec<String> = known.iter().map(ClusterName::to_string).collect();
-            let failure = not_there(format!("there is no store in `{at}`"));
+            let failure = Failure::new(exit, format!("there is no store in `{at}`"));
             match known.is_empty() {
                 true => failure,
                 false => failure.next(format!("`{location}` has those of: {}", known.join(", "))),

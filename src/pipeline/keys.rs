@@ -115,12 +115,17 @@ impl Identities {
         if content.starts_with(b"-----BEGIN ") {
             return ssh(content, name);
         }
-        let file = age::IdentityFile::from_buffer(content).map_err(|_| none())?;
-        let keys = file.into_identities().map_err(|_| none())?;
-        if keys.is_empty() {
-            return Err(none());
+        let text = std::str::from_utf8(content).map_err(|_| none())?;
+        let lines = text.lines().map(str::trim);
+        let mut keys: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
+        for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let key: age::x25519::Identity = line.parse().map_err(|_| none())?;
+            keys.push(Box::new(key));
         }
-        Ok(Identities { keys })
+        match keys.is_empty() {
+            true => Err(none()),
+            false => Ok(Identities { keys }),
+        }
     }
 
     /// These and the `others`.

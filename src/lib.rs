@@ -22,6 +22,7 @@ pub mod retention;
 pub mod sandbox;
 pub mod schedule;
 pub mod settings;
+pub mod signing;
 
 // The world, each in one place.
 pub mod destinations;

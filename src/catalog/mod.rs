@@ -113,6 +113,7 @@ impl Document {
                 }),
             ObjectName::Acceptance(_) => Acceptance::from_bytes(&bytes).map(Content::Acceptance),
             ObjectName::StoreMarker
+            | ObjectName::Signers
             | ObjectName::Full(_)
             | ObjectName::Pin(_)
             | ObjectName::Canary(_)
@@ -164,6 +165,7 @@ impl Catalog {
                 ObjectName::Acceptance(_) => last_word = last_word.max(Some(name)),
                 // Who takes a slot is asked for one slot at a time: see `claim`.
                 ObjectName::StoreMarker
+                | ObjectName::Signers
                 | ObjectName::Full(_)
                 | ObjectName::Pin(_)
                 | ObjectName::Canary(_)
@@ -320,6 +322,7 @@ impl Catalog {
             ObjectName::FullManifest(chain, revision) if !is_readable(chain) => Some((damaged, chain, *revision)),
             ObjectName::FullManifest(..)
             | ObjectName::StoreMarker
+            | ObjectName::Signers
             | ObjectName::Acceptance(_)
             | ObjectName::Full(_)
             | ObjectName::Pin(_)

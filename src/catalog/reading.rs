@@ -54,8 +54,11 @@ impl<'a> Reading<'a> {
                 ObjectName::Check(chain, ..) => {
                     reading.with_check.insert(chain);
                 }
-                ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) | ObjectName::Claim(..) => {
-                }
+                ObjectName::StoreMarker
+                | ObjectName::Signers
+                | ObjectName::Acceptance(_)
+                | ObjectName::Canary(_)
+                | ObjectName::Claim(..) => {}
             }
         }
         reading

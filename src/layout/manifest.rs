@@ -24,8 +24,11 @@ use super::instant;
 use super::names::{ChainPath, ObjectName, SlotPath};
 use crate::model::{ChainId, ClusterId, ClusterName, Digest, HashKv, LineageId, MemberId, Revision};
 
-/// The version of every document this program writes.
+/// The version of every document this program writes, but for the signed manifest.
 pub const FORMAT: u64 = 1;
+
+/// The version of a manifest whose signature counts. It differs from the first in that, and in the key `signer`.
+pub const SIGNED_FORMAT: u64 = 2;
 
 /// The largest document that is read.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -38,10 +41,18 @@ pub const IN_DOUBT: &str = "corrupt: ";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// A later version wrote it; that version can read it.
-    #[error("it has format {found}, this version reads up to {FORMAT}: use a newer lifeboat")]
+    #[error("it has format {found}, this version reads up to {known}: use a newer lifeboat")]
     UnknownFormat {
         /// Its format.
         found: u64,
+        /// The highest that this version reads.
+        known: u64,
+    },
+    /// It has a signature, which is not of what stands in it.
+    #[error("{detail}")]
+    Forged {
+        /// What it looks like.
+        detail: String,
     },
     /// It is larger than any document of ours.
     #[error("it has {bytes} bytes, more than the {MAX_BYTES} that are read")]
@@ -154,10 +165,10 @@ pub struct Writer {
     pub run: String,
 }
 
-/// The manifest, version 1, without its signature.
+/// The manifest, without its signer and signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The version, 1.
+    /// The version: 1, or 2 of one that is signed.
     pub format: u64,
     /// What the object holds.
     pub kind: Kind,
@@ -241,7 +252,7 @@ impl Manifest {
 
     /// Reads a manifest of at most `MAX_BYTES`. Keys that only a later version knows are passed over.
     pub fn from_bytes(bytes: &[u8]) -> Result<Manifest, Fault> {
-        read_document(bytes)
+        read_up_to(SIGNED_FORMAT, bytes)
     }
 
     /// Where the manifest's chain lies in a store.
@@ -271,6 +282,10 @@ impl Manifest {
 
 /// Reads a JSON document of at most `MAX_BYTES` whose `format` is the one that this version knows.
 pub(super) fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
+    read_up_to(FORMAT, bytes)
+}
+
+fn read_up_to<T: DeserializeOwned>(known: u64, bytes: &[u8]) -> Result<T, Fault> {
     #[derive(Deserialize)]
     struct Head {
         format: u64,
@@ -282,8 +297,8 @@ pub(super) fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Faul
         detail: error.to_string(),
     };
     let Head { format } = serde_json::from_slice(bytes).map_err(malformed)?;
-    if format != FORMAT {
-        return Err(Fault::UnknownFormat { found: format });
+    if !(FORMAT..=known).contains(&format) {
+        return Err(Fault::UnknownFormat { found: format, known });
     }
     serde_json::from_slice(bytes).map_err(malformed)
 }
@@ -562,10 +577,10 @@ pub(crate) mod tests {
 
     #[test]
     fn another_format_is_told_from_damage() {
-        let later = r#"{"format":2,"everything":"else"}"#;
+        let later = r#"{"format":3,"everything":"else"}"#;
         assert_eq!(
             Manifest::from_bytes(later.as_bytes()),
-            Err(Fault::UnknownFormat { found: 2 })
+            Err(Fault::UnknownFormat { found: 3, known: 2 })
         );
     }
 
@@ -704,7 +719,7 @@ pub(crate) mod tests {
             let mut bytes = VERSION_1.as_bytes().to_vec();
             bytes[at] = byte;
             if let Ok(read) = Manifest::from_bytes(&bytes) {
-                prop_assert_eq!(read.format, FORMAT);
+                prop_assert!((FORMAT..=SIGNED_FORMAT).contains(&read.format));
             }
         }
     }

@@ -10,8 +10,8 @@ mod records;
 
 pub use claim::{Claim, Clocks};
 pub use manifest::{
-    Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Stream,
-    Writer,
+    Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline,
+    SIGNED_FORMAT, Stream, Writer,
 };
 pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath};
 pub use records::{Acceptance, Check, Pin, Proof};

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! store.json                              the store's marker
+//! signers.json                            who may sign, by the word of a root key
 //! lineages/00000001.json                  the operator's word on lineages; the highest number counts
 //! CLUSTER_ID/CHAIN/full.db.zst.age        one snapshot, compressed and encrypted
 //! CLUSTER_ID/CHAIN/full-REVISION.json     its manifest; REVISION has 20 digits
@@ -132,6 +133,8 @@ impl fmt::Display for SlotPath {
 pub enum ObjectName {
     /// `store.json`: tells one store from another.
     StoreMarker,
+    /// `signers.json`: who may sign.
+    Signers,
     /// `lineages/NUMBER.json`: which lineage the operator accepted.
     Acceptance(u32),
     /// The snapshot of a full backup.
@@ -156,7 +159,11 @@ impl ObjectName {
             | ObjectName::FullManifest(chain, _)
             | ObjectName::Pin(chain)
             | ObjectName::Check(chain, _, _) => Some(chain),
-            ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) | ObjectName::Claim(..) => None,
+            ObjectName::StoreMarker
+            | ObjectName::Signers
+            | ObjectName::Acceptance(_)
+            | ObjectName::Canary(_)
+            | ObjectName::Claim(..) => None,
         }
     }
 
@@ -165,6 +172,7 @@ impl ObjectName {
         match self {
             ObjectName::Check(chain, time, _) => Some((chain, *time)),
             ObjectName::StoreMarker
+            | ObjectName::Signers
             | ObjectName::Acceptance(_)
             | ObjectName::Full(_)
             | ObjectName::FullManifest(..)
@@ -186,6 +194,7 @@ impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ObjectName::StoreMarker => f.write_str("store.json"),
+            ObjectName::Signers => f.write_str("signers.json"),
             ObjectName::Acceptance(number) => write!(f, "lineages/{number:08}.json"),
             ObjectName::Full(chain) => write!(f, "{chain}/{FULL}"),
             ObjectName::FullManifest(chain, revision) => write!(f, "{chain}/full-{}.json", revision.padded()),
@@ -214,6 +223,7 @@ fn parse_object(text: &str) -> Option<ObjectName> {
     let parts: Vec<&str> = text.splitn(5, '/').collect();
     match parts.as_slice() {
         ["store.json"] => Some(ObjectName::StoreMarker),
+        ["signers.json"] => Some(ObjectName::Signers),
         ["lineages", file] => file.strip_suffix(".json")?.parse().ok().map(ObjectName::Acceptance),
         ["canary", host] => host.parse().ok().map(ObjectName::Canary),
         [SLOTS, schedule, file] => {

@@ -174,7 +174,7 @@ mod tests {
     fn later_formats_and_damage_are_told_apart() {
         assert_eq!(
             Check::from_bytes(b"{\"format\":9}"),
-            Err(Fault::UnknownFormat { found: 9 })
+            Err(Fault::UnknownFormat { found: 9, known: 1 })
         );
         assert!(matches!(
             Acceptance::from_bytes(b"{\"format\":1}"),

@@ -26,7 +26,11 @@ pub fn removal_order(chain: &ChainPath, objects: &[ListedObject]) -> Option<Vec<
             ObjectName::Full(_) => Step::Object,
             ObjectName::Pin(_) => return None,
             // They are of no chain.
-            ObjectName::StoreMarker | ObjectName::Acceptance(_) | ObjectName::Canary(_) | ObjectName::Claim(..) => {
+            ObjectName::StoreMarker
+            | ObjectName::Signers
+            | ObjectName::Acceptance(_)
+            | ObjectName::Canary(_)
+            | ObjectName::Claim(..) => {
                 continue;
             }
         };

@@ -59,7 +59,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             context.output.line(recipient);
             context.output.detail(
                 "This recipient goes into [encryption] recipients on every host. The identity is in the file: keep it \
-                 away from those hosts, in two places that do not burn down together.",
+                 away from those hosts, in two places that do not burn down together. `lifeboat recovery-sheet` prints a page to \
+                 keep beside it.",
             );
         }
     }

@@ -17,6 +17,7 @@ mod notify;
 mod pin;
 mod prune;
 mod rebuild;
+mod recovery_sheet;
 mod release;
 mod restore;
 mod rollback;
@@ -98,6 +99,7 @@ enum Command {
     AcceptLineage(accept_lineage::Args),
     Metrics(metrics::Args),
     Notify(notify::Args),
+    RecoverySheet(recovery_sheet::Args),
     Keygen(keygen::Args),
     #[command(hide = true)]
     Completions(manual::CompletionsArgs),
@@ -127,6 +129,7 @@ impl Command {
             | Command::AcceptLineage(_)
             | Command::Metrics(_)
             | Command::Notify(_)
+            | Command::RecoverySheet(_)
             | Command::Keygen(_)
             | Command::Completions(_)
             | Command::Manual(_) => false,
@@ -155,6 +158,7 @@ impl Command {
             | Command::AcceptLineage(_)
             | Command::Metrics(_)
             | Command::Notify(_)
+            | Command::RecoverySheet(_)
             | Command::Keygen(_)
             | Command::Completions(_)
             | Command::Manual(_) => None,
@@ -209,7 +213,7 @@ impl Cli {
             | Command::AcceptLineage(_) => true,
             // The agent is told its end by systemd; what changes the data of etcd is watched over by its ledger.
             Command::Agent(_) | Command::Restore(_) | Command::Rollback(_) | Command::Release(_) => false,
-            Command::Keygen(_) | Command::Completions(_) | Command::Manual(_) => false,
+            Command::RecoverySheet(_) | Command::Keygen(_) | Command::Completions(_) | Command::Manual(_) => false,
         }
     }
 
@@ -270,6 +274,7 @@ impl Cli {
             Command::AcceptLineage(args) => accept_lineage::run(&context, args),
             Command::Metrics(args) => metrics::run(&context, args),
             Command::Notify(args) => notify::run(&context, args),
+            Command::RecoverySheet(args) => recovery_sheet::run(&context, args),
             Command::Keygen(args) => keygen::run(&context, args),
             Command::Completions(args) => manual::completions(&context, &args),
             Command::Manual(args) => manual::manual(&args),

@@ -305,6 +305,7 @@ impl Reader<'_> {
             let retention = self.retention(&destination);
             let sharing = self.sharing(&destination, url.as_ref());
             let options = self.bucket_options(&destination, url.as_ref());
+            let credentials_note = self.note(&destination, "credentials_note");
             if !self.is_on(&destination) {
                 continue;
             }
@@ -329,6 +330,7 @@ impl Reader<'_> {
                 options,
                 sharing,
                 retention,
+                credentials_note,
             };
             destinations.extend(name.map(|name| (name, destination)));
         }
@@ -338,6 +340,16 @@ impl Reader<'_> {
             );
         }
         destinations
+    }
+
+    /// The operator's words for people.
+    pub(super) fn note(&mut self, section: &Section<'_>, name: &str) -> Option<String> {
+        let given = section.text(name)?;
+        let fits = given.value.chars().count() <= LONGEST_NOTE && !given.value.contains(char::is_control);
+        match fits && !given.value.trim().is_empty() {
+            true => Some(given.value.trim().to_owned()),
+            false => self.refuse(section, name, &given),
+        }
     }
 
     /// Whether a table that has a name is switched on; notes it if not.
@@ -353,6 +365,9 @@ impl Reader<'_> {
 
 /// How long a restored member may take to serve.
 const HEALTH_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(86_400);
+
+/// How long the operator's words for people may be: what a page has room for.
+const LONGEST_NOTE: usize = 400;
 
 /// How long a stream from etcd may be silent.
 const IDLE_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);

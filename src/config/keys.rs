@@ -34,6 +34,7 @@ enum Kind {
 const SECRET: &str = "where to find it: { file = \"/path\" }, { credential = \"name\" } or { env = \"NAME\" }";
 const URLS: &str = "a list of URLs, such as [\"https://10.0.0.1:2379\"]";
 const SWITCH: &str = "true or false";
+const NOTE: &str = "a line of at most 400 characters, such as \"in the safe at the office\"";
 const COUNT: &str = "a whole number from 0 to 1000000";
 
 /// Every key of this version, in the order of the example file.
@@ -65,6 +66,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("encryption.recipients_file", Kind::Text, "a path that starts with `/`"),
     key("encryption.identity", Kind::Secret, SECRET),
+    key("encryption.identity_note", Kind::Text, NOTE),
     key("compression.level", Kind::Integer, "a whole number from 1 to 19"),
     key(
         "compression.threads",
@@ -156,6 +158,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("destinations.*.retention.min_backups", Kind::Integer, COUNT),
     key("destinations.*.credentials", Kind::Secret, SECRET),
+    key("destinations.*.credentials_note", Kind::Text, NOTE),
     key(
         "destinations.*.endpoint",
         Kind::Text,

@@ -165,6 +165,8 @@ pub struct Encryption {
     pub recipients_file: Option<PathBuf>,
     /// Where a key that opens the backups is, on hosts that may read them.
     pub identity: Option<Secret>,
+    /// Where people find such a key, in the operator's words.
+    pub identity_note: Option<String>,
 }
 
 /// `[compression]`
@@ -224,6 +226,8 @@ pub struct Destination {
     pub sharing: Sharing,
     /// What is kept there; everything if nothing is said.
     pub retention: Option<Policy>,
+    /// Where people find what opens it, in the operator's words.
+    pub credentials_note: Option<String>,
 }
 
 /// Who writes to a destination.

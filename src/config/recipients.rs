@@ -57,6 +57,7 @@ impl Reader<'_> {
             recipients,
             recipients_file,
             identity: self.secret(&section, "identity"),
+            identity_note: self.note(&section, "identity_note"),
         }
     }
 

@@ -187,6 +187,7 @@ fn every_key_is_read() {
         ),
         ("encryption.recipients_file", &recipients_file),
         ("encryption.identity", "encryption.identity = { env = 'A' }"),
+        ("encryption.identity_note", "encryption.identity_note = 'in the safe'"),
         ("compression.level", "compression.level = 19"),
         ("compression.threads", "compression.threads = 64"),
         ("backup.member", "backup.member = 'm1'"),
@@ -253,6 +254,10 @@ fn every_key_is_read() {
         (
             "destinations.*.credentials",
             "destinations.far.credentials = { env = 'A' }",
+        ),
+        (
+            "destinations.*.credentials_note",
+            "destinations.far.credentials_note = 'in the safe'",
         ),
         (
             "destinations.*.endpoint",

@@ -33,6 +33,7 @@ pub mod rebuild;
 pub mod recipients;
 pub mod restore;
 mod rounds;
+pub mod sheet;
 mod slot;
 pub mod source;
 mod spool;

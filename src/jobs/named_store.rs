@@ -71,15 +71,23 @@ fn url_given(text: &str) -> Result<Location, Failure> {
             UrlError::Member { .. } | UrlError::Userinfo | UrlError::Store { .. } => failure,
         }
     })?;
+    Ok(url.location(&options_around(url.bucket_kind(), &|name| std::env::var(name).ok())))
+}
+
+/// How an object store is spoken to by an environment. A recovery sheet sets the same (`jobs::sheet`).
+pub(super) fn options_around(kind: Option<BucketKind>, variable: &dyn Fn(&str) -> Option<String>) -> BucketOptions {
     let set = |names: &[&str]| {
-        let values = names.iter().filter_map(|name| std::env::var(name).ok());
+        let values = names.iter().filter_map(|name| variable(name));
         values.into_iter().find(|value| !value.is_empty())
     };
-    let options = match url.bucket_kind() {
+    // No tool of theirs has a name for it.
+    let path_style = || set(&["LIFEBOAT_PATH_STYLE"]).map(|is_on| is_on == "true");
+    match kind {
         Some(BucketKind::S3) => BucketOptions {
             endpoint: set(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
             region: set(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
             ca: set(&["AWS_CA_BUNDLE"]).map(|path| Secret::File(path.into())),
+            path_style: path_style(),
             ..BucketOptions::default()
         },
         Some(BucketKind::Azblob) => {
@@ -92,11 +100,15 @@ fn url_given(text: &str) -> Result<Location, Failure> {
         }
         Some(BucketKind::Oss) => BucketOptions {
             endpoint: set(&["OSS_ENDPOINT"]),
+            path_style: path_style(),
             ..BucketOptions::default()
         },
-        Some(BucketKind::Gcs) | None => BucketOptions::default(),
-    };
-    Ok(url.location(&options))
+        Some(BucketKind::Gcs) => BucketOptions {
+            endpoint: set(&["STORAGE_EMULATOR_HOST"]),
+            ..BucketOptions::default()
+        },
+        None => BucketOptions::default(),
+    }
 }
 
 /// The place above this one and the cluster that it has the name of.

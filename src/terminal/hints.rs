@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::settings::shell_word;
 
 /// The commands that read a configuration.
-pub(crate) const CONFIGURED: [&str; 18] = [
+pub(crate) const CONFIGURED: [&str; 19] = [
     "agent",
     "status",
     "backup",
@@ -27,6 +27,7 @@ pub(crate) const CONFIGURED: [&str; 18] = [
     "copy",
     "metrics",
     "notify",
+    "recovery-sheet",
 ];
 
 /// Those of them that read a store that is only named.

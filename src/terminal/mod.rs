@@ -97,6 +97,11 @@ impl Output {
         note(writeln!(io::stdout(), "{}", printable(text.as_ref())));
     }
 
+    /// A whole page as the result, as it is: its commands are for another host than this one.
+    pub fn page(&self, text: &str) {
+        note(write!(io::stdout(), "{}", without_control(text.into())));
+    }
+
     /// A line of the result that is more than the others.
     pub fn styled_line(&self, style: Style, text: impl AsRef<str>) {
         self.copy(Level::Info, text.as_ref());
@@ -182,7 +187,10 @@ impl Output {
 /// Text of several lines, parts of it perhaps from outside: control characters are shown, not obeyed. Commands in it can
 /// be typed as they are printed.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    let text = typed(text);
+    without_control(typed(text))
+}
+
+fn without_control(text: Cow<'_, str>) -> Cow<'_, str> {
     let steers = |c: char| c.is_control() && c != '\n';
     match text.contains(steers) {
         true => text.replace(steers, "\u{fffd}").into(),

@@ -53,6 +53,7 @@ fn what_is_printed_is_what_is_described() {
     check("export", 0, &["export", &id, &exported, "--identity", &identity]);
     check("check", 0, &["check", "--online"]);
     check("keygen", 0, &["keygen", "--identity", &key]);
+    check("recovery-sheet", 0, &["recovery-sheet"]);
     check("metrics", 0, &["metrics"]);
     check("notify", 0, &["notify", "--test"]);
     check("Failures", 4, &["show", "20001231T"]);

@@ -1,0 +1,74 @@
+//! `lifeboat recovery-sheet`: one page for the day on which nothing else is left.
+
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use serde::Serialize;
+
+use super::{Context, Exit, Failure, host};
+use crate::durable;
+use crate::error_chain::with_causes;
+use crate::jobs::sheet::{Made, members_without_peer_urls, sheet};
+use crate::terminal::Format;
+use crate::text::rfc3339;
+
+/// Who may read the file: there is no secret in it.
+const FILE_MODE: u32 = 0o644;
+
+/// Print one page with all that is needed to restore where nothing is left
+///
+/// Members, stores, recipients and the commands to type on new hosts, from the configuration. There is no secret on it, but
+/// where the secrets are kept: what `identity_note` and `credentials_note` say, or a line to fill in by hand. Keep it where
+/// the keys are.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  lifeboat recovery-sheet\n  lifeboat recovery-sheet --html recovery-sheet.html")]
+pub struct Args {
+    /// Write it to this file, as one page of HTML to print
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    html: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    cluster: String,
+    made_at: String,
+    version: &'static str,
+    html: Option<PathBuf>,
+    text: String,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let config = host::configuration(context)?;
+    let (now, version) = (host::now(), env!("CARGO_PKG_VERSION"));
+    let made = Made {
+        at: now,
+        version,
+        host: &host::host_name().to_string(),
+    };
+    let sheet = sheet(&config, made);
+    for name in members_without_peer_urls(&config) {
+        context.output.problem(format!(
+            "`members.{name}.peer_urls` is not configured: nobody can restore by this sheet before it says them"
+        ));
+    }
+    if let Some(path) = &args.html {
+        durable::replace(path, sheet.html().as_bytes(), FILE_MODE).map_err(|error| {
+            let message = format!("cannot write {}: {}", path.display(), with_causes(&error));
+            Failure::new(Exit::Failed, message)
+        })?;
+    }
+    match (context.output.format, &args.html) {
+        (Format::Json, _) => context.output.json(&Document {
+            schema: 1,
+            cluster: config.cluster.name.to_string(),
+            made_at: rfc3339(now),
+            version,
+            html: args.html,
+            text: sheet.text(),
+        }),
+        (Format::Text, Some(path)) => context.output.detail(format!("{} is written", path.display())),
+        (Format::Text, None) => context.output.page(&sheet.text()),
+    }
+    Ok(Exit::Done)
+}

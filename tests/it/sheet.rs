@@ -1,0 +1,156 @@
+//! The recovery sheet: what it has somebody type is typed, on a host that has nothing but the sheet, the identity and the
+//! keys of a store.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::support::etcd::{Etcd, Options};
+use super::support::host::{Host, tells_a_secret};
+use super::support::moto::{Moto, SECRET};
+use super::support::tools::Version;
+
+const BUCKET: &str = "backups";
+
+/// The blocks of a sheet that are to be typed, each with what is said above it.
+fn blocks(sheet: &str) -> Vec<(String, String)> {
+    let (mut found, mut said): (Vec<(String, String)>, String) = (Vec::new(), String::new());
+    let mut is_typed = false;
+    for line in sheet.lines() {
+        match line.strip_prefix("      ") {
+            Some(command) if is_typed => {
+                let (_, block) = found.last_mut().expect("one is open");
+                block.push('\n');
+                block.push_str(command);
+            }
+            Some(command) => {
+                found.push((said.trim().to_owned(), command.to_owned()));
+                is_typed = true;
+            }
+            None => {
+                if is_typed && !line.is_empty() {
+                    said.clear();
+                }
+                is_typed = false;
+                said.push_str(line.trim());
+                said.push(' ');
+            }
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn only<'a>(blocks: &'a [(String, String)], part: &str) -> &'a str {
+    let mut found = blocks.iter().filter(|(_, block)| block.contains(part));
+    let (_, block) = found
+        .next()
+        .unwrap_or_else(|| panic!("nothing with {part} in {blocks:#?}"));
+    assert!(found.next().is_none(), "more than one with {part} in {blocks:#?}");
+    block
+}
+
+/// A new host: a folder with the identity as the sheet calls it, and the program.
+fn new_host(host: &Host, name: &str) -> PathBuf {
+    let folder = host.path(name);
+    fs::create_dir_all(folder.join("bin")).unwrap();
+    fs::copy(host.identity(), folder.join("backup-key.txt")).unwrap();
+    symlink(env!("CARGO_BIN_EXE_lifeboat"), folder.join("bin/lifeboat")).unwrap();
+    folder
+}
+
+/// Types the lines into a shell that has been given nothing else; `answers` is what its questions are answered.
+#[track_caller]
+fn type_into(folder: &Path, lines: &str, answers: &str) -> String {
+    let mut shell = Command::new("bash")
+        .args(["-euc", lines])
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.join("bin").display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    shell.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+    let ended = shell.wait_with_output().unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&ended.stdout),
+        String::from_utf8_lossy(&ended.stderr),
+    );
+    assert!(ended.status.success(), "{lines}\n{out}\n{err}");
+    out.into_owned()
+}
+
+#[test]
+fn what_the_sheet_has_somebody_type_brings_the_cluster_back() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let mut target = Etcd::plan(Version::V3_6, Options::default()).unwrap();
+    let host = Host::new(&etcd);
+    let keys = format!("aws_access_key_id = anybody\naws_secret_access_key = {SECRET}\n");
+    fs::write(host.path("s3-keys"), keys).unwrap();
+    // The new member has other addresses than the old one, which the tests leave running.
+    let member = &target.members[0];
+    let more = format!(
+        "[host]\ndata_dir = {:?}\n[destinations.bucket]\nurl = \"s3://{BUCKET}/etcd\"\nendpoint = \"{}\"\n\
+         region = \"us-east-1\"\ncredentials = {{ file = {:?} }}\n",
+        member.data_dir,
+        moto.endpoint(),
+        host.path("s3-keys")
+    );
+    host.configure(&etcd, &more);
+    etcd.client().put("/key", "value", 0).unwrap();
+    let id = host.backup();
+    host.reconfigure(&etcd.members[0].peer_url, &member.peer_url);
+    let sheet = host.lifeboat(["recovery-sheet"]).expect_code(0).stdout;
+    assert!(!tells_a_secret(&sheet) && !sheet.contains(SECRET), "{sheet}");
+    let blocks = blocks(&sheet);
+    let list = only(&blocks, "lifeboat list");
+    let rebuild = only(&blocks, "lifeboat rebuild");
+    let (members, _restore) = only(&blocks, "lifeboat restore").split_once('\n').unwrap();
+    let asks = only(&blocks, "NAME &&");
+    let answers = format!("{}\nnever-used-{}\n", member.name, std::process::id());
+
+    // From the bucket, with its keys from wherever they were kept; they and the token are asked for.
+    let reach = [
+        only(&blocks, &format!("FROM=s3://{BUCKET}")),
+        only(&blocks, "AWS_ACCESS_KEY_ID &&"),
+    ]
+    .join("\n");
+    let folder = new_host(&host, "new-host");
+    let keys = format!("anybody\n{SECRET}\n");
+    let listed = type_into(&folder, &format!("{reach}\n{list}"), &keys);
+    assert!(listed.contains(&id), "{listed}");
+    let all = [&*reach, members, asks, rebuild].join("\n");
+    type_into(&folder, &all, &(keys + &answers));
+    target.boot();
+    assert_eq!(target.client().get("/key").unwrap().unwrap(), b"value");
+    drop(target);
+
+    // From the directory that one host has left.
+    let reach = only(&blocks, &format!("FROM={}", host.store().display()));
+    let folder = new_host(&host, "other-host");
+    let listed = type_into(&folder, &format!("{reach}\n{list}"), "");
+    assert!(listed.contains(&id), "{listed}");
+
+    // On paper it is the same.
+    let page = host.path("sheet.html");
+    host.lifeboat(["recovery-sheet", "--html", page.to_str().unwrap()])
+        .expect_code(0);
+    let page = fs::read_to_string(page).unwrap();
+    let plain = page
+        .replace("&quot;", "\"")
+        .replace("&gt;", ">")
+        .replace("&lt;", "<")
+        .replace("&amp;", "&");
+    for (_, block) in &blocks {
+        assert!(plain.contains(block.as_str()), "{block} is not in\n{page}");
+    }
+}

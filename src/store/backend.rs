@@ -47,6 +47,12 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
     /// Removes what a run left that did not end: what is listed as partial, or an empty folder.
     fn remove_leaving(&self, leaving: &Listed) -> Result<(), Error>;
 
+    /// Uploads that were begun and not ended, where a listing does not show them: each as what it would become, and since
+    /// when. None where who keeps the bytes does not tell.
+    fn unfinished(&self) -> Result<Option<Vec<ListedObject>>, Error> {
+        Ok(Some(Vec::new()))
+    }
+
     /// The time by its own clock.
     fn now(&self) -> Result<Timestamp, Error>;
 

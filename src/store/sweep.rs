@@ -5,6 +5,7 @@
 //! that holds a foreign object is touched, and nothing of one that a live claim names: another host may be copying the
 //! backup of a dead run. Only the claim of the dead run itself keeps nothing.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -62,7 +63,16 @@ impl Inner {
         let now = now?;
         let (mut swept, mut stuck) = (Vec::new(), None);
         let claimed = self.claimed_chains(objects, now)?;
-        for (object, path) in leavings(objects, begun, &claimed, now, self.backend().listing_delay()) {
+        let objects = match self.backend().unfinished() {
+            Ok(None) => Cow::Borrowed(objects),
+            Ok(Some(uploads)) if uploads.is_empty() => Cow::Borrowed(objects),
+            Ok(Some(uploads)) => Cow::Owned([objects, &uploads].concat()),
+            Err(error) => {
+                stuck = Some(error);
+                Cow::Borrowed(objects)
+            }
+        };
+        for (object, path) in leavings(&objects, begun, &claimed, now, self.backend().listing_delay()) {
             sign();
             if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..)) =
                 &object.name

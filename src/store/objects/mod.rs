@@ -5,6 +5,7 @@
 //! fails is taken back, and the time is the server's.
 
 mod credentials;
+mod requests;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::location::Bucket;
 use crate::layout::{Listed, ListedObject, ObjectName};
+use requests::{Reply, Requests};
 use service::Operators;
 use transport::Clock;
 
@@ -51,6 +53,7 @@ fn wait<F: Future>(future: F) -> F::Output {
 pub(super) struct Objects {
     operator: Operator,
     uploads: Operator,
+    requests: Option<Requests>,
     /// What people know the prefix by.
     address: String,
     clock: Arc<Clock>,
@@ -85,6 +88,7 @@ impl Objects {
         Ok(Objects {
             operator: operators.all_else,
             uploads: operators.uploads,
+            requests: operators.requests,
             address: whole.to_string(),
             clock,
             part_size: usize::try_from(bucket.options.part_size).unwrap_or(usize::MAX),
@@ -94,6 +98,33 @@ impl Objects {
 
     fn failed<'a>(&'a self, doing: &'static str, path: &'a str) -> impl FnOnce(opendal::Error) -> Error + 'a {
         move |error| failure(doing, self.address(path), &error)
+    }
+
+    /// Gives up what [`Backend::unfinished`] has named.
+    fn give_up(&self, path: &str) -> Result<(), Error> {
+        let (Some(requests), Some((name, upload))) = (&self.requests, path.split_once(UPLOAD)) else {
+            return Ok(());
+        };
+        let reply = wait(requests.abort(name, upload)).map_err(self.failed("give up", path))?;
+        match reply.status.is_success() {
+            true => Ok(()),
+            false => Err(self.refused("give up", path, &reply)),
+        }
+    }
+
+    /// What a server answered to a request of our own.
+    fn refused(&self, doing: &'static str, path: &str, reply: &Reply) -> Error {
+        let (at, why) = (self.address(path), reply.said());
+        match reply.status {
+            _ if why.starts_with("NoSuchBucket") => Error::NoBucket { doing, at },
+            http::StatusCode::NOT_FOUND => Error::NotFound { doing, at },
+            http::StatusCode::FORBIDDEN | http::StatusCode::UNAUTHORIZED => Error::Refused { doing, at, why },
+            _ => Error::Io {
+                doing,
+                at,
+                source: io::Error::other(why),
+            },
+        }
     }
 
     /// The first bytes of an object, by one request.
@@ -233,11 +264,36 @@ impl Backend for Objects {
     fn remove_leaving(&self, leaving: &Listed) -> Result<(), Error> {
         match leaving {
             Listed::Ours(name) => self.remove(name),
-            // There are no folders, and what was not completed is no object.
-            Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => {
-                Ok(())
-            }
+            Listed::Partial { path, .. } => self.give_up(path),
+            // There are no folders.
+            Listed::EmptyFolder { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => Ok(()),
         }
+    }
+
+    /// Of the others, what is not completed vanishes by itself, or by a rule of the bucket.
+    fn unfinished(&self) -> Result<Option<Vec<ListedObject>>, Error> {
+        let Some(requests) = &self.requests else {
+            return Ok(Some(Vec::new()));
+        };
+        let told = wait(requests.open_uploads()).map_err(self.failed("list the open uploads of", ""))?;
+        let uploads = match told {
+            Ok(uploads) => uploads,
+            Err(reply) if does_not_tell(&reply) => return Ok(None),
+            Err(reply) => return Err(self.refused("list the open uploads of", "", &reply)),
+        };
+        let listed = uploads.iter().filter_map(|upload| {
+            let path = requests.path_of(&upload.key)?;
+            Some(ListedObject {
+                name: Listed::Partial {
+                    path: format!("{path}{UPLOAD}{}", upload.upload_id),
+                    of: path.parse().ok()?,
+                },
+                bytes: 0,
+                // A time that cannot be told counts as just now.
+                modified: upload.initiated.parse().unwrap_or(Timestamp::MAX),
+            })
+        });
+        Ok(Some(listed.collect()))
     }
 
     fn now(&self) -> Result<Timestamp, Error> {
@@ -351,6 +407,14 @@ impl Read for OfObject {
         }
         bytes::Buf::reader(&mut self.rest).read(buffer)
     }
+}
+
+/// What stands between a name and the upload of it, where one is listed.
+const UPLOAD: &str = "?uploadId=";
+
+/// Whether a server knows no such request, or does not answer it to this user.
+fn does_not_tell(reply: &Reply) -> bool {
+    matches!(reply.status.as_u16(), 403 | 405 | 501)
 }
 
 fn is_there_already(error: &opendal::Error) -> bool {

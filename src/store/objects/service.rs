@@ -9,17 +9,18 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use opendal::layers::RetryLayer;
 use opendal::services::{Azblob, Gcs, Oss, S3};
 use opendal::{HttpTransport, HttpTransporter, OperationContext, Operator};
-use reqsign_aws_v4::Credential;
-use reqsign_core::ProvideCredentialChain;
+use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
+use reqsign_core::{Context, ProvideCredentialChain, Signer};
 
 use super::credentials::{KEY, KEY_ID, Pairs, Rotating, TOKEN};
+use super::requests::Requests;
 use super::transport::{self, Clock, Dated};
 use crate::error_chain::with_causes;
 use crate::secret::Secret;
 use crate::store::location::{Bucket, BucketKind, BucketOptions, Checksum};
 
 /// So often what can be asked again is, with pauses that grow.
-const TRIED_AGAIN: usize = 3;
+pub(super) const TRIED_AGAIN: usize = 3;
 /// The same for uploads, which send many requests for one thing.
 const UPLOADS_TRIED_AGAIN: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -38,30 +39,48 @@ pub(super) struct Operators {
     pub uploads: Operator,
     /// For all else.
     pub all_else: Operator,
+    /// For what those do not ask; S3 alone has it.
+    pub requests: Option<Requests>,
 }
 
 /// What makes requests below `prefix` of a bucket.
 pub(super) fn operator(bucket: &Bucket, prefix: &str, clock: &Arc<Clock>) -> Result<Operators, String> {
     let root = format!("/{prefix}");
+    let mut signs = None;
     let made = match bucket.kind {
-        BucketKind::S3 => Operator::new(s3(bucket, &root)?),
+        BucketKind::S3 => {
+            let keys = Keys::of(bucket)?;
+            let service = s3(bucket, &root, &keys);
+            signs = Some(keys);
+            Operator::new(service)
+        }
         BucketKind::Gcs => Operator::new(gcs(bucket, &root)?),
         BucketKind::Azblob => Operator::new(azblob(bucket, &root)?),
         BucketKind::Oss => Operator::new(oss(bucket, &root)?),
     };
     let ca = bucket.options.ca.as_ref().map(text).transpose()?;
-    finished(made, transport::client(ca.as_deref())?, clock, FIRST_PAUSE)
+    let transport = dated(transport::client(ca.as_deref())?, clock);
+    let requests = signs.map(|keys| {
+        let signer = keys.signer(bucket);
+        Requests::new(transport.clone(), signer, url_of(bucket), prefix, FIRST_PAUSE)
+    });
+    Ok(Operators {
+        requests,
+        ..finished(made, &transport, FIRST_PAUSE)?
+    })
+}
+
+fn dated(client: impl HttpTransport, clock: &Arc<Clock>) -> HttpTransporter {
+    let clock = clock.clone();
+    HttpTransporter::new(Dated { client, clock })
 }
 
 /// The service by this client, with this pause before a request is sent again.
 fn finished(
     made: opendal::Result<Operator>,
-    client: impl HttpTransport,
-    clock: &Arc<Clock>,
+    transport: &HttpTransporter,
     pause: Duration,
 ) -> Result<Operators, String> {
-    let clock = clock.clone();
-    let transport = HttpTransporter::new(Dated { client, clock });
     let retry = |times| {
         RetryLayer::new()
             .with_max_times(times)
@@ -70,34 +89,77 @@ fn finished(
             .with_jitter()
     };
     let made = made.map_err(|error| super::in_short(&error))?;
-    let made = made.with_context(OperationContext::new().with_http_transport(transport));
+    let made = made.with_context(OperationContext::new().with_http_transport(transport.clone()));
     Ok(Operators {
         uploads: made.clone().layer(retry(UPLOADS_TRIED_AGAIN)),
         all_else: made.layer(retry(TRIED_AGAIN)),
+        requests: None,
     })
 }
 
-fn s3(bucket: &Bucket, root: &str) -> Result<S3, String> {
-    let BucketOptions {
-        endpoint,
-        region,
-        path_style,
-        checksum,
-        credentials,
-        ..
-    } = &bucket.options;
+/// What S3 is asked with.
+enum Keys {
+    /// Nobody says who asks.
+    Nobody,
+    /// What the configuration names.
+    Named(Arc<Rotating>),
+    /// What the environment and the machine say.
+    Around,
+}
+
+impl Keys {
+    fn of(bucket: &Bucket) -> Result<Keys, String> {
+        match &bucket.options.credentials {
+            None => Ok(Keys::Around),
+            Some(secret) if is_nobody(secret)? => Ok(Keys::Nobody),
+            Some(secret) => Ok(Keys::Named(Arc::new(Rotating::read(secret)?))),
+        }
+    }
+
+    fn signer(&self, bucket: &Bucket) -> Option<Signer<Credential>> {
+        let signer = RequestSigner::new("s3", &region_of(bucket));
+        match self {
+            Keys::Nobody => None,
+            Keys::Named(keys) => Some(Signer::new(Context::new(), keys.clone(), signer)),
+            Keys::Around => Some(Signer::new(Context::new(), DefaultCredentialProvider::new(), signer)),
+        }
+    }
+}
+
+fn region_of(bucket: &Bucket) -> String {
+    let region = bucket.options.region.clone().or_else(region_around);
+    region.unwrap_or_else(|| REGION.to_owned())
+}
+
+/// Whether the bucket is in the path of a request, not in its host name. No certificate is for a name with more dots than
+/// the pattern in it has.
+fn is_in_path(bucket: &Bucket) -> bool {
+    let options = &bucket.options;
+    options
+        .path_style
+        .unwrap_or(options.endpoint.is_some() || bucket.name.contains('.'))
+}
+
+/// Where requests about a bucket go.
+fn url_of(bucket: &Bucket) -> String {
+    let endpoint = match bucket.options.endpoint.as_deref() {
+        None | Some(AMAZON) => format!("https://s3.{}.amazonaws.com", region_of(bucket)),
+        Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+    };
+    match is_in_path(bucket) {
+        true => format!("{endpoint}/{}", bucket.name),
+        false => endpoint.replacen("://", &format!("://{}.", bucket.name), 1),
+    }
+}
+
+fn s3(bucket: &Bucket, root: &str, keys: &Keys) -> S3 {
+    let BucketOptions { endpoint, checksum, .. } = &bucket.options;
     let mut service = S3::default()
         .bucket(&bucket.name)
         .root(root)
-        .region(
-            &region
-                .clone()
-                .or_else(region_around)
-                .unwrap_or_else(|| REGION.to_owned()),
-        )
+        .region(&region_of(bucket))
         .endpoint(endpoint.as_deref().unwrap_or(AMAZON));
-    // No certificate is for a name with more dots than the pattern in it has.
-    if !path_style.unwrap_or(endpoint.is_some() || bucket.name.contains('.')) {
+    if !is_in_path(bucket) {
         service = service.enable_virtual_host_style();
     }
     service = match checksum {
@@ -106,15 +168,14 @@ fn s3(bucket: &Bucket, root: &str) -> Result<S3, String> {
         Checksum::Md5 => service.checksum_algorithm("md5"),
         Checksum::Auto | Checksum::Off => service,
     };
-    match credentials {
-        None => {}
-        Some(secret) if is_nobody(secret)? => service = service.skip_signature(),
-        Some(secret) => {
-            let chain: ProvideCredentialChain<Credential> = ProvideCredentialChain::new().push(Rotating::read(secret)?);
-            service = service.credential_provider_chain(chain);
+    match keys {
+        Keys::Around => service,
+        Keys::Nobody => service.skip_signature(),
+        Keys::Named(keys) => {
+            let chain: ProvideCredentialChain<Credential> = ProvideCredentialChain::new().push(keys.clone());
+            service.credential_provider_chain(chain)
         }
     }
-    Ok(service)
 }
 
 /// What the environment says of it, as for all of AWS's tools.
@@ -218,6 +279,43 @@ pub(super) fn signing_as_nobody(
     clock: &Arc<Clock>,
     pause: Duration,
 ) -> Result<Operators, String> {
-    let service = s3(bucket, &format!("/{prefix}"))?.skip_signature();
-    finished(Operator::new(service), client, clock, pause)
+    let service = s3(bucket, &format!("/{prefix}"), &Keys::Nobody);
+    let transport = dated(client, clock);
+    let requests = Requests::new(transport.clone(), None, url_of(bucket), prefix, pause);
+    Ok(Operators {
+        requests: Some(requests),
+        ..finished(Operator::new(service), &transport, pause)?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_our_own_go_where_the_others_go() {
+        let url = |name: &str, endpoint: Option<&str>, path_style| {
+            url_of(&Bucket {
+                kind: BucketKind::S3,
+                name: name.to_owned(),
+                prefix: String::new(),
+                options: BucketOptions {
+                    endpoint: endpoint.map(str::to_owned),
+                    region: Some("eu-central-1".to_owned()),
+                    path_style,
+                    ..BucketOptions::default()
+                },
+            })
+        };
+        assert_eq!(url("b", None, None), "https://b.s3.eu-central-1.amazonaws.com");
+        assert_eq!(url("b.c", None, None), "https://s3.eu-central-1.amazonaws.com/b.c");
+        assert_eq!(
+            url("b", Some("http://127.0.0.1:9000/"), None),
+            "http://127.0.0.1:9000/b"
+        );
+        assert_eq!(
+            url("b", Some("https://s3.example.com"), Some(false)),
+            "https://b.s3.example.com"
+        );
+    }
 }

@@ -113,9 +113,15 @@ fn most(request: &http::Request<Buffer>) -> u64 {
     }
 }
 
+/// What is asked of a bucket or an object besides its content.
+const NO_CONTENT: [&str; 4] = ["uploads=", "versioning=", "object-lock=", "retention="];
+
 /// As S3 and OSS, Azure, and Google have it.
 fn is_listing(request: &http::Request<Buffer>) -> bool {
     let query = request.uri().query().unwrap_or_default();
+    if NO_CONTENT.iter().any(|asked| query.starts_with(asked)) {
+        return true;
+    }
     query.contains("list-type=") || query.contains("comp=list") || request.uri().path().ends_with("/o")
 }
 

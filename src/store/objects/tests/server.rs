@@ -45,6 +45,7 @@ pub(super) enum Kind {
     Get,
     Head,
     List,
+    Uploads,
     Delete,
 }
 
@@ -77,6 +78,7 @@ struct Object {
 
 struct Upload {
     key: String,
+    begun: Timestamp,
     parts: BTreeMap<u32, Vec<u8>>,
 }
 
@@ -230,6 +232,7 @@ fn kind(method: &Method, query: &BTreeMap<String, String>) -> Kind {
         "DELETE" => Kind::Delete,
         "HEAD" => Kind::Head,
         "GET" if query.contains_key("list-type") => Kind::List,
+        "GET" if query.contains_key("uploads") => Kind::Uploads,
         "GET" => Kind::Get,
         other => panic!("{other} is not known"),
     }
@@ -270,7 +273,8 @@ impl State {
                 self.number += 1;
                 let id = format!("upload-{}", self.number);
                 let parts = BTreeMap::new();
-                self.uploads.insert(id.clone(), Upload { key, parts });
+                let begun = self.now;
+                self.uploads.insert(id.clone(), Upload { key, begun, parts });
                 let text =
                     format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>");
                 (200, Vec::new(), text.into_bytes())
@@ -286,7 +290,7 @@ impl State {
             Kind::Complete if !self.uploads.contains_key(&upload) => plain(404, "NoSuchUpload"),
             Kind::Complete if is_taken => plain(412, "PreconditionFailed"),
             Kind::Complete => {
-                let Upload { key, parts } = self.uploads.remove(&upload).unwrap();
+                let Upload { key, parts, .. } = self.uploads.remove(&upload).unwrap();
                 self.write(key, parts.into_values().flatten().collect());
                 let text = "<CompleteMultipartUploadResult><ETag>\"0\"</ETag></CompleteMultipartUploadResult>";
                 (200, Vec::new(), text.as_bytes().to_vec())
@@ -305,6 +309,7 @@ impl State {
                 Some(object) => part_of(object, range),
             },
             Kind::List => self.list(query, stale),
+            Kind::Uploads => self.list_uploads(query),
         }
     }
 
@@ -364,6 +369,40 @@ impl State {
             write!(text, "<NextContinuationToken>{last}</NextContinuationToken>").unwrap();
         }
         text.push_str("</ListBucketResult>");
+        (200, Vec::new(), text.into_bytes())
+    }
+}
+
+impl State {
+    fn list_uploads(&self, query: &BTreeMap<String, String>) -> Answer {
+        let text = |name: &str| query.get(name).cloned().unwrap_or_default();
+        let (prefix, after) = (text("prefix"), (text("key-marker"), text("upload-id-marker")));
+        let mut open: Vec<(&String, &String, Timestamp)> = self
+            .uploads
+            .iter()
+            .map(|(id, upload)| (&upload.key, id, upload.begun))
+            .filter(|(key, id, _)| key.starts_with(&prefix) && (key.as_str(), id.as_str()) > (&*after.0, &*after.1))
+            .collect();
+        open.sort();
+        let more = open.len() > PAGE;
+        open.truncate(PAGE);
+        let mut text = format!("<ListMultipartUploadsResult><IsTruncated>{more}</IsTruncated>");
+        if let Some((key, id, _)) = open.last().filter(|_| more) {
+            write!(
+                text,
+                "<NextKeyMarker>{key}</NextKeyMarker><NextUploadIdMarker>{id}</NextUploadIdMarker>"
+            )
+            .unwrap();
+        }
+        for (key, id, begun) in open {
+            let begun = begun.strftime("%Y-%m-%dT%H:%M:%S.000Z");
+            write!(
+                text,
+                "<Upload><Key>{key}</Key><UploadId>{id}</UploadId><Initiated>{begun}</Initiated></Upload>"
+            )
+            .unwrap();
+        }
+        text.push_str("</ListMultipartUploadsResult>");
         (200, Vec::new(), text.into_bytes())
     }
 }

@@ -7,15 +7,17 @@ use serde::Serialize;
 use super::arguments::IdentityArgs;
 use super::{Context, DEFAULT_CONFIG, Exit, Failure};
 use crate::jobs::check::{Asked, Checked, Findings, MemberRow, check};
+use crate::jobs::probe::StoreRow;
 use crate::jobs::unit_access::{Judgement, UNIT};
 use crate::model::ByteSize;
+use crate::store::Answer;
 use crate::terminal::{Format, Output, Style, Table};
 use crate::text::count;
 
 /// Validate the configuration, and with --online everything it names
 ///
 /// Offline: every file, key and secret. Online: reaches every member, compares names and ids with what the cluster
-/// lists, writes a canary to every destination and reads it back. With an identity: proves that it opens the newest
+/// lists, writes a canary to every destination and reads it back, and says what each store enforces. With an identity: proves that it opens the newest
 /// backup, and says who else can. Recipients that differ from those of the backups before are warned of, until they are
 /// accepted.
 #[derive(clap::Args)]
@@ -45,6 +47,7 @@ struct Document {
     #[serde(flatten)]
     findings: Findings,
     members: Vec<MemberRow>,
+    destinations: Vec<StoreRow>,
     sandbox: Judgement,
 }
 
@@ -59,6 +62,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let Checked {
         findings,
         members,
+        stores,
         sandbox,
         exit,
     } = check(&asked, &context.output, context.runtime.handle())?;
@@ -68,14 +72,19 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             ok: exit == Exit::Done,
             findings,
             members,
+            destinations: stores,
             sandbox,
         }),
-        Format::Text => print(&context.output, &findings, &members, &sandbox, &context.config, exit),
+        Format::Text => {
+            print_members(&context.output, &members);
+            print_stores(&context.output, &stores);
+            print(&context.output, &findings, &sandbox, &context.config, exit);
+        }
     }
     Ok(exit)
 }
 
-fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &Judgement, config: &Path, exit: Exit) {
+fn print_members(output: &Output, members: &[MemberRow]) {
     if !members.is_empty() {
         let table = Table::new(&["MEMBER", "ENDPOINT", "ID", "ROLE", "ETCD", ">DATABASE"]);
         let mut table = table.may_go(&["ID", "DATABASE"]);
@@ -94,6 +103,45 @@ fn print(output: &Output, findings: &Findings, members: &[MemberRow], sandbox: &
         }
         output.table(&table);
     }
+}
+
+fn print_stores(output: &Output, stores: &[StoreRow]) {
+    if stores.is_empty() {
+        return;
+    }
+    let table = Table::new(&[
+        "DESTINATION",
+        "NEW ONLY",
+        "IN PARTS",
+        "CHECKSUMS",
+        "LOCK",
+        "VERSIONS",
+        "REMOVES",
+        "UPLOADS",
+    ]);
+    let mut table = table.may_go(&["VERSIONS", "UPLOADS"]);
+    for StoreRow { name, enforces } in stores {
+        let checksums = match &enforces.kind.checksums {
+            None => Answer::None.word().to_owned(),
+            Some(none) if none.is_empty() => Answer::No.word().to_owned(),
+            Some(some) => some.join(" "),
+        };
+        let mut row = vec![name.clone()];
+        row.extend([enforces.new_only, enforces.parts_new_only].map(|answer| answer.word().to_owned()));
+        row.push(checksums);
+        let others = [
+            enforces.kind.object_lock,
+            enforces.kind.versioning,
+            enforces.removes,
+            enforces.lists_uploads,
+        ];
+        row.extend(others.map(|answer| answer.word().to_owned()));
+        table.row(row);
+    }
+    output.table(&table);
+}
+
+fn print(output: &Output, findings: &Findings, sandbox: &Judgement, config: &Path, exit: Exit) {
     findings.notes.iter().for_each(|note| output.line(note));
     findings.warnings.iter().for_each(|warning| output.warn(warning));
     findings.problems.iter().for_each(|problem| output.problem(problem));

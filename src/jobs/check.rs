@@ -10,19 +10,19 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::choice::{chosen, no_latest};
+use super::probe::{StoreRow, try_destinations};
 use super::read_through::read_through;
 use super::restore::foreseen;
 use super::source::{outlined, recipients as recipients_of};
-use super::stores::{open_to_write, read_configured};
+use super::stores::read_configured;
 use super::unit_access::Judgement;
 use super::{Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, recipients};
 use crate::backup;
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
-use crate::destinations::{Destination, Destinations, side_by_side};
+use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, complaints, survey};
-use crate::model::ByteSize;
 use crate::pipeline::Identities;
 use crate::text::{count, rfc3339};
 
@@ -51,6 +51,8 @@ pub struct Checked {
     pub findings: Findings,
     /// The members, where they were asked.
     pub members: Vec<MemberRow>,
+    /// What the destinations enforce, where they were asked.
+    pub stores: Vec<StoreRow>,
     /// What stands between the configuration and the agent's unit.
     pub sandbox: Judgement,
     /// How the check ends.
@@ -169,7 +171,7 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
         let set_back = clock::notice(&state, host::now());
         findings.warnings.extend(set_back.map(|notice| notice.message));
     }
-    let mut members = Vec::new();
+    let (mut members, mut stores) = (Vec::new(), Vec::new());
     // While this is still who can read the key.
     if let Some(keys) = identities::of_files(asked.key_files).transpose() {
         let tried = keys.and_then(|keys| try_identity(listener, &config, asked.key_files, keys, &mut findings));
@@ -185,7 +187,7 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
     }
     if asked.online && is_configured {
         let tried = host::settle().and_then(|()| try_destinations(&config, &mut findings));
-        exit = findings.end_of(tried, exit);
+        exit = findings.end_of(tried.map(|tried| stores = tried), exit);
         let judged = judge_backups(listener, &config, &mut findings);
         exit = findings.end_of(judged, exit);
         if exit == Exit::Done && !findings.problems.is_empty() {
@@ -200,6 +202,7 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
     Ok(Checked {
         findings,
         members,
+        stores,
         sandbox,
         exit,
     })
@@ -374,33 +377,6 @@ fn row(member: &Surveyed) -> MemberRow {
         role: status.map_or("no answer", |status| status.role()),
         database_bytes: status.map(|status| status.db_bytes),
     }
-}
-
-fn try_destinations(config: &Config, findings: &mut Findings) -> Result<(), Failure> {
-    if config.destinations.is_empty() {
-        return Ok(());
-    }
-    let state = host::state(&config.cluster.name)?;
-    let opened = open_to_write(config, &state, &[])?;
-    // Side by side: those that hang cost one deadline.
-    let tried = side_by_side(opened.into_iter(), |destination| {
-        let tried = destination.store.as_ref().map_err(|error| with_causes(error))?;
-        let tried = tried.try_canary(&host::host_name()).and_then(|()| tried.free_space());
-        tried.map_err(|error| with_causes(&error))
-    });
-    for (Destination { name, .. }, tried) in tried {
-        match tried {
-            Ok(space) => {
-                let free = space.map(|space| (ByteSize(space.available), ByteSize(space.total)));
-                let free = free.map(|(available, total)| format!(", {available} of {total} free"));
-                let free = free.unwrap_or_default();
-                let note = format!("destination {name}: a canary was written and read back{free}");
-                findings.notes.push(note);
-            }
-            Err(error) => findings.problems.push(format!("destination {name}: {error}")),
-        }
-    }
-    Ok(())
 }
 
 /// What a restore would find right now.

@@ -27,6 +27,7 @@ mod measured;
 pub mod named_store;
 mod order;
 pub mod pin;
+pub mod probe;
 pub mod prune;
 pub mod read_through;
 pub mod rebuild;

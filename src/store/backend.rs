@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Error;
+use super::probe::OfKind;
 use crate::layout::{ChainPath, Listed, ListedObject, ObjectName, SlotPath};
 
 /// What keeps the objects of one store. Every call blocks for as long as it takes; the handle of the store puts a
@@ -51,6 +52,21 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
     /// when. None where who keeps the bytes does not tell.
     fn unfinished(&self) -> Result<Option<Vec<ListedObject>>, Error> {
         Ok(Some(Vec::new()))
+    }
+
+    /// Whether it is a kind that has such uploads, and lists them.
+    fn lists_uploads(&self) -> bool {
+        false
+    }
+
+    /// How large an object is that is sent in several parts; none where none is.
+    fn parts_from(&self) -> Option<u64> {
+        None
+    }
+
+    /// What stores of its kind may enforce besides, tried with an object that may be replaced.
+    fn of_kind(&self, _: &ObjectName) -> Result<OfKind, Error> {
+        Ok(OfKind::NOTHING)
     }
 
     /// The time by its own clock.

@@ -25,7 +25,7 @@ use super::marker::StoreId;
 use super::object::Object;
 use super::patience::{Asked, Signs, Silence, ask};
 use super::upload::Upload;
-use super::{Begun, Error, Known, Swept};
+use super::{Begun, Enforces, Error, Known, Swept};
 use crate::catalog::Catalog;
 use crate::layout::claim::Found;
 use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, SlotPath};
@@ -36,6 +36,9 @@ const COPIED_AT_ONCE: usize = 256 << 10;
 
 /// How often it is looked whether a copy is to stop.
 const LOOKED_EVERY: Duration = Duration::from_millis(200);
+
+/// What a probe sends at the most: a part, and a little of the next.
+const MOST_PROBED: u64 = 20 << 20;
 
 /// What a store must sync or read back at the least.
 const SLOWEST_DISK_BYTES_PER_SECOND: u64 = 1 << 20;
@@ -334,6 +337,17 @@ impl Store {
     pub fn try_canary(&self, host: &HostName) -> Result<(), Error> {
         let host = host.clone();
         self.ask(move |store| store.try_canary(&host))
+    }
+
+    /// The same, and what keeps its bytes enforces. Nothing of it is left where it may be removed.
+    pub fn probe(&self, host: &HostName) -> Result<Enforces, Error> {
+        let host = host.clone();
+        let patience = self.limits.listing + time_to_sync(MOST_PROBED);
+        self.ask_while(
+            patience,
+            move |store, signs| store.probe(&host, &|| signs.give()),
+            || {},
+        )
     }
 
     /// The claim of `slot` with the highest number.

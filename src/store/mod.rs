@@ -19,6 +19,7 @@ mod marker;
 mod object;
 mod objects;
 mod patience;
+mod probe;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -37,6 +38,7 @@ pub use inner::{Access, Contents, ReadBack};
 pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location};
 pub use marker::StoreId;
 pub use object::Object;
+pub use probe::{Answer, Enforces, OfKind};
 pub use sweep::{ABANDONED_AFTER, Begun, Swept};
 pub use upload::Upload;
 

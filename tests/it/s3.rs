@@ -119,6 +119,12 @@ fn the_whole_life_of_backups_in_a_bucket() {
     host.lifeboat(["check", "--online"])
         .expect_code(0)
         .says(&["there is no backup yet"]);
+    assert_eq!(
+        moto.keys(BUCKET),
+        [format!("etcd/{CLUSTER}/store.json")],
+        "nothing is left of the trial"
+    );
+    assert_eq!(moto.open_uploads(BUCKET), [""; 0]);
     // There and back.
     let first = backup_to(&host, "local");
     let copied = host.lifeboat(["--json", "copy", "--from", "local", "--to", "bucket"]);
@@ -246,6 +252,13 @@ fn a_bucket_that_is_not_there_is_named_and_never_made() {
     assert_eq!(moto.keys(BUCKET), [""; 0]);
 }
 
+/// What the check of a configuration has found of the destination `bucket`.
+fn enforced(checked: &Value, what: &str) -> Value {
+    let mut destinations = checked["destinations"].as_array().unwrap().iter();
+    let bucket = destinations.find(|destination| destination["name"] == "bucket");
+    bucket.unwrap_or_else(|| panic!("{checked}"))[what].clone()
+}
+
 /// What `docs/stores.md` says that a user needs.
 fn policy() -> String {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
@@ -263,6 +276,8 @@ fn the_rights_that_are_documented_suffice_and_wrong_ones_are_named() {
     moto.make_bucket("others");
     let (id, secret) = moto.make_user("lifeboat", &policy());
     let (hoarder, hoarders_secret) = moto.make_user("hoarder", &policy().replace("\"s3:DeleteObject\", ", ""));
+    let blind = policy().replace(", \"s3:ListBucketMultipartUploads\"", "");
+    let (blind, blinds_secret) = moto.make_user("blind", &blind);
     let (stranger, strangers_secret) = moto.make_user("stranger", &policy().replace(BUCKET, "others"));
     moto.lock();
     let host = host_with(etcd, &moto, "[destinations.bucket.retention]\nkeep_last = 1\n");
@@ -294,16 +309,36 @@ fn the_rights_that_are_documented_suffice_and_wrong_ones_are_named() {
     give_keys(&host, &id, &secret);
     let first = host.backup();
     let second = host.backup();
-    host.lifeboat(["check", "--online"]).expect_code(0);
+    let checked = host.lifeboat(["--json", "check", "--online"]).expect_code(0).json();
+    assert_eq!(enforced(&checked, "removes"), "yes", "{checked}");
+    assert_eq!(enforced(&checked, "lists_uploads"), "yes", "{checked}");
+    assert_eq!(enforced(&checked, "parts_new_only"), "yes", "{checked}");
+    let shown = host.lifeboat(["check", "--online"]).expect_code(0).stdout;
+    assert!(
+        shown
+            .lines()
+            .all(|line| line.chars().count() <= 80 || !line.contains("UPLOADS")),
+        "{shown}"
+    );
     host.lifeboat(["verify", "--all", "--destination", "bucket"])
         .expect_code(0);
     let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
     assert_eq!(ids(&pruned["remove"]), [&first]);
     host.lifeboat(["pin", &second]).expect_code(0);
 
-    // Who may remove nothing takes backups all the same.
+    // Who may not see open uploads, too.
+    give_keys(&host, &blind, &blinds_secret);
+    host.backup();
+    let checked = host.lifeboat(["--json", "check", "--online"]).expect_code(0);
+    assert_eq!(enforced(&checked.json(), "lists_uploads"), "no");
+    // Who may remove nothing takes backups all the same, and is told what does not work.
     give_keys(&host, &hoarder, &hoarders_secret);
     host.backup();
+    let checked = host.lifeboat(["--json", "check", "--online"]).expect_code(0);
+    assert_eq!(enforced(&checked.json(), "removes"), "no");
+    host.lifeboat(["check", "--online"])
+        .expect_code(0)
+        .says(&["destination bucket lets this user remove nothing, so its retention does nothing"]);
     host.lifeboat(["unpin", &second])
         .expect_code(3)
         .says(&["destination bucket: remove ", "refused: look at the credentials"]);

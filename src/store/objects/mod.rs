@@ -5,6 +5,7 @@
 //! fails is taken back, and the time is the server's.
 
 mod credentials;
+mod probe;
 mod requests;
 mod service;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use tokio::runtime::Runtime;
 use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::location::Bucket;
+use super::probe::OfKind;
 use crate::layout::{Listed, ListedObject, ObjectName};
 use requests::{Reply, Requests};
 use service::Operators;
@@ -294,6 +296,21 @@ impl Backend for Objects {
             })
         });
         Ok(Some(listed.collect()))
+    }
+
+    fn lists_uploads(&self) -> bool {
+        self.requests.is_some()
+    }
+
+    fn parts_from(&self) -> Option<u64> {
+        Some(self.part_size as u64 + 1)
+    }
+
+    fn of_kind(&self, object: &ObjectName) -> Result<OfKind, Error> {
+        match &self.requests {
+            Some(requests) => self.probed(requests, &object.to_string()),
+            None => Ok(OfKind::NOT_ASKED),
+        }
     }
 
     fn now(&self) -> Result<Timestamp, Error> {

@@ -348,6 +348,60 @@ fn what_is_read_once_is_asked_for_once() {
 }
 
 #[test]
+fn what_a_server_enforces_is_tried_and_nothing_is_left_of_it() {
+    use crate::store::{Answer, Enforces, OfKind};
+    let server = Server::new(now());
+    let store = store(&server);
+    let host = "node-1".parse().unwrap();
+    let strict = Enforces {
+        new_only: Answer::Yes,
+        parts_new_only: Answer::Yes,
+        kind: OfKind {
+            checksums: Some(vec!["crc32c"]),
+            object_lock: Answer::No,
+            versioning: Answer::No,
+        },
+        removes: Answer::Yes,
+        lists_uploads: Answer::Yes,
+    };
+    let names = || store.list().unwrap().len();
+    assert_eq!(store.probe(&host).unwrap(), strict);
+    assert_eq!((names(), server.open_uploads()), (1, 0), "its marker alone");
+    server.fail(|kind, _| match kind {
+        Kind::Delete => Fault::Status(403),
+        Kind::Uploads => Fault::Status(501),
+        Kind::Lock => Fault::Status(403),
+        _ => Fault::None,
+    });
+    server.ignore_conditions();
+    let lax = store.probe(&host).unwrap();
+    let expected = Enforces {
+        new_only: Answer::No,
+        parts_new_only: Answer::No,
+        kind: OfKind {
+            object_lock: Answer::Unknown,
+            ..strict.kind
+        },
+        removes: Answer::No,
+        lists_uploads: Answer::No,
+    };
+    assert_eq!(lax, expected);
+    // A failure in the middle leaves nothing either.
+    server.fail(|kind, _| match kind {
+        Kind::Lock => Fault::Status(500),
+        _ => Fault::None,
+    });
+    assert!(matches!(store.probe(&host).unwrap().kind.object_lock, Answer::No));
+    server.fail(|kind, _| match kind {
+        Kind::Part => Fault::Status(500),
+        _ => Fault::None,
+    });
+    store.probe(&host).unwrap_err();
+    server.work();
+    assert_eq!((names(), server.open_uploads()), (1, 0), "its marker alone");
+}
+
+#[test]
 fn it_keeps_the_promises_of_every_store() {
     let server = Server::new(now());
     crate::store::conformance::conforms(&|| store(&server), PART, true);

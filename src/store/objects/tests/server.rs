@@ -46,6 +46,7 @@ pub(super) enum Kind {
     Head,
     List,
     Uploads,
+    Lock,
     Delete,
 }
 
@@ -177,6 +178,10 @@ impl HttpTransport for Server {
         };
         let range = parts.headers.get("range").and_then(|range| range.to_str().ok());
         let is_new_only = parts.headers.contains_key("if-none-match");
+        if !has_its_checksum(&parts.headers, &body.to_vec()) {
+            let (status, headers, bytes) = plain(400, "BadDigest");
+            return Ok(self.reply(status, &headers, bytes, false));
+        }
         let (status, headers, bytes) =
             self.state()
                 .answer(kind, key, &query, range, is_new_only, &body.to_vec(), stale);
@@ -222,6 +227,16 @@ impl Server {
     }
 }
 
+/// Whether the bytes are those that were sent: it looks at CRC-32C alone.
+fn has_its_checksum(headers: &http::HeaderMap, body: &[u8]) -> bool {
+    use base64::Engine as _;
+    let Some(told) = headers.get("x-amz-checksum-crc32c") else {
+        return true;
+    };
+    let own = base64::engine::general_purpose::STANDARD.encode(crc32c::crc32c(body).to_be_bytes());
+    told.as_bytes() == own.as_bytes()
+}
+
 fn kind(method: &Method, query: &BTreeMap<String, String>) -> Kind {
     match method.as_str() {
         "PUT" if query.contains_key("partNumber") => Kind::Part,
@@ -233,6 +248,7 @@ fn kind(method: &Method, query: &BTreeMap<String, String>) -> Kind {
         "HEAD" => Kind::Head,
         "GET" if query.contains_key("list-type") => Kind::List,
         "GET" if query.contains_key("uploads") => Kind::Uploads,
+        "GET" if query.contains_key("object-lock") => Kind::Lock,
         "GET" => Kind::Get,
         other => panic!("{other} is not known"),
     }
@@ -310,6 +326,7 @@ impl State {
             },
             Kind::List => self.list(query, stale),
             Kind::Uploads => self.list_uploads(query),
+            Kind::Lock => plain(404, "ObjectLockConfigurationNotFoundError"),
         }
     }
 

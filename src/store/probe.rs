@@ -139,7 +139,7 @@ impl Inner {
 
 /// Writes so much in the place of what is there.
 fn written(backend: &dyn Backend, object: &ObjectName, bytes: u64, sign: &dyn Fn()) -> Result<(), Error> {
-    const BLOCK: [u8; 64 << 10] = [0; 64 << 10];
+    static BLOCK: [u8; 64 << 10] = [0; 64 << 10];
     let mut upload = backend.begin(object)?;
     let mut left = bytes;
     while left > 0 {

@@ -455,7 +455,11 @@ fn check_compares_with_what_the_cluster_says() {
     for word in ["m1", "m2", "leader", "follower", Version::V3_5.number(), "canary"] {
         assert!(online.stdout.contains(word), "no {word} in\n{}", online.stdout);
     }
-    assert!(host.store().join(CLUSTER).join("canary").is_dir());
+    let store = host.store().join(CLUSTER);
+    assert!(
+        store.join("store.json").is_file() && !store.join("canary").exists(),
+        "nothing is left of the trial"
+    );
     let online = host.lifeboat(["--json", "check", "--online"]).expect_code(0).json();
     let roles: Vec<_> = online["members"]
         .as_array()

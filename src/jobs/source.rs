@@ -225,7 +225,10 @@ impl Found {
                     other => store_failure(other),
                 })?;
                 let name = format!("`{object}` in destination {destination}");
-                Source::open(name, file, Some(bytes), unlock)
+                match &self.manifest {
+                    Some(manifest) => Source::open_stored(name, file, bytes, unlock, manifest.stored.sha256),
+                    None => Source::open(name, file, Some(bytes), unlock),
+                }
             }
         };
         let source = opened.map_err(|error| self.refused(place, &error))?;

@@ -17,7 +17,7 @@ use crate::keyspace::{
     Survey, restored,
 };
 use crate::model::HashKv;
-use crate::source::TrailingDigest;
+use crate::source::trailing_digest;
 
 /// The lifetime of a lease that keys hang on but whose own entry is missing: long enough for its owner to come back.
 const MISSING_LEASE_TTL_SECONDS: i64 = 3600;
@@ -38,7 +38,7 @@ pub(super) struct Sound {
 impl Sound {
     /// Checks a landed database against what is wished.
     pub(super) fn check(name: &str, landed: Copied, wish: &Wish) -> Result<Sound, Error> {
-        let digest_was_absent = landed.hashed.digest == TrailingDigest::Absent;
+        let digest_was_absent = trailing_digest(landed.bytes) == 0;
         Sound::of(name, landed.file, wish, digest_was_absent)
     }
 

@@ -28,12 +28,12 @@ use crate::datadir::{self, Membership, snap, wal};
 use crate::durable::{self, Dir, failed};
 use crate::keyspace::{self, Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Version};
 use crate::model::{ByteSize, Digest, HashKv, Revision};
-use crate::source::{self, Source, TrailingDigest};
+use crate::source::{self, Source, TrailingDigest, trailing_digest};
 
 pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};
 pub use leftovers::is_held;
 
-use copy_in::{Copied, copy_in};
+use copy_in::{Copied, Hashing, copy_in};
 use database::Sound;
 use staging::Staging;
 
@@ -375,10 +375,11 @@ fn lay_out(
     )?;
     let snap_dir = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&snap_dir, datadir::DB)?;
-    let landed = copy_in(&mut source, database, &snap_dir.path().join(datadir::DB), listener)?;
-    go_on(listener, Progress::Checking)?;
     let wish = plan.wish();
-    check_digest(source.name(), &landed, &wish)?;
+    let (path, hashing) = (snap_dir.path().join(datadir::DB), hashing(&source, &wish));
+    let landed = copy_in(&mut source, database, &path, hashing, listener)?;
+    go_on(listener, Progress::Checking)?;
+    check_digest(&source, &landed, &wish)?;
     let built = Sound::check(source.name(), landed, &wish)?.found(plan.membership.members())?;
     let mark = data.create(&snap_dir, &snap::file_name(&plan.membership))?;
     write(&mark, &snap_dir, &snap::file(&plan.membership))?;
@@ -440,15 +441,36 @@ fn without_log(mut data: Staging, error: Error) -> Error {
     }
 }
 
-fn check_digest(name: &str, landed: &Copied, wish: &Wish) -> Result<(), Error> {
-    let name = name.to_owned();
-    if let Some(expected) = wish.expected
-        && expected.sha256 != landed.hashed.sha256
-    {
-        let what = format!("SHA-256 {} instead of {}", landed.hashed.sha256, expected.sha256);
-        return Err(Error::NotAsRecorded { name, what });
+/// The plain bytes need not be hashed where the stored ones are: their digest is recorded, age has authenticated them,
+/// zstd has its own checksum of what they unpack to, and HashKV proves the keys that were written.
+fn hashing(source: &Source, wish: &Wish) -> Hashing {
+    let has_hash_kv = wish.expected.is_some_and(|expected| expected.hash_kv.is_some());
+    match source.is_held_to_stored() && has_hash_kv {
+        true => Hashing::Needless,
+        false => Hashing::Plain,
     }
-    match (landed.hashed.digest, wish.digest) {
+}
+
+fn check_digest(source: &Source, landed: &Copied, wish: &Wish) -> Result<(), Error> {
+    let name = source.name().to_owned();
+    let not_as_recorded = |what| Error::NotAsRecorded {
+        name: name.clone(),
+        what,
+    };
+    let digest = match (&landed.hashed, wish.expected) {
+        (Some(hashed), Some(expected)) if expected.sha256 != hashed.sha256 => {
+            let what = format!("SHA-256 {} instead of {}", hashed.sha256, expected.sha256);
+            return Err(not_as_recorded(what));
+        }
+        (Some(hashed), _) => hashed.digest,
+        // The source has seen to the stored bytes; whoever recorded them has compared etcd's digest.
+        (None, _) => match source.length().filter(|length| *length != landed.bytes) {
+            Some(length) => return Err(not_as_recorded(format!("{} bytes instead of {length}", landed.bytes))),
+            None if trailing_digest(landed.bytes) > 0 => TrailingDigest::Matches,
+            None => TrailingDigest::Absent,
+        },
+    };
+    match (digest, wish.digest) {
         (TrailingDigest::Matches, _) | (_, DigestRule::Skipped) => Ok(()),
         (TrailingDigest::Differs, DigestRule::Required) => Err(Error::DigestDiffers { name }),
         // What is cut short is not to be let through by a flag.

@@ -53,6 +53,11 @@ pub(super) fn lay(file: &NewFile) -> Result<(), Error> {
     write(&file.path, &file.content, LAID_MODE, None)
 }
 
+/// Whether a file that is laid over etcd's settings is there, as it is to be.
+pub(super) fn is(file: &NewFile) -> Result<bool, Error> {
+    Ok(before(&file.path)?.content.as_ref() == Some(&file.content))
+}
+
 /// Puts back what was at a path.
 pub(super) fn put_back(before: &FileBefore) -> Result<(), Error> {
     match &before.content {

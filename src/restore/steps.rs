@@ -119,6 +119,14 @@ impl Run<'_> {
 
     fn guard(&mut self) -> Result<Came, Error> {
         self.refuse_mounts()?;
+        if let Some(overlay) = &self.ledger.plan.host.overlay {
+            let [variables, drop_in] = overlay.files_ahead();
+            // What an earlier restore laid on stays until the data is exchanged.
+            if files::before(&variables.path)?.content.is_none() {
+                files::lay(&variables)?;
+            }
+            files::lay(&drop_in)?;
+        }
         match self.keep_down()? {
             Guarded::Yes => Ok(Came::Done),
             why => Err(self.not_guarded(why)),
@@ -254,15 +262,24 @@ impl Run<'_> {
         }
         plan.host.files.iter().try_for_each(files::put)?;
         plan.host.stale.iter().try_for_each(|path| files::remove(path))?;
+        let mut is_read = plan.host.files.is_empty() && plan.host.stale.is_empty();
         if let Some(overlay) = &plan.host.overlay {
             let identity = plan
                 .host
                 .identity
                 .as_ref()
                 .expect("it was founded before the data was exchanged");
-            overlay.files(&identity.token).iter().try_for_each(files::lay)?;
+            let [variables, drop_in] = overlay.files(&identity.token);
+            files::lay(&variables)?;
+            // It was read along with the guard, unless an earlier version has begun this restore.
+            if !files::is(&drop_in)? {
+                files::lay(&drop_in)?;
+                is_read = false;
+            }
         }
-        self.reload()?;
+        if !is_read {
+            self.reload()?;
+        }
         Ok(Came::Done)
     }
 

@@ -84,11 +84,13 @@ impl Overlay {
             (STATE, "existing"),
             (ADVERTISE, &self.advertise_peer_urls.join(",")),
         ];
-        self.written(
-            "who is in the restored cluster",
-            "`lifeboat rollback` and `lifeboat release` take it away again",
-            &variables,
-        )
+        self.forward(&variables)
+    }
+
+    /// Its files before the data is exchanged: they lay on nothing yet. systemd reads the drop-in along with the guard, and
+    /// not once more while etcd is down.
+    pub fn files_ahead(&self) -> [NewFile; 2] {
+        self.forward(&[])
     }
 
     /// Its files once the old data is back: etcd that finds that gone is not to begin an empty cluster in its place.
@@ -97,6 +99,14 @@ impl Overlay {
             "the data from before it is back",
             "`lifeboat release` takes it away again",
             &[(STATE, "existing")],
+        )
+    }
+
+    fn forward(&self, variables: &[(&str, &str)]) -> [NewFile; 2] {
+        self.written(
+            "who is in the restored cluster",
+            "`lifeboat rollback` and `lifeboat release` take it away again",
+            variables,
         )
     }
 

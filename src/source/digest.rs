@@ -22,6 +22,14 @@ pub enum TrailingDigest {
     Absent,
 }
 
+/// How long the digest at the end of so many bytes is: none at all where they end with whole sectors.
+pub fn trailing_digest(bytes: u64) -> u64 {
+    match bytes % SECTOR_BYTES == DIGEST_BYTES as u64 {
+        true => DIGEST_BYTES as u64,
+        false => 0,
+    }
+}
+
 /// What the bytes of a snapshot came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hashed {
@@ -56,8 +64,8 @@ impl SnapshotHasher {
 
     /// What came, after all of it did.
     pub fn finish(mut self) -> Hashed {
-        let has_digest = self.bytes % SECTOR_BYTES == DIGEST_BYTES as u64;
-        let digest = match (has_digest, self.hasher.clone().finalize()[..] == self.tail[..]) {
+        let trailing = trailing_digest(self.bytes);
+        let digest = match (trailing > 0, self.hasher.clone().finalize()[..] == self.tail[..]) {
             (true, true) => TrailingDigest::Matches,
             (true, false) => TrailingDigest::Differs,
             (false, _) => TrailingDigest::Absent,
@@ -66,7 +74,7 @@ impl SnapshotHasher {
         Hashed {
             digest,
             sha256: Digest(self.hasher.finalize().into()),
-            database_bytes: self.bytes - if has_digest { DIGEST_BYTES as u64 } else { 0 },
+            database_bytes: self.bytes - trailing,
         }
     }
 }

@@ -6,13 +6,15 @@
 
 mod digest;
 mod file_kind;
+mod stored;
 
 use std::io::{self, Cursor, Read};
 
 use crate::bbolt;
+use crate::model::Digest;
 use crate::pipeline::{DecodeError, Decoded, Unlock, decode, fill};
 
-pub use digest::{Hashed, SnapshotHasher, TrailingDigest};
+pub use digest::{Hashed, SnapshotHasher, TrailingDigest, trailing_digest};
 pub use file_kind::FileKind;
 
 /// The first bytes of an age file.
@@ -91,6 +93,13 @@ pub struct Source {
     length: Option<u64>,
     came: u64,
     limit: Option<Limit>,
+    stored: Option<Stored>,
+}
+
+/// What the stored bytes are held to, at their end.
+struct Stored {
+    seen: stored::Seen,
+    recorded: Digest,
 }
 
 /// How many plain bytes may come, and who says so.
@@ -176,6 +185,24 @@ impl Source {
             length,
             came: 0,
             limit,
+            stored: None,
+        })
+    }
+
+    /// Opens the object of a backup, as [`Source::open`] does, and holds its stored bytes to the digest that was recorded
+    /// of them: that they differ shows at their end, if nothing else did before.
+    pub fn open_stored(
+        name: impl Into<String>,
+        reader: impl Read + Send + 'static,
+        length: u64,
+        unlock: Option<Unlock<'_>>,
+        recorded: Digest,
+    ) -> Result<Source, Error> {
+        let (reader, seen) = stored::hashing(reader);
+        let source = Source::open(name, reader, Some(length), unlock)?;
+        Ok(Source {
+            stored: Some(Stored { seen, recorded }),
+            ..source
         })
     }
 
@@ -194,6 +221,11 @@ impl Source {
             }),
             ..self
         }
+    }
+
+    /// Whether its end vouches for the stored bytes: they were hashed before they were opened.
+    pub fn is_held_to_stored(&self) -> bool {
+        self.stored.is_some()
     }
 
     /// What errors call it.
@@ -223,19 +255,33 @@ impl Source {
         self.came = self.came.saturating_add(block.len() as u64);
         match self.limit {
             Some(limit) if self.came > limit.bytes => Err(self.overlong(limit)),
-            Some(_) | None => Ok(!block.is_empty()),
+            Some(_) | None if block.is_empty() => self.check_stored().map(|()| false),
+            Some(_) | None => Ok(true),
+        }
+    }
+
+    fn check_stored(&self) -> Result<(), Error> {
+        let Some(Stored { seen, recorded }) = &self.stored else {
+            return Ok(());
+        };
+        let reason = match seen.digest() {
+            Some(seen) if seen == *recorded => return Ok(()),
+            Some(seen) => format!("their SHA-256 is {seen} instead of {recorded}"),
+            None => "they go on behind their end".to_owned(),
+        };
+        Err(self.damaged("stored bytes", reason))
+    }
+
+    fn damaged(&self, stage: &'static str, reason: String) -> Error {
+        Error::Decode {
+            name: self.name.clone(),
+            error: DecodeError::Damaged { stage, reason },
         }
     }
 
     fn overlong(&self, limit: Limit) -> Error {
         let Limit { bytes, by } = limit;
-        Error::Decode {
-            name: self.name.clone(),
-            error: DecodeError::Damaged {
-                stage: "plain bytes",
-                reason: format!("they are longer than the {bytes} bytes {by}"),
-            },
-        }
+        self.damaged("plain bytes", format!("they are longer than the {bytes} bytes {by}"))
     }
 }
 

@@ -12,7 +12,9 @@ use super::copy_in::copy_in;
 use super::database::{self, Sound};
 use super::places;
 use super::staging::Staging;
-use super::{Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, check_digest, go_on, hashing, publish, write, write_log};
+use super::{
+    Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, check_digest, go_on, hashing, publish, write, write_log,
+};
 use crate::datadir::{self, Membership, snap, wal};
 use crate::durable::{Dir, failed};
 use crate::keyspace::Member;

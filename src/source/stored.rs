@@ -75,7 +75,10 @@ mod tests {
             let mut other = stored.clone();
             other[at] ^= 1;
             let error = read_to_end(open(other)).unwrap_err().to_string();
-            assert!(error.starts_with("it: the stored bytes are damaged: their SHA-256 is "), "{error}");
+            assert!(
+                error.starts_with("it: the stored bytes are damaged: their SHA-256 is "),
+                "{error}"
+            );
         }
     }
 

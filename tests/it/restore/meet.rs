@@ -350,7 +350,8 @@ fn who_has_committed_goes_back_for_nothing_that_fails_before_etcd_is_started() {
             assert!(!has_started(bench) && bench.ledger_paths.lock().exists());
         }
         open_to_others(bench, 0o700);
-        // It cannot be written.
+        // It cannot be written any more.
+        fs::remove_file(bench.home.join("restore.env")).expect("it was laid beside the guard");
         fs::create_dir(bench.home.join("restore.env")).expect("the test's directory can be written");
     });
     let barrier = std::sync::Barrier::new(3);

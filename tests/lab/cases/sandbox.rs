@@ -71,7 +71,11 @@ pub fn a_destination_that_turns_read_only_is_left_out_loudly_until_it_is_mended(
         holds(!ids(host).is_empty() && !in_second().is_empty(), host.journal(UNIT))
     });
 
-    host.run(["mount", "-o", "remount,ro", INSIDE]);
+    // Refused while a backup is being written there.
+    until("the file system to turn read-only", || {
+        let done = host.run_any(["mount", "-o", "remount,ro", INSIDE]);
+        holds(done.code == 0, done)
+    });
     let (left, before) = (in_second(), ids(host));
     until("the agent to say so", || {
         let told = host.shell(&format!(

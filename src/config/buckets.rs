@@ -2,13 +2,16 @@
 
 use std::ops::RangeInclusive;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::check::Reader;
 use super::file::Value;
 use super::keys::join;
 use super::section::{Given, Section};
 use super::{Sharing, StoreUrl};
 use crate::model::ByteSize;
-use crate::store::{BucketKind, BucketOptions, Checksum};
+use crate::store::{BucketKind, BucketOptions, Checksum, SftpOptions};
 
 /// How large a part of an upload is.
 const PART_SIZES: RangeInclusive<ByteSize> = ByteSize(5 << 20)..=ByteSize(18 << 20);
@@ -16,18 +19,23 @@ const PART_SIZES: RangeInclusive<ByteSize> = ByteSize(5 << 20)..=ByteSize(18 << 
 /// What the parts that are under way may take of the memory.
 const IN_MEMORY: ByteSize = ByteSize(56 << 20);
 
-const ALL: &[BucketKind] = &[BucketKind::S3, BucketKind::Gcs, BucketKind::Azblob, BucketKind::Oss];
+const BUCKETS: &[&str] = &["s3", "gs", "azblob", "oss"];
 
-/// The keys of object stores, and which kinds take them.
-const KEYS: [(&str, &[BucketKind]); 8] = [
-    ("credentials", ALL),
-    ("endpoint", ALL),
-    ("region", &[BucketKind::S3]),
-    ("ca", ALL),
-    ("path_style", &[BucketKind::S3, BucketKind::Oss]),
-    ("checksum", &[BucketKind::S3]),
-    ("concurrency", ALL),
-    ("part_size", ALL),
+/// The keys of stores on the network, and which kinds take them.
+const KEYS: [(&str, &[&str]); 13] = [
+    ("credentials", BUCKETS),
+    ("endpoint", BUCKETS),
+    ("region", &["s3"]),
+    ("ca", BUCKETS),
+    ("path_style", &["s3", "oss"]),
+    ("checksum", &["s3"]),
+    ("concurrency", BUCKETS),
+    ("part_size", BUCKETS),
+    ("host_key", &["sftp"]),
+    ("known_hosts", &["sftp"]),
+    ("key", &["sftp"]),
+    ("passphrase", &["sftp"]),
+    ("password", &["sftp"]),
 ];
 
 impl Reader<'_> {
@@ -36,16 +44,16 @@ impl Reader<'_> {
         let shared = given
             .as_ref()
             .map(|given| matches!(given.value.value, Value::Boolean(true)));
-        match (url.and_then(StoreUrl::bucket_kind), shared) {
+        match (url.filter(|url| url.is_on_the_network()), shared) {
             (None, Some(true)) => Sharing::Shared,
             (None, Some(false) | None) => Sharing::HostLocal,
             (Some(_), Some(true) | None) => Sharing::Shared,
-            (Some(kind), Some(false)) => {
+            (Some(url), Some(false)) => {
                 let message = format!(
                     "`{}`: a `{}:` destination is that of all hosts with this configuration, and one of them takes each \
                      slot: remove it; where each host is to have its own backups, give each a prefix of its own in `url`",
                     join(&destination.path, "shared"),
-                    kind.scheme()
+                    url.scheme()
                 );
                 if let Some(given) = given {
                     self.problems.at(given.origin, &message);
@@ -90,6 +98,28 @@ impl Reader<'_> {
         options
     }
 
+    /// How a server at `url` is spoken to that is reached by SSH.
+    pub(super) fn sftp_options(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> SftpOptions {
+        if !matches!(url, Some(StoreUrl::Server { .. })) {
+            return SftpOptions::default();
+        }
+        let host_key = destination.text("host_key");
+        let options = SftpOptions {
+            host_key: host_key.and_then(|given| match is_host_key(given.value) {
+                true => Some(given.value.to_owned()),
+                false => self.refuse(destination, "host_key", &given),
+            }),
+            known_hosts: self.secret(destination, "known_hosts").into_iter().collect(),
+            key: self.secret(destination, "key"),
+            passphrase: self.secret(destination, "passphrase"),
+            password: self.secret(destination, "password"),
+        };
+        if destination.entry("key").is_none() && destination.entry("password").is_none() {
+            self.missing(destination, "key");
+        }
+        options
+    }
+
     /// Of a provider whose servers have a region or an account in their name, which nothing else tells.
     pub(super) fn want_endpoint(&mut self, destination: &Section<'_>, url: &StoreUrl) {
         let is_told = match url.bucket_kind() {
@@ -106,17 +136,19 @@ impl Reader<'_> {
     fn refuse_misplaced(&mut self, destination: &Section<'_>, url: &StoreUrl) {
         for (name, kinds) in KEYS {
             let Some(entry) = destination.entry(name) else { continue };
-            if url.bucket_kind().is_some_and(|kind| kinds.contains(&kind)) {
+            if kinds.contains(&url.scheme()) {
                 continue;
             }
-            let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{}:`", kind.scheme())).collect();
+            let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}:`")).collect();
             let message = format!(
                 "`{}` is of destinations in {}, and this one is {url}: remove it, or correct `url`",
                 join(&destination.path, name),
                 kinds.join(", ")
             );
             match name {
-                "ca" | "credentials" => self.problems.hidden_at(&entry.key, &message),
+                "ca" | "credentials" | "known_hosts" | "key" | "passphrase" | "password" => {
+                    self.problems.hidden_at(&entry.key, &message)
+                }
                 _ => self.problems.at(&entry.key, &message),
             }
         }
@@ -176,6 +208,14 @@ impl Reader<'_> {
         );
         self.problems.at(given.origin, &message);
     }
+}
+
+/// Whether it is one line as OpenSSH writes public keys, and of a kind that is read.
+fn is_host_key(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    let (kind, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let is_read = kind == "ssh-ed25519" || kind.starts_with("ecdsa-sha2-nistp");
+    is_read && text.lines().count() == 1 && BASE64.decode(key).is_ok_and(|bytes| !bytes.is_empty())
 }
 
 /// The host in a URL of a server.

@@ -19,7 +19,7 @@ use super::{
 use crate::layout::Proof;
 use crate::restore::BumpRule;
 use crate::settings::Place;
-use crate::store::{BucketOptions, Location};
+use crate::store::{BucketOptions, Location, SftpOptions};
 
 /// Reads the merged tree. Defaults stand in for what is not written; doubts go to `warnings`.
 pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Problems) -> Option<Config> {
@@ -306,6 +306,7 @@ impl Reader<'_> {
             let sharing = self.sharing(&destination, url.as_ref());
             let options = self.bucket_options(&destination, url.as_ref());
             let credentials_note = self.note(&destination, "credentials_note");
+            let sftp = self.sftp_options(&destination, url.as_ref());
             if !self.is_on(&destination) {
                 continue;
             }
@@ -316,10 +317,11 @@ impl Reader<'_> {
             self.want_endpoint(&destination, &url);
             // The same bucket of another server is another one.
             let endpoint = options.endpoint.clone();
-            let place = url.location(&BucketOptions {
+            let server = BucketOptions {
                 endpoint,
                 ..BucketOptions::default()
-            });
+            };
+            let place = url.location(&server, &SftpOptions::default());
             if let Some((_, other)) = taken.iter().find(|(other, _)| *other == place) {
                 let message = format!("`{}`: {url} is that of {other} already", given.path);
                 self.problems.at(given.origin, &message);
@@ -328,6 +330,7 @@ impl Reader<'_> {
             let destination = Destination {
                 url,
                 options,
+                sftp,
                 sharing,
                 retention,
                 credentials_note,

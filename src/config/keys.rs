@@ -187,6 +187,15 @@ pub(super) const KEYS: &[Key] = &[
         "a size with a unit, from \"5 MiB\" to \"18 MiB\"",
     ),
     key(
+        "destinations.*.host_key",
+        Kind::Text,
+        "an ed25519 or ECDSA key as `ssh-keyscan` prints it without the name of the host, such as \"ssh-ed25519 AAAA…\"",
+    ),
+    key("destinations.*.known_hosts", Kind::Secret, SECRET),
+    key("destinations.*.key", Kind::Secret, SECRET),
+    key("destinations.*.passphrase", Kind::Secret, SECRET),
+    key("destinations.*.password", Kind::Secret, SECRET),
+    key(
         "notify.on_failure",
         Kind::Texts,
         "a list of a program and its arguments, such as [\"/usr/local/bin/page\", \"dba\"]",

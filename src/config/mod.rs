@@ -53,7 +53,7 @@ use crate::pipeline::Recipient;
 use crate::restore::BumpRule;
 use crate::retention::Policy;
 use crate::settings;
-use crate::store::BucketOptions;
+use crate::store::{BucketOptions, SftpOptions};
 
 /// The largest configuration file that is read.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -222,6 +222,8 @@ pub struct Destination {
     pub url: StoreUrl,
     /// How it is spoken to, where it is an object store.
     pub options: BucketOptions,
+    /// How it is spoken to, where it is a server that is reached by SSH.
+    pub sftp: SftpOptions,
     /// Who else writes there.
     pub sharing: Sharing,
     /// What is kept there; everything if nothing is said.
@@ -304,7 +306,7 @@ impl Config {
     /// Where the destinations are, in the order of their names.
     pub fn addresses(&self) -> Vec<Address> {
         let addresses = self.destinations.iter().map(|(name, destination)| {
-            let Destination { url, options, .. } = destination;
+            let Destination { url, options, sftp, .. } = destination;
             Address {
                 name: name.to_string(),
                 // Another server is another place.
@@ -312,7 +314,7 @@ impl Config {
                     Some(endpoint) => format!("{url} at {endpoint}"),
                     None => url.to_string(),
                 },
-                location: url.location(options),
+                location: url.location(options, sftp),
             }
         });
         addresses.collect()
@@ -335,7 +337,7 @@ impl Config {
                 }
             }
         }
-        let is_public = |key: &str| key.ends_with(".ca") || key == "cluster.tls.cert";
+        let is_public = |key: &str| key.ends_with(".ca") || key.ends_with(".known_hosts") || key == "cluster.tls.cert";
         for (key, secret) in self.secrets().into_iter().filter(|(key, _)| !is_public(key)) {
             let exposure = secret.exposure();
             check
@@ -366,8 +368,17 @@ impl Config {
         let given = given.into_iter().map(|(key, secret)| (key.to_owned(), secret));
         let of_destinations = self.destinations.iter().flat_map(|(name, destination)| {
             let BucketOptions { ca, credentials, .. } = &destination.options;
+            let sftp = &destination.sftp;
             let table = keys::join("destinations", name.as_str());
-            [("ca", ca), ("credentials", credentials)].map(|(key, secret)| (format!("{table}.{key}"), secret.as_ref()))
+            let given = [
+                ("ca", ca.as_ref()),
+                ("credentials", credentials.as_ref()),
+                ("known_hosts", sftp.known_hosts.first()),
+                ("key", sftp.key.as_ref()),
+                ("passphrase", sftp.passphrase.as_ref()),
+                ("password", sftp.password.as_ref()),
+            ];
+            given.map(|(key, secret)| (format!("{table}.{key}"), secret))
         });
         let given = given.chain(of_destinations);
         given.filter_map(|(key, secret)| Some((key, secret?))).collect()

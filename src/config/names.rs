@@ -12,7 +12,7 @@ use std::path::{Component, PathBuf};
 use std::str::FromStr;
 
 use crate::model::Invalid;
-use crate::store::{Bucket, BucketKind, BucketOptions, Location};
+use crate::store::{Bucket, BucketKind, BucketOptions, Location, Server, SftpOptions};
 
 /// The name of a member: etcd's own `--name`, which is any text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,7 +90,10 @@ pub enum UrlError {
     #[error("a user or password in a URL is not taken (not shown); they belong into `[cluster.auth]`")]
     Userinfo,
     /// The URL of a store with a user or a key in it.
-    #[error("a user, key or password in a URL is not taken (not shown); `credentials` names where they are kept")]
+    #[error(
+        "a user, key or password in a URL is not taken (not shown); `credentials`, or `password` of an `sftp:` one, names where \
+         they are kept"
+    )]
     Login,
     /// Not the URL of a store.
     #[error(
@@ -105,7 +108,7 @@ pub enum UrlError {
     /// A kind of store that this version has not.
     #[error(
         "stores of kind `{scheme}:` are known only to later versions of lifeboat; this one stores to `file:`, `s3:`, \
-         `gs:`, `azblob:` and `oss:`"
+         `gs:`, `azblob:`, `oss:` and `sftp:`"
     )]
     Later {
         /// The kind.
@@ -209,16 +212,27 @@ pub enum StoreUrl {
         /// Without slashes at its ends; empty for the whole bucket.
         prefix: String,
     },
+    /// `sftp:`, a folder of a server that is reached by SSH.
+    Server {
+        /// Who this host is to it.
+        user: String,
+        /// Its name or address.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// From the root, or from the folder of the user if it does not begin with a slash.
+        path: String,
+    },
 }
 
 const BUCKETS: [BucketKind; 4] = [BucketKind::S3, BucketKind::Gcs, BucketKind::Azblob, BucketKind::Oss];
 
 /// Kinds of stores that the contract lists and this version has not.
-const LATER: [&str; 2] = ["swift", "sftp"];
+const LATER: [&str; 1] = ["swift"];
 
 impl StoreUrl {
     /// What it names, and how that is spoken to.
-    pub fn location(&self, options: &BucketOptions) -> Location {
+    pub fn location(&self, options: &BucketOptions, sftp: &SftpOptions) -> Location {
         match self {
             StoreUrl::File(root) => Location::Folder(root.clone()),
             StoreUrl::Bucket { kind, name, prefix } => Location::Bucket(Box::new(Bucket {
@@ -227,13 +241,34 @@ impl StoreUrl {
                 prefix: prefix.clone(),
                 options: options.clone(),
             })),
+            StoreUrl::Server { user, host, port, path } => Location::Server(Box::new(Server {
+                user: user.clone(),
+                host: host.clone(),
+                port: *port,
+                path: path.clone(),
+                options: sftp.clone(),
+            })),
         }
+    }
+
+    /// What it begins with, before the colon.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            StoreUrl::File(_) => "file",
+            StoreUrl::Bucket { kind, .. } => kind.scheme(),
+            StoreUrl::Server { .. } => "sftp",
+        }
+    }
+
+    /// Whether all hosts with the same URL mean the same store.
+    pub fn is_on_the_network(&self) -> bool {
+        !matches!(self, StoreUrl::File(_))
     }
 
     /// The kind of object store, if it is one.
     pub fn bucket_kind(&self) -> Option<BucketKind> {
         match self {
-            StoreUrl::File(_) => None,
+            StoreUrl::File(_) | StoreUrl::Server { .. } => None,
             StoreUrl::Bucket { kind, .. } => Some(*kind),
         }
     }
@@ -243,7 +278,9 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = match self {
             StoreUrl::File(path) => path,
-            StoreUrl::Bucket { .. } => return self.location(&BucketOptions::default()).fmt(f),
+            StoreUrl::Bucket { .. } | StoreUrl::Server { .. } => {
+                return self.location(&BucketOptions::default(), &SftpOptions::default()).fmt(f);
+            }
         };
         f.write_str("file://")?;
         for byte in path.as_os_str().as_encoded_bytes() {
@@ -265,7 +302,7 @@ impl FromStr for StoreUrl {
         if let Some(scheme) = LATER.into_iter().find(|later| scheme == Some(later)) {
             return Err(UrlError::Later { scheme });
         }
-        if text.contains('@') && scheme != Some("file") {
+        if text.contains('@') && !matches!(scheme, Some("file" | "sftp")) {
             return Err(UrlError::Login);
         }
         let wrong = |fault| UrlError::Store {
@@ -274,6 +311,14 @@ impl FromStr for StoreUrl {
         };
         let scheme = scheme.ok_or_else(|| wrong("it has no scheme"))?;
         let rest = text.get(scheme.len() + 1..).unwrap_or_default();
+        if scheme == "sftp" {
+            // Before the last `@`, a colon parts a user from a password.
+            let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
+            return match login.contains(':') {
+                true => Err(UrlError::Login),
+                false => server(rest).map_err(wrong),
+            };
+        }
         match BUCKETS.into_iter().find(|kind| kind.scheme() == scheme) {
             Some(kind) => bucket(kind, rest).map_err(wrong),
             None if scheme == "file" => folder(rest).map_err(wrong),
@@ -330,6 +375,58 @@ fn bucket(kind: BucketKind, rest: &str) -> Result<StoreUrl, &'static str> {
         kind,
         name: name.to_owned(),
         prefix: parts.join("/"),
+    })
+}
+
+/// What follows `sftp:`.
+fn server(rest: &str) -> Result<StoreUrl, &'static str> {
+    let rest = rest.strip_prefix("//").ok_or("two slashes follow the scheme")?;
+    let (place, path) = rest.split_once('/').ok_or("it has no path")?;
+    let (user, place) = place
+        .split_once('@')
+        .ok_or("it names no user (`sftp://USER@HOST/PATH`)")?;
+    let in_user = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+');
+    if user.is_empty() || !user.bytes().all(in_user) {
+        return Err("the user is named by letters, digits, `.`, `_`, `-` and `+`");
+    }
+    let (host, port) = match place.strip_prefix('[') {
+        Some(inside) => {
+            let (host, port) = inside.split_once(']').ok_or("no `]` ends the address")?;
+            let _: std::net::Ipv6Addr = host.parse().map_err(|_| "what stands in brackets is no IPv6 address")?;
+            (host, port.strip_prefix(':').or(port.is_empty().then_some("22")))
+        }
+        None => match place.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (place, Some("22")),
+        },
+    };
+    let port = port.and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+    let port = port.ok_or("the port is no number from 1 to 65535")?;
+    let in_host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':');
+    if host.is_empty() || !host.bytes().all(in_host) {
+        return Err("the host is neither a name nor an address");
+    }
+    let in_path = |b: u8| in_user(b) || matches!(b, b'/' | b'=' | b'~' | b',');
+    if !path.bytes().all(in_path) {
+        return Err("the path has more than letters, digits, `/`, `.`, `_`, `-`, `=`, `~`, `,` and `+`");
+    }
+    let (top, path) = match path.strip_prefix('~') {
+        Some(below) if below.is_empty() || below.starts_with('/') => ("", below),
+        Some(_) => return Err("`~` stands for the folder of the user alone"),
+        None => ("/", path),
+    };
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.iter().any(|part| matches!(*part, "." | "..")) {
+        return Err("the path has `.` or `..` in it");
+    }
+    Ok(StoreUrl::Server {
+        user: user.to_owned(),
+        host: host.to_owned(),
+        port,
+        path: match (top, parts.join("/")) {
+            ("", path) if path.is_empty() => ".".to_owned(),
+            (top, path) => format!("{top}{path}"),
+        },
     })
 }
 
@@ -418,6 +515,8 @@ mod tests {
     #[test]
     fn what_is_no_store_url_is_refused_with_the_reason() {
         const NO_BUCKET: &str = "the bucket is named by 3 or more letters, digits, `.`, `_` and `-`";
+        const NO_USER: &str = "the user is named by letters, digits, `.`, `_`, `-` and `+`";
+        const NO_PATH: &str = "the path has more than letters, digits, `/`, `.`, `_`, `-`, `=`, `~`, `,` and `+`";
         const NO_PREFIX: &str = "the prefix has more than letters, digits, `/`, `.`, `_`, `-`, `=` and `~`";
         for (text, fault) in [
             ("", "it has no scheme"),
@@ -449,6 +548,21 @@ mod tests {
             ("s3://bucket/a%20b", NO_PREFIX),
             ("s3://bucket/ü", NO_PREFIX),
             ("s3://bucket/a/../b", "the prefix has `.` or `..` in it"),
+            ("sftp:u@h/x", "two slashes follow the scheme"),
+            ("sftp://u@h", "it has no path"),
+            ("sftp://h/x", "it names no user (`sftp://USER@HOST/PATH`)"),
+            ("sftp://@h/x", NO_USER),
+            ("sftp://a b@h/x", NO_USER),
+            ("sftp://u@/x", "the host is neither a name nor an address"),
+            ("sftp://u@h%20/x", "the host is neither a name nor an address"),
+            ("sftp://u@[h]/x", "what stands in brackets is no IPv6 address"),
+            ("sftp://u@[::1/x", "no `]` ends the address"),
+            ("sftp://u@[::1]22/x", "the port is no number from 1 to 65535"),
+            ("sftp://u@h:0/x", "the port is no number from 1 to 65535"),
+            ("sftp://u@h:/x", "the port is no number from 1 to 65535"),
+            ("sftp://u@h/~other/x", "`~` stands for the folder of the user alone"),
+            ("sftp://u@h/a/../x", "the path has `.` or `..` in it"),
+            ("sftp://u@h/a?x", NO_PATH),
         ] {
             let error = text.parse::<StoreUrl>().unwrap_err();
             let text = text.to_owned();
@@ -458,7 +572,13 @@ mod tests {
             let error = format!("{scheme}://key:secret@x/y").parse::<StoreUrl>().unwrap_err();
             assert_eq!(error, UrlError::Later { scheme });
         }
-        for text in ["ftp://u:p@h/", "s3://key:secret@bucket/x", "s3://key@bucket"] {
+        for text in [
+            "ftp://u:p@h/",
+            "s3://key:secret@bucket/x",
+            "s3://key@bucket",
+            "sftp://u:p@h/x",
+            "sftp://u:p@ss@h/x",
+        ] {
             assert_eq!(text.parse::<StoreUrl>(), Err(UrlError::Login), "{text}");
         }
     }
@@ -490,6 +610,34 @@ mod tests {
             assert_eq!(url.to_string(), printed);
             assert_eq!(printed.parse(), Ok(url));
         }
+    }
+
+    #[test]
+    fn urls_of_servers_have_one_spelling() {
+        for (text, user, host, port, path, printed) in [
+            ("sftp://u@h/a", "u", "h", 22, "/a", "sftp://u@h/a"),
+            ("sftp://u@h:22//a//b/", "u", "h", 22, "/a/b", "sftp://u@h/a/b"),
+            ("sftp://u@h:2222/", "u", "h", 2222, "/", "sftp://u@h:2222/"),
+            (
+                "sftp://u.x+1@[::1]:24/a",
+                "u.x+1",
+                "::1",
+                24,
+                "/a",
+                "sftp://u.x+1@[::1]:24/a",
+            ),
+            ("sftp://u@[::1]/a", "u", "::1", 22, "/a", "sftp://u@[::1]/a"),
+            ("sftp://u@h/~/a/b", "u", "h", 22, "a/b", "sftp://u@h/~/a/b"),
+        ] {
+            let url: StoreUrl = text.parse().unwrap();
+            let (user, host, path) = (user.to_owned(), host.to_owned(), path.to_owned());
+            assert_eq!(url, StoreUrl::Server { user, host, port, path });
+            assert_eq!(url.to_string(), printed);
+            assert_eq!(printed.parse(), Ok(url));
+        }
+        let home: StoreUrl = "sftp://u@h/~".parse().unwrap();
+        assert_eq!(home.to_string(), "sftp://u@h/~/");
+        assert_eq!("sftp://u@h/~/".parse(), Ok(home));
     }
 
     #[test]

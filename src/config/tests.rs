@@ -115,6 +115,9 @@ fn every_sample_in_the_example_works() {
     let offsite = &config.destinations["offsite"].options;
     assert_eq!(offsite.credentials, Some(Secret::Credential("s3-keys".to_owned())));
     assert_eq!(offsite.endpoint.as_deref(), Some("https://s3.example.com"));
+    let vault = &config.destinations["vault"].sftp;
+    assert_eq!(vault.key, Some(Secret::Credential("sftp-key".to_owned())));
+    assert!(vault.host_key.as_ref().unwrap().starts_with("ssh-ed25519 AAAA"));
 }
 
 #[test]
@@ -128,7 +131,8 @@ fn the_example_has_every_key_and_no_other() {
                 .replace(".m1", ".*")
                 .replace(".hourly", ".*")
                 .replace(".local", ".*")
-                .replace(".offsite", ".*");
+                .replace(".offsite", ".*")
+                .replace(".vault", ".*");
         } else if is_commented_key(line) || line.starts_with(|c: char| c.is_ascii_lowercase()) {
             let (key, _) = line.trim_start_matches('#').split_once(" = ").expect(line);
             let key = format!("{section}.{key}");
@@ -145,8 +149,10 @@ fn the_example_has_every_key_and_no_other() {
 /// A key in the table that nobody reads would be accepted and ignored.
 #[test]
 fn every_key_is_read() {
-    let with_schedule =
-        &format!("{LEAST}[schedules.b]\nkind = 'full'\nwhen = 'daily'\n[destinations.far]\nurl = 's3://bucket'\n");
+    let with_schedule = &format!(
+        "{LEAST}[schedules.b]\nkind = 'full'\nwhen = 'daily'\n[destinations.far]\nurl = 's3://bucket'\n\
+                  [destinations.vault]\nurl = 'sftp://u@h/x'\nkey = {{ env = 'K' }}\n"
+    );
     let defaults = valid(&[with_schedule]);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("recipients");
@@ -269,6 +275,20 @@ fn every_key_is_read() {
         ("destinations.*.checksum", "destinations.far.checksum = 'md5'"),
         ("destinations.*.concurrency", "destinations.far.concurrency = 2"),
         ("destinations.*.part_size", "destinations.far.part_size = '9 MiB'"),
+        (
+            "destinations.*.host_key",
+            "destinations.vault.host_key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN'",
+        ),
+        (
+            "destinations.*.known_hosts",
+            "destinations.vault.known_hosts = { file = '/etc/ssh/ssh_known_hosts' }",
+        ),
+        ("destinations.*.key", "destinations.vault.key = { env = 'A' }"),
+        (
+            "destinations.*.passphrase",
+            "destinations.vault.passphrase = { env = 'A' }",
+        ),
+        ("destinations.*.password", "destinations.vault.password = { env = 'A' }"),
         ("notify.on_failure", "notify.on_failure = ['/bin/true']"),
         ("notify.heartbeat", "notify.heartbeat = 'https://example.com/'"),
         ("notify.heartbeat_every", "notify.heartbeat_every = '1m'"),
@@ -702,6 +722,27 @@ fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
         (
             "url = 'file:///srv'\ncredentials = { env = 'A' }",
             "`destinations.far.credentials` is of",
+        ),
+        ("url = 'sftp://u@h/x'", "`destinations.far.key` is missing"),
+        (
+            "url = 's3://bucket'\npassword = { env = 'A' }",
+            "`destinations.far.password` is of destinations in `sftp:`, and this one is s3://bucket",
+        ),
+        (
+            "url = 'sftp://u@h/x'\npassword = { env = 'A' }\nregion = 'x'",
+            "`destinations.far.region` is of destinations in `s3:`, and this one is sftp://u@h/x",
+        ),
+        (
+            "url = 'sftp://u@h/x'\nkey = { env = 'A' }\nhost_key = 'ssh-rsa AAAAB3NzaC1yc2E='",
+            "`destinations.far.host_key`: \"ssh-rsa AAAAB3NzaC1yc2E=\" is not an ed25519 or ECDSA key",
+        ),
+        (
+            "url = 'sftp://u@h/x'\nkey = { env = 'A' }\nhost_key = 'SHA256:abc'",
+            "`destinations.far.host_key`: \"SHA256:abc\" is not an ed25519",
+        ),
+        (
+            "url = 'sftp://u:p@h/x'\nkey = { env = 'A' }",
+            "`destinations.far.url`: a user, key or password in a URL is not taken",
         ),
     ];
     for (text, said) in cases {

@@ -282,9 +282,14 @@ fn temp_beside(target: &Path) -> Result<PathBuf, Error> {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file");
         failed("create", target)(source)
     })?;
-    let random = random().map_err(failed("get random digits for", target))?;
-    let random = u64::from_le_bytes(random);
-    Ok(target.with_file_name(format!(".{name}.{random:016x}{SUFFIX}")))
+    let name = partial_name(name).map_err(failed("get random digits for", target))?;
+    Ok(target.with_file_name(name))
+}
+
+/// What the file `name` is called while it is being written.
+pub fn partial_name(name: &str) -> io::Result<String> {
+    let random = u64::from_le_bytes(random()?);
+    Ok(format!(".{name}.{random:016x}{SUFFIX}"))
 }
 
 fn parent(path: &Path) -> &Path {

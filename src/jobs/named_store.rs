@@ -7,7 +7,7 @@ use super::{Exit, Failure, Listener};
 use crate::config::{Secret, StoreUrl, UrlError};
 use crate::destinations::{Destination, Destinations};
 use crate::model::ClusterName;
-use crate::store::{self, Access, Bucket, BucketKind, BucketOptions, Location, Store};
+use crate::store::{self, Access, Bucket, BucketKind, BucketOptions, Location, Server, SftpOptions, Store};
 
 /// Which store, and whose backups in it.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,12 @@ fn url_given(text: &str) -> Result<Location, Failure> {
             UrlError::Member { .. } | UrlError::Userinfo | UrlError::Store { .. } => failure,
         }
     })?;
-    Ok(url.location(&options_around(url.bucket_kind(), &|name| std::env::var(name).ok())))
+    let variable = |name: &str| std::env::var(name).ok();
+    let sftp = match &url {
+        StoreUrl::Server { .. } => sftp_around(&variable)?,
+        StoreUrl::File(_) | StoreUrl::Bucket { .. } => SftpOptions::default(),
+    };
+    Ok(url.location(&options_around(url.bucket_kind(), &variable), &sftp))
 }
 
 /// How an object store is spoken to by an environment. A recovery sheet sets the same (`jobs::sheet`).
@@ -111,6 +116,28 @@ pub(super) fn options_around(kind: Option<BucketKind>, variable: &dyn Fn(&str) -
     }
 }
 
+/// How a server is spoken to that is reached by SSH, by an environment and by what this user knows of servers. A recovery
+/// sheet sets the same (`jobs::sheet`).
+fn sftp_around(variable: &dyn Fn(&str) -> Option<String>) -> Result<SftpOptions, Failure> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let of = |name: &str| set(name).map(|_| Secret::Env(name.to_owned()));
+    let mut known = vec![PathBuf::from("/etc/ssh/ssh_known_hosts")];
+    known.extend(set("HOME").map(|home| Path::new(&home).join(".ssh/known_hosts")));
+    let options = SftpOptions {
+        host_key: set("LIFEBOAT_SFTP_HOST_KEY"),
+        known_hosts: known.into_iter().map(Secret::File).collect(),
+        key: set("LIFEBOAT_SFTP_KEY").map(|path| Secret::File(path.into())),
+        passphrase: of("LIFEBOAT_SFTP_PASSPHRASE"),
+        password: of("LIFEBOAT_SFTP_PASSWORD"),
+    };
+    match options.key.is_none() && options.password.is_none() {
+        false => Ok(options),
+        true => Err(Failure::new(Exit::Usage, "nothing says how this host is let in by the server").next(
+            "name the file of a private key by LIFEBOAT_SFTP_KEY, or set LIFEBOAT_SFTP_PASSWORD, in the environment",
+        )),
+    }
+}
+
 /// The place above this one and the cluster that it has the name of.
 fn last_name(location: &Location) -> Option<(Location, ClusterName)> {
     match location {
@@ -129,6 +156,18 @@ fn last_name(location: &Location) -> Option<(Location, ClusterName)> {
                 ..(**bucket).clone()
             };
             Some((Location::Bucket(Box::new(above)), cluster))
+        }
+        Location::Server(server) => {
+            let (above, name) = server.path.rsplit_once('/')?;
+            let above = match (above, server.path.starts_with('/')) {
+                ("", true) => "/",
+                (above, _) => above,
+            };
+            let above = Server {
+                path: above.to_owned(),
+                ..(**server).clone()
+            };
+            Some((Location::Server(Box::new(above)), name.parse().ok()?))
         }
     }
 }

@@ -113,9 +113,10 @@ pub fn store_failure(error: store::Error) -> Failure {
 /// How work ends that a store refused.
 pub fn exit_of(error: &store::Error) -> Exit {
     match error {
-        store::Error::NoStore { .. } | store::Error::RootMissing { .. } | store::Error::NoBucket { .. } => {
-            Exit::NotFound
-        }
+        store::Error::NoStore { .. }
+        | store::Error::RootMissing { .. }
+        | store::Error::NoBucket { .. }
+        | store::Error::NoFolder { .. } => Exit::NotFound,
         store::Error::Altered { .. } | store::Error::MarkerDamaged { .. } => Exit::Damaged,
         _ => Exit::Failed,
     }

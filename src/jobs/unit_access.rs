@@ -279,7 +279,7 @@ fn needs(config: &Config, files: &[PathBuf]) -> Vec<Need> {
         match &destination.url {
             StoreUrl::File(root) => needs.push(need(format!("destination {name}"), root, Purpose::Store)),
             // It is reached over the network, which the agent needs for etcd anyway.
-            StoreUrl::Bucket { .. } => {}
+            StoreUrl::Bucket { .. } | StoreUrl::Server { .. } => {}
         }
     }
     needs

@@ -21,7 +21,7 @@ use crate::layout::{Folder as Inside, Listed, ListedObject, ObjectName};
 // Group members may read, whatever the umask: what lies here is encrypted, and the group is how an operator lets another
 // account carry it away (rsync, tape) without making it root. Others may not: names and sizes are told to nobody.
 pub(super) const FILE_MODE: u32 = 0o640;
-const FOLDER_MODE: u32 = 0o750;
+pub(super) const FOLDER_MODE: u32 = 0o750;
 
 /// How much is written before the kernel is told to bring it to the disk. Large enough for long requests, small enough
 /// that the final sync has little left to wait for and that etcd's pages are not driven out of the cache.

@@ -78,6 +78,10 @@ impl Inner {
                 let known = known.clone();
                 return Err(Error::NotMounted { at, known });
             }
+            (Err(Error::NoFolder { at, .. }), Some(known)) => {
+                let known = known.clone();
+                return Err(Error::NotMounted { at, known });
+            }
             (backend, _) => backend?,
         };
         Inner::over(backend, expected, access, sign)
@@ -146,6 +150,8 @@ impl Inner {
             Err(
                 error @ (Error::Refused { .. }
                 | Error::NoBucket { .. }
+                | Error::NoFolder { .. }
+                | Error::Stranger { .. }
                 | Error::NoCredentials { .. }
                 | Error::Io { .. }),
             ) if !matches!(location, Location::Folder(_)) => Err(error),

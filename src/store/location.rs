@@ -8,6 +8,7 @@ use super::Error;
 use super::backend::Backend;
 use super::folder::Folder;
 use super::objects::Objects;
+use super::sftp::Sftp;
 use crate::model::ClusterName;
 use crate::secret::Secret;
 
@@ -18,6 +19,8 @@ pub enum Location {
     Folder(PathBuf),
     /// In an object store.
     Bucket(Box<Bucket>),
+    /// In a folder of a server that is reached by SSH.
+    Server(Box<Server>),
 }
 
 /// Where in which object store, and how it is spoken to.
@@ -31,6 +34,63 @@ pub struct Bucket {
     pub prefix: String,
     /// What the configuration says of it besides.
     pub options: BucketOptions,
+}
+
+/// Where on a server that is reached by SSH, and how it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Who this host is to it.
+    pub user: String,
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The folder of the destination: from the root, or from that of the user if it does not begin with a slash.
+    pub path: String,
+    /// What the configuration says of it besides.
+    pub options: SftpOptions,
+}
+
+/// How a server is spoken to that is reached by SSH.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SftpOptions {
+    /// The key that it has to show, as OpenSSH writes it.
+    pub host_key: Option<String>,
+    /// Files that say which keys servers have to show, as OpenSSH keeps them.
+    pub known_hosts: Vec<Secret>,
+    /// The private key that lets this host in.
+    pub key: Option<Secret>,
+    /// What that is encrypted with.
+    pub passphrase: Option<Secret>,
+    /// The password that lets this host in.
+    pub password: Option<Secret>,
+}
+
+impl Server {
+    /// What people know a path on it by.
+    pub(super) fn at(&self, path: &str) -> String {
+        let path = match path.strip_prefix('/') {
+            Some(_) => path.to_owned(),
+            // The folder of the user itself is a dot.
+            None => format!(
+                "/~/{}",
+                path.strip_prefix("./").or(path.strip_prefix('.')).unwrap_or(path)
+            ),
+        };
+        format!("sftp://{}@{}{path}", self.user, self.place())
+    }
+
+    /// Its name and its port, if that is another than all have.
+    pub(super) fn place(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        match self.port {
+            22 => host,
+            port => format!("{host}:{port}"),
+        }
+    }
 }
 
 /// Kinds of object stores.
@@ -113,6 +173,7 @@ impl Location {
         match self {
             Location::Folder(root) => Ok(Arc::new(Folder::in_destination(root, cluster.as_str())?)),
             Location::Bucket(bucket) => Ok(Arc::new(Objects::of(bucket, cluster.as_str())?)),
+            Location::Server(server) => Ok(Arc::new(Sftp::in_destination(server, cluster.as_str())?)),
         }
     }
 
@@ -121,6 +182,7 @@ impl Location {
         match self {
             Location::Folder(root) => Ok(Arc::new(Folder::at(root))),
             Location::Bucket(bucket) => Ok(Arc::new(Objects::of(bucket, "")?)),
+            Location::Server(server) => Ok(Arc::new(Sftp::at(server))),
         }
     }
 }
@@ -133,7 +195,7 @@ impl Location {
                 Some(endpoint) => format!("{self} at {endpoint}"),
                 None => self.to_string(),
             },
-            Location::Folder(_) => self.to_string(),
+            Location::Folder(_) | Location::Server(_) => self.to_string(),
         }
     }
 }
@@ -149,6 +211,7 @@ impl fmt::Display for Location {
         match self {
             Location::Folder(root) => write!(f, "{}", root.display()),
             Location::Bucket(bucket) => bucket.fmt(f),
+            Location::Server(server) => f.write_str(&server.at(&server.path)),
         }
     }
 }

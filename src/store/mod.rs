@@ -20,10 +20,12 @@ mod object;
 mod objects;
 mod patience;
 mod probe;
+mod sftp;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 mod upload;
+mod waiting;
 
 use std::fs;
 use std::io;
@@ -35,7 +37,7 @@ pub use adopt::Adopted;
 pub use backend::FreeSpace;
 pub use handle::{Limits, Store, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
-pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location};
+pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location, Server, SftpOptions};
 pub use marker::StoreId;
 pub use object::Object;
 pub use probe::{Answer, Enforces, OfKind};
@@ -71,6 +73,28 @@ pub enum Error {
         doing: &'static str,
         /// Where.
         at: String,
+    },
+    /// The folder of the destination is not there on its server.
+    #[error(
+        "{doing} `{at}`: there is no such folder on the server: make it there before the first backup, or correct the URL"
+    )]
+    NoFolder {
+        /// What was attempted.
+        doing: &'static str,
+        /// Where.
+        at: String,
+    },
+    /// A server is not known by the key that it showed.
+    #[error("{server} showed a key that {}: {fingerprint}; compare it on the server (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`), and if it is the same, write `host_key = \"{shown}\"` into the table of the destination", whose(*.is_another))]
+    Stranger {
+        /// The server, and its port.
+        server: String,
+        /// Its key, as OpenSSH writes it.
+        shown: String,
+        /// The digest of that, as OpenSSH prints it.
+        fingerprint: String,
+        /// Whether others are known of it.
+        is_another: bool,
     },
     /// Nothing says who asks.
     #[error(
@@ -252,6 +276,14 @@ impl Error {
             io::ErrorKind::NotFound => Error::NotFound { doing, at },
             _ => Error::Io { doing, at, source },
         }
+    }
+}
+
+/// What is wrong with the key of a server.
+fn whose(is_another: bool) -> &'static str {
+    match is_another {
+        true => "is not one of those that are known of it: somebody may be in between",
+        false => "nobody wrote down",
     }
 }
 

@@ -30,6 +30,7 @@ mod runbooks;
 mod s3;
 mod settings;
 mod sheet;
+mod sftp;
 #[path = "../spellings/mod.rs"]
 #[allow(dead_code, reason = "the lab uses the rest")]
 mod spellings;

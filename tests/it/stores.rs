@@ -11,7 +11,7 @@ use lifeboat::store::{
 use lifeboat::{layout, model};
 
 #[path = "../../src/store/conformance.rs"]
-mod conformance;
+pub mod conformance;
 
 /// The key that every azurite has: it is in its documentation.
 const AZURITE: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings the distribution's own tools for tests and measurements:  tests/tools/fetch-debian.sh etcdctl etcdutl age zstd
+# Brings the distribution's own tools for tests and measurements:  tests/tools/fetch-debian.sh etcdctl etcdutl age zstd sshd
 # A tool that PATH has is good enough (etcdctl and etcdutl from 3.5 on); the others are unpacked into target/tools/bin out
 # of the machine's own mirror, by an apt root of our own: nothing is installed, no root is needed. Fails, with one line for
 # each tool that it cannot bring.
@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 tools=${CARGO_TARGET_DIR:-$here/../../target}/tools
 mkdir -p "$tools/bin"
 tools=$(cd "$tools" && pwd)
-export PATH=$tools/bin:$PATH
+export PATH=$tools/bin:$PATH:/usr/sbin
 exec 9>"$tools/.debian.lock"
 flock 9
 
@@ -16,6 +16,8 @@ works() {
     case $1 in
     etcdctl) grep -Eq '^etcdctl version: 3\.([5-9]|[1-9][0-9])\.' <<<"$(ETCDCTL_API=3 etcdctl version 2>&1)" ;;
     etcdutl) etcdutl version >/dev/null 2>&1 ;;
+    sshd) [ "$(command -v sshd)" ] && grep -q OpenSSH_ <<<"$("$(command -v sshd)" '-?' 2>&1)" ;;
+    ssh-keygen) command -v ssh-keygen >/dev/null ;;
     *) "$1" --version >/dev/null 2>&1 ;;
     esac
 }
@@ -25,6 +27,8 @@ package_of() {
     etcdctl) echo etcd-client ;;
     etcdutl) echo etcd-server ;;
     promtool) echo prometheus ;;
+    sshd) echo openssh-server ;;
+    ssh-keygen) echo openssh-client ;;
     *) echo "$1" ;;
     esac
 }
@@ -62,7 +66,26 @@ unpack() {
     touch "$apt/updated"
     (cd "$apt/cache" && rm -f -- *.deb && apt-get "${options[@]}" download "$package" >&2) || return 1
     dpkg -x "$apt/cache/$package"_*.deb "$tools/debian-$package" || return 1
+    if [ "$tool" = sshd ]; then
+        unpack_sshd
+        return
+    fi
     ln -sf "$tools/debian-$package/usr/bin/$tool"* "$tools/bin/" # age brings age-keygen
+}
+
+# Its libraries, as far as this machine has not got them, and the path that it wants to be called by.
+unpack_sshd() {
+    local root=$tools/debian-openssh-server library triplet
+    for library in libwrap0 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 libkeyutils1 libwtmpdb0; do
+        (cd "$apt/cache" && apt-get "${options[@]}" download "$library" && dpkg -x "$library"_*.deb "$root") || true
+    done
+    triplet=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -dumpmachine)
+    {
+        echo '#!/bin/sh'
+        echo "export LD_LIBRARY_PATH=$root/lib/$triplet:$root/usr/lib/$triplet"
+        echo "exec $root/usr/sbin/sshd \"\$@\""
+    } >"$tools/bin/sshd"
+    chmod +x "$tools/bin/sshd"
 }
 
 ID=unknown VERSION_CODENAME=unknown

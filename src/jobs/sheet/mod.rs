@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::config::{Config, Destination, Secret, Sharing, StoreUrl};
 use crate::settings::shell_word;
-use crate::store::{BucketKind, BucketOptions};
+use crate::store::{BucketKind, BucketOptions, SftpOptions};
 use page::Block;
 
 /// What the sheet says of itself.
@@ -163,12 +163,14 @@ fn stores(config: &Config, blocks: &mut Vec<Block>) {
         if is_own {
             continue;
         }
-        if let Some(secret) = &options.credentials {
+        let sftp = &destination.sftp;
+        let keys = [&options.credentials, &sftp.key, &sftp.passphrase, &sftp.password];
+        for secret in keys.into_iter().flatten() {
             blocks.push(row("Its keys, on the hosts", secret.to_string()));
         }
-        let label = match destination.url.bucket_kind() {
-            Some(_) => "Its keys, elsewhere",
-            None => "How it is mounted",
+        let label = match destination.url.is_on_the_network() {
+            true => "Its keys, elsewhere",
+            false => "How it is mounted",
         };
         blocks.push(match &destination.credentials_note {
             Some(note) => row(label, note.clone()),
@@ -275,10 +277,13 @@ fn initial_members(config: &Config) -> Vec<String> {
 fn reached(destination: &Destination) -> Vec<Block> {
     let from = match &destination.url {
         StoreUrl::File(path) => path.display().to_string(),
-        StoreUrl::Bucket { .. } => destination.url.to_string(),
+        StoreUrl::Bucket { .. } | StoreUrl::Server { .. } => destination.url.to_string(),
     };
     let mut commands = vec![format!("FROM={}", shell_word(&from))];
     let Some(kind) = destination.url.bucket_kind() else {
+        if matches!(destination.url, StoreUrl::Server { .. }) {
+            commands.extend(let_in_by_ssh(&destination.sftp));
+        }
         return vec![Block::Typed(commands)];
     };
     let around = environment(kind, &destination.options);
@@ -293,6 +298,25 @@ fn reached(destination: &Destination) -> Vec<Block> {
     let mut blocks = vec![Block::Typed(commands)];
     blocks.push(Block::Typed(vec![keys_asked(kind).to_owned()]));
     blocks
+}
+
+/// The same of a server that is reached by SSH.
+fn let_in_by_ssh(options: &SftpOptions) -> Vec<String> {
+    let mut commands = vec![match &options.host_key {
+        Some(key) => format!("export LIFEBOAT_SFTP_HOST_KEY={}", shell_word(key)),
+        None => "read -rp 'public key of the server: ' LIFEBOAT_SFTP_HOST_KEY && export LIFEBOAT_SFTP_HOST_KEY".to_owned(),
+    }];
+    let asked = |what: &str, name: &str| format!("read -rsp '{what}: ' {name} && export {name}");
+    if options.key.is_some() {
+        commands.push("export LIFEBOAT_SFTP_KEY=sftp-key".to_owned());
+    }
+    if options.passphrase.is_some() {
+        commands.push(asked("passphrase of sftp-key", "LIFEBOAT_SFTP_PASSPHRASE"));
+    }
+    if options.password.is_some() {
+        commands.push(asked("password", "LIFEBOAT_SFTP_PASSWORD"));
+    }
+    commands
 }
 
 /// What a program without a configuration reads from its environment; `jobs::named_store` reads the same.

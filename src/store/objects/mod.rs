@@ -13,17 +13,17 @@ mod tests;
 mod transport;
 
 use std::io::{self, Read, Write};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use opendal::{Buffer, BufferStream, ErrorKind, Operator, Writer};
-use tokio::runtime::Runtime;
 
 use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::location::Bucket;
 use super::probe::OfKind;
+use super::waiting::wait;
 use crate::layout::{Listed, ListedObject, ObjectName};
 use requests::{Reply, Requests};
 use service::Operators;
@@ -35,20 +35,6 @@ const HANDED_ON: usize = 1 << 20;
 /// How much of an object is asked for by one request. Nothing of it comes before all of it is there, so that a slow line is
 /// not taken for one that hangs.
 const READ_AT_ONCE: usize = 1 << 20;
-
-/// What waits for the servers. Every call of a backend blocks a thread of its own.
-static WAITING: LazyLock<Runtime> = LazyLock::new(|| {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("objects")
-        .enable_all()
-        .build()
-        .expect("threads can be started")
-});
-
-fn wait<F: Future>(future: F) -> F::Output {
-    WAITING.block_on(future)
-}
 
 /// What is in a bucket below one prefix.
 #[derive(Debug)]

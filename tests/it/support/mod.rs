@@ -18,6 +18,7 @@ pub mod running;
 mod self_check;
 pub mod shared;
 pub mod slow;
+pub mod sshd;
 pub mod stalling;
 pub mod tls;
 pub mod tmpfs;

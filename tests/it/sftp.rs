@@ -1,0 +1,392 @@
+//! Destinations on a server that is reached by SSH: the same life as in a directory, on a real OpenSSH.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use lifeboat::layout::ObjectName;
+use lifeboat::secret::Secret;
+use lifeboat::store::{Access, Error, Location, Server, SftpOptions, Store};
+use serde_json::Value;
+
+use super::stores::conformance;
+use super::support::etcd::{Etcd, Options};
+use super::support::host::{CLUSTER, Host, Output, files_below};
+use super::support::shared;
+use super::support::sshd::{SECRET, Sshd};
+use super::support::tools::Version;
+
+/// What a store may take before it is left out, and some time for what is done beside.
+const ONE_WAIT: Duration = Duration::from_secs(30 + 15);
+
+fn location(sshd: &Sshd) -> Location {
+    Location::Server(Box::new(Server {
+        user: sshd.user().to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: sshd.port(),
+        path: sshd.root().display().to_string(),
+        options: SftpOptions {
+            host_key: Some(sshd.host_key()),
+            key: Some(Secret::File(sshd.path("client"))),
+            ..SftpOptions::default()
+        },
+    }))
+}
+
+fn open(location: &Location) -> Result<Store, Error> {
+    let access = Access::Write { now: Timestamp::now() };
+    Store::open(location, &"prod".parse().unwrap(), None, access)
+}
+
+/// The tables of a destination `away`; `more` is what else is said of it.
+fn table(sshd: &Sshd, more: &str) -> String {
+    format!(
+        "[destinations.away]\nurl = \"{}\"\nkey = {{ file = {:?} }}\n{more}",
+        sshd.url(),
+        sshd.path("client")
+    )
+}
+
+fn host_with(etcd: &Etcd, sshd: &Sshd, more: &str) -> Host {
+    let host = Host::new(etcd);
+    let known = format!("host_key = \"{}\"\n{more}", sshd.host_key());
+    host.configure(etcd, &table(sshd, &known));
+    host
+}
+
+/// Runs the command without the configuration of its host, which knows of the server by its environment alone.
+fn without_configuration(host: &Host, sshd: &Sshd, args: &[&str]) -> Output {
+    let ran = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+        .args(args)
+        .env("STATE_DIRECTORY", host.path("no-state"))
+        .env("HOME", host.path(""))
+        .env("LIFEBOAT_SFTP_KEY", sshd.path("locked"))
+        .env("LIFEBOAT_SFTP_PASSPHRASE", SECRET)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Output::new(ran.status.code().unwrap_or(-1), text(ran.stdout), text(ran.stderr))
+}
+
+fn ids(rows: &Value) -> Vec<&str> {
+    let rows = rows.as_array().unwrap().iter();
+    rows.map(|row| row["id"].as_str().unwrap()).collect()
+}
+
+fn backup_to(host: &Host, destination: &str) -> String {
+    let done = host.lifeboat(["backup", "--to", destination]).expect_code(0);
+    done.stdout.trim().to_owned()
+}
+
+/// The names of all that belongs to a backup, on the server.
+fn files_of(sshd: &Sshd, id: &str) -> Vec<String> {
+    let files = files_below(&sshd.root()).into_iter();
+    let files = files.map(|file| file.display().to_string());
+    files.filter(|file| file.contains(id)).collect()
+}
+
+#[test]
+fn a_server_keeps_the_promises_of_every_store() {
+    let Some(sshd) = Sshd::start() else { return };
+    let location = location(&sshd);
+    conformance::conforms(&|| open(&location).unwrap(), 128 << 10, true);
+    let store = open(&location).unwrap();
+    let space = store.free_space().unwrap().unwrap();
+    let own = nix::sys::statvfs::statvfs(&sshd.root()).unwrap();
+    assert_eq!(space.total, own.blocks() * own.fragment_size());
+    // Nothing that was being written is left, and nothing is anybody else's to read.
+    for file in files_below(&sshd.root()) {
+        assert!(!file.to_string_lossy().ends_with(".partial"), "{file:?}");
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &str| fs::metadata(sshd.root().join(path)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("prod"), mode("prod/store.json")), (0o750, 0o640));
+}
+
+#[test]
+fn the_whole_life_of_backups_on_a_server() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let Some(sshd) = Sshd::start() else { return };
+    let host = host_with(&etcd, &sshd, "[destinations.away.retention]\nkeep_last = 1\n");
+    let client = etcd.client();
+    client.put("/key", "first", 0).unwrap();
+
+    host.lifeboat(["check", "--online"])
+        .expect_code(0)
+        .says(&["there is no backup yet"]);
+    let first = backup_to(&host, "local");
+    let copied = host.lifeboat(["--json", "copy", "--from", "local", "--to", "away"]);
+    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([first]));
+    client.put("/key", "second", 0).unwrap();
+    let second = backup_to(&host, "away");
+    let copied = host.lifeboat(["--json", "copy", "--from", "away", "--to", "local"]);
+    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([second]));
+    let listed = host.lifeboat(["--json", "list"]).expect_code(0).json();
+    assert_eq!(ids(&listed["backups"]), [&first, &second]);
+    for backup in listed["backups"].as_array().unwrap() {
+        assert_eq!(backup["destinations"], serde_json::json!(["away", "local"]), "{backup}");
+    }
+    let shown = host.lifeboat(["show", &second]).expect_code(0).stdout;
+    assert!(shown.contains(&format!("away: {}/{CLUSTER}/", sshd.url())), "{shown}");
+
+    let identity = host.identity();
+    let identity = identity.to_str().unwrap();
+    let all = [
+        "--json",
+        "verify",
+        "--all",
+        "--destination",
+        "away",
+        "--identity",
+        identity,
+    ];
+    let checked = host.lifeboat(all).expect_code(0).json();
+    let checked = checked["checked"].as_array().unwrap();
+    assert_eq!(checked.len(), 2);
+    assert!(checked.iter().all(|one| one["proof"] == "hash_kv"), "{checked:?}");
+
+    // What is pinned stays, the rest goes by the retention of the server alone.
+    host.lifeboat(["pin", &first]).expect_code(0);
+    client.put("/key", "third", 0).unwrap();
+    let third = host.backup();
+    let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
+    assert_eq!(ids(&pruned["remove"]), [&second], "{pruned}");
+    assert_eq!(files_of(&sshd, &second), [""; 0]);
+    let there = host.lifeboat(["--json", "list", "--destination", "away"]);
+    assert_eq!(ids(&there.expect_code(0).json()["backups"]), [&first, &third]);
+    host.lifeboat(["unpin", &first]).expect_code(0);
+    host.lifeboat(["prune"]).expect_code(0);
+    assert_eq!(files_of(&sshd, &first), [""; 0]);
+    host.lifeboat(["--json", "status"]).expect_code(0);
+    host.lifeboat(["check", "--online", "--identity", identity])
+        .expect_code(0);
+
+    // The same bytes from either, and a member laid out by a host that has lost its configuration.
+    fs::create_dir(host.path(".ssh")).unwrap();
+    let known = format!("[127.0.0.1]:{} {}\n", sshd.port(), sshd.host_key());
+    fs::write(host.path(".ssh/known_hosts"), known).unwrap();
+    let plain = |from: &str, out: &str| {
+        let path = host.path(out);
+        let path = path.to_str().unwrap();
+        let args = ["export", "latest", path, "--from", from, "--identity", identity];
+        without_configuration(&host, &sshd, &args).expect_code(0);
+        fs::read(path).unwrap()
+    };
+    let store = host.store().display().to_string();
+    let from_server = plain(&sshd.url(), "away.db");
+    assert!(!from_server.is_empty());
+    assert_eq!(plain(&format!("{}/{CLUSTER}", sshd.url()), "again.db"), from_server);
+    assert_eq!(plain(&store, "local.db"), from_server);
+    let mut target = Etcd::plan(Version::V3_6, Options::default()).unwrap();
+    let mut args = host.rebuild_args("latest", &target, 0);
+    args.extend(["--from".to_owned(), sshd.url()]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    without_configuration(&host, &sshd, &args).expect_code(0);
+    target.boot();
+    assert_eq!(target.client().get("/key").unwrap().unwrap(), b"third");
+}
+
+#[test]
+fn a_server_that_shows_another_key_is_told_nothing() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let host = Host::new(etcd);
+    // Nobody wrote its key down: what it showed is told, and the line to write.
+    host.configure(etcd, &table(&sshd, ""));
+    let line = format!("`host_key = \"{}\"`", sshd.host_key());
+    let refused = host.lifeboat(["backup", "--to", "away"]).expect_code(1);
+    refused.says(&["showed a key that nobody wrote down: SHA256:", &line]);
+    without_configuration(&host, &sshd, &["list", "--from", &sshd.url()])
+        .expect_code(1)
+        .says(&["showed a key that nobody wrote down: SHA256:"]);
+    // Another is known: by the configuration, or by a file.
+    let other = fs::read_to_string(sshd.path("client.pub")).unwrap();
+    let other = other.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+    host.configure(etcd, &table(&sshd, &format!("host_key = \"{other}\"\n")));
+    let refused = host.lifeboat(["check", "--online"]).expect_code(1);
+    refused.says(&["is not one of those that are known of it: somebody may be in between: SHA256:"]);
+    let known = host.path("known");
+    fs::write(&known, format!("[127.0.0.1]:{} {other}\n", sshd.port())).unwrap();
+    host.configure(etcd, &table(&sshd, &format!("known_hosts = {{ file = {known:?} }}\n")));
+    let refused = host.lifeboat(["backup", "--to", "away"]).expect_code(1);
+    refused.says(&["somebody may be in between"]);
+    assert_eq!(files_below(&sshd.root()), [] as [std::path::PathBuf; 0]);
+    assert!(!sshd.said().contains("Accepted"), "{}", sshd.said());
+    // Its ECDSA key will do as well.
+    let ecdsa = fs::read_to_string(sshd.path("host-ecdsa.pub")).unwrap();
+    fs::write(&known, format!("[127.0.0.1]:{} {ecdsa}", sshd.port())).unwrap();
+    host.backup();
+}
+
+#[test]
+fn who_is_not_let_in_is_told_why() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let host = host_with(etcd, &sshd, "");
+    let by = |what: &str| {
+        let known = format!("host_key = \"{}\"\n{what}\n", sshd.host_key());
+        host.configure(etcd, &format!("[destinations.away]\nurl = \"{}\"\n{known}", sshd.url()));
+        host.lifeboat(["backup", "--to", "away"])
+    };
+    let key = |path: std::path::PathBuf| format!("key = {{ file = {path:?} }}");
+    let secret = host.path("secret");
+    fs::write(&secret, SECRET).unwrap();
+    let wrong = host.path("wrong");
+    fs::write(&wrong, "wrong").unwrap();
+    let is_refused = |what: &str, why: &str| {
+        by(what).expect_code(1).says(&["refused: look at the credentials", why]);
+    };
+    is_refused(
+        &key(sshd.make_key("stranger")),
+        "is not let in by the key; it takes publickey",
+    );
+    is_refused(
+        &key(sshd.make_key("rsa")),
+        "is an RSA key, which is not read: make one with `ssh-keygen -t ed25519",
+    );
+    is_refused(
+        &key(sshd.path("locked")),
+        "`key` has a passphrase: name where it is by `passphrase`",
+    );
+    let locked = |passphrase: &std::path::Path| {
+        format!("{}\npassphrase = {{ file = {passphrase:?} }}", key(sshd.path("locked")))
+    };
+    is_refused(&locked(&wrong), "`passphrase` is not its own");
+    is_refused(&key(secret.clone()), "is no private key of OpenSSH's");
+    by(&locked(&secret)).expect_code(0);
+    let password = |path: &std::path::Path| format!("password = {{ file = {path:?} }}");
+    is_refused(&password(&wrong), "is not let in by the password");
+    if sshd.takes_passwords() {
+        by(&password(&secret)).expect_code(0);
+        by(&format!("{}\n{}", key(sshd.path("stranger")), password(&secret))).expect_code(0);
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named_and_never_made() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let host = host_with(etcd, &sshd, "");
+    fs::remove_dir(sshd.root()).unwrap();
+    host.lifeboat(["backup"]).expect_code(3).says(&[
+        "destination away does not have it: ",
+        "there is no such folder on the server",
+    ]);
+    fs::create_dir(sshd.root()).unwrap();
+    host.backup();
+    // Gone again, with all that was in it: what this host knows of it keeps a new one from being taken for it.
+    fs::rename(sshd.root(), sshd.path("elsewhere")).unwrap();
+    host.lifeboat(["backup"])
+        .expect_code(3)
+        .says(&["store ", "is not in `sftp://"]);
+    fs::create_dir(sshd.root()).unwrap();
+    host.lifeboat(["backup"])
+        .expect_code(3)
+        .says(&["store ", "is not in `sftp://"]);
+    assert_eq!(files_below(&sshd.root()), [] as [std::path::PathBuf; 0]);
+}
+
+#[test]
+fn a_server_that_is_gone_or_hangs_costs_its_deadline_and_no_other_destination() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(mut sshd) = Sshd::start() else { return };
+    let host = host_with(etcd, &sshd, "");
+    host.backup();
+    let goes_on = |said: &str| {
+        let begun = Instant::now();
+        let taken = host
+            .lifeboat(["backup"])
+            .expect_code(3)
+            .says(&["destination away does not have it: ", said]);
+        assert!(begun.elapsed() < ONE_WAIT, "{:?}", begun.elapsed());
+        let id = taken.stdout.trim().to_owned();
+        let has_it = |file: &std::path::PathBuf| file.to_string_lossy().contains(&id);
+        assert!(host.stored_files().iter().any(has_it));
+    };
+    sshd.freeze(true);
+    goes_on("no answer within ");
+    sshd.freeze(false);
+    host.backup();
+    sshd.kill();
+    goes_on("Connection refused");
+    sshd.boot();
+    host.backup();
+}
+
+/// An object of so many bytes that they do not fit into what is under way at once.
+fn content() -> Vec<u8> {
+    (0..6_000_000_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect()
+}
+
+fn full() -> ObjectName {
+    "ab/20261120T101530Z-9f3c4a1b/full.db.zst.age".parse().unwrap()
+}
+
+#[test]
+fn what_is_being_sent_or_read_outlives_a_connection() {
+    let Some(mut sshd) = Sshd::start() else { return };
+    let location = location(&sshd);
+    let store = open(&location).unwrap();
+    let content = content();
+    let mut upload = store.begin(&full()).unwrap();
+    for (index, block) in content.chunks(1_000_000).enumerate() {
+        match index {
+            2 => sshd.break_connections(),
+            4 => {
+                sshd.kill();
+                sshd.boot();
+            }
+            _ => {}
+        }
+        upload.write_all(block).unwrap();
+    }
+    sshd.break_connections();
+    upload.commit().unwrap();
+    assert!(fs::read(sshd.root().join("prod").join(full().to_string())).unwrap() == content);
+
+    let (mut object, _) = store.open_object(&full()).unwrap();
+    let mut read = vec![0; 3_000_000];
+    object.read_exact(&mut read).unwrap();
+    sshd.break_connections();
+    object.read_to_end(&mut read).unwrap();
+    assert!(read == content);
+    // Small questions are asked again.
+    sshd.break_connections();
+    assert_eq!(store.list().unwrap().len(), 2);
+    store.remove(&full()).unwrap();
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_leaves_nothing_that_is_listed() {
+    let Some(mut sshd) = Sshd::start() else { return };
+    let location = location(&sshd);
+    let store = open(&location).unwrap();
+    let content = content();
+    let mut upload = store.begin(&full()).unwrap();
+    upload.write_all(&content[..3_000_000]).unwrap();
+    sshd.kill();
+    let written = upload.write_all(&content[3_000_000..]);
+    let ended = written.and_then(|()| upload.commit().map_err(std::io::Error::other));
+    let error = ended.unwrap_err().to_string();
+    assert!(error.contains("sftp://"), "{error}");
+    sshd.boot();
+    let listed = store.list().unwrap();
+    let partial = listed
+        .iter()
+        .find(|object| matches!(object.name, lifeboat::layout::Listed::Partial { .. }));
+    assert!(partial.is_some_and(|partial| partial.bytes <= 6_000_000), "{listed:?}");
+    assert!(matches!(store.open_object(&full()), Err(Error::NotFound { .. })));
+    // A run that is known to be dead is swept at once.
+    let begun = lifeboat::store::Begun {
+        dead: [full().chain().unwrap().chain.clone()].into(),
+        ..lifeboat::store::Begun::default()
+    };
+    assert_eq!(store.sweep(&begun).unwrap().len(), 1);
+    assert_eq!(store.list().unwrap().len(), 1);
+}

@@ -29,8 +29,8 @@ mod round_trip;
 mod runbooks;
 mod s3;
 mod settings;
-mod sheet;
 mod sftp;
+mod sheet;
 #[path = "../spellings/mod.rs"]
 #[allow(dead_code, reason = "the lab uses the rest")]
 mod spellings;

@@ -304,7 +304,9 @@ fn reached(destination: &Destination) -> Vec<Block> {
 fn let_in_by_ssh(options: &SftpOptions) -> Vec<String> {
     let mut commands = vec![match &options.host_key {
         Some(key) => format!("export LIFEBOAT_SFTP_HOST_KEY={}", shell_word(key)),
-        None => "read -rp 'public key of the server: ' LIFEBOAT_SFTP_HOST_KEY && export LIFEBOAT_SFTP_HOST_KEY".to_owned(),
+        None => {
+            "read -rp 'public key of the server: ' LIFEBOAT_SFTP_HOST_KEY && export LIFEBOAT_SFTP_HOST_KEY".to_owned()
+        }
     }];
     let asked = |what: &str, name: &str| format!("read -rsp '{what}: ' {name} && export {name}");
     if options.key.is_some() {

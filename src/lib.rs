@@ -43,6 +43,7 @@ pub mod copy;
 pub mod prune;
 pub mod rebuild;
 pub mod restore;
+pub mod rewrap;
 pub mod verify;
 
 // Whoever asks for it.

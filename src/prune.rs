@@ -14,7 +14,7 @@ use crate::catalog::{Backup, Catalog, LastCheck, Pinned, Standing};
 use crate::layout::{ChainPath, Fault, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId, LineageId};
 pub use crate::retention::Held;
-use crate::retention::{self, Chain, Clocks, Inventory, PinState, Policy, removal_order};
+use crate::retention::{self, Chain, Clocks, Inventory, Led, PinState, Policy, removal_order};
 use crate::schedule::{Pauses, SetBack};
 use crate::store::{self, Store};
 
@@ -104,7 +104,8 @@ pub fn plan(
     pauses: Option<Pauses>,
     set_back: Result<Option<SetBack>, String>,
 ) -> Plan {
-    let inventory = Inventory::of(catalog, target.destination, &pins(target, catalog));
+    let mut inventory = Inventory::of(catalog, target.destination, &pins(target, catalog));
+    let led = inventory.take_out(&catalog.led_in(target.destination));
     let (judged, held) = match by_age {
         ByAge::Confirmed => (retention::plan(&inventory, target.policy, now, zone), None),
         ByAge::IfClocksAgree => {
@@ -117,13 +118,15 @@ pub fn plan(
             retention::careful_plan(&inventory, target.policy, &clocks, pauses, zone)
         }
     };
-    Plan {
+    let mut plan = Plan {
         held,
         keep: judged.keep.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         remove: judged.remove.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         excess: judged.excess,
         chains: judged.remove.iter().map(|v| v.chain.path.clone()).collect(),
-    }
+    };
+    plan.add_led(led);
+    plan
 }
 
 /// What of the target's copies its policy keeps, one history like the other: also while there is one that the operator has
@@ -131,6 +134,7 @@ pub fn plan(
 pub fn kept_by_policy(target: Target<'_>, catalog: &Catalog, now: Timestamp, zone: &TimeZone) -> BTreeSet<ChainId> {
     let mut inventory = Inventory::of(catalog, target.destination, &pins(target, catalog));
     inventory.unjudged = None;
+    inventory.take_out(&catalog.led_in(target.destination));
     let judged = retention::plan(&inventory, target.policy, now, zone);
     judged.keep.iter().map(|kept| kept.chain.id().clone()).collect()
 }
@@ -210,6 +214,27 @@ fn inventory(destination: &str, store: &Store, catalog: &Catalog) -> Inventory {
 }
 
 impl Plan {
+    /// Has what others lead share their fate.
+    fn add_led(&mut self, led: Vec<Led>) {
+        for Led { chain, by } in led {
+            let is_removed = self.chains.contains(&by);
+            let same = format!(
+                "the same snapshot as {}, which was made of it for other recipients",
+                by.chain
+            );
+            match &chain.pin {
+                PinState::Pinned(_) => self.keep.push(said(&chain, &["pinned: `lifeboat unpin` lets it go"])),
+                PinState::Free if is_removed => {
+                    self.remove.push(said(&chain, &[format!("{same}, and goes")]));
+                    self.chains.push(chain.path);
+                }
+                PinState::Free => self.keep.push(said(&chain, &[same])),
+            }
+        }
+        self.keep.sort_by(|a, b| a.id.cmp(&b.id));
+        self.remove.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+
     /// Gives up a backup of which the manifest in this destination is damaged for good. One that only could not be read now,
     /// or that a later version understands, stays.
     fn give_up_unreadable(&mut self, destination: &str, store: &Store, catalog: &Catalog, named: &ChainPath) {

@@ -414,6 +414,7 @@ fn manifest(
         keys: asserted.keys,
         recipients: job.encoding.recipients.iter().map(ToString::to_string).collect(),
         origin: job.origin,
+        rewrapped: None,
         schedule: job.schedule.clone(),
         slot: job.slot,
         note: job.note.clone(),

@@ -30,6 +30,17 @@ impl Backup {
         self.manifest().to_revision
     }
 
+    /// How often it was made anew for other recipients.
+    pub fn generation(&self) -> u32 {
+        self.manifest.rewrapped.as_ref().map_or(0, |made| made.generation)
+    }
+
+    /// The chain of the backup that was taken of etcd: its own, unless it was made anew of another one.
+    pub fn original(&self) -> &ChainId {
+        let made_of = self.manifest.rewrapped.as_ref().map(|made| &made.original);
+        made_of.unwrap_or(self.id())
+    }
+
     /// How far the best copy is proven.
     pub fn proof(&self) -> Proof {
         self.copies

@@ -322,7 +322,7 @@ impl Catalog {
         self.backups()
             .iter()
             .filter(|b| b.manifest().lineage == lineage.id && b.proof() >= Proof::Stored)
-            .max_by_key(|b| (b.revision(), b.id()))
+            .max_by_key(|b| (b.revision(), b.id().started_at(), b.generation(), b.id()))
             .ok_or(LatestError::NothingGood { lineage })
     }
 

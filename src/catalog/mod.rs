@@ -10,6 +10,7 @@
 
 mod backup;
 mod choose;
+mod family;
 mod lineage;
 mod reading;
 #[cfg(test)]

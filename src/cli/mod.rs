@@ -20,6 +20,7 @@ mod rebuild;
 mod recovery_sheet;
 mod release;
 mod restore;
+mod rewrap;
 mod rollback;
 mod show;
 mod status;
@@ -93,6 +94,7 @@ enum Command {
     Release(release::Args),
     Prune(prune::Args),
     Copy(copy::Args),
+    Rewrap(rewrap::Args),
     Pin(pin::PinArgs),
     Unpin(pin::UnpinArgs),
     Check(check::Args),
@@ -123,6 +125,7 @@ impl Command {
             | Command::Rebuild(_)
             | Command::Prune(_)
             | Command::Copy(_)
+            | Command::Rewrap(_)
             | Command::Pin(_)
             | Command::Unpin(_)
             | Command::Check(_)
@@ -152,6 +155,7 @@ impl Command {
             | Command::Release(_)
             | Command::Prune(_)
             | Command::Copy(_)
+            | Command::Rewrap(_)
             | Command::Pin(_)
             | Command::Unpin(_)
             | Command::Check(_)
@@ -207,6 +211,7 @@ impl Cli {
             | Command::Rebuild(_)
             | Command::Prune(_)
             | Command::Copy(_)
+            | Command::Rewrap(_)
             | Command::Pin(_)
             | Command::Unpin(_)
             | Command::Check(_)
@@ -268,6 +273,7 @@ impl Cli {
             Command::Release(args) => release::run(&context, args),
             Command::Prune(args) => prune::run(&context, args),
             Command::Copy(args) => copy::run(&context, args),
+            Command::Rewrap(args) => rewrap::run(&context, args),
             Command::Pin(args) => pin::pin(&context, args),
             Command::Unpin(args) => pin::unpin(&context, args),
             Command::Check(args) => check::run(&context, args),

@@ -150,5 +150,6 @@ fn origin(origin: Origin) -> &'static str {
         Origin::Manual => "hand",
         Origin::Synthetic => "synthesis",
         Origin::Copy => "copy",
+        Origin::Rewrap => "rewrap",
     }
 }

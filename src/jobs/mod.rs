@@ -33,6 +33,7 @@ pub mod read_through;
 pub mod rebuild;
 pub mod recipients;
 pub mod restore;
+pub mod rewrap;
 mod rounds;
 pub mod sheet;
 mod slot;

@@ -116,6 +116,17 @@ pub enum Origin {
     Synthetic,
     /// Brought over from another destination.
     Copy,
+    /// Made of another one, which was encrypted to other recipients.
+    Rewrap,
+}
+
+/// Of which backup one was made anew, for other recipients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewrapped {
+    /// The chain of the one that was taken of etcd, however often it was made anew since.
+    pub original: ChainId,
+    /// How often that was.
+    pub generation: u32,
 }
 
 /// The cluster that was backed up.
@@ -219,6 +230,9 @@ pub struct Manifest {
     pub recipients: Vec<String>,
     /// Why it was made.
     pub origin: Origin,
+    /// What it was made of, if that was another backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrapped: Option<Rewrapped>,
     /// The schedule, if one asked for it.
     pub schedule: Option<String>,
     /// The instant of the schedule.
@@ -363,6 +377,8 @@ pub struct Outline {
     pub note: Option<Box<str>>,
     /// Why the data is in doubt, if it is.
     pub doubt: Option<Box<str>>,
+    /// What it was made of, if that was another backup.
+    pub rewrapped: Option<Box<Rewrapped>>,
     /// The digest of the document.
     pub document: Digest,
 }
@@ -373,6 +389,7 @@ impl Outline {
         Outline {
             slot: manifest.slot_path().map(Box::new),
             doubt: manifest.doubt().map(Box::from),
+            rewrapped: manifest.rewrapped.map(Box::new),
             kind: manifest.kind,
             lineage: manifest.lineage,
             cluster: manifest.cluster.id,
@@ -511,6 +528,7 @@ pub(crate) mod tests {
             keys: Some(12),
             recipients: vec!["age1example".to_owned()],
             origin: Origin::Manual,
+            rewrapped: None,
             schedule: None,
             slot: None,
             note: None,

@@ -10,7 +10,7 @@ mod records;
 
 pub use claim::{Claim, Clocks};
 pub use manifest::{
-    Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline,
+    Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Rewrapped,
     SIGNED_FORMAT, Stream, Writer,
 };
 pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath};

@@ -31,6 +31,7 @@
 mod careful;
 mod judge;
 mod jump;
+mod led;
 mod period;
 mod reason;
 mod removal;
@@ -45,6 +46,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use careful::{Clocks, Held, careful_plan};
+pub use led::Led;
 pub use period::{Period, Unit};
 pub use reason::{KeepReason, RemoveReason};
 pub use removal::removal_order;

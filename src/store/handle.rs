@@ -188,10 +188,42 @@ impl Store {
     pub fn write_from(
         &self,
         object: &ObjectName,
-        mut reader: impl Read + Send + 'static,
+        reader: impl Read + Send + 'static,
         expected: ReadBack,
         mut each: impl FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Transfer, Error> {
+        match self.pour(object, reader, &mut each)? {
+            None => Ok(Transfer::Stopped),
+            Some((written, _)) if written != expected => Ok(Transfer::Differs),
+            Some((_, upload)) => {
+                self.commit(upload, expected.bytes, &mut each)?;
+                Ok(Transfer::Done)
+            }
+        }
+    }
+
+    /// Writes a new object from a `reader` of which only the end tells what it has; an error of it leaves nothing. Says what
+    /// was written; nothing if it was stopped.
+    pub fn write_stream(
+        &self,
+        object: &ObjectName,
+        reader: impl Read + Send + 'static,
+        mut each: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Option<ReadBack>, Error> {
+        let Some((written, upload)) = self.pour(object, reader, &mut each)? else {
+            return Ok(None);
+        };
+        self.commit(upload, written.bytes, &mut each)?;
+        Ok(Some(written))
+    }
+
+    /// Writes what `reader` has to an object that nobody sees yet; nothing if it was stopped.
+    fn pour(
+        &self,
+        object: &ObjectName,
+        mut reader: impl Read + Send + 'static,
+        each: &mut impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Option<(ReadBack, Upload)>, Error> {
         let mut upload = self.begin(object)?;
         let at = self.address_of(object);
         let (copied, is_stopped) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -223,17 +255,16 @@ impl Store {
                 is_stopped.store(true, Ordering::Relaxed);
             }
         };
-        let (written, upload) = self.ask_while(self.limits.listing, pour, &mut look)?;
+        let written = self.ask_while(self.limits.listing, pour, &mut look)?;
         look();
-        if is_stopped.load(Ordering::Relaxed) {
-            return Ok(Transfer::Stopped);
-        }
-        if written != expected {
-            return Ok(Transfer::Differs);
-        }
-        let patience = self.limits.answer + time_to_sync(expected.bytes);
-        self.ask_while(patience, move |_, _| upload.commit(), &mut look)?;
-        Ok(Transfer::Done)
+        Ok((!is_stopped.load(Ordering::Relaxed)).then_some(written))
+    }
+
+    fn commit(&self, upload: Upload, bytes: u64, each: &mut impl FnMut(u64) -> ControlFlow<()>) -> Result<(), Error> {
+        let patience = self.limits.answer + time_to_sync(bytes);
+        // Asked to stop, it is soon done all the same.
+        let look = || _ = each(0);
+        self.ask_while(patience, move |_, _| upload.commit(), look)
     }
 
     /// Writes a small new object; `AlreadyExists` if another was faster.

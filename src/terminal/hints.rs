@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::settings::shell_word;
 
 /// The commands that read a configuration.
-pub(crate) const CONFIGURED: [&str; 19] = [
+pub(crate) const CONFIGURED: [&str; 20] = [
     "agent",
     "status",
     "backup",
@@ -25,6 +25,7 @@ pub(crate) const CONFIGURED: [&str; 19] = [
     "check",
     "accept-lineage",
     "copy",
+    "rewrap",
     "metrics",
     "notify",
     "recovery-sheet",

@@ -77,6 +77,14 @@ fn what_is_printed_is_what_is_described() {
     fs::write(host.config(), text + &more).expect("it can be written");
     let copied = check("copy", 0, &["copy", "--from", "local", "--to", "far"]);
     assert_eq!(copied["copied"].as_array().map(Vec::len), Some(2));
+    let sole = fs::read_to_string(&key).expect("it was made");
+    let recipient = sole
+        .split_whitespace()
+        .find(|word| word.starts_with("age1"))
+        .expect("it is named");
+    let both = format!("\"{}\", \"{recipient}\"", host.recipient());
+    host.reconfigure(&format!("\"{}\"", host.recipient()), &both);
+    check("rewrap", 0, &["rewrap", "--identity", &identity]);
 
     for (section, fields) in &page.sections {
         let is_of_lab = IN_THE_LAB.contains(&section.as_str()) || section == "waiting";

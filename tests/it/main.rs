@@ -25,6 +25,7 @@ mod rebuild;
 mod recipients;
 mod restore;
 mod retention;
+mod rewrap;
 mod round_trip;
 mod runbooks;
 mod s3;

@@ -9,6 +9,7 @@ pub mod frozen;
 pub mod gate;
 pub mod hanging;
 pub mod host;
+pub mod killing;
 pub mod load;
 pub mod moto;
 mod ports;

@@ -1,0 +1,295 @@
+//! Backups that are made anew for other recipients: nothing is lost, nothing is there twice for good.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::support::etcd::Etcd;
+use super::support::host::{Host, Output, copy_tree};
+use super::support::killing::Killing;
+use super::support::moto::{Moto, SECRET};
+use super::support::shared;
+
+const BUCKET: &str = "backups";
+
+/// A second key of a host, which takes the place of the first one in its configuration.
+struct NewKey {
+    file: String,
+    recipient: String,
+}
+
+impl NewKey {
+    fn of(host: &Host) -> NewKey {
+        let file = host.path("new-key.txt").display().to_string();
+        let made = host.lifeboat(["keygen", "--identity", &file]).expect_code(0);
+        let recipient = made.stdout.trim().to_owned();
+        host.reconfigure(&format!("\"{}\"", host.recipient()), &format!("\"{recipient}\""));
+        NewKey { file, recipient }
+    }
+}
+
+fn backups(host: &Host, more: &[&str]) -> Vec<Value> {
+    let listed = host
+        .lifeboat([&["--json", "list"], more].concat())
+        .expect_code(0)
+        .json();
+    listed["backups"].as_array().unwrap().clone()
+}
+
+fn texts(values: &Value) -> Vec<&str> {
+    let values = values.as_array().unwrap().iter();
+    values.map(|value| value.as_str().unwrap()).collect()
+}
+
+fn exported(host: &Host, id: &str, key: &str) -> Vec<u8> {
+    let file = host.path("exported.db");
+    fs::remove_file(&file).ok();
+    host.lifeboat(["export", id, file.to_str().unwrap(), "--identity", key])
+        .expect_code(0);
+    fs::read(file).unwrap()
+}
+
+#[test]
+fn backups_are_made_anew_in_every_destination_and_the_old_ones_go() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let host = Host::new(etcd);
+    let keys = format!("aws_access_key_id = anybody\naws_secret_access_key = {SECRET}\n");
+    fs::write(host.path("s3-keys"), keys).unwrap();
+    let bucket = format!(
+        "[destinations.bucket]\nurl = \"s3://{BUCKET}/etcd\"\nendpoint = \"{}\"\ncredentials = {{ file = {:?} }}\n",
+        moto.endpoint(),
+        host.path("s3-keys")
+    );
+    host.configure(etcd, &bucket);
+    let old_key = host.identity().display().to_string();
+    let first = host.backup();
+    let second = host.backup();
+    host.lifeboat(["pin", &first]).expect_code(0);
+    host.lifeboat(["verify", "--all", "--identity", &old_key])
+        .expect_code(0);
+    let before = backups(&host, &[]);
+    let plain = exported(&host, &first, &old_key);
+
+    let new = NewKey::of(&host);
+    let rewrap = |more: &[&str]| host.lifeboat([&["--json", "rewrap", "--identity", &old_key], more].concat());
+    // Nothing would prove the new ones.
+    rewrap(&[]).expect_code(7).says(&["--identity OLD --identity NEW"]);
+    host.lifeboat(["rewrap"]).expect_code(8);
+    let both = ["--identity", &new.file];
+    let planned = rewrap(&[&both[..], &["--dry-run"]].concat()).expect_code(0).json();
+    let planned = planned["rewrapped"].as_array().unwrap();
+    assert_eq!(planned.len(), 2);
+    assert!(
+        planned
+            .iter()
+            .all(|row| row["new"].is_null() && texts(&row["removed"]).is_empty())
+    );
+    assert_eq!(backups(&host, &[]), before);
+
+    let done = rewrap(&both).expect_code(0).json();
+    let after = backups(&host, &[]);
+    assert_eq!(after.len(), 2, "{after:?}");
+    for (index, old) in [&first, &second].into_iter().enumerate() {
+        let row = done["rewrapped"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["old"] == **old);
+        let row = row.unwrap_or_else(|| panic!("no {old} in {done}"));
+        let id = row["new"].as_str().unwrap();
+        for places in ["destinations", "removed"] {
+            assert_eq!(texts(&row[places]), ["bucket", "local"], "{row}");
+        }
+        let is_it = |of: &&Value, id: &str| of["id"] == *id;
+        let was = before.iter().find(|backup| is_it(backup, old)).unwrap();
+        let is = after.iter().find(|backup| is_it(backup, id)).unwrap();
+        for kept in [
+            "lineage",
+            "from_revision",
+            "to_revision",
+            "time",
+            "bytes",
+            "pinned",
+            "proof",
+            "destinations",
+        ] {
+            assert_eq!(is[kept], was[kept], "{kept} of {is}");
+        }
+        assert_eq!(is["proof"], "hash_kv");
+        assert_eq!(is["pinned"], index == 0);
+        let manifest = host.manifest(id);
+        assert_eq!(manifest["recipients"], serde_json::json!([new.recipient]));
+        assert_eq!(manifest["origin"], "rewrap");
+        assert_eq!(
+            manifest["rewrapped"],
+            serde_json::json!({"original": old, "generation": 1})
+        );
+        host.lifeboat(["export", id, "-", "--identity", &old_key])
+            .expect_code(8);
+    }
+    let new_first = done["rewrapped"][0]["new"].as_str().unwrap();
+    assert_eq!(exported(&host, new_first, &new.file), plain);
+    for id in [&first, &second] {
+        let left = moto.keys(BUCKET).into_iter().filter(|key| key.contains(id.as_str()));
+        assert_eq!(left.count(), 0);
+        host.lifeboat(["show", id]).expect_code(4);
+    }
+    assert_eq!(moto.open_uploads(BUCKET), [""; 0]);
+    // There is nothing left to do.
+    let again = rewrap(&both).expect_code(0).json();
+    assert_eq!(again["up_to_date"], 2, "{again}");
+    assert_eq!(again["rewrapped"].as_array().map(Vec::len), Some(0), "{again}");
+    // And back, of what was made anew already.
+    host.reconfigure(&new.recipient, host.recipient());
+    let back = rewrap(&[&both[..], &[new_first]].concat()).expect_code(0).json();
+    let made = back["rewrapped"][0]["new"].as_str().unwrap();
+    assert_eq!(
+        host.manifest(made)["rewrapped"],
+        serde_json::json!({"original": first, "generation": 2})
+    );
+}
+
+/// Runs it until it is done, killed just before each of its steps in turn; each time from what it was before, and afterwards
+/// to the end. Gives the number of steps.
+fn killed_at_every_step(etcd: &Etcd, prepare: impl Fn(&Host), check: impl Fn(&Host, &NewKey)) -> usize {
+    let host = Host::new(etcd);
+    host.add_destination("far");
+    host.backup();
+    prepare(&host);
+    let new = NewKey::of(&host);
+    let Some(killing) = Killing::new(&host.path("killing")) else {
+        return 0;
+    };
+    let folders = ["state", "store", "far"];
+    for folder in folders {
+        copy_tree(&host.path(folder), &host.path("before").join(folder));
+    }
+    let old_key = host.identity().display().to_string();
+    let args = ["rewrap", "--identity", &old_key, "--identity", &new.file];
+    for step in 1.. {
+        for folder in folders {
+            fs::remove_dir_all(host.path(folder)).unwrap();
+            copy_tree(&host.path("before").join(folder), &host.path(folder));
+        }
+        let mut command = host.command(args);
+        killing.at(&mut command, step);
+        let ended = command.output().unwrap();
+        if ended.status.success() {
+            return step;
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = Output::new(
+            ended.status.code().unwrap_or(137),
+            text(&ended.stdout),
+            text(&ended.stderr),
+        );
+        // Whatever is left of it: nothing is lost, and it is one point in time.
+        let looked = |args: &[&str], code: i32| {
+            let output = host.lifeboat(args);
+            assert_eq!(
+                output.code, code,
+                "step {step}: {args:?}: {}\n{}",
+                output.stderr, said.stderr
+            );
+            output
+        };
+        looked(
+            &["verify", "latest", "--identity", &old_key, "--identity", &new.file],
+            0,
+        );
+        looked(&args, 0);
+        let left = backups(&host, &[]);
+        assert_eq!(left.len(), 1, "step {step}: {left:?}\n{}", said.stderr);
+        assert_eq!(
+            left[0]["destinations"],
+            serde_json::json!(["far", "local"]),
+            "step {step}"
+        );
+        check(&host, &new);
+        let unfinished = host.lifeboat(["--json", "list", "--all"]).expect_code(0).json();
+        for left in ["incomplete", "foreign", "damaged"] {
+            assert_eq!(unfinished[left], serde_json::json!([]), "step {step}");
+        }
+    }
+    unreachable!("it ends some time")
+}
+
+#[test]
+fn killed_at_any_step_it_goes_on_and_neither_loses_nor_doubles_a_backup() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let pin = |host: &Host| {
+        let id = backups(host, &[])[0]["id"].as_str().unwrap().to_owned();
+        host.lifeboat(["pin", &id]).expect_code(0);
+    };
+    let steps = killed_at_every_step(etcd, pin, |host, new| {
+        let left = &backups(host, &[])[0];
+        assert_eq!(left["pinned"], true);
+        let manifest = host.manifest(left["id"].as_str().unwrap());
+        assert_eq!(manifest["recipients"], serde_json::json!([new.recipient]));
+    });
+    assert!(steps == 0 || steps > 20, "only {steps} steps were seen");
+}
+
+#[test]
+fn a_pair_is_one_point_in_time_for_retention_and_copies_nothing_back() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let far = host.add_destination("far");
+    let old = host.backup();
+    let other = host.backup();
+    let new = NewKey::of(&host);
+    let old_key = host.identity().display().to_string();
+    // The other destination keeps the old one of the pair, as after a kill.
+    let rewrap = [
+        "rewrap",
+        &old,
+        "--destination",
+        "local",
+        "--identity",
+        &old_key,
+        "--identity",
+        &new.file,
+    ];
+    host.lifeboat(rewrap).expect_code(0);
+    let made = backups(&host, &["--destination", "local"]);
+    let made: Vec<&str> = made.iter().map(|backup| backup["id"].as_str().unwrap()).collect();
+    let made = made.into_iter().find(|id| *id != other).unwrap();
+    let copied = host.lifeboat(["--json", "copy", "--from", "far", "--to", "local"]);
+    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([]));
+    host.lifeboat(["copy", "--from", "local", "--to", "far"]).expect_code(0);
+    assert_eq!(backups(&host, &["--destination", "far"]).len(), 3);
+    let text = fs::read_to_string(host.config()).unwrap();
+    let keep = |count: u32| {
+        let policy = format!("{text}retention = {{ keep_last = {count} }}\n");
+        fs::write(host.config(), policy).unwrap();
+        let judged = host.lifeboat(["--json", "prune", "--dry-run"]).expect_code(0).json();
+        let mut removed: Vec<String> = judged["remove"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["id"].as_str().unwrap().to_owned())
+            .collect();
+        removed.sort();
+        removed
+    };
+    assert_eq!(keep(2), [""; 0]);
+    let mut pair = [old.clone(), made.to_owned()];
+    pair.sort();
+    assert_eq!(keep(1), pair);
+    fs::write(host.config(), text).unwrap();
+    // The next run makes one of the two.
+    host.lifeboat(["rewrap", "--identity", &old_key, "--identity", &new.file])
+        .expect_code(0);
+    for store in [&host.store(), &far] {
+        assert!(!contains(store, &old), "{} has it still", store.display());
+    }
+    assert_eq!(backups(&host, &[]).len(), 2);
+}
+
+fn contains(folder: &Path, name: &str) -> bool {
+    let files = super::support::host::files_below(folder);
+    files.iter().any(|file| file.to_string_lossy().contains(name))
+}

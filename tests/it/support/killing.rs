@@ -1,0 +1,59 @@
+//! A program that dies, as by `kill -9`, just before it changes a name on the file system for the nth time, or makes something
+//! durable.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::preload;
+
+/// Stands before the calls by which names appear, change and go.
+const SOURCE: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+static atomic_int steps;
+static void step(void) {
+    const char *at = getenv("KILL_AT");
+    if (at && ++steps == atoi(at)) kill(getpid(), SIGKILL);
+}
+#define BEFORE(name, types, values) \
+    int name types { \
+        static int (*real) types; \
+        if (!real) real = dlsym(RTLD_NEXT, #name); \
+        step(); \
+        return real values; \
+    }
+BEFORE(link, (const char *a, const char *b), (a, b))
+BEFORE(linkat, (int a, const char *b, int c, const char *d, int e), (a, b, c, d, e))
+BEFORE(rename, (const char *a, const char *b), (a, b))
+BEFORE(renameat, (int a, const char *b, int c, const char *d), (a, b, c, d))
+BEFORE(renameat2, (int a, const char *b, int c, const char *d, unsigned e), (a, b, c, d, e))
+BEFORE(unlink, (const char *a), (a))
+BEFORE(unlinkat, (int a, const char *b, int c), (a, b, c))
+BEFORE(rmdir, (const char *a), (a))
+BEFORE(fsync, (int a), (a))
+BEFORE(fdatasync, (int a), (a))
+"#;
+
+/// A library that programs are started with.
+pub struct Killing {
+    library: PathBuf,
+}
+
+impl Killing {
+    /// Makes one in a folder that is not there yet, or says that the test is skipped and gives `None`.
+    pub fn new(folder: &Path) -> Option<Killing> {
+        let library = preload::library(folder, SOURCE, "a library that stands before unlink(2)")?;
+        Some(Killing { library })
+    }
+
+    /// Has the program die just before the step of that number, counted from 1.
+    pub fn at(&self, command: &mut Command, step: usize) {
+        preload::load(command, &self.library);
+        command.env("KILL_AT", step.to_string());
+    }
+}

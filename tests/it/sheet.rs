@@ -10,47 +10,10 @@ use std::process::{Command, Stdio};
 use super::support::etcd::{Etcd, Options};
 use super::support::host::{Host, tells_a_secret};
 use super::support::moto::{Moto, SECRET};
+use super::support::recovery_sheet::{blocks, only};
 use super::support::tools::Version;
 
 const BUCKET: &str = "backups";
-
-/// The blocks of a sheet that are to be typed, each with what is said above it.
-fn blocks(sheet: &str) -> Vec<(String, String)> {
-    let (mut found, mut said): (Vec<(String, String)>, String) = (Vec::new(), String::new());
-    let mut is_typed = false;
-    for line in sheet.lines() {
-        match line.strip_prefix("      ") {
-            Some(command) if is_typed => {
-                let (_, block) = found.last_mut().expect("one is open");
-                block.push('\n');
-                block.push_str(command);
-            }
-            Some(command) => {
-                found.push((said.trim().to_owned(), command.to_owned()));
-                is_typed = true;
-            }
-            None => {
-                if is_typed && !line.is_empty() {
-                    said.clear();
-                }
-                is_typed = false;
-                said.push_str(line.trim());
-                said.push(' ');
-            }
-        }
-    }
-    found
-}
-
-#[track_caller]
-fn only<'a>(blocks: &'a [(String, String)], part: &str) -> &'a str {
-    let mut found = blocks.iter().filter(|(_, block)| block.contains(part));
-    let (_, block) = found
-        .next()
-        .unwrap_or_else(|| panic!("nothing with {part} in {blocks:#?}"));
-    assert!(found.next().is_none(), "more than one with {part} in {blocks:#?}");
-    block
-}
 
 /// A new host: a folder with the identity as the sheet calls it, and the program.
 fn new_host(host: &Host, name: &str) -> PathBuf {

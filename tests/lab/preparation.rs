@@ -67,6 +67,7 @@ pub fn prepare(suites: &BTreeSet<Suite>) -> Result<Vec<Suite>, String> {
         // Where one cannot be had, this says so, and its case does too.
         drop(tools::etcd(version));
     }
+    drop(tools::moto());
     thread::scope(|scope| {
         let made: Vec<_> = suites
             .iter()

@@ -14,6 +14,7 @@ pub mod load;
 pub mod moto;
 mod ports;
 pub mod preload;
+pub mod recovery_sheet;
 pub mod runbook;
 pub mod running;
 mod self_check;

@@ -130,6 +130,17 @@ impl Moto {
         self.ask("GET", &format!("/{bucket}/{key}"), "")
     }
 
+    /// The same of one that may be gone meanwhile.
+    pub fn find_object(&self, bucket: &str, key: &str) -> Option<String> {
+        let path = format!("/{bucket}/{key}");
+        let (status, answer) = self.answer("GET", &path, "");
+        match status {
+            404 => None,
+            200 => Some(answer),
+            _ => panic!("GET {path}: {status} {answer}"),
+        }
+    }
+
     /// Puts an object, as a stranger would.
     pub fn put(&self, bucket: &str, key: &str, content: &str) {
         self.ask("PUT", &format!("/{bucket}/{key}"), content);
@@ -161,6 +172,14 @@ impl Moto {
     /// The body of its answer, which must be a good one.
     #[track_caller]
     fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let (status, answer) = self.answer(method, path, body);
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    /// The status and the body of its answer.
+    #[track_caller]
+    fn answer(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a running server takes connections");
         // By the scope of the key, moto tells its services apart.
         let (service, kind) = match path {
@@ -180,9 +199,11 @@ impl Moto {
         stream.read_to_end(&mut answer).expect("a running server answers");
         let answer = String::from_utf8_lossy(&answer);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split_whitespace().nth(1).unwrap_or_default();
-        assert!(status.starts_with('2'), "{method} {path}: {answer}");
-        body.to_owned()
+        let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+        (
+            status.unwrap_or_else(|| panic!("{method} {path}: {answer}")),
+            body.to_owned(),
+        )
     }
 
     fn log(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 //! panics, the report shows where, the command concerned and the journals of its hosts, which are gone afterwards. What
 //! must come about by itself is waited for with `until`, never slept for.
 
+mod buckets;
 mod by_hand;
 mod deaths;
 mod etcds;
@@ -60,6 +61,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE rendezvous_steps::a_host_cut_off_at_any_step_of_the_rendezvous_is_waited_for
     TRIXIE rendezvous_steps::a_host_without_power_at_any_step_of_the_rendezvous_is_waited_for
     TRIXIE rendezvous_steps::a_host_rebooted_at_any_step_of_the_rendezvous_is_waited_for
+    TRIXIE buckets::hosts_with_a_bucket_take_one_backup_a_slot_whoever_dies_and_though_it_was_away
     TRIXIE new_clusters::the_same_unit_on_each_host_makes_one_cluster_that_grows_and_lets_no_old_member_in
     TRIXIE new_clusters::hosts_that_lost_everything_and_restored_different_backups_come_together_on_one
     TRIXIE new_clusters::hosts_that_restore_different_backups_do_not_become_one_cluster
@@ -67,6 +69,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE rendezvous::a_backup_restored_twice_lets_no_member_of_the_first_time_in
     TRIXIE rendezvous::a_disk_lost_after_a_restore_costs_no_acknowledged_write
     TRIXIE rendezvous::hosts_that_see_different_stores_found_one_cluster
+    TRIXIE buckets::hosts_that_lost_everything_come_back_by_the_recovery_sheet_alone
     BOTH several_hosts::hosts_that_share_a_store_make_one_backup_a_slot_whoever_leads_or_dies
     BOTH deaths::an_agent_killed_in_mid_backup_leaves_nothing_visible_and_no_growing_rubbish
     TRIXIE restore_deaths::a_host_that_loses_its_power_at_any_step_of_a_restore_ends_with_the_old_or_the_new

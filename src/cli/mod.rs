@@ -40,7 +40,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::agent::Log;
 use crate::health::Level;
 use crate::process::Interrupt;
-use crate::terminal::{Color, Format, Given, Output, Paint, Style, Verbosity, remember, styled};
+use crate::terminal::{Color, Format, Given, Output, Paint, Style, Verbosity, answer_plugins, remember, styled};
 
 /// Where the configuration is when `--config` does not say.
 const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
@@ -258,6 +258,9 @@ impl Cli {
             },
             runtime: runtime()?,
         };
+        if !matches!(self.command, Command::Agent(_)) {
+            answer_plugins();
+        }
         let done = match self.command {
             // It keeps the context as long as a job may need it.
             Command::Agent(args) => return agent::run(context, args),

@@ -67,6 +67,7 @@ pub(super) const KEYS: &[Key] = &[
     key("encryption.recipients_file", Kind::Text, "a path that starts with `/`"),
     key("encryption.identity", Kind::Secret, SECRET),
     key("encryption.identity_note", Kind::Text, NOTE),
+    key("encryption.plugins", Kind::Text, "a path that starts with `/`"),
     key("compression.level", Kind::Integer, "a whole number from 1 to 19"),
     key(
         "compression.threads",

@@ -167,6 +167,8 @@ pub struct Encryption {
     pub identity: Option<Secret>,
     /// Where people find such a key, in the operator's words.
     pub identity_note: Option<String>,
+    /// The folder with the programs of keys that need one.
+    pub plugins: PathBuf,
 }
 
 /// `[compression]`

@@ -9,7 +9,7 @@ use super::problem::{Origin, Source};
 use super::section::{Content, Given, Section};
 use super::{Encryption, LARGEST_FILE, SAMPLE_RECIPIENT};
 use crate::durable;
-use crate::pipeline::{KeyError, Recipient};
+use crate::pipeline::{KeyError, PLUGINS, Recipient};
 
 impl Reader<'_> {
     pub(super) fn encryption(&mut self, root: &Section<'_>) -> Encryption {
@@ -53,8 +53,13 @@ impl Reader<'_> {
                 "`encryption.identity`: this host can read its backups; that is meant only for restores without anybody at hand",
             );
         }
+        let plugins = section.text("plugins");
+        let plugins = plugins.and_then(|given| self.absolute_path(&section, "plugins", &given));
+        let plugins = plugins.unwrap_or_else(|| PLUGINS.into());
+        let recipients = recipients.into_iter();
         Encryption {
-            recipients,
+            recipients: recipients.map(|recipient| recipient.with_plugins(&plugins)).collect(),
+            plugins,
             recipients_file,
             identity: self.secret(&section, "identity"),
             identity_note: self.note(&section, "identity_note"),

@@ -194,6 +194,7 @@ fn every_key_is_read() {
         ("encryption.recipients_file", &recipients_file),
         ("encryption.identity", "encryption.identity = { env = 'A' }"),
         ("encryption.identity_note", "encryption.identity_note = 'in the safe'"),
+        ("encryption.plugins", "encryption.plugins = '/opt/plugins'"),
         ("compression.level", "compression.level = 19"),
         ("compression.threads", "compression.threads = 64"),
         ("backup.member", "backup.member = 'm1'"),

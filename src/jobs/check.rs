@@ -23,7 +23,7 @@ use crate::config::{self, Config, OnFailure};
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, Listed, Member, Surveyed, complaints, survey};
-use crate::pipeline::Identities;
+use crate::pipeline::{Identities, Recipient, try_sealing};
 use crate::text::{count, rfc3339};
 
 /// When a certificate's end is told beforehand.
@@ -172,8 +172,13 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
         findings.warnings.extend(set_back.map(|notice| notice.message));
     }
     let (mut members, mut stores) = (Vec::new(), Vec::new());
+    let unsealed = plugins_fail(&config);
+    if is_configured && !unsealed.is_empty() {
+        exit = Exit::Failed;
+    }
+    findings.problems.extend(unsealed);
     // While this is still who can read the key.
-    if let Some(keys) = identities::of_files(asked.key_files).transpose() {
+    if let Some(keys) = identities::of_files(asked.key_files, Some(&config)).transpose() {
         let tried = keys.and_then(|keys| try_identity(listener, &config, asked.key_files, keys, &mut findings));
         exit = findings.end_of(tried, exit);
     }
@@ -248,6 +253,25 @@ fn without_program(on_failure: Option<&OnFailure>) -> Option<String> {
         "`notify.on_failure` cannot be run: {}: {why}",
         program.display()
     ))
+}
+
+/// What keeps recipients that need a plugin from being encrypted to, as tried.
+fn plugins_fail(config: &Config) -> Vec<String> {
+    let recipients = &config.encryption.recipients;
+    if !recipients.iter().any(Recipient::needs_plugin) {
+        return Vec::new();
+    }
+    let faults = recipients.iter().filter_map(Recipient::plugin_fault);
+    let mut faults: Vec<String> = faults
+        .map(|fault| format!("`encryption.recipients`: {fault}"))
+        .collect();
+    if faults.is_empty()
+        && let Err(why) = try_sealing(recipients)
+    {
+        faults.push(format!("`encryption.recipients`: {why}"));
+    }
+    faults.dedup();
+    faults
 }
 
 async fn ask_members(config: &Config, findings: &mut Findings) -> Vec<MemberRow> {

@@ -183,7 +183,7 @@ pub fn identities(config: &Config) -> Result<Option<Identities>, Failure> {
     let content = secret
         .read()
         .map_err(|error| Failure::new(Exit::Configuration, format!("{NAME}: {}", with_causes(&error))))?;
-    let keys = Identities::parse(content.expose_secret().as_bytes(), NAME);
+    let keys = Identities::parse_with(content.expose_secret().as_bytes(), NAME, &config.encryption.plugins);
     keys.map(Some).map_err(unusable)
 }
 

@@ -8,13 +8,14 @@ use super::host::{identities, unusable};
 use super::{Exit, Failure};
 use crate::config::{Config, Secret, SecretError};
 use crate::error_chain::with_causes;
-use crate::pipeline::Identities;
+use crate::pipeline::{Identities, PLUGINS};
 
 /// The keys of all files.
-pub fn of_files(files: &[PathBuf]) -> Result<Option<Identities>, Failure> {
+pub fn of_files(files: &[PathBuf], config: Option<&Config>) -> Result<Option<Identities>, Failure> {
+    let plugins = config.map_or(Path::new(PLUGINS), |config| &config.encryption.plugins);
     let mut all: Option<Identities> = None;
     for file in files {
-        let keys = of_file(file)?;
+        let keys = of_file(file, plugins)?;
         all = Some(match all {
             Some(before) => before.and(keys),
             None => keys,
@@ -25,17 +26,17 @@ pub fn of_files(files: &[PathBuf]) -> Result<Option<Identities>, Failure> {
 
 /// The keys of the files, or without any those that the configuration names.
 pub fn or_configured(files: &[PathBuf], config: Option<&Config>) -> Result<Option<Identities>, Failure> {
-    match (of_files(files)?, config) {
+    match (of_files(files, config)?, config) {
         (Some(keys), _) => Ok(Some(keys)),
         (None, Some(config)) => identities(config),
         (None, None) => Ok(None),
     }
 }
 
-fn of_file(file: &Path) -> Result<Identities, Failure> {
+fn of_file(file: &Path, plugins: &Path) -> Result<Identities, Failure> {
     let content = Secret::read_given(file).map_err(|error| unreadable(&error))?;
     let content = content.expose_secret().as_bytes();
-    Identities::parse(content, &file.display().to_string()).map_err(unusable)
+    Identities::parse_with(content, &file.display().to_string(), plugins).map_err(unusable)
 }
 
 fn unreadable(error: &SecretError) -> Failure {
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn an_identity_that_is_not_there_is_not_a_wrong_key() {
-        let exit = |path: &Path| of_file(path).err().map(|failure| failure.exit);
+        let exit = |path: &Path| of_file(path, Path::new(PLUGINS)).err().map(|failure| failure.exit);
         assert_eq!(exit(Path::new("/nonexistent/key.txt")), Some(Exit::Failed));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("key.txt");

@@ -60,11 +60,8 @@ impl Asked<'_> {
         }
         let (places, config) = match &self.from {
             Some(from) => {
-                // No configuration is needed; one that is there may name the identity.
-                let config = match self.key_files.is_empty() {
-                    true => configuration::read(self.configuration, listener).ok(),
-                    false => None,
-                };
+                // No configuration is needed; one that is there may name the identity, and where plugins are.
+                let config = configuration::read(self.configuration, listener).ok();
                 (from.read(listener)?, config)
             }
             None => {
@@ -84,7 +81,8 @@ impl Asked<'_> {
     /// The key for a file or a pipe, which need not be encrypted: a configuration may name one, and none is needed.
     fn identities_for_file(&self, listener: &dyn Listener) -> Result<Option<Identities>, Failure> {
         if !self.key_files.is_empty() {
-            return identities::of_files(self.key_files);
+            let config = configuration::read(self.configuration, listener).ok();
+            return identities::of_files(self.key_files, config.as_ref());
         }
         let Some(config) = configuration::read(self.configuration, listener).ok() else {
             return Ok(None);
@@ -307,6 +305,10 @@ pub fn source_failure(error: &source::Error, manifest: Option<&Manifest>) -> Fai
             ),
             None => "give the identity of one of its recipients".to_owned(),
         }),
+        source::Error::Decode {
+            error: DecodeError::Plugin(_),
+            ..
+        } => Failure::new(Exit::WrongKey, error).next("mend that, or give another identity with `--identity FILE`"),
         source::Error::Decode {
             error: DecodeError::Window { granted },
             ..

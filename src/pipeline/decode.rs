@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::plugin::{PluginFault, fault_behind};
 use super::{BLOCK_BYTES, Identities};
 use crate::model::ByteSize;
 
@@ -86,6 +87,9 @@ pub enum DecodeError {
         /// What is granted.
         granted: Window,
     },
+    /// A plugin that was to open it did not.
+    #[error(transparent)]
+    Plugin(PluginFault),
     /// The bytes could not be read at all.
     #[error("reading: {0}")]
     Read(#[source] io::Error),
@@ -183,6 +187,9 @@ fn read_block(from: &mut impl Read, mut block: Vec<u8>) -> io::Result<Option<Vec
 fn refused(error: age::DecryptError) -> DecodeError {
     match error {
         age::DecryptError::NoMatchingKeys => DecodeError::WrongKey,
+        age::DecryptError::Io(error) if fault_behind(&error).is_some() => {
+            DecodeError::Plugin(fault_behind(&error).cloned().expect("it was seen"))
+        }
         age::DecryptError::Io(error) => broken(error),
         other => DecodeError::Damaged {
             stage: "first bytes",

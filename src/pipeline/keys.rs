@@ -4,7 +4,10 @@
 
 use std::fmt;
 use std::io::Write;
+use std::path::Path;
 use std::str::FromStr;
+
+use super::plugin::{PLUGINS, PluginFault, PluginIdentity, PluginRecipient};
 
 /// A key that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +50,7 @@ pub struct Recipient {
 enum Key {
     X25519(age::x25519::Recipient),
     Ssh(age::ssh::Recipient),
+    Plugin(PluginRecipient),
 }
 
 impl Recipient {
@@ -55,8 +59,44 @@ impl Recipient {
         match &self.key {
             Key::X25519(key) => key,
             Key::Ssh(key) => key,
+            Key::Plugin(key) => key,
         }
     }
+
+    /// The same, with the program that it needs, if it is of a plugin, in this folder.
+    #[must_use]
+    pub fn with_plugins(mut self, folder: &Path) -> Recipient {
+        if let Key::Plugin(key) = &mut self.key
+            && let Some(moved) = PluginRecipient::parse(&self.text, folder)
+        {
+            *key = moved;
+        }
+        self
+    }
+
+    /// Why the program that it needs cannot be used; nothing of a key that needs none.
+    pub fn plugin_fault(&self) -> Option<PluginFault> {
+        match &self.key {
+            Key::Plugin(key) => key.look().err(),
+            Key::X25519(_) | Key::Ssh(_) => None,
+        }
+    }
+
+    /// Whether a plugin is needed to encrypt to it.
+    pub fn needs_plugin(&self) -> bool {
+        matches!(self.key, Key::Plugin(_))
+    }
+}
+
+/// Encrypts a few bytes to all of them: whether they go together, and their plugins work.
+pub fn try_sealing(recipients: &[Recipient]) -> Result<Vec<u8>, String> {
+    let to = recipients.iter().map(Recipient::as_age);
+    let encryptor = age::Encryptor::with_recipients(to).map_err(|error| error.to_string())?;
+    let sealed = encryptor.wrap_output(Vec::new()).and_then(|mut writer| {
+        writer.write_all(b"a trial")?;
+        writer.finish()
+    });
+    sealed.map_err(|error| error.to_string())
 }
 
 impl FromStr for Recipient {
@@ -64,7 +104,8 @@ impl FromStr for Recipient {
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
-        if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") || text.starts_with("-----BEGIN") {
+        let upper = text.to_ascii_uppercase();
+        if upper.starts_with("AGE-SECRET-KEY-") || upper.starts_with("AGE-PLUGIN-") || text.starts_with("-----BEGIN") {
             return Err(KeyError::SecretAsRecipient);
         }
         if let Ok(key) = text.parse::<age::x25519::Recipient>() {
@@ -75,6 +116,11 @@ impl FromStr for Recipient {
         if let Ok(key) = text.parse::<age::ssh::Recipient>() {
             let key = Key::Ssh(key);
             let text = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+            return Ok(Recipient { text, key });
+        }
+        if let Some(key) = PluginRecipient::parse(text, Path::new(PLUGINS)) {
+            let key = Key::Plugin(key);
+            let text = text.to_owned();
             return Ok(Recipient { text, key });
         }
         Err(KeyError::NotARecipient {
@@ -111,15 +157,26 @@ pub struct Identities {
 impl Identities {
     /// Reads an age identity file or an SSH private key; `name` is what errors call it.
     pub fn parse(content: &[u8], name: &str) -> Result<Identities, KeyError> {
+        Identities::parse_with(content, name, Path::new(PLUGINS))
+    }
+
+    /// The same, where plugins are in another folder.
+    pub fn parse_with(content: &[u8], name: &str, plugins: &Path) -> Result<Identities, KeyError> {
         let none = || KeyError::NotAnIdentity { name: name.to_owned() };
         if content.starts_with(b"-----BEGIN ") {
             return ssh(content, name);
         }
         let text = std::str::from_utf8(content).map_err(|_| none())?;
         let lines = text.lines().map(str::trim);
-        let mut keys: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
+        let (mut keys, mut of_plugins): (Vec<Box<dyn age::Identity + Send + Sync>>, Vec<_>) = (Vec::new(), Vec::new());
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let key: age::x25519::Identity = line.parse().map_err(|_| none())?;
+            match PluginIdentity::parse(line, plugins) {
+                Some(key) => of_plugins.push(key),
+                None => keys.push(Box::new(line.parse::<age::x25519::Identity>().map_err(|_| none())?)),
+            }
+        }
+        // Last: the others ask nobody for anything.
+        for key in of_plugins {
             keys.push(Box::new(key));
         }
         match keys.is_empty() {
@@ -137,18 +194,11 @@ impl Identities {
 
     /// Whether one of them opens what is encrypted to `recipients`: tried with a few bytes.
     pub fn open_what_is_made_for(&self, recipients: &[Recipient]) -> bool {
-        let sealed = || {
-            let to = recipients.iter().map(Recipient::as_age);
-            let encryptor = age::Encryptor::with_recipients(to).ok()?;
-            let mut writer = encryptor.wrap_output(Vec::new()).ok()?;
-            writer.write_all(b"a trial").ok()?;
-            writer.finish().ok()
-        };
         let opened = |sealed: Vec<u8>| {
             let decryptor = age::Decryptor::new_buffered(&*sealed).ok()?;
             decryptor.decrypt(self.as_age()).ok().map(drop)
         };
-        sealed().and_then(opened).is_some()
+        try_sealing(recipients).ok().and_then(opened).is_some()
     }
 
     /// The keys as age uses them.

@@ -12,13 +12,15 @@ mod decode;
 mod encode;
 mod fan_out;
 mod keys;
+mod plugin;
 
 pub(crate) use decode::fill;
 pub(crate) use decode::is_skippable_frame;
 pub use decode::{DecodeError, Decoded, Unlock, Window, decode};
 pub use encode::{Branch, EncodeError, Encoded, Encoder, Encoding, Observer};
 pub use fan_out::BranchError;
-pub use keys::{Identities, KeyError, Recipient};
+pub use keys::{Identities, KeyError, Recipient, try_sealing};
+pub use plugin::{Ask, PLUGINS, PluginFault, Question, allow_questions};
 
 /// The size of the blocks that travel between stages.
 pub const BLOCK_BYTES: usize = 1 << 20;

@@ -22,7 +22,7 @@ pub use bar::Bar;
 #[cfg(test)]
 pub(crate) use hints::{CONFIGURED, READING};
 pub use hints::{Given, remember, typed};
-pub use question::{ask, need_somebody};
+pub use question::{answer_plugins, ask, need_somebody};
 pub use style::{Color, Paint, Style, columns, styled};
 pub use table::Table;
 

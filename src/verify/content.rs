@@ -43,7 +43,7 @@ pub(super) fn failed(error: source::Error) -> Content {
     match &error {
         source::Error::NoIdentity { .. }
         | source::Error::Decode {
-            error: DecodeError::WrongKey,
+            error: DecodeError::WrongKey | DecodeError::Plugin(_),
             ..
         } => Content::Unopened(error),
         source::Error::Decode {

@@ -21,6 +21,7 @@ mod names;
 mod one_writer;
 mod owners;
 mod packages;
+mod plugins;
 mod rebuild;
 mod recipients;
 mod restore;

@@ -12,6 +12,7 @@ mod backup;
 mod choose;
 mod family;
 mod lineage;
+mod odd;
 mod reading;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,6 +30,7 @@ use crate::model::{ChainId, ClusterId, Revision};
 pub use backup::{Backup, BackupCopy, LastCheck, Pinned, Standing};
 pub use choose::{Astray, FindError, LatestError, Lineage};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
+pub use odd::{Odd, Oddity};
 use reading::Reading;
 
 /// A document of ours that cannot be used.
@@ -146,6 +148,7 @@ pub struct Catalog {
     incomplete: Vec<Incomplete>,
     foreign: Vec<String>,
     unreadable: Vec<Unreadable>,
+    odd: Vec<Odd>,
     last_word: Option<LastWord>,
 }
 
@@ -248,6 +251,7 @@ impl Catalog {
             merged.incomplete.extend(catalog.incomplete);
             merged.foreign.extend(catalog.foreign);
             merged.unreadable.extend(catalog.unreadable);
+            merged.odd.extend(catalog.odd);
             merged.last_word = newer_word(merged.last_word, catalog.last_word);
         }
         merged
@@ -304,6 +308,11 @@ impl Catalog {
     /// Paths that are none of ours, in the order of their listing.
     pub fn foreign(&self) -> &[String] {
         &self.foreign
+    }
+
+    /// What is no whole backup, and none of what belongs to one.
+    pub fn odd(&self) -> &[Odd] {
+        &self.odd
     }
 
     /// What could not be looked into, in the order of its listing.

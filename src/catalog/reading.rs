@@ -7,6 +7,8 @@ use super::{
     ListedObject, ObjectName, Outline, Pinned, Proof, Standing, Understood, Unreadable, damaged, order, ours,
 };
 
+use super::odd::of_listing;
+
 /// The catalog of one destination while its documents come in.
 pub(super) struct Reading<'a> {
     destination: &'a str,
@@ -27,7 +29,10 @@ impl<'a> Reading<'a> {
             with_check: BTreeSet::new(),
             checks: BTreeMap::new(),
             with_manifest: BTreeSet::new(),
-            catalog: Catalog::default(),
+            catalog: Catalog {
+                odd: of_listing(destination, objects),
+                ..Catalog::default()
+            },
         };
         for object in objects {
             match &object.name {

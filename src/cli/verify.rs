@@ -20,10 +20,13 @@ use crate::verify::Share;
 /// Each copy is compared with what was stored. With an identity it is decrypted too, every page and entry of the database
 /// is checked, and its HashKV is compared with what the member reported. The result is kept beside the backup: one that is
 /// bad is no longer `latest`, and retention counts it for nothing. Exit code 5 if any is bad.
+///
+/// With --all or --sample what else is in the stores is named, too: objects that are missing, not ours, orphaned (a pin of a
+/// backup that is gone) or unfinished (a backup that is being made, or did not end: a later one removes it).
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  lifeboat verify --identity backup-key.txt\n  lifeboat verify --all\n  \
-    lifeboat verify --sample 10\n  lifeboat verify 20261120T101530Z --destination far"
+    lifeboat verify --sample 5%\n  lifeboat verify 20261120T101530Z --destination far"
 )]
 pub struct Args {
     /// The backup's ID, a unique beginning or the last 8 digits of it, or `latest` (the default)
@@ -84,6 +87,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut results = Results::default();
     if args.id.is_none() {
         results.damaged(&places, args.all);
+    }
+    if args.all || args.sample.is_some() {
+        results.odd(&places);
     }
     let bar = Bar::new(&context.output, "verify");
     verify_each(&run, &wanted, |done, total| bar.share(done, total), &mut results);
@@ -156,6 +162,9 @@ fn print(output: &Output, results: &Results, may_give_up: bool) {
     }
     for id in &results.gone {
         output.line(format!("gone  {id}: removed by retention since it was listed"));
+    }
+    for odd in results.objects.iter().flatten() {
+        output.line(format!("{}: {} in {}", odd.oddity, clean(&odd.path), odd.destination));
     }
     if results.checked.is_empty() && results.gone.is_empty() && results.errors.is_empty() {
         output.line("there is no backup to verify");

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::stores::read_within;
 use super::{Exit, Failure, host};
-use crate::catalog::{Backup, Standing};
+use crate::catalog::{Backup, Odd, Oddity, Standing};
 use crate::config::Config;
 use crate::destinations::{Destinations, ManifestError};
 use crate::error_chain::with_causes;
-use crate::layout::{HostName, Manifest, Proof};
+use crate::layout::{HostName, Listed, Manifest, Proof};
 use crate::model::ChainId;
 use crate::pipeline::Identities;
 use crate::source;
@@ -28,6 +28,9 @@ pub struct Results {
     pub gone: Vec<ChainId>,
     /// Of what could not be checked, or whose result could not be kept.
     pub errors: Vec<String>,
+    /// Objects that are missing, not ours, orphaned or unfinished, where all that is listed was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Vec<Odd>>,
     /// How many were chosen and not reached, because the end was asked for.
     pub stopped_before: usize,
     /// How it ends.
@@ -271,6 +274,7 @@ impl Default for Results {
             checked: Vec::new(),
             gone: Vec::new(),
             errors: Vec::new(),
+            objects: None,
             stopped_before: 0,
             exit: Exit::Done,
         }
@@ -290,6 +294,36 @@ impl Results {
             self.errors.push(format!("destination {name}: {error}"));
             self.exit = worse(self.exit, Exit::Partly);
         }
+    }
+
+    /// What of all that is listed is odd.
+    pub fn odd(&mut self, destinations: &Destinations) {
+        let mut objects = destinations.catalog.odd().to_vec();
+        for (name, store) in &destinations.stores {
+            match store.unfinished() {
+                Ok(uploads) => objects.extend(uploads.into_iter().flatten().filter_map(|upload| {
+                    let path = match upload.name {
+                        Listed::Ours(name) => name.to_string(),
+                        Listed::Partial { path, .. } => path,
+                        Listed::EmptyFolder { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => return None,
+                    };
+                    Some(Odd {
+                        destination: name.clone(),
+                        oddity: Oddity::Unfinished,
+                        path,
+                    })
+                })),
+                Err(error) => self.errors.push(format!(
+                    "destination {name}: uploads that did not end are not told: {}",
+                    with_causes(&error)
+                )),
+            }
+        }
+        objects.sort();
+        if objects.iter().any(|odd| odd.oddity == Oddity::Missing) {
+            self.exit = worse(self.exit, Exit::Damaged);
+        }
+        self.objects = Some(objects);
     }
 
     /// A backup whose manifest could not be had any more.

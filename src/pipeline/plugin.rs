@@ -300,7 +300,7 @@ fn write_stanza(output: &mut impl Write, stanza: &Stanza) -> io::Result<()> {
         text.push('\n');
     }
     // A body ends with a line that is not full.
-    if body.len() % BODY_COLUMNS == 0 {
+    if body.len().is_multiple_of(BODY_COLUMNS) {
         text.push('\n');
     }
     let text = SecretString::from(text);

@@ -348,6 +348,11 @@ impl Store {
         self.ask_for_many(move |store, signs| store.list_chain(&chain, &|| signs.give()))
     }
 
+    /// Uploads that were begun and not ended, which no listing shows; none where the store does not tell.
+    pub fn unfinished(&self) -> Result<Option<Vec<ListedObject>>, Error> {
+        self.ask_for_many(|store, _| store.backend().unfinished())
+    }
+
     /// The space that is left; none where the store has no such bound.
     pub fn free_space(&self) -> Result<Option<FreeSpace>, Error> {
         self.ask(|store| store.backend().free_space())

@@ -45,6 +45,7 @@ fn what_is_printed_is_what_is_described() {
     check("backup", 0, &["backup", "--note", "one more"]);
     let listed = check("list", 0, &["list", "--all"]);
     let shown = check("show", 0, &["show", &id]);
+    fs::write(host.store().join("test/notes.txt"), "of somebody else").expect("it is there");
     check("verify", 0, &["verify", "--all", "--identity", &identity]);
     check("prune", 0, &["prune", "--dry-run"]);
     check("pin", 0, &["pin", &id]);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::support::etcd::{Etcd, Options};
-use super::support::host::{Host, Output, files_below};
+use super::support::host::{CLUSTER, Host, Output, files_below};
 use super::support::running::until;
 use super::support::shared;
 use super::support::tools::Version;
@@ -505,4 +505,65 @@ fn has_pending(pid: u32) -> bool {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+}
+
+#[test]
+fn a_share_again_and_again_comes_to_all_and_what_is_odd_in_a_store_is_named() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let ids: Vec<String> = (0..4).map(|_| host.backup()).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        let checked = host
+            .lifeboat(["--json", "verify", "--sample", "25%"])
+            .expect_code(0)
+            .json();
+        let checked = checked["checked"].as_array().unwrap();
+        assert_eq!(checked.len(), 1);
+        seen.insert(checked[0]["id"].as_str().unwrap().to_owned());
+        // Results are kept by the second.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+    }
+    assert_eq!(seen.len(), 4, "each run takes another: {seen:?}");
+
+    let folder = |id: &str| {
+        let file = host
+            .stored_files()
+            .into_iter()
+            .find(|file| file.to_string_lossy().contains(id));
+        let path = host.store().join(file.unwrap());
+        path.ancestors().find(|path| path.ends_with(id)).unwrap().to_owned()
+    };
+    let manifest_of = |id: &str| {
+        let mut entries = fs::read_dir(folder(id)).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .find(|path| path.extension().is_some_and(|end| end == "json"))
+            .unwrap()
+    };
+    host.lifeboat(["pin", &ids[2]]).expect_code(0);
+    fs::remove_file(folder(&ids[0]).join("full.db.zst.age")).unwrap();
+    fs::remove_file(manifest_of(&ids[1])).unwrap();
+    let pinned = folder(&ids[2]);
+    fs::remove_file(pinned.join("full.db.zst.age")).unwrap();
+    for entry in fs::read_dir(&pinned).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().to_string_lossy().starts_with("full-") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    fs::write(host.store().join(CLUSTER).join("notes.txt"), "of somebody else").unwrap();
+    let verified = host
+        .lifeboat(["--json", "verify", "--sample", "1"])
+        .expect_code(5)
+        .json();
+    let odd: Vec<(&str, &str)> = verified["objects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|odd| (odd["oddity"].as_str().unwrap(), odd["path"].as_str().unwrap()))
+        .collect();
+    let has = |oddity: &str, part: &str| odd.iter().any(|(kind, path)| *kind == oddity && path.contains(part));
+    assert!(has("missing", &format!("{}/full.db.zst.age", ids[0])), "{odd:?}");
+    assert!(has("unfinished", &format!("{}/full.db.zst.age", ids[1])), "{odd:?}");
+    assert!(has("orphaned", &format!("{}/pin.json", ids[2])), "{odd:?}");
+    assert!(has("strange", "notes.txt"), "{odd:?}");
 }

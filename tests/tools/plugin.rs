@@ -53,7 +53,7 @@ fn say(head: &str, body: &[u8]) {
     for line in body.as_bytes().chunks(64) {
         println!("{}", std::str::from_utf8(line).expect("it is base64"));
     }
-    if body.len() % 64 == 0 {
+    if body.len().is_multiple_of(64) {
         println!();
     }
     io::stdout().flush().expect("somebody listens");

@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::layout::{MAX_BYTES, Manifest, ObjectName};
+use crate::layout::{Check, HostName, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName};
 use crate::model::{ByteSize, ChainId};
 use crate::store::{self, ReadBack, Store, Transfer};
 
@@ -29,6 +29,8 @@ pub struct Job<'a> {
     pub from: &'a Store,
     /// The store that is to have it.
     pub to: &'a Store,
+    /// Who copies.
+    pub host: &'a HostName,
     /// Raised when it is to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -109,7 +111,12 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
         bytes: job.manifest.stored.bytes,
         sha256: job.manifest.stored.sha256,
     };
-    match read_back(job, each)? {
+    // Where nothing is read back, what is there cannot be told from this: whoever writes it anew is refused.
+    let there = match job.to.reads_back() {
+        true => read_back(job, each)?,
+        false => None,
+    };
+    match there {
         Some(there) if there == expected => {}
         // It has no manifest, and its name is that of this backup alone.
         Some(_) => {
@@ -119,8 +126,14 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
         None => bring(job, expected, each)?,
     }
     let has_put_pin = put_pin(job)?;
+    let check = match job.to.reads_back() {
+        true => None,
+        false => put_check(job)?,
+    };
+    job.to.lock(&object)?;
     let has_put = put(job.to, &name, job.document)?;
     if is_whole(job)? {
+        job.to.lock(&name)?;
         return Ok(Copied::Now);
     }
     if has_put {
@@ -129,6 +142,9 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
     if has_put_pin {
         // Should it stay, it is swept as a leaving.
         job.to.remove(&ObjectName::Pin(job.manifest.chain_path())).ok();
+    }
+    if let Some(check) = check {
+        job.to.remove(&check).ok();
     }
     let at = job.to.address_of(&object);
     Err(Error::Lost { at })
@@ -145,6 +161,14 @@ fn put_pin(job: &Job<'_>) -> Result<bool, store::Error> {
     }
 }
 
+/// Says that the copy is not read back: before it has its manifest, so that nobody takes it for read back. What this has
+/// written.
+fn put_check(job: &Job<'_>) -> Result<Option<ObjectName>, store::Error> {
+    let check = Check::acknowledged(job.manifest, job.host);
+    let name = ObjectName::Check(job.manifest.chain_path(), check.checked_at, job.host.clone());
+    Ok(put(job.to, &name, &check.to_bytes())?.then_some(name))
+}
+
 /// Writes a document; not if another host did the same.
 fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<bool, store::Error> {
     match store.put_new(name, bytes) {
@@ -156,7 +180,16 @@ fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<bool, store::Er
 
 /// Whether the object is there, as far as its size tells. It is asked for by its name: a listing may be behind.
 fn is_whole(job: &Job<'_>) -> Result<bool, store::Error> {
-    match job.to.open_object(&job.manifest.object_name()) {
+    let object = job.manifest.object_name();
+    if !job.to.reads_back() {
+        // Who reads nothing back may not be let at it.
+        let listed = job.to.list_chain(&job.manifest.chain_path())?;
+        let is_it = |listed: &ListedObject| listed.name == Listed::Ours(object.clone());
+        return Ok(listed
+            .iter()
+            .any(|listed| is_it(listed) && listed.bytes == job.manifest.stored.bytes));
+    }
+    match job.to.open_object(&object) {
         Ok((_, bytes)) => Ok(bytes == job.manifest.stored.bytes),
         Err(store::Error::NotFound { .. } | store::Error::Unfit { .. }) => Ok(false),
         Err(error) => Err(error),
@@ -190,6 +223,15 @@ fn bring(job: &Job<'_>, expected: ReadBack, each: &(dyn Fn(u64) + Sync)) -> Resu
         Err(error) => return Err(error.into()),
     };
     let at = job.to.address_of(&object);
+    if !job.to.reads_back() {
+        // Its checksum has been compared; of what was there already it has not.
+        return match is_own {
+            true => Ok(()),
+            false => Err(Error::Taken {
+                object: object.to_string(),
+            }),
+        };
+    }
     match read_back(job, each)? {
         Some(there) if there == expected => Ok(()),
         None => Err(Error::Lost { at }),
@@ -258,6 +300,7 @@ mod tests {
             document: &backup.to_bytes(),
             from,
             to,
+            host: &"node-1".parse().unwrap(),
             stop: Arc::new(AtomicBool::new(is_stopped)),
         };
         copy(&job, each)

@@ -126,7 +126,7 @@ pub fn plan(
         chains: judged.remove.iter().map(|v| v.chain.path.clone()).collect(),
     };
     plan.add_led(led);
-    plan
+    plan.without_locked(target.store, now)
 }
 
 /// What of the target's copies its policy keeps, one history like the other: also while there is one that the operator has
@@ -141,7 +141,7 @@ pub fn kept_by_policy(target: Target<'_>, catalog: &Catalog, now: Timestamp, zon
 
 /// What of the backup `meant` goes from a destination because the operator says so, whatever the policy: a copy that is
 /// known to be bad and not pinned. One of which is only not known what its last check said may be the last good one.
-pub fn plan_damaged(destination: &str, store: &Store, catalog: &Catalog, named: &ChainPath) -> Plan {
+pub fn plan_damaged(destination: &str, store: &Store, catalog: &Catalog, named: &ChainPath, now: Timestamp) -> Plan {
     let inventory = inventory(destination, store, catalog);
     let mut plan = Plan::default();
     let meant = catalog
@@ -155,7 +155,7 @@ pub fn plan_damaged(destination: &str, store: &Store, catalog: &Catalog, named: 
     let known = meant.and_then(|backup| Some((backup.manifest().chain_path(), copy_of(backup)?)));
     let Some((path, (standing, last_check))) = known else {
         plan.give_up_unreadable(destination, store, catalog, named);
-        return plan;
+        return plan.without_locked(store, now);
     };
     for chain in inventory.chains.into_iter().filter(|chain| chain.path == path) {
         // The catalog's word, not the inventory's, which calls bad whatever must take no place from a good one.
@@ -179,11 +179,11 @@ pub fn plan_damaged(destination: &str, store: &Store, catalog: &Catalog, named: 
             }
         }
     }
-    plan
+    plan.without_locked(store, now)
 }
 
 /// What goes from a destination with a history that the operator gives up: all of it but what is pinned.
-pub fn plan_lineage(destination: &str, store: &Store, catalog: &Catalog, given_up: &LineageId) -> Plan {
+pub fn plan_lineage(destination: &str, store: &Store, catalog: &Catalog, given_up: &LineageId, now: Timestamp) -> Plan {
     let inventory = inventory(destination, store, catalog);
     let mut plan = Plan::default();
     let is_of_it = |chain: &Chain| {
@@ -200,7 +200,7 @@ pub fn plan_lineage(destination: &str, store: &Store, catalog: &Catalog, given_u
             }
         }
     }
-    plan
+    plan.without_locked(store, now)
 }
 
 fn inventory(destination: &str, store: &Store, catalog: &Catalog) -> Inventory {
@@ -270,6 +270,38 @@ impl Plan {
                 self.chains.push(named.clone());
             }
         }
+    }
+}
+
+impl Plan {
+    /// Passes over what the store has locked: a removal would hide it and free nothing.
+    fn without_locked(mut self, store: &Store, now: Timestamp) -> Plan {
+        let mut locked = BTreeMap::new();
+        for chain in &self.chains {
+            let why = match store.locked_until(&ObjectName::Full(chain.clone())) {
+                Ok(Some(until)) if until > now => format!("locked until {until:.0}"),
+                Ok(Some(_) | None) => continue,
+                Err(error) => format!("may be locked: {error}"),
+            };
+            locked.insert(chain.chain.clone(), why);
+        }
+        if locked.is_empty() {
+            return self;
+        }
+        self.chains.retain(|chain| !locked.contains_key(&chain.chain));
+        let (kept, removed): (Vec<Judged>, Vec<Judged>) = std::mem::take(&mut self.remove)
+            .into_iter()
+            .partition(|judged| locked.contains_key(&judged.id));
+        self.remove = removed;
+        for judged in kept {
+            let why = locked.remove(&judged.id).into_iter();
+            self.keep.push(Judged {
+                reasons: why.collect(),
+                id: judged.id,
+            });
+        }
+        self.keep.sort_by(|a, b| a.id.cmp(&b.id));
+        self
     }
 }
 
@@ -504,7 +536,13 @@ mod tests {
             .backup(&wiped)
             .backup(&pinned)
             .list(&ObjectName::Pin(pinned.chain_path()).to_string(), 10);
-        let plan = plan_lineage("local", &store, &fixture.catalog("local"), &wiped.lineage);
+        let plan = plan_lineage(
+            "local",
+            &store,
+            &fixture.catalog("local"),
+            &wiped.lineage,
+            Timestamp::UNIX_EPOCH,
+        );
         let ids = |judged: &[Judged]| judged.iter().map(|judged| judged.id.clone()).collect::<Vec<_>>();
         assert_eq!(
             (ids(&plan.remove), ids(&plan.keep)),
@@ -525,10 +563,12 @@ mod tests {
         for (bytes, removed) in [(newer.into_bytes(), 0), (b"rotten".to_vec(), 1)] {
             store.put_new(&meant.name(), &bytes).unwrap();
             let catalog = store.catalog("local").unwrap();
-            let plan = plan_damaged("local", &store, &catalog, &meant.chain_path());
+            let plan = plan_damaged("local", &store, &catalog, &meant.chain_path(), Timestamp::UNIX_EPOCH);
             assert_eq!((plan.remove.len(), plan.keep.len()), (removed, 1 - removed), "{plan:?}");
             assert_eq!(
-                plan_damaged("far", &store, &catalog, &meant.chain_path()).remove.len(),
+                plan_damaged("far", &store, &catalog, &meant.chain_path(), Timestamp::UNIX_EPOCH)
+                    .remove
+                    .len(),
                 0
             );
             match removed {
@@ -561,7 +601,7 @@ mod tests {
             .document(&second.name(), second.to_bytes())
             .catalog("local");
         for (catalog, named) in [(differing, "destination far"), (doubled, "full-")] {
-            let plan = plan_damaged("local", &store, &catalog, &meant.chain_path());
+            let plan = plan_damaged("local", &store, &catalog, &meant.chain_path(), Timestamp::UNIX_EPOCH);
             assert!(plan.remove.is_empty() && plan.chains.is_empty(), "{plan:?}");
             let [kept] = plan.keep.as_slice() else {
                 panic!("{plan:?}")
@@ -578,7 +618,13 @@ mod tests {
         let check = ObjectName::Check(meant.chain_path(), time, HostName::nearest("a"));
         let whole = || Fixture::default().backup(&meant);
         let goes = |fixture: Fixture| {
-            let plan = plan_damaged("local", &store, &fixture.catalog("local"), &meant.chain_path());
+            let plan = plan_damaged(
+                "local",
+                &store,
+                &fixture.catalog("local"),
+                &meant.chain_path(),
+                Timestamp::UNIX_EPOCH,
+            );
             let judged = plan.keep.iter().chain(&plan.remove);
             let reasons: Vec<String> = judged.flat_map(|judged| judged.reasons.clone()).collect();
             assert_eq!(plan.remove.len(), plan.chains.len());

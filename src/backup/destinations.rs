@@ -10,10 +10,10 @@ use super::traces::AtWork;
 use crate::catalog::{Catalog, Pinned};
 use crate::destinations::Destination;
 use crate::error_chain::with_causes;
-use crate::layout::{ChainPath, Manifest, ObjectName, Pin, Stream};
+use crate::layout::{ChainPath, Check, HostName, Manifest, ObjectName, Pin, Stream};
 use crate::model::{ByteSize, Digest};
 use crate::pipeline::BranchError;
-use crate::store::{self, ReadBack, Store, Upload};
+use crate::store::{self, Faster, ReadBack, Store, Upload};
 
 /// How often it is looked at whether there is room.
 const SPACE_CHECK_BYTES: u64 = 8 << 20;
@@ -120,9 +120,16 @@ impl Sinks {
     pub async fn begin(&mut self, path: &ChainPath) -> Result<(), Error> {
         let object = ObjectName::Full(path.clone());
         let at_work = self.at_work.clone();
+        // Nobody waits for one that is limited, but where there are no others.
+        let faster = match self.open.iter().any(|open| !open.store.is_limited()) {
+            true => Faster::Fails,
+            false => Faster::Waits,
+        };
         self.each(PATIENCE, move |open| {
+            let mut upload = open.store.begin(&object)?;
+            upload.when_faster(faster);
             open.sink = Some(Sink {
-                upload: open.store.begin(&object)?,
+                upload,
                 store: open.store.clone(),
                 unchecked: 0,
                 at_work: at_work.clone(),
@@ -199,12 +206,18 @@ impl Sinks {
             Pinned::No => None,
         };
         let pin_name = ObjectName::Pin(manifest.chain_path());
+        let (check_name, check) = acknowledged(manifest, &job.host);
         let published = self.each(PATIENCE, move |open| {
             // The pin first, so that no moment is left for retention to find the backup without it.
             if let Some(pin) = &pin {
                 open.store.put_new(&pin_name, pin)?;
             }
-            Ok(open.store.put_new(&name, &bytes)?)
+            // Before the manifest, too: nobody is to take for read back what was not.
+            if !open.store.reads_back() {
+                open.store.put_new(&check_name, &check)?;
+            }
+            open.store.put_new(&name, &bytes)?;
+            Ok(open.store.lock(&name)?)
         });
         published.await?;
         let good = self.open.into_iter().map(|open| Written {
@@ -300,6 +313,16 @@ fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream, pulse: &Pul
         Err(error) => return Err(error.into()),
     };
     at_work.placed(&open.name, &open.store, object);
+    if !open.store.reads_back() {
+        // Its checksum has been compared; of what was there already it has not.
+        return match is_own {
+            true => Ok(open.store.lock(object)?),
+            false => Err(store::Error::AlreadyExists {
+                at: open.store.address_of(object),
+            }
+            .into()),
+        };
+    }
     let read = open.store.read_back_while(object, |_| {
         pulse.beat();
         match at_work.is_given_up() {
@@ -311,7 +334,7 @@ fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream, pulse: &Pul
         return Ok(()); // Nobody asks any more: it is removed once this has ended.
     };
     if bytes == stored.bytes && sha256 == stored.sha256 {
-        return Ok(());
+        return Ok(open.store.lock(object)?);
     }
     // Should it stay, it has no manifest, and is swept as a leaving.
     if is_own {
@@ -322,6 +345,13 @@ fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream, pulse: &Pul
         found: sha256,
         written: stored.sha256,
     })
+}
+
+/// What stands beside a backup that was not read back.
+fn acknowledged(manifest: &Manifest, host: &HostName) -> (ObjectName, Vec<u8>) {
+    let check = Check::acknowledged(manifest, host);
+    let name = ObjectName::Check(manifest.chain_path(), check.checked_at, host.clone());
+    (name, check.to_bytes())
 }
 
 /// A guess for the first backup: etcd's databases compress to a third and less. Should it be wrong, the disk says so,

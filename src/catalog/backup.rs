@@ -50,6 +50,11 @@ impl Backup {
             .unwrap_or(Proof::None)
     }
 
+    /// Whether a copy of it is proven as far as its destination asks.
+    pub fn is_good(&self) -> bool {
+        self.copies.iter().any(BackupCopy::is_good)
+    }
+
     /// Whether retention passes it over in at least one destination.
     pub fn is_pinned(&self) -> bool {
         self.copies.iter().any(|copy| copy.pinned == Pinned::Yes)
@@ -88,6 +93,34 @@ pub struct BackupCopy {
     pub last_check: LastCheck,
     /// Whether it is excluded from retention there.
     pub pinned: Pinned,
+    /// What the destination asks for.
+    pub asked: Asked,
+}
+
+impl BackupCopy {
+    /// Whether it is proven as far as its destination asks.
+    pub fn is_good(&self) -> bool {
+        self.standing.proof() >= self.asked.least()
+    }
+}
+
+/// How far a copy in a destination must be proven to be called good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// As all are: it was read back.
+    ReadBack,
+    /// The destination says that nothing is read back.
+    Acknowledged,
+}
+
+impl Asked {
+    /// The proof below which a copy is not good.
+    pub fn least(self) -> Proof {
+        match self {
+            Asked::ReadBack => Proof::Stored,
+            Asked::Acknowledged => Proof::Acknowledged,
+        }
+    }
 }
 
 /// Whether it is known what the last check of a copy said.

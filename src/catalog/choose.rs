@@ -8,7 +8,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Acceptance, Backup, Catalog, ChainPath, Damaged, FORMAT, HostName, ObjectName, Proof};
+use super::{Acceptance, Backup, Catalog, ChainPath, Damaged, FORMAT, HostName, ObjectName};
 use crate::model::{ChainId, LineageId, Revision};
 
 /// By how much the clocks of the hosts that take backups may differ.
@@ -321,7 +321,7 @@ impl Catalog {
         let lineage = self.accepted_lineage()?;
         self.backups()
             .iter()
-            .filter(|b| b.manifest().lineage == lineage.id && b.proof() >= Proof::Stored)
+            .filter(|b| b.manifest().lineage == lineage.id && b.is_good())
             .max_by_key(|b| (b.revision(), b.id().started_at(), b.generation(), b.id()))
             .ok_or(LatestError::NothingGood { lineage })
     }
@@ -435,6 +435,7 @@ mod tests {
     use super::super::Manifest;
     use super::super::tests::Fixture;
     use super::*;
+    use crate::layout::Proof;
     use crate::layout::manifest::tests::manifest;
     use crate::model::ClusterId;
 

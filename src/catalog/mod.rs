@@ -27,7 +27,7 @@ use crate::layout::{
     Proof, SlotPath,
 };
 use crate::model::{ChainId, ClusterId, Revision};
-pub use backup::{Backup, BackupCopy, LastCheck, Pinned, Standing};
+pub use backup::{Asked, Backup, BackupCopy, LastCheck, Pinned, Standing};
 pub use choose::{Astray, FindError, LatestError, Lineage};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 pub use odd::{Odd, Oddity};
@@ -109,6 +109,7 @@ impl Document {
                     Content::Check(Checked {
                         at: check.checked_at,
                         standing: match check.ok {
+                            true if check.proof == Proof::Acknowledged => Standing::Good(check.proof),
                             true => Standing::Good(check.proof.max(Proof::Stored)),
                             false => Standing::Bad(check.faults),
                         },
@@ -213,8 +214,25 @@ impl Catalog {
         Catalog::of_destination(destination, &objects, [document.understand()])
     }
 
+    /// Says that nothing of this destination is read back: what was acknowledged there is good.
+    pub fn of_acknowledged(mut self) -> Catalog {
+        for copy in self.backups.iter_mut().flat_map(|backup| &mut backup.copies) {
+            copy.asked = Asked::Acknowledged;
+        }
+        self
+    }
+
+    /// The catalog of a destination that has just this backup, which was not read back.
+    pub fn of_new_acknowledged(destination: &str, manifest: &Manifest) -> Catalog {
+        let mut catalog = Catalog::of_new_backup(destination, manifest).of_acknowledged();
+        for copy in catalog.backups.iter_mut().flat_map(|backup| &mut backup.copies) {
+            copy.standing = Standing::Good(Proof::Acknowledged);
+        }
+        catalog
+    }
+
     /// Takes in that a destination has good copies of these backups too. One that is there already stays as it is.
-    pub fn add_copies(&mut self, destination: &str, ids: &BTreeSet<&ChainId>, pinned: Pinned) {
+    pub fn add_copies(&mut self, destination: &str, ids: &BTreeSet<&ChainId>, pinned: Pinned, asked: Asked) {
         for backup in self.backups.iter_mut().filter(|backup| ids.contains(backup.id())) {
             if backup.destinations().any(|known| known == destination) {
                 continue;
@@ -223,11 +241,12 @@ impl Catalog {
             let place = before.count();
             let copy = BackupCopy {
                 destination: destination.to_owned(),
-                standing: Standing::Good(Proof::Stored),
+                standing: Standing::Good(asked.least()),
                 written_at: Some(backup.manifest.first_byte_at),
                 checked_at: None,
                 last_check: LastCheck::Known,
                 pinned,
+                asked,
             };
             backup.copies.insert(place, copy);
         }
@@ -286,9 +305,7 @@ impl Catalog {
     ) -> impl Iterator<Item = &'a Backup> {
         let counts = move |written_at| clocks.counts_for(slot.instant(), written_at);
         let is_good = move |copy: &BackupCopy| {
-            copy.destination == destination
-                && copy.standing.proof() >= Proof::Stored
-                && copy.written_at.is_some_and(counts)
+            copy.destination == destination && copy.is_good() && copy.written_at.is_some_and(counts)
         };
         self.backups
             .iter()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastCheck, LastWord, Listed,
+    Asked, Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastCheck, LastWord, Listed,
     ListedObject, ObjectName, Outline, Pinned, Proof, Standing, Understood, Unreadable, damaged, order, ours,
 };
 
@@ -168,6 +168,7 @@ impl<'a> Reading<'a> {
             } else {
                 Pinned::No
             },
+            asked: Asked::ReadBack,
         }
     }
 }

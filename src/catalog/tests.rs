@@ -307,7 +307,7 @@ fn a_copy_that_is_taken_in_has_its_place_and_is_not_doubled() {
         .check(&a, "2026-11-22T00:00:00Z", false, Proof::None);
     let mut catalog = Catalog::merge([Fixture::default().backup(&a).catalog("far"), bad.catalog("nas")]);
     for name in ["local", "nas", "zoo", "alone"] {
-        catalog.add_copies(name, &[&a.chain].into(), Pinned::Yes);
+        catalog.add_copies(name, &[&a.chain].into(), Pinned::Yes, Asked::ReadBack);
     }
     let copies = &catalog.backups()[0].copies;
     let names: Vec<_> = copies.iter().map(|copy| copy.destination.as_str()).collect();

@@ -270,7 +270,7 @@ fn document<'a>(places: &'a Destinations, broken: Option<&Failure>, all: bool) -
 impl Window {
     fn of(backup: &Backup) -> Option<Window> {
         let time = rfc3339(backup.manifest().first_byte_at);
-        (backup.proof() >= Proof::Stored).then(|| Window {
+        backup.is_good().then(|| Window {
             chain: backup.id().clone(),
             from_revision: backup.revision(),
             to_revision: backup.revision(),

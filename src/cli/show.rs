@@ -138,6 +138,9 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destina
 fn proof(proof: Proof) -> &'static str {
     match proof {
         Proof::None => "none: no copy is good",
+        Proof::Acknowledged => {
+            "acknowledged: etcd's digest matched, and so did the store's own checksum; nothing was read back"
+        }
         Proof::Stored => "stored: etcd's digest matched, and the bytes were read back from the disk",
         Proof::Content => "content: it was decrypted, and its structure is whole",
         Proof::HashKv => "hash_kv: it was decrypted, and equals what the member reported",

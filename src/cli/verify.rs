@@ -132,6 +132,7 @@ fn wanted<'a>(context: &Context, args: &Args, places: &'a Destinations) -> Resul
 fn meaning(proof: Proof) -> &'static str {
     match proof {
         Proof::None => "not proven",
+        Proof::Acknowledged => "not read back, acknowledged by the store",
         Proof::Stored => "file intact (not decrypted)",
         Proof::Content => "decrypted, structure whole",
         Proof::HashKv => "decrypted, contents equal etcd's hash",

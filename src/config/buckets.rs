@@ -1,6 +1,7 @@
 //! What a destination says besides its URL: who else writes to it, and how an object store is spoken to.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,7 +12,7 @@ use super::keys::join;
 use super::section::{Given, Section};
 use super::{Sharing, StoreUrl};
 use crate::model::ByteSize;
-use crate::store::{BucketKind, BucketOptions, Checksum, SftpOptions};
+use crate::store::{BucketKind, BucketOptions, Checksum, ReadingBack, SftpOptions};
 
 /// How large a part of an upload is.
 const PART_SIZES: RangeInclusive<ByteSize> = ByteSize(5 << 20)..=ByteSize(18 << 20);
@@ -22,7 +23,7 @@ const IN_MEMORY: ByteSize = ByteSize(56 << 20);
 const BUCKETS: &[&str] = &["s3", "gs", "azblob", "oss"];
 
 /// The keys of stores on the network, and which kinds take them.
-const KEYS: [(&str, &[&str]); 13] = [
+const KEYS: [(&str, &[&str]); 14] = [
     ("credentials", BUCKETS),
     ("endpoint", BUCKETS),
     ("region", &["s3"]),
@@ -31,12 +32,19 @@ const KEYS: [(&str, &[&str]); 13] = [
     ("checksum", &["s3"]),
     ("concurrency", BUCKETS),
     ("part_size", BUCKETS),
+    ("object_lock", &["s3"]),
     ("host_key", &["sftp"]),
     ("known_hosts", &["sftp"]),
     ("key", &["sftp"]),
     ("passphrase", &["sftp"]),
     ("password", &["sftp"]),
 ];
+
+/// For how long backups can be locked: as the largest year of a century that S3 takes.
+const LOCKS: RangeInclusive<Duration> = Duration::from_secs(24 * 3600)..=Duration::from_secs(36_500 * 24 * 3600);
+
+/// The slowest limit: what is slower looks like what hangs.
+const SLOWEST_BANDWIDTH: u64 = 64 << 10;
 
 impl Reader<'_> {
     pub(super) fn sharing(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> Sharing {
@@ -93,6 +101,8 @@ impl Reader<'_> {
             concurrency: concurrency.unwrap_or(defaults.concurrency),
             part_size: self.part_size(destination).unwrap_or(defaults.part_size),
             credentials: self.secret(destination, "credentials"),
+            read_back: self.read_back(destination, url),
+            object_lock: self.within(destination, "object_lock", LOCKS),
         };
         self.bound_memory(destination, &options);
         options
@@ -118,6 +128,37 @@ impl Reader<'_> {
             self.missing(destination, "key");
         }
         options
+    }
+
+    /// Whether what is written there is read back. Only S3 tells what it took in a way that proves it.
+    fn read_back(&mut self, destination: &Section<'_>, url: &StoreUrl) -> ReadingBack {
+        let Some(given) = destination.text("read_back") else {
+            return ReadingBack::Always;
+        };
+        match (given.value, url.bucket_kind()) {
+            ("always", _) => ReadingBack::Always,
+            ("never", Some(BucketKind::S3)) => ReadingBack::Never,
+            ("never", _) => {
+                let message = format!(
+                    "`{}`: only of `s3:` the store's own checksum is known, and this one is {url}: remove it",
+                    join(&destination.path, "read_back")
+                );
+                self.problems.at(given.origin, &message);
+                ReadingBack::Always
+            }
+            _ => {
+                let _refused: Option<()> = self.refuse(destination, "read_back", &given);
+                ReadingBack::Always
+            }
+        }
+    }
+
+    /// How many bytes a second may be written there.
+    pub(super) fn bandwidth(&mut self, destination: &Section<'_>) -> Option<ByteSize> {
+        let given = destination.text("bandwidth")?;
+        let rate: Option<ByteSize> = given.value.strip_suffix("/s").and_then(|rate| rate.trim().parse().ok());
+        let rate = rate.filter(|rate| rate.0 >= SLOWEST_BANDWIDTH);
+        rate.or_else(|| self.refuse(destination, "bandwidth", &given))
     }
 
     /// Of a provider whose servers have a region or an account in their name, which nothing else tells.

@@ -260,6 +260,7 @@ impl Reader<'_> {
             _ => self.known_member(&given, members).map(MemberChoice::Named),
         });
         let require = section.text("require").and_then(|given| match given.value {
+            "acknowledged" => Some(Proof::Acknowledged),
             "stored" => Some(Proof::Stored),
             "content" => Some(Proof::Content),
             "hash_kv" => Some(Proof::HashKv),
@@ -305,6 +306,7 @@ impl Reader<'_> {
             let retention = self.retention(&destination);
             let sharing = self.sharing(&destination, url.as_ref());
             let options = self.bucket_options(&destination, url.as_ref());
+            let bandwidth = self.bandwidth(&destination);
             let credentials_note = self.note(&destination, "credentials_note");
             let sftp = self.sftp_options(&destination, url.as_ref());
             if !self.is_on(&destination) {
@@ -333,6 +335,7 @@ impl Reader<'_> {
                 sftp,
                 sharing,
                 retention,
+                bandwidth,
                 credentials_note,
             };
             destinations.extend(name.map(|name| (name, destination)));

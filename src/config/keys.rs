@@ -80,7 +80,11 @@ pub(super) const KEYS: &[Key] = &[
         "\"auto\", \"local\" or the name of a member",
     ),
     key("backup.hash_kv", Kind::Text, "\"auto\", \"always\" or \"never\""),
-    key("backup.require", Kind::Text, "\"stored\", \"content\" or \"hash_kv\""),
+    key(
+        "backup.require",
+        Kind::Text,
+        "\"acknowledged\", \"stored\", \"content\" or \"hash_kv\"",
+    ),
     key(
         "backup.idle_timeout",
         Kind::Duration,
@@ -187,6 +191,17 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Text,
         "a size with a unit, from \"5 MiB\" to \"18 MiB\"",
     ),
+    key("destinations.*.read_back", Kind::Text, "\"always\" or \"never\""),
+    key(
+        "destinations.*.object_lock",
+        Kind::Text,
+        "a duration from \"1d\" to \"36500d\"",
+    ),
+    key(
+        "destinations.*.bandwidth",
+        Kind::Text,
+        "a rate from \"64 KiB/s\", such as \"20 MiB/s\"",
+    ),
     key(
         "destinations.*.host_key",
         Kind::Text,
@@ -224,15 +239,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// What the contract lists and this version does not know yet.
-const LATER: &[&str] = &[
-    "signing",
-    "deltas",
-    "restore.automatic",
-    "log",
-    "destinations.*.read_back",
-    "destinations.*.object_lock",
-    "destinations.*.bandwidth",
-];
+const LATER: &[&str] = &["signing", "deltas", "restore.automatic", "log"];
 
 const fn key(path: &'static str, kind: Kind, expected: &'static str) -> Key {
     Key { path, kind, expected }

@@ -48,7 +48,7 @@ pub use crate::backup::{HashKvPolicy, Pace};
 use crate::destinations::Address;
 use crate::keyspace::EtcdLine;
 use crate::layout::Proof;
-use crate::model::{ClusterName, UnitName};
+use crate::model::{ByteSize, ClusterName, UnitName};
 use crate::pipeline::Recipient;
 use crate::restore::BumpRule;
 use crate::retention::Policy;
@@ -230,6 +230,8 @@ pub struct Destination {
     pub sharing: Sharing,
     /// What is kept there; everything if nothing is said.
     pub retention: Option<Policy>,
+    /// How many bytes a second are written there at the most, if there is a limit.
+    pub bandwidth: Option<ByteSize>,
     /// Where people find what opens it, in the operator's words.
     pub credentials_note: Option<String>,
 }
@@ -308,7 +310,13 @@ impl Config {
     /// Where the destinations are, in the order of their names.
     pub fn addresses(&self) -> Vec<Address> {
         let addresses = self.destinations.iter().map(|(name, destination)| {
-            let Destination { url, options, sftp, .. } = destination;
+            let Destination {
+                url,
+                options,
+                sftp,
+                bandwidth,
+                ..
+            } = destination;
             Address {
                 name: name.to_string(),
                 // Another server is another place.
@@ -317,6 +325,7 @@ impl Config {
                     None => url.to_string(),
                 },
                 location: url.location(options, sftp),
+                bandwidth: *bandwidth,
             }
         });
         addresses.collect()

@@ -290,6 +290,9 @@ fn every_key_is_read() {
             "destinations.vault.passphrase = { env = 'A' }",
         ),
         ("destinations.*.password", "destinations.vault.password = { env = 'A' }"),
+        ("destinations.*.read_back", "destinations.far.read_back = 'never'"),
+        ("destinations.*.object_lock", "destinations.far.object_lock = '30d'"),
+        ("destinations.*.bandwidth", "destinations.far.bandwidth = '20MiB/s'"),
         ("notify.on_failure", "notify.on_failure = ['/bin/true']"),
         ("notify.heartbeat", "notify.heartbeat = 'https://example.com/'"),
         ("notify.heartbeat_every", "notify.heartbeat_every = '1m'"),
@@ -705,6 +708,34 @@ fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
         (
             "url = 's3://bucket'\nshared = false",
             "`destinations.far.shared`: a `s3:` destination is that of all hosts",
+        ),
+        (
+            "url = 's3://bucket'\nread_back = 'sometimes'",
+            "`destinations.far.read_back`: \"sometimes\" is not \"always\" or \"never\"",
+        ),
+        (
+            "url = 'gs://bucket'\nread_back = 'never'",
+            "`destinations.far.read_back`: only of `s3:` the store's own checksum is known, and this one is gs://bucket",
+        ),
+        (
+            "url = 'file:///srv'\nread_back = 'never'",
+            "`destinations.far.read_back`: only of `s3:`",
+        ),
+        (
+            "url = 's3://bucket'\nobject_lock = '12h'",
+            "`destinations.far.object_lock`: \"12h\" is not a duration from \"1d\"",
+        ),
+        (
+            "url = 'gs://bucket'\nobject_lock = '30d'",
+            "`destinations.far.object_lock` is of destinations in `s3:`",
+        ),
+        (
+            "url = 's3://bucket'\nbandwidth = '20MiB'",
+            "`destinations.far.bandwidth`: \"20MiB\" is not a rate",
+        ),
+        (
+            "url = 'file:///srv'\nbandwidth = '63 KiB/s'",
+            "`destinations.far.bandwidth`: \"63 KiB/s\" is not a rate",
         ),
         ("url = 'oss://bucket'", "`destinations.far.endpoint` is missing"),
         ("url = 'azblob://box'", "`destinations.far.endpoint` is missing"),

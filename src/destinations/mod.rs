@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 pub use open::{Address, Destination, open, side_by_side};
 
-use crate::catalog::{Backup, Catalog, Pinned};
+use crate::catalog::{Asked, Backup, Catalog, Pinned};
 use crate::error_chain::with_causes;
 use crate::layout::{Fault, MAX_BYTES, Manifest, ObjectName};
 use crate::model::{ChainId, ClusterName};
@@ -116,7 +116,13 @@ impl Destinations {
 
     /// Takes in a backup that was written since to the destinations that are named.
     pub fn take_in<'a>(&mut self, manifest: &Manifest, destinations: impl Iterator<Item = &'a str>) {
-        let new = destinations.map(|name| Catalog::of_new_backup(name, manifest));
+        let stores = &self.stores;
+        let is_read_back = |name: &str| stores.get(name).is_none_or(Store::reads_back);
+        let new = destinations.map(|name| match is_read_back(name) {
+            true => Catalog::of_new_backup(name, manifest),
+            false => Catalog::of_new_acknowledged(name, manifest),
+        });
+        let new: Vec<Catalog> = new.collect();
         let before = std::mem::take(&mut self.catalog);
         self.catalog = Catalog::merge(std::iter::once(before).chain(new));
     }
@@ -127,7 +133,8 @@ impl Destinations {
         let mut copies = backup.into_iter().flat_map(|backup| &backup.copies);
         let source = copies.find(|copy| copy.destination == from);
         let pinned = source.map_or(Pinned::No, |source| source.pinned);
-        self.catalog.add_copies(to, &[id].into(), pinned);
+        let asked = self.stores.get(to).map_or(Asked::ReadBack, Store::asked);
+        self.catalog.add_copies(to, &[id].into(), pinned, asked);
     }
 
     /// Takes out backups that were removed since from one destination.

@@ -1,7 +1,7 @@
 //! Opening the stores of a cluster, all at once, each within its deadline.
 
 use crate::error_chain::with_causes;
-use crate::model::ClusterName;
+use crate::model::{ByteSize, ClusterName};
 use crate::state::{self, State};
 use crate::store::{self, Access, Known, Limits, Location, Store};
 
@@ -14,6 +14,8 @@ pub struct Address {
     pub url: String,
     /// What the URL names.
     pub location: Location,
+    /// How many bytes a second may be written there, if there is a limit.
+    pub bandwidth: Option<ByteSize>,
 }
 
 /// A destination that was opened, or the reason why it could not be.
@@ -44,7 +46,7 @@ pub fn open(
             }
             (Some(_) | None, _, Access::Read | Access::Write { .. }, _) => {}
         }
-        Ok(store)
+        Ok(store.limited_to(address.bandwidth))
     });
     let opened = opened.into_iter().map(|(address, store)| Destination {
         name: address.name,

@@ -43,14 +43,22 @@ pub fn unproven_since<'a>(catalog: &'a Catalog, destination: &str, required: Pro
     let mut since = None;
     for backup in catalog.backups() {
         let here = |copy: &&BackupCopy| copy.destination == destination;
-        match backup.copies.iter().find(here).map(|copy| &copy.standing) {
-            Some(Standing::Good(proof)) if *proof >= required => since = None,
-            Some(Standing::Good(_)) => since = since.or(Some(backup)),
+        match backup.copies.iter().find(here).map(|copy| (&copy.standing, copy)) {
+            Some((Standing::Good(proof), copy)) if *proof >= required_of(copy, required) => since = None,
+            Some((Standing::Good(_), _)) => since = since.or(Some(backup)),
             // One that is bad is told of by itself.
-            Some(Standing::Bad(_)) | None => {}
+            Some((Standing::Bad(_), _)) | None => {}
         }
     }
     since
+}
+
+/// What is required of a copy: of one that is not read back, what all others have from the first moment is not.
+pub(super) fn required_of(copy: &BackupCopy, required: Proof) -> Proof {
+    match required {
+        Proof::Stored => copy.asked.least(),
+        other => other,
+    }
 }
 
 /// How long backups may go without proof: from a slot of what verifies them to the next, and until that one is late.

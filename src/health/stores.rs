@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::proof::required_of;
 use super::{About, BehindState, Event, Notice, Owed, last_proof, unproven_since};
-use crate::catalog::{Backup, Catalog, LatestError, Standing};
+use crate::catalog::{Backup, BackupCopy, Catalog, LatestError, Standing};
 use crate::error_chain::with_causes;
 use crate::layout::Proof;
 use crate::model::{ChainId, LineageId, Revision};
@@ -182,25 +183,26 @@ impl Stores<'_> {
             let backups = self.catalog.backups().iter();
             backups.filter_map(|backup| {
                 let copy = backup.copies.iter().find(|copy| copy.destination == found.name)?;
-                Some((backup, copy.standing.proof()))
+                Some((backup, copy))
             })
         };
         let taken = |backup: &Backup| backup.manifest().first_byte_at;
-        let newest = |least: Proof| {
-            let proven = here().filter(|(_, proof)| *proof >= least);
+        let newest = |is_proven: &dyn Fn(&BackupCopy) -> bool| {
+            let proven = here().filter(|(_, copy)| is_proven(copy));
             proven.max_by_key(|(backup, _)| (taken(backup), backup.id()))
         };
-        let newest_good = newest(Proof::Stored).map(|(backup, proof)| BackupState {
-            proof,
+        let newest_good = newest(&BackupCopy::is_good).map(|(backup, copy)| BackupState {
+            proof: copy.standing.proof(),
             ..BackupState::of(backup)
         });
+        let is_proven = |copy: &BackupCopy| copy.standing.proof() >= required_of(copy, self.required);
         DestinationState {
             name: found.name.clone(),
             is_readable: found.unreadable.is_empty(),
             backups: here().count() as u64,
-            bad: here().filter(|(_, proof)| *proof < Proof::Stored).count() as u64,
+            bad: here().filter(|(_, copy)| !copy.is_good()).count() as u64,
             newest: newest_good,
-            newest_proven: newest(self.required).map(|(backup, _)| taken(backup)),
+            newest_proven: newest(&is_proven).map(|(backup, _)| taken(backup)),
             stored_bytes: here().map(|(backup, _)| backup.manifest().stored.bytes).sum(),
             free_bytes: found.free_and_total_bytes.map(|(free, _)| free),
             total_bytes: found.free_and_total_bytes.map(|(_, total)| total),
@@ -211,7 +213,7 @@ impl Stores<'_> {
     fn windows(&self) -> Vec<Window> {
         let accepted = self.catalog.accepted_lineage().ok();
         let rows = self.catalog.lineages().into_iter().filter_map(|lineage| {
-            let is_good = |backup: &&Backup| backup.manifest().lineage == lineage.id && backup.proof() >= Proof::Stored;
+            let is_good = |backup: &&Backup| backup.manifest().lineage == lineage.id && backup.is_good();
             let good = || self.catalog.backups().iter().filter(is_good);
             let [from, to] = [
                 good().min_by_key(|backup| backup.revision())?,

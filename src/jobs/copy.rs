@@ -13,7 +13,7 @@ use crate::config::{Config, Kind};
 use crate::copy::{self, Copied};
 use crate::destinations::{Destinations, ManifestError};
 use crate::error_chain::with_causes;
-use crate::layout::{Proof, SlotPath};
+use crate::layout::SlotPath;
 use crate::pipeline::BranchError;
 use crate::prune::{self, Target};
 
@@ -49,7 +49,8 @@ pub fn lacking<'a>(config: &Config, destinations: &'a Destinations, name: &str) 
     };
     // What retention has removed there, or would remove at once, is not owed any more.
     let mut with_all = catalog.clone();
-    with_all.add_copies(name, &absent.iter().map(|backup| backup.id()).collect(), Pinned::No);
+    let ids = absent.iter().map(|backup| backup.id()).collect();
+    with_all.add_copies(name, &ids, Pinned::No, store.asked());
     let target = Target {
         destination: name,
         store,
@@ -61,7 +62,7 @@ pub fn lacking<'a>(config: &Config, destinations: &'a Destinations, name: &str) 
 
 /// Whether a copy can be copied from.
 pub fn is_good(copy: &BackupCopy) -> bool {
-    copy.standing.proof() >= Proof::Stored
+    copy.is_good()
 }
 
 /// Why a backup was not brought to a destination.
@@ -112,6 +113,7 @@ pub fn bring(
             document: &document,
             from: source_store,
             to: store,
+            host: &host::host_name(),
             stop: stop.clone(),
         };
         match copy::copy(&job, each) {

@@ -9,7 +9,7 @@ use crate::config::{Config, Sharing};
 use crate::destinations::{Destination, side_by_side};
 use crate::error_chain::with_causes;
 use crate::model::ByteSize;
-use crate::store::{Answer, Enforces};
+use crate::store::{Answer, Enforces, ReadingBack};
 
 /// A destination, and what it enforces.
 #[derive(Debug, Serialize)]
@@ -68,6 +68,16 @@ fn judge(config: &Config, name: &str, enforces: &Enforces, findings: &mut Findin
         findings.notes.push(format!(
             "destination {name} does not list open uploads to this user: what a killed run had sent stays until a rule of \
              the bucket removes it"
+        ));
+    }
+    if enforces.kind.acknowledges == Answer::No && destination.options.read_back == ReadingBack::Never {
+        findings.problems.push(format!(
+            "destination {name}: `read_back = \"never\"`, and the store tells no checksum of what it took: set it to \"always\""
+        ));
+    }
+    if destination.options.object_lock.is_some() && enforces.kind.object_lock == Answer::No {
+        findings.problems.push(format!(
+            "destination {name}: `object_lock` is set, and the bucket has no object lock: it is given to a bucket when that is made"
         ));
     }
     if enforces.removes == Answer::No && destination.retention.is_some() {

@@ -196,7 +196,7 @@ impl Pruned {
         meant.dedup();
         for path in &meant {
             for (name, store) in &places.stores {
-                let plan = prune::plan_damaged(name, store, &places.catalog, path);
+                let plan = prune::plan_damaged(name, store, &places.catalog, path, host::now());
                 self.carry_out(name, store, &plan);
             }
         }
@@ -206,7 +206,7 @@ impl Pruned {
     /// Gives up all backups of a history that goes on no more.
     pub fn give_up_lineage(&mut self, places: &Destinations, lineage: &Lineage) {
         for (name, store) in &places.stores {
-            let plan = prune::plan_lineage(name, store, &places.catalog, &lineage.id);
+            let plan = prune::plan_lineage(name, store, &places.catalog, &lineage.id, host::now());
             self.carry_out(name, store, &plan);
         }
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::instant;
-use super::manifest::{FORMAT, Fault, read_document};
+use super::manifest::{FORMAT, Fault, Manifest, read_document};
 use super::names::HostName;
 use crate::model::{ChainId, LineageId, Revision};
 
@@ -17,6 +17,8 @@ use crate::model::{ChainId, LineageId, Revision};
 pub enum Proof {
     /// Not at all, or known to be bad.
     None,
+    /// etcd's digest matched, and the store's own checksum of what it took is that of what was sent.
+    Acknowledged,
     /// etcd's digest matched, and the stored bytes were read back and equal.
     Stored,
     /// Decrypted, and its structure is whole.
@@ -29,6 +31,7 @@ impl std::fmt::Display for Proof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Proof::None => "none",
+            Proof::Acknowledged => "acknowledged",
             Proof::Stored => "stored",
             Proof::Content => "content",
             Proof::HashKv => "hash_kv",
@@ -59,6 +62,20 @@ pub struct Check {
 }
 
 impl Check {
+    /// What is known of a copy that `host` has just written, and that is not read back.
+    pub fn acknowledged(manifest: &Manifest, host: &HostName) -> Check {
+        Check {
+            format: FORMAT,
+            chain: manifest.chain.clone(),
+            revision: manifest.to_revision,
+            checked_at: manifest.finished_at,
+            host: host.to_string(),
+            ok: true,
+            proof: Proof::Acknowledged,
+            faults: Vec::new(),
+        }
+    }
+
     /// The document to store.
     pub fn to_bytes(&self) -> Vec<u8> {
         document(self)

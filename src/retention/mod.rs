@@ -134,9 +134,12 @@ impl Chain {
             lineage: manifest.lineage.clone(),
             tip: manifest.to_revision,
             bytes: manifest.stored.bytes,
-            standing: match copy.last_check {
-                LastCheck::Known => copy.standing.clone(),
-                LastCheck::Unknown => Standing::Bad(vec!["what its last check said cannot be read".to_owned()]),
+            standing: match (copy.last_check, &copy.standing) {
+                (LastCheck::Known, Standing::Good(_)) if !copy.is_good() => Standing::Bad(vec![
+                    "it was not read back, and its destination asks for that".to_owned(),
+                ]),
+                (LastCheck::Known, standing) => standing.clone(),
+                (LastCheck::Unknown, _) => Standing::Bad(vec!["what its last check said cannot be read".to_owned()]),
             },
             pin: match copy.pinned {
                 Pinned::Yes => PinState::Pinned(pins.get(&path).cloned()),
@@ -147,7 +150,7 @@ impl Chain {
     }
 
     fn is_good(&self) -> bool {
-        self.standing.proof() >= Proof::Stored
+        self.standing.proof() >= Proof::Acknowledged
     }
 
     fn is_pinned(&self) -> bool {

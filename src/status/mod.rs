@@ -28,7 +28,6 @@ use crate::health::{
 use crate::jobs::restore::settings_now;
 use crate::jobs::stores::read_within;
 use crate::jobs::{self, Failure, Listener, clock, configuration, host, recipients};
-use crate::layout::Proof;
 use crate::model::{ClusterName, UnitName};
 use crate::restore::LedgerPaths;
 use crate::schedule::Slot;
@@ -298,11 +297,7 @@ fn from_destinations(config: &Config, state: &Path, places: &Destinations, now: 
 
 /// The newest slot of a schedule of which there are good backups, as the manifests tell.
 fn newest(name: &ScheduleName, places: &Destinations) -> Option<Success> {
-    let good = places
-        .catalog
-        .backups()
-        .iter()
-        .filter(|backup| backup.proof() >= Proof::Stored);
+    let good = places.catalog.backups().iter().filter(|backup| backup.is_good());
     let of = |backup: &Backup| {
         backup
             .manifest()

@@ -20,6 +20,12 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
     /// Begins a new object, to be written as a stream.
     fn begin(&self, object: &ObjectName) -> Result<Box<dyn NewObject>, Error>;
 
+    /// Whether what was written is to be read back. Of one that says no, a new object is committed only if its own checksum of
+    /// what it took is that of what was sent.
+    fn reads_back(&self) -> bool {
+        true
+    }
+
     /// Writes a small new object; `AlreadyExists` if another was faster, as far as the backend can tell. Our own write
     /// whose reply was lost is none of another.
     fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error>;
@@ -52,6 +58,16 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
     /// when. None where who keeps the bytes does not tell.
     fn unfinished(&self) -> Result<Option<Vec<ListedObject>>, Error> {
         Ok(Some(Vec::new()))
+    }
+
+    /// Locks an object against whoever may remove it, for as long as is configured; nothing where nothing is.
+    fn lock(&self, _: &ObjectName) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Until when an object is locked; none if it is not, or where nothing is ever locked.
+    fn locked_until(&self, _: &ObjectName) -> Result<Option<Timestamp>, Error> {
+        Ok(None)
     }
 
     /// Whether it is a kind that has such uploads, and lists them.

@@ -10,9 +10,9 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -24,12 +24,13 @@ use super::location::Location;
 use super::marker::StoreId;
 use super::object::Object;
 use super::patience::{Asked, Signs, Silence, ask};
+use super::throttle::Throttle;
 use super::upload::Upload;
 use super::{Begun, Enforces, Error, Known, Swept};
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::layout::claim::Found;
 use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, SlotPath};
-use crate::model::{ChainId, ClusterName, Digest};
+use crate::model::{ByteSize, ChainId, ClusterName, Digest};
 
 /// How much of an object is copied at once.
 const COPIED_AT_ONCE: usize = 256 << 10;
@@ -93,6 +94,7 @@ pub struct Store {
     location: Location,
     inner: Inner,
     limits: Limits,
+    throttle: Option<Arc<Mutex<Throttle>>>,
 }
 
 impl Store {
@@ -121,7 +123,19 @@ impl Store {
             inner: answer(&location.key(), limits.answer, open)??,
             location: location.clone(),
             limits,
+            throttle: None,
         })
+    }
+
+    /// The same, written to with no more than so many bytes a second by all who hold it.
+    pub fn limited_to(self, bandwidth: Option<ByteSize>) -> Store {
+        let throttle = bandwidth.map(|rate| Arc::new(Mutex::new(Throttle::new(rate.0, Instant::now()))));
+        Store { throttle, ..self }
+    }
+
+    /// Whether there is a limit to how fast it is written to.
+    pub fn is_limited(&self) -> bool {
+        self.throttle.is_some()
     }
 
     /// The cluster names of which there are stores at a destination, in order. Where none is seen and a folder cannot be
@@ -160,6 +174,19 @@ impl Store {
         self.inner.id()
     }
 
+    /// Whether what was written is to be read back.
+    pub fn reads_back(&self) -> bool {
+        self.inner.backend().reads_back()
+    }
+
+    /// How far what is in it must be proven to be called good.
+    pub fn asked(&self) -> catalog::Asked {
+        match self.reads_back() {
+            true => catalog::Asked::ReadBack,
+            false => catalog::Asked::Acknowledged,
+        }
+    }
+
     /// Where it is, for people: a path or a URL.
     pub fn address(&self) -> String {
         self.inner.backend().address("")
@@ -180,7 +207,11 @@ impl Store {
         let (at, whom) = (self.address_of(object), self.location.key());
         let (object, limit) = (object.clone(), self.limits.answer);
         // Of a store that answers too late, what was begun goes as it came: on the thread that was asked.
-        self.ask(move |store| Ok(Upload::of(store.backend().begin(&object)?, at, whom, limit)))
+        let throttle = self.throttle.clone();
+        self.ask(move |store| {
+            let begun = store.backend().begin(&object)?;
+            Ok(Upload::of(begun, at, whom, limit).throttled(throttle))
+        })
     }
 
     /// Writes a new object from `reader`, if it has just these bytes; nothing is there before all of them came. `each`
@@ -364,6 +395,18 @@ impl Store {
         self.ask(move |store| store.backend().remove(&object))
     }
 
+    /// Locks an object against whoever may remove it, for as long as is configured; nothing where nothing is.
+    pub fn lock(&self, object: &ObjectName) -> Result<(), Error> {
+        let object = object.clone();
+        self.ask(move |store| store.backend().lock(&object))
+    }
+
+    /// Until when an object is locked; none if it is not, or where nothing is ever locked.
+    pub fn locked_until(&self, object: &ObjectName) -> Result<Option<Timestamp>, Error> {
+        let object = object.clone();
+        self.ask(move |store| store.backend().locked_until(&object))
+    }
+
     /// The time by the store's own clock, which on a network file system is not this host's.
     pub fn now(&self) -> Result<Timestamp, Error> {
         self.ask(|store| store.backend().now())
@@ -461,6 +504,7 @@ impl Store {
             location: Location::Folder(whom.into()),
             inner: Inner::over(backend, None, access, &|| {})?,
             limits,
+            throttle: None,
         })
     }
 

@@ -250,7 +250,11 @@ impl Inner {
                 });
             }
             drop(sender);
-            Catalog::of_destination(destination, objects, understood)
+            let catalog = Catalog::of_destination(destination, objects, understood);
+            match self.backend.reads_back() {
+                true => catalog,
+                false => catalog.of_acknowledged(),
+            }
         })
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Error;
 use super::backend::Backend;
@@ -137,6 +138,19 @@ pub struct BucketOptions {
     pub part_size: u64,
     /// What proves who asks; without, what the environment and the machine say.
     pub credentials: Option<Secret>,
+    /// Whether what was written is read back.
+    pub read_back: ReadingBack,
+    /// For how long backups are locked; not at all, if nothing is said.
+    pub object_lock: Option<Duration>,
+}
+
+/// How it is proven that a store has what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadingBack {
+    /// It is read back and compared.
+    Always,
+    /// The store's own checksum of what it took is compared.
+    Never,
 }
 
 impl Default for BucketOptions {
@@ -150,6 +164,8 @@ impl Default for BucketOptions {
             concurrency: 4,
             part_size: 8 << 20,
             credentials: None,
+            read_back: ReadingBack::Always,
+            object_lock: None,
         }
     }
 }

@@ -24,6 +24,7 @@ mod sftp;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
+mod throttle;
 mod upload;
 mod waiting;
 
@@ -37,12 +38,12 @@ pub use adopt::Adopted;
 pub use backend::FreeSpace;
 pub use handle::{Limits, Store, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
-pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location, Server, SftpOptions};
+pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location, ReadingBack, Server, SftpOptions};
 pub use marker::StoreId;
 pub use object::Object;
 pub use probe::{Answer, Enforces, OfKind};
 pub use sweep::{ABANDONED_AFTER, Begun, Swept};
-pub use upload::Upload;
+pub use upload::{Faster, Upload};
 
 use crate::durable;
 #[cfg(test)]
@@ -183,6 +184,22 @@ pub enum Error {
     /// What was read is not what had been written.
     #[error("`{at}` changed since it was written: do not trust what keeps it")]
     Altered {
+        /// Which.
+        at: String,
+    },
+    /// Nothing that it told proves what it took.
+    #[error(
+        "`{at}`: the store tells no checksum of what it took by which that could be proven: set `read_back = \"always\"`"
+    )]
+    Unacknowledged {
+        /// Which.
+        at: String,
+    },
+    /// It may be written to no faster than is configured.
+    #[error(
+        "`{at}`: the backup came faster than `bandwidth` lets it be written: it is copied later, by the agent or by `lifeboat copy`"
+    )]
+    Limited {
         /// Which.
         at: String,
     },

@@ -67,6 +67,8 @@ pub struct Enforces {
 pub struct OfKind {
     /// The checksums that it refuses bytes by which are not as they were sent: `crc32c`, `md5`.
     pub checksums: Option<Vec<&'static str>>,
+    /// What it says of an object tells what it took.
+    pub acknowledges: Answer,
     /// Objects can be locked.
     pub object_lock: Answer,
     /// What is replaced or removed is kept as a version.
@@ -77,6 +79,7 @@ impl OfKind {
     /// Of a kind that has none of it.
     pub(super) const NOTHING: OfKind = OfKind {
         checksums: None,
+        acknowledges: Answer::None,
         object_lock: Answer::None,
         versioning: Answer::None,
     };
@@ -84,6 +87,7 @@ impl OfKind {
     /// Of a kind that may have it, and is not asked.
     pub(super) const NOT_ASKED: OfKind = OfKind {
         checksums: None,
+        acknowledges: Answer::Unknown,
         object_lock: Answer::Unknown,
         versioning: Answer::Unknown,
     };

@@ -5,11 +5,15 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Error;
 use super::backend::NewObject;
 use super::patience::ask;
+use super::throttle::Throttle;
+
+/// No rest is for more than this, so that what is slow is not taken for what hangs.
+const MOST_AT_ONCE: usize = 256 << 10;
 
 /// A new object. Written to as a stream; `commit` makes it visible.
 #[must_use]
@@ -21,6 +25,18 @@ pub struct Upload {
     /// Whose store it is, and how long that may say nothing.
     whom: String,
     limit: Duration,
+    /// How fast it is written to, if there is a limit, and what becomes of what is faster.
+    throttle: Option<Arc<Mutex<Throttle>>>,
+    faster: Faster,
+}
+
+/// What becomes of what is written faster than the store may be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Faster {
+    /// It waits.
+    Waits,
+    /// It fails: others would have to wait for it.
+    Fails,
 }
 
 impl Upload {
@@ -30,6 +46,34 @@ impl Upload {
             at,
             whom,
             limit,
+            throttle: None,
+            faster: Faster::Waits,
+        }
+    }
+
+    pub(super) fn throttled(mut self, throttle: Option<Arc<Mutex<Throttle>>>) -> Upload {
+        self.throttle = throttle;
+        self
+    }
+
+    /// What becomes of what is written faster than the store may be written to.
+    pub fn when_faster(&mut self, faster: Faster) {
+        self.faster = faster;
+    }
+
+    /// Rests for as long as so many bytes more have to wait.
+    fn rest(&self, bytes: usize) -> io::Result<()> {
+        let Some(throttle) = &self.throttle else { return Ok(()) };
+        let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = throttle.take(bytes as u64, Instant::now());
+        drop(throttle);
+        match self.faster {
+            _ if rest.is_zero() => Ok(()),
+            Faster::Waits => {
+                std::thread::sleep(rest);
+                Ok(())
+            }
+            Faster::Fails => Err(io::Error::other(Error::Limited { at: self.at.clone() })),
         }
     }
 
@@ -51,6 +95,8 @@ impl fmt::Debug for Upload {
 impl Write for Upload {
     /// Errors carry a `store::Error`, so that they name the object wherever they surface.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = bytes.get(..MOST_AT_ONCE).unwrap_or(bytes);
+        self.rest(bytes.len())?;
         let object = self
             .object
             .as_mut()

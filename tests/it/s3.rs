@@ -261,8 +261,12 @@ fn enforced(checked: &Value, what: &str) -> Value {
 
 /// What `docs/stores.md` says that a user needs.
 fn policy() -> String {
+    policy_after("## S3")
+}
+
+fn policy_after(heading: &str) -> String {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stores.md")).unwrap();
-    let (_, rest) = page.split_once("## S3").unwrap();
+    let (_, rest) = page.split_once(heading).unwrap();
     let (_, rest) = rest.split_once("```json\n").unwrap();
     let (policy, _) = rest.split_once("```").unwrap();
     policy.replace("example-backups", BUCKET)
@@ -342,6 +346,109 @@ fn the_rights_that_are_documented_suffice_and_wrong_ones_are_named() {
     host.lifeboat(["unpin", &second])
         .expect_code(3)
         .says(&["destination bucket: remove ", "refused: look at the credentials"]);
+}
+
+/// A user who writes, and reads nothing but the small documents: neither backups nor the right to remove.
+#[test]
+fn who_may_only_write_keeps_backups_in_a_bucket_that_is_not_read_back() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let (id, secret) = moto.make_user("writer", &policy_after("### Keys that can only write"));
+    let (owner, owners_secret) = moto.make_user("owner", &policy());
+    moto.lock();
+    let host = host_with(etcd, &moto, "read_back = \"never\"\n");
+    give_keys(&host, &id, &secret);
+    let first = host.backup();
+    let taken = host
+        .lifeboat(["--json", "backup", "--to", "local"])
+        .expect_code(0)
+        .json();
+    let second = taken["id"].as_str().unwrap();
+    let copied = host.lifeboat(["--json", "copy", "--from", "local", "--to", "bucket"]);
+    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([second]));
+    assert!(!moto.said().contains("GET /backups/etcd/test/8ba"), "{}", moto.said());
+    let there = host
+        .lifeboat(["--json", "list", "--destination", "bucket"])
+        .expect_code(0)
+        .json();
+    assert_eq!(ids(&there["backups"]), [&first, second]);
+    for backup in there["backups"].as_array().unwrap() {
+        assert_eq!(backup["proof"], "acknowledged", "{backup}");
+    }
+    host.lifeboat(["show", "latest"]).expect_code(0);
+    let checked = host.lifeboat(["--json", "check", "--online"]).expect_code(0).json();
+    assert_eq!(
+        (enforced(&checked, "removes"), enforced(&checked, "acknowledges")),
+        ("no".into(), "yes".into())
+    );
+    host.lifeboat(["verify", "--all", "--destination", "bucket"])
+        .expect_code(1)
+        .says(&["refused: look at the credentials"]);
+    // With the keys of somebody who may read, on a host that wants it read back.
+    let text = fs::read_to_string(host.config()).unwrap();
+    fs::write(host.config(), text.replace("read_back = \"never\"\n", "")).unwrap();
+    give_keys(&host, &owner, &owners_secret);
+    host.lifeboat(["verify", "--all", "--destination", "bucket"])
+        .expect_code(0);
+    let there = host
+        .lifeboat(["--json", "list", "--destination", "bucket"])
+        .expect_code(0)
+        .json();
+    assert!(
+        there["backups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|backup| backup["proof"] == "stored"),
+        "{there}"
+    );
+}
+
+#[test]
+fn what_is_locked_stays_until_its_day_has_come() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let more = "object_lock = \"30d\"\n[destinations.bucket.retention]\nkeep_last = 1\n";
+    let host = host_with(etcd, &moto, more);
+    // A bucket of the ordinary kind: said before it matters, and no backup is called locked that is not.
+    host.lifeboat(["check", "--online"])
+        .expect_code(1)
+        .says(&["destination bucket: `object_lock` is set, and the bucket has no object lock"]);
+    let mut moto = moto;
+    moto.kill();
+    moto.boot();
+    fs::remove_dir_all(host.path("state")).ok();
+    moto.make_locking_bucket(BUCKET);
+    let host = host_with(etcd, &moto, more);
+    let checked = host.lifeboat(["--json", "check", "--online"]).expect_code(0).json();
+    assert_eq!(enforced(&checked, "object_lock"), "yes", "{checked}");
+    let first = host.backup();
+    let second = backup_to(&host, "local");
+    host.lifeboat(["copy", "--from", "local", "--to", "bucket"])
+        .expect_code(0);
+    let day = |from_now: i64| {
+        let day = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * from_now);
+        day.strftime("%Y-%m-%d").to_string()
+    };
+    for id in [&first, &second] {
+        let keys = keys_of(&moto, id);
+        let locked = keys.iter().filter(|key| !key.contains("/checks/"));
+        assert_eq!(locked.clone().count(), 2, "{keys:?}");
+        for key in locked {
+            let told = moto.told(BUCKET, key, "retention");
+            assert!(told.contains("GOVERNANCE") && told.contains(&day(30)), "{key}: {told}");
+        }
+    }
+    let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
+    assert_eq!(ids(&pruned["remove"]), [""; 0], "{pruned}");
+    let kept = pruned["keep"].as_array().unwrap().iter();
+    let kept: Vec<&Value> = kept.filter(|row| row["destination"] == "bucket").collect();
+    let reason = kept.iter().find(|row| row["id"] == first.as_str()).unwrap()["reasons"][0].clone();
+    let reason = reason.as_str().unwrap();
+    assert!(reason.starts_with(&format!("locked until {}", day(30))), "{reason}");
+    assert_eq!(keys_of(&moto, &first).len(), 2);
 }
 
 #[test]

@@ -5,7 +5,9 @@
 //! fails is taken back, and the time is the server's.
 
 mod credentials;
+mod lock;
 mod probe;
+mod receipt;
 mod requests;
 mod service;
 #[cfg(test)]
@@ -14,6 +16,7 @@ mod transport;
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
@@ -21,10 +24,11 @@ use opendal::{Buffer, BufferStream, ErrorKind, Operator, Writer};
 
 use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
-use super::location::Bucket;
+use super::location::{Bucket, ReadingBack};
 use super::probe::OfKind;
 use super::waiting::wait;
 use crate::layout::{Listed, ListedObject, ObjectName};
+use receipt::Sent;
 use requests::{Reply, Requests};
 use service::Operators;
 use transport::Clock;
@@ -41,12 +45,14 @@ const READ_AT_ONCE: usize = 1 << 20;
 pub(super) struct Objects {
     operator: Operator,
     uploads: Operator,
-    requests: Option<Requests>,
+    requests: Option<Arc<Requests>>,
     /// What people know the prefix by.
     address: String,
     clock: Arc<Clock>,
     part_size: usize,
     concurrency: usize,
+    read_back: ReadingBack,
+    object_lock: Option<Duration>,
 }
 
 impl Objects {
@@ -76,7 +82,9 @@ impl Objects {
         Ok(Objects {
             operator: operators.all_else,
             uploads: operators.uploads,
-            requests: operators.requests,
+            requests: operators.requests.map(Arc::new),
+            read_back: bucket.options.read_back,
+            object_lock: bucket.options.object_lock,
             address: whole.to_string(),
             clock,
             part_size: usize::try_from(bucket.options.part_size).unwrap_or(usize::MAX),
@@ -152,7 +160,13 @@ impl Backend for Objects {
             path,
             waiting: Vec::with_capacity(HANDED_ON),
             bytes: 0,
+            sent: (self.read_back == ReadingBack::Never).then(|| Sent::new(self.part_size)),
+            requests: self.requests.clone(),
         }))
+    }
+
+    fn reads_back(&self) -> bool {
+        self.read_back == ReadingBack::Always
     }
 
     fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
@@ -284,6 +298,20 @@ impl Backend for Objects {
         Ok(Some(listed.collect()))
     }
 
+    fn lock(&self, object: &ObjectName) -> Result<(), Error> {
+        match (&self.requests, self.object_lock) {
+            (Some(requests), Some(lock)) => self.lock_for(requests, &object.to_string(), lock),
+            (_, None) | (None, _) => Ok(()),
+        }
+    }
+
+    fn locked_until(&self, object: &ObjectName) -> Result<Option<Timestamp>, Error> {
+        match (&self.requests, self.object_lock) {
+            (Some(requests), Some(_)) => self.lock_of(requests, &object.to_string()),
+            (_, None) | (None, _) => Ok(None),
+        }
+    }
+
     fn lists_uploads(&self) -> bool {
         self.requests.is_some()
     }
@@ -328,6 +356,9 @@ struct NewUpload {
     /// Not handed on yet.
     waiting: Vec<u8>,
     bytes: u64,
+    /// Where nothing is read back, what a store's own checksum is compared with.
+    sent: Option<Sent>,
+    requests: Option<Arc<Requests>>,
 }
 
 impl NewUpload {
@@ -339,11 +370,36 @@ impl NewUpload {
     }
 }
 
+impl NewUpload {
+    /// Whether the store took what was sent, by what it says itself; nothing to say where it is read back.
+    fn acknowledge(&mut self, etag: Option<&str>) -> Result<(), Error> {
+        let Some(sent) = self.sent.take() else { return Ok(()) };
+        let sent = sent.end();
+        if etag.is_some_and(|etag| sent.has_etag(etag)) {
+            return Ok(());
+        }
+        let at = self.at.clone();
+        let Some(requests) = &self.requests else {
+            return Err(Error::Unacknowledged { at });
+        };
+        let told = wait(requests.crc32c_of(&self.path)).map_err(|error| failure("look at", at.clone(), &error))?;
+        match told {
+            Some(told) if sent.has_crc32c(&told) => Ok(()),
+            Some(_) => Err(Error::Altered { at }),
+            None => Err(Error::Unacknowledged { at }),
+        }
+    }
+}
+
 impl Write for NewUpload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = bytes.len().min(HANDED_ON - self.waiting.len());
-        self.waiting.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        let block = bytes.get(..taken).unwrap_or_default();
+        self.waiting.extend_from_slice(block);
         self.bytes += taken as u64;
+        if let Some(sent) = &mut self.sent {
+            sent.take(block);
+        }
         if self.waiting.len() == HANDED_ON {
             self.hand_on().map_err(io::Error::other)?;
         }
@@ -361,8 +417,9 @@ impl NewObject for NewUpload {
             self.hand_on()?;
         }
         let mut writer = self.writer.take().expect("it is completed once");
-        let Err(error) = wait(writer.close()) else {
-            return Ok(());
+        let error = match wait(writer.close()) {
+            Ok(written) => return self.acknowledge(written.etag()),
+            Err(error) => error,
         };
         if is_there_already(&error) {
             wait(writer.abort()).ok();
@@ -371,8 +428,10 @@ impl NewObject for NewUpload {
         // The reply may have been lost, and the same tried again: then there is no such upload any more. Who commits reads
         // the bytes back.
         let found = wait(async { self.operator.stat(&self.path).await });
-        if found.is_ok_and(|found| found.content_length() == self.bytes) {
-            return Ok(());
+        if let Ok(found) = found
+            && found.content_length() == self.bytes
+        {
+            return self.acknowledge(found.etag());
         }
         wait(writer.abort()).ok();
         Err(failure("complete", self.at.clone(), &error))

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{Method, StatusCode};
 
+use super::receipt::{Sent, Whole};
 use super::requests::{Question, Reply, Requests};
 use super::{Objects, wait};
 use crate::store::Error;
@@ -29,6 +30,13 @@ impl Objects {
         if !written.status.is_success() {
             return Err(self.refused("write", path, &written));
         }
+        let acknowledges = match written.header("etag").is_some_and(|etag| sent().has_etag(etag)) {
+            true => true,
+            false => {
+                let told = wait(requests.crc32c_of(path)).map_err(self.failed("probe", path))?;
+                told.is_some_and(|told| sent().has_crc32c(&told))
+            }
+        };
         // Those of other bytes. A server that does not look at them takes it.
         let wrong = [
             ("crc32c", "x-amz-checksum-crc32c", BASE64.encode([0_u8; 4])),
@@ -46,6 +54,7 @@ impl Objects {
         })?;
         Ok(OfKind {
             checksums: Some(checksums),
+            acknowledges: acknowledges.into(),
             object_lock: is_locking(&lock),
             versioning: written
                 .header("x-amz-version-id")
@@ -53,6 +62,12 @@ impl Objects {
                 .into(),
         })
     }
+}
+
+fn sent() -> Whole {
+    let mut sent = Sent::new(BYTES.len());
+    sent.take(BYTES);
+    sent.end()
 }
 
 /// Whether a bucket says that objects in it can be locked.

@@ -224,6 +224,19 @@ impl Requests {
         .await
     }
 
+    /// The CRC-32C that the server tells of an object; none if it tells none.
+    pub async fn crc32c_of(&self, path: &str) -> opendal::Result<Option<String>> {
+        let reply = self
+            .ask(&Question {
+                method: Method::HEAD,
+                path: Some(path),
+                headers: &[("x-amz-checksum-mode", "ENABLED".to_owned())],
+                ..Question::default()
+            })
+            .await?;
+        Ok(reply.header("x-amz-checksum-crc32c").map(str::to_owned))
+    }
+
     /// What a name in this bucket is called in the store.
     pub fn path_of<'a>(&self, key: &'a str) -> Option<&'a str> {
         key.strip_prefix(&self.prefix)

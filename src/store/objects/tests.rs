@@ -13,9 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::catalog::tests::manifest;
-use crate::layout::Manifest;
+use crate::layout::{Check, Manifest, Proof};
 use crate::model::{ChainId, Digest};
-use crate::store::{Access, BucketKind, BucketOptions, Limits, ReadBack, Store};
+use crate::store::{Access, BucketKind, BucketOptions, Limits, ReadBack, ReadingBack, Store};
 use server::{Fault, Kind, Server};
 
 const PART: u64 = 5 << 20;
@@ -45,18 +45,33 @@ fn bucket() -> Bucket {
 
 /// What a server keeps, in a store of its own.
 fn objects(server: &Server) -> Arc<Objects> {
+    objects_of(server, bucket())
+}
+
+fn objects_of(server: &Server, bucket: Bucket) -> Arc<Objects> {
     let client = server.clone();
     let pause = Duration::from_millis(1);
-    let made = Objects::by(&bucket(), "prod", |bucket, prefix, clock| {
+    let made = Objects::by(&bucket, "prod", |bucket, prefix, clock| {
         service::signing_as_nobody(client, bucket, prefix, clock, pause)
     });
     Arc::new(made.unwrap())
 }
 
 fn store_with(server: &Server, limits: Limits) -> Result<Store, Error> {
+    store_over(objects(server), limits)
+}
+
+/// One of which nothing is read back.
+fn unread_store(server: &Server, limits: Limits) -> Result<Store, Error> {
+    let mut bucket = bucket();
+    bucket.options.read_back = ReadingBack::Never;
+    store_over(objects_of(server, bucket), limits)
+}
+
+fn store_over(objects: Arc<Objects>, limits: Limits) -> Result<Store, Error> {
     static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let whom = format!("server {}", NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-    Store::over(objects(server), Access::Write { now: now() }, &whom, limits)
+    Store::over(objects, Access::Write { now: now() }, &whom, limits)
 }
 
 fn store(server: &Server) -> Store {
@@ -88,6 +103,12 @@ fn write(store: &Store, backup: &Manifest, content: &[u8]) -> Result<(), Error> 
             .map_err(|source| Error::at("write", String::new(), source))?;
     }
     upload.commit()?;
+    if !store.reads_back() {
+        let check = Check::acknowledged(backup, &"node-1".parse().unwrap());
+        let name = ObjectName::Check(backup.chain_path(), check.checked_at, "node-1".parse().unwrap());
+        store.put_new(&name, &check.to_bytes())?;
+        return store.put_new(&backup.name(), &backup.to_bytes());
+    }
     let read = store.read_back(&object)?;
     let expected = ReadBack {
         bytes: backup.stored.bytes,
@@ -121,12 +142,7 @@ fn objects_of_each_size_come_back_as_they_were() {
     assert_eq!(server.open_uploads(), 0);
     let catalog = store.catalog("s3").unwrap();
     assert_eq!(catalog.backups().len(), 6, "over several pages of the listing");
-    assert!(
-        catalog
-            .backups()
-            .iter()
-            .all(|backup| backup.proof() >= crate::layout::Proof::Stored)
-    );
+    assert!(catalog.backups().iter().all(|backup| backup.proof() >= Proof::Stored));
 }
 
 #[test]
@@ -170,6 +186,62 @@ fn what_is_there_already_is_told_and_own_writes_are_known_again() {
 
 fn backup_of(content: &[u8]) -> Manifest {
     backup(content, "20261120T111530Z-00000002", 20)
+}
+
+#[test]
+fn what_is_not_read_back_is_acknowledged_by_the_stores_own_checksum() {
+    let server = Server::new(now());
+    let store = unread_store(&server, Limits::default()).unwrap();
+    let lineage = backup(b"x", "20261120T101530Z-00000001", 10).lineage;
+    for (number, bytes) in [0, 1, PART - 1, PART, PART + 1, 3 * PART + 7].into_iter().enumerate() {
+        let content = content(bytes);
+        let id = format!("20261120T101530Z-0000000{number}");
+        server.asked();
+        let mut backup = backup(&content, &id, 10 + number as i64);
+        backup.lineage = lineage.clone();
+        write(&store, &backup, &content).unwrap();
+        let asked = server.asked();
+        assert!(!asked.contains(&Kind::Get) && !asked.contains(&Kind::Head), "{asked:?}");
+    }
+    let catalog = store.catalog("s3").unwrap();
+    assert_eq!(catalog.backups().len(), 6);
+    assert!(
+        catalog
+            .backups()
+            .iter()
+            .all(|backup| backup.proof() == Proof::Acknowledged && backup.is_good())
+    );
+    assert_eq!(catalog.latest().unwrap().revision().get(), 15);
+    // A host that does not say so of the same bucket is not content with it.
+    let other = store_with(&server, Limits::default()).unwrap().catalog("s3").unwrap();
+    assert!(
+        other
+            .backups()
+            .iter()
+            .all(|backup| backup.proof() == Proof::Acknowledged && !backup.is_good())
+    );
+    assert!(other.latest().is_err());
+
+    // Other bytes than were sent, in one part or in several; the lost reply to a completion is settled in the same way.
+    for (number, bytes) in [(7, 100), (8, PART + 1)] {
+        let mut rots = true;
+        server.fail(move |kind, _| match kind {
+            Kind::Put | Kind::Part if std::mem::take(&mut rots) => Fault::Rots,
+            _ => Fault::None,
+        });
+        let content = content(bytes);
+        let backup = backup(&content, &format!("20261120T101530Z-0000000{number}"), 20 + number);
+        let refused = write(&store, &backup, &content).unwrap_err();
+        assert!(matches!(refused, Error::Unacknowledged { .. }), "{refused}");
+    }
+    let mut lost = true;
+    server.fail(move |kind, _| match kind {
+        Kind::Complete if std::mem::take(&mut lost) => Fault::LostReply,
+        _ => Fault::None,
+    });
+    let content = content(2 * PART);
+    write(&store, &backup(&content, "20261120T101530Z-00000009", 30), &content).unwrap();
+    assert_eq!(store.catalog("s3").unwrap().backups().len(), 7);
 }
 
 #[test]
@@ -358,6 +430,7 @@ fn what_a_server_enforces_is_tried_and_nothing_is_left_of_it() {
         parts_new_only: Answer::Yes,
         kind: OfKind {
             checksums: Some(vec!["crc32c"]),
+            acknowledges: Answer::Yes,
             object_lock: Answer::No,
             versioning: Answer::No,
         },
@@ -416,7 +489,7 @@ fn bring(from: &Store, to: &Store, backup: &Manifest) -> Result<(), Error> {
     };
     let (reader, _) = from.open_object(&object)?;
     to.write_from(&object, reader, expected, |_| ControlFlow::Continue(()))?;
-    match to.read_back(&object)? == expected {
+    match !to.reads_back() || to.read_back(&object)? == expected {
         true => to.put_new(&backup.name(), &backup.to_bytes()),
         false => Err(Error::Altered {
             at: to.address_of(&object),
@@ -440,7 +513,7 @@ impl Dice {
 /// What goes wrong, by chance.
 fn mishaps(mut dice: Dice, one_in: u64) -> impl FnMut(Kind, &str) -> Fault + Send {
     move |kind, _| match dice.roll(one_in) {
-        0 => match dice.roll(9) {
+        0 => match dice.roll(10) {
             0 => Fault::Reset,
             1 => Fault::LostReply,
             2 if matches!(kind, Kind::Get | Kind::List) => Fault::Cut,
@@ -449,6 +522,8 @@ fn mishaps(mut dice: Dice, one_in: u64) -> impl FnMut(Kind, &str) -> Fault + Sen
             5 => Fault::Status(500),
             6 => Fault::Status(503),
             7 if dice.roll(40) == 0 => Fault::Hangs,
+            // What it keeps is not what it was sent: it would show only later.
+            8 if dice.roll(4) == 0 && matches!(kind, Kind::Part) => Fault::Rots,
             _ if kind == Kind::List => Fault::Stale(1 + dice.roll(300) as i64),
             _ => Fault::LostReply,
         },
@@ -456,10 +531,13 @@ fn mishaps(mut dice: Dice, one_in: u64) -> impl FnMut(Kind, &str) -> Fault + Sen
     }
 }
 
+type Opens = fn(&Server, Limits) -> Result<Store, Error>;
+
 /// One host that backs up, copies, removes, sweeps, reads and starts again, while its server fails now and then.
 struct Life {
     server: Server,
     store: Store,
+    opens: Opens,
     here: Store,
     _folder: tempfile::TempDir,
     /// Backups of which a write was told to have gone well, with their bytes; not those whose removal was begun.
@@ -470,11 +548,12 @@ struct Life {
 }
 
 impl Life {
-    fn new() -> Life {
+    fn new(opens: Opens) -> Life {
         let server = Server::new(now());
         let (folder, here) = crate::store::tests::store();
         Life {
-            store: store_with(&server, HASTY).unwrap(),
+            store: opens(&server, HASTY).unwrap(),
+            opens,
             server,
             here,
             _folder: folder,
@@ -545,7 +624,7 @@ impl Life {
                 }
             }
             _ => {
-                if let Ok(again) = store_with(&self.server, HASTY) {
+                if let Ok(again) = (self.opens)(&self.server, HASTY) {
                     assert_eq!(again.id(), self.store.id(), "one store has one marker");
                     self.store = again;
                 }
@@ -569,7 +648,7 @@ impl Life {
         self.server.work();
         self.server.pass(SignedDuration::from_hours(25));
         let begun = crate::store::Begun::default();
-        self.store = store_with(&self.server, HASTY).unwrap();
+        self.store = (self.opens)(&self.server, HASTY).unwrap();
         self.store.sweep(&begun).unwrap();
         assert_eq!(self.server.open_uploads(), 0);
         let catalog = self.store.catalog("s3").unwrap();
@@ -602,7 +681,7 @@ fn whatever_goes_wrong_nothing_good_is_lost_and_nothing_wrong_is_called_good() {
         let run = std::panic::catch_unwind(|| {
             let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ seed);
             dice.roll(2);
-            let mut life = Life::new();
+            let mut life = Life::new([store_with, unread_store][dice.roll(2) as usize]);
             let one_in = [4, 10, 40][dice.roll(3) as usize];
             life.server.fail(mishaps(Dice(seed.wrapping_mul(77_777) | 1), one_in));
             for _ in 0..40 {

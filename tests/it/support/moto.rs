@@ -106,6 +106,21 @@ impl Moto {
         self.ask("PUT", &format!("/{name}"), "");
     }
 
+    /// Makes a bucket whose objects can be locked.
+    pub fn make_locking_bucket(&self, name: &str) {
+        self.ask_with(
+            "PUT",
+            &format!("/{name}"),
+            "",
+            "x-amz-bucket-object-lock-enabled: true\r\n",
+        );
+    }
+
+    /// What a bucket says besides the content of an object.
+    pub fn told(&self, bucket: &str, key: &str, what: &str) -> String {
+        self.ask("GET", &format!("/{bucket}/{key}?{what}"), "")
+    }
+
     /// The keys in a bucket, in order.
     pub fn keys(&self, bucket: &str) -> Vec<String> {
         let (mut keys, mut after) = (Vec::new(), String::new());
@@ -180,6 +195,13 @@ impl Moto {
     /// The status and the body of its answer.
     #[track_caller]
     fn answer(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (status, _, answer) = self.answer_with(method, path, body, "");
+        (status, answer)
+    }
+
+    /// The status, the head and the body of its answer to a request with more headers.
+    #[track_caller]
+    fn answer_with(&self, method: &str, path: &str, body: &str, headers: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a running server takes connections");
         // By the scope of the key, moto tells its services apart.
         let (service, kind) = match path {
@@ -190,7 +212,7 @@ impl Moto {
         write!(
             stream,
             "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\nAuthorization: {scope}, SignedHeaders=host, Signature=0\r\n\
-             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+             Content-Type: {kind}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
             self.port,
             body.len()
         )
@@ -202,6 +224,7 @@ impl Moto {
         let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
         (
             status.unwrap_or_else(|| panic!("{method} {path}: {answer}")),
+            head.to_owned(),
             body.to_owned(),
         )
     }

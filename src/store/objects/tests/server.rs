@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Method, Request, Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
+use md5::{Digest as _, Md5};
 use opendal::{Buffer, HttpBody, HttpTransport};
 
 /// So many names are told at once.
@@ -30,6 +31,8 @@ pub(super) enum Fault {
     Cut,
     /// The listing is one of so many seconds ago.
     Stale(i64),
+    /// The server does it, and keeps other bytes than it was sent.
+    Rots,
     /// No reply comes for longer than anybody waits.
     Hangs,
 }
@@ -75,6 +78,7 @@ struct State {
 struct Object {
     bytes: Vec<u8>,
     modified: Timestamp,
+    etag: String,
 }
 
 struct Upload {
@@ -170,7 +174,7 @@ impl HttpTransport for Server {
                 tokio::time::sleep(HANGS).await;
                 return Err(unreachable("no reply"));
             }
-            Fault::None | Fault::LostReply | Fault::Cut | Fault::Stale(_) => {}
+            Fault::None | Fault::LostReply | Fault::Cut | Fault::Stale(_) | Fault::Rots => {}
         }
         let stale = match fault {
             Fault::Stale(seconds) => seconds,
@@ -182,9 +186,11 @@ impl HttpTransport for Server {
             let (status, headers, bytes) = plain(400, "BadDigest");
             return Ok(self.reply(status, &headers, bytes, false));
         }
-        let (status, headers, bytes) =
-            self.state()
-                .answer(kind, key, &query, range, is_new_only, &body.to_vec(), stale);
+        let mut body = body.to_vec();
+        if let (Fault::Rots, Some(byte)) = (fault, body.first_mut()) {
+            *byte ^= 1;
+        }
+        let (status, headers, bytes) = self.state().answer(kind, key, &query, range, is_new_only, &body, stale);
         if fault == Fault::LostReply {
             return Err(unreachable("connection reset after the request"));
         }
@@ -276,14 +282,14 @@ impl State {
         body: &[u8],
         stale: i64,
     ) -> Answer {
-        let etag = || ("etag", "\"0\"".to_owned());
         let upload = query.get("uploadId").cloned().unwrap_or_default();
         let is_taken = self.enforces && is_new_only && self.objects.contains_key(&key);
         match kind {
             Kind::Put if is_taken => plain(412, "PreconditionFailed"),
             Kind::Put => {
-                self.write(key, body.to_vec());
-                (200, vec![etag()], Vec::new())
+                let etag = etag_of(&[body]);
+                self.write(key, body.to_vec(), etag.clone());
+                (200, vec![("etag", etag)], Vec::new())
             }
             Kind::Begin => {
                 self.number += 1;
@@ -300,16 +306,23 @@ impl State {
                 Some(upload) => {
                     let number = query.get("partNumber").unwrap().parse().unwrap();
                     upload.parts.insert(number, body.to_vec());
-                    (200, vec![etag()], Vec::new())
+                    (200, vec![("etag", etag_of(&[body]))], Vec::new())
                 }
             },
             Kind::Complete if !self.uploads.contains_key(&upload) => plain(404, "NoSuchUpload"),
             Kind::Complete if is_taken => plain(412, "PreconditionFailed"),
             Kind::Complete => {
                 let Upload { key, parts, .. } = self.uploads.remove(&upload).unwrap();
-                self.write(key, parts.into_values().flatten().collect());
-                let text = "<CompleteMultipartUploadResult><ETag>\"0\"</ETag></CompleteMultipartUploadResult>";
-                (200, Vec::new(), text.as_bytes().to_vec())
+                let all: Vec<&[u8]> = parts.values().map(Vec::as_slice).collect();
+                let etag = match all.as_slice() {
+                    // Like Amazon's, which tells one part from a whole.
+                    [one] => format!("\"{}-1\"", hex(&Md5::digest(Md5::digest(one)))),
+                    all => etag_of(all),
+                };
+                self.write(key, all.concat(), etag.clone());
+                let text =
+                    format!("<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>");
+                (200, Vec::new(), text.into_bytes())
             }
             Kind::Abort => match self.uploads.remove(&upload) {
                 None => plain(404, "NoSuchUpload"),
@@ -330,9 +343,9 @@ impl State {
         }
     }
 
-    fn write(&mut self, key: String, bytes: Vec<u8>) {
+    fn write(&mut self, key: String, bytes: Vec<u8>, etag: String) {
         let modified = self.now;
-        let before = self.objects.insert(key.clone(), Object { bytes, modified });
+        let before = self.objects.insert(key.clone(), Object { bytes, modified, etag });
         self.history.push((modified, key, before));
     }
 
@@ -372,7 +385,8 @@ impl State {
                 None => {
                     let (size, modified) = (object.bytes.len(), object.modified);
                     let modified = modified.strftime("%Y-%m-%dT%H:%M:%S.000Z");
-                    write!(text, "<Contents><Key>{key}</Key><Size>{size}</Size><LastModified>{modified}</LastModified></Contents>").unwrap();
+                    let etag = object.etag.replace('"', "&quot;");
+                    write!(text, "<Contents><Key>{key}</Key><Size>{size}</Size><LastModified>{modified}</LastModified><ETag>{etag}</ETag></Contents>").unwrap();
                 }
             }
             told += 1;
@@ -424,13 +438,28 @@ impl State {
     }
 }
 
+/// As S3 makes them: of one part that of its bytes, of several that of theirs.
+fn etag_of(parts: &[&[u8]]) -> String {
+    match parts {
+        [one] => format!("\"{}\"", hex(&Md5::digest(one))),
+        parts => {
+            let all: Vec<u8> = parts.iter().flat_map(|part| Md5::digest(part)).collect();
+            format!("\"{}-{}\"", hex(&Md5::digest(all)), parts.len())
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn part_of(object: &Object, range: Option<&str>) -> Answer {
     let modified = jiff::fmt::rfc2822::DateTimePrinter::new()
         .timestamp_to_rfc9110_string(&object.modified)
         .unwrap();
     let (bytes, all) = (&object.bytes, object.bytes.len());
     let headers = |more: Option<String>| {
-        let mut headers = vec![("last-modified", modified.clone()), ("etag", "\"0\"".to_owned())];
+        let mut headers = vec![("last-modified", modified.clone()), ("etag", object.etag.clone())];
         headers.extend(more.map(|range| ("content-range", range)));
         headers
     };

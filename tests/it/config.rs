@@ -301,14 +301,14 @@ config.d/a.toml:3:2: `[signing]` is known only to later versions of lifeboat
 object_lock = "30 days"
 bandwidth = "10 MB"
 shared = "yes""#,
-            r#"config.d/a.toml:2:1: `destinations.local.object_lock` is known only to later versions of lifeboat
+            r#"config.d/a.toml:2:1: `destinations.local.object_lock` is of destinations in `s3:`, and this one is file:///var/backups/lifeboat: remove it, or correct `url`
   |
 2 | object_lock …
   | ^^^^^^^^^^^
-config.d/a.toml:3:1: `destinations.local.bandwidth` is known only to later versions of lifeboat
+config.d/a.toml:3:13: `destinations.local.bandwidth`: "10 MB" is not a rate from "64 KiB/s", such as "20 MiB/s"
   |
-3 | bandwidth …
-  | ^^^^^^^^^
+3 | bandwidth = "10 MB"
+  |             ^^^^^^^
 config.d/a.toml:4:10: `destinations.local.shared`: "yes" is not true or false
   |
 4 | shared = "yes"
@@ -317,15 +317,15 @@ config.d/a.toml:4:10: `destinations.local.shared`: "yes" is not true or false
         (
             r#"[deltas]
 enabled = true
-[destinations.local]
-bandwidth = "1 MB""#,
+[restore]
+automatic = "never""#,
             r#"config.d/a.toml:1:2: `[deltas]` is known only to later versions of lifeboat
   |
 1 | [deltas]
   |  ^^^^^^
-config.d/a.toml:4:1: `destinations.local.bandwidth` is known only to later versions of lifeboat
+config.d/a.toml:4:1: `restore.automatic` is known only to later versions of lifeboat
   |
-4 | bandwidth …
+4 | automatic …
   | ^^^^^^^^^"#,
         ),
         (

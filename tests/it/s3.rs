@@ -383,8 +383,8 @@ fn who_may_only_write_keeps_backups_in_a_bucket_that_is_not_read_back() {
         ("no".into(), "yes".into())
     );
     host.lifeboat(["verify", "--all", "--destination", "bucket"])
-        .expect_code(1)
-        .says(&["refused: look at the credentials"]);
+        .expect_code(3)
+        .says(&["was not checked: open ", "refused: look at the credentials"]);
     // With the keys of somebody who may read, on a host that wants it read back.
     let text = fs::read_to_string(host.config()).unwrap();
     fs::write(host.config(), text.replace("read_back = \"never\"\n", "")).unwrap();
@@ -403,6 +403,35 @@ fn who_may_only_write_keeps_backups_in_a_bucket_that_is_not_read_back() {
             .all(|backup| backup["proof"] == "stored"),
         "{there}"
     );
+}
+
+#[test]
+fn a_destination_that_is_limited_has_the_backup_later_and_nobody_waits_for_it() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let host = host_with(etcd, &moto, "bandwidth = \"4 MiB/s\"\n");
+    let taken = host.lifeboat(["backup"]).expect_code(3).says(&[
+        "destination bucket does not have it: ",
+        "the backup came faster than `bandwidth` lets it be written: it is copied later",
+    ]);
+    let id = taken.stdout.trim();
+    assert_eq!(moto.open_uploads(BUCKET), [""; 0]);
+    let begun = Instant::now();
+    host.lifeboat(["copy", "--from", "local", "--to", "bucket"])
+        .expect_code(0);
+    let keys = keys_of(&moto, id);
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    let shown = host.lifeboat(["--json", "list"]).expect_code(0).json();
+    let bytes = shown["backups"][0]["stored_bytes"].as_u64().unwrap();
+    let least = Duration::from_secs_f64(bytes.saturating_sub(8 << 20) as f64 / f64::from(4 << 20));
+    assert!(
+        !least.is_zero() && begun.elapsed() >= least,
+        "{bytes} bytes in {:?}",
+        begun.elapsed()
+    );
+    // Alone, it is waited for.
+    backup_to(&host, "bucket");
 }
 
 #[test]
@@ -437,7 +466,7 @@ fn what_is_locked_stays_until_its_day_has_come() {
         let locked = keys.iter().filter(|key| !key.contains("/checks/"));
         assert_eq!(locked.clone().count(), 2, "{keys:?}");
         for key in locked {
-            let told = moto.told(BUCKET, key, "retention");
+            let told = moto.head(BUCKET, key);
             assert!(told.contains("GOVERNANCE") && told.contains(&day(30)), "{key}: {told}");
         }
     }

@@ -167,11 +167,12 @@ impl One<'_> {
                     document: &made.document,
                     from,
                     to,
+                    host: &host::host_name(),
                     stop: self.run.stop.clone(),
                 };
                 match copy::copy(&job, &|_| (self.each)(0)) {
                     Ok(_) => {
-                        made.places.insert(name.to_owned(), Proof::Stored);
+                        made.places.insert(name.to_owned(), to.asked().least());
                         break;
                     }
                     Err(copy::Error::Stopped) => return Err(End::Stopped),

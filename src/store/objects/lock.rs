@@ -9,19 +9,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
-use serde::Deserialize;
 
 use super::requests::{Question, Requests};
 use super::{Objects, wait};
 use crate::store::Error;
 use crate::store::backend::Backend as _;
-
-/// What a server says of a lock.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Retention {
-    retain_until_date: String,
-}
 
 impl Objects {
     /// Locks it from now on, by the server's clock.
@@ -57,21 +49,21 @@ impl Objects {
     pub(super) fn lock_of(&self, requests: &Requests, path: &str) -> Result<Option<Timestamp>, Error> {
         let doing = "ask for the lock of";
         let reply = wait(requests.ask(&Question {
+            method: Method::HEAD,
             path: Some(path),
-            query: &[("retention", "")],
             ..Question::default()
         }))
         .map_err(self.failed(doing, path))?;
         match reply.status {
             StatusCode::NOT_FOUND => Ok(None),
-            // Of a bucket without locks.
-            StatusCode::BAD_REQUEST if reply.said().starts_with("InvalidRequest") => Ok(None),
-            status if status.is_success() => {
-                let told = quick_xml::de::from_reader::<_, Retention>(&*reply.body)
-                    .ok()
-                    .and_then(|told| told.retain_until_date.parse().ok());
-                told.map(Some).ok_or_else(|| self.refused(doing, path, &reply))
-            }
+            status if status.is_success() => match reply.header("x-amz-object-lock-retain-until-date") {
+                None => Ok(None),
+                Some(told) => told.parse().map(Some).map_err(|_| Error::Io {
+                    doing,
+                    at: self.address(path),
+                    source: std::io::Error::other(format!("`{told}` is no date")),
+                }),
+            },
             _ => Err(self.refused(doing, path, &reply)),
         }
     }

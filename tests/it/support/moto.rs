@@ -108,17 +108,18 @@ impl Moto {
 
     /// Makes a bucket whose objects can be locked.
     pub fn make_locking_bucket(&self, name: &str) {
-        self.ask_with(
+        let (status, ..) = self.answer_with(
             "PUT",
             &format!("/{name}"),
             "",
             "x-amz-bucket-object-lock-enabled: true\r\n",
         );
+        assert_eq!(status, 200);
     }
 
-    /// What a bucket says besides the content of an object.
-    pub fn told(&self, bucket: &str, key: &str, what: &str) -> String {
-        self.ask("GET", &format!("/{bucket}/{key}?{what}"), "")
+    /// What is said of an object besides its content.
+    pub fn head(&self, bucket: &str, key: &str) -> String {
+        self.answer_with("HEAD", &format!("/{bucket}/{key}"), "", "").1
     }
 
     /// The keys in a bucket, in order.

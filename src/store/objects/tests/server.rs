@@ -443,7 +443,7 @@ fn etag_of(parts: &[&[u8]]) -> String {
     match parts {
         [one] => format!("\"{}\"", hex(&Md5::digest(one))),
         parts => {
-            let all: Vec<u8> = parts.iter().flat_map(|part| Md5::digest(part)).collect();
+            let all: Vec<u8> = parts.iter().flat_map(Md5::digest).collect();
             format!("\"{}-{}\"", hex(&Md5::digest(all)), parts.len())
         }
     }

@@ -21,7 +21,7 @@ use crate::terminal::{Bar, Format, Output};
 /// Take one full backup now and print its id
 ///
 /// Asks a healthy follower where there is one, the leader otherwise. Nothing but ciphertext is written. The backup
-/// exists when its manifest does: after etcd's digest matched and the stored bytes were read back from the disk.
+/// exists when its manifest does: after etcd's digest matched and the stored bytes were read back.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  lifeboat backup\n  lifeboat backup --to local --member m2 --pin --note 'before the upgrade'"

@@ -22,8 +22,8 @@ use crate::terminal::{Bar, Format};
 
 /// Copy backups from one destination to another, as they are
 ///
-/// Nothing is decrypted and no key is needed. Each copy is compared with the digest in its manifest on its way and read back
-/// from the disk. What is there already is not copied again, so that a copy that was cut off goes on where it was. The agent
+/// Nothing is decrypted and no key is needed. Each copy is compared with the digest in its manifest on its way and read
+/// back. What is there already is not copied again, so that a copy that was cut off goes on where it was. The agent
 /// does the same by itself for a destination that was away.
 #[derive(clap::Args)]
 #[command(

@@ -141,7 +141,7 @@ fn proof(proof: Proof) -> &'static str {
         Proof::Acknowledged => {
             "acknowledged: etcd's digest matched, and so did the store's own checksum; nothing was read back"
         }
-        Proof::Stored => "stored: etcd's digest matched, and the bytes were read back from the disk",
+        Proof::Stored => "stored: etcd's digest matched, and the stored bytes were read back",
         Proof::Content => "content: it was decrypted, and its structure is whole",
         Proof::HashKv => "hash_kv: it was decrypted, and equals what the member reported",
     }

@@ -15,7 +15,7 @@ use crate::terminal::{Bar, Format, Output};
 use crate::text::{clean, count};
 use crate::verify::Share;
 
-/// Read backups back from the disk and prove that they are good
+/// Read backups back from where they are stored and prove that they are good
 ///
 /// Each copy is compared with what was stored. With an identity it is decrypted too, every page and entry of the database
 /// is checked, and its HashKV is compared with what the member reported. The result is kept beside the backup: one that is

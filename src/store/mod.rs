@@ -68,7 +68,7 @@ pub enum Error {
         root: PathBuf,
     },
     /// The bucket is not there.
-    #[error("{doing} `{at}`: there is no such bucket: make it, or correct the URL or the endpoint")]
+    #[error("cannot {doing} `{at}`: there is no such bucket: make it, or correct the URL or the endpoint")]
     NoBucket {
         /// What was attempted.
         doing: &'static str,
@@ -77,7 +77,7 @@ pub enum Error {
     },
     /// The folder of the destination is not there on its server.
     #[error(
-        "{doing} `{at}`: there is no such folder on the server: make it there before the first backup, or correct the URL"
+        "cannot {doing} `{at}`: there is no such folder on the server: make it there before the first backup, or correct the URL"
     )]
     NoFolder {
         /// What was attempted.
@@ -164,7 +164,7 @@ pub enum Error {
         at: String,
     },
     /// The object is not there.
-    #[error("{doing} `{at}`: it is not there")]
+    #[error("cannot {doing} `{at}`: it is not there")]
     NotFound {
         /// What was attempted.
         doing: &'static str,
@@ -220,7 +220,7 @@ pub enum Error {
         why: String,
     },
     /// The server refused: who asks may not.
-    #[error("{doing} `{at}`: refused: look at the credentials, and at what they may do: {why}")]
+    #[error("cannot {doing} `{at}`: refused: look at the credentials, and at what they may do: {why}")]
     Refused {
         /// What was attempted.
         doing: &'static str,
@@ -230,7 +230,7 @@ pub enum Error {
         why: String,
     },
     /// There is no space left.
-    #[error("{doing} `{}`: no space is left: free some, keep fewer backups, or name another destination", .path.display())]
+    #[error("cannot {doing} `{}`: no space is left: free some, keep fewer backups, or name another destination", .path.display())]
     Full {
         /// What was attempted.
         doing: &'static str,
@@ -240,7 +240,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The file system is mounted read-only.
-    #[error("{doing} `{}`: the file system is read-only: look for the reason in the kernel log, or mount it writable", .path.display())]
+    #[error("cannot {doing} `{}`: the file system is read-only: look for the reason in the kernel log, or mount it writable", .path.display())]
     ReadOnly {
         /// What was attempted.
         doing: &'static str,
@@ -250,7 +250,7 @@ pub enum Error {
         source: io::Error,
     },
     /// This user may not.
-    #[error("{doing} `{}`: permission denied to user {}: {}", .path.display(), user(), way_in(doing, .path))]
+    #[error("cannot {doing} `{}`: permission denied to user {}: {}", .path.display(), user(), way_in(doing, .path))]
     Denied {
         /// What was attempted.
         doing: &'static str,
@@ -260,7 +260,7 @@ pub enum Error {
         source: io::Error,
     },
     /// It failed for another reason.
-    #[error("{doing} `{at}`")]
+    #[error("cannot {doing} `{at}`")]
     Io {
         /// What was attempted.
         doing: &'static str,

@@ -1,33 +1,9 @@
-//! How work ends: the exit codes of the contract, and failures that carry one and the next step.
+//! Failures: what happened, the exit code for it, and the next step.
 
 use std::fmt;
 
+use super::Exit;
 use crate::error_chain::with_causes;
-
-/// What an exit code says. The numbers are documented and never change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Done.
-    Done = 0,
-    /// Failed.
-    Failed = 1,
-    /// The command line is wrong.
-    Usage = 2,
-    /// Some destination failed; which is in the output.
-    Partly = 3,
-    /// There is no such backup.
-    NotFound = 4,
-    /// Data is wrong.
-    Damaged = 5,
-    /// Another run is active.
-    Locked = 6,
-    /// A guard stopped it; the message names what overrides it.
-    Refused = 7,
-    /// No given identity opens it.
-    WrongKey = 8,
-    /// The configuration is invalid.
-    Configuration = 78,
-}
 
 /// Why work failed: what happened, and what to do about it.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ pub mod choice;
 pub mod clock;
 pub mod configuration;
 pub mod copy;
+mod exit;
 pub mod export;
 mod failure;
 pub mod give_way;
@@ -44,7 +45,8 @@ mod turn;
 pub mod unit_access;
 pub mod verify;
 
-pub use failure::{Exit, Failure, failed};
+pub use exit::Exit;
+pub use failure::{Failure, failed};
 pub use measured::{LastBackup, Phases, Retained};
 pub use order::{Ended, Findings, Order, Taken, Trouble};
 pub use slot::carry_out;

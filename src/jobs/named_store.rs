@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::stores::{exit_of, store_failure};
+use super::stores::store_failure;
 use super::{Exit, Failure, Listener};
 use crate::config::{Secret, StoreUrl, UrlError};
 use crate::destinations::{Destination, Destinations};
@@ -201,7 +201,7 @@ fn only_cluster(location: &Location) -> Result<ClusterName, Failure> {
 
 /// A failure of a store that is only to be read: nobody is going to make it.
 fn unread_failure(error: store::Error, location: &Location) -> Failure {
-    let exit = exit_of(&error);
+    let exit = Exit::of_store(&error);
     match error {
         store::Error::RootMissing { .. } => Failure::new(exit, format!("there is no directory `{location}`"))
             .next("correct what is given with `--from`"),

@@ -107,17 +107,5 @@ pub fn manifest(read: &Destinations, backup: &Backup) -> Result<(Manifest, Vec<u
 
 /// A failure of a store that was asked for by name.
 pub fn store_failure(error: store::Error) -> Failure {
-    Failure::new(exit_of(&error), with_causes(&error))
-}
-
-/// How work ends that a store refused.
-pub fn exit_of(error: &store::Error) -> Exit {
-    match error {
-        store::Error::NoStore { .. }
-        | store::Error::RootMissing { .. }
-        | store::Error::NoBucket { .. }
-        | store::Error::NoFolder { .. } => Exit::NotFound,
-        store::Error::Altered { .. } | store::Error::MarkerDamaged { .. } => Exit::Damaged,
-        _ => Exit::Failed,
-    }
+    Failure::new(Exit::of_store(&error), with_causes(&error))
 }

@@ -155,6 +155,7 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
 fn put_pin(job: &Job<'_>) -> Result<bool, store::Error> {
     let pin = ObjectName::Pin(job.manifest.chain_path());
     match job.from.read_small(&pin, MAX_BYTES as u64) {
+        Ok(_) if !job.from.counts(&pin)? => Ok(false), // a stranger's
         Ok(words) => put(job.to, &pin, &words),
         Err(store::Error::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::catalog::{Backup, Catalog, LastCheck, Pinned, Standing};
-use crate::layout::{ChainPath, Fault, ObjectName, Pin};
+use crate::layout::{ChainPath, Fault, Listed, ListedObject, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId, LineageId};
 pub use crate::retention::Held;
 use crate::retention::{self, Chain, Clocks, Inventory, Led, PinState, Policy, removal_order};
@@ -249,10 +249,7 @@ impl Plan {
             reasons: vec![reason],
         };
         let fault = &damaged.fault;
-        let is_pinned = !matches!(
-            store.read_small(&ObjectName::Pin(named.clone()), PIN_MAX),
-            Err(store::Error::NotFound { .. })
-        );
+        let is_pinned = store.is_pinned(named).unwrap_or(true);
         match (is_pinned, fault) {
             (true, _) => self.keep.push(judged("pinned: `lifeboat unpin` lets it go".to_owned())),
             (false, Fault::Unreadable { .. } | Fault::UnknownFormat { .. }) => {
@@ -315,9 +312,9 @@ pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
     };
     for chain in &plan.chains {
         // One that was pinned since the listing stays too.
-        match store.read_small(&ObjectName::Pin(chain.clone()), PIN_MAX) {
-            Err(store::Error::NotFound { .. }) => {}
-            Ok(_) | Err(_) => continue,
+        match store.is_pinned(chain) {
+            Ok(false) => {}
+            Ok(true) | Err(_) => continue,
         }
         let objects = match store.list_chain(chain) {
             Ok(objects) => objects,
@@ -329,9 +326,17 @@ pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
                 continue;
             }
         };
-        let Some(order) = removal_order(chain, &objects) else {
+        // A pin that is listed and pins nothing is a stranger's, and goes last.
+        let is_pin = |object: &ListedObject| object.name == Listed::Ours(ObjectName::Pin(chain.clone()));
+        let (pins, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_pin);
+        let is_strange = !pins.is_empty() && matches!(store.is_pinned(chain), Ok(false));
+        if !pins.is_empty() && !is_strange {
+            continue;
+        }
+        let Some(mut order) = removal_order(chain, &objects) else {
             continue;
         };
+        order.extend(is_strange.then(|| ObjectName::Pin(chain.clone())));
         let (mut is_backup, mut stuck) = (true, None);
         for object in order {
             match store.remove(&object) {

@@ -132,7 +132,7 @@ pub fn make(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<(Manifest, Vec
         return Err(altered(job, &object));
     }
     new.finished_at = (job.now)();
-    let document = new.to_bytes();
+    let document = job.to.authority().sign(&new.name(), &new.to_bytes());
     job.to.put_new(&new.name(), &document)?;
     Ok((new, document))
 }

@@ -6,6 +6,7 @@
 //! CLUSTER/stores/DESTINATION.json  the store that was seen there last
 //! CLUSTER/recipients.json          those that were accepted on this host
 //! CLUSTER/clock.json               the highest time that was seen
+//! CLUSTER/signing.key              0600: the key by which this host signs; see `signing`
 //! CLUSTER/behind.json              since when destinations lack backups that others have
 //! _configurations/SHA256.json      the last good configuration of the file whose path has that digest
 //! ```
@@ -21,6 +22,8 @@ mod base;
 mod behind;
 mod clock;
 mod recipients;
+mod signing;
+mod tips;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -38,6 +41,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use base::{base_folder, base_folder_to_read};
 pub use behind::BehindSince;
+pub use tips::{SeenThere, SeenTips};
 
 use crate::durable::{self, Partial};
 use crate::layout::instant;

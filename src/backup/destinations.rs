@@ -198,9 +198,18 @@ impl Sinks {
             .await
     }
 
+    /// The manifest as it is to be stored, the same in each that is left: signed, where this host has a key.
+    pub fn signed(&self, manifest: &Manifest) -> Vec<u8> {
+        let document = manifest.to_bytes();
+        match self.open.first() {
+            Some(open) => open.store.authority().sign(&manifest.name(), &document),
+            None => document,
+        }
+    }
+
     /// Writes the manifest everywhere: from here on the backup exists.
-    pub async fn publish(mut self, manifest: &Manifest, job: &Job) -> Result<Vec<Written>, Error> {
-        let (name, bytes) = (manifest.name(), manifest.to_bytes());
+    pub async fn publish(mut self, manifest: &Manifest, document: &[u8], job: &Job) -> Result<Vec<Written>, Error> {
+        let (name, bytes) = (manifest.name(), document.to_vec());
         let pin = match job.pinned {
             Pinned::Yes => Some(Pin::new(manifest.finished_at, &job.host, job.note.clone()).to_bytes()),
             Pinned::No => None,
@@ -210,7 +219,7 @@ impl Sinks {
         let published = self.each(PATIENCE, move |open| {
             // The pin first, so that no moment is left for retention to find the backup without it.
             if let Some(pin) = &pin {
-                open.store.put_new(&pin_name, pin)?;
+                open.store.put_document(&pin_name, pin)?;
             }
             // Before the manifest, too: nobody is to take for read back what was not.
             if !open.store.reads_back() {

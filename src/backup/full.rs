@@ -82,6 +82,8 @@ pub struct Job {
 pub struct Outcome {
     /// Its manifest.
     pub manifest: Manifest,
+    /// The same as it was stored.
+    pub document: Vec<u8>,
     /// Why it opened a new lineage, when there was another before.
     pub opening: Option<Opening>,
     /// Every destination, in the order given. At least one succeeded.
@@ -161,10 +163,12 @@ pub async fn full(
         opening,
         warnings,
     } = proven?;
-    let destinations = sinks.publish(&manifest, job).await?;
+    let document = sinks.signed(&manifest);
+    let destinations = sinks.publish(&manifest, &document, job).await?;
     Ok(Outcome {
         unaccepted: unaccepted(before, &manifest, opening.as_ref()),
         manifest,
+        document,
         opening,
         destinations,
         took: begun.elapsed(),

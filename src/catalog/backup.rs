@@ -4,12 +4,14 @@ use jiff::Timestamp;
 
 use crate::layout::{Outline, Proof};
 use crate::model::{ChainId, Revision};
+use crate::signing::SignerKey;
 use crate::text::clean;
 
 /// A backup: a manifest, and where its object lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
     pub(super) manifest: Outline,
+    pub(super) signer: Option<SignerKey>,
     /// At least one, in the order of the destinations.
     pub copies: Vec<BackupCopy>,
 }
@@ -18,6 +20,11 @@ impl Backup {
     /// What is kept of the manifest.
     pub fn manifest(&self) -> &Outline {
         &self.manifest
+    }
+
+    /// Who signed its manifest, if somebody has.
+    pub fn signer(&self) -> Option<SignerKey> {
+        self.signer
     }
 
     /// The id: that of the chain.

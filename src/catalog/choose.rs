@@ -3,12 +3,12 @@
 //! Invariant: `latest` never goes from one history to another by itself. A cluster that lost its data and started afresh
 //! opens a new lineage; until the operator accepts one of them, `latest` names both and chooses none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Acceptance, Backup, Catalog, ChainPath, Damaged, FORMAT, HostName, ObjectName};
+use super::{Acceptance, Backup, Catalog, ChainPath, Damaged, FORMAT, HostName, ObjectName, Stranger};
 use crate::model::{ChainId, LineageId, Revision};
 
 /// By how much the clocks of the hosts that take backups may differ.
@@ -163,6 +163,15 @@ pub enum FindError {
         /// Why.
         #[source]
         damaged: Box<Damaged>,
+    },
+    /// No signer who is named has signed it.
+    #[error("`{id}` is not used")]
+    Stranger {
+        /// What was asked for.
+        id: String,
+        /// Why.
+        #[source]
+        stranger: Box<Stranger>,
     },
     /// The chain does not hold that revision.
     #[error("{chain} holds revision {has} only, not {revision}")]
@@ -363,7 +372,19 @@ impl Catalog {
                 id: id.to_owned(),
                 damaged: Box::new((*damaged).clone()),
             }),
-            (None, None, _) => Err(not_found()),
+            (None, None, _) => {
+                let is_meant = |stranger: &&Stranger| {
+                    let chain = stranger.object.chain().filter(|_| stranger.object.is_manifest());
+                    chain.is_some_and(|path| is_called(&path.chain, prefix))
+                };
+                Err(match self.strangers().iter().find(is_meant) {
+                    Some(stranger) => FindError::Stranger {
+                        id: id.to_owned(),
+                        stranger: Box::new(stranger.clone()),
+                    },
+                    None => not_found(),
+                })
+            }
         }
     }
 
@@ -394,7 +415,15 @@ impl Catalog {
             host: host.to_string(),
             note,
         };
-        let number = self.last_word.as_ref().map_or(0, |word| word.number).saturating_add(1);
+        let mut number = self.last_word.as_ref().map_or(0, |word| word.number).saturating_add(1);
+        let of_strangers = self.strangers().iter().filter_map(|stranger| match stranger.object {
+            ObjectName::Acceptance(taken) => Some(taken),
+            _ => None,
+        });
+        let of_strangers: BTreeSet<u32> = of_strangers.collect();
+        while of_strangers.contains(&number) && number < u32::MAX {
+            number = number.saturating_add(1);
+        }
         Ok((ObjectName::Acceptance(number), acceptance))
     }
 

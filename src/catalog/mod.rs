@@ -16,6 +16,7 @@ mod odd;
 mod reading;
 #[cfg(test)]
 pub(crate) mod tests;
+mod witness;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,11 +28,13 @@ use crate::layout::{
     Proof, SlotPath,
 };
 use crate::model::{ChainId, ClusterId, Revision};
+use crate::signing::{Authority, Distrust, SignerKey};
 pub use backup::{Asked, Backup, BackupCopy, LastCheck, Pinned, Standing};
 pub use choose::{Astray, FindError, LatestError, Lineage};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 pub use odd::{Odd, Oddity};
 use reading::Reading;
+pub use witness::{RolledBack, Tip};
 
 /// A document of ours that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +47,19 @@ pub struct Damaged {
     /// What is wrong with it.
     #[source]
     pub fault: Fault,
+}
+
+/// A document that counts for nothing, because no signer who is named has signed it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{object}` in destination `{destination}` counts for nothing")]
+pub struct Stranger {
+    /// The destination's name.
+    pub destination: String,
+    /// Which.
+    pub object: ObjectName,
+    /// Why.
+    #[source]
+    pub why: Distrust,
 }
 
 /// A part of a store that could not be looked into: there may be backups in it.
@@ -83,7 +99,56 @@ pub struct Document {
 #[derive(Debug)]
 pub struct Understood {
     name: ObjectName,
-    content: Result<Content, Fault>,
+    content: Result<Content, Refused>,
+    signer: Option<SignerKey>,
+}
+
+/// Why a document is of no use.
+#[derive(Debug)]
+enum Refused {
+    Damaged(Fault),
+    Stranger(Distrust),
+}
+
+impl Understood {
+    /// Whether it counts for nothing: what it would have displaced counts in its place.
+    pub fn is_strange(&self) -> bool {
+        matches!(self.content, Err(Refused::Stranger(_)))
+    }
+}
+
+/// Documents of which one is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    newest: &'a ObjectName,
+    /// What it supersedes, the newest at the head.
+    older: Vec<&'a ObjectName>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The newest, then those that count in its place where it counts for nothing.
+    pub fn in_order(&self) -> impl Iterator<Item = &'a ObjectName> {
+        std::iter::once(self.newest).chain(self.older.iter().copied())
+    }
+}
+
+/// What makes a backup pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PinsCount {
+    /// That there is a pin: whoever may write to the store may pin.
+    ByPresence,
+    /// That somebody who is named has signed it: each is read.
+    ByWord,
+}
+
+impl PinsCount {
+    /// What does where this authority judges.
+    pub fn under(authority: &Authority) -> PinsCount {
+        match authority.names_somebody() {
+            true => PinsCount::ByWord,
+            false => PinsCount::ByPresence,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -96,14 +161,42 @@ enum Content {
 }
 
 impl Document {
-    /// Reads the document for what its name says it is.
-    pub fn understand(self) -> Understood {
+    /// Reads the document for what its name says it is, if it counts.
+    pub fn understand(self, authority: &Authority) -> Understood {
         let Document { name, content } = self;
-        let bytes = content.map_err(|detail| Fault::Unreadable { detail });
-        let content = bytes.and_then(|bytes| match &name {
-            ObjectName::FullManifest(chain, revision) => Manifest::read(chain, *revision, &bytes)
-                .map(|manifest| Content::Manifest(Box::new(Outline::of(manifest, &bytes)))),
-            ObjectName::Check(chain, ..) => Check::from_bytes(&bytes)
+        let refused = |content| Understood {
+            name: name.clone(),
+            content: Err(content),
+            signer: None,
+        };
+        let bytes = match content {
+            Ok(bytes) => bytes,
+            Err(detail) => return refused(Refused::Damaged(Fault::Unreadable { detail })),
+        };
+        let signed = match authority.judge(&name, &bytes) {
+            Err(distrust) if authority.names_somebody() => return refused(Refused::Stranger(distrust)),
+            judged => judged,
+        };
+        let content = parse(&name, &bytes).map_err(Refused::Damaged);
+        match (content, signed) {
+            (Ok(_), Err(forged)) => refused(Refused::Damaged(Fault::Forged {
+                detail: forged.to_string(),
+            })),
+            (content, signed) => Understood {
+                name,
+                content,
+                signer: signed.ok().flatten(),
+            },
+        }
+    }
+}
+
+fn parse(name: &ObjectName, bytes: &[u8]) -> Result<Content, Fault> {
+    match name {
+        ObjectName::FullManifest(chain, revision) => Manifest::read(chain, *revision, bytes)
+            .map(|manifest| Content::Manifest(Box::new(Outline::of(manifest, bytes)))),
+        ObjectName::Check(chain, ..) => {
+            Check::from_bytes(bytes)
                 .and_then(|check| belongs_to(chain, check))
                 .map(|check| {
                     Content::Check(Checked {
@@ -114,16 +207,15 @@ impl Document {
                             false => Standing::Bad(check.faults),
                         },
                     })
-                }),
-            ObjectName::Acceptance(_) => Acceptance::from_bytes(&bytes).map(Content::Acceptance),
-            ObjectName::StoreMarker
-            | ObjectName::Signers
-            | ObjectName::Full(_)
-            | ObjectName::Pin(_)
-            | ObjectName::Canary(_)
-            | ObjectName::Claim(..) => Ok(Content::Mark),
-        });
-        Understood { name, content }
+                })
+        }
+        ObjectName::Acceptance(_) => Acceptance::from_bytes(bytes).map(Content::Acceptance),
+        ObjectName::StoreMarker
+        | ObjectName::Signers
+        | ObjectName::Full(_)
+        | ObjectName::Pin(_)
+        | ObjectName::Canary(_)
+        | ObjectName::Claim(..) => Ok(Content::Mark),
     }
 }
 
@@ -139,6 +231,7 @@ struct Checked {
 struct LastWord {
     number: u32,
     acceptance: Result<Acceptance, Damaged>,
+    signer: Option<SignerKey>,
 }
 
 /// The backups of one cluster name, from one destination or from several.
@@ -146,6 +239,7 @@ struct LastWord {
 pub struct Catalog {
     backups: Vec<Backup>,
     damaged: Vec<Damaged>,
+    strangers: Vec<Stranger>,
     incomplete: Vec<Incomplete>,
     foreign: Vec<String>,
     unreadable: Vec<Unreadable>,
@@ -154,20 +248,18 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Which of the listed documents have to be read for a catalog: manifests, and the newest of what is superseded.
-    pub fn wanted(objects: &[ListedObject]) -> Vec<&ObjectName> {
-        let mut wanted = Vec::new();
-        let mut newest_checks = BTreeMap::new();
-        let mut last_word = None;
+    /// Which of the listed documents have to be read for a catalog: manifests, the newest of what is superseded, and pins
+    /// where their words count.
+    pub fn wanted(objects: &[ListedObject], pins: PinsCount) -> Vec<Wanted<'_>> {
+        let mut single = Vec::new();
+        let mut checks: BTreeMap<&ChainPath, Vec<&ObjectName>> = BTreeMap::new();
+        let mut words = Vec::new();
         for name in ours(objects).map(|(name, _)| name) {
             match name {
-                ObjectName::FullManifest(..) => wanted.push(name),
-                ObjectName::Check(chain, ..) => {
-                    // A check's name begins with its time: the greatest is the newest.
-                    let newest = newest_checks.entry(chain).or_insert(name);
-                    *newest = (*newest).max(name);
-                }
-                ObjectName::Acceptance(_) => last_word = last_word.max(Some(name)),
+                ObjectName::FullManifest(..) => single.push(name),
+                ObjectName::Pin(_) if pins == PinsCount::ByWord => single.push(name),
+                ObjectName::Check(chain, ..) => checks.entry(chain).or_default().push(name),
+                ObjectName::Acceptance(_) => words.push(name),
                 // Who takes a slot is asked for one slot at a time: see `claim`.
                 ObjectName::StoreMarker
                 | ObjectName::Signers
@@ -177,18 +269,33 @@ impl Catalog {
                 | ObjectName::Claim(..) => {}
             }
         }
-        wanted.extend(newest_checks.into_values());
-        wanted.extend(last_word);
-        wanted
+        let single = single.into_iter().map(|newest| Wanted {
+            newest,
+            older: Vec::new(),
+        });
+        // A check's name begins with its time: the greatest is the newest.
+        let superseding = checks
+            .into_values()
+            .chain(std::iter::once(words))
+            .filter_map(|mut names| {
+                names.sort_unstable_by(|a, b| b.cmp(a));
+                let mut names = names.into_iter();
+                Some(Wanted {
+                    newest: names.next()?,
+                    older: names.collect(),
+                })
+            });
+        single.chain(superseding).collect()
     }
 
     /// The catalog of one destination, from its listing and the documents that `wanted` named, in any order.
     pub fn of_destination(
         destination: &str,
         objects: &[ListedObject],
+        pins: PinsCount,
         documents: impl IntoIterator<Item = Understood>,
     ) -> Catalog {
-        let mut reading = Reading::of(destination, objects);
+        let mut reading = Reading::of(destination, objects, pins);
         for document in documents {
             reading.take(document);
         }
@@ -196,22 +303,28 @@ impl Catalog {
     }
 
     /// The catalog of a destination that has just this backup, as whoever wrote it there knows without a listing.
-    pub fn of_new_backup(destination: &str, manifest: &Manifest) -> Catalog {
+    /// `document` is the manifest as it was stored, `signer` the one who signed it.
+    pub fn of_new_backup(
+        destination: &str,
+        manifest: &Manifest,
+        document: &[u8],
+        signer: Option<SignerKey>,
+    ) -> Catalog {
         let listed = |name: ObjectName, bytes| ListedObject {
             name: Listed::Ours(name),
             bytes,
             modified: manifest.finished_at,
         };
-        let content = manifest.to_bytes();
         let objects = [
             listed(manifest.object_name(), manifest.stored.bytes),
-            listed(manifest.name(), content.len() as u64),
+            listed(manifest.name(), document.len() as u64),
         ];
-        let document = Document {
+        let understood = Understood {
             name: manifest.name(),
-            content: Ok(content),
+            content: Ok(Content::Manifest(Box::new(Outline::of(manifest.clone(), document)))),
+            signer,
         };
-        Catalog::of_destination(destination, &objects, [document.understand()])
+        Catalog::of_destination(destination, &objects, PinsCount::ByPresence, [understood])
     }
 
     /// Says that nothing of this destination is read back: what was acknowledged there is good.
@@ -222,9 +335,9 @@ impl Catalog {
         self
     }
 
-    /// The catalog of a destination that has just this backup, which was not read back.
-    pub fn of_new_acknowledged(destination: &str, manifest: &Manifest) -> Catalog {
-        let mut catalog = Catalog::of_new_backup(destination, manifest).of_acknowledged();
+    /// The same of one that has just a new backup, which was not read back.
+    pub fn of_new_acknowledged(self) -> Catalog {
+        let mut catalog = self.of_acknowledged();
         for copy in catalog.backups.iter_mut().flat_map(|backup| &mut backup.copies) {
             copy.standing = Standing::Good(Proof::Acknowledged);
         }
@@ -267,6 +380,7 @@ impl Catalog {
         for catalog in catalogs {
             merged.backups = merge_backups(merged.backups, catalog.backups, &mut merged.damaged);
             merged.damaged.extend(catalog.damaged);
+            merged.strangers.extend(catalog.strangers);
             merged.incomplete.extend(catalog.incomplete);
             merged.foreign.extend(catalog.foreign);
             merged.unreadable.extend(catalog.unreadable);
@@ -315,6 +429,18 @@ impl Catalog {
     /// What cannot be used.
     pub fn damaged(&self) -> &[Damaged] {
         &self.damaged
+    }
+
+    /// What counts for nothing, because nobody who is named has signed it.
+    pub fn strangers(&self) -> &[Stranger] {
+        &self.strangers
+    }
+
+    /// Those who signed what counts, each once.
+    pub fn signers(&self) -> BTreeSet<SignerKey> {
+        let of_backups = self.backups.iter().filter_map(|backup| backup.signer);
+        let word = self.last_word.as_ref();
+        of_backups.chain(word.and_then(|word| word.signer)).collect()
     }
 
     /// What has no manifest.
@@ -441,6 +567,14 @@ fn damaged(destination: &str, object: &ObjectName, fault: Fault) -> Damaged {
         destination: destination.to_owned(),
         object: object.clone(),
         fault,
+    }
+}
+
+fn stranger(destination: &str, object: &ObjectName, why: Distrust) -> Stranger {
+    Stranger {
+        destination: destination.to_owned(),
+        object: object.clone(),
+        why,
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Asked, Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastCheck, LastWord, Listed,
-    ListedObject, ObjectName, Outline, Pinned, Proof, Standing, Understood, Unreadable, damaged, order, ours,
+    ListedObject, ObjectName, Outline, Pinned, PinsCount, Proof, Refused, Standing, Understood, Unreadable, damaged,
+    order, ours, stranger,
 };
 
 use super::odd::of_listing;
@@ -13,7 +14,8 @@ use super::odd::of_listing;
 pub(super) struct Reading<'a> {
     destination: &'a str,
     data: BTreeMap<&'a ChainPath, &'a ListedObject>,
-    pins: BTreeSet<&'a ChainPath>,
+    pins: BTreeSet<ChainPath>,
+    pins_count: PinsCount,
     with_check: BTreeSet<&'a ChainPath>,
     checks: BTreeMap<ChainPath, Checked>,
     with_manifest: BTreeSet<&'a ChainPath>,
@@ -21,11 +23,12 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn of(destination: &'a str, objects: &'a [ListedObject]) -> Self {
+    pub(super) fn of(destination: &'a str, objects: &'a [ListedObject], pins_count: PinsCount) -> Self {
         let mut reading = Reading {
             destination,
             data: BTreeMap::new(),
             pins: BTreeSet::new(),
+            pins_count,
             with_check: BTreeSet::new(),
             checks: BTreeMap::new(),
             with_manifest: BTreeSet::new(),
@@ -50,9 +53,10 @@ impl<'a> Reading<'a> {
                 ObjectName::Full(chain) => {
                     reading.data.insert(chain, object);
                 }
-                ObjectName::Pin(chain) => {
-                    reading.pins.insert(chain);
-                }
+                ObjectName::Pin(chain) => match pins_count {
+                    PinsCount::ByPresence => drop(reading.pins.insert(chain.clone())),
+                    PinsCount::ByWord => {}
+                },
                 ObjectName::FullManifest(chain, _) => {
                     reading.with_manifest.insert(chain);
                 }
@@ -70,8 +74,19 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn take(&mut self, document: Understood) {
-        let Understood { name, content } = document;
-        let content = content.map_err(|fault| damaged(self.destination, &name, fault));
+        let Understood { name, content, signer } = document;
+        let content = match content {
+            Ok(content) => Ok(content),
+            Err(Refused::Damaged(fault)) => Err(damaged(self.destination, &name, fault)),
+            Err(Refused::Stranger(why)) => {
+                self.catalog.strangers.push(stranger(self.destination, &name, why));
+                return;
+            }
+        };
+        if let (ObjectName::Pin(chain), PinsCount::ByWord) = (&name, self.pins_count) {
+            // One that cannot be read may be a good one.
+            self.pins.insert(chain.clone());
+        }
         if let ObjectName::Acceptance(number) = name {
             self.catalog.last_word = Some(LastWord {
                 number,
@@ -80,11 +95,13 @@ impl<'a> Reading<'a> {
                     Ok(Content::Manifest(_) | Content::Check(_) | Content::Mark) => return,
                     Err(damaged) => Err(damaged.clone()),
                 },
+                signer,
             });
         }
         match (content, name) {
             (Ok(Content::Manifest(manifest)), _) => self.catalog.backups.push(Backup {
                 manifest: *manifest,
+                signer,
                 copies: Vec::new(),
             }),
             (Ok(Content::Check(checked)), ObjectName::Check(chain, ..)) => {
@@ -115,6 +132,7 @@ impl<'a> Reading<'a> {
         }
         // In whatever order documents came.
         self.catalog.damaged.sort_by(|a, b| a.object.cmp(&b.object));
+        self.catalog.strangers.sort_by(|a, b| a.object.cmp(&b.object));
         self.catalog
     }
 

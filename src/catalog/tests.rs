@@ -77,9 +77,26 @@ impl Fixture {
     }
 
     pub(crate) fn catalog(self, destination: &str) -> Catalog {
-        let wanted = Catalog::wanted(&self.objects);
-        let documents = self.documents.into_iter().filter(|d| wanted.contains(&&d.name));
-        Catalog::of_destination(destination, &self.objects, documents.map(Document::understand))
+        self.catalog_under(destination, &Authority::anybody(&"prod".parse().unwrap()))
+    }
+
+    /// As a store reads it.
+    pub(crate) fn catalog_under(self, destination: &str, authority: &Authority) -> Catalog {
+        let pins = PinsCount::under(authority);
+        let mut understood = Vec::new();
+        for wanted in Catalog::wanted(&self.objects, pins) {
+            for name in wanted.in_order() {
+                let document = self.documents.iter().find(|document| document.name == *name);
+                let Some(document) = document else { break };
+                let document = document.clone().understand(authority);
+                let goes_on = document.is_strange();
+                understood.push(document);
+                if !goes_on {
+                    break;
+                }
+            }
+        }
+        Catalog::of_destination(destination, &self.objects, pins, understood)
     }
 }
 

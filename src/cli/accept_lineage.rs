@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Context, Exit, Failure, host};
 use crate::jobs::accept::{Accepted, Missed, accept};
+use crate::jobs::signing;
 use crate::jobs::stores::read_configured;
 use crate::model::LineageId;
 use crate::terminal::Format;
@@ -40,6 +41,7 @@ struct Document<'a> {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     host::settle()?;
+    signing::prepare(&config, &host::state(&config.cluster.name)?)?;
     let places = read_configured(&context.output, &config, None)?;
     let accepted = accept(&places, args.lineage, args.note)?;
     let Accepted {

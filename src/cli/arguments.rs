@@ -16,6 +16,7 @@ use crate::layout::Manifest;
 use crate::model::{ChainId, ClusterName, LineageId, Revision};
 use crate::pipeline::{Identities, Window};
 use crate::settings::shell_word;
+use crate::signing::{SignerKey, Unsigned};
 use crate::text::rfc3339;
 
 /// Which store to read, where it is not the configured ones.
@@ -27,18 +28,26 @@ pub(super) struct From {
     /// Whose backups, if the store given by --from holds those of several clusters
     #[arg(long, value_name = "NAME", requires = "from")]
     cluster: Option<ClusterName>,
+    /// Whose backups count in the store given by --from, on a host without a configuration: the key of a signer or a root
+    #[arg(long, value_name = "KEY", requires = "from")]
+    trusted: Vec<SignerKey>,
 }
 
 impl From {
     /// The store, if one was named.
-    fn store(&self) -> Option<NamedStore<'_>> {
-        let (place, cluster) = (self.from.as_deref()?, self.cluster.as_ref());
-        Some(NamedStore { place, cluster })
+    fn store<'a>(&'a self, context: &'a Context, unsigned: Unsigned) -> Option<NamedStore<'a>> {
+        Some(NamedStore {
+            place: self.from.as_deref()?,
+            cluster: self.cluster.as_ref(),
+            trusted: &self.trusted,
+            configuration: &context.config,
+            unsigned,
+        })
     }
 
     /// Reads what is in the store that was named, or in the configured ones.
     pub fn read(&self, context: &Context) -> Result<Destinations, Failure> {
-        match self.store() {
+        match self.store(context, Unsigned::CountsForNothing) {
             Some(store) => store.read(&context.output),
             None => read_configured(&context.output, &host::configuration(context)?, None),
         }
@@ -52,10 +61,9 @@ impl From {
     /// The options as they are typed again.
     pub fn again(&self) -> Option<String> {
         let from = format!("--from {}", shell_word(self.from.as_ref()?));
-        Some(match &self.cluster {
-            Some(cluster) => format!("{from} --cluster {cluster}"),
-            None => from,
-        })
+        let cluster = self.cluster.as_ref().map(|cluster| format!(" --cluster {cluster}"));
+        let trusted = self.trusted.iter().map(|key| format!(" --trusted {key}"));
+        Some(std::iter::once(from).chain(cluster).chain(trusted).collect())
     }
 }
 
@@ -111,17 +119,44 @@ pub(super) struct SourceArgs {
     window: WindowArgs,
     #[command(flatten)]
     pub from: From,
+    #[command(flatten)]
+    unsigned: UnsignedArgs,
+}
+
+/// The operator's word on a backup that nobody has signed.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub(super) struct UnsignedArgs {
+    /// Take the backup that is named by its ID though nobody has signed it: one from before backups were signed
+    #[arg(long)]
+    allow_unsigned: bool,
+}
+
+impl UnsignedArgs {
+    /// His word.
+    pub fn word(self) -> Unsigned {
+        match self.allow_unsigned {
+            true => Unsigned::Counts,
+            false => Unsigned::CountsForNothing,
+        }
+    }
 }
 
 impl SourceArgs {
     /// The same as if it had been given on a command line.
-    pub fn of(source: &str, identity: IdentityArgs, window: WindowArgs, from: From) -> SourceArgs {
+    pub fn of(
+        source: &str,
+        identity: IdentityArgs,
+        window: WindowArgs,
+        from: From,
+        unsigned: UnsignedArgs,
+    ) -> SourceArgs {
         let source = source.to_owned();
         SourceArgs {
             source,
             identity,
             window,
             from,
+            unsigned,
         }
     }
 
@@ -134,7 +169,8 @@ impl SourceArgs {
     pub fn asked<'a>(&'a self, context: &'a Context) -> Asked<'a> {
         Asked {
             source: &self.source,
-            from: self.from.store(),
+            from: self.from.store(context, self.unsigned.word()),
+            unsigned: self.unsigned.word(),
             key_files: &self.identity.files,
             window: self.window.window(),
             configuration: &context.config,

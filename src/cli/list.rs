@@ -5,12 +5,13 @@ use serde::{Serialize, Serializer};
 
 use super::arguments::From;
 use super::{Context, Exit, Failure, host};
-use crate::catalog::{Backup, Catalog, LatestError, Lineage};
+use crate::catalog::{Backup, Catalog, LatestError, Lineage, RolledBack, Stranger};
 use crate::destinations::Destinations;
 use crate::jobs::choice::no_latest;
 use crate::jobs::stores::read_configured;
 use crate::layout::Proof;
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
+use crate::signing::SignerKey;
 use crate::terminal::{Format, Output, Table};
 use crate::text::{age, brief, clean, count, rfc3339};
 
@@ -25,7 +26,7 @@ pub struct Args {
     /// Only what this destination has
     #[arg(long, value_name = "DEST", value_hint = ValueHint::Other, conflicts_with = "from")]
     destination: Option<String>,
-    /// Also what is no backup: unfinished ones and files of others
+    /// Also what is no backup: unfinished ones, files of others, and what no trusted signer has signed
     #[arg(long)]
     all: bool,
 }
@@ -46,6 +47,9 @@ struct Document<'a> {
     incomplete: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     foreign: Option<Vec<String>>,
+    /// What counts for nothing, because no trusted signer has signed it.
+    strangers: Vec<StrangerDocument>,
+    rolled_back: Vec<RolledBackDocument>,
 }
 
 /// A document for each backup, made while it is written: there may be a hundred thousand.
@@ -81,6 +85,7 @@ pub(super) struct BackupDocument {
     destinations: Vec<String>,
     note: Option<String>,
     faults: Vec<String>,
+    signer: Option<SignerKey>,
 }
 
 #[derive(Serialize)]
@@ -98,6 +103,44 @@ struct LineageDocument {
     backups: usize,
     highest_revision: Revision,
     accepted: bool,
+}
+
+#[derive(Serialize)]
+struct StrangerDocument {
+    destination: String,
+    object: String,
+    signer: Option<SignerKey>,
+    error: String,
+}
+
+impl StrangerDocument {
+    fn of(stranger: &Stranger) -> Self {
+        StrangerDocument {
+            destination: stranger.destination.clone(),
+            object: stranger.object.to_string(),
+            signer: stranger.why.signer(),
+            error: stranger.why.to_string(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct RolledBackDocument {
+    destination: String,
+    seen: ChainId,
+    seen_revision: Revision,
+    newest: Option<ChainId>,
+}
+
+impl RolledBackDocument {
+    fn of(back: &RolledBack) -> Self {
+        RolledBackDocument {
+            destination: back.destination.clone(),
+            seen: back.seen.chain.clone(),
+            seen_revision: back.seen.revision,
+            newest: back.shows.as_ref().map(|shows| shows.chain.clone()),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -184,6 +227,23 @@ fn print(output: &Output, places: &Destinations, all: bool) {
             .foreign()
             .iter()
             .for_each(|path| output.line(format!("not ours: {}", clean(path))));
+        for stranger in catalog.strangers() {
+            let (object, destination) = (&stranger.object, &stranger.destination);
+            output.line(format!(
+                "counts for nothing: {object} in {destination}: {}",
+                stranger.why
+            ));
+        }
+    }
+    let strange = catalog.strangers().len();
+    if strange > 0 && !all {
+        output.alarm(format!(
+            "no trusted signer has signed {}, which count for nothing: `lifeboat list --all` shows them",
+            count(strange as u64, "document")
+        ));
+    }
+    for back in &places.rolled_back {
+        output.alarm(back.to_string());
     }
     if let (Err(error), false) = (catalog.latest(), lineages.is_empty()) {
         output.alarm(format!("`latest` is refused: {}", no_latest(&error)));
@@ -264,6 +324,8 @@ fn document<'a>(places: &'a Destinations, broken: Option<&Failure>, all: bool) -
         unreadable: unreadable.collect(),
         incomplete: all.then(|| catalog.incomplete().iter().map(|left| left.chain.to_string()).collect()),
         foreign: all.then(|| catalog.foreign().to_vec()),
+        strangers: catalog.strangers().iter().map(StrangerDocument::of).collect(),
+        rolled_back: places.rolled_back.iter().map(RolledBackDocument::of).collect(),
     }
 }
 
@@ -307,6 +369,7 @@ impl BackupDocument {
             destinations: backup.destinations().map(str::to_owned).collect(),
             note: manifest.note.as_deref().map(str::to_owned),
             faults: backup.faults(),
+            signer: backup.signer(),
         }
     }
 }

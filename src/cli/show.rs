@@ -128,6 +128,10 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destina
             clean(&manifest.writer.version)
         ),
     );
+    let signer = backup
+        .signer()
+        .map(|signer| format!("{} ({signer})", signer.fingerprint()));
+    field("signed by", signer.unwrap_or_else(|| "nobody".to_owned()));
     for recipient in &manifest.recipients {
         field("opens with", format!("the identity of {}", clean(recipient)));
     }

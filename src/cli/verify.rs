@@ -7,6 +7,7 @@ use super::arguments::{From, IdentityArgs};
 use super::{Context, Exit, Failure, host};
 use crate::destinations::Destinations;
 use crate::jobs::choice::chosen;
+use crate::jobs::signing;
 use crate::jobs::source::source_failure;
 use crate::jobs::stores::read_configured;
 use crate::jobs::verify::{Depth, Results, Run, Wanted, verify_each, worse};
@@ -71,6 +72,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let config = host::configuration(context)?;
         let identities = args.identity.or_configured(Some(&config))?;
         host::settle()?;
+        let prepared = host::state(&config.cluster.name).and_then(|state| signing::prepare(&config, &state));
+        if let Err(failure) = prepared {
+            // What is read is read all the same.
+            context.output.warn(failure.message());
+        }
         let places = read_configured(&context.output, &config, args.destination.as_deref())?;
         (places, identities)
     };

@@ -33,6 +33,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
     let cluster = reader.cluster(&root, &members);
     let host = reader.host(&root, &members);
     let encryption = reader.encryption(&root);
+    let signing = reader.signing(&root);
     let compression = reader.compression(&root);
     let backup = reader.backup(&root, &members);
     let restore = reader.restore(&root);
@@ -47,6 +48,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
         members,
         host,
         encryption,
+        signing,
         compression,
         backup,
         restore,

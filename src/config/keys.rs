@@ -68,6 +68,12 @@ pub(super) const KEYS: &[Key] = &[
     key("encryption.identity", Kind::Secret, SECRET),
     key("encryption.identity_note", Kind::Text, NOTE),
     key("encryption.plugins", Kind::Text, "a path that starts with `/`"),
+    key("signing.key", Kind::Secret, SECRET),
+    key(
+        "signing.trusted",
+        Kind::Texts,
+        "a list of keys of signers (\"lifeboat-signer1…\") or of roots (\"lifeboat-root1…\")",
+    ),
     key("compression.level", Kind::Integer, "a whole number from 1 to 19"),
     key(
         "compression.threads",
@@ -239,7 +245,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// What the contract lists and this version does not know yet.
-const LATER: &[&str] = &["signing", "deltas", "restore.automatic", "log"];
+const LATER: &[&str] = &["deltas", "restore.automatic", "log"];
 
 const fn key(path: &'static str, kind: Kind, expected: &'static str) -> Key {
     Key { path, kind, expected }

@@ -27,6 +27,7 @@ mod recipients;
 mod retention;
 mod schedules;
 mod section;
+mod signing;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,7 @@ use crate::pipeline::Recipient;
 use crate::restore::BumpRule;
 use crate::retention::Policy;
 use crate::settings;
+use crate::signing::Trust;
 use crate::store::{BucketOptions, SftpOptions};
 
 /// The largest configuration file that is read.
@@ -72,6 +74,8 @@ pub struct Config {
     pub host: Host,
     /// Who can read the backups.
     pub encryption: Encryption,
+    /// Who signs what is written, and whose backups count.
+    pub signing: Signing,
     /// How backups are compressed.
     pub compression: Compression,
     /// How backups are taken.
@@ -169,6 +173,15 @@ pub struct Encryption {
     pub identity_note: Option<String>,
     /// The folder with the programs of keys that need one.
     pub plugins: PathBuf,
+}
+
+/// `[signing]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signing {
+    /// The key by which this host signs; without, one that it makes for itself.
+    pub key: Option<Secret>,
+    /// Who may sign; whoever writes, if nobody is named.
+    pub trust: Trust,
 }
 
 /// `[compression]`
@@ -338,7 +351,7 @@ impl Config {
             if let Err(error) = secret.read() {
                 let unread = Unread {
                     problem: Problem::nowhere(&format!("`{key}`: {error}")),
-                    is_needed: key.starts_with("cluster."),
+                    is_needed: key.starts_with("cluster.") || key == "signing.key",
                 };
                 match error {
                     SecretError::NoCredentials { .. } => check.unloaded.push(unread),
@@ -371,6 +384,7 @@ impl Config {
                 self.cluster.auth.as_ref().map(|auth| &auth.password),
             ),
             ("encryption.identity", self.encryption.identity.as_ref()),
+            ("signing.key", self.signing.key.as_ref()),
             (
                 "notify.heartbeat",
                 self.notify.heartbeat.as_ref().and_then(HeartbeatUrl::kept),

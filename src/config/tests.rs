@@ -195,6 +195,11 @@ fn every_key_is_read() {
         ("encryption.identity", "encryption.identity = { env = 'A' }"),
         ("encryption.identity_note", "encryption.identity_note = 'in the safe'"),
         ("encryption.plugins", "encryption.plugins = '/opt/plugins'"),
+        ("signing.key", "signing.key = { env = 'A' }"),
+        (
+            "signing.trusted",
+            "signing.trusted = ['lifeboat-signer13jxyrs06haqvrvpxzs2nu2nhpnpsqucnv6slkcwkdxxxnkjh3esqudqgk9', 'lifeboat-root1pzejt30yuztxzak52uarykq02tvnugaswtjmdjnn6fkapyf6wlnsewv732']",
+        ),
         ("compression.level", "compression.level = 19"),
         ("compression.threads", "compression.threads = 64"),
         ("backup.member", "backup.member = 'm1'"),

@@ -7,9 +7,9 @@ mod open;
 
 use std::collections::BTreeMap;
 
-pub use open::{Address, Destination, open, side_by_side};
+pub use open::{Address, Destination, judged_by, open, side_by_side};
 
-use crate::catalog::{Asked, Backup, Catalog, Pinned};
+use crate::catalog::{Asked, Backup, Catalog, Pinned, RolledBack};
 use crate::error_chain::with_causes;
 use crate::layout::{Fault, MAX_BYTES, Manifest, ObjectName};
 use crate::model::{ChainId, ClusterName};
@@ -28,6 +28,8 @@ pub struct Destinations {
     pub unreadable: Vec<(String, String)>,
     /// What a sweep removed, or why it did not, by name of the destination.
     pub swept: Vec<(String, Result<Vec<Swept>, store::Error>)>,
+    /// What shows less than this host has seen before, as far as whoever reads remembers that.
+    pub rolled_back: Vec<RolledBack>,
 }
 
 /// Why a manifest that was listed cannot be had.
@@ -69,6 +71,7 @@ impl Destinations {
             catalog: Catalog::default(),
             unreadable: Vec::new(),
             swept: Vec::new(),
+            rolled_back: Vec::new(),
         }
     }
 
@@ -115,12 +118,18 @@ impl Destinations {
     }
 
     /// Takes in a backup that was written since to the destinations that are named.
-    pub fn take_in<'a>(&mut self, manifest: &Manifest, destinations: impl Iterator<Item = &'a str>) {
+    /// `document` is its manifest as it was stored.
+    pub fn take_in<'a>(&mut self, manifest: &Manifest, document: &[u8], destinations: impl Iterator<Item = &'a str>) {
         let stores = &self.stores;
         let is_read_back = |name: &str| stores.get(name).is_none_or(Store::reads_back);
-        let new = destinations.map(|name| match is_read_back(name) {
-            true => Catalog::of_new_backup(name, manifest),
-            false => Catalog::of_new_acknowledged(name, manifest),
+        let new = destinations.map(|name| {
+            let authority = stores.get(name).map(Store::authority);
+            let signer = authority.and_then(|authority| authority.judge(&manifest.name(), document).ok());
+            let new = Catalog::of_new_backup(name, manifest, document, signer.flatten());
+            match is_read_back(name) {
+                true => new,
+                false => new.of_new_acknowledged(),
+            }
         });
         let new: Vec<Catalog> = new.collect();
         let before = std::mem::take(&mut self.catalog);
@@ -230,7 +239,7 @@ mod tests {
         let mut read = Destinations::read("prod".parse().unwrap(), &opened, None);
         let second = manifest(0xab, "20261120T111530Z-00000002", 20);
         put(&second);
-        read.take_in(&second, ["local"].into_iter());
+        read.take_in(&second, &second.to_bytes(), ["local"].into_iter());
         let again = Destinations::read("prod".parse().unwrap(), &opened, None);
         let known = |read: &Destinations| -> Vec<_> {
             let backups = read.catalog.backups().iter();

@@ -1,7 +1,11 @@
 //! Opening the stores of a cluster, all at once, each within its deadline.
 
+use std::sync::Arc;
+
 use crate::error_chain::with_causes;
-use crate::model::{ByteSize, ClusterName};
+use crate::layout::{MAX_BYTES, ObjectName};
+use crate::model::ByteSize;
+use crate::signing::{Authority, Roll};
 use crate::state::{self, State};
 use crate::store::{self, Access, Known, Limits, Location, Store};
 
@@ -28,14 +32,16 @@ pub struct Destination {
 }
 
 /// Opens each, side by side: three that hang cost one deadline. `memory` is what this host knows of the stores; one that
-/// is opened to be written to and seen for the first time is remembered there.
+/// is opened to be written to and seen for the first time is remembered there. `authority` judges what is in them, with the
+/// newest list of signers that is found in any.
 pub fn open(
     addresses: Vec<Address>,
-    cluster: &ClusterName,
+    authority: Authority,
     memory: Option<&State>,
     access: Access,
     limits: Limits,
 ) -> Vec<Destination> {
+    let cluster = &authority.cluster().clone();
     let opened = side_by_side(addresses.into_iter(), |address| {
         let expected = memory.map_or(Ok(None), |state| expected(state, address, access))?;
         let store = Store::open_within(&address.location, cluster, expected.as_ref(), access, limits)?;
@@ -52,7 +58,52 @@ pub fn open(
         name: address.name,
         store,
     });
-    opened.collect()
+    judged_by(authority, memory, access, opened.collect())
+}
+
+/// The same destinations, with what is in them judged by this authority and the newest list of signers that they show.
+pub fn judged_by(
+    authority: Authority,
+    memory: Option<&State>,
+    access: Access,
+    opened: Vec<Destination>,
+) -> Vec<Destination> {
+    let authority = match authority.trust().roots.is_empty() {
+        true => authority,
+        false => match newest_list(&authority, memory, access, &opened) {
+            Some(list) => authority.with_list(&list),
+            None => authority,
+        },
+    };
+    let authority = Arc::new(authority);
+    let judged = opened.into_iter().map(|Destination { name, store }| Destination {
+        name,
+        store: store.map(|store| store.under(authority.clone())),
+    });
+    judged.collect()
+}
+
+/// The list of signers with the highest number, among those in the stores and the one that this host remembers: a store that
+/// shows an older one brings nobody back. One that no root has signed is as if it were not there.
+fn newest_list(authority: &Authority, memory: Option<&State>, access: Access, opened: &[Destination]) -> Option<Roll> {
+    let stores = opened.iter().filter_map(|destination| destination.store.as_ref().ok());
+    let found = side_by_side(stores, |store| {
+        store.read_small(&ObjectName::Signers, MAX_BYTES as u64).ok()
+    });
+    let remembered = memory.and_then(|state| state.list_of_signers().ok().flatten());
+    let read = |document: Vec<u8>| {
+        let list = Roll::read(authority.cluster(), &authority.trust().roots, &document).ok()?;
+        Some((list, document))
+    };
+    let found = found.into_iter().filter_map(|(_, document)| document);
+    let lists = remembered.into_iter().chain(found).filter_map(read);
+    let (newest, document) = lists.max_by_key(|(list, _)| (list.number, list.issued_at))?;
+    // Who only looks leaves nothing in the state, where it would be his own.
+    if let (Some(state), Access::Write { .. }) = (memory, access) {
+        // Should it fail, another store or the next run knows it.
+        state.note_list_of_signers(&document).ok();
+    }
+    Some(newest)
 }
 
 /// The store that this host has seen there.

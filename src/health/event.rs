@@ -70,6 +70,12 @@ pub enum Event {
     DestinationBehind,
     /// This host's clock shows less than it has shown.
     ClockSetBack,
+    /// Documents in a destination count for nothing: no signer who is named has signed them.
+    StrangersFound,
+    /// A destination shows less than this host has seen in it.
+    DestinationRolledBack,
+    /// This host signs by a key that is not among those that are named.
+    SignerUntrusted,
     /// Somebody tries whether he is told.
     Test,
 }
@@ -86,7 +92,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 26] = [
+const TABLE: [Row; 29] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -232,6 +238,24 @@ const TABLE: [Row; 26] = [
         "454a3f1b43494efffc7ba13050bdfbc7",
         Level::Warning,
     ),
+    row(
+        Event::StrangersFound,
+        "strangers-found",
+        "fbd7ce00cae552e2061be8102b5a3fba",
+        Level::Error,
+    ),
+    row(
+        Event::DestinationRolledBack,
+        "destination-rolled-back",
+        "59252f17598293169e4c94d6244f11a9",
+        Level::Error,
+    ),
+    row(
+        Event::SignerUntrusted,
+        "signer-untrusted",
+        "2fd4f34abca56a0417b788abee0a5336",
+        Level::Error,
+    ),
     row(Event::Test, "test", "7d1a4de6cf1b4b5fbfd9a6a8a30c2a4e", Level::Info),
 ];
 
@@ -272,7 +296,10 @@ impl Event {
             | Event::RecipientsChanged
             | Event::MetricsUnserved
             | Event::DestinationBehind
-            | Event::ClockSetBack => true,
+            | Event::ClockSetBack
+            | Event::StrangersFound
+            | Event::DestinationRolledBack
+            | Event::SignerUntrusted => true,
             Event::Ready
             | Event::BackupTaken
             | Event::ScheduleInTime

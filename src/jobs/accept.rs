@@ -88,7 +88,7 @@ pub fn tell(store: &Store, name: &str, object: &ObjectName, word: &Acceptance) -
         if store.catalog(name)?.holds_word(&word) {
             return Ok(Told::HadIt);
         }
-        let put = store.put_new(&object, &word.to_bytes());
+        let put = store.put_document(&object, &word.to_bytes());
         let Err(taken @ store::Error::AlreadyExists { .. }) = put else {
             return put.map(|_| Told::Now);
         };

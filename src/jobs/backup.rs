@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Exit, Failure, Listener, accept, failed, host};
+use super::{Exit, Failure, Listener, accept, failed, host, witness};
 use crate::backup::{Error, Job, Outcome, Pace, Progress, full};
 use crate::catalog::Pinned;
 use crate::config::{Config, MemberChoice};
@@ -13,7 +13,7 @@ use crate::etcd::choose::{NoChoice, Wanted};
 use crate::layout::{Origin, Writer};
 use crate::model::{ByteSize, ChainId};
 use crate::pipeline::Encoding;
-use crate::state::{BegunChain, State};
+use crate::state::{BegunChain, SeenTips, State};
 use crate::store::Begun;
 
 /// What a backup is asked to be.
@@ -126,7 +126,13 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
         host: host::host_name().to_string(),
         ..begun
     });
-    let read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
+    let mut read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
+    let seen = state.tips().unwrap_or_else(|error| {
+        listener.warn(&with_causes(&error));
+        SeenTips::new()
+    });
+    read.rolled_back = witness::rolled_back(&read, &seen);
+    witness::note(listener, state, &read);
     for (name, swept) in &read.swept {
         match swept {
             Ok(swept) => {
@@ -154,7 +160,8 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
 /// Takes the backup in where it was written.
 fn take_in(destinations: &mut Destinations, outcome: &Outcome) {
     let written = outcome.destinations.iter().filter(|written| written.result.is_ok());
-    destinations.take_in(&outcome.manifest, written.map(|written| written.destination.as_str()));
+    let names = written.map(|written| written.destination.as_str());
+    destinations.take_in(&outcome.manifest, &outcome.document, names);
 }
 
 /// Accepts the history of the backup where a restore has opened it; says what keeps it from that.

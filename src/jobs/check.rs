@@ -16,7 +16,7 @@ use super::restore::foreseen;
 use super::source::{outlined, recipients as recipients_of};
 use super::stores::read_configured;
 use super::unit_access::Judgement;
-use super::{Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, recipients};
+use super::{Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, recipients, witness};
 use crate::backup;
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
@@ -422,6 +422,11 @@ fn judge_backups(listener: &dyn Listener, config: &Config, findings: &mut Findin
                 .map(|fault| format!("{id} has a bad copy in {fault}")),
         );
     }
+    let state = host::state_to_read(&config.cluster.name)?;
+    for notice in witness::notices(&state, &places) {
+        findings.problems.push(notice.message);
+    }
+    findings.warnings.extend(witness::new_signers(&state, &places));
     match places.catalog.latest() {
         Ok(latest) => findings.notes.push(format!("latest: {}", outlined(latest))),
         Err(LatestError::Empty) => findings.warnings.push("there is no backup yet".to_owned()),

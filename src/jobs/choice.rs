@@ -3,9 +3,10 @@
 use super::accept::acceptances;
 use super::stores::blame;
 use super::{Exit, Failure, Listener};
-use crate::catalog::{Backup, FindError, LatestError};
+use crate::catalog::{Backup, Catalog, FindError, LatestError, RolledBack};
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
+use crate::signing::Distrust;
 
 /// Why there is no `latest`, and what to do.
 pub fn no_latest(error: &LatestError) -> Failure {
@@ -36,6 +37,14 @@ pub fn not_found(error: &FindError) -> Failure {
     match error {
         FindError::Ambiguous { .. } => failure(Exit::Usage).next("give more of its beginning"),
         FindError::Damaged { .. } => failure(Exit::Damaged).next("choose another backup: `lifeboat list`"),
+        FindError::Stranger { stranger, .. } => failure(Exit::Damaged).next(match stranger.why {
+            Distrust::Unsigned => {
+                "if it is of a time before backups were signed, and you know it for yours, say so with `--allow-unsigned`"
+                    .to_owned()
+            }
+            Distrust::Stranger(signer) => format!("if its signer may sign here, add {signer} to `signing.trusted`"),
+            Distrust::Broken(_) => "choose another backup: `lifeboat list`".to_owned(),
+        }),
         FindError::NotFound { .. } | FindError::NoSuchPoint { .. } | FindError::NoSuchLineage { .. } => {
             failure(Exit::NotFound).next("`lifeboat list` shows what there is")
         }
@@ -52,6 +61,19 @@ pub fn chosen<'a>(listener: &dyn Listener, places: &'a Destinations, source: &st
         .catalog
         .latest()
         .map_err(|error| blame(places, no_latest(&error)))?;
+    let newer = |back: &&RolledBack| Catalog::is_before(latest, &back.seen);
+    if let Some(back) = places.rolled_back.iter().find(newer) {
+        return Err(
+            Failure::new(Exit::Damaged, format!("`latest` is not to be had: {back}")).next(format!(
+                "look for {} in another store (`--from`); to take what there is, name it by its ID: {}",
+                back.seen.chain,
+                latest.id()
+            )),
+        );
+    }
+    for back in &places.rolled_back {
+        listener.alarm(&back.to_string());
+    }
     // One of them may have been newer.
     for damaged in places.catalog.damaged() {
         listener.alarm(&format!("{damaged}: {}", damaged.fault));

@@ -223,6 +223,7 @@ destinations = ["local", "far"]
         };
         let failed = |result: BranchError| Outcome {
             manifest: taken.clone(),
+            document: taken.to_bytes(),
             opening: None,
             destinations: vec![
                 Written {

@@ -9,8 +9,8 @@ use age::secrecy::ExposeSecret;
 use jiff::Timestamp;
 
 use super::behind::{self, Memory};
-use super::host;
 use super::stores::{open_to_write, read_within};
+use super::{host, witness};
 use crate::config::{Config, DestinationName, Kind, Unread};
 use crate::destinations::{Destinations, side_by_side};
 use crate::error_chain::with_causes;
@@ -54,6 +54,13 @@ fn with_the_host(config: &Config, mut look: Look, places: Option<&Destinations>)
         Err(failure) => Some(recipients::unknown(failure.message())),
     };
     look.problems.extend(recipients);
+    if let (Some(places), Ok(state)) = (places, host::state(&config.cluster.name)) {
+        look.problems.extend(witness::notices(&state, places));
+        if let Err(error) = witness::keep(&state, places) {
+            let message = format!("what the destinations show is not remembered: {}", with_causes(&error));
+            look.problems.push(Notice::new(Event::StateUnwritable, message));
+        }
+    }
     look.problems.extend(unread_secrets(config));
     look.state.certificates = certificates(config);
     look

@@ -37,6 +37,7 @@ pub mod restore;
 pub mod rewrap;
 mod rounds;
 pub mod sheet;
+pub mod signing;
 mod slot;
 pub mod source;
 mod spool;
@@ -44,6 +45,7 @@ pub mod stores;
 mod turn;
 pub mod unit_access;
 pub mod verify;
+pub mod witness;
 
 pub use exit::Exit;
 pub use failure::{Failure, failed};

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::stores::store_failure;
-use super::{Exit, Failure, Listener};
+use super::{Exit, Failure, Listener, configuration};
 use crate::config::{Secret, StoreUrl, UrlError};
-use crate::destinations::{Destination, Destinations};
+use crate::destinations::{Destination, Destinations, judged_by};
 use crate::model::ClusterName;
+use crate::signing::{Authority, SignerKey, Trust, Unsigned};
 use crate::store::{self, Access, Bucket, BucketKind, BucketOptions, Location, Server, SftpOptions, Store};
 
 /// Which store, and whose backups in it.
@@ -16,12 +17,18 @@ pub struct NamedStore<'a> {
     pub place: &'a str,
     /// The cluster, where the place holds the stores of several.
     pub cluster: Option<&'a ClusterName>,
+    /// Whose backups count there; those that the configuration names, where nobody is named here and it is of this cluster.
+    pub trusted: &'a [SignerKey],
+    /// Where the configuration is, if there is one.
+    pub configuration: &'a Path,
+    /// Whether what nobody has signed counts as well.
+    pub unsigned: Unsigned,
 }
 
 impl NamedStore<'_> {
     /// Opens it, and reads what is in it.
     pub fn read(&self, listener: &dyn Listener) -> Result<Destinations, Failure> {
-        let read = given(self.place, self.cluster)?;
+        let read = self.given()?;
         for store in read.stores.values().filter(|store| store.id().is_none()) {
             let folder = store.address();
             listener.warn(&format!(
@@ -32,31 +39,57 @@ impl NamedStore<'_> {
     }
 }
 
-fn given(text: &str, cluster: Option<&ClusterName>) -> Result<Destinations, Failure> {
-    let named = match text.contains("://") || text.starts_with("file:") {
-        true => url_given(text)?,
-        false => Location::Folder(PathBuf::from(text)),
-    };
-    // The folder of the cluster itself will do as well.
-    let (location, cluster) = match (cluster, last_name(&named)) {
-        (Some(cluster), _) => (named, cluster.clone()),
-        // Not `..`, which is another folder where this one is a link.
-        (None, Some((above, cluster))) if Store::is_one(&named).map_err(store_failure)? => (above, cluster),
-        (None, _) => {
-            let cluster = only_cluster(&named)?;
-            (named, cluster)
+struct Silent;
+
+impl Listener for Silent {
+    fn warn(&self, _: &str) {}
+
+    fn detail(&self, _: &str) {}
+}
+
+impl NamedStore<'_> {
+    /// Whose documents count in a store of `cluster`.
+    fn authority(&self, cluster: &ClusterName) -> Authority {
+        let named = || Trust::of(self.trusted.iter().copied());
+        let configured = || {
+            let config = configuration::read(self.configuration, &Silent).ok()?;
+            (config.cluster.name == *cluster).then_some(config.signing.trust)
+        };
+        let trust = match self.trusted.is_empty() {
+            true => configured().unwrap_or_default(),
+            false => named(),
+        };
+        Authority::anybody(cluster).trusting(trust).with(self.unsigned)
+    }
+
+    fn given(&self) -> Result<Destinations, Failure> {
+        let (text, cluster) = (self.place, self.cluster);
+        let named = match text.contains("://") || text.starts_with("file:") {
+            true => url_given(text)?,
+            false => Location::Folder(PathBuf::from(text)),
+        };
+        // The folder of the cluster itself will do as well.
+        let (location, cluster) = match (cluster, last_name(&named)) {
+            (Some(cluster), _) => (named, cluster.clone()),
+            // Not `..`, which is another folder where this one is a link.
+            (None, Some((above, cluster))) if Store::is_one(&named).map_err(store_failure)? => (above, cluster),
+            (None, _) => {
+                let cluster = only_cluster(&named)?;
+                (named, cluster)
+            }
+        };
+        let store = Store::open(&location, &cluster, None, Access::Read);
+        let store = store.map_err(|error| unread_failure(error, &location))?;
+        let opened = Destination {
+            name: text.to_owned(),
+            store: Ok(store),
+        };
+        let opened = judged_by(self.authority(&cluster), None, Access::Read, vec![opened]);
+        let mut read = Destinations::read(cluster, &opened, None);
+        match read.unreadable.pop() {
+            Some((_, error)) => Err(Failure::new(Exit::Failed, error)),
+            None => Ok(read),
         }
-    };
-    let store = Store::open(&location, &cluster, None, Access::Read);
-    let store = store.map_err(|error| unread_failure(error, &location))?;
-    let opened = Destination {
-        name: text.to_owned(),
-        store: Ok(store),
-    };
-    let mut read = Destinations::read(cluster, &[opened], None);
-    match read.unreadable.pop() {
-        Some((_, error)) => Err(Failure::new(Exit::Failed, error)),
-        None => Ok(read),
     }
 }
 

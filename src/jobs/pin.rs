@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::choice::chosen;
 use super::stores::read_configured;
-use super::{Failure, Listener, host};
+use super::{Failure, Listener, host, signing};
 use crate::config::Config;
 use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, ObjectName, Pin};
@@ -53,6 +53,7 @@ pub fn carry_out(
         Change::Unpin => "unpin",
     };
     let _lock = host::jobs_lock(&state, command, wait)?;
+    signing::prepare(config, &state)?;
     let places = read_configured(listener, config, None)?;
     let backup = chosen(listener, &places, id)?;
     let path = backup.manifest().chain_path();
@@ -76,9 +77,15 @@ pub fn carry_out(
 }
 
 fn pin(store: &Store, path: &ChainPath, document: &[u8]) -> Result<(), store::Error> {
-    match store.put_new(&ObjectName::Pin(path.clone()), document) {
-        Ok(()) | Err(store::Error::AlreadyExists { .. }) => Ok(()),
-        Err(error) => Err(error),
+    let name = ObjectName::Pin(path.clone());
+    match store.put_document(&name, document) {
+        Err(store::Error::AlreadyExists { .. }) if store.counts(&name)? => Ok(()),
+        Err(store::Error::AlreadyExists { .. }) => {
+            // A stranger's pins nothing, and is in the way.
+            store.remove(&name)?;
+            store.put_document(&name, document)
+        }
+        put => put,
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::choice::not_found;
 use super::stores::blame;
-use super::{Exit, Failure, Listener, Retained, accept, clock, host};
+use super::{Exit, Failure, Listener, Retained, accept, clock, host, witness};
 use crate::catalog::{FindError, LatestError, Lineage};
 use crate::config::{Config, Kind};
 use crate::destinations::Destinations;
@@ -88,6 +88,7 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
     let Some(plan) = plan(config, destinations, name, store, ByAge::IfClocksAgree) else {
         return Applied::default();
     };
+    let forgotten = witness::removing(&destinations.cluster, name, &ids(&plan));
     let done = prune::carry_out(&plan, store, removed);
     Applied {
         retained: Some(Retained {
@@ -97,9 +98,15 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
         undone: told(&done.stuck)
             .into_iter()
             .chain(plan.held.map(|held| held.to_string()))
+            .chain(forgotten.err())
             .collect(),
         gone: done.gone,
     }
+}
+
+/// The backups that are to go.
+fn ids(plan: &Plan) -> Vec<ChainId> {
+    plan.remove.iter().map(|judged| judged.id.clone()).collect()
 }
 
 /// What could not be removed, in words.
@@ -223,6 +230,8 @@ impl Pruned {
             self.remove.extend(plan.remove.iter().map(row));
             return;
         }
+        self.errors
+            .extend(witness::removing(store.authority().cluster(), name, &ids(plan)).err());
         let done = prune::carry_out(plan, store, || {});
         let removed = plan.remove.iter().filter(|judged| done.gone.contains(&judged.id));
         self.remove.extend(removed.map(row));

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::choice::chosen;
 use super::named_store::NamedStore;
 use super::spool::spool;
-use super::stores::{self, read_configured, store_failure};
+use super::stores::{self, read_for_one, store_failure};
 use super::{Exit, Failure, Listener, configuration, failed, host, identities};
 use crate::catalog::Backup;
 use crate::destinations::Destinations;
@@ -17,6 +17,7 @@ use crate::durable;
 use crate::layout::{Manifest, ObjectName};
 use crate::model::{ChainId, LineageId, Revision};
 use crate::pipeline::{DecodeError, Identities, Unlock, Window};
+use crate::signing::Unsigned;
 use crate::source::{self, FileKind, Source};
 use crate::store::{self, Store};
 use crate::text::{age, clean, rfc3339};
@@ -28,6 +29,8 @@ pub struct Asked<'a> {
     pub source: &'a str,
     /// The store that is read instead of the configured ones.
     pub from: Option<NamedStore<'a>>,
+    /// His word on a backup that nobody has signed.
+    pub unsigned: Unsigned,
     /// The files with the keys; without any those that the configuration names.
     pub key_files: &'a [PathBuf],
     /// How much memory a file may take.
@@ -58,6 +61,13 @@ impl Asked<'_> {
             );
             return Err(Failure::new(Exit::Usage, message).next(format!("for the file, write `./{}`", self.source)));
         }
+        if self.source == "latest" && self.unsigned == Unsigned::Counts {
+            return Err(Failure::new(
+                Exit::Usage,
+                "`--allow-unsigned` is for one backup, not for whatever is `latest`",
+            )
+            .next("name it by its ID: `lifeboat list --all`"));
+        }
         let (places, config) = match &self.from {
             Some(from) => {
                 // No configuration is needed; one that is there may name the identity, and where plugins are.
@@ -66,7 +76,7 @@ impl Asked<'_> {
             }
             None => {
                 let config = configuration::read(self.configuration, listener)?;
-                (read_configured(listener, &config, None)?, Some(config))
+                (read_for_one(listener, &config, None, self.unsigned)?, Some(config))
             }
         };
         let backup = chosen(listener, &places, self.source)?;

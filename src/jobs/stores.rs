@@ -1,17 +1,22 @@
 //! The destinations of a configuration, opened as a job needs them, and what is said of those that cannot be read.
 
 use super::host::{now, state_to_read};
-use super::{Exit, Failure, Listener};
+use super::{Exit, Failure, Listener, signing, witness};
 use crate::catalog::Backup;
 use crate::config::Config;
 use crate::destinations::{Destination, Destinations, ManifestError, open};
 use crate::error_chain::with_causes;
 use crate::layout::Manifest;
+use crate::signing::Unsigned;
 use crate::state::State;
 use crate::store::{self, Access, Limits};
 
 /// Reads the configured destinations, or `only` one of them.
 pub fn read_within(config: &Config, only: Option<&str>, limits: Limits) -> Result<Destinations, Failure> {
+    read_with(config, only, limits, Unsigned::CountsForNothing)
+}
+
+fn read_with(config: &Config, only: Option<&str>, limits: Limits, unsigned: Unsigned) -> Result<Destinations, Failure> {
     if let Some(name) = only {
         known_destination(config, name)?;
     }
@@ -19,8 +24,12 @@ pub fn read_within(config: &Config, only: Option<&str>, limits: Limits) -> Resul
     let mut addresses = config.addresses();
     addresses.retain(|address| only.is_none_or(|only| only == address.name));
     let cluster = &config.cluster.name;
-    let opened = open(addresses, cluster, state.as_ref(), Access::Read, limits);
-    Ok(Destinations::read(cluster.clone(), &opened, None))
+    let authority = signing::authority(config, state.as_ref()).with(unsigned);
+    let opened = open(addresses, authority, state.as_ref(), Access::Read, limits);
+    let mut read = Destinations::read(cluster.clone(), &opened, None);
+    let seen = state.and_then(|state| state.tips().ok());
+    read.rolled_back = seen.map_or_else(Vec::new, |seen| witness::rolled_back(&read, &seen));
+    Ok(read)
 }
 
 /// Opens the configured destinations to write to them, those named in `only` if it names any. One that cannot be opened,
@@ -36,7 +45,7 @@ pub fn open_to_write(config: &Config, state: &State, only: &[String]) -> Result<
     let access = Access::Write { now: now() };
     Ok(open(
         addresses,
-        &config.cluster.name,
+        signing::authority_to_write(config, state)?,
         Some(state),
         access,
         Limits::default(),
@@ -49,7 +58,7 @@ pub fn open_the_others(config: &Config, state: &State, opened: &[Destination]) -
     addresses.retain(|address| opened.iter().all(|opened| opened.name != address.name));
     open(
         addresses,
-        &config.cluster.name,
+        signing::authority(config, Some(state)),
         Some(state),
         Access::Read,
         Limits::default(),
@@ -69,6 +78,18 @@ pub fn known_destination(config: &Config, name: &str) -> Result<(), Failure> {
 /// Reads the configured destinations, or `only` one of them. Those that cannot be read are warned of.
 pub fn read_configured(listener: &dyn Listener, config: &Config, only: Option<&str>) -> Result<Destinations, Failure> {
     let read = read_within(config, only, Limits::default())?;
+    warn_of_unreadable(listener, &read, &[]);
+    Ok(read)
+}
+
+/// The same for a backup that the operator has named, with his word on what nobody has signed.
+pub fn read_for_one(
+    listener: &dyn Listener,
+    config: &Config,
+    only: Option<&str>,
+    unsigned: Unsigned,
+) -> Result<Destinations, Failure> {
+    let read = read_with(config, only, Limits::default(), unsigned)?;
     warn_of_unreadable(listener, &read, &[]);
     Ok(read)
 }

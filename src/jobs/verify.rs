@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::stores::read_within;
-use super::{Exit, Failure, host};
+use super::{Exit, Failure, host, signing};
 use crate::catalog::{Backup, Odd, Oddity, Standing};
 use crate::config::Config;
 use crate::destinations::{Destinations, ManifestError};
@@ -152,6 +152,7 @@ pub fn round(
     until: Timestamp,
     sign: impl Fn(),
 ) -> Result<Round, Failure> {
+    signing::prepare(config, &host::state(&config.cluster.name)?)?;
     let destinations = read_within(config, Some(destination), Limits::default())?;
     if let Some((name, error)) = destinations.unreadable.first() {
         return Err(Failure::new(Exit::Failed, format!("destination {name}: {error}")));

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::key::{SignerKey, SigningKey};
+use super::key::{Role, SignerKey, SigningKey};
 use super::message::{Found, signer_of};
+use super::roll::Roll;
 use crate::layout::ObjectName;
 use crate::model::ClusterName;
 
@@ -38,20 +39,52 @@ impl Distrust {
     }
 }
 
-/// Who may sign.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
-    /// Nobody is named: a document counts whoever wrote it, if it is what was signed.
-    Nobody,
-    /// These, and no others.
-    These(BTreeSet<SignerKey>),
+/// The keys that the operator has named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Those of hosts.
+    pub signers: BTreeSet<SignerKey>,
+    /// Those that name hosts in lists.
+    pub roots: BTreeSet<SignerKey>,
+}
+
+impl Trust {
+    /// What is named by these keys, each for what it is.
+    pub fn of(keys: impl IntoIterator<Item = SignerKey>) -> Trust {
+        let mut trust = Trust::default();
+        for key in keys {
+            match key.role() {
+                Role::Signer => trust.signers.insert(key),
+                Role::Root => trust.roots.insert(key),
+            };
+        }
+        trust
+    }
+
+    /// Whether nobody is named: a document counts whoever wrote it, if it is what was signed.
+    pub fn names_nobody(&self) -> bool {
+        self.signers.is_empty() && self.roots.is_empty()
+    }
+}
+
+/// What becomes of a document that nobody has signed, where signers are named.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unsigned {
+    /// It counts for nothing.
+    #[default]
+    CountsForNothing,
+    /// It counts: the operator has said so of the one backup that he named.
+    Counts,
 }
 
 /// Whose documents count in the stores of one cluster, and who signs what is written there.
 #[derive(Clone)]
 pub struct Authority {
     cluster: ClusterName,
-    named: Named,
+    trust: Trust,
+    /// Whom a root has named.
+    listed: BTreeSet<SignerKey>,
+    unsigned: Unsigned,
     /// What this host has written counts for itself, whoever is named.
     own: Option<SignerKey>,
     key: Option<Arc<SigningKey>>,
@@ -60,9 +93,9 @@ pub struct Authority {
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Authority {
-            cluster, named, own, ..
+            cluster, trust, own, ..
         } = self;
-        write!(f, "Authority({cluster}, {named:?}, {own:?})")
+        write!(f, "Authority({cluster}, {trust:?}, {own:?})")
     }
 }
 
@@ -71,16 +104,33 @@ impl Authority {
     pub fn anybody(cluster: &ClusterName) -> Authority {
         Authority {
             cluster: cluster.clone(),
-            named: Named::Nobody,
+            trust: Trust::default(),
+            listed: BTreeSet::new(),
+            unsigned: Unsigned::CountsForNothing,
             own: None,
             key: None,
         }
     }
 
-    /// The same where these may sign.
+    /// The same where these are named.
     #[must_use]
-    pub fn naming(self, named: Named) -> Authority {
-        Authority { named, ..self }
+    pub fn trusting(self, trust: Trust) -> Authority {
+        Authority { trust, ..self }
+    }
+
+    /// The same with those who are in the list of a root.
+    #[must_use]
+    pub fn with_list(self, list: &Roll) -> Authority {
+        Authority {
+            listed: list.keys().collect(),
+            ..self
+        }
+    }
+
+    /// The same with that word on what nobody has signed.
+    #[must_use]
+    pub fn with(self, unsigned: Unsigned) -> Authority {
+        Authority { unsigned, ..self }
     }
 
     /// The same on the host whose key this is.
@@ -99,17 +149,24 @@ impl Authority {
         }
     }
 
-    /// Who may sign.
-    pub fn named(&self) -> &Named {
-        &self.named
+    /// The cluster.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// The keys that the operator has named.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Whether signers are named.
     pub fn names_somebody(&self) -> bool {
-        match self.named {
-            Named::Nobody => false,
-            Named::These(_) => true,
-        }
+        !self.trust.names_nobody()
+    }
+
+    /// Whether this one may sign.
+    pub fn names(&self, signer: &SignerKey) -> bool {
+        self.trust.signers.contains(signer) || self.listed.contains(signer)
     }
 
     /// The key of this host.
@@ -117,12 +174,9 @@ impl Authority {
         self.own
     }
 
-    /// Whether this host's own key is not among those that are named: other hosts pass over what it writes.
-    pub fn passes_over_itself(&self) -> bool {
-        match (&self.named, &self.own) {
-            (Named::These(named), Some(own)) => !named.contains(own),
-            (Named::Nobody, _) | (_, None) => false,
-        }
+    /// This host's own key, if signers are named and it is not one of them: other hosts pass over what it writes.
+    pub fn unnamed_own(&self) -> Option<SignerKey> {
+        self.own.filter(|own| self.names_somebody() && !self.names(own))
     }
 
     /// The document as it is to be stored under that name: signed, where there is a key.
@@ -136,15 +190,16 @@ impl Authority {
     /// Whether the document that is stored under that name counts, and who signed it. Where nobody is named, one without a
     /// signature does.
     pub fn judge(&self, name: &ObjectName, document: &[u8]) -> Result<Option<SignerKey>, Distrust> {
-        match (signer_of(&self.cluster, name, document), &self.named) {
-            (Found::Unsigned, Named::Nobody) => Ok(None),
-            (Found::Unsigned, Named::These(_)) => Err(Distrust::Unsigned),
-            (Found::Broken(claimed), _) => Err(Distrust::Broken(claimed)),
-            (Found::Signed(signer), Named::Nobody) => Ok(Some(signer)),
-            (Found::Signed(signer), Named::These(named)) => match named.contains(&signer) || self.own == Some(signer) {
-                true => Ok(Some(signer)),
-                false => Err(Distrust::Stranger(signer)),
+        match signer_of(&self.cluster, name, document) {
+            Found::Broken(claimed) => Err(Distrust::Broken(claimed)),
+            Found::Unsigned => match (self.names_somebody(), self.unsigned) {
+                (true, Unsigned::CountsForNothing) => Err(Distrust::Unsigned),
+                (true, Unsigned::Counts) | (false, _) => Ok(None),
             },
+            Found::Signed(signer) if !self.names_somebody() || self.names(&signer) || self.own == Some(signer) => {
+                Ok(Some(signer))
+            }
+            Found::Signed(signer) => Err(Distrust::Stranger(signer)),
         }
     }
 }

@@ -20,7 +20,7 @@ mod key;
 mod message;
 mod roll;
 
-pub use authority::{Authority, Distrust, Named};
+pub use authority::{Authority, Distrust, Trust, Unsigned};
 pub use key::{Fingerprint, KeyError, Role, SignerKey, SigningKey};
 pub use message::{DocumentKind, Found, signer_of};
 pub use roll::{Roll, RollError, Signer};

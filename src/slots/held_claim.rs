@@ -66,7 +66,7 @@ pub fn look(
     is_gone: impl Fn(&ChainId) -> bool,
     now: Timestamp,
 ) -> Result<Standing, store::Error> {
-    let newest = store.newest_claim(slot)?;
+    let (newest, next) = store.newest_claim(slot)?;
     let claimed = newest.as_ref().and_then(|found| found.claim.as_ref().ok());
     let is_there = match claimed.filter(|claim| claim.state == State::Done) {
         Some(claim) if leaves == Leaves::Backup => store.has_backup(slot, &claim.chain)?,
@@ -77,7 +77,12 @@ pub fn look(
         host: now,
         store: store.now()?,
     };
-    Ok(standing(slot.instant(), newest.as_ref(), is_gone, |_| is_there, clocks))
+    let standing = standing(slot.instant(), newest.as_ref(), is_gone, |_| is_there, clocks);
+    Ok(match standing {
+        // Strangers may have taken the one that follows.
+        Standing::Free(number) => Standing::Free(number.max(next)),
+        Standing::Done { .. } | Standing::Held { .. } => standing,
+    })
 }
 
 impl HeldClaim {
@@ -183,7 +188,7 @@ impl Claims {
                 return;
             };
             match (state, self.store.newest_claim(&self.slot)) {
-                (State::Done, Ok(Some(newest))) => self.number = newest.number.saturating_add(1),
+                (State::Done, Ok((Some(_), next))) => self.number = next,
                 (State::Done | State::GivenUp | State::Taking, _) => return,
             }
         }
@@ -193,7 +198,7 @@ impl Claims {
     fn say_again(&mut self) -> Result<(), store::Error> {
         let said = self.say(State::Taking);
         if let Err(store::Error::AlreadyExists { .. }) = said
-            && let Ok(Some(newest)) = self.store.newest_claim(&self.slot)
+            && let Ok((Some(newest), _)) = self.store.newest_claim(&self.slot)
             && newest.number == self.number
             && newest
                 .claim
@@ -208,10 +213,23 @@ impl Claims {
     fn say(&mut self, state: State) -> Result<(), store::Error> {
         let Claimant { host, run, chain } = &self.claimant;
         let claim = Claim::new(host, run, chain, state, self.store.now()?);
-        let name = ObjectName::Claim(self.slot.clone(), self.number);
-        self.store.put_new(&name, &claim.to_bytes())?;
+        let mut put = self.put(&claim);
+        if let Err(store::Error::AlreadyExists { .. }) = put
+            && let (newest, next) = self.store.newest_claim(&self.slot)?
+            && newest.is_none_or(|newest| newest.number < self.number)
+        {
+            // A stranger has the number, who keeps nobody from anything.
+            self.number = next;
+            put = self.put(&claim);
+        }
+        put?;
         self.number = self.number.saturating_add(1);
         Ok(())
+    }
+
+    fn put(&self, claim: &Claim) -> Result<(), store::Error> {
+        let name = ObjectName::Claim(self.slot.clone(), self.number);
+        self.store.put_document(&name, &claim.to_bytes())
     }
 }
 
@@ -243,7 +261,7 @@ mod tests {
     }
 
     fn newest(store: &Store) -> (u32, String, State) {
-        let found = store.newest_claim(&slot()).unwrap().unwrap();
+        let found = store.newest_claim(&slot()).unwrap().0.unwrap();
         let claim = found.claim.unwrap();
         (found.number, claim.host, claim.state)
     }

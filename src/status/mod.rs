@@ -27,7 +27,7 @@ use crate::health::{
 };
 use crate::jobs::restore::settings_now;
 use crate::jobs::stores::read_within;
-use crate::jobs::{self, Failure, Listener, clock, configuration, host, recipients};
+use crate::jobs::{self, Failure, Listener, clock, configuration, host, recipients, witness};
 use crate::model::{ClusterName, UnitName};
 use crate::restore::LedgerPaths;
 use crate::schedule::Slot;
@@ -144,6 +144,8 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
             .map(|problem| Notice::new(Event::RestoreOpen, problem)),
     );
     others.extend(recipients::notice(&config, &state, Some(&places)));
+    others.extend(witness::notices(&state, &places));
+    notes.extend(witness::new_signers(&state, &places));
     others.extend(clock::notice(&state, now));
     notes.extend(restores.notes());
     let schedules = match said {

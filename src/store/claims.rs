@@ -8,7 +8,7 @@ use super::Error;
 use super::backend::Under;
 use super::inner::Inner;
 use crate::layout::claim::{Claim, Found, LEASE};
-use crate::layout::{ChainPath, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName, SlotPath};
+use crate::layout::{ChainPath, Fault, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName, SlotPath};
 use crate::model::ChainId;
 
 /// The largest claim that is read.
@@ -18,17 +18,31 @@ const CLAIM_MAX: u64 = 64 << 10;
 pub(super) type Claimed = BTreeMap<ChainId, BTreeSet<String>>;
 
 impl Inner {
-    /// The claim of `slot` with the highest number.
-    pub fn newest_claim(&self, slot: &SlotPath) -> Result<Option<Found>, Error> {
+    /// The claim of `slot` with the highest number among those that count, and the next number that is free: strangers may
+    /// have taken some.
+    pub fn newest_claim(&self, slot: &SlotPath) -> Result<(Option<Found>, u32), Error> {
         let listed = self.list_all(&Under::Slot(slot.clone()))?;
         let claims = listed.iter().filter_map(|object| match &object.name {
             Listed::Ours(ObjectName::Claim(of, number)) if of == slot => Some((*number, object.modified)),
             _ => None,
         });
-        match claims.max() {
-            Some((number, written_at)) => self.found(slot, number, written_at).map(Some),
-            None => Ok(None),
+        let mut claims: Vec<_> = claims.collect();
+        claims.sort_unstable_by(|a, b| b.cmp(a));
+        let mut newest = None;
+        for (number, written_at) in &claims {
+            newest = self.found(slot, *number, *written_at)?;
+            if newest.is_some() {
+                break;
+            }
         }
+        // The last number there is: nobody comes near it, and it is not gone beyond.
+        let mut next = newest.as_ref().map_or(1, |newest| newest.number.saturating_add(1));
+        for (taken, _) in claims.iter().rev() {
+            if *taken == next {
+                next = next.saturating_add(1);
+            }
+        }
+        Ok((newest, next))
     }
 
     /// Whether there is a backup of `slot` in `chain`: its manifest says so, and its object has that size.
@@ -53,6 +67,9 @@ impl Inner {
                 let Ok(bytes) = self.read_small(name, MAX_BYTES as u64) else {
                     continue;
                 };
+                if self.authority().judge(name, &bytes).is_err() {
+                    continue;
+                }
                 let manifest = Manifest::read(&path, *revision, &bytes);
                 if manifest
                     .is_ok_and(|read| read.slot_path().as_ref() == Some(slot) && Some(read.stored.bytes) == stored)
@@ -64,18 +81,27 @@ impl Inner {
         Ok(false)
     }
 
-    fn found(&self, slot: &SlotPath, number: u32, written_at: Timestamp) -> Result<Found, Error> {
+    /// None if it is a stranger's.
+    fn found(&self, slot: &SlotPath, number: u32, written_at: Timestamp) -> Result<Option<Found>, Error> {
         let name = ObjectName::Claim(slot.clone(), number);
+        let authority = self.authority();
         let claim = match self.read_small(&name, CLAIM_MAX) {
-            Ok(bytes) => Claim::from_bytes(&bytes),
-            Err(Error::Unfit { found, .. }) => Err(crate::layout::Fault::Unreadable { detail: found }),
+            Ok(bytes) => match authority.judge(&name, &bytes) {
+                Ok(_) => Claim::from_bytes(&bytes),
+                Err(_) if authority.names_somebody() => return Ok(None),
+                Err(forged) => Err(Fault::Forged {
+                    detail: forged.to_string(),
+                }),
+            },
+            Err(Error::Unfit { .. }) if authority.names_somebody() => return Ok(None),
+            Err(Error::Unfit { found, .. }) => Err(Fault::Unreadable { detail: found }),
             Err(error) => return Err(error),
         };
-        Ok(Found {
+        Ok(Some(Found {
             number,
             written_at,
             claim,
-        })
+        }))
     }
 
     /// Chains that somebody works on at `now`, as the claims among `objects` say.
@@ -90,7 +116,7 @@ impl Inner {
                 continue;
             }
             match self.found(slot, *number, object.modified) {
-                Ok(found) if found.is_live(now) => {
+                Ok(Some(found)) if found.is_live(now) => {
                     if let Ok(claim) = found.claim {
                         chains.entry(claim.chain).or_default().insert(claim.host);
                     }

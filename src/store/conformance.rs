@@ -175,7 +175,7 @@ fn an_object_is_copied_whole_or_not_at_all(store: &Store) {
 fn the_highest_claim_counts(store: &Store) {
     let slot = |text: &str| SlotPath::new("hourly".parse().unwrap(), text.parse().unwrap());
     let (slot, other) = (slot("2026-11-20T10:00:00Z"), slot("2026-11-20T11:00:00Z"));
-    assert_eq!(store.newest_claim(&slot).unwrap(), None);
+    assert_eq!(store.newest_claim(&slot).unwrap(), (None, 1));
     for number in [1, 2, 3, 10] {
         let name = ObjectName::Claim(slot.clone(), number);
         store
@@ -183,7 +183,9 @@ fn the_highest_claim_counts(store: &Store) {
             .unwrap();
     }
     store.put_new(&ObjectName::Claim(other, 11), b"{}").unwrap();
-    let found = store.newest_claim(&slot).unwrap().unwrap();
+    let (found, next) = store.newest_claim(&slot).unwrap();
+    let found = found.unwrap();
+    assert_eq!(next, found.number + 1);
     assert_eq!(found.number, 10);
     let age = store.now().unwrap().duration_since(found.written_at).as_secs();
     assert!((-5..120).contains(&age), "it was written {age} s ago");

@@ -31,6 +31,7 @@ use crate::catalog::{self, Catalog};
 use crate::layout::claim::Found;
 use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, SlotPath};
 use crate::model::{ByteSize, ChainId, ClusterName, Digest};
+use crate::signing::Authority;
 
 /// How much of an object is copied at once.
 const COPIED_AT_ONCE: usize = 256 << 10;
@@ -169,6 +170,20 @@ impl Store {
         })?
     }
 
+    /// The same where this authority judges what is in it, and signs what is written.
+    #[must_use]
+    pub fn under(self, authority: Arc<Authority>) -> Store {
+        Store {
+            inner: self.inner.under(authority),
+            ..self
+        }
+    }
+
+    /// Whose documents count in it.
+    pub fn authority(&self) -> &Authority {
+        self.inner.authority()
+    }
+
     /// Which store it is; unknown if its marker is gone.
     pub fn id(&self) -> Option<&StoreId> {
         self.inner.id()
@@ -304,6 +319,23 @@ impl Store {
         self.ask(move |store| store.backend().put_new(&object, &bytes))
     }
 
+    /// Writes a new document, signed where this host has a key; `AlreadyExists` if another was faster.
+    pub fn put_document(&self, name: &ObjectName, document: &[u8]) -> Result<(), Error> {
+        self.put_new(name, &self.authority().sign(name, document))
+    }
+
+    /// Whether the chain is pinned by a pin that counts.
+    pub fn is_pinned(&self, chain: &ChainPath) -> Result<bool, Error> {
+        let chain = chain.clone();
+        self.ask(move |store| store.is_pinned(&chain))
+    }
+
+    /// Whether a document that is there counts. Read only where signers are named.
+    pub fn counts(&self, name: &ObjectName) -> Result<bool, Error> {
+        let name = name.clone();
+        self.ask(move |store| store.counts(&name))
+    }
+
     /// Opens an object for one pass from its beginning; the second value is its size.
     pub fn open_object(&self, object: &ObjectName) -> Result<(Object, u64), Error> {
         self.object(object, Cache::Kept)
@@ -429,8 +461,8 @@ impl Store {
         )
     }
 
-    /// The claim of `slot` with the highest number.
-    pub fn newest_claim(&self, slot: &SlotPath) -> Result<Option<Found>, Error> {
+    /// The claim of `slot` with the highest number among those that count, and the next number that is free.
+    pub fn newest_claim(&self, slot: &SlotPath) -> Result<(Option<Found>, u32), Error> {
         let slot = slot.clone();
         self.ask(move |store| store.newest_claim(&slot))
     }
@@ -502,7 +534,7 @@ impl Store {
     ) -> Result<Store, Error> {
         Ok(Store {
             location: Location::Folder(whom.into()),
-            inner: Inner::over(backend, None, access, &|| {})?,
+            inner: Inner::over(backend, &"prod".parse().expect("a name"), None, access, &|| {})?,
             limits,
             throttle: None,
         })

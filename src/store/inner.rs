@@ -11,10 +11,11 @@ use super::backend::{Backend, Cache, Opened, Under};
 use super::location::Location;
 use super::marker::{Marker, StoreId};
 use super::{Begun, Error, Known, Swept};
-use crate::catalog::{Catalog, Document};
+use crate::catalog::{Catalog, Document, PinsCount};
 use crate::durable;
 use crate::layout::{ChainPath, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
 use crate::model::{ClusterName, Digest};
+use crate::signing::Authority;
 
 const MARKER_MAX: u64 = 64 << 10;
 
@@ -59,6 +60,7 @@ pub struct ReadBack {
 pub(super) struct Inner {
     backend: Arc<dyn Backend>,
     id: Option<StoreId>,
+    authority: Arc<Authority>,
 }
 
 impl Inner {
@@ -84,7 +86,7 @@ impl Inner {
             }
             (backend, _) => backend?,
         };
-        Inner::over(backend, expected, access, sign)
+        Inner::over(backend, cluster, expected, access, sign)
     }
 
     /// The store of `cluster` at a destination, whatever its marker says.
@@ -92,18 +94,24 @@ impl Inner {
         Ok(Inner {
             backend: location.store(cluster)?,
             id: None,
+            authority: Arc::new(Authority::anybody(cluster)),
         })
     }
 
     /// The same over what keeps its bytes.
     pub fn over(
         backend: Arc<dyn Backend>,
+        cluster: &ClusterName,
         expected: Option<&Known>,
         access: Access,
         sign: &dyn Fn(),
     ) -> Result<Inner, Error> {
         let at = backend.address("");
-        let mut store = Inner { backend, id: None };
+        let mut store = Inner {
+            backend,
+            id: None,
+            authority: Arc::new(Authority::anybody(cluster)),
+        };
         if let Some(marker) = store.marker()? {
             store.id = Some(marker.store_id);
             return store.checked(expected);
@@ -164,6 +172,16 @@ impl Inner {
         self.id.as_ref()
     }
 
+    /// The same where this authority judges what is in it.
+    pub fn under(self, authority: Arc<Authority>) -> Inner {
+        Inner { authority, ..self }
+    }
+
+    /// Whose documents count in it.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     pub fn backend(&self) -> &dyn Backend {
         &*self.backend
     }
@@ -209,16 +227,41 @@ impl Inner {
         self.backend.list(&Under::Chain(chain.clone()), sign)
     }
 
-    /// The results of checks of one chain, in order; the last one counts.
+    /// The results of checks of one chain that are not of strangers, in order; the last one counts.
     pub fn checks_of(&self, chain: &ChainPath) -> Result<Vec<ObjectName>, Error> {
         let mut checks = Vec::new();
         for object in self.list_all(&Under::Checks(chain.clone()))? {
-            if let Listed::Ours(name @ ObjectName::Check(..)) = object.name {
+            if let Listed::Ours(name @ ObjectName::Check(..)) = object.name
+                && self.counts(&name)?
+            {
                 checks.push(name);
             }
         }
         checks.sort_unstable();
         Ok(checks)
+    }
+
+    /// Whether the chain is pinned by a pin that counts. One that cannot be read does.
+    pub fn is_pinned(&self, chain: &ChainPath) -> Result<bool, Error> {
+        let pin = ObjectName::Pin(chain.clone());
+        match self.read_small(&pin, MAX_BYTES as u64) {
+            Ok(bytes) => Ok(!self.authority.names_somebody() || self.authority.judge(&pin, &bytes).is_ok()),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(Error::Unfit { .. }) => Ok(!self.authority.names_somebody()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a document counts, as far as its signature tells. Read only where signers are named.
+    pub(super) fn counts(&self, name: &ObjectName) -> Result<bool, Error> {
+        if !self.authority.names_somebody() {
+            return Ok(true);
+        }
+        match self.read_small(name, MAX_BYTES as u64) {
+            Ok(bytes) => Ok(self.authority.judge(name, &bytes).is_ok()),
+            Err(Error::NotFound { .. } | Error::Unfit { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What is in the store, under the name of its destination, by one listing; with `sweep`, leavings are removed by the
@@ -232,7 +275,8 @@ impl Inner {
 
     /// The documents are read by several threads.
     pub(super) fn catalog_of(&self, destination: &str, objects: &[ListedObject], sign: &(dyn Fn() + Sync)) -> Catalog {
-        let wanted = Catalog::wanted(objects);
+        let pins = PinsCount::under(&self.authority);
+        let wanted = Catalog::wanted(objects, pins);
         let threads = threads_for(wanted.len());
         std::thread::scope(|scope| {
             // Bounded, and what passes has been understood already: memory holds no more than the catalog needs.
@@ -240,17 +284,25 @@ impl Inner {
             for share in wanted.chunks(wanted.len().div_ceil(threads).max(1)) {
                 let sender = sender.clone();
                 scope.spawn(move || {
-                    let documents = share.iter().inspect(|_| sign()).filter_map(|name| self.document(name));
-                    for document in documents.map(Document::understand) {
-                        // Refused only when the other side is gone, and then nobody waits for the rest.
-                        if sender.send(document).is_err() {
-                            return;
+                    for wanted in share {
+                        let documents = wanted.in_order().inspect(|_| sign()).map(|name| self.document(name));
+                        for document in documents {
+                            let document = document.map(|document| document.understand(&self.authority));
+                            // What a stranger wrote displaces nothing.
+                            let goes_on = document.as_ref().is_some_and(|document| document.is_strange());
+                            // Refused only when the other side is gone, and then nobody waits for the rest.
+                            if document.is_some_and(|document| sender.send(document).is_err()) {
+                                return;
+                            }
+                            if !goes_on {
+                                break;
+                            }
                         }
                     }
                 });
             }
             drop(sender);
-            let catalog = Catalog::of_destination(destination, objects, understood);
+            let catalog = Catalog::of_destination(destination, objects, pins, understood);
             match self.backend.reads_back() {
                 true => catalog,
                 false => catalog.of_acknowledged(),

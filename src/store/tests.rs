@@ -643,7 +643,7 @@ fn put_claim(store: &Store, number: u32, state: State) -> Result<(), Error> {
 fn of_the_claims_of_a_slot_the_highest_number_is_found_and_none_is_written_twice() {
     let (_root, store) = store();
     let (slot, _) = claim(State::Taking, Timestamp::UNIX_EPOCH);
-    assert_eq!(store.newest_claim(&slot).unwrap(), None);
+    assert_eq!(store.newest_claim(&slot).unwrap(), (None, 1));
     for number in [1, 2, 10] {
         put_claim(&store, number, State::Taking).unwrap();
     }
@@ -651,11 +651,11 @@ fn of_the_claims_of_a_slot_the_highest_number_is_found_and_none_is_written_twice
     assert!(matches!(taken, Err(Error::AlreadyExists { .. })), "{taken:?}");
     leave(&store, "slots/hourly/20261120T100000Z.011.json");
     leave(&store, "slots/hourly/20261120T110000Z.12.json");
-    let newest = store.newest_claim(&slot).unwrap().unwrap();
+    let newest = store.newest_claim(&slot).unwrap().0.unwrap();
     assert_eq!(newest.number, 10);
     assert!(newest.is_live(store.now().unwrap()));
     leave(&store, "slots/hourly/20261120T100000Z.11.json");
-    let damaged = store.newest_claim(&slot).unwrap().unwrap();
+    let damaged = store.newest_claim(&slot).unwrap().0.unwrap();
     assert!(damaged.claim.is_err() && damaged.is_live(store.now().unwrap()));
     fs::remove_dir_all(store.folder()).unwrap();
     assert!(

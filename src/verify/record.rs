@@ -10,7 +10,7 @@ use crate::layout::{Check, FORMAT, HostName, Manifest, ObjectName, Proof};
 use crate::store::{self, Store};
 
 /// How many names are tried when others take them at the same time.
-const MOST_TRIES: usize = 8;
+const MOST_TRIES: i64 = 8;
 
 /// What became of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +57,12 @@ fn put(store: &Store, manifest: &Manifest, check: &Check, host: &HostName) -> Re
     let mut tries = 0;
     let (name, older) = loop {
         let older = store.checks_of(&path)?;
-        let name = ObjectName::Check(path.clone(), after(&older, check.checked_at), host.clone());
+        // What is there and is not listed is a stranger's: the next second is another name.
+        let after = after(&older, check.checked_at);
+        let after = after.saturating_add(SignedDuration::from_secs(tries)).unwrap_or(after);
+        let name = ObjectName::Check(path.clone(), after, host.clone());
         tries += 1;
-        match store.put_new(&name, &check.to_bytes()) {
+        match store.put_document(&name, &check.to_bytes()) {
             Ok(()) => break (name, older),
             Err(store::Error::AlreadyExists { .. }) if tries < MOST_TRIES => {}
             Err(error) => return Err(error),

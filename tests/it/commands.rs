@@ -190,7 +190,7 @@ fn objects_and_manifests_lie_where_the_contract_says() {
     assert_eq!(&written, manifest, "what is shown is what is stored");
     let keys = "format kind lineage cluster chain from_revision to_revision compact_revision member etcd_version \
         storage_version raft_term consistent_index started_at first_byte_at finished_at object plain stored hash_kv \
-        hash_kv_reason keys recipients origin schedule slot note writer previous signature";
+        hash_kv_reason keys recipients origin schedule slot note writer previous signer signature";
     assert_eq!(
         fields(&written),
         keys.split_whitespace().collect::<Vec<_>>(),
@@ -204,10 +204,13 @@ fn objects_and_manifests_lie_where_the_contract_says() {
     assert_eq!(fields(&written["hash_kv"]), ["revision", "compact_revision", "hash"]);
     assert_eq!(fields(&written["writer"]), ["host", "version", "run"]);
     let bytes = String::from_utf8(near[0].clone()).expect("JSON is UTF-8");
-    assert!(bytes.trim_end().ends_with(",\"signature\":null}"), "{bytes}");
+    assert!(
+        bytes.contains(",\n\"signer\":\"lifeboat-signer1") && bytes.ends_with("\"}\n"),
+        "{bytes}"
+    );
     assert_eq!(
         (&written["format"], &written["kind"], &written["origin"]),
-        (&json!(1), &json!("full"), &json!("manual"))
+        (&json!(2), &json!("full"), &json!("manual"))
     );
     assert_eq!(written["object"], format!("{cluster}/{id}/full.db.zst.age"));
     assert_eq!(written["recipients"], json!([host.recipient()]));
@@ -577,7 +580,10 @@ fn no_secret_is_seen_from_outside() {
     let identity = host.identity();
     host.lifeboat(["-v", "check", "--online", "--identity", path_text(&identity)])
         .expect_code(0);
-    let secret = [host.identity(), host.path("password")];
+    let own = host.path("state").join(CLUSTER).join("signing.key");
+    let mode = fs::metadata(&own).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "the key by which it signs");
+    let secret = [host.identity(), host.path("password"), own];
     let all = files_below(&host.path(""));
     for file in all
         .iter()

@@ -285,16 +285,16 @@ config.d/a.toml:2:1: unknown key `members."m1.example.com".peer_url`; did you me
         (
             r#"[deltas]
 enabled = true
-[signing]
-key = "x""#,
+[log]
+level = "x""#,
             r#"config.d/a.toml:1:2: `[deltas]` is known only to later versions of lifeboat
   |
 1 | [deltas]
   |  ^^^^^^
-config.d/a.toml:3:2: `[signing]` is known only to later versions of lifeboat
+config.d/a.toml:3:2: `[log]` is known only to later versions of lifeboat
   |
-3 | [signing]
-  |  ^^^^^^^"#,
+3 | [log]
+  |  ^^^"#,
         ),
         (
             r#"[destinations.local]
@@ -659,7 +659,7 @@ config.d/a.toml:3:11: not valid TOML: string values must be quoted, expected lit
         (
             r#"x = 1979-05-27
 compression.level = 1979-05-27"#,
-            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, compression, backup, restore, schedules, destinations, notify, metrics
+            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, signing, compression, backup, restore, schedules, destinations, notify, metrics
   |
 1 | x …
   | ^

@@ -55,6 +55,11 @@ fn what_is_printed_is_what_is_described() {
     check("check", 0, &["check", "--online"]);
     check("keygen", 0, &["keygen", "--identity", &key]);
     check("recovery-sheet", 0, &["recovery-sheet"]);
+    check(
+        "keygen --signing",
+        0,
+        &["keygen", "--signing", &path("signing-key.txt")],
+    );
     check("metrics", 0, &["metrics"]);
     check("notify", 0, &["notify", "--test"]);
     check("Failures", 4, &["show", "20001231T"]);
@@ -90,7 +95,7 @@ fn what_is_printed_is_what_is_described() {
     for (section, fields) in &page.sections {
         let is_of_lab = IN_THE_LAB.contains(&section.as_str()) || section == "waiting";
         // Records of what went wrong, which nothing did here.
-        let is_rare = ["unreadable", "not_copied", "owed"].contains(&section.as_str());
+        let is_rare = ["unreadable", "not_copied", "owed", "stranger", "rolled_back"].contains(&section.as_str());
         for field in fields.keys().filter(|_| !is_of_lab && !is_rare) {
             let name = format!("{section}.{field}");
             let is_rare = fields[field].is_conditional && !seen.contains(&name);

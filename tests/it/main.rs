@@ -33,6 +33,7 @@ mod s3;
 mod settings;
 mod sftp;
 mod sheet;
+mod signing;
 #[path = "../spellings/mod.rs"]
 #[allow(dead_code, reason = "the lab uses the rest")]
 mod spellings;

@@ -280,7 +280,7 @@ fn what_another_host_has_stored_counts_though_this_hosts_own_store_is_gone() {
         .replace("\"schedule\":null", "\"schedule\":\"daily\"")
         .replace("\"slot\":null", &format!("\"slot\":\"{slot}\""));
     assert_ne!(of_slot, text);
-    fs::write(&manifest, of_slot).unwrap();
+    host.write_signed(&manifest, &of_slot);
     let claim = format!(
         "{{\"format\":1,\"host\":\"h9\",\"run\":\"1a2b\",\"chain\":\"{id}\",\
         \"state\":\"done\",\"expires_at\":\"{slot}\"}}\n"

@@ -104,7 +104,7 @@ fn backups_that_go_without_the_proof_that_is_required_are_wrong() {
     let manifest = host.store().join(manifest.unwrap());
     let text = fs::read_to_string(&manifest).unwrap();
     let taken = host.manifest(&id)["first_byte_at"].as_str().unwrap().to_owned();
-    fs::write(&manifest, text.replace(&taken, "2020-01-01T00:00:00Z")).unwrap();
+    host.write_signed(&manifest, &text.replace(&taken, "2020-01-01T00:00:00Z"));
 
     let status = host.lifeboat(["--json", "status"]).expect_code(1).json();
     let problem = status["problems"][0]["message"].as_str().unwrap();

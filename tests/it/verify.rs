@@ -196,11 +196,8 @@ fn a_content_that_is_not_what_was_recorded_is_bad() {
         })
         .unwrap();
     let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(
-        &manifest,
-        text.replace(&format!("\"hash\":{recorded}"), &format!("\"hash\":{}", recorded ^ 1)),
-    )
-    .unwrap();
+    let other = text.replace(&format!("\"hash\":{recorded}"), &format!("\"hash\":{}", recorded ^ 1));
+    host.write_signed(&manifest, &other);
     host.lifeboat(["verify", &id]).expect_code(0);
     let found = verify(&host, &[&id]).expect_code(5);
     assert!(found.stdout.contains("HashKV differs"), "{}", found.stdout);
@@ -240,7 +237,7 @@ fn an_object_that_takes_more_memory_than_any_of_ours_is_not_opened() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains(&before), "{text}");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::write(&file, text.replace(&before, &manifest["stored"].to_string())).unwrap();
+    host.write_signed(&file, &text.replace(&before, &manifest["stored"].to_string()));
 
     let says = ["8.00 MiB of any backup that lifeboat makes", "SOURCE FILE --long 31"];
     let found = verify(&host, &[&id]).expect_code(0);

@@ -5,7 +5,7 @@ mod report;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use super::arguments::{From, IdentityArgs, SourceArgs, WindowArgs};
+use super::arguments::{From, IdentityArgs, SourceArgs, UnsignedArgs, WindowArgs};
 use super::{Context, Exit, Failure, interrupted_flag};
 use crate::health::Level;
 use crate::jobs::restore::{
@@ -41,6 +41,8 @@ pub struct Args {
     window: WindowArgs,
     #[command(flatten)]
     pub(super) from: From,
+    #[command(flatten)]
+    unsigned: UnsignedArgs,
     /// The new cluster's token, which was never used before; the same on every host. The members do not meet then: each
     /// starts by itself
     #[arg(long, value_name = "TOKEN")]
@@ -92,7 +94,13 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         need_root("restore")?;
         need_somebody(args.yes, "restore")?;
     }
-    let source = SourceArgs::of(source, args.identity.clone(), args.window, args.from.clone());
+    let source = SourceArgs::of(
+        source,
+        args.identity.clone(),
+        args.window,
+        args.from.clone(),
+        args.unsigned,
+    );
     let asked = Asked {
         source: source.asked(context),
         members: args.members.as_deref(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Failure, Listener, failed, host};
+use super::super::{Failure, Listener, failed, host, witness};
 use super::{Row, Run, Snapshot};
 use crate::catalog::{Backup, Pinned, Standing};
 use crate::copy;
@@ -76,6 +76,9 @@ impl One<'_> {
                 let Some(store) = self.run.destinations.stores.get(name) else {
                     continue;
                 };
+                if let Err(why) = witness::removing(&self.run.destinations.cluster, name, &[backup.id().clone()]) {
+                    row.errors.push(why);
+                }
                 match self.give_place(backup, name, store, &made.manifest) {
                     Ok(()) => row
                         .removed
@@ -275,6 +278,8 @@ impl One<'_> {
             .iter()
             .any(|copy| copy.destination == name && copy.pinned == Pinned::Yes);
         match store.read_small(&pin, PIN_MAX) {
+            // A stranger's is not signed anew.
+            Ok(_) if !store.counts(&pin)? => gone_is_fine(store.remove(&pin))?,
             Ok(words) => {
                 let words: Option<Pin> = serde_json::from_slice(&words).ok();
                 let words = words.unwrap_or_else(|| Pin::new(host::now(), &host::host_name(), None));
@@ -307,7 +312,7 @@ fn good_places(backup: &Backup) -> BTreeMap<String, Proof> {
 }
 
 fn put_pin(store: &Store, manifest: &Manifest, words: &Pin) -> Result<(), store::Error> {
-    match store.put_new(&ObjectName::Pin(manifest.chain_path()), &words.to_bytes()) {
+    match store.put_document(&ObjectName::Pin(manifest.chain_path()), &words.to_bytes()) {
         Ok(()) | Err(store::Error::AlreadyExists { .. }) => Ok(()),
         Err(error) => Err(error),
     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lifeboat::signing::{Role, SigningKey};
 use tempfile::TempDir;
 
 use super::etcd::{Etcd, PASSWORD};
@@ -162,6 +163,24 @@ impl Host {
         shown.json()["manifest"].clone()
     }
 
+    /// Writes a document of a store anew, as this host would have signed it. `text` is what it says, signed or not.
+    pub fn write_signed(&self, file: &Path, text: &str) {
+        let kept = self.path("state").join(CLUSTER).join("signing.key");
+        let kept = fs::read_to_string(kept).expect("a host that has written anything has a key");
+        let Ok(key) = SigningKey::parse(Role::Signer, &kept, "it") else {
+            panic!("it is no key");
+        };
+        let path = file.display().to_string();
+        let (_, name) = path.rsplit_once(&format!("/{CLUSTER}/")).expect("it lies in a store");
+        let name = name.parse().expect("it is a document of ours");
+        let unsigned = match text.split_once(",\n\"signer\"") {
+            Some((unsigned, _)) => format!("{unsigned}}}").replacen("{\"format\":2,", "{\"format\":1,", 1),
+            None => text.to_owned(),
+        };
+        let cluster = CLUSTER.parse().expect("it is a name");
+        fs::write(file, key.sign(&cluster, &name, unsigned.as_bytes())).expect("the store can be written");
+    }
+
     /// Something in the host's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -247,7 +266,8 @@ impl Host {
 
 /// Whether a text holds the password of the tests' servers, or a secret key and not just the name of one.
 pub fn tells_a_secret(text: &str) -> bool {
-    let mut keys = text.split("AGE-SECRET-KEY-1").skip(1);
+    let secrets = ["AGE-SECRET-KEY-1", "LIFEBOAT-SIGNING-KEY-1", "LIFEBOAT-ROOT-KEY-1"];
+    let mut keys = secrets.into_iter().flat_map(|start| text.split(start).skip(1));
     text.contains(PASSWORD) || keys.any(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }
 

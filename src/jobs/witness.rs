@@ -1,0 +1,187 @@
+//! What this host remembers of the destinations, held against what they show: who signed, what was newest. For the verdict,
+//! and for whoever takes the newest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Listener, host};
+use crate::catalog::{Catalog, RolledBack, Stranger, Tip};
+use crate::destinations::Destinations;
+use crate::error_chain::with_causes;
+use crate::health::{About, Event, Notice};
+use crate::model::{ChainId, ClusterName};
+use crate::signing::{Authority, Distrust, SignerKey};
+use crate::state::{SeenThere, SeenTips, State};
+use crate::store::Store;
+use crate::text::count;
+
+/// The destinations that show less than this host has seen in them. Of one that could not be read to its end, nothing is
+/// known.
+pub fn rolled_back(places: &Destinations, seen: &SeenTips) -> Vec<RolledBack> {
+    let mut found = Vec::new();
+    for (name, store) in whole(places) {
+        let seen = seen.get(name).filter(|seen| Some(&seen.store_id) == store.id());
+        for tip in seen.iter().flat_map(|seen| &seen.tips) {
+            found.extend(places.catalog.rolled_back(name, tip));
+        }
+    }
+    found
+}
+
+/// Says what is wrong, tells once of signers that are new, and takes note of what the destinations show now.
+pub fn note(listener: &dyn Listener, state: &State, places: &Destinations) {
+    for notice in notices(state, places) {
+        listener.warn(&notice.message);
+    }
+    if let Some(new) = new_signers(state, places) {
+        listener.warn(&new);
+    }
+    let kept = keep(state, places).and_then(|()| state.remember_signers(&places.catalog.signers()));
+    if let Err(error) = kept {
+        let why = with_causes(&error);
+        listener.warn(&format!("what the destinations show is not remembered: {why}"));
+    }
+}
+
+/// Takes note of what the destinations show now, but where that is less than was seen: that stays what was seen.
+pub fn keep(state: &State, places: &Destinations) -> Result<(), crate::state::Error> {
+    let before = state.tips()?;
+    let mut seen = before.clone();
+    for (name, store) in whole(places) {
+        let Some(store_id) = store.id().cloned() else {
+            continue;
+        };
+        let known = before.get(name).filter(|seen| seen.store_id == store_id);
+        let tips = tips_now(&places.catalog, name, known.map_or(&[][..], |known| &known.tips));
+        seen.insert(name.clone(), SeenThere { store_id, tips });
+    }
+    state.remember_tips(seen)
+}
+
+/// Forgets what this host is about to remove from a destination itself. What stays all the same is seen again.
+pub fn removing(cluster: &ClusterName, destination: &str, gone: &[ChainId]) -> Result<(), String> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let state = host::state(cluster).map_err(|failure| failure.message().to_owned())?;
+    forget(&state, destination, gone).map_err(|error| {
+        let why = with_causes(&error);
+        format!(
+            "that it is removed here is not remembered, `status` may call destination {destination} rolled back: {why}"
+        )
+    })
+}
+
+fn forget(state: &State, destination: &str, gone: &[ChainId]) -> Result<(), crate::state::Error> {
+    let mut seen = state.tips()?;
+    if let Some(seen) = seen.get_mut(destination) {
+        seen.tips.retain(|tip| !gone.contains(&tip.chain));
+    }
+    state.remember_tips(seen)
+}
+
+fn tips_now(catalog: &Catalog, destination: &str, before: &[Tip]) -> Vec<Tip> {
+    let mut tips = catalog.tips(destination);
+    for tip in before {
+        if catalog.rolled_back(destination, tip).is_some() {
+            tips.insert(tip.lineage.clone(), tip.clone());
+        }
+    }
+    tips.into_values().collect()
+}
+
+/// Those that were read to their end.
+fn whole(places: &Destinations) -> impl Iterator<Item = (&String, &Store)> {
+    let stores = places.stores.iter();
+    stores.filter(|(name, _)| places.why_unreadable(name).is_none())
+}
+
+/// What is wrong with who signed, and with what is shown.
+pub fn notices(state: &State, places: &Destinations) -> Vec<Notice> {
+    let mut notices: Vec<Notice> = strangers(places.catalog.strangers());
+    notices.extend(places.rolled_back.iter().map(|back| {
+        let about = About {
+            backup: Some(back.seen.chain.to_string()),
+            ..About::destination(&back.destination)
+        };
+        let message = format!(
+            "{back}: whoever may write there took it away or put an older state back; bring it again with `lifeboat copy`, and \
+             where that is how it is meant to be, remove `{}`",
+            state.tips_path().display()
+        );
+        Notice::about(Event::DestinationRolledBack, about, message)
+    }));
+    let authority = places.stores.values().next().map(Store::authority);
+    notices.extend(authority.and_then(Authority::unnamed_own).map(|own| {
+        Notice::new(
+            Event::SignerUntrusted,
+            format!(
+                "this host signs as {} ({own}), which is not in `signing.trusted`: other hosts pass over what it writes; add \
+                 its key there",
+                own.fingerprint()
+            ),
+        )
+    }));
+    notices
+}
+
+/// Who has signed that this host has not seen before, where nobody is named.
+pub fn new_signers(state: &State, places: &Destinations) -> Option<String> {
+    let authority = places.stores.values().next()?.authority();
+    if authority.names_somebody() {
+        return None;
+    }
+    let seen = state.seen_signers().ok()?.unwrap_or_default();
+    let own = authority.own();
+    let signers = places.catalog.signers().into_iter();
+    let new: Vec<SignerKey> = signers.filter(|key| !seen.contains(key) && Some(*key) != own).collect();
+    let named = |key: &SignerKey| format!("{} ({key})", key.fingerprint());
+    let listed: Vec<String> = new.iter().take(5).map(named).collect();
+    (!new.is_empty()).then(|| {
+        format!(
+            "{} this host has not seen before signed backups here: {}; name those that may in `signing.trusted`, and no other \
+             counts any more",
+            count(new.len() as u64, "signer"),
+            listed.join(", ")
+        )
+    })
+}
+
+/// One notice for each destination with documents that count for nothing.
+fn strangers(all: &[Stranger]) -> Vec<Notice> {
+    let mut by_destination: BTreeMap<&str, Vec<&Stranger>> = BTreeMap::new();
+    for stranger in all {
+        by_destination.entry(&stranger.destination).or_default().push(stranger);
+    }
+    let notice = |(destination, strangers): (&str, Vec<&Stranger>)| {
+        let keys: BTreeSet<SignerKey> = strangers.iter().filter_map(|stranger| stranger.why.signer()).collect();
+        let unsigned = strangers
+            .iter()
+            .filter(|stranger| stranger.why == Distrust::Unsigned)
+            .count();
+        let first = strangers.first()?;
+        let mut whose: Vec<String> = keys.iter().take(5).map(|key| key.fingerprint().to_string()).collect();
+        if unsigned > 0 {
+            whose.push(format!("{unsigned} without a signature"));
+        }
+        let whose = match whose.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", whose.join(", ")),
+        };
+        let message = format!(
+            "destination {destination}: {} for nothing, no trusted signer has signed them{whose}: `{}`: {}; `lifeboat list \
+             --all` shows each",
+            match strangers.len() {
+                1 => "a document counts".to_owned(),
+                many => format!("{many} documents count"),
+            },
+            first.object,
+            first.why
+        );
+        Some(Notice::about(
+            Event::StrangersFound,
+            About::destination(destination),
+            message,
+        ))
+    };
+    by_destination.into_iter().filter_map(notice).collect()
+}

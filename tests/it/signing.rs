@@ -1,0 +1,475 @@
+//! Whose backups count: every forgery of `docs/reliability.md` with what comes of it, by the commands.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use lifeboat::layout::{Acceptance, Check, Claim, HostName, ObjectName, Pin, Proof, SlotPath, claim};
+use lifeboat::signing::{Authority, Role, SignerKey, SigningKey, Trust};
+use lifeboat::store::{Access, Store};
+use serde_json::Value;
+
+use super::support::host::{CLUSTER, Host, copy_tree, files_below};
+use super::support::shared;
+
+/// A host with two backups, whose signer is named; and somebody who may write to the store and has a key of his own.
+struct Scene {
+    host: Host,
+    /// The backups, the one begun first at the head, and the path of each in the store.
+    ids: [String; 2],
+    chains: [PathBuf; 2],
+    own: SigningKey,
+    forger: SigningKey,
+    /// The store as it was.
+    good: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Option<Scene> {
+        let etcd = shared::unchanging()?;
+        let host = Host::new(etcd);
+        let ids = [host.backup(), host.backup()];
+        let file = host.path("state").join(CLUSTER).join("signing.key");
+        let own = SigningKey::parse(Role::Signer, &fs::read_to_string(file).unwrap(), "it")
+            .ok()
+            .unwrap();
+        trust(&host, &[own.public()]);
+        let objects = files_below(&host.store());
+        let chains = ids.clone().map(|id| {
+            let mut objects = objects.iter().filter(|path| path.ends_with("full.db.zst.age"));
+            let object = objects.find(|path| path.display().to_string().contains(&id)).unwrap();
+            object.parent().unwrap().to_owned()
+        });
+        let good = host.path("good");
+        copy_tree(&host.store(), &good);
+        let forger = SigningKey::of_seed(Role::Signer, [66; 32]);
+        let scene = Scene {
+            host,
+            ids,
+            chains,
+            own,
+            forger,
+            good,
+        };
+        scene.is_unharmed();
+        Some(scene)
+    }
+
+    /// Puts the store back.
+    fn again(&self) {
+        fs::remove_dir_all(self.host.store()).unwrap();
+        copy_tree(&self.good, &self.host.store());
+    }
+
+    fn file(&self, chain: usize, name: &str) -> PathBuf {
+        self.host.store().join(&self.chains[chain]).join(name)
+    }
+
+    fn manifest_path(&self, chain: usize) -> PathBuf {
+        let folder = fs::read_dir(self.host.store().join(&self.chains[chain])).unwrap();
+        let mut paths = folder.map(|entry| entry.unwrap().path());
+        paths
+            .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("full-"))
+            .unwrap()
+    }
+
+    fn manifest_text(&self, chain: usize) -> String {
+        fs::read_to_string(self.manifest_path(chain)).unwrap()
+    }
+
+    /// The name that a path has in the cluster's store.
+    fn name_of(&self, path: &Path) -> ObjectName {
+        let path = path.strip_prefix(self.host.store().join(CLUSTER)).unwrap();
+        path.to_str().unwrap().parse().unwrap()
+    }
+
+    fn path_of(&self, name: &ObjectName) -> PathBuf {
+        self.host.store().join(CLUSTER).join(name.to_string())
+    }
+
+    /// Puts a document there, signed by `key`.
+    fn put(&self, name: &ObjectName, key: &SigningKey, unsigned: &[u8]) {
+        let path = self.path_of(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, key.sign(&CLUSTER.parse().unwrap(), name, unsigned)).unwrap();
+    }
+
+    fn list(&self) -> Value {
+        self.host.lifeboat(["--json", "list", "--all"]).json()
+    }
+
+    fn latest(&self) -> String {
+        self.list()["latest"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn strangers(&self) -> Vec<String> {
+        let listed = self.list();
+        let strangers = listed["strangers"].as_array().unwrap().iter();
+        strangers
+            .map(|stranger| stranger["error"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[track_caller]
+    fn is_unharmed(&self) {
+        assert_eq!((self.latest(), self.strangers()), (self.ids[1].clone(), Vec::new()));
+    }
+
+    /// Nothing but the genuine counts, and what was put there is told with these words.
+    #[track_caller]
+    fn is_passed_over(&self, words: &str) {
+        let strangers = self.strangers();
+        assert!(
+            !strangers.is_empty() && strangers.iter().all(|told| told.contains(words)),
+            "{strangers:?}"
+        );
+        let status = self.host.lifeboat(["--json", "status"]).expect_code(1).json();
+        let mut problems = status["problems"].as_array().unwrap().iter();
+        assert!(
+            problems.any(|problem| problem["event"] == "strangers-found"),
+            "{status}"
+        );
+        assert_eq!(self.latest(), self.ids[1]);
+    }
+
+    /// A backup that is not used, by whichever command names it.
+    #[track_caller]
+    fn is_refused(&self, id: &str, words: &str) {
+        let identity = self.host.identity().display().to_string();
+        let out = self.host.path("refused.db").display().to_string();
+        for args in [
+            &["export", id, &out, "--identity", &identity][..],
+            &["verify", id],
+            &["show", id],
+            &["pin", id],
+        ] {
+            self.host.lifeboat(args).expect_code(5).says(&[words]);
+        }
+    }
+
+    /// A backup whose bytes are wrong.
+    #[track_caller]
+    fn is_wrong(&self, id: &str) {
+        let identity = self.host.identity().display().to_string();
+        let out = self.host.path("wrong.db").display().to_string();
+        self.host
+            .lifeboat(["export", id, &out, "--identity", &identity])
+            .expect_code(5);
+        assert!(!Path::new(&out).exists());
+        self.host.lifeboat(["verify", id]).expect_code(5);
+    }
+
+    /// What `id` is not, though a forger may have it so: pinned, or bad.
+    fn shown(&self, id: &str, field: &str) -> Value {
+        self.host.lifeboat(["--json", "show", id]).expect_code(0).json()["backup"][field].clone()
+    }
+
+    fn store(&self) -> Store {
+        let access = Access::Write { now: Timestamp::now() };
+        let cluster = CLUSTER.parse().unwrap();
+        let store = Store::open(&self.host.store().as_path().into(), &cluster, None, access).unwrap();
+        store.under(Arc::new(
+            Authority::anybody(&cluster).trusting(Trust::of([self.own.public()])),
+        ))
+    }
+}
+
+fn trust(host: &Host, keys: &[SignerKey]) {
+    let text = fs::read_to_string(host.config()).unwrap();
+    let before = text.split("[signing]").next().unwrap();
+    let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+    fs::write(
+        host.config(),
+        format!("{before}[signing]\ntrusted = [{}]\n", keys.join(", ")),
+    )
+    .unwrap();
+}
+
+/// The chain of a backup that does not exist, later than all others.
+fn later(id: &str) -> String {
+    format!("2099{}", &id[4..])
+}
+
+/// A forgery, by the name that it has in `docs/reliability.md`, done and judged.
+type Forgery = (&'static str, fn(&Scene));
+
+const FORGERIES: &[Forgery] = &[
+    ("object swapped", |scene| {
+        fs::copy(scene.file(0, "full.db.zst.age"), scene.file(1, "full.db.zst.age")).unwrap();
+        scene.is_wrong(&scene.ids[1]);
+    }),
+    ("object truncated", |scene| {
+        let object = fs::OpenOptions::new()
+            .write(true)
+            .open(scene.file(1, "full.db.zst.age"))
+            .unwrap();
+        object.set_len(object.metadata().unwrap().len() - 1).unwrap();
+        scene.is_wrong(&scene.ids[1]);
+        assert_eq!(scene.latest(), scene.ids[0]);
+    }),
+    ("object re-encrypted", |scene| {
+        // Whoever knows the recipients can encrypt to them.
+        let to: age::x25519::Recipient = scene.host.recipient().parse().unwrap();
+        let to: [&dyn age::Recipient; 1] = [&to];
+        let encryptor = age::Encryptor::with_recipients(to.into_iter()).unwrap();
+        let mut writer = encryptor.wrap_output(Vec::new()).unwrap();
+        writer.write_all(b"another database").unwrap();
+        fs::write(scene.file(1, "full.db.zst.age"), writer.finish().unwrap()).unwrap();
+        scene.is_wrong(&scene.ids[1]);
+    }),
+    ("manifest altered", |scene| {
+        let text = scene
+            .manifest_text(0)
+            .replace("\"origin\":\"manual\"", "\"origin\":\"schedule\"");
+        fs::write(scene.manifest_path(0), text).unwrap();
+        scene.is_passed_over("altered, moved or forged");
+        scene.is_refused(&scene.ids[0], "altered, moved or forged");
+    }),
+    ("manifest truncated", |scene| {
+        let text = scene.manifest_text(0);
+        fs::write(scene.manifest_path(0), &text[..text.len() - 20]).unwrap();
+        scene.is_passed_over("altered, moved or forged");
+        scene.is_refused(&scene.ids[0], "altered, moved or forged");
+    }),
+    ("manifest replayed under another name", |scene| {
+        let copy = scene
+            .host
+            .store()
+            .join(scene.chains[1].with_file_name(later(&scene.ids[1])));
+        copy_tree(&scene.host.store().join(&scene.chains[1]), &copy);
+        scene.is_passed_over("altered, moved or forged");
+        scene.is_refused(&later(&scene.ids[1]), "altered, moved or forged");
+    }),
+    ("manifest relabelled and signed by a stranger", |scene| {
+        let later = later(&scene.ids[1]);
+        let copy = scene.host.store().join(scene.chains[1].with_file_name(&later));
+        copy_tree(&scene.host.store().join(&scene.chains[1]), &copy);
+        let name = scene.name_of(&copy.join(scene.manifest_path(1).file_name().unwrap()));
+        let text = scene.manifest_text(1).replace(&scene.ids[1], &later);
+        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + "}";
+        scene.put(&name, &scene.forger, unsigned.as_bytes());
+        let fingerprint = scene.forger.public().fingerprint().to_string();
+        scene.is_passed_over(&fingerprint);
+        scene.is_refused(&later, &fingerprint);
+    }),
+    ("manifest signed by a stranger in a trusted name", |scene| {
+        let text = scene.manifest_text(0);
+        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + "}";
+        let name = scene.name_of(&scene.manifest_path(0));
+        scene.put(&name, &scene.forger, unsigned.as_bytes());
+        let forged = fs::read_to_string(scene.path_of(&name)).unwrap();
+        let claims = forged.replace(&scene.forger.public().to_string(), &scene.own.public().to_string());
+        fs::write(scene.path_of(&name), claims).unwrap();
+        scene.is_passed_over("altered, moved or forged");
+        scene.is_refused(&scene.ids[0], &scene.own.public().fingerprint().to_string());
+    }),
+    ("manifest without a signature", |scene| {
+        let text = scene.manifest_text(0).replace("{\"format\":2,", "{\"format\":1,");
+        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + ",\"signature\":null}\n";
+        fs::write(scene.manifest_path(0), unsigned).unwrap();
+        scene.is_passed_over("nobody signed it");
+        scene.is_refused(&scene.ids[0], "--allow-unsigned");
+        let (identity, out) = (
+            scene.host.identity().display().to_string(),
+            scene.host.path("unsigned.db"),
+        );
+        let out = out.display().to_string();
+        let allowed = |id: &str| {
+            scene
+                .host
+                .lifeboat(["export", id, &out, "--identity", &identity, "--allow-unsigned"])
+        };
+        allowed("latest").expect_code(2);
+        allowed(&scene.ids[0]).expect_code(0);
+        fs::remove_file(&out).unwrap();
+    }),
+    ("second manifest spliced into a chain", |scene| {
+        let text = scene
+            .manifest_text(1)
+            .replace("\"to_revision\":", "\"to_revision\":1000000000000000");
+        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + "}";
+        let genuine = scene.manifest_path(1);
+        let digits = genuine
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replace("full-00", "full-01");
+        let name = scene.name_of(&genuine.with_file_name(digits));
+        scene.put(&name, &scene.forger, unsigned.as_bytes());
+        scene.is_passed_over(&scene.forger.public().fingerprint().to_string());
+        scene.host.lifeboat(["verify", &scene.ids[1]]).expect_code(0);
+    }),
+    ("rubbish in the place of a manifest", |scene| {
+        let rubbish = scene
+            .host
+            .store()
+            .join(scene.chains[0].with_file_name("20000101T000000Z-00000000"));
+        fs::create_dir_all(&rubbish).unwrap();
+        fs::write(rubbish.join(format!("full-{:020}.json", 99)), b"rubbish").unwrap();
+        scene.is_passed_over("nobody signed it");
+    }),
+    ("acceptance forged", |scene| {
+        let word = Acceptance {
+            format: 1,
+            accepted: "ab-00000000".parse().unwrap(),
+            known: Vec::new(),
+            accepted_at: Timestamp::now(),
+            host: "forger".to_owned(),
+            note: None,
+        };
+        for number in [1, u32::MAX] {
+            scene.put(&ObjectName::Acceptance(number), &scene.forger, &word.to_bytes());
+        }
+        scene.is_passed_over(&scene.forger.public().fingerprint().to_string());
+        // The operator's own word is not kept from him.
+        scene.host.lifeboat(["accept-lineage"]).expect_code(0);
+        assert_eq!(scene.latest(), scene.ids[1]);
+        let own = scene.path_of(&ObjectName::Acceptance(2));
+        assert!(
+            fs::read_to_string(own)
+                .unwrap()
+                .contains(&scene.own.public().to_string())
+        );
+    }),
+    ("check forged: a good backup is called bad", |scene| {
+        forge_check(scene, 1, false);
+        scene.is_passed_over(&scene.forger.public().fingerprint().to_string());
+        assert_eq!(scene.shown(&scene.ids[1], "faults"), serde_json::json!([]));
+        // A genuine result can be written all the same, and counts.
+        scene.host.lifeboat(["verify", &scene.ids[1]]).expect_code(0);
+        assert_ne!(scene.shown(&scene.ids[1], "checked_at"), Value::Null);
+    }),
+    ("check forged: a bad backup is called good", |scene| {
+        fs::copy(scene.file(0, "full.db.zst.age"), scene.file(1, "full.db.zst.age")).unwrap();
+        let object = fs::OpenOptions::new()
+            .append(true)
+            .open(scene.file(1, "full.db.zst.age"))
+            .unwrap();
+        let genuine = fs::metadata(scene.good.join(&scene.chains[1]).join("full.db.zst.age")).unwrap();
+        object.set_len(genuine.len()).unwrap();
+        scene.host.lifeboat(["verify", &scene.ids[1]]).expect_code(5);
+        forge_check(scene, 1, true);
+        assert_eq!(
+            (scene.latest(), scene.shown(&scene.ids[1], "proof")),
+            (scene.ids[0].clone(), "none".into())
+        );
+    }),
+    ("check replayed for another backup", |scene| {
+        scene.host.lifeboat(["verify", &scene.ids[0]]).expect_code(0);
+        let checks = scene.file(0, "checks");
+        copy_tree(&checks, &scene.file(1, "checks"));
+        scene.is_passed_over("altered, moved or forged");
+        assert_eq!(scene.shown(&scene.ids[1], "checked_at"), Value::Null);
+    }),
+    ("pin forged", |scene| {
+        let path = scene.name_of(&scene.manifest_path(0)).chain().unwrap().clone();
+        let pin = Pin::new(Timestamp::now(), &HostName::nearest("forger"), None);
+        let pin_name = ObjectName::Pin(path);
+        scene.put(&pin_name, &scene.forger, &pin.to_bytes());
+        scene.is_passed_over(&scene.forger.public().fingerprint().to_string());
+        assert_eq!(scene.shown(&scene.ids[0], "pinned"), false);
+        // Retention passes it by, and it goes with what it was to hold.
+        let keep_one = "[destinations.local.retention]\nkeep_last = 1\n";
+        let configured = fs::read_to_string(scene.host.config()).unwrap();
+        fs::write(scene.host.config(), format!("{configured}{keep_one}")).unwrap();
+        scene.host.lifeboat(["prune"]).expect_code(0);
+        assert!(!scene.file(0, "").exists());
+        fs::write(scene.host.config(), configured).unwrap();
+        scene.again();
+        scene.put(&pin_name, &scene.forger, &pin.to_bytes());
+        // A genuine one takes its place.
+        scene.host.lifeboat(["pin", &scene.ids[0]]).expect_code(0);
+        assert_eq!(scene.shown(&scene.ids[0], "pinned"), true);
+        scene.is_unharmed();
+    }),
+    ("claim forged", |scene| {
+        let slot = SlotPath::new("hourly".parse().unwrap(), "2026-11-20T10:00:00Z".parse().unwrap());
+        let chain = scene.ids[1].parse().unwrap();
+        for (number, state) in [
+            (1, claim::State::Done),
+            (2, claim::State::Taking),
+            (u32::MAX, claim::State::Taking),
+        ] {
+            let claim = Claim::new(&HostName::nearest("forger"), "1a2b", &chain, state, Timestamp::now());
+            scene.put(
+                &ObjectName::Claim(slot.clone(), number),
+                &scene.forger,
+                &claim.to_bytes(),
+            );
+        }
+        // The slot is free, by the first number that nobody has taken.
+        assert_eq!(scene.store().newest_claim(&slot).unwrap(), (None, 3));
+    }),
+    ("documents of another cluster", |scene| {
+        let elsewhere = fs::read(scene.manifest_path(0)).unwrap();
+        let text = String::from_utf8(elsewhere).unwrap();
+        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + "}";
+        let name = scene.name_of(&scene.manifest_path(0));
+        // As the same host would have signed it for a cluster named otherwise.
+        let other = scene.own.sign(&"staging".parse().unwrap(), &name, unsigned.as_bytes());
+        fs::write(scene.manifest_path(0), other).unwrap();
+        scene.is_passed_over("altered, moved or forged");
+        scene.is_refused(&scene.ids[0], "altered, moved or forged");
+    }),
+    ("store rolled back", |scene| {
+        // The backup that comes next has seen the newest.
+        scene.host.lifeboat(["backup"]).expect_code(0);
+        scene.again();
+        fs::remove_dir_all(scene.host.store().join(&scene.chains[1])).unwrap();
+        let status = scene.host.lifeboat(["--json", "status"]).expect_code(1).json();
+        let mut problems = status["problems"].as_array().unwrap().iter();
+        assert!(
+            problems.any(|problem| problem["event"] == "destination-rolled-back"),
+            "{status}"
+        );
+        let (identity, out) = (scene.host.identity().display().to_string(), scene.host.path("old.db"));
+        let out = out.display().to_string();
+        let export = |id: &str| scene.host.lifeboat(["export", id, &out, "--identity", &identity]);
+        export("latest").expect_code(5).says(&["rolled back", &scene.ids[1]]);
+        scene.host.lifeboat(["check", "--online"]).says(&["rolled back"]);
+        // Named, it can be had: there may be nothing else.
+        export(&scene.ids[0]).expect_code(0);
+        assert_eq!(scene.list()["rolled_back"][0]["seen"], scene.ids[1]);
+    }),
+];
+
+fn forge_check(scene: &Scene, chain: usize, ok: bool) {
+    let name = scene.name_of(&scene.manifest_path(chain));
+    let ObjectName::FullManifest(path, revision) = name else {
+        panic!("{name} is no manifest");
+    };
+    let at: Timestamp = "2099-01-01T00:00:00Z".parse().unwrap();
+    let check = Check {
+        format: 1,
+        chain: path.chain.clone(),
+        revision,
+        checked_at: at,
+        host: "forger".to_owned(),
+        ok,
+        proof: if ok { Proof::HashKv } else { Proof::None },
+        faults: Vec::new(),
+    };
+    let name = ObjectName::Check(path, at, HostName::nearest("forger"));
+    scene.put(&name, &scene.forger, &check.to_bytes());
+}
+
+#[test]
+fn every_forgery_comes_to_what_the_page_says() {
+    let page = include_str!("../../docs/reliability.md");
+    let (_, section) = page.split_once("## Forgery").expect("it has the section");
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let told: BTreeSet<&str> = rows.filter_map(|row| row.split('|').nth(1)).map(str::trim).collect();
+    let tried: BTreeSet<&str> = FORGERIES.iter().map(|(name, _)| *name).collect();
+    assert_eq!(told, tried);
+    let Some(scene) = Scene::new() else { return };
+    for (name, forge) in FORGERIES {
+        println!("{name}");
+        scene.again();
+        forge(&scene);
+    }
+}

@@ -20,13 +20,13 @@ const PART_SIZES: RangeInclusive<ByteSize> = ByteSize(5 << 20)..=ByteSize(18 << 
 /// What the parts that are under way may take of the memory.
 const IN_MEMORY: ByteSize = ByteSize(56 << 20);
 
-const BUCKETS: &[&str] = &["s3", "gs", "azblob", "oss"];
+const BUCKETS: &[&str] = &["s3", "gs", "azblob", "oss", "swift"];
 
 /// The keys of stores on the network, and which kinds take them.
 const KEYS: [(&str, &[&str]); 14] = [
     ("credentials", BUCKETS),
     ("endpoint", BUCKETS),
-    ("region", &["s3"]),
+    ("region", &["s3", "swift"]),
     ("ca", BUCKETS),
     ("path_style", &["s3", "oss"]),
     ("checksum", &["s3"]),
@@ -165,7 +165,7 @@ impl Reader<'_> {
     pub(super) fn want_endpoint(&mut self, destination: &Section<'_>, url: &StoreUrl) {
         let is_told = match url.bucket_kind() {
             Some(BucketKind::Oss) => false,
-            Some(BucketKind::Azblob) => destination.entry("credentials").is_some(),
+            Some(BucketKind::Azblob | BucketKind::Swift) => destination.entry("credentials").is_some(),
             Some(BucketKind::S3 | BucketKind::Gcs) | None => true,
         };
         if !is_told && destination.entry("endpoint").is_none() {

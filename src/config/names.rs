@@ -225,7 +225,13 @@ pub enum StoreUrl {
     },
 }
 
-const BUCKETS: [BucketKind; 4] = [BucketKind::S3, BucketKind::Gcs, BucketKind::Azblob, BucketKind::Oss];
+const BUCKETS: [BucketKind; 5] = [
+    BucketKind::S3,
+    BucketKind::Gcs,
+    BucketKind::Azblob,
+    BucketKind::Oss,
+    BucketKind::Swift,
+];
 
 /// Kinds of stores that the contract lists and this version has not.
 const LATER: [&str; 1] = ["swift"];

@@ -145,6 +145,11 @@ pub(super) fn options_around(kind: Option<BucketKind>, variable: &dyn Fn(&str) -
             endpoint: set(&["STORAGE_EMULATOR_HOST"]),
             ..BucketOptions::default()
         },
+        // What proves who asks names the server, too.
+        Some(BucketKind::Swift) => BucketOptions {
+            ca: set(&["OS_CACERT"]).map(|path| Secret::File(path.into())),
+            ..BucketOptions::default()
+        },
         None => BucketOptions::default(),
     }
 }

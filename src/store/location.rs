@@ -10,6 +10,7 @@ use super::backend::Backend;
 use super::folder::Folder;
 use super::objects::Objects;
 use super::sftp::Sftp;
+use super::swift::Swift;
 use crate::model::ClusterName;
 use crate::secret::Secret;
 
@@ -105,6 +106,8 @@ pub enum BucketKind {
     Azblob,
     /// Alibaba Cloud OSS: `oss:`.
     Oss,
+    /// OpenStack Swift: `swift:`.
+    Swift,
 }
 
 impl BucketKind {
@@ -115,6 +118,7 @@ impl BucketKind {
             BucketKind::Gcs => "gs",
             BucketKind::Azblob => "azblob",
             BucketKind::Oss => "oss",
+            BucketKind::Swift => "swift",
         }
     }
 }
@@ -188,7 +192,7 @@ impl Location {
     pub(super) fn store(&self, cluster: &ClusterName) -> Result<Arc<dyn Backend>, Error> {
         match self {
             Location::Folder(root) => Ok(Arc::new(Folder::in_destination(root, cluster.as_str())?)),
-            Location::Bucket(bucket) => Ok(Arc::new(Objects::of(bucket, cluster.as_str())?)),
+            Location::Bucket(bucket) => bucket.folder(cluster.as_str()),
             Location::Server(server) => Ok(Arc::new(Sftp::in_destination(server, cluster.as_str())?)),
         }
     }
@@ -197,8 +201,20 @@ impl Location {
     pub(super) fn top(&self) -> Result<Arc<dyn Backend>, Error> {
         match self {
             Location::Folder(root) => Ok(Arc::new(Folder::at(root))),
-            Location::Bucket(bucket) => Ok(Arc::new(Objects::of(bucket, "")?)),
+            Location::Bucket(bucket) => bucket.folder(""),
             Location::Server(server) => Ok(Arc::new(Sftp::at(server))),
+        }
+    }
+}
+
+impl Bucket {
+    /// What is in one folder of it; in an empty one, all.
+    fn folder(&self, folder: &str) -> Result<Arc<dyn Backend>, Error> {
+        match self.kind {
+            BucketKind::S3 | BucketKind::Gcs | BucketKind::Azblob | BucketKind::Oss => {
+                Ok(Arc::new(Objects::of(self, folder)?))
+            }
+            BucketKind::Swift => Ok(Arc::new(Swift::of(self, folder)?)),
         }
     }
 }

@@ -13,15 +13,18 @@ mod claims;
 mod conformance;
 mod folder;
 mod handle;
+mod http;
 mod inner;
 mod location;
 mod marker;
 mod object;
 mod objects;
+mod pairs;
 mod patience;
 mod probe;
 mod sftp;
 mod sweep;
+mod swift;
 #[cfg(test)]
 pub(crate) mod tests;
 mod throttle;

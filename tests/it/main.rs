@@ -41,6 +41,7 @@ mod status;
 mod stores;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;
+mod swift;
 mod systemd;
 mod units;
 mod vectors;

@@ -20,6 +20,7 @@ fn location(kind: BucketKind, endpoint: &str, checksum: Checksum, folder: &tempf
     let credentials = match kind {
         BucketKind::Gcs => "anonymous".to_owned(),
         BucketKind::Azblob => format!("account_name = devstoreaccount1\naccount_key = {AZURITE}\n"),
+        BucketKind::Swift => unreachable!("it has tests of its own"),
         BucketKind::S3 | BucketKind::Oss => "access_key_id = test:tester\nsecret_access_key = testing\n".to_owned(),
     };
     let file = folder.path().join("credentials");

@@ -18,6 +18,7 @@ works() {
     etcdutl) etcdutl version >/dev/null 2>&1 ;;
     sshd) [ "$(command -v sshd)" ] && grep -q OpenSSH_ <<<"$("$(command -v sshd)" '-?' 2>&1)" ;;
     ssh-keygen) command -v ssh-keygen >/dev/null ;;
+    memcached) memcached -h >/dev/null 2>&1 ;;
     *) "$1" --version >/dev/null 2>&1 ;;
     esac
 }
@@ -67,25 +68,31 @@ unpack() {
     (cd "$apt/cache" && rm -f -- *.deb && apt-get "${options[@]}" download "$package" >&2) || return 1
     dpkg -x "$apt/cache/$package"_*.deb "$tools/debian-$package" || return 1
     if [ "$tool" = sshd ]; then
-        unpack_sshd
+        unpack_with "$package" usr/sbin/sshd libwrap0 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 \
+            libkeyutils1 libwtmpdb0
+        return
+    fi
+    if [ "$tool" = memcached ]; then
+        unpack_with "$package" usr/bin/memcached libevent-2.1-7 libevent-2.1-7t64
         return
     fi
     ln -sf "$tools/debian-$package/usr/bin/$tool"* "$tools/bin/" # age brings age-keygen
 }
 
-# Its libraries, as far as this machine has not got them, and the path that it wants to be called by.
-unpack_sshd() {
-    local root=$tools/debian-openssh-server library triplet
-    for library in libwrap0 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 libkeyutils1 libwtmpdb0; do
+# What is called by PATH finds the libraries beside it that this machine may not have, and keeps its own name.
+unpack_with() {
+    local root=$tools/debian-$1 path=$2 library triplet
+    shift 2
+    for library in "$@"; do
         (cd "$apt/cache" && apt-get "${options[@]}" download "$library" && dpkg -x "$library"_*.deb "$root") || true
     done
     triplet=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -dumpmachine)
     {
         echo '#!/bin/sh'
         echo "export LD_LIBRARY_PATH=$root/lib/$triplet:$root/usr/lib/$triplet"
-        echo "exec $root/usr/sbin/sshd \"\$@\""
-    } >"$tools/bin/sshd"
-    chmod +x "$tools/bin/sshd"
+        echo "exec $root/$path \"\$@\""
+    } >"$tools/bin/${path##*/}"
+    chmod +x "$tools/bin/${path##*/}"
 }
 
 ID=unknown VERSION_CODENAME=unknown

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs what every store promises on real servers and emulators: moto (S3, and OSS behind a translator of headers), azurite
-# (Azure Blob), gcp-storage-emulator (GCS). Installs them beside the other tools, starts them on loopback, and ends them.
+# (Azure Blob), gcp-storage-emulator (GCS), OpenStack's Swift with TempAuth and with Keystone. Installs them beside the other tools, starts them on loopback, and ends them.
 set -euo pipefail
 tools=$CARGO_TARGET_DIR/tools/stores
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,11 +15,20 @@ if [ ! -e "$tools/ready" ]; then
     (cd "$tools" && npm install --silent azurite@3.37.0)
     touch "$tools/ready"
 fi
+if [ ! -e "$tools/ready-swift" ]; then
+    python3 -m venv "$tools/swift"
+    "$tools/swift/bin/pip" install -q swift==2.38.3 keystonemiddleware==13.0.1 'setuptools<81'
+    python3 -m venv "$tools/keystone"
+    "$tools/keystone/bin/pip" install -q keystone==30.0.0
+    touch "$tools/ready-swift"
+fi
+"$here/fetch-debian.sh" memcached
+export PATH=$CARGO_TARGET_DIR/tools/bin:$PATH
 
 work=$(mktemp -d)
 pids=()
 end() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}" $(cat "$work"/*/pids 2>/dev/null); do kill "$pid" 2>/dev/null || true; done
     rm -rf "$work"
 }
 trap end EXIT
@@ -45,6 +54,15 @@ for one in "$s3" "$oss" "$azure" "$gcs"; do serves "$one"; done
 for one in "$s3" "$oss"; do curl -sf -o /dev/null -X PUT "http://127.0.0.1:$one/backups"; done
 account=http://127.0.0.1:$azure/devstoreaccount1
 "$tools/python/bin/python" "$here/container.py" "$account" backups
+
+
+# Four ports follow those of the proxies.
+tempauth=$((20000 + RANDOM % 2000 * 5)) proxy=$((30000 + RANDOM % 400 * 5)) keystone=$(port)
+TOKEN_LIFE=10 "$here/swift-server.sh" "$tools/swift" "$work/tempauth" $tempauth
+"$here/swift-server.sh" "$tools/swift" "$work/proxy" $proxy "$keystone"
+"$here/keystone-server.sh" "$tools/keystone" "$work/keystone" "$keystone" "http://127.0.0.1:$proxy"
+for one in $tempauth $proxy "$keystone"; do serves "$one"; done
+export LIFEBOAT_TEST_SWIFT="http://127.0.0.1:$tempauth/auth/v1.0,http://127.0.0.1:$keystone/v3,$work/keystone/credential"
 
 export LIFEBOAT_TEST_STORES="s3=http://127.0.0.1:$s3,oss=http://127.0.0.1:$oss,azblob=$account,gs=http://127.0.0.1:$gcs"
 cargo test --locked --test it -- --ignored --nocapture real_servers

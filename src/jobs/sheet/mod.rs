@@ -336,6 +336,10 @@ fn environment(kind: BucketKind, options: &BucketOptions) -> Vec<(&'static str, 
         BucketKind::Gcs => vec![("STORAGE_EMULATOR_HOST", endpoint)],
         BucketKind::Azblob => vec![("AZURE_STORAGE_ENDPOINT", endpoint)],
         BucketKind::Oss => vec![("OSS_ENDPOINT", endpoint), ("LIFEBOAT_PATH_STYLE", path_style)],
+        BucketKind::Swift => vec![
+            ("OS_REGION_NAME", region),
+            ("OS_CACERT", options.ca.as_ref().map(ca_path)),
+        ],
     };
     given
         .into_iter()
@@ -362,6 +366,7 @@ fn keys_asked(kind: BucketKind) -> &'static str {
         BucketKind::Azblob => {
             "read -rsp 'connection string: ' AZURE_STORAGE_CONNECTION_STRING && export AZURE_STORAGE_CONNECTION_STRING"
         }
+        BucketKind::Swift => "set -a && . ./openrc && set +a",
         BucketKind::Oss => {
             "read -rp 'access key ID: ' OSS_ACCESS_KEY_ID && read -rsp 'secret key: ' OSS_ACCESS_KEY_SECRET && \
              export OSS_ACCESS_KEY_ID OSS_ACCESS_KEY_SECRET"

@@ -4,57 +4,19 @@
 //! `aws_session_token`, each on a line `key = value`. For `gs:` the JSON key of a service account. For `azblob:` a connection
 //! string, or `account_name` and `account_key` on lines. The one word `anonymous`: requests are not signed.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use age::secrecy::ExposeSecret;
 use reqsign_aws_v4::Credential;
 use reqsign_core::time::Timestamp;
 use reqsign_core::{Context, ProvideCredential};
 
-use crate::error_chain::with_causes;
 use crate::secret::Secret;
+use crate::store::pairs::Pairs;
 
 /// After so long they are read again: they may have been changed.
 const READ_AGAIN: Duration = Duration::from_secs(5 * 60);
-
-/// A document of keys and values: a line each, `key = value`; sections and comments are passed over.
-pub(super) struct Pairs(BTreeMap<String, String>);
-
-impl Pairs {
-    pub fn read(secret: &Secret) -> Result<Pairs, String> {
-        let text = secret.read().map_err(|error| with_causes(&error))?;
-        let lines = text.expose_secret().lines().map(str::trim);
-        let lines = lines.filter(|line| !line.starts_with(['#', ';', '[']));
-        let pairs = lines.filter_map(|line| line.split_once('='));
-        let pairs = pairs.map(|(key, value)| {
-            (
-                key.trim().to_ascii_lowercase(),
-                value.trim().trim_matches('"').to_owned(),
-            )
-        });
-        Ok(Pairs(pairs.collect()))
-    }
-
-    /// The value of the first of these keys that there is.
-    pub fn get(&self, keys: &[&str]) -> Option<&str> {
-        keys.iter().find_map(|key| self.0.get(*key)).map(String::as_str)
-    }
-
-    /// The same; an error that names them, where there is none.
-    pub fn want(&self, keys: &[&str]) -> Result<&str, String> {
-        let none = || format!("the credentials have no line `{} = …`", keys.first().unwrap_or(&""));
-        self.get(keys).filter(|value| !value.is_empty()).ok_or_else(none)
-    }
-}
-
-impl fmt::Debug for Pairs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pairs")
-    }
-}
 
 pub(super) const KEY_ID: &[&str] = &["aws_access_key_id", "access_key_id"];
 pub(super) const KEY: &[&str] = &["aws_secret_access_key", "secret_access_key", "access_key_secret"];

@@ -24,6 +24,7 @@ use opendal::{Buffer, BufferStream, ErrorKind, Operator, Writer};
 
 use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
+use super::http::Clock;
 use super::location::{Bucket, ReadingBack};
 use super::probe::OfKind;
 use super::waiting::wait;
@@ -31,7 +32,6 @@ use crate::layout::{Listed, ListedObject, ObjectName};
 use receipt::Sent;
 use requests::{Reply, Requests};
 use service::Operators;
-use transport::Clock;
 
 /// How many bytes of a new object are handed on at once.
 const HANDED_ON: usize = 1 << 20;

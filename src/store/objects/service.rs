@@ -12,11 +12,13 @@ use opendal::{HttpTransport, HttpTransporter, OperationContext, Operator};
 use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
 use reqsign_core::{Context, ProvideCredentialChain, Signer};
 
-use super::credentials::{KEY, KEY_ID, Pairs, Rotating, TOKEN};
+use super::credentials::{KEY, KEY_ID, Rotating, TOKEN};
 use super::requests::Requests;
-use super::transport::{self, Clock, Dated};
+use super::transport::{self, Dated};
 use crate::error_chain::with_causes;
 use crate::secret::Secret;
+use crate::store::http::Clock;
+use crate::store::pairs::Pairs;
 use crate::store::location::{Bucket, BucketKind, BucketOptions, Checksum};
 
 /// So often what can be asked again is, with pauses that grow.
@@ -57,6 +59,7 @@ pub(super) fn operator(bucket: &Bucket, prefix: &str, clock: &Arc<Clock>) -> Res
         BucketKind::Gcs => Operator::new(gcs(bucket, &root)?),
         BucketKind::Azblob => Operator::new(azblob(bucket, &root)?),
         BucketKind::Oss => Operator::new(oss(bucket, &root)?),
+        BucketKind::Swift => return Err("it is none of opendal's".to_owned()),
     };
     let ca = bucket.options.ca.as_ref().map(text).transpose()?;
     let transport = dated(transport::client(ca.as_deref())?, clock);

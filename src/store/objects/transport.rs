@@ -1,18 +1,15 @@
 //! How requests are sent: by the HTTP client of the whole program, with the server's clock read from each reply.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::Stream;
-use jiff::fmt::rfc2822;
-use jiff::{SignedDuration, Timestamp};
 use opendal::{Buffer, HttpBody, HttpTransport};
 use opendal_http_transport_reqwest::ReqwestTransport;
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
+use crate::store::http::Clock;
 
 /// How long a server may send nothing. All attempts of a request together are to be over before the handle of the store
 /// loses its patience, which is 30 s for one thing and 60 s while many are told: so short.
@@ -27,38 +24,9 @@ const LARGEST_DOCUMENT: u64 = 16 << 20;
 /// The slowest line that a part is sent by; several are under way at once.
 const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 
-/// The time by the last reply of a server.
-#[derive(Debug, Default)]
-pub(super) struct Clock {
-    told: Mutex<Option<(Timestamp, Instant)>>,
-}
-
-impl Clock {
-    fn set(&self, told: Timestamp) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some((told, Instant::now()));
-    }
-
-    /// What it shows now.
-    pub fn now(&self) -> Option<Timestamp> {
-        let (told, at) = (*self.told.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let since = SignedDuration::try_from(at.elapsed()).ok()?;
-        told.checked_add(since).ok()
-    }
-}
-
 /// The client: it believes the system's authorities, and those of `ca` (PEM).
 pub(super) fn client(ca: Option<&str>) -> Result<ReqwestTransport, String> {
-    let mut client = reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        .tcp_keepalive(Duration::from_secs(30))
-        .user_agent(concat!("etcd-lifeboat/", env!("CARGO_PKG_VERSION")));
-    if let Some(ca) = ca {
-        let certificates = reqwest::Certificate::from_pem_bundle(ca.as_bytes());
-        let certificates = certificates.map_err(|error| format!("`ca` holds no certificates: {error}"))?;
-        client = client.tls_certs_merge(certificates);
-    }
-    let client = client.build().map_err(|error| error.to_string())?;
-    Ok(ReqwestTransport::new(client))
+    Ok(ReqwestTransport::new(crate::store::http::client(ca)?))
 }
 
 /// Sends requests, and reads the server's clock from each reply.
@@ -73,10 +41,7 @@ impl<T: HttpTransport> HttpTransport for Dated<T> {
         let most = most(&request);
         let reply = tokio::time::timeout(silence + sent, self.client.fetch(request)).await;
         let reply = reply.map_err(|_| silent(silence + sent))??;
-        let date = reply.headers().get(http::header::DATE);
-        if let Some(told) = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok()) {
-            self.clock.set(told.timestamp());
-        }
+        self.clock.hear(reply.headers());
         Ok(reply.map(|body| {
             body.map_inner(|stream| {
                 let until = Box::pin(tokio::time::sleep(silence));

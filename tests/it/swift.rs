@@ -1,0 +1,272 @@
+//! Destinations in OpenStack's Swift, on real servers: `make test-stores` installs and starts them, and names them in
+//! `LIFEBOAT_TEST_SWIFT`: the URL of TempAuth, whose tokens live for seconds, that of Keystone, and the file of an application
+//! credential.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use lifeboat::layout::{Listed, ObjectName};
+use lifeboat::secret::Secret;
+use lifeboat::store::{Access, Begun, Bucket, BucketKind, BucketOptions, Error, Location, Store};
+use serde_json::Value;
+
+use super::stores::conformance;
+use super::support::etcd::{Etcd, Options};
+use super::support::host::{CLUSTER, Host, Output};
+use super::support::tools::Version;
+
+const PART: u64 = 5 << 20;
+
+/// One who asks a server, by a token.
+struct Client {
+    token: String,
+    storage: String,
+}
+
+/// The headers, in small letters, and the body of an answer, which must be a good one.
+fn ask(args: &[&str]) -> (String, String) {
+    let ran = Command::new("curl").args(["-sSi", "--fail-with-body"]).args(args).output();
+    let ran = ran.expect("curl is needed");
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{args:?}: {text}");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    (head.to_owned(), body.to_owned())
+}
+
+fn header(head: &str, name: &str) -> String {
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    let mut values = lines.filter(|(found, _)| found.eq_ignore_ascii_case(name));
+    values.next().unwrap_or_else(|| panic!("no {name} in {head}")).1.to_owned()
+}
+
+impl Client {
+    fn new(tempauth: &str) -> Client {
+        let (head, _) = ask(&["-H", "X-Auth-User: test:tester", "-H", "X-Auth-Key: testing", tempauth]);
+        Client {
+            token: header(&head, "X-Auth-Token"),
+            storage: header(&head, "X-Storage-Url"),
+        }
+    }
+
+    fn ask(&self, method: &str, path: &str, more: &[&str]) -> String {
+        let (token, url) = (format!("X-Auth-Token: {}", self.token), format!("{}/{path}", self.storage));
+        ask(&[&["-X", method, "-H", &token, &url], more].concat()).1
+    }
+
+    /// The names in a container, in order.
+    fn names(&self, container: &str) -> Vec<String> {
+        self.ask("GET", container, &[]).lines().map(str::to_owned).collect()
+    }
+}
+
+fn servers() -> (String, String, String) {
+    let servers = std::env::var("LIFEBOAT_TEST_SWIFT").expect("it names the servers");
+    let [tempauth, keystone, credential] = servers.split(',').collect::<Vec<_>>().try_into().expect("three");
+    (tempauth.to_owned(), keystone.to_owned(), credential.to_owned())
+}
+
+fn anew(what: &str) -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    format!("{what}-{}", since.as_nanos())
+}
+
+fn location(container: &str, credentials: &Path) -> Location {
+    Location::Bucket(Box::new(Bucket {
+        kind: BucketKind::Swift,
+        name: container.to_owned(),
+        prefix: anew("run"),
+        options: BucketOptions {
+            part_size: PART,
+            credentials: Some(Secret::File(credentials.to_owned())),
+            ..BucketOptions::default()
+        },
+    }))
+}
+
+fn open(location: &Location) -> Result<Store, Error> {
+    let access = Access::Write { now: Timestamp::now() };
+    Store::open(location, &"prod".parse().unwrap(), None, access)
+}
+
+#[test]
+#[ignore = "needs servers: make test-stores"]
+fn real_servers_of_swift_keep_the_promises_of_every_store() {
+    let (tempauth, keystone, credential) = servers();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials");
+    let by_password = "OS_USERNAME=keeper\nOS_PASSWORD=testing\nOS_PROJECT_NAME=backups\n";
+    let credential = fs::read_to_string(credential).unwrap();
+    let version_1 = format!("ST_AUTH={tempauth}\nST_USER=test:tester\nST_KEY=testing\n");
+    Client::new(&tempauth).ask("PUT", "backups", &[]);
+    // As an operator does, who has the tools of OpenStack.
+    let body = "{\"auth\":{\"identity\":{\"methods\":[\"password\"],\"password\":{\"user\":{\"name\":\"keeper\",\
+                \"domain\":{\"id\":\"default\"},\"password\":\"testing\"}}},\"scope\":{\"project\":{\"name\":\"backups\",\
+                \"domain\":{\"id\":\"default\"}}}}}";
+    let tokens = format!("{keystone}/auth/tokens");
+    let (head, body) = ask(&["-H", "Content-Type: application/json", "-d", body, &tokens]);
+    let token: Value = serde_json::from_str(&body).unwrap();
+    let catalog = token["token"]["catalog"].as_array().unwrap();
+    let swift = catalog.iter().find(|service| service["type"] == "object-store").unwrap();
+    let client = Client {
+        token: header(&head, "X-Subject-Token"),
+        storage: swift["endpoints"][0]["url"].as_str().unwrap().to_owned(),
+    };
+    client.ask("PUT", "backups", &[]);
+    for (what, credentials) in [
+        ("TempAuth", version_1),
+        ("Keystone, a password", format!("export OS_AUTH_URL={keystone}\n{by_password}")),
+        (
+            "Keystone, an application credential",
+            format!("OS_AUTH_URL={keystone}\nOS_REGION_NAME=here\nOS_INTERFACE=internal\n{credential}"),
+        ),
+    ] {
+        println!("{what}");
+        fs::write(&file, credentials).unwrap();
+        let location = location("backups", &file);
+        conformance::conforms(&|| open(&location).unwrap(), PART, true);
+    }
+}
+
+fn full() -> ObjectName {
+    "ab/20261120T101530Z-9f3c4a1b/full.db.zst.age".parse().unwrap()
+}
+
+#[test]
+#[ignore = "needs servers: make test-stores"]
+fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
+    let (tempauth, ..) = servers();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials");
+    fs::write(&file, format!("ST_AUTH={tempauth}\nST_USER=test:tester\nST_KEY=testing\n")).unwrap();
+    let container = anew("segments");
+    let client = || Client::new(&tempauth);
+    client().ask("PUT", &container, &[]);
+    let location = location(&container, &file);
+    let store = open(&location).unwrap();
+    let content: Vec<u8> = (0..2 * PART + 1234).map(|i| (i % 251) as u8).collect();
+    let segments = || {
+        let names = client().names(&container).into_iter();
+        names.filter(|name| name.contains("/.segments/")).count()
+    };
+    // They go with the object.
+    let mut upload = store.begin(&full()).unwrap();
+    upload.write_all(&content).unwrap();
+    upload.commit().unwrap();
+    assert_eq!(segments(), 3);
+    assert_eq!(store.read_back(&full()).unwrap().bytes, content.len() as u64);
+    let listed = store.list().unwrap();
+    assert!(listed.iter().any(|object| object.bytes == content.len() as u64), "{listed:?}");
+    let another = store.begin(&full()).map(|mut upload| {
+        upload.write_all(&content).unwrap();
+        upload.commit()
+    });
+    assert!(matches!(another, Ok(Err(Error::AlreadyExists { .. }))), "{another:?}");
+    assert_eq!(segments(), 3, "those of who came second have gone");
+    store.remove(&full()).unwrap();
+    assert_eq!(segments(), 0);
+    // Those of a run that was killed are found by a sweep, and by no listing.
+    let mut upload = store.begin(&full()).unwrap();
+    upload.write_all(&content).unwrap();
+    std::mem::forget(upload);
+    while segments() < 2 {
+        std::thread::yield_now();
+    }
+    let listed = store.list().unwrap();
+    assert!(listed.iter().all(|object| matches!(&object.name, Listed::Ours(name) if *name == ObjectName::StoreMarker)));
+    let begun = Begun {
+        dead: [full().chain().unwrap().chain.clone()].into(),
+        ..Begun::default()
+    };
+    let swept = store.sweep(&begun).unwrap();
+    // What was written just now may be in use for all that a listing tells.
+    assert!(swept.len() <= 1, "{swept:?}");
+    // A container that is not there is named.
+    let nowhere = self::location(&anew("nowhere"), &file);
+    assert!(matches!(open(&nowhere), Err(Error::NoBucket { .. })));
+    fs::write(&file, format!("ST_AUTH={tempauth}\nST_USER=test:tester\nST_KEY=wrong\n")).unwrap();
+    assert!(matches!(open(&location), Err(Error::Refused { .. })));
+}
+
+/// Runs the command without the configuration of its host, which knows of the server by its environment alone.
+fn without_configuration(host: &Host, tempauth: &str, args: &[&str]) -> Output {
+    let ran = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
+        .args(args)
+        .env("STATE_DIRECTORY", host.path("no-state"))
+        .env("HOME", host.path(""))
+        .env("ST_AUTH", tempauth)
+        .env("ST_USER", "test:writer")
+        .env("ST_KEY", "testing")
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Output::new(ran.status.code().unwrap_or(-1), text(ran.stdout), text(ran.stderr))
+}
+
+fn ids(rows: &Value) -> Vec<&str> {
+    let rows = rows.as_array().unwrap().iter();
+    rows.map(|row| row["id"].as_str().unwrap()).collect()
+}
+
+/// By a user who may read and write in one container, as `docs/stores.md` has it, and nothing else.
+#[test]
+#[ignore = "needs servers: make test-stores"]
+fn real_servers_of_swift_and_the_whole_life_of_backups() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let (tempauth, ..) = servers();
+    let container = anew("life");
+    let client = || Client::new(&tempauth);
+    let rights = ["-H", "X-Container-Read: test:writer", "-H", "X-Container-Write: test:writer"];
+    client().ask("PUT", &container, &rights);
+    let host = Host::new(&etcd);
+    fs::write(host.path("keys"), "ST_USER=test:writer\nST_KEY=testing\n").unwrap();
+    let url = format!("swift://{container}/etcd");
+    let table = format!(
+        "[destinations.away]\nurl = \"{url}\"\nendpoint = \"{tempauth}\"\ncredentials = {{ file = {:?} }}\n\
+         part_size = \"5 MiB\"\n[destinations.away.retention]\nkeep_last = 1\n",
+        host.path("keys")
+    );
+    host.configure(&etcd, &table);
+    let database = etcd.client();
+    // More than a segment.
+    for number in 0..8 {
+        let value: String = (0..1_400_000)
+            .map(|i: u32| char::from(b'!' + (i.wrapping_mul(2_654_435_761 + number) >> 25) as u8 % 90))
+            .collect();
+        database.put(&format!("/large/{number}"), value, 0).unwrap();
+    }
+    database.put("/key", "first", 0).unwrap();
+    host.lifeboat(["check", "--online"]).expect_code(0);
+    let first = host.lifeboat(["backup", "--to", "local"]).expect_code(0).stdout.trim().to_owned();
+    let copied = host.lifeboat(["--json", "copy", "--from", "local", "--to", "away"]);
+    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([first]));
+    database.put("/key", "second", 0).unwrap();
+    let second = host.backup();
+    let names = client().names(&container);
+    assert!(names.iter().any(|name| name.contains("/.segments/")), "{names:?}");
+    let listed = host.lifeboat(["--json", "list", "--destination", "away"]);
+    assert_eq!(ids(&listed.expect_code(0).json()["backups"]), [&first, &second]);
+    let identity = host.identity();
+    let identity = identity.to_str().unwrap();
+    let all = ["--json", "verify", "--all", "--destination", "away", "--identity", identity];
+    let checked = host.lifeboat(all).expect_code(0).json();
+    let checked = checked["checked"].as_array().unwrap();
+    assert!(checked.iter().all(|one| one["proof"] == "hash_kv"), "{checked:?}");
+    let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
+    assert_eq!(ids(&pruned["remove"]), [&first], "{pruned}");
+    let names = client().names(&container);
+    assert!(!names.iter().any(|name| name.contains(&first)), "{names:?}");
+    host.lifeboat(["--json", "status"]).expect_code(0);
+    let mut target = Etcd::plan(Version::V3_6, Options::default()).unwrap();
+    let mut args = host.rebuild_args("latest", &target, 0);
+    args.extend(["--from".to_owned(), format!("{url}/{CLUSTER}")]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    without_configuration(&host, &tempauth, &args).expect_code(0);
+    target.boot();
+    assert_eq!(target.client().get("/key").unwrap().unwrap(), b"second");
+}

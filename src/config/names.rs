@@ -105,12 +105,12 @@ pub enum UrlError {
         /// What is wrong.
         fault: &'static str,
     },
-    /// A kind of store that this version has not.
+    /// A kind of store that was left out when this program was built.
     #[error(
-        "stores of kind `{scheme}:` are known only to later versions of lifeboat; this one stores to `file:`, `s3:`, \
-         `gs:`, `azblob:`, `oss:` and `sftp:`"
+        "stores of kind `{scheme}:` are not built into this lifeboat, which has {}; build it with `--features {scheme}`",
+        built_in()
     )]
-    Later {
+    NotBuiltIn {
         /// The kind.
         scheme: &'static str,
     },
@@ -233,8 +233,14 @@ const BUCKETS: [BucketKind; 5] = [
     BucketKind::Swift,
 ];
 
-/// Kinds of stores that the contract lists and this version has not.
-const LATER: [&str; 1] = ["swift"];
+/// The kinds of stores that are built in, as a text.
+fn built_in() -> String {
+    let kinds = crate::store::built_in().into_iter();
+    kinds
+        .map(|scheme| format!("`{scheme}:`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
 
 impl StoreUrl {
     /// What it names, and how that is spoken to.
@@ -305,18 +311,21 @@ impl FromStr for StoreUrl {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let scheme = text.split(':').next().filter(|scheme| scheme.len() < text.len());
-        if let Some(scheme) = LATER.into_iter().find(|later| scheme == Some(later)) {
-            return Err(UrlError::Later { scheme });
-        }
-        if text.contains('@') && !matches!(scheme, Some("file" | "sftp")) {
-            return Err(UrlError::Login);
-        }
         let wrong = |fault| UrlError::Store {
             text: shortened(text),
             fault,
         };
         let scheme = scheme.ok_or_else(|| wrong("it has no scheme"))?;
         let rest = text.get(scheme.len() + 1..).unwrap_or_default();
+        let kinds = BUCKETS.into_iter().map(BucketKind::scheme).chain(["sftp"]);
+        if let Some(scheme) = kinds.into_iter().find(|kind| *kind == scheme)
+            && !crate::store::built_in().contains(&scheme)
+        {
+            return Err(UrlError::NotBuiltIn { scheme });
+        }
+        if text.contains('@') && !matches!(scheme, "file" | "sftp") {
+            return Err(UrlError::Login);
+        }
         if scheme == "sftp" {
             // Before the last `@`, a colon parts a user from a password.
             let login = rest.rsplit_once('@').map_or("", |(login, _)| login);
@@ -574,10 +583,6 @@ mod tests {
             let text = text.to_owned();
             assert_eq!(error, UrlError::Store { text, fault });
         }
-        for scheme in LATER {
-            let error = format!("{scheme}://key:secret@x/y").parse::<StoreUrl>().unwrap_err();
-            assert_eq!(error, UrlError::Later { scheme });
-        }
         for text in [
             "ftp://u:p@h/",
             "s3://key:secret@bucket/x",
@@ -590,6 +595,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "default")]
     fn urls_of_buckets_have_one_spelling() {
         for (text, kind, name, prefix, printed) in [
             ("s3://b-1.x", BucketKind::S3, "b-1.x", "", "s3://b-1.x"),
@@ -618,7 +624,22 @@ mod tests {
         }
     }
 
+    /// `make lean` builds without any.
     #[test]
+    #[cfg(not(any(feature = "opendal", feature = "swift", feature = "sftp")))]
+    fn kinds_that_are_not_built_in_are_refused_by_name() {
+        for scheme in ["s3", "gs", "azblob", "oss", "swift", "sftp"] {
+            let error = format!("{scheme}://u@host/x").parse::<StoreUrl>().unwrap_err();
+            assert_eq!(error, UrlError::NotBuiltIn { scheme });
+            let expected = format!(
+                "stores of kind `{scheme}:` are not built into this lifeboat, which has `file:`; build it with `--features {scheme}`"
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "default")]
     fn urls_of_servers_have_one_spelling() {
         for (text, user, host, port, path, printed) in [
             ("sftp://u@h/a", "u", "h", 22, "/a", "sftp://u@h/a"),

@@ -100,7 +100,7 @@ fn url_given(text: &str) -> Result<Location, Failure> {
         let failure = Failure::new(Exit::Usage, &error);
         match error {
             UrlError::Login => failure.next("take it out; keys are read from the environment, as AWS_ACCESS_KEY_ID"),
-            UrlError::Later { .. } => failure.next("copy the store here and give its directory"),
+            UrlError::NotBuiltIn { .. } => failure.next("or copy the store here and give its directory"),
             UrlError::Member { .. } | UrlError::Userinfo | UrlError::Store { .. } => failure,
         }
     })?;

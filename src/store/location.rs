@@ -8,8 +8,11 @@ use std::time::Duration;
 use super::Error;
 use super::backend::Backend;
 use super::folder::Folder;
+#[cfg(feature = "opendal")]
 use super::objects::Objects;
+#[cfg(feature = "sftp")]
 use super::sftp::Sftp;
+#[cfg(feature = "swift")]
 use super::swift::Swift;
 use crate::model::ClusterName;
 use crate::secret::Secret;
@@ -123,6 +126,30 @@ impl BucketKind {
     }
 }
 
+/// The schemes of the stores that are built in.
+pub fn built_in() -> Vec<&'static str> {
+    let kinds = [
+        ("file", true),
+        ("s3", cfg!(feature = "s3")),
+        ("gs", cfg!(feature = "gs")),
+        ("azblob", cfg!(feature = "azblob")),
+        ("oss", cfg!(feature = "oss")),
+        ("swift", cfg!(feature = "swift")),
+        ("sftp", cfg!(feature = "sftp")),
+    ];
+    kinds
+        .into_iter()
+        .filter_map(|(scheme, is_in)| is_in.then_some(scheme))
+        .collect()
+}
+
+/// Nobody comes here by a configuration or a command line: those refuse the URL.
+#[cfg(not(all(feature = "opendal", feature = "swift", feature = "sftp")))]
+fn not_built_in(at: &str) -> Error {
+    let source = std::io::Error::other("stores of this kind are not built into this lifeboat");
+    Error::at("open", at.to_owned(), source)
+}
+
 /// How an object store is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketOptions {
@@ -193,7 +220,10 @@ impl Location {
         match self {
             Location::Folder(root) => Ok(Arc::new(Folder::in_destination(root, cluster.as_str())?)),
             Location::Bucket(bucket) => bucket.folder(cluster.as_str()),
+            #[cfg(feature = "sftp")]
             Location::Server(server) => Ok(Arc::new(Sftp::in_destination(server, cluster.as_str())?)),
+            #[cfg(not(feature = "sftp"))]
+            Location::Server(_) => Err(not_built_in(&self.to_string())),
         }
     }
 
@@ -202,7 +232,10 @@ impl Location {
         match self {
             Location::Folder(root) => Ok(Arc::new(Folder::at(root))),
             Location::Bucket(bucket) => bucket.folder(""),
+            #[cfg(feature = "sftp")]
             Location::Server(server) => Ok(Arc::new(Sftp::at(server))),
+            #[cfg(not(feature = "sftp"))]
+            Location::Server(_) => Err(not_built_in(&self.to_string())),
         }
     }
 }
@@ -211,10 +244,14 @@ impl Bucket {
     /// What is in one folder of it; in an empty one, all.
     fn folder(&self, folder: &str) -> Result<Arc<dyn Backend>, Error> {
         match self.kind {
+            #[cfg(feature = "opendal")]
             BucketKind::S3 | BucketKind::Gcs | BucketKind::Azblob | BucketKind::Oss => {
                 Ok(Arc::new(Objects::of(self, folder)?))
             }
+            #[cfg(feature = "swift")]
             BucketKind::Swift => Ok(Arc::new(Swift::of(self, folder)?)),
+            #[cfg(not(all(feature = "opendal", feature = "swift")))]
+            _ => Err(not_built_in(&format!("{self}/{folder}"))),
         }
     }
 }

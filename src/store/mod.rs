@@ -13,22 +13,28 @@ mod claims;
 mod conformance;
 mod folder;
 mod handle;
+#[cfg(any(feature = "opendal", feature = "swift"))]
 mod http;
 mod inner;
 mod location;
 mod marker;
 mod object;
+#[cfg(feature = "opendal")]
 mod objects;
+#[cfg(any(feature = "opendal", feature = "swift"))]
 mod pairs;
 mod patience;
 mod probe;
+#[cfg(feature = "sftp")]
 mod sftp;
 mod sweep;
+#[cfg(feature = "swift")]
 mod swift;
 #[cfg(test)]
 pub(crate) mod tests;
 mod throttle;
 mod upload;
+#[cfg(any(feature = "opendal", feature = "swift", feature = "sftp"))]
 mod waiting;
 
 use std::fs;
@@ -41,7 +47,7 @@ pub use adopt::Adopted;
 pub use backend::FreeSpace;
 pub use handle::{Limits, Store, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
-pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location, ReadingBack, Server, SftpOptions};
+pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location, ReadingBack, Server, SftpOptions, built_in};
 pub use marker::StoreId;
 pub use object::Object;
 pub use probe::{Answer, Enforces, OfKind};

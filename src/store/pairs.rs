@@ -29,6 +29,7 @@ impl Pairs {
     }
 
     /// Those of the environment whose names begin so.
+    #[cfg(feature = "swift")]
     pub fn around(prefixes: &[&str]) -> Pairs {
         let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         let ours = ours.filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)));

@@ -85,6 +85,7 @@ impl OfKind {
     };
 
     /// Of a kind that may have it, and is not asked.
+    #[cfg(feature = "opendal")]
     pub(super) const NOT_ASKED: OfKind = OfKind {
         checksums: None,
         acknowledges: Answer::Unknown,

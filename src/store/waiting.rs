@@ -19,6 +19,7 @@ pub(super) fn wait<F: Future>(future: F) -> F::Output {
 }
 
 /// Has it done meanwhile; nobody waits for it.
+#[cfg(feature = "sftp")]
 pub(super) fn meanwhile(future: impl Future<Output = ()> + Send + 'static) {
     WAITING.spawn(future);
 }

@@ -589,11 +589,11 @@ recipients_file = "/nonexistent/recipients.txt""#,
         ),
         (
             r#"[destinations.far]
-url = "swift://host/folder""#,
-            r#"config.d/a.toml:2:7: `destinations.far.url`: stores of kind `swift:` are known only to later versions of lifeboat; this one stores to `file:`, `s3:`, `gs:`, `azblob:`, `oss:` and `sftp:`
+url = "sftp://host/folder""#,
+            r#"config.d/a.toml:2:7: `destinations.far.url`: `sftp://host/folder` is not a store's URL: it names no user (`sftp://USER@HOST/PATH`); expected one such as `file:///var/backups/lifeboat` or `s3://bucket/prefix`
   |
-2 | url = "swift://host/folder"
-  |       ^^^^^^^^^^^^^^^^^^^^^"#,
+2 | url = "sftp://host/folder"
+  |       ^^^^^^^^^^^^^^^^^^^^"#,
         ),
         (
             r#"[destinations.local]

@@ -29,7 +29,10 @@ struct Client {
 
 /// The headers, in small letters, and the body of an answer, which must be a good one.
 fn ask(args: &[&str]) -> (String, String) {
-    let ran = Command::new("curl").args(["-sSi", "--fail-with-body"]).args(args).output();
+    let ran = Command::new("curl")
+        .args(["-sSi", "--fail-with-body"])
+        .args(args)
+        .output();
     let ran = ran.expect("curl is needed");
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(ran.status.success(), "{args:?}: {text}");
@@ -40,7 +43,11 @@ fn ask(args: &[&str]) -> (String, String) {
 fn header(head: &str, name: &str) -> String {
     let lines = head.lines().filter_map(|line| line.split_once(": "));
     let mut values = lines.filter(|(found, _)| found.eq_ignore_ascii_case(name));
-    values.next().unwrap_or_else(|| panic!("no {name} in {head}")).1.to_owned()
+    values
+        .next()
+        .unwrap_or_else(|| panic!("no {name} in {head}"))
+        .1
+        .to_owned()
 }
 
 impl Client {
@@ -53,7 +60,10 @@ impl Client {
     }
 
     fn ask(&self, method: &str, path: &str, more: &[&str]) -> String {
-        let (token, url) = (format!("X-Auth-Token: {}", self.token), format!("{}/{path}", self.storage));
+        let (token, url) = (
+            format!("X-Auth-Token: {}", self.token),
+            format!("{}/{path}", self.storage),
+        );
         ask(&[&["-X", method, "-H", &token, &url], more].concat()).1
     }
 
@@ -110,7 +120,10 @@ fn real_servers_of_swift_keep_the_promises_of_every_store() {
     let (head, body) = ask(&["-H", "Content-Type: application/json", "-d", body, &tokens]);
     let token: Value = serde_json::from_str(&body).unwrap();
     let catalog = token["token"]["catalog"].as_array().unwrap();
-    let swift = catalog.iter().find(|service| service["type"] == "object-store").unwrap();
+    let swift = catalog
+        .iter()
+        .find(|service| service["type"] == "object-store")
+        .unwrap();
     let client = Client {
         token: header(&head, "X-Subject-Token"),
         storage: swift["endpoints"][0]["url"].as_str().unwrap().to_owned(),
@@ -118,7 +131,10 @@ fn real_servers_of_swift_keep_the_promises_of_every_store() {
     client.ask("PUT", "backups", &[]);
     for (what, credentials) in [
         ("TempAuth", version_1),
-        ("Keystone, a password", format!("export OS_AUTH_URL={keystone}\n{by_password}")),
+        (
+            "Keystone, a password",
+            format!("export OS_AUTH_URL={keystone}\n{by_password}"),
+        ),
         (
             "Keystone, an application credential",
             format!("OS_AUTH_URL={keystone}\nOS_REGION_NAME=here\nOS_INTERFACE=internal\n{credential}"),
@@ -141,7 +157,11 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
     let (tempauth, ..) = servers();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
-    fs::write(&file, format!("ST_AUTH={tempauth}\nST_USER=test:tester\nST_KEY=testing\n")).unwrap();
+    fs::write(
+        &file,
+        format!("ST_AUTH={tempauth}\nST_USER=test:tester\nST_KEY=testing\n"),
+    )
+    .unwrap();
     let container = anew("segments");
     let client = || Client::new(&tempauth);
     client().ask("PUT", &container, &[]);
@@ -159,7 +179,10 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
     assert_eq!(segments(), 3);
     assert_eq!(store.read_back(&full()).unwrap().bytes, content.len() as u64);
     let listed = store.list().unwrap();
-    assert!(listed.iter().any(|object| object.bytes == content.len() as u64), "{listed:?}");
+    assert!(
+        listed.iter().any(|object| object.bytes == content.len() as u64),
+        "{listed:?}"
+    );
     let another = store.begin(&full()).map(|mut upload| {
         upload.write_all(&content).unwrap();
         upload.commit()
@@ -176,7 +199,11 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
         std::thread::yield_now();
     }
     let listed = store.list().unwrap();
-    assert!(listed.iter().all(|object| matches!(&object.name, Listed::Ours(name) if *name == ObjectName::StoreMarker)));
+    assert!(
+        listed
+            .iter()
+            .all(|object| matches!(&object.name, Listed::Ours(name) if *name == ObjectName::StoreMarker))
+    );
     let begun = Begun {
         dead: [full().chain().unwrap().chain.clone()].into(),
         ..Begun::default()
@@ -187,7 +214,11 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
     // A container that is not there is named.
     let nowhere = self::location(&anew("nowhere"), &file);
     assert!(matches!(open(&nowhere), Err(Error::NoBucket { .. })));
-    fs::write(&file, format!("ST_AUTH={tempauth}\nST_USER=test:tester\nST_KEY=wrong\n")).unwrap();
+    fs::write(
+        &file,
+        format!("ST_AUTH={tempauth}\nST_USER=test:tester\nST_KEY=wrong\n"),
+    )
+    .unwrap();
     assert!(matches!(open(&location), Err(Error::Refused { .. })));
 }
 
@@ -221,7 +252,12 @@ fn real_servers_of_swift_and_the_whole_life_of_backups() {
     let (tempauth, ..) = servers();
     let container = anew("life");
     let client = || Client::new(&tempauth);
-    let rights = ["-H", "X-Container-Read: test:writer", "-H", "X-Container-Write: test:writer"];
+    let rights = [
+        "-H",
+        "X-Container-Read: test:writer",
+        "-H",
+        "X-Container-Write: test:writer",
+    ];
     client().ask("PUT", &container, &rights);
     let host = Host::new(&etcd);
     fs::write(host.path("keys"), "ST_USER=test:writer\nST_KEY=testing\n").unwrap();
@@ -235,14 +271,24 @@ fn real_servers_of_swift_and_the_whole_life_of_backups() {
     let database = etcd.client();
     // More than a segment.
     for number in 0..8 {
-        let value: String = (0..1_400_000)
-            .map(|i: u32| char::from(b'!' + (i.wrapping_mul(2_654_435_761 + number) >> 25) as u8 % 90))
-            .collect();
+        let mut state = number;
+        let value: Vec<u8> = std::iter::repeat_with(|| {
+            // Nothing that a compressor finds small.
+            state = u64::wrapping_add(state.wrapping_mul(6_364_136_223_846_793_005), 1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .take(1_000_000)
+        .collect();
         database.put(&format!("/large/{number}"), value, 0).unwrap();
     }
     database.put("/key", "first", 0).unwrap();
     host.lifeboat(["check", "--online"]).expect_code(0);
-    let first = host.lifeboat(["backup", "--to", "local"]).expect_code(0).stdout.trim().to_owned();
+    let first = host
+        .lifeboat(["backup", "--to", "local"])
+        .expect_code(0)
+        .stdout
+        .trim()
+        .to_owned();
     let copied = host.lifeboat(["--json", "copy", "--from", "local", "--to", "away"]);
     assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([first]));
     database.put("/key", "second", 0).unwrap();
@@ -253,7 +299,15 @@ fn real_servers_of_swift_and_the_whole_life_of_backups() {
     assert_eq!(ids(&listed.expect_code(0).json()["backups"]), [&first, &second]);
     let identity = host.identity();
     let identity = identity.to_str().unwrap();
-    let all = ["--json", "verify", "--all", "--destination", "away", "--identity", identity];
+    let all = [
+        "--json",
+        "verify",
+        "--all",
+        "--destination",
+        "away",
+        "--identity",
+        identity,
+    ];
     let checked = host.lifeboat(all).expect_code(0).json();
     let checked = checked["checked"].as_array().unwrap();
     assert!(checked.iter().all(|one| one["proof"] == "hash_kv"), "{checked:?}");

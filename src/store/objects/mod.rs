@@ -4,6 +4,17 @@
 //! needs: a new object is one only once, a write whose reply was lost is settled by reading the name back, an upload that
 //! fails is taken back, and the time is the server's.
 
+#![cfg_attr(
+    not(all(feature = "s3", feature = "gs", feature = "azblob", feature = "oss")),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_assignments,
+        unused_mut,
+        reason = "what one kind needs is built with each"
+    )
+)]
+
 mod credentials;
 mod lock;
 mod probe;
@@ -11,6 +22,7 @@ mod receipt;
 mod requests;
 mod service;
 #[cfg(test)]
+#[cfg(feature = "s3")]
 mod tests;
 mod transport;
 

@@ -7,7 +7,14 @@ use age::secrecy::ExposeSecret;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use opendal::layers::RetryLayer;
-use opendal::services::{Azblob, Gcs, Oss, S3};
+#[cfg(feature = "azblob")]
+use opendal::services::Azblob;
+#[cfg(feature = "gs")]
+use opendal::services::Gcs;
+#[cfg(feature = "oss")]
+use opendal::services::Oss;
+#[cfg(feature = "s3")]
+use opendal::services::S3;
 use opendal::{HttpTransport, HttpTransporter, OperationContext, Operator};
 use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
 use reqsign_core::{Context, ProvideCredentialChain, Signer};
@@ -18,8 +25,8 @@ use super::transport::{self, Dated};
 use crate::error_chain::with_causes;
 use crate::secret::Secret;
 use crate::store::http::Clock;
-use crate::store::pairs::Pairs;
 use crate::store::location::{Bucket, BucketKind, BucketOptions, Checksum};
+use crate::store::pairs::Pairs;
 
 /// So often what can be asked again is, with pauses that grow.
 pub(super) const TRIED_AGAIN: usize = 3;
@@ -48,18 +55,27 @@ pub(super) struct Operators {
 /// What makes requests below `prefix` of a bucket.
 pub(super) fn operator(bucket: &Bucket, prefix: &str, clock: &Arc<Clock>) -> Result<Operators, String> {
     let root = format!("/{prefix}");
-    let mut signs = None;
+    let mut signs: Option<Keys> = None;
     let made = match bucket.kind {
+        #[cfg(feature = "s3")]
         BucketKind::S3 => {
             let keys = Keys::of(bucket)?;
             let service = s3(bucket, &root, &keys);
             signs = Some(keys);
             Operator::new(service)
         }
+        #[cfg(feature = "gs")]
         BucketKind::Gcs => Operator::new(gcs(bucket, &root)?),
+        #[cfg(feature = "azblob")]
         BucketKind::Azblob => Operator::new(azblob(bucket, &root)?),
+        #[cfg(feature = "oss")]
         BucketKind::Oss => Operator::new(oss(bucket, &root)?),
-        BucketKind::Swift => return Err("it is none of opendal's".to_owned()),
+        kind => {
+            return Err(format!(
+                "stores of kind `{}:` are not built into this lifeboat",
+                kind.scheme()
+            ));
+        }
     };
     let ca = bucket.options.ca.as_ref().map(text).transpose()?;
     let transport = dated(transport::client(ca.as_deref())?, clock);
@@ -155,6 +171,7 @@ fn url_of(bucket: &Bucket) -> String {
     }
 }
 
+#[cfg(feature = "s3")]
 fn s3(bucket: &Bucket, root: &str, keys: &Keys) -> S3 {
     let BucketOptions { endpoint, checksum, .. } = &bucket.options;
     let mut service = S3::default()
@@ -189,6 +206,7 @@ fn region_around() -> Option<String> {
         .find(|region| !region.is_empty())
 }
 
+#[cfg(feature = "gs")]
 fn gcs(bucket: &Bucket, root: &str) -> Result<Gcs, String> {
     let mut service = Gcs::default().bucket(&bucket.name).root(root);
     if let Some(endpoint) = &bucket.options.endpoint {
@@ -211,6 +229,7 @@ fn gcs(bucket: &Bucket, root: &str) -> Result<Gcs, String> {
     Ok(service)
 }
 
+#[cfg(feature = "azblob")]
 fn azblob(bucket: &Bucket, root: &str) -> Result<Azblob, String> {
     let mut service = Azblob::default();
     if let Some(secret) = &bucket.options.credentials {
@@ -239,6 +258,7 @@ fn azblob(bucket: &Bucket, root: &str) -> Result<Azblob, String> {
     Ok(service)
 }
 
+#[cfg(feature = "oss")]
 fn oss(bucket: &Bucket, root: &str) -> Result<Oss, String> {
     let options = &bucket.options;
     let mut service = Oss::default().bucket(&bucket.name).root(root);
@@ -275,6 +295,7 @@ fn text(secret: &Secret) -> Result<String, String> {
 
 /// For a server that asks nobody who he is.
 #[cfg(test)]
+#[cfg(feature = "s3")]
 pub(super) fn signing_as_nobody(
     client: impl HttpTransport,
     bucket: &Bucket,
@@ -292,6 +313,7 @@ pub(super) fn signing_as_nobody(
 }
 
 #[cfg(test)]
+#[cfg(feature = "s3")]
 mod tests {
     use super::*;
 

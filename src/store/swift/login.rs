@@ -50,13 +50,17 @@ impl Token {
 
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("secret", &self.secret).finish_non_exhaustive()
+        f.debug_struct("Login")
+            .field("secret", &self.secret)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("storage", &self.storage).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("storage", &self.storage)
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,7 +97,9 @@ impl Login {
         let reply = answered(asked).await?;
         let header = |name: &str| reply.headers().get(name).and_then(|value| value.to_str().ok());
         let (Some(value), Some(storage)) = (header("X-Auth-Token"), header("X-Storage-Url")) else {
-            return Err(Fault::Other("the server that was asked for a token gave none".to_owned()));
+            return Err(Fault::Other(
+                "the server that was asked for a token gave none".to_owned(),
+            ));
         };
         let lives = header("X-Auth-Token-Expires").or_else(|| header("X-Storage-Token-Expires"));
         let lives = lives.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
@@ -109,7 +115,10 @@ impl Login {
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(identity(pairs)?.to_string());
         let mut reply = answered(asked).await?;
-        let value = reply.headers().get("X-Subject-Token").and_then(|value| value.to_str().ok());
+        let value = reply
+            .headers()
+            .get("X-Subject-Token")
+            .and_then(|value| value.to_str().ok());
         let value = value.map(str::to_owned);
         let value = value.ok_or_else(|| Fault::Other("Keystone gave no token".to_owned()))?;
         let body = body_of(&mut reply, LARGEST_CATALOG as u64, ANSWER).await?;
@@ -124,7 +133,11 @@ impl Login {
         let began = began.and_then(|began| began.parse::<Timestamp>().ok());
         // By its own clock: this host's may be another.
         let lives = ends.zip(began).map(|(ends, began)| ends.duration_since(began));
-        Ok(token(&value, storage, lives.and_then(|lives| Duration::try_from(lives).ok())))
+        Ok(token(
+            &value,
+            storage,
+            lives.and_then(|lives| Duration::try_from(lives).ok()),
+        ))
     }
 
     /// Of the server that gives tokens.
@@ -160,7 +173,9 @@ fn identity(pairs: &Pairs) -> Result<Value, Fault> {
         let credential = match of(&["os_application_credential_id"]) {
             Some(id) => json!({ "id": id, "secret": secret }),
             None => {
-                let name = pairs.want(&["os_application_credential_name"]).map_err(Fault::Refused)?;
+                let name = pairs
+                    .want(&["os_application_credential_name"])
+                    .map_err(Fault::Refused)?;
                 json!({ "name": name, "secret": secret, "user": user })
             }
         };
@@ -169,11 +184,16 @@ fn identity(pairs: &Pairs) -> Result<Value, Fault> {
     }
     let mut user = user;
     let Some(fields) = user.as_object_mut() else {
-        return Err(Fault::Refused("the credentials have no line `OS_USERNAME = …`".to_owned()));
+        return Err(Fault::Refused(
+            "the credentials have no line `OS_USERNAME = …`".to_owned(),
+        ));
     };
     let password = pairs.want(&["os_password"]).map_err(Fault::Refused)?;
     fields.insert("password".to_owned(), password.into());
-    let scope = match (of(&["os_project_id", "os_tenant_id"]), of(&["os_project_name", "os_tenant_name"])) {
+    let scope = match (
+        of(&["os_project_id", "os_tenant_id"]),
+        of(&["os_project_name", "os_tenant_name"]),
+    ) {
         (Some(id), _) => json!({ "project": { "id": id } }),
         (None, Some(name)) => {
             let domain = domain(
@@ -183,7 +203,9 @@ fn identity(pairs: &Pairs) -> Result<Value, Fault> {
             json!({ "project": { "name": name, "domain": domain } })
         }
         (None, None) => {
-            return Err(Fault::Refused("the credentials have no line `OS_PROJECT_NAME = …`".to_owned()));
+            return Err(Fault::Refused(
+                "the credentials have no line `OS_PROJECT_NAME = …`".to_owned(),
+            ));
         }
     };
     let identity = json!({ "methods": ["password"], "password": { "user": user } });
@@ -200,7 +222,10 @@ fn endpoint_of<'a>(body: &'a Value, region: Option<&str>, interface: &str) -> Re
         let is_in = |region: &str| endpoint["region"] == region || endpoint["region_id"] == region;
         endpoint["interface"] == interface && region.is_none_or(is_in)
     };
-    let found: Vec<&str> = endpoints.filter(here).filter_map(|endpoint| endpoint["url"].as_str()).collect();
+    let found: Vec<&str> = endpoints
+        .filter(here)
+        .filter_map(|endpoint| endpoint["url"].as_str())
+        .collect();
     let of = region.map_or(String::new(), |region| format!(" of region {region}"));
     match found.as_slice() {
         [only] => Ok(only),
@@ -208,7 +233,9 @@ fn endpoint_of<'a>(body: &'a Value, region: Option<&str>, interface: &str) -> Re
         [] => Err(Fault::Other(format!(
             "Keystone's catalog has no object store{of} with a {interface} endpoint: look at `region` and OS_INTERFACE"
         ))),
-        _ => Err(Fault::Other("Keystone's catalog has object stores of several regions: name one by `region`".to_owned())),
+        _ => Err(Fault::Other(
+            "Keystone's catalog has object stores of several regions: name one by `region`".to_owned(),
+        )),
     }
 }
 
@@ -240,9 +267,7 @@ mod tests {
     use super::*;
 
     fn catalog() -> Value {
-        let endpoint = |region: &str, interface: &str| {
-            json!({ "region": region, "region_id": region, "interface": interface, "url": format!("https://{region}.{interface}") })
-        };
+        let endpoint = |region: &str, interface: &str| json!({ "region": region, "region_id": region, "interface": interface, "url": format!("https://{region}.{interface}") });
         json!({ "token": { "catalog": [
             { "type": "identity", "endpoints": [endpoint("one", "public")] },
             { "type": "object-store", "endpoints": [

@@ -79,7 +79,10 @@ impl Swift {
         };
         let options = &bucket.options;
         let made = || {
-            let ca = options.ca.as_ref().map(|ca| ca.read().map_err(|error| with_causes(&error)));
+            let ca = options
+                .ca
+                .as_ref()
+                .map(|ca| ca.read().map_err(|error| with_causes(&error)));
             let ca = ca.transpose()?;
             client(ca.as_ref().map(|ca| ca.expose_secret()))
         };
@@ -216,10 +219,16 @@ impl Backend for Swift {
 
     fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
         let name = object.to_string();
-        let put = wait(put_new(&self.requests, &self.path_of(object), Bytes::copy_from_slice(bytes)));
+        let put = wait(put_new(
+            &self.requests,
+            &self.path_of(object),
+            Bytes::copy_from_slice(bytes),
+        ));
         match put.map_err(without_container).map_err(self.failed("write", &name))? {
             Ended::Done => Ok(()),
-            Ended::Taken => Err(Error::AlreadyExists { at: self.address(&name) }),
+            Ended::Taken => Err(Error::AlreadyExists {
+                at: self.address(&name),
+            }),
         }
     }
 
@@ -284,7 +293,9 @@ impl Backend for Swift {
         let mut objects = Vec::new();
         let mut each = |told: Told| {
             let name = told.name.as_deref().and_then(|name| name.strip_prefix(&self.prefix));
-            let Some(name) = name.filter(|name| !name.ends_with('/')) else { return };
+            let Some(name) = name.filter(|name| !name.ends_with('/')) else {
+                return;
+            };
             objects.push(ListedObject {
                 name: Listed::file(name),
                 bytes: told.bytes,
@@ -315,7 +326,10 @@ impl Backend for Swift {
     fn remove(&self, object: &ObjectName) -> Result<(), Error> {
         let name = object.to_string();
         let removed = wait(async {
-            let removed = self.requests.ask(&Question::new(Method::DELETE, &self.path_of(object))).await;
+            let removed = self
+                .requests
+                .ask(&Question::new(Method::DELETE, &self.path_of(object)))
+                .await;
             let was_there = match removed {
                 Ok(reply) => !reply.was_asked_again,
                 Err(Fault::Told(404, _)) => false,
@@ -351,7 +365,10 @@ impl Backend for Swift {
         let found = wait(async {
             let mut uploads = Vec::new();
             let mut each = |told: Told| {
-                let name = told.subdir.as_deref().and_then(|name| name.strip_prefix(&self.segments));
+                let name = told
+                    .subdir
+                    .as_deref()
+                    .and_then(|name| name.strip_prefix(&self.segments));
                 uploads.extend(name.map(|name| name.trim_end_matches('/').to_owned()));
             };
             self.listed(&self.segments, true, &|| {}, &mut each).await?;
@@ -364,7 +381,9 @@ impl Backend for Swift {
             self.listed(&self.prefix, false, &|| {}, &mut each).await?;
             let mut unfinished = Vec::new();
             for upload in uploads {
-                let Some((object, _)) = upload.rsplit_once('+') else { continue };
+                let Some((object, _)) = upload.rsplit_once('+') else {
+                    continue;
+                };
                 let object = object.replace('+', "/");
                 let Ok(of) = object.parse() else { continue };
                 if there.contains(&format!("{}{object}", self.prefix)) {
@@ -489,7 +508,10 @@ fn failure(doing: &'static str, at: String, fault: Fault) -> Error {
         Fault::Told(404, _) => Error::NotFound { doing, at },
         Fault::Told(401, why) | Fault::Told(403, why) | Fault::Refused(why) => Error::Refused { doing, at, why },
         Fault::Told(412, _) => Error::AlreadyExists { at },
-        Fault::Told(413 | 507, why) => io(at, format!("no space is left there, or none that this user may take: {why}")),
+        Fault::Told(413 | 507, why) => io(
+            at,
+            format!("no space is left there, or none that this user may take: {why}"),
+        ),
         Fault::Told(status, why) => io(at, format!("{status}: {why}")),
         Fault::Lost(why) => io(at, why),
         Fault::Silent(limit) => io(at, format!("no answer within {} s", limit.as_secs())),
@@ -506,8 +528,14 @@ mod tests {
     fn times_of_listings_are_utc() {
         let told = modified(Some("2026-11-20T10:15:30.250000"));
         assert_eq!(told.to_string(), "2026-11-20T10:15:30.25Z");
-        assert_eq!(modified(Some("2026-11-20T10:15:30Z")).to_string(), "2026-11-20T10:15:30Z");
-        assert_eq!((modified(Some("soon")), modified(None)), (Timestamp::MAX, Timestamp::MAX));
+        assert_eq!(
+            modified(Some("2026-11-20T10:15:30Z")).to_string(),
+            "2026-11-20T10:15:30Z"
+        );
+        assert_eq!(
+            (modified(Some("soon")), modified(None)),
+            (Timestamp::MAX, Timestamp::MAX)
+        );
     }
 
     #[test]

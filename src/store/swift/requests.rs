@@ -105,7 +105,8 @@ impl Reply {
 
     /// The digest that it gives, without quotes.
     pub fn etag(&self) -> Option<String> {
-        self.header("etag").map(|etag| etag.trim_matches('"').to_ascii_lowercase())
+        self.header("etag")
+            .map(|etag| etag.trim_matches('"').to_ascii_lowercase())
     }
 
     /// How large the object is.

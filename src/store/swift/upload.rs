@@ -136,7 +136,9 @@ impl NewUpload {
         let mut question = Question::new(Method::PUT, &self.path);
         question.query.push(("multipart-manifest", "put".to_owned()));
         question.headers.push(("If-None-Match", "*".to_owned()));
-        question.headers.push(("Content-Type", "application/octet-stream".to_owned()));
+        question
+            .headers
+            .push(("Content-Type", "application/octet-stream".to_owned()));
         question.body = manifest.into();
         question.silence = LONG_ANSWER;
         let told = self.requests.ask(&question).await;
@@ -191,7 +193,9 @@ pub(super) async fn put_new(requests: &Requests, path: &str, body: Bytes) -> Res
     };
     // The reply to our own write may have been lost, and the same tried again: what is there tells.
     let mut question = Question::new(Method::GET, path);
-    question.most = (body.len() as u64).saturating_add(1).max(super::requests::LARGEST_DOCUMENT);
+    question.most = (body.len() as u64)
+        .saturating_add(1)
+        .max(super::requests::LARGEST_DOCUMENT);
     match requests.ask(&question).await {
         Ok(reply) if reply.body == body => Ok(Ended::Done),
         Ok(_) if is_there_already(&fault) => Ok(Ended::Taken),

@@ -746,7 +746,7 @@ fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
         ("url = 'azblob://box'", "`destinations.far.endpoint` is missing"),
         (
             "url = 'gs://bucket'\nregion = 'x'",
-            "`destinations.far.region` is of destinations in `s3:`, and this one is gs://bucket",
+            "`destinations.far.region` is of destinations in `s3:`, `swift:`, and this one is gs://bucket",
         ),
         (
             "url = 'azblob://box'\npath_style = true",
@@ -754,7 +754,7 @@ fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
         ),
         (
             "url = 'file:///srv'\nendpoint = 'https://a'",
-            "`destinations.far.endpoint` is of destinations in `s3:`, `gs:`, `azblob:`, `oss:`, and this one is file:///srv",
+            "`destinations.far.endpoint` is of destinations in `s3:`, `gs:`, `azblob:`, `oss:`, `swift:`, and this one is file:///srv",
         ),
         (
             "url = 'file:///srv'\ncredentials = { env = 'A' }",
@@ -767,7 +767,7 @@ fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
         ),
         (
             "url = 'sftp://u@h/x'\npassword = { env = 'A' }\nregion = 'x'",
-            "`destinations.far.region` is of destinations in `s3:`, and this one is sftp://u@h/x",
+            "`destinations.far.region` is of destinations in `s3:`, `swift:`, and this one is sftp://u@h/x",
         ),
         (
             "url = 'sftp://u@h/x'\nkey = { env = 'A' }\nhost_key = 'ssh-rsa AAAAB3NzaC1yc2E='",

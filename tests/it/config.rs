@@ -598,7 +598,7 @@ url = "sftp://host/folder""#,
         (
             r#"[destinations.local]
 endpoint = "https://s3.example.com""#,
-            r#"config.d/a.toml:2:1: `destinations.local.endpoint` is of destinations in `s3:`, `gs:`, `azblob:`, `oss:`, and this one is file:///var/backups/lifeboat: remove it, or correct `url`
+            r#"config.d/a.toml:2:1: `destinations.local.endpoint` is of destinations in `s3:`, `gs:`, `azblob:`, `oss:`, `swift:`, and this one is file:///var/backups/lifeboat: remove it, or correct `url`
   |
 2 | endpoint …
   | ^^^^^^^^"#,

@@ -271,7 +271,7 @@ fn real_servers_of_swift_and_the_whole_life_of_backups() {
     let database = etcd.client();
     // More than a segment.
     for number in 0..8 {
-        let mut state = number;
+        let mut state: u64 = number;
         let value: Vec<u8> = std::iter::repeat_with(|| {
             // Nothing that a compressor finds small.
             state = u64::wrapping_add(state.wrapping_mul(6_364_136_223_846_793_005), 1_442_695_040_888_963_407);

@@ -212,7 +212,7 @@ pub(super) fn same(reply: &Reply, md5: &str) -> Result<(), Fault> {
     match reply.etag() {
         Some(etag) if etag == md5 => Ok(()),
         Some(etag) => Err(Fault::Other(format!(
-            "the server has other bytes than were sent: their MD5 is {etag}, not {md5}"
+            "what the server has is not what was sent: its MD5 is {etag}, not {md5}"
         ))),
         None => Err(Fault::Other("the server does not say what it has taken".to_owned())),
     }

@@ -1,4 +1,4 @@
-//! A host's word on a slot of a store that several hosts write to: the document, and how long it counts.
+//! A host's word on a slot of a store that several hosts write to: the document. How long it counts is in `lease`.
 //!
 //! ```text
 //! slots/SCHEDULE/SLOT.1.json   a host claims the slot, until an instant of the store's clock
@@ -8,23 +8,15 @@
 //! Each is written once, create-if-absent; the highest number counts. A host that dies lets its claim run out. What the
 //! claims of a slot mean for a host that wants to take it is decided in `slots`.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::instant;
+use super::lease::LEASE;
 use super::manifest::{FORMAT, Fault, read_document};
 use super::names::HostName;
 use super::records::document;
 use crate::model::ChainId;
-
-/// For how long a host claims a slot. It claims it again three times within that while its work goes on.
-pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
-
-/// How long before its slot something may be done and still count: the clocks of hosts and stores are never quite equal.
-const EARLY: SignedDuration = SignedDuration::from_mins(5);
-
-/// A claim is of no use to anybody so long after it was written.
-pub const SWEPT_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// `slots/SCHEDULE/SLOT.N.json`: a host's word on a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,31 +56,6 @@ pub struct Found {
     pub written_at: Timestamp,
     /// What stands in it.
     pub claim: Result<Claim, Fault>,
-}
-
-/// What two clocks show at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clocks {
-    /// That of the host which looks.
-    pub host: Timestamp,
-    /// The store's.
-    pub store: Timestamp,
-}
-
-impl Clocks {
-    /// Whether what was done at `done_at`, by the store's clock, can be of `slot`: not if that was well before it.
-    pub fn counts_for(self, slot: Timestamp, done_at: Timestamp) -> bool {
-        slot.duration_since(done_at) <= EARLY.saturating_add(self.ahead())
-    }
-
-    /// By how much the host's clock is ahead of the store's, if that is more than clocks ever differ.
-    pub fn apart(self) -> Option<SignedDuration> {
-        Some(self.ahead()).filter(|ahead| *ahead > EARLY)
-    }
-
-    fn ahead(self) -> SignedDuration {
-        self.host.duration_since(self.store).max(SignedDuration::ZERO)
-    }
 }
 
 impl Claim {

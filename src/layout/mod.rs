@@ -3,12 +3,15 @@
 //! Names and bytes in, values out, and the way back. What they mean together is `catalog`'s to say.
 
 pub mod claim;
+mod clocks;
 pub mod instant;
+pub mod lease;
 pub(crate) mod manifest;
 mod names;
 mod records;
 
-pub use claim::{Claim, Clocks};
+pub use claim::Claim;
+pub use clocks::Clocks;
 pub use manifest::{
     Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Rewrapped,
     SIGNED_FORMAT, Stream, Writer,

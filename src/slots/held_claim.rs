@@ -9,8 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::standing::{Standing, standing};
-use crate::layout::claim::{Claim, Clocks, LEASE, State};
-use crate::layout::{HostName, ObjectName, SlotPath};
+use crate::layout::claim::{Claim, State};
+use crate::layout::lease::LEASE;
+use crate::layout::{Clocks, HostName, ObjectName, SlotPath};
 use crate::model::ChainId;
 use crate::store::{self, Store};
 

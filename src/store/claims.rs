@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::Error;
 use super::backend::Under;
 use super::inner::Inner;
-use crate::layout::claim::{Claim, Found, LEASE};
+use crate::layout::claim::{Claim, Found};
+use crate::layout::lease::LEASE;
 use crate::layout::{ChainPath, Fault, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName, SlotPath};
 use crate::model::ChainId;
 

@@ -14,7 +14,8 @@ use super::Error;
 use super::backend::Under;
 use super::claims::Claimed;
 use super::inner::Inner;
-use crate::layout::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath, claim};
+use crate::layout::lease::SWEPT_AFTER;
+use crate::layout::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath};
 use crate::model::ChainId;
 
 /// How long an object that nobody answers for is left alone.
@@ -149,7 +150,7 @@ fn leavings<'a>(
         // All of a slot's at once: a number that is free again could be taken by somebody who listed them before.
         Listed::Ours(name @ ObjectName::Claim(slot, _)) => {
             let last = chains.last_claimed.get(slot).copied().unwrap_or(object.modified);
-            (now.duration_since(last) > claim::SWEPT_AFTER).then(|| name.to_string())
+            (now.duration_since(last) > SWEPT_AFTER).then(|| name.to_string())
         }
         Listed::Ours(_) | Listed::Foreign(_) | Listed::Unreadable { .. } => None,
     };

@@ -10,8 +10,10 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 use proptest::prelude::*;
 
 use super::*;
+use crate::layout::Clocks;
 use crate::layout::HostName;
-use crate::layout::claim::{Claim, Clocks, Found, LEASE, State};
+use crate::layout::claim::{Claim, Found, State};
+use crate::layout::lease::LEASE;
 use crate::model::ChainId;
 use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{CatchUp, Watch, When};

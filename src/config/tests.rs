@@ -658,10 +658,7 @@ fn what_does_not_fit_a_bucket_is_said_where_it_stands() {
             "url = 's3://k:s@bucket'",
             "`destinations.far.url`: a user, key or password in a URL",
         ),
-        (
-            "url = 'swift://box'",
-            "stores of kind `swift:` are known only to later versions",
-        ),
+        ("url = 'swift://box'", "`destinations.far.endpoint` is missing"),
         (
             "url = 's3://bucket'\nendpoint = 's3.example.com'",
             "`destinations.far.endpoint`: \"s3.example.com\" is not",

@@ -29,6 +29,12 @@ pub enum KeyError {
         /// The file.
         name: String,
     },
+    /// A post-quantum key as age itself reads it.
+    #[error("{name} holds a post-quantum key: `age-plugin-pq -identity {name}` makes an identity of it that its plugin opens with")]
+    PostQuantum {
+        /// The file.
+        name: String,
+    },
     /// An SSH key that is protected by a passphrase or of a kind that cannot decrypt.
     #[error("the SSH key in {name} {reason}")]
     UnusableSshKey {
@@ -170,6 +176,10 @@ impl Identities {
         let lines = text.lines().map(str::trim);
         let (mut keys, mut of_plugins): (Vec<Box<dyn age::Identity + Send + Sync>>, Vec<_>) = (Vec::new(), Vec::new());
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if line.starts_with("AGE-SECRET-KEY-PQ-1") {
+                let name = name.to_owned();
+                return Err(KeyError::PostQuantum { name });
+            }
             match PluginIdentity::parse(line, plugins) {
                 Some(key) => of_plugins.push(key),
                 None => keys.push(Box::new(line.parse::<age::x25519::Identity>().map_err(|_| none())?)),

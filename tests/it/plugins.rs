@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::support::host::Host;
-use super::support::shared;
+use super::support::{shared, tools};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_age-plugin-sample");
 
@@ -88,6 +88,54 @@ fn a_backup_is_made_for_and_opened_by_a_program_of_the_pinned_folder_and_of_no_o
     host.lifeboat(["backup"])
         .expect_code(1)
         .says(&["others could have changed", "chown root:"]);
+}
+
+#[test]
+fn a_post_quantum_key_is_that_of_a_plugin_and_age_itself_opens_what_was_made_for_it() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let (Some(program), Some(zstd)) = (tools::debian("age-plugin-pq"), tools::debian("zstd")) else {
+        return;
+    };
+    let program = program.canonicalize().unwrap();
+    let beside = |name: &str| program.with_file_name(name);
+    let host = Host::new(etcd);
+    let output = |command: &mut Command| {
+        let ended = command.output().unwrap();
+        assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
+        ended.stdout
+    };
+    let native = host.path("native.txt");
+    output(Command::new(beside("age-keygen")).args(["-pq", "-o"]).arg(&native));
+    let recipient = output(Command::new(beside("age-keygen")).arg("-y").arg(&native));
+    let recipient = String::from_utf8(recipient).unwrap().trim().to_owned();
+    let file = host.path("pq.txt").display().to_string();
+    output(Command::new(&program).args(["-identity", "-o", &file]).arg(&native));
+    let plugins = host.path("plugins");
+    install(&plugins);
+    fs::copy(&program, plugins.join("age-plugin-pq")).unwrap();
+    fs::set_permissions(plugins.join("age-plugin-pq"), fs::Permissions::from_mode(0o755)).unwrap();
+    host.reconfigure(
+        "[destinations.local]",
+        &format!("plugins = {plugins:?}\n[destinations.local]"),
+    );
+    // It goes together with no other kind.
+    let other = host.recipient().to_owned();
+    host.reconfigure(&format!("\"{other}\""), &format!("\"{other}\", \"{recipient}\""));
+    host.lifeboat(["check"]).expect_code(1).says(&["encryption.recipients"]);
+    host.reconfigure(&format!("\"{other}\", \"{recipient}\""), &format!("\"{recipient}\""));
+    host.lifeboat(["check"]).expect_code(0);
+    let id = host.backup();
+    let plain = host.path("plain.db").display().to_string();
+    host.lifeboat(["export", &id, &plain, "--identity", &file]).expect_code(0);
+    let native = native.display().to_string();
+    host.lifeboat(["export", &id, "-", "--identity", &native])
+        .expect_code(8)
+        .says(&["age-plugin-pq -identity"]);
+    let object = host.stored_files().into_iter().find(|file| file.to_string_lossy().ends_with(".age"));
+    let object = host.store().join(object.unwrap());
+    let packed = host.path("packed.zst").display().to_string();
+    output(Command::new(beside("age")).args(["-d", "-i", &native, "-o", &packed]).arg(object));
+    assert!(output(Command::new(zstd).args(["-dc", &packed])) == fs::read(plain).unwrap());
 }
 
 #[test]

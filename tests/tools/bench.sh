@@ -17,9 +17,10 @@ limit=$((128 << 20))
 . "$here/etcd-server.sh"
 
 work=$(mktemp -d "$BENCH_DIR/bench.XXXXXX")
-etcd_pid= cgroup=
+etcd_pid= cgroup= moto_pid=
 clean_up() {
     stop_etcd KILL
+    [ -z "$moto_pid" ] || kill -KILL "$moto_pid" 2>/dev/null || true
     [ -z "$cgroup" ] || rmdir "$cgroup" || true
     rm -rf "$work"
 }
@@ -106,6 +107,37 @@ for _ in $(seq "$RUNS"); do
     measure nice nice -n 19 lifeboat --config config.toml backup --pace off
     measure paced nice -n 19 lifeboat --config config.toml backup
 done
+
+# The same to a bucket of a server on this machine, which keeps it in memory, alternately with the directory.
+if python=$("$here/fetch-moto.sh"); then
+    say "a bucket on this machine"
+    moto_port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    "$python" "$here/moto-server.py" -H 127.0.0.1 -p "$moto_port" >moto.log 2>&1 &
+    moto_pid=$!
+    until curl --silent --fail --output /dev/null -X PUT "http://127.0.0.1:$moto_port/bench"; do
+        kill -0 "$moto_pid"
+        sleep 0.2
+    done
+    printf 'aws_access_key_id = bench\naws_secret_access_key = bench\n' >s3-keys
+    chmod 0600 s3-keys
+    cat config.toml - >bucket.toml <<CONFIG
+[destinations.bucket]
+url = "s3://bench/etcd"
+endpoint = "http://127.0.0.1:$moto_port"
+credentials = { file = "$work/s3-keys" }
+CONFIG
+    for _ in $(seq "$RUNS"); do
+        rm -rf backups state
+        mkdir backups state
+        measure directory lifeboat --config bucket.toml backup --pace off --to local
+        measure bucket lifeboat --config bucket.toml backup --pace off --to bucket
+        curl --silent --fail --output /dev/null -X POST "http://127.0.0.1:$moto_port/moto-api/reset"
+        curl --silent --fail --output /dev/null -X PUT "http://127.0.0.1:$moto_port/bench"
+    done
+    kill "$moto_pid"
+    wait "$moto_pid" || true
+    moto_pid=
+fi
 
 say "how long puts take meanwhile"
 # Prints the 99th percentile of puts while a command is run again and again.
@@ -216,6 +248,10 @@ row 'snapshot, encrypted: `etcdctl snapshot save`, `zstd -3 -T2`, `age` (pipelin
 row '`lifeboat backup --pace off`' backup pipeline '≤ 0.70; ≤ 64 MiB'
 row 'the same with `nice -n 19` (nice)' nice '' ''
 row "\`lifeboat backup\` as the agent takes it: paced, \`nice -n 19\`" paced nice '≤ 1.5'
+if [ -e bucket.runs ]; then
+    row '`lifeboat backup --pace off` to a directory alone (directory)' directory '' ''
+    row 'the same to a bucket of moto on this machine' bucket directory '≤ 1.15; ≤ 96 MiB'
+fi
 row 'data directory: `etcdutl snapshot restore` (etcdutl)' etcdutl '' ''
 row '`lifeboat rebuild` of the plain snapshot' rebuild etcdutl '≤ 0.60'
 row '`lifeboat rebuild` of the stored backup' rebuild-stored etcdutl '≤ 1.0'

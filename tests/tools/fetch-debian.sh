@@ -28,14 +28,16 @@ package_of() {
     etcdctl) echo etcd-client ;;
     etcdutl) echo etcd-server ;;
     promtool) echo prometheus ;;
+    age-plugin-*) echo age ;; # from 1.3 on, which brings its own age and age-keygen beside it
     sshd) echo openssh-server ;;
     ssh-keygen) echo openssh-client ;;
     *) echo "$1" ;;
     esac
 }
 
-# The suite to take a package from: the machine's own, unless that is too old to have etcdutl.
+# The suite to take a package from: the machine's own, unless that is too old to have etcdutl, or age's plugins.
 suite_of() {
+    [[ $2 = age-plugin-* && $ID = debian ]] && echo sid && return
     if [[ $1 = etcd-* ]]; then
         case $ID:${VERSION_ID:-rolling} in
         debian:1[0-2]) echo trixie && return ;;
@@ -47,9 +49,11 @@ suite_of() {
 
 # Unpacks one tool out of its package.
 unpack() {
-    local tool=$1 package suite apt mirror
+    local tool=$1 package suite apt mirror folder
     package=$(package_of "$tool")
-    suite=$(suite_of "$package")
+    suite=$(suite_of "$package" "$tool")
+    folder=$tools/debian-$package
+    [ "$suite" = "$VERSION_CODENAME" ] || [[ $tool != age-plugin-* ]] || folder=$tools/debian-$tool
     apt=$tools/apt-$suite
     mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
         awk -v own="$VERSION_CODENAME" '$3 == "main" && ($2 == own || $2 ~ /^(stable|testing|unstable|sid)$/) { print $1; exit }')
@@ -66,7 +70,7 @@ unpack() {
     [ -e "$apt/updated" ] || apt-get "${options[@]}" update >&2 || return 1
     touch "$apt/updated"
     (cd "$apt/cache" && rm -f -- *.deb && apt-get "${options[@]}" download "$package" >&2) || return 1
-    dpkg -x "$apt/cache/$package"_*.deb "$tools/debian-$package" || return 1
+    dpkg -x "$apt/cache/$package"_*.deb "$folder" || return 1
     if [ "$tool" = sshd ]; then
         unpack_with "$package" usr/sbin/sshd libwrap0 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 \
             libkeyutils1 libwtmpdb0
@@ -76,7 +80,7 @@ unpack() {
         unpack_with "$package" usr/bin/memcached libevent-2.1-7 libevent-2.1-7t64
         return
     fi
-    ln -sf "$tools/debian-$package/usr/bin/$tool"* "$tools/bin/" # age brings age-keygen
+    ln -sf "$folder/usr/bin/$tool"* "$tools/bin/" # age brings age-keygen
 }
 
 # What is called by PATH finds the libraries beside it that this machine may not have, and keeps its own name.

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Backup, Catalog, Standing};
-use crate::layout::{ChainPath, Proof};
+use super::{Backup, BackupCopy, Catalog};
+use crate::layout::ChainPath;
 
 /// The order in which backups of one snapshot were made; of two that were made at once one is taken as the later.
 fn made(backup: &Backup) -> (u32, &crate::model::ChainId) {
@@ -28,17 +28,17 @@ impl Catalog {
     /// The backups of one snapshot, the one that leads at the head, for each snapshot that has several. A leader has a good
     /// copy; of the others that is not asked.
     pub fn families(&self) -> Vec<Vec<&Backup>> {
-        self.families_of(|copy_of| copy_of.proof() >= Proof::Stored, |_| true)
+        self.families_of(Backup::is_good, |_| true)
     }
 
     /// Which backup leads which, as one destination has them.
     pub fn led_in(&self, destination: &str) -> BTreeMap<ChainPath, ChainPath> {
-        let standing = |backup: &Backup| -> Option<Standing> {
+        let copy = |backup: &Backup| -> Option<BackupCopy> {
             let copy = backup.copies.iter().find(|copy| copy.destination == destination);
-            copy.map(|copy| copy.standing.clone())
+            copy.cloned()
         };
-        let is_good = |backup: &Backup| standing(backup).is_some_and(|standing| standing.proof() >= Proof::Stored);
-        let families = self.families_of(is_good, |backup| standing(backup).is_some());
+        let is_good = |backup: &Backup| copy(backup).is_some_and(|copy| copy.is_good());
+        let families = self.families_of(is_good, |backup| copy(backup).is_some());
         let led = families.into_iter().flat_map(|family| {
             let mut family = family.into_iter().map(|backup| backup.manifest().chain_path());
             let leader = family.next();

@@ -30,7 +30,9 @@ pub enum KeyError {
         name: String,
     },
     /// A post-quantum key as age itself reads it.
-    #[error("{name} holds a post-quantum key: `age-plugin-pq -identity {name}` makes an identity of it that its plugin opens with")]
+    #[error(
+        "{name} holds a post-quantum key: `age-plugin-pq -identity {name}` makes an identity of it that its plugin opens with"
+    )]
     PostQuantum {
         /// The file.
         name: String,

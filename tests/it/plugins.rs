@@ -101,7 +101,11 @@ fn a_post_quantum_key_is_that_of_a_plugin_and_age_itself_opens_what_was_made_for
     let host = Host::new(etcd);
     let output = |command: &mut Command| {
         let ended = command.output().unwrap();
-        assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
+        assert!(
+            ended.status.success(),
+            "{command:?}: {}",
+            String::from_utf8_lossy(&ended.stderr)
+        );
         ended.stdout
     };
     let native = host.path("native.txt");
@@ -126,15 +130,23 @@ fn a_post_quantum_key_is_that_of_a_plugin_and_age_itself_opens_what_was_made_for
     host.lifeboat(["check"]).expect_code(0);
     let id = host.backup();
     let plain = host.path("plain.db").display().to_string();
-    host.lifeboat(["export", &id, &plain, "--identity", &file]).expect_code(0);
+    host.lifeboat(["export", &id, &plain, "--identity", &file])
+        .expect_code(0);
     let native = native.display().to_string();
     host.lifeboat(["export", &id, "-", "--identity", &native])
         .expect_code(8)
         .says(&["age-plugin-pq -identity"]);
-    let object = host.stored_files().into_iter().find(|file| file.to_string_lossy().ends_with(".age"));
+    let object = host
+        .stored_files()
+        .into_iter()
+        .find(|file| file.to_string_lossy().ends_with(".age"));
     let object = host.store().join(object.unwrap());
     let packed = host.path("packed.zst").display().to_string();
-    output(Command::new(beside("age")).args(["-d", "-i", &native, "-o", &packed]).arg(object));
+    output(
+        Command::new(beside("age"))
+            .args(["-d", "-i", &native, "-o", &packed])
+            .arg(object),
+    );
     assert!(output(Command::new(zstd).args(["-dc", &packed])) == fs::read(plain).unwrap());
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Failure, Listener, failed, host, witness};
 use super::{Row, Run, Snapshot};
-use crate::catalog::{Backup, Pinned, Standing};
+use crate::catalog::{Backup, Pinned};
 use crate::copy;
 use crate::error_chain::with_causes;
 use crate::layout::{HostName, Manifest, ObjectName, Pin, Proof, Writer};
@@ -304,10 +304,8 @@ impl One<'_> {
 
 /// The destinations with a good copy, and how far it is proven there.
 fn good_places(backup: &Backup) -> BTreeMap<String, Proof> {
-    let good = backup.copies.iter().filter_map(|copy| match &copy.standing {
-        Standing::Good(proof) if *proof >= Proof::Stored => Some((copy.destination.clone(), *proof)),
-        Standing::Good(_) | Standing::Bad(_) => None,
-    });
+    let good = backup.copies.iter().filter(|copy| copy.is_good());
+    let good = good.map(|copy| (copy.destination.clone(), copy.standing.proof()));
     good.collect()
 }
 

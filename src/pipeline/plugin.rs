@@ -150,6 +150,8 @@ enum Reply {
     Ok,
     With(SecretString),
     Fail,
+    /// It is no command that is known: plugins say such, too, to see that this is answered.
+    Unsupported,
 }
 
 /// A plugin's process.
@@ -225,6 +227,7 @@ impl Running {
                 Reply::Ok => stanza("ok", &[], &[]),
                 Reply::With(text) => stanza("ok", &[], text.expose_secret().as_bytes()),
                 Reply::Fail => stanza("fail", &[], &[]),
+                Reply::Unsupported => stanza("unsupported", &[], &[]),
             };
             // The time that somebody took to answer is not the plugin's.
             self.sign.send(()).ok();
@@ -384,7 +387,7 @@ impl age::Recipient for PluginRecipient {
                 }),
                 ("labels", args) => labels.extend(args.iter().cloned()),
                 ("error", _) => return Err(told(command)),
-                _ => return Ok(Reply::Fail),
+                _ => return Ok(Reply::Unsupported),
             }
             Ok(Reply::Ok)
         });
@@ -437,7 +440,7 @@ impl age::Identity for PluginIdentity {
                     key = Some(FileKey::init_with_mut(|key| key.copy_from_slice(&command.body)));
                 }
                 "error" => why = Some(told(command)),
-                _ => return Ok(Reply::Fail),
+                _ => return Ok(Reply::Unsupported),
             }
             Ok(Reply::Ok)
         });

@@ -86,6 +86,8 @@ fn speak(opens: bool) {
     if mode == 2 {
         std::thread::sleep(std::time::Duration::from_secs(3600));
     }
+    let (answer, _) = ask("no-such-command 1", &[]);
+    assert_eq!(answer, ["unsupported"]);
     match (opens, wrapped) {
         (false, _) => drop(ask("recipient-stanza 0 sample x", &masked(&file_key))),
         (true, None) => {}

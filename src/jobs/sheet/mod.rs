@@ -67,6 +67,7 @@ pub fn sheet(config: &Config, made: Made<'_>) -> Sheet {
     )));
     members(config, &mut blocks);
     identities(config, &mut blocks);
+    signers(config, &mut blocks);
     stores(config, &mut blocks);
     commands(config, &mut blocks);
     Sheet { title, blocks }
@@ -124,6 +125,24 @@ fn identities(config: &Config, blocks: &mut Vec<Block>) {
         Some(note) => row("Kept", note.clone()),
         None => Block::Blank("Kept".to_owned()),
     });
+}
+
+/// Who may sign, where somebody is named.
+fn signers(config: &Config, blocks: &mut Vec<Block>) {
+    let trust = &config.signing.trust;
+    if trust.roots.is_empty() && trust.signers.is_empty() {
+        return;
+    }
+    blocks.push(say(
+        "Who may sign; compare with what `lifeboat show` says below `signed by`:",
+    ));
+    let roots = trust.roots.iter().map(|key| ("Root key", key));
+    let signers = trust.signers.iter().map(|key| ("Signer", key));
+    blocks.extend(
+        roots
+            .chain(signers)
+            .map(|(what, key)| row(format!("{what} {}", key.fingerprint()), key.to_string())),
+    );
 }
 
 /// A key that fills no page: those for after quantum computers have thousands of characters.
@@ -442,6 +461,20 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("___"), "{text}");
+    }
+
+    #[test]
+    fn who_may_sign_is_named_by_key_and_fingerprint() {
+        const KEY: &str = "lifeboat-signer13jxyrs06haqvrvpxzs2nu2nhpnpsqucnv6slkcwkdxxxnkjh3esqudqgk9";
+        let (_, without) = made("");
+        assert!(!without.text().contains("Who may sign"));
+        let (config, sheet) = made(&format!("[signing]\ntrusted = ['{KEY}']\n"));
+        let signer = config.signing.trust.signers.first().unwrap();
+        let text = sheet.text().split_whitespace().collect::<Vec<_>>().join("");
+        assert!(
+            text.contains(&format!("Signer{}:{KEY}", signer.fingerprint()).replace(' ', "")),
+            "{text}"
+        );
     }
 
     #[test]

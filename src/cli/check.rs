@@ -1,6 +1,6 @@
 //! `lifeboat check`: is the configuration right, and does everything it names answer?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -38,6 +38,9 @@ pub struct Args {
     /// can be read
     #[arg(long, value_name = "DESTINATION")]
     adopt_store: Option<String>,
+    /// Write this list of signers to every destination (`lifeboat keygen --sign-signers` makes one)
+    #[arg(long, value_name = "FILE")]
+    publish_signers: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -58,6 +61,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         key_files: args.identity.files(),
         accept_recipients: args.accept_recipients,
         adopt_store: args.adopt_store.as_deref(),
+        publish_signers: args.publish_signers.as_deref(),
     };
     let Checked {
         findings,

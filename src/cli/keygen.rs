@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use age::secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, host};
 use crate::durable;
 use crate::error_chain::with_causes;
 use crate::jobs::failed;
-use crate::signing::{Role, SigningKey};
+use crate::model::ClusterName;
+use crate::secret::Secret;
+use crate::signing::{KeyError, Role, Roll, Signer, SignerKey, SigningKey};
 use crate::terminal::Format;
 
 /// Who may read a secret key.
@@ -33,9 +35,45 @@ pub struct Args {
     /// Make a key by which a host signs
     #[arg(long, value_name = "FILE", group = "kind")]
     signing: Option<PathBuf>,
-    /// Make a root key, which signs lists of signers (`lifeboat signers --sign`)
+    /// Make a root key, which signs lists of signers
     #[arg(long, value_name = "FILE", group = "kind")]
     root: Option<PathBuf>,
+    /// Make a list of signers in this file, signed by a root key: for `lifeboat check --publish-signers`
+    #[arg(long, value_name = "FILE", group = "kind", requires_all = ["root_key", "cluster", "number", "signer"])]
+    sign_signers: Option<PathBuf>,
+    /// The file of the root key that signs the list
+    #[arg(long, value_name = "FILE", requires = "sign_signers")]
+    root_key: Option<PathBuf>,
+    /// The name of the cluster whose signers they are
+    #[arg(long, value_name = "NAME", requires = "sign_signers")]
+    cluster: Option<ClusterName>,
+    /// The number of the list, higher than that of the one before
+    #[arg(long, value_name = "N", requires = "sign_signers")]
+    number: Option<u64>,
+    /// The key of one who may sign, perhaps with a name (`KEY=etcd-1`); several times
+    #[arg(long, value_name = "KEY", requires = "sign_signers", value_parser = signer)]
+    signer: Vec<Signer>,
+}
+
+fn signer(text: &str) -> Result<Signer, String> {
+    let (key, name) = match text.split_once('=') {
+        Some((key, name)) => (key, Some(name.to_owned())),
+        None => (text, None),
+    };
+    let key: SignerKey = key.parse().map_err(|error: KeyError| error.to_string())?;
+    match key.role() {
+        Role::Signer => Ok(Signer { key, name }),
+        Role::Root => Err("this is the key of a root, which signs no backups".to_owned()),
+    }
+}
+
+#[derive(Serialize)]
+struct ListDocument<'a> {
+    schema: u32,
+    file: &'a Path,
+    number: u64,
+    root: String,
+    signers: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -54,12 +92,50 @@ struct KeyDocument<'a> {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    if let (Some(file), Some(root), Some(cluster), Some(number)) =
+        (&args.sign_signers, &args.root_key, &args.cluster, args.number)
+    {
+        return sign_signers(context, file, root, cluster, number, args.signer);
+    }
     match (args.identity, args.signing, args.root) {
         (Some(file), _, _) => identity(context, &file),
         (None, Some(file), _) => signing(context, &file, Role::Signer),
         (None, None, Some(file)) => signing(context, &file, Role::Root),
         (None, None, None) => Err(Failure::new(Exit::Usage, "name the file of the key")),
     }
+}
+
+fn sign_signers(
+    context: &Context,
+    file: &Path,
+    root: &Path,
+    cluster: &ClusterName,
+    number: u64,
+    signers: Vec<Signer>,
+) -> Result<Exit, Failure> {
+    let name = root.display().to_string();
+    let secret = Secret::read_given(root).map_err(failed)?;
+    let root = SigningKey::parse(Role::Root, secret.expose_secret(), &name).map_err(|error| {
+        Failure::new(Exit::WrongKey, error).next("give the file that `lifeboat keygen --root` wrote")
+    })?;
+    let list = Roll::new(number, host::now(), signers);
+    let document = SecretString::from(String::from_utf8_lossy(&list.sign(cluster, &root)).into_owned());
+    write(file, &document)?;
+    match context.output.format {
+        Format::Json => context.output.json(&ListDocument {
+            schema: 1,
+            file,
+            number,
+            root: root.public().to_string(),
+            signers: list.keys().map(|key| key.to_string()).collect(),
+        }),
+        Format::Text => context.output.line(format!(
+            "list {number} of {cluster}: {} signers, signed by root {}",
+            list.keys().count(),
+            root.public().fingerprint()
+        )),
+    }
+    Ok(Exit::Done)
 }
 
 fn identity(context: &Context, file: &Path) -> Result<Exit, Failure> {

@@ -16,7 +16,9 @@ use super::restore::foreseen;
 use super::source::{outlined, recipients as recipients_of};
 use super::stores::read_configured;
 use super::unit_access::Judgement;
-use super::{Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, recipients, witness};
+use super::{
+    Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, recipients, signing, witness,
+};
 use crate::backup;
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
@@ -42,6 +44,8 @@ pub struct Asked<'a> {
     pub accept_recipients: bool,
     /// The destination whose store gets its marker again.
     pub adopt_store: Option<&'a str>,
+    /// The list of signers that every destination gets.
+    pub publish_signers: Option<&'a Path>,
 }
 
 /// What came of it.
@@ -184,6 +188,11 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
     }
     if asked.online && is_configured {
         members = runtime.block_on(ask_members(&config, &mut findings));
+    }
+    if let Some(file) = asked.publish_signers.filter(|_| is_configured) {
+        let published = signing::publish(&config, file);
+        let ended = published.map(|notes| findings.notes.extend(notes));
+        exit = findings.end_of(ended, exit);
     }
     if let Some(name) = asked.adopt_store.filter(|_| is_configured) {
         let adopted = host::settle().and_then(|()| adopt::adopt(&config, name));

@@ -1,14 +1,17 @@
 //! By which key this host signs, and whose documents count for it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use age::secrecy::ExposeSecret;
 
-use super::{Exit, Failure, failed};
+use super::stores::{open_to_write, store_failure};
+use super::{Exit, Failure, failed, host};
 use crate::config::Config;
 use crate::durable;
 use crate::error_chain::with_causes;
-use crate::signing::{Authority, Role, SigningKey};
+use crate::layout::{MAX_BYTES, ObjectName};
+use crate::signing::{Authority, Role, Roll, SigningKey};
 use crate::state::State;
 
 /// Whose documents count, and the key that signs, as far as this user may have it. Nothing is made.
@@ -44,6 +47,44 @@ pub fn authority_to_write(config: &Config, state: &State) -> Result<Authority, F
 /// Sees to it that there is a key, for a job that writes documents to stores that it opens to read.
 pub fn prepare(config: &Config, state: &State) -> Result<(), Failure> {
     authority_to_write(config, state).map(drop)
+}
+
+/// Writes a list of signers to every destination; where, in words. One that no trusted root has signed, or that is older
+/// than one which is there, is refused.
+pub fn publish(config: &Config, file: &Path) -> Result<Vec<String>, Failure> {
+    let name = file.display();
+    let document = durable::read_given(file, MAX_BYTES as u64)
+        .map_err(|error| Failure::new(Exit::Failed, format!("read {name}: {error}")))?;
+    let (cluster, roots) = (&config.cluster.name, &config.signing.trust.roots);
+    let list = Roll::read(cluster, roots, &document).map_err(|error| {
+        Failure::new(Exit::Damaged, format!("{name}: {}", with_causes(&error)))
+            .next("name the root key in [signing] trusted; a list is for one cluster name")
+    })?;
+    // The file is read as whoever it belongs to.
+    host::settle()?;
+    let state = host::state(cluster)?;
+    let mut told = Vec::new();
+    for destination in open_to_write(config, &state, &[])? {
+        let at = &destination.name;
+        let store = destination.store.map_err(store_failure)?;
+        let there = store.read_small(&ObjectName::Signers, MAX_BYTES as u64).ok();
+        let there = there.and_then(|document| Roll::read(cluster, roots, &document).ok());
+        if let Some(newer) = there.filter(|there| there.number > list.number) {
+            let message = format!(
+                "destination {at} has list {} already, {name} is list {}",
+                newer.number, list.number
+            );
+            return Err(Failure::new(Exit::Refused, message).next("sign one with a higher `--number`"));
+        }
+        store.put_signers(&document).map_err(store_failure)?;
+        told.push(format!(
+            "destination {at}: list {} names {} signers",
+            list.number,
+            list.keys().count()
+        ));
+    }
+    state.note_list_of_signers(&document).map_err(failed)?;
+    Ok(told)
 }
 
 /// The key that the configuration names.

@@ -324,6 +324,12 @@ impl Store {
         self.put_new(name, &self.authority().sign(name, document))
     }
 
+    /// Writes the list of signers, in the place of one that is there.
+    pub fn put_signers(&self, document: &[u8]) -> Result<(), Error> {
+        let document = document.to_vec();
+        self.ask(move |store| store.backend().replace(&ObjectName::Signers, &document))
+    }
+
     /// Whether the chain is pinned by a pin that counts.
     pub fn is_pinned(&self, chain: &ChainPath) -> Result<bool, Error> {
         let chain = chain.clone();

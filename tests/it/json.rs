@@ -55,6 +55,22 @@ fn what_is_printed_is_what_is_described() {
     check("check", 0, &["check", "--online"]);
     check("keygen", 0, &["keygen", "--identity", &key]);
     check("recovery-sheet", 0, &["recovery-sheet"]);
+    let (root, list) = (path("root-key.txt"), path("signers.json"));
+    check("keygen --signing", 0, &["keygen", "--root", &root]);
+    let other = lifeboat::signing::SigningKey::of_seed(lifeboat::signing::Role::Signer, [7; 32]);
+    let other = other.public().to_string();
+    let signed = [
+        "--root-key",
+        &root,
+        "--cluster",
+        "test",
+        "--number",
+        "1",
+        "--signer",
+        &other,
+    ];
+    let signed = [&["keygen", "--sign-signers", &list][..], &signed].concat();
+    check("keygen --sign-signers", 0, &signed);
     check(
         "keygen --signing",
         0,

@@ -458,6 +458,59 @@ fn forge_check(scene: &Scene, chain: usize, ok: bool) {
 }
 
 #[test]
+fn a_root_names_the_signers_and_an_older_list_brings_nobody_back() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let id = host.backup();
+    let path = |name: &str| host.path(name).display().to_string();
+    let root = host
+        .lifeboat(["keygen", "--root", &path("root.txt")])
+        .expect_code(0)
+        .stdout;
+    let shown = host.lifeboat(["--json", "show", &id]).json();
+    let own = shown["backup"]["signer"].as_str().unwrap().to_owned();
+    trust(&host, &[root.trim().parse().unwrap()]);
+    let status = host.lifeboat(["--json", "status"]).expect_code(1).json();
+    assert_eq!(status["problems"][0]["event"], "signer-untrusted", "{status}");
+
+    let other = SigningKey::of_seed(Role::Signer, [7; 32]).public().to_string();
+    let list = |number: &str, key: &str| {
+        let (file, root) = (path(&format!("list-{number}.json")), path("root.txt"));
+        let signed = [
+            "keygen",
+            "--sign-signers",
+            &file,
+            "--root-key",
+            &root,
+            "--cluster",
+            CLUSTER,
+        ];
+        let rest = ["--number", number, "--signer", key];
+        host.lifeboat(signed.into_iter().chain(rest)).expect_code(0);
+        file
+    };
+    let (first, second) = (list("1", &own), list("2", &other));
+    host.lifeboat(["check", "--publish-signers", &first]).expect_code(0);
+    host.lifeboat(["status"]).expect_code(0);
+    host.lifeboat(["check", "--publish-signers", &second]).expect_code(0);
+    let untrusted = || {
+        host.lifeboat(["--json", "status"]).json()["problems"]
+            .to_string()
+            .contains("signer-untrusted")
+    };
+    assert!(untrusted());
+    host.lifeboat(["check", "--publish-signers", &first]).expect_code(7);
+    // Whoever may write to the store puts the older one back.
+    fs::copy(&first, host.store().join(CLUSTER).join("signers.json")).unwrap();
+    assert!(untrusted(), "this host remembers the newer one");
+    let by_stranger = fs::read_to_string(&first)
+        .unwrap()
+        .replace("\"number\":1", "\"number\":9");
+    fs::write(host.store().join(CLUSTER).join("signers.json"), by_stranger).unwrap();
+    assert!(untrusted(), "no root has signed that");
+}
+
+#[test]
 fn every_forgery_comes_to_what_the_page_says() {
     let page = include_str!("../../docs/reliability.md");
     let (_, section) = page.split_once("## Forgery").expect("it has the section");

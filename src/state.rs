@@ -46,7 +46,7 @@ pub use tips::{SeenThere, SeenTips};
 use crate::durable::{self, Partial};
 use crate::layout::instant;
 use crate::model::{ChainId, ClusterName, Digest};
-use crate::store::{Begun, Known, StoreId};
+use crate::store::{Begun, Kept, Known, StoreId};
 
 /// The user of the agent. Where it exists, root writes as this user what the agent is to find: see `process`.
 pub const AGENTS_USER: &str = "lifeboat";
@@ -314,6 +314,11 @@ impl State {
 
     fn chain_path(&self, chain: &ChainId) -> PathBuf {
         self.folder.join(format!("chains/{chain}.json"))
+    }
+
+    /// Where documents of a destination are kept that were read once.
+    pub fn documents_of(&self, destination: &str) -> Kept {
+        Kept::at(self.folder.join("documents").join(one_component(destination)))
     }
 
     fn store_path(&self, destination: &str) -> PathBuf {

@@ -417,6 +417,11 @@ fn destinations(page: &mut Page, report: &Report) {
     each("destination_free_bytes", "What can still be written to it.", &|found| {
         found.free_bytes.map(|bytes| bytes.to_string())
     });
+    each(
+        "destination_credentials_expiry_timestamp_seconds",
+        "When what proves to it who asks runs out, where that says so itself.",
+        &|found| found.credentials_expire_at.map(|end| unix(Some(end))),
+    );
     each("destination_size_bytes", "How large it is.", &|found| {
         found.total_bytes.map(|bytes| bytes.to_string())
     });

@@ -52,7 +52,11 @@ pub fn open(
             }
             (Some(_) | None, _, Access::Read | Access::Write { .. }, _) => {}
         }
-        Ok(store.limited_to(address.bandwidth))
+        let store = store.limited_to(address.bandwidth);
+        Ok(match memory {
+            Some(state) => store.keeping(state.documents_of(&address.name)),
+            None => store,
+        })
     });
     let opened = opened.into_iter().map(|(address, store)| Destination {
         name: address.name,

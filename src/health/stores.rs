@@ -39,6 +39,10 @@ pub struct Destination {
     pub proof_within: Duration,
     /// What can still be written, and how large the store is, where it says so.
     pub free_and_total_bytes: Option<(u64, u64)>,
+    /// When what proves to it who asks runs out, where that says so itself.
+    pub credentials_expire_at: Option<Timestamp>,
+    /// Why that could not be read again: the last that could be is used.
+    pub credentials_trouble: Option<String>,
     /// What it lacks that others have, a schedule each, where that is known.
     pub behind: Option<Vec<Owed>>,
 }
@@ -91,6 +95,9 @@ pub struct DestinationState {
     pub free_bytes: Option<u64>,
     /// How large the store is.
     pub total_bytes: Option<u64>,
+    /// When what proves to it who asks runs out, where that says so itself.
+    #[serde(default)]
+    pub credentials_expire_at: Option<Timestamp>,
     /// How far it is behind; none where it could not be read.
     #[serde(default)]
     pub behind: Option<BehindState>,
@@ -206,6 +213,7 @@ impl Stores<'_> {
             stored_bytes: here().map(|(backup, _)| backup.manifest().stored.bytes).sum(),
             free_bytes: found.free_and_total_bytes.map(|(free, _)| free),
             total_bytes: found.free_and_total_bytes.map(|(_, total)| total),
+            credentials_expire_at: found.credentials_expire_at,
             behind: found.behind.as_deref().map(BehindState::of),
         }
     }
@@ -242,6 +250,12 @@ impl Stores<'_> {
             ));
         }
         problems.extend(self.destinations.iter().flat_map(unusable));
+        let now = self.read_at;
+        problems.extend(
+            self.destinations
+                .iter()
+                .filter_map(|found| doubtful_credentials(found, now)),
+        );
         problems.extend(self.destinations.iter().flat_map(|destination| {
             let owed = destination.behind.iter().flatten();
             owed.filter_map(|owed| owed.problem(&destination.name, self.read_at))
@@ -329,6 +343,21 @@ impl Stores<'_> {
             ),
         })
     }
+}
+
+/// Credentials that are not what is there now, or have run out: it goes well until it does not.
+fn doubtful_credentials(destination: &Destination, now: Timestamp) -> Option<Notice> {
+    let name = &destination.name;
+    let message = match (&destination.credentials_trouble, destination.credentials_expire_at) {
+        (Some(why), _) => format!("destination {name}: the last good credentials are used: {why}"),
+        (None, Some(end)) if end <= now => format!("destination {name}: its credentials ran out at {end:.0}"),
+        (None, _) => return None,
+    };
+    Some(Notice {
+        event: Event::SecretUnreadable,
+        about: About::destination(name),
+        message,
+    })
 }
 
 fn unusable(destination: &Destination) -> Vec<Notice> {

@@ -72,6 +72,8 @@ pub fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp, memor
     let destinations = config.destinations.keys().map(|name| {
         let unreadable = places.unreadable.iter();
         let unreadable = unreadable.filter(|(unread, _)| unread == name.as_str());
+        let credentials = places.stores.get(name.as_str()).map(Store::credentials);
+        let credentials = credentials.unwrap_or_default();
         let free = places
             .stores
             .get(name.as_str())
@@ -82,6 +84,8 @@ pub fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp, memor
             unwritable: None,
             proof_within: proof_within(verifies(config, name), now),
             free_and_total_bytes: free.map(|free| (free.available, free.total)),
+            credentials_expire_at: credentials.expires_at,
+            credentials_trouble: credentials.trouble,
             behind: behind.remove(name.as_str()),
         }
     });

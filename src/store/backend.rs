@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Error;
+use super::kept::Sum;
 use super::probe::OfKind;
 use crate::layout::{ChainPath, Listed, ListedObject, ObjectName, SlotPath};
 
@@ -19,6 +20,11 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
 
     /// Begins a new object, to be written as a stream.
     fn begin(&self, object: &ObjectName) -> Result<Box<dyn NewObject>, Error>;
+
+    /// What is known of what proves who asks.
+    fn credentials(&self) -> Credentials {
+        Credentials::default()
+    }
 
     /// Whether what was written is to be read back. Of one that says no, a new object is committed only if its own checksum of
     /// what it took is that of what was sent.
@@ -41,6 +47,13 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
 
     /// What there is: each object, and what is none. `sign` hears that it gets on.
     fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error>;
+
+    /// The same, and the MD5 of each, where a listing tells it.
+    fn list_with_sums(&self, under: &Under, sign: &dyn Fn()) -> Result<(Vec<ListedObject>, Vec<Option<Sum>>), Error> {
+        let objects = self.list(under, sign)?;
+        let none = vec![None; objects.len()];
+        Ok((objects, none))
+    }
 
     /// How far a listing may be behind what was written.
     fn listing_delay(&self) -> SignedDuration;
@@ -128,6 +141,15 @@ pub(super) enum Under {
     Checks(ChainPath),
     /// The claims of one slot's schedule, as far as the backend can, those of the slot alone.
     Slot(SlotPath),
+}
+
+/// What is known of what proves to a store who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// When it runs out, where it says so itself.
+    pub expires_at: Option<Timestamp>,
+    /// Why it could not be read again: the last that could be is used.
+    pub trouble: Option<String>,
 }
 
 /// The space that a backend has.

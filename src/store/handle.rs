@@ -26,7 +26,7 @@ use super::object::Object;
 use super::patience::{Asked, Signs, Silence, ask};
 use super::throttle::Throttle;
 use super::upload::Upload;
-use super::{Begun, Enforces, Error, Known, Swept};
+use super::{Begun, Credentials, Enforces, Error, Kept, Known, Swept};
 use crate::catalog::{self, Catalog};
 use crate::layout::claim::Found;
 use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, SlotPath};
@@ -134,6 +134,14 @@ impl Store {
         Store { throttle, ..self }
     }
 
+    /// The same, with documents kept here that were read once.
+    pub fn keeping(self, kept: Kept) -> Store {
+        Store {
+            inner: self.inner.keeping(kept),
+            ..self
+        }
+    }
+
     /// Whether there is a limit to how fast it is written to.
     pub fn is_limited(&self) -> bool {
         self.throttle.is_some()
@@ -192,6 +200,11 @@ impl Store {
     /// Whether what was written is to be read back.
     pub fn reads_back(&self) -> bool {
         self.inner.backend().reads_back()
+    }
+
+    /// What is known of what proves to it who asks.
+    pub fn credentials(&self) -> Credentials {
+        self.inner.backend().credentials()
     }
 
     /// How far what is in it must be proven to be called good.

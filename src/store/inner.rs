@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::backend::{Backend, Cache, Opened, Under};
+use super::kept::{Kept, Once, Sum};
 use super::location::Location;
 use super::marker::{Marker, StoreId};
 use super::{Begun, Error, Known, Swept};
@@ -61,6 +62,8 @@ pub(super) struct Inner {
     backend: Arc<dyn Backend>,
     id: Option<StoreId>,
     authority: Arc<Authority>,
+    /// Where documents are kept that were read once.
+    kept: Option<Kept>,
 }
 
 impl Inner {
@@ -95,6 +98,7 @@ impl Inner {
             backend: location.store(cluster)?,
             id: None,
             authority: Arc::new(Authority::anybody(cluster)),
+            kept: None,
         })
     }
 
@@ -111,6 +115,7 @@ impl Inner {
             backend,
             id: None,
             authority: Arc::new(Authority::anybody(cluster)),
+            kept: None,
         };
         if let Some(marker) = store.marker()? {
             store.id = Some(marker.store_id);
@@ -164,6 +169,14 @@ impl Inner {
                 | Error::Io { .. }),
             ) if !matches!(location, Location::Folder(_)) => Err(error),
             Err(_) => Ok(false),
+        }
+    }
+
+    /// The same, with documents kept here that were read once.
+    pub fn keeping(self, kept: Kept) -> Inner {
+        Inner {
+            kept: Some(kept),
+            ..self
         }
     }
 
@@ -267,25 +280,42 @@ impl Inner {
     /// What is in the store, under the name of its destination, by one listing; with `sweep`, leavings are removed by the
     /// same. `sign` hears of each folder and document, so that who waits can tell a slow store from one that hangs.
     pub fn read(&self, destination: &str, sweep: Option<&Begun>, sign: &(dyn Fn() + Sync)) -> Result<Contents, Error> {
-        let objects = self.list(sign)?;
+        let (objects, sums) = self.backend.list_with_sums(&Under::Store, sign)?;
         let swept = sweep.map(|begun| self.sweep_listed(&objects, begun, self.backend.now(), sign));
-        let catalog = self.catalog_of(destination, &objects, sign);
+        let catalog = self.catalog_with(destination, &objects, &sums, sign);
         Ok(Contents { catalog, swept })
     }
 
-    /// The documents are read by several threads.
+    /// What these objects come to; nothing is taken from what is kept here.
     pub(super) fn catalog_of(&self, destination: &str, objects: &[ListedObject], sign: &(dyn Fn() + Sync)) -> Catalog {
+        self.catalog_with(destination, objects, &[], sign)
+    }
+
+    /// The documents are read by several threads, those that are kept here and have the sum that the listing tells from here.
+    fn catalog_with(
+        &self,
+        destination: &str,
+        objects: &[ListedObject],
+        sums: &[Option<Sum>],
+        sign: &(dyn Fn() + Sync),
+    ) -> Catalog {
         let pins = PinsCount::under(&self.authority);
         let wanted = Catalog::wanted(objects, pins);
         let threads = threads_for(wanted.len());
-        std::thread::scope(|scope| {
+        let once = self.kept.as_ref().map(|kept| Once::of(kept, objects, sums));
+        let read = |name: &ObjectName| match &once {
+            Some(once) => once.document(name, || self.document(name)),
+            None => self.document(name),
+        };
+        let read = &read;
+        let catalog = std::thread::scope(|scope| {
             // Bounded, and what passes has been understood already: memory holds no more than the catalog needs.
             let (sender, understood) = crossbeam_channel::bounded(WAITING);
             for share in wanted.chunks(wanted.len().div_ceil(threads).max(1)) {
                 let sender = sender.clone();
                 scope.spawn(move || {
                     for wanted in share {
-                        let documents = wanted.in_order().inspect(|_| sign()).map(|name| self.document(name));
+                        let documents = wanted.in_order().inspect(|_| sign()).map(read);
                         for document in documents {
                             let document = document.map(|document| document.understand(&self.authority));
                             // What a stranger wrote displaces nothing.
@@ -302,12 +332,15 @@ impl Inner {
                 });
             }
             drop(sender);
-            let catalog = Catalog::of_destination(destination, objects, pins, understood);
-            match self.backend.reads_back() {
-                true => catalog,
-                false => catalog.of_acknowledged(),
-            }
-        })
+            Catalog::of_destination(destination, objects, pins, understood)
+        });
+        if let Some(once) = once {
+            once.keep();
+        }
+        match self.backend.reads_back() {
+            true => catalog,
+            false => catalog.of_acknowledged(),
+        }
     }
 
     /// A document as it is stored; none if it has been removed since it was listed. In the place of a check that was

@@ -16,6 +16,7 @@ mod handle;
 #[cfg(any(feature = "opendal", feature = "swift"))]
 mod http;
 mod inner;
+mod kept;
 mod location;
 mod marker;
 mod object;
@@ -44,9 +45,10 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{User, geteuid};
 
 pub use adopt::Adopted;
-pub use backend::FreeSpace;
+pub use backend::{Credentials, FreeSpace};
 pub use handle::{Limits, Store, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
+pub use kept::Kept;
 pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location, ReadingBack, Server, SftpOptions, built_in};
 pub use marker::StoreId;
 pub use object::Object;

@@ -265,6 +265,12 @@ fn destinations(page: &Page<'_>, destinations: &[DestinationRow], now: Timestamp
         page.output.table(&table);
     }
     for row in destinations {
+        if let Some(end) = row.state.credentials_expire_at {
+            page.wrapped(
+                &format!("{}: ", row.state.name),
+                &format!("its credentials run out at {end:.0}"),
+            );
+        }
         if let Some(text) = row.state.behind.as_ref().and_then(behind) {
             page.wrapped(&format!("{}: ", row.state.name), &text);
         }

@@ -30,17 +30,21 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use opendal::{Buffer, BufferStream, ErrorKind, Operator, Writer};
+use opendal::{Buffer, BufferStream, ErrorKind, Metadata, Operator, Writer};
 
-use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::http::Clock;
+use super::kept::Sum;
 use super::location::{Bucket, ReadingBack};
 use super::probe::OfKind;
 use super::waiting::wait;
+use super::{Credentials, Error};
 use crate::layout::{Listed, ListedObject, ObjectName};
+use credentials::Rotating;
 use receipt::Sent;
 use requests::{Reply, Requests};
 use service::Operators;
@@ -58,6 +62,10 @@ pub(super) struct Objects {
     operator: Operator,
     uploads: Operator,
     requests: Option<Arc<Requests>>,
+    /// The keys, where they are read again.
+    keys: Option<Arc<Rotating>>,
+    /// When they run out, where they are not.
+    keys_end: Option<Timestamp>,
     /// What people know the prefix by.
     address: String,
     clock: Arc<Clock>,
@@ -95,6 +103,8 @@ impl Objects {
             operator: operators.all_else,
             uploads: operators.uploads,
             requests: operators.requests.map(Arc::new),
+            keys: operators.keys,
+            keys_end: operators.keys_end,
             read_back: bucket.options.read_back,
             object_lock: bucket.options.object_lock,
             address: whole.to_string(),
@@ -177,6 +187,16 @@ impl Backend for Objects {
         }))
     }
 
+    fn credentials(&self) -> Credentials {
+        match &self.keys {
+            Some(keys) => keys.standing(),
+            None => Credentials {
+                expires_at: self.keys_end,
+                trouble: None,
+            },
+        }
+    }
+
     fn reads_back(&self) -> bool {
         self.read_back == ReadingBack::Always
     }
@@ -228,6 +248,10 @@ impl Backend for Objects {
     }
 
     fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
+        Ok(self.list_with_sums(under, sign)?.0)
+    }
+
+    fn list_with_sums(&self, under: &Under, sign: &dyn Fn()) -> Result<(Vec<ListedObject>, Vec<Option<Sum>>), Error> {
         let prefix = match under {
             Under::Store => String::new(),
             Under::Chain(chain) => format!("{chain}/"),
@@ -236,13 +260,14 @@ impl Backend for Objects {
         };
         let mut lister = wait(async { self.operator.lister_with(&prefix).recursive(true).await })
             .map_err(self.failed("list", &prefix))?;
-        let mut objects = Vec::new();
+        let (mut objects, mut sums) = (Vec::new(), Vec::new());
         while let Some(entry) = wait(lister.try_next()).map_err(self.failed("list", &prefix))? {
             sign();
             let (path, metadata) = entry.into_parts();
             if metadata.is_dir() {
                 continue;
             }
+            sums.push(sum_of(&metadata));
             objects.push(ListedObject {
                 name: Listed::file(&path),
                 bytes: metadata.content_length(),
@@ -250,7 +275,7 @@ impl Backend for Objects {
                 modified: metadata.last_modified().map_or(Timestamp::MAX, Timestamp::from),
             });
         }
-        Ok(objects)
+        Ok((objects, sums))
     }
 
     /// Most list at once; one that is made of many servers may take a while.
@@ -489,6 +514,20 @@ const UPLOAD: &str = "?uploadId=";
 /// Whether a server knows no such request, or does not answer it to this user.
 fn does_not_tell(reply: &Reply) -> bool {
     matches!(reply.status.as_u16(), 403 | 405 | 501)
+}
+
+/// The MD5 that a listing tells of an object: as such, or as its ETag, which may be something else and is then no MD5 of it.
+fn sum_of(metadata: &Metadata) -> Option<Sum> {
+    let told = metadata
+        .content_md5()
+        .and_then(|told| BASE64.decode(told).ok()?.try_into().ok());
+    told.or_else(|| {
+        let etag = metadata.etag()?.trim_matches('"');
+        if etag.len() != 32 || !etag.is_ascii() {
+            return None;
+        }
+        Some(u128::from_str_radix(etag, 16).ok()?.to_be_bytes())
+    })
 }
 
 fn is_there_already(error: &opendal::Error) -> bool {

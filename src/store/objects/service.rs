@@ -19,7 +19,7 @@ use opendal::{HttpTransport, HttpTransporter, OperationContext, Operator};
 use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
 use reqsign_core::{Context, ProvideCredentialChain, Signer};
 
-use super::credentials::{KEY, KEY_ID, Rotating, TOKEN};
+use super::credentials::{KEY, KEY_ID, Rotating, TOKEN, end_of_signature};
 use super::requests::Requests;
 use super::transport::{self, Dated};
 use crate::error_chain::with_causes;
@@ -50,6 +50,10 @@ pub(super) struct Operators {
     pub all_else: Operator,
     /// For what those do not ask; S3 alone has it.
     pub requests: Option<Requests>,
+    /// The keys, where they are read again.
+    pub keys: Option<Arc<Rotating>>,
+    /// When they run out, where they are not.
+    pub keys_end: Option<jiff::Timestamp>,
 }
 
 /// What makes requests below `prefix` of a bucket.
@@ -79,12 +83,22 @@ pub(super) fn operator(bucket: &Bucket, prefix: &str, clock: &Arc<Clock>) -> Res
     };
     let ca = bucket.options.ca.as_ref().map(text).transpose()?;
     let transport = dated(transport::client(ca.as_deref())?, clock);
+    let keys = match &signs {
+        Some(Keys::Named(keys)) => Some(keys.clone()),
+        Some(Keys::Nobody | Keys::Around) | None => None,
+    };
+    let keys_end = match (bucket.kind, &bucket.options.credentials) {
+        (BucketKind::Azblob, Some(secret)) => end_of_signature(&text(secret)?),
+        _ => None,
+    };
     let requests = signs.map(|keys| {
         let signer = keys.signer(bucket);
         Requests::new(transport.clone(), signer, url_of(bucket), prefix, FIRST_PAUSE)
     });
     Ok(Operators {
         requests,
+        keys,
+        keys_end,
         ..finished(made, &transport, FIRST_PAUSE)?
     })
 }
@@ -113,6 +127,8 @@ fn finished(
         uploads: made.clone().layer(retry(UPLOADS_TRIED_AGAIN)),
         all_else: made.layer(retry(TRIED_AGAIN)),
         requests: None,
+        keys: None,
+        keys_end: None,
     })
 }
 

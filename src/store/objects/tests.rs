@@ -15,7 +15,7 @@ use super::*;
 use crate::catalog::tests::manifest;
 use crate::layout::{Check, Manifest, Proof};
 use crate::model::{ChainId, Digest};
-use crate::store::{Access, BucketKind, BucketOptions, Limits, ReadBack, ReadingBack, Store};
+use crate::store::{Access, BucketKind, BucketOptions, Kept, Limits, ReadBack, ReadingBack, Store};
 use server::{Fault, Kind, Server};
 
 const PART: u64 = 5 << 20;
@@ -474,6 +474,93 @@ fn what_a_server_enforces_is_tried_and_nothing_is_left_of_it() {
     assert_eq!((names(), server.open_uploads()), (1, 0), "its marker alone");
 }
 
+/// A store with so many backups, kept in this folder what was read once.
+fn with_backups(server: &Server, folder: &tempfile::TempDir, number: u32) -> Store {
+    let store = store(server).keeping(Kept::at(folder.path().join("documents/s3")));
+    let first = backup(b"x", "20261120T101530Z-00000001", 10);
+    for number in 0..number {
+        let mut one = backup(b"x", &format!("20261120T101530Z-{number:08x}"), 10 + i64::from(number));
+        one.lineage = first.lineage.clone();
+        server.put(&format!("etcd/prod/{}", one.object_name()), b"x");
+        server.put(&format!("etcd/prod/{}", one.name()), &one.to_bytes());
+    }
+    store
+}
+
+#[test]
+fn a_document_that_was_read_once_is_not_asked_for_again() {
+    const BACKUPS: u32 = 3000;
+    let (server, folder) = (Server::new(now()), tempfile::tempdir().unwrap());
+    let store = with_backups(&server, &folder, BACKUPS);
+    let read = || {
+        server.asked();
+        let catalog = store.catalog("s3").unwrap();
+        let asked = server.asked();
+        let count = |of: Kind| asked.iter().filter(|kind| **kind == of).count();
+        (catalog, count(Kind::Get), count(Kind::List), asked.len())
+    };
+    let pages = (2 * BACKUPS as usize + 1).div_ceil(server::PAGE);
+    let (first, gets, lists, all) = read();
+    assert_eq!(
+        (first.backups().len(), gets, lists),
+        (BACKUPS as usize, BACKUPS as usize, pages)
+    );
+    assert_eq!(all, gets + lists);
+    let (second, gets, lists, all) = read();
+    assert_eq!((gets, lists, all), (0, pages, pages));
+    assert_eq!(second, first);
+
+    // What is new is asked for, and what is there under a name that was known, with other bytes.
+    let added = backup(b"x", "20261121T101530Z-00000001", 10_000);
+    server.put(&format!("etcd/prod/{}", added.object_name()), b"x");
+    server.put(&format!("etcd/prod/{}", added.name()), &added.to_bytes());
+    let changed = first.backups()[7].manifest().name();
+    server.put(&format!("etcd/prod/{changed}"), b"{}");
+    let (third, gets, ..) = read();
+    assert_eq!((third.backups().len(), gets), (BACKUPS as usize, 2));
+    assert_eq!(third.damaged().len(), 1, "what was kept is not believed over the store");
+
+    // What was kept is gone, or somebody has written into it: it costs requests, and nothing else.
+    let file = folder.path().join("documents/s3");
+    let mut bytes = crate::durable::read_plain(&file, u64::MAX).unwrap();
+    for byte in bytes.iter_mut().skip(100).step_by(1000) {
+        *byte ^= 1;
+    }
+    crate::durable::replace(&file, &bytes, 0o640).unwrap();
+    let (fourth, gets, ..) = read();
+    assert!(gets > 100, "{gets}");
+    assert_eq!(fourth, third);
+    assert_eq!(read().1, 0);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(read().1, BACKUPS as usize + 1);
+}
+
+/// A hundred thousand, by hand: `cargo test --lib a_hundred_thousand -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes"]
+fn a_hundred_thousand_backups_are_read_in_one_pass() {
+    let (server, folder) = (Server::new(now()), tempfile::tempdir().unwrap());
+    let store = with_backups(&server, &folder, 100_000);
+    server.tell_at_once(1000);
+    for run in 0..3 {
+        server.asked();
+        let begun = std::time::Instant::now();
+        let catalog = store.catalog("s3").unwrap();
+        assert_eq!(catalog.backups().len(), 100_000);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let memory = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS"))
+            .unwrap()
+            .to_owned();
+        println!(
+            "run {run}: {} requests, {:?}, {memory}",
+            server.asked().len(),
+            begun.elapsed()
+        );
+    }
+}
+
 #[test]
 fn it_keeps_the_promises_of_every_store() {
     let server = Server::new(now());
@@ -513,7 +600,7 @@ impl Dice {
 /// What goes wrong, by chance.
 fn mishaps(mut dice: Dice, one_in: u64) -> impl FnMut(Kind, &str) -> Fault + Send {
     move |kind, _| match dice.roll(one_in) {
-        0 => match dice.roll(10) {
+        0 => match dice.roll(12) {
             0 => Fault::Reset,
             1 => Fault::LostReply,
             2 if matches!(kind, Kind::Get | Kind::List) => Fault::Cut,
@@ -521,6 +608,10 @@ fn mishaps(mut dice: Dice, one_in: u64) -> impl FnMut(Kind, &str) -> Fault + Sen
             4 => Fault::Status(429),
             5 => Fault::Status(500),
             6 => Fault::Status(503),
+            // It is full; keys that have run out, or were changed.
+            9 if matches!(kind, Kind::Put | Kind::Begin | Kind::Part | Kind::Complete) => Fault::Status(507),
+            10 => Fault::Status(400),
+            11 => Fault::Status(401),
             7 if dice.roll(40) == 0 => Fault::Hangs,
             // What it keeps is not what it was sent: it would show only later.
             8 if dice.roll(4) == 0 && matches!(kind, Kind::Part) => Fault::Rots,
@@ -533,10 +624,12 @@ fn mishaps(mut dice: Dice, one_in: u64) -> impl FnMut(Kind, &str) -> Fault + Sen
 
 type Opens = fn(&Server, Limits) -> Result<Store, Error>;
 
-/// One host that backs up, copies, removes, sweeps, reads and starts again, while its server fails now and then.
+/// Hosts that back up, copy, remove, sweep, read and start again, while their server fails now and then.
 struct Life {
     server: Server,
     store: Store,
+    /// As another host has it.
+    other: Store,
     opens: Opens,
     here: Store,
     _folder: tempfile::TempDir,
@@ -553,6 +646,7 @@ impl Life {
         let (folder, here) = crate::store::tests::store();
         Life {
             store: opens(&server, HASTY).unwrap(),
+            other: opens(&server, HASTY).unwrap(),
             opens,
             server,
             here,
@@ -578,8 +672,15 @@ impl Life {
     /// One thing, and what it has begun: the time of the server goes on faster than that of what hangs.
     fn step(&mut self, dice: &mut Dice) {
         self.server.pass(SignedDuration::from_secs(30));
+        // Its clock is set; and another host writes to it, too.
+        match dice.roll(40) {
+            0 => self.server.pass(SignedDuration::from_hours(1)),
+            1 => self.server.pass(SignedDuration::from_hours(-1)),
+            2..=9 => std::mem::swap(&mut self.store, &mut self.other),
+            _ => {}
+        }
         self.act(dice);
-        while self.store.hangs_still() {
+        while self.store.hangs_still() || self.other.hangs_still() {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -643,10 +744,11 @@ impl Life {
         }
     }
 
-    /// With a server that works again, and after a day: all that was told to be good is, and nothing else is left.
+    /// With a server that works again, and after some days: all that was told to be good is, and nothing else is left.
     fn looks_as_it_should(mut self) {
         self.server.work();
-        self.server.pass(SignedDuration::from_hours(25));
+        // And some hours more: its clock may have been set back.
+        self.server.pass(SignedDuration::from_hours(96));
         let begun = crate::store::Begun::default();
         self.store = (self.opens)(&self.server, HASTY).unwrap();
         self.store.sweep(&begun).unwrap();

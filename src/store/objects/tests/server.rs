@@ -11,7 +11,7 @@ use md5::{Digest as _, Md5};
 use opendal::{Buffer, HttpBody, HttpTransport};
 
 /// So many names are told at once.
-const PAGE: usize = 7;
+pub(super) const PAGE: usize = 7;
 
 /// For so long nothing comes.
 const HANGS: std::time::Duration = std::time::Duration::from_millis(600);
@@ -72,6 +72,7 @@ struct State {
     enforces: bool,
     fault: Chosen,
     asked: Vec<Kind>,
+    page: usize,
 }
 
 #[derive(Clone)]
@@ -99,6 +100,7 @@ impl Server {
                 enforces: true,
                 fault: Box::new(|_, _| Fault::None),
                 asked: Vec::new(),
+                page: PAGE,
             })),
         }
     }
@@ -128,6 +130,17 @@ impl Server {
     /// The bytes that are there under a name.
     pub fn content(&self, key: &str) -> Option<Vec<u8>> {
         self.state().objects.get(key).map(|object| object.bytes.clone())
+    }
+
+    /// Has so many names told at once from now on.
+    pub fn tell_at_once(&self, names: usize) {
+        self.state().page = names;
+    }
+
+    /// Writes an object, as a stranger would.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        let etag = etag_of(&[bytes]);
+        self.state().write(key.to_owned(), bytes.to_vec(), etag);
     }
 
     pub fn open_uploads(&self) -> usize {
@@ -350,15 +363,18 @@ impl State {
     }
 
     fn list(&self, query: &BTreeMap<String, String>, stale: i64) -> Answer {
-        let mut objects = self.objects.clone();
+        let mut changed = (stale > 0).then(|| self.objects.clone());
         let seen = self.now - SignedDuration::from_secs(stale);
         let later = self.history.iter().rev().take_while(|(at, ..)| stale > 0 && *at > seen);
-        for (_, key, before) in later {
-            match before {
-                Some(object) => objects.insert(key.clone(), object.clone()),
-                None => objects.remove(key),
-            };
+        if let Some(objects) = &mut changed {
+            for (_, key, before) in later {
+                match before {
+                    Some(object) => objects.insert(key.clone(), object.clone()),
+                    None => objects.remove(key),
+                };
+            }
         }
+        let objects = changed.as_ref().unwrap_or(&self.objects);
         let prefix = query.get("prefix").cloned().unwrap_or_default();
         let after = query.get("continuation-token").cloned().unwrap_or_default();
         let delimiter = query.get("delimiter").filter(|delimiter| !delimiter.is_empty());
@@ -372,7 +388,7 @@ impl State {
             if *key <= after && !after.is_empty() {
                 continue;
             }
-            if told == PAGE {
+            if told == self.page {
                 more = true;
                 break;
             }

@@ -149,7 +149,7 @@ enum Place {
     File(PathBuf),
     Object {
         destination: String,
-        store: Store,
+        store: Box<Store>,
         object: ObjectName,
     },
 }
@@ -258,7 +258,7 @@ impl Found {
         if let (
             Place::Object {
                 destination,
-                store,
+                store: Box::new(store),
                 object,
             },
             Some(manifest),
@@ -281,7 +281,7 @@ fn copies(backup: &Backup, places: &Destinations) -> Vec<Place> {
     let places = copies.into_iter().filter_map(|copy| {
         Some(Place::Object {
             destination: copy.destination.clone(),
-            store: places.stores.get(&copy.destination)?.clone(),
+            store: Box::new(places.stores.get(&copy.destination)?.clone()),
             object: backup.manifest().object_name(),
         })
     });

@@ -258,7 +258,7 @@ impl Found {
         if let (
             Place::Object {
                 destination,
-                store: Box::new(store),
+                store,
                 object,
             },
             Some(manifest),

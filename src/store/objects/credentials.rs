@@ -4,6 +4,7 @@
 //! `aws_session_token`, each on a line `key = value`. For `gs:` the JSON key of a service account. For `azblob:` a connection
 //! string, or `account_name` and `account_key` on lines. The one word `anonymous`: requests are not signed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -133,7 +133,9 @@ pub fn make(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<(Manifest, Vec
     }
     new.finished_at = (job.now)();
     let document = job.to.authority().sign(&new.name(), &new.to_bytes());
+    job.to.lock(&object)?;
     job.to.put_new(&new.name(), &document)?;
+    job.to.lock(&new.name())?;
     Ok((new, document))
 }
 

@@ -345,7 +345,7 @@ fn the_rights_that_are_documented_suffice_and_wrong_ones_are_named() {
         .says(&["destination bucket lets this user remove nothing, so its retention does nothing"]);
     host.lifeboat(["unpin", &second])
         .expect_code(3)
-        .says(&["destination bucket: remove ", "refused: look at the credentials"]);
+        .says(&["destination bucket: cannot remove ", "refused: look at the credentials"]);
 }
 
 /// A user who writes, and reads nothing but the small documents: neither backups nor the right to remove.
@@ -384,7 +384,7 @@ fn who_may_only_write_keeps_backups_in_a_bucket_that_is_not_read_back() {
     );
     host.lifeboat(["verify", "--all", "--destination", "bucket"])
         .expect_code(3)
-        .says(&["was not checked: open ", "refused: look at the credentials"]);
+        .says(&["was not checked: cannot open ", "refused: look at the credentials"]);
     // With the keys of somebody who may read, on a host that wants it read back.
     let text = fs::read_to_string(host.config()).unwrap();
     fs::write(host.config(), text.replace("read_back = \"never\"\n", "")).unwrap();
@@ -576,7 +576,10 @@ fn keys_do_not_belong_into_a_url() {
     let refused = host.lifeboat(["check"]).expect_code(78);
     assert_tells_no_secret(&refused);
     let said = "`destinations.bucket.url`: a user, key or password in a URL is not taken (not shown)";
-    refused.says(&[said, "`credentials` names where they are kept"]);
+    refused.says(&[
+        said,
+        "`credentials`, or `password` of an `sftp:` one, names where they are kept",
+    ]);
     let refused = host.lifeboat(["list", "--from", &url]).expect_code(2);
     assert_tells_no_secret(&refused);
     refused.says(&["a user, key or password in a URL is not taken", "AWS_ACCESS_KEY_ID"]);

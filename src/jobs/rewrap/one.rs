@@ -79,7 +79,20 @@ impl One<'_> {
                 if let Err(why) = witness::removing(&self.run.destinations.cluster, name, &[backup.id().clone()]) {
                     row.errors.push(why);
                 }
-                match self.give_place(backup, name, store, &made.manifest) {
+                let object = ObjectName::Full(backup.manifest().chain_path());
+                let given = match store.locked_until(&object) {
+                    Ok(Some(until)) if until > host::now() => {
+                        has_failed = true;
+                        row.errors.push(format!(
+                            "{} stays in destination {name} beside the new one: it is locked until {until:.0}",
+                            backup.id()
+                        ));
+                        continue;
+                    }
+                    Ok(_) => self.give_place(backup, name, store, &made.manifest),
+                    Err(error) => Err(error),
+                };
+                match given {
                     Ok(()) => row
                         .removed
                         .extend((!row.removed.iter().any(|gone| gone == name)).then(|| name.to_owned())),

@@ -10,6 +10,7 @@
 
 mod backup;
 mod choose;
+mod document;
 mod family;
 mod lineage;
 mod odd;
@@ -24,13 +25,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::layout::{
-    Acceptance, ChainPath, Check, Clocks, FORMAT, Fault, HostName, Listed, ListedObject, Manifest, ObjectName, Outline,
-    Proof, SlotPath,
+    Acceptance, ChainPath, Clocks, FORMAT, Fault, HostName, Listed, ListedObject, Manifest, ObjectName, Outline, Proof,
+    SlotPath,
 };
 use crate::model::{ChainId, ClusterId, Revision};
 use crate::signing::{Authority, Distrust, SignerKey};
 pub use backup::{Asked, Backup, BackupCopy, LastCheck, Pinned, Standing};
 pub use choose::{Astray, FindError, LatestError, Lineage};
+use document::{Checked, Content, Refused};
+pub use document::{Document, Understood};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 pub use odd::{Odd, Oddity};
 use reading::Reading;
@@ -86,37 +89,6 @@ pub struct Incomplete {
     pub modified: Timestamp,
 }
 
-/// A document that was asked for by `Catalog::wanted`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Document {
-    /// Its name.
-    pub name: ObjectName,
-    /// Its bytes, or what the store said instead. One that is gone since the listing is left out altogether.
-    pub content: Result<Vec<u8>, String>,
-}
-
-/// A document, understood or not. Nothing of its bytes is left: there may be a hundred thousand.
-#[derive(Debug)]
-pub struct Understood {
-    name: ObjectName,
-    content: Result<Content, Refused>,
-    signer: Option<SignerKey>,
-}
-
-/// Why a document is of no use.
-#[derive(Debug)]
-enum Refused {
-    Damaged(Fault),
-    Stranger(Distrust),
-}
-
-impl Understood {
-    /// Whether it counts for nothing: what it would have displaced counts in its place.
-    pub fn is_strange(&self) -> bool {
-        matches!(self.content, Err(Refused::Stranger(_)))
-    }
-}
-
 /// Documents of which one is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted<'a> {
@@ -149,81 +121,6 @@ impl PinsCount {
             false => PinsCount::ByPresence,
         }
     }
-}
-
-#[derive(Debug)]
-enum Content {
-    Manifest(Box<Outline>),
-    Check(Checked),
-    Acceptance(Acceptance),
-    /// A document whose presence says all.
-    Mark,
-}
-
-impl Document {
-    /// Reads the document for what its name says it is, if it counts.
-    pub fn understand(self, authority: &Authority) -> Understood {
-        let Document { name, content } = self;
-        let refused = |content| Understood {
-            name: name.clone(),
-            content: Err(content),
-            signer: None,
-        };
-        let bytes = match content {
-            Ok(bytes) => bytes,
-            Err(detail) => return refused(Refused::Damaged(Fault::Unreadable { detail })),
-        };
-        let signed = match authority.judge(&name, &bytes) {
-            Err(distrust) if authority.names_somebody() => return refused(Refused::Stranger(distrust)),
-            judged => judged,
-        };
-        let content = parse(&name, &bytes).map_err(Refused::Damaged);
-        match (content, signed) {
-            (Ok(_), Err(forged)) => refused(Refused::Damaged(Fault::Forged {
-                detail: forged.to_string(),
-            })),
-            (content, signed) => Understood {
-                name,
-                content,
-                signer: signed.ok().flatten(),
-            },
-        }
-    }
-}
-
-fn parse(name: &ObjectName, bytes: &[u8]) -> Result<Content, Fault> {
-    match name {
-        ObjectName::FullManifest(chain, revision) => Manifest::read(chain, *revision, bytes)
-            .map(|manifest| Content::Manifest(Box::new(Outline::of(manifest, bytes)))),
-        ObjectName::Check(chain, ..) => {
-            Check::from_bytes(bytes)
-                .and_then(|check| belongs_to(chain, check))
-                .map(|check| {
-                    Content::Check(Checked {
-                        at: check.checked_at,
-                        standing: match check.ok {
-                            true if check.proof == Proof::Acknowledged => Standing::Good(check.proof),
-                            true => Standing::Good(check.proof.max(Proof::Stored)),
-                            false => Standing::Bad(check.faults),
-                        },
-                    })
-                })
-        }
-        ObjectName::Acceptance(_) => Acceptance::from_bytes(bytes).map(Content::Acceptance),
-        ObjectName::StoreMarker
-        | ObjectName::Signers
-        | ObjectName::Full(_)
-        | ObjectName::Pin(_)
-        | ObjectName::Canary(_)
-        | ObjectName::Claim(..) => Ok(Content::Mark),
-    }
-}
-
-/// What the newest check of a copy said.
-#[derive(Debug)]
-struct Checked {
-    at: Timestamp,
-    standing: Standing,
 }
 
 /// The last acceptance that was found, and where.
@@ -576,15 +473,4 @@ fn stranger(destination: &str, object: &ObjectName, why: Distrust) -> Stranger {
         object: object.clone(),
         why,
     }
-}
-
-fn belongs_to(chain: &ChainPath, check: Check) -> Result<Check, Fault> {
-    if check.chain == chain.chain {
-        return Ok(check);
-    }
-    Err(Fault::Disagrees {
-        field: "chain",
-        content: check.chain.to_string(),
-        expected: chain.chain.to_string(),
-    })
 }

@@ -1,6 +1,7 @@
 //! Catalogs from listings, and the fixture that other tests of the module build theirs with.
 
 use super::*;
+use crate::layout::Check;
 pub(crate) use crate::layout::manifest::tests::manifest;
 use crate::model::LineageId;
 

@@ -25,8 +25,9 @@ mod service;
 #[cfg(feature = "s3")]
 mod tests;
 mod transport;
+mod upload;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use opendal::{Buffer, BufferStream, ErrorKind, Metadata, Operator, Writer};
+use opendal::{Buffer, BufferStream, ErrorKind, Metadata, Operator};
 
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::http::Clock;
@@ -48,6 +49,7 @@ use credentials::Rotating;
 use receipt::Sent;
 use requests::{Reply, Requests};
 use service::Operators;
+use upload::NewUpload;
 
 /// How many bytes of a new object are handed on at once.
 const HANDED_ON: usize = 1 << 20;
@@ -380,111 +382,6 @@ impl Backend for Objects {
 
     fn free_space(&self) -> Result<Option<FreeSpace>, Error> {
         Ok(None)
-    }
-}
-
-/// A new object that is sent part by part.
-struct NewUpload {
-    /// Taken when it is completed or given up.
-    writer: Option<Writer>,
-    operator: Operator,
-    path: String,
-    at: String,
-    /// Not handed on yet.
-    waiting: Vec<u8>,
-    bytes: u64,
-    /// Where nothing is read back, what a store's own checksum is compared with.
-    sent: Option<Sent>,
-    requests: Option<Arc<Requests>>,
-}
-
-impl NewUpload {
-    fn hand_on(&mut self) -> Result<(), Error> {
-        let block = std::mem::replace(&mut self.waiting, Vec::with_capacity(HANDED_ON));
-        let writer = self.writer.as_mut().expect("only completing and giving up take it");
-        let sent = wait(writer.write(block));
-        sent.map_err(|error| failure("write", self.at.clone(), &error))
-    }
-}
-
-impl NewUpload {
-    /// Whether the store took what was sent, by what it says itself; nothing to say where it is read back.
-    fn acknowledge(&mut self, etag: Option<&str>) -> Result<(), Error> {
-        let Some(sent) = self.sent.take() else { return Ok(()) };
-        let sent = sent.end();
-        if etag.is_some_and(|etag| sent.has_etag(etag)) {
-            return Ok(());
-        }
-        let at = self.at.clone();
-        let Some(requests) = &self.requests else {
-            return Err(Error::Unacknowledged { at });
-        };
-        let told = wait(requests.crc32c_of(&self.path)).map_err(|error| failure("look at", at.clone(), &error))?;
-        match told {
-            Some(told) if sent.has_crc32c(&told) => Ok(()),
-            Some(_) => Err(Error::Altered { at }),
-            None => Err(Error::Unacknowledged { at }),
-        }
-    }
-}
-
-impl Write for NewUpload {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(HANDED_ON - self.waiting.len());
-        let block = bytes.get(..taken).unwrap_or_default();
-        self.waiting.extend_from_slice(block);
-        self.bytes += taken as u64;
-        if let Some(sent) = &mut self.sent {
-            sent.take(block);
-        }
-        if self.waiting.len() == HANDED_ON {
-            self.hand_on().map_err(io::Error::other)?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl NewObject for NewUpload {
-    fn commit(mut self: Box<Self>) -> Result<(), Error> {
-        if !self.waiting.is_empty() {
-            self.hand_on()?;
-        }
-        let mut writer = self.writer.take().expect("it is completed once");
-        let error = match wait(writer.close()) {
-            Ok(written) => return self.acknowledge(written.etag()),
-            Err(error) => error,
-        };
-        if is_there_already(&error) {
-            wait(writer.abort()).ok();
-            return Err(Error::AlreadyExists { at: self.at.clone() });
-        }
-        // The reply may have been lost, and the same tried again: then there is no such upload any more. Who commits reads
-        // the bytes back.
-        let found = wait(async { self.operator.stat(&self.path).await });
-        if let Ok(found) = found
-            && found.content_length() == self.bytes
-        {
-            return self.acknowledge(found.etag());
-        }
-        wait(writer.abort()).ok();
-        Err(failure("complete", self.at.clone(), &error))
-    }
-
-    fn forget(mut self: Box<Self>) {
-        drop(self.writer.take());
-    }
-}
-
-impl Drop for NewUpload {
-    fn drop(&mut self) {
-        if let Some(mut writer) = self.writer.take() {
-            // What stays is for the bucket's rule for uploads that were not completed.
-            wait(writer.abort()).ok();
-        }
     }
 }
 

@@ -378,5 +378,8 @@ fn who_has_committed_is_taken_back_by_the_operator_alone() {
         let back = bench.roll_back();
         assert!(matches!(&back, Ok(Outcome::Undone { .. })), "{back:?}");
         assert!(!has_started(bench) && !bench.ledger_paths.is_open());
+        // What was laid beside the guard has gone with it.
+        let left = [bench.home.join("restore.env"), bench.units.drop_in("50-lifeboat.conf")];
+        assert!(left.iter().all(|path| !path.exists()), "{left:?}");
     });
 }

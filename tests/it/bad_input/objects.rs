@@ -329,7 +329,7 @@ fn damaged_manifests() {
         ("empty", String::new(), "cannot be parsed"),
         (
             "newer",
-            original.replace("\"format\":1,", "\"format\":2,"),
+            original.replace("\"format\":2,", "\"format\":3,"),
             "newer lifeboat",
         ),
         ("another", original.replace(&newer, older), "should be"),

@@ -290,7 +290,13 @@ impl State {
 
     /// Forgets a chain whose run is gone, once no destination holds anything of it.
     pub fn forget_chain(&self, chain: &ChainId) -> Result<(), Error> {
-        remove_record(&self.chain_path(chain))
+        let path = self.chain_path(chain);
+        // One that was killed in between has left the name under which it wrote the record.
+        match durable::remove_partials(&path) {
+            Err(durable::Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+        remove_record(&path)
     }
 
     fn recorded_chains(&self) -> Result<BTreeSet<ChainId>, Error> {
@@ -593,7 +599,12 @@ mod tests {
         drop(begun);
         let dead = state.begun().unwrap();
         assert!(dead.dead.contains(&chain()) && dead.live.is_empty());
+        // Killed between the record's name and the end of the one under which it was written.
+        let path = state.chain_path(&chain());
+        let written = path.with_file_name(durable::partial_name(&format!("{}.json", chain())).unwrap());
+        fs::hard_link(&path, &written).unwrap();
         state.forget_chain(&chain()).unwrap();
+        assert!(!written.exists() && !path.exists());
         state.forget_chain(&chain()).unwrap();
         assert_eq!(state.begun().unwrap(), Begun::default());
     }

@@ -14,6 +14,7 @@ mod plain;
 mod room;
 mod way;
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -284,6 +285,29 @@ fn temp_beside(target: &Path) -> Result<PathBuf, Error> {
     })?;
     let name = partial_name(name).map_err(failed("get random digits for", target))?;
     Ok(target.with_file_name(name))
+}
+
+/// Removes the names under which `target` was being written by runs that are gone; whoever calls knows that they are.
+pub fn remove_partials(target: &Path) -> Result<(), Error> {
+    let folder = parent(target);
+    let name = target.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let begins = format!(".{name}.");
+    for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
+        let entry = entry.map_err(failed("list", folder))?;
+        let is_partial = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|found| found.starts_with(&begins) && found.ends_with(SUFFIX));
+        if is_partial {
+            match fs::remove_file(entry.path()) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &entry.path())(source));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the file `name` is called while it is being written.

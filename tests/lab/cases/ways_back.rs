@@ -43,7 +43,7 @@ pub fn an_address_that_something_else_took_meanwhile_brings_the_old_back(lab: &L
     let free = "systemctl stop taker.socket taker.service";
     after_each_stop(
         host,
-        &format!("if test -e {new}; then {free}; else systemctl start taker.socket; fi"),
+        &format!("if grep -qs ^ETCD_ {new}; then {free}; else systemctl start taker.socket; fi"),
     );
     let failed = restore(host, &[&id, "--yes"]).expect_code(1);
     assert!(failed.stderr.contains("was rolled back"), "{failed}");

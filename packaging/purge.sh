@@ -9,7 +9,10 @@ lifeboat_purged() {
                     rm -f "$cluster$memory"/*.json
                     rmdir "$cluster$memory"
                 done
-                for file in jobs.lock agent.lock status.json recipients.json behind.json clock.json; do
+                rm -f "$cluster"documents/*
+                rmdir "$cluster"documents
+                for file in jobs.lock agent.lock status.json recipients.json behind.json clock.json tips.json \
+                    signing.key signer.json signers.json seen-signers.json; do
                     rm -f "$cluster$file"
                 done
                 rmdir "$cluster"

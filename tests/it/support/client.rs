@@ -91,7 +91,13 @@ impl Client {
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        let response = wait_for(self.raw().get(key, None))?;
+        let response = match wait_for(self.raw().get(key, None)) {
+            // The connection was to an etcd that is gone; the next one is to the etcd that serves now.
+            Err(Error::GRpcStatus(status)) if status.message() == "transport error" => {
+                wait_for(self.raw().get(key, None))?
+            }
+            answer => answer?,
+        };
         Ok(response.kvs().first().map(|entry| entry.value().to_vec()))
     }
 

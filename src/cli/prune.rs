@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::arguments::duration;
-use super::{Context, Exit, Failure, host};
+use super::{Context, Document, Exit, Failure, host};
 use crate::jobs::clock;
 use crate::jobs::prune::{Pruned, Row, abandoned};
 use crate::jobs::stores::read_configured;
@@ -40,13 +38,6 @@ pub struct Args {
     /// Wait this long for another run, or a restore, to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     wait: Duration,
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    #[serde(flatten)]
-    pruned: &'a Pruned,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -93,7 +84,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match context.output.format {
         Format::Json => context.output.json(&Document {
             schema: 1,
-            pruned: &pruned,
+            content: &pruned,
         }),
         Format::Text => print(&context.output, &pruned),
     }

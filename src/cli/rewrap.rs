@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::ValueHint;
-use serde::Serialize;
 
 use super::arguments::{IdentityArgs, duration};
-use super::{Context, Exit, Failure, host};
+use super::{Context, Document, Exit, Failure, host};
 use crate::jobs::backup::read_and_sweep;
 use crate::jobs::give_way::stop_for_restore;
 use crate::jobs::rewrap::{Results, Run, carry_out, refuse_unproven, wanted};
@@ -40,13 +39,6 @@ pub struct Args {
     /// Wait this long for another run, or a restore, to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     wait: Duration,
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    #[serde(flatten)]
-    results: &'a Results,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -83,7 +75,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match context.output.format {
         Format::Json => context.output.json(&Document {
             schema: 1,
-            results: &results,
+            content: &results,
         }),
         Format::Text => print(context, &results),
     }

@@ -1,10 +1,9 @@
 //! `lifeboat verify`: reads stored backups back, opens them if it can, and writes down what it found.
 
 use clap::ValueHint;
-use serde::Serialize;
 
 use super::arguments::{From, IdentityArgs};
-use super::{Context, Exit, Failure, host};
+use super::{Context, Document, Exit, Failure, host};
 use crate::destinations::Destinations;
 use crate::jobs::choice::chosen;
 use crate::jobs::signing;
@@ -54,13 +53,6 @@ fn percent(text: &str) -> Result<Share, String> {
     share.ok_or_else(|| "give a number above 0 and up to 100".to_owned())
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    #[serde(flatten)]
-    results: &'a Results,
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let stop = super::interrupted_flag(context);
     let (places, identities) = if args.from.is_given() {
@@ -103,7 +95,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match context.output.format {
         Format::Json => context.output.json(&Document {
             schema: 1,
-            results: &results,
+            content: &results,
         }),
         Format::Text => print(&context.output, &results, run.must_record),
     }

@@ -4,13 +4,14 @@
 
 use std::fmt;
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Error;
 use super::kept::Sum;
 use super::probe::OfKind;
-use crate::layout::{ChainPath, Listed, ListedObject, ObjectName, SlotPath};
+use crate::layout::{ChainPath, Folder as Inside, Listed, ListedObject, ObjectName, SlotPath};
 
 /// What keeps the objects of one store. Every call blocks for as long as it takes; the handle of the store puts a
 /// deadline on each, on a thread of its own.
@@ -118,6 +119,9 @@ pub(super) trait NewObject: Write + Send {
 pub(super) struct Opened {
     pub reader: Box<dyn Read + Send>,
     pub bytes: u64,
+    /// How much longer than any other answer its next bytes may take: what is asked for at once comes at once, however slow
+    /// the line. The backend itself sees that something comes.
+    pub slack: Duration,
 }
 
 /// What becomes of a backend's copies in the memory of this host.
@@ -141,6 +145,28 @@ pub(super) enum Under {
     Checks(ChainPath),
     /// The claims of one slot's schedule, as far as the backend can, those of the slot alone.
     Slot(SlotPath),
+}
+
+impl Under {
+    /// How the names begin that are listed: nothing, or folders and a `/`.
+    pub(super) fn prefix(&self) -> String {
+        match self {
+            Under::Store => String::new(),
+            Under::Chain(chain) => format!("{chain}/"),
+            Under::Checks(chain) => format!("{chain}/checks/"),
+            Under::Slot(slot) => format!("slots/{}/", slot.schedule()),
+        }
+    }
+
+    /// The same where folders are listed one by one: which one, and what kind it is; none is the store itself.
+    pub(super) fn folder(&self) -> (String, Option<Inside>) {
+        let inside = match self {
+            Under::Store => None,
+            Under::Chain(chain) | Under::Checks(chain) => Some(Inside::OfChain(chain.clone())),
+            Under::Slot(_) => Some(Inside::Shared),
+        };
+        (self.prefix().trim_end_matches('/').to_owned(), inside)
+    }
 }
 
 /// What is known of what proves to a store who asks.

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
@@ -100,18 +101,17 @@ impl Backend for Folder {
             forget(&file, 0, 0); // a length of 0 means to the end
         }
         let reader = Box::new(OfFile { file, cache, at: 0 });
-        Ok(Opened { reader, bytes })
+        Ok(Opened {
+            reader,
+            bytes,
+            slack: Duration::ZERO,
+        })
     }
 
     /// Folders that are none of ours are reported and not entered; one of ours that cannot be looked into is reported, and
     /// hides nothing else.
     fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
-        let (prefix, inside) = match under {
-            Under::Store => (String::new(), None),
-            Under::Chain(chain) => (chain.to_string(), Some(Inside::OfChain(chain.clone()))),
-            Under::Checks(chain) => (format!("{chain}/checks"), Some(Inside::OfChain(chain.clone()))),
-            Under::Slot(slot) => (format!("slots/{}", slot.schedule()), Some(Inside::Shared)),
-        };
+        let (prefix, inside) = under.folder();
         // Inside, a folder comes with its first object; the store itself must be there.
         if inside.is_some() {
             fs::metadata(&self.path).map_err(failed("look at", &self.path))?;

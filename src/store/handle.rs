@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::adopt::Adopted;
-use super::backend::{Cache, FreeSpace, Opened};
+use super::backend::{Cache, FreeSpace};
 use super::inner::{Access, Contents, Inner, ReadBack};
 use super::location::Location;
 use super::marker::StoreId;
@@ -392,9 +392,9 @@ impl Store {
 
     fn object(&self, object: &ObjectName, cache: Cache) -> Result<(Object, u64), Error> {
         let object = object.clone();
-        let Opened { reader, bytes } = self.ask(move |store| store.backend().open(&object, cache))?;
-        let whom = self.location.key();
-        Ok((Object::new(reader, whom, self.limits.answer), bytes))
+        let opened = self.ask(move |store| store.backend().open(&object, cache))?;
+        let (whom, limit) = (self.location.key(), self.limits.answer + opened.slack);
+        Ok((Object::new(opened.reader, whom, limit), opened.bytes))
     }
 
     fn ask<T: Send + 'static>(

@@ -43,7 +43,7 @@ fn refusing(host: &Host) -> Option<PathBuf> {
 
 /// Starts a program of which such a call fails.
 fn start(mut command: Command, library: &Path, refused: &str) -> Running {
-    preload::load(&mut command, library);
+    preload::into(&mut command, library);
     command.env("REFUSED", refused);
     Running::start(command)
 }

@@ -1,19 +1,20 @@
 //! Destinations on a server that is reached by SSH: the same life as in a directory, on a real OpenSSH.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use lifeboat::layout::ObjectName;
 use lifeboat::secret::Secret;
 use lifeboat::store::{Access, Error, Location, Server, SftpOptions, Store};
-use serde_json::Value;
 
 use super::stores::conformance;
 use super::support::etcd::{Etcd, Options};
-use super::support::host::{CLUSTER, Host, Output, files_below};
+use super::support::host::{Host, files_below};
+use super::support::life::{self, Away};
 use super::support::shared;
 use super::support::sshd::{SECRET, Sshd};
 use super::support::tools::Version;
@@ -56,28 +57,12 @@ fn host_with(etcd: &Etcd, sshd: &Sshd, more: &str) -> Host {
     host
 }
 
-/// Runs the command without the configuration of its host, which knows of the server by its environment alone.
-fn without_configuration(host: &Host, sshd: &Sshd, args: &[&str]) -> Output {
-    let ran = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
-        .args(args)
-        .env("STATE_DIRECTORY", host.path("no-state"))
-        .env("HOME", host.path(""))
-        .env("LIFEBOAT_SFTP_KEY", sshd.path("locked"))
-        .env("LIFEBOAT_SFTP_PASSPHRASE", SECRET)
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Output::new(ran.status.code().unwrap_or(-1), text(ran.stdout), text(ran.stderr))
-}
-
-fn ids(rows: &Value) -> Vec<&str> {
-    let rows = rows.as_array().unwrap().iter();
-    rows.map(|row| row["id"].as_str().unwrap()).collect()
-}
-
-fn backup_to(host: &Host, destination: &str) -> String {
-    let done = host.lifeboat(["backup", "--to", destination]).expect_code(0);
-    done.stdout.trim().to_owned()
+/// What a host has in its environment that knows of the server by nothing else; its key by the home directory.
+fn environment(key: &Path) -> [(&'static str, &OsStr); 2] {
+    [
+        ("LIFEBOAT_SFTP_KEY", key.as_ref()),
+        ("LIFEBOAT_SFTP_PASSPHRASE", SECRET.as_ref()),
+    ]
 }
 
 /// The names of all that belongs to a backup, on the server.
@@ -112,82 +97,17 @@ fn the_whole_life_of_backups_on_a_server() {
     };
     let Some(sshd) = Sshd::start() else { return };
     let host = host_with(&etcd, &sshd, "[destinations.away.retention]\nkeep_last = 1\n");
-    let client = etcd.client();
-    client.put("/key", "first", 0).unwrap();
-
-    host.lifeboat(["check", "--online"])
-        .expect_code(0)
-        .says(&["there is no backup yet"]);
-    let first = backup_to(&host, "local");
-    let copied = host.lifeboat(["--json", "copy", "--from", "local", "--to", "away"]);
-    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([first]));
-    client.put("/key", "second", 0).unwrap();
-    let second = backup_to(&host, "away");
-    let copied = host.lifeboat(["--json", "copy", "--from", "away", "--to", "local"]);
-    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([second]));
-    let listed = host.lifeboat(["--json", "list"]).expect_code(0).json();
-    assert_eq!(ids(&listed["backups"]), [&first, &second]);
-    for backup in listed["backups"].as_array().unwrap() {
-        assert_eq!(backup["destinations"], serde_json::json!(["away", "local"]), "{backup}");
-    }
-    let shown = host.lifeboat(["show", &second]).expect_code(0).stdout;
-    assert!(shown.contains(&format!("away: {}/{CLUSTER}/", sshd.url())), "{shown}");
-
-    let identity = host.identity();
-    let identity = identity.to_str().unwrap();
-    let all = [
-        "--json",
-        "verify",
-        "--all",
-        "--destination",
-        "away",
-        "--identity",
-        identity,
-    ];
-    let checked = host.lifeboat(all).expect_code(0).json();
-    let checked = checked["checked"].as_array().unwrap();
-    assert_eq!(checked.len(), 2);
-    assert!(checked.iter().all(|one| one["proof"] == "hash_kv"), "{checked:?}");
-
-    // What is pinned stays, the rest goes by the retention of the server alone.
-    host.lifeboat(["pin", &first]).expect_code(0);
-    client.put("/key", "third", 0).unwrap();
-    let third = host.backup();
-    let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
-    assert_eq!(ids(&pruned["remove"]), [&second], "{pruned}");
-    assert_eq!(files_of(&sshd, &second), [""; 0]);
-    let there = host.lifeboat(["--json", "list", "--destination", "away"]);
-    assert_eq!(ids(&there.expect_code(0).json()["backups"]), [&first, &third]);
-    host.lifeboat(["unpin", &first]).expect_code(0);
-    host.lifeboat(["prune"]).expect_code(0);
-    assert_eq!(files_of(&sshd, &first), [""; 0]);
-    host.lifeboat(["--json", "status"]).expect_code(0);
-    host.lifeboat(["check", "--online", "--identity", identity])
-        .expect_code(0);
-
-    // The same bytes from either, and a member laid out by a host that has lost its configuration.
     fs::create_dir(host.path(".ssh")).unwrap();
     let known = format!("[127.0.0.1]:{} {}\n", sshd.port(), sshd.host_key());
     fs::write(host.path(".ssh/known_hosts"), known).unwrap();
-    let plain = |from: &str, out: &str| {
-        let path = host.path(out);
-        let path = path.to_str().unwrap();
-        let args = ["export", "latest", path, "--from", from, "--identity", identity];
-        without_configuration(&host, &sshd, &args).expect_code(0);
-        fs::read(path).unwrap()
+    let key = sshd.path("locked");
+    let away = Away {
+        name: "away",
+        url: &sshd.url(),
+        environment: &environment(&key),
+        of_backup: &|id| files_of(&sshd, id),
     };
-    let store = host.store().display().to_string();
-    let from_server = plain(&sshd.url(), "away.db");
-    assert!(!from_server.is_empty());
-    assert_eq!(plain(&format!("{}/{CLUSTER}", sshd.url()), "again.db"), from_server);
-    assert_eq!(plain(&store, "local.db"), from_server);
-    let mut target = Etcd::plan(Version::V3_6, Options::default()).unwrap();
-    let mut args = host.rebuild_args("latest", &target, 0);
-    args.extend(["--from".to_owned(), sshd.url()]);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    without_configuration(&host, &sshd, &args).expect_code(0);
-    target.boot();
-    assert_eq!(target.client().get("/key").unwrap().unwrap(), b"third");
+    life::lead(&host, &etcd.client(), &away);
 }
 
 #[test]
@@ -200,7 +120,7 @@ fn a_server_that_shows_another_key_is_told_nothing() {
     let line = format!("`host_key = \"{}\"`", sshd.host_key());
     let refused = host.lifeboat(["backup", "--to", "away"]).expect_code(1);
     refused.says(&["showed a key that nobody wrote down: SHA256:", &line]);
-    without_configuration(&host, &sshd, &["list", "--from", &sshd.url()])
+    host.without_configuration(&environment(&sshd.path("locked")), ["list", "--from", &sshd.url()])
         .expect_code(1)
         .says(&["showed a key that nobody wrote down: SHA256:"]);
     // Another is known: by the configuration, or by a file.
@@ -214,7 +134,7 @@ fn a_server_that_shows_another_key_is_told_nothing() {
     host.configure(etcd, &table(&sshd, &format!("known_hosts = {{ file = {known:?} }}\n")));
     let refused = host.lifeboat(["backup", "--to", "away"]).expect_code(1);
     refused.says(&["somebody may be in between"]);
-    assert_eq!(files_below(&sshd.root()), [] as [std::path::PathBuf; 0]);
+    assert_eq!(files_below(&sshd.root()), [] as [PathBuf; 0]);
     assert!(!sshd.said().contains("Accepted"), "{}", sshd.said());
     // Its ECDSA key will do as well.
     let ecdsa = fs::read_to_string(sshd.path("host-ecdsa.pub")).unwrap();
@@ -232,7 +152,7 @@ fn who_is_not_let_in_is_told_why() {
         host.configure(etcd, &format!("[destinations.away]\nurl = \"{}\"\n{known}", sshd.url()));
         host.lifeboat(["backup", "--to", "away"])
     };
-    let key = |path: std::path::PathBuf| format!("key = {{ file = {path:?} }}");
+    let key = |path: PathBuf| format!("key = {{ file = {path:?} }}");
     let secret = host.path("secret");
     fs::write(&secret, SECRET).unwrap();
     let wrong = host.path("wrong");
@@ -252,13 +172,11 @@ fn who_is_not_let_in_is_told_why() {
         &key(sshd.path("locked")),
         "`key` has a passphrase: name where it is by `passphrase`",
     );
-    let locked = |passphrase: &std::path::Path| {
-        format!("{}\npassphrase = {{ file = {passphrase:?} }}", key(sshd.path("locked")))
-    };
+    let locked = |passphrase: &Path| format!("{}\npassphrase = {{ file = {passphrase:?} }}", key(sshd.path("locked")));
     is_refused(&locked(&wrong), "`passphrase` is not its own");
     is_refused(&key(secret.clone()), "is no private key of OpenSSH's");
     by(&locked(&secret)).expect_code(0);
-    let password = |path: &std::path::Path| format!("password = {{ file = {path:?} }}");
+    let password = |path: &Path| format!("password = {{ file = {path:?} }}");
     is_refused(&password(&wrong), "is not let in by the password");
     if sshd.takes_passwords() {
         by(&password(&secret)).expect_code(0);
@@ -287,7 +205,7 @@ fn a_folder_that_is_not_there_is_named_and_never_made() {
     host.lifeboat(["backup"])
         .expect_code(3)
         .says(&["store ", "is not in `sftp://"]);
-    assert_eq!(files_below(&sshd.root()), [] as [std::path::PathBuf; 0]);
+    assert_eq!(files_below(&sshd.root()), [] as [PathBuf; 0]);
 }
 
 #[test]
@@ -304,7 +222,7 @@ fn a_server_that_is_gone_or_hangs_costs_its_deadline_and_no_other_destination() 
             .says(&["destination away does not have it: ", said]);
         assert!(begun.elapsed() < ONE_WAIT, "{:?}", begun.elapsed());
         let id = taken.stdout.trim().to_owned();
-        let has_it = |file: &std::path::PathBuf| file.to_string_lossy().contains(&id);
+        let has_it = |file: &PathBuf| file.to_string_lossy().contains(&id);
         assert!(host.stored_files().iter().any(has_it));
     };
     sshd.freeze(true);

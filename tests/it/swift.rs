@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::stores::conformance;
 use super::support::etcd::{Etcd, Options};
-use super::support::host::{CLUSTER, Host, Output};
+use super::support::host::Host;
+use super::support::life::{self, Away};
 use super::support::tools::Version;
 
 const PART: u64 = 5 << 20;
@@ -222,26 +223,6 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
     assert!(matches!(open(&location), Err(Error::Refused { .. })));
 }
 
-/// Runs the command without the configuration of its host, which knows of the server by its environment alone.
-fn without_configuration(host: &Host, tempauth: &str, args: &[&str]) -> Output {
-    let ran = Command::new(env!("CARGO_BIN_EXE_lifeboat"))
-        .args(args)
-        .env("STATE_DIRECTORY", host.path("no-state"))
-        .env("HOME", host.path(""))
-        .env("ST_AUTH", tempauth)
-        .env("ST_USER", "test:writer")
-        .env("ST_KEY", "testing")
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Output::new(ran.status.code().unwrap_or(-1), text(ran.stdout), text(ran.stderr))
-}
-
-fn ids(rows: &Value) -> Vec<&str> {
-    let rows = rows.as_array().unwrap().iter();
-    rows.map(|row| row["id"].as_str().unwrap()).collect()
-}
-
 /// By a user who may read and write in one container, as `docs/stores.md` has it, and nothing else.
 #[test]
 #[ignore = "needs servers: make test-stores"]
@@ -281,46 +262,17 @@ fn real_servers_of_swift_and_the_whole_life_of_backups() {
         .collect();
         database.put(&format!("/large/{number}"), value, 0).unwrap();
     }
-    database.put("/key", "first", 0).unwrap();
-    host.lifeboat(["check", "--online"]).expect_code(0);
-    let first = host
-        .lifeboat(["backup", "--to", "local"])
-        .expect_code(0)
-        .stdout
-        .trim()
-        .to_owned();
-    let copied = host.lifeboat(["--json", "copy", "--from", "local", "--to", "away"]);
-    assert_eq!(copied.expect_code(0).json()["copied"], serde_json::json!([first]));
-    database.put("/key", "second", 0).unwrap();
-    let second = host.backup();
-    let names = client().names(&container);
-    assert!(names.iter().any(|name| name.contains("/.segments/")), "{names:?}");
-    let listed = host.lifeboat(["--json", "list", "--destination", "away"]);
-    assert_eq!(ids(&listed.expect_code(0).json()["backups"]), [&first, &second]);
-    let identity = host.identity();
-    let identity = identity.to_str().unwrap();
-    let all = [
-        "--json",
-        "verify",
-        "--all",
-        "--destination",
-        "away",
-        "--identity",
-        identity,
-    ];
-    let checked = host.lifeboat(all).expect_code(0).json();
-    let checked = checked["checked"].as_array().unwrap();
-    assert!(checked.iter().all(|one| one["proof"] == "hash_kv"), "{checked:?}");
-    let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
-    assert_eq!(ids(&pruned["remove"]), [&first], "{pruned}");
-    let names = client().names(&container);
-    assert!(!names.iter().any(|name| name.contains(&first)), "{names:?}");
-    host.lifeboat(["--json", "status"]).expect_code(0);
-    let mut target = Etcd::plan(Version::V3_6, Options::default()).unwrap();
-    let mut args = host.rebuild_args("latest", &target, 0);
-    args.extend(["--from".to_owned(), format!("{url}/{CLUSTER}")]);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    without_configuration(&host, &tempauth, &args).expect_code(0);
-    target.boot();
-    assert_eq!(target.client().get("/key").unwrap().unwrap(), b"second");
+    let names = || client().names(&container);
+    let away = Away {
+        name: "away",
+        url: &url,
+        environment: &[
+            ("ST_AUTH", tempauth.as_ref()),
+            ("ST_USER", "test:writer".as_ref()),
+            ("ST_KEY", "testing".as_ref()),
+        ],
+        of_backup: &|id| names().into_iter().filter(|name| name.contains(id)).collect(),
+    };
+    life::lead(&host, &database, &away);
+    assert!(names().iter().any(|name| name.contains("/.segments/")), "{:?}", names());
 }

@@ -54,10 +54,6 @@ use upload::NewUpload;
 /// How many bytes of a new object are handed on at once.
 const HANDED_ON: usize = 1 << 20;
 
-/// How much of an object is asked for by one request. Nothing of it comes before all of it is there, so that a slow line is
-/// not taken for one that hangs.
-const READ_AT_ONCE: usize = 1 << 20;
-
 /// What is in a bucket below one prefix.
 #[derive(Debug)]
 pub(super) struct Objects {
@@ -236,7 +232,7 @@ impl Backend for Objects {
         let opened = wait(async {
             let bytes = self.operator.stat(&path).await?.content_length();
             let reader = self.operator.reader_with(&path);
-            let reader = reader.chunk(READ_AT_ONCE).concurrent(self.concurrency).await?;
+            let reader = reader.chunk(self.part_size).concurrent(self.concurrency).await?;
             Ok((bytes, reader.into_stream(0..bytes).await?))
         });
         let (bytes, stream) = opened.map_err(self.failed("open", &path))?;
@@ -246,7 +242,10 @@ impl Backend for Objects {
             rest: Buffer::new(),
             at,
         });
-        Ok(Opened { reader, bytes })
+        // Nothing of a part comes before all of it is there.
+        let under_way = (self.part_size * self.concurrency) as u64;
+        let slack = transport::time_to_send(under_way.min(bytes));
+        Ok(Opened { reader, bytes, slack })
     }
 
     fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
@@ -254,12 +253,7 @@ impl Backend for Objects {
     }
 
     fn list_with_sums(&self, under: &Under, sign: &dyn Fn()) -> Result<(Vec<ListedObject>, Vec<Option<Sum>>), Error> {
-        let prefix = match under {
-            Under::Store => String::new(),
-            Under::Chain(chain) => format!("{chain}/"),
-            Under::Checks(chain) => format!("{chain}/checks/"),
-            Under::Slot(slot) => format!("slots/{}/", slot.schedule()),
-        };
+        let prefix = under.prefix();
         let mut lister = wait(async { self.operator.lister_with(&prefix).recursive(true).await })
             .map_err(self.failed("list", &prefix))?;
         let (mut objects, mut sums) = (Vec::new(), Vec::new());

@@ -67,7 +67,12 @@ fn patience(request: &http::Request<Buffer>) -> (Duration, Duration) {
         _ => ANSWER,
     };
     let bytes = request.body().len() as u64;
-    (silence, Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND))
+    (silence, time_to_send(bytes))
+}
+
+/// How long so many bytes take by the slowest line.
+pub(super) fn time_to_send(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
 }
 
 /// How much a reply may have: only objects have no bound, which are read as they come.

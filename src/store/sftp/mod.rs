@@ -14,6 +14,7 @@ mod list;
 mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -21,7 +22,7 @@ use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::location::Server;
 use super::waiting::wait;
-use crate::layout::{Folder as Inside, Listed, ListedObject, ObjectName};
+use crate::layout::{Listed, ListedObject, ObjectName};
 use connection::{Fault, Session};
 use download::OfFile;
 use files::is_missing;
@@ -192,16 +193,12 @@ impl Backend for Sftp {
         Ok(Opened {
             reader: Box::new(file),
             bytes,
+            slack: Duration::ZERO,
         })
     }
 
     fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
-        let (prefix, inside) = match under {
-            Under::Store => (String::new(), None),
-            Under::Chain(chain) => (chain.to_string(), Some(Inside::OfChain(chain.clone()))),
-            Under::Checks(chain) => (format!("{chain}/checks"), Some(Inside::OfChain(chain.clone()))),
-            Under::Slot(slot) => (format!("slots/{}", slot.schedule()), Some(Inside::Shared)),
-        };
+        let (prefix, inside) = under.folder();
         self.ask("list", &self.path, async |session| {
             // Inside, a folder comes with its first object; the store itself must be there.
             if inside.is_some() {

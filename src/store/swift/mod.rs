@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use age::secrecy::ExposeSecret as _;
 use bytes::Bytes;
@@ -280,16 +281,15 @@ impl Backend for Swift {
             under_way: FuturesOrdered::new(),
             block: io::Cursor::default(),
         });
-        Ok(Opened { reader, bytes })
+        Ok(Opened {
+            reader,
+            bytes,
+            slack: Duration::ZERO,
+        })
     }
 
     fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
-        let inside = match under {
-            Under::Store => String::new(),
-            Under::Chain(chain) => format!("{chain}/"),
-            Under::Checks(chain) => format!("{chain}/checks/"),
-            Under::Slot(slot) => format!("slots/{}/", slot.schedule()),
-        };
+        let inside = under.prefix();
         let mut objects = Vec::new();
         let mut each = |told: Told| {
             let name = told.name.as_deref().and_then(|name| name.strip_prefix(&self.prefix));

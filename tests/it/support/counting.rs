@@ -62,7 +62,7 @@ impl Counting {
 
     /// Has the calls of a program counted.
     pub fn watch(&self, command: &mut Command) {
-        preload::load(command, &self.library);
+        preload::into(command, &self.library);
         command.env("COUNT_IN", &self.log);
     }
 

@@ -10,6 +10,7 @@ use lifeboat::signing::{Role, SigningKey};
 use tempfile::TempDir;
 
 use super::etcd::{Etcd, PASSWORD};
+use super::moto::SECRET;
 use super::running::Running;
 
 /// The name of the cluster in [`Host::new`]'s configuration.
@@ -214,12 +215,23 @@ impl Host {
     /// Runs the binary to its end, with this host's configuration and state and nothing else of the environment's.
     #[track_caller]
     pub fn lifeboat<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Output {
-        let output = self.command(args).output().expect("the binary under test runs");
-        Output::new(
-            output.status.code().unwrap_or(-1),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
+        output_of(&mut self.command(args))
+    }
+
+    /// Runs the binary without a configuration or a memory: it knows of stores by its environment alone.
+    #[track_caller]
+    pub fn without_configuration<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        environment: &[(&str, &OsStr)],
+        args: I,
+    ) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat"));
+        command
+            .args(args)
+            .env("STATE_DIRECTORY", self.path("no-state"))
+            .env("HOME", self.path(""))
+            .envs(environment.iter().copied());
+        output_of(&mut command)
     }
 
     /// Starts the binary and does not wait for it.
@@ -264,11 +276,23 @@ impl Host {
     }
 }
 
+#[track_caller]
+fn output_of(command: &mut Command) -> Output {
+    let output = command.output().expect("the binary under test runs");
+    Output::new(
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
 /// Whether a text holds the password of the tests' servers, or a secret key and not just the name of one.
 pub fn tells_a_secret(text: &str) -> bool {
     let secrets = ["AGE-SECRET-KEY-1", "LIFEBOAT-SIGNING-KEY-1", "LIFEBOAT-ROOT-KEY-1"];
     let mut keys = secrets.into_iter().flat_map(|start| text.split(start).skip(1));
-    text.contains(PASSWORD) || keys.any(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+    text.contains(PASSWORD)
+        || text.contains(SECRET)
+        || keys.any(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
 /// Every file below a directory, relative to it, in order.

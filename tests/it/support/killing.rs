@@ -53,7 +53,7 @@ impl Killing {
 
     /// Has the program die just before the step of that number, counted from 1.
     pub fn at(&self, command: &mut Command, step: usize) {
-        preload::load(command, &self.library);
+        preload::into(command, &self.library);
         command.env("KILL_AT", step.to_string());
     }
 }

@@ -1,22 +1,14 @@
 //! An S3 server of a test's own: moto, in memory, on a port of the loopback address.
-//!
-//! Invariant: nothing is said to the port before the server that we started is seen to hold it.
 
-use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{ports, tools};
-
-/// Long, because tests share the machine, and Python reads much before it serves.
-const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(25);
+use super::{ports, server, tools};
 
 /// The secret half of every key that the tests use.
 pub const SECRET: &str = "not/even+a-good-secret";
@@ -47,30 +39,13 @@ impl Moto {
 
     /// Starts it again after [`Moto::kill`], with nothing in it.
     pub fn boot(&mut self) {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .expect("a log can be written");
-        let second = log.try_clone().expect("a descriptor can be copied");
-        let child = Command::new(&self.python)
+        let mut command = Command::new(&self.python);
+        command
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/moto-server.py"))
             .args(["-H", "127.0.0.1", "-p", &self.port.to_string()])
-            .env("HOME", self.dir.path())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(second)
-            .spawn()
-            .expect("the installed server runs here");
-        let pid = child.id();
-        self.process = Some(child);
-        let deadline = Instant::now() + BOOT_TIMEOUT;
-        while !ports::is_listening(pid, self.port) {
-            let ended = self.process.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(ended.is_none(), "moto ended with {ended:?}\n{}", self.said());
-            assert!(Instant::now() < deadline, "moto does not listen\n{}", self.said());
-            thread::sleep(POLL);
-        }
+            .env("HOME", self.dir.path());
+        let log = self.log();
+        server::boot(&mut command, &mut self.process, "moto", self.port, &log);
     }
 
     /// Its URL.
@@ -98,7 +73,7 @@ impl Moto {
 
     /// What it has written: a line for each request.
     pub fn said(&self) -> String {
-        fs::read(self.log()).map_or(String::new(), |text| String::from_utf8_lossy(&text).into_owned())
+        server::said(&self.log())
     }
 
     /// Makes a bucket.

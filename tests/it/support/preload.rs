@@ -28,6 +28,6 @@ pub fn library(folder: &Path, source: &str, what: &str) -> Option<PathBuf> {
 }
 
 /// Has a program started with such a library.
-pub fn load(command: &mut Command, library: &Path) {
+pub fn into(command: &mut Command, library: &Path) {
     command.env("LD_PRELOAD", library);
 }

@@ -42,7 +42,7 @@ impl Slow {
 
     /// Has the program's writes below `folder` take long until the file `until` is there.
     pub fn write_to(&self, command: &mut Command, folder: &Path, until: &Path) {
-        preload::load(command, &self.library);
+        preload::into(command, &self.library);
         command.env("SLOW_IN", folder).env("SLOW_UNTIL", until);
     }
 }

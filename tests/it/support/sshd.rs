@@ -2,22 +2,16 @@
 //!
 //! As root it runs in a mount namespace, where it finds the accounts that it wants and nothing of the machine is changed. As
 //! an ordinary user it runs as he is, lets him alone in, and takes no passwords.
-//!
-//! Invariant: nothing is said to the port before the server that we started is seen to hold it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{ports, tools};
-
-const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(25);
+use super::{ports, server, tools};
 
 /// The password of [`Sshd::user`], and the passphrase of keys that have one.
 pub const SECRET: &str = super::moto::SECRET;
@@ -98,34 +92,16 @@ impl Sshd {
             path("authorized"),
         );
         fs::write(self.path("settings"), settings).unwrap();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("log"))
-            .unwrap();
-        let second = log.try_clone().expect("a descriptor can be copied");
         let mut command = match self.is_root {
             true => self.in_a_namespace(),
             false => Command::new(self.absolute()),
         };
-        let child = command
+        command
             .args(["-D", "-e", "-f"])
             .arg(self.path("settings"))
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(second)
-            .process_group(0)
-            .spawn()
-            .expect("the fetched server runs here");
-        let pid = child.id();
-        self.process = Some(child);
-        let deadline = Instant::now() + BOOT_TIMEOUT;
-        while !ports::is_listening(pid, self.port) {
-            let ended = self.process.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(ended.is_none(), "sshd ended with {ended:?}\n{}", self.said());
-            assert!(Instant::now() < deadline, "sshd does not listen\n{}", self.said());
-            thread::sleep(POLL);
-        }
+            .process_group(0);
+        let log = self.path("log");
+        server::boot(&mut command, &mut self.process, "sshd", self.port, &log);
     }
 
     /// The server in a mount namespace with the accounts of this test.
@@ -244,7 +220,7 @@ impl Sshd {
 
     /// What it has written.
     pub fn said(&self) -> String {
-        fs::read(self.path("log")).map_or(String::new(), |text| String::from_utf8_lossy(&text).into_owned())
+        server::said(&self.path("log"))
     }
 }
 

@@ -42,7 +42,7 @@ impl Stalling {
 
     /// Has the program's reads of files in `folder` whose path holds `name` never come back.
     pub fn read_of(&self, command: &mut Command, folder: &Path, name: &str) {
-        preload::load(command, &self.library);
+        preload::into(command, &self.library);
         command.env("STALL_IN", folder).env("STALL_AT", name);
     }
 }

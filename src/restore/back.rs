@@ -156,33 +156,30 @@ impl Run<'_> {
             }
         }
         let ahead = self.ledger.plan.host.overlay.as_ref().map(Overlay::files_ahead);
-        let [variables, drop_in] = match &ahead {
-            Some([variables, drop_in]) => [Some(variables), Some(drop_in)],
-            None => [None, None],
-        };
-        let mut is_read = !self.take_back(drop_in)?;
+        if let Some([_, drop_in]) = &ahead {
+            self.take_back(drop_in)?;
+        }
         if !self.ledger_store.paths().lock().exists() {
             files::remove(&self.ledger.guard.path)?;
-            is_read = false;
         }
-        if !is_read {
-            self.reload()?;
+        // Always: a run that was killed here may have removed all of it already, and systemd knows it still.
+        self.reload()?;
+        if let Some([variables, _]) = &ahead {
+            // Only now: systemd must not start etcd by what refers to a file that is gone.
+            self.take_back(variables)?;
         }
-        // systemd must not start etcd by what refers to a file that is gone.
-        self.take_back(variables)?;
         self.tidy()?;
         self.look_after_revived()?;
         Ok(Came::Done)
     }
 
     /// Puts back what was in the place of a file that was laid beside the guard, if that is still there because the way back
-    /// began before the data was exchanged; tells whether it was.
-    fn take_back(&self, ahead: Option<&NewFile>) -> Result<bool, Error> {
-        let Some(ahead) = ahead else { return Ok(false) };
-        let before = self.ledger.before.files.iter().find(|before| before.path == ahead.path);
-        match before {
-            Some(before) if files::is(ahead)? => files::put_back(before).map(|()| true).map_err(Error::from),
-            Some(_) | None => Ok(false),
+    /// began before the data was exchanged.
+    fn take_back(&self, ahead: &NewFile) -> Result<(), Error> {
+        let mut befores = self.ledger.before.files.iter();
+        match befores.find(|before| before.path == ahead.path) {
+            Some(before) if files::is(ahead)? => Ok(files::put_back(before)?),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -112,6 +112,19 @@ impl Units for OverDbus<'_> {
         self.wait(self.systemd.reload())
     }
 
+    fn has_read(&self, unit: &str, drop_in: &Path) -> Result<bool, Trouble> {
+        let name = self.unit(unit)?;
+        match self.runtime.block_on(self.systemd.unit(&name)) {
+            // It is read when somebody asks for it.
+            Err(Error::NoUnit { .. }) => Ok(false),
+            answer => Ok(answer
+                .map_err(trouble)?
+                .drop_in_paths
+                .iter()
+                .any(|path| path == drop_in)),
+        }
+    }
+
     fn guarded(&self, unit: &str, drop_in: &Path, lock: &Path) -> Result<Guarded, Trouble> {
         let name = self.unit(unit)?;
         let unit = match self.runtime.block_on(self.systemd.unit(&name)) {

@@ -269,13 +269,12 @@ impl Run<'_> {
                 .identity
                 .as_ref()
                 .expect("it was founded before the data was exchanged");
-            let [variables, drop_in] = overlay.files(&identity.token);
-            files::lay(&variables)?;
-            // It was read along with the guard, unless an earlier version has begun this restore.
-            if !files::is(&drop_in)? {
-                files::lay(&drop_in)?;
-                is_read = false;
-            }
+            overlay.files(&identity.token).iter().try_for_each(files::lay)?;
+            // It was read along with the guard, unless an earlier version has begun this restore. What it refers to is read
+            // at each start.
+            let unit = &plan.host.site.unit;
+            let has_read = self.tools.units.has_read(unit, &overlay.drop_in);
+            is_read &= has_read.map_err(Error::units("look at", unit))?;
         }
         if !is_read {
             self.reload()?;

@@ -86,6 +86,8 @@ pub trait Units {
     fn start(&self, unit: &str) -> Result<(), Trouble>;
     /// Reads all units' files anew.
     fn reload(&self) -> Result<(), Trouble>;
+    /// Whether the unit, as it is loaded, has read this drop-in.
+    fn has_read(&self, unit: &str, drop_in: &Path) -> Result<bool, Trouble>;
     /// Whether the unit, as it is loaded, does not start while the file `lock` exists, as this drop-in has it.
     fn guarded(&self, unit: &str, drop_in: &Path, lock: &Path) -> Result<Guarded, Trouble>;
     /// Has the unit started at boot.

@@ -209,6 +209,10 @@ impl Units for FakeUnits {
         self.load().map_err(|error| Trouble::Momentary(error.into()))
     }
 
+    fn has_read(&self, _: &str, drop_in: &Path) -> Result<bool, Trouble> {
+        Ok(self.loaded.borrow().iter().any(|(path, _)| path == drop_in))
+    }
+
     fn guarded(&self, _: &str, drop_in: &Path, lock: &Path) -> Result<Guarded, Trouble> {
         self.answer()?;
         let has_read = self.loaded.borrow().iter().any(|(path, _)| path == drop_in);

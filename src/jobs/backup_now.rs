@@ -98,7 +98,9 @@ pub fn take_now(
     });
     let mut outcome = taken.map_err(backup::failure)?;
     outcome.warnings.extend(other_recipients);
-    copy::bring_to_slow(&mut destinations, &mut outcome, &stop, &|_| stop_for_restore(&stop));
+    copy::bring_to_slow(listener, &mut destinations, &mut outcome, &stop, &|_| {
+        stop_for_restore(&stop)
+    });
     Ok((outcome, destinations))
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use jiff::tz::TimeZone;
 
-use super::host;
+use super::{Listener, host};
 use crate::backup::{DestinationError, Outcome};
 use crate::catalog::{Backup, BackupCopy, Pinned, Standing};
 use crate::config::{Config, Kind};
@@ -16,6 +16,7 @@ use crate::error_chain::with_causes;
 use crate::layout::SlotPath;
 use crate::pipeline::BranchError;
 use crate::prune::{self, Target};
+use crate::store;
 
 /// The backups that schedules of this configuration owe to a destination, and that others have, in the order in which
 /// they were begun: one for each slot of which it has none, as far as its retention would keep it.
@@ -126,13 +127,25 @@ pub fn bring(
     Err(NotBrought::Failed(why))
 }
 
-/// Whether a destination was left behind by a backup because it is slow: the backup is copied there instead.
+/// Whether a destination was left behind by a backup because it is slow, or may be written to no faster: the backup is copied
+/// there instead.
 pub fn is_slow(error: &DestinationError) -> bool {
-    matches!(error, DestinationError::Stream(BranchError::TooSlow { .. }))
+    match error {
+        DestinationError::Stream(BranchError::TooSlow { .. }) => true,
+        DestinationError::Stream(BranchError::Write { source, .. }) => {
+            let of_store = source.get_ref().and_then(|source| source.downcast_ref());
+            matches!(of_store, Some(store::Error::Limited { .. }))
+        }
+        DestinationError::Store(_)
+        | DestinationError::Hangs { .. }
+        | DestinationError::TooLittleSpace { .. }
+        | DestinationError::ReadBack { .. } => false,
+    }
 }
 
 /// Copies a backup that was just taken to the destinations that were too slow for it.
 pub fn bring_to_slow(
+    listener: &dyn Listener,
     destinations: &mut Destinations,
     outcome: &mut Outcome,
     stop: &Arc<AtomicBool>,
@@ -145,17 +158,22 @@ pub fn bring_to_slow(
         }
         let taken = destinations.catalog.backups().iter().find(|backup| *backup.id() == id);
         let Some(taken) = taken else { return };
+        let name = &written.destination;
+        listener.detail(&format!(
+            "destination {name} is slow: {id} is copied to it from another"
+        ));
         // Where that fails too, what was said first stands.
-        if let Ok(from) = bring(destinations, taken, &written.destination, None, stop, each) {
+        if let Ok(from) = bring(destinations, taken, name, None, stop, each) {
             written.result = Ok(());
             let from = from.as_deref().unwrap_or_default();
-            destinations.take_copy_in(&id, from, &written.destination);
+            destinations.take_copy_in(&id, from, name);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::time::Duration;
 
     use sha2::{Digest as _, Sha256};
@@ -165,10 +183,11 @@ mod tests {
     use crate::catalog::tests::manifest;
     use crate::config;
     use crate::destinations::Destination;
+    use crate::jobs::named_store::Silent;
     use crate::layout::{MAX_BYTES, Manifest};
-    use crate::model::{Digest, Revision};
-    use crate::store::Store;
+    use crate::model::{ByteSize, Digest, Revision};
     use crate::store::tests::store;
+    use crate::store::{Faster, Store};
 
     const CONFIGURATION: &str = r#"
 [cluster]
@@ -221,6 +240,13 @@ destinations = ["local", "far"]
             waited: Duration::from_secs(30),
             written: 10,
         };
+        let limited = || {
+            let limited = far.clone().limited_to(Some(ByteSize(1)));
+            let mut upload = limited.begin(&taken.object_name()).unwrap();
+            upload.when_faster(Faster::Fails);
+            let source = upload.write_all(&vec![7; 9 << 20]).unwrap_err();
+            BranchError::Write { written: 10, source }
+        };
         let failed = |result: BranchError| Outcome {
             manifest: taken.clone(),
             document: taken.to_bytes(),
@@ -239,9 +265,9 @@ destinations = ["local", "far"]
             unaccepted: None,
             warnings: Vec::new(),
         };
-        let mut destinations = read([("local", &local), ("far", &far)]);
-        let mut bring_all = |outcome: &mut Outcome| {
-            bring_to_slow(&mut destinations, outcome, &Arc::default(), &|_| {});
+        let bring_all = |outcome: &mut Outcome| {
+            let mut destinations = read([("local", &local), ("far", &far)]);
+            bring_to_slow(&Silent, &mut destinations, outcome, &Arc::default(), &|_| {});
             let backup = &destinations.catalog.backups()[0];
             backup.destinations().map(str::to_owned).collect::<Vec<_>>()
         };
@@ -251,20 +277,22 @@ destinations = ["local", "far"]
         });
         assert_eq!(bring_all(&mut refused), ["local"]);
         assert!(refused.destinations[1].result.is_err());
-        let mut left_behind = failed(slow());
-        assert_eq!(bring_all(&mut left_behind), ["far", "local"]);
-        assert!(left_behind.destinations[1].result.is_ok());
-        assert_eq!(
-            far.read_small(&taken.name(), MAX_BYTES as u64).unwrap(),
-            taken.to_bytes()
-        );
+        for why in [slow(), limited()] {
+            let mut left_behind = failed(why);
+            assert_eq!(bring_all(&mut left_behind), ["far", "local"]);
+            assert!(left_behind.destinations[1].result.is_ok());
+            assert_eq!(
+                far.read_small(&taken.name(), MAX_BYTES as u64).unwrap(),
+                taken.to_bytes()
+            );
+            far.remove(&taken.name()).unwrap();
+            far.remove(&taken.object_name()).unwrap();
+        }
         // Where the copy fails, what was said first stands.
-        far.remove(&taken.name()).unwrap();
-        far.remove(&taken.object_name()).unwrap();
         local.remove(&taken.object_name()).unwrap();
         let mut destinations = read([("local", &local), ("far", &far)]);
         let mut stays_behind = failed(slow());
-        bring_to_slow(&mut destinations, &mut stays_behind, &Arc::default(), &|_| {});
+        bring_to_slow(&Silent, &mut destinations, &mut stays_behind, &Arc::default(), &|_| {});
         assert!(stays_behind.destinations[1].result.as_ref().is_err_and(is_slow));
     }
 

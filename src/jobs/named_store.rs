@@ -39,7 +39,8 @@ impl NamedStore<'_> {
     }
 }
 
-struct Silent;
+/// Nobody hears.
+pub(super) struct Silent;
 
 impl Listener for Silent {
     fn warn(&self, _: &str) {}

@@ -7,6 +7,11 @@
 //! CLUSTER/recipients.json          those that were accepted on this host
 //! CLUSTER/clock.json               the highest time that was seen
 //! CLUSTER/signing.key              0600: the key by which this host signs; see `signing`
+//! CLUSTER/signer.json              its public half
+//! CLUSTER/signers.json             the newest list of signers that was seen
+//! CLUSTER/seen-signers.json        who signed what was seen, where nobody is named
+//! CLUSTER/tips.json                the newest backups that each destination has shown; changed under `tips.lock`
+//! CLUSTER/documents/DESTINATION    documents that were read once and do not change; see `store::kept`
 //! CLUSTER/behind.json              since when destinations lack backups that others have
 //! _configurations/SHA256.json      the last good configuration of the file whose path has that digest
 //! ```
@@ -392,28 +397,7 @@ impl JobsLock {
     /// Takes the lock for `run`; waits for it up to `wait`, then says who has it.
     pub fn acquire(state: &State, run: &Holder, wait: Duration) -> Result<JobsLock, Error> {
         durable::create_dirs(&state.folder, FOLDER_MODE)?;
-        let path = state.folder.join("jobs.lock");
-        let file = durable::open_lock(&path, FILE_MODE).or_else(|source| match has_no_room(&source) {
-            // A file that is there can be locked all the same.
-            true => durable::open_plain(&path).map_err(|_| source),
-            false => Err(source),
-        });
-        let mut file = file.map_err(failed("open", &path))?;
-        let begun = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            let left = wait.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                let holder = read_holder(&mut file);
-                return Err(Error::Locked { holder });
-            }
-            // flock(2) cannot wait for a limited time.
-            std::thread::sleep(left.min(POLL_LOCK_EVERY));
-        }
+        let mut file = lock(&state.folder.join("jobs.lock"), wait)?;
         // The lock is what counts: a full disk must not keep out the run that makes room on it.
         file.set_len(0)
             .and_then(|()| file.rewind())
@@ -427,6 +411,31 @@ impl Drop for JobsLock {
     fn drop(&mut self) {
         // The lock is what counts and goes with the file; an old name in it would only mislead a reader.
         self.file.set_len(0).ok();
+    }
+}
+
+/// Locks the file at `path`, which is made if it is not there; waits for that up to `wait`.
+fn lock(path: &Path, wait: Duration) -> Result<File, Error> {
+    let file = durable::open_lock(path, FILE_MODE).or_else(|source| match has_no_room(&source) {
+        // A file that is there can be locked all the same.
+        true => durable::open_plain(path).map_err(|_| source),
+        false => Err(source),
+    });
+    let mut file = file.map_err(failed("open", path))?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", path)(source)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let left = wait.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            let holder = read_holder(&mut file);
+            return Err(Error::Locked { holder });
+        }
+        // flock(2) cannot wait for a limited time.
+        std::thread::sleep(left.min(POLL_LOCK_EVERY));
     }
 }
 

@@ -7,6 +7,28 @@ use crate::model::{ChainId, Revision};
 use crate::signing::SignerKey;
 use crate::text::clean;
 
+/// How new a backup is among those of its history: of two the greater is the newer. The revision decides, whatever the
+/// clocks said; of one that was made anew for other recipients the later form is the newer, whatever its id ends in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Newness<'a> {
+    revision: Revision,
+    started_at: Timestamp,
+    generation: u32,
+    chain: &'a ChainId,
+}
+
+impl<'a> Newness<'a> {
+    /// That of a backup with this revision, made anew so many times.
+    pub fn of(chain: &'a ChainId, revision: Revision, generation: u32) -> Newness<'a> {
+        Newness {
+            revision,
+            started_at: chain.started_at(),
+            generation,
+            chain,
+        }
+    }
+}
+
 /// A backup: a manifest, and where its object lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
@@ -35,6 +57,11 @@ impl Backup {
     /// The revision that it holds.
     pub fn revision(&self) -> Revision {
         self.manifest().to_revision
+    }
+
+    /// How new it is among those of its history.
+    pub fn newness(&self) -> Newness<'_> {
+        Newness::of(self.id(), self.revision(), self.generation())
     }
 
     /// How often it was made anew for other recipients.

@@ -66,6 +66,15 @@ pub enum LatestError {
         #[source]
         first: Box<Damaged>,
     },
+    /// There are backups, but no signer who is trusted has signed one.
+    #[error("none of the {count} backups is signed by a trusted signer, `{}` for one", .first.object)]
+    OnlyStrangers {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        #[source]
+        first: Box<Stranger>,
+    },
     /// There is a history that the operator has not accepted or rejected.
     #[error(
         "etcd's data was replaced or restored since the last backup: confirm which history to continue (`accept-lineage`)"
@@ -116,6 +125,7 @@ impl LatestError {
             LatestError::EarlierUnreadable { lineage, .. } => std::slice::from_ref(lineage),
             LatestError::Empty
             | LatestError::OnlyDamaged { .. }
+            | LatestError::OnlyStrangers { .. }
             | LatestError::WordUnreadable { .. }
             | LatestError::NothingGood { .. } => &[],
         };
@@ -331,7 +341,7 @@ impl Catalog {
         self.backups()
             .iter()
             .filter(|b| b.manifest().lineage == lineage.id && b.is_good())
-            .max_by_key(|b| (b.revision(), b.id().started_at(), b.generation(), b.id()))
+            .max_by_key(|b| b.newness())
             .ok_or(LatestError::NothingGood { lineage })
     }
 
@@ -442,7 +452,16 @@ impl Catalog {
                 count,
                 first: Box::new(first.clone()),
             },
-            None => LatestError::Empty,
+            None => {
+                let mut strangers = self.strangers().iter().filter(|stranger| stranger.object.is_manifest());
+                match (strangers.next().cloned().map(Box::new), strangers.count()) {
+                    (Some(first), others) => LatestError::OnlyStrangers {
+                        count: others.saturating_add(1),
+                        first,
+                    },
+                    (None, _) => LatestError::Empty,
+                }
+            }
         }
     }
 

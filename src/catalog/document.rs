@@ -1,9 +1,11 @@
 //! What a document of a store says, if it counts.
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 use super::Standing;
 use crate::layout::{Acceptance, ChainPath, Check, Fault, Manifest, ObjectName, Outline, Proof};
+use crate::model::Digest;
 use crate::signing::{Authority, Distrust, SignerKey};
 
 /// A document that was asked for by `Catalog::wanted`.
@@ -11,8 +13,8 @@ use crate::signing::{Authority, Distrust, SignerKey};
 pub struct Document {
     /// Its name.
     pub name: ObjectName,
-    /// Its bytes, or what the store said instead. One that is gone since the listing is left out altogether.
-    pub content: Result<Vec<u8>, String>,
+    /// Its bytes, or what is there instead. One that is gone since the listing is left out altogether.
+    pub content: Result<Vec<u8>, Fault>,
 }
 
 /// A document, understood or not. Nothing of its bytes is left: there may be a hundred thousand.
@@ -21,6 +23,8 @@ pub struct Understood {
     pub(super) name: ObjectName,
     pub(super) content: Result<Content, Refused>,
     pub(super) signer: Option<SignerKey>,
+    /// The digest of its bytes, where they are of no use and were read all the same.
+    pub(super) bytes: Option<Digest>,
 }
 
 /// Why a document is of no use.
@@ -51,31 +55,38 @@ impl Document {
     /// Reads the document for what its name says it is, if it counts.
     pub fn understand(self, authority: &Authority) -> Understood {
         let Document { name, content } = self;
-        let refused = |content| Understood {
+        let refused = |content, bytes: Option<&[u8]>| Understood {
             name: name.clone(),
             content: Err(content),
             signer: None,
+            bytes: bytes.map(digest),
         };
         let bytes = match content {
             Ok(bytes) => bytes,
-            Err(detail) => return refused(Refused::Damaged(Fault::Unreadable { detail })),
+            Err(fault) => return refused(Refused::Damaged(fault), None),
         };
         let signed = match authority.judge(&name, &bytes) {
-            Err(distrust) if authority.names_somebody() => return refused(Refused::Stranger(distrust)),
+            Err(distrust) if authority.names_somebody() => return refused(Refused::Stranger(distrust), Some(&bytes)),
             judged => judged,
         };
         let content = parse(&name, &bytes).map_err(Refused::Damaged);
         match (content, signed) {
-            (Ok(_), Err(forged)) => refused(Refused::Damaged(Fault::Forged {
-                detail: forged.to_string(),
-            })),
+            (Ok(_), Err(forged)) => {
+                let detail = forged.to_string();
+                refused(Refused::Damaged(Fault::Forged { detail }), Some(&bytes))
+            }
             (content, signed) => Understood {
+                bytes: content.is_err().then(|| digest(&bytes)),
                 name,
                 content,
                 signer: signed.ok().flatten(),
             },
         }
     }
+}
+
+fn digest(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
 }
 
 fn parse(name: &ObjectName, bytes: &[u8]) -> Result<Content, Fault> {

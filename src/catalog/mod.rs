@@ -28,9 +28,9 @@ use crate::layout::{
     Acceptance, ChainPath, Clocks, FORMAT, Fault, HostName, Listed, ListedObject, Manifest, ObjectName, Outline, Proof,
     SlotPath,
 };
-use crate::model::{ChainId, ClusterId, Revision};
+use crate::model::{ChainId, ClusterId, Digest, Revision};
 use crate::signing::{Authority, Distrust, SignerKey};
-pub use backup::{Asked, Backup, BackupCopy, LastCheck, Pinned, Standing};
+pub use backup::{Asked, Backup, BackupCopy, LastCheck, Newness, Pinned, Standing};
 pub use choose::{Astray, FindError, LatestError, Lineage};
 use document::{Checked, Content, Refused};
 pub use document::{Document, Understood};
@@ -50,6 +50,8 @@ pub struct Damaged {
     /// What is wrong with it.
     #[source]
     pub fault: Fault,
+    /// The digest of its bytes, where they were read.
+    pub bytes: Option<Digest>,
 }
 
 /// A document that counts for nothing, because no signer who is named has signed it.
@@ -63,6 +65,8 @@ pub struct Stranger {
     /// Why.
     #[source]
     pub why: Distrust,
+    /// The digest of its bytes.
+    pub bytes: Option<Digest>,
 }
 
 /// A part of a store that could not be looked into: there may be backups in it.
@@ -220,6 +224,7 @@ impl Catalog {
             name: manifest.name(),
             content: Ok(Content::Manifest(Box::new(Outline::of(manifest.clone(), document)))),
             signer,
+            bytes: None,
         };
         Catalog::of_destination(destination, &objects, PinsCount::ByPresence, [understood])
     }
@@ -389,7 +394,12 @@ fn differing<'a>(known: &'a Backup, other: &'a Backup) -> impl Iterator<Item = D
         let other_taken = Fault::Differs {
             other: taken_from.to_owned(),
         };
-        damaged(destination, &other.manifest().name(), other_taken)
+        damaged(
+            destination,
+            &other.manifest().name(),
+            other_taken,
+            Some(other.manifest().document),
+        )
     })
 }
 
@@ -459,18 +469,20 @@ fn newer_word(a: Option<LastWord>, b: Option<LastWord>) -> Option<LastWord> {
     Some(LastWord { number, ..newer })
 }
 
-fn damaged(destination: &str, object: &ObjectName, fault: Fault) -> Damaged {
+fn damaged(destination: &str, object: &ObjectName, fault: Fault, bytes: Option<Digest>) -> Damaged {
     Damaged {
         destination: destination.to_owned(),
         object: object.clone(),
         fault,
+        bytes,
     }
 }
 
-fn stranger(destination: &str, object: &ObjectName, why: Distrust) -> Stranger {
+fn stranger(destination: &str, object: &ObjectName, why: Distrust, bytes: Option<Digest>) -> Stranger {
     Stranger {
         destination: destination.to_owned(),
         object: object.clone(),
         why,
+        bytes,
     }
 }

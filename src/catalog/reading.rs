@@ -74,12 +74,19 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn take(&mut self, document: Understood) {
-        let Understood { name, content, signer } = document;
+        let Understood {
+            name,
+            content,
+            signer,
+            bytes,
+        } = document;
         let content = match content {
             Ok(content) => Ok(content),
-            Err(Refused::Damaged(fault)) => Err(damaged(self.destination, &name, fault)),
+            Err(Refused::Damaged(fault)) => Err(damaged(self.destination, &name, fault, bytes)),
             Err(Refused::Stranger(why)) => {
-                self.catalog.strangers.push(stranger(self.destination, &name, why));
+                self.catalog
+                    .strangers
+                    .push(stranger(self.destination, &name, why, bytes));
                 return;
             }
         };
@@ -150,11 +157,12 @@ impl<'a> Reading<'a> {
         let taken = backups.extract_if(.., |backup| doubles.contains(&backup.manifest.chain_path()));
         let taken: Vec<Backup> = taken.collect();
         for of_one_chain in taken.chunk_by(is_same) {
-            let names: Vec<_> = of_one_chain.iter().map(|backup| backup.manifest.name()).collect();
-            for (name, other) in names.iter().zip(names.iter().cycle().skip(1)) {
-                let other = other.to_string();
+            let others = of_one_chain.iter().cycle().skip(1);
+            for (Backup { manifest, .. }, other) in of_one_chain.iter().zip(others) {
+                let other = other.manifest.name().to_string();
                 let fault = Fault::NotAlone { other };
-                self.catalog.damaged.push(damaged(self.destination, name, fault));
+                let damaged = damaged(self.destination, &manifest.name(), fault, Some(manifest.document));
+                self.catalog.damaged.push(damaged);
             }
         }
     }

@@ -44,6 +44,14 @@ impl Fixture {
             .document(&manifest.name(), manifest.to_bytes())
     }
 
+    /// What has this name is this instead of its bytes.
+    pub(crate) fn instead(mut self, name: &ObjectName, fault: Fault) -> Self {
+        for document in self.documents.iter_mut().filter(|document| document.name == *name) {
+            document.content = Err(fault.clone());
+        }
+        self
+    }
+
     pub(crate) fn rotten(self, manifest: &Manifest) -> Self {
         self.list(&manifest.object_name().to_string(), manifest.stored.bytes)
             .document(&manifest.name(), b"rotten".to_vec())
@@ -143,7 +151,9 @@ fn damaged_incomplete_and_foreign_objects_are_reported() {
 #[test]
 fn a_manifest_that_the_store_cannot_read_is_damaged() {
     let mut fixture = Fixture::default().backup(&first());
-    fixture.documents[0].content = Err("input/output error".to_owned());
+    fixture.documents[0].content = Err(Fault::Unreadable {
+        detail: "input/output error".to_owned(),
+    });
     let catalog = fixture.catalog("local");
     assert!(catalog.backups().is_empty());
     let detail = "input/output error".to_owned();
@@ -277,7 +287,12 @@ fn of_two_unequal_manifests_the_later_destinations_is_damaged() {
     assert!(merged.backups()[0].manifest().is_of(&a.to_bytes()));
     assert_eq!(merged.backups()[0].destinations().collect::<Vec<_>>(), ["local"]);
     let other = "local".to_owned();
-    assert_eq!(merged.damaged(), [damaged("far", &a.name(), Fault::Differs { other })]);
+    let told: Vec<_> = merged
+        .damaged()
+        .iter()
+        .map(|told| (&*told.destination, &told.object, &told.fault))
+        .collect();
+    assert_eq!(told, [("far", &a.name(), &Fault::Differs { other })]);
 }
 
 #[test]

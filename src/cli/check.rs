@@ -38,6 +38,9 @@ pub struct Args {
     /// can be read
     #[arg(long, value_name = "DESTINATION")]
     adopt_store: Option<String>,
+    /// Confirm that a destination is meant to show less than this host has seen in it; until then it is called rolled back
+    #[arg(long, value_name = "DESTINATION")]
+    accept_rollback: Option<String>,
     /// Write this list of signers to every destination (`lifeboat keygen --sign-signers` makes one)
     #[arg(long, value_name = "FILE")]
     publish_signers: Option<PathBuf>,
@@ -61,6 +64,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         key_files: args.identity.files(),
         accept_recipients: args.accept_recipients,
         adopt_store: args.adopt_store.as_deref(),
+        accept_rollback: args.accept_rollback.as_deref(),
         publish_signers: args.publish_signers.as_deref(),
     };
     let Checked {

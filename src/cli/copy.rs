@@ -16,6 +16,7 @@ use crate::jobs::choice::not_found;
 use crate::jobs::copy::{NotBrought, is_good};
 use crate::jobs::give_way::stop_for_restore;
 use crate::jobs::stores::{blame, known_destination, open_to_write};
+use crate::jobs::witness;
 use crate::layout::ChainPath;
 use crate::model::ChainId;
 use crate::terminal::{Bar, Format};
@@ -73,7 +74,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let stop = super::interrupted_flag(context);
     let _lock = host::jobs_lock(&state, "copy", args.wait)?;
     let opened = open_to_write(&config, &state, &[args.from.clone(), args.to.clone()])?;
-    let destinations = Destinations::read(config.cluster.name.clone(), &opened, None);
+    let mut destinations = Destinations::read(config.cluster.name.clone(), &opened, None);
     for name in [&args.from, &args.to] {
         if let Some(why) = destinations.why_unreadable(name) {
             return Err(Failure::new(Exit::Failed, format!("destination {name}: {why}")));
@@ -107,6 +108,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     }
     drop(bar);
+    for id in &document.copied {
+        destinations.take_copy_in(id, &document.from, &document.to);
+    }
+    if let Err(why) = witness::remember(&state, &destinations) {
+        context.output.warn(why);
+    }
     match context.output.format {
         Format::Json => context.output.json(&document),
         Format::Text => {

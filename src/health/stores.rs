@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::proof::required_of;
 use super::{About, BehindState, Event, Notice, Owed, last_proof, unproven_since};
-use crate::catalog::{Backup, BackupCopy, Catalog, LatestError, Standing};
+use crate::catalog::{Backup, BackupCopy, Catalog, LatestError, RolledBack, Standing};
 use crate::error_chain::with_causes;
 use crate::layout::Proof;
 use crate::model::{ChainId, LineageId, Revision};
@@ -20,6 +20,8 @@ pub struct Stores<'a> {
     pub catalog: &'a Catalog,
     /// Each destination of the configuration.
     pub destinations: Vec<Destination>,
+    /// Those that show less than this host has seen in them.
+    pub rolled_back: &'a [RolledBack],
     /// How far each backup must be proven.
     pub required: Proof,
     /// When it was read, by the host's clock.
@@ -305,6 +307,8 @@ impl Stores<'_> {
             }),
             // Not known while a destination that may have one cannot be read: that is told instead.
             Err(LatestError::Empty) if self.destinations.iter().any(|found| !found.unreadable.is_empty()) => None,
+            // There were some: that is told instead, and is no matter of taking another.
+            Err(LatestError::Empty) if !self.rolled_back.is_empty() => None,
             Err(LatestError::Empty) => Some(Notice::new(
                 Event::NoBackup,
                 "there is no backup: take one with `lifeboat backup`".to_owned(),
@@ -316,6 +320,7 @@ impl Stores<'_> {
                     | LatestError::EarlierUnreadable { .. } => Event::NewLineage,
                     LatestError::Empty
                     | LatestError::OnlyDamaged { .. }
+                    | LatestError::OnlyStrangers { .. }
                     | LatestError::WordUnreadable { .. }
                     | LatestError::NothingGood { .. } => Event::BackupUnproven,
                 };

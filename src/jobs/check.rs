@@ -44,6 +44,8 @@ pub struct Asked<'a> {
     pub accept_recipients: bool,
     /// The destination whose store gets its marker again.
     pub adopt_store: Option<&'a str>,
+    /// The destination that is meant to show less than this host has seen in it.
+    pub accept_rollback: Option<&'a str>,
     /// The list of signers that every destination gets.
     pub publish_signers: Option<&'a Path>,
 }
@@ -197,6 +199,11 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
     if let Some(name) = asked.adopt_store.filter(|_| is_configured) {
         let adopted = host::settle().and_then(|()| adopt::adopt(&config, name));
         let ended = adopted.map(|note| findings.notes.push(note));
+        exit = findings.end_of(ended, exit);
+    }
+    if let Some(name) = asked.accept_rollback.filter(|_| is_configured) {
+        let accepted = host::settle().and_then(|()| witness::accept(&config, name));
+        let ended = accepted.map(|note| findings.notes.push(note));
         exit = findings.end_of(ended, exit);
     }
     if asked.online && is_configured {
@@ -432,12 +439,14 @@ fn judge_backups(listener: &dyn Listener, config: &Config, findings: &mut Findin
         );
     }
     let state = host::state_to_read(&config.cluster.name)?;
-    for notice in witness::notices(&state, &places) {
+    for notice in witness::notices(&places) {
         findings.problems.push(notice.message);
     }
     findings.warnings.extend(witness::new_signers(&state, &places));
     match places.catalog.latest() {
         Ok(latest) => findings.notes.push(format!("latest: {}", outlined(latest))),
+        // There were some, which is told.
+        Err(LatestError::Empty) if !places.rolled_back.is_empty() => {}
         Err(LatestError::Empty) => findings.warnings.push("there is no backup yet".to_owned()),
         Err(error) => findings
             .problems

@@ -3,16 +3,19 @@
 use super::accept::acceptances;
 use super::stores::blame;
 use super::{Exit, Failure, Listener};
-use crate::catalog::{Backup, Catalog, FindError, LatestError, RolledBack};
+use crate::catalog::{Backup, FindError, LatestError, Stranger};
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
+use crate::layout::ObjectName;
 use crate::signing::Distrust;
 
 /// Why there is no `latest`, and what to do.
 pub fn no_latest(error: &LatestError) -> Failure {
     let exit = match error {
         LatestError::Empty => Exit::NotFound,
-        LatestError::OnlyDamaged { .. } | LatestError::NothingGood { .. } => Exit::Damaged,
+        LatestError::OnlyDamaged { .. } | LatestError::OnlyStrangers { .. } | LatestError::NothingGood { .. } => {
+            Exit::Damaged
+        }
         LatestError::Unaccepted { .. }
         | LatestError::AcceptedIsGone { .. }
         | LatestError::EarlierUnreadable { .. }
@@ -22,6 +25,9 @@ pub fn no_latest(error: &LatestError) -> Failure {
     if exit != Exit::Refused {
         return failure.next(match error {
             LatestError::Empty => "take one with `lifeboat backup`, or name the store that holds one with `--from DIR`",
+            LatestError::OnlyStrangers { .. } => {
+                "`lifeboat list --all` says who signed them; `signing.trusted` names those who may, `--trusted KEY` with `--from`"
+            }
             _ => "`lifeboat list` says what is wrong; a copy elsewhere can be named with `--from DIR`",
         });
     }
@@ -57,20 +63,9 @@ pub fn chosen<'a>(listener: &dyn Listener, places: &'a Destinations, source: &st
         let found = places.catalog.find(source);
         return found.map_err(|error| blame(places, not_found(&error)));
     }
-    let latest = places
-        .catalog
-        .latest()
-        .map_err(|error| blame(places, no_latest(&error)))?;
-    let newer = |back: &&RolledBack| Catalog::is_before(latest, &back.seen);
-    if let Some(back) = places.rolled_back.iter().find(newer) {
-        return Err(
-            Failure::new(Exit::Damaged, format!("`latest` is not to be had: {back}")).next(format!(
-                "look for {} in another store (`--from`); to take what there is, name it by its ID: {}",
-                back.seen.chain,
-                latest.id()
-            )),
-        );
-    }
+    let found = places.catalog.latest();
+    refuse_rolled_back(places, &found)?;
+    let latest = found.map_err(|error| blame(places, no_latest(&error)))?;
     for back in &places.rolled_back {
         listener.alarm(&back.to_string());
     }
@@ -89,5 +84,60 @@ pub fn chosen<'a>(listener: &dyn Listener, places: &'a Destinations, source: &st
             passed_over.revision()
         ));
     }
+    told_of_strangers(listener, places, latest);
     Ok(latest)
+}
+
+/// Says which manifests count for nothing that may have been newer, or of another cluster: whoever may write to a store can
+/// spoil the newest.
+fn told_of_strangers(listener: &dyn Listener, places: &Destinations, latest: &Backup) {
+    const TOLD: usize = 5;
+    let of_cluster = latest.manifest().cluster;
+    let newest = (latest.revision(), latest.id());
+    let may_be_newer = |stranger: &&Stranger| match &stranger.object {
+        ObjectName::FullManifest(path, revision) => path.cluster != of_cluster || (*revision, &path.chain) > newest,
+        _ => false,
+    };
+    let mut newer = places.catalog.strangers().iter().filter(may_be_newer);
+    for stranger in newer.by_ref().take(TOLD) {
+        listener.alarm(&format!(
+            "skipped a manifest that may be newer: {stranger}: {}",
+            stranger.why
+        ));
+    }
+    let more = newer.count();
+    if more > 0 {
+        listener.alarm(&format!("{more} more like it: `lifeboat list --all` shows them"));
+    }
+}
+
+/// Refuses to take what there is for the newest where this host has seen more: what is gone may have been, and where
+/// nothing is left there is no other word for it.
+fn refuse_rolled_back(places: &Destinations, found: &Result<&Backup, LatestError>) -> Result<(), Failure> {
+    let mut all = places.rolled_back.iter();
+    let (back, has) = match found {
+        Ok(latest) => (
+            all.find(|back| back.seen.is_more_than(latest)),
+            format!("to take what there is, name it by its ID: {}", latest.id()),
+        ),
+        Err(
+            LatestError::Empty
+            | LatestError::OnlyDamaged { .. }
+            | LatestError::OnlyStrangers { .. }
+            | LatestError::NothingGood { .. },
+        ) => (all.next(), "`lifeboat list --all` shows what there is".to_owned()),
+        // Which history is meant is to be said first, and by an ID all can be had.
+        Err(
+            LatestError::Unaccepted { .. }
+            | LatestError::EarlierUnreadable { .. }
+            | LatestError::WordUnreadable { .. }
+            | LatestError::AcceptedIsGone { .. },
+        ) => return Ok(()),
+    };
+    let Some(back) = back else { return Ok(()) };
+    let message = format!("`latest` is not to be had: {back}");
+    Err(Failure::new(Exit::Damaged, message).next(format!(
+        "look for {} in another store (`--from`); {has}",
+        back.seen.chain
+    )))
 }

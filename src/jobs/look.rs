@@ -55,9 +55,8 @@ fn with_the_host(config: &Config, mut look: Look, places: Option<&Destinations>)
     };
     look.problems.extend(recipients);
     if let (Some(places), Ok(state)) = (places, host::state(&config.cluster.name)) {
-        look.problems.extend(witness::notices(&state, places));
-        if let Err(error) = witness::keep(&state, places) {
-            let message = format!("what the destinations show is not remembered: {}", with_causes(&error));
+        look.problems.extend(witness::notices(places));
+        if let Err(message) = witness::remember(&state, places) {
             look.problems.push(Notice::new(Event::StateUnwritable, message));
         }
     }
@@ -92,6 +91,7 @@ pub fn read<'a>(config: &Config, places: &'a Destinations, now: Timestamp, memor
     Stores {
         catalog: &places.catalog,
         destinations: destinations.collect(),
+        rolled_back: &places.rolled_back,
         required: config.backup.require,
         read_at: now,
     }
@@ -114,6 +114,7 @@ fn nothing(why: &str) -> Look {
     let mut look = Look::at(&Stores {
         catalog: &nowhere,
         destinations: Vec::new(),
+        rolled_back: &[],
         required: crate::layout::Proof::None,
         read_at: host::now(),
     });

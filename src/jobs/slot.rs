@@ -20,7 +20,7 @@ use super::stores::{open_the_others, open_to_write};
 use super::turn::unusable;
 use super::{
     Ended, Exit, Failure, LastBackup, Listener, Order, Phases, Taken, Trouble, copy, failed, host, look, prune,
-    recipients, rounds,
+    recipients, rounds, witness,
 };
 use crate::backup::{Error, Job, Outcome, Progress};
 use crate::catalog::Pinned;
@@ -331,6 +331,9 @@ impl<'a> Attempt<'a> {
         let taken = backup::take(self.listener, job, to, destinations, begun, progress, stop);
         let mut outcome = self.runtime.block_on(taken)?;
         outcome.warnings.extend(other_recipients);
+        outcome
+            .warnings
+            .extend(witness::remember(&self.state, destinations).err());
         Ok(outcome)
     }
 

@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Listener, host};
+use super::stores::read_within;
+use super::{Exit, Failure, Listener, failed, host};
 use crate::catalog::{Catalog, RolledBack, Stranger, Tip};
+use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::health::{About, Event, Notice};
 use crate::model::{ChainId, ClusterName};
 use crate::signing::{Authority, Distrust, SignerKey};
 use crate::state::{SeenThere, SeenTips, State};
-use crate::store::Store;
+use crate::store::{Limits, Store};
 use crate::text::count;
 
 /// The destinations that show less than this host has seen in them. Of one that could not be read to its end, nothing is
@@ -29,32 +31,41 @@ pub fn rolled_back(places: &Destinations, seen: &SeenTips) -> Vec<RolledBack> {
 
 /// Says what is wrong, tells once of signers that are new, and takes note of what the destinations show now.
 pub fn note(listener: &dyn Listener, state: &State, places: &Destinations) {
-    for notice in notices(state, places) {
+    for notice in notices(places) {
         listener.warn(&notice.message);
     }
     if let Some(new) = new_signers(state, places) {
         listener.warn(&new);
     }
-    let kept = keep(state, places).and_then(|()| state.remember_signers(&places.catalog.signers()));
-    if let Err(error) = kept {
-        let why = with_causes(&error);
-        listener.warn(&format!("what the destinations show is not remembered: {why}"));
+    let signers = state
+        .remember_signers(&places.catalog.signers())
+        .map_err(not_remembered);
+    for why in [remember(state, places), signers].into_iter().filter_map(Result::err) {
+        listener.warn(&why);
     }
 }
 
-/// Takes note of what the destinations show now, but where that is less than was seen: that stays what was seen.
-pub fn keep(state: &State, places: &Destinations) -> Result<(), crate::state::Error> {
-    let before = state.tips()?;
-    let mut seen = before.clone();
-    for (name, store) in whole(places) {
-        let Some(store_id) = store.id().cloned() else {
-            continue;
-        };
-        let known = before.get(name).filter(|seen| seen.store_id == store_id);
-        let tips = tips_now(&places.catalog, name, known.map_or(&[][..], |known| &known.tips));
-        seen.insert(name.clone(), SeenThere { store_id, tips });
-    }
-    state.remember_tips(seen)
+/// Takes note of what the destinations show now; where that is less than was seen, that stays what was seen.
+fn keep(state: &State, places: &Destinations) -> Result<(), crate::state::Error> {
+    state.update_tips(|seen| {
+        for (name, store) in whole(places) {
+            let Some(store_id) = store.id().cloned() else {
+                continue;
+            };
+            let known = seen.get(name).filter(|seen| seen.store_id == store_id);
+            let tips = tips_now(&places.catalog, name, known.map_or(&[][..], |known| &known.tips));
+            seen.insert(name.clone(), SeenThere { store_id, tips });
+        }
+    })
+}
+
+/// The same for whoever has just changed it, with the failure in words.
+pub fn remember(state: &State, places: &Destinations) -> Result<(), String> {
+    keep(state, places).map_err(not_remembered)
+}
+
+fn not_remembered(error: crate::state::Error) -> String {
+    format!("what the destinations show is not remembered: {}", with_causes(&error))
 }
 
 /// Forgets what this host is about to remove from a destination itself. What stays all the same is seen again.
@@ -71,19 +82,39 @@ pub fn removing(cluster: &ClusterName, destination: &str, gone: &[ChainId]) -> R
     })
 }
 
-fn forget(state: &State, destination: &str, gone: &[ChainId]) -> Result<(), crate::state::Error> {
-    let mut seen = state.tips()?;
-    if let Some(seen) = seen.get_mut(destination) {
-        seen.tips.retain(|tip| !gone.contains(&tip.chain));
+/// Takes what a destination shows now for what it is meant to be, on this host; what that was, in words.
+pub fn accept(config: &Config, destination: &str) -> Result<String, Failure> {
+    let state = host::state(&config.cluster.name)?;
+    let places = read_within(config, Some(destination), Limits::default())?;
+    if let Some(why) = places.why_unreadable(destination) {
+        let message = format!("destination {destination} is not known to its end: {why}");
+        return Err(Failure::new(Exit::Failed, message));
     }
-    state.remember_tips(seen)
+    let gone: Vec<ChainId> = places.rolled_back.iter().map(|back| back.seen.chain.clone()).collect();
+    forget(&state, destination, &gone).map_err(failed)?;
+    Ok(match places.rolled_back.as_slice() {
+        [] => format!("destination {destination} shows no less than this host has seen there"),
+        all => {
+            let all = all.iter().map(ToString::to_string).collect::<Vec<_>>();
+            format!("accepted on this host: {}", all.join("; "))
+        }
+    })
+}
+
+fn forget(state: &State, destination: &str, gone: &[ChainId]) -> Result<(), crate::state::Error> {
+    state.update_tips(|seen| {
+        if let Some(seen) = seen.get_mut(destination) {
+            seen.tips.retain(|tip| !gone.contains(&tip.chain));
+        }
+    })
 }
 
 fn tips_now(catalog: &Catalog, destination: &str, before: &[Tip]) -> Vec<Tip> {
     let mut tips = catalog.tips(destination);
-    for tip in before {
-        if catalog.rolled_back(destination, tip).is_some() {
-            tips.insert(tip.lineage.clone(), tip.clone());
+    for known in before.iter().filter(|known| !catalog.has_given_up(&known.lineage)) {
+        match tips.get(&known.lineage) {
+            Some(shown) if shown.newness() > known.newness() => {}
+            Some(_) | None => drop(tips.insert(known.lineage.clone(), known.clone())),
         }
     }
     tips.into_values().collect()
@@ -96,7 +127,7 @@ fn whole(places: &Destinations) -> impl Iterator<Item = (&String, &Store)> {
 }
 
 /// What is wrong with who signed, and with what is shown.
-pub fn notices(state: &State, places: &Destinations) -> Vec<Notice> {
+pub fn notices(places: &Destinations) -> Vec<Notice> {
     let mut notices: Vec<Notice> = strangers(places.catalog.strangers());
     notices.extend(places.rolled_back.iter().map(|back| {
         let about = About {
@@ -104,9 +135,9 @@ pub fn notices(state: &State, places: &Destinations) -> Vec<Notice> {
             ..About::destination(&back.destination)
         };
         let message = format!(
-            "{back}: whoever may write there took it away or put an older state back; bring it again with `lifeboat copy`, and \
-             where that is how it is meant to be, remove `{}`",
-            state.tips_path().display()
+            "{back}: whoever may write there took it away or put an older state back; bring it again with `lifeboat copy`, or, \
+             where that is how it is meant to be, `lifeboat check --accept-rollback {}`",
+            back.destination
         );
         Notice::about(Event::DestinationRolledBack, about, message)
     }));
@@ -184,4 +215,47 @@ fn strangers(all: &[Stranger]) -> Vec<Notice> {
         ))
     };
     by_destination.into_iter().filter_map(notice).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::{Fixture, manifest};
+    use crate::layout::Proof;
+
+    #[test]
+    fn a_tip_gives_way_to_what_is_newer_and_to_nothing_less() {
+        let old = manifest(0xab, "20261121T101530Z-00000001", 10);
+        let mut newest = manifest(0xab, "20261122T101530Z-00000002", 20);
+        newest.lineage = old.lineage.clone();
+        let mut next = manifest(0xab, "20261123T101530Z-00000003", 20);
+        next.lineage = old.lineage.clone();
+        let both = || Fixture::default().backup(&old).backup(&newest);
+        let seen = tips_now(&both().catalog("far"), "far", &[]);
+        let remembered = |shown: &Catalog, before: &[Tip]| -> Vec<ChainId> {
+            let tips = tips_now(shown, "far", before).into_iter();
+            tips.map(|tip| tip.chain).collect()
+        };
+        assert_eq!(remembered(&both().catalog("far"), &[]), [newest.chain.clone()]);
+        // It is spoiled first, and taken away then.
+        let spoiled = both()
+            .check(&newest, "2026-11-25T00:00:00Z", false, Proof::None)
+            .catalog("far");
+        assert_eq!(spoiled.rolled_back("far", &seen[0]), None);
+        let seen = tips_now(&spoiled, "far", &seen);
+        let gone = Fixture::default().backup(&old).catalog("far");
+        assert!(gone.rolled_back("far", &seen[0]).is_some());
+        assert_eq!(remembered(&gone, &seen), [newest.chain.clone()]);
+        // Nothing of its history at all.
+        assert_eq!(remembered(&Catalog::default(), &seen), [newest.chain.clone()]);
+        let more = Fixture::default().backup(&old).backup(&next).catalog("far");
+        assert_eq!(remembered(&more, &seen), [next.chain]);
+        // Given up for another history.
+        let other = manifest(0xab, "20261124T101530Z-00000004", 5);
+        let both = [&old.lineage, &other.lineage];
+        let word = Fixture::default()
+            .backup(&other)
+            .accepted(1, &other.lineage, &both, "2026-11-24T11:00:00Z");
+        assert_eq!(remembered(&word.catalog("far"), &seen), [other.chain]);
+    }
 }

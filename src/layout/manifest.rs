@@ -82,6 +82,12 @@ pub enum Fault {
         /// What the store said.
         detail: String,
     },
+    /// What has its name is none: a document of ours is a small file.
+    #[error("it is no document: {detail}")]
+    NoDocument {
+        /// What the store found.
+        detail: String,
+    },
     /// Another destination holds other bytes under the same name.
     #[error("it differs from the one in destination `{other}`")]
     Differs {

@@ -91,7 +91,7 @@ pub(super) fn trim(cases: &mut [Case<'_>], max: ByteSize) -> ByteSize {
 /// The good one that `latest` would name.
 fn newest_good<'a, 'd>(ranked: &'d [Dated<'a>]) -> Option<&'d Dated<'a>> {
     let good = ranked.iter().filter(|d| d.chain.is_good());
-    good.max_by_key(|d| (d.chain.tip, d.chain.id(), d.chain.path.cluster))
+    good.max_by_key(|d| (d.chain.newness(), d.chain.path.cluster))
 }
 
 /// The chains of a lineage that is not judged now.
@@ -180,7 +180,7 @@ fn judged_bad<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, newest_good: Option<&
             continue;
         }
         let mut case = Case::open(dated);
-        if newest_good.is_none_or(|good| chain.tip > good.tip) {
+        if newest_good.is_none_or(|good| chain.newness() > good.newness()) {
             case.keep.push(KeepReason::BadButFurthest(&chain.standing));
             if place == 0 {
                 // Something of it may yet be saved, and what comes after may be no better.

@@ -18,8 +18,8 @@
 //! Invariant: while a lineage is about that the operator has not judged, only the one opened last loses backups, and
 //! not even that one if it is the accepted one.
 //!
-//! Invariant: a backup known to be bad takes no place from a good one. It is removed only if a good one is newer (or as
-//! new) and the rules would remove it though it were good: a check that was wrong about a whole store costs nothing.
+//! Invariant: a backup known to be bad takes no place from a good one. It is removed only if a good one is newer, as
+//! `latest` has it, and the rules would remove it though it were good: a check that was wrong about a whole store costs nothing.
 //! `max_bytes` takes the bad before the good, but not one that reaches further than all others of its lineage. One that
 //! was checked counts as bad until it is known what the check said.
 //!
@@ -51,7 +51,7 @@ pub use period::{Period, Unit};
 pub use reason::{KeepReason, RemoveReason};
 pub use removal::removal_order;
 
-use crate::catalog::{Backup, Catalog, LastCheck, LatestError, Pinned, Standing};
+use crate::catalog::{Backup, Catalog, LastCheck, LatestError, Newness, Pinned, Standing};
 use crate::layout::{ChainPath, Pin, Proof};
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 
@@ -112,6 +112,8 @@ pub struct Chain {
     pub lineage: LineageId,
     /// The last revision that it holds.
     pub tip: Revision,
+    /// How often it was made anew for other recipients.
+    pub generation: u32,
     /// How much its objects take.
     pub bytes: u64,
     /// What is known of its worth.
@@ -133,6 +135,7 @@ impl Chain {
         Some(Chain {
             lineage: manifest.lineage.clone(),
             tip: manifest.to_revision,
+            generation: backup.generation(),
             bytes: manifest.stored.bytes,
             standing: match (copy.last_check, &copy.standing) {
                 (LastCheck::Known, Standing::Good(_)) if !copy.is_good() => Standing::Bad(vec![
@@ -147,6 +150,11 @@ impl Chain {
             },
             path,
         })
+    }
+
+    /// How new it is among those of its lineage.
+    fn newness(&self) -> Newness<'_> {
+        Newness::of(self.id(), self.tip, self.generation)
     }
 
     fn is_good(&self) -> bool {
@@ -210,6 +218,7 @@ impl Unjudged {
             | Err(
                 LatestError::Empty
                 | LatestError::OnlyDamaged { .. }
+                | LatestError::OnlyStrangers { .. }
                 | LatestError::EarlierUnreadable { .. }
                 | LatestError::AcceptedIsGone { .. }
                 | LatestError::NothingGood { .. },

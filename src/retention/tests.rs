@@ -59,6 +59,7 @@ fn chain(id: &str) -> Chain {
         },
         lineage: "ab-0000000a".parse().unwrap(),
         tip: Revision::new(10).unwrap(),
+        generation: 0,
         bytes: 1,
         standing: Standing::Good(Proof::Stored),
         pin: PinState::Free,

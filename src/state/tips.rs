@@ -1,16 +1,20 @@
 //! What this host has seen last in each destination, and who signed it: `tips.json`, `seen-signers.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, State};
+use super::{Error, FOLDER_MODE, State, lock};
 use crate::catalog::Tip;
+use crate::durable;
 use crate::signing::SignerKey;
 use crate::store::StoreId;
 
 const TIPS: &str = "tips.json";
+const LOCK: &str = "tips.lock";
+/// How long it is waited for others that change what was seen: they only read and write one file.
+const LOCK_WITHIN: Duration = Duration::from_secs(10);
 const SIGNERS: &str = "seen-signers.json";
 /// How many histories of one destination are remembered, those whose newest backup began last.
 const MOST_HISTORIES: usize = 16;
@@ -46,21 +50,23 @@ impl State {
         Ok(read.map(|tips| tips.destinations).unwrap_or_default())
     }
 
-    /// Remembers this, in the place of what was.
-    pub fn remember_tips(&self, mut destinations: SeenTips) -> Result<(), Error> {
+    /// Changes what is remembered of what was seen; whoever does so at the same time waits for the other.
+    pub fn update_tips(&self, change: impl FnOnce(&mut SeenTips)) -> Result<(), Error> {
+        durable::create_dirs(self.folder(), FOLDER_MODE)?;
+        let path = self.folder().join(LOCK);
+        // Given up with the file.
+        let _lock = lock(&path, LOCK_WITHIN)?;
+        let before = self.tips()?;
+        let mut destinations = before.clone();
+        change(&mut destinations);
         for seen in destinations.values_mut() {
             seen.tips.sort_by(|a, b| b.chain.cmp(&a.chain));
             seen.tips.truncate(MOST_HISTORIES);
         }
-        match self.tips()? == destinations {
+        match before == destinations {
             true => Ok(()),
             false => self.remember(TIPS, Tips { destinations }),
         }
-    }
-
-    /// Where that is.
-    pub fn tips_path(&self) -> PathBuf {
-        self.folder().join(TIPS)
     }
 
     /// Those who have signed what this host has seen; none where it has not looked yet.
@@ -97,14 +103,34 @@ mod tests {
             chain: format!("20261121T101530Z-{number:08x}").parse().unwrap(),
             revision: crate::model::Revision::new(i64::from(number) + 1).unwrap(),
             manifest: crate::model::Digest([1; 32]),
+            generation: 0,
+            original: None,
+            plain: None,
         };
         let store_id: StoreId = "0123456789abcdef0123456789abcdef".parse().unwrap();
         let tips = (0..100).map(tip).collect();
+        let seen = SeenThere { store_id, tips };
         state
-            .remember_tips(BTreeMap::from([("far".to_owned(), SeenThere { store_id, tips })]))
+            .update_tips(|all| drop(all.insert("far".to_owned(), seen)))
             .unwrap();
         let kept = &state.tips().unwrap()["far"].tips;
         assert_eq!((kept.len(), kept[0] == tip(99)), (MOST_HISTORIES, true));
+
+        // Two at once lose nothing of each other.
+        let empty = |number: u32| SeenThere {
+            store_id: format!("{number:032x}").parse().unwrap(),
+            tips: Vec::new(),
+        };
+        std::thread::scope(|scope| {
+            for number in 0..16 {
+                let state = &state;
+                scope.spawn(move || {
+                    let name = format!("n{number}");
+                    state.update_tips(|all| drop(all.insert(name, empty(number)))).unwrap();
+                });
+            }
+        });
+        assert_eq!(state.tips().unwrap().len(), 17);
 
         assert_eq!(state.seen_signers().unwrap(), None);
         let key = |number: u16| {

@@ -144,7 +144,7 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
             .map(|problem| Notice::new(Event::RestoreOpen, problem)),
     );
     others.extend(recipients::notice(&config, &state, Some(&places)));
-    others.extend(witness::notices(&state, &places));
+    others.extend(witness::notices(&places));
     notes.extend(witness::new_signers(&state, &places));
     others.extend(clock::notice(&state, now));
     notes.extend(restores.notes());

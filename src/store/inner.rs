@@ -14,7 +14,7 @@ use super::marker::{Marker, StoreId};
 use super::{Begun, Error, Known, Swept};
 use crate::catalog::{Catalog, Document, PinsCount};
 use crate::durable;
-use crate::layout::{ChainPath, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
+use crate::layout::{ChainPath, Fault, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
 use crate::model::{ClusterName, Digest};
 use crate::signing::Authority;
 
@@ -354,14 +354,21 @@ impl Inner {
                     name = self.successor_of(&name)?;
                     continue;
                 }
-                Err(Error::Io { doing, source, .. } | Error::Denied { doing, source, .. }) => {
-                    Err(format!("{doing}: {source}"))
-                }
-                Err(error) => Err(error.to_string()),
+                Err(Error::Io { doing, source, .. } | Error::Denied { doing, source, .. }) => Err(Fault::Unreadable {
+                    detail: format!("{doing}: {source}"),
+                }),
+                Err(error @ Error::Unfit { .. }) => Err(Fault::NoDocument {
+                    detail: error.to_string(),
+                }),
+                Err(error) => Err(Fault::Unreadable {
+                    detail: error.to_string(),
+                }),
             };
             return Some(Document { name, content });
         }
-        let content = Err("superseded again each time it was to be read".to_owned());
+        let content = Err(Fault::Unreadable {
+            detail: "superseded again each time it was to be read".to_owned(),
+        });
         Some(Document { name, content })
     }
 

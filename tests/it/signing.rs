@@ -12,7 +12,7 @@ use lifeboat::signing::{Authority, Role, SignerKey, SigningKey, Trust};
 use lifeboat::store::{Access, Store};
 use serde_json::Value;
 
-use super::support::host::{CLUSTER, Host, copy_tree, files_below};
+use super::support::host::{CLUSTER, Host, Output, copy_tree, files_below};
 use super::support::shared;
 
 /// A host with two backups, whose signer is named; and somebody who may write to the store and has a key of his own.
@@ -25,6 +25,8 @@ struct Scene {
     forger: SigningKey,
     /// The store as it was.
     good: PathBuf,
+    /// What the host remembered of it.
+    seen: String,
 }
 
 impl Scene {
@@ -46,6 +48,8 @@ impl Scene {
         let good = host.path("good");
         copy_tree(&host.store(), &good);
         let forger = SigningKey::of_seed(Role::Signer, [66; 32]);
+        let seen = fs::read_to_string(host.path("state").join(CLUSTER).join("tips.json")).unwrap();
+        assert!(seen.contains(&ids[1]), "the host that wrote it has seen it: {seen}");
         let scene = Scene {
             host,
             ids,
@@ -53,15 +57,17 @@ impl Scene {
             own,
             forger,
             good,
+            seen,
         };
         scene.is_unharmed();
         Some(scene)
     }
 
-    /// Puts the store back.
+    /// Puts the store back, and what this host remembers of it.
     fn again(&self) {
         fs::remove_dir_all(self.host.store()).unwrap();
         copy_tree(&self.good, &self.host.store());
+        fs::write(self.tips(), &self.seen).unwrap();
     }
 
     fn file(&self, chain: usize, name: &str) -> PathBuf {
@@ -133,6 +139,54 @@ impl Scene {
             "{status}"
         );
         assert_eq!(self.latest(), self.ids[1]);
+    }
+
+    /// The older manifest and the newest, each spoiled: this host knows that there was a newer one, and without a memory that
+    /// is told at least.
+    #[track_caller]
+    fn either_manifest_is_passed_over(&self, words: &str, spoil: impl Fn(usize)) {
+        spoil(0);
+        self.is_passed_over(words);
+        self.is_refused(&self.ids[0], words);
+        self.again();
+        spoil(1);
+        assert!(self.strangers().iter().all(|told| told.contains(words)));
+        let status = self.is_rolled_back();
+        assert!(events(&status).contains(&"strangers-found"), "{status}");
+        self.is_refused(&self.ids[1], words);
+        fs::remove_file(self.tips()).unwrap();
+        let told = self.export("latest", &[]).expect_code(0);
+        told.says(&["skipped a manifest that may be newer", &self.ids[1], words]);
+        assert_eq!(self.latest(), self.ids[0]);
+        self.again();
+    }
+
+    /// What this host has seen is gone: nothing is the newest.
+    #[track_caller]
+    fn is_rolled_back(&self) -> Value {
+        let status = self.host.lifeboat(["--json", "status"]).expect_code(1).json();
+        assert!(events(&status).contains(&"destination-rolled-back"), "{status}");
+        let refused = self.export("latest", &[]).expect_code(5);
+        refused.says(&["rolled back", &self.ids[1]]);
+        status
+    }
+
+    fn export(&self, id: &str, more: &[&str]) -> Output {
+        let (identity, out) = (self.host.identity(), self.host.path("out.db"));
+        fs::remove_file(&out).ok();
+        let args = [
+            "export",
+            id,
+            out.to_str().unwrap(),
+            "--identity",
+            identity.to_str().unwrap(),
+        ];
+        self.host.lifeboat(args.iter().chain(more))
+    }
+
+    /// What this host remembers of the store.
+    fn tips(&self) -> PathBuf {
+        self.host.path("state").join(CLUSTER).join("tips.json")
     }
 
     /// A backup that is not used, by whichever command names it.
@@ -221,18 +275,18 @@ const FORGERIES: &[Forgery] = &[
         scene.is_wrong(&scene.ids[1]);
     }),
     ("manifest altered", |scene| {
-        let text = scene
-            .manifest_text(0)
-            .replace("\"origin\":\"manual\"", "\"origin\":\"schedule\"");
-        fs::write(scene.manifest_path(0), text).unwrap();
-        scene.is_passed_over("altered, moved or forged");
-        scene.is_refused(&scene.ids[0], "altered, moved or forged");
+        scene.either_manifest_is_passed_over("altered, moved or forged", |chain| {
+            let text = scene
+                .manifest_text(chain)
+                .replace("\"origin\":\"manual\"", "\"origin\":\"schedule\"");
+            fs::write(scene.manifest_path(chain), text).unwrap();
+        });
     }),
     ("manifest truncated", |scene| {
-        let text = scene.manifest_text(0);
-        fs::write(scene.manifest_path(0), &text[..text.len() - 20]).unwrap();
-        scene.is_passed_over("altered, moved or forged");
-        scene.is_refused(&scene.ids[0], "altered, moved or forged");
+        scene.either_manifest_is_passed_over("altered, moved or forged", |chain| {
+            let text = scene.manifest_text(chain);
+            fs::write(scene.manifest_path(chain), &text[..text.len() - 20]).unwrap();
+        });
     }),
     ("manifest replayed under another name", |scene| {
         let copy = scene
@@ -249,48 +303,36 @@ const FORGERIES: &[Forgery] = &[
         copy_tree(&scene.host.store().join(&scene.chains[1]), &copy);
         let name = scene.name_of(&copy.join(scene.manifest_path(1).file_name().unwrap()));
         let text = scene.manifest_text(1).replace(&scene.ids[1], &later);
-        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + "}";
-        scene.put(&name, &scene.forger, unsigned.as_bytes());
+        scene.put(&name, &scene.forger, unsigned(&text).as_bytes());
         let fingerprint = scene.forger.public().fingerprint().to_string();
         scene.is_passed_over(&fingerprint);
         scene.is_refused(&later, &fingerprint);
     }),
     ("manifest signed by a stranger in a trusted name", |scene| {
-        let text = scene.manifest_text(0);
-        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + "}";
-        let name = scene.name_of(&scene.manifest_path(0));
-        scene.put(&name, &scene.forger, unsigned.as_bytes());
-        let forged = fs::read_to_string(scene.path_of(&name)).unwrap();
-        let claims = forged.replace(&scene.forger.public().to_string(), &scene.own.public().to_string());
-        fs::write(scene.path_of(&name), claims).unwrap();
-        scene.is_passed_over("altered, moved or forged");
-        scene.is_refused(&scene.ids[0], &scene.own.public().fingerprint().to_string());
+        scene.either_manifest_is_passed_over("altered, moved or forged", |chain| {
+            let name = scene.name_of(&scene.manifest_path(chain));
+            scene.put(&name, &scene.forger, unsigned(&scene.manifest_text(chain)).as_bytes());
+            let forged = fs::read_to_string(scene.path_of(&name)).unwrap();
+            let claims = forged.replace(&scene.forger.public().to_string(), &scene.own.public().to_string());
+            fs::write(scene.path_of(&name), claims).unwrap();
+        });
     }),
     ("manifest without a signature", |scene| {
-        let text = scene.manifest_text(0).replace("{\"format\":2,", "{\"format\":1,");
-        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + ",\"signature\":null}\n";
-        fs::write(scene.manifest_path(0), unsigned).unwrap();
-        scene.is_passed_over("nobody signed it");
-        scene.is_refused(&scene.ids[0], "--allow-unsigned");
-        let (identity, out) = (
-            scene.host.identity().display().to_string(),
-            scene.host.path("unsigned.db"),
-        );
-        let out = out.display().to_string();
-        let allowed = |id: &str| {
-            scene
-                .host
-                .lifeboat(["export", id, &out, "--identity", &identity, "--allow-unsigned"])
+        let unsign = |chain: usize| {
+            let text = scene.manifest_text(chain).replace("{\"format\":2,", "{\"format\":1,");
+            let signed_by_nobody = unsigned(&text).trim_end_matches('}').to_owned() + ",\"signature\":null}\n";
+            fs::write(scene.manifest_path(chain), signed_by_nobody).unwrap();
         };
-        allowed("latest").expect_code(2);
-        allowed(&scene.ids[0]).expect_code(0);
-        fs::remove_file(&out).unwrap();
+        scene.either_manifest_is_passed_over("nobody signed it", unsign);
+        unsign(0);
+        scene.is_refused(&scene.ids[0], "--allow-unsigned");
+        scene.export("latest", &["--allow-unsigned"]).expect_code(2);
+        scene.export(&scene.ids[0], &["--allow-unsigned"]).expect_code(0);
     }),
     ("second manifest spliced into a chain", |scene| {
         let text = scene
             .manifest_text(1)
             .replace("\"to_revision\":", "\"to_revision\":1000000000000000");
-        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + "}";
         let genuine = scene.manifest_path(1);
         let digits = genuine
             .file_name()
@@ -299,7 +341,7 @@ const FORGERIES: &[Forgery] = &[
             .unwrap()
             .replace("full-00", "full-01");
         let name = scene.name_of(&genuine.with_file_name(digits));
-        scene.put(&name, &scene.forger, unsigned.as_bytes());
+        scene.put(&name, &scene.forger, unsigned(&text).as_bytes());
         scene.is_passed_over(&scene.forger.public().fingerprint().to_string());
         scene.host.lifeboat(["verify", &scene.ids[1]]).expect_code(0);
     }),
@@ -405,37 +447,75 @@ const FORGERIES: &[Forgery] = &[
         assert_eq!(scene.store().newest_claim(&slot).unwrap(), (None, 3));
     }),
     ("documents of another cluster", |scene| {
-        let elsewhere = fs::read(scene.manifest_path(0)).unwrap();
-        let text = String::from_utf8(elsewhere).unwrap();
-        let unsigned = text.split(",\n\"signer\"").next().unwrap().to_owned() + "}";
-        let name = scene.name_of(&scene.manifest_path(0));
-        // As the same host would have signed it for a cluster named otherwise.
-        let other = scene.own.sign(&"staging".parse().unwrap(), &name, unsigned.as_bytes());
-        fs::write(scene.manifest_path(0), other).unwrap();
-        scene.is_passed_over("altered, moved or forged");
-        scene.is_refused(&scene.ids[0], "altered, moved or forged");
+        scene.either_manifest_is_passed_over("altered, moved or forged", |chain| {
+            let name = scene.name_of(&scene.manifest_path(chain));
+            let text = unsigned(&scene.manifest_text(chain));
+            // As the same host would have signed it for a cluster named otherwise.
+            let other = scene.own.sign(&"staging".parse().unwrap(), &name, text.as_bytes());
+            fs::write(scene.manifest_path(chain), other).unwrap();
+        });
     }),
     ("store rolled back", |scene| {
-        // The backup that comes next has seen the newest.
-        scene.host.lifeboat(["backup"]).expect_code(0);
-        scene.again();
-        fs::remove_dir_all(scene.host.store().join(&scene.chains[1])).unwrap();
-        let status = scene.host.lifeboat(["--json", "status"]).expect_code(1).json();
-        let mut problems = status["problems"].as_array().unwrap().iter();
-        assert!(
-            problems.any(|problem| problem["event"] == "destination-rolled-back"),
-            "{status}"
-        );
-        let (identity, out) = (scene.host.identity().display().to_string(), scene.host.path("old.db"));
-        let out = out.display().to_string();
-        let export = |id: &str| scene.host.lifeboat(["export", id, &out, "--identity", &identity]);
-        export("latest").expect_code(5).says(&["rolled back", &scene.ids[1]]);
+        fs::remove_dir_all(scene.file(1, "")).unwrap();
+        scene.is_rolled_back();
         scene.host.lifeboat(["check", "--online"]).says(&["rolled back"]);
         // Named, it can be had: there may be nothing else.
-        export(&scene.ids[0]).expect_code(0);
+        scene.export(&scene.ids[0], &[]).expect_code(0);
         assert_eq!(scene.list()["rolled_back"][0]["seen"], scene.ids[1]);
+        // Until the operator says that it is meant.
+        let accept = || {
+            scene
+                .host
+                .lifeboat(["check", "--accept-rollback", "local"])
+                .expect_code(0)
+        };
+        assert!(accept().stdout.contains(&scene.ids[1]));
+        assert!(accept().stdout.contains("no less"));
+        scene.export("latest", &[]).expect_code(0);
+        let unknown = scene.host.lifeboat(["check", "--accept-rollback", "nowhere"]);
+        unknown.expect_code(2);
+    }),
+    ("store emptied", |scene| {
+        for chain in [0, 1] {
+            fs::remove_dir_all(scene.file(chain, "")).unwrap();
+        }
+        let status = scene.is_rolled_back();
+        assert!(!events(&status).contains(&"no-backup"), "{status}");
+        let told = scene.host.lifeboat(["check", "--online"]).expect_code(1);
+        assert!(!told.stderr.contains("there is no backup"), "{}", told.stderr);
+    }),
+    ("newest spoiled, then removed", |scene| {
+        let configured = fs::read_to_string(scene.host.config()).unwrap();
+        scene
+            .host
+            .reconfigure("[signing]", "[destinations.far]\nurl = \"file:///\"\n[signing]");
+        scene
+            .host
+            .reconfigure("file:///\"", &format!("file://{}\"", scene.host.path("far").display()));
+        fs::create_dir_all(scene.host.path("far")).unwrap();
+        let object = fs::OpenOptions::new()
+            .write(true)
+            .open(scene.file(1, "full.db.zst.age"))
+            .unwrap();
+        object.set_len(1).unwrap();
+        // Whoever looks now sees that it is bad, and remembers it all the same.
+        let copied = ["copy", "--from", "local", "--to", "far", &scene.ids[0]];
+        scene.host.lifeboat(copied).expect_code(0);
+        fs::remove_dir_all(scene.file(1, "")).unwrap();
+        scene.is_rolled_back();
+        fs::write(scene.host.config(), configured).unwrap();
     }),
 ];
+
+/// What a signed document says.
+fn unsigned(text: &str) -> String {
+    text.split(",\n\"signer\"").next().unwrap().to_owned() + "}"
+}
+
+fn events(status: &Value) -> Vec<&str> {
+    let problems = status["problems"].as_array().unwrap().iter();
+    problems.map(|problem| problem["event"].as_str().unwrap()).collect()
+}
 
 fn forge_check(scene: &Scene, chain: usize, ok: bool) {
     let name = scene.name_of(&scene.manifest_path(chain));

@@ -52,6 +52,7 @@ fn any_chain() -> impl Strategy<Value = Chain> {
         },
         lineage: format!("ab-0000000{lineage}").parse().unwrap(),
         tip: Revision::new(tip).unwrap(),
+        generation: 0,
         bytes,
         standing,
         pin,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use lifeboat::error_chain::with_causes;
 use lifeboat::layout::ObjectName;
 use lifeboat::secret::Secret;
 use lifeboat::store::{Access, Error, Location, Server, SftpOptions, Store};
@@ -307,4 +308,39 @@ fn a_server_that_dies_in_the_middle_leaves_nothing_that_is_listed() {
     };
     assert_eq!(store.sweep(&begun).unwrap().len(), 1);
     assert_eq!(store.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_connection_that_breaks_while_the_time_is_asked_for_is_an_error_and_no_end() {
+    let Some(sshd) = Sshd::start_mortal() else { return };
+    let store = open(&location(&sshd)).unwrap();
+    let ahead = store.now().unwrap().duration_since(Timestamp::now());
+    assert!(ahead.abs() < jiff::SignedDuration::from_mins(1), "{ahead}");
+    sshd.dies_of("fstat");
+    let error = with_causes(&store.now().unwrap_err());
+    assert!(
+        sshd.has_died_of("fstat") && error.contains("the connection broke"),
+        "{error}"
+    );
+    store.now().unwrap();
+}
+
+#[test]
+fn a_document_of_another_is_not_taken_for_ones_own_where_the_reply_is_lost() {
+    let Some(sshd) = Sshd::start_mortal() else { return };
+    let store = open(&location(&sshd)).unwrap();
+    let pin: ObjectName = "ab/20261120T101530Z-9f3c4a1b/pin.json".parse().unwrap();
+    store.put_new(&pin, b"of one").unwrap();
+    // The name is taken, so the other's file goes; the connection breaks before that is said.
+    sshd.dies_of("unlink");
+    let second = store.put_new(&pin, b"of two");
+    assert!(sshd.has_died_of("unlink"));
+    assert!(matches!(second, Err(Error::AlreadyExists { .. })), "{second:?}");
+    assert_eq!(store.read_small(&pin, 100).unwrap(), b"of one");
+    // One's own is known again.
+    store.remove(&pin).unwrap();
+    sshd.dies_of("unlink");
+    store.put_new(&pin, b"of two").unwrap();
+    assert!(sshd.has_died_of("unlink"));
+    assert_eq!(store.read_small(&pin, 100).unwrap(), b"of two");
 }

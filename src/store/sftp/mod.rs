@@ -238,13 +238,9 @@ impl Backend for Sftp {
     /// The protocol has no word for it: a file that was just made tells.
     fn now(&self) -> Result<Timestamp, Error> {
         let path = self.path_of(&ObjectName::StoreMarker);
-        let told = wait(async {
-            let trial = self.begin_at(&path, false).await?;
-            let looked = trial.modified().await;
-            Ok((trial, looked?))
-        });
-        let (trial, found) = told.map_err(|fault| self.line.failed("ask for the time", &path, fault))?;
-        drop(trial);
+        let failed = |fault| self.line.failed("ask for the time", &path, fault);
+        let trial = wait(self.begin_at(&path, false)).map_err(failed)?;
+        let found = wait(trial.modified()).map_err(failed)?;
         Ok(modified(&found))
     }
 

@@ -15,7 +15,7 @@ use super::line::Line;
 use crate::durable;
 use crate::store::backend::NewObject;
 use crate::store::folder::FILE_MODE;
-use crate::store::waiting::wait;
+use crate::store::waiting::{wait, wait_or_leave};
 use crate::store::{Error, time_to_sync};
 
 /// How many blocks are under way at once.
@@ -34,7 +34,7 @@ type Sending = Pin<Box<dyn Future<Output = (u64, Result<(), Fault>)> + Send>>;
 pub(super) enum Ended {
     /// It has its name.
     Done,
-    /// Another has it.
+    /// Another has it; or this one, where a connection broke.
     Taken,
 }
 
@@ -178,10 +178,14 @@ impl NewFile {
                     return Ok(ended);
                 }
                 Err(Fault::Lost(why)) => match self.go_on(why).await {
-                    // It had lost its first name when the connection broke.
+                    // It had lost its first name when the connection broke: for the one that it was to have, or because
+                    // another has that. What is there tells, but of one that takes the name from whoever has it.
                     Err(fault) if is_missing(&fault) && self.is_there().await? => {
                         self.temp.clear();
-                        return Ok(Ended::Done);
+                        return Ok(match over {
+                            true => Ended::Done,
+                            false => Ended::Taken,
+                        });
                     }
                     went_on => went_on?,
                 },
@@ -272,17 +276,22 @@ impl Drop for NewFile {
         if self.temp.is_empty() {
             return;
         }
-        let given_up = async {
-            let session = self.line.session().await?;
-            if Arc::ptr_eq(&session, &self.session) {
-                session.hear(session.sftp.close(&self.handle)).await.ok();
+        let take = std::mem::take::<String>;
+        let (line, own, handle) = (self.line.clone(), self.session.clone(), take(&mut self.handle));
+        let (temp, store, target) = (take(&mut self.temp), take(&mut self.store), take(&mut self.target));
+        let given_up = async move {
+            let session = line.session().await?;
+            if Arc::ptr_eq(&session, &own) {
+                session.hear(session.sftp.close(handle)).await.ok();
             }
-            session.hear(session.sftp.remove(&self.temp)).await?;
-            files::remove_empty_folders(&session, &self.store, &self.target).await;
+            session.hear(session.sftp.remove(temp)).await?;
+            files::remove_empty_folders(&session, &store, &target).await;
             Ok::<(), Fault>(())
         };
         // What stays is swept later.
-        wait(given_up).ok();
+        wait_or_leave(async {
+            given_up.await.ok();
+        });
     }
 }
 

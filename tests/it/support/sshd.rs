@@ -11,7 +11,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::{ports, server, tools};
+use super::{ports, preload, server, tools};
 
 /// The password of [`Sshd::user`], and the passphrase of keys that have one.
 pub const SECRET: &str = super::moto::SECRET;
@@ -19,6 +19,37 @@ pub const SECRET: &str = super::moto::SECRET;
 /// The same, as `crypt(3)` keeps it.
 const CRYPTED: &str =
     "$6$lifeboat$WXMQEBEpM1nxXfgXobw3d42EU8cuslS.Zv3egcrbCPLvf6ShMYpzry/LjiP63WXp0LMSAI8TXn0H.5IzSpZiZ0";
+
+/// Stands before what a server is asked for: the process that serves a connection dies of it, as told once by a file.
+const DYING: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+static void die_of(const char *name) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", DYING_OF, name);
+    static int (*real)(const char *);
+    if (!real) real = dlsym(RTLD_NEXT, "unlink");
+    if (real(path) == 0) kill(getpid(), SIGKILL);
+}
+int fstat(int a, struct stat *b) {
+    static int (*real)(int, struct stat *);
+    if (!real) real = dlsym(RTLD_NEXT, "fstat");
+    die_of("fstat");
+    return real(a, b);
+}
+int unlink(const char *a) {
+    static int (*real)(const char *);
+    if (!real) real = dlsym(RTLD_NEXT, "unlink");
+    int done = real(a);
+    die_of("unlink");
+    return done;
+}
+"#;
 
 /// A server. Dropping it ends it; what was stored there goes with it.
 pub struct Sshd {
@@ -28,15 +59,45 @@ pub struct Sshd {
     user: String,
     is_root: bool,
     process: Option<Child>,
+    /// What it is started with.
+    library: Option<PathBuf>,
     dir: TempDir,
 }
 
 impl Sshd {
     /// One that serves, or `None` after saying that the test is skipped.
     pub fn start() -> Option<Sshd> {
+        let mut server = Sshd::made()?;
+        server.boot();
+        Some(server)
+    }
+
+    /// The same, of which a connection can be had to die of what it is asked for: see [`Sshd::dies_of`].
+    pub fn start_mortal() -> Option<Sshd> {
+        let mut server = Sshd::made()?;
+        let told = server.path("dying");
+        let source = DYING.replace("DYING_OF", &format!("{:?}", told.display().to_string()));
+        let library = preload::library(&told, &source, "a library that stands before fstat(2)")?;
+        server.library = Some(library);
+        server.boot();
+        Some(server)
+    }
+
+    /// Has the next process die that looks at an open file (`fstat`), before it does, or that removes a name (`unlink`), when
+    /// it has done so.
+    pub fn dies_of(&self, call: &str) {
+        fs::write(self.path("dying").join(call), "").unwrap();
+    }
+
+    /// Whether a process has died of it.
+    pub fn has_died_of(&self, call: &str) -> bool {
+        !self.path("dying").join(call).exists()
+    }
+
+    fn made() -> Option<Sshd> {
         let is_root = nix::unistd::geteuid().is_root();
         let own = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
-        let mut server = Sshd {
+        let server = Sshd {
             binary: tools::debian("sshd")?,
             keygen: tools::debian("ssh-keygen")?,
             port: ports::free(),
@@ -46,6 +107,7 @@ impl Sshd {
             },
             is_root,
             process: None,
+            library: None,
             dir: tempfile::Builder::new()
                 .prefix("lifeboat-sshd-")
                 .tempdir()
@@ -57,7 +119,6 @@ impl Sshd {
         }
         let let_in = ["client.pub", "locked.pub"].map(|name| fs::read_to_string(server.path(name)).unwrap());
         fs::write(server.path("authorized"), let_in.concat()).unwrap();
-        server.boot();
         Some(server)
     }
 
@@ -100,6 +161,9 @@ impl Sshd {
             .args(["-D", "-e", "-f"])
             .arg(self.path("settings"))
             .process_group(0);
+        if let Some(library) = &self.library {
+            preload::into(&mut command, library);
+        }
         let log = self.path("log");
         server::boot(&mut command, &mut self.process, "sshd", self.port, &log);
     }

@@ -2,7 +2,8 @@
 //!
 //! The object first, compared with the digest in the manifest on its way and read back from the disk; then the pin, if the
 //! source has one; then the manifest, byte by byte as it was. Killed in between, it leaves an object without a manifest,
-//! which the next copy takes as it is if its bytes are right.
+//! which the next copy takes as it is if its bytes are right: by reading them or, where nothing is read back, by what the
+//! store tells of them.
 //!
 //! Such an object may be removed meanwhile, by a sweep of another host. So it is looked for once more after the manifest,
 //! which goes again if the object has gone.
@@ -71,7 +72,9 @@ pub enum Error {
         at: String,
     },
     /// Something else has its name there.
-    #[error("`{object}` is there already, with other bytes: look at it, and remove it if nobody needs it")]
+    #[error(
+        "`{object}` is there already, and is not known to be this backup's: look at it, and remove it if nobody needs it"
+    )]
     Taken {
         /// What.
         object: String,
@@ -111,7 +114,7 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
         bytes: job.manifest.stored.bytes,
         sha256: job.manifest.stored.sha256,
     };
-    // Where nothing is read back, what is there cannot be told from this: whoever writes it anew is refused.
+    // Where nothing is read back, it is written anew: what is there already is known by the store's own checksum then.
     let there = match job.to.reads_back() {
         true => read_back(job, each)?,
         false => None,
@@ -167,12 +170,17 @@ fn put_pin(job: &Job<'_>) -> Result<bool, store::Error> {
 fn put_check(job: &Job<'_>) -> Result<Option<ObjectName>, store::Error> {
     let check = Check::acknowledged(job.manifest, job.host);
     let name = ObjectName::Check(job.manifest.chain_path(), check.checked_at, job.host.clone());
-    Ok(put(job.to, &name, &check.to_bytes())?.then_some(name))
+    // A document of this host's own, and no copy: signed by it.
+    Ok(is_new(job.to.put_document(&name, &check.to_bytes()))?.then_some(name))
 }
 
-/// Writes a document; not if another host did the same.
+/// Writes a document as it was; not if another host did the same.
 fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<bool, store::Error> {
-    match store.put_new(name, bytes) {
+    is_new(store.put_new(name, bytes))
+}
+
+fn is_new(put: Result<(), store::Error>) -> Result<bool, store::Error> {
+    match put {
         Ok(()) => Ok(true),
         Err(store::Error::AlreadyExists { .. }) => Ok(false),
         Err(error) => Err(error),

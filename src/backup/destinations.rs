@@ -223,7 +223,7 @@ impl Sinks {
             }
             // Before the manifest, too: nobody is to take for read back what was not.
             if !open.store.reads_back() {
-                open.store.put_new(&check_name, &check)?;
+                open.store.put_document(&check_name, &check)?;
             }
             open.store.put_new(&name, &bytes)?;
             Ok(open.store.lock(&name)?)

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lifeboat::signing::{Role, SigningKey};
 use serde_json::Value;
 
 use super::support::etcd::{Etcd, Options};
@@ -295,6 +296,56 @@ fn who_may_only_write_keeps_backups_in_a_bucket_that_is_not_read_back() {
             .all(|backup| backup["proof"] == "stored"),
         "{there}"
     );
+}
+
+/// Between the object and the manifest of a copy; and with signers named, whose own documents count.
+#[test]
+fn a_copy_that_was_cut_off_goes_on_where_nothing_is_read_back() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let host = host_with(etcd, &moto, "read_back = \"never\"\n");
+    let id = backup_to(&host, "local");
+    let own = fs::read_to_string(host.path("state").join(CLUSTER).join("signing.key")).unwrap();
+    let Ok(own) = SigningKey::parse(Role::Signer, &own, "it") else {
+        panic!("a host has a key")
+    };
+    let trusted = format!("[signing]\ntrusted = [\"{}\"]\n", own.public());
+    let text = fs::read_to_string(host.config()).unwrap();
+    fs::write(host.config(), text + &trusted).unwrap();
+    let copy = || host.lifeboat(["--json", "copy", "--from", "local", "--to", "bucket"]);
+    let copied = || copy().expect_code(0).json()["copied"].clone();
+    let there = || {
+        let listed = host.lifeboat(["--json", "list", "--all", "--destination", "bucket"]);
+        let listed = listed.expect_code(0).json();
+        assert_eq!(listed["strangers"], serde_json::json!([]), "{listed}");
+        let found = listed["backups"].as_array().unwrap().iter();
+        let found = found.map(|backup| (backup["id"].clone(), backup["proof"].clone()));
+        found.collect::<Vec<_>>()
+    };
+    assert_eq!(copied(), serde_json::json!([id]));
+    assert_eq!(there(), [(id.clone().into(), "acknowledged".into())]);
+
+    let manifest_and_object = || {
+        let keys = keys_of(&moto, &id);
+        let one = |part: &str| keys.iter().find(|key| key.contains(part)).unwrap().clone();
+        (one("/full-"), one("/full.db"))
+    };
+    let (manifest, object) = manifest_and_object();
+    moto.remove(BUCKET, &manifest);
+    assert_eq!(copied(), serde_json::json!([id]));
+    assert_eq!(there(), [(id.clone().into(), "acknowledged".into())]);
+    // Of other bytes nobody says that they are its.
+    moto.remove(BUCKET, &manifest);
+    let bytes = host.manifest(&id)["stored"]["bytes"].as_u64().unwrap();
+    moto.put(BUCKET, &object, &"x".repeat(usize::try_from(bytes).unwrap()));
+    copy()
+        .expect_code(1)
+        .says(&["is there already, and is not known to be this backup's"]);
+    assert_eq!(there(), []);
+    // One that is taken there, too.
+    let taken = host.backup();
+    assert_eq!(there(), [(taken.into(), "acknowledged".into())]);
 }
 
 #[test]

@@ -244,6 +244,49 @@ fn what_is_not_read_back_is_acknowledged_by_the_stores_own_checksum() {
     assert_eq!(store.catalog("s3").unwrap().backups().len(), 7);
 }
 
+/// What somebody may do who may write, list, and read the small documents.
+fn who_may_only_write(kind: Kind, key: &str) -> Fault {
+    match kind {
+        Kind::Get | Kind::Head if key.ends_with(".age") => Fault::Status(403),
+        _ => Fault::None,
+    }
+}
+
+#[test]
+fn what_is_not_read_back_is_known_again_by_what_a_listing_tells_of_it() {
+    let server = Server::new(now());
+    let store = unread_store(&server, Limits::default()).unwrap();
+    for (number, bytes, of) in [(1, 100, Kind::Put), (2, 2 * PART + 1, Kind::Complete)] {
+        let content = content(bytes);
+        let backup = backup(&content, &format!("20261120T101530Z-0000000{number}"), 10);
+        let object = backup.object_name();
+        // The reply is lost, and the same is tried again: the name is taken, or there is no such upload any more.
+        let mut is_lost = true;
+        server.fail(
+            move |kind, key| match kind == of && key.ends_with(".age") && std::mem::take(&mut is_lost) {
+                true => Fault::LostReply,
+                false => who_may_only_write(kind, key),
+            },
+        );
+        write(&store, &backup, &content).unwrap();
+        // Written by a run that was killed before the manifest.
+        server.fail(who_may_only_write);
+        store.remove(&backup.name()).unwrap();
+        let mut again = store.begin(&object).unwrap();
+        again.write_all(&content).unwrap();
+        again.commit().unwrap();
+        // As long, and other bytes.
+        let mut other = content.clone();
+        other[0] ^= 1;
+        let mut another = store.begin(&object).unwrap();
+        another.write_all(&other).unwrap();
+        let refused = another.commit().unwrap_err();
+        assert!(matches!(refused, Error::AlreadyExists { .. }), "{refused}");
+        assert_eq!(server.content(&format!("etcd/prod/{object}")), Some(content));
+        assert_eq!(server.open_uploads(), 0);
+    }
+}
+
 #[test]
 fn an_upload_that_is_dropped_or_fails_is_taken_back() {
     let server = Server::new(now());

@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use opendal::{Operator, Writer};
+use futures_util::TryStreamExt as _;
+use opendal::{Metadata, Operator, Writer};
 
 use super::super::Error;
 use super::super::backend::NewObject;
 use super::super::waiting::wait;
-use super::receipt::Sent;
+use super::receipt::{Sent, Whole};
 use super::requests::Requests;
 use super::{HANDED_ON, failure, is_there_already};
 
@@ -35,10 +36,8 @@ impl NewUpload {
         sent.map_err(|error| failure("write", self.at.clone(), &error))
     }
 
-    /// Whether the store took what was sent, by what it says itself; nothing to say where it is read back.
-    fn acknowledge(&mut self, etag: Option<&str>) -> Result<(), Error> {
-        let Some(sent) = self.sent.take() else { return Ok(()) };
-        let sent = sent.end();
+    /// Whether the store has what was sent, by what it says itself.
+    fn acknowledged(&self, sent: &Whole, etag: Option<&str>) -> Result<(), Error> {
         if etag.is_some_and(|etag| sent.has_etag(etag)) {
             return Ok(());
         }
@@ -53,6 +52,59 @@ impl NewUpload {
             None => Err(Error::Unacknowledged { at }),
         }
     }
+
+    /// What there is of its name: how many bytes, and the ETag.
+    fn found(&self, by: Asking) -> Option<(u64, Option<String>)> {
+        let told = |found: &Metadata| (found.content_length(), found.etag().map(str::to_owned));
+        wait(async {
+            if by == Asking::ItsName {
+                return self.operator.stat(&self.path).await.ok().as_ref().map(told);
+            }
+            let mut listed = self.operator.lister_with(&self.path).recursive(true).await.ok()?;
+            while let Some(entry) = listed.try_next().await.ok()? {
+                if entry.path() == self.path {
+                    return Some(told(entry.metadata()));
+                }
+            }
+            None
+        })
+    }
+
+    /// What an error of completing comes to. The reply may have been lost, and the same tried again: then there is no such
+    /// upload any more, or the name is taken, by these bytes. It is taken by these also where a run was killed after it.
+    fn settled(&self, sent: Option<&Whole>, error: &opendal::Error) -> Result<(), Error> {
+        let is_taken = is_there_already(error);
+        let refused = match is_taken {
+            true => Error::AlreadyExists { at: self.at.clone() },
+            false => failure("complete", self.at.clone(), error),
+        };
+        match sent {
+            // Who commits reads the bytes back.
+            None if is_taken => Err(refused),
+            None => match self.found(Asking::ItsName) {
+                Some((bytes, _)) if bytes == self.bytes => Ok(()),
+                Some(_) | None => Err(refused),
+            },
+            Some(sent) => match self.found(Asking::AListing) {
+                Some((bytes, etag)) if bytes == self.bytes => match self.acknowledged(sent, etag.as_deref()) {
+                    // Other bytes, or nobody can tell: another's, as far as is known.
+                    Err(Error::Altered { .. } | Error::Unacknowledged { .. } | Error::Refused { .. }) if is_taken => {
+                        Err(refused)
+                    }
+                    told => told,
+                },
+                Some(_) | None => Err(refused),
+            },
+        }
+    }
+}
+
+/// How it is asked for what is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    ItsName,
+    /// Who may only write may not be let at an object, and lists all the same.
+    AListing,
 }
 
 impl Write for NewUpload {
@@ -81,24 +133,15 @@ impl NewObject for NewUpload {
             self.hand_on()?;
         }
         let mut writer = self.writer.take().expect("it is completed once");
+        let sent = self.sent.take().map(Sent::end);
         let error = match wait(writer.close()) {
-            Ok(written) => return self.acknowledge(written.etag()),
+            Ok(written) => return sent.map_or(Ok(()), |sent| self.acknowledged(&sent, written.etag())),
             Err(error) => error,
         };
-        if is_there_already(&error) {
-            wait(writer.abort()).ok();
-            return Err(Error::AlreadyExists { at: self.at.clone() });
-        }
-        // The reply may have been lost, and the same tried again: then there is no such upload any more. Who commits reads
-        // the bytes back.
-        let found = wait(async { self.operator.stat(&self.path).await });
-        if let Ok(found) = found
-            && found.content_length() == self.bytes
-        {
-            return self.acknowledge(found.etag());
-        }
+        let settled = self.settled(sent.as_ref(), &error);
+        // Of one that was completed nothing is left to give up.
         wait(writer.abort()).ok();
-        Err(failure("complete", self.at.clone(), &error))
+        settled
     }
 
     fn forget(mut self: Box<Self>) {

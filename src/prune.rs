@@ -62,6 +62,8 @@ pub struct Plan {
     /// What the rules would remove, if the time could be believed.
     pub held: Option<Held>,
     chains: Vec<ChainPath>,
+    /// What a chain leads: the same snapshot.
+    led: BTreeMap<ChainPath, Vec<ChainPath>>,
 }
 
 /// A chain that was to be removed and was not, or not all of it.
@@ -124,6 +126,7 @@ pub fn plan(
         remove: judged.remove.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         excess: judged.excess,
         chains: judged.remove.iter().map(|v| v.chain.path.clone()).collect(),
+        led: BTreeMap::new(),
     };
     plan.add_led(led);
     plan.without_locked(target.store, now)
@@ -217,11 +220,9 @@ impl Plan {
     /// Has what others lead share their fate.
     fn add_led(&mut self, led: Vec<Led>) {
         for Led { chain, by } in led {
+            self.led.entry(by.clone()).or_default().push(chain.path.clone());
             let is_removed = self.chains.contains(&by);
-            let same = format!(
-                "the same snapshot as {}, which was made of it for other recipients",
-                by.chain
-            );
+            let same = format!("the same snapshot as {}, made for other recipients", by.chain);
             match &chain.pin {
                 PinState::Pinned(_) => self.keep.push(said(&chain, &["pinned: `lifeboat unpin` lets it go"])),
                 PinState::Free if is_removed => {
@@ -311,10 +312,11 @@ pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
         source,
     };
     for chain in &plan.chains {
-        // One that was pinned since the listing stays too.
-        match store.is_pinned(chain) {
-            Ok(false) => {}
-            Ok(true) | Err(_) => continue,
+        // One that was pinned since the listing stays too, and what leads such a one.
+        let led = plan.led.get(chain).into_iter().flatten();
+        let mut all = std::iter::once(chain).chain(led);
+        if !all.all(|chain| matches!(store.is_pinned(chain), Ok(false))) {
+            continue;
         }
         let objects = match store.list_chain(chain) {
             Ok(objects) => objects,
@@ -527,6 +529,58 @@ mod tests {
             ..store::Begun::default()
         });
         assert_eq!(swept.unwrap().len(), 1, "what is left");
+    }
+
+    #[test]
+    fn what_leads_a_pinned_one_is_kept_with_it_and_so_it_is_where_that_is_pinned_only_now() {
+        use crate::layout::Rewrapped;
+
+        let (_root, store) = store();
+        let old = manifest(0xab, "20261120T101531Z-00000001", 10);
+        let mut made = manifest(0xab, "20261120T101531Z-00000002", 10);
+        made.rewrapped = Some(Rewrapped {
+            original: old.chain.clone(),
+            generation: 1,
+        });
+        let mut last = manifest(0xab, "20261120T111531Z-00000003", 20);
+        (made.lineage, last.lineage) = (old.lineage.clone(), old.lineage.clone());
+        for manifest in [&old, &made, &last] {
+            let object = vec![0; manifest.stored.bytes as usize];
+            store.put_new(&manifest.object_name(), &object).unwrap();
+            store.put_new(&manifest.name(), &manifest.to_bytes()).unwrap();
+        }
+        let policy = Policy {
+            keep_last: 1,
+            ..Policy::default()
+        };
+        let target = Target {
+            destination: "local",
+            store: &store,
+            policy: &policy,
+        };
+        let plan = || {
+            let catalog = store.catalog("local").unwrap();
+            let now = "2026-11-21T00:00:00Z".parse().unwrap();
+            plan(target, &catalog, now, &TimeZone::UTC, ByAge::Confirmed, None, Ok(None))
+        };
+        let before = plan();
+        let removed: Vec<&ChainId> = before.remove.iter().map(|judged| &judged.id).collect();
+        assert_eq!(removed, [&old.chain, &made.chain]);
+        let same = format!(
+            "the same snapshot as {}, made for other recipients, and goes",
+            made.chain
+        );
+        assert_eq!(before.remove[0].reasons, [same]);
+        store
+            .pin(
+                &old.chain_path(),
+                &Pin::new(Timestamp::UNIX_EPOCH, &HostName::nearest("a"), None),
+            )
+            .unwrap();
+        assert!(plan().remove.is_empty(), "{:?}", plan());
+        let done = carry_out(&before, &store, || {});
+        assert!(done.gone.is_empty() && done.stuck.is_empty(), "{done:?}");
+        assert_eq!(store.catalog("local").unwrap().backups().len(), 3);
     }
 
     #[test]

@@ -19,7 +19,9 @@ use tokio::runtime::Handle;
 
 use crate::backup::Observed;
 use crate::error_chain::with_causes;
-use crate::layout::{FORMAT, Manifest, ObjectName, Origin, Rewrapped, Stream, Writer};
+use crate::layout::{
+    ChainPath, FORMAT, HostName, MAX_BYTES, Manifest, ObjectName, Origin, Pin, Rewrapped, Stream, Writer,
+};
 use crate::model::{ByteSize, ChainId};
 use crate::pipeline::{EncodeError, Encoder, Encoding, Identities, Unlock};
 use crate::source::{self, Source};
@@ -35,6 +37,8 @@ const QUEUE_BLOCKS: usize = 4;
 pub struct Job<'a> {
     /// The manifest of the old one.
     pub old: &'a Manifest,
+    /// The chains of the snapshot: where one of them is pinned, the new one is.
+    pub family: &'a [ChainPath],
     /// A store with a good copy of it.
     pub from: &'a Store,
     /// The store that gets the new one.
@@ -134,9 +138,33 @@ pub fn make(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<(Manifest, Vec
     new.finished_at = (job.now)();
     let document = job.to.authority().sign(&new.name(), &new.to_bytes());
     job.to.lock(&object)?;
+    hand_pin_on(job.to, job.family, &new.chain_path(), &words(job))?;
     job.to.put_new(&new.name(), &document)?;
     job.to.lock(&new.name())?;
     Ok((new, document))
+}
+
+/// Pins `to` where one of the `family` is pinned. To be called before `to` has its manifest, as it leads the family from then
+/// on: no moment is left for retention to find it without. `otherwise` are the words where the pin cannot be read.
+pub fn hand_pin_on(store: &Store, family: &[ChainPath], to: &ChainPath, otherwise: &Pin) -> Result<(), store::Error> {
+    for chain in family.iter().filter(|chain| *chain != to) {
+        if !store.is_pinned(chain)? {
+            continue;
+        }
+        let words: Option<Pin> = match store.read_small(&ObjectName::Pin(chain.clone()), MAX_BYTES as u64) {
+            Ok(words) => serde_json::from_slice(&words).ok(),
+            // It counts though it cannot be read.
+            Err(store::Error::Unfit { .. }) => None,
+            Err(store::Error::NotFound { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        return store.pin(to, words.as_ref().unwrap_or(otherwise));
+    }
+    Ok(())
+}
+
+fn words(job: &Job<'_>) -> Pin {
+    Pin::new((job.now)(), &HostName::nearest(&job.writer.host), None)
 }
 
 fn altered(job: &Job<'_>, object: &ObjectName) -> Error {

@@ -114,6 +114,7 @@ fn print(context: &Context, results: &Results) {
             (Some(new), false) => context.output.line(format!("{new} is made of {old}, which stays")),
             (None, false) => {}
         }
+        row.remarks.iter().for_each(|remark| context.output.line(remark));
     }
     if results.rewrapped.is_empty() && results.errors.is_empty() {
         context.output.line(match results.up_to_date {

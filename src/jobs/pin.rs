@@ -42,9 +42,9 @@ pub fn carry_out(
     change: &Change,
     listener: &dyn Listener,
 ) -> Result<Changed, Failure> {
-    let document = match change {
-        Change::Pin { note } => Pin::new(host::now(), &host::host_name(), note.clone()).to_bytes(),
-        Change::Unpin => Vec::new(),
+    let words = match change {
+        Change::Pin { note } => Some(Pin::new(host::now(), &host::host_name(), note.clone())),
+        Change::Unpin => None,
     };
     host::settle()?;
     let state = host::state(&config.cluster.name)?;
@@ -60,9 +60,9 @@ pub fn carry_out(
     let (mut done, mut errors) = (Vec::new(), Vec::new());
     for name in backup.destinations() {
         let store = places.stores.get(name).expect("what was listed was opened");
-        let acted = match change {
-            Change::Pin { .. } => pin(store, &path, &document),
-            Change::Unpin => unpin(store, &path),
+        let acted = match &words {
+            Some(words) => store.pin(&path, words),
+            None => unpin(store, &path),
         };
         match acted {
             Ok(()) => done.push(name.to_owned()),
@@ -74,19 +74,6 @@ pub fn carry_out(
         destinations: done,
         errors,
     })
-}
-
-fn pin(store: &Store, path: &ChainPath, document: &[u8]) -> Result<(), store::Error> {
-    let name = ObjectName::Pin(path.clone());
-    match store.put_document(&name, document) {
-        Err(store::Error::AlreadyExists { .. }) if store.counts(&name)? => Ok(()),
-        Err(store::Error::AlreadyExists { .. }) => {
-            // A stranger's pins nothing, and is in the way.
-            store.remove(&name)?;
-            store.put_document(&name, document)
-        }
-        put => put,
-    }
 }
 
 fn unpin(store: &Store, path: &ChainPath) -> Result<(), store::Error> {

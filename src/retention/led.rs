@@ -15,7 +15,8 @@ pub struct Led {
 }
 
 impl Inventory {
-    /// Takes out what others lead, so that a snapshot counts once.
+    /// Takes out what others lead, so that a snapshot counts once. What leads one that is pinned is pinned: with it goes what
+    /// the pin is to keep.
     pub fn take_out(&mut self, led: &BTreeMap<ChainPath, ChainPath>) -> Vec<Led> {
         let chains = std::mem::take(&mut self.chains);
         let mut taken = Vec::new();
@@ -23,6 +24,12 @@ impl Inventory {
             match led.get(&chain.path) {
                 Some(by) => taken.push(Led { chain, by: by.clone() }),
                 None => self.chains.push(chain),
+            }
+        }
+        for Led { chain, by } in taken.iter().filter(|led| led.chain.is_pinned()) {
+            let leader = self.chains.iter_mut().find(|leader| leader.path == *by);
+            if let Some(leader) = leader.filter(|leader| !leader.is_pinned()) {
+                leader.pin = chain.pin.clone();
             }
         }
         taken

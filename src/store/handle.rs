@@ -29,7 +29,7 @@ use super::throttle::Throttle;
 use super::{Begun, Credentials, Enforces, Error, Kept, Known, Swept};
 use crate::catalog::{self, Catalog};
 use crate::layout::claim::Found;
-use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, SlotPath};
+use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, Pin, SlotPath};
 use crate::model::{ByteSize, ChainId, ClusterName, Digest};
 use crate::signing::Authority;
 
@@ -239,6 +239,23 @@ impl Store {
     pub fn is_pinned(&self, chain: &ChainPath) -> Result<bool, Error> {
         let chain = chain.clone();
         self.ask(move |store| store.is_pinned(&chain))
+    }
+
+    /// Excludes a chain from retention. A pin that is there stays, unless it is a stranger's: that pins nothing and is in the
+    /// way.
+    pub fn pin(&self, chain: &ChainPath, words: &Pin) -> Result<(), Error> {
+        let (name, document) = (ObjectName::Pin(chain.clone()), words.to_bytes());
+        match self.put_document(&name, &document) {
+            Err(Error::AlreadyExists { .. }) if self.is_pinned(chain)? => Ok(()),
+            Err(Error::AlreadyExists { .. }) => {
+                match self.remove(&name) {
+                    Ok(()) | Err(Error::NotFound { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+                self.put_document(&name, &document)
+            }
+            put => put,
+        }
     }
 
     /// Whether a document that is there counts. Read only where signers are named.

@@ -233,6 +233,61 @@ fn killed_at_any_step_it_goes_on_and_neither_loses_nor_doubles_a_backup() {
     assert!(steps == 0 || steps > 20, "only {steps} steps were seen");
 }
 
+/// While one host makes a pinned backup anew, another one applies a retention that keeps pinned ones alone, at each step.
+#[test]
+fn what_is_pinned_is_kept_whenever_another_host_applies_retention_while_it_is_made_anew() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    host.add_destination("far");
+    let pinned = host.backup();
+    host.lifeboat(["pin", &pinned]).expect_code(0);
+    let last = host.backup();
+    let text = fs::read_to_string(host.config()).unwrap();
+    let policy = "retention = { keep_last = 1 }\n[destinations.far]";
+    let text = text.replace("[destinations.far]", policy) + "retention = { keep_last = 1 }\n";
+    fs::write(host.config(), text).unwrap();
+    let new = NewKey::of(&host);
+    let Some(killing) = Killing::new(&host.path("killing")) else {
+        return;
+    };
+    let folders = ["state", "store", "far"];
+    for folder in folders {
+        copy_tree(&host.path(folder), &host.path("before").join(folder));
+    }
+    let old_key = host.identity().display().to_string();
+    let args = ["rewrap", &pinned, "--identity", &old_key, "--identity", &new.file];
+    let mut steps = 0;
+    for step in 1.. {
+        for folder in folders {
+            fs::remove_dir_all(host.path(folder)).unwrap();
+            copy_tree(&host.path("before").join(folder), &host.path(folder));
+        }
+        let other = host.path(&format!("state-of-another-{step}"));
+        fs::create_dir(&other).unwrap();
+        let prune = || {
+            let mut command = host.command(["prune", "--yes"]);
+            let pruned = command.env("STATE_DIRECTORY", &other).output().unwrap();
+            let said = String::from_utf8_lossy(&pruned.stderr);
+            assert!(pruned.status.success(), "step {step}: {said}");
+        };
+        let (has_paused, ended) = killing.pausing_at(&mut host.command(args), step, prune);
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        for destination in ["local", "far"] {
+            let left = backups(&host, &["--destination", destination]);
+            let kept = left
+                .iter()
+                .filter(|backup| backup["id"] != *last && backup["pinned"] == true);
+            assert_eq!(kept.count(), 1, "step {step}, {destination}: {left:?}\n{said}");
+        }
+        if !has_paused {
+            assert!(ended.status.success(), "{said}");
+            break;
+        }
+        steps = step;
+    }
+    assert!(steps > 20, "only {steps} steps were seen");
+}
+
 #[test]
 fn a_pair_is_one_point_in_time_for_retention_and_copies_nothing_back() {
     let Some(etcd) = shared::unchanging() else { return };

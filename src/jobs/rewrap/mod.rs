@@ -76,6 +76,8 @@ pub struct Row {
     pub destinations: Vec<String>,
     /// The destinations from which the old one is gone.
     pub removed: Vec<String>,
+    /// What waits, and needs nobody: old ones that are locked.
+    pub remarks: Vec<String>,
     /// What was not done, and why.
     pub errors: Vec<String>,
 }
@@ -220,6 +222,7 @@ pub fn carry_out(
             revision: leader.revision(),
             destinations: Vec::new(),
             removed: Vec::new(),
+            remarks: Vec::new(),
             errors: Vec::new(),
         };
         if run.dry_run {

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::super::{Failure, Listener, failed, host, witness};
 use super::{Row, Run, Snapshot};
 use crate::catalog::{Backup, Pinned};
 use crate::copy;
 use crate::error_chain::with_causes;
-use crate::layout::{HostName, Manifest, ObjectName, Pin, Proof, Writer};
+use crate::layout::{ChainPath, HostName, Manifest, ObjectName, Pin, Proof, Writer};
 use crate::model::ChainId;
 use crate::pipeline::Encoding;
 use crate::retention::removal_order;
@@ -15,9 +17,6 @@ use crate::rewrap;
 use crate::state::{self, Holder};
 use crate::store::{self, Store};
 use crate::verify::{self, Copy, Found, Stopped};
-
-/// The largest pin document that is read.
-const PIN_MAX: u64 = 64 << 10;
 
 /// A backup of which a good copy is proven here and there.
 struct Made {
@@ -48,6 +47,14 @@ impl One<'_> {
     /// Brings one that is for the present recipients wherever the snapshot is, and removes what it takes the place of.
     pub fn replace(&self, manifest: Manifest, document: Vec<u8>, is_present: bool, row: &mut Row) -> Result<(), End> {
         let leader = self.snapshot.leader;
+        if is_present {
+            let waiting = self.is_waiting_for_locks();
+            if let Some(remarks) = waiting.map_err(|error| End::Failed(with_causes(&error)))? {
+                row.destinations = good_places(leader).into_keys().collect();
+                row.remarks = remarks;
+                return Ok(());
+            }
+        }
         let mut made = match is_present {
             true => Made {
                 places: good_places(leader),
@@ -76,35 +83,25 @@ impl One<'_> {
                 let Some(store) = self.run.destinations.stores.get(name) else {
                     continue;
                 };
-                if let Err(why) = witness::removing(&self.run.destinations.cluster, name, &[backup.id().clone()]) {
-                    row.errors.push(why);
-                }
-                let object = ObjectName::Full(backup.manifest().chain_path());
-                let given = match store.locked_until(&object) {
-                    Ok(Some(until)) if until > host::now() => {
-                        has_failed = true;
-                        row.errors.push(format!(
-                            "{} stays in destination {name} beside the new one: it is locked until {until:.0}",
-                            backup.id()
-                        ));
+                let why = match self.give_place(backup, name, store, &made.manifest, row) {
+                    Ok(Given::Gone) => {
+                        row.removed
+                            .extend((!row.removed.iter().any(|gone| gone == name)).then(|| name.to_owned()));
                         continue;
                     }
-                    Ok(_) => self.give_place(backup, name, store, &made.manifest),
-                    Err(error) => Err(error),
-                };
-                match given {
-                    Ok(()) => row
-                        .removed
-                        .extend((!row.removed.iter().any(|gone| gone == name)).then(|| name.to_owned())),
-                    Err(error) => {
-                        has_failed = true;
-                        row.errors.push(format!(
-                            "{} stays in destination {name} beside the new one: {}",
-                            backup.id(),
-                            with_causes(&error)
-                        ));
+                    Ok(Given::Locked(until)) => {
+                        row.remarks.push(locked(backup, name, until));
+                        continue;
                     }
-                }
+                    Ok(Given::PinnedSince) => "it was pinned meanwhile; the same command goes on".to_owned(),
+                    Ok(Given::Alone) => "the new one was removed meanwhile".to_owned(),
+                    Err(error) => with_causes(&error),
+                };
+                has_failed = true;
+                row.errors.push(format!(
+                    "{} stays in destination {name} beside the new one: {why}",
+                    backup.id()
+                ));
             }
             if let Some(record) = record.filter(|_| !has_failed) {
                 // Should it fail, the next run finds nothing to sweep and forgets it then.
@@ -134,6 +131,7 @@ impl One<'_> {
             let begun = begun.map_err(|error| End::Fatal(failed(error)))?;
             let job = rewrap::Job {
                 old,
+                family: &self.family(),
                 from: store,
                 to: store,
                 chain,
@@ -168,6 +166,12 @@ impl One<'_> {
         Err(End::Failed(why))
     }
 
+    /// The chains of the snapshot.
+    fn family(&self) -> Vec<ChainPath> {
+        let all = self.snapshot.all().map(|backup| backup.manifest().chain_path());
+        all.collect()
+    }
+
     /// Copies the new one, as it is, to the other destinations that have the snapshot.
     fn spread(&self, made: &mut Made, row: &mut Row) -> Result<(), End> {
         let stores = &self.run.destinations.stores;
@@ -178,6 +182,12 @@ impl One<'_> {
             };
             let mut why = "no other destination has a good copy".to_owned();
             for from in &known {
+                // Before it has a manifest there, and leads.
+                let pinned = rewrap::hand_pin_on(to, &self.family(), &made.manifest.chain_path(), &words());
+                if let Err(error) = pinned {
+                    why = with_causes(&error);
+                    continue;
+                }
                 let job = copy::Job {
                     manifest: &made.manifest,
                     document: &made.document,
@@ -207,13 +217,14 @@ impl One<'_> {
     /// Reads all copies back and opens one; writes down what was found. The destinations in which it is proven.
     fn prove<'m>(&self, made: &'m Made, row: &mut Row) -> Result<BTreeSet<&'m str>, End> {
         let stores = &self.run.destinations.stores;
-        // The same bytes in plain: what was proven of one backup of the snapshot is true of all.
-        let before = self.snapshot.all().map(Backup::proof).max().unwrap_or(Proof::Stored);
+        // The same bytes in plain: what was proven of one backup of the snapshot is true of all. It goes into what is written
+        // down and not into what is judged here, which is whether the new one was opened in this run.
+        let of_all = self.snapshot.all().map(Backup::proof).max().unwrap_or(Proof::Stored);
         let copies = made.places.keys().filter_map(|name| {
             Some(Copy {
                 destination: name,
                 store: stores.get(name)?,
-                before,
+                before: Proof::Stored,
             })
         });
         let copies: Vec<Copy<'_>> = copies.collect();
@@ -231,7 +242,6 @@ impl One<'_> {
                 with_causes(error)
             )));
         }
-        let is_opened = |found: &Found| matches!(found, Found::Good(proof) if *proof >= Proof::Content);
         let (host, now) = (host::host_name(), host::now());
         let mut proven = BTreeSet::new();
         for (copy, found) in copies.iter().zip(&verified.copies) {
@@ -241,8 +251,9 @@ impl One<'_> {
                 .map(|(name, _)| name.as_str());
             let Some(name) = name else { continue };
             match found {
-                found if is_opened(found) => {
-                    self.record(copy.store, &made.manifest, found, &host, now, name, row);
+                Found::Good(proof) if *proof >= Proof::Content => {
+                    let found = Found::Good(of_all.max(*proof));
+                    self.record(copy.store, &made.manifest, &found, &host, now, name, row);
                     proven.insert(name);
                 }
                 Found::Good(_) => row.errors.push(format!(
@@ -273,7 +284,7 @@ impl One<'_> {
         manifest: &Manifest,
         found: &Found,
         host: &HostName,
-        now: jiff::Timestamp,
+        now: Timestamp,
         name: &str,
         row: &mut Row,
     ) {
@@ -282,37 +293,89 @@ impl One<'_> {
         }
     }
 
+    /// Where all copies that are to go are locked and the new one is everywhere: what there is to say. Nothing is to be done
+    /// until the locks end.
+    fn is_waiting_for_locks(&self) -> Result<Option<Vec<String>>, store::Error> {
+        let leader = good_places(self.snapshot.leader);
+        let is_opened_in = |name: &str| leader.get(name).is_some_and(|proof| *proof >= Proof::Content);
+        if !self.snapshot.places().into_iter().all(is_opened_in) {
+            return Ok(None);
+        }
+        let mut remarks = Vec::new();
+        for backup in &self.snapshot.others {
+            for copy in &backup.copies {
+                let name = copy.destination.as_str();
+                let object = ObjectName::Full(backup.manifest().chain_path());
+                let Some(store) = self.run.destinations.stores.get(name) else {
+                    continue;
+                };
+                match store.locked_until(&object)? {
+                    Some(until) if until > host::now() && copy.pinned == Pinned::No => {
+                        remarks.push(locked(backup, name, until));
+                    }
+                    Some(_) | None => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(remarks))
+    }
+
     /// Removes a backup from a destination where the new one is proven; a pin goes over to that first.
-    fn give_place(&self, old: &Backup, name: &str, store: &Store, new: &Manifest) -> Result<(), store::Error> {
+    fn give_place(
+        &self,
+        old: &Backup,
+        name: &str,
+        store: &Store,
+        new: &Manifest,
+        row: &mut Row,
+    ) -> Result<Given, store::Error> {
         let path = old.manifest().chain_path();
         let pin = ObjectName::Pin(path.clone());
-        let is_pinned = old
-            .copies
-            .iter()
-            .any(|copy| copy.destination == name && copy.pinned == Pinned::Yes);
-        match store.read_small(&pin, PIN_MAX) {
-            // A stranger's is not signed anew.
-            Ok(_) if !store.counts(&pin)? => gone_is_fine(store.remove(&pin))?,
-            Ok(words) => {
-                let words: Option<Pin> = serde_json::from_slice(&words).ok();
-                let words = words.unwrap_or_else(|| Pin::new(host::now(), &host::host_name(), None));
-                put_pin(store, new, &words)?;
-                gone_is_fine(store.remove(&pin))?;
-            }
-            Err(store::Error::NotFound { .. }) => {}
-            // It counts though it cannot be read.
-            Err(store::Error::Unfit { .. }) if is_pinned => {
-                put_pin(store, new, &Pin::new(host::now(), &host::host_name(), None))?;
-                gone_is_fine(store.remove(&pin))?;
-            }
+        rewrap::hand_pin_on(store, std::slice::from_ref(&path), &new.chain_path(), &words())?;
+        // Retention of another host may have taken the new one for one that nobody has pinned.
+        match store.open_object(&new.name()) {
+            Ok(_) => {}
+            Err(store::Error::NotFound { .. }) => return Ok(Given::Alone),
             Err(error) => return Err(error),
         }
-        // One that was pinned since stays.
-        for object in removal_order(&path, &store.list_chain(&path)?).unwrap_or_default() {
+        // A stranger's goes too, and is not signed anew.
+        gone_is_fine(store.remove(&pin))?;
+        match store.locked_until(&ObjectName::Full(path.clone()))? {
+            Some(until) if until > host::now() => return Ok(Given::Locked(until)),
+            Some(_) | None => {}
+        }
+        if let Err(why) = witness::removing(&self.run.destinations.cluster, name, &[old.id().clone()]) {
+            row.errors.push(why);
+        }
+        let Some(order) = removal_order(&path, &store.list_chain(&path)?) else {
+            return Ok(Given::PinnedSince);
+        };
+        for object in order {
             gone_is_fine(store.remove(&object))?;
         }
-        Ok(())
+        Ok(Given::Gone)
     }
+}
+
+/// What became of an old one that is to give place.
+enum Given {
+    Gone,
+    /// It stays: somebody has pinned it meanwhile.
+    PinnedSince,
+    /// It stays until then.
+    Locked(Timestamp),
+    /// It stays: the new one is not there any more.
+    Alone,
+}
+
+fn locked(old: &Backup, name: &str, until: Timestamp) -> String {
+    let id = old.id();
+    format!("{id} stays in destination {name} beside the new one: it is locked until {until:.0}")
+}
+
+/// The words of a pin that is handed on and cannot be read.
+fn words() -> Pin {
+    Pin::new(host::now(), &host::host_name(), None)
 }
 
 /// The destinations with a good copy, and how far it is proven there.
@@ -320,13 +383,6 @@ fn good_places(backup: &Backup) -> BTreeMap<String, Proof> {
     let good = backup.copies.iter().filter(|copy| copy.is_good());
     let good = good.map(|copy| (copy.destination.clone(), copy.standing.proof()));
     good.collect()
-}
-
-fn put_pin(store: &Store, manifest: &Manifest, words: &Pin) -> Result<(), store::Error> {
-    match store.put_document(&ObjectName::Pin(manifest.chain_path()), &words.to_bytes()) {
-        Ok(()) | Err(store::Error::AlreadyExists { .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 fn gone_is_fine(removed: Result<(), store::Error>) -> Result<(), store::Error> {

@@ -1,8 +1,10 @@
-//! A program that dies, as by `kill -9`, just before it changes a name on the file system for the nth time, or makes something
-//! durable.
+//! A program that dies, as by `kill -9`, or stands still, just before it changes a name on the file system for the nth time, or
+//! makes something durable.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use super::preload;
 
@@ -10,6 +12,7 @@ use super::preload;
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,7 +21,11 @@ const SOURCE: &str = r#"
 static atomic_int steps;
 static void step(void) {
     const char *at = getenv("KILL_AT");
-    if (at && ++steps == atoi(at)) kill(getpid(), SIGKILL);
+    if (!at || ++steps != atoi(at)) return;
+    const char *pause = getenv("PAUSE_WHILE_THERE");
+    if (!pause) kill(getpid(), SIGKILL);
+    close(open(pause, O_CREAT | O_WRONLY, 0600));
+    while (access(pause, F_OK) == 0) usleep(10000);
 }
 #define BEFORE(name, types, values) \
     int name types { \
@@ -55,5 +62,29 @@ impl Killing {
     pub fn at(&self, command: &mut Command, step: usize) {
         preload::into(command, &self.library);
         command.env("KILL_AT", step.to_string());
+    }
+
+    /// Has the program stand still just before that step, while `meanwhile` is done. Says whether it came there, and gives
+    /// what the program left.
+    pub fn pausing_at(&self, command: &mut Command, step: usize, meanwhile: impl FnOnce()) -> (bool, Output) {
+        let mark = self.library.with_extension("paused");
+        self.at(command, step);
+        command.env("PAUSE_WHILE_THERE", &mark).stdin(Stdio::null());
+        let started = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut started = started.expect("the program can be started");
+        let has_paused = loop {
+            if mark.exists() {
+                break true;
+            }
+            if started.try_wait().expect("it is a child").is_some() {
+                break false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        if has_paused {
+            meanwhile();
+            fs::remove_file(&mark).expect("it is this test's");
+        }
+        (has_paused, started.wait_with_output().expect("it is a child"))
     }
 }

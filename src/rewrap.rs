@@ -23,7 +23,7 @@ use crate::layout::{
     ChainPath, FORMAT, HostName, MAX_BYTES, Manifest, ObjectName, Origin, Pin, Rewrapped, Stream, Writer,
 };
 use crate::model::{ByteSize, ChainId};
-use crate::pipeline::{EncodeError, Encoder, Encoding, Identities, Unlock};
+use crate::pipeline::{EncodeError, Encoder, Encoding, Head, Identities, Unlock};
 use crate::source::{self, Source};
 use crate::store::{self, ReadBack, Store};
 
@@ -97,12 +97,15 @@ pub enum Error {
 /// Makes it, and gives its manifest and the bytes of that. `each` hears every so often how many bytes more were read.
 pub fn make(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<(Manifest, Vec<u8>), Error> {
     refuse_without_space(job)?;
+    // Both may ask plugins, and those somebody: before the store waits for bytes.
+    let head = job.encoding.head().map_err(Error::Encode)?;
+    let source = open(job)?;
     let mut new = manifest(job);
     let object = new.object_name();
     let (sender, receiver) = crossbeam_channel::bounded(QUEUE_BLOCKS);
     let reader = PipeReader::new(receiver);
     let (encoded, written) = std::thread::scope(|scope| {
-        let encoding = scope.spawn(|| encode(job, PipeWriter(sender), each));
+        let encoding = scope.spawn(|| encode(job, source, head, PipeWriter(sender), each));
         let written = job
             .to
             .write_stream(&object, reader, |_| match job.stop.load(Ordering::Relaxed) {
@@ -212,21 +215,28 @@ fn refuse_without_space(job: &Job<'_>) -> Result<(), Error> {
     }
 }
 
+fn open(job: &Job<'_>) -> Result<Source, Error> {
+    let object = job.old.object_name();
+    let (reader, bytes) = job.from.open_object(&object)?;
+    let name = format!("`{}`", job.from.address_of(&object));
+    let unlock = Unlock::stored(job.identities);
+    let source = Source::open(name, reader, Some(bytes), Some(unlock))?;
+    Ok(source.with_length(job.old.plain.bytes))
+}
+
 /// Reads the old one into the pipeline; the end of the stream is let through only if it held what its manifest says. No
 /// error is given where the store is the one that ended it.
-fn encode(job: &Job<'_>, out: PipeWriter, each: &(dyn Fn(u64) + Sync)) -> Result<Stream, Option<Error>> {
+fn encode(
+    job: &Job<'_>,
+    mut source: Source,
+    head: Head,
+    out: PipeWriter,
+    each: &(dyn Fn(u64) + Sync),
+) -> Result<Stream, Option<Error>> {
     let old = job.old;
-    let object = old.object_name();
-    let at = job.from.address_of(&object);
-    let (reader, bytes) = job.from.open_object(&object).map_err(|error| Some(error.into()))?;
-    let unlock = Unlock::stored(job.identities);
-    let source =
-        Source::open(format!("`{at}`"), reader, Some(bytes), Some(unlock)).map_err(|error| Some(error.into()))?;
-    let mut source = source.with_length(old.plain.bytes);
     let observed = Observed::new(old.plain.bytes);
     let _inside = job.runtime.enter();
-    let started = Encoder::start(job.encoding, old.plain.bytes, observed, vec![out]);
-    let mut encoder = started.map_err(|error| Some(Error::Encode(error)))?;
+    let mut encoder = Encoder::start(head, old.plain.bytes, observed, vec![out]);
     let mut block = Vec::new();
     let failed = loop {
         match source.next_block(&mut block) {
@@ -251,7 +261,7 @@ fn encode(job: &Job<'_>, out: PipeWriter, each: &(dyn Fn(u64) + Sync)) -> Result
         error => Some(Error::Encode(error)),
     })?;
     let damaged = |why: String| {
-        let (at, id) = (at.clone(), old.chain.clone());
+        let (at, id) = (job.from.address_of(&old.object_name()), old.chain.clone());
         Some(Error::Damaged { at, id, why })
     };
     let facts = encoded

@@ -24,7 +24,7 @@ use crate::layout::{
     self, ChainPath, Cluster, CompactRevision, HostName, Kind, Manifest, ObjectName, Origin, Stream, Writer,
 };
 use crate::model::{ByteSize, ChainId, ClusterName, LineageId};
-use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding};
+use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding, Head};
 
 /// Whether to ask a member for HashKV, which stalls its writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,7 +234,9 @@ async fn prove_by(
         cluster: asked.status.cluster,
         chain: job.chain.clone(),
     };
-    // Before the stream is open: a store that hangs must not hold etcd's read transaction.
+    // Both before the stream is open: neither a plugin nor a store that hangs may hold etcd's read transaction.
+    let head = job.encoding.head_apart().await.map_err(Error::Encode)?;
+    pulse.beat();
     progress.writes(true);
     let begun = sinks.begin(&path).await;
     progress.writes(begun.as_ref().map_or_else(Error::may_have_written, |()| true));
@@ -245,7 +247,7 @@ async fn prove_by(
         started,
         first_byte: (job.now)(),
     };
-    let encoded = stream_through(job, sinks, stream, first, before, progress, encoder).await?;
+    let encoded = stream_through(head, job, sinks, stream, first, before, progress, encoder).await?;
     let facts = encoded.observer.finish().map_err(|error| Error::Content {
         url: asked.connection.url().to_owned(),
         error,
@@ -289,7 +291,12 @@ pub fn v2_keys_are_missing(member: &str) -> String {
 }
 
 /// Sends the stream through the pipeline into every sink.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "where the stream comes from, what it passes and where it goes"
+)]
 async fn stream_through(
+    head: Head,
     job: &Job,
     sinks: &mut Sinks,
     mut stream: SnapshotStream,
@@ -301,8 +308,7 @@ async fn stream_through(
     let total = stream.promised().unwrap_or(0);
     progress.promise(total);
     sinks.refuse_without_space(total, before).await?;
-    let started = Encoder::start(&job.encoding, total, Observed::new(total), sinks.take_uploads());
-    let running = encoder.insert(started.map_err(Error::Encode)?);
+    let running = encoder.insert(Encoder::start(head, total, Observed::new(total), sinks.take_uploads()));
     receive(&mut stream, first, running, progress, job).await?;
     drop(stream);
     let finished = encoder.take().expect("it was put there above").finish().await;

@@ -316,7 +316,7 @@ pub fn source_failure(error: &source::Error, manifest: Option<&Manifest>) -> Fai
             None => "give the identity of one of its recipients".to_owned(),
         }),
         source::Error::Decode {
-            error: DecodeError::Plugin(_),
+            error: DecodeError::Plugins(_),
             ..
         } => Failure::new(Exit::WrongKey, error).next("mend that, or give another identity with `--identity FILE`"),
         source::Error::Decode {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::plugin::{PluginFault, fault_behind};
-use super::{BLOCK_BYTES, Identities};
+use super::keys::NotOpened;
+use super::{BLOCK_BYTES, Identities, PluginFault};
 use crate::model::ByteSize;
 
 /// Blocks that may wait to be taken.
@@ -87,12 +87,17 @@ pub enum DecodeError {
         /// What is granted.
         granted: Window,
     },
-    /// A plugin that was to open it did not.
-    #[error(transparent)]
-    Plugin(PluginFault),
+    /// Plugins that might have opened it failed, and nothing else opens it.
+    #[error("{}", joined(.0))]
+    Plugins(Vec<PluginFault>),
     /// The bytes could not be read at all.
     #[error("reading: {0}")]
     Read(#[source] io::Error),
+}
+
+fn joined(faults: &[PluginFault]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
 }
 
 /// The plain bytes of an object, made on a thread of its own and handed over in blocks.
@@ -131,7 +136,10 @@ pub fn decode<R: Read + Send + 'static>(stored: R, unlock: Unlock<'_>) -> Result
         },
     );
     let age = age::Decryptor::new_buffered(stored).map_err(refused)?;
-    let mut opened = age.decrypt(unlock.identities.as_age()).map_err(refused)?;
+    let mut opened = unlock.identities.open(age).map_err(|error| match error {
+        NotOpened::Plugins(faults) => DecodeError::Plugins(faults),
+        NotOpened::Age(error) => refused(error),
+    })?;
     allowance.store(u64::MAX, Ordering::Relaxed);
     let mut head = Vec::with_capacity(ZSTD_MAGIC.len());
     let read = (&mut opened).take(ZSTD_MAGIC.len() as u64).read_to_end(&mut head);
@@ -187,9 +195,6 @@ fn read_block(from: &mut impl Read, mut block: Vec<u8>) -> io::Result<Option<Vec
 fn refused(error: age::DecryptError) -> DecodeError {
     match error {
         age::DecryptError::NoMatchingKeys => DecodeError::WrongKey,
-        age::DecryptError::Io(error) if fault_behind(&error).is_some() => {
-            DecodeError::Plugin(fault_behind(&error).cloned().expect("it was seen"))
-        }
         age::DecryptError::Io(error) => broken(error),
         other => DecodeError::Damaged {
             stage: "first bytes",
@@ -270,7 +275,7 @@ mod tests {
     fn encode(encoding: &Encoding, content: &[u8]) -> Vec<u8> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let mut encoder = Encoder::start(encoding, content.len() as u64, Nobody, vec![Vec::new()]).unwrap();
+            let mut encoder = Encoder::start(encoding.head().unwrap(), content.len() as u64, Nobody, vec![Vec::new()]);
             encoder.push(content).await.unwrap();
             let mut encoded = encoder.finish().await.unwrap();
             let stored = encoded.branches.remove(0).unwrap();

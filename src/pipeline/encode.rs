@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use zstd::zstd_safe::CParameter;
 
 use super::fan_out::{AllFailed, FanOut, FannedOut};
@@ -70,6 +70,37 @@ pub struct Encoded<O, W> {
     pub branches: Vec<Branch<W>>,
 }
 
+/// How an encoded stream begins: its key, wrapped for every recipient, and what becomes of the bytes that follow.
+pub struct Head {
+    age: age::Encryptor,
+    level: i32,
+    threads: u32,
+    stall_limit: Duration,
+}
+
+impl Encoding {
+    /// Makes a key for one stream and wraps it for every recipient. Plugins are asked, which may take minutes: so it is to be
+    /// done before anybody waits for the stream.
+    pub fn head(&self) -> Result<Head, EncodeError> {
+        let recipients = self.recipients.iter().map(Recipient::as_age);
+        Ok(Head {
+            age: age::Encryptor::with_recipients(recipients).map_err(EncodeError::Recipients)?,
+            level: self.level,
+            threads: self.threads,
+            stall_limit: self.stall_limit,
+        })
+    }
+
+    /// The same on a thread of its own, which nobody waits for any longer than he wants to.
+    pub async fn head_apart(&self) -> Result<Head, EncodeError> {
+        let encoding = self.clone();
+        let (sender, made) = oneshot::channel();
+        // Where nobody waits any more, nobody wants it.
+        std::thread::spawn(move || drop(sender.send(encoding.head())));
+        made.await.expect("a panic aborts the process")
+    }
+}
+
 enum Message {
     Block(Vec<u8>),
     End,
@@ -86,21 +117,16 @@ pub struct Encoder<O, W> {
 
 impl<O: Observer, W: Write + Send + 'static> Encoder<O, W> {
     /// Starts the stages for a stream of exactly `plain_bytes`.
-    pub fn start(encoding: &Encoding, plain_bytes: u64, observer: O, sinks: Vec<W>) -> Result<Self, EncodeError> {
-        let recipients = encoding.recipients.iter().map(Recipient::as_age);
-        let age = age::Encryptor::with_recipients(recipients).map_err(EncodeError::Recipients)?;
+    pub fn start(head: Head, plain_bytes: u64, observer: O, sinks: Vec<W>) -> Self {
         let (queue, plain) = mpsc::channel(QUEUE_BLOCKS);
         let (observed, to_encode) = crossbeam_channel::bounded(QUEUE_BLOCKS);
-        let fan_out = FanOut::new(sinks, encoding.stall_limit);
-        let (level, threads) = (encoding.level, encoding.threads);
-        Ok(Encoder {
+        let fan_out = FanOut::new(sinks, head.stall_limit);
+        Encoder {
             queue,
             block: Vec::with_capacity(BLOCK_BYTES),
             observing: std::thread::spawn(move || observe(plain, observer, &observed)),
-            encoding: std::thread::spawn(move || {
-                compress_and_encrypt(&to_encode, age, level, threads, plain_bytes, fan_out)
-            }),
-        })
+            encoding: std::thread::spawn(move || compress_and_encrypt(&to_encode, head, plain_bytes, fan_out)),
+        }
     }
 
     /// Takes the next bytes; waits while the stages are busy. `Err` when they are gone: then [`Encoder::finish`] says why.
@@ -186,17 +212,15 @@ fn observe<O: Observer>(
 /// `None` when the queue broke off before the end: then the sinks are dropped unfinished.
 fn compress_and_encrypt<W: Write + Send + 'static>(
     plain: &crossbeam_channel::Receiver<Message>,
-    age: age::Encryptor,
-    level: i32,
-    threads: u32,
+    head: Head,
     plain_bytes: u64,
     sinks: FanOut<W>,
 ) -> Result<Option<FannedOut<W>>, EncodeError> {
-    let age = age.wrap_output(sinks).map_err(failed)?;
-    let mut zstd = zstd::Encoder::new(age, level).map_err(EncodeError::Zstd)?;
+    let age = head.age.wrap_output(sinks).map_err(failed)?;
+    let mut zstd = zstd::Encoder::new(age, head.level).map_err(EncodeError::Zstd)?;
     for parameter in [
         CParameter::ChecksumFlag(true),
-        CParameter::NbWorkers(threads),
+        CParameter::NbWorkers(head.threads),
         CParameter::JobSize(ZSTD_JOB_BYTES),
     ] {
         zstd.set_parameter(parameter).map_err(EncodeError::Zstd)?;

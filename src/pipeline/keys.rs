@@ -2,12 +2,15 @@
 //!
 //! Invariant: an identity has no `Debug`, and no error here repeats what stood in its file.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
-use super::plugin::{PLUGINS, PluginFault, PluginIdentity, PluginRecipient};
+use age::stream::StreamReader;
+
+use super::plugin::{Asked, PLUGINS, PluginFault, PluginIdentity, PluginRecipient};
 
 /// A key that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +95,15 @@ impl Recipient {
 
     /// Whether a plugin is needed to encrypt to it.
     pub fn needs_plugin(&self) -> bool {
-        matches!(self.key, Key::Plugin(_))
+        self.plugin().is_some()
+    }
+
+    /// The name of the program that it needs, if it needs one.
+    pub fn plugin(&self) -> Option<&str> {
+        match &self.key {
+            Key::Plugin(key) => key.program_name(),
+            Key::X25519(_) | Key::Ssh(_) => None,
+        }
     }
 }
 
@@ -160,6 +171,16 @@ impl Eq for Recipient {}
 /// Secret keys, of one file or several.
 pub struct Identities {
     keys: Vec<Box<dyn age::Identity + Send + Sync>>,
+    /// Tried after all others, which ask nobody for anything.
+    of_plugins: Vec<PluginIdentity>,
+}
+
+/// Why no identity opened a file.
+pub(super) enum NotOpened {
+    /// What the plugins say that failed: without that, one of them might have.
+    Plugins(Vec<PluginFault>),
+    /// It is for others, or damaged.
+    Age(age::DecryptError),
 }
 
 impl Identities {
@@ -187,13 +208,9 @@ impl Identities {
                 None => keys.push(Box::new(line.parse::<age::x25519::Identity>().map_err(|_| none())?)),
             }
         }
-        // Last: the others ask nobody for anything.
-        for key in of_plugins {
-            keys.push(Box::new(key));
-        }
-        match keys.is_empty() {
+        match keys.is_empty() && of_plugins.is_empty() {
             true => Err(none()),
-            false => Ok(Identities { keys }),
+            false => Ok(Identities { keys, of_plugins }),
         }
     }
 
@@ -201,6 +218,7 @@ impl Identities {
     #[must_use]
     pub fn and(mut self, others: Identities) -> Identities {
         self.keys.extend(others.keys);
+        self.of_plugins.extend(others.of_plugins);
         self
     }
 
@@ -208,14 +226,26 @@ impl Identities {
     pub fn open_what_is_made_for(&self, recipients: &[Recipient]) -> bool {
         let opened = |sealed: Vec<u8>| {
             let decryptor = age::Decryptor::new_buffered(&*sealed).ok()?;
-            decryptor.decrypt(self.as_age()).ok().map(drop)
+            self.open(decryptor).ok().map(drop)
         };
         try_sealing(recipients).ok().and_then(opened).is_some()
     }
 
-    /// The keys as age uses them.
-    pub(super) fn as_age(&self) -> impl Iterator<Item = &dyn age::Identity> {
-        self.keys.iter().map(|key| key.as_ref() as &dyn age::Identity)
+    /// Opens a file with the first that fits.
+    pub(super) fn open<R: Read>(&self, file: age::Decryptor<R>) -> Result<StreamReader<R>, NotOpened> {
+        let faults = RefCell::new(Vec::new());
+        let asked = self.of_plugins.iter().map(|identity| Asked {
+            identity,
+            faults: &faults,
+        });
+        let asked: Vec<Asked<'_>> = asked.collect();
+        let keys = self.keys.iter().map(|key| key.as_ref() as &dyn age::Identity);
+        let asked = asked.iter().map(|asked| asked as &dyn age::Identity);
+        let opened = file.decrypt(keys.chain(asked));
+        opened.map_err(|error| match (error, faults.take()) {
+            (age::DecryptError::NoMatchingKeys, faults) if !faults.is_empty() => NotOpened::Plugins(faults),
+            (error, _) => NotOpened::Age(error),
+        })
     }
 }
 
@@ -229,6 +259,7 @@ fn ssh(content: &[u8], name: &str) -> Result<Identities, KeyError> {
     match key {
         age::ssh::Identity::Unencrypted(_) => Ok(Identities {
             keys: vec![Box::new(key)],
+            of_plugins: Vec::new(),
         }),
         age::ssh::Identity::Encrypted(_) => Err(unusable(
             "is protected by a passphrase; give a copy without one, or an age identity",

@@ -17,7 +17,7 @@ mod plugin;
 pub(crate) use decode::fill;
 pub(crate) use decode::is_skippable_frame;
 pub use decode::{DecodeError, Decoded, Unlock, Window, decode};
-pub use encode::{Branch, EncodeError, Encoded, Encoder, Encoding, Observer};
+pub use encode::{Branch, EncodeError, Encoded, Encoder, Encoding, Head, Observer};
 pub use fan_out::BranchError;
 pub use keys::{Identities, KeyError, Recipient, try_sealing};
 pub use plugin::{Ask, PLUGINS, PluginFault, Question, allow_questions};

@@ -11,6 +11,7 @@
 //!
 //! Source: <https://c2sp.org/age-plugin>.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,7 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use age::secrecy::{ExposeSecret, SecretString};
 use age_core::format::{FILE_KEY_BYTES, FileKey, Stanza};
@@ -33,9 +34,26 @@ use nix::unistd::Pid;
 /// Where plugins are, unless the configuration says otherwise.
 pub const PLUGINS: &str = "/usr/lib/lifeboat/plugins";
 
-/// How long a plugin may say nothing: where nobody can be asked, and where somebody may have to find the key and touch it.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PATIENCE_WITH_SOMEBODY: Duration = Duration::from_secs(300);
+/// How long a plugin may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// To say the next thing.
+    silence: Duration,
+    /// From its start to its end.
+    in_all: Option<Duration>,
+}
+
+/// Where nobody can be asked.
+const ALONE: Patience = Patience {
+    silence: Duration::from_secs(30),
+    in_all: Some(Duration::from_secs(120)),
+};
+
+/// Where somebody may have to find the key and touch it, and can end it.
+const WITH_SOMEBODY: Patience = Patience {
+    silence: Duration::from_secs(300),
+    in_all: None,
+};
 
 /// The longest line, and the most that is read of a plugin in all.
 const LONGEST_LINE: u64 = 64 << 10;
@@ -124,31 +142,46 @@ impl Plugin {
         &self,
         machine: &str,
         said: &[Stanza],
+        each: impl FnMut(&Stanza) -> Result<Reply, String>,
+    ) -> Result<(), PluginFault> {
+        let patience = match ASK.get() {
+            Some(_) => WITH_SOMEBODY,
+            None => ALONE,
+        };
+        self.talk_within(patience, machine, said, each)
+    }
+
+    fn talk_within(
+        &self,
+        patience: Patience,
+        machine: &str,
+        said: &[Stanza],
         mut each: impl FnMut(&Stanza) -> Result<Reply, String>,
     ) -> Result<(), PluginFault> {
         self.look()?;
-        let mut running = Running::start(self, machine).map_err(|error| self.fault(error))?;
+        let mut running = Running::start(self, machine, patience).map_err(|error| self.fault(error))?;
         let ended = running.converse(said, &mut each);
-        let is_silent = running.end();
-        match (ended, is_silent) {
+        let killed = running.end();
+        match (ended, killed) {
             (Ok(()), _) => Ok(()),
-            (Err(_), true) => Err(self.fault(format!("it said nothing for {} s", patience().as_secs()))),
-            (Err(why), false) => Err(self.fault(why)),
+            (Err(_), Some(Killed::Silent)) => {
+                Err(self.fault(format!("it said nothing for {} s", patience.silence.as_secs())))
+            }
+            (Err(_), Some(Killed::Endless(after))) => {
+                Err(self.fault(format!("it had not done after {} s", after.as_secs())))
+            }
+            (Err(why), None) => Err(self.fault(why)),
         }
-    }
-}
-
-fn patience() -> Duration {
-    match ASK.get() {
-        Some(_) => PATIENCE_WITH_SOMEBODY,
-        None => PATIENCE,
     }
 }
 
 /// How a command of a plugin is answered.
 enum Reply {
     Ok,
+    /// A text, in the body.
     With(SecretString),
+    /// Whether it is so, as an argument.
+    Is(bool),
     Fail,
     /// It is no command that is known: plugins say such, too, to see that this is answered.
     Unsupported,
@@ -159,11 +192,19 @@ struct Running {
     child: Child,
     input: BufReader<io::Take<std::process::ChildStdout>>,
     sign: Sender<()>,
-    watch: JoinHandle<bool>,
+    watch: JoinHandle<Option<Killed>>,
+}
+
+/// Why a plugin was killed.
+enum Killed {
+    /// It said nothing.
+    Silent,
+    /// It talked, and had not done after so long.
+    Endless(Duration),
 }
 
 impl Running {
-    fn start(plugin: &Plugin, machine: &str) -> io::Result<Running> {
+    fn start(plugin: &Plugin, machine: &str, patience: Patience) -> io::Result<Running> {
         let mut command = Command::new(&plugin.program);
         let kept = ["HOME", "LANG", "XDG_RUNTIME_DIR"].into_iter();
         let kept = kept.filter_map(|name| Some((name, std::env::var_os(name)?)));
@@ -180,15 +221,21 @@ impl Running {
         let output = child.stdout.take().expect("it was asked for");
         let pid = Pid::from_raw(child.id().cast_signed());
         let (sign, signs) = channel();
+        let begun = Instant::now();
         let watch = std::thread::spawn(move || {
             loop {
-                match signs.recv_timeout(patience()) {
+                let left = patience.in_all.map(|all| all.saturating_sub(begun.elapsed()));
+                let (wait, killed) = match left {
+                    Some(left) if left < patience.silence => (left, Killed::Endless(begun.elapsed() + left)),
+                    Some(_) | None => (patience.silence, Killed::Silent),
+                };
+                match signs.recv_timeout(wait) {
                     Ok(()) => {}
-                    Err(RecvTimeoutError::Disconnected) => return false,
+                    Err(RecvTimeoutError::Disconnected) => return None,
                     // It is waited for only after this thread has ended, so the number is still its own.
                     Err(RecvTimeoutError::Timeout) => {
                         kill(pid, Signal::SIGKILL).ok();
-                        return true;
+                        return Some(killed);
                     }
                 }
             }
@@ -223,12 +270,7 @@ impl Running {
                 Some(reply) => reply,
                 None => each(&command)?,
             };
-            let reply = match &reply {
-                Reply::Ok => stanza("ok", &[], &[]),
-                Reply::With(text) => stanza("ok", &[], text.expose_secret().as_bytes()),
-                Reply::Fail => stanza("fail", &[], &[]),
-                Reply::Unsupported => stanza("unsupported", &[], &[]),
-            };
+            let reply = answered(&reply);
             // The time that somebody took to answer is not the plugin's.
             self.sign.send(()).ok();
             write_stanza(&mut output, &reply)
@@ -237,15 +279,26 @@ impl Running {
         }
     }
 
-    /// Ends it, and says whether it was killed for its silence.
-    fn end(mut self) -> bool {
+    /// Ends it, and says why it was killed, if it was.
+    fn end(mut self) -> Option<Killed> {
         drop(self.sign);
         drop(self.child.stdin.take());
-        let is_silent = self.watch.join().unwrap_or(false);
+        let killed = self.watch.join().unwrap_or(None);
         // It has said all that it had to.
         self.child.kill().ok();
         self.child.wait().ok();
-        is_silent
+        killed
+    }
+}
+
+fn answered(reply: &Reply) -> Stanza {
+    match reply {
+        Reply::Ok => stanza("ok", &[], &[]),
+        Reply::With(text) => stanza("ok", &[], text.expose_secret().as_bytes()),
+        Reply::Is(true) => stanza("ok", &["yes"], &[]),
+        Reply::Is(false) => stanza("ok", &["no"], &[]),
+        Reply::Fail => stanza("fail", &[], &[]),
+        Reply::Unsupported => stanza("unsupported", &[], &[]),
     }
 }
 
@@ -266,10 +319,7 @@ fn common(command: &Stanza) -> Option<Reply> {
             );
             match ASK.get() {
                 None => Reply::Fail,
-                Some(ask) => Reply::With(match ask(Question::Confirm(&text, yes, no)) {
-                    Some(_) => "yes".to_owned().into(),
-                    None => "no".to_owned().into(),
-                }),
+                Some(ask) => Reply::Is(ask(Question::Confirm(&text, yes, no)).is_some()),
             }
         }
         "request-public" => answer(Question::Public(&text)).map_or(Reply::Fail, Reply::With),
@@ -364,6 +414,11 @@ impl PluginRecipient {
         Some(PluginRecipient { text, plugin })
     }
 
+    /// What its program is called.
+    pub fn program_name(&self) -> Option<&str> {
+        self.plugin.program.file_name()?.to_str()
+    }
+
     /// Why its program cannot be used.
     pub fn look(&self) -> Result<(), PluginFault> {
         self.plugin.look()
@@ -418,12 +473,33 @@ impl PluginIdentity {
     }
 }
 
-impl age::Identity for PluginIdentity {
+/// An identity of a plugin while a file is opened. That it fails is no end: another identity may open the file.
+pub(super) struct Asked<'a> {
+    /// The identity.
+    pub identity: &'a PluginIdentity,
+    /// Where it is written down why it did not open the file.
+    pub faults: &'a RefCell<Vec<PluginFault>>,
+}
+
+impl age::Identity for Asked<'_> {
     fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, age::DecryptError>> {
         self.unwrap_stanzas(std::slice::from_ref(stanza))
     }
 
     fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, age::DecryptError>> {
+        match self.identity.unwrap(stanzas) {
+            Ok(key) => key.map(Ok),
+            Err(fault) => {
+                self.faults.borrow_mut().push(fault);
+                None
+            }
+        }
+    }
+}
+
+impl PluginIdentity {
+    /// The key that one of the stanzas wraps; none where they are for others.
+    fn unwrap(&self, stanzas: &[Stanza]) -> Result<Option<FileKey>, PluginFault> {
         let mut said = vec![stanza("add-identity", &[self.text.expose_secret()], &[])];
         said.extend(stanzas.iter().map(|wrapped| {
             let args = [
@@ -434,7 +510,7 @@ impl age::Identity for PluginIdentity {
         }));
         let mut key = None;
         let mut why = None;
-        let talked = self.plugin.talk("identity-v1", &said, |command| {
+        self.plugin.talk("identity-v1", &said, |command| {
             match command.tag.as_str() {
                 "file-key" if command.body.len() == FILE_KEY_BYTES && key.is_none() => {
                     key = Some(FileKey::init_with_mut(|key| key.copy_from_slice(&command.body)));
@@ -443,13 +519,10 @@ impl age::Identity for PluginIdentity {
                 _ => return Ok(Reply::Unsupported),
             }
             Ok(Reply::Ok)
-        });
-        let failed = |fault: PluginFault| Some(Err(age::DecryptError::Io(io::Error::other(fault))));
-        match (talked, key, why) {
-            (Err(fault), ..) => failed(fault),
-            (Ok(()), Some(key), _) => Some(Ok(key)),
-            (Ok(()), None, Some(why)) => failed(self.plugin.fault(why)),
-            (Ok(()), None, None) => None,
+        })?;
+        match (key, why) {
+            (None, Some(why)) => Err(self.plugin.fault(why)),
+            (key, _) => Ok(key),
         }
     }
 }
@@ -469,11 +542,6 @@ impl bech32::Checksum for Unbounded {
 fn prefix(text: &str) -> Option<String> {
     let checked = CheckedHrpstring::new::<Unbounded>(text).ok()?;
     Some(checked.hrp().to_lowercase())
-}
-
-/// The plugin's fault behind an error of age, if it is one.
-pub(super) fn fault_behind(error: &io::Error) -> Option<&PluginFault> {
-    error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
 #[cfg(test)]
@@ -513,6 +581,61 @@ mod tests {
         let identity = bech32::encode_upper::<Unbounded>(hrp("AGE-PLUGIN-YUBIKEY-"), &[1]).unwrap();
         let identity = PluginIdentity::parse(&identity, Path::new("/p")).unwrap();
         assert_eq!(identity.plugin.program, Path::new("/p/age-plugin-yubikey"));
+    }
+
+    /// A plugin that is a script. Another process writes it: one that this one has open while it starts a third is busy.
+    fn script(folder: &Path, text: &str) -> Plugin {
+        const WRITES: &str = r#"printf '#!/bin/sh\n%s\n' "$1" >"$2" && chmod 755 "$2""#;
+        let plugin = Plugin::named("x", folder).unwrap();
+        let written = Command::new("sh")
+            .args(["-c", WRITES, "sh", text])
+            .arg(&plugin.program)
+            .status();
+        assert!(written.unwrap().success());
+        plugin
+    }
+
+    #[test]
+    fn a_program_that_says_nothing_or_talks_for_ever_is_ended() {
+        const MESSAGE: &str = "-> msg\\n\\n";
+        let folder = tempfile::tempdir().unwrap();
+        let patience = Patience {
+            silence: Duration::from_secs(2),
+            in_all: Some(Duration::from_secs(4)),
+        };
+        let begun = Instant::now();
+        for (does, said, at_least) in [
+            ("exec sleep 60", "it said nothing for 2 s", patience.silence),
+            (
+                &*format!("while :; do sleep 0.2; printf -- '{MESSAGE}'; done"),
+                "it had not done after 4 s",
+                patience.in_all.unwrap(),
+            ),
+        ] {
+            let plugin = script(folder.path(), does);
+            let begun = Instant::now();
+            let fault = plugin.talk_within(patience, "identity-v1", &[], |_| Ok(Reply::Ok));
+            assert_eq!(fault.unwrap_err().why, said);
+            assert!(begun.elapsed() >= at_least);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+        let plugin = script(folder.path(), "read head && read body && printf -- '-> done\\n\\n'");
+        assert_eq!(
+            plugin.talk_within(patience, "identity-v1", &[], |_| Ok(Reply::Ok)),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_confirmation_is_answered_by_an_argument() {
+        let written = |reply: Reply| {
+            let mut written = Vec::new();
+            write_stanza(&mut written, &answered(&reply)).unwrap();
+            String::from_utf8(written).unwrap()
+        };
+        assert_eq!(written(Reply::Is(true)), "-> ok yes\n\n");
+        assert_eq!(written(Reply::Is(false)), "-> ok no\n\n");
+        assert_eq!(written(Reply::With("a".to_owned().into())), "-> ok\nYQ\n");
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) fn failed(error: source::Error) -> Content {
     match &error {
         source::Error::NoIdentity { .. }
         | source::Error::Decode {
-            error: DecodeError::WrongKey | DecodeError::Plugin(_),
+            error: DecodeError::WrongKey | DecodeError::Plugins(_),
             ..
         } => Content::Unopened(error),
         source::Error::Decode {

@@ -1,12 +1,23 @@
 //! Keys that a program holds: backups are made for them and opened by them, with the program from the pinned folder alone.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
+use lifeboat::layout::Manifest;
+use lifeboat::pipeline::{Encoding, Identities};
+use lifeboat::rewrap;
+use lifeboat::store::{Access, Limits, Location, Store};
+
+use super::support::etcd::{Etcd, Options};
 use super::support::host::Host;
-use super::support::{shared, tools};
+use super::support::shared;
+use super::support::tools::{self, Version};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_age-plugin-sample");
 
@@ -155,7 +166,8 @@ fn a_post_quantum_key_is_that_of_a_plugin_and_age_itself_opens_what_was_made_for
 fn a_program_that_asks_is_answered_at_a_terminal_and_nowhere_else() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);
-    let (recipient, file) = key(&host, "pin");
+    let (recipient, pin) = key(&host, "pin");
+    let (_, confirm) = key(&host, "confirm");
     let plugins = host.path("plugins");
     install(&plugins);
     host.reconfigure(
@@ -164,12 +176,40 @@ fn a_program_that_asks_is_answered_at_a_terminal_and_nowhere_else() {
     );
     host.reconfigure(&format!("\"{}\"", host.recipient()), &format!("\"{recipient}\""));
     let id = host.backup();
-    let out = host.path("plain.db").display().to_string();
-    host.lifeboat(["export", &id, &out, "--identity", &file])
-        .expect_code(8)
-        .says(&["age-plugin-sample", "the PIN is wrong, or nobody gave it"]);
+    for (file, why, answer, asked) in [
+        (
+            &pin,
+            "the PIN is wrong, or nobody gave it",
+            "1234\n",
+            "PIN of the sample:",
+        ),
+        (
+            &confirm,
+            "nobody has confirmed it",
+            "yes\n",
+            "Type `yes` for `open it`, anything else for `leave it`:",
+        ),
+    ] {
+        let out = host.path(&format!("plain-{}.db", answer.trim())).display().to_string();
+        host.lifeboat(["export", &id, &out, "--identity", file])
+            .expect_code(8)
+            .says(&["age-plugin-sample", why]);
+        let Some(refused) = at_a_terminal(&host, &["export", &id, &out, "--identity", file], "no\n") else {
+            return;
+        };
+        assert!(!refused.0 && refused.1.contains(why), "{}", refused.1);
+        let Some((is_done, said)) = at_a_terminal(&host, &["export", &id, &out, "--identity", file], answer) else {
+            return;
+        };
+        assert!(is_done && said.contains(asked), "{said}");
+        assert!(fs::metadata(&out).is_ok_and(|file| file.len() > 0));
+    }
+}
+
+/// Whether it was done, and what was to be seen; nothing where there is no terminal to be had.
+fn at_a_terminal(host: &Host, args: &[&str], answer: &str) -> Option<(bool, String)> {
     // script(1) is the terminal.
-    let export = host.command(["export", &id, &out, "--identity", &file]);
+    let export = host.command(args);
     let words: Vec<String> = std::iter::once(export.get_program())
         .chain(export.get_args())
         .map(|word| word.to_string_lossy().into_owned())
@@ -188,13 +228,121 @@ fn a_program_that_asks_is_answered_at_a_terminal_and_nowhere_else() {
         .spawn();
     let Ok(mut started) = started else {
         println!("skipped: there is no script(1)");
-        return;
+        return None;
     };
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    std::io::Write::write_all(&mut started.stdin.take().unwrap(), b"1234\n").unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    started.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
     let ended = started.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
-    assert!(ended.status.success(), "{said}");
-    assert!(said.contains("PIN of the sample:"), "{said}");
-    assert!(fs::metadata(&out).is_ok_and(|file| file.len() > 0));
+    Some((ended.status.success(), said))
+}
+
+/// A program that fails keeps nobody from opening what another key opens.
+#[test]
+fn of_several_keys_one_that_opens_is_enough_whichever_the_others_are() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let (recipient, pin) = key(&host, "pin");
+    let (_, plain) = key(&host, "plain");
+    let plugins = host.path("plugins");
+    let program = install(&plugins);
+    host.reconfigure(
+        "[destinations.local]",
+        &format!("plugins = {plugins:?}\n[destinations.local]"),
+    );
+    let (own, file) = (host.recipient().to_owned(), host.identity().display().to_string());
+    host.reconfigure(&format!("\"{own}\""), &format!("\"{own}\", \"{recipient}\""));
+    let id = host.backup();
+    let verify = |keys: &[&str]| {
+        let keys = keys.iter().flat_map(|key| ["--identity", key]);
+        host.lifeboat(["verify", &id].into_iter().chain(keys))
+    };
+    // Nobody is there to give a PIN.
+    verify(&[&pin]).expect_code(8).says(&["nobody gave it"]);
+    verify(&[&pin, &plain]).expect_code(0);
+    verify(&[&pin, &file]).expect_code(0);
+    fs::remove_file(program).unwrap();
+    verify(&[&pin, &plain, &file]).expect_code(0);
+    let said = verify(&[&pin, &plain]).expect_code(8).stderr;
+    assert_eq!(said.matches("it is not there: install it").count(), 2, "{said}");
+}
+
+/// The time that a key takes to open the old object is not the store's, which waits for the new one.
+#[test]
+fn a_key_that_takes_its_time_makes_no_backup_anew_too_late() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let (recipient, slow) = key(&host, "slow");
+    let plugins = host.path("plugins");
+    install(&plugins);
+    host.reconfigure(
+        "[destinations.local]",
+        &format!("plugins = {plugins:?}\n[destinations.local]"),
+    );
+    host.reconfigure(&format!("\"{}\"", host.recipient()), &format!("\"{recipient}\""));
+    let id = host.backup();
+    let old: Manifest = serde_json::from_value(host.manifest(&id)).unwrap();
+    let limits = Limits {
+        answer: Duration::from_secs(2),
+        listing: Duration::from_secs(2),
+    };
+    let cluster = old.cluster.name.clone();
+    let store = Store::open_within(&Location::Folder(host.store()), &cluster, None, Access::Read, limits).unwrap();
+    let identities = Identities::parse_with(&fs::read(slow).unwrap(), "slow", &plugins).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let made = rewrap::make(
+        &rewrap::Job {
+            old: &old,
+            family: &[old.chain_path()],
+            from: &store,
+            to: &store,
+            chain: "20261120T101530Z-9f3c4a1b".parse().unwrap(),
+            encoding: &Encoding {
+                level: 3,
+                threads: 1,
+                recipients: vec![host.recipient().parse().unwrap()],
+                stall_limit: rewrap::STALL_LIMIT,
+            },
+            identities: &identities,
+            writer: old.writer.clone(),
+            runtime: runtime.handle(),
+            now: jiff::Timestamp::now,
+            stop: &AtomicBool::new(false),
+        },
+        &|_| {},
+    );
+    let (new, _) = made.unwrap();
+    assert_eq!(new.plain, old.plain);
+}
+
+/// A plugin is asked before etcd is: its snapshot is not held open meanwhile.
+#[test]
+fn a_program_that_fails_costs_etcd_no_snapshot() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    let (recipient, _) = key(&host, "plain");
+    let snapshots = || {
+        let mut stream = TcpStream::connect(etcd.members[0].client_url.trim_start_matches("http://")).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut metrics = String::new();
+        stream.read_to_string(&mut metrics).unwrap();
+        let is_it = |line: &&str| line.starts_with("grpc_server_started_total") && line.contains("\"Snapshot\"");
+        metrics.lines().find(is_it).expect("etcd counts calls").to_owned()
+    };
+    let before = snapshots();
+    host.reconfigure(
+        &format!("\"{}\"", host.recipient()),
+        &format!("\"{}\", \"{recipient}\"", host.recipient()),
+    );
+    host.reconfigure(
+        "[destinations.local]",
+        &format!("plugins = {:?}\n[destinations.local]", host.path("plugins")),
+    );
+    host.lifeboat(["backup"]).expect_code(1).says(&["it is not there"]);
+    assert_eq!(snapshots(), before);
+    install(&host.path("plugins"));
+    host.backup();
+    assert_ne!(snapshots(), before);
 }

@@ -1,7 +1,7 @@
 //! A plugin of age for the tests: `age1sample1…`, `AGE-PLUGIN-SAMPLE-1…`. Its keys hide nothing from anybody.
 //!
-//! `age-plugin-sample plain|pin|silent` prints a recipient and an identity, of which the latter opens at once, asks for the PIN
-//! 1234, or says nothing for ever.
+//! `age-plugin-sample plain|pin|confirm|slow` prints a recipient and an identity, of which the latter opens at once, asks for
+//! the PIN 1234, asks whether it may, or takes a few seconds.
 
 use std::io::{self, BufRead, Write};
 
@@ -13,12 +13,19 @@ use bech32::{Bech32, Hrp};
 /// What a file key is mixed with.
 const MASK: u8 = 0x5a;
 
+/// How an identity opens: its first byte says which of them.
+const MODES: [&str; 4] = ["plain", "pin", "confirm", "slow"];
+
+/// How long a slow one takes.
+const SLOW: std::time::Duration = std::time::Duration::from_secs(4);
+
 fn main() {
     let word = std::env::args().nth(1).unwrap_or_default();
     match word.strip_prefix("--age-plugin=") {
         Some(machine) => speak(machine == "identity-v1"),
         None => {
-            let mode = u8::from(word == "pin") + 2 * u8::from(word == "silent");
+            let mode = MODES.iter().position(|mode| *mode == word).expect("it is a mode");
+            let mode = u8::try_from(mode).expect("there are few");
             let key = |prefix: &str, data: &[u8]| bech32::encode::<Bech32>(Hrp::parse_unchecked(prefix), data);
             let recipient = key("age1sample", &[7; 4]).expect("it is short");
             let identity = key("age-plugin-sample-", &[mode]).expect("it is short");
@@ -76,15 +83,12 @@ fn speak(opens: bool) {
             ["done"] => break,
             ["add-identity", text] => {
                 let checked = CheckedHrpstring::new::<Bech32>(text).expect("it is a key");
-                mode = checked.byte_iter().next().expect("it has a mode");
+                mode = usize::from(checked.byte_iter().next().expect("it has a mode"));
             }
             ["recipient-stanza", "0", "sample", ..] => wrapped = Some(body),
             ["wrap-file-key"] => file_key = body,
             _ => {}
         }
-    }
-    if mode == 2 {
-        std::thread::sleep(std::time::Duration::from_secs(3600));
     }
     let (answer, _) = ask("no-such-command 1", &[]);
     assert_eq!(answer, ["unsupported"]);
@@ -92,15 +96,28 @@ fn speak(opens: bool) {
         (false, _) => drop(ask("recipient-stanza 0 sample x", &masked(&file_key))),
         (true, None) => {}
         (true, Some(wrapped)) => {
-            let (answer, pin) = match mode {
-                1 => ask("request-secret", b"PIN of the sample:"),
-                _ => (vec!["ok".to_owned()], b"1234".to_vec()),
+            let refused = match MODES[mode] {
+                "pin" => {
+                    let (answer, pin) = ask("request-secret", b"PIN of the sample:");
+                    let is_right = answer == ["ok"] && pin == b"1234";
+                    (!is_right).then_some("the PIN is wrong, or nobody gave it")
+                }
+                "confirm" => {
+                    let (yes, no) = (BASE64.encode("open it"), BASE64.encode("leave it"));
+                    let (answer, body) = ask(&format!("confirm {yes} {no}"), b"May the sample open it?");
+                    let is_so = answer == ["ok", "yes"] && body.is_empty();
+                    (!is_so).then_some("nobody has confirmed it")
+                }
+                "slow" => {
+                    std::thread::sleep(SLOW);
+                    None
+                }
+                _ => None,
             };
-            if answer == ["ok"] && pin == b"1234" {
-                ask("file-key 0", &masked(&wrapped));
-            } else {
-                ask("error identity 0", b"the PIN is wrong, or nobody gave it");
-            }
+            match refused {
+                None => ask("file-key 0", &masked(&wrapped)),
+                Some(why) => ask("error identity 0", why.as_bytes()),
+            };
         }
     }
     say("done", &[]);

@@ -11,6 +11,7 @@ use super::support::etcd::{Etcd, Options};
 use super::support::host::{Host, tells_a_secret};
 use super::support::moto::{Moto, SECRET};
 use super::support::recovery_sheet::{blocks, only};
+use super::support::shared;
 use super::support::tools::Version;
 
 const BUCKET: &str = "backups";
@@ -24,15 +25,22 @@ fn new_host(host: &Host, name: &str) -> PathBuf {
     folder
 }
 
-/// Types the lines into a shell that has been given nothing else; `answers` is what its questions are answered.
-#[track_caller]
-fn type_into(folder: &Path, lines: &str, answers: &str) -> String {
-    let mut shell = Command::new("bash")
-        .args(["-euc", lines])
+/// A shell that has been given nothing but these lines.
+fn shell(folder: &Path, options: &str, lines: &str) -> Command {
+    let mut shell = Command::new("bash");
+    shell
+        .args([options, lines])
         .current_dir(folder)
         .env_clear()
         .env("HOME", folder)
-        .env("PATH", format!("{}:/usr/bin:/bin", folder.join("bin").display()))
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.join("bin").display()));
+    shell
+}
+
+/// Types the lines into a shell that has been given nothing else; `answers` is what its questions are answered.
+#[track_caller]
+fn type_into(folder: &Path, lines: &str, answers: &str) -> String {
+    let mut shell = shell(folder, "-euc", lines)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -116,4 +124,52 @@ fn what_the_sheet_has_somebody_type_brings_the_cluster_back() {
     for (_, block) in &blocks {
         assert!(plain.contains(block.as_str()), "{block} is not in\n{page}");
     }
+}
+
+/// A new host has no configuration that says who may sign: the sheet does.
+#[test]
+fn what_the_sheet_has_somebody_type_takes_nothing_of_a_stranger() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let own = host.backup();
+    // Somebody who may write to the store, and has a key of his own.
+    let elsewhere = host.path("state-of-a-stranger");
+    fs::create_dir(&elsewhere).unwrap();
+    let mut strangers = host.command(["--json", "backup"]);
+    let taken = strangers.env("STATE_DIRECTORY", &elsewhere).output().unwrap();
+    let taken: serde_json::Value = serde_json::from_slice(&taken.stdout).unwrap();
+    let strange = taken["id"].as_str().unwrap();
+    let shown = host.lifeboat(["--json", "show", &own]).expect_code(0).json();
+    let signer = shown["backup"]["signer"].as_str().unwrap();
+    let text = fs::read_to_string(host.config()).unwrap();
+    fs::write(host.config(), format!("{text}[signing]\ntrusted = [\"{signer}\"]\n")).unwrap();
+    let sheet = host.lifeboat(["recovery-sheet"]).expect_code(0).stdout;
+    let blocks = blocks(&sheet);
+    let typed = [
+        only(&blocks, &format!("FROM={}", host.store().display())),
+        only(&blocks, "SIGNER_1="),
+        only(&blocks, "lifeboat list"),
+    ];
+    let folder = new_host(&host, "new-host");
+    let listed = type_into(&folder, &typed.join("\n"), "");
+    assert!(listed.contains(&own) && !listed.contains(strange), "{listed}");
+    // Whoever passes over that block is refused.
+    let without = [typed[0], typed[2]].join("\n");
+    let refused = shell(&folder, "-c", &without).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("--trusted"), "{said}");
+    let rebuilt = folder.join("data").display().to_string();
+    let rebuild = only(&blocks, "lifeboat rebuild").replace("/var/lib/etcd/default", &rebuilt);
+    let (members, _restore) = only(&blocks, "lifeboat restore").split_once('\n').unwrap();
+    let name = &etcd.members[0].name;
+    let all = [
+        typed[0],
+        typed[1],
+        members,
+        &format!("NAME={name} TOKEN=never-used"),
+        &rebuild,
+    ]
+    .join("\n");
+    let said = type_into(&folder, &all, "");
+    assert!(said.contains(&own) && !said.contains(strange), "{said}");
 }

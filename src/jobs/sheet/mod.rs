@@ -6,15 +6,21 @@
 //! Invariant: what is to be typed works as it is printed, on a host without a configuration. Keys and the token are asked
 //! for, so that they are in no history of a shell; each such question is the last line of its block, so that a block can be
 //! pasted.
+//! Invariant: whose documents count in the configuration, counts in what is typed, and nobody else's.
 
 mod page;
+mod reach;
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::config::{Config, Destination, Secret, Sharing, StoreUrl};
+use crate::config::{Config, Sharing};
+use crate::pipeline::{PLUGINS, Recipient};
 use crate::settings::shell_word;
-use crate::store::{BucketKind, BucketOptions, SftpOptions};
+use crate::signing::{Role, SignerKey};
 use page::Block;
+use reach::{CA, Reach, SFTP_KEY, keys_file, reach};
 
 /// What the sheet says of itself.
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +124,13 @@ fn identities(config: &Config, blocks: &mut Vec<Block>) {
     for (index, recipient) in config.encryption.recipients.iter().enumerate() {
         blocks.push(row(format!("{}", index + 1), shortened(&recipient.to_string())));
     }
+    for program in plugins(config) {
+        let folder = config.encryption.plugins.display();
+        blocks.push(row(
+            "Opened with",
+            format!("the program {program}, on the hosts in {folder}"),
+        ));
+    }
     if let Some(secret) = &config.encryption.identity {
         blocks.push(row("On the hosts", secret.to_string()));
     }
@@ -127,22 +140,40 @@ fn identities(config: &Config, blocks: &mut Vec<Block>) {
     });
 }
 
-/// Who may sign, where somebody is named.
-fn signers(config: &Config, blocks: &mut Vec<Block>) {
+/// The programs that hold keys, each once.
+fn plugins(config: &Config) -> BTreeSet<&str> {
+    config
+        .encryption
+        .recipients
+        .iter()
+        .filter_map(Recipient::plugin)
+        .collect()
+}
+
+/// Those who may sign, where somebody is named: what each is called in what is typed, and its key.
+fn trusted(config: &Config) -> Vec<(String, SignerKey)> {
     let trust = &config.signing.trust;
-    if trust.roots.is_empty() && trust.signers.is_empty() {
+    let keys = trust.roots.iter().chain(&trust.signers).copied();
+    keys.zip(1..)
+        .map(|(key, number)| (format!("SIGNER_{number}"), key))
+        .collect()
+}
+
+fn signers(config: &Config, blocks: &mut Vec<Block>) {
+    let trusted = trusted(config);
+    if trusted.is_empty() {
         return;
     }
     blocks.push(say(
-        "Who may sign; compare with what `lifeboat show` says below `signed by`:",
+        "Who may sign. The commands of (4) name these keys, so that nothing counts that others have written:",
     ));
-    let roots = trust.roots.iter().map(|key| ("Root key", key));
-    let signers = trust.signers.iter().map(|key| ("Signer", key));
-    blocks.extend(
-        roots
-            .chain(signers)
-            .map(|(what, key)| row(format!("{what} {}", key.fingerprint()), key.to_string())),
-    );
+    blocks.extend(trusted.into_iter().map(|(name, key)| {
+        let what = match key.role() {
+            Role::Root => "root key",
+            Role::Signer => "signer",
+        };
+        row(format!("{name}, {what} {}", key.fingerprint()), key.to_string())
+    }));
 }
 
 /// A key that fills no page: those for after quantum computers have thousands of characters.
@@ -177,15 +208,26 @@ fn stores(config: &Config, blocks: &mut Vec<Block>) {
         }
         blocks.push(row(name.to_string(), what));
         if let Some(ca) = &options.ca {
-            blocks.push(row("Its authority's certificate, on the hosts", ca.to_string()));
+            blocks.push(row(
+                format!("Its authority's certificate ({CA}), on the hosts"),
+                ca.to_string(),
+            ));
         }
         if is_own {
             continue;
         }
         let sftp = &destination.sftp;
-        let keys = [&options.credentials, &sftp.key, &sftp.passphrase, &sftp.password];
-        for secret in keys.into_iter().flatten() {
-            blocks.push(row("Its keys, on the hosts", secret.to_string()));
+        let file = destination.url.bucket_kind().and_then(keys_file);
+        let keys = [
+            (&options.credentials, file),
+            (&sftp.key, Some(SFTP_KEY)),
+            (&sftp.passphrase, None),
+            (&sftp.password, None),
+        ];
+        for (secret, file) in keys {
+            let Some(secret) = secret else { continue };
+            let file = file.map_or(String::new(), |file| format!(" ({file})"));
+            blocks.push(row(format!("Its keys{file}, on the hosts"), secret.to_string()));
         }
         let label = match destination.url.is_on_the_network() {
             true => "Its keys, elsewhere",
@@ -202,27 +244,69 @@ fn commands(config: &Config, blocks: &mut Vec<Block>) {
     let cluster = &config.cluster.name;
     let is_alone = config.members.len() == 1;
     blocks.push(Block::Heading("4. What to type".to_owned()));
-    blocks.push(say(
-        "On each new host as root, in bash, in a folder with the identity as backup-key.txt. etcd is installed and set up as \
-         it was, with the names and peer URLs of (1), and does not run.",
-    ));
+    let reaches = config.destinations.iter();
+    let reaches = reaches.map(|(name, destination)| (name, destination, reach(destination)));
+    let (shared, own): (Vec<_>, Vec<_>) =
+        reaches.partition(|(_, destination, _)| destination.sharing == Sharing::Shared);
+    let files: BTreeSet<&str> = shared
+        .iter()
+        .chain(&own)
+        .flat_map(|(.., reach)| &reach.files)
+        .copied()
+        .collect();
+    let files = match files.is_empty() {
+        true => String::new(),
+        false => format!(
+            " and, where its store needs them, {}",
+            files.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+    };
+    blocks.push(Block::Text(format!(
+        "On each new host as root, in bash, in a folder with the identity as backup-key.txt{files}. etcd is installed and set \
+         up as it was, with the names and peer URLs of (1), and does not run."
+    )));
     blocks.push(say("lifeboat, with apt or with dnf:"));
     blocks.push(typed(["apt install ./etcd-lifeboat_*.deb".to_owned()]));
     blocks.push(typed(["dnf install ./etcd-lifeboat-*.rpm".to_owned()]));
-    let shared = config.destinations.iter();
-    let (shared, own): (Vec<_>, Vec<_>) = shared.partition(|(_, destination)| destination.sharing == Sharing::Shared);
-    for (name, destination) in shared.into_iter().chain(own) {
+    let programs = plugins(config);
+    if !programs.is_empty() {
+        blocks.push(say(
+            "For an identity of a plugin, its program, from wherever it was installed to:",
+        ));
+        let mut commands = vec![format!("install -d {PLUGINS}")];
+        let links = programs
+            .iter()
+            .map(|program| format!("ln -sf \"$(command -v {program})\" {PLUGINS}/"));
+        commands.extend(links);
+        blocks.push(Block::Typed(commands));
+    }
+    for (name, destination, Reach { blocks: typed, files }) in shared.into_iter().chain(own) {
+        let with = match files.is_empty() {
+            true => String::new(),
+            false => format!(", with {}", files.join(" and ")),
+        };
         blocks.push(Block::Text(match destination.sharing {
-            Sharing::Shared => format!("The store {name}:"),
+            Sharing::Shared => format!("The store {name}{with}:"),
             Sharing::HostLocal => {
                 format!(
                     "Or the store {name}, if a disk is left: that of one host, carried to the same place on all others:"
                 )
             }
         }));
-        blocks.extend(reached(destination));
+        blocks.extend(typed.into_iter().map(Block::Typed));
     }
-    let from = format!("--from \"$FROM\" --cluster {cluster}");
+    let mut from = format!("--from \"$FROM\" --cluster {cluster}");
+    let trusted = trusted(config);
+    if !trusted.is_empty() {
+        blocks.push(say("Who may sign (2):"));
+    }
+    for (name, key) in trusted {
+        from.push_str(&format!(" --trusted \"${name}\""));
+        // In two parts, as a line has no room for all of it.
+        let key = key.to_string();
+        let (kind, rest) = key.split_at(key.find('1').map_or(0, |at| at + 1));
+        blocks.push(typed([format!("{name}={kind}"), format!("{name}+={rest}")]));
+    }
     blocks.push(say("What is there:"));
     blocks.push(typed([format!("lifeboat list {from}")]));
     blocks.push(Block::Text(match is_alone {
@@ -292,114 +376,16 @@ fn initial_members(config: &Config) -> Vec<String> {
     members.map(|member| shell_word(&member).into_owned()).collect()
 }
 
-/// How a shell comes to reach the destination.
-fn reached(destination: &Destination) -> Vec<Block> {
-    let from = match &destination.url {
-        StoreUrl::File(path) => path.display().to_string(),
-        StoreUrl::Bucket { .. } | StoreUrl::Server { .. } => destination.url.to_string(),
-    };
-    let mut commands = vec![format!("FROM={}", shell_word(&from))];
-    let Some(kind) = destination.url.bucket_kind() else {
-        if matches!(destination.url, StoreUrl::Server { .. }) {
-            commands.extend(let_in_by_ssh(&destination.sftp));
-        }
-        return vec![Block::Typed(commands)];
-    };
-    let around = environment(kind, &destination.options);
-    commands.extend(
-        around
-            .into_iter()
-            .map(|(name, value)| format!("export {name}={}", shell_word(&value))),
-    );
-    if destination.options.ca.is_some() && kind != BucketKind::S3 {
-        commands.push("cp ca.crt /usr/local/share/ca-certificates/lifeboat.crt && update-ca-certificates".to_owned());
-    }
-    let mut blocks = vec![Block::Typed(commands)];
-    blocks.push(Block::Typed(vec![keys_asked(kind).to_owned()]));
-    blocks
-}
-
-/// The same of a server that is reached by SSH.
-fn let_in_by_ssh(options: &SftpOptions) -> Vec<String> {
-    let mut commands = vec![match &options.host_key {
-        Some(key) => format!("export LIFEBOAT_SFTP_HOST_KEY={}", shell_word(key)),
-        None => {
-            "read -rp 'public key of the server: ' LIFEBOAT_SFTP_HOST_KEY && export LIFEBOAT_SFTP_HOST_KEY".to_owned()
-        }
-    }];
-    let asked = |what: &str, name: &str| format!("read -rsp '{what}: ' {name} && export {name}");
-    if options.key.is_some() {
-        commands.push("export LIFEBOAT_SFTP_KEY=sftp-key".to_owned());
-    }
-    if options.passphrase.is_some() {
-        commands.push(asked("passphrase of sftp-key", "LIFEBOAT_SFTP_PASSPHRASE"));
-    }
-    if options.password.is_some() {
-        commands.push(asked("password", "LIFEBOAT_SFTP_PASSWORD"));
-    }
-    commands
-}
-
-/// What a program without a configuration reads from its environment; `jobs::named_store` reads the same.
-fn environment(kind: BucketKind, options: &BucketOptions) -> Vec<(&'static str, String)> {
-    let endpoint = options.endpoint.clone();
-    let region = options.region.clone();
-    let path_style = options.path_style.map(|is_on| is_on.to_string());
-    let given = match kind {
-        BucketKind::S3 => vec![
-            ("AWS_ENDPOINT_URL", endpoint),
-            ("AWS_REGION", region),
-            ("LIFEBOAT_PATH_STYLE", path_style),
-            ("AWS_CA_BUNDLE", options.ca.as_ref().map(ca_path)),
-        ],
-        BucketKind::Gcs => vec![("STORAGE_EMULATOR_HOST", endpoint)],
-        BucketKind::Azblob => vec![("AZURE_STORAGE_ENDPOINT", endpoint)],
-        BucketKind::Oss => vec![("OSS_ENDPOINT", endpoint), ("LIFEBOAT_PATH_STYLE", path_style)],
-        BucketKind::Swift => vec![
-            ("OS_REGION_NAME", region),
-            ("OS_CACERT", options.ca.as_ref().map(ca_path)),
-        ],
-    };
-    given
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
-}
-
-/// Where a certificate is on a new host: where it was, if that was a file.
-fn ca_path(secret: &Secret) -> String {
-    match secret {
-        Secret::File(path) => path.display().to_string(),
-        Secret::Credential(_) | Secret::Env(_) => "ca.crt".to_owned(),
-    }
-}
-
-/// Asks for the keys of a store.
-fn keys_asked(kind: BucketKind) -> &'static str {
-    match kind {
-        BucketKind::S3 => {
-            "read -rp 'access key ID: ' AWS_ACCESS_KEY_ID && read -rsp 'secret key: ' AWS_SECRET_ACCESS_KEY && \
-             export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY"
-        }
-        BucketKind::Gcs => "export GOOGLE_APPLICATION_CREDENTIALS=gcs-key.json",
-        BucketKind::Azblob => {
-            "read -rsp 'connection string: ' AZURE_STORAGE_CONNECTION_STRING && export AZURE_STORAGE_CONNECTION_STRING"
-        }
-        BucketKind::Swift => "set -a && . ./openrc && set +a",
-        BucketKind::Oss => {
-            "read -rp 'access key ID: ' OSS_ACCESS_KEY_ID && read -rsp 'secret key: ' OSS_ACCESS_KEY_SECRET && \
-             export OSS_ACCESS_KEY_ID OSS_ACCESS_KEY_SECRET"
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::super::named_store::options_around;
+    use super::reach::environment;
     use super::*;
     use crate::config;
+    use crate::secret::Secret;
+    use crate::store::{BucketKind, BucketOptions};
 
     const CONFIGURATION: &str = "[cluster]\nname = 'prod'\n\
         [members.m1]\nclient_urls = ['https://10.0.0.1:2379']\npeer_urls = ['https://10.0.0.1:2380']\n\
@@ -472,9 +458,16 @@ mod tests {
         let signer = config.signing.trust.signers.first().unwrap();
         let text = sheet.text().split_whitespace().collect::<Vec<_>>().join("");
         assert!(
-            text.contains(&format!("Signer{}:{KEY}", signer.fingerprint()).replace(' ', "")),
+            text.contains(&format!("SIGNER_1,signer{}:{KEY}", signer.fingerprint()).replace(' ', "")),
             "{text}"
         );
+        let whole = sheet.text();
+        assert!(whole.lines().all(|line| line.chars().count() <= 80), "{whole}");
+        for command in ["lifeboat list", "lifeboat restore", "lifeboat rebuild"] {
+            let (_, after) = whole.split_once(&format!("      {command}")).unwrap();
+            let after = after.split("\n\n").next().unwrap();
+            assert!(after.contains("--trusted \"$SIGNER_1\""), "{command} in\n{whole}");
+        }
     }
 
     #[test]
@@ -485,8 +478,90 @@ mod tests {
         let read = options_around(Some(BucketKind::S3), &|name| around.get(name).cloned());
         let expected = BucketOptions {
             credentials: None,
+            ca: Some(Secret::File("ca.crt".into())),
             ..options.clone()
         };
         assert_eq!(read, expected);
+    }
+
+    /// A store of each kind, each with all that can be asked for.
+    const ALL_KINDS: &str = "[destinations.gs]\nurl = 'gs://bucket'\ncredentials = { credential = 'gs' }\n\
+        [destinations.azure]\nurl = 'azblob://bucket'\nendpoint = 'https://a.example.com'\nca = { file = '/az-ca' }\n\
+        credentials = { credential = 'azure' }\n\
+        [destinations.oss]\nurl = 'oss://bucket'\nendpoint = 'https://o.example.com'\ncredentials = { credential = 'oss' }\n\
+        [destinations.swift]\nurl = 'swift://bucket'\ncredentials = { credential = 'openrc' }\n\
+        [destinations.vault]\nurl = 'sftp://u@vault.example.com/etcd'\nknown_hosts = { file = '/known' }\n\
+        key = { credential = 'k' }\npassphrase = { credential = 'p' }\npassword = { credential = 'w' }\n\
+        [destinations.box]\nurl = 'sftp://u@box.example.com/etcd'\npassword = { credential = 'w' }\n\
+        host_key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN'\n";
+
+    #[test]
+    fn a_question_is_the_last_command_of_its_block() {
+        let (_, sheet) = made(ALL_KINDS);
+        let typed = sheet.blocks.iter().filter_map(|block| match block {
+            Block::Typed(commands) => Some(commands),
+            _ => None,
+        });
+        let mut questions = 0;
+        for commands in typed {
+            let asks = |command: &String| command.contains("read -r");
+            questions += commands.iter().filter(|command| asks(command)).count();
+            let (_, before) = commands.split_last().unwrap();
+            assert!(!before.iter().any(asks), "{commands:?}");
+        }
+        // S3, Azure, OSS, three of one server and one of the other, and the token.
+        assert_eq!(questions, 8);
+    }
+
+    #[test]
+    fn what_is_typed_needs_no_file_that_nobody_is_told_to_bring() {
+        let (config, sheet) = made(ALL_KINDS);
+        let text = sheet.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = "backup-key.txt and, where its store needs them, ca.crt, gcs-key.json, openrc, sftp-key. etcd is";
+        assert!(text.contains(told), "{text}");
+        for (name, with) in [
+            ("azure", ", with ca.crt"),
+            ("gs", ", with gcs-key.json"),
+            ("swift", ", with openrc"),
+            ("vault", ", with sftp-key"),
+            ("box", ""),
+        ] {
+            assert!(text.contains(&format!("The store {name}{with}:")), "{name} in\n{text}");
+        }
+        for (name, destination) in &config.destinations {
+            let Reach { blocks, files } = reach(destination);
+            let typed = blocks.concat().join("\n");
+            for file in [CA, SFTP_KEY, "gcs-key.json", "openrc"] {
+                let is_used = typed.contains(&format!("={file}")) || typed.contains(&format!("/{file} "));
+                assert_eq!(is_used, files.contains(&file), "{name}: {file} in {typed}");
+            }
+        }
+        // What an own disk has needs none.
+        let (_, without) = made("");
+        assert!(!without.text().contains("sftp-key"));
+    }
+
+    #[test]
+    fn the_program_of_a_key_is_named_and_put_where_it_is_looked_for() {
+        let key = |name: &str| {
+            let name = bech32::Hrp::parse(&format!("age1{name}")).unwrap();
+            bech32::encode::<bech32::Bech32>(name, &[7; 4]).unwrap()
+        };
+        let (mut config, _) = made("");
+        for name in ["yubikey", "tpm", "yubikey"] {
+            config.encryption.recipients.push(key(name).parse().unwrap());
+        }
+        let made = Made {
+            at: "2026-11-20T10:15:30Z".parse().unwrap(),
+            version: "1.2.3",
+            host: "etcd-1",
+        };
+        let text = sheet(&config, made).text();
+        for program in ["age-plugin-tpm", "age-plugin-yubikey"] {
+            let row = format!("Opened with: the program {program}, on the hosts in");
+            assert_eq!(text.matches(&row).count(), 1, "{text}");
+            let link = format!("ln -sf \"$(command -v {program})\" /usr/lib/lifeboat/plugins/");
+            assert!(text.contains(&link), "{text}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a backup leads only what holds the same bytes in plain, at the same revision of the same history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Backup, BackupCopy, Catalog};
 use crate::layout::ChainPath;
@@ -45,6 +45,15 @@ impl Catalog {
             family.filter_map(move |follower| Some((follower, leader.clone()?)))
         });
         led.collect()
+    }
+
+    /// The backups that another one leads. Whatever a destination is to be given of them, it is given that one.
+    pub fn led(&self) -> BTreeSet<ChainPath> {
+        let followers = self
+            .families()
+            .into_iter()
+            .flat_map(|family| family.into_iter().skip(1));
+        followers.map(|backup| backup.manifest().chain_path()).collect()
     }
 
     fn families_of(&self, may_lead: impl Fn(&Backup) -> bool, counts: impl Fn(&Backup) -> bool) -> Vec<Vec<&Backup>> {
@@ -104,11 +113,13 @@ mod tests {
         assert_eq!(led.get(&old.chain_path()), Some(&new.chain_path()));
         assert_eq!(led.len(), 1);
         assert!(catalog.led_in("elsewhere").is_empty());
+        assert_eq!(catalog.led(), [old.chain_path()].into());
         let bad = both()
             .check(&new, "2026-11-23T00:00:00Z", false, Proof::None)
             .catalog("local");
         assert_eq!(bad.latest().unwrap().id(), &old.chain);
         assert_eq!(bad.led_in("local").get(&new.chain_path()), Some(&old.chain_path()));
+        assert_eq!(bad.led(), [new.chain_path()].into());
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `lifeboat copy`: backups that one destination has, brought to another.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ use crate::jobs::copy::{NotBrought, is_good};
 use crate::jobs::give_way::stop_for_restore;
 use crate::jobs::stores::{blame, known_destination, open_to_write};
 use crate::jobs::witness;
-use crate::layout::ChainPath;
 use crate::model::ChainId;
 use crate::terminal::{Bar, Format};
 
@@ -150,16 +148,11 @@ fn wanted<'a>(destinations: &'a Destinations, args: &Args) -> Result<Vec<&'a Bac
     if args.ids.is_empty() {
         // A bad one in the way is told of: until it is given up, the backup is not there.
         let lacks = |backup: &'a Backup| copy_in(backup, &args.to).is_none_or(|copy| !is_good(copy));
-        // What was made anew for other recipients is there in the place of the old one.
-        let families = destinations.catalog.families().into_iter();
-        let replaced = families.filter(|family| !family.first().is_some_and(|leader| lacks(leader)));
-        let replaced: BTreeSet<ChainPath> = replaced
-            .flat_map(|family| family.into_iter().map(|backup| backup.manifest().chain_path()))
-            .collect();
-        let is_replaced = |backup: &&Backup| replaced.contains(&backup.manifest().chain_path());
+        // What was made anew for other recipients goes in the place of the old one, or is there.
+        let led = destinations.catalog.led();
         let all = destinations.catalog.backups().iter();
         let all = all.filter(|backup| copy_in(backup, &args.from).is_some_and(is_good) && lacks(backup));
-        let all = all.filter(|backup| !is_replaced(backup));
+        let all = all.filter(|backup| !led.contains(&backup.manifest().chain_path()));
         return Ok(all.collect());
     }
     let found = args.ids.iter().map(|id| {

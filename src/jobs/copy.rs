@@ -39,7 +39,11 @@ pub fn lacking<'a>(config: &Config, destinations: &'a Destinations, name: &str) 
                     .any(|destination| destination.as_str() == name)
         })
     };
-    let absent = catalog.backups().iter().filter(|backup| {
+    // What was made anew for other recipients is of the same slot, and the one that is owed.
+    let led = catalog.led();
+    let leaders = catalog.backups().iter();
+    let leaders = leaders.filter(|backup| !led.contains(&backup.manifest().chain_path()));
+    let absent = leaders.filter(|backup| {
         let good = backup.copies.iter().any(is_good);
         good && slot_of(backup).is_some_and(|slot| owed(slot) && has.insert(slot))
     });
@@ -184,7 +188,7 @@ mod tests {
     use crate::config;
     use crate::destinations::Destination;
     use crate::jobs::named_store::Silent;
-    use crate::layout::{MAX_BYTES, Manifest};
+    use crate::layout::{MAX_BYTES, Manifest, Rewrapped};
     use crate::model::{ByteSize, Digest, Revision};
     use crate::store::tests::store;
     use crate::store::{Faster, Store};
@@ -294,6 +298,34 @@ destinations = ["local", "far"]
         let mut stays_behind = failed(slow());
         bring_to_slow(&Silent, &mut destinations, &mut stays_behind, &Arc::default(), &|_| {});
         assert!(stays_behind.destinations[1].result.as_ref().is_err_and(is_slow));
+    }
+
+    #[test]
+    fn of_a_backup_that_was_made_anew_a_destination_is_owed_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, CONFIGURATION).unwrap();
+        let config = config::load(&path).unwrap().config;
+        let ((_a, local), (_b, far)) = (store(), store());
+        let old = of_slot(1, 10);
+        for (id, generation) in [("20261120T010001Z-00000000", 2), ("20261120T010001Z-ffffffff", 1)] {
+            let mut new = old.clone();
+            new.chain = id.parse().unwrap();
+            new.object = new.object_name().to_string();
+            new.rewrapped = Some(Rewrapped {
+                original: old.chain.clone(),
+                generation,
+            });
+            for manifest in [&old, &new] {
+                if local.read_small(&manifest.name(), MAX_BYTES as u64).is_err() {
+                    put(&local, manifest, &vec![0; usize::try_from(old.stored.bytes).unwrap()]);
+                }
+            }
+        }
+        let read = read([("local", &local), ("far", &far)]);
+        let lacking = lacking(&config, &read, "far");
+        let lacking: Vec<_> = lacking.iter().map(|backup| backup.id().as_str()).collect();
+        assert_eq!(lacking, ["20261120T010001Z-00000000"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{Context, Document, Exit, Failure, host};
 use crate::jobs::backup::read_and_sweep;
 use crate::jobs::give_way::stop_for_restore;
 use crate::jobs::rewrap::{Results, Run, carry_out, refuse_unproven, wanted};
-use crate::jobs::stores::open_to_write;
+use crate::jobs::stores::{open_to_write, read_configured};
 use crate::terminal::{Bar, Format};
 use crate::text::count;
 
@@ -19,7 +19,7 @@ use crate::text::count;
 /// After recipients were changed in the configuration: each backup that is for others is opened, made anew as one of its own
 /// (same snapshot, time, revision and pin) in every destination that has it, read back and opened there; then the old one is
 /// removed. It needs an identity that opens the old ones and one that opens the new ones. What is cut off goes on with the
-/// next run.
+/// next run. As long as it runs, this host takes no backup: name some IDs at a time, or run it on a host that takes none.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  lifeboat rewrap --identity backup-key.txt --dry-run\n  \
     lifeboat rewrap --identity old-key.txt --identity new-key.txt\n  \
@@ -44,12 +44,22 @@ pub struct Args {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     let identities = refuse_unproven(&config, args.identity.or_configured(Some(&config))?)?;
-    host::settle()?;
+    if !args.dry_run {
+        host::settle()?;
+    }
     let state = host::state(&config.cluster.name)?;
     let stop = super::interrupted_flag(context);
-    let _lock = host::jobs_lock(&state, "rewrap", args.wait)?;
-    let opened = open_to_write(&config, &state, args.destination.as_slice())?;
-    let destinations = read_and_sweep(&context.output, &config, &state, &opened);
+    let (_lock, destinations) = match args.dry_run {
+        true => (
+            None,
+            read_configured(&context.output, &config, args.destination.as_deref())?,
+        ),
+        false => {
+            let lock = host::jobs_lock(&state, "rewrap", args.wait)?;
+            let opened = open_to_write(&config, &state, args.destination.as_slice())?;
+            (Some(lock), read_and_sweep(&context.output, &config, &state, &opened))
+        }
+    };
     let run = Run {
         config: &config,
         destinations: &destinations,

@@ -13,6 +13,11 @@ use super::support::shared;
 
 const BUCKET: &str = "backups";
 
+/// Of two backups of one second and revision, that which is made anew is the newer.
+fn in_the_next_second() {
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+}
+
 /// A second key of a host, which takes the place of the first one in its configuration.
 struct NewKey {
     file: String,
@@ -241,6 +246,7 @@ fn what_is_pinned_is_kept_whenever_another_host_applies_retention_while_it_is_ma
     host.add_destination("far");
     let pinned = host.backup();
     host.lifeboat(["pin", &pinned]).expect_code(0);
+    in_the_next_second();
     let last = host.backup();
     let text = fs::read_to_string(host.config()).unwrap();
     let policy = "retention = { keep_last = 1 }\n[destinations.far]";
@@ -294,6 +300,7 @@ fn a_pair_is_one_point_in_time_for_retention_and_copies_nothing_back() {
     let host = Host::new(etcd);
     let far = host.add_destination("far");
     let old = host.backup();
+    in_the_next_second();
     let other = host.backup();
     let new = NewKey::of(&host);
     let old_key = host.identity().display().to_string();

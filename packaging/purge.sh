@@ -11,7 +11,7 @@ lifeboat_purged() {
                 done
                 rm -f "$cluster"documents/*
                 rmdir "$cluster"documents
-                for file in jobs.lock agent.lock status.json recipients.json behind.json clock.json tips.json tips.lock \
+                for file in jobs.lock agent.lock status.json recipients.json behind.json clock.json tips.json seen.lock \
                     signing.key signer.json signers.json seen-signers.json; do
                     rm -f "$cluster$file"
                 done

@@ -10,7 +10,8 @@
 //! CLUSTER/signer.json              its public half
 //! CLUSTER/signers.json             the newest list of signers that was seen
 //! CLUSTER/seen-signers.json        who signed what was seen, where nobody is named
-//! CLUSTER/tips.json                the newest backups that each destination has shown; changed under `tips.lock`
+//! CLUSTER/tips.json                the newest backups that each destination has shown
+//! CLUSTER/seen.lock                held while one of the three above is changed
 //! CLUSTER/documents/DESTINATION    documents that were read once and do not change; see `store::kept`
 //! CLUSTER/behind.json              since when destinations lack backups that others have
 //! _configurations/SHA256.json      the last good configuration of the file whose path has that digest

@@ -7,7 +7,9 @@ mod open;
 
 use std::collections::BTreeMap;
 
-pub use open::{Address, Destination, judged_by, open, side_by_side};
+pub use open::{
+    Address, Destination, SignedList, by_number, judged_by, list_in, note_list, open, remembered_list, side_by_side,
+};
 
 use crate::catalog::{Asked, Backup, Catalog, Pinned, RolledBack};
 use crate::error_chain::with_causes;
@@ -30,6 +32,8 @@ pub struct Destinations {
     pub swept: Vec<(String, Result<Vec<Swept>, store::Error>)>,
     /// What shows less than this host has seen before, as far as whoever reads remembers that.
     pub rolled_back: Vec<RolledBack>,
+    /// Why whoever reads does not remember that, though it ought to be remembered.
+    pub unremembered: Option<String>,
 }
 
 /// Why a manifest that was listed cannot be had.
@@ -72,6 +76,7 @@ impl Destinations {
             unreadable: Vec::new(),
             swept: Vec::new(),
             rolled_back: Vec::new(),
+            unremembered: None,
         }
     }
 

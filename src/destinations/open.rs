@@ -75,8 +75,9 @@ pub fn judged_by(
     let authority = match authority.trust().roots.is_empty() {
         true => authority,
         false => match newest_list(&authority, memory, access, &opened) {
-            Some(list) => authority.with_list(&list),
-            None => authority,
+            Ok(Some(list)) => authority.with_list(&list),
+            Ok(None) => authority,
+            Err(error) => return all_forgotten(opened, &error),
         },
     };
     let authority = Arc::new(authority);
@@ -87,27 +88,76 @@ pub fn judged_by(
     judged.collect()
 }
 
+/// Whoever cannot know whom a newer list has left out takes nobody's word.
+fn all_forgotten(opened: Vec<Destination>, error: &state::Error) -> Vec<Destination> {
+    let all = opened.into_iter().map(|Destination { name, store }| Destination {
+        name,
+        store: store.and_then(|store| {
+            let at = store.address().to_string();
+            let why = with_causes(error);
+            Err(store::Error::Forgotten { at, why })
+        }),
+    });
+    all.collect()
+}
+
+/// A list of signers, and its bytes.
+pub type SignedList = (Roll, Vec<u8>);
+
 /// The list of signers with the highest number, among those in the stores and the one that this host remembers: a store that
 /// shows an older one brings nobody back. One that no root has signed is as if it were not there.
-fn newest_list(authority: &Authority, memory: Option<&State>, access: Access, opened: &[Destination]) -> Option<Roll> {
+fn newest_list(
+    authority: &Authority,
+    memory: Option<&State>,
+    access: Access,
+    opened: &[Destination],
+) -> Result<Option<Roll>, state::Error> {
     let stores = opened.iter().filter_map(|destination| destination.store.as_ref().ok());
-    let found = side_by_side(stores, |store| {
-        store.read_small(&ObjectName::Signers, MAX_BYTES as u64).ok()
-    });
-    let remembered = memory.and_then(|state| state.list_of_signers().ok().flatten());
-    let read = |document: Vec<u8>| {
-        let list = Roll::read(authority.cluster(), &authority.trust().roots, &document).ok()?;
-        Some((list, document))
+    let found = side_by_side(stores, |store| list_in(store, authority).ok().flatten());
+    let remembered = match memory.map_or(Ok(None), |state| remembered_list(state, authority)) {
+        // Who may not read this host's memory, such as another user, reads the stores without it.
+        Err(state::Error::Io { .. }) if access == Access::Read => None,
+        remembered => remembered?,
     };
-    let found = found.into_iter().filter_map(|(_, document)| document);
-    let lists = remembered.into_iter().chain(found).filter_map(read);
-    let (newest, document) = lists.max_by_key(|(list, _)| (list.number, list.issued_at))?;
+    let found = found.into_iter().filter_map(|(_, found)| found);
+    let newest = remembered.into_iter().chain(found).max_by_key(by_number);
     // Who only looks leaves nothing in the state, where it would be his own.
-    if let (Some(state), Access::Write { .. }) = (memory, access) {
+    if let (Some((_, document)), Some(state), Access::Write { .. }) = (&newest, memory, access) {
         // Should it fail, another store or the next run knows it.
-        state.note_list_of_signers(&document).ok();
+        note_list(state, authority, document).ok();
     }
-    Some(newest)
+    Ok(newest.map(|(list, _)| list))
+}
+
+/// By what the newest of several lists is told.
+pub fn by_number((list, _): &SignedList) -> (u64, jiff::Timestamp) {
+    (list.number, list.issued_at)
+}
+
+/// The list that a store has, if a root has signed it.
+pub fn list_in(store: &Store, authority: &Authority) -> Result<Option<SignedList>, store::Error> {
+    match store.read_small(&ObjectName::Signers, MAX_BYTES as u64) {
+        Ok(document) => Ok(signed_by_root(authority, document)),
+        Err(store::Error::NotFound { .. } | store::Error::Unfit { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The list that this host remembers.
+pub fn remembered_list(state: &State, authority: &Authority) -> Result<Option<SignedList>, state::Error> {
+    let document = state.list_of_signers()?;
+    Ok(document.and_then(|document| signed_by_root(authority, document)))
+}
+
+/// Remembers this list, unless a newer one is remembered.
+pub fn note_list(state: &State, authority: &Authority, document: &[u8]) -> Result<(), state::Error> {
+    let number = |document: &[u8]| signed_by_root(authority, document.to_vec()).as_ref().map(by_number);
+    state.note_list_of_signers(document, |known| number(known) > number(document))
+}
+
+fn signed_by_root(authority: &Authority, document: Vec<u8>) -> Option<SignedList> {
+    let list = Roll::read(authority.cluster(), &authority.trust().roots, &document).ok()?;
+    Some((list, document))
 }
 
 /// The store that this host has seen there.

@@ -13,7 +13,7 @@ use crate::etcd::choose::{NoChoice, Wanted};
 use crate::layout::{Origin, Writer};
 use crate::model::{ByteSize, ChainId};
 use crate::pipeline::Encoding;
-use crate::state::{BegunChain, SeenTips, State};
+use crate::state::{BegunChain, State};
 use crate::store::Begun;
 
 /// What a backup is asked to be.
@@ -127,11 +127,7 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
         ..begun
     });
     let mut read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
-    let seen = state.tips().unwrap_or_else(|error| {
-        listener.warn(&with_causes(&error));
-        SeenTips::new()
-    });
-    read.rolled_back = witness::rolled_back(&read, &seen);
+    witness::hold_against(&mut read, state);
     witness::note(listener, state, &read);
     for (name, swept) in &read.swept {
         match swept {

@@ -193,7 +193,10 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
     }
     if let Some(file) = asked.publish_signers.filter(|_| is_configured) {
         let published = signing::publish(&config, file);
-        let ended = published.map(|notes| findings.notes.extend(notes));
+        let ended = published.and_then(|(notes, ended)| {
+            findings.notes.extend(notes);
+            ended
+        });
         exit = findings.end_of(ended, exit);
     }
     if let Some(name) = asked.adopt_store.filter(|_| is_configured) {

@@ -69,6 +69,11 @@ pub fn chosen<'a>(listener: &dyn Listener, places: &'a Destinations, source: &st
     for back in &places.rolled_back {
         listener.alarm(&back.to_string());
     }
+    if let Some(why) = &places.unremembered {
+        listener.alarm(&format!(
+            "whether there was a newer one is not known, as this host's memory cannot be read: {why}"
+        ));
+    }
     // One of them may have been newer.
     for damaged in places.catalog.damaged() {
         listener.alarm(&format!("{damaged}: {}", damaged.fault));

@@ -41,6 +41,14 @@ pub fn read_last(path: &Path, listener: &dyn Listener) -> Result<(Config, Option
     }
 }
 
+/// The same; nothing where there is none.
+pub fn read_last_if_any(path: &Path, listener: &dyn Listener) -> Result<Option<(Config, Option<Failure>)>, Failure> {
+    match config::load(path) {
+        Err(config::Error::Missing { .. } | config::Error::Blank { .. }) => Ok(None),
+        _ => read_last(path, listener).map(Some),
+    }
+}
+
 /// Keeps a configuration that is right. That it cannot be kept keeps nobody from working.
 fn remember(path: &Path, loaded: &config::Loaded, listener: &dyn Listener) {
     if let (Ok(base), Some(record)) = (state::base_folder(), loaded.to_record())

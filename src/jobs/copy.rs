@@ -187,11 +187,19 @@ mod tests {
     use crate::catalog::tests::manifest;
     use crate::config;
     use crate::destinations::Destination;
-    use crate::jobs::named_store::Silent;
     use crate::layout::{MAX_BYTES, Manifest, Rewrapped};
     use crate::model::{ByteSize, Digest, Revision};
     use crate::store::tests::store;
     use crate::store::{Faster, Store};
+
+    /// Nobody hears.
+    struct Silent;
+
+    impl Listener for Silent {
+        fn warn(&self, _: &str) {}
+
+        fn detail(&self, _: &str) {}
+    }
 
     const CONFIGURATION: &str = r#"
 [cluster]

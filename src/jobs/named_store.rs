@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::stores::store_failure;
-use super::{Exit, Failure, Listener, configuration};
+use super::{Exit, Failure, Listener, configuration, host};
 use crate::config::{Secret, StoreUrl, UrlError};
 use crate::destinations::{Destination, Destinations, judged_by};
 use crate::model::ClusterName;
@@ -28,7 +28,7 @@ pub struct NamedStore<'a> {
 impl NamedStore<'_> {
     /// Opens it, and reads what is in it.
     pub fn read(&self, listener: &dyn Listener) -> Result<Destinations, Failure> {
-        let read = self.given()?;
+        let read = self.given(listener)?;
         for store in read.stores.values().filter(|store| store.id().is_none()) {
             let folder = store.address();
             listener.warn(&format!(
@@ -39,31 +39,39 @@ impl NamedStore<'_> {
     }
 }
 
-/// Nobody hears.
-pub(super) struct Silent;
-
-impl Listener for Silent {
-    fn warn(&self, _: &str) {}
-
-    fn detail(&self, _: &str) {}
-}
-
 impl NamedStore<'_> {
     /// Whose documents count in a store of `cluster`.
-    fn authority(&self, cluster: &ClusterName) -> Authority {
-        let named = || Trust::of(self.trusted.iter().copied());
-        let configured = || {
-            let config = configuration::read(self.configuration, &Silent).ok()?;
-            (config.cluster.name == *cluster).then_some(config.signing.trust)
-        };
+    fn authority(&self, listener: &dyn Listener, cluster: &ClusterName) -> Result<Authority, Failure> {
         let trust = match self.trusted.is_empty() {
-            true => configured().unwrap_or_default(),
-            false => named(),
+            true => self.configured(listener, cluster)?,
+            false => Some(Trust::of(self.trusted.iter().copied())),
         };
-        Authority::anybody(cluster).trusting(trust).with(self.unsigned)
+        let trust = trust.unwrap_or_else(|| {
+            listener.warn(&format!(
+                "nobody is named who may sign: whoever can write to {} can have made what is in it; `--trusted KEY` names signers",
+                self.place
+            ));
+            Trust::default()
+        });
+        Ok(Authority::anybody(cluster).trusting(trust).with(self.unsigned))
     }
 
-    fn given(&self) -> Result<Destinations, Failure> {
+    /// Whom the configuration names; nothing where there is none, or it is of another cluster. One that is broken is not as
+    /// good as none: it may name somebody.
+    fn configured(&self, listener: &dyn Listener, cluster: &ClusterName) -> Result<Option<Trust>, Failure> {
+        let Some((config, broken)) = configuration::read_last_if_any(self.configuration, listener)? else {
+            return Ok(None);
+        };
+        if let Some(broken) = broken {
+            listener.warn(&format!(
+                "the signers are those of the last good configuration: {}",
+                broken.message()
+            ));
+        }
+        Ok((config.cluster.name == *cluster).then_some(config.signing.trust))
+    }
+
+    fn given(&self, listener: &dyn Listener) -> Result<Destinations, Failure> {
         let (text, cluster) = (self.place, self.cluster);
         let named = match text.contains("://") || text.starts_with("file:") {
             true => url_given(text)?,
@@ -85,7 +93,10 @@ impl NamedStore<'_> {
             name: text.to_owned(),
             store: Ok(store),
         };
-        let opened = judged_by(self.authority(&cluster), None, Access::Read, vec![opened]);
+        // A list of signers that is older than the one that this host knows counts no more here than elsewhere.
+        let state = host::state_to_read(&cluster).ok();
+        let authority = self.authority(listener, &cluster)?;
+        let opened = judged_by(authority, state.as_ref(), Access::Read, vec![opened]);
         let mut read = Destinations::read(cluster, &opened, None);
         match read.unreadable.pop() {
             Some((_, error)) => Err(Failure::new(Exit::Failed, error)),

@@ -2,17 +2,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use age::secrecy::ExposeSecret;
 
-use super::stores::{open_to_write, store_failure};
+use super::stores::open_to_write;
 use super::{Exit, Failure, failed, host};
 use crate::config::Config;
+use crate::destinations::{Destination, list_in, note_list, remembered_list, side_by_side};
 use crate::durable;
 use crate::error_chain::with_causes;
-use crate::layout::{MAX_BYTES, ObjectName};
+use crate::layout::MAX_BYTES;
 use crate::signing::{Authority, Role, Roll, SigningKey};
 use crate::state::State;
+use crate::text::count;
 
 /// Whose documents count, and the key that signs, as far as this user may have it. Nothing is made.
 pub fn authority(config: &Config, state: Option<&State>) -> Authority {
@@ -49,9 +52,12 @@ pub fn prepare(config: &Config, state: &State) -> Result<(), Failure> {
     authority_to_write(config, state).map(drop)
 }
 
-/// Writes a list of signers to every destination; where, in words. One that no trusted root has signed, or that is older
-/// than one which is there, is refused.
-pub fn publish(config: &Config, file: &Path) -> Result<Vec<String>, Failure> {
+/// How long it is waited for another job before a list of signers is written.
+const LOCK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Writes a list of signers to every destination; where, in words, and how it ended. One that no trusted root has signed, or
+/// that is older than one which is known anywhere, is refused.
+pub fn publish(config: &Config, file: &Path) -> Result<(Vec<String>, Result<(), Failure>), Failure> {
     let name = file.display();
     let document = durable::read_given(file, MAX_BYTES as u64)
         .map_err(|error| Failure::new(Exit::Failed, format!("read {name}: {error}")))?;
@@ -63,28 +69,53 @@ pub fn publish(config: &Config, file: &Path) -> Result<Vec<String>, Failure> {
     // The file is read as whoever it belongs to.
     host::settle()?;
     let state = host::state(cluster)?;
-    let mut told = Vec::new();
-    for destination in open_to_write(config, &state, &[])? {
-        let at = &destination.name;
-        let store = destination.store.map_err(store_failure)?;
-        let there = store.read_small(&ObjectName::Signers, MAX_BYTES as u64).ok();
-        let there = there.and_then(|document| Roll::read(cluster, roots, &document).ok());
-        if let Some(newer) = there.filter(|there| there.number > list.number) {
-            let message = format!(
-                "destination {at} has list {} already, {name} is list {}",
-                newer.number, list.number
-            );
+    let _lock = host::jobs_lock(&state, "check", LOCK_WITHIN).map_err(|failure| match failure.exit {
+        Exit::Locked => failure.next("try again when it is done"),
+        _ => failure,
+    })?;
+    let authority = Authority::anybody(cluster).trusting(config.signing.trust.clone());
+    let stores = open_to_write(config, &state, &[])?;
+    let found = side_by_side(stores.into_iter(), |destination| match &destination.store {
+        Ok(store) => list_in(store, &authority)
+            .map(|found| (store.clone(), found))
+            .map_err(|error| with_causes(&error)),
+        Err(error) => Err(with_causes(error)),
+    });
+    let remembered = remembered_list(&state, &authority).map_err(failed)?;
+    let there = found.iter().filter_map(|(destination, found)| {
+        let (_, list) = found.as_ref().ok()?;
+        Some((format!("destination {} has", destination.name), list.as_ref()?))
+    });
+    let here = remembered.iter().map(|list| ("this host has seen".to_owned(), list));
+    for (who, (known, bytes)) in here.chain(there) {
+        if known.number > list.number || (known.number == list.number && *bytes != document) {
+            let message = format!("{who} another list {}, {name} is list {}", known.number, list.number);
             return Err(Failure::new(Exit::Refused, message).next("sign one with a higher `--number`"));
         }
-        store.put_signers(&document).map_err(store_failure)?;
-        told.push(format!(
-            "destination {at}: list {} names {} signers",
-            list.number,
-            list.keys().count()
-        ));
     }
-    state.note_list_of_signers(&document).map_err(failed)?;
-    Ok(told)
+    // From here on this host goes by it, whatever becomes of the destinations.
+    note_list(&state, &authority, &document).map_err(failed)?;
+    let mut told = Vec::new();
+    let mut undone = Vec::new();
+    for (Destination { name: at, .. }, found) in found {
+        let written = found.and_then(|(store, _)| store.put_signers(&document).map_err(|error| with_causes(&error)));
+        match written {
+            Ok(()) => {
+                let signers = count(list.keys().count() as u64, "signer");
+                told.push(format!("destination {at}: list {} names {signers}", list.number));
+            }
+            Err(why) => undone.push(format!("destination {at} does not have list {}: {why}", list.number)),
+        }
+    }
+    let exit = match told.is_empty() {
+        true => Exit::Failed,
+        false => Exit::Partly,
+    };
+    let ended = match undone.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(exit, undone.join("; ")).next("the same again, when it can be written to")),
+    };
+    Ok((told, ended))
 }
 
 /// The key that the configuration names.

@@ -20,15 +20,17 @@ fn read_with(config: &Config, only: Option<&str>, limits: Limits, unsigned: Unsi
     if let Some(name) = only {
         known_destination(config, name)?;
     }
-    let state = state_to_read(&config.cluster.name).ok();
+    let state = state_to_read(&config.cluster.name);
     let mut addresses = config.addresses();
     addresses.retain(|address| only.is_none_or(|only| only == address.name));
     let cluster = &config.cluster.name;
-    let authority = signing::authority(config, state.as_ref()).with(unsigned);
-    let opened = open(addresses, authority, state.as_ref(), Access::Read, limits);
+    let authority = signing::authority(config, state.as_ref().ok()).with(unsigned);
+    let opened = open(addresses, authority, state.as_ref().ok(), Access::Read, limits);
     let mut read = Destinations::read(cluster.clone(), &opened, None);
-    let seen = state.and_then(|state| state.tips().ok());
-    read.rolled_back = seen.map_or_else(Vec::new, |seen| witness::rolled_back(&read, &seen));
+    match state {
+        Ok(state) => witness::hold_against(&mut read, &state),
+        Err(failure) => read.unremembered = Some(failure.message().to_owned()),
+    }
     Ok(read)
 }
 

@@ -16,9 +16,21 @@ use crate::state::{SeenThere, SeenTips, State};
 use crate::store::{Limits, Store};
 use crate::text::count;
 
+/// Takes in which of them show less than this host has seen, and why that is not known.
+pub fn hold_against(places: &mut Destinations, state: &State) {
+    match state.tips() {
+        Ok(seen) => places.rolled_back = rolled_back(places, &seen),
+        Err(error) => places.unremembered = Some(with_causes(&error)),
+    }
+    // By it, what this host has written counts.
+    if let Err(error) = state.own_signer() {
+        places.unremembered = Some(with_causes(&error));
+    }
+}
+
 /// The destinations that show less than this host has seen in them. Of one that could not be read to its end, nothing is
 /// known.
-pub fn rolled_back(places: &Destinations, seen: &SeenTips) -> Vec<RolledBack> {
+fn rolled_back(places: &Destinations, seen: &SeenTips) -> Vec<RolledBack> {
     let mut found = Vec::new();
     for (name, store) in whole(places) {
         let seen = seen.get(name).filter(|seen| Some(&seen.store_id) == store.id());
@@ -140,6 +152,12 @@ pub fn notices(places: &Destinations) -> Vec<Notice> {
             back.destination
         );
         Notice::about(Event::DestinationRolledBack, about, message)
+    }));
+    notices.extend(places.unremembered.as_ref().map(|why| {
+        Notice::new(
+            Event::StateUnwritable,
+            format!("whether a destination was rolled back is not known, as this host's memory cannot be read: {why}"),
+        )
     }));
     let authority = places.stores.values().next().map(Store::authority);
     notices.extend(authority.and_then(Authority::unnamed_own).map(|own| {

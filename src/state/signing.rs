@@ -92,9 +92,11 @@ impl State {
         Ok(seen.map(|seen| seen.document.into_bytes()))
     }
 
-    /// Remembers a list of signers.
-    pub fn note_list_of_signers(&self, document: &[u8]) -> Result<(), Error> {
-        if self.list_of_signers()?.as_deref() == Some(document) {
+    /// Remembers a list of signers, unless the one that is remembered `is_newer`. Of two who do so at once one waits.
+    pub fn note_list_of_signers(&self, document: &[u8], is_newer: impl Fn(&[u8]) -> bool) -> Result<(), Error> {
+        let _lock = self.lock_of_what_was_seen()?;
+        let known = self.list_of_signers()?;
+        if known.is_some_and(|known| known == document || is_newer(&known)) {
             return Ok(());
         }
         let document = String::from_utf8_lossy(document).into_owned();
@@ -148,7 +150,10 @@ mod tests {
         );
         let key = SigningKey::of_seed(Role::Signer, [3; 32]).public();
         state.note_own_signer(key).unwrap();
-        state.note_list_of_signers(b"{\"a\":1}\n").unwrap();
+        state.note_list_of_signers(b"{\"a\":1}\n", |_| false).unwrap();
+        state
+            .note_list_of_signers(b"{\"a\":0}\n", |known| known == b"{\"a\":1}\n")
+            .unwrap();
         assert_eq!(state.own_signer().unwrap(), Some(key));
         assert_eq!(state.list_of_signers().unwrap().unwrap(), b"{\"a\":1}\n");
     }

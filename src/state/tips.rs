@@ -1,6 +1,7 @@
 //! What this host has seen last in each destination, and who signed it: `tips.json`, `seen-signers.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::signing::SignerKey;
 use crate::store::StoreId;
 
 const TIPS: &str = "tips.json";
-const LOCK: &str = "tips.lock";
+const LOCK: &str = "seen.lock";
 /// How long it is waited for others that change what was seen: they only read and write one file.
 const LOCK_WITHIN: Duration = Duration::from_secs(10);
 const SIGNERS: &str = "seen-signers.json";
@@ -52,10 +53,7 @@ impl State {
 
     /// Changes what is remembered of what was seen; whoever does so at the same time waits for the other.
     pub fn update_tips(&self, change: impl FnOnce(&mut SeenTips)) -> Result<(), Error> {
-        durable::create_dirs(self.folder(), FOLDER_MODE)?;
-        let path = self.folder().join(LOCK);
-        // Given up with the file.
-        let _lock = lock(&path, LOCK_WITHIN)?;
+        let _lock = self.lock_of_what_was_seen()?;
         let before = self.tips()?;
         let mut destinations = before.clone();
         change(&mut destinations);
@@ -69,6 +67,12 @@ impl State {
         }
     }
 
+    /// Given up with the file.
+    pub(super) fn lock_of_what_was_seen(&self) -> Result<File, Error> {
+        durable::create_dirs(self.folder(), FOLDER_MODE)?;
+        lock(&self.folder().join(LOCK), LOCK_WITHIN)
+    }
+
     /// Those who have signed what this host has seen; none where it has not looked yet.
     pub fn seen_signers(&self) -> Result<Option<BTreeSet<SignerKey>>, Error> {
         let read: Option<SeenSigners> = self.recall(SIGNERS)?;
@@ -77,6 +81,7 @@ impl State {
 
     /// Remembers these too.
     pub fn remember_signers(&self, new: &BTreeSet<SignerKey>) -> Result<(), Error> {
+        let _lock = self.lock_of_what_was_seen()?;
         let seen = self.seen_signers()?;
         let mut signers = seen.clone().unwrap_or_default();
         let room = MOST_SIGNERS.saturating_sub(signers.len());

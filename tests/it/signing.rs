@@ -579,15 +579,59 @@ fn a_root_names_the_signers_and_an_older_list_brings_nobody_back() {
             .contains("signer-untrusted")
     };
     assert!(untrusted());
-    host.lifeboat(["check", "--publish-signers", &first]).expect_code(7);
+    let publish = |list: &str| host.lifeboat(["check", "--publish-signers", list]);
+    publish(&first).expect_code(7);
+    // Another list under the same number would count in some places and not in others.
+    let there = host.store().join(CLUSTER).join("signers.json");
+    let published = fs::read(&there).unwrap();
+    fs::rename(&second, path("second.json")).unwrap();
+    let same_number = list("2", &own);
+    publish(&same_number).expect_code(7).says(&["--number"]);
+    publish(&path("second.json")).expect_code(0);
+    // What a store has lost, this host remembers.
+    fs::remove_file(&there).unwrap();
+    publish(&first).expect_code(7).says(&["this host has seen"]);
+    // A destination that is away is told, and keeps it from none of the others.
+    host.reconfigure(
+        "[signing]",
+        "[destinations.away]\nurl = \"file:///no/such/place\"\n[signing]",
+    );
+    publish(&path("second.json")).expect_code(3).says(&["away"]);
+    assert_eq!(fs::read(&there).unwrap(), published);
+    host.reconfigure("[destinations.away]\nurl = \"file:///no/such/place\"\n", "");
     // Whoever may write to the store puts the older one back.
     fs::copy(&first, host.store().join(CLUSTER).join("signers.json")).unwrap();
     assert!(untrusted(), "this host remembers the newer one");
+    // In a store that is named as well.
+    let store = host.store().display().to_string();
+    let listed = host
+        .lifeboat(["--json", "list", "--from", &store])
+        .expect_code(0)
+        .json();
+    assert_eq!(
+        (&listed["latest"], listed["backups"].as_array().unwrap().len()),
+        (&Value::Null, 0)
+    );
     let by_stranger = fs::read_to_string(&first)
         .unwrap()
         .replace("\"number\":1", "\"number\":9");
     fs::write(host.store().join(CLUSTER).join("signers.json"), by_stranger).unwrap();
     assert!(untrusted(), "no root has signed that");
+    // A memory that is there and cannot be read is none of those that were never made.
+    let seen = host.path("state").join(CLUSTER).join("signers.json");
+    let kept = fs::read(&seen).unwrap();
+    fs::write(&seen, "rotten").unwrap();
+    let told = host.lifeboat(["list"]);
+    told.says(&["signers.json"]);
+    host.lifeboat(["show", "latest"]).expect_code(1);
+    fs::write(&seen, kept).unwrap();
+    let tips = host.path("state").join(CLUSTER).join("tips.json");
+    fs::write(&tips, "rotten").unwrap();
+    host.lifeboat(["show", "latest"])
+        .expect_code(0)
+        .says(&["memory cannot be read", "tips.json"]);
+    let status = host.lifeboat(["--json", "status"]).expect_code(1).json();
+    assert!(events(&status).contains(&"state-unwritable"), "{status}");
 }
 
 #[test]
@@ -605,4 +649,42 @@ fn every_forgery_comes_to_what_the_page_says() {
         scene.again();
         forge(&scene);
     }
+}
+
+#[test]
+fn a_store_that_is_named_counts_by_the_configuration_and_a_broken_one_is_not_as_good_as_none() {
+    let Some(scene) = Scene::new() else { return };
+    let host = &scene.host;
+    let store = host.store().display().to_string();
+    let from = |more: &[&str]| {
+        let args = ["--json", "list", "--from", &store];
+        host.lifeboat(args.iter().chain(more))
+    };
+    let latest = |out: Output| out.expect_code(0).json()["latest"].clone();
+    assert_eq!(latest(from(&[])), scene.ids[1]);
+    // By a key that has signed none of them, there are some and none is to be had.
+    let stranger = scene.forger.public().to_string();
+    let (identity, out) = (host.identity(), host.path("out.db"));
+    let export = ["export", "latest", out.to_str().unwrap(), "--from", &store];
+    let by_stranger = ["--trusted", &stranger, "--identity", identity.to_str().unwrap()];
+    host.lifeboat(export.iter().chain(&by_stranger))
+        .expect_code(5)
+        .says(&["none of the 2 backups is signed by a trusted signer", "--trusted"]);
+
+    trust(host, &[scene.forger.public()]);
+    assert_eq!(latest(from(&[])), Value::Null);
+    let configured = fs::read_to_string(host.config()).unwrap();
+    fs::write(host.config(), configured + "nonsense = 1\n").unwrap();
+    let broken = from(&[]);
+    assert_eq!(latest(broken.clone()), Value::Null);
+    broken.says(&["last good configuration"]);
+    fs::remove_dir_all(host.path("state").join("_configurations")).unwrap();
+    from(&[]).expect_code(78).says(&["nonsense"]);
+    assert_eq!(
+        latest(from(&["--trusted", &scene.own.public().to_string()])),
+        scene.ids[1]
+    );
+    let without = host.without_configuration(&[], ["--json", "list", "--from", &store]);
+    assert_eq!(latest(without.clone()), scene.ids[1]);
+    without.says(&["nobody is named", "--trusted KEY"]);
 }

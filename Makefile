@@ -30,7 +30,7 @@ lean: ## What is built without the stores on the network, and that it says so
 lab: ## Real systemd hosts with real etcds, as root (ARGS="words of names", ARGS="--suite bookworm", ARGS=--list)
 	$(SETUP) cargo test --locked --test lab -- --must-run $(ARGS)
 
-test-stores: ## What every store promises, on servers of each kind that it installs and starts (Python, Node.js)
+test-stores: ## What every store promises, on servers of each kind, Ceph and Swift among them, that it installs and starts (Debian, Python, Node.js)
 	NEED="python3:python3 npm:npm curl:curl" $(SETUP) tests/tools/stores.sh
 
 bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly, and no hosts); prints Markdown

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs what every store promises on real servers and emulators: moto (S3, and OSS behind a translator of headers), azurite
-# (Azure Blob), gcp-storage-emulator (GCS), OpenStack's Swift with TempAuth and with Keystone. Installs them beside the other tools, starts them on loopback, and ends them.
+# Runs what every store promises and the whole life of a backup on real servers and emulators: moto and Ceph's RADOS gateway
+# (S3), moto behind a translator of headers (OSS), azurite (Azure Blob), gcp-storage-emulator (GCS), OpenStack's Swift with
+# TempAuth and with Keystone. Installs them beside the other tools, starts them on loopback, and ends them.
 set -euo pipefail
 tools=$CARGO_TARGET_DIR/tools/stores
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -32,6 +33,7 @@ end() {
     rm -rf "$work"
 }
 trap end EXIT
+trap 'echo "stores.sh: line $LINENO failed" >&2' ERR
 
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 begin() { (cd "$work" && exec "$@") >>"$work/log" 2>&1 & pids+=($!); }
@@ -44,17 +46,20 @@ serves() {
     exit 1
 }
 
-s3=$(port); oss=$(port); azure=$(port); gcs=$(port)
+s3=$(port); oss=$(port); azure=$(port); gcs=$(port); rgw=$(port)
 begin "$tools/python/bin/moto_server" -H 127.0.0.1 -p "$s3"
 begin "$tools/python/bin/python" "$here/oss.py" "$oss"
 begin "$tools/node_modules/.bin/azurite-blob" --blobHost 127.0.0.1 --blobPort "$azure" --inMemoryPersistence \
     --disableTelemetry --skipApiVersionCheck
 begin "$tools/python/bin/gcp-storage-emulator" start --host=127.0.0.1 --port="$gcs" --in-memory --default-bucket=backups
-for one in "$s3" "$oss" "$azure" "$gcs"; do serves "$one"; done
-for one in "$s3" "$oss"; do curl -sf -o /dev/null -X PUT "http://127.0.0.1:$one/backups"; done
+"$here/ceph-server.sh" "$tools/ceph" "$work/ceph" "$rgw" "$(port)"
+for one in "$s3" "$oss" "$azure" "$gcs" "$rgw"; do serves "$one"; done
 account=http://127.0.0.1:$azure/devstoreaccount1
-"$tools/python/bin/python" "$here/container.py" "$account" backups
-
+export LIFEBOAT_TEST_PYTHON=$tools/python/bin/python
+for one in "s3 http://127.0.0.1:$s3" "s3 http://127.0.0.1:$rgw" "oss http://127.0.0.1:$oss" "azblob $account"; do
+    # shellcheck disable=SC2086 # two words
+    "$LIFEBOAT_TEST_PYTHON" "$here/bucket.py" make $one
+done
 
 # Four ports follow those of the proxies.
 tempauth=$((20000 + RANDOM % 2000 * 5)) proxy=$((30000 + RANDOM % 400 * 5)) keystone=$(port)
@@ -64,5 +69,5 @@ TOKEN_LIFE=10 "$here/swift-server.sh" "$tools/swift" "$work/tempauth" $tempauth
 for one in $tempauth $proxy "$keystone"; do serves "$one"; done
 export LIFEBOAT_TEST_SWIFT="http://127.0.0.1:$tempauth/auth/v1.0,http://127.0.0.1:$keystone/v3,$work/keystone/credential"
 
-export LIFEBOAT_TEST_STORES="s3=http://127.0.0.1:$s3,oss=http://127.0.0.1:$oss,azblob=$account,gs=http://127.0.0.1:$gcs"
+export LIFEBOAT_TEST_STORES="s3=http://127.0.0.1:$s3,s3=http://127.0.0.1:$rgw,oss=http://127.0.0.1:$oss,azblob=$account,gs=http://127.0.0.1:$gcs"
 cargo test --locked --test it -- --ignored --nocapture real_servers

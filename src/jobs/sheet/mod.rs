@@ -140,10 +140,14 @@ fn identities(config: &Config, blocks: &mut Vec<Block>) {
     });
 }
 
-/// The names of the programs that hold keys, each once.
+/// The programs that hold keys, each once.
 fn plugins(config: &Config) -> BTreeSet<&str> {
-    let programs = config.encryption.recipients.iter().filter_map(Recipient::plugin);
-    programs.filter_map(|program| program.file_name()?.to_str()).collect()
+    config
+        .encryption
+        .recipients
+        .iter()
+        .filter_map(Recipient::plugin)
+        .collect()
 }
 
 /// Those who may sign, where somebody is named: what each is called in what is typed, and its key.

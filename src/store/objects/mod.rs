@@ -54,6 +54,9 @@ use upload::NewUpload;
 /// How many bytes of a new object are handed on at once.
 const HANDED_ON: usize = 1 << 20;
 
+/// What each object is said to hold. A store that is told nothing keeps an object of no type, which some list as `null`.
+const BYTES: &str = "application/octet-stream";
+
 /// What is in a bucket below one prefix.
 #[derive(Debug)]
 pub(super) struct Objects {
@@ -170,7 +173,7 @@ impl Backend for Objects {
 
     fn begin(&self, object: &ObjectName) -> Result<Box<dyn NewObject>, Error> {
         let path = object.to_string();
-        let writer = self.uploads.writer_with(&path);
+        let writer = self.uploads.writer_with(&path).content_type(BYTES);
         let writer = writer.chunk(self.part_size).concurrent(self.concurrency);
         let writer = wait(async { writer.if_not_exists(true).await });
         Ok(Box::new(NewUpload {
@@ -202,7 +205,7 @@ impl Backend for Objects {
     fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
         let path = object.to_string();
         let written = wait(async {
-            let write = self.operator.write_with(&path, bytes.to_vec());
+            let write = self.operator.write_with(&path, bytes.to_vec()).content_type(BYTES);
             write.if_not_exists(true).await
         });
         let Err(error) = written else { return Ok(()) };
@@ -218,7 +221,12 @@ impl Backend for Objects {
 
     fn replace(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
         let path = object.to_string();
-        let written = wait(async { self.operator.write(&path, bytes.to_vec()).await });
+        let written = wait(async {
+            self.operator
+                .write_with(&path, bytes.to_vec())
+                .content_type(BYTES)
+                .await
+        });
         written.map(drop).map_err(self.failed("write", &path))
     }
 

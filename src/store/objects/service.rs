@@ -229,6 +229,8 @@ fn gcs(bucket: &Bucket, root: &str) -> Result<Gcs, String> {
         service = service.endpoint(endpoint);
     }
     match &bucket.options.credentials {
+        // An emulator asks nobody who he is, and all of Google's own tools take this to say that it is one.
+        None if is_emulated() => service = service.skip_signature().disable_vm_metadata(),
         None => {}
         Some(secret) if is_nobody(secret)? => service = service.skip_signature().disable_vm_metadata(),
         Some(secret) => {
@@ -243,6 +245,12 @@ fn gcs(bucket: &Bucket, root: &str) -> Result<Gcs, String> {
         }
     }
     Ok(service)
+}
+
+#[cfg(feature = "gs")]
+fn is_emulated() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_set("STORAGE_EMULATOR_HOST") && !is_set("GOOGLE_APPLICATION_CREDENTIALS")
 }
 
 #[cfg(feature = "azblob")]

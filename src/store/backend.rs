@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Error;
 use super::kept::Sum;
-use super::probe::OfKind;
+use super::probe::{Answer, OfKind};
 use crate::layout::{ChainPath, Folder as Inside, Listed, ListedObject, ObjectName, SlotPath};
 
 /// What keeps the objects of one store. Every call blocks for as long as it takes; the handle of the store puts a
@@ -69,8 +69,13 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
     fn remove_leaving(&self, leaving: &Listed) -> Result<(), Error>;
 
     /// Uploads that were begun and not ended, where a listing does not show them: each as what it would become, and since
-    /// when. None where who keeps the bytes does not tell.
-    fn unfinished(&self) -> Result<Option<Vec<ListedObject>>, Error> {
+    /// when. None where who keeps the bytes does not tell. `listed` is what a listing of all has just told, if one was made;
+    /// each sign says that it gets on.
+    fn unfinished(
+        &self,
+        _listed: Option<&[ListedObject]>,
+        _sign: &dyn Fn(),
+    ) -> Result<Option<Vec<ListedObject>>, Error> {
         Ok(Some(Vec::new()))
     }
 
@@ -84,9 +89,9 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Whether it is a kind that has such uploads, and lists them.
-    fn lists_uploads(&self) -> bool {
-        false
+    /// Whether it tells of such uploads, as far as one question shows it.
+    fn lists_uploads(&self) -> Result<Answer, Error> {
+        Ok(Answer::None)
     }
 
     /// How large an object is that is sent in several parts; none where none is.

@@ -341,7 +341,7 @@ impl Store {
 
     /// Uploads that were begun and not ended, which no listing shows; none where the store does not tell.
     pub fn unfinished(&self) -> Result<Option<Vec<ListedObject>>, Error> {
-        self.ask_for_many(|store, _| store.backend().unfinished())
+        self.ask_for_many(|store, signs| store.backend().unfinished(None, &|| signs.give()))
     }
 
     /// The space that is left; none where the store has no such bound.

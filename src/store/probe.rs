@@ -127,11 +127,7 @@ impl Inner {
         sign();
         let kind = backend.of_kind(object)?;
         sign();
-        let lists_uploads = match backend.unfinished()? {
-            None => Answer::No,
-            Some(_) if backend.lists_uploads() => Answer::Yes,
-            Some(_) => Answer::None,
-        };
+        let lists_uploads = backend.lists_uploads()?;
         Ok(Enforces {
             new_only,
             parts_new_only,

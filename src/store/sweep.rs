@@ -64,7 +64,7 @@ impl Inner {
         let now = now?;
         let (mut swept, mut stuck) = (Vec::new(), None);
         let claimed = self.claimed_chains(objects, now)?;
-        let objects = match self.backend().unfinished() {
+        let objects = match self.backend().unfinished(Some(objects), sign) {
             Ok(None) => Cow::Borrowed(objects),
             Ok(Some(uploads)) if uploads.is_empty() => Cow::Borrowed(objects),
             Ok(Some(uploads)) => Cow::Owned([objects, &uploads].concat()),

@@ -3,9 +3,13 @@
 //! credential.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
@@ -212,6 +216,15 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
     let swept = store.sweep(&begun).unwrap();
     // What was written just now may be in use for all that a listing tells.
     assert!(swept.len() <= 1, "{swept:?}");
+    // Another run completes the same object: they are not of it, and do not go with it.
+    let left = segments();
+    let mut upload = store.begin(&full()).unwrap();
+    upload.write_all(&content).unwrap();
+    upload.commit().unwrap();
+    let unfinished = || store.unfinished().unwrap().unwrap().len();
+    assert_eq!((segments(), unfinished()), (left + 3, 1));
+    store.remove(&full()).unwrap();
+    assert_eq!((segments(), unfinished()), (left, 1));
     // A container that is not there is named.
     let nowhere = self::location(&anew("nowhere"), &file);
     assert!(matches!(open(&nowhere), Err(Error::NoBucket { .. })));
@@ -221,6 +234,99 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
     )
     .unwrap();
     assert!(matches!(open(&location), Err(Error::Refused { .. })));
+}
+
+/// Stands before a server, and breaks the connection of each request for a large object's manifest when the server has done it.
+struct Breaking {
+    port: u16,
+    breaks: Arc<AtomicBool>,
+}
+
+impl Breaking {
+    fn before(server: &str) -> Breaking {
+        let address = server
+            .strip_prefix("http://")
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap()
+            .to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, breaks) = (listener.local_addr().unwrap().port(), Arc::new(AtomicBool::new(false)));
+        let told = breaks.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(&address) else {
+                    continue;
+                };
+                let (back, forth) = (
+                    (server.try_clone().unwrap(), client.try_clone().unwrap()),
+                    (client, server),
+                );
+                let (breaks, is_hit) = (told.clone(), Arc::new(AtomicBool::new(false)));
+                let hit = is_hit.clone();
+                let is_manifest = move |bytes: &[u8]| bytes.windows(18).any(|part| part == b"multipart-manifest");
+                thread::spawn(move || {
+                    pass(forth, |bytes| {
+                        if breaks.load(Ordering::Relaxed) && is_manifest(bytes) {
+                            hit.store(true, Ordering::Relaxed);
+                        }
+                        true
+                    });
+                });
+                thread::spawn(move || pass(back, |_| !is_hit.load(Ordering::Relaxed)));
+            }
+        });
+        Breaking { port, breaks }
+    }
+}
+
+/// Hands on what comes, until one of both ends or `goes_on` says no: then both are ended.
+fn pass((mut from, mut to): (TcpStream, TcpStream), goes_on: impl Fn(&[u8]) -> bool) {
+    let mut block = vec![0; 64 << 10];
+    while let Ok(read) = from.read(&mut block) {
+        let bytes = &block[..read];
+        if read == 0 || !goes_on(bytes) || to.write_all(bytes).is_err() {
+            break;
+        }
+    }
+    for end in [&from, &to] {
+        end.shutdown(Shutdown::Both).ok();
+    }
+}
+
+#[test]
+#[ignore = "needs servers: make test-stores"]
+fn real_servers_of_swift_keep_the_segments_of_an_object_of_which_nobody_has_heard() {
+    let (tempauth, ..) = servers();
+    let proxy = Breaking::before(&tempauth);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("credentials");
+    let keys = "ST_USER=test:tester\nST_KEY=testing\n";
+    fs::write(
+        &file,
+        format!("ST_AUTH=http://127.0.0.1:{}/auth/v1.0\n{keys}", proxy.port),
+    )
+    .unwrap();
+    let container = anew("unheard");
+    let client = || Client::new(&tempauth);
+    client().ask("PUT", &container, &[]);
+    let store = open(&location(&container, &file)).unwrap();
+    let content: Vec<u8> = (0..2 * PART + 1234).map(|i| (i % 251) as u8).collect();
+    let segments = || {
+        let names = client().names(&container).into_iter();
+        names.filter(|name| name.contains("/.segments/")).count()
+    };
+    let mut upload = store.begin(&full()).unwrap();
+    upload.write_all(&content).unwrap();
+    // The object is there; neither that is heard, nor what it is made of.
+    proxy.breaks.store(true, Ordering::Relaxed);
+    upload.commit().unwrap_err();
+    proxy.breaks.store(false, Ordering::Relaxed);
+    assert_eq!(segments(), 3);
+    assert_eq!(store.read_back(&full()).unwrap().bytes, content.len() as u64);
+    store.remove(&full()).unwrap();
+    assert_eq!(segments(), 0);
 }
 
 /// By a user who may read and write in one container, as `docs/stores.md` has it, and nothing else.

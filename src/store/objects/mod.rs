@@ -17,6 +17,7 @@
 
 mod credentials;
 mod lock;
+mod open_uploads;
 mod probe;
 mod receipt;
 mod requests;
@@ -41,7 +42,7 @@ use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::http::Clock;
 use super::kept::Sum;
 use super::location::{Bucket, ReadingBack};
-use super::probe::OfKind;
+use super::probe::{Answer, OfKind};
 use super::waiting::wait;
 use super::{Credentials, Error};
 use crate::layout::{Listed, ListedObject, ObjectName};
@@ -117,18 +118,6 @@ impl Objects {
 
     fn failed<'a>(&'a self, doing: &'static str, path: &'a str) -> impl FnOnce(opendal::Error) -> Error + 'a {
         move |error| failure(doing, self.address(path), &error)
-    }
-
-    /// Gives up what [`Backend::unfinished`] has named.
-    fn give_up(&self, path: &str) -> Result<(), Error> {
-        let (Some(requests), Some((name, upload))) = (&self.requests, path.split_once(UPLOAD)) else {
-            return Ok(());
-        };
-        let reply = wait(requests.abort(name, upload)).map_err(self.failed("give up", path))?;
-        match reply.status.is_success() {
-            true => Ok(()),
-            false => Err(self.refused("give up", path, &reply)),
-        }
     }
 
     /// What a server answered to a request of our own.
@@ -314,29 +303,11 @@ impl Backend for Objects {
     }
 
     /// Of the others, what is not completed vanishes by itself, or by a rule of the bucket.
-    fn unfinished(&self) -> Result<Option<Vec<ListedObject>>, Error> {
-        let Some(requests) = &self.requests else {
-            return Ok(Some(Vec::new()));
-        };
-        let told = wait(requests.open_uploads()).map_err(self.failed("list the open uploads of", ""))?;
-        let uploads = match told {
-            Ok(uploads) => uploads,
-            Err(reply) if does_not_tell(&reply) => return Ok(None),
-            Err(reply) => return Err(self.refused("list the open uploads of", "", &reply)),
-        };
-        let listed = uploads.iter().filter_map(|upload| {
-            let path = requests.path_of(&upload.key)?;
-            Some(ListedObject {
-                name: Listed::Partial {
-                    path: format!("{path}{UPLOAD}{}", upload.upload_id),
-                    of: path.parse().ok()?,
-                },
-                bytes: 0,
-                // A time that cannot be told counts as just now.
-                modified: upload.initiated.parse().unwrap_or(Timestamp::MAX),
-            })
-        });
-        Ok(Some(listed.collect()))
+    fn unfinished(&self, _: Option<&[ListedObject]>, sign: &dyn Fn()) -> Result<Option<Vec<ListedObject>>, Error> {
+        match &self.requests {
+            Some(requests) => self.open_uploads(requests, sign),
+            None => Ok(Some(Vec::new())),
+        }
     }
 
     fn lock(&self, object: &ObjectName) -> Result<(), Error> {
@@ -353,8 +324,11 @@ impl Backend for Objects {
         }
     }
 
-    fn lists_uploads(&self) -> bool {
-        self.requests.is_some()
+    fn lists_uploads(&self) -> Result<Answer, Error> {
+        match &self.requests {
+            Some(requests) => self.tells_of_uploads(requests),
+            None => Ok(Answer::None),
+        }
     }
 
     fn parts_from(&self) -> Option<u64> {
@@ -405,14 +379,6 @@ impl Read for OfObject {
         }
         bytes::Buf::reader(&mut self.rest).read(buffer)
     }
-}
-
-/// What stands between a name and the upload of it, where one is listed.
-const UPLOAD: &str = "?uploadId=";
-
-/// Whether a server knows no such request, or does not answer it to this user.
-fn does_not_tell(reply: &Reply) -> bool {
-    matches!(reply.status.as_u16(), 403 | 405 | 501)
 }
 
 /// The MD5 that a listing tells of an object: as such, or as its ETag, which may be something else and is then no MD5 of it.

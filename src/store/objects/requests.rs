@@ -92,8 +92,19 @@ struct Uploads {
     upload: Vec<OpenUpload>,
 }
 
-/// So many pages of open uploads are asked for; each has up to 1000. The next sweep goes on.
-const MOST_PAGES: usize = 100;
+/// After what a page begins; nothing for the first.
+#[derive(Debug, Default)]
+pub(super) struct Marker {
+    key: String,
+    upload: String,
+}
+
+/// A page of what is open.
+pub(super) struct OpenUploads {
+    pub uploads: Vec<OpenUpload>,
+    /// After what the next begins, if there is one.
+    pub next: Option<Marker>,
+}
 
 impl Requests {
     pub fn new(
@@ -182,35 +193,37 @@ impl Requests {
         })
     }
 
-    /// The uploads below the prefix that are open, or the reply of a server that does not tell.
-    pub async fn open_uploads(&self) -> opendal::Result<Result<Vec<OpenUpload>, Reply>> {
-        let (mut found, mut after) = (Vec::new(), (String::new(), String::new()));
-        for _ in 0..MOST_PAGES {
-            let mut query = vec![("uploads", ""), ("prefix", self.prefix.as_str())];
-            if !after.0.is_empty() {
-                query.extend([("key-marker", after.0.as_str()), ("upload-id-marker", after.1.as_str())]);
-            }
-            let reply = self
-                .ask(&Question {
-                    query: &query,
-                    ..Question::default()
-                })
-                .await?;
-            if !reply.status.is_success() {
-                return Ok(Err(reply));
-            }
-            let page: Uploads = quick_xml::de::from_reader(&*reply.body).map_err(|error| {
-                opendal::Error::new(opendal::ErrorKind::Unexpected, "it does not list open uploads").set_source(error)
-            })?;
-            // A server that knows no such listing may give one of the objects instead.
-            let below = |upload: &OpenUpload| upload.key.starts_with(&self.prefix);
-            found.extend(page.upload.into_iter().filter(below));
-            if !page.is_truncated || page.next_key_marker.is_empty() {
-                break;
-            }
-            after = (page.next_key_marker, page.next_upload_id_marker);
+    /// The uploads below the prefix that are open, one page of them, or the reply of a server that does not tell.
+    pub async fn open_uploads(&self, after: &Marker) -> opendal::Result<Result<OpenUploads, Reply>> {
+        let mut query = vec![("uploads", ""), ("prefix", self.prefix.as_str())];
+        if !after.key.is_empty() {
+            query.extend([
+                ("key-marker", after.key.as_str()),
+                ("upload-id-marker", after.upload.as_str()),
+            ]);
         }
-        Ok(Ok(found))
+        let reply = self
+            .ask(&Question {
+                query: &query,
+                ..Question::default()
+            })
+            .await?;
+        if !reply.status.is_success() {
+            return Ok(Err(reply));
+        }
+        let page: Uploads = quick_xml::de::from_reader(&*reply.body).map_err(|error| {
+            opendal::Error::new(opendal::ErrorKind::Unexpected, "it does not list open uploads").set_source(error)
+        })?;
+        // A server that knows no such listing may give one of the objects instead.
+        let below = |upload: &OpenUpload| upload.key.starts_with(&self.prefix);
+        let has_more = page.is_truncated && !page.next_key_marker.is_empty();
+        Ok(Ok(OpenUploads {
+            uploads: page.upload.into_iter().filter(below).collect(),
+            next: has_more.then_some(Marker {
+                key: page.next_key_marker,
+                upload: page.next_upload_id_marker,
+            }),
+        }))
     }
 
     /// Gives an upload up.

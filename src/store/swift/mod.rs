@@ -7,9 +7,10 @@
 
 mod login;
 mod requests;
+mod segments;
 mod upload;
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::http::client;
 use super::location::Bucket;
+use super::probe::Answer;
 use super::waiting::wait;
 use crate::error_chain::with_causes;
 use crate::layout::{Listed, ListedObject, ObjectName};
@@ -128,28 +130,8 @@ impl Swift {
     ) -> Result<(), Fault> {
         let mut marker = String::new();
         loop {
-            let mut question = Question::new(Method::GET, "");
-            question.query.push(("format", "json".to_owned()));
-            question.query.push(("prefix", prefix.to_owned()));
-            question.silence = LONG_ANSWER;
-            if delimiter {
-                question.query.push(("delimiter", "/".to_owned()));
-            }
-            if !marker.is_empty() {
-                question.query.push(("marker", marker.clone()));
-            }
-            let page = match self.requests.ask(&question).await {
-                Ok(page) => page.body,
-                Err(Fault::Told(404, _)) => return Err(Fault::Told(404, NO_CONTAINER.to_owned())),
-                Err(fault) => return Err(fault),
-            };
+            let page = self.page(prefix, delimiter, &marker, None).await?;
             sign();
-            // No content where there is nothing.
-            let page: Vec<Told> = match page.is_empty() {
-                true => Vec::new(),
-                false => serde_json::from_slice(&page)
-                    .map_err(|_| Fault::Other("the listing is not one that Swift gives".to_owned()))?,
-            };
             let last = page.last().and_then(|told| told.name.as_ref().or(told.subdir.as_ref()));
             match last {
                 // A server that does not get on would be asked for ever.
@@ -161,15 +143,30 @@ impl Swift {
         }
     }
 
-    /// The names of the segments of one upload, or of all of an object, and when the last was written.
-    async fn segments_below(&self, prefix: &str) -> Result<(Vec<String>, Timestamp), Fault> {
-        let (mut names, mut last) = (Vec::new(), Timestamp::MIN);
-        let mut each = |told: Told| {
-            last = last.max(modified(told.last_modified.as_deref()));
-            names.extend(told.name);
+    /// One page: what comes after `marker`, and no more of it than `most`, where that is said.
+    async fn page(&self, prefix: &str, delimiter: bool, marker: &str, most: Option<usize>) -> Result<Vec<Told>, Fault> {
+        let mut question = Question::new(Method::GET, "");
+        question.query.push(("format", "json".to_owned()));
+        question.query.push(("prefix", prefix.to_owned()));
+        question.silence = LONG_ANSWER;
+        if delimiter {
+            question.query.push(("delimiter", "/".to_owned()));
+        }
+        if !marker.is_empty() {
+            question.query.push(("marker", marker.to_owned()));
+        }
+        question.query.extend(most.map(|most| ("limit", most.to_string())));
+        let page = match self.requests.ask(&question).await {
+            Ok(page) => page.body,
+            Err(Fault::Told(404, _)) => return Err(Fault::Told(404, NO_CONTAINER.to_owned())),
+            Err(fault) => return Err(fault),
         };
-        self.listed(prefix, false, &|| {}, &mut each).await?;
-        Ok((names, last))
+        // No content where there is nothing.
+        match page.is_empty() {
+            true => Ok(Vec::new()),
+            false => serde_json::from_slice(&page)
+                .map_err(|_| Fault::Other("the listing is not one that Swift gives".to_owned())),
+        }
     }
 
     async fn is_there(&self, path: &str) -> Result<bool, Fault> {
@@ -178,18 +175,6 @@ impl Swift {
             Err(Fault::Told(404, _)) => Ok(false),
             Err(fault) => Err(fault),
         }
-    }
-
-    /// Removes the segments of an upload that did not end.
-    async fn give_up(&self, path: &str) -> Result<(), Fault> {
-        let (object, _) = path.rsplit_once('+').unwrap_or((path, ""));
-        let object = object.replace('+', "/");
-        // It has been completed since.
-        if self.is_there(&format!("{}{object}", self.prefix)).await? {
-            return Ok(());
-        }
-        let (names, _) = self.segments_below(&format!("{}{path}/", self.segments)).await?;
-        remove_all(&self.requests, names).await
     }
 }
 
@@ -323,9 +308,15 @@ impl Backend for Swift {
         Ok(folders)
     }
 
+    /// With the segments that it names: those of other uploads of its name are theirs.
     fn remove(&self, object: &ObjectName) -> Result<(), Error> {
         let name = object.to_string();
         let removed = wait(async {
+            // The others are never sent in parts.
+            let named = match object {
+                ObjectName::Full(_) | ObjectName::Canary(_) => self.segments_named_by(&name).await?,
+                _ => Vec::new(),
+            };
             let removed = self
                 .requests
                 .ask(&Question::new(Method::DELETE, &self.path_of(object)))
@@ -335,11 +326,9 @@ impl Backend for Swift {
                 Err(Fault::Told(404, _)) => false,
                 Err(fault) => return Err(fault),
             };
-            // Also those that a run left which was killed between the two.
-            let (segments, _) = self.segments_below(&segments_of(&self.segments, &name)).await?;
-            let has_segments = !segments.is_empty();
-            remove_all(&self.requests, segments).await?;
-            match was_there || has_segments {
+            let has_named = !named.is_empty();
+            remove_all(&self.requests, named).await?;
+            match was_there || has_named {
                 true => Ok(()),
                 false => Err(Fault::Told(404, String::new())),
             }
@@ -360,52 +349,19 @@ impl Backend for Swift {
     }
 
     /// Segments that nothing names.
-    fn unfinished(&self) -> Result<Option<Vec<ListedObject>>, Error> {
-        let doing = "list the segments of";
-        let found = wait(async {
-            let mut uploads = Vec::new();
-            let mut each = |told: Told| {
-                let name = told
-                    .subdir
-                    .as_deref()
-                    .and_then(|name| name.strip_prefix(&self.segments));
-                uploads.extend(name.map(|name| name.trim_end_matches('/').to_owned()));
-            };
-            self.listed(&self.segments, true, &|| {}, &mut each).await?;
-            if uploads.is_empty() {
-                return Ok(Vec::new());
-            }
-            // Listed afterwards: what was completed meanwhile is there.
-            let mut there = BTreeSet::new();
-            let mut each = |told: Told| there.extend(told.name);
-            self.listed(&self.prefix, false, &|| {}, &mut each).await?;
-            let mut unfinished = Vec::new();
-            for upload in uploads {
-                let Some((object, _)) = upload.rsplit_once('+') else {
-                    continue;
-                };
-                let object = object.replace('+', "/");
-                let Ok(of) = object.parse() else { continue };
-                if there.contains(&format!("{}{object}", self.prefix)) {
-                    continue;
-                }
-                let (_, modified) = self.segments_below(&format!("{}{upload}/", self.segments)).await?;
-                unfinished.push(ListedObject {
-                    name: Listed::Partial {
-                        path: format!("{SEGMENTS}/{upload}"),
-                        of,
-                    },
-                    bytes: 0,
-                    modified,
-                });
-            }
-            Ok(unfinished)
-        });
-        found.map(Some).map_err(self.failed(doing, ""))
+    fn unfinished(&self, listed: Option<&[ListedObject]>, sign: &dyn Fn()) -> Result<Option<Vec<ListedObject>>, Error> {
+        let listed = match listed {
+            Some(listed) => Cow::Borrowed(listed),
+            None => Cow::Owned(self.list(&Under::Store, sign)?),
+        };
+        let found = wait(self.unnamed(&listed, sign));
+        found.map(Some).map_err(self.failed("list the segments of", ""))
     }
 
-    fn lists_uploads(&self) -> bool {
-        true
+    fn lists_uploads(&self) -> Result<Answer, Error> {
+        let told = wait(self.page(&self.segments, true, "", Some(1)));
+        told.map(|_| Answer::Yes)
+            .map_err(self.failed("list the segments of", ""))
     }
 
     fn parts_from(&self) -> Option<u64> {
@@ -476,11 +432,6 @@ impl Read for OfObject {
     }
 }
 
-/// What the names of all segments of an object begin with: the name of the upload follows.
-fn segments_of(segments: &str, object: &str) -> String {
-    format!("{segments}{}+", object.replace('/', "+"))
-}
-
 /// Of what is written by one request: it is the container that is not there.
 fn without_container(fault: Fault) -> Fault {
     match fault {
@@ -536,15 +487,5 @@ mod tests {
             (modified(Some("soon")), modified(None)),
             (Timestamp::MAX, Timestamp::MAX)
         );
-    }
-
-    #[test]
-    fn the_names_of_segments_lead_back_to_the_object() {
-        let object = "ab/20261120T101530Z-9f3c4a1b/full.db.zst.age";
-        let segments = segments_anew("etcd/.segments/prod/", object).unwrap();
-        let upload = segments.strip_prefix("etcd/.segments/prod/").unwrap();
-        assert!(!upload.contains('/'), "{upload}");
-        let (found, id) = upload.rsplit_once('+').unwrap();
-        assert_eq!((found.replace('+', "/").as_str(), id.len()), (object, 16));
     }
 }

@@ -56,6 +56,11 @@ impl Fault {
             Fault::Refused(_) | Fault::Unknown | Fault::Other(_) => false,
         }
     }
+
+    /// Whether the server has said that it will not do it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Fault::Told(..) | Fault::Refused(_)) && !self.may_pass()
+    }
 }
 
 /// What is asked.

@@ -11,13 +11,15 @@ use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::failure;
 use super::requests::{Fault, LONG_ANSWER, PARTS_TRIED_AGAIN, Question, Reply, Requests};
-use super::{failure, segments_of};
+use super::segments::segments_of;
 use crate::store::Error;
 use crate::store::backend::NewObject;
 use crate::store::waiting::wait;
 
-/// From these segments on they are twice as large as before, and half as many are under way: a manifest names at most 1000.
+/// From these segments on they are twice as large as before, and half as many are under way, as far as there is room in memory
+/// for one more: a manifest names at most 1000.
 const TWICE_AS_LARGE_FROM: [usize; 2] = [400, 700];
 const MOST_SEGMENTS: usize = 1000;
 
@@ -46,6 +48,7 @@ pub(super) struct NewUpload {
     begun: usize,
     under_way: FuturesUnordered<JoinHandle<Result<Segment, Fault>>>,
     done: Vec<Segment>,
+    /// Nothing is taken back: an object names the segments, or may name them.
     has_ended: bool,
 }
 
@@ -72,10 +75,10 @@ impl NewUpload {
         }
     }
 
-    /// How large the next segment is, and how many may be under way with it.
+    /// How large the next segment is, and how many may be under way beside the one that is being filled.
     fn next(&self) -> (usize, usize) {
-        let doubled = TWICE_AS_LARGE_FROM.iter().filter(|from| self.begun >= **from).count();
-        (self.part_size << doubled, (self.concurrency >> doubled).max(1))
+        let (times, at_once) = next(self.begun, self.concurrency);
+        (self.part_size * times, at_once)
     }
 
     async fn hand_on(&mut self) -> Result<(), Fault> {
@@ -102,6 +105,10 @@ impl NewUpload {
             same(&reply, &hex(&md5))?;
             Ok(Segment { number, bytes, md5 })
         }));
+        let (_, at_once) = self.next();
+        while self.under_way.len() > at_once {
+            self.one_more().await?;
+        }
         Ok(())
     }
 
@@ -141,6 +148,8 @@ impl NewUpload {
             .push(("Content-Type", "application/octet-stream".to_owned()));
         question.body = manifest.into();
         question.silence = LONG_ANSWER;
+        // From here on there may be an object that names them, whatever is heard of it.
+        self.has_ended = true;
         let told = self.requests.ask(&question).await;
         let all: String = self.done.iter().map(|segment| hex(&segment.md5)).collect();
         let of_all = hex(&digest(all.as_bytes()));
@@ -150,8 +159,17 @@ impl NewUpload {
             Err(fault) => {
                 let mut question = Question::new(Method::GET, &self.path);
                 question.query.push(("multipart-manifest", "get".to_owned()));
-                match self.requests.ask(&question).await {
-                    Ok(reply) if String::from_utf8_lossy(&reply.body).contains(&self.segments) => Ok(Ended::Done),
+                let found = self.requests.ask(&question).await;
+                let is_own = |reply: &Reply| String::from_utf8_lossy(&reply.body).contains(&self.segments);
+                if found.as_ref().is_ok_and(is_own) {
+                    return Ok(Ended::Done);
+                }
+                // Where it is not sure that there is none, a sweep decides.
+                self.has_ended = match &found {
+                    Ok(_) => false,
+                    Err(found) => !(fault.is_refusal() && matches!(found, Fault::Told(404, _))),
+                };
+                match found {
                     Ok(_) if is_there_already(&fault) => Ok(Ended::Taken),
                     Ok(_) | Err(_) => Err(fault),
                 }
@@ -168,6 +186,18 @@ impl NewUpload {
         let paths = (0..self.begun).map(|number| format!("{}/{number:08}", self.segments));
         // What stays is swept later.
         remove_all(&self.requests, paths.collect()).await.ok();
+    }
+}
+
+/// How many times as large as the first the next segment is, and how many may be under way beside the one that is being
+/// filled. Together they take no more than the first ones and two that wait.
+fn next(begun: usize, concurrency: usize) -> (usize, usize) {
+    let wanted = TWICE_AS_LARGE_FROM.iter().filter(|from| begun >= **from).count();
+    let at_once = |doubled: usize| ((concurrency + 2) >> doubled).saturating_sub(1);
+    let doubled = (1..=wanted).rev().find(|doubled| at_once(*doubled) > 0);
+    match doubled {
+        Some(doubled) => (1 << doubled, at_once(doubled)),
+        None => (1, concurrency.max(1)),
     }
 }
 
@@ -291,4 +321,29 @@ impl Drop for NewUpload {
 pub(super) fn segments_anew(folder: &str, object: &str) -> io::Result<String> {
     let random: [u8; 8] = crate::durable::random()?;
     Ok(format!("{}{}", segments_of(folder, object), hex(&random)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_grow_no_further_than_the_memory_that_is_configured() {
+        for concurrency in 1..=16 {
+            let all = |begun| {
+                let (times, at_once) = next(begun, concurrency);
+                assert!(at_once > 0, "{begun} {concurrency}");
+                times * (at_once + 1)
+            };
+            for begun in 0..MOST_SEGMENTS {
+                assert!(all(begun) <= concurrency + 2, "{begun} {concurrency}");
+                // While the first of the larger ones is filled, smaller ones are under way.
+                let (before, _) = next(begun, concurrency);
+                let (after, at_once) = next(begun + 1, concurrency);
+                assert!(before * at_once + after <= concurrency + 2, "{begun} {concurrency}");
+            }
+        }
+        assert_eq!((next(0, 4), next(400, 4), next(700, 4)), ((1, 4), (2, 2), (2, 2)));
+        assert_eq!((next(0, 1), next(999, 1), next(999, 6)), ((1, 1), (1, 1), (4, 1)));
+    }
 }

@@ -98,10 +98,12 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
     match job.to.read_small(&name, MAX_BYTES as u64) {
         Ok(there) if there == job.document => {
             let id = job.manifest.chain.clone();
-            return match is_whole(job)? {
-                true => Ok(Copied::HadIt),
-                false => Err(Error::BadThere { id }),
-            };
+            if !is_whole(job)? {
+                return Err(Error::BadThere { id });
+            }
+            job.to.lock_if_it_is_not(&object)?;
+            job.to.lock_if_it_is_not(&name)?;
+            return Ok(Copied::HadIt);
         }
         Ok(_) => {
             let object = name.to_string();
@@ -136,7 +138,6 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
     job.to.lock(&object)?;
     let has_put = put(job.to, &name, job.document)?;
     if is_whole(job)? {
-        job.to.lock(&name)?;
         return Ok(Copied::Now);
     }
     if has_put {

@@ -143,7 +143,6 @@ pub fn make(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<(Manifest, Vec
     job.to.lock(&object)?;
     hand_pin_on(job.to, job.family, &new.chain_path(), &words(job))?;
     job.to.put_new(&new.name(), &document)?;
-    job.to.lock(&new.name())?;
     Ok((new, document))
 }
 

@@ -120,16 +120,9 @@ impl Sinks {
     pub async fn begin(&mut self, path: &ChainPath) -> Result<(), Error> {
         let object = ObjectName::Full(path.clone());
         let at_work = self.at_work.clone();
-        // Nobody waits for one that is limited, but where there are no others.
-        let faster = match self.open.iter().any(|open| !open.store.is_limited()) {
-            true => Faster::Fails,
-            false => Faster::Waits,
-        };
         self.each(PATIENCE, move |open| {
-            let mut upload = open.store.begin(&object)?;
-            upload.when_faster(faster);
             open.sink = Some(Sink {
-                upload,
+                upload: open.store.begin(&object)?,
                 store: open.store.clone(),
                 unchecked: 0,
                 at_work: at_work.clone(),
@@ -160,10 +153,17 @@ impl Sinks {
 
     /// The objects, for the pipeline to write to, in the order of the destinations that are left.
     pub fn take_uploads(&mut self) -> Vec<Sink> {
-        let sinks = self.open.iter_mut().map(|open| open.sink.take());
-        sinks
-            .map(|sink| sink.expect("it was begun in each that is left"))
-            .collect()
+        // Nobody waits for one that is limited, but where no others are left.
+        let faster = match self.open.iter().any(|open| !open.store.is_limited()) {
+            true => Faster::Fails,
+            false => Faster::Waits,
+        };
+        let sinks = self.open.iter_mut().map(|open| {
+            let mut sink = open.sink.take().expect("it was begun in each that is left");
+            sink.upload.when_faster(faster);
+            sink
+        });
+        sinks.collect()
     }
 
     /// What to say when every one failed while the stream ran.
@@ -225,8 +225,7 @@ impl Sinks {
             if !open.store.reads_back() {
                 open.store.put_document(&check_name, &check)?;
             }
-            open.store.put_new(&name, &bytes)?;
-            Ok(open.store.lock(&name)?)
+            Ok(open.store.put_new(&name, &bytes)?)
         });
         published.await?;
         let good = self.open.into_iter().map(|open| Written {
@@ -378,4 +377,45 @@ fn estimate(total: u64, before: &Catalog) -> u64 {
     let ratio = ratios.reduce(f64::max).unwrap_or(FIRST_RATIO);
     let estimated = total as f64 * ratio * 1.25;
     (estimated as u64).min(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::traces::Traces;
+    use super::*;
+    use crate::model::ClusterId;
+    use crate::store::tests::store;
+
+    #[test]
+    fn one_that_is_limited_is_waited_for_once_no_other_is_left() {
+        let ((_a, local), (_b, far)) = (store(), store());
+        let far = far.limited_to(Some(ByteSize(1 << 20)));
+        let opened = [("local", &local), ("far", &far)].map(|(name, store)| Destination {
+            name: name.to_owned(),
+            store: Ok(store.clone()),
+        });
+        let path = ChainPath {
+            cluster: ClusterId(0xab),
+            chain: "20261120T101530Z-00000001".parse().unwrap(),
+        };
+        let traces = Traces::new();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut sinks = Sinks::sort_out(opened.into(), &Pulse::default(), traces.at_work())
+            .ok()
+            .unwrap();
+        runtime.block_on(async {
+            sinks.begin(&path).await.ok().unwrap();
+            let fails = |open: &mut Open| match open.name.as_str() {
+                "local" => Err(DestinationError::Hangs { after: PATIENCE }),
+                _ => Ok(()),
+            };
+            sinks.each(PATIENCE, fails).await.ok().unwrap();
+        });
+        let [mut only] = <[Sink; 1]>::try_from(sinks.take_uploads()).ok().unwrap();
+        // More than what goes at once.
+        only.write_all(&vec![7; (8 << 20) + (100 << 10)]).unwrap();
+    }
 }

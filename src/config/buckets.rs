@@ -40,7 +40,7 @@ const KEYS: [(&str, &[&str]); 14] = [
     ("password", &["sftp"]),
 ];
 
-/// For how long backups can be locked: as the largest year of a century that S3 takes.
+/// For how long backups can be locked: from a day to 100 years, the longest that S3 takes.
 const LOCKS: RangeInclusive<Duration> = Duration::from_secs(24 * 3600)..=Duration::from_secs(36_500 * 24 * 3600);
 
 /// The slowest limit: what is slower looks like what hangs.

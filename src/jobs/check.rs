@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use tokio::runtime::Handle;
 
+use super::bandwidth::too_narrow;
 use super::choice::{chosen, no_latest};
 use super::probe::{StoreRow, try_destinations};
 use super::read_through::read_through;
@@ -446,6 +447,8 @@ fn judge_backups(listener: &dyn Listener, config: &Config, findings: &mut Findin
         findings.problems.push(notice.message);
     }
     findings.warnings.extend(witness::new_signers(&state, &places));
+    let narrow = too_narrow(config, &places.catalog, host::now());
+    findings.warnings.extend(narrow);
     match places.catalog.latest() {
         Ok(latest) => findings.notes.push(format!("latest: {}", outlined(latest))),
         // There were some, which is told.

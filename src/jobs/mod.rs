@@ -11,6 +11,7 @@ pub mod accept;
 pub mod adopt;
 pub mod backup;
 pub mod backup_now;
+mod bandwidth;
 pub mod behind;
 pub mod check;
 pub mod choice;

@@ -51,7 +51,7 @@ pub fn plan(config: &Config, destinations: &Destinations, name: &str, store: &St
 }
 
 /// The pauses that the schedules leave from one backup in a destination to the next; none without a schedule.
-fn pauses(config: &Config, destination: &str, now: Timestamp) -> Option<Pauses> {
+pub fn pauses(config: &Config, destination: &str, now: Timestamp) -> Option<Pauses> {
     let schedules = config.schedules.values();
     let schedules = schedules.filter(|schedule| {
         let mut names = schedule.destinations.iter();

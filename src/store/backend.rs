@@ -84,6 +84,11 @@ pub(super) trait Backend: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Whether locks are configured: then a manifest is written with one.
+    fn locks(&self) -> bool {
+        false
+    }
+
     /// Until when an object is locked; none if it is not, or where nothing is ever locked.
     fn locked_until(&self, _: &ObjectName) -> Result<Option<Timestamp>, Error> {
         Ok(None)

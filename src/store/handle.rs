@@ -116,9 +116,9 @@ impl Store {
         })
     }
 
-    /// The same, written to with no more than so many bytes a second by all who hold it.
+    /// The same, written to with no more than so many bytes a second by all of this process.
     pub fn limited_to(self, bandwidth: Option<ByteSize>) -> Store {
-        let throttle = bandwidth.map(|rate| Arc::new(Mutex::new(Throttle::new(rate.0, Instant::now()))));
+        let throttle = bandwidth.map(|rate| Throttle::of(&self.location.key(), rate.0, Instant::now()));
         Store { throttle, ..self }
     }
 
@@ -355,10 +355,23 @@ impl Store {
         self.ask(move |store| store.backend().remove(&object))
     }
 
-    /// Locks an object against whoever may remove it, for as long as is configured; nothing where nothing is.
+    /// Locks an object against whoever may remove it, for as long as is configured; nothing where nothing is. A manifest is
+    /// locked as it is written.
     pub fn lock(&self, object: &ObjectName) -> Result<(), Error> {
         let object = object.clone();
         self.ask(move |store| store.backend().lock(&object))
+    }
+
+    /// The same of one that is not locked, as one may be that a run has written which was killed before it locked it.
+    pub fn lock_if_it_is_not(&self, object: &ObjectName) -> Result<(), Error> {
+        let object = object.clone();
+        self.ask(move |store| {
+            let backend = store.backend();
+            match backend.locks() && backend.locked_until(&object)?.is_none() {
+                true => backend.lock(&object),
+                false => Ok(()),
+            }
+        })
     }
 
     /// Until when an object is locked; none if it is not, or where nothing is ever locked.

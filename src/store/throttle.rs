@@ -1,11 +1,17 @@
 //! How fast a store is written to: a bucket of bytes that fills at a rate, and that every write empties.
 //!
-//! A pure function of what was written and when; to rest is left to the caller.
+//! A pure function of what was written and when; to rest is left to the caller. There is one for each destination: a store is
+//! opened anew for each job, and what the one before has written counts.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What may go at once after a pause, at the least.
 const BURST: u64 = 8 << 20;
+
+/// Those of this process, each by whose it is.
+static ALL: Mutex<BTreeMap<String, Arc<Mutex<Throttle>>>> = Mutex::new(BTreeMap::new());
 
 /// A limit.
 #[derive(Debug)]
@@ -19,6 +25,22 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
+    /// That of a destination; a new one where it is written to for the first time, or its rate is another now.
+    pub fn of(destination: &str, rate: u64, now: Instant) -> Arc<Mutex<Throttle>> {
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Throttle::new(rate, now);
+        let is_same =
+            |known: &Arc<Mutex<Throttle>>| known.lock().unwrap_or_else(PoisonError::into_inner).rate == new.rate;
+        match all.get(destination).filter(|known| is_same(known)) {
+            Some(known) => known.clone(),
+            None => {
+                let new = Arc::new(Mutex::new(new));
+                all.insert(destination.to_owned(), new.clone());
+                new
+            }
+        }
+    }
+
     /// At most so many bytes a second, from now on.
     pub fn new(rate: u64, now: Instant) -> Throttle {
         let burst = rate.max(BURST) as f64;
@@ -68,6 +90,17 @@ mod tests {
             assert_eq!(lasts(&mut throttle, &mut now, burst, MIB / 4), Duration::ZERO);
             assert!(throttle.take(MIB, now) > Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn a_destination_that_is_opened_again_has_no_other_burst() {
+        let now = Instant::now();
+        let open = |rate| Throttle::of("sftp://keeper@far/a", rate, now);
+        let take = |rate| open(rate).lock().unwrap().take(BURST, now);
+        assert!(take(MIB).is_zero() && !take(MIB).is_zero());
+        assert!(take(2 * MIB).is_zero(), "another rate");
+        let other = Throttle::of("sftp://keeper@far/b", 2 * MIB, now);
+        assert!(other.lock().unwrap().take(BURST, now).is_zero());
     }
 
     #[test]

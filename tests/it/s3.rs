@@ -437,6 +437,20 @@ fn what_is_locked_stays_until_its_day_has_come() {
             assert!(told.contains("GOVERNANCE") && told.contains(&day(30)), "{key}: {told}");
         }
     }
+    // A manifest without a lock, as servers leave it that look at no such word beside what they are sent.
+    let of_second = keys_of(&moto, &second);
+    let manifest = of_second.iter().find(|key| key.contains("/full-")).unwrap();
+    moto.put(BUCKET, manifest, &moto.object(BUCKET, manifest));
+    assert!(!moto.head(BUCKET, manifest).contains("GOVERNANCE"));
+    host.lifeboat(["copy", "--from", "local", "--to", "bucket", &second])
+        .expect_code(0);
+    assert!(moto.head(BUCKET, manifest).contains("GOVERNANCE"));
+    // A host that locks nothing itself passes over them, too.
+    let text = fs::read_to_string(host.config()).unwrap();
+    fs::write(host.config(), text.replace("object_lock = \"30d\"\n", "")).unwrap();
+    let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
+    assert_eq!(ids(&pruned["remove"]), [""; 0], "{pruned}");
+    fs::write(host.config(), text).unwrap();
     let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
     assert_eq!(ids(&pruned["remove"]), [""; 0], "{pruned}");
     let kept = pruned["keep"].as_array().unwrap().iter();

@@ -201,7 +201,7 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
     upload.write_all(&content).unwrap();
     std::mem::forget(upload);
     while segments() < 2 {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     let listed = store.list().unwrap();
     assert!(

@@ -29,7 +29,7 @@ mod transport;
 mod upload;
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -41,7 +41,7 @@ use opendal::{Buffer, BufferStream, ErrorKind, Metadata, Operator};
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::http::Clock;
 use super::kept::Sum;
-use super::location::{Bucket, ReadingBack};
+use super::location::{Bucket, Checksum, ReadingBack};
 use super::probe::{Answer, OfKind};
 use super::waiting::wait;
 use super::{Credentials, Error};
@@ -75,6 +75,9 @@ pub(super) struct Objects {
     concurrency: usize,
     read_back: ReadingBack,
     object_lock: Option<Duration>,
+    /// Whether the bucket has locks, once it was asked.
+    locks: OnceLock<Answer>,
+    checksum: Checksum,
 }
 
 impl Objects {
@@ -109,6 +112,8 @@ impl Objects {
             keys_end: operators.keys_end,
             read_back: bucket.options.read_back,
             object_lock: bucket.options.object_lock,
+            locks: OnceLock::new(),
+            checksum: service::checksum(bucket),
             address: whole.to_string(),
             clock,
             part_size: usize::try_from(bucket.options.part_size).unwrap_or(usize::MAX),
@@ -193,6 +198,9 @@ impl Backend for Objects {
 
     fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
         let path = object.to_string();
+        if let (Some(requests), Some(lock), true) = (&self.requests, self.object_lock, object.is_manifest()) {
+            return self.put_locked(requests, &path, bytes, lock);
+        }
         let written = wait(async {
             let write = self.operator.write_with(&path, bytes.to_vec()).content_type(BYTES);
             write.if_not_exists(true).await
@@ -318,10 +326,14 @@ impl Backend for Objects {
     }
 
     fn locked_until(&self, object: &ObjectName) -> Result<Option<Timestamp>, Error> {
-        match (&self.requests, self.object_lock) {
-            (Some(requests), Some(_)) => self.lock_of(requests, &object.to_string()),
-            (_, None) | (None, _) => Ok(None),
+        match &self.requests {
+            Some(requests) => self.lock_of(requests, &object.to_string()),
+            None => Ok(None),
         }
+    }
+
+    fn locks(&self) -> bool {
+        self.requests.is_some() && self.object_lock.is_some()
     }
 
     fn lists_uploads(&self) -> Result<Answer, Error> {

@@ -3,12 +3,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{Method, StatusCode};
+use md5::{Digest as _, Md5};
 
+use super::lock::is_locking;
 use super::receipt::{Sent, Whole};
-use super::requests::{Question, Reply, Requests};
+use super::requests::{Question, Requests};
 use super::{Objects, wait};
-use crate::store::Error;
-use crate::store::probe::{Answer, OfKind};
+use crate::store::probe::OfKind;
+use crate::store::{Checksum, Error};
 
 /// What is sent to see whether it is compared with its checksum.
 const BYTES: &[u8] = b"canary";
@@ -26,7 +28,14 @@ impl Objects {
                 ..Question::default()
             })
         };
-        let written = put(&[])?;
+        // With the checksum that is configured: some tell of what they took only that.
+        let crc = BASE64.encode(crc32c::crc32c(BYTES).to_be_bytes());
+        let right = match self.checksum {
+            Checksum::Crc32c => vec![("x-amz-checksum-crc32c", crc)],
+            Checksum::Md5 => vec![("content-md5", BASE64.encode(Md5::digest(BYTES)))],
+            Checksum::Auto | Checksum::Off => Vec::new(),
+        };
+        let written = put(&right)?;
         if !written.status.is_success() {
             return Err(self.refused("write", path, &written));
         }
@@ -42,18 +51,19 @@ impl Objects {
             ("crc32c", "x-amz-checksum-crc32c", BASE64.encode([0_u8; 4])),
             ("md5", "content-md5", BASE64.encode([0_u8; 16])),
         ];
-        let mut checksums = Vec::new();
+        let mut checksums = Some(Vec::new());
         for (name, header, value) in wrong {
-            if !put(&[(header, value)])?.status.is_success() {
-                checksums.push(name);
+            let reply = put(&[(header, value)])?;
+            match reply.status {
+                StatusCode::BAD_REQUEST => checksums.iter_mut().for_each(|refused| refused.push(name)),
+                status if status.is_success() => {}
+                // It has too much to do, or says no to something else: nothing is known.
+                _ => checksums = None,
             }
         }
-        let lock = ask(&Question {
-            query: &[("object-lock", "")],
-            ..Question::default()
-        })?;
+        let lock = wait(requests.locks()).map_err(self.failed("probe", path))?;
         Ok(OfKind {
-            checksums: Some(checksums),
+            checksums,
             acknowledges: acknowledges.into(),
             object_lock: is_locking(&lock),
             versioning: written
@@ -68,16 +78,4 @@ fn sent() -> Whole {
     let mut sent = Sent::new(BYTES.len());
     sent.take(BYTES);
     sent.end()
-}
-
-/// Whether a bucket says that objects in it can be locked.
-fn is_locking(reply: &Reply) -> Answer {
-    match reply.status {
-        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Answer::Unknown,
-        status if status.is_success() => {
-            let said = String::from_utf8_lossy(&reply.body);
-            said.contains("<ObjectLockEnabled>Enabled").into()
-        }
-        _ => Answer::No,
-    }
 }

@@ -226,6 +226,15 @@ impl Requests {
         }))
     }
 
+    /// What the bucket says of locks.
+    pub async fn locks(&self) -> opendal::Result<Reply> {
+        self.ask(&Question {
+            query: &[("object-lock", "")],
+            ..Question::default()
+        })
+        .await
+    }
+
     /// Gives an upload up.
     pub async fn abort(&self, path: &str, upload: &str) -> opendal::Result<Reply> {
         self.ask(&Question {

@@ -25,7 +25,7 @@ use super::transport::{self, Dated};
 use crate::error_chain::with_causes;
 use crate::secret::Secret;
 use crate::store::http::Clock;
-use crate::store::location::{Bucket, BucketKind, BucketOptions, Checksum};
+use crate::store::location::{Bucket, BucketKind, Checksum};
 use crate::store::pairs::Pairs;
 
 /// So often what can be asked again is, with pauses that grow.
@@ -187,19 +187,25 @@ fn url_of(bucket: &Bucket) -> String {
     }
 }
 
+/// What a server is given to check the bytes by, also where that was left open.
+pub(super) fn checksum(bucket: &Bucket) -> Checksum {
+    match bucket.options.checksum {
+        Checksum::Auto if bucket.options.endpoint.is_none() => Checksum::Crc32c,
+        told => told,
+    }
+}
+
 #[cfg(feature = "s3")]
 fn s3(bucket: &Bucket, root: &str, keys: &Keys) -> S3 {
-    let BucketOptions { endpoint, checksum, .. } = &bucket.options;
     let mut service = S3::default()
         .bucket(&bucket.name)
         .root(root)
         .region(&region_of(bucket))
-        .endpoint(endpoint.as_deref().unwrap_or(AMAZON));
+        .endpoint(bucket.options.endpoint.as_deref().unwrap_or(AMAZON));
     if !is_in_path(bucket) {
         service = service.enable_virtual_host_style();
     }
-    service = match checksum {
-        Checksum::Auto if endpoint.is_none() => service.checksum_algorithm("crc32c"),
+    service = match checksum(bucket) {
         Checksum::Crc32c => service.checksum_algorithm("crc32c"),
         Checksum::Md5 => service.checksum_algorithm("md5"),
         Checksum::Auto | Checksum::Off => service,
@@ -340,6 +346,7 @@ pub(super) fn signing_as_nobody(
 #[cfg(feature = "s3")]
 mod tests {
     use super::*;
+    use crate::store::BucketOptions;
 
     #[test]
     fn requests_of_our_own_go_where_the_others_go() {

@@ -507,7 +507,7 @@ fn what_a_server_enforces_is_tried_and_nothing_is_left_of_it() {
         Kind::Lock => Fault::Status(500),
         _ => Fault::None,
     });
-    assert!(matches!(store.probe(&host).unwrap().kind.object_lock, Answer::No));
+    assert_eq!(store.probe(&host).unwrap().kind.object_lock, Answer::Unknown);
     server.fail(|kind, _| match kind {
         Kind::Part => Fault::Status(500),
         _ => Fault::None,
@@ -515,6 +515,78 @@ fn what_a_server_enforces_is_tried_and_nothing_is_left_of_it() {
     store.probe(&host).unwrap_err();
     server.work();
     assert_eq!((names(), server.open_uploads()), (1, 0), "its marker alone");
+}
+
+#[test]
+fn a_checksum_that_nobody_could_look_at_is_not_called_enforced() {
+    let server = Server::new(now());
+    let store = store(&server);
+    let host = "node-1".parse().unwrap();
+    let mut puts = 0;
+    server.fail(move |kind, _| match kind {
+        // The canary, another in its place, one with the right checksum; then those with wrong ones.
+        Kind::Put => {
+            puts += 1;
+            match puts {
+                4.. => Fault::Status(403),
+                _ => Fault::None,
+            }
+        }
+        _ => Fault::None,
+    });
+    assert_eq!(store.probe(&host).unwrap().kind.checksums, None);
+}
+
+#[test]
+fn a_lock_is_asked_for_wherever_the_bucket_has_locks_and_is_not_guessed() {
+    let until: Timestamp = "2026-12-20T10:15:30Z".parse().unwrap();
+    let object = backup_of(b"x").object_name();
+    let locking = |server: &Server| {
+        let mut bucket = bucket();
+        bucket.options.object_lock = Some(Duration::from_secs(24 * 3600));
+        store_over(objects_of(server, bucket), Limits::default()).unwrap()
+    };
+    let asked_for = |server: &Server, of: Kind| server.asked().iter().filter(|kind| **kind == of).count();
+    // It was locked by another, or by this host before that was taken out of its configuration.
+    let server = Server::new(now());
+    let store = store(&server);
+    store.put_new(&object, b"x").unwrap();
+    server.lock(&until.to_string());
+    server.asked();
+    for _ in 0..3 {
+        assert_eq!(store.locked_until(&object).unwrap(), Some(until));
+    }
+    assert_eq!(asked_for(&server, Kind::Lock), 1);
+    let refused = |kinds: &'static [Kind]| {
+        server.fail(move |kind, _| match kinds.contains(&kind) {
+            true => Fault::Status(403),
+            false => Fault::None,
+        });
+    };
+    refused(&[Kind::Retention]);
+    assert!(matches!(store.locked_until(&object), Err(Error::Refused { .. })));
+    // Who may ask for nothing of it is told where locks are configured; elsewhere retention goes on.
+    refused(&[Kind::Retention, Kind::Lock]);
+    assert_eq!(self::store(&server).locked_until(&object).unwrap(), None);
+    assert!(matches!(
+        locking(&server).locked_until(&object),
+        Err(Error::Refused { .. })
+    ));
+    // One that cannot tell now is asked again.
+    server.fail(|kind, _| match kind {
+        Kind::Lock => Fault::Status(503),
+        _ => Fault::None,
+    });
+    let another = self::store(&server);
+    another.locked_until(&object).unwrap_err();
+    server.work();
+    assert_eq!(another.locked_until(&object).unwrap(), Some(until));
+    // In an ordinary bucket nothing is.
+    let ordinary = Server::new(now());
+    let store = self::store(&ordinary);
+    store.put_new(&object, b"x").unwrap();
+    assert_eq!(store.locked_until(&object).unwrap(), None);
+    assert_eq!(asked_for(&ordinary, Kind::Retention), 0);
 }
 
 /// A store with so many backups, kept in this folder what was read once.

@@ -84,7 +84,7 @@ fn most(request: &http::Request<Buffer>) -> u64 {
 }
 
 /// What is asked of a bucket or an object besides its content.
-const NO_CONTENT: [&str; 4] = ["uploads=", "versioning=", "object-lock=", "retention="];
+const NO_CONTENT: [&str; 3] = ["uploads=", "object-lock=", "retention="];
 
 /// As S3 and OSS, Azure, and Google have it.
 fn is_listing(request: &http::Request<Buffer>) -> bool {

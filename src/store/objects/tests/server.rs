@@ -50,6 +50,7 @@ pub(super) enum Kind {
     List,
     Uploads,
     Lock,
+    Retention,
     Delete,
 }
 
@@ -67,6 +68,8 @@ struct State {
     /// What was written and removed, with what was there before.
     history: Vec<(Timestamp, String, Option<Object>)>,
     now: Timestamp,
+    /// Until when all that is there is locked, in a bucket that has locks. Who asks for an object is not told.
+    locked_until: Option<String>,
     number: u64,
     /// Whether a name is taken once only.
     enforces: bool,
@@ -89,6 +92,11 @@ struct Upload {
 }
 
 impl Server {
+    /// From now on its bucket has locks, and all that is there is locked.
+    pub fn lock(&self, until: &str) {
+        self.state().locked_until = Some(until.to_owned());
+    }
+
     pub fn new(now: Timestamp) -> Server {
         Server {
             state: Arc::new(Mutex::new(State {
@@ -96,6 +104,7 @@ impl Server {
                 uploads: BTreeMap::new(),
                 history: Vec::new(),
                 now,
+                locked_until: None,
                 number: 0,
                 enforces: true,
                 fault: Box::new(|_, _| Fault::None),
@@ -268,6 +277,7 @@ fn kind(method: &Method, query: &BTreeMap<String, String>) -> Kind {
         "GET" if query.contains_key("list-type") => Kind::List,
         "GET" if query.contains_key("uploads") => Kind::Uploads,
         "GET" if query.contains_key("object-lock") => Kind::Lock,
+        "GET" if query.contains_key("retention") => Kind::Retention,
         "GET" => Kind::Get,
         other => panic!("{other} is not known"),
     }
@@ -352,7 +362,23 @@ impl State {
             },
             Kind::List => self.list(query, stale),
             Kind::Uploads => self.list_uploads(query),
-            Kind::Lock => plain(404, "ObjectLockConfigurationNotFoundError"),
+            Kind::Lock => match &self.locked_until {
+                None => plain(404, "ObjectLockConfigurationNotFoundError"),
+                Some(_) => {
+                    let told = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>";
+                    (200, Vec::new(), told.into())
+                }
+            },
+            Kind::Retention => match &self.locked_until {
+                None => plain(400, "InvalidRequest"),
+                Some(_) if !self.objects.contains_key(&key) => plain(404, "NoSuchKey"),
+                Some(until) => {
+                    let told = format!(
+                        "<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>"
+                    );
+                    (200, Vec::new(), told.into_bytes())
+                }
+            },
         }
     }
 

@@ -318,7 +318,9 @@ impl Store {
     /// The results of checks of one chain, in order; the last one counts.
     pub fn checks_of(&self, chain: &ChainPath) -> Result<Vec<ObjectName>, Error> {
         let chain = chain.clone();
-        self.ask(move |store| store.checks_of(&chain))
+        self.ask_on(self.limits.answer, move |store, signs| {
+            store.checks_of(&chain, &|| signs.give())
+        })
     }
 
     /// What is in the store, under the name of its destination, by one listing; with `sweep`, the leavings of backups that
@@ -405,7 +407,9 @@ impl Store {
     /// The claim of `slot` with the highest number among those that count, and the next number that is free.
     pub fn newest_claim(&self, slot: &SlotPath) -> Result<(Option<Found>, u32), Error> {
         let slot = slot.clone();
-        self.ask(move |store| store.newest_claim(&slot))
+        self.ask_on(self.limits.answer, move |store, signs| {
+            store.newest_claim(&slot, &|| signs.give())
+        })
     }
 
     /// Whether there is a backup of `slot` in `chain`, as far as its manifest and the size of its object tell.
@@ -431,18 +435,24 @@ impl Store {
         &self,
         question: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let inner = self.inner.clone();
-        answer(&self.location.key(), self.limits.answer, move |_| question(&inner))?
+        self.ask_on(self.limits.answer, move |inner, _| question(inner))
     }
 
     fn ask_for_many<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Inner, &Signs) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.ask_on(self.limits.listing, question)
+    }
+
+    /// Asks what may take long, as long as it gives a sign of life within the limit.
+    fn ask_on<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        question: impl FnOnce(&Inner, &Signs) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let inner = self.inner.clone();
-        answer(&self.location.key(), self.limits.listing, move |signs| {
-            question(&inner, signs)
-        })?
+        answer(&self.location.key(), limit, move |signs| question(&inner, signs))?
     }
 
     /// Asks, and has `look` called every so often meanwhile.

@@ -224,8 +224,8 @@ impl Inner {
     }
 
     /// What there is; an error if a part of it cannot be looked into. For whoever concludes from what is not there.
-    pub(super) fn list_all(&self, under: &Under) -> Result<Vec<ListedObject>, Error> {
-        let objects = self.backend.list(under, &|| {})?;
+    pub(super) fn list_all(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
+        let objects = self.backend.list(under, sign)?;
         for object in &objects {
             if let Listed::Unreadable { path, why } = &object.name {
                 let source = std::io::Error::other(why.clone());
@@ -241,9 +241,10 @@ impl Inner {
     }
 
     /// The results of checks of one chain that are not of strangers, in order; the last one counts.
-    pub fn checks_of(&self, chain: &ChainPath) -> Result<Vec<ObjectName>, Error> {
+    pub fn checks_of(&self, chain: &ChainPath, sign: &dyn Fn()) -> Result<Vec<ObjectName>, Error> {
         let mut checks = Vec::new();
-        for object in self.list_all(&Under::Checks(chain.clone()))? {
+        for object in self.list_all(&Under::Checks(chain.clone()), sign)? {
+            sign();
             if let Listed::Ours(name @ ObjectName::Check(..)) = object.name
                 && self.counts(&name)?
             {
@@ -304,8 +305,8 @@ impl Inner {
         let threads = threads_for(wanted.len());
         let once = self.kept.as_ref().map(|kept| Once::of(kept, objects, sums));
         let read = |name: &ObjectName| match &once {
-            Some(once) => once.document(name, || self.document(name)),
-            None => self.document(name),
+            Some(once) => once.document(name, || self.document(name, sign)),
+            None => self.document(name, sign),
         };
         let read = &read;
         let catalog = std::thread::scope(|scope| {
@@ -345,13 +346,13 @@ impl Inner {
 
     /// A document as it is stored; none if it has been removed since it was listed. In the place of a check that was
     /// superseded since then, the one that counts now: without any, a bad copy would look like one that nobody checked.
-    pub(super) fn document(&self, name: &ObjectName) -> Option<Document> {
+    pub(super) fn document(&self, name: &ObjectName, sign: &dyn Fn()) -> Option<Document> {
         let mut name = name.clone();
         for _ in 0..MOST_SUPERSEDED {
             let content = match self.read_small(&name, MAX_BYTES as u64) {
                 Ok(bytes) => Ok(bytes),
                 Err(Error::NotFound { .. }) => {
-                    name = self.successor_of(&name)?;
+                    name = self.successor_of(&name, sign)?;
                     continue;
                 }
                 Err(Error::Io { doing, source, .. } | Error::Denied { doing, source, .. }) => Err(Fault::Unreadable {
@@ -373,9 +374,9 @@ impl Inner {
     }
 
     /// What counts in the place of a document that is gone.
-    fn successor_of(&self, gone: &ObjectName) -> Option<ObjectName> {
+    fn successor_of(&self, gone: &ObjectName, sign: &dyn Fn()) -> Option<ObjectName> {
         let (chain, _) = gone.check()?;
-        self.checks_of(chain).ok()?.pop()
+        self.checks_of(chain, sign).ok()?.pop()
     }
 
     /// Writes a canary for `host` and reads it back; `Altered` if it came back different.

@@ -63,7 +63,7 @@ impl Inner {
     ) -> Result<Vec<Swept>, Error> {
         let now = now?;
         let (mut swept, mut stuck) = (Vec::new(), None);
-        let claimed = self.claimed_chains(objects, now)?;
+        let claimed = self.claimed_chains(objects, now, sign)?;
         let objects = match self.backend().unfinished(Some(objects), sign) {
             Ok(None) => Cow::Borrowed(objects),
             Ok(Some(uploads)) if uploads.is_empty() => Cow::Borrowed(objects),
@@ -100,7 +100,7 @@ impl Inner {
     }
 
     pub(super) fn has_manifest(&self, chain: &ChainPath) -> Result<bool, Error> {
-        let objects = self.list_all(&Under::Chain(chain.clone()))?;
+        let objects = self.list_all(&Under::Chain(chain.clone()), &|| {})?;
         let is_manifest = |object: &Listed| matches!(object, Listed::Ours(ObjectName::FullManifest(..)));
         Ok(objects.iter().any(|object| is_manifest(&object.name)))
     }

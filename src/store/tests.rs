@@ -1,9 +1,11 @@
 //! The promises of a `file:` store, on real folders.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
@@ -12,6 +14,7 @@ use super::*;
 use crate::layout::claim::{Claim, State};
 use crate::layout::{ChainPath, HostName, Listed, ListedObject, ObjectName, SlotPath};
 use crate::model::{ClusterId, ClusterName, Digest, Revision};
+use crate::signing::{Authority, Role, SigningKey, Trust};
 
 const WRITE: Access = Access::Write {
     now: Timestamp::UNIX_EPOCH,
@@ -469,10 +472,10 @@ fn in_the_place_of_a_check_that_was_superseded_since_it_was_listed_the_next_is_r
     store.put_new(&check(1), b"bad").unwrap();
     store.put_new(&check(2), b"bad again").unwrap();
     store.remove(&check(1)).unwrap();
-    let read = store.inner().document(&check(1)).unwrap();
+    let read = store.inner().document(&check(1), &|| {}).unwrap();
     assert_eq!((read.name, read.content), (check(2), Ok(b"bad again".to_vec())));
     store.remove(&check(2)).unwrap();
-    assert_eq!(store.inner().document(&check(1)), None, "the backup is gone");
+    assert_eq!(store.inner().document(&check(1), &|| {}), None, "the backup is gone");
 }
 
 const DEAD: &str = "20261120T000000Z-0000dead";
@@ -662,6 +665,59 @@ fn of_the_claims_of_a_slot_the_highest_number_is_found_and_none_is_written_twice
         store.newest_claim(&slot).is_err(),
         "a store that is gone is not one without claims"
     );
+}
+
+#[test]
+fn claims_of_strangers_are_passed_by_with_a_bound_and_a_sign_of_life_for_each() {
+    let (_root, store) = store();
+    let own = Arc::new(SigningKey::of_seed(Role::Signer, [1; 32]));
+    let named = Authority::anybody(&cluster()).trusting(Trust::of([own.public()]));
+    let store = store.under(Arc::new(named.signing(own)));
+    let (slot, word) = claim(State::Taking, store.now().unwrap());
+    let forge = |number: u32| {
+        store
+            .put_new(&ObjectName::Claim(slot.clone(), number), &word.to_bytes())
+            .unwrap()
+    };
+    let look = || {
+        let signs = Cell::new(0);
+        let found = store
+            .inner()
+            .newest_claim(&slot, &|| signs.set(signs.get() + 1))
+            .unwrap();
+        (found.0.map(|found| found.number), found.1, signs.get())
+    };
+    let write = |number: u32| {
+        store
+            .put_document(&ObjectName::Claim(slot.clone(), number), &word.to_bytes())
+            .unwrap()
+    };
+    forge(1);
+    write(2);
+    for number in 0..1200 {
+        forge(u32::MAX - number);
+    }
+    let (newest, next, signs) = look();
+    assert_eq!((newest, next), (Some(2), 3));
+    assert!(signs < 20, "none from far above is read: {signs}");
+    // A stranger who takes the next numbers is read, and keeps nobody waiting for ever.
+    for number in 3..=1100 {
+        forge(number);
+    }
+    let (newest, next, signs) = look();
+    assert_eq!((newest, next), (None, 1101), "as good as free");
+    assert!((1000..1020).contains(&signs), "{signs}");
+    write(1101);
+    assert_eq!(look().0, Some(1101));
+
+    let now = store.now().unwrap();
+    let listed = store.list().unwrap();
+    let signs = Cell::new(0);
+    let swept = store
+        .inner()
+        .claimed_chains(&listed, now, &|| signs.set(signs.get() + 1));
+    assert!(matches!(swept, Err(Error::Unfit { .. })), "{swept:?}");
+    assert!(signs.get() > 1000);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::model::ClusterName;
 use crate::secret::Secret;
 use crate::signing::{KeyError, Role, Roll, Signer, SignerKey, SigningKey};
 use crate::terminal::Format;
+use crate::text::count;
 
 /// Who may read a secret key.
 const FILE_MODE: u32 = 0o600;
@@ -120,7 +121,11 @@ fn sign_signers(
     })?;
     let list = Roll::new(number, host::now(), signers);
     let document = SecretString::from(String::from_utf8_lossy(&list.sign(cluster, &root)).into_owned());
-    write(file, &document)?;
+    write(
+        file,
+        &document,
+        "give another file: a list that is out there is not changed",
+    )?;
     match context.output.format {
         Format::Json => context.output.json(&ListDocument {
             schema: 1,
@@ -130,8 +135,8 @@ fn sign_signers(
             signers: list.keys().map(|key| key.to_string()).collect(),
         }),
         Format::Text => context.output.line(format!(
-            "list {number} of {cluster}: {} signers, signed by root {}",
-            list.keys().count(),
+            "list {number} of {cluster}: {}, signed by root {}",
+            count(list.keys().count() as u64, "signer"),
             root.public().fingerprint()
         )),
     }
@@ -146,7 +151,7 @@ fn identity(context: &Context, file: &Path) -> Result<Exit, Failure> {
         "# public key: {recipient}\n{}\n",
         key.to_string().expose_secret()
     ));
-    write(file, &content)?;
+    write(file, &content, KEYS_STAY)?;
     match context.output.format {
         Format::Json => context.output.json(&IdentityDocument {
             schema: 1,
@@ -167,7 +172,7 @@ fn identity(context: &Context, file: &Path) -> Result<Exit, Failure> {
 
 fn signing(context: &Context, file: &Path, role: Role) -> Result<Exit, Failure> {
     let key = SigningKey::of_seed(role, durable::random().map_err(failed)?);
-    write(file, &key.to_file())?;
+    write(file, &key.to_file(), KEYS_STAY)?;
     let public = key.public();
     match context.output.format {
         Format::Json => context.output.json(&KeyDocument {
@@ -195,11 +200,15 @@ fn signing(context: &Context, file: &Path, role: Role) -> Result<Exit, Failure> 
     Ok(Exit::Done)
 }
 
-fn write(file: &Path, content: &SecretString) -> Result<(), Failure> {
+/// What to do where a file with a key is there.
+const KEYS_STAY: &str = "a key that backups may depend on is never overwritten; give another file";
+
+fn write(file: &Path, content: &SecretString, where_it_exists: &str) -> Result<(), Failure> {
     let written = durable::create_new(file, content.expose_secret().as_bytes(), FILE_MODE);
     written.map_err(|error| match error {
-        durable::Error::Exists { path } => Failure::new(Exit::Refused, format!("{} exists", path.display()))
-            .next("a key that backups may depend on is never overwritten; give another file"),
+        durable::Error::Exists { path } => {
+            Failure::new(Exit::Refused, format!("{} exists", path.display())).next(where_it_exists)
+        }
         durable::Error::Io { .. } => Failure::new(
             Exit::Failed,
             format!("cannot write {}: {}", file.display(), with_causes(&error)),

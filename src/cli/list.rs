@@ -238,7 +238,7 @@ fn print(output: &Output, places: &Destinations, all: bool) {
     let strange = catalog.strangers().len();
     if strange > 0 && !all {
         output.alarm(format!(
-            "no trusted signer has signed {}, which count for nothing: `lifeboat list --all` shows them",
+            "{} without the signature of a trusted signer: ignored; `lifeboat list --all` shows each",
             count(strange as u64, "document")
         ));
     }

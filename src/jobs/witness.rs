@@ -216,13 +216,14 @@ fn strangers(all: &[Stranger]) -> Vec<Notice> {
             true => String::new(),
             false => format!(" ({})", whose.join(", ")),
         };
+        let (are, them, which) = match strangers.len() {
+            1 => ("is", "it", "It"),
+            _ => ("are", "them", "The first"),
+        };
         let message = format!(
-            "destination {destination}: {} for nothing, no trusted signer has signed them{whose}: `{}`: {}; `lifeboat list \
-             --all` shows each",
-            match strangers.len() {
-                1 => "a document counts".to_owned(),
-                many => format!("{many} documents count"),
-            },
+            "{} in destination {destination} {are} ignored: no trusted signer signed {them}{whose}. {which} is `{}`: {}. \
+             All: `lifeboat list --all`",
+            count(strangers.len() as u64, "document"),
             first.object,
             first.why
         );

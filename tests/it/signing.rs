@@ -570,7 +570,25 @@ fn a_root_names_the_signers_and_an_older_list_brings_nobody_back() {
         file
     };
     let (first, second) = (list("1", &own), list("2", &other));
-    host.lifeboat(["check", "--publish-signers", &first]).expect_code(0);
+    let signed = [
+        "--root-key",
+        &path("root.txt"),
+        "--cluster",
+        CLUSTER,
+        "--number",
+        "3",
+        "--signer",
+        &own,
+    ];
+    host.lifeboat(["keygen", "--sign-signers", &first].iter().chain(&signed))
+        .expect_code(7)
+        .says(&["exists", "a list that is out there is not changed"]);
+    let published = host.lifeboat(["check", "--publish-signers", &first]).expect_code(0);
+    assert!(
+        published.stdout.contains("list 1 names 1 signer\n"),
+        "{}",
+        published.stdout
+    );
     host.lifeboat(["status"]).expect_code(0);
     host.lifeboat(["check", "--publish-signers", &second]).expect_code(0);
     let untrusted = || {

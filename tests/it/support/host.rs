@@ -179,6 +179,8 @@ impl Host {
             None => text.to_owned(),
         };
         let cluster = CLUSTER.parse().expect("it is a name");
+        // It has seen what was there before, and would miss it.
+        fs::remove_file(self.path("state").join(CLUSTER).join("tips.json")).ok();
         fs::write(file, key.sign(&cluster, &name, unsigned.as_bytes())).expect("the store can be written");
     }
 

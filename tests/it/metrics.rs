@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::support::etcd::{Etcd, Options};
 use super::support::host::Host;
+use super::support::prometheus::Prometheus;
 use super::support::running::until;
 use super::support::tools::{Version, debian};
 
@@ -163,6 +164,56 @@ fn an_agent_serves_writes_and_prints_the_same_and_all_of_it_before_the_first_bac
     for text in [&before, &after, &printed] {
         assert_eq!(checked(&promtool, text), "", "{text}");
     }
+}
+
+/// Where nothing is wrong these have no rows; with them, the dashboard tells what is.
+const OF_FAULTS: [&str; 2] = ["lifeboat_problems", "lifeboat_destination_bad_backups"];
+
+#[test]
+fn a_prometheus_finds_data_for_all_of_the_dashboard_and_nothing_to_alert_of() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let page = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let host = Host::new(&etcd);
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let more = format!(
+        "[schedules.proof]\nkind = \"verify\"\nevery = \"3s\"\njitter = \"0s\"\n\
+         [destinations.local.retention]\nkeep_last = 2\n[metrics]\nlisten = \"{address}\"\n"
+    );
+    host.configure(&etcd, &format!("{OFTEN}{more}"));
+    let agent = host.start(["agent"]);
+    until("the agent to listen", || TcpStream::connect(address).is_ok());
+    let Some(prometheus) = Prometheus::start(address, &page(RULES)) else {
+        return;
+    };
+    let healthy = || prometheus.asked("lifeboat_healthy == 1 and lifeboat_window_end_revision > 0");
+    until("a healthy host", || !healthy().is_empty());
+    let dashboard = fs::read_to_string(page("packaging/grafana/lifeboat.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut asked = 0;
+    for (title, target) in panels.iter().flat_map(|panel| {
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        targets.map(|target| (panel["title"].as_str().unwrap(), target))
+    }) {
+        let expression = target["expr"].as_str().unwrap().replace("$instance", ".*");
+        // The certificates are those of a cluster with TLS.
+        if expression.contains("lifeboat_certificate_") {
+            continue;
+        }
+        let is_of_fault = OF_FAULTS.iter().any(|name| expression.starts_with(name));
+        // An increase needs to be seen twice.
+        until(title, || prometheus.asked(&expression).is_empty() == is_of_fault);
+        asked += 1;
+    }
+    assert!(asked >= 15, "{asked} expressions");
+    assert_eq!(prometheus.alerts(), [""; 0]);
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    until("the agent to be missed", || {
+        prometheus.alerts().contains(&"LifeboatDown".to_owned())
+    });
 }
 
 #[test]

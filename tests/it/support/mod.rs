@@ -15,6 +15,8 @@ pub mod load;
 pub mod moto;
 mod ports;
 pub mod preload;
+pub mod prometheus;
+pub mod prometheus;
 pub mod recovery_sheet;
 pub mod runbook;
 pub mod running;

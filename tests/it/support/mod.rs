@@ -16,7 +16,6 @@ pub mod moto;
 mod ports;
 pub mod preload;
 pub mod prometheus;
-pub mod prometheus;
 pub mod recovery_sheet;
 pub mod runbook;
 pub mod running;

@@ -201,6 +201,42 @@ fn a_backup_whose_last_check_could_not_be_read_takes_no_place_from_a_good_one() 
     );
 }
 
+/// Whatever else is about, `latest` is what stays: where two hold the same revision, and where the id of what was made anew
+/// in the same second ends in less.
+#[test]
+fn the_newest_is_the_one_that_latest_names() {
+    let of = |id: &str, generation: u32, standing: Standing| Chain {
+        generation,
+        standing,
+        ..chain(id)
+    };
+    let [good, bad] = [Standing::Good(Proof::Stored), Standing::Bad(Vec::new())];
+    let newest = |chains: [Chain; 2]| {
+        let inventory = Inventory {
+            chains: chains.into(),
+            unjudged: None,
+        };
+        let policy = Policy {
+            keep_last: 1,
+            ..Policy::default()
+        };
+        let plan = plan(&inventory, &policy, Timestamp::UNIX_EPOCH, &TimeZone::UTC);
+        let kept = plan.keep.iter().filter(|verdict| {
+            let mut reasons = verdict.reasons.iter();
+            reasons.any(|reason| matches!(reason, KeepReason::NewestGood(_) | KeepReason::BadButFurthest(_)))
+        });
+        kept.map(|verdict| verdict.chain.id().suffix().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let made_anew = of("20261120T101530Z-00000001", 1, good.clone());
+    let original = of("20261120T101530Z-00000009", 0, good.clone());
+    assert_eq!(newest([made_anew, original]), ["00000001"]);
+    // One that turned bad is what other hosts have seen there last: it stays until there is a newer one.
+    let before = of("20261120T101530Z-00000001", 0, good);
+    let spoiled = of("20261120T111530Z-00000002", 0, bad);
+    assert_eq!(newest([before, spoiled]), ["00000001", "00000002"]);
+}
+
 #[test]
 fn words_from_a_store_stay_on_one_line() {
     let mut pinned = chain("20261120T101530Z-00000001");

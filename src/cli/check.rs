@@ -10,7 +10,7 @@ use crate::jobs::check::{Asked, Checked, Findings, MemberRow, check};
 use crate::jobs::probe::StoreRow;
 use crate::jobs::unit_access::{Judgement, UNIT};
 use crate::model::ByteSize;
-use crate::store::Answer;
+use crate::store::{Answer, OfKind};
 use crate::terminal::{Format, Output, Style, Table};
 use crate::text::count;
 
@@ -130,7 +130,8 @@ fn print_stores(output: &Output, stores: &[StoreRow]) {
     let mut table = table.may_go(&["VERSIONS", "UPLOADS"]);
     for StoreRow { name, enforces } in stores {
         let checksums = match &enforces.kind.checksums {
-            None => Answer::None.word().to_owned(),
+            None if enforces.kind == OfKind::NOTHING => Answer::None.word().to_owned(),
+            None => Answer::Unknown.word().to_owned(),
             Some(none) if none.is_empty() => Answer::No.word().to_owned(),
             Some(some) => some.join(" "),
         };

@@ -6,6 +6,7 @@
 //!
 //! Invariant: no call of this handle takes longer than its limit without a sign of life.
 
+mod locking;
 mod writing;
 
 use std::fmt;
@@ -355,31 +356,6 @@ impl Store {
     pub fn remove(&self, object: &ObjectName) -> Result<(), Error> {
         let object = object.clone();
         self.ask(move |store| store.backend().remove(&object))
-    }
-
-    /// Locks an object against whoever may remove it, for as long as is configured; nothing where nothing is. A manifest is
-    /// locked as it is written.
-    pub fn lock(&self, object: &ObjectName) -> Result<(), Error> {
-        let object = object.clone();
-        self.ask(move |store| store.backend().lock(&object))
-    }
-
-    /// The same of one that is not locked, as one may be that a run has written which was killed before it locked it.
-    pub fn lock_if_it_is_not(&self, object: &ObjectName) -> Result<(), Error> {
-        let object = object.clone();
-        self.ask(move |store| {
-            let backend = store.backend();
-            match backend.locks() && backend.locked_until(&object)?.is_none() {
-                true => backend.lock(&object),
-                false => Ok(()),
-            }
-        })
-    }
-
-    /// Until when an object is locked; none if it is not, or where nothing is ever locked.
-    pub fn locked_until(&self, object: &ObjectName) -> Result<Option<Timestamp>, Error> {
-        let object = object.clone();
-        self.ask(move |store| store.backend().locked_until(&object))
     }
 
     /// The time by the store's own clock, which on a network file system is not this host's.

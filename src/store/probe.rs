@@ -65,7 +65,7 @@ pub struct Enforces {
 /// What only some kinds of stores have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OfKind {
-    /// The checksums that it refuses bytes by which are not as they were sent: `crc32c`, `md5`.
+    /// The checksums that it refuses bytes by which are not as they were sent: `crc32c`, `md5`; none where that is not known.
     pub checksums: Option<Vec<&'static str>>,
     /// What it says of an object tells what it took.
     pub acknowledges: Answer,
@@ -77,7 +77,7 @@ pub struct OfKind {
 
 impl OfKind {
     /// Of a kind that has none of it.
-    pub(super) const NOTHING: OfKind = OfKind {
+    pub const NOTHING: OfKind = OfKind {
         checksums: None,
         acknowledges: Answer::None,
         object_lock: Answer::None,

@@ -3,6 +3,7 @@
 //! The judgement itself is `sandbox`'s; here facts are gathered: the unit as systemd reports it, the user and its
 //! groups, and owner, group and mode of every name on the way to a path.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -16,6 +17,7 @@ use crate::config::{Config, Listen, Secret, StoreUrl};
 use crate::destinations::side_by_side;
 use crate::durable;
 use crate::error_chain::with_causes;
+use crate::pipeline::Recipient;
 use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
 use crate::store;
 use crate::systemd::{Error, Systemd, UnitName};
@@ -260,6 +262,15 @@ fn needs(config: &Config, files: &[PathBuf]) -> Vec<Need> {
     if let Some(path) = &config.encryption.recipients_file {
         needs.push(need("`encryption.recipients_file`".to_owned(), path, Purpose::Read));
     }
+    let programs: BTreeSet<&Path> = config
+        .encryption
+        .recipients
+        .iter()
+        .filter_map(Recipient::plugin)
+        .collect();
+    for program in programs {
+        needs.push(need("`encryption.recipients`".to_owned(), program, Purpose::Run));
+    }
     let socket = match &config.metrics.listen {
         Some(Listen::Socket(path)) => Some(("`metrics.listen`", path)),
         Some(Listen::Port(_)) | None => None,
@@ -378,6 +389,25 @@ mod tests {
             remarks: Vec::new(),
             notes: vec!["user lifeboat does not exist here".to_owned()],
         }
+    }
+
+    #[test]
+    fn the_program_of_a_key_is_to_be_run_by_the_unit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let key = bech32::encode::<bech32::Bech32>(bech32::Hrp::parse("age1tpm").unwrap(), &[7; 4]).unwrap();
+        let text = format!(
+            "[cluster]\nname = 'prod'\n[members.m1]\nclient_urls = ['http://127.0.0.1:1']\n\
+             [encryption]\nrecipients = ['{key}']\nplugins = '/home/etcd/bin'\n"
+        );
+        fs::write(&path, text).unwrap();
+        let config = crate::config::load(&path).unwrap().config;
+        let needs = needs(&config, &[]);
+        let programs: Vec<_> = needs.iter().filter(|need| need.purpose == Purpose::Run).collect();
+        let [program] = programs.as_slice() else {
+            panic!("{needs:?}")
+        };
+        assert_eq!(program.path, Path::new("/home/etcd/bin/age-plugin-tpm"));
     }
 
     #[test]

@@ -98,10 +98,10 @@ impl Recipient {
         self.plugin().is_some()
     }
 
-    /// The name of the program that it needs, if it needs one.
-    pub fn plugin(&self) -> Option<&str> {
+    /// The program that it needs, if it needs one.
+    pub fn plugin(&self) -> Option<&Path> {
         match &self.key {
-            Key::Plugin(key) => key.program_name(),
+            Key::Plugin(key) => Some(key.program()),
             Key::X25519(_) | Key::Ssh(_) => None,
         }
     }

@@ -414,9 +414,9 @@ impl PluginRecipient {
         Some(PluginRecipient { text, plugin })
     }
 
-    /// What its program is called.
-    pub fn program_name(&self) -> Option<&str> {
-        self.plugin.program.file_name()?.to_str()
+    /// Its program.
+    pub fn program(&self) -> &Path {
+        &self.plugin.program
     }
 
     /// Why its program cannot be used.

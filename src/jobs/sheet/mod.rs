@@ -140,14 +140,10 @@ fn identities(config: &Config, blocks: &mut Vec<Block>) {
     });
 }
 
-/// The programs that hold keys, each once.
+/// The names of the programs that hold keys, each once.
 fn plugins(config: &Config) -> BTreeSet<&str> {
-    config
-        .encryption
-        .recipients
-        .iter()
-        .filter_map(Recipient::plugin)
-        .collect()
+    let programs = config.encryption.recipients.iter().filter_map(Recipient::plugin);
+    programs.filter_map(|program| program.file_name()?.to_str()).collect()
 }
 
 /// Those who may sign, where somebody is named: what each is called in what is typed, and its key.

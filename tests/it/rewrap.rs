@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::support::etcd::Etcd;
-use super::support::host::{Host, Output, copy_tree};
+use super::support::host::{CLUSTER, Host, Output, copy_tree};
 use super::support::killing::Killing;
 use super::support::moto::{Moto, SECRET};
 use super::support::shared;
@@ -85,7 +85,12 @@ fn backups_are_made_anew_in_every_destination_and_the_old_ones_go() {
     rewrap(&[]).expect_code(7).says(&["--identity OLD --identity NEW"]);
     host.lifeboat(["rewrap"]).expect_code(8);
     let both = ["--identity", &new.file];
+    // It only looks: not even the lock is taken.
+    let lock = fs::File::open(host.path("state").join(CLUSTER).join("jobs.lock")).unwrap();
+    lock.lock().unwrap();
+    rewrap(&both).expect_code(6);
     let planned = rewrap(&[&both[..], &["--dry-run"]].concat()).expect_code(0).json();
+    drop(lock);
     let planned = planned["rewrapped"].as_array().unwrap();
     assert_eq!(planned.len(), 2);
     assert!(

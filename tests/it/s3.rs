@@ -461,6 +461,44 @@ fn what_is_locked_stays_until_its_day_has_come() {
     assert_eq!(keys_of(&moto, &first).len(), 2);
 }
 
+/// A pin goes over at once, and what is locked is waited for: that is no error, and nothing is opened again meanwhile.
+#[test]
+fn what_is_locked_and_was_made_anew_waits_for_its_day_beside_the_new_one() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_locking_bucket(BUCKET);
+    let host = host_with(etcd, &moto, "object_lock = \"30d\"\n");
+    let old = host.backup();
+    host.lifeboat(["pin", &old]).expect_code(0);
+    let (file, own) = (
+        host.path("new-key.txt").display().to_string(),
+        host.identity().display().to_string(),
+    );
+    let made = host.lifeboat(["keygen", "--identity", &file]).expect_code(0);
+    host.reconfigure(host.recipient(), made.stdout.trim());
+    let rewrap = || {
+        let done = host.lifeboat(["--json", "rewrap", "--identity", &own, "--identity", &file]);
+        let done = done.expect_code(0).json();
+        let row = done["rewrapped"][0].clone();
+        let remark = row["remarks"][0].as_str().unwrap_or_default().to_owned();
+        assert!(
+            remark.contains("in destination bucket") && remark.contains("locked until"),
+            "{done}"
+        );
+        assert_eq!(row["errors"], serde_json::json!([]), "{done}");
+        (row["new"].as_str().unwrap().to_owned(), row["removed"].clone())
+    };
+    let (new, removed) = rewrap();
+    assert_eq!(removed, serde_json::json!(["local"]));
+    let has_pin = |id: &str| keys_of(&moto, id).iter().any(|key| key.ends_with("pin.json"));
+    assert!(has_pin(&new) && !has_pin(&old), "{:?}", moto.keys(BUCKET));
+    let before = moto.keys(BUCKET);
+    assert_eq!(rewrap(), (new.clone(), serde_json::json!([])));
+    // Of what is read and opened a result would be written.
+    assert_eq!(moto.keys(BUCKET), before);
+    host.lifeboat(["verify", &new, "--identity", &file]).expect_code(0);
+}
+
 #[test]
 fn a_server_that_is_gone_or_hangs_costs_its_deadline_and_no_other_destination() {
     let Some(etcd) = shared::unchanging() else { return };

@@ -93,6 +93,13 @@ pub struct Incomplete {
     pub modified: Timestamp,
 }
 
+/// What is none of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Foreign {
+    destination: String,
+    path: String,
+}
+
 /// Documents of which one is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted<'a> {
@@ -142,9 +149,10 @@ pub struct Catalog {
     damaged: Vec<Damaged>,
     strangers: Vec<Stranger>,
     incomplete: Vec<Incomplete>,
-    foreign: Vec<String>,
+    foreign: Vec<Foreign>,
     unreadable: Vec<Unreadable>,
-    odd: Vec<Odd>,
+    /// What of it nothing else here tells.
+    loose: Vec<Odd>,
     last_word: Option<LastWord>,
 }
 
@@ -286,7 +294,7 @@ impl Catalog {
             merged.incomplete.extend(catalog.incomplete);
             merged.foreign.extend(catalog.foreign);
             merged.unreadable.extend(catalog.unreadable);
-            merged.odd.extend(catalog.odd);
+            merged.loose.extend(catalog.loose);
             merged.last_word = newer_word(merged.last_word, catalog.last_word);
         }
         merged
@@ -351,13 +359,8 @@ impl Catalog {
     }
 
     /// Paths that are none of ours, in the order of their listing.
-    pub fn foreign(&self) -> &[String] {
-        &self.foreign
-    }
-
-    /// What is no whole backup, and none of what belongs to one.
-    pub fn odd(&self) -> &[Odd] {
-        &self.odd
+    pub fn foreign(&self) -> impl Iterator<Item = &str> {
+        self.foreign.iter().map(|found| found.path.as_str())
     }
 
     /// What could not be looked into, in the order of its listing.

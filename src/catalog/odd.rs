@@ -1,11 +1,10 @@
-//! What of a listing is no whole backup, and none of what belongs to one.
+//! What of a listing is no whole backup, and none of what belongs to one: put together when it is asked for.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::{ChainPath, Listed, ListedObject, ObjectName};
+use super::{Catalog, ObjectName};
 
 /// What is odd about an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -43,65 +42,49 @@ pub struct Odd {
     pub path: String,
 }
 
-/// The odd ones of a listing, in the order of their paths.
-pub(super) fn of_listing(destination: &str, objects: &[ListedObject]) -> Vec<Odd> {
-    let chains = |is_meant: fn(&ObjectName) -> bool| -> BTreeSet<&ChainPath> {
-        let names = super::ours(objects).map(|(name, _)| name);
-        names
-            .filter(|name| is_meant(name))
-            .filter_map(ObjectName::chain)
-            .collect()
-    };
-    let with_manifest = chains(ObjectName::is_manifest);
-    let with_data = chains(|name| matches!(name, ObjectName::Full(_)));
-    let odd = objects.iter().filter_map(|object| {
-        Some(match &object.name {
-            Listed::Foreign(path) => (Oddity::Strange, path.clone()),
-            Listed::Partial { path, .. } => (Oddity::Unfinished, path.clone()),
-            Listed::Ours(name) => {
-                let chain = name.chain()?;
-                match (name, with_manifest.contains(chain)) {
-                    (ObjectName::FullManifest(..), _) if !with_data.contains(chain) => {
-                        (Oddity::Missing, ObjectName::Full(chain.clone()).to_string())
-                    }
-                    (ObjectName::Full(_), false) => (Oddity::Unfinished, name.to_string()),
-                    (ObjectName::Pin(_) | ObjectName::Check(..), false) => (Oddity::Orphaned, name.to_string()),
-                    (_, _) => return None,
-                }
-            }
-            // The one hides nothing, the other is told of as what cannot be read.
-            Listed::EmptyFolder { .. } | Listed::Unreadable { .. } => return None,
-        })
-    });
-    let mut odd: Vec<Odd> = odd
-        .map(|(oddity, path)| Odd {
+impl Catalog {
+    /// What is no whole backup, and none of what belongs to one. Not what is missing: the listing of a backup that was removed
+    /// meanwhile looks the same, and only the store tells them apart.
+    pub fn odd(&self) -> Vec<Odd> {
+        let odd = |destination: &str, oddity, path: String| Odd {
             destination: destination.to_owned(),
             oddity,
             path,
-        })
-        .collect();
-    odd.sort_by(|a, b| a.path.cmp(&b.path));
-    odd
+        };
+        let strange = self.foreign.iter();
+        let strange = strange.map(|found| odd(&found.destination, Oddity::Strange, found.path.clone()));
+        let unfinished = self.incomplete.iter().map(|left| {
+            let object = ObjectName::Full(left.chain.clone());
+            odd(&left.destination, Oddity::Unfinished, object.to_string())
+        });
+        let loose = self.loose.iter().cloned();
+        let mut all: Vec<Odd> = loose.chain(strange).chain(unfinished).collect();
+        all.sort();
+        all
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Document, Listed, ListedObject, PinsCount};
     use super::*;
     use crate::layout::manifest::tests::manifest;
-
-    fn listed(name: Listed) -> ListedObject {
-        ListedObject {
-            name,
-            bytes: 1,
-            modified: jiff::Timestamp::UNIX_EPOCH,
-        }
-    }
+    use crate::signing::Authority;
 
     #[test]
-    fn each_kind_is_told_by_its_name_and_a_whole_backup_is_none() {
-        let backup = |id: &str| manifest(0xab, id, 10);
-        let (whole, lost) = (backup("20261120T101530Z-00000001"), backup("20261120T111530Z-00000002"));
-        let (gone, begun) = (backup("20261120T121530Z-00000003"), backup("20261120T131530Z-00000004"));
+    fn each_kind_is_told_and_a_whole_backup_is_none() {
+        let backup = |id: &str, revision| manifest(0xab, id, revision);
+        let whole = backup("20261120T101530Z-00000001", 10);
+        let lost = backup("20261120T111530Z-00000002", 11);
+        let (gone, begun) = (
+            backup("20261120T121530Z-00000003", 12),
+            backup("20261120T131530Z-00000004", 13),
+        );
+        let listed = |name: Listed| ListedObject {
+            name,
+            bytes: whole.stored.bytes,
+            modified: jiff::Timestamp::UNIX_EPOCH,
+        };
         let ours = |name: ObjectName| listed(Listed::Ours(name));
         let objects = [
             ours(whole.object_name()),
@@ -113,15 +96,23 @@ mod tests {
             ours(ObjectName::StoreMarker),
             listed(Listed::Foreign("notes.txt".to_owned())),
         ];
-        let odd = of_listing("local", &objects);
+        let authority = Authority::anybody(&"prod".parse().unwrap());
+        let documents = [&whole, &lost].map(|manifest| {
+            let document = Document {
+                name: manifest.name(),
+                content: Ok(manifest.to_bytes()),
+            };
+            document.understand(&authority)
+        });
+        let catalog = Catalog::of_destination("local", &objects, PinsCount::ByPresence, documents);
+        let odd = catalog.odd();
         let found: Vec<_> = odd.iter().map(|odd| (odd.oddity, odd.path.clone())).collect();
         assert_eq!(
             found,
             [
-                (Oddity::Missing, lost.object_name().to_string()),
+                (Oddity::Strange, "notes.txt".to_owned()),
                 (Oddity::Orphaned, ObjectName::Pin(gone.chain_path()).to_string()),
                 (Oddity::Unfinished, begun.object_name().to_string()),
-                (Oddity::Strange, "notes.txt".to_owned()),
             ]
         );
     }

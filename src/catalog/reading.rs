@@ -8,7 +8,8 @@ use super::{
     order, ours, stranger,
 };
 
-use super::odd::of_listing;
+use super::Foreign;
+use super::odd::{Odd, Oddity};
 
 /// The catalog of one destination while its documents come in.
 pub(super) struct Reading<'a> {
@@ -19,6 +20,8 @@ pub(super) struct Reading<'a> {
     with_check: BTreeSet<&'a ChainPath>,
     checks: BTreeMap<ChainPath, Checked>,
     with_manifest: BTreeSet<&'a ChainPath>,
+    /// Pins and results of checks.
+    of_chains: Vec<&'a ObjectName>,
     catalog: Catalog,
 }
 
@@ -32,23 +35,32 @@ impl<'a> Reading<'a> {
             with_check: BTreeSet::new(),
             checks: BTreeMap::new(),
             with_manifest: BTreeSet::new(),
-            catalog: Catalog {
-                odd: of_listing(destination, objects),
-                ..Catalog::default()
-            },
+            of_chains: Vec::new(),
+            catalog: Catalog::default(),
         };
         for object in objects {
             match &object.name {
-                Listed::Foreign(path) => reading.catalog.foreign.push(path.clone()),
+                Listed::Foreign(path) => reading.catalog.foreign.push(Foreign {
+                    destination: destination.to_owned(),
+                    path: path.clone(),
+                }),
+                Listed::Partial { path, .. } => reading.catalog.loose.push(Odd {
+                    destination: destination.to_owned(),
+                    oddity: Oddity::Unfinished,
+                    path: path.clone(),
+                }),
                 Listed::Unreadable { path, why } => reading.catalog.unreadable.push(Unreadable {
                     destination: destination.to_owned(),
                     path: path.clone(),
                     why: why.clone(),
                 }),
-                Listed::Ours(_) | Listed::Partial { .. } | Listed::EmptyFolder { .. } => {}
+                Listed::Ours(_) | Listed::EmptyFolder { .. } => {}
             }
         }
         for (name, object) in ours(objects) {
+            if matches!(name, ObjectName::Pin(_) | ObjectName::Check(..)) {
+                reading.of_chains.push(name);
+            }
             match name {
                 ObjectName::Full(chain) => {
                     reading.data.insert(chain, object);
@@ -134,6 +146,15 @@ impl<'a> Reading<'a> {
                     chain: (*chain).clone(),
                     bytes: object.bytes,
                     modified: object.modified,
+                });
+            }
+        }
+        for name in &self.of_chains {
+            if name.chain().is_some_and(|chain| !self.with_manifest.contains(chain)) {
+                self.catalog.loose.push(Odd {
+                    destination: self.destination.to_owned(),
+                    oddity: Oddity::Orphaned,
+                    path: name.to_string(),
                 });
             }
         }

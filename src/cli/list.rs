@@ -225,7 +225,6 @@ fn print(output: &Output, places: &Destinations, all: bool) {
         }
         catalog
             .foreign()
-            .iter()
             .for_each(|path| output.line(format!("not ours: {}", clean(path))));
         for stranger in catalog.strangers() {
             let (object, destination) = (&stranger.object, &stranger.destination);
@@ -323,7 +322,7 @@ fn document<'a>(places: &'a Destinations, broken: Option<&Failure>, all: bool) -
             .collect(),
         unreadable: unreadable.collect(),
         incomplete: all.then(|| catalog.incomplete().iter().map(|left| left.chain.to_string()).collect()),
-        foreign: all.then(|| catalog.foreign().to_vec()),
+        foreign: all.then(|| catalog.foreign().map(str::to_owned).collect()),
         strangers: catalog.strangers().iter().map(StrangerDocument::of).collect(),
         rolled_back: places.rolled_back.iter().map(RolledBackDocument::of).collect(),
     }

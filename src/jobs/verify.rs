@@ -16,7 +16,7 @@ use crate::layout::{HostName, Listed, Manifest, Proof};
 use crate::model::ChainId;
 use crate::pipeline::Identities;
 use crate::source;
-use crate::store::Limits;
+use crate::store::{self, Limits};
 use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Turn, Verified, least_recently_read};
 
 /// What a run came to.
@@ -299,7 +299,12 @@ impl Results {
 
     /// What of all that is listed is odd.
     pub fn odd(&mut self, destinations: &Destinations) {
-        let mut objects = destinations.catalog.odd().to_vec();
+        let mut objects = destinations.catalog.odd();
+        let missing = self.missing(destinations);
+        if !missing.is_empty() {
+            self.exit = worse(self.exit, Exit::Damaged);
+        }
+        objects.extend(missing);
         for (name, store) in &destinations.stores {
             match store.unfinished() {
                 Ok(uploads) => objects.extend(uploads.into_iter().flatten().filter_map(|upload| {
@@ -321,10 +326,37 @@ impl Results {
             }
         }
         objects.sort();
-        if objects.iter().any(|odd| odd.oddity == Oddity::Missing) {
-            self.exit = worse(self.exit, Exit::Damaged);
-        }
         self.objects = Some(objects);
+    }
+
+    /// The objects of backups that were listed without them, and that are backups still: others were removed meanwhile.
+    fn missing(&mut self, destinations: &Destinations) -> Vec<Odd> {
+        let mut missing = Vec::new();
+        for backup in destinations.catalog.backups() {
+            for copy in backup.copies.iter().filter(|copy| copy.written_at.is_none()) {
+                let name = &copy.destination;
+                let Some(store) = destinations.stores.get(name) else {
+                    continue;
+                };
+                match store.open_object(&backup.manifest().name()) {
+                    Ok(_) => missing.push(Odd {
+                        destination: name.clone(),
+                        oddity: Oddity::Missing,
+                        path: backup.manifest().object_name().to_string(),
+                    }),
+                    Err(store::Error::NotFound { .. }) => {}
+                    Err(error) => {
+                        self.errors.push(format!(
+                            "{} in destination {name}: {}",
+                            backup.id(),
+                            with_causes(&error)
+                        ));
+                        self.exit = worse(self.exit, Exit::Partly);
+                    }
+                }
+            }
+        }
+        missing
     }
 
     /// A backup whose manifest could not be had any more.
@@ -442,4 +474,39 @@ pub fn worse(one: Exit, other: Exit) -> Exit {
         Exit::Failed | Exit::Usage | Exit::NotFound | Exit::Locked | Exit::Refused | Exit::Configuration => 2,
     };
     if rank(other) > rank(one) { other } else { one }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::manifest;
+    use crate::destinations::Destination;
+    use crate::store::tests::store;
+
+    #[test]
+    fn an_object_is_missing_only_where_its_backup_is_one_still() {
+        let (_root, store) = store();
+        let lost = manifest(0xab, "20261120T101530Z-00000001", 10);
+        store.put_new(&lost.name(), &lost.to_bytes()).unwrap();
+        let opened = [Destination {
+            name: "local".to_owned(),
+            store: Ok(store.clone()),
+        }];
+        let read = Destinations::read("prod".parse().unwrap(), &opened, None);
+        let odd = || {
+            let mut results = Results::default();
+            results.odd(&read);
+            assert_eq!(results.errors, [""; 0]);
+            let objects = results.objects.unwrap().into_iter();
+            (
+                results.exit,
+                objects.map(|odd| (odd.oddity, odd.path)).collect::<Vec<_>>(),
+            )
+        };
+        let object = lost.object_name().to_string();
+        assert_eq!(odd(), (Exit::Damaged, vec![(Oddity::Missing, object)]));
+        // Retention has removed it since the store was listed: the manifest goes first, and the object after it.
+        store.remove(&lost.name()).unwrap();
+        assert_eq!(odd(), (Exit::Done, Vec::new()));
+    }
 }

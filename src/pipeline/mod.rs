@@ -8,19 +8,21 @@
 //!
 //! Formats: zstd (RFC 8878), age v1 (C2SP age).
 
+mod conversation;
 mod decode;
 mod encode;
 mod fan_out;
 mod keys;
 mod plugin;
 
+pub use conversation::{Ask, Question, allow_questions};
 pub(crate) use decode::fill;
 pub(crate) use decode::is_skippable_frame;
 pub use decode::{DecodeError, Decoded, Unlock, Window, decode};
 pub use encode::{Branch, EncodeError, Encoded, Encoder, Encoding, Head, Observer};
 pub use fan_out::BranchError;
 pub use keys::{Identities, KeyError, Recipient, try_sealing};
-pub use plugin::{Ask, PLUGINS, PluginFault, Question, allow_questions};
+pub use plugin::{PLUGINS, PluginFault};
 
 /// The size of the blocks that travel between stages.
 pub const BLOCK_BYTES: usize = 1 << 20;

@@ -219,23 +219,6 @@ impl Store {
         self.inner.backend().address(path)
     }
 
-    /// Writes a small new object; `AlreadyExists` if another was faster.
-    pub fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
-        let (object, bytes) = (object.clone(), bytes.to_vec());
-        self.ask(move |store| store.backend().put_new(&object, &bytes))
-    }
-
-    /// Writes a new document, signed where this host has a key; `AlreadyExists` if another was faster.
-    pub fn put_document(&self, name: &ObjectName, document: &[u8]) -> Result<(), Error> {
-        self.put_new(name, &self.authority().sign(name, document))
-    }
-
-    /// Writes the list of signers, in the place of one that is there.
-    pub fn put_signers(&self, document: &[u8]) -> Result<(), Error> {
-        let document = document.to_vec();
-        self.ask(move |store| store.backend().replace(&ObjectName::Signers, &document))
-    }
-
     /// Whether the chain is pinned by a pin that counts.
     pub fn is_pinned(&self, chain: &ChainPath) -> Result<bool, Error> {
         let chain = chain.clone();

@@ -1,4 +1,5 @@
-//! Objects are written as streams: from whoever calls, or from a reader, and nobody sees them before all has come.
+//! Documents are written at once, other objects as streams, from whoever calls or from a reader: nobody sees them before all
+//! has come.
 
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -30,6 +31,23 @@ pub enum Transfer {
 }
 
 impl Store {
+    /// Writes a small new object; `AlreadyExists` if another was faster.
+    pub fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+        let (object, bytes) = (object.clone(), bytes.to_vec());
+        self.ask(move |store| store.backend().put_new(&object, &bytes))
+    }
+
+    /// Writes a new document, signed where this host has a key; `AlreadyExists` if another was faster.
+    pub fn put_document(&self, name: &ObjectName, document: &[u8]) -> Result<(), Error> {
+        self.put_new(name, &self.authority().sign(name, document))
+    }
+
+    /// Writes the list of signers, in the place of one that is there.
+    pub fn put_signers(&self, document: &[u8]) -> Result<(), Error> {
+        let document = document.to_vec();
+        self.ask(move |store| store.backend().replace(&ObjectName::Signers, &document))
+    }
+
     /// Begins a new object, to be written as a stream.
     pub fn begin(&self, object: &ObjectName) -> Result<Upload, Error> {
         let (at, whom) = (self.address_of(object), self.location.key());

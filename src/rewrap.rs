@@ -275,7 +275,7 @@ fn encode(
     }
     let (bytes, sha256) = (encoded.stored_bytes, encoded.stored_sha256);
     for branch in encoded.branches {
-        branch.map_err(|_| None)?.end();
+        branch.join().map_err(|_| None)?.end();
     }
     Ok(Stream { bytes, sha256 })
 }

@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use super::Pulse;
 use super::full::{Error, Job};
@@ -12,7 +15,7 @@ use crate::destinations::Destination;
 use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, Check, HostName, Manifest, ObjectName, Pin, Stream};
 use crate::model::{ByteSize, Digest};
-use crate::pipeline::BranchError;
+use crate::pipeline::{BranchError, Ending, LAG_BUDGET};
 use crate::store::{self, Faster, ReadBack, Store, Upload};
 
 /// How often it is looked at whether there is room.
@@ -78,6 +81,8 @@ pub(super) fn reasons(written: &[Written]) -> String {
 pub(super) struct Sinks {
     order: Vec<String>,
     open: Vec<Open>,
+    /// Those that are at work still while another is done, which does not wait for them.
+    behind: JoinSet<(String, Result<Open, DestinationError>)>,
     failed: Vec<Written>,
     pulse: Pulse,
     at_work: AtWork,
@@ -98,6 +103,7 @@ impl Sinks {
                 .map(|destination| destination.name.clone())
                 .collect(),
             open: Vec::new(),
+            behind: JoinSet::new(),
             failed: Vec::new(),
             pulse: pulse.clone(),
             at_work,
@@ -174,28 +180,43 @@ impl Sinks {
         Error::NoDestination(std::mem::take(&mut self.failed))
     }
 
-    /// Makes the object visible in each, reads it back from the disk and compares.
+    /// Makes the object visible in each, reads it back from the disk and compares. Once one has it, the others go on beside:
+    /// a backup is one as soon as it is in a single place.
     pub async fn commit(
         &mut self,
-        branches: Vec<Result<Sink, BranchError>>,
+        branches: Vec<Ending<Sink>>,
         path: &ChainPath,
         stored: &Stream,
     ) -> Result<(), Error> {
+        let (object, stored) = (ObjectName::Full(path.clone()), *stored);
+        let patience = PATIENCE + store::time_to_sync(stored.bytes);
         for (mut open, branch) in std::mem::take(&mut self.open).into_iter().zip(branches) {
-            match branch {
-                Ok(sink) => {
-                    open.sink = Some(sink);
+            let (object, pulse) = (object.clone(), self.pulse.clone());
+            self.behind.spawn(async move {
+                let name = open.name.clone();
+                let joined = tokio::task::spawn_blocking(|| branch.join()).await;
+                let done = match joined.expect("a panic aborts the process") {
+                    Ok(sink) => {
+                        open.sink = Some(sink);
+                        within(patience, open, move |open| commit_one(open, &object, &stored, &pulse)).await
+                    }
+                    Err(error) => Err(error.into()),
+                };
+                (name, done)
+            });
+        }
+        let mut deadline = None;
+        while let Some((name, done)) = next_of(&mut self.behind, deadline).await {
+            match done {
+                Ok(open) => {
+                    self.pulse.beat();
                     self.open.push(open);
+                    deadline.get_or_insert_with(tokio::time::Instant::now);
                 }
-                Err(error) => self.fail(open.name, error),
+                Err(error) => self.fail(name, error),
             }
         }
-        let object = ObjectName::Full(path.clone());
-        let stored = *stored;
-        let patience = PATIENCE + store::time_to_sync(stored.bytes);
-        let pulse = self.pulse.clone();
-        self.each(patience, move |open| commit_one(open, &object, &stored, &pulse))
-            .await
+        self.some_left()
     }
 
     /// The manifest as it is to be stored, the same in each that is left: signed, where this host has a key.
@@ -207,32 +228,57 @@ impl Sinks {
         }
     }
 
-    /// Writes the manifest everywhere: from here on the backup exists.
-    pub async fn publish(mut self, manifest: &Manifest, document: &[u8], job: &Job) -> Result<Vec<Written>, Error> {
-        let (name, bytes) = (manifest.name(), document.to_vec());
-        let pin = match job.pinned {
-            Pinned::Yes => Some(Pin::new(manifest.finished_at, &job.host, job.note.clone()).to_bytes()),
-            Pinned::No => None,
-        };
-        let pin_name = ObjectName::Pin(manifest.chain_path());
-        let (check_name, check) = acknowledged(manifest, &job.host);
-        let published = self.each(PATIENCE, move |open| {
-            // The pin first, so that no moment is left for retention to find the backup without it.
-            if let Some(pin) = &pin {
-                open.store.put_document(&pin_name, pin)?;
+    /// Writes the manifest everywhere: from here on the backup exists. First where the object is; where it is not yet, as soon
+    /// as it is, or not at all once somebody asks to end: it can be copied there.
+    pub async fn publish(
+        mut self,
+        manifest: &Manifest,
+        document: &[u8],
+        job: &Job,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Vec<Written>, Error> {
+        let publishing = Arc::new(Publishing::of(manifest, document, job));
+        let act = publishing.clone();
+        self.each(PATIENCE, move |open| act.publish(open)).await?;
+        let first = std::mem::take(&mut self.open);
+        tokio::pin!(interrupted);
+        loop {
+            let late = tokio::select! {
+                late = next_of(&mut self.behind, None) => late,
+                () = &mut interrupted => break,
+            };
+            match late {
+                None => break,
+                Some((_, Ok(open))) => {
+                    self.open.push(open);
+                    let act = publishing.clone();
+                    self.try_each(PATIENCE, move |open| act.publish(open)).await;
+                }
+                Some((name, Err(error))) => self.fail(name, error),
             }
-            // Before the manifest, too: nobody is to take for read back what was not.
-            if !open.store.reads_back() {
-                open.store.put_document(&check_name, &check)?;
+        }
+        let mut written: Vec<Written> = first
+            .into_iter()
+            .chain(std::mem::take(&mut self.open))
+            .map(|open| Written {
+                destination: open.name,
+                result: Ok(()),
+            })
+            .chain(std::mem::take(&mut self.failed))
+            .collect();
+        // Whoever was not heard of is behind.
+        for name in &self.order {
+            if !written.iter().any(|written| written.destination == *name) {
+                let error = BranchError::TooSlow {
+                    waited: LAG_BUDGET,
+                    written: manifest.stored.bytes,
+                };
+                written.push(Written {
+                    destination: name.clone(),
+                    result: Err(error.into()),
+                });
             }
-            Ok(open.store.put_new(&name, &bytes)?)
-        });
-        published.await?;
-        let good = self.open.into_iter().map(|open| Written {
-            destination: open.name,
-            result: Ok(()),
-        });
-        let mut written: Vec<Written> = good.chain(self.failed).collect();
+        }
         written.sort_by_key(|written| self.order.iter().position(|name| *name == written.destination));
         Ok(written)
     }
@@ -244,26 +290,29 @@ impl Sinks {
         patience: Duration,
         act: impl Fn(&mut Open) -> Result<(), DestinationError> + Clone + Send + 'static,
     ) -> Result<(), Error> {
+        self.try_each(patience, act).await;
+        self.some_left()
+    }
+
+    /// The same, where it may fail in all.
+    async fn try_each(
+        &mut self,
+        patience: Duration,
+        act: impl Fn(&mut Open) -> Result<(), DestinationError> + Clone + Send + 'static,
+    ) {
         let mut running = Vec::new();
-        for mut open in std::mem::take(&mut self.open) {
-            let (name, act) = (open.name.clone(), act.clone());
-            let task = tokio::task::spawn_blocking(move || act(&mut open).map(|()| open));
-            running.push((name, task));
+        for open in std::mem::take(&mut self.open) {
+            running.push((open.name.clone(), tokio::spawn(within(patience, open, act.clone()))));
         }
-        let deadline = tokio::time::Instant::now() + patience;
         for (name, task) in running {
-            match tokio::time::timeout_at(deadline, task).await {
-                Ok(done) => match done.expect("a panic aborts the process") {
-                    Ok(open) => {
-                        self.pulse.beat();
-                        self.open.push(open);
-                    }
-                    Err(error) => self.fail(name, error),
-                },
-                Err(_) => self.fail(name, DestinationError::Hangs { after: patience }),
+            match task.await.expect("a panic aborts the process") {
+                Ok(open) => {
+                    self.pulse.beat();
+                    self.open.push(open);
+                }
+                Err(error) => self.fail(name, error),
             }
         }
-        self.some_left()
     }
 
     fn fail(&mut self, destination: String, error: impl Into<DestinationError>) {
@@ -278,6 +327,65 @@ impl Sinks {
             true => Err(Error::NoDestination(std::mem::take(&mut self.failed))),
             false => Ok(()),
         }
+    }
+}
+
+/// Does something in one of them, which takes no further part where it fails or takes longer than `patience`.
+async fn within(
+    patience: Duration,
+    mut open: Open,
+    act: impl FnOnce(&mut Open) -> Result<(), DestinationError> + Send + 'static,
+) -> Result<Open, DestinationError> {
+    let task = tokio::task::spawn_blocking(move || act(&mut open).map(|()| open));
+    match tokio::time::timeout(patience, task).await {
+        Ok(done) => done.expect("a panic aborts the process"),
+        Err(_) => Err(DestinationError::Hangs { after: patience }),
+    }
+}
+
+/// The next that is done; nothing at the deadline, or once none is left.
+async fn next_of<T: 'static>(running: &mut JoinSet<T>, deadline: Option<tokio::time::Instant>) -> Option<T> {
+    let next = running.join_next();
+    let joined = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, next).await.ok()?,
+        None => next.await,
+    };
+    Some(joined?.expect("a panic aborts the process, and nobody aborts them"))
+}
+
+/// What makes an object a backup.
+struct Publishing {
+    manifest: (ObjectName, Vec<u8>),
+    pin: Option<(ObjectName, Vec<u8>)>,
+    /// For stores from which nothing is read back.
+    check: (ObjectName, Vec<u8>),
+}
+
+impl Publishing {
+    fn of(manifest: &Manifest, document: &[u8], job: &Job) -> Publishing {
+        let pin = match job.pinned {
+            Pinned::Yes => Some(Pin::new(manifest.finished_at, &job.host, job.note.clone()).to_bytes()),
+            Pinned::No => None,
+        };
+        Publishing {
+            manifest: (manifest.name(), document.to_vec()),
+            pin: pin.map(|pin| (ObjectName::Pin(manifest.chain_path()), pin)),
+            check: acknowledged(manifest, &job.host),
+        }
+    }
+
+    fn publish(&self, open: &mut Open) -> Result<(), DestinationError> {
+        // The pin first, so that no moment is left for retention to find the backup without it.
+        if let Some((name, pin)) = &self.pin {
+            open.store.put_document(name, pin)?;
+        }
+        // Before the manifest, too: nobody is to take for read back what was not.
+        if !open.store.reads_back() {
+            let (name, check) = &self.check;
+            open.store.put_document(name, check)?;
+        }
+        let (name, manifest) = &self.manifest;
+        Ok(open.store.put_new(name, manifest)?)
     }
 }
 

@@ -134,7 +134,7 @@ impl Unplaced {
 }
 
 /// Takes one full backup; `before` is what all destinations of the cluster hold. `interrupted` ends it before its
-/// manifest is written.
+/// manifest is written, and what goes on after that in a slower destination.
 pub async fn full(
     job: &Job,
     destinations: Vec<Destination>,
@@ -145,9 +145,10 @@ pub async fn full(
     let begun = Instant::now();
     let mut encoder = None;
     let traces = Traces::new();
+    tokio::pin!(interrupted);
     let proven = tokio::select! {
         proven = prove(job, destinations, before, progress, &mut encoder, traces.at_work()) => Some(proven),
-        () = interrupted => None,
+        () = &mut interrupted => None,
     };
     // What was begun must be gone before anybody is told that nothing was kept.
     if let (Some(Err(_)) | None, Some(encoder)) = (&proven, encoder) {
@@ -164,7 +165,7 @@ pub async fn full(
         warnings,
     } = proven?;
     let document = sinks.signed(&manifest);
-    let destinations = sinks.publish(&manifest, &document, job).await?;
+    let destinations = sinks.publish(&manifest, &document, job, interrupted).await?;
     Ok(Outcome {
         unaccepted: unaccepted(before, &manifest, opening.as_ref()),
         manifest,

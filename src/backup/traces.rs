@@ -115,6 +115,7 @@ mod tests {
     use crate::destinations::Destination;
     use crate::layout::{ChainPath, Stream};
     use crate::model::Digest;
+    use crate::pipeline::Ending;
     use crate::store::tests::store_in;
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -158,7 +159,7 @@ mod tests {
         let traces = Traces::new();
         let (mut sinks, uploads, stored) = written(&stores, &traces).await;
         let committed: Result<(), BackupError> = sinks
-            .commit(uploads.into_iter().map(Ok).collect(), &path(), &stored)
+            .commit(uploads.into_iter().map(Ending::done).collect(), &path(), &stored)
             .await;
         committed.unwrap();
         assert_eq!(objects(&stores), 2);
@@ -174,7 +175,7 @@ mod tests {
         let stores = folders.each_ref().map(|folder| store_in(folder.path()));
         let traces = Traces::new();
         let (mut sinks, uploads, stored) = written(&stores, &traces).await;
-        let uploads = uploads.into_iter().map(Ok).collect();
+        let uploads = uploads.into_iter().map(Ending::done).collect();
         let path = path();
         tokio::select! {
             biased;

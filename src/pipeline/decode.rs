@@ -278,7 +278,7 @@ mod tests {
             let mut encoder = Encoder::start(encoding.head().unwrap(), content.len() as u64, Nobody, vec![Vec::new()]);
             encoder.push(content).await.unwrap();
             let mut encoded = encoder.finish().await.unwrap();
-            let stored = encoded.branches.remove(0).unwrap();
+            let stored = encoded.branches.remove(0).join().unwrap();
             assert_eq!(stored.len() as u64, encoded.stored_bytes);
             stored
         })

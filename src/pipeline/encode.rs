@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use zstd::zstd_safe::CParameter;
 
-use super::fan_out::{AllFailed, FanOut, FannedOut};
+use super::fan_out::{AllFailed, Ending, FanOut, FannedOut};
 use super::{BLOCK_BYTES, BranchError, Recipient};
 use crate::model::Digest;
 
@@ -41,9 +41,6 @@ pub trait Observer: Send + 'static {
     fn observe(&mut self, bytes: &[u8]);
 }
 
-/// A sink and what became of it.
-pub type Branch<W> = Result<W, BranchError>;
-
 /// Why no encoded stream came out.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -66,8 +63,8 @@ pub struct Encoded<O, W> {
     pub stored_bytes: u64,
     /// Digest of what each sink got.
     pub stored_sha256: Digest,
-    /// The sinks in the order they were given.
-    pub branches: Vec<Branch<W>>,
+    /// The sinks in the order they were given. Some may be busy still.
+    pub branches: Vec<Ending<W>>,
 }
 
 /// How an encoded stream begins: its key, wrapped for every recipient, and what becomes of the bytes that follow.
@@ -161,7 +158,7 @@ impl<O: Observer, W: Write + Send + 'static> Encoder<O, W> {
         joined.await.expect("a panic aborts the process");
     }
 
-    /// Ends the stream and hands back the sinks, not yet committed.
+    /// Ends the stream and hands back the sinks, not yet committed, each as soon as it is done.
     pub async fn finish(self) -> Result<Encoded<O, W>, EncodeError> {
         let Encoder {
             queue,

@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::Digest;
 
-/// How long all others together wait for one sink.
-pub(super) const LAG_BUDGET: Duration = Duration::from_secs(30);
+/// How long all others together wait for one sink. Little: what it misses can be copied to it from one of them.
+pub const LAG_BUDGET: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether others could go on while one is waited for.
 const LOOKED_EVERY: Duration = Duration::from_millis(10);
@@ -37,7 +37,7 @@ pub enum BranchError {
         source: io::Error,
     },
     /// The sink was too slow and was left behind.
-    #[error("too slow: left behind at {written} bytes, after {} s of waiting for it", .waited.as_secs())]
+    #[error("too slow: left behind at {written} bytes, after {:.1} s of waiting for it", .waited.as_secs_f64())]
     TooSlow {
         /// How long it was waited for.
         waited: Duration,
@@ -81,7 +81,39 @@ pub(super) struct FannedOut<W> {
     pub bytes: u64,
     pub sha256: Digest,
     /// In the order of the sinks given.
-    pub branches: Vec<Result<W, BranchError>>,
+    pub branches: Vec<Ending<W>>,
+}
+
+/// A sink that has been sent everything, and may be busy with it still. Dropped, it is dropped when it is done.
+#[must_use]
+pub struct Ending<W> {
+    branch: Branch<W>,
+    patience: Duration,
+}
+
+impl<W> Ending<W> {
+    /// One that is done.
+    #[cfg(test)]
+    pub(crate) fn done(sink: W) -> Ending<W> {
+        let (done, outcome) = crossbeam_channel::bounded(1);
+        done.send(Ok(Some(sink))).ok();
+        let branch = Branch {
+            queue: None,
+            outcome,
+            sent: 0,
+            waited: Duration::ZERO,
+            dropped: None,
+        };
+        Ending {
+            branch,
+            patience: Duration::ZERO,
+        }
+    }
+
+    /// The sink, once it has taken everything; it is waited for as long as one may take no bytes.
+    pub fn join(self) -> Result<W, BranchError> {
+        self.branch.join(self.patience)
+    }
 }
 
 impl<W: Write + Send + 'static> FanOut<W> {
@@ -95,13 +127,13 @@ impl<W: Write + Send + 'static> FanOut<W> {
         }
     }
 
-    /// Sends what is left, waits for the sinks, and hands them back.
+    /// Sends what is left. The sinks are waited for one by one: who is done need not wait for who is not.
     pub fn finish(mut self) -> io::Result<FannedOut<W>> {
         self.send_block()?;
         self.send_all(|| Message::End);
-        let stall_limit = self.stall_limit;
+        let patience = self.stall_limit;
         let branches = std::mem::take(&mut self.branches).into_iter();
-        let branches = branches.map(|branch| branch.join(stall_limit));
+        let branches = branches.map(|branch| Ending { branch, patience });
         Ok(FannedOut {
             bytes: self.stored_bytes,
             sha256: Digest(self.stored.finalize_reset().into()),
@@ -307,6 +339,11 @@ mod tests {
         }
     }
 
+    fn joined<const N: usize>(out: FannedOut<Sink>) -> [Result<Sink, BranchError>; N] {
+        let joined: Vec<_> = out.branches.into_iter().map(Ending::join).collect();
+        joined.try_into().ok().unwrap()
+    }
+
     fn content(bytes: usize) -> Vec<u8> {
         (0..bytes).map(|i| (i * 7 + i / 256) as u8).collect()
     }
@@ -320,7 +357,7 @@ mod tests {
         let out = out.finish().unwrap();
         assert_eq!(out.bytes, content.len() as u64);
         assert_eq!(out.sha256, Digest(Sha256::digest(&content).into()));
-        let [first, second, third] = out.branches.try_into().ok().unwrap();
+        let [first, second, third] = joined(out);
         for sink in [first, third] {
             assert!(matches!(sink, Ok(Sink::Good(taken)) if taken == content));
         }
@@ -338,9 +375,9 @@ mod tests {
         let mut out = FanOut::new(sinks, Duration::from_millis(50));
         let content = content(FAN_BLOCK_BYTES * (FAN_QUEUE_BLOCKS + 3));
         out.write_all(&content).unwrap();
-        let out = out.finish().unwrap();
-        assert!(matches!(&out.branches[0], Err(BranchError::TooSlow { .. })));
-        assert!(matches!(&out.branches[1], Ok(Sink::Good(taken)) if *taken == content));
+        let [slow, good] = joined(out.finish().unwrap());
+        assert!(matches!(slow, Err(BranchError::TooSlow { .. })));
+        assert!(matches!(good, Ok(Sink::Good(taken)) if taken == content));
         drop(release);
     }
 
@@ -359,13 +396,25 @@ mod tests {
                 std::thread::yield_now();
             }
             out.write_all(&content(2 * FAN_BLOCK_BYTES)).unwrap();
-            let out = out.finish().unwrap();
-            let Err(BranchError::TooSlow { waited, .. }) = &out.branches[place] else {
+            let both: [_; 2] = joined(out.finish().unwrap());
+            let Err(BranchError::TooSlow { waited, .. }) = &both[place] else {
                 panic!("{place}: it is left behind")
             };
             assert!(*waited >= limit / 2, "{place}: {waited:?}");
             drop(release);
         }
+    }
+
+    #[test]
+    fn who_is_done_does_not_wait_for_who_is_not() {
+        let (release, until) = crossbeam_channel::bounded(0);
+        let mut out = FanOut::new(vec![Sink::Hangs(until), Sink::Good(vec![])], Duration::from_secs(600));
+        let content = content(FAN_BLOCK_BYTES * 2);
+        out.write_all(&content).unwrap();
+        let [slow, good] = <[_; 2]>::try_from(out.finish().unwrap().branches).ok().unwrap();
+        assert!(matches!(good.join(), Ok(Sink::Good(taken)) if taken == content));
+        drop(release);
+        assert!(slow.join().is_ok());
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub use conversation::{Ask, Question, allow_questions};
 pub(crate) use decode::fill;
 pub(crate) use decode::is_skippable_frame;
 pub use decode::{DecodeError, Decoded, Unlock, Window, decode};
-pub use encode::{Branch, EncodeError, Encoded, Encoder, Encoding, Head, Observer};
-pub use fan_out::BranchError;
+pub use encode::{EncodeError, Encoded, Encoder, Encoding, Head, Observer};
+pub use fan_out::{BranchError, Ending, LAG_BUDGET};
 pub use keys::{Identities, KeyError, Recipient, try_sealing};
 pub use plugin::{PLUGINS, PluginFault};
 

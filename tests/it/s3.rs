@@ -402,6 +402,34 @@ fn a_destination_that_is_limited_has_the_backup_later_and_nobody_waits_for_it() 
 }
 
 #[test]
+fn a_slow_destination_has_the_backup_after_the_others_and_they_do_not_wait() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let mut noise = vec![0; 300_000];
+    getrandom::fill(&mut noise).unwrap();
+    etcd.client().put("/noise", noise, 0).unwrap();
+    // Some ten seconds for the object.
+    let line = moto.behind_a_slow_line(30_000);
+    let host = Host::new(&etcd);
+    let tables = bucket_at(&host, &moto, "").replace(&moto.endpoint(), &line.endpoint());
+    host.configure(&etcd, &tables);
+    let running = host.start(["backup"]);
+    let manifests = |names: Vec<String>| names.iter().filter(|name| name.contains("/full-")).count();
+    let of_local = || {
+        let files = host.stored_files().into_iter();
+        manifests(files.map(|file| file.display().to_string()).collect())
+    };
+    until("the backup in the directory", || of_local() == 1);
+    assert_eq!(manifests(moto.keys(BUCKET)), 0, "nobody waited for the bucket");
+    running.wait().expect_code(0);
+    assert_eq!(manifests(moto.keys(BUCKET)), 1);
+    assert_eq!(moto.open_uploads(BUCKET), [""; 0]);
+}
+
+#[test]
 fn what_is_locked_stays_until_its_day_has_come() {
     let Some(etcd) = shared::unchanging() else { return };
     let Some(moto) = Moto::start() else { return };

@@ -17,9 +17,10 @@ limit=$((128 << 20))
 . "$here/etcd-server.sh"
 
 work=$(mktemp -d "$BENCH_DIR/bench.XXXXXX")
-etcd_pid= cgroup= moto_pid=
+etcd_pid= cgroup= moto_pid= line_pid=
 clean_up() {
     stop_etcd KILL
+    [ -z "$line_pid" ] || kill -KILL "$line_pid" 2>/dev/null || true
     [ -z "$moto_pid" ] || kill -KILL "$moto_pid" 2>/dev/null || true
     [ -z "$cgroup" ] || rmdir "$cgroup" || true
     rm -rf "$work"
@@ -66,7 +67,20 @@ layout() { # the flags that etcdutl and lifeboat share
     echo --data-dir restored --name demo --initial-cluster "demo=$peer_url" --initial-cluster-token demo \
         --initial-advertise-peer-urls "$peer_url"
 }
-export -f save save_encrypted
+# A backup, until the directory has it; the command itself may go on.
+until_local() {
+    /usr/bin/time -f '%e' -o whole lifeboat --config slow.toml backup --pace off "$@" >slow.log 2>&1 &
+    until compgen -G 'backups/*/*/*/full-*.json' >/dev/null; do
+        kill -0 $!
+        sleep 0.01
+    done
+}
+until_it_ends() {
+    while [ ! -s whole ]; do sleep 0.1; done
+    say "the command ended after $(cat whole) s"
+    rm whole
+}
+export -f save save_encrypted until_local
 export client_url peer_url recipient
 
 say "filling etcd $version with $KEYS × $VALUE_BYTES bytes, then $CHANGES changes"
@@ -134,9 +148,28 @@ CONFIG
         curl --silent --fail --output /dev/null -X POST "http://127.0.0.1:$moto_port/moto-api/reset"
         curl --silent --fail --output /dev/null -X PUT "http://127.0.0.1:$moto_port/bench"
     done
-    kill "$moto_pid"
-    wait "$moto_pid" || true
-    moto_pid=
+    say "a slow destination beside a local one"
+    line_port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    "$python" "$here/slow-line.py" "$line_port" "$moto_port" 5000000 >line.log 2>&1 &
+    line_pid=$!
+    sed "s|http://127.0.0.1:$moto_port|http://127.0.0.1:$line_port|" bucket.toml >slow.toml
+    for _ in $(seq "$RUNS"); do
+        rm -rf backups state
+        mkdir backups state
+        measure alone bash -c 'until_local --to local'
+        until_it_ends
+        rm -rf backups state
+        mkdir backups state
+        measure beside bash -c 'until_local --to local --to bucket'
+        until_it_ends
+        # It was brought there afterwards.
+        lifeboat --config slow.toml --json list --destination bucket | grep -q '"id"'
+        curl --silent --fail --output /dev/null -X POST "http://127.0.0.1:$moto_port/moto-api/reset"
+        curl --silent --fail --output /dev/null -X PUT "http://127.0.0.1:$moto_port/bench"
+    done
+    kill "$line_pid" "$moto_pid"
+    wait "$line_pid" "$moto_pid" || true
+    moto_pid= line_pid=
 fi
 
 say "how long puts take meanwhile"
@@ -251,6 +284,8 @@ row "\`lifeboat backup\` as the agent takes it: paced, \`nice -n 19\`" paced nic
 if [ -e bucket.runs ]; then
     row '`lifeboat backup --pace off` to a directory alone (directory)' directory '' ''
     row 'the same to a bucket of moto on this machine' bucket directory '≤ 1.15; ≤ 96 MiB'
+    row 'the same, until the directory has it (alone)' alone '' ''
+    row 'the same beside a bucket at the end of a line of 5 MB/s, which has it afterwards' beside alone '≤ 1.0'
 fi
 row 'data directory: `etcdutl snapshot restore` (etcdutl)' etcdutl '' ''
 row '`lifeboat rebuild` of the plain snapshot' rebuild etcdutl '≤ 0.60'

@@ -21,6 +21,28 @@ pub struct Moto {
     dir: TempDir,
 }
 
+/// A line to a server. Dropping it cuts it.
+pub struct SlowLine {
+    port: u16,
+    process: Option<Child>,
+}
+
+impl SlowLine {
+    /// The URL of the server at its other end.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for SlowLine {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().ok();
+            process.wait().ok();
+        }
+    }
+}
+
 impl Moto {
     /// One that serves, or `None` after saying that the test is skipped. It lets everybody in.
     pub fn start() -> Option<Moto> {
@@ -51,6 +73,21 @@ impl Moto {
     /// Its URL.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A slow line to it, of so many bytes a second.
+    pub fn behind_a_slow_line(&self, rate: u32) -> SlowLine {
+        let mut line = SlowLine {
+            port: ports::free(),
+            process: None,
+        };
+        let mut command = Command::new(&self.python);
+        command
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/slow-line.py"))
+            .args([line.port.to_string(), self.port.to_string(), rate.to_string()]);
+        let log = self.dir.path().join("line.log");
+        server::boot(&mut command, &mut line.process, "slow-line", line.port, &log);
+        line
     }
 
     /// Kills it with SIGKILL: its port is nobody's then.

@@ -15,13 +15,13 @@ pub mod text;
 pub mod bbolt;
 pub mod catalog;
 pub mod datadir;
+pub mod etcd_settings;
 pub mod health;
 pub mod keyspace;
 pub mod layout;
 pub mod retention;
 pub mod sandbox;
 pub mod schedule;
-pub mod settings;
 pub mod signing;
 
 // The world, each in one place.

@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 
-use super::Job;
+use super::daemon::Job;
 use super::desk::Desk;
 use super::journal::Log;
 use crate::config::{DestinationName, Kind};

@@ -7,12 +7,12 @@ use std::time::Instant;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 
+use super::daemon::{Agent, READ_EVERY, READ_EVERY_WHILE_REFUSED, tell};
 use super::desk::Desk;
 use super::files::Files;
 use super::journal::Log;
 use super::memory::Memory;
 use super::unkept::Unkept;
-use super::{Agent, READ_EVERY, READ_EVERY_WHILE_REFUSED, tell};
 use crate::config::{self, Config, ScheduleName};
 use crate::health::{Event, Level};
 use crate::model::ClusterName;

@@ -5,9 +5,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 
+use super::daemon::{Agent, tell};
 use super::status::{Report, Running, schedule_state};
 use super::unkept::STATUS;
-use super::{Agent, tell};
 use crate::durable;
 use crate::health::{Configuration, Event, Facts, Notice, ScheduleState, Verdict, in_few_words};
 use crate::jobs::clock;

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::mpsc;
 
+use super::super::{samples, watchdog};
 use super::*;
 use crate::config;
 use crate::health::{Look, Notice};

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Context, Failure, host};
 use crate::config::Config;
 use crate::destinations::Destinations;
+use crate::etcd_settings::shell_word;
 use crate::jobs::identities;
 use crate::jobs::named_store::NamedStore;
 use crate::jobs::source::{Asked, Found};
@@ -15,7 +16,6 @@ use crate::jobs::stores::read_configured;
 use crate::layout::Manifest;
 use crate::model::{ChainId, ClusterName, LineageId, Revision};
 use crate::pipeline::{Identities, Window};
-use crate::settings::shell_word;
 use crate::signing::{SignerKey, Unsigned};
 use crate::text::rfc3339;
 

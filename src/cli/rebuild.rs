@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use super::arguments::{SourceArgs, Used};
 use super::{Context, Exit, Failure};
+use crate::etcd_settings::shell_word as word;
 use crate::jobs::rebuild::{Asked, chown, expected, failure, leave_word, warnings};
 use crate::jobs::source::described;
 use crate::keyspace::EtcdLine;
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::rebuild::{ContentProof, DigestRule, Error, Plan, Progress, Rebuilt, rebuild};
-use crate::settings::shell_word as word;
 use crate::terminal::{Bar, Format, Output};
 use crate::text::{compacted, count};
 

@@ -16,9 +16,9 @@ use super::{
     Auth, Backup, ClientCertificate, Cluster, Compression, Config, Destination, DestinationName, HashKvPolicy, Host,
     Member, MemberChoice, MemberName, MemberUrl, Restore, StoreUrl, Tls,
 };
+use crate::etcd_settings::Place;
 use crate::layout::Proof;
 use crate::restore::BumpRule;
-use crate::settings::Place;
 use crate::store::{BucketOptions, Location, SftpOptions};
 
 /// Reads the merged tree. Defaults stand in for what is not written; doubts go to `warnings`.

@@ -47,13 +47,13 @@ pub use schedules::{Kind, Schedule};
 
 pub use crate::backup::{HashKvPolicy, Pace};
 use crate::destinations::Address;
+use crate::etcd_settings;
 use crate::keyspace::EtcdLine;
 use crate::layout::Proof;
 use crate::model::{ByteSize, ClusterName, UnitName};
 use crate::pipeline::Recipient;
 use crate::restore::BumpRule;
 use crate::retention::Policy;
-use crate::settings;
 use crate::signing::Trust;
 use crate::store::{BucketOptions, SftpOptions};
 
@@ -155,7 +155,7 @@ pub struct Host {
     /// The directory of etcd's log, likewise.
     pub wal_dir: Option<PathBuf>,
     /// Where etcd's settings are.
-    pub settings: settings::Place,
+    pub settings: etcd_settings::Place,
     /// The line of etcd that runs here, where that is older than the backups.
     pub etcd_version: Option<EtcdLine>,
 }

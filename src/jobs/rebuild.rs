@@ -8,12 +8,12 @@ use super::source::source_failure;
 use super::{Exit, Failure};
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
 use crate::error_chain::with_causes;
+use crate::etcd_settings::shell_word;
 use crate::keyspace::{self, EtcdLine};
 use crate::layout::Manifest;
 use crate::model::{ClusterId, Revision};
 use crate::rebuild::{DigestRule, Error, Expected, Plan, Rebuilt};
 use crate::restore::{LedgerPaths, Word};
-use crate::settings::shell_word;
 
 /// Where the agent of a package remembers things.
 const AGENTS_STATE: &str = "/var/lib/lifeboat";

@@ -7,8 +7,8 @@
 
 mod copy_in;
 mod database;
+mod dead_runs;
 mod founding;
-mod leftovers;
 mod map;
 mod places;
 mod staging;
@@ -30,8 +30,8 @@ use crate::keyspace::{self, Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Versi
 use crate::model::{ByteSize, Digest, HashKv, Revision};
 use crate::source::{self, Source, TrailingDigest, trailing_digest};
 
+pub use dead_runs::is_held;
 pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};
-pub use leftovers::is_held;
 
 use copy_in::{Copied, Hashing, copy_in};
 use database::Sound;
@@ -300,7 +300,7 @@ pub fn rebuild(source: Source, plan: &Plan, listener: Listener<'_>) -> Result<Re
     let wal_dir = places::separate_log(&plan.data_dir, plan.wal_dir.as_deref())?;
     // The log first: where there is one, data of a run that died may be complete.
     let mut log = wal_dir.map(|dir| Staging::begin(&dir)).transpose()?;
-    leftovers::take_back(&plan.data_dir)?;
+    dead_runs::take_back(&plan.data_dir)?;
     let mut data = Staging::begin(&plan.data_dir)?;
     let built = lay_out(source, plan, &mut data, &mut log, listener)?;
     let owner = data.owner();

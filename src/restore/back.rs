@@ -13,7 +13,7 @@ use super::units::Guarded;
 use super::watch::{Revived, revived};
 use super::{Error, files};
 use crate::error_chain::with_causes;
-use crate::settings::{NewFile, Overlay};
+use crate::etcd_settings::{NewFile, Overlay};
 
 impl Run<'_> {
     pub(super) fn back_guard(&mut self) -> Result<Came, Error> {

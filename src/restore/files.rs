@@ -8,7 +8,7 @@ use std::path::Path;
 use super::ledger::FileBefore;
 use super::plan::PlannedFile;
 use crate::durable::{self, Error, failed};
-use crate::settings::NewFile;
+use crate::etcd_settings::NewFile;
 
 /// Settings are small.
 const MOST_BYTES: u64 = 1 << 20;

@@ -18,10 +18,10 @@ use super::bump::Bump;
 use super::preview::Preview;
 use super::rendezvous::{Founders, Identity, Nonce, Stand, Terms};
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
+use crate::etcd_settings::Overlay;
 use crate::keyspace::{self, EtcdLine, Version};
 use crate::layout::Manifest;
 use crate::model::{ChainId, ClusterId, Digest, HashKv, Invalid, LineageId, Revision};
-use crate::settings::Overlay;
 
 /// Names one restore: when it began and eight random digits, as those of backups.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

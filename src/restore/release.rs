@@ -15,7 +15,7 @@ use super::machine::End;
 use super::plan::RestoreId;
 use super::units::Units;
 use super::{Error, files};
-use crate::settings::{NewFile, Overlay};
+use crate::etcd_settings::{NewFile, Overlay};
 
 /// A step of a release, in order. Each can be taken again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,83 +7,16 @@ use std::path::{Path, PathBuf};
 
 use super::exchange_dir;
 use super::ledger::LedgerPaths;
-use super::mounts::mounted_inside;
 use super::plan::{Plan, PlannedFile, Site};
 use super::steps::RESUME_UNIT;
+use super::unfit::{Error, refuse_links, refuse_mounts};
 use crate::datadir::{self, InitialCluster, wal};
-use crate::durable::{self, Dir, ForeignLink, NotPlain};
+use crate::durable::{self, NotPlain};
+use crate::etcd_settings::{self, Change, EtcdSettings, Given, NewCluster, Overlay, Start, Unit};
 use crate::keyspace::EtcdLine;
-use crate::model::{ByteSize, ClusterId, UnitName};
-use crate::rebuild::{self, is_held, log_beside_member, needed_bytes};
-use crate::settings::{self, Change, EtcdSettings, Given, NewCluster, Overlay, Start, Unit};
+use crate::model::{ByteSize, ClusterId};
+use crate::rebuild::{is_held, log_beside_member, needed_bytes};
 use crate::systemd::read_file;
-
-/// Why nothing is restored on this host as it is.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The log would leave with the old data, or stay when that goes.
-    #[error(transparent)]
-    LogInside(rebuild::Error),
-    /// Who owns the data cannot be seen.
-    #[error(transparent)]
-    Owner(exchange_dir::Error),
-    /// The unit's user is not one of this host.
-    #[error("{unit} runs as user `{user}`, which this host does not know")]
-    UnknownUser {
-        /// The unit.
-        unit: UnitName,
-        /// Its user.
-        user: String,
-    },
-    /// The log in place cannot be read.
-    #[error(transparent)]
-    Log(io::Error),
-    /// The operating system refused.
-    #[error(transparent)]
-    Files(durable::Error),
-    /// Somebody but root decides where the data is.
-    #[error("`{}` is a link of user {}, who could lead root anywhere by it", .0.path.display(), .0.owner)]
-    Foreign(ForeignLink),
-    /// A file system is mounted in what is exchanged as a whole.
-    #[error("`{}` is a mount point in what a restore exchanges as a whole", .path.display())]
-    Mounted {
-        /// Where.
-        path: PathBuf,
-    },
-    /// It cannot be seen how the directories are.
-    #[error(transparent)]
-    Look(rebuild::Error),
-    /// A setting makes every start put another cluster together.
-    #[error("etcd would not start as a member of the restored cluster: {way} is set")]
-    OtherWay {
-        /// Which, and where.
-        way: String,
-    },
-    /// The settings are not understood.
-    #[error(transparent)]
-    Settings(settings::Error),
-    /// The members make no cluster.
-    #[error(transparent)]
-    Members(datadir::Error),
-    /// An etcd runs on the data that the unit has not started.
-    #[error("an etcd that {unit} did not start uses {}", .data_dir.display())]
-    HeldByOther {
-        /// The unit.
-        unit: UnitName,
-        /// The data directory.
-        data_dir: PathBuf,
-    },
-    /// The new data has no room beside the old.
-    #[error("{} has {free} free, and {needed} are needed beside the old data", .data_dir.display())]
-    TooLittleSpace {
-        /// The data directory.
-        data_dir: PathBuf,
-        /// What there is.
-        free: ByteSize,
-        /// What is needed.
-        needed: ByteSize,
-    },
-}
 
 /// etcd as this host has it.
 #[derive(Debug)]
@@ -191,10 +124,10 @@ impl EtcdHere {
     /// What is laid over etcd's settings, and what earlier restores left there.
     pub fn files(&self, plan: &Plan) -> Result<(Option<Overlay>, Vec<PathBuf>), Error> {
         let cluster = new_cluster(plan).map_err(Error::Members)?;
-        let overlay = settings::overlay(&self.unit, &self.given, &cluster, &plan.host.id.to_string(), &read_file);
+        let overlay = etcd_settings::overlay(&self.unit, &self.given, &cluster, &plan.host.id.to_string(), &read_file);
         let overlay = overlay.map_err(Error::Settings)?;
         let is_laid = |path: &PathBuf| overlay.iter().flat_map(Overlay::paths).any(|laid| laid == path);
-        let mut stale = Vec::from(settings::ours(&self.unit.name));
+        let mut stale = Vec::from(etcd_settings::ours(&self.unit.name));
         stale.retain(|path| path.exists() && !is_laid(path));
         Ok((overlay, stale))
     }
@@ -211,7 +144,7 @@ impl EtcdHere {
                 .urls_of(member)
                 .map_or(Vec::new(), |urls| urls.iter().map(ToString::to_string).collect()),
         };
-        let overlay = settings::overlay(&self.unit, &self.given, &cluster, "rejoin", &read_file);
+        let overlay = etcd_settings::overlay(&self.unit, &self.given, &cluster, "rejoin", &read_file);
         overlay.is_ok_and(|overlay| overlay.is_some())
     }
 
@@ -234,7 +167,7 @@ impl EtcdHere {
         let more = format!(
             "{until_taken_up}Documentation=man:lifeboat-runbook(7)\nWants={RESUME_UNIT}\nAfter={RESUME_UNIT}\n"
         );
-        let guard = settings::guard(&self.unit.name, &ledger_paths.lock(), &more, start);
+        let guard = etcd_settings::guard(&self.unit.name, &ledger_paths.lock(), &more, start);
         PlannedFile {
             path: guard.path,
             content: guard.content,
@@ -281,28 +214,10 @@ fn identity_in(folder: &Path, names: &[String]) -> io::Result<Option<ClusterId>>
     Ok(None)
 }
 
-/// Refuses where somebody but root decides where the data is, as by a link that etcd's user has made.
-fn refuse_links(site: &Site) -> Result<(), Error> {
-    for path in site.dirs() {
-        if let Some(link) = Dir::foreign_link(path).map_err(Error::Files)? {
-            return Err(Error::Foreign(link));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses while a file system is mounted in what is exchanged as a whole.
-pub fn refuse_mounts(site: &Site) -> Result<(), Error> {
-    match mounted_inside(site).map_err(Error::Look)? {
-        Some(path) => Err(Error::Mounted { path }),
-        None => Ok(()),
-    }
-}
-
 /// What the operator should change in the settings of `unit` after a restore; nothing where they cannot be read.
 pub fn changes_after(unit: &Unit, given: &Given, plan: &Plan) -> Vec<Change> {
     let cluster = new_cluster(plan).ok();
-    let changes = cluster.and_then(|cluster| settings::changes(unit, given, &cluster, &read_file).ok());
+    let changes = cluster.and_then(|cluster| etcd_settings::changes(unit, given, &cluster, &read_file).ok());
     changes.unwrap_or_default()
 }
 

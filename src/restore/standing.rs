@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::quorum::{Found, Heard, Verdict, called};
 use crate::datadir::{InitialCluster, Membership};
 use crate::etcd::PeerMember;
-use crate::settings::shell_word as word;
+use crate::etcd_settings::shell_word as word;
 
 /// Where it is told what the words of `member add` are kept for the lines that follow it.
 const ADDED: &str = "/run/etcd-rejoin.txt";

@@ -6,8 +6,8 @@
 use std::fmt;
 
 use crate::datadir::wal;
+use crate::etcd_settings::shell_word;
 use crate::pipeline::is_skippable_frame;
-use crate::settings::shell_word;
 
 /// A kind of file that is known by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use crate::durable;
 use crate::error_chain::with_causes;
+use crate::etcd_settings::{Change, Overlay};
 use crate::jobs::restore::SettingsNow;
 use crate::model::ByteSize;
 use crate::restore::{
     End, Kept, Ledger, LedgerError, LedgerPaths, Plan, Seen, Step, closed, kept_folders, open_ledger,
 };
-use crate::settings::{Change, Overlay};
 use crate::text::{age, rfc3339};
 
 /// What there is, as programs see it.

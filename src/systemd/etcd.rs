@@ -1,24 +1,24 @@
-//! Which unit runs etcd, and that unit as `settings` wants it.
+//! Which unit runs etcd, and that unit as `etcd_settings` wants it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{CALL_TIMEOUT, Error, MANAGER_INTERFACE, MANAGER_PATH, PROPERTIES_INTERFACE, Service, Systemd, failed};
 use crate::durable;
+use crate::etcd_settings::{self, Environment};
 use crate::model::UnitName;
-use crate::settings::{self, Environment};
 
 /// The largest file that is read because a unit names it.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// Reads a file that a unit names, as [`settings::Read`] wants it.
+/// Reads a file that a unit names, as [`etcd_settings::Read`] wants it.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     durable::read_linked(path, LARGEST_FILE)
 }
 
 impl Systemd {
     /// The unit as the reader of etcd's settings wants it.
-    pub async fn etcd_unit(&self, name: &UnitName) -> Result<settings::Unit, Error> {
+    pub async fn etcd_unit(&self, name: &UnitName) -> Result<etcd_settings::Unit, Error> {
         let service = self.service(name).await?;
         let doing = || "read the manager's environment".to_owned();
         let answer = self
@@ -70,7 +70,7 @@ impl Systemd {
             let Ok(service) = self.service(&name).await else {
                 continue;
             };
-            if service.exec_start.iter().any(settings::starts_etcd) {
+            if service.exec_start.iter().any(etcd_settings::starts_etcd) {
                 match service.main_pid {
                     Some(_) => running.push(name),
                     None => stopped.push(name),
@@ -83,12 +83,12 @@ impl Systemd {
 }
 
 impl Service {
-    fn etcd_unit(self, name: &UnitName, manager: Vec<String>) -> settings::Unit {
+    fn etcd_unit(self, name: &UnitName, manager: Vec<String>) -> etcd_settings::Unit {
         let working_directory = self.working_directory.as_deref().unwrap_or("/");
         // `!`: it may be missing.
         let working_directory = working_directory.strip_prefix('!').unwrap_or(working_directory);
         let root = self.sandbox.root_directory.filter(|root| root != Path::new("/"));
-        settings::Unit {
+        etcd_settings::Unit {
             name: name.clone(),
             files: self
                 .unit

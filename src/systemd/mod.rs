@@ -1,6 +1,6 @@
 //! systemd over D-Bus: how a unit is set up and how it is, and its start and stop.
 //!
-//! Leaves to `sandbox` and `settings` what a unit's settings mean, and to the use cases what is done about it.
+//! Leaves to `sandbox` and `etcd_settings` what a unit's settings mean, and to the use cases what is done about it.
 //!
 //! Invariant: every wait here has a bound; a manager that does not answer is an error, not a hang.
 //! Invariant: reading changes nothing. To look at a unit loads it, as `systemctl show` does. What changes something is in

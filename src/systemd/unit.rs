@@ -6,8 +6,8 @@ use std::time::Duration;
 use zbus::OwnedObjectPath;
 
 use super::{Error, Properties};
+use crate::etcd_settings::{Command, Environment, EnvironmentFile, ExecFlag};
 use crate::sandbox::{Bound, Credential, Listed, ProtectHome, ProtectSystem, Sandbox};
-use crate::settings::{Command, Environment, EnvironmentFile, ExecFlag};
 
 /// How systemd writes "no limit" in microseconds.
 const INFINITY: u64 = u64::MAX;

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use crate::settings::shell_word;
+use crate::etcd_settings::shell_word;
 
 /// The commands that read a configuration.
 pub(crate) const CONFIGURED: [&str; 20] = [

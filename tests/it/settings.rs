@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lifeboat::settings::{self, Environment, EtcdSettings, ExecFlag, Given, NewCluster, Source, Unit};
+use lifeboat::etcd_settings::{self, Environment, EtcdSettings, ExecFlag, Given, NewCluster, Source, Unit};
 use lifeboat::systemd::{Systemd, UnitName, read_file};
 
 use super::spellings::{CLIENT_URL, DATA_DIR, PEER_URL, spellings};
@@ -45,7 +45,7 @@ impl Host {
     }
 
     async fn discover(&self) -> EtcdSettings {
-        settings::discover(&self.unit().await, &Given::default(), &read_file).unwrap()
+        etcd_settings::discover(&self.unit().await, &Given::default(), &read_file).unwrap()
     }
 
     /// What the program was really started with, read by the same rules.
@@ -59,7 +59,7 @@ impl Host {
         let mut words = vec!["etcd".to_owned()];
         words.extend(list("words"));
         let unit = Unit {
-            exec_start: vec![settings::Command {
+            exec_start: vec![etcd_settings::Command {
                 program: PathBuf::from(FOLDER).join("etcd"),
                 words,
                 flags: vec![ExecFlag::NoVariables],
@@ -70,7 +70,7 @@ impl Host {
             },
             ..self.unit().await
         };
-        settings::discover(&unit, &Given::default(), &read_file).unwrap()
+        etcd_settings::discover(&unit, &Given::default(), &read_file).unwrap()
     }
 }
 
@@ -150,7 +150,7 @@ async fn check(case: &str, command: &str) {
     );
     let given = Given::default();
     let unit = host.unit().await;
-    let overlay = settings::overlay(&unit, &given, &cluster(), "first", &read_file).unwrap();
+    let overlay = etcd_settings::overlay(&unit, &given, &cluster(), "first", &read_file).unwrap();
     assert_eq!(overlay.is_some(), case == "variables", "{case}");
     let Some(overlay) = overlay else { return };
     let token = "lifeboat-0123456789abcdef $$ ${HOME} `id` #; é";
@@ -163,7 +163,7 @@ async fn check(case: &str, command: &str) {
     assert_eq!(laid.initial_cluster_token, token);
     assert_eq!((&laid.name, &laid.data_dir), (&found.name, &found.data_dir));
     assert_eq!(without_source(host.started_with().await), without_source(laid));
-    let again = settings::overlay(&host.unit().await, &given, &cluster(), "first", &read_file).unwrap();
+    let again = etcd_settings::overlay(&host.unit().await, &given, &cluster(), "first", &read_file).unwrap();
     assert_eq!(again, Some(overlay));
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use lifeboat::etcd_settings::{EnvironmentFile, ExecFlag};
 use lifeboat::sandbox::{Bound, Credential, Listed, ProtectHome, ProtectSystem};
-use lifeboat::settings::{EnvironmentFile, ExecFlag};
 use lifeboat::systemd::{ActiveState, Error, Systemd, UnitName};
 
 use super::support::tools;

@@ -446,6 +446,15 @@ fn the_agent_verifies_and_prunes_on_schedule_what_was_backed_up_by_hand() {
     until("the damage to be found", || {
         host.lifeboat(["list"]).stdout.contains("BAD")
     });
+    // What a run has found is told at its end.
+    let last = || {
+        let status = host.lifeboat(["--json", "status"]).json();
+        let mut schedules = status["schedules"].as_array().unwrap().iter();
+        let check = schedules.find(|schedule| schedule["name"] == json!("check"));
+        check.unwrap()["last"].clone()
+    };
+    let seen = last();
+    until("a run to end", || last() != seen);
     agent.signal("TERM");
     let said = agent.wait().expect_code(0).stderr;
     assert!(said.contains("is bad in local"), "{said}");

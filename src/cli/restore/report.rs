@@ -6,12 +6,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::super::{Exit, Failure, host};
+use crate::etcd_settings::{Change, Overlay, Source};
 use crate::jobs::restore::{
     Ended, Here, begins_anew, not_revived, seconds_down, undone, warnings as warnings_of, was_down,
 };
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::restore::{Ledger, Outcome, Plan, flags, kept_path};
-use crate::settings::{Change, Overlay, Source};
 use crate::terminal::{Format, Output};
 use crate::text::{age, rfc3339};
 

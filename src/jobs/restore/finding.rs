@@ -11,11 +11,11 @@ use crate::datadir::{self, InitialCluster};
 use crate::durable;
 use crate::error_chain::with_causes;
 use crate::etcd::{Ahead, Member};
+use crate::etcd_settings::EtcdSettings;
 use crate::jobs::source::{Found, source_failure};
 use crate::jobs::{Exit, Failure, Listener};
 use crate::rebuild::DigestRule;
 use crate::restore::{self, Backup, MembersError, Preview, PreviewError, preview};
-use crate::settings::EtcdSettings;
 use crate::source::TrailingDigest;
 
 /// The largest file of members that is read.

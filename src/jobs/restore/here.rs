@@ -10,10 +10,10 @@ use crate::config::{self, Config};
 use crate::datadir::InitialCluster;
 use crate::error_chain::with_causes;
 use crate::etcd;
+use crate::etcd_settings::{self, Change, EtcdSettings, Given, Unit};
 use crate::jobs::{Exit, Failure, Listener, failed, host};
 use crate::model::UnitName;
 use crate::restore::{self, Access, EtcdHere, Ledger, OverDbus, Plan, Site, SiteError, Units, changes_after};
-use crate::settings::{self, Change, EtcdSettings, Given, Unit};
 use crate::systemd::{self, LoadState, Systemd, read_file};
 
 /// The unit that etcd runs as where nothing else is said.
@@ -37,7 +37,7 @@ impl Here {
         let (unit, settings) = settings_of(runtime, &systemd, &name, config)?;
         let access = access(config, &settings)?;
         let loaded = runtime.block_on(systemd.unit(&name)).map_err(failed)?;
-        let guard = settings::guard_path(&name);
+        let guard = etcd_settings::guard_path(&name);
         let has_triggers = loaded.conditions.iter().any(|condition| condition.is_trigger)
             // Those of a guard that was left are ours.
             && !loaded.drop_in_paths.contains(&guard);
@@ -124,7 +124,7 @@ pub fn settings_now(runtime: &Handle, configuration: &Path, plan: &Plan) -> Sett
         let unit = runtime.block_on(systemd.etcd_unit(&name)).ok()?;
         Some(SettingsNow {
             to_change: changes_after(&unit, &given, plan),
-            in_conflict: settings::shadowed(&unit, &given, &read_file).unwrap_or_default(),
+            in_conflict: etcd_settings::shadowed(&unit, &given, &read_file).unwrap_or_default(),
         })
     };
     look().unwrap_or_default()
@@ -155,12 +155,14 @@ pub fn foreseen(runtime: &Handle, config: &Config) -> Option<Failure> {
         Err(_) => return None,
     };
     let unit = runtime.block_on(systemd.etcd_unit(&name)).ok()?;
-    match settings::discover(&unit, &given(Some(config)), &read_file) {
+    match etcd_settings::discover(&unit, &given(Some(config)), &read_file) {
         Ok(settings) => {
             let way = settings.other_way(&unit.name)?;
             Some(refused_here(SiteError::OtherWay { way }))
         }
-        Err(settings::Error::Unreadable { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(etcd_settings::Error::Unreadable { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            None
+        }
         Err(error) => Some(refused(&error)),
     }
 }
@@ -215,10 +217,10 @@ fn settings_of(
 
 /// etcd's settings, as its unit has them.
 pub(super) fn settings_in(unit: &Unit, config: Option<&Config>) -> Result<EtcdSettings, Failure> {
-    settings::discover(unit, &given(config), &read_file).map_err(|error| refused(&error))
+    etcd_settings::discover(unit, &given(config), &read_file).map_err(|error| refused(&error))
 }
 
-fn refused(error: &settings::Error) -> Failure {
+fn refused(error: &etcd_settings::Error) -> Failure {
     Failure::new(Exit::Failed, with_causes(error)).next(error.next_step())
 }
 
@@ -280,7 +282,7 @@ fn completed(mut client: etcd::Access, settings: &EtcdSettings) -> Access {
 }
 
 /// etcd's own certificates, as far as they can be read.
-fn own_tls(tls: &settings::Tls) -> etcd::Tls {
+fn own_tls(tls: &etcd_settings::Tls) -> etcd::Tls {
     let read = |path: &Option<PathBuf>| read_file(path.as_ref()?).ok();
     let key = read(&tls.key_file).and_then(|key| String::from_utf8(key).ok());
     etcd::Tls {

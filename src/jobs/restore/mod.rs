@@ -24,8 +24,8 @@ pub use verdict::{begins_anew, not_revived, over_quota, seconds_down, undone, wa
 pub use way_back::WayBack;
 
 use super::{Exit, Failure};
+use crate::etcd_settings::Change;
 use crate::restore::{Ledger, Outcome, Run};
-use crate::settings::Change;
 
 /// A run that has come to its end.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use tokio::runtime::Handle;
 
 use super::here::{Here, configured};
 use crate::config::{Config, Secret};
+use crate::etcd_settings::{Source, shell_word as word};
 use crate::jobs::{Exit, Failure, Listener, failed, host};
 use crate::restore::{LedgerPaths, RestoreId, ThisMember, Wanted, held, judge_running, look_for_clusters};
-use crate::settings::{Source, shell_word as word};
 
 /// Refuses while members of a cluster run on other hosts, whether the new cluster has them or not. Needs no backup to say so.
 pub fn refuse_running(

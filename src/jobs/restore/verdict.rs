@@ -1,8 +1,8 @@
 //! What is to be said of a plan before it is carried out, and of a restore that was taken back.
 
+use crate::etcd_settings::Change;
 use crate::jobs::{Exit, Failure};
 use crate::restore::{Ledger, OverQuota, Plan, made_path};
-use crate::settings::Change;
 
 /// What to do where etcd is older than the backup.
 const SHOULD_BE_NEWER: &str =

@@ -16,8 +16,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::config::{Config, Sharing};
+use crate::etcd_settings::shell_word;
 use crate::pipeline::{PLUGINS, Recipient};
-use crate::settings::shell_word;
 use crate::signing::{Role, SignerKey};
 use page::Block;
 use reach::{CA, Reach, SFTP_KEY, keys_file, reach};

@@ -1,7 +1,7 @@
 //! How a shell on a new host comes to reach a store: what is typed, and which files it needs for that.
 
 use crate::config::{Destination, Secret, StoreUrl};
-use crate::settings::shell_word;
+use crate::etcd_settings::shell_word;
 use crate::store::{BucketKind, BucketOptions, SftpOptions};
 
 /// What a certificate of an authority is called on a new host.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lifeboat::etcd_settings::Overlay;
 use lifeboat::model::{ClusterId, Digest, Revision};
 use lifeboat::rebuild::DigestRule;
 use lifeboat::restore::{
@@ -23,7 +24,6 @@ use lifeboat::restore::{
     Outcome, Patience, Plan, PlannedFile, Run, Site, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path,
     owner_of, releasable, release, release_stray,
 };
-use lifeboat::settings::Overlay;
 use lifeboat::source::Source;
 use sha2::Digest as _;
 

@@ -1,0 +1,98 @@
+//! Why nothing is restored on this host as it is, and what is asked of it alone.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::exchange_dir;
+use super::mounts::mounted_inside;
+use super::plan::Site;
+use crate::datadir;
+use crate::durable::{self, Dir, ForeignLink};
+use crate::etcd_settings;
+use crate::model::{ByteSize, UnitName};
+use crate::rebuild;
+
+/// Why nothing is restored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log would leave with the old data, or stay when that goes.
+    #[error(transparent)]
+    LogInside(rebuild::Error),
+    /// Who owns the data cannot be seen.
+    #[error(transparent)]
+    Owner(exchange_dir::Error),
+    /// The unit's user is not one of this host.
+    #[error("{unit} runs as user `{user}`, which this host does not know")]
+    UnknownUser {
+        /// The unit.
+        unit: UnitName,
+        /// Its user.
+        user: String,
+    },
+    /// The log in place cannot be read.
+    #[error(transparent)]
+    Log(io::Error),
+    /// The operating system refused.
+    #[error(transparent)]
+    Files(durable::Error),
+    /// Somebody but root decides where the data is.
+    #[error("`{}` is a link of user {}, who could lead root anywhere by it", .0.path.display(), .0.owner)]
+    Foreign(ForeignLink),
+    /// A file system is mounted in what is exchanged as a whole.
+    #[error("`{}` is a mount point in what a restore exchanges as a whole", .path.display())]
+    Mounted {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It cannot be seen how the directories are.
+    #[error(transparent)]
+    Look(rebuild::Error),
+    /// A setting makes every start put another cluster together.
+    #[error("etcd would not start as a member of the restored cluster: {way} is set")]
+    OtherWay {
+        /// Which, and where.
+        way: String,
+    },
+    /// The settings are not understood.
+    #[error(transparent)]
+    Settings(etcd_settings::Error),
+    /// The members make no cluster.
+    #[error(transparent)]
+    Members(datadir::Error),
+    /// An etcd runs on the data that the unit has not started.
+    #[error("an etcd that {unit} did not start uses {}", .data_dir.display())]
+    HeldByOther {
+        /// The unit.
+        unit: UnitName,
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The new data has no room beside the old.
+    #[error("{} has {free} free, and {needed} are needed beside the old data", .data_dir.display())]
+    TooLittleSpace {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// What there is.
+        free: ByteSize,
+        /// What is needed.
+        needed: ByteSize,
+    },
+}
+
+/// Refuses where somebody but root decides where the data is, as by a link that etcd's user has made.
+pub(super) fn refuse_links(site: &Site) -> Result<(), Error> {
+    for path in site.dirs() {
+        if let Some(link) = Dir::foreign_link(path).map_err(Error::Files)? {
+            return Err(Error::Foreign(link));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses while a file system is mounted in what is exchanged as a whole.
+pub fn refuse_mounts(site: &Site) -> Result<(), Error> {
+    match mounted_inside(site).map_err(Error::Look)? {
+        Some(path) => Err(Error::Mounted { path }),
+        None => Ok(()),
+    }
+}

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::Pulse;
-use super::full::{Error, Job};
+use super::full::Error;
 use super::traces::AtWork;
-use crate::catalog::{Catalog, Pinned};
+use crate::catalog::Catalog;
 use crate::destinations::Destination;
 use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, Check, HostName, Manifest, ObjectName, Pin, Stream};
@@ -234,13 +234,18 @@ impl Sinks {
         mut self,
         manifest: &Manifest,
         document: &[u8],
-        job: &Job,
+        pin: Option<&Pin>,
+        host: &HostName,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Vec<Written>, Error> {
-        let publishing = Arc::new(Publishing::of(manifest, document, job));
+        let publishing = Arc::new(Publishing {
+            manifest: (manifest.name(), document.to_vec()),
+            pin: pin.map(|pin| (ObjectName::Pin(manifest.chain_path()), pin.to_bytes())),
+            check: acknowledged(manifest, host),
+        });
         let act = publishing.clone();
-        self.each(PATIENCE, move |open| act.publish(open)).await?;
-        let first = std::mem::take(&mut self.open);
+        self.try_each(PATIENCE, move |open| act.publish(open)).await;
+        let mut published = std::mem::take(&mut self.open);
         tokio::pin!(interrupted);
         loop {
             let late = tokio::select! {
@@ -253,32 +258,28 @@ impl Sinks {
                     self.open.push(open);
                     let act = publishing.clone();
                     self.try_each(PATIENCE, move |open| act.publish(open)).await;
+                    published.append(&mut self.open);
                 }
                 Some((name, Err(error))) => self.fail(name, error),
             }
         }
-        let mut written: Vec<Written> = first
-            .into_iter()
-            .chain(std::mem::take(&mut self.open))
-            .map(|open| Written {
-                destination: open.name,
-                result: Ok(()),
-            })
-            .chain(std::mem::take(&mut self.failed))
-            .collect();
         // Whoever was not heard of is behind.
-        for name in &self.order {
-            if !written.iter().any(|written| written.destination == *name) {
-                let error = BranchError::TooSlow {
-                    waited: LAG_BUDGET,
-                    written: manifest.stored.bytes,
-                };
-                written.push(Written {
-                    destination: name.clone(),
-                    result: Err(error.into()),
-                });
+        for name in self.order.clone() {
+            let is_heard_of = published.iter().any(|open| open.name == name)
+                || self.failed.iter().any(|failed| failed.destination == name);
+            if !is_heard_of {
+                let (waited, written) = (LAG_BUDGET, manifest.stored.bytes);
+                self.fail(name, BranchError::TooSlow { waited, written });
             }
         }
+        if published.is_empty() {
+            return Err(Error::NoDestination(self.failed));
+        }
+        let good = published.into_iter().map(|open| Written {
+            destination: open.name,
+            result: Ok(()),
+        });
+        let mut written: Vec<Written> = good.chain(self.failed).collect();
         written.sort_by_key(|written| self.order.iter().position(|name| *name == written.destination));
         Ok(written)
     }
@@ -362,18 +363,6 @@ struct Publishing {
 }
 
 impl Publishing {
-    fn of(manifest: &Manifest, document: &[u8], job: &Job) -> Publishing {
-        let pin = match job.pinned {
-            Pinned::Yes => Some(Pin::new(manifest.finished_at, &job.host, job.note.clone()).to_bytes()),
-            Pinned::No => None,
-        };
-        Publishing {
-            manifest: (manifest.name(), document.to_vec()),
-            pin: pin.map(|pin| (ObjectName::Pin(manifest.chain_path()), pin)),
-            check: acknowledged(manifest, &job.host),
-        }
-    }
-
     fn publish(&self, open: &mut Open) -> Result<(), DestinationError> {
         // The pin first, so that no moment is left for retention to find the backup without it.
         if let Some((name, pin)) = &self.pin {
@@ -489,10 +478,114 @@ fn estimate(total: u64, before: &Catalog) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::super::traces::Traces;
     use super::*;
+    use crate::layout::manifest::tests::manifest;
     use crate::model::ClusterId;
     use crate::store::tests::store;
+
+    const CHAIN: &str = "20261120T101530Z-00000001";
+
+    /// Three stores, each with all bytes of the object of a manifest.
+    async fn sent(stores: [&Store; 3]) -> (Sinks, [Sink; 3], Manifest) {
+        let content = vec![7; 100_000];
+        let mut manifest = manifest(0xab, CHAIN, 7);
+        manifest.stored = Stream {
+            bytes: content.len() as u64,
+            sha256: Digest(Sha256::digest(&content).into()),
+        };
+        let named = ["local", "near", "far"].into_iter().zip(stores);
+        let destinations = named.map(|(name, store)| Destination {
+            name: name.to_owned(),
+            store: Ok(store.clone()),
+        });
+        let mut sinks = Sinks::sort_out(destinations.collect(), &Pulse::default(), Traces::new().at_work()).unwrap();
+        sinks.begin(&manifest.chain_path()).await.unwrap();
+        let mut uploads = <[Sink; 3]>::try_from(sinks.take_uploads()).ok().unwrap();
+        uploads
+            .iter_mut()
+            .for_each(|upload| upload.write_all(&content).unwrap());
+        (sinks, uploads, manifest)
+    }
+
+    /// Publishes it, and tells who has it.
+    async fn published(sinks: Sinks, manifest: &Manifest, interrupted: impl Future<Output = ()>) -> Vec<String> {
+        let host = "h1".parse().unwrap();
+        let document = manifest.to_bytes();
+        let written = sinks
+            .publish(manifest, &document, None, &host, interrupted)
+            .await
+            .unwrap();
+        assert_eq!(written.len(), 3);
+        for one in &written {
+            let is_behind = matches!(one.result, Err(DestinationError::Stream(BranchError::TooSlow { .. })));
+            assert!(one.result.is_ok() || is_behind || one.destination == "local", "{one:?}");
+        }
+        let good = written.into_iter().filter(|written| written.result.is_ok());
+        good.map(|written| written.destination).collect()
+    }
+
+    fn has(store: &Store, manifest: &Manifest) -> bool {
+        store.read_small(&manifest.name(), 1 << 20).is_ok()
+    }
+
+    #[tokio::test]
+    async fn each_has_the_backup_as_soon_as_it_can_and_waits_for_no_other() {
+        let stores = [store(), store(), store()];
+        let [local, near, far] = stores.each_ref().map(|(_, store)| store);
+        let (mut sinks, [first, second, third], manifest) = sent([local, near, far]).await;
+        let ((near_done, second_ends), (far_done, third_ends)) = (Ending::later(), Ending::later());
+        let endings = vec![Ending::done(first), second_ends, third_ends];
+        sinks
+            .commit(endings, &manifest.chain_path(), &manifest.stored)
+            .await
+            .unwrap();
+        let publishing = published(sinks, &manifest, std::future::pending());
+        let watching = async {
+            while !has(local, &manifest) {
+                tokio::task::yield_now().await;
+            }
+            assert!(!has(near, &manifest) && !has(far, &manifest));
+            near_done(second);
+            while !has(near, &manifest) {
+                tokio::task::yield_now().await;
+            }
+            assert!(!has(far, &manifest));
+            far_done(third);
+        };
+        let (good, ()) = tokio::join!(publishing, watching);
+        assert_eq!(good, ["local", "near", "far"]);
+        assert!(has(far, &manifest));
+    }
+
+    #[tokio::test]
+    async fn a_slow_one_is_enough_where_the_first_refuses_the_manifest() {
+        let stores = [store(), store(), store()];
+        let [local, near, far] = stores.each_ref().map(|(_, store)| store);
+        let (mut sinks, [first, second, third], manifest) = sent([local, near, far]).await;
+        local.put_new(&manifest.name(), b"somebody else's").unwrap();
+        let (done, second_ends) = Ending::later();
+        let (_never, third_ends) = Ending::later();
+        let endings = vec![Ending::done(first), second_ends, third_ends];
+        sinks
+            .commit(endings, &manifest.chain_path(), &manifest.stored)
+            .await
+            .unwrap();
+        done(second);
+        let interrupted = async {
+            while !has(near, &manifest) {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(
+            published(sinks, &manifest, interrupted).await,
+            ["near"],
+            "and far is behind"
+        );
+        drop(third);
+    }
 
     #[test]
     fn one_that_is_limited_is_waited_for_once_no_other_is_left() {

@@ -21,7 +21,7 @@ use crate::destinations::Destination;
 use crate::etcd::choose::Wanted;
 use crate::etcd::{self, Access, Endpoints, SnapshotStream};
 use crate::layout::{
-    self, ChainPath, Cluster, CompactRevision, HostName, Kind, Manifest, ObjectName, Origin, Stream, Writer,
+    self, ChainPath, Cluster, CompactRevision, HostName, Kind, Manifest, ObjectName, Origin, Pin, Stream, Writer,
 };
 use crate::model::{ByteSize, ChainId, ClusterName, LineageId};
 use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding, Head};
@@ -165,7 +165,13 @@ pub async fn full(
         warnings,
     } = proven?;
     let document = sinks.signed(&manifest);
-    let destinations = sinks.publish(&manifest, &document, job, interrupted).await?;
+    let pin = match job.pinned {
+        Pinned::Yes => Some(Pin::new(manifest.finished_at, &job.host, job.note.clone())),
+        Pinned::No => None,
+    };
+    let destinations = sinks
+        .publish(&manifest, &document, pin.as_ref(), &job.host, interrupted)
+        .await?;
     Ok(Outcome {
         unaccepted: unaccepted(before, &manifest, opening.as_ref()),
         manifest,

@@ -95,8 +95,15 @@ impl<W> Ending<W> {
     /// One that is done.
     #[cfg(test)]
     pub(crate) fn done(sink: W) -> Ending<W> {
+        let (done, ending) = Ending::later();
+        done(sink);
+        ending
+    }
+
+    /// One that is done when the test says so.
+    #[cfg(test)]
+    pub(crate) fn later() -> (impl FnOnce(W), Ending<W>) {
         let (done, outcome) = crossbeam_channel::bounded(1);
-        done.send(Ok(Some(sink))).ok();
         let branch = Branch {
             queue: None,
             outcome,
@@ -104,10 +111,8 @@ impl<W> Ending<W> {
             waited: Duration::ZERO,
             dropped: None,
         };
-        Ending {
-            branch,
-            patience: Duration::ZERO,
-        }
+        let patience = Duration::from_secs(600);
+        (move |sink| drop(done.send(Ok(Some(sink)))), Ending { branch, patience })
     }
 
     /// The sink, once it has taken everything; it is waited for as long as one may take no bytes.

@@ -122,16 +122,23 @@ impl Catalog {
         tips
     }
 
-    /// Whether the operator has given up a history for another: then its backups may go.
+    /// Whether the operator has given up a history for another: then its backups may go. Of one that his last word did not
+    /// know he has said nothing: an older store may have been put in the place of this one.
     pub fn has_given_up(&self, lineage: &LineageId) -> bool {
         let word = self.last_word.as_ref().and_then(|word| word.acceptance.as_ref().ok());
-        word.is_some_and(|word| word.accepted != *lineage)
+        word.is_some_and(|word| word.accepted != *lineage && word.known.contains(lineage))
     }
 
     fn found(&self, destination: &str, seen: &Tip) -> Found {
-        let is_its_name = |object: &ObjectName| {
-            let chain = object.chain().filter(|_| object.is_manifest());
-            chain.is_some_and(|path| path.chain == seen.chain)
+        // Under another revision or in another cluster's folder it is moved, and no manifest any more.
+        let is_its_name = |object: &ObjectName| match object {
+            ObjectName::FullManifest(path, revision) => {
+                let of_cluster = format!("{}-", path.cluster);
+                path.chain == seen.chain
+                    && *revision == seen.revision
+                    && seen.lineage.to_string().starts_with(&of_cluster)
+            }
+            _ => false,
         };
         let is_it = |backup: &&Backup| *backup.id() == seen.chain && backup.manifest().document == seen.manifest;
         let is_here = |backup: &Backup| backup.destinations().any(|name| name == destination);
@@ -333,6 +340,36 @@ mod tests {
         assert_eq!(fails.catalog_under("far", &anybody).rolled_back("far", &seen), None);
         let large = there(signed).instead(&made.name(), Fault::NoDocument { detail: detail() });
         assert!(large.catalog_under("far", &anybody).rolled_back("far", &seen).is_some());
+    }
+
+    #[test]
+    fn a_manifest_that_was_moved_to_another_revision_is_gone() {
+        let made = manifest(0xab, "20261121T101530Z-00000001", 10);
+        let whole = |name: &ObjectName| {
+            let object = made.object_name().to_string();
+            let listed = Fixture::default().list(&object, made.stored.bytes);
+            listed.document(name, made.to_bytes()).catalog("far")
+        };
+        let seen = tip(&whole(&made.name()));
+        assert_eq!(whole(&made.name()).rolled_back("far", &seen), None);
+        let elsewhere = ObjectName::FullManifest(made.chain_path(), Revision::new(1).unwrap());
+        let moved = whole(&elsewhere);
+        assert!(moved.backups().is_empty());
+        assert!(moved.rolled_back("far", &seen).is_some());
+    }
+
+    #[test]
+    fn a_store_from_before_the_last_word_has_not_given_up_what_came_after_it() {
+        let [old, new] = [("20261121T101530Z-00000001", 10), ("20261122T101530Z-00000002", 20)]
+            .map(|(chain, revision)| manifest(0xab, chain, revision));
+        let seen = tip(&Fixture::default().backup(&new).catalog("far"));
+        // The word of then knew nothing of the history that is gone.
+        let before = Fixture::default()
+            .backup(&old)
+            .accepted(1, &old.lineage, &[&old.lineage], "2026-11-21T11:00:00Z")
+            .catalog("far");
+        assert!(!before.has_given_up(&new.lineage));
+        assert!(before.rolled_back("far", &seen).is_some());
     }
 
     #[test]

@@ -65,10 +65,11 @@ pub fn chosen<'a>(listener: &dyn Listener, places: &'a Destinations, source: &st
     }
     let found = places.catalog.latest();
     refuse_rolled_back(places, &found)?;
-    let latest = found.map_err(|error| blame(places, no_latest(&error)))?;
+    // Before the operator is asked which history he means: what he answers counts.
     for back in &places.rolled_back {
         listener.alarm(&back.to_string());
     }
+    let latest = found.map_err(|error| blame(places, no_latest(&error)))?;
     if let Some(why) = &places.unremembered {
         listener.alarm(&format!(
             "whether there was a newer one is not known, as this host's memory cannot be read: {why}"
@@ -100,6 +101,10 @@ fn told_of_strangers(listener: &dyn Listener, places: &Destinations, latest: &Ba
     let of_cluster = latest.manifest().cluster;
     let newest = (latest.revision(), latest.id());
     let may_be_newer = |stranger: &&Stranger| match &stranger.object {
+        // It may have been moved there from a higher revision.
+        ObjectName::FullManifest(path, _) if matches!(stranger.why, Distrust::Broken(_)) => {
+            path.cluster != of_cluster || &path.chain > latest.id()
+        }
         ObjectName::FullManifest(path, revision) => path.cluster != of_cluster || (*revision, &path.chain) > newest,
         _ => false,
     };

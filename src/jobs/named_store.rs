@@ -59,7 +59,16 @@ impl NamedStore<'_> {
     /// Whom the configuration names; nothing where there is none, or it is of another cluster. One that is broken is not as
     /// good as none: it may name somebody.
     fn configured(&self, listener: &dyn Listener, cluster: &ClusterName) -> Result<Option<Trust>, Failure> {
-        let Some((config, broken)) = configuration::read_last_if_any(self.configuration, listener)? else {
+        let read = configuration::read_last_if_any(self.configuration, listener);
+        let read = read.map_err(|failure| {
+            let named = "name the signers with `--trusted KEY`, which asks no configuration";
+            let step = match failure.next_step() {
+                Some(step) => format!("{step}, or {named}"),
+                None => named.to_owned(),
+            };
+            failure.next(step)
+        });
+        let Some((config, broken)) = read? else {
             return Ok(None);
         };
         if let Some(broken) = broken {

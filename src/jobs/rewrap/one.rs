@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::super::{Failure, Listener, failed, host, witness};
+use super::super::{Failure, Listener, failed, host};
 use super::{Row, Run, Snapshot};
 use crate::catalog::{Backup, Pinned};
 use crate::copy;
@@ -83,7 +83,7 @@ impl One<'_> {
                 let Some(store) = self.run.destinations.stores.get(name) else {
                     continue;
                 };
-                let why = match self.give_place(backup, name, store, &made.manifest, row) {
+                let why = match self.give_place(backup, store, &made.manifest) {
                     Ok(Given::Gone) => {
                         row.removed
                             .extend((!row.removed.iter().any(|gone| gone == name)).then(|| name.to_owned()));
@@ -321,16 +321,10 @@ impl One<'_> {
     }
 
     /// Removes a backup from a destination where the new one is proven; a pin goes over to that first.
-    fn give_place(
-        &self,
-        old: &Backup,
-        name: &str,
-        store: &Store,
-        new: &Manifest,
-        row: &mut Row,
-    ) -> Result<Given, store::Error> {
+    fn give_place(&self, old: &Backup, store: &Store, new: &Manifest) -> Result<Given, store::Error> {
         let path = old.manifest().chain_path();
         let pin = ObjectName::Pin(path.clone());
+        let was_pinned = store.is_pinned(&path)?;
         rewrap::hand_pin_on(store, std::slice::from_ref(&path), &new.chain_path(), &words())?;
         // Retention of another host may have taken the new one for one that nobody has pinned.
         match store.open_object(&new.name()) {
@@ -338,14 +332,13 @@ impl One<'_> {
             Err(store::Error::NotFound { .. }) => return Ok(Given::Alone),
             Err(error) => return Err(error),
         }
-        // A stranger's goes too, and is not signed anew.
-        gone_is_fine(store.remove(&pin))?;
+        // A stranger's goes too, and is not signed anew. One that has come since then is not handed on, and stays.
+        if was_pinned || !store.counts(&pin)? {
+            gone_is_fine(store.remove(&pin))?;
+        }
         match store.locked_until(&ObjectName::Full(path.clone()))? {
             Some(until) if until > host::now() => return Ok(Given::Locked(until)),
             Some(_) | None => {}
-        }
-        if let Err(why) = witness::removing(&self.run.destinations.cluster, name, &[old.id().clone()]) {
-            row.errors.push(why);
         }
         let Some(order) = removal_order(&path, &store.list_chain(&path)?) else {
             return Ok(Given::PinnedSince);

@@ -116,6 +116,7 @@ pub const CASES: &[Case] = cases! {
     TRIXIE restores::a_cluster_that_asks_for_a_password_is_seen_to_serve
     BOTH runbooks::a_host_is_restored_without_lifeboat
     BOTH sandbox::what_check_prints_lets_the_agent_in
+    BOTH sandbox::the_program_of_a_key_is_run_inside_it
     TRIXIE sandbox::a_destination_that_turns_read_only_is_left_out_loudly_until_it_is_mended
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
     TRIXIE etcds::servers_of_the_newest_releases_are_backed_up_and_restored

@@ -1,17 +1,24 @@
 //! The agent's sandbox on a live unit: what `check` prints lets the agent in, and what it cannot write to does not stop it.
 
 use std::path::Path;
+use std::process::Command;
 
 use super::{KEEP_TWO, OFTEN};
 use crate::cluster::Cluster;
 use crate::hosts::{Done, Host, Lab, holds, until};
-use crate::install::{STORE, UNIT, drop_in, enable, ids, install, lifeboat, manifests};
+use crate::install::{CONFIG, STORE, UNIT, backups, drop_in, enable, ids, install, lifeboat, manifests};
 use crate::support::tls::Tls;
 
 /// Where the keys of etcd are, which only it may read.
 const KEYS: &str = "/etc/etcd/pki";
 /// Destinations that the unit as it is shipped cannot write to.
 const OUTSIDE: [&str; 2] = ["/srv/etcd-backups", "/home/backups/etcd"];
+/// Where the agent looks for the programs of keys, one of them, and a key that it opens.
+const PLUGINS: &str = "/usr/lib/lifeboat/plugins";
+const PLUGIN: &str = env!("CARGO_BIN_EXE_age-plugin-sample");
+const PLUGIN_KEY: &str = "/etc/lifeboat/plugin-key.txt";
+/// Each backup is opened soon.
+const PROOF: &str = "[schedules.proof]\nkind = \"verify\"\nevery = \"3s\"\njitter = \"0s\"\n";
 /// A destination in the folder of the state, which the unit may write to.
 const INSIDE: &str = "/var/lib/lifeboat/second";
 
@@ -54,6 +61,30 @@ pub fn what_check_prints_lets_the_agent_in(lab: &Lab<'_>) {
         });
     }
     lifeboat(host, ["status"]).expect_code(0);
+}
+
+pub fn the_program_of_a_key_is_run_inside_it(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    install(&cluster, &format!("{KEEP_TWO}{OFTEN}{PROOF}"));
+    let keys = Command::new(PLUGIN).arg("plain").output().expect("it runs here");
+    let keys = String::from_utf8(keys.stdout).expect("keys are text");
+    let (recipient, identity) = keys.trim().split_once('\n').expect("one line each");
+    host.copy_in(Path::new(PLUGIN), &format!("{PLUGINS}/age-plugin-sample"));
+    host.write(PLUGIN_KEY, identity);
+    host.run(["chown", "root:lifeboat", PLUGIN_KEY]);
+    host.run(["chmod", "0640", PLUGIN_KEY]);
+    host.shell(&format!(
+        "sed -i 's|^recipients = .*|recipients = [\"{recipient}\"]\\nidentity = {{ file = \"{PLUGIN_KEY}\" }}|' {CONFIG}"
+    ));
+    enable(host);
+    until("a backup that was made for the key and opened by it", || {
+        let proven = backups(host).iter().any(|backup| backup["proof"] == "hash_kv");
+        holds(proven, host.journal(UNIT))
+    });
+    let recipients = &manifests(&host.path(STORE))[0]["recipients"];
+    assert_eq!(*recipients, serde_json::json!([recipient]));
+    lifeboat(host, ["check", "--online"]).expect_code(0);
 }
 
 pub fn a_destination_that_turns_read_only_is_left_out_loudly_until_it_is_mended(lab: &Lab<'_>) {

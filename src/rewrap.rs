@@ -23,7 +23,7 @@ use crate::layout::{
     ChainPath, FORMAT, HostName, MAX_BYTES, Manifest, ObjectName, Origin, Pin, Rewrapped, Stream, Writer,
 };
 use crate::model::{ByteSize, ChainId};
-use crate::pipeline::{EncodeError, Encoder, Encoding, Head, Identities, Unlock};
+use crate::pipeline::{EncodeError, Encoder, Encoding, Head, Identities, LAG_BUDGET, Unlock};
 use crate::source::{self, Source};
 use crate::store::{self, ReadBack, Store};
 
@@ -235,7 +235,7 @@ fn encode(
     let old = job.old;
     let observed = Observed::new(old.plain.bytes);
     let _inside = job.runtime.enter();
-    let mut encoder = Encoder::start(head, old.plain.bytes, observed, vec![out]);
+    let mut encoder = Encoder::start(head, old.plain.bytes, observed, vec![(out, LAG_BUDGET)]);
     let mut block = Vec::new();
     let failed = loop {
         match source.next_block(&mut block) {

@@ -15,7 +15,7 @@ use crate::destinations::Destination;
 use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, Check, HostName, Manifest, ObjectName, Pin, Stream};
 use crate::model::{ByteSize, Digest};
-use crate::pipeline::{BranchError, Ending, LAG_BUDGET};
+use crate::pipeline::{BranchError, Ending, LAG_BUDGET, LONG_LAG_BUDGET};
 use crate::store::{self, Faster, ReadBack, Store, Upload};
 
 /// How often it is looked at whether there is room.
@@ -82,7 +82,11 @@ pub(super) struct Sinks {
     order: Vec<String>,
     open: Vec<Open>,
     /// Those that are at work still while another is done, which does not wait for them.
-    behind: JoinSet<(String, Result<Open, DestinationError>)>,
+    behind: JoinSet<Ended>,
+    /// Those that were left behind for others: they are what is left where these fail.
+    spare: Vec<Open>,
+    /// How many took part in the stream.
+    took_part: usize,
     failed: Vec<Written>,
     pulse: Pulse,
     at_work: AtWork,
@@ -104,6 +108,8 @@ impl Sinks {
                 .collect(),
             open: Vec::new(),
             behind: JoinSet::new(),
+            spare: Vec::new(),
+            took_part: 0,
             failed: Vec::new(),
             pulse: pulse.clone(),
             at_work,
@@ -157,17 +163,22 @@ impl Sinks {
         .await
     }
 
-    /// The objects, for the pipeline to write to, in the order of the destinations that are left.
-    pub fn take_uploads(&mut self) -> Vec<Sink> {
-        // Nobody waits for one that is limited, but where no others are left.
-        let faster = match self.open.iter().any(|open| !open.store.is_limited()) {
-            true => Faster::Fails,
-            false => Faster::Waits,
-        };
+    /// The objects, for the pipeline to write to, in the order of the destinations that are left, with how long the others wait
+    /// for each.
+    pub fn take_uploads(&mut self) -> Vec<(Sink, Duration)> {
+        self.took_part = self.open.len();
+        let gives = |open: &Open| !open.store.is_limited() && open.store.reads_back();
+        let givers = self.open.iter().filter(|open| gives(open)).count();
         let sinks = self.open.iter_mut().map(|open| {
             let mut sink = open.sink.take().expect("it was begun in each that is left");
+            // Nobody waits for one to which another can be copied.
+            let others = givers - usize::from(gives(open));
+            let (faster, budget) = match others > 0 {
+                true => (Faster::Fails, LAG_BUDGET),
+                false => (Faster::Waits, LONG_LAG_BUDGET),
+            };
             sink.upload.when_faster(faster);
-            sink
+            (sink, budget)
         });
         sinks.collect()
     }
@@ -175,9 +186,20 @@ impl Sinks {
     /// What to say when every one failed while the stream ran.
     pub fn none_left(&mut self, errors: Vec<BranchError>) -> Error {
         for (open, error) in std::mem::take(&mut self.open).into_iter().zip(errors) {
-            self.fail(open.name, error);
+            self.leave_out(open, error);
         }
-        Error::NoDestination(std::mem::take(&mut self.failed))
+        self.some_left().expect_err("each has failed")
+    }
+
+    fn leave_out(&mut self, open: Open, error: BranchError) {
+        let is_spare = is_left_behind(&error);
+        self.fail(open.name.clone(), error);
+        self.spare.extend(is_spare.then_some(open));
+    }
+
+    /// Whether it is worth to begin again: those that are left were only left behind, for others that have failed since.
+    pub fn can_go_again(&self) -> bool {
+        !self.open.is_empty()
     }
 
     /// Makes the object visible in each, reads it back from the disk and compares. Once one has it, the others go on beside:
@@ -195,25 +217,29 @@ impl Sinks {
             self.behind.spawn(async move {
                 let name = open.name.clone();
                 let joined = tokio::task::spawn_blocking(|| branch.join()).await;
-                let done = match joined.expect("a panic aborts the process") {
+                match joined.expect("a panic aborts the process") {
                     Ok(sink) => {
                         open.sink = Some(sink);
-                        within(patience, open, move |open| commit_one(open, &object, &stored, &pulse)).await
+                        let act = move |open: &mut Open| commit_one(open, &object, &stored, &pulse);
+                        match within(patience, open, act).await {
+                            Ok(open) => Ended::Committed(open),
+                            Err(error) => Ended::Failed(name, error),
+                        }
                     }
-                    Err(error) => Err(error.into()),
-                };
-                (name, done)
+                    Err(error) => Ended::Broken(open, error),
+                }
             });
         }
         let mut deadline = None;
-        while let Some((name, done)) = next_of(&mut self.behind, deadline).await {
-            match done {
-                Ok(open) => {
+        while let Some(ended) = next_of(&mut self.behind, deadline).await {
+            match ended {
+                Ended::Committed(open) => {
                     self.pulse.beat();
                     self.open.push(open);
                     deadline.get_or_insert_with(tokio::time::Instant::now);
                 }
-                Err(error) => self.fail(name, error),
+                Ended::Failed(name, error) => self.fail(name, error),
+                Ended::Broken(open, error) => self.leave_out(open, error),
             }
         }
         self.some_left()
@@ -249,18 +275,21 @@ impl Sinks {
         tokio::pin!(interrupted);
         loop {
             let late = tokio::select! {
+                // What is done already is not given up.
+                biased;
                 late = next_of(&mut self.behind, None) => late,
                 () = &mut interrupted => break,
             };
             match late {
                 None => break,
-                Some((_, Ok(open))) => {
+                Some(Ended::Committed(open)) => {
                     self.open.push(open);
                     let act = publishing.clone();
                     self.try_each(PATIENCE, move |open| act.publish(open)).await;
                     published.append(&mut self.open);
                 }
-                Some((name, Err(error))) => self.fail(name, error),
+                Some(Ended::Failed(name, error)) => self.fail(name, error),
+                Some(Ended::Broken(open, error)) => self.fail(open.name, error),
             }
         }
         // Whoever was not heard of is behind.
@@ -323,10 +352,39 @@ impl Sinks {
         });
     }
 
+    /// Fails where none is left; those that were only left behind are open then, to begin again, unless there was nobody else.
     fn some_left(&mut self) -> Result<(), Error> {
-        match self.open.is_empty() {
-            true => Err(Error::NoDestination(std::mem::take(&mut self.failed))),
-            false => Ok(()),
+        if !self.open.is_empty() {
+            return Ok(());
+        }
+        let spare = std::mem::take(&mut self.spare);
+        if !spare.is_empty() && spare.len() < self.took_part {
+            let is_spare = |failed: &Written| spare.iter().any(|open| open.name == failed.destination);
+            self.failed.retain(|failed| !is_spare(failed));
+            self.open = spare;
+            return Err(Error::NoDestination(Vec::new()));
+        }
+        Err(Error::NoDestination(std::mem::take(&mut self.failed)))
+    }
+}
+
+/// How it ended in one of them.
+enum Ended {
+    /// The object is there, proven.
+    Committed(Open),
+    /// It is not.
+    Failed(String, DestinationError),
+    /// Not all of it came there.
+    Broken(Open, BranchError),
+}
+
+/// Whether one was left behind because it is slow, or may be written to no faster: it can have all that others have.
+pub fn is_left_behind(error: &BranchError) -> bool {
+    match error {
+        BranchError::TooSlow { .. } => true,
+        BranchError::Write { source, .. } => {
+            let of_store = source.get_ref().and_then(|source| source.downcast_ref());
+            matches!(of_store, Some(store::Error::Limited { .. }))
         }
     }
 }
@@ -389,6 +447,9 @@ pub(super) struct Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.at_work.is_given_up() {
+            return Err(io::Error::other("nobody wants the backup any more"));
+        }
         if self.unchecked >= SPACE_CHECK_BYTES {
             self.unchecked = 0;
             if let Some(space) = self.store.free_space().map_err(io::Error::other)?
@@ -503,7 +564,8 @@ mod tests {
         });
         let mut sinks = Sinks::sort_out(destinations.collect(), &Pulse::default(), Traces::new().at_work()).unwrap();
         sinks.begin(&manifest.chain_path()).await.unwrap();
-        let mut uploads = <[Sink; 3]>::try_from(sinks.take_uploads()).ok().unwrap();
+        let uploads = sinks.take_uploads().into_iter().map(|(sink, _)| sink);
+        let mut uploads = <[Sink; 3]>::try_from(uploads.collect::<Vec<_>>()).ok().unwrap();
         uploads
             .iter_mut()
             .for_each(|upload| upload.write_all(&content).unwrap());
@@ -561,6 +623,43 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn those_that_were_left_behind_are_what_is_left_where_the_others_fail() {
+        let stores = [store(), store(), store()];
+        let [local, near, far] = stores.each_ref().map(|(_, store)| store);
+        let slow = || BranchError::TooSlow {
+            waited: LAG_BUDGET,
+            written: 1,
+        };
+        let full = || BranchError::Write {
+            written: 1,
+            source: io::ErrorKind::StorageFull.into(),
+        };
+        // While the stream runs, and at its end.
+        let (mut sinks, _, _) = sent([local, near, far]).await;
+        let told = sinks.none_left(vec![full(), full(), slow()]);
+        assert!(matches!(told, Error::NoDestination(_)) && sinks.can_go_again());
+        assert_eq!(sinks.open.iter().map(|open| &open.name).collect::<Vec<_>>(), ["far"]);
+        assert_eq!(sinks.failed.len(), 2);
+        let (mut sinks, [first, ..], manifest) = sent([local, near, far]).await;
+        let altered = Stream {
+            sha256: Digest([0; 32]),
+            ..manifest.stored
+        };
+        let endings = vec![Ending::done(first), Ending::broken(full()), Ending::broken(slow())];
+        let told = sinks.commit(endings, &manifest.chain_path(), &altered).await;
+        assert!(matches!(told, Err(Error::NoDestination(_))) && sinks.can_go_again());
+        assert_eq!(sinks.failed.len(), 2);
+        // One that is slow alone is at fault itself.
+        sinks.begin(&manifest.chain_path()).await.unwrap();
+        assert_eq!(sinks.take_uploads().len(), 1);
+        let Error::NoDestination(failed) = sinks.none_left(vec![slow()]) else {
+            panic!("none is left")
+        };
+        assert_eq!(failed.len(), 3);
+        assert!(!sinks.can_go_again());
+    }
+
+    #[tokio::test]
     async fn a_slow_one_is_enough_where_the_first_refuses_the_manifest() {
         let stores = [store(), store(), store()];
         let [local, near, far] = stores.each_ref().map(|(_, store)| store);
@@ -615,7 +714,7 @@ mod tests {
             };
             sinks.each(PATIENCE, fails).await.ok().unwrap();
         });
-        let [mut only] = <[Sink; 1]>::try_from(sinks.take_uploads()).ok().unwrap();
+        let [(mut only, _)] = <[_; 1]>::try_from(sinks.take_uploads()).ok().unwrap();
         // More than what goes at once.
         only.write_all(&vec![7; (8 << 20) + (100 << 10)]).unwrap();
     }

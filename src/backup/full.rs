@@ -217,6 +217,13 @@ async fn prove(
                 progress.begin_again();
                 given_up.push(GivenUp { name, error });
             }
+            // Those were only left behind, for others that could not take it: they get one of their own.
+            Err(Error::NoDestination(_)) if sinks.can_go_again() => {
+                if let Some(encoder) = encoder.take() {
+                    encoder.abort().await;
+                }
+                progress.begin_again();
+            }
             Err(error) => return Err(error),
         }
     }
@@ -255,10 +262,17 @@ async fn prove_by(
         first_byte: (job.now)(),
     };
     let encoded = stream_through(head, job, sinks, stream, first, before, progress, encoder).await?;
-    let facts = encoded.observer.finish().map_err(|error| Error::Content {
-        url: asked.connection.url().to_owned(),
-        error,
-    })?;
+    let facts = match encoded.observer.finish() {
+        Ok(facts) => facts,
+        Err(error) => {
+            // What was begun must be gone before anybody is told.
+            let given_up =
+                tokio::task::spawn_blocking(|| encoded.branches.into_iter().for_each(|end| drop(end.join())));
+            given_up.await.expect("a panic aborts the process");
+            let url = asked.connection.url().to_owned();
+            return Err(Error::Content { url, error });
+        }
+    };
     let stored = Stream {
         bytes: encoded.stored_bytes,
         sha256: encoded.stored_sha256,

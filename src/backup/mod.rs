@@ -9,7 +9,7 @@ mod pace;
 mod pulse;
 mod traces;
 
-pub use destinations::{DestinationError, Written};
+pub use destinations::{DestinationError, Written, is_left_behind};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full, v2_keys_are_missing};
 pub use observed::{ContentError, Facts, Observed};
 pub use pace::Pace;

@@ -79,17 +79,19 @@ impl Traces {
         shared.is_given_up.store(true, Ordering::Relaxed);
         drop(at_work);
         let hangs = |what: &str| vec![format!("{what} does not end within {} s", patience.as_secs())];
-        if tokio::time::timeout(patience, ended.recv()).await.is_err() {
-            return hangs("writing");
-        }
+        // What hangs in one store keeps nothing in another.
+        let is_late = tokio::time::timeout(patience, ended.recv()).await.is_err();
+        let mut left = if is_late { hangs("writing") } else { Vec::new() };
         let removing = tokio::task::spawn_blocking(move || {
             let placed = std::mem::take(&mut *shared.placed.lock().unwrap_or_else(PoisonError::into_inner));
             placed.iter().filter_map(Placed::remove).collect()
         });
-        match tokio::time::timeout(patience, removing).await {
-            Ok(left) => left.expect("a panic aborts the process"),
+        let stays: Vec<String> = match tokio::time::timeout(patience, removing).await {
+            Ok(stays) => stays.expect("a panic aborts the process"),
             Err(_) => hangs("removing it"),
-        }
+        };
+        left.extend(stays);
+        left
     }
 }
 
@@ -136,7 +138,8 @@ mod tests {
         });
         let mut sinks = Sinks::sort_out(destinations.collect(), &Pulse::default(), traces.at_work()).unwrap();
         sinks.begin(&path()).await.unwrap();
-        let mut uploads = sinks.take_uploads();
+        let uploads = sinks.take_uploads().into_iter().map(|(sink, _)| sink);
+        let mut uploads: Vec<_> = uploads.collect();
         let content = vec![7; 3 << 20];
         uploads
             .iter_mut()

@@ -7,16 +7,14 @@ use std::sync::atomic::AtomicBool;
 use jiff::tz::TimeZone;
 
 use super::{Listener, host};
-use crate::backup::{DestinationError, Outcome};
+use crate::backup::{DestinationError, Outcome, is_left_behind};
 use crate::catalog::{Backup, BackupCopy, Pinned, Standing};
 use crate::config::{Config, Kind};
 use crate::copy::{self, Copied};
 use crate::destinations::{Destinations, ManifestError};
 use crate::error_chain::with_causes;
 use crate::layout::SlotPath;
-use crate::pipeline::BranchError;
 use crate::prune::{self, Target};
-use crate::store;
 
 /// The backups that schedules of this configuration owe to a destination, and that others have, in the order in which
 /// they were begun: one for each slot of which it has none, as far as its retention would keep it.
@@ -135,11 +133,7 @@ pub fn bring(
 /// there instead.
 pub fn is_slow(error: &DestinationError) -> bool {
     match error {
-        DestinationError::Stream(BranchError::TooSlow { .. }) => true,
-        DestinationError::Stream(BranchError::Write { source, .. }) => {
-            let of_store = source.get_ref().and_then(|source| source.downcast_ref());
-            matches!(of_store, Some(store::Error::Limited { .. }))
-        }
+        DestinationError::Stream(error) => is_left_behind(error),
         DestinationError::Store(_)
         | DestinationError::Hangs { .. }
         | DestinationError::TooLittleSpace { .. }
@@ -189,6 +183,7 @@ mod tests {
     use crate::destinations::Destination;
     use crate::layout::{MAX_BYTES, Manifest, Rewrapped};
     use crate::model::{ByteSize, Digest, Revision};
+    use crate::pipeline::BranchError;
     use crate::store::tests::store;
     use crate::store::{Faster, Store};
 

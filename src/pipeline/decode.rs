@@ -252,7 +252,7 @@ mod tests {
     use age::secrecy::ExposeSecret;
     use proptest::prelude::*;
 
-    use super::super::{Encoder, Encoding, Observer};
+    use super::super::{Encoder, Encoding, LAG_BUDGET, Observer};
     use super::*;
 
     struct Nobody;
@@ -275,7 +275,12 @@ mod tests {
     fn encode(encoding: &Encoding, content: &[u8]) -> Vec<u8> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let mut encoder = Encoder::start(encoding.head().unwrap(), content.len() as u64, Nobody, vec![Vec::new()]);
+            let mut encoder = Encoder::start(
+                encoding.head().unwrap(),
+                content.len() as u64,
+                Nobody,
+                vec![(Vec::new(), LAG_BUDGET)],
+            );
             encoder.push(content).await.unwrap();
             let mut encoded = encoder.finish().await.unwrap();
             let stored = encoded.branches.remove(0).join().unwrap();

@@ -113,8 +113,8 @@ pub struct Encoder<O, W> {
 }
 
 impl<O: Observer, W: Write + Send + 'static> Encoder<O, W> {
-    /// Starts the stages for a stream of exactly `plain_bytes`.
-    pub fn start(head: Head, plain_bytes: u64, observer: O, sinks: Vec<W>) -> Self {
+    /// Starts the stages for a stream of exactly `plain_bytes`. With each sink goes how long all others together wait for it.
+    pub fn start(head: Head, plain_bytes: u64, observer: O, sinks: Vec<(W, Duration)>) -> Self {
         let (queue, plain) = mpsc::channel(QUEUE_BLOCKS);
         let (observed, to_encode) = crossbeam_channel::bounded(QUEUE_BLOCKS);
         let fan_out = FanOut::new(sinks, head.stall_limit);

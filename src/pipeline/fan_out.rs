@@ -1,6 +1,6 @@
 //! One stream into several sinks, of which each may fail or fall behind alone.
 //!
-//! A sink that others have to wait for is dropped after [`LAG_BUDGET`] of waiting in all, and any sink that takes no
+//! A sink that others have to wait for is dropped after so much waiting in all as it is given, and any sink that takes no
 //! bytes at all for the stall limit: while we wait, etcd holds a read transaction open and its database grows.
 
 use std::io::{self, Write};
@@ -12,8 +12,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::Digest;
 
-/// How long all others together wait for one sink. Little: what it misses can be copied to it from one of them.
+/// How long all others together wait for a sink to which what it misses can be copied afterwards.
 pub const LAG_BUDGET: Duration = Duration::from_millis(500);
+
+/// The same of one to which nobody could copy it.
+pub const LONG_LAG_BUDGET: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether others could go on while one is waited for.
 const LOOKED_EVERY: Duration = Duration::from_millis(10);
@@ -63,6 +66,8 @@ struct Branch<W> {
     outcome: Receiver<Result<Option<W>, BranchError>>,
     sent: u64,
     waited: Duration,
+    /// How long it may be waited for.
+    budget: Duration,
     dropped: Option<BranchError>,
 }
 
@@ -100,6 +105,14 @@ impl<W> Ending<W> {
         ending
     }
 
+    /// One that has failed.
+    #[cfg(test)]
+    pub(crate) fn broken(error: BranchError) -> Ending<W> {
+        let (_, mut ending) = Ending::later();
+        ending.branch.dropped = Some(error);
+        ending
+    }
+
     /// One that is done when the test says so.
     #[cfg(test)]
     pub(crate) fn later() -> (impl FnOnce(W), Ending<W>) {
@@ -109,6 +122,7 @@ impl<W> Ending<W> {
             outcome,
             sent: 0,
             waited: Duration::ZERO,
+            budget: LAG_BUDGET,
             dropped: None,
         };
         let patience = Duration::from_secs(600);
@@ -122,9 +136,11 @@ impl<W> Ending<W> {
 }
 
 impl<W: Write + Send + 'static> FanOut<W> {
-    pub fn new(sinks: Vec<W>, stall_limit: Duration) -> Self {
+    /// Into sinks, with how long all others together wait for each.
+    pub fn new(sinks: Vec<(W, Duration)>, stall_limit: Duration) -> Self {
+        let branches = sinks.into_iter().map(|(sink, budget)| start_branch(sink, budget));
         FanOut {
-            branches: sinks.into_iter().map(start_branch).collect(),
+            branches: branches.collect(),
             block: Vec::with_capacity(FAN_BLOCK_BYTES),
             stored: Sha256::new(),
             stored_bytes: 0,
@@ -250,7 +266,7 @@ impl<W> Branch<W> {
                 let (is_counted, since) = (others_wait(), Instant::now());
                 let mut patience = stall_limit.saturating_sub(begun.elapsed());
                 if is_counted {
-                    patience = patience.min(LAG_BUDGET.saturating_sub(self.waited));
+                    patience = patience.min(self.budget.saturating_sub(self.waited));
                 }
                 let sent = queue.send_timeout(message, patience.min(LOOKED_EVERY));
                 if is_counted {
@@ -278,7 +294,7 @@ impl<W> Branch<W> {
     }
 }
 
-fn start_branch<W: Write + Send + 'static>(sink: W) -> Branch<W> {
+fn start_branch<W: Write + Send + 'static>(sink: W, budget: Duration) -> Branch<W> {
     let (queue, blocks) = crossbeam_channel::bounded(FAN_QUEUE_BLOCKS);
     let (done, outcome) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || {
@@ -292,6 +308,7 @@ fn start_branch<W: Write + Send + 'static>(sink: W) -> Branch<W> {
         outcome,
         sent: 0,
         waited: Duration::ZERO,
+        budget,
         dropped: None,
     }
 }
@@ -344,6 +361,11 @@ mod tests {
         }
     }
 
+    fn fan_out(sinks: Vec<Sink>, stall_limit: Duration) -> FanOut<Sink> {
+        let sinks = sinks.into_iter().map(|sink| (sink, LONG_LAG_BUDGET));
+        FanOut::new(sinks.collect(), stall_limit)
+    }
+
     fn joined<const N: usize>(out: FannedOut<Sink>) -> [Result<Sink, BranchError>; N] {
         let joined: Vec<_> = out.branches.into_iter().map(Ending::join).collect();
         joined.try_into().ok().unwrap()
@@ -357,7 +379,7 @@ mod tests {
     fn every_sink_gets_everything_and_failures_stay_alone() {
         let content = content(3_000_001);
         let sinks = vec![Sink::Good(vec![]), Sink::FailsAfter(1 << 20), Sink::Good(vec![])];
-        let mut out = FanOut::new(sinks, Duration::from_secs(60));
+        let mut out = fan_out(sinks, Duration::from_secs(60));
         out.write_all(&content).unwrap();
         let out = out.finish().unwrap();
         assert_eq!(out.bytes, content.len() as u64);
@@ -377,7 +399,7 @@ mod tests {
     fn a_sink_that_takes_nothing_is_left_behind() {
         let (release, until) = crossbeam_channel::bounded(0);
         let sinks = vec![Sink::Hangs(until), Sink::Good(vec![])];
-        let mut out = FanOut::new(sinks, Duration::from_millis(50));
+        let mut out = fan_out(sinks, Duration::from_millis(50));
         let content = content(FAN_BLOCK_BYTES * (FAN_QUEUE_BLOCKS + 3));
         out.write_all(&content).unwrap();
         let [slow, good] = joined(out.finish().unwrap());
@@ -393,7 +415,7 @@ mod tests {
             let mut sinks = vec![Sink::Good(vec![])];
             sinks.insert(place, Sink::Hangs(until));
             let limit = Duration::from_millis(200);
-            let mut out = FanOut::new(sinks, limit);
+            let mut out = fan_out(sinks, limit);
             // One in its hands, and its queue full.
             out.write_all(&content(FAN_BLOCK_BYTES * (FAN_QUEUE_BLOCKS + 1)))
                 .unwrap();
@@ -411,9 +433,25 @@ mod tests {
     }
 
     #[test]
+    fn one_that_can_be_copied_to_is_waited_for_a_little_only() {
+        let (release, until) = crossbeam_channel::bounded(0);
+        let sinks = vec![
+            (Sink::Hangs(until), Duration::from_millis(20)),
+            (Sink::Good(vec![]), LONG_LAG_BUDGET),
+        ];
+        let mut out = FanOut::new(sinks, Duration::from_secs(600));
+        let content = content(FAN_BLOCK_BYTES * (FAN_QUEUE_BLOCKS + 3));
+        out.write_all(&content).unwrap();
+        let [slow, good] = joined(out.finish().unwrap());
+        assert!(matches!(slow, Err(BranchError::TooSlow { .. })));
+        assert!(matches!(good, Ok(Sink::Good(taken)) if taken == content));
+        drop(release);
+    }
+
+    #[test]
     fn who_is_done_does_not_wait_for_who_is_not() {
         let (release, until) = crossbeam_channel::bounded(0);
-        let mut out = FanOut::new(vec![Sink::Hangs(until), Sink::Good(vec![])], Duration::from_secs(600));
+        let mut out = fan_out(vec![Sink::Hangs(until), Sink::Good(vec![])], Duration::from_secs(600));
         let content = content(FAN_BLOCK_BYTES * 2);
         out.write_all(&content).unwrap();
         let [slow, good] = <[_; 2]>::try_from(out.finish().unwrap().branches).ok().unwrap();
@@ -424,7 +462,7 @@ mod tests {
 
     #[test]
     fn without_any_sink_left_the_stream_ends() {
-        let mut out = FanOut::new(vec![Sink::FailsAfter(0)], Duration::from_secs(60));
+        let mut out = fan_out(vec![Sink::FailsAfter(0)], Duration::from_secs(60));
         let content = content(FAN_BLOCK_BYTES * (FAN_QUEUE_BLOCKS + 3));
         assert!(out.write_all(&content).is_err());
     }

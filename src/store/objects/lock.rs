@@ -157,7 +157,9 @@ impl Objects {
         }
         let reply = wait(requests.locks()).map_err(self.failed("ask for the locks of", ""))?;
         match is_locking(&reply) {
-            Answer::Unknown if reply.status.is_server_error() => Err(self.refused("ask for the locks of", "", &reply)),
+            Answer::Unknown if reply.status.is_server_error() || reply.status == StatusCode::TOO_MANY_REQUESTS => {
+                Err(self.refused("ask for the locks of", "", &reply))
+            }
             told => Ok(*self.locks.get_or_init(|| told)),
         }
     }
@@ -168,6 +170,7 @@ pub(super) fn is_locking(reply: &Reply) -> Answer {
     match reply.status {
         StatusCode::NOT_IMPLEMENTED => Answer::No,
         StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Answer::Unknown,
+        StatusCode::TOO_MANY_REQUESTS => Answer::Unknown,
         status if status.is_server_error() => Answer::Unknown,
         status if status.is_success() => {
             let said = String::from_utf8_lossy(&reply.body);

@@ -133,6 +133,10 @@ pub fn what_cannot_be_restored_touches_nothing(lab: &Lab<'_>) {
     host.shell(&format!("rm {STORE}/*/*/*/full.db.zst.age"));
     restore(host, &[&id, "--yes"]).expect_code(5);
     host.shell(&format!("rm -r {STORE}/*/*/*"));
+    // This host has seen what is gone.
+    let gone = restore(host, &["latest", "--yes"]).expect_code(5);
+    assert!(gone.stderr.contains("was rolled back"), "{gone}");
+    lifeboat(host, ["check", "--accept-rollback", "local"]);
     restore(host, &["latest", "--yes"]).expect_code(4);
     assert_eq!(host.main_pid("etcd"), pid, "etcd was never stopped");
     assert!(!host.path(LEDGERS).join("ledger.json").exists() && !has_guard(host));

@@ -385,12 +385,26 @@ fn pins(target: Target<'_>, catalog: &Catalog) -> BTreeMap<ChainPath, Pin> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     use super::*;
     use crate::catalog::tests::{Fixture, manifest};
     use crate::layout::HostName;
     use crate::store::tests::store;
+
+    /// A destination that keeps the newest alone.
+    fn keeping_one(store: &Store) -> Target<'_> {
+        static ONE: LazyLock<Policy> = LazyLock::new(|| Policy {
+            keep_last: 1,
+            ..Policy::default()
+        });
+        Target {
+            destination: "local",
+            store,
+            policy: &ONE,
+        }
+    }
 
     #[test]
     fn nothing_goes_for_its_age_while_the_clocks_disagree_but_by_the_operators_word() {
@@ -467,15 +481,7 @@ mod tests {
                 .unwrap();
             store.put_new(&manifest.name(), &manifest.to_bytes()).unwrap();
         }
-        let policy = Policy {
-            keep_last: 1,
-            ..Policy::default()
-        };
-        let target = Target {
-            destination: "local",
-            store: &store,
-            policy: &policy,
-        };
+        let target = keeping_one(&store);
         let plan = || {
             let catalog = store.catalog("local").unwrap();
             plan(
@@ -549,15 +555,7 @@ mod tests {
             store.put_new(&manifest.object_name(), &object).unwrap();
             store.put_new(&manifest.name(), &manifest.to_bytes()).unwrap();
         }
-        let policy = Policy {
-            keep_last: 1,
-            ..Policy::default()
-        };
-        let target = Target {
-            destination: "local",
-            store: &store,
-            policy: &policy,
-        };
+        let target = keeping_one(&store);
         let plan = || {
             let catalog = store.catalog("local").unwrap();
             let now = "2026-11-21T00:00:00Z".parse().unwrap();

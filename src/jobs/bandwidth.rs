@@ -39,35 +39,14 @@ pub fn too_narrow(config: &Config, catalog: &Catalog, now: Timestamp) -> Vec<Str
 
 #[cfg(test)]
 mod tests {
+    use super::super::copy::tests::hourly_to_two;
     use super::*;
     use crate::catalog::tests::manifest;
-    use crate::config;
     use crate::store::tests::store;
-
-    const CONFIGURATION: &str = r#"
-[cluster]
-name = "prod"
-[members.m1]
-client_urls = ["http://127.0.0.1:1"]
-[encryption]
-recipients = ["age1psjnez3xz37gpj0k3lakc3q4dmsj3yj4ukahv6clwmk2an794p0sjsf00m"]
-[destinations.local]
-url = "file:///var/backups"
-[destinations.far]
-url = "file:///mnt/far"
-bandwidth = "1 MiB/s"
-[schedules.hourly]
-kind = "full"
-every = "1h"
-destinations = ["local", "far"]
-"#;
 
     #[test]
     fn a_backup_that_takes_longer_than_the_pauses_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.toml");
-        std::fs::write(&path, CONFIGURATION).unwrap();
-        let config = config::load(&path).unwrap().config;
+        let config = hourly_to_two("bandwidth = \"1 MiB/s\"");
         let now: Timestamp = "2026-11-20T10:15:30Z".parse().unwrap();
         let (_folder, store) = store();
         let told = || too_narrow(&config, &store.catalog("local").unwrap(), now);

@@ -170,7 +170,7 @@ pub fn bring_to_slow(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write as _;
     use std::time::Duration;
 
@@ -196,7 +196,10 @@ mod tests {
         fn detail(&self, _: &str) {}
     }
 
-    const CONFIGURATION: &str = r#"
+    /// A configuration with an hourly schedule to `local` and `far`; the latter has `of_far` besides.
+    pub(in crate::jobs) fn hourly_to_two(of_far: &str) -> Config {
+        let text = format!(
+            r#"
 [cluster]
 name = "prod"
 [members.m1]
@@ -207,13 +210,18 @@ recipients = ["age1psjnez3xz37gpj0k3lakc3q4dmsj3yj4ukahv6clwmk2an794p0sjsf00m"]
 url = "file:///var/backups"
 [destinations.far]
 url = "file:///mnt/far"
-retention = { keep_last = 1 }
+{of_far}
 [schedules.hourly]
 kind = "full"
 every = "1h"
 destinations = ["local", "far"]
-"#;
-
+"#
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        config::load(&path).unwrap().config
+    }
     fn of_slot(hour: u32, revision: i64) -> Manifest {
         let mut manifest = manifest(0xab, &format!("20261120T{hour:02}0001Z-{hour:08x}"), revision);
         manifest.schedule = Some("hourly".to_owned());
@@ -305,10 +313,7 @@ destinations = ["local", "far"]
 
     #[test]
     fn of_a_backup_that_was_made_anew_a_destination_is_owed_the_new_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.toml");
-        std::fs::write(&path, CONFIGURATION).unwrap();
-        let config = config::load(&path).unwrap().config;
+        let config = hourly_to_two("retention = { keep_last = 1 }");
         let ((_a, local), (_b, far)) = (store(), store());
         let old = of_slot(1, 10);
         for (id, generation) in [("20261120T010001Z-00000000", 2), ("20261120T010001Z-ffffffff", 1)] {
@@ -333,10 +338,7 @@ destinations = ["local", "far"]
 
     #[test]
     fn what_retention_has_removed_does_not_come_back_while_a_new_history_is_not_judged() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.toml");
-        std::fs::write(&path, CONFIGURATION).unwrap();
-        let config = config::load(&path).unwrap().config;
+        let config = hourly_to_two("retention = { keep_last = 1 }");
         let ((_a, local), (_b, far)) = (store(), store());
         let mut all: Vec<Manifest> = (1..=3).map(|hour| of_slot(hour, i64::from(hour) * 10)).collect();
         for index in 1..all.len() {

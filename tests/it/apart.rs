@@ -34,7 +34,7 @@ pid_t fork(void) {
 "#;
 
 fn refusing(host: &Host) -> Option<PathBuf> {
-    preload::library(
+    preload::shim(
         &host.path("refusing"),
         SOURCE,
         "a library that stands before signalfd(2) and fork(2)",

@@ -40,16 +40,30 @@ fn install(folder: &Path) -> PathBuf {
     program
 }
 
+/// Has the host look for programs in this folder alone.
+fn pin_folder(host: &Host, plugins: &Path) {
+    host.reconfigure(
+        "[destinations.local]",
+        &format!("plugins = {plugins:?}\n[destinations.local]"),
+    );
+}
+
+/// Has a host make its backups for this key alone, whose program is there; the folder of that.
+fn seal_for(host: &Host, recipient: &str) -> PathBuf {
+    let plugins = host.path("plugins");
+    install(&plugins);
+    pin_folder(host, &plugins);
+    host.reconfigure(&format!("\"{}\"", host.recipient()), &format!("\"{recipient}\""));
+    plugins
+}
+
 #[test]
 fn a_backup_is_made_for_and_opened_by_a_program_of_the_pinned_folder_and_of_no_other() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);
     let (recipient, file) = key(&host, "plain");
     let plugins = host.path("plugins");
-    host.reconfigure(
-        "[destinations.local]",
-        &format!("plugins = {plugins:?}\n[destinations.local]"),
-    );
+    pin_folder(&host, &plugins);
     host.reconfigure(&format!("\"{}\"", host.recipient()), &format!("\"{recipient}\""));
     // One of PATH is none.
     let elsewhere = host.path("elsewhere");
@@ -129,10 +143,7 @@ fn a_post_quantum_key_is_that_of_a_plugin_and_age_itself_opens_what_was_made_for
     install(&plugins);
     fs::copy(&program, plugins.join("age-plugin-pq")).unwrap();
     fs::set_permissions(plugins.join("age-plugin-pq"), fs::Permissions::from_mode(0o755)).unwrap();
-    host.reconfigure(
-        "[destinations.local]",
-        &format!("plugins = {plugins:?}\n[destinations.local]"),
-    );
+    pin_folder(&host, &plugins);
     // It goes together with no other kind.
     let other = host.recipient().to_owned();
     host.reconfigure(&format!("\"{other}\""), &format!("\"{other}\", \"{recipient}\""));
@@ -168,13 +179,7 @@ fn a_program_that_asks_is_answered_at_a_terminal_and_nowhere_else() {
     let host = Host::new(etcd);
     let (recipient, pin) = key(&host, "pin");
     let (_, confirm) = key(&host, "confirm");
-    let plugins = host.path("plugins");
-    install(&plugins);
-    host.reconfigure(
-        "[destinations.local]",
-        &format!("plugins = {plugins:?}\n[destinations.local]"),
-    );
-    host.reconfigure(&format!("\"{}\"", host.recipient()), &format!("\"{recipient}\""));
+    seal_for(&host, &recipient);
     let id = host.backup();
     for (file, why, answer, asked) in [
         (
@@ -246,10 +251,7 @@ fn of_several_keys_one_that_opens_is_enough_whichever_the_others_are() {
     let (_, plain) = key(&host, "plain");
     let plugins = host.path("plugins");
     let program = install(&plugins);
-    host.reconfigure(
-        "[destinations.local]",
-        &format!("plugins = {plugins:?}\n[destinations.local]"),
-    );
+    pin_folder(&host, &plugins);
     let (own, file) = (host.recipient().to_owned(), host.identity().display().to_string());
     host.reconfigure(&format!("\"{own}\""), &format!("\"{own}\", \"{recipient}\""));
     let id = host.backup();
@@ -273,13 +275,7 @@ fn a_key_that_takes_its_time_makes_no_backup_anew_too_late() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);
     let (recipient, slow) = key(&host, "slow");
-    let plugins = host.path("plugins");
-    install(&plugins);
-    host.reconfigure(
-        "[destinations.local]",
-        &format!("plugins = {plugins:?}\n[destinations.local]"),
-    );
-    host.reconfigure(&format!("\"{}\"", host.recipient()), &format!("\"{recipient}\""));
+    let plugins = seal_for(&host, &recipient);
     let id = host.backup();
     let old: Manifest = serde_json::from_value(host.manifest(&id)).unwrap();
     let limits = Limits {

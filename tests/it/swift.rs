@@ -76,6 +76,17 @@ impl Client {
     fn names(&self, container: &str) -> Vec<String> {
         self.ask("GET", container, &[]).lines().map(str::to_owned).collect()
     }
+
+    /// How many segments it holds.
+    fn segments(&self, container: &str) -> usize {
+        let names = self.names(container).into_iter();
+        names.filter(|name| name.contains("/.segments/")).count()
+    }
+}
+
+/// More than two parts of an object.
+fn of_three_segments() -> Vec<u8> {
+    (0..2 * PART + 1234).map(|i| (i % 251) as u8).collect()
 }
 
 fn servers() -> (String, String, String) {
@@ -172,11 +183,8 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
     client().ask("PUT", &container, &[]);
     let location = location(&container, &file);
     let store = open(&location).unwrap();
-    let content: Vec<u8> = (0..2 * PART + 1234).map(|i| (i % 251) as u8).collect();
-    let segments = || {
-        let names = client().names(&container).into_iter();
-        names.filter(|name| name.contains("/.segments/")).count()
-    };
+    let content = of_three_segments();
+    let segments = || client().segments(&container);
     // They go with the object.
     let mut upload = store.begin(&full()).unwrap();
     upload.write_all(&content).unwrap();
@@ -312,11 +320,8 @@ fn real_servers_of_swift_keep_the_segments_of_an_object_of_which_nobody_has_hear
     let client = || Client::new(&tempauth);
     client().ask("PUT", &container, &[]);
     let store = open(&location(&container, &file)).unwrap();
-    let content: Vec<u8> = (0..2 * PART + 1234).map(|i| (i % 251) as u8).collect();
-    let segments = || {
-        let names = client().names(&container).into_iter();
-        names.filter(|name| name.contains("/.segments/")).count()
-    };
+    let content = of_three_segments();
+    let segments = || client().segments(&container);
     let mut upload = store.begin(&full()).unwrap();
     upload.write_all(&content).unwrap();
     // The object is there; neither that is heard, nor what it is made of.

@@ -46,23 +46,23 @@ int open64(const char *path, int flags, ...) {
 
 /// A library that a program is started with.
 pub struct Counting {
-    library: PathBuf,
+    shim: PathBuf,
     log: PathBuf,
 }
 
 impl Counting {
     /// Makes one in a folder that is not there yet, or says that the test is skipped and gives `None`.
     pub fn new(folder: &Path) -> Option<Counting> {
-        let library = preload::library(folder, SOURCE, "a library that stands before opendir(3)")?;
+        let shim = preload::shim(folder, SOURCE, "a library that stands before opendir(3)")?;
         Some(Counting {
-            library,
+            shim,
             log: folder.join("log"),
         })
     }
 
     /// Has the calls of a program counted.
     pub fn watch(&self, command: &mut Command) {
-        preload::into(command, &self.library);
+        preload::into(command, &self.shim);
         command.env("COUNT_IN", &self.log);
     }
 

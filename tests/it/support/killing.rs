@@ -48,26 +48,26 @@ BEFORE(fdatasync, (int a), (a))
 
 /// A library that programs are started with.
 pub struct Killing {
-    library: PathBuf,
+    shim: PathBuf,
 }
 
 impl Killing {
     /// Makes one in a folder that is not there yet, or says that the test is skipped and gives `None`.
     pub fn new(folder: &Path) -> Option<Killing> {
-        let library = preload::library(folder, SOURCE, "a library that stands before unlink(2)")?;
-        Some(Killing { library })
+        let shim = preload::shim(folder, SOURCE, "a library that stands before unlink(2)")?;
+        Some(Killing { shim })
     }
 
     /// Has the program die just before the step of that number, counted from 1.
     pub fn at(&self, command: &mut Command, step: usize) {
-        preload::into(command, &self.library);
+        preload::into(command, &self.shim);
         command.env("KILL_AT", step.to_string());
     }
 
     /// Has the program stand still just before that step, while `meanwhile` is done. Says whether it came there, and gives
     /// what the program left.
     pub fn pausing_at(&self, command: &mut Command, step: usize, meanwhile: impl FnOnce()) -> (bool, Output) {
-        let mark = self.library.with_extension("paused");
+        let mark = self.shim.with_extension("paused");
         self.at(command, step);
         command.env("PAUSE_WHILE_THERE", &mark).stdin(Stdio::null());
         let started = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();

@@ -30,19 +30,19 @@ ssize_t write(int fd, const void *buffer, size_t count) {
 
 /// A library that programs are started with.
 pub struct Slow {
-    library: PathBuf,
+    shim: PathBuf,
 }
 
 impl Slow {
     /// Makes one in a folder that is not there yet, or says that the test is skipped and gives `None`.
     pub fn new(folder: &Path) -> Option<Slow> {
-        let library = preload::library(folder, SOURCE, "a library that stands before write(2)")?;
-        Some(Slow { library })
+        let shim = preload::shim(folder, SOURCE, "a library that stands before write(2)")?;
+        Some(Slow { shim })
     }
 
     /// Has the program's writes below `folder` take long until the file `until` is there.
     pub fn write_to(&self, command: &mut Command, folder: &Path, until: &Path) {
-        preload::into(command, &self.library);
+        preload::into(command, &self.shim);
         command.env("SLOW_IN", folder).env("SLOW_UNTIL", until);
     }
 }

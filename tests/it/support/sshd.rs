@@ -60,7 +60,7 @@ pub struct Sshd {
     is_root: bool,
     process: Option<Child>,
     /// What it is started with.
-    library: Option<PathBuf>,
+    shim: Option<PathBuf>,
     dir: TempDir,
 }
 
@@ -77,8 +77,8 @@ impl Sshd {
         let mut server = Sshd::made()?;
         let told = server.path("dying");
         let source = DYING.replace("DYING_OF", &format!("{:?}", told.display().to_string()));
-        let library = preload::library(&told, &source, "a library that stands before fstat(2)")?;
-        server.library = Some(library);
+        let shim = preload::shim(&told, &source, "a library that stands before fstat(2)")?;
+        server.shim = Some(shim);
         server.boot();
         Some(server)
     }
@@ -107,7 +107,7 @@ impl Sshd {
             },
             is_root,
             process: None,
-            library: None,
+            shim: None,
             dir: tempfile::Builder::new()
                 .prefix("lifeboat-sshd-")
                 .tempdir()
@@ -161,8 +161,8 @@ impl Sshd {
             .args(["-D", "-e", "-f"])
             .arg(self.path("settings"))
             .process_group(0);
-        if let Some(library) = &self.library {
-            preload::into(&mut command, library);
+        if let Some(shim) = &self.shim {
+            preload::into(&mut command, shim);
         }
         let log = self.path("log");
         server::boot(&mut command, &mut self.process, "sshd", self.port, &log);

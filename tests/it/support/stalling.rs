@@ -30,19 +30,19 @@ ssize_t read(int fd, void *buffer, size_t count) {
 
 /// A library that programs are started with.
 pub struct Stalling {
-    library: PathBuf,
+    shim: PathBuf,
 }
 
 impl Stalling {
     /// Makes one in a folder that is not there yet, or says that the test is skipped and gives `None`.
     pub fn new(folder: &Path) -> Option<Stalling> {
-        let library = preload::library(folder, SOURCE, "a library that stands before read(2)")?;
-        Some(Stalling { library })
+        let shim = preload::shim(folder, SOURCE, "a library that stands before read(2)")?;
+        Some(Stalling { shim })
     }
 
     /// Has the program's reads of files in `folder` whose path holds `name` never come back.
     pub fn read_of(&self, command: &mut Command, folder: &Path, name: &str) {
-        preload::into(command, &self.library);
+        preload::into(command, &self.shim);
         command.env("STALL_IN", folder).env("STALL_AT", name);
     }
 }

@@ -1,7 +1,5 @@
 //! The destinations of one backup: each may fail alone, and is then left out and named.
 
-use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::Pulse;
 use super::full::Error;
+use super::sink::Sink;
 use super::traces::AtWork;
 use crate::catalog::Catalog;
 use crate::destinations::Destination;
@@ -16,10 +15,7 @@ use crate::error_chain::with_causes;
 use crate::layout::{ChainPath, Check, HostName, Manifest, ObjectName, Pin, Stream};
 use crate::model::{ByteSize, Digest};
 use crate::pipeline::{BranchError, Ending, LAG_BUDGET, LONG_LAG_BUDGET};
-use crate::store::{self, Faster, ReadBack, Store, Upload};
-
-/// How often it is looked at whether there is room.
-const SPACE_CHECK_BYTES: u64 = 8 << 20;
+use crate::store::{self, Faster, Store};
 
 /// How long a store may take for a small thing.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,7 +91,7 @@ pub(super) struct Sinks {
 struct Open {
     name: String,
     store: Store,
-    /// The object, from its beginning until it is committed, but for the time that the pipeline has it.
+    /// The object, from its beginning until the pipeline takes it.
     sink: Option<Sink>,
 }
 
@@ -133,12 +129,7 @@ impl Sinks {
         let object = ObjectName::Full(path.clone());
         let at_work = self.at_work.clone();
         self.each(PATIENCE, move |open| {
-            open.sink = Some(Sink {
-                upload: open.store.begin(&object)?,
-                store: open.store.clone(),
-                unchecked: 0,
-                at_work: at_work.clone(),
-            });
+            open.sink = Some(Sink::begin(&open.store, &object, &at_work)?);
             Ok(())
         })
         .await
@@ -177,7 +168,7 @@ impl Sinks {
                 true => (Faster::Fails, LAG_BUDGET),
                 false => (Faster::Waits, LONG_LAG_BUDGET),
             };
-            sink.upload.when_faster(faster);
+            sink.when_faster(faster);
             (sink, budget)
         });
         sinks.collect()
@@ -212,15 +203,14 @@ impl Sinks {
     ) -> Result<(), Error> {
         let (object, stored) = (ObjectName::Full(path.clone()), *stored);
         let patience = PATIENCE + store::time_to_sync(stored.bytes);
-        for (mut open, branch) in std::mem::take(&mut self.open).into_iter().zip(branches) {
+        for (open, branch) in std::mem::take(&mut self.open).into_iter().zip(branches) {
             let (object, pulse) = (object.clone(), self.pulse.clone());
             self.behind.spawn(async move {
                 let name = open.name.clone();
                 let joined = tokio::task::spawn_blocking(|| branch.join()).await;
                 match joined.expect("a panic aborts the process") {
                     Ok(sink) => {
-                        open.sink = Some(sink);
-                        let act = move |open: &mut Open| commit_one(open, &object, &stored, &pulse);
+                        let act = move |open: &mut Open| sink.commit(&open.name, &object, &stored, &pulse);
                         match within(patience, open, act).await {
                             Ok(open) => Ended::Committed(open),
                             Err(error) => Ended::Failed(name, error),
@@ -436,83 +426,6 @@ impl Publishing {
     }
 }
 
-/// An object in the making that leaves some room on its file system: etcd's own log may be on the same.
-pub(super) struct Sink {
-    upload: Upload,
-    store: Store,
-    /// Bytes written since the room was last looked at.
-    unchecked: u64,
-    at_work: AtWork,
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.at_work.is_given_up() {
-            return Err(io::Error::other("nobody wants the backup any more"));
-        }
-        if self.unchecked >= SPACE_CHECK_BYTES {
-            self.unchecked = 0;
-            if let Some(space) = self.store.free_space().map_err(io::Error::other)?
-                && space.available < space.spare()
-            {
-                let (free, spare) = (ByteSize(space.available), ByteSize(space.spare()));
-                let left = format!("{free} left, and {spare} must stay free");
-                return Err(io::Error::new(io::ErrorKind::StorageFull, left));
-            }
-        }
-        let written = self.upload.write(bytes)?;
-        self.unchecked += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.upload.flush()
-    }
-}
-
-fn commit_one(open: &mut Open, object: &ObjectName, stored: &Stream, pulse: &Pulse) -> Result<(), DestinationError> {
-    let Sink { upload, at_work, .. } = open.sink.take().expect("the pipeline has given it back");
-    // Under a name that nobody else has: what is there already may be our own, whose reply was lost. What is read tells.
-    let is_own = match upload.commit() {
-        Ok(()) => true,
-        Err(store::Error::AlreadyExists { .. }) => false,
-        Err(error) => return Err(error.into()),
-    };
-    at_work.placed(&open.name, &open.store, object);
-    if !open.store.reads_back() {
-        // Its checksum has been compared; of what was there already it has not.
-        return match is_own {
-            true => Ok(open.store.lock(object)?),
-            false => Err(store::Error::AlreadyExists {
-                at: open.store.address_of(object),
-            }
-            .into()),
-        };
-    }
-    let read = open.store.read_back_while(object, |_| {
-        pulse.beat();
-        match at_work.is_given_up() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    })?;
-    let Some(ReadBack { bytes, sha256 }) = read else {
-        return Ok(()); // Nobody asks any more: it is removed once this has ended.
-    };
-    if bytes == stored.bytes && sha256 == stored.sha256 {
-        return Ok(open.store.lock(object)?);
-    }
-    // Should it stay, it has no manifest, and is swept as a leaving.
-    if is_own {
-        open.store.remove(object).ok();
-    }
-    Err(DestinationError::ReadBack {
-        object: object.to_string(),
-        found: sha256,
-        written: stored.sha256,
-    })
-}
-
 /// What stands beside a backup that was not read back.
 fn acknowledged(manifest: &Manifest, host: &HostName) -> (ObjectName, Vec<u8>) {
     let check = Check::acknowledged(manifest, host);
@@ -539,6 +452,8 @@ fn estimate(total: u64, before: &Catalog) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write as _};
+
     use sha2::{Digest as _, Sha256};
 
     use super::super::traces::Traces;

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Progress;
-use super::destinations::{PATIENCE, Sink, Sinks, Written};
+use super::destinations::{PATIENCE, Sinks, Written};
 pub use super::failure::Error;
 use super::failure::{GivenUp, none_left};
 use super::member::{Asked, Asserted, Chosen, choose_one};
 use super::observed::{Facts, Observed};
 use super::pace::{Pace, Pacer, Slowness, TooSlow};
+use super::sink::Sink;
 use super::traces::{AtWork, Traces};
 use crate::catalog::{Catalog, Descent, LatestError, Opening, Pinned};
 use crate::destinations::Destination;

@@ -7,6 +7,7 @@ mod member;
 mod observed;
 mod pace;
 mod pulse;
+mod sink;
 mod traces;
 
 pub use destinations::{DestinationError, Written, is_left_behind};

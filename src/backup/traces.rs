@@ -131,7 +131,7 @@ mod tests {
     }
 
     /// Two stores that have all bytes of an object.
-    async fn written(stores: &[Store], traces: &Traces) -> (Sinks, Vec<super::super::destinations::Sink>, Stream) {
+    async fn written(stores: &[Store], traces: &Traces) -> (Sinks, Vec<super::super::sink::Sink>, Stream) {
         let destinations = stores.iter().map(|store| Destination {
             name: store.folder().display().to_string(),
             store: Ok(store.clone()),

@@ -262,6 +262,7 @@ impl Sinks {
         let act = publishing.clone();
         self.try_each(PATIENCE, move |open| act.publish(open)).await;
         let mut published = std::mem::take(&mut self.open);
+        let waited_since = tokio::time::Instant::now();
         tokio::pin!(interrupted);
         loop {
             let late = tokio::select! {
@@ -287,7 +288,7 @@ impl Sinks {
             let is_heard_of = published.iter().any(|open| open.name == name)
                 || self.failed.iter().any(|failed| failed.destination == name);
             if !is_heard_of {
-                let (waited, written) = (LAG_BUDGET, manifest.stored.bytes);
+                let (waited, written) = (waited_since.elapsed(), manifest.stored.bytes);
                 self.fail(name, BranchError::TooSlow { waited, written });
             }
         }

@@ -12,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::Digest;
 
-/// How long all others together wait for a sink to which what it misses can be copied afterwards.
-pub const LAG_BUDGET: Duration = Duration::from_millis(500);
+/// How long all others together wait for a sink to which what it misses can be copied afterwards: not so long that anybody
+/// would notice, and long enough for one that only paused.
+pub const LAG_BUDGET: Duration = Duration::from_millis(100);
 
 /// The same of one to which nobody could copy it.
 pub const LONG_LAG_BUDGET: Duration = Duration::from_secs(30);

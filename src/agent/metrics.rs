@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::exposition::{Flavour, render};
 use super::metrics_server::{MetricsServer, Standing};
-use super::status::Report;
+use super::report::Report;
 use crate::config::{self, Listen};
 use crate::durable;
 use crate::error_chain::with_causes;

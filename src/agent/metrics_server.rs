@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::exposition::{Flavour, render};
-use super::status::Report;
+use super::report::Report;
 use crate::config::Listen;
 
 /// How long a connection may take.

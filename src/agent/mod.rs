@@ -1,7 +1,7 @@
 //! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
 //!
 //! One loop, in `daemon`, owns everything; a job runs on a thread of its own and tells the loop when it ends. `desk` decides what is
-//! next, `memory` keeps what was done, `status` and `journal` say it, `files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
+//! next, `memory` keeps what was done, `report` and `journal` say it, `files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
 //! `store_probe`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`). What a
 //! job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by `unkept`.
 //!
@@ -22,9 +22,9 @@ mod metrics_server;
 mod notifier;
 mod outcome;
 mod reload;
+mod report;
 mod run_log;
 mod say;
-mod status;
 mod store_probe;
 pub mod trial;
 mod unkept;
@@ -43,8 +43,8 @@ pub use exposition::{Flavour, Sample, render, samples};
 pub use journal::Log;
 pub use memory::{Memory, Success};
 pub use reload::of_another_cluster;
+pub use report::{Report, Running, schedule_state};
 pub use run_log::RunLog;
-pub use status::{Report, Running, schedule_state};
 pub use work::Work;
 
 use crate::config::Config;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sd_notify::NotifyState;
 
 use super::daemon::{Agent, tell};
-use super::status::{Report, Running, schedule_state};
+use super::report::{Report, Running, schedule_state};
 use super::unkept::STATUS;
 use crate::durable;
 use crate::health::{Configuration, Event, Facts, Notice, ScheduleState, Verdict, in_few_words};

@@ -205,9 +205,20 @@ fn what_an_agent_says_is_said_again_so_that_silence_can_be_told() {
     assert!(agent.judge(later(59)).0.says_no_more_than(&said));
     assert!(!agent.judge(later(60)).0.says_no_more_than(&said));
     assert!(!agent.judge(later(-60)).0.says_no_more_than(&said), "the clock was set");
-    assert_eq!(said.silent_for(later(180)), None);
-    assert_eq!(said.silent_for(later(181)), Some(Duration::from_secs(181)));
-    assert_eq!(said.silent_for(later(-181)), None);
+    let told = |now, is_up| {
+        let problems = said.verdict(now, is_up).problems.into_iter();
+        let of_the_agent = problems.filter(|problem| problem.event == Event::AgentStopped);
+        of_the_agent.map(|problem| problem.message).collect::<Vec<_>>()
+    };
+    assert_eq!(told(later(180), true), [""; 0]);
+    let silent = told(later(181), true);
+    assert!(
+        silent[0].starts_with("the agent runs, but has not written `status.json` for 3 m 1 s"),
+        "{silent:?}"
+    );
+    assert_eq!(told(later(-181), true), [""; 0]);
+    let stopped = "the agent does not run, nothing is done on schedule: `systemctl start lifeboat`";
+    assert_eq!(told(later(0), false), [stopped], "as `lifeboat status` tells it");
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod stores;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use agent::{AgentState, Configuration};
+pub use agent::{AgentSigns, AgentState, Configuration};
 pub use behind::{BehindState, Owed, OwedBackup};
 pub use event::{Event, Level};
 pub use members::MemberState;

@@ -22,8 +22,8 @@ use crate::catalog::Backup;
 use crate::config::{Config, MemberChoice, ScheduleName};
 use crate::destinations::Destinations;
 use crate::health::{
-    AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice, ProofState,
-    ScheduleState, Verdict, Window,
+    AgentSigns, AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice,
+    ProofState, ScheduleState, Verdict, Window,
 };
 use crate::jobs::restore::settings_now;
 use crate::jobs::stores::read_within;
@@ -170,8 +170,15 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
     let member_states: Vec<MemberState> = members.iter().map(MemberRow::state).collect();
     let look = Look::at(&jobs::look::read(&config, &places, now, jobs::behind::Memory::IsRead));
     let wanted = wanted_member(&config);
+    let signs = AgentSigns {
+        runs: running,
+        has_schedules: !config.schedules.is_empty(),
+        said_at: said.map(|said| said.written_at),
+        starts_with_host: boots_with_it,
+        folder: Some(state.folder()),
+    };
     let facts = Facts {
-        agent: Some(agent_state(&config, boots_with_it, running, said, state.folder(), now)),
+        agent: Some(AgentState::of(&signs, now)),
         configuration: Configuration {
             broken: broken.as_ref().map(Failure::message),
             refused: said.and_then(|said| said.configuration_error.as_deref()),
@@ -219,38 +226,6 @@ fn boots_with_it(runtime: &Handle) -> Option<bool> {
     });
     let unit = asked.filter(|unit| unit.load_state == LoadState::Loaded)?;
     unit.file_state.map(|state| state.starts_with("enabled"))
-}
-
-fn agent_state(
-    config: &Config,
-    boots_with_it: Option<bool>,
-    running: bool,
-    said: Option<&Report>,
-    folder: &Path,
-    now: Timestamp,
-) -> AgentState {
-    if !running {
-        return match config.schedules.is_empty() {
-            true => AgentState::Runs,
-            false => AgentState::Stopped {
-                next: match boots_with_it {
-                    Some(false) => "`systemctl enable --now lifeboat`".to_owned(),
-                    Some(true) | None => "`systemctl start lifeboat`".to_owned(),
-                },
-            },
-        };
-    }
-    let silent = |since| AgentState::Silent {
-        since,
-        folder: folder.display().to_string(),
-    };
-    match said {
-        None => silent(None),
-        Some(said) => match said.silent_for(now) {
-            Some(since) => silent(Some(since)),
-            None => AgentState::Runs,
-        },
-    }
 }
 
 /// The member that backups are taken from and from no other.

@@ -13,17 +13,15 @@ use super::run_log::RunLog;
 use crate::config::{DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::health::{
-    Configuration, Copy, Event, Facts, FailedThere, Failure, LastSlot, Late, Missing, NextRun, Notice, ScheduleState,
-    StoresState, Verdict, Wait,
+    AgentSigns, AgentState, Configuration, Copy, Facts, FailedThere, Failure, LastSlot, Late, Missing, NextRun, Notice,
+    ScheduleState, StoresState, Verdict, Wait,
 };
-use crate::schedule::{Due, Lateness, Occasion, Span};
+use crate::schedule::{Due, Lateness, Occasion};
 use crate::slots::Stored;
 
 const FILE: &str = "status.json";
 /// How often it is written at least, so that a reader can tell that the agent still can.
 const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// After how long what an agent said is not taken for the present: longer than it sleeps and writes.
-const SILENT_AFTER: Duration = Duration::from_secs(180);
 const FILE_MODE: u32 = 0o644;
 const LARGEST: u64 = 1 << 20;
 
@@ -104,28 +102,24 @@ impl Report {
 
     /// How things are by this report at `now`; `is_up` says whether the agent runs.
     pub fn verdict(&self, now: Timestamp, is_up: bool) -> Verdict {
-        let stopped = !is_up && !self.schedules.is_empty();
-        let stopped = stopped.then(|| "the agent does not run, nothing is done on schedule".to_owned());
-        let silent = self.silent_for(now).filter(|_| is_up);
-        let silent = silent.map(|since| format!("the agent runs, but has said nothing for {}", Span(since)));
-        let absent = stopped.into_iter().chain(silent);
-        let absent = absent.map(|message| Notice::new(Event::AgentStopped, message));
+        let signs = AgentSigns {
+            runs: is_up,
+            has_schedules: !self.schedules.is_empty(),
+            said_at: Some(self.written_at),
+            starts_with_host: None,
+            folder: None,
+        };
         let facts = Facts {
+            agent: Some(AgentState::of(&signs, now)),
             configuration: Configuration {
                 broken: None,
                 refused: self.configuration_error.as_deref(),
             },
             schedules: &self.schedules,
-            others: self.doubts.iter().cloned().chain(absent).collect(),
+            others: self.doubts.clone(),
             ..Facts::default()
         };
         Verdict::of(&facts, now)
-    }
-
-    /// For how long an agent that runs has said nothing; none while that is as it should be.
-    pub fn silent_for(&self, now: Timestamp) -> Option<Duration> {
-        let since = Duration::try_from(now.duration_since(self.written_at)).unwrap_or_default();
-        (since > SILENT_AFTER).then_some(since)
     }
 
     /// Replaces the document.

@@ -11,14 +11,12 @@
 mod alerts;
 mod daemon;
 mod desk;
-mod exposition;
 mod files;
 mod heartbeat;
 mod hook;
 mod journal;
 mod memory;
 mod metrics;
-mod metrics_server;
 mod notifier;
 mod outcome;
 mod reload;
@@ -39,9 +37,9 @@ use jiff::Timestamp;
 
 pub use daemon::run;
 pub use desk::{Desk, Entry};
-pub use exposition::{Flavour, Sample, render, samples};
 pub use journal::Log;
 pub use memory::{Memory, Success};
+pub use metrics::{Flavour, Sample, render, samples};
 pub use reload::of_another_cluster;
 pub use report::{Report, Running, schedule_state};
 pub use run_log::RunLog;

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::report::Report;
+use super::super::report::Report;
 use crate::health::{Event, StoresState};
 
 /// Which of the two text formats.

@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::exposition::{Flavour, render};
-use super::report::Report;
+use super::super::report::Report;
+use super::families::{Flavour, render};
 use crate::config::Listen;
 
 /// How long a connection may take.

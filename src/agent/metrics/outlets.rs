@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
-use super::exposition::{Flavour, render};
-use super::metrics_server::{MetricsServer, Standing};
-use super::report::Report;
+use super::super::report::Report;
+use super::families::{Flavour, render};
+use super::server::{MetricsServer, Standing};
 use crate::config::{self, Listen};
 use crate::durable;
 use crate::error_chain::with_causes;

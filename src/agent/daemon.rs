@@ -10,11 +10,11 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use super::desk::{Desk, Next};
+use super::agenda::{Agenda, Next};
 use super::files::Files;
 use super::metrics::Metrics;
 use super::notifier::Notifier;
-use super::reload::{Reason, desk};
+use super::reload::{Reason, agenda};
 use super::unkept::{CLOCK, Unkept};
 use super::upgrade::Program;
 use super::{Error, Log, Report, RunLog, Setup, Work, outcome};
@@ -59,7 +59,7 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
         Event::Ready,
         "ready",
         &[
-            ("schedules", &agent.desk.entries().len()),
+            ("schedules", &agent.agenda.entries().len()),
             ("cluster", &agent.config.cluster.name),
         ],
     );
@@ -144,7 +144,7 @@ pub(super) struct Agent {
     pub(super) started_at: Timestamp,
     pub(super) log: Log,
     pub(super) watch: Watch,
-    pub(super) desk: Desk,
+    pub(super) agenda: Agenda,
     pub(super) work: Arc<dyn Work>,
     pub(super) job: Option<Job>,
     pub(super) stop: watch::Sender<bool>,
@@ -173,7 +173,7 @@ impl Agent {
     fn new(setup: Setup) -> Agent {
         let now = (setup.now)();
         let log = Log::new(setup.now);
-        let desk = desk(&setup.config, &setup.host, &setup.state, None, log, now);
+        let agenda = agenda(&setup.config, &setup.host, &setup.state, None, log, now);
         // Of the agent before this one.
         let before = Report::read(&setup.state).ok().flatten();
         let log_of_runs = before.map_or_else(RunLog::default, |report| report.log);
@@ -193,7 +193,7 @@ impl Agent {
             started_at: now,
             log,
             watch: Watch::begin(now, Duration::ZERO),
-            desk,
+            agenda,
             work: setup.work,
             job: None,
             stop: watch::channel(false).0,
@@ -225,7 +225,7 @@ impl Agent {
         self.notifier.take_in();
         let mut sleep = longest_sleep();
         if self.job.is_none() {
-            match self.desk.next(self.watch.from(), now) {
+            match self.agenda.next(self.watch.from(), now) {
                 Next::Run {
                     name,
                     slot,
@@ -245,7 +245,7 @@ impl Agent {
             let is_backup =
                 |name: &ScheduleName| self.config.schedules.get(name).is_some_and(|of| of.kind == Kind::Full);
             let is_anothers = |name: &ScheduleName, slot| is_backup(name) && (name, slot) != (&job.schedule, job.slot);
-            if self.desk.is_new_one_due(is_anothers, self.watch.from(), now) {
+            if self.agenda.is_new_one_due(is_anothers, self.watch.from(), now) {
                 job.gives_way.send_replace(true);
             }
             sleep = sleep.min(LOOK_FOR_BACKUPS_EVERY);
@@ -281,7 +281,7 @@ impl Agent {
         occasion: Occasion,
         now: Timestamp,
     ) {
-        let entry = self.desk.entries().get(&schedule);
+        let entry = self.agenda.entries().get(&schedule);
         let due_at = entry.map_or(slot.instant(), |entry| entry.schedule.due_at(slot));
         let why = match occasion {
             Occasion::OnTime => "its slot has come",
@@ -347,13 +347,13 @@ impl Agent {
         };
         let ended = match done {
             Ok(ended) => {
-                outcome::tell(self.log, &self.desk, &job, &ended);
+                outcome::tell(self.log, &self.agenda, &job, &ended);
                 ended
             }
             Err(Trouble::Busy(why)) => {
                 let until = now.saturating_add(BUSY_PAUSE).unwrap_or(now);
                 let ended = of_all(Fate::Later { why, until });
-                outcome::tell(self.log, &self.desk, &job, &ended);
+                outcome::tell(self.log, &self.agenda, &job, &ended);
                 ended
             }
             Err(Trouble::Stopped) => return,
@@ -380,7 +380,7 @@ impl Agent {
         let mut undone = ended.taken.map_or(Vec::new(), |taken| taken.undone);
         undone.extend(ended.findings.undone);
         let name = &job.schedule;
-        if let Some(memory) = self.desk.tried(name, job.slot, ended.fates, undone, now) {
+        if let Some(memory) = self.agenda.tried(name, job.slot, ended.fates, undone, now) {
             let written = memory.write(&self.state, name.as_str());
             self.unkept.note(name.as_str(), written);
         }
@@ -388,7 +388,7 @@ impl Agent {
 
     /// Keeps what was done, so that a schedule which never succeeds is late all the same after the next start.
     pub(super) fn keep_memories(&mut self) {
-        for (name, entry) in self.desk.entries() {
+        for (name, entry) in self.agenda.entries() {
             let written = entry.memory.write(&self.state, name.as_str());
             self.unkept.note(name.as_str(), written);
         }

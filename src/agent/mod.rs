@@ -1,16 +1,18 @@
 //! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
 //!
-//! One loop, in `daemon`, owns everything; a job runs on a thread of its own and tells the loop when it ends. `desk` decides what is
-//! next, `memory` keeps what was done, `report` and `journal` say it, `files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
-//! `store_probe`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`). What a
-//! job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by `unkept`.
+//! One loop, in `daemon`, owns everything; a job runs on a thread of its own and tells the loop when it ends. `agenda`
+//! decides what is next, `retry` when what failed is tried again, `memory` keeps what was done, `report`, `metrics` and
+//! `journal` say it, `files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
+//! `store_probe`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`).
+//! What a job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by
+//! `unkept`.
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
 //! job keeps the one that it began with.
 
+mod agenda;
 mod alerts;
 mod daemon;
-mod desk;
 mod files;
 mod heartbeat;
 mod hook;
@@ -21,6 +23,7 @@ mod notifier;
 mod outcome;
 mod reload;
 mod report;
+mod retry;
 mod run_log;
 mod say;
 mod store_probe;
@@ -35,8 +38,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use agenda::{Agenda, Entry};
 pub use daemon::run;
-pub use desk::{Desk, Entry};
 pub use journal::Log;
 pub use memory::{Memory, Success};
 pub use metrics::{Flavour, Sample, render, samples};

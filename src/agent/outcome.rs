@@ -4,8 +4,8 @@
 
 use std::fmt::Display;
 
+use super::agenda::Agenda;
 use super::daemon::Job;
-use super::desk::Desk;
 use super::journal::Log;
 use crate::config::{DestinationName, Kind};
 use crate::health::{Event, Level};
@@ -13,15 +13,15 @@ use crate::jobs::{Ended, Findings, Taken};
 use crate::model::ChainId;
 use crate::slots::{Fate, Stored};
 
-/// Tells of a job that came to something. `desk` does not know of it yet: what it waits for is said once.
-pub fn tell(log: Log, desk: &Desk, job: &Job, ended: &Ended) {
+/// Tells of a job that came to something. `agenda` does not know of it yet: what it waits for is said once.
+pub fn tell(log: Log, agenda: &Agenda, job: &Job, ended: &Ended) {
     if let Some(taken) = &ended.taken {
         tell_of_backup(log, job, taken);
     }
     tell_of_findings(log, job, &ended.findings);
     let own = ended.taken.as_ref().map(|taken| &taken.id);
     for (name, fate) in &ended.fates {
-        tell_of_fate(log, desk, job, name, fate, own);
+        tell_of_fate(log, agenda, job, name, fate, own);
     }
 }
 
@@ -72,7 +72,7 @@ fn tell_of_findings(log: Log, job: &Job, findings: &Findings) {
 }
 
 /// `own` is the backup of this run, if it took one.
-fn tell_of_fate(log: Log, desk: &Desk, job: &Job, name: &DestinationName, fate: &Fate, own: Option<&ChainId>) {
+fn tell_of_fate(log: Log, agenda: &Agenda, job: &Job, name: &DestinationName, fate: &Fate, own: Option<&ChainId>) {
     let Job { schedule, slot, .. } = job;
     let of: [(&str, &dyn Display); 3] = [("schedule", schedule), ("slot", slot), ("destination", name)];
     match fate {
@@ -83,7 +83,7 @@ fn tell_of_fate(log: Log, desk: &Desk, job: &Job, name: &DestinationName, fate: 
             log.line(Level::Info, "the slot is taken already", &[&of[..], &by].concat());
         }
         Fate::Later { why, .. } => {
-            let entry = desk.entries().get(schedule);
+            let entry = agenda.entries().get(schedule);
             // Said once, not each time it is looked at.
             if entry.and_then(|entry| entry.waits_for(*slot, name)) != Some(why) {
                 log.line(Level::Info, why, &of);

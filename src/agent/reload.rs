@@ -7,8 +7,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 
+use super::agenda::Agenda;
 use super::daemon::{Agent, READ_EVERY, READ_EVERY_WHILE_REFUSED, tell};
-use super::desk::Desk;
 use super::files::Files;
 use super::journal::Log;
 use super::memory::Memory;
@@ -46,18 +46,18 @@ impl Agent {
             Ok(config) => {
                 let was_broken = self.configuration_error.take().is_some();
                 if config != *self.config {
-                    let mut desk = desk(&config, &self.host, &self.state, Some(&self.desk), self.log, now);
-                    desk.keep_retries_of(&self.desk);
-                    self.desk = desk;
+                    let mut agenda = agenda(&config, &self.host, &self.state, Some(&self.agenda), self.log, now);
+                    agenda.keep_retries_of(&self.agenda);
+                    self.agenda = agenda;
                     self.unkept = Unkept::default();
                     self.keep_memories();
                     self.config = Arc::new(config);
                     self.configured_at = now;
-                    let entries = self.desk.entries();
+                    let entries = self.agenda.entries();
                     self.log_of_runs
                         .keep_only(|name| entries.keys().any(|known| known.as_str() == name));
                     self.notifier.hurry();
-                    let schedules = self.desk.entries().len();
+                    let schedules = self.agenda.entries().len();
                     self.log.event(
                         Event::ConfigurationTaken,
                         "configuration taken over",
@@ -128,8 +128,15 @@ pub fn of_another_cluster(before: &ClusterName, now: &ClusterName) -> String {
     format!("`cluster.name` was {before} when the agent began and is {now} now: restart it to follow")
 }
 
-/// The schedules of a configuration with what is remembered of them: by the desk before, or else on the disk.
-pub(super) fn desk(config: &Config, host: &str, state: &Path, before: Option<&Desk>, log: Log, now: Timestamp) -> Desk {
+/// The schedules of a configuration with what is remembered of them: by the agenda before, or else on the disk.
+pub(super) fn agenda(
+    config: &Config,
+    host: &str,
+    state: &Path,
+    before: Option<&Agenda>,
+    log: Log,
+    now: Timestamp,
+) -> Agenda {
     let on_disk = |name: &ScheduleName| match Memory::read(state, name.as_str()) {
         Ok(memory) => memory,
         Err(error) => {
@@ -142,8 +149,8 @@ pub(super) fn desk(config: &Config, host: &str, state: &Path, before: Option<&De
         }
     };
     let remembered = |name: &ScheduleName| {
-        let entry = before.and_then(|desk| desk.entries().get(name));
+        let entry = before.and_then(|agenda| agenda.entries().get(name));
         entry.map(|entry| entry.memory.clone()).or_else(|| on_disk(name))
     };
-    Desk::new(config, host, remembered, now)
+    Agenda::new(config, host, remembered, now)
 }

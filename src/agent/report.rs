@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::desk::{Entry, Retry};
+use super::agenda::Entry;
 use super::memory::Success;
+use super::retry::Retry;
 use super::run_log::RunLog;
 use crate::config::{DestinationName, Kind, ScheduleName};
 use crate::durable;

@@ -39,7 +39,7 @@ impl Agent {
     /// Judges how things are, and reports it.
     pub(super) fn judge(&self, now: Timestamp) -> (Report, Verdict) {
         let schedules: Vec<ScheduleState> = self
-            .desk
+            .agenda
             .entries()
             .iter()
             .filter_map(|(name, entry)| {

@@ -429,7 +429,7 @@ fn a_backup_that_copies_gives_way_to_one_that_was_not_tried_yet_and_to_no_other(
     agent.now = || "2026-11-20T11:00:01Z".parse().unwrap();
     let before = "2026-11-20T11:00:00Z".parse().unwrap();
     agent
-        .desk
+        .agenda
         .tried(&hourly, Slot::new(slot), failed.into(), Vec::new(), before);
     agent.now = || "2026-11-20T11:10:00Z".parse().unwrap();
     agent.turn();

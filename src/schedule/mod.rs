@@ -3,7 +3,7 @@
 //! A schedule names slots: `calendar` by an expression of systemd's calendar language, `every` by a period counted from
 //! 1970. Each host is a fixed `jitter` behind the slot. `handled` remembers which slots were taken, `watch` notices when
 //! this host slept or its clock was set, `highest` whether it was set back before, and `due` says from all that what to do now: take a slot, or wait for one.
-//! `late` says when a schedule has failed to do its work.
+//! `lateness` says when a schedule has failed to do its work.
 //!
 //! Leaves to the caller the clock, the host's zone, keeping [`Handled`], and the agreement with other hosts on who takes a
 //! slot of a shared store.
@@ -18,7 +18,7 @@ mod every;
 mod handled;
 mod highest;
 mod jitter;
-mod late;
+mod lateness;
 mod span;
 mod watch;
 
@@ -33,7 +33,7 @@ pub use every::{Every, EveryError};
 pub use handled::Handled;
 pub use highest::{HighestTime, SetBack};
 pub use jitter::jitter;
-pub use late::Lateness;
+pub use lateness::Lateness;
 pub use span::Span;
 pub use watch::{Seen, Watch};
 

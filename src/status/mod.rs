@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use tokio::runtime::Handle;
 
-use crate::agent::{Desk, Memory, Report, Running, Success, schedule_state};
+use crate::agent::{Agenda, Memory, Report, Running, Success, schedule_state};
 use crate::catalog::Backup;
 use crate::config::{Config, MemberChoice, ScheduleName};
 use crate::destinations::Destinations;
@@ -262,8 +262,8 @@ fn from_destinations(config: &Config, state: &Path, places: &Destinations, now: 
         }
         Some(memory)
     };
-    let desk = Desk::new(config, host::host_name().as_str(), remembered, now);
-    let entries = desk.entries().iter();
+    let agenda = Agenda::new(config, host::host_name().as_str(), remembered, now);
+    let entries = agenda.entries().iter();
     entries
         .filter_map(|(name, entry)| {
             let kind = config.schedules.get(name)?.kind;

@@ -1,7 +1,7 @@
 //! Three hosts with one store between them, on clocks that the test moves: hosts are killed, restarted, switched off and
 //! put to sleep, and their clocks are set.
 //!
-//! The decisions are the real ones: the desk's, the schedule's and those on claims. What stands for the world is the
+//! The decisions are the real ones: the agenda's, the schedule's and those on claims. What stands for the world is the
 //! store, which is a list, and the work, which is a while that passes.
 
 use std::time::Duration;
@@ -121,7 +121,7 @@ struct Host {
     index: usize,
     schedule: Schedule,
     destinations: BTreeSet<DestinationName>,
-    desk: Desk,
+    agenda: Agenda,
     /// What is on its disk.
     memory: Memory,
     /// What its clock shows before the true time.
@@ -148,9 +148,9 @@ struct Job {
     claimed: Timestamp,
 }
 
-fn entry(schedule: &Schedule, destinations: &BTreeSet<DestinationName>, memory: Memory) -> Desk {
+fn entry(schedule: &Schedule, destinations: &BTreeSet<DestinationName>, memory: Memory) -> Agenda {
     let entry = Entry::new(schedule.clone(), destinations.clone(), memory);
-    Desk {
+    Agenda {
         entries: BTreeMap::from([(name(), entry)]),
     }
 }
@@ -178,7 +178,7 @@ impl Host {
             .collect();
         let memory = Memory::new(&schedule.when, scenario.begin);
         Host {
-            desk: entry(&schedule, &destinations, memory.clone()),
+            agenda: entry(&schedule, &destinations, memory.clone()),
             watch: Watch::begin(scenario.begin, Duration::ZERO),
             away_until: scenario.begin,
             ahead: SignedDuration::ZERO,
@@ -209,7 +209,7 @@ impl Host {
 
     fn die(&mut self, now: Timestamp) {
         self.gone.extend(self.job.take().map(|job| job.chain));
-        self.desk = entry(&self.schedule, &self.destinations, self.memory.clone());
+        self.agenda = entry(&self.schedule, &self.destinations, self.memory.clone());
         self.running = Duration::ZERO;
         self.away_until = self.away_until.max(now);
         // It begins when it is up; before that nobody looks.
@@ -226,7 +226,7 @@ impl Host {
         if let Some(job) = self.job.take() {
             return self.go_on(job, store, now);
         }
-        let run = self.desk.next(self.watch.from(), wall);
+        let run = self.agenda.next(self.watch.from(), wall);
         if let Next::Run { slot, destinations, .. } = run {
             self.start(slot, destinations, store, work, now);
         }
@@ -328,7 +328,7 @@ impl Host {
     }
 
     fn note(&mut self, slot: Slot, fates: BTreeMap<DestinationName, Fate>, wall: Timestamp) {
-        if let Some(memory) = self.desk.tried(&name(), slot, fates, Vec::new(), wall) {
+        if let Some(memory) = self.agenda.tried(&name(), slot, fates, Vec::new(), wall) {
             self.memory = memory.clone();
         }
     }

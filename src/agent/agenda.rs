@@ -12,17 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::memory::{Memory, Success, few};
+use super::retry::{Rest, Retry};
 use crate::config::{Config, DestinationName, ScheduleName};
 use crate::schedule::{Due, Lateness, Occasion, Schedule, Slot, jitter};
 use crate::slots::{Fate, Stored};
 
-/// How long a destination that failed rests: twice as long each time.
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(10);
-
 /// The schedules of this host, and what became of their slots.
 #[derive(Debug)]
-pub struct Desk {
+pub struct Agenda {
     entries: BTreeMap<ScheduleName, Entry>,
 }
 
@@ -37,26 +34,6 @@ pub struct Entry {
     pub memory: Memory,
     /// What is tried again, or looked at again.
     pub retry: Option<Retry>,
-}
-
-/// A slot whose work is not done everywhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Which.
-    pub slot: Slot,
-    /// Where not.
-    pub rests: BTreeMap<DestinationName, Rest>,
-}
-
-/// A destination that is left alone for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rest {
-    /// How often it failed; 0 if something is only waited for.
-    pub failures: u32,
-    /// Why it failed the last time, or what is waited for.
-    pub why: String,
-    /// Until when.
-    pub until: Timestamp,
 }
 
 /// What to do now.
@@ -79,14 +56,14 @@ pub enum Next {
     Idle,
 }
 
-impl Desk {
+impl Agenda {
     /// The schedules of `config` on `host`, with what `remembered` knows of each.
     pub fn new(
         config: &Config,
         host: &str,
         mut remembered: impl FnMut(&ScheduleName) -> Option<Memory>,
         now: Timestamp,
-    ) -> Desk {
+    ) -> Agenda {
         let entries = config.schedules.iter().map(|(name, configured)| {
             let schedule = on_host(config, configured, host, name);
             let memory = match remembered(name) {
@@ -96,7 +73,7 @@ impl Desk {
             let destinations = configured.destinations.clone();
             (name.clone(), Entry::new(schedule, destinations, memory))
         });
-        Desk {
+        Agenda {
             entries: entries.collect(),
         }
     }
@@ -107,7 +84,7 @@ impl Desk {
     }
 
     /// Takes over what failed before the configuration was read anew.
-    pub fn keep_retries_of(&mut self, before: &Desk) {
+    pub fn keep_retries_of(&mut self, before: &Agenda) {
         for (name, entry) in &mut self.entries {
             let earlier = before.entries.get(name);
             let same = earlier.filter(|earlier| earlier.schedule.when == entry.schedule.when);
@@ -267,12 +244,7 @@ impl Entry {
     /// The pause of a destination that is not over.
     fn rest(&self, slot: Slot, name: &DestinationName, now: Timestamp) -> Option<&Rest> {
         let retry = self.retry.as_ref().filter(|retry| retry.slot == slot)?;
-        // Longer than the longest pause it is only after the clock was set back.
-        let is_on = |rest: &&Rest| {
-            let left = rest.until.duration_since(now);
-            left.is_positive() && left <= LONGEST_PAUSE
-        };
-        retry.rests.get(name).filter(is_on)
+        retry.rests.get(name).filter(|rest| rest.is_on(now))
     }
 
     /// Remembers that a slot is done in some destinations, and takes it once it is in all.
@@ -324,16 +296,6 @@ impl Entry {
     }
 }
 
-impl Rest {
-    fn after(failures: u32, why: String, now: Timestamp) -> Rest {
-        Rest {
-            failures,
-            why,
-            until: now.saturating_add(pause(failures)).unwrap_or(now),
-        }
-    }
-}
-
 /// A configured schedule as it is on `host`.
 fn on_host(config: &Config, configured: &crate::config::Schedule, host: &str, name: &ScheduleName) -> Schedule {
     // Where only one host takes each slot, all look at it at the same moment: who goes first is not for the jitter to say.
@@ -351,12 +313,6 @@ fn on_host(config: &Config, configured: &crate::config::Schedule, host: &str, na
         catch_up: configured.catch_up,
         late_after: configured.late_after,
     }
-}
-
-fn pause(failures: u32) -> SignedDuration {
-    let doublings = failures.saturating_sub(1).min(16);
-    let pause = FIRST_PAUSE.saturating_mul(1 << doublings);
-    pause.min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!
 //! Decisions are functions of values: `plan`, `bump`, `rendezvous` (who founds the new cluster), `quorum` and `standing`
 //! (whether a restore is right), `machine` (which step comes next), `swap` (which move), `inventory` (whether old data is whole)
-//! and `health`. Effects are in `steps`, `meet`, `back`, `exchange_dir` (etcd's directories), `files` (settings), `ledger` and
+//! and `health`. What this host alone is refused for is in `refusals`. Effects are in `steps`, `meet`, `back`, `exchange_dir` (etcd's directories), `files` (settings), `ledger` and
 //! `watch`; the init system is behind [`Units`].
 //!
 //! Invariant: the old data is deleted by [`release`] and by nothing else.
@@ -30,6 +30,7 @@ mod plan;
 mod preview;
 mod quorum;
 mod quota;
+mod refusals;
 mod release;
 mod rendezvous;
 mod run;
@@ -37,7 +38,6 @@ mod site;
 mod standing;
 mod steps;
 mod swap;
-mod unfit;
 mod units;
 mod watch;
 mod word;
@@ -56,17 +56,16 @@ pub use ledger::{
 };
 pub use machine::{End, Step};
 pub use members::{Error as MembersError, members};
-pub use mounts::mounted_inside;
 pub use plan::{Backup, ClusterPlan, Error as PlanError, HostPlan, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
 pub use quota::OverQuota;
+pub use refusals::{Error as SiteError, refuse_mounts, refuse_other_ways, refuse_unready};
 pub use release::{GiveUp, Release, kept_folders, releasable, release, release_stray, tidy_released};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};
 pub use run::{Listener, Outcome, Run, Tools};
 pub use site::{EtcdHere, changes_after, flags};
 pub use standing::{NotNow, ThisMember, Wanted, judge as judge_running};
 pub use steps::RESUME_UNIT;
-pub use unfit::{Error as SiteError, refuse_mounts};
 pub use units::{Activity, Guarded, Trouble, UnitState, Units};
 pub use watch::{Access, Patience, ask_all, peers, strangers};
 pub use word::{Word, word_for};

@@ -20,9 +20,21 @@ const TABLE: &str = "/proc/self/mountinfo";
 /// A host with ten thousand containers has a table of some MiB.
 const MOST_BYTES: u64 = 64 << 20;
 
+/// Refuses while a file system is mounted in what is exchanged as a whole, in the words of whoever asks.
+pub(super) fn refuse<E>(
+    site: &Site,
+    unseen: impl FnOnce(rebuild::Error) -> E,
+    mounted: impl FnOnce(PathBuf) -> E,
+) -> Result<(), E> {
+    match mounted_inside(site).map_err(unseen)? {
+        Some(path) => Err(mounted(path)),
+        None => Ok(()),
+    }
+}
+
 /// The first thing that is mounted in what a restore exchanges as a whole: in `member` or as it, or in the directory of the
 /// log, which itself may be a mount point.
-pub fn mounted_inside(site: &Site) -> Result<Option<PathBuf>, rebuild::Error> {
+fn mounted_inside(site: &Site) -> Result<Option<PathBuf>, rebuild::Error> {
     let member = rebuild::resolved(&site.data_dir)?.join(MEMBER);
     if let Some(mount) = mounted_below(&member)?.into_iter().next() {
         return Ok(Some(mount));

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use super::exchange_dir;
 use super::ledger::LedgerPaths;
 use super::plan::{Plan, PlannedFile, Site};
+use super::refusals::{Error, refuse_links, refuse_mounts};
 use super::steps::RESUME_UNIT;
-use super::unfit::{Error, refuse_links, refuse_mounts};
 use crate::datadir::{self, InitialCluster, wal};
 use crate::durable::{self, NotPlain};
 use crate::etcd_settings::{self, Change, EtcdSettings, Given, NewCluster, Overlay, Start, Unit};
 use crate::keyspace::EtcdLine;
-use crate::model::{ByteSize, ClusterId};
-use crate::rebuild::{is_held, log_beside_member, needed_bytes};
+use crate::model::ClusterId;
+use crate::rebuild::log_beside_member;
 use crate::systemd::read_file;
 
 /// etcd as this host has it.
@@ -108,14 +108,6 @@ impl EtcdHere {
         identity_in(folder, &names).map_err(Error::Log)
     }
 
-    /// Refuses settings that make every start put another cluster together.
-    pub fn refuse_other_ways(&self) -> Result<(), Error> {
-        match self.settings.other_way(&self.unit.name) {
-            Some(way) => Err(Error::OtherWay { way }),
-            None => Ok(()),
-        }
-    }
-
     /// What the operator should change in his settings once `plan` is carried out.
     pub fn to_change(&self, plan: &Plan) -> Vec<Change> {
         changes_after(&self.unit, &self.given, plan)
@@ -173,26 +165,6 @@ impl EtcdHere {
             content: guard.content,
             mode: 0o644,
             owner: (0, 0),
-        }
-    }
-
-    /// Refuses what would come to nothing later; `free` is how much room there is for the new data, where that is known.
-    pub fn refuse_unready(&self, plan: &Plan, free: Option<ByteSize>) -> Result<(), Error> {
-        let data_dir = &plan.host.site.data_dir;
-        if !self.is_up && is_held(data_dir).map_err(Error::Look)? {
-            return Err(Error::HeldByOther {
-                unit: self.unit.name.clone(),
-                data_dir: data_dir.clone(),
-            });
-        }
-        let needed = ByteSize(needed_bytes(plan.cluster.backup.bytes));
-        match free {
-            Some(free) if free < needed => Err(Error::TooLittleSpace {
-                data_dir: data_dir.clone(),
-                free,
-                needed,
-            }),
-            Some(_) | None => Ok(()),
         }
     }
 }

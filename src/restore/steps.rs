@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::exchange_dir::{self, ExchangeDir, ExchangeDirs};
 use super::ledger::{Built, DataBefore, LogBefore};
 use super::machine::{Came, Step};
-use super::mounts::mounted_inside;
+use super::mounts;
 use super::plan::{Plan, Site};
 use super::run::Run;
 use super::swap::Direction;
@@ -155,10 +155,7 @@ impl Run<'_> {
     }
 
     pub(super) fn refuse_mounts(&self) -> Result<(), Error> {
-        match mounted_inside(&self.ledger.plan.host.site).map_err(Error::Look)? {
-            Some(path) => Err(Error::Mounted { path }),
-            None => Ok(()),
-        }
+        mounts::refuse(&self.ledger.plan.host.site, Error::Look, |path| Error::Mounted { path })
     }
 
     fn stop(&mut self) -> Result<Came, Error> {

@@ -23,7 +23,8 @@ use crate::model::ByteSize;
 use crate::rebuild::{self, DigestRule, Progress};
 use crate::restore::{
     Error, Ledger, LedgerPaths, LedgerStore, Nonce, OverDbus, Patience, Plan, PlanError, Presence, RESUME_UNIT,
-    RestoreId, Run, Step, Tools, Units, Wanted, Wish, decide_bump, look_around, open_ledger,
+    RestoreId, Run, Step, Tools, Units, Wanted, Wish, decide_bump, look_around, open_ledger, refuse_other_ways,
+    refuse_unready,
 };
 use crate::systemd::Systemd;
 
@@ -111,7 +112,7 @@ pub fn prepare(
         interrupted,
     )?;
     let free = free_bytes(&planned.plan.host.site.data_dir);
-    let ready = here.etcd.refuse_unready(&planned.plan, free).map_err(refused_here);
+    let ready = refuse_unready(&here.etcd.unit, here.etcd.is_up, &planned.plan, free).map_err(refused_here);
     match asked.dry_run {
         true => may_be_unseen(listener, ready)?,
         false => ready?,
@@ -144,7 +145,7 @@ fn plan(
     members: InitialCluster,
     interrupted: &AtomicBool,
 ) -> Result<Planned, Failure> {
-    here.etcd.refuse_other_ways().map_err(refused_here)?;
+    refuse_other_ways(&here.etcd.unit, &here.etcd.settings).map_err(refused_here)?;
     let backup = finding::backup(listener, found, asked.digest, interrupted)?;
     let member = here.member(config, &members)?;
     let etcd_line = config.and_then(|config| config.host.etcd_version);

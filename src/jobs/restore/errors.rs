@@ -25,7 +25,7 @@ pub fn failure(error: Error) -> Failure {
         Error::NotKept {
             source: ExchangeDirError::Foreign { path, .. },
             ..
-        } => failed(Exit::Refused).next(format!("{}, run it again", take_over(path))),
+        } => failed(Exit::Refused).next(format!("{}; then, run it again", take_over(path))),
         Error::NotKept {
             source: ExchangeDirError::Missing { .. },
             ..
@@ -71,7 +71,7 @@ pub fn failure(error: Error) -> Failure {
         Error::Mounted { path } => failed(Exit::Refused).next(go_on(&elsewhere(path))),
         Error::Held { .. } => failed(Exit::Refused).next(go_on("stop that process; then")),
         Error::ExchangeDir(ExchangeDirError::Missing { .. }) => failed(Exit::Failed).next(or_begin_anew(&go_on("when it is mounted"))),
-        Error::ExchangeDir(ExchangeDirError::Foreign { path, .. }) => failed(Exit::Failed).next(go_on(&take_over(path))),
+        Error::ExchangeDir(ExchangeDirError::Foreign { path, .. }) => failed(Exit::Failed).next(go_on(&format!("{}; then", take_over(path)))),
         Error::ExchangeDir(ExchangeDirError::NotOurs { .. }) => {
             failed(Exit::Failed).next(go_on("nothing in it was deleted; when that is mended"))
         }
@@ -92,10 +92,7 @@ pub fn refused_here(error: SiteError) -> Failure {
             "a restore exchanges the data directory's `member` and the log each as a whole: stop etcd, move its log to a \
              directory beside `member` or elsewhere, give it that as its `--wal-dir`, start it, and run this again",
         ),
-        SiteError::Foreign(link) => refused(Exit::Refused).next(format!(
-            "see where it leads (`readlink -f {path}`); if that is meant, take it over with `chown -h root: {path}`",
-            path = link.path.display()
-        )),
+        SiteError::Foreign(link) => refused(Exit::Refused).next(take_over(&link.path)),
         SiteError::Mounted { path } => failure(Error::Mounted { path }),
         SiteError::OtherWay { .. } => {
             refused(Exit::Refused).next("remove that setting, run `systemctl daemon-reload`, and run this again")
@@ -137,9 +134,7 @@ fn or_begin_anew(next: &str) -> String {
 /// What makes a link of somebody else one that root may follow.
 fn take_over(link: &Path) -> String {
     let path = link.display();
-    format!(
-        "see where it leads (`readlink -f {path}`); if that is meant, take it over with `chown -h root: {path}`; then"
-    )
+    format!("see where it leads (`readlink -f {path}`); if that is meant, take it over with `chown -h root: {path}`")
 }
 
 /// What to do after an error, once something is done about it.

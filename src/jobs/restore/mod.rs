@@ -2,7 +2,8 @@
 //!
 //! `begin` finds out what is here (`here`), what is restored and to whom (`finding`), and whether it may be (`running`), and
 //! carries it out; `finish` takes up the one that is open, `way_back` takes one back, `release` gives up what they have kept.
-//! `errors` says what to do next, `verdict` what to think of a plan and its end. What a restore does is `restore`'s.
+//! `errors` says what to do next, `verdict` what to think of a plan and its end. What a restore does is `restore`'s; its
+//! `refusals` lists where each refusal stands.
 
 mod begin;
 mod errors;

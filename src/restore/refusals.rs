@@ -1,14 +1,19 @@
-//! Why nothing is restored on this host as it is, and what is asked of it alone.
+//! Why nothing is restored on this host as it is: what is asked of the host alone, before anything is done.
+//!
+//! The other refusals need to know more, and stand where that is known. Of the members: `standing` (whether one of another
+//! host runs; asked by `jobs::restore::running`). Of a run: `steps` and `back` (mounts once more, a directory that is not
+//! mounted, who holds the data). In `jobs::restore`: an open restore and hosts that disagree in `begin`, a digest that is
+//! wrong in `finding`, an etcd that serves in `way_back`, whoever is not root in its `mod`.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::exchange_dir;
-use super::mounts::mounted_inside;
-use super::plan::Site;
+use super::mounts;
+use super::plan::{Plan, Site};
 use crate::datadir;
 use crate::durable::{self, Dir, ForeignLink};
-use crate::etcd_settings;
+use crate::etcd_settings::{self, EtcdSettings, Unit};
 use crate::model::{ByteSize, UnitName};
 use crate::rebuild;
 
@@ -91,8 +96,34 @@ pub(super) fn refuse_links(site: &Site) -> Result<(), Error> {
 
 /// Refuses while a file system is mounted in what is exchanged as a whole.
 pub fn refuse_mounts(site: &Site) -> Result<(), Error> {
-    match mounted_inside(site).map_err(Error::Look)? {
-        Some(path) => Err(Error::Mounted { path }),
+    mounts::refuse(site, Error::Look, |path| Error::Mounted { path })
+}
+
+/// Refuses settings of a unit that make every start put another cluster together.
+pub fn refuse_other_ways(unit: &Unit, settings: &EtcdSettings) -> Result<(), Error> {
+    match settings.other_way(&unit.name) {
+        Some(way) => Err(Error::OtherWay { way }),
         None => Ok(()),
+    }
+}
+
+/// Refuses what would come to nothing later; `is_up` says whether the unit runs, `free` how much room there is for the new
+/// data, where that is known.
+pub fn refuse_unready(unit: &Unit, is_up: bool, plan: &Plan, free: Option<ByteSize>) -> Result<(), Error> {
+    let data_dir = &plan.host.site.data_dir;
+    if !is_up && rebuild::is_held(data_dir).map_err(Error::Look)? {
+        return Err(Error::HeldByOther {
+            unit: unit.name.clone(),
+            data_dir: data_dir.clone(),
+        });
+    }
+    let needed = ByteSize(rebuild::needed_bytes(plan.cluster.backup.bytes));
+    match free {
+        Some(free) if free < needed => Err(Error::TooLittleSpace {
+            data_dir: data_dir.clone(),
+            free,
+            needed,
+        }),
+        Some(_) | None => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::command::Start;
+use super::start::Start;
 use super::shell::UNKNOWN;
 use super::unit::Unit;
 use super::{ClusterState, Error, EtcdSettings, SetIn, Source, Tls};

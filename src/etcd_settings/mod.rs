@@ -15,11 +15,12 @@
 
 mod arguments;
 mod changes;
-mod command;
 mod environment;
+mod exec;
 mod flags;
 mod overlay;
 mod shell;
+mod start;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -31,10 +32,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use changes::{Change, changes};
-pub use command::starts_etcd;
+pub use exec::{Command, ExecFlag};
 pub use overlay::{NewCluster, NewFile, Overlay, Start, guard, guard_path, ours, overlay, shadowed};
 pub use shell::shell_word;
-pub use unit::{Command, Environment, EnvironmentFile, ExecFlag, Unit};
+pub use start::starts_etcd;
+pub use unit::{Environment, EnvironmentFile, Unit};
 
 use crate::model::UnitName;
 use flags::Values;
@@ -226,7 +228,7 @@ pub struct Tls {
 ///
 /// Fails when something on the way is not understood or a file that has to be there is not; the error names it.
 pub fn discover(unit: &Unit, given: &Given, read: Read<'_>) -> Result<EtcdSettings, Error> {
-    let start = command::read(unit, given, read)?;
+    let start = start::read(unit, given, read)?;
     let unit = &start.place(unit);
     let (source, values) = located(unit, given, &start, read)?;
     let mut settings = values.settings(unit, source, start.program)?;
@@ -240,7 +242,7 @@ pub fn discover(unit: &Unit, given: &Given, read: Read<'_>) -> Result<EtcdSettin
 }
 
 /// The place of the settings, and what is there.
-fn located(unit: &Unit, given: &Given, start: &command::Start, read: Read<'_>) -> Result<(Source, Values), Error> {
+fn located(unit: &Unit, given: &Given, start: &start::Start, read: Read<'_>) -> Result<(Source, Values), Error> {
     let named = match &given.settings {
         Place::ConfigFile(path) => Some(path.clone()),
         Place::Flags => None,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flags::{ADVERTISE, CLUSTER, NAME, STATE, TOKEN, variable};
 use super::unit::{EnvironmentFile, Unit};
-use super::{ClusterState, Error, EtcdSettings, Given, Place, Read, command, discover, environment};
+use super::{ClusterState, Error, EtcdSettings, Given, Place, Read, discover, environment, start};
 use crate::model::UnitName;
 
 /// Where the environment files of ours are.
@@ -145,7 +145,7 @@ pub fn overlay(
 ) -> Result<Option<Overlay>, Error> {
     check(unit, cluster)?;
     let unit = &without_ours(unit);
-    let start = command::read(unit, given, read)?;
+    let start = start::read(unit, given, read)?;
     let has_flag = [NAME, ADVERTISE, CLUSTER, TOKEN, STATE]
         .iter()
         .any(|flag| start.flags.contains_key(*flag));
@@ -193,7 +193,7 @@ pub fn shadowed(unit: &Unit, given: &Given, read: Read<'_>) -> Result<Vec<String
     if !unit.environment.files.iter().any(|file| is_ours(&file.path)) {
         return Ok(Vec::new());
     }
-    let start = command::read(unit, given, read)?;
+    let start = start::read(unit, given, read)?;
     // With a file of its own etcd looks at no variable.
     if start.config_file().is_some() {
         return Ok(Vec::new());

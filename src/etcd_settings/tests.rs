@@ -373,6 +373,28 @@ fn debian() -> Host {
 }
 
 #[test]
+fn a_sign_of_a_newer_systemd_is_refused_where_the_words_are_read_and_nothing_is_laid_on_elsewhere() {
+    let mut host = debian();
+    let flags = ["ignore-failure", "via-shell"].map(ExecFlag::named);
+    host.unit.exec_start[0].flags = flags.into();
+    let refusal = host.refusal();
+    assert!(refusal.contains("`ExecStart=-[via-shell]/usr/bin/etcd"), "{refusal}");
+    assert!(refusal.contains("systemd starts it with `via-shell`"), "{refusal}");
+    let given = |settings| Given {
+        settings,
+        ..Given::default()
+    };
+    let laid = |settings| overlay(&host.unit, &given(settings), &cluster(), RESTORE, &host.read());
+    assert!(laid(Place::Auto).is_err() && laid(Place::Flags).is_err());
+    let said = Place::Environment("/etc/default/etcd".into());
+    let found = discover(&host.unit, &given(said.clone()), &host.read()).unwrap();
+    assert_eq!(found.name, "m1", "as the operator says");
+    assert_eq!(laid(said).unwrap(), None);
+    host.unit.exec_start[0].flags.pop();
+    assert!(host.overlay().is_some(), "but for that one it is");
+}
+
+#[test]
 fn debians_unit_takes_variables() {
     let found = debian().discover().unwrap();
     let files = vec![PathBuf::from("/etc/default/etcd")];

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::exec::Command;
 use crate::model::UnitName;
 
 /// A loaded service unit.
@@ -21,57 +22,6 @@ pub struct Unit {
     pub root: Option<PathBuf>,
     /// `User=`; root if it is not set.
     pub user: Option<String>,
-}
-
-/// One command of `ExecStart=`, its specifiers replaced, its variables not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Command {
-    /// The program.
-    pub program: PathBuf,
-    /// Its words, the program's own name first.
-    pub words: Vec<String>,
-    /// The signs before the program.
-    pub flags: Vec<ExecFlag>,
-}
-
-/// A sign before the program in `ExecStart=`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExecFlag {
-    /// `-`
-    IgnoreFailure,
-    /// `+`
-    Privileged,
-    /// `!`
-    NoSetuid,
-    /// `!!`
-    Ambient,
-    /// `:`
-    NoVariables,
-}
-
-impl ExecFlag {
-    /// The flag by the name that systemd's D-Bus interface gives it.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "ignore-failure" => Some(ExecFlag::IgnoreFailure),
-            "privileged" => Some(ExecFlag::Privileged),
-            "no-setuid" => Some(ExecFlag::NoSetuid),
-            "ambient" => Some(ExecFlag::Ambient),
-            "no-env-expand" => Some(ExecFlag::NoVariables),
-            _ => None,
-        }
-    }
-
-    /// The sign.
-    pub fn sign(self) -> &'static str {
-        match self {
-            ExecFlag::IgnoreFailure => "-",
-            ExecFlag::Privileged => "+",
-            ExecFlag::NoSetuid => "!",
-            ExecFlag::Ambient => "!!",
-            ExecFlag::NoVariables => ":",
-        }
-    }
 }
 
 /// What makes up the environment of a unit's programs; what comes later wins.
@@ -103,10 +53,5 @@ impl Unit {
         let joined = folder.join(path);
         // `./` and doubled slashes would make equal paths look different.
         joined.components().collect()
-    }
-
-    /// The `ExecStart=` line of a command, as it would be written in a unit.
-    pub(super) fn line(command: &Command) -> String {
-        super::words::exec_start(command)
     }
 }

@@ -5,7 +5,7 @@
 //! the value wherever it is; `$$` is a dollar sign; every other dollar sign stays.
 
 use super::Variables;
-use super::unit::{Command, ExecFlag};
+use super::exec::{Command, ExecFlag};
 
 /// The words of a command with the variables in them replaced.
 pub(super) fn expanded(command: &Command, variables: &Variables) -> Vec<String> {
@@ -81,7 +81,7 @@ pub(super) fn exec_start(command: &Command) -> String {
     let program = command.program.to_string_lossy();
     let own_name = command.words.first().filter(|name| **name != program);
     for flag in &command.flags {
-        text.push_str(flag.sign());
+        text.push_str(&flag.to_string());
     }
     if own_name.is_some() {
         text.push('@');

@@ -202,14 +202,7 @@ impl Service {
             main_pid: Some(main_pid).filter(|pid| *pid != 0),
             result: from.take("Result")?,
             restarts: from.take("NRestarts")?,
-            exec_start: exec_start
-                .into_iter()
-                .map(|(path, words, flags, ..)| Command {
-                    program: PathBuf::from(path),
-                    words,
-                    flags: flags.iter().filter_map(|name| ExecFlag::named(name)).collect(),
-                })
-                .collect(),
+            exec_start: exec_start.into_iter().map(command).collect(),
             environment: Environment {
                 manager: Vec::new(),
                 set: from.take("Environment")?,
@@ -229,6 +222,14 @@ impl Service {
             timeout_stop: span(from.take("TimeoutStopUSec")?),
             sandbox: sandbox(&mut from)?,
         })
+    }
+}
+
+fn command((path, words, flags, ..): ExecTuple) -> Command {
+    Command {
+        program: PathBuf::from(path),
+        words,
+        flags: flags.iter().map(|name| ExecFlag::named(name)).collect(),
     }
 }
 
@@ -299,4 +300,18 @@ fn credentials(from: &mut Properties) -> Result<Vec<Credential>, Error> {
         credentials.extend(set.into_iter().map(|(name, _)| Credential { name, from: None }));
     }
     Ok(credentials)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_of_a_newer_systemd_is_kept_and_not_left_out() {
+        let flags = ["ignore-failure", "via-shell", "no-env-expand"].map(str::to_owned);
+        let words = vec!["sh".to_owned(), "/usr/bin/etcd".to_owned()];
+        let found = command(("/bin/sh".to_owned(), words, flags.into(), 0, 0, 0, 0, 0, 0, 0));
+        let unknown = ExecFlag::Unknown("via-shell".to_owned());
+        assert_eq!(found.flags, [ExecFlag::IgnoreFailure, unknown, ExecFlag::NoVariables]);
+    }
 }

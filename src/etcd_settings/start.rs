@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::unit::{Command, EnvironmentFile, Unit};
+use super::exec::Command;
+use super::unit::{EnvironmentFile, Unit};
 use super::{Error, Given, Place, Read, SetIn, Variables, arguments, environment, overlay, shell, words};
 
 /// Programs that start the one that they are given, with the words behind it.
@@ -169,9 +170,10 @@ pub(super) fn read(unit: &Unit, given: &Given, read: Read<'_>) -> Result<Start, 
     let mut variables = found.variables;
     let refused = |reason: String| Error::Unit {
         unit: unit.name.clone(),
-        line: format!("ExecStart={}", Unit::line(command)),
+        line: format!("ExecStart={}", command.line()),
         reason,
     };
+    let is_known = known(command, given).map_err(refused)?;
     let mut words = with_path(&command.program, &words::expanded(command, &variables));
     let mut folder = None;
     if let Some(at) = script_at(&words) {
@@ -184,7 +186,7 @@ pub(super) fn read(unit: &Unit, given: &Given, read: Read<'_>) -> Result<Start, 
         }
     }
     let own = own_words(&words);
-    let is_etcd = own.is_some();
+    let is_etcd = own.is_some() && is_known;
     let (set, words) = own.unwrap_or((Vec::new(), &words));
     let program = PathBuf::from(&words[0]);
     variables.extend(set);
@@ -210,6 +212,18 @@ fn understood(script: Result<shell::Script, String>, given: &Given) -> Result<Op
         (Ok(script), _) => Ok(Some(script)),
         (Err(reason), Place::Auto | Place::Flags) => Err(reason),
         (Err(_), Place::Environment(_) | Place::ConfigFile(_)) => Ok(None),
+    }
+}
+
+/// Whether all signs of a command are known; one that is not is borne where the operator says what comes of it, as etcd may be
+/// started otherwise than the words say.
+fn known(command: &Command, given: &Given) -> Result<bool, String> {
+    match (command.unknown_flag(), &given.settings) {
+        (None, _) => Ok(true),
+        (Some(flag), Place::Auto | Place::Flags) => Err(format!(
+            "systemd starts it with `{flag}`, and what that does to the command is not known to this version of lifeboat"
+        )),
+        (Some(_), Place::Environment(_) | Place::ConfigFile(_)) => Ok(false),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::start::Start;
 use super::shell::UNKNOWN;
+use super::start::Start;
 use super::unit::Unit;
 use super::{ClusterState, Error, EtcdSettings, SetIn, Source, Tls};
 

@@ -15,7 +15,7 @@ use crate::catalog::{Asked, Backup, Catalog, Pinned, RolledBack};
 use crate::error_chain::with_causes;
 use crate::layout::{Fault, MAX_BYTES, Manifest, ObjectName};
 use crate::model::{ChainId, ClusterName};
-use crate::store::{self, Begun, Contents, Store, Swept};
+use crate::store::{self, Begun, Contents, Store, Sweep};
 
 /// The destinations that could be read, and what is in them.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub struct Destinations {
     pub catalog: Catalog,
     /// What could not be read, and why.
     pub unreadable: Vec<(String, String)>,
-    /// What a sweep removed, or why it did not, by name of the destination.
-    pub swept: Vec<(String, Result<Vec<Swept>, store::Error>)>,
+    /// What a sweep came to, by name of the destination.
+    pub swept: Vec<(String, Result<Sweep, store::Error>)>,
     /// What shows less than this host has seen before, as far as whoever reads remembers that.
     pub rolled_back: Vec<RolledBack>,
     /// Why whoever reads does not remember that, though it ought to be remembered.
@@ -117,9 +117,10 @@ impl Destinations {
         }
     }
 
-    /// Whether all could be read and swept: what is not there is nowhere.
-    pub fn are_all_swept(&self) -> bool {
-        self.unreadable.is_empty() && self.swept.iter().all(|(_, swept)| swept.is_ok())
+    /// Whether all could be read and swept, and nothing of a dead run's chain was passed over: then it is nowhere.
+    pub fn are_rid_of(&self, dead: &ChainId) -> bool {
+        let is_rid = |sweep: &Sweep| !sweep.passed_over.contains(dead);
+        self.unreadable.is_empty() && self.swept.iter().all(|(_, swept)| swept.as_ref().is_ok_and(is_rid))
     }
 
     /// Takes in a backup that was written since to the destinations that are named.

@@ -132,7 +132,7 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
     for (name, swept) in &read.swept {
         match swept {
             Ok(swept) => {
-                for left in swept {
+                for left in &swept.swept {
                     let size = ByteSize(left.bytes);
                     listener.detail(&format!("{name}: removed {} ({size})", left.path));
                 }
@@ -145,7 +145,7 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
     }
     // A run that is dead is forgotten once nothing of it is anywhere.
     let dead = begun.iter().flat_map(|begun| &begun.dead);
-    for dead in dead.filter(|_| read.are_all_swept()) {
+    for dead in dead.filter(|dead| read.are_rid_of(dead)) {
         if let Err(error) = state.forget_chain(dead) {
             listener.warn(&with_causes(&error));
         }

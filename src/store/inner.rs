@@ -11,7 +11,7 @@ use super::backend::{Backend, Cache, Opened, Under};
 use super::kept::{Kept, Once, Sum};
 use super::location::Location;
 use super::marker::{Marker, StoreId};
-use super::{Begun, Error, Known, Swept};
+use super::{Begun, Error, Known, Sweep};
 use crate::catalog::{Catalog, Document, PinsCount};
 use crate::durable;
 use crate::layout::{ChainPath, Fault, HostName, Listed, ListedObject, MAX_BYTES, ObjectName};
@@ -43,8 +43,8 @@ pub enum Access {
 pub struct Contents {
     /// The backups.
     pub catalog: Catalog,
-    /// What a sweep removed, or why it did not; none if it was not asked for.
-    pub swept: Option<Result<Vec<Swept>, Error>>,
+    /// What a sweep came to; none if it was not asked for.
+    pub swept: Option<Result<Sweep, Error>>,
 }
 
 /// What was read back from a store.

@@ -53,7 +53,7 @@ pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location, Readin
 pub use marker::StoreId;
 pub use object::Object;
 pub use probe::{Answer, Enforces, OfKind};
-pub use sweep::{ABANDONED_AFTER, Begun, Swept};
+pub use sweep::{ABANDONED_AFTER, Begun, Sweep, Swept};
 pub use upload::{Faster, Upload};
 
 use crate::durable;

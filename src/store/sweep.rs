@@ -41,16 +41,26 @@ pub struct Swept {
     pub bytes: u64,
 }
 
+/// What a sweep came to.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// What it removed.
+    pub swept: Vec<Swept>,
+    /// The chains of dead runs of which it has passed something over: it was written too lately, or somebody uses it.
+    pub passed_over: BTreeSet<ChainId>,
+}
+
 impl Inner {
     /// Removes the leavings of backups that did not end. One that cannot be removed keeps none of the others, and is the
     /// error.
     pub fn sweep(&self, begun: &Begun, sign: &dyn Fn()) -> Result<Vec<Swept>, Error> {
-        self.sweep_listed(&self.list(sign)?, begun, self.backend().now(), sign)
+        let sweep = self.sweep_listed(&self.list(sign)?, begun, self.backend().now(), sign)?;
+        Ok(sweep.swept)
     }
 
     #[cfg(test)]
     pub(super) fn sweep_at(&self, begun: &Begun, now: Timestamp, sign: &dyn Fn()) -> Result<Vec<Swept>, Error> {
-        self.sweep_listed(&self.list(sign)?, begun, Ok(now), sign)
+        Ok(self.sweep_listed(&self.list(sign)?, begun, Ok(now), sign)?.swept)
     }
 
     /// The same by a listing that was made before; what has become a backup since stays.
@@ -60,7 +70,7 @@ impl Inner {
         begun: &Begun,
         now: Result<Timestamp, Error>,
         sign: &dyn Fn(),
-    ) -> Result<Vec<Swept>, Error> {
+    ) -> Result<Sweep, Error> {
         let now = now?;
         let (mut swept, mut stuck) = (Vec::new(), None);
         let claimed = self.claimed_chains(objects, now, sign)?;
@@ -73,7 +83,9 @@ impl Inner {
                 Cow::Borrowed(objects)
             }
         };
-        for (object, path) in leavings(&objects, begun, &claimed, now, self.backend().listing_delay()) {
+        let delay = self.backend().listing_delay();
+        let (leavings, passed_over) = leavings(&objects, begun, &claimed, now, delay);
+        for (object, path) in leavings {
             sign();
             if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..)) =
                 &object.name
@@ -94,7 +106,7 @@ impl Inner {
             swept.push(Swept { path, bytes });
         }
         match stuck {
-            None => Ok(swept),
+            None => Ok(Sweep { swept, passed_over }),
             Some(error) => Err(error),
         }
     }
@@ -106,14 +118,14 @@ impl Inner {
     }
 }
 
-/// What of a listing nobody will ever use, with its path.
+/// What of a listing nobody will ever use, with its path; and the chains of dead runs of which there is more.
 fn leavings<'a>(
     objects: &'a [ListedObject],
     begun: &Begun,
     claimed: &Claimed,
     now: Timestamp,
     listing_delay: SignedDuration,
-) -> Vec<(&'a ListedObject, String)> {
+) -> (Vec<(&'a ListedObject, String)>, BTreeSet<ChainId>) {
     let chains = Chains::of(objects);
     let is_old = |modified: Timestamp| now.duration_since(modified) > ABANDONED_AFTER;
     let is_settled = |modified| listing_delay.is_zero() || now.duration_since(modified) > listing_delay;
@@ -154,10 +166,23 @@ fn leavings<'a>(
         }
         Listed::Ours(_) | Listed::Foreign(_) | Listed::Unreadable { .. } => None,
     };
-    objects
-        .iter()
-        .filter_map(|object| Some((object, left(object)?)))
-        .collect()
+    let unfinished_of = |name: &'a Listed| match name {
+        Listed::Ours(name) | Listed::Partial { of: name, .. } => {
+            name.chain().filter(|chain| !chains.complete.contains(chain))
+        }
+        Listed::EmptyFolder { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => None,
+    };
+    let (mut found, mut passed_over) = (Vec::new(), BTreeSet::new());
+    for object in objects {
+        match (left(object), unfinished_of(&object.name)) {
+            (Some(path), _) => found.push((object, path)),
+            (None, Some(chain)) if begun.dead.contains(&chain.chain) => {
+                passed_over.insert(chain.chain.clone());
+            }
+            (None, _) => {}
+        }
+    }
+    (found, passed_over)
 }
 
 /// What a listing says of chains.

@@ -342,11 +342,17 @@ fn uploads_of_dead_runs_are_given_up_and_those_of_others_are_not() {
     };
     // The listing may be behind: its run may have written the manifest last.
     assert_eq!(store.sweep(&begun).unwrap(), []);
+    // So that it is not forgotten before.
+    let passed_over = || {
+        let read = store.read("bucket", Some(&begun)).unwrap();
+        read.swept.unwrap().unwrap().passed_over
+    };
+    assert_eq!(passed_over(), begun.dead);
     server.pass(SignedDuration::from_mins(11));
     let swept = store.sweep(&begun).unwrap();
     assert_eq!(swept.len(), 2, "{swept:?}");
     assert!(swept[0].path.contains("full.db.zst.age?uploadId="), "{swept:?}");
-    assert_eq!(server.open_uploads(), 7);
+    assert_eq!((server.open_uploads(), passed_over()), (7, BTreeSet::new()));
     // After a day those of all hosts, over two pages; but not that of a run that goes on.
     leave_open(&server, &store, &backups[0]);
     leave_open(&server, &store, &backups[1]);

@@ -1,9 +1,9 @@
 //! The use case of a copy: a backup that one destination has is brought to another, as it is. No key is needed.
 //!
 //! The object first, compared with the digest in the manifest on its way and read back from the disk; then the pin, if the
-//! source has one; then the manifest, byte by byte as it was. Killed in between, it leaves an object without a manifest,
-//! which the next copy takes as it is if its bytes are right: by reading them or, where nothing is read back, by what the
-//! store tells of them.
+//! source has one, or the same snapshot has one there; then the manifest, byte by byte as it was. Killed in between, it
+//! leaves an object without a manifest, which the next copy takes as it is if its bytes are right: by reading them or, where
+//! nothing is read back, by what the store tells of them.
 //!
 //! Such an object may be removed meanwhile, by a sweep of another host. So it is looked for once more after the manifest,
 //! which goes again if the object has gone.
@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::layout::{Check, HostName, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName};
+use crate::layout::{ChainPath, Check, HostName, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId};
 use crate::store::{self, ReadBack, Store, Transfer};
 
@@ -30,6 +30,8 @@ pub struct Job<'a> {
     pub from: &'a Store,
     /// The store that is to have it.
     pub to: &'a Store,
+    /// The chains of the same snapshot that it is to take the place of: where one of them is pinned there, the copy is.
+    pub family: &'a [ChainPath],
     /// Who copies.
     pub host: &'a HostName,
     /// Raised when it is to stop.
@@ -154,16 +156,39 @@ pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error>
     Err(Error::Lost { at })
 }
 
-/// Pins the copy if the source is pinned: before it has its manifest, so that no moment is left for retention to find it
-/// without. Whether this has written it.
+/// Pins the copy if the source is pinned, or what it takes the place of: before it has its manifest, so that no moment is left
+/// for retention to find it without, and no sooner, as one that never comes leaves no pin. Whether this has written the source's.
 fn put_pin(job: &Job<'_>) -> Result<bool, store::Error> {
-    let pin = ObjectName::Pin(job.manifest.chain_path());
-    match job.from.read_small(&pin, MAX_BYTES as u64) {
-        Ok(_) if !job.from.counts(&pin)? => Ok(false), // a stranger's
-        Ok(words) => put(job.to, &pin, &words),
-        Err(store::Error::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error),
+    let path = job.manifest.chain_path();
+    let pin = ObjectName::Pin(path.clone());
+    let has_put = match job.from.read_small(&pin, MAX_BYTES as u64) {
+        Ok(_) if !job.from.counts(&pin)? => false, // a stranger's
+        Ok(words) => put(job.to, &pin, &words)?,
+        Err(store::Error::NotFound { .. }) => false,
+        Err(error) => return Err(error),
+    };
+    let otherwise = Pin::new(job.manifest.finished_at, job.host, None);
+    hand_pin_on(job.to, job.family, &path, &otherwise)?;
+    Ok(has_put)
+}
+
+/// Pins `to` where one of the `family` is pinned. To be called before `to` has its manifest, as it leads the family from then
+/// on: no moment is left for retention to find it without. `otherwise` are the words where the pin cannot be read.
+pub fn hand_pin_on(store: &Store, family: &[ChainPath], to: &ChainPath, otherwise: &Pin) -> Result<(), store::Error> {
+    for chain in family.iter().filter(|chain| *chain != to) {
+        if !store.is_pinned(chain)? {
+            continue;
+        }
+        let words: Option<Pin> = match store.read_small(&ObjectName::Pin(chain.clone()), MAX_BYTES as u64) {
+            Ok(words) => serde_json::from_slice(&words).ok(),
+            // It counts though it cannot be read.
+            Err(store::Error::Unfit { .. }) => None,
+            Err(store::Error::NotFound { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        return store.pin(to, words.as_ref().unwrap_or(otherwise));
     }
+    Ok(())
 }
 
 /// Says that the copy is not read back: before it has its manifest, so that nobody takes it for read back. What this has
@@ -310,6 +335,7 @@ mod tests {
             document: &backup.to_bytes(),
             from,
             to,
+            family: &[],
             host: &"node-1".parse().unwrap(),
             stop: Arc::new(AtomicBool::new(is_stopped)),
         };

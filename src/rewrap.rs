@@ -18,10 +18,9 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 
 use crate::backup::Observed;
+use crate::copy::hand_pin_on;
 use crate::error_chain::with_causes;
-use crate::layout::{
-    ChainPath, FORMAT, HostName, MAX_BYTES, Manifest, ObjectName, Origin, Pin, Rewrapped, Stream, Writer,
-};
+use crate::layout::{ChainPath, FORMAT, HostName, Manifest, ObjectName, Origin, Pin, Rewrapped, Stream, Writer};
 use crate::model::{ByteSize, ChainId};
 use crate::pipeline::{EncodeError, Encoder, Encoding, Head, Identities, LAG_BUDGET, Unlock};
 use crate::source::{self, Source};
@@ -144,25 +143,6 @@ pub fn make(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<(Manifest, Vec
     hand_pin_on(job.to, job.family, &new.chain_path(), &words(job))?;
     job.to.put_new(&new.name(), &document)?;
     Ok((new, document))
-}
-
-/// Pins `to` where one of the `family` is pinned. To be called before `to` has its manifest, as it leads the family from then
-/// on: no moment is left for retention to find it without. `otherwise` are the words where the pin cannot be read.
-pub fn hand_pin_on(store: &Store, family: &[ChainPath], to: &ChainPath, otherwise: &Pin) -> Result<(), store::Error> {
-    for chain in family.iter().filter(|chain| *chain != to) {
-        if !store.is_pinned(chain)? {
-            continue;
-        }
-        let words: Option<Pin> = match store.read_small(&ObjectName::Pin(chain.clone()), MAX_BYTES as u64) {
-            Ok(words) => serde_json::from_slice(&words).ok(),
-            // It counts though it cannot be read.
-            Err(store::Error::Unfit { .. }) => None,
-            Err(store::Error::NotFound { .. }) => continue,
-            Err(error) => return Err(error),
-        };
-        return store.pin(to, words.as_ref().unwrap_or(otherwise));
-    }
-    Ok(())
 }
 
 fn words(job: &Job<'_>) -> Pin {

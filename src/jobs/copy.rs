@@ -116,6 +116,7 @@ pub fn bring(
             document: &document,
             from: source_store,
             to: store,
+            family: &[],
             host: &host::host_name(),
             stop: stop.clone(),
         };

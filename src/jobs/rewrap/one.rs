@@ -182,17 +182,12 @@ impl One<'_> {
             };
             let mut why = "no other destination has a good copy".to_owned();
             for from in &known {
-                // Before it has a manifest there, and leads.
-                let pinned = rewrap::hand_pin_on(to, &self.family(), &made.manifest.chain_path(), &words());
-                if let Err(error) = pinned {
-                    why = with_causes(&error);
-                    continue;
-                }
                 let job = copy::Job {
                     manifest: &made.manifest,
                     document: &made.document,
                     from,
                     to,
+                    family: &self.family(),
                     host: &host::host_name(),
                     stop: self.run.stop.clone(),
                 };
@@ -325,7 +320,7 @@ impl One<'_> {
         let path = old.manifest().chain_path();
         let pin = ObjectName::Pin(path.clone());
         let was_pinned = store.is_pinned(&path)?;
-        rewrap::hand_pin_on(store, std::slice::from_ref(&path), &new.chain_path(), &words())?;
+        copy::hand_pin_on(store, std::slice::from_ref(&path), &new.chain_path(), &words())?;
         // Retention of another host may have taken the new one for one that nobody has pinned.
         match store.open_object(&new.name()) {
             Ok(_) => {}

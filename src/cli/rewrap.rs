@@ -18,8 +18,9 @@ use crate::text::count;
 ///
 /// After recipients were changed in the configuration: each backup that is for others is opened, made anew as one of its own
 /// (same snapshot, time, revision and pin) in every destination that has it, read back and opened there; then the old one is
-/// removed. It needs an identity that opens the old ones and one that opens the new ones. What is cut off goes on with the
-/// next run. As long as it runs, this host takes no backup: name some IDs at a time, or run it on a host that takes none.
+/// removed. Also with `read_back = "never"` all is read, so credentials that may only write do not suffice. It needs an identity
+/// that opens the old ones and one that opens the new ones. What is cut off goes on with the next run. As long as it runs, this
+/// host takes no backup: name some IDs at a time, or run it on a host that takes none.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  lifeboat rewrap --identity backup-key.txt --dry-run\n  \
     lifeboat rewrap --identity old-key.txt --identity new-key.txt\n  \

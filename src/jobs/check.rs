@@ -26,7 +26,7 @@ use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
 use crate::destinations::Destinations;
 use crate::etcd;
-use crate::pipeline::{Identities, Recipient, try_sealing};
+use crate::pipeline::{Identities, Recipient, Unopened, try_sealing};
 use crate::text::{count, rfc3339};
 
 /// When a certificate's end is told beforehand.
@@ -352,12 +352,14 @@ fn try_identity(
         "{given} opens {}; all of it was read and is right",
         outlined(latest)
     ));
-    if !opens {
-        findings.warnings.push(format!(
+    findings.warnings.extend(match opens {
+        Ok(()) => None,
+        Err(Unopened::OfOthers) => Some(format!(
             "{given} does not open new backups: they are encrypted to {}",
             recipients::present(config).join(", ")
-        ));
-    }
+        )),
+        Err(Unopened::Untried(why)) => Some(format!("whether {given} opens new backups is not known: {why}")),
+    });
     Ok(())
 }
 

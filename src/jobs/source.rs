@@ -1,5 +1,6 @@
 //! SOURCE of whoever reads a snapshot: a backup's id, `latest`, a file, or standard input.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::destinations::Destinations;
 use crate::durable;
 use crate::layout::{Manifest, ObjectName};
 use crate::model::{ChainId, LineageId, Revision};
-use crate::pipeline::{DecodeError, Identities, Unlock, Window};
+use crate::pipeline::{DecodeError, Identities, Recipient, Unlock, Window};
 use crate::signing::Unsigned;
 use crate::source::{self, FileKind, Source};
 use crate::store::{self, Store};
@@ -310,8 +311,9 @@ pub fn source_failure(error: &source::Error, manifest: Option<&Manifest>) -> Fai
             ..
         } => Failure::new(Exit::WrongKey, error).next(match manifest {
             Some(manifest) => format!(
-                "it is encrypted to {}: give the identity of one of them",
-                recipients(manifest)
+                "it is encrypted to {}: give the identity of one of them{}",
+                recipients(manifest),
+                programs(manifest)
             ),
             None => "give the identity of one of its recipients".to_owned(),
         }),
@@ -363,6 +365,23 @@ const NAME_ANOTHER: &str =
 fn unpacking(name: &str, kind: FileKind, encrypted: bool) -> Option<String> {
     let file = if name == STDIN { "FILE" } else { name };
     kind.command(file, encrypted)
+}
+
+/// Which programs open it beside keys in files, in words.
+fn programs(manifest: &Manifest) -> String {
+    let keys = manifest
+        .recipients
+        .iter()
+        .filter_map(|key| key.parse::<Recipient>().ok());
+    let names = keys.filter_map(|key| Some(key.plugin()?.file_name()?.to_string_lossy().into_owned()));
+    let names: BTreeSet<String> = names.collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(
+            ", or one of {}, with that program",
+            names.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+    }
 }
 
 /// To whom a backup is encrypted, in words.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::keys::NotOpened;
+use super::plugin::joined;
 use super::{BLOCK_BYTES, Identities, PluginFault};
 use crate::model::ByteSize;
 
@@ -93,11 +94,6 @@ pub enum DecodeError {
     /// The bytes could not be read at all.
     #[error("reading: {0}")]
     Read(#[source] io::Error),
-}
-
-fn joined(faults: &[PluginFault]) -> String {
-    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    faults.join("; ")
 }
 
 /// The plain bytes of an object, made on a thread of its own and handed over in blocks.

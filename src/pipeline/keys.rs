@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use age::stream::StreamReader;
 
-use super::plugin::{Asked, PLUGINS, PluginFault, PluginIdentity, PluginRecipient};
+use super::plugin::{Asked, PLUGINS, PluginFault, PluginIdentity, PluginRecipient, joined};
 
 /// A key that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -183,6 +183,15 @@ pub(super) enum NotOpened {
     Age(age::DecryptError),
 }
 
+/// Why identities are not known to open what is made for recipients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unopened {
+    /// They are those of others.
+    OfOthers,
+    /// It could not be tried: a plugin failed, or is not there.
+    Untried(String),
+}
+
 impl Identities {
     /// Reads an age identity file or an SSH private key; `name` is what errors call it.
     pub fn parse(content: &[u8], name: &str) -> Result<Identities, KeyError> {
@@ -223,12 +232,14 @@ impl Identities {
     }
 
     /// Whether one of them opens what is encrypted to `recipients`: tried with a few bytes.
-    pub fn open_what_is_made_for(&self, recipients: &[Recipient]) -> bool {
-        let opened = |sealed: Vec<u8>| {
-            let decryptor = age::Decryptor::new_buffered(&*sealed).ok()?;
-            self.open(decryptor).ok().map(drop)
-        };
-        try_sealing(recipients).ok().and_then(opened).is_some()
+    pub fn open_what_is_made_for(&self, recipients: &[Recipient]) -> Result<(), Unopened> {
+        let sealed = try_sealing(recipients).map_err(Unopened::Untried)?;
+        let decryptor = age::Decryptor::new_buffered(&*sealed).map_err(|error| Unopened::Untried(error.to_string()))?;
+        match self.open(decryptor) {
+            Ok(_) => Ok(()),
+            Err(NotOpened::Plugins(faults)) => Err(Unopened::Untried(joined(&faults))),
+            Err(NotOpened::Age(_)) => Err(Unopened::OfOthers),
+        }
     }
 
     /// Opens a file with the first that fits.
@@ -288,9 +299,9 @@ mod tests {
         let (own, other) = (identity(), identity());
         let keys = Identities::parse(own.to_string().expose_secret().as_bytes(), "key").unwrap();
         let to = |of: &age::x25519::Identity| of.to_public().to_string().parse::<Recipient>().unwrap();
-        assert!(keys.open_what_is_made_for(&[to(&other), to(&own)]));
-        assert!(!keys.open_what_is_made_for(&[to(&other)]));
-        assert!(!keys.open_what_is_made_for(&[]));
+        assert_eq!(keys.open_what_is_made_for(&[to(&other), to(&own)]), Ok(()));
+        assert_eq!(keys.open_what_is_made_for(&[to(&other)]), Err(Unopened::OfOthers));
+        assert!(matches!(keys.open_what_is_made_for(&[]), Err(Unopened::Untried(_))));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) use decode::is_skippable_frame;
 pub use decode::{DecodeError, Decoded, Unlock, Window, decode};
 pub use encode::{EncodeError, Encoded, Encoder, Encoding, Head, Observer};
 pub use fan_out::{BranchError, Ending, LAG_BUDGET, LONG_LAG_BUDGET};
-pub use keys::{Identities, KeyError, Recipient, try_sealing};
+pub use keys::{Identities, KeyError, Recipient, Unopened, try_sealing};
 pub use plugin::{PLUGINS, PluginFault};
 
 /// The size of the blocks that travel between stages.

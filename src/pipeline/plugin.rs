@@ -37,6 +37,12 @@ pub struct PluginFault {
     pub why: String,
 }
 
+/// What several say, in one line.
+pub(super) fn joined(faults: &[PluginFault]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
+}
+
 /// A plugin, by the name that its keys have in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plugin {

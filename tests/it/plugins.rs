@@ -269,6 +269,42 @@ fn of_several_keys_one_that_opens_is_enough_whichever_the_others_are() {
     assert_eq!(said.matches("it is not there: install it").count(), 2, "{said}");
 }
 
+#[test]
+fn a_program_that_is_not_there_is_named_and_no_key_is_called_wrong_for_it() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let (recipient, file) = key(&host, "plain");
+    let (own, own_file) = (host.recipient().to_owned(), host.identity().display().to_string());
+    let plugins = seal_for(&host, &recipient);
+    let program = plugins.join("age-plugin-sample");
+    host.backup();
+    host.lifeboat(["check", "--identity", &own_file]).expect_code(8).says(&[
+        "none of the given identities opens it",
+        "or one of age-plugin-sample, with that program",
+    ]);
+    let missing = ["age-plugin-sample", "it is not there: install it"];
+    let is_told = |args: &[&str], code: i32| {
+        let said = host.lifeboat(args).expect_code(code).says(&missing).stderr;
+        for wrong in ["none of the given identities", "does not open new backups"] {
+            assert!(!said.contains(wrong), "{args:?}: {said}");
+        }
+        said
+    };
+    fs::remove_file(&program).unwrap();
+    // For its own key, of what was made for it.
+    is_told(&["check", "--identity", &file], 8);
+    is_told(&["verify", "--all", "--identity", &file], 8);
+    is_told(&["rewrap", "--identity", &file], 7);
+    // For one in a file, of what is made for both from now on.
+    install(&plugins);
+    host.reconfigure(&format!("\"{recipient}\""), &format!("\"{own}\", \"{recipient}\""));
+    host.backup();
+    fs::remove_file(&program).unwrap();
+    let said = is_told(&["check", "--identity", &own_file], 1);
+    assert!(said.contains("opens new backups is not known: "), "{said}");
+    is_told(&["rewrap", "--identity", &own_file], 7);
+}
+
 /// The time that a key takes to open the old object is not the store's, which waits for the new one.
 #[test]
 fn a_key_that_takes_its_time_makes_no_backup_anew_too_late() {

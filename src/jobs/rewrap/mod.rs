@@ -24,7 +24,7 @@ use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::layout::ChainPath;
 use crate::model::{ChainId, Revision};
-use crate::pipeline::{Encoding, Identities};
+use crate::pipeline::{Encoding, Identities, Unopened};
 use crate::rewrap::STALL_LIMIT;
 use crate::state::State;
 use one::{End, One};
@@ -98,14 +98,21 @@ pub fn refuse_unproven(config: &Config, identities: Option<Identities>) -> Resul
             ),
         );
     };
+    const UNPROVEN: &str = "nothing would prove the new backups before the old ones go";
     match identities.open_what_is_made_for(&config.encryption.recipients) {
-        true => Ok(identities),
-        false => Err(Failure::new(
+        Ok(()) => Ok(identities),
+        Err(Unopened::OfOthers) => Err(Failure::new(
             Exit::Refused,
-            "none of the given identities opens what is made for [encryption] recipients: nothing would prove the new \
-             backups before the old ones go",
+            format!("none of the given identities opens what is made for [encryption] recipients: {UNPROVEN}"),
         )
         .next("give the identity of one of the recipients too: `--identity OLD --identity NEW`")),
+        Err(Unopened::Untried(why)) => Err(Failure::new(
+            Exit::Refused,
+            format!(
+                "whether a given identity opens what is made for [encryption] recipients is not known: {why}; {UNPROVEN}"
+            ),
+        )
+        .next("mend that, or give the identity of another of the recipients")),
     }
 }
 

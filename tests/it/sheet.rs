@@ -12,7 +12,9 @@ use super::support::host::{Host, tells_a_secret};
 use super::support::moto::{Moto, SECRET};
 use super::support::recovery_sheet::{blocks, only};
 use super::support::shared;
+use super::support::sshd::{self, Sshd};
 use super::support::tools::Version;
+use super::swift;
 
 const BUCKET: &str = "backups";
 
@@ -124,6 +126,119 @@ fn what_the_sheet_has_somebody_type_brings_the_cluster_back() {
     for (_, block) in &blocks {
         assert!(plain.contains(block.as_str()), "{block} is not in\n{page}");
     }
+}
+
+/// What the sheet has somebody type so that this store is reached.
+#[track_caller]
+fn reaching(blocks: &[(String, String)], name: &str) -> String {
+    // What is said last above them.
+    let is_of_it = |said: &str| {
+        let last = said.rsplit_once("The store ").map_or("", |(_, last)| last);
+        last.split([',', ':']).next() == Some(name) && last.find(':') == Some(last.len() - 1)
+    };
+    let typed = blocks.iter().filter(|(said, _)| is_of_it(said));
+    let typed: Vec<&str> = typed.map(|(_, block)| block.as_str()).collect();
+    assert!(!typed.is_empty(), "no store {name} in {blocks:#?}");
+    typed.join("\n")
+}
+
+/// Types what the sheet has for a list and for a rebuilt data directory, from this store alone; `answers` are those to what
+/// it asks for the store, `files` what else lies in the folder.
+#[track_caller]
+fn brings_back(host: &Host, etcd: &Etcd, store: &str, files: &[(&str, &Path)], answers: &str) {
+    let sheet = host.lifeboat(["recovery-sheet"]).expect_code(0).stdout;
+    assert!(!tells_a_secret(&sheet) && !sheet.contains(SECRET), "{sheet}");
+    let blocks = blocks(&sheet);
+    let folder = new_host(host, &format!("new-host-{}", jiff::Timestamp::now().as_nanosecond()));
+    for (name, file) in files {
+        fs::copy(file, folder.join(name)).unwrap();
+    }
+    let reach = reaching(&blocks, store);
+    let listed = type_into(
+        &folder,
+        &format!("{reach}\n{}", only(&blocks, "lifeboat list")),
+        answers,
+    );
+    let newest = host.lifeboat(["--json", "show", "latest"]).expect_code(0).json();
+    let id = newest["backup"]["id"].as_str().unwrap();
+    assert!(listed.contains(id), "{listed}");
+    let data = folder.join("data");
+    let rebuild = only(&blocks, "lifeboat rebuild").replace("/var/lib/etcd/default", data.to_str().unwrap());
+    let (members, _restore) = only(&blocks, "lifeboat restore").split_once('\n').unwrap();
+    let all = [&*reach, members, only(&blocks, "NAME &&"), &rebuild].join("\n");
+    let answers = format!("{answers}{}\nnever-used\n", etcd.members[0].name);
+    let said = type_into(&folder, &all, &answers);
+    assert!(said.contains(id) && data.join("member/snap/db").exists(), "{said}");
+}
+
+#[test]
+fn what_the_sheet_has_somebody_type_reaches_a_server_by_ssh() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(sshd) = Sshd::start() else { return };
+    let host = Host::new(etcd);
+    let file = |name: &str, content: &str| {
+        fs::write(host.path(name), content).unwrap();
+        format!("{{ file = {:?} }}", host.path(name))
+    };
+    let key = |name: &str| format!("{{ file = {:?} }}", sshd.path(name));
+    let passphrase = file("passphrase", sshd::SECRET);
+    let known = file("known", &format!("[127.0.0.1]:{} {}\n", sshd.port(), sshd.host_key()));
+    let by = |how: &str| {
+        let table = format!("[destinations.away]\nurl = \"{}\"\n{how}", sshd.url());
+        host.configure(etcd, &table);
+    };
+    let host_key = format!("host_key = \"{}\"\n", sshd.host_key());
+    let answered = |answers: &[&str]| answers.iter().map(|answer| format!("{answer}\n")).collect::<String>();
+
+    by(&format!("{host_key}key = {}\n", key("client")));
+    host.backup();
+    brings_back(&host, etcd, "away", &[("sftp-key", &sshd.path("client"))], "");
+    // The key of the server is asked for where it is in a file of the hosts', and so is the passphrase.
+    by(&format!(
+        "known_hosts = {known}\nkey = {}\npassphrase = {passphrase}\n",
+        key("locked")
+    ));
+    let answers = answered(&[&sshd.host_key(), sshd::SECRET]);
+    brings_back(&host, etcd, "away", &[("sftp-key", &sshd.path("locked"))], &answers);
+    if sshd.takes_passwords() {
+        by(&format!("{host_key}password = {passphrase}\n"));
+        brings_back(&host, etcd, "away", &[], &answered(&[sshd::SECRET]));
+    }
+}
+
+#[test]
+#[ignore = "needs servers: make test-stores"]
+fn real_servers_of_swift_are_reached_by_what_the_sheet_has_somebody_type() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let (tempauth, keystone, credential) = swift::servers();
+    let container = swift::anew("sheet");
+    swift::Client::new(&tempauth).ask("PUT", &container, &[]);
+    let host = Host::new(etcd);
+    let openrc = host.path("openrc");
+    let by = |name: &str, content: &str, more: &str| {
+        fs::write(&openrc, content).unwrap();
+        let table = format!(
+            "[destinations.{name}]\nurl = \"swift://{container}/etcd\"\ncredentials = {{ file = {openrc:?} }}\n{more}"
+        );
+        host.configure(etcd, &table);
+        host.backup();
+        brings_back(&host, etcd, name, &[("openrc", &openrc)], "");
+    };
+    let user = "export ST_USER=test:tester\nexport ST_KEY=testing\n";
+    by("away", &format!("export ST_AUTH={tempauth}\n{user}"), "");
+    // The configuration names the server, and the file none or one that is gone.
+    let named = format!("endpoint = \"{tempauth}\"\n");
+    by("away", user, &named);
+    let gone = format!("export ST_AUTH=http://127.0.0.1:1/auth/v1.0\n{user}");
+    by("away", &gone, &named);
+    // And the region, where the file has another one.
+    swift::Client::of_keystone(&keystone).ask("PUT", &container, &[]);
+    let credential = fs::read_to_string(credential).unwrap();
+    by(
+        "elsewhere",
+        &format!("OS_REGION_NAME=elsewhere\n{credential}"),
+        &format!("endpoint = \"{keystone}\"\nregion = \"here\"\n"),
+    );
 }
 
 /// A new host has no configuration that says who may sign: the sheet does.

@@ -27,7 +27,7 @@ use super::support::tools::Version;
 const PART: u64 = 5 << 20;
 
 /// One who asks a server, by a token.
-struct Client {
+pub struct Client {
     token: String,
     storage: String,
 }
@@ -56,7 +56,7 @@ fn header(head: &str, name: &str) -> String {
 }
 
 impl Client {
-    fn new(tempauth: &str) -> Client {
+    pub fn new(tempauth: &str) -> Client {
         let (head, _) = ask(&["-H", "X-Auth-User: test:tester", "-H", "X-Auth-Key: testing", tempauth]);
         Client {
             token: header(&head, "X-Auth-Token"),
@@ -64,7 +64,26 @@ impl Client {
         }
     }
 
-    fn ask(&self, method: &str, path: &str, more: &[&str]) -> String {
+    /// As an operator does, who has the tools of OpenStack.
+    pub fn of_keystone(keystone: &str) -> Client {
+        let body = "{\"auth\":{\"identity\":{\"methods\":[\"password\"],\"password\":{\"user\":{\"name\":\"keeper\",\
+                    \"domain\":{\"id\":\"default\"},\"password\":\"testing\"}}},\"scope\":{\"project\":{\"name\":\"backups\",\
+                    \"domain\":{\"id\":\"default\"}}}}}";
+        let tokens = format!("{keystone}/auth/tokens");
+        let (head, body) = ask(&["-H", "Content-Type: application/json", "-d", body, &tokens]);
+        let token: Value = serde_json::from_str(&body).unwrap();
+        let catalog = token["token"]["catalog"].as_array().unwrap();
+        let swift = catalog
+            .iter()
+            .find(|service| service["type"] == "object-store")
+            .unwrap();
+        Client {
+            token: header(&head, "X-Subject-Token"),
+            storage: swift["endpoints"][0]["url"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    pub fn ask(&self, method: &str, path: &str, more: &[&str]) -> String {
         let (token, url) = (
             format!("X-Auth-Token: {}", self.token),
             format!("{}/{path}", self.storage),
@@ -89,13 +108,15 @@ fn of_three_segments() -> Vec<u8> {
     (0..2 * PART + 1234).map(|i| (i % 251) as u8).collect()
 }
 
-fn servers() -> (String, String, String) {
+/// The servers: TempAuth, Keystone, and the file of an application credential.
+pub fn servers() -> (String, String, String) {
     let servers = std::env::var("LIFEBOAT_TEST_SWIFT").expect("it names the servers");
     let [tempauth, keystone, credential] = servers.split(',').collect::<Vec<_>>().try_into().expect("three");
     (tempauth.to_owned(), keystone.to_owned(), credential.to_owned())
 }
 
-fn anew(what: &str) -> String {
+/// A name that nothing has had yet.
+pub fn anew(what: &str) -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     format!("{what}-{}", since.as_nanos())
 }
@@ -128,23 +149,7 @@ fn real_servers_of_swift_keep_the_promises_of_every_store() {
     let credential = fs::read_to_string(credential).unwrap();
     let version_1 = format!("ST_AUTH={tempauth}\nST_USER=test:tester\nST_KEY=testing\n");
     Client::new(&tempauth).ask("PUT", "backups", &[]);
-    // As an operator does, who has the tools of OpenStack.
-    let body = "{\"auth\":{\"identity\":{\"methods\":[\"password\"],\"password\":{\"user\":{\"name\":\"keeper\",\
-                \"domain\":{\"id\":\"default\"},\"password\":\"testing\"}}},\"scope\":{\"project\":{\"name\":\"backups\",\
-                \"domain\":{\"id\":\"default\"}}}}}";
-    let tokens = format!("{keystone}/auth/tokens");
-    let (head, body) = ask(&["-H", "Content-Type: application/json", "-d", body, &tokens]);
-    let token: Value = serde_json::from_str(&body).unwrap();
-    let catalog = token["token"]["catalog"].as_array().unwrap();
-    let swift = catalog
-        .iter()
-        .find(|service| service["type"] == "object-store")
-        .unwrap();
-    let client = Client {
-        token: header(&head, "X-Subject-Token"),
-        storage: swift["endpoints"][0]["url"].as_str().unwrap().to_owned(),
-    };
-    client.ask("PUT", "backups", &[]);
+    Client::of_keystone(&keystone).ask("PUT", "backups", &[]);
     for (what, credentials) in [
         ("TempAuth", version_1),
         (

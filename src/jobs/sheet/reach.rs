@@ -36,13 +36,20 @@ pub(super) fn reach(destination: &Destination) -> Reach {
 }
 
 fn of_bucket(from: String, kind: BucketKind, options: &BucketOptions) -> Reach {
-    let mut commands = vec![from];
     let around = environment(kind, options).into_iter();
-    commands.extend(around.map(|(name, value)| format!("export {name}={}", shell_word(&value))));
+    let around = around.map(|(name, value)| format!("export {name}={}", shell_word(&value)));
+    let given = keys_asked(kind).to_owned();
     let keys = keys_file(kind);
     let ca = options.ca.as_ref().map(|_| CA);
+    let blocks = match kind {
+        // What the configuration says comes after the file, as it counts more than what that says.
+        BucketKind::Swift => vec![[from, given].into_iter().chain(around).collect()],
+        BucketKind::S3 | BucketKind::Gcs | BucketKind::Azblob | BucketKind::Oss => {
+            vec![std::iter::once(from).chain(around).collect(), vec![given]]
+        }
+    };
     Reach {
-        blocks: vec![commands, vec![keys_asked(kind).to_owned()]],
+        blocks,
         files: ca.into_iter().chain(keys).collect(),
     }
 }
@@ -68,7 +75,13 @@ pub(super) fn environment(kind: BucketKind, options: &BucketOptions) -> Vec<(&'s
             ("LIFEBOAT_PATH_STYLE", path_style),
             ("SSL_CERT_FILE", ca),
         ],
-        BucketKind::Swift => vec![("OS_REGION_NAME", region), ("OS_CACERT", ca)],
+        // Which of both servers gives the tokens, the file with the keys tells.
+        BucketKind::Swift => vec![
+            ("OS_AUTH_URL", endpoint.clone()),
+            ("ST_AUTH", endpoint),
+            ("OS_REGION_NAME", region),
+            ("OS_CACERT", ca),
+        ],
     };
     given
         .into_iter()

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::support::etcd::Etcd;
-use super::support::host::{CLUSTER, Host, Output, copy_tree};
+use super::support::host::{CLUSTER, Host, Output, copy_tree, files_below};
 use super::support::killing::Killing;
 use super::support::moto::{Moto, SECRET};
 use super::support::shared;
+use super::support::tmpfs::Tmpfs;
+use super::support::wire::{Held, Wire};
 
 const BUCKET: &str = "backups";
 
@@ -356,10 +359,217 @@ fn a_pair_is_one_point_in_time_for_retention_and_copies_nothing_back() {
     assert_eq!(backups(&host, &[]).len(), 2);
 }
 
+/// The other destination keeps the old one with its pin, and nothing is left there of what does not come.
+#[test]
+fn a_pinned_backup_that_finds_no_room_elsewhere_leaves_no_pin_there() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let far = host.add_destination("far");
+    let Some(tmpfs) = Tmpfs::mount(&far, 64) else { return };
+    let old = host.backup();
+    host.lifeboat(["pin", &old]).expect_code(0);
+    let before = files_below(&far);
+    let filler = tmpfs.fill();
+    // A small document would find room.
+    let bytes = fs::metadata(&filler).unwrap().len() - (1 << 20);
+    let file = fs::File::options().write(true).open(&filler);
+    file.unwrap().set_len(bytes).unwrap();
+    let new = NewKey::of(&host);
+    let old_key = host.identity().display().to_string();
+    let rewrap = || host.lifeboat(["--json", "rewrap", "--identity", &old_key, "--identity", &new.file]);
+    for _ in 0..2 {
+        let done = rewrap().expect_code(3);
+        done.says(&["destination far keeps the old one, it did not get the new one: needs "]);
+        let left: Vec<PathBuf> = files_below(&far)
+            .into_iter()
+            .filter(|file| !filler.ends_with(file))
+            .collect();
+        assert_eq!(left, before);
+    }
+    fs::remove_file(&filler).unwrap();
+    rewrap().expect_code(0);
+    let there = backups(&host, &["--destination", "far"]);
+    assert!(there.len() == 1 && there[0]["pinned"] == true, "{there:?}");
+    assert!(!contains(&far, &old));
+}
+
+/// What of a backup stays the same whoever it is encrypted to.
+const OF_THE_SNAPSHOT: [&str; 6] = [
+    "plain",
+    "first_byte_at",
+    "from_revision",
+    "to_revision",
+    "hash",
+    "lineage",
+];
+
+/// Of each snapshot in a destination: the chain that was taken of etcd, and the one that leads there.
+fn led(host: &Host, destination: &str) -> BTreeMap<String, Value> {
+    let listed = backups(host, &["--destination", destination]);
+    let mut found = BTreeMap::new();
+    for backup in listed {
+        let id = backup["id"].as_str().unwrap().to_owned();
+        let manifest = host.manifest(&id);
+        let original = manifest["rewrapped"]["original"].as_str().unwrap_or(&id).to_owned();
+        let facts = serde_json::json!({"backup": backup, "manifest": manifest});
+        // Both of a pair are listed: the newer one leads.
+        let is_new = !manifest["rewrapped"].is_null();
+        if is_new || !found.contains_key(&original) {
+            found.insert(original, facts);
+        }
+    }
+    found
+}
+
+/// At requests all over a run, of which the server has seen or done the last one: two buckets, in one of which the backups
+/// are made anew and to the other one of which they are copied, and a directory.
+#[test]
+fn killed_at_any_request_to_a_bucket_it_goes_on_and_neither_loses_nor_doubles_a_backup() {
+    const MOMENTS: usize = 12;
+    const OTHER: &str = "mirror";
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    let wire = Wire::to(&moto.endpoint());
+    let host = Host::new(etcd);
+    let keys = format!("aws_access_key_id = anybody\naws_secret_access_key = {SECRET}\n");
+    fs::write(host.path("s3-keys"), keys).unwrap();
+    let mut tables = String::new();
+    for bucket in [BUCKET, OTHER] {
+        moto.make_bucket(bucket);
+        moto.make_bucket(&format!("{bucket}-before"));
+        tables += &format!(
+            "[destinations.{bucket}]\nurl = \"s3://{bucket}/etcd\"\nendpoint = \"{}\"\n\
+             credentials = {{ file = {:?} }}\n",
+            wire.endpoint(),
+            host.path("s3-keys")
+        );
+    }
+    host.configure(etcd, &tables);
+    let destinations = [BUCKET, "local", OTHER];
+    let old: Vec<String> = (0..2).map(|_| host.backup()).collect();
+    host.lifeboat(["pin", &old[0]]).expect_code(0);
+    let new = NewKey::of(&host);
+    let before = led(&host, BUCKET);
+    assert_eq!(before.len(), old.len());
+    for bucket in [BUCKET, OTHER] {
+        moto.make_equal(&format!("{bucket}-before"), bucket);
+    }
+    for folder in ["state", "store"] {
+        copy_tree(&host.path(folder), &host.path("before").join(folder));
+    }
+    let set_back = || {
+        for bucket in [BUCKET, OTHER] {
+            moto.make_equal(bucket, &format!("{bucket}-before"));
+        }
+        for folder in ["state", "store"] {
+            fs::remove_dir_all(host.path(folder)).unwrap();
+            copy_tree(&host.path("before").join(folder), &host.path(folder));
+        }
+    };
+    let old_key = host.identity().display().to_string();
+    let both = ["--identity", &old_key, "--identity", &new.file];
+    let rewrap = [&["--json", "rewrap"], &both[..]].concat();
+    wire.hold(usize::MAX, Held::Unseen);
+    host.lifeboat(&rewrap).expect_code(0);
+    let requests = wire.seen();
+    assert!(requests.len() > 4 * MOMENTS, "{requests:#?}");
+    let (mut killed, mut half_done) = (BTreeSet::new(), 0);
+    for moment in 0..MOMENTS {
+        set_back();
+        let number = 1 + moment * requests.len() / MOMENTS + moment % 3;
+        let held = if moment % 2 == 0 { Held::Unseen } else { Held::Done };
+        wire.hold(number, held);
+        let running = host.start(&rewrap);
+        let is_held = wire.is_held_before(|| running.has_ended());
+        running.signal("KILL");
+        let said = running.wait();
+        let at = wire.seen().last().cloned().unwrap_or_default();
+        let when = format!("{held:?} of request {number}, {at}\n{}", said.stderr);
+        wire.let_pass();
+        if is_held {
+            killed.insert(at);
+        }
+        // Whatever is left of it: every backup is everywhere, what is pinned is, and no old one is gone before its time.
+        for destination in destinations {
+            let there = led(&host, destination);
+            assert_eq!(
+                there.keys().collect::<Vec<_>>(),
+                old.iter().collect::<Vec<_>>(),
+                "{destination}: {when}"
+            );
+            let listed = backups(&host, &["--destination", destination]);
+            for (original, facts) in &there {
+                let has_old = listed.iter().any(|backup| backup["id"] == **original);
+                half_done += usize::from(!has_old);
+                let proof = &facts["backup"]["proof"];
+                assert!(has_old || proof == "hash_kv", "{destination}: {facts}: {when}");
+                assert_eq!(
+                    facts["backup"]["pinned"], before[original]["backup"]["pinned"],
+                    "{facts}: {when}"
+                );
+            }
+        }
+        // All that is listed holds what it should; the run after it reads all of it too.
+        if moment % 4 == 3 {
+            let verified = host.lifeboat([&["verify", "--all"], &both[..]].concat());
+            assert_eq!(verified.code, 0, "{}\n{when}", verified.stderr);
+        }
+
+        let again = host.lifeboat(&rewrap);
+        assert_eq!(again.code, 0, "{}\n{when}", again.stderr);
+        let after = backups(&host, &[]);
+        assert_eq!(after.len(), old.len(), "{after:?}\n{when}");
+        let mut ids = BTreeSet::new();
+        for (original, facts) in led(&host, BUCKET) {
+            let (manifest, was) = (&facts["manifest"], &before[&original]);
+            assert_eq!(
+                manifest["rewrapped"],
+                serde_json::json!({"original": original, "generation": 1})
+            );
+            assert_eq!(manifest["recipients"], serde_json::json!([new.recipient]));
+            for kept in OF_THE_SNAPSHOT {
+                assert_eq!(manifest[kept], was["manifest"][kept], "{kept} of {facts}: {when}");
+            }
+            let id = facts["backup"]["id"].as_str().unwrap();
+            ids.insert(id.to_owned());
+            let is = after.iter().find(|backup| backup["id"] == id).unwrap();
+            assert_eq!(is["destinations"], serde_json::json!(destinations), "{when}");
+            for kept in ["time", "bytes", "pinned"] {
+                assert_eq!(is[kept], was["backup"][kept], "{kept} of {is}: {when}");
+            }
+            host.lifeboat(["export", id, "-", "--identity", &old_key])
+                .expect_code(8);
+        }
+        assert_eq!(ids.len(), old.len(), "{when}");
+        host.lifeboat(["verify", "--all", "--identity", &new.file])
+            .expect_code(0);
+        // What the killed run had begun goes when no listing can be behind any more.
+        wire.ahead(SignedDuration::from_mins(11));
+        let last = host.lifeboat(&rewrap);
+        assert_eq!(last.code, 0, "{}\n{when}", last.stderr);
+        assert_eq!(last.json()["up_to_date"], old.len(), "{}\n{when}", last.stdout);
+        wire.ahead(SignedDuration::ZERO);
+        let unfinished = host.lifeboat(["--json", "list", "--all"]).expect_code(0).json();
+        for left in ["incomplete", "foreign", "damaged"] {
+            assert_eq!(unfinished[left], serde_json::json!([]), "{when}");
+        }
+        for bucket in [BUCKET, OTHER] {
+            assert_eq!(moto.open_uploads(bucket), [""; 0], "{bucket}: {when}");
+            let is_of = |key: &str| old.iter().any(|id| key.contains(id.as_str()));
+            let left: Vec<String> = moto.keys(bucket).into_iter().filter(|key| is_of(key)).collect();
+            assert_eq!(left, [""; 0], "{bucket}: {when}");
+        }
+    }
+    assert!(
+        killed.len() * 4 > MOMENTS * 3 && half_done > 0,
+        "{half_done} {killed:#?}"
+    );
+}
+
 /// The backups in a store that are there with object, manifest and pin.
 fn whole_and_pinned(store: &Path) -> BTreeSet<String> {
     let mut parts: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    for file in super::support::host::files_below(store) {
+    for file in files_below(store) {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         let part = match name.as_str() {
             "full.db.zst.age" => "object",
@@ -378,6 +588,6 @@ fn whole_and_pinned(store: &Path) -> BTreeSet<String> {
 }
 
 fn contains(folder: &Path, name: &str) -> bool {
-    let files = super::support::host::files_below(folder);
+    let files = files_below(folder);
     files.iter().any(|file| file.to_string_lossy().contains(name))
 }

@@ -29,3 +29,4 @@ pub mod tls;
 pub mod tmpfs;
 pub mod tools;
 pub mod units;
+pub mod wire;

@@ -174,6 +174,18 @@ impl Moto {
         self.ask("PUT", &format!("/{bucket}/{key}"), content);
     }
 
+    /// Has a bucket hold what another one holds, and nothing else. What is begun in it stays.
+    pub fn make_equal(&self, bucket: &str, to: &str) {
+        for key in self.keys(bucket) {
+            self.remove(bucket, &key);
+        }
+        for key in self.keys(to) {
+            let source = format!("x-amz-copy-source: /{to}/{key}\r\n");
+            let (status, _, said) = self.answer_with("PUT", &format!("/{bucket}/{key}"), "", &source);
+            assert_eq!(status, 200, "{key}: {said}");
+        }
+    }
+
     /// Removes an object, as a stranger would.
     pub fn remove(&self, bucket: &str, key: &str) {
         self.ask("DELETE", &format!("/{bucket}/{key}"), "");

@@ -2,7 +2,7 @@
 //! same path.
 //!
 //! `configuration`, `named_store`, `source` and `choice` find what a command names: the configuration, a store, a snapshot, the
-//! backup that is meant.
+//! backup that is meant. `store_variables` are the names by which a store is named without a configuration.
 //!
 //! A job reads its destinations once (`stores`) and says what it does to whoever listens. `slot`, `rounds` and `turn` are
 //! what the agent asks for when a slot has come (`order`); `give_way` lets a restore go before every job.
@@ -42,6 +42,7 @@ pub mod signing;
 mod slot;
 pub mod source;
 mod spool;
+mod store_variables;
 pub mod stores;
 mod turn;
 pub mod unit_access;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::stores::store_failure;
-use super::{Exit, Failure, Listener, configuration, host};
+use super::{Exit, Failure, Listener, configuration, host, store_variables};
 use crate::config::{Secret, StoreUrl, UrlError};
 use crate::destinations::{Destination, Destinations, judged_by};
 use crate::model::ClusterName;
@@ -139,8 +139,7 @@ pub(super) fn options_around(kind: Option<BucketKind>, variable: &dyn Fn(&str) -
         let values = names.iter().filter_map(|name| variable(name));
         values.into_iter().find(|value| !value.is_empty())
     };
-    // No tool of theirs has a name for it.
-    let path_style = || set(&["LIFEBOAT_PATH_STYLE"]).map(|is_on| is_on == "true");
+    let path_style = || set(&[store_variables::PATH_STYLE]).map(|is_on| is_on == "true");
     match kind {
         Some(BucketKind::S3) => BucketOptions {
             endpoint: set(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
@@ -168,7 +167,7 @@ pub(super) fn options_around(kind: Option<BucketKind>, variable: &dyn Fn(&str) -
         },
         // What proves who asks names the server, too.
         Some(BucketKind::Swift) => BucketOptions {
-            ca: set(&["OS_CACERT"]).map(|path| Secret::File(path.into())),
+            ca: set(&[store_variables::SWIFT_CA]).map(|path| Secret::File(path.into())),
             ..BucketOptions::default()
         },
         None => BucketOptions::default(),
@@ -183,17 +182,21 @@ fn sftp_around(variable: &dyn Fn(&str) -> Option<String>) -> Result<SftpOptions,
     let mut known = vec![PathBuf::from("/etc/ssh/ssh_known_hosts")];
     known.extend(set("HOME").map(|home| Path::new(&home).join(".ssh/known_hosts")));
     let options = SftpOptions {
-        host_key: set("LIFEBOAT_SFTP_HOST_KEY"),
+        host_key: set(store_variables::SFTP_HOST_KEY),
         known_hosts: known.into_iter().map(Secret::File).collect(),
-        key: set("LIFEBOAT_SFTP_KEY").map(|path| Secret::File(path.into())),
-        passphrase: of("LIFEBOAT_SFTP_PASSPHRASE"),
-        password: of("LIFEBOAT_SFTP_PASSWORD"),
+        key: set(store_variables::SFTP_KEY).map(|path| Secret::File(path.into())),
+        passphrase: of(store_variables::SFTP_PASSPHRASE),
+        password: of(store_variables::SFTP_PASSWORD),
     };
     match options.key.is_none() && options.password.is_none() {
         false => Ok(options),
-        true => Err(Failure::new(Exit::Usage, "nothing says how this host is let in by the server").next(
-            "name the file of a private key by LIFEBOAT_SFTP_KEY, or set LIFEBOAT_SFTP_PASSWORD, in the environment",
-        )),
+        true => Err(
+            Failure::new(Exit::Usage, "nothing says how this host is let in by the server").next(format!(
+                "name the file of a private key by {}, or set {}, in the environment",
+                store_variables::SFTP_KEY,
+                store_variables::SFTP_PASSWORD
+            )),
+        ),
     }
 }
 

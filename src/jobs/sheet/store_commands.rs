@@ -1,5 +1,6 @@
 //! How a shell on a new host comes to reach a store: what is typed, and which files it needs for that.
 
+use super::super::store_variables::{self, SFTP_HOST_KEY};
 use crate::config::{Destination, Secret, StoreUrl};
 use crate::etcd_settings::shell_word;
 use crate::store::{BucketKind, BucketOptions, SftpOptions};
@@ -64,7 +65,7 @@ pub(super) fn environment(kind: BucketKind, options: &BucketOptions) -> Vec<(&'s
         BucketKind::S3 => vec![
             ("AWS_ENDPOINT_URL", endpoint),
             ("AWS_REGION", region),
-            ("LIFEBOAT_PATH_STYLE", path_style),
+            (store_variables::PATH_STYLE, path_style),
             ("AWS_CA_BUNDLE", ca),
         ],
         // No tool of theirs has a name for it: it takes the place of the system's authorities.
@@ -72,7 +73,7 @@ pub(super) fn environment(kind: BucketKind, options: &BucketOptions) -> Vec<(&'s
         BucketKind::Azblob => vec![("AZURE_STORAGE_ENDPOINT", endpoint), ("SSL_CERT_FILE", ca)],
         BucketKind::Oss => vec![
             ("OSS_ENDPOINT", endpoint),
-            ("LIFEBOAT_PATH_STYLE", path_style),
+            (store_variables::PATH_STYLE, path_style),
             ("SSL_CERT_FILE", ca),
         ],
         // Which of both servers gives the tokens, the file with the keys tells.
@@ -80,7 +81,7 @@ pub(super) fn environment(kind: BucketKind, options: &BucketOptions) -> Vec<(&'s
             ("OS_AUTH_URL", endpoint.clone()),
             ("ST_AUTH", endpoint),
             ("OS_REGION_NAME", region),
-            ("OS_CACERT", ca),
+            (store_variables::SWIFT_CA, ca),
         ],
     };
     given
@@ -122,20 +123,20 @@ fn of_server(from: String, options: &SftpOptions) -> Reach {
     let mut commands = vec![from];
     let mut asked = Vec::new();
     match &options.host_key {
-        Some(key) => commands.push(format!("export LIFEBOAT_SFTP_HOST_KEY={}", shell_word(key))),
-        None => asked.push(
-            "read -rp 'public key of the server: ' LIFEBOAT_SFTP_HOST_KEY && export LIFEBOAT_SFTP_HOST_KEY".to_owned(),
-        ),
+        Some(key) => commands.push(format!("export {SFTP_HOST_KEY}={}", shell_word(key))),
+        None => asked.push(format!(
+            "read -rp 'public key of the server: ' {SFTP_HOST_KEY} && export {SFTP_HOST_KEY}"
+        )),
     }
     if options.key.is_some() {
-        commands.push(format!("export LIFEBOAT_SFTP_KEY={SFTP_KEY}"));
+        commands.push(format!("export {}={SFTP_KEY}", store_variables::SFTP_KEY));
     }
     let unseen = |what: &str, name: &str| format!("read -rsp '{what}: ' {name} && export {name}");
     if options.passphrase.is_some() {
-        asked.push(unseen("passphrase of sftp-key", "LIFEBOAT_SFTP_PASSPHRASE"));
+        asked.push(unseen("passphrase of sftp-key", store_variables::SFTP_PASSPHRASE));
     }
     if options.password.is_some() {
-        asked.push(unseen("password", "LIFEBOAT_SFTP_PASSWORD"));
+        asked.push(unseen("password", store_variables::SFTP_PASSWORD));
     }
     let mut blocks = vec![commands];
     blocks.extend(asked.into_iter().map(|question| vec![question]));

@@ -65,6 +65,8 @@ impl Document {
             Ok(bytes) => bytes,
             Err(fault) => return refused(Refused::Damaged(fault), None),
         };
+        // A stranger's is passed over, whatever is in it. Where nobody is named, a broken one is damaged, and said to be; but
+        // what is wrong with its content is said first.
         let signed = match authority.judge(&name, &bytes) {
             Err(distrust) if authority.names_somebody() => return refused(Refused::Stranger(distrust), Some(&bytes)),
             judged => judged,

@@ -189,6 +189,11 @@ impl Authority {
 
     /// Whether the document that is stored under that name counts, and who signed it. Where nobody is named, one without a
     /// signature does.
+    ///
+    /// What a refusal means is for whoever asks to say, with [`Authority::names_somebody`], and is not the same for all. Where
+    /// somebody is named, the document is a stranger's, and is passed over. Where nobody is, it can only be broken: a backup
+    /// and a claim are damaged then (`catalog::document`, `store::claims`), a pin holds all the same (`is_pinned` of a store),
+    /// and `counts` there reads nothing.
     pub fn judge(&self, name: &ObjectName, document: &[u8]) -> Result<Option<SignerKey>, Distrust> {
         match signer_of(&self.cluster, name, document) {
             Found::Broken(claimed) => Err(Distrust::Broken(claimed)),

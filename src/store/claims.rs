@@ -98,7 +98,8 @@ impl Inner {
         Ok(false)
     }
 
-    /// None if it is a stranger's.
+    /// None if it is a stranger's. Where nobody is named, one that is broken or cannot be read is somebody's all the same: whoever
+    /// has taken the slot, it is not free.
     fn found(&self, slot: &SlotPath, number: u32, written_at: Timestamp) -> Result<Option<Found>, Error> {
         let name = ObjectName::Claim(slot.clone(), number);
         let authority = self.authority();

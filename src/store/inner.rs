@@ -255,7 +255,8 @@ impl Inner {
         Ok(checks)
     }
 
-    /// Whether the chain is pinned by a pin that counts. One that cannot be read does.
+    /// Whether the chain is pinned by a pin that counts. Where nobody is named, its presence is enough, though it is broken or
+    /// cannot be read: to keep a backup is the safe side. Where somebody is, a pin of strangers would keep it for ever.
     pub fn is_pinned(&self, chain: &ChainPath) -> Result<bool, Error> {
         let pin = ObjectName::Pin(chain.clone());
         match self.read_small(&pin, MAX_BYTES as u64) {
@@ -266,7 +267,8 @@ impl Inner {
         }
     }
 
-    /// Whether a document counts, as far as its signature tells. Read only where signers are named.
+    /// Whether a document counts, as far as its signature tells. Read only where signers are named: where nobody is, this
+    /// leaves out none, and whoever reads it says of a broken one that it is.
     pub(super) fn counts(&self, name: &ObjectName) -> Result<bool, Error> {
         if !self.authority.names_somebody() {
             return Ok(true);

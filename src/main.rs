@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use lifeboat::cli::{Cli, Exit, Failure};
 use lifeboat::process::apart::{self, Side};
+use lifeboat::process::share_arenas;
 use nix::sys::resource::{Resource, setrlimit};
 
 fn main() -> ExitCode {
     // Keys and plaintext are in memory: nothing of it is to end up in a core file. Where it is refused, the limit is
     // lower already.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).ok();
+    share_arenas();
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error).into(),

@@ -121,6 +121,11 @@ impl Objects {
         })
     }
 
+    /// How much is read with one request. Less than a part: there is more memory behind what is read than its bytes.
+    fn range(&self) -> usize {
+        self.part_size / 2
+    }
+
     fn failed<'a>(&'a self, doing: &'static str, path: &'a str) -> impl FnOnce(opendal::Error) -> Error + 'a {
         move |error| failure(doing, self.address(path), &error)
     }
@@ -237,7 +242,7 @@ impl Backend for Objects {
         let opened = wait(async {
             let bytes = self.operator.stat(&path).await?.content_length();
             let reader = self.operator.reader_with(&path);
-            let reader = reader.chunk(self.part_size).concurrent(self.concurrency).await?;
+            let reader = reader.chunk(self.range()).concurrent(self.concurrency).await?;
             Ok((bytes, reader.into_stream(0..bytes).await?))
         });
         let (bytes, stream) = opened.map_err(self.failed("open", &path))?;
@@ -248,7 +253,7 @@ impl Backend for Objects {
             at,
         });
         // Nothing of a part comes before all of it is there.
-        let under_way = (self.part_size * self.concurrency) as u64;
+        let under_way = (self.range() * self.concurrency) as u64;
         let slack = transport::time_to_send(under_way.min(bytes));
         Ok(Opened { reader, bytes, slack })
     }

@@ -1,6 +1,6 @@
 //! The arguments that several commands take, and what programs see of the backup that they name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -108,7 +108,7 @@ impl IdentityArgs {
 }
 
 /// Where the snapshot comes from.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(super) struct SourceArgs {
     /// A backup's ID, a unique beginning or the last 8 digits of it, `latest`, a file (anything with a `/`), or `-`
     #[arg(value_name = "SOURCE")]
@@ -157,6 +157,19 @@ impl SourceArgs {
             window,
             from,
             unsigned,
+        }
+    }
+
+    /// What was given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The same for a file.
+    pub fn of_file(&self, path: &Path) -> SourceArgs {
+        SourceArgs {
+            source: path.display().to_string(),
+            ..self.clone()
         }
     }
 

@@ -9,6 +9,7 @@ mod copy;
 mod exit;
 mod export;
 mod host;
+mod inspect;
 mod keygen;
 mod list;
 mod manual;
@@ -88,6 +89,7 @@ enum Command {
     List(list::Args),
     Show(show::Args),
     Verify(verify::Args),
+    Inspect(inspect::Args),
     Export(export::Args),
     Rebuild(rebuild::Args),
     Restore(restore::Args),
@@ -122,6 +124,7 @@ impl Command {
             | Command::List(_)
             | Command::Show(_)
             | Command::Verify(_)
+            | Command::Inspect(_)
             | Command::Export(_)
             | Command::Rebuild(_)
             | Command::Prune(_)
@@ -146,6 +149,7 @@ impl Command {
             Command::List(args) => Some(&args.from),
             Command::Show(args) => Some(&args.from),
             Command::Verify(args) => Some(&args.from),
+            Command::Inspect(args) => Some(&args.source.from),
             Command::Export(args) => Some(&args.source.from),
             Command::Rebuild(args) => Some(&args.source.from),
             Command::Restore(args) => Some(&args.from),
@@ -208,6 +212,7 @@ impl Cli {
             | Command::List(_)
             | Command::Show(_)
             | Command::Verify(_)
+            | Command::Inspect(_)
             | Command::Export(_)
             | Command::Rebuild(_)
             | Command::Prune(_)
@@ -270,6 +275,7 @@ impl Cli {
             Command::List(args) => list::run(&context, args),
             Command::Show(args) => show::run(&context, args),
             Command::Verify(args) => verify::run(&context, args),
+            Command::Inspect(args) => inspect::run(&context, args),
             Command::Export(args) => export::run(&context, args),
             Command::Rebuild(args) => rebuild::run(&context, args),
             Command::Restore(args) => restore::run(&context, args),

@@ -24,6 +24,7 @@ mod failure;
 pub mod give_way;
 pub mod host;
 pub mod identities;
+pub mod inspect;
 pub mod look;
 mod measured;
 pub mod named_store;

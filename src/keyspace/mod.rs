@@ -5,17 +5,19 @@
 //! The database has ten buckets. `key` is the log: one entry per change, its key the revision, its value the record.
 //! Everything else is small, and a restore replaces most of it ([`restored`]). [`Replay`] reads the log once in order
 //! and answers what needs the whole of it: HashKV, which keys live, which leases they hang on. [`Survey`] does that
-//! and the rest of a database in the same walk.
+//! and the rest of a database in the same walk, which an [`Inspection`] makes.
 //!
 //! Invariant: no bytes of a database cause a panic or more memory than a fixed share of their length.
 
 mod alarm;
 mod crc;
+mod inspection;
 mod lease;
 mod line;
 mod live;
 mod member;
 mod meta;
+mod prefixes;
 mod record;
 mod replay;
 mod restored_buckets;
@@ -24,11 +26,13 @@ mod survey;
 pub(crate) mod wire;
 
 pub use alarm::{Alarm, AlarmKind};
+pub use inspection::Inspection;
 pub use lease::{Lease, LeaseId};
 pub use line::{EtcdLine, Version};
 pub use member::Member;
 pub(crate) use member::go_json;
 pub use meta::{CompactionMarks, META_KEYS, Meta};
+pub use prefixes::{Held, Prefixes};
 pub use record::KeyValue;
 pub use replay::{Agreement, KvHash, LiveKeys, Replay, Replayed};
 pub use restored_buckets::{Change, NewContent, Restored, restored};

@@ -9,12 +9,11 @@ use std::path::Path;
 use super::copy_in::Copied;
 use super::map::Mapped;
 use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Wish};
-use crate::bbolt::{self, Rules, check, check_over};
+use crate::bbolt::{self, Rules, check_over};
 use crate::datadir;
 use crate::durable::failed;
 use crate::keyspace::{
-    self, Agreement, Change, EtcdLine, Lease, LiveKeys, Member, NewContent, Replay, Replayed, Restored, Summary,
-    Survey, restored,
+    Agreement, Change, EtcdLine, Inspection, Lease, LiveKeys, Member, NewContent, Replayed, Restored, Summary, restored,
 };
 use crate::model::HashKv;
 use crate::source::trailing_digest;
@@ -27,7 +26,7 @@ pub(super) struct Sound {
     name: String,
     file: File,
     map: Mapped,
-    walked: Walked,
+    walked: Inspection,
     proof: ContentProof,
     added: Vec<Lease>,
     bump: Option<NonZeroU64>,
@@ -107,7 +106,7 @@ impl Sound {
     }
 
     fn rebuilt(&self, restored: &Restored, database_bytes: u64) -> Rebuilt {
-        let Walked { summary, replayed, .. } = &self.walked;
+        let Inspection { summary, replayed, .. } = &self.walked;
         Rebuilt {
             revision: restored.revision,
             hash_kv: self.walked.hash_kv(),
@@ -146,23 +145,6 @@ pub(super) fn is_of(name: &str, file: &File, members: &[Member]) -> Result<bool,
     Ok(found == wanted)
 }
 
-/// What the walk over a sound database came to.
-struct Walked {
-    report: bbolt::Report,
-    summary: Summary,
-    replayed: Replayed,
-    compact_revision: i64,
-}
-
-impl Walked {
-    /// HashKV as a member with this database reports it.
-    fn hash_kv(&self) -> HashKv {
-        let mut hashes = self.replayed.hashes.iter();
-        let hash = hashes.find(|hash| hash.compact_revision == self.compact_revision);
-        hash.expect("it was asked for").at(self.summary.revision())
-    }
-}
-
 /// Fails where not even all the pages are there.
 pub(super) fn is_whole(name: &str, file: &File) -> Result<(), Error> {
     let opened = bbolt::File::open(&mapped(file)?).map(drop);
@@ -180,25 +162,18 @@ fn cut_unused_tail(name: &str, file: &File) -> Result<(), Error> {
 }
 
 /// Checks every page and entry of the source in one walk.
-fn walk(name: &str, source: &bbolt::File<'_>, recorded: Option<HashKv>) -> Result<Walked, Error> {
-    let meta = keyspace::Meta::read(source).map_err(|error| unreadable(name, &error))?;
-    let compact_revision = meta.compaction.compact_revision();
-    let wanted: Vec<i64> = std::iter::once(compact_revision)
-        .chain(recorded.map(|hash| hash.compact_revision))
-        .collect();
-    let mut replay = Replay::new(LiveKeys::Counted, None, &wanted);
-    let mut survey = Survey::new(source, &mut replay).map_err(|error| unreadable(name, &error))?;
-    let report = check(source, Rules::Bbolt, |bucket, key, value| {
-        survey.entry(bucket, key, value)
-    });
-    let summary = survey.finish();
-    refuse_unsound(name, &report, &summary)?;
-    Ok(Walked {
-        report,
-        summary,
-        replayed: replay.finish(),
-        compact_revision,
-    })
+fn walk(name: &str, source: &bbolt::File<'_>, recorded: Option<HashKv>) -> Result<Inspection, Error> {
+    let recorded = recorded.map(|hash| hash.compact_revision);
+    let inspected = Inspection::of(source, LiveKeys::Counted, recorded, |_, _, _| {});
+    let inspected = inspected.map_err(|error| unreadable(name, &error))?;
+    match inspected.fault_count() {
+        0 => Ok(inspected),
+        count => Err(Error::Unsound {
+            name: name.to_owned(),
+            faults: inspected.faults().take(3).collect(),
+            count,
+        }),
+    }
 }
 
 fn mapped(file: &File) -> Result<Mapped, Error> {
@@ -213,26 +188,8 @@ fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Error {
     }
 }
 
-fn refuse_unsound(name: &str, report: &bbolt::Report, summary: &Summary) -> Result<(), Error> {
-    let count = report.fault_count() + summary.fault_count;
-    if count == 0 {
-        return Ok(());
-    }
-    let structure = report.faults().iter().map(ToString::to_string);
-    let content = summary.faults.iter().map(ToString::to_string);
-    Err(Error::Unsound {
-        name: name.to_owned(),
-        faults: structure.chain(content).take(3).collect(),
-        count,
-    })
-}
-
 /// Compares with what the manifest recorded.
-fn prove(
-    name: &str,
-    expected: Option<&Expected>,
-    Walked { summary, replayed, .. }: &Walked,
-) -> Result<ContentProof, Error> {
+fn prove(name: &str, expected: Option<&Expected>, walked: &Inspection) -> Result<ContentProof, Error> {
     let Some(expected) = expected else {
         return Ok(ContentProof::Content);
     };
@@ -240,18 +197,15 @@ fn prove(
         name: name.to_owned(),
         what,
     };
-    if summary.revision() != expected.revision {
-        let (found, recorded) = (summary.revision(), expected.revision);
+    let found = walked.summary.revision();
+    if found != expected.revision {
+        let recorded = expected.revision;
         return Err(differs(format!("revision {found} instead of {recorded}")));
     }
     let Some(recorded) = expected.hash_kv else {
         return Ok(ContentProof::Content);
     };
-    let computed = replayed
-        .hashes
-        .iter()
-        .find(|hash| hash.compact_revision == recorded.compact_revision);
-    match computed.expect("it was asked for").compared_with(recorded.hash) {
+    match walked.hash_for(recorded.compact_revision).compared_with(recorded.hash) {
         Agreement::Equal => Ok(ContentProof::HashKv),
         Agreement::Unknown => Ok(ContentProof::Content),
         Agreement::Different => Err(differs(format!(

@@ -285,6 +285,14 @@ impl Source {
     }
 }
 
+/// Memory for that many bytes, if so many may be used and are there.
+pub fn room_for(bytes: u64, memory: u64) -> Option<Vec<u8>> {
+    let wanted = usize::try_from(bytes).ok().filter(|_| bytes <= memory)?;
+    let mut room = Vec::new();
+    room.try_reserve_exact(wanted).ok()?;
+    Some(room)
+}
+
 /// Whether what begins with these bytes is an age file.
 pub fn is_encrypted(head: &[u8]) -> bool {
     head.starts_with(AGE_MAGIC)

@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 
 use super::Stopped;
 use crate::backup::Observed;
-use crate::bbolt::{self, Rules, check};
-use crate::keyspace::{Agreement, LiveKeys, Replay, Replayed, Summary, Survey};
+use crate::bbolt;
+use crate::keyspace::{Agreement, Inspection, LiveKeys};
 use crate::layout::{Manifest, Proof};
 use crate::model::{ByteSize, HashKv};
 use crate::pipeline::{DecodeError, Observer};
@@ -79,7 +79,7 @@ pub(super) fn prove(
     mut going: impl FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Content, Stopped> {
     let mut observed = Observed::new(manifest.plain.bytes);
-    let mut held = room_for(manifest.plain.bytes, memory);
+    let mut held = source::room_for(manifest.plain.bytes, memory);
     let mut block = Vec::new();
     loop {
         match source.next_block(&mut block) {
@@ -127,43 +127,28 @@ pub(super) fn prove(
     })
 }
 
-/// Memory for that many bytes, if they are allowed and there.
-fn room_for(bytes: u64, memory: u64) -> Option<Vec<u8>> {
-    let wanted = usize::try_from(bytes).ok().filter(|_| bytes <= memory)?;
-    let mut room = Vec::new();
-    room.try_reserve_exact(wanted).ok()?;
-    Some(room)
-}
-
 /// Checks every page and every entry.
-fn walk(database: &[u8], recorded: Option<HashKv>) -> Result<Replayed, Vec<String>> {
-    let unsound = |error: &dyn std::fmt::Display| vec![error.to_string()];
-    let file = bbolt::File::open(database).map_err(|error| unsound(&error))?;
-    let wanted: Vec<i64> = recorded.iter().map(|hash| hash.compact_revision).collect();
-    let mut replay = Replay::new(LiveKeys::Ignored, None, &wanted);
-    let mut survey = Survey::new(&file, &mut replay).map_err(|error| unsound(&error))?;
-    let report = check(&file, Rules::Bbolt, |bucket, key, value| {
-        survey.entry(bucket, key, value)
-    });
-    let summary = survey.finish();
-    match faults(&report, &summary) {
-        none if none.is_empty() => Ok(replay.finish()),
+fn walk(database: &[u8], recorded: Option<HashKv>) -> Result<Inspection, Vec<String>> {
+    let unsound = |error: bbolt::Error| vec![error.to_string()];
+    let file = bbolt::File::open(database).map_err(unsound)?;
+    let recorded = recorded.map(|hash| hash.compact_revision);
+    let inspected = Inspection::of(&file, LiveKeys::Ignored, recorded, |_, _, _| {}).map_err(unsound)?;
+    match faults(&inspected) {
+        none if none.is_empty() => Ok(inspected),
         some => Err(some),
     }
 }
 
-fn faults(report: &bbolt::Report, summary: &Summary) -> Vec<String> {
-    let count = report.fault_count() + summary.fault_count;
-    let structure = report.faults().iter().map(ToString::to_string);
-    let content = summary.faults.iter().map(ToString::to_string);
-    let mut named: Vec<String> = structure.chain(content).take(NAMED_FAULTS).collect();
-    if let Some(more) = count.checked_sub(named.len() as u64).filter(|more| *more > 0) {
+fn faults(inspected: &Inspection) -> Vec<String> {
+    let mut named: Vec<String> = inspected.faults().take(NAMED_FAULTS).collect();
+    let more = inspected.fault_count().checked_sub(named.len() as u64);
+    if let Some(more) = more.filter(|more| *more > 0) {
         named.push(format!("and {more} faults more"));
     }
     named
 }
 
-fn compare(walked: &Replayed, manifest: &Manifest) -> Content {
+fn compare(walked: &Inspection, manifest: &Manifest) -> Content {
     let content = |short_of: String| Content::Proven {
         proof: Proof::Content,
         short_of: Some(short_of),
@@ -172,9 +157,7 @@ fn compare(walked: &Replayed, manifest: &Manifest) -> Content {
         let reason = manifest.hash_kv_reason.as_deref().unwrap_or("no reason was recorded");
         return content(format!("no HashKV was recorded: {reason}"));
     };
-    let mut hashes = walked.hashes.iter();
-    let computed = hashes.find(|hash| hash.compact_revision == recorded.compact_revision);
-    match computed.expect("it was asked for").compared_with(recorded.hash) {
+    match walked.hash_for(recorded.compact_revision).compared_with(recorded.hash) {
         Agreement::Equal => Content::Proven {
             proof: Proof::HashKv,
             short_of: None,

@@ -51,6 +51,7 @@ fn what_is_printed_is_what_is_described() {
     check("pin", 0, &["pin", &id]);
     check("unpin", 0, &["unpin", &id]);
     check("accept-lineage", 0, &["accept-lineage"]);
+    check("inspect", 0, &["inspect", &id, "--identity", &identity]);
     check("export", 0, &["export", &id, &exported, "--identity", &identity]);
     check("check", 0, &["check", "--online"]);
     check("keygen", 0, &["keygen", "--identity", &key]);
@@ -111,7 +112,8 @@ fn what_is_printed_is_what_is_described() {
     for (section, fields) in &page.sections {
         let is_of_lab = IN_THE_LAB.contains(&section.as_str()) || section == "waiting";
         // Records of what went wrong, which nothing did here.
-        let is_rare = ["unreadable", "not_copied", "owed", "stranger", "rolled_back"].contains(&section.as_str());
+        let is_rare =
+            ["unreadable", "not_copied", "owed", "stranger", "rolled_back", "raised"].contains(&section.as_str());
         for field in fields.keys().filter(|_| !is_of_lab && !is_rare) {
             let name = format!("{section}.{field}");
             let is_rare = fields[field].is_conditional && !seen.contains(&name);

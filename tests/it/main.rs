@@ -15,6 +15,7 @@ mod commands;
 mod config;
 mod copying;
 mod hanging;
+mod inspect;
 mod json;
 mod metrics;
 mod names;

@@ -1,0 +1,171 @@
+//! What is in a snapshot, or in a member's database: read whole, into memory, so that plaintext comes on no disk.
+
+use std::path::{Path, PathBuf};
+
+use super::source::{Found, source_failure};
+use super::{Exit, Failure, Listener};
+use crate::bbolt;
+use crate::datadir;
+use crate::keyspace::{Held, Inspection, KeyValue, LiveKeys, Prefixes};
+use crate::layout::Manifest;
+use crate::model::ByteSize;
+use crate::rebuild::is_held;
+use crate::source::{self, SnapshotHasher, Source, TrailingDigest};
+
+/// How many beginnings of keys are named.
+const NAMED_PREFIXES: usize = 10;
+
+/// What a database holds.
+pub struct Inspected {
+    /// The walk over it.
+    pub walk: Inspection,
+    /// Whether etcd's digest was at its end; it was right then.
+    pub has_digest: bool,
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// All pages.
+    pub pages: u64,
+    /// The beginnings of keys that hold the most, and what all others hold.
+    pub prefixes: (Vec<(Vec<u8>, Held)>, Held),
+    /// What is wrong beside what the walk found.
+    pub wrong: Vec<String>,
+}
+
+impl Inspected {
+    /// How many faults there are.
+    pub fn fault_count(&self) -> u64 {
+        self.wrong.len() as u64 + self.walk.fault_count()
+    }
+
+    /// All of them that are named.
+    pub fn faults(&self) -> impl Iterator<Item = String> {
+        self.wrong.iter().cloned().chain(self.walk.faults())
+    }
+
+    /// The pages that nothing uses: etcd fills them again before the file grows.
+    pub fn free_pages(&self) -> u64 {
+        self.pages.saturating_sub(self.walk.report.reachable().len())
+    }
+}
+
+enum Error {
+    Source(source::Error),
+    TooLarge { needed: u64, memory: u64 },
+    Unreadable { name: String, error: bbolt::Error },
+    Interrupted,
+}
+
+/// The database of a data directory, where `source` is one. One that a running etcd holds is refused.
+pub fn database_of(source: &str) -> Result<Option<PathBuf>, Failure> {
+    let folder = Path::new(source);
+    if !source.contains('/') || !folder.is_dir() {
+        return Ok(None);
+    }
+    let database = folder.join(datadir::SNAP_DIR).join(datadir::DB);
+    if !database.exists() {
+        let message = format!(
+            "{} is no data directory of etcd: {} is missing",
+            source,
+            database.display()
+        );
+        return Err(Failure::new(Exit::NotFound, message).next("name a data directory, a file or a backup"));
+    }
+    if is_held(folder).unwrap_or(false) {
+        let message = format!("{source} is in use: a running etcd holds its database, which changes while it is read");
+        return Err(Failure::new(Exit::Refused, message)
+            .next("look at a backup instead: `lifeboat backup`, then `lifeboat inspect latest`"));
+    }
+    Ok(Some(database))
+}
+
+/// Reads all of what was found; at most so many bytes of memory.
+pub fn inspect(
+    found: &Found,
+    memory: u64,
+    listener: &dyn Listener,
+    stop: &dyn Fn() -> bool,
+) -> Result<Inspected, Failure> {
+    found.with_each(
+        listener,
+        |source, manifest| {
+            let progress = listener.progress("inspect");
+            read(source, manifest, memory, &progress, stop)
+        },
+        |error| matches!(error, Error::Source(_) | Error::Unreadable { .. }),
+        |error| failure(error, found.manifest.as_ref()),
+    )
+}
+
+fn read(
+    mut source: Source,
+    manifest: Option<&Manifest>,
+    memory: u64,
+    progress: &dyn Fn(u64, u64),
+    stop: &dyn Fn() -> bool,
+) -> Result<Inspected, Error> {
+    let name = source.name().to_owned();
+    // What follows the database, a digest or a tail that is not in use, is not kept.
+    let database = source.database_bytes();
+    let needed = Error::TooLarge {
+        needed: database,
+        memory,
+    };
+    let mut bytes = source::room_for(database, memory).ok_or(needed)?;
+    let mut hasher = SnapshotHasher::default();
+    let (mut block, mut done) = (Vec::new(), 0);
+    while source.next_block(&mut block).map_err(Error::Source)? {
+        if stop() {
+            return Err(Error::Interrupted);
+        }
+        hasher.update(&block);
+        let room = bytes.capacity() - bytes.len();
+        bytes.extend_from_slice(&block[..block.len().min(room)]);
+        done += block.len() as u64;
+        progress(done, source.length().unwrap_or(done));
+    }
+    let hashed = hasher.finish();
+    let mut wrong = Vec::new();
+    if hashed.digest == TrailingDigest::Differs {
+        wrong.push("its bytes do not match the SHA-256 at its end".to_owned());
+    }
+    if let Some(manifest) = manifest.filter(|manifest| manifest.plain.sha256 != hashed.sha256) {
+        let (found, recorded) = (hashed.sha256, manifest.plain.sha256);
+        wrong.push(format!("its SHA-256 is {found}, and {recorded} in the manifest"));
+    }
+    let unreadable = |error| Error::Unreadable {
+        name: name.clone(),
+        error,
+    };
+    let file = bbolt::File::open(&bytes).map_err(unreadable)?;
+    let mut prefixes = Prefixes::default();
+    let walk = Inspection::of(&file, LiveKeys::Counted, None, |bucket, _, value| {
+        // One that does not read is among the faults.
+        if bucket == b"key"
+            && let Ok(record) = KeyValue::decode(value)
+        {
+            prefixes.entry(record.key, record.value);
+        }
+    });
+    Ok(Inspected {
+        walk: walk.map_err(unreadable)?,
+        has_digest: hashed.digest != TrailingDigest::Absent,
+        page_size: file.page_size(),
+        pages: file.pages(),
+        prefixes: prefixes.largest(NAMED_PREFIXES),
+        wrong,
+    })
+}
+
+fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
+    match error {
+        Error::Source(error) => source_failure(&error, manifest),
+        Error::TooLarge { needed, memory } => {
+            let (needed, memory) = (ByteSize(needed), ByteSize(memory));
+            let message = format!("it takes {needed} of memory, and {memory} of this host's may be used");
+            Failure::new(Exit::Failed, message).next("inspect it on a host with more memory")
+        }
+        Error::Unreadable { name, error } => Failure::new(Exit::Damaged, format!("{name} is damaged: {error}"))
+            .next("choose another backup: `lifeboat list`"),
+        Error::Interrupted => Failure::new(Exit::Failed, "interrupted"),
+    }
+}

@@ -1,0 +1,205 @@
+//! `inspect`, against the same database as etcd's own tools and a running etcd see it.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::support::etcd::{Etcd, Options};
+use super::support::host::Host;
+use super::support::load::Load;
+use super::support::tools::{self, Version};
+
+const LEASE: i64 = 0x1234_5678;
+
+/// A history with deletions, transactions, a compaction and a lease, and a few keys under one beginning.
+fn load(etcd: &Etcd) {
+    let client = etcd.client();
+    let mut load = Load::new(7);
+    load.run(&client, 120);
+    load.compact(&client);
+    load.run(&client, 40);
+    client.grant(LEASE, 3600).expect("it runs");
+    for number in 0..30 {
+        let key = format!("/of-this-test/events/default/{number}");
+        client.put(&key, vec![b'e'; 2000], LEASE).expect("it runs");
+    }
+    client.put("/registry/pods/default/a", "pod", 0).expect("it runs");
+}
+
+fn inspected(host: &Host, arguments: &[&str], code: i32) -> Value {
+    let command = [&["--json", "inspect"], arguments].concat();
+    host.lifeboat(command).expect_code(code).json()
+}
+
+#[test]
+fn a_backup_and_its_snapshot_are_what_etcd_and_etcdutl_say() {
+    let Some(etcdutl) = tools::debian("etcdutl") else {
+        return;
+    };
+    for version in [Version::V3_4, Version::V3_5, Version::V3_6, Version::V3_7] {
+        let Some(etcd) = Etcd::start(version, Options::default()) else {
+            return;
+        };
+        load(&etcd);
+        let host = Host::new(&etcd);
+        let id = host.backup();
+        let client = etcd.client();
+        let (server, live) = (
+            client.hash_kv(0).expect("it runs"),
+            client.get_all().expect("it runs").len(),
+        );
+        let identity = host.identity().display().to_string();
+        let file = host.path("snapshot.db").display().to_string();
+        host.lifeboat(["export", &id, &file, "--identity", &identity])
+            .expect_code(0);
+
+        let status = Command::new(&etcdutl)
+            .args(["snapshot", "status", "-w", "json", &file])
+            .output();
+        let status = status.expect("etcdutl runs here").stdout;
+        let status: Value = serde_json::from_slice(&status).expect("etcdutl accepts the export");
+        let of_id = inspected(&host, &[&id, "--identity", &identity], 0);
+        let of_file = inspected(&host, &[&file], 0);
+        for seen in [&of_id, &of_file] {
+            for (ours, theirs) in [
+                ("hash", "hash"),
+                ("revision", "revision"),
+                ("total_keys", "totalKey"),
+                ("total_bytes", "totalSize"),
+            ] {
+                assert_eq!(seen[ours], status[theirs], "{ours}, etcd {}", version.number());
+            }
+            assert_eq!(seen["live_keys"], live);
+            assert_eq!(
+                seen["hash_kv"],
+                json!({
+                    "revision": server.revision,
+                    "compact_revision": server.compact_revision,
+                    "hash": server.hash,
+                })
+            );
+            assert_eq!(seen["compact_revision"], server.compact_revision);
+            assert_eq!((&seen["ok"], &seen["has_digest"]), (&json!(true), &json!(true)));
+            assert_eq!(seen["members"].as_array().map(Vec::len), Some(1));
+            let lease = json!({"id": "0000000012345678", "ttl_seconds": 3600, "keys": 30});
+            assert!(seen["leases"].as_array().expect("a list").contains(&lease), "{seen:#}");
+            assert_eq!(seen["prefixes"][0]["prefix"], "/of-this-test/events/");
+            assert_eq!(seen["prefixes"][0]["versions"], 30);
+        }
+        assert_eq!(of_id["backup"]["id"], id.as_str());
+        assert_eq!(of_file["backup"], Value::Null);
+        // Those of 3.6 count what lives.
+        let newer = inspected(&host, &[&file, "--as", "3.6"], 0);
+        assert_eq!(newer["total_keys"], live);
+        assert_eq!(newer["hash"], of_file["hash"]);
+        let text = host.lifeboat(["inspect", &file]).expect_code(0).stdout;
+        for part in [
+            "HashKV",
+            "/of-this-test/events/",
+            "faults          none",
+            &live.to_string(),
+        ] {
+            assert!(text.contains(part), "no `{part}` in:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_dead_members_directory_is_read_and_a_living_ones_is_not() {
+    let Some(mut etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    load(&etcd);
+    let server = etcd.client().hash_kv(0).expect("it runs");
+    let host = Host::new(&etcd);
+    let data_dir = etcd.members[0].data_dir.display().to_string();
+    host.lifeboat(["inspect", &data_dir])
+        .expect_code(7)
+        .says(&["in use: a running etcd holds its database", "lifeboat inspect latest"]);
+    etcd.stop();
+    let seen = inspected(&host, &[&data_dir], 0);
+    assert_eq!((&seen["has_digest"], &seen["ok"]), (&json!(false), &json!(true)));
+    assert_eq!(seen["hash_kv"]["hash"], server.hash);
+    // The database in it as a file is the same.
+    let database = format!("{data_dir}/member/snap/db");
+    assert_eq!(inspected(&host, &[&database], 0), seen);
+    let empty = host.path("empty");
+    fs::create_dir(&empty).expect("it is new");
+    host.lifeboat(["inspect", &empty.display().to_string()])
+        .expect_code(4)
+        .says(&["no data directory of etcd", "member/snap/db is missing"]);
+}
+
+#[test]
+fn every_fault_is_named_and_the_rest_is_still_told() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    load(&etcd);
+    let host = Host::new(&etcd);
+    let id = host.backup();
+    let identity = host.identity().display().to_string();
+    let file = host.path("snapshot.db");
+    let name = file.display().to_string();
+    host.lifeboat(["export", &id, &name, "--identity", &identity])
+        .expect_code(0);
+    let whole = fs::read(&file).expect("it was exported");
+
+    // One value is another: only the digest knows.
+    let mut changed = whole.clone();
+    let place = whole
+        .windows(64)
+        .position(|bytes| bytes == [b'e'; 64])
+        .expect("an event is there");
+    changed[place] = b'f';
+    fs::write(&file, &changed).expect("it is there");
+    let seen = inspected(&host, &[&name], 5);
+    assert_eq!(seen["faults"], json!(["its bytes do not match the SHA-256 at its end"]));
+    assert_ne!(
+        seen["hash_kv"]["hash"],
+        inspected_whole(&host, &whole)["hash_kv"]["hash"]
+    );
+
+    // Pages that are gone: each is named, and what is left is counted.
+    let mut holed = whole.clone();
+    let leaves: Vec<usize> = (2..whole.len() / 4096)
+        .filter(|page| whole[page * 4096 + 8] == 2)
+        .filter(|page| {
+            whole[page * 4096..][..4096]
+                .windows(14)
+                .any(|bytes| bytes == b"/of-this-test/")
+        })
+        .take(3)
+        .collect();
+    for page in &leaves {
+        holed[page * 4096..][..4096].fill(0);
+    }
+    fs::write(&file, &holed).expect("it is there");
+    let seen = inspected(&host, &[&name], 5);
+    let faults = seen["faults"].as_array().expect("a list");
+    assert!(seen["fault_count"].as_u64() >= Some(2) && faults.len() >= 2, "{seen:#}");
+    assert!(
+        faults
+            .iter()
+            .any(|fault| fault.as_str().is_some_and(|fault| fault.contains("page "))),
+        "{seen:#}"
+    );
+    let text = host.lifeboat(["inspect", &name]).expect_code(5).stdout;
+    assert!(text.contains("fault "), "{text}");
+
+    // No database at all, and one that nobody can open.
+    fs::write(&file, "nothing of the kind").expect("it is there");
+    host.lifeboat(["inspect", &name]).expect_code(5);
+    fs::write(&file, &whole[..whole.len() / 2]).expect("it is there");
+    host.lifeboat(["inspect", &name]).expect_code(5).says(&["cut short"]);
+    host.lifeboat(["inspect", &id])
+        .expect_code(8)
+        .says(&["--identity FILE"]);
+}
+
+fn inspected_whole(host: &Host, snapshot: &[u8]) -> Value {
+    let file = host.path("whole.db");
+    fs::write(&file, snapshot).expect("it is new");
+    inspected(host, &[&file.display().to_string()], 0)
+}

@@ -245,8 +245,11 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
         field("alarm", format!("{} of member {}", alarm.kind, alarm.member));
     }
     let leased: u64 = walk.replayed.leases.iter().map(|(_, keys)| keys).sum();
-    let leases = count(summary.leases.len() as u64, "lease");
-    field("leases", format!("{leases}, on {}", count(leased, "live key")));
+    let leases = match summary.leases.len() {
+        0 => "none".to_owned(),
+        leases => format!("{leases}, on {}", count(leased, "live key")),
+    };
+    field("leases", leases);
     let auth = if summary.auth.enabled { "on" } else { "off" };
     field("authentication", auth.to_owned());
     for fault in inspected.faults() {

@@ -167,8 +167,10 @@ fn put_pin(job: &Job<'_>) -> Result<bool, store::Error> {
         Err(store::Error::NotFound { .. }) => false,
         Err(error) => return Err(error),
     };
-    let otherwise = Pin::new(job.manifest.finished_at, job.host, None);
-    hand_pin_on(job.to, job.family, &path, &otherwise)?;
+    if !has_put {
+        let otherwise = Pin::new(job.manifest.finished_at, job.host, None);
+        hand_pin_on(job.to, job.family, &path, &otherwise)?;
+    }
     Ok(has_put)
 }
 

@@ -243,6 +243,23 @@ mod tests {
     }
 
     #[test]
+    fn the_server_of_a_swift_is_named_after_its_file_is_read() {
+        let (config, _) = made(
+            "[destinations.swift]\nurl = 'swift://bucket'\nendpoint = 'https://k.example.com/v3'\nregion = 'here'\n\
+             credentials = { credential = 'openrc' }\n",
+        );
+        let typed = reach(&config.destinations["swift"]).blocks.concat();
+        let expected = [
+            "FROM=swift://bucket",
+            "set -a && . ./openrc && set +a",
+            "export OS_AUTH_URL=https://k.example.com/v3",
+            "export ST_AUTH=https://k.example.com/v3",
+            "export OS_REGION_NAME=here",
+        ];
+        assert_eq!(typed, expected);
+    }
+
+    #[test]
     fn the_program_of_a_key_is_named_and_put_where_it_is_looked_for() {
         let key = |name: &str| {
             let name = bech32::Hrp::parse(&format!("age1{name}")).unwrap();

@@ -2,7 +2,7 @@
 
 use super::preparation::Suite;
 
-/// Whether the lab may say that this machine cannot run it.
+/// Whether the lab may say that this machine cannot run it; if it may not, it tries everything that it can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Demand {
     MayBeSkipped,

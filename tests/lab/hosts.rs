@@ -80,6 +80,8 @@ impl Switch {
 pub struct Lab<'a> {
     pub suite: Suite,
     pub switch: &'a Switch,
+    /// Whether a case tries everything that it can, or only as much as each run of all tests has the time for.
+    pub is_thorough: bool,
 }
 
 impl Lab<'_> {

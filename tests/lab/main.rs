@@ -44,8 +44,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(stage) = enclosure::entered() {
-        let at_once = if arguments.figures { 1 } else { runner::AT_ONCE };
-        return runner::run_all(runs, at_once, stage);
+        return runner::run_all(runs, &arguments, stage);
     }
     if runs.is_empty() {
         return match arguments.demand {

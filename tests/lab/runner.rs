@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, Demand};
 use super::cases::{CASES, Case};
 use super::figures::FIGURES;
 use super::hosts::{Lab, Switch};
@@ -17,7 +17,7 @@ use super::preparation::Suite;
 use super::report;
 
 /// How many cases run at a time.
-pub const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 4;
 
 /// One case on one suite.
 pub struct Run {
@@ -43,8 +43,10 @@ pub fn select(arguments: &Arguments) -> VecDeque<Run> {
 }
 
 /// Runs all, prints a line for each, and tells whether all went well.
-pub fn run_all(runs: VecDeque<Run>, at_once: usize, stage: PathBuf) -> ExitCode {
+pub fn run_all(runs: VecDeque<Run>, arguments: &Arguments, stage: PathBuf) -> ExitCode {
     let (begin, count) = (Instant::now(), runs.len());
+    let at_once = if arguments.figures { 1 } else { AT_ONCE };
+    let is_thorough = arguments.demand == Demand::MustRun;
     report::note_panics();
     let switch = Switch::set_up(stage);
     let (runs, failed) = (Mutex::new(runs), Mutex::new(Vec::new()));
@@ -53,7 +55,7 @@ pub fn run_all(runs: VecDeque<Run>, at_once: usize, stage: PathBuf) -> ExitCode 
         for _ in 0..at_once.min(count) {
             scope.spawn(|| {
                 while let Some(run) = next(&runs) {
-                    if !passes(&run, &switch) {
+                    if !passes(&run, &switch, is_thorough) {
                         failed.lock().expect("nobody panics with it").push(run.to_string());
                     }
                 }
@@ -77,11 +79,12 @@ fn next(runs: &Mutex<VecDeque<Run>>) -> Option<Run> {
     runs.lock().expect("nobody panics with it").pop_front()
 }
 
-fn passes(run: &Run, switch: &Switch) -> bool {
+fn passes(run: &Run, switch: &Switch, is_thorough: bool) -> bool {
     let begin = Instant::now();
     let lab = Lab {
         suite: run.suite,
         switch,
+        is_thorough,
     };
     let passed = panic::catch_unwind(AssertUnwindSafe(|| (run.case.run)(&lab))).is_ok();
     let (seconds, said) = (begin.elapsed().as_secs_f64(), report::take());

@@ -17,11 +17,11 @@ limit=$((128 << 20))
 . "$here/etcd-server.sh"
 
 work=$(mktemp -d "$BENCH_DIR/bench.XXXXXX")
-etcd_pid= cgroup= moto_pid= line_pid=
+etcd_pid= cgroup= s3_pid= line_pid=
 clean_up() {
     stop_etcd KILL
     [ -z "$line_pid" ] || kill -KILL "$line_pid" 2>/dev/null || true
-    [ -z "$moto_pid" ] || kill -KILL "$moto_pid" 2>/dev/null || true
+    [ -z "$s3_pid" ] || kill -KILL "$s3_pid" 2>/dev/null || true
     [ -z "$cgroup" ] || rmdir "$cgroup" || true
     rm -rf "$work"
 }
@@ -122,14 +122,20 @@ for _ in $(seq "$RUNS"); do
     measure paced nice -n 19 lifeboat --config config.toml backup
 done
 
-# The same to a bucket of a server on this machine, which keeps it in memory, alternately with the directory.
-if python=$("$here/fetch-moto.sh"); then
+# The same to a bucket of a server on this machine that keeps it in a directory as well, alternately with the directory.
+if s3=$("$here/fetch-s3s.sh"); then
     say "a bucket on this machine"
-    moto_port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    "$python" "$here/moto-server.py" -H 127.0.0.1 -p "$moto_port" >moto.log 2>&1 &
-    moto_pid=$!
-    until curl --silent --fail --output /dev/null -X PUT "http://127.0.0.1:$moto_port/bench"; do
-        kill -0 "$moto_pid"
+    free_port() { perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1)->sockport'; }
+    empty_bucket() {
+        rm -rf bucket
+        mkdir -p bucket/bench
+    }
+    s3_port=$(free_port)
+    empty_bucket
+    RUST_LOG=error "$s3" --host 127.0.0.1 --port "$s3_port" --access-key bench --secret-key bench bucket >s3.log 2>&1 &
+    s3_pid=$!
+    until curl --silent --output /dev/null "http://127.0.0.1:$s3_port/"; do
+        kill -0 "$s3_pid"
         sleep 0.2
     done
     printf 'aws_access_key_id = bench\naws_secret_access_key = bench\n' >s3-keys
@@ -137,25 +143,25 @@ if python=$("$here/fetch-moto.sh"); then
     cat config.toml - >bucket.toml <<CONFIG
 [destinations.bucket]
 url = "s3://bench/etcd"
-endpoint = "http://127.0.0.1:$moto_port"
+endpoint = "http://127.0.0.1:$s3_port"
 credentials = { file = "$work/s3-keys" }
 CONFIG
     for _ in $(seq "$RUNS"); do
         rm -rf backups state
         mkdir backups state
+        empty_bucket
         measure directory lifeboat --config bucket.toml backup --pace off --to local
         measure bucket lifeboat --config bucket.toml backup --pace off --to bucket
-        curl --silent --fail --output /dev/null -X POST "http://127.0.0.1:$moto_port/moto-api/reset"
-        curl --silent --fail --output /dev/null -X PUT "http://127.0.0.1:$moto_port/bench"
     done
     say "a slow destination beside a local one"
-    line_port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    "$python" "$here/slow-line.py" "$line_port" "$moto_port" 5000000 >line.log 2>&1 &
+    line_port=$(free_port)
+    python3 "$here/slow-line.py" "$line_port" "$s3_port" 5000000 >line.log 2>&1 &
     line_pid=$!
-    sed "s|http://127.0.0.1:$moto_port|http://127.0.0.1:$line_port|" bucket.toml >slow.toml
+    sed "s|http://127.0.0.1:$s3_port|http://127.0.0.1:$line_port|" bucket.toml >slow.toml
     for _ in $(seq "$RUNS"); do
         rm -rf backups state
         mkdir backups state
+        empty_bucket
         measure alone bash -c 'until_local --to local'
         until_it_ends
         rm -rf backups state
@@ -164,12 +170,10 @@ CONFIG
         until_it_ends
         # It was brought there afterwards.
         lifeboat --config slow.toml --json list --destination bucket | grep -q '"id"'
-        curl --silent --fail --output /dev/null -X POST "http://127.0.0.1:$moto_port/moto-api/reset"
-        curl --silent --fail --output /dev/null -X PUT "http://127.0.0.1:$moto_port/bench"
     done
-    kill "$line_pid" "$moto_pid"
-    wait "$line_pid" "$moto_pid" || true
-    moto_pid= line_pid=
+    kill "$line_pid" "$s3_pid"
+    wait "$line_pid" "$s3_pid" || true
+    s3_pid= line_pid=
 fi
 
 say "how long puts take meanwhile"
@@ -283,7 +287,7 @@ row 'the same with `nice -n 19` (nice)' nice '' ''
 row "\`lifeboat backup\` as the agent takes it: paced, \`nice -n 19\`" paced nice '≤ 1.5'
 if [ -e bucket.runs ]; then
     row '`lifeboat backup --pace off` to a directory alone (directory)' directory '' ''
-    row 'the same to a bucket of moto on this machine' bucket directory '≤ 1.15; ≤ 96 MiB'
+    row 'the same to a bucket of s3s-fs on this machine' bucket directory '≤ 1.15; ≤ 96 MiB'
     row 'the same, until the directory has it (alone)' alone '' ''
     row 'the same beside a bucket at the end of a line of 5 MB/s, which has it afterwards' beside alone '≤ 1.0'
 fi

@@ -1,6 +1,8 @@
 //! One of three hosts drops out at each step of the rendezvous, whichever it is: its run is stopped, its network or its power
 //! cut, it is rebooted. The others wait and name it, or go on where it has committed; no etcd runs before all have.
 //!
+//! `make lab` tries each step on each host, `make test` each step on one.
+//!
 //! The run stands still at a step by `strace`, which sends SIGSTOP when the ledger's directory is synced for the nth time.
 
 use std::collections::BTreeSet;
@@ -56,8 +58,12 @@ fn at_each_step_on_each_host(lab: &Lab<'_>, outage: Outage) {
     let mut cluster = lost(lab, 3);
     let id = backup_of(&cluster);
     let mut founded = BTreeSet::new();
-    for (step, recorded) in STEPS {
+    for (number, (step, recorded)) in STEPS.into_iter().enumerate() {
         for victim in 0..cluster.hosts.len() {
+            // Else one host a step, another with each kind of outage.
+            if !lab.is_thorough && victim != (number + outage as usize) % cluster.hosts.len() {
+                continue;
+            }
             let at = format!("{outage:?} at {step} on {}", cluster.hosts[victim].name);
             let stopped = stand_still(&cluster, &id, victim, recorded);
             assert_eq!(step_of(&cluster.hosts[victim]).as_deref(), Some(step), "{at}");

@@ -34,7 +34,7 @@ test-stores: ## What every store promises, on servers of each kind, Ceph and Swi
 	NEED="python3:python3 npm:npm curl:curl" $(SETUP) tests/tools/stores.sh
 
 bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly, and no hosts); prints Markdown
-	NEED="/usr/bin/time:time" $(SETUP) cargo build --locked --release --bin lifeboat --bin etcd-load
+	NEED="/usr/bin/time:time python3:python3 curl:curl" $(SETUP) cargo build --locked --release --bin lifeboat --bin etcd-load
 	$(SETUP) tests/tools/bench.sh
 	[ -n "$(SMALL)" ] || LIFEBOAT_LAB_BINARY=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/lifeboat \
 		$(SETUP) cargo test --locked --test lab -- --figures

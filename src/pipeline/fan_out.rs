@@ -1,7 +1,8 @@
 //! One stream into several sinks, of which each may fail or fall behind alone.
 //!
-//! A sink that others have to wait for is dropped after so much waiting in all as it is given, and any sink that takes no
-//! bytes at all for the stall limit: while we wait, etcd holds a read transaction open and its database grows.
+//! A sink that others have to wait for is dropped after so much waiting in all as it is given (`backup::destinations` says
+//! which is given how much), and any sink that takes no bytes at all for the stall limit: while we wait, etcd holds a read
+//! transaction open and its database grows.
 
 use std::io::{self, Write};
 use std::sync::Arc;

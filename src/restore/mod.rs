@@ -59,7 +59,7 @@ pub use members::{Error as MembersError, members};
 pub use plan::{Backup, ClusterPlan, Error as PlanError, HostPlan, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use preview::{Error as PreviewError, Preview, preview};
 pub use quota::OverQuota;
-pub use refusals::{Error as SiteError, refuse_mounts, refuse_other_ways, refuse_unready};
+pub use refusals::{Error as SiteError, refuse_mounts, refuse_not_loaded, refuse_other_ways, refuse_unready};
 pub use release::{GiveUp, Release, kept_folders, releasable, release, release_stray, tidy_released};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};
 pub use run::{Listener, Outcome, Run, Tools};

@@ -2,8 +2,9 @@
 //!
 //! The other refusals need to know more, and stand where that is known. Of the members: `standing` (whether one of another
 //! host runs; asked by `jobs::restore::running`). Of a run: `steps` and `back` (mounts once more, a directory that is not
-//! mounted, who holds the data). In `jobs::restore`: an open restore and hosts that disagree in `begin`, a digest that is
-//! wrong in `finding`, an etcd that serves in `way_back`, whoever is not root in its `mod`.
+//! mounted, who holds the data). In `jobs::restore`: no unit, or several, in `here`; an open restore, hosts that disagree, data
+//! that is in place and a peer port in `begin`; a digest that is wrong in `finding`; an etcd that serves in `way_back`; whoever
+//! is not root in its `mod`. What to do about each is told in `jobs::restore::errors`.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::durable::{self, Dir, ForeignLink};
 use crate::etcd_settings::{self, EtcdSettings, Unit};
 use crate::model::{ByteSize, UnitName};
 use crate::rebuild;
+use crate::systemd::LoadState;
 
 /// Why nothing is restored.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,14 @@ pub enum Error {
     /// It cannot be seen how the directories are.
     #[error(transparent)]
     Look(rebuild::Error),
+    /// systemd does not start the unit.
+    #[error("systemd does not start {unit}: {why}")]
+    NotLoaded {
+        /// The unit.
+        unit: UnitName,
+        /// Why.
+        why: String,
+    },
     /// A setting makes every start put another cluster together.
     #[error("etcd would not start as a member of the restored cluster: {way} is set")]
     OtherWay {
@@ -97,6 +107,20 @@ pub(super) fn refuse_links(site: &Site) -> Result<(), Error> {
 /// Refuses while a file system is mounted in what is exchanged as a whole.
 pub fn refuse_mounts(site: &Site) -> Result<(), Error> {
     mounts::refuse(site, Error::Look, |path| Error::Mounted { path })
+}
+
+/// Refuses a unit that systemd has not loaded: it would not start it again.
+pub fn refuse_not_loaded(unit: &UnitName, state: &LoadState) -> Result<(), Error> {
+    let why = match state {
+        LoadState::Loaded => return Ok(()),
+        LoadState::NotFound => "it knows none of that name".to_owned(),
+        LoadState::Masked => "it is masked".to_owned(),
+        LoadState::BadSetting => "a setting in it is wrong".to_owned(),
+        LoadState::Error => "its file cannot be read".to_owned(),
+        LoadState::Other(state) => format!("it is `{state}`"),
+    };
+    let unit = unit.clone();
+    Err(Error::NotLoaded { unit, why })
 }
 
 /// Refuses settings of a unit that make every start put another cluster together.

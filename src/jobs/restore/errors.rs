@@ -94,6 +94,9 @@ pub fn refused_here(error: SiteError) -> Failure {
         ),
         SiteError::Foreign(link) => refused(Exit::Refused).next(take_over(&link.path)),
         SiteError::Mounted { path } => failure(Error::Mounted { path }),
+        SiteError::NotLoaded { unit, .. } => {
+            refused(Exit::Failed).next(format!("see `systemctl status {unit}`, and mend it"))
+        }
         SiteError::OtherWay { .. } => {
             refused(Exit::Refused).next("remove that setting, run `systemctl daemon-reload`, and run this again")
         }

@@ -13,8 +13,8 @@ use crate::etcd;
 use crate::etcd_settings::{self, Change, EtcdSettings, Given, Unit};
 use crate::jobs::{Exit, Failure, Listener, failed, host};
 use crate::model::UnitName;
-use crate::restore::{self, Access, EtcdHere, Ledger, OverDbus, Plan, Site, SiteError, Units, changes_after};
-use crate::systemd::{self, LoadState, Systemd, read_file};
+use crate::restore::{self, Access, EtcdHere, Ledger, OverDbus, Plan, Site, Units, changes_after};
+use crate::systemd::{self, Systemd, read_file};
 
 /// The unit that etcd runs as where nothing else is said.
 const USUAL_UNIT: &str = "etcd.service";
@@ -41,9 +41,7 @@ impl Here {
         let has_triggers = loaded.conditions.iter().any(|condition| condition.is_trigger)
             // Those of a guard that was left are ours.
             && !loaded.drop_in_paths.contains(&guard);
-        if let Some(message) = not_loaded(&name, &loaded.load_state) {
-            return Err(Failure::new(Exit::Failed, message).next(format!("see `systemctl status {name}`, and mend it")));
-        }
+        restore::refuse_not_loaded(&name, &loaded.load_state).map_err(refused_here)?;
         let units = OverDbus::new(&systemd, runtime);
         let state = units
             .state(name.as_str())
@@ -93,18 +91,6 @@ impl Here {
     }
 }
 
-/// Why systemd cannot start a unit, if it has not loaded it.
-fn not_loaded(name: &UnitName, state: &LoadState) -> Option<String> {
-    match state {
-        LoadState::Loaded => None,
-        LoadState::NotFound => Some(format!("systemd knows no {name}")),
-        LoadState::Masked => Some(format!("{name} is masked: systemd does not start it")),
-        LoadState::BadSetting => Some(format!("systemd does not start {name}: a setting in it is wrong")),
-        LoadState::Error => Some(format!("systemd does not start {name}: it cannot read its file")),
-        LoadState::Other(state) => Some(format!("systemd does not start {name}, which is `{state}`")),
-    }
-}
-
 /// etcd's settings as they are, beside what a restore made of the cluster.
 #[derive(Debug, Default)]
 pub struct SettingsNow {
@@ -145,7 +131,7 @@ pub fn refuse_mounts(site: &Site) -> Result<(), Failure> {
     restore::refuse_mounts(site).map_err(refused_here)
 }
 
-/// Why a restore on this host would be refused for etcd's settings; nothing where this host runs no etcd that can be seen.
+/// Why a restore on this host would be refused for etcd's unit or its settings; nothing where this host runs no etcd that can be seen.
 pub fn foreseen(runtime: &Handle, config: &Config) -> Option<Failure> {
     let systemd = connect(runtime).ok()?;
     let name = match unit_name(runtime, &systemd, Some(config)) {
@@ -154,12 +140,13 @@ pub fn foreseen(runtime: &Handle, config: &Config) -> Option<Failure> {
         Err(failure) if failure.message().starts_with("several") || config.host.unit.is_some() => return Some(failure),
         Err(_) => return None,
     };
+    let loaded = runtime.block_on(systemd.unit(&name)).ok()?;
+    if let Err(error) = restore::refuse_not_loaded(&name, &loaded.load_state) {
+        return Some(refused_here(error));
+    }
     let unit = runtime.block_on(systemd.etcd_unit(&name)).ok()?;
     match etcd_settings::discover(&unit, &given(Some(config)), &read_file) {
-        Ok(settings) => {
-            let way = settings.other_way(&unit.name)?;
-            Some(refused_here(SiteError::OtherWay { way }))
-        }
+        Ok(settings) => restore::refuse_other_ways(&unit, &settings).err().map(refused_here),
         Err(etcd_settings::Error::Unreadable { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
             None
         }

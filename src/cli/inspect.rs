@@ -9,7 +9,7 @@ use crate::jobs::inspect::{Inspected, database_of, inspect};
 use crate::jobs::source::described;
 use crate::keyspace::{EtcdLine, Held, Lease, Member, RevisionKey, Version};
 use crate::layout::Manifest;
-use crate::model::{ByteSize, HashKv};
+use crate::model::{ByteSize, HashKv, Revision};
 use crate::terminal::{Format, Output, Table};
 use crate::text::{clean, compacted, count};
 
@@ -25,6 +25,9 @@ use crate::text::{clean, compacted, count};
 pub struct Args {
     #[command(flatten)]
     pub(super) source: SourceArgs,
+    /// Compute HashKV at this revision instead of the last one
+    #[arg(long, value_name = "N")]
+    revision: Option<Revision>,
     /// Print keys as `etcdutl snapshot status` of this line does: 3.6 and later count live keys, earlier ones all entries
     #[arg(long = "as", value_name = "VERSION", default_value = "3.5")]
     line: EtcdLine,
@@ -46,6 +49,8 @@ struct Document {
     leases: Vec<LeaseDocument>,
     alarms: Vec<AlarmDocument>,
     auth_enabled: bool,
+    users: Vec<String>,
+    roles: Vec<String>,
     page_bytes: u32,
     pages: u64,
     free_pages: u64,
@@ -92,7 +97,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         None => args.source.find(context)?,
     };
     let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
-    let inspected = inspect(&found, host::spare_memory(), &context.output, &stop)?;
+    let inspected = inspect(&found, args.revision, host::spare_memory(), &context.output, &stop)?;
     match context.output.format {
         Format::Json => context
             .output
@@ -120,7 +125,7 @@ fn live_keys(inspected: &Inspected) -> u64 {
 /// The revision as etcd's tools print it: that of the last entry of the log, 0 where it has none.
 fn revision(inspected: &Inspected) -> i64 {
     let last = inspected.walk.summary.last.map(RevisionKey::main);
-    last.map_or(0, crate::model::Revision::get)
+    last.map_or(0, Revision::get)
 }
 
 fn etcd_version(inspected: &Inspected) -> Option<&Version> {
@@ -156,7 +161,7 @@ fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) 
         total_bytes: walk.summary.total_bytes,
         live_keys: live_keys(inspected),
         compact_revision: walk.compact_revision,
-        hash_kv: walk.hash_kv(),
+        hash_kv: inspected.hash_kv,
         etcd_version: etcd_version(inspected).map(Version::to_string),
         members: walk.summary.members.iter().map(member).collect(),
         leases: walk
@@ -179,6 +184,8 @@ fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) 
             })
             .collect(),
         auth_enabled: walk.summary.auth.enabled,
+        users: inspected.users.clone(),
+        roles: inspected.roles.clone(),
         page_bytes: inspected.page_size,
         pages: inspected.pages,
         free_pages: inspected.free_pages(),
@@ -224,7 +231,7 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
             total_keys(inspected, line)
         ),
     );
-    let hash = walk.hash_kv();
+    let hash = inspected.hash_kv;
     field(
         "HashKV",
         format!("{} at revision {} ({})", hash.hash, hash.revision, compacted(hash)),
@@ -251,7 +258,17 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
     };
     field("leases", leases);
     let auth = if summary.auth.enabled { "on" } else { "off" };
-    field("authentication", auth.to_owned());
+    field(
+        "authentication",
+        match (inspected.users.len(), inspected.roles.len()) {
+            (0, 0) => auth.to_owned(),
+            (users, roles) => format!(
+                "{auth}, {}, {}",
+                count(users as u64, "user"),
+                count(roles as u64, "role")
+            ),
+        },
+    );
     for fault in inspected.faults() {
         field("fault", clean(&fault));
     }

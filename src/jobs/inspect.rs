@@ -8,17 +8,21 @@ use crate::bbolt;
 use crate::datadir;
 use crate::keyspace::{Held, Inspection, KeyValue, LiveKeys, Prefixes};
 use crate::layout::Manifest;
-use crate::model::ByteSize;
+use crate::model::{ByteSize, HashKv, Revision};
 use crate::rebuild::is_held;
 use crate::source::{self, SnapshotHasher, Source, TrailingDigest};
 
 /// How many beginnings of keys are named.
 const NAMED_PREFIXES: usize = 10;
+/// How many users and roles are.
+const NAMED_USERS: usize = 5_000;
 
 /// What a database holds.
 pub struct Inspected {
     /// The walk over it.
     pub walk: Inspection,
+    /// HashKV at the revision that was asked for, else at the last one.
+    pub hash_kv: HashKv,
     /// Whether etcd's digest was at its end; it was right then.
     pub has_digest: bool,
     /// Bytes of a page.
@@ -27,6 +31,10 @@ pub struct Inspected {
     pub pages: u64,
     /// The beginnings of keys that hold the most, and what all others hold.
     pub prefixes: (Vec<(Vec<u8>, Held)>, Held),
+    /// The users that may log in where authentication is on, at most some thousands.
+    pub users: Vec<String>,
+    /// What users may be allowed to do, each kind by its name, as many.
+    pub roles: Vec<String>,
     /// What is wrong beside what the walk found.
     pub wrong: Vec<String>,
 }
@@ -50,8 +58,20 @@ impl Inspected {
 
 enum Error {
     Source(source::Error),
-    TooLarge { needed: u64, memory: u64 },
-    Unreadable { name: String, error: bbolt::Error },
+    TooLarge {
+        needed: u64,
+        memory: u64,
+    },
+    Unreadable {
+        name: String,
+        error: bbolt::Error,
+    },
+    /// The revision that was asked for is compacted, or still to come.
+    NoRevision {
+        asked: Revision,
+        compacted: i64,
+        last: Revision,
+    },
     Interrupted,
 }
 
@@ -78,9 +98,10 @@ pub fn database_of(source: &str) -> Result<Option<PathBuf>, Failure> {
     Ok(Some(database))
 }
 
-/// Reads all of what was found; at most so many bytes of memory.
+/// Reads all of what was found, and computes HashKV at `revision`, or at the last one; at most so many bytes of memory.
 pub fn inspect(
     found: &Found,
+    revision: Option<Revision>,
     memory: u64,
     listener: &dyn Listener,
     stop: &dyn Fn() -> bool,
@@ -89,7 +110,7 @@ pub fn inspect(
         listener,
         |source, manifest| {
             let progress = listener.progress("inspect");
-            read(source, manifest, memory, &progress, stop)
+            read(source, manifest, revision, memory, &progress, stop)
         },
         |error| matches!(error, Error::Source(_) | Error::Unreadable { .. }),
         |error| failure(error, found.manifest.as_ref()),
@@ -99,6 +120,7 @@ pub fn inspect(
 fn read(
     mut source: Source,
     manifest: Option<&Manifest>,
+    revision: Option<Revision>,
     memory: u64,
     progress: &dyn Fn(u64, u64),
     stop: &dyn Fn() -> bool,
@@ -138,22 +160,47 @@ fn read(
     };
     let file = bbolt::File::open(&bytes).map_err(unreadable)?;
     let mut prefixes = Prefixes::default();
-    let walk = Inspection::of(&file, LiveKeys::Counted, None, |bucket, _, value| {
-        // One that does not read is among the faults.
-        if bucket == b"key"
-            && let Ok(record) = KeyValue::decode(value)
-        {
-            prefixes.entry(record.key, record.value);
+    let (mut users, mut roles) = (Vec::new(), Vec::new());
+    let walk = Inspection::of(&file, LiveKeys::Counted, None, |bucket, key, value| match bucket {
+        b"key" => {
+            // One that does not read is among the faults.
+            if let Ok(record) = KeyValue::decode(value) {
+                prefixes.entry(record.key, record.value);
+            }
         }
+        b"authUsers" => name_one(&mut users, key),
+        b"authRoles" => name_one(&mut roles, key),
+        _ => {}
     });
+    let walk = walk.map_err(unreadable)?;
+    let hash_kv = match revision {
+        None => walk.hash_kv(),
+        Some(asked) => walk
+            .hash_kv_at(&file, asked)
+            .map_err(unreadable)?
+            .ok_or(Error::NoRevision {
+                asked,
+                compacted: walk.compact_revision,
+                last: walk.summary.revision(),
+            })?,
+    };
     Ok(Inspected {
-        walk: walk.map_err(unreadable)?,
+        walk,
+        hash_kv,
         has_digest: hashed.digest != TrailingDigest::Absent,
         page_size: file.page_size(),
         pages: file.pages(),
         prefixes: prefixes.largest(NAMED_PREFIXES),
+        users,
+        roles,
         wrong,
     })
+}
+
+fn name_one(names: &mut Vec<String>, key: &[u8]) {
+    if names.len() < NAMED_USERS {
+        names.push(String::from_utf8_lossy(key).into_owned());
+    }
 }
 
 fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
@@ -166,6 +213,16 @@ fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
         }
         Error::Unreadable { name, error } => Failure::new(Exit::Damaged, format!("{name} is damaged: {error}"))
             .next("choose another backup: `lifeboat list`"),
+        Error::NoRevision { asked, compacted, last } if asked > last => Failure::new(
+            Exit::NotFound,
+            format!("revision {asked} is still to come: the last one in it is {last}"),
+        )
+        .next(format!("ask for a revision from {} to {last}", compacted.max(1))),
+        Error::NoRevision { asked, compacted, last } => Failure::new(
+            Exit::NotFound,
+            format!("revision {asked} is compacted: history begins at {compacted}"),
+        )
+        .next(format!("ask for a revision from {compacted} to {last}")),
         Error::Interrupted => Failure::new(Exit::Failed, "interrupted"),
     }
 }

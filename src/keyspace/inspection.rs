@@ -4,7 +4,7 @@
 
 use super::{KvHash, LiveKeys, Meta, Replay, Replayed, Summary, Survey};
 use crate::bbolt::{self, Report, Rules, check};
-use crate::model::HashKv;
+use crate::model::{HashKv, Revision};
 
 /// What a walk over all pages and entries of a database came to.
 #[derive(Debug)]
@@ -66,6 +66,24 @@ impl Inspection {
         let mut hashes = self.replayed.hashes.iter();
         let found = hashes.find(|hash| hash.compact_revision == compact_revision);
         found.expect("it was asked for")
+    }
+
+    /// HashKV as a member with this database reports it for an earlier revision: `None` where that is compacted or still to
+    /// come. Reads the log of `file`, the same as before, once more.
+    pub fn hash_kv_at(&self, file: &bbolt::File<'_>, revision: Revision) -> Result<Option<HashKv>, bbolt::Error> {
+        if revision.get() < self.compact_revision || revision > self.summary.revision() {
+            return Ok(None);
+        }
+        let mut replay = Replay::new(LiveKeys::Ignored, Some(revision), &[self.compact_revision]);
+        if let Some(log) = file.bucket(b"key")? {
+            for entry in log.iter() {
+                let (key, value) = entry?;
+                // One that is malformed is named in the summary, and passed over as there.
+                replay.entry(key, value).ok();
+            }
+        }
+        let hash = replay.finish().hashes.first().map(|hash| hash.at(revision));
+        Ok(hash)
     }
 
     /// HashKV as a member with this database reports it.

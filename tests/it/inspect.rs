@@ -87,6 +87,29 @@ fn a_backup_and_its_snapshot_are_what_etcd_and_etcdutl_say() {
             assert_eq!(seen["prefixes"][0]["prefix"], "/of-this-test/events/");
             assert_eq!(seen["prefixes"][0]["versions"], 30);
         }
+        let first = server.compact_revision;
+        for revision in [first, first + 1, first + 20, server.revision - 1, server.revision] {
+            let theirs = client.hash_kv(revision);
+            let asked = revision.to_string();
+            let ours = host.lifeboat(["--json", "inspect", &file, "--revision", &asked]);
+            match theirs {
+                Ok(theirs) => {
+                    let ours = &ours.expect_code(0).json()["hash_kv"];
+                    // A server that has just compacted may answer with what it computed then, from the compaction before.
+                    if theirs.compact_revision == server.compact_revision {
+                        assert_eq!(ours["hash"], theirs.hash, "at {revision}, etcd {}", version.number());
+                    }
+                    assert_eq!(ours["revision"], revision);
+                }
+                // Older servers have none at the compacted revision itself.
+                Err(error) => assert!(revision == first, "{error}"),
+            }
+        }
+        for (revision, says) in [(first - 1, "is compacted"), (server.revision + 1, "is still to come")] {
+            host.lifeboat(["inspect", &file, "--revision", &revision.to_string()])
+                .expect_code(4)
+                .says(&[says, "ask for a revision from"]);
+        }
         assert_eq!(of_id["backup"]["id"], id.as_str());
         assert_eq!(of_file["backup"], Value::Null);
         // Those of 3.6 count what lives.
@@ -103,6 +126,26 @@ fn a_backup_and_its_snapshot_are_what_etcd_and_etcdutl_say() {
             assert!(text.contains(part), "no `{part}` in:\n{text}");
         }
     }
+}
+
+#[test]
+fn who_may_log_in_is_told_and_no_password_is() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    etcd.client().put("/a", "b", 0).expect("it runs");
+    etcd.client().enable_auth("of-this-test").expect("it runs");
+    let data_dir = etcd.members[0].data_dir.display().to_string();
+    let mut etcd = etcd;
+    etcd.stop();
+    let seen = inspected(&host, &[&data_dir], 0);
+    assert_eq!(
+        (&seen["auth_enabled"], &seen["users"], &seen["roles"]),
+        (&json!(true), &json!(["root"]), &json!(["root"]))
+    );
+    let text = host.lifeboat(["inspect", &data_dir]).expect_code(0).stdout;
+    assert!(text.contains("authentication  on, 1 user, 1 role"), "{text}");
 }
 
 #[test]

@@ -14,7 +14,6 @@ use crate::jobs;
 use crate::jobs::choice::not_found;
 use crate::jobs::copy::{NotBrought, is_good};
 use crate::jobs::give_way::stop_for_restore;
-use crate::jobs::long_work::LongWork;
 use crate::jobs::stores::{blame, known_destination, open_to_write};
 use crate::jobs::witness;
 use crate::model::ChainId;
@@ -71,7 +70,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     host::settle()?;
     let state = host::state(&config.cluster.name)?;
     let stop = super::interrupted_flag(context);
-    let mut work = LongWork::begin(&state, "copy", args.wait)?;
+    let _lock = host::jobs_lock(&state, "copy", args.wait)?;
     let opened = open_to_write(&config, &state, &[args.from.clone(), args.to.clone()])?;
     let mut destinations = Destinations::read(config.cluster.name.clone(), &opened, None);
     for name in [&args.from, &args.to] {
@@ -95,7 +94,6 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         stop_for_restore(&stop);
     };
     for backup in wanted {
-        work.pause(&context.output, &stop)?;
         let id = backup.id().clone();
         match jobs::copy::bring(&destinations, backup, &document.to, Some(&document.from), &stop, &each) {
             Ok(Some(_)) => document.copied.push(id),

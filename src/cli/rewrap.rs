@@ -9,7 +9,6 @@ use super::arguments::{IdentityArgs, duration};
 use super::{Context, Document, Exit, Failure, host};
 use crate::jobs::backup::read_and_sweep;
 use crate::jobs::give_way::stop_for_restore;
-use crate::jobs::long_work::LongWork;
 use crate::jobs::rewrap::{Results, Run, carry_out, refuse_unproven, wanted};
 use crate::jobs::stores::{open_to_write, read_configured};
 use crate::terminal::{Bar, Format};
@@ -20,8 +19,8 @@ use crate::text::count;
 /// After recipients were changed in the configuration: each backup that is for others is opened, made anew as one of its own
 /// (same snapshot, time, revision and pin) in every destination that has it, read back and opened there; then the old one is
 /// removed. Also with `read_back = "never"` all is read, so credentials that may only write do not suffice. It needs an identity
-/// that opens the old ones and one that opens the new ones. What is cut off goes on with the next run. A backup that is due
-/// meanwhile goes first, between two of them.
+/// that opens the old ones and one that opens the new ones. What is cut off goes on with the next run. As long as it runs, this
+/// host takes no backup: name some IDs at a time, or run it on a host that takes none.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  lifeboat rewrap --identity backup-key.txt --dry-run\n  \
     lifeboat rewrap --identity old-key.txt --identity new-key.txt\n  \
@@ -51,15 +50,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let state = host::state(&config.cluster.name)?;
     let stop = super::interrupted_flag(context);
-    let (work, destinations) = match args.dry_run {
+    let (_lock, destinations) = match args.dry_run {
         true => (
             None,
             read_configured(&context.output, &config, args.destination.as_deref())?,
         ),
         false => {
-            let work = LongWork::begin(&state, "rewrap", args.wait)?;
+            let lock = host::jobs_lock(&state, "rewrap", args.wait)?;
             let opened = open_to_write(&config, &state, args.destination.as_slice())?;
-            (Some(work), read_and_sweep(&context.output, &config, &state, &opened))
+            (Some(lock), read_and_sweep(&context.output, &config, &state, &opened))
         }
     };
     let run = Run {
@@ -82,7 +81,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         bar.at((done.fetch_add(bytes, Ordering::Relaxed) + bytes).min(total), total);
         stop_for_restore(&stop);
     };
-    carry_out(&run, work, &context.output, &snapshots, &each, &mut results)?;
+    carry_out(&run, &context.output, &snapshots, &each, &mut results)?;
     drop(bar);
     match context.output.format {
         Format::Json => context.output.json(&Document {

@@ -189,7 +189,7 @@ pub(super) mod tests {
     use crate::store::{Faster, Store};
 
     /// Nobody hears.
-    pub(in crate::jobs) struct Silent;
+    struct Silent;
 
     impl Listener for Silent {
         fn warn(&self, _: &str) {}

@@ -25,7 +25,6 @@ pub mod give_way;
 pub mod host;
 pub mod identities;
 pub mod inspect;
-pub mod long_work;
 pub mod look;
 mod measured;
 pub mod named_store;

@@ -16,7 +16,6 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::choice::not_found;
-use super::long_work::LongWork;
 use super::stores::blame;
 use super::{Exit, Failure, Listener};
 use crate::catalog::Backup;
@@ -171,10 +170,9 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// Does it for one after the other, and lets others go first in between; `each` hears of bytes that were read.
+/// Does it for one after the other; `each` hears of bytes that were read.
 pub fn carry_out(
     run: &Run<'_>,
-    mut work: Option<LongWork<'_>>,
     listener: &dyn Listener,
     snapshots: &[Snapshot<'_>],
     each: &(dyn Fn(u64) + Sync),
@@ -198,9 +196,6 @@ pub fn carry_out(
         if run.stop.load(Ordering::Relaxed) {
             results.stopped_before = snapshots.len() - index;
             return Ok(());
-        }
-        if let Some(work) = &mut work {
-            work.pause(listener, run.stop)?;
         }
         let one = One {
             run,

@@ -220,6 +220,29 @@ impl<'a> Iterator for Buckets<'a> {
     }
 }
 
+/// The names of the buckets of a database, in order, whatever is in them; ends after the first error.
+#[derive(Debug, Clone)]
+pub struct Names<'a> {
+    walk: Walk<'a>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn new(file: File<'a>, root: Node<'a>) -> Self {
+        Names {
+            walk: Walk::new(file, root),
+        }
+    }
+}
+
+impl<'a> Iterator for Names<'a> {
+    type Item = Result<&'a [u8], Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let name = self.walk.next_element()?.map(|(_, _, element)| element.key);
+        Some(name.map_err(|fault| self.walk.give_up(fault)))
+    }
+}
+
 /// The value of a plain entry.
 #[inline]
 pub(super) fn plain<'a>(page: u64, index: usize, element: &LeafElement<'a>) -> Result<&'a [u8], Fault> {

@@ -1,7 +1,7 @@
 //! A whole database: finding the metas, and the nodes behind page numbers.
 
 use super::Error;
-use super::bucket::{Bucket, Buckets};
+use super::bucket::{Bucket, Buckets, Names};
 use super::page::{Fault, FaultKind, Header, Meta, MetaBytes, Node};
 
 /// A database, read from the bytes of its file.
@@ -54,6 +54,13 @@ impl<'a> File<'a> {
     /// Fails when the root page is damaged; later pages and the buckets themselves are reported by the iterator.
     pub fn buckets(&self) -> Result<Buckets<'a>, Error> {
         Ok(Buckets::new(*self, self.root()?))
+    }
+
+    /// The names of all buckets, in order, though what is in one may not be read.
+    ///
+    /// Fails when the root page is damaged; later pages are reported by the iterator.
+    pub fn bucket_names(&self) -> Result<Names<'a>, Error> {
+        Ok(Names::new(*self, self.root()?))
     }
 
     /// The bucket of that name.

@@ -20,7 +20,7 @@ mod scan;
 mod tree;
 mod writer;
 
-pub use bucket::{Bucket, Buckets, Entries, Entry};
+pub use bucket::{Bucket, Buckets, Entries, Entry, Names};
 pub use check::{Report, Rules, check, check_over};
 pub use file::File;
 pub use page::{Fault, FaultKind, Meta};

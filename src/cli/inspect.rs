@@ -5,11 +5,12 @@ use serde::Serialize;
 use super::arguments::{SourceArgs, Used};
 use super::{Context, Exit, Failure};
 use crate::jobs::host;
-use crate::jobs::inspect::{Inspected, database_of, inspect};
+use crate::jobs::inspect::{Inspected, database_of, inspect, refuse_living};
 use crate::jobs::source::described;
 use crate::keyspace::{EtcdLine, Held, Lease, Member, RevisionKey, Version};
 use crate::layout::Manifest;
 use crate::model::{ByteSize, HashKv, Revision};
+use crate::source::TrailingDigest;
 use crate::terminal::{Format, Output, Table};
 use crate::text::{clean, compacted, count};
 
@@ -92,12 +93,17 @@ struct PrefixDocument {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let interrupted = super::interrupted_flag(context);
-    let found = match database_of(args.source.source())? {
-        Some(database) => args.source.of_file(&database).find(context)?,
-        None => args.source.find(context)?,
+    let source = match database_of(args.source.source())? {
+        Some(database) => args.source.of_file(&database),
+        None => args.source,
     };
+    refuse_living(source.source())?;
+    let found = source.find(context)?;
     let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
-    let inspected = inspect(&found, args.revision, host::spare_memory(), &context.output, &stop)?;
+    let inspected = inspect(&found, args.revision, host::spare_memory(), &context.output, &stop);
+    // What was started meanwhile has changed what was read.
+    refuse_living(source.source())?;
+    let inspected = inspected?;
     match context.output.format {
         Format::Json => context
             .output
@@ -138,8 +144,9 @@ fn etcd_version(inspected: &Inspected) -> Option<&Version> {
 }
 
 fn keys_on(inspected: &Inspected, lease: &Lease) -> u64 {
-    let mut leases = inspected.walk.replayed.leases.iter();
-    leases.find(|(id, _)| *id == lease.id).map_or(0, |(_, keys)| *keys)
+    let leases = &inspected.walk.replayed.leases;
+    let place = leases.binary_search_by_key(&lease.id, |(id, _)| *id);
+    place.map_or(0, |place| leases[place].1)
 }
 
 fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) -> Document {
@@ -184,8 +191,8 @@ fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) 
             })
             .collect(),
         auth_enabled: walk.summary.auth.enabled,
-        users: inspected.users.clone(),
-        roles: inspected.roles.clone(),
+        users: inspected.users.names.clone(),
+        roles: inspected.roles.names.clone(),
         page_bytes: inspected.page_size,
         pages: inspected.pages,
         free_pages: inspected.free_pages(),
@@ -197,7 +204,7 @@ fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) 
                 bytes: held.bytes,
             })
             .collect(),
-        has_digest: inspected.has_digest,
+        has_digest: inspected.digest != TrailingDigest::Absent,
         ok: inspected.fault_count() == 0,
         fault_count: inspected.fault_count(),
         faults: inspected.faults().collect(),
@@ -211,9 +218,10 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
     if let Some(manifest) = manifest {
         field("backup", described(manifest));
     }
-    let digest = match inspected.has_digest {
-        true => "etcd's SHA-256 at its end",
-        false => "no SHA-256 at its end",
+    let digest = match inspected.digest {
+        TrailingDigest::Matches => "etcd's SHA-256 at its end",
+        TrailingDigest::Differs => "a wrong SHA-256 at its end",
+        TrailingDigest::Absent => "no SHA-256 at its end",
     };
     field("size", format!("{}, {digest}", ByteSize(summary.total_bytes)));
     let free = inspected.free_pages().saturating_mul(u64::from(inspected.page_size));
@@ -260,13 +268,9 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
     let auth = if summary.auth.enabled { "on" } else { "off" };
     field(
         "authentication",
-        match (inspected.users.len(), inspected.roles.len()) {
+        match (inspected.users.count, inspected.roles.count) {
             (0, 0) => auth.to_owned(),
-            (users, roles) => format!(
-                "{auth}, {}, {}",
-                count(users as u64, "user"),
-                count(roles as u64, "role")
-            ),
+            (users, roles) => format!("{auth}, {}, {}", count(users, "user"), count(roles, "role")),
         },
     );
     for fault in inspected.faults() {

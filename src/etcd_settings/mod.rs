@@ -57,6 +57,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A sign before the program that a newer systemd brought.
+    #[error("{unit} has `{line}`: what `{sign}` does to the command is not known to this version of lifeboat")]
+    UnknownSign {
+        /// The unit.
+        unit: UnitName,
+        /// The line of it.
+        line: String,
+        /// The sign, by the name that systemd gives it.
+        sign: String,
+    },
     /// A file that etcd or systemd reads cannot be read by us.
     #[error("cannot read `{}`, which {unit} names", .path.display())]
     Unreadable {
@@ -96,6 +106,10 @@ impl Error {
             Error::Unit { .. } => {
                 "say where etcd's settings are with `settings` in `[host]`: \"flags\" or the path of its environment file or \
                  YAML file"
+            }
+            Error::UnknownSign { .. } => {
+                "take the sign out of the unit, or name etcd's environment file or YAML file with `settings` in `[host]`; nothing is \
+                 laid over it then"
             }
             Error::Unreadable { .. } => "mend the path in the unit, or name the right file with `settings` in `[host]`",
             Error::File { .. } => "mend the file, or name another one with `settings` in `[host]`",

@@ -173,7 +173,11 @@ pub(super) fn read(unit: &Unit, given: &Given, read: Read<'_>) -> Result<Start, 
         line: format!("ExecStart={}", command.line()),
         reason,
     };
-    let is_known = known(command, given).map_err(refused)?;
+    let is_known = known(command, given).map_err(|sign| Error::UnknownSign {
+        unit: unit.name.clone(),
+        line: format!("ExecStart={}", command.line()),
+        sign: sign.to_owned(),
+    })?;
     let mut words = with_path(&command.program, &words::expanded(command, &variables));
     let mut folder = None;
     if let Some(at) = script_at(&words) {
@@ -217,12 +221,10 @@ fn understood(script: Result<shell::Script, String>, given: &Given) -> Result<Op
 
 /// Whether all signs of a command are known; one that is not is borne where the operator says what comes of it, as etcd may be
 /// started otherwise than the words say.
-fn known(command: &Command, given: &Given) -> Result<bool, String> {
+fn known<'a>(command: &'a Command, given: &Given) -> Result<bool, &'a str> {
     match (command.unknown_flag(), &given.settings) {
         (None, _) => Ok(true),
-        (Some(flag), Place::Auto | Place::Flags) => Err(format!(
-            "systemd starts it with `{flag}`, and what that does to the command is not known to this version of lifeboat"
-        )),
+        (Some(sign), Place::Auto | Place::Flags) => Err(sign),
         (Some(_), Place::Environment(_) | Place::ConfigFile(_)) => Ok(false),
     }
 }

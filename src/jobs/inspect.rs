@@ -1,15 +1,16 @@
 //! What is in a snapshot, or in a member's database: read whole, into memory, so that plaintext comes on no disk.
 
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 use super::source::{Found, source_failure};
 use super::{Exit, Failure, Listener};
 use crate::bbolt;
 use crate::datadir;
+use crate::durable;
 use crate::keyspace::{Held, Inspection, KeyValue, LiveKeys, Prefixes};
 use crate::layout::Manifest;
 use crate::model::{ByteSize, HashKv, Revision};
-use crate::rebuild::is_held;
 use crate::source::{self, SnapshotHasher, Source, TrailingDigest};
 
 /// How many beginnings of keys are named.
@@ -23,20 +24,38 @@ pub struct Inspected {
     pub walk: Inspection,
     /// HashKV at the revision that was asked for, else at the last one.
     pub hash_kv: HashKv,
-    /// Whether etcd's digest was at its end; it was right then.
-    pub has_digest: bool,
+    /// Whether etcd's digest is at its end, and right.
+    pub digest: TrailingDigest,
     /// Bytes of a page.
     pub page_size: u32,
     /// All pages.
     pub pages: u64,
     /// The beginnings of keys that hold the most, and what all others hold.
     pub prefixes: (Vec<(Vec<u8>, Held)>, Held),
-    /// The users that may log in where authentication is on, at most some thousands.
-    pub users: Vec<String>,
-    /// What users may be allowed to do, each kind by its name, as many.
-    pub roles: Vec<String>,
+    /// The users that may log in where authentication is on.
+    pub users: Named,
+    /// What users may be allowed to do, each kind by its name.
+    pub roles: Named,
     /// What is wrong beside what the walk found.
     pub wrong: Vec<String>,
+}
+
+/// Names, of which there may be more than are told.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// The first of them, at most 5 000.
+    pub names: Vec<String>,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl Named {
+    fn take(&mut self, name: &[u8]) {
+        self.count += 1;
+        if self.names.len() < NAMED_USERS {
+            self.names.push(String::from_utf8_lossy(name).into_owned());
+        }
+    }
 }
 
 impl Inspected {
@@ -75,27 +94,48 @@ enum Error {
     Interrupted,
 }
 
-/// The database of a data directory, where `source` is one. One that a running etcd holds is refused.
+/// The database of a data directory, where `source` is one.
 pub fn database_of(source: &str) -> Result<Option<PathBuf>, Failure> {
     let folder = Path::new(source);
     if !source.contains('/') || !folder.is_dir() {
         return Ok(None);
     }
     let database = folder.join(datadir::SNAP_DIR).join(datadir::DB);
-    if !database.exists() {
-        let message = format!(
-            "{} is no data directory of etcd: {} is missing",
-            source,
-            database.display()
-        );
-        return Err(Failure::new(Exit::NotFound, message).next("name a data directory, a file or a backup"));
+    match database.try_exists() {
+        Ok(true) => Ok(Some(database)),
+        Ok(false) => {
+            let message = format!(
+                "{source} is no data directory of etcd: {} is missing",
+                database.display()
+            );
+            Err(Failure::new(Exit::NotFound, message).next("name a data directory, a file or a backup"))
+        }
+        Err(error) => {
+            let message = format!("cannot look for {}: {error}", database.display());
+            Err(Failure::new(Exit::Failed, message).next("run it as root, or as a user that may read it"))
+        }
     }
-    if is_held(folder).unwrap_or(false) {
-        let message = format!("{source} is in use: a running etcd holds its database, which changes while it is read");
-        return Err(Failure::new(Exit::Refused, message)
-            .next("look at a backup instead: `lifeboat backup`, then `lifeboat inspect latest`"));
+}
+
+/// Refuses a file that a running etcd holds: it changes while it is read. To be asked before it is read, and after.
+pub fn refuse_living(source: &str) -> Result<(), Failure> {
+    let path = Path::new(source);
+    if !source.contains('/') || !path.is_file() {
+        return Ok(());
     }
-    Ok(Some(database))
+    // That it cannot be opened is said where it is read.
+    let Ok(file) = durable::open_given(path) else {
+        return Ok(());
+    };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {
+            let message = format!("{source} is in use: a running etcd holds it, and changes it while it is read");
+            Err(Failure::new(Exit::Refused, message)
+                .next("look at a backup instead: `lifeboat backup`, then `lifeboat inspect latest`"))
+        }
+        // Not every file system has locks, and on such a one etcd does not start.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
 }
 
 /// Reads all of what was found, and computes HashKV at `revision`, or at the last one; at most so many bytes of memory.
@@ -160,7 +200,7 @@ fn read(
     };
     let file = bbolt::File::open(&bytes).map_err(unreadable)?;
     let mut prefixes = Prefixes::default();
-    let (mut users, mut roles) = (Vec::new(), Vec::new());
+    let (mut users, mut roles) = (Named::default(), Named::default());
     let walk = Inspection::of(&file, LiveKeys::Counted, None, |bucket, key, value| match bucket {
         b"key" => {
             // One that does not read is among the faults.
@@ -168,26 +208,30 @@ fn read(
                 prefixes.entry(record.key, record.value);
             }
         }
-        b"authUsers" => name_one(&mut users, key),
-        b"authRoles" => name_one(&mut roles, key),
+        b"authUsers" => users.take(key),
+        b"authRoles" => roles.take(key),
         _ => {}
     });
     let walk = walk.map_err(unreadable)?;
-    let hash_kv = match revision {
+    let hash_kv = match revision.map(|asked| (asked, walk.hash_kv_at(&file, asked))) {
         None => walk.hash_kv(),
-        Some(asked) => walk
-            .hash_kv_at(&file, asked)
-            .map_err(unreadable)?
-            .ok_or(Error::NoRevision {
+        Some((_, Ok(Some(hash)))) => hash,
+        Some((asked, Ok(None))) => {
+            return Err(Error::NoRevision {
                 asked,
                 compacted: walk.compact_revision,
                 last: walk.summary.revision(),
-            })?,
+            });
+        }
+        Some((asked, Err(error))) => {
+            wrong.push(format!("HashKV at revision {asked} cannot be computed: {error}"));
+            walk.hash_kv()
+        }
     };
     Ok(Inspected {
         walk,
         hash_kv,
-        has_digest: hashed.digest != TrailingDigest::Absent,
+        digest: hashed.digest,
         page_size: file.page_size(),
         pages: file.pages(),
         prefixes: prefixes.largest(NAMED_PREFIXES),
@@ -195,12 +239,6 @@ fn read(
         roles,
         wrong,
     })
-}
-
-fn name_one(names: &mut Vec<String>, key: &[u8]) {
-    if names.len() < NAMED_USERS {
-        names.push(String::from_utf8_lossy(key).into_owned());
-    }
 }
 
 fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {

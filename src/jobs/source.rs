@@ -378,7 +378,7 @@ fn programs(manifest: &Manifest) -> String {
     match names.is_empty() {
         true => String::new(),
         false => format!(
-            ", or one of {}, with that program",
+            "; those of plugins need their programs ({})",
             names.into_iter().collect::<Vec<_>>().join(", ")
         ),
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything that proves a database reads it this way: a verification, a rebuild, an inspection.
 
-use super::{KvHash, LiveKeys, Meta, Replay, Replayed, Summary, Survey};
+use super::{CompactionMarks, KvHash, LiveKeys, Replay, Replayed, Summary, Survey};
 use crate::bbolt::{self, Report, Rules, check};
 use crate::model::{HashKv, Revision};
 
@@ -31,9 +31,8 @@ impl Inspection {
         recorded: Option<i64>,
         mut see: impl FnMut(&'a [u8], &'a [u8], &'a [u8]),
     ) -> Result<Inspection, bbolt::Error> {
-        // An entry that is malformed is named by the survey.
-        let marks = Meta::read(file).map(|meta| meta.compaction).unwrap_or_default();
-        let compact_revision = marks.compact_revision();
+        // One that is malformed is named by the survey.
+        let compact_revision = CompactionMarks::read(file).compact_revision();
         let wanted: Vec<i64> = std::iter::once(compact_revision).chain(recorded).collect();
         let mut replay = Replay::new(live_keys, None, &wanted);
         let mut survey = Survey::new(file, &mut replay)?;
@@ -70,6 +69,8 @@ impl Inspection {
 
     /// HashKV as a member with this database reports it for an earlier revision: `None` where that is compacted or still to
     /// come. Reads the log of `file`, the same as before, once more.
+    ///
+    /// Fails where a page of the log cannot be read.
     pub fn hash_kv_at(&self, file: &bbolt::File<'_>, revision: Revision) -> Result<Option<HashKv>, bbolt::Error> {
         if revision.get() < self.compact_revision || revision > self.summary.revision() {
             return Ok(None);
@@ -89,5 +90,80 @@ impl Inspection {
     /// HashKV as a member with this database reports it.
     pub fn hash_kv(&self) -> HashKv {
         self.hash_for(self.compact_revision).at(self.summary.revision())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Lease, LeaseId, RevisionKey};
+    use super::*;
+    use crate::bbolt::{File, Writer};
+
+    const PAGE: usize = 4096;
+
+    /// Two keys, marks of a compaction, and so many leases that they have a page of their own.
+    fn database(term: &[u8]) -> Vec<u8> {
+        let mut writer = Writer::fresh(Vec::new(), 4096).unwrap();
+        let mut put = |name: &str, entries: &[(Vec<u8>, Vec<u8>)]| {
+            let mut bucket = writer.bucket(name.as_bytes()).unwrap();
+            entries.iter().for_each(|(key, value)| bucket.put(key, value).unwrap());
+            bucket.finish().unwrap();
+        };
+        let at = |revision| {
+            RevisionKey::first_put(Revision::new(revision).unwrap())
+                .encode()
+                .to_vec()
+        };
+        let record = |key: &[u8]| [&[0x0a, key.len() as u8], key].concat();
+        put("key", &[(at(5), record(b"a")), (at(6), record(b"b"))]);
+        let leases = (1..=100).map(|id| Lease::granted(LeaseId(id), 30));
+        let leases: Vec<_> = leases.map(|lease| (lease.key().to_vec(), lease.encode())).collect();
+        put("lease", &leases);
+        put(
+            "meta",
+            &[
+                (b"finishedCompactRev".to_vec(), at(5)),
+                (b"term".to_vec(), term.to_vec()),
+            ],
+        );
+        writer.finish().unwrap().seal().unwrap().0
+    }
+
+    fn inspected(bytes: &[u8]) -> Inspection {
+        let file = File::open(bytes).unwrap();
+        Inspection::of(&file, LiveKeys::Counted, None, |_, _, _| {}).unwrap()
+    }
+
+    #[test]
+    fn what_is_wrong_in_one_place_keeps_nothing_else_from_being_told() {
+        let whole = inspected(&database(&1_u64.to_be_bytes()));
+        assert_eq!((whole.fault_count(), whole.compact_revision), (0, 5));
+        assert_eq!((whole.summary.leases.len(), whole.replayed.live_keys), (100, Some(2)));
+
+        // An entry beside the marks is no number.
+        let malformed = inspected(&database(b"seven b"));
+        assert_eq!((malformed.fault_count(), malformed.compact_revision), (1, 5));
+        assert_eq!(malformed.hash_kv(), whole.hash_kv());
+
+        // The only page of the leases is gone.
+        let mut holed = database(&1_u64.to_be_bytes());
+        let key = Lease::granted(LeaseId(77), 30).key();
+        let is_of_leases = |page: &[u8]| page.windows(key.len()).any(|bytes| bytes == key);
+        let page = holed.chunks(PAGE).position(is_of_leases).unwrap();
+        holed[page * PAGE..][..PAGE].fill(0);
+        let holed = inspected(&holed);
+        assert!(holed.fault_count() > 0);
+        assert_eq!((holed.summary.leases.len(), holed.replayed.live_keys), (0, Some(2)));
+        assert_eq!(holed.hash_kv(), whole.hash_kv());
+    }
+
+    #[test]
+    fn hash_kv_is_there_from_the_compaction_to_the_end() {
+        let bytes = database(&1_u64.to_be_bytes());
+        let (file, walk) = (File::open(&bytes).unwrap(), inspected(&bytes));
+        let at = |revision| walk.hash_kv_at(&file, Revision::new(revision).unwrap()).unwrap();
+        assert_eq!(at(6), Some(walk.hash_kv()));
+        assert!(at(5).is_some_and(|hash| hash.revision.get() == 5 && hash.hash != walk.hash_kv().hash));
+        assert_eq!((at(4), at(7)), (None, None));
     }
 }

@@ -37,6 +37,19 @@ pub struct CompactionMarks {
 }
 
 impl CompactionMarks {
+    /// The marks of a database, whatever else is wrong with its bucket: one that cannot be read is `None`.
+    pub fn read(file: &bbolt::File<'_>) -> Self {
+        let bucket = file.bucket(b"meta").ok().flatten();
+        let mark = |key| {
+            let value = bucket?.get(key).ok()??;
+            RevisionKey::decode(value).ok().map(RevisionKey::main)
+        };
+        CompactionMarks {
+            scheduled: mark(SCHEDULED_COMPACT_REV),
+            finished: mark(FINISHED_COMPACT_REV),
+        }
+    }
+
     /// The store's compacted revision, as HashKV reports it: -1 for a store that was never compacted.
     pub fn compact_revision(&self) -> i64 {
         self.scheduled.max(self.finished).map_or(-1, Revision::get)

@@ -99,10 +99,7 @@ impl<'a, 'r> Survey<'a, 'r> {
     ///
     /// Fails when the names of the buckets cannot be read.
     pub fn new(file: &bbolt::File<'a>, replay: &'r mut Replay) -> Result<Self, bbolt::Error> {
-        let names: Vec<_> = file
-            .buckets()?
-            .map(|bucket| bucket.map(|(name, _)| name))
-            .collect::<Result<_, _>>()?;
+        let names: Vec<_> = file.bucket_names()?.collect::<Result<_, _>>()?;
         let total_bytes = file.pages().saturating_mul(u64::from(file.page_size()));
         Ok(Survey {
             names: names.into_iter().peekable(),

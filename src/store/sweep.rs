@@ -46,7 +46,8 @@ pub struct Swept {
 pub struct Sweep {
     /// What it removed.
     pub swept: Vec<Swept>,
-    /// The chains of dead runs of which it has passed something over: it was written too lately, or somebody uses it.
+    /// The chains of dead runs of which it has passed something over: it was written too lately, or somebody uses it; or the
+    /// listing may not show it yet.
     pub passed_over: BTreeSet<ChainId>,
 }
 
@@ -181,6 +182,15 @@ fn leavings<'a>(
             }
             (None, _) => {}
         }
+    }
+    // What the listing does not show yet may turn up.
+    if !listing_delay.is_zero() {
+        let is_complete = |dead: &ChainId| chains.complete.iter().any(|chain| chain.chain == *dead);
+        let late = begun
+            .dead
+            .iter()
+            .filter(|dead| !is_old(dead.started_at()) && !is_complete(dead));
+        passed_over.extend(late.cloned());
     }
     (found, passed_over)
 }

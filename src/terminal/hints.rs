@@ -8,13 +8,14 @@ use std::sync::OnceLock;
 use crate::etcd_settings::shell_word;
 
 /// The commands that read a configuration.
-pub(crate) const CONFIGURED: [&str; 20] = [
+pub(crate) const CONFIGURED: [&str; 21] = [
     "agent",
     "status",
     "backup",
     "list",
     "show",
     "verify",
+    "inspect",
     "export",
     "rebuild",
     "restore",
@@ -32,7 +33,7 @@ pub(crate) const CONFIGURED: [&str; 20] = [
 ];
 
 /// Those of them that read a store that is only named.
-pub(crate) const READING: [&str; 6] = ["list", "show", "verify", "export", "rebuild", "restore"];
+pub(crate) const READING: [&str; 7] = ["list", "show", "verify", "inspect", "export", "rebuild", "restore"];
 
 /// What this run was given and the next one needs too.
 #[derive(Debug, Default)]

@@ -157,15 +157,17 @@ fn a_dead_members_directory_is_read_and_a_living_ones_is_not() {
     let server = etcd.client().hash_kv(0).expect("it runs");
     let host = Host::new(&etcd);
     let data_dir = etcd.members[0].data_dir.display().to_string();
-    host.lifeboat(["inspect", &data_dir])
-        .expect_code(7)
-        .says(&["in use: a running etcd holds its database", "lifeboat inspect latest"]);
+    let database = format!("{data_dir}/member/snap/db");
+    for living in [&data_dir, &database] {
+        host.lifeboat(["inspect", living])
+            .expect_code(7)
+            .says(&["in use: a running etcd holds it", "then `lifeboat inspect "]);
+    }
     etcd.stop();
     let seen = inspected(&host, &[&data_dir], 0);
     assert_eq!((&seen["has_digest"], &seen["ok"]), (&json!(false), &json!(true)));
     assert_eq!(seen["hash_kv"]["hash"], server.hash);
     // The database in it as a file is the same.
-    let database = format!("{data_dir}/member/snap/db");
     assert_eq!(inspected(&host, &[&database], 0), seen);
     let empty = host.path("empty");
     fs::create_dir(&empty).expect("it is new");
@@ -230,6 +232,12 @@ fn every_fault_is_named_and_the_rest_is_still_told() {
     );
     let text = host.lifeboat(["inspect", &name]).expect_code(5).stdout;
     assert!(text.contains("fault "), "{text}");
+    let last = seen["revision"].to_string();
+    let earlier = inspected(&host, &[&name, "--revision", &last], 5);
+    assert!(
+        earlier["faults"].to_string().contains("cannot be computed") && earlier["fault_count"].as_u64() >= Some(3),
+        "{earlier:#}"
+    );
 
     // No database at all, and one that nobody can open.
     fs::write(&file, "nothing of the kind").expect("it is there");

@@ -280,7 +280,7 @@ fn a_program_that_is_not_there_is_named_and_no_key_is_called_wrong_for_it() {
     host.backup();
     host.lifeboat(["check", "--identity", &own_file]).expect_code(8).says(&[
         "none of the given identities opens it",
-        "or one of age-plugin-sample, with that program",
+        "those of plugins need their programs (age-plugin-sample)",
     ]);
     let missing = ["age-plugin-sample", "it is not there: install it"];
     let is_told = |args: &[&str], code: i32| {

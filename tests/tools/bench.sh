@@ -123,7 +123,7 @@ for _ in $(seq "$RUNS"); do
 done
 
 # The same to a bucket of a server on this machine that keeps it in a directory as well, alternately with the directory.
-if s3=$("$here/fetch-s3s.sh"); then
+if s3=$(CARGO_TARGET_DIR=$target "$here/fetch-s3s.sh"); then
     say "a bucket on this machine"
     free_port() { perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1)->sockport'; }
     empty_bucket() {
@@ -174,6 +174,8 @@ CONFIG
     kill "$line_pid" "$s3_pid"
     wait "$line_pid" "$s3_pid" || true
     s3_pid= line_pid=
+else
+    say "no S3 server: no bucket is measured"
 fi
 
 say "how long puts take meanwhile"

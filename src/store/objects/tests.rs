@@ -352,13 +352,14 @@ fn uploads_of_dead_runs_are_given_up_and_those_of_others_are_not() {
     let swept = store.sweep(&begun).unwrap();
     assert_eq!(swept.len(), 2, "{swept:?}");
     assert!(swept[0].path.contains("full.db.zst.age?uploadId="), "{swept:?}");
-    assert_eq!((server.open_uploads(), passed_over()), (7, BTreeSet::new()));
+    // More of them may turn up in a listing.
+    assert_eq!((server.open_uploads(), passed_over()), (7, begun.dead.clone()));
     // After a day those of all hosts, over two pages; but not that of a run that goes on.
     leave_open(&server, &store, &backups[0]);
     leave_open(&server, &store, &backups[1]);
     server.pass(SignedDuration::from_hours(25));
     assert_eq!(store.sweep(&begun).unwrap().len(), 8);
-    assert_eq!(server.open_uploads(), 1);
+    assert_eq!((server.open_uploads(), passed_over()), (1, BTreeSet::new()));
 }
 
 #[test]

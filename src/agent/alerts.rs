@@ -1,7 +1,7 @@
 //! What is wrong, and when somebody is to be told: once when it begins, once when all is well again.
 //!
 //! A pure function of the verdict, so that what is told and what `status` says cannot differ. Who is told,
-//! and how, is left to `journal`, `hook` and `heartbeat`.
+//! and how, is left to `journal`, `on_failure` and `heartbeat`.
 //!
 //! Invariant: what stays wrong is told once, however often it is tried again and however its words change meanwhile; of
 //! several of a kind each is told. What is only doubtful (a warning) is told when it begins, and is nothing that all could be

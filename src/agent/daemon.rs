@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::agenda::{Agenda, Next};
-use super::files::Files;
+use super::config_files::Files;
 use super::metrics::Metrics;
 use super::notifier::Notifier;
 use super::reload::{Reason, agenda};

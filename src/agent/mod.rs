@@ -2,8 +2,8 @@
 //!
 //! One loop, in `daemon`, owns everything; a job runs on a thread of its own and tells the loop when it ends. `agenda`
 //! decides what is next, `retry` when what failed is tried again, `memory` keeps what was done, `report`, `metrics` and
-//! `journal` say it, `files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
-//! `store_probe`) a program (`hook`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`).
+//! `journal` say it, `config_files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
+//! `store_probe`) a program (`on_failure`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`).
 //! What a job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by
 //! `unkept`.
 //!
@@ -12,14 +12,14 @@
 
 mod agenda;
 mod alerts;
+mod config_files;
 mod daemon;
-mod files;
 mod heartbeat;
-mod hook;
 mod journal;
 mod memory;
 mod metrics;
 mod notifier;
+mod on_failure;
 mod outcome;
 mod reload;
 mod report;

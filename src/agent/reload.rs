@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use sd_notify::NotifyState;
 
 use super::agenda::Agenda;
+use super::config_files::Files;
 use super::daemon::{Agent, READ_EVERY, READ_EVERY_WHILE_REFUSED, tell};
-use super::files::Files;
 use super::journal::Log;
 use super::memory::Memory;
 use super::unkept::Unkept;

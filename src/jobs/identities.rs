@@ -1,4 +1,5 @@
-//! The secret keys that open backups, from files that are named or the configuration.
+//! The secret keys that open backups, from files that are named or the configuration. What is said where none of them opens one
+//! is in [`super::source`].
 
 use std::path::{Path, PathBuf};
 

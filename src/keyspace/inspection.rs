@@ -1,6 +1,7 @@
 //! A whole database, read once: whether it is sound, what it says about itself, what its log comes to.
 //!
-//! Everything that proves a database reads it this way: a verification, a rebuild, an inspection.
+//! Everything that proves a database reads it this way: a verification, a rebuild, an inspection. What the command `inspect` tells
+//! beside it is in `jobs::inspect`.
 
 use super::{CompactionMarks, KvHash, LiveKeys, Replay, Replayed, Summary, Survey};
 use crate::bbolt::{self, Report, Rules, check};

@@ -1,4 +1,4 @@
-//! When a schedule has failed to do its work.
+//! When a schedule has failed to do its work. When a destination lacks what others have is `health::behind`.
 
 use jiff::Timestamp;
 

@@ -1,5 +1,6 @@
 //! How far a destination is behind the others: told at once, wrong only when it lasts, over when it is caught up.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -109,6 +110,37 @@ fn a_destination_that_lacks_backups_is_told_and_wrong_only_when_it_stays_behind(
     agent.wait().expect_code(0);
     let since: Value = serde_json::from_slice(&fs::read(&memory).unwrap()).unwrap();
     assert_eq!(since["since"]["far"], Value::Null, "{since}");
+}
+
+#[test]
+fn a_store_put_back_is_seen_by_another_that_was_not_though_the_host_has_forgotten() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, OFTEN);
+    let far = with_backups_in_both(&host, 2);
+    let id = |folder: &Path| folder.file_name().unwrap().to_str().unwrap().to_owned();
+    let near = chains(&host.store());
+    // The agent may have been stopped between the two.
+    let newest = chains(&far)
+        .into_iter()
+        .rfind(|folder| near.iter().any(|there| id(there) == id(folder)));
+    let newest = id(&newest.unwrap());
+    let lost: BTreeSet<PathBuf> = chains(&far).into_iter().filter(|folder| id(folder) >= newest).collect();
+    for folder in lost {
+        fs::remove_dir_all(far.join(folder)).unwrap();
+    }
+    fs::remove_dir_all(host.path("state")).unwrap();
+
+    let listed = host.lifeboat(["--json", "list"]).expect_code(0).json();
+    let latest = listed["latest"].as_str().unwrap();
+    assert!(latest >= newest.as_str(), "{listed:#}");
+    let status = host.lifeboat(["--json", "status"]).expect_code(1).json();
+    let mut rows = status["destinations"].as_array().unwrap().iter();
+    let row = rows.find(|row| row["name"] == "far").unwrap();
+    let lacks = row["behind"]["ids"].as_array().unwrap();
+    assert!(lacks.iter().any(|lacks| lacks.as_str() == Some(&newest)), "{status:#}");
 }
 
 #[test]

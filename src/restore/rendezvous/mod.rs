@@ -9,6 +9,9 @@
 //! 1. A host that has heard all others, and they each other, *commits* to these founders, and takes no others from then on.
 //! 2. A host that has heard all others commit to the same founders lets etcd start.
 //!
+//! Pure. What a host does meanwhile, and for how long it waits before it goes on in the background, is in [`super::meet`]; how
+//! the others are asked, in `gathering`.
+//!
 //! Example: m1 and m2 have committed to (a, b, c) and m3, with nonce c, has lost its disk. Restored again m3 draws d. Nobody
 //! takes (a, b, d): m1 and m2 say that m3 has forgotten. If m1 serves already, its cluster knows c and not d.
 //!

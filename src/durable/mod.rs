@@ -250,13 +250,18 @@ pub fn create_dirs(path: &Path, mode: u32) -> Result<(), Error> {
     if above != path {
         create_dirs(above, mode)?;
     }
+    create_dir(path, mode)
+}
+
+/// Makes a folder, if it is not there, with exactly the permissions of `mode`, and durable. The one above it must be there.
+pub fn create_dir(path: &Path, mode: u32) -> Result<(), Error> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => {
             // Not by its name: where others may write too, that may be a link to something else by now.
             let opened = open_dir(path, OFlag::O_NOFOLLOW);
             let set = opened.and_then(|made| made.set_permissions(fs::Permissions::from_mode(mode)));
             set.map_err(failed("set the mode of", path))?;
-            sync_dir(above)
+            sync_dir(parent(path))
         }
         // Another was faster, which is as good; a file in its place is not.
         Err(source) if source.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
@@ -451,5 +456,11 @@ mod tests {
         assert_eq!(fs::metadata(dir.path()).unwrap().mode(), before);
         fs::write(dir.path().join("file"), b"").unwrap();
         assert!(create_dirs(&dir.path().join("file/x"), 0o700).is_err());
+        // One alone needs the one above it.
+        let (gone, below) = (dir.path().join("gone"), dir.path().join("gone/below"));
+        assert!(create_dir(&below, 0o700).is_err() && !gone.exists());
+        create_dir(&gone, 0o700).unwrap();
+        create_dir(&below, 0o700).unwrap();
+        create_dir(&below, 0o700).unwrap();
     }
 }

@@ -145,7 +145,7 @@ pub(super) fn failed(url: &str, call: &'static str, error: &etcd_client::Error) 
     };
     let reason = match status.message() {
         "" => explained(&url, call, causes(status)),
-        message => explained(&url, call, message.to_owned()),
+        message => explained(&url, call, with_first_cause(message, status)),
     };
     // etcd answers a wrong password, and a call without any login, with InvalidArgument; a client certificate whose name
     // is no user's with FailedPrecondition.
@@ -155,6 +155,15 @@ pub(super) fn failed(url: &str, call: &'static str, error: &etcd_client::Error) 
         Code::PermissionDenied | Code::Unauthenticated => Error::Denied { url, call, reason },
         Code::InvalidArgument | Code::FailedPrecondition if login => Error::Denied { url, call, reason },
         _ => Error::Call { url, call, reason },
+    }
+}
+
+/// What a status says, and what was at the beginning of it, where that is another thing.
+fn with_first_cause(message: &str, status: &tonic::Status) -> String {
+    let causes = std::iter::successors(std::error::Error::source(status), |error| error.source());
+    match causes.last().map(ToString::to_string) {
+        Some(first) if !message.contains(&first) => format!("{message}: {first}"),
+        Some(_) | None => message.to_owned(),
     }
 }
 

@@ -73,7 +73,7 @@ impl Backend for Folder {
         let path = self.path_of(object);
         match object {
             // The first object of a store makes its folder; for any other, the store itself is gone if its mount is.
-            ObjectName::StoreMarker => durable::create_dirs(&self.path, FOLDER_MODE)?,
+            ObjectName::StoreMarker => durable::create_dir(&self.path, FOLDER_MODE)?,
             _ => make_folder_of(&self.path, &path)?,
         }
         Ok(durable::create_new(&path, bytes, FILE_MODE)?)
@@ -326,20 +326,28 @@ impl Drop for NewFile {
     }
 }
 
-/// Makes the folder of `path`, but never the store's own: that one is gone if its mount is.
+/// Makes the folder of `path`, but never the store's own: that one is gone if its mount is, also from one moment to the next.
 fn make_folder_of(store: &Path, path: &Path) -> Result<(), Error> {
     if let Err(source) = fs::metadata(store) {
         return Err(failed("look at", store)(source));
     }
     let folder = path.parent().unwrap_or(store);
-    durable::create_dirs(folder, FOLDER_MODE).map_err(|error| match error {
-        // Not what was to be made: the file system takes no folder there.
-        durable::Error::Io { doing, path, source } if source.kind() == io::ErrorKind::NotFound => {
-            let at = path.display().to_string();
-            Error::Io { doing, at, source }
-        }
-        other => other.into(),
-    })
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let mut below: Vec<&Path> = folder.ancestors().take_while(|above| *above != store).collect();
+    below.reverse();
+    for folder in below {
+        durable::create_dir(folder, FOLDER_MODE).map_err(|error| match error {
+            // Not what was to be made: the file system takes no folder there.
+            durable::Error::Io { doing, path, source } if source.kind() == io::ErrorKind::NotFound => {
+                let at = path.display().to_string();
+                Error::Io { doing, at, source }
+            }
+            other => other.into(),
+        })?;
+    }
+    Ok(())
 }
 
 /// Removes the folders from that of `path` up to the store's own that have nothing in them.

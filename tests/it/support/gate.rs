@@ -3,7 +3,7 @@
 //!
 //! What is tested in the middle of a stream is thereby in its middle, however fast or slow the machine is.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -142,7 +142,12 @@ fn connect(client: TcpStream, member: TcpStream, state: &Arc<State>) {
 
 fn pass(mut member: TcpStream, mut client: &TcpStream, state: &State) {
     let mut bytes = [0; 16 << 10];
-    while let Ok(read @ 1..) = member.read(&mut bytes) {
+    loop {
+        let read = match member.read(&mut bytes) {
+            Ok(read @ 1..) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Ok(_) | Err(_) => return,
+        };
         let mut wire = state.wire.lock().expect("nobody panics with it");
         let holds = |text: &String| bytes[..read].windows(text.len()).any(|part| part == text.as_bytes());
         while wire.left.is_some_and(|left| left < read as u64) || wire.stops_at.as_ref().is_some_and(holds) {

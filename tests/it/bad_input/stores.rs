@@ -168,7 +168,7 @@ fn one_backup_at_a_time() {
 #[test]
 fn destinations_that_are_full_or_read_only() {
     let Some(etcd) = shared::unchanging() else { return };
-    let (host, gate) = held(etcd);
+    let host = Host::new(etcd);
     let store = host.store();
     let Some(small) = Tmpfs::mount(&store, 4) else { return };
     // The size is known from the first message, before anything is written.
@@ -180,7 +180,9 @@ fn destinations_that_are_full_or_read_only() {
 
     fs::remove_dir_all(host.path("state")).expect("it is there");
     let Some(disk) = Tmpfs::mount(&store, 96) else { return };
-    gate.hold_after(MIDDLE);
+    let url = &etcd.members[0].client_url;
+    let gate = Gate::before(url, MIDDLE);
+    host.reconfigure(url, &gate.url);
     let running = host.start(["backup"]);
     gate.wait_until_held();
     let filler = disk.fill();

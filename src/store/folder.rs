@@ -331,7 +331,11 @@ fn make_folder_of(store: &Path, path: &Path) -> Result<(), Error> {
     if let Err(source) = fs::metadata(store) {
         return Err(failed("look at", store)(source));
     }
-    let folder = path.parent().unwrap_or(store);
+    make_below(store, path.parent().unwrap_or(store))
+}
+
+/// Makes a folder and those above it, up to the store's, which must be there.
+fn make_below(store: &Path, folder: &Path) -> Result<(), Error> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -489,5 +493,24 @@ fn unfit(path: &Path, found: &str, expected: &str) -> Error {
         at: path.display().to_string(),
         found: found.to_owned(),
         expected: expected.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_above_the_folders_of_a_store_is_not_made_anew_once_it_has_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let (root, store) = (place.path().join("mount"), place.path().join("mount/prod"));
+        let folder = store.join("slots/often");
+        // As if it went after it was looked for.
+        assert!(make_below(&store, &folder).is_err() && !root.exists());
+        fs::create_dir(&root).unwrap();
+        assert!(make_below(&store, &folder).is_err() && !store.exists());
+        fs::create_dir(&store).unwrap();
+        make_below(&store, &folder).unwrap();
+        assert!(folder.is_dir());
     }
 }

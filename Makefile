@@ -2,7 +2,7 @@
 SETUP := tests/tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lean lab test-stores bench packages fmt
+.PHONY: help build demo test lean grid lab test-stores bench packages fmt
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: ## Everything that CI checks
 lean: ## What is built without the stores on the network, and that it says so
 	$(SETUP) cargo check --locked --no-default-features
 	$(SETUP) cargo test --locked --no-default-features --lib config::names::tests::kinds_that_are_not_built_in
+
+grid: ## A backup of each line of etcd, served by each: the table in docs/compatibility.md is written, and must stay as it was
+	$(SETUP) cargo test --locked --test it -- --ignored --nocapture grid::
 
 lab: ## Real systemd hosts with real etcds, as root (ARGS="words of names", ARGS="--suite bookworm", ARGS=--list)
 	$(SETUP) cargo test --locked --test lab -- --must-run $(ARGS)

@@ -14,6 +14,7 @@ mod clock;
 mod commands;
 mod config;
 mod copying;
+mod grid;
 mod hanging;
 mod inspect;
 mod json;

@@ -141,6 +141,12 @@ impl Etcd {
     /// from a cluster of one, and etcd 3.6 then waits for it until a timeout.
     pub fn add_member(&mut self) -> usize {
         let (index, id) = self.add_learner();
+        self.promote(index, id);
+        index
+    }
+
+    /// Makes a learner that has caught up a voter, and waits until it knows.
+    pub fn promote(&self, index: usize, id: u64) {
         let mut client = self.client_of(0).raw();
         let deadline = Instant::now() + BOOT_TIMEOUT;
         while let Err(error) = wait_for(client.member_promote(id)) {
@@ -155,7 +161,6 @@ impl Etcd {
             );
             thread::sleep(POLL);
         }
-        index
     }
 
     /// Adds a learner to the running cluster, starts it and waits until it has caught up; gives its index and id.

@@ -178,6 +178,17 @@ fn written(page_size: u32, contents: &Contents) -> Vec<u8> {
     write(Writer::fresh(Vec::new(), page_size).unwrap(), contents).0
 }
 
+fn measured(page_size: u32, contents: &Contents) -> u64 {
+    let mut measure = Measure::new(page_size);
+    for (name, entries) in contents {
+        measure.bucket(name.len());
+        entries
+            .iter()
+            .for_each(|(key, value)| measure.put(key.len(), value.len()));
+    }
+    measure.file_len()
+}
+
 fn read(file: &File<'_>) -> Contents {
     let entries = |bucket: Bucket<'_>| bucket.iter().map(|entry| entry.unwrap()).map(owned).collect();
     file.buckets()
@@ -229,6 +240,7 @@ proptest! {
     fn what_was_written_is_read_back_and_passes_the_check((page_size, contents) in contents()) {
         let bytes = written(page_size, &contents);
         assert_holds(&bytes, &contents);
+        assert_eq!(measured(page_size, &contents), bytes.len() as u64);
         scan::assert_scan_equals_reader(&bytes, &mut Noise(page_size.into()));
     }
 

@@ -12,9 +12,9 @@ use super::writer::PageSink;
 /// The longest value that bbolt stores.
 const MAX_VALUE_LEN: usize = (1 << 31) - 2;
 /// The most elements of a page; one more is the mark of a long freelist.
-const MAX_COUNT: usize = 65_534;
+pub(super) const MAX_COUNT: usize = 65_534;
 /// bbolt gives every leaf two entries when it can, however large; we do too, up to this size.
-const LARGE_LEAF: usize = 16 << 20;
+pub(super) const LARGE_LEAF: usize = 16 << 20;
 /// Pages are handed to the sink in pieces of about this size.
 const PIECE: usize = 1 << 20;
 

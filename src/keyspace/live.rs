@@ -55,6 +55,11 @@ impl Live {
         self.latest.len() as u64
     }
 
+    /// Place and length of the last entry of each live key, in no order.
+    pub(super) fn last_entries(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.latest.values().map(|latest| (latest.place, latest.len))
+    }
+
     /// The last entries of live keys, joined in order of the log: for each of the ascending `bounds` those at places
     /// below it.
     pub(super) fn joined_below(&self, bounds: &[u32]) -> Vec<Run> {

@@ -22,6 +22,7 @@ mod record;
 mod replay;
 mod restored_buckets;
 mod revision;
+mod rewrite;
 mod survey;
 pub(crate) mod wire;
 
@@ -37,6 +38,7 @@ pub use record::KeyValue;
 pub use replay::{Agreement, KvHash, LiveKeys, Replay, Replayed};
 pub use restored_buckets::{Change, NewContent, Restored, restored};
 pub use revision::{EntryKind, REVISION_LEN, RevisionKey};
+pub use rewrite::{History, RewrittenSize, differences, rewrite};
 pub use survey::{Auth, Summary, Survey};
 pub use wire::WireError;
 
@@ -102,6 +104,12 @@ pub enum Error {
         revision: i64,
         /// What was to be added.
         bump: u64,
+    },
+    /// A database cannot be written anew.
+    #[error("cannot write the database anew")]
+    Rewrite {
+        /// What could not be read or written.
+        source: bbolt::Error,
     },
     /// A lease entry was to be added where there is one.
     #[error("lease {0} has an entry already")]

@@ -1,7 +1,7 @@
 //! `lifeboat export`: the plain snapshot file.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -29,6 +29,9 @@ pub struct Args {
     /// Accept a source without a SHA-256 at its end, such as a copied member/snap/db; what is written gets one
     #[arg(long)]
     skip_hash_check: bool,
+    /// Leave out free pages and what etcd's compaction has given up, as `lifeboat compact` does
+    #[arg(long)]
+    compact: bool,
 }
 
 #[derive(Serialize)]
@@ -41,21 +44,10 @@ struct Document {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let to_stdout = is_stdout(&args.file);
-    if to_stdout && io::stdout().is_terminal() {
-        return Err(
-            Failure::new(Exit::Usage, "standard output is a terminal").next("give a file, or send it on with `|`")
-        );
+    if args.compact {
+        return super::compact::write(context, &args.source, args.file, args.skip_hash_check);
     }
-    if args.file.is_dir() {
-        return Err(
-            Failure::new(Exit::Usage, format!("{} is a directory", args.file.display()))
-                .next("give the name of a file in it"),
-        );
-    }
-    if to_stdout && context.output.format == Format::Json {
-        return Err(Failure::new(Exit::Usage, "`--json` and `-` both want standard output").next("give a file"));
-    }
+    refuse_place(context, &args.file)?;
     let interrupted = super::interrupted_flag(context);
     let found = args.source.find(context)?;
     let manifest = found.manifest.clone();
@@ -65,12 +57,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
     let exported = export(&found, rule, &args.file, &context.output, &stop)?;
-    if exported.digest == DigestRule::Appended {
-        context.output.warn(
-            "the source is a copy of a database file: changes that were only in its write-ahead log are not in it, and a \
-             copy of a running etcd's file may miss more",
-        );
-    }
+    warn_of_copy(context, exported.digest);
     let bytes = exported.bytes;
     match context.output.format {
         Format::Json => context.output.json(&Document {
@@ -80,7 +67,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             bytes,
             sha256: exported.sha256,
         }),
-        Format::Text if !to_stdout => {
+        Format::Text if !is_stdout(&args.file) => {
             if let Some(manifest) = &manifest {
                 context.output.line(format!("backup  {}", described(manifest)));
             }
@@ -91,4 +78,32 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Format::Text => {}
     }
     Ok(Exit::Done)
+}
+
+/// Refuses a place for the file that nobody means.
+pub(super) fn refuse_place(context: &Context, file: &Path) -> Result<(), Failure> {
+    let to_stdout = is_stdout(file);
+    if to_stdout && io::stdout().is_terminal() {
+        return Err(
+            Failure::new(Exit::Usage, "standard output is a terminal").next("give a file, or send it on with `|`")
+        );
+    }
+    if file.is_dir() {
+        return Err(Failure::new(Exit::Usage, format!("{} is a directory", file.display()))
+            .next("give the name of a file in it"));
+    }
+    if to_stdout && context.output.format == Format::Json {
+        return Err(Failure::new(Exit::Usage, "`--json` and `-` both want standard output").next("give a file"));
+    }
+    Ok(())
+}
+
+/// Says what a copy of a database file may miss.
+pub(super) fn warn_of_copy(context: &Context, digest: DigestRule) {
+    if digest == DigestRule::Appended {
+        context.output.warn(
+            "the source is a copy of a database file: changes that were only in its write-ahead log are not in it, and a \
+             copy of a running etcd's file may miss more",
+        );
+    }
 }

@@ -5,6 +5,7 @@ mod agent;
 mod arguments;
 mod backup;
 mod check;
+mod compact;
 mod copy;
 mod exit;
 mod export;
@@ -91,6 +92,7 @@ enum Command {
     Verify(verify::Args),
     Inspect(inspect::Args),
     Export(export::Args),
+    Compact(compact::Args),
     Rebuild(rebuild::Args),
     Restore(restore::Args),
     Rollback(rollback::Args),
@@ -126,6 +128,7 @@ impl Command {
             | Command::Verify(_)
             | Command::Inspect(_)
             | Command::Export(_)
+            | Command::Compact(_)
             | Command::Rebuild(_)
             | Command::Prune(_)
             | Command::Copy(_)
@@ -151,6 +154,7 @@ impl Command {
             Command::Verify(args) => Some(&args.from),
             Command::Inspect(args) => Some(&args.source.from),
             Command::Export(args) => Some(&args.source.from),
+            Command::Compact(args) => Some(&args.source.from),
             Command::Rebuild(args) => Some(&args.source.from),
             Command::Restore(args) => Some(&args.from),
             Command::Agent(_)
@@ -214,6 +218,7 @@ impl Cli {
             | Command::Verify(_)
             | Command::Inspect(_)
             | Command::Export(_)
+            | Command::Compact(_)
             | Command::Rebuild(_)
             | Command::Prune(_)
             | Command::Copy(_)
@@ -277,6 +282,7 @@ impl Cli {
             Command::Verify(args) => verify::run(&context, args),
             Command::Inspect(args) => inspect::run(&context, args),
             Command::Export(args) => export::run(&context, args),
+            Command::Compact(args) => compact::run(&context, args),
             Command::Rebuild(args) => rebuild::run(&context, args),
             Command::Restore(args) => restore::run(&context, args),
             Command::Rollback(args) => rollback::run(&context, args),

@@ -1,5 +1,6 @@
 //! The plain snapshot of a source, as a file or on standard output.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,7 @@ pub struct Exported {
     pub digest: DigestRule,
 }
 
-enum Error {
+pub(super) enum Error {
     Source(source::Error),
     NoDigest(String),
     Write(PathBuf, io::Error),
@@ -66,22 +67,27 @@ pub fn export(
             let progress = listener.progress("export");
             match to_stdout {
                 true => copy(source, manifest, rule, &mut io::stdout().lock(), path, &progress, stop),
-                false => write(source, manifest, rule, path, &progress, stop),
+                false => write_new(path, source.length().unwrap_or(source.database_bytes()), |file| {
+                    copy(source, manifest, rule, file, path, &progress, stop)
+                }),
             }
         },
-        |error| !to_stdout && matches!(error, Error::Source(_) | Error::Wrong(_)),
+        |error| !to_stdout && is_of_copy(error),
         |error| failure(error, found.manifest.as_ref()),
     )
 }
 
-fn write(
-    source: Source,
-    manifest: Option<&Manifest>,
-    rule: DigestRule,
+/// Whether another copy of the same backup may do.
+pub(super) fn is_of_copy(error: &Error) -> bool {
+    matches!(error, Error::Source(_) | Error::Wrong(_))
+}
+
+/// Makes a file of about `needed` bytes, which has its name only once all that is written to it is there.
+pub(super) fn write_new<T>(
     path: &Path,
-    progress: &dyn Fn(u64, u64),
-    stop: &dyn Fn() -> bool,
-) -> Result<Exported, Error> {
+    needed: u64,
+    fill: impl FnOnce(&mut &File) -> Result<T, Error>,
+) -> Result<T, Error> {
     let refused = |error: durable::Error| match error {
         durable::Error::Exists { path } => Error::Exists(path),
         durable::Error::Io { path, source, .. } => Error::Write(path, source),
@@ -89,7 +95,6 @@ fn write(
     if path.exists() {
         return Err(Error::Exists(path.to_owned()));
     }
-    let needed = source.length().unwrap_or(source.database_bytes());
     // A name alone has an empty folder, which is this one.
     let absolute = std::path::absolute(path).map_err(|error| Error::Write(path.to_owned(), error))?;
     if let Some(room) = room_at(&absolute).filter(|room| room.available < needed) {
@@ -97,9 +102,9 @@ fn write(
         return Err(Error::NoRoom { free, needed });
     }
     let partial = Partial::create(path, FILE_MODE).map_err(refused)?;
-    let exported = copy(source, manifest, rule, &mut partial.file(), path, progress, stop)?;
+    let written = fill(&mut partial.file())?;
     partial.commit_new().map_err(refused)?;
-    Ok(exported)
+    Ok(written)
 }
 
 fn copy(
@@ -147,7 +152,12 @@ fn copy(
 }
 
 /// Whether the bytes are a whole snapshot as they are, or with their digest appended.
-fn judge(hashed: &Hashed, manifest: Option<&Manifest>, rule: DigestRule, name: &str) -> Result<DigestRule, Error> {
+pub(super) fn judge(
+    hashed: &Hashed,
+    manifest: Option<&Manifest>,
+    rule: DigestRule,
+    name: &str,
+) -> Result<DigestRule, Error> {
     match (hashed.digest, manifest, rule) {
         (_, Some(manifest), _) if manifest.plain.sha256 != hashed.sha256 => {
             let (found, recorded) = (hashed.sha256, manifest.plain.sha256);
@@ -165,7 +175,7 @@ fn judge(hashed: &Hashed, manifest: Option<&Manifest>, rule: DigestRule, name: &
     }
 }
 
-fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
+pub(super) fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
     match error {
         Error::Source(error) => source_failure(&error, manifest),
         Error::Write(path, error) if path.as_os_str() == "-" => Failure::new(

@@ -16,6 +16,7 @@ pub mod behind;
 pub mod check;
 pub mod choice;
 pub mod clock;
+pub mod compact;
 pub mod configuration;
 pub mod copy;
 mod exit;

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::etcd_settings::shell_word;
 
 /// The commands that read a configuration.
-pub(crate) const CONFIGURED: [&str; 21] = [
+pub(crate) const CONFIGURED: [&str; 22] = [
     "agent",
     "status",
     "backup",
@@ -17,6 +17,7 @@ pub(crate) const CONFIGURED: [&str; 21] = [
     "verify",
     "inspect",
     "export",
+    "compact",
     "rebuild",
     "restore",
     "rollback",
@@ -33,7 +34,9 @@ pub(crate) const CONFIGURED: [&str; 21] = [
 ];
 
 /// Those of them that read a store that is only named.
-pub(crate) const READING: [&str; 7] = ["list", "show", "verify", "inspect", "export", "rebuild", "restore"];
+pub(crate) const READING: [&str; 8] = [
+    "list", "show", "verify", "inspect", "export", "compact", "rebuild", "restore",
+];
 
 /// What this run was given and the next one needs too.
 #[derive(Debug, Default)]

@@ -53,6 +53,8 @@ fn what_is_printed_is_what_is_described() {
     check("accept-lineage", 0, &["accept-lineage"]);
     check("inspect", 0, &["inspect", &id, "--identity", &identity]);
     check("export", 0, &["export", &id, &exported, "--identity", &identity]);
+    let small = path("small.db");
+    check("compact", 0, &["compact", &id, &small, "--identity", &identity]);
     check("check", 0, &["check", "--online"]);
     check("keygen", 0, &["keygen", "--identity", &key]);
     check("recovery-sheet", 0, &["recovery-sheet"]);

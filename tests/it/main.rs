@@ -12,6 +12,7 @@ mod behind;
 mod calendar;
 mod clock;
 mod commands;
+mod compact;
 mod config;
 mod copying;
 mod grid;

@@ -144,7 +144,7 @@ fn rewritten(file: &File<'_>, history: History) -> Vec<u8> {
 
 fn size(file: &File<'_>, history: History) -> (u64, u64) {
     let mut size = RewrittenSize::new(file, history).unwrap();
-    let _ = check(file, Rules::Bbolt, |bucket, key, value| size.entry(bucket, key, value));
+    assert!(check(file, Rules::Bbolt, |bucket, key, value| size.entry(bucket, key, value)).is_sound());
     size.finish()
 }
 

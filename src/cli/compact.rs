@@ -1,0 +1,150 @@
+//! `lifeboat compact`: a smaller snapshot of the same keys.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::arguments::{SourceArgs, Used};
+use super::{Context, Exit, Failure};
+use crate::jobs::compact::{Compacted, Extent, compact};
+use crate::jobs::export::{DigestRule, is_stdout};
+use crate::jobs::host;
+use crate::jobs::inspect::refuse_living;
+use crate::jobs::source::described;
+use crate::model::{ByteSize, Digest, HashKv, Revision};
+use crate::terminal::Format;
+use crate::text::{compacted as compacted_words, count};
+
+/// Write a smaller snapshot of the same keys, revision and HashKV
+///
+/// What etcd's compaction has given up is left out, whether etcd had come round to removing it or not, and so are free pages.
+/// Every revision from the compacted one on reads as before; leases, users, members and all else are as they were. A store
+/// that was never compacted keeps all of its history, and loses only its free pages.
+///
+/// The file is plaintext: whoever reads it reads the cluster. All of it is made and proven equal in memory, and only then
+/// written; it gets its name when all of it is there.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  lifeboat compact latest smaller.db --identity backup-key.txt\n  \
+    lifeboat compact ./snapshot.db ./smaller.db"
+)]
+pub struct Args {
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
+    /// The file to write, which must not exist; `-` is standard output
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Accept a source without a SHA-256 at its end, such as a copied member/snap/db; what is written gets one
+    #[arg(long)]
+    skip_hash_check: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    backup: Option<Used>,
+    file: PathBuf,
+    bytes: u64,
+    sha256: Digest,
+    revision: Revision,
+    compact_revision: i64,
+    hash_kv: HashKv,
+    live_keys: u64,
+    before: ExtentDocument,
+    after: ExtentDocument,
+}
+
+#[derive(Serialize)]
+struct ExtentDocument {
+    bytes: u64,
+    pages: u64,
+    versions: u64,
+}
+
+impl ExtentDocument {
+    fn of(extent: Extent) -> ExtentDocument {
+        ExtentDocument {
+            bytes: extent.bytes,
+            pages: extent.pages,
+            versions: extent.versions,
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    write(context, &args.source, args.file, args.skip_hash_check)
+}
+
+/// Writes a smaller snapshot of a source.
+pub(super) fn write(
+    context: &Context,
+    source: &SourceArgs,
+    file: PathBuf,
+    skip_hash_check: bool,
+) -> Result<Exit, Failure> {
+    super::export::refuse_place(context, &file)?;
+    let interrupted = super::interrupted_flag(context);
+    refuse_living(source.source())?;
+    let found = source.find(context)?;
+    let rule = match skip_hash_check {
+        true => DigestRule::Appended,
+        false => DigestRule::Required,
+    };
+    let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
+    let made = compact(&found, rule, &file, host::spare_memory(), &context.output, &stop)?;
+    super::export::warn_of_copy(context, made.digest);
+    let used = found.manifest.as_ref();
+    match context.output.format {
+        Format::Json => context.output.json(&Document {
+            schema: 1,
+            backup: used.map(Used::of),
+            file,
+            bytes: made.bytes,
+            sha256: made.sha256,
+            revision: made.revision,
+            compact_revision: made.compacted.map_or(-1, Revision::get),
+            hash_kv: made.hash_kv,
+            live_keys: made.live_keys,
+            before: ExtentDocument::of(made.before),
+            after: ExtentDocument::of(made.after),
+        }),
+        Format::Text if is_stdout(&file) => {}
+        Format::Text => {
+            if let Some(manifest) = used {
+                context.output.line(format!("backup  {}", described(manifest)));
+            }
+            context
+                .output
+                .line(format!("written {}, {}", file.display(), ByteSize(made.bytes)));
+            print(context, &made);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn print(context: &Context, made: &Compacted) {
+    let extent = |extent: Extent| {
+        let (bytes, pages) = (ByteSize(extent.bytes), count(extent.pages, "page"));
+        format!("{bytes} in {pages}, {}", count(extent.versions, "version"))
+    };
+    let line = |name: &str, value: String| context.output.line(format!("{name:<7} {value}"));
+    line("before", extent(made.before));
+    line("after", extent(made.after));
+    line("same", count(made.live_keys, "live key"));
+    let hash = made.hash_kv;
+    line(
+        "same",
+        format!(
+            "HashKV {} at revision {} ({})",
+            hash.hash,
+            hash.revision,
+            compacted_words(hash)
+        ),
+    );
+    if made.compacted.is_none() {
+        line(
+            "history",
+            "all of it, as etcd was never told to compact: only free pages are gone".to_owned(),
+        );
+    }
+}

@@ -2,7 +2,7 @@
 SETUP := tests/tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lean grid lab test-stores bench packages fmt
+.PHONY: help build demo test lean grid soak lab test-stores bench packages fmt
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lean: ## What is built without the stores on the network, and that it says so
 
 grid: ## A backup of each line of etcd, served by each: the table in docs/compatibility.md is written, and must stay as it was
 	$(SETUP) cargo test --locked --test it -- --ignored --nocapture grid::
+
+soak: ## Random histories on real servers of all lines, against a model (HISTORIES=10000, SEED=1)
+	LIFEBOAT_HISTORIES=$(HISTORIES) LIFEBOAT_SEED=$(SEED) $(SETUP) cargo test --locked --test it -- --ignored --nocapture soak::
 
 lab: ## Real systemd hosts with real etcds, as root (ARGS="words of names", ARGS="--suite bookworm", ARGS=--list)
 	$(SETUP) cargo test --locked --test lab -- --must-run $(ARGS)

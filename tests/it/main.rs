@@ -37,6 +37,7 @@ mod settings;
 mod sftp;
 mod sheet;
 mod signing;
+mod soak;
 #[path = "../spellings/mod.rs"]
 #[allow(dead_code, reason = "the lab uses the rest")]
 mod spellings;

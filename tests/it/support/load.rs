@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use etcd_client::{Compare, CompareOp, DeleteOptions, Error, PutOptions, Txn, TxnOp};
 
 use super::client::Client;
+use super::random::Random;
 
 const KINDS: [&str; 5] = ["configmaps", "events", "leases", "pods", "secrets"];
 /// Names are drawn from this many per kind, so that keys are overwritten, deleted and made again.
@@ -19,7 +20,7 @@ const TTL_SECONDS: i64 = 36_000;
 
 /// The sequence of operations of one seed.
 pub struct Load {
-    random: u64,
+    random: Random,
     leases: Vec<i64>,
 }
 
@@ -27,7 +28,7 @@ impl Load {
     /// The load of a seed.
     pub fn new(seed: u64) -> Load {
         Load {
-            random: seed,
+            random: Random::new(seed),
             leases: Vec::new(),
         }
     }
@@ -145,16 +146,11 @@ impl Load {
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.random.below(bound)
     }
 
-    /// The next number of the SplitMix64 sequence.
     fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.random.next()
     }
 }
 

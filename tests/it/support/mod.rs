@@ -16,6 +16,7 @@ pub mod moto;
 mod ports;
 pub mod preload;
 pub mod prometheus;
+pub mod random;
 pub mod recovery_sheet;
 pub mod runbook;
 pub mod running;

@@ -1,15 +1,18 @@
 //! `lifeboat inspect`: what is in a snapshot, or in a member's database.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::arguments::{SourceArgs, Used};
 use super::{Context, Exit, Failure};
+use crate::datadir::log::End;
 use crate::jobs::host;
-use crate::jobs::inspect::{Inspected, database_of, inspect, refuse_living};
+use crate::jobs::inspect::{Beyond, DataDir, Inspected, LogFound, LogSeen, data_dir_of, inspect, refuse_living};
 use crate::jobs::source::described;
 use crate::keyspace::{EtcdLine, Held, Lease, Member, RevisionKey, Version};
 use crate::layout::Manifest;
-use crate::model::{ByteSize, HashKv, Revision};
+use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::source::TrailingDigest;
 use crate::terminal::{Format, Output, Table};
 use crate::text::{clean, compacted, count};
@@ -19,7 +22,9 @@ use crate::text::{clean, compacted, count};
 /// All of it is read and checked in memory; nothing is written anywhere.
 #[derive(clap::Args)]
 #[command(
-    after_help = "A data directory or a file in one is read as it is: what is only in its write-ahead log is not seen.\n\n\
+    after_help = "Of the data directory of a member that is dead, the write-ahead log is read too: what it holds beyond the \
+    database, and whether it is whole. All other numbers are those of the database. Of a file in it the log is not looked \
+    at.\n\n\
     Examples:\n  lifeboat inspect latest --identity backup-key.txt\n  lifeboat inspect ./snapshot.db\n  \
     lifeboat inspect /var/lib/etcd"
 )]
@@ -32,6 +37,9 @@ pub struct Args {
     /// Print keys as `etcdutl snapshot status` of this line does: 3.6 and later count live keys, earlier ones all entries
     #[arg(long = "as", value_name = "VERSION", default_value = "3.5")]
     line: EtcdLine,
+    /// Where the write-ahead log of a data directory is, if etcd ran with --wal-dir
+    #[arg(long, value_name = "DIR")]
+    wal_dir: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -56,6 +64,7 @@ struct Document {
     pages: u64,
     free_pages: u64,
     prefixes: Vec<PrefixDocument>,
+    log: Option<LogDocument>,
     has_digest: bool,
     ok: bool,
     fault_count: u64,
@@ -91,16 +100,47 @@ struct PrefixDocument {
     bytes: u64,
 }
 
+#[derive(Serialize)]
+struct LogDocument {
+    cluster_id: Option<ClusterId>,
+    member_id: Option<MemberId>,
+    segments: u64,
+    end: &'static str,
+    end_segment: Option<String>,
+    end_offset: Option<u64>,
+    term: u64,
+    consistent_index: u64,
+    committed_index: Option<u64>,
+    last_index: u64,
+    entries: Option<u64>,
+    uncommitted_entries: Option<u64>,
+    from_revision: Option<Revision>,
+    to_revision: Option<Revision>,
+    can_be_rebuilt: bool,
+    error: Option<String>,
+}
+
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let interrupted = super::interrupted_flag(context);
-    let source = match database_of(args.source.source())? {
-        Some(database) => args.source.of_file(&database),
-        None => args.source,
+    let data_dir = data_dir_of(args.source.source())?.map(|found| DataDir {
+        wal_dir: args.wal_dir.clone().unwrap_or(found.wal_dir),
+        ..found
+    });
+    let source = match (&data_dir, &args.wal_dir) {
+        (Some(data_dir), _) => args.source.of_file(&data_dir.database),
+        (None, Some(_)) => {
+            let message = "--wal-dir goes with a data directory";
+            return Err(
+                Failure::new(Exit::Usage, message).next("name the data directory instead of a file or a backup")
+            );
+        }
+        (None, None) => args.source,
     };
     refuse_living(source.source())?;
     let found = source.find(context)?;
     let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
-    let inspected = inspect(&found, args.revision, host::spare_memory(), &context.output, &stop);
+    let memory = host::spare_memory();
+    let inspected = inspect(&found, data_dir.as_ref(), args.revision, memory, &context.output, &stop);
     // What was started meanwhile has changed what was read.
     refuse_living(source.source())?;
     let inspected = inspected?;
@@ -204,11 +244,104 @@ fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) 
                 bytes: held.bytes,
             })
             .collect(),
+        log: match &inspected.log {
+            LogSeen::Not | LogSeen::Missing => None,
+            LogSeen::Read(log) => Some(log_document(log)),
+        },
         has_digest: inspected.digest != TrailingDigest::Absent,
         ok: inspected.fault_count() == 0,
         fault_count: inspected.fault_count(),
         faults: inspected.faults().collect(),
     }
+}
+
+fn log_document(log: &LogFound) -> LogDocument {
+    let (end, segment, offset) = match log.end {
+        End::Whole => ("whole", None, None),
+        End::Torn { segment, offset, .. } => ("torn", Some(segment), Some(offset)),
+        End::Damaged => ("damaged", None, None),
+    };
+    let beyond = log.beyond.as_ref().ok();
+    let revisions = beyond.and_then(|beyond| *beyond.revisions.as_ref().ok()?);
+    let error = match &log.beyond {
+        Err(error) => Some(error),
+        Ok(beyond) => beyond.revisions.as_ref().err(),
+    };
+    LogDocument {
+        cluster_id: log.identity.map(|(cluster, _)| cluster),
+        member_id: log.identity.map(|(_, member)| member),
+        segments: log.segments,
+        end,
+        end_segment: segment.map(|segment| segment.to_string()),
+        end_offset: offset,
+        term: log.term,
+        consistent_index: log.consistent_index,
+        committed_index: beyond.map(|beyond| beyond.committed_index),
+        last_index: log.last_index,
+        entries: beyond.map(|beyond| beyond.entries),
+        uncommitted_entries: beyond.map(|beyond| beyond.uncommitted),
+        from_revision: revisions.map(|(from, _)| from),
+        to_revision: revisions.map(|(_, to)| to),
+        can_be_rebuilt: error.is_none(),
+        error: error.cloned(),
+    }
+}
+
+/// What is said of the log, a line each.
+fn said_of_log(log: &LogSeen, is_database: bool) -> Vec<String> {
+    let log = match log {
+        LogSeen::Not if is_database => {
+            return vec!["not looked at: name the data directory, and what only its log holds is told".to_owned()];
+        }
+        LogSeen::Not => return Vec::new(),
+        LogSeen::Missing => {
+            return vec!["there is none in the data directory; if etcd ran with --wal-dir, name that".to_owned()];
+        }
+        LogSeen::Read(log) => log,
+    };
+    let end = match log.end {
+        End::Whole => "whole".to_owned(),
+        End::Torn {
+            segment,
+            offset,
+            given_up,
+        } => format!("torn at its end, {given_up} bytes from byte {offset} of {segment} on, which etcd gives up"),
+        End::Damaged => "damaged".to_owned(),
+    };
+    let segments = count(log.segments, "segment");
+    let mut lines = vec![format!("{segments}, up to entry {}, {end}", log.last_index)];
+    match &log.beyond {
+        Err(error) => lines.push(format!("what it holds beyond the database cannot be told: {error}")),
+        Ok(beyond) => lines.extend(said_beyond(log, beyond)),
+    }
+    lines
+}
+
+fn said_beyond(log: &LogFound, beyond: &Beyond) -> Vec<String> {
+    let mut lines = Vec::new();
+    let after = log.consistent_index;
+    let counted = |number: u64, what: &str| match number {
+        1 => format!("1{what} entry"),
+        _ => format!("{number}{what} entries"),
+    };
+    let entries = counted(beyond.entries, " committed");
+    match (&beyond.revisions, beyond.entries) {
+        (_, 0) => lines.push(format!("the database holds all that is committed, up to entry {after}")),
+        (Ok(None), _) => lines.push(format!("{entries} after entry {after}, which change no key")),
+        (Ok(Some((from, to))), _) => lines.push(format!(
+            "{entries} after entry {after}, where the database ends: revisions {from} to {to} are in the log alone"
+        )),
+        (Err(error), _) => lines.push(format!(
+            "{entries} after entry {after}, where the database ends; {error}"
+        )),
+    }
+    if beyond.uncommitted > 0 {
+        let entries = counted(beyond.uncommitted, "");
+        lines.push(format!(
+            "{entries} after that, of which this member did not know whether they are committed"
+        ));
+    }
+    lines
 }
 
 fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) {
@@ -273,6 +406,10 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
             (users, roles) => format!("{auth}, {}, {}", count(users, "user"), count(roles, "role")),
         },
     );
+    let is_database = manifest.is_none() && inspected.digest == TrailingDigest::Absent;
+    for (place, line) in said_of_log(&inspected.log, is_database).into_iter().enumerate() {
+        field(if place == 0 { "log" } else { "" }, line);
+    }
     for fault in inspected.faults() {
         field("fault", clean(&fault));
     }

@@ -1,6 +1,7 @@
 //! The files around the database in etcd's data directory, and the identities that hold them together.
 //!
-//! Everything here is bytes and names; making directories, modes and syncing are left to `rebuild`.
+//! Everything here is bytes and names; making directories, modes and syncing are left to `rebuild`. What a restore lays out
+//! is written here, and what a member leaves behind is read: its log ([`log`]) and its `.snap` files.
 //!
 //! ```text
 //! <data-dir>/member/snap/db                                    the database, see `keyspace::restored`
@@ -11,14 +12,18 @@
 //! One layout serves every line of etcd from 3.4 to 3.7. Only the first record of the log differs between members;
 //! database and `.snap` must be the same bytes on every host.
 
+pub mod log;
 mod membership;
 mod peer_url;
 mod raft;
 pub mod snap;
+mod tail;
 pub mod wal;
 
 pub use membership::{Error, InitialCluster, Membership};
 pub use peer_url::PeerUrl;
+pub use raft::{Entry, EntryKind, HardState, SnapshotMark, VoterChange};
+pub use tail::{Tail, Unusable};
 
 /// The directory of database and snapshots, below the data directory.
 pub const SNAP_DIR: &str = "member/snap";

@@ -1,12 +1,12 @@
-//! The raft messages that a restored log and snapshot are made of.
+//! The raft messages that logs and snapshots are made of.
 //!
 //! etcd's raft messages are proto2 with every scalar written out, zero or not; that form is read by all lines. So the
-//! encoders write each field that is named here.
+//! encoders write each field that is named here. 3.7 leaves out what is zero, so the decoders need none of them.
 //!
-//! Source of the format: etcd `raft/raftpb/raft.proto` of 3.5.
+//! Source of the format: etcd `raft/raftpb/raft.proto` and `server/storage/wal/walpb/record.proto` of 3.5.
 
 use super::Membership;
-use crate::keyspace::wire::{put_bytes, put_int64, put_uint64};
+use crate::keyspace::wire::{Fields, WireError, put_bytes, put_int64, put_uint64};
 
 /// The raft term of everything in a restored log.
 pub(super) const TERM: u64 = 1;
@@ -63,4 +63,142 @@ pub(super) fn record(record_type: i64, crc: u32, data: Option<&[u8]>) -> Vec<u8>
         put_bytes(&mut record, 3, data);
     }
     record
+}
+
+/// What an entry of the log is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A request of a client or of the cluster itself; without data, the first entry of a new leader.
+    Normal,
+    /// A change of members.
+    ConfChange,
+    /// A kind that etcd does not write, by its number.
+    Other(u64),
+}
+
+/// One entry of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The term of the leader that wrote it.
+    pub term: u64,
+    /// Its place in the log, from 1.
+    pub index: u64,
+    /// What it is about.
+    pub kind: EntryKind,
+    /// The request, or the change of members.
+    pub data: Vec<u8>,
+}
+
+impl Entry {
+    /// Reads a `raftpb.Entry`; unknown fields are passed over.
+    pub(super) fn decode(message: &[u8]) -> Result<Entry, WireError> {
+        let (mut kind, mut term, mut index, mut data) = (0, 0, 0, &[][..]);
+        for field in Fields::of(message) {
+            let field = field?;
+            match field.number {
+                1 => kind = field.uint64()?,
+                2 => term = field.uint64()?,
+                3 => index = field.uint64()?,
+                4 => data = field.bytes()?,
+                _ => {}
+            }
+        }
+        let kind = match kind {
+            0 => EntryKind::Normal,
+            1 => EntryKind::ConfChange,
+            other => EntryKind::Other(other),
+        };
+        Ok(Entry {
+            term,
+            index,
+            kind,
+            data: data.to_vec(),
+        })
+    }
+}
+
+/// What raft remembers beside its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HardState {
+    /// The newest term it has seen.
+    pub term: u64,
+    /// For whom it voted in it; 0 for nobody.
+    pub vote: u64,
+    /// The index up to which entries were known to be committed.
+    pub commit: u64,
+}
+
+impl HardState {
+    /// Reads a `raftpb.HardState`; unknown fields are passed over.
+    pub(super) fn decode(message: &[u8]) -> Result<HardState, WireError> {
+        let mut state = HardState::default();
+        for field in Fields::of(message) {
+            let field = field?;
+            match field.number {
+                1 => state.term = field.uint64()?,
+                2 => state.vote = field.uint64()?,
+                3 => state.commit = field.uint64()?,
+                _ => {}
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// Up to where a `.snap` file covers the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotMark {
+    /// The index of the last entry that it covers.
+    pub index: u64,
+    /// The term of that entry.
+    pub term: u64,
+}
+
+impl SnapshotMark {
+    /// Reads a `walpb.Snapshot`; who the members were then is not looked at.
+    pub(super) fn decode(message: &[u8]) -> Result<SnapshotMark, WireError> {
+        let mut mark = SnapshotMark { index: 0, term: 0 };
+        for field in Fields::of(message) {
+            let field = field?;
+            match field.number {
+                1 => mark.index = field.uint64()?,
+                2 => mark.term = field.uint64()?,
+                _ => {}
+            }
+        }
+        Ok(mark)
+    }
+}
+
+/// A change of the members who vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VoterChange {
+    /// The member votes from now on.
+    Added(u64),
+    /// It does not vote, or is gone.
+    Removed(u64),
+    /// Who votes stays as it is.
+    None,
+}
+
+impl VoterChange {
+    /// Reads a `raftpb.ConfChange`; `None` for a kind that etcd does not write.
+    pub fn decode(message: &[u8]) -> Result<Option<VoterChange>, WireError> {
+        let (mut kind, mut member) = (0, 0);
+        for field in Fields::of(message) {
+            let field = field?;
+            match field.number {
+                2 => kind = field.uint64()?,
+                3 => member = field.uint64()?,
+                _ => {}
+            }
+        }
+        Ok(match kind {
+            0 => Some(VoterChange::Added(member)),
+            // Removed, or added as a learner.
+            1 | 3 => Some(VoterChange::Removed(member)),
+            2 => Some(VoterChange::None),
+            _ => None,
+        })
+    }
 }

@@ -1,4 +1,5 @@
-//! The `.snap` file of a restored member: the members as the snapshot of raft's log, in the form of the old v2 store.
+//! The `.snap` file of a member: the members as the snapshot of raft's log, in the form of the old v2 store. Written for a
+//! restored member; of one that is left behind it is read how far it goes.
 //!
 //! Lines up to 3.5 take the member list from it, 3.6 compares it, 3.7 does not read it. Without it a member that is
 //! added later to a cluster of 3.6 or older starts with an empty database.
@@ -12,9 +13,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Membership, raft};
+use super::{Membership, SnapshotMark, raft};
 use crate::keyspace::go_json;
-use crate::keyspace::wire::{put_bytes, put_uint64};
+use crate::keyspace::wire::{Fields, WireError, put_bytes, put_uint64};
 
 /// The name of the file beside the database.
 #[must_use]
@@ -36,6 +37,68 @@ pub fn file(membership: &Membership) -> Vec<u8> {
     put_uint64(&mut file, 1, u64::from(crc32c::crc32c(&snapshot)));
     put_bytes(&mut file, 2, &snapshot);
     file
+}
+
+/// Whether etcd would take a file of that name in the directory of snapshots for one of its own.
+pub fn is_snapshot(name: &str) -> bool {
+    let is_number = |text: &str| text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let numbers = name.strip_suffix(".snap").and_then(|name| name.split_once('-'));
+    numbers.is_some_and(|(term, index)| is_number(term) && is_number(index))
+}
+
+/// What is wrong with a `.snap` file; etcd passes over such a one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Nothing is in it.
+    #[error("it is empty")]
+    Empty,
+    /// Its checksum does not fit.
+    #[error("its checksum does not match")]
+    Checksum,
+    /// It does not decode.
+    #[error("it cannot be read: {0}")]
+    Malformed(#[from] WireError),
+}
+
+/// Up to where a `.snap` file covers the log.
+///
+/// Fails when etcd would not take the file.
+pub fn read(file: &[u8]) -> Result<SnapshotMark, Unreadable> {
+    let (mut crc, mut snapshot) = (0, &[][..]);
+    for field in Fields::of(file) {
+        let field = field?;
+        match field.number {
+            // As protocol buffers read a 32-bit number.
+            1 => crc = field.uint64()? as u32,
+            2 => snapshot = field.bytes()?,
+            _ => {}
+        }
+    }
+    if snapshot.is_empty() || crc == 0 {
+        return Err(Unreadable::Empty);
+    }
+    if crc32c::crc32c(snapshot) != crc {
+        return Err(Unreadable::Checksum);
+    }
+    let mut metadata = &[][..];
+    for field in Fields::of(snapshot) {
+        let field = field?;
+        match field.number {
+            1 => drop(field.bytes()?),
+            2 => metadata = field.bytes()?,
+            _ => {}
+        }
+    }
+    let mut mark = SnapshotMark { index: 0, term: 0 };
+    for field in Fields::of(metadata) {
+        let field = field?;
+        match field.number {
+            2 => mark.index = field.uint64()?,
+            3 => mark.term = field.uint64()?,
+            _ => {}
+        }
+    }
+    Ok(mark)
 }
 
 /// How many events the history of a v2 store holds; the reader uses the length of the list as the ring's size.
@@ -220,7 +283,6 @@ pub(super) mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::keyspace::wire::Fields;
 
     /// The membership that the official tools restored to, see the README of the fixtures.
     pub(in crate::datadir) fn members_of_the_fixtures() -> Membership {

@@ -12,6 +12,7 @@
 //!
 //! Source of the format: etcd `server/storage/wal/{encoder,wal}.go` and `walpb/record.proto` of 3.5.
 
+use super::log::SegmentName;
 use super::{Membership, raft};
 use crate::keyspace::Member;
 use crate::keyspace::wire::{Fields, put_bytes, put_uint64};
@@ -26,13 +27,11 @@ pub const SEGMENT_BYTES: u64 = 64_000_000;
 /// Whether etcd would take a file of that name in the directory of the log for one of its own: the number of the segment
 /// and the index of its first entry. Sorted, the names are in the order in which they were written.
 pub fn is_segment(name: &str) -> bool {
-    let is_number = |text: &str| text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let numbers = name.strip_suffix(".wal").and_then(|name| name.split_once('-'));
-    numbers.is_some_and(|(sequence, index)| is_number(sequence) && is_number(index))
+    SegmentName::parse(name).is_some()
 }
 
 #[derive(Debug, Clone, Copy)]
-enum RecordType {
+pub(super) enum RecordType {
     Metadata = 1,
     Entry = 2,
     State = 3,
@@ -74,7 +73,7 @@ pub fn identity(head: &[u8]) -> Option<(ClusterId, MemberId)> {
 }
 
 /// `etcdserverpb.Metadata`: the member's id and its cluster's.
-fn ids(metadata: &[u8]) -> Option<(ClusterId, MemberId)> {
+pub(super) fn ids(metadata: &[u8]) -> Option<(ClusterId, MemberId)> {
     let (mut member, mut cluster) = (None, None);
     for field in Fields::of(metadata) {
         let field = field.ok()?;
@@ -118,14 +117,15 @@ fn snapshot(index: u64, term: u64, conf_state: Option<&[u8]>) -> Vec<u8> {
     snapshot
 }
 
+/// Records in the making.
 #[derive(Default)]
-struct Segment {
-    bytes: Vec<u8>,
-    crc: u32,
+pub(super) struct Segment {
+    pub(super) bytes: Vec<u8>,
+    pub(super) crc: u32,
 }
 
 impl Segment {
-    fn push(&mut self, record_type: RecordType, data: Option<&[u8]>) {
+    pub(super) fn push(&mut self, record_type: RecordType, data: Option<&[u8]>) {
         self.crc = crc32c::crc32c_append(self.crc, data.unwrap_or_default());
         let record = raft::record(record_type as i64, self.crc, data);
         let padding = record.len().wrapping_neg() % 8;

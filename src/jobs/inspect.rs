@@ -3,14 +3,19 @@
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
+use super::rebuild::refused_by;
 use super::source::{Found, source_failure};
 use super::{Exit, Failure, Listener};
 use crate::bbolt;
-use crate::datadir;
+use crate::datadir::log::End;
+use crate::datadir::{self, Tail};
 use crate::durable;
-use crate::keyspace::{Held, Inspection, KeyValue, LiveKeys, Prefixes};
+use crate::error_chain::with_causes;
+use crate::keyspace::entries::execute;
+use crate::keyspace::{Held, Inspection, KeyValue, LiveKeys, Prefixes, Summary};
 use crate::layout::Manifest;
-use crate::model::{ByteSize, HashKv, Revision};
+use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
+use crate::rebuild::{self, Segments, broken_snapshots, read_log};
 use crate::source::{self, SnapshotHasher, Source, TrailingDigest};
 
 /// How many beginnings of keys are named.
@@ -36,8 +41,50 @@ pub struct Inspected {
     pub users: Named,
     /// What users may be allowed to do, each kind by its name.
     pub roles: Named,
+    /// The write-ahead log beside it.
+    pub log: LogSeen,
     /// What is wrong beside what the walk found.
     pub wrong: Vec<String>,
+}
+
+/// What was seen of the write-ahead log beside a database.
+pub enum LogSeen {
+    /// It was not looked at: a snapshot needs none, and of a database alone it is not known where it is.
+    Not,
+    /// There is none where it should be.
+    Missing,
+    /// What is in it.
+    Read(Box<LogFound>),
+}
+
+/// A write-ahead log, against the database beside it.
+pub struct LogFound {
+    /// Whose log it is: cluster and member.
+    pub identity: Option<(ClusterId, MemberId)>,
+    /// How many segments it has.
+    pub segments: u64,
+    /// How it ends.
+    pub end: End,
+    /// The newest term in it.
+    pub term: u64,
+    /// The last entry that the database holds.
+    pub consistent_index: u64,
+    /// The last entry in it.
+    pub last_index: u64,
+    /// What it holds beyond the database, or why it does not go on from there.
+    pub beyond: Result<Beyond, String>,
+}
+
+/// What would be lost if only the database were taken.
+pub struct Beyond {
+    /// The last entry that is committed for sure.
+    pub committed_index: u64,
+    /// How many committed entries the database does not hold.
+    pub entries: u64,
+    /// How many entries come after those.
+    pub uncommitted: u64,
+    /// The revisions in them, the first and the last, where there are any; or why that cannot be told.
+    pub revisions: Result<Option<(Revision, Revision)>, String>,
 }
 
 /// Names, of which there may be more than are told.
@@ -91,18 +138,34 @@ enum Error {
         compacted: i64,
         last: Revision,
     },
+    /// The log beside it cannot be read.
+    Log(rebuild::Error),
     Interrupted,
 }
 
-/// The database of a data directory, where `source` is one.
-pub fn database_of(source: &str) -> Result<Option<PathBuf>, Failure> {
+/// A member's data directory.
+pub struct DataDir {
+    /// The database in it.
+    pub database: PathBuf,
+    /// Where its `.snap` files are.
+    pub snap_dir: PathBuf,
+    /// Where its log is, unless it has a place of its own.
+    pub wal_dir: PathBuf,
+}
+
+/// The data directory that `source` names, where it is one.
+pub fn data_dir_of(source: &str) -> Result<Option<DataDir>, Failure> {
     let folder = Path::new(source);
     if !source.contains('/') || !folder.is_dir() {
         return Ok(None);
     }
     let database = folder.join(datadir::SNAP_DIR).join(datadir::DB);
     match database.try_exists() {
-        Ok(true) => Ok(Some(database)),
+        Ok(true) => Ok(Some(DataDir {
+            database,
+            snap_dir: folder.join(datadir::SNAP_DIR),
+            wal_dir: folder.join(datadir::WAL_DIR),
+        })),
         Ok(false) => {
             let message = format!(
                 "{source} is no data directory of etcd: {} is missing",
@@ -138,9 +201,11 @@ pub fn refuse_living(source: &str) -> Result<(), Failure> {
     }
 }
 
-/// Reads all of what was found, and computes HashKV at `revision`, or at the last one; at most so many bytes of memory.
+/// Reads all of what was found, and computes HashKV at `revision`, or at the last one; at most so many bytes of memory. A
+/// database that is in a data directory is compared with the log there.
 pub fn inspect(
     found: &Found,
+    data_dir: Option<&DataDir>,
     revision: Option<Revision>,
     memory: u64,
     listener: &dyn Listener,
@@ -150,7 +215,7 @@ pub fn inspect(
         listener,
         |source, manifest| {
             let progress = listener.progress("inspect");
-            read(source, manifest, revision, memory, &progress, stop)
+            read(source, manifest, data_dir, revision, memory, &progress, stop)
         },
         |error| matches!(error, Error::Source(_) | Error::Unreadable { .. }),
         |error| failure(error, found.manifest.as_ref()),
@@ -160,6 +225,7 @@ pub fn inspect(
 fn read(
     mut source: Source,
     manifest: Option<&Manifest>,
+    data_dir: Option<&DataDir>,
     revision: Option<Revision>,
     memory: u64,
     progress: &dyn Fn(u64, u64),
@@ -228,7 +294,12 @@ fn read(
             walk.hash_kv()
         }
     };
+    let log = match data_dir {
+        None => LogSeen::Not,
+        Some(dir) => log_seen(dir, &file, &walk.summary, &mut wrong)?,
+    };
     Ok(Inspected {
+        log,
         walk,
         hash_kv,
         digest: hashed.digest,
@@ -239,6 +310,40 @@ fn read(
         roles,
         wrong,
     })
+}
+
+/// Reads the log of a data directory, and what it holds beyond a database.
+fn log_seen(
+    dir: &DataDir,
+    file: &bbolt::File<'_>,
+    summary: &Summary,
+    wrong: &mut Vec<String>,
+) -> Result<LogSeen, Error> {
+    wrong.extend(broken_snapshots(&dir.snap_dir).map_err(Error::Log)?);
+    let consistent_index = summary.meta.consistent_index.unwrap_or(0);
+    let log = match read_log(&dir.wal_dir, consistent_index, Segments::All) {
+        Err(rebuild::Error::NoLog { .. }) => return Ok(LogSeen::Missing),
+        read => read.map_err(Error::Log)?,
+    };
+    wrong.extend(log.damages.iter().map(ToString::to_string));
+    let beyond = Tail::of(&log, summary).map(|tail| Beyond {
+        committed_index: tail.committed_index,
+        entries: tail.entries,
+        uncommitted: tail.uncommitted,
+        revisions: match execute(file, summary, &tail.requests) {
+            Ok(executed) => Ok(executed.first.map(|first| (first, executed.revision))),
+            Err(error) => Err(with_causes(&error)),
+        },
+    });
+    Ok(LogSeen::Read(Box::new(LogFound {
+        identity: log.identity,
+        segments: log.segments,
+        end: log.end,
+        term: log.hard_state.term,
+        consistent_index,
+        last_index: log.last_index,
+        beyond: beyond.map_err(|error| error.to_string()),
+    })))
 }
 
 fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
@@ -261,6 +366,7 @@ fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
             format!("revision {asked} is compacted: history begins at {compacted}"),
         )
         .next(format!("ask for a revision from {compacted} to {last}")),
+        Error::Log(error) => refused_by(&error, manifest),
         Error::Interrupted => Failure::new(Exit::Failed, "interrupted"),
     }
 }

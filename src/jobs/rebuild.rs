@@ -128,6 +128,9 @@ pub fn refused_by(error: &Error, manifest: Option<&Manifest>) -> Failure {
         Error::BuiltUnsound { .. } | Error::Build(_) | Error::Io { .. } => {
             failed(Exit::Failed).next("nothing was kept; when the disk is well and has room, run it again")
         }
+        Error::NoLog { .. } => {
+            failed(Exit::NotFound).next("name the directory that etcd had its log in: its --wal-dir")
+        }
         Error::Interrupted => failed(Exit::Failed),
     }
 }

@@ -18,6 +18,17 @@ pub enum AlarmKind {
     Other(u64),
 }
 
+impl AlarmKind {
+    /// The kind of that number.
+    pub(super) fn of(number: u64) -> AlarmKind {
+        match number {
+            1 => AlarmKind::NoSpace,
+            2 => AlarmKind::Corrupt,
+            other => AlarmKind::Other(other),
+        }
+    }
+}
+
 impl fmt::Display for AlarmKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -49,14 +60,9 @@ impl Alarm {
                 _ => {}
             }
         }
-        let kind = match kind {
-            1 => AlarmKind::NoSpace,
-            2 => AlarmKind::Corrupt,
-            other => AlarmKind::Other(other),
-        };
         Ok(Alarm {
             member: MemberId(member),
-            kind,
+            kind: AlarmKind::of(kind),
         })
     }
 }

@@ -5,12 +5,14 @@
 //! The database has ten buckets. `key` is the log: one entry per change, its key the revision, its value the record.
 //! Everything else is small, and a restore replaces most of it ([`restored`]). [`Replay`] reads the log once in order
 //! and answers what needs the whole of it: HashKV, which keys live, which leases they hang on. [`Survey`] does that
-//! and the rest of a database in the same walk, which an [`Inspection`] makes.
+//! and the rest of a database in the same walk, which an [`Inspection`] makes. What a member's write-ahead log has beyond
+//! its database is executed by [`entries`].
 //!
 //! Invariant: no bytes of a database cause a panic or more memory than a fixed share of their length.
 
 mod alarm;
 mod crc;
+pub mod entries;
 mod inspection;
 mod lease;
 mod line;

@@ -9,6 +9,7 @@ mod copy_in;
 mod database;
 mod dead_runs;
 mod founding;
+mod log_dir;
 mod map;
 mod places;
 mod staging;
@@ -32,6 +33,7 @@ use crate::source::{self, Source, TrailingDigest, trailing_digest};
 
 pub use dead_runs::is_held;
 pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};
+pub use log_dir::{Segments, broken_snapshots, read_log};
 
 use copy_in::{Copied, Hashing, copy_in};
 use database::Sound;
@@ -200,6 +202,12 @@ pub enum Error {
         data_dir: PathBuf,
         /// Why the log could not follow.
         error: Box<Error>,
+    },
+    /// There is no log where one was named.
+    #[error("there is no write-ahead log in `{}`", .path.display())]
+    NoLog {
+        /// The directory.
+        path: PathBuf,
     },
     /// There is too little room.
     #[error("`{}` has {free} free, and {needed} are needed", .path.display())]

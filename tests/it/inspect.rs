@@ -167,8 +167,23 @@ fn a_dead_members_directory_is_read_and_a_living_ones_is_not() {
     let seen = inspected(&host, &[&data_dir], 0);
     assert_eq!((&seen["has_digest"], &seen["ok"]), (&json!(false), &json!(true)));
     assert_eq!(seen["hash_kv"]["hash"], server.hash);
-    // The database in it as a file is the same.
-    assert_eq!(inspected(&host, &[&database], 0), seen);
+    // Etcd was stopped in good order: its log holds nothing more.
+    let log = &seen["log"];
+    assert_eq!(
+        (&log["end"], &log["entries"], &log["uncommitted_entries"]),
+        (&json!("whole"), &json!(0), &json!(0))
+    );
+    assert_eq!(
+        (&log["can_be_rebuilt"], &log["from_revision"]),
+        (&json!(true), &Value::Null)
+    );
+    // The database in it as a file is the same, and its log is not looked at.
+    let mut of_database = inspected(&host, &[&database], 0);
+    assert_eq!(of_database["log"], Value::Null);
+    of_database["log"] = log.clone();
+    assert_eq!(of_database, seen);
+    let text = host.lifeboat(["inspect", &database]).expect_code(0).stdout;
+    assert!(text.contains("log             not looked at"), "{text}");
     let empty = host.path("empty");
     fs::create_dir(&empty).expect("it is new");
     host.lifeboat(["inspect", &empty.display().to_string()])

@@ -52,6 +52,9 @@ fn what_is_printed_is_what_is_described() {
     check("unpin", 0, &["unpin", &id]);
     check("accept-lineage", 0, &["accept-lineage"]);
     check("inspect", 0, &["inspect", &id, "--identity", &identity]);
+    let left = path("left");
+    super::support::host::copy_tree(&etcd.members[0].data_dir, Path::new(&left));
+    check("inspect", 0, &["inspect", &left]);
     check("export", 0, &["export", &id, &exported, "--identity", &identity]);
     let small = path("small.db");
     check("compact", 0, &["compact", &id, &small, "--identity", &identity]);

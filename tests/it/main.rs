@@ -33,6 +33,7 @@ mod rewrap;
 mod round_trip;
 mod runbooks;
 mod s3;
+mod salvage;
 mod settings;
 mod sftp;
 mod sheet;

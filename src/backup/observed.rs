@@ -4,11 +4,14 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::bbolt::{self, Scanner};
+use crate::bbolt::{self, Scan, Scanner};
 use crate::etcd::DIGEST_BYTES;
-use crate::keyspace::{self, Meta};
+use crate::keyspace::{self, KvHash, LogLeaf, Meta, PassingLog};
 use crate::model::{Digest, Revision};
 use crate::pipeline::Observer;
+
+/// How many faults of a database are named.
+const NAMED_FAULTS: usize = 3;
 
 /// Why the bytes are no sound snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +28,7 @@ pub enum ContentError {
 }
 
 /// What the content says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Facts {
     /// The last revision that it holds.
     pub revision: Revision,
@@ -35,12 +38,39 @@ pub struct Facts {
     pub database_bytes: u64,
     /// Digest of everything, etcd's own digest included.
     pub sha256: Digest,
+    /// What its pages and entries came to.
+    pub structure: Structure,
+}
+
+/// What was seen of the structure of a database on its way past.
+#[derive(Debug)]
+pub enum Structure {
+    /// All of it, and nothing is wrong.
+    Whole(Log),
+    /// Something is wrong: the first faults, and how many there are.
+    Damaged(Vec<String>),
+    /// Not all of it, for lack of memory.
+    Unseen,
+}
+
+/// The log of a database that has passed.
+#[derive(Debug)]
+pub struct Log {
+    leaves: Vec<LogLeaf>,
+    log: PassingLog,
+}
+
+impl Log {
+    /// HashKV at `revision` of a store that is compacted at `compacted`; `None` where an entry is no record.
+    pub fn hash_kv(&self, revision: Revision, compacted: i64) -> Option<KvHash> {
+        self.log.hash_kv(&self.leaves, revision.get(), compacted)
+    }
 }
 
 /// The stream as far as it has come.
 pub struct Observed {
     hasher: Sha256,
-    scanner: Scanner,
+    scanner: Scanner<PassingLog>,
     fault: Option<bbolt::Error>,
     database_bytes: u64,
     /// Bytes of the database that are still to come.
@@ -55,7 +85,7 @@ impl Observed {
         let database_bytes = total.saturating_sub(DIGEST_BYTES);
         Observed {
             hasher: Sha256::new(),
-            scanner: Scanner::new(b"key", keyspace::META_KEYS),
+            scanner: Scanner::new(b"key", keyspace::META_KEYS, PassingLog::default()),
             fault: None,
             database_bytes,
             to_come: database_bytes,
@@ -78,13 +108,32 @@ impl Observed {
             .map_err(ContentError::Database)?
             .unwrap_or_default();
         let meta = Meta::of_entries(&entries).map_err(ContentError::Keyspace)?;
-        let last = scan.last_key().and_then(|main| Revision::new(main.cast_signed()).ok());
+        let last = scan.last_key().and_then(|last| Revision::new(last.main()).ok());
         Ok(Facts {
             revision: meta.revision(last),
             meta,
             database_bytes: self.database_bytes,
             sha256: Digest(self.hasher.finalize().into()),
+            structure: structure(scan),
         })
+    }
+}
+
+fn structure(scan: Scan<PassingLog>) -> Structure {
+    if scan.fault_count() > 0 {
+        let mut faults: Vec<String> = scan.faults().iter().take(NAMED_FAULTS).map(ToString::to_string).collect();
+        let more = scan.fault_count() - faults.len() as u64;
+        if more > 0 {
+            faults.push(format!("and {more} faults more"));
+        }
+        return Structure::Damaged(faults);
+    }
+    match scan.is_whole() {
+        true => {
+            let (leaves, log) = scan.into_leaves();
+            Structure::Whole(Log { leaves, log })
+        }
+        false => Structure::Unseen,
     }
 }
 

@@ -11,9 +11,15 @@ const ID_LEN: usize = 8;
 
 /// The length in bytes of the run at `page`, and the ids in the freelist there.
 pub(super) fn read<'a>(file: &File<'a>, page: u64) -> Result<(usize, impl Iterator<Item = u64> + use<'a>), Fault> {
-    let (header, run) = file.run(page)?;
+    let (_, run) = file.run(page)?;
+    Ok((run.len(), parse(run).map_err(|kind| kind.on(page))?))
+}
+
+/// The ids in the freelist that is the run of pages `run`.
+pub(super) fn parse(run: &[u8]) -> Result<impl Iterator<Item = u64> + use<'_>, FaultKind> {
+    let header = Header::parse(run).ok_or(FaultKind::TooManyElements { count: 0 })?;
     if header.flags != FLAG_FREELIST {
-        return Err(FaultKind::WrongType { flags: header.flags }.on(page));
+        return Err(FaultKind::WrongType { flags: header.flags });
     }
     let (count, start) = if header.count == LONG_COUNT {
         (u64_at(run, HEADER_LEN).unwrap_or(u64::MAX), HEADER_LEN + ID_LEN)
@@ -22,11 +28,8 @@ pub(super) fn read<'a>(file: &File<'a>, page: u64) -> Result<(usize, impl Iterat
     };
     let len = usize::try_from(count).ok().and_then(|count| count.checked_mul(ID_LEN));
     let ids = len.and_then(|len| run.get(start..)?.get(..len));
-    let ids = ids.ok_or_else(|| FaultKind::TooManyElements { count }.on(page))?;
-    Ok((
-        run.len(),
-        ids.as_chunks::<ID_LEN>().0.iter().map(|id| u64::from_le_bytes(*id)),
-    ))
+    let ids = ids.ok_or(FaultKind::TooManyElements { count })?;
+    Ok(ids.as_chunks::<ID_LEN>().0.iter().map(|id| u64::from_le_bytes(*id)))
 }
 
 /// How many bytes a freelist of `count` ids takes up, its header included.

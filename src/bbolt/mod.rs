@@ -27,7 +27,7 @@ pub use file::File;
 pub use measure::Measure;
 pub use page::{Fault, FaultKind, Meta};
 pub use page_set::PageSet;
-pub use scan::{Scan, Scanner};
+pub use scan::{Leaves, Scan, Scanner};
 pub use writer::{BucketWriter, PageSink, Unsealed, Writer, Written};
 
 /// Why a database cannot be read or written.

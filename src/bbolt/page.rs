@@ -120,6 +120,15 @@ pub enum FaultKind {
     /// A page of a stream that a tree leads to, but from which it does not lead on.
     #[error("is referred to but has no readable last element")]
     NoLastElement,
+    /// A page of a stream that a tree leads to, but at which no node begins.
+    #[error("is referred to but no node begins there")]
+    NoNode,
+    /// A key that entries of its bucket do not have.
+    #[error("element {index} has a key that is none of its bucket's")]
+    ForeignKey {
+        /// The element's number, from 0.
+        index: u64,
+    },
     /// A page that is reached on two ways, or belongs to two nodes.
     #[error("is reached twice")]
     Shared,

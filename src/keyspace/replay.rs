@@ -281,6 +281,16 @@ pub enum Agreement {
 }
 
 impl KvHash {
+    /// That of a log that streamed past; `stable` where no compaction that is still to pass changes it.
+    pub(super) fn of_passed(compact_revision: i64, hash: u32, stable: bool) -> Self {
+        KvHash {
+            compact_revision,
+            hash,
+            settled: hash,
+            stable,
+        }
+    }
+
     /// Compares with the `hash` that a member reported for the same revision and compacted revision.
     pub fn compared_with(&self, hash: u32) -> Agreement {
         if hash == self.hash || hash == self.settled {

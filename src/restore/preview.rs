@@ -1,7 +1,7 @@
 //! What a source holds, found out by reading through it once: for those that have no manifest.
 
 use crate::bbolt::{self, Scanner};
-use crate::keyspace::{self, Meta};
+use crate::keyspace::{self, Meta, PassingLog};
 use crate::model::{Digest, Revision};
 use crate::source::{self, SnapshotHasher, Source, TrailingDigest};
 
@@ -52,7 +52,7 @@ pub fn preview(mut source: Source, stop: &dyn Fn(u64) -> bool) -> Result<Option<
         name: name.clone(),
         source: error,
     };
-    let (mut hasher, mut scanner) = (SnapshotHasher::default(), Scanner::new(b"key", keyspace::META_KEYS));
+    let (mut hasher, mut scanner) = (SnapshotHasher::default(), Scanner::new(b"key", keyspace::META_KEYS, PassingLog::default()));
     let (mut block, mut bytes, mut scanned) = (Vec::new(), 0, 0);
     while source.next_block(&mut block)? {
         bytes += block.len() as u64;
@@ -83,7 +83,7 @@ pub fn preview(mut source: Source, stop: &dyn Fn(u64) -> bool) -> Result<Option<
         name: name.clone(),
         source,
     })?;
-    let last = scan.last_key().and_then(|main| Revision::new(main.cast_signed()).ok());
+    let last = scan.last_key().and_then(|last| Revision::new(last.main()).ok());
     Ok(Some(Preview {
         sha256: hashed.sha256,
         bytes,

@@ -1,120 +1,88 @@
-//! Looking at a database while it streams past, without keeping it.
+//! Reading a database while it streams past, without keeping it: whether it is whole, and what is in it in order.
 //!
-//! The stream is in page order and the tree is not, so of every page the one number is kept that leads on along the
-//! right edge of a tree: the last child, or the revision at the front of the last key. After the last page these
-//! numbers give the last key of a bucket.
+//! The stream is in the order of its pages and the trees are not. So of each node that passes what its place in a tree
+//! needs is kept: of a branch its children, of a leaf of the one large bucket that is followed its first and last key
+//! and whatever the owner of that bucket makes of its entries ([`Leaves`]). All other nodes are small and few: they are
+//! kept as they are. After the last page the trees are walked over from what was kept ([`whole`]).
 //!
 //! Invariant: only what the newer meta's tree leads to counts. Free pages hold old nodes, even ones of later
 //! transactions, which the server writes while it sends.
-//! Invariant: every page that carries its own id is read as a header; whether it is one, the tree decides.
-//! Invariant: memory is bounded by the bytes received: eight per page, awaited pieces of overflow pages, and some
-//! MiB of small leaves.
+//! Invariant: every page that carries its own id is read as the first of a node; whether it is one, the trees decide. So
+//! a page may be read as one that goes on from another and as one that begins.
+//! Invariant: memory is bounded: where there is no room for a node, the scan says so and proves nothing.
 
-mod edge;
+mod nodes;
 mod passed;
+mod whole;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-
-use super::Error;
-use super::bucket::BucketRoot;
-use super::page::{
-    ELEMENT_BUCKET, ELEMENT_LEN, FaultKind, HEADER_LEN, Header, LeafElement, META_END, Meta, MetaBytes, Node, NodeType,
-};
-use edge::{Edge, PackedEdge};
+use super::page::{FLAG_FREELIST, Header, META_END, Meta, MetaBytes};
+use super::{Entry, Error};
+use nodes::Nodes;
 pub use passed::Scan;
 
-/// A root node larger than this is none of etcd's, which has ten buckets.
-const MAX_ROOT_LEN: usize = 4 << 20;
-/// How many bytes of small leaves are kept before the root is known.
-const MAX_KEPT_LEN: usize = 8 << 20;
+/// How many bytes of nodes may be held that began in one piece of the stream and end in a later one.
+const MAX_OPEN_LEN: usize = 32 << 20;
+/// How many such nodes there may be at once. In a sound database without old nodes it is one.
+const MAX_OPEN: usize = 8;
+
+/// What is made of the leaves of the bucket that is followed.
+pub trait Leaves {
+    /// What is kept of a key. Equal for equal keys only, and ordered as the keys are.
+    type Key: Clone + Ord + std::fmt::Debug;
+    /// What is kept of a leaf.
+    type Leaf: Copy + std::fmt::Debug;
+
+    /// What to keep of `key`; `None` for one that the bucket cannot have.
+    fn key(&self, key: &[u8]) -> Option<Self::Key>;
+
+    /// Takes in the entries of a leaf, in order. Leaves come in the order of their pages, also some that are in no tree.
+    /// `None` where there is no room.
+    fn leaf<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>) -> Option<Self::Leaf>;
+}
 
 /// Takes in a database piece by piece.
 #[derive(Debug)]
 #[must_use]
-pub struct Scanner {
+pub struct Scanner<L: Leaves> {
     followed: Vec<u8>,
-    first_keys: Vec<Vec<u8>>,
     /// Known from the first 80 bytes on.
     meta: Option<Meta>,
     /// The beginning of a page whose end is still to come.
     partial: Vec<u8>,
-    /// One for each page that has passed.
-    edges: Vec<PackedEdge>,
-    awaited: BinaryHeap<Reverse<Awaited>>,
-    root: RootCopy,
-    kept: Kept,
+    /// How many pages have passed.
+    passed: u64,
+    open: Vec<Open>,
+    nodes: Nodes<L>,
 }
 
-/// A piece of a node that lies on a later page than the node's header.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Awaited {
-    /// Where the rest of the piece lies in the file; first, as it gives the order.
-    offset: u64,
-    /// The page of the header.
-    page: u64,
-    piece: Piece,
-    got: [u8; ELEMENT_LEN],
-    got_len: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Piece {
-    /// The last element of a branch.
-    BranchElement,
-    /// The last element of a leaf, which lies at this offset of a file whose node ends at that.
-    LeafElement { at: u64, node_end: u64 },
-    /// The front of the last key of a leaf.
-    Key,
-}
-
-impl Piece {
-    fn len(self) -> usize {
-        match self {
-            Piece::BranchElement | Piece::LeafElement { .. } => ELEMENT_LEN,
-            Piece::Key => 8,
-        }
-    }
-}
-
-/// The root node, as far as it has passed.
-#[derive(Debug, Default)]
-struct RootCopy {
+/// A node whose first pages have passed.
+#[derive(Debug)]
+struct Open {
+    header: Header,
+    /// Its place among the nodes.
+    slot: usize,
     bytes: Vec<u8>,
-    pages_to_come: u64,
-}
-
-/// Small leaves that may turn out to be needed.
-#[derive(Debug, Default)]
-struct Kept {
-    leaves: BTreeMap<u64, Vec<u8>>,
     len: usize,
-    /// Pages that the root refers to, once it has passed.
-    wanted: BTreeSet<u64>,
-    /// The root is a leaf, so all that can be needed is in `wanted`.
-    sure: bool,
 }
 
-impl Scanner {
-    /// Follows the bucket `followed` to its last key. Leaves that begin with one of `first_keys` are kept as far as
-    /// there is room, should their bucket not be an inline one.
-    pub fn new(followed: &[u8], first_keys: &[&[u8]]) -> Scanner {
+impl<L: Leaves> Scanner<L> {
+    /// Follows the bucket `followed`. Leaves that begin with one of `first_keys` are kept before all others, should there
+    /// be too many small ones.
+    pub fn new(followed: &[u8], first_keys: &[&[u8]], leaves: L) -> Scanner<L> {
         Scanner {
             followed: followed.to_vec(),
-            first_keys: first_keys.iter().map(|key| key.to_vec()).collect(),
             meta: None,
             partial: Vec::new(),
-            edges: Vec::new(),
-            awaited: BinaryHeap::new(),
-            root: RootCopy::default(),
-            kept: Kept::default(),
+            passed: 0,
+            open: Vec::new(),
+            nodes: Nodes::new(first_keys, leaves),
         }
     }
 
     /// Takes in the next bytes of the database, however many.
     ///
-    /// Fails when it does not begin with a valid meta page, when its root is damaged, or when it goes on behind its
-    /// last page. After a failure the scan is void.
+    /// Fails when it does not begin with a valid meta page, or when it goes on behind its last page. After a failure the
+    /// scan is void.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         let page_size = match self.meta {
             Some(meta) => meta.page_size as usize,
@@ -129,21 +97,18 @@ impl Scanner {
                 return Ok(());
             }
             let mut whole = std::mem::take(&mut self.partial);
-            self.page(&whole)?;
+            self.pages(&whole, page_size)?;
             whole.clear();
             self.partial = whole;
         }
-        let pages = bytes.chunks_exact(page_size);
-        self.partial.extend_from_slice(pages.remainder());
-        for page in pages {
-            self.page(page)?;
-        }
-        Ok(())
+        let (pages, rest) = bytes.split_at(bytes.len() - bytes.len() % page_size);
+        self.partial.extend_from_slice(rest);
+        self.pages(pages, page_size)
     }
 
     /// How long the database is; known once its second page has passed.
     pub fn database_bytes(&self) -> Option<u64> {
-        match self.edges.len() {
+        match self.passed {
             0 | 1 => None,
             _ => self.meta.and_then(|meta| meta.file_len()),
         }
@@ -151,15 +116,15 @@ impl Scanner {
 
     /// Ends the scan after the last byte of the database.
     ///
-    /// Fails when bytes are missing, or when the way to the last key is damaged.
-    pub fn finish(self) -> Result<Scan, Error> {
+    /// Fails when bytes are missing, or when the buckets or the way to the last key of the followed one cannot be read. All
+    /// other faults are in what comes out.
+    pub fn finish(self) -> Result<Scan<L>, Error> {
         let Some(meta) = self.meta else {
             return Err(Error::NotBbolt {
                 bytes: self.partial.len() as u64,
             });
         };
-        let page_size = u64::from(meta.page_size);
-        let bytes = self.edges.len() as u64 * page_size + self.partial.len() as u64;
+        let bytes = self.passed * u64::from(meta.page_size) + self.partial.len() as u64;
         let expected = meta.file_len().unwrap_or(u64::MAX);
         if bytes > expected {
             return Err(Error::Overlong { expected });
@@ -167,14 +132,7 @@ impl Scanner {
         if bytes < expected {
             return Err(Error::Truncated { bytes, expected });
         }
-        let mut scan = Scan {
-            meta,
-            root: self.root.bytes,
-            kept: self.kept.leaves,
-            last_key: None,
-        };
-        scan.last_key = scan.follow(&self.followed, &self.edges)?;
-        Ok(scan)
+        Scan::new(meta, self.nodes, &self.followed)
     }
 
     /// Collects the bytes up to the end of the first meta; returns the page size once they are there.
@@ -193,208 +151,93 @@ impl Scanner {
         }
     }
 
-    /// Takes in one whole page.
-    fn page(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let page = self.edges.len() as u64;
-        self.edges.push(PackedEdge::pack(Edge::Unknown));
-        let Some(meta) = &mut self.meta else {
-            return Ok(());
-        };
-        if page == 1
-            && let MetaBytes::Valid(second) = Meta::parse(bytes)
-            && second.page_size == meta.page_size
-            && second.txid > meta.txid
-        {
-            *meta = second;
-        }
-        let meta = *meta;
-        if page < 2 {
-            return Ok(());
-        }
-        if page >= meta.pages {
-            return Err(Error::Overlong {
-                expected: meta.file_len().unwrap_or(u64::MAX),
-            });
-        }
-        self.take_awaited(page, bytes);
-        let header = Header::parse(bytes).filter(|header| header.id == page);
-        if page == meta.root {
-            let header = header.ok_or_else(|| FaultKind::NoLastElement.on(page))?;
-            self.root.pages_to_come = u64::from(header.overflow) + 1;
-        }
-        if self.root.pages_to_come > 0 {
-            self.root_page(&meta, bytes)?;
-        }
-        if let Some(header) = header {
-            self.node(&meta, &header, bytes);
+    /// Takes in whole pages.
+    fn pages(&mut self, bytes: &[u8], page_size: usize) -> Result<(), Error> {
+        for (index, page) in bytes.chunks_exact(page_size).enumerate() {
+            let id = self.passed;
+            self.passed += 1;
+            let Some(meta) = &mut self.meta else {
+                return Ok(());
+            };
+            if id < 2 {
+                if let (1, MetaBytes::Valid(second)) = (id, Meta::parse(page))
+                    && second.page_size == meta.page_size
+                    && second.txid > meta.txid
+                {
+                    *meta = second;
+                }
+                self.nodes.meta_page(id, Header::parse(page));
+                continue;
+            }
+            let meta = *meta;
+            if id >= meta.pages {
+                return Err(Error::Overlong {
+                    expected: meta.file_len().unwrap_or(u64::MAX),
+                });
+            }
+            self.go_on(&meta, page);
+            if let Some(header) = Header::parse(page).filter(|header| header.id == id) {
+                self.begin_node(&meta, header, &bytes[index * page_size..]);
+            }
         }
         Ok(())
     }
 
-    /// Reads the page as the first of a node: its last element, and whether it is a leaf to keep.
-    fn node(&mut self, meta: &Meta, header: &Header, bytes: &[u8]) {
-        let Some(node_type) = header.node_type() else {
+    /// Reads the first page of `bytes`, with this header, as the first of a node.
+    fn begin_node(&mut self, meta: &Meta, header: Header, bytes: &[u8]) {
+        let run = u64::from(header.overflow) + 1;
+        let is_node = header.node_type().is_some() || header.flags == FLAG_FREELIST && meta.freelist == Some(header.id);
+        // What reaches beyond the end is no node of this database.
+        if !is_node || header.id.checked_add(run).is_none_or(|end| end > meta.pages) {
             return;
-        };
-        let Some(last) = usize::from(header.count).checked_sub(1) else {
-            if node_type == NodeType::Leaf {
-                self.set_edge(header.id, Edge::EmptyLeaf);
-            }
-            return;
-        };
-        let page_size = u64::from(meta.page_size);
-        let Some((start, node_end)) = header
-            .id
-            .checked_add(u64::from(header.overflow) + 1)
-            .filter(|end| *end <= meta.pages)
-            .and_then(|end| Some((header.id.checked_mul(page_size)?, end.checked_mul(page_size)?)))
-        else {
-            return;
-        };
-        let at = start + (HEADER_LEN + ELEMENT_LEN * last) as u64;
-        let piece = match node_type {
-            NodeType::Branch => Piece::BranchElement,
-            NodeType::Leaf => Piece::LeafElement { at, node_end },
-        };
-        let awaited = Awaited {
-            offset: at,
-            page: header.id,
-            piece,
-            got: [0; ELEMENT_LEN],
-            got_len: 0,
-        };
-        self.resolve(awaited, start, bytes);
-        if node_type == NodeType::Leaf && header.overflow == 0 {
-            self.keep_leaf(header, bytes);
         }
-    }
-
-    fn take_awaited(&mut self, page: u64, bytes: &[u8]) {
-        let start = page * bytes.len() as u64;
-        let end = start + bytes.len() as u64;
-        while self.awaited.peek().is_some_and(|Reverse(awaited)| awaited.offset < end) {
-            if let Some(Reverse(awaited)) = self.awaited.pop() {
-                self.resolve(awaited, start, bytes);
+        let slot = self.nodes.begin(&header);
+        let len = usize::try_from(run).ok().and_then(|run| run.checked_mul(meta.page_size as usize));
+        let Some(len) = len else {
+            return;
+        };
+        match bytes.get(..len) {
+            Some(bytes) => self.nodes.complete(slot, meta, &header, bytes),
+            None => {
+                let first = bytes[..meta.page_size as usize].to_vec();
+                self.open.push(Open {
+                    header,
+                    slot,
+                    bytes: first,
+                    len,
+                });
+                self.bound_open();
             }
         }
     }
 
-    /// Goes from piece to piece as far as they lie in the page at `start`; the first that does not is awaited.
-    fn resolve(&mut self, mut awaited: Awaited, start: u64, bytes: &[u8]) {
-        loop {
-            let skip = usize::try_from(awaited.offset.saturating_sub(start)).unwrap_or(usize::MAX);
-            let here = bytes.get(skip..).unwrap_or_default();
-            let wanted = awaited
-                .got
-                .get_mut(awaited.got_len..awaited.piece.len())
-                .unwrap_or_default();
-            let len = here.len().min(wanted.len());
-            wanted.iter_mut().zip(here).for_each(|(to, from)| *to = *from);
-            awaited.got_len += len;
-            awaited.offset += len as u64;
-            if awaited.got_len < awaited.piece.len() {
-                self.awaited.push(Reverse(awaited));
+    /// Adds a page to the nodes that it may belong to.
+    fn go_on(&mut self, meta: &Meta, page: &[u8]) {
+        if self.open.is_empty() {
+            return;
+        }
+        for open in &mut self.open {
+            open.bytes.extend_from_slice(page);
+        }
+        for open in self.open.extract_if(.., |open| open.bytes.len() >= open.len) {
+            self.nodes.complete(open.slot, meta, &open.header, &open.bytes);
+        }
+        self.bound_open();
+    }
+
+    /// Gives up nodes where too many are open, or too much of them: first the one that has the longest way to go, which is
+    /// the likeliest to be an old one.
+    fn bound_open(&mut self) {
+        let held = |open: &[Open]| open.iter().map(|open| open.bytes.len()).sum::<usize>();
+        while self.open.len() > MAX_OPEN || held(&self.open) > MAX_OPEN_LEN {
+            let longest = (0..self.open.len()).max_by_key(|at| self.open[*at].len - self.open[*at].bytes.len());
+            let Some(longest) = longest else {
                 return;
-            }
-            let word = u128::from_le_bytes(awaited.got);
-            match awaited.piece {
-                Piece::BranchElement => return self.set_edge(awaited.page, Edge::Child((word >> 64) as u64)),
-                Piece::Key => return self.set_edge(awaited.page, Edge::LastKey((word as u64).swap_bytes())),
-                Piece::LeafElement { at, node_end } => {
-                    let (pos, key_len) = ((word >> 32) as u32, (word >> 64) as u32);
-                    let key = at + u64::from(pos);
-                    // A key before the end of its element has passed already, and is none.
-                    let behind = key >= at + ELEMENT_LEN as u64;
-                    if key_len < 8 || !behind || key.checked_add(8).is_none_or(|end| end > node_end) {
-                        return;
-                    }
-                    let page = awaited.page;
-                    awaited = Awaited {
-                        offset: key,
-                        page,
-                        piece: Piece::Key,
-                        got: [0; ELEMENT_LEN],
-                        got_len: 0,
-                    };
-                }
-            }
+            };
+            let given_up = self.open.swap_remove(longest);
+            self.nodes.give_up(given_up.slot);
         }
     }
-
-    fn set_edge(&mut self, page: u64, edge: Edge) {
-        let slot = usize::try_from(page).ok().and_then(|page| self.edges.get_mut(page));
-        if let Some(slot) = slot {
-            *slot = PackedEdge::pack(edge);
-        }
-    }
-
-    /// Keeps a leaf that the root refers to, or that may be such a one as long as the root is to come.
-    fn keep_leaf(&mut self, header: &Header, bytes: &[u8]) {
-        let wanted = self.kept.wanted.contains(&header.id);
-        if !wanted && self.kept.sure {
-            return;
-        }
-        let Ok(leaf) = Node::new(header.id, header, bytes) else {
-            return;
-        };
-        let Ok(first) = leaf.leaf(0, leaf.data_start()) else {
-            return;
-        };
-        // Only leaves of the root tree have buckets as entries.
-        let promising = first.flags == ELEMENT_BUCKET || self.first_keys.iter().any(|key| key == first.key);
-        let used = last_element(&leaf).and_then(|last| bytes.get(..last.end));
-        let Some(used) = used.filter(|used| (wanted || promising) && self.kept.len + used.len() <= MAX_KEPT_LEN) else {
-            return;
-        };
-        self.kept.len += used.len();
-        self.kept.leaves.insert(header.id, used.to_vec());
-    }
-
-    /// Adds a page to the copy of the root; with the last one it is known which leaves are needed.
-    fn root_page(&mut self, meta: &Meta, bytes: &[u8]) -> Result<(), Error> {
-        let too_long = FaultKind::TooManyElements {
-            count: self.root.pages_to_come,
-        };
-        if self.root.bytes.len() + bytes.len() > MAX_ROOT_LEN.max(bytes.len()) {
-            return Err(too_long.on(meta.root).into());
-        }
-        self.root.bytes.extend_from_slice(bytes);
-        self.root.pages_to_come -= 1;
-        if self.root.pages_to_come > 0 {
-            return Ok(());
-        }
-        let root = root_node(meta, &self.root.bytes)?;
-        let mut wanted = BTreeSet::new();
-        for index in 0..root.count {
-            match root.node_type {
-                NodeType::Branch => wanted.extend(root.branch(index, 0).map(|element| element.child)),
-                NodeType::Leaf => {
-                    let element = root.leaf(index, 0).map_err(|kind| kind.on(root.page))?;
-                    if let BucketRoot::Page(page) = BucketRoot::parse(root.page, index, &element)?
-                        && element.key != self.followed
-                    {
-                        wanted.insert(page);
-                    }
-                }
-            }
-        }
-        self.kept.sure = root.node_type == NodeType::Leaf;
-        if self.kept.sure {
-            self.kept.leaves.retain(|page, _| wanted.contains(page));
-            self.kept.len = self.kept.leaves.values().map(Vec::len).sum();
-        }
-        self.kept.wanted = wanted;
-        Ok(())
-    }
-}
-
-fn root_node<'a>(meta: &Meta, bytes: &'a [u8]) -> Result<Node<'a>, Error> {
-    let header = Header::parse(bytes).ok_or_else(|| FaultKind::NoLastElement.on(meta.root))?;
-    Ok(Node::new(meta.root, &header, bytes).map_err(|kind| kind.on(meta.root))?)
-}
-
-fn last_element<'a>(leaf: &Node<'a>) -> Option<LeafElement<'a>> {
-    leaf.leaf(leaf.count.checked_sub(1)?, leaf.data_start()).ok()
 }
 
 /// Moves bytes from the front of `from` until `to` has `len`.

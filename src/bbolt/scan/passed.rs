@@ -1,31 +1,89 @@
-//! What is left of a database that has passed: its meta, and what its tree leads to of what was kept.
+//! What is left of a database that has passed.
 
-use std::collections::BTreeMap;
-
-use super::edge::{Edge, PackedEdge};
-use super::{last_element, root_node};
+use super::Leaves;
+use super::nodes::{Edge, Nodes, Seen};
+use super::whole::{self, Walked};
 use crate::bbolt::Error;
 use crate::bbolt::bucket::{BucketRoot, Entry, plain};
-use crate::bbolt::page::{FaultKind, Header, MAX_DEPTH, Meta, Node, NodeType};
+use crate::bbolt::page::{Fault, FaultKind, MAX_DEPTH, Meta, Node, NodeType};
 
 /// What is left of a database that has passed.
 #[derive(Debug)]
-pub struct Scan {
-    pub(super) meta: Meta,
-    pub(super) root: Vec<u8>,
-    pub(super) kept: BTreeMap<u64, Vec<u8>>,
-    pub(super) last_key: Option<u64>,
+pub struct Scan<L: Leaves> {
+    meta: Meta,
+    nodes: Nodes<L>,
+    last_key: Option<L::Key>,
+    walked: Walked<L::Leaf>,
 }
 
-impl Scan {
+impl<L: Leaves> Scan<L> {
+    pub(super) fn new(meta: Meta, nodes: Nodes<L>, followed: &[u8]) -> Result<Scan<L>, Error> {
+        let mut scan = Scan {
+            meta,
+            nodes,
+            last_key: None,
+            walked: Walked::default(),
+        };
+        scan.last_key = scan.follow(followed)?;
+        scan.walked = whole::walk(&scan.meta, &scan.nodes, followed);
+        scan.take_inline(followed)?;
+        Ok(scan)
+    }
+
+    /// Hands the entries of the followed bucket over where it has no leaf of its own.
+    fn take_inline(&mut self, followed: &[u8]) -> Result<(), Error> {
+        let Some(BucketRoot::Inline(leaf)) = self.bucket(followed)? else {
+            return Ok(());
+        };
+        let mut floor = leaf.data_start();
+        let entries = (0..leaf.count).map_while(|index| {
+            let element = leaf.leaf(index, floor).ok()?;
+            floor = element.end;
+            Some((element.key.to_vec(), element.value.to_vec()))
+        });
+        let entries: Vec<_> = entries.collect();
+        let borrowed = entries.iter().map(|(key, value)| (&key[..], &value[..]));
+        match self.nodes.leaves.leaf(borrowed) {
+            Some(leaf) => self.walked.leaves.push(leaf),
+            None => self.walked.is_short_of_room = true,
+        }
+        Ok(())
+    }
+
     /// The newer meta.
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
 
-    /// The first eight bytes, big-endian, of the last key of the followed bucket; none if it is empty or absent.
-    pub fn last_key(&self) -> Option<u64> {
-        self.last_key
+    /// What was kept of the last key of the followed bucket; none if it is empty or absent.
+    pub fn last_key(&self) -> Option<&L::Key> {
+        self.last_key.as_ref()
+    }
+
+    /// The leaves of the followed bucket in order, and who made them. They are all there is only in a database that
+    /// [`Scan::is_whole`].
+    pub fn into_leaves(self) -> (Vec<L::Leaf>, L) {
+        (self.walked.leaves, self.nodes.leaves)
+    }
+
+    /// Whether the whole database was seen and nothing is wrong with it.
+    pub fn is_whole(&self) -> bool {
+        self.walked.fault_count == 0 && !self.walked.is_short_of_room
+    }
+
+    /// Whether there was no room for all that a proof needs: then faults may be missing.
+    pub fn is_short_of_room(&self) -> bool {
+        self.walked.is_short_of_room
+    }
+
+    /// The first faults, at most a hundred.
+    pub fn faults(&self) -> &[Fault] {
+        &self.walked.faults
+    }
+
+    /// How many there are.
+    pub fn fault_count(&self) -> u64 {
+        self.walked.fault_count
     }
 
     /// The entries of a small bucket; none if there is no such bucket.
@@ -35,7 +93,11 @@ impl Scan {
         let leaf = match self.bucket(bucket)? {
             None => return Ok(None),
             Some(BucketRoot::Inline(leaf)) => leaf,
-            Some(BucketRoot::Page(page)) => self.kept_leaf(page).ok_or_else(|| not_kept(bucket))?,
+            Some(BucketRoot::Page(page)) => match self.nodes.at(page).0 {
+                Seen::Whole(leaf) if leaf.node_type == NodeType::Leaf => leaf,
+                Seen::Damaged(kind) => return Err(kind.clone().on(page).into()),
+                _ => return Err(not_kept(bucket)),
+            },
         };
         let mut entries = Vec::with_capacity(leaf.count);
         let mut floor = leaf.data_start();
@@ -48,47 +110,51 @@ impl Scan {
     }
 
     /// Goes down the right edge of a bucket.
-    pub(super) fn follow(&self, bucket: &[u8], edges: &[PackedEdge]) -> Result<Option<u64>, Error> {
+    fn follow(&self, bucket: &[u8]) -> Result<Option<L::Key>, Error> {
         let mut page = match self.bucket(bucket)? {
             None => return Ok(None),
             Some(BucketRoot::Inline(leaf)) if leaf.count == 0 => return Ok(None),
             Some(BucketRoot::Inline(leaf)) => {
-                let last = last_element(&leaf).and_then(|last| last.key.first_chunk());
-                let last = last.ok_or_else(|| FaultKind::NoLastElement.on(leaf.page))?;
-                return Ok(Some(u64::from_be_bytes(*last)));
+                let last = leaf.count.checked_sub(1).and_then(|last| leaf.leaf(last, leaf.data_start()).ok());
+                let last = last.and_then(|last| self.nodes.leaves.key(last.key));
+                return Ok(Some(last.ok_or_else(|| FaultKind::NoLastElement.on(leaf.page))?));
             }
             Some(BucketRoot::Page(page)) => page,
         };
         for depth in 0..MAX_DEPTH {
-            let edge = usize::try_from(page).ok().and_then(|page| edges.get(page));
-            match edge.map_or(Edge::Unknown, |edge| edge.unpack()) {
-                Edge::LastKey(key) => return Ok(Some(key)),
-                Edge::EmptyLeaf if depth == 0 => return Ok(None),
-                Edge::EmptyLeaf => return Err(FaultKind::EmptyLeaf.on(page).into()),
-                Edge::Unknown => return Err(FaultKind::NoLastElement.on(page).into()),
-                Edge::Child(child) => page = child,
+            match self.nodes.edge(page) {
+                Some(Edge::LastKey(key)) => return Ok(Some(key)),
+                Some(Edge::EmptyLeaf) if depth == 0 => return Ok(None),
+                Some(Edge::EmptyLeaf) => return Err(FaultKind::EmptyLeaf.on(page).into()),
+                None => return Err(FaultKind::NoLastElement.on(page).into()),
+                Some(Edge::Child(child)) => page = child,
             }
         }
         Err(FaultKind::TooDeep.on(page).into())
     }
 
     fn bucket(&self, name: &[u8]) -> Result<Option<BucketRoot<'_>>, Error> {
-        let mut leaf = root_node(&self.meta, &self.root)?;
+        let mut leaf = self.root_node(self.meta.root, name)?;
         for _ in 0..MAX_DEPTH {
             if leaf.node_type == NodeType::Leaf {
                 break;
             }
             let child = leaf.child_for(name).map_err(|kind| kind.on(leaf.page))?;
-            leaf = self.kept_leaf(child).ok_or_else(|| not_kept(name))?;
+            leaf = self.root_node(child, name)?;
         }
         let found = leaf.find(name).map_err(|kind| kind.on(leaf.page))?;
         let bucket = found.map(|(index, element)| BucketRoot::parse(leaf.page, index, &element));
         Ok(bucket.transpose()?)
     }
 
-    fn kept_leaf(&self, page: u64) -> Option<Node<'_>> {
-        let bytes = self.kept.get(&page)?;
-        Node::new(page, &Header::parse(bytes)?, bytes).ok()
+    /// A node of the root tree.
+    fn root_node(&self, page: u64, bucket: &[u8]) -> Result<Node<'_>, Error> {
+        match self.nodes.at(page).0 {
+            Seen::Whole(node) => Ok(node),
+            Seen::Damaged(kind) => Err(kind.clone().on(page).into()),
+            Seen::NoRoom => Err(not_kept(bucket)),
+            Seen::None | Seen::Leaf { .. } | Seen::Branch(_) => Err(FaultKind::NoLastElement.on(page).into()),
+        }
     }
 }
 

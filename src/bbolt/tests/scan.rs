@@ -6,12 +6,43 @@ use super::*;
 
 const META_FIRST_KEYS: [&[u8]; 2] = [b"consistent_index", b"confState"];
 
-fn scan(bytes: &[u8], chunk_len: impl FnMut() -> usize) -> Result<Scan, Error> {
-    scan_bucket(b"key", bytes, chunk_len)
+/// Keeps all entries of leaves whose keys are of this kind.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    is_of_kind: Option<fn(&[u8]) -> bool>,
+    leaves: Vec<Vec<(Vec<u8>, Vec<u8>)>>,
 }
 
-fn scan_bucket(bucket: &[u8], bytes: &[u8], mut chunk_len: impl FnMut() -> usize) -> Result<Scan, Error> {
-    let mut scanner = Scanner::new(bucket, &META_FIRST_KEYS);
+impl Leaves for Kept {
+    type Key = Vec<u8>;
+    type Leaf = usize;
+
+    fn key(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let is_of_kind = self.is_of_kind.unwrap_or(|key| key.len() >= 8);
+        is_of_kind(key).then(|| key.to_vec())
+    }
+
+    fn leaf<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>) -> Option<usize> {
+        self.leaves.push(entries.map(owned).collect());
+        Some(self.leaves.len() - 1)
+    }
+}
+
+fn scan(bytes: &[u8], chunk_len: impl FnMut() -> usize) -> Result<Scan<Kept>, Error> {
+    scan_bucket(b"key", Some(|key| matches!(key.len(), 8 | 17 | 18)), bytes, chunk_len)
+}
+
+fn scan_bucket(
+    bucket: &[u8],
+    is_of_kind: Option<fn(&[u8]) -> bool>,
+    bytes: &[u8],
+    mut chunk_len: impl FnMut() -> usize,
+) -> Result<Scan<Kept>, Error> {
+    let kept = Kept {
+        is_of_kind,
+        leaves: Vec::new(),
+    };
+    let mut scanner = Scanner::new(bucket, &META_FIRST_KEYS, kept);
     let mut rest = bytes;
     while !rest.is_empty() {
         let (chunk, after) = rest.split_at(chunk_len().clamp(1, rest.len()));
@@ -24,38 +55,31 @@ fn scan_bucket(bucket: &[u8], bytes: &[u8], mut chunk_len: impl FnMut() -> usize
 /// For pieces of all sizes; for every bucket as the followed one, and for those it keeps.
 pub(super) fn assert_scan_equals_reader(bytes: &[u8], noise: &mut Noise) {
     let file = File::open(bytes).unwrap();
-    let whole = scan(bytes, || usize::MAX).unwrap();
+    let whole = scan_bucket(b"none", Some(|_| false), bytes, || usize::MAX).unwrap();
     assert_eq!(whole.meta(), file.meta());
-    for bound in [20, 2000, 100_000] {
-        let few = bytes.len() < 100_000 || bound > 20;
-        if few {
-            assert_eq!(
-                scan(bytes, || 1 + noise.below(bound)).unwrap().last_key(),
-                whole.last_key()
-            );
-        }
-    }
-    let front = |entry: Entry<'_>| u64::from_be_bytes(*entry.0.first_chunk().unwrap());
+    let is_sound = check(&file, Rules::Bbolt, |_, _, _| {}).is_sound();
+    assert_eq!(whole.is_whole(), is_sound, "{:?}", whole.faults());
     for (name, bucket) in file.buckets().unwrap().map(Result::unwrap) {
-        let chunk_len = 1 + noise.below(50_000);
-        let followed = scan_bucket(name, bytes, || chunk_len).unwrap();
-        assert_eq!(
-            followed.last_key(),
-            bucket.last().unwrap().map(front),
-            "{}",
-            String::from_utf8_lossy(name)
-        );
-        match whole.entries(name) {
-            Ok(entries) => {
-                let expected: Vec<_> = bucket.iter().map(Result::unwrap).collect();
-                assert_eq!(entries, Some(expected));
+        let told = String::from_utf8_lossy(name).into_owned();
+        let expected: Vec<_> = bucket.iter().map(Result::unwrap).collect();
+        for bound in [20, 2000, 50_000, 10_000_000] {
+            if bytes.len() > 100_000 && bound == 20 {
+                continue;
             }
+            let chunk_len = 1 + noise.below(bound);
+            let followed = scan_bucket(name, Some(|_| true), bytes, || chunk_len).unwrap();
+            assert_eq!(followed.is_whole(), is_sound, "{told}: {:?}", followed.faults());
+            assert_eq!(followed.last_key().map(|key| &key[..]), expected.last().map(|last| last.0), "{told}");
+            let (order, kept) = followed.into_leaves();
+            let seen: Vec<_> = order.iter().flat_map(|leaf| &kept.leaves[*leaf]).collect();
+            assert_eq!(seen.len(), expected.len(), "{told}");
+            let equal = seen.iter().zip(&expected).all(|(seen, expected)| (&seen.0[..], &seen.1[..]) == *expected);
+            assert!(equal, "{told}: the entries in order");
+        }
+        match whole.entries(name) {
+            Ok(entries) => assert_eq!(entries, Some(expected)),
             Err(Error::NotKept { .. }) => {
-                let len: usize = bucket
-                    .iter()
-                    .map(Result::unwrap)
-                    .map(|(key, value)| 16 + key.len() + value.len())
-                    .sum();
+                let len: usize = expected.iter().map(|(key, value)| 16 + key.len() + value.len()).sum();
                 assert!(16 + len > file.page_size() as usize / 4);
             }
             Err(error) => panic!("{error}"),
@@ -75,8 +99,12 @@ fn real_snapshots_are_seen_as_the_reader_sees_them() {
                 .any(|(key, value)| *key == b"consistent_index" && value.len() == 8)
         );
     }
-    assert_eq!(scan(snapshots().nth(1).unwrap().0, || 7).unwrap().last_key(), Some(97));
-    assert_eq!(scan(snapshots().nth(2).unwrap().0, || 7).unwrap().last_key(), Some(346));
+    let last = |nth| {
+        let scan = scan(snapshots().nth(nth).unwrap().0, || 7).unwrap();
+        let key = scan.last_key().unwrap();
+        u64::from_be_bytes(*key.first_chunk().unwrap())
+    };
+    assert_eq!((last(1), last(2)), (97, 346));
 }
 
 /// A database with free pages, and their numbers.
@@ -97,7 +125,7 @@ fn with_free_pages() -> (Vec<u8>, Vec<u64>) {
 fn what_free_pages_hold_does_not_count() {
     let (mut bytes, free) = with_free_pages();
     assert!(free.len() > 20);
-    let expected = scan(&bytes, || 4096).unwrap().last_key();
+    let expected = scan(&bytes, || 4096).unwrap().last_key().cloned();
     for overflow in [0, 3, 1000, u32::MAX] {
         let mut leaf = Leaf::default();
         leaf.push(&[0x7F; 17], b"later").unwrap();
@@ -116,7 +144,7 @@ fn what_free_pages_hold_does_not_count() {
             bytes[at..at + 1024].copy_from_slice(&stale.sink);
         }
         for chunk_len in [1, 100, 1024, 1 << 20] {
-            assert_eq!(scan(&bytes, || chunk_len).unwrap().last_key(), expected);
+            assert_eq!(scan(&bytes, || chunk_len).unwrap().last_key(), expected.as_ref());
         }
         assert_scan_equals_reader(&bytes, &mut Noise(5));
     }
@@ -152,9 +180,62 @@ fn a_meta_bucket_on_a_page_of_its_own_is_kept() {
         let scan = scan(&bytes, || chunk_len).unwrap();
         let found = scan.entries(b"meta").unwrap().unwrap();
         assert_eq!(found.into_iter().map(owned).collect::<BTreeMap<_, _>>(), meta);
-        assert_eq!(scan.last_key(), Some(999));
+        assert_eq!(scan.last_key(), Some(&999_u64.to_be_bytes().to_vec()));
+        assert!(scan.is_whole(), "{:?}", scan.faults());
         assert!(matches!(scan.entries(b"key"), Err(Error::NotKept { .. })));
     }
+}
+
+/// What the check of the whole file finds, the scan finds, and the other way round.
+#[test]
+fn damage_is_seen_where_the_check_of_the_file_sees_it() {
+    let (sound, _) = with_free_pages();
+    let mut noise = Noise(77);
+    let mut found = 0;
+    for _ in 0..4000 {
+        let mut bytes = sound.clone();
+        // Headers and elements more often than values, and never the metas.
+        let page = 2 + noise.below(bytes.len() / 1024 - 2);
+        let within = [64, 64, 1024][noise.below(3)];
+        let at = page * 1024 + noise.below(within);
+        bytes[at] ^= 1 << noise.below(8);
+        let file = File::open(&bytes).unwrap();
+        let report = check(&file, Rules::Bbolt, |_, _, _| {});
+        let chunk_len = 1 + noise.below(9000);
+        match scan_bucket(b"key", Some(|_| true), &bytes, || chunk_len) {
+            Ok(scan) => assert_eq!(
+                scan.is_whole(),
+                report.is_sound(),
+                "byte {at}: {:?} and {:?}",
+                scan.faults(),
+                report.faults()
+            ),
+            Err(error) => assert!(!report.is_sound(), "byte {at}: {error}"),
+        }
+        found += usize::from(!report.is_sound());
+    }
+    assert!(found > 200, "{found}");
+}
+
+#[test]
+fn too_many_open_nodes_cost_the_proof_and_no_more_memory() {
+    let (mut bytes, free) = with_free_pages();
+    let expected = scan(&bytes, || 4096).unwrap().last_key().cloned();
+    // Old nodes that claim to go on over all that follows.
+    for page in &free {
+        let header = Header {
+            id: *page,
+            flags: FLAG_LEAF,
+            count: 1,
+            overflow: (bytes.len() / 1024) as u32 - *page as u32 - 1,
+        };
+        let at = *page as usize * 1024;
+        bytes[at..at + 16].copy_from_slice(&header.encode());
+    }
+    assert!(free.len() > 8);
+    let scan = scan(&bytes, || 1024).unwrap();
+    assert_eq!(scan.last_key(), expected.as_ref());
+    assert!(scan.is_whole(), "those were in no tree: {:?}", scan.faults());
 }
 
 /// A root of two leaves with inline buckets; the branch above them is on the page `order` gives it.
@@ -214,7 +295,7 @@ fn the_root_tree_may_have_a_branch() {
         assert!(report.is_sound(), "{:?}", report.faults());
         assert_scan_equals_reader(&bytes, &mut Noise(3));
         let scan = scan(&bytes, || 10).unwrap();
-        assert_eq!(scan.last_key(), Some(77));
+        assert_eq!(scan.last_key(), Some(&77_u64.to_be_bytes().to_vec()));
         assert!(scan.entries(b"meta").unwrap().is_some());
     }
 }

@@ -45,6 +45,16 @@ pub enum Error {
         /// What is wrong.
         error: ContentError,
     },
+    /// The data of the member is wrong, and a backup of that kind is kept already.
+    #[error("the data of member {member} is wrong: {}", .faults.join("; "))]
+    Wrong {
+        /// The member's name in the configuration.
+        member: String,
+        /// What is wrong.
+        faults: Vec<String>,
+        /// Why something of the backup may be left.
+        left: Vec<String>,
+    },
     /// No member is left to ask, and what at least one of them sent is not a sound snapshot.
     #[error("no member gives a sound snapshot: {}", .reasons.join("; "))]
     NoneSound {
@@ -82,6 +92,7 @@ impl Error {
             Error::Etcd(error) => !matches!(error, etcd::Error::Denied { .. }),
             Error::Slow { .. } | Error::Content { .. } => true,
             Error::NoMember(_)
+            | Error::Wrong { .. }
             | Error::NoneSound { .. }
             | Error::Encode(_)
             | Error::NoDestination(_)
@@ -99,6 +110,7 @@ impl Error {
             | Error::Etcd(_)
             | Error::Slow { .. }
             | Error::Content { .. }
+            | Error::Wrong { .. }
             | Error::NoneSound { .. }
             | Error::Encode(_)
             | Error::Interrupted { .. } => true,

@@ -15,6 +15,7 @@ use super::failure::{GivenUp, none_left};
 use super::member::{Asked, Asserted, Chosen, choose_one};
 use super::observed::{Facts, Observed};
 use super::pace::{Pace, Pacer, Slowness, TooSlow};
+use super::proof::Verdict;
 use super::sink::Sink;
 use super::traces::{AtWork, Traces};
 use crate::catalog::{Catalog, Descent, LatestError, Opening, Pinned};
@@ -22,7 +23,7 @@ use crate::destinations::Destination;
 use crate::etcd::choose::Wanted;
 use crate::etcd::{self, Access, Endpoints, SnapshotStream};
 use crate::layout::{
-    self, ChainPath, Cluster, CompactRevision, HostName, Kind, Manifest, ObjectName, Origin, Pin, Stream, Writer,
+    self, ChainPath, Cluster, CompactRevision, HostName, Kind, Manifest, ObjectName, Origin, Pin, Proof, Stream, Writer,
 };
 use crate::model::{ByteSize, ChainId, ClusterName, LineageId};
 use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding, Head};
@@ -48,6 +49,8 @@ pub struct Job {
     pub members: Vec<Endpoints>,
     /// Which of them to ask.
     pub wanted: Wanted,
+    /// Those that are not asked: what they gave before is wrong.
+    pub passed_over: Vec<String>,
     /// How to get in.
     pub access: Access,
     /// Whether to ask for HashKV.
@@ -89,6 +92,8 @@ pub struct Outcome {
     pub opening: Option<Opening>,
     /// Every destination, in the order given. At least one succeeded.
     pub destinations: Vec<Written>,
+    /// The name that its member has in the configuration.
+    pub member: String,
     /// How long it took.
     pub took: Duration,
     /// What is to be said of its lineage, when that is not the accepted one.
@@ -106,6 +111,7 @@ struct Times {
 /// A backup whose bytes are in their places and proven; only the manifest is missing.
 struct Proven {
     sinks: Sinks,
+    member: String,
     manifest: Manifest,
     opening: Option<Opening>,
     warnings: Vec<String>,
@@ -113,6 +119,7 @@ struct Proven {
 
 /// The same without the places.
 struct Unplaced {
+    member: String,
     manifest: Manifest,
     opening: Option<Opening>,
     warnings: Vec<String>,
@@ -121,12 +128,14 @@ struct Unplaced {
 impl Unplaced {
     fn with(self, sinks: Sinks) -> Proven {
         let Unplaced {
+            member,
             manifest,
             opening,
             warnings,
         } = self;
         Proven {
             sinks,
+            member,
             manifest,
             opening,
             warnings,
@@ -161,10 +170,16 @@ pub async fn full(
     };
     let Proven {
         sinks,
+        member,
         manifest,
         opening,
         warnings,
     } = proven?;
+    if !manifest.faults.is_empty() && keeps_one_like_it(before, job, &manifest) {
+        drop(sinks);
+        let (faults, left) = (manifest.faults, traces.take_back(PATIENCE).await);
+        return Err(Error::Wrong { member, faults, left });
+    }
     let document = sinks.signed(&manifest);
     let pin = match job.pinned {
         Pinned::Yes => Some(Pin::new(manifest.finished_at, &job.host, job.note.clone())),
@@ -175,6 +190,7 @@ pub async fn full(
         .await?;
     Ok(Outcome {
         unaccepted: unaccepted(before, &manifest, opening.as_ref()),
+        member,
         manifest,
         document,
         opening,
@@ -289,7 +305,10 @@ async fn prove_by(
     if let Err(reason) = &asserted.hash_kv {
         warnings.extend(job.hash_kv.misses(reason));
     }
-    warnings.extend(asserted.differs.clone());
+    // Where this one is the one that is wrong, that is told as its fault.
+    if let Verdict::Proven { .. } = asserted.verdict {
+        warnings.extend(asserted.differs.clone());
+    }
     warnings.extend(v2_keys.then(|| v2_keys_are_missing(&asked.name)));
     let descent = before.descent(&job.chain, &asked.new_backup(&facts));
     let opening = match &descent {
@@ -298,9 +317,23 @@ async fn prove_by(
     };
     let lineage = descent.lineage().clone();
     Ok(Unplaced {
+        member: asked.name.clone(),
         manifest: manifest(job, &asked, &path, &facts, stored, asserted, &times, lineage),
         opening,
         warnings,
+    })
+}
+
+/// How long a backup whose data is wrong is enough: each attempt would leave another one.
+const WRONG_ONE_A: SignedDuration = SignedDuration::from_hours(24);
+
+/// Whether a backup of this cluster whose data is wrong was kept a short while ago.
+fn keeps_one_like_it(before: &Catalog, job: &Job, manifest: &Manifest) -> bool {
+    let now = (job.now)();
+    before.backups().iter().any(|backup| {
+        let outline = backup.manifest();
+        let age = now.duration_since(outline.first_byte_at).abs();
+        outline.cluster == manifest.cluster.id && !outline.faults.is_empty() && age < WRONG_ONE_A
     })
 }
 
@@ -409,6 +442,10 @@ fn manifest(
         Ok(hash) => (Some(hash), None),
         Err(reason) => (None, Some(reason)),
     };
+    let (proof, proof_reason, faults) = match asserted.verdict {
+        Verdict::Proven { proof, short_of } => (proof, short_of, Vec::new()),
+        Verdict::Wrong(faults) => (Proof::None, None, faults),
+    };
     Manifest {
         format: layout::FORMAT,
         kind: Kind::Full,
@@ -443,6 +480,9 @@ fn manifest(
         stored,
         hash_kv,
         hash_kv_reason,
+        proof: Some(proof),
+        proof_reason,
+        faults,
         keys: asserted.keys,
         recipients: job.encoding.recipients.iter().map(ToString::to_string).collect(),
         origin: job.origin,

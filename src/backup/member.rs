@@ -6,10 +6,11 @@ use super::Pulse;
 use super::failure::GivenUp;
 use super::full::{HashKvPolicy, Job};
 use super::observed::Facts;
+use super::proof::{Verdict, judge};
 use crate::catalog::{NewBackup, Quorum};
 use crate::etcd::choose::{Candidate, Choice, NoChoice, Role, choose};
 use crate::etcd::{self, Member, Status, complaints, survey};
-use crate::layout::IN_DOUBT;
+use crate::layout::{IN_DOUBT, Proof};
 use crate::model::{ByteSize, HashKv, Revision};
 
 /// An only member is asked for HashKV up to this size: its clients wait meanwhile.
@@ -54,6 +55,8 @@ pub(super) struct Asserted {
     pub keys: Option<u64>,
     /// How it differs from that of the others.
     pub differs: Option<String>,
+    /// How far the backup is proven by that.
+    pub verdict: Verdict,
 }
 
 /// Chooses a member, but none of those that were given up.
@@ -61,7 +64,8 @@ pub(super) async fn choose_one(job: &Job, given_up: &[GivenUp]) -> Result<Chosen
     let surveyed = survey(&job.members, &job.access, job.pace.ahead()).await;
     let answers = surveyed.into_iter().map(|member| (member.candidate, member.connection));
     let (candidates, connections): (Vec<_>, Vec<_>) = answers.unzip();
-    let given_up: Vec<&str> = given_up.iter().map(|member| &*member.name).collect();
+    let passed_over = job.passed_over.iter().map(String::as_str);
+    let given_up: Vec<&str> = given_up.iter().map(|member| &*member.name).chain(passed_over).collect();
     let Choice { index, role } = choose(&candidates, &job.wanted, &given_up)?;
     let complaints = complaints(&candidates);
     let (mut chosen, mut others) = (None, Vec::new());
@@ -180,20 +184,29 @@ impl Asked {
             Ok(()) => hash_of(&mut self.connection, facts).await,
         };
         pulse.beat();
+        let mut verdict = judge(facts, hash_kv.as_ref().copied().map_err(String::as_str));
         let mut differs = None;
         if let Ok(own) = hash_kv
             && tells_of_data(&own, keys)
             && let Some(dissent) = self.dissent_of_others(own, policy, facts, pulse).await
         {
+            if dissent.condemns(&self.name) {
+                verdict = Verdict::Wrong(vec![dissent.to_string()]);
+            }
             if dissent.is_doubtful(&self.name) {
-                hash_kv = Err(format!("{IN_DOUBT}{dissent}"));
+                (hash_kv, verdict) = in_doubt(dissent.to_string(), verdict);
             }
             differs = Some(dissent.to_string());
         }
         if self.status.is_corrupt() {
-            hash_kv = Err(format!("{IN_DOUBT}{} is under alarm CORRUPT", self.name));
+            (hash_kv, verdict) = in_doubt(format!("{} is under alarm CORRUPT", self.name), verdict);
         }
-        Asserted { hash_kv, keys, differs }
+        Asserted {
+            hash_kv,
+            keys,
+            differs,
+            verdict,
+        }
     }
 
     /// How the others differ from this one, whose HashKV is `own`: followers first, the leader where they do.
@@ -275,6 +288,18 @@ async fn hash_of(member: &mut Member, facts: &Facts) -> Result<HashKv, String> {
     }
 }
 
+/// That the member's own data is in doubt: that the backup equals it proves no more than its structure.
+fn in_doubt(why: String, verdict: Verdict) -> (Result<HashKv, String>, Verdict) {
+    let verdict = match verdict {
+        Verdict::Proven { proof, .. } => Verdict::Proven {
+            proof: proof.min(Proof::Content),
+            short_of: Some(why.clone()),
+        },
+        wrong @ Verdict::Wrong(_) => wrong,
+    };
+    (Err(format!("{IN_DOUBT}{why}")), verdict)
+}
+
 /// Members that report different hashes of the same revision.
 #[derive(Debug, PartialEq, Eq)]
 struct Dissent {
@@ -287,6 +312,11 @@ struct Dissent {
 impl Dissent {
     fn is_doubtful(&self, name: &str) -> bool {
         self.minority.iter().any(|member| member == name)
+    }
+
+    /// Whether most others agree with one another, and not with this one: then it is the one that is wrong.
+    fn condemns(&self, name: &str) -> bool {
+        self.is_doubtful(name) && self.minority.len() < self.hashes.len()
     }
 }
 
@@ -354,8 +384,10 @@ mod tests {
             "HashKV differs between members at revision 7 (m1 1, m2 2, m3 1): the data of m2 is corrupt"
         );
         assert!(of_three.is_doubtful("m2") && !of_three.is_doubtful("m1"));
+        assert!(of_three.condemns("m2") && !of_three.condemns("m1"));
         let of_two = reported(&[("m1", 1, 3), ("m2", 2, 3)]).unwrap();
         assert!(of_two.is_doubtful("m1") && of_two.is_doubtful("m2"));
+        assert!(!of_two.condemns("m1"), "nobody knows which of them is wrong");
         assert!(
             of_two
                 .to_string()

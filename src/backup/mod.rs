@@ -6,6 +6,7 @@ mod full;
 mod member;
 mod observed;
 mod pace;
+mod proof;
 mod pulse;
 mod sink;
 mod traces;
@@ -14,6 +15,7 @@ pub use destinations::{DestinationError, Written, is_left_behind};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full, v2_keys_are_missing};
 pub use observed::{ContentError, Facts, Observed};
 pub use pace::Pace;
+pub use proof::{Verdict, judge};
 pub use pulse::Pulse;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

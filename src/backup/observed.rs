@@ -121,7 +121,12 @@ impl Observed {
 
 fn structure(scan: Scan<PassingLog>) -> Structure {
     if scan.fault_count() > 0 {
-        let mut faults: Vec<String> = scan.faults().iter().take(NAMED_FAULTS).map(ToString::to_string).collect();
+        let mut faults: Vec<String> = scan
+            .faults()
+            .iter()
+            .take(NAMED_FAULTS)
+            .map(ToString::to_string)
+            .collect();
         let more = scan.fault_count() - faults.len() as u64;
         if more > 0 {
             faults.push(format!("and {more} faults more"));

@@ -228,6 +228,8 @@ impl Catalog {
             first: &'a Backup,
             newest: &'a Backup,
         }
+        // What is known to be wrong tells nothing of the history where anything else does.
+        let standing = |backup: &Backup| (backup.manifest().faults.is_empty(), backup.revision());
         let mut seen: Vec<Seen> = Vec::new();
         let mut places: BTreeMap<&LineageId, usize> = BTreeMap::new();
         for backup in self.backups() {
@@ -239,7 +241,7 @@ impl Catalog {
                     if begun(backup) < begun(lineage.first) {
                         lineage.first = backup;
                     }
-                    if backup.revision() >= lineage.newest.revision() {
+                    if standing(backup) >= standing(lineage.newest) {
                         lineage.newest = backup;
                     }
                 }

@@ -162,7 +162,11 @@ impl Catalog {
     /// What is lower in `new` than it was in `lineage`.
     fn fallen(&self, lineage: &Lineage, new: &NewBackup) -> Option<Opening> {
         let manifests = self.backups().iter().map(|b| b.manifest());
-        let members = || manifests.clone().filter(|m| m.lineage == lineage.id);
+        let members = || {
+            manifests
+                .clone()
+                .filter(|m| m.lineage == lineage.id && m.faults.is_empty())
+        };
         // Of a manifest that cannot be read the name still tells the revision; one begun since the lineage was opened
         // is taken to be of it.
         let lost = self

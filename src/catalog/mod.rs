@@ -249,7 +249,9 @@ impl Catalog {
     pub fn of_new_acknowledged(self) -> Catalog {
         let mut catalog = self.of_acknowledged();
         for copy in catalog.backups.iter_mut().flat_map(|backup| &mut backup.copies) {
-            copy.standing = Standing::Good(Proof::Acknowledged);
+            if let Standing::Good(_) = copy.standing {
+                copy.standing = Standing::Good(Proof::Acknowledged);
+            }
         }
         catalog
     }

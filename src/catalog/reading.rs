@@ -198,8 +198,15 @@ impl<'a> Reading<'a> {
                 "its object has {} bytes instead of {expected}",
                 data.bytes
             )]),
-            (Some(_), Some(checked)) => checked.standing.clone(),
-            (Some(_), None) => Standing::Good(Proof::Stored),
+            // What was seen while it was taken, no check of its bytes makes good.
+            (Some(_), _) if !manifest.faults.is_empty() => Standing::Bad(manifest.faults.to_vec()),
+            // What was proven of the stream is proven of the bytes that are equal to it; of those, the store's word is none.
+            (Some(_), Some(checked)) => match &checked.standing {
+                Standing::Good(Proof::Acknowledged) => checked.standing.clone(),
+                Standing::Good(proof) => Standing::Good((*proof).max(manifest.proof)),
+                Standing::Bad(_) => checked.standing.clone(),
+            },
+            (Some(_), None) => Standing::Good(manifest.proof.max(Proof::Stored)),
         };
         BackupCopy {
             destination: self.destination.to_owned(),

@@ -14,7 +14,7 @@ use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::jobs::backup::Request;
 use crate::jobs::backup_now::{Asked, take_now};
-use crate::layout::Origin;
+use crate::layout::{Origin, Proof};
 use crate::model::{ByteSize, ChainId, Revision};
 use crate::terminal::{Bar, Format, Output};
 
@@ -60,6 +60,9 @@ struct Document<'a> {
     stored_bytes: u64,
     seconds: f64,
     new_lineage: bool,
+    proof: Proof,
+    proof_reason: Option<&'a str>,
+    faults: &'a [String],
     destinations: Vec<DestinationDocument<'a>>,
     warnings: &'a [String],
 }
@@ -83,9 +86,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let listen = || super::listen(context);
     let (outcome, destinations) = take_now(&config, asked, (&output, context.runtime.handle()), listen, show)?;
     report(&output, &outcome, &destinations);
-    match outcome.destinations.iter().all(|written| written.result.is_ok()) {
-        true => Ok(Exit::Done),
-        false => Ok(Exit::Partly),
+    let everywhere = outcome.destinations.iter().all(|written| written.result.is_ok());
+    match (outcome.manifest.faults.is_empty(), everywhere) {
+        (false, _) => Ok(Exit::Damaged),
+        (true, true) => Ok(Exit::Done),
+        (true, false) => Ok(Exit::Partly),
     }
 }
 
@@ -126,6 +131,14 @@ fn report(output: &Output, outcome: &Outcome, destinations: &Destinations) {
             ));
         }
     }
+    if !manifest.faults.is_empty() {
+        output.alarm(format!(
+            "this backup is bad: {}. It is kept, and `latest` passes it over; look at the disk and log of {}, and compare the \
+             members: `etcdctl endpoint hashkv --cluster`",
+            manifest.faults.join("; "),
+            outcome.member
+        ));
+    }
     if let Some(unaccepted) = &outcome.unaccepted {
         output.alarm(unaccepted);
     }
@@ -141,13 +154,13 @@ fn report(output: &Output, outcome: &Outcome, destinations: &Destinations) {
     for warning in &outcome.warnings {
         output.warn(warning);
     }
-    let hash_kv = match (&manifest.hash_kv, &manifest.hash_kv_reason) {
-        (Some(hash), _) => format!("HashKV {} recorded", hash.hash),
-        (None, Some(reason)) => format!("no HashKV: {reason}"),
-        (None, None) => "no HashKV".to_owned(),
+    let proven = match (manifest.proof.unwrap_or(Proof::Stored), &manifest.proof_reason) {
+        (Proof::HashKv, _) => "proven equal to the member's data (HashKV)".to_owned(),
+        (proof, Some(reason)) => format!("proven: {proof}; not hash_kv: {reason}"),
+        (proof, None) => format!("proven: {proof}"),
     };
     output.detail(format!(
-        "revision {} of {} ({}), {} stored as {} in {}; {hash_kv}",
+        "revision {} of {} ({}), {} stored as {} in {}; {proven}",
         manifest.to_revision,
         manifest.member.name,
         manifest.etcd_version,
@@ -184,6 +197,9 @@ fn document(outcome: &Outcome) -> Document<'_> {
         stored_bytes: manifest.stored.bytes,
         seconds: outcome.took.as_secs_f64(),
         new_lineage: outcome.opening.is_some(),
+        proof: manifest.proof.unwrap_or(Proof::Stored),
+        proof_reason: manifest.proof_reason.as_deref(),
+        faults: &manifest.faults,
         destinations: outcome
             .destinations
             .iter()

@@ -71,6 +71,8 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destina
         );
     }
     field("proof", proof(backup.proof()).to_owned());
+    let short_of = manifest.proof_reason.as_deref().map(clean);
+    optional("no further", short_of.filter(|_| backup.proof() < Proof::HashKv));
     for copy in &backup.copies {
         let checked = copy
             .checked_at
@@ -146,8 +148,8 @@ fn proof(proof: Proof) -> &'static str {
             "acknowledged: etcd's digest matched, and so did the store's own checksum; nothing was read back"
         }
         Proof::Stored => "stored: etcd's digest matched, and the stored bytes were read back",
-        Proof::Content => "content: it was decrypted, and its structure is whole",
-        Proof::HashKv => "hash_kv: it was decrypted, and equals what the member reported",
+        Proof::Content => "content: its structure is whole",
+        Proof::HashKv => "hash_kv: it equals what the member reported",
     }
 }
 

@@ -31,6 +31,17 @@ pub struct Destination {
     pub store: Result<Store, store::Error>,
 }
 
+impl Destination {
+    /// The same once more, where it can be used.
+    pub fn again(&self) -> Option<Destination> {
+        let store = self.store.as_ref().ok()?.clone();
+        Some(Destination {
+            name: self.name.clone(),
+            store: Ok(store),
+        })
+    }
+}
+
 /// Opens each, side by side: three that hang cost one deadline. `memory` is what this host knows of the stores; one that
 /// is opened to be written to and seen for the first time is remembered there. `authority` judges what is in them, with the
 /// newest list of signers that is found in any.

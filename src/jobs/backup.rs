@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Exit, Failure, Listener, accept, failed, host, witness};
-use crate::backup::{Error, Job, Outcome, Pace, Progress, full};
+use crate::backup::{DestinationError, Error, Job, Outcome, Pace, Progress, Written, full};
 use crate::catalog::Pinned;
 use crate::config::{Config, MemberChoice};
 use crate::destinations::{Destination, Destinations};
@@ -13,7 +13,7 @@ use crate::etcd::choose::{NoChoice, Wanted};
 use crate::layout::{Origin, Writer};
 use crate::model::{ByteSize, ChainId};
 use crate::pipeline::Encoding;
-use crate::state::{BegunChain, State};
+use crate::state::{BegunChain, Holder, State};
 use crate::store::Begun;
 
 /// What a backup is asked to be.
@@ -35,23 +35,152 @@ pub struct Request {
     pub note: Option<String>,
 }
 
+/// What a run that takes a backup has at hand.
+pub struct Run<'a> {
+    /// Who hears of it.
+    pub listener: &'a dyn Listener,
+    /// Where it is recorded which chains are begun.
+    pub state: &'a State,
+    /// Who takes it, for that record.
+    pub command: &'static str,
+    /// The record of the first chain.
+    pub begun: BegunChain,
+    /// How far it is.
+    pub progress: &'a Progress,
+    /// Hears that the backup to be is another one.
+    pub renamed: &'a mut dyn FnMut(&ChainId),
+}
+
 /// Takes the backup to those of `to`; `destinations` is what all of them hold, and has it afterwards. Ends with the record
 /// of the chain, and with the operator's word on a history that a restore has opened.
+///
+/// A backup whose data is wrong is kept, marked as bad, and the next member is asked for another one. It is the outcome only
+/// where none can be.
 pub async fn take(
-    listener: &dyn Listener,
-    job: &Job,
-    to: Vec<Destination>,
+    run: Run<'_>,
+    mut job: Job,
+    mut to: Vec<Destination>,
     destinations: &mut Destinations,
-    begun: BegunChain,
-    progress: &Progress,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome, Error> {
-    let taken = full(job, to, &destinations.catalog, progress, interrupted).await;
-    end(begun, &taken, progress);
-    let mut outcome = taken?;
-    take_in(destinations, &outcome);
-    accept_if_restored(listener, destinations, &mut outcome);
-    Ok(outcome)
+    tokio::pin!(interrupted);
+    let mut begun = run.begun;
+    let mut wrong = Wrong::default();
+    loop {
+        let again: Vec<Destination> = to.iter().filter_map(Destination::again).collect();
+        let taken = full(&job, to, &destinations.catalog, run.progress, interrupted.as_mut()).await;
+        end(begun, &taken, run.progress);
+        let member = match taken {
+            Ok(mut outcome) if outcome.manifest.faults.is_empty() => {
+                take_in(destinations, &outcome);
+                accept_if_restored(run.listener, destinations, &mut outcome);
+                return Ok(wrong.made_good_by(outcome));
+            }
+            Ok(outcome) => {
+                take_in(destinations, &outcome);
+                wrong.keep(outcome)
+            }
+            Err(Error::Wrong { member, faults, left }) => wrong.pass_over(member, &faults, left),
+            Err(error @ Error::Interrupted { .. }) => return Err(error),
+            Err(error) => return wrong.end(Some(error)),
+        };
+        // Whoever names a member means that one.
+        let Wanted::Any { .. } = job.wanted else {
+            return wrong.end(None);
+        };
+        job.passed_over.push(member);
+        job.chain = destinations
+            .catalog
+            .next_chain(host::now(), getrandom::u32().unwrap_or_default());
+        let next = Holder::this(run.command, host::now());
+        begun = match run.state.begin_chain(&job.chain, &next) {
+            Ok(begun) => begun,
+            Err(error) => {
+                run.listener.warn(&with_causes(&error));
+                return wrong.end(None);
+            }
+        };
+        (run.renamed)(&job.chain);
+        to = again;
+    }
+}
+
+/// What came of members whose data is wrong.
+#[derive(Default)]
+struct Wrong {
+    /// The last backup that is kept, marked as bad.
+    kept: Option<Outcome>,
+    /// The last member, and what is wrong.
+    last: Option<(String, Vec<String>)>,
+    told: Vec<String>,
+}
+
+impl Wrong {
+    /// Takes in a backup that is kept; returns its member.
+    fn keep(&mut self, outcome: Outcome) -> String {
+        let (member, faults) = (outcome.member.clone(), outcome.manifest.faults.clone());
+        let id = &outcome.manifest.chain;
+        self.told
+            .push(format!("{}; {id} is kept, marked as bad", wrong_data(&member, &faults)));
+        self.last = Some((member.clone(), faults));
+        let unopened = self.kept.take().into_iter().flat_map(never_written);
+        self.kept = Some(Outcome {
+            destinations: outcome.destinations.into_iter().chain(unopened).collect(),
+            ..outcome
+        });
+        member
+    }
+
+    /// Takes in a member whose backup is not kept; returns it.
+    fn pass_over(&mut self, member: String, faults: &[String], left: Vec<String>) -> String {
+        self.told.push(format!(
+            "{}; a backup of this kind is kept already",
+            wrong_data(&member, faults)
+        ));
+        self.told.extend(left);
+        self.last = Some((member.clone(), faults.to_vec()));
+        member
+    }
+
+    /// Another member gave a good one.
+    fn made_good_by(self, mut outcome: Outcome) -> Outcome {
+        outcome.warnings.splice(0..0, self.told);
+        let unopened = self.kept.into_iter().flat_map(never_written);
+        outcome.destinations.extend(unopened);
+        outcome
+    }
+
+    /// No member gives a good one: `error` says why no other could be asked.
+    fn end(self, error: Option<Error>) -> Result<Outcome, Error> {
+        let others = match &error {
+            // All of them were.
+            Some(Error::NoMember(NoChoice::NoneAnswered { reasons })) if reasons.is_empty() => None,
+            Some(error) => Some(format!("no other member gives a good one: {}", with_causes(error))),
+            None => None,
+        };
+        match (self.kept, self.last, error) {
+            (Some(mut outcome), ..) => {
+                outcome.warnings.splice(0..0, self.told.into_iter().chain(others));
+                Ok(outcome)
+            }
+            (None, Some((member, faults)), _) => {
+                let left = others.into_iter().collect();
+                Err(Error::Wrong { member, faults, left })
+            }
+            (None, None, Some(error)) => Err(error),
+            (None, None, None) => unreachable!("it ends after an error, or after a member whose data is wrong"),
+        }
+    }
+}
+
+/// The destinations that could not be written to, whichever member is asked.
+fn never_written(outcome: Outcome) -> impl Iterator<Item = Written> {
+    let written = outcome.destinations.into_iter();
+    written.filter(|written| matches!(written.result, Err(DestinationError::Store(_))))
+}
+
+fn wrong_data(member: &str, faults: &[String]) -> String {
+    format!("the data of member {member} is wrong: {}", faults.join("; "))
 }
 
 /// The whole job of a backup that was asked for.
@@ -63,6 +192,7 @@ pub fn job(config: &Config, request: Request, chain: ChainId, access: Access) ->
         cluster: config.cluster.name.clone(),
         members: host::endpoints(config),
         wanted: wanted(config, request.member.as_deref())?,
+        passed_over: Vec::new(),
         access,
         hash_kv: config.backup.hash_kv,
         idle_timeout: config.backup.idle_timeout,
@@ -208,6 +338,8 @@ pub fn failure(error: Error) -> Failure {
         }
         Error::Content { .. } => Failure::new(Exit::Damaged, text)
             .next("nothing was kept; try another member with `--member NAME` and look at this one's disk and log"),
+        Error::Wrong { .. } => Failure::new(Exit::Damaged, text)
+            .next("look at this member's disk and log, and compare the members: `etcdctl endpoint hashkv --cluster`"),
         Error::NoneSound { .. } => Failure::new(Exit::Damaged, text)
             .next("nothing was kept; look at the disks and logs of these members: `lifeboat check --online` tries every one"),
         Error::NoDestination(_) => {

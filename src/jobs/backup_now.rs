@@ -90,7 +90,15 @@ pub fn take_now(
                 () = restore_opened() => {}
             }
         };
-        let outcome = backup::take(listener, &job, opened, &mut destinations, begun, &progress, gives_way).await;
+        let run = backup::Run {
+            listener,
+            state: &state,
+            command: "backup",
+            begun,
+            progress: &progress,
+            renamed: &mut |_| {},
+        };
+        let outcome = backup::take(run, job, opened, &mut destinations, gives_way).await;
         watcher.abort();
         // Wait until it is gone, so that no bar is drawn over the result.
         drop(watcher.await);

@@ -264,6 +264,7 @@ destinations = ["local", "far"]
             BranchError::Write { written: 10, source }
         };
         let failed = |result: BranchError| Outcome {
+            member: "m1".to_owned(),
             manifest: taken.clone(),
             document: taken.to_bytes(),
             opening: None,

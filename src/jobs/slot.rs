@@ -230,11 +230,13 @@ impl<'a> Attempt<'a> {
         }
         let apart = self.clocks_apart();
         let progress = Progress::with(self.order.pulse.clone());
-        let outcome = match self.take(&job, &mut destinations, begun, &progress) {
+        let mut renamed = |chain: &ChainId| held.values().for_each(|claim| claim.names(chain));
+        let outcome = match self.take(job, &mut destinations, begun, &progress, &mut renamed) {
             Err(Error::Interrupted { .. }) => return Err(Stop::Asked),
             taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, with_causes(&error))))?,
         };
-        for written in &outcome.destinations {
+        let is_good = outcome.manifest.faults.is_empty();
+        for written in outcome.destinations.iter().filter(|_| is_good) {
             if let (Ok(()), Some(claim)) = (&written.result, held.remove(&written.destination)) {
                 claim.end(ClaimState::Done);
             }
@@ -318,18 +320,26 @@ impl<'a> Attempt<'a> {
 
     fn take(
         &mut self,
-        job: &Job,
+        job: Job,
         destinations: &mut Destinations,
         begun: BegunChain,
         progress: &Progress,
+        renamed: &mut dyn FnMut(&ChainId),
     ) -> Result<Outcome, Error> {
         let open = std::mem::take(&mut self.open);
         let mut to = std::mem::take(&mut self.destinations);
         to.retain(|destination| open.contains(&destination.name));
         let stop = raised(self.order.stop.clone());
         let other_recipients = recipients::changed_since(self.listener, self.config, &self.state, destinations);
-        let taken = backup::take(self.listener, job, to, destinations, begun, progress, stop);
-        let mut outcome = self.runtime.block_on(taken)?;
+        let run = backup::Run {
+            listener: self.listener,
+            state: &self.state,
+            command: "agent",
+            begun,
+            progress,
+            renamed,
+        };
+        let mut outcome = self.runtime.block_on(backup::take(run, job, to, destinations, stop))?;
         outcome.warnings.extend(other_recipients);
         outcome
             .warnings
@@ -355,6 +365,11 @@ impl<'a> Attempt<'a> {
         for written in &outcome.destinations {
             let name = &written.destination;
             let fate = match &written.result {
+                Ok(()) if !outcome.manifest.faults.is_empty() => Fate::Failed(format!(
+                    "no member gives a good backup; {} is kept, marked as bad: {}",
+                    taken.id,
+                    outcome.manifest.faults.join("; ")
+                )),
                 Ok(()) => Fate::Stored(Stored {
                     host: outcome.manifest.writer.host.clone(),
                     id: Some(taken.id.clone()),
@@ -367,6 +382,10 @@ impl<'a> Attempt<'a> {
                 Err(error) => Fate::Failed(format!("destination {name} lacks {}: {}", taken.id, with_causes(error))),
             };
             self.add(name, fate);
+        }
+        // What is wrong with it is the fate of its slot.
+        if !outcome.manifest.faults.is_empty() {
+            return;
         }
         let begun = Instant::now();
         if !*self.order.stop.borrow() {

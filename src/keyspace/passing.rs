@@ -226,7 +226,9 @@ impl Hasher for Folded {
         self.0.rotate_right(1)
     }
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |sum, &byte| sum.rotate_left(8) ^ u64::from(byte));
+        self.0 = bytes
+            .iter()
+            .fold(self.0, |sum, &byte| sum.rotate_left(8) ^ u64::from(byte));
     }
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;
@@ -320,15 +322,22 @@ mod tests {
         let far = i64::MAX - 7;
         let entries = [(at(2), record(b"a")), (at(3), record(b"b")), (at(far), Vec::new())];
         let mut log = PassingLog::default();
-        let leaf = log.leaf(entries.iter().map(|(key, value)| (&key[..], &value[..]))).unwrap();
+        let leaf = log
+            .leaf(entries.iter().map(|(key, value)| (&key[..], &value[..])))
+            .unwrap();
         let whole = log.hash_kv(&[leaf], i64::MAX, -1).unwrap();
-        let bytes: Vec<u8> = entries.iter().flat_map(|(key, value)| [&key[..], &value[..]].concat()).collect();
+        let bytes: Vec<u8> = entries
+            .iter()
+            .flat_map(|(key, value)| [&key[..], &value[..]].concat())
+            .collect();
         assert_eq!(whole.hash, crc32c::crc32c(&[b"key", &bytes[..]].concat()));
         let without_last = log.hash_kv(&[leaf], far - 1, -1).unwrap();
         assert_ne!(without_last.hash, whole.hash);
 
         let malformed = [(at(9), b"\xff".to_vec())];
-        let leaf = log.leaf(malformed.iter().map(|(key, value)| (&key[..], &value[..]))).unwrap();
+        let leaf = log
+            .leaf(malformed.iter().map(|(key, value)| (&key[..], &value[..])))
+            .unwrap();
         assert!(log.hash_kv(&[leaf], i64::MAX, -1).is_none());
     }
 

@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::instant;
 use super::names::{ChainPath, ObjectName, SlotPath};
+use super::records::Proof;
 use crate::model::{ChainId, ClusterId, ClusterName, Digest, HashKv, LineageId, MemberId, Revision};
 
 /// The version of every document this program writes, but for the signed manifest.
@@ -230,6 +231,15 @@ pub struct Manifest {
     pub hash_kv: Option<HashKv>,
     /// Why it is not known, if it is not.
     pub hash_kv_reason: Option<String>,
+    /// How far it was proven while it was taken; of one that an earlier version took, that it was stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+    /// Why no further, if it was proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof_reason: Option<String>,
+    /// What is wrong with its data: a backup with faults is no good one, whatever a later check of its bytes says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
     /// How many keys are alive at the last revision.
     pub keys: Option<u64>,
     /// Who can open the object.
@@ -383,6 +393,10 @@ pub struct Outline {
     pub note: Option<Box<str>>,
     /// Why the data is in doubt, if it is.
     pub doubt: Option<Box<str>>,
+    /// How far it was proven while it was taken.
+    pub proof: Proof,
+    /// What is wrong with its data.
+    pub faults: Box<[String]>,
     /// What it was made of, if that was another backup.
     pub rewrapped: Option<Box<Rewrapped>>,
     /// The digest of the document.
@@ -395,6 +409,8 @@ impl Outline {
         Outline {
             slot: manifest.slot_path().map(Box::new),
             doubt: manifest.doubt().map(Box::from),
+            proof: manifest.proof.unwrap_or(Proof::Stored),
+            faults: manifest.faults.into(),
             rewrapped: manifest.rewrapped.map(Box::new),
             kind: manifest.kind,
             lineage: manifest.lineage,
@@ -531,6 +547,9 @@ pub(crate) mod tests {
                 hash: 0xdead_beef,
             }),
             hash_kv_reason: None,
+            proof: None,
+            proof_reason: None,
+            faults: Vec::new(),
             keys: Some(12),
             recipients: vec!["age1example".to_owned()],
             origin: Origin::Manual,

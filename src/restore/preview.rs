@@ -52,7 +52,10 @@ pub fn preview(mut source: Source, stop: &dyn Fn(u64) -> bool) -> Result<Option<
         name: name.clone(),
         source: error,
     };
-    let (mut hasher, mut scanner) = (SnapshotHasher::default(), Scanner::new(b"key", keyspace::META_KEYS, PassingLog::default()));
+    let (mut hasher, mut scanner) = (
+        SnapshotHasher::default(),
+        Scanner::new(b"key", keyspace::META_KEYS, PassingLog::default()),
+    );
     let (mut block, mut bytes, mut scanned) = (Vec::new(), 0, 0);
     while source.next_block(&mut block)? {
         bytes += block.len() as u64;

@@ -1,19 +1,19 @@
 //! The plain bytes of a backup: are they those that etcd sent, is their structure whole, are they what the member had.
 //!
-//! HashKV needs the entries in order of their keys, and a snapshot has its pages in any order. So the database is taken
-//! into memory, if it is no larger than the caller allows; it is never written to a disk. A larger one is followed as
-//! it passes, as when it was taken: its digest, its metas and the way to its last revision are checked, and no more.
+//! The database is taken into memory, if it is no larger than the caller allows, and every entry is looked at; it is never
+//! written to a disk. A larger one is followed as it passes, as when it was taken: its structure and HashKV are proven, its
+//! records are not read.
 //!
 //! Invariant: memory is the database's length, and only if the caller allows that.
 
 use std::ops::ControlFlow;
 
 use super::Stopped;
-use crate::backup::Observed;
+use crate::backup::{Observed, Verdict, judge};
 use crate::bbolt;
 use crate::keyspace::{Agreement, Inspection, LiveKeys};
 use crate::layout::{Manifest, Proof};
-use crate::model::{ByteSize, HashKv};
+use crate::model::HashKv;
 use crate::pipeline::{DecodeError, Observer};
 use crate::source::{self, Source};
 
@@ -111,13 +111,9 @@ pub(super) fn prove(
         return wrong(format!("its snapshot has revision {found} instead of {recorded}"));
     }
     let Some(mut held) = held else {
-        let size = ByteSize(facts.database_bytes);
-        return Ok(Content::Proven {
-            proof: Proof::Content,
-            short_of: Some(format!(
-                "no HashKV: the database ({size}) does not fit into the {} of memory that may be used",
-                ByteSize(memory)
-            )),
+        return Ok(match judge(&facts, reported(manifest)) {
+            Verdict::Proven { proof, short_of } => Content::Proven { proof, short_of },
+            Verdict::Wrong(faults) => Content::Wrong(faults),
         });
     };
     held.truncate(usize::try_from(facts.database_bytes).unwrap_or(usize::MAX));
@@ -146,6 +142,12 @@ fn faults(inspected: &Inspection) -> Vec<String> {
         named.push(format!("and {more} faults more"));
     }
     named
+}
+
+/// What the member reported when the backup was taken, or why that is not known.
+fn reported(manifest: &Manifest) -> Result<HashKv, &str> {
+    let reason = manifest.hash_kv_reason.as_deref();
+    manifest.hash_kv.ok_or(reason.unwrap_or("no HashKV was recorded"))
 }
 
 fn compare(walked: &Inspection, manifest: &Manifest) -> Content {

@@ -192,7 +192,9 @@ impl<L: Leaves> Scanner<L> {
             return;
         }
         let slot = self.nodes.begin(&header);
-        let len = usize::try_from(run).ok().and_then(|run| run.checked_mul(meta.page_size as usize));
+        let len = usize::try_from(run)
+            .ok()
+            .and_then(|run| run.checked_mul(meta.page_size as usize));
         let Some(len) = len else {
             return;
         };

@@ -120,7 +120,8 @@ impl<L: Leaves> Nodes<L> {
         if header.id != page {
             self.meta_faults.push(FaultKind::WrongId { found: header.id }.on(page));
         } else if header.flags != FLAG_META {
-            self.meta_faults.push(FaultKind::WrongType { flags: header.flags }.on(page));
+            self.meta_faults
+                .push(FaultKind::WrongType { flags: header.flags }.on(page));
         }
     }
 

@@ -115,7 +115,10 @@ impl<L: Leaves> Scan<L> {
             None => return Ok(None),
             Some(BucketRoot::Inline(leaf)) if leaf.count == 0 => return Ok(None),
             Some(BucketRoot::Inline(leaf)) => {
-                let last = leaf.count.checked_sub(1).and_then(|last| leaf.leaf(last, leaf.data_start()).ok());
+                let last = leaf
+                    .count
+                    .checked_sub(1)
+                    .and_then(|last| leaf.leaf(last, leaf.data_start()).ok());
                 let last = last.and_then(|last| self.nodes.leaves.key(last.key));
                 return Ok(Some(last.ok_or_else(|| FaultKind::NoLastElement.on(leaf.page))?));
             }

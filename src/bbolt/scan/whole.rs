@@ -157,7 +157,10 @@ impl<'a, L: Leaves> Walk<'a, L> {
 
     fn tree(&mut self, root: u64, bucket: Bucket, followed: &[u8]) {
         let mut levels: Vec<Level<'a, L::Key>> = Vec::new();
-        let whole = Range { from: None, below: None };
+        let whole = Range {
+            from: None,
+            below: None,
+        };
         self.enter(root, whole, bucket, followed, &mut levels);
         while let Some(level) = levels.last_mut() {
             let index = level.next;
@@ -350,7 +353,11 @@ impl<'a, L: Leaves> Walk<'a, L> {
         }
         let in_use: Vec<u64> = free.iter().filter(|page| self.reachable.contains(*page)).collect();
         let leaked: Vec<u64> = self.reachable.missing().filter(|page| !free.contains(*page)).collect();
-        in_use.into_iter().for_each(|page| self.fault(FaultKind::FreeInUse.on(page)));
-        leaked.into_iter().for_each(|page| self.fault(FaultKind::Leaked.on(page)));
+        in_use
+            .into_iter()
+            .for_each(|page| self.fault(FaultKind::FreeInUse.on(page)));
+        leaked
+            .into_iter()
+            .for_each(|page| self.fault(FaultKind::Leaked.on(page)));
     }
 }

@@ -69,11 +69,18 @@ pub(super) fn assert_scan_equals_reader(bytes: &[u8], noise: &mut Noise) {
             let chunk_len = 1 + noise.below(bound);
             let followed = scan_bucket(name, Some(|_| true), bytes, || chunk_len).unwrap();
             assert_eq!(followed.is_whole(), is_sound, "{told}: {:?}", followed.faults());
-            assert_eq!(followed.last_key().map(|key| &key[..]), expected.last().map(|last| last.0), "{told}");
+            assert_eq!(
+                followed.last_key().map(|key| &key[..]),
+                expected.last().map(|last| last.0),
+                "{told}"
+            );
             let (order, kept) = followed.into_leaves();
             let seen: Vec<_> = order.iter().flat_map(|leaf| &kept.leaves[*leaf]).collect();
             assert_eq!(seen.len(), expected.len(), "{told}");
-            let equal = seen.iter().zip(&expected).all(|(seen, expected)| (&seen.0[..], &seen.1[..]) == *expected);
+            let equal = seen
+                .iter()
+                .zip(&expected)
+                .all(|(seen, expected)| (&seen.0[..], &seen.1[..]) == *expected);
             assert!(equal, "{told}: the entries in order");
         }
         match whole.entries(name) {

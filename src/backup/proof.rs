@@ -58,3 +58,91 @@ pub fn judge(facts: &Facts, reported: Result<HashKv, &str>) -> Verdict {
         )]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::super::Observed;
+    use super::*;
+    use crate::bbolt::Writer;
+    use crate::keyspace::{KeyValue, RevisionKey};
+    use crate::model::Revision;
+    use crate::pipeline::Observer;
+
+    /// A snapshot with so many keys, each of them put once, and its pages.
+    fn snapshot(keys: i64) -> Vec<u8> {
+        let mut writer = Writer::fresh(Vec::new(), 4096).unwrap();
+        let mut bucket = writer.bucket(b"key").unwrap();
+        for main in 2..2 + keys {
+            let at = RevisionKey::first_put(Revision::new(main).unwrap()).encode();
+            let mut record = Vec::new();
+            let key = format!("/key/{main}");
+            KeyValue {
+                key: key.as_bytes(),
+                create_revision: main,
+                mod_revision: main,
+                version: 1,
+                value: &[7; 100],
+                lease: 0,
+            }
+            .encode_into(&mut record);
+            bucket.put(&at, &record).unwrap();
+        }
+        bucket.finish().unwrap();
+        writer.finish().unwrap().seal().unwrap().0
+    }
+
+    fn facts(database: &[u8]) -> Facts {
+        let bytes = [database, &Sha256::digest(database)[..]].concat();
+        let mut observed = Observed::new(bytes.len() as u64);
+        bytes.chunks(10_000).for_each(|block| observed.observe(block));
+        observed.finish().unwrap()
+    }
+
+    fn hash_kv(facts: &Facts) -> HashKv {
+        let Structure::Whole(log) = &facts.structure else {
+            panic!("{:?}", facts.structure)
+        };
+        log.hash_kv(facts.revision, -1).unwrap().at(facts.revision)
+    }
+
+    #[test]
+    fn what_equals_the_members_report_is_proven_and_what_differs_is_wrong() {
+        let facts = facts(&snapshot(500));
+        let own = hash_kv(&facts);
+        let proven = Verdict::Proven {
+            proof: Proof::HashKv,
+            short_of: None,
+        };
+        assert_eq!(judge(&facts, Ok(own)), proven);
+        let other = HashKv {
+            hash: own.hash ^ 1,
+            ..own
+        };
+        assert!(matches!(judge(&facts, Ok(other)), Verdict::Wrong(faults) if faults[0].contains("HashKV")));
+        let unknown = Verdict::Proven {
+            proof: Proof::Content,
+            short_of: Some("switched off".to_owned()),
+        };
+        assert_eq!(judge(&facts, Err("switched off")), unknown);
+    }
+
+    #[test]
+    fn a_page_that_is_broken_is_named_though_the_digest_is_right() {
+        let mut database = snapshot(500);
+        // The order of keys in a leaf somewhere in the middle.
+        let page = (2..database.len() / 4096)
+            .find(|page| database[page * 4096 + 8] == 2 && database[page * 4096 + 10] > 4)
+            .unwrap();
+        let key = page * 4096 + 16;
+        let pos = u32::from_le_bytes(*database[key + 4..].first_chunk().unwrap()) as usize;
+        database[key + pos] = 0x70;
+        let facts = facts(&database);
+        let verdict = judge(&facts, Err("not asked"));
+        let Verdict::Wrong(faults) = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert!(faults[0].contains(&format!("page {page}")), "{faults:?}");
+    }
+}

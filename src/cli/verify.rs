@@ -145,7 +145,7 @@ fn print(output: &Output, results: &Results, may_give_up: bool) {
             match copy.ok {
                 true if copy.depth == Depth::Compared && copy.proof > Proof::Stored => output.line(format!(
                     "good  {id} in {name}: file intact (not decrypted); proven before: {}",
-                    meaning(copy.proof)
+                    meaning(copy.proof).trim_start_matches("decrypted, ")
                 )),
                 true => output.line(format!("good  {id} in {name}: {}", meaning(copy.proof))),
                 false => output.line(format!("BAD   {id} in {name}: {}", clean(&copy.faults.join("; ")))),

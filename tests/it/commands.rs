@@ -190,7 +190,7 @@ fn objects_and_manifests_lie_where_the_contract_says() {
     assert_eq!(&written, manifest, "what is shown is what is stored");
     let keys = "format kind lineage cluster chain from_revision to_revision compact_revision member etcd_version \
         storage_version raft_term consistent_index started_at first_byte_at finished_at object plain stored hash_kv \
-        hash_kv_reason keys recipients origin schedule slot note writer previous signer signature";
+        hash_kv_reason proof keys recipients origin schedule slot note writer previous signer signature";
     assert_eq!(
         fields(&written),
         keys.split_whitespace().collect::<Vec<_>>(),
@@ -268,12 +268,12 @@ fn documents_have_the_fields_of_the_contract() {
     let taken = host.lifeboat(["--json", "backup"]).expect_code(0).json();
     has_fields(
         &taken,
-        &json!({"schema": 1, "id": "", "chain": "", "revision": 0, "bytes": 0, "stored_bytes": 0, "seconds": 0.5,
+        &json!({"schema": 1, "id": "", "chain": "", "revision": 0, "bytes": 0, "stored_bytes": 0, "seconds": 0.5, "proof": "hash_kv", "proof_reason": null, "faults": [],
             "destinations": [{"name": "local", "ok": true, "error": null}]}),
     );
     assert_eq!(taken["id"], taken["chain"]);
     let backup = json!({"id": "", "kind": "full", "chain": "", "lineage": "", "from_revision": 0, "to_revision": 0,
-        "time": "", "bytes": 0, "stored_bytes": 0, "etcd_version": "", "pinned": false, "proof": "stored",
+        "time": "", "bytes": 0, "stored_bytes": 0, "etcd_version": "", "pinned": false, "proof": "hash_kv",
         "destinations": [""]});
     let list = host.lifeboat(["--json", "list"]).expect_code(0).json();
     let window = json!({"chain": "", "from_revision": 0, "to_revision": 0, "from_time": "", "to_time": ""});
@@ -281,7 +281,7 @@ fn documents_have_the_fields_of_the_contract() {
     let listed = &list["backups"][0];
     for (key, value) in [
         ("kind", "full"),
-        ("proof", "stored"),
+        ("proof", "hash_kv"),
         ("etcd_version", Version::V3_6.number()),
     ] {
         assert_eq!(listed[key], value);

@@ -53,3 +53,4 @@ mod vectors;
 mod verify;
 mod watching;
 mod wording;
+mod wrong_data;

@@ -79,7 +79,7 @@ fn a_backup_goes_to_a_bucket_as_it_goes_to_a_directory() {
         let listed = host.lifeboat(["--json", "list", "--destination", destination]);
         let listed = listed.expect_code(0).json();
         assert_eq!(listed["backups"][0]["id"], id.as_str(), "{listed}");
-        assert_eq!(listed["backups"][0]["proof"], "stored", "{listed}");
+        assert_eq!(listed["backups"][0]["proof"], "hash_kv", "{listed}");
     }
 }
 
@@ -293,7 +293,7 @@ fn who_may_only_write_keeps_backups_in_a_bucket_that_is_not_read_back() {
             .as_array()
             .unwrap()
             .iter()
-            .all(|backup| backup["proof"] == "stored"),
+            .all(|backup| backup["proof"] == "hash_kv"),
         "{there}"
     );
 }

@@ -104,6 +104,8 @@ fn backups_that_go_without_the_proof_that_is_required_are_wrong() {
     let manifest = host.store().join(manifest.unwrap());
     let text = fs::read_to_string(&manifest).unwrap();
     let taken = host.manifest(&id)["first_byte_at"].as_str().unwrap().to_owned();
+    // By a version that proved nothing while it was taken.
+    let text = text.replace("\"proof\":\"hash_kv\",\n", "");
     host.write_signed(&manifest, &text.replace(&taken, "2020-01-01T00:00:00Z"));
 
     let status = host.lifeboat(["--json", "status"]).expect_code(1).json();

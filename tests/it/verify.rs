@@ -23,6 +23,8 @@ fn a_backup_is_proven_as_far_as_its_keys_and_its_manifest_allow() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);
     let id = host.backup();
+    assert_eq!(proof(&host, &id), "hash_kv", "it was proven as it passed");
+    unproven(&host, &id);
     assert_eq!(proof(&host, &id), "stored");
 
     let by_default = host.lifeboat(["--json", "verify"]).expect_code(0).json();
@@ -52,12 +54,32 @@ fn a_backup_is_proven_as_far_as_its_keys_and_its_manifest_allow() {
     assert_eq!((&check["ok"], &check["proof"]), (&json!(true), &json!("hash_kv")));
 }
 
+/// Takes out of the manifest what was proven while the backup was taken: earlier versions proved nothing.
+fn unproven(host: &Host, id: &str) {
+    let folder = object_of(host, id).parent().unwrap().to_owned();
+    let mut files = files_below(&folder).into_iter();
+    let manifest = files.find(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("full-"))
+    });
+    let manifest = folder.join(manifest.expect("it has one"));
+    let text = fs::read_to_string(&manifest).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with("\"proof"));
+    let older: String = lines.map(|line| format!("{line}\n")).collect();
+    assert_ne!(older, text);
+    host.write_signed(&manifest, &older);
+}
+
 #[test]
 fn without_a_recorded_hash_the_content_is_what_can_be_proven() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);
     host.configure(etcd, "[backup]\nhash_kv = \"never\"\n");
     let id = host.backup();
+    assert_eq!(proof(&host, &id), "content", "its structure was seen as it passed");
+    let shown = host.lifeboat(["show", &id]).expect_code(0).stdout;
+    assert!(shown.contains("switched off"), "{shown}");
+    unproven(&host, &id);
     let checked = verify(&host, &[]).expect_code(0);
     assert!(
         checked
@@ -137,7 +159,7 @@ fn of_two_copies_the_bad_one_is_named() {
     let only = host.lifeboat(["verify", &id, "--destination", "local"]).expect_code(0);
     assert_eq!(
         only.stdout,
-        format!("good  {id} in local: file intact (not decrypted)\n")
+        format!("good  {id} in local: file intact (not decrypted); proven before: contents equal etcd's hash\n")
     );
     let both = verify(&host, &[&id]).expect_code(5);
     assert!(
@@ -195,6 +217,7 @@ fn a_content_that_is_not_what_was_recorded_is_bad() {
                 .is_some_and(|name| name.to_string_lossy().starts_with("full-"))
         })
         .unwrap();
+    unproven(&host, &id);
     let text = fs::read_to_string(&manifest).unwrap();
     let other = text.replace(&format!("\"hash\":{recorded}"), &format!("\"hash\":{}", recorded ^ 1));
     host.write_signed(&manifest, &other);
@@ -223,6 +246,7 @@ fn an_object_that_takes_more_memory_than_any_of_ours_is_not_opened() {
     let stored = zstd.finish().unwrap().finish().unwrap();
     fs::set_permissions(&object, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&object, &stored).unwrap();
+    unproven(&host, &id);
     let mut manifest = host.manifest(&id);
     let before = manifest["stored"].to_string();
     let sha256: String = Sha256::digest(&stored)
@@ -261,6 +285,7 @@ fn another_identity_proves_only_what_is_stored() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);
     let id = host.backup();
+    unproven(&host, &id);
     let other = host.path("other.txt");
     host.lifeboat([OsStr::new("keygen"), OsStr::new("--identity"), other.as_os_str()])
         .expect_code(0);
@@ -280,6 +305,7 @@ fn a_check_that_cannot_be_read_is_reported_and_replaced() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);
     let id = host.backup();
+    unproven(&host, &id);
     verify(&host, &[]).expect_code(0);
     let check = checks(&host).remove(0);
     // From a host whose clock is ahead.
@@ -382,7 +408,7 @@ fn a_verification_that_is_stopped_leaves_nothing_half_done() {
     drop(key);
     run.wait().expect_code(1).says(&["stopped before 1 backup"]);
     assert_eq!(checks(&host), Vec::<PathBuf>::new());
-    assert_eq!(proof(&host, &id), "stored");
+    assert_eq!(proof(&host, &id), "hash_kv", "as it was when it was taken");
 }
 
 #[test]

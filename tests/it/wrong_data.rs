@@ -1,0 +1,126 @@
+//! A member whose data is wrong: its backup is not called good, the next one is asked, and the operator is told which it is.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::support::etcd::{Etcd, Options};
+use super::support::host::Host;
+use super::support::tools::Version;
+
+/// Changes a value in the database of a member that is down, in every page that holds it.
+fn corrupt(data_dir: &Path, from: &[u8], to: &[u8]) {
+    let file = data_dir.join("member/snap/db");
+    let mut database = fs::read(&file).unwrap();
+    assert_eq!(from.len(), to.len());
+    let places: Vec<usize> = (0..=database.len() - from.len())
+        .filter(|at| database[*at..].starts_with(from))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        database[at..at + to.len()].copy_from_slice(to);
+    }
+    fs::write(&file, database).unwrap();
+}
+
+/// Three members of which the first, a follower that would be asked before the others, has one other value.
+fn cluster(version: Version) -> Option<Etcd> {
+    let options = Options {
+        members: 3,
+        ..Options::default()
+    };
+    let mut etcd = Etcd::start(version, options)?;
+    let client = etcd.client();
+    for number in 0..200 {
+        client
+            .put(&format!("/k/{number:03}"), format!("value-{number:03}"), 0)
+            .unwrap();
+    }
+    etcd.stop();
+    corrupt(&etcd.members[0].data_dir, b"value-123", b"VALUE-123");
+    etcd.boot();
+    let own = |etcd: &Etcd| etcd.client_of(0).raw();
+    for _ in 0..5 {
+        let id = super::support::client::wait_for(own(&etcd).status()).unwrap();
+        let is_leader = id.leader() == id.header().unwrap().member_id();
+        if !is_leader {
+            return Some(etcd);
+        }
+        etcd.kill(0);
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        etcd.boot();
+    }
+    panic!("m1 stays the leader");
+}
+
+fn backups(host: &Host) -> Vec<Value> {
+    let list = host.lifeboat(["--json", "list", "--all"]).expect_code(0).json();
+    list["backups"].as_array().unwrap().clone()
+}
+
+fn is_passed_over(version: Version) {
+    let Some(etcd) = cluster(version) else { return };
+    let host = Host::new(&etcd);
+    let near = "[host]\nmember = \"m1\"\n";
+    host.configure(&etcd, near);
+
+    let taken = host.lifeboat(["--json", "backup"]).expect_code(0);
+    let said = ["member m1", "the data of m1 is corrupt", "is kept, marked as bad"];
+    let good = taken.says(&said).json();
+    assert_eq!(
+        (&good["proof"], &good["faults"]),
+        (&json!("hash_kv"), &json!([])),
+        "{good}"
+    );
+    let good_id = good["id"].as_str().unwrap();
+    assert_ne!(host.manifest(good_id)["member"]["name"], "m1");
+
+    // The bad one is there, and counts for nothing.
+    let all = backups(&host);
+    assert_eq!(all.len(), 2, "{all:?}");
+    let bad = all.iter().find(|backup| backup["id"] != good_id).unwrap();
+    assert_eq!(
+        (&bad["proof"], &bad["lineage"]),
+        (&json!("none"), &good_lineage(&all, good_id))
+    );
+    let bad_id = bad["id"].as_str().unwrap();
+    assert_eq!(host.manifest(bad_id)["member"]["name"], "m1");
+    let latest = host.lifeboat(["--json", "show", "latest"]).expect_code(0).json();
+    assert_eq!(latest["backup"]["id"], good_id);
+    // No check of its bytes makes it good.
+    host.lifeboat(["verify", bad_id]).expect_code(0);
+    assert_eq!(
+        backups(&host).iter().filter(|backup| backup["proof"] == "none").count(),
+        1
+    );
+    let status = host.lifeboat(["status"]).expect_code(1);
+    assert!(
+        status.stdout.contains(bad_id) || status.stderr.contains(bad_id),
+        "{}{}",
+        status.stdout,
+        status.stderr
+    );
+
+    // One of its kind is enough, and who names the member gets no other.
+    host.lifeboat(["backup"]).expect_code(0).says(&["kept already"]);
+    assert_eq!(backups(&host).len(), 3);
+    host.lifeboat(["backup", "--member", "m1"])
+        .expect_code(5)
+        .says(&["the data of member m1 is wrong"]);
+    assert_eq!(backups(&host).len(), 3);
+}
+
+fn good_lineage(all: &[Value], id: &str) -> Value {
+    all.iter().find(|backup| backup["id"] == id).unwrap()["lineage"].clone()
+}
+
+#[test]
+fn a_member_that_differs_is_passed_over_on_3_5() {
+    is_passed_over(Version::V3_5);
+}
+
+#[test]
+fn a_member_that_differs_is_passed_over_on_3_6() {
+    is_passed_over(Version::V3_6);
+}

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lifeboat::bbolt::{self, Scanner};
-use lifeboat::keyspace::{Agreement, CompactionMarks, Inspection, LiveKeys, META_KEYS, Meta};
+use lifeboat::keyspace::{Agreement, CompactionMarks, Inspection, LiveKeys, LogLeaf, META_KEYS, Meta, PassingLog};
 use lifeboat::model::Revision;
 
 use super::support::client::wait_for;
@@ -266,13 +266,32 @@ impl Life {
 
         let passed = in_flight(database, &mut self.looks);
         assert_eq!(passed.revision, revision, "as it streams past");
-        if let Some(told) = passed.hash {
-            assert_eq!(
-                told,
-                walk.hash_kv(),
-                "as it streams past, at {revision} after {compacted}"
+        // As the server reports it now, at an earlier revision, and as it will once it has compacted further.
+        let further = self.between(compacted.max(0), revision);
+        for (at, after) in [
+            (revision, compacted),
+            (earlier, compacted),
+            (revision, further),
+            (earlier, further.min(earlier)),
+        ] {
+            let told = passed
+                .log
+                .hash_kv(&passed.leaves, at, after)
+                .expect("its entries are records");
+            let expected = self.model.hash_kv(at, after, true).expect("it is finished");
+            assert_ne!(
+                told.compared_with(expected),
+                Agreement::Different,
+                "as it streams past, at {at} after {after}"
             );
-            self.counts.in_flight += 1;
+            if after == compacted && at == revision {
+                assert_eq!(
+                    told.hash,
+                    walk.hash_kv().hash,
+                    "as it streams past, at {at} after {after}"
+                );
+            }
+            self.counts.in_flight += u64::from(told.compared_with(expected) == Agreement::Equal);
         }
         revision
     }
@@ -290,12 +309,13 @@ impl Life {
 /// What is known of a database that has passed.
 struct Passed {
     revision: i64,
-    hash: Option<lifeboat::model::HashKv>,
+    leaves: Vec<LogLeaf>,
+    log: PassingLog,
 }
 
 /// A database that streams past in pieces of any length, and is not kept.
 fn in_flight(database: &[u8], random: &mut Random) -> Passed {
-    let mut scanner = Scanner::new(b"key", META_KEYS);
+    let mut scanner = Scanner::new(b"key", META_KEYS, PassingLog::default());
     let mut rest = database;
     while !rest.is_empty() {
         let most = 1 + random.below(64 << 10);
@@ -306,13 +326,11 @@ fn in_flight(database: &[u8], random: &mut Random) -> Passed {
     let scan = scanner.finish().expect("it is whole");
     let entries = scan.entries(b"meta").expect("it can be read").unwrap_or_default();
     let meta = Meta::of_entries(&entries).expect("etcd wrote it");
-    let last = scan
-        .last_key()
-        .and_then(|last| Revision::new(i64::try_from(last).ok()?).ok());
-    Passed {
-        revision: meta.revision(last).get(),
-        hash: None,
-    }
+    let last = scan.last_key().and_then(|last| Revision::new(last.main()).ok());
+    let revision = meta.revision(last).get();
+    assert!(scan.is_whole(), "{:?}", scan.faults());
+    let (leaves, log) = scan.into_leaves();
+    Passed { revision, leaves, log }
 }
 
 /// All bytes of a snapshot, read with a pause after each message.

@@ -63,6 +63,7 @@ struct Document {
     page_bytes: u32,
     pages: u64,
     free_pages: u64,
+    compacted_bytes: Option<u64>,
     prefixes: Vec<PrefixDocument>,
     log: Option<LogDocument>,
     has_digest: bool,
@@ -236,6 +237,7 @@ fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) 
         page_bytes: inspected.page_size,
         pages: inspected.pages,
         free_pages: inspected.free_pages(),
+        compacted_bytes: inspected.compacted_bytes,
         prefixes: largest
             .iter()
             .map(|(prefix, held)| PrefixDocument {
@@ -362,6 +364,9 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
         "free in it",
         format!("{}, which etcd fills before it grows", ByteSize(free)),
     );
+    if let Some(bytes) = inspected.compacted_bytes {
+        field("after compact", ByteSize(bytes).to_string());
+    }
     field("hash", format!("{:x}", summary.hash));
     field("revision", revision(inspected).to_string());
     field(

@@ -12,7 +12,9 @@ use crate::datadir::{self, Tail};
 use crate::durable;
 use crate::error_chain::with_causes;
 use crate::keyspace::entries::execute;
-use crate::keyspace::{Held, Inspection, KeyValue, LiveKeys, Prefixes, Summary};
+use crate::keyspace::{
+    CompactionMarks, Held, History, Inspection, KeyValue, LiveKeys, Prefixes, RewrittenSize, Summary,
+};
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::rebuild::{self, Segments, broken_snapshots, read_log};
@@ -35,6 +37,8 @@ pub struct Inspected {
     pub page_size: u32,
     /// All pages.
     pub pages: u64,
+    /// How long the database would be, written anew as `compact` does; `None` where it is too damaged for that.
+    pub compacted_bytes: Option<u64>,
     /// The beginnings of keys that hold the most, and what all others hold.
     pub prefixes: (Vec<(Vec<u8>, Held)>, Held),
     /// The users that may log in where authentication is on.
@@ -267,16 +271,21 @@ fn read(
     let file = bbolt::File::open(&bytes).map_err(unreadable)?;
     let mut prefixes = Prefixes::default();
     let (mut users, mut roles) = (Named::default(), Named::default());
-    let walk = Inspection::of(&file, LiveKeys::Counted, None, |bucket, key, value| match bucket {
-        b"key" => {
-            // One that does not read is among the faults.
-            if let Ok(record) = KeyValue::decode(value) {
-                prefixes.entry(record.key, record.value);
+    let history = History::asked_by(CompactionMarks::read(&file));
+    let mut compacted = RewrittenSize::new(&file, history).map_err(unreadable)?;
+    let walk = Inspection::of(&file, LiveKeys::Counted, None, |bucket, key, value| {
+        compacted.entry(bucket, key, value);
+        match bucket {
+            b"key" => {
+                // One that does not read is among the faults.
+                if let Ok(record) = KeyValue::decode(value) {
+                    prefixes.entry(record.key, record.value);
+                }
             }
+            b"authUsers" => users.take(key),
+            b"authRoles" => roles.take(key),
+            _ => {}
         }
-        b"authUsers" => users.take(key),
-        b"authRoles" => roles.take(key),
-        _ => {}
     });
     let walk = walk.map_err(unreadable)?;
     let hash_kv = match revision.map(|asked| (asked, walk.hash_kv_at(&file, asked))) {
@@ -300,15 +309,16 @@ fn read(
     };
     Ok(Inspected {
         log,
-        walk,
         hash_kv,
         digest: hashed.digest,
         page_size: file.page_size(),
         pages: file.pages(),
+        compacted_bytes: (walk.fault_count() == 0).then(|| compacted.finish().0),
         prefixes: prefixes.largest(NAMED_PREFIXES),
         users,
         roles,
         wrong,
+        walk,
     })
 }
 

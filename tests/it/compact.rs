@@ -86,8 +86,18 @@ fn what_is_mostly_history_gets_small_and_every_line_starts_on_it() {
         );
         let length = fs::metadata(&file).expect("it was written").len();
         assert_eq!((bytes("after") + 32, &made["bytes"]), (length, &Value::from(length)));
+        let foretold = host.lifeboat(
+            ["--json", "inspect", &id, "--identity"]
+                .into_iter()
+                .chain(host.identity().to_str()),
+        );
+        assert_eq!(
+            foretold.expect_code(0).json()["compacted_bytes"],
+            made["after"]["bytes"]
+        );
         let inspected = host.lifeboat(["--json", "inspect", &file]).expect_code(0).json();
         for (field, expected) in [
+            ("compacted_bytes", &made["after"]["bytes"]),
             ("hash_kv", &made["hash_kv"]),
             ("live_keys", &made["live_keys"]),
             ("total_bytes", &made["after"]["bytes"]),

@@ -17,7 +17,7 @@ use crate::jobs::source::described;
 use crate::keyspace::EtcdLine;
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
-use crate::rebuild::{ContentProof, DigestRule, Error, Plan, Progress, Rebuilt, rebuild};
+use crate::rebuild::{ContentProof, DigestRule, Error, Plan, Progress, Rebuilt, Rewrite, rebuild};
 use crate::terminal::{Bar, Format, Output};
 use crate::text::{compacted, count};
 
@@ -61,6 +61,12 @@ pub struct Args {
     /// Accept a source without a SHA-256 at its end, such as a copied member/snap/db
     #[arg(long)]
     skip_hash_check: bool,
+    /// Write the database anew, without free pages
+    #[arg(long)]
+    defrag: bool,
+    /// The same, and without what etcd's compaction has given up; with --mark-compacted, that is all history
+    #[arg(long)]
+    compact: bool,
     /// Raise the revision by this much, so that no client has seen a later one; needs --mark-compacted
     #[arg(long, value_name = "N", requires = "mark_compacted")]
     bump_revision: Option<NonZeroU64>,
@@ -85,6 +91,7 @@ struct Document {
     hash_kv: HashKv,
     proof: &'static str,
     live_keys: u64,
+    database_bytes: u64,
     leases: Vec<LeaseDocument>,
     auth_enabled: bool,
     flags: BTreeMap<&'static str, String>,
@@ -115,9 +122,19 @@ impl Args {
                 true => DigestRule::Skipped,
                 false => DigestRule::Required,
             },
+            rewrite: rewrite(self.defrag, self.compact),
             bump: self.bump_revision,
             line: self.etcd_version,
         }
+    }
+}
+
+/// What the two flags come to.
+pub(super) fn rewrite(defrag: bool, compact: bool) -> Rewrite {
+    match (defrag, compact) {
+        (_, true) => Rewrite::Compacted,
+        (true, false) => Rewrite::Defragmented,
+        (false, false) => Rewrite::Not,
     }
 }
 
@@ -196,6 +213,7 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manif
             ContentProof::HashKv => "hash_kv",
         },
         live_keys: rebuilt.live_keys,
+        database_bytes: rebuilt.database_bytes,
         leases: rebuilt
             .leases
             .iter()
@@ -234,9 +252,12 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
         "HashKV",
         format!("{} at revision {}, {compacted}{proof}", hash.hash, hash.revision),
     );
+    let before = rebuilt.rewritten.map_or(String::new(), |rewritten| {
+        format!(", which were {}", ByteSize(rewritten.bytes_before))
+    });
     field(
         "keys",
-        format!("{} in {}", rebuilt.live_keys, ByteSize(rebuilt.database_bytes)),
+        format!("{} in {}{before}", rebuilt.live_keys, ByteSize(rebuilt.database_bytes)),
     );
     if !rebuilt.leases.is_empty() {
         let shortest = rebuilt.leases.iter().map(|lease| lease.ttl_seconds).min().unwrap_or(0);

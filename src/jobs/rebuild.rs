@@ -12,7 +12,7 @@ use crate::etcd_settings::shell_word;
 use crate::keyspace::{self, EtcdLine};
 use crate::layout::Manifest;
 use crate::model::{ClusterId, Revision};
-use crate::rebuild::{DigestRule, Error, Expected, Plan, Rebuilt};
+use crate::rebuild::{DigestRule, Error, Expected, Plan, Rebuilt, Rewrite};
 use crate::restore::{LedgerPaths, Word};
 
 /// Where the agent of a package remembers things.
@@ -35,6 +35,8 @@ pub struct Asked<'a> {
     pub advertised: &'a [String],
     /// Whether a source needs a digest at its end.
     pub digest: DigestRule,
+    /// Whether the source's pages are kept.
+    pub rewrite: Rewrite,
     /// By how much the revision is raised.
     pub bump: Option<NonZeroU64>,
     /// The line of etcd that will run on it, where that is older than the backup.
@@ -75,6 +77,7 @@ impl Asked<'_> {
             bump: self.bump,
             line: self.line,
             digest: self.digest,
+            rewrite: self.rewrite,
             expected: None,
         })
     }

@@ -8,14 +8,15 @@ use std::path::Path;
 
 use super::copy_in::Copied;
 use super::map::Mapped;
-use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Wish};
-use crate::bbolt::{self, Rules, check_over};
+use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Rewrite, Rewritten, Wish};
+use crate::bbolt::{self, Rules, check, check_over};
 use crate::datadir;
 use crate::durable::failed;
 use crate::keyspace::{
-    Agreement, Change, EtcdLine, Inspection, Lease, LiveKeys, Member, NewContent, Replayed, Restored, Summary, restored,
+    self, Agreement, Change, CompactionMarks, EtcdLine, History, Inspection, Lease, LiveKeys, Member, NewContent,
+    Replayed, Restored, Summary, differences, restored, rewrite,
 };
-use crate::model::HashKv;
+use crate::model::{HashKv, Revision};
 use crate::source::trailing_digest;
 
 /// The lifetime of a lease that keys hang on but whose own entry is missing: long enough for its owner to come back.
@@ -32,6 +33,9 @@ pub(super) struct Sound {
     bump: Option<NonZeroU64>,
     line: Option<EtcdLine>,
     digest_was_absent: bool,
+    /// How long it would be, compacted, where that was asked.
+    compacted_bytes: Option<u64>,
+    rewritten: Option<Rewritten>,
 }
 
 impl Sound {
@@ -44,7 +48,24 @@ impl Sound {
     /// Checks a database that an earlier run landed and checked; what that one may have begun to write behind its pages
     /// goes.
     pub(super) fn again(name: &str, file: File, wish: &Wish) -> Result<Sound, Error> {
-        Sound::of(name, file, wish, wish.digest == DigestRule::Skipped)
+        // What was compacted is past the revision that was recorded; it was proven when it was written anew.
+        let compact_revision = {
+            let map = mapped(&file)?;
+            let landed = bbolt::File::open(&map).map_err(|error| unreadable(name, &error))?;
+            CompactionMarks::read(&landed).compact_revision()
+        };
+        let expected = wish.expected.map(|expected| Expected {
+            hash_kv: expected
+                .hash_kv
+                .filter(|hash| hash.compact_revision == compact_revision),
+            ..expected
+        });
+        let wish = Wish {
+            expected,
+            rewrite: Rewrite::Not,
+            ..*wish
+        };
+        Sound::of(name, file, &wish, wish.digest == DigestRule::Skipped)
     }
 
     fn of(name: &str, file: File, wish: &Wish, digest_was_absent: bool) -> Result<Sound, Error> {
@@ -52,8 +73,17 @@ impl Sound {
         let map = mapped(&file)?;
         let source = bbolt::File::open(&map).map_err(|error| unreadable(name, &error))?;
         let recorded = wish.expected.and_then(|expected| expected.hash_kv);
-        let walked = walk(name, &source, recorded)?;
+        let mut size = wish
+            .rewrite
+            .size(&source, wish.bump)
+            .map_err(|error| unreadable(name, &error))?;
+        let walked = walk(name, &source, recorded, |bucket, key, value| {
+            if let Some(size) = &mut size {
+                size.entry(bucket, key, value);
+            }
+        })?;
         let proof = prove(name, wish.expected.as_ref(), &walked)?;
+        let compacted_bytes = size.map(|size| size.finish().0);
         let added = missing_leases(&walked.summary, &walked.replayed);
         Ok(Sound {
             name: name.to_owned(),
@@ -65,6 +95,69 @@ impl Sound {
             bump: wish.bump,
             line: wish.line,
             digest_was_absent,
+            compacted_bytes,
+            rewritten: None,
+        })
+    }
+
+    /// How long it is.
+    pub(super) fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// How long it would be, compacted, where that was asked.
+    pub(super) fn compacted_bytes(&self) -> Option<u64> {
+        self.compacted_bytes
+    }
+
+    /// The revision of its store.
+    pub(super) fn revision(&self) -> Revision {
+        self.walked.summary.revision()
+    }
+
+    /// How far its marks say that it is compacted.
+    pub(super) fn marks(&self) -> CompactionMarks {
+        self.walked.summary.meta.compaction
+    }
+
+    /// The same, written anew into an empty file: read once more by the strict rules, and compared with what it is from.
+    pub(super) fn rewritten(self, history: History, file: File) -> Result<Sound, Error> {
+        let source = bbolt::File::open(&self.map).map_err(|error| unreadable(&self.name, &error))?;
+        let sink = file.try_clone().map_err(failed("keep open", Path::new(datadir::DB)))?;
+        let not_made = |error| match error {
+            keyspace::Error::Rewrite { source } => Error::Build(source),
+            error => Error::Content {
+                name: self.name.clone(),
+                error,
+            },
+        };
+        let unsealed = rewrite(&source, history, sink).map_err(not_made)?;
+        // It has no name yet: what is on the disk counts only once all of the directory is.
+        unsealed.seal().map_err(Error::Build)?;
+        let map = mapped(&file)?;
+        let unsound = |fault: &dyn std::fmt::Display| Error::BuiltUnsound {
+            fault: fault.to_string(),
+        };
+        let made = bbolt::File::open(&map).map_err(|error| unsound(&error))?;
+        if let Some(fault) = check(&made, Rules::Ours, |_, _, _| {}).faults().first() {
+            return Err(unsound(fault));
+        }
+        let walked = walk(&self.name, &made, None, |_, _, _| {}).map_err(|error| unsound(&error))?;
+        let different = differences((&source, &self.walked), (&made, &walked), history);
+        match different.map_err(|error| unsound(&error))?.as_slice() {
+            [] => {}
+            different => return Err(unsound(&format!("different are {}", different.join(", ")))),
+        }
+        let rewritten = Rewritten {
+            bytes_before: self.bytes(),
+            is_compacted: matches!(history, History::CompactedAt(_)),
+        };
+        Ok(Sound {
+            file,
+            map,
+            walked,
+            rewritten: Some(rewritten),
+            ..self
         })
     }
 
@@ -120,6 +213,8 @@ impl Sound {
             dropped_storage_version: restored.dropped_storage_version.clone(),
             cluster_version: summary.cluster_version.clone(),
             database_bytes,
+            rewritten: self.rewritten,
+            compacted_bytes: self.compacted_bytes,
             digest_was_absent: self.digest_was_absent,
             owner: None,
         }
@@ -162,9 +257,14 @@ fn cut_unused_tail(name: &str, file: &File) -> Result<(), Error> {
 }
 
 /// Checks every page and entry of the source in one walk.
-fn walk(name: &str, source: &bbolt::File<'_>, recorded: Option<HashKv>) -> Result<Inspection, Error> {
+fn walk<'a>(
+    name: &str,
+    source: &bbolt::File<'a>,
+    recorded: Option<HashKv>,
+    see: impl FnMut(&'a [u8], &'a [u8], &'a [u8]),
+) -> Result<Inspection, Error> {
     let recorded = recorded.map(|hash| hash.compact_revision);
-    let inspected = Inspection::of(source, LiveKeys::Counted, recorded, |_, _, _| {});
+    let inspected = Inspection::of(source, LiveKeys::Counted, recorded, see);
     let inspected = inspected.map_err(|error| unreadable(name, &error))?;
     match inspected.fault_count() {
         0 => Ok(inspected),

@@ -10,11 +10,10 @@ use nix::unistd::{getegid, geteuid};
 
 use super::copy_in::copy_in;
 use super::database::{self, Sound};
-use super::places;
+use super::segment::{write, write_log};
 use super::staging::Staging;
-use super::{
-    Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, check_digest, go_on, hashing, publish, write, write_log,
-};
+use super::{Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, check_digest, go_on, hashing, publish};
+use super::{places, rewriting};
 use crate::datadir::{self, Membership, snap, wal};
 use crate::durable::{Dir, failed};
 use crate::keyspace::Member;
@@ -35,7 +34,8 @@ pub fn prepare_in(
     listener: Listener<'_>,
 ) -> Result<(Prepared, Rebuilt), Error> {
     let mut data = Staging::within(homes.data, homes.name, (geteuid().as_raw(), getegid().as_raw()))?;
-    places::refuse_without_space(source.database_bytes(), data.content(), homes.log)?;
+    let needed = wish.rewrite.needed_bytes(source.database_bytes());
+    places::refuse_without_space(needed, data.content(), homes.log)?;
     let folder = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&folder, datadir::DB)?;
     let (path, hashing) = (folder.path().join(datadir::DB), hashing(&source, wish));
@@ -43,6 +43,7 @@ pub fn prepare_in(
     go_on(listener, Progress::Checking)?;
     check_digest(&source, &landed, wish)?;
     let sound = Sound::check(source.name(), landed, wish)?;
+    let sound = rewriting::rewritten(sound, wish, &mut data, &folder)?;
     let rebuilt = sound.preview()?;
     data.settle()?;
     go_on(listener, Progress::Publishing)?;

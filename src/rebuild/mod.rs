@@ -1,7 +1,7 @@
 //! The use case of a rebuild: a data directory from a snapshot, without any etcd.
 //!
 //! The source's pages are kept as they are; what a restore changes is written behind them, so the work is one copy, one
-//! walk over the result, and a few pages. What is written where follows `etcdutl snapshot restore` of 3.5 and 3.6.
+//! walk over the result, and a few pages. Where it is asked for, the database is written anew before that, see `rewriting`. What is written where follows `etcdutl snapshot restore` of 3.5 and 3.6.
 //!
 //! Invariant: nothing carries the final name before all of it was checked and is on the disk.
 
@@ -12,21 +12,20 @@ mod founding;
 mod log_dir;
 mod map;
 mod places;
+mod rewriting;
+mod segment;
 mod staging;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FallocateFlags, fallocate};
-
 use crate::bbolt;
 use crate::datadir::{self, Membership, snap, wal};
-use crate::durable::{self, Dir, failed};
+use crate::durable::{self, Dir};
 use crate::keyspace::{self, Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Version};
 use crate::model::{ByteSize, Digest, HashKv, Revision};
 use crate::source::{self, Source, TrailingDigest, trailing_digest};
@@ -34,9 +33,11 @@ use crate::source::{self, Source, TrailingDigest, trailing_digest};
 pub use dead_runs::is_held;
 pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};
 pub use log_dir::{Segments, broken_snapshots, read_log};
+pub use rewriting::{Rewrite, Rewritten};
 
 use copy_in::{Copied, Hashing, copy_in};
 use database::Sound;
+use segment::{write, write_log};
 use staging::Staging;
 
 /// The entry of a data directory that holds all others.
@@ -59,6 +60,8 @@ pub struct Plan {
     pub line: Option<EtcdLine>,
     /// Whether a missing or wrong trailing digest is borne.
     pub digest: DigestRule,
+    /// Whether the source's pages are kept.
+    pub rewrite: Rewrite,
     /// What the manifest says of the bytes, where there is one.
     pub expected: Option<Expected>,
 }
@@ -69,6 +72,7 @@ impl Plan {
             bump: self.bump,
             line: self.line,
             digest: self.digest,
+            rewrite: self.rewrite,
             expected: self.expected,
         }
     }
@@ -83,6 +87,8 @@ pub struct Wish {
     pub line: Option<EtcdLine>,
     /// Whether a missing or wrong trailing digest is borne.
     pub digest: DigestRule,
+    /// Whether the source's pages are kept.
+    pub rewrite: Rewrite,
     /// What the manifest says of the bytes, where there is one.
     pub expected: Option<Expected>,
 }
@@ -134,6 +140,10 @@ pub struct Rebuilt {
     pub cluster_version: Option<Version>,
     /// Length of the database.
     pub database_bytes: u64,
+    /// What was left out of it, if its pages were not kept.
+    pub rewritten: Option<Rewritten>,
+    /// How long it would be without what its compaction gave up, where it was asked to be small enough and is not.
+    pub compacted_bytes: Option<u64>,
     /// Whether the source had no digest at its end: a copy of a database file, without its log.
     pub digest_was_absent: bool,
     /// User and group who own the directory now, where that is not who made it.
@@ -364,8 +374,8 @@ pub fn rebuild_in(homes: Homes<'_>, source: Source, plan: &Plan, listener: Liste
 }
 
 /// How many bytes a rebuild needs for a source of `bytes`, the log included.
-pub fn needed_bytes(bytes: u64) -> u64 {
-    places::needed_bytes(bytes)
+pub fn needed_bytes(bytes: u64, rewrite: Rewrite) -> u64 {
+    places::needed_bytes(rewrite.needed_bytes(bytes))
 }
 
 /// Makes everything, checks it and brings it onto the disk; all but the names is done then.
@@ -377,7 +387,7 @@ fn lay_out(
     listener: Listener<'_>,
 ) -> Result<Rebuilt, Error> {
     places::refuse_without_space(
-        source.database_bytes(),
+        plan.rewrite.needed_bytes(source.database_bytes()),
         data.content(),
         log.as_ref().map(Staging::content),
     )?;
@@ -388,7 +398,9 @@ fn lay_out(
     let landed = copy_in(&mut source, database, &path, hashing, listener)?;
     go_on(listener, Progress::Checking)?;
     check_digest(&source, &landed, &wish)?;
-    let built = Sound::check(source.name(), landed, &wish)?.found(plan.membership.members())?;
+    let sound = Sound::check(source.name(), landed, &wish)?;
+    let sound = rewriting::rewritten(sound, &wish, data, &snap_dir)?;
+    let built = sound.found(plan.membership.members())?;
     let mark = data.create(&snap_dir, &snap::file_name(&plan.membership))?;
     write(&mark, &snap_dir, &snap::file(&plan.membership))?;
     let records = wal::first_segment(&plan.membership, &plan.member);
@@ -486,19 +498,5 @@ fn check_digest(source: &Source, landed: &Copied, wish: &Wish) -> Result<(), Err
             database::is_whole(&name, &landed.file)?;
             Err(Error::NoDigest { name })
         }
-    }
-}
-
-fn write(mut file: &File, dir: &Dir, bytes: &[u8]) -> Result<(), Error> {
-    Ok(file.write_all(bytes).map_err(failed("write to", dir.path()))?)
-}
-
-/// Writes the log's records and reserves the rest of the segment, as etcd does, so that its first writes cannot fail.
-fn write_log(file: &File, dir: &Dir, records: &[u8]) -> Result<(), Error> {
-    let reserved = fallocate(file, FallocateFlags::empty(), 0, wal::SEGMENT_BYTES.cast_signed());
-    match reserved {
-        // A file system that cannot reserve: a short segment is read just as well.
-        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => write(file, dir, records),
-        Err(errno) => Err(failed("reserve space for the log in", dir.path())(errno.into()).into()),
     }
 }

@@ -92,10 +92,19 @@ pub(super) fn needed_bytes(bytes: u64) -> u64 {
     bytes.saturating_add(MARGIN_BYTES).saturating_add(wal::SEGMENT_BYTES)
 }
 
-fn refuse_below(dir: &Dir, needed: u64) -> Result<(), Error> {
+/// Whether a second database of `bytes`, and the log, have room beside the first.
+pub(super) fn has_room(dir: &Dir, bytes: u64) -> Result<bool, Error> {
+    Ok(free_in(dir)? >= needed_bytes(bytes))
+}
+
+fn free_in(dir: &Dir) -> Result<u64, Error> {
     let found = nix::sys::statvfs::statvfs(dir.path());
     let found = found.map_err(|errno| failed("measure", dir.path())(errno.into()))?;
-    let free = found.blocks_available().saturating_mul(found.fragment_size());
+    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+}
+
+fn refuse_below(dir: &Dir, needed: u64) -> Result<(), Error> {
+    let free = free_in(dir)?;
     if free >= needed {
         return Ok(());
     }

@@ -158,6 +158,18 @@ impl Staging {
         Ok(file)
     }
 
+    /// Has the file `new` of one of its directories take the place of the file `old`, which goes.
+    pub fn replace(&mut self, dir: &Dir, old: &str, new: &str) -> Result<(), Error> {
+        let [old_path, new_path] = [old, new].map(|name| dir.path().join(name));
+        self.files.retain(|(_, path)| *path != old_path);
+        dir.remove_file(old)?;
+        dir.rename(new, dir, old)?;
+        for (_, path) in self.files.iter_mut().filter(|(_, path)| *path == new_path) {
+            path.clone_from(&old_path);
+        }
+        Ok(())
+    }
+
     /// Gives everything in it to its owner and makes it durable, all but its name.
     pub fn settle(&self) -> Result<(), Error> {
         for (file, path) in &self.files {

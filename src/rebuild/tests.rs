@@ -1,11 +1,12 @@
 //! What is in place, and what is not, however a rebuild ends.
 
-use std::fs;
-use std::io::Cursor;
+use std::fs::{self, File};
+use std::io::{Cursor, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::*;
 use crate::datadir::InitialCluster;
+use crate::keyspace::{CompactionMarks, Inspection, LiveKeys};
 
 const SNAPSHOT: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -39,6 +40,7 @@ impl Bench {
             bump: None,
             line: None,
             digest: DigestRule::Required,
+            rewrite: Rewrite::Not,
             expected: None,
         }
     }
@@ -301,4 +303,151 @@ fn pipes_and_links_are_not_waited_for_and_not_followed() {
     symlink(bench.at("victim"), bench.at("d.partial-00000001")).unwrap();
     bench.rebuild(None, &go).unwrap();
     assert!(bench.at("victim/file").is_file());
+}
+
+/// What the database in `d` holds, and its bytes.
+fn laid_out(bench: &Bench) -> (Inspection, CompactionMarks, Vec<u8>) {
+    let bytes = fs::read(bench.at("d/member/snap/db")).unwrap();
+    let file = bbolt::File::open(&bytes).unwrap();
+    let walk = Inspection::of(&file, LiveKeys::Counted, None, |_, _, _| {}).unwrap();
+    assert_eq!(walk.faults().collect::<Vec<_>>(), [""; 0]);
+    let marks = CompactionMarks::read(&file);
+    (walk, marks, bytes)
+}
+
+#[test]
+fn a_database_that_is_written_anew_holds_the_same_in_less() {
+    let rebuilt = |rewrite, bump| {
+        let bench = &Bench::each()[0];
+        let source = Source::open("snapshot", Cursor::new(SNAPSHOT), Some(SNAPSHOT.len() as u64), None).unwrap();
+        let plan = Plan {
+            rewrite,
+            bump: NonZeroU64::new(bump),
+            ..bench.plan(None)
+        };
+        let rebuilt = rebuild(source, &plan, &go).unwrap();
+        assert_eq!(bench.found(), complete("d/member/wal"));
+        let (walk, marks, bytes) = laid_out(bench);
+        assert_eq!(rebuilt.database_bytes, bytes.len() as u64);
+        (rebuilt, walk, marks, bytes)
+    };
+    let (as_it_is, plain, ..) = rebuilt(Rewrite::Not, 0);
+    assert_eq!((as_it_is.rewritten, as_it_is.compacted_bytes), (None, None));
+    for rewrite in [Rewrite::Defragmented, Rewrite::Compacted] {
+        let (.., first) = rebuilt(rewrite, 0);
+        let (rebuilt, walk, _, bytes) = rebuilt(rewrite, 0);
+        assert!(first == bytes, "two hosts get two databases");
+        assert!(rebuilt.database_bytes < as_it_is.database_bytes);
+        assert_eq!(
+            (walk.hash_kv(), walk.summary.revision()),
+            (plain.hash_kv(), plain.summary.revision())
+        );
+        assert_eq!(walk.summary.leases, plain.summary.leases);
+        assert_eq!(walk.replayed.live_keys, plain.replayed.live_keys);
+        let rewritten = rebuilt.rewritten.unwrap();
+        assert_eq!(rewritten.bytes_before, SNAPSHOT.len() as u64 - 32);
+        assert_eq!(rewritten.is_compacted, rewrite == Rewrite::Compacted);
+        // What the new members take the place of.
+        let free = walk.report.reachable().missing().count();
+        assert!(free <= 3, "{free} free pages of {}", bytes.len() / 4096);
+    }
+
+    // Where revisions jump, no history is left.
+    let (_, jumped, ..) = rebuilt(Rewrite::Not, 1000);
+    let (small, walk, marks, _) = rebuilt(Rewrite::Compacted, 1000);
+    assert_eq!(small.revision.get(), 1346);
+    assert_eq!(walk.hash_kv(), jumped.hash_kv());
+    assert_eq!(walk.replayed.live_keys, jumped.replayed.live_keys);
+    let live = walk.replayed.live_keys.unwrap();
+    assert!(walk.replayed.entries <= live + 2, "{} of {live}", walk.replayed.entries);
+    assert_eq!(
+        (marks.scheduled.map(Revision::get), marks.finished.map(Revision::get)),
+        (Some(1346), Some(346))
+    );
+}
+
+#[test]
+fn what_would_be_too_long_is_compacted_if_that_is_enough() {
+    let rebuilt = |rewrite| {
+        let bench = &Bench::each()[0];
+        let source = Source::open("snapshot", Cursor::new(SNAPSHOT), None, None).unwrap();
+        let plan = Plan {
+            rewrite,
+            ..bench.plan(None)
+        };
+        rebuild(source, &plan, &go).unwrap()
+    };
+    let long = SNAPSHOT.len() as u64 - 32;
+    let compacted = rebuilt(Rewrite::ToFit { below: 1 }).compacted_bytes.unwrap();
+    assert!(compacted < long);
+    for (below, is_compacted) in [
+        (compacted, false),
+        (compacted + 1, true),
+        (long, true),
+        (long + 1, false),
+    ] {
+        let rebuilt = rebuilt(Rewrite::ToFit { below });
+        assert_eq!(
+            rebuilt.rewritten.is_some_and(|rewritten| rewritten.is_compacted),
+            is_compacted
+        );
+        // It is asked only where it may be too long.
+        assert_eq!(rebuilt.compacted_bytes, (below <= long).then_some(compacted));
+        match is_compacted {
+            true => assert!(rebuilt.database_bytes < compacted + (64 << 10)),
+            false => assert!(rebuilt.database_bytes >= long),
+        }
+    }
+}
+
+#[test]
+fn what_was_written_anew_is_founded_though_another_run_has_made_it() {
+    let cluster: InitialCluster = "m1=http://127.0.0.1:2380,m2=http://127.0.0.1:2381".parse().unwrap();
+    let membership = Membership::new(&cluster, "token").unwrap();
+    let own = membership.member("m2").unwrap();
+    let mut made = Vec::new();
+    for is_taken_up in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let home = Dir::open(place.path()).unwrap();
+        let homes = Homes {
+            data: &home,
+            log: None,
+            name: "x",
+            owner: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+        };
+        let recorded = {
+            let file = bbolt::File::open(&SNAPSHOT[..SNAPSHOT.len() - 32]).unwrap();
+            Inspection::of(&file, LiveKeys::Counted, None, |_, _, _| {})
+                .unwrap()
+                .hash_kv()
+        };
+        let wish = Wish {
+            bump: NonZeroU64::new(1000),
+            line: None,
+            digest: DigestRule::Required,
+            rewrite: Rewrite::Compacted,
+            expected: Some(Expected {
+                sha256: Digest(
+                    sha2::Digest::finalize(sha2::Digest::chain_update(
+                        <sha2::Sha256 as sha2::Digest>::new(),
+                        SNAPSHOT,
+                    ))
+                    .into(),
+                ),
+                revision: Revision::new(346).unwrap(),
+                hash_kv: Some(recorded),
+            }),
+        };
+        let source = Source::open("snapshot", Cursor::new(SNAPSHOT), None, None).unwrap();
+        let (prepared, rebuilt) = prepare_in(homes, source, &wish, &go).unwrap();
+        assert_eq!(rebuilt.proof, ContentProof::HashKv);
+        let prepared = match is_taken_up {
+            true => prepared_in(homes, "snapshot", &wish).unwrap(),
+            false => prepared,
+        };
+        found_in(homes, Some(prepared), &membership, own).unwrap();
+        assert!(is_founded_in(homes, &membership).unwrap());
+        made.push(fs::read(place.path().join("x/member/snap/db")).unwrap());
+    }
+    assert!(made[0] == made[1], "who takes it up makes another one");
 }

@@ -22,6 +22,7 @@ use crate::etcd_settings::Overlay;
 use crate::keyspace::{self, EtcdLine, Version};
 use crate::layout::Manifest;
 use crate::model::{ChainId, ClusterId, Digest, HashKv, Invalid, LineageId, Revision};
+use crate::rebuild::Rewrite;
 
 /// Names one restore: when it began and eight random digits, as those of backups.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -196,6 +197,8 @@ pub struct Wish {
     pub nonce: Nonce,
     /// Where it is restored.
     pub site: Site,
+    /// Whether the backup's pages are kept.
+    pub rewrite: Rewrite,
     /// The cluster whose data is in place now, where there is one.
     pub in_place: Option<ClusterId>,
     /// How long the restored member may take to serve.
@@ -250,6 +253,9 @@ pub struct HostPlan {
     pub in_place: Option<ClusterId>,
     /// Where it is restored.
     pub site: Site,
+    /// Whether the backup's pages are kept.
+    #[serde(default)]
+    pub rewrite: Rewrite,
     /// How long the restored member may take to serve.
     pub health_timeout: Duration,
     /// The cluster flags that are laid over etcd's own settings, where it takes them from its environment.
@@ -311,6 +317,7 @@ impl Plan {
             stand: None,
             in_place: wish.in_place,
             site: wish.site,
+            rewrite: wish.rewrite,
             health_timeout: wish.health_timeout,
             overlay: None,
             stale: Vec::new(),
@@ -487,6 +494,7 @@ pub(super) mod tests {
                 etcd_version: None,
                 quota_bytes: None,
             },
+            rewrite: Rewrite::Not,
             in_place: Some(ClusterId(0xab)),
             health_timeout: Duration::from_secs(60),
         }

@@ -37,6 +37,11 @@ impl OverQuota {
         OverQuota::of(snapshot.saturating_add(GROWS), quota)
     }
 
+    /// The first length of a snapshot that is over the quota once it is restored.
+    pub fn first_over(quota: u64) -> u64 {
+        quota.saturating_sub(GROWS + WRITE)
+    }
+
     /// A quota with as much room as the database has now.
     pub fn enough(&self) -> u64 {
         self.database
@@ -69,6 +74,9 @@ mod tests {
         for quota in [8 << 20, 20 << 20, (20 << 20) + 4096] {
             let over = OverQuota::of_restored(20 << 20, Some(quota)).unwrap();
             assert_eq!(OverQuota::of(over.database, Some(over.enough())), None);
+            let first = OverQuota::first_over(quota);
+            assert!(OverQuota::of_restored(first, Some(quota)).is_some());
+            assert_eq!(OverQuota::of_restored(first - 1, Some(quota)), None);
             let said = over.to_string();
             assert!(said.contains("quota-backend-bytes` to 42991616 or more"), "{said}");
         }

@@ -141,7 +141,7 @@ pub fn refuse_unready(unit: &Unit, is_up: bool, plan: &Plan, free: Option<ByteSi
             data_dir: data_dir.clone(),
         });
     }
-    let needed = ByteSize(rebuild::needed_bytes(plan.cluster.backup.bytes));
+    let needed = ByteSize(rebuild::needed_bytes(plan.cluster.backup.bytes, plan.host.rewrite));
     match free {
         Some(free) if free < needed => Err(Error::TooLittleSpace {
             data_dir: data_dir.clone(),

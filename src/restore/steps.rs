@@ -56,6 +56,7 @@ impl Run<'_> {
                     bump: wish.bump,
                     line: wish.line,
                     digest: wish.digest,
+                    rewrite: wish.rewrite,
                     expected: wish.expected,
                 };
                 (rebuild::rebuild_in(homes, source, &wanted, listener)?, None)
@@ -396,6 +397,7 @@ pub(super) fn wish(plan: &Plan, digest: DigestRule) -> rebuild::Wish {
         bump: plan.cluster.bump.get(),
         line: plan.host.site.etcd_line,
         digest,
+        rewrite: plan.host.rewrite,
         expected: Some(Expected {
             sha256: plan.cluster.backup.sha256,
             revision: plan.cluster.backup.revision,

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use etcd_client::{AlarmAction, AlarmType};
 use serde_json::Value;
 
-use super::support::client::{Client, HashKv};
+use super::support::client::{Client, HashKv, wait_for};
 use super::support::etcd::{Etcd, Options};
 use super::support::host::Host;
 use super::support::load::Load;
@@ -219,4 +220,101 @@ fn a_store_that_was_never_compacted_keeps_its_history() {
     ])
     .expect_code(7)
     .says(&["in use"]);
+}
+
+/// How each of three members is laid out.
+const WAYS: [&[&str]; 3] = [&[], &["--defrag"], &["--compact"]];
+
+#[test]
+fn members_that_were_written_anew_in_different_ways_serve_the_same() {
+    for (version, bump) in [
+        (Version::V3_4, false),
+        (Version::V3_5, true),
+        (Version::V3_6, false),
+        (Version::V3_7, true),
+    ] {
+        let Some(mut source) = Etcd::start(version, Options::default()) else {
+            return;
+        };
+        let client = source.client();
+        let last_compacted = mostly_history(&client);
+        let host = Host::new(&source);
+        let id = host.backup();
+        let (hash, keys) = (client.hash_kv(0).expect("it runs"), client.get_all().expect("it runs"));
+        source.destroy();
+        // They compare what they have left after each compaction, and raise an alarm over a difference.
+        let compare: &[&str] = match version {
+            Version::V3_5 | Version::V3_6 => &[
+                "--experimental-initial-corrupt-check=true",
+                "--experimental-compact-hash-check-enabled=true",
+                "--experimental-compact-hash-check-time=500ms",
+            ],
+            Version::V3_4 => &["--experimental-initial-corrupt-check=true"],
+            Version::V3_7 => &["--feature-gates=CompactHashCheck=true,InitialCorruptCheck=true"],
+        };
+        let options = Options {
+            members: 3,
+            flags: compare.iter().map(|&flag| flag.to_owned()).collect(),
+            ..Options::default()
+        };
+        let Some(mut etcd) = Etcd::plan(version, options) else {
+            return;
+        };
+        let jump: &[&str] = match bump {
+            true => &["--bump-revision", "1000000", "--mark-compacted"],
+            false => &[],
+        };
+        let sizes = WAYS.iter().enumerate().map(|(index, way)| {
+            let mut args = host.rebuild_args(&id, &etcd, index);
+            args.extend([&["--json"], *way, jump].concat().into_iter().map(str::to_owned));
+            let said = host.lifeboat(args).expect_code(0).json();
+            assert_eq!(said["proof"], "hash_kv");
+            let file = etcd.members[index].data_dir.join("member/snap/db");
+            let length = fs::metadata(file).expect("it was laid out").len();
+            assert_eq!(said["database_bytes"], length);
+            length
+        });
+        let sizes: Vec<u64> = sizes.collect();
+        assert!(
+            sizes[2] * 3 < sizes[0] && sizes[1] <= sizes[0],
+            "{sizes:?}, etcd {}",
+            version.number()
+        );
+        etcd.boot();
+        let hashes = etcd.hash_kv_of_each(0);
+        assert!(
+            hashes.windows(2).all(|pair| pair[0] == pair[1]),
+            "{hashes:?}, etcd {}",
+            version.number()
+        );
+        match bump {
+            true => assert_eq!(hashes[0].revision, hash.revision + 1_000_000),
+            false => assert_eq!(hashes[0], hash),
+        }
+        for index in 0..WAYS.len() {
+            let client = etcd.client_of(index);
+            assert!(
+                client.get_all().expect("it runs") == keys,
+                "member {index}, etcd {}",
+                version.number()
+            );
+            let at_compacted = client.get_all_at(last_compacted);
+            assert_eq!(at_compacted.is_ok(), !bump, "member {index}, etcd {}", version.number());
+        }
+        let client = etcd.client();
+        let mut load = Load::new(19);
+        for _ in 0..3 {
+            load.run(&client, 40);
+            client.compact(client.revision().expect("it runs")).expect("it runs");
+            std::thread::sleep(std::time::Duration::from_millis(700));
+        }
+        let hashes = etcd.hash_kv_of_each(0);
+        assert!(
+            hashes.windows(2).all(|pair| pair[0] == pair[1]),
+            "{hashes:?}, etcd {}",
+            version.number()
+        );
+        let alarms = wait_for(client.raw().alarm(AlarmAction::Get, AlarmType::None, None)).expect("it runs");
+        assert_eq!(alarms.alarms().len(), 0, "etcd {}", version.number());
+    }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::arguments::{From, IdentityArgs, SourceArgs, UnsignedArgs, WindowArgs};
+use super::rebuild::rewrite;
 use super::{Context, Exit, Failure, interrupted_flag};
 use crate::health::Level;
 use crate::jobs::restore::{
@@ -56,6 +57,12 @@ pub struct Args {
     /// Accept a source without a SHA-256 at its end, such as a copied member/snap/db
     #[arg(long)]
     skip_hash_check: bool,
+    /// Write the database anew, without free pages
+    #[arg(long)]
+    defrag: bool,
+    /// The same, and without what etcd's compaction has given up; where revisions jump, that is all history
+    #[arg(long)]
+    compact: bool,
     /// Print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -110,6 +117,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
             true => DigestRule::Skipped,
             false => DigestRule::Required,
         },
+        rewrite: rewrite(args.defrag, args.compact),
         despite_running_members: args.despite_running_members,
         dry_run: args.dry_run,
     };

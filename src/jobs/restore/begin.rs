@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::errors::{failure, refused_here};
 use super::here::{Here, settings_now};
 use super::running::refuse_running;
+use super::verdict::told_of_quota;
 use super::{Ended, finding};
 use crate::config::{self, Config};
 use crate::datadir::InitialCluster;
@@ -20,11 +21,11 @@ use crate::jobs::rebuild::refused_by;
 use crate::jobs::source::{self, Found};
 use crate::jobs::{Exit, Failure, Listener, configuration, failed, host};
 use crate::model::ByteSize;
-use crate::rebuild::{self, DigestRule, Progress};
+use crate::rebuild::{self, DigestRule, Progress, Rewrite};
 use crate::restore::{
-    Error, Ledger, LedgerPaths, LedgerStore, Nonce, OverDbus, Patience, Plan, PlanError, Presence, RESUME_UNIT,
-    RestoreId, Run, Step, Tools, Units, Wanted, Wish, decide_bump, look_around, open_ledger, refuse_other_ways,
-    refuse_unready,
+    Error, Ledger, LedgerPaths, LedgerStore, Nonce, OverDbus, OverQuota, Patience, Plan, PlanError, Presence,
+    RESUME_UNIT, RestoreId, Run, Step, Tools, Units, Wanted, Wish, decide_bump, look_around, open_ledger,
+    refuse_other_ways, refuse_unready,
 };
 use crate::systemd::Systemd;
 
@@ -41,6 +42,8 @@ pub struct Asked<'a> {
     pub token: Option<&'a str>,
     /// Whether a source needs a digest at its end.
     pub digest: DigestRule,
+    /// Whether the backup's pages are kept; where they are asked to be, but for a database that would be over its quota.
+    pub rewrite: Rewrite,
     /// Whether members of another cluster may run.
     pub despite_running_members: bool,
     /// Whether it is only looked what would be done.
@@ -164,6 +167,7 @@ fn plan(
         token: asked.token.map(str::to_owned),
         nonce: Nonce(durable::random::<16>().map_err(failed)?),
         in_place: here.etcd.in_place().map_err(refused_here)?,
+        rewrite: rewrite(asked.rewrite, site.quota_bytes),
         site,
         health_timeout: restore.health_timeout,
     };
@@ -187,6 +191,16 @@ fn plan(
     let guard = here.etcd.guard(&plan, &LedgerPaths::default());
     let ledger = Ledger::new(plan.clone(), guard, host::now());
     Ok(Planned { plan, ledger })
+}
+
+/// What is compacted where it would not fit its quota otherwise is what nobody has asked to be written anew.
+fn rewrite(asked: Rewrite, quota: Option<u64>) -> Rewrite {
+    match (asked, quota) {
+        (Rewrite::Not, Some(quota)) => Rewrite::ToFit {
+            below: OverQuota::first_over(quota),
+        },
+        (asked, _) => asked,
+    }
 }
 
 /// Who sees how far a restore is.
@@ -241,9 +255,15 @@ impl Prepared {
                 |error| refused_by(&error, self.found.manifest.as_ref()),
             )
         });
-        if let Err(refused) = built {
-            run.abandon(refused.message()).map_err(failure)?;
-            return Err(refused);
+        match built {
+            Ok(built) => {
+                let told = told_of_quota(&self.plan, built.database_bytes, built.rewritten, built.compacted_bytes);
+                told.iter().for_each(|told| listener.warn(told));
+            }
+            Err(refused) => {
+                run.abandon(refused.message()).map_err(failure)?;
+                return Err(refused);
+            }
         }
         let patience = match wait {
             true => Patience::Healthy,

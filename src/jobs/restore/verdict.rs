@@ -2,16 +2,55 @@
 
 use crate::etcd_settings::Change;
 use crate::jobs::{Exit, Failure};
+use crate::model::ByteSize;
+use crate::rebuild::{Rewrite, Rewritten};
 use crate::restore::{Ledger, OverQuota, Plan, made_path};
 
 /// What to do where etcd is older than the backup.
 const SHOULD_BE_NEWER: &str =
     "install the newer one first, or set `etcd_version` in [host] to have the data made for the older";
 
-/// What is to be said where etcd will take no writes.
+/// What is to be said before it is known whether etcd will take writes: the backup is over its quota as it is.
 pub fn over_quota(plan: &Plan) -> Option<String> {
     let over = OverQuota::of_restored(plan.cluster.backup.bytes, plan.host.site.quota_bytes)?;
-    Some(format!("once restored, {over}"))
+    let (bytes, quota) = (ByteSize(over.database), ByteSize(over.quota));
+    Some(match plan.host.rewrite {
+        Rewrite::Not => format!("once restored, {over}"),
+        Rewrite::ToFit { .. } => format!(
+            "the backup has {bytes} and etcd's quota is {quota}: it is compacted if that makes it fit, and if it does not, that \
+             is said before etcd is stopped"
+        ),
+        Rewrite::Defragmented | Rewrite::Compacted => format!(
+            "the backup has {bytes} and etcd's quota is {quota}: whether it fits once it is written anew is said before etcd \
+             is stopped"
+        ),
+    })
+}
+
+/// What is to be said of the quota once the data is made: how long the database is, how it was written anew, and how long it
+/// would be, compacted.
+pub fn told_of_quota(
+    plan: &Plan,
+    bytes: u64,
+    rewritten: Option<Rewritten>,
+    compacted_bytes: Option<u64>,
+) -> Option<String> {
+    let quota = plan.host.site.quota_bytes?;
+    if let Some(over) = OverQuota::of(bytes, Some(quota)) {
+        let compacted = compacted_bytes.map_or(String::new(), |bytes| {
+            format!("; compacted it would have {}, which does not help", ByteSize(bytes))
+        });
+        return Some(format!("{over}{compacted}"));
+    }
+    match (rewritten, plan.host.rewrite) {
+        (Some(rewritten), Rewrite::ToFit { .. }) => Some(format!(
+            "the database had {} and etcd's quota is {}: what compaction gave up was left out, and it has {} now, which fits",
+            ByteSize(rewritten.bytes_before),
+            ByteSize(quota),
+            ByteSize(bytes)
+        )),
+        (_, _) => None,
+    }
 }
 
 /// How long etcd is down, as measured: it stops, starts, and reads about a gibibyte a second.
@@ -119,6 +158,46 @@ mod tests {
     fn taken_back() -> Ledger {
         let text = include_str!("../../../tests/vectors/fixtures/ledgers-0.1/closed-undone.json");
         serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_quota_is_told_of_before_and_after_the_data_is_made() {
+        const MIB: u64 = 1 << 20;
+        let mut plan = taken_back().plan;
+        plan.cluster.backup.bytes = 20 * MIB;
+        plan.host.site.quota_bytes = Some(16 * MIB);
+        for (rewrite, says) in [
+            (Rewrite::Not, "quota-backend-bytes"),
+            (
+                Rewrite::ToFit { below: 15 * MIB },
+                "it is compacted if that makes it fit",
+            ),
+            (Rewrite::Compacted, "before etcd is stopped"),
+        ] {
+            plan.host.rewrite = rewrite;
+            let told = over_quota(&plan).unwrap();
+            assert!(told.contains(says), "{told}");
+        }
+        plan.host.rewrite = Rewrite::ToFit { below: 15 * MIB };
+        let made = |bytes, was: Option<u64>, compacted| {
+            let rewritten = was.map(|bytes_before| Rewritten {
+                bytes_before,
+                is_compacted: true,
+            });
+            told_of_quota(&plan, bytes, rewritten, compacted)
+        };
+        assert_eq!(made(10 * MIB, None, None), None);
+        let fits = made(10 * MIB, Some(20 * MIB), Some(10 * MIB)).unwrap();
+        assert!(fits.contains("which fits") && fits.contains("20.0 MiB"), "{fits}");
+        let over = made(20 * MIB, None, Some(18 * MIB)).unwrap();
+        for part in [
+            "`quota-backend-bytes` to 41943040 or more",
+            "compacted it would have 18.0 MiB",
+        ] {
+            assert!(over.contains(part), "no `{part}` in {over}");
+        }
+        plan.host.site.quota_bytes = None;
+        assert_eq!(over_quota(&plan), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use lifeboat::etcd_settings::Overlay;
 use lifeboat::model::{ClusterId, Digest, Revision};
-use lifeboat::rebuild::DigestRule;
+use lifeboat::rebuild::{DigestRule, Rewrite};
 use lifeboat::restore::{
     Access, Backup, BumpRule, Error, GiveUp, Guarded, Kept, Ledger, LedgerError, LedgerPaths, LedgerStore, Nonce,
     Outcome, Patience, Plan, PlannedFile, Run, Site, Step, Tools, Units as _, Wish, decide_bump, kept_path, made_path,
@@ -161,6 +161,7 @@ impl Bench {
                 etcd_version: None,
                 quota_bytes: None,
             },
+            rewrite: Rewrite::Not,
             in_place: None,
             health_timeout: Duration::from_secs(60),
         })

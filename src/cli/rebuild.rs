@@ -12,12 +12,15 @@ use serde::Serialize;
 use super::arguments::{SourceArgs, Used};
 use super::{Context, Exit, Failure};
 use crate::etcd_settings::shell_word as word;
-use crate::jobs::rebuild::{Asked, chown, expected, failure, leave_word, warnings};
+use crate::jobs::inspect::refuse_living;
+use crate::jobs::rebuild::{Asked, chown, expected, failure, leave_word, left_behind, warnings};
 use crate::jobs::source::described;
 use crate::keyspace::EtcdLine;
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
-use crate::rebuild::{ContentProof, DigestRule, Error, Plan, Progress, Rebuilt, Rewrite, rebuild};
+use crate::rebuild::{
+    ContentProof, DigestRule, Error, LeftBehind, Plan, Progress, Rebuilt, Rewrite, Salvaged, rebuild,
+};
 use crate::terminal::{Bar, Format, Output};
 use crate::text::{compacted, count};
 
@@ -67,6 +70,12 @@ pub struct Args {
     /// The same, and without what etcd's compaction has given up; with --mark-compacted, that is all history
     #[arg(long)]
     compact: bool,
+    /// SOURCE is the data directory of a dead member: what only its log holds is rebuilt too
+    #[arg(long, conflicts_with_all = ["defrag", "compact"])]
+    from_data_dir: bool,
+    /// Where the log of that member is, if its etcd ran with --wal-dir
+    #[arg(long, value_name = "DIR", requires = "from_data_dir")]
+    from_wal_dir: Option<PathBuf>,
     /// Raise the revision by this much, so that no client has seen a later one; needs --mark-compacted
     #[arg(long, value_name = "N", requires = "mark_compacted")]
     bump_revision: Option<NonZeroU64>,
@@ -94,6 +103,7 @@ struct Document {
     database_bytes: u64,
     leases: Vec<LeaseDocument>,
     auth_enabled: bool,
+    salvaged: Option<SalvagedDocument>,
     flags: BTreeMap<&'static str, String>,
     #[serde(skip)]
     members: usize,
@@ -101,6 +111,27 @@ struct Document {
     #[serde(skip)]
     chown: Option<String>,
     warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct SalvagedDocument {
+    entries: u64,
+    uncommitted_entries: u64,
+    from_revision: Option<Revision>,
+    to_revision: Option<Revision>,
+    torn: bool,
+}
+
+impl SalvagedDocument {
+    fn of(salvaged: Salvaged) -> SalvagedDocument {
+        SalvagedDocument {
+            entries: salvaged.entries,
+            uncommitted_entries: salvaged.uncommitted,
+            from_revision: salvaged.first,
+            to_revision: salvaged.first.map(|_| salvaged.last),
+            torn: salvaged.torn.is_some(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -141,7 +172,22 @@ pub(super) fn rewrite(defrag: bool, compact: bool) -> Rewrite {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let plan = args.asked().plan()?;
     let interrupted = super::interrupted_flag(context);
-    let found = args.source.find(context)?;
+    let left = left_behind(args.source.source(), args.from_data_dir, &plan)?;
+    let (source, plan) = match left {
+        None => (args.source.clone(), plan),
+        Some(left) => {
+            let source = args.source.of_file(&left.database);
+            let left = Some(LeftBehind {
+                database: left.database,
+                wal_dir: args.from_wal_dir.clone().unwrap_or(left.wal_dir),
+            });
+            // A database file has none.
+            let digest = DigestRule::Skipped;
+            refuse_living(source.source())?;
+            (source, Plan { left, digest, ..plan })
+        }
+    };
+    let found = source.find(context)?;
     let manifest = found.manifest.clone();
     let rebuilt = found.with_each(
         &context.output,
@@ -223,6 +269,7 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manif
             })
             .collect(),
         auth_enabled: rebuilt.auth.enabled,
+        salvaged: rebuilt.salvaged.map(SalvagedDocument::of),
         flags,
         members: plan.membership.members().len(),
         chown: chown(plan, rebuilt),
@@ -242,6 +289,20 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
     field("cluster id", document.cluster_id.to_string());
     field("member id", document.member_id.to_string());
     field("revision", document.revision.to_string());
+    if let Some(salvaged) = &rebuilt.salvaged {
+        let entries = match salvaged.entries {
+            1 => "1 entry".to_owned(),
+            entries => format!("{entries} entries"),
+        };
+        let revisions = match salvaged.first {
+            Some(first) => format!("revisions {first} to {}", salvaged.last),
+            None => "which change no key".to_owned(),
+        };
+        field(
+            "from the log",
+            format!("{entries} that the database did not hold: {revisions}"),
+        );
+    }
     let hash = document.hash_kv;
     let compacted = compacted(hash);
     let proof = match rebuilt.proof {

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+use super::inspect::{DataDir, data_dir_of};
 use super::source::source_failure;
 use super::{Exit, Failure};
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
@@ -12,8 +13,12 @@ use crate::etcd_settings::shell_word;
 use crate::keyspace::{self, EtcdLine};
 use crate::layout::Manifest;
 use crate::model::{ClusterId, Revision};
-use crate::rebuild::{DigestRule, Error, Expected, Plan, Rebuilt, Rewrite};
+use crate::rebuild::{DigestRule, Error, Expected, Plan, Rebuilt, Rewrite, resolved};
 use crate::restore::{LedgerPaths, Word};
+
+/// What is left where a log is of no use.
+const WITHOUT_LOG: &str = "start an etcd of the same version on a copy of the data directory, with --force-new-cluster; or give up what \
+                           only the log holds: rebuild member/snap/db of it with --skip-hash-check";
 
 /// Where the agent of a package remembers things.
 const AGENTS_STATE: &str = "/var/lib/lifeboat";
@@ -79,6 +84,7 @@ impl Asked<'_> {
             digest: self.digest,
             rewrite: self.rewrite,
             expected: None,
+            left: None,
         })
     }
 }
@@ -89,6 +95,36 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 
 fn resolve(host: &str, port: u16) -> Option<SocketAddr> {
     (host, port).to_socket_addrs().ok()?.next()
+}
+
+/// What a dead member left behind: the data directory that SOURCE is, if `is_meant` says so.
+///
+/// Fails where the two do not fit together, and where what is planned would be made inside of it.
+pub fn left_behind(source: &str, is_meant: bool, plan: &Plan) -> Result<Option<DataDir>, Failure> {
+    match (data_dir_of(source), is_meant) {
+        (Ok(None), false) => Ok(None),
+        (Ok(Some(_)), false) => {
+            let message = format!("{source} is the data directory of a member, not a snapshot");
+            Err(Failure::new(Exit::Usage, message).next("if that member is dead, say so with --from-data-dir"))
+        }
+        // Another directory is told where it is opened.
+        (Err(_), false) => Ok(None),
+        (found, true) => {
+            let found = found?.ok_or_else(|| {
+                let message = format!("{source} is no data directory");
+                Failure::new(Exit::Usage, message).next("name the directory that has `member` in it; it needs a `/`")
+            })?;
+            let refused = |error| refused_by(&error, None);
+            let left = resolved(Path::new(source)).map_err(refused)?;
+            for made in [&plan.data_dir].into_iter().chain(&plan.wal_dir) {
+                if resolved(made).map_err(refused)?.starts_with(&left) {
+                    let message = format!("{} is in {source}, where nothing is changed", made.display());
+                    return Err(Failure::new(Exit::Usage, message).next("give --data-dir a place outside of it"));
+                }
+            }
+            Ok(Some(found))
+        }
+    }
 }
 
 /// What is to come of the backup of `manifest`.
@@ -131,6 +167,16 @@ pub fn refused_by(error: &Error, manifest: Option<&Manifest>) -> Failure {
         Error::BuiltUnsound { .. } | Error::Build(_) | Error::Io { .. } => {
             failed(Exit::Failed).next("nothing was kept; when the disk is well and has room, run it again")
         }
+        Error::LogUnusable { error, .. } => {
+            let exit = match error {
+                datadir::Unusable::Damaged(_) => Exit::Damaged,
+                _ => Exit::Refused,
+            };
+            failed(exit).next(WITHOUT_LOG)
+        }
+        Error::CannotExecute { .. } => failed(Exit::Refused).next(WITHOUT_LOG),
+        Error::Alive { .. } => failed(Exit::Refused)
+            .next("only a dead member's data directory is read: stop it first, or take a backup and rebuild that"),
         Error::NoLog { .. } => {
             failed(Exit::NotFound).next("name the directory that etcd had its log in: its --wal-dir")
         }
@@ -158,7 +204,20 @@ pub fn warnings(token: &str, rebuilt: &Rebuilt) -> Vec<String> {
     if rebuilt.live_keys == 0 {
         warnings.push("there is not a single key in it: is this the right backup?".to_owned());
     }
-    if rebuilt.digest_was_absent {
+    if let Some(salvaged) = rebuilt.salvaged {
+        if salvaged.uncommitted > 0 {
+            warnings.push(format!(
+                "{} at the end of the log were left out: the member did not know whether they are committed, and clients may \
+                 have been told that they are",
+                salvaged.uncommitted
+            ));
+        }
+        if let Some((segment, offset)) = salvaged.torn {
+            warnings.push(format!(
+                "the log ends in the middle of a write and was given up there, as etcd does: byte {offset} of {segment}"
+            ));
+        }
+    } else if rebuilt.digest_was_absent {
         warnings.push(
             "the source is a copy of a database file: changes that were only in its write-ahead log are not in it, and a \
              copy of a running etcd's file may miss more"

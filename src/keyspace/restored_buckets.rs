@@ -9,6 +9,7 @@
 //! `downgrade` and all alarms are removed, because they belong to the cluster that is left behind and servers of all
 //! lines make them anew.
 
+use super::entries::Executed;
 use super::lease::Lease;
 use super::line::EtcdLine;
 use super::member::Member;
@@ -34,6 +35,8 @@ pub struct NewContent<'a> {
     pub leases: &'a [Lease],
     /// The line of etcd it is meant for, if it is not meant for all.
     pub line: Option<EtcdLine>,
+    /// What entries of a write-ahead log come to that the database does not hold; its last entry counts instead of `last`.
+    pub executed: Option<&'a Executed>,
 }
 
 /// The fate of one bucket.
@@ -64,18 +67,21 @@ pub struct Restored {
 /// the bump overflows, and when a lease to be added has an entry.
 pub fn restored(file: &bbolt::File<'_>, wished: &NewContent<'_>) -> Result<Restored, Error> {
     let old = Meta::read(file)?;
-    let bump = wished.bump.map(|by| bumped(wished.last, by.get())).transpose()?;
+    let executed = wished.executed;
+    let last = executed.map_or(wished.last, |executed| executed.last);
+    let bump = wished.bump.map(|by| bumped(last, by.get())).transpose()?;
+    let compacted = bump.or_else(|| executed?.compacted.map(RevisionKey::first_put));
     let dropped_storage_version = dropped_storage_version(&old, wished.line)?;
     let change = |bucket: &'static str| -> Result<Change, Error> {
         Ok(match bucket {
             "alarm" | "members_removed" => Change::Replaced(Vec::new()),
             "cluster" => without(file, bucket, &[b"clusterVersion", b"downgrade"])?,
-            "key" => bump.map_or(Change::Kept, |key| Change::Extended(vec![(key.encode(), Vec::new())])),
-            "lease" => with_leases(file, wished.leases)?,
+            "key" => new_log(executed, bump),
+            "lease" => with_leases(file, executed, wished.leases)?,
             "members" => Change::Replaced(sorted(
                 wished.members.iter().map(|m| (m.key(), m.to_json().into_bytes())),
             )),
-            "meta" => new_meta(file, wished.members.len(), bump, dropped_storage_version.is_some())?,
+            "meta" => new_meta(file, wished.members.len(), compacted, dropped_storage_version.is_some())?,
             _ => Change::Kept,
         })
     };
@@ -83,8 +89,9 @@ pub fn restored(file: &bbolt::File<'_>, wished: &NewContent<'_>) -> Result<Resto
         .into_iter()
         .map(|bucket| Ok((bucket, change(bucket)?)))
         .collect::<Result<_, _>>()?;
-    let last = bump.or(wished.last).map(RevisionKey::main);
-    let revision = [last, old.compaction.scheduled, old.compaction.finished]
+    let last = bump.or(last).map(RevisionKey::main);
+    let executed = executed.map(|executed| executed.revision);
+    let revision = [last, executed, old.compaction.scheduled, old.compaction.finished]
         .into_iter()
         .flatten()
         .fold(first_revision(), Revision::max);
@@ -126,7 +133,7 @@ fn dropped_storage_version(old: &Meta, line: Option<EtcdLine>) -> Result<Option<
 fn new_meta(
     file: &bbolt::File<'_>,
     members: usize,
-    bump: Option<RevisionKey>,
+    compacted: Option<RevisionKey>,
     drop_storage_version: bool,
 ) -> Result<Change, Error> {
     // The raft log begins anew: one entry per member, all of them of term 1.
@@ -135,7 +142,7 @@ fn new_meta(
         (meta::CONSISTENT_INDEX.to_vec(), index),
         (meta::TERM.to_vec(), 1u64.to_be_bytes().to_vec()),
     ];
-    new.extend(bump.map(|key| (meta::SCHEDULED_COMPACT_REV.to_vec(), key.encode())));
+    new.extend(compacted.map(|key| (meta::SCHEDULED_COMPACT_REV.to_vec(), key.encode())));
     let kept = entries_of(file, "meta")?.into_iter().filter(|(key, _)| {
         let dropped = *key == meta::CONF_STATE || (drop_storage_version && *key == meta::STORAGE_VERSION);
         !dropped && !new.iter().any(|(replaced, _)| replaced == key)
@@ -144,12 +151,33 @@ fn new_meta(
     Ok(Change::Replaced(sorted(kept.into_iter().chain(new))))
 }
 
-fn with_leases(file: &bbolt::File<'_>, added: &[Lease]) -> Result<Change, Error> {
-    if added.is_empty() {
+/// What follows in the log: what was executed, then the entry that makes revisions jump.
+fn new_log(executed: Option<&Executed>, bump: Option<RevisionKey>) -> Change {
+    let bump = bump.map(|key| (key.encode(), Vec::new()));
+    let executed = executed.into_iter().flat_map(|executed| executed.log.iter().cloned());
+    let new: Vec<Entry> = executed.chain(bump).collect();
+    match new.is_empty() {
+        true => Change::Kept,
+        false => Change::Extended(new),
+    }
+}
+
+fn with_leases(file: &bbolt::File<'_>, executed: Option<&Executed>, added: &[Lease]) -> Result<Change, Error> {
+    if executed.is_none() && added.is_empty() {
         return Ok(Change::Kept);
     }
-    let old = entries_of(file, "lease")?.into_iter().map(owned);
-    let all = sorted(old.chain(added.iter().map(|lease| (lease.key(), lease.encode()))));
+    let old: Vec<Entry> = match executed {
+        Some(executed) => executed
+            .leases
+            .iter()
+            .map(|lease| (lease.key(), lease.encode()))
+            .collect(),
+        None => entries_of(file, "lease")?.into_iter().map(owned).collect(),
+    };
+    let all = sorted(
+        old.into_iter()
+            .chain(added.iter().map(|lease| (lease.key(), lease.encode()))),
+    );
     let twice = all
         .iter()
         .zip(all.iter().skip(1))
@@ -225,6 +253,7 @@ mod tests {
             bump: None,
             leases: &[],
             line: None,
+            executed: None,
         }
     }
 

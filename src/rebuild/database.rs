@@ -8,13 +8,15 @@ use std::path::Path;
 
 use super::copy_in::Copied;
 use super::map::Mapped;
-use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Rewrite, Rewritten, Wish};
+use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Rewrite, Rewritten, Salvaged, Wish, salvage};
 use crate::bbolt::{self, Rules, check, check_over};
 use crate::datadir;
 use crate::durable::failed;
+use crate::error_chain::with_causes;
+use crate::keyspace::entries::Executed;
 use crate::keyspace::{
     self, Agreement, Change, CompactionMarks, EtcdLine, History, Inspection, Lease, LiveKeys, Member, NewContent,
-    Replayed, Restored, Summary, differences, restored, rewrite,
+    Replay, Replayed, Restored, Summary, differences, restored, rewrite,
 };
 use crate::model::{HashKv, Revision};
 use crate::source::trailing_digest;
@@ -36,6 +38,8 @@ pub(super) struct Sound {
     /// How long it would be, compacted, where that was asked.
     compacted_bytes: Option<u64>,
     rewritten: Option<Rewritten>,
+    /// What its log holds beyond it.
+    log: Option<(Executed, Salvaged)>,
 }
 
 impl Sound {
@@ -97,6 +101,7 @@ impl Sound {
             digest_was_absent,
             compacted_bytes,
             rewritten: None,
+            log: None,
         })
     }
 
@@ -161,6 +166,17 @@ impl Sound {
         })
     }
 
+    /// The same with what the log in `dir` holds beyond it.
+    pub(super) fn with_log(mut self, dir: &Path) -> Result<Sound, Error> {
+        let source = bbolt::File::open(&self.map).map_err(|error| unreadable(&self.name, &error))?;
+        let (executed, salvaged) = salvage::beyond(dir, &self.name, &source, &self.walked.summary)?;
+        // A lease that keys hang on and that has no entry may have been granted anew.
+        self.added
+            .retain(|added| executed.leases.iter().all(|lease| lease.id != added.id));
+        self.log = Some((executed, salvaged));
+        Ok(self)
+    }
+
     /// What will be laid out, but for who the members are; fails where it cannot be restored as wished.
     pub(super) fn preview(&self) -> Result<Rebuilt, Error> {
         let source = bbolt::File::open(&self.map).map_err(|error| unreadable(&self.name, &error))?;
@@ -178,10 +194,14 @@ impl Sound {
         drop(self.map);
         let database_bytes = seal(unsealed)?;
         check_built(&self.file, database_bytes, &self.walked.report)?;
-        Ok(Rebuilt {
+        let rebuilt = Rebuilt {
             database_bytes,
             ..rebuilt
-        })
+        };
+        match &self.log {
+            None => Ok(rebuilt),
+            Some((executed, _)) => with_log_counted(&self.file, self.walked.compact_revision, executed, rebuilt),
+        }
     }
 
     fn restored(&self, source: &bbolt::File<'_>, members: &[Member]) -> Result<Restored, Error> {
@@ -191,6 +211,7 @@ impl Sound {
             bump: self.bump,
             leases: &self.added,
             line: self.line,
+            executed: self.log.as_ref().map(|(executed, _)| executed),
         };
         restored(source, &wished).map_err(|error| Error::Content {
             name: self.name.clone(),
@@ -216,9 +237,48 @@ impl Sound {
             rewritten: self.rewritten,
             compacted_bytes: self.compacted_bytes,
             digest_was_absent: self.digest_was_absent,
+            salvaged: self.log.as_ref().map(|(_, salvaged)| *salvaged),
             owner: None,
         }
     }
+}
+
+/// What the walk over a database could not know of one to which entries of a log were added: read from the log of the new
+/// one.
+fn with_log_counted(
+    file: &File,
+    compact_revision: i64,
+    executed: &Executed,
+    rebuilt: Rebuilt,
+) -> Result<Rebuilt, Error> {
+    let map = mapped(file)?;
+    let unsound = |fault: &dyn std::fmt::Display| Error::BuiltUnsound {
+        fault: fault.to_string(),
+    };
+    let built = bbolt::File::open(&map).map_err(|error| unsound(&error))?;
+    let compact_revision = executed.compacted.map_or(compact_revision, Revision::get);
+    let mut replay = Replay::new(LiveKeys::Counted, Some(executed.revision), &[compact_revision]);
+    if let Some(log) = built.bucket(b"key").map_err(|error| unsound(&error))? {
+        for entry in log.iter() {
+            let (key, value) = entry.map_err(|error| unsound(&error))?;
+            replay
+                .entry(key, value)
+                .map_err(|error| unsound(&with_causes(&error)))?;
+        }
+    }
+    let replayed = replay.finish();
+    let hash = replayed.hashes.first().map(|hash| hash.at(executed.revision));
+    let added = rebuilt
+        .leases
+        .iter()
+        .filter(|lease| rebuilt.added_leases.contains(&lease.id));
+    Ok(Rebuilt {
+        hash_kv: hash.expect("it was asked for"),
+        live_keys: replayed.live_keys.unwrap_or(0),
+        leased_keys: replayed.leases.iter().map(|(_, keys)| keys).sum(),
+        leases: executed.leases.iter().chain(added).copied().collect(),
+        ..rebuilt
+    })
 }
 
 /// Whether a database holds exactly these members: it was founded already.

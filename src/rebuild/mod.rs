@@ -13,6 +13,7 @@ mod log_dir;
 mod map;
 mod places;
 mod rewriting;
+mod salvage;
 mod segment;
 mod staging;
 #[cfg(test)]
@@ -24,8 +25,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use crate::bbolt;
+use crate::datadir::log::SegmentName;
 use crate::datadir::{self, Membership, snap, wal};
 use crate::durable::{self, Dir};
+use crate::keyspace::entries::CannotExecute;
 use crate::keyspace::{self, Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Version};
 use crate::model::{ByteSize, Digest, HashKv, Revision};
 use crate::source::{self, Source, TrailingDigest, trailing_digest};
@@ -64,6 +67,8 @@ pub struct Plan {
     pub rewrite: Rewrite,
     /// What the manifest says of the bytes, where there is one.
     pub expected: Option<Expected>,
+    /// The dead member whose database it is, where its log is read too.
+    pub left: Option<LeftBehind>,
 }
 
 impl Plan {
@@ -76,6 +81,15 @@ impl Plan {
             expected: self.expected,
         }
     }
+}
+
+/// What a dead member left behind.
+#[derive(Debug, Clone)]
+pub struct LeftBehind {
+    /// Its database.
+    pub database: PathBuf,
+    /// The directory of its log.
+    pub wal_dir: PathBuf,
 }
 
 /// What is wished of the data, whoever the members are; the fields are those of [`Plan`].
@@ -146,8 +160,25 @@ pub struct Rebuilt {
     pub compacted_bytes: Option<u64>,
     /// Whether the source had no digest at its end: a copy of a database file, without its log.
     pub digest_was_absent: bool,
+    /// What came from the log of a dead member.
+    pub salvaged: Option<Salvaged>,
     /// User and group who own the directory now, where that is not who made it.
     pub owner: Option<(u32, u32)>,
+}
+
+/// What came from a log, beyond the database beside it.
+#[derive(Debug, Clone, Copy)]
+pub struct Salvaged {
+    /// How many entries there were, of all kinds.
+    pub entries: u64,
+    /// How many were left out, because it is not known whether they were committed.
+    pub uncommitted: u64,
+    /// The first revision that they made, if they made any.
+    pub first: Option<Revision>,
+    /// The last revision.
+    pub last: Revision,
+    /// Where the log was given up, because a write had not come to its end.
+    pub torn: Option<(SegmentName, u64)>,
 }
 
 /// How far the content was proven.
@@ -218,6 +249,26 @@ pub enum Error {
     NoLog {
         /// The directory.
         path: PathBuf,
+    },
+    /// A running etcd uses what is to be read.
+    #[error("`{}` is in use: a running etcd holds it", .path.display())]
+    Alive {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The log does not go on from the database.
+    #[error("the log in `{}` cannot be used: {error}", .path.display())]
+    LogUnusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        error: datadir::Unusable,
+    },
+    /// What the log holds beyond the database cannot be executed.
+    #[error("{error}")]
+    CannotExecute {
+        /// Why.
+        error: CannotExecute,
     },
     /// There is too little room.
     #[error("`{}` has {free} free, and {needed} are needed", .path.display())]
@@ -400,6 +451,10 @@ fn lay_out(
     check_digest(&source, &landed, &wish)?;
     let sound = Sound::check(source.name(), landed, &wish)?;
     let sound = rewriting::rewritten(sound, &wish, data, &snap_dir)?;
+    let sound = match &plan.left {
+        Some(left) => sound.with_log(&left.wal_dir)?,
+        None => sound,
+    };
     let built = sound.found(plan.membership.members())?;
     let mark = data.create(&snap_dir, &snap::file_name(&plan.membership))?;
     write(&mark, &snap_dir, &snap::file(&plan.membership))?;
@@ -417,6 +472,8 @@ fn lay_out(
     }
     data.settle()?;
     log.as_ref().map(Staging::settle).transpose()?;
+    // An etcd that was started on it meanwhile has changed what was read.
+    plan.left.as_ref().map_or(Ok(()), salvage::refuse_living)?;
     go_on(listener, Progress::Publishing)?;
     Ok(built)
 }

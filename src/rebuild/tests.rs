@@ -41,6 +41,7 @@ impl Bench {
             line: None,
             digest: DigestRule::Required,
             rewrite: Rewrite::Not,
+            left: None,
             expected: None,
         }
     }

@@ -58,6 +58,7 @@ impl Run<'_> {
                     digest: wish.digest,
                     rewrite: wish.rewrite,
                     expected: wish.expected,
+                    left: None,
                 };
                 (rebuild::rebuild_in(homes, source, &wanted, listener)?, None)
             }

@@ -55,6 +55,10 @@ fn what_is_printed_is_what_is_described() {
     let left = path("left");
     super::support::host::copy_tree(&etcd.members[0].data_dir, Path::new(&left));
     check("inspect", 0, &["inspect", &left]);
+    let target = Etcd::plan(Version::V3_5, Options::default()).expect("it was there before");
+    let rebuild = host.rebuild_args(&left, &target, 0);
+    let rebuild = rebuild.iter().map(String::as_str).chain(["--from-data-dir"]);
+    check("rebuild", 0, &rebuild.collect::<Vec<_>>());
     check("export", 0, &["export", &id, &exported, "--identity", &identity]);
     let small = path("small.db");
     check("compact", 0, &["compact", &id, &small, "--identity", &identity]);

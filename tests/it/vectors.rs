@@ -67,6 +67,7 @@ fn wished<'a>(membership: &'a Membership, last: Option<RevisionKey>) -> NewConte
         bump: None,
         leases: &[],
         line: None,
+        executed: None,
     }
 }
 

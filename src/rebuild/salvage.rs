@@ -1,0 +1,57 @@
+//! What the log of a dead member holds beyond its database, executed: the other half of a rebuild from a data directory.
+
+use std::fs::TryLockError;
+use std::path::Path;
+
+use super::log_dir::{Segments, read_log};
+use super::{Error, LeftBehind, Salvaged};
+use crate::bbolt;
+use crate::datadir::Tail;
+use crate::datadir::log::End;
+use crate::durable::{self, failed};
+use crate::keyspace::Summary;
+use crate::keyspace::entries::{CannotExecute, Executed, execute};
+
+/// Refuses a database that a running etcd holds: it changes while it is read.
+pub(super) fn refuse_living(left: &LeftBehind) -> Result<(), Error> {
+    let path = &left.database;
+    let file = durable::open_given(path).map_err(failed("open", path))?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(Error::Alive { path: path.clone() }),
+        // Not every file system has locks, and on such a one etcd does not start.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
+}
+
+/// Executes what the log in `dir` holds beyond the database `file`, called `name`, of which `summary` is.
+pub(super) fn beyond(
+    dir: &Path,
+    name: &str,
+    file: &bbolt::File<'_>,
+    summary: &Summary,
+) -> Result<(Executed, Salvaged), Error> {
+    let after = summary.meta.consistent_index.unwrap_or(0);
+    let log = read_log(dir, after, Segments::Wanted)?;
+    let tail = Tail::of(&log, summary).map_err(|error| Error::LogUnusable {
+        path: dir.to_owned(),
+        error,
+    })?;
+    let executed = execute(file, summary, &tail.requests).map_err(|error| match error {
+        CannotExecute::Database(error) => Error::Content {
+            name: name.to_owned(),
+            error,
+        },
+        CannotExecute::Refused { .. } => Error::CannotExecute { error },
+    })?;
+    let salvaged = Salvaged {
+        entries: tail.entries,
+        uncommitted: tail.uncommitted,
+        first: executed.first,
+        last: executed.revision,
+        torn: match log.end {
+            End::Torn { segment, offset, .. } => Some((segment, offset)),
+            End::Whole | End::Damaged => None,
+        },
+    };
+    Ok((executed, salvaged))
+}

@@ -2,7 +2,7 @@
 SETUP := tests/tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lean grid soak lab test-stores bench packages fmt
+.PHONY: help build demo test lean grid soak fuzz crash lab test-stores bench packages fmt
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +32,14 @@ grid: ## A backup of each line of etcd, served by each: the table in docs/compat
 
 soak: ## Random histories on real servers of all lines, against a model (HISTORIES=10000, SEED=1)
 	LIFEBOAT_HISTORIES=$(HISTORIES) LIFEBOAT_SEED=$(SEED) $(SETUP) cargo test --locked --test it -- --ignored --nocapture soak::
+
+fuzz: ## What reads bytes of others, with samples that are changed at random (MINUTES=60 for each target, SEED=1, TARGET=manifest)
+	LIFEBOAT_MINUTES=$(or $(MINUTES),1) LIFEBOAT_SEED=$(SEED) LIFEBOAT_TARGET=$(TARGET) \
+		$(SETUP) cargo test --locked --test fuzz -- --nocapture whatever_comes
+
+crash: ## The power is cut at every call, with what was not synced lost, torn or reordered (STATES=500 for each call, RUNS=500, SEED=1)
+	LIFEBOAT_STATES=$(or $(STATES),500) LIFEBOAT_RUNS=$(or $(RUNS),500) LIFEBOAT_SEED=$(SEED) \
+		$(SETUP) cargo test --locked --test it -- --nocapture crash::
 
 lab: ## Real systemd hosts with real etcds, as root (ARGS="words of names", ARGS="--suite bookworm", ARGS=--list)
 	$(SETUP) cargo test --locked --test lab -- --must-run $(ARGS)

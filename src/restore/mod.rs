@@ -61,7 +61,7 @@ pub use preview::{Error as PreviewError, Preview, preview};
 pub use quota::OverQuota;
 pub use refusals::{Error as SiteError, refuse_mounts, refuse_not_loaded, refuse_other_ways, refuse_unready};
 pub use release::{GiveUp, Release, kept_folders, releasable, release, release_stray, tidy_released};
-pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms};
+pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms, Told};
 pub use run::{Listener, Outcome, Run, Tools};
 pub use site::{EtcdHere, changes_after, flags};
 pub use standing::{NotNow, ThisMember, Wanted, judge as judge_running};

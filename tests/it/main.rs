@@ -15,6 +15,7 @@ mod commands;
 mod compact;
 mod config;
 mod copying;
+mod crash;
 mod grid;
 mod hanging;
 mod inspect;

@@ -584,6 +584,7 @@ fn rewriting(input: &[u8]) {
         bump: std::num::NonZeroU64::new(7),
         leases: &[Lease::granted(LeaseId(5), 30)],
         line: None,
+        executed: None,
     };
     restored(&file, &wished).ok();
     if report.is_sound() {

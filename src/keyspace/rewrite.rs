@@ -354,6 +354,16 @@ pub fn differences(
             }
         }
     }
+    let names = |file: &File<'_>| -> Result<BTreeSet<Vec<u8>>, bbolt::Error> {
+        let names = file.bucket_names()?.map(|name| name.map(<[u8]>::to_vec));
+        // Marks may have been written where there was no such bucket.
+        Ok(names
+            .collect::<Result<BTreeSet<_>, _>>()?
+            .into_iter()
+            .chain([b"meta".to_vec()])
+            .collect())
+    };
+    compare("names of buckets", names(before)? == names(after)?);
     for name in before.bucket_names()? {
         let name = name?;
         if name != b"key" {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::{Error, Listener, Progress, go_on};
+use super::{Error, Listener, Progress, Wish, go_on};
 use crate::durable::failed;
 use crate::source::{Hashed, SnapshotHasher, Source, trailing_digest};
 
@@ -39,6 +39,18 @@ pub(super) enum Hashing {
     Plain,
     /// None: of a quarter of the time that a rebuild takes, nothing more would be known.
     Needless,
+}
+
+impl Hashing {
+    /// The plain bytes need not be hashed where the stored ones are: their digest is recorded, age has authenticated them,
+    /// zstd has its own checksum of what they unpack to, and HashKV proves the keys that were written.
+    pub(super) fn of(source: &Source, wish: &Wish) -> Hashing {
+        let has_hash_kv = wish.expected.is_some_and(|expected| expected.hash_kv.is_some());
+        match source.is_held_to_stored() && has_hash_kv {
+            true => Hashing::Needless,
+            false => Hashing::Plain,
+        }
+    }
 }
 
 /// Writes the database in `source` to the new `file` at `path`. What follows it, a digest or a tail that is not in use, is

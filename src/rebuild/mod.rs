@@ -1,7 +1,8 @@
 //! The use case of a rebuild: a data directory from a snapshot, without any etcd.
 //!
 //! The source's pages are kept as they are; what a restore changes is written behind them, so the work is one copy, one
-//! walk over the result, and a few pages. Where it is asked for, the database is written anew before that, see `rewriting`. What is written where follows `etcdutl snapshot restore` of 3.5 and 3.6.
+//! walk over the result, and a few pages. Where it is asked for, the database is written anew before that, see `rewriting`.
+//! What is written where follows `etcdutl snapshot restore` of 3.5 and 3.6.
 //!
 //! Invariant: nothing carries the final name before all of it was checked and is on the disk.
 
@@ -445,7 +446,7 @@ fn lay_out(
     let snap_dir = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&snap_dir, datadir::DB)?;
     let wish = plan.wish();
-    let (path, hashing) = (snap_dir.path().join(datadir::DB), hashing(&source, &wish));
+    let (path, hashing) = (snap_dir.path().join(datadir::DB), Hashing::of(&source, &wish));
     let landed = copy_in(&mut source, database, &path, hashing, listener)?;
     go_on(listener, Progress::Checking)?;
     check_digest(&source, &landed, &wish)?;
@@ -515,16 +516,6 @@ fn without_log(mut data: Staging, error: Error) -> Error {
     Error::WithoutLog {
         data_dir: data.target().to_owned(),
         error: Box::new(error),
-    }
-}
-
-/// The plain bytes need not be hashed where the stored ones are: their digest is recorded, age has authenticated them,
-/// zstd has its own checksum of what they unpack to, and HashKV proves the keys that were written.
-fn hashing(source: &Source, wish: &Wish) -> Hashing {
-    let has_hash_kv = wish.expected.is_some_and(|expected| expected.hash_kv.is_some());
-    match source.is_held_to_stored() && has_hash_kv {
-        true => Hashing::Needless,
-        false => Hashing::Plain,
     }
 }
 

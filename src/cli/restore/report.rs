@@ -11,6 +11,7 @@ use crate::jobs::restore::{
     Ended, Here, begins_anew, not_revived, seconds_down, undone, warnings as warnings_of, was_down,
 };
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
+use crate::rebuild::Rewrite;
 use crate::restore::{Ledger, Outcome, Plan, flags, kept_path};
 use crate::terminal::{Format, Output};
 use crate::text::{age, rfc3339};
@@ -153,8 +154,14 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
         .map_or(String::new(), |quota| format!("; etcd's quota is {}", ByteSize(quota)));
     field(
         "space",
-        format!("{} beside the old data{quota}", ByteSize(backup.bytes)),
+        format!(
+            "{} beside the old data{quota}",
+            ByteSize(plan.host.rewrite.needed_bytes(backup.bytes))
+        ),
     );
+    if let Some(how) = written_anew(plan) {
+        field("database", how.to_owned());
+    }
     let together = match plan.is_single() {
         true => "",
         false => ", and serves once enough of the other hosts have come",
@@ -180,6 +187,16 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
         }
         false => "etcd is stopped once the new data is made and checked, and started on it right after.",
     });
+}
+
+/// How the database is written anew, where that was asked for.
+fn written_anew(plan: &Plan) -> Option<&'static str> {
+    match (plan.host.rewrite, plan.cluster.bump.by) {
+        (Rewrite::Not | Rewrite::ToFit { .. }, _) => None,
+        (Rewrite::Defragmented, _) => Some("written anew, without free pages"),
+        (Rewrite::Compacted, 0) => Some("written anew, without free pages and what compaction gave up"),
+        (Rewrite::Compacted, _) => Some("written anew, without free pages and history"),
+    }
 }
 
 fn settings_in(source: &Source) -> String {

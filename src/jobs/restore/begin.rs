@@ -383,6 +383,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_what_nobody_asked_to_be_written_anew_is_held_to_the_quota() {
+        let below = (8 << 20) - (257 << 10);
+        for (asked, quota, planned) in [
+            (Rewrite::Not, None, Rewrite::Not),
+            (Rewrite::Not, Some(8 << 20), Rewrite::ToFit { below }),
+            (Rewrite::Defragmented, Some(8 << 20), Rewrite::Defragmented),
+            (Rewrite::Compacted, Some(8 << 20), Rewrite::Compacted),
+        ] {
+            assert_eq!(rewrite(asked, quota), planned);
+        }
+    }
+
+    #[test]
     fn a_build_leaves_off_as_soon_as_another_host_is_seen_to_disagree() {
         let broken_off = || Failure::new(Exit::Failed, "interrupted");
         let until_told = |is_refused: &dyn Fn() -> bool| {

@@ -432,6 +432,32 @@ enum Power {
 }
 
 #[test]
+fn what_was_written_anew_on_the_way_is_served() {
+    let Some(bench) = Bench::running(1) else { return };
+    let below = fs::metadata(SNAPSHOT).expect("it is a fixture").len() - 32;
+    for (number, rewrite) in [
+        (1, Rewrite::Defragmented),
+        (2, Rewrite::Compacted),
+        (3, Rewrite::ToFit { below }),
+    ] {
+        let mut ledger = bench.ledger(number);
+        ledger.plan.host.rewrite = rewrite;
+        let mut run = Run::begin(bench.ledger_store(), ledger, bench.tools(&go_on)).expect("none is open");
+        let built = run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()));
+        let rewritten = built.expect("there is nothing wrong with it").rewritten;
+        let is_compacted = rewritten.map(|rewritten| rewritten.is_compacted);
+        assert_eq!(is_compacted, Some(rewrite != Rewrite::Defragmented), "{rewrite:?}");
+        let outcome = run.go(Patience::Healthy).expect("it comes to its end");
+        assert_eq!(outcome, Outcome::Restored);
+        assert_eq!(run.ledger().plan.host.rewrite, rewrite);
+        drop(run);
+        assert!(!bench.is_old());
+        bench.roll_back().expect("the old data is there");
+        assert!(bench.is_old());
+    }
+}
+
+#[test]
 fn a_run_that_is_killed_at_any_step_is_taken_up_and_ends_with_the_old_or_the_new() {
     killed_everywhere(Power::Stays);
 }

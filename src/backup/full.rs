@@ -268,6 +268,8 @@ async fn prove_by(
     // Both before the stream is open: neither a plugin nor a store that hangs may hold etcd's read transaction.
     let head = job.encoding.head_apart().await.map_err(Error::Encode)?;
     pulse.beat();
+    asked.foresee(job.hash_kv, job.pace).await;
+    pulse.beat();
     progress.writes(true);
     let begun = sinks.begin(&path).await;
     progress.writes(begun.as_ref().map_or_else(Error::may_have_written, |()| true));

@@ -6,6 +6,7 @@ use super::Pulse;
 use super::failure::GivenUp;
 use super::full::{HashKvPolicy, Job};
 use super::observed::Facts;
+use super::pace::Pace;
 use super::proof::{Verdict, judge};
 use crate::catalog::{NewBackup, Quorum};
 use crate::etcd::choose::{Candidate, Choice, NoChoice, Role, choose};
@@ -15,6 +16,12 @@ use crate::model::{ByteSize, HashKv, Revision};
 
 /// An only member is asked for HashKV up to this size: its clients wait meanwhile.
 const HASH_KV_ALONE_BYTES: u64 = 1 << 30;
+
+/// A database of this size is hashed in some milliseconds.
+const SOON_HASHED: u64 = 64 << 20;
+
+/// A stream of this length may well outlast what etcd keeps of its history.
+const LONG_STREAM: Duration = Duration::from_secs(60);
 
 /// How long another member may take to hash what the backup holds: the backup waits for it.
 const OTHERS_WITHIN: Duration = Duration::from_secs(60);
@@ -32,6 +39,8 @@ pub(super) struct Asked {
     voters: usize,
     complaints: Vec<String>,
     others: Vec<Answering>,
+    /// HashKV as it was just before the stream.
+    before: Option<HashKv>,
 }
 
 /// The member that is to be asked, which has told no more than how it is.
@@ -143,6 +152,7 @@ impl Chosen {
             voters,
             complaints,
             others,
+            before: None,
         })
     }
 }
@@ -179,12 +189,12 @@ impl Asked {
     pub async fn assert(&mut self, policy: HashKvPolicy, facts: &Facts, pulse: &Pulse) -> Asserted {
         let keys = self.connection.count_keys(facts.revision).await.ok();
         pulse.beat();
-        let mut hash_kv = match self.hash_kv_is_borne(policy, facts) {
+        let mut hash_kv = match self.hash_kv_is_borne(policy, facts.database_bytes) {
             Err(reason) => Err(reason),
             Ok(()) => hash_of(&mut self.connection, facts).await,
         };
         pulse.beat();
-        let mut verdict = judge(facts, hash_kv.as_ref().copied().map_err(String::as_str));
+        let mut verdict = judge(facts, hash_kv.as_ref().copied().map_err(String::as_str), self.before);
         let mut differs = None;
         if let Ok(own) = hash_kv
             && tells_of_data(&own, keys)
@@ -230,7 +240,18 @@ impl Asked {
         dissent(&hashes)
     }
 
-    fn hash_kv_is_borne(&self, policy: HashKvPolicy, facts: &Facts) -> Result<(), String> {
+    /// Asks for HashKV before the stream begins, where it may well be that the member compacts past the backup's revision
+    /// before that can be asked for, and where it costs next to nothing.
+    pub async fn foresee(&mut self, policy: HashKvPolicy, pace: Pace) {
+        let bytes = self.status.db_bytes;
+        let wants = bytes <= SOON_HASHED || pace.takes(bytes) >= LONG_STREAM;
+        if wants && self.hash_kv_is_borne(policy, bytes).is_ok() {
+            // That it cannot be had is said when it is needed.
+            self.before = self.connection.hash_kv_now().await.ok();
+        }
+    }
+
+    fn hash_kv_is_borne(&self, policy: HashKvPolicy, bytes: u64) -> Result<(), String> {
         match (policy, self.role) {
             (HashKvPolicy::Never, _) => Err("switched off".to_owned()),
             _ if self.status.learner => Err("a learner reports none".to_owned()),
@@ -238,9 +259,9 @@ impl Asked {
             (HashKvPolicy::Auto, Role::Leader) if self.voters > 1 => {
                 Err("only the leader could be asked, and HashKV would stall its writes".to_owned())
             }
-            (HashKvPolicy::Auto, Role::Leader) if facts.database_bytes > HASH_KV_ALONE_BYTES => Err(format!(
+            (HashKvPolicy::Auto, Role::Leader) if bytes > HASH_KV_ALONE_BYTES => Err(format!(
                 "the only member has {}, and HashKV would stall its writes",
-                ByteSize(facts.database_bytes)
+                ByteSize(bytes)
             )),
             (HashKvPolicy::Auto, Role::Leader) => Ok(()),
         }

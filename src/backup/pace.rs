@@ -57,6 +57,16 @@ impl FromStr for Pace {
 }
 
 impl Pace {
+    /// About how long a database of so many bytes takes at the least: etcd sends some 300 MB a second.
+    pub fn takes(self, bytes: u64) -> Duration {
+        let rate = match self {
+            Pace::Off => 300_000_000,
+            Pace::Auto => 150_000_000,
+            Pace::AtMost(rate) => rate.0.clamp(1, 300_000_000),
+        };
+        Duration::from_secs(bytes / rate)
+    }
+
     /// How far the member may send ahead.
     pub fn ahead(self) -> Ahead {
         match self {

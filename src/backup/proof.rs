@@ -1,6 +1,6 @@
 //! How far a backup is proven by what was seen of it on its way, and by what its member reports.
 
-use super::observed::{Facts, Structure};
+use super::observed::{Facts, Log, Structure};
 use crate::keyspace::Agreement;
 use crate::layout::Proof;
 use crate::model::HashKv;
@@ -19,8 +19,9 @@ pub enum Verdict {
     Wrong(Vec<String>),
 }
 
-/// Judges what was seen, against what the member `reported` for its revision, or why that is not known.
-pub fn judge(facts: &Facts, reported: Result<HashKv, &str>) -> Verdict {
+/// Judges what was seen, against what the member `reported` for its revision, or why that is not known; then against what it
+/// had reported `before` the stream, for the revision that it had come to then.
+pub fn judge(facts: &Facts, reported: Result<HashKv, &str>, before: Option<HashKv>) -> Verdict {
     let so_far = |proof, why: &str| Verdict::Proven {
         proof,
         short_of: Some(why.to_owned()),
@@ -38,12 +39,25 @@ pub fn judge(facts: &Facts, reported: Result<HashKv, &str>) -> Verdict {
     };
     let reported = match reported {
         Ok(reported) => reported,
-        Err(why) => return so_far(Proof::Content, why),
+        Err(why) => {
+            // Entries that a compaction has removed since then are missing here.
+            let comparable = before.filter(|before| {
+                before.revision <= facts.revision && before.compact_revision >= facts.meta.compaction.compact_revision()
+            });
+            let Some(before) = comparable else {
+                return so_far(Proof::Content, why);
+            };
+            return match compare(log, before) {
+                Agreement::Equal => so_far(
+                    Proof::Content,
+                    &format!("{why}; at revision {}, just before, HashKV is equal", before.revision),
+                ),
+                Agreement::Unknown => so_far(Proof::Content, why),
+                Agreement::Different => Verdict::Wrong(vec![differs(log, before)]),
+            };
+        }
     };
-    let Some(found) = log.hash_kv(reported.revision, reported.compact_revision) else {
-        return Verdict::Wrong(vec!["an entry of bucket `key` is no record".to_owned()]);
-    };
-    match found.compared_with(reported.hash) {
+    match compare(log, reported) {
         Agreement::Equal => Verdict::Proven {
             proof: Proof::HashKv,
             short_of: None,
@@ -52,10 +66,23 @@ pub fn judge(facts: &Facts, reported: Result<HashKv, &str>) -> Verdict {
             Proof::Content,
             "HashKV cannot be compared: no key lives, and how far the member had compacted is not known",
         ),
-        Agreement::Different => Verdict::Wrong(vec![format!(
+        Agreement::Different => Verdict::Wrong(vec![differs(log, reported)]),
+    }
+}
+
+fn compare(log: &Log, reported: HashKv) -> Agreement {
+    let found = log.hash_kv(reported.revision, reported.compact_revision);
+    // Whoever reports a hash has read every entry.
+    found.map_or(Agreement::Different, |found| found.compared_with(reported.hash))
+}
+
+fn differs(log: &Log, reported: HashKv) -> String {
+    match log.hash_kv(reported.revision, reported.compact_revision) {
+        Some(found) => format!(
             "its HashKV at revision {} is {}, and {} is what the member reported",
             reported.revision, found.hash, reported.hash
-        )]),
+        ),
+        None => "an entry of bucket `key` is no record".to_owned(),
     }
 }
 
@@ -115,17 +142,54 @@ mod tests {
             proof: Proof::HashKv,
             short_of: None,
         };
-        assert_eq!(judge(&facts, Ok(own)), proven);
+        assert_eq!(judge(&facts, Ok(own), None), proven);
         let other = HashKv {
             hash: own.hash ^ 1,
             ..own
         };
-        assert!(matches!(judge(&facts, Ok(other)), Verdict::Wrong(faults) if faults[0].contains("HashKV")));
+        assert!(matches!(judge(&facts, Ok(other), None), Verdict::Wrong(faults) if faults[0].contains("HashKV")));
         let unknown = Verdict::Proven {
             proof: Proof::Content,
             short_of: Some("switched off".to_owned()),
         };
-        assert_eq!(judge(&facts, Err("switched off")), unknown);
+        assert_eq!(judge(&facts, Err("switched off"), None), unknown);
+    }
+
+    #[test]
+    fn where_the_member_has_compacted_past_it_the_report_from_before_is_compared() {
+        let facts = facts(&snapshot(500));
+        let Structure::Whole(log) = &facts.structure else {
+            panic!("{:?}", facts.structure)
+        };
+        let then = Revision::new(400).unwrap();
+        let before = log.hash_kv(then, -1).unwrap().at(then);
+        let verdict = judge(&facts, Err("compacted"), Some(before));
+        let Verdict::Proven { proof, short_of } = verdict else {
+            panic!("{verdict:?}")
+        };
+        assert_eq!(proof, Proof::Content);
+        assert!(
+            short_of
+                .unwrap()
+                .contains("at revision 400, just before, HashKV is equal")
+        );
+        let other = HashKv {
+            hash: before.hash ^ 1,
+            ..before
+        };
+        assert!(matches!(
+            judge(&facts, Err("compacted"), Some(other)),
+            Verdict::Wrong(_)
+        ));
+        // Of a time that the backup does not reach, nothing is said.
+        let later = HashKv {
+            revision: Revision::new(600).unwrap(),
+            ..other
+        };
+        assert!(matches!(
+            judge(&facts, Err("compacted"), Some(later)),
+            Verdict::Proven { .. }
+        ));
     }
 
     #[test]
@@ -139,7 +203,7 @@ mod tests {
         let pos = u32::from_le_bytes(*database[key + 4..].first_chunk().unwrap()) as usize;
         database[key + pos] = 0x70;
         let facts = facts(&database);
-        let verdict = judge(&facts, Err("not asked"));
+        let verdict = judge(&facts, Err("not asked"), None);
         let Verdict::Wrong(faults) = verdict else {
             panic!("{verdict:?}")
         };

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use age::secrecy::{ExposeSecret, SecretString};
-use etcd_client::{Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, Txn, TxnOp};
+use etcd_client::{Channel, Client, Compare, CompareOp, ConnectOptions, GetOptions, HashKvResponse, Txn, TxnOp};
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity, Uri};
 
 use crate::keyspace::{Alarm, AlarmKind};
@@ -289,21 +289,36 @@ impl Member {
 
     /// HashKV of exactly `revision`. Stalls the writes of this member while it reads its whole key space.
     pub async fn hash_kv(&mut self, revision: Revision) -> Result<HashKv, Error> {
-        let mut client = self.client.maintenance_client();
-        let answer = call(&self.url, "HashKV", SCAN_TIMEOUT, client.hash_kv(revision.get()))
-            .await
-            .map_err(|error| self.at_revision(error, revision))?;
-        let answered = answer
-            .header()
-            .map(|header| (ClusterId(header.cluster_id()), MemberId(header.member_id())));
-        if answered != self.identity {
-            return Err(self.nonsense("HashKV", "the ids of a different member than before"));
-        }
+        let answer = self.hash_kv_at(revision.get()).await;
+        let answer = answer.map_err(|error| self.at_revision(error, revision))?;
         Ok(HashKv {
             revision,
             compact_revision: answer.compact_version(),
             hash: answer.hash(),
         })
+    }
+
+    /// HashKV of the revision that it has come to, which is in the answer.
+    pub async fn hash_kv_now(&mut self) -> Result<HashKv, Error> {
+        let answer = self.hash_kv_at(0).await?;
+        let revision = answer.header().and_then(|header| Revision::new(header.revision()).ok());
+        Ok(HashKv {
+            revision: revision.ok_or_else(|| self.nonsense("HashKV", "no revision"))?,
+            compact_revision: answer.compact_version(),
+            hash: answer.hash(),
+        })
+    }
+
+    async fn hash_kv_at(&mut self, revision: i64) -> Result<HashKvResponse, Error> {
+        let mut client = self.client.maintenance_client();
+        let answer = call(&self.url, "HashKV", SCAN_TIMEOUT, client.hash_kv(revision)).await?;
+        let answered = answer
+            .header()
+            .map(|header| (ClusterId(header.cluster_id()), MemberId(header.member_id())));
+        match answered == self.identity {
+            true => Ok(answer),
+            false => Err(self.nonsense("HashKV", "the ids of a different member than before")),
+        }
     }
 
     /// Opens the snapshot stream; `idle` is the longest silence that is borne.

@@ -111,7 +111,7 @@ pub(super) fn prove(
         return wrong(format!("its snapshot has revision {found} instead of {recorded}"));
     }
     let Some(mut held) = held else {
-        return Ok(match judge(&facts, reported(manifest)) {
+        return Ok(match judge(&facts, reported(manifest), None) {
             Verdict::Proven { proof, short_of } => Content::Proven { proof, short_of },
             Verdict::Wrong(faults) => Content::Wrong(faults),
         });

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::support::etcd::{Etcd, Options};
+use super::support::gate::Gate;
 use super::support::host::Host;
 use super::support::tools::Version;
 
@@ -123,4 +124,30 @@ fn a_member_that_differs_is_passed_over_on_3_5() {
 #[test]
 fn a_member_that_differs_is_passed_over_on_3_6() {
     is_passed_over(Version::V3_6);
+}
+
+/// A compaction past the backup's revision while it streams: what the member had said just before is compared instead.
+#[test]
+fn a_member_that_compacts_past_a_backup_is_compared_as_it_was_before() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    for number in 0..300 {
+        client.put(&format!("/k/{number:03}"), vec![b'x'; 4000], 0).unwrap();
+    }
+    let host = Host::new(&etcd);
+    let gate = Gate::before(&etcd.members[0].client_url, 64 << 10);
+    host.reconfigure(&etcd.members[0].client_url, &gate.url);
+    let running = host.start(["--json", "backup"]);
+    gate.wait_until_held();
+    for _ in 0..10 {
+        client.put("/k/later", "y", 0).unwrap();
+    }
+    client.compact(client.revision().unwrap()).unwrap();
+    gate.open();
+    let taken = running.wait().expect_code(0).json();
+    assert_eq!(taken["proof"], "content", "{taken}");
+    let why = taken["proof_reason"].as_str().unwrap();
+    assert!(why.contains("just before, HashKV is equal"), "{why}");
 }

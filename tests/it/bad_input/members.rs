@@ -253,16 +253,16 @@ fn a_member_whose_data_differs_from_the_others_is_named() {
     assert!(!shown.contains("doubt"), "{shown}");
     let bad = host
         .lifeboat(["backup", "--member", "m3"])
-        .expect_code(0)
+        .expect_code(5)
         .says(&differs);
     let id = bad.stdout.trim();
     let shown = host.lifeboat(["show", id]).expect_code(0).stdout;
     assert!(
-        shown.contains("doubt") && shown.contains("the data of m3 is corrupt"),
+        shown.contains("fault") && shown.contains("doubt") && shown.contains("the data of m3 is corrupt"),
         "{shown}"
     );
     let status = host.lifeboat(["status"]).expect_code(1).stdout;
-    assert!(status.contains("in doubt"), "{status}");
+    assert!(status.contains(&format!("backup {id} has a bad copy")), "{status}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::bbolt::{self, Scan, Scanner};
 use crate::etcd::DIGEST_BYTES;
-use crate::keyspace::{self, KvHash, LogLeaf, Meta, PassingLog};
+use crate::keyspace::{self, KvHash, Meta, PassingLog};
 use crate::model::{Digest, Revision};
 use crate::pipeline::Observer;
 
@@ -56,14 +56,14 @@ pub enum Structure {
 /// The log of a database that has passed.
 #[derive(Debug)]
 pub struct Log {
-    leaves: Vec<LogLeaf>,
-    log: PassingLog,
+    scan: Box<Scan<PassingLog>>,
 }
 
 impl Log {
     /// HashKV at `revision` of a store that is compacted at `compacted`; `None` where an entry is no record.
     pub fn hash_kv(&self, revision: Revision, compacted: i64) -> Option<KvHash> {
-        self.log.hash_kv(&self.leaves, revision.get(), compacted)
+        let leaves = self.scan.leaves();
+        self.scan.owner().hash_kv(leaves, revision.get(), compacted)
     }
 }
 
@@ -134,10 +134,7 @@ fn structure(scan: Scan<PassingLog>) -> Structure {
         return Structure::Damaged(faults);
     }
     match scan.is_whole() {
-        true => {
-            let (leaves, log) = scan.into_leaves();
-            Structure::Whole(Log { leaves, log })
-        }
+        true => Structure::Whole(Log { scan: Box::new(scan) }),
         false => Structure::Unseen,
     }
 }

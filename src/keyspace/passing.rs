@@ -68,8 +68,8 @@ impl LogKey {
 #[derive(Debug, Clone, Copy)]
 pub struct LogLeaf {
     first: u32,
-    count: u32,
-    main: [u32; 2],
+    /// At most 65 535: a page has no more.
+    count: u16,
 }
 
 impl Leaves for PassingLog {
@@ -117,8 +117,7 @@ impl Leaves for PassingLog {
         }
         Some(LogLeaf {
             first: u32::try_from(first).ok()?,
-            count: u32::try_from(self.len - first).ok()?,
-            main: halves(first_main.unwrap_or_default()),
+            count: u16::try_from(self.len - first).ok()?,
         })
     }
 }
@@ -129,17 +128,23 @@ impl PassingLog {
     ///
     /// `leaves` are all leaves of the log in order, and the entries as old as `compacted` that it needs are there: it must
     /// be no older than the compaction of the database.
-    pub fn hash_kv(&self, leaves: &[LogLeaf], until: i64, compacted: i64) -> Option<KvHash> {
+    pub fn hash_kv<'a>(
+        &self,
+        leaves: impl DoubleEndedIterator<Item = (&'a LogKey, LogLeaf)>,
+        until: i64,
+        compacted: i64,
+    ) -> Option<KvHash> {
         let mut seen: HashSet<u64, BuildHasherDefault<Folded>> = HashSet::default();
-        let has_old = leaves.first().is_some_and(|first| whole(first.main) <= compacted);
+        let mut leaves = leaves.peekable();
+        let has_old = leaves.peek().is_some_and(|(first, _)| first.main() <= compacted);
         // From the last to the first: an entry that is as old as the compaction counts if it is a put, and the last of its
         // key.
         let (mut kept, mut stored) = (Run::default(), Run::default());
         let (mut lives, mut old_is_stored) = (false, false);
-        for leaf in leaves.iter().rev() {
-            for place in (leaf.first..leaf.first + leaf.count).rev() {
+        for (first, leaf) in leaves.rev() {
+            for place in (leaf.first..leaf.first + u32::from(leaf.count)).rev() {
                 let entry = self.at(place)?;
-                let main = self.main_of(leaf, place, entry);
+                let main = self.main_of(first, place, entry);
                 if main > until {
                     continue;
                 }
@@ -193,10 +198,10 @@ impl PassingLog {
         self.pieces.get(place / PIECE)?.get(place % PIECE)
     }
 
-    fn main_of(&self, leaf: &LogLeaf, place: u32, entry: &Passed) -> i64 {
+    fn main_of(&self, first: &LogKey, place: u32, entry: &Passed) -> i64 {
         match entry.after_first {
             FAR => self.far.get(&place).copied().unwrap_or(i64::MAX),
-            after_first => whole(leaf.main).saturating_add(i64::from(after_first)),
+            after_first => first.main().saturating_add(i64::from(after_first)),
         }
     }
 }
@@ -295,7 +300,6 @@ mod tests {
             let scan = scanner.finish().unwrap();
             prop_assert!(scan.is_whole());
             let last = scan.last_key().map_or(0, LogKey::main);
-            let (leaves, passed) = scan.into_leaves();
             let file = File::open(&bytes).unwrap();
             for until in [0, last / 3, last - 1, last, last + 5].map(|until| until.max(0)) {
                 for compacted in [-1, 0, 2, last / 4, last / 2, until] {
@@ -305,7 +309,7 @@ mod tests {
                         replay.entry(key, value).unwrap();
                     }
                     let expected = replay.finish().hashes[0];
-                    let found = passed.hash_kv(&leaves, until, compacted).unwrap();
+                    let found = scan.owner().hash_kv(scan.leaves(), until, compacted).unwrap();
                     prop_assert_eq!(found.hash, expected.hash, "until {}, compacted {}", until, compacted);
                     let agree = |other: u32| found.compared_with(other);
                     prop_assert_eq!(agree(expected.hash), expected.compared_with(expected.hash));
@@ -325,20 +329,23 @@ mod tests {
         let leaf = log
             .leaf(entries.iter().map(|(key, value)| (&key[..], &value[..])))
             .unwrap();
-        let whole = log.hash_kv(&[leaf], i64::MAX, -1).unwrap();
+        let first = log.key(&entries[0].0).unwrap();
+        let hash = |until| log.hash_kv([(&first, leaf)].into_iter(), until, -1).unwrap();
+        let whole = hash(i64::MAX);
         let bytes: Vec<u8> = entries
             .iter()
             .flat_map(|(key, value)| [&key[..], &value[..]].concat())
             .collect();
         assert_eq!(whole.hash, crc32c::crc32c(&[b"key", &bytes[..]].concat()));
-        let without_last = log.hash_kv(&[leaf], far - 1, -1).unwrap();
+        let without_last = hash(far - 1);
         assert_ne!(without_last.hash, whole.hash);
 
         let malformed = [(at(9), b"\xff".to_vec())];
         let leaf = log
             .leaf(malformed.iter().map(|(key, value)| (&key[..], &value[..])))
             .unwrap();
-        assert!(log.hash_kv(&[leaf], i64::MAX, -1).is_none());
+        let first = log.key(&malformed[0].0).unwrap();
+        assert!(log.hash_kv([(&first, leaf)].into_iter(), i64::MAX, -1).is_none());
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(super) struct Nodes<L: Leaves> {
 #[derive(Debug, Clone)]
 struct Record<L: Leaves> {
     page: u32,
-    overflow: u32,
+    /// One that does not fit is of a node that is not kept.
+    overflow: u16,
     kept: Kept<L>,
 }
 
@@ -83,7 +84,6 @@ pub(super) enum Seen<'a, L: Leaves> {
     Leaf {
         first: &'a L::Key,
         last: &'a L::Key,
-        leaf: L::Leaf,
     },
     /// A branch of the followed bucket.
     Branch(&'a [(L::Key, u32)]),
@@ -132,7 +132,7 @@ impl<L: Leaves> Nodes<L> {
         match page {
             Ok(page) if slot < MAX_NODES => self.records.push(Record {
                 page,
-                overflow: header.overflow,
+                overflow: u16::try_from(header.overflow).unwrap_or(u16::MAX),
                 kept: Kept::Coming,
             }),
             Ok(_) | Err(_) => self.is_full = true,
@@ -165,6 +165,26 @@ impl<L: Leaves> Nodes<L> {
         }
     }
 
+    /// The place of the node that begins at `page`.
+    pub(super) fn place(&self, page: u64) -> Option<u32> {
+        let page = u32::try_from(page).ok()?;
+        let at = self.records.binary_search_by_key(&page, |record| record.page).ok()?;
+        u32::try_from(at).ok()
+    }
+
+    /// The first key of the leaf of the followed bucket that is at a place, and what was made of it.
+    pub(super) fn leaf_at(&self, place: u32) -> Option<(&L::Key, L::Leaf)> {
+        match &self.records.get(place as usize)?.kept {
+            Kept::Leaf { first, leaf, .. } => Some((first, *leaf)),
+            _ => None,
+        }
+    }
+
+    /// Drops what a walk needs, once it has been made.
+    pub(super) fn forget_branches(&mut self) {
+        self.children = Vec::new();
+    }
+
     /// The node that begins at `page`, and how many pages it has.
     pub(super) fn at(&self, page: u64) -> (Seen<'_, L>, u64) {
         let Some(record) = self.record(page) else {
@@ -173,11 +193,7 @@ impl<L: Leaves> Nodes<L> {
         let seen = match &record.kept {
             Kept::Coming => Seen::None,
             Kept::Nothing => Seen::NoRoom,
-            Kept::Leaf { first, last, leaf } => Seen::Leaf {
-                first,
-                last,
-                leaf: *leaf,
-            },
+            Kept::Leaf { first, last, .. } => Seen::Leaf { first, last },
             Kept::Branch { first_child, children } => {
                 let from = *first_child as usize;
                 let children = self.children.get(from..from + *children as usize);
@@ -216,9 +232,7 @@ impl<L: Leaves> Nodes<L> {
     }
 
     fn record(&self, page: u64) -> Option<&Record<L>> {
-        let page = u32::try_from(page).ok()?;
-        let at = self.records.binary_search_by_key(&page, |record| record.page).ok()?;
-        self.records.get(at)
+        self.records.get(self.place(page)? as usize)
     }
 
     fn whole_at(&self, at: u32) -> Option<Node<'_>> {

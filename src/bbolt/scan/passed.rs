@@ -13,7 +13,9 @@ pub struct Scan<L: Leaves> {
     meta: Meta,
     nodes: Nodes<L>,
     last_key: Option<L::Key>,
-    walked: Walked<L::Leaf>,
+    walked: Walked,
+    /// What was made of the followed bucket where it has no leaf of its own, and its first key.
+    inline: Option<(L::Key, L::Leaf)>,
 }
 
 impl<L: Leaves> Scan<L> {
@@ -23,9 +25,11 @@ impl<L: Leaves> Scan<L> {
             nodes,
             last_key: None,
             walked: Walked::default(),
+            inline: None,
         };
         scan.last_key = scan.follow(followed)?;
         scan.walked = whole::walk(&scan.meta, &scan.nodes, followed);
+        scan.nodes.forget_branches();
         scan.take_inline(followed)?;
         Ok(scan)
     }
@@ -43,8 +47,12 @@ impl<L: Leaves> Scan<L> {
         });
         let entries: Vec<_> = entries.collect();
         let borrowed = entries.iter().map(|(key, value)| (&key[..], &value[..]));
+        let first = entries.first().and_then(|(key, _)| self.nodes.leaves.key(key));
+        let Some(first) = first else {
+            return Ok(());
+        };
         match self.nodes.leaves.leaf(borrowed) {
-            Some(leaf) => self.walked.leaves.push(leaf),
+            Some(leaf) => self.inline = Some((first, leaf)),
             None => self.walked.is_short_of_room = true,
         }
         Ok(())
@@ -60,10 +68,17 @@ impl<L: Leaves> Scan<L> {
         self.last_key.as_ref()
     }
 
-    /// The leaves of the followed bucket in order, and who made them. They are all there is only in a database that
-    /// [`Scan::is_whole`].
-    pub fn into_leaves(self) -> (Vec<L::Leaf>, L) {
-        (self.walked.leaves, self.nodes.leaves)
+    /// What was made of the leaves of the followed bucket, in order, each with its first key. They are all there is only in
+    /// a database that [`Scan::is_whole`].
+    pub fn leaves(&self) -> impl DoubleEndedIterator<Item = (&L::Key, L::Leaf)> {
+        let paged = self.walked.leaves.iter().filter_map(|place| self.nodes.leaf_at(*place));
+        let inline = self.inline.iter().map(|(first, leaf)| (first, *leaf));
+        paged.chain(inline)
+    }
+
+    /// Who made that.
+    pub fn owner(&self) -> &L {
+        &self.nodes.leaves
     }
 
     /// Whether the whole database was seen and nothing is wrong with it.

@@ -13,29 +13,18 @@ use crate::bbolt::page_set::PageSet;
 const NAMED_FAULTS: usize = 100;
 
 /// What a walk over the trees came to.
-#[derive(Debug)]
-pub(super) struct Walked<T> {
-    /// The leaves of the followed bucket, in order.
-    pub(super) leaves: Vec<T>,
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    /// The leaves of the followed bucket in order: their places among the nodes.
+    pub(super) leaves: Vec<u32>,
     pub(super) faults: Vec<Fault>,
     pub(super) fault_count: u64,
     /// Whether something was not seen for lack of room.
     pub(super) is_short_of_room: bool,
 }
 
-impl<T> Default for Walked<T> {
-    fn default() -> Self {
-        Walked {
-            leaves: Vec::new(),
-            faults: Vec::new(),
-            fault_count: 0,
-            is_short_of_room: false,
-        }
-    }
-}
-
 /// Walks over all trees of a database.
-pub(super) fn walk<L: Leaves>(meta: &Meta, nodes: &Nodes<L>, followed: &[u8]) -> Walked<L::Leaf> {
+pub(super) fn walk<L: Leaves>(meta: &Meta, nodes: &Nodes<L>, followed: &[u8]) -> Walked {
     let mut walk = Walk {
         meta,
         nodes,
@@ -59,7 +48,7 @@ struct Walk<'a, L: Leaves> {
     meta: &'a Meta,
     nodes: &'a Nodes<L>,
     reachable: PageSet,
-    walked: Walked<L::Leaf>,
+    walked: Walked,
 }
 
 /// Which tree a walk is in.
@@ -206,10 +195,10 @@ impl<'a, L: Leaves> Walk<'a, L> {
             Seen::NoRoom => return,
             Seen::None => return self.fault(FaultKind::NoNode.on(page)),
             Seen::Damaged(kind) => return self.fault(kind.clone().on(page)),
-            Seen::Leaf { first, last, leaf } => {
+            Seen::Leaf { first, last } => {
                 self.bounds(page, Bound::Kept(first), Bound::Kept(last), &range);
                 if bucket == Bucket::Followed {
-                    self.walked.leaves.push(leaf);
+                    self.walked.leaves.extend(self.nodes.place(page));
                 }
                 return;
             }

@@ -74,8 +74,8 @@ pub(super) fn assert_scan_equals_reader(bytes: &[u8], noise: &mut Noise) {
                 expected.last().map(|last| last.0),
                 "{told}"
             );
-            let (order, kept) = followed.into_leaves();
-            let seen: Vec<_> = order.iter().flat_map(|leaf| &kept.leaves[*leaf]).collect();
+            let kept = followed.owner();
+            let seen: Vec<_> = followed.leaves().flat_map(|(_, leaf)| &kept.leaves[leaf]).collect();
             assert_eq!(seen.len(), expected.len(), "{told}");
             let equal = seen
                 .iter()

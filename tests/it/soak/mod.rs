@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lifeboat::bbolt::{self, Scanner};
-use lifeboat::keyspace::{Agreement, CompactionMarks, Inspection, LiveKeys, LogLeaf, META_KEYS, Meta, PassingLog};
+use lifeboat::bbolt::{self, Scan, Scanner};
+use lifeboat::keyspace::{Agreement, CompactionMarks, Inspection, LiveKeys, META_KEYS, Meta, PassingLog};
 use lifeboat::model::Revision;
 
 use super::support::client::wait_for;
@@ -275,8 +275,9 @@ impl Life {
             (earlier, further.min(earlier)),
         ] {
             let told = passed
-                .log
-                .hash_kv(&passed.leaves, at, after)
+                .scan
+                .owner()
+                .hash_kv(passed.scan.leaves(), at, after)
                 .expect("its entries are records");
             let expected = self.model.hash_kv(at, after, true).expect("it is finished");
             assert_ne!(
@@ -309,8 +310,7 @@ impl Life {
 /// What is known of a database that has passed.
 struct Passed {
     revision: i64,
-    leaves: Vec<LogLeaf>,
-    log: PassingLog,
+    scan: Scan<PassingLog>,
 }
 
 /// A database that streams past in pieces of any length, and is not kept.
@@ -329,8 +329,7 @@ fn in_flight(database: &[u8], random: &mut Random) -> Passed {
     let last = scan.last_key().and_then(|last| Revision::new(last.main()).ok());
     let revision = meta.revision(last).get();
     assert!(scan.is_whole(), "{:?}", scan.faults());
-    let (leaves, log) = scan.into_leaves();
-    Passed { revision, leaves, log }
+    Passed { revision, scan }
 }
 
 /// All bytes of a snapshot, read with a pause after each message.

@@ -1,8 +1,6 @@
-//! Configuration files as written: one tree of values per file, each value with its place, and their merge.
+//! Configuration files as written: one tree of values per file, each value with its place.
 //!
-//! Leaves to `keys` which keys there are, and to `check` what their values mean.
-//! Invariant: merging never changes a value, it only chooses; so every value in the result has the place it was
-//! written at.
+//! Leaves to `merge` how several become one, to `keys` which keys there are, and to `check` what their values mean.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -67,27 +65,6 @@ pub(super) fn parse(source: &Rc<Source>, problems: &mut Problems) -> Option<Tabl
         problems.at(&origin, &format!("not valid TOML: {}", error.message()));
     }
     errors.is_empty().then(|| read_table(source, table.into_inner()))
-}
-
-/// Lays `over` onto `base`: later keys win, tables merge, everything else is replaced.
-pub(super) fn merge(base: &mut Table, over: Table) {
-    for (name, later) in over {
-        let Some(earlier) = base.get_mut(&name) else {
-            base.insert(name, later);
-            continue;
-        };
-        earlier.key = later.key;
-        match (&mut earlier.node.value, later.node) {
-            (
-                Value::Table(earlier),
-                Node {
-                    value: Value::Table(later),
-                    ..
-                },
-            ) => merge(earlier, later),
-            (_, later) => earlier.node = later,
-        }
-    }
 }
 
 fn read_table(source: &Rc<Source>, table: DeTable<'_>) -> Table {

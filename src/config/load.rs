@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::merge::merge;
 use super::problem::{self, Problem, Problems, Source};
 use super::{Config, LARGEST_FILE, check, file, keys};
 use crate::durable;
@@ -155,7 +156,7 @@ pub(super) fn parse(files: Vec<(PathBuf, Vec<u8>)>) -> Result<(Config, Vec<Probl
             continue;
         };
         keys::check(&mut table, &mut problems);
-        file::merge(&mut merged, table);
+        merge(&mut merged, table);
     }
     // With a file left out, what seems to be missing may stand in it.
     let config = if is_whole {

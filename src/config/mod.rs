@@ -19,6 +19,7 @@ mod keys;
 mod last_good;
 mod load;
 mod local;
+mod merge;
 mod metrics;
 mod names;
 mod notify;

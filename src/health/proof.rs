@@ -11,18 +11,19 @@ use crate::schedule::{Slot, When};
 /// How long backups may go without the proof that is required, where no schedule says how often they get one.
 const UNPROVEN_FOR: Duration = Duration::from_secs(26 * 3600);
 
-/// The newest backup that was checked by itself and found good.
+/// The newest backup that was proven: while it was taken, or checked by itself since then and found good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastProof<'a> {
     /// Which.
     pub backup: &'a Backup,
     /// How far it is proven.
     pub proof: Proof,
-    /// When it was checked.
+    /// When that was: as it was taken, or checked since then.
     pub checked_at: Timestamp,
 }
 
-/// The good backup of the highest revision that was ever checked; of its copies, the one that is proven furthest.
+/// The good backup of the highest revision that was ever proven further than that it is stored, or checked; of its copies, the
+/// one that is proven furthest.
 pub fn last_proof(catalog: &Catalog) -> Option<LastProof<'_>> {
     let checked = catalog.backups().iter().flat_map(|backup| {
         let copies = backup.copies.iter();
@@ -31,6 +32,11 @@ pub fn last_proof(catalog: &Catalog) -> Option<LastProof<'_>> {
                 backup,
                 proof: *proof,
                 checked_at,
+            }),
+            (Standing::Good(proof), None) if *proof > Proof::Stored => Some(LastProof {
+                backup,
+                proof: *proof,
+                checked_at: backup.manifest().first_byte_at,
             }),
             (Standing::Good(_), None) | (Standing::Bad(_), _) => None,
         })
@@ -106,6 +112,32 @@ mod tests {
         let first_is_bad = second().check(&a, day, false, Proof::None);
         assert_eq!(since(first_is_bad, Proof::HashKv), Some(20));
         assert_eq!(unproven_since(&all().catalog("local"), "far", Proof::Content), None);
+    }
+
+    #[test]
+    fn what_was_proven_while_it_was_taken_is_proven() {
+        let older = manifest(0xab, "20261120T101530Z-00000001", 10);
+        let mut newer = manifest(0xab, "20261120T111530Z-00000001", 20);
+        newer.proof = Some(Proof::HashKv);
+        let both = || Fixture::default().backup(&older).backup(&newer);
+        let catalog = both()
+            .check(&older, "2026-11-22T00:00:00Z", true, Proof::HashKv)
+            .catalog("local");
+        let last = last_proof(&catalog).unwrap();
+        assert_eq!((last.backup.revision().get(), last.proof), (20, Proof::HashKv));
+        assert_eq!(last.checked_at, newer.first_byte_at);
+        // A check that finds less takes nothing of it, and one that finds damage all.
+        let day = "2026-11-23T00:00:00Z";
+        let stored = both().check(&newer, day, true, Proof::Stored).catalog("local");
+        assert_eq!(last_proof(&stored).unwrap().proof, Proof::HashKv);
+        assert!(last_proof(&both().check(&newer, day, false, Proof::None).catalog("local")).is_none());
+        // What was wrong while it was taken, no check makes good.
+        newer.faults = vec!["HashKV differs".to_owned()];
+        let wrong = Fixture::default()
+            .backup(&newer)
+            .check(&newer, day, true, Proof::HashKv)
+            .catalog("local");
+        assert!(last_proof(&wrong).is_none() && wrong.latest().is_err());
     }
 
     #[test]

@@ -458,12 +458,12 @@ fn windows(page: &mut Page, stores: Option<&StoresState>) {
     let proof = stores.and_then(|stores| stores.last_proof.as_ref());
     page.gauge(
         "last_proof_timestamp_seconds",
-        "When a backup was last read back and found good; 0 if never.",
+        "When a backup was last proven, as it was taken or read back since; 0 if never.",
     )
     .sample(&[], unix(proof.map(|proof| proof.checked_at)));
     page.gauge(
         "last_proven_backup_timestamp_seconds",
-        "When that backup was taken; 0 if none was verified.",
+        "When that backup was taken; 0 if none was proven.",
     )
     .sample(&[], unix(proof.map(|proof| proof.taken_at)));
 }

@@ -157,12 +157,12 @@ fn restorable(page: &Page<'_>, windows: &[Window], now: Timestamp) {
 fn proof(page: &Page<'_>, last: Option<&ProofState>, now: Timestamp) {
     let text = match last {
         Some(last) => format!(
-            "{} is {}, checked {} ago",
+            "{} is {}, proven {} ago",
             last.id,
             last.proof,
             age(last.checked_at, now)
         ),
-        None => "none yet: `lifeboat verify`".to_owned(),
+        None => "none yet: `lifeboat verify` with an identity".to_owned(),
     };
     page.field("last proof", &text);
 }

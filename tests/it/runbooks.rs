@@ -5,7 +5,7 @@ use super::support::runbook::{headings, manual, readme};
 #[test]
 fn the_manual_page_has_every_runbook_of_the_readme_and_both_type_the_same() {
     let headings = headings();
-    assert_eq!(headings.len(), 9, "{headings:?}");
+    assert_eq!(headings.len(), 10, "{headings:?}");
     for heading in headings {
         let typed = readme(heading);
         assert!(!typed.is_empty(), "nothing to type below `{heading}`");

@@ -267,7 +267,7 @@ fn damage_is_named_by_segment_and_offset() {
         );
         assert!(log.damages[0].offset as usize <= at, "at {at}");
     }
-    assert!(unseen < segments[1].1.len() / 7 / 8, "{unseen}");
+    assert!(unseen < segments[1].1.len() / 7 / 4, "{unseen}");
     let mut cut = segments.clone();
     cut[0].1.truncate(90);
     let log = read(&cut, 0);

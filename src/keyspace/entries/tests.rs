@@ -119,7 +119,7 @@ fn database(more: &[(&str, Entries<'_>)]) -> Vec<u8> {
         .collect();
     let lease = Lease::granted(LeaseId(7), 30);
     let (lease_key, lease_value) = (lease.key(), lease.encode());
-    let mut buckets: BTreeMap<&str, Vec<(&[u8], &[u8])>> = BTreeMap::from([
+    let mut buckets: BTreeMap<&str, Vec<bbolt::Entry<'_>>> = BTreeMap::from([
         ("key", log),
         ("lease", vec![(lease_key.as_slice(), lease_value.as_slice())]),
         ("authUsers", vec![]),
@@ -334,7 +334,10 @@ fn compares_are_those_of_etcd() {
         // What is set is not what is compared.
         (compare(0, equal, "a", "", 6, 2), false),
     ] {
-        let made = executed(&[request(TXN, &txn(&[compare.clone()], &[(2, put("k", "1", 0))], &[]))]);
+        let made = executed(&[request(
+            TXN,
+            &txn(std::slice::from_ref(&compare), &[(2, put("k", "1", 0))], &[]),
+        )]);
         assert_eq!(made.effective == 1, holds, "{compare:?}");
     }
 }

@@ -551,8 +551,7 @@ fn bbolt_scan(input: &[u8]) {
     assert_eq!(scan.last_key().map(|last| last.main()), last);
     if scan.is_whole() {
         let (revision, compacted) = (walked.summary.revision(), walked.compact_revision);
-        let (leaves, log) = scan.into_leaves();
-        let passed = log.hash_kv(&leaves, revision.get(), compacted).unwrap();
+        let passed = scan.owner().hash_kv(scan.leaves(), revision.get(), compacted).unwrap();
         assert_eq!(passed.at(revision), walked.hash_kv());
     }
 }

@@ -15,7 +15,7 @@ use lifeboat::datadir::{InitialCluster, Membership, Tail, snap, wal};
 use lifeboat::etcd_settings::{self, Command, Environment, EnvironmentFile, Given, Unit};
 use lifeboat::keyspace::{
     Alarm, CompactionMarks, History, Inspection, KeyValue, Lease, LeaseId, LiveKeys, META_KEYS, Member, Meta,
-    NewContent, PassingLog, RevisionKey, Summary, Version, restored, rewrite,
+    NewContent, PassingLog, RevisionKey, RewrittenSize, Summary, Version, differences, restored, rewrite,
 };
 use lifeboat::layout::{Acceptance, Check, Claim, Listed, Manifest, ObjectName};
 use lifeboat::model::{ClusterName, Revision, UnitName};
@@ -560,9 +560,14 @@ fn inspection(input: &[u8]) {
     let Ok(file) = File::open(input) else {
         return;
     };
-    let Ok(walked) = Inspection::of(&file, LiveKeys::Counted, Some(3), |_, _, _| {}) else {
+    let Ok(mut size) = RewrittenSize::new(&file, History::asked_by(CompactionMarks::read(&file))) else {
         return;
     };
+    let walked = Inspection::of(&file, LiveKeys::Counted, Some(3), |bucket, key, value| {
+        size.entry(bucket, key, value);
+    });
+    let Ok(walked) = walked else { return };
+    size.finish();
     let revision = walked.summary.revision();
     walked.hash_kv();
     walked.hash_kv_at(&file, revision).ok();
@@ -570,7 +575,8 @@ fn inspection(input: &[u8]) {
     assert!(walked.faults().count() as u64 <= walked.fault_count());
 }
 
-/// What a restore would write, and a database that is written anew: what was whole stays whole.
+/// What a restore would write, and a database that is written anew: what was whole stays whole, and where etcd could have
+/// written it, it holds the same and is as long as was said before.
 fn rewriting(input: &[u8]) {
     let Ok(file) = File::open(input) else {
         return;
@@ -595,6 +601,17 @@ fn rewriting(input: &[u8]) {
             let again = File::open(&written).unwrap();
             let report = bbolt::check(&again, Rules::Ours, |_, _, _| {});
             assert!(report.is_sound(), "{:?}", report.faults());
+            let mut size = RewrittenSize::new(&file, history).unwrap();
+            let was = Inspection::of(&file, LiveKeys::Counted, None, |bucket, key, value| {
+                size.entry(bucket, key, value);
+            });
+            let was = was.unwrap();
+            if was.fault_count() == 0 {
+                assert_eq!(size.finish().0, written.len() as u64);
+                let is = Inspection::of(&again, LiveKeys::Counted, None, |_, _, _| {}).unwrap();
+                let different = differences((&file, &was), (&again, &is), history).unwrap();
+                assert!(different.is_empty(), "{different:?}");
+            }
         }
     }
 }

@@ -18,12 +18,13 @@ use super::pace::{Pace, Pacer, Slowness, TooSlow};
 use super::proof::Verdict;
 use super::sink::Sink;
 use super::traces::{AtWork, Traces};
-use crate::catalog::{Catalog, Descent, LatestError, Opening, Pinned};
+use crate::catalog::{Backup, Catalog, Descent, LatestError, Opening, Pinned};
 use crate::destinations::Destination;
 use crate::etcd::choose::Wanted;
 use crate::etcd::{self, Access, Endpoints, SnapshotStream};
 use crate::layout::{
-    self, ChainPath, Cluster, CompactRevision, HostName, Kind, Manifest, ObjectName, Origin, Pin, Proof, Stream, Writer,
+    self, ChainPath, Cluster, CompactRevision, HostName, Kind, Manifest, ObjectName, Origin, Outline, Pin, Proof,
+    Stream, Writer,
 };
 use crate::model::{ByteSize, ChainId, ClusterName, LineageId};
 use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding, Head};
@@ -332,11 +333,13 @@ const WRONG_ONE_A: SignedDuration = SignedDuration::from_hours(24);
 /// Whether a backup of this cluster whose data is wrong was kept a short while ago.
 fn keeps_one_like_it(before: &Catalog, job: &Job, manifest: &Manifest) -> bool {
     let now = (job.now)();
-    before.backups().iter().any(|backup| {
-        let outline = backup.manifest();
-        let age = now.duration_since(outline.first_byte_at).abs();
-        outline.cluster == manifest.cluster.id && !outline.faults.is_empty() && age < WRONG_ONE_A
-    })
+    let mut outlines = before.backups().iter().map(Backup::manifest);
+    outlines.any(|outline| outline.cluster == manifest.cluster.id && is_lately_wrong(outline, now))
+}
+
+/// Whether the data of a backup is wrong, and it was taken a short while ago.
+pub fn is_lately_wrong(outline: &Outline, now: Timestamp) -> bool {
+    !outline.faults.is_empty() && now.duration_since(outline.first_byte_at).abs() < WRONG_ONE_A
 }
 
 /// That a cluster holds what no snapshot has.

@@ -12,7 +12,7 @@ mod sink;
 mod traces;
 
 pub use destinations::{DestinationError, Written, is_left_behind};
-pub use full::{Error, HashKvPolicy, Job, Outcome, full, v2_keys_are_missing};
+pub use full::{Error, HashKvPolicy, Job, Outcome, full, is_lately_wrong, v2_keys_are_missing};
 pub use observed::{ContentError, Facts, Observed};
 pub use pace::Pace;
 pub use proof::{Verdict, judge};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Exit, Failure, Listener, accept, failed, host, witness};
-use crate::backup::{DestinationError, Error, Job, Outcome, Pace, Progress, Written, full};
+use crate::backup::{self, DestinationError, Error, Job, Outcome, Pace, Progress, Written, full};
 use crate::catalog::Pinned;
 use crate::config::{Config, MemberChoice};
 use crate::destinations::{Destination, Destinations};
@@ -66,11 +66,15 @@ pub async fn take(
     tokio::pin!(interrupted);
     let mut begun = run.begun;
     let mut wrong = Wrong::default();
+    if let Wanted::Any { .. } = job.wanted {
+        job.passed_over = suspects(destinations, &mut wrong);
+    }
+    let mut has_suspects = !job.passed_over.is_empty();
     loop {
         let again: Vec<Destination> = to.iter().filter_map(Destination::again).collect();
         let taken = full(&job, to, &destinations.catalog, run.progress, interrupted.as_mut()).await;
         end(begun, &taken, run.progress);
-        let member = match taken {
+        let passed_over = match taken {
             Ok(mut outcome) if outcome.manifest.faults.is_empty() => {
                 take_in(destinations, &outcome);
                 accept_if_restored(run.listener, destinations, &mut outcome);
@@ -78,17 +82,28 @@ pub async fn take(
             }
             Ok(outcome) => {
                 take_in(destinations, &outcome);
-                wrong.keep(outcome)
+                Some(wrong.keep(outcome))
             }
-            Err(Error::Wrong { member, faults, left }) => wrong.pass_over(member, &faults, left),
+            Err(Error::Wrong { member, faults, left }) => Some(wrong.pass_over(member, &faults, left)),
             Err(error @ Error::Interrupted { .. }) => return Err(error),
+            // They may have been repaired, and there is nobody else.
+            Err(Error::NoMember(NoChoice::NoneAnswered { .. })) if has_suspects => None,
             Err(error) => return wrong.end(Some(error)),
         };
         // Whoever names a member means that one.
         let Wanted::Any { .. } = job.wanted else {
             return wrong.end(None);
         };
-        job.passed_over.push(member);
+        match passed_over {
+            Some(member) => job.passed_over.push(member),
+            None => {
+                has_suspects = false;
+                job.passed_over.clear();
+                wrong
+                    .told
+                    .push("no other member can be asked: it is asked all the same".to_owned());
+            }
+        }
         job.chain = destinations
             .catalog
             .next_chain(host::now(), getrandom::u32().unwrap_or_default());
@@ -103,6 +118,29 @@ pub async fn take(
         (run.renamed)(&job.chain);
         to = again;
     }
+}
+
+/// The members whose data was wrong a short while ago: they are asked last.
+fn suspects(destinations: &Destinations, wrong: &mut Wrong) -> Vec<String> {
+    let now = host::now();
+    let mut names = Vec::new();
+    for backup in destinations.catalog.backups() {
+        if !backup::is_lately_wrong(backup.manifest(), now) {
+            continue;
+        }
+        if let Ok((manifest, _)) = destinations.manifest(backup)
+            && !names.contains(&manifest.member.name)
+        {
+            wrong.told.push(format!(
+                "member {} is passed over: its data was wrong in {}: {}",
+                manifest.member.name,
+                backup.id(),
+                manifest.faults.join("; ")
+            ));
+            names.push(manifest.member.name);
+        }
+    }
+    names
 }
 
 /// What came of members whose data is wrong.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::support::etcd::{Etcd, Options};
 use super::support::gate::Gate;
 use super::support::host::Host;
+use super::support::running::until;
 use super::support::tools::Version;
 
 /// Changes a value in the database of a member that is down, in every page that holds it.
@@ -104,12 +105,21 @@ fn is_passed_over(version: Version) {
     );
 
     // One of its kind is enough, and who names the member gets no other.
-    host.lifeboat(["backup"]).expect_code(0).says(&["kept already"]);
+    host.lifeboat(["backup"])
+        .expect_code(0)
+        .says(&["member m1 is passed over", bad_id]);
     assert_eq!(backups(&host).len(), 3);
     host.lifeboat(["backup", "--member", "m1"])
         .expect_code(5)
         .says(&["the data of member m1 is wrong"]);
     assert_eq!(backups(&host).len(), 3);
+
+    // Where there is nobody else, it is asked all the same.
+    host.reconfigure("[members.m2]", "[members.m2]\nenabled = false");
+    host.reconfigure("[members.m3]", "[members.m3]\nenabled = false");
+    host.lifeboat(["backup"])
+        .expect_code(0)
+        .says(&["it is asked all the same"]);
 }
 
 fn good_lineage(all: &[Value], id: &str) -> Value {
@@ -150,4 +160,37 @@ fn a_member_that_compacts_past_a_backup_is_compared_as_it_was_before() {
     assert_eq!(taken["proof"], "content", "{taken}");
     let why = taken["proof_reason"].as_str().unwrap();
     assert!(why.contains("just before, HashKV is equal"), "{why}");
+}
+
+/// In a shared store a slot is done with the good backup, not with the bad one that was claimed for it.
+#[test]
+fn the_agent_keeps_one_bad_backup_and_a_good_one_for_each_slot() {
+    let Some(etcd) = cluster(Version::V3_6) else { return };
+    let host = Host::new(&etcd);
+    host.configure(
+        &etcd,
+        "shared = true\n[host]\nmember = \"m1\"\n[schedules.often]\nkind = \"full\"\nevery = \"6s\"\njitter = \"0s\"\n",
+    );
+    let agent = host.start(["agent"]);
+    let good = || {
+        let all = backups(&host);
+        all.into_iter()
+            .filter(|backup| backup["proof"] == "hash_kv")
+            .collect::<Vec<_>>()
+    };
+    until("three slots have their backup", || good().len() >= 3);
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    let slots = good().into_iter().map(|backup| {
+        let manifest = host.manifest(backup["id"].as_str().unwrap());
+        manifest["slot"].as_str().unwrap().to_owned()
+    });
+    let slots: Vec<String> = slots.collect();
+    let distinct: std::collections::BTreeSet<_> = slots.iter().collect();
+    assert_eq!(distinct.len(), slots.len(), "no slot is taken twice: {slots:?}");
+    let bad = backups(&host)
+        .into_iter()
+        .filter(|backup| backup["proof"] == "none")
+        .count();
+    assert_eq!(bad, 1);
 }

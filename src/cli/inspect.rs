@@ -65,6 +65,7 @@ struct Document {
     free_pages: u64,
     compacted_bytes: Option<u64>,
     prefixes: Vec<PrefixDocument>,
+    most_versions: Vec<KeyDocument>,
     log: Option<LogDocument>,
     has_digest: bool,
     ok: bool,
@@ -97,6 +98,13 @@ struct AlarmDocument {
 #[derive(Serialize)]
 struct PrefixDocument {
     prefix: String,
+    versions: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct KeyDocument {
+    key: String,
     versions: u64,
     bytes: u64,
 }
@@ -242,6 +250,15 @@ fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) 
             .iter()
             .map(|(prefix, held)| PrefixDocument {
                 prefix: String::from_utf8_lossy(prefix).into_owned(),
+                versions: held.versions,
+                bytes: held.bytes,
+            })
+            .collect(),
+        most_versions: inspected
+            .most_versions
+            .iter()
+            .map(|(key, held)| KeyDocument {
+                key: String::from_utf8_lossy(key).into_owned(),
                 versions: held.versions,
                 bytes: held.bytes,
             })
@@ -426,6 +443,23 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
     }
     output.line("");
     output.table(&fillers(inspected));
+    if !inspected.most_versions.is_empty() {
+        output.line("");
+        output.table(&most_versions(inspected));
+    }
+}
+
+/// The keys that are written the most since the last compaction.
+fn most_versions(inspected: &Inspected) -> Table {
+    let mut table = Table::new(&["KEY", ">VERSIONS", ">SIZE"]);
+    for (key, held) in &inspected.most_versions {
+        table.row(vec![
+            clean(&String::from_utf8_lossy(key)),
+            held.versions.to_string(),
+            ByteSize(held.bytes).to_string(),
+        ]);
+    }
+    table
 }
 
 /// What fills the database, the largest first.

@@ -13,7 +13,7 @@ use crate::durable;
 use crate::error_chain::with_causes;
 use crate::keyspace::entries::execute;
 use crate::keyspace::{
-    CompactionMarks, Held, History, Inspection, KeyValue, LiveKeys, Prefixes, RewrittenSize, Summary,
+    CompactionMarks, Held, History, Inspection, KeyValue, LiveKeys, Prefixes, RewrittenSize, Summary, Versions,
 };
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
@@ -22,6 +22,8 @@ use crate::source::{self, SnapshotHasher, Source, TrailingDigest};
 
 /// How many beginnings of keys are named.
 const NAMED_PREFIXES: usize = 10;
+/// How many keys are.
+const NAMED_KEYS: usize = 10;
 /// How many users and roles are.
 const NAMED_USERS: usize = 5_000;
 
@@ -41,6 +43,8 @@ pub struct Inspected {
     pub compacted_bytes: Option<u64>,
     /// The beginnings of keys that hold the most, and what all others hold.
     pub prefixes: (Vec<(Vec<u8>, Held)>, Held),
+    /// The keys with the most versions.
+    pub most_versions: Vec<(Vec<u8>, Held)>,
     /// The users that may log in where authentication is on.
     pub users: Named,
     /// What users may be allowed to do, each kind by its name.
@@ -269,7 +273,7 @@ fn read(
         error,
     };
     let file = bbolt::File::open(&bytes).map_err(unreadable)?;
-    let mut prefixes = Prefixes::default();
+    let (mut prefixes, mut versions) = (Prefixes::default(), Versions::default());
     let (mut users, mut roles) = (Named::default(), Named::default());
     let history = History::asked_by(CompactionMarks::read(&file));
     let mut compacted = RewrittenSize::new(&file, history).map_err(unreadable)?;
@@ -280,6 +284,7 @@ fn read(
                 // One that does not read is among the faults.
                 if let Ok(record) = KeyValue::decode(value) {
                     prefixes.entry(record.key, record.value);
+                    versions.entry(record.key, record.value);
                 }
             }
             b"authUsers" => users.take(key),
@@ -315,6 +320,7 @@ fn read(
         pages: file.pages(),
         compacted_bytes: (walk.fault_count() == 0).then(|| compacted.finish().0),
         prefixes: prefixes.largest(NAMED_PREFIXES),
+        most_versions: most_versions(versions, &file),
         users,
         roles,
         wrong,
@@ -354,6 +360,22 @@ fn log_seen(
         last_index: log.last_index,
         beyond: beyond.map_err(|error| error.to_string()),
     })))
+}
+
+/// The keys with the most versions. Where there are too many keys to count each as they pass, the log is read once more.
+fn most_versions<'a>(mut versions: Versions<'a>, file: &bbolt::File<'a>) -> Vec<(Vec<u8>, Held)> {
+    if versions.is_to_be_counted() {
+        versions.begin_again();
+        let log = file.bucket(b"key").ok().flatten();
+        // Where a page cannot be read, that is among the faults.
+        for (_, value) in log.iter().flat_map(bbolt::Bucket::iter).flatten() {
+            if let Ok(record) = KeyValue::decode(value) {
+                versions.again(record.key, record.value);
+            }
+        }
+    }
+    let largest = versions.largest(NAMED_KEYS).into_iter();
+    largest.map(|(key, held)| (key.to_vec(), held)).collect()
 }
 
 fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {

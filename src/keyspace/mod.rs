@@ -27,6 +27,7 @@ mod restored_buckets;
 mod revision;
 mod rewrite;
 mod survey;
+mod versions;
 pub(crate) mod wire;
 
 pub use alarm::{Alarm, AlarmKind};
@@ -44,6 +45,7 @@ pub use restored_buckets::{Change, NewContent, Restored, restored};
 pub use revision::{EntryKind, REVISION_LEN, RevisionKey};
 pub use rewrite::{History, RewrittenSize, differences, rewrite};
 pub use survey::{Auth, Summary, Survey};
+pub use versions::Versions;
 pub use wire::WireError;
 
 use crate::bbolt;

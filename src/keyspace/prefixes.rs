@@ -19,7 +19,7 @@ pub struct Held {
 }
 
 impl Held {
-    fn add(&mut self, bytes: u64) {
+    pub(super) fn add(&mut self, bytes: u64) {
         self.versions += 1;
         self.bytes = self.bytes.saturating_add(bytes);
     }

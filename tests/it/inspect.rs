@@ -25,6 +25,9 @@ fn load(etcd: &Etcd) {
         client.put(&key, vec![b'e'; 2000], LEASE).expect("it runs");
     }
     client.put("/registry/pods/default/a", "pod", 0).expect("it runs");
+    for _ in 0..50 {
+        client.put("/of-this-test/often", "now", 0).expect("it runs");
+    }
 }
 
 fn inspected(host: &Host, arguments: &[&str], code: i32) -> Value {
@@ -86,6 +89,20 @@ fn a_backup_and_its_snapshot_are_what_etcd_and_etcdutl_say() {
             assert!(seen["leases"].as_array().expect("a list").contains(&lease), "{seen:#}");
             assert_eq!(seen["prefixes"][0]["prefix"], "/of-this-test/events/");
             assert_eq!(seen["prefixes"][0]["versions"], 30);
+            let most = &seen["most_versions"][0];
+            assert_eq!(
+                (&most["key"], &most["versions"]),
+                (&json!("/of-this-test/often"), &json!(50))
+            );
+            assert_eq!(most["bytes"], 50 * (19 + 3));
+            let versions = |key: &Value| key["versions"].as_u64();
+            let all: Vec<_> = seen["most_versions"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(versions)
+                .collect();
+            assert!(all.len() == 10 && all.is_sorted_by(|one, next| one >= next), "{all:?}");
         }
         let first = server.compact_revision;
         for revision in [first, first + 1, first + 20, server.revision - 1, server.revision] {
@@ -120,6 +137,7 @@ fn a_backup_and_its_snapshot_are_what_etcd_and_etcdutl_say() {
         for part in [
             "HashKV",
             "/of-this-test/events/",
+            "/of-this-test/often",
             "faults          none",
             &live.to_string(),
         ] {

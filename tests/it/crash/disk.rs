@@ -18,7 +18,7 @@ const BLOCK: u64 = 512;
 type Id = usize;
 
 /// What a file holds: the bytes that were written, by blocks, and its length. The rest is zeros.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Content {
     blocks: BTreeMap<u64, Vec<u8>>,
     length: u64,
@@ -27,7 +27,13 @@ pub struct Content {
 impl Content {
     fn of(bytes: &[u8]) -> Content {
         let mut content = Content::default();
-        content.write(0, bytes);
+        for (block, piece) in bytes.chunks(BLOCK as usize).enumerate() {
+            // Logs are long before anything is in them.
+            if piece.iter().any(|byte| *byte != 0) {
+                content.write(block as u64 * BLOCK, piece);
+            }
+        }
+        content.length = bytes.len() as u64;
         content
     }
 
@@ -170,6 +176,10 @@ impl Recording {
             let (one, after) = after.split_at(length(3));
             let (two, after) = after.split_at(length(4));
             rest = after;
+            // What is done beside is of no concern.
+            if [one, two].iter().any(|text| self.is_beside(number(0), text)) {
+                continue;
+            }
             let kind = char::from(u8::try_from(number(0)).expect("a letter"));
             let file = || inodes.get(&number(1)).copied();
             let call = match kind {
@@ -374,6 +384,13 @@ impl Recording {
             }
         }
         left
+    }
+
+    /// Whether what a record names, if it is a name, is not below the root.
+    fn is_beside(&self, kind: u64, text: &[u8]) -> bool {
+        let root = self.root.as_os_str().as_encoded_bytes();
+        let is_name = kind != u64::from(b'w') && !text.is_empty();
+        is_name && !text.strip_prefix(root).is_some_and(|rest| rest.starts_with(b"/"))
     }
 
     /// The folder and the name of a path that was recorded.

@@ -17,11 +17,15 @@ use super::support::etcd::{Etcd, Options};
 use super::support::host::Host;
 use super::support::preload;
 use super::support::random::Random;
+use super::support::running::until;
 use super::support::tools::Version;
 use disk::{Left, Recording};
+use lifeboat::restore::Ledger;
 
 const RECORDER: &str = include_str!("../support/recorder.c");
 const SNAPSHOT: &str = "tests/vectors/fixtures/etcd-3.4.23-rev6.snap";
+/// The variable that names where a recorded restore and this test wait for each other.
+pub const MARKS: &str = "LIFEBOAT_TEST_MARKS";
 /// What stands beside data whose log is still to follow.
 const WORD: &str = "published";
 /// How many states are computed for each cut, and on how many of all the program is run again.
@@ -47,7 +51,7 @@ fn record(
 
 /// Cuts the power after every call. `judge` is shown each state that can be left; of the states that differ, some are given to
 /// `go_on` as well, laid out on the disk.
-fn cut_everywhere(recording: &Recording, judge: impl Fn(&Left), mut go_on: impl FnMut(&Left)) {
+fn cut_everywhere(recording: &Recording, judge: impl Fn(&Left), mut go_on: Option<&mut dyn FnMut(&Left)>) {
     let share = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (states, runs) = (
         share("LIFEBOAT_STATES").unwrap_or(STATES),
@@ -61,7 +65,7 @@ fn cut_everywhere(recording: &Recording, judge: impl Fn(&Left), mut go_on: impl 
             let left = recording.cut(after, &mut random);
             computed += 1;
             let mut hasher = DefaultHasher::new();
-            format!("{left:?}").hash(&mut hasher);
+            left.hash(&mut hasher);
             if seen.insert(hasher.finish()) {
                 judge(&left);
                 differ.push(left);
@@ -69,10 +73,13 @@ fn cut_everywhere(recording: &Recording, judge: impl Fn(&Left), mut go_on: impl 
         }
     }
     let mut run = 0;
+    let runs = if go_on.is_some() { runs } else { 0 };
     while run < runs && !differ.is_empty() {
         let left = differ.swap_remove(usize::try_from(random.below(differ.len() as u64)).expect("an index"));
         recording.lay_out(&left);
-        go_on(&left);
+        if let Some(go_on) = &mut go_on {
+            go_on(&left);
+        }
         run += 1;
     }
     eprintln!(
@@ -163,7 +170,7 @@ fn rebuild(has_log_directory: bool) {
         |left| {
             is_there(left);
         },
-        |left| {
+        Some(&mut |left| {
             word_fits(&root, left);
             let again = host.lifeboat(&arguments);
             match is_there(left) {
@@ -185,7 +192,7 @@ fn rebuild(has_log_directory: bool) {
             // Of one that had all, the leftovers go with the next run elsewhere.
             let partial = now.keys().filter(|path| path.contains(".partial")).count();
             assert!(partial == 0 || is_there(left), "{:?}", names(&now));
-        },
+        }),
     );
 }
 
@@ -291,7 +298,7 @@ fn a_backup_that_loses_power_is_there_or_not_and_the_next_one_is_taken() {
     cut_everywhere(
         &recording,
         |left| assert_eq!(fault(left), None),
-        |left| {
+        Some(&mut |left| {
             let run = |arguments: &[&str]| {
                 let done = command(arguments).output().expect("it runs");
                 let said = String::from_utf8_lossy(&done.stderr).into_owned();
@@ -316,6 +323,95 @@ fn a_backup_that_loses_power_is_there_or_not_and_the_next_one_is_taken() {
             let (now, _) = Recording::of(&root);
             let now = now.at_first();
             assert_eq!(manifests(&now), before + 1);
-        },
+        }),
+    );
+}
+
+#[test]
+fn a_restore_that_loses_power_leaves_the_old_data_whole_and_no_etcd_starts_on_anything_else() {
+    if Etcd::plan(Version::V3_5, Options::default()).is_none() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory can be made");
+    let place = fs::canonicalize(place.path())
+        .map(|path| (path, place))
+        .expect("it is there");
+    let (place, _kept) = (place.0, place.1);
+    let Some(shim) = preload::shim(&place.join("shim"), RECORDER, "a library that records what is written") else {
+        return;
+    };
+    let (log, disk) = (shim.with_extension("log"), place.join("disk"));
+    fs::create_dir(&disk).expect("it is new");
+    let mut command = Command::new(std::env::current_exe().expect("it runs"));
+    command.args(["--exact", "restore::a_restore_is_recorded", "--ignored", "--nocapture"]);
+    preload::into(&mut command, &shim);
+    command.env("TMPDIR", &disk).env(MARKS, &place);
+    command.env("RECORD_BELOW", &disk).env("RECORD_TO", &log);
+    let mut child = command.spawn().expect("the test can be started");
+    until("the old data is there", || {
+        let ended = child.try_wait().expect("it is our own child");
+        assert!(ended.is_none(), "it ended: {ended:?}");
+        place.join("home").exists()
+    });
+    let home = PathBuf::from(fs::read_to_string(place.join("home")).expect("it was written"));
+    // What was recorded so far made the old data; its calls are of no concern, and etcd's own were not seen.
+    let before = fs::metadata(&log).map_or(0, |log| log.len());
+    let (mut recording, mut inodes) = Recording::of(&home);
+    fs::write(place.join("go"), "").expect("it is new");
+    assert!(child.wait().expect("it is our own child").success());
+    let recorded = fs::read(&log).expect("it was recorded");
+    recording.add(&recorded[usize::try_from(before).expect("it is small")..], &mut inodes);
+
+    let (first, done) = (recording.at_first(), recording.at_last());
+    let member = "/m1.etcd/member";
+    let inside = |left: &Left, folder: &str| {
+        let found = below(left, folder).into_iter();
+        let found = found.map(|(path, content)| (path[folder.len()..].to_owned(), content.clone()));
+        found.collect::<Vec<_>>()
+    };
+    let old = inside(&first, member);
+    assert!(
+        old.len() > 4 && inside(&done, member) != old,
+        "it was swapped: {:?}",
+        done.keys()
+    );
+    let guard = "/etcd.service.d/50-lifeboat-guard.conf";
+    assert!(
+        done.contains_key(guard) && done.contains_key("/restore/ledger.json"),
+        "{:?}",
+        done.keys()
+    );
+    let fault = |left: &Left| {
+        // After a boot nothing is left in /run. The guard holds while there is a lock or a ledger.
+        let is_guarded = left.get(guard) == done.get(guard);
+        let is_held = left.contains_key("/restore/held") || left.contains_key("/restore/ledger.json");
+        if !(is_guarded && is_held) && inside(left, member) != old {
+            return Some("etcd would start on something else than the old data");
+        }
+        let places = left
+            .keys()
+            .filter(|path| path.starts_with("/m1.etcd/") && path.ends_with("/member"));
+        if !places.into_iter().any(|place| inside(left, place) == old) {
+            return Some("the old data is nowhere");
+        }
+        let ledger = left.get("/restore/ledger.json").and_then(Option::as_ref);
+        if ledger.is_some_and(|ledger| serde_json::from_slice::<Ledger>(&ledger.bytes()).is_err()) {
+            return Some("the ledger is a part");
+        }
+        // What was swapped in is what was made, all of it.
+        let live = inside(left, member);
+        let is_made = live == inside(&done, member);
+        (!is_made && live != old && !live.is_empty())
+            .then_some("what is live is neither the old data nor all of the new")
+    };
+    let careless = recording.without_syncs();
+    let mut random = Random::new(1);
+    let mut states = (0..=careless.calls()).map(|after| careless.cut(after, &mut random));
+    assert!(states.any(|left| fault(&left).is_some()), "such a check finds nothing");
+    let names = |left: &Left| left.keys().cloned().collect::<Vec<_>>();
+    cut_everywhere(
+        &recording,
+        |left| assert_eq!(fault(left), None, "{:?}", names(left)),
+        None,
     );
 }

@@ -415,6 +415,28 @@ fn a_restore_swaps_the_data_and_rollback_and_release_end_it() {
     assert!(!bench.is_old());
 }
 
+/// What a test of power cuts has recorded: a restore of a stopped etcd up to where it would be started. It is a process of its own,
+/// and ends without tidying up.
+#[test]
+#[ignore = "run by the test of power cuts"]
+fn a_restore_is_recorded() {
+    let Some(marks) = std::env::var_os(super::crash::MARKS).map(PathBuf::from) else {
+        return;
+    };
+    let bench = Bench::running(1).expect("the test that records has looked");
+    bench.units.stop(UNIT).expect("it stops");
+    fs::write(marks.join("home.new"), bench.home.as_os_str().as_encoded_bytes()).expect("it is the test's");
+    fs::rename(marks.join("home.new"), marks.join("home")).expect("it is the test's");
+    until("it is recorded", || marks.join("go").exists());
+    let up_to_start = |step| match step {
+        Step::Start => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let ended = bench.restore(1, &up_to_start);
+    assert!(matches!(ended, Err(Error::Stopped { step: Step::Start })), "{ended:?}");
+    std::process::exit(0);
+}
+
 /// A run that dies is one that stops at once: nothing of it is tidied up.
 #[derive(Debug, Clone, Copy)]
 enum Death {

@@ -33,7 +33,8 @@ use crate::text::{compacted, count};
 #[command(
     after_help = "Example, on the host of m1:\n  lifeboat rebuild latest --identity backup-key.txt --data-dir /var/lib/etcd/default \\\n    \
     --name m1 --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380 \\\n    \
-    --initial-cluster-token restored-1 --initial-advertise-peer-urls http://10.0.0.1:2380"
+    --initial-cluster-token restored-1 --initial-advertise-peer-urls http://10.0.0.1:2380\n\n\
+    Of the disk of a dead member, its log included:\n  lifeboat rebuild /srv/copy-of-m1 --from-data-dir --data-dir /var/lib/etcd/default"
 )]
 pub struct Args {
     #[command(flatten)]

@@ -365,6 +365,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn files_of_all_lines_read_and_changed_ones_do_not() {
+        let membership = members_of_the_fixtures();
+        let name = file_name(&membership);
+        assert!(is_snapshot(&name) && !is_snapshot("db") && !is_snapshot("0000000000000001.snap.db"));
+        let mark = SnapshotMark { index: 3, term: 1 };
+        assert_eq!(read(&file(&membership)), Ok(mark));
+        for line in ["3.4", "3.5", "3.6", "3.7"] {
+            let whole = fixture(line, &name);
+            assert_eq!(read(&whole), Ok(mark), "{line}");
+            for at in (0..whole.len()).step_by(101) {
+                let mut changed = whole.clone();
+                changed[at] ^= 4;
+                assert!(read(&changed).is_err(), "{line} at {at}");
+                assert!(read(&whole[..at]).is_err(), "{line} cut at {at}");
+            }
+        }
+        assert_eq!(read(b""), Err(Unreadable::Empty));
+    }
+
+    #[test]
     fn raft_metadata_names_the_voters_in_order() {
         let (_, metadata) = parts(&file(&members_of_the_fixtures()));
         let hex: String = metadata.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -9,6 +9,7 @@
 mod copy_in;
 mod database;
 mod dead_runs;
+mod digest;
 mod founding;
 mod log_dir;
 mod map;
@@ -26,21 +27,22 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use crate::bbolt;
-use crate::datadir::log::SegmentName;
 use crate::datadir::{self, Membership, snap, wal};
 use crate::durable::{self, Dir};
 use crate::keyspace::entries::CannotExecute;
 use crate::keyspace::{self, Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Version};
 use crate::model::{ByteSize, Digest, HashKv, Revision};
-use crate::source::{self, Source, TrailingDigest, trailing_digest};
+use crate::source::{self, Source};
 
 pub use dead_runs::is_held;
 pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};
 pub use log_dir::{Segments, broken_snapshots, read_log};
 pub use rewriting::{Rewrite, Rewritten};
+pub use salvage::{LeftBehind, Salvaged};
 
-use copy_in::{Copied, Hashing, copy_in};
+use copy_in::{Hashing, copy_in};
 use database::Sound;
+use digest::check_digest;
 use segment::{write, write_log};
 use staging::Staging;
 
@@ -82,15 +84,6 @@ impl Plan {
             expected: self.expected,
         }
     }
-}
-
-/// What a dead member left behind.
-#[derive(Debug, Clone)]
-pub struct LeftBehind {
-    /// Its database.
-    pub database: PathBuf,
-    /// The directory of its log.
-    pub wal_dir: PathBuf,
 }
 
 /// What is wished of the data, whoever the members are; the fields are those of [`Plan`].
@@ -165,21 +158,6 @@ pub struct Rebuilt {
     pub salvaged: Option<Salvaged>,
     /// User and group who own the directory now, where that is not who made it.
     pub owner: Option<(u32, u32)>,
-}
-
-/// What came from a log, beyond the database beside it.
-#[derive(Debug, Clone, Copy)]
-pub struct Salvaged {
-    /// How many entries there were, of all kinds.
-    pub entries: u64,
-    /// How many were left out, because it is not known whether they were committed.
-    pub uncommitted: u64,
-    /// The first revision that they made, if they made any.
-    pub first: Option<Revision>,
-    /// The last revision.
-    pub last: Revision,
-    /// Where the log was given up, because a write had not come to its end.
-    pub torn: Option<(SegmentName, u64)>,
 }
 
 /// How far the content was proven.
@@ -516,35 +494,5 @@ fn without_log(mut data: Staging, error: Error) -> Error {
     Error::WithoutLog {
         data_dir: data.target().to_owned(),
         error: Box::new(error),
-    }
-}
-
-fn check_digest(source: &Source, landed: &Copied, wish: &Wish) -> Result<(), Error> {
-    let name = source.name().to_owned();
-    let not_as_recorded = |what| Error::NotAsRecorded {
-        name: name.clone(),
-        what,
-    };
-    let digest = match (&landed.hashed, wish.expected) {
-        (Some(hashed), Some(expected)) if expected.sha256 != hashed.sha256 => {
-            let what = format!("SHA-256 {} instead of {}", hashed.sha256, expected.sha256);
-            return Err(not_as_recorded(what));
-        }
-        (Some(hashed), _) => hashed.digest,
-        // The source has seen to the stored bytes; whoever recorded them has compared etcd's digest.
-        (None, _) => match source.length().filter(|length| *length != landed.bytes) {
-            Some(length) => return Err(not_as_recorded(format!("{} bytes instead of {length}", landed.bytes))),
-            None if trailing_digest(landed.bytes) > 0 => TrailingDigest::Matches,
-            None => TrailingDigest::Absent,
-        },
-    };
-    match (digest, wish.digest) {
-        (TrailingDigest::Matches, _) | (_, DigestRule::Skipped) => Ok(()),
-        (TrailingDigest::Differs, DigestRule::Required) => Err(Error::DigestDiffers { name }),
-        // What is cut short is not to be let through by a flag.
-        (TrailingDigest::Absent, DigestRule::Required) => {
-            database::is_whole(&name, &landed.file)?;
-            Err(Error::NoDigest { name })
-        }
     }
 }

@@ -1,16 +1,41 @@
 //! What the log of a dead member holds beyond its database, executed: the other half of a rebuild from a data directory.
 
 use std::fs::TryLockError;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::Error;
 use super::log_dir::{Segments, read_log};
-use super::{Error, LeftBehind, Salvaged};
 use crate::bbolt;
 use crate::datadir::Tail;
-use crate::datadir::log::End;
+use crate::datadir::log::{End, SegmentName};
 use crate::durable::{self, failed};
 use crate::keyspace::Summary;
 use crate::keyspace::entries::{CannotExecute, Executed, execute};
+use crate::model::Revision;
+
+/// What a dead member left behind.
+#[derive(Debug, Clone)]
+pub struct LeftBehind {
+    /// Its database.
+    pub database: PathBuf,
+    /// The directory of its log.
+    pub wal_dir: PathBuf,
+}
+
+/// What came from a log, beyond the database beside it.
+#[derive(Debug, Clone, Copy)]
+pub struct Salvaged {
+    /// How many entries there were, of all kinds.
+    pub entries: u64,
+    /// How many were left out, because it is not known whether they were committed.
+    pub uncommitted: u64,
+    /// The first revision that they made, if they made any.
+    pub first: Option<Revision>,
+    /// The last revision.
+    pub last: Revision,
+    /// Where the log was given up, because a write had not come to its end.
+    pub torn: Option<(SegmentName, u64)>,
+}
 
 /// Refuses a database that a running etcd holds: it changes while it is read.
 pub(super) fn refuse_living(left: &LeftBehind) -> Result<(), Error> {

@@ -69,6 +69,13 @@ impl<'a> Bucket<'a> {
         }
     }
 
+    /// The entries from `key` on, or from the one that would follow it; as [`Bucket::iter`] gives them.
+    pub fn iter_from(&self, key: &[u8]) -> impl Iterator<Item = Result<Entry<'a>, Error>> + use<'a> {
+        let mut walk = Walk::new(self.file, self.root);
+        let fault = walk.skip_to(key).err().map(|fault| walk.give_up(fault));
+        fault.map(Err).into_iter().chain(Entries { walk })
+    }
+
     /// The value of `key`.
     ///
     /// Fails when a page on the way to it is damaged.
@@ -282,6 +289,24 @@ impl<'a> Walk<'a> {
         };
         walk.enter(root);
         walk
+    }
+
+    /// Passes over what is before `key`, without a look at the leaves of it. To be called before anything else.
+    fn skip_to(&mut self, key: &[u8]) -> Result<(), Fault> {
+        while let Some((branch, next, _)) = self.branches.last_mut() {
+            let after = branch
+                .before(|key_of| key_of <= key)
+                .map_err(|kind| kind.on(branch.page))?;
+            *next = after.saturating_sub(1);
+            self.next_child()?;
+            if self.leaf.is_some() {
+                break;
+            }
+        }
+        if let Some(leaf) = self.leaf {
+            self.index = leaf.before(|key_of| key_of < key).map_err(|kind| kind.on(leaf.page))?;
+        }
+        Ok(())
     }
 
     /// The next entry, its leaf's page and its number there.

@@ -1,15 +1,27 @@
 //! A whole database: finding the metas, and the nodes behind page numbers.
 
+use std::fmt;
+
 use super::Error;
 use super::bucket::{Bucket, Buckets, Names};
 use super::page::{Fault, FaultKind, Header, Meta, MetaBytes, Node};
 
+/// Hears of the bytes of each node, before they are looked at.
+pub type Follower<'a> = &'a dyn Fn(&[u8]);
+
 /// A database, read from the bytes of its file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct File<'a> {
     bytes: &'a [u8],
     meta: Meta,
     page_size: usize,
+    followed: Option<Follower<'a>>,
+}
+
+impl fmt::Debug for File<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("meta", &self.meta).finish_non_exhaustive()
+    }
 }
 
 impl<'a> File<'a> {
@@ -31,7 +43,20 @@ impl<'a> File<'a> {
         let (Some(bytes), Ok(page_size)) = (bytes, usize::try_from(meta.page_size)) else {
             return Err(Error::Truncated { bytes: len, expected });
         };
-        Ok(File { bytes, meta, page_size })
+        Ok(File {
+            bytes,
+            meta,
+            page_size,
+            followed: None,
+        })
+    }
+
+    /// Tells `follower` of each node that is visited from now on.
+    pub fn followed_by(self, follower: Follower<'a>) -> Self {
+        File {
+            followed: Some(follower),
+            ..self
+        }
     }
 
     /// Bytes per page.
@@ -80,6 +105,9 @@ impl<'a> File<'a> {
     #[inline]
     pub(super) fn node(&self, id: u64) -> Result<Node<'a>, Fault> {
         let (header, bytes) = self.run(id)?;
+        if let Some(follower) = self.followed {
+            follower(bytes);
+        }
         Node::new(id, &header, bytes).map_err(|kind| kind.on(id))
     }
 

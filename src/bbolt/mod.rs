@@ -23,7 +23,7 @@ mod writer;
 
 pub use bucket::{Bucket, Buckets, Entries, Entry, Names};
 pub use check::{Report, Rules, check, check_over};
-pub use file::File;
+pub use file::{File, Follower};
 pub use measure::Measure;
 pub use page::{Fault, FaultKind, Meta};
 pub use page_set::PageSet;

@@ -340,18 +340,29 @@ impl<'a> Node<'a> {
         if self.count == 0 {
             return Err(FaultKind::EmptyBranch);
         }
-        let after = self.partition(|node, index| Ok(node.branch(index, node.data_start())?.key <= key))?;
+        let after = self.before(|key_of| key_of <= key)?;
         Ok(self.branch(after.saturating_sub(1), self.data_start())?.child)
     }
 
     /// The entry of `key` in a leaf, and its number.
     pub(super) fn find(&self, key: &[u8]) -> Result<Option<(usize, LeafElement<'a>)>, FaultKind> {
-        let at = self.partition(|node, index| Ok(node.leaf(index, node.data_start())?.key < key))?;
+        let at = self.before(|key_of| key_of < key)?;
         if at >= self.count {
             return Ok(None);
         }
         let element = self.leaf(at, self.data_start())?;
         Ok((element.key == key).then_some((at, element)))
+    }
+
+    /// How many elements at the front have keys that satisfy `before`.
+    pub(super) fn before(&self, before: impl Fn(&[u8]) -> bool) -> Result<usize, FaultKind> {
+        let floor = self.data_start();
+        self.partition(|node, index| {
+            Ok(before(match node.node_type {
+                NodeType::Branch => node.branch(index, floor)?.key,
+                NodeType::Leaf => node.leaf(index, floor)?.key,
+            }))
+        })
     }
 
     /// How many elements at the front satisfy `before`.

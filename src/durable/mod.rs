@@ -10,6 +10,7 @@
 
 mod dir;
 mod group;
+mod mapped;
 mod plain;
 mod room;
 mod way;
@@ -27,6 +28,7 @@ use nix::sys::stat::fstatat;
 
 pub use dir::{Dir, Entry};
 pub use group::joins_readers_of;
+pub use mapped::{Behind, Mapped};
 pub use plain::{
     NotPlain, open_given, open_linked, open_lock, open_plain, read_given, read_kernel, read_linked, read_plain,
 };

@@ -6,6 +6,8 @@
 //!
 //! Invariant: joining gives what summing all the bytes at once gives.
 
+use std::sync::mpsc::{Receiver, SyncSender};
+
 /// The Castagnoli polynomial with the highest power in the lowest bit.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 /// The polynomial 1 in the same order of bits.
@@ -60,6 +62,110 @@ impl Run {
         }
         self.crc = product(self.crc, power(next.len)) ^ next.crc;
         self.len = self.len.wrapping_add(next.len);
+    }
+}
+
+/// The CRCs of several selections of entries that come one after the other, each byte summed once.
+///
+/// Entries that are in the same selections are summed in one run; a run is joined to its selections at its end.
+#[derive(Debug)]
+pub(super) struct Selections {
+    /// All entries.
+    pub(super) all: Run,
+    pub(super) sums: Vec<Run>,
+    run: Run,
+    /// One bit for each selection.
+    of_run: u64,
+}
+
+impl Selections {
+    /// So many selections, at most 64.
+    pub(super) fn new(count: usize) -> Self {
+        Selections {
+            all: Run::default(),
+            sums: vec![Run::default(); count.min(64)],
+            run: Run::default(),
+            of_run: 0,
+        }
+    }
+
+    /// Goes on with an entry that is in the selections of `bits`.
+    #[inline]
+    pub(super) fn push(&mut self, bits: u64, key: &[u8], value: &[u8]) {
+        if bits != self.of_run {
+            self.end_run();
+            self.of_run = bits;
+        }
+        self.run.push(key);
+        self.run.push(value);
+    }
+
+    /// Joins what was pushed to what it belongs to.
+    pub(super) fn end_run(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        self.all.join(run);
+        for (index, sum) in self.sums.iter_mut().enumerate() {
+            if self.of_run >> index & 1 == 1 {
+                sum.join(run);
+            }
+        }
+    }
+}
+
+/// How many bytes of entries are handed over at once.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// How many times that may wait to be summed.
+pub(super) const BATCHES: usize = 4;
+
+/// Entries that are to be summed, each with its selections.
+pub(super) type Batch<'a> = Vec<(u64, &'a [u8], &'a [u8])>;
+
+/// Where entries are summed.
+#[derive(Debug)]
+pub(super) enum Summing<'a> {
+    /// At once.
+    Here(Selections),
+    /// By a thread that gets many at a time.
+    There {
+        to: SyncSender<Batch<'a>>,
+        batch: Batch<'a>,
+        bytes: usize,
+    },
+}
+
+impl<'a> Summing<'a> {
+    #[inline]
+    pub(super) fn push(&mut self, bits: u64, key: &'a [u8], value: &'a [u8]) {
+        match self {
+            Summing::Here(selections) => selections.push(bits, key, value),
+            Summing::There { to, batch, bytes } => {
+                batch.push((bits, key, value));
+                *bytes += key.len() + value.len();
+                if *bytes >= BATCH_BYTES {
+                    *bytes = 0;
+                    // The other end sums until this one ends.
+                    to.send(std::mem::take(batch)).ok();
+                }
+            }
+        }
+    }
+
+    /// Hands over the last of them.
+    pub(super) fn end(&mut self) {
+        if let Summing::There { to, batch, .. } = self {
+            to.send(std::mem::take(batch)).ok();
+        }
+    }
+}
+
+impl Selections {
+    /// Sums what comes, to its end.
+    pub(super) fn sum_all(mut self, batches: &Receiver<Batch<'_>>) -> Self {
+        for (bits, key, value) in batches.iter().flatten() {
+            self.push(bits, key, value);
+        }
+        self
     }
 }
 

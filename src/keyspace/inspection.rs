@@ -3,9 +3,19 @@
 //! Everything that proves a database reads it this way: a verification, a rebuild, an inspection. What the command `inspect` tells
 //! beside it is in `jobs::inspect`.
 
+use std::cell::Cell;
+use std::sync::mpsc;
+use std::thread;
+
+use super::crc::{BATCHES, Selections};
+use super::replay::{look_ahead, read, settle};
+use super::revision::RevisionKey;
 use super::{CompactionMarks, KvHash, LiveKeys, Replay, Replayed, Summary, Survey};
 use crate::bbolt::{self, Report, Rules, check};
 use crate::model::{HashKv, Revision};
+
+/// Of a database of so many bytes, another thread sums the entries.
+const LARGE_BYTES: u64 = 4 << 20;
 
 /// What a walk over all pages and entries of a database came to.
 #[derive(Debug)]
@@ -33,19 +43,45 @@ impl Inspection {
         mut see: impl FnMut(&'a [u8], &'a [u8], &'a [u8]),
     ) -> Result<Inspection, bbolt::Error> {
         // One that is malformed is named by the survey.
-        let compact_revision = CompactionMarks::read(file).compact_revision();
+        let marks = CompactionMarks::read(file);
+        let compact_revision = marks.compact_revision();
         let wanted: Vec<i64> = std::iter::once(compact_revision).chain(recorded).collect();
-        let mut replay = Replay::new(live_keys, None, &wanted);
-        let mut survey = Survey::new(file, &mut replay)?;
-        let report = check(file, Rules::Bbolt, |bucket, key, value| {
-            survey.entry(bucket, key, value);
-            see(bucket, key, value);
-        });
-        let summary = survey.finish();
+        let log = |after| log_of(file, after);
+        let changed = look_ahead(marks, None, &wanted, &log);
+        let mut replay = Replay::new(marks, live_keys, None, &wanted, changed);
+        let mut walk = |replay: &mut Replay<'a>, sums: &dyn Fn() -> Option<Selections>| {
+            let mut survey = Survey::new(file, replay)?;
+            let report = check(file, Rules::Bbolt, |bucket, key, value| {
+                survey.entry(bucket, key, value);
+                see(bucket, key, value);
+            });
+            survey.end_entries();
+            if let Some(sums) = sums() {
+                survey.summed(sums);
+            }
+            Ok::<_, bbolt::Error>((report, survey.finish()))
+        };
+        let is_large = file.pages().saturating_mul(u64::from(file.page_size())) >= LARGE_BYTES;
+        let (report, summary) = match is_large {
+            false => walk(&mut replay, &|| None)?,
+            // Half of the time goes into the sums, which need nothing of all else.
+            true => thread::scope(|scope| {
+                let (to, batches) = mpsc::sync_channel(BATCHES);
+                let sums = replay.sum_elsewhere(to);
+                let summing = scope.spawn(move || sums.sum_all(&batches));
+                let summing = Cell::new(Some(summing));
+                walk(&mut replay, &|| {
+                    let summing = summing.take()?;
+                    Some(summing.join().expect("a panic aborts the process"))
+                })
+            })?,
+        };
+        let mut replayed = replay.finish();
+        settle(&mut replayed, marks, None, &log);
         Ok(Inspection {
             report,
             summary,
-            replayed: replay.finish(),
+            replayed,
             compact_revision,
         })
     }
@@ -76,16 +112,16 @@ impl Inspection {
         if revision.get() < self.compact_revision || revision > self.summary.revision() {
             return Ok(None);
         }
-        let mut replay = Replay::new(LiveKeys::Ignored, Some(revision), &[self.compact_revision]);
+        // One that cannot be read to its end has no hash.
         if let Some(log) = file.bucket(b"key")? {
-            for entry in log.iter() {
-                let (key, value) = entry?;
-                // One that is malformed is named in the summary, and passed over as there.
-                replay.entry(key, value).ok();
-            }
+            log.iter().try_for_each(|entry| entry.map(drop))?;
         }
-        let hash = replay.finish().hashes.first().map(|hash| hash.at(revision));
-        Ok(hash)
+        let marks = CompactionMarks::read(file);
+        let wanted = [self.compact_revision];
+        let replayed = read(marks, LiveKeys::Ignored, Some(revision), &wanted, |after| {
+            log_of(file, after)
+        });
+        Ok(replayed.hashes.first().map(|hash| hash.at(revision)))
     }
 
     /// HashKV as a member with this database reports it.
@@ -94,9 +130,20 @@ impl Inspection {
     }
 }
 
+/// The log of `file` from the first entry after a revision on, as far as it can be read.
+pub(super) fn log_of<'a>(file: &bbolt::File<'a>, after: i64) -> impl Iterator<Item = bbolt::Entry<'a>> + use<'a> {
+    let first = after.checked_add(1).and_then(|first| Revision::new(first).ok());
+    let bucket = file.bucket(b"key").ok().flatten();
+    let entries = bucket.zip(first).map(|(bucket, first)| {
+        let first = RevisionKey::first_put(first).encode();
+        bucket.iter_from(&first)
+    });
+    entries.into_iter().flatten().map_while(Result::ok)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Lease, LeaseId, RevisionKey};
+    use super::super::{KeyValue, Lease, LeaseId};
     use super::*;
     use crate::bbolt::{File, Writer};
 
@@ -115,8 +162,19 @@ mod tests {
                 .encode()
                 .to_vec()
         };
-        let record = |key: &[u8]| [&[0x0a, key.len() as u8], key].concat();
-        put("key", &[(at(5), record(b"a")), (at(6), record(b"b"))]);
+        let record = |key: &[u8], revision| {
+            let record = KeyValue {
+                key,
+                create_revision: revision,
+                mod_revision: revision,
+                version: 1,
+                ..KeyValue::default()
+            };
+            let mut bytes = Vec::new();
+            record.encode_into(&mut bytes);
+            bytes
+        };
+        put("key", &[(at(5), record(b"a", 5)), (at(6), record(b"b", 6))]);
         let leases = (1..=100).map(|id| Lease::granted(LeaseId(id), 30));
         let leases: Vec<_> = leases.map(|lease| (lease.key().to_vec(), lease.encode())).collect();
         put("lease", &leases);

@@ -54,6 +54,11 @@ impl CompactionMarks {
     pub fn compact_revision(&self) -> i64 {
         self.scheduled.max(self.finished).map_or(-1, Revision::get)
     }
+
+    /// Up to where the file holds one entry of each key at most: -1 for one that was never compacted to an end.
+    pub fn finished_revision(&self) -> i64 {
+        self.finished.map_or(-1, Revision::get)
+    }
 }
 
 /// What bucket `meta` says; a key that is absent is `None`.

@@ -11,12 +11,13 @@
 //! Invariant: no bytes of a database cause a panic or more memory than a fixed share of their length.
 
 mod alarm;
+mod changed;
 mod crc;
 pub mod entries;
+mod fingerprints;
 mod inspection;
 mod lease;
 mod line;
-mod live;
 mod member;
 mod meta;
 mod passing;
@@ -31,6 +32,7 @@ mod versions;
 pub(crate) mod wire;
 
 pub use alarm::{Alarm, AlarmKind};
+pub use changed::{BrokenLives, Changed};
 pub use inspection::Inspection;
 pub use lease::{Lease, LeaseId};
 pub use line::{EtcdLine, Version};

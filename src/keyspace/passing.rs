@@ -246,7 +246,8 @@ mod tests {
 
     use super::*;
     use crate::bbolt::{File, Scanner, Writer};
-    use crate::keyspace::{LiveKeys, Replay};
+    use crate::keyspace::replay::read;
+    use crate::keyspace::{CompactionMarks, LiveKeys};
     use crate::model::Revision;
 
     /// What happens to one of a few keys, and by how much the revision rises before it.
@@ -303,12 +304,10 @@ mod tests {
             let file = File::open(&bytes).unwrap();
             for until in [0, last / 3, last - 1, last, last + 5].map(|until| until.max(0)) {
                 for compacted in [-1, 0, 2, last / 4, last / 2, until] {
-                    let mut replay = Replay::new(LiveKeys::Ignored, Some(Revision::new(until).unwrap()), &[compacted]);
-                    for entry in file.bucket(b"key").unwrap().unwrap().iter() {
-                        let (key, value) = entry.unwrap();
-                        replay.entry(key, value).unwrap();
-                    }
-                    let expected = replay.finish().hashes[0];
+                    let log = |_| file.bucket(b"key").unwrap().unwrap().iter().map(Result::unwrap);
+                    let at = Revision::new(until).ok();
+                    let read = read(CompactionMarks::default(), LiveKeys::Ignored, at, &[compacted], log);
+                    let expected = read.hashes[0];
                     let found = scan.owner().hash_kv(scan.leaves(), until, compacted).unwrap();
                     prop_assert_eq!(found.hash, expected.hash, "until {}, compacted {}", until, compacted);
                     let agree = |other: u32| found.compared_with(other);

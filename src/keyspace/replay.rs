@@ -5,20 +5,22 @@
 //! - entries up to C that are not the last of a key that lives at R, if any key does,
 //! - tombstones of C itself.
 //!
-//! Whether an entry up to C counts is known only at R. So entries up to C are summed one by one, later ones in one
-//! run, and the sum of what counts is joined at the end; nothing is read twice.
+//! Whether an entry up to C counts is known only at R. So where there are such entries, what changes after the last
+//! finished compaction is read first, as [`Changed`]; in most stores that is the log of a few minutes.
 //!
 //! When no key lives at R, a server hashes whatever its compaction has not yet removed. [`KvHash`] then holds both what
 //! the entries at hand give and what a finished compaction would have left.
 //!
-//! Invariant: memory is that of [`super::live`], and none at all when live keys are not asked for and no entry is as
-//! old as C.
+//! Invariant: memory is that of [`Changed`], and none at all when live keys are not asked for and no entry is as old as C.
 //!
 //! Source of the algorithm: etcd 3.5 `server/storage/mvcc/hash.go` and `kvstore.go`; 3.4 gives the same numbers.
 
-use super::crc::Run;
+use std::sync::mpsc::SyncSender;
+
+use super::changed::{BrokenLives, Changed};
+use super::crc::{Batch, Run, Selections, Summing};
 use super::lease::LeaseId;
-use super::live::Live;
+use super::meta::CompactionMarks;
 use super::record::KeyValue;
 use super::revision::{EntryKind, RevisionKey};
 use super::{Cause, Error};
@@ -27,7 +29,7 @@ use crate::model::{HashKv, Revision};
 /// Whether live keys are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveKeys {
-    /// They and their leases are counted: 32 to 64 bytes of memory for each.
+    /// They and their leases are counted.
     Counted,
     /// They are not, unless HashKV needs them.
     Ignored,
@@ -36,104 +38,152 @@ pub enum LiveKeys {
 /// A log that is being read.
 #[must_use]
 #[derive(Debug)]
-pub struct Replay {
+pub struct Replay<'a> {
     until: i64,
     live_keys: LiveKeys,
-    live: Option<Live>,
+    /// Up to here there is one entry of each key at most.
+    finished: i64,
+    changed: Option<Changed>,
+    /// Whether `changed` was read before, all of it.
+    is_ahead: bool,
+    /// How many entries there were after `finished`.
+    places: u32,
     last: Option<RevisionKey>,
     entries: u64,
-    targets: Vec<Target>,
-    /// All entries as old as the youngest compaction asked for, in one run; then the later ones up to `until`.
-    old: Run,
-    young: Run,
-    /// Entries after `until`.
-    beyond: Run,
+    /// The compacted revisions that HashKV is wanted for, ascending. Each has two selections: the entries that count if a
+    /// key lives, and if none does.
+    targets: Vec<i64>,
+    sums: Summing<'a>,
+    /// The targets that there are entries before, which a finished compaction may have removed.
+    have_older: u64,
 }
 
-/// One compacted revision that HashKV is wanted for.
-#[derive(Debug)]
-struct Target {
-    compacted: i64,
-    /// The entries up to `compacted` as they stand, without the tombstones of `compacted` itself; from the first
-    /// entry of `compacted` or later on.
-    as_stored: Option<Run>,
-    /// Set by the first entry after `compacted`.
-    passed: Option<Passed>,
-}
+/// How many compacted revisions HashKV is computed for at once.
+const MOST_TARGETS: usize = 32;
 
-#[derive(Debug)]
-struct Passed {
-    /// That entry's place in the log.
-    place: u32,
-    /// What a finished compaction leaves.
-    compacted: Run,
-    /// What follows, as far as it is in `Replay::old`.
-    after: Run,
-}
+impl<'a> Replay<'a> {
+    /// Whether the hashes that are wanted of a log take it to be read ahead.
+    pub fn looks_ahead(compacted: &[i64]) -> bool {
+        compacted.iter().any(|compacted| *compacted >= 0)
+    }
 
-impl Replay {
-    /// Begins a log. HashKV is computed at `until`, or at its end, for each compacted revision of `compacted` (-1 for
-    /// none). Without any, and with live keys ignored, only order and form are checked.
-    pub fn new(live_keys: LiveKeys, until: Option<Revision>, compacted: &[i64]) -> Self {
-        let mut compacted = compacted.to_vec();
-        compacted.sort_unstable();
-        compacted.dedup();
-        let target = |compacted| Target {
-            compacted,
-            as_stored: None,
-            passed: None,
+    /// Begins a log of a store with these `marks`. HashKV is computed at `until`, or at its end, for each compacted revision
+    /// of `compacted` (-1 for none), at most 32. Without any, and with live keys ignored, only order and form are checked.
+    ///
+    /// Where that is to be [looked ahead](Replay::looks_ahead) for, `changed` is what that gave.
+    pub fn new(
+        marks: CompactionMarks,
+        live_keys: LiveKeys,
+        until: Option<Revision>,
+        compacted: &[i64],
+        changed: Option<Changed>,
+    ) -> Self {
+        let mut targets = compacted.to_vec();
+        targets.sort_unstable();
+        targets.dedup();
+        targets.truncate(MOST_TARGETS);
+        let is_ahead = changed.is_some();
+        // Of a compacted store all of the log is read, not just what is after the compaction.
+        let all = CompactionMarks {
+            scheduled: marks.scheduled.max(marks.finished),
+            finished: None,
         };
+        let along = || (live_keys == LiveKeys::Counted).then(|| Changed::since(all));
         Replay {
             until: until.map_or(i64::MAX, Revision::get),
             live_keys,
-            live: None,
+            finished: if is_ahead { marks.finished_revision() } else { -1 },
+            changed: changed.or_else(along),
+            is_ahead,
+            places: 0,
             last: None,
             entries: 0,
-            targets: compacted.into_iter().map(target).collect(),
-            old: Run::default(),
-            young: Run::default(),
-            beyond: Run::default(),
+            sums: Summing::Here(Selections::new(2 * targets.len())),
+            targets,
+            have_older: 0,
         }
     }
 
     /// Takes in the next entry.
     ///
-    /// Fails when the entry is malformed or not after the one before it; the log is then read as if it were not there.
-    pub fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    /// Fails when the entry is malformed or not after the one before it; the log is then read as if it were not there. Fails
+    /// also when it is one that etcd does not write: it is counted all the same.
+    pub fn entry(&mut self, key: &'a [u8], value: &'a [u8]) -> Result<(), Error> {
         let malformed = |source| Error::malformed("key", key, source);
         let at = RevisionKey::decode(key).map_err(|error| malformed(Cause::from(error)))?;
         if self.last.is_some_and(|last| at <= last) {
             return Err(malformed("it is not after the entry before it".into()));
         }
         let record = KeyValue::decode(value).map_err(|error| malformed(error.into()))?;
-        let place = u32::try_from(self.entries).map_err(|_| Error::TooManyEntries { limit: u32::MAX })?;
-        let main = at.main().get();
-        if self.last.is_none() && (self.live_keys == LiveKeys::Counted || main <= self.oldest_young()) {
-            self.live = Some(Live::default());
-        }
+        let selections = self.selections(at, &record)?;
         self.last = Some(at);
         self.entries += 1;
+        self.sums.push(selections, key, value);
+        match strange(at, &record, value) {
+            None => Ok(()),
+            Some(what) => Err(malformed(what.into())),
+        }
+    }
+
+    /// The selections that an entry is in.
+    #[inline]
+    fn selections(&mut self, at: RevisionKey, record: &KeyValue<'_>) -> Result<u64, Error> {
+        let main = at.main().get();
         if main > self.until {
-            self.beyond.push(key);
-            self.beyond.push(value);
-            return Ok(());
+            return Ok(0);
         }
-        let mut sum = Run::default();
-        if main <= self.oldest_young() {
-            sum.push(key);
-            sum.push(value);
+        let is_put = at.kind() == EntryKind::Put;
+        let is_old = main <= self.finished;
+        let mut is_last = true;
+        match &mut self.changed {
+            None => {}
+            Some(changed) if !self.is_ahead => drop(changed.entry(at, record)?),
+            Some(changed) if is_old => is_last = is_put && changed.older(at, record),
+            Some(changed) => {
+                let place = self.places;
+                self.places = place.saturating_add(1);
+                if self.targets.last().is_some_and(|youngest| main <= *youngest) {
+                    is_last = is_put && changed.is_last(record, place);
+                }
+            }
         }
-        self.sum(main, at.kind(), place, sum);
-        if main > self.oldest_young() {
-            self.young.push(key);
-            self.young.push(value);
+        let mut bits = 0;
+        for (index, compacted) in self.targets.iter().enumerate() {
+            let counts = main > *compacted || is_last;
+            let is_there = main != *compacted || is_put;
+            if is_there && main <= *compacted {
+                self.have_older |= 1 << index;
+            }
+            bits |= (u64::from(counts) | u64::from(is_there) << 1) << (2 * index);
         }
-        match (&mut self.live, at.kind()) {
-            (Some(live), EntryKind::Put) => live.put(record.key, record.lease(), place, sum),
-            (Some(live), EntryKind::Tombstone) => live.delete(record.key),
-            (None, _) => {}
+        Ok(bits)
+    }
+
+    /// Has the bytes of entries summed elsewhere, by what is returned: until [`Replay::summed`] gives it back.
+    pub(super) fn sum_elsewhere(&mut self, to: SyncSender<Batch<'a>>) -> Selections {
+        let there = Summing::There {
+            to,
+            batch: Vec::new(),
+            bytes: 0,
+        };
+        match std::mem::replace(&mut self.sums, there) {
+            Summing::Here(selections) => selections,
+            Summing::There { .. } => Selections::new(2 * self.targets.len()),
         }
-        Ok(())
+    }
+
+    /// Hands over the last entries that are to be summed elsewhere.
+    pub(super) fn end_entries(&mut self) {
+        self.sums.end();
+        // There are no more.
+        if let Summing::There { .. } = self.sums {
+            self.sums = Summing::Here(Selections::new(0));
+        }
+    }
+
+    /// Takes back what was summed elsewhere.
+    pub(super) fn summed(&mut self, selections: Selections) {
+        self.sums = Summing::Here(selections);
     }
 
     /// The last entry so far.
@@ -148,97 +198,131 @@ impl Replay {
 
     /// Ends the log.
     pub fn finish(mut self) -> Replayed {
-        let end = u32::try_from(self.entries).unwrap_or(u32::MAX);
-        let live = self.live.unwrap_or_default();
-        let bounds: Vec<_> = self.targets.iter().map(|target| target.bound(end)).collect();
-        let kept = live.joined_below(&bounds);
-        let old = self.old;
-        let hash = |target: Target, kept: Run| {
-            let as_stored = target.as_stored.unwrap_or(old);
-            // A compaction that is still to pass leaves what lives at the end.
-            let (compacted, after) = target
-                .passed
-                .map_or((kept, Run::default()), |passed| (passed.compacted, passed.after));
-            let hash = |first: Run| {
-                let mut run = Run::of(b"key");
-                run.join(first);
-                run.join(after);
-                run.join(self.young);
-                run.crc
-            };
-            let (stored, settled) = if live.count() > 0 {
-                (kept, kept)
-            } else {
-                (as_stored, compacted)
-            };
+        let sums = self.sums();
+        let live = self.changed.as_ref().map_or(0, Changed::live);
+        let leases = self.changed.as_ref().map(Changed::leases).unwrap_or_default();
+        // Where keys are not counted no entry is in doubt.
+        let lives = live > 0 || self.changed.is_none();
+        let hash = |(index, compacted): (usize, &i64)| {
+            let hash = hash_of(&sums, 2 * index + usize::from(!lives));
             KvHash {
-                compact_revision: target.compacted,
-                hash: hash(stored),
-                settled: hash(settled),
-                stable: live.count() > 0 || as_stored == Run::default(),
+                compact_revision: *compacted,
+                hash,
+                settled: hash,
+                stable: lives || self.have_older >> index & 1 == 0,
             }
         };
+        let hashes = self.targets.iter().enumerate().map(hash).collect();
         Replayed {
             last: self.last,
             entries: self.entries,
-            live_keys: (self.live_keys == LiveKeys::Counted).then(|| live.count()),
-            leases: live.leases(),
-            hashes: self
-                .targets
-                .drain(..)
-                .zip(kept)
-                .map(|(target, kept)| hash(target, kept))
-                .collect(),
+            live_keys: (self.live_keys == LiveKeys::Counted).then_some(live),
+            leases,
+            hashes,
+            broken: self.changed.map(Changed::broken).unwrap_or_default(),
+        }
+    }
+
+    /// The sums so far; none of what is summed elsewhere.
+    fn sums(&mut self) -> Vec<Run> {
+        match &mut self.sums {
+            Summing::Here(selections) => {
+                selections.end_run();
+                selections.sums.clone()
+            }
+            Summing::There { .. } => Vec::new(),
         }
     }
 
     /// All bytes of the entries so far, in one run.
-    pub(super) fn content(&self) -> Run {
-        let mut content = self.old;
-        content.join(self.young);
-        content.join(self.beyond);
-        content
-    }
-
-    /// The youngest of the compacted revisions: what is younger is in no doubt.
-    #[inline]
-    fn oldest_young(&self) -> i64 {
-        self.targets.last().map_or(-1, |target| target.compacted)
-    }
-
-    /// Adds an entry that may be in doubt to the sums; `sum` is empty if it is younger than every target.
-    #[inline]
-    fn sum(&mut self, main: i64, kind: EntryKind, place: u32, sum: Run) {
-        for target in &mut self.targets {
-            if main < target.compacted {
-                continue;
+    pub(super) fn content(&mut self) -> Run {
+        match &mut self.sums {
+            Summing::Here(selections) => {
+                selections.end_run();
+                selections.all
             }
-            let as_stored = target.as_stored.get_or_insert(self.old);
-            if main == target.compacted {
-                if kind == EntryKind::Put {
-                    as_stored.join(sum);
-                }
-                continue;
-            }
-            let passed = target.passed.get_or_insert_with(|| {
-                let kept = self.live.as_ref().map(|live| live.joined_below(&[place]));
-                let compacted = kept.and_then(|runs| runs.last().copied()).unwrap_or_default();
-                Passed {
-                    place,
-                    compacted,
-                    after: Run::default(),
-                }
-            });
-            passed.after.join(sum);
+            Summing::There { .. } => Run::default(),
         }
-        self.old.join(sum);
     }
 }
 
-impl Target {
-    /// The place of the first entry that is not in doubt.
-    fn bound(&self, end: u32) -> u32 {
-        self.passed.as_ref().map_or(end, |passed| passed.place)
+/// The hash of one selection.
+fn hash_of(sums: &[Run], selection: usize) -> u32 {
+    let mut run = Run::of(b"key");
+    run.join(sums.get(selection).copied().unwrap_or_default());
+    run.crc
+}
+
+/// Reads a log in as many passes as it takes. `log` gives its entries, from wherever it likes before the first one after
+/// the revision that it is given.
+pub(super) fn read<'a, I: Iterator<Item = (&'a [u8], &'a [u8])>>(
+    marks: CompactionMarks,
+    live_keys: LiveKeys,
+    until: Option<Revision>,
+    compacted: &[i64],
+    log: impl Fn(i64) -> I,
+) -> Replayed {
+    let changed = look_ahead(marks, until, compacted, &log);
+    let mut replay = Replay::new(marks, live_keys, until, compacted, changed);
+    for (key, value) in log(-1) {
+        // What is wrong with an entry, a survey tells.
+        replay.entry(key, value).ok();
+    }
+    let mut replayed = replay.finish();
+    settle(&mut replayed, marks, until, &log);
+    replayed
+}
+
+/// What is to be known of a log before it is read.
+pub(super) fn look_ahead<'a, I: Iterator<Item = (&'a [u8], &'a [u8])>>(
+    marks: CompactionMarks,
+    until: Option<Revision>,
+    compacted: &[i64],
+    log: &impl Fn(i64) -> I,
+) -> Option<Changed> {
+    let until = until.map_or(i64::MAX, Revision::get);
+    let ahead = || Changed::of(marks, until, log(marks.finished_revision()));
+    Replay::looks_ahead(compacted).then(ahead)
+}
+
+/// Where no key lives, finds what finished compactions would have left; that takes two passes more for each.
+pub(super) fn settle<'a, I: Iterator<Item = (&'a [u8], &'a [u8])>>(
+    replayed: &mut Replayed,
+    marks: CompactionMarks,
+    until: Option<Revision>,
+    log: &impl Fn(i64) -> I,
+) {
+    for hash in replayed.hashes.iter_mut().filter(|hash| !hash.stable) {
+        let compacted = hash.compact_revision;
+        // What lives at the compaction, and all that follows it.
+        let last = until.map_or(compacted, |until| until.get().min(compacted));
+        let changed = Changed::of(marks, last, log(marks.finished_revision()));
+        let mut replay = Replay::new(marks, LiveKeys::Ignored, until, &[compacted], Some(changed));
+        for (key, value) in log(-1) {
+            replay.entry(key, value).ok();
+        }
+        hash.settled = hash_of(&replay.sums(), 0);
+    }
+}
+
+/// What is wrong with an entry whose bytes can be read.
+#[inline]
+fn strange(at: RevisionKey, record: &KeyValue<'_>, value: &[u8]) -> Option<String> {
+    let main = at.main().get();
+    match at.kind() {
+        // What a raised revision left is the only put without anything.
+        EntryKind::Put if value.is_empty() => None,
+        EntryKind::Put if record.mod_revision != main => {
+            Some(format!("its record is of revision {}", record.mod_revision))
+        }
+        EntryKind::Put if record.version < 1 || !(1..=main).contains(&record.create_revision) => Some(format!(
+            "its record says that it is version {} of a life since revision {}",
+            record.version, record.create_revision
+        )),
+        EntryKind::Tombstone if KeyValue::tombstone(record.key) != *record => {
+            Some("it deletes, and holds more than the key".to_owned())
+        }
+        EntryKind::Put | EntryKind::Tombstone => None,
     }
 }
 
@@ -255,6 +339,8 @@ pub struct Replayed {
     pub leases: Vec<(LeaseId, u64)>,
     /// HashKV for each compacted revision that was asked for, ascending.
     pub hashes: Vec<KvHash>,
+    /// Lives of keys that do not hold together.
+    pub broken: BrokenLives,
 }
 
 /// HashKV as computed from the entries of a log.

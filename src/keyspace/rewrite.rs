@@ -12,19 +12,21 @@
 //! compaction that has ended, see [`super::KvHash::settled`].
 //!
 //! Invariant: equal databases are written anew to equal bytes, on every host.
-//! Invariant: memory is that of [`super::live`], and four bytes for each entry that stays of those up to C.
+//! Invariant: memory is that of [`super::fingerprints`] for the keys that live at C, and eight bytes for each entry that
+//! stays of those up to C.
 //!
 //! Source of the rule: etcd 3.5 `server/storage/mvcc/key_index.go` and `kvstore_compaction.go`; servers before 3.4.34 and
 //! 3.5.16 remove the deletions of C too.
 
 use std::collections::BTreeSet;
 
-use super::crc::Run;
-use super::live::Live;
+use super::fingerprints::{Fact, Facts, LeaseSlot};
+use super::inspection::log_of;
 use super::meta::{FINISHED_COMPACT_REV, SCHEDULED_COMPACT_REV};
 use super::record::KeyValue;
+use super::replay::read;
 use super::revision::{EntryKind, RevisionKey};
-use super::{CompactionMarks, Error, Inspection, LiveKeys, Replay};
+use super::{CompactionMarks, Error, Inspection, LiveKeys};
 use crate::bbolt::{self, Bucket, File, Measure, PageSink, Unsealed, Writer};
 use crate::model::Revision;
 
@@ -58,7 +60,8 @@ impl History {
 #[derive(Debug)]
 struct Compaction {
     compacted: i64,
-    live: Live,
+    /// Of each live key the place of its last entry, and as its state how long that is.
+    live: Facts,
     place: u32,
     /// Deletions of the compacted revision itself.
     deletions: Vec<Entry>,
@@ -76,7 +79,7 @@ impl Compaction {
     fn new(compacted: i64) -> Self {
         Compaction {
             compacted,
-            live: Live::default(),
+            live: Facts::default(),
             place: 0,
             deletions: Vec::new(),
         }
@@ -91,18 +94,19 @@ impl Compaction {
         let record = KeyValue::decode(value).map_err(|error| Error::malformed("key", key, error.into()))?;
         let (place, len) = (self.place, (key.len() + value.len()) as u32);
         self.place = place.checked_add(1).ok_or(Error::TooManyEntries { limit: u32::MAX })?;
+        let key = self.live.fingerprint(record.key);
         match at.kind() {
-            EntryKind::Put => self.live.put(
-                record.key,
-                None,
-                place,
-                Run {
-                    crc: 0,
-                    len: len.into(),
-                },
-            ),
+            EntryKind::Put => {
+                let last = Fact {
+                    place,
+                    state: len,
+                    found: 0,
+                    lease: LeaseSlot::NONE,
+                };
+                self.live.insert(key, last);
+            }
             EntryKind::Tombstone => {
-                self.live.delete(record.key);
+                self.live.remove(key);
                 if at.main().get() == self.compacted {
                     self.deletions.push(Entry { place, len });
                 }
@@ -113,7 +117,10 @@ impl Compaction {
 
     /// What stays of them, in order.
     fn staying(&self) -> Vec<Entry> {
-        let live = self.live.last_entries().map(|(place, len)| Entry { place, len });
+        let live = self.live.iter().map(|last| Entry {
+            place: last.place,
+            len: last.state,
+        });
         let mut staying: Vec<_> = live.chain(self.deletions.iter().copied()).collect();
         staying.sort_unstable();
         staying
@@ -375,17 +382,13 @@ pub fn differences(
 
 /// HashKV at a revision, once everything up to `compacted` that can go is gone.
 fn settled(file: &File<'_>, until: Revision, compacted: Revision) -> Result<u32, bbolt::Error> {
-    let mut replay = Replay::new(LiveKeys::Ignored, Some(until), &[compacted.get()]);
-    let log = file.bucket(b"key")?;
-    for entry in log.iter().flat_map(Bucket::iter) {
-        let (key, value) = entry?;
-        // One that is malformed is named elsewhere.
-        replay.entry(key, value).ok();
-        if replay.last().is_some_and(|last| last.main() > until) {
-            break;
-        }
-    }
-    let replayed = replay.finish();
+    // That it can be read, its check has found.
+    file.bucket(b"key")?;
+    let marks = CompactionMarks::read(file);
+    let wanted = [compacted.get()];
+    let replayed = read(marks, LiveKeys::Ignored, Some(until), &wanted, |after| {
+        log_of(file, after)
+    });
     Ok(replayed.hashes.first().map_or(0, |hash| hash.settled))
 }
 

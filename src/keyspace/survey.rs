@@ -8,7 +8,7 @@ use std::iter::Peekable;
 use std::vec;
 
 use super::alarm::Alarm;
-use super::crc::Run;
+use super::crc::{Run, Selections};
 use super::lease::Lease;
 use super::line::Version;
 use super::member::Member;
@@ -86,7 +86,7 @@ pub struct Survey<'a, 'r> {
     /// The names of buckets whose entries are still to come.
     names: Peekable<vec::IntoIter<&'a [u8]>>,
     current: &'a [u8],
-    replay: &'r mut Replay,
+    replay: &'r mut Replay<'a>,
     /// What the status hashes before the entries of `key`, and after them.
     before: Run,
     after: Run,
@@ -98,7 +98,7 @@ impl<'a, 'r> Survey<'a, 'r> {
     /// Begins a survey of `file`; the entries of its log are fed to `replay`, which must be fresh.
     ///
     /// Fails when the names of the buckets cannot be read.
-    pub fn new(file: &bbolt::File<'a>, replay: &'r mut Replay) -> Result<Self, bbolt::Error> {
+    pub fn new(file: &bbolt::File<'a>, replay: &'r mut Replay<'a>) -> Result<Self, bbolt::Error> {
         let names: Vec<_> = file.bucket_names()?.collect::<Result<_, _>>()?;
         let total_bytes = file.pages().saturating_mul(u64::from(file.page_size()));
         Ok(Survey {
@@ -117,7 +117,7 @@ impl<'a, 'r> Survey<'a, 'r> {
 
     /// Takes in the next entry of the file: buckets by name, and the entries of each by key.
     #[inline]
-    pub fn entry(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) {
+    pub fn entry(&mut self, bucket: &[u8], key: &'a [u8], value: &'a [u8]) {
         if bucket != self.current {
             self.enter(bucket);
         }
@@ -138,6 +138,16 @@ impl<'a, 'r> Survey<'a, 'r> {
         if let Err(error) = self.small(bucket, key, value) {
             self.fault(error);
         }
+    }
+
+    /// Hands over what is summed elsewhere, after the last entry.
+    pub(super) fn end_entries(&mut self) {
+        self.replay.end_entries();
+    }
+
+    /// Takes back what was summed elsewhere.
+    pub(super) fn summed(&mut self, selections: Selections) {
+        self.replay.summed(selections);
     }
 
     /// Ends the survey after the last entry.
@@ -219,7 +229,7 @@ fn lease(key: &[u8], value: &[u8]) -> Result<Lease, Error> {
 mod tests {
     use super::*;
     use crate::bbolt::{File, Rules, Writer, check};
-    use crate::keyspace::{AlarmKind, LiveKeys};
+    use crate::keyspace::{AlarmKind, CompactionMarks, LiveKeys};
     use crate::model::MemberId;
 
     type Entries<'a> = &'a [(&'a [u8], &'a [u8])];
@@ -233,7 +243,7 @@ mod tests {
         }
         let bytes = writer.finish().unwrap().seal().unwrap().0;
         let file = File::open(&bytes).unwrap();
-        let mut replay = Replay::new(LiveKeys::Counted, None, &[]);
+        let mut replay = Replay::new(CompactionMarks::default(), LiveKeys::Counted, None, &[], None);
         let mut survey = Survey::new(&file, &mut replay).unwrap();
         let report = check(&file, Rules::Ours, |bucket, key, value| {
             survey.entry(bucket, key, value)

@@ -7,11 +7,10 @@ use std::num::NonZeroU64;
 use std::path::Path;
 
 use super::copy_in::Copied;
-use super::map::Mapped;
 use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Rewrite, Rewritten, Salvaged, Wish, salvage};
 use crate::bbolt::{self, Rules, check, check_over};
 use crate::datadir;
-use crate::durable::failed;
+use crate::durable::{Mapped, failed};
 use crate::error_chain::with_causes;
 use crate::keyspace::entries::Executed;
 use crate::keyspace::{
@@ -75,19 +74,18 @@ impl Sound {
     fn of(name: &str, file: File, wish: &Wish, digest_was_absent: bool) -> Result<Sound, Error> {
         cut_unused_tail(name, &file)?;
         let map = mapped(&file)?;
-        let source = bbolt::File::open(&map).map_err(|error| unreadable(name, &error))?;
         let recorded = wish.expected.and_then(|expected| expected.hash_kv);
-        let mut size = wish
-            .rewrite
-            .size(&source, wish.bump)
-            .map_err(|error| unreadable(name, &error))?;
-        let walked = walk(name, &source, recorded, |bucket, key, value| {
-            if let Some(size) = &mut size {
-                size.entry(bucket, key, value);
-            }
+        let (walked, compacted_bytes) = over(name, &map, |source| {
+            let size = wish.rewrite.size(source, wish.bump);
+            let mut size = size.map_err(|error| unreadable(name, &error))?;
+            let walked = walk(name, source, recorded, |bucket, key, value| {
+                if let Some(size) = &mut size {
+                    size.entry(bucket, key, value);
+                }
+            })?;
+            Ok((walked, size.map(|size| size.finish().0)))
         })?;
         let proof = prove(name, wish.expected.as_ref(), &walked)?;
-        let compacted_bytes = size.map(|size| size.finish().0);
         let added = missing_leases(&walked.summary, &walked.replayed);
         Ok(Sound {
             name: name.to_owned(),
@@ -127,7 +125,6 @@ impl Sound {
 
     /// The same, written anew into an empty file: read once more by the strict rules, and compared with what it is from.
     pub(super) fn rewritten(self, history: History, file: File) -> Result<Sound, Error> {
-        let source = bbolt::File::open(&self.map).map_err(|error| unreadable(&self.name, &error))?;
         let sink = file.try_clone().map_err(failed("keep open", Path::new(datadir::DB)))?;
         let not_made = |error| match error {
             keyspace::Error::Rewrite { source } => Error::Build(source),
@@ -136,23 +133,33 @@ impl Sound {
                 error,
             },
         };
-        let unsealed = rewrite(&source, history, sink).map_err(not_made)?;
+        let unsealed = over(&self.name, &self.map, |source| {
+            rewrite(source, history, sink).map_err(not_made)
+        })?;
         // It has no name yet: what is on the disk counts only once all of the directory is.
         unsealed.seal().map_err(Error::Build)?;
         let map = mapped(&file)?;
         let unsound = |fault: &dyn std::fmt::Display| Error::BuiltUnsound {
             fault: fault.to_string(),
         };
-        let made = bbolt::File::open(&map).map_err(|error| unsound(&error))?;
-        if let Some(fault) = check(&made, Rules::Ours, |_, _, _| {}).faults().first() {
-            return Err(unsound(fault));
-        }
-        let walked = walk(&self.name, &made, None, |_, _, _| {}).map_err(|error| unsound(&error))?;
-        let different = differences((&source, &self.walked), (&made, &walked), history);
-        match different.map_err(|error| unsound(&error))?.as_slice() {
-            [] => {}
-            different => return Err(unsound(&format!("different are {}", different.join(", ")))),
-        }
+        let walked = over(&self.name, &map, |made| {
+            if let Some(fault) = check(made, Rules::Ours, |_, _, _| {}).faults().first() {
+                return Err(unsound(fault));
+            }
+            let walked = walk(&self.name, made, None, |_, _, _| {}).map_err(|error| unsound(&error))?;
+            let different = over(&self.name, &self.map, |source| {
+                let different = differences((source, &self.walked), (made, &walked), history);
+                different.map_err(|error| unsound(&error))
+            })?;
+            match different.as_slice() {
+                [] => Ok(walked),
+                different => Err(unsound(&format!("different are {}", different.join(", ")))),
+            }
+        })
+        .map_err(|error| match error {
+            Error::BuiltUnsound { .. } => error,
+            error => unsound(&error),
+        })?;
         let rewritten = Rewritten {
             bytes_before: self.bytes(),
             is_compacted: matches!(history, History::CompactedAt(_)),
@@ -316,6 +323,14 @@ fn cut_unused_tail(name: &str, file: &File) -> Result<(), Error> {
     Ok(file.set_len(used).map_err(failed("truncate", Path::new(datadir::DB)))?)
 }
 
+/// Does something with all of a mapped database. What lies behind is let go.
+fn over<R>(name: &str, map: &Mapped, work: impl FnOnce(&bbolt::File<'_>) -> Result<R, Error>) -> Result<R, Error> {
+    let behind = map.behind();
+    let follower = |bytes: &[u8]| behind.looks_at(bytes);
+    let file = bbolt::File::open(map).map_err(|error| unreadable(name, &error))?;
+    work(&file.followed_by(&follower))
+}
+
 /// Checks every page and entry of the source in one walk.
 fn walk<'a>(
     name: &str,
@@ -337,6 +352,8 @@ fn walk<'a>(
 }
 
 fn mapped(file: &File) -> Result<Mapped, Error> {
+    // It lies in a directory that this program made, with mode 0700, and belongs to whoever runs it: nobody else truncates
+    // it. Our own writes go behind the mapped range, or to the metas, which are copied before.
     Ok(Mapped::new(file).map_err(failed("map", Path::new(datadir::DB)))?)
 }
 

@@ -12,7 +12,6 @@ mod dead_runs;
 mod digest;
 mod founding;
 mod log_dir;
-mod map;
 mod places;
 mod rewriting;
 mod salvage;

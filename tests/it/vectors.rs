@@ -7,8 +7,8 @@ use std::path::Path;
 use lifeboat::bbolt::{self, Rules, Writer};
 use lifeboat::datadir::{Membership, wal};
 use lifeboat::keyspace::{
-    Agreement, Change, EntryKind, KeyValue, Lease, LiveKeys, NewContent, Replay, Replayed, Restored, RevisionKey,
-    Summary, Survey, restored,
+    Agreement, BrokenLives, Change, Changed, CompactionMarks, EntryKind, KeyValue, Lease, LiveKeys, NewContent, Replay,
+    Replayed, Restored, RevisionKey, Summary, Survey, restored,
 };
 use lifeboat::model::Revision;
 
@@ -31,13 +31,19 @@ fn database(name: &str) -> Vec<u8> {
 /// Checks a database and surveys it in the same walk.
 fn survey(bytes: &[u8], rules: Rules, compacted: &[i64]) -> (Summary, Replayed) {
     let file = bbolt::File::open(bytes).unwrap();
-    let mut replay = Replay::new(LiveKeys::Counted, None, compacted);
+    let marks = CompactionMarks::read(&file);
+    let log = file.bucket(b"key").unwrap().unwrap();
+    let ahead = || Changed::of(marks, i64::MAX, log.iter().map(Result::unwrap));
+    let changed = Replay::looks_ahead(compacted).then(ahead);
+    let mut replay = Replay::new(marks, LiveKeys::Counted, None, compacted, changed);
     let mut survey = Survey::new(&file, &mut replay).unwrap();
     let report = bbolt::check(&file, rules, |bucket, key, value| survey.entry(bucket, key, value));
     assert!(report.is_sound(), "{:?}", report.faults());
     let summary = survey.finish();
     assert_eq!(summary.fault_count, 0, "{:?}", summary.faults);
-    (summary, replay.finish())
+    let replayed = replay.finish();
+    assert_eq!(replayed.broken, BrokenLives::default());
+    (summary, replayed)
 }
 
 fn buckets(bytes: &[u8]) -> BTreeMap<String, Entries> {

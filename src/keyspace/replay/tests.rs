@@ -74,12 +74,34 @@ fn compact(log: &[Change], compacted: i64) -> Vec<Change> {
 }
 
 fn replayed(log: &[Change], keys: LiveKeys, until: Option<i64>, compacted: &[i64]) -> Replayed {
-    let mut replay = Replay::new(keys, until.map(|until| Revision::new(until).unwrap()), compacted);
-    for change in log {
-        let (key, value) = bytes_of(change);
-        replay.entry(&key, &value).unwrap();
+    replayed_after(CompactionMarks::default(), log, keys, until, compacted)
+}
+
+fn replayed_after(
+    marks: CompactionMarks,
+    log: &[Change],
+    keys: LiveKeys,
+    until: Option<i64>,
+    compacted: &[i64],
+) -> Replayed {
+    let entries: Vec<_> = log.iter().map(bytes_of).collect();
+    let entries = || entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+    read(
+        marks,
+        keys,
+        until.map(|until| Revision::new(until).unwrap()),
+        compacted,
+        |_| entries(),
+    )
+}
+
+/// The marks of a store whose compaction has come to an end.
+fn compacted_at(revision: i64) -> CompactionMarks {
+    let revision = Revision::new(revision).ok();
+    CompactionMarks {
+        scheduled: revision,
+        finished: revision,
     }
-    replay.finish()
 }
 
 /// put a=1, put b=2, put a=3, delete b on a fresh store, with the numbers of etcd 3.5.30.
@@ -112,11 +134,9 @@ fn hashes_are_those_of_a_real_server() {
         (4, 3, 1_107_643_163),
     ] {
         for keys in [LiveKeys::Counted, LiveKeys::Ignored] {
-            let mut replay = Replay::new(keys, Some(Revision::new(revision).unwrap()), &[compacted]);
-            for (key, value) in recorded_log() {
-                replay.entry(key, value).unwrap();
-            }
-            let hash = replay.finish().hashes[0];
+            let until = Some(Revision::new(revision).unwrap());
+            let log = |_| recorded_log().into_iter();
+            let hash = read(CompactionMarks::default(), keys, until, &[compacted], log).hashes[0];
             assert_eq!(hash.hash, expected, "revision {revision} compacted {compacted}");
             assert_eq!(hash.compared_with(expected), Agreement::Equal);
             assert_eq!(hash.compared_with(expected ^ 1), Agreement::Different);
@@ -146,7 +166,7 @@ fn without_a_live_key_the_state_of_the_compaction_decides() {
 #[test]
 fn entries_out_of_order_or_malformed_are_refused_and_not_counted() {
     let log = recorded_log();
-    let mut replay = Replay::new(LiveKeys::Counted, None, &[3]);
+    let mut replay = Replay::new(CompactionMarks::default(), LiveKeys::Counted, None, &[-1], None);
     replay.entry(log[1].0, log[1].1).unwrap();
     let before = format!("{replay:?}");
     for (key, value) in [
@@ -162,25 +182,28 @@ fn entries_out_of_order_or_malformed_are_refused_and_not_counted() {
 
 #[test]
 fn the_entry_of_a_bump_lives_as_the_empty_key() {
-    let mut replay = Replay::new(LiveKeys::Counted, None, &[1_000_005]);
-    for (key, value) in recorded_log() {
-        replay.entry(key, value).unwrap();
-    }
     let bump = RevisionKey::first_put(Revision::new(1_000_005).unwrap()).encode();
-    replay.entry(&bump, b"").unwrap();
-    let replayed = replay.finish();
-    assert_eq!(replayed.live_keys, Some(2));
+    let log = |_| recorded_log().into_iter().chain([(bump.as_slice(), &b""[..])]);
+    let marks = CompactionMarks {
+        scheduled: Revision::new(1_000_005).ok(),
+        finished: None,
+    };
+    let replayed = read(marks, LiveKeys::Counted, None, &[1_000_005], log);
+    assert_eq!(
+        (replayed.live_keys, &replayed.broken),
+        (Some(2), &BrokenLives::default())
+    );
     let kept = [&b"key"[..], recorded_log()[2].0, recorded_log()[2].1, &bump].concat();
     assert_eq!(replayed.hashes[0].hash, crc32c::crc32c(&kept));
 }
 
 #[test]
 fn a_young_log_needs_no_memory_when_keys_are_ignored() {
-    let mut replay = Replay::new(LiveKeys::Ignored, None, &[1, -1]);
+    let mut replay = Replay::new(CompactionMarks::default(), LiveKeys::Ignored, None, &[-1], None);
     for (key, value) in recorded_log() {
         replay.entry(key, value).unwrap();
     }
-    assert!(replay.live.is_none());
+    assert!(replay.changed.is_none());
 }
 
 /// A history as etcd can have it: revisions without gaps, several changes in some, few keys.
@@ -222,13 +245,17 @@ proptest! {
         // A server refuses to hash a revision that is older than its compaction.
         let until = until.max(compacted);
         let uncompacted = replayed(&log, LiveKeys::Ignored, Some(until), &[compacted]);
-        let settled = replayed(&compact(&log, compacted), LiveKeys::Ignored, Some(until), &[compacted]);
-        prop_assert_eq!(uncompacted.hashes[0].settled, settled.hashes[0].hash);
-        prop_assert_eq!(uncompacted.hashes[0].compared_with(settled.hashes[0].hash), Agreement::Equal);
+        let shorter = compact(&log, compacted);
+        for marks in [CompactionMarks::default(), compacted_at(compacted)] {
+            let settled = replayed_after(marks, &shorter, LiveKeys::Counted, Some(until), &[compacted]);
+            prop_assert_eq!(uncompacted.hashes[0].settled, settled.hashes[0].hash);
+            prop_assert_eq!(uncompacted.hashes[0].compared_with(settled.hashes[0].hash), Agreement::Equal);
+        }
     }
 
     #[test]
-    fn live_keys_and_leases_are_those_of_the_naive_way(log in history()) {
+    fn live_keys_and_leases_are_those_of_the_naive_way(log in history(), compacted in -1i64..18) {
+        let compacted = compacted.min(log.last().map_or(1, |change| change.0));
         let mut live = BTreeMap::new();
         for (_, _, key, value) in &log {
             match value {
@@ -240,19 +267,33 @@ proptest! {
         for lease in live.values().filter(|lease| **lease != 0) {
             *leases.entry(LeaseId(*lease)).or_insert(0u64) += 1;
         }
-        let streamed = replayed(&log, LiveKeys::Counted, None, &[]);
-        prop_assert_eq!(streamed.live_keys, Some(live.len() as u64));
-        prop_assert_eq!(streamed.leases, leases.into_iter().collect::<Vec<_>>());
-        prop_assert_eq!(streamed.entries, log.len() as u64);
+        let leases: Vec<_> = leases.into_iter().collect();
+        // Read along, ahead of what was compacted, and ahead with a compaction still to come.
+        let end = log.last().map_or(1, |change| change.0);
+        for (marks, targets, log) in [
+            (CompactionMarks::default(), vec![], log.clone()),
+            (compacted_at(compacted), vec![compacted, end], compact(&log, compacted)),
+            (CompactionMarks { scheduled: Revision::new(end).ok(), ..compacted_at(compacted) }, vec![end], compact(&log, compacted)),
+        ] {
+            let streamed = replayed_after(marks, &log, LiveKeys::Counted, None, &targets);
+            prop_assert_eq!(streamed.live_keys, Some(live.len() as u64));
+            prop_assert_eq!(&streamed.leases, &leases);
+            prop_assert_eq!(streamed.entries, log.len() as u64);
+        }
     }
 
     #[test]
-    fn hostile_entries_never_panic(entries in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), prop::collection::vec(any::<u8>(), 0..20)), 0..8)) {
-        let mut replay = Replay::new(LiveKeys::Counted, None, &[-1, 0, i64::MAX]);
-        for (key, value) in &entries {
+    fn hostile_entries_never_panic(finished in -1i64..3, entries in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), prop::collection::vec(any::<u8>(), 0..20)), 0..8)) {
+        let log = |_| entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        let marks = compacted_at(finished);
+        let mut replay = Replay::new(marks, LiveKeys::Counted, None, &[-1], None);
+        for (key, value) in log(-1) {
             let taken = replay.entry(key, value).is_ok();
             prop_assert!(!taken || KeyValue::decode(value).is_ok());
         }
-        prop_assert!(replay.finish().entries <= entries.len() as u64);
+        for targets in [&[-1][..], &[-1, 0, i64::MAX]] {
+            let replayed = read(marks, LiveKeys::Counted, None, targets, log);
+            prop_assert!(replayed.entries <= entries.len() as u64);
+        }
     }
 }

@@ -1,0 +1,167 @@
+//! The one memory map of the program: a database file, read-only, of which no more is resident than was looked at lately.
+//!
+//! What is mapped counts as memory of the process once it was looked at, though the kernel could take it back at any time.
+//! So whoever walks over a map tells [`Behind`] where it is, and what lies behind is let go: it stays in the page cache.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+
+use memmap2::UncheckedAdvice;
+
+/// How much of a map is resident at most, where a walk tells of all that it looks at, and no piece is longer.
+pub const RESIDENT_BYTES: usize = 24 << 20;
+
+/// How much the kernel maps at once around a place that is looked at, if it is in the page cache.
+const BLOCK: usize = 64 << 10;
+
+/// The whole map is let go after so many windows, whatever else was looked at meanwhile.
+const WINDOWS: u32 = 16;
+
+/// The bytes of a file that nobody else changes.
+pub struct Mapped(memmap2::Mmap);
+
+impl Mapped {
+    /// Maps `file`, which must not be changed or cut by anybody else while the map lives.
+    #[expect(unsafe_code, reason = "a database does not fit into the memory of a small host")]
+    pub fn new(file: &File) -> io::Result<Mapped> {
+        // SAFETY: the caller answers for it that nobody truncates the file or writes to what is read of the map.
+        let map = unsafe { memmap2::Mmap::map(file) }?;
+        Ok(Mapped(map))
+    }
+
+    /// Begins a walk over it.
+    pub fn behind(&self) -> Behind<'_> {
+        Behind {
+            map: self,
+            window: RefCell::new(Window {
+                blocks: Vec::with_capacity(RESIDENT_BYTES / BLOCK),
+                count: 0,
+            }),
+        }
+    }
+
+    /// Lets go of `len` bytes from `offset` on; they are read from the file again when they are looked at.
+    #[expect(unsafe_code, reason = "the kernel is told of memory that is borrowed")]
+    fn let_go(&self, offset: usize, len: usize) {
+        // SAFETY: pages of a shared map that is only read hold nothing but what is in the file: whoever looks at them
+        // again sees the same bytes. A refusal of the advice does no harm.
+        unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) }.ok();
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What lies behind a walk over a map, in any order, is let go.
+pub struct Behind<'m> {
+    map: &'m Mapped,
+    window: RefCell<Window>,
+}
+
+/// What is resident.
+struct Window {
+    /// The blocks looked at, by their address.
+    blocks: Vec<usize>,
+    /// How many windows there were before.
+    count: u32,
+}
+
+impl Behind<'_> {
+    /// The walk is about to look at `bytes` of the map.
+    #[inline]
+    pub fn looks_at(&self, bytes: &[u8]) {
+        let start = bytes.as_ptr().addr();
+        let blocks = start / BLOCK..=(start + bytes.len().saturating_sub(1)) / BLOCK;
+        let mut window = self.window.borrow_mut();
+        if window.blocks.last() == Some(blocks.end()) {
+            return;
+        }
+        if window.blocks.len() + blocks.clone().count() > RESIDENT_BYTES / BLOCK {
+            window.let_go(self.map);
+        }
+        window.blocks.extend(blocks);
+    }
+}
+
+impl Drop for Behind<'_> {
+    fn drop(&mut self) {
+        self.map.let_go(0, self.map.len());
+    }
+}
+
+impl Window {
+    fn let_go(&mut self, map: &Mapped) {
+        self.count += 1;
+        if self.count.is_multiple_of(WINDOWS) {
+            map.let_go(0, map.len());
+            self.blocks.clear();
+            return;
+        }
+        let base = map.as_ptr().addr();
+        let offset_of = |block: usize| (block * BLOCK).saturating_sub(base).min(map.len());
+        self.blocks.sort_unstable();
+        for run in self.blocks.chunk_by(|one, next| next - one <= 1) {
+            if let (Some(first), Some(last)) = (run.first(), run.last()) {
+                let start = offset_of(*first);
+                map.let_go(start, offset_of(last + 1) - start);
+            }
+        }
+        self.blocks.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    /// How much of the map is resident.
+    fn resident(map: &Mapped) -> usize {
+        let start = format!("{:x}-", map.as_ptr().addr());
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&start));
+        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        rss.trim_end_matches("kB").trim().parse::<usize>().unwrap() << 10
+    }
+
+    /// Looks at every page in the order of `order` and returns how much was resident at most.
+    fn walked(map: &Mapped, order: impl Iterator<Item = usize>) -> usize {
+        let behind = map.behind();
+        let mut most = 0;
+        for (count, page) in order.enumerate() {
+            let bytes = &map[page * PAGE..][..PAGE];
+            behind.looks_at(bytes);
+            assert_eq!(bytes[..8], page.to_le_bytes());
+            if count % 256 == 0 {
+                most = most.max(resident(map));
+            }
+        }
+        most
+    }
+
+    #[test]
+    fn little_is_resident_in_whatever_order_a_map_is_walked_over() {
+        let pages = 3 * RESIDENT_BYTES / PAGE;
+        let mut file = tempfile::tempfile().unwrap();
+        for page in 0..pages {
+            let mut bytes = [0; PAGE];
+            bytes[..8].copy_from_slice(&page.to_le_bytes());
+            file.write_all(&bytes).unwrap();
+        }
+        let map = Mapped::new(&file).unwrap();
+        let in_order = walked(&map, 0..pages);
+        assert!(in_order <= RESIDENT_BYTES + 2 * BLOCK, "{in_order}");
+        // A step that has no factor in common with the number of pages, which has 2 and 3 only.
+        let scattered = walked(&map, (0..pages).map(|page| page * 7919 % pages));
+        assert!(scattered <= RESIDENT_BYTES + 2 * BLOCK, "{scattered}");
+    }
+}

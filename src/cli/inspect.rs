@@ -71,6 +71,7 @@ struct Document {
     ok: bool,
     fault_count: u64,
     faults: Vec<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -271,6 +272,7 @@ fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) 
         ok: inspected.fault_count() == 0,
         fault_count: inspected.fault_count(),
         faults: inspected.faults().collect(),
+        warnings: walk.warnings(),
     }
 }
 
@@ -440,6 +442,9 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
         (0, _) => field("faults", "none".to_owned()),
         (_, 0) => {}
         (_, more) => field("", format!("and {more} more")),
+    }
+    for warning in walk.warnings() {
+        field("warning", clean(&warning));
     }
     output.line("");
     output.table(&fillers(inspected));

@@ -23,8 +23,10 @@ const NAMED: usize = 10;
 const DEAD: u32 = 0;
 /// As `found`: there was nothing before.
 const NOTHING: u32 = 1;
-/// As `found`: something was there, whatever it was.
-const SOMETHING: u32 = 2;
+/// As `found`: there may have been anything.
+const ANYTHING: u32 = 2;
+/// As `found`: there was a put, whichever.
+const A_PUT: u32 = 3;
 
 /// Lives of keys that do not hold together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -108,13 +110,13 @@ impl Changed {
     fn put(&mut self, key: Fingerprint, at: RevisionKey, record: &KeyValue<'_>, place: u32) {
         let before = match record.version {
             // An entry that a raised revision left: no life, and what was there before does not matter.
-            0 => SOMETHING,
+            0 => ANYTHING,
             1 => NOTHING,
             version => state(record.create_revision, version - 1),
         };
         let known = self.facts.get(key);
         let holds = match known {
-            _ if before == SOMETHING => true,
+            _ if before == ANYTHING => true,
             Some(fact) if fact.state == DEAD => before == NOTHING,
             Some(fact) => before == fact.state,
             // What it follows may have been compacted away, or be found later.
@@ -132,7 +134,7 @@ impl Changed {
             Some(fact) if fact.state != DEAD => self.leases.release(fact.lease),
             Some(_) | None => self.live += 1,
         }
-        if known.is_none() && before > SOMETHING {
+        if known.is_none() && before >= A_PUT {
             self.awaited += 1;
         }
         let fact = Fact {
@@ -155,7 +157,7 @@ impl Changed {
             None if at.main().get() > self.compacted && self.finished < 0 => {
                 self.break_off(at, record.key, "a deletion");
             }
-            None => {}
+            None => self.awaited += 1,
         }
         match known {
             // Where nothing is older, a key that went leaves nothing.
@@ -165,7 +167,7 @@ impl Changed {
                 Fact {
                     place,
                     state: DEAD,
-                    found: known.map_or(SOMETHING, |fact| fact.found),
+                    found: known.map_or(A_PUT, |fact| fact.found),
                     lease: LeaseSlot::NONE,
                 },
             ),
@@ -200,10 +202,10 @@ impl Changed {
             return true;
         };
         let state = state(record.create_revision, record.version);
-        if fact.found > SOMETHING {
+        if fact.found >= A_PUT {
             self.awaited = self.awaited.saturating_sub(1);
         }
-        if fact.found != SOMETHING && fact.found != state {
+        if fact.found != ANYTHING && fact.found != A_PUT && fact.found != state {
             self.break_off(at, record.key, "what comes after the put");
         }
         false
@@ -239,5 +241,162 @@ fn state(create_revision: i64, version: i64) -> u32 {
     let mixed = create_revision.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ version.cast_unsigned().wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
     let digest = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
-    (digest as u32).max(SOMETHING + 1)
+    (digest as u32).max(A_PUT + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keyspace::replay::read;
+    use crate::keyspace::{LiveKeys, Replayed};
+    use crate::model::Revision;
+
+    /// An entry: where it is, and what it says of a key.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Entry {
+        main: i64,
+        sub: i64,
+        key: u8,
+        /// Revision of the first put and version, or a deletion.
+        life: Option<(i64, i64)>,
+    }
+
+    impl Entry {
+        fn bytes(&self) -> (Vec<u8>, Vec<u8>) {
+            let kind = self.life.map_or(EntryKind::Tombstone, |_| EntryKind::Put);
+            let at = RevisionKey::new(Revision::new(self.main).unwrap(), self.sub, kind).unwrap();
+            let key = [self.key];
+            let mut record = KeyValue::tombstone(&key);
+            if let Some((create_revision, version)) = self.life {
+                record = KeyValue {
+                    create_revision,
+                    mod_revision: self.main,
+                    version,
+                    ..record
+                };
+            }
+            let mut value = Vec::new();
+            record.encode_into(&mut value);
+            (at.encode(), value)
+        }
+    }
+
+    /// A log as etcd writes one: deletions only of what lives, and puts that count on.
+    fn log() -> impl Strategy<Value = Vec<Entry>> {
+        prop::collection::vec(prop::collection::btree_map(0..6_u8, 0..3_u8, 1..4), 0..40).prop_map(|revisions| {
+            let mut lives = BTreeMap::new();
+            let mut log: Vec<Entry> = Vec::new();
+            let mut main = 2;
+            for changes in revisions {
+                let before = log.len();
+                for (key, kind) in changes {
+                    let life = match (kind, lives.get(&key)) {
+                        (0, None) => continue,
+                        (0, Some(_)) => None,
+                        (_, None) => Some((main, 1)),
+                        (_, Some((create, version))) => Some((*create, version + 1)),
+                    };
+                    match life {
+                        None => lives.remove(&key),
+                        Some(life) => lives.insert(key, life),
+                    };
+                    let sub = (log.len() - before) as i64;
+                    log.push(Entry { main, sub, key, life });
+                }
+                main += i64::from(log.len() > before);
+            }
+            log
+        })
+    }
+
+    /// What is left of a log when a compaction at `at` has come as far as `done`.
+    fn compacted(log: &[Entry], at: i64, done: i64) -> Vec<Entry> {
+        let mut last = BTreeMap::new();
+        for entry in log.iter().filter(|entry| entry.main <= at) {
+            last.insert(entry.key, *entry);
+        }
+        let stays = |entry: &&Entry| {
+            let is_kept = last.get(&entry.key) == Some(entry) && entry.life.is_some();
+            entry.main > at.min(done) || is_kept || (entry.main == at && entry.life.is_none())
+        };
+        log.iter().filter(stays).copied().collect()
+    }
+
+    fn replayed(log: &[Entry], finished: i64, scheduled: i64) -> Replayed {
+        let marks = CompactionMarks {
+            scheduled: Revision::new(scheduled).ok(),
+            finished: Revision::new(finished).ok(),
+        };
+        let bytes: Vec<_> = log.iter().map(Entry::bytes).collect();
+        let entries = |_| bytes.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        read(
+            marks,
+            LiveKeys::Counted,
+            None,
+            &[marks.compact_revision()],
+            entries,
+            |_| {},
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn lives_hold_together_however_far_a_compaction_has_come(
+            log in log(), finished in -1..40_i64, scheduled in -1..40_i64, done in 0..40_i64,
+        ) {
+            let end = log.last().map_or(1, |entry| entry.main);
+            let scheduled = scheduled.min(end);
+            let finished = finished.min(scheduled);
+            let left = compacted(&compacted(&log, finished, finished), scheduled, done);
+            // A compaction that has come to its end is marked so.
+            let finished = if done >= scheduled { scheduled } else { finished };
+            let replayed = replayed(&left, finished, scheduled);
+            prop_assert_eq!(&replayed.broken, &BrokenLives::default());
+        }
+
+        #[test]
+        fn what_is_lost_behind_a_compaction_is_seen_by_what_follows_it(
+            log in log(), finished in -1..40_i64, place in any::<prop::sample::Index>(),
+        ) {
+            let end = log.last().map_or(1, |entry| entry.main);
+            let finished = finished.min(end);
+            let mut left = compacted(&log, finished, finished);
+            prop_assume!(!left.is_empty());
+            let lost = left.remove(place.index(left.len()));
+            let is_followed = left.iter().any(|entry| entry.key == lost.key && (entry.main, entry.sub) > (lost.main, lost.sub));
+            let after = left.iter().find(|entry| entry.key == lost.key && (entry.main, entry.sub) > (lost.main, lost.sub));
+            // A life that follows a whole one says nothing of it, and a deletion nothing of how often its key was put.
+            let before = left.iter().rfind(|entry| entry.key == lost.key && (entry.main, entry.sub) < (lost.main, lost.sub));
+            let says_nothing = match (before.map(|entry| entry.life.is_some()), after.and_then(|entry| entry.life)) {
+                (Some(true), None) | (None | Some(false), Some((_, 1))) => true,
+                (_, _) => lost.main <= finished && lost.life.is_none(),
+            };
+            let broken = replayed(&left, finished, finished).broken;
+            prop_assert_eq!(broken.count > 0, is_followed && !says_nothing, "{:?} of {:?}: {:?}", lost, left, broken);
+        }
+    }
+
+    #[test]
+    fn a_broken_life_is_named() {
+        let put = |main, life| Entry {
+            main,
+            sub: 0,
+            key: b'k',
+            life,
+        };
+        let log = [put(2, Some((2, 1))), put(4, Some((2, 3))), put(5, None), put(6, None)];
+        let broken = replayed(&log, -1, -1).broken;
+        assert_eq!(broken.count, 2);
+        assert_eq!(
+            broken.named,
+            [
+                "key `k`: version 3 of a life since revision 2 at revision 4 does not follow what is before it",
+                "key `k`: a deletion at revision 6 does not follow what is before it"
+            ]
+        );
+    }
 }

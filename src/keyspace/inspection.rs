@@ -10,9 +10,10 @@ use std::thread;
 use super::crc::{BATCHES, Selections};
 use super::replay::{look_ahead, read, settle};
 use super::revision::RevisionKey;
-use super::{CompactionMarks, KvHash, LiveKeys, Replay, Replayed, Summary, Survey};
+use super::{CompactionMarks, Error, KvHash, LiveKeys, Replay, Replayed, Summary, Survey};
 use crate::bbolt::{self, Report, Rules, check};
 use crate::model::{HashKv, Revision};
+use crate::text::count;
 
 /// Of a database of so many bytes, another thread sums the entries.
 const LARGE_BYTES: u64 = 4 << 20;
@@ -97,6 +98,37 @@ impl Inspection {
         structure.chain(self.summary.faults.iter().map(ToString::to_string))
     }
 
+    /// What is no damage, and still not as it should be: etcd logs it at most, and goes on.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.replayed.broken.named.clone();
+        let unnamed = self.replayed.broken.count.saturating_sub(warnings.len() as u64);
+        if unnamed > 0 {
+            warnings.push(format!("so it is {} more", count(unnamed, "time")));
+        }
+        let dangling = self.summary.dangling(&self.replayed.leases);
+        if !dangling.is_empty() {
+            let keys = dangling.iter().map(|(_, keys)| keys).sum();
+            let leases = count(dangling.len() as u64, "lease");
+            warnings.push(format!(
+                "{} without an entry: {} never expire, and members may come to differ",
+                leases,
+                count(keys, "live key")
+            ));
+        }
+        let (unknown, missing) = self.summary.disagreeing_members();
+        for id in unknown {
+            warnings.push(format!(
+                "member {id} is none that raft counts: it was removed, or the database was restored"
+            ));
+        }
+        for id in missing {
+            warnings.push(format!(
+                "raft counts {id}, which is none of the members: the database was restored, or is damaged"
+            ));
+        }
+        warnings
+    }
+
     /// HashKV for that compacted revision, which was the file's own or asked for.
     pub fn hash_for(&self, compact_revision: i64) -> &KvHash {
         let mut hashes = self.replayed.hashes.iter();
@@ -112,15 +144,9 @@ impl Inspection {
         if revision.get() < self.compact_revision || revision > self.summary.revision() {
             return Ok(None);
         }
-        // One that cannot be read to its end has no hash.
-        if let Some(log) = file.bucket(b"key")? {
-            log.iter().try_for_each(|entry| entry.map(drop))?;
-        }
-        let marks = CompactionMarks::read(file);
         let wanted = [self.compact_revision];
-        let replayed = read(marks, LiveKeys::Ignored, Some(revision), &wanted, |after| {
-            log_of(file, after)
-        });
+        // One that is malformed is named in the summary, and passed over as there.
+        let replayed = replayed(file, LiveKeys::Ignored, Some(revision), &wanted, |_| {})?;
         Ok(replayed.hashes.first().map(|hash| hash.at(revision)))
     }
 
@@ -130,8 +156,33 @@ impl Inspection {
     }
 }
 
+/// What the log of `file` comes to at a revision, or at its end; `wrong` hears of entries that are malformed. HashKV is
+/// computed for each compacted revision of `compacted`.
+///
+/// Fails where a page of the log cannot be read.
+pub fn replayed(
+    file: &bbolt::File<'_>,
+    live_keys: LiveKeys,
+    until: Option<Revision>,
+    compacted: &[i64],
+    wrong: impl FnMut(Error),
+) -> Result<Replayed, bbolt::Error> {
+    if let Some(log) = file.bucket(b"key")? {
+        log.iter().try_for_each(|entry| entry.map(drop))?;
+    }
+    let marks = CompactionMarks::read(file);
+    Ok(read(
+        marks,
+        live_keys,
+        until,
+        compacted,
+        |after| log_of(file, after),
+        wrong,
+    ))
+}
+
 /// The log of `file` from the first entry after a revision on, as far as it can be read.
-pub(super) fn log_of<'a>(file: &bbolt::File<'a>, after: i64) -> impl Iterator<Item = bbolt::Entry<'a>> + use<'a> {
+fn log_of<'a>(file: &bbolt::File<'a>, after: i64) -> impl Iterator<Item = bbolt::Entry<'a>> + use<'a> {
     let first = after.checked_add(1).and_then(|first| Revision::new(first).ok());
     let bucket = file.bucket(b"key").ok().flatten();
     let entries = bucket.zip(first).map(|(bucket, first)| {

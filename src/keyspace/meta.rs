@@ -11,11 +11,15 @@
 //!
 //! Source of the format: etcd `server/storage/schema/{meta,cindex,confstate,migration}.go` of 3.6.
 
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
 use super::line::Version;
 use super::revision::RevisionKey;
 use super::{Cause, Error};
 use crate::bbolt;
-use crate::model::Revision;
+use crate::model::{MemberId, Revision};
 
 pub(super) const CONSISTENT_INDEX: &[u8] = b"consistent_index";
 pub(super) const TERM: &[u8] = b"term";
@@ -61,6 +65,27 @@ impl CompactionMarks {
     }
 }
 
+/// Whom raft counts, as the last change of members left it. An official restore leaves that of the old cluster here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct ConfState {
+    #[serde(default)]
+    voters: BTreeSet<u64>,
+    #[serde(default)]
+    learners: BTreeSet<u64>,
+    #[serde(default)]
+    voters_outgoing: BTreeSet<u64>,
+    #[serde(default)]
+    learners_next: BTreeSet<u64>,
+}
+
+impl ConfState {
+    /// All members, with a vote or without.
+    pub fn members(&self) -> BTreeSet<MemberId> {
+        let all = [&self.voters, &self.learners, &self.voters_outgoing, &self.learners_next];
+        all.into_iter().flatten().map(|id| MemberId(*id)).collect()
+    }
+}
+
 /// What bucket `meta` says; a key that is absent is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Meta {
@@ -72,6 +97,8 @@ pub struct Meta {
     pub storage_version: Option<Version>,
     /// How far history is compacted.
     pub compaction: CompactionMarks,
+    /// Whom raft counts; also `None` where that does not read.
+    pub conf_state: Option<ConfState>,
 }
 
 impl Meta {
@@ -121,6 +148,7 @@ impl Meta {
             STORAGE_VERSION => {
                 self.storage_version = Some(Version::decode(value).map_err(|error| malformed(error.into()))?);
             }
+            CONF_STATE => self.conf_state = serde_json::from_slice(value).ok(),
             SCHEDULED_COMPACT_REV => self.compaction.scheduled = Some(revision()?),
             FINISHED_COMPACT_REV => self.compaction.finished = Some(revision()?),
             _ => {}
@@ -141,6 +169,14 @@ mod tests {
         meta.note(TERM, &1u64.to_be_bytes()).unwrap();
         meta.note(CONF_STATE, b"not looked at").unwrap();
         meta.note(STORAGE_VERSION, b"3.6.0").unwrap();
+        assert_eq!(meta.conf_state, None);
+        let conf_state = br#"{"voters":[11421717585761795258],"learners":[7],"auto_leave":false}"#;
+        meta.note(CONF_STATE, conf_state).unwrap();
+        let members = meta.conf_state.as_ref().map(ConfState::members);
+        assert_eq!(
+            members,
+            Some([MemberId(7), MemberId(11_421_717_585_761_795_258)].into())
+        );
         assert_eq!(meta.compaction.compact_revision(), -1);
         meta.note(FINISHED_COMPACT_REV, &mark).unwrap();
         assert_eq!(meta.compaction.compact_revision(), 150);

@@ -33,12 +33,12 @@ pub(crate) mod wire;
 
 pub use alarm::{Alarm, AlarmKind};
 pub use changed::{BrokenLives, Changed};
-pub use inspection::Inspection;
+pub use inspection::{Inspection, replayed};
 pub use lease::{Lease, LeaseId};
 pub use line::{EtcdLine, Version};
 pub use member::Member;
 pub(crate) use member::go_json;
-pub use meta::{CompactionMarks, META_KEYS, Meta};
+pub use meta::{CompactionMarks, ConfState, META_KEYS, Meta};
 pub use passing::{LogKey, LogLeaf, PassingLog};
 pub use prefixes::{Held, Prefixes};
 pub use record::KeyValue;

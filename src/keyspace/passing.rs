@@ -306,7 +306,7 @@ mod tests {
                 for compacted in [-1, 0, 2, last / 4, last / 2, until] {
                     let log = |_| file.bucket(b"key").unwrap().unwrap().iter().map(Result::unwrap);
                     let at = Revision::new(until).ok();
-                    let read = read(CompactionMarks::default(), LiveKeys::Ignored, at, &[compacted], log);
+                    let read = read(CompactionMarks::default(), LiveKeys::Ignored, at, &[compacted], log, |_| {});
                     let expected = read.hashes[0];
                     let found = scan.owner().hash_kv(scan.leaves(), until, compacted).unwrap();
                     prop_assert_eq!(found.hash, expected.hash, "until {}, compacted {}", until, compacted);

@@ -254,19 +254,21 @@ fn hash_of(sums: &[Run], selection: usize) -> u32 {
 }
 
 /// Reads a log in as many passes as it takes. `log` gives its entries, from wherever it likes before the first one after
-/// the revision that it is given.
+/// the revision that it is given; `wrong` hears of those that are malformed.
 pub(super) fn read<'a, I: Iterator<Item = (&'a [u8], &'a [u8])>>(
     marks: CompactionMarks,
     live_keys: LiveKeys,
     until: Option<Revision>,
     compacted: &[i64],
     log: impl Fn(i64) -> I,
+    mut wrong: impl FnMut(Error),
 ) -> Replayed {
     let changed = look_ahead(marks, until, compacted, &log);
     let mut replay = Replay::new(marks, live_keys, until, compacted, changed);
     for (key, value) in log(-1) {
-        // What is wrong with an entry, a survey tells.
-        replay.entry(key, value).ok();
+        if let Err(error) = replay.entry(key, value) {
+            wrong(error);
+        }
     }
     let mut replayed = replay.finish();
     settle(&mut replayed, marks, until, &log);

@@ -21,12 +21,10 @@
 use std::collections::BTreeSet;
 
 use super::fingerprints::{Fact, Facts, LeaseSlot};
-use super::inspection::log_of;
 use super::meta::{FINISHED_COMPACT_REV, SCHEDULED_COMPACT_REV};
 use super::record::KeyValue;
-use super::replay::read;
 use super::revision::{EntryKind, RevisionKey};
-use super::{CompactionMarks, Error, Inspection, LiveKeys};
+use super::{CompactionMarks, Error, Inspection, LiveKeys, replayed};
 use crate::bbolt::{self, Bucket, File, Measure, PageSink, Unsealed, Writer};
 use crate::model::Revision;
 
@@ -382,13 +380,8 @@ pub fn differences(
 
 /// HashKV at a revision, once everything up to `compacted` that can go is gone.
 fn settled(file: &File<'_>, until: Revision, compacted: Revision) -> Result<u32, bbolt::Error> {
-    // That it can be read, its check has found.
-    file.bucket(b"key")?;
-    let marks = CompactionMarks::read(file);
-    let wanted = [compacted.get()];
-    let replayed = read(marks, LiveKeys::Ignored, Some(until), &wanted, |after| {
-        log_of(file, after)
-    });
+    // What is malformed is named elsewhere.
+    let replayed = replayed(file, LiveKeys::Ignored, Some(until), &[compacted.get()], |_| {})?;
     Ok(replayed.hashes.first().map_or(0, |hash| hash.settled))
 }
 

@@ -4,6 +4,7 @@
 //!
 //! Invariant: no entry stops a survey; what is malformed is named in [`Summary::faults`] and left out.
 
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::vec;
 
@@ -12,12 +13,12 @@ use super::crc::{Run, Selections};
 use super::lease::Lease;
 use super::line::Version;
 use super::member::Member;
-use super::meta::Meta;
+use super::meta::{ConfState, Meta};
 use super::replay::Replay;
 use super::revision::RevisionKey;
 use super::{Error, LeaseId};
 use crate::bbolt;
-use crate::model::Revision;
+use crate::model::{MemberId, Revision};
 
 /// How many faults a summary names; the others are only counted.
 const NAMED_FAULTS: usize = 100;
@@ -65,6 +66,18 @@ impl Summary {
     /// The revision of the store: that of the last entry, or of a compaction that removed it.
     pub fn revision(&self) -> Revision {
         self.meta.revision(self.last.map(RevisionKey::main))
+    }
+
+    /// Members that raft does not count, and those that it counts and that are none. Both are empty where that is not known.
+    pub fn disagreeing_members(&self) -> (Vec<MemberId>, Vec<MemberId>) {
+        let Some(counted) = self.meta.conf_state.as_ref().map(ConfState::members) else {
+            return (Vec::new(), Vec::new());
+        };
+        let members: BTreeSet<_> = self.members.iter().map(|member| member.id).collect();
+        (
+            members.difference(&counted).copied().collect(),
+            counted.difference(&members).copied().collect(),
+        )
     }
 
     /// Those of `used` (leases of live keys, from a [`super::Replayed`]) that have no entry: keys that hang on them
@@ -230,7 +243,6 @@ mod tests {
     use super::*;
     use crate::bbolt::{File, Rules, Writer, check};
     use crate::keyspace::{AlarmKind, CompactionMarks, LiveKeys};
-    use crate::model::MemberId;
 
     type Entries<'a> = &'a [(&'a [u8], &'a [u8])];
 
@@ -323,6 +335,25 @@ mod tests {
         assert_eq!(
             summary.dangling(&[(LeaseId(9), 1), (LeaseId(10), 2)]),
             [(LeaseId(10), 2)]
+        );
+    }
+
+    #[test]
+    fn members_are_compared_with_those_that_raft_counts() {
+        let told = |conf_state: Option<&str>| {
+            let meta: Vec<_> = conf_state
+                .iter()
+                .map(|json| (&b"confState"[..], json.as_bytes()))
+                .collect();
+            let members: Entries<'_> = &[(b"5", br#"{"id":5}"#), (b"6", br#"{"id":6}"#)];
+            surveyed(&[("key", &[]), ("members", members), ("meta", &meta)]).disagreeing_members()
+        };
+        assert_eq!(told(None), (vec![], vec![]));
+        assert_eq!(told(Some("{")), (vec![], vec![]));
+        assert_eq!(told(Some(r#"{"voters":[5],"learners":[6]}"#)), (vec![], vec![]));
+        assert_eq!(
+            told(Some(r#"{"voters":[6,7]}"#)),
+            (vec![MemberId(5)], vec![MemberId(7)])
         );
     }
 

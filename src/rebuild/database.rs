@@ -6,7 +6,6 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::Path;
 
-use super::copy_in::Copied;
 use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Rewrite, Rewritten, Salvaged, Wish, salvage};
 use crate::bbolt::{self, Rules, check, check_over};
 use crate::datadir;
@@ -15,7 +14,7 @@ use crate::error_chain::with_causes;
 use crate::keyspace::entries::Executed;
 use crate::keyspace::{
     self, Agreement, Change, CompactionMarks, EtcdLine, History, Inspection, Lease, LiveKeys, Member, NewContent,
-    Replay, Replayed, Restored, Summary, differences, restored, rewrite,
+    Replayed, Restored, Summary, differences, restored, rewrite,
 };
 use crate::model::{HashKv, Revision};
 use crate::source::trailing_digest;
@@ -42,10 +41,10 @@ pub(super) struct Sound {
 }
 
 impl Sound {
-    /// Checks a landed database against what is wished.
-    pub(super) fn check(name: &str, landed: Copied, wish: &Wish) -> Result<Sound, Error> {
-        let digest_was_absent = trailing_digest(landed.bytes) == 0;
-        Sound::of(name, landed.file, wish, digest_was_absent)
+    /// Checks a landed database against what is wished; `bytes` came, a trailing digest included.
+    pub(super) fn check(name: &str, landed: File, bytes: u64, wish: &Wish) -> Result<Sound, Error> {
+        let digest_was_absent = trailing_digest(bytes) == 0;
+        Sound::of(name, landed, wish, digest_was_absent)
     }
 
     /// Checks a database that an earlier run landed and checked; what that one may have begun to write behind its pages
@@ -264,16 +263,18 @@ fn with_log_counted(
     };
     let built = bbolt::File::open(&map).map_err(|error| unsound(&error))?;
     let compact_revision = executed.compacted.map_or(compact_revision, Revision::get);
-    let mut replay = Replay::new(LiveKeys::Counted, Some(executed.revision), &[compact_revision]);
-    if let Some(log) = built.bucket(b"key").map_err(|error| unsound(&error))? {
-        for entry in log.iter() {
-            let (key, value) = entry.map_err(|error| unsound(&error))?;
-            replay
-                .entry(key, value)
-                .map_err(|error| unsound(&with_causes(&error)))?;
-        }
+    let mut malformed = None;
+    let replayed = keyspace::replayed(
+        &built,
+        LiveKeys::Counted,
+        Some(executed.revision),
+        &[compact_revision],
+        |error| malformed = Some(error),
+    );
+    let replayed = replayed.map_err(|error| unsound(&error))?;
+    if let Some(error) = malformed {
+        return Err(unsound(&with_causes(&error)));
     }
-    let replayed = replay.finish();
     let hash = replayed.hashes.first().map(|hash| hash.at(executed.revision));
     let added = rebuilt
         .leases

@@ -8,11 +8,11 @@ use std::os::unix::fs::fchown;
 
 use nix::unistd::{getegid, geteuid};
 
-use super::copy_in::{Hashing, copy_in};
+use super::copy_in::{Hashes, copy_in};
 use super::database::{self, Sound};
 use super::segment::{write, write_log};
 use super::staging::Staging;
-use super::{Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, check_digest, go_on, publish};
+use super::{Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, checked, go_on, publish};
 use super::{places, rewriting};
 use crate::datadir::{self, Membership, snap, wal};
 use crate::durable::{Dir, failed};
@@ -38,11 +38,10 @@ pub fn prepare_in(
     places::refuse_without_space(needed, data.content(), homes.log)?;
     let folder = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&folder, datadir::DB)?;
-    let (path, hashing) = (folder.path().join(datadir::DB), Hashing::of(&source, wish));
-    let landed = copy_in(&mut source, database, &path, hashing, listener)?;
+    let (path, hashes) = (folder.path().join(datadir::DB), Hashes::of(&source, wish));
+    let landed = copy_in(&mut source, database, &path, hashes, listener)?;
     go_on(listener, Progress::Checking)?;
-    check_digest(&source, &landed, wish)?;
-    let sound = Sound::check(source.name(), landed, wish)?;
+    let sound = checked(&source, landed, wish)?;
     let sound = rewriting::rewritten(sound, wish, &mut data, &folder)?;
     let rebuilt = sound.preview()?;
     data.settle()?;

@@ -39,9 +39,9 @@ pub use log_dir::{Segments, broken_snapshots, read_log};
 pub use rewriting::{Rewrite, Rewritten};
 pub use salvage::{LeftBehind, Salvaged};
 
-use copy_in::{Hashing, copy_in};
+use copy_in::{Hashes, copy_in};
 use database::Sound;
-use digest::check_digest;
+use digest::checked;
 use segment::{write, write_log};
 use staging::Staging;
 
@@ -423,11 +423,10 @@ fn lay_out(
     let snap_dir = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&snap_dir, datadir::DB)?;
     let wish = plan.wish();
-    let (path, hashing) = (snap_dir.path().join(datadir::DB), Hashing::of(&source, &wish));
-    let landed = copy_in(&mut source, database, &path, hashing, listener)?;
+    let (path, hashes) = (snap_dir.path().join(datadir::DB), Hashes::of(&source, &wish));
+    let landed = copy_in(&mut source, database, &path, hashes, listener)?;
     go_on(listener, Progress::Checking)?;
-    check_digest(&source, &landed, &wish)?;
-    let sound = Sound::check(source.name(), landed, &wish)?;
+    let sound = checked(&source, landed, &wish)?;
     let sound = rewriting::rewritten(sound, &wish, data, &snap_dir)?;
     let sound = match &plan.left {
         Some(left) => sound.with_log(&left.wal_dir)?,

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::super::wire::{put_bytes, put_int64, put_uint64};
 use super::super::{CompactionMarks, KeyValue, Survey};
-use super::super::{EntryKind, LiveKeys, Replay};
+use super::super::{EntryKind, Inspection, LiveKeys};
 use super::*;
 use crate::bbolt::{File, Rules, Writer, check};
 use crate::model::MemberId;
@@ -138,14 +138,9 @@ fn database(more: &[(&str, Entries<'_>)]) -> Vec<u8> {
 
 fn executed_on(bytes: &[u8], requests: &[Vec<u8>]) -> Result<Executed, CannotExecute> {
     let file = File::open(bytes).unwrap();
-    let marks = CompactionMarks::read(&file).compact_revision();
-    let mut replay = Replay::new(LiveKeys::Counted, None, &[marks]);
-    let mut survey = Survey::new(&file, &mut replay).unwrap();
-    let report = check(&file, Rules::Bbolt, |bucket, key, value| {
-        survey.entry(bucket, key, value)
-    });
-    assert!(report.is_sound());
-    let summary = survey.finish();
+    let walk = Inspection::of(&file, LiveKeys::Counted, None, |_, _, _| {}).unwrap();
+    assert!(walk.report.is_sound());
+    let summary = walk.summary;
     assert_eq!(summary.fault_count, 0, "{:?}", summary.faults);
     let entries: Vec<_> = (50..)
         .zip(requests)

@@ -92,6 +92,7 @@ fn replayed_after(
         until.map(|until| Revision::new(until).unwrap()),
         compacted,
         |_| entries(),
+        |_| {},
     )
 }
 
@@ -136,7 +137,7 @@ fn hashes_are_those_of_a_real_server() {
         for keys in [LiveKeys::Counted, LiveKeys::Ignored] {
             let until = Some(Revision::new(revision).unwrap());
             let log = |_| recorded_log().into_iter();
-            let hash = read(CompactionMarks::default(), keys, until, &[compacted], log).hashes[0];
+            let hash = read(CompactionMarks::default(), keys, until, &[compacted], log, |_| {}).hashes[0];
             assert_eq!(hash.hash, expected, "revision {revision} compacted {compacted}");
             assert_eq!(hash.compared_with(expected), Agreement::Equal);
             assert_eq!(hash.compared_with(expected ^ 1), Agreement::Different);
@@ -188,7 +189,7 @@ fn the_entry_of_a_bump_lives_as_the_empty_key() {
         scheduled: Revision::new(1_000_005).ok(),
         finished: None,
     };
-    let replayed = read(marks, LiveKeys::Counted, None, &[1_000_005], log);
+    let replayed = read(marks, LiveKeys::Counted, None, &[1_000_005], log, |_| {});
     assert_eq!(
         (replayed.live_keys, &replayed.broken),
         (Some(2), &BrokenLives::default())
@@ -292,7 +293,7 @@ proptest! {
             prop_assert!(!taken || KeyValue::decode(value).is_ok());
         }
         for targets in [&[-1][..], &[-1, 0, i64::MAX]] {
-            let replayed = read(marks, LiveKeys::Counted, None, targets, log);
+            let replayed = read(marks, LiveKeys::Counted, None, targets, log, |_| {});
             prop_assert!(replayed.entries <= entries.len() as u64);
         }
     }

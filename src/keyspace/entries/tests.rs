@@ -1,10 +1,9 @@
 use proptest::prelude::*;
 
 use super::super::wire::{put_bytes, put_int64, put_uint64};
-use super::super::{CompactionMarks, KeyValue, Survey};
-use super::super::{EntryKind, Inspection, LiveKeys};
+use super::super::{EntryKind, Inspection, KeyValue, LiveKeys};
 use super::*;
-use crate::bbolt::{File, Rules, Writer, check};
+use crate::bbolt::{File, Writer};
 use crate::model::MemberId;
 
 /// A message of fields in the order in which they are given.

@@ -40,7 +40,6 @@ pub use rewriting::{Rewrite, Rewritten};
 pub use salvage::{LeftBehind, Salvaged};
 
 use copy_in::{Hashes, copy_in};
-use database::Sound;
 use digest::checked;
 use segment::{write, write_log};
 use staging::Staging;

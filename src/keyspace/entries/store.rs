@@ -153,10 +153,20 @@ impl<'a> Store<'a> {
 
     fn txn(&mut self, txn: &Txn<'a>) -> Result<bool, String> {
         // All compares are answered before the first change, those of inner transactions too.
-        let mut chosen = Vec::new();
-        self.choose(txn, true, &mut chosen);
+        let (mut chosen, mut reads) = (Vec::new(), Vec::new());
+        self.choose(txn, true, &mut chosen, &mut reads);
         if chosen.iter().any(|op| self.fails(op)) {
             return Ok(false);
+        }
+        if reads.iter().any(|read| self.fails(read)) {
+            // Up to 3.6 the member that was asked refuses it, and others, or the same that starts again, execute the rest.
+            let changes = chosen.iter().any(|op| matches!(op, Op::Put(_) | Op::DeleteRange(_)));
+            return match changes {
+                true => {
+                    Err("it reads at a revision that is not there, and servers differ in what they do then".to_owned())
+                }
+                false => Ok(false),
+            };
         }
         self.change(|store, changes| {
             for op in &chosen {
@@ -170,15 +180,21 @@ impl<'a> Store<'a> {
         })
     }
 
-    /// The operations of the branches that are taken, in order. A server that executes an entry again leaves out the reads at
-    /// the top: nobody waits for their answers.
-    fn choose<'t>(&self, txn: &'t Txn<'a>, is_top: bool, chosen: &mut Vec<&'t Op<'a>>) {
+    /// The operations of the branches that are taken, in order, but for the reads at the top: a server that executes an entry
+    /// again has nobody who waits for their answers.
+    fn choose<'t>(
+        &self,
+        txn: &'t Txn<'a>,
+        is_top: bool,
+        chosen: &mut Vec<&'t Op<'a>>,
+        reads_at_top: &mut Vec<&'t Op<'a>>,
+    ) {
         let holds = txn.compares.iter().all(|compare| self.holds(compare));
         let branch = if holds { &txn.success } else { &txn.failure };
         for op in branch {
             match op {
-                Op::Txn(inner) => self.choose(inner, false, chosen),
-                Op::Read(_) if is_top => {}
+                Op::Txn(inner) => self.choose(inner, false, chosen, reads_at_top),
+                Op::Read(_) if is_top => reads_at_top.push(op),
                 Op::Read(_) | Op::Put(_) | Op::DeleteRange(_) | Op::Empty => chosen.push(op),
             }
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::arguments::{SourceArgs, Used};
 use super::{Context, Exit, Failure};
-use crate::datadir::log::End;
+use crate::datadir::wal_reader::End;
 use crate::jobs::host;
 use crate::jobs::inspect::{Beyond, DataDir, Inspected, LogFound, LogSeen, data_dir_of, inspect, refuse_living};
 use crate::jobs::source::described;

@@ -1,7 +1,7 @@
 //! The files around the database in etcd's data directory, and the identities that hold them together.
 //!
 //! Everything here is bytes and names; making directories, modes and syncing are left to `rebuild`. What a restore lays out
-//! is written here, and what a member leaves behind is read: its log ([`log`]) and its `.snap` files.
+//! is written here, and what a member leaves behind is read: its log ([`wal_reader`]) and its `.snap` files.
 //!
 //! ```text
 //! <data-dir>/member/snap/db                                    the database, see `keyspace::restored`
@@ -12,13 +12,13 @@
 //! One layout serves every line of etcd from 3.4 to 3.7. Only the first record of the log differs between members;
 //! database and `.snap` must be the same bytes on every host.
 
-pub mod log;
 mod membership;
 mod peer_url;
 mod raft;
 pub mod snap;
 mod tail;
 pub mod wal;
+pub mod wal_reader;
 
 pub use membership::{Error, InitialCluster, Membership};
 pub use peer_url::PeerUrl;

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use super::log::{Damage, End, Log};
 use super::raft::{EntryKind, VoterChange};
+use super::wal_reader::{Damage, End, Log};
 use crate::keyspace::Summary;
 use crate::keyspace::WireError;
 use crate::keyspace::entries::LogEntry;

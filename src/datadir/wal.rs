@@ -12,7 +12,7 @@
 //!
 //! Source of the format: etcd `server/storage/wal/{encoder,wal}.go` and `walpb/record.proto` of 3.5.
 
-use super::log::SegmentName;
+use super::wal_reader::SegmentName;
 use super::{Membership, raft};
 use crate::keyspace::Member;
 use crate::keyspace::wire::{Fields, put_bytes, put_uint64};

@@ -7,7 +7,7 @@ use super::rebuild::refused_by;
 use super::source::{Found, source_failure};
 use super::{Exit, Failure, Listener};
 use crate::bbolt;
-use crate::datadir::log::End;
+use crate::datadir::wal_reader::End;
 use crate::datadir::{self, Tail};
 use crate::durable;
 use crate::error_chain::with_causes;

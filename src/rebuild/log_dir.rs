@@ -4,8 +4,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::Error;
-use crate::datadir::log::{Log, Reader, SegmentName};
 use crate::datadir::snap;
+use crate::datadir::wal_reader::{Log, Reader, SegmentName};
 use crate::durable::{Dir, failed};
 
 /// More entries than an etcd leaves in one directory.

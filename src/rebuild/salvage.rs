@@ -7,7 +7,7 @@ use super::Error;
 use super::log_dir::{Segments, read_log};
 use crate::bbolt;
 use crate::datadir::Tail;
-use crate::datadir::log::{End, SegmentName};
+use crate::datadir::wal_reader::{End, SegmentName};
 use crate::durable::{self, failed};
 use crate::keyspace::Summary;
 use crate::keyspace::entries::{CannotExecute, Executed, execute};

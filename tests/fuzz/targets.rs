@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use lifeboat::bbolt::{self, File, Rules, Scanner, Writer};
 use lifeboat::config;
-use lifeboat::datadir::log::{Reader, SegmentName};
+use lifeboat::datadir::wal_reader::{Reader, SegmentName};
 use lifeboat::datadir::{InitialCluster, Membership, Tail, snap, wal};
 use lifeboat::etcd_settings::{self, Command, Environment, EnvironmentFile, Given, Unit};
 use lifeboat::keyspace::{

@@ -58,7 +58,9 @@ pub(super) fn assert_scan_equals_reader(bytes: &[u8], noise: &mut Noise) {
     let whole = scan_bucket(b"none", Some(|_| false), bytes, || usize::MAX).unwrap();
     assert_eq!(whole.meta(), file.meta());
     let is_sound = check(&file, Rules::Bbolt, |_, _, _| {}).is_sound();
-    assert_eq!(whole.is_whole(), is_sound, "{:?}", whole.faults());
+    // What is not followed is kept as it is, up to a bound.
+    let lacks_room = whole.is_short_of_room() && bytes.len() > 24 << 20;
+    assert_eq!(whole.is_whole() || lacks_room, is_sound, "{:?}", whole.faults());
     for (name, bucket) in file.buckets().unwrap().map(Result::unwrap) {
         let told = String::from_utf8_lossy(name).into_owned();
         let expected: Vec<_> = bucket.iter().map(Result::unwrap).collect();

@@ -57,6 +57,11 @@ impl Prometheus {
             &log,
         );
         let deadline = Instant::now() + FIRST;
+        // It listens before it answers with more than that it is starting.
+        while !prometheus.answer("/-/ready").0.contains(" 200 ") {
+            assert!(Instant::now() < deadline, "it is not ready: {}", server::said(&log));
+            thread::sleep(POLL);
+        }
         while prometheus.asked("up == 1").is_empty() {
             let targets = || prometheus.get("/api/v1/targets");
             assert!(
@@ -93,12 +98,18 @@ impl Prometheus {
     }
 
     fn get(&self, path: &str) -> Value {
+        let (_, body) = self.answer(path);
+        serde_json::from_str(&body).expect("it answers with JSON")
+    }
+
+    /// The head and the body of an answer.
+    fn answer(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers with text");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        serde_json::from_str(body).expect("it answers with JSON")
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head.to_owned(), body.to_owned())
     }
 }
 

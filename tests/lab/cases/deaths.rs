@@ -83,7 +83,7 @@ pub(super) fn wait_for_the_middle_of_a_backup(host: &Host, known: &BTreeSet<Path
 #[track_caller]
 fn assert_all_good(host: &Host) {
     for backup in backups(host) {
-        assert_eq!(backup["proof"], "stored", "{backup}");
+        assert_eq!(backup["proof"], "hash_kv", "{backup}");
     }
 }
 

@@ -79,7 +79,9 @@ pub fn the_program_of_a_key_is_run_inside_it(lab: &Lab<'_>) {
     ));
     enable(host);
     until("a backup that was made for the key and opened by it", || {
-        let proven = backups(host).iter().any(|backup| backup["proof"] == "hash_kv");
+        let proven = backups(host)
+            .iter()
+            .any(|backup| backup["proof"] == "hash_kv" && backup["checked_at"].is_string());
         holds(proven, host.journal(UNIT))
     });
     let recipients = &manifests(&host.path(STORE))[0]["recipients"];

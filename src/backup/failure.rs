@@ -46,7 +46,7 @@ pub enum Error {
         error: ContentError,
     },
     /// The data of the member is wrong, and a backup of that kind is kept already.
-    #[error("the data of member {member} is wrong: {}", .faults.join("; "))]
+    #[error("the data of member {member} is wrong: {}{}", .faults.join("; "), .left.iter().map(|why| format!("; {why}")).collect::<String>())]
     Wrong {
         /// The member's name in the configuration.
         member: String,

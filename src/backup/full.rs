@@ -154,6 +154,7 @@ pub async fn full(
     interrupted: impl Future<Output = ()>,
 ) -> Result<Outcome, Error> {
     let begun = Instant::now();
+    progress.begin_again();
     let mut encoder = None;
     let traces = Traces::new();
     tokio::pin!(interrupted);
@@ -328,7 +329,7 @@ async fn prove_by(
 }
 
 /// How long a backup whose data is wrong is enough: each attempt would leave another one.
-const WRONG_ONE_A: SignedDuration = SignedDuration::from_hours(24);
+const ONE_WRONG_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Whether a backup of this cluster whose data is wrong was kept a short while ago.
 fn keeps_one_like_it(before: &Catalog, job: &Job, manifest: &Manifest) -> bool {
@@ -339,7 +340,7 @@ fn keeps_one_like_it(before: &Catalog, job: &Job, manifest: &Manifest) -> bool {
 
 /// Whether the data of a backup is wrong, and it was taken a short while ago.
 pub fn is_lately_wrong(outline: &Outline, now: Timestamp) -> bool {
-    !outline.faults.is_empty() && now.duration_since(outline.first_byte_at).abs() < WRONG_ONE_A
+    !outline.faults.is_empty() && now.duration_since(outline.first_byte_at).abs() < ONE_WRONG_WITHIN
 }
 
 /// That a cluster holds what no snapshot has.

@@ -101,7 +101,7 @@ pub async fn take(
                 job.passed_over.clear();
                 wrong
                     .told
-                    .push("no other member can be asked: it is asked all the same".to_owned());
+                    .push("no other member can be asked, so those that were passed over are".to_owned());
             }
         }
         job.chain = destinations

@@ -56,14 +56,6 @@ pub struct LogKey {
     sub: u32,
 }
 
-impl LogKey {
-    /// The revision.
-    pub fn main(&self) -> i64 {
-        let [high, low] = self.main;
-        (i64::from(high) << 32) | i64::from(low)
-    }
-}
-
 /// The entries of a leaf.
 #[derive(Debug, Clone, Copy)]
 pub struct LogLeaf {
@@ -72,17 +64,46 @@ pub struct LogLeaf {
     count: u16,
 }
 
-impl Leaves for PassingLog {
+/// Keeps nothing of the log but where it ends.
+#[derive(Debug)]
+pub struct LastRevision;
+
+impl Leaves for LastRevision {
     type Key = LogKey;
-    type Leaf = LogLeaf;
+    type Leaf = ();
 
     fn key(&self, key: &[u8]) -> Option<LogKey> {
+        LogKey::of(key)
+    }
+
+    fn leaf<'a>(&mut self, _: impl Iterator<Item = Entry<'a>>) -> Option<()> {
+        Some(())
+    }
+}
+
+impl LogKey {
+    fn of(key: &[u8]) -> Option<LogKey> {
         let at = RevisionKey::decode(key).ok()?;
         let sub = u32::try_from(at.sub()).ok().filter(|sub| *sub < 1 << 31)?;
         Some(LogKey {
             main: halves(at.main().get()),
             sub: sub << 1 | u32::from(at.kind() == EntryKind::Tombstone),
         })
+    }
+
+    /// The revision.
+    pub fn main(&self) -> i64 {
+        let [high, low] = self.main;
+        (i64::from(high) << 32) | i64::from(low)
+    }
+}
+
+impl Leaves for PassingLog {
+    type Key = LogKey;
+    type Leaf = LogLeaf;
+
+    fn key(&self, key: &[u8]) -> Option<LogKey> {
+        LogKey::of(key)
     }
 
     fn leaf<'a>(&mut self, entries: impl Iterator<Item = Entry<'a>>) -> Option<LogLeaf> {

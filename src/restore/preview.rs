@@ -1,7 +1,7 @@
 //! What a source holds, found out by reading through it once: for those that have no manifest.
 
 use crate::bbolt::{self, Scanner};
-use crate::keyspace::{self, Meta, PassingLog};
+use crate::keyspace::{self, LastRevision, Meta};
 use crate::model::{Digest, Revision};
 use crate::source::{self, SnapshotHasher, Source, TrailingDigest};
 
@@ -54,7 +54,7 @@ pub fn preview(mut source: Source, stop: &dyn Fn(u64) -> bool) -> Result<Option<
     };
     let (mut hasher, mut scanner) = (
         SnapshotHasher::default(),
-        Scanner::new(b"key", keyspace::META_KEYS, PassingLog::default()),
+        Scanner::new(b"key", keyspace::META_KEYS, LastRevision),
     );
     let (mut block, mut bytes, mut scanned) = (Vec::new(), 0, 0);
     while source.next_block(&mut block)? {

@@ -92,7 +92,6 @@ struct Range<'a, K> {
 
 /// A branch on the way to a leaf: its children that are still to come, each with the key it begins with.
 struct Level<'a, K> {
-    page: u64,
     children: Children<'a, K>,
     next: usize,
     below: Option<Bound<'a, K>>,
@@ -218,12 +217,10 @@ impl<'a, L: Leaves> Walk<'a, L> {
             self.bounds(page, first, last, &range);
         }
         levels.push(Level {
-            page,
             children,
             next: 0,
             below: range.below,
         });
-        debug_assert!(levels.last().is_some_and(|level| level.page == page));
     }
 
     /// Whether the keys of a node are among those that the branch above leaves to it.
@@ -340,13 +337,20 @@ impl<'a, L: Leaves> Walk<'a, L> {
         if self.walked.is_short_of_room {
             return;
         }
-        let in_use: Vec<u64> = free.iter().filter(|page| self.reachable.contains(*page)).collect();
-        let leaked: Vec<u64> = self.reachable.missing().filter(|page| !free.contains(*page)).collect();
-        in_use
-            .into_iter()
-            .for_each(|page| self.fault(FaultKind::FreeInUse.on(page)));
-        leaked
-            .into_iter()
-            .for_each(|page| self.fault(FaultKind::Leaked.on(page)));
+        let in_use = free.iter().filter(|page| self.reachable.contains(*page));
+        let leaked = self.reachable.missing().filter(|page| !free.contains(*page));
+        let faults = in_use
+            .map(|page| FaultKind::FreeInUse.on(page))
+            .chain(leaked.map(|page| FaultKind::Leaked.on(page)));
+        let room = NAMED_FAULTS.saturating_sub(self.walked.faults.len());
+        let (mut named, mut count) = (Vec::new(), 0);
+        for fault in faults {
+            count += 1;
+            if named.len() < room {
+                named.push(fault);
+            }
+        }
+        self.walked.faults.append(&mut named);
+        self.walked.fault_count += count;
     }
 }

@@ -30,7 +30,8 @@ pub use dir::{Dir, Entry};
 pub use group::joins_readers_of;
 pub use mapped::{Behind, Mapped};
 pub use plain::{
-    NotPlain, open_given, open_linked, open_lock, open_plain, read_given, read_kernel, read_linked, read_plain,
+    NotPlain, is_held_by_another, open_given, open_linked, open_lock, open_plain, read_given, read_kernel, read_linked,
+    read_plain,
 };
 pub use room::{Room, room_at};
 pub use way::ForeignLink;

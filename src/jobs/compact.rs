@@ -9,14 +9,15 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::export::{self, DigestRule, is_of_copy, is_stdout, judge, write_new};
+use super::inspect::stopped;
 use super::source::Found;
 use super::{Exit, Failure, Listener};
-use crate::bbolt::{self, Rules, check};
+use crate::bbolt;
 use crate::etcd::DIGEST_BYTES;
-use crate::keyspace::{self, CompactionMarks, History, Inspection, LiveKeys, RewrittenSize, differences, rewrite};
+use crate::keyspace::{self, CompactionMarks, History, Inspection, LiveKeys, RewrittenSize, prove, rewrite};
 use crate::layout::Manifest;
 use crate::model::{ByteSize, Digest, HashKv, Revision};
-use crate::source::{SnapshotHasher, Source, room_for};
+use crate::source::{Held, NotHeld, Source, room_for};
 
 /// How many faults of a source are named.
 const NAMED_FAULTS: usize = 3;
@@ -147,7 +148,8 @@ fn make(
         .seal()
         .map_err(|source| Error::Rewrite(keyspace::Error::Rewrite { source }))?;
     go_on(stop)?;
-    let is = prove((&file, &walk), &made, history)?;
+    let is = bbolt::File::open(&made).map_err(|error| Error::Unequal(error.to_string()))?;
+    let is = prove((&file, &walk), &is, history).map_err(Error::Unequal)?;
     let live_keys = is.replayed.live_keys.unwrap_or(0);
     let extent = |walk: &Inspection, pages| Extent {
         bytes: walk.summary.total_bytes,
@@ -178,41 +180,18 @@ fn read(
     progress: &dyn Fn(u64, u64),
     stop: &dyn Fn() -> bool,
 ) -> Result<(Vec<u8>, DigestRule), Error> {
-    // What follows the database, a digest or a tail that is not in use, is not kept.
-    let needed = source.database_bytes();
-    let mut bytes = room_for(needed, memory).ok_or(Error::TooLarge { needed, memory })?;
-    let mut hasher = SnapshotHasher::default();
-    let (mut block, mut done) = (Vec::new(), 0);
-    while source.next_block(&mut block).map_err(export::Error::Source)? {
-        go_on(stop)?;
-        hasher.update(&block);
-        let room = bytes.capacity() - bytes.len();
-        bytes.extend_from_slice(&block[..block.len().min(room)]);
-        done += block.len() as u64;
-        progress(done, source.length().unwrap_or(done));
-    }
-    let digest = judge(&hasher.finish(), manifest, rule, source.name())?;
-    Ok((bytes, digest))
-}
-
-/// Reads all that was made, by the strict rules, and compares it with what it was made from.
-fn prove(before: (&bbolt::File<'_>, &Inspection), made: &[u8], history: History) -> Result<Inspection, Error> {
-    let unequal = |error: &dyn std::fmt::Display| Error::Unequal(error.to_string());
-    let file = bbolt::File::open(made).map_err(|error| unequal(&error))?;
-    if let Some(fault) = check(&file, Rules::Ours, |_, _, _| {}).faults().first() {
-        return Err(unequal(fault));
-    }
-    let walk = Inspection::of(&file, LiveKeys::Counted, None, |_, _, _| {}).map_err(|error| unequal(&error))?;
-    if let Some(fault) = walk.faults().next() {
-        return Err(unequal(&fault));
-    }
-    match differences(before, (&file, &walk), history)
-        .map_err(|error| unequal(&error))?
-        .as_slice()
-    {
-        [] => Ok(walk),
-        different => Err(unequal(&format!("different are {}", different.join(", ")))),
-    }
+    let length = source.length();
+    let held = source.hold(memory, |done| {
+        progress(done, length.unwrap_or(done));
+        stopped(stop)
+    });
+    let Held { database, hashed } = held.map_err(|error| match error {
+        NotHeld::TooLarge { needed } => Error::TooLarge { needed, memory },
+        NotHeld::Unread(error) => export::Error::Source(error).into(),
+        NotHeld::BrokenOff => export::Error::Interrupted.into(),
+    })?;
+    let digest = judge(&hashed, manifest, rule, source.name())?;
+    Ok((database, digest))
 }
 
 /// Writes the database and etcd's digest behind it. Returns the digest of both.

@@ -1,6 +1,6 @@
 //! What is in a snapshot, or in a member's database: read whole, into memory, so that plaintext comes on no disk.
 
-use std::fs::TryLockError;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::rebuild::refused_by;
@@ -18,7 +18,7 @@ use crate::keyspace::{
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::rebuild::{self, Segments, broken_snapshots, read_log};
-use crate::source::{self, SnapshotHasher, Source, TrailingDigest};
+use crate::source::{self, Held as Database, NotHeld, Source, TrailingDigest};
 
 /// How many beginnings of keys are named.
 const NAMED_PREFIXES: usize = 10;
@@ -198,15 +198,12 @@ pub fn refuse_living(source: &str) -> Result<(), Failure> {
     let Ok(file) = durable::open_given(path) else {
         return Ok(());
     };
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => {
-            let message = format!("{source} is in use: a running etcd holds it, and changes it while it is read");
-            Err(Failure::new(Exit::Refused, message)
-                .next("look at a backup instead: `lifeboat backup`, then `lifeboat inspect latest`"))
-        }
-        // Not every file system has locks, and on such a one etcd does not start.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    if durable::is_held_by_another(&file) {
+        let message = format!("{source} is in use: a running etcd holds it, and changes it while it is read");
+        return Err(Failure::new(Exit::Refused, message)
+            .next("look at a backup instead: `lifeboat backup`, then `lifeboat inspect latest`"));
     }
+    Ok(())
 }
 
 /// Reads all of what was found, and computes HashKV at `revision`, or at the last one; at most so many bytes of memory. A
@@ -230,6 +227,14 @@ pub fn inspect(
     )
 }
 
+/// Breaks off where that was asked for.
+pub(super) fn stopped(stop: &dyn Fn() -> bool) -> ControlFlow<()> {
+    match stop() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
+}
+
 fn read(
     mut source: Source,
     manifest: Option<&Manifest>,
@@ -240,26 +245,19 @@ fn read(
     stop: &dyn Fn() -> bool,
 ) -> Result<Inspected, Error> {
     let name = source.name().to_owned();
-    // What follows the database, a digest or a tail that is not in use, is not kept.
-    let database = source.database_bytes();
-    let needed = Error::TooLarge {
-        needed: database,
-        memory,
-    };
-    let mut bytes = source::room_for(database, memory).ok_or(needed)?;
-    let mut hasher = SnapshotHasher::default();
-    let (mut block, mut done) = (Vec::new(), 0);
-    while source.next_block(&mut block).map_err(Error::Source)? {
-        if stop() {
-            return Err(Error::Interrupted);
-        }
-        hasher.update(&block);
-        let room = bytes.capacity() - bytes.len();
-        bytes.extend_from_slice(&block[..block.len().min(room)]);
-        done += block.len() as u64;
-        progress(done, source.length().unwrap_or(done));
-    }
-    let hashed = hasher.finish();
+    let length = source.length();
+    let held = source.hold(memory, |done| {
+        progress(done, length.unwrap_or(done));
+        stopped(stop)
+    });
+    let Database {
+        database: bytes,
+        hashed,
+    } = held.map_err(|error| match error {
+        NotHeld::TooLarge { needed } => Error::TooLarge { needed, memory },
+        NotHeld::Unread(error) => Error::Source(error),
+        NotHeld::BrokenOff => Error::Interrupted,
+    })?;
     let mut wrong = Vec::new();
     if hashed.digest == TrailingDigest::Differs {
         wrong.push("its bytes do not match the SHA-256 at its end".to_owned());

@@ -10,7 +10,7 @@ use std::thread;
 use super::crc::{BATCHES, Selections};
 use super::replay::{look_ahead, read, settle};
 use super::revision::RevisionKey;
-use super::{CompactionMarks, Error, KvHash, LiveKeys, Replay, Replayed, Summary, Survey};
+use super::{Agreement, CompactionMarks, Error, KvHash, LiveKeys, Replay, Replayed, Summary, Survey};
 use crate::bbolt::{self, Report, Rules, check};
 use crate::model::{HashKv, Revision};
 use crate::text::count;
@@ -134,6 +134,33 @@ impl Inspection {
         let mut hashes = self.replayed.hashes.iter();
         let found = hashes.find(|hash| hash.compact_revision == compact_revision);
         found.expect("it was asked for")
+    }
+
+    /// Compares the HashKV of `file`, the same as before, with the one that a member `recorded` for its revision, by a compacted
+    /// revision that was asked for.
+    ///
+    /// A difference condemns a backup. So where they differ the log is read once more, without taking for granted that a
+    /// finished compaction has left one entry of each key.
+    pub fn compared_with(&self, file: &bbolt::File<'_>, recorded: HashKv) -> Agreement {
+        let found = self.hash_for(recorded.compact_revision).compared_with(recorded.hash);
+        if found != Agreement::Different {
+            return found;
+        }
+        let marks = CompactionMarks {
+            scheduled: Revision::new(self.compact_revision).ok(),
+            finished: None,
+        };
+        let wanted = [recorded.compact_revision];
+        let again = read(
+            marks,
+            LiveKeys::Ignored,
+            None,
+            &wanted,
+            |after| log_of(file, after),
+            |_| {},
+        );
+        let hashes = again.hashes.first();
+        hashes.map_or(found, |hash| hash.compared_with(recorded.hash))
     }
 
     /// HashKV as a member with this database reports it for an earlier revision: `None` where that is compacted or still to
@@ -265,6 +292,43 @@ mod tests {
         assert!(holed.fault_count() > 0);
         assert_eq!((holed.summary.leases.len(), holed.replayed.live_keys), (0, Some(2)));
         assert_eq!(holed.hash_kv(), whole.hash_kv());
+    }
+
+    #[test]
+    fn a_compaction_that_left_more_than_it_should_condemns_no_backup() {
+        // Marked as finished at 5, and key `a` has two entries up to there all the same.
+        let record = |revision, version| {
+            let mut bytes = Vec::new();
+            let record = KeyValue {
+                key: b"a",
+                create_revision: 3,
+                mod_revision: revision,
+                version,
+                ..KeyValue::default()
+            };
+            record.encode_into(&mut bytes);
+            bytes
+        };
+        let at = |revision| RevisionKey::first_put(Revision::new(revision).unwrap()).encode();
+        let mut writer = Writer::fresh(Vec::new(), 4096).unwrap();
+        let mut log = writer.bucket(b"key").unwrap();
+        log.put(&at(3), &record(3, 1)).unwrap();
+        log.put(&at(5), &record(5, 2)).unwrap();
+        log.finish().unwrap();
+        let mut meta = writer.bucket(b"meta").unwrap();
+        meta.put(b"finishedCompactRev", &at(5)).unwrap();
+        meta.finish().unwrap();
+        let bytes = writer.finish().unwrap().seal().unwrap().0;
+        let (file, walk) = (File::open(&bytes).unwrap(), inspected(&bytes));
+        let recorded = |hash| HashKv {
+            revision: Revision::new(5).unwrap(),
+            compact_revision: 5,
+            hash,
+        };
+        let theirs = crc32c::crc32c(&[&b"key"[..], &at(5), &record(5, 2)].concat());
+        assert_ne!(walk.hash_kv().hash, theirs);
+        assert_eq!(walk.compared_with(&file, recorded(theirs)), Agreement::Equal);
+        assert_eq!(walk.compared_with(&file, recorded(theirs ^ 1)), Agreement::Different);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::meta::{FINISHED_COMPACT_REV, SCHEDULED_COMPACT_REV};
 use super::record::KeyValue;
 use super::revision::{EntryKind, RevisionKey};
 use super::{CompactionMarks, Error, Inspection, LiveKeys, replayed};
-use crate::bbolt::{self, Bucket, File, Measure, PageSink, Unsealed, Writer};
+use crate::bbolt::{self, Bucket, File, Measure, PageSink, Rules, Unsealed, Writer, check};
 use crate::model::Revision;
 
 /// How much of the log a database that is written anew has.
@@ -321,6 +321,23 @@ fn write_log<S: PageSink>(writer: &mut Writer<'_, S>, bucket: Option<Bucket<'_>>
         }
     }
     written.finish().map_err(writing)
+}
+
+/// Reads all of a database that was written anew, by the strict rules, and compares it with the one that it is `before`; says
+/// what is wrong with it.
+pub fn prove(before: (&File<'_>, &Inspection), made: &File<'_>, history: History) -> Result<Inspection, String> {
+    let told = |error: bbolt::Error| error.to_string();
+    if let Some(fault) = check(made, Rules::Ours, |_, _, _| {}).faults().first() {
+        return Err(fault.to_string());
+    }
+    let walk = Inspection::of(made, LiveKeys::Counted, None, |_, _, _| {}).map_err(told)?;
+    if let Some(fault) = walk.faults().next() {
+        return Err(fault);
+    }
+    match differences(before, (made, &walk), history).map_err(told)?.as_slice() {
+        [] => Ok(walk),
+        different => Err(format!("different are {}", different.join(", "))),
+    }
 }
 
 /// How a database that was written anew from another one differs from it, though it must not: empty where it holds the

@@ -7,14 +7,14 @@ use std::num::NonZeroU64;
 use std::path::Path;
 
 use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Rewrite, Rewritten, Salvaged, Wish, salvage};
-use crate::bbolt::{self, Rules, check, check_over};
+use crate::bbolt::{self, Rules, check_over};
 use crate::datadir;
 use crate::durable::{Mapped, failed};
 use crate::error_chain::with_causes;
 use crate::keyspace::entries::Executed;
 use crate::keyspace::{
     self, Agreement, Change, CompactionMarks, EtcdLine, History, Inspection, Lease, LiveKeys, Member, NewContent,
-    Replayed, Restored, Summary, differences, restored, rewrite,
+    Replayed, Restored, Summary, restored, rewrite,
 };
 use crate::model::{HashKv, Revision};
 use crate::source::trailing_digest;
@@ -84,7 +84,9 @@ impl Sound {
             })?;
             Ok((walked, size.map(|size| size.finish().0)))
         })?;
-        let proof = prove(name, wish.expected.as_ref(), &walked)?;
+        let proof = over(name, &map, |source| {
+            prove(name, wish.expected.as_ref(), source, &walked)
+        })?;
         let added = missing_leases(&walked.summary, &walked.replayed);
         Ok(Sound {
             name: name.to_owned(),
@@ -142,18 +144,9 @@ impl Sound {
             fault: fault.to_string(),
         };
         let walked = over(&self.name, &map, |made| {
-            if let Some(fault) = check(made, Rules::Ours, |_, _, _| {}).faults().first() {
-                return Err(unsound(fault));
-            }
-            let walked = walk(&self.name, made, None, |_, _, _| {}).map_err(|error| unsound(&error))?;
-            let different = over(&self.name, &self.map, |source| {
-                let different = differences((source, &self.walked), (made, &walked), history);
-                different.map_err(|error| unsound(&error))
-            })?;
-            match different.as_slice() {
-                [] => Ok(walked),
-                different => Err(unsound(&format!("different are {}", different.join(", ")))),
-            }
+            over(&self.name, &self.map, |source| {
+                keyspace::prove((source, &self.walked), made, history).map_err(|fault| unsound(&fault))
+            })
         })
         .map_err(|error| match error {
             Error::BuiltUnsound { .. } => error,
@@ -367,7 +360,12 @@ fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Error {
 }
 
 /// Compares with what the manifest recorded.
-fn prove(name: &str, expected: Option<&Expected>, walked: &Inspection) -> Result<ContentProof, Error> {
+fn prove(
+    name: &str,
+    expected: Option<&Expected>,
+    source: &bbolt::File<'_>,
+    walked: &Inspection,
+) -> Result<ContentProof, Error> {
     let Some(expected) = expected else {
         return Ok(ContentProof::Content);
     };
@@ -383,7 +381,7 @@ fn prove(name: &str, expected: Option<&Expected>, walked: &Inspection) -> Result
     let Some(recorded) = expected.hash_kv else {
         return Ok(ContentProof::Content);
     };
-    match walked.hash_for(recorded.compact_revision).compared_with(recorded.hash) {
+    match walked.compared_with(source, recorded) {
         Agreement::Equal => Ok(ContentProof::HashKv),
         Agreement::Unknown => Ok(ContentProof::Content),
         Agreement::Different => Err(differs(format!(

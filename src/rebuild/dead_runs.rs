@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::staging::CONTENT;
 use crate::datadir::{self, wal};
-use crate::durable::{Dir, failed};
+use crate::durable::{Dir, failed, is_held_by_another};
 
 /// What the name of a directory in the making has between that of its target and random digits.
 pub(super) const PARTIAL: &str = ".partial-";
@@ -119,7 +119,7 @@ pub fn is_held(data_dir: &Path) -> Result<bool, Error> {
     let Some(database) = Dir::open(&snap)?.file(datadir::DB)? else {
         return Ok(false);
     };
-    Ok(matches!(database.try_lock(), Err(fs::TryLockError::WouldBlock)))
+    Ok(is_held_by_another(&database))
 }
 
 /// A database file, as the file system knows it; etcd changes it as soon as it starts.

@@ -1,6 +1,5 @@
 //! What the log of a dead member holds beyond its database, executed: the other half of a rebuild from a data directory.
 
-use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -41,10 +40,9 @@ pub struct Salvaged {
 pub(super) fn refuse_living(left: &LeftBehind) -> Result<(), Error> {
     let path = &left.database;
     let file = durable::open_given(path).map_err(failed("open", path))?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Err(Error::Alive { path: path.clone() }),
-        // Not every file system has locks, and on such a one etcd does not start.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    match durable::is_held_by_another(&file) {
+        true => Err(Error::Alive { path: path.clone() }),
+        false => Ok(()),
     }
 }
 

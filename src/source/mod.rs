@@ -9,6 +9,7 @@ mod file_kind;
 mod stored;
 
 use std::io::{self, Cursor, Read};
+use std::ops::ControlFlow;
 
 use crate::bbolt;
 use crate::model::Digest;
@@ -291,6 +292,50 @@ pub fn room_for(bytes: u64, memory: u64) -> Option<Vec<u8>> {
     let mut room = Vec::new();
     room.try_reserve_exact(wanted).ok()?;
     Some(room)
+}
+
+/// A database that is held in memory, as its plaintext may come on no disk.
+pub struct Held {
+    /// All of it. What follows a database, a digest or a tail that is not in use, is not kept.
+    pub database: Vec<u8>,
+    /// What all bytes of the source came to.
+    pub hashed: Hashed,
+}
+
+/// Why a database is not held.
+#[derive(Debug)]
+pub enum NotHeld {
+    /// It has more bytes than may be taken.
+    TooLarge {
+        /// How many.
+        needed: u64,
+    },
+    /// The source cannot be read.
+    Unread(Error),
+    /// `each` broke it off.
+    BrokenOff,
+}
+
+impl Source {
+    /// Reads all of the source, and keeps its database, if that is no larger than `memory`. `each` hears how many bytes have
+    /// come.
+    pub fn hold(&mut self, memory: u64, each: impl Fn(u64) -> ControlFlow<()>) -> Result<Held, NotHeld> {
+        let needed = self.database_bytes();
+        let mut database = room_for(needed, memory).ok_or(NotHeld::TooLarge { needed })?;
+        let mut hasher = SnapshotHasher::default();
+        let (mut block, mut done) = (Vec::new(), 0);
+        while self.next_block(&mut block).map_err(NotHeld::Unread)? {
+            hasher.update(&block);
+            let room = usize::try_from(needed).unwrap_or(usize::MAX) - database.len();
+            database.extend_from_slice(&block[..block.len().min(room)]);
+            done += block.len() as u64;
+            if each(done).is_break() {
+                return Err(NotHeld::BrokenOff);
+            }
+        }
+        let hashed = hasher.finish();
+        Ok(Held { database, hashed })
+    }
 }
 
 /// Whether what begins with these bytes is an age file.

@@ -117,20 +117,20 @@ pub(super) fn prove(
         });
     };
     held.truncate(usize::try_from(facts.database_bytes).unwrap_or(usize::MAX));
-    Ok(match walk(&held, manifest.hash_kv) {
-        Ok(walked) => compare(&walked, manifest),
+    Ok(match walk(&held, manifest) {
+        Ok(proven) => proven,
         Err(faults) => Content::Wrong(faults),
     })
 }
 
-/// Checks every page and every entry.
-fn walk(database: &[u8], recorded: Option<HashKv>) -> Result<Inspection, Vec<String>> {
+/// Checks every page and every entry, and compares with the manifest.
+fn walk(database: &[u8], manifest: &Manifest) -> Result<Content, Vec<String>> {
     let unsound = |error: bbolt::Error| vec![error.to_string()];
     let file = bbolt::File::open(database).map_err(unsound)?;
-    let recorded = recorded.map(|hash| hash.compact_revision);
+    let recorded = manifest.hash_kv.map(|hash| hash.compact_revision);
     let inspected = Inspection::of(&file, LiveKeys::Ignored, recorded, |_, _, _| {}).map_err(unsound)?;
     match faults(&inspected) {
-        none if none.is_empty() => Ok(inspected),
+        none if none.is_empty() => Ok(compare(&file, &inspected, manifest)),
         some => Err(some),
     }
 }
@@ -150,7 +150,7 @@ fn reported(manifest: &Manifest) -> Result<HashKv, &str> {
     manifest.hash_kv.ok_or(reason.unwrap_or("no HashKV was recorded"))
 }
 
-fn compare(walked: &Inspection, manifest: &Manifest) -> Content {
+fn compare(file: &bbolt::File<'_>, walked: &Inspection, manifest: &Manifest) -> Content {
     let content = |short_of: String| Content::Proven {
         proof: Proof::Content,
         short_of: Some(short_of),
@@ -159,7 +159,7 @@ fn compare(walked: &Inspection, manifest: &Manifest) -> Content {
         let reason = manifest.hash_kv_reason.as_deref().unwrap_or("no reason was recorded");
         return content(format!("no HashKV was recorded: {reason}"));
     };
-    match walked.hash_for(recorded.compact_revision).compared_with(recorded.hash) {
+    match walked.compared_with(file, recorded) {
         Agreement::Equal => Content::Proven {
             proof: Proof::HashKv,
             short_of: None,

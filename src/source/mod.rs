@@ -319,7 +319,7 @@ pub enum NotHeld {
 impl Source {
     /// Reads all of the source, and keeps its database, if that is no larger than `memory`. `each` hears how many bytes have
     /// come.
-    pub fn hold(&mut self, memory: u64, each: impl Fn(u64) -> ControlFlow<()>) -> Result<Held, NotHeld> {
+    pub fn hold(&mut self, memory: u64, mut each: impl FnMut(u64) -> ControlFlow<()>) -> Result<Held, NotHeld> {
         let needed = self.database_bytes();
         let mut database = room_for(needed, memory).ok_or(NotHeld::TooLarge { needed })?;
         let mut hasher = SnapshotHasher::default();

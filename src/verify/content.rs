@@ -9,13 +9,13 @@
 use std::ops::ControlFlow;
 
 use super::Stopped;
-use crate::backup::{Observed, Verdict, judge};
+use crate::backup::{ContentError, Observed, Verdict, judge};
 use crate::bbolt;
 use crate::keyspace::{Agreement, Inspection, LiveKeys};
 use crate::layout::{Manifest, Proof};
-use crate::model::HashKv;
+use crate::model::{Digest, HashKv, Revision};
 use crate::pipeline::{DecodeError, Observer};
-use crate::source::{self, Source};
+use crate::source::{self, Held, NotHeld, Source, TrailingDigest};
 
 /// How many faults of a database are named.
 const NAMED_FAULTS: usize = 3;
@@ -78,8 +78,34 @@ pub(super) fn prove(
     memory: u64,
     mut going: impl FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Content, Stopped> {
+    let mut before = 0;
+    let held = source.hold(memory, |done| going(done - std::mem::replace(&mut before, done)));
+    match held {
+        Ok(held) => Ok(prove_held(&held, manifest)),
+        // Nothing has been read of it.
+        Err(NotHeld::TooLarge { .. }) => prove_passing(source, manifest, going),
+        Err(NotHeld::Unread(error)) => Ok(failed(error)),
+        Err(NotHeld::BrokenOff) => Err(Stopped),
+    }
+}
+
+fn prove_held(held: &Held, manifest: &Manifest) -> Content {
+    if held.hashed.digest != TrailingDigest::Matches {
+        return Content::Wrong(vec![format!("its snapshot is damaged: {}", ContentError::Digest)]);
+    }
+    if let Some(fault) = other_bytes(held.hashed.sha256, manifest) {
+        return Content::Wrong(vec![fault]);
+    }
+    walk(&held.database, manifest).unwrap_or_else(Content::Wrong)
+}
+
+/// The same of one that is not held, as it passes.
+fn prove_passing(
+    mut source: Source,
+    manifest: &Manifest,
+    mut going: impl FnMut(u64) -> ControlFlow<()>,
+) -> Result<Content, Stopped> {
     let mut observed = Observed::new(manifest.plain.bytes);
-    let mut held = source::room_for(manifest.plain.bytes, memory);
     let mut block = Vec::new();
     loop {
         match source.next_block(&mut block) {
@@ -88,9 +114,6 @@ pub(super) fn prove(
             Err(error) => return Ok(failed(error)),
         }
         observed.observe(&block);
-        if let Some(held) = &mut held {
-            held.extend_from_slice(&block);
-        }
         if going(block.len() as u64).is_break() {
             return Err(Stopped);
         }
@@ -100,27 +123,23 @@ pub(super) fn prove(
         Ok(facts) => facts,
         Err(error) => return wrong(format!("its snapshot is damaged: {error}")),
     };
-    if facts.sha256 != manifest.plain.sha256 {
-        return wrong(format!(
-            "its snapshot has the SHA-256 {} instead of {}",
-            facts.sha256, manifest.plain.sha256
-        ));
+    if let Some(fault) = other_bytes(facts.sha256, manifest).or_else(|| other_revision(facts.revision, manifest)) {
+        return wrong(fault);
     }
-    if facts.revision != manifest.to_revision {
-        let (found, recorded) = (facts.revision, manifest.to_revision);
-        return wrong(format!("its snapshot has revision {found} instead of {recorded}"));
-    }
-    let Some(mut held) = held else {
-        return Ok(match judge(&facts, reported(manifest), None) {
-            Verdict::Proven { proof, short_of } => Content::Proven { proof, short_of },
-            Verdict::Wrong(faults) => Content::Wrong(faults),
-        });
-    };
-    held.truncate(usize::try_from(facts.database_bytes).unwrap_or(usize::MAX));
-    Ok(match walk(&held, manifest) {
-        Ok(proven) => proven,
-        Err(faults) => Content::Wrong(faults),
+    Ok(match judge(&facts, reported(manifest), None) {
+        Verdict::Proven { proof, short_of } => Content::Proven { proof, short_of },
+        Verdict::Wrong(faults) => Content::Wrong(faults),
     })
+}
+
+fn other_bytes(found: Digest, manifest: &Manifest) -> Option<String> {
+    let recorded = manifest.plain.sha256;
+    (found != recorded).then(|| format!("its snapshot has the SHA-256 {found} instead of {recorded}"))
+}
+
+fn other_revision(found: Revision, manifest: &Manifest) -> Option<String> {
+    let recorded = manifest.to_revision;
+    (found != recorded).then(|| format!("its snapshot has revision {found} instead of {recorded}"))
 }
 
 /// Checks every page and every entry, and compares with the manifest.
@@ -129,9 +148,13 @@ fn walk(database: &[u8], manifest: &Manifest) -> Result<Content, Vec<String>> {
     let file = bbolt::File::open(database).map_err(unsound)?;
     let recorded = manifest.hash_kv.map(|hash| hash.compact_revision);
     let inspected = Inspection::of(&file, LiveKeys::Ignored, recorded, |_, _, _| {}).map_err(unsound)?;
-    match faults(&inspected) {
-        none if none.is_empty() => Ok(compare(&file, &inspected, manifest)),
-        some => Err(some),
+    let mut faults = faults(&inspected);
+    if faults.is_empty() {
+        faults.extend(other_revision(inspected.summary.revision(), manifest));
+    }
+    match faults.is_empty() {
+        true => Ok(compare(&file, &inspected, manifest)),
+        false => Err(faults),
     }
 }
 

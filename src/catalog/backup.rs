@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::layout::{Outline, Proof};
+use crate::layout::{ObjectName, Outline, Proof};
 use crate::model::{ChainId, Revision};
 use crate::signing::SignerKey;
 use crate::text::clean;
@@ -129,6 +129,19 @@ pub struct BackupCopy {
     pub pinned: Pinned,
     /// What the destination asks for.
     pub asked: Asked,
+    /// What follows it in its chain there, in the order of the names; only the names were read.
+    pub links: Vec<Link>,
+}
+
+/// A delta, a pack, a mark, a gap or an epoch, as it was listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub name: ObjectName,
+    /// How large it is.
+    pub bytes: u64,
+    /// When it was written, by the store's clock.
+    pub written_at: Timestamp,
 }
 
 impl BackupCopy {

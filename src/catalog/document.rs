@@ -113,6 +113,11 @@ fn parse(name: &ObjectName, bytes: &[u8]) -> Result<Content, Fault> {
         ObjectName::StoreMarker
         | ObjectName::Signers
         | ObjectName::Full(_)
+        | ObjectName::Epoch(..)
+        | ObjectName::Delta(..)
+        | ObjectName::Pack(..)
+        | ObjectName::Mark(..)
+        | ObjectName::Gap(..)
         | ObjectName::Pin(_)
         | ObjectName::Canary(_)
         | ObjectName::Claim(..) => Ok(Content::Mark),

@@ -30,7 +30,7 @@ use crate::layout::{
 };
 use crate::model::{ChainId, ClusterId, Digest, Revision};
 use crate::signing::{Authority, Distrust, SignerKey};
-pub use backup::{Asked, Backup, BackupCopy, LastCheck, Newness, Pinned, Standing};
+pub use backup::{Asked, Backup, BackupCopy, LastCheck, Link, Newness, Pinned, Standing};
 pub use choose::{Astray, FindError, LatestError, Lineage};
 use document::{Checked, Content, Refused};
 pub use document::{Document, Understood};
@@ -173,6 +173,11 @@ impl Catalog {
                 ObjectName::StoreMarker
                 | ObjectName::Signers
                 | ObjectName::Full(_)
+                | ObjectName::Epoch(..)
+                | ObjectName::Delta(..)
+                | ObjectName::Pack(..)
+                | ObjectName::Mark(..)
+                | ObjectName::Gap(..)
                 | ObjectName::Pin(_)
                 | ObjectName::Canary(_)
                 | ObjectName::Claim(..) => {}
@@ -272,6 +277,7 @@ impl Catalog {
                 last_check: LastCheck::Known,
                 pinned,
                 asked,
+                links: Vec::new(),
             };
             backup.copies.insert(place, copy);
         }
@@ -385,6 +391,11 @@ impl Catalog {
             | ObjectName::Signers
             | ObjectName::Acceptance(_)
             | ObjectName::Full(_)
+            | ObjectName::Epoch(..)
+            | ObjectName::Delta(..)
+            | ObjectName::Pack(..)
+            | ObjectName::Mark(..)
+            | ObjectName::Gap(..)
             | ObjectName::Pin(_)
             | ObjectName::Check(..)
             | ObjectName::Canary(_)

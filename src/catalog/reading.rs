@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Asked, Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastCheck, LastWord, Listed,
-    ListedObject, ObjectName, Outline, Pinned, PinsCount, Proof, Refused, Standing, Understood, Unreadable, damaged,
-    order, ours, stranger,
+    Asked, Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastCheck, LastWord, Link,
+    Listed, ListedObject, ObjectName, Outline, Pinned, PinsCount, Proof, Refused, Standing, Understood, Unreadable,
+    damaged, order, ours, stranger,
 };
 
 use super::Foreign;
@@ -20,7 +20,8 @@ pub(super) struct Reading<'a> {
     with_check: BTreeSet<&'a ChainPath>,
     checks: BTreeMap<ChainPath, Checked>,
     with_manifest: BTreeSet<&'a ChainPath>,
-    /// Pins and results of checks.
+    links: BTreeMap<&'a ChainPath, Vec<Link>>,
+    /// What lies beside a backup.
     of_chains: Vec<&'a ObjectName>,
     catalog: Catalog,
 }
@@ -35,6 +36,7 @@ impl<'a> Reading<'a> {
             with_check: BTreeSet::new(),
             checks: BTreeMap::new(),
             with_manifest: BTreeSet::new(),
+            links: BTreeMap::new(),
             of_chains: Vec::new(),
             catalog: Catalog::default(),
         };
@@ -58,7 +60,7 @@ impl<'a> Reading<'a> {
             }
         }
         for (name, object) in ours(objects) {
-            if matches!(name, ObjectName::Pin(_) | ObjectName::Check(..)) {
+            if !matches!(name, ObjectName::Full(_) | ObjectName::FullManifest(..)) && name.chain().is_some() {
                 reading.of_chains.push(name);
             }
             match name {
@@ -74,6 +76,18 @@ impl<'a> Reading<'a> {
                 }
                 ObjectName::Check(chain, ..) => {
                     reading.with_check.insert(chain);
+                }
+                ObjectName::Epoch(chain, _)
+                | ObjectName::Delta(chain, ..)
+                | ObjectName::Pack(chain, ..)
+                | ObjectName::Mark(chain, ..)
+                | ObjectName::Gap(chain, ..) => {
+                    let link = Link {
+                        name: name.clone(),
+                        bytes: object.bytes,
+                        written_at: object.modified,
+                    };
+                    reading.links.entry(chain).or_default().push(link);
                 }
                 ObjectName::StoreMarker
                 | ObjectName::Signers
@@ -136,7 +150,8 @@ impl<'a> Reading<'a> {
         backups.sort_unstable_by(|a, b| order(a).cmp(&order(b)).then(a.revision().cmp(&b.revision())));
         self.take_out_doubles(&mut backups);
         for backup in &mut backups {
-            backup.copies = vec![self.copy_of(&backup.manifest)];
+            let links = self.links.remove(&backup.manifest.chain_path()).unwrap_or_default();
+            backup.copies = vec![self.copy_of(&backup.manifest, links)];
         }
         self.catalog.backups = backups;
         for (chain, object) in &self.data {
@@ -188,7 +203,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn copy_of(&self, manifest: &Outline) -> BackupCopy {
+    fn copy_of(&self, manifest: &Outline, links: Vec<Link>) -> BackupCopy {
         let chain = &manifest.chain_path();
         let expected = manifest.stored.bytes;
         let checked = self.checks.get(chain);
@@ -223,6 +238,7 @@ impl<'a> Reading<'a> {
                 Pinned::No
             },
             asked: Asked::ReadBack,
+            links,
         }
     }
 }

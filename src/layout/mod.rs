@@ -4,6 +4,7 @@
 
 pub mod claim;
 mod clocks;
+pub mod delta;
 pub mod instant;
 pub mod lease;
 pub(crate) mod manifest;
@@ -16,5 +17,5 @@ pub use manifest::{
     Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Rewrapped,
     SIGNED_FORMAT, Stream, Writer,
 };
-pub use names::{ChainPath, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath};
+pub use names::{ChainPath, Epoch, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath, Span};
 pub use records::{Acceptance, Check, Pin, Proof};

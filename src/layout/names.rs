@@ -9,6 +9,11 @@
 //! lineages/00000001.json                  the operator's word on lineages; the highest number counts
 //! CLUSTER_ID/CHAIN/full.db.zst.age        one snapshot, compressed and encrypted
 //! CLUSTER_ID/CHAIN/full-REVISION.json     its manifest; REVISION has 20 digits
+//! CLUSTER_ID/CHAIN/epochs/EPOCH.json      who writes the chain's deltas; EPOCH has 8 digits, the highest counts
+//! CLUSTER_ID/CHAIN/FROM-TO.EPOCH.delta    all changes of these revisions, both included; revisions have 20 digits
+//! CLUSTER_ID/CHAIN/FROM-TO.EPOCH.pack     deltas as they were, one behind the other
+//! CLUSTER_ID/CHAIN/TO-TIME.EPOCH.mark     nothing was written from TO until TIME
+//! CLUSTER_ID/CHAIN/FROM.EPOCH.gap         FROM and what follows is not in this chain
 //! CLUSTER_ID/CHAIN/pin.json               present: pinned
 //! CLUSTER_ID/CHAIN/checks/TIME-HOST.json  the result of a check
 //! slots/SCHEDULE/TIME.N.json              who takes a slot; the highest N counts
@@ -23,11 +28,13 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{ChainId, ClusterId, Invalid, Revision, ScheduleName};
 
 const FULL: &str = "full.db.zst.age";
 const SLOTS: &str = "slots";
+const EPOCHS: &str = "epochs";
 const COMPACT_UTC: &str = "%Y%m%dT%H%M%SZ";
 const HOST_NAME_MAX: usize = 128;
 
@@ -93,6 +100,47 @@ impl FromStr for HostName {
     }
 }
 
+/// The time of one writer of a chain's deltas: counted from 1 in each chain, never begun anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u32);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08}", self.0)
+    }
+}
+
+/// Revisions that follow each other, both ends included; never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    from: Revision,
+    to: Revision,
+}
+
+impl Span {
+    /// The revisions `from` to `to`; none where `to` is before `from`.
+    pub fn new(from: Revision, to: Revision) -> Option<Span> {
+        (from <= to).then_some(Span { from, to })
+    }
+
+    /// The first.
+    pub fn from(self) -> Revision {
+        self.from
+    }
+
+    /// The last.
+    pub fn to(self) -> Revision {
+        self.to
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.from.padded(), self.to.padded())
+    }
+}
+
 /// One slot of a schedule, as it stands in object names: to the second.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotPath {
@@ -141,6 +189,16 @@ pub enum ObjectName {
     Full(ChainPath),
     /// The manifest of a full backup, and the revision it holds.
     FullManifest(ChainPath, Revision),
+    /// Who writes the deltas of a chain from some revision on.
+    Epoch(ChainPath, Epoch),
+    /// All changes of some revisions.
+    Delta(ChainPath, Span, Epoch),
+    /// Deltas, one behind the other.
+    Pack(ChainPath, Span, Epoch),
+    /// Nothing was written from that revision until that time (whole seconds).
+    Mark(ChainPath, Revision, Timestamp, Epoch),
+    /// The end of a chain, from that revision on, and why.
+    Gap(ChainPath, Revision, Epoch),
     /// The mark that excludes a chain from retention.
     Pin(ChainPath),
     /// The result of a check, by time (whole seconds) and host.
@@ -157,6 +215,11 @@ impl ObjectName {
         match self {
             ObjectName::Full(chain)
             | ObjectName::FullManifest(chain, _)
+            | ObjectName::Epoch(chain, _)
+            | ObjectName::Delta(chain, ..)
+            | ObjectName::Pack(chain, ..)
+            | ObjectName::Mark(chain, ..)
+            | ObjectName::Gap(chain, ..)
             | ObjectName::Pin(chain)
             | ObjectName::Check(chain, _, _) => Some(chain),
             ObjectName::StoreMarker
@@ -176,6 +239,11 @@ impl ObjectName {
             | ObjectName::Acceptance(_)
             | ObjectName::Full(_)
             | ObjectName::FullManifest(..)
+            | ObjectName::Epoch(..)
+            | ObjectName::Delta(..)
+            | ObjectName::Pack(..)
+            | ObjectName::Mark(..)
+            | ObjectName::Gap(..)
             | ObjectName::Pin(_)
             | ObjectName::Canary(_)
             | ObjectName::Claim(..) => None,
@@ -198,6 +266,14 @@ impl fmt::Display for ObjectName {
             ObjectName::Acceptance(number) => write!(f, "lineages/{number:08}.json"),
             ObjectName::Full(chain) => write!(f, "{chain}/{FULL}"),
             ObjectName::FullManifest(chain, revision) => write!(f, "{chain}/full-{}.json", revision.padded()),
+            ObjectName::Epoch(chain, epoch) => write!(f, "{chain}/{EPOCHS}/{epoch}.json"),
+            ObjectName::Delta(chain, span, epoch) => write!(f, "{chain}/{span}.{epoch}.delta"),
+            ObjectName::Pack(chain, span, epoch) => write!(f, "{chain}/{span}.{epoch}.pack"),
+            ObjectName::Mark(chain, to, time, epoch) => {
+                let time = time.to_zoned(TimeZone::UTC);
+                write!(f, "{chain}/{}-{}.{epoch}.mark", to.padded(), time.strftime(COMPACT_UTC))
+            }
+            ObjectName::Gap(chain, from, epoch) => write!(f, "{chain}/{}.{epoch}.gap", from.padded()),
             ObjectName::Pin(chain) => write!(f, "{chain}/pin.json"),
             ObjectName::Check(chain, time, host) => {
                 let time = time.to_zoned(TimeZone::UTC);
@@ -232,6 +308,10 @@ fn parse_object(text: &str) -> Option<ObjectName> {
             Some(ObjectName::Claim(slot, number.parse().ok()?))
         }
         [cluster, chain, file] => parse_in_chain(parse_chain_path(cluster, chain)?, file),
+        [cluster, chain, EPOCHS, file] => {
+            let epoch = file.strip_suffix(".json")?.parse().ok()?;
+            Some(ObjectName::Epoch(parse_chain_path(cluster, chain)?, Epoch(epoch)))
+        }
         [cluster, chain, "checks", file] => {
             let (time, host) = file.strip_suffix(".json")?.split_once('-')?;
             Some(ObjectName::Check(
@@ -253,10 +333,34 @@ fn parse_in_chain(chain: ChainPath, file: &str) -> Option<ObjectName> {
     match file {
         FULL => Some(ObjectName::Full(chain)),
         "pin.json" => Some(ObjectName::Pin(chain)),
-        other => {
-            let revision = other.strip_prefix("full-")?.strip_suffix(".json")?;
-            Some(ObjectName::FullManifest(chain, revision.parse().ok()?))
-        }
+        other => match other.strip_prefix("full-") {
+            Some(revision) => {
+                let revision = revision.strip_suffix(".json")?;
+                Some(ObjectName::FullManifest(chain, revision.parse().ok()?))
+            }
+            None => parse_link(chain, other),
+        },
+    }
+}
+
+/// A delta, a pack, a mark or a gap.
+fn parse_link(chain: ChainPath, file: &str) -> Option<ObjectName> {
+    let (rest, kind) = file.rsplit_once('.')?;
+    let (place, epoch) = rest.split_once('.')?;
+    let epoch = Epoch(epoch.parse().ok()?);
+    if kind == "gap" {
+        return Some(ObjectName::Gap(chain, place.parse().ok()?, epoch));
+    }
+    let (first, second) = place.split_once('-')?;
+    let first = first.parse().ok()?;
+    if kind == "mark" {
+        return Some(ObjectName::Mark(chain, first, parse_second(second)?, epoch));
+    }
+    let span = Span::new(first, second.parse().ok()?)?;
+    match kind {
+        "delta" => Some(ObjectName::Delta(chain, span, epoch)),
+        "pack" => Some(ObjectName::Pack(chain, span, epoch)),
+        _ => None,
     }
 }
 
@@ -288,7 +392,9 @@ impl Folder {
                 let id: ClusterId = cluster.parse().ok()?;
                 (id.to_string() == *cluster).then_some(Folder::Shared)
             }
-            [cluster, chain] | [cluster, chain, "checks"] => parse_chain_path(cluster, chain).map(Folder::OfChain),
+            [cluster, chain] | [cluster, chain, "checks" | EPOCHS] => {
+                parse_chain_path(cluster, chain).map(Folder::OfChain)
+            }
             _ => None,
         }
     }
@@ -357,6 +463,10 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn span(from: i64, to: i64) -> Span {
+        Span::new(Revision::new(from).unwrap(), Revision::new(to).unwrap()).unwrap()
+    }
+
     #[test]
     fn names_are_those_of_the_contract() {
         let chain = chain_path(0x0cdf_8181, "20261120T101530Z-9f3c4a1b");
@@ -373,6 +483,26 @@ pub(crate) mod tests {
             (
                 ObjectName::FullManifest(chain.clone(), revision),
                 "cdf8181/20261120T101530Z-9f3c4a1b/full-00000000000000004711.json",
+            ),
+            (
+                ObjectName::Epoch(chain.clone(), Epoch(2)),
+                "cdf8181/20261120T101530Z-9f3c4a1b/epochs/00000002.json",
+            ),
+            (
+                ObjectName::Delta(chain.clone(), span(4712, 5000), Epoch(1)),
+                "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004712-00000000000000005000.00000001.delta",
+            ),
+            (
+                ObjectName::Pack(chain.clone(), span(4712, 4712), Epoch(1)),
+                "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004712-00000000000000004712.00000001.pack",
+            ),
+            (
+                ObjectName::Mark(chain.clone(), revision, time, Epoch(3)),
+                "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711-20261121T000007Z.00000003.mark",
+            ),
+            (
+                ObjectName::Gap(chain.clone(), revision, Epoch(1)),
+                "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711.00000001.gap",
             ),
             (
                 ObjectName::Pin(chain.clone()),
@@ -413,6 +543,12 @@ pub(crate) mod tests {
             "cdf8181/20261120T101530Z-9f3c4a1b/full-99999999999999999999.json",
             "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711-00000000000000004712.delta.zst.age",
             "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711-00000000000000004712.json",
+            "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004712-00000000000000004711.00000001.delta",
+            "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711-00000000000000004712.1.delta",
+            "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711-00000000000000004712.delta",
+            "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711.00000001.mark",
+            "cdf8181/20261120T101530Z-9f3c4a1b/00000000000000004711-00000000000000004712.00000001.gap",
+            "cdf8181/20261120T101530Z-9f3c4a1b/epochs/1.json",
             "cdf8181/20261120T101530Z-9f3c4a1b/checks/20261121T000007Z-.json",
             "cdf8181/20261120T101530Z-9f3c4a1b/checks/x/20261121T000007Z-a.json",
             "slots/hourly/20261120T100000Z.01.json",
@@ -475,7 +611,7 @@ pub(crate) mod tests {
             chain,
         });
         let host = ".{0,200}".prop_map(|text| HostName::nearest(&text));
-        (0..8, path, host, any::<u32>(), 0..=i64::MAX, 0_i64..4_000_000_000).prop_map(
+        (0..13, path, host, any::<u32>(), 0..=i64::MAX, 0_i64..4_000_000_000).prop_map(
             |(which, path, host, number, revision, second)| match which {
                 0 => ObjectName::StoreMarker,
                 1 => ObjectName::Acceptance(number % 100_000_000),
@@ -484,6 +620,16 @@ pub(crate) mod tests {
                 4 => ObjectName::Pin(path),
                 5 => ObjectName::Check(path, Timestamp::from_second(second).unwrap(), host),
                 6 => ObjectName::Canary(host),
+                8 => ObjectName::Epoch(path, Epoch(number % 100_000_000)),
+                9 => ObjectName::Delta(path, span(revision / 2, revision), Epoch(number % 100_000_000)),
+                10 => ObjectName::Pack(path, span(revision, revision), Epoch(number % 100_000_000)),
+                11 => ObjectName::Mark(
+                    path,
+                    Revision::new(revision).unwrap(),
+                    Timestamp::from_second(second).unwrap(),
+                    Epoch(number % 100_000_000),
+                ),
+                12 => ObjectName::Gap(path, Revision::new(revision).unwrap(), Epoch(number % 100_000_000)),
                 _ => {
                     let second = Timestamp::from_second(second).unwrap();
                     ObjectName::Claim(SlotPath::new("a-1".parse().unwrap(), second), number)

@@ -3,6 +3,7 @@
 //! ```text
 //! manifest   from here on it is no backup: nothing lists it, restores it or counts it
 //! checks     after the manifest, or a bad backup would look good for a while
+//! deltas     and what else follows the full
 //! object     last: an object without a manifest is what a sweep looks for, and it leads it to the rest
 //! ```
 //!
@@ -23,6 +24,11 @@ pub fn removal_order(chain: &ChainPath, objects: &[ListedObject]) -> Option<Vec<
         let step = match name {
             ObjectName::FullManifest(..) => Step::Manifest,
             ObjectName::Check(..) => Step::Check,
+            ObjectName::Epoch(..)
+            | ObjectName::Delta(..)
+            | ObjectName::Pack(..)
+            | ObjectName::Mark(..)
+            | ObjectName::Gap(..) => Step::Link,
             ObjectName::Full(_) => Step::Object,
             ObjectName::Pin(_) => return None,
             // They are of no chain.
@@ -44,5 +50,6 @@ pub fn removal_order(chain: &ChainPath, objects: &[ListedObject]) -> Option<Vec<
 enum Step {
     Manifest,
     Check,
+    Link,
     Object,
 }

@@ -22,6 +22,16 @@ pub enum DocumentKind {
     Claim,
     /// The list of those who may sign.
     Signers,
+    /// Who writes the deltas of a chain.
+    Epoch,
+    /// The header of a delta.
+    Delta,
+    /// The header of a pack.
+    Pack,
+    /// The word that nothing was written.
+    Mark,
+    /// The end of a chain.
+    Gap,
 }
 
 impl DocumentKind {
@@ -34,6 +44,11 @@ impl DocumentKind {
             ObjectName::Acceptance(_) => Some(DocumentKind::Acceptance),
             ObjectName::Claim(..) => Some(DocumentKind::Claim),
             ObjectName::Signers => Some(DocumentKind::Signers),
+            ObjectName::Epoch(..) => Some(DocumentKind::Epoch),
+            ObjectName::Delta(..) => Some(DocumentKind::Delta),
+            ObjectName::Pack(..) => Some(DocumentKind::Pack),
+            ObjectName::Mark(..) => Some(DocumentKind::Mark),
+            ObjectName::Gap(..) => Some(DocumentKind::Gap),
             ObjectName::StoreMarker | ObjectName::Full(_) | ObjectName::Canary(_) => None,
         }
     }
@@ -46,6 +61,11 @@ impl DocumentKind {
             DocumentKind::Acceptance => "acceptance",
             DocumentKind::Claim => "claim",
             DocumentKind::Signers => "signers",
+            DocumentKind::Epoch => "epoch",
+            DocumentKind::Delta => "delta",
+            DocumentKind::Pack => "pack",
+            DocumentKind::Mark => "mark",
+            DocumentKind::Gap => "gap",
         }
     }
 }

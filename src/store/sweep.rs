@@ -88,8 +88,8 @@ impl Inner {
         let (leavings, passed_over) = leavings(&objects, begun, &claimed, now, delay);
         for (object, path) in leavings {
             sign();
-            if let Listed::Ours(ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..)) =
-                &object.name
+            if let Listed::Ours(name) = &object.name
+                && let Some(chain) = name.chain()
                 && self.has_manifest(chain)?
             {
                 continue; // it came after the listing
@@ -148,7 +148,7 @@ fn leavings<'a>(
     let left = |object: &'a ListedObject| match &object.name {
         // A pin is written before the manifest, so a run may have died between the two. A check may have been written
         // while the chain was being removed.
-        Listed::Ours(name @ (ObjectName::Full(chain) | ObjectName::Pin(chain) | ObjectName::Check(chain, ..))) => {
+        Listed::Ours(name) if let Some(chain) = name.chain() => {
             let modified = chains.last_written.get(chain).copied().unwrap_or(object.modified);
             (!chains.complete.contains(chain) && is_left(Some(chain), modified)).then(|| name.to_string())
         }

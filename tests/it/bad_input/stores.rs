@@ -170,7 +170,8 @@ fn destinations_that_are_full_or_read_only() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);
     let store = host.store();
-    let Some(small) = Tmpfs::mount(&store, 4) else { return };
+    // Well below what is estimated for the 8 MiB and more that the server holds, however its file has grown.
+    let Some(small) = Tmpfs::mount(&store, 2) else { return };
     // The size is known from the first message, before anything is written.
     host.lifeboat(["backup"])
         .expect_code(1)

@@ -4,6 +4,7 @@
 //! to terabytes, and a disk that may be etcd's is not to be full before that is found out. Whether the bytes are a sound
 //! database is not judged here.
 
+mod changes;
 mod digest;
 mod file_kind;
 mod stored;
@@ -15,6 +16,7 @@ use crate::bbolt;
 use crate::model::Digest;
 use crate::pipeline::{DecodeError, Decoded, Unlock, decode, fill};
 
+pub use changes::{Changes, DeltaRecords};
 pub use digest::{Hashed, SnapshotHasher, TrailingDigest, trailing_digest};
 pub use file_kind::FileKind;
 

@@ -40,6 +40,7 @@ pub mod systemd;
 // What the program does.
 pub mod backup;
 pub mod copy;
+pub mod pack;
 pub mod prune;
 pub mod rebuild;
 pub mod restore;

@@ -6,7 +6,7 @@
 //! lifeboat delta 1 0000001187        kind, version, the place of the first byte of the body, counted from 1
 //! {"format":1,"kind":"delta",…}      the header: one JSON document in one line, signed like every other document
 //! body                               of a delta: age of zstd of its records
-//!                                    of a pack: its index, then the deltas byte by byte as they were
+//!                                    of a pack: deltas, each byte by byte as it was stored, then the index
 //!                                    of a mark: nothing
 //! ```
 //!
@@ -162,6 +162,11 @@ impl Header {
             LinkKind::Pack => ObjectName::Pack(chain, span, epoch),
             LinkKind::Mark => ObjectName::Mark(chain, span.to(), whole_second(self.last_mark.time), epoch),
         })
+    }
+
+    /// Reads the header's line.
+    pub fn from_document(line: &[u8]) -> Result<Header, Fault> {
+        read_document(line)
     }
 
     /// The document, still unsigned: one line.

@@ -39,6 +39,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
     let restore = reader.restore(&root);
     let destinations = reader.destinations(&root);
     let schedules = reader.schedules(&root, &destinations);
+    let deltas = reader.deltas(&root, &destinations);
     let notify = reader.notify(&root);
     let metrics = reader.metrics(&root);
     let switched_off = reader.switched_off;
@@ -51,6 +52,7 @@ pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Probl
         signing,
         compression,
         backup,
+        deltas,
         restore,
         schedules,
         destinations,

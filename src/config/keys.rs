@@ -106,6 +106,38 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Text,
         "\"auto\", \"off\" or a rate, such as \"100 MiB/s\"",
     ),
+    key("deltas.enabled", Kind::Switch, SWITCH),
+    key(
+        "deltas.every",
+        Kind::Duration,
+        "a duration with a unit, from \"1s\" to \"1h\"",
+    ),
+    key(
+        "deltas.max_bytes",
+        Kind::Text,
+        "a size with a unit, from \"64 KiB\" to \"64 MiB\"",
+    ),
+    key("deltas.destinations", Kind::Texts, "a list of names of destinations"),
+    key(
+        "deltas.spool",
+        Kind::Text,
+        "a size with a unit, from \"16 MiB\" to \"1 TiB\"",
+    ),
+    key(
+        "deltas.mark_every",
+        Kind::Duration,
+        "a duration with a unit, from \"1s\" to \"1h\"",
+    ),
+    key(
+        "deltas.pack_after",
+        Kind::Duration,
+        "a duration with a unit, from \"1m\" to \"168h\"",
+    ),
+    key(
+        "deltas.hash_kv_every",
+        Kind::Duration,
+        "a duration with a unit, from \"1m\" to \"168h\"",
+    ),
     key(
         "restore.health_timeout",
         Kind::Duration,
@@ -245,7 +277,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// What the contract lists and this version does not know yet.
-const LATER: &[&str] = &["deltas", "restore.automatic", "log"];
+const LATER: &[&str] = &["restore.automatic", "log"];
 
 const fn key(path: &'static str, kind: Kind, expected: &'static str) -> Key {
     Key { path, kind, expected }

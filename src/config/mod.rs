@@ -14,6 +14,7 @@
 
 mod buckets;
 mod check;
+mod deltas;
 mod file;
 mod keys;
 mod last_good;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 pub use crate::model::ScheduleName;
 pub use crate::secret::{Secret, SecretError};
+pub use deltas::Deltas;
 pub use last_good::recall;
 pub use load::{Error, Loaded, files, load};
 pub use local::{Because, LocalMember, ThisHost};
@@ -81,6 +83,8 @@ pub struct Config {
     pub compression: Compression,
     /// How backups are taken.
     pub backup: Backup,
+    /// Whether and how the changes behind a backup are captured.
+    pub deltas: Deltas,
     /// How they are restored on a host.
     pub restore: Restore,
     /// When backups are taken; the ones that are switched on.

@@ -209,7 +209,7 @@ impl Reader<'_> {
     }
 
     /// The destinations that are named, or all.
-    fn chosen(
+    pub(super) fn chosen(
         &mut self,
         section: &Section<'_>,
         destinations: &BTreeMap<DestinationName, Destination>,

@@ -157,7 +157,7 @@ fn all_problems_of_all_files_come_at_once_in_their_order() {
     let directory = Directory::with(&[
         (
             "config.toml",
-            "[cluster]\nnam = \"prod\"\n\n[deltas]\nenabled = true\n\n[compression]\nlevel = 25\n",
+            "[cluster]\nnam = \"prod\"\n\n[log]\nlevel = \"x\"\n\n[compression]\nlevel = 25\n",
         ),
         (
             "config.d/50-host.toml",
@@ -175,10 +175,10 @@ config.toml:2:1: unknown key `cluster.nam`; did you mean `cluster.name`?
   |
 2 | nam …
   | ^^^
-config.toml:4:2: `[deltas]` is known only to later versions of lifeboat
+config.toml:4:2: `[log]` is known only to later versions of lifeboat
   |
-4 | [deltas]
-  |  ^^^^^^
+4 | [log]
+  |  ^^^
 config.toml:8:9: `compression.level`: 25 is not a whole number from 1 to 19
   |
 8 | level = 25
@@ -284,16 +284,31 @@ config.d/a.toml:2:1: unknown key `members."m1.example.com".peer_url`; did you me
         ),
         (
             r#"[deltas]
-enabled = true
+enabled = 1
+every = "2h"
+max_bytes = "1 GiB"
+destinations = ["locl"]
 [log]
 level = "x""#,
-            r#"config.d/a.toml:1:2: `[deltas]` is known only to later versions of lifeboat
+            r#"config.d/a.toml:2:11: `deltas.enabled`: 1 is not true or false
   |
-1 | [deltas]
-  |  ^^^^^^
-config.d/a.toml:3:2: `[log]` is known only to later versions of lifeboat
+2 | enabled = 1
+  |           ^
+config.d/a.toml:3:9: `deltas.every`: "2h" is not a duration with a unit, from "1s" to "1h"
   |
-3 | [log]
+3 | every = "2h"
+  |         ^^^^
+config.d/a.toml:4:13: `deltas.max_bytes`: "1 GiB" is not a size with a unit, from "64 KiB" to "64 MiB"
+  |
+4 | max_bytes = "1 GiB"
+  |             ^^^^^^^
+config.d/a.toml:5:17: `deltas.destinations[0]`: `locl` is not one of `[destinations]` that are switched on; did you mean `local`?
+  |
+5 | destinations = ["locl"]
+  |                 ^^^^^^
+config.d/a.toml:6:2: `[log]` is known only to later versions of lifeboat
+  |
+6 | [log]
   |  ^^^"#,
         ),
         (
@@ -315,17 +330,11 @@ config.d/a.toml:4:10: `destinations.local.shared`: "yes" is not true or false
   |          ^^^^^"#,
         ),
         (
-            r#"[deltas]
-enabled = true
-[restore]
+            r#"[restore]
 automatic = "never""#,
-            r#"config.d/a.toml:1:2: `[deltas]` is known only to later versions of lifeboat
+            r#"config.d/a.toml:2:1: `restore.automatic` is known only to later versions of lifeboat
   |
-1 | [deltas]
-  |  ^^^^^^
-config.d/a.toml:4:1: `restore.automatic` is known only to later versions of lifeboat
-  |
-4 | automatic …
+2 | automatic …
   | ^^^^^^^^^"#,
         ),
         (
@@ -659,7 +668,7 @@ config.d/a.toml:3:11: not valid TOML: string values must be quoted, expected lit
         (
             r#"x = 1979-05-27
 compression.level = 1979-05-27"#,
-            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, signing, compression, backup, restore, schedules, destinations, notify, metrics
+            r#"config.d/a.toml:1:1: unknown key `x`; known at the top: cluster, members, host, encryption, signing, compression, backup, deltas, restore, schedules, destinations, notify, metrics
   |
 1 | x …
   | ^

@@ -16,6 +16,7 @@ mod snapshot;
 mod survey;
 mod v2;
 mod verifier;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use peer_port::{Error as PeerPortError, PeerPort};
 pub use snapshot::{Chunk, DIGEST_BYTES, SnapshotStream};
 pub use survey::{Endpoints, Surveyed, survey};
 pub use v2::holds_v2_keys;
+pub use watch::{Heard, KeyChange, KeyPut, WatchEnd, Watching, WholeRevision, loses_deletions};
 
 /// Where etcd listens unless told otherwise.
 const CLIENT_PORT: u16 = 2379;
@@ -160,6 +162,16 @@ pub struct Member {
 impl Member {
     /// Connects to `url` and logs in.
     pub async fn connect(url: &str, access: &Access, ahead: Ahead) -> Result<Member, Error> {
+        Member::connect_with(url, access, ahead, ConnectOptions::new()).await
+    }
+
+    /// The same for a watch: the member refuses each call, and ends what goes on, while it knows no leader.
+    pub async fn connect_to_watch(url: &str, access: &Access) -> Result<Member, Error> {
+        let options = ConnectOptions::new().with_require_leader(true);
+        Member::connect_with(url, access, Ahead::Far, options).await
+    }
+
+    async fn connect_with(url: &str, access: &Access, ahead: Ahead, options: ConnectOptions) -> Result<Member, Error> {
         let unreachable = |reason: String| Error::Unreachable {
             url: url.to_owned(),
             reason,
@@ -180,12 +192,12 @@ impl Member {
                     unreachable(reason)
                 }
             })?;
-        let options = access
-            .login
-            .as_ref()
-            .map(|(user, password)| ConnectOptions::new().with_user(user.clone(), password.expose_secret().to_owned()));
+        let options = match &access.login {
+            Some((user, password)) => options.with_user(user.clone(), password.expose_secret().to_owned()),
+            None => options,
+        };
         let client = call(url, "Authenticate", CALL_TIMEOUT, async {
-            Client::from_channel(Channel::Tonic(channel), options).await
+            Client::from_channel(Channel::Tonic(channel), Some(options)).await
         })
         .await?;
         Ok(Member {
@@ -193,6 +205,15 @@ impl Member {
             client,
             identity: None,
         })
+    }
+
+    /// The same connection, for calls beside those of this one.
+    pub fn again(&self) -> Member {
+        Member {
+            url: self.url.clone(),
+            client: self.client.clone(),
+            identity: self.identity,
+        }
     }
 
     /// The endpoint of this connection.
@@ -256,6 +277,39 @@ impl Member {
         revision
             .and_then(|revision| Revision::new(revision).ok())
             .ok_or_else(|| self.nonsense("Range", "no revision"))
+    }
+
+    /// Whether a compaction has taken away what a store of `revision` needs: reading at it is refused.
+    pub async fn is_compacted(&mut self, revision: Revision) -> Result<bool, Error> {
+        let mut client = self.client.kv_client();
+        let options = GetOptions::new()
+            .with_count_only()
+            .with_serializable()
+            .with_revision(revision.get());
+        match call(&self.url, "Range", CALL_TIMEOUT, client.get("\0", Some(options))).await {
+            Ok(_) => Ok(false),
+            Err(Error::Call { reason, .. }) if reason.contains("compacted") => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The time to live that a lease was granted, in seconds; none where it is gone.
+    pub async fn granted_ttl(&mut self, lease: i64) -> Result<Option<u64>, Error> {
+        let mut client = self.client.lease_client();
+        let answer = call(
+            &self.url,
+            "LeaseTimeToLive",
+            CALL_TIMEOUT,
+            client.time_to_live(lease, None),
+        )
+        .await;
+        match answer {
+            // Of one that is gone the time that is left is -1.
+            Ok(answer) if answer.ttl() < 0 => Ok(None),
+            Ok(answer) => Ok(u64::try_from(answer.granted_ttl()).ok().filter(|ttl| *ttl > 0)),
+            Err(Error::Call { reason, .. }) if reason.contains("lease not found") => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes a write through the cluster's log that changes nothing: a put behind a comparison that no store fulfils.

@@ -88,7 +88,22 @@ impl Encoding {
         })
     }
 
-    /// The same on a thread of its own, which nobody waits for any longer than he wants to.
+    /// What is at hand as a whole, compressed and encrypted.
+    pub fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, EncodeError> {
+        let recipients = self.recipients.iter().map(Recipient::as_age);
+        let age = age::Encryptor::with_recipients(recipients).map_err(EncodeError::Recipients)?;
+        let age = age.wrap_output(Vec::new()).map_err(EncodeError::Zstd)?;
+        let mut zstd = zstd::Encoder::new(age, self.level).map_err(EncodeError::Zstd)?;
+        zstd.set_parameter(CParameter::ChecksumFlag(true))
+            .map_err(EncodeError::Zstd)?;
+        zstd.set_pledged_src_size(Some(plain.len() as u64))
+            .map_err(EncodeError::Zstd)?;
+        zstd.write_all(plain).map_err(EncodeError::Zstd)?;
+        let age = zstd.finish().map_err(EncodeError::Zstd)?;
+        age.finish().map_err(EncodeError::Zstd)
+    }
+
+    /// What [`Encoding::head`] gives, made on a thread of its own, which nobody waits for any longer than he wants to.
     pub async fn head_apart(&self) -> Result<Head, EncodeError> {
         let encoding = self.clone();
         let (sender, made) = oneshot::channel();

@@ -158,6 +158,9 @@ fn print(output: &Output, results: &Results, may_give_up: bool) {
         if let Some(note) = &checked.note {
             output.line(format!("      {}", clean(note)));
         }
+        for warning in &checked.warnings {
+            output.line(format!("      warning: {}", clean(warning)));
+        }
     }
     for id in &results.gone {
         output.line(format!("gone  {id}: removed by retention since it was listed"));

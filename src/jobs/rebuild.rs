@@ -231,11 +231,7 @@ pub fn warnings(token: &str, rebuilt: &Rebuilt) -> Vec<String> {
                 .to_owned(),
         );
     }
-    for id in &rebuilt.added_leases {
-        warnings.push(format!(
-            "keys use lease {id}, which had no entry: it was added with a lifetime of 1 h"
-        ));
-    }
+    warnings.extend(rebuilt.warnings_of_source());
     for alarm in &rebuilt.cleared_alarms {
         warnings.push(format!(
             "alarm {} of member {} was active and has been cleared",

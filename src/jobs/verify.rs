@@ -51,6 +51,8 @@ pub struct Checked {
     pub faults: Vec<String>,
     /// Why it could not be proven further.
     pub note: Option<String>,
+    /// What is no damage of its database, and still not as it should be.
+    pub warnings: Vec<String>,
     /// Its copies.
     pub destinations: Vec<CheckedCopy>,
 }
@@ -431,6 +433,7 @@ impl Results {
                 .flat_map(|row| row.faults.iter().map(|fault| format!("{}: {fault}", row.name)))
                 .collect(),
             note: verified.short_of,
+            warnings: verified.warnings,
             destinations: rows,
         });
         turn

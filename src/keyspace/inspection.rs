@@ -18,6 +18,9 @@ use crate::text::count;
 /// Of a database of so many bytes, another thread sums the entries.
 const LARGE_BYTES: u64 = 4 << 20;
 
+/// How many members that are not as they should be are named; the others are only counted.
+const NAMED_MEMBERS: usize = 10;
+
 /// What a walk over all pages and entries of a database came to.
 #[derive(Debug)]
 #[must_use]
@@ -98,33 +101,45 @@ impl Inspection {
         structure.chain(self.summary.faults.iter().map(ToString::to_string))
     }
 
-    /// What is no damage, and still not as it should be: etcd logs it at most, and goes on.
+    /// What is no damage, and still not as it should be: etcd logs it at most, and goes on. A few lines, however much there is.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self.replayed.broken.named.clone();
-        let unnamed = self.replayed.broken.count.saturating_sub(warnings.len() as u64);
-        if unnamed > 0 {
-            warnings.push(format!("so it is {} more", count(unnamed, "time")));
-        }
+        let mut warnings = self.warnings_beside_leases();
         let dangling = self.summary.dangling(&self.replayed.leases);
         if !dangling.is_empty() {
             let keys = dangling.iter().map(|(_, keys)| keys).sum();
             let leases = count(dangling.len() as u64, "lease");
             warnings.push(format!(
-                "{} without an entry: {} never expire, and members may come to differ",
-                leases,
+                "{leases} without an entry, with {}: what hangs on such a lease never expires, and members may come to differ",
                 count(keys, "live key")
             ));
         }
-        let (unknown, missing) = self.summary.disagreeing_members();
-        for id in unknown {
-            warnings.push(format!(
-                "member {id} is none that raft counts: it was removed, or the database was restored"
-            ));
+        warnings
+    }
+
+    /// The same but for leases, for whoever gives those that lack an entry one.
+    pub fn warnings_beside_leases(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.replayed.broken.named.clone();
+        let unnamed = self.replayed.broken.count.saturating_sub(warnings.len() as u64);
+        if unnamed > 0 {
+            warnings.push(format!("and {unnamed} more like that"));
         }
-        for id in missing {
-            warnings.push(format!(
-                "raft counts {id}, which is none of the members: the database was restored, or is damaged"
-            ));
+        let (unknown, missing) = self.summary.disagreeing_members();
+        let members = [
+            (
+                unknown,
+                "none that raft counts: it was removed, or the database was restored",
+            ),
+            (
+                missing,
+                "counted by raft, and none of the members: the database was restored, or is damaged",
+            ),
+        ];
+        for (ids, what) in members {
+            let named = ids.iter().take(NAMED_MEMBERS);
+            warnings.extend(named.map(|id| format!("member {id} is {what}")));
+            if let Some(more) = ids.len().checked_sub(NAMED_MEMBERS).filter(|more| *more > 0) {
+                warnings.push(format!("and {more} more like that"));
+            }
         }
         warnings
     }
@@ -329,6 +344,48 @@ mod tests {
         assert_ne!(walk.hash_kv().hash, theirs);
         assert_eq!(walk.compared_with(&file, recorded(theirs)), Agreement::Equal);
         assert_eq!(walk.compared_with(&file, recorded(theirs ^ 1)), Agreement::Different);
+    }
+
+    #[test]
+    fn what_is_no_damage_is_told_in_a_few_lines_however_much_there_is() {
+        let mut writer = Writer::fresh(Vec::new(), 4096).unwrap();
+        let mut log = writer.bucket(b"key").unwrap();
+        for revision in 2..2 + 500 {
+            let at = RevisionKey::first_put(Revision::new(revision).unwrap()).encode();
+            let (key, mut bytes) = (format!("k{revision}"), Vec::new());
+            // Of a second version that has no first one, on a lease of its own.
+            let record = KeyValue {
+                key: key.as_bytes(),
+                create_revision: 1,
+                mod_revision: revision,
+                version: 2,
+                lease: revision,
+                ..KeyValue::default()
+            };
+            record.encode_into(&mut bytes);
+            log.put(&at, &bytes).unwrap();
+        }
+        log.finish().unwrap();
+        let voters: Vec<String> = (1..=500_u64).map(|id| id.to_string()).collect();
+        let conf_state = format!("{{\"voters\":[{}]}}", voters.join(","));
+        let mut meta = writer.bucket(b"meta").unwrap();
+        meta.put(b"confState", conf_state.as_bytes()).unwrap();
+        meta.finish().unwrap();
+        let bytes = writer.finish().unwrap().seal().unwrap().0;
+        let walk = inspected(&bytes);
+        assert_eq!(walk.fault_count(), 0);
+        let warnings = walk.warnings();
+        assert_eq!(warnings.len(), 10 + 1 + 10 + 1 + 1, "{warnings:#?}");
+        for line in [
+            "and 490 more like that",
+            "500 leases without an entry, with 500 live keys: what hangs on such a lease never expires, and members may come to differ",
+        ] {
+            assert!(
+                warnings.iter().any(|warning| warning == line),
+                "no `{line}` in {warnings:#?}"
+            );
+        }
+        assert_eq!(walk.warnings_beside_leases().len(), warnings.len() - 1);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::model::{HashKv, Revision};
 use crate::source::trailing_digest;
 
 /// The lifetime of a lease that keys hang on but whose own entry is missing: long enough for its owner to come back.
-const MISSING_LEASE_TTL_SECONDS: i64 = 3600;
+pub(super) const MISSING_LEASE_TTL_SECONDS: i64 = 3600;
 
 /// A database that is sound, as it came from its source, and into which may be written who the new members are.
 pub(super) struct Sound {
@@ -228,6 +228,7 @@ impl Sound {
             leases: summary.leases.iter().chain(&self.added).cloned().collect(),
             leased_keys: replayed.leases.iter().map(|(_, keys)| keys).sum(),
             added_leases: self.added.iter().map(|lease| lease.id).collect(),
+            oddities: self.walked.warnings_beside_leases(),
             cleared_alarms: summary.alarms.clone(),
             auth: summary.auth,
             dropped_storage_version: restored.dropped_storage_version.clone(),

@@ -12,6 +12,7 @@ mod dead_runs;
 mod digest;
 mod founding;
 mod log_dir;
+mod oddities;
 mod places;
 mod rewriting;
 mod salvage;
@@ -136,6 +137,8 @@ pub struct Rebuilt {
     pub leased_keys: u64,
     /// Leases that were added because live keys hang on them.
     pub added_leases: Vec<LeaseId>,
+    /// What was no damage of the source, and still not as it should be.
+    pub oddities: Vec<String>,
     /// Alarms that were active in the source and are not any more.
     pub cleared_alarms: Vec<Alarm>,
     /// Whether users and passwords are asked for.

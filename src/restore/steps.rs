@@ -80,6 +80,7 @@ impl Run<'_> {
             is_proven: rebuilt.proof == ContentProof::HashKv,
             live_keys: rebuilt.live_keys,
             auth_enabled: rebuilt.auth.enabled,
+            warnings: rebuilt.warnings_of_source(),
         });
         self.prepared = prepared;
         Ok(rebuilt)

@@ -28,6 +28,8 @@ pub(super) enum Content {
         proof: Proof,
         /// Why no further.
         short_of: Option<String>,
+        /// What is no damage, and still not as it should be; none of what was not read whole.
+        warnings: Vec<String>,
     },
     /// It is not what was backed up.
     Wrong(Vec<String>),
@@ -60,6 +62,7 @@ pub(super) fn failed(error: source::Error) -> Content {
             short_of: Some(format!(
                 "not decrypted: {error}; another program made it, `lifeboat export SOURCE FILE --long 31` can read it"
             )),
+            warnings: Vec::new(),
         },
         source::Error::Decode {
             error: DecodeError::Damaged { .. },
@@ -127,7 +130,11 @@ fn prove_passing(
         return wrong(fault);
     }
     Ok(match judge(&facts, reported(manifest), None) {
-        Verdict::Proven { proof, short_of } => Content::Proven { proof, short_of },
+        Verdict::Proven { proof, short_of } => Content::Proven {
+            proof,
+            short_of,
+            warnings: Vec::new(),
+        },
         Verdict::Wrong(faults) => Content::Wrong(faults),
     })
 }
@@ -147,7 +154,7 @@ fn walk(database: &[u8], manifest: &Manifest) -> Result<Content, Vec<String>> {
     let unsound = |error: bbolt::Error| vec![error.to_string()];
     let file = bbolt::File::open(database).map_err(unsound)?;
     let recorded = manifest.hash_kv.map(|hash| hash.compact_revision);
-    let inspected = Inspection::of(&file, LiveKeys::Ignored, recorded, |_, _, _| {}).map_err(unsound)?;
+    let inspected = Inspection::of(&file, LiveKeys::Counted, recorded, |_, _, _| {}).map_err(unsound)?;
     let mut faults = faults(&inspected);
     if faults.is_empty() {
         faults.extend(other_revision(inspected.summary.revision(), manifest));
@@ -177,6 +184,7 @@ fn compare(file: &bbolt::File<'_>, walked: &Inspection, manifest: &Manifest) -> 
     let content = |short_of: String| Content::Proven {
         proof: Proof::Content,
         short_of: Some(short_of),
+        warnings: walked.warnings(),
     };
     let Some(recorded) = manifest.hash_kv else {
         let reason = manifest.hash_kv_reason.as_deref().unwrap_or("no reason was recorded");
@@ -186,6 +194,7 @@ fn compare(file: &bbolt::File<'_>, walked: &Inspection, manifest: &Manifest) -> 
         Agreement::Equal => Content::Proven {
             proof: Proof::HashKv,
             short_of: None,
+            warnings: walked.warnings(),
         },
         Agreement::Unknown => content(
             "HashKV cannot be compared: no key lives, and how far the member had compacted is not known".to_owned(),

@@ -72,6 +72,8 @@ pub struct Verified {
     pub copies: Vec<Found>,
     /// Why it could not be proven further, if it was opened.
     pub short_of: Option<String>,
+    /// What is no damage of its database, and still not as it should be.
+    pub warnings: Vec<String>,
     /// Why it was not opened, although there is an identity.
     pub unopened: Option<source::Error>,
 }
@@ -93,6 +95,7 @@ pub fn verify(job: &Job<'_>, mut progress: impl FnMut(u64)) -> Result<Verified, 
     let mut verified = Verified {
         copies: Vec::with_capacity(job.copies.len()),
         short_of: None,
+        warnings: Vec::new(),
         unopened: None,
     };
     for copy in job.copies {
@@ -167,8 +170,13 @@ fn open_one(
             Err(error) => content::failed(error),
         };
         match content {
-            Content::Proven { proof, short_of } => {
+            Content::Proven {
+                proof,
+                short_of,
+                warnings,
+            } => {
                 verified.short_of = short_of;
+                verified.warnings = warnings;
                 raise(&mut verified.copies, proof);
             }
             Content::Wrong(faults) => condemn(&mut verified.copies, &faults),

@@ -22,6 +22,7 @@ mod inspect;
 mod json;
 mod metrics;
 mod names;
+mod odd_data;
 mod one_writer;
 mod owners;
 mod packages;

@@ -1,30 +1,12 @@
 //! A member whose data is wrong: its backup is not called good, the next one is asked, and the operator is told which it is.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Value, json};
 
-use super::support::etcd::{Etcd, Options};
+use super::support::etcd::{Etcd, Options, changed_in_database};
 use super::support::gate::Gate;
 use super::support::host::Host;
 use super::support::running::until;
 use super::support::tools::Version;
-
-/// Changes a value in the database of a member that is down, in every page that holds it.
-fn corrupt(data_dir: &Path, from: &[u8], to: &[u8]) {
-    let file = data_dir.join("member/snap/db");
-    let mut database = fs::read(&file).unwrap();
-    assert_eq!(from.len(), to.len());
-    let places: Vec<usize> = (0..=database.len() - from.len())
-        .filter(|at| database[*at..].starts_with(from))
-        .collect();
-    assert!(!places.is_empty());
-    for at in places {
-        database[at..at + to.len()].copy_from_slice(to);
-    }
-    fs::write(&file, database).unwrap();
-}
 
 /// Three members of which the first, a follower that would be asked before the others, has one other value.
 fn cluster(version: Version) -> Option<Etcd> {
@@ -40,7 +22,7 @@ fn cluster(version: Version) -> Option<Etcd> {
             .unwrap();
     }
     etcd.stop();
-    corrupt(&etcd.members[0].data_dir, b"value-123", b"VALUE-123");
+    changed_in_database(&etcd.members[0].data_dir, b"value-123", b"VALUE-123");
     etcd.boot();
     let own = |etcd: &Etcd| etcd.client_of(0).raw();
     for _ in 0..5 {

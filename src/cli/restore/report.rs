@@ -240,7 +240,8 @@ pub(super) fn outcome(output: &Output, ended: &Ended) -> Result<Exit, Failure> {
         }
         return Err(failure);
     }
-    let mut notes = ended.notes.clone();
+    let of_source = ledger.built.iter().flat_map(|built| &built.warnings);
+    let mut notes: Vec<String> = of_source.chain(&ended.notes).cloned().collect();
     notes.extend(begins_anew(&ledger.plan, to_change));
     match output.format {
         Format::Json => output.json(&document(ledger, outcome, &notes, to_change)),

@@ -78,6 +78,9 @@ pub struct Built {
     pub live_keys: u64,
     /// Whether users and passwords are asked for.
     pub auth_enabled: bool,
+    /// What was no damage of the backup, and still not as it should be; not told by earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Built {

@@ -434,3 +434,19 @@ fn tail(log: &Path) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(25)..].join("\n")
 }
+
+/// Changes what is in the database of a member that is down, in every page that holds it.
+pub fn changed_in_database(data_dir: &Path, from: &[u8], to: &[u8]) {
+    let file = data_dir.join("member/snap/db");
+    let mut database = fs::read(&file).expect("it is there");
+    assert_eq!(from.len(), to.len());
+    let places: Vec<usize> = (0..=database.len() - from.len())
+        .filter(|at| database[*at..].starts_with(from))
+        .collect();
+    assert!(!places.is_empty(), "it is in no page");
+    for at in places {
+        database[at..at + to.len()].copy_from_slice(to);
+    }
+    // In place: it keeps its owner.
+    fs::write(&file, database).expect("nobody holds it");
+}

@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Done, Host, Lab, holds, until};
 use crate::install::{STORE, UNIT, drop_in, enable, install, lifeboat};
 use crate::support::client::{Client, Entry};
-use crate::support::etcd::PASSWORD;
+use crate::support::etcd::{PASSWORD, changed_in_database};
 use crate::support::host::copy_tree;
 
 pub(super) const KEY: &str = "/root/backup-key.txt";
@@ -21,6 +21,7 @@ pub(super) const LATER: &str = "/written/after/the/backup";
 pub fn a_member_that_lost_its_data_serves_the_backup_again(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
     let host = &cluster.hosts[0];
+    has_an_odd_life(&cluster);
     let (id, before) = backed_up(&cluster);
     let dry = restore(host, &["latest", "--dry-run"]).expect_code(0);
     assert!(dry.stdout.contains(&id) && dry.stdout.contains("etcd.service"), "{dry}");
@@ -33,6 +34,8 @@ pub fn a_member_that_lost_its_data_serves_the_backup_again(lab: &Lab<'_>) {
     fs::remove_dir_all(host.path(DATA_DIR)).expect("root can remove it");
     let said = restore(host, &["latest", "--yes", "--json"]).expect_code(0).json();
     assert_eq!(said["outcome"], "restored", "{said}");
+    let odd = "key `/odd`: version 7 of a life since revision";
+    assert!(said["warnings"].to_string().contains(odd), "{said}");
     assert_serves(&cluster, &before);
     assert_eq!(owner(host, DATA_DIR), "etcd");
     assert_eq!(owner(host, &format!("{DATA_DIR}/member/snap/db")), "etcd");
@@ -45,6 +48,23 @@ pub fn a_member_that_lost_its_data_serves_the_backup_again(lab: &Lab<'_>) {
     host.run(["systemctl", "restart", "etcd"]);
     cluster.wait_until_served();
     assert_eq!(client.get(LATER).expect("it serves"), Some(b"written".to_vec()));
+}
+
+/// Data that etcd serves, and that is not as it should be: no damage, and told all the same.
+fn has_an_odd_life(cluster: &Cluster) {
+    let host = &cluster.hosts[0];
+    let client = cluster.client();
+    client.put("/odd", "the-first", 0).expect("it takes writes");
+    client.put("/odd", "the-second", 0).expect("it takes writes");
+    host.run(["systemctl", "stop", "etcd"]);
+    // The version of a record stands before its value.
+    changed_in_database(
+        &host.path(DATA_DIR),
+        b"\x20\x02\x2a\x0athe-second",
+        b"\x20\x07\x2a\x0athe-second",
+    );
+    host.run(["systemctl", "start", "etcd"]);
+    cluster.wait_until_served();
 }
 
 pub fn what_was_restored_is_taken_back_restored_again_and_released(lab: &Lab<'_>) {

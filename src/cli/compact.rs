@@ -21,8 +21,8 @@ use crate::text::{compacted as compacted_words, count};
 /// Every revision from the compacted one on reads as before; leases, users, members and all else are as they were. A store
 /// that was never compacted keeps all of its history, and loses only its free pages.
 ///
-/// The file is plaintext: whoever reads it reads the cluster. All of it is made and proven equal in memory, and only then
-/// written; it gets its name when all of it is there.
+/// The file is plaintext: whoever reads it reads the cluster. It gets its name when all of it is there and proven equal.
+/// A plain SOURCE takes no memory; a stored backup is held in it, so that nothing else of it comes on a disk.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  lifeboat compact latest smaller.db --identity backup-key.txt\n  \

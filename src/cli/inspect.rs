@@ -19,7 +19,7 @@ use crate::text::{clean, compacted, count};
 
 /// Look into a snapshot or a database: numbers, HashKV, members, what fills it, and every fault
 ///
-/// All of it is read and checked in memory; nothing is written anywhere.
+/// All of it is read and checked; nothing is written anywhere. A stored backup is held in memory, a plain file is not.
 #[derive(clap::Args)]
 #[command(
     after_help = "Of the data directory of a member that is dead, the write-ahead log is read too: what it holds beyond the \

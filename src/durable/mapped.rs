@@ -1,4 +1,5 @@
 //! The one memory map of the program: a database file, read-only, of which no more is resident than was looked at lately.
+//! Where somebody else may cut such a file, [`Mapped::given`] sees to it that the program ends with a word about it.
 //!
 //! What is mapped counts as memory of the process once it was looked at, though the kernel could take it back at any time.
 //! So whoever walks over a map tells [`Behind`] where it is, and what lies behind is let go: it stays in the page cache.
@@ -7,14 +8,36 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
+use std::sync::Once;
 
 use memmap2::UncheckedAdvice;
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::statfs::fstatfs;
 
 /// How much of a map is resident at most, where a walk tells of all that it looks at, and no piece is longer.
 pub const RESIDENT_BYTES: usize = 24 << 20;
 
 /// How much the kernel maps at once around a place that is looked at, if it is in the page cache.
 const BLOCK: usize = 64 << 10;
+
+/// The file systems whose files are mapped where others may change them: they lie on this machine, and each page of a file
+/// is there as long as the file is. `f_type` of statfs(2): ext2 to ext4, XFS, Btrfs, bcachefs, F2FS, ZFS, tmpfs, overlayfs.
+const LOCAL: [u32; 8] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xca45_1a4e,
+    0xf2f5_2010,
+    0x2fc1_2fc1,
+    0x0102_1994,
+    0x794c_7630,
+];
+
+/// What is said, and the exit code, where a page of a map can no longer be read.
+const CUT_SHORT: &[u8] = b"error: the file cannot be read any more: it was cut short meanwhile, or its disk fails\n  \
+    next: copy it, and use the copy\n";
+const FAILED: libc::c_int = 1;
 
 /// The whole map is let go after so many windows, whatever else was looked at meanwhile.
 const WINDOWS: u32 = 16;
@@ -29,6 +52,19 @@ impl Mapped {
         // SAFETY: the caller answers for it that nobody truncates the file or writes to what is read of the map.
         let map = unsafe { memmap2::Mmap::map(file) }?;
         Ok(Mapped(map))
+    }
+
+    /// Maps a `file` that was named on this command line, or made for it, if it is a plain one of a file system on this
+    /// machine. Whoever named it may still change it; where it is cut, the program ends and says so.
+    pub fn given(file: &File) -> io::Result<Option<Mapped>> {
+        // Its type has another width on each machine.
+        let kind = fstatfs(file)?.filesystem_type().0 as u32;
+        if !file.metadata()?.is_file() || !LOCAL.contains(&kind) {
+            return Ok(None);
+        }
+        static TOLD: Once = Once::new();
+        TOLD.call_once(tell_of_what_is_cut);
+        Mapped::new(file).map(Some)
     }
 
     /// Begins a walk over it.
@@ -49,6 +85,24 @@ impl Mapped {
         // again sees the same bytes. A refusal of the advice does no harm.
         unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) }.ok();
     }
+}
+
+/// Ends the program with a word where a page of a map is not there any more, in place of a bare signal.
+#[expect(
+    unsafe_code,
+    reason = "the kernel tells that a mapped file was cut by a signal, and by nothing else"
+)]
+fn tell_of_what_is_cut() {
+    extern "C" fn tell(_: libc::c_int) {
+        // SAFETY: both may be called in a handler of a signal: signal-safety(7). The message is static.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, CUT_SHORT.as_ptr().cast(), CUT_SHORT.len());
+            libc::_exit(FAILED);
+        }
+    }
+    let action = SigAction::new(SigHandler::Handler(tell), SaFlags::SA_ONSTACK, SigSet::empty());
+    // SAFETY: the handler calls nothing but what a handler may call. Without it the signal ends the program, too.
+    unsafe { sigaction(Signal::SIGBUS, &action) }.ok();
 }
 
 impl Deref for Mapped {

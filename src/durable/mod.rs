@@ -83,7 +83,12 @@ impl Partial {
     #[expect(clippy::disallowed_methods, reason = "a new name: nothing else can have it")]
     pub fn create(target: &Path, mode: u32) -> Result<Partial, Error> {
         let temp = temp_beside(target)?;
-        let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp);
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temp);
         let file = opened.map_err(failed("create", target))?;
         let partial = Partial {
             file,

@@ -1,9 +1,11 @@
 //! A smaller snapshot of the same keys, revision and HashKV: without free pages, and without what compaction gave up.
 //!
-//! The source is read at random, so it is held in memory, as its plaintext may come on no disk; so is what is made of it,
-//! until it has been proven to hold the same. Only then the first byte of it is written.
+//! The source is read at random, so what is encrypted is held in memory, as its plaintext may come on no disk; a plain file is
+//! read where it lies. What is made of it is proven to hold the same, and only then gets its name, or goes to standard output.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -13,11 +15,12 @@ use super::inspect::stopped;
 use super::source::Found;
 use super::{Exit, Failure, Listener};
 use crate::bbolt;
+use crate::durable::Mapped;
 use crate::etcd::DIGEST_BYTES;
 use crate::keyspace::{self, CompactionMarks, History, Inspection, LiveKeys, RewrittenSize, prove, rewrite};
 use crate::layout::Manifest;
 use crate::model::{ByteSize, Digest, HashKv, Revision};
-use crate::source::{Held, NotHeld, Source, room_for};
+use crate::source::{Database, Held, NotHeld, Source, room_for};
 
 /// How many faults of a source are named.
 const NAMED_FAULTS: usize = 3;
@@ -88,11 +91,27 @@ pub fn compact(
         let error = export::Error::Exists(path.to_owned());
         return Err(failure(error.into(), found.manifest.as_ref()));
     }
-    let made = found.with_each(
+    found.with_each(
         listener,
         |source, manifest| {
             let progress = listener.progress("compact");
-            make(source, manifest, rule, memory, &progress, stop)
+            let work = Work {
+                rule,
+                memory,
+                progress: &progress,
+                stop,
+            };
+            match is_stdout(path) {
+                true => work.over(source, manifest, |source| {
+                    let (bytes, made) = source.made_in_memory()?;
+                    let sha256 = put(&bytes, &mut io::stdout().lock(), path, stop)?;
+                    Ok(Compacted { sha256, ..made })
+                }),
+                false => work.over(source, manifest, |source| {
+                    let needed = source.needed.saturating_add(DIGEST_BYTES);
+                    write_new(path, needed, |file| source.made_in(file, path))
+                }),
+            }
         },
         |error| match error {
             Error::Export(error) => is_of_copy(error),
@@ -100,98 +119,182 @@ pub fn compact(
             Error::TooLarge { .. } | Error::Rewrite(_) | Error::Unequal(_) => false,
         },
         |error| failure(error, found.manifest.as_ref()),
-    );
-    let (bytes, compacted) = made?;
-    let sha256 = match is_stdout(path) {
-        true => put(&bytes, &mut io::stdout().lock(), path, stop),
-        false => write_new(path, compacted.bytes, |file| put(&bytes, file, path, stop)),
-    };
-    let sha256 = sha256.map_err(|error| failure(error.into(), found.manifest.as_ref()))?;
-    Ok(Compacted { sha256, ..compacted })
+    )
 }
 
-/// Makes the smaller database and proves it; its digest is still to come.
-fn make(
-    source: Source,
-    manifest: Option<&Manifest>,
+/// What is the same for each copy of a source.
+struct Work<'a> {
     rule: DigestRule,
     memory: u64,
-    progress: &dyn Fn(u64, u64),
-    stop: &dyn Fn() -> bool,
-) -> Result<(Vec<u8>, Compacted), Error> {
-    let name = source.name().to_owned();
-    let (bytes, digest) = read(source, manifest, rule, memory, progress, stop)?;
-    let unsound = |error: &dyn std::fmt::Display| Error::Unsound(format!("{name} is damaged: {error}"));
-    let file = bbolt::File::open(&bytes).map_err(|error| unsound(&error))?;
-    let marks = CompactionMarks::read(&file);
-    let history = History::asked_by(marks);
-    let mut size = RewrittenSize::new(&file, history).map_err(|error| unsound(&error))?;
-    let walk = Inspection::of(&file, LiveKeys::Counted, None, |bucket, key, value| {
-        size.entry(bucket, key, value);
-    });
-    let walk = walk.map_err(|error| unsound(&error))?;
-    if walk.fault_count() > 0 {
-        let faults: Vec<_> = walk.faults().take(NAMED_FAULTS).collect();
-        let (count, faults) = (walk.fault_count(), faults.join("; "));
-        return Err(unsound(&format!("{count} faults in all, first: {faults}")));
+    progress: &'a dyn Fn(u64, u64),
+    stop: &'a dyn Fn() -> bool,
+}
+
+impl Work<'_> {
+    /// Reads all of a source, and does something with its database, if that is sound.
+    fn over<R>(
+        &self,
+        source: Source,
+        manifest: Option<&Manifest>,
+        then: impl FnOnce(Sound<'_, '_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let name = source.name().to_owned();
+        let (database, digest) = self.read(source, manifest)?;
+        database.over(|file| {
+            let unsound = |error: &dyn std::fmt::Display| Error::Unsound(format!("{name} is damaged: {error}"));
+            let file = file.map_err(|error| unsound(&error))?;
+            let marks = CompactionMarks::read(&file);
+            let history = History::asked_by(marks);
+            let mut size = RewrittenSize::new(&file, history).map_err(|error| unsound(&error))?;
+            let walk = Inspection::of(&file, LiveKeys::Counted, None, |bucket, key, value| {
+                size.entry(bucket, key, value);
+            });
+            let walk = walk.map_err(|error| unsound(&error))?;
+            if walk.fault_count() > 0 {
+                let faults: Vec<_> = walk.faults().take(NAMED_FAULTS).collect();
+                let (count, faults) = (walk.fault_count(), faults.join("; "));
+                return Err(unsound(&format!("{count} faults in all, first: {faults}")));
+            }
+            let (needed, _) = size.finish();
+            go_on(self.stop)?;
+            then(Sound {
+                work: self,
+                file,
+                walk,
+                marks,
+                history,
+                needed,
+                held: database.memory(),
+                digest,
+            })
+        })
     }
-    let (needed, _) = size.finish();
-    let held = bytes.len() as u64;
-    let too_large = Error::TooLarge {
-        needed: held.saturating_add(needed),
-        memory,
-    };
-    let room = room_for(needed, memory.saturating_sub(held)).ok_or(too_large)?;
-    go_on(stop)?;
-    let made = rewrite(&file, history, room).map_err(Error::Rewrite)?;
-    let (made, _) = made
-        .seal()
-        .map_err(|source| Error::Rewrite(keyspace::Error::Rewrite { source }))?;
-    go_on(stop)?;
-    let is = bbolt::File::open(&made).map_err(|error| Error::Unequal(error.to_string()))?;
-    let is = prove((&file, &walk), &is, history).map_err(Error::Unequal)?;
-    let live_keys = is.replayed.live_keys.unwrap_or(0);
-    let extent = |walk: &Inspection, pages| Extent {
-        bytes: walk.summary.total_bytes,
-        pages,
-        versions: walk.replayed.entries,
-    };
-    let after = made.len() as u64 / u64::from(file.page_size());
-    let compacted = Compacted {
-        before: extent(&walk, file.pages()),
-        after: extent(&is, after),
-        bytes: made.len() as u64 + DIGEST_BYTES,
-        sha256: Digest([0; 32]),
-        digest,
-        revision: is.summary.revision(),
-        compacted: marks.scheduled.max(marks.finished),
-        hash_kv: is.hash_kv(),
-        live_keys,
-    };
-    Ok((made, compacted))
+
+    /// All of the database, if its bytes are what they were.
+    fn read(&self, mut source: Source, manifest: Option<&Manifest>) -> Result<(Database, DigestRule), Error> {
+        let length = source.length();
+        let held = source.hold(self.memory, |done| {
+            (self.progress)(done, length.unwrap_or(done));
+            stopped(self.stop)
+        });
+        let Held { database, hashed } = held.map_err(|error| match error {
+            NotHeld::TooLarge { needed } => self.too_large(needed),
+            NotHeld::Unread(error) => export::Error::Source(error).into(),
+            NotHeld::BrokenOff => export::Error::Interrupted.into(),
+        })?;
+        let digest = judge(&hashed, manifest, self.rule, source.name())?;
+        Ok((database, digest))
+    }
+
+    fn too_large(&self, needed: u64) -> Error {
+        let memory = self.memory;
+        Error::TooLarge { needed, memory }
+    }
 }
 
-/// All of the database, if its bytes are what they were.
-fn read(
-    mut source: Source,
-    manifest: Option<&Manifest>,
-    rule: DigestRule,
-    memory: u64,
-    progress: &dyn Fn(u64, u64),
-    stop: &dyn Fn() -> bool,
-) -> Result<(Vec<u8>, DigestRule), Error> {
-    let length = source.length();
-    let held = source.hold(memory, |done| {
-        progress(done, length.unwrap_or(done));
-        stopped(stop)
-    });
-    let Held { database, hashed } = held.map_err(|error| match error {
-        NotHeld::TooLarge { needed } => Error::TooLarge { needed, memory },
-        NotHeld::Unread(error) => export::Error::Source(error).into(),
-        NotHeld::BrokenOff => export::Error::Interrupted.into(),
-    })?;
-    let digest = judge(&hashed, manifest, rule, source.name())?;
-    Ok((database, digest))
+/// A database that was found sound.
+struct Sound<'w, 'a> {
+    work: &'w Work<'w>,
+    file: bbolt::File<'a>,
+    walk: Inspection,
+    marks: CompactionMarks,
+    history: History,
+    /// How long it will be.
+    needed: u64,
+    /// How much memory it takes.
+    held: u64,
+    digest: DigestRule,
+}
+
+impl Sound<'_, '_> {
+    /// The smaller database, proven, in memory; its digest is still to come.
+    fn made_in_memory(&self) -> Result<(Vec<u8>, Compacted), Error> {
+        let room = self.room()?;
+        let made = rewrite(&self.file, self.history, room).map_err(Error::Rewrite)?;
+        let (made, _) = made.seal().map_err(not_written)?;
+        go_on(self.work.stop)?;
+        let is = bbolt::File::open(&made).map_err(|error| Error::Unequal(error.to_string()))?;
+        let compacted = self.proven(&is)?;
+        Ok((made, compacted))
+    }
+
+    /// The same in the empty `file` at `path`, etcd's digest behind it: no memory is needed where that is on this machine.
+    fn made_in(&self, file: &File, path: &Path) -> Result<Compacted, Error> {
+        let refused = |error| export::Error::Write(path.to_owned(), error);
+        let sink = file.try_clone().map_err(refused)?;
+        let made = rewrite(&self.file, self.history, sink).map_err(Error::Rewrite)?;
+        let (_, written) = made.seal().map_err(not_written)?;
+        go_on(self.work.stop)?;
+        let made = match Mapped::given(file).map_err(refused)? {
+            Some(map) => Database::Mapped { len: map.len(), map },
+            None => {
+                let mut room = self.room()?;
+                let mut file = file;
+                file.seek(SeekFrom::Start(0)).map_err(refused)?;
+                file.take(written.len).read_to_end(&mut room).map_err(refused)?;
+                Database::InMemory(room)
+            }
+        };
+        let compacted = made.over(|is| {
+            let is = is.map_err(|error| Error::Unequal(error.to_string()))?;
+            self.proven(&is)
+        })?;
+        let sha256 = put_digest(file, written.len, path, self.work.stop)?;
+        Ok(Compacted { sha256, ..compacted })
+    }
+
+    /// Memory for what is made, beside what is held.
+    fn room(&self) -> Result<Vec<u8>, Error> {
+        let room = room_for(self.needed, self.work.memory.saturating_sub(self.held));
+        room.ok_or_else(|| self.work.too_large(self.held.saturating_add(self.needed)))
+    }
+
+    /// Compares what was made with what it is from.
+    fn proven(&self, made: &bbolt::File<'_>) -> Result<Compacted, Error> {
+        let is = prove((&self.file, &self.walk), made, self.history).map_err(Error::Unequal)?;
+        let extent = |walk: &Inspection, pages| Extent {
+            bytes: walk.summary.total_bytes,
+            pages,
+            versions: walk.replayed.entries,
+        };
+        Ok(Compacted {
+            before: extent(&self.walk, self.file.pages()),
+            after: extent(&is, made.pages()),
+            bytes: is.summary.total_bytes + DIGEST_BYTES,
+            sha256: Digest([0; 32]),
+            digest: self.digest,
+            revision: is.summary.revision(),
+            compacted: self.marks.scheduled.max(self.marks.finished),
+            hash_kv: is.hash_kv(),
+            live_keys: is.replayed.live_keys.unwrap_or(0),
+        })
+    }
+}
+
+fn not_written(source: bbolt::Error) -> Error {
+    Error::Rewrite(keyspace::Error::Rewrite { source })
+}
+
+/// Writes etcd's digest behind the `len` bytes of a database. Returns the digest of both.
+fn put_digest(file: &File, len: u64, path: &Path, stop: &dyn Fn() -> bool) -> Result<Digest, export::Error> {
+    let refused = |error| export::Error::Write(path.to_owned(), error);
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; BLOCK];
+    let mut at = 0;
+    while at < len {
+        if stop() {
+            return Err(export::Error::Interrupted);
+        }
+        let left = usize::try_from(len - at).map_or(BLOCK, |left| left.min(BLOCK));
+        let part = &mut block[..left];
+        file.read_exact_at(part, at).map_err(refused)?;
+        hasher.update(&*part);
+        at += left as u64;
+    }
+    let digest = hasher.clone().finalize();
+    file.write_all_at(&digest, len).map_err(refused)?;
+    hasher.update(digest);
+    Ok(Digest(hasher.finalize().into()))
 }
 
 /// Writes the database and etcd's digest behind it. Returns the digest of both.
@@ -252,7 +355,44 @@ mod tests {
     fn made(bytes: &[u8], rule: DigestRule, memory: u64) -> Result<(Vec<u8>, Compacted), Error> {
         let source = Source::open("it", io::Cursor::new(bytes.to_vec()), None, None);
         let source = source.unwrap_or_else(|error| panic!("{error}"));
-        make(source, None, rule, memory, &|_, _| {}, &|| false)
+        with(rule, memory, |work| {
+            work.over(source, None, |sound| sound.made_in_memory())
+        })
+    }
+
+    fn with<R>(rule: DigestRule, memory: u64, then: impl FnOnce(&Work<'_>) -> R) -> R {
+        then(&Work {
+            rule,
+            memory,
+            progress: &|_, _| {},
+            stop: &|| false,
+        })
+    }
+
+    #[test]
+    fn a_plain_file_is_made_smaller_without_memory_and_to_the_same_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, small) = (dir.path().join("it.snap"), dir.path().join("small"));
+        std::fs::write(&path, SNAPSHOT).unwrap();
+        let file = File::open(&path).unwrap();
+        let source = Source::open_file("it", file, Some(SNAPSHOT.len() as u64), None);
+        let source = source.unwrap_or_else(|error| panic!("{error}"));
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).open(&small).unwrap();
+        let compacted = with(DigestRule::Required, 0, |work| {
+            work.over(source, None, |sound| sound.made_in(&file, &small))
+        });
+        let Ok(compacted) = compacted else {
+            panic!("it takes no memory");
+        };
+        let Ok((mut in_memory, other)) = made(SNAPSHOT, DigestRule::Required, u64::MAX) else {
+            panic!("it is sound");
+        };
+        in_memory.extend(Sha256::digest(&in_memory));
+        let written = std::fs::read(&small).unwrap();
+        assert!(written == in_memory);
+        assert_eq!(compacted.sha256, Digest(Sha256::digest(&written).into()));
+        assert_eq!((compacted.bytes, compacted.after), (other.bytes, other.after));
     }
 
     #[test]

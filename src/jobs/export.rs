@@ -83,23 +83,23 @@ pub(super) fn is_of_copy(error: &Error) -> bool {
 }
 
 /// Makes a file of about `needed` bytes, which has its name only once all that is written to it is there.
-pub(super) fn write_new<T>(
+pub(super) fn write_new<T, E: From<Error>>(
     path: &Path,
     needed: u64,
-    fill: impl FnOnce(&mut &File) -> Result<T, Error>,
-) -> Result<T, Error> {
+    fill: impl FnOnce(&mut &File) -> Result<T, E>,
+) -> Result<T, E> {
     let refused = |error: durable::Error| match error {
         durable::Error::Exists { path } => Error::Exists(path),
         durable::Error::Io { path, source, .. } => Error::Write(path, source),
     };
     if path.exists() {
-        return Err(Error::Exists(path.to_owned()));
+        return Err(Error::Exists(path.to_owned()).into());
     }
     // A name alone has an empty folder, which is this one.
     let absolute = std::path::absolute(path).map_err(|error| Error::Write(path.to_owned(), error))?;
     if let Some(room) = room_at(&absolute).filter(|room| room.available < needed) {
         let (free, needed) = (ByteSize(room.available), ByteSize(needed));
-        return Err(Error::NoRoom { free, needed });
+        return Err(Error::NoRoom { free, needed }.into());
     }
     let partial = Partial::create(path, FILE_MODE).map_err(refused)?;
     let written = fill(&mut partial.file())?;

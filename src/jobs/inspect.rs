@@ -1,4 +1,5 @@
-//! What is in a snapshot, or in a member's database: read whole, into memory, so that plaintext comes on no disk.
+//! What is in a snapshot, or in a member's database: read whole, into memory, so that plaintext comes on no disk. A plain file
+//! on this machine is read where it lies.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::keyspace::{
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::rebuild::{self, Segments, broken_snapshots, read_log};
-use crate::source::{self, Held as Database, NotHeld, Source, TrailingDigest};
+use crate::source::{self, Hashed, Held as Whole, NotHeld, Source, TrailingDigest};
 
 /// How many beginnings of keys are named.
 const NAMED_PREFIXES: usize = 10;
@@ -250,14 +251,29 @@ fn read(
         progress(done, length.unwrap_or(done));
         stopped(stop)
     });
-    let Database {
-        database: bytes,
-        hashed,
-    } = held.map_err(|error| match error {
+    let Whole { database, hashed } = held.map_err(|error| match error {
         NotHeld::TooLarge { needed } => Error::TooLarge { needed, memory },
         NotHeld::Unread(error) => Error::Source(error),
         NotHeld::BrokenOff => Error::Interrupted,
     })?;
+    database.over(|file| {
+        let file = file.map_err(|error| Error::Unreadable {
+            name: name.clone(),
+            error,
+        })?;
+        look(&name, file, &hashed, manifest, data_dir, revision)
+    })
+}
+
+/// Reads all of a database whose bytes came to `hashed`.
+fn look(
+    name: &str,
+    file: bbolt::File<'_>,
+    hashed: &Hashed,
+    manifest: Option<&Manifest>,
+    data_dir: Option<&DataDir>,
+    revision: Option<Revision>,
+) -> Result<Inspected, Error> {
     let mut wrong = Vec::new();
     if hashed.digest == TrailingDigest::Differs {
         wrong.push("its bytes do not match the SHA-256 at its end".to_owned());
@@ -267,10 +283,9 @@ fn read(
         wrong.push(format!("its SHA-256 is {found}, and {recorded} in the manifest"));
     }
     let unreadable = |error| Error::Unreadable {
-        name: name.clone(),
+        name: name.to_owned(),
         error,
     };
-    let file = bbolt::File::open(&bytes).map_err(unreadable)?;
     let (mut prefixes, mut versions) = (Prefixes::default(), Versions::default());
     let (mut users, mut roles) = (Named::default(), Named::default());
     let history = History::asked_by(CompactionMarks::read(&file));
@@ -373,7 +388,7 @@ fn most_versions<'a>(mut versions: Versions<'a>, file: &bbolt::File<'a>) -> Vec<
         }
     }
     let largest = versions.largest(NAMED_KEYS).into_iter();
-    largest.map(|(key, held)| (key.to_vec(), held)).collect()
+    largest.map(|(key, held)| (key.into_owned(), held)).collect()
 }
 
 fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
@@ -382,7 +397,9 @@ fn failure(error: Error, manifest: Option<&Manifest>) -> Failure {
         Error::TooLarge { needed, memory } => {
             let (needed, memory) = (ByteSize(needed), ByteSize(memory));
             let message = format!("it takes {needed} of memory, and {memory} of this host's may be used");
-            Failure::new(Exit::Failed, message).next("inspect it on a host with more memory")
+            Failure::new(Exit::Failed, message).next(
+                "inspect it on a host with more memory; or a plain file of it, which takes none: `lifeboat export`",
+            )
         }
         Error::Unreadable { name, error } => Failure::new(Exit::Damaged, format!("{name} is damaged: {error}"))
             .next("choose another backup: `lifeboat list`"),

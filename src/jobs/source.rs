@@ -218,7 +218,7 @@ impl Found {
                     return Err(Failure::new(Exit::Usage, message).next(NAME_ANOTHER));
                 }
                 let bytes = metadata.is_file().then_some(metadata.len());
-                Source::open(path.display().to_string(), file, bytes, unlock)
+                Source::open_file(path.display().to_string(), file, bytes, unlock)
             }
             Place::Object {
                 destination,

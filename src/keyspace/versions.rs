@@ -3,8 +3,10 @@
 //! Where there are too many keys to count each, those that count most are found first (Misra and Gries, "Finding repeated elements",
 //! 1982): whatever makes up more than one in [`MOST`] entries is among them. Then they are counted by themselves.
 //!
-//! Invariant: memory is bounded, however many keys there are.
+//! Invariant: memory is bounded, however many keys there are. Keys are copied, but for long ones: to look again and again at
+//! those of a database that is mapped would keep a good part of it resident.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::Held;
@@ -12,10 +14,13 @@ use super::Held;
 /// How many keys are told apart.
 const MOST: usize = 10_000;
 
+/// Keys up to so many bytes are copied: 10 MiB at most.
+const COPIED: usize = 1024;
+
 /// The keys of a log, as its entries pass.
 #[derive(Debug)]
 pub struct Versions<'a> {
-    seen: HashMap<&'a [u8], Seen>,
+    seen: HashMap<Cow<'a, [u8]>, Seen>,
     most: usize,
     /// No key was given up: what is held is all there is.
     is_all: bool,
@@ -55,7 +60,13 @@ impl<'a> Versions<'a> {
                     seen.weight > 0
                 });
             }
-            None => self.seen.entry(key).or_default().add(key, value),
+            None => {
+                let kept = match key.len() <= COPIED {
+                    true => Cow::Owned(key.to_vec()),
+                    false => Cow::Borrowed(key),
+                };
+                self.seen.entry(kept).or_default().add(key, value);
+            }
         }
     }
 
@@ -77,7 +88,7 @@ impl<'a> Versions<'a> {
     }
 
     /// The `most` keys with the most versions, of those that have several: those with the most first.
-    pub fn largest(self, most: usize) -> Vec<(&'a [u8], Held)> {
+    pub fn largest(self, most: usize) -> Vec<(Cow<'a, [u8]>, Held)> {
         let held = self.seen.into_iter().map(|(key, seen)| (key, seen.held));
         let mut sorted: Vec<_> = held.filter(|(_, held)| held.versions > 1).collect();
         sorted.sort_unstable_by(|(one, of_one), (other, of_other)| {
@@ -119,7 +130,7 @@ mod tests {
         log
     }
 
-    fn largest(most: usize, log: &[Vec<u8>]) -> (Vec<(&[u8], u64)>, bool) {
+    fn largest(most: usize, log: &[Vec<u8>]) -> (Vec<(Vec<u8>, u64)>, bool) {
         let mut versions = Versions::up_to(most);
         log.iter().for_each(|key| versions.entry(key, b"value"));
         assert!(versions.seen.len() <= most);
@@ -134,14 +145,17 @@ mod tests {
                 .iter()
                 .all(|(key, held)| held.bytes == held.versions * (key.len() as u64 + 5))
         );
-        let largest = largest.into_iter().map(|(key, held)| (key, held.versions));
+        let largest = largest.into_iter().map(|(key, held)| (key.into_owned(), held.versions));
         (largest.collect(), counts_again)
     }
 
     #[test]
     fn the_keys_with_the_most_versions_are_counted_however_many_there_are() {
         let log = log();
-        let expected: Vec<(&[u8], u64)> = vec![(b"often", 300), (b"second", 150), (b"third", 100)];
+        let expected = [("often", 300), ("second", 150), ("third", 100)];
+        let expected = expected
+            .map(|(key, versions)| (key.as_bytes().to_vec(), versions))
+            .to_vec();
         assert_eq!(largest(10_000, &log), (expected.clone(), false));
         // Each of them is more than one in fifteen entries.
         assert_eq!(largest(15, &log), (expected, true));

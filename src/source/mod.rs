@@ -7,10 +7,11 @@
 mod changes;
 mod digest;
 mod file_kind;
+mod held;
 mod stored;
 
+use std::fs::File;
 use std::io::{self, Cursor, Read};
-use std::ops::ControlFlow;
 
 use crate::bbolt;
 use crate::model::Digest;
@@ -19,6 +20,7 @@ use crate::pipeline::{DecodeError, Decoded, Unlock, decode, fill};
 pub use changes::{Changes, DeltaRecords};
 pub use digest::{Hashed, SnapshotHasher, TrailingDigest, trailing_digest};
 pub use file_kind::FileKind;
+pub use held::{Database, Held, NotHeld, room_for};
 
 /// The first bytes of an age file.
 const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
@@ -97,6 +99,8 @@ pub struct Source {
     came: u64,
     limit: Option<Limit>,
     stored: Option<Stored>,
+    /// The file that the plain bytes are, where they are one.
+    file: Option<File>,
 }
 
 /// What the stored bytes are held to, at their end.
@@ -189,6 +193,28 @@ impl Source {
             came: 0,
             limit,
             stored: None,
+            file: None,
+        })
+    }
+
+    /// Opens a file that was named on the command line, as [`Source::open`] does; `length` is known of a plain one. Where it
+    /// is not encrypted, it can be held without memory for it.
+    pub fn open_file(
+        name: impl Into<String>,
+        file: File,
+        length: Option<u64>,
+        unlock: Option<Unlock<'_>>,
+    ) -> Result<Source, Error> {
+        let name = name.into();
+        let again = file.try_clone().map_err(|error| Error::Read {
+            name: name.clone(),
+            error,
+        })?;
+        let source = Source::open(name, file, length, unlock)?;
+        let is_plain = matches!(source.bytes, Bytes::Plain(_));
+        Ok(Source {
+            file: is_plain.then_some(again),
+            ..source
         })
     }
 
@@ -285,58 +311,6 @@ impl Source {
     fn overlong(&self, limit: Limit) -> Error {
         let Limit { bytes, by } = limit;
         self.damaged("plain bytes", format!("they are longer than the {bytes} bytes {by}"))
-    }
-}
-
-/// Memory for that many bytes, if so many may be used and are there.
-pub fn room_for(bytes: u64, memory: u64) -> Option<Vec<u8>> {
-    let wanted = usize::try_from(bytes).ok().filter(|_| bytes <= memory)?;
-    let mut room = Vec::new();
-    room.try_reserve_exact(wanted).ok()?;
-    Some(room)
-}
-
-/// A database that is held in memory, as its plaintext may come on no disk.
-pub struct Held {
-    /// All of it. What follows a database, a digest or a tail that is not in use, is not kept.
-    pub database: Vec<u8>,
-    /// What all bytes of the source came to.
-    pub hashed: Hashed,
-}
-
-/// Why a database is not held.
-#[derive(Debug)]
-pub enum NotHeld {
-    /// It has more bytes than may be taken.
-    TooLarge {
-        /// How many.
-        needed: u64,
-    },
-    /// The source cannot be read.
-    Unread(Error),
-    /// `each` broke it off.
-    BrokenOff,
-}
-
-impl Source {
-    /// Reads all of the source, and keeps its database, if that is no larger than `memory`. `each` hears how many bytes have
-    /// come.
-    pub fn hold(&mut self, memory: u64, mut each: impl FnMut(u64) -> ControlFlow<()>) -> Result<Held, NotHeld> {
-        let needed = self.database_bytes();
-        let mut database = room_for(needed, memory).ok_or(NotHeld::TooLarge { needed })?;
-        let mut hasher = SnapshotHasher::default();
-        let (mut block, mut done) = (Vec::new(), 0);
-        while self.next_block(&mut block).map_err(NotHeld::Unread)? {
-            hasher.update(&block);
-            let room = usize::try_from(needed).unwrap_or(usize::MAX) - database.len();
-            database.extend_from_slice(&block[..block.len().min(room)]);
-            done += block.len() as u64;
-            if each(done).is_break() {
-                return Err(NotHeld::BrokenOff);
-            }
-        }
-        let hashed = hasher.finish();
-        Ok(Held { database, hashed })
     }
 }
 

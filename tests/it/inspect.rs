@@ -1,13 +1,19 @@
 //! `inspect`, against the same database as etcd's own tools and a running etcd see it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
+
+use lifeboat::bbolt::Writer;
+use lifeboat::keyspace::{KeyValue, RevisionKey};
+use lifeboat::model::Revision;
 
 use serde_json::{Value, json};
 
 use super::support::etcd::{Etcd, Options};
 use super::support::host::Host;
 use super::support::load::Load;
+use super::support::running::{Running, until};
 use super::support::tools::{self, Version};
 
 const LEASE: i64 = 0x1234_5678;
@@ -286,4 +292,66 @@ fn inspected_whole(host: &Host, snapshot: &[u8]) -> Value {
     let file = host.path("whole.db");
     fs::write(&file, snapshot).expect("it is new");
     inspected(host, &[&file.display().to_string()], 0)
+}
+
+/// A database of some 200 MB, as a plain file.
+fn large(path: &Path) {
+    let mut writer = Writer::fresh(File::create_new(path).unwrap(), 4096).unwrap();
+    let mut log = writer.bucket(b"key").unwrap();
+    let value = vec![7; 64_000];
+    for revision in 2..2 + 3_200 {
+        let (key, mut record) = (format!("/of-this-test/{revision}"), Vec::new());
+        KeyValue {
+            key: key.as_bytes(),
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1,
+            value: &value,
+            lease: 0,
+        }
+        .encode_into(&mut record);
+        let at = RevisionKey::first_put(Revision::new(revision).unwrap()).encode();
+        log.put(&at, &record).unwrap();
+    }
+    log.finish().unwrap();
+    writer.finish().unwrap().seal().unwrap();
+}
+
+/// The most memory that a run has had so far, in MiB; 0 where it has ended.
+fn peak(running: &Running) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.worker())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) >> 10
+}
+
+#[test]
+fn a_plain_file_takes_little_memory_and_one_that_is_cut_meanwhile_ends_with_a_word() {
+    let host = Host::without_cluster();
+    let (path, small) = (host.path("large.db"), host.path("small.db"));
+    large(&path);
+    let (file, small) = (path.display().to_string(), small.display().to_string());
+    for args in [
+        &["inspect", &file][..],
+        &["compact", &file, &small, "--skip-hash-check"],
+    ] {
+        let running = host.start(args);
+        let mut most = 0;
+        while !running.has_ended() {
+            most = most.max(peak(&running));
+        }
+        running.wait().expect_code(0);
+        assert!((1..=128).contains(&most), "{args:?}: {most} MiB");
+    }
+    // Somebody cuts it after it was found long enough.
+    let running = host.start(["inspect", &file]);
+    until("it is mapped", || {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", running.worker()));
+        maps.is_ok_and(|maps| maps.contains(&file))
+    });
+    File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
+    running
+        .wait()
+        .expect_code(1)
+        .says(&["was cut short meanwhile", "next: copy it"]);
 }

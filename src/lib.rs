@@ -39,6 +39,7 @@ pub mod systemd;
 
 // What the program does.
 pub mod backup;
+pub mod capture;
 pub mod copy;
 pub mod pack;
 pub mod prune;

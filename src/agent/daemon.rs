@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::agenda::{Agenda, Next};
+use super::capture::{self, Capture};
 use super::config_files::Files;
 use super::metrics::Metrics;
 use super::notifier::Notifier;
@@ -92,6 +93,7 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
                 agent.reload(&mut files, Reason::Changed);
             }
             done = ended(&mut agent.job) => agent.end(done),
+            () = capture::ended(&mut agent.capture) => agent.capture = None,
             () = tokio::time::sleep(sleep) => {}
         }
     }
@@ -147,6 +149,8 @@ pub(super) struct Agent {
     pub(super) agenda: Agenda,
     pub(super) work: Arc<dyn Work>,
     pub(super) job: Option<Job>,
+    /// What goes on beside.
+    pub(super) capture: Option<Capture>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) said: Option<Report>,
     pub(super) notifier: Notifier,
@@ -196,6 +200,7 @@ impl Agent {
             agenda,
             work: setup.work,
             job: None,
+            capture: None,
             stop: watch::channel(false).0,
             said: None,
             notifier: Notifier::new(log),
@@ -249,6 +254,10 @@ impl Agent {
                 job.gives_way.send_replace(true);
             }
             sleep = sleep.min(LOOK_FOR_BACKUPS_EVERY);
+        }
+        self.begin_capture();
+        if self.capture.is_some() {
+            sleep = sleep.min(capture::SAY_EVERY);
         }
         if self.job.is_none() {
             self.notifier.look_out(&self.work, &self.config);
@@ -337,6 +346,9 @@ impl Agent {
         let Some(job) = self.job.take() else {
             return;
         };
+        if let Some(capture) = self.capture.as_ref().filter(|_| job.kind == Kind::Full) {
+            capture.look();
+        }
         let of_all = |fate: Fate| Ended {
             fates: job
                 .destinations
@@ -399,11 +411,20 @@ impl Agent {
         tell(&[NotifyState::Stopping]);
         self.log.line(Level::Info, "stopping", &[]);
         self.stop.send_replace(true);
+        if let Some(capture) = &self.capture {
+            capture.stop();
+        }
         if self.job.is_some() {
             let ended = tokio::time::timeout(within, ended(&mut self.job)).await;
             let done = ended.map_err(|_| Error::DidNotStop)?;
             // A backup that was just done counts.
             self.end(done);
+        }
+        if self.capture.is_some() {
+            // What is on the disk then is stored by the next one.
+            tokio::time::timeout(within, capture::ended(&mut self.capture))
+                .await
+                .ok();
         }
         self.say_status();
         Ok(())

@@ -4,7 +4,7 @@
 //! decides what is next, `retry` when what failed is tried again, `memory` keeps what was done, `report`, `metrics` and
 //! `journal` say it, `config_files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
 //! `store_probe`) a program (`on_failure`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`).
-//! What a job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by
+//! `capture` is the one thing that goes on beside the jobs. What a job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by
 //! `unkept`.
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
@@ -12,6 +12,7 @@
 
 mod agenda;
 mod alerts;
+mod capture;
 mod config_files;
 mod daemon;
 mod heartbeat;

@@ -52,6 +52,10 @@ impl Agent {
                     self.unkept = Unkept::default();
                     self.keep_memories();
                     self.config = Arc::new(config);
+                    // It begins anew with this one.
+                    if let Some(capture) = &self.capture {
+                        capture.stop();
+                    }
                     self.configured_at = now;
                     let entries = self.agenda.entries();
                     self.log_of_runs

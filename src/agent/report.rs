@@ -14,8 +14,8 @@ use super::run_log::RunLog;
 use crate::config::{DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::health::{
-    AgentSigns, AgentState, Configuration, Copy, Facts, FailedThere, Failure, LastSlot, Late, Missing, NextRun, Notice,
-    ScheduleState, StoresState, Verdict, Wait,
+    AgentSigns, AgentState, Configuration, Copy, Facts, FailedThere, Failure, LaneState, LastSlot, Late, Missing,
+    NextRun, Notice, ScheduleState, StoresState, Verdict, Wait,
 };
 use crate::schedule::{Due, Lateness, Occasion};
 use crate::slots::Stored;
@@ -60,6 +60,9 @@ pub struct Report {
     pub more_unproven: u64,
     /// What the last look at the destinations found.
     pub stores: Option<StoresState>,
+    /// How the capture of changes is; nothing where none are captured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deltas: Vec<LaneState>,
     /// What was tried and done.
     #[serde(default)]
     pub log: RunLog,

@@ -5,6 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 
+use super::capture::Capture;
 use super::daemon::{Agent, tell};
 use super::report::{Report, Running, schedule_state};
 use super::unkept::STATUS;
@@ -93,6 +94,7 @@ impl Agent {
             more_unproven: (all - doubts.len()) as u64,
             doubts,
             stores,
+            deltas: self.capture.as_ref().map_or(Vec::new(), Capture::states),
             log: self.log_of_runs.clone(),
         };
         (report, verdict)

@@ -8,6 +8,7 @@ use super::super::{samples, watchdog};
 use super::*;
 use crate::config;
 use crate::health::{Look, Notice};
+use crate::jobs::capture::CaptureOrder;
 
 /// Takes a slot, and then does what the test says, sign by sign.
 struct Work {
@@ -26,6 +27,8 @@ impl super::Work for Work {
     fn look(&self, _: &Config) -> Look {
         Look::default()
     }
+
+    fn capture(&self, _: &CaptureOrder) {}
 }
 
 fn clock() -> Timestamp {
@@ -279,6 +282,8 @@ impl super::Work for Yielding {
     fn look(&self, _: &Config) -> Look {
         Look::default()
     }
+
+    fn capture(&self, _: &CaptureOrder) {}
 }
 
 #[test]

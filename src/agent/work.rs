@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::health::Look;
+use crate::jobs::capture::CaptureOrder;
 use crate::jobs::{Ended, Order, Trouble};
 
 /// What the agent is to do when a slot has come.
@@ -11,4 +12,7 @@ pub trait Work: Send + Sync + 'static {
 
     /// What there is in the destinations, and what is wrong with it. Blocks.
     fn look(&self, config: &Config) -> Look;
+
+    /// Captures changes beside all else. Blocks; ends soon once `order.stop` is raised.
+    fn capture(&self, order: &CaptureOrder);
 }

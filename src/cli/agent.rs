@@ -9,6 +9,7 @@ use crate::agent::{self, Setup, Work};
 use crate::config::Config;
 use crate::durable;
 use crate::health::Look;
+use crate::jobs::capture::CaptureOrder;
 use crate::jobs::{self, Ended, Order, Trouble, configuration};
 use crate::state::State;
 use crate::status::agents_other_name;
@@ -88,6 +89,10 @@ impl Work for Jobs {
 
     fn look(&self, config: &Config) -> Look {
         jobs::look::look(config)
+    }
+
+    fn capture(&self, order: &CaptureOrder) {
+        jobs::capture::capture(order, self.context.runtime.handle());
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod agent;
 mod behind;
+mod deltas;
 mod event;
 mod members;
 mod notice;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentSigns, AgentState, Configuration};
 pub use behind::{BehindState, Owed, OwedBackup};
+pub use deltas::{ByteCount, Capturing, LaneState, LaneThere};
 pub use event::{Event, Level};
 pub use members::MemberState;
 pub use notice::{About, Notice};

@@ -13,6 +13,7 @@ pub mod backup;
 pub mod backup_now;
 mod bandwidth;
 pub mod behind;
+pub mod capture;
 pub mod check;
 pub mod choice;
 pub mod clock;

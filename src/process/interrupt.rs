@@ -19,6 +19,18 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
+    /// One that whoever runs this raises.
+    pub fn of(runtime: &Handle, mut stop: watch::Receiver<bool>) -> Interrupt {
+        let flag = Arc::new(AtomicBool::new(false));
+        let (set, raised) = (flag.clone(), stop.clone());
+        runtime.spawn(async move {
+            if stop.wait_for(|stop| *stop).await.is_ok() {
+                set.store(true, Ordering::Relaxed);
+            }
+        });
+        Interrupt { flag, raised }
+    }
+
     /// Listens from now on for SIGINT and SIGTERM, whatever the program is busy with. The second one ends it at once, with
     /// this exit code.
     pub fn listen(runtime: &Handle, code: u8) -> Interrupt {

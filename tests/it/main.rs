@@ -10,6 +10,7 @@ mod architecture;
 mod bad_input;
 mod behind;
 mod calendar;
+mod capturing;
 mod clock;
 mod commands;
 mod compact;

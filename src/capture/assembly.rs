@@ -1,0 +1,344 @@
+//! From revisions, as they come, to what one delta holds.
+//!
+//! Invariant: a delta holds whole revisions, each exactly once and without a hole; nothing is cut where nothing came.
+//! Invariant: a time mark stands behind the last change that had come by then.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::etcd::WholeRevision;
+use crate::layout::delta::{Change, Encoder, Put, Record, RecordFault, TimeMark};
+use crate::model::{ByteSize, HashKv, Revision};
+
+/// How far two time marks are apart while changes come.
+const MARK_EVERY: Duration = Duration::from_millis(100);
+
+/// When what has come becomes a delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cutting {
+    /// How long a change may wait.
+    pub every: Duration,
+    /// How many bytes may.
+    pub max_bytes: ByteSize,
+}
+
+/// The time by both clocks of this host: the one that people read, and the one that never steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// What people read.
+    pub time: Timestamp,
+    /// By how much it may be wrong, in milliseconds; none where the system does not tell.
+    pub uncertainty_ms: Option<u32>,
+    /// What never steps.
+    pub instant: Instant,
+}
+
+/// What one delta holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Its first revision.
+    pub from: Revision,
+    /// Its last revision.
+    pub to: Revision,
+    /// Its first time mark.
+    pub first_mark: TimeMark,
+    /// Its last time mark.
+    pub last_mark: TimeMark,
+    /// How many records it has.
+    pub records: u64,
+    /// The records.
+    pub plain: Vec<u8>,
+}
+
+/// What has come and is in no delta yet.
+#[derive(Debug)]
+pub struct Assembly {
+    encoder: Encoder,
+    /// The first revision that is to come.
+    next: Revision,
+    /// When the first change came.
+    since: Option<Instant>,
+    marks: Option<(TimeMark, TimeMark)>,
+    marked_at: Option<Instant>,
+    /// Whether everything that there is had come when the last change did.
+    is_all: bool,
+}
+
+impl Assembly {
+    /// Nothing yet; `next` is to come.
+    pub fn new(next: Revision) -> Assembly {
+        Assembly {
+            encoder: Encoder::new(next),
+            next,
+            since: None,
+            marks: None,
+            marked_at: None,
+            is_all: false,
+        }
+    }
+
+    /// The first revision that did not come yet.
+    pub fn next(&self) -> Revision {
+        self.next
+    }
+
+    /// How many bytes wait.
+    pub fn bytes(&self) -> usize {
+        self.encoder.len()
+    }
+
+    /// Since when the oldest change waits.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Takes the next revision. Fails where it is another one, or has what cannot be.
+    pub fn take(&mut self, whole: &WholeRevision, now: Now) -> Result<(), RecordFault> {
+        for (sub, change) in whole.changes.iter().enumerate() {
+            self.encoder.put(&Record::Change(Change {
+                revision: whole.revision,
+                sub: i64::try_from(sub).unwrap_or(i64::MAX),
+                key: &change.key,
+                put: change.put.as_ref().map(|put| Put {
+                    create_revision: put.create_revision,
+                    version: put.version,
+                    lease: put.lease,
+                    value: &put.value,
+                }),
+            }))?;
+        }
+        self.since.get_or_insert(now.instant);
+        self.next = Revision::new(whole.revision.get().saturating_add(1)).unwrap_or(self.next);
+        Ok(())
+    }
+
+    /// Takes note of whether everything that there is has come by now. Marks it, unless that was done a moment ago.
+    pub fn note(&mut self, is_all: bool, now: Now) -> Result<(), RecordFault> {
+        self.is_all = is_all;
+        let is_soon = self
+            .marked_at
+            .is_some_and(|marked| now.instant.duration_since(marked) < MARK_EVERY);
+        if is_all && !is_soon && self.encoder.to().is_some() {
+            self.mark(now)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what a lease was granted, or that it is gone, beside the changes.
+    pub fn keep_lease(&mut self, id: i64, granted_ttl: Option<u64>) -> Result<(), RecordFault> {
+        let granted_ttl = granted_ttl.unwrap_or(0);
+        self.encoder.put(&Record::Lease { id, granted_ttl })
+    }
+
+    /// Keeps what a member reported beside the changes.
+    pub fn keep_checkpoint(&mut self, hash: HashKv) -> Result<(), RecordFault> {
+        self.encoder.put(&Record::Checkpoint(hash))
+    }
+
+    /// When it is to be cut, if nothing more comes; never while there is nothing to cut.
+    pub fn due_at(&self, cutting: &Cutting) -> Option<Instant> {
+        let since = self.since?;
+        match self.bytes() as u64 >= cutting.max_bytes.0 {
+            true => Some(since),
+            false => Some(since + cutting.every),
+        }
+    }
+
+    /// What has come since the last cut, as a delta; none where nothing came.
+    pub fn cut(&mut self, now: Now) -> Result<Option<Batch>, RecordFault> {
+        let Some(to) = self.encoder.to() else {
+            return Ok(None);
+        };
+        match self.is_all {
+            true => self.mark(now)?,
+            // Old changes are caught up with: when they were made is not known, but that it was before this.
+            false => self.remember(self.mark_at(to, now)),
+        }
+        let fresh = Assembly {
+            is_all: self.is_all,
+            marked_at: self.marked_at,
+            ..Assembly::new(self.next)
+        };
+        let done = std::mem::replace(self, fresh);
+        let fallback = done.mark_at(to, now);
+        let (first_mark, last_mark) = done.marks.unwrap_or((fallback, fallback));
+        Ok(Some(Batch {
+            from: done.encoder.from(),
+            to,
+            first_mark,
+            last_mark,
+            records: done.encoder.records(),
+            plain: done.encoder.finish(),
+        }))
+    }
+
+    fn mark(&mut self, now: Now) -> Result<(), RecordFault> {
+        let Some(to) = self.encoder.to() else {
+            return Ok(());
+        };
+        let mark = self.mark_at(to, now);
+        self.encoder.put(&Record::Mark(mark))?;
+        self.marked_at = Some(now.instant);
+        self.remember(mark);
+        Ok(())
+    }
+
+    fn mark_at(&self, revision: Revision, now: Now) -> TimeMark {
+        // A clock that went back does not move what was said.
+        let last = self.marks.map(|(_, last)| last.time);
+        let time = last.map_or(now.time, |last| last.max(now.time));
+        TimeMark {
+            revision,
+            time,
+            uncertainty_ms: now.uncertainty_ms,
+        }
+    }
+
+    fn remember(&mut self, mark: TimeMark) {
+        let first = self.marks.map_or(mark, |(first, _)| first);
+        self.marks = Some((first, mark));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::{KeyChange, KeyPut};
+    use crate::layout::delta::{Decoder, Span};
+
+    const CUTTING: Cutting = Cutting {
+        every: Duration::from_secs(10),
+        max_bytes: ByteSize(200),
+    };
+
+    fn revision(revision: i64) -> Revision {
+        Revision::new(revision).unwrap()
+    }
+
+    fn whole(at: i64, keys: &[&str]) -> WholeRevision {
+        let change = |key: &&str| KeyChange {
+            key: key.as_bytes().to_vec(),
+            put: Some(KeyPut {
+                value: b"value".to_vec(),
+                create_revision: revision(at),
+                version: 1,
+                lease: 0,
+            }),
+        };
+        WholeRevision {
+            revision: revision(at),
+            changes: keys.iter().map(change).collect(),
+        }
+    }
+
+    struct Clock(Instant);
+
+    impl Clock {
+        fn at(&self, ms: u64) -> Now {
+            let time: Timestamp = "2026-11-20T10:15:30Z".parse().unwrap();
+            Now {
+                time: time + Duration::from_millis(ms),
+                uncertainty_ms: None,
+                instant: self.0 + Duration::from_millis(ms),
+            }
+        }
+    }
+
+    /// Pairs of a revision and a place, or a time.
+    type Pairs = Vec<(i64, i64)>;
+
+    fn decoded(batch: &Batch) -> (Pairs, Pairs) {
+        let span = Span::new(batch.from, batch.to).unwrap();
+        let mut decoder = Decoder::new(&batch.plain, span).unwrap();
+        let (mut changes, mut marks, mut records) = (Vec::new(), Vec::new(), 0);
+        while let Some(record) = decoder.next().unwrap() {
+            records += 1;
+            match record {
+                Record::Change(change) => changes.push((change.revision.get(), change.sub)),
+                Record::Mark(mark) => marks.push((mark.revision.get(), mark.time.as_millisecond() % 10_000)),
+                Record::Lease { .. } | Record::Checkpoint(_) => {}
+            }
+        }
+        assert_eq!(records, batch.records);
+        (changes, marks)
+    }
+
+    #[test]
+    fn what_came_is_cut_between_revisions_when_it_has_waited_or_is_large() {
+        let clock = Clock(Instant::now());
+        let mut assembly = Assembly::new(revision(7));
+        assert_eq!(assembly.due_at(&CUTTING), None);
+        assert_eq!(assembly.cut(clock.at(0)).unwrap(), None);
+        assembly.take(&whole(7, &["a", "b"]), clock.at(500)).unwrap();
+        assembly.take(&whole(8, &["a"]), clock.at(900)).unwrap();
+        assert_eq!(assembly.due_at(&CUTTING), Some(clock.at(10_500).instant));
+        let batch = assembly.cut(clock.at(10_500)).unwrap().unwrap();
+        assert_eq!((batch.from, batch.to), (revision(7), revision(8)));
+        assert_eq!(decoded(&batch).0, [(7, 0), (7, 1), (8, 0)]);
+        assert_eq!((assembly.due_at(&CUTTING), assembly.next()), (None, revision(9)));
+        let long = "k".repeat(300);
+        assembly.take(&whole(9, &[&long]), clock.at(11_000)).unwrap();
+        assert_eq!(assembly.due_at(&CUTTING), Some(clock.at(11_000).instant));
+        let batch = assembly.cut(clock.at(11_000)).unwrap().unwrap();
+        assert_eq!((batch.from, batch.to), (revision(9), revision(9)));
+    }
+
+    #[test]
+    fn another_revision_than_the_next_is_refused() {
+        let clock = Clock(Instant::now());
+        for other in [6, 8] {
+            let mut assembly = Assembly::new(revision(7));
+            assert!(assembly.take(&whole(other, &["a"]), clock.at(0)).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn marks_stand_a_tenth_of_a_second_apart_and_only_where_all_has_come() {
+        let clock = Clock(Instant::now());
+        let mut assembly = Assembly::new(revision(1));
+        let came = |assembly: &mut Assembly, at: i64, is_all, ms| {
+            assembly.take(&whole(at, &["a"]), clock.at(ms)).unwrap();
+            assembly.note(is_all, clock.at(ms)).unwrap();
+        };
+        came(&mut assembly, 1, false, 0);
+        came(&mut assembly, 2, true, 10);
+        came(&mut assembly, 3, true, 60);
+        came(&mut assembly, 4, true, 110);
+        came(&mut assembly, 5, true, 120);
+        let batch = assembly.cut(clock.at(150)).unwrap().unwrap();
+        assert_eq!(decoded(&batch).1, [(2, 10), (4, 110), (5, 150)]);
+        let ends = |mark: TimeMark| (mark.revision.get(), mark.time.as_millisecond() % 10_000);
+        assert_eq!((ends(batch.first_mark), ends(batch.last_mark)), ((2, 10), (5, 150)));
+        // What is caught up with has none, but for the one in the header.
+        came(&mut assembly, 6, false, 1000);
+        let batch = assembly.cut(clock.at(1100)).unwrap().unwrap();
+        assert_eq!(decoded(&batch).1, []);
+        assert_eq!((ends(batch.first_mark), ends(batch.last_mark)), ((6, 1100), (6, 1100)));
+    }
+
+    #[test]
+    fn leases_and_checkpoints_are_in_the_delta_that_is_cut_next() {
+        let clock = Clock(Instant::now());
+        let mut assembly = Assembly::new(revision(1));
+        assembly.take(&whole(1, &["a"]), clock.at(0)).unwrap();
+        assembly.keep_lease(7, Some(60)).unwrap();
+        assembly.keep_lease(8, None).unwrap();
+        let hash = HashKv {
+            revision: revision(1),
+            compact_revision: -1,
+            hash: 5,
+        };
+        assembly.keep_checkpoint(hash).unwrap();
+        let batch = assembly.cut(clock.at(100)).unwrap().unwrap();
+        assert_eq!(batch.records, 4);
+        let span = Span::new(batch.from, batch.to).unwrap();
+        let mut decoder = Decoder::new(&batch.plain, span).unwrap();
+        let mut records = Vec::new();
+        while let Some(record) = decoder.next().unwrap() {
+            records.push(record);
+        }
+        assert!(records.contains(&Record::Checkpoint(hash)));
+        assert!(records.contains(&Record::Lease { id: 8, granted_ttl: 0 }));
+    }
+}

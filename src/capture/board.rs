@@ -1,0 +1,83 @@
+//! How a lane is, as whoever asks may read it at any time.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::health::{LaneState, LaneThere};
+use crate::layout::delta::Span;
+use crate::model::ByteSize;
+
+/// The state of a lane, kept by those who do its work.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<LaneState>);
+
+impl Board {
+    /// That of a lane that has not begun.
+    pub fn new(lane: &str, spool_most: ByteSize, destinations: impl Iterator<Item = String>) -> Board {
+        let there = destinations.map(|destination| LaneThere {
+            destination,
+            ..LaneThere::default()
+        });
+        Board(Mutex::new(LaneState {
+            lane: lane.to_owned(),
+            spool_most: spool_most.0,
+            destinations: there.collect(),
+            ..LaneState::default()
+        }))
+    }
+
+    /// What it says now.
+    pub fn read(&self) -> LaneState {
+        self.state().clone()
+    }
+
+    /// Changes what it says.
+    pub(super) fn change(&self, change: impl FnOnce(&mut LaneState)) {
+        change(&mut self.state());
+    }
+
+    /// Something keeps the lane from going on; whether that is news.
+    pub(super) fn trouble(&self, why: &str, now: Timestamp) -> bool {
+        let mut state = self.state();
+        let is_news = state.trouble.as_deref() != Some(why);
+        state.trouble = Some(why.to_owned());
+        state.trouble_since.get_or_insert(now);
+        is_news
+    }
+
+    /// Nothing keeps it from going on; whether something did.
+    pub(super) fn well(&self) -> bool {
+        let mut state = self.state();
+        state.trouble_since = None;
+        state.trouble.take().is_some()
+    }
+
+    pub(super) fn spool(&self, bytes: ByteSize) {
+        self.state().spool = bytes.0;
+    }
+
+    pub(super) fn stored(&self, destination: &str, span: Option<Span>, now: Timestamp) {
+        self.there(destination, |there| {
+            there.trouble = None;
+            there.stored_at = Some(now);
+            there.stored_to = there.stored_to.max(span.map(Span::to));
+        });
+    }
+
+    pub(super) fn not_stored(&self, destination: &str, why: String) {
+        self.there(destination, |there| there.trouble = Some(why));
+    }
+
+    fn there(&self, destination: &str, change: impl FnOnce(&mut LaneThere)) {
+        let mut state = self.state();
+        let mut all = state.destinations.iter_mut();
+        if let Some(there) = all.find(|there| there.destination == destination) {
+            change(there);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LaneState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

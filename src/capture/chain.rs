@@ -1,0 +1,219 @@
+//! What of a chain there is already, and who goes on with it: from names alone.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::layout::delta::Span;
+use crate::layout::{Epoch, ObjectName};
+use crate::model::Revision;
+
+/// How far a chain has come, by the names of what there is of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    spans: Vec<Span>,
+    epoch: Option<Epoch>,
+    /// The newest mark, and the newest epoch: what moves while its writer lives.
+    marks: usize,
+    gap: Option<Revision>,
+}
+
+impl Known {
+    /// Takes in names, of this chain; others are passed over.
+    pub fn take<'a>(&mut self, names: impl IntoIterator<Item = &'a ObjectName>) {
+        for name in names {
+            let epoch = match name {
+                ObjectName::Delta(_, span, epoch) | ObjectName::Pack(_, span, epoch) => {
+                    self.spans.push(*span);
+                    *epoch
+                }
+                ObjectName::Mark(_, _, _, epoch) => {
+                    self.marks += 1;
+                    *epoch
+                }
+                ObjectName::Gap(_, from, epoch) => {
+                    self.gap = Some(self.gap.map_or(*from, |gap| gap.min(*from)));
+                    *epoch
+                }
+                ObjectName::Epoch(_, epoch) => *epoch,
+                ObjectName::StoreMarker
+                | ObjectName::Signers
+                | ObjectName::Acceptance(_)
+                | ObjectName::Full(_)
+                | ObjectName::FullManifest(..)
+                | ObjectName::Pin(_)
+                | ObjectName::Check(..)
+                | ObjectName::Canary(_)
+                | ObjectName::Claim(..) => continue,
+            };
+            self.epoch = self.epoch.max(Some(epoch));
+        }
+    }
+
+    /// The last revision up to which nothing is missing behind `base`.
+    pub fn reached(&self, base: Revision) -> Revision {
+        let mut spans = self.spans.clone();
+        spans.sort_by_key(|span| span.from());
+        let mut reached = base;
+        for span in spans {
+            if span.from().get() > reached.get().saturating_add(1) {
+                break;
+            }
+            reached = reached.max(span.to());
+        }
+        reached
+    }
+
+    /// The highest epoch, if somebody has begun to write.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// The epoch of whoever writes next.
+    pub fn next_epoch(&self) -> Epoch {
+        Epoch(self.epoch.map_or(1, |epoch| epoch.0.saturating_add(1)))
+    }
+
+    /// Whether the chain is known to end: the first revision that it does not have, where no delta has come to it since.
+    pub fn ends_before(&self, base: Revision) -> Option<Revision> {
+        self.gap.filter(|gap| *gap > self.reached(base))
+    }
+}
+
+/// The first revision behind one.
+pub fn behind(revision: Revision) -> Revision {
+    Revision::new(revision.get().saturating_add(1)).unwrap_or(revision)
+}
+
+/// How long the writer of a chain that others may write to may be silent before one of them takes its place.
+pub fn patience(every: Duration) -> Duration {
+    (every * 5).clamp(Duration::from_secs(2), Duration::from_secs(60))
+}
+
+/// What a host that does not write has seen of a chain.
+#[derive(Debug, Clone)]
+pub struct Standby {
+    seen: Known,
+    since: Instant,
+}
+
+/// What such a host does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It takes the next epoch.
+    TakeOver,
+    /// It looks again, no later than then.
+    LookAgain,
+}
+
+impl Standby {
+    /// What is seen first.
+    pub fn new(seen: Known, now: Instant) -> Standby {
+        Standby { seen, since: now }
+    }
+
+    /// What to do, where this is seen now: `is_behind` says whether etcd has changes that the chain does not, and `silent_for`
+    /// is how long the writer may be silent while there is nothing to write.
+    pub fn look(&mut self, seen: Known, is_behind: bool, every: Duration, silent_for: Duration, now: Instant) -> Turn {
+        if seen.epoch.is_none() {
+            return Turn::TakeOver;
+        }
+        if seen != self.seen {
+            *self = Standby::new(seen, now);
+            return Turn::LookAgain;
+        }
+        let patience = match is_behind {
+            true => patience(every),
+            false => patience(every) + silent_for,
+        };
+        match now.duration_since(self.since) >= patience {
+            true => Turn::TakeOver,
+            false => Turn::LookAgain,
+        }
+    }
+}
+
+/// Until when the next object follows one that is written now, if its writer lives.
+pub fn next_by(now: Timestamp, every: Duration, mark_every: Duration) -> Timestamp {
+    now.saturating_add(mark_every.max(every) + every).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::ChainPath;
+    use crate::model::ClusterId;
+
+    fn revision(revision: i64) -> Revision {
+        Revision::new(revision).unwrap()
+    }
+
+    fn path() -> ChainPath {
+        ChainPath {
+            cluster: ClusterId(0xab),
+            chain: "20261120T101530Z-00000001".parse().unwrap(),
+        }
+    }
+
+    fn delta(from: i64, to: i64, epoch: u32) -> ObjectName {
+        let span = Span::new(revision(from), revision(to)).unwrap();
+        ObjectName::Delta(path(), span, Epoch(epoch))
+    }
+
+    fn known(names: &[ObjectName]) -> Known {
+        let mut known = Known::default();
+        known.take(names);
+        known
+    }
+
+    #[test]
+    fn a_chain_reaches_as_far_as_nothing_is_missing() {
+        let base = revision(10);
+        assert_eq!(known(&[]).reached(base), base);
+        let names = [delta(14, 20, 2), delta(9, 12, 1), delta(11, 14, 1), delta(22, 30, 2)];
+        assert_eq!(known(&names).reached(base), revision(20));
+        let span = Span::new(revision(1), revision(25)).unwrap();
+        let with_pack = [names.to_vec(), vec![ObjectName::Pack(path(), span, Epoch(3))]].concat();
+        assert_eq!(known(&with_pack).reached(base), revision(30));
+        assert_eq!(known(&[delta(12, 14, 1)]).reached(base), base);
+    }
+
+    #[test]
+    fn the_next_epoch_is_behind_all_that_was_written_under() {
+        assert_eq!(known(&[]).next_epoch(), Epoch(1));
+        let names = [ObjectName::Epoch(path(), Epoch(2)), delta(11, 14, 4)];
+        assert_eq!(known(&names).next_epoch(), Epoch(5));
+    }
+
+    #[test]
+    fn a_chain_ends_at_a_gap_that_nothing_has_come_to_since() {
+        let gap = ObjectName::Gap(path(), revision(15), Epoch(1));
+        let base = revision(10);
+        assert_eq!(
+            known(&[delta(11, 14, 1), gap.clone()]).ends_before(base),
+            Some(revision(15))
+        );
+        assert_eq!(known(&[delta(11, 15, 1), gap]).ends_before(base), None);
+    }
+
+    #[test]
+    fn who_stands_by_takes_over_from_one_that_is_silent_and_from_nobody_at_once() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let (every, silent_for) = (Duration::from_secs(1), Duration::from_secs(60));
+        let mut standby = Standby::new(Known::default(), begun);
+        let mut look = |names: &[ObjectName], is_behind, seconds| {
+            standby.look(known(names), is_behind, every, silent_for, at(seconds))
+        };
+        assert_eq!(look(&[], false, 0), Turn::TakeOver);
+        let first = [delta(11, 14, 1)];
+        assert_eq!(look(&first, true, 1), Turn::LookAgain);
+        assert_eq!(look(&first, true, 5), Turn::LookAgain);
+        assert_eq!(look(&first, true, 6), Turn::TakeOver);
+        assert_eq!(look(&first, false, 6), Turn::LookAgain, "nothing is to be written");
+        let more = [delta(11, 14, 1), delta(15, 16, 1)];
+        assert_eq!(look(&more, true, 7), Turn::LookAgain);
+        assert_eq!(look(&more, false, 71), Turn::LookAgain);
+        assert_eq!(look(&more, false, 72), Turn::TakeOver);
+    }
+}

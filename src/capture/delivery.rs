@@ -1,0 +1,133 @@
+//! From the spool to one destination: in order, each until it is there, however long that takes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Surroundings;
+use super::board::Board;
+use super::scribe::span_of;
+use super::spool::{Next, Spool};
+use crate::error_chain::with_causes;
+use crate::layout::{ChainPath, Listed, ObjectName};
+use crate::model::Digest;
+use crate::store::{self, ReadBack, Store};
+
+/// How long it waits for something to store before it looks whether it is to stop.
+const WAIT: Duration = Duration::from_millis(500);
+/// How long it waits after a failure, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often it is asked again whether a destination has come to have a backup.
+const ASK_AGAIN_AFTER: u32 = 200;
+
+/// The delivery to one destination.
+pub struct Delivery {
+    /// Its name.
+    pub destination: String,
+    /// Where everything comes from.
+    pub spool: Arc<Spool>,
+    /// What it may ask for.
+    pub around: Arc<dyn Surroundings>,
+    /// Where it says how it is.
+    pub board: Arc<Board>,
+    /// Raised when it is to end.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Delivery {
+    /// Delivers until it is stopped. Blocks.
+    pub fn run(&self) {
+        let mut store = None;
+        let mut has_chain = BTreeMap::new();
+        let mut pause = PAUSES.0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let Some(next) = self.spool.next_for(&self.destination, WAIT) else {
+                continue;
+            };
+            match self.deliver(&next, &mut store, &mut has_chain) {
+                Ok(()) => {
+                    pause = PAUSES.0;
+                    self.spool.confirm(&next, &self.destination);
+                    self.board
+                        .stored(&self.destination, span_of(&next.name), self.around.now().time);
+                    self.board.spool(self.spool.bytes());
+                }
+                Err(error) => {
+                    store = None;
+                    self.board.not_stored(&self.destination, error);
+                    self.rest(pause);
+                    pause = (pause * 2).min(PAUSES.1);
+                }
+            }
+        }
+    }
+
+    fn deliver(
+        &self,
+        next: &Next,
+        store: &mut Option<Store>,
+        has_chain: &mut BTreeMap<ChainPath, (bool, u32)>,
+    ) -> Result<(), String> {
+        let store = match store {
+            Some(store) => store,
+            None => store.insert(self.around.open(&self.destination)?),
+        };
+        let Some(chain) = next.name.chain() else {
+            return Ok(());
+        };
+        // It has the backup, or what follows it is of no use there.
+        let (has, asked) = has_chain.entry(chain.clone()).or_insert((false, 0));
+        if !*has {
+            if *asked % ASK_AGAIN_AFTER == 0 {
+                let listed = store.list_chain(chain).map_err(|error| with_causes(&error))?;
+                *has = listed
+                    .iter()
+                    .any(|object| matches!(&object.name, Listed::Ours(name) if name.is_manifest()));
+            }
+            *asked = asked.wrapping_add(1);
+            if !*has {
+                return Ok(());
+            }
+        }
+        let bytes = self.spool.read(next).map_err(|error| with_causes(&error))?;
+        put(store, &next.name, &bytes).map_err(|error| with_causes(&error))
+    }
+
+    fn rest(&self, pause: Duration) {
+        let step = Duration::from_millis(100);
+        let mut left = pause;
+        while !left.is_zero() && !self.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(step.min(left));
+            left = left.saturating_sub(step);
+        }
+    }
+}
+
+/// Stores an object and, where the destination is read back, proves that it is there. One that is there already counts: a lost
+/// reply is no failure.
+fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Error> {
+    match store.put_new(name, bytes) {
+        // A word of who writes, or of where a chain ends: whoever said it first, it holds.
+        Err(store::Error::AlreadyExists { .. }) if span_of(name).is_none() => return Ok(()),
+        Ok(()) | Err(store::Error::AlreadyExists { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    if !store.reads_back() {
+        return Ok(());
+    }
+    let expected = ReadBack {
+        bytes: bytes.len() as u64,
+        sha256: Digest(Sha256::digest(bytes).into()),
+    };
+    if store.read_back(name)? == expected {
+        return Ok(());
+    }
+    // What a store has altered is no delta, and the right bytes are at hand: they are stored anew.
+    store.remove(name)?;
+    Err(store::Error::Altered {
+        at: store.address_of(name),
+    })
+}

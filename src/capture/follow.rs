@@ -1,0 +1,557 @@
+//! Following one chain: from a watch to files in the spool, until something ends it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::assembly::{Assembly, Batch};
+use super::board::Board;
+use super::chain::{Known, behind, next_by};
+use super::scribe::{Issue, Scribe};
+use super::spool::{self, Spool};
+use super::{Settings, Sight, Surroundings, told};
+use crate::etcd::choose::choose;
+use crate::etcd::{self, Access, Ahead, Member, WatchEnd, WholeRevision, loses_deletions, survey};
+use crate::health::{Capturing, Level};
+use crate::layout::delta::{GapReason, TimeMark};
+use crate::layout::{Epoch, Outline};
+use crate::model::{HashKv, Revision};
+use crate::pipeline::Encoding;
+
+/// How many leases are remembered as asked for.
+const MOST_LEASES: usize = 100_000;
+/// How long a cut waits for what leases were granted.
+const WAIT_FOR_LEASES: Duration = Duration::from_secs(1);
+/// How many leases are asked for at once.
+const LEASES_AT_ONCE: usize = 64;
+/// How long after a chain is begun with the first hash is asked for, at most.
+const FIRST_HASH_AFTER: Duration = Duration::from_secs(60);
+/// An only member is asked for its hash up to this size.
+const LARGEST_HASHED_ALONE: u64 = 1 << 30;
+
+/// A chain that is gone on with.
+pub(super) struct Following {
+    pub full: Outline,
+    pub scribe: Scribe,
+    /// The last revision that is in the spool or in a destination.
+    pub tip: Revision,
+    /// Whether anything was written under its epoch.
+    pub has_written: bool,
+    assembly: Assembly,
+    /// Those that were asked for.
+    leases: HashSet<i64>,
+    /// Where a revision was left out once already.
+    missed_at: Option<Revision>,
+    /// Whether a watch was opened for it before.
+    was_watched: bool,
+    marked_at: Option<Instant>,
+    /// When a member is asked for its hash next.
+    hash_at: Option<Instant>,
+}
+
+impl Following {
+    /// The chain of a full backup that has come so far.
+    pub fn new(settings: &Settings, full: Outline, tip: Revision, epoch: Epoch) -> Following {
+        let scribe = Scribe {
+            cluster: settings.cluster_of(&full),
+            lineage: full.lineage.clone(),
+            chain: full.chain.clone(),
+            epoch,
+            recipients: settings.encoding.recipients.iter().map(ToString::to_string).collect(),
+            writer: settings.writer.clone(),
+            previous: (tip == full.to_revision).then_some(full.document),
+            deltas: 0,
+            marks: 0,
+        };
+        Following {
+            assembly: Assembly::new(behind(tip)),
+            full,
+            scribe,
+            tip,
+            has_written: false,
+            leases: HashSet::new(),
+            missed_at: None,
+            was_watched: false,
+            marked_at: None,
+            hash_at: None,
+        }
+    }
+
+    /// What came and is not in the spool is asked for once more.
+    fn start_over(&mut self) {
+        self.assembly = Assembly::new(behind(self.tip));
+    }
+}
+
+/// Why a chain is not followed any more, for now or for good.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It is to stop.
+    Stopped,
+    /// There is a newer full backup.
+    Newer(Box<Outline>, Known),
+    /// Another host writes.
+    Outdone(Epoch),
+    /// It may be gone on with in a while.
+    Lost(String),
+    /// It cannot be gone on with.
+    Gap(GapReason, String),
+}
+
+/// What reaches it from outside.
+pub(super) struct Signals {
+    pub stop: watch::Receiver<bool>,
+    pub sights: mpsc::Receiver<Result<Sight, String>>,
+}
+
+/// What it works with.
+pub(super) struct Desk {
+    pub settings: Arc<Settings>,
+    pub spool: Arc<Spool>,
+    pub around: Arc<dyn Surroundings>,
+    pub board: Arc<Board>,
+    /// Full backups that cannot be followed any more.
+    pub refused: HashSet<crate::model::ChainId>,
+}
+
+/// Resolves once it is to stop.
+pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
+    // Where nobody can say it any more, it is to.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+impl Desk {
+    /// Follows a chain until something ends it. What came is in the spool then, as far as it was whole.
+    pub async fn follow(&self, following: &mut Following, signals: &mut Signals) -> End {
+        let stop = signals.stop.clone();
+        let opened = tokio::select! {
+            opened = self.open(following) => opened,
+            () = stopped(stop) => return End::Stopped,
+        };
+        let mut watched = match opened {
+            Ok(watched) => watched,
+            Err(end) => return end,
+        };
+        let end = self.take_in(following, &mut watched, signals).await;
+        let is_sound = !matches!(
+            end,
+            End::Gap(GapReason::Compacted | GapReason::Missed | GapReason::SpoolFull, _)
+        );
+        if is_sound || following.assembly.waits_since().is_some() {
+            match self.cut(following, &mut watched).await {
+                Ok(()) => {}
+                // What ended it comes first.
+                Err(failed) if matches!(end, End::Lost(_)) => return failed,
+                Err(failed) => self
+                    .around
+                    .say(Level::Warning, &format!("the last changes are not kept: {failed:?}")),
+            }
+        }
+        end
+    }
+
+    /// Connects to a member and begins to watch.
+    async fn open(&self, following: &mut Following) -> Result<Watched, End> {
+        let lost = |error: &etcd::Error| End::Lost(told(error));
+        let around = self.around.clone();
+        let access = blocking(move || around.access()).await.map_err(End::Lost)?;
+        let (url, version) = self.choose(&access).await?;
+        let mut member = Member::connect_to_watch(&url, &access)
+            .await
+            .map_err(|error| lost(&error))?;
+        let status = member.status().await.map_err(|error| lost(&error))?;
+        let cluster = following.full.cluster;
+        if status.cluster != cluster {
+            let detail = format!("{url} is of cluster {}, the chain of {cluster}", status.cluster);
+            return Err(End::Gap(GapReason::ClusterChanged, detail));
+        }
+        let next = following.assembly.next();
+        let current = member.current_revision().await.map_err(|error| lost(&error))?;
+        if behind(current) < next {
+            let last = next.get() - 1;
+            let detail = format!("etcd is at revision {current}, and revision {last} was captured");
+            return Err(End::Gap(GapReason::WentBack, detail));
+        }
+        self.board.change(|state| state.etcd_revision = Some(current));
+        let watching = member.watch(next, cluster).await.map_err(|end| ended(following, end))?;
+        // What is sent once more by a version that may leave deletions out is trusted only while nothing of it was compacted.
+        let doubtful = loses_deletions(&version) && current >= next;
+        if loses_deletions(&version) && !following.was_watched {
+            let message = format!(
+                "etcd {version} at {url} may leave out deletions where it compacts what was not captured yet: \
+                 where that can have been, a full backup is taken; upgrade to 3.4.36, 3.5.18 or later"
+            );
+            self.around.say(Level::Warning, &message);
+        }
+        following.was_watched = true;
+        let now = self.around.now().instant;
+        following.marked_at.get_or_insert(now);
+        if let Some(every) = self.settings.hash_kv_every {
+            following.hash_at.get_or_insert(now + every.min(FIRST_HASH_AFTER));
+        }
+        Ok(Watched {
+            member,
+            watching,
+            access,
+            replayed: doubtful.then_some((next, current)),
+            asked: JoinSet::new(),
+            hashing: JoinSet::new(),
+        })
+    }
+
+    /// The endpoint and version of the member to watch.
+    async fn choose(&self, access: &Access) -> Result<(String, String), End> {
+        let surveyed = survey(&self.settings.members, access, Ahead::Little).await;
+        let candidates: Vec<_> = surveyed.into_iter().map(|member| member.candidate).collect();
+        let choice = choose(&candidates, &self.settings.wanted, &[]).map_err(|error| End::Lost(told(&error)))?;
+        let chosen = candidates
+            .get(choice.index)
+            .and_then(|candidate| Some((candidate.url.clone(), candidate.answer.as_ref().ok()?.version.clone())));
+        chosen.ok_or_else(|| End::Lost("the member that was chosen does not answer".to_owned()))
+    }
+
+    async fn take_in(&self, following: &mut Following, watched: &mut Watched, signals: &mut Signals) -> End {
+        let cutting = self.settings.cutting;
+        loop {
+            let due = following.assembly.due_at(&cutting);
+            let mark_due = following.marked_at.map(|marked| marked + self.settings.mark_every);
+            let mark_due = mark_due.filter(|_| due.is_none());
+            let hash_due = following.hash_at;
+            tokio::select! {
+                heard = watched.watching.next() => match heard {
+                    Ok(heard) => {
+                        for whole in &heard.whole {
+                            if let Err(end) = self.take(following, watched, whole).await {
+                                return end;
+                            }
+                        }
+                        if let Err(error) = following.assembly.note(heard.is_all, self.around.now()) {
+                            following.start_over();
+                            return End::Lost(told(&error));
+                        }
+                        self.say_where(following, heard.is_all);
+                    }
+                    Err(end) => return ended(following, end),
+                },
+                () = until(due) => if let Err(end) = self.cut(following, watched).await {
+                    return end;
+                },
+                () = until(mark_due) => if let Err(end) = self.mark(following, watched).await {
+                    return end;
+                },
+                Some(found) = watched.asked.join_next() => keep_lease(following, found),
+                () = until(hash_due) => {
+                    let next = self.settings.hash_kv_every.map(|every| self.around.now().instant + every);
+                    following.hash_at = next;
+                    watched.ask_for_hash(&self.settings);
+                },
+                Some(found) = watched.hashing.join_next() => if let Ok(Some(hash)) = found
+                    && let Err(error) = following.assembly.keep_checkpoint(hash)
+                {
+                    return End::Lost(told(&error));
+                },
+                sight = signals.sights.recv() => match sight {
+                    Some(sight) => if let Some(end) = self.see(following, sight) {
+                        return end;
+                    },
+                    None => return End::Stopped,
+                },
+                () = stopped(signals.stop.clone()) => return End::Stopped,
+            }
+        }
+    }
+
+    /// Takes one revision; cuts where there is enough then.
+    async fn take(&self, following: &mut Following, watched: &mut Watched, whole: &WholeRevision) -> Result<(), End> {
+        for change in &whole.changes {
+            let lease = change.put.as_ref().map_or(0, |put| put.lease);
+            if lease != 0 && following.leases.insert(lease) {
+                watched.ask_for_lease(lease);
+            }
+        }
+        if following.leases.len() > MOST_LEASES {
+            following.leases.clear();
+        }
+        if let Err(error) = following.assembly.take(whole, self.around.now()) {
+            following.start_over();
+            return Err(End::Lost(told(&error)));
+        }
+        match following.assembly.bytes() as u64 >= self.settings.cutting.max_bytes.0 {
+            true => self.cut(following, watched).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Puts what has come into the spool, as one delta.
+    async fn cut(&self, following: &mut Following, watched: &mut Watched) -> Result<(), End> {
+        if following.assembly.waits_since().is_none() {
+            return Ok(());
+        }
+        watched.wait_for_leases(following).await;
+        self.trust(following, watched).await?;
+        let now = self.around.now();
+        let cut = following.assembly.cut(now);
+        let batch = match cut {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                following.start_over();
+                return Err(End::Lost(told(&error)));
+            }
+        };
+        let to = batch.to;
+        if let Err(end) = self.keep_delta(following, batch).await {
+            following.start_over();
+            return Err(end);
+        }
+        (following.tip, following.missed_at) = (to, None);
+        following.marked_at = Some(now.instant);
+        self.board.change(|state| {
+            state.captured_to = Some(to);
+            state.flushed_at = Some(now.time);
+        });
+        self.board.spool(self.spool.bytes());
+        Ok(())
+    }
+
+    /// Whether what was sent once more is all that was written: not where etcd has compacted it meanwhile and may have left
+    /// deletions out.
+    async fn trust(&self, following: &mut Following, watched: &mut Watched) -> Result<(), End> {
+        let Some((first, last)) = watched.replayed else {
+            return Ok(());
+        };
+        let before = Revision::new(first.get() - 1).unwrap_or(first);
+        let is_compacted = watched.member.is_compacted(before).await;
+        match is_compacted {
+            Ok(false) => {
+                if following.assembly.next() > last {
+                    watched.replayed = None;
+                }
+                Ok(())
+            }
+            Ok(true) => {
+                following.start_over();
+                let detail = format!(
+                    "etcd compacted revision {first} while it was caught up with, and this version may have left deletions out"
+                );
+                Err(End::Gap(GapReason::Compacted, detail))
+            }
+            Err(error) => {
+                following.start_over();
+                Err(End::Lost(told(&error)))
+            }
+        }
+    }
+
+    async fn keep_delta(&self, following: &mut Following, batch: Batch) -> Result<(), End> {
+        self.begin_epoch(following)?;
+        let encoding: Encoding = self.settings.encoding.clone();
+        let sealed = tokio::task::spawn_blocking(move || {
+            let body = encoding.seal(&batch.plain);
+            (batch, body)
+        });
+        let (batch, body) = sealed.await.map_err(|error| End::Lost(told(&error)))?;
+        let body = body.map_err(|error| End::Lost(told(&error)))?;
+        let mut scribe = following.scribe.clone();
+        let finished = scribe.delta(&batch, &body, self.issue(), &self.settings.authority);
+        let finished = finished.map_err(|fault| End::Lost(told(&fault)))?;
+        self.keep(finished).await?;
+        following.scribe = scribe;
+        Ok(())
+    }
+
+    /// Says that nothing was written, where that is so.
+    async fn mark(&self, following: &mut Following, watched: &mut Watched) -> Result<(), End> {
+        let now = self.around.now();
+        following.marked_at = Some(now.instant);
+        let current = watched.member.current_revision().await;
+        let current = current.map_err(|error| End::Lost(told(&error)))?;
+        if current != following.tip || following.assembly.waits_since().is_some() {
+            // Something is on its way.
+            return Ok(());
+        }
+        self.begin_epoch(following)?;
+        let mark = TimeMark {
+            revision: following.tip,
+            time: now.time,
+            uncertainty_ms: now.uncertainty_ms,
+        };
+        let finished = following.scribe.mark(mark, self.issue(), &self.settings.authority);
+        self.keep(finished.map_err(|fault| End::Lost(told(&fault)))?).await?;
+        self.board.change(|state| state.whole_at = Some(now.time));
+        self.board.spool(self.spool.bytes());
+        Ok(())
+    }
+
+    /// The word that this host writes, before the first thing that it writes.
+    fn begin_epoch(&self, following: &mut Following) -> Result<(), End> {
+        if following.has_written {
+            return Ok(());
+        }
+        let (from, now) = (behind(following.tip), self.around.now().time);
+        let word = following.scribe.epoch_word(from, now, &self.settings.authority);
+        self.spool.keep(&word).map_err(spool_end)?;
+        following.has_written = true;
+        Ok(())
+    }
+
+    /// The word that a chain ends, in the spool.
+    pub fn end_chain(&self, following: &mut Following, reason: GapReason, detail: &str) -> Result<(), String> {
+        if let Err(end) = self.begin_epoch(following) {
+            return Err(format!("{end:?}"));
+        }
+        let why = (reason, detail.to_owned());
+        let now = self.around.now().time;
+        let gap = following
+            .scribe
+            .gap(behind(following.tip), why, now, &self.settings.authority);
+        self.spool.keep(&gap).map_err(|error| told(&error))
+    }
+
+    async fn keep(&self, finished: super::Finished) -> Result<(), End> {
+        let spool = self.spool.clone();
+        let kept = tokio::task::spawn_blocking(move || spool.keep(&finished)).await;
+        kept.map_err(|error| End::Lost(told(&error)))?.map_err(spool_end)
+    }
+
+    fn issue(&self) -> Issue {
+        let at = self.around.now().time;
+        Issue {
+            at,
+            next_by: next_by(at, self.settings.cutting.every, self.settings.mark_every),
+        }
+    }
+
+    fn say_where(&self, following: &Following, is_all: bool) {
+        let last = Revision::new(following.assembly.next().get() - 1).ok();
+        let now = self.around.now().time;
+        self.board.well();
+        self.board.change(|state| {
+            state.capturing = Capturing::Writing;
+            state.etcd_revision = state.etcd_revision.max(last);
+            if is_all && following.assembly.waits_since().is_none() {
+                state.whole_at = Some(now);
+            }
+        });
+    }
+
+    /// Whether what the destinations hold ends it.
+    fn see(&self, following: &Following, sight: Result<Sight, String>) -> Option<End> {
+        match sight {
+            Ok(Sight::Full(full, known)) => {
+                let is_newer = full.chain != following.full.chain && full.to_revision >= following.full.to_revision;
+                if is_newer && !self.refused.contains(&full.chain) {
+                    return Some(End::Newer(full, known));
+                }
+                let is_same = full.chain == following.full.chain;
+                let epoch = known.epoch().filter(|epoch| is_same && *epoch > following.scribe.epoch);
+                epoch.map(End::Outdone)
+            }
+            // The chain goes on; what cannot be looked at is told by the delivery.
+            Ok(Sight::None(_) | Sight::Undecided(_)) | Err(_) => None,
+        }
+    }
+}
+
+/// An open watch and what goes with it.
+struct Watched {
+    member: Member,
+    watching: etcd::Watching,
+    access: Access,
+    /// What a version that may leave deletions out sends once more: the first and the last revision.
+    replayed: Option<(Revision, Revision)>,
+    asked: JoinSet<(i64, Option<Option<u64>>)>,
+    hashing: JoinSet<Option<HashKv>>,
+}
+
+impl Watched {
+    fn ask_for_lease(&mut self, lease: i64) {
+        // More at once would hold up the changes; what is not known has the operator's default at a restore.
+        if self.asked.len() >= LEASES_AT_ONCE {
+            return;
+        }
+        let mut member = self.member.again();
+        self.asked
+            .spawn(async move { (lease, member.granted_ttl(lease).await.ok()) });
+    }
+
+    async fn wait_for_leases(&mut self, following: &mut Following) {
+        let all = async {
+            while let Some(found) = self.asked.join_next().await {
+                keep_lease(following, found);
+            }
+        };
+        tokio::time::timeout(WAIT_FOR_LEASES, all).await.ok();
+    }
+
+    fn ask_for_hash(&mut self, settings: &Arc<Settings>) {
+        let (settings, access) = (settings.clone(), self.access.clone());
+        self.hashing.spawn(async move { hash_of_one(&settings, &access).await });
+    }
+}
+
+/// What a follower reports, or an only member that is not too large.
+async fn hash_of_one(settings: &Settings, access: &Access) -> Option<HashKv> {
+    let surveyed = survey(&settings.members, access, Ahead::Little).await;
+    let is_alone = surveyed.len() == 1;
+    for member in surveyed {
+        let Ok(status) = &member.candidate.answer else { continue };
+        let may = match is_alone {
+            true => status.db_bytes <= LARGEST_HASHED_ALONE,
+            false => !status.leads() && !status.learner && status.leader.is_some() && !status.is_corrupt(),
+        };
+        if may && let Some(mut connection) = member.connection {
+            return connection.hash_kv_now().await.ok();
+        }
+    }
+    None
+}
+
+fn keep_lease(following: &mut Following, found: Result<(i64, Option<Option<u64>>), tokio::task::JoinError>) {
+    let Ok((lease, Some(granted))) = found else {
+        return;
+    };
+    // A lease is always within what can be.
+    following.assembly.keep_lease(lease, granted).ok();
+}
+
+fn ended(following: &mut Following, end: WatchEnd) -> End {
+    let detail = told(&end);
+    match end {
+        WatchEnd::Compacted { .. } => End::Gap(GapReason::Compacted, detail),
+        WatchEnd::OtherCluster { .. } => End::Gap(GapReason::ClusterChanged, detail),
+        WatchEnd::Missed { expected, .. } => {
+            // Once more from where it was whole: what a member left out of a stream it still has.
+            match following.missed_at.replace(expected) == Some(expected) {
+                true => End::Gap(GapReason::Missed, detail),
+                false => End::Lost(detail),
+            }
+        }
+        WatchEnd::Broken(_) => End::Lost(detail),
+    }
+}
+
+fn spool_end(error: spool::Error) -> End {
+    match error {
+        spool::Error::Full { .. } => End::Gap(GapReason::SpoolFull, told(&error)),
+        spool::Error::Files(_) | spool::Error::Unreadable { .. } => End::Lost(told(&error)),
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Does what blocks on a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(error.to_string()))
+}

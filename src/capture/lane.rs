@@ -1,0 +1,462 @@
+//! Which full backup is followed, and what becomes of a chain that cannot be gone on with.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::board::Board;
+use super::chain::{Known, Standby, Turn, behind, patience};
+use super::delivery::Delivery;
+use super::follow::{Desk, End, Following, Signals, blocking, stopped};
+use super::spool::Spool;
+use super::{Others, Settings, Sight, Surroundings, told};
+use crate::error_chain::with_causes;
+use crate::etcd::{Ahead, survey};
+use crate::health::{Capturing, Level};
+use crate::layout::delta::{EpochWord, GapReason};
+use crate::layout::{ChainPath, Listed, ObjectName, Outline};
+use crate::model::{ChainId, Revision};
+use crate::store;
+
+/// How often the destinations are looked at though nobody says that there is something new.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The pauses after what may pass by itself, the first and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// The same before another full backup.
+const FULL_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(600));
+/// How long the last deltas may take to their destinations when it is to stop.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether they are there.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// What reaches a lane from outside.
+pub struct Lane {
+    /// Raised when it is to stop.
+    pub stop: watch::Receiver<bool>,
+    /// Changed when there may be a new full backup.
+    pub news: watch::Receiver<u64>,
+}
+
+/// Captures until it is stopped.
+pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<Board>, lane: Lane) {
+    let settings = Arc::new(settings);
+    let Some(spool) = open_spool(&settings, &around, &board, &lane.stop).await else {
+        return;
+    };
+    board.spool(spool.bytes());
+    let told_to_stop = Arc::new(AtomicBool::new(false));
+    let deliveries = deliver(&settings, &spool, &around, &board, &told_to_stop);
+    let (sender, sights) = mpsc::channel(1);
+    let looking = tokio::spawn(look_now_and_then(around.clone(), lane.news, sender));
+    let running = Running {
+        signals: Signals {
+            stop: lane.stop,
+            sights,
+        },
+        pause: PAUSES.0,
+        full_pause: FULL_PAUSES.0,
+        ended: HashSet::new(),
+        current: None,
+        before: None,
+        desk: Desk {
+            settings: settings.clone(),
+            spool: spool.clone(),
+            around,
+            board,
+            refused: HashSet::new(),
+        },
+    };
+    running.go_on().await;
+    looking.abort();
+    let begun = Instant::now();
+    let is_done = || settings.destinations.iter().all(|name| spool.is_done_for(name));
+    while !is_done() && begun.elapsed() < DRAIN_WITHIN {
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+    told_to_stop.store(true, Ordering::Relaxed);
+    spool.wake();
+    // One that hangs in a store is not waited for.
+    while deliveries.iter().any(|delivery| !delivery.is_finished()) && begun.elapsed() < DRAIN_WITHIN * 2 {
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}
+
+async fn open_spool(
+    settings: &Arc<Settings>,
+    around: &Arc<dyn Surroundings>,
+    board: &Board,
+    stop: &watch::Receiver<bool>,
+) -> Option<Arc<Spool>> {
+    loop {
+        let settings = settings.clone();
+        let opened = blocking(move || {
+            Spool::open(&settings.spool, settings.spool_most, settings.destinations.clone())
+                .map_err(|error| told(&error))
+        });
+        match opened.await {
+            Ok(spool) => return Some(Arc::new(spool)),
+            Err(why) => {
+                if board.trouble(&why, around.now().time) {
+                    around.say(Level::Error, &format!("nothing is captured: {why}"));
+                }
+            }
+        }
+        if rest(PAUSES.1, stop).await {
+            return None;
+        }
+    }
+}
+
+fn deliver(
+    settings: &Settings,
+    spool: &Arc<Spool>,
+    around: &Arc<dyn Surroundings>,
+    board: &Arc<Board>,
+    stop: &Arc<AtomicBool>,
+) -> Vec<JoinHandle<()>> {
+    let destinations = settings.destinations.iter();
+    let begun = destinations.map(|destination| {
+        let delivery = Delivery {
+            destination: destination.clone(),
+            spool: spool.clone(),
+            around: around.clone(),
+            board: board.clone(),
+            stop: stop.clone(),
+        };
+        std::thread::spawn(move || delivery.run())
+    });
+    begun.collect()
+}
+
+async fn look_now_and_then(
+    around: Arc<dyn Surroundings>,
+    mut news: watch::Receiver<u64>,
+    sights: mpsc::Sender<Result<Sight, String>>,
+) {
+    loop {
+        tokio::select! {
+            changed = news.changed() => if changed.is_err() {
+                return;
+            },
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let around = around.clone();
+        let sight = blocking(move || around.look()).await;
+        if sights.send(sight).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits; whether it is to stop.
+async fn rest(pause: Duration, stop: &watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => false,
+        () = stopped(stop.clone()) => true,
+    }
+}
+
+struct Running {
+    desk: Desk,
+    signals: Signals,
+    current: Option<Following>,
+    /// The chain that was followed before, until the new one has proven that it can be.
+    before: Option<Following>,
+    /// Chains that were ended.
+    ended: HashSet<ChainId>,
+    pause: Duration,
+    full_pause: Duration,
+}
+
+impl Running {
+    async fn go_on(mut self) {
+        while !*self.signals.stop.borrow() {
+            let Some(mut following) = self.current.take() else {
+                self.begin().await;
+                continue;
+            };
+            let tip = following.tip;
+            self.say_chain(&following);
+            let end = self.desk.follow(&mut following, &mut self.signals).await;
+            if following.tip != tip {
+                (self.pause, self.full_pause) = (PAUSES.0, FULL_PAUSES.0);
+            }
+            if following.has_written {
+                self.leave_before(&following);
+            }
+            self.come_to(following, end).await;
+        }
+        self.desk.board.change(|state| state.capturing = Capturing::Waiting);
+    }
+
+    /// What follows from how a chain ended.
+    async fn come_to(&mut self, mut following: Following, end: End) {
+        match end {
+            End::Stopped => {}
+            End::Newer(full, known) => {
+                let next = self.following(*full, known);
+                let message = format!("capture goes over to backup {}", next.full.chain);
+                self.desk.around.say(Level::Info, &message);
+                self.current = Some(next);
+                self.before = Some(following);
+            }
+            End::Outdone(epoch) => {
+                let message = format!(
+                    "another host writes the deltas of {} now, under epoch {epoch}",
+                    following.full.chain
+                );
+                self.desk.around.say(Level::Warning, &message);
+            }
+            End::Lost(why) => {
+                self.trouble(&why);
+                self.current = Some(following);
+                self.rest().await;
+            }
+            End::Gap(GapReason::Compacted, why) if self.before.is_some() && !following.has_written => {
+                let chain = following.full.chain;
+                let message = format!("backup {chain} cannot be followed, the one before is gone on with: {why}");
+                self.desk.around.say(Level::Warning, &message);
+                self.desk.refused.insert(chain);
+                self.current = self.before.take();
+            }
+            End::Gap(reason, why) => self.end(&mut following, reason, &why).await,
+        }
+    }
+
+    /// Ends a chain, and has a full backup taken for the next.
+    async fn end(&mut self, following: &mut Following, reason: GapReason, why: &str) {
+        let (chain, from) = (following.full.chain.clone(), behind(following.tip));
+        let message = format!("the deltas of {chain} end before revision {from}: {why}");
+        self.desk.around.say(Level::Error, &message);
+        self.desk.board.change(|state| state.last_gap = Some(message.clone()));
+        if let Err(error) = self.desk.end_chain(following, reason, why) {
+            self.desk
+                .around
+                .say(Level::Error, &format!("that is not recorded in the chain: {error}"));
+        }
+        self.ended.insert(chain);
+        self.before = None;
+        self.take_full(&message).await;
+    }
+
+    /// The chain before is left for good. Where there is a hole between the two, it is said why.
+    fn leave_before(&mut self, following: &Following) {
+        let Some(mut before) = self.before.take() else { return };
+        if before.tip < following.full.to_revision && before.has_written {
+            let why = format!("backup {} has taken its place", following.full.chain);
+            // Nobody misses it where it cannot be said.
+            self.desk.end_chain(&mut before, GapReason::Ended, &why).ok();
+        }
+    }
+
+    /// Finds a chain to go on with.
+    async fn begin(&mut self) {
+        let around = self.desk.around.clone();
+        match blocking(move || around.look()).await {
+            Err(why) | Ok(Sight::Undecided(why)) => {
+                self.trouble(&why);
+                self.rest().await;
+            }
+            Ok(Sight::None(why)) => self.take_full(&why).await,
+            Ok(Sight::Full(full, known)) => {
+                let has_ended = self.ended.contains(&full.chain) || known.ends_before(full.to_revision).is_some();
+                if has_ended {
+                    let why = format!("the deltas of {}, the newest backup, have ended", full.chain);
+                    return self.take_full(&why).await;
+                }
+                match self.desk.settings.others {
+                    Others::None => self.current = Some(self.following(*full, known)),
+                    Others::Hosts => self.stand_by(*full, known).await,
+                }
+            }
+        }
+    }
+
+    /// The chain of a full backup, from where it has come to on.
+    fn following(&self, full: Outline, mut known: Known) -> Following {
+        let path = full.chain_path();
+        let names = self.desk.spool.names();
+        known.take(names.iter().filter(|name| name.chain() == Some(&path)));
+        let (tip, epoch) = (known.reached(full.to_revision), known.next_epoch());
+        Following::new(&self.desk.settings, full, tip, epoch)
+    }
+
+    /// Takes the next epoch of a chain that others may write to, once nobody writes any more.
+    async fn stand_by(&mut self, full: Outline, known: Known) {
+        let (every, silent_for) = (self.desk.settings.cutting.every, self.desk.settings.mark_every);
+        let look_every = every
+            .clamp(Duration::from_secs(1), Duration::from_secs(30))
+            .min(patience(every) / 2);
+        let path = full.chain_path();
+        let mut standby = Standby::new(known.clone(), self.desk.around.now().instant);
+        let mut known = known;
+        loop {
+            let reached = known.reached(full.to_revision);
+            let is_behind = match known.epoch() {
+                Some(_) => self.etcd_is_ahead_of(reached).await,
+                None => true,
+            };
+            let now = self.desk.around.now().instant;
+            if standby.look(known.clone(), is_behind, every, silent_for, now) == Turn::TakeOver {
+                let next = self.following(full.clone(), known.clone());
+                match self.claim(next).await {
+                    Ok(Some(next)) => {
+                        let message = format!("this host writes the deltas of {} from now on", full.chain);
+                        self.desk.around.say(Level::Info, &message);
+                        self.current = Some(next);
+                        return;
+                    }
+                    Ok(None) => {}
+                    Err(why) => {
+                        self.trouble(&why);
+                        return self.rest().await;
+                    }
+                }
+            }
+            self.desk.board.change(|state| {
+                state.capturing = Capturing::StandingBy;
+                (state.chain, state.base) = (Some(full.chain.clone()), Some(full.to_revision));
+                (state.captured_to, state.epoch) = (Some(reached), known.epoch().map(|epoch| epoch.0));
+            });
+            tokio::select! {
+                () = stopped(self.signals.stop.clone()) => return,
+                () = tokio::time::sleep(look_every) => {}
+                sight = self.signals.sights.recv() => if let Some(Ok(Sight::Full(newer, _))) = sight
+                    && newer.chain != full.chain
+                {
+                    return;
+                },
+            }
+            let (around, chain) = (self.desk.around.clone(), path.clone());
+            match blocking(move || around.look_at(&chain)).await {
+                Ok(seen) => known = seen,
+                Err(why) => {
+                    self.trouble(&why);
+                    return self.rest().await;
+                }
+            }
+            if known.ends_before(full.to_revision).is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Writes the word that this host writes to the first destination that can be reached; nothing where another was faster.
+    async fn claim(&self, mut next: Following) -> Result<Option<Following>, String> {
+        let now = self.desk.around.now().time;
+        let path = next.full.chain_path();
+        let word = EpochWord::new(
+            path.chain.clone(),
+            next.scribe.epoch,
+            behind(next.tip),
+            now,
+            next.scribe.writer.clone(),
+        );
+        let name = ObjectName::Epoch(path.clone(), next.scribe.epoch);
+        let (around, destinations) = (self.desk.around.clone(), self.desk.settings.destinations.clone());
+        let has_won = blocking(move || claim_in(&*around, &destinations, &path, &name, &word.to_bytes())).await?;
+        if !has_won {
+            return Ok(None);
+        }
+        let word = next
+            .scribe
+            .epoch_word(behind(next.tip), now, &self.desk.settings.authority);
+        self.desk.spool.keep(&word).map_err(|error| told(&error))?;
+        next.has_written = true;
+        Ok(Some(next))
+    }
+
+    async fn etcd_is_ahead_of(&self, reached: Revision) -> bool {
+        let around = self.desk.around.clone();
+        let Ok(access) = blocking(move || around.access()).await else {
+            return false;
+        };
+        for member in survey(&self.desk.settings.members, &access, Ahead::Little).await {
+            if let Some(mut connection) = member.connection
+                && let Ok(current) = connection.current_revision().await
+            {
+                return current > reached;
+            }
+        }
+        false
+    }
+
+    async fn take_full(&mut self, why: &str) {
+        self.trouble(why);
+        let (around, text) = (self.desk.around.clone(), why.to_owned());
+        match blocking(move || around.take_full(&text)).await {
+            Ok(()) => self
+                .desk
+                .around
+                .say(Level::Info, &format!("a full backup was taken: {why}")),
+            Err(error) => self.trouble(&format!("{why}; a full backup is not taken yet: {error}")),
+        }
+        // The schedules may have taken one meanwhile; and one after the other helps nobody.
+        rest(self.full_pause, &self.signals.stop).await;
+        self.full_pause = (self.full_pause * 2).min(FULL_PAUSES.1);
+    }
+
+    fn trouble(&self, why: &str) {
+        let now = self.desk.around.now().time;
+        self.desk.board.change(|state| state.capturing = Capturing::Waiting);
+        if self.desk.board.trouble(why, now) {
+            self.desk
+                .around
+                .say(Level::Warning, &format!("capture does not go on: {why}"));
+        }
+    }
+
+    async fn rest(&mut self) {
+        rest(self.pause, &self.signals.stop).await;
+        self.pause = (self.pause * 2).min(PAUSES.1);
+    }
+
+    fn say_chain(&self, following: &Following) {
+        self.desk.board.change(|state| {
+            state.chain = Some(following.full.chain.clone());
+            state.base = Some(following.full.to_revision);
+            state.epoch = Some(following.scribe.epoch.0);
+            state.captured_to = Some(following.tip);
+        });
+    }
+}
+
+/// Whether this host was the first to take the epoch, where it counts: in the first destination that can be reached and has
+/// the chain.
+fn claim_in(
+    around: &dyn Surroundings,
+    destinations: &BTreeSet<String>,
+    path: &ChainPath,
+    name: &ObjectName,
+    word: &[u8],
+) -> Result<bool, String> {
+    let mut reasons = Vec::new();
+    for destination in destinations {
+        let store = match around.open(destination) {
+            Ok(store) => store,
+            Err(why) => {
+                reasons.push(format!("{destination}: {why}"));
+                continue;
+            }
+        };
+        let listed = store.list_chain(path);
+        let has_it = listed.as_ref().is_ok_and(|listed| {
+            let mut listed = listed.iter();
+            listed.any(|object| matches!(&object.name, Listed::Ours(name) if name.is_manifest()))
+        });
+        match (listed, has_it) {
+            (Err(error), _) => reasons.push(format!("{destination}: {}", with_causes(&error))),
+            (Ok(_), false) => reasons.push(format!("{destination}: it does not have backup {}", path.chain)),
+            (Ok(_), true) => match store.put_document(name, word) {
+                Ok(()) => return Ok(true),
+                Err(store::Error::AlreadyExists { .. }) => return Ok(false),
+                Err(error) => reasons.push(format!("{destination}: {}", with_causes(&error))),
+            },
+        }
+    }
+    Err(reasons.join("; "))
+}

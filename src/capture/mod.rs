@@ -1,0 +1,132 @@
+//! The changes behind a full backup, as they happen: a watch on the whole key space, cut into deltas, into each destination.
+//!
+//! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`]) is gathered
+//! (`assembly`), cut, sealed and given a header (`scribe`), kept on this host's disk (`spool`), and from there brought to each
+//! destination (`delivery`), however long one of them cannot be reached: the watch waits for no store. What to go on with is
+//! decided from names alone (`chain`); `lane` decides which full is followed, and `follow` follows it.
+//!
+//! Leaves to `jobs` the configuration, the clock, opening stores and taking full backups: [`Surroundings`].
+//!
+//! Invariant: a revision counts as captured once it is in the spool. What was not is asked for again after a kill, so that no
+//! revision is left out; where etcd does not have it any more, the chain ends with a word that says so, and a full backup is
+//! asked for.
+//! Invariant: all of a chain that is written twice, by two hosts or after a kill, is the same history.
+
+mod assembly;
+mod board;
+mod chain;
+mod delivery;
+mod follow;
+mod lane;
+mod scribe;
+mod spool;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error_chain::with_causes;
+use crate::etcd::choose::Wanted;
+use crate::etcd::{self, Endpoints};
+use crate::health::Level;
+use crate::layout::{ChainPath, Cluster, Outline, Writer};
+use crate::model::ByteSize;
+use crate::pipeline::Encoding;
+use crate::signing::Authority;
+use crate::store::Store;
+
+pub use assembly::{Assembly, Batch, Cutting, Now};
+pub use board::Board;
+pub use chain::{Known, behind};
+pub use lane::{Lane, run};
+pub use scribe::{Finished, Issue, Scribe};
+pub use spool::{Error as SpoolError, Spool};
+
+/// Who else writes to the destinations of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// Nobody: each host has its own.
+    None,
+    /// All hosts of the cluster: one of them writes at a time.
+    Hosts,
+}
+
+/// What a lane is to do.
+pub struct Settings {
+    /// `own` or `shared`.
+    pub name: &'static str,
+    /// Who else writes there.
+    pub others: Others,
+    /// The cluster's name.
+    pub cluster: crate::model::ClusterName,
+    /// The destinations.
+    pub destinations: BTreeSet<String>,
+    /// When what has come becomes a delta.
+    pub cutting: Cutting,
+    /// How often it is said that nothing was written.
+    pub mark_every: Duration,
+    /// How often a member is asked for its hash; never where it is not to be.
+    pub hash_kv_every: Option<Duration>,
+    /// Where the spool is.
+    pub spool: PathBuf,
+    /// How much may wait there.
+    pub spool_most: ByteSize,
+    /// The members.
+    pub members: Vec<Endpoints>,
+    /// Which of them may be asked.
+    pub wanted: Wanted,
+    /// How deltas are compressed, and for whom encrypted.
+    pub encoding: Encoding,
+    /// Who signs them.
+    pub authority: Authority,
+    /// Who writes them.
+    pub writer: Writer,
+}
+
+impl Settings {
+    fn cluster_of(&self, full: &Outline) -> Cluster {
+        Cluster {
+            name: self.cluster.clone(),
+            id: full.cluster,
+        }
+    }
+}
+
+/// What the destinations of a lane hold.
+#[derive(Debug, Clone)]
+pub enum Sight {
+    /// The newest good full backup, and how far its chain has come.
+    Full(Box<Outline>, Known),
+    /// There is none to begin with, and why: one is to be taken.
+    None(String),
+    /// Which one counts is for the operator to say.
+    Undecided(String),
+}
+
+/// What a lane leaves to others. Everything here blocks.
+pub trait Surroundings: Send + Sync + 'static {
+    /// The time.
+    fn now(&self) -> Now;
+
+    /// What the destinations hold.
+    fn look(&self) -> Result<Sight, String>;
+
+    /// How far a chain has come, in the first of them that can be looked at.
+    fn look_at(&self, chain: &ChainPath) -> Result<Known, String>;
+
+    /// One of them, opened to be written to.
+    fn open(&self, destination: &str) -> Result<Store, String>;
+
+    /// How to get in to etcd.
+    fn access(&self) -> Result<etcd::Access, String>;
+
+    /// Takes a full backup to the lane's destinations, and says what keeps it from that.
+    fn take_full(&self, why: &str) -> Result<(), String>;
+
+    /// Tells people.
+    fn say(&self, level: Level, what: &str);
+}
+
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    with_causes(error)
+}

@@ -1,0 +1,292 @@
+//! The capture of changes, as a configuration asks for it: one lane for the destinations of this host alone, one for those
+//! that several hosts write to.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::backup::{Request, wanted};
+use super::backup_now::{Asked, take_now};
+use super::stores::open_to_write;
+use super::{Exit, Failure, Listener, failed, host, signing};
+use crate::backup::HashKvPolicy;
+use crate::capture::{Board, Cutting, Known, Lane, Now, Others, Settings, Sight, Surroundings, run};
+use crate::catalog::{Catalog, LatestError, Pinned};
+use crate::config::Config;
+use crate::destinations::Destinations;
+use crate::error_chain::with_causes;
+use crate::etcd;
+use crate::health::Level;
+use crate::layout::{ChainPath, Listed, Origin, Writer};
+use crate::pipeline::Encoding;
+use crate::process::Interrupt;
+use crate::state::State;
+use crate::store::Store;
+
+/// How long a store that hangs, or a job that is active, keeps a look waiting.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// What hears of a lane: how grave it is, which lane, and what.
+pub type Say = Arc<dyn Fn(Level, &str, &str) + Send + Sync>;
+
+/// The capture that is asked for.
+pub struct CaptureOrder {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Raised when it is to stop.
+    pub stop: watch::Receiver<bool>,
+    /// Changed when there may be a new full backup.
+    pub news: watch::Receiver<u64>,
+    /// The lanes, as [`lanes`] gives them.
+    pub lanes: Vec<OneLane>,
+    /// Who hears of it.
+    pub say: Say,
+}
+
+/// A lane of a configuration.
+#[derive(Debug, Clone)]
+pub struct OneLane {
+    others: Others,
+    destinations: BTreeSet<String>,
+    /// How it is.
+    pub board: Arc<Board>,
+}
+
+/// The lanes of a configuration: none where no changes are captured.
+pub fn lanes(config: &Config) -> Vec<OneLane> {
+    if !config.deltas.enabled {
+        return Vec::new();
+    }
+    let names = config.deltas.destinations.iter().map(ToString::to_string);
+    let (shared, own): (BTreeSet<String>, BTreeSet<String>) = names.partition(|name| config.is_shared(name));
+    let lanes = [(Others::None, own), (Others::Hosts, shared)];
+    let lanes = lanes.into_iter().filter(|(_, destinations)| !destinations.is_empty());
+    let lanes = lanes.map(|(others, destinations)| OneLane {
+        board: Arc::new(Board::new(
+            name_of(others),
+            config.deltas.spool,
+            destinations.iter().cloned(),
+        )),
+        others,
+        destinations,
+    });
+    lanes.collect()
+}
+
+fn name_of(others: Others) -> &'static str {
+    match others {
+        Others::None => "own",
+        Others::Hosts => "shared",
+    }
+}
+
+/// Captures on all lanes until it is told to stop. Blocks.
+pub fn capture(order: &CaptureOrder, runtime: &Handle) {
+    let lanes: Vec<_> = order.lanes.iter().collect();
+    std::thread::scope(|scope| {
+        for lane in lanes {
+            scope.spawn(|| capture_lane(order, lane, runtime));
+        }
+    });
+    // Where there is no lane, or none can be, it is for the operator to change that.
+    let mut stop = order.stop.clone();
+    drop(runtime.block_on(async { stop.wait_for(|stop| *stop).await.map(|_| ()) }));
+}
+
+fn capture_lane(order: &CaptureOrder, lane: &OneLane, runtime: &Handle) {
+    let name = name_of(lane.others);
+    let around = match around_of(order, lane, runtime) {
+        Ok(around) => around,
+        Err(failure) => return (order.say)(Level::Error, name, failure.message()),
+    };
+    let settings = match settings_of(order, lane, &around.state) {
+        Ok(settings) => settings,
+        Err(failure) => return (order.say)(Level::Error, name, failure.message()),
+    };
+    let signals = Lane {
+        stop: order.stop.clone(),
+        news: order.news.clone(),
+    };
+    runtime.block_on(run(settings, Arc::new(around), lane.board.clone(), signals));
+}
+
+fn settings_of(order: &CaptureOrder, lane: &OneLane, state: &State) -> Result<Settings, Failure> {
+    let config = &*order.config;
+    let deltas = &config.deltas;
+    let hash_kv_every = match config.backup.hash_kv {
+        HashKvPolicy::Auto | HashKvPolicy::Always => Some(deltas.hash_kv_every),
+        HashKvPolicy::Never => None,
+    };
+    Ok(Settings {
+        name: name_of(lane.others),
+        others: lane.others,
+        cluster: config.cluster.name.clone(),
+        destinations: lane.destinations.clone(),
+        cutting: Cutting {
+            every: deltas.every,
+            max_bytes: deltas.max_bytes,
+        },
+        mark_every: deltas.mark_every,
+        hash_kv_every,
+        spool: state.folder().join("deltas").join(name_of(lane.others)),
+        spool_most: deltas.spool,
+        members: host::endpoints(config),
+        wanted: wanted(config, None)?,
+        encoding: Encoding {
+            level: config.compression.level,
+            threads: config.compression.threads,
+            recipients: config.encryption.recipients.clone(),
+            stall_limit: STALL_LIMIT,
+        },
+        authority: signing::authority_to_write(config, state)?,
+        writer: Writer {
+            host: host::host_name().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            run: format!("{:08x}", getrandom::u32().map_err(failed)?),
+        },
+    })
+}
+
+fn around_of(order: &CaptureOrder, lane: &OneLane, runtime: &Handle) -> Result<Around, Failure> {
+    Ok(Around {
+        name: name_of(lane.others),
+        config: order.config.clone(),
+        state: host::state(&order.config.cluster.name)?,
+        destinations: lane.destinations.iter().cloned().collect(),
+        stop: order.stop.clone(),
+        say: order.say.clone(),
+        runtime: runtime.clone(),
+    })
+}
+
+/// What a lane asks for.
+struct Around {
+    name: &'static str,
+    config: Arc<Config>,
+    state: State,
+    destinations: Vec<String>,
+    stop: watch::Receiver<bool>,
+    say: Say,
+    runtime: Handle,
+}
+
+impl Surroundings for Around {
+    fn now(&self) -> Now {
+        Now {
+            time: host::now(),
+            uncertainty_ms: None,
+            instant: Instant::now(),
+        }
+    }
+
+    fn look(&self) -> Result<Sight, String> {
+        let opened = open_to_write(&self.config, &self.state, &self.destinations).map_err(in_words)?;
+        let read = Destinations::read(self.config.cluster.name.clone(), &opened, None);
+        if read.stores.is_empty() {
+            let why = read.unreadable.iter().map(|(name, why)| format!("{name}: {why}"));
+            let why: Vec<String> = why.collect();
+            return Err(format!("no destination can be read: {}", why.join("; ")));
+        }
+        Ok(sight(&read.catalog))
+    }
+
+    fn look_at(&self, chain: &ChainPath) -> Result<Known, String> {
+        let mut why = "no destination is configured".to_owned();
+        for destination in &self.destinations {
+            let listed = self
+                .open(destination)
+                .and_then(|store| store.list_chain(chain).map_err(|error| with_causes(&error)));
+            match listed {
+                Ok(listed) => {
+                    let mut known = Known::default();
+                    known.take(listed.iter().filter_map(|object| match &object.name {
+                        Listed::Ours(name) => Some(name),
+                        Listed::Partial { .. }
+                        | Listed::EmptyFolder { .. }
+                        | Listed::Foreign(_)
+                        | Listed::Unreadable { .. } => None,
+                    }));
+                    return Ok(known);
+                }
+                Err(error) => why = format!("{destination}: {error}"),
+            }
+        }
+        Err(why)
+    }
+
+    fn open(&self, destination: &str) -> Result<Store, String> {
+        let opened = open_to_write(&self.config, &self.state, &[destination.to_owned()]).map_err(in_words)?;
+        let opened = opened.into_iter().next().ok_or("it is not configured")?;
+        opened.store.map_err(|error| with_causes(&error))
+    }
+
+    fn access(&self) -> Result<etcd::Access, String> {
+        host::access(&self.config).map_err(in_words)
+    }
+
+    fn take_full(&self, why: &str) -> Result<(), String> {
+        let asked = Asked {
+            request: Request {
+                origin: Origin::Schedule,
+                schedule: None,
+                slot: None,
+                member: None,
+                pace: None,
+                pinned: Pinned::No,
+                note: Some(why.chars().filter(|c| !c.is_control()).take(MOST_NOTED).collect()),
+            },
+            to: self.destinations.clone(),
+            wait: Duration::ZERO,
+        };
+        let listen = || Interrupt::of(&self.runtime, self.stop.clone());
+        let show = |_| self.runtime.spawn(std::future::ready(()));
+        let (outcome, _) = take_now(&self.config, asked, (self, &self.runtime), listen, show).map_err(|failure| {
+            match failure.exit {
+                Exit::Locked => "another run is active".to_owned(),
+                _ => failure.message().to_owned(),
+            }
+        })?;
+        let stored = outcome.destinations.iter().any(|written| written.result.is_ok());
+        match stored && outcome.manifest.faults.is_empty() {
+            true => Ok(()),
+            false => Err("it is not good, or nowhere".to_owned()),
+        }
+    }
+
+    fn say(&self, level: Level, what: &str) {
+        (self.say)(level, self.name, what);
+    }
+}
+
+/// How many characters of a reason stand in the note of a backup.
+const MOST_NOTED: usize = 300;
+
+impl Listener for Around {
+    fn warn(&self, text: &str) {
+        self.say(Level::Warning, text);
+    }
+
+    fn detail(&self, _: &str) {}
+}
+
+/// The full backup that is followed, by what destinations hold.
+fn sight(catalog: &Catalog) -> Sight {
+    match catalog.latest() {
+        Ok(backup) => {
+            let mut known = Known::default();
+            for copy in &backup.copies {
+                known.take(copy.links.iter().map(|link| &link.name));
+            }
+            Sight::Full(Box::new(backup.manifest().clone()), known)
+        }
+        Err(error @ (LatestError::Empty | LatestError::NothingGood { .. })) => Sight::None(error.to_string()),
+        Err(error) => Sight::Undecided(with_causes(&error)),
+    }
+}
+
+fn in_words(failure: Failure) -> String {
+    failure.message().to_owned()
+}

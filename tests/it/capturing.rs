@@ -1,0 +1,344 @@
+//! Capture of changes against real etcds: what the agent has stored is what etcd tells by itself, revision by revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use etcd_client::{EventType, WatchOptions};
+use lifeboat::layout::delta::{Decoder, Head, Record};
+use lifeboat::layout::{Epoch, ObjectName};
+use lifeboat::pipeline::{Identities, Unlock, decode};
+use serde_json::Value;
+
+use super::support::client::{Client, wait_for};
+use super::support::etcd::{Etcd, Options};
+use super::support::host::{CLUSTER, Host};
+use super::support::load::Load;
+use super::support::running::{Running, until};
+use super::support::tools::Version;
+
+/// Nothing but deltas: full backups are taken where capture wants one.
+const DELTAS: &str = "[deltas]\nenabled = true\nevery = \"1s\"\nmark_every = \"2s\"\n";
+
+/// A change, as both sides tell it: revision, place in it, key; and of a put create revision, version, lease and value.
+type Told = (i64, i64, Vec<u8>, Option<(i64, i64, i64, Vec<u8>)>);
+
+fn lane(host: &Host) -> Value {
+    let path = host.path("state").join(CLUSTER).join("status.json");
+    let text = fs::read_to_string(path).unwrap_or_else(|_| "null".to_owned());
+    let status: Value = serde_json::from_str(&text).unwrap();
+    status["deltas"][0].clone()
+}
+
+/// What is stored of the chain that was begun last, by name.
+struct Stored {
+    chain: String,
+    files: BTreeMap<String, PathBuf>,
+}
+
+fn chains(host: &Host, store: &std::path::Path) -> Vec<Stored> {
+    let mut chains: BTreeMap<String, Stored> = BTreeMap::new();
+    for file in super::support::host::files_below(store) {
+        let path = store.join(&file);
+        let inside = path
+            .strip_prefix(store.join(CLUSTER))
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let mut parts = inside.split('/');
+        let (_, Some(chain)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        // What is being written has another name.
+        if inside.contains("/20") && !inside.ends_with(".partial") {
+            let stored = chains.entry(chain.to_owned()).or_insert_with(|| Stored {
+                chain: chain.to_owned(),
+                files: BTreeMap::new(),
+            });
+            stored.files.insert(inside, path);
+        }
+    }
+    assert!(host.store().exists());
+    chains.into_values().collect()
+}
+
+impl Stored {
+    fn base(&self) -> Option<i64> {
+        self.files.keys().find_map(|name| {
+            let (_, file) = name.rsplit_once('/')?;
+            file.strip_prefix("full-")?.strip_suffix(".json")?.parse().ok()
+        })
+    }
+
+    fn with(&self, suffix: &str) -> Vec<&String> {
+        self.files.keys().filter(|name| name.ends_with(suffix)).collect()
+    }
+
+    /// All changes in its deltas, and the revision that they reach without a hole.
+    fn changes(&self, host: &Host) -> (Vec<Told>, i64) {
+        let identities = Identities::parse(&fs::read(host.identity()).unwrap(), "it")
+            .ok()
+            .unwrap();
+        let mut reached = self.base().expect("a chain begins with a full backup");
+        let mut told = Vec::new();
+        for (text, path) in &self.files {
+            let name: ObjectName = text.parse().unwrap();
+            let ObjectName::Delta(_, span, _) = &name else { continue };
+            let bytes = fs::read(path).unwrap();
+            let head = Head::read(&name, &bytes).unwrap();
+            assert!(head.header.writer.run.len() == 8, "{head:?}");
+            let body = bytes[usize::try_from(head.body).unwrap()..].to_vec();
+            assert_eq!(head.header.stored.unwrap().bytes, body.len() as u64);
+            let mut decoded = decode(std::io::Cursor::new(body), Unlock::stored(&identities)).unwrap();
+            let (mut plain, mut block) = (Vec::new(), Vec::new());
+            while decoded.next_block(&mut block).unwrap() {
+                plain.extend_from_slice(&block);
+            }
+            assert_eq!(head.header.plain.unwrap().bytes, plain.len() as u64);
+            assert!(
+                span.from().get() <= reached + 1,
+                "{text} leaves a hole behind {reached}"
+            );
+            let mut decoder = Decoder::new(&plain, *span).unwrap();
+            while let Some(record) = decoder.next().unwrap() {
+                let Record::Change(change) = record else { continue };
+                if change.revision.get() <= reached {
+                    continue;
+                }
+                let put = change.put.map(|put| {
+                    let (create, value) = (put.create_revision.get(), put.value.to_vec());
+                    (create, put.version, put.lease, value)
+                });
+                told.push((change.revision.get(), change.sub, change.key.to_vec(), put));
+            }
+            reached = reached.max(span.to().get());
+        }
+        (told, reached)
+    }
+}
+
+/// What etcd itself tells of the revisions from `from` to `to`.
+fn watched(client: &Client, from: i64, to: i64) -> Vec<Told> {
+    wait_for(async {
+        let options = WatchOptions::new().with_all_keys().with_start_revision(from);
+        let mut client = client.raw().watch_client().max_decoding_message_size(1 << 30);
+        let mut stream = client.watch("", Some(options)).await.unwrap();
+        let mut told: Vec<Told> = Vec::new();
+        loop {
+            let message = stream.message().await.unwrap().unwrap();
+            assert!(!message.canceled(), "{message:?}");
+            for event in message.events() {
+                let kv = event.kv().unwrap();
+                if kv.mod_revision() > to {
+                    return told;
+                }
+                let sub = match told.last() {
+                    Some((revision, sub, ..)) if *revision == kv.mod_revision() => sub + 1,
+                    _ => 0,
+                };
+                let put = (event.event_type() == EventType::Put).then(|| {
+                    let value = kv.value().to_vec();
+                    (kv.create_revision(), kv.version(), kv.lease(), value)
+                });
+                told.push((kv.mod_revision(), sub, kv.key().to_vec(), put));
+            }
+            if told.last().is_some_and(|(revision, ..)| *revision >= to) {
+                return told;
+            }
+        }
+    })
+}
+
+fn newest(host: &Host) -> Stored {
+    chains(host, &host.store())
+        .into_iter()
+        .filter(|stored| stored.base().is_some())
+        .max_by_key(|stored| stored.chain.clone())
+        .expect("there is a backup")
+}
+
+/// Waits until the newest chain has come to `revision`.
+fn until_stored(host: &Host, revision: i64) -> Stored {
+    let names = |stored: &Stored| -> i64 {
+        let deltas = stored.with(".delta");
+        let to = deltas.iter().filter_map(|name| {
+            let (_, file) = name.rsplit_once('/')?;
+            file.split(['-', '.']).nth(1)?.parse().ok()
+        });
+        to.max().unwrap_or_else(|| stored.base().unwrap_or(0))
+    };
+    until(&format!("the deltas to reach {revision}: {}", lane(host)), || {
+        let all = chains(host, &host.store());
+        all.iter().any(|stored| stored.base().is_some()) && names(&newest(host)) >= revision
+    });
+    newest(host)
+}
+
+/// That the newest chain holds all that etcd knows of behind its full backup.
+fn prove(host: &Host, client: &Client, revision: i64) -> Stored {
+    let stored = until_stored(host, revision);
+    let (told, reached) = stored.changes(host);
+    let base = stored.base().unwrap();
+    assert!(reached >= revision);
+    let expected = watched(client, base + 1, reached);
+    assert_eq!(told.len(), expected.len(), "from {base} to {reached}");
+    assert!(told == expected, "the changes from {base} to {reached} differ");
+    stored
+}
+
+fn stop(agent: Running) -> String {
+    agent.signal("TERM");
+    agent.wait().expect_code(0).stderr
+}
+
+fn all_changes_are_captured_through_kills_and_outages(version: Version) {
+    let Some(etcd) = Etcd::start(version, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    client.put("first", "x", 0).unwrap();
+    let host = Host::new(&etcd);
+    host.configure(&etcd, DELTAS);
+    let agent = host.start(["agent"]);
+    // There is no backup at all: one is taken.
+    until("the first backup", || !chains(&host, &host.store()).is_empty());
+    let mut load = Load::new(7);
+    load.run(&client, 150);
+    prove(&host, &client, client.revision().unwrap());
+
+    // Killed in the middle of it.
+    let background = load.in_background(client.clone());
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    agent.signal("KILL");
+    drop(agent.wait());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let agent = host.start(["agent"]);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let (load, _) = background.stop();
+    let stored = prove(&host, &client, client.revision().unwrap());
+    assert_eq!(
+        stored
+            .with(".json")
+            .iter()
+            .filter(|name| name.contains("/epochs/"))
+            .count(),
+        2
+    );
+
+    // The destination is away for a while: what comes waits on the disk.
+    let away = host.path("away");
+    fs::rename(host.store(), &away).unwrap();
+    let background = load.in_background(client.clone());
+    until("something that waits", || lane(&host)["spool"].as_u64() > Some(0));
+    let (mut load, _) = background.stop();
+    fs::rename(&away, host.store()).unwrap();
+    let stored = prove(&host, &client, client.revision().unwrap());
+    assert_eq!(stored.with(".gap").len(), 0);
+
+    // At rest the window's end moves all the same, and nothing waits.
+    until("a mark", || !newest(&host).with(".mark").is_empty());
+    until("an empty spool", || lane(&host)["spool"] == 0);
+    let last = client.revision().unwrap();
+    until("its state", || lane(&host)["captured_to"] == last);
+    assert_eq!(lane(&host)["capturing"], "writing");
+
+    // What came when it is told to stop is stored.
+    load.run(&client, 5);
+    let last = client.revision().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    stop(agent);
+    let (_, reached) = newest(&host).changes(&host);
+    assert_eq!(reached, last);
+}
+
+#[test]
+fn all_changes_of_3_4_are_captured_through_kills_and_outages() {
+    all_changes_are_captured_through_kills_and_outages(Version::V3_4);
+}
+
+#[test]
+fn all_changes_of_3_5_are_captured_through_kills_and_outages() {
+    all_changes_are_captured_through_kills_and_outages(Version::V3_5);
+}
+
+#[test]
+fn all_changes_of_3_6_are_captured_through_kills_and_outages() {
+    all_changes_are_captured_through_kills_and_outages(Version::V3_6);
+}
+
+#[test]
+fn all_changes_of_3_7_are_captured_through_kills_and_outages() {
+    all_changes_are_captured_through_kills_and_outages(Version::V3_7);
+}
+
+#[test]
+fn what_etcd_compacted_meanwhile_ends_the_chain_and_a_new_one_begins_by_itself() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    let host = Host::new(&etcd);
+    host.configure(&etcd, DELTAS);
+    client.put("first", "x", 0).unwrap();
+    let agent = host.start(["agent"]);
+    until("the first backup", || !chains(&host, &host.store()).is_empty());
+    let mut load = Load::new(11);
+    load.run(&client, 20);
+    let before = prove(&host, &client, client.revision().unwrap());
+    stop(agent);
+    load.run(&client, 30);
+    client.compact(client.revision().unwrap()).unwrap();
+    load.run(&client, 3);
+    let agent = host.start(["agent"]);
+    until("another backup", || newest(&host).chain != before.chain);
+    load.run(&client, 20);
+    let after = prove(&host, &client, client.revision().unwrap());
+    assert_eq!((before.with(".gap").len(), after.with(".gap").len()), (0, 0));
+    let old = chains(&host, &host.store());
+    let old = old.iter().find(|stored| stored.chain == before.chain).unwrap();
+    let gap = old.with(".gap");
+    assert_eq!(gap.len(), 1, "{:?}", old.files.keys());
+    let document: Value = serde_json::from_slice(&fs::read(&old.files[gap[0]]).unwrap()).unwrap();
+    assert_eq!(document["reason"], "compacted");
+    let said = stop(agent);
+    assert!(said.contains("has compacted"), "{said}");
+}
+
+#[test]
+fn capture_goes_over_to_a_newer_backup_and_begins_and_ends_with_its_configuration() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    client.put("first", "x", 0).unwrap();
+    let host = Host::new(&etcd);
+    let often = "[schedules.often]\nkind = \"full\"\nevery = \"4s\"\njitter = \"0s\"\n";
+    host.configure(&etcd, &format!("{often}{DELTAS}"));
+    let agent = host.start(["agent"]);
+    let mut load = Load::new(13);
+    let mut seen = BTreeSet::new();
+    until("deltas behind three backups", || {
+        load.step(&client).unwrap();
+        let all = chains(&host, &host.store());
+        seen.extend(
+            all.iter()
+                .filter(|stored| !stored.with(".delta").is_empty())
+                .map(|stored| stored.chain.clone()),
+        );
+        seen.len() >= 3
+    });
+    host.reconfigure("every = \"4s\"", "every = \"24h\"");
+    agent.signal("HUP");
+    load.run(&client, 20);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    prove(&host, &client, client.revision().unwrap());
+    host.reconfigure("enabled = true", "enabled = false");
+    agent.signal("HUP");
+    until("its end", || lane(&host).is_null());
+    stop(agent);
+    assert!(newest(&host).files.keys().all(|name| {
+        let name: ObjectName = name.parse().unwrap();
+        !matches!(name, ObjectName::Gap(..)) && !matches!(name, ObjectName::Epoch(_, Epoch(0)))
+    }));
+}

@@ -203,6 +203,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 match progress {
                     Progress::Reading { bytes } => bar.at(bytes, length.unwrap_or(bytes)),
                     Progress::Checking => bar.now("checking"),
+                    Progress::Applying { .. } => bar.now("applying changes"),
                     Progress::Publishing => {}
                 }
                 match interrupted.load(Ordering::Relaxed) {
@@ -210,7 +211,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                     false => ControlFlow::Continue(()),
                 }
             };
-            rebuild(source, &plan, &listener)
+            rebuild(source, None, &plan, &listener)
         },
         Error::is_fault_of_source,
         |error| failure(&error, args.etcd_version, manifest.as_ref()),

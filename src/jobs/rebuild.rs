@@ -158,6 +158,9 @@ pub fn refused_by(error: &Error, manifest: Option<&Manifest>) -> Failure {
         Error::DigestDiffers { .. } | Error::NotAsRecorded { .. } | Error::Unsound { .. } => {
             failed(Exit::Damaged).next("choose another backup: `lifeboat list`")
         }
+        Error::BrokenChanges { good, .. } => failed(Exit::Damaged).next(format!(
+            "restore to revision {good} or before, with --to-revision {good}, or from another destination"
+        )),
         Error::Content {
             error: keyspace::Error::Downgrade { .. },
             ..

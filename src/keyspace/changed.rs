@@ -20,13 +20,13 @@ use crate::text::count;
 const NAMED: usize = 10;
 
 /// The states of a key beside the digests of puts.
-const DEAD: u32 = 0;
+pub(super) const DEAD: u32 = 0;
 /// As `found`: there was nothing before.
 const NOTHING: u32 = 1;
 /// As `found`: there may have been anything.
 const ANYTHING: u32 = 2;
 /// As `found`: there was a put, whichever.
-const A_PUT: u32 = 3;
+pub(super) const A_PUT: u32 = 3;
 
 /// Lives of keys that do not hold together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -237,7 +237,7 @@ impl Changed {
 }
 
 /// A digest of what a put leaves its key as; it need not be one that nobody can forge.
-fn state(create_revision: i64, version: i64) -> u32 {
+pub(super) fn state(create_revision: i64, version: i64) -> u32 {
     let mixed = create_revision.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ version.cast_unsigned().wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
     let digest = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
@@ -245,7 +245,7 @@ fn state(create_revision: i64, version: i64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
@@ -257,16 +257,16 @@ mod tests {
 
     /// An entry: where it is, and what it says of a key.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    struct Entry {
-        main: i64,
-        sub: i64,
-        key: u8,
+    pub(in crate::keyspace) struct Entry {
+        pub(in crate::keyspace) main: i64,
+        pub(in crate::keyspace) sub: i64,
+        pub(in crate::keyspace) key: u8,
         /// Revision of the first put and version, or a deletion.
-        life: Option<(i64, i64)>,
+        pub(in crate::keyspace) life: Option<(i64, i64)>,
     }
 
     impl Entry {
-        fn bytes(&self) -> (Vec<u8>, Vec<u8>) {
+        pub(in crate::keyspace) fn bytes(&self) -> (Vec<u8>, Vec<u8>) {
             let kind = self.life.map_or(EntryKind::Tombstone, |_| EntryKind::Put);
             let at = RevisionKey::new(Revision::new(self.main).unwrap(), self.sub, kind).unwrap();
             let key = [self.key];
@@ -286,7 +286,7 @@ mod tests {
     }
 
     /// A log as etcd writes one: deletions only of what lives, and puts that count on.
-    fn log() -> impl Strategy<Value = Vec<Entry>> {
+    pub(in crate::keyspace) fn log() -> impl Strategy<Value = Vec<Entry>> {
         prop::collection::vec(prop::collection::btree_map(0..6_u8, 0..3_u8, 1..4), 0..40).prop_map(|revisions| {
             let mut lives = BTreeMap::new();
             let mut log: Vec<Entry> = Vec::new();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     /// What is left of a log when a compaction at `at` has come as far as `done`.
-    fn compacted(log: &[Entry], at: i64, done: i64) -> Vec<Entry> {
+    pub(in crate::keyspace) fn compacted(log: &[Entry], at: i64, done: i64) -> Vec<Entry> {
         let mut last = BTreeMap::new();
         for entry in log.iter().filter(|entry| entry.main <= at) {
             last.insert(entry.key, *entry);

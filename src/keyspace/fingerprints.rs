@@ -12,7 +12,7 @@ use super::lease::LeaseId;
 const PARTS: usize = 256;
 
 /// What is known of one key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Fact {
     /// The place of its last entry.
     pub(super) place: u32,
@@ -26,16 +26,16 @@ pub(super) struct Fact {
 
 /// Facts by key.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct Facts<F = Fact> {
     hasher: RandomState,
-    parts: Vec<Part>,
+    parts: Vec<Part<F>>,
 }
 
 /// The hash of a key; never 0, which is that of a free place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint(u64);
 
-impl Default for Facts {
+impl<F: Copy + Default> Default for Facts<F> {
     fn default() -> Self {
         Facts {
             hasher: RandomState::new(),
@@ -44,26 +44,33 @@ impl Default for Facts {
     }
 }
 
-impl Facts {
+impl<F: Copy + Default> Facts<F> {
     #[inline]
     pub(super) fn fingerprint(&self, key: &[u8]) -> Fingerprint {
         Fingerprint(self.hasher.hash_one(key).max(1))
     }
 
     #[inline]
-    pub(super) fn get(&self, key: Fingerprint) -> Option<Fact> {
+    pub(super) fn get(&self, key: Fingerprint) -> Option<F> {
         let part = &self.parts[key.part()];
         part.find(key.0).ok().map(|at| part.places[at].1)
     }
 
+    /// The same, to be changed.
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: Fingerprint) -> Option<&mut F> {
+        let part = &mut self.parts[key.part()];
+        part.find(key.0).ok().map(|at| &mut part.places[at].1)
+    }
+
     /// Notes a fact, in place of what was known of that key.
     #[inline]
-    pub(super) fn insert(&mut self, key: Fingerprint, fact: Fact) {
+    pub(super) fn insert(&mut self, key: Fingerprint, fact: F) {
         self.parts[key.part()].insert(key.0, fact);
     }
 
     /// All facts, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Fact> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = F> {
         let places = self.parts.iter().flat_map(|part| &part.places);
         places.filter(|(hash, _)| *hash != 0).map(|(_, fact)| *fact)
     }
@@ -82,22 +89,12 @@ impl Fingerprint {
 
 /// A table with linear probing.
 #[derive(Debug, Default)]
-struct Part {
-    places: Vec<(u64, Fact)>,
+struct Part<F> {
+    places: Vec<(u64, F)>,
     used: usize,
 }
 
-const FREE: (u64, Fact) = (
-    0,
-    Fact {
-        place: 0,
-        state: 0,
-        found: 0,
-        lease: LeaseSlot(0),
-    },
-);
-
-impl Part {
+impl<F: Copy + Default> Part<F> {
     /// Where a hash is looked for first.
     #[inline]
     fn home(&self, hash: u64) -> usize {
@@ -126,7 +123,7 @@ impl Part {
         }
     }
 
-    fn insert(&mut self, hash: u64, fact: Fact) {
+    fn insert(&mut self, hash: u64, fact: F) {
         match self.find(hash) {
             Ok(at) => self.places[at].1 = fact,
             Err(at) if (self.used + 1) * 5 <= self.places.len() * 4 => {
@@ -143,7 +140,7 @@ impl Part {
     #[cold]
     fn grow(&mut self) {
         let places = self.places.len() + self.places.len() / 5 + 8;
-        let before = std::mem::replace(&mut self.places, vec![FREE; places]);
+        let before = std::mem::replace(&mut self.places, vec![(0, F::default()); places]);
         for place in before.into_iter().filter(|place| place.0 != 0) {
             if let Err(at) = self.find(place.0) {
                 self.places[at] = place;
@@ -171,12 +168,12 @@ impl Part {
                 gap = at;
             }
         }
-        self.places[gap] = FREE;
+        self.places[gap] = (0, F::default());
     }
 }
 
 /// A place in `Leases::counts`; the first is for keys without a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct LeaseSlot(u32);
 
 impl LeaseSlot {
@@ -257,13 +254,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn fact(place: u32) -> Fact {
-        Fact { place, ..FREE.1 }
+        Fact {
+            place,
+            ..Fact::default()
+        }
     }
 
     #[test]
     fn a_key_takes_24_bytes_and_a_table_half_as_much_more() {
         assert_eq!(size_of::<(u64, Fact)>(), 24);
-        let mut facts = Facts::default();
+        let mut facts = Facts::<Fact>::default();
         for number in 0..200_000_u32 {
             let key = facts.fingerprint(&number.to_le_bytes());
             facts.insert(key, fact(number));
@@ -280,7 +280,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_part_is_a_map(steps in prop::collection::vec((any::<bool>(), 1_u64..60, any::<u32>()), 0..300)) {
-            let (mut part, mut map) = (Part::default(), HashMap::new());
+            let (mut part, mut map) = (Part::<Fact>::default(), HashMap::new());
             for (inserts, hash, place) in steps {
                 // Spread, and still close enough to each other to collide.
                 let hash = ((hash % 12) << 30) | hash;

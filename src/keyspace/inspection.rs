@@ -223,6 +223,29 @@ pub fn replayed(
     ))
 }
 
+/// Compares what the log of `file` comes to at a revision, which need not be its last, with the HashKV that a member
+/// `recorded` for it. As [`Inspection::compared_with`] does, it reads the log once more before it calls them different.
+///
+/// Fails where a page of the log cannot be read.
+pub fn agreement_at(file: &bbolt::File<'_>, recorded: HashKv) -> Result<Agreement, bbolt::Error> {
+    let wanted = [recorded.compact_revision];
+    let compared = |replayed: &Replayed| {
+        let hash = replayed.hashes.first();
+        hash.map_or(Agreement::Unknown, |hash| hash.compared_with(recorded.hash))
+    };
+    let until = Some(recorded.revision);
+    let found = compared(&replayed(file, LiveKeys::Ignored, until, &wanted, |_| {})?);
+    if found != Agreement::Different {
+        return Ok(found);
+    }
+    let marks = CompactionMarks {
+        scheduled: Revision::new(CompactionMarks::read(file).compact_revision()).ok(),
+        finished: None,
+    };
+    let log = |after| log_of(file, after);
+    Ok(compared(&read(marks, LiveKeys::Ignored, until, &wanted, log, |_| {})))
+}
+
 /// The log of `file` from the first entry after a revision on, as far as it can be read.
 fn log_of<'a>(file: &bbolt::File<'a>, after: i64) -> impl Iterator<Item = bbolt::Entry<'a>> + use<'a> {
     let first = after.checked_add(1).and_then(|first| Revision::new(first).ok());

@@ -28,12 +28,13 @@ mod restored_buckets;
 mod revision;
 mod rewrite;
 mod survey;
+mod touched;
 mod versions;
 pub(crate) mod wire;
 
 pub use alarm::{Alarm, AlarmKind};
 pub use changed::{BrokenLives, Changed};
-pub use inspection::{Inspection, replayed};
+pub use inspection::{Inspection, agreement_at, replayed};
 pub use lease::{Lease, LeaseId};
 pub use line::{EtcdLine, Version};
 pub use member::Member;
@@ -47,6 +48,7 @@ pub use restored_buckets::{Change, NewContent, Restored, restored};
 pub use revision::{EntryKind, REVISION_LEN, RevisionKey};
 pub use rewrite::{History, RewrittenSize, differences, prove, rewrite};
 pub use survey::{Auth, Summary, Survey};
+pub use touched::{BrokenLife, Touched, told};
 pub use versions::Versions;
 pub use wire::WireError;
 

@@ -72,13 +72,18 @@ impl RevisionKey {
     /// The key's bytes: 17, or 18 for a tombstone.
     pub fn encode(self) -> Vec<u8> {
         let mut key = Vec::with_capacity(REVISION_LEN + 1);
+        self.encode_into(&mut key);
+        key
+    }
+
+    /// Appends the key's bytes to `key`.
+    pub fn encode_into(self, key: &mut Vec<u8>) {
         key.extend_from_slice(&self.main.get().to_be_bytes());
         key.push(b'_');
         key.extend_from_slice(&self.sub.to_be_bytes());
         if self.kind == EntryKind::Tombstone {
             key.push(b't');
         }
-        key
     }
 
     /// The revision the entry belongs to.

@@ -6,18 +6,23 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::Path;
 
-use super::{ContentProof, DigestRule, Error, Expected, Rebuilt, Rewrite, Rewritten, Salvaged, Wish, salvage};
-use crate::bbolt::{self, Rules, check_over};
+use super::changes::{Base, append};
+use super::graft::{check_built, graft, seal};
+use super::{
+    Applied, ContentProof, DigestRule, Error, Expected, Listener, Progress, Rebuilt, Rewrite, Rewritten, Salvaged,
+    Wish, go_on, salvage,
+};
+use crate::bbolt;
 use crate::datadir;
 use crate::durable::{Mapped, failed};
 use crate::error_chain::with_causes;
 use crate::keyspace::entries::Executed;
 use crate::keyspace::{
-    self, Agreement, Change, CompactionMarks, EtcdLine, History, Inspection, Lease, LiveKeys, Member, NewContent,
+    self, Agreement, CompactionMarks, EtcdLine, History, Inspection, Lease, LeaseId, LiveKeys, Member, NewContent,
     Replayed, Restored, Summary, restored, rewrite,
 };
 use crate::model::{HashKv, Revision};
-use crate::source::trailing_digest;
+use crate::source::{Changes, trailing_digest};
 
 /// The lifetime of a lease that keys hang on but whose own entry is missing: long enough for its owner to come back.
 pub(super) const MISSING_LEASE_TTL_SECONDS: i64 = 3600;
@@ -30,6 +35,8 @@ pub(super) struct Sound {
     walked: Inspection,
     proof: ContentProof,
     added: Vec<Lease>,
+    /// Leases that have an entry by now, for which nobody knew the time to live.
+    guessed: Vec<LeaseId>,
     bump: Option<NonZeroU64>,
     line: Option<EtcdLine>,
     digest_was_absent: bool,
@@ -38,6 +45,8 @@ pub(super) struct Sound {
     rewritten: Option<Rewritten>,
     /// What its log holds beyond it.
     log: Option<(Executed, Salvaged)>,
+    /// What changes behind it came to, which are in it by now.
+    applied: Option<Applied>,
 }
 
 impl Sound {
@@ -74,16 +83,7 @@ impl Sound {
         cut_unused_tail(name, &file)?;
         let map = mapped(&file)?;
         let recorded = wish.expected.and_then(|expected| expected.hash_kv);
-        let (walked, compacted_bytes) = over(name, &map, |source| {
-            let size = wish.rewrite.size(source, wish.bump);
-            let mut size = size.map_err(|error| unreadable(name, &error))?;
-            let walked = walk(name, source, recorded, |bucket, key, value| {
-                if let Some(size) = &mut size {
-                    size.entry(bucket, key, value);
-                }
-            })?;
-            Ok((walked, size.map(|size| size.finish().0)))
-        })?;
+        let (walked, compacted_bytes) = over(name, &map, |source| sized(name, source, wish, recorded))?;
         let proof = over(name, &map, |source| {
             prove(name, wish.expected.as_ref(), source, &walked)
         })?;
@@ -95,12 +95,78 @@ impl Sound {
             walked,
             proof,
             added,
+            guessed: Vec::new(),
             bump: wish.bump,
             line: wish.line,
             digest_was_absent,
             compacted_bytes,
             rewritten: None,
             log: None,
+            applied: None,
+        })
+    }
+
+    /// The same with the changes behind it, which are checked on the way; it is proven anew then.
+    pub(super) fn followed_by(
+        self,
+        changes: Option<Changes>,
+        wish: &Wish,
+        listener: Listener<'_>,
+    ) -> Result<Sound, Error> {
+        let Some(changes) = changes else {
+            return Ok(self);
+        };
+        let (unsealed, mut appended) = over(&self.name, &self.map, |source| {
+            let base = Base {
+                file: source,
+                report: &self.walked.report,
+                summary: &self.walked.summary,
+                dangling: &self.added,
+            };
+            let sink = self.file.try_clone();
+            append(
+                &base,
+                sink.map_err(failed("keep open", Path::new(datadir::DB)))?,
+                changes,
+                listener,
+            )
+        })?;
+        // The metas are written in place.
+        drop(self.map);
+        // It has no name yet: what is on the disk counts only once all of the directory is.
+        let (_, written) = unsealed.seal().map_err(Error::Build)?;
+        let sized_to = self.file.set_len(written.len);
+        sized_to.map_err(failed("set the length of", Path::new(datadir::DB)))?;
+        let map = mapped(&self.file)?;
+        go_on(listener, Progress::Checking)?;
+        let guessed = std::mem::take(&mut appended.guessed);
+        let (walked, compacted_bytes, applied) = over(&self.name, &map, |made| {
+            if let Some(broken) = &appended.broken {
+                return Err(appended.refused(broken, made).map_err(Error::Build)?);
+            }
+            let reported = appended.at_end(made);
+            let sized = sized(&self.name, made, wish, reported);
+            let (walked, compacted_bytes) = sized.map_err(|error| Error::BuiltUnsound {
+                fault: error.to_string(),
+            })?;
+            let at_end = reported.map(|reported| walked.compared_with(made, reported));
+            let applied = appended.compared(at_end, made).map_err(Error::Build)??;
+            Ok((walked, compacted_bytes, applied))
+        })?;
+        let added = missing_leases(&walked.summary, &walked.replayed);
+        let proof = match applied.checkpoints.matched {
+            Some(matched) if matched == applied.to => ContentProof::HashKv,
+            Some(_) | None => ContentProof::Content,
+        };
+        Ok(Sound {
+            map,
+            walked,
+            proof,
+            added,
+            guessed,
+            compacted_bytes,
+            applied: Some(applied),
+            ..self
         })
     }
 
@@ -220,6 +286,7 @@ impl Sound {
 
     fn rebuilt(&self, restored: &Restored, database_bytes: u64) -> Rebuilt {
         let Inspection { summary, replayed, .. } = &self.walked;
+        let added = self.added.iter().map(|lease| lease.id);
         Rebuilt {
             revision: restored.revision,
             hash_kv: self.walked.hash_kv(),
@@ -227,7 +294,7 @@ impl Sound {
             live_keys: replayed.live_keys.unwrap_or(0),
             leases: summary.leases.iter().chain(&self.added).cloned().collect(),
             leased_keys: replayed.leases.iter().map(|(_, keys)| keys).sum(),
-            added_leases: self.added.iter().map(|lease| lease.id).collect(),
+            added_leases: added.chain(self.guessed.iter().copied()).collect(),
             oddities: self.walked.warnings_beside_leases(),
             cleared_alarms: summary.alarms.clone(),
             auth: summary.auth,
@@ -238,6 +305,7 @@ impl Sound {
             compacted_bytes: self.compacted_bytes,
             digest_was_absent: self.digest_was_absent,
             salvaged: self.log.as_ref().map(|(_, salvaged)| *salvaged),
+            applied: self.applied,
             owner: None,
         }
     }
@@ -326,6 +394,23 @@ fn over<R>(name: &str, map: &Mapped, work: impl FnOnce(&bbolt::File<'_>) -> Resu
     work(&file.followed_by(&follower))
 }
 
+/// Checks every page and entry of the source in one walk, and finds out how long it would be, compacted, where that decides.
+fn sized(
+    name: &str,
+    source: &bbolt::File<'_>,
+    wish: &Wish,
+    recorded: Option<HashKv>,
+) -> Result<(Inspection, Option<u64>), Error> {
+    let size = wish.rewrite.size(source, wish.bump);
+    let mut size = size.map_err(|error| unreadable(name, &error))?;
+    let walked = walk(name, source, recorded, |bucket, key, value| {
+        if let Some(size) = &mut size {
+            size.entry(bucket, key, value);
+        }
+    })?;
+    Ok((walked, size.map(|size| size.finish().0)))
+}
+
 /// Checks every page and entry of the source in one walk.
 fn walk<'a>(
     name: &str,
@@ -346,7 +431,7 @@ fn walk<'a>(
     }
 }
 
-fn mapped(file: &File) -> Result<Mapped, Error> {
+pub(super) fn mapped(file: &File) -> Result<Mapped, Error> {
     // It lies in a directory that this program made, with mode 0700, and belongs to whoever runs it: nobody else truncates
     // it. Our own writes go behind the mapped range, or to the metas, which are copied before.
     Ok(Mapped::new(file).map_err(failed("map", Path::new(datadir::DB)))?)
@@ -399,73 +484,4 @@ fn missing_leases(summary: &Summary, replayed: &Replayed) -> Vec<Lease> {
         .iter()
         .map(|(id, _)| Lease::granted(*id, MISSING_LEASE_TTL_SECONDS))
         .collect()
-}
-
-/// Writes the new buckets behind the old pages, to which the metas still point.
-fn graft(
-    file: &File,
-    source: &bbolt::File<'_>,
-    report: &bbolt::Report,
-    restored: &Restored,
-) -> Result<bbolt::Unsealed<File>, Error> {
-    let sink = file.try_clone().map_err(failed("keep open", Path::new(datadir::DB)))?;
-    let mut writer = bbolt::Writer::over(sink, source, report).map_err(Error::Build)?;
-    write_buckets(&mut writer, source, restored).map_err(Error::Build)?;
-    writer.finish().map_err(Error::Build)
-}
-
-/// Lets the metas point to the new pages, once these are on the disk. Returns the length of the database.
-fn seal(mut unsealed: bbolt::Unsealed<File>) -> Result<u64, Error> {
-    let synced = unsealed.sink().sync_data();
-    synced.map_err(failed("sync", Path::new(datadir::DB)))?;
-    let (_, written) = unsealed.seal().map_err(Error::Build)?;
-    Ok(written.len)
-}
-
-fn write_buckets(
-    writer: &mut bbolt::Writer<'_, File>,
-    source: &bbolt::File<'_>,
-    restored: &Restored,
-) -> Result<(), bbolt::Error> {
-    for bucket in source.buckets()? {
-        let (name, _) = bucket?;
-        if !restored.buckets.iter().any(|(known, _)| known.as_bytes() == name) {
-            writer.keep(name)?;
-        }
-    }
-    for (name, change) in &restored.buckets {
-        let name = name.as_bytes();
-        let exists = source.bucket(name)?.is_some();
-        let (mut bucket, entries) = match change {
-            Change::Kept if exists => {
-                writer.keep(name)?;
-                continue;
-            }
-            Change::Kept => (writer.bucket(name)?, [].as_slice()),
-            Change::Replaced(entries) => (writer.bucket(name)?, entries.as_slice()),
-            Change::Extended(entries) if exists => (writer.extend(name)?, entries.as_slice()),
-            Change::Extended(entries) => (writer.bucket(name)?, entries.as_slice()),
-        };
-        for (key, value) in entries {
-            bucket.put(key, value)?;
-        }
-        bucket.finish()?;
-    }
-    Ok(())
-}
-
-/// Reads what was written of the finished database, as bbolt would check it. The pages that it kept have been checked as
-/// those of the source, of which `report` is, and were not written to since.
-fn check_built(file: &File, len: u64, report: &bbolt::Report) -> Result<(), Error> {
-    file.set_len(len)
-        .map_err(failed("set the length of", Path::new(datadir::DB)))?;
-    let map = mapped(file)?;
-    let unsound = |fault: &dyn std::fmt::Display| Error::BuiltUnsound {
-        fault: fault.to_string(),
-    };
-    let built = bbolt::File::open(&map).map_err(|error| unsound(&error))?;
-    match check_over(&built, Rules::Bbolt, report).faults().first() {
-        None => Ok(()),
-        Some(fault) => Err(unsound(fault)),
-    }
 }

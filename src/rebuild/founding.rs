@@ -17,7 +17,7 @@ use super::{places, rewriting};
 use crate::datadir::{self, Membership, snap, wal};
 use crate::durable::{Dir, failed};
 use crate::keyspace::Member;
-use crate::source::Source;
+use crate::source::{Changes, Source};
 
 /// Data that is in its folder, checked, and of no cluster yet.
 #[must_use]
@@ -25,11 +25,12 @@ pub struct Prepared {
     sound: Sound,
 }
 
-/// Lays out and checks the data of `source`, as [`super::rebuild_in`] does; who the members are is still to come. What is
-/// told of it is as it will be then.
+/// Lays out and checks the data of `source` and of the `changes` behind it, as [`super::rebuild_in`] does; who the members are
+/// is still to come. What is told of it is as it will be then.
 pub fn prepare_in(
     homes: Homes<'_>,
     mut source: Source,
+    changes: Option<Changes>,
     wish: &Wish,
     listener: Listener<'_>,
 ) -> Result<(Prepared, Rebuilt), Error> {
@@ -42,6 +43,7 @@ pub fn prepare_in(
     let landed = copy_in(&mut source, database, &path, hashes, listener)?;
     go_on(listener, Progress::Checking)?;
     let sound = checked(&source, landed, wish)?;
+    let sound = sound.followed_by(changes, wish, listener)?;
     let sound = rewriting::rewritten(sound, wish, &mut data, &folder)?;
     let rebuilt = sound.preview()?;
     data.settle()?;

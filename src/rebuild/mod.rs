@@ -6,11 +6,15 @@
 //!
 //! Invariant: nothing carries the final name before all of it was checked and is on the disk.
 
+mod changes;
 mod copy_in;
 mod database;
 mod dead_runs;
 mod digest;
+mod error;
+mod exporting;
 mod founding;
+mod graft;
 mod log_dir;
 mod oddities;
 mod places;
@@ -21,20 +25,20 @@ mod staging;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::bbolt;
 use crate::datadir::{self, Membership, snap, wal};
-use crate::durable::{self, Dir};
-use crate::keyspace::entries::CannotExecute;
-use crate::keyspace::{self, Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Version};
-use crate::model::{ByteSize, Digest, HashKv, Revision};
-use crate::source::{self, Source};
+use crate::durable::Dir;
+use crate::keyspace::{Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Version};
+use crate::model::{Digest, HashKv, Revision};
+use crate::source::{Changes, Source};
 
+pub use changes::{Applied, Checkpoints};
 pub use dead_runs::is_held;
+pub use error::Error;
+pub use exporting::{Exported, Wanted, export_at};
 pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};
 pub use log_dir::{Segments, broken_snapshots, read_log};
 pub use rewriting::{Rewrite, Rewritten};
@@ -157,6 +161,8 @@ pub struct Rebuilt {
     pub digest_was_absent: bool,
     /// What came from the log of a dead member.
     pub salvaged: Option<Salvaged>,
+    /// What came from the changes behind the source.
+    pub applied: Option<Applied>,
     /// User and group who own the directory now, where that is not who made it.
     pub owner: Option<(u32, u32)>,
 }
@@ -166,7 +172,7 @@ pub struct Rebuilt {
 pub enum ContentProof {
     /// Every page and entry is sound.
     Content,
-    /// HashKV also equals what the live member reported.
+    /// HashKV also equals what the live member reported; where changes were applied, for the last of their revisions.
     HashKv,
 }
 
@@ -180,6 +186,13 @@ pub enum Progress {
     },
     /// All of it has come and is being checked.
     Checking,
+    /// The changes behind it are being applied.
+    Applying {
+        /// How many revisions are.
+        revisions: u64,
+        /// How many there are.
+        of: u64,
+    },
     /// Everything is made and checked, and about to get its name.
     Publishing,
 }
@@ -187,171 +200,20 @@ pub enum Progress {
 /// Hears how far a rebuild is, and may break it off.
 pub type Listener<'a> = &'a dyn Fn(Progress) -> ControlFlow<()>;
 
-/// Why there is no data directory.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Something is there.
-    #[error("`{}` is not empty", .path.display())]
-    NotEmpty {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A running etcd uses it.
-    #[error("`{}` is in use: a running etcd holds its database", .path.display())]
-    Running {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Another run makes the same directory.
-    #[error("another run is making `{}`", .path.display())]
-    Busy {
-        /// The directory in the making.
-        path: PathBuf,
-    },
-    /// One of the two directories is the other, or in it.
-    #[error("`{}` and `{}` are one in the other", .data_dir.display(), .wal_dir.display())]
-    Nested {
-        /// The data directory.
-        data_dir: PathBuf,
-        /// The log's.
-        wal_dir: PathBuf,
-    },
-    /// The data has its name, its log has not, and the data could not be taken back.
-    #[error("{error}; and `{}` has been published already, without its log", .data_dir.display())]
-    WithoutLog {
-        /// The data directory.
-        data_dir: PathBuf,
-        /// Why the log could not follow.
-        error: Box<Error>,
-    },
-    /// There is no log where one was named.
-    #[error("there is no write-ahead log in `{}`", .path.display())]
-    NoLog {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A running etcd uses what is to be read.
-    #[error("`{}` is in use: a running etcd holds it", .path.display())]
-    Alive {
-        /// The database.
-        path: PathBuf,
-    },
-    /// The log does not go on from the database.
-    #[error("the log in `{}` cannot be used: {error}", .path.display())]
-    LogUnusable {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        error: datadir::Unusable,
-    },
-    /// What the log holds beyond the database cannot be executed.
-    #[error("{error}")]
-    CannotExecute {
-        /// Why.
-        error: CannotExecute,
-    },
-    /// There is too little room.
-    #[error("`{}` has {free} free, and {needed} are needed", .path.display())]
-    TooLittleSpace {
-        /// The directory.
-        path: PathBuf,
-        /// What there is.
-        free: ByteSize,
-        /// What is needed.
-        needed: ByteSize,
-    },
-    /// Somebody asked to stop.
-    #[error("interrupted; nothing was kept")]
-    Interrupted,
-    /// The source cannot be read.
-    #[error(transparent)]
-    Source(source::Error),
-    /// There is no digest at the end.
-    #[error("{name} has no SHA-256 at its end: it is a copy of a database file, or cut short")]
-    NoDigest {
-        /// The source.
-        name: String,
-    },
-    /// The digest at the end is wrong.
-    #[error("{name} is damaged: its bytes do not match the SHA-256 at its end")]
-    DigestDiffers {
-        /// The source.
-        name: String,
-    },
-    /// The bytes are not those that were backed up.
-    #[error("{name} is not what its manifest says: {what}")]
-    NotAsRecorded {
-        /// The source.
-        name: String,
-        /// The difference.
-        what: String,
-    },
-    /// The database is not sound.
-    #[error("{name} is not a sound etcd database: {} in all, first: {}", .count, .faults.join("; "))]
-    Unsound {
-        /// The source.
-        name: String,
-        /// The first faults.
-        faults: Vec<String>,
-        /// How many there are.
-        count: u64,
-    },
-    /// It cannot be restored as wished.
-    #[error("{name} cannot be restored so: {error}")]
-    Content {
-        /// The source.
-        name: String,
-        /// Why.
-        error: keyspace::Error,
-    },
-    /// What was built is not sound: a fault of this program or of the disk.
-    #[error("the new database did not pass its own check: {fault}")]
-    BuiltUnsound {
-        /// The first fault.
-        fault: String,
-    },
-    /// The new pages could not be written.
-    #[error("cannot write the new database: {0}")]
-    Build(#[source] bbolt::Error),
-    /// The system refused.
-    #[error("cannot {doing} `{}`: {source}", .path.display())]
-    Io {
-        /// What was attempted.
-        doing: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-}
-
-impl Error {
-    /// Whether another copy of the same backup may do.
-    pub fn is_fault_of_source(&self) -> bool {
-        matches!(
-            self,
-            Error::Source(_) | Error::NotAsRecorded { .. } | Error::DigestDiffers { .. } | Error::Unsound { .. }
-        )
-    }
-}
-
-impl From<durable::Error> for Error {
-    fn from(error: durable::Error) -> Error {
-        match error {
-            durable::Error::Exists { path } => Error::NotEmpty { path },
-            durable::Error::Io { doing, path, source } => Error::Io { doing, path, source },
-        }
-    }
-}
-
-/// Lays out a data directory from `source`, telling `listener` how far it is.
-pub fn rebuild(source: Source, plan: &Plan, listener: Listener<'_>) -> Result<Rebuilt, Error> {
+/// Lays out a data directory from `source`, and from the `changes` behind it up to the revision they are meant for, telling
+/// `listener` how far it is.
+pub fn rebuild(
+    source: Source,
+    changes: Option<Changes>,
+    plan: &Plan,
+    listener: Listener<'_>,
+) -> Result<Rebuilt, Error> {
     let wal_dir = places::separate_log(&plan.data_dir, plan.wal_dir.as_deref())?;
     // The log first: where there is one, data of a run that died may be complete.
     let mut log = wal_dir.map(|dir| Staging::begin(&dir)).transpose()?;
     dead_runs::take_back(&plan.data_dir)?;
     let mut data = Staging::begin(&plan.data_dir)?;
-    let built = lay_out(source, plan, &mut data, &mut log, listener)?;
+    let built = lay_out((source, changes), plan, &mut data, &mut log, listener)?;
     let owner = data.owner();
     match log {
         None => publish(data, MEMBER)?,
@@ -387,13 +249,19 @@ pub fn resolved(path: &Path) -> Result<PathBuf, Error> {
 
 /// Lays out what a data directory holds, and a log directory, in folders beside those that `plan` names, which are not
 /// looked at. Nothing has its name before all of it is checked and on the disk.
-pub fn rebuild_in(homes: Homes<'_>, source: Source, plan: &Plan, listener: Listener<'_>) -> Result<Rebuilt, Error> {
+pub fn rebuild_in(
+    homes: Homes<'_>,
+    source: Source,
+    changes: Option<Changes>,
+    plan: &Plan,
+    listener: Listener<'_>,
+) -> Result<Rebuilt, Error> {
     let mut log = homes
         .log
         .map(|home| Staging::within(home, homes.name, homes.owner))
         .transpose()?;
     let mut data = Staging::within(homes.data, homes.name, homes.owner)?;
-    let built = lay_out(source, plan, &mut data, &mut log, listener)?;
+    let built = lay_out((source, changes), plan, &mut data, &mut log, listener)?;
     if let Some(log) = log {
         publish(log, wal::FILE_NAME)?;
     }
@@ -411,7 +279,7 @@ pub fn needed_bytes(bytes: u64, rewrite: Rewrite) -> u64 {
 
 /// Makes everything, checks it and brings it onto the disk; all but the names is done then.
 fn lay_out(
-    mut source: Source,
+    (mut source, changes): (Source, Option<Changes>),
     plan: &Plan,
     data: &mut Staging,
     log: &mut Option<Staging>,
@@ -429,6 +297,7 @@ fn lay_out(
     let landed = copy_in(&mut source, database, &path, hashes, listener)?;
     go_on(listener, Progress::Checking)?;
     let sound = checked(&source, landed, &wish)?;
+    let sound = sound.followed_by(changes, &wish, listener)?;
     let sound = rewriting::rewritten(sound, &wish, data, &snap_dir)?;
     let sound = match &plan.left {
         Some(left) => sound.with_log(&left.wal_dir)?,

@@ -5,20 +5,21 @@ use std::io::{Cursor, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::*;
+use crate::bbolt;
 use crate::datadir::InitialCluster;
 use crate::keyspace::{CompactionMarks, Inspection, LiveKeys};
 
-const SNAPSHOT: &[u8] = include_bytes!(concat!(
+pub(super) const SNAPSHOT: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/vectors/fixtures/etcd-3.4.23-rev346-compact150.snap"
 ));
 
 /// The places of one test: `d` for the data, `w` for the log.
-struct Bench(tempfile::TempDir);
+pub(super) struct Bench(tempfile::TempDir);
 
 impl Bench {
     /// With directories that are absent, or that exist and are empty.
-    fn each() -> [Bench; 2] {
+    pub(super) fn each() -> [Bench; 2] {
         let (absent, empty) = (Bench(tempfile::tempdir().unwrap()), Bench(tempfile::tempdir().unwrap()));
         fs::create_dir(empty.at("d")).unwrap();
         fs::create_dir(empty.at("w")).unwrap();
@@ -29,7 +30,7 @@ impl Bench {
         self.0.path().join(path)
     }
 
-    fn plan(&self, wal_dir: Option<&str>) -> Plan {
+    pub(super) fn plan(&self, wal_dir: Option<&str>) -> Plan {
         let cluster: InitialCluster = "m1=http://127.0.0.1:2380".parse().unwrap();
         let membership = Membership::new(&cluster, "token").unwrap();
         Plan {
@@ -48,11 +49,11 @@ impl Bench {
 
     fn rebuild(&self, wal_dir: Option<&str>, listener: Listener<'_>) -> Result<Rebuilt, Error> {
         let source = Source::open("snapshot", Cursor::new(SNAPSHOT), Some(SNAPSHOT.len() as u64), None).unwrap();
-        rebuild(source, &self.plan(wal_dir), listener)
+        rebuild(source, None, &self.plan(wal_dir), listener)
     }
 
     /// All files below, and all directories that are empty.
-    fn found(&self) -> Vec<String> {
+    pub(super) fn found(&self) -> Vec<String> {
         let (mut found, mut open) = (Vec::new(), vec![self.0.path().to_owned()]);
         while let Some(dir) = open.pop() {
             let entries: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap()).collect();
@@ -86,7 +87,7 @@ impl Bench {
     }
 }
 
-fn go(_: Progress) -> ControlFlow<()> {
+pub(super) fn go(_: Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
@@ -307,7 +308,7 @@ fn pipes_and_links_are_not_waited_for_and_not_followed() {
 }
 
 /// What the database in `d` holds, and its bytes.
-fn laid_out(bench: &Bench) -> (Inspection, CompactionMarks, Vec<u8>) {
+pub(super) fn laid_out(bench: &Bench) -> (Inspection, CompactionMarks, Vec<u8>) {
     let bytes = fs::read(bench.at("d/member/snap/db")).unwrap();
     let file = bbolt::File::open(&bytes).unwrap();
     let walk = Inspection::of(&file, LiveKeys::Counted, None, |_, _, _| {}).unwrap();
@@ -326,7 +327,7 @@ fn a_database_that_is_written_anew_holds_the_same_in_less() {
             bump: NonZeroU64::new(bump),
             ..bench.plan(None)
         };
-        let rebuilt = rebuild(source, &plan, &go).unwrap();
+        let rebuilt = rebuild(source, None, &plan, &go).unwrap();
         assert_eq!(bench.found(), complete("d/member/wal"));
         let (walk, marks, bytes) = laid_out(bench);
         assert_eq!(rebuilt.database_bytes, bytes.len() as u64);
@@ -376,7 +377,7 @@ fn what_would_be_too_long_is_compacted_if_that_is_enough() {
             rewrite,
             ..bench.plan(None)
         };
-        rebuild(source, &plan, &go).unwrap()
+        rebuild(source, None, &plan, &go).unwrap()
     };
     let long = SNAPSHOT.len() as u64 - 32;
     let compacted = rebuilt(Rewrite::ToFit { below: 1 }).compacted_bytes.unwrap();
@@ -440,7 +441,7 @@ fn what_was_written_anew_is_founded_though_another_run_has_made_it() {
             }),
         };
         let source = Source::open("snapshot", Cursor::new(SNAPSHOT), None, None).unwrap();
-        let (prepared, rebuilt) = prepare_in(homes, source, &wish, &go).unwrap();
+        let (prepared, rebuilt) = prepare_in(homes, source, None, &wish, &go).unwrap();
         assert_eq!(rebuilt.proof, ContentProof::HashKv);
         let prepared = match is_taken_up {
             true => prepared_in(homes, "snapshot", &wish).unwrap(),

@@ -9,10 +9,10 @@ use super::gathering::Gathering;
 use super::machine::Came;
 use super::rendezvous::Next;
 use super::run::Run;
-use super::steps::wish;
+use super::steps::wish_of_made;
 use super::watch::Patience;
 use crate::datadir::wal;
-use crate::rebuild::{self, DigestRule};
+use crate::rebuild;
 
 /// How often it is seen what has been heard.
 const EVERY: Duration = Duration::from_millis(20);
@@ -78,7 +78,7 @@ impl Run<'_> {
             (true, _) => None,
             (false, Some(prepared)) => Some(prepared),
             (false, None) => {
-                let wish = wish(plan, DigestRule::Skipped);
+                let wish = wish_of_made(plan, self.ledger.built.as_ref());
                 Some(rebuild::prepared_in(homes, &plan.cluster.backup.name, &wish).map_err(Error::Found)?)
             }
         };
@@ -154,7 +154,7 @@ impl Run<'_> {
         }
         let plan = &self.ledger.plan;
         let dirs = ExchangeDirs::open(&plan.host.site, ExchangeDir::again)?;
-        let wish = wish(plan, DigestRule::Skipped);
+        let wish = wish_of_made(plan, self.ledger.built.as_ref());
         self.prepared =
             Some(rebuild::prepared_in(dirs.homes(plan), &plan.cluster.backup.name, &wish).map_err(Error::Found)?);
         Ok(())

@@ -60,10 +60,10 @@ impl Run<'_> {
                     expected: wish.expected,
                     left: None,
                 };
-                (rebuild::rebuild_in(homes, source, &wanted, listener)?, None)
+                (rebuild::rebuild_in(homes, source, None, &wanted, listener)?, None)
             }
             None => {
-                let (prepared, rebuilt) = rebuild::prepare_in(homes, source, &wish, listener)?;
+                let (prepared, rebuilt) = rebuild::prepare_in(homes, source, None, &wish, listener)?;
                 (rebuilt, Some(prepared))
             }
         };
@@ -394,7 +394,7 @@ impl Run<'_> {
 }
 
 /// What a plan wants of the data.
-pub(super) fn wish(plan: &Plan, digest: DigestRule) -> rebuild::Wish {
+fn wish(plan: &Plan, digest: DigestRule) -> rebuild::Wish {
     rebuild::Wish {
         bump: plan.cluster.bump.get(),
         line: plan.host.site.etcd_line,
@@ -405,6 +405,21 @@ pub(super) fn wish(plan: &Plan, digest: DigestRule) -> rebuild::Wish {
             revision: plan.cluster.backup.revision,
             hash_kv: plan.cluster.backup.hash_kv,
         }),
+    }
+}
+
+/// The same of data that was made and is checked once more: it is to be as it was told then, which is not the backup where
+/// changes behind that were applied.
+pub(super) fn wish_of_made(plan: &Plan, built: Option<&Built>) -> rebuild::Wish {
+    let wish = wish(plan, DigestRule::Skipped);
+    let made = built.map(|built| Expected {
+        sha256: plan.cluster.backup.sha256,
+        revision: built.hash_kv.revision,
+        hash_kv: Some(built.hash_kv),
+    });
+    rebuild::Wish {
+        expected: made.or(wish.expected),
+        ..wish
     }
 }
 

@@ -6,6 +6,7 @@
 mod adopting;
 mod agent;
 mod apart;
+mod applying;
 mod architecture;
 mod bad_input;
 mod behind;

@@ -145,6 +145,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         build: &|progress, bytes| match progress {
             Progress::Reading { bytes: read } => bar.at(read, bytes),
             Progress::Checking => bar.now("checking"),
+            Progress::Applying { .. } => bar.now("applying changes"),
             Progress::Publishing => {}
         },
     };

@@ -1,0 +1,513 @@
+//! The changes that follow a database, appended to its log, and what they are held to: no revision missing, each change
+//! following what is before it, and what members have reported on the way.
+//!
+//! Invariant: only one delta is held at a time, and memory is that of [`Touched`].
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use super::database::MISSING_LEASE_TTL_SECONDS;
+use super::{Error, Listener, Progress, go_on};
+use crate::bbolt::{self, BucketWriter, Report};
+use crate::keyspace::{
+    Agreement, CompactionMarks, EntryKind, KeyValue, Lease, LeaseId, RevisionKey, Summary, Touched, agreement_at, told,
+};
+use crate::layout::delta::{Change, Decoder, Record};
+use crate::model::{HashKv, Revision};
+use crate::source::{Changes, DeltaRecords};
+
+/// The most reports of members that are kept; of more every other one goes.
+const CHECKPOINTS: usize = 1024;
+
+/// What the changes behind a backup came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// The revision of the backup itself.
+    pub from: Revision,
+    /// The last revision that was applied.
+    pub to: Revision,
+    /// How many revisions were applied.
+    pub revisions: u64,
+    /// How many puts and deletions they were.
+    pub changes: u64,
+    /// How many deltas they came in.
+    pub deltas: u64,
+    /// What members have reported of these revisions.
+    pub checkpoints: Checkpoints,
+}
+
+/// HashKV as members reported it while the changes were recorded, against that of what was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Checkpoints {
+    /// How many there are for these revisions.
+    pub found: u64,
+    /// The last revision at which HashKV is the reported one: up to there nothing is missing and nothing is wrong.
+    pub matched: Option<Revision>,
+}
+
+/// What is wrong with changes.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// In which delta.
+    delta: Option<String>,
+    /// Nothing where it is the first change of a key that does not follow what the database has.
+    what: Option<String>,
+    /// The revision it is found at.
+    at: Revision,
+    /// The last one before that is not in doubt.
+    good: Revision,
+}
+
+/// A database that changes follow.
+pub(super) struct Base<'a, 'f> {
+    pub file: &'a bbolt::File<'f>,
+    pub report: &'a Report,
+    pub summary: &'a Summary,
+    /// Leases that keys hang on and that have no entry.
+    pub dangling: &'a [Lease],
+}
+
+/// What was written behind a database.
+pub(super) struct Appended {
+    pub applied: Applied,
+    /// Where changes were given up, or should have been.
+    pub broken: Option<Broken>,
+    /// Leases that keys hang on now and whose time to live nobody knows: they were given one.
+    pub guessed: Vec<LeaseId>,
+    /// Where it is to be found out which change does not follow what the database has.
+    touched: Option<Touched>,
+    /// By revision.
+    checkpoints: Vec<HashKv>,
+}
+
+/// Writes the changes behind the pages of `base`, of which `sink` is the file.
+pub(super) fn append(
+    base: &Base<'_, '_>,
+    sink: File,
+    mut changes: Changes,
+    listener: Listener<'_>,
+) -> Result<(bbolt::Unsealed<File>, Appended), Error> {
+    let mut writer = bbolt::Writer::over(sink, base.file, base.report).map_err(Error::Build)?;
+    let has_log = base.file.bucket(b"key").map_err(Error::Build)?.is_some();
+    let log = match has_log {
+        true => writer.extend(b"key"),
+        false => writer.bucket(b"key"),
+    };
+    let mut stream = Stream::begin(base, log.map_err(Error::Build)?, changes.to());
+    let broken = stream.take_all(&mut changes, listener)?;
+    drop(changes);
+    let Stream { log, mut learned, .. } = stream;
+    log.finish().map_err(Error::Build)?;
+    let unfounded = learned.held_to_base(base)?;
+    let guessed = learned.write_others(base, &mut writer).map_err(Error::Build)?;
+    let unsealed = writer.finish().map_err(Error::Build)?;
+    let broken = broken.into_iter().chain(unfounded);
+    let broken = broken.min_by_key(|broken| (broken.good, broken.at));
+    learned.checkpoints.sort_by_key(|report| report.revision);
+    let appended = Appended {
+        applied: learned.applied,
+        guessed,
+        touched: broken
+            .as_ref()
+            .filter(|broken| broken.what.is_none())
+            .map(|_| learned.touched),
+        broken,
+        checkpoints: learned.checkpoints,
+    };
+    Ok((unsealed, appended))
+}
+
+/// Changes on their way into the log.
+struct Stream<'w, 'f> {
+    log: BucketWriter<'w, 'f, File>,
+    to: Revision,
+    learned: Learned,
+    /// Room for an entry.
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// What is known once changes have passed.
+struct Learned {
+    applied: Applied,
+    touched: Touched,
+    /// The time to live of leases, in seconds, as it was last known.
+    granted: BTreeMap<i64, i64>,
+    checkpoints: Vec<HashKv>,
+}
+
+/// Why a delta was not taken to its end.
+enum Stop {
+    Broken(Broken),
+    Failed(Error),
+}
+
+impl<'w, 'f> Stream<'w, 'f> {
+    fn begin(base: &Base<'_, '_>, log: BucketWriter<'w, 'f, File>, to: Revision) -> Self {
+        let from = base.summary.revision();
+        Stream {
+            log,
+            to,
+            learned: Learned {
+                applied: Applied {
+                    from,
+                    to: from,
+                    revisions: 0,
+                    changes: 0,
+                    deltas: 0,
+                    checkpoints: Checkpoints::default(),
+                },
+                touched: Touched::after(from),
+                granted: BTreeMap::new(),
+                checkpoints: Vec::new(),
+            },
+            key: Vec::new(),
+            value: Vec::new(),
+        }
+    }
+
+    /// Takes all changes, or as many as there are before the first that is wrong.
+    fn take_all(&mut self, changes: &mut Changes, listener: Listener<'_>) -> Result<Option<Broken>, Error> {
+        loop {
+            let Applied { from, to, .. } = self.learned.applied;
+            let done = (to.get() - from.get()).unsigned_abs();
+            let of = self.to.get().saturating_sub(from.get()).max(0).unsigned_abs();
+            go_on(listener, Progress::Applying { revisions: done, of })?;
+            let Some(delta) = changes.next_delta().map_err(Error::Source)? else {
+                break;
+            };
+            match self.take(&delta) {
+                Ok(()) => {}
+                Err(Stop::Broken(broken)) => return Ok(Some(broken)),
+                Err(Stop::Failed(error)) => return Err(error),
+            }
+        }
+        let last = self.learned.applied.to;
+        let short = (last < self.to).then(|| Broken {
+            delta: None,
+            what: Some(format!("they end with revision {last}, and {} is meant", self.to)),
+            at: next(last),
+            good: last,
+        });
+        Ok(short)
+    }
+
+    fn take(&mut self, delta: &DeltaRecords) -> Result<(), Stop> {
+        let last = self.learned.applied.to;
+        if delta.span.to() <= last {
+            return Ok(());
+        }
+        if delta.span.from() > next(last) && last < self.to {
+            return Err(Stop::Broken(Broken {
+                delta: Some(delta.name.clone()),
+                what: Some(format!(
+                    "it begins with revision {}, and {} is missing",
+                    delta.span.from(),
+                    next(last)
+                )),
+                at: next(last),
+                good: last,
+            }));
+        }
+        self.learned.applied.deltas += 1;
+        let mut decoder =
+            Decoder::new(&delta.plain, delta.span).map_err(|error| self.unread(&delta.name, last, &error))?;
+        loop {
+            match decoder.next() {
+                Ok(Some(Record::Change(change))) => self.change(&delta.name, &change, last)?,
+                Ok(Some(Record::Lease { id, granted_ttl })) => self.learned.lease(id, granted_ttl),
+                Ok(Some(Record::Checkpoint(hash))) => self.learned.checkpoint(hash, self.to),
+                Ok(Some(Record::Mark(_))) => {}
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(self.unread(&delta.name, last, &error)),
+            }
+        }
+    }
+
+    /// Takes the next change, if it is one of those that are wanted and behind the revision `known`.
+    fn change(&mut self, delta: &str, change: &Change<'_>, known: Revision) -> Result<(), Stop> {
+        if change.revision <= known || change.revision > self.to {
+            return Ok(());
+        }
+        let kind = match change.put {
+            Some(_) => EntryKind::Put,
+            None => EntryKind::Tombstone,
+        };
+        let (revision, applied) = (change.revision, &mut self.learned.applied);
+        let broken = |what: String, good| {
+            Stop::Broken(Broken {
+                delta: Some(delta.to_owned()),
+                what: Some(what),
+                at: revision,
+                good,
+            })
+        };
+        let at = RevisionKey::new(revision, change.sub, kind).map_err(|error| broken(error.to_string(), applied.to))?;
+        let record = match change.put {
+            None => KeyValue::tombstone(change.key),
+            Some(put) => KeyValue {
+                key: change.key,
+                create_revision: put.create_revision.get(),
+                mod_revision: revision.get(),
+                version: put.version,
+                value: put.value,
+                lease: put.lease,
+            },
+        };
+        self.learned.touched.change(at, &record).map_err(|life| {
+            let what = life.what.unwrap_or_default();
+            broken(follows_nothing(&what, revision), life.good)
+        })?;
+        if change.sub == 0 {
+            applied.revisions += 1;
+        }
+        applied.changes += 1;
+        applied.to = revision;
+        self.key.clear();
+        self.value.clear();
+        at.encode_into(&mut self.key);
+        record.encode_into(&mut self.value);
+        let put = self.log.put(&self.key, &self.value);
+        put.map_err(|error| Stop::Failed(Error::Build(error)))
+    }
+
+    /// A delta that does not read, which was begun after the revision `before`: of the last revision that came of it more
+    /// may be missing.
+    #[cold]
+    fn unread(&self, delta: &str, before: Revision, error: &dyn std::fmt::Display) -> Stop {
+        let last = self.learned.applied.to;
+        let (at, good) = match last > before {
+            true => (last, Revision::new(last.get() - 1).unwrap_or(before)),
+            false => (next(last), last),
+        };
+        Stop::Broken(Broken {
+            delta: Some(delta.to_owned()),
+            what: Some(format!("it is damaged: {error}")),
+            at,
+            good,
+        })
+    }
+}
+
+impl Learned {
+    fn lease(&mut self, id: i64, granted_ttl: u64) {
+        // One that is gone is of no use to keys that hang on it at an earlier revision.
+        if let Ok(seconds @ 1..) = i64::try_from(granted_ttl) {
+            self.granted.insert(id, seconds);
+        }
+    }
+
+    fn checkpoint(&mut self, hash: HashKv, to: Revision) {
+        if hash.revision < self.applied.from || hash.revision > to {
+            return;
+        }
+        self.applied.checkpoints.found += 1;
+        if self.checkpoints.len() >= CHECKPOINTS {
+            let mut place = 0;
+            self.checkpoints.retain(|_| {
+                place += 1;
+                place % 2 == 0
+            });
+        }
+        self.checkpoints.push(hash);
+    }
+
+    /// Holds the first change of each key to what the database has.
+    fn held_to_base(&mut self, base: &Base<'_, '_>) -> Result<Option<Broken>, Error> {
+        let log = base.file.bucket(b"key").map_err(Error::Build)?;
+        for entry in log.iter().flat_map(bbolt::Bucket::iter) {
+            let (key, value) = entry.map_err(Error::Build)?;
+            // What is malformed was found before.
+            if let (Ok(at), Ok(record)) = (RevisionKey::decode(key), KeyValue::decode(value)) {
+                self.touched.base_entry(at, &record);
+            }
+        }
+        Ok(self.touched.first_broken().map(|life| Broken {
+            delta: None,
+            what: None,
+            at: life.at,
+            good: life.good,
+        }))
+    }
+
+    /// All buckets but the log: they stay, but for leases. Returns those leases whose time to live is not known.
+    fn write_others(
+        &self,
+        base: &Base<'_, '_>,
+        writer: &mut bbolt::Writer<'_, File>,
+    ) -> Result<Vec<LeaseId>, bbolt::Error> {
+        let (leases, guessed) = self.leases(base);
+        let is_changed = leases.len() != base.summary.leases.len()
+            || base
+                .summary
+                .leases
+                .iter()
+                .any(|lease| leases.get(&lease.key()) != Some(lease));
+        for bucket in base.file.buckets()? {
+            match bucket?.0 {
+                b"key" => {}
+                b"lease" if is_changed => {}
+                name => writer.keep(name)?,
+            }
+        }
+        if is_changed {
+            let mut bucket = writer.bucket(b"lease")?;
+            for (key, lease) in leases {
+                bucket.put(&key, &lease.encode())?;
+            }
+            bucket.finish()?;
+        }
+        Ok(guessed)
+    }
+
+    /// The leases of the database by key, with those that keys hang on now. A lease that was granted anew has the new time to
+    /// live.
+    fn leases(&self, base: &Base<'_, '_>) -> (BTreeMap<Vec<u8>, Lease>, Vec<LeaseId>) {
+        let granted = |id: LeaseId| Some(Lease::granted(id, *self.granted.get(&id.0)?));
+        let before = base.summary.leases.iter();
+        let mut leases: BTreeMap<Vec<u8>, Lease> = before.map(|lease| (lease.key(), *lease)).collect();
+        for lease in leases.values_mut() {
+            if let Some(anew) = granted(lease.id).filter(|anew| anew.ttl_seconds != lease.ttl_seconds) {
+                *lease = anew;
+            }
+        }
+        // Whether keys still hang on those is seen when all of the log is read.
+        let dangling = base.dangling.iter().filter_map(|lease| granted(lease.id));
+        leases.extend(dangling.map(|lease| (lease.key(), lease)));
+        let mut guessed = Vec::new();
+        for id in self.touched.leases() {
+            let lease = granted(id).unwrap_or_else(|| Lease::granted(id, MISSING_LEASE_TTL_SECONDS));
+            leases.entry(lease.key()).or_insert_with(|| {
+                if !self.granted.contains_key(&id.0) {
+                    guessed.push(id);
+                }
+                lease
+            });
+        }
+        (leases, guessed)
+    }
+}
+
+impl Appended {
+    /// Why what was appended is not to be used, once it can be read as `file`: up to which revision it can, reports of members
+    /// tell.
+    pub(super) fn refused(&self, broken: &Broken, file: &bbolt::File<'_>) -> Result<Error, bbolt::Error> {
+        let what = match broken.what.clone() {
+            Some(what) => what,
+            None => self.first_broken(broken.at, file)?,
+        };
+        let before: Vec<HashKv> = self.comparable(file).filter(|hash| hash.revision < broken.at).collect();
+        let proven = last_equal(file, &before)?;
+        Ok(Error::BrokenChanges {
+            delta: broken.delta.clone(),
+            what,
+            at: broken.at,
+            good: proven.map_or(broken.good, |proven| proven.max(broken.good)),
+        })
+    }
+
+    /// Which change it is that does not follow what the database has.
+    fn first_broken(&self, revision: Revision, file: &bbolt::File<'_>) -> Result<String, bbolt::Error> {
+        let start = RevisionKey::first_put(revision).encode();
+        for entry in file.bucket(b"key")?.iter().flat_map(|log| log.iter_from(&start)) {
+            let (key, value) = entry?;
+            let (Ok(at), Ok(record)) = (RevisionKey::decode(key), KeyValue::decode(value)) else {
+                continue;
+            };
+            if at.main() > revision {
+                break;
+            }
+            if self
+                .touched
+                .as_ref()
+                .is_some_and(|touched| touched.is_broken(at, &record))
+            {
+                return Ok(follows_nothing(&told(at, &record), revision));
+            }
+        }
+        Ok(follows_nothing("a change", revision))
+    }
+
+    /// The report of a member of the revision that the database has now.
+    pub(super) fn at_end(&self, file: &bbolt::File<'_>) -> Option<HashKv> {
+        self.comparable(file)
+            .filter(|hash| hash.revision == self.applied.to)
+            .last()
+    }
+
+    /// Compares the database with the last report of a member that says anything of it; `at_end` is how that of its last
+    /// revision has turned out.
+    ///
+    /// Fails where HashKV is another.
+    pub(super) fn compared(
+        mut self,
+        mut at_end: Option<Agreement>,
+        file: &bbolt::File<'_>,
+    ) -> Result<Result<Applied, Error>, bbolt::Error> {
+        let mut reports: Vec<HashKv> = self.comparable(file).collect();
+        while let Some(report) = reports.pop() {
+            let known = at_end.take().filter(|_| report.revision == self.applied.to);
+            match known.map_or_else(|| agreement_at(file, report), Ok)? {
+                Agreement::Equal => {
+                    self.applied.checkpoints.matched = Some(report.revision);
+                    break;
+                }
+                Agreement::Different => {
+                    let (at, reported) = (report.revision, report.hash);
+                    let broken = Broken {
+                        delta: None,
+                        what: Some(format!(
+                            "HashKV at revision {at} is not the {reported} that a member has reported: a change is missing, or \
+                             is another"
+                        )),
+                        at,
+                        good: self.applied.from,
+                    };
+                    return self.refused(&broken, file).map(Err);
+                }
+                // No key lives. What is before may tell more.
+                Agreement::Unknown => {}
+            }
+        }
+        Ok(Ok(self.applied))
+    }
+
+    /// The reports that the database can be compared with: what it was compacted by is not younger than theirs.
+    fn comparable(&self, file: &bbolt::File<'_>) -> impl Iterator<Item = HashKv> {
+        let compacted = CompactionMarks::read(file).compact_revision();
+        let reports = self.checkpoints.iter().copied();
+        reports.filter(move |hash| (compacted..=hash.revision.get()).contains(&hash.compact_revision))
+    }
+}
+
+/// The last of some reports, in their order, that are HashKV of the database; it is taken for granted that all of those before
+/// it are, too.
+fn last_equal(file: &bbolt::File<'_>, reports: &[HashKv]) -> Result<Option<Revision>, bbolt::Error> {
+    let (mut good, mut bad) = (0, reports.len());
+    while good < bad {
+        let middle = good + (bad - good) / 2;
+        match reports
+            .get(middle)
+            .map(|report| agreement_at(file, *report))
+            .transpose()?
+        {
+            Some(Agreement::Equal) => good = middle + 1,
+            Some(Agreement::Different | Agreement::Unknown) | None => bad = middle,
+        }
+    }
+    Ok(good
+        .checked_sub(1)
+        .and_then(|last| reports.get(last))
+        .map(|last| last.revision))
+}
+
+fn follows_nothing(change: &str, revision: Revision) -> String {
+    format!("{change}, at revision {revision}, does not follow what is before it: a change is missing")
+}
+
+fn next(revision: Revision) -> Revision {
+    Revision::new(revision.get().saturating_add(1)).unwrap_or(revision)
+}
+
+#[cfg(test)]
+mod tests;

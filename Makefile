@@ -2,7 +2,7 @@
 SETUP := tests/tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lean grid soak fuzz crash lab test-stores bench packages fmt
+.PHONY: help build demo test lean grid soak fuzz simulate crash lab test-stores bench packages fmt
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ soak: ## Random histories on real servers of all lines, against a model (HISTORI
 fuzz: ## What reads bytes of others, with samples that are changed at random (MINUTES=60 for each target, SEED=1, TARGET=manifest)
 	LIFEBOAT_MINUTES=$(or $(MINUTES),1) LIFEBOAT_SEED=$(SEED) LIFEBOAT_TARGET=$(TARGET) \
 		$(SETUP) cargo test --locked --test fuzz -- --nocapture whatever_comes
+
+simulate: ## Simulations and properties with ten times as many random cases as `make test` takes (CASES=2560, SEEDS=1000)
+	PROPTEST_CASES=$(or $(CASES),2560) LIFEBOAT_SEEDS=$(or $(SEEDS),1000) $(SETUP) cargo test --locked --lib
 
 crash: ## The power is cut at every call, with what was not synced lost, torn or reordered (STATES=500 for each call, RUNS=500, SEED=1)
 	LIFEBOAT_STATES=$(or $(STATES),500) LIFEBOAT_RUNS=$(or $(RUNS),500) LIFEBOAT_SEED=$(SEED) \

@@ -214,6 +214,8 @@ fn beginning() -> impl Strategy<Value = Timestamp> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 2))]
+
     #[test]
     fn no_slot_is_missed_while_awake_and_none_is_taken_twice(
         schedule in any_schedule(),

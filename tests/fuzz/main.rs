@@ -1,7 +1,7 @@
 //! What comes from outside is read whatever it is: each target gets the samples of its corpus, changed at random, and may
 //! neither panic, nor take more memory than its bound, nor more time.
 //!
-//! One list of targets, one mutator. `cargo test` gives each target a few seconds, `make fuzz MINUTES=60` as long as one likes;
+//! One list of targets, one mutator. `cargo test` gives each target less than a second, `make fuzz MINUTES=60` as long as one likes;
 //! the same seed gives the same inputs. An input that is not borne is kept in the target directory and named.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
@@ -30,7 +30,7 @@ const MOST_TIME: Duration = Duration::from_millis(1_500);
 /// What hangs is ended with the whole test.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long each target runs where nobody says otherwise.
-const SHARE: Duration = Duration::from_millis(2_000);
+const SHARE: Duration = Duration::from_millis(750);
 
 type Hook = Box<dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync>;
 

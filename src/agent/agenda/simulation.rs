@@ -515,7 +515,7 @@ fn check(scenario: &Scenario) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     #[test]
     fn no_slot_is_missed_and_none_is_taken_twice_unless_two_hosts_overlapped(scenario in scenario()) {

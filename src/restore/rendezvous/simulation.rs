@@ -273,7 +273,12 @@ fn history() -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    // 20 480 unless PROPTEST_CASES says otherwise: `make simulate` takes ten times as many.
+    #![proptest_config(ProptestConfig {
+        cases: 80 * ProptestConfig::default().cases,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn no_two_clusters_share_an_identity_and_nobody_is_in_one_that_it_has_forgotten(

@@ -154,7 +154,7 @@ fn kept(plan: &Plan<'_>) -> BTreeSet<ChainPath> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(2 * ProptestConfig::default().cases))]
 
     #[test]
     fn a_plan_is_a_partition_and_every_verdict_has_reasons(

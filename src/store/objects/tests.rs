@@ -899,7 +899,7 @@ fn whatever_goes_wrong_nothing_good_is_lost_and_nothing_wrong_is_called_good() {
     let seeds: Vec<u64> = match number("LIFEBOAT_SEED") {
         Some(seed) => vec![seed],
         // Of the last one a sweep that trusts the listing loses a backup.
-        None => (1..=number("LIFEBOAT_SEEDS").unwrap_or(60)).chain([142]).collect(),
+        None => (1..=number("LIFEBOAT_SEEDS").unwrap_or(30)).chain([142]).collect(),
     };
     for seed in seeds {
         let run = std::panic::catch_unwind(|| {

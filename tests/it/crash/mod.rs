@@ -30,7 +30,7 @@ pub const MARKS: &str = "LIFEBOAT_TEST_MARKS";
 const WORD: &str = "published";
 /// How many states are computed for each cut, and on how many of all the program is run again.
 const STATES: u64 = 24;
-const RUNS: usize = 12;
+const RUNS: usize = 8;
 
 /// Records what a command does below a folder.
 fn record(

@@ -49,22 +49,22 @@ struct Counts {
 
 #[test]
 fn random_histories_of_3_4_agree_everywhere() {
-    soak(Version::V3_4, 1, 12);
+    soak(Version::V3_4, 1, 6);
 }
 
 #[test]
 fn random_histories_of_3_5_agree_everywhere() {
-    soak(Version::V3_5, 2, 12);
+    soak(Version::V3_5, 2, 6);
 }
 
 #[test]
 fn random_histories_of_3_6_agree_everywhere() {
-    soak(Version::V3_6, 3, 12);
+    soak(Version::V3_6, 3, 6);
 }
 
 #[test]
 fn random_histories_of_3_7_agree_everywhere() {
-    soak(Version::V3_7, 4, 12);
+    soak(Version::V3_7, 4, 6);
 }
 
 #[test]

@@ -53,6 +53,7 @@ impl Agent {
             refused: self.configuration_error.as_deref(),
         };
         let look = self.notifier.look();
+        let lanes = self.capture.as_ref().map_or(Vec::new(), Capture::states);
         let others: Vec<Notice> = self
             .notifier
             .problems()
@@ -61,6 +62,7 @@ impl Agent {
             .chain(clock::notice(&self.memory, now))
             .chain(self.metrics.problems(Instant::now()))
             .chain(open_restore())
+            .chain(lanes.iter().flat_map(|lane| lane.notices(now)))
             .collect();
         let facts = Facts {
             configuration,
@@ -94,7 +96,7 @@ impl Agent {
             more_unproven: (all - doubts.len()) as u64,
             doubts,
             stores,
-            deltas: self.capture.as_ref().map_or(Vec::new(), Capture::states),
+            deltas: lanes,
             log: self.log_of_runs.clone(),
         };
         (report, verdict)

@@ -59,14 +59,17 @@ impl Board {
 
     pub(super) fn stored(&self, destination: &str, span: Option<Span>, now: Timestamp) {
         self.there(destination, |there| {
-            there.trouble = None;
+            (there.trouble, there.trouble_since) = (None, None);
             there.stored_at = Some(now);
             there.stored_to = there.stored_to.max(span.map(Span::to));
         });
     }
 
-    pub(super) fn not_stored(&self, destination: &str, why: String) {
-        self.there(destination, |there| there.trouble = Some(why));
+    pub(super) fn not_stored(&self, destination: &str, why: String, now: Timestamp) {
+        self.there(destination, |there| {
+            there.trouble = Some(why);
+            there.trouble_since.get_or_insert(now);
+        });
     }
 
     fn there(&self, destination: &str, change: impl FnOnce(&mut LaneThere)) {

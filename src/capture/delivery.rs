@@ -20,7 +20,9 @@ use crate::store::{self, ReadBack, Store};
 const WAIT: Duration = Duration::from_millis(500);
 /// How long it waits after a failure, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How often it is asked again whether a destination has come to have a backup.
+/// For how long after it was begun a backup may be on its way to a destination.
+const BACKUP_COMES_WITHIN: Duration = Duration::from_secs(900);
+/// After how many objects that were passed over it is asked again whether a destination has come to have the backup.
 const ASK_AGAIN_AFTER: u32 = 200;
 
 /// The delivery to one destination.
@@ -57,7 +59,7 @@ impl Delivery {
                 }
                 Err(error) => {
                     store = None;
-                    self.board.not_stored(&self.destination, error);
+                    self.board.not_stored(&self.destination, error, self.around.now().time);
                     self.rest(pause);
                     pause = (pause * 2).min(PAUSES.1);
                 }
@@ -78,18 +80,22 @@ impl Delivery {
         let Some(chain) = next.name.chain() else {
             return Ok(());
         };
-        // It has the backup, or what follows it is of no use there.
+        // Without the backup, what follows it is of no use there. It may be on its way.
         let (has, asked) = has_chain.entry(chain.clone()).or_insert((false, 0));
         if !*has {
-            if *asked % ASK_AGAIN_AFTER == 0 {
+            let age = self.around.now().time.duration_since(chain.chain.started_at());
+            let may_come = age.unsigned_abs() < BACKUP_COMES_WITHIN;
+            if may_come || *asked % ASK_AGAIN_AFTER == 0 {
                 let listed = store.list_chain(chain).map_err(|error| with_causes(&error))?;
                 *has = listed
                     .iter()
                     .any(|object| matches!(&object.name, Listed::Ours(name) if name.is_manifest()));
             }
             *asked = asked.wrapping_add(1);
-            if !*has {
-                return Ok(());
+            match (*has, may_come) {
+                (true, _) => {}
+                (false, true) => return Err(format!("backup {} is not there yet", chain.chain)),
+                (false, false) => return Ok(()),
             }
         }
         let bytes = self.spool.read(next).map_err(|error| with_causes(&error))?;

@@ -5,32 +5,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 use super::assembly::{Assembly, Batch};
 use super::board::Board;
 use super::chain::{Known, behind, next_by};
 use super::scribe::{Issue, Scribe};
 use super::spool::{self, Spool};
+use super::watched::{Watched, keep_lease};
 use super::{Settings, Sight, Surroundings, told};
 use crate::etcd::choose::choose;
 use crate::etcd::{self, Access, Ahead, Member, WatchEnd, WholeRevision, loses_deletions, survey};
 use crate::health::{Capturing, Level};
 use crate::layout::delta::{GapReason, TimeMark};
 use crate::layout::{Epoch, Outline};
-use crate::model::{HashKv, Revision};
+use crate::model::Revision;
 use crate::pipeline::Encoding;
 
+/// How often it is asked whether users and roles were changed.
+const ASK_FOR_AUTH_EVERY: Duration = Duration::from_secs(30);
 /// How many leases are remembered as asked for.
 const MOST_LEASES: usize = 100_000;
-/// How long a cut waits for what leases were granted.
-const WAIT_FOR_LEASES: Duration = Duration::from_secs(1);
-/// How many leases are asked for at once.
-const LEASES_AT_ONCE: usize = 64;
 /// How long after a chain is begun with the first hash is asked for, at most.
 const FIRST_HASH_AFTER: Duration = Duration::from_secs(60);
-/// An only member is asked for its hash up to this size.
-const LARGEST_HASHED_ALONE: u64 = 1 << 30;
 
 /// A chain that is gone on with.
 pub(super) struct Following {
@@ -48,6 +44,9 @@ pub(super) struct Following {
     /// Whether a watch was opened for it before.
     was_watched: bool,
     marked_at: Option<Instant>,
+    /// How often users and roles had been changed when that was asked for first.
+    auth_revision: Option<u64>,
+    auth_at: Option<Instant>,
     /// When a member is asked for its hash next.
     hash_at: Option<Instant>,
 }
@@ -76,6 +75,8 @@ impl Following {
             missed_at: None,
             was_watched: false,
             marked_at: None,
+            auth_revision: None,
+            auth_at: None,
             hash_at: None,
         }
     }
@@ -136,21 +137,13 @@ impl Desk {
             Err(end) => return end,
         };
         let end = self.take_in(following, &mut watched, signals).await;
-        let is_sound = !matches!(
-            end,
-            End::Gap(GapReason::Compacted | GapReason::Missed | GapReason::SpoolFull, _)
-        );
-        if is_sound || following.assembly.waits_since().is_some() {
-            match self.cut(following, &mut watched).await {
-                Ok(()) => {}
-                // What ended it comes first.
-                Err(failed) if matches!(end, End::Lost(_)) => return failed,
-                Err(failed) => self
-                    .around
-                    .say(Level::Warning, &format!("the last changes are not kept: {failed:?}")),
-            }
+        // What came whole before it ended counts.
+        match self.cut(following, &mut watched).await {
+            Ok(()) => end,
+            Err(failed) if matches!(end, End::Lost(_)) => failed,
+            // It is asked for again.
+            Err(_) => end,
         }
-        end
     }
 
     /// Connects to a member and begins to watch.
@@ -189,17 +182,12 @@ impl Desk {
         following.was_watched = true;
         let now = self.around.now().instant;
         following.marked_at.get_or_insert(now);
+        following.auth_at.get_or_insert(now);
         if let Some(every) = self.settings.hash_kv_every {
             following.hash_at.get_or_insert(now + every.min(FIRST_HASH_AFTER));
         }
-        Ok(Watched {
-            member,
-            watching,
-            access,
-            replayed: doubtful.then_some((next, current)),
-            asked: JoinSet::new(),
-            hashing: JoinSet::new(),
-        })
+        let replayed = doubtful.then_some((next, current));
+        Ok(Watched::new(member, watching, access, replayed))
     }
 
     /// The endpoint and version of the member to watch.
@@ -242,7 +230,19 @@ impl Desk {
                 () = until(mark_due) => if let Err(end) = self.mark(following, watched).await {
                     return end;
                 },
-                Some(found) = watched.asked.join_next() => keep_lease(following, found),
+                Some(found) = watched.asked.join_next() => keep_lease(&mut following.assembly, found),
+                () = until(following.auth_at) => {
+                    following.auth_at = Some(self.around.now().instant + ASK_FOR_AUTH_EVERY);
+                    watched.ask_for_auth();
+                },
+                Some(found) = watched.auth.join_next() => if let Ok(Some(revision)) = found {
+                    self.see_auth(following, watched, revision);
+                },
+                Some(taken) = watched.full.join_next() => if let Ok(Some(sight)) = taken
+                    && let Some(end) = self.see(following, Ok(sight))
+                {
+                    return end;
+                },
                 () = until(hash_due) => {
                     let next = self.settings.hash_kv_every.map(|every| self.around.now().instant + every);
                     following.hash_at = next;
@@ -290,7 +290,7 @@ impl Desk {
         if following.assembly.waits_since().is_none() {
             return Ok(());
         }
-        watched.wait_for_leases(following).await;
+        watched.wait_for_leases(&mut following.assembly).await;
         self.trust(following, watched).await?;
         let now = self.around.now();
         let cut = following.assembly.cut(now);
@@ -412,9 +412,24 @@ impl Desk {
     }
 
     async fn keep(&self, finished: super::Finished) -> Result<(), End> {
-        let spool = self.spool.clone();
-        let kept = tokio::task::spawn_blocking(move || spool.keep(&finished)).await;
-        kept.map_err(|error| End::Lost(told(&error)))?.map_err(spool_end)
+        let (spool, around) = (self.spool.clone(), self.around.clone());
+        let kept = tokio::task::spawn_blocking(move || match spool.keep(&finished) {
+            Err(full @ spool::Error::Full { .. }) => {
+                let laggards = spool.give_up_on_laggards();
+                if laggards.is_empty() {
+                    return Err(full);
+                }
+                let names: Vec<String> = laggards.into_iter().collect();
+                let message = format!(
+                    "{full}: {} will have no deltas before the next full backup there",
+                    names.join(", ")
+                );
+                around.say(Level::Error, &message);
+                spool.keep(&finished)
+            }
+            kept => kept,
+        });
+        kept.await.map_err(|error| End::Lost(told(&error)))?.map_err(spool_end)
     }
 
     fn issue(&self) -> Issue {
@@ -438,11 +453,35 @@ impl Desk {
         });
     }
 
+    /// Users, roles and passwords are in full backups alone: where they have changed, one is taken, and the chain goes on
+    /// meanwhile.
+    fn see_auth(&self, following: &mut Following, watched: &mut Watched, revision: u64) {
+        let before = following.auth_revision.replace(revision);
+        if before.is_none_or(|before| before == revision) || !watched.full.is_empty() {
+            return;
+        }
+        let why = "users, roles or passwords were changed, which only a full backup holds";
+        self.around.say(Level::Info, &format!("a full backup is taken: {why}"));
+        let around = self.around.clone();
+        watched.full.spawn(async move {
+            let taken = blocking(move || {
+                around.take_full(why).inspect_err(|error| {
+                    around.say(
+                        Level::Warning,
+                        &format!("no full backup was taken ({error}), though {why}"),
+                    );
+                })?;
+                around.look()
+            });
+            taken.await.ok()
+        });
+    }
+
     /// Whether what the destinations hold ends it.
     fn see(&self, following: &Following, sight: Result<Sight, String>) -> Option<End> {
         match sight {
             Ok(Sight::Full(full, known)) => {
-                let is_newer = full.chain != following.full.chain && full.to_revision >= following.full.to_revision;
+                let is_newer = (full.to_revision, &full.chain) > (following.full.to_revision, &following.full.chain);
                 if is_newer && !self.refused.contains(&full.chain) {
                     return Some(End::Newer(full, known));
                 }
@@ -454,68 +493,6 @@ impl Desk {
             Ok(Sight::None(_) | Sight::Undecided(_)) | Err(_) => None,
         }
     }
-}
-
-/// An open watch and what goes with it.
-struct Watched {
-    member: Member,
-    watching: etcd::Watching,
-    access: Access,
-    /// What a version that may leave deletions out sends once more: the first and the last revision.
-    replayed: Option<(Revision, Revision)>,
-    asked: JoinSet<(i64, Option<Option<u64>>)>,
-    hashing: JoinSet<Option<HashKv>>,
-}
-
-impl Watched {
-    fn ask_for_lease(&mut self, lease: i64) {
-        // More at once would hold up the changes; what is not known has the operator's default at a restore.
-        if self.asked.len() >= LEASES_AT_ONCE {
-            return;
-        }
-        let mut member = self.member.again();
-        self.asked
-            .spawn(async move { (lease, member.granted_ttl(lease).await.ok()) });
-    }
-
-    async fn wait_for_leases(&mut self, following: &mut Following) {
-        let all = async {
-            while let Some(found) = self.asked.join_next().await {
-                keep_lease(following, found);
-            }
-        };
-        tokio::time::timeout(WAIT_FOR_LEASES, all).await.ok();
-    }
-
-    fn ask_for_hash(&mut self, settings: &Arc<Settings>) {
-        let (settings, access) = (settings.clone(), self.access.clone());
-        self.hashing.spawn(async move { hash_of_one(&settings, &access).await });
-    }
-}
-
-/// What a follower reports, or an only member that is not too large.
-async fn hash_of_one(settings: &Settings, access: &Access) -> Option<HashKv> {
-    let surveyed = survey(&settings.members, access, Ahead::Little).await;
-    let is_alone = surveyed.len() == 1;
-    for member in surveyed {
-        let Ok(status) = &member.candidate.answer else { continue };
-        let may = match is_alone {
-            true => status.db_bytes <= LARGEST_HASHED_ALONE,
-            false => !status.leads() && !status.learner && status.leader.is_some() && !status.is_corrupt(),
-        };
-        if may && let Some(mut connection) = member.connection {
-            return connection.hash_kv_now().await.ok();
-        }
-    }
-    None
-}
-
-fn keep_lease(following: &mut Following, found: Result<(i64, Option<Option<u64>>), tokio::task::JoinError>) {
-    let Ok((lease, Some(granted))) = found else {
-        return;
-    };
-    // A lease is always within what can be.
-    following.assembly.keep_lease(lease, granted).ok();
 }
 
 fn ended(following: &mut Following, end: WatchEnd) -> End {

@@ -24,10 +24,12 @@ use crate::store;
 
 /// How often the destinations are looked at though nobody says that there is something new.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The same of those that are on a network, where a look costs more.
+const LOOK_AT_SHARED_EVERY: Duration = Duration::from_secs(300);
 /// The pauses after what may pass by itself, the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// The same before another full backup.
-const FULL_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(600));
+const FULL_PAUSES: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(600));
 /// How long the last deltas may take to their destinations when it is to stop.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether they are there.
@@ -51,7 +53,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
     let told_to_stop = Arc::new(AtomicBool::new(false));
     let deliveries = deliver(&settings, &spool, &around, &board, &told_to_stop);
     let (sender, sights) = mpsc::channel(1);
-    let looking = tokio::spawn(look_now_and_then(around.clone(), lane.news, sender));
+    let looking = tokio::spawn(look_now_and_then(settings.others, around.clone(), lane.news, sender));
     let running = Running {
         signals: Signals {
             stop: lane.stop,
@@ -133,16 +135,21 @@ fn deliver(
 }
 
 async fn look_now_and_then(
+    others: Others,
     around: Arc<dyn Surroundings>,
     mut news: watch::Receiver<u64>,
     sights: mpsc::Sender<Result<Sight, String>>,
 ) {
+    let every = match others {
+        Others::None => LOOK_EVERY,
+        Others::Hosts => LOOK_AT_SHARED_EVERY,
+    };
     loop {
         tokio::select! {
             changed = news.changed() => if changed.is_err() {
                 return;
             },
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(every) => {}
         }
         let around = around.clone();
         let sight = blocking(move || around.look()).await;
@@ -389,15 +396,19 @@ impl Running {
         self.trouble(why);
         let (around, text) = (self.desk.around.clone(), why.to_owned());
         match blocking(move || around.take_full(&text)).await {
-            Ok(()) => self
-                .desk
-                .around
-                .say(Level::Info, &format!("a full backup was taken: {why}")),
-            Err(error) => self.trouble(&format!("{why}; a full backup is not taken yet: {error}")),
+            Ok(()) => {
+                let message = format!("a full backup was taken: {why}");
+                self.desk.around.say(Level::Info, &message);
+                // Where it is needed again at once, one after the other helps nobody.
+                rest(self.full_pause, &self.signals.stop).await;
+                self.full_pause = (self.full_pause * 2).clamp(PAUSES.1, FULL_PAUSES.1);
+            }
+            Err(error) => {
+                self.trouble(&format!("{why}; a full backup is not taken yet: {error}"));
+                // The schedules may take one meanwhile.
+                self.rest().await;
+            }
         }
-        // The schedules may have taken one meanwhile; and one after the other helps nobody.
-        rest(self.full_pause, &self.signals.stop).await;
-        self.full_pause = (self.full_pause * 2).min(FULL_PAUSES.1);
     }
 
     fn trouble(&self, why: &str) {

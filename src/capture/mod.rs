@@ -20,6 +20,7 @@ mod follow;
 mod lane;
 mod scribe;
 mod spool;
+mod watched;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

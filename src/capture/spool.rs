@@ -125,6 +125,37 @@ impl Spool {
         Ok(())
     }
 
+    /// Gives up, for the room that is missing, on those destinations that lack what another has: what they do not get of these
+    /// chains they will not have. Returns their names; none where nobody has more than others.
+    pub fn give_up_on_laggards(&self) -> BTreeSet<String> {
+        let mut waiting = self.waiting();
+        let has_some = |file: &File| file.lacking.len() < self.destinations.len();
+        let laggards: BTreeSet<String> = waiting
+            .files
+            .values()
+            .filter(|file| has_some(file))
+            .flat_map(|file| file.lacking.clone())
+            .collect();
+        let mut gone = Vec::new();
+        for file in waiting.files.values_mut() {
+            file.lacking.retain(|name| !laggards.contains(name));
+        }
+        waiting.files.retain(|_, file| {
+            let stays = !file.lacking.is_empty();
+            if !stays {
+                gone.push((file.name.clone(), file.bytes));
+            }
+            stays
+        });
+        let freed: u64 = gone.iter().map(|(_, bytes)| bytes).sum();
+        waiting.bytes = waiting.bytes.saturating_sub(freed);
+        drop(waiting);
+        for (name, _) in gone {
+            std::fs::remove_file(self.path_of(&name)).ok();
+        }
+        laggards
+    }
+
     /// What a destination lacks first; waits so long for it.
     pub fn next_for(&self, destination: &str, wait: Duration) -> Option<Next> {
         let find = |waiting: &Waiting| {
@@ -288,6 +319,22 @@ mod tests {
         }
         assert_eq!((spool.names().len(), spool.bytes()), (0, ByteSize(0)));
         assert_eq!(std::fs::read_dir(&chain).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn who_lacks_what_others_have_is_given_up_on_and_the_others_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = open(folder.path());
+        let (first, second) = (delta(7, 9, 100), delta(10, 12, 100));
+        spool.keep(&first).unwrap();
+        assert!(spool.give_up_on_laggards().is_empty(), "nobody has it");
+        spool.confirm(&spool.next_for("near", Duration::ZERO).unwrap(), "near");
+        spool.keep(&second).unwrap();
+        assert_eq!(spool.give_up_on_laggards(), ["far".to_owned()].into());
+        assert_eq!(spool.names(), std::slice::from_ref(&second.name));
+        assert_eq!(spool.next_for("near", Duration::ZERO).unwrap().name, second.name);
+        assert_eq!(spool.next_for("far", Duration::ZERO), None);
+        assert_eq!(spool.bytes().0, second.bytes.len() as u64);
     }
 
     #[test]

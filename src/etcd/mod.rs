@@ -7,6 +7,7 @@
 //! Which member to ask is decided in [`choose`]; the bytes of the stream are understood elsewhere.
 
 mod alarms;
+mod auth_status;
 mod certificate;
 pub mod choose;
 mod fault;
@@ -30,6 +31,7 @@ use crate::keyspace::{Alarm, AlarmKind};
 use crate::model::{ClusterId, HashKv, MemberId, Revision};
 
 pub use alarms::complaints;
+pub use auth_status::auth_revision;
 pub use certificate::Certificate;
 pub use fault::Error;
 use fault::{causes, explained, failed, is_of_tls};
@@ -172,26 +174,7 @@ impl Member {
     }
 
     async fn connect_with(url: &str, access: &Access, ahead: Ahead, options: ConnectOptions) -> Result<Member, Error> {
-        let unreachable = |reason: String| Error::Unreachable {
-            url: url.to_owned(),
-            reason,
-        };
-        let misfit = |reason: String| Error::Misfit {
-            url: url.to_owned(),
-            reason,
-        };
-        let endpoint = endpoint(url, &access.tls, window(url, ahead).await).map_err(misfit)?;
-        let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
-            .await
-            .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|error| {
-                let reason = explained(url, "connect", causes(&error));
-                if is_of_tls(&error) {
-                    misfit(reason)
-                } else {
-                    unreachable(reason)
-                }
-            })?;
+        let channel = channel_to(url, access, ahead).await?;
         let options = match &access.login {
             Some((user, password)) => options.with_user(user.clone(), password.expose_secret().to_owned()),
             None => options,
@@ -398,6 +381,30 @@ impl Member {
             other => other,
         }
     }
+}
+
+/// A connection to `url`, nobody logged in.
+async fn channel_to(url: &str, access: &Access, ahead: Ahead) -> Result<tonic::transport::Channel, Error> {
+    let unreachable = |reason: String| Error::Unreachable {
+        url: url.to_owned(),
+        reason,
+    };
+    let misfit = |reason: String| Error::Misfit {
+        url: url.to_owned(),
+        reason,
+    };
+    let endpoint = endpoint(url, &access.tls, window(url, ahead).await).map_err(misfit)?;
+    tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
+        .await
+        .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))?
+        .map_err(|error| {
+            let reason = explained(url, "connect", causes(&error));
+            if is_of_tls(&error) {
+                misfit(reason)
+            } else {
+                unreachable(reason)
+            }
+        })
 }
 
 async fn window(url: &str, ahead: Ahead) -> u32 {

@@ -76,6 +76,8 @@ pub enum Event {
     DestinationRolledBack,
     /// This host signs by a key that is not among those that are named.
     SignerUntrusted,
+    /// Changes are not captured, or do not reach a destination.
+    DeltasBehind,
     /// Somebody tries whether he is told.
     Test,
 }
@@ -92,7 +94,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 29] = [
+const TABLE: [Row; 30] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -256,6 +258,12 @@ const TABLE: [Row; 29] = [
         "2fd4f34abca56a0417b788abee0a5336",
         Level::Error,
     ),
+    row(
+        Event::DeltasBehind,
+        "deltas-behind",
+        "f9eb6cf3ca394eecc61c4908f3bd57ef",
+        Level::Error,
+    ),
     row(Event::Test, "test", "7d1a4de6cf1b4b5fbfd9a6a8a30c2a4e", Level::Info),
 ];
 
@@ -299,7 +307,8 @@ impl Event {
             | Event::ClockSetBack
             | Event::StrangersFound
             | Event::DestinationRolledBack
-            | Event::SignerUntrusted => true,
+            | Event::SignerUntrusted
+            | Event::DeltasBehind => true,
             Event::Ready
             | Event::BackupTaken
             | Event::ScheduleInTime

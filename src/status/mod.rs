@@ -160,6 +160,8 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
         Event::HeartbeatFailed,
         Event::MetricsUnserved,
         Event::JobHangs,
+        // Nobody else knows.
+        Event::DeltasBehind,
     ];
     let doubts = said.iter().flat_map(|said| &said.doubts);
     others.extend(doubts.filter(|doubt| of_the_unit.contains(&doubt.event)).cloned());

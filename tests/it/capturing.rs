@@ -75,19 +75,34 @@ impl Stored {
         self.files.keys().filter(|name| name.ends_with(suffix)).collect()
     }
 
-    /// All changes in its deltas, and the revision that they reach without a hole.
-    fn changes(&self, host: &Host) -> (Vec<Told>, i64) {
+    /// What its deltas hold beside changes and marks, in words.
+    fn others(&self, host: &Host) -> Vec<String> {
+        let mut others = Vec::new();
+        for (name, plain) in self.deltas(host) {
+            let ObjectName::Delta(_, span, _) = name else { continue };
+            let mut decoder = Decoder::new(&plain, span).unwrap();
+            while let Some(record) = decoder.next().unwrap() {
+                match record {
+                    Record::Lease { id, granted_ttl } => others.push(format!("lease {id} {granted_ttl}")),
+                    Record::Checkpoint(hash) => others.push(format!("hash {} {}", hash.revision, hash.hash)),
+                    Record::Change(_) | Record::Mark(_) => {}
+                }
+            }
+        }
+        others
+    }
+
+    /// Its deltas in order, opened.
+    fn deltas(&self, host: &Host) -> Vec<(ObjectName, Vec<u8>)> {
         let identities = Identities::parse(&fs::read(host.identity()).unwrap(), "it")
             .ok()
             .unwrap();
-        let mut reached = self.base().expect("a chain begins with a full backup");
-        let mut told = Vec::new();
+        let mut deltas = Vec::new();
         for (text, path) in &self.files {
             let name: ObjectName = text.parse().unwrap();
-            let ObjectName::Delta(_, span, _) = &name else { continue };
+            let ObjectName::Delta(..) = &name else { continue };
             let bytes = fs::read(path).unwrap();
             let head = Head::read(&name, &bytes).unwrap();
-            assert!(head.header.writer.run.len() == 8, "{head:?}");
             let body = bytes[usize::try_from(head.body).unwrap()..].to_vec();
             assert_eq!(head.header.stored.unwrap().bytes, body.len() as u64);
             let mut decoded = decode(std::io::Cursor::new(body), Unlock::stored(&identities)).unwrap();
@@ -96,9 +111,20 @@ impl Stored {
                 plain.extend_from_slice(&block);
             }
             assert_eq!(head.header.plain.unwrap().bytes, plain.len() as u64);
+            deltas.push((name, plain));
+        }
+        deltas
+    }
+
+    /// All changes in its deltas, and the revision that they reach without a hole.
+    fn changes(&self, host: &Host) -> (Vec<Told>, i64) {
+        let mut reached = self.base().expect("a chain begins with a full backup");
+        let mut told = Vec::new();
+        for (name, plain) in self.deltas(host) {
+            let ObjectName::Delta(_, span, _) = &name else { continue };
             assert!(
                 span.from().get() <= reached + 1,
-                "{text} leaves a hole behind {reached}"
+                "{name} leaves a hole behind {reached}"
             );
             let mut decoder = Decoder::new(&plain, *span).unwrap();
             while let Some(record) = decoder.next().unwrap() {
@@ -181,6 +207,9 @@ fn prove(host: &Host, client: &Client, revision: i64) -> Stored {
     let (told, reached) = stored.changes(host);
     let base = stored.base().unwrap();
     assert!(reached >= revision);
+    if reached == base {
+        return stored;
+    }
     let expected = watched(client, base + 1, reached);
     assert_eq!(told.len(), expected.len(), "from {base} to {reached}");
     assert!(told == expected, "the changes from {base} to {reached} differ");
@@ -341,4 +370,95 @@ fn capture_goes_over_to_a_newer_backup_and_begins_and_ends_with_its_configuratio
         let name: ObjectName = name.parse().unwrap();
         !matches!(name, ObjectName::Gap(..)) && !matches!(name, ObjectName::Epoch(_, Epoch(0)))
     }));
+}
+
+#[test]
+fn of_hosts_that_share_a_store_one_writes_and_another_takes_over_when_it_dies() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    client.put("first", "x", 0).unwrap();
+    let (host, other) = (Host::new(&etcd), Host::new(&etcd));
+    let shared = format!("shared = true\n{DELTAS}");
+    host.configure(&etcd, &shared);
+    other.configure(&etcd, &shared);
+    other.reconfigure(other.recipient(), host.recipient());
+    other.reconfigure(
+        &other.store().display().to_string(),
+        &host.store().display().to_string(),
+    );
+    let agent = host.start(["agent"]);
+    until("the first backup", || !chains(&host, &host.store()).is_empty());
+    let mut load = Load::new(17);
+    load.run(&client, 20);
+    prove(&host, &client, client.revision().unwrap());
+    let stands_by = other.start(["agent"]);
+    until("the other to stand by", || lane(&other)["capturing"] == "standing_by");
+    let background = load.in_background(client.clone());
+    until("more of it", || newest(&host).with(".delta").len() > 3);
+    assert_eq!(lane(&other)["capturing"], "standing_by");
+    agent.signal("KILL");
+    drop(agent.wait());
+    let died = std::time::Instant::now();
+    let epochs = || {
+        let stored = newest(&host);
+        stored
+            .with(".json")
+            .iter()
+            .filter(|name| name.contains("/epochs/"))
+            .count()
+    };
+    until("the other to take over", || epochs() == 2);
+    let after = died.elapsed();
+    assert!(
+        after < std::time::Duration::from_secs(10),
+        "it took over after {after:?}"
+    );
+    // Whoever comes back stands by.
+    let agent = host.start(["agent"]);
+    until("the first to stand by", || lane(&host)["capturing"] == "standing_by");
+    let (_, _) = background.stop();
+    let stored = prove(&host, &client, client.revision().unwrap());
+    assert_eq!((epochs(), stored.with(".gap").len()), (2, 0));
+    stop(agent);
+    stop(stands_by);
+}
+
+#[test]
+fn changed_users_have_a_full_backup_taken_and_leases_and_hashes_are_kept() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    client.put("first", "x", 0).unwrap();
+    let host = Host::new(&etcd);
+    host.configure(&etcd, DELTAS);
+    let agent = host.start(["agent"]);
+    until("the first backup", || !chains(&host, &host.store()).is_empty());
+    until("that it captures", || lane(&host)["capturing"] == "writing");
+    client.grant(77, 4321).unwrap();
+    client.put("leased", "x", 77).unwrap();
+    let stored = until_stored(&host, client.revision().unwrap());
+    let records = stored.others(&host);
+    assert!(records.contains(&"lease 77 4321".to_owned()), "{records:?}");
+    // The first hash comes after a minute, with what is written then.
+    let begun = std::time::Instant::now();
+    wait_for(client.raw().auth_client().user_add("somebody", "x", None)).unwrap();
+    let long = std::time::Duration::from_secs(100);
+    let (mut has_hash, mut goes_over) = (false, false);
+    while !(has_hash && goes_over) {
+        assert!(begun.elapsed() < long, "hash {has_hash}, backup {goes_over}");
+        client.put("tick", "x", 0).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        goes_over = chains(&host, &host.store()).len() > 1;
+        let all = chains(&host, &host.store());
+        has_hash = all
+            .iter()
+            .filter(|stored| stored.base().is_some())
+            .any(|stored| stored.others(&host).iter().any(|record| record.starts_with("hash ")));
+    }
+    assert_eq!(newest(&host).with(".gap").len(), 0);
+    prove(&host, &client, client.revision().unwrap());
+    stop(agent);
 }

@@ -71,6 +71,13 @@ pub(super) async fn ask(config: &Config, findings: &mut Findings) -> Vec<MemberR
         match &member.candidate.answer {
             Ok(status) => {
                 clusters.push(status.cluster.to_string());
+                if config.deltas.enabled && etcd::loses_deletions(&status.version) {
+                    findings.warnings.push(format!(
+                        "member {}: etcd {} may leave deletions out of a watch that it compacts meanwhile: capture takes a full \
+                         backup where that can have been; upgrade to 3.4.36, 3.5.18 or later",
+                        member.candidate.name, status.version
+                    ));
+                }
                 if etcd::holds_v2_keys(&member.candidate.url, &access.tls, &status.version).await {
                     v2_keys.push(&*member.candidate.name);
                 }

@@ -17,6 +17,7 @@ mod odd;
 mod reading;
 #[cfg(test)]
 pub(crate) mod tests;
+mod window;
 mod witness;
 
 use std::cmp::Ordering;
@@ -37,6 +38,7 @@ pub use document::{Document, Understood};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 pub use odd::{Odd, Oddity};
 use reading::Reading;
+pub use window::{Following, Hole, Piece, PieceKind, Window, nearest};
 pub use witness::{RolledBack, Tip};
 
 /// A document of ours that cannot be used.

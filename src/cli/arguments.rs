@@ -182,6 +182,7 @@ impl SourceArgs {
     pub fn asked<'a>(&'a self, context: &'a Context) -> Asked<'a> {
         Asked {
             source: &self.source,
+            point: None,
             from: self.from.store(context, self.unsigned.word()),
             unsigned: self.unsigned.word(),
             key_files: &self.identity.files,

@@ -8,6 +8,7 @@ use super::{Context, Exit, Failure, host};
 use crate::catalog::{Backup, Catalog, LatestError, Lineage, RolledBack, Stranger};
 use crate::destinations::Destinations;
 use crate::jobs::choice::no_latest;
+use crate::jobs::point::{KnownWindow, Stretch, stretches, windows};
 use crate::jobs::stores::read_configured;
 use crate::layout::Proof;
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
@@ -38,7 +39,7 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<serde_json::Value>,
     backups: Each<'a, BackupDocument>,
-    windows: Each<'a, Window>,
+    windows: Vec<WindowDocument>,
     lineages: Vec<LineageDocument>,
     latest: Option<ChainId>,
     damaged: Vec<String>,
@@ -89,12 +90,14 @@ pub(super) struct BackupDocument {
 }
 
 #[derive(Serialize)]
-struct Window {
+struct WindowDocument {
     chain: ChainId,
     from_revision: Revision,
     to_revision: Revision,
     from_time: String,
     to_time: String,
+    /// Why no more follows.
+    ends: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -190,6 +193,7 @@ fn print(output: &Output, places: &Destinations, all: bool) {
         output.line(format!("no backups of cluster {}", places.cluster));
     }
     let accepted = catalog.accepted_lineage();
+    let known = windows(places);
     for (index, lineage) in lineages.iter().enumerate() {
         if lineages.len() > 1 {
             if index > 0 {
@@ -199,6 +203,13 @@ fn print(output: &Output, places: &Destinations, all: bool) {
         }
         let backups = catalog.backups().iter().filter(|b| b.manifest().lineage == lineage.id);
         output.table(&table(backups));
+        let of_lineage = known
+            .iter()
+            .filter(|known| known.backup.manifest().lineage == lineage.id);
+        stretches(of_lineage)
+            .iter()
+            .filter(|stretch| stretch.from < stretch.to)
+            .for_each(|stretch| output.line(every_point(stretch)));
     }
     for (backup, fault) in catalog
         .backups()
@@ -247,6 +258,21 @@ fn print(output: &Output, places: &Destinations, all: bool) {
     if let (Err(error), false) = (catalog.latest(), lineages.is_empty()) {
         output.alarm(format!("`latest` is refused: {}", no_latest(&error)));
     }
+}
+
+fn every_point(stretch: &Stretch) -> String {
+    let ends = stretch
+        .ends
+        .as_ref()
+        .map_or(String::new(), |why| format!("; then {why}"));
+    format!(
+        "every point: revisions {} to {}, {} to {}, in {}{ends}",
+        stretch.from,
+        stretch.to,
+        rfc3339(stretch.from_time),
+        rfc3339(stretch.to_time),
+        count(stretch.chains as u64, "chain")
+    )
 }
 
 fn heading(lineage: &Lineage, accepted: &Result<Lineage, LatestError>) -> String {
@@ -309,10 +335,7 @@ fn document<'a>(places: &'a Destinations, broken: Option<&Failure>, all: bool) -
             backups: catalog.backups(),
             document: |backup| Some(BackupDocument::new(backup)),
         },
-        windows: Each {
-            backups: catalog.backups(),
-            document: Window::of,
-        },
+        windows: windows(places).iter().map(WindowDocument::of).collect(),
         lineages: catalog.lineages().into_iter().map(lineage).collect(),
         latest: catalog.latest().ok().map(|latest| latest.id().clone()),
         damaged: catalog
@@ -328,16 +351,16 @@ fn document<'a>(places: &'a Destinations, broken: Option<&Failure>, all: bool) -
     }
 }
 
-impl Window {
-    fn of(backup: &Backup) -> Option<Window> {
-        let time = rfc3339(backup.manifest().first_byte_at);
-        backup.is_good().then(|| Window {
-            chain: backup.id().clone(),
-            from_revision: backup.revision(),
-            to_revision: backup.revision(),
-            from_time: time.clone(),
-            to_time: time,
-        })
+impl WindowDocument {
+    fn of(known: &KnownWindow<'_>) -> WindowDocument {
+        WindowDocument {
+            chain: known.backup.id().clone(),
+            from_revision: known.window.from,
+            to_revision: known.window.to,
+            from_time: rfc3339(known.from_time),
+            to_time: rfc3339(known.to_time),
+            ends: known.ends(),
+        }
     }
 }
 

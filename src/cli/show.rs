@@ -6,15 +6,17 @@ use serde_json::value::RawValue;
 use super::arguments::From;
 use super::list::BackupDocument;
 use super::{Context, Exit, Failure};
-use crate::catalog::Backup;
+use crate::catalog::{Backup, PieceKind};
 use crate::destinations::Destinations;
 use crate::jobs::choice::chosen;
+use crate::jobs::point::{KnownWindow, window_of};
 use crate::jobs::source::described;
 use crate::jobs::stores;
+use crate::layout::delta::GapReason;
 use crate::layout::{Manifest, Origin, Proof};
-use crate::model::ByteSize;
+use crate::model::{ByteSize, Revision};
 use crate::terminal::{Format, Output};
-use crate::text::{clean, compacted, rfc3339};
+use crate::text::{clean, compacted, count, rfc3339};
 
 /// Show one backup in full: its manifest, where it lies, how far it is proven
 #[derive(clap::Args)]
@@ -31,14 +33,80 @@ pub struct Args {
 struct Document<'a> {
     schema: u32,
     backup: BackupDocument,
+    window: WindowDocument,
     /// To the byte as it is stored.
     manifest: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct WindowDocument {
+    from_revision: Revision,
+    to_revision: Revision,
+    from_time: String,
+    to_time: String,
+    deltas: usize,
+    packs: usize,
+    marks: usize,
+    epochs: Vec<u32>,
+    stored_bytes: u64,
+    /// Revisions that are missing before others that are there.
+    holes: Vec<HoleDocument>,
+    gaps: Vec<GapDocument>,
+}
+
+#[derive(Serialize)]
+struct HoleDocument {
+    from_revision: Revision,
+    to_revision: Revision,
+}
+
+#[derive(Serialize)]
+struct GapDocument {
+    from_revision: Revision,
+    reason: Option<GapReason>,
+    detail: Option<String>,
+    found_at: Option<String>,
+}
+
+impl WindowDocument {
+    fn of(known: &KnownWindow<'_>) -> WindowDocument {
+        let pieces = known.following.pieces();
+        let of_kind = |kind| pieces.iter().filter(|piece| piece.kind == kind).count();
+        let gaps = known.gaps.iter().map(|gap| GapDocument {
+            from_revision: gap.from,
+            reason: gap.said.as_ref().map(|said| said.reason),
+            detail: gap.said.as_ref().map(|said| said.detail.clone()),
+            found_at: gap.said.as_ref().map(|said| rfc3339(said.found_at)),
+        });
+        WindowDocument {
+            from_revision: known.window.from,
+            to_revision: known.window.to,
+            from_time: rfc3339(known.from_time),
+            to_time: rfc3339(known.to_time),
+            deltas: of_kind(PieceKind::Delta),
+            packs: of_kind(PieceKind::Pack),
+            marks: known.following.marks(),
+            epochs: known.following.epochs().iter().map(|epoch| epoch.0).collect(),
+            stored_bytes: pieces.iter().map(|piece| piece.bytes).sum(),
+            holes: known
+                .window
+                .holes
+                .iter()
+                .map(|hole| HoleDocument {
+                    from_revision: hole.from(),
+                    to_revision: hole.to(),
+                })
+                .collect(),
+            gaps: gaps.collect(),
+        }
+    }
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let places = args.from.read(context)?;
     let backup = chosen(&context.output, &places, &args.id)?;
     let (manifest, bytes) = stores::manifest(&places, backup)?;
+    let window = window_of(&places, backup);
     match context.output.format {
         Format::Json => {
             let manifest = serde_json::from_slice(&bytes).expect("it has just been parsed");
@@ -46,12 +114,51 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             context.output.json(&Document {
                 schema: 1,
                 backup,
+                window: WindowDocument::of(&window),
                 manifest,
             });
         }
-        Format::Text => print(&context.output, backup, &manifest, &places),
+        Format::Text => {
+            print(&context.output, backup, &manifest, &places);
+            print_window(&context.output, &WindowDocument::of(&window), &window);
+        }
     }
     Ok(Exit::Done)
+}
+
+/// What follows the full backup, where anything does.
+fn print_window(output: &Output, document: &WindowDocument, known: &KnownWindow<'_>) {
+    let field = |name: &str, value: String| output.line(format!("{name:<15} {value}"));
+    if known.following.pieces().is_empty() && known.gaps.is_empty() {
+        return;
+    }
+    field(
+        "every point",
+        format!(
+            "revisions {} to {}, {} to {}",
+            document.from_revision, document.to_revision, document.from_time, document.to_time
+        ),
+    );
+    field(
+        "by",
+        format!(
+            "{}, {}, {}: {}; {}",
+            count(document.deltas as u64, "delta"),
+            count(document.packs as u64, "pack"),
+            count(document.marks as u64, "mark"),
+            ByteSize(document.stored_bytes),
+            count(document.epochs.len() as u64, "epoch"),
+        ),
+    );
+    for hole in &document.holes {
+        field(
+            "missing",
+            format!("revisions {} to {}", hole.from_revision, hole.to_revision),
+        );
+    }
+    for gap in &known.gaps {
+        field("ends before", format!("revision {}: {}", gap.from, gap.words()));
+    }
 }
 
 fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destinations) {

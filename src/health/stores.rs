@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::proof::required_of;
 use super::{About, BehindState, Event, Notice, Owed, last_proof, unproven_since};
-use crate::catalog::{Backup, BackupCopy, Catalog, LatestError, RolledBack, Standing};
+use crate::catalog::{Backup, BackupCopy, Catalog, Following, LatestError, RolledBack, Standing};
 use crate::error_chain::with_causes;
 use crate::layout::Proof;
 use crate::model::{ChainId, LineageId, Revision};
@@ -139,6 +139,12 @@ pub struct Window {
     pub from_time: Timestamp,
     /// When the highest was taken.
     pub to_time: Timestamp,
+    /// From which revision on every point up to the highest can be restored, where changes lead to it.
+    #[serde(default)]
+    pub every_point_from: Option<Revision>,
+    /// When that revision was taken.
+    #[serde(default)]
+    pub every_point_from_time: Option<Timestamp>,
 }
 
 /// A backup that was verified.
@@ -225,17 +231,26 @@ impl Stores<'_> {
         let rows = self.catalog.lineages().into_iter().filter_map(|lineage| {
             let is_good = |backup: &&Backup| backup.manifest().lineage == lineage.id && backup.is_good();
             let good = || self.catalog.backups().iter().filter(is_good);
-            let [from, to] = [
-                good().min_by_key(|backup| backup.revision())?,
-                good().max_by_key(|backup| backup.revision())?,
-            ];
+            let from = good().min_by_key(|backup| backup.revision())?;
+            // The newest at the head, as far as names tell.
+            let mut ends: Vec<End<'_>> = good().map(End::of).collect();
+            ends.sort_by_key(|end| std::cmp::Reverse((end.backup.revision(), end.to)));
+            let to = ends.iter().max_by_key(|end| (end.to, end.time))?;
+            // Back through the chains that go on in one another.
+            let every = ends.iter().fold(to.backup, |first, end| {
+                let goes_on = end.to >= first.revision() && end.backup.revision() < first.revision();
+                if goes_on { end.backup } else { first }
+            });
+            let every = Some(every).filter(|every| every.revision() < to.to);
             Some(Window {
                 accepted: accepted.as_ref().is_some_and(|accepted| accepted.id == lineage.id),
                 points: good().count() as u64,
                 from_revision: from.revision(),
-                to_revision: to.revision(),
+                to_revision: to.to,
                 from_time: from.manifest().first_byte_at,
-                to_time: to.manifest().first_byte_at,
+                to_time: to.time,
+                every_point_from: every.map(Backup::revision),
+                every_point_from_time: every.map(|every| every.manifest().first_byte_at),
                 lineage: lineage.id,
             })
         });
@@ -410,5 +425,26 @@ fn what_to_do(error: &LatestError) -> String {
     match candidates.is_empty() {
         true => "; `lifeboat list` says what is wrong".to_owned(),
         false => format!(": confirm it with {}", candidates.join(", or ")),
+    }
+}
+/// Where a chain ends, as far as names tell.
+struct End<'a> {
+    backup: &'a Backup,
+    to: Revision,
+    time: Timestamp,
+}
+
+impl<'a> End<'a> {
+    fn of(backup: &'a Backup) -> End<'a> {
+        let following = Following::of(backup);
+        let window = following.window();
+        let taken = backup.manifest().first_byte_at;
+        let last = following.plan(window.to).ok().and_then(|plan| plan.last().copied());
+        let written = last.map_or(taken, |piece| piece.written_at);
+        End {
+            backup,
+            to: window.to,
+            time: window.marked_at.unwrap_or(written).max(taken),
+        }
     }
 }

@@ -32,6 +32,7 @@ mod measured;
 pub mod named_store;
 mod order;
 pub mod pin;
+pub mod point;
 pub mod probe;
 pub mod prune;
 pub mod read_through;
@@ -70,6 +71,11 @@ pub trait Listener: Send + Sync {
 
     /// What is being done.
     fn detail(&self, text: &str);
+
+    /// What is going to be done, before anything is.
+    fn say(&self, text: &str) {
+        self.detail(text);
+    }
 
     /// Begins to show how far something is: called with the bytes that are done and all there are. It is shown until what
     /// is returned is dropped.

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::choice::chosen;
 use super::named_store::NamedStore;
+use super::point::{Chosen, Point, Search};
 use super::spool::spool;
 use super::stores::{self, read_for_one, store_failure};
 use super::{Exit, Failure, Listener, configuration, failed, host, identities};
@@ -19,15 +21,17 @@ use crate::layout::{Manifest, ObjectName};
 use crate::model::{ChainId, LineageId, Revision};
 use crate::pipeline::{DecodeError, Identities, Recipient, Unlock, Window};
 use crate::signing::Unsigned;
-use crate::source::{self, FileKind, Source};
+use crate::source::{self, Changes, FileKind, Source};
 use crate::store::{self, Store};
 use crate::text::{age, clean, rfc3339};
 
 /// What is asked for: a snapshot, and what opens it.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// A backup's id, a unique part of it, `latest`, a file (anything with a `/`), or `-`.
+    /// A backup's id, a unique part of it, each with `:REVISION`, `latest`, a file (anything with a `/`), or `-`.
     pub source: &'a str,
+    /// Which point is meant; none where it can only be that of a full backup.
+    pub point: Option<&'a Point>,
     /// The store that is read instead of the configured ones.
     pub from: Option<NamedStore<'a>>,
     /// His word on a backup that nobody has signed.
@@ -44,6 +48,10 @@ impl Asked<'_> {
     /// Finds what is meant, without opening it.
     pub fn find(&self, listener: &dyn Listener) -> Result<Found, Failure> {
         if self.source == "-" || self.source.contains('/') {
+            if self.point.is_some_and(|point| *point != Point::OfSource) {
+                let message = format!("`{}` is one snapshot: it has no other points", self.source);
+                return Err(Failure::new(Exit::Usage, message).next("name a backup's ID, or `latest`"));
+            }
             let place = match self.source {
                 "-" => Place::Stdin,
                 path => Place::File(path.into()),
@@ -51,8 +59,9 @@ impl Asked<'_> {
             return Ok(Found {
                 manifest: None,
                 places: vec![place],
-                identities: self.identities_for_file(listener)?,
+                identities: self.identities_for_file(listener)?.map(Arc::new),
                 window: self.window,
+                chosen: None,
             });
         }
         if self.source != "latest" && Path::new(self.source).exists() {
@@ -80,13 +89,52 @@ impl Asked<'_> {
                 (read_for_one(listener, &config, None, self.unsigned)?, Some(config))
             }
         };
-        let backup = chosen(listener, &places, self.source)?;
+        let (id, point) = self.split()?;
+        let backup = chosen(listener, &places, id)?;
+        let identities = || identities::or_configured(self.key_files, config.as_ref());
+        let Some(point) = point else {
+            return Ok(Found {
+                manifest: Some(stores::manifest(&places, backup)?.0),
+                places: copies(backup, &places),
+                identities: identities()?.map(Arc::new),
+                window: self.window,
+                chosen: None,
+            });
+        };
+        let search = Search {
+            places: &places,
+            identities: identities()?.map(Arc::new),
+            listener,
+        };
+        let (backup, chosen) = search.choose(backup, id != "latest", &point)?;
         Ok(Found {
             manifest: Some(stores::manifest(&places, backup)?.0),
             places: copies(backup, &places),
-            identities: identities::or_configured(self.key_files, config.as_ref())?,
+            identities: search.identities.clone(),
             window: self.window,
+            // Of a full backup that was named there is nothing more to say.
+            chosen: Some(chosen).filter(|chosen| point != Point::OfSource || chosen.is_behind()),
         })
+    }
+
+    /// The id, and the point that is meant, which may stand in the id.
+    fn split(&self) -> Result<(&str, Option<Point>), Failure> {
+        let Some(point) = self.point else {
+            return Ok((self.source, None));
+        };
+        match (self.source.split_once(':'), point) {
+            (None, point) => Ok((self.source, Some(point.clone()))),
+            (Some((id, revision)), Point::OfSource) => {
+                let revision: Revision = revision
+                    .parse()
+                    .map_err(|error| Failure::new(Exit::Usage, format!("`{}`: {error}", self.source)))?;
+                Ok((id, Some(Point::Revision(revision))))
+            }
+            (Some((id, _)), _) => {
+                let message = format!("`{}` names a point, and another one is asked for besides", self.source);
+                Err(Failure::new(Exit::Usage, message).next(format!("give one of them: `{id}` is the chain")))
+            }
+        }
     }
 
     /// The key for a file or a pipe, which need not be encrypted: a configuration may name one, and none is needed.
@@ -110,8 +158,9 @@ pub struct Found {
     /// What the manifest says, for a stored backup.
     pub manifest: Option<Manifest>,
     places: Vec<Place>,
-    identities: Option<Identities>,
+    identities: Option<Arc<Identities>>,
     window: Window,
+    chosen: Option<Chosen>,
 }
 
 /// A backup in one line: id, age, revision, lineage.
@@ -161,9 +210,26 @@ impl Found {
         Found {
             manifest: Some(manifest),
             places: copies(backup, places),
-            identities: Some(keys),
+            identities: Some(Arc::new(keys)),
             window: Window::STORED,
+            chosen: None,
         }
+    }
+
+    /// The point that was chosen, where that is not just a full backup.
+    pub fn chosen(&self) -> Option<&Chosen> {
+        self.chosen.as_ref()
+    }
+
+    /// The changes that lead from the full backup to the point, anew each time; none where it is the full backup.
+    pub fn changes(&self) -> Option<Changes> {
+        self.chosen.as_ref()?.changes()
+    }
+
+    /// Says which point was chosen, before anything is done.
+    pub fn say_point(&self, listener: &dyn Listener) {
+        let lines = self.chosen.iter().flat_map(Chosen::lines);
+        lines.for_each(|(name, text)| listener.say(&format!("{name:<14} {text}")));
     }
 
     /// Opens the copies in turn until `use_it` is content with one; a copy that fails is named in a warning.
@@ -198,7 +264,7 @@ impl Found {
     }
 
     fn open(&self, place: &Place) -> Result<Source, Failure> {
-        let unlock = self.identities.as_ref().map(|identities| Unlock {
+        let unlock = self.identities.as_deref().map(|identities| Unlock {
             identities,
             window: self.window,
         });
@@ -346,6 +412,9 @@ pub fn source_failure(error: &source::Error, manifest: Option<&Manifest>) -> Fai
         | source::Error::Empty { .. } => {
             Failure::new(Exit::Damaged, error).next("choose another backup: `lifeboat list`")
         }
+        source::Error::Hole { reached } => Failure::new(Exit::Damaged, error).next(format!(
+            "what is before it can be had: `--to-revision {reached}`"
+        )),
         source::Error::Decode {
             error: DecodeError::Read(_),
             ..

@@ -5,22 +5,27 @@
 //! database is not judged here.
 
 mod changes;
+pub mod delta;
 mod digest;
 mod file_kind;
 mod held;
+#[cfg(test)]
+pub(crate) mod made;
+mod reading;
 mod stored;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 
 use crate::bbolt;
-use crate::model::Digest;
+use crate::model::{Digest, Revision};
 use crate::pipeline::{DecodeError, Decoded, Unlock, decode, fill};
 
 pub use changes::{Changes, DeltaRecords};
 pub use digest::{Hashed, SnapshotHasher, TrailingDigest, trailing_digest};
 pub use file_kind::FileKind;
 pub use held::{Database, Held, NotHeld, room_for};
+pub use reading::{Chain, Notes};
 
 /// The first bytes of an age file.
 const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
@@ -65,6 +70,12 @@ pub enum Error {
         name: String,
         /// Why.
         error: bbolt::Error,
+    },
+    /// Changes are missing.
+    #[error("the changes behind revision {reached} are missing: nothing that can be read holds revision {}", .reached.get().saturating_add(1))]
+    Hole {
+        /// The last revision that is there.
+        reached: Revision,
     },
     /// Reading failed.
     #[error("cannot read {name}: {error}")]

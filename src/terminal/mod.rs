@@ -171,6 +171,14 @@ impl Output {
         }
     }
 
+    /// What is going to be done: beside the result, and told unless a run was to be quiet.
+    pub fn say(&self, text: impl AsRef<str>) {
+        self.copy(Level::Info, text.as_ref());
+        if self.verbosity != Verbosity::Quiet {
+            writeln!(io::stderr(), "{}", printable(text.as_ref())).ok();
+        }
+    }
+
     /// Gives the journal what a terminal sees in another form.
     pub fn copy(&self, level: Level, text: &str) {
         if let Some(journal) = &self.journal {
@@ -209,6 +217,10 @@ impl Listener for Output {
 
     fn detail(&self, text: &str) {
         Output::detail(self, text);
+    }
+
+    fn say(&self, text: &str) {
+        Output::say(self, text);
     }
 
     fn progress(&self, what: &'static str) -> Box<dyn Fn(u64, u64)> {

@@ -68,9 +68,10 @@ pub(super) fn failed(error: source::Error) -> Content {
             error: DecodeError::Damaged { .. },
             ..
         } => Content::Wrong(vec![format!("it does not decrypt: {error}")]),
-        source::Error::NotADatabase { .. } | source::Error::OtherFile { .. } | source::Error::Empty { .. } => {
-            Content::Wrong(vec![format!("its snapshot is damaged: {error}")])
-        }
+        source::Error::NotADatabase { .. }
+        | source::Error::OtherFile { .. }
+        | source::Error::Empty { .. }
+        | source::Error::Hole { .. } => Content::Wrong(vec![format!("its snapshot is damaged: {error}")]),
     }
 }
 

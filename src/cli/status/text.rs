@@ -146,6 +146,11 @@ fn restorable(page: &Page<'_>, windows: &[Window], now: Timestamp) {
                 window.from_revision
             ),
         };
+        let every = window.every_point_from.zip(window.every_point_from_time);
+        let text = match every {
+            Some((revision, time)) => format!("{text}; every point back to {} (revision {revision})", age(time, now)),
+            None => text,
+        };
         page.field(label, &text);
         label = "";
     }

@@ -1,0 +1,260 @@
+//! Points inside a chain: by a time, and by what was deleted.
+
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+
+use super::{Candidate, Search, belongs};
+use crate::catalog::Piece;
+use crate::jobs::source::source_failure;
+use crate::jobs::{Exit, Failure};
+use crate::layout::delta::{Decoder, Header, Record, RecordFault, TimeMark};
+use crate::model::Revision;
+use crate::source::delta::{Pick, Unread, deltas_of, head};
+use crate::source::{DeltaRecords, Notes};
+use crate::text::{clean, count, rfc3339};
+
+/// The last deletion of what was looked for.
+pub(super) struct Deleted {
+    /// The revision that made it.
+    pub revision: Revision,
+    /// The last mark before it.
+    pub before: Option<TimeMark>,
+    /// The first mark behind it.
+    after: Option<TimeMark>,
+    /// One of the keys that it deleted.
+    key: Vec<u8>,
+    /// How many it did.
+    keys: u64,
+    /// The deletions before it, those of the revision and of how many keys.
+    earlier: Vec<(Revision, u64)>,
+}
+
+impl Deleted {
+    pub(super) fn words(&self) -> String {
+        let key = clean(&String::from_utf8_lossy(&self.key));
+        let more = match self.keys {
+            1 => String::new(),
+            keys => format!(" and {} more", keys - 1),
+        };
+        let time = match (&self.before, &self.after) {
+            (_, Some(after)) => format!(" ({} or shortly before)", rfc3339(after.time)),
+            (Some(before), None) => format!(" (after {})", rfc3339(before.time)),
+            (None, None) => String::new(),
+        };
+        let earlier = match self.earlier.is_empty() {
+            true => String::new(),
+            false => {
+                let each = self.earlier.iter().rev();
+                let each = each.map(|(revision, keys)| format!("{revision} ({})", count(*keys, "key")));
+                format!("; earlier ones: revision {}", each.collect::<Vec<_>>().join(", "))
+            }
+        };
+        format!("revision {} deleted `{key}`{more}{time}{earlier}", self.revision)
+    }
+}
+
+/// So many earlier deletions are told.
+const EARLIER: usize = 5;
+
+impl Search<'_> {
+    /// Asks the copies of an object in turn; what is of no use is told.
+    fn any_copy<T>(
+        &self,
+        destinations: &[String],
+        ask: impl Fn(&crate::store::Store) -> Result<T, Unread>,
+    ) -> Result<T, Failure> {
+        let mut why = Failure::new(Exit::NotFound, "an object of the chain is gone: run it again");
+        for store in destinations.iter().filter_map(|name| self.places.stores.get(name)) {
+            match ask(store) {
+                Ok(found) => return Ok(found),
+                Err(Unread::Gone) => {}
+                Err(Unread::Strange(note)) => {
+                    self.listener.alarm(&note);
+                    why = Failure::new(Exit::Damaged, note);
+                }
+                Err(Unread::Unusable(error)) => {
+                    why = source_failure(&error, None);
+                    self.listener.alarm(why.message());
+                }
+            }
+        }
+        Err(why)
+    }
+
+    fn header(&self, candidate: &Candidate<'_>, piece: &Piece) -> Result<Header, Failure> {
+        let belongs = belongs(candidate.backup);
+        let judged = self.any_copy(&piece.destinations, |store| head(store, &belongs, &piece.name))?;
+        Ok(judged.head.header)
+    }
+
+    /// The last mark of a chain: until then it is known what was there.
+    pub(super) fn end_of(&self, candidate: &Candidate<'_>) -> TimeMark {
+        let tip = candidate.window.to;
+        let plan = candidate.following.plan(tip).unwrap_or_default();
+        let last = plan.last().and_then(|piece| self.header(candidate, piece).ok());
+        let last = last.map_or(candidate.begin(), |header| header.last_mark);
+        match candidate.following.marked_at(tip) {
+            Some((time, _)) if time > last.time => TimeMark {
+                revision: tip,
+                time,
+                uncertainty_ms: last.uncertainty_ms,
+            },
+            _ => last,
+        }
+    }
+
+    /// The last mark at or before `time`, which is not before the full backup; none where the chain ends before.
+    pub(super) fn seek(&self, candidate: &Candidate<'_>, time: Timestamp) -> Result<Option<TimeMark>, Failure> {
+        let (begin, tip) = (candidate.begin(), candidate.window.to);
+        let plan = candidate.following.plan(tip);
+        let plan = plan.map_err(|hole| Failure::new(Exit::NotFound, hole))?;
+        // Those that begin before: half of what is left each time, as each head is asked for.
+        let (mut low, mut high) = (0, plan.len());
+        let mut begun: Option<(Header, &Piece)> = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some(piece) = plan.get(middle) else { break };
+            let header = self.header(candidate, piece)?;
+            match header.first_mark.time <= time {
+                true => {
+                    begun = Some((header, piece));
+                    low = middle + 1;
+                }
+                false => high = middle,
+            }
+        }
+        let found = match begun {
+            None => begin,
+            Some((header, piece)) if header.last_mark.time > time => {
+                self.inside(candidate, piece, time)?.unwrap_or(begin)
+            }
+            Some((header, _)) => header.last_mark,
+        };
+        let is_before_the_end = low < plan.len() || found.time == time || self.end_of(candidate).time >= time;
+        let found = if found.revision < begin.revision { begin } else { found };
+        Ok(is_before_the_end.then_some(found))
+    }
+
+    /// The last mark in an object at or before `time`.
+    fn inside(&self, candidate: &Candidate<'_>, piece: &Piece, time: Timestamp) -> Result<Option<TimeMark>, Failure> {
+        let belongs = belongs(candidate.backup);
+        self.any_copy(&piece.destinations, |store| {
+            let (mut ended, mut inside, mut fault) = (None, None, None);
+            let mut pick = |header: &Header| match (header.first_mark.time <= time, header.last_mark.time <= time) {
+                (false, _) => Pick::Stop,
+                (true, false) => Pick::Read,
+                (true, true) => {
+                    ended = Some(header.last_mark);
+                    Pick::PassOver
+                }
+            };
+            let mut give = |records: DeltaRecords| {
+                match last_mark(&records, time) {
+                    Ok(mark) => inside = mark.or(inside),
+                    Err(wrong) => fault = Some((records.name, wrong)),
+                }
+                ControlFlow::Break(())
+            };
+            let identities = self.identities.as_deref();
+            deltas_of(store, &belongs, &piece.name, identities, &mut pick, &mut give)?;
+            let found: Option<TimeMark> = inside.or(ended);
+            match fault {
+                None => Ok(found),
+                Some((name, wrong)) => Err(Unread::of_records(name, &wrong)),
+            }
+        })
+    }
+
+    /// The mark of a revision, as far as the head of the object that ends with it tells.
+    pub(super) fn mark_at(&self, candidate: &Candidate<'_>, revision: Revision) -> Option<TimeMark> {
+        let plan = candidate.following.plan(revision).ok()?;
+        let header = self.header(candidate, plan.last()?).ok()?;
+        let mut marks = [header.last_mark, header.first_mark].into_iter();
+        marks.find(|mark| mark.revision == revision)
+    }
+
+    /// The last deletion in a chain of what is meant.
+    pub(super) fn deleted_in(
+        &self,
+        candidate: &Candidate<'_>,
+        is_meant: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Option<Deleted>, Failure> {
+        let (base, tip) = (candidate.window.from, candidate.window.to);
+        if base == tip {
+            return Ok(None);
+        }
+        let notes = Notes::default();
+        let mut changes = self.chain(candidate).changes(base, tip, notes.clone());
+        let (mut found, mut mark): (Option<Deleted>, Option<TimeMark>) = (None, Some(candidate.begin()));
+        let mut seen = base;
+        loop {
+            let next = changes.next_delta().map_err(|error| source_failure(&error, None))?;
+            notes.take().iter().for_each(|note| self.listener.alarm(note));
+            let Some(records) = next else { break };
+            let wrong = |fault: RecordFault| {
+                let message = format!("{}: {fault}", records.name);
+                Failure::new(Exit::Damaged, message).next("give a point with --to-revision or --to-time")
+            };
+            let mut decoder = Decoder::new(&records.plain, records.span).map_err(wrong)?;
+            while let Some(record) = decoder.next().map_err(wrong)? {
+                match record {
+                    Record::Mark(at) => {
+                        if let Some(found) = &mut found
+                            && at.revision >= found.revision
+                        {
+                            found.after.get_or_insert(at);
+                        }
+                        mark = Some(at);
+                    }
+                    Record::Change(change)
+                        if change.revision > seen && change.put.is_none() && is_meant(change.key) =>
+                    {
+                        found = Some(match found.take() {
+                            Some(same) if same.revision == change.revision => Deleted {
+                                keys: same.keys + 1,
+                                ..same
+                            },
+                            before => Deleted::of(change.revision, change.key, mark, before),
+                        });
+                    }
+                    Record::Change(_) | Record::Lease { .. } | Record::Checkpoint(_) => {}
+                }
+            }
+            seen = seen.max(records.span.to());
+        }
+        Ok(found)
+    }
+}
+
+impl Deleted {
+    fn of(revision: Revision, key: &[u8], mark: Option<TimeMark>, before: Option<Deleted>) -> Deleted {
+        let earlier = before.map_or(Vec::new(), |mut before| {
+            before.earlier.push((before.revision, before.keys));
+            let more = before.earlier.len().saturating_sub(EARLIER);
+            before.earlier.split_off(more)
+        });
+        Deleted {
+            revision,
+            before: mark.filter(|mark| mark.revision < revision),
+            after: None,
+            key: key.to_vec(),
+            keys: 1,
+            earlier,
+        }
+    }
+}
+
+/// The last mark in a delta at or before `time`.
+fn last_mark(records: &DeltaRecords, time: Timestamp) -> Result<Option<TimeMark>, RecordFault> {
+    let mut decoder = Decoder::new(&records.plain, records.span)?;
+    let mut found = None;
+    while let Some(record) = decoder.next()? {
+        match record {
+            Record::Mark(mark) if mark.time <= time => found = Some(mark),
+            Record::Mark(_) => break,
+            Record::Change(_) | Record::Lease { .. } | Record::Checkpoint(_) => {}
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,229 @@
+//! Which point is chosen, over stores with real objects.
+
+use super::*;
+use crate::catalog::tests::manifest;
+use crate::destinations::Destination;
+use crate::layout::Manifest;
+use crate::source::made::{Made, Maker, put, revision, time};
+use crate::store::Store;
+use crate::store::tests::store;
+
+/// Hears nothing.
+struct Silent;
+
+impl Listener for Silent {
+    fn warn(&self, _: &str) {}
+
+    fn detail(&self, _: &str) {}
+}
+
+/// The full backup of the chain that a maker's deltas are of.
+fn full(at: i64) -> Manifest {
+    let mut full = manifest(0xab, "20261120T101530Z-00000001", at);
+    full.first_byte_at = time(at);
+    full
+}
+
+/// A later one of the same history.
+fn later(at: i64) -> Manifest {
+    let mut later = manifest(0xab, "20261120T111530Z-00000002", at);
+    later.lineage = full(1).lineage;
+    later.first_byte_at = time(at);
+    later
+}
+
+fn put_full(store: &Store, manifest: &Manifest) {
+    let object = vec![0; usize::try_from(manifest.stored.bytes).unwrap()];
+    store.put_new(&manifest.object_name(), &object).unwrap();
+    store.put_new(&manifest.name(), &manifest.to_bytes()).unwrap();
+}
+
+struct There {
+    maker: Maker,
+    places: Destinations,
+    _folder: tempfile::TempDir,
+}
+
+fn there(fulls: &[Manifest], objects: impl FnOnce(&Maker) -> Vec<Made>) -> There {
+    let ((folder, store), maker) = (store(), Maker::new());
+    fulls.iter().for_each(|full| put_full(&store, full));
+    put(&store, &objects(&maker));
+    let opened = [Destination {
+        name: "local".to_owned(),
+        store: Ok(store),
+    }];
+    There {
+        maker,
+        places: Destinations::read("prod".parse().unwrap(), &opened, None),
+        _folder: folder,
+    }
+}
+
+impl There {
+    fn choose(&self, id: Option<&str>, point: &Point) -> Result<(String, Chosen), Failure> {
+        let catalog = &self.places.catalog;
+        let named = match id {
+            Some(id) => catalog.find(id).unwrap(),
+            None => catalog.latest().unwrap(),
+        };
+        let search = Search {
+            places: &self.places,
+            identities: Some(self.maker.identities()),
+            listener: &Silent,
+        };
+        let (backup, chosen) = search.choose(named, id.is_some(), point)?;
+        Ok((backup.id().suffix().to_owned(), chosen))
+    }
+
+    #[track_caller]
+    fn at(&self, point: &Point) -> (String, i64) {
+        let (id, chosen) = self.choose(None, point).unwrap();
+        // Whatever is chosen can be read.
+        if let Some(mut changes) = chosen.changes() {
+            while changes.next_delta().unwrap().is_some() {}
+        }
+        (id, chosen.revision.get())
+    }
+
+    #[track_caller]
+    fn refused(&self, point: &Point) -> String {
+        let failure = self.choose(None, point).err().unwrap();
+        assert_eq!(failure.exit, Exit::NotFound, "{failure}");
+        failure.to_string()
+    }
+}
+
+fn when(seconds: i64) -> Point {
+    Point::Time(When::At(time(0) + SignedDuration::from_millis(seconds * 1000 + 500)))
+}
+
+fn two_chains() -> There {
+    there(&[full(10), later(40)], |maker| {
+        let first = maker.delta(11, 20, 1);
+        let second = maker.delta(21, 30, 1);
+        let pack = maker.pack(&[first, second]);
+        vec![pack, maker.delta(31, 45, 1), maker.mark(45, 9)]
+    })
+}
+
+#[test]
+fn a_revision_is_reached_from_the_newest_full_backup_before_it() {
+    let two = two_chains();
+    for (wanted, from) in [
+        (10, "00000001"),
+        (25, "00000001"),
+        (39, "00000001"),
+        (40, "00000002"),
+        (45, "00000001"),
+    ] {
+        assert_eq!(two.at(&Point::Revision(revision(wanted))), (from.to_owned(), wanted));
+    }
+    assert_eq!(
+        two.at(&Point::OfSource),
+        ("00000001".to_owned(), 45),
+        "the highest revision"
+    );
+    let behind = two.refused(&Point::Revision(revision(46)));
+    assert!(behind.contains("20261120T101530Z-00000001:45, before it"), "{behind}");
+    let before = two.refused(&Point::Revision(revision(9)));
+    assert!(before.contains("20261120T101530Z-00000001:10, behind it"), "{before}");
+    // A chain that is named is the only one; by itself it is its full backup.
+    let (_, named) = two.choose(Some("00000001"), &Point::OfSource).unwrap();
+    assert_eq!((named.revision, named.is_behind()), (revision(10), false));
+    let (id, named) = two.choose(Some("00000001"), &Point::Revision(revision(40))).unwrap();
+    assert_eq!(
+        (id.as_str(), named.lost().unwrap().as_str()),
+        ("00000001", "5 revisions behind it, up to revision 45")
+    );
+    let other = two
+        .choose(Some("00000002"), &Point::Revision(revision(42)))
+        .err()
+        .unwrap();
+    assert_eq!(other.exit, Exit::NotFound);
+    assert!(other.to_string().contains("20261120T101530Z-00000001:42"), "{other}");
+}
+
+#[test]
+fn a_time_is_the_last_revision_at_or_before_it() {
+    let two = two_chains();
+    for wanted in 10..39 {
+        assert_eq!(two.at(&when(wanted)), ("00000001".to_owned(), wanted), "{wanted}");
+    }
+    // The later chain has no changes: of it only its full backup is known.
+    for wanted in 40..45 {
+        assert_eq!(two.at(&when(wanted)), ("00000001".to_owned(), wanted), "{wanted}");
+    }
+    for idle in [46, 50, 53] {
+        assert_eq!(two.at(&when(idle)), ("00000001".to_owned(), 45), "nothing was written");
+    }
+    let behind = two.refused(&when(54));
+    assert!(behind.contains("20261120T101530Z-00000001:45 at"), "{behind}");
+    let before = two.refused(&when(9));
+    assert!(before.contains("20261120T101530Z-00000001:10 at"), "{before}");
+}
+
+#[test]
+fn behind_a_hole_nothing_is_known_until_the_next_full_backup() {
+    let hole = there(&[full(10), later(40)], |maker| {
+        vec![maker.delta(11, 20, 1), maker.delta(25, 30, 1)]
+    });
+    let refused = hole.refused(&Point::Revision(revision(27)));
+    assert!(refused.contains("revisions 21 to 24 are missing"), "{refused}");
+    assert!(
+        refused.contains(":20 before it and 20261120T111530Z-00000002:40 behind it"),
+        "{refused}"
+    );
+    let refused = hole.refused(&when(27));
+    assert!(refused.contains(":20 at") && refused.contains(":40 at"), "{refused}");
+    let known = windows(&hole.places);
+    assert_eq!(known[0].window.to, revision(20));
+    assert_eq!(known[0].to_time, time(20));
+    assert_eq!(known[0].ends().as_deref(), Some("revisions 21 to 24 are missing"));
+    let stretches = stretches(&known);
+    let ends: Vec<_> = stretches
+        .iter()
+        .map(|one| (one.from.get(), one.to.get(), one.chains))
+        .collect();
+    assert_eq!(ends, [(10, 20, 1), (40, 40, 1)]);
+}
+
+#[test]
+fn before_a_deletion_is_the_revision_before_the_last_one() {
+    let two = two_chains();
+    // Every seventh revision deletes its key: 42 that of 2, 35 that of 0.
+    let (id, chosen) = two.choose(None, &Point::BeforeDelete(b"/key/2".to_vec())).unwrap();
+    assert_eq!((id.as_str(), chosen.revision), ("00000001", revision(41)));
+    let found = chosen.found.unwrap();
+    assert!(found.starts_with("revision 42 deleted `/key/2` ("), "{found}");
+    assert_eq!(two.at(&Point::BeforeDelete(b"/key/0".to_vec())).1, 34);
+    let (_, any) = two.choose(None, &Point::BeforeDeletePrefix(b"/key/".to_vec())).unwrap();
+    assert_eq!(any.revision, revision(41));
+    assert!(
+        any.found
+            .unwrap()
+            .contains("earlier ones: revision 35 (1 key), 28 (1 key)")
+    );
+    let refused = two.refused(&Point::BeforeDelete(b"/key/".to_vec()));
+    assert!(
+        refused.contains("no deletion of `/key/` is in what can be restored (revisions 10 to 45, 40)"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_time_is_rfc_3339_or_a_span_ago() {
+    let now: Timestamp = "2026-11-20T10:15:30Z".parse().unwrap();
+    for (text, time) in [
+        ("2026-11-20T10:15:30Z", "2026-11-20T10:15:30Z"),
+        ("2026-11-20T11:15:30.5+01:00", "2026-11-20T10:15:30.5Z"),
+        ("15m ago", "2026-11-20T10:00:30Z"),
+        ("1h 5m ago", "2026-11-20T09:10:30Z"),
+        ("36h ago", "2026-11-18T22:15:30Z"),
+    ] {
+        assert_eq!(When::parse(text).unwrap().time(now), time.parse().unwrap(), "{text}");
+    }
+    for text in ["", "15m", "yesterday", "2026-11-20", "15 ago", "ago"] {
+        assert!(When::parse(text).is_err(), "{text}");
+    }
+    assert!(When::parse("15m").unwrap_err().contains("15m ago"));
+}

@@ -10,7 +10,12 @@
 //!
 //! Invariant: the copy exists, as every backup, when its manifest does, and no sooner than its bytes are proven.
 //!
+//! What follows the full backup in its chain comes behind its manifest, object by object as it is; what a chain has got since
+//! it was copied, the next copy brings.
+//!
 //! Invariant: nothing is removed but what this copy has written.
+
+mod links;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -94,8 +99,14 @@ pub enum Error {
     Stopped,
 }
 
-/// Brings the backup there. `each` hears every so often how many bytes more were written or read back, which may be none.
+/// Brings the backup there, and what follows it in its chain. `each` hears every so often how many bytes more were written or read back, which may be none.
 pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error> {
+    let copied = copy_full(job, each)?;
+    links::bring(job, each)?;
+    Ok(copied)
+}
+
+fn copy_full(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error> {
     let (name, object) = (job.manifest.name(), job.manifest.object_name());
     match job.to.read_small(&name, MAX_BYTES as u64) {
         Ok(there) if there == job.document => {

@@ -189,6 +189,11 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Duration,
         "a duration with a unit, such as \"48h\" or \"14 days\"",
     ),
+    key(
+        "destinations.*.retention.pitr_window",
+        Kind::Duration,
+        "a duration with a unit, such as \"7 days\"",
+    ),
     key("destinations.*.retention.keep_hourly", Kind::Integer, COUNT),
     key("destinations.*.retention.keep_daily", Kind::Integer, COUNT),
     key("destinations.*.retention.keep_weekly", Kind::Integer, COUNT),

@@ -26,10 +26,12 @@ impl Reader<'_> {
             keep_weekly: count("keep_weekly"),
             keep_monthly: count("keep_monthly"),
             keep_yearly: count("keep_yearly"),
+            pitr_window: None,
             max_bytes: None,
             min_backups: count("min_backups"),
         };
         policy.keep_within = self.within(&section, "keep_within", WITHINS);
+        policy.pitr_window = self.within(&section, "pitr_window", WITHINS);
         let max = section.text("max_bytes");
         policy.max_bytes = max.and_then(|given| self.parsed(&given));
         Some(policy)

@@ -213,7 +213,7 @@ impl<'a> Doubts<'a> {
 impl Policy {
     /// Whether a rule of it goes by dates.
     fn goes_by_age(&self) -> bool {
-        self.keep_within.is_some() || self.calendar().iter().any(|(_, count)| *count > 0)
+        self.keep_within.is_some() || self.pitr_window.is_some() || self.calendar().iter().any(|(_, count)| *count > 0)
     }
 }
 

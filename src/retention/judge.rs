@@ -119,6 +119,9 @@ fn judged<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, min_backups: u32) -> Vec<
     }
     rules.weigh(&good, |place, said| {
         if let (Some(case), Ok(reason)) = (cases.get_mut(place), said) {
+            if let KeepReason::Points { .. } = reason {
+                case.hold = Hold::Firm;
+            }
             case.keep.push(reason);
         }
     });

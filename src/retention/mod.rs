@@ -67,7 +67,7 @@ pub struct Chain {
     pub tip: Revision,
     /// How often it was made anew for other recipients.
     pub generation: u32,
-    /// How much its objects take.
+    /// How much its objects take, what follows the full backup included.
     pub bytes: u64,
     /// What is known of its worth.
     pub standing: Standing,
@@ -89,7 +89,10 @@ impl Chain {
             lineage: manifest.lineage.clone(),
             tip: manifest.to_revision,
             generation: backup.generation(),
-            bytes: manifest.stored.bytes,
+            bytes: {
+                let links = copy.links.iter().map(|link| link.bytes);
+                links.fold(manifest.stored.bytes, u64::saturating_add)
+            },
             standing: match (copy.last_check, &copy.standing) {
                 (LastCheck::Known, Standing::Good(_)) if !copy.is_good() => Standing::Bad(vec![
                     "it was not read back, and its destination asks for that".to_owned(),

@@ -23,6 +23,9 @@ pub struct Policy {
     pub keep_monthly: u32,
     /// The same for years.
     pub keep_yearly: u32,
+    /// For how long before the newest good backup of their lineage every point stays: all that were begun since then, and the
+    /// last one before. `max_bytes` does not undo it.
+    pub pitr_window: Option<Duration>,
     /// How much all kept chains together may take, but for pinned ones; the oldest go first.
     pub max_bytes: Option<ByteSize>,
     /// How many good ones of each lineage stay, whatever the other rules say.
@@ -40,6 +43,7 @@ impl Policy {
             keep_weekly,
             keep_monthly,
             keep_yearly,
+            pitr_window: _,
             max_bytes: _,
             min_backups: _,
         } = *self;

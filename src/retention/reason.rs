@@ -37,6 +37,13 @@ pub enum KeepReason<'a> {
         /// What it is counted back from.
         from: Timestamp,
     },
+    /// `pitr_window`.
+    Points {
+        /// The rule.
+        within: Duration,
+        /// What it is counted back from.
+        from: Timestamp,
+    },
     /// `keep_hourly` to `keep_yearly`: it stands for a period.
     NewestOf {
         /// The rule.
@@ -88,6 +95,13 @@ impl fmt::Display for KeepReason<'_> {
                     Span(*within)
                 )
             }
+            KeepReason::Points { within, from } => {
+                write!(
+                    f,
+                    "every point of {} before the newest good one of {from} stays",
+                    Span(*within)
+                )
+            }
             KeepReason::NewestOf {
                 unit,
                 period,
@@ -135,6 +149,13 @@ pub enum RemoveReason<'a> {
         /// What it is counted back from.
         from: Timestamp,
     },
+    /// It is beyond `pitr_window`, and not the last one before it.
+    PastPoints {
+        /// The rule.
+        within: Duration,
+        /// What it is counted back from.
+        from: Timestamp,
+    },
     /// Another one stands for its period.
     NotNewestOf {
         /// The period.
@@ -170,6 +191,13 @@ impl fmt::Display for RemoveReason<'_> {
                 write!(
                     f,
                     "more than {} older than the newest good one of {from}",
+                    Span(*within)
+                )
+            }
+            RemoveReason::PastPoints { within, from } => {
+                write!(
+                    f,
+                    "not needed for any point of {} before the newest good one of {from}",
                     Span(*within)
                 )
             }

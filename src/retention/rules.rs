@@ -65,11 +65,16 @@ impl<'p> Rules<'p> {
         if let Some(within) = keep_within {
             weigh_within(within, self.from, ranked, &mut hear);
         }
+        let pitr_window = self.policy.pitr_window;
+        if let Some(within) = pitr_window {
+            weigh_points(within, self.from, ranked, &mut hear);
+        }
         let calendar = self.policy.calendar();
         for (unit, of) in calendar.into_iter().filter(|(_, of)| *of > 0) {
             weigh_periods(unit, of, ranked, &mut hear);
         }
-        if keep_last == 0 && keep_within.is_none() && calendar.iter().all(|(_, of)| *of == 0) {
+        let is_any = keep_last > 0 || keep_within.is_some() || pitr_window.is_some();
+        if !is_any && calendar.iter().all(|(_, of)| *of == 0) {
             (0..ranked.len()).for_each(|place| hear(place, Ok(KeepReason::NoRule)));
         }
     }
@@ -100,6 +105,25 @@ fn weigh_within<'a>(within: Duration, from: Timestamp, ranked: &[Dated<'a>], hea
                 Ok(KeepReason::Within { within, from })
             } else {
                 Err(RemoveReason::PastWithin { within, from })
+            },
+        );
+    }
+}
+
+/// Keeps all since the beginning of the window, and the last one before it: from that one on its first points are reached.
+fn weigh_points<'a>(within: Duration, from: Timestamp, ranked: &[Dated<'a>], hear: &mut impl FnMut(usize, Said<'a>)) {
+    let longest = SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX);
+    let is_inside = |dated: &&Dated<'a>| from.duration_since(dated.start) <= longest;
+    // By revisions: of two that were begun with different clocks the later one need not have the later date.
+    let last_inside = ranked.iter().rposition(|dated| is_inside(&dated));
+    let needed = last_inside.map_or(1, |place| place.saturating_add(2));
+    for place in 0..ranked.len() {
+        hear(
+            place,
+            if place < needed {
+                Ok(KeepReason::Points { within, from })
+            } else {
+                Err(RemoveReason::PastPoints { within, from })
             },
         );
     }

@@ -92,11 +92,13 @@ fn any_count() -> impl Strategy<Value = u32> {
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
-    let within = prop_oneof![
-        3 => Just(None),
-        3 => (0_u64..1_000_000).prop_map(|s| Some(Duration::from_secs(s))),
-        1 => Just(Some(Duration::MAX)),
-    ];
+    let within = || {
+        prop_oneof![
+            3 => Just(None),
+            3 => (0_u64..1_000_000).prop_map(|s| Some(Duration::from_secs(s))),
+            1 => Just(Some(Duration::MAX)),
+        ]
+    };
     let max_bytes = prop_oneof![
         2 => Just(None),
         3 => (0_u64..300).prop_map(|b| Some(ByteSize(b))),
@@ -110,10 +112,11 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         any_count(),
         any_count(),
     );
-    (counts, within, max_bytes).prop_map(
+    (counts, within(), within(), max_bytes).prop_map(
         |(
             (keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, min),
             keep_within,
+            pitr_window,
             max_bytes,
         )| {
             Policy {
@@ -124,6 +127,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 keep_weekly,
                 keep_monthly,
                 keep_yearly,
+                pitr_window,
                 max_bytes,
                 min_backups: min,
             }

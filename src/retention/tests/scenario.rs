@@ -212,6 +212,7 @@ fn policy(text: &str) -> Policy {
         match key {
             "keep_last" => policy.keep_last = count(),
             "keep_within" => policy.keep_within = Some(duration(value)),
+            "pitr_window" => policy.pitr_window = Some(duration(value)),
             "keep_hourly" => policy.keep_hourly = count(),
             "keep_daily" => policy.keep_daily = count(),
             "keep_weekly" => policy.keep_weekly = count(),

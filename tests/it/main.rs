@@ -18,6 +18,7 @@ mod compact;
 mod config;
 mod copying;
 mod crash;
+mod delta_vector;
 mod grid;
 mod hanging;
 mod inspect;

@@ -1,5 +1,7 @@
 //! The arguments that several commands take, and what programs see of the backup that they name.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use crate::destinations::Destinations;
 use crate::etcd_settings::shell_word;
 use crate::jobs::identities;
 use crate::jobs::named_store::NamedStore;
+use crate::jobs::point::{Point, When};
 use crate::jobs::source::{Asked, Found};
 use crate::jobs::stores::read_configured;
 use crate::layout::Manifest;
@@ -107,6 +110,39 @@ impl IdentityArgs {
     }
 }
 
+/// Which point of the history.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[group(multiple = false)]
+pub(super) struct PointArgs {
+    /// The point at which this revision was the last one; CHAIN:REVISION as SOURCE is one of that chain
+    #[arg(long, value_name = "N", help_heading = "Points")]
+    to_revision: Option<Revision>,
+    /// The last point at or before this time: RFC 3339, or a span such as `15m ago`
+    #[arg(long, value_name = "TIME", value_parser = When::parse, help_heading = "Points")]
+    to_time: Option<When>,
+    /// The last point before this key was last deleted
+    #[arg(long, value_name = "KEY", help_heading = "Points")]
+    before_delete: Option<OsString>,
+    /// The last point before a key that begins so was last deleted
+    #[arg(long, value_name = "PREFIX", help_heading = "Points")]
+    before_delete_prefix: Option<OsString>,
+}
+
+impl PointArgs {
+    /// The point.
+    pub fn point(&self) -> Point {
+        let bytes = |text: &OsString| text.as_bytes().to_vec();
+        let revision = self.to_revision.map(Point::Revision);
+        let time = || self.to_time.map(Point::Time);
+        let key = || self.before_delete.as_ref().map(|key| Point::BeforeDelete(bytes(key)));
+        let prefix = || self.before_delete_prefix.as_ref().map(bytes);
+        let point = revision.or_else(time).or_else(key);
+        point
+            .or_else(|| prefix().map(Point::BeforeDeletePrefix))
+            .unwrap_or_default()
+    }
+}
+
 /// Where the snapshot comes from.
 #[derive(clap::Args, Clone)]
 pub(super) struct SourceArgs {
@@ -176,6 +212,15 @@ impl SourceArgs {
     /// Finds what is meant, without opening it.
     pub fn find(&self, context: &Context) -> Result<Found, Failure> {
         self.asked(context).find(&context.output)
+    }
+
+    /// Finds what is meant by it and by the point, without opening it.
+    pub fn find_point(&self, context: &Context, point: &Point) -> Result<Found, Failure> {
+        let asked = Asked {
+            point: Some(point),
+            ..self.asked(context)
+        };
+        asked.find(&context.output)
     }
 
     /// What is asked for with all that.

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::arguments::{SourceArgs, Used};
+use super::arguments::{PointArgs, SourceArgs, Used};
 use super::{Context, Exit, Failure};
 use crate::jobs::export::{DigestRule, export, is_stdout};
+use crate::jobs::export_point::export_point;
+use crate::jobs::point::Point;
 use crate::jobs::source::described;
 use crate::model::{ByteSize, Digest};
 use crate::terminal::Format;
@@ -23,6 +25,8 @@ use crate::terminal::Format;
 pub struct Args {
     #[command(flatten)]
     pub(super) source: SourceArgs,
+    #[command(flatten)]
+    point: PointArgs,
     /// The file to write, which must not exist; `-` is standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -44,19 +48,30 @@ struct Document {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let point = args.point.point();
     if args.compact {
+        if point != Point::OfSource {
+            let message = "`--compact` is for full backups: a point behind one is exported as it is";
+            return Err(Failure::new(Exit::Usage, message).next(
+                "export the point without `--compact`, then compact that file: `lifeboat compact FILE SMALLER`",
+            ));
+        }
         return super::compact::write(context, &args.source, args.file, args.skip_hash_check);
     }
     refuse_place(context, &args.file)?;
     let interrupted = super::interrupted_flag(context);
-    let found = args.source.find(context)?;
+    let found = args.source.find_point(context, &point)?;
     let manifest = found.manifest.clone();
     let rule = match args.skip_hash_check {
         true => DigestRule::Appended,
         false => DigestRule::Required,
     };
     let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
-    let exported = export(&found, rule, &args.file, &context.output, &stop)?;
+    found.say_point(&context.output);
+    let exported = match found.changes().is_some() {
+        true => export_point(&found, &args.file, &context.output, &stop)?,
+        false => export(&found, rule, &args.file, &context.output, &stop)?,
+    };
     warn_of_copy(context, exported.digest);
     let bytes = exported.bytes;
     match context.output.format {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::arguments::{SourceArgs, Used};
+use super::arguments::{PointArgs, SourceArgs, Used};
 use super::{Context, Exit, Failure};
 use crate::etcd_settings::shell_word as word;
 use crate::jobs::inspect::refuse_living;
@@ -19,7 +19,7 @@ use crate::keyspace::EtcdLine;
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
 use crate::rebuild::{
-    ContentProof, DigestRule, Error, LeftBehind, Plan, Progress, Rebuilt, Rewrite, Salvaged, rebuild,
+    Applied, ContentProof, DigestRule, Error, LeftBehind, Plan, Progress, Rebuilt, Rewrite, Salvaged, rebuild,
 };
 use crate::terminal::{Bar, Format, Output};
 use crate::text::{compacted, count};
@@ -34,11 +34,15 @@ use crate::text::{compacted, count};
     after_help = "Example, on the host of m1:\n  lifeboat rebuild latest --identity backup-key.txt --data-dir /var/lib/etcd/default \\\n    \
     --name m1 --initial-cluster m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380 \\\n    \
     --initial-cluster-token restored-1 --initial-advertise-peer-urls http://10.0.0.1:2380\n\n\
+    As it was a quarter of an hour ago, or before a key was deleted:\n  lifeboat rebuild latest --to-time '15m ago' --identity backup-key.txt --data-dir /var/lib/etcd/default\n  \
+    lifeboat rebuild latest --before-delete /registry/namespaces/shop --identity backup-key.txt --data-dir /var/lib/etcd/default\n\n\
     Of the disk of a dead member, its log included:\n  lifeboat rebuild /srv/copy-of-m1 --from-data-dir --data-dir /var/lib/etcd/default"
 )]
 pub struct Args {
     #[command(flatten)]
     pub(super) source: SourceArgs,
+    #[command(flatten)]
+    point: PointArgs,
     /// Where to lay it out; absent or empty
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
@@ -105,6 +109,7 @@ struct Document {
     leases: Vec<LeaseDocument>,
     auth_enabled: bool,
     salvaged: Option<SalvagedDocument>,
+    applied: Option<AppliedDocument>,
     flags: BTreeMap<&'static str, String>,
     #[serde(skip)]
     members: usize,
@@ -131,6 +136,31 @@ impl SalvagedDocument {
             from_revision: salvaged.first,
             to_revision: salvaged.first.map(|_| salvaged.last),
             torn: salvaged.torn.is_some(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct AppliedDocument {
+    from_revision: Revision,
+    to_revision: Revision,
+    revisions: u64,
+    changes: u64,
+    deltas: u64,
+    checkpoints: u64,
+    matched_revision: Option<Revision>,
+}
+
+impl AppliedDocument {
+    fn of(applied: Applied) -> AppliedDocument {
+        AppliedDocument {
+            from_revision: applied.from,
+            to_revision: applied.to,
+            revisions: applied.revisions,
+            changes: applied.changes,
+            deltas: applied.deltas,
+            checkpoints: applied.checkpoints.found,
+            matched_revision: applied.checkpoints.matched,
         }
     }
 }
@@ -188,8 +218,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             (source, Plan { left, digest, ..plan })
         }
     };
-    let found = source.find(context)?;
+    let found = source.find_point(context, &args.point.point())?;
     let manifest = found.manifest.clone();
+    found.say_point(&context.output);
     let rebuilt = found.with_each(
         &context.output,
         |source, manifest| {
@@ -211,11 +242,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                     false => ControlFlow::Continue(()),
                 }
             };
-            rebuild(source, None, &plan, &listener)
+            rebuild(source, found.changes(), &plan, &listener)
         },
         Error::is_fault_of_source,
         |error| failure(&error, args.etcd_version, manifest.as_ref()),
-    )?;
+    );
+    found.tell_notes(&context.output);
+    let rebuilt = rebuilt?;
     let mut document = document(&args, &plan, &rebuilt, manifest.as_ref());
     // For people that is the first of the next steps.
     if let (Format::Json, Some(chown)) = (context.output.format, &document.chown) {
@@ -272,6 +305,7 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manif
             .collect(),
         auth_enabled: rebuilt.auth.enabled,
         salvaged: rebuilt.salvaged.map(SalvagedDocument::of),
+        applied: rebuilt.applied.map(AppliedDocument::of),
         flags,
         members: plan.membership.members().len(),
         chown: chown(plan, rebuilt),
@@ -303,6 +337,21 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
         field(
             "from the log",
             format!("{entries} that the database did not hold: {revisions}"),
+        );
+    }
+    if let Some(applied) = &rebuilt.applied {
+        let matched = match applied.checkpoints.matched {
+            Some(matched) => format!("; HashKV is what a member reported at revision {matched}"),
+            None => String::new(),
+        };
+        field(
+            "changes",
+            format!(
+                "{} behind revision {}, of {}{matched}",
+                count(applied.revisions, "revision"),
+                applied.from,
+                count(applied.deltas, "delta")
+            ),
         );
     }
     let hash = document.hash_kv;

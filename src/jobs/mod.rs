@@ -22,6 +22,7 @@ pub mod configuration;
 pub mod copy;
 mod exit;
 pub mod export;
+pub mod export_point;
 mod failure;
 pub mod give_way;
 pub mod host;
@@ -73,7 +74,7 @@ pub trait Listener: Send + Sync {
     fn detail(&self, text: &str);
 
     /// What is going to be done, before anything is.
-    fn say(&self, text: &str) {
+    fn announce(&self, text: &str) {
         self.detail(text);
     }
 

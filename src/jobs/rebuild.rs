@@ -227,6 +227,12 @@ pub fn warnings(token: &str, rebuilt: &Rebuilt) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if let Some(applied) = rebuilt.applied.filter(|_| rebuilt.auth.enabled) {
+        warnings.push(format!(
+            "users, roles and passwords are those of the full backup, at revision {}: no change of them is in the deltas",
+            applied.from
+        ));
+    }
     if token == "etcd-cluster" {
         warnings.push(
             "the token is etcd's default: with the same URLs the new cluster has the same ids as any before it, and a \

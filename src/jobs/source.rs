@@ -226,10 +226,17 @@ impl Found {
         self.chosen.as_ref()?.changes()
     }
 
+    /// Says what was passed over while the changes were read.
+    pub fn tell_notes(&self, listener: &dyn Listener) {
+        if let Some(chosen) = &self.chosen {
+            chosen.tell_notes(listener);
+        }
+    }
+
     /// Says which point was chosen, before anything is done.
     pub fn say_point(&self, listener: &dyn Listener) {
         let lines = self.chosen.iter().flat_map(Chosen::lines);
-        lines.for_each(|(name, text)| listener.say(&format!("{name:<14} {text}")));
+        lines.for_each(|(name, text)| listener.announce(&format!("{name:<14} {text}")));
     }
 
     /// Opens the copies in turn until `use_it` is content with one; a copy that fails is named in a warning.

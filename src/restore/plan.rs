@@ -74,8 +74,11 @@ pub struct Backup {
     pub sha256: Digest,
     /// Their number.
     pub bytes: u64,
-    /// The revision it holds.
+    /// The revision that comes of it: its own, or a later one to which changes behind it lead.
     pub revision: Revision,
+    /// Its own, where changes behind it are restored too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full: Option<Revision>,
     /// What the member reported for that revision, if it was asked.
     pub hash_kv: Option<HashKv>,
 }
@@ -93,8 +96,24 @@ impl Backup {
             sha256: manifest.plain.sha256,
             bytes: manifest.plain.bytes,
             revision: manifest.to_revision,
+            full: None,
             hash_kv: manifest.hash_kv,
         }
+    }
+
+    /// The same with the changes behind it up to that revision.
+    #[must_use]
+    pub fn followed_to(self, revision: Revision) -> Backup {
+        Backup {
+            full: Some(self.revision),
+            revision,
+            ..self
+        }
+    }
+
+    /// What its database holds by itself.
+    pub fn own_revision(&self) -> Revision {
+        self.full.unwrap_or(self.revision)
     }
 
     /// What has no manifest, as it was seen when it was read through.
@@ -109,6 +128,7 @@ impl Backup {
             sha256: seen.sha256,
             bytes: seen.bytes,
             revision: seen.revision,
+            full: None,
             hash_kv: None,
         }
     }
@@ -473,6 +493,7 @@ pub(super) mod tests {
                 sha256: Digest([7; 32]),
                 bytes: 4096,
                 revision: Revision::new(42).unwrap(),
+                full: None,
                 hash_kv: None,
             },
             members: members.parse().unwrap(),

@@ -20,7 +20,7 @@ use super::{Error, files};
 use crate::datadir::wal;
 use crate::durable::failed;
 use crate::rebuild::{self, ContentProof, DigestRule, Expected, Rebuilt};
-use crate::source::Source;
+use crate::source::{Changes, Source};
 
 /// The unit that takes an open restore up, at boot and in the background.
 pub const RESUME_UNIT: &str = "lifeboat-restore-resume.service";
@@ -34,6 +34,7 @@ impl Run<'_> {
     pub fn build(
         &mut self,
         source: Source,
+        changes: Option<Changes>,
         rule: DigestRule,
         listener: rebuild::Listener<'_>,
     ) -> Result<Rebuilt, rebuild::Error> {
@@ -60,10 +61,10 @@ impl Run<'_> {
                     expected: wish.expected,
                     left: None,
                 };
-                (rebuild::rebuild_in(homes, source, None, &wanted, listener)?, None)
+                (rebuild::rebuild_in(homes, source, changes, &wanted, listener)?, None)
             }
             None => {
-                let (prepared, rebuilt) = rebuild::prepare_in(homes, source, None, &wish, listener)?;
+                let (prepared, rebuilt) = rebuild::prepare_in(homes, source, changes, &wish, listener)?;
                 (rebuilt, Some(prepared))
             }
         };
@@ -402,7 +403,7 @@ fn wish(plan: &Plan, digest: DigestRule) -> rebuild::Wish {
         rewrite: plan.host.rewrite,
         expected: Some(Expected {
             sha256: plan.cluster.backup.sha256,
-            revision: plan.cluster.backup.revision,
+            revision: plan.cluster.backup.own_revision(),
             hash_kv: plan.cluster.backup.hash_kv,
         }),
     }

@@ -172,7 +172,7 @@ impl Output {
     }
 
     /// What is going to be done: beside the result, and told unless a run was to be quiet.
-    pub fn say(&self, text: impl AsRef<str>) {
+    pub fn announce(&self, text: impl AsRef<str>) {
         self.copy(Level::Info, text.as_ref());
         if self.verbosity != Verbosity::Quiet {
             writeln!(io::stderr(), "{}", printable(text.as_ref())).ok();
@@ -219,8 +219,8 @@ impl Listener for Output {
         Output::detail(self, text);
     }
 
-    fn say(&self, text: &str) {
-        Output::say(self, text);
+    fn announce(&self, text: &str) {
+        Output::announce(self, text);
     }
 
     fn progress(&self, what: &'static str) -> Box<dyn Fn(u64, u64)> {

@@ -37,7 +37,7 @@ fn a_delta_that_another_program_wrote_is_read() {
     assert_eq!((head.header.first_mark, head.header.last_mark), (first, last));
 
     let identity = fs::read(folder().join("identity.txt")).unwrap();
-    let identities = Identities::parse(&identity, "it").ok().expect("it is an identity");
+    let identities = Identities::parse(&identity, "it").expect("it is an identity");
     let body = bytes[usize::try_from(head.body).unwrap()..].to_vec();
     let mut decoded = decode(std::io::Cursor::new(body), Unlock::stored(&identities)).unwrap();
     let (mut plain, mut block) = (Vec::new(), Vec::new());

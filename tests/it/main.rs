@@ -30,6 +30,7 @@ mod one_writer;
 mod owners;
 mod packages;
 mod plugins;
+mod points;
 mod rebuild;
 mod recipients;
 mod restore;

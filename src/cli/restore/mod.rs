@@ -5,13 +5,14 @@ mod report;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use super::arguments::{From, IdentityArgs, SourceArgs, UnsignedArgs, WindowArgs};
+use super::arguments::{From, IdentityArgs, PointArgs, SourceArgs, UnsignedArgs, WindowArgs};
 use super::rebuild::rewrite;
 use super::{Context, Exit, Failure, interrupted_flag};
 use crate::health::Level;
 use crate::jobs::restore::{
     Asked, By, Prepared, Watching, finish, finish_in_background, leave_session, need_root, over_quota, prepare,
 };
+use crate::jobs::source;
 use crate::rebuild::{DigestRule, Progress};
 use crate::restore::{Outcome, Step};
 use crate::terminal::{Bar, ask, need_somebody};
@@ -44,6 +45,8 @@ pub struct Args {
     pub(super) from: From,
     #[command(flatten)]
     unsigned: UnsignedArgs,
+    #[command(flatten)]
+    point: PointArgs,
     /// The new cluster's token, which was never used before; the same on every host. The members do not meet then: each
     /// starts by itself
     #[arg(long, value_name = "TOKEN")]
@@ -108,8 +111,12 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         args.from.clone(),
         args.unsigned,
     );
+    let point = args.point.point();
     let asked = Asked {
-        source: source.asked(context),
+        source: source::Asked {
+            point: Some(&point),
+            ..source.asked(context)
+        },
         members: args.members.as_deref(),
         without: &args.without,
         token: args.cluster_token.as_deref(),
@@ -123,6 +130,7 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
     };
     let prepared = prepare(&asked, output, runtime, &interrupted)?;
     let Prepared { here, plan, keys, .. } = &prepared;
+    prepared.say_point(output);
     if args.dry_run {
         report::plan(output, plan, here, *keys);
         return Ok(Exit::Done);

@@ -86,7 +86,12 @@ pub(super) fn plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>)
             cluster_id: plan.cluster_id(),
             cluster_token: plan.host.identity.as_ref().map(|is| &*is.token),
             revision: plan.cluster.backup.revision,
-            hash_kv: plan.cluster.backup.hash_kv,
+            // What was reported is of the full backup.
+            hash_kv: plan
+                .cluster
+                .backup
+                .hash_kv
+                .filter(|_| plan.cluster.backup.full.is_none()),
             keys,
             bytes: plan.cluster.backup.bytes,
             bump: plan.cluster.bump.by,

@@ -126,7 +126,10 @@ pub fn prepare(
     Ok(Prepared {
         here,
         plan: planned.plan,
-        keys: found.manifest.as_ref().and_then(|manifest| manifest.keys),
+        // Recorded is what the full backup has.
+        keys: (found.manifest.as_ref())
+            .and_then(|manifest| manifest.keys)
+            .filter(|_| found.changes().is_none()),
         found,
         digest: asked.digest,
         ledger: planned.ledger,
@@ -212,6 +215,11 @@ pub struct Watching<'a> {
 }
 
 impl Prepared {
+    /// Says which point of the history it is, where it is not just a full backup.
+    pub fn say_point(&self, listener: &dyn Listener) {
+        self.found.say_point(listener);
+    }
+
     /// Carries it out; waits for the others if it is asked to.
     pub fn carry_out(
         self,
@@ -250,11 +258,12 @@ impl Prepared {
             };
             self.found.with_each(
                 listener,
-                |source, _| run.build(source, self.digest, &progress),
+                |source, _| run.build(source, self.found.changes(), self.digest, &progress),
                 rebuild::Error::is_fault_of_source,
                 |error| refused_by(&error, self.found.manifest.as_ref()),
             )
         });
+        self.found.tell_notes(listener);
         match built {
             Ok(built) => {
                 let told = told_of_quota(&self.plan, built.database_bytes, built.rewritten, built.compacted_bytes);

@@ -29,7 +29,11 @@ pub fn backup(
     interrupted: &AtomicBool,
 ) -> Result<Backup, Failure> {
     if let Some(manifest) = &found.manifest {
-        return Ok(Backup::recorded(manifest));
+        let backup = Backup::recorded(manifest);
+        return Ok(match found.chosen().filter(|chosen| chosen.is_behind()) {
+            Some(chosen) => backup.followed_to(chosen.revision),
+            None => backup,
+        });
     }
     let progress = listener.progress("looking through the source");
     let mut name = String::new();

@@ -215,7 +215,7 @@ fn hosts_that_restore_different_things_say_so_and_none_starts() {
             ledger.plan.cluster.bump.by = 7;
         }
         let mut run = Run::begin(bench.ledger_store(), ledger, bench.tools(&go_on)).expect("none is open");
-        run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
+        run.build(snapshot(), None, DigestRule::Required, &|_| ControlFlow::Continue(()))
             .expect("there is nothing wrong with it");
         let outcome = run.go(Patience::Started);
         assert!(waits(&outcome) && !has_started(bench), "{outcome:?}");

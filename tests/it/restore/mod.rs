@@ -143,6 +143,7 @@ impl Bench {
                 sha256: Digest(sha2::Sha256::digest(&snapshot).into()),
                 bytes: snapshot.len() as u64,
                 revision,
+                full: None,
                 hash_kv: None,
             },
             members: self.etcd.initial_cluster().parse().expect("it is one"),
@@ -211,7 +212,7 @@ impl Bench {
         if listener(Step::Build).is_break() {
             return Err(Error::Stopped { step: Step::Build });
         }
-        run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
+        run.build(snapshot(), None, DigestRule::Required, &|_| ControlFlow::Continue(()))
             .expect("there is nothing wrong with it");
         Ok(run)
     }
@@ -222,7 +223,7 @@ impl Bench {
         let overlay = ledger.plan.host.overlay.as_mut().expect("one was planned");
         overlay.advertise_peer_urls = vec!["nonsense".to_owned()];
         let mut run = Run::begin(self.ledger_store(), ledger, self.tools(&go_on)).expect("none is open");
-        run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
+        run.build(snapshot(), None, DigestRule::Required, &|_| ControlFlow::Continue(()))
             .expect("there is nothing wrong with it");
         run
     }
@@ -465,7 +466,7 @@ fn what_was_written_anew_on_the_way_is_served() {
         let mut ledger = bench.ledger(number);
         ledger.plan.host.rewrite = rewrite;
         let mut run = Run::begin(bench.ledger_store(), ledger, bench.tools(&go_on)).expect("none is open");
-        let built = run.build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()));
+        let built = run.build(snapshot(), None, DigestRule::Required, &|_| ControlFlow::Continue(()));
         let rewritten = built.expect("there is nothing wrong with it").rewritten;
         let is_compacted = rewritten.map(|rewritten| rewritten.is_compacted);
         assert_eq!(is_compacted, Some(rewrite != Rewrite::Defragmented), "{rewrite:?}");
@@ -672,7 +673,7 @@ fn a_disk_that_is_full_while_building_stops_nothing() {
 
     let mut run = Run::begin(bench.ledger_store(), bench.ledger(1), bench.tools(&go_on)).expect("none is open");
     let error = run
-        .build(snapshot(), DigestRule::Required, &|_| ControlFlow::Continue(()))
+        .build(snapshot(), None, DigestRule::Required, &|_| ControlFlow::Continue(()))
         .expect_err("there is no room");
     run.abandon(error.to_string()).expect("there is nothing to it");
     drop(run);

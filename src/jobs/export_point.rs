@@ -1,0 +1,141 @@
+//! A plain snapshot of a point behind a full backup: the backup and the changes behind it, made beside the file that it becomes.
+//!
+//! What is made meanwhile is as plain as the file itself, lies in the same folder under a name that begins with a dot, and is
+//! removed at the end; the next run for the same file removes what a killed one has left.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::export::{self, DigestRule, Exported, is_stdout, write_new};
+use super::rebuild::{expected, refused_by};
+use super::source::Found;
+use super::{Exit, Failure, Listener, failed};
+use crate::datadir;
+use crate::durable::Dir;
+use crate::model::Digest;
+use crate::rebuild::{self, Homes, Progress, Rewrite, Wish};
+
+/// What the data is called in the folder that it is made in.
+const MADE: &str = "point";
+
+/// Writes the point that was chosen to `path`, whose file must not exist.
+pub fn export_point(
+    found: &Found,
+    path: &Path,
+    listener: &dyn Listener,
+    stop: &dyn Fn() -> bool,
+) -> Result<Exported, Failure> {
+    if is_stdout(path) {
+        let message = "a point behind a full backup is made in a file, not on standard output";
+        return Err(Failure::new(Exit::Usage, message).next("give a file"));
+    }
+    let refused = |error| export::failure(error, found.manifest.as_ref());
+    if path.exists() {
+        return Err(refused(export::Error::Exists(path.to_owned())));
+    }
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    let (Some(folder), Some(file)) = (absolute.parent(), absolute.file_name()) else {
+        return Err(Failure::new(Exit::Usage, format!("{} names no file", path.display())));
+    };
+    let home = Dir::open(folder).map_err(failed)?;
+    let name = format!(".{}.partial-point", file.to_string_lossy());
+    remove(&home, &name)?;
+    let made = home.make(&name).map_err(failed)?;
+    let written = make(found, &made, listener, stop).and_then(|database| {
+        let bytes = database.metadata().map_err(failed)?.len();
+        let needed = bytes.saturating_add(crate::etcd::DIGEST_BYTES);
+        write_new(path, needed, |to| copy(&database, to, path, stop)).map_err(refused)
+    });
+    let removed = remove(&home, &name);
+    let written = written?;
+    removed?;
+    Ok(written)
+}
+
+fn remove(home: &Dir, name: &str) -> Result<(), Failure> {
+    match home.look(name).map_err(failed)? {
+        Some(_) => home.remove_tree(name).map_err(failed),
+        None => Ok(()),
+    }
+}
+
+/// Makes the database of the point, checked and proven as every other.
+fn make(found: &Found, home: &Dir, listener: &dyn Listener, stop: &dyn Fn() -> bool) -> Result<File, Failure> {
+    let homes = Homes {
+        data: home,
+        log: None,
+        name: MADE,
+        owner: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+    };
+    let made = found.with_each(
+        listener,
+        |source, manifest| {
+            if home.look(MADE)?.is_some() {
+                home.remove_tree(MADE)?;
+            }
+            let wish = Wish {
+                bump: None,
+                line: None,
+                digest: rebuild::DigestRule::Required,
+                rewrite: Rewrite::Not,
+                expected: manifest.map(expected),
+            };
+            let shown = listener.progress("export");
+            let length = source.length();
+            let each = |progress: Progress| {
+                if let Progress::Reading { bytes } = progress {
+                    shown(bytes, length.unwrap_or(bytes));
+                }
+                match stop() {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            };
+            rebuild::prepare_in(homes, source, found.changes(), &wish, &each).map(drop)
+        },
+        rebuild::Error::is_fault_of_source,
+        |error| refused_by(&error, found.manifest.as_ref()),
+    );
+    found.tell_notes(listener);
+    made?;
+    let missing = || Failure::new(Exit::Failed, "what was made is gone: run it again");
+    let mut folder = home.dir(MADE).map_err(failed)?.ok_or_else(missing)?;
+    for part in datadir::SNAP_DIR.split('/') {
+        folder = folder.dir(part).map_err(failed)?.ok_or_else(missing)?;
+    }
+    folder.file(datadir::DB).map_err(failed)?.ok_or_else(missing)
+}
+
+/// The database, and its digest behind it.
+fn copy(mut database: &File, to: &mut &File, path: &Path, stop: &dyn Fn() -> bool) -> Result<Exported, export::Error> {
+    let refused = |error| export::Error::Write(path.to_owned(), error);
+    let (mut hasher, mut whole) = (Sha256::new(), Sha256::new());
+    let (mut block, mut bytes) = (vec![0; 1 << 20], 0);
+    loop {
+        if stop() {
+            return Err(export::Error::Interrupted);
+        }
+        let length = database.read(&mut block).map_err(refused)?;
+        let read = block.get(..length).unwrap_or_default();
+        if read.is_empty() {
+            break;
+        }
+        hasher.update(read);
+        whole.update(read);
+        to.write_all(read).map_err(refused)?;
+        bytes += length as u64;
+    }
+    let digest = hasher.finalize();
+    whole.update(digest);
+    to.write_all(&digest).map_err(refused)?;
+    to.flush().map_err(refused)?;
+    Ok(Exported {
+        bytes: bytes + crate::etcd::DIGEST_BYTES,
+        sha256: Digest(whole.finalize().into()),
+        digest: DigestRule::Required,
+    })
+}

@@ -22,10 +22,14 @@ pub struct LastProof<'a> {
     pub checked_at: Timestamp,
 }
 
-/// The good backup of the highest revision that was ever proven further than that it is stored, or checked; of its copies, the
-/// one that is proven furthest.
+/// The good backup of the highest revision that was ever proven further than that it is stored, or checked, in the history that
+/// `latest` is taken from; of its copies, the one that is proven furthest. Another history tells nothing of how far that one is
+/// proven, however high its revisions; without an accepted one there is none.
 pub fn last_proof(catalog: &Catalog) -> Option<LastProof<'_>> {
-    let checked = catalog.backups().iter().flat_map(|backup| {
+    let accepted = catalog.accepted_lineage().ok()?.id;
+    let backups = catalog.backups().iter();
+    let of_it = backups.filter(|backup| backup.manifest().lineage == accepted);
+    let checked = of_it.flat_map(|backup| {
         let copies = backup.copies.iter();
         copies.filter_map(move |copy| match (&copy.standing, copy.checked_at) {
             (Standing::Good(proof), Some(checked_at)) => Some(LastProof {
@@ -138,6 +142,41 @@ mod tests {
             .check(&newer, day, true, Proof::HashKv)
             .catalog("local");
         assert!(last_proof(&wrong).is_none() && wrong.latest().is_err());
+    }
+
+    #[test]
+    fn the_last_proof_is_of_the_history_that_latest_is_taken_from() {
+        let left = manifest(0xab, "20261120T101530Z-00000001", 1000);
+        let [a, b] = [(1, 10), (2, 20)].map(|(hour, revision)| {
+            let mut backup = manifest(0xab, &format!("20261121T0{hour}1530Z-00000002"), revision);
+            backup.lineage = "ab-00000002".parse().unwrap();
+            backup
+        });
+        let all = || {
+            let all = Fixture::default().backup(&left).backup(&a).backup(&b);
+            all.check(&left, "2026-11-20T12:00:00Z", true, Proof::HashKv).check(
+                &a,
+                "2026-11-21T02:00:00Z",
+                true,
+                Proof::Content,
+            )
+        };
+        assert_eq!(
+            last_proof(&all().catalog("local")),
+            None,
+            "nobody has said which one goes on"
+        );
+        let both = [&left.lineage, &a.lineage];
+        let catalog = all()
+            .accepted(1, &a.lineage, &both, "2026-11-21T03:00:00Z")
+            .catalog("local");
+        assert_eq!(catalog.latest().unwrap().id(), &b.chain);
+        let last = last_proof(&catalog).unwrap();
+        assert_eq!((last.backup.revision().get(), last.proof), (10, Proof::Content));
+        let back = all()
+            .accepted(1, &left.lineage, &both, "2026-11-21T03:00:00Z")
+            .catalog("local");
+        assert_eq!(last_proof(&back).unwrap().backup.revision().get(), 1000);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! Invariant: what stays wrong is told once, however often it is tried again and however its words change meanwhile; of
 //! several of a kind each is told. What is only doubtful (a warning) is told when it begins, and is nothing that all could be
-//! well again after.
+//! well again after; while something is, the end of what was wrong is told as that, and not as all.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -72,9 +72,22 @@ impl Alerts {
         };
         if self.was_wrong && !is_grave && is_seen {
             self.was_wrong = false;
-            told.push(Notice::new(Event::Recovered, "all is well again"));
+            told.push(Notice::new(Event::Recovered, self.end()));
         }
         told
+    }
+
+    /// What is said at the end of what was wrong, with what is doubtful still.
+    fn end(&self) -> String {
+        let doubts: Vec<&String> = self.known.values().flatten().collect();
+        match doubts.as_slice() {
+            [] => "all is well again".to_owned(),
+            [only] => format!("what was wrong is mended, but {only}"),
+            [first, more @ ..] => format!(
+                "what was wrong is mended, but {first} (and {} more: see `lifeboat status`)",
+                more.len()
+            ),
+        }
     }
 
     /// Whether nothing grave is wrong.
@@ -209,5 +222,26 @@ mod tests {
         assert_eq!(look(&[empty]), (vec!["recovered"], true));
         assert_eq!(look(&[]), (vec![], true));
         assert_eq!(look(&[empty]), (vec!["no-backup"], true));
+    }
+
+    #[test]
+    fn all_is_not_well_again_while_something_is_doubtful() {
+        let mut alerts = Alerts::default();
+        let notice = |event| Notice::new(event, format!("{} holds", Event::name(event)));
+        let mut look = |wrong: &[Event]| {
+            let told = alerts.look(wrong.iter().copied().map(notice).collect(), Seen::All, Instant::now());
+            told.into_iter().next_back().map(|told| told.message)
+        };
+        look(&[Event::ClockSetBack, Event::ScheduleLate]);
+        let end = look(&[Event::ClockSetBack]);
+        assert_eq!(
+            end.as_deref(),
+            Some("what was wrong is mended, but clock-set-back holds")
+        );
+        look(&[Event::ClockSetBack, Event::NoBackup, Event::ScheduleLate]);
+        let end = look(&[Event::ClockSetBack, Event::NoBackup]).unwrap();
+        assert!(end.ends_with(" holds (and 1 more: see `lifeboat status`)"), "{end}");
+        look(&[Event::ScheduleLate]);
+        assert_eq!(look(&[]).as_deref(), Some("all is well again"));
     }
 }

@@ -23,7 +23,7 @@ use crate::backup::Pulse;
 use crate::config::{Config, DestinationName, Kind, ScheduleName};
 use crate::health::{Event, Level};
 use crate::jobs::{Ended, Order, Retained, Trouble};
-use crate::schedule::{Occasion, Seen, Slot, Watch};
+use crate::schedule::{Occasion, Slot, Watch};
 use crate::slots::Fate;
 use crate::state::State;
 
@@ -221,10 +221,8 @@ impl Agent {
     /// Looks at the clocks, begins what is due, says how things are; how long to sleep then.
     fn turn(&mut self) -> Duration {
         let now = (self.now)();
-        match self.watch.look(now, self.begun.elapsed()) {
-            Seen::Time => {}
-            Seen::Jump(by) => self.log.line(Level::Warning, "the clock went forward", &[("by", &by)]),
-            Seen::StepBack(by) => self.log.line(Level::Warning, "the clock went back", &[("by", &by)]),
+        if let Some(told) = self.watch.look(now, self.begun.elapsed()).told() {
+            self.log.line(Level::Warning, &told, &[]);
         }
         self.unkept.note(CLOCK, self.memory.note_time(now));
         self.notifier.take_in();

@@ -8,6 +8,7 @@ use crate::etcd;
 use crate::etcd::choose::NoChoice;
 use crate::model::ByteSize;
 use crate::pipeline::EncodeError;
+use crate::schedule::Span;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -20,8 +21,9 @@ pub enum Error {
     Etcd(#[from] etcd::Error),
     /// The member is slow.
     #[error(
-        "{url} sends {rate}/s, {received} of {total} so far: the rest would take {left:#}, more than `backup.finish_within` \
-         ({within:#}) leaves"
+        "{url} sends {rate}/s, {received} of {total} so far: the rest would take {}, more than `backup.finish_within` ({}) \
+         leaves",
+        Span(.left.unsigned_abs()), Span(.within.unsigned_abs())
     )]
     Slow {
         /// The member's endpoint.
@@ -201,6 +203,23 @@ mod tests {
         assert!(matches!(error, Error::Etcd(_)), "of one alone: {error}");
         let error = none_left(Vec::new(), others(&["m2: cannot be reached"]));
         assert_eq!(error.to_string(), "no member can be asked: m2: cannot be reached");
+    }
+
+    #[test]
+    fn how_long_a_slow_member_would_take_is_told_in_the_words_of_all_spans() {
+        let slow = Error::Slow {
+            url: "http://m1:2379".to_owned(),
+            rate: ByteSize(1 << 10),
+            received: ByteSize(60 << 10),
+            total: ByteSize(100 << 20),
+            left: SignedDuration::new(102_340, 1_999_884),
+            within: SignedDuration::from_hours(2),
+        };
+        let told = slow.to_string();
+        assert!(
+            told.ends_with("would take 1 d 4 h 25 m 40 s, more than `backup.finish_within` (2 h) leaves"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Span;
+
 /// Since when an agent has seen every slot come.
 ///
 /// It compares the wall clock with one that is never set and stands still while the machine sleeps (`CLOCK_MONOTONIC`).
@@ -23,6 +25,23 @@ pub enum Seen {
     Jump(SignedDuration),
     /// The wall clock went back by so much.
     StepBack(SignedDuration),
+}
+
+impl Seen {
+    /// What there is to say of it; nothing of time as it passes.
+    pub fn told(self) -> Option<String> {
+        let (way, by) = match self {
+            Seen::Time => return None,
+            Seen::Jump(by) => ("forward", by),
+            Seen::StepBack(by) => ("back", by),
+        };
+        // Between the looks at the two clocks a little time goes by: an hour is told as one.
+        let half = Duration::from_millis(500);
+        Some(format!(
+            "the clock went {way} by {}",
+            Span(by.unsigned_abs().saturating_add(half))
+        ))
+    }
 }
 
 /// What clocks may differ by between two looks without one of them having been set.
@@ -70,6 +89,16 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_told_in_the_words_of_all_spans() {
+        assert_eq!(Seen::Time.told(), None);
+        let month = SignedDuration::from_hours(720) - SignedDuration::from_nanos(8116);
+        let back = Seen::StepBack(month).told();
+        assert_eq!(back.as_deref(), Some("the clock went back by 30 d"));
+        let forward = Seen::Jump(SignedDuration::from_millis(3_661_200)).told();
+        assert_eq!(forward.as_deref(), Some("the clock went forward by 1 h 1 m 1 s"));
     }
 
     #[test]

@@ -63,9 +63,27 @@ pub fn count(number: u64, noun: &str) -> String {
     }
 }
 
+/// What is wrong, of which the first are named and there are `count`: `a; b; and 7 faults more`.
+pub fn first_of(named: &[String], count: u64) -> String {
+    let more = count.saturating_sub(named.len() as u64);
+    let more = (more > 0).then(|| format!("and {more} {} more", if more == 1 { "fault" } else { "faults" }));
+    let mut all: Vec<&str> = named.iter().map(String::as_str).collect();
+    all.extend(more.as_deref());
+    all.join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_faults_the_first_are_named_and_the_others_counted() {
+        let named = ["page 7 is damaged".to_owned(), "no root".to_owned()];
+        assert_eq!(first_of(&named[..1], 1), "page 7 is damaged");
+        assert_eq!(first_of(&named, 2), "page 7 is damaged; no root");
+        assert_eq!(first_of(&named, 3), "page 7 is damaged; no root; and 1 fault more");
+        assert_eq!(first_of(&named, 9), "page 7 is damaged; no root; and 7 faults more");
+    }
 
     #[test]
     fn ages_have_two_of_their_unit_at_least() {

@@ -10,6 +10,7 @@ use crate::keyspace;
 use crate::keyspace::entries::CannotExecute;
 use crate::model::{ByteSize, Revision};
 use crate::source;
+use crate::text::first_of;
 
 /// Why there is no data directory.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +112,7 @@ pub enum Error {
         what: String,
     },
     /// The database is not sound.
-    #[error("{name} is not a sound etcd database: {} in all, first: {}", .count, .faults.join("; "))]
+    #[error("{name} is not a sound etcd database: {}", first_of(.faults, *.count))]
     Unsound {
         /// The source.
         name: String,

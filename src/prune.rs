@@ -61,6 +61,9 @@ pub struct Plan {
     pub excess: ByteSize,
     /// What the rules would remove, if the time could be believed.
     pub held: Option<Held>,
+    /// What would be removed, and is not because the store did not say whether it may be. After some of them no more are
+    /// asked about, and stay too.
+    pub stuck: Vec<Error>,
     chains: Vec<ChainPath>,
     /// What a chain leads: the same snapshot.
     led: BTreeMap<ChainPath, Vec<ChainPath>>,
@@ -125,6 +128,7 @@ pub fn plan(
         keep: judged.keep.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         remove: judged.remove.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         excess: judged.excess,
+        stuck: Vec::new(),
         chains: judged.remove.iter().map(|v| v.chain.path.clone()).collect(),
         led: BTreeMap::new(),
     };
@@ -250,7 +254,10 @@ impl Plan {
             reasons: vec![reason],
         };
         let fault = &damaged.fault;
-        let is_pinned = store.is_pinned(named).unwrap_or(true);
+        let is_pinned = match store.is_pinned(named) {
+            Ok(is_pinned) => is_pinned,
+            Err(error) => return self.stuck.push(failed(named, true, error)),
+        };
         match (is_pinned, fault) {
             (true, _) => self.keep.push(judged("pinned: `lifeboat unpin` lets it go".to_owned())),
             (false, Fault::Unreadable { .. } | Fault::UnknownFormat { .. }) => {
@@ -272,31 +279,37 @@ impl Plan {
 }
 
 impl Plan {
-    /// Passes over what the store has locked: a removal would hide it and free nothing.
+    /// Passes over what the store has locked: a removal would hide it and free nothing. Who may not ask leaves it alone too.
+    /// Of what nothing is known because the store does not answer, or answers something else, it is no word that it stays.
     fn without_locked(mut self, store: &Store, now: Timestamp) -> Plan {
-        let mut locked = BTreeMap::new();
+        let mut stays: BTreeMap<ChainId, Option<String>> = BTreeMap::new();
         for chain in &self.chains {
-            let why = match store.locked_until(&ObjectName::Full(chain.clone())) {
-                Ok(Some(until)) if until > now => format!("locked until {until:.0}"),
-                Ok(Some(_) | None) => continue,
-                Err(error) => format!("may be locked: {error}"),
+            let reason = match self.stuck.len() {
+                MOST_STUCK.. => None,
+                _ => match store.locked_until(&ObjectName::Full(chain.clone())) {
+                    Ok(Some(until)) if until > now => Some(format!("locked until {until:.0}")),
+                    Ok(Some(_) | None) => continue,
+                    Err(error @ store::Error::Refused { .. }) => Some(format!("may be locked: {error}")),
+                    Err(error) => {
+                        self.stuck.push(failed(chain, true, error));
+                        None
+                    }
+                },
             };
-            locked.insert(chain.chain.clone(), why);
+            stays.insert(chain.chain.clone(), reason);
         }
-        if locked.is_empty() {
+        if stays.is_empty() {
             return self;
         }
-        self.chains.retain(|chain| !locked.contains_key(&chain.chain));
-        let (kept, removed): (Vec<Judged>, Vec<Judged>) = std::mem::take(&mut self.remove)
-            .into_iter()
-            .partition(|judged| locked.contains_key(&judged.id));
-        self.remove = removed;
-        for judged in kept {
-            let why = locked.remove(&judged.id).into_iter();
-            self.keep.push(Judged {
-                reasons: why.collect(),
-                id: judged.id,
-            });
+        self.chains.retain(|chain| !stays.contains_key(&chain.chain));
+        for judged in std::mem::take(&mut self.remove) {
+            match stays.remove(&judged.id) {
+                None => self.remove.push(judged),
+                Some(reason) => self.keep.extend(reason.map(|reason| Judged {
+                    id: judged.id,
+                    reasons: vec![reason],
+                })),
+            }
         }
         self.keep.sort_by(|a, b| a.id.cmp(&b.id));
         self
@@ -306,20 +319,17 @@ impl Plan {
 /// Removes what the plan names. One that cannot be removed keeps none of the others. `removed` is told of every chain.
 pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
     let mut done = Removed::default();
-    let failed = |chain: &ChainPath, is_backup, source| Error {
-        id: chain.chain.clone(),
-        is_backup,
-        source,
-    };
     for chain in &plan.chains {
         // One that was pinned since the listing stays too, and what leads such a one.
         let led = plan.led.get(chain).into_iter().flatten();
-        let mut all = std::iter::once(chain).chain(led);
-        if !all.all(|chain| matches!(store.is_pinned(chain), Ok(false))) {
-            continue;
-        }
-        let objects = match store.list_chain(chain) {
-            Ok(objects) => objects,
+        let looked = match any_is_pinned(store, std::iter::once(chain).chain(led)) {
+            Ok(true) => continue,
+            Ok(false) => looked_at_again(store, chain),
+            Err(error) => Err(error),
+        };
+        let (objects, has_strange_pin) = match looked {
+            Ok(Some(looked)) => looked,
+            Ok(None) => continue,
             Err(error) => {
                 done.stuck.push(failed(chain, true, error));
                 if done.stuck.len() == MOST_STUCK {
@@ -328,17 +338,10 @@ pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
                 continue;
             }
         };
-        // A pin that is listed and pins nothing is a stranger's, and goes last.
-        let is_pin = |object: &ListedObject| object.name == Listed::Ours(ObjectName::Pin(chain.clone()));
-        let (pins, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_pin);
-        let is_strange = !pins.is_empty() && matches!(store.is_pinned(chain), Ok(false));
-        if !pins.is_empty() && !is_strange {
-            continue;
-        }
         let Some(mut order) = removal_order(chain, &objects) else {
             continue;
         };
-        order.extend(is_strange.then(|| ObjectName::Pin(chain.clone())));
+        order.extend(has_strange_pin.then(|| ObjectName::Pin(chain.clone())));
         let (mut is_backup, mut stuck) = (true, None);
         for object in order {
             match store.remove(&object) {
@@ -359,6 +362,31 @@ pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
         removed();
     }
     done
+}
+
+/// Whether one of them is pinned by now.
+fn any_is_pinned<'a>(store: &Store, mut chains: impl Iterator<Item = &'a ChainPath>) -> Result<bool, store::Error> {
+    chains.try_fold(false, |found, chain| Ok(found || store.is_pinned(chain)?))
+}
+
+/// What there is of a chain beside its pin, and whether it has one that pins nothing: a stranger's, which goes last. None if
+/// it is pinned.
+fn looked_at_again(store: &Store, chain: &ChainPath) -> Result<Option<(Vec<ListedObject>, bool)>, store::Error> {
+    let is_pin = |object: &ListedObject| object.name == Listed::Ours(ObjectName::Pin(chain.clone()));
+    let (pins, objects): (Vec<_>, Vec<_>) = store.list_chain(chain)?.into_iter().partition(is_pin);
+    let has_pin = !pins.is_empty();
+    Ok(match has_pin && store.is_pinned(chain)? {
+        true => None,
+        false => Some((objects, has_pin)),
+    })
+}
+
+fn failed(chain: &ChainPath, is_backup: bool, source: store::Error) -> Error {
+    Error {
+        id: chain.chain.clone(),
+        is_backup,
+        source,
+    }
 }
 
 fn said<R: std::fmt::Display>(chain: &Chain, reasons: &[R]) -> Judged {
@@ -579,6 +607,43 @@ mod tests {
         let done = carry_out(&before, &store, || {});
         assert!(done.gone.is_empty() && done.stuck.is_empty(), "{done:?}");
         assert_eq!(store.catalog("local").unwrap().backups().len(), 3);
+    }
+
+    #[test]
+    fn what_is_not_known_to_be_free_of_pins_is_told_and_not_passed_over_like_what_is_pinned() {
+        let (_root, store) = store();
+        let manifests = [1, 2, 3].map(|number| {
+            let backup = manifest(0xab, &format!("20261120T10153{number}Z-00000001"), 10 + number);
+            let object = vec![0; backup.stored.bytes as usize];
+            store.put_new(&backup.object_name(), &object).unwrap();
+            store.put_new(&backup.name(), &backup.to_bytes()).unwrap();
+            backup
+        });
+        let catalog = store.catalog("local").unwrap();
+        let now = "2026-11-21T00:00:00Z".parse().unwrap();
+        let planned = plan(
+            keeping_one(&store),
+            &catalog,
+            now,
+            &TimeZone::UTC,
+            ByAge::IfClocksAgree,
+            None,
+            Ok(None),
+        );
+        assert_eq!((planned.remove.len(), planned.stuck.len()), (2, 0), "{planned:?}");
+        // Where its folder was there is something in which nothing can be looked up.
+        let lost = store.path_of(&manifests[0].name());
+        let lost = lost.parent().unwrap();
+        std::fs::remove_dir_all(lost).unwrap();
+        std::fs::write(lost, b"").unwrap();
+        assert!(store.is_pinned(&manifests[0].chain_path()).is_err());
+        let done = carry_out(&planned, &store, || {});
+        assert_eq!(done.gone, [manifests[1].chain.clone()]);
+        assert_eq!(done.stuck.len(), 1, "{done:?}");
+        assert_eq!(
+            (&done.stuck[0].id, done.stuck[0].is_backup),
+            (&manifests[0].chain, true)
+        );
     }
 
     #[test]

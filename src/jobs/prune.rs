@@ -95,7 +95,7 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
             kept: plan.keep.len() as u64,
             removed: done.gone.len() as u64,
         }),
-        undone: told(&done.stuck)
+        undone: told(plan.stuck.iter().chain(&done.stuck))
             .into_iter()
             .chain(plan.held.map(|held| held.to_string()))
             .chain(forgotten.err())
@@ -110,8 +110,8 @@ fn ids(plan: &Plan) -> Vec<ChainId> {
 }
 
 /// What could not be removed, in words.
-pub fn told(stuck: &[prune::Error]) -> Vec<String> {
-    stuck.iter().map(|error| with_causes(error)).collect()
+fn told<'a>(stuck: impl Iterator<Item = &'a prune::Error>) -> Vec<String> {
+    stuck.map(|error| with_causes(error)).collect()
 }
 
 /// What was kept and removed by hand, as programs see it.
@@ -170,7 +170,11 @@ impl Pruned {
             return;
         };
         if let Some(held) = &plan.held {
-            listener.warn(&format!("destination {name}: {held}"));
+            let told = format!("destination {name}: {held}");
+            match held.is_unknown {
+                true => self.errors.push(told),
+                false => listener.warn(&told),
+            }
         }
         if plan.excess > ByteSize(0) {
             listener.warn(&format!(
@@ -226,6 +230,11 @@ impl Pruned {
             reasons: judged.reasons.clone(),
         };
         self.keep.extend(plan.keep.iter().map(row));
+        let stuck = |stuck: &[prune::Error]| {
+            let told = told(stuck.iter()).into_iter();
+            told.map(|why| format!("destination {name}: {why}")).collect::<Vec<_>>()
+        };
+        self.errors.extend(stuck(&plan.stuck));
         if self.dry_run {
             self.remove.extend(plan.remove.iter().map(row));
             return;
@@ -235,9 +244,7 @@ impl Pruned {
         let done = prune::carry_out(plan, store, || {});
         let removed = plan.remove.iter().filter(|judged| done.gone.contains(&judged.id));
         self.remove.extend(removed.map(row));
-        let stuck = told(&done.stuck).into_iter();
-        self.errors
-            .extend(stuck.map(|why| format!("destination {name}: {why}")));
+        self.errors.extend(stuck(&done.stuck));
     }
 }
 

@@ -38,11 +38,13 @@ pub struct Held {
     pub backups: usize,
     /// Why the time is not believed.
     pub why: String,
+    /// Whether that is because it could not be found out: a clock, or what this host remembers of one, could not be read.
+    pub is_unknown: bool,
 }
 
 impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Held { backups, why } = self;
+        let Held { backups, why, .. } = self;
         let (s, are) = if *backups == 1 { ("", "is") } else { ("s", "are") };
         write!(
             f,
@@ -109,6 +111,7 @@ pub fn careful_plan<'a>(
     let told = held.first().map(|(_, why)| Held {
         backups: held.len(),
         why: why.clone(),
+        is_unknown: clocks.are_unknown(),
     });
     judged.keep.extend(held.into_iter().map(|(verdict, _)| verdict));
     judged
@@ -207,6 +210,17 @@ impl<'a> Doubts<'a> {
         let ahead = start(chain).duration_since(self.now);
         let by = Span(ahead.unsigned_abs());
         (ahead > TOLERANCE).then(|| (KeepReason::DatedInTheFuture, format!("dated {by} in the future")))
+    }
+}
+
+impl Clocks {
+    /// Whether one that nothing else is known to be wrong with could not be read.
+    fn are_unknown(&self) -> bool {
+        match &self.set_back {
+            Ok(None) => self.store.is_err(),
+            Ok(Some(_)) => false,
+            Err(_) => true,
+        }
     }
 }
 

@@ -52,8 +52,12 @@ fn a_clock_that_was_set_back_is_told_and_nothing_goes_for_its_age_meanwhile() {
 
     // A memory that cannot be read is no word that all is well.
     fs::write(&memory, "{}").unwrap();
-    let held = host.lifeboat(["prune", "--dry-run"]).expect_code(0);
-    assert!(held.stderr.contains("is not known"), "{}", held.stderr);
+    let held = host.lifeboat(["--json", "prune", "--dry-run"]).expect_code(3).json();
+    let errors = held["errors"].as_array().unwrap();
+    assert!(
+        errors.len() == 1 && errors[0].as_str().unwrap().contains("is not known"),
+        "{held}"
+    );
     host.lifeboat(["status"]).expect_code(1);
     // As the message says.
     fs::remove_file(&memory).unwrap();

@@ -11,6 +11,7 @@ use lifeboat::signing::{Role, SigningKey};
 use serde_json::Value;
 
 use super::support::etcd::{Etcd, Options};
+use super::support::gate::Gate;
 use super::support::host::{CLUSTER, Host};
 use super::support::life::{self, Away, backup_to, ids};
 use super::support::moto::{Moto, SECRET};
@@ -487,6 +488,70 @@ fn what_is_locked_stays_until_its_day_has_come() {
     let reason = reason.as_str().unwrap();
     assert!(reason.starts_with(&format!("locked until {}", day(30))), "{reason}");
     assert_eq!(keys_of(&moto, &first).len(), 2);
+}
+
+/// A host with two backups in a bucket that has locks and keeps one, behind a gate at which the answer stops that says so: all
+/// that retention needs is read by then.
+fn behind_a_gate(etcd: &Etcd, moto: &Moto, more: &str) -> (Host, Gate, String) {
+    moto.make_locking_bucket(BUCKET);
+    let gate = Gate::stopping_at(&moto.endpoint(), "<ObjectLockEnabled>");
+    let host = host_with(
+        etcd,
+        moto,
+        &format!("[destinations.bucket.retention]\nkeep_last = 1\n{more}"),
+    );
+    host.reconfigure(&moto.endpoint(), &gate.url);
+    let first = host.backup();
+    host.backup();
+    (host, gate, first)
+}
+
+#[test]
+fn prune_says_that_it_is_not_done_where_a_bucket_hangs_once_it_is_listed() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(moto) = Moto::start() else { return };
+    let (host, gate, first) = behind_a_gate(etcd, &moto, "");
+    let pruned = host.lifeboat(["--json", "prune"]).expect_code(3).json();
+    assert!(gate.is_held());
+    let errors = pruned["errors"].as_array().unwrap();
+    let told = format!("destination bucket: remove {first}: ");
+    assert!(
+        errors.len() == 1
+            && errors[0]
+                .as_str()
+                .is_some_and(|error| error.starts_with(&told) && error.contains("hangs")),
+        "{pruned}"
+    );
+    for judged in ["keep", "remove"] {
+        let mut rows = pruned[judged].as_array().unwrap().iter();
+        assert!(
+            !rows.any(|row| row["id"] == first.as_str() && row["destination"] == "bucket"),
+            "neither is known of it: {pruned}"
+        );
+    }
+    gate.open();
+    let pruned = host.lifeboat(["--json", "prune"]).expect_code(0).json();
+    assert_eq!(ids(&pruned["remove"]), [&first], "{pruned}");
+}
+
+#[test]
+fn the_agents_retention_is_not_done_where_a_bucket_is_gone_once_it_is_listed() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let Some(mut moto) = Moto::start() else { return };
+    let tidy = "[schedules.tidy]\nkind = \"prune\"\nevery = \"2s\"\njitter = \"0s\"\ndestinations = [\"bucket\"]\n";
+    let (host, gate, first) = behind_a_gate(etcd, &moto, tidy);
+    let agent = host.start(["agent"]);
+    gate.wait_until_held();
+    moto.kill();
+    gate.open();
+    let told = format!("destination bucket: remove {first}: ");
+    let report = host.path("state").join(CLUSTER).join("status.json");
+    until("the slot to come to nothing", || {
+        fs::read_to_string(&report).is_ok_and(|text| text.contains("destination bucket: "))
+    });
+    agent.signal("TERM");
+    let said = agent.wait().expect_code(0).stderr;
+    assert!(said.contains(&told) && !said.contains("removed by retention"), "{said}");
 }
 
 /// A pin goes over at once, and what is locked is waited for: that is no error, and nothing is opened again meanwhile.

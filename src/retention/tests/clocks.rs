@@ -196,6 +196,8 @@ fn nothing_goes_for_its_age_while_this_host_has_seen_a_later_time() {
     let planned = |policy: &Policy, set_back| {
         let clocks = Clocks { set_back, ..right(now) };
         let (plan, held) = careful_plan(&inventory, policy, &clocks, Some(every(EVERY)), &TimeZone::UTC);
+        let is_unknown = held.as_ref().is_some_and(|held| held.is_unknown);
+        assert_eq!(is_unknown, clocks.set_back.is_err() && held.is_some());
         (plan.remove.len(), held.map(|held| held.to_string()))
     };
     let seen = |minutes| {
@@ -210,6 +212,17 @@ fn nothing_goes_for_its_age_while_this_host_has_seen_a_later_time() {
     let (removed, told) = planned(&aged, Err("it is rotten".to_owned()));
     assert_eq!(removed, 0);
     assert!(told.unwrap().contains("not known (it is rotten)"));
+    // Of a store that does not answer it is not known either, unless this host alone is doubted.
+    for (set_back, is_unknown) in [(Ok(None), true), (seen(11), false)] {
+        let clocks = Clocks {
+            set_back,
+            store: Err("it hangs".to_owned()),
+            ..right(now)
+        };
+        let (plan, held) = careful_plan(&inventory, &aged, &clocks, Some(every(EVERY)), &TimeZone::UTC);
+        let held = held.unwrap();
+        assert_eq!((plan.remove.len(), held.is_unknown), (0, is_unknown), "{held}");
+    }
     // What goes by its number has nothing to do with the time.
     assert_eq!(planned(&policy, seen(10 * 365 * 24 * 60)), (7, None));
 }

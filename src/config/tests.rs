@@ -240,12 +240,12 @@ fn every_key_is_read() {
             "destinations.local.retention.keep_last = 3",
         ),
         (
-            "destinations.*.retention.pitr_window",
-            "destinations.local.retention.pitr_window = '7 days'",
-        ),
-        (
             "destinations.*.retention.keep_within",
             "destinations.local.retention.keep_within = '2 days'",
+        ),
+        (
+            "destinations.*.retention.pitr_window",
+            "destinations.local.retention.pitr_window = '7 days'",
         ),
         (
             "destinations.*.retention.keep_hourly",

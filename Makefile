@@ -2,7 +2,7 @@
 SETUP := tests/tools/setup.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lean grid soak fuzz simulate crash lab test-stores bench packages fmt
+.PHONY: help build demo test lean grid soak continuity fuzz simulate crash lab test-stores bench packages fmt
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /    make \1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ grid: ## A backup of each line of etcd, served by each: the table in docs/compat
 
 soak: ## Random histories on real servers of all lines, against a model (HISTORIES=10000, SEED=1)
 	LIFEBOAT_HISTORIES=$(HISTORIES) LIFEBOAT_SEED=$(SEED) $(SETUP) cargo test --locked --test it -- --ignored --nocapture soak::
+
+continuity: ## Deltas while members and agents are killed and stores go away, against a recorder of the whole history (MINUTES=60, SEED=1)
+	LIFEBOAT_MINUTES=$(or $(MINUTES),60) LIFEBOAT_SEED=$(or $(SEED),1) $(SETUP) cargo test --locked --test it -- --ignored --nocapture continuity::
 
 fuzz: ## What reads bytes of others, with samples that are changed at random (MINUTES=60 for each target, SEED=1, TARGET=manifest)
 	LIFEBOAT_MINUTES=$(or $(MINUTES),1) LIFEBOAT_SEED=$(SEED) LIFEBOAT_TARGET=$(TARGET) \

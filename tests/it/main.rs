@@ -16,6 +16,7 @@ mod clock;
 mod commands;
 mod compact;
 mod config;
+mod continuity;
 mod copying;
 mod crash;
 mod delta_vector;

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Surroundings;
 use super::board::Board;
+use super::packing::Arrived;
 use super::scribe::span_of;
 use super::spool::{Next, Spool};
 use crate::error_chain::with_causes;
@@ -35,6 +36,8 @@ pub struct Delivery {
     pub around: Arc<dyn Surroundings>,
     /// Where it says how it is.
     pub board: Arc<Board>,
+    /// Where it leaves word of what is there now.
+    pub arrived: Arc<Arrived>,
     /// Raised when it is to end.
     pub stop: Arc<AtomicBool>,
 }
@@ -50,8 +53,11 @@ impl Delivery {
                 continue;
             };
             match self.deliver(&next, &mut store, &mut has_chain) {
-                Ok(()) => {
+                Ok(stored) => {
                     pause = PAUSES.0;
+                    if let Some(bytes) = stored {
+                        self.arrived.add(&next.name, bytes);
+                    }
                     self.spool.confirm(&next, &self.destination);
                     self.board
                         .stored(&self.destination, span_of(&next.name), self.around.now().time);
@@ -67,18 +73,19 @@ impl Delivery {
         }
     }
 
+    /// Gives how large it is; nothing where the destination is not to have it.
     fn deliver(
         &self,
         next: &Next,
         store: &mut Option<Store>,
         has_chain: &mut BTreeMap<ChainPath, (bool, u32)>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<u64>, String> {
         let store = match store {
             Some(store) => store,
             None => store.insert(self.around.open(&self.destination)?),
         };
         let Some(chain) = next.name.chain() else {
-            return Ok(());
+            return Ok(None);
         };
         // Without the backup, what follows it is of no use there. It may be on its way.
         let (has, asked) = has_chain.entry(chain.clone()).or_insert((false, 0));
@@ -95,11 +102,12 @@ impl Delivery {
             match (*has, may_come) {
                 (true, _) => {}
                 (false, true) => return Err(format!("backup {} is not there yet", chain.chain)),
-                (false, false) => return Ok(()),
+                (false, false) => return Ok(None),
             }
         }
         let bytes = self.spool.read(next).map_err(|error| with_causes(&error))?;
-        put(store, &next.name, &bytes).map_err(|error| with_causes(&error))
+        put(store, &next.name, &bytes).map_err(|error| with_causes(&error))?;
+        Ok(Some(bytes.len() as u64))
     }
 
     fn rest(&self, pause: Duration) {
@@ -121,6 +129,7 @@ fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Erro
         Ok(()) | Err(store::Error::AlreadyExists { .. }) => {}
         Err(error) => return Err(error),
     }
+    store.lock_if_it_is_not(name)?;
     if !store.reads_back() {
         return Ok(());
     }

@@ -12,6 +12,7 @@ use super::board::Board;
 use super::chain::{Known, Standby, Turn, behind, patience};
 use super::delivery::Delivery;
 use super::follow::{Desk, End, Following, Signals, blocking, stopped};
+use super::packing::{Arrived, Chain, Packing, Writing};
 use super::spool::Spool;
 use super::{Others, Settings, Sight, Surroundings, told};
 use crate::error_chain::with_causes;
@@ -51,7 +52,8 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
     };
     board.spool(spool.bytes());
     let told_to_stop = Arc::new(AtomicBool::new(false));
-    let deliveries = deliver(&settings, &spool, &around, &board, &told_to_stop);
+    let writing = Arc::new(Writing::default());
+    let work = deliver(&settings, &spool, &around, &board, &writing, &told_to_stop);
     let (sender, sights) = mpsc::channel(1);
     let looking = tokio::spawn(look_now_and_then(settings.others, around.clone(), lane.news, sender));
     let running = Running {
@@ -64,6 +66,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
         ended: HashSet::new(),
         current: None,
         before: None,
+        writing: writing.clone(),
         desk: Desk {
             settings: settings.clone(),
             spool: spool.clone(),
@@ -82,7 +85,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
     told_to_stop.store(true, Ordering::Relaxed);
     spool.wake();
     // One that hangs in a store is not waited for.
-    while deliveries.iter().any(|delivery| !delivery.is_finished()) && begun.elapsed() < DRAIN_WITHIN * 2 {
+    while work.iter().any(|delivery| !delivery.is_finished()) && begun.elapsed() < DRAIN_WITHIN * 2 {
         tokio::time::sleep(DRAIN_LOOK).await;
     }
 }
@@ -114,22 +117,36 @@ async fn open_spool(
 }
 
 fn deliver(
-    settings: &Settings,
+    settings: &Arc<Settings>,
     spool: &Arc<Spool>,
     around: &Arc<dyn Surroundings>,
     board: &Arc<Board>,
+    writing: &Arc<Writing>,
     stop: &Arc<AtomicBool>,
 ) -> Vec<JoinHandle<()>> {
     let destinations = settings.destinations.iter();
-    let begun = destinations.map(|destination| {
+    let begun = destinations.flat_map(|destination| {
+        let arrived = Arc::new(Arrived::default());
+        let packing = Packing {
+            destination: destination.clone(),
+            settings: settings.clone(),
+            around: around.clone(),
+            writing: writing.clone(),
+            arrived: arrived.clone(),
+            stop: stop.clone(),
+        };
         let delivery = Delivery {
             destination: destination.clone(),
             spool: spool.clone(),
             around: around.clone(),
             board: board.clone(),
+            arrived,
             stop: stop.clone(),
         };
-        std::thread::spawn(move || delivery.run())
+        [
+            std::thread::spawn(move || delivery.run()),
+            std::thread::spawn(move || packing.run()),
+        ]
     });
     begun.collect()
 }
@@ -169,6 +186,7 @@ async fn rest(pause: Duration, stop: &watch::Receiver<bool>) -> bool {
 
 struct Running {
     desk: Desk,
+    writing: Arc<Writing>,
     signals: Signals,
     current: Option<Following>,
     /// The chain that was followed before, until the new one has proven that it can be.
@@ -188,7 +206,13 @@ impl Running {
             };
             let tip = following.tip;
             self.say_chain(&following);
+            self.writing.set(Some(Chain {
+                path: following.full.chain_path(),
+                base: following.full.to_revision,
+                epoch: following.scribe.epoch,
+            }));
             let end = self.desk.follow(&mut following, &mut self.signals).await;
+            self.writing.set(None);
             if following.tip != tip {
                 (self.pause, self.full_pause) = (PAUSES.0, FULL_PAUSES.0);
             }

@@ -2,7 +2,7 @@
 //!
 //! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`]) is gathered
 //! (`assembly`), cut, sealed and given a header (`scribe`), kept on this host's disk (`spool`), and from there brought to each
-//! destination (`delivery`), however long one of them cannot be reached: the watch waits for no store. What to go on with is
+//! destination (`delivery`) and packed there (`packing`), however long one of them cannot be reached: the watch waits for no store. What to go on with is
 //! decided from names alone (`chain`); `lane` decides which full is followed, and `follow` follows it.
 //!
 //! Leaves to `jobs` the configuration, the clock, opening stores and taking full backups: [`Surroundings`].
@@ -18,6 +18,7 @@ mod chain;
 mod delivery;
 mod follow;
 mod lane;
+mod packing;
 mod scribe;
 mod spool;
 mod watched;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub cutting: Cutting,
     /// How often it is said that nothing was written.
     pub mark_every: Duration,
+    /// How long what a pack holds stays beside it.
+    pub pack_after: Duration,
     /// How often a member is asked for its hash; never where it is not to be.
     pub hash_kv_every: Option<Duration>,
     /// Where the spool is.

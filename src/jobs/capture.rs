@@ -130,6 +130,7 @@ fn settings_of(order: &CaptureOrder, lane: &OneLane, state: &State) -> Result<Se
             max_bytes: deltas.max_bytes,
         },
         mark_every: deltas.mark_every,
+        pack_after: deltas.pack_after,
         hash_kv_every,
         spool: state.folder().join("deltas").join(name_of(lane.others)),
         spool_most: deltas.spool,
@@ -266,7 +267,7 @@ const MOST_NOTED: usize = 300;
 
 impl Listener for Around {
     fn warn(&self, text: &str) {
-        self.say(Level::Warning, text);
+        Surroundings::say(self, Level::Warning, text);
     }
 
     fn detail(&self, _: &str) {}

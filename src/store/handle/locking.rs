@@ -14,6 +14,11 @@ impl Store {
         self.ask(move |store| store.backend().lock(&object))
     }
 
+    /// Whether what is written may not be removed for a while.
+    pub fn locks(&self) -> bool {
+        self.inner.backend().locks()
+    }
+
     /// The same of one that is not locked, as one may be that a run has written which was killed before it locked it.
     pub fn lock_if_it_is_not(&self, object: &ObjectName) -> Result<(), Error> {
         let object = object.clone();

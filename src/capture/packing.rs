@@ -19,7 +19,7 @@ use crate::store::Store;
 
 /// How often it is looked whether there is something to pack.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked whether something has become superfluous.
+/// How often it is looked whether something has become superfluous, at the least.
 const REMOVE_EVERY: Duration = Duration::from_secs(600);
 /// How long it waits after a failure.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -146,7 +146,10 @@ impl Packing {
             let made = pack(&pieces.store, taken, &by, &|| self.go_on()).map_err(|error| with_causes(&error))?;
             pieces.in_order.splice(range, [made]);
         }
-        if pieces.removed_at.is_none_or(|at| at.elapsed() >= REMOVE_EVERY) {
+        if pieces
+            .removed_at
+            .is_none_or(|at| at.elapsed() >= REMOVE_EVERY.min(self.settings.pack_after))
+        {
             let links = links(&pieces.store, &pieces.chain.path)?;
             let is_outdone = links
                 .iter()
@@ -203,4 +206,151 @@ fn links(store: &Store, path: &ChainPath) -> Result<Vec<Link>, String> {
         _ => None,
     });
     Ok(links.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use jiff::Timestamp;
+
+    use super::super::{Cutting, Now, Others, Sight};
+    use super::*;
+    use crate::capture::Known;
+    use crate::etcd::{self, choose::Wanted};
+    use crate::layout::delta::tests::header;
+    use crate::model::ByteSize;
+    use crate::pack::tests::delta;
+    use crate::pipeline::Encoding;
+    use crate::signing::Authority;
+    use crate::store::tests::store;
+
+    /// A host whose only destination is this store.
+    struct Alone(Store);
+
+    impl Surroundings for Alone {
+        fn now(&self) -> Now {
+            Now {
+                time: Timestamp::now(),
+                uncertainty_ms: None,
+                instant: Instant::now(),
+            }
+        }
+
+        fn look(&self) -> Result<Sight, String> {
+            Err("nobody looks".to_owned())
+        }
+
+        fn look_at(&self, _: &ChainPath) -> Result<Known, String> {
+            Err("nobody looks".to_owned())
+        }
+
+        fn open(&self, _: &str) -> Result<Store, String> {
+            Ok(self.0.clone())
+        }
+
+        fn access(&self) -> Result<etcd::Access, String> {
+            Err("nobody asks etcd".to_owned())
+        }
+
+        fn take_full(&self, _: &str) -> Result<(), String> {
+            Err("nobody takes one".to_owned())
+        }
+
+        fn say(&self, _: Level, what: &str) {
+            panic!("{what}");
+        }
+    }
+
+    fn packing(store: &Store, pack_after: Duration) -> Packing {
+        let writer = header(1, 1).writer;
+        let settings = Settings {
+            name: "own",
+            others: Others::None,
+            cluster: header(1, 1).cluster.name,
+            destinations: BTreeSet::from(["local".to_owned()]),
+            cutting: Cutting {
+                every: Duration::from_secs(1),
+                max_bytes: ByteSize(1 << 20),
+            },
+            mark_every: Duration::from_secs(60),
+            pack_after,
+            hash_kv_every: None,
+            spool: "nowhere".into(),
+            spool_most: ByteSize(1),
+            members: Vec::new(),
+            wanted: Wanted::Any { near: None },
+            encoding: Encoding {
+                recipients: Vec::new(),
+                level: 3,
+                threads: 1,
+                stall_limit: Duration::from_secs(1),
+            },
+            authority: Authority::anybody(&header(1, 1).cluster.name),
+            writer,
+        };
+        Packing {
+            destination: "local".to_owned(),
+            settings: Arc::new(settings),
+            around: Arc::new(Alone(store.clone())),
+            writing: Arc::default(),
+            arrived: Arc::default(),
+            stop: Arc::default(),
+        }
+    }
+
+    fn names(store: &Store, path: &ChainPath) -> (usize, usize) {
+        let links = links(store, path).unwrap();
+        let of = |suffix| {
+            links
+                .iter()
+                .filter(|link| link.name.to_string().ends_with(suffix))
+                .count()
+        };
+        (of(".delta"), of(".pack"))
+    }
+
+    #[test]
+    fn what_is_there_and_what_comes_is_packed_and_goes_later() {
+        let (_home, store) = store();
+        let packing = packing(&store, Duration::from_secs(3600));
+        let add = |i: i64| delta(&store, 10 * i + 1, 10 * i + 10).0;
+        let there: Vec<Piece> = (0..10).map(add).collect();
+        let path = there[0].name.chain().unwrap().clone();
+        let chain = Chain {
+            path: path.clone(),
+            base: Revision::new(0).unwrap(),
+            epoch: Epoch(2),
+        };
+        let mut known = None;
+        packing.look(chain.clone(), &mut known).unwrap();
+        assert_eq!(names(&store, &path), (10, 0));
+        for i in 10..40 {
+            let piece = add(i);
+            packing.arrived.add(&piece.name, piece.bytes);
+            packing.look(chain.clone(), &mut known).unwrap();
+        }
+        assert_eq!(names(&store, &path), (40, 2));
+        // Another run finds the same.
+        let mut again = None;
+        packing.look(chain.clone(), &mut again).unwrap();
+        let in_order = |known: &Option<Pieces>| known.as_ref().unwrap().in_order.clone();
+        assert_eq!(in_order(&again), in_order(&known));
+        assert_eq!(in_order(&again).len(), 2 + 8);
+
+        let later = tests::packing(&store, Duration::ZERO);
+        let mut third = None;
+        later.look(chain.clone(), &mut third).unwrap();
+        assert_eq!(names(&store, &path), (8, 2));
+        // Who has been outdone removes nothing.
+        store
+            .put_new(&ObjectName::Epoch(path.clone(), Epoch(3)), b"{}")
+            .unwrap();
+        (40..48).for_each(|i| {
+            let piece = add(i);
+            later.arrived.add(&piece.name, piece.bytes);
+        });
+        later.look(chain, &mut third).unwrap();
+        assert_eq!(names(&store, &path), (16, 3));
+    }
 }

@@ -471,7 +471,7 @@ fn unreadable(name: &ObjectName, source: io::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
 
     use super::*;
@@ -490,7 +490,7 @@ mod tests {
     }
 
     /// Stores a delta of these revisions and says what it is.
-    fn delta(store: &Store, from: i64, to: i64) -> (Piece, Vec<u8>) {
+    pub(crate) fn delta(store: &Store, from: i64, to: i64) -> (Piece, Vec<u8>) {
         let body = format!("{from} to {to}").repeat(100).into_bytes();
         let header = Header {
             stored: Some(Stream {

@@ -354,7 +354,9 @@ impl Again {
             let head = read_head(&mut reader, &piece.name)?;
             let stored = head.header.stored.map_or(0, |stored| stored.bytes);
             return Ok(Some(match head.header.kind {
-                LinkKind::Delta | LinkKind::Mark => {
+                // It is none of what was looked through.
+                LinkKind::Mark => Box::new(io::empty()),
+                LinkKind::Delta => {
                     let raw = Header::head(LinkKind::Delta, &head.document);
                     Box::new(Cursor::new(raw).chain(reader.take(stored)))
                 }

@@ -528,6 +528,48 @@ fn the_snapshot_of_a_point_is_what_is_laid_out_of_it() {
     assert!(walk.summary.dangling(&walk.replayed.leases).is_empty());
 }
 
+#[test]
+fn what_was_prepared_with_changes_is_founded_though_another_run_has_made_it() {
+    use super::super::{Homes, Wish, found_in, prepare_in, prepared_in};
+    use crate::datadir::{InitialCluster, Membership};
+    use crate::durable::Dir;
+    let store = Store::grown(12, 60);
+    let cluster: InitialCluster = "m1=http://127.0.0.1:2380,m2=http://127.0.0.1:2381".parse().unwrap();
+    let membership = Membership::new(&cluster, "token").unwrap();
+    let own = membership.member("m2").unwrap();
+    let mut made = Vec::new();
+    for is_taken_up in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let home = Dir::open(place.path()).unwrap();
+        let homes = Homes {
+            data: &home,
+            log: None,
+            name: "x",
+            owner: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+        };
+        let mut wish: Wish = Bench::each()[0].plan(None).wish();
+        wish.bump = std::num::NonZeroU64::new(1000);
+        let mut deltas = deltas(&store.events, 10).into_iter();
+        let changes = Changes::new(revision(store.main), move || Ok(deltas.next()));
+        let source = Source::open("snapshot", Cursor::new(SNAPSHOT), None, None).unwrap();
+        let (prepared, rebuilt) = prepare_in(homes, source, Some(changes), &wish, &go).unwrap();
+        assert_eq!(rebuilt.revision.get(), store.main + 1000);
+        // As it was told, not as the backup was recorded.
+        wish.expected = Some(super::super::Expected {
+            sha256: crate::model::Digest([0; 32]),
+            revision: rebuilt.hash_kv.revision,
+            hash_kv: Some(rebuilt.hash_kv),
+        });
+        let prepared = match is_taken_up {
+            true => prepared_in(homes, "snapshot", &wish).unwrap(),
+            false => prepared,
+        };
+        found_in(homes, Some(prepared), &membership, own).unwrap();
+        made.push(std::fs::read(place.path().join("x/member/snap/db")).unwrap());
+    }
+    assert!(made[0] == made[1], "who takes it up makes another one");
+}
+
 /// How fast changes are applied, and in how much memory: `cargo test --release --lib changes_are_applied_fast -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]

@@ -303,6 +303,32 @@ fn what_is_pinned_is_kept_whenever_another_host_applies_retention_while_it_is_ma
 }
 
 #[test]
+fn a_backup_that_deltas_follow_stays_beside_the_new_one() {
+    let Some(etcd) = shared::unchanging() else { return };
+    let host = Host::new(etcd);
+    let old = host.backup();
+    let from = host.manifest(&old)["to_revision"].as_i64().unwrap() + 1;
+    let files = host.stored_files();
+    let full = files.iter().find(|file| file.ends_with("full.db.zst.age")).unwrap();
+    let delta = host
+        .store()
+        .join(full)
+        .with_file_name(format!("{from:020}-{from:020}.00000001.delta"));
+    fs::write(&delta, "whatever is in it").unwrap();
+    let new = NewKey::of(&host);
+    let old_key = host.identity().display().to_string();
+    let rewrap = ["rewrap", "--identity", &old_key, "--identity", &new.file];
+    for _ in 0..2 {
+        let done = host.lifeboat(rewrap);
+        let text = format!("{}{}", done.stdout, done.stderr);
+        assert!(text.contains("deltas follow it"), "{text}");
+        assert!(delta.is_file());
+        let ids = backups(&host, &[]);
+        assert!(ids.iter().any(|backup| backup["id"] == *old), "{ids:?}");
+    }
+}
+
+#[test]
 fn a_pair_is_one_point_in_time_for_retention_and_copies_nothing_back() {
     let Some(etcd) = shared::unchanging() else { return };
     let host = Host::new(etcd);

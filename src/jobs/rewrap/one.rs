@@ -9,7 +9,7 @@ use super::{Row, Run, Snapshot};
 use crate::catalog::{Backup, Pinned};
 use crate::copy;
 use crate::error_chain::with_causes;
-use crate::layout::{ChainPath, HostName, Manifest, ObjectName, Pin, Proof, Writer};
+use crate::layout::{ChainPath, HostName, Listed, ListedObject, Manifest, ObjectName, Pin, Proof, Writer};
 use crate::model::ChainId;
 use crate::pipeline::Encoding;
 use crate::retention::removal_order;
@@ -91,6 +91,10 @@ impl One<'_> {
                     }
                     Ok(Given::Locked(until)) => {
                         row.remarks.push(locked(backup, name, until));
+                        continue;
+                    }
+                    Ok(Given::Followed) => {
+                        row.remarks.push(followed(backup, name));
                         continue;
                     }
                     Ok(Given::PinnedSince) => "it was pinned meanwhile; the same command goes on".to_owned(),
@@ -318,6 +322,11 @@ impl One<'_> {
     /// Removes a backup from a destination where the new one is proven; a pin goes over to that first.
     fn give_place(&self, old: &Backup, store: &Store, new: &Manifest) -> Result<Given, store::Error> {
         let path = old.manifest().chain_path();
+        let is_change =
+            |object: &ListedObject| matches!(object.name, Listed::Ours(ObjectName::Delta(..) | ObjectName::Pack(..)));
+        if store.list_chain(&path)?.iter().any(is_change) {
+            return Ok(Given::Followed);
+        }
         let pin = ObjectName::Pin(path.clone());
         let was_pinned = store.is_pinned(&path)?;
         copy::hand_pin_on(store, std::slice::from_ref(&path), &new.chain_path(), &words())?;
@@ -352,6 +361,8 @@ enum Given {
     PinnedSince,
     /// It stays until then.
     Locked(Timestamp),
+    /// It stays: deltas follow it, and no other backup leads to their points.
+    Followed,
     /// It stays: the new one is not there any more.
     Alone,
 }
@@ -359,6 +370,13 @@ enum Given {
 fn locked(old: &Backup, name: &str, until: Timestamp) -> String {
     let id = old.id();
     format!("{id} stays in destination {name} beside the new one: it is locked until {until:.0}")
+}
+
+fn followed(old: &Backup, name: &str) -> String {
+    format!(
+        "{} stays in destination {name} beside the new one: deltas follow it, for the recipients that it had; retention removes them together",
+        old.id()
+    )
 }
 
 /// The words of a pin that is handed on and cannot be read.

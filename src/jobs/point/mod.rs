@@ -125,7 +125,7 @@ impl Chosen {
         let mark = self.mark?;
         let uncertainty = match mark.uncertainty_ms {
             Some(ms) => format!(" ± {ms} ms"),
-            None => " (how far its clock was right is not known)".to_owned(),
+            None => " (how exact its clock was is not known)".to_owned(),
         };
         Some(format!("{:.3}{uncertainty}", mark.time))
     }

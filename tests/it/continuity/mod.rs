@@ -111,7 +111,14 @@ fn live(version: Version, members: usize, seed: u64, long: Duration) -> Option<C
     stop.store(true, Ordering::Relaxed);
     working.join().expect("the load goes on");
     life.back_to_work(&host);
-    let last = client.revision().expect("it runs");
+    // The client may have been connected to a member that was killed.
+    let mut last = 0;
+    until("all members serve again", || {
+        client.revision().is_ok_and(|revision| {
+            last = revision;
+            true
+        })
+    });
     until("the recorder has all", || recorder.last() >= last);
     until("the destination has all", || tip(&host) >= last);
     let (written, hashes) = recorder.end();

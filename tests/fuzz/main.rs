@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests play everybody else on a host, too")]
 
 mod bounds;
+mod deltas;
 mod mutator;
 mod targets;
 

@@ -25,6 +25,7 @@ use lifeboat::sandbox::{Acl, of_unit_file};
 use lifeboat::schedule::calendar::OnCalendar;
 use lifeboat::signing::{Role, Roll, Signer, SigningKey, signer_of};
 
+use super::deltas;
 use super::mutator::Mutator;
 
 /// Something that reads what somebody else wrote.
@@ -377,6 +378,9 @@ pub const TARGETS: &[Target] = &[
         mend: as_it_is,
         words: JSON,
     },
+    deltas::HEAD,
+    deltas::RECORDS,
+    deltas::INDEX,
 ];
 
 const BUCKETS: &[&str] = &[
@@ -388,7 +392,7 @@ const BUCKETS: &[&str] = &[
     "finishedCompactRev",
     "scheduledCompactRev",
 ];
-const JSON: &[&str] = &[
+pub const JSON: &[&str] = &[
     "{",
     "}",
     "[",
@@ -405,7 +409,7 @@ const JSON: &[&str] = &[
     ",\"signature\":\"\"}",
     "\u{202e}",
 ];
-const DOCUMENT: fn(usize) -> usize = |length| (1 << 20) + 64 * length;
+pub const DOCUMENT: fn(usize) -> usize = |length| (1 << 20) + 64 * length;
 
 const IDENTITY: &str = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33\n";
 const TOLD: &str = r#"{"format":1,"member":"m1","terms":{"backup":"20261120T101530Z-9f3c4a1b",
@@ -416,7 +420,7 @@ const TOLD: &str = r#"{"format":1,"member":"m1","terms":{"backup":"20261120T1015
 /// Nothing has to be mended.
 pub fn as_it_is(_: &mut Vec<u8>, _: &mut Mutator) {}
 
-fn project(path: &str) -> PathBuf {
+pub fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 

@@ -103,6 +103,11 @@ impl Revision {
         self.0
     }
 
+    /// The one behind it; the highest that there can be is followed by itself.
+    pub fn next(self) -> Self {
+        Revision(self.0.saturating_add(1))
+    }
+
     /// As it stands in object names: 20 digits, so that a listing is in order.
     pub fn padded(self) -> String {
         format!("{:020}", self.0)

@@ -13,8 +13,8 @@ use crate::model::Revision;
 pub struct Known {
     spans: Vec<Span>,
     epoch: Option<Epoch>,
-    /// The newest mark, and the newest epoch: what moves while its writer lives.
-    marks: usize,
+    /// The newest mark: what moves while its writer lives and nothing is written.
+    mark: Option<(Revision, Timestamp)>,
     gap: Option<Revision>,
 }
 
@@ -27,8 +27,8 @@ impl Known {
                     self.spans.push(*span);
                     *epoch
                 }
-                ObjectName::Mark(_, _, _, epoch) => {
-                    self.marks += 1;
+                ObjectName::Mark(_, revision, time, epoch) => {
+                    self.mark = self.mark.max(Some((*revision, *time)));
                     *epoch
                 }
                 ObjectName::Gap(_, from, epoch) => {
@@ -56,7 +56,7 @@ impl Known {
         spans.sort_by_key(|span| span.from());
         let mut reached = base;
         for span in spans {
-            if span.from().get() > reached.get().saturating_add(1) {
+            if span.from() > reached.next() {
                 break;
             }
             reached = reached.max(span.to());
@@ -78,11 +78,6 @@ impl Known {
     pub fn ends_before(&self, base: Revision) -> Option<Revision> {
         self.gap.filter(|gap| *gap > self.reached(base))
     }
-}
-
-/// The first revision behind one.
-pub fn behind(revision: Revision) -> Revision {
-    Revision::new(revision.get().saturating_add(1)).unwrap_or(revision)
 }
 
 /// How long the writer of a chain that others may write to may be silent before one of them takes its place.

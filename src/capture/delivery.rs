@@ -1,6 +1,7 @@
 //! From the spool to one destination: in order, each until it is there, however long that takes.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,11 +11,12 @@ use sha2::{Digest as _, Sha256};
 use super::Surroundings;
 use super::board::Board;
 use super::packing::Arrived;
-use super::scribe::span_of;
 use super::spool::{Next, Spool};
 use crate::error_chain::with_causes;
+use crate::layout::delta::Head;
 use crate::layout::{ChainPath, Listed, ObjectName};
 use crate::model::Digest;
+use crate::source::delta::{self, Belongs};
 use crate::store::{self, ReadBack, Store};
 
 /// How long it waits for something to store before it looks whether it is to stop.
@@ -60,7 +62,7 @@ impl Delivery {
                     }
                     self.spool.confirm(&next, &self.destination);
                     self.board
-                        .stored(&self.destination, span_of(&next.name), self.around.now().time);
+                        .stored(&self.destination, next.name.span(), self.around.now().time);
                     self.board.spool(self.spool.bytes());
                 }
                 Err(error) => {
@@ -121,14 +123,15 @@ impl Delivery {
 }
 
 /// Stores an object and, where the destination is read back, proves that it is there. One that is there already counts: a lost
-/// reply is no failure.
+/// reply is no failure, and what another run or host has written under the name is the same history.
 fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Error> {
-    match store.put_new(name, bytes) {
+    let is_ours = match store.put_new(name, bytes) {
         // A word of who writes, or of where a chain ends: whoever said it first, it holds.
-        Err(store::Error::AlreadyExists { .. }) if span_of(name).is_none() => return Ok(()),
-        Ok(()) | Err(store::Error::AlreadyExists { .. }) => {}
+        Err(store::Error::AlreadyExists { .. }) if name.span().is_none() => return Ok(()),
+        Err(store::Error::AlreadyExists { .. }) => false,
+        Ok(()) => true,
         Err(error) => return Err(error),
-    }
+    };
     store.lock_if_it_is_not(name)?;
     if !store.reads_back() {
         return Ok(());
@@ -137,7 +140,7 @@ fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Erro
         bytes: bytes.len() as u64,
         sha256: Digest(Sha256::digest(bytes).into()),
     };
-    if store.read_back(name)? == expected {
+    if store.read_back(name)? == expected || (!is_ours && is_whole(store, name, bytes)) {
         return Ok(());
     }
     // What a store has altered is no delta, and the right bytes are at hand: they are stored anew.
@@ -145,4 +148,42 @@ fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Erro
     Err(store::Error::Altered {
         at: store.address_of(name),
     })
+}
+
+/// Whether what has the name of these bytes is a delta of the same chain, whole and by somebody who counts.
+fn is_whole(store: &Store, name: &ObjectName, bytes: &[u8]) -> bool {
+    let Ok(head) = Head::read(name, bytes) else {
+        return false;
+    };
+    let belongs = Belongs {
+        chain: head.header.chain_path(),
+        lineage: head.header.lineage,
+    };
+    delta::prove(store, &belongs, name, &|| ControlFlow::Continue(())).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::source::made::Maker;
+    use crate::store::tests::store;
+
+    #[test]
+    fn what_another_has_written_under_the_name_stays_and_what_is_damaged_is_stored_anew() {
+        let ((_home, store), maker) = (store(), Maker::new());
+        // Encrypted anew, it has other bytes.
+        let ((name, ours), (_, others)) = (maker.delta(7, 9, 1), maker.delta(7, 9, 1));
+        assert_ne!(ours, others);
+        let there = || fs::read(store.path_of(&name)).unwrap();
+        put(&store, &name, &others).unwrap();
+        put(&store, &name, &ours).unwrap();
+        assert!(there() == others);
+        fs::write(store.path_of(&name), &others[..others.len() - 1]).unwrap();
+        let altered = put(&store, &name, &ours);
+        assert!(matches!(altered, Err(store::Error::Altered { .. })), "{altered:?}");
+        put(&store, &name, &ours).unwrap();
+        assert!(there() == ours);
+    }
 }

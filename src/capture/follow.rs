@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::assembly::{Assembly, Batch};
 use super::board::Board;
-use super::chain::{Known, behind, next_by};
+use super::chain::{Known, next_by};
 use super::scribe::{Issue, Scribe};
 use super::spool::{self, Spool};
 use super::watched::{Watched, keep_lease};
@@ -66,7 +66,7 @@ impl Following {
             marks: 0,
         };
         Following {
-            assembly: Assembly::new(behind(tip)),
+            assembly: Assembly::new(tip.next()),
             full,
             scribe,
             tip,
@@ -83,7 +83,7 @@ impl Following {
 
     /// What came and is not in the spool is asked for once more.
     fn start_over(&mut self) {
-        self.assembly = Assembly::new(behind(self.tip));
+        self.assembly = Assembly::new(self.tip.next());
     }
 }
 
@@ -163,7 +163,7 @@ impl Desk {
         }
         let next = following.assembly.next();
         let current = member.current_revision().await.map_err(|error| lost(&error))?;
-        if behind(current) < next {
+        if current.next() < next {
             let last = next.get() - 1;
             let detail = format!("etcd is at revision {current}, and revision {last} was captured");
             return Err(End::Gap(GapReason::WentBack, detail));
@@ -391,7 +391,7 @@ impl Desk {
         if following.has_written {
             return Ok(());
         }
-        let (from, now) = (behind(following.tip), self.around.now().time);
+        let (from, now) = (following.tip.next(), self.around.now().time);
         let word = following.scribe.epoch_word(from, now, &self.settings.authority);
         self.spool.keep(&word).map_err(spool_end)?;
         following.has_written = true;
@@ -407,7 +407,7 @@ impl Desk {
         let now = self.around.now().time;
         let gap = following
             .scribe
-            .gap(behind(following.tip), why, now, &self.settings.authority);
+            .gap(following.tip.next(), why, now, &self.settings.authority);
         self.spool.keep(&gap).map_err(|error| told(&error))
     }
 

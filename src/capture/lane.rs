@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::board::Board;
-use super::chain::{Known, Standby, Turn, behind, patience};
+use super::chain::{Known, Standby, Turn, patience};
 use super::delivery::Delivery;
 use super::follow::{Desk, End, Following, Signals, blocking, stopped};
 use super::packing::{Arrived, Chain, Packing, Writing};
@@ -21,6 +21,7 @@ use crate::health::{Capturing, Level};
 use crate::layout::delta::{EpochWord, GapReason};
 use crate::layout::{ChainPath, Listed, ObjectName, Outline};
 use crate::model::{ChainId, Revision};
+use crate::source::delta::Belongs;
 use crate::store;
 
 /// How often the destinations are looked at though nobody says that there is something new.
@@ -207,7 +208,10 @@ impl Running {
             let tip = following.tip;
             self.say_chain(&following);
             self.writing.set(Some(Chain {
-                path: following.full.chain_path(),
+                belongs: Belongs {
+                    chain: following.full.chain_path(),
+                    lineage: following.full.lineage.clone(),
+                },
                 base: following.full.to_revision,
                 epoch: following.scribe.epoch,
             }));
@@ -260,7 +264,7 @@ impl Running {
 
     /// Ends a chain, and has a full backup taken for the next.
     async fn end(&mut self, following: &mut Following, reason: GapReason, why: &str) {
-        let (chain, from) = (following.full.chain.clone(), behind(following.tip));
+        let (chain, from) = (following.full.chain.clone(), following.tip.next());
         let message = format!("the deltas of {chain} end before revision {from}: {why}");
         self.desk.around.say(Level::Error, &message);
         self.desk.board.change(|state| state.last_gap = Some(message.clone()));
@@ -383,7 +387,7 @@ impl Running {
         let word = EpochWord::new(
             path.chain.clone(),
             next.scribe.epoch,
-            behind(next.tip),
+            next.tip.next(),
             now,
             next.scribe.writer.clone(),
         );
@@ -395,7 +399,7 @@ impl Running {
         }
         let word = next
             .scribe
-            .epoch_word(behind(next.tip), now, &self.desk.settings.authority);
+            .epoch_word(next.tip.next(), now, &self.desk.settings.authority);
         self.desk.spool.keep(&word).map_err(|error| told(&error))?;
         next.has_written = true;
         Ok(Some(next))

@@ -39,7 +39,7 @@ use crate::store::Store;
 
 pub use assembly::{Assembly, Batch, Cutting, Now};
 pub use board::Board;
-pub use chain::{Known, behind};
+pub use chain::Known;
 pub use lane::{Lane, run};
 pub use scribe::{Finished, Issue, Scribe};
 pub use spool::{Error as SpoolError, Spool};

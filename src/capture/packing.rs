@@ -2,6 +2,8 @@
 //!
 //! Invariant: only who holds the newest epoch packs and removes.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,26 +11,29 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 
 use super::{Settings, Surroundings};
-use crate::catalog::{Following, Link};
+use crate::catalog::{self, Following, Link};
 use crate::error_chain::with_causes;
 use crate::health::Level;
-use crate::layout::{ChainPath, Epoch, Listed, ObjectName};
+use crate::layout::{Epoch, ObjectName};
 use crate::model::Revision;
 use crate::pack::{self, By, FAN, Piece, next_pack, pack, remove_superseded};
-use crate::store::Store;
+use crate::source::delta::Belongs;
+use crate::store::{self, Store};
 
 /// How often it is looked whether there is something to pack.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether something has become superfluous, at the least.
 const REMOVE_EVERY: Duration = Duration::from_secs(600);
+/// How soon it stops when it is told to.
+const STOPS_WITHIN: Duration = Duration::from_millis(250);
 /// How long it waits after a failure.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// What this host writes at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chain {
-    /// Where it lies.
-    pub path: ChainPath,
+    /// Where it lies, and of which history it is.
+    pub belongs: Belongs,
     /// The revision of its full backup.
     pub base: Revision,
     /// Under which epoch.
@@ -64,6 +69,20 @@ impl Arrived {
     }
 }
 
+/// Why nothing is packed for now.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// The destination cannot be opened.
+    #[error("{0}")]
+    Closed(String),
+    /// It refused.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// There is no pack, or nothing was removed for one.
+    #[error(transparent)]
+    Pack(#[from] pack::Error),
+}
+
 /// The packing in one destination.
 pub(super) struct Packing {
     pub destination: String,
@@ -86,34 +105,39 @@ struct Pieces {
 impl Packing {
     /// Packs until it is stopped. Blocks.
     pub fn run(&self) {
-        let mut pieces: Option<Pieces> = None;
+        let (mut pieces, mut useless) = (None, BTreeSet::new());
         let mut said = None;
         let mut next = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
-            std::thread::sleep(LOOK_EVERY.min(Duration::from_millis(250)));
+            std::thread::sleep(STOPS_WITHIN);
             if Instant::now() < next {
                 continue;
             }
             next = Instant::now() + LOOK_EVERY;
             let Some(chain) = self.writing.now() else { continue };
-            if let Err(why) = self.look(chain, &mut pieces) {
-                if said.as_ref() != Some(&why) && !self.stop.load(Ordering::Relaxed) {
-                    let what = format!("destination {}: deltas are not packed: {why}", self.destination);
-                    self.around.say(Level::Warning, &what);
-                    said = Some(why);
-                }
-                pieces = None;
-                next = Instant::now() + PAUSE;
+            let Err(error) = self.look(chain, &mut pieces, &mut useless) else {
+                continue;
+            };
+            let why = with_causes(&error);
+            if said.as_ref() != Some(&why) && !self.stop.load(Ordering::Relaxed) {
+                let what = format!("destination {}: deltas are not packed: {why}", self.destination);
+                self.around.say(Level::Warning, &what);
+                said = Some(why);
             }
+            if let Error::Pack(pack::Error::Unread { object, .. }) = error {
+                useless.insert(object);
+            }
+            pieces = None;
+            next = Instant::now() + PAUSE;
         }
     }
 
-    fn look(&self, chain: Chain, known: &mut Option<Pieces>) -> Result<(), String> {
+    fn look(&self, chain: Chain, known: &mut Option<Pieces>, useless: &mut BTreeSet<ObjectName>) -> Result<(), Error> {
         let pieces = match known {
             Some(pieces) if pieces.chain == chain => pieces,
             _ => {
                 self.arrived.take();
-                known.insert(self.begin(chain)?)
+                known.insert(self.begin(chain, useless)?)
             }
         };
         if pieces.store.locks() {
@@ -123,7 +147,7 @@ impl Packing {
         }
         for (name, bytes) in self.arrived.take() {
             if let ObjectName::Delta(path, span, _) = &name
-                && *path == pieces.chain.path
+                && *path == pieces.chain.belongs.chain
                 && pieces.in_order.iter().all(|piece| piece.name != name)
             {
                 pieces.in_order.push(Piece {
@@ -143,42 +167,50 @@ impl Packing {
                 now: self.around.now().time,
             };
             let taken = pieces.in_order.get(range.clone()).unwrap_or_default();
-            let made = pack(&pieces.store, taken, &by, &|| self.go_on()).map_err(|error| with_causes(&error))?;
+            let made = pack(&pieces.store, &pieces.chain.belongs, taken, &by, &|| self.go_on())?;
             pieces.in_order.splice(range, [made]);
         }
         if pieces
             .removed_at
             .is_none_or(|at| at.elapsed() >= REMOVE_EVERY.min(self.settings.pack_after))
         {
-            let links = links(&pieces.store, &pieces.chain.path)?;
+            let belongs = &pieces.chain.belongs;
+            let links = links(&pieces.store, belongs)?;
             let is_outdone = links
                 .iter()
                 .any(|link| matches!(&link.name, ObjectName::Epoch(_, epoch) if *epoch > pieces.chain.epoch));
             if !is_outdone {
                 let grace = SignedDuration::try_from(self.settings.pack_after).unwrap_or(SignedDuration::MAX);
-                remove_superseded(&pieces.store, &links, grace, &|| self.go_on())
-                    .map_err(|error| with_causes(&error))?;
+                remove_superseded(&pieces.store, belongs, &links, grace, &|| self.go_on())?;
             }
             pieces.removed_at = Some(Instant::now());
         }
         Ok(())
     }
 
-    fn begin(&self, chain: Chain) -> Result<Pieces, String> {
-        let store = self.around.open(&self.destination)?;
-        let links = links(&store, &chain.path)?;
+    /// What there is, as it is read one after the other; what is of no use is passed over.
+    fn begin(&self, chain: Chain, useless: &mut BTreeSet<ObjectName>) -> Result<Pieces, Error> {
+        let store = self.around.open(&self.destination).map_err(Error::Closed)?;
+        let links = links(&store, &chain.belongs)?;
         let following = Following::of_links(chain.base, links.iter().map(|link| (self.destination.as_str(), link)));
-        let reached = following.window().to;
-        let planned = match reached > chain.base {
-            true => following.plan(reached).map_err(|hole| format!("{hole:?}"))?,
-            false => Vec::new(),
+        let mut to = following.window().to;
+        let in_order = loop {
+            let may_be_used = |piece: &catalog::Piece| !useless.contains(&piece.name);
+            match following.plan_from(chain.base, to, may_be_used) {
+                Err(hole) => to = hole.reached,
+                Ok(planned) => {
+                    let planned = planned
+                        .iter()
+                        .flat_map(|piece| links.iter().find(|link| link.name == piece.name));
+                    let made = planned.map(|link| pack::piece(&store, &chain.belongs, link));
+                    match made.collect::<Result<Vec<_>, _>>() {
+                        Ok(made) => break made.into_iter().flatten().collect(),
+                        Err(pack::Error::Unread { object, .. }) => drop(useless.insert(object)),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
         };
-        let mut in_order = Vec::new();
-        for piece in planned {
-            let link = links.iter().find(|link| link.name == piece.name);
-            let piece = link.map(|link| pack::piece(&store, link)).transpose();
-            in_order.extend(piece.map_err(|error| with_causes(&error))?);
-        }
         Ok(Pieces {
             chain,
             store,
@@ -187,42 +219,33 @@ impl Packing {
         })
     }
 
-    fn go_on(&self) -> std::ops::ControlFlow<()> {
+    fn go_on(&self) -> ControlFlow<()> {
         match self.stop.load(Ordering::Relaxed) {
-            true => std::ops::ControlFlow::Break(()),
-            false => std::ops::ControlFlow::Continue(()),
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
     }
 }
 
-fn links(store: &Store, path: &ChainPath) -> Result<Vec<Link>, String> {
-    let listed = store.list_chain(path).map_err(|error| with_causes(&error))?;
-    let links = listed.into_iter().filter_map(|object| match object.name {
-        Listed::Ours(name) => Some(Link {
-            name,
-            bytes: object.bytes,
-            written_at: object.modified,
-        }),
-        _ => None,
-    });
-    Ok(links.collect())
+fn links(store: &Store, belongs: &Belongs) -> Result<Vec<Link>, Error> {
+    Ok(Link::listed(store.list_chain(&belongs.chain)?))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use jiff::Timestamp;
 
     use super::super::{Cutting, Now, Others, Sight};
     use super::*;
     use crate::capture::Known;
     use crate::etcd::{self, choose::Wanted};
+    use crate::layout::ChainPath;
     use crate::layout::delta::tests::header;
     use crate::model::ByteSize;
     use crate::pack::tests::delta;
     use crate::pipeline::Encoding;
     use crate::signing::Authority;
+    use crate::source::made::Maker;
     use crate::store::tests::store;
 
     /// A host whose only destination is this store.
@@ -299,8 +322,8 @@ mod tests {
         }
     }
 
-    fn names(store: &Store, path: &ChainPath) -> (usize, usize) {
-        let links = links(store, path).unwrap();
+    fn names(store: &Store, belongs: &Belongs) -> (usize, usize) {
+        let links = links(store, belongs).unwrap();
         let of = |suffix| {
             links
                 .iter()
@@ -312,36 +335,36 @@ mod tests {
 
     #[test]
     fn what_is_there_and_what_comes_is_packed_and_goes_later() {
-        let (_home, store) = store();
+        let ((_home, store), maker) = (store(), Maker::new());
         let packing = packing(&store, Duration::from_secs(3600));
-        let add = |i: i64| delta(&store, 10 * i + 1, 10 * i + 10).0;
+        let add = |i: i64| delta(&store, &maker, 10 * i + 1, 10 * i + 10).0;
         let there: Vec<Piece> = (0..10).map(add).collect();
         let path = there[0].name.chain().unwrap().clone();
         let chain = Chain {
-            path: path.clone(),
+            belongs: maker.belongs(),
             base: Revision::new(0).unwrap(),
             epoch: Epoch(2),
         };
-        let mut known = None;
-        packing.look(chain.clone(), &mut known).unwrap();
-        assert_eq!(names(&store, &path), (10, 0));
+        let (mut known, mut useless) = (None, BTreeSet::new());
+        packing.look(chain.clone(), &mut known, &mut useless).unwrap();
+        assert_eq!(names(&store, &maker.belongs()), (10, 0));
         for i in 10..40 {
             let piece = add(i);
             packing.arrived.add(&piece.name, piece.bytes);
-            packing.look(chain.clone(), &mut known).unwrap();
+            packing.look(chain.clone(), &mut known, &mut useless).unwrap();
         }
-        assert_eq!(names(&store, &path), (40, 2));
+        assert_eq!(names(&store, &maker.belongs()), (40, 2));
         // Another run finds the same.
         let mut again = None;
-        packing.look(chain.clone(), &mut again).unwrap();
+        packing.look(chain.clone(), &mut again, &mut useless).unwrap();
         let in_order = |known: &Option<Pieces>| known.as_ref().unwrap().in_order.clone();
         assert_eq!(in_order(&again), in_order(&known));
         assert_eq!(in_order(&again).len(), 2 + 8);
 
         let later = tests::packing(&store, Duration::ZERO);
         let mut third = None;
-        later.look(chain.clone(), &mut third).unwrap();
-        assert_eq!(names(&store, &path), (8, 2));
+        later.look(chain.clone(), &mut third, &mut useless).unwrap();
+        assert_eq!(names(&store, &maker.belongs()), (8, 2));
         // Who has been outdone removes nothing.
         store
             .put_new(&ObjectName::Epoch(path.clone(), Epoch(3)), b"{}")
@@ -350,7 +373,40 @@ mod tests {
             let piece = add(i);
             later.arrived.add(&piece.name, piece.bytes);
         });
-        later.look(chain, &mut third).unwrap();
-        assert_eq!(names(&store, &path), (16, 3));
+        later.look(chain, &mut third, &mut useless).unwrap();
+        assert_eq!(names(&store, &maker.belongs()), (16, 3));
+    }
+    #[test]
+    fn a_damaged_delta_keeps_none_of_those_before_it_from_being_packed() {
+        let ((_home, store), maker) = (store(), Maker::new());
+        let packing = packing(&store, Duration::from_secs(3600));
+        let chain = Chain {
+            belongs: maker.belongs(),
+            base: Revision::new(0).unwrap(),
+            epoch: Epoch(2),
+        };
+        let pieces: Vec<Piece> = (0..20)
+            .map(|i| delta(&store, &maker, 10 * i + 1, 10 * i + 10).0)
+            .collect();
+        let path = store.path_of(&pieces[17].name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (mut known, mut useless) = (None, BTreeSet::from([pieces[18].name.clone()]));
+        packing.look(chain.clone(), &mut known, &mut useless).unwrap();
+        assert_eq!(names(&store, &maker.belongs()), (20, 1));
+        // It is met once more deltas are there.
+        let found = pack(&store, &chain.belongs, &pieces[10..18], &by(&packing), &|| {
+            ControlFlow::Continue(())
+        });
+        assert!(matches!(found, Err(pack::Error::Unread { object, .. }) if object == pieces[17].name));
+    }
+
+    fn by(packing: &Packing) -> By {
+        By {
+            epoch: Epoch(2),
+            writer: packing.settings.writer.clone(),
+            now: Timestamp::now(),
+        }
     }
 }

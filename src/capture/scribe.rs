@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::assembly::Batch;
-use crate::layout::delta::{EpochWord, Gap, GapReason, Header, LinkKind, Span, TimeMark};
+use crate::layout::delta::{EpochWord, Gap, GapReason, Header, LinkKind, TimeMark};
 use crate::layout::{ChainPath, Cluster, Epoch, FORMAT, Fault, ObjectName, Stream, Writer};
 use crate::model::{ChainId, Digest, LineageId, Revision};
 use crate::signing::Authority;
@@ -158,25 +158,6 @@ fn stream_of(bytes: &[u8]) -> Stream {
     Stream {
         bytes: bytes.len() as u64,
         sha256: Digest(Sha256::digest(bytes).into()),
-    }
-}
-
-/// The span of a delta or a pack.
-pub fn span_of(name: &ObjectName) -> Option<Span> {
-    match name {
-        ObjectName::Delta(_, span, _) | ObjectName::Pack(_, span, _) => Some(*span),
-        ObjectName::StoreMarker
-        | ObjectName::Signers
-        | ObjectName::Acceptance(_)
-        | ObjectName::Full(_)
-        | ObjectName::FullManifest(..)
-        | ObjectName::Epoch(..)
-        | ObjectName::Mark(..)
-        | ObjectName::Gap(..)
-        | ObjectName::Pin(_)
-        | ObjectName::Check(..)
-        | ObjectName::Canary(_)
-        | ObjectName::Claim(..) => None,
     }
 }
 

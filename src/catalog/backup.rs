@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::layout::{ObjectName, Outline, Proof};
+use crate::layout::{Listed, ListedObject, ObjectName, Outline, Proof};
 use crate::model::{ChainId, Revision};
 use crate::signing::SignerKey;
 use crate::text::clean;
@@ -109,6 +109,25 @@ impl Backup {
                 .collect(),
         });
         faults.collect()
+    }
+}
+
+impl Link {
+    /// Those among what a listing of a chain shows.
+    pub fn listed(objects: Vec<ListedObject>) -> Vec<Link> {
+        let links = objects.into_iter().filter_map(|object| match object.name {
+            Listed::Ours(name) if name.is_link() => Some(Link {
+                name,
+                bytes: object.bytes,
+                written_at: object.modified,
+            }),
+            Listed::Ours(_)
+            | Listed::Partial { .. }
+            | Listed::EmptyFolder { .. }
+            | Listed::Foreign(_)
+            | Listed::Unreadable { .. } => None,
+        });
+        links.collect()
     }
 }
 

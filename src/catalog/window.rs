@@ -84,14 +84,10 @@ pub struct Window {
 
 /// That a point is not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("nothing holds revision {}", .reached.get().saturating_add(1))]
+#[error("nothing holds revision {}", .reached.next())]
 pub struct Hole {
     /// The last revision that is.
     pub reached: Revision,
-}
-
-fn next(revision: Revision) -> Revision {
-    Revision::new(revision.get().saturating_add(1)).unwrap_or(revision)
 }
 
 fn before(revision: Revision) -> Revision {
@@ -220,9 +216,9 @@ impl Following {
         // To the last revision that is reached without a hole, and to the last one that there is.
         let (mut to, mut reached) = (None, self.base);
         for piece in &self.pieces {
-            if piece.span.from() > next(reached) {
+            if piece.span.from() > reached.next() {
                 to.get_or_insert(reached);
-                holes.extend(Span::new(next(reached), before(piece.span.from())));
+                holes.extend(Span::new(reached.next(), before(piece.span.from())));
             }
             reached = reached.max(piece.span.to());
         }
@@ -251,7 +247,7 @@ impl Following {
         let (mut plan, mut best): (Vec<&Piece>, Option<&Piece>) = (Vec::new(), None);
         let mut rest = self.pieces.iter().filter(|piece| may_be_used(piece)).peekable();
         while reached < to {
-            while let Some(piece) = rest.next_if(|piece| piece.span.from() <= next(reached)) {
+            while let Some(piece) = rest.next_if(|piece| piece.span.from() <= reached.next()) {
                 if best.is_none_or(|best| best.worth(to) < piece.worth(to)) {
                     best = Some(piece);
                 }

@@ -4,26 +4,24 @@
 //! written in the order of their names, so that a copy that is cut off holds the beginning of the chain without a hole.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufReader, Read};
 
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Job, goes_on, put};
-use crate::layout::delta::{HEAD_MAX, Head};
-use crate::layout::{Listed, MAX_BYTES, ObjectName, Stream};
+use crate::catalog::Link;
+use crate::layout::delta::Head;
+use crate::layout::{MAX_BYTES, ObjectName, Stream};
 use crate::model::Digest;
+use crate::source::delta::head_bytes;
 use crate::store::{self, Object};
 
 /// Brings what the chain has there and lacks here. How many objects were written.
 pub(super) fn bring(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<u64, Error> {
     let chain = job.manifest.chain_path();
     let names = |store: &store::Store| -> Result<BTreeSet<ObjectName>, store::Error> {
-        let listed = store.list_chain(&chain)?.into_iter();
-        let names = listed.filter_map(|object| match object.name {
-            Listed::Ours(name) if is_link(&name) => Some(name),
-            _ => None,
-        });
-        Ok(names.collect())
+        let links = Link::listed(store.list_chain(&chain)?).into_iter();
+        Ok(links.map(|link| link.name).collect())
     };
     let there = names(job.from)?;
     if there.is_empty() {
@@ -37,17 +35,6 @@ pub(super) fn bring(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<u64, E
         written += u64::from(one(job, name, each)?);
     }
     Ok(written)
-}
-
-fn is_link(name: &ObjectName) -> bool {
-    matches!(
-        name,
-        ObjectName::Epoch(..)
-            | ObjectName::Delta(..)
-            | ObjectName::Pack(..)
-            | ObjectName::Mark(..)
-            | ObjectName::Gap(..)
-    )
 }
 
 /// Brings one object; not where it is gone meanwhile, or another host has brought it.
@@ -117,11 +104,7 @@ impl Held {
 
     /// Reads the head, and what it says of the body.
     fn begin(&mut self) -> io::Result<()> {
-        let mut head = Vec::new();
-        for _ in 0..2 {
-            let left = HEAD_MAX.saturating_sub(head.len()) as u64;
-            self.from.by_ref().take(left).read_until(b'\n', &mut head)?;
-        }
+        let head = head_bytes(&mut self.from)?;
         let read = Head::read(&self.name, &head).map_err(|fault| self.wrong(&fault.to_string()))?;
         self.recorded = read.header.stored;
         self.head = Some((head, 0));
@@ -166,8 +149,8 @@ mod tests {
 
     use super::*;
     use crate::copy::{Copied, copy};
-    use crate::layout::Manifest;
     use crate::layout::manifest::tests::manifest;
+    use crate::layout::{Listed, Manifest};
     use crate::source::made::{Maker, put as put_all};
     use crate::store::Store;
     use crate::store::tests::store;

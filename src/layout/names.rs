@@ -252,6 +252,30 @@ impl ObjectName {
 }
 
 impl ObjectName {
+    /// The revisions whose changes it holds; none if it holds no changes.
+    pub fn span(&self) -> Option<Span> {
+        match self {
+            ObjectName::Delta(_, span, _) | ObjectName::Pack(_, span, _) => Some(*span),
+            ObjectName::StoreMarker
+            | ObjectName::Signers
+            | ObjectName::Acceptance(_)
+            | ObjectName::Full(_)
+            | ObjectName::FullManifest(..)
+            | ObjectName::Epoch(..)
+            | ObjectName::Mark(..)
+            | ObjectName::Gap(..)
+            | ObjectName::Pin(_)
+            | ObjectName::Check(..)
+            | ObjectName::Canary(_)
+            | ObjectName::Claim(..) => None,
+        }
+    }
+
+    /// Whether it is of what follows a full backup in its chain: changes, and words about them.
+    pub fn is_link(&self) -> bool {
+        self.span().is_some() || matches!(self, ObjectName::Epoch(..) | ObjectName::Mark(..) | ObjectName::Gap(..))
+    }
+
     /// Whether it makes a backup: no other object does.
     pub fn is_manifest(&self) -> bool {
         matches!(self, ObjectName::FullManifest(..))

@@ -4,11 +4,13 @@
 //! The pack is written and read back; then, later, what it holds is removed. Killed at any point, everything is there at least
 //! once: a pack that was not finished has no name.
 //!
-//! Invariant: no delta is removed that a pack which was read and found whole does not hold.
+//! Invariant: no delta is removed before a pack was read whose own deltas, each whole and by a signer who counts, hold all of
+//! its revisions.
 
 mod plan;
 
-use std::io::{self, BufRead as _, BufReader, Cursor, Read};
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
@@ -16,10 +18,11 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use crate::catalog::Link;
-use crate::layout::delta::{HEAD_MAX, HEADER_MAX, Head, Header, IndexEntry, LinkKind, PackedKind};
-use crate::layout::{ChainPath, Epoch, Fault, ObjectName, Span, Stream, Writer};
+use crate::layout::delta::{Header, IndexEntry, LinkKind, PackedKind};
+use crate::layout::{Epoch, Fault, ObjectName, Span, Stream, Writer};
 use crate::model::Digest;
-use crate::store::{self, Object, Store};
+use crate::source::delta::{self, Belongs, Delta, Opened, Unread};
+use crate::store::{self, Store};
 
 pub use plan::{FAN, LARGEST, Piece, next_pack};
 
@@ -34,56 +37,66 @@ pub struct By {
     pub now: Timestamp,
 }
 
-/// Why there is no pack.
+/// Whether to go on.
+pub type GoOn<'a> = &'a dyn Fn() -> ControlFlow<()>;
+
+/// Why there is no pack, or nothing was removed for one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// An object that was to go into it is not whole.
-    #[error("`{object}` cannot be packed: {fault}")]
-    Unfit {
+    /// An object is not whole, or counts for nothing.
+    #[error("`{object}` is of no use: {why}")]
+    Unread {
         /// Which.
-        object: String,
-        /// What is wrong with it.
-        #[source]
-        fault: Fault,
+        object: ObjectName,
+        /// Why.
+        why: Unread,
     },
-    /// It cannot be read.
-    #[error("`{object}` cannot be read: {source}")]
-    Read {
-        /// Which.
-        object: String,
-        /// What the store said.
-        source: io::Error,
-    },
+    /// What was to be packed makes no pack.
+    #[error("these deltas make no pack: {0}")]
+    NoPack(Fault),
     /// What was read back is not what was written.
     #[error("the pack `{object}` read back differs from what was written")]
     ReadBack {
         /// The pack, which has been removed again.
-        object: String,
+        object: ObjectName,
     },
     /// Somebody asked to stop.
     #[error("stopped")]
     Stopped,
 }
 
-/// Makes one pack of these pieces, which follow each other, in their store. `go_on` is asked every so often.
+/// Makes one pack of these pieces of a chain, which follow each other, in their store.
 ///
 /// Every delta is read twice, and the first time compared with its own header. Memory: a few blocks and the index.
-pub fn pack(store: &Store, pieces: &[Piece], by: &By, go_on: &dyn Fn() -> ControlFlow<()>) -> Result<Piece, Error> {
+pub fn pack(store: &Store, belongs: &Belongs, pieces: &[Piece], by: &By, go_on: GoOn<'_>) -> Result<Piece, Error> {
     let mut taken = Taken::default();
     for piece in pieces {
-        taken.look_through(store, piece, go_on)?;
+        let mut is_stopped = false;
+        let visited = delta::visit(store, belongs, &piece.name, &mut |delta| {
+            let done = taken.take(delta, go_on)?;
+            is_stopped = done.is_break();
+            Ok(done)
+        });
+        visited.map_err(unread(&piece.name))?;
+        if is_stopped {
+            return Err(Error::Stopped);
+        }
     }
-    let (header, index) = taken.header(by)?;
-    let name = header.name().map_err(|fault| unfit("the pack", fault))?;
+    let (header, index) = taken.header(by).map_err(Error::NoPack)?;
+    let (name, span) = (
+        header.name().map_err(Error::NoPack)?,
+        header.span().map_err(Error::NoPack)?,
+    );
     let document = store.authority().sign(&name, &header.to_document());
     let head = Header::head(LinkKind::Pack, &document);
     let bytes = head.len() as u64 + header.stored.map_or(0, |stored| stored.bytes);
     let failed = Arc::new(Mutex::new(None));
     let source = Again {
         store: store.clone(),
+        belongs: belongs.clone(),
         pieces: pieces.to_vec(),
         next: 0,
         current: Box::new(Cursor::new(head)),
@@ -107,96 +120,110 @@ pub fn pack(store: &Store, pieces: &[Piece], by: &By, go_on: &dyn Fn() -> Contro
             Some(read) if read == written => {}
             Some(_) => {
                 store.remove(&name)?;
-                let object = name.to_string();
-                return Err(Error::ReadBack { object });
+                return Err(Error::ReadBack { object: name });
             }
             None => return Err(Error::Stopped),
         }
     }
     Ok(Piece {
-        span: header.span().map_err(|fault| unfit("the pack", fault))?,
+        span,
         name,
         bytes,
         deltas: header.records,
     })
 }
 
-/// How many deltas a link holds, by its head.
-pub fn piece(store: &Store, link: &Link) -> Result<Piece, Error> {
-    let of = |span: &Span, deltas| Piece {
+/// How many deltas a link holds; none if it holds no changes.
+pub fn piece(store: &Store, belongs: &Belongs, link: &Link) -> Result<Option<Piece>, Error> {
+    let Some(span) = link.name.span() else { return Ok(None) };
+    let deltas = match &link.name {
+        ObjectName::Pack(..) => {
+            let judged = delta::head(store, belongs, &link.name).map_err(unread(&link.name))?;
+            judged.head.header.records
+        }
+        _ => 1,
+    };
+    Ok(Some(Piece {
         name: link.name.clone(),
-        span: *span,
+        span,
         bytes: link.bytes,
         deltas,
-    };
-    match &link.name {
-        ObjectName::Pack(_, span, _) => {
-            let (mut reader, _) = open(store, &link.name)?;
-            let head = read_head(&mut reader, &link.name)?;
-            Ok(of(span, head.header.records))
-        }
-        ObjectName::Delta(_, span, _) => Ok(of(span, 1)),
-        other => Err(unfit(
-            &other.to_string(),
-            Fault::NoDocument {
-                detail: "it holds no changes".to_owned(),
-            },
-        )),
-    }
+    }))
 }
 
-/// Removes what packs and later marks have made superfluous, and says what that was. A pack is read once more, as a whole,
-/// before what it holds goes.
+/// Removes what packs and later marks have made superfluous, and says what that was. A pack is read as a whole before what it
+/// holds goes. One by nobody who counts is passed over; one that is damaged too, and is the error at the end.
 pub fn remove_superseded(
     store: &Store,
+    belongs: &Belongs,
     links: &[Link],
     grace: SignedDuration,
-    go_on: &dyn Fn() -> ControlFlow<()>,
+    go_on: GoOn<'_>,
 ) -> Result<Vec<ObjectName>, Error> {
     let now = store.now()?;
-    let mut proven: Vec<&ObjectName> = Vec::new();
+    let mut usable = links.to_vec();
+    let (mut proven, mut damaged) = (BTreeMap::new(), None);
+    let superseded = loop {
+        let superseded = plan::superseded(&usable, now, grace);
+        let mut holders = superseded.iter().filter_map(|(_, holder)| *holder);
+        let Some(holder) = holders.find(|holder| !proven.contains_key(&holder.name)) else {
+            break superseded;
+        };
+        let name = holder.name.clone();
+        match delta::prove(store, belongs, &name, go_on) {
+            Ok(Some(spans)) => drop(proven.insert(name, spans)),
+            Ok(None) => return Ok(Vec::new()),
+            Err(why) => {
+                if matches!(why, Unread::Unusable(_)) {
+                    damaged.get_or_insert(unread(&name)(why));
+                }
+                usable.retain(|link| link.name != name);
+            }
+        }
+    };
     let mut removed = Vec::new();
-    for (link, holder) in plan::superseded(links, now, grace) {
+    for (link, holder) in superseded {
         if go_on().is_break() {
             break;
         }
-        if let Some(holder) = holder
-            && !proven.contains(&&holder.name)
-        {
-            prove(store, holder, go_on)?;
-            proven.push(&holder.name);
+        let is_held = holder.is_none_or(|holder| {
+            let spans = proven.get(&holder.name).map_or(&[][..], Vec::as_slice);
+            link.name.span().is_some_and(|span| cover(spans, span))
+        });
+        if !is_held {
+            continue;
         }
         match store.remove(&link.name) {
             Ok(()) | Err(store::Error::NotFound { .. }) => removed.push(link.name.clone()),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(removed)
+    match damaged {
+        Some(error) => Err(error),
+        None => Ok(removed),
+    }
 }
 
-/// Fails where a pack is not what its header says.
-fn prove(store: &Store, link: &Link, go_on: &dyn Fn() -> ControlFlow<()>) -> Result<(), Error> {
-    let (mut reader, _) = open(store, &link.name)?;
-    let head = read_head(&mut reader, &link.name)?;
-    let (mut hasher, mut bytes) = (Sha256::new(), 0);
-    loop {
-        let block = reader.fill_buf().map_err(|source| unreadable(&link.name, source))?;
-        if block.is_empty() {
-            break;
-        }
-        hasher.update(block);
-        let length = block.len();
-        bytes += length as u64;
-        reader.consume(length);
-        if go_on().is_break() {
-            return Err(Error::Stopped);
+/// Whether these, in their order, hold every revision of the span.
+fn cover(spans: &[Span], wanted: Span) -> bool {
+    let mut next = wanted.from();
+    for span in spans {
+        if span.from() <= next && next <= span.to() {
+            if wanted.to() <= span.to() {
+                return true;
+            }
+            next = span.to().next();
         }
     }
-    let found = Stream {
-        bytes,
-        sha256: Digest(hasher.finalize().into()),
-    };
-    agree(&link.name, "stored", Some(found), head.header.stored)
+    false
+}
+
+fn unread(object: &ObjectName) -> impl Fn(Unread) -> Error + use<> {
+    let object = object.clone();
+    move |why| Error::Unread {
+        object: object.clone(),
+        why,
+    }
 }
 
 /// What goes into a pack, while it is looked through.
@@ -210,98 +237,56 @@ struct Taken {
 }
 
 impl Taken {
-    fn look_through(&mut self, store: &Store, piece: &Piece, go_on: &dyn Fn() -> ControlFlow<()>) -> Result<(), Error> {
-        let (mut reader, _) = open(store, &piece.name)?;
-        let head = read_head(&mut reader, &piece.name)?;
-        match head.header.kind {
-            LinkKind::Delta => self.take_delta(&mut reader, head, &piece.name, go_on)?,
-            LinkKind::Pack => {
-                let body = head.header.stored.map_or(0, |stored| stored.bytes);
-                let index = head.header.index.map_or(0, |index| index.bytes);
-                let chain = head.header.chain_path();
-                let end = self.bytes.saturating_add(body.saturating_sub(index));
-                while self.bytes < end {
-                    let (prefix, line) = read_lines(&mut reader, &piece.name)?;
-                    let inner = inner_name(&chain, &line).map_err(|fault| unfit(&piece.name.to_string(), fault))?;
-                    let head = Head::read(&inner, &[prefix, line].concat())
-                        .map_err(|fault| unfit(&format!("{} in {}", inner, piece.name), fault))?;
-                    self.take_delta(&mut reader, head, &inner, go_on)?;
-                }
-            }
-            LinkKind::Mark => {}
-        }
-        Ok(())
-    }
-
-    fn take_delta(
-        &mut self,
-        reader: &mut BufReader<Object>,
-        head: Head,
-        name: &ObjectName,
-        go_on: &dyn Fn() -> ControlFlow<()>,
-    ) -> Result<(), Error> {
-        let raw = Header::head(LinkKind::Delta, &head.document);
-        let stored = head.header.stored;
-        let mut sum = crc32c::crc32c(&raw);
-        self.hasher.update(&raw);
-        let (mut own, mut left) = (Sha256::new(), stored.map_or(0, |stored| stored.bytes));
-        let length = raw.len() as u64 + left;
-        while left > 0 {
-            let block = reader.fill_buf().map_err(|source| unreadable(name, source))?;
-            let taken = usize::try_from(left).map_or(block.len(), |left| left.min(block.len()));
-            let part = block.get(..taken).unwrap_or_default();
-            if part.is_empty() {
-                break;
-            }
-            sum = crc32c::crc32c_append(sum, part);
-            self.hasher.update(part);
-            own.update(part);
-            left -= taken as u64;
-            reader.consume(taken);
-            if go_on().is_break() {
-                return Err(Error::Stopped);
-            }
-        }
-        let found = stored.map(|stored| Stream {
-            bytes: stored.bytes - left,
-            sha256: Digest(own.finalize().into()),
-        });
-        agree(name, "stored", found, stored)?;
-        let span = head.header.span().map_err(|fault| unfit(&name.to_string(), fault))?;
+    fn take(&mut self, delta: &mut Delta<'_>, go_on: GoOn<'_>) -> Result<ControlFlow<()>, Unread> {
+        let header = delta.head.header.clone();
+        let head = Header::head(LinkKind::Delta, &delta.head.document);
+        let (mut sum, mut bytes) = (crc32c::crc32c(&head), head.len() as u64);
+        self.hasher.update(&head);
+        let hasher = &mut self.hasher;
+        let poured = delta.pour(&mut |block| {
+            sum = crc32c::crc32c_append(sum, block);
+            hasher.update(block);
+            bytes += block.len() as u64;
+            go_on()
+        })?;
+        let Some(span) = Span::new(header.from_revision, header.to_revision) else {
+            return Ok(poured);
+        };
         self.entries.push(IndexEntry {
             kind: PackedKind::Delta,
-            epoch: head.header.epoch,
+            epoch: header.epoch,
             span,
             offset: self.bytes,
-            bytes: length,
-            first_time: head.header.first_mark.time,
-            last_time: head.header.last_mark.time,
+            bytes,
+            first_time: header.first_mark.time,
+            last_time: header.last_mark.time,
             sum,
         });
-        self.bytes += length;
-        self.first.get_or_insert_with(|| head.header.clone());
+        self.bytes += bytes;
+        self.first.get_or_insert_with(|| header.clone());
         // A delta that lies within those before it ends nothing.
         if self
             .last
             .as_ref()
-            .is_none_or(|last| last.to_revision <= head.header.to_revision)
+            .is_none_or(|last| last.to_revision <= header.to_revision)
         {
-            self.last = Some(head.header);
+            self.last = Some(header);
         }
-        Ok(())
+        Ok(poured)
     }
 
-    fn header(self, by: &By) -> Result<(Header, Vec<u8>), Error> {
+    fn header(self, by: &By) -> Result<(Header, Vec<u8>), Fault> {
         let nothing = || Fault::NoDocument {
-            detail: "nothing was to be packed".to_owned(),
+            detail: "there is none".to_owned(),
         };
-        let (first, last) = self.first.zip(self.last).ok_or_else(|| unfit("a pack", nothing()))?;
+        let (first, last) = self.first.zip(self.last).ok_or_else(nothing)?;
         let index = IndexEntry::encode(&self.entries);
         let sha256 = Digest(Sha256::digest(&index).into());
         let hasher = self.hasher.chain_update(&index);
         let header = Header {
             kind: LinkKind::Pack,
             epoch: by.epoch,
+            number: first.number,
             from_revision: first.from_revision,
             to_revision: last.to_revision,
             first_mark: first.first_mark,
@@ -322,19 +307,14 @@ impl Taken {
             writer: by.writer.clone(),
             ..last
         };
-        Ok((
-            Header {
-                number: first.number,
-                ..header
-            },
-            index,
-        ))
+        Ok((header, index))
     }
 }
 
 /// The pack while it is written: the pieces are read a second time.
 struct Again {
     store: Store,
+    belongs: Belongs,
     pieces: Vec<Piece>,
     next: usize,
     current: Box<dyn Read + Send>,
@@ -348,28 +328,25 @@ struct Again {
 impl Again {
     /// What comes next; none behind the index.
     fn open_next(&mut self) -> Result<Option<Box<dyn Read + Send>>, Error> {
-        if let Some(piece) = self.pieces.get(self.next) {
-            self.next += 1;
-            let (mut reader, _) = open(&self.store, &piece.name)?;
-            let head = read_head(&mut reader, &piece.name)?;
-            let stored = head.header.stored.map_or(0, |stored| stored.bytes);
-            return Ok(Some(match head.header.kind {
-                // It is none of what was looked through.
-                LinkKind::Mark => Box::new(io::empty()),
-                LinkKind::Delta => {
-                    let raw = Header::head(LinkKind::Delta, &head.document);
-                    Box::new(Cursor::new(raw).chain(reader.take(stored)))
-                }
-                LinkKind::Pack => {
-                    let index = head.header.index.map_or(0, |index| index.bytes);
-                    Box::new(reader.take(stored.saturating_sub(index)))
-                }
-            }));
-        }
-        Ok(self
-            .index
-            .take()
-            .map(|index| Box::new(Cursor::new(index)) as Box<dyn Read + Send>))
+        let Some(piece) = self.pieces.get(self.next) else {
+            let index = self.index.take();
+            return Ok(index.map(|index| Box::new(Cursor::new(index)) as Box<dyn Read + Send>));
+        };
+        self.next += 1;
+        let opened = delta::open(&self.store, &self.belongs, &piece.name);
+        let Opened { judged, body, .. } = opened.map_err(unread(&piece.name))?;
+        let header = &judged.head.header;
+        let stored = header.stored.map_or(0, |stored| stored.bytes);
+        let index = header.index.map_or(0, |index| index.bytes);
+        let body = body.take(stored.saturating_sub(index));
+        Ok(Some(match header.kind {
+            LinkKind::Delta => {
+                let head = Header::head(LinkKind::Delta, &judged.head.document);
+                Box::new(Cursor::new(head).chain(body))
+            }
+            // Of a pack what is in it; of a mark nothing.
+            LinkKind::Pack | LinkKind::Mark => Box::new(body),
+        }))
     }
 }
 
@@ -377,8 +354,8 @@ impl Read for Again {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let read = self.current.read(buffer)?;
-            // The head of the pack is none of its body.
             if read > 0 || buffer.is_empty() {
+                // The head of the pack is none of its body.
                 if self.next > 0 {
                     self.hasher.update(buffer.get(..read).unwrap_or_default());
                     self.hashed += read as u64;
@@ -392,83 +369,18 @@ impl Read for Again {
                 }
                 said
             })?;
-            match next {
-                Some(next) => self.current = next,
-                None => {
-                    let found = Stream {
-                        bytes: self.hashed,
-                        sha256: Digest(self.hasher.clone().finalize().into()),
-                    };
-                    return match self.expected == Some(found) {
-                        true => Ok(0),
-                        false => Err(io::Error::other("what is packed has changed meanwhile")),
-                    };
-                }
-            }
+            let Some(next) = next else {
+                let found = Stream {
+                    bytes: self.hashed,
+                    sha256: Digest(self.hasher.clone().finalize().into()),
+                };
+                return match self.expected == Some(found) {
+                    true => Ok(0),
+                    false => Err(io::Error::other("what is packed has changed meanwhile")),
+                };
+            };
+            self.current = next;
         }
-    }
-}
-
-fn open(store: &Store, name: &ObjectName) -> Result<(BufReader<Object>, u64), Error> {
-    let (object, bytes) = store.open_object(name)?;
-    Ok((BufReader::with_capacity(256 << 10, object), bytes))
-}
-
-fn read_head(reader: &mut BufReader<Object>, name: &ObjectName) -> Result<Head, Error> {
-    let (prefix, line) = read_lines(reader, name)?;
-    Head::read(name, &[prefix, line].concat()).map_err(|fault| unfit(&name.to_string(), fault))
-}
-
-/// The first two lines.
-fn read_lines(reader: &mut BufReader<Object>, name: &ObjectName) -> Result<(Vec<u8>, Vec<u8>), Error> {
-    let mut line = |most: usize| {
-        let mut line = Vec::new();
-        let read = reader.by_ref().take(most as u64).read_until(b'\n', &mut line);
-        read.map_err(|source| unreadable(name, source)).map(|_| line)
-    };
-    Ok((line(HEAD_MAX - HEADER_MAX)?, line(HEADER_MAX)?))
-}
-
-/// The name that an object in a pack of that chain had, by its header.
-fn inner_name(chain: &ChainPath, line: &[u8]) -> Result<ObjectName, Fault> {
-    let header = Header::from_document(line)?;
-    if header.chain_path() != *chain {
-        return Err(Fault::Disagrees {
-            field: "chain",
-            content: header.chain_path().to_string(),
-            expected: chain.to_string(),
-        });
-    }
-    header.name()
-}
-
-fn agree(name: &ObjectName, field: &'static str, found: Option<Stream>, said: Option<Stream>) -> Result<(), Error> {
-    if found.is_some() && found == said {
-        return Ok(());
-    }
-    let text =
-        |stream: Option<Stream>| stream.map_or("nothing".to_owned(), |s| format!("{} of {} bytes", s.sha256, s.bytes));
-    Err(unfit(
-        &name.to_string(),
-        Fault::Disagrees {
-            field,
-            content: text(said),
-            expected: text(found),
-        },
-    ))
-}
-
-fn unfit(object: &str, fault: Fault) -> Error {
-    Error::Unfit {
-        object: object.to_owned(),
-        fault,
-    }
-}
-
-fn unreadable(name: &ObjectName, source: io::Error) -> Error {
-    Error::Read {
-        object: name.to_string(),
-        source,
     }
 }
 
@@ -477,11 +389,13 @@ pub(crate) mod tests {
     use std::fs;
 
     use super::*;
+    use crate::layout::delta::Head;
     use crate::layout::delta::tests::header;
-    use crate::model::Revision;
+    use crate::signing::{Authority, Role, SigningKey, Trust};
+    use crate::source::made::Maker;
     use crate::store::tests::store;
 
-    const GO_ON: &dyn Fn() -> ControlFlow<()> = &|| ControlFlow::Continue(());
+    const GO_ON: GoOn<'static> = &|| ControlFlow::Continue(());
 
     fn by() -> By {
         By {
@@ -492,21 +406,11 @@ pub(crate) mod tests {
     }
 
     /// Stores a delta of these revisions and says what it is.
-    pub(crate) fn delta(store: &Store, from: i64, to: i64) -> (Piece, Vec<u8>) {
-        let body = format!("{from} to {to}").repeat(100).into_bytes();
-        let header = Header {
-            stored: Some(Stream {
-                bytes: body.len() as u64,
-                sha256: Digest(Sha256::digest(&body).into()),
-            }),
-            ..header(from, to)
-        };
-        let name = header.name().unwrap();
-        let document = store.authority().sign(&name, &header.to_document());
-        let bytes = [Header::head(LinkKind::Delta, &document), body].concat();
+    pub(crate) fn delta(store: &Store, maker: &Maker, from: i64, to: i64) -> (Piece, Vec<u8>) {
+        let (name, bytes) = maker.delta(from, to, 1);
         store.put_new(&name, &bytes).unwrap();
         let piece = Piece {
-            span: header.span().unwrap(),
+            span: name.span().unwrap(),
             name,
             bytes: bytes.len() as u64,
             deltas: 1,
@@ -531,32 +435,19 @@ pub(crate) mod tests {
         entries.iter().map(of).collect()
     }
 
-    fn links(store: &Store, chain: &ChainPath) -> Vec<Link> {
-        let objects = store.list_chain(chain).unwrap().into_iter();
-        let links = objects.filter_map(|object| match object.name {
-            crate::layout::Listed::Ours(name) => Some(Link {
-                name,
-                bytes: object.bytes,
-                written_at: object.modified,
-            }),
-            _ => None,
-        });
-        links.collect()
+    fn links(store: &Store, maker: &Maker) -> Vec<Link> {
+        Link::listed(store.list_chain(&maker.belongs().chain).unwrap())
     }
 
     #[test]
     fn a_pack_holds_its_deltas_as_they_were_and_packs_are_packed_too() {
-        let (_home, store) = store();
-        let made: Vec<_> = (0..4).map(|i| delta(&store, 10 * i + 7, 10 * i + 16)).collect();
+        let ((_home, store), maker) = (store(), Maker::new());
+        let belongs = maker.belongs();
+        let made: Vec<_> = (0..4).map(|i| delta(&store, &maker, 10 * i + 7, 10 * i + 16)).collect();
         let pieces: Vec<Piece> = made.iter().map(|(piece, _)| piece.clone()).collect();
-        let first = pack(&store, &pieces[..2], &by(), GO_ON).unwrap();
-        let second = pack(
-            &store,
-            &[first.clone(), pieces[2].clone(), pieces[3].clone()],
-            &by(),
-            GO_ON,
-        )
-        .unwrap();
+        let pack = |pieces: &[Piece]| pack(&store, &belongs, pieces, &by(), GO_ON).unwrap();
+        let first = pack(&pieces[..2]);
+        let second = pack(&[first.clone(), pieces[2].clone(), pieces[3].clone()]);
         assert_eq!(
             (second.deltas, second.span.from().get(), second.span.to().get()),
             (4, 7, 46)
@@ -567,54 +458,137 @@ pub(crate) mod tests {
             .collect();
         assert_eq!(objects(&store, &first), expected[..2]);
         assert_eq!(objects(&store, &second), expected);
-        let listed = links(&store, pieces[0].name.chain().unwrap());
-        let found: Vec<Piece> = listed.iter().map(|link| piece(&store, link).unwrap()).collect();
+        let listed = links(&store, &maker);
+        let found = listed.iter().filter_map(|link| piece(&store, &belongs, link).unwrap());
+        let found: Vec<Piece> = found.collect();
         assert!(
             found.contains(&first) && found.contains(&second) && found.contains(&pieces[0]),
             "{found:?}"
         );
 
-        let removed = remove_superseded(&store, &listed, SignedDuration::ZERO, GO_ON).unwrap();
+        let removed = remove_superseded(&store, &belongs, &listed, SignedDuration::ZERO, GO_ON).unwrap();
         assert_eq!(removed.len(), 5);
-        let left = links(&store, pieces[0].name.chain().unwrap());
+        let left = links(&store, &maker);
         assert_eq!(left.iter().map(|link| &link.name).collect::<Vec<_>>(), [&second.name]);
         assert_eq!(objects(&store, &second), expected);
     }
 
     #[test]
     fn what_is_not_whole_is_not_packed_and_nothing_is_removed_for_it() {
-        let (_home, store) = store();
-        let (good, _) = delta(&store, 7, 9);
-        let (bad, mut bytes) = delta(&store, 10, 12);
+        let ((_home, store), maker) = (store(), Maker::new());
+        let belongs = maker.belongs();
+        let (good, _) = delta(&store, &maker, 7, 9);
+        let (bad, mut bytes) = delta(&store, &maker, 10, 12);
         let path = store.path_of(&bad.name);
-        let pack_both = || pack(&store, &[good.clone(), bad.clone()], &by(), GO_ON);
+        let pack_both = || pack(&store, &belongs, &[good.clone(), bad.clone()], &by(), GO_ON);
         let whole = bytes.clone();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert!(matches!(pack_both(), Err(Error::Unfit { .. })));
+        assert!(matches!(pack_both(), Err(Error::Unread { .. })));
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        assert!(matches!(pack_both(), Err(Error::Unfit { .. })));
-        let listed = |store: &Store| links(store, good.name.chain().unwrap());
-        assert_eq!(listed(&store).len(), 2);
+        assert!(matches!(pack_both(), Err(Error::Unread { .. })));
+        fs::write(&path, [&whole[..], b"more"].concat()).unwrap();
+        assert!(matches!(pack_both(), Err(Error::Unread { .. })));
+        assert_eq!(links(&store, &maker).len(), 2);
 
         fs::write(&path, &whole).unwrap();
         let pack = pack_both().unwrap();
         let path = store.path_of(&pack.name);
-        let mut bytes = fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&path, bytes).unwrap();
-        let refused = remove_superseded(&store, &listed(&store), SignedDuration::ZERO, GO_ON);
-        assert!(matches!(refused, Err(Error::Unfit { .. })), "{refused:?}");
-        assert_eq!(listed(&store).len(), 3);
+        let packed = fs::read(&path).unwrap();
+        let head = Head::read(&pack.name, &packed).unwrap();
+        let remove = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            let refused = remove_superseded(&store, &belongs, &links(&store, &maker), SignedDuration::ZERO, GO_ON);
+            assert!(matches!(refused, Err(Error::Unread { .. })), "{refused:?}");
+        };
+        // A byte in the middle of a delta's body; and an end in the middle of the second.
+        let mut changed = packed.clone();
+        let middle = head.body as usize + good.bytes as usize - 10;
+        changed[middle] ^= 1;
+        remove(&changed);
+        remove(&packed[..middle]);
+        assert_eq!(links(&store, &maker).len(), 3);
+        fs::write(&path, &packed).unwrap();
+        let removed = remove_superseded(&store, &belongs, &links(&store, &maker), SignedDuration::ZERO, GO_ON);
+        assert_eq!(removed.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn for_a_pack_that_holds_less_than_its_name_says_nothing_goes() {
+        let ((_home, store), maker) = (store(), Maker::new());
+        let belongs = maker.belongs();
+        delta(&store, &maker, 7, 9);
+        delta(&store, &maker, 10, 12);
+        delta(&store, &maker, 13, 15);
+        // The one in the middle is left out of it.
+        let (name, bytes) = maker.pack(&[maker.delta(7, 9, 1), maker.delta(13, 15, 1)]);
+        store.put_new(&name, &bytes).unwrap();
+        let removed = remove_superseded(&store, &belongs, &links(&store, &maker), SignedDuration::ZERO, GO_ON);
+        let removed: Vec<_> = removed
+            .unwrap()
+            .iter()
+            .map(|name| name.span().unwrap().from().get())
+            .collect();
+        assert_eq!(removed, [7, 13]);
+    }
+
+    #[test]
+    fn a_strangers_pack_displaces_nothing_and_a_strangers_delta_is_not_packed() {
+        let ((_home, store), maker) = (store(), Maker::new());
+        let belongs = maker.belongs();
+        let cluster = "prod".parse().unwrap();
+        let trusted = Arc::new(SigningKey::of_seed(Role::Signer, [1; 32]));
+        let authority = Authority::anybody(&cluster).trusting(Trust::of([trusted.public()]));
+        let store = store.under(Arc::new(authority.signing(trusted.clone())));
+        let signed = |from, to| {
+            let (name, bytes) = maker.delta(from, to, 1);
+            let head = Head::read(&name, &bytes).unwrap();
+            let document = trusted.sign(&cluster, &name, &head.document);
+            let mut signed = Header::head(LinkKind::Delta, &document);
+            signed.extend_from_slice(&bytes[head.body as usize..]);
+            store.put_new(&name, &signed).unwrap();
+            Piece {
+                span: name.span().unwrap(),
+                bytes: signed.len() as u64,
+                name,
+                deltas: 1,
+            }
+        };
+        let good = [signed(7, 9), signed(10, 12)];
+        let (name, bytes) = maker.pack(&[maker.delta(7, 9, 1), maker.delta(10, 12, 1)]);
+        store.put_new(&name, &bytes).unwrap();
+        let (strange, _) = delta(&store, &maker, 13, 15);
+        let remove =
+            || remove_superseded(&store, &belongs, &links(&store, &maker), SignedDuration::ZERO, GO_ON).unwrap();
+        assert_eq!(remove(), []);
+        let refused = pack(&store, &belongs, &[good[1].clone(), strange], &by(), GO_ON);
+        assert!(
+            matches!(
+                &refused,
+                Err(Error::Unread {
+                    why: Unread::Strange(_),
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+        // The stranger's own pack of the same revisions is there still, and takes nothing with it.
+        let made = pack(&store, &belongs, &good, &by(), GO_ON).unwrap();
+        let removed = remove();
+        assert!(removed.iter().eq(good.iter().map(|piece| &piece.name)), "{removed:?}");
+        let left: Vec<_> = links(&store, &maker).into_iter().map(|link| link.name).collect();
+        assert!(
+            left.contains(&name) && left.contains(&made.name) && left.len() == 3,
+            "{left:?}"
+        );
     }
 
     #[test]
     fn a_pack_that_is_stopped_leaves_nothing() {
-        let (_home, store) = store();
-        let pieces = [delta(&store, 7, 9).0, delta(&store, 10, 12).0];
-        let stopped = pack(&store, &pieces, &by(), &|| ControlFlow::Break(()));
+        let ((_home, store), maker) = (store(), Maker::new());
+        let pieces = [delta(&store, &maker, 7, 9).0, delta(&store, &maker, 10, 12).0];
+        let stopped = pack(&store, &maker.belongs(), &pieces, &by(), &|| ControlFlow::Break(()));
         assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
-        assert_eq!(links(&store, pieces[0].name.chain().unwrap()).len(), 2);
-        assert_eq!(Revision::new(9).unwrap(), pieces[0].span.to());
+        assert_eq!(links(&store, &maker).len(), 2);
     }
 }

@@ -71,7 +71,7 @@ fn run_of(pieces: &[Piece], level: u32) -> Option<Range<usize>> {
 }
 
 fn follows(before: &Piece, piece: &Piece) -> bool {
-    piece.span.from().get() <= before.span.to().get().saturating_add(1)
+    piece.span.from() <= before.span.to().next()
 }
 
 /// Of the links of a chain, those that nobody needs any more: deltas and packs that lie within a pack, and marks that a

@@ -186,7 +186,7 @@ impl<'w, 'f> Stream<'w, 'f> {
         let short = (last < self.to).then(|| Broken {
             delta: None,
             what: Some(format!("they end with revision {last}, and {} is meant", self.to)),
-            at: next(last),
+            at: last.next(),
             good: last,
         });
         Ok(short)
@@ -197,15 +197,15 @@ impl<'w, 'f> Stream<'w, 'f> {
         if delta.span.to() <= last {
             return Ok(());
         }
-        if delta.span.from() > next(last) && last < self.to {
+        if delta.span.from() > last.next() && last < self.to {
             return Err(Stop::Broken(Broken {
                 delta: Some(delta.name.clone()),
                 what: Some(format!(
                     "it begins with revision {}, and {} is missing",
                     delta.span.from(),
-                    next(last)
+                    last.next()
                 )),
-                at: next(last),
+                at: last.next(),
                 good: last,
             }));
         }
@@ -278,7 +278,7 @@ impl<'w, 'f> Stream<'w, 'f> {
         let last = self.learned.applied.to;
         let (at, good) = match last > before {
             true => (last, Revision::new(last.get() - 1).unwrap_or(before)),
-            false => (next(last), last),
+            false => (last.next(), last),
         };
         Stop::Broken(Broken {
             delta: Some(delta.to_owned()),
@@ -503,10 +503,6 @@ fn last_equal(file: &bbolt::File<'_>, reports: &[HashKv]) -> Result<Option<Revis
 
 fn follows_nothing(change: &str, revision: Revision) -> String {
     format!("{change}, at revision {revision}, does not follow what is before it: a change is missing")
-}
-
-fn next(revision: Revision) -> Revision {
-    Revision::new(revision.get().saturating_add(1)).unwrap_or(revision)
 }
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 //! Invariant: no record is given out whose delta does not match the digests in its header, or whose header counts for
 //! nothing.
 
-use std::io::{self, BufRead as _, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::ops::ControlFlow;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{DeltaRecords, Error};
 use crate::layout::delta::{HEAD_MAX, Head, Header, LinkKind, PLAIN_MAX, RecordFault};
-use crate::layout::{ChainPath, Fault, ObjectName, Stream};
+use crate::layout::{ChainPath, Fault, ObjectName, Span, Stream};
 use crate::model::{Digest, LineageId};
 use crate::pipeline::{DecodeError, Identities, Unlock, decode};
 use crate::signing::{Authority, SignerKey};
@@ -20,13 +20,16 @@ use crate::store::{self, Store};
 const SLACK_BYTES: u64 = PLAIN_MAX / 128 + (1 << 20);
 
 /// Why an object behind a full backup is of no use.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Unread {
     /// It is not there any more: packed or removed since it was listed.
+    #[error("it is not there any more")]
     Gone,
     /// It counts for nothing, or is of another history.
+    #[error("{0}")]
     Strange(String),
     /// Its bytes are not those that were stored, or they cannot be opened or read.
+    #[error(transparent)]
     Unusable(Error),
 }
 
@@ -52,14 +55,17 @@ pub struct Judged {
 }
 
 /// An object of a chain that is open, behind its head.
-struct Opened {
-    name: String,
-    judged: Judged,
-    body: BufReader<store::Object>,
+pub struct Opened {
+    /// What errors call it.
+    pub called: String,
+    /// Its head.
+    pub judged: Judged,
+    /// What stands behind it.
+    pub body: BufReader<store::Object>,
 }
 
 /// What an object is held to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Belongs {
     /// The chain.
     pub chain: ChainPath,
@@ -89,29 +95,25 @@ fn called(store: &Store, name: &ObjectName) -> String {
     format!("`{}`", store.address_of(name))
 }
 
-fn open(store: &Store, belongs: &Belongs, name: &ObjectName) -> Result<Opened, Unread> {
+/// Opens an object, and reads and judges its head.
+pub fn open(store: &Store, belongs: &Belongs, name: &ObjectName) -> Result<Opened, Unread> {
     let called = called(store, name);
     let (object, _) = store.open_object(name).map_err(|error| match error {
         store::Error::NotFound { .. } => Unread::Gone,
         error => unreadable(&called, io::Error::other(error)),
     })?;
     let mut body = BufReader::with_capacity(64 << 10, object);
-    let head = head_of(&mut body, &called)?;
+    let head = head_bytes(&mut body).map_err(|error| unreadable(&called, error))?;
     let judged = judge(store.authority(), belongs, name, &called, &head)?;
-    Ok(Opened {
-        name: called,
-        judged,
-        body,
-    })
+    Ok(Opened { called, judged, body })
 }
 
-/// The first two lines.
-fn head_of(from: &mut BufReader<store::Object>, called: &str) -> Result<Vec<u8>, Unread> {
+/// The first two lines, no more than a head may have.
+pub fn head_bytes(from: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     for _ in 0..2 {
         let left = HEAD_MAX.saturating_sub(head.len()) as u64;
-        let read = from.by_ref().take(left).read_until(b'\n', &mut head);
-        read.map_err(|error| unreadable(called, error))?;
+        from.by_ref().take(left).read_until(b'\n', &mut head)?;
     }
     Ok(head)
 }
@@ -229,31 +231,71 @@ pub enum Pick {
     Stop,
 }
 
-/// Gives out the deltas of an object that are picked by their headers, in order: of a delta itself, of a pack those in it.
+/// A delta by itself or in a pack, judged, and not read yet.
+pub struct Delta<'a> {
+    /// What errors call it.
+    pub called: &'a str,
+    /// Its head.
+    pub head: &'a Head,
+    body: &'a mut dyn BufRead,
+}
+
+impl Delta<'_> {
+    /// Reads its body; each block of it is heard, and the reading may be broken off.
+    ///
+    /// Fails where the body is not what its header says.
+    pub fn pour(&mut self, each: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> Result<ControlFlow<()>, Unread> {
+        let (mut hasher, mut bytes) = (Sha256::new(), 0_u64);
+        loop {
+            let block = self.body.fill_buf().map_err(|error| unreadable(self.called, error))?;
+            if block.is_empty() {
+                break;
+            }
+            hasher.update(block);
+            if each(block).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let length = block.len();
+            bytes += length as u64;
+            self.body.consume(length);
+        }
+        let found = Stream {
+            bytes,
+            sha256: Digest(hasher.finalize().into()),
+        };
+        match self.head.header.stored == Some(found) {
+            true => Ok(ControlFlow::Continue(())),
+            false => Err(damaged(self.called, "stored bytes", "they are not those of its header")),
+        }
+    }
+}
+
+/// Visits the deltas of an object in order: of a delta itself, of a pack those in it. Each is judged by its own head, as nothing
+/// holds the whole pack to its header here; whoever is visited need not read it.
 ///
 /// Ends without a fault where it is broken off, or where the object has no more; whoever asks knows how far it came. The
 /// index of a pack is not needed: what is in it tells by itself how long it is.
-pub fn deltas_of(
+pub fn visit(
     store: &Store,
     belongs: &Belongs,
     name: &ObjectName,
-    identities: Option<&Identities>,
-    pick: &mut dyn FnMut(&Header) -> Pick,
-    give: &mut dyn FnMut(DeltaRecords) -> ControlFlow<()>,
+    visit: &mut dyn FnMut(&mut Delta<'_>) -> Result<ControlFlow<()>, Unread>,
 ) -> Result<(), Unread> {
     let Opened {
-        name: called,
+        called,
         judged,
         mut body,
     } = open(store, belongs, name)?;
-    let header = judged.head.header;
+    let header = &judged.head.header;
     match header.kind {
         LinkKind::Delta => {
-            if pick(&header) == Pick::Read {
-                // There is nothing behind it that could be broken off.
-                let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
-                    give(records(&header, &mut body, &called, identities)?);
-            }
+            let mut delta = Delta {
+                called: &called,
+                head: &judged.head,
+                body: &mut body,
+            };
+            // There is nothing behind it that could be broken off.
+            let (ControlFlow::Continue(()) | ControlFlow::Break(())) = visit(&mut delta)?;
             return Ok(());
         }
         LinkKind::Mark => return Ok(()),
@@ -262,7 +304,7 @@ pub fn deltas_of(
     let index = header.index.map_or(0, |index| index.bytes);
     let mut left = header.stored.map_or(0, |stored| stored.bytes.saturating_sub(index));
     while left > 0 {
-        let head = head_of(&mut body, &called)?;
+        let head = head_bytes(&mut body).map_err(|error| unreadable(&called, error))?;
         let inner = inner_header(&head).ok_or_else(|| damaged(&called, "stored bytes", "what is in it has no head"))?;
         let name = inner.name();
         let name = name.map_err(|fault| damaged(&called, "stored bytes", fault.to_string()))?;
@@ -278,29 +320,62 @@ pub fn deltas_of(
         left = left
             .checked_sub((head.len() as u64).saturating_add(bytes))
             .ok_or_else(|| damaged(&inside, "stored bytes", "they go on behind the pack's"))?;
-        // Whatever is picked by: each is judged by itself, as nothing holds the whole pack to its own header here.
         let judged = judge(store.authority(), belongs, &name, &inside, &head)?;
-        let picked = match inner.kind {
-            LinkKind::Delta => pick(&inner),
-            LinkKind::Mark | LinkKind::Pack => Pick::PassOver,
-        };
-        match picked {
-            Pick::Stop => break,
-            Pick::PassOver => {
-                let skipped = io::copy(&mut (&mut body).take(bytes), &mut io::sink());
-                if skipped.map_err(|error| unreadable(&called, error))? != bytes {
-                    return Err(damaged(&called, "stored bytes", "they end too early"));
-                }
+        let mut own = (&mut body).take(bytes);
+        if inner.kind == LinkKind::Delta {
+            let mut delta = Delta {
+                called: &inside,
+                head: &judged.head,
+                body: &mut own,
+            };
+            if visit(&mut delta)?.is_break() {
+                return Ok(());
             }
-            Pick::Read => {
-                let records = records(&judged.head.header, &mut body, &inside, identities)?;
-                if give(records).is_break() {
-                    break;
-                }
-            }
+        }
+        io::copy(&mut own, &mut io::sink()).map_err(|error| unreadable(&called, error))?;
+        if own.limit() > 0 {
+            return Err(damaged(&called, "stored bytes", "they end too early"));
         }
     }
     Ok(())
+}
+
+/// Proves that every delta of an object is what its own header says, and gives their revisions, in order. None is given where
+/// it was broken off.
+pub fn prove(
+    store: &Store,
+    belongs: &Belongs,
+    name: &ObjectName,
+    go_on: &dyn Fn() -> ControlFlow<()>,
+) -> Result<Option<Vec<Span>>, Unread> {
+    let (mut spans, mut is_stopped) = (Vec::new(), false);
+    visit(store, belongs, name, &mut |delta| {
+        let span = delta.head.header.span();
+        spans.push(span.map_err(|fault| damaged(delta.called, "first bytes", fault.to_string()))?);
+        let poured = delta.pour(&mut |_| go_on())?;
+        is_stopped = poured.is_break();
+        Ok(poured)
+    })?;
+    Ok((!is_stopped).then_some(spans))
+}
+
+/// Gives out the deltas of an object that are picked by their headers, as [`visit`] comes to them.
+pub fn deltas_of(
+    store: &Store,
+    belongs: &Belongs,
+    name: &ObjectName,
+    identities: Option<&Identities>,
+    pick: &mut dyn FnMut(&Header) -> Pick,
+    give: &mut dyn FnMut(DeltaRecords) -> ControlFlow<()>,
+) -> Result<(), Unread> {
+    visit(store, belongs, name, &mut |delta| {
+        let header = &delta.head.header;
+        Ok(match pick(header) {
+            Pick::Stop => ControlFlow::Break(()),
+            Pick::PassOver => ControlFlow::Continue(()),
+            Pick::Read => give(records(header, &mut delta.body, delta.called, identities)?),
+        })
+    })
 }
 
 /// The header in a head of which nothing is known; nothing is judged by it but where the object ends.

@@ -14,8 +14,8 @@ use crossbeam_channel::{Receiver, bounded};
 use super::delta::{Belongs, Pick, Unread, deltas_of};
 use super::{Changes, DeltaRecords, Error};
 use crate::catalog::{Following, Hole, Link, Piece};
+use crate::layout::ObjectName;
 use crate::layout::delta::Header;
-use crate::layout::{Listed, ObjectName};
 use crate::model::Revision;
 use crate::pipeline::Identities;
 use crate::store::Store;
@@ -66,7 +66,7 @@ struct Reading {
     useless: BTreeSet<(ObjectName, String)>,
     planned: VecDeque<(Revision, Piece)>,
     ahead: VecDeque<Ahead>,
-    /// Whether it was looked again what there is, since something was gone.
+    /// Whether it was looked again what there is, and nothing has come since.
     has_looked_again: bool,
     why: Option<Error>,
     notes: Notes,
@@ -93,15 +93,7 @@ impl Chain {
     fn look_again(&mut self) {
         let listed = self.stores.iter().filter_map(|(name, store)| {
             let objects = store.list_chain(&self.belongs.chain).ok()?;
-            let links = objects.into_iter().filter_map(|object| match object.name {
-                Listed::Ours(name) => Some(Link {
-                    name,
-                    bytes: object.bytes,
-                    written_at: object.modified,
-                }),
-                _ => None,
-            });
-            Some((name.as_str(), links.collect::<Vec<Link>>()))
+            Some((name.as_str(), Link::listed(objects)))
         });
         let listed: Vec<(&str, Vec<Link>)> = listed.collect();
         let links = listed
@@ -120,11 +112,12 @@ impl Reading {
             self.begin();
             let Some(front) = self.ahead.front() else { continue };
             match front.deltas.recv() {
-                Ok(Ok(records)) if records.span.from().get() > self.reached.get().saturating_add(1) => {
+                Ok(Ok(records)) if records.span.from() > self.reached.next() => {
                     self.give_up(Unread::of_hole(&records.name));
                 }
                 Ok(Ok(records)) => {
                     self.reached = self.reached.max(records.span.to());
+                    self.has_looked_again = false;
                     return Ok(Some(records));
                 }
                 Ok(Err(unread)) => self.give_up(unread),
@@ -365,6 +358,30 @@ mod tests {
             matches!(error, Error::Hole { reached } if reached == revision(10)),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_goes_again_and_again_is_looked_for_each_time() {
+        let ((_a, store), maker) = (store(), Maker::new());
+        let deltas: Vec<_> = (0..40).map(|i| maker.delta(10 * i + 11, 10 * i + 20, 1)).collect();
+        put(&store, &deltas);
+        let before = chain(&maker, 10, &[("local", &store)]);
+        let mut changes = before.changes(revision(10), revision(410), Notes::default());
+        let mut reached = 10;
+        while let Some(records) = changes.next_delta().unwrap() {
+            assert_eq!(records.span.from().get(), reached + 1);
+            reached = records.span.to().get();
+            // What is far enough not to be open yet is packed behind the reader's back.
+            if reached % 100 == 50 {
+                let from = (reached / 10) as usize + 6;
+                let packed = deltas.get(from..(from + 2).min(deltas.len())).unwrap_or_default();
+                if packed.len() == 2 {
+                    put(&store, [&maker.pack(packed)]);
+                    packed.iter().for_each(|(name, _)| store.remove(name).unwrap());
+                }
+            }
+        }
+        assert_eq!(reached, 410);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::super::{Failure, Listener, failed, host};
 use super::{Row, Run, Snapshot};
-use crate::catalog::{Backup, Pinned};
+use crate::catalog::{Backup, Link, Pinned};
 use crate::copy;
 use crate::error_chain::with_causes;
-use crate::layout::{ChainPath, HostName, Listed, ListedObject, Manifest, ObjectName, Pin, Proof, Writer};
+use crate::layout::{ChainPath, HostName, Manifest, ObjectName, Pin, Proof, Writer};
 use crate::model::ChainId;
 use crate::pipeline::Encoding;
 use crate::retention::removal_order;
@@ -322,9 +322,8 @@ impl One<'_> {
     /// Removes a backup from a destination where the new one is proven; a pin goes over to that first.
     fn give_place(&self, old: &Backup, store: &Store, new: &Manifest) -> Result<Given, store::Error> {
         let path = old.manifest().chain_path();
-        let is_change =
-            |object: &ListedObject| matches!(object.name, Listed::Ours(ObjectName::Delta(..) | ObjectName::Pack(..)));
-        if store.list_chain(&path)?.iter().any(is_change) {
+        let links = Link::listed(store.list_chain(&path)?);
+        if links.iter().any(|link| link.name.span().is_some()) {
             return Ok(Given::Followed);
         }
         let pin = ObjectName::Pin(path.clone());

@@ -52,7 +52,7 @@ pub enum Error {
         /// Which.
         object: ObjectName,
         /// Why.
-        why: Unread,
+        why: Box<Unread>,
     },
     /// What was to be packed makes no pack.
     #[error("these deltas make no pack: {0}")]
@@ -222,7 +222,7 @@ fn unread(object: &ObjectName) -> impl Fn(Unread) -> Error + use<> {
     let object = object.clone();
     move |why| Error::Unread {
         object: object.clone(),
-        why,
+        why: Box::new(why),
     }
 }
 
@@ -563,13 +563,7 @@ pub(crate) mod tests {
         assert_eq!(remove(), []);
         let refused = pack(&store, &belongs, &[good[1].clone(), strange], &by(), GO_ON);
         assert!(
-            matches!(
-                &refused,
-                Err(Error::Unread {
-                    why: Unread::Strange(_),
-                    ..
-                })
-            ),
+            matches!(&refused, Err(Error::Unread { why, .. }) if matches!(**why, Unread::Strange(_))),
             "{refused:?}"
         );
         // The stranger's own pack of the same revisions is there still, and takes nothing with it.

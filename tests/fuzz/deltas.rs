@@ -112,6 +112,7 @@ fn read_records(input: &[u8]) {
     while let Ok(Some(_)) = decoder.next() {}
 }
 
+#[expect(clippy::ptr_arg, reason = "a target's own kind of function")]
 fn with_sum(input: &mut Vec<u8>, _: &mut Mutator) {
     let Some((body, sum)) = input.split_last_chunk_mut::<4>() else {
         return;
@@ -132,6 +133,7 @@ fn entry(from: i64, to: i64) -> IndexEntry {
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "a target's own kind of function")]
 fn with_sums(input: &mut Vec<u8>, _: &mut Mutator) {
     for entry in input.chunks_exact_mut(64) {
         let (body, sum) = entry.split_at_mut(60);

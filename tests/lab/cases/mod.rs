@@ -100,6 +100,7 @@ pub const CASES: &[Case] = cases! {
     BOTH runbooks::the_quick_start_ends_with_an_agent_that_takes_backups
     BOTH runbooks::one_host_is_restored_by_hand_and_with_nobody_at_the_terminal
     BOTH restores::what_was_restored_is_taken_back_restored_again_and_released
+    BOTH restores::a_host_goes_back_to_any_moment_that_the_agents_deltas_lead_to
     BOTH restores::a_member_that_lost_its_data_serves_the_backup_again
     BOTH records::a_start_that_systemd_refuses_brings_the_old_data_back
     BOTH records::a_unit_that_systemd_forgets_once_it_is_stopped_is_restored_and_taken_back

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use super::SELDOM;
 use super::restore_deaths::{Place, under_strace};
 use crate::cluster::{Cluster, DATA_DIR};
 use crate::hosts::{Done, Host, Lab, holds, until};
@@ -101,6 +102,59 @@ pub fn what_was_restored_is_taken_back_restored_again_and_released(lab: &Lab<'_>
     let left = lifeboat(host, ["--json", "status"]).expect_code(0).json();
     assert_eq!(left["restores"]["kept"], Value::Array(vec![]));
     lifeboat(host, ["rollback", "--yes"]).expect_code(7);
+}
+
+pub fn a_host_goes_back_to_any_moment_that_the_agents_deltas_lead_to(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    install(&cluster, &format!("{SELDOM}[deltas]\nenabled = true\nevery = \"1s\"\n"));
+    enable(host);
+    let client = cluster.client();
+    let tip = || {
+        let listed = lifeboat(host, ["--json", "list"]).json();
+        let windows = listed["windows"].as_array().cloned().unwrap_or_default();
+        windows.iter().filter_map(|window| window["to_revision"].as_i64()).max()
+    };
+    let captured = |revision: i64| {
+        until("what was written is captured", || holds(tip() >= Some(revision), tip()));
+    };
+    // Nobody took a backup: capture has one taken by itself.
+    until("there is something to go on from", || holds(tip().is_some(), tip()));
+    client.put("/a", "first", 0).expect("it takes writes");
+    let wanted = client.put("/b", "second", 0).expect("it takes writes");
+    client.put("/a", "overwritten", 0).expect("it takes writes");
+    client.delete("/b").expect("it takes writes");
+    let last = client.put("/c", "last", 0).expect("it takes writes");
+    captured(last);
+    let value = |key: &str| cluster.client().get(key).expect("it serves");
+    let text = |value: &str| Some(value.as_bytes().to_vec());
+
+    let refused = restore(host, &["latest", "--yes", "--to-revision", "999999"]).expect_code(4);
+    assert!(refused.stderr.contains("the nearest point is"), "{refused}");
+    assert_eq!(value("/c"), text("last"), "nothing was touched");
+
+    let revision = wanted.to_string();
+    let said = restore(host, &["latest", "--yes", "--to-revision", &revision]).expect_code(0);
+    let told = format!("{}{}", said.stdout, said.stderr);
+    assert!(
+        told.contains(&format!("revision {wanted}")) && told.contains("not in it"),
+        "{told}"
+    );
+    assert_eq!(
+        (value("/a"), value("/b"), value("/c")),
+        (text("first"), text("second"), None)
+    );
+    assert!(cluster.client().revision().expect("it serves") > 1_000_000_000);
+
+    lifeboat(host, ["rollback", "--yes"]).expect_code(0);
+    cluster.wait_until_served();
+    assert_eq!((value("/a"), value("/b")), (text("overwritten"), None));
+    let args = ["latest", "--yes", "--before-delete", "/b", "--cluster-token", "again"];
+    restore(host, &args).expect_code(0);
+    assert_eq!(
+        (value("/a"), value("/b"), value("/c")),
+        (text("overwritten"), text("second"), None)
+    );
 }
 
 pub fn the_unit_restores_with_the_key_of_the_host(lab: &Lab<'_>) {

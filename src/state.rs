@@ -12,7 +12,7 @@
 //! CLUSTER/seen-signers.json        who signed what was seen, where nobody is named
 //! CLUSTER/tips.json                the newest backups that each destination has shown
 //! CLUSTER/seen.lock                held while one of the three above is changed
-//! CLUSTER/documents/DESTINATION    documents that were read once and do not change; see `store::kept`
+//! CLUSTER/documents/DESTINATION    documents that were read once and do not change; see `store::document_cache`
 //! CLUSTER/behind.json              since when destinations lack backups that others have
 //! _configurations/SHA256.json      the last good configuration of the file whose path has that digest
 //! ```
@@ -24,13 +24,13 @@
 //! Invariant: liveness is a lock that the kernel drops with its holder, never a process id that may be another's now.
 
 mod agent_lock;
-mod base;
 mod behind;
 mod clock;
 mod configuration;
+mod last_seen;
 mod recipients;
 mod signing;
-mod tips;
+mod state_dir;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -43,10 +43,10 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use base::{base_folder, base_folder_to_read};
 pub use behind::BehindSince;
 pub use configuration::{remember_configuration, remembered_configuration};
-pub use tips::{SeenThere, SeenTips};
+pub use last_seen::{SeenThere, SeenTips};
+pub use state_dir::{base_folder, base_folder_to_read};
 
 use crate::durable::{self, Partial};
 use crate::layout::instant;

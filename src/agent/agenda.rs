@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::memory::{Memory, Success, few};
 use super::retry::{Rest, Retry};
+use super::schedule_state::{Memory, Success, few};
 use crate::config::{Config, DestinationName, ScheduleName};
 use crate::schedule::{Due, Lateness, Occasion, Schedule, Slot, jitter};
 use crate::slots::{Fate, Stored};

@@ -16,9 +16,9 @@ use super::config_files::Files;
 use super::metrics::Metrics;
 use super::notifier::Notifier;
 use super::reload::{Reason, agenda};
-use super::unkept::{CLOCK, Unkept};
 use super::upgrade::Program;
-use super::{Error, Log, Report, RunLog, Setup, Work, outcome};
+use super::write_failures::{CLOCK, Unkept};
+use super::{Error, Log, Report, RunLog, Setup, Work, job_log};
 use crate::backup::Pulse;
 use crate::config::{Config, DestinationName, Kind, ScheduleName};
 use crate::health::{Event, Level};
@@ -357,18 +357,18 @@ impl Agent {
         };
         let ended = match done {
             Ok(ended) => {
-                outcome::tell(self.log, &self.agenda, &job, &ended);
+                job_log::tell(self.log, &self.agenda, &job, &ended);
                 ended
             }
             Err(Trouble::Busy(why)) => {
                 let until = now.saturating_add(BUSY_PAUSE).unwrap_or(now);
                 let ended = of_all(Fate::Later { why, until });
-                outcome::tell(self.log, &self.agenda, &job, &ended);
+                job_log::tell(self.log, &self.agenda, &job, &ended);
                 ended
             }
             Err(Trouble::Stopped) => return,
             Err(Trouble::Failed(error)) => {
-                outcome::tell_of_failure(self.log, &job, &error);
+                job_log::tell_of_failure(self.log, &job, &error);
                 of_all(Fate::Failed(error))
             }
         };

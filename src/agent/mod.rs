@@ -1,11 +1,11 @@
 //! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
 //!
 //! One loop, in `daemon`, owns everything; a job runs on a thread of its own and tells the loop when it ends. `agenda`
-//! decides what is next, `retry` when what failed is tried again, `memory` keeps what was done, `report`, `metrics` and
+//! decides what is next, `retry` when what failed is tried again, `schedule_state` keeps what was done, `status_file`, `metrics` and
 //! `journal` say it, `config_files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
 //! `store_probe`) a program (`on_failure`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`).
-//! `capture` is the one thing that goes on beside the jobs. What a job does is the caller's: see [`Work`]; what came of it is told by `outcome`, and what could not be kept by
-//! `unkept`.
+//! `capture` is the one thing that goes on beside the jobs. What a job does is the caller's: see [`Work`]; what came of it is told by `job_log`, and what could not be kept by
+//! `write_failures`.
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
 //! job keeps the one that it began with.
@@ -16,23 +16,23 @@ mod capture;
 mod config_files;
 mod daemon;
 mod heartbeat;
+mod job_log;
 mod journal;
-mod memory;
 mod metrics;
 mod notifier;
+pub mod notify_test;
 mod on_failure;
-mod outcome;
+mod publish;
 mod reload;
-mod report;
 mod retry;
 mod run_log;
-mod say;
+mod schedule_state;
+mod status_file;
 mod store_probe;
-pub mod trial;
-mod unkept;
 mod upgrade;
 mod watchdog;
 mod work;
+mod write_failures;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,11 +42,11 @@ use jiff::Timestamp;
 pub use agenda::{Agenda, Entry};
 pub use daemon::run;
 pub use journal::Log;
-pub use memory::{Memory, Success};
 pub use metrics::{Flavour, Sample, render, samples};
 pub use reload::of_another_cluster;
-pub use report::{Report, Running, schedule_state};
 pub use run_log::RunLog;
+pub use schedule_state::{Memory, Success};
+pub use status_file::{Report, Running, schedule_state};
 pub use work::Work;
 
 use crate::config::Config;

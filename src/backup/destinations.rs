@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::Pulse;
 use super::full::Error;
 use super::sink::Sink;
-use super::traces::AtWork;
+use super::uncommitted::AtWork;
 use crate::catalog::Catalog;
 use crate::destinations::Destination;
 use crate::error_chain::with_causes;
@@ -457,7 +457,7 @@ mod tests {
 
     use sha2::{Digest as _, Sha256};
 
-    use super::super::traces::Traces;
+    use super::super::uncommitted::Traces;
     use super::*;
     use crate::layout::manifest::tests::manifest;
     use crate::model::ClusterId;

@@ -17,7 +17,7 @@ use super::observed::{Facts, Observed};
 use super::pace::{Pace, Pacer, Slowness, TooSlow};
 use super::proof::Verdict;
 use super::sink::Sink;
-use super::traces::{AtWork, Traces};
+use super::uncommitted::{AtWork, Traces};
 use crate::catalog::{Backup, Catalog, Descent, LatestError, Opening, Pinned};
 use crate::destinations::Destination;
 use crate::etcd::choose::Wanted;

@@ -3,20 +3,20 @@
 mod destinations;
 mod failure;
 mod full;
+mod liveness;
 mod member;
 mod observed;
 mod pace;
 mod proof;
-mod pulse;
 mod sink;
-mod traces;
+mod uncommitted;
 
 pub use destinations::{DestinationError, Written, is_left_behind};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full, is_lately_wrong, v2_keys_are_missing};
+pub use liveness::Pulse;
 pub use observed::{ContentError, Facts, Observed};
 pub use pace::Pace;
 pub use proof::{Verdict, judge};
-pub use pulse::Pulse;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::Pulse;
 use super::destinations::DestinationError;
-use super::traces::AtWork;
+use super::uncommitted::AtWork;
 use crate::layout::{ObjectName, Stream};
 use crate::model::ByteSize;
 use crate::store::{self, Faster, ReadBack, Store, Upload};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::Surroundings;
-use super::board::Board;
+use super::lane_status::Board;
 use super::packing::Arrived;
 use super::spool::{Next, Spool};
 use crate::error_chain::with_causes;
@@ -167,7 +167,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::source::made::Maker;
+    use crate::source::test_objects::Maker;
     use crate::store::tests::store;
 
     #[test]

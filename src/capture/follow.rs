@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::assembly::{Assembly, Batch};
-use super::board::Board;
 use super::chain::{Known, next_by};
-use super::scribe::{Issue, Scribe};
+use super::lane_status::Board;
 use super::spool::{self, Spool};
 use super::watched::{Watched, keep_lease};
+use super::writer::{DeltaWriter, Issue};
 use super::{Settings, Sight, Surroundings, told};
 use crate::etcd::choose::choose;
 use crate::etcd::{self, Access, Ahead, Member, WatchEnd, WholeRevision, loses_deletions, survey};
@@ -31,7 +31,7 @@ const FIRST_HASH_AFTER: Duration = Duration::from_secs(60);
 /// A chain that is gone on with.
 pub(super) struct Following {
     pub full: Outline,
-    pub scribe: Scribe,
+    pub scribe: DeltaWriter,
     /// The last revision that is in the spool or in a destination.
     pub tip: Revision,
     /// Whether anything was written under its epoch.
@@ -54,7 +54,7 @@ pub(super) struct Following {
 impl Following {
     /// The chain of a full backup that has come so far.
     pub fn new(settings: &Settings, full: Outline, tip: Revision, epoch: Epoch) -> Following {
-        let scribe = Scribe {
+        let scribe = DeltaWriter {
             cluster: settings.cluster_of(&full),
             lineage: full.lineage.clone(),
             chain: full.chain.clone(),

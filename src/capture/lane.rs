@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::board::Board;
 use super::chain::{Known, Standby, Turn, patience};
 use super::delivery::Delivery;
 use super::follow::{Desk, End, Following, Signals, blocking, stopped};
+use super::lane_status::Board;
 use super::packing::{Arrived, Chain, Packing, Writing};
 use super::spool::Spool;
 use super::{Others, Settings, Sight, Surroundings, told};

@@ -1,7 +1,7 @@
 //! The changes behind a full backup, as they happen: a watch on the whole key space, cut into deltas, into each destination.
 //!
 //! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`]) is gathered
-//! (`assembly`), cut, sealed and given a header (`scribe`), kept on this host's disk (`spool`), and from there brought to each
+//! (`assembly`), cut, sealed and given a header (`writer`), kept on this host's disk (`spool`), and from there brought to each
 //! destination (`delivery`) and packed there (`packing`), however long one of them cannot be reached: the watch waits for no store. What to go on with is
 //! decided from names alone (`chain`); `lane` decides which full is followed, and `follow` follows it.
 //!
@@ -13,15 +13,15 @@
 //! Invariant: all of a chain that is written twice, by two hosts or after a kill, is the same history.
 
 mod assembly;
-mod board;
 mod chain;
 mod delivery;
 mod follow;
 mod lane;
+mod lane_status;
 mod packing;
-mod scribe;
 mod spool;
 mod watched;
+mod writer;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -38,11 +38,11 @@ use crate::signing::Authority;
 use crate::store::Store;
 
 pub use assembly::{Assembly, Batch, Cutting, Now};
-pub use board::Board;
 pub use chain::Known;
 pub use lane::{Lane, run};
-pub use scribe::{Finished, Issue, Scribe};
+pub use lane_status::Board;
 pub use spool::{Error as SpoolError, Spool};
+pub use writer::{DeltaWriter, Finished, Issue};
 
 /// Who else writes to the destinations of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -245,7 +245,7 @@ mod tests {
     use crate::pack::tests::delta;
     use crate::pipeline::Encoding;
     use crate::signing::Authority;
-    use crate::source::made::Maker;
+    use crate::source::test_objects::Maker;
     use crate::store::tests::store;
 
     /// A host whose only destination is this store.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::scribe::Finished;
+use super::writer::Finished;
 use crate::durable;
 use crate::layout::ObjectName;
 use crate::model::ByteSize;
@@ -268,9 +268,9 @@ fn find(root: &Path, folder: &Path, found: &mut Vec<(ObjectName, u64)>) -> io::R
 
 #[cfg(test)]
 mod tests {
-    use super::super::scribe::tests::{batch, scribe};
+    use super::super::writer::tests::{batch, scribe};
     use super::*;
-    use crate::capture::scribe::Issue;
+    use crate::capture::writer::Issue;
     use crate::signing::Authority;
 
     fn delta(from: i64, to: i64, body: usize) -> Finished {

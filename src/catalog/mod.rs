@@ -12,13 +12,13 @@ mod backup;
 mod choose;
 mod document;
 mod family;
+mod leftovers;
 mod lineage;
-mod odd;
 mod reading;
+mod rollback_detection;
 #[cfg(test)]
 pub(crate) mod tests;
 mod window;
-mod witness;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,11 +35,11 @@ pub use backup::{Asked, Backup, BackupCopy, LastCheck, Link, Newness, Pinned, St
 pub use choose::{Astray, FindError, LatestError, Lineage};
 use document::{Checked, Content, Refused};
 pub use document::{Document, Understood};
+pub use leftovers::{Odd, Oddity};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
-pub use odd::{Odd, Oddity};
 use reading::Reading;
+pub use rollback_detection::{RolledBack, Tip};
 pub use window::{Following, Hole, Piece, PieceKind, Window, nearest};
-pub use witness::{RolledBack, Tip};
 
 /// A document of ours that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use super::{
 };
 
 use super::Foreign;
-use super::odd::{Odd, Oddity};
+use super::leftovers::{Odd, Oddity};
 
 /// The catalog of one destination while its documents come in.
 pub(super) struct Reading<'a> {

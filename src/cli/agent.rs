@@ -88,7 +88,7 @@ impl Work for Jobs {
     }
 
     fn look(&self, config: &Config) -> Look {
-        jobs::look::look(config)
+        jobs::survey_destinations::look(config)
     }
 
     fn capture(&self, order: &CaptureOrder) {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::host;
 use super::{Context, Exit, Failure};
-use crate::agent::trial;
+use crate::agent::notify_test;
 use crate::terminal::Format;
 
 /// Try the program and the address of [notify]
@@ -41,10 +41,10 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let tried = context.runtime.block_on(async {
         let mut tried = Vec::new();
         if let Some(program) = &notify.on_failure {
-            tried.push(("on_failure", trial::hook(program, cluster).await));
+            tried.push(("on_failure", notify_test::hook(program, cluster).await));
         }
         if let Some(url) = &notify.heartbeat {
-            tried.push(("heartbeat", trial::heartbeat(url).await));
+            tried.push(("heartbeat", notify_test::heartbeat(url).await));
         }
         tried
     });

@@ -151,7 +151,7 @@ mod tests {
     use crate::copy::{Copied, copy};
     use crate::layout::manifest::tests::manifest;
     use crate::layout::{Listed, Manifest};
-    use crate::source::made::{Maker, put as put_all};
+    use crate::source::test_objects::{Maker, put as put_all};
     use crate::store::Store;
     use crate::store::tests::store;
 

@@ -12,18 +12,18 @@
 //! One layout serves every line of etcd from 3.4 to 3.7. Only the first record of the log differs between members;
 //! database and `.snap` must be the same bytes on every host.
 
+mod log_beyond_database;
 mod membership;
 mod peer_url;
 mod raft;
 pub mod snap;
-mod tail;
 pub mod wal;
 pub mod wal_reader;
 
+pub use log_beyond_database::{Tail, Unusable};
 pub use membership::{Error, InitialCluster, Membership};
 pub use peer_url::PeerUrl;
 pub use raft::{Entry, EntryKind, HardState, SnapshotMark, VoterChange};
-pub use tail::{Tail, Unusable};
 
 /// The directory of database and snapshots, below the data directory.
 pub const SNAP_DIR: &str = "member/snap";

@@ -19,7 +19,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::{Error, ForeignLink, exchange, failed, rename_new, way};
+use super::{Error, ForeignLink, exchange, failed, rename_new, resolve};
 
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
@@ -60,10 +60,10 @@ impl Dir {
     /// Fails when a link of somebody else is on the way.
     #[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
     pub fn reach(path: &Path) -> Result<Option<Dir>, Error> {
-        let folder = match way::walk(path)? {
-            way::End::Folder(folder) => folder,
-            way::End::Missing => return Ok(None),
-            way::End::ForeignLink(link) => {
+        let folder = match resolve::walk(path)? {
+            resolve::End::Folder(folder) => folder,
+            resolve::End::Missing => return Ok(None),
+            resolve::End::ForeignLink(link) => {
                 let said = format!("user {} made this link, and could have it lead anywhere", link.owner);
                 let said = io::Error::new(io::ErrorKind::PermissionDenied, said);
                 return Err(failed("follow", &link.path)(said));
@@ -80,10 +80,10 @@ impl Dir {
     /// The link on the way to `path`, as far as that is there, for which [`Dir::reach`] fails.
     pub fn foreign_link(path: &Path) -> Result<Option<ForeignLink>, Error> {
         for path in path.ancestors() {
-            match way::walk(path)? {
-                way::End::Folder(_) => return Ok(None),
-                way::End::ForeignLink(link) => return Ok(Some(link)),
-                way::End::Missing => {}
+            match resolve::walk(path)? {
+                resolve::End::Folder(_) => return Ok(None),
+                resolve::End::ForeignLink(link) => return Ok(Some(link)),
+                resolve::End::Missing => {}
             }
         }
         Ok(None)

@@ -9,11 +9,11 @@
 //! only once its folder was synced.
 
 mod dir;
+mod free_space;
 mod group;
 mod mapped;
 mod plain;
-mod room;
-mod way;
+mod resolve;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -27,14 +27,14 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat, renameat2};
 use nix::sys::stat::fstatat;
 
 pub use dir::{Dir, Entry};
+pub use free_space::{Room, room_at};
 pub use group::joins_readers_of;
 pub use mapped::{Behind, Mapped};
 pub use plain::{
     NotPlain, is_held_by_another, open_given, open_linked, open_lock, open_plain, read_given, read_kernel, read_linked,
     read_plain,
 };
-pub use room::{Room, room_at};
-pub use way::ForeignLink;
+pub use resolve::ForeignLink;
 
 const SUFFIX: &str = ".partial";
 const RANDOM_DIGITS: usize = 16;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::words;
+use super::exec_words;
 
 /// One command of `ExecStart=`, its specifiers replaced, its variables not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Command {
 
     /// The command as it would be written behind `ExecStart=` in a unit.
     pub(super) fn line(&self) -> String {
-        words::exec_start(self)
+        exec_words::exec_start(self)
     }
 }
 

@@ -13,10 +13,11 @@
 //! Source of the rules: etcd `server/etcdmain/config.go`, `server/embed/config.go` and `pkg/flags/flag.go` of 3.4 to 3.7;
 //! systemd.exec(5) and systemd.service(5), systemd `src/basic/env-file.c` and `src/basic/env-util.c` of 252 and 257.
 
+mod advice;
 mod arguments;
-mod changes;
 mod environment;
 mod exec;
+mod exec_words;
 mod flags;
 mod overlay;
 mod shell;
@@ -24,14 +25,13 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod unit;
-mod words;
 mod yaml;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use changes::{Change, changes};
+pub use advice::{Change, changes};
 pub use exec::{Command, ExecFlag};
 pub use overlay::{NewCluster, NewFile, Overlay, Start, guard, guard_path, ours, overlay, shadowed};
 pub use shell::shell_word;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::exec::Command;
 use super::unit::{EnvironmentFile, Unit};
-use super::{Error, Given, Place, Read, SetIn, Variables, arguments, environment, overlay, shell, words};
+use super::{Error, Given, Place, Read, SetIn, Variables, arguments, environment, exec_words, overlay, shell};
 
 /// Programs that start the one that they are given, with the words behind it.
 const STARTERS: &[&str] = &[
@@ -178,7 +178,7 @@ pub(super) fn read(unit: &Unit, given: &Given, read: Read<'_>) -> Result<Start, 
         line: format!("ExecStart={}", command.line()),
         sign: sign.to_owned(),
     })?;
-    let mut words = with_path(&command.program, &words::expanded(command, &variables));
+    let mut words = with_path(&command.program, &exec_words::expanded(command, &variables));
     let mut folder = None;
     if let Some(at) = script_at(&words) {
         let is_wanted = |words: &[String]| own_words(words).is_some();

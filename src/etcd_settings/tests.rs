@@ -732,13 +732,13 @@ fn variables_in_a_command_line_are_replaced_as_systemd_replaces_them() {
     ];
     for (words, expected) in cases {
         assert_eq!(
-            words::expanded(&command(words, Vec::new()), &variables),
+            exec_words::expanded(&command(words, Vec::new()), &variables),
             expected,
             "{words}"
         );
     }
     let verbatim = command("a $A", vec![ExecFlag::NoVariables]);
-    assert_eq!(words::expanded(&verbatim, &variables), ["a", "$A"]);
+    assert_eq!(exec_words::expanded(&verbatim, &variables), ["a", "$A"]);
 }
 
 fn value() -> impl Strategy<Value = String> {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Exit, Failure, Listener, accept, failed, host, witness};
+use super::{Exit, Failure, Listener, accept, failed, host, rollback_detection};
 use crate::backup::{self, DestinationError, Error, Job, Outcome, Pace, Progress, Written, full};
 use crate::catalog::Pinned;
 use crate::config::{Config, MemberChoice};
@@ -295,8 +295,8 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
         ..begun
     });
     let mut read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
-    witness::hold_against(&mut read, state);
-    witness::note(listener, state, &read);
+    rollback_detection::hold_against(&mut read, state);
+    rollback_detection::note(listener, state, &read);
     for (name, swept) in &read.swept {
         match swept {
             Ok(swept) => {

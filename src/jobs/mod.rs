@@ -1,11 +1,11 @@
 //! What a command or the agent does: one backup, the verification of a share, retention. Where both do it, both call the
 //! same path.
 //!
-//! `configuration`, `named_store`, `source` and `choice` find what a command names: the configuration, a store, a snapshot, the
+//! `configuration`, `named_store`, `source` and `choose_backup` find what a command names: the configuration, a store, a snapshot, the
 //! backup that is meant. `store_variables` are the names by which a store is named without a configuration.
 //!
-//! A job reads its destinations once (`stores`) and says what it does to whoever listens. `slot`, `rounds` and `turn` are
-//! what the agent asks for when a slot has come (`order`); `give_way` lets a restore go before every job.
+//! A job reads its destinations once (`stores`) and says what it does to whoever listens. `slot`, `scheduled_upkeep` and `shared_slot_turn` are
+//! what the agent asks for when a slot has come (`slot_job`); `give_way` lets a restore go before every job.
 
 pub mod accept;
 pub mod adopt;
@@ -15,7 +15,7 @@ mod bandwidth;
 pub mod behind;
 pub mod capture;
 pub mod check;
-pub mod choice;
+pub mod choose_backup;
 pub mod clock;
 pub mod compact;
 pub mod configuration;
@@ -28,10 +28,8 @@ pub mod give_way;
 pub mod host;
 pub mod identities;
 pub mod inspect;
-pub mod look;
-mod measured;
+mod job_metrics;
 pub mod named_store;
-mod order;
 pub mod pin;
 pub mod point;
 pub mod probe;
@@ -41,24 +39,26 @@ pub mod rebuild;
 pub mod recipients;
 pub mod restore;
 pub mod rewrap;
-mod rounds;
+pub mod rollback_detection;
+mod scheduled_upkeep;
+mod shared_slot_turn;
 pub mod sheet;
 pub mod signing;
 mod slot;
+mod slot_job;
 pub mod source;
 mod spool;
 mod store_variables;
 pub mod stores;
-mod turn;
+pub mod survey_destinations;
 pub mod unit_access;
 pub mod verify;
-pub mod witness;
 
 pub use exit::Exit;
 pub use failure::{Failure, failed};
-pub use measured::{LastBackup, Phases, Retained};
-pub use order::{Ended, Findings, Order, Taken, Trouble};
+pub use job_metrics::{LastBackup, Phases, Retained};
 pub use slot::carry_out;
+pub use slot_job::{Ended, Findings, Order, Taken, Trouble};
 
 /// Who hears what a job says while it works: a terminal, or a journal.
 pub trait Listener: Send + Sync {

@@ -16,11 +16,11 @@ use tokio::sync::watch;
 
 use super::backup::{self, Request};
 use super::give_way::restore_opened;
+use super::shared_slot_turn::unusable;
 use super::stores::{open_the_others, open_to_write};
-use super::turn::unusable;
 use super::{
-    Ended, Exit, Failure, LastBackup, Listener, Order, Phases, Taken, Trouble, copy, failed, host, look, prune,
-    recipients, rounds, witness,
+    Ended, Exit, Failure, LastBackup, Listener, Order, Phases, Taken, Trouble, copy, failed, host, prune, recipients,
+    rollback_detection, scheduled_upkeep, survey_destinations,
 };
 use crate::backup::{Error, Job, Outcome, Progress};
 use crate::catalog::Pinned;
@@ -43,8 +43,8 @@ use crate::store::Store;
 pub fn carry_out(order: &Order, listener: &dyn Listener, runtime: &Handle) -> Result<Ended, Trouble> {
     let done = match order.kind {
         Kind::Full => attempt(order, listener, runtime),
-        Kind::Verify => rounds::verify(order),
-        Kind::Prune => rounds::retention(order),
+        Kind::Verify => scheduled_upkeep::verify(order),
+        Kind::Prune => scheduled_upkeep::retention(order),
     };
     done.map_err(|failure| match failure {
         Stop::Asked => Trouble::Stopped,
@@ -225,7 +225,7 @@ impl<'a> Attempt<'a> {
         self.copy_from_others(&mut destinations, &mut held, &claimant)?;
         if self.open.is_empty() {
             self.catch_up(&mut destinations);
-            self.ended.look = Some(look::after(self.config, &destinations));
+            self.ended.look = Some(survey_destinations::after(self.config, &destinations));
             return begun.finish().map_err(|error| failed(error).into());
         }
         let apart = self.clocks_apart();
@@ -245,7 +245,7 @@ impl<'a> Attempt<'a> {
         drop(held);
         self.tell(&outcome, &mut destinations, apart);
         self.catch_up(&mut destinations);
-        self.ended.look = Some(look::after(self.config, &destinations));
+        self.ended.look = Some(survey_destinations::after(self.config, &destinations));
         Ok(())
     }
 
@@ -343,7 +343,7 @@ impl<'a> Attempt<'a> {
         outcome.warnings.extend(other_recipients);
         outcome
             .warnings
-            .extend(witness::remember(&self.state, destinations).err());
+            .extend(rollback_detection::remember(&self.state, destinations).err());
         Ok(outcome)
     }
 

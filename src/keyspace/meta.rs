@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::line::Version;
+use super::release_line::Version;
 use super::revision::RevisionKey;
 use super::{Cause, Error};
 use crate::bbolt;

@@ -11,44 +11,44 @@
 //! Invariant: no bytes of a database cause a panic or more memory than a fixed share of their length.
 
 mod alarm;
+mod change_rules;
 mod changed;
 mod crc;
 pub mod entries;
 mod fingerprints;
 mod inspection;
 mod lease;
-mod line;
 mod member;
 mod meta;
-mod passing;
 mod prefixes;
 mod record;
+mod release_line;
 mod replay;
 mod restored_buckets;
 mod revision;
 mod rewrite;
+mod streamed_log;
 mod survey;
-mod touched;
 mod versions;
 pub(crate) mod wire;
 
 pub use alarm::{Alarm, AlarmKind};
+pub use change_rules::{BrokenLife, Touched, told};
 pub use changed::{BrokenLives, Changed};
 pub use inspection::{Inspection, agreement_at, replayed};
 pub use lease::{Lease, LeaseId};
-pub use line::{EtcdLine, Version};
 pub use member::Member;
 pub(crate) use member::go_json;
 pub use meta::{CompactionMarks, ConfState, META_KEYS, Meta};
-pub use passing::{LastRevision, LogKey, LogLeaf, PassingLog};
 pub use prefixes::{Held, Prefixes};
 pub use record::KeyValue;
+pub use release_line::{EtcdLine, Version};
 pub use replay::{Agreement, KvHash, LiveKeys, Replay, Replayed};
 pub use restored_buckets::{Change, NewContent, Restored, restored};
 pub use revision::{EntryKind, REVISION_LEN, RevisionKey};
 pub use rewrite::{History, RewrittenSize, differences, prove, rewrite};
+pub use streamed_log::{LastRevision, LogKey, LogLeaf, PassingLog};
 pub use survey::{Auth, Summary, Survey};
-pub use touched::{BrokenLife, Touched, told};
 pub use versions::Versions;
 pub use wire::WireError;
 

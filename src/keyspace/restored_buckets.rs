@@ -11,9 +11,9 @@
 
 use super::entries::Executed;
 use super::lease::Lease;
-use super::line::EtcdLine;
 use super::member::Member;
 use super::meta::{self, Meta};
+use super::release_line::EtcdLine;
 use super::revision::RevisionKey;
 use super::{BUCKETS, Error, LeaseId, Version, entries_of, first_revision};
 use crate::bbolt;

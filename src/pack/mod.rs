@@ -392,7 +392,7 @@ pub(crate) mod tests {
     use crate::layout::delta::Head;
     use crate::layout::delta::tests::header;
     use crate::signing::{Authority, Role, SigningKey, Trust};
-    use crate::source::made::Maker;
+    use crate::source::test_objects::Maker;
     use crate::store::tests::store;
 
     const GO_ON: GoOn<'static> = &|| ControlFlow::Continue(());

@@ -8,14 +8,13 @@
 //!
 //! Formats: zstd (RFC 8878), age v1 (C2SP age).
 
-mod conversation;
 mod decode;
 mod encode;
 mod fan_out;
 mod keys;
 mod plugin;
+mod plugin_protocol;
 
-pub use conversation::{Ask, Question, allow_questions};
 pub(crate) use decode::fill;
 pub(crate) use decode::is_skippable_frame;
 pub use decode::{DecodeError, Decoded, Unlock, Window, decode};
@@ -23,6 +22,7 @@ pub use encode::{EncodeError, Encoded, Encoder, Encoding, Head, Observer};
 pub use fan_out::{BranchError, Ending, LAG_BUDGET, LONG_LAG_BUDGET};
 pub use keys::{Identities, KeyError, Recipient, Unopened, try_sealing};
 pub use plugin::{PLUGINS, PluginFault};
+pub use plugin_protocol::{Ask, Question, allow_questions};
 
 /// The size of the blocks that travel between stages.
 pub const BLOCK_BYTES: usize = 1 << 20;

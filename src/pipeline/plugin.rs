@@ -22,7 +22,7 @@ use age::secrecy::{ExposeSecret, SecretString};
 use age_core::format::{FILE_KEY_BYTES, FileKey, Stanza};
 use bech32::primitives::decode::CheckedHrpstring;
 
-use super::conversation::{Reply, converse, stanza, told};
+use super::plugin_protocol::{Reply, converse, stanza, told};
 
 /// Where plugins are, unless the configuration says otherwise.
 pub const PLUGINS: &str = "/usr/lib/lifeboat/plugins";

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::Path;
 
+use super::append_buckets::{check_built, graft, seal};
 use super::changes::{Base, append};
-use super::graft::{check_built, graft, seal};
 use super::{
     Applied, ContentProof, DigestRule, Error, Expected, Listener, Progress, Rebuilt, Rewrite, Rewritten, Salvaged,
     Wish, go_on, salvage,

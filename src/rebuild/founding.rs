@@ -10,10 +10,10 @@ use nix::unistd::{getegid, geteuid};
 
 use super::copy_in::{Hashes, copy_in};
 use super::database::{self, Sound};
-use super::segment::{write, write_log};
+use super::first_segment::{write, write_log};
 use super::staging::Staging;
 use super::{Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, checked, go_on, publish};
-use super::{places, rewriting};
+use super::{rewriting, target_dirs};
 use crate::datadir::{self, Membership, snap, wal};
 use crate::durable::{Dir, failed};
 use crate::keyspace::Member;
@@ -36,7 +36,7 @@ pub fn prepare_in(
 ) -> Result<(Prepared, Rebuilt), Error> {
     let mut data = Staging::within(homes.data, homes.name, (geteuid().as_raw(), getegid().as_raw()))?;
     let needed = wish.rewrite.needed_bytes(source.database_bytes());
-    places::refuse_without_space(needed, data.content(), homes.log)?;
+    target_dirs::refuse_without_space(needed, data.content(), homes.log)?;
     let folder = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&folder, datadir::DB)?;
     let (path, hashes) = (folder.path().join(datadir::DB), Hashes::of(&source, wish));

@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing carries the final name before all of it was checked and is on the disk.
 
+mod append_buckets;
 mod changes;
 mod copy_in;
 mod database;
@@ -13,17 +14,16 @@ mod dead_runs;
 mod digest;
 mod error;
 mod exporting;
+mod first_segment;
 mod founding;
-mod graft;
 mod log_dir;
-mod oddities;
-mod places;
 mod rewriting;
 mod salvage;
-mod segment;
 mod staging;
+mod target_dirs;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
@@ -46,7 +46,7 @@ pub use salvage::{LeftBehind, Salvaged};
 
 use copy_in::{Hashes, copy_in};
 use digest::checked;
-use segment::{write, write_log};
+use first_segment::{write, write_log};
 use staging::Staging;
 
 /// The entry of a data directory that holds all others.
@@ -208,7 +208,7 @@ pub fn rebuild(
     plan: &Plan,
     listener: Listener<'_>,
 ) -> Result<Rebuilt, Error> {
-    let wal_dir = places::separate_log(&plan.data_dir, plan.wal_dir.as_deref())?;
+    let wal_dir = target_dirs::separate_log(&plan.data_dir, plan.wal_dir.as_deref())?;
     // The log first: where there is one, data of a run that died may be complete.
     let mut log = wal_dir.map(|dir| Staging::begin(&dir)).transpose()?;
     dead_runs::take_back(&plan.data_dir)?;
@@ -239,12 +239,12 @@ pub struct Homes<'a> {
 ///
 /// Fails when it is elsewhere in `member`, or around the data.
 pub fn log_beside_member(data_dir: &Path, wal_dir: Option<&Path>) -> Result<Option<PathBuf>, Error> {
-    places::log_beside_member(data_dir, wal_dir)
+    target_dirs::log_beside_member(data_dir, wal_dir)
 }
 
 /// A path without links and `..`, as far as it exists.
 pub fn resolved(path: &Path) -> Result<PathBuf, Error> {
-    places::resolved(path)
+    target_dirs::resolved(path)
 }
 
 /// Lays out what a data directory holds, and a log directory, in folders beside those that `plan` names, which are not
@@ -274,7 +274,7 @@ pub fn rebuild_in(
 
 /// How many bytes a rebuild needs for a source of `bytes`, the log included.
 pub fn needed_bytes(bytes: u64, rewrite: Rewrite) -> u64 {
-    places::needed_bytes(rewrite.needed_bytes(bytes))
+    target_dirs::needed_bytes(rewrite.needed_bytes(bytes))
 }
 
 /// Makes everything, checks it and brings it onto the disk; all but the names is done then.
@@ -285,7 +285,7 @@ fn lay_out(
     log: &mut Option<Staging>,
     listener: Listener<'_>,
 ) -> Result<Rebuilt, Error> {
-    places::refuse_without_space(
+    target_dirs::refuse_without_space(
         plan.rewrite.needed_bytes(source.database_bytes()),
         data.content(),
         log.as_ref().map(Staging::content),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::database::Sound;
 use super::staging::Staging;
-use super::{Error, Wish, places};
+use super::{Error, Wish, target_dirs};
 use crate::bbolt;
 use crate::datadir;
 use crate::durable::Dir;
@@ -89,7 +89,7 @@ pub(super) fn rewritten(sound: Sound, wish: &Wish, data: &mut Staging, folder: &
         (Rewrite::Not, _) | (Rewrite::ToFit { .. }, None) => return Ok(sound),
         (Rewrite::Defragmented, _) => History::Whole,
         (Rewrite::Compacted, _) => compacted,
-        (Rewrite::ToFit { below }, Some(bytes)) => match bytes < below && places::has_room(folder, bytes)? {
+        (Rewrite::ToFit { below }, Some(bytes)) => match bytes < below && target_dirs::has_room(folder, bytes)? {
             true => compacted,
             false => return Ok(sound),
         },

@@ -13,9 +13,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::member_watch::Access;
 use super::plan::Plan;
 use super::rendezvous::{Founders, Heard, MOST_BYTES, Meeting, Next, Presence, Told};
-use super::watch::Access;
 use crate::etcd::{self, PeerClient, PeerPort, PeerPortError, PeerSight};
 use crate::model::ClusterId;
 

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::exchange_dir::{ExchangeDir, ExchangeDirs};
+use super::forward_steps::wish_of_made;
 use super::gathering::Gathering;
-use super::machine::Came;
+use super::member_watch::Patience;
 use super::rendezvous::Next;
 use super::run::Run;
-use super::steps::wish_of_made;
-use super::watch::Patience;
+use super::transitions::Came;
 use crate::datadir::wal;
 use crate::rebuild;
 

@@ -5,70 +5,70 @@
 //! with the settings of the new cluster and watched until it serves, or everything is put back. How far it came stands in
 //! the [`Ledger`], written before each step, so that a run that was killed at any point is taken up by the next.
 //!
-//! Decisions are functions of values: `plan`, `bump`, `rendezvous` (who founds the new cluster), `quorum` and `standing`
-//! (whether a restore is right), `machine` (which step comes next), `swap` (which move), `inventory` (whether old data is whole)
-//! and `health`. What this host alone is refused for is in `refusals`. Effects are in `steps`, `meet`, `back`, `exchange_dir` (etcd's directories), `files` (settings), `ledger` and
-//! `watch`; the init system is behind [`Units`].
+//! Decisions are functions of values: `plan`, `revision_jump`, `rendezvous` (who founds the new cluster), `quorum` and `running_members`
+//! (whether a restore is right), `transitions` (which step comes next), `swap` (which move), `inventory` (whether old data is whole)
+//! and `health`. What this host alone is refused for is in `refusals`. Effects are in `forward_steps`, `meet`, `rollback_steps`, `exchange_dir` (etcd's directories), `files` (settings), `ledger` and
+//! `member_watch`; the init system is behind [`Units`].
 //!
 //! Invariant: the old data is deleted by [`release`] and by nothing else.
 
-mod around;
-mod back;
-mod bump;
+mod accepted_history;
+mod ask_members;
 mod dbus;
 mod exchange_dir;
 mod files;
+mod forward_steps;
 mod gathering;
 mod health;
 mod inventory;
 mod ledger;
-mod machine;
 mod meet;
+mod member_watch;
 mod members;
 mod mounts;
 mod plan;
-mod preview;
 mod quorum;
 mod quota;
 mod refusals;
 mod release;
 mod rendezvous;
+mod revision_jump;
+mod rollback_steps;
 mod run;
+mod running_members;
 mod site;
-mod standing;
-mod steps;
+mod source_preview;
 mod swap;
+mod transitions;
 mod units;
-mod watch;
-mod word;
 
 use std::path::{Path, PathBuf};
 
-pub use around::look_for_clusters;
-pub use bump::{Bump, Rule as BumpRule, decide as decide_bump};
+pub use accepted_history::{Word, word_for};
+pub use ask_members::look_for_clusters;
 pub use dbus::OverDbus;
 pub use exchange_dir::{Error as ExchangeDirError, gone_paths, kept_path, made_path, owner as owner_of};
+pub use forward_steps::RESUME_UNIT;
 pub use gathering::{Seen, look_around};
 pub use inventory::{Inventory, Lack};
 pub use ledger::{
     Before, Built, Downtime, Error as LedgerError, Kept, Ledger, LedgerPaths, LedgerStore, Service, closed, held,
     open_ledger,
 };
-pub use machine::{End, Step};
+pub use member_watch::{Access, Patience, ask_all, peers, strangers};
 pub use members::{Error as MembersError, members};
 pub use plan::{Backup, ClusterPlan, Error as PlanError, HostPlan, Plan, PlannedFile, RestoreId, Site, Wish};
-pub use preview::{Error as PreviewError, Preview, preview};
 pub use quota::OverQuota;
 pub use refusals::{Error as SiteError, refuse_mounts, refuse_not_loaded, refuse_other_ways, refuse_unready};
 pub use release::{GiveUp, Release, kept_folders, releasable, release, release_stray, tidy_released};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms, Told};
+pub use revision_jump::{Bump, Rule as BumpRule, decide as decide_bump};
 pub use run::{Listener, Outcome, Run, Tools};
+pub use running_members::{NotNow, ThisMember, Wanted, judge as judge_running};
 pub use site::{EtcdHere, changes_after, flags};
-pub use standing::{NotNow, ThisMember, Wanted, judge as judge_running};
-pub use steps::RESUME_UNIT;
+pub use source_preview::{Error as PreviewError, Preview, preview};
+pub use transitions::{End, Step};
 pub use units::{Activity, Guarded, Trouble, UnitState, Units};
-pub use watch::{Access, Patience, ask_all, peers, strangers};
-pub use word::{Word, word_for};
 
 use crate::{datadir, durable, etcd, rebuild};
 

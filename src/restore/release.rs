@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::exchange_dir::{self, ExchangeDir, gone_paths, kept_path, made_path};
 use super::ledger::{Kept, Ledger, LedgerPaths, LedgerStore};
-use super::machine::End;
 use super::plan::RestoreId;
+use super::transitions::End;
 use super::units::Units;
 use super::{Error, files};
 use crate::etcd_settings::{NewFile, Overlay};

@@ -1,17 +1,17 @@
-//! Carries a restore out, step by step: writes each step to the ledger, takes it, and asks `machine` what comes next.
+//! Carries a restore out, step by step: writes each step to the ledger, takes it, and asks `transitions` what comes next.
 
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
-use super::back::look_for_old;
 use super::exchange_dir;
 use super::gathering::{Gathering, Seen};
 use super::ledger::{Kept, Ledger, LedgerStore, LogBefore};
-use super::machine::{self, Came, End, Next, Step};
+use super::member_watch::{Access, Patience};
+use super::rollback_steps::look_for_old;
+use super::transitions::{self, Came, End, Next, Step};
 use super::units::{Activity, Units};
-use super::watch::{Access, Patience};
 use super::{Error, files};
 use crate::rebuild::Prepared;
 
@@ -116,7 +116,7 @@ impl<'a> Run<'a> {
         let Some(mut ledger) = ledger_store.ledger()? else {
             return Ok(None);
         };
-        let step = machine::resumed(ledger.step);
+        let step = transitions::resumed(ledger.step);
         if step.is_back() && !ledger.step.is_back() {
             ledger.reason.get_or_insert_with(|| BROKEN_OFF.to_owned());
         }
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
             ledger.before.ran = true;
             ledger.before.held = None;
         }
-        if let Next::Take(step) = machine::next(ledger.step, Came::Unwanted)
+        if let Next::Take(step) = transitions::next(ledger.step, Came::Unwanted)
             && step != ledger.step
         {
             ledger.ask_back(step);
@@ -228,11 +228,11 @@ impl<'a> Run<'a> {
                     Came::Failed
                 }
             };
-            match machine::next(step, came) {
+            match transitions::next(step, came) {
                 Next::Take(next) => {
                     let next = match self.ledger.plan.has_to_meet() {
                         true => next,
-                        false => machine::without_rendezvous(next),
+                        false => transitions::without_rendezvous(next),
                     };
                     if !next.is_of_rendezvous() {
                         self.leave_rendezvous();

@@ -6,10 +6,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::exchange_dir;
+use super::forward_steps::RESUME_UNIT;
 use super::ledger::LedgerPaths;
 use super::plan::{Plan, PlannedFile, Site};
 use super::refusals::{Error, refuse_links, refuse_mounts};
-use super::steps::RESUME_UNIT;
 use crate::datadir::{self, InitialCluster, wal};
 use crate::durable::{self, NotPlain};
 use crate::etcd_settings::{self, Change, EtcdSettings, Given, NewCluster, Overlay, Start, Unit};

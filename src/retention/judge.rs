@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::rules::{Clock, Dated, Rules, count};
+use super::keep_rules::{Clock, Dated, Rules, count};
 use super::{Chain, Inventory, KeepReason, PinState, Policy, RemoveReason, Unjudged};
 use crate::model::ByteSize;
 

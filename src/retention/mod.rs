@@ -28,29 +28,29 @@
 //!
 //! Invariant: a plan leaves nothing to do: with what it removes gone, at the same time, the next plan removes nothing.
 
-mod careful;
+mod clock_jump;
 mod judge;
-mod jump;
-mod led;
+mod keep_rules;
 mod period;
 mod policy;
 mod reason;
 mod removal;
-mod rules;
+mod rewrapped;
 #[cfg(test)]
 mod tests;
+mod untrusted_time;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-pub use careful::{Clocks, Held, careful_plan};
-pub use led::Led;
 pub use period::{Period, Unit};
 pub use policy::Policy;
 pub use reason::{KeepReason, RemoveReason};
 pub use removal::removal_order;
+pub use rewrapped::Led;
+pub use untrusted_time::{Clocks, Held, careful_plan};
 
 use crate::catalog::{Backup, Catalog, LastCheck, LatestError, Newness, Pinned, Standing};
 use crate::layout::{ChainPath, Pin, Proof};

@@ -1,8 +1,8 @@
 //! When something is to be done.
 //!
 //! A schedule names slots: `calendar` by an expression of systemd's calendar language, `every` by a period counted from
-//! 1970. Each host is a fixed `jitter` behind the slot. `handled` remembers which slots were taken, `watch` notices when
-//! this host slept or its clock was set, `highest` whether it was set back before, and `due` says from all that what to do now: take a slot, or wait for one.
+//! 1970. Each host is a fixed `jitter` behind the slot. `taken_slots` remembers which slots were taken, `watch` notices when
+//! this host slept or its clock was set, `highest_time` whether it was set back before, and `due` says from all that what to do now: take a slot, or wait for one.
 //! `lateness` says when a schedule has failed to do its work.
 //!
 //! Leaves to the caller the clock, the host's zone, keeping [`Handled`], and the agreement with other hosts on who takes a
@@ -14,12 +14,12 @@
 pub mod calendar;
 mod clock;
 mod due;
-mod every;
-mod handled;
-mod highest;
+mod fixed_interval;
+mod highest_time;
 mod jitter;
 mod lateness;
 mod span;
+mod taken_slots;
 mod watch;
 
 use std::fmt;
@@ -29,12 +29,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use due::{Due, Occasion};
-pub use every::{Every, EveryError};
-pub use handled::Handled;
-pub use highest::{HighestTime, SetBack};
+pub use fixed_interval::{Every, EveryError};
+pub use highest_time::{HighestTime, SetBack};
 pub use jitter::jitter;
 pub use lateness::Lateness;
 pub use span::Span;
+pub use taken_slots::Handled;
 pub use watch::{Seen, Watch};
 
 use calendar::OnCalendar;

@@ -15,12 +15,12 @@
 //! Invariant: a document counts by the bytes that were signed and by nothing else: where signers are named, none of a
 //! stranger is parsed before its signature is checked.
 
-mod authority;
 mod key;
 mod message;
-mod roll;
+mod signers_file;
+mod trusted_signers;
 
-pub use authority::{Authority, Distrust, Trust, Unsigned};
 pub use key::{Fingerprint, KeyError, Role, SignerKey, SigningKey};
 pub use message::{DocumentKind, Found, signer_of};
-pub use roll::{Roll, RollError, Signer};
+pub use signers_file::{Roll, RollError, Signer};
+pub use trusted_signers::{Authority, Distrust, Trust, Unsigned};

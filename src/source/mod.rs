@@ -9,10 +9,10 @@ pub mod delta;
 mod digest;
 mod file_kind;
 mod held;
-#[cfg(test)]
-pub(crate) mod made;
 mod reading;
 mod stored;
+#[cfg(test)]
+pub(crate) mod test_objects;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};

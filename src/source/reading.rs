@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use crate::layout::delta::{Decoder, Record};
     use crate::signing::{Authority, Role, SigningKey, Trust};
-    use crate::source::made::{Maker, deletes, key, put, revision};
+    use crate::source::test_objects::{Maker, deletes, key, put, revision};
     use crate::store::tests::store;
 
     /// What each store has now, as one that lists them would read it.

@@ -27,7 +27,7 @@ use crate::health::{
 };
 use crate::jobs::restore::settings_now;
 use crate::jobs::stores::read_within;
-use crate::jobs::{self, Failure, Listener, clock, configuration, host, recipients, witness};
+use crate::jobs::{self, Failure, Listener, clock, configuration, host, recipients, rollback_detection};
 use crate::model::{ClusterName, UnitName};
 use crate::restore::LedgerPaths;
 use crate::schedule::Slot;
@@ -144,8 +144,8 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
             .map(|problem| Notice::new(Event::RestoreOpen, problem)),
     );
     others.extend(recipients::notice(&config, &state, Some(&places)));
-    others.extend(witness::notices(&places));
-    notes.extend(witness::new_signers(&state, &places));
+    others.extend(rollback_detection::notices(&places));
+    notes.extend(rollback_detection::new_signers(&state, &places));
     others.extend(clock::notice(&state, now));
     notes.extend(restores.notes());
     let schedules = match said {
@@ -170,7 +170,12 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
         Vec::new()
     });
     let member_states: Vec<MemberState> = members.iter().map(MemberRow::state).collect();
-    let look = Look::at(&jobs::look::read(&config, &places, now, jobs::behind::Memory::IsRead));
+    let look = Look::at(&jobs::survey_destinations::read(
+        &config,
+        &places,
+        now,
+        jobs::behind::Memory::IsRead,
+    ));
     let wanted = wanted_member(&config);
     let signs = AgentSigns {
         runs: running,

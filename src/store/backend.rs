@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Error;
-use super::kept::Sum;
+use super::document_cache::Sum;
 use super::probe::{Answer, OfKind};
 use crate::layout::{ChainPath, Folder as Inside, Listed, ListedObject, ObjectName, SlotPath};
 

@@ -21,11 +21,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::adopt::Adopted;
 use super::backend::{Cache, FreeSpace};
+use super::file_deadline::{Asked, Signs, Silence, ask};
 use super::inner::{Access, Contents, Inner, ReadBack};
 use super::location::Location;
 use super::marker::StoreId;
 use super::object::Object;
-use super::patience::{Asked, Signs, Silence, ask};
 use super::throttle::Throttle;
 use super::{Begun, Credentials, Enforces, Error, Kept, Known, Swept};
 use crate::catalog::{self, Catalog};
@@ -453,7 +453,7 @@ impl Store {
     /// Whether it has not answered yet what it was asked, and nobody waits for any more.
     #[cfg(test)]
     pub(super) fn hangs_still(&self) -> bool {
-        super::patience::is_hanging(&self.location.key())
+        super::file_deadline::is_hanging(&self.location.key())
     }
 
     /// The folder of a store on a file system.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::backend::{Backend, Cache, Opened, Under};
-use super::kept::{Kept, Once, Sum};
+use super::document_cache::{Kept, Once, Sum};
 use super::location::Location;
 use super::marker::{Marker, StoreId};
 use super::{Begun, Error, Known, Sweep};

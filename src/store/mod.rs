@@ -11,21 +11,23 @@ mod backend;
 mod claims;
 #[cfg(test)]
 mod conformance;
+#[cfg(any(feature = "opendal", feature = "swift"))]
+mod credential_document;
+mod document_cache;
+mod file_deadline;
 mod folder;
 mod handle;
 #[cfg(any(feature = "opendal", feature = "swift"))]
 mod http;
 mod inner;
-mod kept;
 mod location;
 mod marker;
 mod object;
 #[cfg(feature = "opendal")]
 mod objects;
-#[cfg(any(feature = "opendal", feature = "swift"))]
-mod pairs;
-mod patience;
 mod probe;
+#[cfg(any(feature = "opendal", feature = "swift", feature = "sftp"))]
+mod runtime;
 #[cfg(feature = "sftp")]
 mod sftp;
 mod sweep;
@@ -35,8 +37,6 @@ mod swift;
 pub(crate) mod tests;
 mod throttle;
 mod upload;
-#[cfg(any(feature = "opendal", feature = "swift", feature = "sftp"))]
-mod waiting;
 
 use std::fs;
 use std::io;
@@ -46,9 +46,9 @@ use nix::unistd::{User, geteuid};
 
 pub use adopt::Adopted;
 pub use backend::{Credentials, FreeSpace};
+pub use document_cache::Kept;
 pub use handle::{Limits, Store, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
-pub use kept::Kept;
 pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location, ReadingBack, Server, SftpOptions, built_in};
 pub use marker::StoreId;
 pub use object::Object;

@@ -12,7 +12,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::super::report::Report;
+use super::super::status_file::Report;
 use crate::health::{Event, StoresState};
 
 /// Which of the two text formats.

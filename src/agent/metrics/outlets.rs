@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
-use super::super::report::Report;
+use super::super::status_file::Report;
 use super::families::{Flavour, render};
 use super::server::{MetricsServer, Standing};
 use crate::config::{self, Listen};

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::super::report::Report;
+use super::super::status_file::Report;
 use super::families::{Flavour, render};
 use crate::config::Listen;
 

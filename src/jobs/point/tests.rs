@@ -4,7 +4,7 @@ use super::*;
 use crate::catalog::tests::manifest;
 use crate::destinations::Destination;
 use crate::layout::Manifest;
-use crate::source::made::{Made, Maker, put, revision, time};
+use crate::source::test_objects::{Made, Maker, put, revision, time};
 use crate::store::Store;
 use crate::store::tests::store;
 

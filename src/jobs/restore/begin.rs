@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 
 use super::errors::{failure, refused_here};
-use super::here::{Here, settings_now};
+use super::host_state::{Here, settings_now};
 use super::running::refuse_running;
 use super::verdict::told_of_quota;
-use super::{Ended, finding};
+use super::{Ended, restore_source};
 use crate::config::{self, Config};
 use crate::datadir::InitialCluster;
 use crate::durable::{self, room_at};
@@ -77,7 +77,7 @@ pub fn prepare(
     }
     let config = optional_configuration(listener, &asked.source)?;
     let here = Here::find(runtime, config.as_ref())?;
-    let members = finding::members(asked.members, config.as_ref(), &here.etcd.settings)?;
+    let members = restore_source::members(asked.members, config.as_ref(), &here.etcd.settings)?;
     let members = members
         .without(asked.without)
         .map_err(|error| Failure::new(Exit::Usage, error))?;
@@ -152,12 +152,12 @@ fn plan(
     interrupted: &AtomicBool,
 ) -> Result<Planned, Failure> {
     refuse_other_ways(&here.etcd.unit, &here.etcd.settings).map_err(refused_here)?;
-    let backup = finding::backup(listener, found, asked.digest, interrupted)?;
+    let backup = restore_source::backup(listener, found, asked.digest, interrupted)?;
     let member = here.member(config, &members)?;
     let etcd_line = config.and_then(|config| config.host.etcd_version);
     let mut site = here.etcd.site(&member, etcd_line).map_err(refused_here)?;
     if here.etcd.is_up {
-        site.etcd_version = finding::version_here(runtime, here);
+        site.etcd_version = restore_source::version_here(runtime, here);
     }
     let restore = config.map(|config| config.restore).unwrap_or_default();
     let bump = decide_bump(restore.bump_revision);

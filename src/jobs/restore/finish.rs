@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::Ended;
 use super::errors::failure;
-use super::here::{reach, settings_now};
+use super::host_state::{reach, settings_now};
 use super::session::{leave_session, take_over};
 use crate::jobs::{Exit, Failure, Listener, host};
 use crate::restore::{LedgerError, LedgerPaths, LedgerStore, OverDbus, Patience, Run, Step, Tools, peers, strangers};

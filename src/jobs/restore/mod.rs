@@ -1,16 +1,16 @@
 //! A restore on this host, as a command asks for it.
 //!
-//! `begin` finds out what is here (`here`), what is restored and to whom (`finding`), and whether it may be (`running`), and
+//! `begin` finds out what is here (`host_state`), what is restored and to whom (`restore_source`), and whether it may be (`running`), and
 //! carries it out; `finish` takes up the one that is open, `way_back` takes one back, `release` gives up what they have kept.
 //! `errors` says what to do next, `verdict` what to think of a plan and its end. What a restore does is `restore`'s; its
 //! `refusals` lists where each refusal stands.
 
 mod begin;
 mod errors;
-mod finding;
 mod finish;
-mod here;
+mod host_state;
 mod release;
+mod restore_source;
 mod running;
 mod session;
 mod verdict;
@@ -18,7 +18,7 @@ mod way_back;
 
 pub use begin::{Asked, Prepared, Watching, finish_in_background, prepare};
 pub use finish::{By, finish};
-pub use here::{Here, SettingsNow, foreseen, settings_now};
+pub use host_state::{Here, SettingsNow, foreseen, settings_now};
 pub use release::{KeptOf, Releasing};
 pub use session::leave_session;
 pub use verdict::{begins_anew, not_revived, over_quota, seconds_down, undone, warnings, was_down};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::errors::failure;
-use super::here::connect;
+use super::host_state::connect;
 use crate::error_chain::with_causes;
 use crate::jobs::{Exit, Failure, Listener};
 use crate::restore::{

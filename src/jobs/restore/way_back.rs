@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::Ended;
 use super::errors::failure;
-use super::here::{reach, refuse_mounts};
+use super::host_state::{reach, refuse_mounts};
 use super::session::{leave_session, take_over};
 use crate::jobs::{Exit, Failure, Listener, host};
 use crate::restore::{

@@ -11,7 +11,7 @@ use crate::catalog::Backup;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::jobs::copy::NotBrought;
-use crate::jobs::{copy, host, rounds};
+use crate::jobs::{copy, host, scheduled_upkeep};
 use crate::layout::claim::State as ClaimState;
 use crate::layout::{Clocks, SlotPath};
 use crate::model::ChainId;
@@ -57,7 +57,7 @@ impl Attempt<'_> {
                 Err(NotBrought::Stopped) if self.is_to_stop() => return Err(Stop::Asked),
                 Err(NotBrought::Stopped) => {
                     drop(held.remove(&name));
-                    rounds::gives_way()
+                    scheduled_upkeep::gives_way()
                 }
                 Err(NotBrought::Failed(why)) => {
                     self.listener

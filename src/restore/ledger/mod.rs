@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::inventory::Inventory;
-use super::machine::{End, Step};
 use super::plan::{Plan, PlannedFile, RestoreId};
+use super::transitions::{End, Step};
 use crate::model::{HashKv, Revision};
 
 pub use store::{Error, LedgerPaths, LedgerStore, closed, held, open_ledger};

@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::super::accepted_history::{self, Word};
 use super::super::gathering::Seen;
-use super::super::machine::End;
 use super::super::plan::RestoreId;
-use super::super::word::{self, Word};
+use super::super::transitions::End;
 use super::{FORMAT, Ledger};
 use crate::durable::{self, failed};
 
@@ -196,7 +196,7 @@ impl LedgerStore {
                 End::Restored => {
                     Word::new(cluster, built.revision, format!("restore {}", ledger.id())).leave(&self.paths)?;
                 }
-                End::Undone => word::take_back(&self.paths, cluster)?,
+                End::Undone => accepted_history::take_back(&self.paths, cluster)?,
             }
         }
         self.write_closed(ledger)?;
@@ -319,9 +319,9 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::machine::Step;
     use super::super::super::plan::tests::wish;
     use super::super::super::plan::{Plan, PlannedFile};
+    use super::super::super::transitions::Step;
     use super::super::Kept;
     use super::*;
 

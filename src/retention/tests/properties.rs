@@ -275,7 +275,7 @@ proptest! {
             let good = |c: &&Chain| c.lineage == *id && c.standing.proof() >= Proof::Stored;
             let had = inventory.chains.iter().filter(good).count();
             let has = plan.keep.iter().map(|v| v.chain).filter(good).count();
-            prop_assert!(has >= had.min(rules::count(policy.min_backups)));
+            prop_assert!(has >= had.min(keep_rules::count(policy.min_backups)));
         }
     }
 

@@ -3,31 +3,31 @@
 //! The language and its meaning are those of systemd's `OnCalendar=`: systemd.time(7), "Calendar Events", as systemd 252
 //! and 257 compute it. Where that page is silent (days on which a clock is changed, above all), what the program
 //! `systemd-analyze calendar` prints is the specification, and `tests/it/calendar.rs` compares this module with it.
-//! `parse` reads the text, `normal` brings it into the form that systemd prints, `next` finds the next elapse, `wall`
+//! `parse` reads the text, `canonical_form` brings it into the form that systemd prints, `next_elapse` finds the next elapse, `wall_clock`
 //! turns wall clock readings into instants.
 //!
 //! Leaves to the caller which zone is the host's, and where zones are looked up.
 //! Invariant: an `OnCalendar` is valid and normalised; what it prints is what systemd prints.
 //! Invariant: every search ends after a bounded number of steps, for any expression.
 
-mod change;
-mod next;
-mod normal;
+mod canonical_form;
+mod clock_change;
+mod next_elapse;
 mod parse;
 mod pattern;
-mod wall;
+mod wall_clock;
 
 use std::fmt;
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
-pub use change::{ClockChange, Direction};
+pub use clock_change::{ClockChange, Direction};
 pub use parse::{CalendarError, Part};
 
-use next::Elapse;
+use next_elapse::Elapse;
 use pattern::{DaysFrom, Pattern};
-use wall::{MICROSECOND, Repeated, Season};
+use wall_clock::{MICROSECOND, Repeated, Season};
 
 /// A calendar expression.
 #[derive(Debug, Clone)]
@@ -124,7 +124,7 @@ impl OnCalendar {
     }
 
     fn elapse(&self, after: Timestamp) -> Elapse {
-        next::elapse(&self.pattern, self.zone(), self.season(), after)
+        next_elapse::elapse(&self.pattern, self.zone(), self.season(), after)
     }
 
     /// The next elapse; where systemd has no answer, its answer at the first later hour at which it has one.

@@ -3,7 +3,7 @@
 //! `[WEEKDAYS] [[YEAR-]MONTH-DAY] [HOUR:MINUTE[:SECOND]] [ZONE]`, a shorthand and a zone, or `@SECONDS`.
 //! Each unit is `*` or a list of `START[..STOP][/STEP]`; `~` in place of the last `-` counts days from the end of the month.
 //!
-//! Leaves the normal form to `normal`. Invariant: accepts what systemd accepts, and refuses what it refuses.
+//! Leaves the normal form to `canonical_form`. Invariant: accepts what systemd accepts, and refuses what it refuses.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,10 +11,10 @@ use std::ops::RangeInclusive;
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
 
-use super::next::LAST_YEAR;
-use super::normal::normalise;
+use super::canonical_form::normalise;
+use super::next_elapse::LAST_YEAR;
 use super::pattern::{DaysFrom, Pattern, SECOND, Span, Unit, Values, Weekdays};
-use super::{Zone, wall};
+use super::{Zone, wall_clock};
 
 /// A part of an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +190,7 @@ fn split_zone<'a>(text: &'a str, local: &TimeZone, zones: &TimeZoneDatabase) -> 
     if name.eq_ignore_ascii_case("UTC") {
         return (rest, Zone::Utc);
     }
-    for (season, abbreviation) in wall::abbreviations(local) {
+    for (season, abbreviation) in wall_clock::abbreviations(local) {
         if let Some(abbreviation) = abbreviation.filter(|known| known.eq_ignore_ascii_case(name)) {
             let zone = Zone::LocalSeason {
                 zone: local.clone(),

@@ -315,7 +315,7 @@ proptest! {
         let mut at = after;
         for _ in 0..5 {
             let slot = calendar.slot_after(at);
-            if super::wall::Repeated::around(&zone(rule), at).is_none() && let Some(next) = calendar.next_after(at) {
+            if super::wall_clock::Repeated::around(&zone(rule), at).is_none() && let Some(next) = calendar.next_after(at) {
                 prop_assert_eq!(slot, Some(next));
             }
             let Some(slot) = slot else { break };

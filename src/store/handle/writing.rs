@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use sha2::{Digest as _, Sha256};
 
 use super::super::Error;
+use super::super::file_deadline::Signs;
 use super::super::inner::{Inner, ReadBack};
-use super::super::patience::Signs;
 use super::super::upload::Upload;
 use super::{Store, time_to_sync};
 use crate::layout::ObjectName;

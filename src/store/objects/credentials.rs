@@ -15,7 +15,7 @@ use reqsign_core::{Context, ProvideCredential};
 
 use crate::secret::Secret;
 use crate::store::Credentials;
-use crate::store::pairs::Pairs;
+use crate::store::credential_document::Pairs;
 
 /// After so long they are read again: they may have been changed.
 const READ_AGAIN: Duration = Duration::from_secs(5 * 60);

@@ -39,11 +39,11 @@ use jiff::{SignedDuration, Timestamp};
 use opendal::{Buffer, BufferStream, ErrorKind, Metadata, Operator};
 
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
+use super::document_cache::Sum;
 use super::http::Clock;
-use super::kept::Sum;
 use super::location::{Bucket, Checksum, ReadingBack};
 use super::probe::{Answer, OfKind};
-use super::waiting::wait;
+use super::runtime::wait;
 use super::{Credentials, Error};
 use crate::layout::{Listed, ListedObject, ObjectName};
 use credentials::Rotating;

@@ -12,7 +12,7 @@ use opendal::{Metadata, Operator, Writer};
 
 use super::super::Error;
 use super::super::backend::NewObject;
-use super::super::waiting::wait;
+use super::super::runtime::wait;
 use super::own_requests::Requests;
 use super::receipt::{Sent, Whole};
 use super::{HANDED_ON, failure, is_there_already};

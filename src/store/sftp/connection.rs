@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::hosts::Pinned;
+use super::host_keys::Pinned;
 use crate::error_chain::with_causes;
 use crate::secret::{Secret, SecretError};
 use crate::store::location::{Server, SftpOptions};

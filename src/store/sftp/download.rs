@@ -9,8 +9,8 @@ use futures_util::stream::FuturesOrdered;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
 
 use super::connection::{Fault, Session};
-use super::line::Line;
-use crate::store::waiting::{meanwhile, wait};
+use super::reconnect::Line;
+use crate::store::runtime::{meanwhile, wait};
 
 /// How many blocks are asked for at once.
 const UNDER_WAY: usize = 16;

@@ -8,9 +8,9 @@
 mod connection;
 mod download;
 mod files;
-mod hosts;
-mod line;
+mod host_keys;
 mod list;
+mod reconnect;
 mod upload;
 
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::Error;
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::location::Server;
-use super::waiting::wait;
+use super::runtime::wait;
 use crate::layout::{Listed, ListedObject, ObjectName};
 use connection::{Fault, Session};
 use download::OfFile;
 use files::is_missing;
-use line::Line;
 use list::modified;
+use reconnect::Line;
 use std::io::Write as _;
 use upload::{Ended, NewFile};
 

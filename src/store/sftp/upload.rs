@@ -11,11 +11,11 @@ use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
 
 use super::connection::{Fault, SILENCE, Session};
 use super::files::{self, is_missing};
-use super::line::Line;
+use super::reconnect::Line;
 use crate::durable;
 use crate::store::backend::NewObject;
 use crate::store::folder::FILE_MODE;
-use crate::store::waiting::{wait, wait_or_leave};
+use crate::store::runtime::{wait, wait_or_leave};
 use crate::store::{Error, time_to_sync};
 
 /// How many blocks are under way at once.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::requests::{Fault, body_of};
 use crate::error_chain::with_causes;
 use crate::secret::Secret;
-use crate::store::pairs::Pairs;
+use crate::store::credential_document::Pairs;
 
 /// A token is replaced so long before its end, or when a tenth of its life is left.
 const BEFORE_ITS_END: Duration = Duration::from_secs(300);

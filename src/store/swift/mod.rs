@@ -31,7 +31,7 @@ use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::http::client;
 use super::location::Bucket;
 use super::probe::Answer;
-use super::waiting::wait;
+use super::runtime::wait;
 use crate::error_chain::with_causes;
 use crate::layout::{Listed, ListedObject, ObjectName};
 use login::Login;

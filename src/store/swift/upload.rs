@@ -17,7 +17,7 @@ use super::requests::{Fault, LONG_ANSWER, PARTS_TRIED_AGAIN, Question, Reply, Re
 use super::segments::segments_of;
 use crate::store::Error;
 use crate::store::backend::NewObject;
-use crate::store::waiting::wait;
+use crate::store::runtime::wait;
 
 /// From these segments on they are twice as large as before, and half as many are under way, as far as there is room in memory
 /// for one more: a manifest names at most 1000.

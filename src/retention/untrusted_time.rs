@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::jump::{Judge, TOLERANCE, span, start};
+use super::clock_jump::{Judge, TOLERANCE, span, start};
 use super::{Chain, Inventory, KeepReason, Plan, Policy, RemoveReason, Verdict, plan};
 use crate::layout::ChainPath;
 use crate::model::{ByteSize, ChainId, LineageId, Revision};

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::exchange_dir::{self, ExchangeDir, ExchangeDirs};
 use super::ledger::{Built, DataBefore, LogBefore};
-use super::machine::{Came, Step};
+use super::member_watch::{Watched, watch};
 use super::mounts;
 use super::plan::{Plan, Site};
 use super::run::Run;
 use super::swap::Direction;
+use super::transitions::{Came, Step};
 use super::units::Guarded;
-use super::watch::{Watched, watch};
 use super::{Error, files};
 use crate::datadir::wal;
 use crate::durable::failed;

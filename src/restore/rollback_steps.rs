@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::exchange_dir::{self, ExchangeDir};
 use super::ledger::Ledger;
-use super::machine::{Came, End};
+use super::member_watch::{Revived, revived};
 use super::run::Run;
 use super::swap::Direction;
+use super::transitions::{Came, End};
 use super::units::Guarded;
-use super::watch::{Revived, revived};
 use super::{Error, files};
 use crate::error_chain::with_causes;
 use crate::etcd_settings::{NewFile, Overlay};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::key::{Role, SignerKey, SigningKey};
 use super::message::{Found, signer_of};
-use super::roll::Roll;
+use super::signers_file::Roll;
 use crate::layout::ObjectName;
 use crate::model::ClusterName;
 

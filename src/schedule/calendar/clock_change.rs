@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::OnCalendar;
-use super::next::{self, Elapse};
+use super::next_elapse::{self, Elapse};
 
 /// Which way a clock was moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl OnCalendar {
         let Ok(mut after) = first.checked_sub(SignedDuration::from_micros(1)) else {
             return named;
         };
-        while let Elapse::At(reading) = next::elapse(&self.pattern, &TimeZone::UTC, None, after) {
+        while let Elapse::At(reading) = next_elapse::elapse(&self.pattern, &TimeZone::UTC, None, after) {
             if reading.duration_since(first) >= span || named.len() == MOST_READINGS {
                 break;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::measured::{LastBackup, Retained};
+use super::job_metrics::{LastBackup, Retained};
 use crate::backup::Pulse;
 use crate::config::{Config, DestinationName, Kind, ScheduleName};
 use crate::health::Look;

@@ -11,7 +11,7 @@ use crate::signing::Authority;
 
 /// The writer of a chain under one epoch.
 #[derive(Debug, Clone)]
-pub struct Scribe {
+pub struct DeltaWriter {
     /// The cluster.
     pub cluster: Cluster,
     /// The history.
@@ -50,7 +50,7 @@ pub struct Issue {
     pub next_by: Timestamp,
 }
 
-impl Scribe {
+impl DeltaWriter {
     /// Where the chain lies.
     pub fn path(&self) -> ChainPath {
         ChainPath {
@@ -166,9 +166,9 @@ pub(super) mod tests {
     use super::*;
     use crate::layout::delta::Head;
 
-    pub(crate) fn scribe() -> Scribe {
+    pub(crate) fn scribe() -> DeltaWriter {
         let header = crate::layout::delta::tests::header(7, 9);
-        Scribe {
+        DeltaWriter {
             cluster: header.cluster,
             lineage: header.lineage,
             chain: header.chain,

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::agenda::Entry;
-use super::memory::Success;
 use super::retry::Retry;
 use super::run_log::RunLog;
+use super::schedule_state::Success;
 use crate::config::{DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::health::{

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::pattern::{DaysFrom, Pattern, SECOND, Span, Unit, Values};
-use super::wall::{Reading, Season, WallClock, weekday};
+use super::wall_clock::{Reading, Season, WallClock, weekday};
 
 /// systemd's own bound.
 const MOST_ROUNDS: usize = 1_000;

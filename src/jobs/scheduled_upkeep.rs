@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::give_way::refuse_during_restore;
+use super::shared_slot_turn;
 use super::slot::Stop;
 use super::stores::read_within;
-use super::turn;
 use super::verify::{Round, round};
 use super::{Ended, Order, host, prune};
 use crate::config::DestinationName;
@@ -43,7 +43,7 @@ pub(super) fn verify(order: &Order) -> Result<Ended, Stop> {
             ended.fates.insert(name.clone(), gives_way());
             continue;
         }
-        let turn = leaves_it_to_others(order, name).map_or_else(|| turn::claim(order, name), Err);
+        let turn = leaves_it_to_others(order, name).map_or_else(|| shared_slot_turn::claim(order, name), Err);
         let Ok(claim) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
             continue;
         };
@@ -97,7 +97,7 @@ pub(super) fn retention(order: &Order) -> Result<Ended, Stop> {
         if *order.stop.borrow() {
             return Err(Stop::Asked);
         }
-        let turn = turn::claim(order, name);
+        let turn = shared_slot_turn::claim(order, name);
         let Ok(claim) = turn.map_err(|fate| ended.fates.insert(name.clone(), fate)) else {
             continue;
         };

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::member_watch::{Access, ask_all};
 use super::quorum::{Found, Heard};
-use super::watch::{Access, ask_all};
 use crate::etcd::{self, Ahead, Member, PeerAnswer, PeerMember};
 use crate::model::ClusterId;
 

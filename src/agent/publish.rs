@@ -7,8 +7,8 @@ use sd_notify::NotifyState;
 
 use super::capture::Capture;
 use super::daemon::{Agent, tell};
-use super::report::{Report, Running, schedule_state};
-use super::unkept::STATUS;
+use super::status_file::{Report, Running, schedule_state};
+use super::write_failures::STATUS;
 use crate::durable;
 use crate::health::{Configuration, Event, Facts, Notice, ScheduleState, Verdict, in_few_words};
 use crate::jobs::clock;

@@ -1,11 +1,11 @@
 //! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
 //!
 //! One loop, in `daemon`, owns everything; a job runs on a thread of its own and tells the loop when it ends. `agenda`
-//! decides what is next, `retry` when what failed is tried again, `schedule_state` keeps what was done, `status_file`, `metrics` and
-//! `journal` say it, `config_files` notices changes. `notifier` knows who else is to be told: of what is wrong (`alerts`,
-//! `store_probe`) a program (`on_failure`), that all is well an address (`heartbeat`), of a job that hangs systemd (`watchdog`).
-//! `capture` is the one thing that goes on beside the jobs. What a job does is the caller's: see [`Work`]; what came of it is told by `job_log`, and what could not be kept by
-//! `write_failures`.
+//! decides what is next, `retry` when what failed is tried again, `schedule_state` keeps what was done, `status_file`,
+//! `metrics` and `journal` say it, `config_files` notices changes. `notifier` knows who else is to be told: of what is
+//! wrong (`alerts`, `store_probe`) a program (`on_failure`), that all is well an address (`heartbeat`), of a job that
+//! hangs systemd (`watchdog`). `capture` is the one thing that goes on beside the jobs. What a job does is the
+//! caller's: see [`Work`]; what came of it is told by `job_log`, and what could not be kept by `write_failures`.
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
 //! job keeps the one that it began with.

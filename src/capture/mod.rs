@@ -1,15 +1,17 @@
-//! The changes behind a full backup, as they happen: a watch on the whole key space, cut into deltas, into each destination.
+//! The changes behind a full backup, as they happen: a watch on the whole key space, cut into deltas, into each
+//! destination.
 //!
-//! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`]) is gathered
-//! (`assembly`), cut, sealed and given a header (`writer`), kept on this host's disk (`spool`), and from there brought to each
-//! destination (`delivery`) and packed there (`packing`), however long one of them cannot be reached: the watch waits for no store. What to go on with is
-//! decided from names alone (`chain`); `lane` decides which full is followed, and `follow` follows it.
+//! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`]) is
+//! gathered (`assembly`), cut, sealed and given a header (`writer`), kept on this host's disk (`spool`), and from
+//! there brought to each destination (`delivery`) and packed there (`packing`), however long one of them cannot be
+//! reached: the watch waits for no store. What to go on with is decided from names alone (`chain`); `lane` decides
+//! which full is followed, and `follow` follows it.
 //!
 //! Leaves to `jobs` the configuration, the clock, opening stores and taking full backups: [`Surroundings`].
 //!
-//! Invariant: a revision counts as captured once it is in the spool. What was not is asked for again after a kill, so that no
-//! revision is left out; where etcd does not have it any more, the chain ends with a word that says so, and a full backup is
-//! asked for.
+//! Invariant: a revision counts as captured once it is in the spool. What was not is asked for again after a kill, so
+//! that no revision is left out; where etcd does not have it any more, the chain ends with a word that says so, and a
+//! full backup is asked for.
 //! Invariant: all of a chain that is written twice, by two hosts or after a kill, is the same history.
 
 mod assembly;

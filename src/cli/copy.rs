@@ -11,10 +11,10 @@ use super::{Context, Exit, Failure, host};
 use crate::catalog::{Backup, Standing};
 use crate::destinations::Destinations;
 use crate::jobs;
-use crate::jobs::choose_backup::not_found;
 use crate::jobs::copy::{NotBrought, is_good};
 use crate::jobs::give_way::stop_for_restore;
-use crate::jobs::rollback_detection;
+use crate::jobs::last_seen;
+use crate::jobs::named_backup::not_found;
 use crate::jobs::stores::{blame, known_destination, open_to_write};
 use crate::model::ChainId;
 use crate::terminal::{Bar, Format};
@@ -109,7 +109,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     for id in &document.copied {
         destinations.take_copy_in(id, &document.from, &document.to);
     }
-    if let Err(why) = rollback_detection::remember(&state, &destinations) {
+    if let Err(why) = last_seen::remember(&state, &destinations) {
         context.output.warn(why);
     }
     match context.output.format {

@@ -7,7 +7,7 @@ use super::arguments::From;
 use super::{Context, Exit, Failure, host};
 use crate::catalog::{Backup, Catalog, LatestError, Lineage, RolledBack, Stranger};
 use crate::destinations::Destinations;
-use crate::jobs::choose_backup::no_latest;
+use crate::jobs::named_backup::no_latest;
 use crate::jobs::point::{KnownWindow, Stretch, stretches, windows};
 use crate::jobs::stores::read_configured;
 use crate::layout::Proof;

@@ -8,7 +8,7 @@ use super::list::BackupDocument;
 use super::{Context, Exit, Failure};
 use crate::catalog::{Backup, PieceKind};
 use crate::destinations::Destinations;
-use crate::jobs::choose_backup::chosen;
+use crate::jobs::named_backup::chosen;
 use crate::jobs::point::{KnownWindow, window_of};
 use crate::jobs::source::described;
 use crate::jobs::stores;

@@ -5,7 +5,7 @@ use clap::ValueHint;
 use super::arguments::{From, IdentityArgs};
 use super::{Context, Document, Exit, Failure, host};
 use crate::destinations::Destinations;
-use crate::jobs::choose_backup::chosen;
+use crate::jobs::named_backup::chosen;
 use crate::jobs::signing;
 use crate::jobs::source::source_failure;
 use crate::jobs::stores::read_configured;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Exit, Failure, Listener, accept, failed, host, rollback_detection};
+use super::{Exit, Failure, Listener, accept, failed, host, last_seen};
 use crate::backup::{self, DestinationError, Error, Job, Outcome, Pace, Progress, Written, full};
 use crate::catalog::Pinned;
 use crate::config::{Config, MemberChoice};
@@ -295,8 +295,8 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
         ..begun
     });
     let mut read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
-    rollback_detection::hold_against(&mut read, state);
-    rollback_detection::note(listener, state, &read);
+    last_seen::hold_against(&mut read, state);
+    last_seen::note(listener, state, &read);
     for (name, swept) in &read.swept {
         match swept {
             Ok(swept) => {

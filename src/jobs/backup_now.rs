@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::backup::{self, Request, read_and_sweep};
 use super::give_way::{restore_opened, stop_for_restore};
 use super::stores::{open_the_others, open_to_write, warn_of_unreadable};
-use super::{Exit, Failure, Listener, clock, copy, failed, host, recipients, rollback_detection};
+use super::{Exit, Failure, Listener, clock, copy, failed, host, last_seen, recipients};
 use crate::backup::{Outcome, Progress};
 use crate::config::{Config, Kind};
 use crate::destinations::Destinations;
@@ -111,7 +111,7 @@ pub fn take_now(
     });
     outcome
         .warnings
-        .extend(rollback_detection::remember(&state, &destinations).err());
+        .extend(last_seen::remember(&state, &destinations).err());
     Ok((outcome, destinations))
 }
 

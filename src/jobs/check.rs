@@ -12,7 +12,7 @@ pub use members::MemberRow;
 use tokio::runtime::Handle;
 
 use super::bandwidth::too_narrow;
-use super::choose_backup::{chosen, no_latest};
+use super::named_backup::{chosen, no_latest};
 use super::probe::{StoreRow, try_destinations};
 use super::read_through::read_through;
 use super::restore::foreseen;
@@ -20,8 +20,7 @@ use super::source::{outlined, recipients as recipients_of};
 use super::stores::read_configured;
 use super::unit_access::Judgement;
 use super::{
-    Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, recipients, rollback_detection,
-    signing,
+    Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, last_seen, recipients, signing,
 };
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure};
@@ -190,7 +189,7 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
         exit = findings.end_of(ended, exit);
     }
     if let Some(name) = asked.accept_rollback.filter(|_| is_configured) {
-        let accepted = host::settle().and_then(|()| rollback_detection::accept(&config, name));
+        let accepted = host::settle().and_then(|()| last_seen::accept(&config, name));
         let ended = accepted.map(|note| findings.notes.push(note));
         exit = findings.end_of(ended, exit);
     }
@@ -298,12 +297,10 @@ fn judge_backups(listener: &dyn Listener, config: &Config, findings: &mut Findin
         );
     }
     let state = host::state_to_read(&config.cluster.name)?;
-    for notice in rollback_detection::notices(&places) {
+    for notice in last_seen::notices(&places) {
         findings.problems.push(notice.message);
     }
-    findings
-        .warnings
-        .extend(rollback_detection::new_signers(&state, &places));
+    findings.warnings.extend(last_seen::new_signers(&state, &places));
     let narrow = too_narrow(config, &places.catalog, host::now());
     findings.warnings.extend(narrow);
     match places.catalog.latest() {

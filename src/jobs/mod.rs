@@ -1,11 +1,13 @@
-//! What a command or the agent does: one backup, the verification of a share, retention. Where both do it, both call the
-//! same path.
+//! What a command or the agent does: one backup, the verification of a share, retention. Where both do it, both call
+//! the same path.
 //!
-//! `configuration`, `named_store`, `source` and `choose_backup` find what a command names: the configuration, a store, a snapshot, the
-//! backup that is meant. `store_variables` are the names by which a store is named without a configuration.
+//! `configuration`, `named_store`, `source` and `named_backup` find what a command names: the configuration, a store,
+//! a snapshot, the backup that is meant. `store_variables` are the names by which a store is named without a
+//! configuration.
 //!
-//! A job reads its destinations once (`stores`) and says what it does to whoever listens. `slot`, `scheduled_upkeep` and `shared_slot_turn` are
-//! what the agent asks for when a slot has come (`slot_job`); `give_way` lets a restore go before every job.
+//! A job reads its destinations once (`stores`) and says what it does to whoever listens. `slot`, `scheduled_upkeep`
+//! and `shared_slot_turn` are what the agent asks for when a slot has come (`slot_job`); `give_way` lets a restore go
+//! before every job.
 
 pub mod accept;
 pub mod adopt;
@@ -15,7 +17,6 @@ mod bandwidth;
 pub mod behind;
 pub mod capture;
 pub mod check;
-pub mod choose_backup;
 pub mod clock;
 pub mod compact;
 pub mod configuration;
@@ -29,6 +30,8 @@ pub mod host;
 pub mod identities;
 pub mod inspect;
 mod job_metrics;
+pub mod last_seen;
+pub mod named_backup;
 pub mod named_store;
 pub mod pin;
 pub mod point;
@@ -39,7 +42,6 @@ pub mod rebuild;
 pub mod recipients;
 pub mod restore;
 pub mod rewrap;
-pub mod rollback_detection;
 mod scheduled_upkeep;
 mod shared_slot_turn;
 pub mod sheet;

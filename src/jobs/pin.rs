@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::choose_backup::chosen;
+use super::named_backup::chosen;
 use super::stores::read_configured;
 use super::{Failure, Listener, host, signing};
 use crate::config::Config;

@@ -4,9 +4,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::choose_backup::not_found;
+use super::named_backup::not_found;
 use super::stores::blame;
-use super::{Exit, Failure, Listener, Retained, accept, clock, host, rollback_detection};
+use super::{Exit, Failure, Listener, Retained, accept, clock, host, last_seen};
 use crate::catalog::{FindError, LatestError, Lineage};
 use crate::config::{Config, Kind};
 use crate::destinations::Destinations;
@@ -88,7 +88,7 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
     let Some(plan) = plan(config, destinations, name, store, ByAge::IfClocksAgree) else {
         return Applied::default();
     };
-    let forgotten = rollback_detection::removing(&destinations.cluster, name, &ids(&plan));
+    let forgotten = last_seen::removing(&destinations.cluster, name, &ids(&plan));
     let done = prune::carry_out(&plan, store, removed);
     Applied {
         retained: Some(Retained {
@@ -240,7 +240,7 @@ impl Pruned {
             return;
         }
         self.errors
-            .extend(rollback_detection::removing(store.authority().cluster(), name, &ids(plan)).err());
+            .extend(last_seen::removing(store.authority().cluster(), name, &ids(plan)).err());
         let done = prune::carry_out(plan, store, || {});
         let removed = plan.remove.iter().filter(|judged| done.gone.contains(&judged.id));
         self.remove.extend(removed.map(row));

@@ -19,8 +19,8 @@ use super::give_way::restore_opened;
 use super::shared_slot_turn::unusable;
 use super::stores::{open_the_others, open_to_write};
 use super::{
-    Ended, Exit, Failure, LastBackup, Listener, Order, Phases, Taken, Trouble, copy, failed, host, prune, recipients,
-    rollback_detection, scheduled_upkeep, survey_destinations,
+    Ended, Exit, Failure, LastBackup, Listener, Order, Phases, Taken, Trouble, copy, failed, host, last_seen, prune,
+    recipients, scheduled_upkeep, survey_destinations,
 };
 use crate::backup::{Error, Job, Outcome, Progress};
 use crate::catalog::Pinned;
@@ -33,7 +33,7 @@ use crate::layout::{Clocks, Origin, SlotPath};
 use crate::model::ChainId;
 use crate::schedule::Span;
 use crate::slots::{
-    APART, Claimant, Fate, HeldClaim, Leaves, Standing, Stored, held_claim, hosts_before, later, look_again, number_of,
+    APART, Claimant, Fate, HeldClaim, Leaves, Standing, Stored, hosts_before, later, look_again, number_of, own_claim,
     was_faster,
 };
 use crate::state::{BegunChain, Holder, State};
@@ -251,7 +251,7 @@ impl<'a> Attempt<'a> {
 
     fn standing_in(&self, store: &Store) -> Result<Standing, crate::store::Error> {
         let is_gone = |chain: &ChainId| self.gone.contains(chain);
-        held_claim::look(store, &self.slot, Leaves::Backup, is_gone, host::now())
+        own_claim::look(store, &self.slot, Leaves::Backup, is_gone, host::now())
     }
 
     /// What is to be known of the clock of a shared store to which the backup goes: it decides there what is late or done.
@@ -343,7 +343,7 @@ impl<'a> Attempt<'a> {
         outcome.warnings.extend(other_recipients);
         outcome
             .warnings
-            .extend(rollback_detection::remember(&self.state, destinations).err());
+            .extend(last_seen::remember(&self.state, destinations).err());
         Ok(outcome)
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::choose_backup::chosen;
+use super::named_backup::chosen;
 use super::named_store::NamedStore;
 use super::point::{Chosen, Point, Search};
 use super::spool::spool;

@@ -1,7 +1,7 @@
 //! The destinations of a configuration, opened as a job needs them, and what is said of those that cannot be read.
 
 use super::host::{now, state_to_read};
-use super::{Exit, Failure, Listener, rollback_detection, signing};
+use super::{Exit, Failure, Listener, last_seen, signing};
 use crate::catalog::Backup;
 use crate::config::Config;
 use crate::destinations::{Destination, Destinations, ManifestError, open};
@@ -28,7 +28,7 @@ fn read_with(config: &Config, only: Option<&str>, limits: Limits, unsigned: Unsi
     let opened = open(addresses, authority, state.as_ref().ok(), Access::Read, limits);
     let mut read = Destinations::read(cluster.clone(), &opened, None);
     match state {
-        Ok(state) => rollback_detection::hold_against(&mut read, &state),
+        Ok(state) => last_seen::hold_against(&mut read, &state),
         Err(failure) => read.unremembered = Some(failure.message().to_owned()),
     }
     Ok(read)

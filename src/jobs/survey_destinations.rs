@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::behind::{self, Memory};
 use super::stores::{open_to_write, read_within};
-use super::{host, rollback_detection};
+use super::{host, last_seen};
 use crate::config::{Config, DestinationName, Kind, Unread};
 use crate::destinations::{Destinations, side_by_side};
 use crate::error_chain::with_causes;
@@ -55,8 +55,8 @@ fn with_the_host(config: &Config, mut look: Look, places: Option<&Destinations>)
     };
     look.problems.extend(recipients);
     if let (Some(places), Ok(state)) = (places, host::state(&config.cluster.name)) {
-        look.problems.extend(rollback_detection::notices(places));
-        if let Err(message) = rollback_detection::remember(&state, places) {
+        look.problems.extend(last_seen::notices(places));
+        if let Err(message) = last_seen::remember(&state, places) {
             look.problems.push(Notice::new(Event::StateUnwritable, message));
         }
     }

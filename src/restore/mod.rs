@@ -1,14 +1,16 @@
 //! The use case of a restore on a host: what is there makes way for a backup, and can come back.
 //!
-//! [`Plan`] says what will be done, as a value. [`Run`] carries it out: everything slow (making the new data and checking
-//! it) happens beside the old data while etcd still runs; then etcd is stopped, old and new change places, etcd is started
-//! with the settings of the new cluster and watched until it serves, or everything is put back. How far it came stands in
-//! the [`Ledger`], written before each step, so that a run that was killed at any point is taken up by the next.
+//! [`Plan`] says what will be done, as a value. [`Run`] carries it out: everything slow (making the new data and
+//! checking it) happens beside the old data while etcd still runs; then etcd is stopped, old and new change places,
+//! etcd is started with the settings of the new cluster and watched until it serves, or everything is put back. How
+//! far it came stands in the [`Ledger`], written before each step, so that a run that was killed at any point is taken
+//! up by the next.
 //!
-//! Decisions are functions of values: `plan`, `revision_jump`, `rendezvous` (who founds the new cluster), `quorum` and `running_members`
-//! (whether a restore is right), `transitions` (which step comes next), `swap` (which move), `inventory` (whether old data is whole)
-//! and `health`. What this host alone is refused for is in `refusals`. Effects are in `forward_steps`, `meet`, `rollback_steps`, `exchange_dir` (etcd's directories), `files` (settings), `ledger` and
-//! `member_watch`; the init system is behind [`Units`].
+//! Decisions are functions of values: `plan`, `revision_jump`, `rendezvous` (who founds the new cluster), `quorum` and
+//! `running_members` (whether a restore is right), `transitions` (which step comes next), `swap` (which move),
+//! `inventory` (whether old data is whole) and `health`. What this host alone is refused for is in `refusals`. Effects
+//! are in `forward_steps`, `rendezvous_steps`, `rollback_steps`, `exchange_dir` (etcd's directories), `files`
+//! (settings), `ledger` and `member_watch`; the init system is behind [`Units`].
 //!
 //! Invariant: the old data is deleted by [`release`] and by nothing else.
 
@@ -22,7 +24,6 @@ mod gathering;
 mod health;
 mod inventory;
 mod ledger;
-mod meet;
 mod member_watch;
 mod members;
 mod mounts;
@@ -32,6 +33,7 @@ mod quota;
 mod refusals;
 mod release;
 mod rendezvous;
+mod rendezvous_steps;
 mod revision_jump;
 mod rollback_steps;
 mod run;

@@ -1,15 +1,16 @@
 //! When something is to be done.
 //!
-//! A schedule names slots: `calendar` by an expression of systemd's calendar language, `every` by a period counted from
-//! 1970. Each host is a fixed `jitter` behind the slot. `taken_slots` remembers which slots were taken, `watch` notices when
-//! this host slept or its clock was set, `highest_time` whether it was set back before, and `due` says from all that what to do now: take a slot, or wait for one.
-//! `lateness` says when a schedule has failed to do its work.
+//! A schedule names slots: `calendar` by an expression of systemd's calendar language, `every` by a period counted
+//! from 1970. Each host is a fixed `jitter` behind the slot. `taken_slots` remembers which slots were taken, `watch`
+//! notices when this host slept or its clock was set, `highest_time` whether it was set back before, and `due` says
+//! from all that what to do now: take a slot, or wait for one. `lateness` says when a schedule has failed to do its
+//! work.
 //!
-//! Leaves to the caller the clock, the host's zone, keeping [`Handled`], and the agreement with other hosts on who takes a
-//! slot of a shared store.
+//! Leaves to the caller the clock, the host's zone, keeping [`Handled`], and the agreement with other hosts on who
+//! takes a slot of a shared store.
 //! Invariant: nothing here reads a clock or a file (zones come from the database that the caller passes in).
-//! Invariant: a slot that was taken is never handed out again, whatever the clock does; a slot that comes while the host
-//! is watching is handed out, unless a later one has come before anybody asked.
+//! Invariant: a slot that was taken is never handed out again, whatever the clock does; a slot that comes while the
+//! host is watching is handed out, unless a later one has come before anybody asked.
 
 pub mod calendar;
 mod clock;

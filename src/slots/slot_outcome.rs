@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::eligibility::Standing;
+use super::free_or_taken::Standing;
 use crate::model::ChainId;
 
 /// By how much later each host tries than the one before it.

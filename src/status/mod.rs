@@ -27,7 +27,7 @@ use crate::health::{
 };
 use crate::jobs::restore::settings_now;
 use crate::jobs::stores::read_within;
-use crate::jobs::{self, Failure, Listener, clock, configuration, host, recipients, rollback_detection};
+use crate::jobs::{self, Failure, Listener, clock, configuration, host, last_seen, recipients};
 use crate::model::{ClusterName, UnitName};
 use crate::restore::LedgerPaths;
 use crate::schedule::Slot;
@@ -144,8 +144,8 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
             .map(|problem| Notice::new(Event::RestoreOpen, problem)),
     );
     others.extend(recipients::notice(&config, &state, Some(&places)));
-    others.extend(rollback_detection::notices(&places));
-    notes.extend(rollback_detection::new_signers(&state, &places));
+    others.extend(last_seen::notices(&places));
+    notes.extend(last_seen::new_signers(&state, &places));
     others.extend(clock::notice(&state, now));
     notes.extend(restores.notes());
     let schedules = match said {

@@ -1,9 +1,9 @@
 //! A restore on this host, as a command asks for it.
 //!
-//! `begin` finds out what is here (`host_state`), what is restored and to whom (`restore_source`), and whether it may be (`running`), and
-//! carries it out; `finish` takes up the one that is open, `way_back` takes one back, `release` gives up what they have kept.
-//! `errors` says what to do next, `verdict` what to think of a plan and its end. What a restore does is `restore`'s; its
-//! `refusals` lists where each refusal stands.
+//! `begin` finds out what is here (`host_state`), what is restored and to whom (`restore_source`), and whether it may
+//! be (`running`), and carries it out; `finish` takes up the one that is open, `way_back` takes one back, `release`
+//! gives up what they have kept. `errors` says what to do next, `verdict` what to think of a plan and its end. What a
+//! restore does is `restore`'s; its `refusals` lists where each refusal stands.
 
 mod begin;
 mod errors;

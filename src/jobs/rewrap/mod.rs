@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::choose_backup::not_found;
+use super::named_backup::not_found;
 use super::stores::blame;
 use super::{Exit, Failure, Listener};
 use crate::catalog::Backup;

@@ -9,7 +9,7 @@
 //! 1. A host that has heard all others, and they each other, *commits* to these founders, and takes no others from then on.
 //! 2. A host that has heard all others commit to the same founders lets etcd start.
 //!
-//! Pure. What a host does meanwhile, and for how long it waits before it goes on in the background, is in [`super::meet`]; how
+//! Pure. What a host does meanwhile, and for how long it waits before it goes on in the background, is in [`super::rendezvous_steps`]; how
 //! the others are asked, in `gathering`.
 //!
 //! Example: m1 and m2 have committed to (a, b, c) and m3, with nonce c, has lost its disk. Restored again m3 draws d. Nobody

@@ -1,10 +1,10 @@
 //! Calendar expressions: what `when = "Mon..Fri 02:30"` names.
 //!
-//! The language and its meaning are those of systemd's `OnCalendar=`: systemd.time(7), "Calendar Events", as systemd 252
-//! and 257 compute it. Where that page is silent (days on which a clock is changed, above all), what the program
+//! The language and its meaning are those of systemd's `OnCalendar=`: systemd.time(7), "Calendar Events", as systemd
+//! 252 and 257 compute it. Where that page is silent (days on which a clock is changed, above all), what the program
 //! `systemd-analyze calendar` prints is the specification, and `tests/it/calendar.rs` compares this module with it.
-//! `parse` reads the text, `canonical_form` brings it into the form that systemd prints, `next_elapse` finds the next elapse, `wall_clock`
-//! turns wall clock readings into instants.
+//! `parse` reads the text, `canonical_form` brings it into the form that systemd prints, `next_elapse` finds the next
+//! elapse, `wall_clock` turns wall clock readings into instants.
 //!
 //! Leaves to the caller which zone is the host's, and where zones are looked up.
 //! Invariant: an `OnCalendar` is valid and normalised; what it prints is what systemd prints.

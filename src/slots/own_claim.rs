@@ -1,6 +1,6 @@
 //! A claim of a slot that is kept while the work on it goes on.
 //!
-//! What claims mean is decided in `eligibility`. Invariant: a held claim ends with a word in the store, whatever becomes of the
+//! What claims mean is decided in `free_or_taken`. Invariant: a held claim ends with a word in the store, whatever becomes of the
 //! work: done, or given up. One that is cut off with its process runs out.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::eligibility::{Standing, standing};
+use super::free_or_taken::{Standing, standing};
 use crate::layout::claim::{Claim, State};
 use crate::layout::lease::LEASE;
 use crate::layout::{Clocks, HostName, ObjectName, SlotPath};

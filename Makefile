@@ -43,9 +43,10 @@ fuzz: ## What reads bytes of others, with samples that are changed at random (MI
 simulate: ## Simulations and properties with ten times as many random cases as `make test` takes (CASES=2560, SEEDS=1000)
 	PROPTEST_CASES=$(or $(CASES),2560) LIFEBOAT_SEEDS=$(or $(SEEDS),1000) $(SETUP) cargo test --locked --lib
 
-crash: ## The power is cut at every call, with what was not synced lost, torn or reordered (STATES=500 for each call, RUNS=500, SEED=1)
+crash: ## The power is cut at every call, with what was not synced lost, torn or reordered (STATES=500 for each call, RUNS=500, SEED=1); `rewrap` is killed at each of its steps
 	LIFEBOAT_STATES=$(or $(STATES),500) LIFEBOAT_RUNS=$(or $(RUNS),500) LIFEBOAT_SEED=$(SEED) \
 		$(SETUP) cargo test --locked --test it -- --nocapture crash::
+	LIFEBOAT_STRIDE=1 $(SETUP) cargo test --locked --test it -- --nocapture rewrap::
 
 lab: ## Real systemd hosts with real etcds, as root (ARGS="words of names", ARGS="--suite bookworm", ARGS=--list)
 	$(SETUP) cargo test --locked --test lab -- --must-run $(ARGS)

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::support::etcd::Etcd;
 use super::support::host::{CLUSTER, Host, Output, copy_tree, files_below};
-use super::support::killing::Killing;
+use super::support::killing::{Killing, stride};
 use super::support::moto::{Moto, SECRET};
 use super::support::shared;
 use super::support::tmpfs::Tmpfs;
@@ -183,7 +183,7 @@ fn killed_at_every_step(etcd: &Etcd, prepare: impl Fn(&Host), check: impl Fn(&Ho
     }
     let old_key = host.identity().display().to_string();
     let args = ["rewrap", "--identity", &old_key, "--identity", &new.file];
-    for step in 1.. {
+    for step in (1..).step_by(stride()) {
         for folder in folders {
             fs::remove_dir_all(host.path(folder)).unwrap();
             copy_tree(&host.path("before").join(folder), &host.path(folder));
@@ -272,7 +272,7 @@ fn what_is_pinned_is_kept_whenever_another_host_applies_retention_while_it_is_ma
     let old_key = host.identity().display().to_string();
     let args = ["rewrap", &pinned, "--identity", &old_key, "--identity", &new.file];
     let mut steps = 0;
-    for step in 1.. {
+    for step in (1..).step_by(stride()) {
         for folder in folders {
             fs::remove_dir_all(host.path(folder)).unwrap();
             copy_tree(&host.path("before").join(folder), &host.path(folder));
@@ -457,9 +457,9 @@ fn led(host: &Host, destination: &str, manifests: &mut BTreeMap<String, Value>) 
 /// are made anew and to the other one of which they are copied, and a directory.
 #[test]
 fn killed_at_any_request_to_a_bucket_it_goes_on_and_neither_loses_nor_doubles_a_backup() {
-    const MOMENTS: usize = 12;
     const OTHER: &str = "mirror";
     let Some(etcd) = shared::unchanging() else { return };
+    let moments = 24 / stride();
     let Some(moto) = Moto::start() else { return };
     let wire = Wire::to(&moto.endpoint());
     let host = Host::new(etcd);
@@ -512,11 +512,11 @@ fn killed_at_any_request_to_a_bucket_it_goes_on_and_neither_loses_nor_doubles_a_
     };
     let numbered = (1..).zip(&requests).filter(|(_, request)| is_change(request));
     let changes: Vec<usize> = numbered.map(|(number, _)| number).collect();
-    assert!(changes.len() > MOMENTS, "{requests:#?}");
+    assert!(changes.len() > moments, "{requests:#?}");
     let (mut killed, mut half_done) = (BTreeSet::new(), 0);
-    for moment in 0..MOMENTS {
+    for moment in 0..moments {
         set_back();
-        let number = changes[moment * changes.len() / MOMENTS];
+        let number = changes[moment * changes.len() / moments];
         let held = if moment % 2 == 0 { Held::Unseen } else { Held::Done };
         wire.hold(number, held);
         let running = host.start(&rewrap);
@@ -600,7 +600,7 @@ fn killed_at_any_request_to_a_bucket_it_goes_on_and_neither_loses_nor_doubles_a_
         }
     }
     assert!(
-        killed.len() * 4 > MOMENTS * 3 && half_done > 0,
+        killed.len() * 4 > moments * 3 && half_done > 0,
         "{half_done} {killed:#?}"
     );
 }

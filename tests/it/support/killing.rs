@@ -46,6 +46,12 @@ BEFORE(fsync, (int a), (a))
 BEFORE(fdatasync, (int a), (a))
 "#;
 
+/// Every how many steps a program is killed where its steps are tried one after the other: `LIFEBOAT_STRIDE`, 1 for each.
+pub fn stride() -> usize {
+    let text = std::env::var("LIFEBOAT_STRIDE").ok();
+    text.map_or(5, |text| text.parse().expect("LIFEBOAT_STRIDE is a number"))
+}
+
 /// A library that programs are started with.
 pub struct Killing {
     shim: PathBuf,

@@ -9,9 +9,9 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::Surroundings;
-use super::lane_status::Board;
 use super::packing::Arrived;
 use super::spool::{Next, Spool};
+use super::status::Board;
 use crate::error_chain::with_causes;
 use crate::layout::delta::Head;
 use crate::layout::{ChainPath, Listed, ObjectName};

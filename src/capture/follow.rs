@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::assembly::{Assembly, Batch};
 use super::chain::{Known, next_by};
-use super::lane_status::Board;
 use super::spool::{self, Spool};
+use super::status::Board;
 use super::watched::{Watched, keep_lease};
 use super::writer::{DeltaWriter, Issue};
 use super::{Settings, Sight, Surroundings, told};

@@ -4,7 +4,7 @@
 //! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`]) is
 //! gathered (`assembly`), cut, sealed and given a header (`writer`), kept on this host's disk (`spool`), and from
 //! there brought to each destination (`delivery`) and packed there (`packing`), however long one of them cannot be
-//! reached: the watch waits for no store. What to go on with is decided from names alone (`chain`); `lane` decides
+//! reached: the watch waits for no store. What to go on with is decided from names alone (`chain`); `full_to_follow` decides
 //! which full is followed, and `follow` follows it.
 //!
 //! Leaves to `jobs` the configuration, the clock, opening stores and taking full backups: [`Surroundings`].
@@ -18,10 +18,10 @@ mod assembly;
 mod chain;
 mod delivery;
 mod follow;
-mod lane;
-mod lane_status;
+mod full_to_follow;
 mod packing;
 mod spool;
+mod status;
 mod watched;
 mod writer;
 
@@ -41,9 +41,9 @@ use crate::store::Store;
 
 pub use assembly::{Assembly, Batch, Cutting, Now};
 pub use chain::Known;
-pub use lane::{Lane, run};
-pub use lane_status::Board;
+pub use full_to_follow::{Lane, run};
 pub use spool::{Error as SpoolError, Spool};
+pub use status::Board;
 pub use writer::{DeltaWriter, Finished, Issue};
 
 /// Who else writes to the destinations of a lane.

@@ -10,12 +10,12 @@ mod append_buckets;
 mod changes;
 mod copy_in;
 mod database;
-mod dead_runs;
 mod digest;
 mod error;
 mod exporting;
 mod first_segment;
 mod founding;
+mod half_made_dirs;
 mod log_dir;
 mod rewriting;
 mod salvage;
@@ -36,10 +36,10 @@ use crate::model::{Digest, HashKv, Revision};
 use crate::source::{Changes, Source};
 
 pub use changes::{Applied, Checkpoints};
-pub use dead_runs::is_held;
 pub use error::Error;
 pub use exporting::{Exported, Wanted, export_at};
 pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};
+pub use half_made_dirs::is_held;
 pub use log_dir::{Segments, broken_snapshots, read_log};
 pub use rewriting::{Rewrite, Rewritten};
 pub use salvage::{LeftBehind, Salvaged};
@@ -211,7 +211,7 @@ pub fn rebuild(
     let wal_dir = target_dirs::separate_log(&plan.data_dir, plan.wal_dir.as_deref())?;
     // The log first: where there is one, data of a run that died may be complete.
     let mut log = wal_dir.map(|dir| Staging::begin(&dir)).transpose()?;
-    dead_runs::take_back(&plan.data_dir)?;
+    half_made_dirs::take_back(&plan.data_dir)?;
     let mut data = Staging::begin(&plan.data_dir)?;
     let built = lay_out((source, changes), plan, &mut data, &mut log, listener)?;
     let owner = data.owner();

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{getegid, geteuid};
 
 use super::Error;
-use super::dead_runs::{self, PARTIAL, Word, is_held};
+use super::half_made_dirs::{self, PARTIAL, Word, is_held};
 use crate::durable::{self, Dir, failed};
 
 /// What etcd wants its directories to be.
@@ -57,12 +57,12 @@ impl Staging {
         let target = std::path::absolute(target).map_err(failed("resolve", target))?;
         let place = look(&target)?;
         let (home, prefix) = match place {
-            Place::Absent => dead_runs::beside(&target)?,
-            Place::Empty => dead_runs::inside(&target),
+            Place::Absent => half_made_dirs::beside(&target)?,
+            Place::Empty => half_made_dirs::inside(&target),
         };
         durable::create_dirs(&home, DIR_MODE)?;
         let home = Dir::open(&home)?;
-        for left in dead_runs::of(&home, &prefix)? {
+        for left in half_made_dirs::of(&home, &prefix)? {
             left.remove()?;
         }
         let owner = owner_to_give(&home)?;
@@ -77,7 +77,7 @@ impl Staging {
             return Err(Error::NotEmpty { path: target });
         }
         let prefix = format!("{name}{PARTIAL}");
-        for left in dead_runs::of(home, &prefix)? {
+        for left in half_made_dirs::of(home, &prefix)? {
             left.remove()?;
         }
         let own = (geteuid().as_raw(), getegid().as_raw());

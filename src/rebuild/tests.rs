@@ -282,7 +282,7 @@ fn swap(bench: &Bench) {
     for home in [bench.at(""), bench.at("d")] {
         for entry in fs::read_dir(&home).into_iter().flatten() {
             let path = entry.unwrap().path();
-            if path.display().to_string().contains(dead_runs::PARTIAL) {
+            if path.display().to_string().contains(half_made_dirs::PARTIAL) {
                 fs::rename(&path, bench.at("away")).unwrap();
                 symlink(bench.at("victim"), &path).unwrap();
             }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::assembly::{Assembly, Batch};
-use super::chain::{Known, next_by};
+use super::chain::{Known, next_by, patience};
 use super::spool::{self, Spool};
 use super::status::Board;
-use super::watched::{Watched, keep_lease};
+use super::watched::{Pulse, Watched, keep_lease};
 use super::writer::{DeltaWriter, Issue};
 use super::{Settings, Sight, Surroundings, told};
 use crate::etcd::choose::choose;
@@ -49,6 +49,7 @@ pub(super) struct Following {
     auth_at: Option<Instant>,
     /// When a member is asked for its hash next.
     hash_at: Option<Instant>,
+    pulse: Pulse,
 }
 
 impl Following {
@@ -78,7 +79,13 @@ impl Following {
             auth_revision: None,
             auth_at: None,
             hash_at: None,
+            pulse: Pulse::begun(Instant::now()),
         }
+    }
+
+    /// Whether more than the word that this host writes was written under its epoch.
+    pub fn has_content(&self) -> bool {
+        self.scribe.deltas > 0 || self.scribe.marks > 0
     }
 
     /// What came and is not in the spool is asked for once more.
@@ -238,6 +245,8 @@ impl Desk {
                 Some(found) = watched.auth.join_next() => if let Ok(Some(revision)) = found {
                     self.see_auth(following, watched, revision);
                 },
+                // Another may write in its place by now, or the chain may be gone.
+                () = following.pulse.held_up(patience(cutting.every)) => watched.look_again(&self.around),
                 Some(taken) = watched.full.join_next() => if let Ok(Some(sight)) = taken
                     && let Some(end) = self.see(following, Ok(sight))
                 {

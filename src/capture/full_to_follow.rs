@@ -1,6 +1,8 @@
 //! Which full backup is followed, and what becomes of a chain that cannot be gone on with.
 
-use std::collections::{BTreeSet, HashSet};
+mod shared;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -8,21 +10,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::chain::{Known, Standby, Turn, patience};
+use super::chain::Known;
 use super::delivery::Delivery;
 use super::follow::{Desk, End, Following, Signals, blocking, stopped};
 use super::packing::{Arrived, Chain, Packing, Writing};
 use super::spool::Spool;
 use super::status::Board;
 use super::{Others, Settings, Sight, Surroundings, told};
-use crate::error_chain::with_causes;
-use crate::etcd::{Ahead, survey};
 use crate::health::{Capturing, Level};
-use crate::layout::delta::{EpochWord, GapReason};
-use crate::layout::{ChainPath, Listed, ObjectName, Outline};
-use crate::model::{ChainId, Revision};
+use crate::layout::Outline;
+use crate::layout::delta::GapReason;
+use crate::model::ChainId;
 use crate::source::delta::Belongs;
-use crate::store;
 
 /// How often the destinations are looked at though nobody says that there is something new.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -65,6 +64,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
         pause: PAUSES.0,
         full_pause: FULL_PAUSES.0,
         ended: HashSet::new(),
+        is_its_turn: false,
         current: None,
         before: None,
         writing: writing.clone(),
@@ -194,6 +194,8 @@ struct Running {
     before: Option<Following>,
     /// Chains that were ended.
     ended: HashSet<ChainId>,
+    /// Whether it has let others go first who might take the first backup.
+    is_its_turn: bool,
     pause: Duration,
     full_pause: Duration,
 }
@@ -220,7 +222,7 @@ impl Running {
             if following.tip != tip {
                 (self.pause, self.full_pause) = (PAUSES.0, FULL_PAUSES.0);
             }
-            if following.has_written {
+            if following.has_content() {
                 self.leave_before(&following);
             }
             self.come_to(following, end).await;
@@ -233,11 +235,12 @@ impl Running {
         match end {
             End::Stopped => {}
             End::Newer(full, known) => {
+                let is_taken = known.epoch().is_some();
                 let next = self.following(*full, known);
-                let message = format!("capture goes over to backup {}", next.full.chain);
-                self.desk.around.say(Level::Info, &message);
-                self.current = Some(next);
-                self.before = Some(following);
+                match self.desk.settings.others {
+                    Others::None => self.go_over(following, next),
+                    Others::Hosts => self.go_over_first(following, next, is_taken).await,
+                }
             }
             End::Outdone(epoch) => {
                 let message = format!(
@@ -251,7 +254,7 @@ impl Running {
                 self.current = Some(following);
                 self.rest().await;
             }
-            End::Gap(GapReason::Compacted, why) if self.before.is_some() && !following.has_written => {
+            End::Gap(GapReason::Compacted, why) if self.before.is_some() && !following.has_content() => {
                 let chain = following.full.chain;
                 let message = format!("backup {chain} cannot be followed, the one before is gone on with: {why}");
                 self.desk.around.say(Level::Warning, &message);
@@ -260,6 +263,12 @@ impl Running {
             }
             End::Gap(reason, why) => self.end(&mut following, reason, &why).await,
         }
+    }
+
+    fn go_over(&mut self, following: Following, next: Following) {
+        let message = format!("capture goes over to backup {}", next.full.chain);
+        self.desk.around.say(Level::Info, &message);
+        (self.current, self.before) = (Some(next), Some(following));
     }
 
     /// Ends a chain, and has a full backup taken for the next.
@@ -296,7 +305,13 @@ impl Running {
                 self.trouble(&why);
                 self.rest().await;
             }
-            Ok(Sight::None(why)) => self.take_full(&why).await,
+            Ok(Sight::None(why)) => match self.desk.settings.others {
+                Others::Hosts if !self.is_its_turn => self.wait_for_its_turn().await,
+                Others::None | Others::Hosts => {
+                    self.is_its_turn = false;
+                    self.take_full(&why).await;
+                }
+            },
             Ok(Sight::Full(full, known)) => {
                 let has_ended = self.ended.contains(&full.chain) || known.ends_before(full.to_revision).is_some();
                 if has_ended {
@@ -318,106 +333,6 @@ impl Running {
         known.take(names.iter().filter(|name| name.chain() == Some(&path)));
         let (tip, epoch) = (known.reached(full.to_revision), known.next_epoch());
         Following::new(&self.desk.settings, full, tip, epoch)
-    }
-
-    /// Takes the next epoch of a chain that others may write to, once nobody writes any more.
-    async fn stand_by(&mut self, full: Outline, known: Known) {
-        let (every, silent_for) = (self.desk.settings.cutting.every, self.desk.settings.mark_every);
-        let look_every = every
-            .clamp(Duration::from_secs(1), Duration::from_secs(30))
-            .min(patience(every) / 2);
-        let path = full.chain_path();
-        let mut standby = Standby::new(known.clone(), self.desk.around.now().instant);
-        let mut known = known;
-        loop {
-            let reached = known.reached(full.to_revision);
-            let is_behind = match known.epoch() {
-                Some(_) => self.etcd_is_ahead_of(reached).await,
-                None => true,
-            };
-            let now = self.desk.around.now().instant;
-            if standby.look(known.clone(), is_behind, every, silent_for, now) == Turn::TakeOver {
-                let next = self.following(full.clone(), known.clone());
-                match self.claim(next).await {
-                    Ok(Some(next)) => {
-                        let message = format!("this host writes the deltas of {} from now on", full.chain);
-                        self.desk.around.say(Level::Info, &message);
-                        self.current = Some(next);
-                        return;
-                    }
-                    Ok(None) => {}
-                    Err(why) => {
-                        self.trouble(&why);
-                        return self.rest().await;
-                    }
-                }
-            }
-            self.desk.board.change(|state| {
-                state.capturing = Capturing::StandingBy;
-                (state.chain, state.base) = (Some(full.chain.clone()), Some(full.to_revision));
-                (state.captured_to, state.epoch) = (Some(reached), known.epoch().map(|epoch| epoch.0));
-            });
-            tokio::select! {
-                () = stopped(self.signals.stop.clone()) => return,
-                () = tokio::time::sleep(look_every) => {}
-                sight = self.signals.sights.recv() => if let Some(Ok(Sight::Full(newer, _))) = sight
-                    && newer.chain != full.chain
-                {
-                    return;
-                },
-            }
-            let (around, chain) = (self.desk.around.clone(), path.clone());
-            match blocking(move || around.look_at(&chain)).await {
-                Ok(seen) => known = seen,
-                Err(why) => {
-                    self.trouble(&why);
-                    return self.rest().await;
-                }
-            }
-            if known.ends_before(full.to_revision).is_some() {
-                return;
-            }
-        }
-    }
-
-    /// Writes the word that this host writes to the first destination that can be reached; nothing where another was faster.
-    async fn claim(&self, mut next: Following) -> Result<Option<Following>, String> {
-        let now = self.desk.around.now().time;
-        let path = next.full.chain_path();
-        let word = EpochWord::new(
-            path.chain.clone(),
-            next.scribe.epoch,
-            next.tip.next(),
-            now,
-            next.scribe.writer.clone(),
-        );
-        let name = ObjectName::Epoch(path.clone(), next.scribe.epoch);
-        let (around, destinations) = (self.desk.around.clone(), self.desk.settings.destinations.clone());
-        let has_won = blocking(move || claim_in(&*around, &destinations, &path, &name, &word.to_bytes())).await?;
-        if !has_won {
-            return Ok(None);
-        }
-        let word = next
-            .scribe
-            .epoch_word(next.tip.next(), now, &self.desk.settings.authority);
-        self.desk.spool.keep(&word).map_err(|error| told(&error))?;
-        next.has_written = true;
-        Ok(Some(next))
-    }
-
-    async fn etcd_is_ahead_of(&self, reached: Revision) -> bool {
-        let around = self.desk.around.clone();
-        let Ok(access) = blocking(move || around.access()).await else {
-            return false;
-        };
-        for member in survey(&self.desk.settings.members, &access, Ahead::Little).await {
-            if let Some(mut connection) = member.connection
-                && let Ok(current) = connection.current_revision().await
-            {
-                return current > reached;
-            }
-        }
-        false
     }
 
     async fn take_full(&mut self, why: &str) {
@@ -462,40 +377,4 @@ impl Running {
             state.captured_to = Some(following.tip);
         });
     }
-}
-
-/// Whether this host was the first to take the epoch, where it counts: in the first destination that can be reached and has
-/// the chain.
-fn claim_in(
-    around: &dyn Surroundings,
-    destinations: &BTreeSet<String>,
-    path: &ChainPath,
-    name: &ObjectName,
-    word: &[u8],
-) -> Result<bool, String> {
-    let mut reasons = Vec::new();
-    for destination in destinations {
-        let store = match around.open(destination) {
-            Ok(store) => store,
-            Err(why) => {
-                reasons.push(format!("{destination}: {why}"));
-                continue;
-            }
-        };
-        let listed = store.list_chain(path);
-        let has_it = listed.as_ref().is_ok_and(|listed| {
-            let mut listed = listed.iter();
-            listed.any(|object| matches!(&object.name, Listed::Ours(name) if name.is_manifest()))
-        });
-        match (listed, has_it) {
-            (Err(error), _) => reasons.push(format!("{destination}: {}", with_causes(&error))),
-            (Ok(_), false) => reasons.push(format!("{destination}: it does not have backup {}", path.chain)),
-            (Ok(_), true) => match store.put_document(name, word) {
-                Ok(()) => return Ok(true),
-                Err(store::Error::AlreadyExists { .. }) => return Ok(false),
-                Err(error) => reasons.push(format!("{destination}: {}", with_causes(&error))),
-            },
-        }
-    }
-    Err(reasons.join("; "))
 }

@@ -126,6 +126,10 @@ pub trait Surroundings: Send + Sync + 'static {
     /// How to get in to etcd.
     fn access(&self) -> Result<etcd::Access, String>;
 
+    /// How long this host waits before it takes the first full backup of destinations that others write to as well: one that
+    /// goes before it may take it, and two would be two histories.
+    fn turn_after(&self) -> Duration;
+
     /// Takes a full backup to the lane's destinations, and says what keeps it from that.
     fn take_full(&self, why: &str) -> Result<(), String>;
 

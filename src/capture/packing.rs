@@ -276,6 +276,10 @@ mod tests {
             Err("nobody asks etcd".to_owned())
         }
 
+        fn turn_after(&self) -> Duration {
+            Duration::ZERO
+        }
+
         fn take_full(&self, _: &str) -> Result<(), String> {
             Err("nobody takes one".to_owned())
         }

@@ -1,12 +1,13 @@
 //! An open watch, and what is asked for beside it: what leases were granted, and the hash of a member.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
 
 use super::assembly::Assembly;
-use super::{Settings, Sight};
+use super::follow::blocking;
+use super::{Settings, Sight, Surroundings};
 use crate::etcd::{Access, Ahead, Member, Watching, auth_revision, survey};
 use crate::model::{HashKv, Revision};
 
@@ -16,6 +17,33 @@ const WAIT_FOR_LEASES: Duration = Duration::from_secs(1);
 const LEASES_AT_ONCE: usize = 64;
 /// An only member is asked for its hash up to this size.
 const LARGEST_HASHED_ALONE: u64 = 1 << 30;
+
+/// How often a process looks whether it was held up.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// Whether the process was held up: stopped, or on a machine that stood still. What it knows of others is old then.
+#[derive(Debug)]
+pub(super) struct Pulse(Instant);
+
+impl Pulse {
+    /// Nothing has held it up yet.
+    pub fn begun(now: Instant) -> Pulse {
+        Pulse(now)
+    }
+
+    /// Resolves when it was held up for longer than that. Dropped and asked again, it forgets nothing.
+    pub async fn held_up(&mut self, longer_than: Duration) {
+        loop {
+            tokio::time::sleep_until((self.0 + PULSE).into()).await;
+            let now = Instant::now();
+            let held = now.duration_since(self.0);
+            self.0 = now;
+            if held > longer_than {
+                return;
+            }
+        }
+    }
+}
 
 /// An open watch and what goes with it.
 pub(super) struct Watched {
@@ -28,7 +56,7 @@ pub(super) struct Watched {
     pub hashing: JoinSet<Option<HashKv>>,
     /// How often users and roles were changed.
     pub auth: JoinSet<Option<u64>>,
-    /// What there is once a full backup was taken beside.
+    /// What there is once a full backup was taken beside, or it was looked again.
     pub full: JoinSet<Option<Sight>>,
 }
 
@@ -72,6 +100,13 @@ impl Watched {
             .spawn(async move { auth_revision(&url, &access).await.ok().flatten() });
     }
 
+    /// Has it looked what the destinations hold now.
+    pub fn look_again(&mut self, around: &Arc<dyn Surroundings>) {
+        let around = around.clone();
+        self.full
+            .spawn(async move { blocking(move || around.look()).await.ok() });
+    }
+
     pub fn ask_for_hash(&mut self, settings: &Arc<Settings>) {
         let (settings, access) = (settings.clone(), self.access.clone());
         self.hashing.spawn(async move { hash_of_one(&settings, &access).await });
@@ -101,4 +136,21 @@ pub(super) fn keep_lease(assembly: &mut Assembly, found: Result<(i64, Option<Opt
     };
     // A lease is always within what can be.
     assembly.keep_lease(lease, granted).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_was_held_up_learns_of_it_and_one_that_was_not_does_not() {
+        let patience = Duration::from_secs(2);
+        let long_ago = Instant::now() - Duration::from_secs(5);
+        Pulse::begun(long_ago).held_up(patience).await;
+        let mut pulse = Pulse::begun(Instant::now());
+        for _ in 0..15 {
+            let asked = tokio::time::timeout(Duration::from_millis(100), pulse.held_up(patience));
+            assert!(asked.await.is_err());
+        }
+    }
 }

@@ -18,11 +18,12 @@ use crate::catalog::{Catalog, LatestError, Pinned};
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
-use crate::etcd;
+use crate::etcd::{self, Ahead, survey};
 use crate::health::Level;
 use crate::layout::{ChainPath, Listed, Origin, Writer};
 use crate::pipeline::Encoding;
 use crate::process::Interrupt;
+use crate::slots::{APART, hosts_before};
 use crate::state::State;
 use crate::store::Store;
 
@@ -226,6 +227,25 @@ impl Surroundings for Around {
 
     fn access(&self) -> Result<etcd::Access, String> {
         host::access(&self.config).map_err(in_words)
+    }
+
+    fn turn_after(&self) -> Duration {
+        let (Ok(access), Ok(this_host)) = (host::access(&self.config), host::this_host()) else {
+            return Duration::ZERO;
+        };
+        let members = host::endpoints(&self.config);
+        let surveyed = self.runtime.block_on(survey(&members, &access, Ahead::Far));
+        let candidates: Vec<_> = surveyed.into_iter().map(|surveyed| surveyed.candidate).collect();
+        let local = self.config.local_member(&this_host);
+        let name = local.name().map(|name| name.as_str());
+        let apart = APART.unsigned_abs();
+        // Those without a member are all the last: each waits for another while.
+        let among_the_last = match (name, getrandom::u32()) {
+            (None, Ok(random)) => apart.mul_f64(f64::from(random) / f64::from(u32::MAX)),
+            (Some(_), _) | (None, Err(_)) => Duration::ZERO,
+        };
+        let before = u32::try_from(hosts_before(&candidates, name)).unwrap_or(u32::MAX);
+        apart.saturating_mul(before).saturating_add(among_the_last)
     }
 
     fn take_full(&self, why: &str) -> Result<(), String> {

@@ -81,6 +81,15 @@ impl Maker {
 
     /// All changes of these revisions, with a mark behind each.
     pub(crate) fn delta(&self, from: i64, to: i64, epoch: u32) -> Made {
+        self.delta_by(from, to, epoch, 0)
+    }
+
+    /// The same by a host whose clock is so many seconds ahead.
+    pub(crate) fn delta_by(&self, from: i64, to: i64, epoch: u32, ahead: i64) -> Made {
+        let mark = |at| TimeMark {
+            time: time(at + ahead),
+            ..mark(at)
+        };
         let mut records = Encoder::new(revision(from));
         for at in from..=to {
             let (name, value) = (key(at), at.to_string());

@@ -381,7 +381,7 @@ fn of_hosts_that_share_a_store_one_writes_and_another_takes_over_when_it_dies() 
     client.put("first", "x", 0).unwrap();
     let (host, other) = (Host::new(&etcd), Host::new(&etcd));
     let shared = format!("shared = true\n{DELTAS}");
-    host.configure(&etcd, &shared);
+    host.configure(&etcd, &format!("{shared}[host]\nmember = \"m1\"\n"));
     other.configure(&etcd, &shared);
     other.reconfigure(other.recipient(), host.recipient());
     other.reconfigure(

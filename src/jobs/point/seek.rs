@@ -2,17 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Candidate, Search, belongs};
 use crate::catalog::Piece;
 use crate::jobs::source::source_failure;
 use crate::jobs::{Exit, Failure};
 use crate::layout::delta::{Decoder, Header, Record, RecordFault, TimeMark};
+use crate::layout::{Epoch, ObjectName};
 use crate::model::Revision;
 use crate::source::delta::{Pick, Unread, deltas_of, head};
 use crate::source::{DeltaRecords, Notes};
-use crate::text::{clean, count, rfc3339};
+use crate::text::{age, clean, count, rfc3339};
 
 /// The last deletion of what was looked for.
 pub(super) struct Deleted {
@@ -53,6 +54,9 @@ impl Deleted {
         format!("revision {} deleted `{key}`{more}{time}{earlier}", self.revision)
     }
 }
+
+/// By how much times of several hosts may go back before it is told: clocks are never quite equal.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(2);
 
 /// So many earlier deletions are told.
 const EARLIER: usize = 5;
@@ -105,16 +109,77 @@ impl Search<'_> {
     }
 
     /// The last mark at or before `time`, which is not before the full backup; none where the chain ends before.
+    ///
+    /// Each host marks by its own clock, so that times go on only within what one of them has written. Where they differ, that
+    /// is told, and rather less is taken than what may have come behind `time`.
     pub(super) fn seek(&self, candidate: &Candidate<'_>, time: Timestamp) -> Result<Option<TimeMark>, Failure> {
         let (begin, tip) = (candidate.begin(), candidate.window.to);
         let plan = candidate.following.plan(tip);
         let plan = plan.map_err(|hole| Failure::new(Exit::NotFound, hole))?;
+        let (mut found, mut latest, mut is_over) = (begin, begin, false);
+        let mut apart: Option<(TimeMark, TimeMark)> = None;
+        for of_one in plan.chunk_by(|one, next| epoch_of(one) == epoch_of(next)) {
+            let Some((first, last)) = of_one.first().zip(of_one.last()) else {
+                continue;
+            };
+            let first_mark = self.header(candidate, first)?.first_mark;
+            let last_mark = self.header(candidate, last)?.last_mark;
+            let before = latest;
+            let went_back = |mark: TimeMark| match mark.revision > before.revision {
+                true => before.time.duration_since(mark.time),
+                false => SignedDuration::ZERO,
+            };
+            for mark in [first_mark, last_mark] {
+                let most = apart.map_or(CLOCKS_DIFFER, |(late, early)| late.time.duration_since(early.time));
+                if went_back(mark) > most {
+                    apart = Some((before, mark));
+                }
+                if mark.time > latest.time {
+                    latest = mark;
+                }
+            }
+            // What went back is behind what is marked later, and when it was is not known: only what comes behind it may tell.
+            let is_doubtful =
+                went_back(last_mark) > CLOCKS_DIFFER || (went_back(first_mark) > CLOCKS_DIFFER && time <= before.time);
+            if is_over || is_doubtful {
+                continue;
+            }
+            is_over = first_mark.time > time || last_mark.time > time;
+            let of_these = match is_over {
+                true => self.seek_in(candidate, of_one, time)?,
+                false => Some(last_mark),
+            };
+            found = of_these.filter(|mark| mark.revision >= found.revision).unwrap_or(found);
+        }
+        if let Some((late, early)) = apart {
+            self.listener.alarm(&format!(
+                "the clocks of the hosts that wrote the deltas of {} differ by {} or more: revision {} is marked {}, and revision {} \
+                 behind it {}; times there are no more exact than that, and --to-revision is",
+                candidate.backup.id(),
+                age(early.time, late.time),
+                late.revision,
+                rfc3339(late.time),
+                early.revision,
+                rfc3339(early.time),
+            ));
+        }
+        let is_before_the_end = is_over || found.time == time || self.end_of(candidate).time >= time;
+        Ok(is_before_the_end.then_some(found))
+    }
+
+    /// The same among objects of one host, one of which begins or ends behind `time`.
+    fn seek_in(
+        &self,
+        candidate: &Candidate<'_>,
+        of_one: &[&Piece],
+        time: Timestamp,
+    ) -> Result<Option<TimeMark>, Failure> {
         // Those that begin before: half of what is left each time, as each head is asked for.
-        let (mut low, mut high) = (0, plan.len());
+        let (mut low, mut high) = (0, of_one.len());
         let mut begun: Option<(Header, &Piece)> = None;
         while low < high {
             let middle = low + (high - low) / 2;
-            let Some(piece) = plan.get(middle) else { break };
+            let Some(piece) = of_one.get(middle) else { break };
             let header = self.header(candidate, piece)?;
             match header.first_mark.time <= time {
                 true => {
@@ -124,16 +189,11 @@ impl Search<'_> {
                 false => high = middle,
             }
         }
-        let found = match begun {
-            None => begin,
-            Some((header, piece)) if header.last_mark.time > time => {
-                self.inside(candidate, piece, time)?.unwrap_or(begin)
-            }
-            Some((header, _)) => header.last_mark,
-        };
-        let is_before_the_end = low < plan.len() || found.time == time || self.end_of(candidate).time >= time;
-        let found = if found.revision < begin.revision { begin } else { found };
-        Ok(is_before_the_end.then_some(found))
+        match begun {
+            None => Ok(None),
+            Some((header, piece)) if header.last_mark.time > time => self.inside(candidate, piece, time),
+            Some((header, _)) => Ok(Some(header.last_mark)),
+        }
     }
 
     /// The last mark in an object at or before `time`.
@@ -224,6 +284,14 @@ impl Search<'_> {
             seen = seen.max(records.span.to());
         }
         Ok(found)
+    }
+}
+
+/// Under which epoch an object was written.
+fn epoch_of(piece: &Piece) -> Option<Epoch> {
+    match piece.name {
+        ObjectName::Delta(.., epoch) | ObjectName::Pack(.., epoch) => Some(epoch),
+        _ => None,
     }
 }
 

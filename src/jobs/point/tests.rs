@@ -8,11 +8,14 @@ use crate::source::test_objects::{Made, Maker, put, revision, time};
 use crate::store::Store;
 use crate::store::tests::store;
 
-/// Hears nothing.
-struct Silent;
+/// Keeps what is told.
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<String>>);
 
-impl Listener for Silent {
-    fn warn(&self, _: &str) {}
+impl Listener for Heard {
+    fn warn(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
 
     fn detail(&self, _: &str) {}
 }
@@ -61,6 +64,10 @@ fn there(fulls: &[Manifest], objects: impl FnOnce(&Maker) -> Vec<Made>) -> There
 
 impl There {
     fn choose(&self, id: Option<&str>, point: &Point) -> Result<(String, Chosen), Failure> {
+        self.choose_telling(id, point, &Heard::default())
+    }
+
+    fn choose_telling(&self, id: Option<&str>, point: &Point, listener: &Heard) -> Result<(String, Chosen), Failure> {
         let catalog = &self.places.catalog;
         let named = match id {
             Some(id) => catalog.find(id).unwrap(),
@@ -69,7 +76,7 @@ impl There {
         let search = Search {
             places: &self.places,
             identities: Some(self.maker.identities()),
-            listener: &Silent,
+            listener,
         };
         let (backup, chosen) = search.choose(named, id.is_some(), point)?;
         Ok((backup.id().suffix().to_owned(), chosen))
@@ -226,4 +233,62 @@ fn a_time_is_rfc_3339_or_a_span_ago() {
         assert!(When::parse(text).is_err(), "{text}");
     }
     assert!(When::parse("15m").unwrap_err().contains("15m ago"));
+}
+
+/// What is found there, and whether it is told that clocks differ.
+fn told_of(there: &There, seconds: i64) -> (Option<i64>, bool) {
+    let heard = Heard::default();
+    let found = there.choose_telling(None, &when(seconds), &heard);
+    let told = heard.0.lock().unwrap().join("; ");
+    (
+        found.ok().map(|(_, chosen)| chosen.revision.get()),
+        told.contains("the clocks of the hosts"),
+    )
+}
+
+#[test]
+fn by_a_clock_that_is_behind_nothing_is_taken_that_came_later() {
+    // The second of three hosts is 1000 s behind.
+    let three = there(&[full(10)], |maker| {
+        let deltas = [
+            (11, 15, 1, 0),
+            (16, 20, 1, 0),
+            (21, 25, 2, -1000),
+            (26, 30, 2, -1000),
+            (31, 35, 3, 0),
+            (36, 40, 3, 0),
+        ];
+        deltas
+            .map(|(from, to, epoch, ahead)| maker.delta_by(from, to, epoch, ahead))
+            .to_vec()
+    });
+    for (wanted, found) in [(13, 13), (18, 18), (20, 20), (23, 20), (28, 20), (33, 33), (38, 38)] {
+        assert_eq!(told_of(&three, wanted), (Some(found), true), "{wanted}");
+    }
+    // The times of its own are before the backup.
+    assert_eq!(told_of(&three, 23 - 1000).0, None);
+}
+
+#[test]
+fn by_a_clock_that_is_ahead_less_is_taken_and_that_is_told() {
+    let three = there(&[full(10)], |maker| {
+        let deltas = [(11, 15, 1, 0), (16, 20, 2, 1000), (21, 25, 3, 0), (26, 30, 3, 0)];
+        deltas
+            .map(|(from, to, epoch, ahead)| maker.delta_by(from, to, epoch, ahead))
+            .to_vec()
+    });
+    for (wanted, found) in [(13, 13), (18, 15), (28, 15), (1017, 17)] {
+        assert_eq!(told_of(&three, wanted), (Some(found), true), "{wanted}");
+    }
+}
+
+#[test]
+fn of_hosts_whose_clocks_are_equal_nothing_is_told() {
+    let two = there(&[full(10)], |maker| {
+        let deltas = [(11, 15, 1), (13, 18, 2), (16, 22, 1), (19, 30, 2)];
+        deltas.map(|(from, to, epoch)| maker.delta(from, to, epoch)).to_vec()
+    });
+    for wanted in 10..30 {
+        assert_eq!(told_of(&two, wanted), (Some(wanted), false));
+    }
 }

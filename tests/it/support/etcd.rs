@@ -42,6 +42,8 @@ pub struct Options {
     pub token: String,
     /// Further flags of every server.
     pub flags: Vec<String>,
+    /// A program of the same line that is started instead of the one that we test against.
+    pub binary: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -51,6 +53,7 @@ impl Default for Options {
             security: Security::Open,
             token: "test".to_owned(),
             flags: Vec::new(),
+            binary: None,
         }
     }
 }
@@ -95,7 +98,10 @@ impl Etcd {
 
     /// A cluster with names, URLs and directories but no process yet: for a data directory that is laid out first.
     pub fn plan(version: Version, options: Options) -> Option<Etcd> {
-        let binary = tools::etcd(version)?;
+        let binary = match options.binary {
+            Some(binary) => binary,
+            None => tools::etcd(version)?,
+        };
         let dir = tempfile::Builder::new()
             .prefix("lifeboat-etcd-")
             .tempdir()

@@ -39,6 +39,17 @@ pub fn etcd(version: Version) -> Option<PathBuf> {
     }
 }
 
+/// A server of a version with known faults, or `None` after saying that the test is skipped.
+pub fn faulty_etcd(number: &str) -> Option<PathBuf> {
+    match script("fetch-faulty.sh", &[number]) {
+        Ok(path) => Some(PathBuf::from(path)),
+        Err(why) => {
+            skip(&format!("etcd {number}"), &why);
+            None
+        }
+    }
+}
+
 /// A tool of the distribution (`etcdctl`, `etcdutl`, `age`, `zstd`), or `None` after saying that the test is skipped.
 pub fn debian(tool: &str) -> Option<PathBuf> {
     if let Err(why) = script("fetch-debian.sh", &[tool]) {

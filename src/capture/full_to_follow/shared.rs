@@ -1,0 +1,184 @@
+//! Destinations that several hosts write to: one of them writes a chain at a time, under an epoch that it has taken.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::super::chain::{Known, Standby, Turn, patience};
+use super::super::follow::{Following, blocking, stopped};
+use super::super::{Sight, Surroundings, told};
+use super::{Running, rest};
+use crate::error_chain::with_causes;
+use crate::etcd::{Ahead, survey};
+use crate::health::{Capturing, Level};
+use crate::layout::delta::EpochWord;
+use crate::layout::{ChainPath, Listed, ObjectName, Outline};
+use crate::model::Revision;
+use crate::store;
+
+impl Running {
+    /// Goes over to a newer chain, unless another host was there first: it stands by there then.
+    pub(super) async fn go_over_first(&mut self, following: Following, next: Following, is_taken: bool) {
+        let chain = next.full.chain.clone();
+        let claimed = match is_taken {
+            true => Ok(None),
+            false => self.claim(next).await,
+        };
+        match claimed {
+            Ok(Some(next)) => self.go_over(following, next),
+            Ok(None) => {
+                let message = format!("another host writes the deltas of {chain}, the newest backup");
+                self.desk.around.say(Level::Info, &message);
+            }
+            Err(why) => {
+                // What comes meanwhile is kept, in the chain that there is.
+                self.trouble(&why);
+                self.current = Some(following);
+                self.rest().await;
+            }
+        }
+    }
+
+    /// Lets those go first who are to take the first backup before this host.
+    pub(super) async fn wait_for_its_turn(&mut self) {
+        let around = self.desk.around.clone();
+        let pause = blocking(move || Ok(around.turn_after())).await;
+        rest(pause.unwrap_or_default(), &self.signals.stop).await;
+        self.is_its_turn = true;
+    }
+
+    /// Takes the next epoch of a chain that others may write to, once nobody writes any more.
+    pub(super) async fn stand_by(&mut self, full: Outline, known: Known) {
+        let (every, silent_for) = (self.desk.settings.cutting.every, self.desk.settings.mark_every);
+        let look_every = every
+            .clamp(Duration::from_secs(1), Duration::from_secs(30))
+            .min(patience(every) / 2);
+        let path = full.chain_path();
+        let mut standby = Standby::new(known.clone(), self.desk.around.now().instant);
+        let mut known = known;
+        loop {
+            let reached = known.reached(full.to_revision);
+            let is_behind = match known.epoch() {
+                Some(_) => self.etcd_is_ahead_of(reached).await,
+                None => true,
+            };
+            let now = self.desk.around.now().instant;
+            if standby.look(known.clone(), is_behind, every, silent_for, now) == Turn::TakeOver {
+                let next = self.following(full.clone(), known.clone());
+                match self.claim(next).await {
+                    Ok(Some(next)) => {
+                        let message = format!("this host writes the deltas of {} from now on", full.chain);
+                        self.desk.around.say(Level::Info, &message);
+                        self.current = Some(next);
+                        return;
+                    }
+                    Ok(None) => {}
+                    Err(why) => {
+                        self.trouble(&why);
+                        return self.rest().await;
+                    }
+                }
+            }
+            self.desk.board.change(|state| {
+                state.capturing = Capturing::StandingBy;
+                (state.chain, state.base) = (Some(full.chain.clone()), Some(full.to_revision));
+                (state.captured_to, state.epoch) = (Some(reached), known.epoch().map(|epoch| epoch.0));
+            });
+            tokio::select! {
+                () = stopped(self.signals.stop.clone()) => return,
+                () = tokio::time::sleep(look_every) => {}
+                sight = self.signals.sights.recv() => if let Some(Ok(Sight::Full(newer, _))) = sight
+                    && newer.chain != full.chain
+                {
+                    return;
+                },
+            }
+            let (around, chain) = (self.desk.around.clone(), path.clone());
+            match blocking(move || around.look_at(&chain)).await {
+                Ok(seen) => known = seen,
+                Err(why) => {
+                    self.trouble(&why);
+                    return self.rest().await;
+                }
+            }
+            if known.ends_before(full.to_revision).is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Writes the word that this host writes to the first destination that can be reached; nothing where another was faster.
+    async fn claim(&self, mut next: Following) -> Result<Option<Following>, String> {
+        let now = self.desk.around.now().time;
+        let path = next.full.chain_path();
+        let word = EpochWord::new(
+            path.chain.clone(),
+            next.scribe.epoch,
+            next.tip.next(),
+            now,
+            next.scribe.writer.clone(),
+        );
+        let name = ObjectName::Epoch(path.clone(), next.scribe.epoch);
+        let (around, destinations) = (self.desk.around.clone(), self.desk.settings.destinations.clone());
+        let has_won = blocking(move || claim_in(&*around, &destinations, &path, &name, &word.to_bytes())).await?;
+        if !has_won {
+            return Ok(None);
+        }
+        let word = next
+            .scribe
+            .epoch_word(next.tip.next(), now, &self.desk.settings.authority);
+        self.desk.spool.keep(&word).map_err(|error| told(&error))?;
+        next.has_written = true;
+        Ok(Some(next))
+    }
+
+    async fn etcd_is_ahead_of(&self, reached: Revision) -> bool {
+        let around = self.desk.around.clone();
+        let Ok(access) = blocking(move || around.access()).await else {
+            return false;
+        };
+        for member in survey(&self.desk.settings.members, &access, Ahead::Little).await {
+            if let Some(mut connection) = member.connection
+                && let Ok(current) = connection.current_revision().await
+            {
+                return current > reached;
+            }
+        }
+        false
+    }
+}
+
+/// Whether this host was the first to take the epoch, where it counts: in the first destination that can be reached and has
+/// the chain.
+fn claim_in(
+    around: &dyn Surroundings,
+    destinations: &BTreeSet<String>,
+    path: &ChainPath,
+    name: &ObjectName,
+    word: &[u8],
+) -> Result<bool, String> {
+    let mut reasons = Vec::new();
+    for destination in destinations {
+        let store = match around.open(destination) {
+            Ok(store) => store,
+            Err(why) => {
+                reasons.push(format!("{destination}: {why}"));
+                continue;
+            }
+        };
+        let listed = store.list_chain(path);
+        let has_it = listed.as_ref().is_ok_and(|listed| {
+            let mut listed = listed.iter();
+            listed.any(|object| matches!(&object.name, Listed::Ours(name) if name.is_manifest()))
+        });
+        match (listed, has_it) {
+            (Err(error), _) => reasons.push(format!("{destination}: {}", with_causes(&error))),
+            (Ok(_), false) => reasons.push(format!("{destination}: it does not have backup {}", path.chain)),
+            (Ok(_), true) => match store.put_document(name, word) {
+                Ok(()) => return Ok(true),
+                Err(store::Error::AlreadyExists { .. }) => return Ok(false),
+                Err(error) => reasons.push(format!("{destination}: {}", with_causes(&error))),
+            },
+        }
+    }
+    Err(reasons.join("; "))
+}

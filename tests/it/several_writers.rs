@@ -1,0 +1,258 @@
+//! Hosts that share a store and write the deltas of one chain: one whose clock is wrong, one that is stopped and wakes up when
+//! another has its place, or when the chain is gone. What comes of it is one history, and nothing wrong is restored.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::support::client::{Client, HashKv};
+use super::support::etcd::{Etcd, Options};
+use super::support::host::{CLUSTER, Host, Output};
+use super::support::load::Load;
+use super::support::running::{Running, until};
+use super::support::shifted::Shifted;
+use super::support::tools::Version;
+
+const SHARED: &str =
+    "shared = true\nretention = { keep_last = 1 }\n[deltas]\nenabled = true\nevery = \"1s\"\nmark_every = \"2s\"\n";
+
+/// Two hosts with one store.
+struct Two {
+    etcd: Etcd,
+    client: Client,
+    first: Host,
+    second: Host,
+}
+
+impl Two {
+    fn new() -> Option<Two> {
+        let etcd = Etcd::start(Version::V3_5, Options::default())?;
+        let client = etcd.client();
+        client.put("/begun", "x", 0).unwrap();
+        let (first, second) = (Host::new(&etcd), Host::new(&etcd));
+        first.configure(&etcd, &format!("{SHARED}[host]\nmember = \"m1\"\n"));
+        second.configure(&etcd, SHARED);
+        second.reconfigure(second.recipient(), first.recipient());
+        second.reconfigure(
+            &second.store().display().to_string(),
+            &first.store().display().to_string(),
+        );
+        Some(Two {
+            etcd,
+            client,
+            first,
+            second,
+        })
+    }
+
+    /// The newest window.
+    fn window(&self) -> Value {
+        let listed = self.first.lifeboat(["--json", "list"]).json();
+        let windows = listed["windows"].as_array().cloned().unwrap_or_default();
+        let newest = windows.into_iter().max_by_key(|window| window["chain"].to_string());
+        newest.unwrap_or(Value::Null)
+    }
+
+    fn until_stored(&self, revision: i64) {
+        until(&format!("revision {revision} in the store"), || {
+            self.window()["to_revision"].as_i64() >= Some(revision)
+        });
+    }
+
+    /// The epochs of the newest chain.
+    fn epochs(&self) -> Value {
+        let chain = self.window()["chain"].as_str().unwrap().to_owned();
+        let shown = self.first.lifeboat(["--json", "show", &chain]).expect_code(0).json();
+        shown["window"]["epochs"].clone()
+    }
+
+    fn rebuild(&self, more: &[&str]) -> Output {
+        let target = Etcd::plan(self.etcd.version, Options::default()).expect("it was there before");
+        let args = self.first.rebuild_args("latest", &target, 0);
+        let args = args.iter().map(String::as_str).chain(["--json"]);
+        self.first.lifeboat(args.chain(more.iter().copied()))
+    }
+
+    /// That a revision comes back as etcd had it.
+    #[track_caller]
+    fn comes_back(&self, revision: i64) {
+        let then = self.client.hash_kv(revision).unwrap();
+        is(&self.rebuild(&["--to-revision", &revision.to_string()]), then);
+    }
+}
+
+#[track_caller]
+fn is(done: &Output, then: HashKv) {
+    let done = done.clone().expect_code(0).json();
+    assert_eq!(done["revision"], then.revision, "{done}");
+    assert_eq!(done["hash_kv"]["hash"], then.hash, "{done}");
+}
+
+fn lane(host: &Host) -> Value {
+    let path = host.path("state").join(CLUSTER).join("status.json");
+    let text = fs::read_to_string(path).unwrap_or_else(|_| "null".to_owned());
+    let status: Value = serde_json::from_str(&text).unwrap();
+    status["deltas"][0].clone()
+}
+
+fn stands_by(host: &Host) -> bool {
+    lane(host)["capturing"] == "standing_by"
+}
+
+#[test]
+fn by_hosts_whose_clocks_are_an_hour_apart_one_history_is_written_and_no_later_time_is_restored() {
+    const CLOCKS: &str = "the clocks of the hosts that wrote the deltas";
+    let Some(two) = Two::new() else { return };
+    let Some(clock) = Shifted::new(&two.second.path("shim")) else {
+        return;
+    };
+    let agent = two.first.start(["agent"]);
+    until("the first backup", || !two.window().is_null());
+    let mut load = Load::new(31);
+    load.run(&two.client, 30);
+    let kept = two.client.put("/kept", "x", 0).unwrap();
+    two.until_stored(kept);
+    let at_kept = Timestamp::now();
+    let mut behind = two.second.command(["agent"]);
+    clock.ahead_by(&mut behind, -3600);
+    let behind = Running::start(behind);
+    until("the second to stand by", || stands_by(&two.second));
+    agent.signal("KILL");
+    drop(agent.wait());
+    let deleted = two.client.delete("/kept").unwrap();
+    load.run(&two.client, 10);
+    two.until_stored(two.client.revision().unwrap());
+    let at_second = Timestamp::now();
+    let said: Timestamp = two.window()["to_time"].as_str().unwrap().parse().unwrap();
+    let off = at_second.duration_since(said).as_secs();
+    assert!((3_500..3_700).contains(&off), "its clock is {off} s behind");
+    behind.signal("KILL");
+    drop(behind.wait());
+    let agent = two.first.start(["agent"]);
+    load.run(&two.client, 10);
+    let last = two.client.revision().unwrap();
+    two.until_stored(last);
+    let at_last = Timestamp::now();
+    until("the end to be later", || {
+        let end: Timestamp = two.window()["to_time"].as_str().unwrap().parse().unwrap();
+        end > at_last
+    });
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    assert_eq!(two.window()["ends"], Value::Null);
+    for revision in [kept, deleted, last - 3, last] {
+        two.comes_back(revision);
+    }
+    let at = |time: Timestamp| two.rebuild(&["--to-time", &time.to_string()]);
+    let then = |revision| two.client.hash_kv(revision).unwrap();
+    is(&at(at_kept).says(&[CLOCKS]), then(kept));
+    // When the second wrote, by a right clock: rather what was before.
+    is(&at(at_second).says(&[CLOCKS]), then(kept));
+    is(&at(at_last).says(&[CLOCKS]), then(last));
+}
+
+#[test]
+fn a_writer_that_was_stopped_gives_way_when_it_wakes_up_even_if_its_chain_is_gone() {
+    let Some(two) = Two::new() else { return };
+    let first = two.first.start(["agent"]);
+    until("the first backup", || !two.window().is_null());
+    let mut load = Load::new(37);
+    load.run(&two.client, 30);
+    two.until_stored(two.client.revision().unwrap());
+    let second = two.second.start(["agent"]);
+    until("the second to stand by", || stands_by(&two.second));
+
+    // Stopped, and woken up when the other has its place. It writes what it had in hand, and then no more.
+    let background = load.in_background(two.client.clone());
+    first.signal("STOP");
+    until("the second to take its place", || {
+        two.epochs().as_array().unwrap().len() == 2
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    first.signal("CONT");
+    until("the first to give way", || stands_by(&two.first));
+    let (mut load, _) = background.stop();
+    let last = two.client.revision().unwrap();
+    two.until_stored(last);
+    assert_eq!(two.epochs().as_array().unwrap().len(), 2);
+    assert_eq!(two.window()["ends"], Value::Null);
+    for revision in [last / 3, last / 2, last - 1, last] {
+        two.comes_back(revision);
+    }
+
+    // Stopped, and woken up when its chain has been removed.
+    let before = two.window()["chain"].clone();
+    second.signal("STOP");
+    first.signal("TERM");
+    first.wait().expect_code(0);
+    two.first.backup();
+    two.first.lifeboat(["prune"]).expect_code(0);
+    let first = two.first.start(["agent"]);
+    load.run(&two.client, 10);
+    two.until_stored(two.client.revision().unwrap());
+    let chain = two.window()["chain"].clone();
+    assert_ne!(chain, before);
+    // As long as it takes to be sure that it does not write any more.
+    std::thread::sleep(Duration::from_secs(6));
+    second.signal("CONT");
+    let begun = Instant::now();
+    while !(stands_by(&two.second) && lane(&two.second)["chain"] == chain) {
+        if begun.elapsed() > Duration::from_secs(60) {
+            let is = lane(&two.second);
+            second.signal("TERM");
+            panic!("the second does not give way: {is}\n{}", second.wait().stderr);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    load.run(&two.client, 10);
+    let last = two.client.revision().unwrap();
+    two.until_stored(last);
+    let listed = two.first.lifeboat(["--json", "list"]).expect_code(0).json();
+    let backups = listed["backups"].as_array().unwrap();
+    assert_eq!((backups.len(), &backups[0]["id"]), (1, &chain), "{listed}");
+    assert_eq!(two.epochs().as_array().unwrap().len(), 1, "the first still writes");
+    two.comes_back(last);
+    for agent in [first, second] {
+        agent.signal("TERM");
+        agent.wait().expect_code(0);
+    }
+}
+
+#[test]
+fn of_two_hosts_one_goes_over_to_a_newer_backup_and_the_other_stands_by() {
+    let Some(two) = Two::new() else { return };
+    let often = "[schedules.often]\nkind = \"full\"\nevery = \"5s\"\njitter = \"0s\"\n";
+    two.first.reconfigure("[deltas]", &format!("{often}[deltas]"));
+    two.second.reconfigure("[deltas]", &format!("{often}[deltas]"));
+    let agents = [two.first.start(["agent"]), two.second.start(["agent"])];
+    let mut load = Load::new(41);
+    let mut seen = BTreeSet::new();
+    let begun = Instant::now();
+    while seen.len() < 4 && begun.elapsed() < Duration::from_secs(60) {
+        load.step(&two.client).unwrap();
+        let window = two.window();
+        if window["to_revision"].as_i64() > window["from_revision"].as_i64() {
+            seen.insert(window["chain"].to_string());
+            // Of each chain one host has taken the first epoch, and nobody another one.
+            let epochs = two.epochs();
+            assert!(epochs.as_array().is_none_or(|epochs| epochs.len() <= 1), "{epochs}");
+        }
+    }
+    if seen.len() < 4 {
+        let said = agents.map(|agent| {
+            agent.signal("TERM");
+            agent.wait().stderr
+        });
+        panic!("deltas behind {seen:?} alone: {}\n---\n{}", said[0], said[1]);
+    }
+    let last = two.client.revision().unwrap();
+    two.until_stored(last);
+    two.comes_back(last);
+    for agent in agents {
+        agent.signal("TERM");
+        agent.wait().expect_code(0);
+    }
+}

@@ -62,11 +62,14 @@ impl Two {
         });
     }
 
-    /// The epochs of the newest chain.
+    /// The epochs of the newest chain; null where that was removed meanwhile.
     fn epochs(&self) -> Value {
         let chain = self.window()["chain"].as_str().unwrap().to_owned();
-        let shown = self.first.lifeboat(["--json", "show", &chain]).expect_code(0).json();
-        shown["window"]["epochs"].clone()
+        let shown = self.first.lifeboat(["--json", "show", &chain]);
+        match shown.code {
+            0 => shown.json()["window"]["epochs"].clone(),
+            _ => Value::Null,
+        }
     }
 
     fn rebuild(&self, more: &[&str]) -> Output {

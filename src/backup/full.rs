@@ -12,21 +12,19 @@ use super::Progress;
 use super::destinations::{PATIENCE, Sinks, Written};
 pub use super::failure::Error;
 use super::failure::{GivenUp, none_left};
-use super::member::{Asked, Asserted, Chosen, choose_one};
-use super::observed::{Facts, Observed};
+use super::manifest;
+use super::member::{Chosen, choose_one};
+use super::observed::Observed;
 use super::pace::{Pace, Pacer, Slowness, TooSlow};
 use super::proof::Verdict;
 use super::sink::Sink;
 use super::uncommitted::{AtWork, Traces};
-use crate::catalog::{Backup, Catalog, Descent, LatestError, Opening, Pinned};
+use crate::catalog::{Backup, Catalog, Descent, Opening, Pinned};
 use crate::destinations::Destination;
 use crate::etcd::choose::Wanted;
 use crate::etcd::{self, Access, Endpoints, SnapshotStream};
-use crate::layout::{
-    self, ChainPath, Cluster, CompactRevision, HostName, Kind, Manifest, ObjectName, Origin, Outline, Pin, Proof,
-    Stream, Writer,
-};
-use crate::model::{ByteSize, ChainId, ClusterName, LineageId};
+use crate::layout::{ChainPath, HostName, Manifest, Origin, Outline, Pin, Stream, Writer};
+use crate::model::{ByteSize, ChainId, ClusterName};
 use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding, Head};
 
 /// Whether to ask a member for HashKV, which stalls its writes.
@@ -104,9 +102,9 @@ pub struct Outcome {
 }
 
 /// The times of one backup.
-struct Times {
-    started: Timestamp,
-    first_byte: Timestamp,
+pub(super) struct Times {
+    pub(super) started: Timestamp,
+    pub(super) first_byte: Timestamp,
 }
 
 /// A backup whose bytes are in their places and proven; only the manifest is missing.
@@ -191,7 +189,7 @@ pub async fn full(
         .publish(&manifest, &document, pin.as_ref(), &job.host, interrupted)
         .await?;
     Ok(Outcome {
-        unaccepted: unaccepted(before, &manifest, opening.as_ref()),
+        unaccepted: manifest::unaccepted(before, &manifest, opening.as_ref()),
         member,
         manifest,
         document,
@@ -322,7 +320,7 @@ async fn prove_by(
     let lineage = descent.lineage().clone();
     Ok(Unplaced {
         member: asked.name.clone(),
-        manifest: manifest(job, &asked, &path, &facts, stored, asserted, &times, lineage),
+        manifest: manifest::write(job, &asked, &path, &facts, stored, asserted, &times, lineage),
         opening,
         warnings,
     })
@@ -431,105 +429,4 @@ async fn receive(
 
 fn in_seconds(duration: Duration) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
-}
-
-#[expect(clippy::too_many_arguments, reason = "a manifest is all there is to say of a backup")]
-fn manifest(
-    job: &Job,
-    asked: &Asked,
-    path: &ChainPath,
-    facts: &Facts,
-    stored: Stream,
-    asserted: Asserted,
-    times: &Times,
-    lineage: LineageId,
-) -> Manifest {
-    let (hash_kv, hash_kv_reason) = match asserted.hash_kv {
-        Ok(hash) => (Some(hash), None),
-        Err(reason) => (None, Some(reason)),
-    };
-    let (proof, proof_reason, faults) = match asserted.verdict {
-        Verdict::Proven { proof, short_of } => (proof, short_of, Vec::new()),
-        Verdict::Wrong(faults) => (Proof::None, None, faults),
-    };
-    Manifest {
-        format: layout::FORMAT,
-        kind: Kind::Full,
-        lineage,
-        cluster: Cluster {
-            name: job.cluster.clone(),
-            id: path.cluster,
-        },
-        chain: path.chain.clone(),
-        from_revision: facts.revision,
-        to_revision: facts.revision,
-        compact_revision: CompactRevision {
-            scheduled: facts.meta.compaction.scheduled,
-            finished: facts.meta.compaction.finished,
-        },
-        member: layout::Member {
-            id: asked.status.member,
-            name: asked.own_name.clone(),
-        },
-        etcd_version: asked.status.version.clone(),
-        storage_version: facts.meta.storage_version.as_ref().map(ToString::to_string),
-        raft_term: facts.meta.term,
-        consistent_index: facts.meta.consistent_index,
-        started_at: times.started,
-        first_byte_at: times.first_byte,
-        finished_at: (job.now)(),
-        object: ObjectName::Full(path.clone()).to_string(),
-        plain: Stream {
-            bytes: facts.database_bytes + etcd::DIGEST_BYTES,
-            sha256: facts.sha256,
-        },
-        stored,
-        hash_kv,
-        hash_kv_reason,
-        proof: Some(proof),
-        proof_reason,
-        faults,
-        keys: asserted.keys,
-        recipients: job.encoding.recipients.iter().map(ToString::to_string).collect(),
-        origin: job.origin,
-        rewrapped: None,
-        schedule: job.schedule.clone(),
-        slot: job.slot,
-        note: job.note.clone(),
-        writer: job.writer.clone(),
-        previous: None,
-    }
-}
-
-/// What to say when the backup is not of the history that `latest` is taken from.
-fn unaccepted(before: &Catalog, manifest: &Manifest, opening: Option<&Opening>) -> Option<String> {
-    let lineage = &manifest.lineage;
-    if let (Some(Opening::Fell { from_lineage, .. }), Some(0)) = (opening, manifest.keys) {
-        let full = before.lineages().into_iter().find(|known| known.id == *from_lineage);
-        if let Some(full) = full.filter(|full| !full.is_empty()) {
-            let keys = full.keys.map_or("more".to_owned(), |keys| keys.to_string());
-            return Some(format!(
-                "etcd came back empty: 0 keys; before {keys}. Bring them back with `lifeboat restore {}`. If the empty one is \
-                 meant, `lifeboat accept-lineage {lineage}`; until then `latest` refuses, and nothing of the others is lost",
-                full.newest
-            ));
-        }
-    }
-    if let Some(opening) = opening {
-        return Some(format!(
-            "this is a new history, lineage {lineage}: {opening}. `latest` refuses until you confirm which history to \
-             continue with `lifeboat accept-lineage LINEAGE`; nothing of the others is lost"
-        ));
-    }
-    match before.accepted_lineage() {
-        Ok(accepted) if accepted.id != *lineage => Some(format!(
-            "this backup is of lineage {lineage}, but {} is the accepted one: is this the right etcd?",
-            accepted.id
-        )),
-        Err(LatestError::Unaccepted { .. }) => Some(format!(
-            "there is more than one history, and this backup is of lineage {lineage}: `latest` refuses until you confirm \
-             one with `lifeboat accept-lineage LINEAGE`"
-        )),
-        Ok(_) | Err(_) => None,
-    }
 }

@@ -4,6 +4,7 @@ mod destinations;
 mod failure;
 mod full;
 mod liveness;
+mod manifest;
 mod member;
 mod observed;
 mod pace;

@@ -14,13 +14,13 @@ mod document;
 mod family;
 mod leftovers;
 mod lineage;
+mod merge;
 mod reading;
 mod rollback_detection;
 #[cfg(test)]
 pub(crate) mod tests;
 mod window;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -298,14 +298,14 @@ impl Catalog {
     pub fn merge(catalogs: impl IntoIterator<Item = Catalog>) -> Catalog {
         let mut merged = Catalog::default();
         for catalog in catalogs {
-            merged.backups = merge_backups(merged.backups, catalog.backups, &mut merged.damaged);
+            merged.backups = merge::backups(merged.backups, catalog.backups, &mut merged.damaged);
             merged.damaged.extend(catalog.damaged);
             merged.strangers.extend(catalog.strangers);
             merged.incomplete.extend(catalog.incomplete);
             merged.foreign.extend(catalog.foreign);
             merged.unreadable.extend(catalog.unreadable);
             merged.loose.extend(catalog.loose);
-            merged.last_word = newer_word(merged.last_word, catalog.last_word);
+            merged.last_word = merge::newer_word(merged.last_word, catalog.last_word);
         }
         merged
     }
@@ -406,51 +406,9 @@ impl Catalog {
     }
 }
 
-fn differing<'a>(known: &'a Backup, other: &'a Backup) -> impl Iterator<Item = Damaged> + 'a {
-    let taken_from = known.destinations().next().unwrap_or_default();
-    other.destinations().map(move |destination| {
-        let other_taken = Fault::Differs {
-            other: taken_from.to_owned(),
-        };
-        damaged(
-            destination,
-            &other.manifest().name(),
-            other_taken,
-            Some(other.manifest().document),
-        )
-    })
-}
-
 /// The order of a catalog's backups. A chain has one place in it, whatever its manifest says besides.
 fn order(backup: &Backup) -> (&ChainId, ClusterId) {
     (backup.id(), backup.manifest().cluster)
-}
-
-/// The backups of two catalogs, each in their order; those of `known` count.
-fn merge_backups(known: Vec<Backup>, new: Vec<Backup>, damaged: &mut Vec<Damaged>) -> Vec<Backup> {
-    if known.is_empty() {
-        return new;
-    }
-    let mut merged = Vec::with_capacity(known.len().max(new.len()));
-    let (mut known, mut new) = (known.into_iter().peekable(), new.into_iter().peekable());
-    while let (Some(one), Some(other)) = (known.peek(), new.peek()) {
-        match order(one).cmp(&order(other)) {
-            Ordering::Less => merged.extend(known.next()),
-            Ordering::Greater => merged.extend(new.next()),
-            Ordering::Equal => {
-                if let (Some(mut one), Some(other)) = (known.next(), new.next()) {
-                    match one.manifest.document == other.manifest.document {
-                        true => one.copies.extend(other.copies),
-                        false => damaged.extend(differing(&one, &other)),
-                    }
-                    merged.push(one);
-                }
-            }
-        }
-    }
-    merged.extend(known);
-    merged.extend(new);
-    merged
 }
 
 fn ours(objects: &[ListedObject]) -> impl Iterator<Item = (&ObjectName, &ListedObject)> {
@@ -458,33 +416,6 @@ fn ours(objects: &[ListedObject]) -> impl Iterator<Item = (&ObjectName, &ListedO
         Listed::Ours(name) => Some((name, object)),
         Listed::Partial { .. } | Listed::EmptyFolder { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => None,
     })
-}
-
-/// Of two destinations' last words the one given later counts; one that cannot be read counts before any other, so
-/// that it is not passed over.
-fn newer_word(a: Option<LastWord>, b: Option<LastWord>) -> Option<LastWord> {
-    let (Some(a), Some(b)) = (a.clone(), b.clone()) else {
-        return a.or(b);
-    };
-    let number = a.number.max(b.number);
-    let time = |word: &LastWord| {
-        word.acceptance
-            .as_ref()
-            .ok()
-            .map(|said| (said.accepted_at, word.number))
-    };
-    let newer = match (time(&a), time(&b)) {
-        (None, _) => a,
-        (_, None) => b,
-        (a_time, b_time) => {
-            if a_time >= b_time {
-                a
-            } else {
-                b
-            }
-        }
-    };
-    Some(LastWord { number, ..newer })
 }
 
 fn damaged(destination: &str, object: &ObjectName, fault: Fault, bytes: Option<Digest>) -> Damaged {

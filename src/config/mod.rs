@@ -17,6 +17,7 @@ mod check;
 mod deltas;
 mod file;
 mod keys;
+mod known_keys;
 mod last_good;
 mod load;
 mod local;

@@ -64,6 +64,8 @@ struct Counts {
     hashes_equal: u64,
     /// Of a version with known faults: what some member left out of its watch, and what was refused.
     left_out_by_a_member: usize,
+    left_out_of_late_watches: usize,
+    of_them_in_a_chain: usize,
     refused: u64,
 }
 
@@ -224,6 +226,7 @@ fn live(course: Course) -> Option<Counts> {
         counts: Counts::default(),
         agent: Some(place.start_agent()),
         is_faulty,
+        late: Vec::new(),
     };
     let clients: Vec<Client> = (0..course.members).map(|index| etcd.client_of(index)).collect();
     let from = client.revision().expect("it runs") + 1;
@@ -315,6 +318,8 @@ struct Life {
     counts: Counts,
     agent: Option<Running>,
     is_faulty: bool,
+    /// What a watch was told that began at the edge of what was compacted, as the agent's own does.
+    late: Vec<(i64, Written)>,
 }
 
 /// A chain, and what can be restored of it.
@@ -338,9 +343,11 @@ impl Life {
                 self.pause(2_000);
                 if self.is_faulty && self.random.once_in(2) {
                     // Where some versions lose deletions: what comes next is at the edge of what is compacted.
-                    let captured = tip(host, "local");
-                    let at = captured + i64::try_from(self.random.below(40)).unwrap();
-                    self.counts.compactions += u64::from(client.compact(at).is_ok());
+                    let next = tip(host, "local") + 1;
+                    if client.compact(next).is_ok() {
+                        self.counts.compactions += 1;
+                        self.late.push((next, recorder::heard_late(client, next)));
+                    }
                 }
                 self.agent = Some(place.start_agent());
                 self.pause(2_000);

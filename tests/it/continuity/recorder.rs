@@ -141,6 +141,17 @@ async fn watch_one(shared: &Shared, client: &Client, mut next: i64) -> i64 {
     next
 }
 
+/// What a watch from `from` on is told within a second.
+pub fn heard_late(client: &Client, from: i64) -> Written {
+    let shared = Shared {
+        may_miss: true,
+        ..Shared::default()
+    };
+    let watching = watch_one(&shared, client, from);
+    wait_for(async { tokio::time::timeout(Duration::from_secs(1), watching).await }).ok();
+    shared.written.into_inner().unwrap()
+}
+
 fn ask(shared: &Shared, clients: &[Client]) {
     let mut turn = 0;
     while !shared.stop.load(Ordering::Relaxed) {

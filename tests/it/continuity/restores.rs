@@ -15,7 +15,7 @@ use crate::support::tools::Version;
 use super::number;
 
 const OFTEN: &str = "retention = { keep_last = 8 }\n\
-    [schedules.full]\nkind = \"full\"\nevery = \"15s\"\njitter = \"0s\"\n\
+    [schedules.full]\nkind = \"full\"\nevery = \"6s\"\njitter = \"0s\"\n\
     [schedules.tidy]\nkind = \"prune\"\nevery = \"15s\"\njitter = \"0s\"\n\
     [deltas]\nenabled = true\nevery = \"1s\"\nmark_every = \"1s\"\nmax_bytes = \"64KiB\"\npack_after = \"60s\"\n";
 
@@ -33,15 +33,25 @@ fn what_is_packed_and_pruned_under_running_restores_fails_none() {
     let agent = host.start(["agent"]);
     until("the first backup", || !windows(&host).is_empty());
     let background = load.in_background(client.clone());
-    // More backups than are kept, so that each one more has one removed.
-    thread::sleep(Duration::from_secs(150));
+    // As many backups as are kept, so that each one more has one removed; then fewer, so that the newest stay for minutes.
+    let warmed = Instant::now();
+    while windows(&host).len() < 8 {
+        assert!(warmed.elapsed() < Duration::from_secs(300), "backups do not come");
+        thread::sleep(Duration::from_secs(1));
+    }
+    host.reconfigure("every = \"6s\"", "every = \"50s\"");
+    agent.signal("HUP");
+    thread::sleep(Duration::from_secs(75));
     let many = usize::try_from(number("LIFEBOAT_RESTORES").unwrap_or(200)).unwrap();
     let mut random = Random::new(51);
     let mut restores: Vec<(String, i64, i64, Running)> = Vec::new();
     let before = names(&host);
     let begun = Instant::now();
+    let mut known = windows(&host);
     while restores.len() < many {
-        let known = windows(&host);
+        if restores.len() % 25 == 24 {
+            known = windows(&host);
+        }
         // Of the newest two, which are kept all the while.
         let (chain, from, to) = &known[known.len() - 1 - usize::try_from(random.below(2)).unwrap()];
         let at = from + i64::try_from(random.below((to - from + 1).unsigned_abs())).unwrap();
@@ -56,14 +66,11 @@ fn what_is_packed_and_pruned_under_running_restores_fails_none() {
             file.to_str().unwrap(),
         ]);
         // Somewhere on its way.
-        thread::sleep(Duration::from_millis(random.below(400)));
+        thread::sleep(Duration::from_millis(random.below(200)));
         if !restore.has_ended() {
             restore.signal("STOP");
         }
         restores.push((chain.clone(), at, i64::from(hash.hash), restore));
-        if random.once_in(8) {
-            thread::sleep(Duration::from_millis(200));
-        }
     }
     let stopped = restores.iter().filter(|(.., restore)| !restore.has_ended()).count();
     eprintln!(

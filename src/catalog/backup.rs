@@ -110,6 +110,15 @@ impl Backup {
         });
         faults.collect()
     }
+
+    /// What the last check of each copy found to be wrong with what follows it in its chain. The backup is none the worse for it.
+    pub fn faults_behind(&self) -> Vec<String> {
+        let faults = self.copies.iter().flat_map(|copy| {
+            let there = copy.faults_behind.iter();
+            there.map(|fault| format!("{}: {}", copy.destination, clean(fault)))
+        });
+        faults.collect()
+    }
 }
 
 impl Link {
@@ -144,6 +153,8 @@ pub struct BackupCopy {
     pub checked_at: Option<Timestamp>,
     /// What the last check said, as far as `standing` knows it.
     pub last_check: LastCheck,
+    /// What it found to be wrong with what follows the backup in its chain there.
+    pub faults_behind: Vec<String>,
     /// Whether it is excluded from retention there.
     pub pinned: Pinned,
     /// What the destination asks for.

@@ -101,6 +101,10 @@ fn parse(name: &ObjectName, bytes: &[u8]) -> Result<Content, Fault> {
                 .map(|check| {
                     Content::Check(Checked {
                         at: check.checked_at,
+                        behind: match check.ok {
+                            true => check.faults.clone(),
+                            false => Vec::new(),
+                        },
                         standing: match check.ok {
                             true if check.proof == Proof::Acknowledged => Standing::Good(check.proof),
                             true => Standing::Good(check.proof.max(Proof::Stored)),
@@ -129,6 +133,8 @@ fn parse(name: &ObjectName, bytes: &[u8]) -> Result<Content, Fault> {
 pub(super) struct Checked {
     pub(super) at: Timestamp,
     pub(super) standing: Standing,
+    /// What was wrong with what follows it.
+    pub(super) behind: Vec<String>,
 }
 
 fn belongs_to(chain: &ChainPath, check: Check) -> Result<Check, Fault> {

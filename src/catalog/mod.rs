@@ -277,6 +277,7 @@ impl Catalog {
                 written_at: Some(backup.manifest.first_byte_at),
                 checked_at: None,
                 last_check: LastCheck::Known,
+                faults_behind: Vec::new(),
                 pinned,
                 asked,
                 links: Vec::new(),

@@ -232,6 +232,7 @@ impl<'a> Reading<'a> {
                 true => LastCheck::Unknown,
                 false => LastCheck::Known,
             },
+            faults_behind: checked.map_or_else(Vec::new, |checked| checked.behind.clone()),
             pinned: if self.pins.contains(chain) {
                 Pinned::Yes
             } else {

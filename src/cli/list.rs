@@ -218,6 +218,11 @@ fn print(output: &Output, places: &Destinations, all: bool) {
     {
         output.alarm(format!("{} has a bad copy in {}", backup.id(), brief(&fault)));
     }
+    for backup in catalog.backups() {
+        for fault in backup.faults_behind() {
+            output.alarm(format!("deltas of {} are bad in {}", backup.id(), brief(&fault)));
+        }
+    }
     if let Ok(latest) = catalog.latest() {
         output.line(format!(
             "latest: {}, {} ago",

@@ -187,6 +187,8 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destina
         optional("checked", checked);
     }
     backup.faults().into_iter().for_each(|fault| field("fault", fault));
+    let behind = backup.faults_behind().into_iter();
+    behind.for_each(|fault| field("bad deltas", fault));
     optional("doubt", manifest.doubt().map(clean));
     field("pinned", if backup.is_pinned() { "yes" } else { "no" }.to_owned());
     optional("note", manifest.note.as_deref().map(clean));

@@ -21,6 +21,10 @@ use crate::verify::Share;
 /// is checked, and its HashKV is compared with what the member reported. The result is kept beside the backup: one that is
 /// bad is no longer `latest`, and retention counts it for nothing. Exit code 5 if any is bad.
 ///
+/// The deltas and packs that follow it are read too: every byte, and that no revision is missing. With an identity each is
+/// decrypted, and each change must follow the one before it of its key. Of one that is bad it is said what can still be
+/// restored; the backup itself is none the worse for it.
+///
 /// With --all or --sample what else is in the stores is named, too: objects that are missing, not ours, orphaned (a pin of a
 /// backup that is gone) or unfinished (a backup that is being made, or did not end: a later one removes it).
 #[derive(clap::Args)]
@@ -151,8 +155,21 @@ fn print(output: &Output, results: &Results, may_give_up: bool) {
                 false => output.line(format!("BAD   {id} in {name}: {}", clean(&copy.faults.join("; ")))),
             }
         }
+        for copy in &checked.destinations {
+            let Some(deltas) = &copy.deltas else { continue };
+            let name = &copy.name;
+            if deltas.ok {
+                output.line(format!("good  deltas of {id} in {name}: {}", deltas.good()));
+            }
+            for words in deltas.words() {
+                output.line(format!("BAD   deltas of {id} in {name}: {}", clean(&words)));
+            }
+            if let Some(next) = &deltas.next {
+                output.line(format!("      {next}"));
+            }
+        }
         // `prune` knows the configured stores alone.
-        if !checked.ok && may_give_up {
+        if checked.destinations.iter().any(|copy| !copy.ok) && may_give_up {
             output.line(format!("      to give it up: `lifeboat prune --damaged {id}`"));
         }
         if let Some(note) = &checked.note {

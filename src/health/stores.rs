@@ -306,7 +306,22 @@ impl Stores<'_> {
                 ),
             })
         });
-        damaged.chain(bad).collect()
+        let behind = self.catalog.backups().iter().filter_map(|backup| {
+            let faults = backup.faults_behind();
+            let id = backup.id();
+            (!faults.is_empty()).then(|| Notice {
+                event: Event::BackupUnproven,
+                about: About {
+                    backup: Some(id.to_string()),
+                    ..About::default()
+                },
+                message: format!(
+                    "deltas of backup {id} are bad in {}; `lifeboat verify {id}` says what can be done",
+                    faults.join("; ")
+                ),
+            })
+        });
+        damaged.chain(bad).chain(behind).collect()
     }
 
     /// What is wrong with the histories.

@@ -1,23 +1,27 @@
 //! Verification: reads stored backups back, opens them if it can, and writes down what it found.
 
+mod deltas;
+mod results;
+
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::stores::read_within;
 use super::{Exit, Failure, host, signing};
-use crate::catalog::{Backup, Odd, Oddity, Standing};
+use crate::catalog::{Backup, Odd, Standing};
 use crate::config::Config;
 use crate::destinations::{Destinations, ManifestError};
-use crate::error_chain::with_causes;
-use crate::layout::{HostName, Listed, Manifest, Proof};
+use crate::layout::{HostName, Manifest, Proof};
 use crate::model::ChainId;
 use crate::pipeline::Identities;
 use crate::source;
-use crate::store::{self, Limits};
-use crate::verify::{self, Copy, Found, Job, Recorded, Share, Stopped, Turn, Verified, least_recently_read};
+use crate::store::Limits;
+use crate::verify::{self, Behind, Copy, Found, Job, Share, Stopped, Turn, Verified, least_recently_read};
+
+pub use deltas::{CheckedDeltas, DeltaFault};
 
 /// What a run came to.
 #[derive(Debug, Serialize)]
@@ -68,6 +72,9 @@ pub struct CheckedCopy {
     pub proof: Proof,
     /// What is wrong with it.
     pub faults: Vec<String>,
+    /// What follows it in its chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deltas: Option<CheckedDeltas>,
     /// How far it was looked at.
     #[serde(skip)]
     pub depth: Depth,
@@ -175,23 +182,28 @@ pub fn round(
     };
     let mut results = Results::default();
     verify_each(&run, &wanted, |_, _| sign(), &mut results);
-    let bad = results.checked.iter().filter(|checked| !checked.ok);
+    let each = results.checked.iter().flat_map(|checked| {
+        let copies = checked.destinations.iter();
+        copies.map(move |copy| (&checked.id, copy))
+    });
+    let (mut wrong, mut short) = (Vec::new(), Vec::new());
+    for (id, copy) in each {
+        let CheckedCopy {
+            name, faults, deltas, ..
+        } = copy;
+        wrong.extend((!copy.ok).then(|| format!("{id} is bad in {name}: {}", faults.join("; "))));
+        wrong.extend(deltas.iter().filter_map(|deltas| deltas::wrong(id, name, deltas)));
+        let left = deltas.iter().filter(|deltas| deltas.left > 0);
+        short.extend(left.map(|deltas| format!("deltas of {id} in {name}: {}", deltas.good())));
+    }
+    short.extend(results.checked.iter().filter_map(|checked| {
+        let note = checked.note.as_ref()?;
+        Some(format!("{} could not be proven further: {note}", checked.id))
+    }));
     Ok(Round {
         checked: results.checked.len(),
-        wrong: bad
-            .map(|bad| format!("{} is bad in {}", bad.id, bad.faults.join("; ")))
-            .collect(),
-        short: results
-            .checked
-            .iter()
-            .filter_map(|checked| {
-                Some(format!(
-                    "{} could not be proven further: {}",
-                    checked.id,
-                    checked.note.as_ref()?
-                ))
-            })
-            .collect(),
+        wrong,
+        short,
         errors: results.errors,
     })
 }
@@ -211,7 +223,13 @@ pub fn verify_each(run: &Run<'_>, wanted: &Wanted<'_>, mut at: impl FnMut(u64, u
             done += bytes;
             at((before + done).min(total), total);
         };
-        let turn = match verify_one(run, backup, progress) {
+        let turn = match verify_one(run, backup, wanted.until, progress) {
+            Ok(one) if one.is_cut() => {
+                // What was read of it is kept.
+                results.take(run, backup, one);
+                results.stopped_before = wanted.enough - read;
+                return ControlFlow::Break(());
+            }
             Ok(one) => results.take(run, backup, one),
             Err(Unchecked::Stopped) => {
                 results.stopped_before = wanted.enough - read;
@@ -239,11 +257,24 @@ struct One<'a> {
     manifest: Manifest,
     copies: Vec<Copy<'a>>,
     verified: Verified,
+    /// What follows each copy.
+    behind: Vec<Option<Behind>>,
     now: Timestamp,
 }
 
-fn verify_one<'a>(run: &Run<'a>, backup: &'a Backup, progress: impl FnMut(u64)) -> Result<One<'a>, Unchecked> {
-    let (manifest, _) = run.destinations.manifest(backup).map_err(Unchecked::Failed)?;
+impl One<'_> {
+    fn is_cut(&self) -> bool {
+        self.behind.iter().flatten().any(|behind| behind.is_cut)
+    }
+}
+
+fn verify_one<'a>(
+    run: &Run<'a>,
+    backup: &'a Backup,
+    until: Option<Timestamp>,
+    mut progress: impl FnMut(u64),
+) -> Result<One<'a>, Unchecked> {
+    let (manifest, document) = run.destinations.manifest(backup).map_err(Unchecked::Failed)?;
     let copies = backup.copies.iter().filter_map(|copy| {
         Some(Copy {
             destination: &copy.destination,
@@ -262,209 +293,33 @@ fn verify_one<'a>(run: &Run<'a>, backup: &'a Backup, progress: impl FnMut(u64)) 
         memory: run.memory,
         stop: run.stop,
     };
-    let verified = verify::verify(&job, progress).map_err(|Stopped| Unchecked::Stopped)?;
+    let verified = verify::verify(&job, &mut progress).map_err(|Stopped| Unchecked::Stopped)?;
+    let reading = deltas::Reading {
+        backup,
+        manifest: &manifest,
+        document: &document,
+        identities: run.identities.as_ref().filter(|_| verified.unopened.is_none()),
+        until,
+        now: host::now,
+    };
+    let is_there = verified.copies.iter().any(|found| !matches!(found, Found::Gone));
+    let behind = match is_there {
+        true => reading.read(&copies, |bytes| {
+            progress(bytes);
+            match run.stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }),
+        false => Vec::new(),
+    };
     Ok(One {
         manifest,
         copies,
         verified,
+        behind,
         now: host::now(),
     })
-}
-
-impl Default for Results {
-    fn default() -> Results {
-        Results {
-            checked: Vec::new(),
-            gone: Vec::new(),
-            errors: Vec::new(),
-            objects: None,
-            stopped_before: 0,
-            exit: Exit::Done,
-        }
-    }
-}
-
-impl Results {
-    /// What the listing alone shows: documents that cannot be used, destinations that cannot be read.
-    pub fn damaged(&mut self, destinations: &Destinations, all: bool) {
-        for damaged in destinations.catalog.damaged() {
-            self.errors.push(format!("{damaged}: {}", damaged.fault));
-            if all && damaged.object.is_manifest() {
-                self.exit = worse(self.exit, Exit::Damaged);
-            }
-        }
-        for (name, error) in &destinations.unreadable {
-            self.errors.push(format!("destination {name}: {error}"));
-            self.exit = worse(self.exit, Exit::Partly);
-        }
-    }
-
-    /// What of all that is listed is odd.
-    pub fn odd(&mut self, destinations: &Destinations) {
-        let mut objects = destinations.catalog.odd();
-        let missing = self.missing(destinations);
-        if !missing.is_empty() {
-            self.exit = worse(self.exit, Exit::Damaged);
-        }
-        objects.extend(missing);
-        for (name, store) in &destinations.stores {
-            match store.unfinished() {
-                Ok(uploads) => objects.extend(uploads.into_iter().flatten().filter_map(|upload| {
-                    let path = match upload.name {
-                        Listed::Ours(name) => name.to_string(),
-                        Listed::Partial { path, .. } => path,
-                        Listed::EmptyFolder { .. } | Listed::Foreign(_) | Listed::Unreadable { .. } => return None,
-                    };
-                    Some(Odd {
-                        destination: name.clone(),
-                        oddity: Oddity::Unfinished,
-                        path,
-                    })
-                })),
-                Err(error) => self.errors.push(format!(
-                    "destination {name}: uploads that did not end are not told: {}",
-                    with_causes(&error)
-                )),
-            }
-        }
-        objects.sort();
-        self.objects = Some(objects);
-    }
-
-    /// The objects of backups that were listed without them, and that are backups still: others were removed meanwhile.
-    fn missing(&mut self, destinations: &Destinations) -> Vec<Odd> {
-        let mut missing = Vec::new();
-        for backup in destinations.catalog.backups() {
-            for copy in backup.copies.iter().filter(|copy| copy.written_at.is_none()) {
-                let name = &copy.destination;
-                let Some(store) = destinations.stores.get(name) else {
-                    continue;
-                };
-                match store.open_object(&backup.manifest().name()) {
-                    Ok(_) => missing.push(Odd {
-                        destination: name.clone(),
-                        oddity: Oddity::Missing,
-                        path: backup.manifest().object_name().to_string(),
-                    }),
-                    Err(store::Error::NotFound { .. }) => {}
-                    Err(error) => {
-                        self.errors.push(format!(
-                            "{} in destination {name}: {}",
-                            backup.id(),
-                            with_causes(&error)
-                        ));
-                        self.exit = worse(self.exit, Exit::Partly);
-                    }
-                }
-            }
-        }
-        missing
-    }
-
-    /// A backup whose manifest could not be had any more.
-    fn failed(&mut self, backup: &Backup, error: &ManifestError) -> Turn {
-        let exit = match error {
-            // Nothing is wrong with that.
-            ManifestError::Gone { .. } => {
-                self.gone.push(backup.id().clone());
-                return Turn::Taken;
-            }
-            ManifestError::Damaged { .. } | ManifestError::Changed { .. } => Exit::Damaged,
-            ManifestError::Store(_) => Exit::Failed,
-        };
-        self.errors.push(format!("{}: {}", backup.id(), with_causes(error)));
-        self.exit = worse(self.exit, exit);
-        Turn::Passed
-    }
-
-    /// Keeps the results of one backup, and takes them in.
-    fn take(&mut self, run: &Run<'_>, backup: &Backup, one: One<'_>) -> Turn {
-        let One {
-            manifest,
-            copies,
-            verified,
-            now,
-        } = one;
-        let depth = match run.identities.is_some() && verified.unopened.is_none() {
-            true => Depth::Opened,
-            false => Depth::Compared,
-        };
-        let is_unread = |found: &Found| matches!(found, Found::Unread(_));
-        // One copy that cannot be read keeps the backup at the head of the queue.
-        let turn = match verified.copies.iter().any(is_unread) {
-            true => Turn::Passed,
-            false => Turn::Taken,
-        };
-        let mut rows = Vec::new();
-        for (copy, found) in copies.iter().zip(&verified.copies) {
-            match verify::record(copy.store, &manifest, found, &run.host, now) {
-                Ok(Recorded::Yes | Recorded::Nothing) => {}
-                Err(error) => {
-                    let name = copy.destination;
-                    self.errors.push(format!(
-                        "{} in destination {name}: {}",
-                        backup.id(),
-                        with_causes(&error)
-                    ));
-                    if run.must_record {
-                        self.exit = worse(self.exit, Exit::Partly);
-                    }
-                }
-            }
-            rows.extend(self.row(backup, copy, found, depth));
-        }
-        if let Some(error) = &verified.unopened {
-            let failure = (run.explain)(error, &manifest);
-            self.errors.push(failure.to_string());
-            self.exit = worse(self.exit, failure.exit);
-        }
-        if rows.is_empty() {
-            if verified.copies.iter().all(|found| matches!(found, Found::Gone)) {
-                self.gone.push(backup.id().clone());
-            }
-            return turn;
-        }
-        self.checked.push(Checked {
-            id: backup.id().clone(),
-            ok: rows.iter().all(|row| row.ok),
-            proof: rows.iter().map(|row| row.proof).max().unwrap_or(Proof::None),
-            faults: rows
-                .iter()
-                .flat_map(|row| row.faults.iter().map(|fault| format!("{}: {fault}", row.name)))
-                .collect(),
-            note: verified.short_of,
-            warnings: verified.warnings,
-            destinations: rows,
-        });
-        turn
-    }
-
-    fn row(&mut self, backup: &Backup, copy: &Copy<'_>, found: &Found, depth: Depth) -> Option<CheckedCopy> {
-        let row = |ok, proof, faults: &[String]| CheckedCopy {
-            name: copy.destination.to_owned(),
-            ok,
-            proof,
-            faults: faults.to_vec(),
-            depth,
-        };
-        match found {
-            Found::Good(proof) => Some(row(true, *proof, &[])),
-            Found::Wrong(faults) => {
-                self.exit = worse(self.exit, Exit::Damaged);
-                Some(row(false, Proof::None, faults))
-            }
-            Found::Gone => None,
-            Found::Unread(error) => {
-                let name = copy.destination;
-                self.errors.push(format!(
-                    "{} in destination {name} was not checked: {error}",
-                    backup.id()
-                ));
-                self.exit = worse(self.exit, Exit::Partly);
-                None
-            }
-        }
-    }
 }
 
 /// Of two ends the one that must not be overlooked.
@@ -477,39 +332,4 @@ pub fn worse(one: Exit, other: Exit) -> Exit {
         Exit::Failed | Exit::Usage | Exit::NotFound | Exit::Locked | Exit::Refused | Exit::Configuration => 2,
     };
     if rank(other) > rank(one) { other } else { one }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::tests::manifest;
-    use crate::destinations::Destination;
-    use crate::store::tests::store;
-
-    #[test]
-    fn an_object_is_missing_only_where_its_backup_is_one_still() {
-        let (_root, store) = store();
-        let lost = manifest(0xab, "20261120T101530Z-00000001", 10);
-        store.put_new(&lost.name(), &lost.to_bytes()).unwrap();
-        let opened = [Destination {
-            name: "local".to_owned(),
-            store: Ok(store.clone()),
-        }];
-        let read = Destinations::read("prod".parse().unwrap(), &opened, None);
-        let odd = || {
-            let mut results = Results::default();
-            results.odd(&read);
-            assert_eq!(results.errors, [""; 0]);
-            let objects = results.objects.unwrap().into_iter();
-            (
-                results.exit,
-                objects.map(|odd| (odd.oddity, odd.path)).collect::<Vec<_>>(),
-            )
-        };
-        let object = lost.object_name().to_string();
-        assert_eq!(odd(), (Exit::Damaged, vec![(Oddity::Missing, object)]));
-        // Retention has removed it since the store was listed: the manifest goes first, and the object after it.
-        store.remove(&lost.name()).unwrap();
-        assert_eq!(odd(), (Exit::Done, Vec::new()));
-    }
 }

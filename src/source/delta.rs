@@ -3,6 +3,8 @@
 //! Invariant: no record is given out whose delta does not match the digests in its header, or whose header counts for
 //! nothing.
 
+mod whole;
+
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::ops::ControlFlow;
 
@@ -15,6 +17,8 @@ use crate::model::{Digest, LineageId};
 use crate::pipeline::{DecodeError, Identities, Unlock, decode};
 use crate::signing::{Authority, SignerKey};
 use crate::store::{self, Store};
+
+pub use whole::whole;
 
 /// What age and zstd may add to records that they cannot make smaller.
 const SLACK_BYTES: u64 = PLAIN_MAX / 128 + (1 << 20);
@@ -37,6 +41,11 @@ impl Unread {
     /// That the records of a delta do not decode, though they are what was stored.
     pub fn of_records(name: String, fault: &RecordFault) -> Unread {
         damaged(&name, "records", fault.to_string())
+    }
+
+    /// The same, for another reason.
+    pub fn of_content(name: &str, reason: String) -> Unread {
+        damaged(name, "records", reason)
     }
 
     /// That something is missing before it, though the name of what it is in says otherwise.
@@ -97,8 +106,14 @@ fn called(store: &Store, name: &ObjectName) -> String {
 
 /// Opens an object, and reads and judges its head.
 pub fn open(store: &Store, belongs: &Belongs, name: &ObjectName) -> Result<Opened, Unread> {
+    open_by(store, belongs, name, Store::open_object)
+}
+
+type Open = fn(&Store, &ObjectName) -> Result<(store::Object, u64), store::Error>;
+
+fn open_by(store: &Store, belongs: &Belongs, name: &ObjectName, open: Open) -> Result<Opened, Unread> {
     let called = called(store, name);
-    let (object, _) = store.open_object(name).map_err(|error| match error {
+    let (object, _) = open(store, name).map_err(|error| match error {
         store::Error::NotFound { .. } => Unread::Gone,
         error => unreadable(&called, io::Error::other(error)),
     })?;
@@ -153,22 +168,25 @@ pub fn head(store: &Store, belongs: &Belongs, name: &ObjectName) -> Result<Judge
 /// Reads as many bytes as were recorded, which have the digest that was.
 fn exactly(from: &mut impl Read, recorded: Stream, name: &str, stage: &'static str) -> Result<Vec<u8>, Unread> {
     let bytes = read_up_to(from, recorded.bytes, name)?;
-    let sum = Digest(Sha256::digest(&bytes).into());
-    if bytes.len() as u64 != recorded.bytes {
-        return Err(damaged(
-            name,
-            stage,
-            format!("there are {} bytes of {}", bytes.len(), recorded.bytes),
-        ));
-    }
-    if sum != recorded.sha256 {
-        return Err(damaged(
-            name,
-            stage,
-            format!("their SHA-256 is {sum} instead of {}", recorded.sha256),
-        ));
-    }
+    let found = Stream {
+        bytes: bytes.len() as u64,
+        sha256: Digest(Sha256::digest(&bytes).into()),
+    };
+    is_recorded(found, recorded, name, stage)?;
     Ok(bytes)
+}
+
+/// Holds what was found to what was recorded.
+fn is_recorded(found: Stream, recorded: Stream, name: &str, stage: &'static str) -> Result<(), Unread> {
+    if found.bytes != recorded.bytes {
+        let reason = format!("there are {} bytes of {}", found.bytes, recorded.bytes);
+        return Err(damaged(name, stage, reason));
+    }
+    if found.sha256 != recorded.sha256 {
+        let reason = format!("their SHA-256 is {} instead of {}", found.sha256, recorded.sha256);
+        return Err(damaged(name, stage, reason));
+    }
+    Ok(())
 }
 
 /// No more is reserved than comes.
@@ -263,10 +281,15 @@ impl Delta<'_> {
             bytes,
             sha256: Digest(hasher.finalize().into()),
         };
-        match self.head.header.stored == Some(found) {
-            true => Ok(ControlFlow::Continue(())),
-            false => Err(damaged(self.called, "stored bytes", "they are not those of its header")),
-        }
+        let recorded = self.head.header.stored;
+        let recorded = recorded.ok_or_else(|| damaged(self.called, "first bytes", "they tell of no records"))?;
+        is_recorded(found, recorded, self.called, "stored bytes")?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Reads its body, decrypts and unpacks it: as many records, by their bytes, as its header says.
+    pub fn records(&mut self, identities: &Identities) -> Result<DeltaRecords, Unread> {
+        records(&self.head.header, &mut self.body, self.called, Some(identities))
     }
 }
 
@@ -286,14 +309,21 @@ pub fn visit(
         judged,
         mut body,
     } = open(store, belongs, name)?;
+    visit_opened((store, belongs), (&called, &judged), &mut body, visit)
+}
+
+/// The same of an object that is open, behind its head.
+fn visit_opened(
+    (store, belongs): (&Store, &Belongs),
+    (called, judged): (&str, &Judged),
+    mut body: &mut dyn BufRead,
+    visit: &mut dyn FnMut(&mut Delta<'_>) -> Result<ControlFlow<()>, Unread>,
+) -> Result<(), Unread> {
     let header = &judged.head.header;
     match header.kind {
         LinkKind::Delta => {
-            let mut delta = Delta {
-                called: &called,
-                head: &judged.head,
-                body: &mut body,
-            };
+            let head = &judged.head;
+            let mut delta = Delta { called, head, body };
             // There is nothing behind it that could be broken off.
             let (ControlFlow::Continue(()) | ControlFlow::Break(())) = visit(&mut delta)?;
             return Ok(());
@@ -304,13 +334,13 @@ pub fn visit(
     let index = header.index.map_or(0, |index| index.bytes);
     let mut left = header.stored.map_or(0, |stored| stored.bytes.saturating_sub(index));
     while left > 0 {
-        let head = head_bytes(&mut body).map_err(|error| unreadable(&called, error))?;
-        let inner = inner_header(&head).ok_or_else(|| damaged(&called, "stored bytes", "what is in it has no head"))?;
+        let head = head_bytes(&mut body).map_err(|error| unreadable(called, error))?;
+        let inner = inner_header(&head).ok_or_else(|| damaged(called, "stored bytes", "what is in it has no head"))?;
         let name = inner.name();
-        let name = name.map_err(|fault| damaged(&called, "stored bytes", fault.to_string()))?;
+        let name = name.map_err(|fault| damaged(called, "stored bytes", fault.to_string()))?;
         if name.chain() != Some(&belongs.chain) {
             return Err(damaged(
-                &called,
+                called,
                 "stored bytes",
                 format!("it holds {name} of another chain"),
             ));
@@ -332,9 +362,9 @@ pub fn visit(
                 return Ok(());
             }
         }
-        io::copy(&mut own, &mut io::sink()).map_err(|error| unreadable(&called, error))?;
+        io::copy(&mut own, &mut io::sink()).map_err(|error| unreadable(called, error))?;
         if own.limit() > 0 {
-            return Err(damaged(&called, "stored bytes", "they end too early"));
+            return Err(damaged(called, "stored bytes", "they end too early"));
         }
     }
     Ok(())

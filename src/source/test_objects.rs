@@ -43,6 +43,12 @@ pub(crate) fn deletes(revision: i64) -> bool {
     revision % 7 == 0
 }
 
+/// Which put of a life of its key a revision is.
+fn version(at: i64) -> i64 {
+    let before = (1..).take_while(|back| at - 5 * back > 0 && !deletes(at - 5 * back));
+    1 + before.count() as i64
+}
+
 fn mark(at: i64) -> TimeMark {
     TimeMark {
         revision: revision(at),
@@ -86,6 +92,15 @@ impl Maker {
 
     /// The same by a host whose clock is so many seconds ahead.
     pub(crate) fn delta_by(&self, from: i64, to: i64, epoch: u32, ahead: i64) -> Made {
+        self.delta_of((from, to), epoch, ahead, version)
+    }
+
+    /// The same, as if every key had been put once more before.
+    pub(crate) fn with_lives_from(&self, from: i64, to: i64, epoch: u32) -> Made {
+        self.delta_of((from, to), epoch, 0, |at| version(at) + 1)
+    }
+
+    fn delta_of(&self, (from, to): (i64, i64), epoch: u32, ahead: i64, version: impl Fn(i64) -> i64) -> Made {
         let mark = |at| TimeMark {
             time: time(at + ahead),
             ..mark(at)
@@ -93,9 +108,10 @@ impl Maker {
         let mut records = Encoder::new(revision(from));
         for at in from..=to {
             let (name, value) = (key(at), at.to_string());
+            let version = version(at);
             let put = Put {
-                create_revision: revision(at),
-                version: 1,
+                create_revision: revision((at - 5 * (version - 1)).max(1)),
+                version,
                 lease: 0,
                 value: value.as_bytes(),
             };
@@ -108,6 +124,7 @@ impl Maker {
             records.put(&Record::Change(change)).unwrap();
             records.put(&Record::Mark(mark(at))).unwrap();
         }
+        let count = records.records();
         let plain = records.finish();
         let packed = zstd::encode_all(plain.as_slice(), 3).unwrap();
         let recipient = self.identity.to_public();
@@ -120,6 +137,7 @@ impl Maker {
             epoch: Epoch(epoch),
             first_mark: mark(from),
             last_mark: mark(to),
+            records: count,
             plain: Some(stream(&plain)),
             stored: Some(stream(&body)),
             ..header(from, to)

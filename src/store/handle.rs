@@ -253,6 +253,11 @@ impl Store {
         self.object(object, Cache::Kept)
     }
 
+    /// The same from the disk, not from the page cache: for whoever wants to know what is stored.
+    pub fn open_from_disk(&self, object: &ObjectName) -> Result<(Object, u64), Error> {
+        self.object(object, Cache::Dropped)
+    }
+
     /// Reads an object that has at most `limit` bytes; `Unfit` if it has more.
     pub fn read_small(&self, object: &ObjectName, limit: u64) -> Result<Vec<u8>, Error> {
         let object = object.clone();

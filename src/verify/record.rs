@@ -26,16 +26,18 @@ pub enum Recorded {
 #[error("the result of the check cannot be written")]
 pub struct RecordError(#[source] store::Error);
 
-/// Writes what was `found` of the copy in `store`.
+/// Writes what was `found` of the copy in `store`; `behind` is what is wrong with what follows it in its chain: the backup
+/// itself is none the worse for that.
 pub fn record(
     store: &Store,
     manifest: &Manifest,
     found: &Found,
+    behind: &[String],
     host: &HostName,
     now: Timestamp,
 ) -> Result<Recorded, RecordError> {
     let (ok, proof, faults) = match found {
-        Found::Good(proof) => (true, *proof, &[][..]),
+        Found::Good(proof) => (true, *proof, behind),
         Found::Wrong(faults) => (false, Proof::None, faults.as_slice()),
         Found::Gone | Found::Unread(_) => return Ok(Recorded::Nothing),
     };

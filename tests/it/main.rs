@@ -12,6 +12,7 @@ mod bad_input;
 mod behind;
 mod calendar;
 mod capturing;
+mod checking_deltas;
 mod clock;
 mod commands;
 mod compact;

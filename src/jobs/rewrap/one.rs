@@ -287,7 +287,7 @@ impl One<'_> {
         name: &str,
         row: &mut Row,
     ) {
-        if let Err(error) = verify::record(store, manifest, found, host, now) {
+        if let Err(error) = verify::record(store, manifest, found, &[], host, now) {
             row.errors.push(format!("destination {name}: {}", with_causes(&error)));
         }
     }

@@ -88,6 +88,11 @@ impl Assembly {
         self.encoder.len()
     }
 
+    /// Whether everything that etcd had had come when the last change did.
+    pub fn is_all(&self) -> bool {
+        self.is_all
+    }
+
     /// Since when the oldest change waits.
     pub fn waits_since(&self) -> Option<Instant> {
         self.since

@@ -61,8 +61,8 @@ impl Delivery {
                         self.arrived.add(&next.name, bytes);
                     }
                     self.spool.confirm(&next, &self.destination);
-                    self.board
-                        .stored(&self.destination, next.name.span(), self.around.now().time);
+                    let (span, now) = (next.name.span(), self.around.now().time);
+                    self.board.stored(&self.destination, span, stored, now);
                     self.board.spool(self.spool.bytes());
                 }
                 Err(error) => {

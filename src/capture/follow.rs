@@ -318,9 +318,14 @@ impl Desk {
         }
         (following.tip, following.missed_at) = (to, None);
         following.marked_at = Some(now.instant);
+        let is_all = following.assembly.is_all();
         self.board.change(|state| {
             state.captured_to = Some(to);
             state.flushed_at = Some(now.time);
+            // Of what is caught up with it is not known how old it is.
+            if is_all {
+                (state.whole_at, state.behind_since) = (Some(now.time), None);
+            }
         });
         self.board.spool(self.spool.bytes());
         Ok(())
@@ -380,6 +385,10 @@ impl Desk {
         let current = current.map_err(|error| End::Lost(told(&error)))?;
         if current != following.tip || following.assembly.waits_since().is_some() {
             // Something is on its way.
+            self.board.change(|state| {
+                state.etcd_revision = state.etcd_revision.max(Some(current));
+                state.behind_since.get_or_insert(now.time);
+            });
             return Ok(());
         }
         self.begin_epoch(following)?;
@@ -390,7 +399,8 @@ impl Desk {
         };
         let finished = following.scribe.mark(mark, self.issue(), &self.settings.authority);
         self.keep(finished.map_err(|fault| End::Lost(told(&fault)))?).await?;
-        self.board.change(|state| state.whole_at = Some(now.time));
+        self.board
+            .change(|state| (state.whole_at, state.behind_since) = (Some(now.time), None));
         self.board.spool(self.spool.bytes());
         Ok(())
     }
@@ -456,8 +466,9 @@ impl Desk {
         self.board.change(|state| {
             state.capturing = Capturing::Writing;
             state.etcd_revision = state.etcd_revision.max(last);
-            if is_all && following.assembly.waits_since().is_none() {
-                state.whole_at = Some(now);
+            match is_all && following.assembly.waits_since().is_none() {
+                true => (state.whole_at, state.behind_since) = (Some(now), None),
+                false => drop(state.behind_since.get_or_insert(now)),
             }
         });
     }

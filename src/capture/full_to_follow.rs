@@ -276,7 +276,7 @@ impl Running {
         let (chain, from) = (following.full.chain.clone(), following.tip.next());
         let message = format!("the deltas of {chain} end before revision {from}: {why}");
         self.desk.around.say(Level::Error, &message);
-        self.desk.board.change(|state| state.last_gap = Some(message.clone()));
+        self.desk.board.gap(reason, &message);
         if let Err(error) = self.desk.end_chain(following, reason, why) {
             self.desk
                 .around
@@ -294,6 +294,9 @@ impl Running {
             let why = format!("backup {} has taken its place", following.full.chain);
             // Nobody misses it where it cannot be said.
             self.desk.end_chain(&mut before, GapReason::Ended, &why).ok();
+            self.desk.board.change(|state| {
+                *state.gaps.entry(GapReason::Ended.name().to_owned()).or_default() += 1;
+            });
         }
     }
 

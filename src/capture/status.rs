@@ -1,11 +1,12 @@
 //! How a lane is, as whoever asks may read it at any time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::health::{LaneState, LaneThere};
-use crate::layout::delta::Span;
+use crate::layout::delta::{GapReason, Span};
 use crate::model::ByteSize;
 
 /// The state of a lane, kept by those who do its work.
@@ -14,7 +15,7 @@ pub struct Board(Mutex<LaneState>);
 
 impl Board {
     /// That of a lane that has not begun.
-    pub fn new(lane: &str, spool_most: ByteSize, destinations: impl Iterator<Item = String>) -> Board {
+    pub fn new(lane: &str, every: Duration, spool_most: ByteSize, destinations: impl Iterator<Item = String>) -> Board {
         let there = destinations.map(|destination| LaneThere {
             destination,
             ..LaneThere::default()
@@ -22,6 +23,7 @@ impl Board {
         Board(Mutex::new(LaneState {
             lane: lane.to_owned(),
             spool_most: spool_most.0,
+            every_ms: u64::try_from(every.as_millis()).unwrap_or(u64::MAX),
             destinations: there.collect(),
             ..LaneState::default()
         }))
@@ -57,8 +59,18 @@ impl Board {
         self.state().spool = bytes.0;
     }
 
-    pub(super) fn stored(&self, destination: &str, span: Option<Span>, now: Timestamp) {
+    /// A chain has ended.
+    pub(super) fn gap(&self, reason: GapReason, message: &str) {
+        let mut state = self.state();
+        state.last_gap = Some(message.to_owned());
+        *state.gaps.entry(reason.name().to_owned()).or_default() += 1;
+    }
+
+    /// A destination has what it was given; `put` is how large that is, nothing where it is not to have it.
+    pub(super) fn stored(&self, destination: &str, span: Option<Span>, put: Option<u64>, now: Timestamp) {
         self.there(destination, |there| {
+            there.puts += u64::from(put.is_some());
+            there.put_bytes += put.unwrap_or(0);
             (there.trouble, there.trouble_since) = (None, None);
             there.stored_at = Some(now);
             there.stored_to = there.stored_to.max(span.map(Span::to));

@@ -159,10 +159,10 @@ fn print(output: &Output, results: &Results, may_give_up: bool) {
             let Some(deltas) = &copy.deltas else { continue };
             let name = &copy.name;
             if deltas.ok {
-                output.line(format!("good  deltas of {id} in {name}: {}", deltas.good()));
+                output.line(format!("good  {id} in {name}, deltas: {}", deltas.good()));
             }
             for words in deltas.words() {
-                output.line(format!("BAD   deltas of {id} in {name}: {}", clean(&words)));
+                output.line(format!("BAD   {id} in {name}, deltas: {}", clean(&words)));
             }
             if let Some(next) = &deltas.next {
                 output.line(format!("      {next}"));

@@ -1,13 +1,22 @@
 //! How the capture of changes is: what the agent says of it.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{About, Event, Notice};
 use crate::model::{ByteSize, ChainId, Revision};
+use crate::schedule::Span;
 
+/// So many times `every` changes may wait before that is doubtful.
+const LATE_AFTER_FLUSHES: u64 = 5;
+/// So long they always may, in milliseconds: no server is elected and no agent started anew within less.
+const LATE_AFTER_AT_LEAST_MS: u64 = 30_000;
 /// For how long nothing may be captured before that is wrong.
-const BORNE: SignedDuration = SignedDuration::from_mins(1);
+const CRITICAL: SignedDuration = SignedDuration::from_mins(10);
+/// What part of the spool may be in use before that is doubtful, in percent.
+const FULL_ENOUGH_PERCENT: u64 = 80;
 /// For how long a destination may take nothing.
 const BORNE_THERE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -43,6 +52,12 @@ pub struct LaneState {
     pub etcd_revision: Option<Revision>,
     /// When everything that etcd had was captured last: what is lost with the cluster is what came since.
     pub whole_at: Option<Timestamp>,
+    /// Since when etcd has something that is not captured; none where it has nothing, as far as it was heard of.
+    #[serde(default)]
+    pub behind_since: Option<Timestamp>,
+    /// How long a change may wait to be captured, in milliseconds.
+    #[serde(default)]
+    pub every_ms: u64,
     /// When a delta was finished last.
     pub flushed_at: Option<Timestamp>,
     /// How much waits for its destinations.
@@ -57,6 +72,9 @@ pub struct LaneState {
     pub trouble_since: Option<Timestamp>,
     /// The last hole that it had to leave, and why.
     pub last_gap: Option<String>,
+    /// How often a chain was ended since capture began, by the reason.
+    #[serde(default)]
+    pub gaps: BTreeMap<String, u64>,
 }
 
 /// A number of bytes, as a number.
@@ -76,6 +94,12 @@ pub struct LaneThere {
     /// Since when.
     #[serde(default)]
     pub trouble_since: Option<Timestamp>,
+    /// How many objects it was given since capture began.
+    #[serde(default)]
+    pub puts: u64,
+    /// How large they were.
+    #[serde(default)]
+    pub put_bytes: u64,
 }
 
 impl LaneState {
@@ -85,15 +109,70 @@ impl LaneState {
         Some(etcd.get().saturating_sub(captured.get()).max(0))
     }
 
+    /// For how long a change that etcd has was not captured at `now`: what is lost with the cluster. Nothing where another host
+    /// writes, or where it never was heard of any.
+    pub fn lag(&self, now: Timestamp) -> Option<SignedDuration> {
+        if self.capturing == Capturing::StandingBy {
+            return None;
+        }
+        // Where etcd is not heard, whatever it has may have come since everything was captured.
+        let unheard = self.trouble_since.map(|since| self.whole_at.unwrap_or(since));
+        let since = [self.behind_since, unheard].into_iter().flatten().min();
+        let lag = since.map(|since| now.duration_since(since));
+        lag.or(self.whole_at.map(|_| SignedDuration::ZERO))
+            .map(|lag| lag.max(SignedDuration::ZERO))
+    }
+
+    /// From which lag on that is doubtful.
+    pub fn late_after(&self) -> SignedDuration {
+        let late = self
+            .every_ms
+            .saturating_mul(LATE_AFTER_FLUSHES)
+            .max(LATE_AFTER_AT_LEAST_MS);
+        SignedDuration::from_millis(i64::try_from(late).unwrap_or(i64::MAX))
+    }
+
+    /// That it lags, on one of two levels.
+    fn lags(&self, now: Timestamp) -> Option<Notice> {
+        let lag = self.lag(now)?;
+        let event = match (lag >= self.late_after().max(CRITICAL), lag >= self.late_after()) {
+            (true, _) => Event::DeltasBehind,
+            (false, true) => Event::DeltasLate,
+            (false, false) => return None,
+        };
+        let lane = &self.lane;
+        // In the same words as long as it lasts.
+        let least = match event {
+            Event::DeltasBehind => self.late_after().max(CRITICAL),
+            _ => self.late_after(),
+        };
+        let why = self.trouble.as_ref().map_or(String::new(), |why| format!(": {why}"));
+        let message = format!(
+            "changes are not captured for more than {} ({lane} destinations){why}",
+            Span(least.unsigned_abs())
+        );
+        Some(Notice::new(event, message))
+    }
+
+    /// That there is hardly room for what waits.
+    fn fills(&self) -> Option<Notice> {
+        let enough = self.spool_most.saturating_mul(FULL_ENOUGH_PERCENT) / 100;
+        (self.spool_most > 0 && self.spool >= enough).then(|| {
+            let most = ByteSize(self.spool_most);
+            let message = format!(
+                "more than {FULL_ENOUGH_PERCENT} % of the spool of deltas ({most}, {} destinations) wait: once it is full, a \
+                 destination that is away has no deltas before the next full backup",
+                self.lane
+            );
+            Notice::new(Event::DeltasLate, message)
+        })
+    }
+
     /// What is wrong with it at `now`: what lasts for longer than passes by itself.
     pub fn notices(&self, now: Timestamp) -> Vec<Notice> {
         let lasts =
             |since: Option<Timestamp>, at_least| since.is_some_and(|since| now.duration_since(since) >= at_least);
-        let mut notices = Vec::new();
-        if let Some(why) = self.trouble.as_ref().filter(|_| lasts(self.trouble_since, BORNE)) {
-            let message = format!("changes are not captured ({} destinations): {why}", self.lane);
-            notices.push(Notice::new(Event::DeltasBehind, message));
-        }
+        let mut notices: Vec<Notice> = self.lags(now).into_iter().chain(self.fills()).collect();
         for there in &self.destinations {
             if let Some(why) = there
                 .trouble
@@ -118,25 +197,96 @@ impl LaneState {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_lasts_is_wrong_and_what_passes_is_not() {
+    fn at(seconds: i64) -> Timestamp {
         let begun: Timestamp = "2026-11-20T10:15:30Z".parse().unwrap();
-        let after = |seconds| begun + SignedDuration::from_secs(seconds);
-        let lane = LaneState {
+        begun + SignedDuration::from_secs(seconds)
+    }
+
+    fn lane() -> LaneState {
+        LaneState {
             lane: "own".to_owned(),
+            capturing: Capturing::Writing,
+            every_ms: 10_000,
+            whole_at: Some(at(0)),
+            ..LaneState::default()
+        }
+    }
+
+    fn events(lane: &LaneState, seconds: i64) -> Vec<Event> {
+        lane.notices(at(seconds))
+            .into_iter()
+            .map(|notice| notice.event)
+            .collect()
+    }
+
+    #[test]
+    fn what_lasts_is_wrong_on_two_levels_and_what_passes_is_not() {
+        let unheard = LaneState {
             trouble: Some("no member answers".to_owned()),
-            trouble_since: Some(begun),
+            trouble_since: Some(at(8)),
+            ..lane()
+        };
+        let waits = LaneState {
+            behind_since: Some(at(0)),
+            ..lane()
+        };
+        for (seconds, expected) in [
+            (0, vec![]),
+            (49, vec![]),
+            (50, vec![Event::DeltasLate]),
+            (599, vec![Event::DeltasLate]),
+            (600, vec![Event::DeltasBehind]),
+        ] {
+            assert_eq!(events(&unheard, seconds), expected, "{seconds}");
+            assert_eq!(events(&waits, seconds), expected, "{seconds}");
+        }
+        let told = unheard.notices(at(60)).remove(0).message;
+        assert!(told.contains("no member answers"), "{told}");
+        assert_eq!(told, unheard.notices(at(300)).remove(0).message, "it is told once");
+        // At rest nothing is lost, however long that lasts, nor where another host writes.
+        assert!(events(&lane(), 100_000).is_empty());
+        let stands_by = LaneState {
+            capturing: Capturing::StandingBy,
+            ..waits.clone()
+        };
+        assert!(events(&stands_by, 100_000).is_empty());
+        assert!(LaneState::default().notices(at(1000)).is_empty());
+        // Who flushes once an hour is not late within it, and who flushes each second not in a blink.
+        let of = |every_ms| LaneState {
+            every_ms,
+            ..waits.clone()
+        };
+        assert_eq!(events(&of(3_600_000), 17_999), []);
+        assert_eq!(events(&of(3_600_000), 18_000), [Event::DeltasBehind]);
+        assert_eq!(
+            (events(&of(1000), 29), events(&of(1000), 30)),
+            (vec![], vec![Event::DeltasLate])
+        );
+    }
+
+    #[test]
+    fn a_destination_that_takes_nothing_and_a_spool_that_fills_are_told() {
+        let away = LaneState {
             destinations: vec![LaneThere {
                 destination: "far".to_owned(),
                 trouble: Some("nobody there".to_owned()),
-                trouble_since: Some(begun),
+                trouble_since: Some(at(0)),
                 ..LaneThere::default()
             }],
-            ..LaneState::default()
+            ..lane()
         };
-        for (seconds, wrong) in [(0, 0), (59, 0), (60, 1), (299, 1), (300, 2)] {
-            assert_eq!(lane.notices(after(seconds)).len(), wrong, "{seconds}");
-        }
-        assert!(LaneState::default().notices(after(1000)).is_empty());
+        assert_eq!(
+            (events(&away, 299), events(&away, 300)),
+            (vec![], vec![Event::DeltasBehind])
+        );
+        let fills = |spool| LaneState {
+            spool,
+            spool_most: 1000,
+            ..lane()
+        };
+        assert_eq!(
+            (events(&fills(799), 0), events(&fills(800), 0)),
+            (vec![], vec![Event::DeltasLate])
+        );
     }
 }

@@ -78,6 +78,8 @@ pub enum Event {
     SignerUntrusted,
     /// Changes are not captured, or do not reach a destination.
     DeltasBehind,
+    /// Changes wait for longer than they should, or there is hardly room for those that wait.
+    DeltasLate,
     /// Somebody tries whether he is told.
     Test,
 }
@@ -94,7 +96,7 @@ const fn row(event: Event, name: &'static str, id: &'static str, level: Level) -
 }
 
 /// Every event, in the order of [`Event`].
-const TABLE: [Row; 30] = [
+const TABLE: [Row; 31] = [
     row(Event::Ready, "ready", "35bb780719034ac8957403ffa576cfc7", Level::Info),
     row(
         Event::BackupTaken,
@@ -264,6 +266,12 @@ const TABLE: [Row; 30] = [
         "f9eb6cf3ca394eecc61c4908f3bd57ef",
         Level::Error,
     ),
+    row(
+        Event::DeltasLate,
+        "deltas-late",
+        "fb564c0bc0984c9a85680bc81fb73a89",
+        Level::Warning,
+    ),
     row(Event::Test, "test", "7d1a4de6cf1b4b5fbfd9a6a8a30c2a4e", Level::Info),
 ];
 
@@ -308,7 +316,8 @@ impl Event {
             | Event::StrangersFound
             | Event::DestinationRolledBack
             | Event::SignerUntrusted
-            | Event::DeltasBehind => true,
+            | Event::DeltasBehind
+            | Event::DeltasLate => true,
             Event::Ready
             | Event::BackupTaken
             | Event::ScheduleInTime

@@ -68,6 +68,7 @@ pub fn lanes(config: &Config) -> Vec<OneLane> {
     let lanes = lanes.map(|(others, destinations)| OneLane {
         board: Arc::new(Board::new(
             name_of(others),
+            config.deltas.every,
             config.deltas.spool,
             destinations.iter().cloned(),
         )),

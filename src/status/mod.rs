@@ -162,6 +162,7 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
         Event::JobHangs,
         // Nobody else knows.
         Event::DeltasBehind,
+        Event::DeltasLate,
     ];
     let doubts = said.iter().flat_map(|said| &said.doubts);
     others.extend(doubts.filter(|doubt| of_the_unit.contains(&doubt.event)).cloned());

@@ -354,7 +354,7 @@ impl<'a> Walk<'a, '_> {
             Some(_) | None => Lives::before(records.span),
         };
         let mut decoder = Decoder::new(&records.plain, records.span).map_err(unread)?;
-        let (mut count, known) = (0_u64, lives.reached);
+        let (mut count, known) = (0_u64, lives.reached());
         while let Some(record) = decoder.next().map_err(unread)? {
             count += 1;
             match record {
@@ -401,11 +401,10 @@ impl<'a> Walk<'a, '_> {
         let missing = missing(self.chain.base, links).into_iter();
         self.behind.faults.extend(missing.map(|missing| Fault {
             object: None,
-            what: format!(
-                "nothing that is stored holds revisions {} to {}",
-                missing.from(),
-                missing.to()
-            ),
+            what: match (missing.from(), missing.to()) {
+                (from, to) if from == to => format!("nothing that is stored holds revision {from}"),
+                (from, to) => format!("nothing that is stored holds revisions {from} to {to}"),
+            },
             good_to: Some(reached(missing.from()).unwrap_or(window.to)),
         }));
         self.behind.listed_to = window.behind.unwrap_or(window.to);

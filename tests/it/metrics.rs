@@ -19,6 +19,7 @@ use super::support::tools::{Version, debian};
 
 const RULES: &str = "packaging/prometheus/lifeboat.rules.yml";
 const ONCE: &str = "[schedules.rarely]\nkind = \"full\"\nevery = \"8000h\"\n";
+const DELTAS: &str = "[deltas]\nenabled = true\nevery = \"1s\"\nmark_every = \"1s\"\n";
 const OFTEN: &str = "[schedules.rarely]\nkind = \"full\"\nevery = \"2s\"\njitter = \"0s\"\n";
 
 /// The values of an exposition, by name and labels.
@@ -167,7 +168,11 @@ fn an_agent_serves_writes_and_prints_the_same_and_all_of_it_before_the_first_bac
 }
 
 /// Where nothing is wrong these have no rows; with them, the dashboard tells what is.
-const OF_FAULTS: [&str; 2] = ["lifeboat_problems", "lifeboat_destination_bad_backups"];
+const OF_FAULTS: [&str; 3] = [
+    "lifeboat_problems",
+    "lifeboat_destination_bad_backups",
+    "increase(lifeboat_deltas_gaps_total",
+];
 
 #[test]
 fn a_prometheus_finds_data_for_all_of_the_dashboard_and_nothing_to_alert_of() {
@@ -179,7 +184,7 @@ fn a_prometheus_finds_data_for_all_of_the_dashboard_and_nothing_to_alert_of() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let more = format!(
         "[schedules.proof]\nkind = \"verify\"\nevery = \"3s\"\njitter = \"0s\"\n\
-         [destinations.local.retention]\nkeep_last = 2\n[metrics]\nlisten = \"{address}\"\n"
+         [destinations.local.retention]\nkeep_last = 2\n[metrics]\nlisten = \"{address}\"\n{DELTAS}"
     );
     host.configure(&etcd, &format!("{OFTEN}{more}"));
     let agent = host.start(["agent"]);
@@ -207,13 +212,47 @@ fn a_prometheus_finds_data_for_all_of_the_dashboard_and_nothing_to_alert_of() {
         until(title, || prometheus.asked(&expression).is_empty() == is_of_fault);
         asked += 1;
     }
-    assert!(asked >= 15, "{asked} expressions");
+    assert!(asked >= 20, "{asked} expressions");
+    captures(&etcd, &prometheus);
     assert_eq!(prometheus.alerts(), [""; 0]);
     agent.signal("TERM");
     agent.wait().expect_code(0);
     until("the agent to be missed", || {
         prometheus.alerts().contains(&"LifeboatDown".to_owned())
     });
+}
+
+/// That what is captured is measured.
+fn captures(etcd: &Etcd, prometheus: &Prometheus) {
+    let written = etcd.client().put("/measured", "x", 0).unwrap();
+    let at_least = [
+        ("lifeboat_deltas_captured_revision{lane=\"own\"}", written as f64),
+        ("lifeboat_deltas_writing", 1.0),
+        ("lifeboat_deltas_epoch", 1.0),
+        ("lifeboat_deltas_puts_total{destination=\"local\"}", 1.0),
+        ("lifeboat_deltas_put_bytes_total", 100.0),
+        (
+            "lifeboat_deltas_destination_revision{destination=\"local\"}",
+            written as f64,
+        ),
+        ("time() - lifeboat_deltas_destination_last_put_timestamp_seconds", 0.0),
+        ("lifeboat_deltas_whole_timestamp_seconds", 1.0),
+        ("lifeboat_deltas_last_flush_timestamp_seconds", 1.0),
+        ("lifeboat_deltas_late_after_seconds", 30.0),
+        ("lifeboat_deltas_spool_limit_bytes", 1.0),
+    ];
+    for (expression, least) in at_least {
+        until(expression, || {
+            !prometheus.asked(&format!("{expression} >= {least}")).is_empty()
+        });
+    }
+    for at_rest in [
+        "lifeboat_deltas_lag_seconds",
+        "lifeboat_deltas_lag_revisions",
+        "lifeboat_deltas_spool_bytes",
+    ] {
+        until(at_rest, || !prometheus.asked(&format!("{at_rest} == 0")).is_empty());
+    }
 }
 
 #[test]
@@ -259,7 +298,7 @@ type Changes<'a> = &'a [(&'a str, &'a str)];
 /// What Prometheus has scraped of a host that is well, a value a minute for two days; `changes` are other values, by the
 /// beginning of the series.
 fn series(job: &str, changes: Changes<'_>) -> String {
-    const WELL: [(&str, &str); 21] = [
+    const WELL: [(&str, &str); 27] = [
         ("up{", "1x2880"),
         ("lifeboat_agent_up{", "1x2880"),
         ("lifeboat_report_timestamp_seconds{", "0+60x2880"),
@@ -291,6 +330,15 @@ fn series(job: &str, changes: Changes<'_>) -> String {
         ("lifeboat_problems{event=\"new-lineage\",", "0x2880"),
         ("lifeboat_problems{event=\"destination-disabled\",", "0x2880"),
         ("lifeboat_problems{event=\"destination-behind\",", "0x2880"),
+        ("lifeboat_problems{event=\"deltas-behind\",", "0x2880"),
+        ("lifeboat_deltas_lag_seconds{lane=\"own\",", "0x2880"),
+        ("lifeboat_deltas_late_after_seconds{lane=\"own\",", "50x2880"),
+        ("lifeboat_deltas_spool_bytes{lane=\"own\",", "0x2880"),
+        ("lifeboat_deltas_spool_limit_bytes{lane=\"own\",", "1000x2880"),
+        (
+            "lifeboat_deltas_gaps_total{lane=\"own\",reason=\"compacted\",",
+            "0x2880",
+        ),
         ("lifeboat_destination_behind_backups{destination=\"far\",", "0x2880"),
         (
             "lifeboat_destination_behind_since_timestamp_seconds{destination=\"far\",",
@@ -401,12 +449,20 @@ fn each_alert_fires_on_its_fault_and_none_on_what_is_no_fault() {
         ),
         rule_test(
             "the agent is restarted",
-            &[("up{", "1x60 0x2 1x600"), ("lifeboat_agent_up{", "1x60 _x2 1x600")],
+            &[
+                ("up{", "1x60 0x2 1x600"),
+                ("lifeboat_agent_up{", "1x60 _x2 1x600"),
+                ("lifeboat_deltas_lag_seconds{lane=\"own\",", "0x60 _x2 40 0x600"),
+                (
+                    "lifeboat_deltas_gaps_total{lane=\"own\",reason=\"compacted\",",
+                    "3x60 _x2 0x600",
+                ),
+            ],
             &quiet(["61m", "62m", "64m", "70m"]),
         ),
     ];
     // From the sixty-first minute on: not at once, but soon.
-    let faults: [(&str, Changes<'_>, &str, &str, &str); 14] = [
+    let faults: [(&str, Changes<'_>, &str, &str, &str); 18] = [
         (
             "the agent is gone",
             &[
@@ -487,6 +543,37 @@ fn each_alert_fires_on_its_fault_and_none_on_what_is_no_fault() {
             "65m",
             "90m",
             "LifeboatDestinationBehind",
+        ),
+        (
+            "changes are not captured for a while",
+            &[("lifeboat_deltas_lag_seconds{lane=\"own\",", "0x60 30 60+60x600")],
+            "61m",
+            "65m",
+            "LifeboatDeltasLate",
+        ),
+        (
+            "changes are not captured at all",
+            &[("lifeboat_problems{event=\"deltas-behind\",", "0x60 1x600")],
+            "61m",
+            "65m",
+            "LifeboatDeltasBehind",
+        ),
+        (
+            "the spool is nearly full",
+            &[("lifeboat_deltas_spool_bytes{lane=\"own\",", "0x60 801x600")],
+            "61m",
+            "65m",
+            "LifeboatDeltasFill",
+        ),
+        (
+            "a chain ended, because etcd had compacted what was not captured",
+            &[(
+                "lifeboat_deltas_gaps_total{lane=\"own\",reason=\"compacted\",",
+                "0x60 1x600",
+            )],
+            "59m",
+            "62m",
+            "LifeboatDeltasGap",
         ),
         (
             "a destination is nearly full",

@@ -6,6 +6,8 @@
 //! Pure, and made from what the agent last computed: no store and no member is asked. Every instant is a Unix time, 0 for
 //! what has never been, so that an alert can tell "never" from "long ago" and nothing is missing before the first backup.
 
+mod deltas;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -171,6 +173,7 @@ fn page(report: Option<&Report>, is_up: bool, now: Timestamp, flavour: Flavour) 
         last_backups(&mut page, report);
         destinations(&mut page, report);
         windows(&mut page, report.stores.as_ref());
+        deltas::families(&mut page, &report.deltas, now);
         certificates(&mut page, report);
     }
     if flavour == Flavour::OpenMetrics {

@@ -276,6 +276,32 @@ pub enum GapReason {
     Ended,
 }
 
+impl GapReason {
+    /// All there are.
+    pub const ALL: [GapReason; 7] = [
+        GapReason::Compacted,
+        GapReason::Missed,
+        GapReason::ClusterChanged,
+        GapReason::WentBack,
+        GapReason::SpoolFull,
+        GapReason::AuthChanged,
+        GapReason::Ended,
+    ];
+
+    /// As it stands in the document.
+    pub fn name(self) -> &'static str {
+        match self {
+            GapReason::Compacted => "compacted",
+            GapReason::Missed => "missed",
+            GapReason::ClusterChanged => "cluster_changed",
+            GapReason::WentBack => "went_back",
+            GapReason::SpoolFull => "spool_full",
+            GapReason::AuthChanged => "auth_changed",
+            GapReason::Ended => "ended",
+        }
+    }
+}
+
 impl Gap {
     /// The word that a chain ends before `from`.
     pub fn new(chain: ChainId, from: Revision, why: (GapReason, String), now: Timestamp, writer: Writer) -> Gap {

@@ -108,7 +108,8 @@ fn a_whole_chain_is_proven_and_each_delta_opened_once() {
 
 #[test]
 fn what_is_damaged_or_missing_is_named_with_what_is_good_before_it() {
-    let spoilt: [(&str, fn(&mut Vec<u8>)); 5] = [
+    type Spoil = fn(&mut Vec<u8>);
+    let spoilt: [(&str, Spoil); 5] = [
         ("stored bytes", |bytes| *bytes.last_mut().unwrap() ^= 1),
         ("first bytes", |bytes| bytes.fill(0)),
         ("stored bytes", |bytes| bytes.truncate(bytes.len() - 1)),

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::etcd::WholeRevision;
 use crate::layout::delta::{Change, Encoder, Put, Record, RecordFault, TimeMark};
@@ -13,6 +13,9 @@ use crate::model::{ByteSize, HashKv, Revision};
 
 /// How far two time marks are apart while changes come.
 const MARK_EVERY: Duration = Duration::from_millis(100);
+
+/// For so long time stands still where the clock went back; where it was further ahead, it was wrong before.
+const STANDS_STILL: SignedDuration = SignedDuration::from_mins(10);
 
 /// When what has come becomes a delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,8 @@ pub struct Assembly {
     /// When the first change came.
     since: Option<Instant>,
     marks: Option<(TimeMark, TimeMark)>,
+    /// The last time that was said: no later mark has an earlier one.
+    said: Option<Timestamp>,
     marked_at: Option<Instant>,
     /// Whether everything that there is had come when the last change did.
     is_all: bool,
@@ -73,9 +78,25 @@ impl Assembly {
             next,
             since: None,
             marks: None,
+            said: None,
             marked_at: None,
             is_all: false,
         }
+    }
+
+    /// Nothing yet, after this one was given up; `next` is to come.
+    pub fn anew(&self, next: Revision) -> Assembly {
+        Assembly {
+            said: self.said,
+            ..Assembly::new(next)
+        }
+    }
+
+    /// The mark of a revision at which nothing more was written.
+    pub fn mark_at_rest(&mut self, revision: Revision, now: Now) -> TimeMark {
+        let mark = self.mark_at(revision, now);
+        self.said = Some(mark.time);
+        mark
     }
 
     /// The first revision that did not come yet.
@@ -163,7 +184,7 @@ impl Assembly {
         let fresh = Assembly {
             is_all: self.is_all,
             marked_at: self.marked_at,
-            ..Assembly::new(self.next)
+            ..self.anew(self.next)
         };
         let done = std::mem::replace(self, fresh);
         let fallback = done.mark_at(to, now);
@@ -190,19 +211,22 @@ impl Assembly {
     }
 
     fn mark_at(&self, revision: Revision, now: Now) -> TimeMark {
-        // A clock that went back does not move what was said.
-        let last = self.marks.map(|(_, last)| last.time);
-        let time = last.map_or(now.time, |last| last.max(now.time));
+        // A clock that went back does not move what was said; it was wrong by as much then, or is now.
+        let said = self.said.filter(|said| said.duration_since(now.time) < STANDS_STILL);
+        let time = said.map_or(now.time, |said| said.max(now.time));
+        let back = time.duration_since(now.time).as_millis();
+        let back = u32::try_from(back).unwrap_or(u32::MAX);
         TimeMark {
             revision,
             time,
-            uncertainty_ms: now.uncertainty_ms,
+            uncertainty_ms: now.uncertainty_ms.map(|ms| ms.saturating_add(back)),
         }
     }
 
     fn remember(&mut self, mark: TimeMark) {
         let first = self.marks.map_or(mark, |(first, _)| first);
         self.marks = Some((first, mark));
+        self.said = Some(mark.time);
     }
 }
 
@@ -287,6 +311,31 @@ mod tests {
         assert_eq!(assembly.due_at(&CUTTING), Some(clock.at(11_000).instant));
         let batch = assembly.cut(clock.at(11_000)).unwrap().unwrap();
         assert_eq!((batch.from, batch.to), (revision(9), revision(9)));
+    }
+
+    #[test]
+    fn no_mark_is_before_an_earlier_one_but_where_the_clock_was_far_ahead() {
+        let clock = Clock(Instant::now());
+        let exact = |ms| Now {
+            uncertainty_ms: Some(3),
+            ..clock.at(ms)
+        };
+        let mut assembly = Assembly::new(revision(7));
+        let mut cut = |at, ms| {
+            assembly.take(&whole(at, &["a"]), exact(ms)).unwrap();
+            assembly.note(true, exact(ms)).unwrap();
+            let mark = assembly.cut(exact(ms)).unwrap().unwrap().last_mark;
+            (mark.time, mark.uncertainty_ms)
+        };
+        assert_eq!(cut(7, 500_000), (clock.at(500_000).time, Some(3)));
+        // A second back: it stands still, and is by so much less exact.
+        assert_eq!(cut(8, 499_000), (clock.at(500_000).time, Some(1003)));
+        assert_eq!(cut(9, 501_000), (clock.at(501_000).time, Some(3)));
+        let rest = assembly.anew(revision(10)).mark_at_rest(revision(9), exact(500_000));
+        assert_eq!(rest.time, clock.at(501_000).time);
+        let mut ahead = Assembly::new(revision(7));
+        ahead.mark_at_rest(revision(6), exact(10_000_000));
+        assert_eq!(ahead.mark_at_rest(revision(6), exact(5)).time, clock.at(5).time);
     }
 
     #[test]

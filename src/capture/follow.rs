@@ -16,7 +16,7 @@ use super::{Settings, Sight, Surroundings, told};
 use crate::etcd::choose::choose;
 use crate::etcd::{self, Access, Ahead, Member, WatchEnd, WholeRevision, loses_deletions, survey};
 use crate::health::{Capturing, Level};
-use crate::layout::delta::{GapReason, TimeMark};
+use crate::layout::delta::GapReason;
 use crate::layout::{Epoch, Outline};
 use crate::model::Revision;
 use crate::pipeline::Encoding;
@@ -90,7 +90,7 @@ impl Following {
 
     /// What came and is not in the spool is asked for once more.
     fn start_over(&mut self) {
-        self.assembly = Assembly::new(self.tip.next());
+        self.assembly = self.assembly.anew(self.tip.next());
     }
 }
 
@@ -392,11 +392,7 @@ impl Desk {
             return Ok(());
         }
         self.begin_epoch(following)?;
-        let mark = TimeMark {
-            revision: following.tip,
-            time: now.time,
-            uncertainty_ms: now.uncertainty_ms,
-        };
+        let mark = following.assembly.mark_at_rest(following.tip, now);
         let finished = following.scribe.mark(mark, self.issue(), &self.settings.authority);
         self.keep(finished.map_err(|fault| End::Lost(told(&fault)))?).await?;
         self.board

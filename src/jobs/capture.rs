@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::backup::{Request, wanted};
 use super::backup_now::{Asked, take_now};
+use super::exactness::clock_uncertainty_ms;
 use super::stores::open_to_write;
 use super::{Exit, Failure, Listener, failed, host, signing};
 use crate::backup::HashKvPolicy;
@@ -180,7 +181,7 @@ impl Surroundings for Around {
     fn now(&self) -> Now {
         Now {
             time: host::now(),
-            uncertainty_ms: None,
+            uncertainty_ms: clock_uncertainty_ms(),
             instant: Instant::now(),
         }
     }

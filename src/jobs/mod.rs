@@ -21,6 +21,7 @@ pub mod clock;
 pub mod compact;
 pub mod configuration;
 pub mod copy;
+mod exactness;
 mod exit;
 pub mod export;
 pub mod export_point;

@@ -125,7 +125,7 @@ impl Chosen {
         let mark = self.mark?;
         let uncertainty = match mark.uncertainty_ms {
             Some(ms) => format!(" ± {ms} ms"),
-            None => " (how exact its clock was is not known)".to_owned(),
+            None => " (by a clock that nothing kept exact, or of which that is not known)".to_owned(),
         };
         Some(format!("{:.3}{uncertainty}", mark.time))
     }

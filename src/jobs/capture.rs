@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::backup::{Request, wanted};
 use super::backup_now::{Asked, take_now};
-use super::exactness::clock_uncertainty_ms;
+use super::clock_error::clock_uncertainty_ms;
 use super::stores::open_to_write;
 use super::{Exit, Failure, Listener, failed, host, signing};
 use crate::backup::HashKvPolicy;

@@ -2,15 +2,15 @@
 //!
 //! Each copy is read back from the disk and compared with the manifest. With an identity one good copy is opened
 //! (`content`): what holds for its bytes holds for every copy with the same bytes. So is what follows it in its chain, copy by
-//! copy (`behind`). The result is written beside the
-//! backup (`record`), from where `catalog` takes it. Which backups to take first is decided in `choose`.
+//! copy (`chain`). The result is written beside the backup (`record`), from where `catalog` takes it. Which backups to take first is
+//! decided in `choose`.
 //!
 //! No lock is held, because this may take hours. Backups may come and go meanwhile: one that is gone is passed over.
 //!
 //! Invariant: a copy is called wrong only if its bytes were read and differ, or if it is missing beside its manifest.
 //! Invariant: plain bytes are in memory only.
 
-mod behind;
+mod chain;
 mod choose;
 mod content;
 mod record;
@@ -18,7 +18,7 @@ mod record;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use behind::{Behind, Chain, Fault, Going, Opened, behind};
+pub use chain::{Behind, Chain, Fault, Going, Opened, behind};
 pub use choose::{Share, Turn, least_recently_read, until_read};
 pub use record::{RecordError, Recorded, record};
 
@@ -114,7 +114,7 @@ pub fn verify(job: &Job<'_>, mut progress: impl FnMut(u64)) -> Result<Verified, 
 pub fn work(backup: &Backup, opened: bool) -> u64 {
     let outline = backup.manifest();
     let stored = outline.stored.bytes.saturating_mul(backup.copies.len() as u64);
-    let behind = backup.copies.iter().map(|copy| behind::bytes_of(&copy.links));
+    let behind = backup.copies.iter().map(|copy| chain::bytes_of(&copy.links));
     let all = behind.fold(stored, u64::saturating_add);
     all.saturating_add(if opened { outline.plain.bytes } else { 0 })
 }

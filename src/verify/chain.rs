@@ -9,7 +9,7 @@
 //!
 //! Invariant: an object is called damaged only if its bytes were read.
 
-mod lives;
+mod key_lives;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
@@ -23,7 +23,7 @@ use crate::pipeline::{DecodeError, Identities};
 use crate::source::delta::{Belongs, Delta, Unread, whole};
 use crate::source::{self, DeltaRecords};
 use crate::store::{self, Store};
-use lives::Lives;
+use key_lives::Lives;
 
 /// So often it is looked again what there is, where objects were packed meanwhile.
 const LOOKS: usize = 4;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::layout::delta::Header;
-use crate::source::made::{Made, Maker, put, revision};
+use crate::source::test_objects::{Made, Maker, put, revision};
 use crate::store::tests::store;
 
 struct Case {

@@ -63,6 +63,12 @@ pub enum Error {
         /// One line a member.
         reasons: Vec<String>,
     },
+    /// What was made of deltas does not pass as what it was made.
+    #[error("what was made of the deltas is not what comes to the destinations: {what}")]
+    OtherThanMade {
+        /// How.
+        what: String,
+    },
     /// Compression or encryption failed.
     #[error(transparent)]
     Encode(EncodeError),
@@ -96,6 +102,7 @@ impl Error {
             Error::NoMember(_)
             | Error::Wrong { .. }
             | Error::NoneSound { .. }
+            | Error::OtherThanMade { .. }
             | Error::Encode(_)
             | Error::NoDestination(_)
             | Error::Interrupted { .. } => false,
@@ -114,6 +121,7 @@ impl Error {
             | Error::Content { .. }
             | Error::Wrong { .. }
             | Error::NoneSound { .. }
+            | Error::OtherThanMade { .. }
             | Error::Encode(_)
             | Error::Interrupted { .. } => true,
         }

@@ -70,6 +70,7 @@ pub(super) fn write(
         recipients: job.encoding.recipients.iter().map(ToString::to_string).collect(),
         origin: job.origin,
         rewrapped: None,
+        synthetic: None,
         schedule: job.schedule.clone(),
         slot: job.slot,
         note: job.note.clone(),

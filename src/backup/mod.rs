@@ -1,4 +1,5 @@
-//! The use case of a backup: one full snapshot of one member, to several destinations at once.
+//! The use case of a backup: one full snapshot of one member, or one that was made of an earlier one and its deltas, to several
+//! destinations at once.
 
 mod destinations;
 mod failure;
@@ -10,6 +11,7 @@ mod observed;
 mod pace;
 mod proof;
 mod sink;
+mod synthetic;
 mod uncommitted;
 
 pub use destinations::{DestinationError, Written, is_left_behind};
@@ -18,6 +20,7 @@ pub use liveness::Pulse;
 pub use observed::{ContentError, Facts, Observed};
 pub use pace::Pace;
 pub use proof::{Verdict, judge};
+pub use synthetic::{Made, SyntheticJob, synthetic};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -322,11 +322,26 @@ impl Running {
                     return self.take_full(&why).await;
                 }
                 match self.desk.settings.others {
-                    Others::None => self.current = Some(self.following(*full, known)),
+                    Others::None => {
+                        self.before = match known.epoch() {
+                            Some(_) => None,
+                            None => self.reaching_beyond(&full).await,
+                        };
+                        self.current = Some(self.following(*full, known));
+                    }
                     Others::Hosts => self.stand_by(*full, known).await,
                 }
             }
         }
+    }
+
+    /// The chain that an agent before this one followed while `full` was made, where it has come further.
+    async fn reaching_beyond(&self, full: &Outline) -> Option<Following> {
+        let (around, full) = (self.desk.around.clone(), full.clone());
+        // Where it cannot be found out, a full backup is taken if need be.
+        let found = blocking(move || around.reaching_beyond(&full)).await.ok()?;
+        let (before, known) = found.filter(|(before, _)| !self.ended.contains(&before.chain))?;
+        Some(self.following(before, known))
     }
 
     /// The chain of a full backup, from where it has come to on.

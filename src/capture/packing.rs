@@ -239,8 +239,8 @@ mod tests {
     use super::*;
     use crate::capture::Known;
     use crate::etcd::{self, choose::Wanted};
-    use crate::layout::ChainPath;
     use crate::layout::delta::tests::header;
+    use crate::layout::{ChainPath, Outline};
     use crate::model::ByteSize;
     use crate::pack::tests::delta;
     use crate::pipeline::Encoding;
@@ -261,6 +261,10 @@ mod tests {
         }
 
         fn look(&self) -> Result<Sight, String> {
+            Err("nobody looks".to_owned())
+        }
+
+        fn reaching_beyond(&self, _: &Outline) -> Result<Option<(Outline, Known)>, String> {
             Err("nobody looks".to_owned())
         }
 

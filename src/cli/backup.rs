@@ -1,22 +1,26 @@
 //! `lifeboat backup`: one full backup now.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::arguments::duration;
+use super::arguments::{IdentityArgs, duration};
 use super::{Context, Exit, Failure, host};
 use crate::backup::{self, Outcome, Pace, Progress};
 use crate::catalog::Pinned;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
+use crate::jobs::Listener;
 use crate::jobs::backup::Request;
 use crate::jobs::backup_now::{Asked, take_now};
-use crate::layout::{Origin, Proof};
-use crate::model::{ByteSize, ChainId, Revision};
+use crate::jobs::synthetic::{self, make_now};
+use crate::layout::{Origin, Proof, Synthetic};
+use crate::model::{ByteSize, ChainId, HashKv, Revision};
 use crate::terminal::{Bar, Format, Output};
+use crate::text::count;
 
 /// Take one full backup now and print its id
 ///
@@ -24,7 +28,8 @@ use crate::terminal::{Bar, Format, Output};
 /// exists when its manifest does: after etcd's digest matched and the stored bytes were read back.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  lifeboat backup\n  lifeboat backup --to local --member m2 --pin --note 'before the upgrade'"
+    after_help = "Examples:\n  lifeboat backup\n  lifeboat backup --to local --member m2 --pin --note 'before the upgrade'\n  \
+    lifeboat backup --synthetic --identity backup-key.txt"
 )]
 pub struct Args {
     /// To the destinations of this schedule of full backups
@@ -33,6 +38,14 @@ pub struct Args {
     /// Only to these destinations; may be given several times
     #[arg(long, value_name = "DEST", value_hint = ValueHint::Other, value_delimiter = ',')]
     to: Vec<String>,
+    /// Make it of the newest full backup and the deltas behind it, with an identity; etcd is not asked
+    #[arg(long, conflicts_with_all = ["member", "pace"])]
+    synthetic: bool,
+    #[command(flatten)]
+    identity: IdentityArgs,
+    /// Where the plain data of a synthetic one lies until it is done, in a file without a name; without it, in memory
+    #[arg(long, value_name = "DIR", requires = "synthetic")]
+    work_dir: Option<PathBuf>,
     /// Ask this member and no other; `local` is the one on this host
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     member: Option<String>,
@@ -60,11 +73,36 @@ struct Document<'a> {
     stored_bytes: u64,
     seconds: f64,
     new_lineage: bool,
+    synthetic: Option<SyntheticDocument<'a>>,
     proof: Proof,
     proof_reason: Option<&'a str>,
     faults: &'a [String],
     destinations: Vec<DestinationDocument<'a>>,
     warnings: &'a [String],
+}
+
+/// What it was made of.
+#[derive(Serialize)]
+struct SyntheticDocument<'a> {
+    chain: &'a ChainId,
+    base_revision: Revision,
+    deltas: u64,
+    hash_kv: HashKv,
+    checkpoints: u64,
+    matched_revision: Option<Revision>,
+}
+
+impl SyntheticDocument<'_> {
+    fn of(of: &Synthetic) -> SyntheticDocument<'_> {
+        SyntheticDocument {
+            chain: &of.chain,
+            base_revision: of.base_revision,
+            deltas: of.deltas,
+            hash_kv: of.computed,
+            checkpoints: of.checkpoints,
+            matched_revision: of.matched.map(|matched| matched.revision),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -76,15 +114,29 @@ struct DestinationDocument<'a> {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration_and_doubts(context)?;
-    let asked = Asked {
-        request: args.request(),
-        to: args.to,
-        wait: args.wait,
-    };
     let output = context.output;
     let show = |progress| context.runtime.spawn(watch(output, progress));
     let listen = || super::listen(context);
-    let (outcome, destinations) = take_now(&config, asked, (&output, context.runtime.handle()), listen, show)?;
+    let around: (&dyn Listener, _) = (&output, context.runtime.handle());
+    let (outcome, destinations) = match args.synthetic {
+        true => {
+            let identities = args.identity.or_configured(Some(&config))?;
+            make_now(&config, args.of_deltas(), identities, around, listen, show)?
+        }
+        false if !args.identity.files().is_empty() => {
+            let message =
+                "`--identity` goes with `--synthetic`: what is taken of etcd is encrypted, and nothing is opened";
+            return Err(Failure::new(Exit::Usage, message).next("leave it out, or add `--synthetic`"));
+        }
+        false => {
+            let asked = Asked {
+                request: args.request(),
+                to: args.to,
+                wait: args.wait,
+            };
+            take_now(&config, asked, around, listen, show)?
+        }
+    };
     report(&output, &outcome, &destinations);
     let everywhere = outcome.destinations.iter().all(|written| written.result.is_ok());
     match (outcome.manifest.faults.is_empty(), everywhere) {
@@ -95,6 +147,17 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 impl Args {
+    fn of_deltas(self) -> synthetic::Asked {
+        synthetic::Asked {
+            schedule: self.schedule,
+            to: self.to,
+            pinned: if self.pin { Pinned::Yes } else { Pinned::No },
+            note: self.note,
+            wait: self.wait,
+            work_dir: self.work_dir,
+        }
+    }
+
     fn request(&self) -> Request {
         Request {
             origin: Origin::Manual,
@@ -159,6 +222,16 @@ fn report(output: &Output, outcome: &Outcome, destinations: &Destinations) {
         (proof, Some(reason)) => format!("proven: {proof}; not hash_kv: {reason}"),
         (proof, None) => format!("proven: {proof}"),
     };
+    if let Some(of) = &manifest.synthetic {
+        output.detail(format!(
+            "made of backup {} at revision {} and {} behind it; HashKV computed of it is {} at revision {}",
+            of.chain,
+            of.base_revision,
+            count(of.deltas, "delta"),
+            of.computed.hash,
+            of.computed.revision
+        ));
+    }
     output.detail(format!(
         "revision {} of {} ({}), {} stored as {} in {}; {proven}",
         manifest.to_revision,
@@ -197,6 +270,7 @@ fn document(outcome: &Outcome) -> Document<'_> {
         stored_bytes: manifest.stored.bytes,
         seconds: outcome.took.as_secs_f64(),
         new_lineage: outcome.opening.is_some(),
+        synthetic: manifest.synthetic.as_ref().map(SyntheticDocument::of),
         proof: manifest.proof.unwrap_or(Proof::Stored),
         proof_reason: manifest.proof_reason.as_deref(),
         faults: &manifest.faults,

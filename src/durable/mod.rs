@@ -12,6 +12,7 @@ mod dir;
 mod free_space;
 mod group;
 mod mapped;
+pub mod nameless;
 mod plain;
 mod resolve;
 

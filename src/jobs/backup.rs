@@ -322,7 +322,7 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
 }
 
 /// Takes the backup in where it was written.
-fn take_in(destinations: &mut Destinations, outcome: &Outcome) {
+pub(super) fn take_in(destinations: &mut Destinations, outcome: &Outcome) {
     let written = outcome.destinations.iter().filter(|written| written.result.is_ok());
     let names = written.map(|written| written.destination.as_str());
     destinations.take_in(&outcome.manifest, &outcome.document, names);
@@ -347,7 +347,7 @@ fn accept_if_restored(listener: &dyn Listener, destinations: &Destinations, outc
 
 /// Forgets the chain when nothing of it is left to sweep: it is a backup everywhere, was begun nowhere, or was taken
 /// back.
-fn end(begun: BegunChain, taken: &Result<Outcome, Error>, progress: &Progress) {
+pub(super) fn end(begun: BegunChain, taken: &Result<Outcome, Error>, progress: &Progress) {
     let leaves_nothing = match taken {
         Ok(outcome) => outcome.destinations.iter().all(|written| written.result.is_ok()),
         Err(Error::Interrupted { left }) if left.is_empty() => true,
@@ -378,6 +378,8 @@ pub fn failure(error: Error) -> Failure {
             .next("nothing was kept; try another member with `--member NAME` and look at this one's disk and log"),
         Error::Wrong { .. } => Failure::new(Exit::Damaged, text)
             .next("look at this member's disk and log, and compare the members: `etcdctl endpoint hashkv --cluster`"),
+        Error::OtherThanMade { .. } => Failure::new(Exit::Failed, text)
+            .next("nothing was kept; run it again, on another host if that does not help"),
         Error::NoneSound { .. } => Failure::new(Exit::Damaged, text)
             .next("nothing was kept; look at the disks and logs of these members: `lifeboat check --online` tries every one"),
         Error::NoDestination(_) => {

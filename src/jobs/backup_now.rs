@@ -12,11 +12,11 @@ use super::stores::{open_the_others, open_to_write, warn_of_unreadable};
 use super::{Exit, Failure, Listener, clock, copy, failed, host, last_seen, recipients};
 use crate::backup::{Outcome, Progress};
 use crate::config::{Config, Kind};
-use crate::destinations::Destinations;
+use crate::destinations::{Destination, Destinations};
 use crate::etcd::choose::{NoChoice, choose, may_answer_yet};
 use crate::etcd::{Access, Ahead, survey};
 use crate::process::Interrupt;
-use crate::state::Holder;
+use crate::state::{Holder, State};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -38,15 +38,7 @@ pub fn take_now(
     listen: impl FnOnce() -> Interrupt,
     show: impl FnOnce(Arc<Progress>) -> JoinHandle<()>,
 ) -> Result<(Outcome, Destinations), Failure> {
-    if config.has_sample_recipient() {
-        return Err(Failure::new(
-            Exit::Configuration,
-            "the recipient is the sample's: nobody could open the backup",
-        )
-        .next(
-            "make a key with `lifeboat keygen --identity FILE` and put what it prints into [encryption] recipients",
-        ));
-    }
+    refuse_sample_recipient(config)?;
     // Before anything is made, so that a secret that is missing leaves nothing.
     let access = host::access(config)?;
     let state = host::state(&config.cluster.name)?;
@@ -58,20 +50,8 @@ pub fn take_now(
     wait_for_member(config, member, asked.wait, &access, (listener, runtime), &interrupt)?;
     let _lock = host::jobs_lock(&state, "backup", asked.wait.saturating_sub(begun.elapsed()))?;
     clock::note(listener, &state);
-    let to = wanted_destinations(config, &asked)?;
-    let mut opened = open_to_write(config, &state, &to)?;
-    let written_to = opened.len();
-    // A history goes on in all destinations, also in those that this backup does not go to.
-    opened.extend(open_the_others(config, &state, &opened));
-    let mut destinations = read_and_sweep(listener, config, &state, &opened);
-    opened.truncate(written_to);
-    // What keeps the backup out of a destination is told at the end, once.
-    let told_later = opened.iter().filter(|destination| destination.store.is_err());
-    let told_later: Vec<String> = told_later.map(|destination| destination.name.clone()).collect();
-    warn_of_unreadable(listener, &destinations, &told_later);
-    for damaged in destinations.catalog.damaged() {
-        listener.warn(&format!("{damaged}: {}", damaged.fault));
-    }
+    let to = wanted_destinations(config, asked.request.schedule.as_deref(), &asked.to)?;
+    let (opened, mut destinations) = open_and_read(listener, config, &state, &to)?;
     let random = getrandom::u32().map_err(failed)?;
     let now = host::now();
     let chain = destinations.catalog.next_chain(now, random);
@@ -113,6 +93,41 @@ pub fn take_now(
         .warnings
         .extend(last_seen::remember(&state, &destinations).err());
     Ok((outcome, destinations))
+}
+
+/// Refuses to encrypt to the key that the sample of a configuration has.
+pub(super) fn refuse_sample_recipient(config: &Config) -> Result<(), Failure> {
+    if !config.has_sample_recipient() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Configuration,
+        "the recipient is the sample's: nobody could open the backup",
+    )
+    .next("make a key with `lifeboat keygen --identity FILE` and put what it prints into [encryption] recipients"))
+}
+
+/// The destinations `to`, all where it names none, opened to be written to, and what all there are hold.
+pub(super) fn open_and_read(
+    listener: &dyn Listener,
+    config: &Config,
+    state: &State,
+    to: &[String],
+) -> Result<(Vec<Destination>, Destinations), Failure> {
+    let mut opened = open_to_write(config, state, to)?;
+    let written_to = opened.len();
+    // A history goes on in all destinations, also in those that this backup does not go to.
+    opened.extend(open_the_others(config, state, &opened));
+    let destinations = read_and_sweep(listener, config, state, &opened);
+    opened.truncate(written_to);
+    // What keeps the backup out of a destination is told at the end, once.
+    let told_later = opened.iter().filter(|destination| destination.store.is_err());
+    let told_later: Vec<String> = told_later.map(|destination| destination.name.clone()).collect();
+    warn_of_unreadable(listener, &destinations, &told_later);
+    for damaged in destinations.catalog.damaged() {
+        listener.warn(&format!("{damaged}: {}", damaged.fault));
+    }
+    Ok((opened, destinations))
 }
 
 /// How often it is asked whether a member answers.
@@ -157,9 +172,13 @@ fn wait_for_member(
 }
 
 /// The destinations that were asked for; none where all are meant.
-fn wanted_destinations(config: &Config, asked: &Asked) -> Result<Vec<String>, Failure> {
-    let Some(name) = &asked.request.schedule else {
-        return Ok(asked.to.clone());
+pub(super) fn wanted_destinations(
+    config: &Config,
+    schedule: Option<&str>,
+    to: &[String],
+) -> Result<Vec<String>, Failure> {
+    let Some(name) = schedule else {
+        return Ok(to.to_vec());
     };
     let of_kind = config
         .schedules

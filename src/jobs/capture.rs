@@ -15,13 +15,13 @@ use super::stores::open_to_write;
 use super::{Exit, Failure, Listener, failed, host, signing};
 use crate::backup::HashKvPolicy;
 use crate::capture::{Board, Cutting, Known, Lane, Now, Others, Settings, Sight, Surroundings, run};
-use crate::catalog::{Catalog, LatestError, Pinned};
+use crate::catalog::{Backup, Catalog, LatestError, Pinned};
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, survey};
 use crate::health::Level;
-use crate::layout::{ChainPath, Listed, Origin, Writer};
+use crate::layout::{ChainPath, Listed, Origin, Outline, Writer};
 use crate::pipeline::Encoding;
 use crate::process::Interrupt;
 use crate::slots::{APART, hosts_before};
@@ -197,6 +197,12 @@ impl Surroundings for Around {
         Ok(sight(&read.catalog))
     }
 
+    fn reaching_beyond(&self, full: &Outline) -> Result<Option<(Outline, Known)>, String> {
+        let opened = open_to_write(&self.config, &self.state, &self.destinations).map_err(in_words)?;
+        let read = Destinations::read(self.config.cluster.name.clone(), &opened, None);
+        Ok(reaching_beyond(&read.catalog, full))
+    }
+
     fn look_at(&self, chain: &ChainPath) -> Result<Known, String> {
         let mut why = "no destination is configured".to_owned();
         for destination in &self.destinations {
@@ -298,16 +304,36 @@ impl Listener for Around {
 /// The full backup that is followed, by what destinations hold.
 fn sight(catalog: &Catalog) -> Sight {
     match catalog.latest() {
-        Ok(backup) => {
-            let mut known = Known::default();
-            for copy in &backup.copies {
-                known.take(copy.links.iter().map(|link| &link.name));
-            }
-            Sight::Full(Box::new(backup.manifest().clone()), known)
-        }
+        Ok(backup) => Sight::Full(Box::new(backup.manifest().clone()), known(backup)),
         Err(error @ (LatestError::Empty | LatestError::NothingGood { .. })) => Sight::None(error.to_string()),
         Err(error) => Sight::Undecided(with_causes(&error)),
     }
+}
+
+/// How far the chain of a backup has come.
+fn known(backup: &Backup) -> Known {
+    let mut known = Known::default();
+    for copy in &backup.copies {
+        known.take(copy.links.iter().map(|link| &link.name));
+    }
+    known
+}
+
+/// The good full backup of the same history whose chain goes on and reaches furthest beyond `full`.
+fn reaching_beyond(catalog: &Catalog, full: &Outline) -> Option<(Outline, Known)> {
+    let is_other = |backup: &&Backup| {
+        let outline = backup.manifest();
+        backup.is_good() && outline.lineage == full.lineage && outline.chain != full.chain
+    };
+    let others = catalog.backups().iter().filter(is_other).map(|backup| {
+        let known = known(backup);
+        (known.reached(backup.revision()), backup, known)
+    });
+    let beyond = others.filter(|(reached, backup, known)| {
+        *reached > full.to_revision && known.ends_before(backup.revision()).is_none()
+    });
+    let (_, backup, known) = beyond.max_by_key(|(reached, backup, _)| (*reached, backup.newness()))?;
+    Some((backup.manifest().clone(), known))
 }
 
 fn in_words(failure: Failure) -> String {

@@ -54,6 +54,7 @@ mod spool;
 mod store_variables;
 pub mod stores;
 pub mod survey_destinations;
+pub mod synthetic;
 pub mod unit_access;
 pub mod verify;
 

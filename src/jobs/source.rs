@@ -216,6 +216,23 @@ impl Found {
         }
     }
 
+    /// A stored backup, and the point behind it that was chosen.
+    pub fn behind(
+        backup: &Backup,
+        manifest: Manifest,
+        places: &Destinations,
+        keys: Arc<Identities>,
+        chosen: Chosen,
+    ) -> Found {
+        Found {
+            manifest: Some(manifest),
+            places: copies(backup, places),
+            identities: Some(keys),
+            window: Window::STORED,
+            chosen: Some(chosen),
+        }
+    }
+
     /// The point that was chosen, where that is not just a full backup.
     pub fn chosen(&self) -> Option<&Chosen> {
         self.chosen.as_ref()

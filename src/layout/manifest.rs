@@ -136,6 +136,23 @@ pub struct Rewrapped {
     pub generation: u32,
 }
 
+/// What a backup was made of that was not taken of etcd: a full backup, and the deltas behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synthetic {
+    /// The chain of both.
+    pub chain: ChainId,
+    /// The revision of that full backup.
+    pub base_revision: Revision,
+    /// How many deltas were applied to it.
+    pub deltas: u64,
+    /// HashKV, computed of what was made. Nobody has reported it, unless the manifest's `hash_kv` is there.
+    pub computed: HashKv,
+    /// How many reports of members the deltas hold, up to the revision of this backup.
+    pub checkpoints: u64,
+    /// The last report of a member that what was made was compared with, and equals.
+    pub matched: Option<HashKv>,
+}
+
 /// The cluster that was backed up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
@@ -249,6 +266,9 @@ pub struct Manifest {
     /// What it was made of, if that was another backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrapped: Option<Rewrapped>,
+    /// What it was made of, if etcd was not asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<Synthetic>,
     /// The schedule, if one asked for it.
     pub schedule: Option<String>,
     /// The instant of the schedule.
@@ -554,6 +574,7 @@ pub(crate) mod tests {
             recipients: vec!["age1example".to_owned()],
             origin: Origin::Manual,
             rewrapped: None,
+            synthetic: None,
             schedule: None,
             slot: None,
             note: None,

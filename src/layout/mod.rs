@@ -15,7 +15,7 @@ pub use claim::Claim;
 pub use clocks::Clocks;
 pub use manifest::{
     Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Rewrapped,
-    SIGNED_FORMAT, Stream, Writer,
+    SIGNED_FORMAT, Stream, Synthetic, Writer,
 };
 pub use names::{ChainPath, Epoch, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath, Span};
 pub use records::{Acceptance, Check, Pin, Proof};

@@ -43,6 +43,8 @@ pub struct Checkpoints {
     pub found: u64,
     /// The last revision at which HashKV is the reported one: up to there nothing is missing and nothing is wrong.
     pub matched: Option<Revision>,
+    /// What was reported of that one.
+    pub report: Option<HashKv>,
 }
 
 /// What is wrong with changes.
@@ -450,6 +452,7 @@ impl Appended {
             match known.map_or_else(|| agreement_at(file, report), Ok)? {
                 Agreement::Equal => {
                     self.applied.checkpoints.matched = Some(report.revision);
+                    self.applied.checkpoints.report = Some(report);
                     break;
                 }
                 Agreement::Different => {

@@ -151,6 +151,7 @@ mod tests {
                     chain: id,
                 },
                 tip: Revision::new(i64::from(number) + 1).unwrap(),
+                reach: Revision::new(i64::from(number) + 1).unwrap(),
                 generation: 0,
                 bytes: 1,
                 standing: Standing::Good(Proof::Stored),

@@ -117,6 +117,17 @@ fn judged<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, min_backups: u32) -> Vec<
             case.hold = Hold::Firm;
         }
     }
+    // The last point of all may be behind an older full backup: the newer one was made of that and its changes, or was taken
+    // a moment ago, and no change is captured behind it yet.
+    if let Some(newest) = newest
+        && let Some(furthest) = cases
+            .iter_mut()
+            .max_by_key(|case| (case.chain.reach, case.chain.newness()))
+        && furthest.chain.reach > newest.reach
+    {
+        furthest.keep.push(KeepReason::ReachesFurther(furthest.chain.reach));
+        furthest.hold = Hold::Firm;
+    }
     rules.weigh(&good, |place, said| {
         if let (Some(case), Ok(reason)) = (cases.get_mut(place), said) {
             if let KeepReason::Points { .. } = reason {

@@ -111,16 +111,29 @@ fn weigh_within<'a>(within: Duration, from: Timestamp, ranked: &[Dated<'a>], hea
 }
 
 /// Keeps all since the beginning of the window, and the last one before it: from that one on its first points are reached.
+/// Where that one's own changes do not lead to the first one inside, also those before it whose do lead further: one that was made of
+/// another and its changes may have none of its own.
 fn weigh_points<'a>(within: Duration, from: Timestamp, ranked: &[Dated<'a>], hear: &mut impl FnMut(usize, Said<'a>)) {
     let longest = SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX);
     let is_inside = |dated: &&Dated<'a>| from.duration_since(dated.start) <= longest;
     // By revisions: of two that were begun with different clocks the later one need not have the later date.
     let last_inside = ranked.iter().rposition(|dated| is_inside(&dated));
     let needed = last_inside.map_or(1, |place| place.saturating_add(2));
-    for place in 0..ranked.len() {
+    let first_inside = last_inside
+        .and_then(|place| ranked.get(place))
+        .map(|dated| dated.chain.tip);
+    let mut reached = None;
+    for (place, dated) in ranked.iter().enumerate() {
+        let is_before = last_inside.is_none_or(|last| place > last);
+        let leads_further = reached.is_none_or(|reached| {
+            dated.chain.reach > reached && first_inside.is_none_or(|first| reached.next() < first)
+        });
+        if is_before && leads_further {
+            reached = Some(dated.chain.reach);
+        }
         hear(
             place,
-            if place < needed {
+            if place < needed || (is_before && leads_further) {
                 Ok(KeepReason::Points { within, from })
             } else {
                 Err(RemoveReason::PastPoints { within, from })

@@ -52,7 +52,7 @@ pub use removal::removal_order;
 pub use rewrapped::Led;
 pub use untrusted_time::{Clocks, Held, careful_plan};
 
-use crate::catalog::{Backup, Catalog, LastCheck, LatestError, Newness, Pinned, Standing};
+use crate::catalog::{Backup, Catalog, Following, LastCheck, LatestError, Newness, Pinned, Standing};
 use crate::layout::{ChainPath, Pin, Proof};
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 
@@ -63,8 +63,10 @@ pub struct Chain {
     pub path: ChainPath,
     /// Its history.
     pub lineage: LineageId,
-    /// The last revision that it holds.
+    /// The revision of its full backup.
     pub tip: Revision,
+    /// The last revision that can be restored of it: what follows the full backup counts as far as nothing is missing.
+    pub reach: Revision,
     /// How often it was made anew for other recipients.
     pub generation: u32,
     /// How much its objects take, what follows the full backup included.
@@ -88,6 +90,7 @@ impl Chain {
         Some(Chain {
             lineage: manifest.lineage.clone(),
             tip: manifest.to_revision,
+            reach: Following::in_destination(backup, destination).window().to,
             generation: backup.generation(),
             bytes: {
                 let links = copy.links.iter().map(|link| link.bytes);

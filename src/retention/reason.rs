@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Period, Unit};
 use crate::catalog::Standing;
 use crate::layout::Pin;
-use crate::model::{ByteSize, ChainId, LineageId};
+use crate::model::{ByteSize, ChainId, LineageId, Revision};
 
 /// Why a chain is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum KeepReason<'a> {
     Unjudged(&'a LineageId),
     /// It is the newest good one of its lineage.
     NewestGood(&'a LineageId),
+    /// It is older, and its changes lead further than all that is newer.
+    ReachesFurther(Revision),
     /// The policy has no `keep_…` rule.
     NoRule,
     /// `keep_last`.
@@ -84,6 +86,9 @@ impl fmt::Display for KeepReason<'_> {
                 "nothing of lineage {lineage} is removed before `accept-lineage` has said which lineage is meant"
             ),
             KeepReason::NewestGood(lineage) => write!(f, "newest good one of lineage {lineage}"),
+            KeepReason::ReachesFurther(to) => {
+                write!(f, "its changes lead to revision {to}, further than any newer one")
+            }
             KeepReason::NoRule => f.write_str("no keep_… rule is set"),
             KeepReason::Last { number, of, lineage } => {
                 write!(f, "last {of} of lineage {lineage}: number {number}")

@@ -9,6 +9,7 @@ mod scenario;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -59,6 +60,7 @@ fn chain(id: &str) -> Chain {
         },
         lineage: "ab-0000000a".parse().unwrap(),
         tip: Revision::new(10).unwrap(),
+        reach: Revision::new(10).unwrap(),
         generation: 0,
         bytes: 1,
         standing: Standing::Good(Proof::Stored),
@@ -250,4 +252,56 @@ fn words_from_a_store_stay_on_one_line() {
     let text = plan.keep[0].reasons[0].to_string();
     assert!(text.starts_with("pinned by a:  [2J remove everything"), "{text}");
     assert!(text.len() < 300, "{}", text.len());
+}
+
+/// Which of some chains, each with its start, the revision of its full backup and the last that it leads to, a policy keeps.
+fn kept_of(chains: &[(&str, i64, i64)], policy: &Policy) -> Vec<i64> {
+    let chains = chains.iter().map(|(id, tip, reach)| Chain {
+        tip: Revision::new(*tip).unwrap(),
+        reach: Revision::new(*reach).unwrap(),
+        ..chain(id)
+    });
+    let inventory = Inventory {
+        chains: chains.collect(),
+        unjudged: None,
+    };
+    let now = "2026-11-21T00:00:00Z".parse().unwrap();
+    let plan = plan(&inventory, policy, now, &TimeZone::UTC);
+    let mut kept: Vec<i64> = plan.keep.iter().map(|verdict| verdict.chain.tip.get()).collect();
+    kept.sort_unstable();
+    kept
+}
+
+#[test]
+fn an_older_chain_stays_while_its_changes_lead_further_than_all_newer_ones() {
+    let policy = Policy {
+        keep_last: 1,
+        ..Policy::default()
+    };
+    // What was made of it has none of its own yet.
+    let (base, made) = (
+        ("20261120T100000Z-00000001", 10, 90),
+        ("20261120T110000Z-00000002", 80, 80),
+    );
+    assert_eq!(kept_of(&[base, made], &policy), [10, 80]);
+    let gone_on = ("20261120T110000Z-00000002", 80, 95);
+    assert_eq!(kept_of(&[base, gone_on], &policy), [80]);
+    let overtaken = ("20261120T120000Z-00000003", 90, 90);
+    assert_eq!(kept_of(&[base, made, overtaken], &policy), [90]);
+}
+
+#[test]
+fn points_of_the_window_that_are_in_an_older_chain_alone_stay() {
+    let policy = Policy {
+        pitr_window: Some(Duration::from_secs(3600)),
+        ..Policy::default()
+    };
+    let base = ("20261120T050000Z-00000001", 10, 90);
+    let older = ("20261120T040000Z-00000000", 5, 10);
+    // It was not gone on with: all that lies between it and the first one inside is in the chain that it was made of.
+    let made = ("20261120T090000Z-00000002", 50, 50);
+    let inside = ("20261120T110000Z-00000003", 90, 120);
+    assert_eq!(kept_of(&[older, base, made, inside], &policy), [10, 50, 90]);
+    let gone_on = ("20261120T090000Z-00000002", 50, 92);
+    assert_eq!(kept_of(&[older, base, gone_on, inside], &policy), [50, 90]);
 }

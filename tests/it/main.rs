@@ -57,6 +57,7 @@ mod stores;
 #[allow(dead_code, reason = "one shelf for all tests; not every item is in use at all times")]
 mod support;
 mod swift;
+mod synthetic;
 mod systemd;
 mod units;
 mod vectors;

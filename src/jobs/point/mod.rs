@@ -104,6 +104,11 @@ impl Chosen {
         self.revision > self.base
     }
 
+    /// How many bytes of deltas and packs lead to it, as they are stored.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What was passed over while changes were read, each once.
     pub fn tell_notes(&self, listener: &dyn Listener) {
         self.notes.take().iter().for_each(|note| listener.alarm(note));
@@ -270,22 +275,31 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// The last revision at or before `time`, in the newest chain that knows it.
+    /// The last revision at or before `time`, behind the newest full backup from which it is reached.
+    ///
+    /// Of chains that overlap each may know of another one: what was caught up with has the time at which that was done in
+    /// one, and its own in the other. Each tells no more than was there, so the highest is the answer.
     fn at_time<'c>(&self, candidates: &[&'c Candidate<'a>], time: Timestamp) -> Result<Option<Place<'c, 'a>>, Failure> {
+        let mut best: Option<TimeMark> = None;
         for candidate in candidates {
-            if candidate.begin().time > time {
+            let may_know_more = best.is_none_or(|best| candidate.window.to > best.revision);
+            if candidate.begin().time > time || !may_know_more {
                 continue;
             }
-            if let Some(mark) = self.seek(candidate, time)? {
-                return Ok(Some(Place {
-                    candidate,
-                    revision: mark.revision,
-                    mark: Some(mark),
-                    found: Some(format!("asked for {}", rfc3339(time))),
-                }));
-            }
+            let found = self.seek(candidate, time)?;
+            best = found
+                .filter(|found| best.is_none_or(|best| found.revision > best.revision))
+                .or(best);
         }
-        Ok(None)
+        Ok(best.and_then(|mark| {
+            let candidate = candidates.iter().find(|candidate| candidate.holds(mark.revision))?;
+            Some(Place {
+                candidate,
+                revision: mark.revision,
+                mark: Some(mark),
+                found: Some(format!("asked for {}", rfc3339(time))),
+            })
+        }))
     }
 
     fn before_delete<'c>(

@@ -156,8 +156,9 @@ fn a_time_is_the_last_revision_at_or_before_it() {
     for wanted in 10..39 {
         assert_eq!(two.at(&when(wanted)), ("00000001".to_owned(), wanted), "{wanted}");
     }
-    // The later chain has no changes: of it only its full backup is known.
-    for wanted in 40..45 {
+    // The later chain has no changes: of it only its full backup is known, from which its own revision is reached.
+    assert_eq!(two.at(&when(40)), ("00000002".to_owned(), 40));
+    for wanted in 41..45 {
         assert_eq!(two.at(&when(wanted)), ("00000001".to_owned(), wanted), "{wanted}");
     }
     for idle in [46, 50, 53] {

@@ -52,6 +52,7 @@ fn any_chain() -> impl Strategy<Value = Chain> {
         },
         lineage: format!("ab-0000000{lineage}").parse().unwrap(),
         tip: Revision::new(tip).unwrap(),
+        reach: Revision::new(tip).unwrap(),
         generation: 0,
         bytes,
         standing,
@@ -67,7 +68,10 @@ fn any_chains() -> impl Strategy<Value = Vec<Chain>> {
             chains.sort_by(|a, b| a.id().cmp(b.id()));
             let mut tips: Vec<Revision> = chains.iter().map(|c| c.tip).collect();
             tips.sort();
-            chains.iter_mut().zip(tips).for_each(|(chain, tip)| chain.tip = tip);
+            chains
+                .iter_mut()
+                .zip(tips)
+                .for_each(|(chain, tip)| (chain.tip, chain.reach) = (tip, tip));
         }
         for (number, chain) in (0..).zip(&mut chains) {
             chain.path.chain = ChainId::new(chain.id().started_at(), number);

@@ -307,18 +307,33 @@ impl<S: PageSink> Unsealed<S> {
         &mut self.sink
     }
 
-    /// Writes the two metas; the older of them names the same root.
-    ///
-    /// Fails when the sink fails.
-    pub fn seal(mut self) -> Result<(S, Written), Error> {
-        let page_size = u64::from(self.meta.page_size);
+    /// The two metas that are missing, each with its place in the file, in the order in which they are written.
+    pub fn metas(&self) -> [(u64, Vec<u8>); 2] {
         let older = Meta {
             txid: self.meta.txid - 1,
             ..self.meta
         };
-        tree::write(&mut self.sink, page_size, &older.encode(1))?;
-        tree::write(&mut self.sink, 0, &self.meta.encode(0))?;
-        let len = self.meta.file_len().ok_or(Error::Exhausted)?;
+        [
+            (u64::from(self.meta.page_size), older.encode(1)),
+            (0, self.meta.encode(0)),
+        ]
+    }
+
+    /// The length of the file that it will be.
+    ///
+    /// Fails where that is no length.
+    pub fn file_len(&self) -> Result<u64, Error> {
+        self.meta.file_len().ok_or(Error::Exhausted)
+    }
+
+    /// Writes the two metas; the older of them names the same root.
+    ///
+    /// Fails when the sink fails.
+    pub fn seal(mut self) -> Result<(S, Written), Error> {
+        for (offset, meta) in self.metas() {
+            tree::write(&mut self.sink, offset, &meta)?;
+        }
+        let len = self.file_len()?;
         Ok((
             self.sink,
             Written {

@@ -9,6 +9,7 @@ mod compact;
 mod copy;
 mod exit;
 mod export;
+mod follow;
 mod host;
 mod inspect;
 mod keygen;

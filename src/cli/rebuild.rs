@@ -5,14 +5,17 @@ use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use clap::ValueHint;
 use serde::Serialize;
 
-use super::arguments::{PointArgs, SourceArgs, Used};
+use super::arguments::{PointArgs, SourceArgs, Used, duration};
 use super::{Context, Exit, Failure};
 use crate::etcd_settings::shell_word as word;
+use crate::jobs::follow;
 use crate::jobs::inspect::refuse_living;
+use crate::jobs::point::Point;
 use crate::jobs::rebuild::{Asked, chown, expected, failure, leave_word, left_behind, warnings};
 use crate::jobs::source::described;
 use crate::keyspace::EtcdLine;
@@ -36,6 +39,7 @@ use crate::text::{compacted, count};
     --initial-cluster-token restored-1 --initial-advertise-peer-urls http://10.0.0.1:2380\n\n\
     As it was a quarter of an hour ago, or before a key was deleted:\n  lifeboat rebuild latest --to-time '15m ago' --identity backup-key.txt --data-dir /var/lib/etcd/default\n  \
     lifeboat rebuild latest --before-delete /registry/namespaces/shop --identity backup-key.txt --data-dir /var/lib/etcd/default\n\n\
+    A copy that is kept a few seconds behind:\n  lifeboat rebuild latest --follow --identity backup-key.txt --data-dir /var/lib/etcd/warm\n\n\
     Of the disk of a dead member, its log included:\n  lifeboat rebuild /srv/copy-of-m1 --from-data-dir --data-dir /var/lib/etcd/default"
 )]
 pub struct Args {
@@ -87,10 +91,20 @@ pub struct Args {
     /// Mark everything before the raised revision as compacted; needs --bump-revision
     #[arg(long, requires = "bump_revision")]
     mark_compacted: bool,
+    /// Lay out `latest`, and keep it a few seconds behind with the deltas that come, until this is ended
+    #[arg(long, conflicts_with_all = ["wal_dir", "skip_hash_check", "defrag", "compact", "from_data_dir", "bump_revision",
+        "mark_compacted"])]
+    follow: bool,
+    /// How often it is looked what has come
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration, requires = "follow")]
+    every: Duration,
     /// The line of etcd that will run on it, where that is older than the backup: 3.4, 3.5, 3.6 or 3.7
     #[arg(long, value_name = "LINE")]
     etcd_version: Option<EtcdLine>,
 }
+
+/// The flags of etcd, by name.
+pub(super) type Flags = BTreeMap<&'static str, String>;
 
 #[derive(Serialize)]
 struct Document {
@@ -110,7 +124,7 @@ struct Document {
     auth_enabled: bool,
     salvaged: Option<SalvagedDocument>,
     applied: Option<AppliedDocument>,
-    flags: BTreeMap<&'static str, String>,
+    flags: Flags,
     #[serde(skip)]
     members: usize,
     /// What gives the directories to etcd's user, where root has made them.
@@ -203,6 +217,18 @@ pub(super) fn rewrite(defrag: bool, compact: bool) -> Rewrite {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let plan = args.asked().plan()?;
     let interrupted = super::interrupted_flag(context);
+    if args.follow {
+        if args.source.source() != "latest" || args.point.point() != Point::OfSource {
+            let message = "`--follow` keeps up with what comes: there is no other point to stay at";
+            return Err(Failure::new(Exit::Usage, message).next("give `latest` as SOURCE, and no point"));
+        }
+        let asked = follow::Asked {
+            source: args.source.asked(context),
+            plan: &plan,
+            every: args.every,
+        };
+        return super::follow::run(context, &asked, &flags(&args, &plan), &interrupted);
+    }
     let left = left_behind(args.source.source(), args.from_data_dir, &plan)?;
     let (source, plan) = match left {
         None => (args.source.clone(), plan),
@@ -266,7 +292,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manifest>) -> Document {
+/// What etcd is to be started with.
+fn flags(args: &Args, plan: &Plan) -> Flags {
     let mut flags = BTreeMap::from([
         ("--data-dir", plan.data_dir.display().to_string()),
         ("--name", args.name.clone()),
@@ -279,6 +306,10 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manif
     if let Some(wal_dir) = &plan.wal_dir {
         flags.insert("--wal-dir", wal_dir.display().to_string());
     }
+    flags
+}
+
+fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manifest>) -> Document {
     Document {
         schema: 1,
         backup: manifest.map(Used::of),
@@ -306,7 +337,7 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manif
         auth_enabled: rebuilt.auth.enabled,
         salvaged: rebuilt.salvaged.map(SalvagedDocument::of),
         applied: rebuilt.applied.map(AppliedDocument::of),
-        flags,
+        flags: flags(args, plan),
         members: plan.membership.members().len(),
         chown: chown(plan, rebuilt),
         warnings: warnings(&args.initial_cluster_token, rebuilt),
@@ -392,13 +423,7 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
         .to_owned(),
     );
     output.line("");
-    output.line("etcd needs these flags now, besides those of its clients:");
-    let flags: Vec<String> = document
-        .flags
-        .iter()
-        .map(|(flag, value)| format!("  {flag} {}", word(value)))
-        .collect();
-    output.line(flags.join(" \\\n"));
+    print_flags(output, &document.flags);
     output.line("");
     output.line("next:");
     if let Some(chown) = &document.chown {
@@ -418,4 +443,14 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
             output.line("    lifeboat backup --wait 5m && lifeboat accept-lineage");
         }
     }
+}
+
+/// What etcd is to be started with, to be typed.
+pub(super) fn print_flags(output: &Output, flags: &Flags) {
+    output.line("etcd needs these flags now, besides those of its clients:");
+    let flags: Vec<String> = flags
+        .iter()
+        .map(|(flag, value)| format!("  {flag} {}", word(value)))
+        .collect();
+    output.line(flags.join(" \\\n"));
 }

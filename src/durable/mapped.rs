@@ -43,7 +43,11 @@ const FAILED: libc::c_int = 1;
 const WINDOWS: u32 = 16;
 
 /// The bytes of a file that nobody else changes.
-pub struct Mapped(memmap2::Mmap);
+pub struct Mapped {
+    map: memmap2::Mmap,
+    /// How much of its beginning is not that of the file, and not let go.
+    own: usize,
+}
 
 impl Mapped {
     /// Maps `file`, which must not be changed or cut by anybody else while the map lives.
@@ -51,7 +55,27 @@ impl Mapped {
     pub fn new(file: &File) -> io::Result<Mapped> {
         // SAFETY: the caller answers for it that nobody truncates the file or writes to what is read of the map.
         let map = unsafe { memmap2::Mmap::map(file) }?;
-        Ok(Mapped(map))
+        Ok(Mapped { map, own: 0 })
+    }
+
+    /// The same with other bytes in some places near its beginning, each given with its offset. The file has its own there
+    /// still, and whatever is written to it there later is not seen.
+    #[expect(unsafe_code, reason = "a database does not fit into the memory of a small host")]
+    pub fn with(file: &File, other: &[(u64, &[u8])]) -> io::Result<Mapped> {
+        // SAFETY: as above. What is written goes to pages of this process alone.
+        let mut map = unsafe { memmap2::MmapOptions::new().map_copy(file) }?;
+        let mut own = 0;
+        for (offset, bytes) in other {
+            let start = usize::try_from(*offset).map_err(io::Error::other)?;
+            let end = start.saturating_add(bytes.len());
+            let place = map.get_mut(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+            place.copy_from_slice(bytes);
+            own = own.max(end);
+        }
+        Ok(Mapped {
+            map: map.make_read_only()?,
+            own: own.next_multiple_of(BLOCK),
+        })
     }
 
     /// Maps a `file` that was named on this command line, or made for it, if it is a plain one of a file system on this
@@ -81,9 +105,12 @@ impl Mapped {
     /// Lets go of `len` bytes from `offset` on; they are read from the file again when they are looked at.
     #[expect(unsafe_code, reason = "the kernel is told of memory that is borrowed")]
     fn let_go(&self, offset: usize, len: usize) {
-        // SAFETY: pages of a shared map that is only read hold nothing but what is in the file: whoever looks at them
+        let end = offset.saturating_add(len);
+        let offset = offset.max(self.own);
+        let len = end.saturating_sub(offset);
+        // SAFETY: pages of a map that is only read, but for those of its own beginning, hold nothing but what is in the file: whoever looks at them
         // again sees the same bytes. A refusal of the advice does no harm.
-        unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) }.ok();
+        unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) }.ok();
     }
 }
 
@@ -108,7 +135,7 @@ fn tell_of_what_is_cut() {
 impl Deref for Mapped {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.map
     }
 }
 
@@ -200,6 +227,20 @@ mod tests {
             }
         }
         most
+    }
+
+    #[test]
+    fn what_is_laid_over_a_map_stays_and_is_not_in_the_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; 4 * BLOCK]).unwrap();
+        let map = Mapped::with(&file, &[(3, b"it"), (PAGE as u64, b"that")]).unwrap();
+        let walk = map.behind();
+        walk.looks_at(&map);
+        drop(walk);
+        assert_eq!((&map[3..5], &map[PAGE..PAGE + 4]), (&b"it"[..], &b"that"[..]));
+        assert!(map[5..PAGE].iter().chain(&map[PAGE + 4..]).all(|byte| *byte == 7));
+        assert!(Mapped::new(&file).unwrap().iter().all(|byte| *byte == 7));
+        assert!(Mapped::with(&file, &[(4 * BLOCK as u64 - 1, b"it")]).is_err());
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod exit;
 pub mod export;
 pub mod export_point;
 mod failure;
+pub mod follow;
 pub mod give_way;
 pub mod host;
 pub mod identities;

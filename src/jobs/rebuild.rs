@@ -145,6 +145,9 @@ pub fn refused_by(error: &Error, manifest: Option<&Manifest>) -> Failure {
             "move what is there aside (`mv {0} {0}.old`), or give another directory: nothing is ever overwritten",
             path.display()
         )),
+        Error::NotWarm { .. } => failed(Exit::Refused).next(
+            "give another directory: what an etcd has run on is not changed, and another member's is not taken over",
+        ),
         Error::Running { .. } => {
             failed(Exit::Refused).next("stop it first (`systemctl stop etcd`), then move its data aside")
         }

@@ -15,6 +15,7 @@ use super::spool::spool;
 use super::stores::{self, read_for_one, store_failure};
 use super::{Exit, Failure, Listener, configuration, failed, host, identities};
 use crate::catalog::Backup;
+use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::durable;
 use crate::layout::{Manifest, ObjectName};
@@ -78,17 +79,7 @@ impl Asked<'_> {
             )
             .next("name it by its ID: `lifeboat list --all`"));
         }
-        let (places, config) = match &self.from {
-            Some(from) => {
-                // No configuration is needed; one that is there may name the identity, and where plugins are.
-                let config = configuration::read(self.configuration, listener).ok();
-                (from.read(listener)?, config)
-            }
-            None => {
-                let config = configuration::read(self.configuration, listener)?;
-                (read_for_one(listener, &config, None, self.unsigned)?, Some(config))
-            }
-        };
+        let (places, config) = self.read(listener)?;
         let (id, point) = self.split()?;
         let backup = chosen(listener, &places, id)?;
         let identities = || identities::or_configured(self.key_files, config.as_ref());
@@ -115,6 +106,26 @@ impl Asked<'_> {
             // Of a full backup that was named there is nothing more to say.
             chosen: Some(chosen).filter(|chosen| point != Point::OfSource || chosen.is_behind()),
         })
+    }
+
+    /// Everything that there is where it is looked for, and what opens it.
+    pub fn places(&self, listener: &dyn Listener) -> Result<(Destinations, Option<Identities>), Failure> {
+        let (places, config) = self.read(listener)?;
+        Ok((places, identities::or_configured(self.key_files, config.as_ref())?))
+    }
+
+    fn read(&self, listener: &dyn Listener) -> Result<(Destinations, Option<Config>), Failure> {
+        match &self.from {
+            Some(from) => {
+                // No configuration is needed; one that is there may name the identity, and where plugins are.
+                let config = configuration::read(self.configuration, listener).ok();
+                Ok((from.read(listener)?, config))
+            }
+            None => {
+                let config = configuration::read(self.configuration, listener)?;
+                Ok((read_for_one(listener, &config, None, self.unsigned)?, Some(config)))
+            }
+        }
     }
 
     /// The id, and the point that is meant, which may stand in the id.
@@ -221,13 +232,13 @@ impl Found {
         backup: &Backup,
         manifest: Manifest,
         places: &Destinations,
-        keys: Arc<Identities>,
+        keys: Option<Arc<Identities>>,
         chosen: Chosen,
     ) -> Found {
         Found {
             manifest: Some(manifest),
             places: copies(backup, places),
-            identities: Some(keys),
+            identities: keys,
             window: Window::STORED,
             chosen: Some(chosen),
         }

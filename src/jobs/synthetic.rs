@@ -188,7 +188,7 @@ fn find(
         backup,
         manifest.clone(),
         destinations,
-        identities.clone(),
+        Some(identities.clone()),
         point.clone(),
     );
     Ok((found, manifest, point))

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 
 use super::append_buckets::{check_built, graft, seal};
-use super::changes::{Base, append};
+use super::changes::{Appended, Base, append};
 use super::{
     Applied, ContentProof, DigestRule, Error, Expected, Listener, Progress, Rebuilt, Rewrite, Rewritten, Salvaged,
     Wish, go_on, salvage,
@@ -29,14 +29,14 @@ pub(super) const MISSING_LEASE_TTL_SECONDS: i64 = 3600;
 
 /// A database that is sound, as it came from its source, and into which may be written who the new members are.
 pub(super) struct Sound {
-    name: String,
-    file: File,
-    map: Mapped,
-    walked: Inspection,
+    pub name: String,
+    pub file: File,
+    pub map: Mapped,
+    pub walked: Inspection,
     proof: ContentProof,
-    added: Vec<Lease>,
+    pub added: Vec<Lease>,
     /// Leases that have an entry by now, for which nobody knew the time to live.
-    guessed: Vec<LeaseId>,
+    pub guessed: Vec<LeaseId>,
     bump: Option<NonZeroU64>,
     line: Option<EtcdLine>,
     digest_was_absent: bool,
@@ -46,7 +46,7 @@ pub(super) struct Sound {
     /// What its log holds beyond it.
     log: Option<(Executed, Salvaged)>,
     /// What changes behind it came to, which are in it by now.
-    applied: Option<Applied>,
+    pub applied: Option<Applied>,
 }
 
 impl Sound {
@@ -140,19 +140,8 @@ impl Sound {
         let map = mapped(&self.file)?;
         go_on(listener, Progress::Checking)?;
         let guessed = std::mem::take(&mut appended.guessed);
-        let (walked, compacted_bytes, applied) = over(&self.name, &map, |made| {
-            if let Some(broken) = &appended.broken {
-                return Err(appended.refused(broken, made).map_err(Error::Build)?);
-            }
-            let reported = appended.at_end(made);
-            let sized = sized(&self.name, made, wish, reported);
-            let (walked, compacted_bytes) = sized.map_err(|error| Error::BuiltUnsound {
-                fault: error.to_string(),
-            })?;
-            let at_end = reported.map(|reported| walked.compared_with(made, reported));
-            let applied = appended.compared(at_end, made).map_err(Error::Build)??;
-            Ok((walked, compacted_bytes, applied))
-        })?;
+        let (walked, compacted_bytes, applied) =
+            over(&self.name, &map, |made| proven(&self.name, appended, made, wish))?;
         let added = missing_leases(&walked.summary, &walked.replayed);
         let proof = match applied.checkpoints.matched {
             Some(matched) if matched == applied.to => ContentProof::HashKv,
@@ -311,6 +300,26 @@ impl Sound {
     }
 }
 
+/// Walks over a database to which changes were appended, and holds it to them and to what members have reported.
+pub(super) fn proven(
+    name: &str,
+    appended: Appended,
+    made: &bbolt::File<'_>,
+    wish: &Wish,
+) -> Result<(Inspection, Option<u64>, Applied), Error> {
+    if let Some(broken) = &appended.broken {
+        return Err(appended.refused(broken, made).map_err(Error::Build)?);
+    }
+    let reported = appended.at_end(made);
+    let sized = sized(name, made, wish, reported);
+    let (walked, compacted_bytes) = sized.map_err(|error| Error::BuiltUnsound {
+        fault: error.to_string(),
+    })?;
+    let at_end = reported.map(|reported| walked.compared_with(made, reported));
+    let applied = appended.compared(at_end, made).map_err(Error::Build)??;
+    Ok((walked, compacted_bytes, applied))
+}
+
 /// What the walk over a database could not know of one to which entries of a log were added: read from the log of the new
 /// one.
 fn with_log_counted(
@@ -387,7 +396,11 @@ fn cut_unused_tail(name: &str, file: &File) -> Result<(), Error> {
 }
 
 /// Does something with all of a mapped database. What lies behind is let go.
-fn over<R>(name: &str, map: &Mapped, work: impl FnOnce(&bbolt::File<'_>) -> Result<R, Error>) -> Result<R, Error> {
+pub(super) fn over<R>(
+    name: &str,
+    map: &Mapped,
+    work: impl FnOnce(&bbolt::File<'_>) -> Result<R, Error>,
+) -> Result<R, Error> {
     let behind = map.behind();
     let follower = |bytes: &[u8]| behind.looks_at(bytes);
     let file = bbolt::File::open(map).map_err(|error| unreadable(name, &error))?;
@@ -478,7 +491,7 @@ fn prove(
 }
 
 /// A key on a lease without an entry would never expire, and members could diverge over it.
-fn missing_leases(summary: &Summary, replayed: &Replayed) -> Vec<Lease> {
+pub(super) fn missing_leases(summary: &Summary, replayed: &Replayed) -> Vec<Lease> {
     let missing = summary.dangling(&replayed.leases);
     missing
         .iter()

@@ -21,6 +21,12 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// It cannot be kept up with changes.
+    #[error("`{}` is not as it was laid out for this member: an etcd has run on it, or it is of another cluster", .path.display())]
+    NotWarm {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A running etcd uses it.
     #[error("`{}` is in use: a running etcd holds its database", .path.display())]
     Running {

@@ -23,6 +23,7 @@ mod staging;
 mod target_dirs;
 #[cfg(test)]
 mod tests;
+mod warm;
 mod warnings;
 
 use std::num::NonZeroU64;
@@ -43,6 +44,7 @@ pub use half_made_dirs::is_held;
 pub use log_dir::{Segments, broken_snapshots, read_log};
 pub use rewriting::{Rewrite, Rewritten};
 pub use salvage::{LeftBehind, Salvaged};
+pub use warm::Warm;
 
 use copy_in::{Hashes, copy_in};
 use digest::checked;

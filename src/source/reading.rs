@@ -90,7 +90,7 @@ impl Chain {
     }
 
     /// What each store has of the chain now.
-    fn look_again(&mut self) {
+    pub fn look_again(&mut self) {
         let listed = self.stores.iter().filter_map(|(name, store)| {
             let objects = store.list_chain(&self.belongs.chain).ok()?;
             Some((name.as_str(), Link::listed(objects)))

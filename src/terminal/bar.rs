@@ -57,6 +57,15 @@ impl Bar {
         }
     }
 
+    /// Shows one line that has no end of its own.
+    pub fn says(&self, what: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_style(style("{spinner} {msg}"));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar.set_message(what);
+        }
+    }
+
     /// Takes it off the screen.
     pub fn clear(&self) {
         if let Some(bar) = &self.0 {

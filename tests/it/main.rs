@@ -22,6 +22,7 @@ mod copying;
 mod crash;
 mod damaged_chain;
 mod delta_vector;
+mod following;
 mod grid;
 mod hanging;
 mod inspect;

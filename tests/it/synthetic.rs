@@ -15,12 +15,12 @@ use super::support::load::Load;
 use super::support::running::{Running, until};
 use super::support::tools::Version;
 
-const DELTAS: &str = "[deltas]\nenabled = true\nevery = \"1s\"\nmark_every = \"2s\"\n";
+pub(super) const DELTAS: &str = "[deltas]\nenabled = true\nevery = \"1s\"\nmark_every = \"2s\"\n";
 
 /// A host whose agent captures, and the etcd that it does so of.
-struct Captured {
-    host: Host,
-    etcd: Etcd,
+pub(super) struct Captured {
+    pub host: Host,
+    pub etcd: Etcd,
     agent: Option<Running>,
 }
 
@@ -32,7 +32,7 @@ fn window_to(host: &Host, chain: Option<&str>) -> Option<i64> {
 }
 
 impl Captured {
-    fn start(version: Version, more: &str) -> Option<Captured> {
+    pub fn start(version: Version, more: &str) -> Option<Captured> {
         let etcd = Etcd::start(version, Options::default())?;
         let client = etcd.client();
         client.put("/before", "1", 0).unwrap();
@@ -44,7 +44,7 @@ impl Captured {
     }
 
     /// Waits until all that etcd has is stored; the last revision.
-    fn until_stored(&self) -> i64 {
+    pub fn until_stored(&self) -> i64 {
         let last = self.etcd.client().revision().unwrap();
         until(&format!("the deltas to reach {last}"), || {
             window_to(&self.host, None) >= Some(last)
@@ -52,7 +52,7 @@ impl Captured {
         last
     }
 
-    fn stop_agent(&mut self) {
+    pub fn stop_agent(&mut self) {
         let agent = self.agent.take().unwrap();
         agent.signal("TERM");
         drop(agent.wait());
@@ -87,16 +87,16 @@ fn serves(host: &Host, version: Version, id: &str, then: HashKv, from: &Everythi
 }
 
 #[derive(Debug, PartialEq)]
-struct Everything {
+pub(super) struct Everything {
     keys: String,
     leases: BTreeSet<i64>,
     ttl: i64,
 }
 
-const LEASE: i64 = 0x11fe;
+pub(super) const LEASE: i64 = 0x11fe;
 
 impl Everything {
-    fn of(client: &Client) -> Everything {
+    pub fn of(client: &Client) -> Everything {
         let all = client.get_all().unwrap();
         // Those without a key may have run out meanwhile.
         let held = all.values().map(|entry| entry.lease).filter(|lease| *lease != 0);

@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 
 use super::backup::{self, end, take_in};
 use super::backup_now::{open_and_read, refuse_sample_recipient, wanted_destinations};
-use super::named_backup::chosen;
 use super::give_way::{restore_opened, stop_for_restore};
+use super::named_backup::chosen;
 use super::point::{Chosen, Point, Search};
 use super::rebuild::{expected, refused_by};
 use super::source::{Found, source_failure};
@@ -157,7 +157,9 @@ pub fn make_now(
     copy::bring_to_slow(listener, &mut destinations, &mut outcome, &stop, &|_| {
         stop_for_restore(&stop)
     });
-    outcome.warnings.extend(last_seen::remember(&state, &destinations).err());
+    outcome
+        .warnings
+        .extend(last_seen::remember(&state, &destinations).err());
     Ok((outcome, destinations))
 }
 

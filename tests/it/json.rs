@@ -123,7 +123,15 @@ fn what_is_printed_is_what_is_described() {
         // Records of what went wrong, which nothing did here.
         let rare = ["unreadable", "not_copied", "owed", "stranger", "rolled_back", "raised"];
         // Of points, which are tested by themselves.
-        let own = ["applied", "hole", "gap", "checked_deltas", "delta_fault", "synthetic", "follow"];
+        let own = [
+            "applied",
+            "hole",
+            "gap",
+            "checked_deltas",
+            "delta_fault",
+            "synthetic",
+            "follow",
+        ];
         let is_rare = rare.contains(&section.as_str()) || own.contains(&section.as_str());
         for field in fields.keys().filter(|_| !is_of_lab && !is_rare) {
             let name = format!("{section}.{field}");

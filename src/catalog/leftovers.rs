@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Catalog, ObjectName};
+use super::{Catalog, ChainPath, Link, ObjectName};
+use crate::layout::Span;
 
 /// What is odd about an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -40,6 +41,37 @@ pub struct Odd {
     pub oddity: Oddity,
     /// Its path in the store.
     pub path: String,
+}
+
+/// Deltas and packs of a chain whose full backup a destination does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Headless {
+    /// The destination's name.
+    pub destination: String,
+    /// The chain.
+    pub chain: ChainPath,
+    /// From their first to their last revision.
+    pub span: Span,
+    /// How many there are.
+    pub objects: u64,
+    /// How large they are.
+    pub bytes: u64,
+}
+
+impl Headless {
+    /// What these links are, where no full backup is before them; nothing where none of them holds a change.
+    pub(super) fn of(destination: &str, chain: &ChainPath, links: &[Link]) -> Option<Headless> {
+        let changes = || links.iter().filter_map(|link| Some((link.name.span()?, link.bytes)));
+        let from = changes().map(|(span, _)| span.from()).min()?;
+        let to = changes().map(|(span, _)| span.to()).max()?;
+        Some(Headless {
+            destination: destination.to_owned(),
+            chain: chain.clone(),
+            span: Span::new(from, to)?,
+            objects: changes().count() as u64,
+            bytes: changes().fold(0, |sum, (_, bytes)| sum.saturating_add(bytes)),
+        })
+    }
 }
 
 impl Catalog {

@@ -35,7 +35,7 @@ pub use backup::{Asked, Backup, BackupCopy, LastCheck, Link, Newness, Pinned, St
 pub use choose::{Astray, FindError, LatestError, Lineage};
 use document::{Checked, Content, Refused};
 pub use document::{Document, Understood};
-pub use leftovers::{Odd, Oddity};
+pub use leftovers::{Headless, Odd, Oddity};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 use reading::Reading;
 pub use rollback_detection::{RolledBack, Tip};
@@ -151,6 +151,7 @@ pub struct Catalog {
     damaged: Vec<Damaged>,
     strangers: Vec<Stranger>,
     incomplete: Vec<Incomplete>,
+    headless: Vec<Headless>,
     foreign: Vec<Foreign>,
     unreadable: Vec<Unreadable>,
     /// What of it nothing else here tells.
@@ -303,6 +304,7 @@ impl Catalog {
             merged.damaged.extend(catalog.damaged);
             merged.strangers.extend(catalog.strangers);
             merged.incomplete.extend(catalog.incomplete);
+            merged.headless.extend(catalog.headless);
             merged.foreign.extend(catalog.foreign);
             merged.unreadable.extend(catalog.unreadable);
             merged.loose.extend(catalog.loose);
@@ -362,6 +364,11 @@ impl Catalog {
         let of_backups = self.backups.iter().filter_map(|backup| backup.signer);
         let word = self.last_word.as_ref();
         of_backups.chain(word.and_then(|word| word.signer)).collect()
+    }
+
+    /// Deltas and packs with no full backup before them in their destination.
+    pub fn headless(&self) -> &[Headless] {
+        &self.headless
     }
 
     /// What has no manifest.

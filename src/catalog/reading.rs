@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Asked, Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Incomplete, LastCheck, LastWord, Link,
-    Listed, ListedObject, ObjectName, Outline, Pinned, PinsCount, Proof, Refused, Standing, Understood, Unreadable,
-    damaged, order, ours, stranger,
+    Asked, Backup, BackupCopy, Catalog, ChainPath, Checked, Content, Fault, Headless, Incomplete, LastCheck, LastWord,
+    Link, Listed, ListedObject, ObjectName, Outline, Pinned, PinsCount, Proof, Refused, Standing, Understood,
+    Unreadable, damaged, order, ours, stranger,
 };
 
 use super::Foreign;
@@ -154,6 +154,12 @@ impl<'a> Reading<'a> {
             backup.copies = vec![self.copy_of(&backup.manifest, links)];
         }
         self.catalog.backups = backups;
+        let headless = self
+            .links
+            .iter()
+            .filter(|(chain, _)| !self.with_manifest.contains(*chain));
+        let headless = headless.filter_map(|(chain, links)| Headless::of(self.destination, chain, links));
+        self.catalog.headless.extend(headless);
         for (chain, object) in &self.data {
             if !self.with_manifest.contains(chain) {
                 self.catalog.incomplete.push(Incomplete {

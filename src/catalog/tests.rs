@@ -348,3 +348,27 @@ fn a_copy_that_is_taken_in_has_its_place_and_is_not_doubled() {
     assert_eq!(copies[3].standing.proof(), Proof::None, "what is there stays as it is");
     assert_eq!((copies[2].pinned, copies[3].pinned), (Pinned::Yes, Pinned::No));
 }
+
+#[test]
+fn deltas_without_a_full_backup_before_them_are_named() {
+    let (full, lost) = (
+        manifest(0xab, "20261120T101530Z-00000001", 10),
+        manifest(0xab, "20261121T101530Z-00000002", 20),
+    );
+    let delta = |of: &Manifest, from: i64, to: i64| {
+        let span = crate::layout::Span::new(Revision::new(from).unwrap(), Revision::new(to).unwrap()).unwrap();
+        ObjectName::Delta(of.chain_path(), span, crate::layout::Epoch(1)).to_string()
+    };
+    let catalog = Fixture::default()
+        .backup(&full)
+        .list(&delta(&full, 11, 15), 5)
+        .list(&delta(&lost, 21, 25), 6)
+        .list(&delta(&lost, 26, 40), 7)
+        .catalog("local");
+    let [headless] = catalog.headless() else {
+        panic!("{:?}", catalog.headless())
+    };
+    assert_eq!(headless.chain, lost.chain_path());
+    assert_eq!((headless.objects, headless.bytes), (2, 13));
+    assert_eq!((headless.span.from().get(), headless.span.to().get()), (21, 40));
+}

@@ -12,6 +12,7 @@ use crate::jobs::export_point::export_point;
 use crate::jobs::point::Point;
 use crate::jobs::source::described;
 use crate::model::{ByteSize, Digest};
+use crate::rebuild::Rewrite;
 use crate::terminal::Format;
 
 /// Write the plain snapshot, as `etcdctl snapshot save` would have written it
@@ -49,13 +50,7 @@ struct Document {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let point = args.point.point();
-    if args.compact {
-        if point != Point::OfSource {
-            let message = "`--compact` is for full backups: a point behind one is exported as it is";
-            return Err(Failure::new(Exit::Usage, message).next(
-                "export the point without `--compact`, then compact that file: `lifeboat compact FILE SMALLER`",
-            ));
-        }
+    if args.compact && point == Point::OfSource {
         return super::compact::write(context, &args.source, args.file, args.skip_hash_check);
     }
     refuse_place(context, &args.file)?;
@@ -68,8 +63,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
     found.say_point(&context.output);
-    let exported = match found.changes().is_some() {
-        true => export_point(&found, &args.file, &context.output, &stop)?,
+    let rewrite = match args.compact {
+        true => Rewrite::Compacted,
+        false => Rewrite::Not,
+    };
+    let exported = match found.changes().is_some() || args.compact {
+        true => export_point(&found, rewrite, &args.file, &context.output, &stop)?,
         false => export(&found, rule, &args.file, &context.output, &stop)?,
     };
     warn_of_copy(context, exported.digest);

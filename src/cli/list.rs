@@ -230,6 +230,17 @@ fn print(output: &Output, places: &Destinations, all: bool) {
             age(latest.manifest().first_byte_at, host::now())
         ));
     }
+    for headless in catalog.headless() {
+        output.line(format!(
+            "no full backup before: {} of {} in {}, revisions {} to {} ({}): of no use there",
+            count(headless.objects, "delta"),
+            headless.chain,
+            headless.destination,
+            headless.span.from(),
+            headless.span.to(),
+            ByteSize(headless.bytes)
+        ));
+    }
     if all {
         for incomplete in catalog.incomplete() {
             let (path, size) = (&incomplete.chain, ByteSize(incomplete.bytes));

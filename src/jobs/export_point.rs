@@ -22,9 +22,10 @@ use crate::rebuild::{self, Homes, Progress, Rewrite, Wish};
 /// What the data is called in the folder that it is made in.
 const MADE: &str = "point";
 
-/// Writes the point that was chosen to `path`, whose file must not exist.
+/// Writes the point that was chosen to `path`, whose file must not exist; with `rewrite` made smaller on the way.
 pub fn export_point(
     found: &Found,
+    rewrite: Rewrite,
     path: &Path,
     listener: &dyn Listener,
     stop: &dyn Fn() -> bool,
@@ -45,7 +46,7 @@ pub fn export_point(
     let name = format!(".{}.partial-point", file.to_string_lossy());
     remove(&home, &name)?;
     let made = home.make(&name).map_err(failed)?;
-    let written = make(found, &made, listener, stop).and_then(|database| {
+    let written = make(found, rewrite, &made, listener, stop).and_then(|database| {
         let bytes = database.metadata().map_err(failed)?.len();
         let needed = bytes.saturating_add(crate::etcd::DIGEST_BYTES);
         write_new(path, needed, |to| copy(&database, to, path, stop)).map_err(refused)
@@ -64,7 +65,13 @@ fn remove(home: &Dir, name: &str) -> Result<(), Failure> {
 }
 
 /// Makes the database of the point, checked and proven as every other.
-fn make(found: &Found, home: &Dir, listener: &dyn Listener, stop: &dyn Fn() -> bool) -> Result<File, Failure> {
+fn make(
+    found: &Found,
+    rewrite: Rewrite,
+    home: &Dir,
+    listener: &dyn Listener,
+    stop: &dyn Fn() -> bool,
+) -> Result<File, Failure> {
     let homes = Homes {
         data: home,
         log: None,
@@ -81,7 +88,7 @@ fn make(found: &Found, home: &Dir, listener: &dyn Listener, stop: &dyn Fn() -> b
                 bump: None,
                 line: None,
                 digest: rebuild::DigestRule::Required,
-                rewrite: Rewrite::Not,
+                rewrite,
                 expected: manifest.map(expected),
             };
             let shown = listener.progress("export");

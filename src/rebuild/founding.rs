@@ -12,7 +12,7 @@ use super::copy_in::{Hashes, copy_in};
 use super::database::{self, Sound};
 use super::first_segment::{write, write_log};
 use super::staging::Staging;
-use super::{Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, checked, go_on, publish};
+use super::{Error, Homes, Listener, MEMBER, Progress, Rebuilt, Wish, bytes_of, checked, go_on, publish};
 use super::{rewriting, target_dirs};
 use crate::datadir::{self, Membership, snap, wal};
 use crate::durable::{Dir, failed};
@@ -35,7 +35,7 @@ pub fn prepare_in(
     listener: Listener<'_>,
 ) -> Result<(Prepared, Rebuilt), Error> {
     let mut data = Staging::within(homes.data, homes.name, (geteuid().as_raw(), getegid().as_raw()))?;
-    let needed = wish.rewrite.needed_bytes(source.database_bytes());
+    let needed = wish.rewrite.needed_bytes(bytes_of(&source, changes.as_ref()));
     target_dirs::refuse_without_space(needed, data.content(), homes.log)?;
     let folder = data.make_dirs(datadir::SNAP_DIR)?;
     let database = data.create(&folder, datadir::DB)?;

@@ -279,6 +279,12 @@ pub fn needed_bytes(bytes: u64, rewrite: Rewrite) -> u64 {
     target_dirs::needed_bytes(rewrite.needed_bytes(bytes))
 }
 
+/// The least that a database and the changes behind it take.
+fn bytes_of(source: &Source, changes: Option<&Changes>) -> u64 {
+    let behind = changes.map_or(0, Changes::stored_bytes);
+    source.database_bytes().saturating_add(behind)
+}
+
 /// Makes everything, checks it and brings it onto the disk; all but the names is done then.
 fn lay_out(
     (mut source, changes): (Source, Option<Changes>),
@@ -288,7 +294,7 @@ fn lay_out(
     listener: Listener<'_>,
 ) -> Result<Rebuilt, Error> {
     target_dirs::refuse_without_space(
-        plan.rewrite.needed_bytes(source.database_bytes()),
+        plan.rewrite.needed_bytes(bytes_of(&source, changes.as_ref())),
         data.content(),
         log.as_ref().map(Staging::content),
     )?;

@@ -23,6 +23,7 @@ type Next = Box<dyn FnMut() -> Result<Option<DeltaRecords>, Error> + Send>;
 /// behind the point: whoever applies them takes what is in between.
 pub struct Changes {
     to: Revision,
+    stored_bytes: u64,
     next: Next,
 }
 
@@ -31,8 +32,19 @@ impl Changes {
     pub fn new(to: Revision, next: impl FnMut() -> Result<Option<DeltaRecords>, Error> + Send + 'static) -> Changes {
         Changes {
             to,
+            stored_bytes: 0,
             next: Box::new(next),
         }
+    }
+
+    /// Says how large the objects are that they come from.
+    pub fn of_stored_bytes(self, stored_bytes: u64) -> Changes {
+        Changes { stored_bytes, ..self }
+    }
+
+    /// How large the objects are that they come from, as far as that was said: what they are unpacked is more.
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
     }
 
     /// The revision that is meant.

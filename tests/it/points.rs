@@ -149,6 +149,12 @@ fn any_point_comes_back(version: Version) {
     host.lifeboat(export).expect_code(0);
     is(&at(&file, &[]), *hash);
     host.lifeboat(export).expect_code(7);
+    let smaller = host.path("smaller.db").display().to_string();
+    let compact = [&export[..2], &[&smaller], &export[3..], &["--compact"]].concat();
+    host.lifeboat(compact).expect_code(0);
+    is(&at(&smaller, &[]), *hash);
+    let size = |path: &str| std::fs::metadata(path).expect("it was written").len();
+    assert!(size(&smaller) <= size(&file), "{} of {}", size(&smaller), size(&file));
 
     // The last point of all, by a member that serves it.
     let newest = client.hash_kv(last).expect("it is not compacted");

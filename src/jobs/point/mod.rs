@@ -95,8 +95,10 @@ pub struct Chosen {
 impl Chosen {
     /// The changes behind the full backup; none where the point is the full backup.
     pub fn changes(&self) -> Option<Changes> {
-        self.is_behind()
-            .then(|| self.chain.clone().changes(self.base, self.revision, self.notes.clone()))
+        self.is_behind().then(|| {
+            let changes = self.chain.clone().changes(self.base, self.revision, self.notes.clone());
+            changes.of_stored_bytes(self.bytes)
+        })
     }
 
     /// Whether changes lead to it.

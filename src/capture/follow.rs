@@ -1,17 +1,19 @@
 //! Following one chain: from a watch to files in the spool, until something ends it.
 
+mod cutting;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::assembly::{Assembly, Batch};
-use super::chain::{Known, next_by, patience};
-use super::spool::{self, Spool};
+use super::assembly::Assembly;
+use super::chain::{Known, patience};
+use super::spool::Spool;
 use super::status::Board;
 use super::watched::{Pulse, Watched, keep_lease};
-use super::writer::{DeltaWriter, Issue};
+use super::writer::DeltaWriter;
 use super::{Settings, Sight, Surroundings, told};
 use crate::etcd::choose::choose;
 use crate::etcd::{self, Access, Ahead, Member, WatchEnd, WholeRevision, loses_deletions, survey};
@@ -19,7 +21,6 @@ use crate::health::{Capturing, Level};
 use crate::layout::delta::GapReason;
 use crate::layout::{Epoch, Outline};
 use crate::model::Revision;
-use crate::pipeline::Encoding;
 
 /// How often it is asked whether users and roles were changed.
 const ASK_FOR_AUTH_EVERY: Duration = Duration::from_secs(30);
@@ -294,167 +295,6 @@ impl Desk {
         }
     }
 
-    /// Puts what has come into the spool, as one delta.
-    async fn cut(&self, following: &mut Following, watched: &mut Watched) -> Result<(), End> {
-        if following.assembly.waits_since().is_none() {
-            return Ok(());
-        }
-        watched.wait_for_leases(&mut following.assembly).await;
-        self.trust(following, watched).await?;
-        let now = self.around.now();
-        let cut = following.assembly.cut(now);
-        let batch = match cut {
-            Ok(Some(batch)) => batch,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                following.start_over();
-                return Err(End::Lost(told(&error)));
-            }
-        };
-        let to = batch.to;
-        if let Err(end) = self.keep_delta(following, batch).await {
-            following.start_over();
-            return Err(end);
-        }
-        (following.tip, following.missed_at) = (to, None);
-        following.marked_at = Some(now.instant);
-        let is_all = following.assembly.is_all();
-        self.board.change(|state| {
-            state.captured_to = Some(to);
-            state.flushed_at = Some(now.time);
-            // Of what is caught up with it is not known how old it is.
-            if is_all {
-                (state.whole_at, state.behind_since) = (Some(now.time), None);
-            }
-        });
-        self.board.spool(self.spool.bytes());
-        Ok(())
-    }
-
-    /// Whether what was sent once more is all that was written: not where etcd has compacted it meanwhile and may have left
-    /// deletions out.
-    async fn trust(&self, following: &mut Following, watched: &mut Watched) -> Result<(), End> {
-        let Some((first, last)) = watched.replayed else {
-            return Ok(());
-        };
-        let before = Revision::new(first.get() - 1).unwrap_or(first);
-        let is_compacted = watched.member.is_compacted(before).await;
-        match is_compacted {
-            Ok(false) => {
-                if following.assembly.next() > last {
-                    watched.replayed = None;
-                }
-                Ok(())
-            }
-            Ok(true) => {
-                following.start_over();
-                let detail = format!(
-                    "etcd compacted revision {first} while it was caught up with, and this version may have left deletions out"
-                );
-                Err(End::Gap(GapReason::Compacted, detail))
-            }
-            Err(error) => {
-                following.start_over();
-                Err(End::Lost(told(&error)))
-            }
-        }
-    }
-
-    async fn keep_delta(&self, following: &mut Following, batch: Batch) -> Result<(), End> {
-        self.begin_epoch(following)?;
-        let encoding: Encoding = self.settings.encoding.clone();
-        let sealed = tokio::task::spawn_blocking(move || {
-            let body = encoding.seal(&batch.plain);
-            (batch, body)
-        });
-        let (batch, body) = sealed.await.map_err(|error| End::Lost(told(&error)))?;
-        let body = body.map_err(|error| End::Lost(told(&error)))?;
-        let mut scribe = following.scribe.clone();
-        let finished = scribe.delta(&batch, &body, self.issue(), &self.settings.authority);
-        let finished = finished.map_err(|fault| End::Lost(told(&fault)))?;
-        self.keep(finished).await?;
-        following.scribe = scribe;
-        Ok(())
-    }
-
-    /// Says that nothing was written, where that is so.
-    async fn mark(&self, following: &mut Following, watched: &mut Watched) -> Result<(), End> {
-        let now = self.around.now();
-        following.marked_at = Some(now.instant);
-        let current = watched.member.current_revision().await;
-        let current = current.map_err(|error| End::Lost(told(&error)))?;
-        if current != following.tip || following.assembly.waits_since().is_some() {
-            // Something is on its way.
-            self.board.change(|state| {
-                state.etcd_revision = state.etcd_revision.max(Some(current));
-                state.behind_since.get_or_insert(now.time);
-            });
-            return Ok(());
-        }
-        self.begin_epoch(following)?;
-        let mark = following.assembly.mark_at_rest(following.tip, now);
-        let finished = following.scribe.mark(mark, self.issue(), &self.settings.authority);
-        self.keep(finished.map_err(|fault| End::Lost(told(&fault)))?).await?;
-        self.board
-            .change(|state| (state.whole_at, state.behind_since) = (Some(now.time), None));
-        self.board.spool(self.spool.bytes());
-        Ok(())
-    }
-
-    /// The word that this host writes, before the first thing that it writes.
-    fn begin_epoch(&self, following: &mut Following) -> Result<(), End> {
-        if following.has_written {
-            return Ok(());
-        }
-        let (from, now) = (following.tip.next(), self.around.now().time);
-        let word = following.scribe.epoch_word(from, now, &self.settings.authority);
-        self.spool.keep(&word).map_err(spool_end)?;
-        following.has_written = true;
-        Ok(())
-    }
-
-    /// The word that a chain ends, in the spool.
-    pub fn end_chain(&self, following: &mut Following, reason: GapReason, detail: &str) -> Result<(), String> {
-        if let Err(end) = self.begin_epoch(following) {
-            return Err(format!("{end:?}"));
-        }
-        let why = (reason, detail.to_owned());
-        let now = self.around.now().time;
-        let gap = following
-            .scribe
-            .gap(following.tip.next(), why, now, &self.settings.authority);
-        self.spool.keep(&gap).map_err(|error| told(&error))
-    }
-
-    async fn keep(&self, finished: super::Finished) -> Result<(), End> {
-        let (spool, around) = (self.spool.clone(), self.around.clone());
-        let kept = tokio::task::spawn_blocking(move || match spool.keep(&finished) {
-            Err(full @ spool::Error::Full { .. }) => {
-                let laggards = spool.give_up_on_laggards();
-                if laggards.is_empty() {
-                    return Err(full);
-                }
-                let names: Vec<String> = laggards.into_iter().collect();
-                let message = format!(
-                    "{full}: {} will have no deltas before the next full backup there",
-                    names.join(", ")
-                );
-                around.say(Level::Error, &message);
-                spool.keep(&finished)
-            }
-            kept => kept,
-        });
-        kept.await.map_err(|error| End::Lost(told(&error)))?.map_err(spool_end)
-    }
-
-    fn issue(&self) -> Issue {
-        let at = self.around.now().time;
-        Issue {
-            at,
-            next_by: next_by(at, self.settings.cutting.every, self.settings.mark_every),
-        }
-    }
-
     fn say_where(&self, following: &Following, is_all: bool) {
         let last = Revision::new(following.assembly.next().get() - 1).ok();
         let now = self.around.now().time;
@@ -524,13 +364,6 @@ fn ended(following: &mut Following, end: WatchEnd) -> End {
             }
         }
         WatchEnd::Broken(_) => End::Lost(detail),
-    }
-}
-
-fn spool_end(error: spool::Error) -> End {
-    match error {
-        spool::Error::Full { .. } => End::Gap(GapReason::SpoolFull, told(&error)),
-        spool::Error::Files(_) | spool::Error::Unreadable { .. } => End::Lost(told(&error)),
     }
 }
 

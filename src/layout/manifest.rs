@@ -17,11 +17,11 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::ser::Formatter;
 use sha2::{Digest as _, Sha256};
 
 use super::instant;
 use super::names::{ChainPath, ObjectName, SlotPath};
+use super::one_key_per_line::OneKeyPerLine;
 use super::records::Proof;
 use crate::model::{ChainId, ClusterId, ClusterName, Digest, HashKv, LineageId, MemberId, Revision};
 
@@ -487,32 +487,6 @@ fn agree<T: PartialEq + ToString>(field: &'static str, content: T, expected: T) 
         content: content.to_string().chars().take(200).collect(),
         expected: expected.to_string(),
     })
-}
-
-/// Compact JSON with a line break after each comma of the outermost object.
-#[derive(Default)]
-struct OneKeyPerLine {
-    depth: usize,
-}
-
-impl Formatter for OneKeyPerLine {
-    fn begin_object<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        self.depth = self.depth.saturating_add(1);
-        writer.write_all(b"{")
-    }
-
-    fn end_object<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        self.depth = self.depth.saturating_sub(1);
-        writer.write_all(b"}")
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        match (first, self.depth) {
-            (true, _) => Ok(()),
-            (false, 1) => writer.write_all(b",\n"),
-            (false, _) => writer.write_all(b","),
-        }
-    }
 }
 
 #[cfg(test)]

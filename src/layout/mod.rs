@@ -9,6 +9,7 @@ pub mod instant;
 pub mod lease;
 pub(crate) mod manifest;
 mod names;
+mod one_key_per_line;
 mod records;
 
 pub use claim::Claim;

@@ -6,6 +6,7 @@ use std::io::Cursor;
 use super::super::tests::{Bench, SNAPSHOT, go, laid_out};
 use super::super::{ContentProof, Error, Plan, Rebuilt, rebuild};
 use super::*;
+use crate::keyspace::CompactionMarks;
 use crate::keyspace::{Inspection, LiveKeys};
 use crate::layout::Span;
 use crate::layout::delta::{Encoder, Put};

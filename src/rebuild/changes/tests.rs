@@ -658,3 +658,73 @@ fn changes_are_applied_fast() {
         );
     }
 }
+
+#[test]
+fn data_is_kept_up_in_place_and_stays_as_it_was_where_it_is_not_carried_through() {
+    use super::super::Warm;
+    let store = Store::grown(13, 60);
+    let changes = |events: &[Event], to: i64| {
+        let mut deltas = deltas(events, 10).into_iter();
+        Changes::new(revision(to), move || Ok(deltas.next()))
+    };
+    let [bench, _] = Bench::each();
+    let plan = bench.plan(None);
+    let source = Source::open("snapshot", Cursor::new(SNAPSHOT), Some(SNAPSHOT.len() as u64), None).unwrap();
+    rebuild(source, None, &plan, &go).unwrap();
+    let path = plan.data_dir.join("member/snap/db");
+    let mut warm = Warm::open(&plan).unwrap();
+    assert!(matches!(Warm::open(&plan).err(), Some(Error::Running { .. })));
+    for to in [BASE + 3, BASE + 20, BASE + 44] {
+        warm.advance(changes(&store.events, to), &go).unwrap();
+        assert_eq!((warm.revision(), warm.hash_kv()), (revision(to), store.hash_kv(to)));
+        let bytes = std::fs::read(&path).unwrap();
+        let file = bbolt::File::open(&bytes).unwrap();
+        let walk = Inspection::of(&file, LiveKeys::Counted, None, |_, _, _| {}).unwrap();
+        assert_eq!((walk.fault_count(), walk.hash_kv()), (0, store.hash_kv(to)));
+    }
+    // Broken off, or wrong.
+    let before = std::fs::read(&path).unwrap();
+    let stops = |progress| match progress {
+        Progress::Checking => std::ops::ControlFlow::Break(()),
+        _ => std::ops::ControlFlow::Continue(()),
+    };
+    let stopped = warm.advance(changes(&store.events, BASE + 60), &stops);
+    assert!(matches!(stopped, Err(Error::Interrupted)));
+    let mut wrong = store.events.clone();
+    let put = wrong.iter_mut().filter(|event| event.main > BASE + 50);
+    put.filter_map(|event| event.put.as_mut()).next().unwrap().1 += 1;
+    let broken = warm.advance(changes(&wrong, BASE + 60), &go);
+    assert!(matches!(broken, Err(Error::BrokenChanges { .. })));
+    assert!(std::fs::read(&path).unwrap() == before);
+    assert_eq!(warm.hash_kv(), store.hash_kv(BASE + 44));
+    // Killed before the metas, between them, and behind them.
+    warm.advance(changes(&store.events, BASE + 55), &go).unwrap();
+    drop(warm);
+    let after = std::fs::read(&path).unwrap();
+    let page = 4096;
+    for (old, to) in [(2 * page, 44), (page, 55), (0, 55)] {
+        let mut torn = after.clone();
+        torn[..old].copy_from_slice(&before[..old]);
+        std::fs::write(&path, torn).unwrap();
+        let mut warm = Warm::open(&plan).unwrap();
+        assert_eq!(warm.hash_kv(), store.hash_kv(BASE + to), "{old} bytes are old");
+        warm.advance(changes(&store.events, BASE + 60), &go).unwrap();
+        assert_eq!(warm.hash_kv(), store.hash_kv(BASE + 60));
+    }
+    // Written anew it is the same in less, and goes on to be locked.
+    let mut warm = Warm::open(&plan).unwrap();
+    let grown = warm.bytes();
+    warm.tidy().unwrap();
+    assert_eq!(warm.hash_kv(), store.hash_kv(BASE + 60));
+    assert!(warm.bytes() < grown && std::fs::metadata(&path).unwrap().len() == warm.bytes());
+    assert!(matches!(Warm::open(&plan).err(), Some(Error::Running { .. })));
+    drop(warm);
+    assert_eq!(Warm::open(&plan).unwrap().hash_kv(), store.hash_kv(BASE + 60));
+    // Once a member has written to its log, nothing is.
+    let log = plan.data_dir.join("member/wal").join(crate::datadir::wal::FILE_NAME);
+    let mut bytes = std::fs::read(&log).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 8 * 8 + 8;
+    bytes[end] = 1;
+    std::fs::write(&log, bytes).unwrap();
+    assert!(matches!(Warm::open(&plan).err(), Some(Error::NotWarm { .. })));
+}

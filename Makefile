@@ -17,7 +17,7 @@ demo: ## Back up a real etcd, destroy it, lay it out again, compare
 test: ## Everything that CI checks
 	$(SETUP) cargo fmt --check
 	$(SETUP) cargo clippy --locked --all-targets -- -D warnings
-	$(SETUP) cargo test --locked
+	RUST_TEST_THREADS=$$(($$(nproc) * 2)) $(SETUP) cargo test --locked
 	$(SETUP) tests/tools/deny.sh
 	$(SETUP) cargo build --locked --bin lifeboat --bin etcd-load
 	$(SETUP) tests/tools/demo.sh

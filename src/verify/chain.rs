@@ -71,6 +71,13 @@ pub struct Behind {
     pub unopened: Option<source::Error>,
 }
 
+impl Behind {
+    /// Whether all of it was read, so that what was wrong before and is not found any more is mended.
+    pub fn is_whole(&self) -> bool {
+        self.left == 0 && !self.is_cut && self.unread.is_empty()
+    }
+}
+
 /// Something that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {

@@ -213,9 +213,26 @@ fn next_step(backup: &Backup, found: &[(&str, Option<&Behind>)], here: &str, beh
     }
 }
 
-/// What the check of a copy says of what follows it.
-pub(super) fn recorded(found: Option<&CheckedDeltas>) -> Vec<String> {
-    found.map_or_else(Vec::new, CheckedDeltas::words)
+/// How many faults of what follows a copy are named where they are written down or told; of more it is said how many.
+const MOST_NAMED: usize = 20;
+
+/// What the check of a copy says of what follows it. Where not all of it was read, what was known `before` still is.
+pub(super) fn recorded(found: Option<&CheckedDeltas>, is_all: bool, before: &[String]) -> Vec<String> {
+    let mut faults = found.map_or_else(Vec::new, CheckedDeltas::words);
+    if !is_all {
+        let known: Vec<String> = before.iter().filter(|fault| !faults.contains(fault)).cloned().collect();
+        faults.extend(known);
+    }
+    named(faults)
+}
+
+fn named(mut faults: Vec<String>) -> Vec<String> {
+    let more = faults.len().saturating_sub(MOST_NAMED);
+    if more > 0 {
+        faults.truncate(MOST_NAMED);
+        faults.push(format!("and {more} more"));
+    }
+    faults
 }
 
 /// What is wrong behind copies of a backup, for whoever reads the journal.
@@ -224,7 +241,25 @@ pub(super) fn wrong(id: &ChainId, name: &str, deltas: &CheckedDeltas) -> Option<
         let next = deltas.next.as_deref().unwrap_or_default();
         format!(
             "deltas of {id} are bad in {name}: {}: {next}",
-            deltas.words().join("; ")
+            named(deltas.words()).join("; ")
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_stays_known_until_all_was_read_again_and_never_fills_a_check() {
+        let before = ["a is damaged".to_owned()];
+        assert_eq!(recorded(None, false, &before), before);
+        assert!(recorded(None, true, &before).is_empty());
+        let many: Vec<String> = (0..5000).map(|number| format!("{number} is damaged")).collect();
+        let said = recorded(None, false, &many);
+        assert_eq!(said.len(), MOST_NAMED + 1);
+        assert_eq!(said.last().map(String::as_str), Some("and 4980 more"));
+        // Read again, what is known does not double.
+        assert_eq!(recorded(None, false, &said).last(), said.last());
+    }
 }

@@ -144,7 +144,11 @@ impl Results {
         let deltas = deltas::told(backup, &found_behind);
         self.behind(run, backup, &manifest, &found_behind);
         for ((copy, found), deltas) in copies.iter().zip(&verified.copies).zip(deltas) {
-            let said = deltas::recorded(deltas.as_ref());
+            let known = backup.copies.iter().find(|known| known.destination == copy.destination);
+            let known = known.map_or(&[][..], |known| &known.faults_behind);
+            let read = found_behind.iter().find(|(name, _)| *name == copy.destination);
+            let is_all = read.is_some_and(|(_, read)| read.is_some_and(Behind::is_whole));
+            let said = deltas::recorded(deltas.as_ref(), is_all, known);
             match verify::record(copy.store, &manifest, found, &said, &run.host, now) {
                 Ok(Recorded::Yes | Recorded::Nothing) => {}
                 Err(error) => {
@@ -181,7 +185,7 @@ impl Results {
             faults: rows
                 .iter()
                 .flat_map(|row| {
-                    let behind = deltas::recorded(row.deltas.as_ref()).into_iter();
+                    let behind = deltas::recorded(row.deltas.as_ref(), true, &[]).into_iter();
                     let behind = behind.map(|fault| format!("deltas: {fault}"));
                     let faults = row.faults.iter().cloned().chain(behind);
                     faults.map(|fault| format!("{}: {fault}", row.name))

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
+use std::io::Seek as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -242,7 +243,8 @@ impl Work {
             |source, manifest| {
                 let (is_too_large, applied) = (Cell::new(false), Cell::new(0));
                 // What an earlier copy has left.
-                self.file.set_len(0).map_err(|error| self.refused(error))?;
+                let emptied = self.file.set_len(0).and_then(|()| (&self.file).rewind());
+                emptied.map_err(|error| self.refused(error))?;
                 let shown = listener.progress("opening");
                 let length = source.length();
                 let each = |progress: rebuild::Progress| {

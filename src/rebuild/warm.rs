@@ -31,8 +31,12 @@ const NEXT: &str = ".lifeboat-next";
 /// The database, written anew beside itself.
 const NEW: &str = "db.new";
 
-/// How much longer than after it was laid out, or written anew, the database may become before it is written anew.
-const MOST_GROWN: (u64, u64) = (2, 128 << 20);
+/// How many bytes of the database may be free for each that is in use (as one of so many), and besides, before it is written
+/// anew: what is free counts for etcd's quota.
+const MOST_FREE: (u64, u64) = (4, 32 << 20);
+
+/// Both metas, however large a page is.
+const METAS: usize = 128 << 10;
 
 /// What is wished of data that was laid out.
 const AS_IT_IS: Wish = Wish {
@@ -46,9 +50,9 @@ const AS_IT_IS: Wish = Wish {
 /// A data directory that is kept up. It holds the lock of the database, as etcd does.
 pub struct Warm {
     sound: Sound,
+    plan: Plan,
+    member: Dir,
     snap: Dir,
-    /// How long the database was when it was written the last time as a whole.
-    begun_with: u64,
 }
 
 impl Warm {
@@ -64,7 +68,7 @@ impl Warm {
         let snap = member.dir("snap")?.ok_or_else(missing)?;
         let file = snap.own_file(datadir::DB)?.ok_or_else(missing)?;
         lock(&file, &plan.data_dir)?;
-        if !log_is_new(&member, plan)? || !database::is_of(datadir::DB, &file, plan.membership.members())? {
+        if !is_log_new(&member, plan)? || !database::is_of(datadir::DB, &file, plan.membership.members())? {
             return Err(missing());
         }
         if data.look(NEXT)?.is_some() {
@@ -76,8 +80,9 @@ impl Warm {
         let name = plan.data_dir.display().to_string();
         let sound = Sound::again(&name, file, &AS_IT_IS)?;
         Ok(Warm {
-            begun_with: sound.bytes(),
             sound,
+            plan: plan.clone(),
+            member,
             snap,
         })
     }
@@ -92,6 +97,7 @@ impl Warm {
         plan: &Plan,
         listener: Listener<'_>,
     ) -> Result<Rebuilt, Error> {
+        self.refuse_used()?;
         let data = Dir::open(&plan.data_dir)?;
         if data.look(NEXT)?.is_some() {
             data.remove_tree(NEXT)?;
@@ -113,6 +119,7 @@ impl Warm {
         let rebuilt = rebuild_in(homes, source, changes, plan, listener)?;
         let next = data.dir(NEXT)?.ok_or_else(missing)?;
         exchange(&next, MEMBER, &data, MEMBER)?;
+        spoil(&self.sound.file);
         // What was there goes with it.
         *self = Warm::open(plan)?;
         Ok(rebuilt)
@@ -140,6 +147,7 @@ impl Warm {
 
     /// Takes in the changes up to the revision that they are meant for; all of them, or none.
     pub fn advance(&mut self, changes: Changes, listener: Listener<'_>) -> Result<Applied, Error> {
+        self.refuse_used()?;
         let before = self.sound.bytes();
         let staged = self.sound.staged(changes, listener);
         let staged = staged.inspect_err(|_| {
@@ -151,15 +159,27 @@ impl Warm {
 
     /// Whether so much of it is free by now that it is to be written anew.
     pub fn is_grown(&self) -> bool {
-        self.bytes()
-            > self
-                .begun_with
-                .saturating_mul(MOST_GROWN.0)
-                .saturating_add(MOST_GROWN.1)
+        let pages = self.sound.walked.report.reachable();
+        let used = match pages.file_pages() {
+            0 => 0,
+            all => (u128::from(self.bytes()) * u128::from(pages.len()) / u128::from(all)) as u64,
+        };
+        self.bytes().saturating_sub(used) > used / MOST_FREE.0 + MOST_FREE.1
+    }
+
+    /// Fails where an etcd has run on it since it was opened: one that opened the file before may have waited for the lock.
+    fn refuse_used(&self) -> Result<(), Error> {
+        match is_log_new(&self.member, &self.plan)? {
+            true => Ok(()),
+            false => Err(Error::NotWarm {
+                path: self.plan.data_dir.clone(),
+            }),
+        }
     }
 
     /// Writes its database anew, without free pages. After an error it is as it was.
     pub fn tidy(&mut self) -> Result<(), Error> {
+        self.refuse_used()?;
         let snap = &self.snap;
         let path = snap.path().join(NEW);
         if snap.look(NEW)?.is_some() {
@@ -177,7 +197,7 @@ impl Warm {
         fchown(made, Some(owner.uid()), Some(owner.gid())).map_err(failed("give away", &path))?;
         made.sync_all().map_err(failed("sync", &path))?;
         exchange(snap, NEW, snap, datadir::DB)?;
-        self.begun_with = sound.bytes();
+        spoil(&self.sound.file);
         self.sound = sound;
         self.snap.remove_file(NEW)?;
         Ok(self.snap.sync()?)
@@ -193,6 +213,14 @@ fn exchange(from: &Dir, name: &str, to: &Dir, to_name: &str) -> Result<(), Error
     Ok(from.sync()?)
 }
 
+/// Has nobody start on a file that has no name any more: an etcd that opened it and waits for its lock gets that when this
+/// program lets go of the file. It finds no database then, ends, and its unit starts it on the one that has the name.
+fn spoil(file: &File) {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let zeros = vec![0; METAS.min(usize::try_from(length).unwrap_or(METAS))];
+    file.write_all_at(&zeros, 0).ok();
+}
+
 fn lock(file: &File, path: &Path) -> Result<(), Error> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -202,7 +230,7 @@ fn lock(file: &File, path: &Path) -> Result<(), Error> {
 }
 
 /// Whether the log is the one that was laid out: whoever runs on it writes to it first.
-fn log_is_new(member: &Dir, plan: &Plan) -> Result<bool, Error> {
+fn is_log_new(member: &Dir, plan: &Plan) -> Result<bool, Error> {
     let Some(dir) = member.dir("wal")? else {
         return Ok(false);
     };

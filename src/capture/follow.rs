@@ -312,8 +312,12 @@ impl Desk {
     /// Users, roles and passwords are in full backups alone: where they have changed, one is taken, and the chain goes on
     /// meanwhile.
     fn see_auth(&self, following: &mut Following, watched: &mut Watched, revision: u64) {
+        // What cannot be seen to now is asked for again soon.
+        if !watched.full.is_empty() {
+            return;
+        }
         let before = following.auth_revision.replace(revision);
-        if before.is_none_or(|before| before == revision) || !watched.full.is_empty() {
+        if before.is_none_or(|before| before == revision) {
             return;
         }
         let why = "users, roles or passwords were changed, which only a full backup holds";

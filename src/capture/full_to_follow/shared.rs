@@ -78,6 +78,7 @@ impl Running {
                     }
                 }
             }
+            self.desk.board.well();
             self.desk.board.change(|state| {
                 state.capturing = Capturing::StandingBy;
                 state.behind_since = None;

@@ -100,6 +100,13 @@ impl<'a> Bucket<'a> {
         Ok(Some((element.key, element.value)))
     }
 
+    /// How long the leaf of the greatest key is: so much is written once more where an entry comes behind that.
+    ///
+    /// Fails when a page on the way to it is damaged.
+    pub fn last_leaf_bytes(&self) -> Result<u64, Error> {
+        Ok(self.descend(last_child, |_| {})?.len() as u64)
+    }
+
     /// Whether there is no entry.
     ///
     /// Fails when a page on the way to the first entry is damaged.

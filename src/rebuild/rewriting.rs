@@ -63,8 +63,16 @@ impl Rewrite {
         bump: Option<NonZeroU64>,
     ) -> Result<Option<RewrittenSize<'a>>, bbolt::Error> {
         let bytes = source.pages().saturating_mul(source.page_size().into());
+        // Where revisions jump an entry comes behind the last one, whose leaf is written once more: megabytes, of large values.
+        let grows = match (self, bump) {
+            (Rewrite::ToFit { .. }, Some(_)) => match source.bucket(b"key")? {
+                Some(log) => log.last_leaf_bytes()?,
+                None => 0,
+            },
+            (_, _) => 0,
+        };
         match self {
-            Rewrite::ToFit { below } if bytes >= below => {
+            Rewrite::ToFit { below } if bytes.saturating_add(grows) >= below => {
                 let last = Revision::new(i64::MAX).expect("it is not negative");
                 let history = history(CompactionMarks::read(source), last, bump);
                 RewrittenSize::new(source, history).map(Some)

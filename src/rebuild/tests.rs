@@ -403,6 +403,24 @@ fn what_would_be_too_long_is_compacted_if_that_is_enough() {
 }
 
 #[test]
+fn what_is_too_long_once_revisions_have_jumped_is_compacted_though_it_is_not_before() {
+    let rebuilt = |below, bump| {
+        let bench = &Bench::each()[0];
+        let source = Source::open("snapshot", Cursor::new(SNAPSHOT), None, None).unwrap();
+        let plan = Plan {
+            rewrite: Rewrite::ToFit { below },
+            bump: NonZeroU64::new(bump),
+            ..bench.plan(None)
+        };
+        rebuild(source, None, &plan, &go).unwrap()
+    };
+    // One more entry, behind a leaf of at least a page.
+    let below = SNAPSHOT.len() as u64 - 32 + 4096;
+    assert!(rebuilt(below, 1000).rewritten.is_some());
+    assert!(rebuilt(below, 0).rewritten.is_none());
+}
+
+#[test]
 fn what_was_written_anew_is_founded_though_another_run_has_made_it() {
     let cluster: InitialCluster = "m1=http://127.0.0.1:2380,m2=http://127.0.0.1:2381".parse().unwrap();
     let membership = Membership::new(&cluster, "token").unwrap();

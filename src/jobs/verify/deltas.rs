@@ -213,8 +213,9 @@ fn next_step(backup: &Backup, found: &[(&str, Option<&Behind>)], here: &str, beh
     }
 }
 
-/// How many faults of what follows a copy are named where they are written down or told; of more it is said how many.
+/// How many faults of what follows a copy are named where they are written down or told, and what is said of more.
 const MOST_NAMED: usize = 20;
+const MORE: &str = "and more";
 
 /// What the check of a copy says of what follows it. Where not all of it was read, what was known `before` still is.
 pub(super) fn recorded(found: Option<&CheckedDeltas>, is_all: bool, before: &[String]) -> Vec<String> {
@@ -227,11 +228,11 @@ pub(super) fn recorded(found: Option<&CheckedDeltas>, is_all: bool, before: &[St
 }
 
 fn named(mut faults: Vec<String>) -> Vec<String> {
-    let more = faults.len().saturating_sub(MOST_NAMED);
-    if more > 0 {
-        faults.truncate(MOST_NAMED);
-        faults.push(format!("and {more} more"));
-    }
+    let all = faults.len();
+    faults.retain(|fault| fault != MORE);
+    let is_cut = faults.len() < all || faults.len() > MOST_NAMED;
+    faults.truncate(MOST_NAMED);
+    faults.extend(is_cut.then(|| MORE.to_owned()));
     faults
 }
 
@@ -258,8 +259,8 @@ mod tests {
         let many: Vec<String> = (0..5000).map(|number| format!("{number} is damaged")).collect();
         let said = recorded(None, false, &many);
         assert_eq!(said.len(), MOST_NAMED + 1);
-        assert_eq!(said.last().map(String::as_str), Some("and 4980 more"));
+        assert_eq!(said.last().map(String::as_str), Some(MORE));
         // Read again, what is known does not double.
-        assert_eq!(recorded(None, false, &said).last(), said.last());
+        assert_eq!(recorded(None, false, &said), said);
     }
 }

@@ -291,35 +291,29 @@ impl Stores<'_> {
             .damaged()
             .iter()
             .map(|damaged| Notice::new(Event::BackupUnproven, format!("{damaged}: {}", damaged.fault)));
+        let notice = |backup: &Backup, message: String| Notice {
+            event: Event::BackupUnproven,
+            about: About {
+                backup: Some(backup.id().to_string()),
+                ..About::default()
+            },
+            message,
+        };
         let bad = self.catalog.backups().iter().filter_map(|backup| {
-            let faults = faults(backup);
-            let id = backup.id();
-            (!faults.is_empty()).then(|| Notice {
-                event: Event::BackupUnproven,
-                about: About {
-                    backup: Some(id.to_string()),
-                    ..About::default()
-                },
-                message: format!(
-                    "backup {id} has a bad copy in {}; to give it up: `lifeboat prune --damaged {id}`",
-                    faults.join("; ")
-                ),
-            })
+            let (faults, id) = (faults(backup), backup.id());
+            let told = format!(
+                "backup {id} has a bad copy in {}; to give it up: `lifeboat prune --damaged {id}`",
+                faults.join("; ")
+            );
+            (!faults.is_empty()).then(|| notice(backup, told))
         });
         let behind = self.catalog.backups().iter().filter_map(|backup| {
-            let faults = backup.faults_behind();
-            let id = backup.id();
-            (!faults.is_empty()).then(|| Notice {
-                event: Event::BackupUnproven,
-                about: About {
-                    backup: Some(id.to_string()),
-                    ..About::default()
-                },
-                message: format!(
-                    "deltas of backup {id} are bad in {}; `lifeboat verify {id}` says what can be done",
-                    faults.join("; ")
-                ),
-            })
+            let (faults, id) = (backup.faults_behind(), backup.id());
+            let told = format!(
+                "deltas of backup {id} are bad in {}; `lifeboat verify {id}` says what can be done",
+                faults.join("; ")
+            );
+            (!faults.is_empty()).then(|| notice(backup, told))
         });
         damaged.chain(bad).chain(behind).collect()
     }

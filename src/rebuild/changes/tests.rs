@@ -6,8 +6,7 @@ use std::io::Cursor;
 use super::super::tests::{Bench, SNAPSHOT, go, laid_out};
 use super::super::{ContentProof, Error, Plan, Rebuilt, rebuild};
 use super::*;
-use crate::keyspace::CompactionMarks;
-use crate::keyspace::{Inspection, LiveKeys};
+use crate::keyspace::{CompactionMarks, Inspection, LiveKeys};
 use crate::layout::Span;
 use crate::layout::delta::{Encoder, Put};
 use crate::source::Source;
@@ -714,17 +713,27 @@ fn data_is_kept_up_in_place_and_stays_as_it_was_where_it_is_not_carried_through(
     // Written anew it is the same in less, and goes on to be locked.
     let mut warm = Warm::open(&plan).unwrap();
     let grown = warm.bytes();
+    let mut waits = File::open(&path).unwrap();
     warm.tidy().unwrap();
+    // Who had opened it before, as an etcd that waits for the lock, finds no database in what has no name any more.
+    let mut nameless = Vec::new();
+    std::io::Read::read_to_end(&mut waits, &mut nameless).unwrap();
+    assert!(bbolt::File::open(&nameless).is_err());
     assert_eq!(warm.hash_kv(), store.hash_kv(BASE + 60));
     assert!(warm.bytes() < grown && std::fs::metadata(&path).unwrap().len() == warm.bytes());
     assert!(matches!(Warm::open(&plan).err(), Some(Error::Running { .. })));
     drop(warm);
-    assert_eq!(Warm::open(&plan).unwrap().hash_kv(), store.hash_kv(BASE + 60));
+    let mut warm = Warm::open(&plan).unwrap();
+    assert_eq!(warm.hash_kv(), store.hash_kv(BASE + 60));
     // Once a member has written to its log, nothing is.
     let log = plan.data_dir.join("member/wal").join(crate::datadir::wal::FILE_NAME);
     let mut bytes = std::fs::read(&log).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 8 * 8 + 8;
     bytes[end] = 1;
     std::fs::write(&log, bytes).unwrap();
+    let advanced = warm.advance(changes(&store.events, BASE + 60), &go);
+    assert!(matches!(advanced, Err(Error::NotWarm { .. })));
+    assert!(matches!(warm.tidy(), Err(Error::NotWarm { .. })));
+    drop(warm);
     assert!(matches!(Warm::open(&plan).err(), Some(Error::NotWarm { .. })));
 }

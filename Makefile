@@ -61,6 +61,7 @@ test-stores: ## What every store promises, on servers of each kind, Ceph and Swi
 bench: ## Measure against etcd's own tools, side by side (SMALL=1: quickly, and no hosts); prints Markdown
 	NEED="/usr/bin/time:time python3:python3 curl:curl" $(SETUP) cargo build --locked --release --bin lifeboat --bin etcd-load
 	$(SETUP) tests/tools/bench.sh
+	$(SETUP) tests/tools/bench-deltas.sh
 	[ -n "$(SMALL)" ] || LIFEBOAT_LAB_BINARY=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/lifeboat \
 		$(SETUP) cargo test --locked --test lab -- --figures
 

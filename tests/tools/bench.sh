@@ -11,48 +11,10 @@ if [ -n "${SMALL:-}" ]; then
     : "${KEYS:=20000}" "${CHANGES:=10000}" "${RUNS:=3}" "${PROBE_SECONDS:=3}"
 fi
 : "${KEYS:=200000}" "${VALUE_BYTES:=4096}" "${CHANGES:=100000}" "${RUNS:=5}" "${PROBE_SECONDS:=15}"
-: "${BENCH_DIR:=$target}"
 version=3.5.34
 limit=$((128 << 20))
-. "$here/etcd-server.sh"
 
-work=$(mktemp -d "$BENCH_DIR/bench.XXXXXX")
-etcd_pid= cgroup= s3_pid= line_pid=
-clean_up() {
-    stop_etcd KILL
-    [ -z "$line_pid" ] || kill -KILL "$line_pid" 2>/dev/null || true
-    [ -z "$s3_pid" ] || kill -KILL "$s3_pid" 2>/dev/null || true
-    [ -z "$cgroup" ] || rmdir "$cgroup" || true
-    rm -rf "$work"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-say() { printf 'bench: %s\n' "$*" >&2; }
-
-NEED="/usr/bin/time:time" "$here/setup.sh" true
-"$here/fetch-debian.sh" etcdctl etcdutl age zstd
-export PATH=$target/release:$target/tools/bin:$PATH
-export ETCDCTL_API=3 STATE_DIRECTORY=$work/state
-etcd=$("$here/fetch-etcd.sh" $version)
-cd "$work"
-
-# Runs a command under the name of a row; wall seconds and peak KiB go to NAME.runs, one line a run.
-measure() {
-    local name=$1
-    shift
-    sync
-    if ! /usr/bin/time -f '%e %M' -o one-run "$@" >output 2>&1; then
-        say "$name failed: $*"
-        tail -n 20 output >&2
-        return 1
-    fi
-    cat one-run >>"$name.runs"
-    say "$name: $(cat one-run) (s, KiB)"
-}
-
-median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
-# The median over the rounds of this run's time by its peer's of the same round.
-ratio() { paste -d ' ' "$1.runs" "$2.runs" | awk '{ print $1 / $3 }' | median; }
+. "$here/measuring.sh"
 
 save() { etcdctl --endpoints "$client_url" snapshot save "$1"; }
 save_encrypted() { # what a careful user has in a script today, with its plain temporary file
@@ -134,6 +96,7 @@ if s3=$(CARGO_TARGET_DIR=$target "$here/fetch-s3s.sh"); then
     empty_bucket
     RUST_LOG=error "$s3" --host 127.0.0.1 --port "$s3_port" --access-key bench --secret-key bench bucket >s3.log 2>&1 &
     s3_pid=$!
+    helpers+=("$s3_pid")
     until curl --silent --output /dev/null "http://127.0.0.1:$s3_port/"; do
         kill -0 "$s3_pid"
         sleep 0.2
@@ -157,6 +120,7 @@ CONFIG
     line_port=$(free_port)
     python3 "$here/slow-line.py" "$line_port" "$s3_port" 5000000 >line.log 2>&1 &
     line_pid=$!
+    helpers+=("$line_pid")
     sed "s|http://127.0.0.1:$s3_port|http://127.0.0.1:$line_port|" bucket.toml >slow.toml
     for _ in $(seq "$RUNS"); do
         rm -rf backups state
@@ -173,7 +137,7 @@ CONFIG
     done
     kill "$line_pid" "$s3_pid"
     wait "$line_pid" "$s3_pid" || true
-    s3_pid= line_pid=
+    helpers=()
 else
     say "no S3 server: no bucket is measured"
 fi
@@ -261,19 +225,13 @@ for parent in /sys/fs/cgroup /sys/fs/cgroup/memory; do
     cgroup=
 done
 
-wall() { printf '%.2f s' "$(cut -d ' ' -f 1 "$1.runs" | median)"; }
-peak() { awk '{ print $2 / 1024 }' "$1.runs" | sort -n | awk 'END { printf "%.0f MiB", $1 }'; }
-row() { # $1 work, $2 row, $3 peer, $4 target
-    printf '| %s | %s | %s | %s | %s |\n' "$1" "$(wall "$2")" "$(peak "$2")" \
-        "${3:+$(printf '%.2f × %s' "$(ratio "$2" "$3")" "$3")}" "$4"
-}
 puts() { # $1 row, $2 peer, $3 target
     local ratio=
     [ -z "$2" ] || ratio="$(paste -d ' ' "$1.puts" "$2.puts" | awk '{ print $1 / $2 }' | median | xargs printf '%.2f') × $2"
     echo "$(median <"$1.puts") | $ratio | $3 |"
 }
 
-echo "Machine: $(nproc) × $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1), $(uname -sr)."
+describe_machine
 echo "Data: etcd $version, $KEYS objects of $VALUE_BYTES bytes, then $CHANGES changes of 1 KiB (1 in 20 a delete);" \
     "the snapshot is $(stat -c %s plain.db) bytes, the stored backup" \
     "$(find backups -name '*.age' -size +64k -printf '%s\n' | sort -n | tail -n 1) bytes."

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use etcd_client::{Client, ConnectOptions, Error, GetOptions, Txn, TxnOp};
@@ -50,6 +50,18 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         seed: u64,
     },
+    /// Put objects at a steady rate; print the revision of each and when etcd had it, in seconds of the epoch
+    Pace {
+        #[command(flatten)]
+        target: Target,
+        /// Puts a second
+        #[arg(long)]
+        rate: u32,
+        #[arg(long)]
+        seconds: u32,
+        #[arg(long)]
+        value_bytes: usize,
+    },
     /// Print revision, HashKV, compacted revision and number of keys
     Hash {
         #[command(flatten)]
@@ -90,6 +102,12 @@ async fn main() -> Result<(), Error> {
             value_bytes,
             seed,
         } => churn(target.connect().await?, changes, keys, value_bytes, seed).await,
+        Command::Pace {
+            target,
+            rate,
+            seconds,
+            value_bytes,
+        } => pace(target.connect().await?, rate, rate * seconds, value_bytes).await,
         Command::Hash { target, revision } => hash(target.connect().await?, revision).await,
         Command::Probe { target, seconds } => probe(target.connect().await?, Duration::from_secs(seconds)).await,
     }
@@ -147,6 +165,36 @@ async fn churn(client: Client, changes: u64, keys: u64, value_bytes: usize, seed
         }
     }
     requests.finish().await
+}
+
+async fn pace(client: Client, rate: u32, puts: u32, value_bytes: usize) -> Result<(), Error> {
+    let mut random = Random(4);
+    let mut requests = InFlight::default();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
+    for number in 0..u64::from(puts) {
+        beat.tick().await;
+        let value = object(number, value_bytes, &mut random);
+        let (mut client, sender) = (client.kv_client(), sender.clone());
+        requests
+            .add(async move {
+                let answer = client.put(key(number % 10_000), value, None).await?;
+                let revision = answer.header().map_or(0, |header| header.revision());
+                // Nobody has hung up before all have come.
+                let _ = sender.send((revision, SystemTime::now()));
+                Ok(())
+            })
+            .await?;
+    }
+    requests.finish().await?;
+    drop(sender);
+    let mut text = String::new();
+    for (revision, at) in receiver {
+        let seconds = at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        writeln!(text, "{revision} {seconds:.4}").expect("a string can be written to");
+    }
+    print!("{text}");
+    Ok(())
 }
 
 async fn hash(mut client: Client, revision: i64) -> Result<(), Error> {

@@ -1,6 +1,7 @@
-//! Deltas become packs, in one destination: of the chain that this host writes, as they come there.
+//! Deltas become packs, in one destination: of the chain that this host writes, as they come there. Of the chains before it,
+//! which nobody writes any more, what packs hold is removed, too.
 //!
-//! Invariant: only who holds the newest epoch packs and removes.
+//! Invariant: only who holds the newest epoch of the newest chain packs and removes.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -14,9 +15,9 @@ use super::{Settings, Surroundings};
 use crate::catalog::{self, Following, Link};
 use crate::error_chain::with_causes;
 use crate::health::Level;
-use crate::layout::{Epoch, ObjectName};
+use crate::layout::{ChainPath, Epoch, Listed, ObjectName};
 use crate::model::Revision;
-use crate::pack::{self, By, FAN, Piece, next_pack, pack, remove_superseded};
+use crate::pack::{self, By, FAN, Piece, next_pack, pack, remove_superseded, superseded};
 use crate::source::delta::Belongs;
 use crate::store::{self, Store};
 
@@ -99,6 +100,8 @@ struct Pieces {
     store: Store,
     /// One after the other, from the full on.
     in_order: Vec<Piece>,
+    /// Chains of which what packs hold was not all removed when this one took their place.
+    before: Vec<Belongs>,
     removed_at: Option<Instant>,
 }
 
@@ -180,11 +183,36 @@ impl Packing {
                 .iter()
                 .any(|link| matches!(&link.name, ObjectName::Epoch(_, epoch) if *epoch > pieces.chain.epoch));
             if !is_outdone {
-                let grace = SignedDuration::try_from(self.settings.pack_after).unwrap_or(SignedDuration::MAX);
-                remove_superseded(&pieces.store, belongs, &links, grace, &|| self.go_on())?;
+                remove_superseded(&pieces.store, belongs, &links, self.grace(), &|| self.go_on())?;
+                self.tidy_up_before(pieces)?;
             }
             pieces.removed_at = Some(Instant::now());
         }
+        Ok(())
+    }
+
+    /// For how long somebody may be reading what a pack holds.
+    fn grace(&self) -> SignedDuration {
+        SignedDuration::try_from(self.settings.pack_after).unwrap_or(SignedDuration::MAX)
+    }
+
+    /// Removes what packs hold of the chains before, until there is no more of it.
+    fn tidy_up_before(&self, pieces: &mut Pieces) -> Result<(), Error> {
+        let mut left = Vec::new();
+        for belongs in std::mem::take(&mut pieces.before) {
+            let links = links(&pieces.store, &belongs)?;
+            match remove_superseded(&pieces.store, &belongs, &links, self.grace(), &|| self.go_on()) {
+                Ok(removed) => {
+                    if removed.len() < superseded(&links, pieces.store.now()?, SignedDuration::ZERO).len() {
+                        left.push(belongs);
+                    }
+                }
+                // A pack that is damaged, or of another history: what it should hold stays. `verify` tells of it.
+                Err(pack::Error::Unread { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        pieces.before = left;
         Ok(())
     }
 
@@ -211,10 +239,15 @@ impl Packing {
                 }
             }
         };
+        let before = match store.locks() {
+            true => Vec::new(),
+            false => chains_with_packs(&store, &chain.belongs)?,
+        };
         Ok(Pieces {
             chain,
             store,
             in_order,
+            before,
             removed_at: None,
         })
     }
@@ -231,6 +264,24 @@ fn links(store: &Store, belongs: &Belongs) -> Result<Vec<Link>, Error> {
     Ok(Link::listed(store.list_chain(&belongs.chain)?))
 }
 
+/// The other chains of the same cluster that have packs.
+fn chains_with_packs(store: &Store, newest: &Belongs) -> Result<Vec<Belongs>, Error> {
+    let listed = store.list()?;
+    let paths: BTreeSet<ChainPath> = listed
+        .into_iter()
+        .filter_map(|object| match object.name {
+            Listed::Ours(ObjectName::Pack(path, ..)) => Some(path),
+            _ => None,
+        })
+        .filter(|path| path.cluster == newest.chain.cluster && *path != newest.chain)
+        .collect();
+    let of_the_same_history = |chain| Belongs {
+        chain,
+        lineage: newest.lineage.clone(),
+    };
+    Ok(paths.into_iter().map(of_the_same_history).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -239,8 +290,8 @@ mod tests {
     use super::*;
     use crate::capture::Known;
     use crate::etcd::{self, choose::Wanted};
+    use crate::layout::Outline;
     use crate::layout::delta::tests::header;
-    use crate::layout::{ChainPath, Outline};
     use crate::model::ByteSize;
     use crate::pack::tests::delta;
     use crate::pipeline::Encoding;
@@ -384,6 +435,36 @@ mod tests {
         later.look(chain, &mut third, &mut useless).unwrap();
         assert_eq!(names(&store, &maker.belongs()), (16, 3));
     }
+
+    #[test]
+    fn what_packs_of_the_chain_before_hold_goes_when_another_has_taken_its_place() {
+        let ((_home, store), maker) = (store(), Maker::new());
+        let chain = |belongs: Belongs| Chain {
+            belongs,
+            base: Revision::new(0).unwrap(),
+            epoch: Epoch(2),
+        };
+        let mut next = maker.belongs();
+        next.chain.chain = "20261121T101530Z-00000002".parse().unwrap();
+        let patient = packing(&store, Duration::from_secs(3600));
+        for i in 0..18 {
+            delta(&store, &maker, 10 * i + 1, 10 * i + 10);
+        }
+        let (mut known, mut useless) = (None, BTreeSet::new());
+        patient.look(chain(maker.belongs()), &mut known, &mut useless).unwrap();
+        assert_eq!(names(&store, &maker.belongs()), (18, 1));
+        patient.look(chain(next.clone()), &mut known, &mut useless).unwrap();
+        assert_eq!(names(&store, &maker.belongs()), (18, 1));
+        let before = |known: &Option<Pieces>| known.as_ref().unwrap().before.clone();
+        assert_eq!(before(&known), [maker.belongs()], "it is not time yet");
+        // Another run, an hour later.
+        let later = packing(&store, Duration::ZERO);
+        let mut known = None;
+        later.look(chain(next.clone()), &mut known, &mut useless).unwrap();
+        assert_eq!(names(&store, &maker.belongs()), (2, 1));
+        assert_eq!(before(&known), []);
+    }
+
     #[test]
     fn a_damaged_delta_keeps_none_of_those_before_it_from_being_packed() {
         let ((_home, store), maker) = (store(), Maker::new());

@@ -24,7 +24,7 @@ use crate::model::Digest;
 use crate::source::delta::{self, Belongs, Delta, Opened, Unread};
 use crate::store::{self, Store};
 
-pub use plan::{FAN, LARGEST, Piece, next_pack};
+pub use plan::{FAN, LARGEST, Piece, next_pack, superseded};
 
 /// Under which name a pack is made.
 #[derive(Debug, Clone)]
@@ -164,7 +164,7 @@ pub fn remove_superseded(
     let mut usable = links.to_vec();
     let (mut proven, mut damaged) = (BTreeMap::new(), None);
     let superseded = loop {
-        let superseded = plan::superseded(&usable, now, grace);
+        let superseded = superseded(&usable, now, grace);
         let mut holders = superseded.iter().filter_map(|(_, holder)| *holder);
         let Some(holder) = holders.find(|holder| !proven.contains_key(&holder.name)) else {
             break superseded;

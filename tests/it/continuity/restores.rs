@@ -96,7 +96,12 @@ fn what_is_packed_and_pruned_under_running_restores_fails_none() {
     let waited = Instant::now();
     // What they read is packed and removed, and other backups are.
     while gone(".delta", true) < 20 || gone("full-", false) < 2 {
-        assert!(waited.elapsed() < Duration::from_secs(300), "nothing is removed");
+        assert!(
+            waited.elapsed() < Duration::from_secs(300),
+            "too little is removed: {} deltas, {} backups",
+            gone(".delta", true),
+            gone("full-", false)
+        );
         thread::sleep(Duration::from_secs(1));
     }
     let mut at_last: BTreeMap<i32, usize> = BTreeMap::new();

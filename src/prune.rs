@@ -373,7 +373,9 @@ fn any_is_pinned<'a>(store: &Store, mut chains: impl Iterator<Item = &'a ChainPa
 /// it is pinned.
 fn looked_at_again(store: &Store, chain: &ChainPath) -> Result<Option<(Vec<ListedObject>, bool)>, store::Error> {
     let is_pin = |object: &ListedObject| object.name == Listed::Ours(ObjectName::Pin(chain.clone()));
-    let (pins, objects): (Vec<_>, Vec<_>) = store.list_chain(chain)?.into_iter().partition(is_pin);
+    // By a part of it the manifest might stay, and what it describes go.
+    let listed = store.list_whole_chain(chain)?;
+    let (pins, objects): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_pin);
     let has_pin = !pins.is_empty();
     Ok(match has_pin && store.is_pinned(chain)? {
         true => None,

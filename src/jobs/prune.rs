@@ -76,7 +76,9 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
         .destinations
         .get(name)
         .is_some_and(|found| found.retention.is_some());
-    let Some(store) = destinations.stores.get(name) else {
+    // Of one that was read in part nobody knows what else there is.
+    let store = destinations.stores.get(name);
+    let Some(store) = store.filter(|_| destinations.why_unreadable(name).is_none()) else {
         let why = destinations.why_unreadable(name).unwrap_or("it could not be read");
         let undone = has_policy.then(|| format!("nothing is removed: {why}"));
         return Applied {
@@ -159,6 +161,10 @@ impl Pruned {
         by_age: ByAge,
     ) {
         let Some(store) = places.stores.get(name) else { return };
+        // Of one that was read in part nobody knows what else there is.
+        if places.why_unreadable(name).is_some() {
+            return;
+        }
         let Some(plan) = plan(config, places, name, store, by_age) else {
             let here = places.catalog.backups().iter();
             let here = here.filter(|backup| backup.destinations().any(|destination| destination == name));

@@ -97,6 +97,7 @@ impl Judge<'_> {
                 ..before.path.clone()
             },
             standing: Standing::Good(Proof::Stored),
+            is_unsure: false,
             pin: PinState::Free,
             bytes: 0,
             ..before.clone()
@@ -152,9 +153,11 @@ mod tests {
                 },
                 tip: Revision::new(i64::from(number) + 1).unwrap(),
                 reach: Revision::new(i64::from(number) + 1).unwrap(),
+                captured_at: None,
                 generation: 0,
                 bytes: 1,
                 standing: Standing::Good(Proof::Stored),
+                is_unsure: false,
                 pin: PinState::Free,
             }
         });

@@ -2,12 +2,16 @@
 
 use std::cmp::Reverse;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::keep_rules::{Clock, Dated, Rules, count};
 use super::{Chain, Inventory, KeepReason, PinState, Policy, RemoveReason, Unjudged};
 use crate::model::ByteSize;
+
+/// A chain is captured if something of it was stored less than so long ago. Nothing being written, a mark is once an hour at the
+/// least; clocks of hosts and stores may differ.
+const STILL_CAPTURED: SignedDuration = SignedDuration::from_hours(2);
 
 /// A chain while it is judged: it is kept if there is a reason to.
 pub(super) struct Case<'a> {
@@ -31,7 +35,7 @@ impl<'a> Case<'a> {
 }
 
 /// Whether `max_bytes` may undo what the rules keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Hold {
     Loose,
     Firm,
@@ -76,7 +80,13 @@ pub(super) fn trim(cases: &mut [Case<'_>], max: ByteSize) -> ByteSize {
         .iter_mut()
         .filter(|case| case.hold == Hold::Loose && counts(case))
         .collect();
-    loose.sort_by_key(|case| (case.chain.is_good(), case.start, &case.chain.path));
+    loose.sort_by_key(|case| {
+        (
+            case.chain.is_good() || case.chain.is_unsure,
+            case.start,
+            &case.chain.path,
+        )
+    });
     for case in loose {
         if sum <= max_bytes {
             break;
@@ -117,16 +127,8 @@ fn judged<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, min_backups: u32) -> Vec<
             case.hold = Hold::Firm;
         }
     }
-    // The last point of all may be behind an older full backup: the newer one was made of that and its changes, or was taken
-    // a moment ago, and no change is captured behind it yet.
-    if let Some(newest) = newest
-        && let Some(furthest) = cases
-            .iter_mut()
-            .max_by_key(|case| (case.chain.reach, case.chain.newness()))
-        && furthest.chain.reach > newest.reach
-    {
-        furthest.keep.push(KeepReason::ReachesFurther(furthest.chain.reach));
-        furthest.hold = Hold::Firm;
+    if let Some(newest) = newest_good(ranked) {
+        keep_the_last_change(&mut cases, newest);
     }
     rules.weigh(&good, |place, said| {
         if let (Some(case), Ok(reason)) = (cases.get_mut(place), said) {
@@ -142,6 +144,29 @@ fn judged<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, min_backups: u32) -> Vec<
         cases.extend(judged_bad(ranked, rules, newest));
     }
     cases
+}
+
+/// Holds on to what may hold the last change of all. That may be behind an older full backup: the newer one was made of that
+/// and its changes, or was taken a moment ago, and no change is captured behind it yet. All that lead further stay, not only the
+/// furthest: names alone say how far, and anybody can write a name.
+fn keep_the_last_change<'a>(cases: &mut [Case<'a>], newest: &Dated<'a>) {
+    // Where something follows the newest one it is written now, and all else is no more.
+    let last_captured = match newest.chain.captured_at {
+        Some(_) => None,
+        None => cases.iter().filter_map(|case| case.chain.captured_at).max(),
+    };
+    let last_captured = last_captured.filter(|at| newest.start.duration_since(*at) <= STILL_CAPTURED);
+    for case in cases {
+        let reason = if case.chain.reach > newest.chain.reach {
+            KeepReason::ReachesFurther(case.chain.reach)
+        } else if last_captured.is_some() && case.chain.captured_at == last_captured {
+            KeepReason::MayReachFurther(newest.chain.id())
+        } else {
+            continue;
+        };
+        case.keep.push(reason);
+        case.hold = Hold::Firm;
+    }
 }
 
 /// Adds the newest that the rules do not keep until there are `min_backups`, and holds on to the newest so many.
@@ -181,10 +206,14 @@ fn tell_why_not<'a>(cases: &mut [Case<'a>], good: &[Dated<'a>], rules: &Rules<'_
 
 /// The bad ones among the chains of one lineage.
 fn judged_bad<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, newest_good: Option<&Chain>) -> Vec<Case<'a>> {
-    let mut kept_if_good = vec![false; ranked.len()];
+    let mut kept_if_good = vec![None; ranked.len()];
     rules.weigh(ranked, |place, said| {
-        if let (Some(kept), Ok(_)) = (kept_if_good.get_mut(place), said) {
-            *kept = true;
+        if let (Some(kept), Ok(reason)) = (kept_if_good.get_mut(place), said) {
+            let hold = match reason {
+                KeepReason::Points { .. } => Hold::Firm,
+                _ => Hold::Loose,
+            };
+            *kept = (*kept).max(Some(hold));
         }
     });
     let mut cases = Vec::new();
@@ -200,8 +229,9 @@ fn judged_bad<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, newest_good: Option<&
                 // Something of it may yet be saved, and what comes after may be no better.
                 case.hold = Hold::Firm;
             }
-        } else if kept_if_good {
+        } else if let Some(hold) = kept_if_good {
             case.keep.push(KeepReason::BadButRecent(&chain.standing));
+            case.hold = hold;
         } else {
             case.remove.push(RemoveReason::Bad(&chain.standing));
         }

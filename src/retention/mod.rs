@@ -20,8 +20,12 @@
 //!
 //! Invariant: a backup known to be bad takes no place from a good one. It is removed only if a good one is newer, as
 //! `latest` has it, and the rules would remove it though it were good: a check that was wrong about a whole store costs nothing.
-//! `max_bytes` takes the bad before the good, but not one that reaches further than all others of its lineage. One that
-//! was checked counts as bad until it is known what the check said.
+//! `max_bytes` takes the bad before the good, but not one that reaches further than all others of its lineage, nor one that
+//! `pitr_window` needs. One that was checked counts as bad until it is known what the check said; only for `max_bytes`, which
+//! would take it first, it does not.
+//!
+//! Invariant: the last change that is stored stays. Plans are made by listings from before a backup, and changes are captured
+//! while it is taken: so a chain stays that was written when the newest one began, until something follows that one.
 //!
 //! Invariant: a pin removes nothing else. The policy selects as if there were no pins, and `max_bytes` leaves pinned
 //! chains out of the sum.
@@ -67,12 +71,16 @@ pub struct Chain {
     pub tip: Revision,
     /// The last revision that can be restored of it: what follows the full backup counts as far as nothing is missing.
     pub reach: Revision,
+    /// When the last of what follows the full backup was stored, by the store's clock; none where nothing follows.
+    pub captured_at: Option<Timestamp>,
     /// How often it was made anew for other recipients.
     pub generation: u32,
     /// How much its objects take, what follows the full backup included.
     pub bytes: u64,
     /// What is known of its worth.
     pub standing: Standing,
+    /// Whether it counts as bad only because it is not known what its last check said.
+    pub is_unsure: bool,
     /// Whether retention passes it over.
     pub pin: PinState,
 }
@@ -91,6 +99,8 @@ impl Chain {
             lineage: manifest.lineage.clone(),
             tip: manifest.to_revision,
             reach: Following::in_destination(backup, destination).window().to,
+            captured_at: copy.links.iter().map(|link| link.written_at).max(),
+            is_unsure: copy.last_check == LastCheck::Unknown,
             generation: backup.generation(),
             bytes: {
                 let links = copy.links.iter().map(|link| link.bytes);

@@ -21,6 +21,8 @@ pub enum KeepReason<'a> {
     NewestGood(&'a LineageId),
     /// It is older, and its changes lead further than all that is newer.
     ReachesFurther(Revision),
+    /// Its changes were still captured when the newest good one began, and none follow that one yet.
+    MayReachFurther(&'a ChainId),
     /// The policy has no `keep_…` rule.
     NoRule,
     /// `keep_last`.
@@ -88,6 +90,12 @@ impl fmt::Display for KeepReason<'_> {
             KeepReason::NewestGood(lineage) => write!(f, "newest good one of lineage {lineage}"),
             KeepReason::ReachesFurther(to) => {
                 write!(f, "its changes lead to revision {to}, further than any newer one")
+            }
+            KeepReason::MayReachFurther(newest) => {
+                write!(
+                    f,
+                    "its changes were still captured when {newest} was taken, which has none yet"
+                )
             }
             KeepReason::NoRule => f.write_str("no keep_… rule is set"),
             KeepReason::Last { number, of, lineage } => {

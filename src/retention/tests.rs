@@ -61,9 +61,11 @@ fn chain(id: &str) -> Chain {
         lineage: "ab-0000000a".parse().unwrap(),
         tip: Revision::new(10).unwrap(),
         reach: Revision::new(10).unwrap(),
+        captured_at: None,
         generation: 0,
         bytes: 1,
         standing: Standing::Good(Proof::Stored),
+        is_unsure: false,
         pin: PinState::Free,
     }
 }
@@ -288,6 +290,78 @@ fn an_older_chain_stays_while_its_changes_lead_further_than_all_newer_ones() {
     assert_eq!(kept_of(&[base, gone_on], &policy), [80]);
     let overtaken = ("20261120T120000Z-00000003", 90, 90);
     assert_eq!(kept_of(&[base, made, overtaken], &policy), [90]);
+}
+
+#[test]
+fn the_chain_that_was_written_when_the_newest_began_stays_until_something_follows_that_one() {
+    let of = |id: &str, tip, captured_at: Option<&str>| Chain {
+        tip: Revision::new(tip).unwrap(),
+        reach: Revision::new(tip).unwrap(),
+        captured_at: captured_at.map(|at| at.parse().unwrap()),
+        ..chain(id)
+    };
+    let kept = |chains: &[Chain]| -> Vec<i64> {
+        let (chains, unjudged) = (chains.to_vec(), None);
+        let inventory = Inventory { chains, unjudged };
+        let policy = Policy {
+            keep_last: 1,
+            ..Policy::default()
+        };
+        let now = "2026-11-21T00:00:00Z".parse().unwrap();
+        let plan = plan(&inventory, &policy, now, &TimeZone::UTC);
+        let mut kept: Vec<i64> = plan.keep.iter().map(|verdict| verdict.chain.tip.get()).collect();
+        kept.sort_unstable();
+        kept
+    };
+    let first = of("20261120T100000Z-00000001", 10, Some("2026-11-20T10:59:00Z"));
+    let second = of("20261120T110000Z-00000002", 20, Some("2026-11-20T11:59:59Z"));
+    let newest = |captured_at| of("20261120T120000Z-00000003", 30, captured_at);
+    // What is captured while the newest one is taken is behind the second, whatever the listing from before says.
+    assert_eq!(kept(&[first.clone(), second.clone(), newest(None)]), [20, 30]);
+    assert_eq!(
+        kept(&[first.clone(), second, newest(Some("2026-11-20T12:00:09Z"))]),
+        [30]
+    );
+    // Capture has ended long before.
+    let later = of("20261120T150000Z-00000004", 40, None);
+    assert_eq!(kept(&[first, later]), [40]);
+}
+
+#[test]
+fn max_bytes_takes_no_good_one_first_because_its_check_could_not_be_read_and_none_that_the_window_needs() {
+    let of = |id: &str, tip, standing: Standing, is_unsure| Chain {
+        tip: Revision::new(tip).unwrap(),
+        reach: Revision::new(tip).unwrap(),
+        standing,
+        is_unsure,
+        ..chain(id)
+    };
+    let good = || Standing::Good(Proof::Stored);
+    let bad = || Standing::Bad(vec!["page 7".to_owned()]);
+    let removed = |second: Chain, policy: &Policy| -> Vec<i64> {
+        let chains = vec![
+            of("20261120T100000Z-00000001", 10, good(), false),
+            second,
+            of("20261120T120000Z-00000003", 30, good(), false),
+        ];
+        let inventory = Inventory { chains, unjudged: None };
+        let now = "2026-11-21T00:00:00Z".parse().unwrap();
+        let plan = plan(&inventory, policy, now, &TimeZone::UTC);
+        plan.remove.iter().map(|verdict| verdict.chain.tip.get()).collect()
+    };
+    let second = |standing, is_unsure| of("20261120T110000Z-00000002", 20, standing, is_unsure);
+    let two = Policy {
+        keep_last: 9,
+        max_bytes: Some(ByteSize(2)),
+        ..Policy::default()
+    };
+    assert_eq!(removed(second(bad(), false), &two), [20]);
+    assert_eq!(removed(second(bad(), true), &two), [10]);
+    let window = Policy {
+        pitr_window: Some(Duration::from_secs(7200)),
+        ..two
+    };
+    assert_eq!(removed(second(bad(), false), &window), Vec::<i64>::new());
 }
 
 #[test]

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::adopt::Adopted;
-use super::backend::{Cache, FreeSpace};
+use super::backend::{Cache, FreeSpace, Under};
 use super::file_deadline::{Asked, Signs, Silence, ask};
 use super::inner::{Access, Contents, Inner, ReadBack};
 use super::location::Location;
@@ -328,6 +328,12 @@ impl Store {
     pub fn list_chain(&self, chain: &ChainPath) -> Result<Vec<ListedObject>, Error> {
         let chain = chain.clone();
         self.ask_for_many(move |store, signs| store.list_chain(&chain, &|| signs.give()))
+    }
+
+    /// The same; an error if a part of it cannot be looked into. For whoever concludes from what is not there.
+    pub fn list_whole_chain(&self, chain: &ChainPath) -> Result<Vec<ListedObject>, Error> {
+        let under = Under::Chain(chain.clone());
+        self.ask_for_many(move |store, signs| store.list_all(&under, &|| signs.give()))
     }
 
     /// Uploads that were begun and not ended, which no listing shows; none where the store does not tell.

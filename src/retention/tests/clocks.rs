@@ -51,9 +51,11 @@ impl World {
             lineage: LineageId::opened_by(ClusterId(0xab), &first),
             tip: Revision::new(run + 1).expect("it is not negative"),
             reach: Revision::new(run + 1).expect("it is not negative"),
+            captured_at: None,
             generation: 0,
             bytes: 1,
             standing: Standing::Good(Proof::Stored),
+            is_unsure: false,
             pin: PinState::Free,
         };
         self.chains.insert(run, chain);
@@ -254,9 +256,11 @@ fn held(starts: impl Iterator<Item = Timestamp>, pauses: Option<Pauses>, policy:
             lineage: LineageId::opened_by(ClusterId(0xab), &opened_by),
             tip: Revision::new(i64::try_from(run).unwrap() + 1).unwrap(),
             reach: Revision::new(i64::try_from(run).unwrap() + 1).unwrap(),
+            captured_at: None,
             generation: 0,
             bytes: 3,
             standing: Standing::Good(Proof::Stored),
+            is_unsure: false,
             pin: PinState::Free,
         });
         let clocks = right(start + SignedDuration::from_mins(1));
@@ -392,9 +396,11 @@ fn a_history_that_ended_holds_no_other() {
             lineage: LineageId::opened_by(cluster, &opened_by),
             tip: Revision::new(i64::try_from(run).unwrap() + 1).unwrap(),
             reach: Revision::new(i64::try_from(run).unwrap() + 1).unwrap(),
+            captured_at: None,
             generation: 0,
             bytes: 3,
             standing: Standing::Good(Proof::Stored),
+            is_unsure: false,
             pin: PinState::Free,
         });
         let (plan, held) = careful_plan(&inventory, &policy, &right(*start), pauses, &TimeZone::UTC);

@@ -44,18 +44,30 @@ fn any_pin() -> impl Strategy<Value = PinState> {
 
 fn any_chain() -> impl Strategy<Value = Chain> {
     let bytes = prop_oneof![8 => 0_u64..20, 1 => any::<u64>()];
-    let parts = (any_start(), 0_u8..3, 0_i64..30, bytes, any_standing(), any_pin());
-    parts.prop_map(|(start, lineage, tip, bytes, standing, pin)| Chain {
+    // What follows the full backup: how many revisions, and for how long.
+    let follows = prop_oneof![2 => Just(None), 1 => (0_i64..12, 0_i64..10_000).prop_map(Some)];
+    let parts = (
+        any_start(),
+        0_u8..3,
+        0_i64..30,
+        follows,
+        bytes,
+        any_standing(),
+        any_pin(),
+    );
+    parts.prop_map(|(start, lineage, tip, follows, bytes, standing, pin)| Chain {
         path: ChainPath {
             cluster: ClusterId(0xab),
             chain: ChainId::new(Timestamp::from_second(start).unwrap(), 0),
         },
         lineage: format!("ab-0000000{lineage}").parse().unwrap(),
         tip: Revision::new(tip).unwrap(),
-        reach: Revision::new(tip).unwrap(),
+        reach: Revision::new(tip + follows.map_or(0, |(revisions, _)| revisions)).unwrap(),
+        captured_at: follows.map(|(_, seconds)| Timestamp::from_second(start + seconds).unwrap()),
         generation: 0,
         bytes,
         standing,
+        is_unsure: false,
         pin,
     })
 }
@@ -68,10 +80,11 @@ fn any_chains() -> impl Strategy<Value = Vec<Chain>> {
             chains.sort_by(|a, b| a.id().cmp(b.id()));
             let mut tips: Vec<Revision> = chains.iter().map(|c| c.tip).collect();
             tips.sort();
-            chains
-                .iter_mut()
-                .zip(tips)
-                .for_each(|(chain, tip)| (chain.tip, chain.reach) = (tip, tip));
+            chains.iter_mut().zip(tips).for_each(|(chain, tip)| {
+                let revisions = chain.reach.get() - chain.tip.get();
+                chain.tip = tip;
+                chain.reach = Revision::new(tip.get() + revisions).unwrap();
+            });
         }
         for (number, chain) in (0..).zip(&mut chains) {
             chain.path.chain = ChainId::new(chain.id().started_at(), number);
@@ -199,6 +212,19 @@ proptest! {
         for verdict in &plan.remove {
             let as_new = |v: &Chain| v.lineage == verdict.chain.lineage && v.tip >= verdict.chain.tip;
             prop_assert!(plan.keep.iter().any(|v| as_new(v.chain)), "{:?}", verdict);
+        }
+    }
+
+    #[test]
+    fn the_last_change_of_a_history_stays(
+        inventory in any_inventory(), policy in any_policy(), now in any_now(), zone in any_zone()
+    ) {
+        let plan = plan(&inventory, &policy, now, &zone);
+        for verdict in plan.remove.iter().filter(|v| v.chain.standing.proof() >= Proof::Stored) {
+            let as_far = |v: &&Chain| v.lineage == verdict.chain.lineage
+                && v.standing.proof() >= Proof::Stored
+                && v.reach >= verdict.chain.reach;
+            prop_assert!(plan.keep.iter().map(|v| v.chain).any(|chain| as_far(&chain)), "{:?}", verdict);
         }
     }
 

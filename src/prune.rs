@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::catalog::{Backup, Catalog, LastCheck, Pinned, Standing};
+use crate::catalog::{Backup, BackupCopy, Catalog, Following, LastCheck, Pinned, Standing};
 use crate::layout::{ChainPath, Fault, Listed, ListedObject, ObjectName, Pin};
-use crate::model::{ByteSize, ChainId, LineageId};
+use crate::model::{ByteSize, ChainId, LineageId, Revision};
 pub use crate::retention::Held;
 use crate::retention::{self, Chain, Clocks, Inventory, Led, PinState, Policy, removal_order};
 use crate::schedule::{Pauses, SetBack};
@@ -168,7 +168,20 @@ pub fn plan_damaged(destination: &str, store: &Store, catalog: &Catalog, named: 
         // The catalog's word, not the inventory's, which calls bad whatever must take no place from a good one.
         let (is_kept, reason) = match (&chain.pin, &standing, last_check) {
             (PinState::Pinned(_), _, _) => (true, "pinned: `lifeboat unpin` lets it go".to_owned()),
-            (PinState::Free, Standing::Bad(faults), _) => (false, format!("bad ({}), and named", faults.join("; "))),
+            (PinState::Free, Standing::Bad(faults), _) => match meant.and_then(|meant| only_here(meant, destination)) {
+                Some(only) => (
+                    true,
+                    format!(
+                        "its changes up to revision {} are in no other destination, and lead on from the good full backup in {}: \
+                         `lifeboat copy {} --from {destination} --to {}` first",
+                        only.to,
+                        only.good_in,
+                        chain.id(),
+                        only.good_in
+                    ),
+                ),
+                None => (false, format!("bad ({}), and named", faults.join("; "))),
+            },
             (PinState::Free, Standing::Good(_), LastCheck::Unknown) => (
                 true,
                 format!("its last check cannot be read: run `lifeboat verify {}`", chain.id()),
@@ -187,6 +200,34 @@ pub fn plan_damaged(destination: &str, store: &Store, catalog: &Catalog, named: 
         }
     }
     plan.without_locked(store, now)
+}
+
+/// Changes of a chain that only one destination has.
+struct OnlyHere<'a> {
+    /// The last of them.
+    to: Revision,
+    /// Another destination, whose full backup is good.
+    good_in: &'a str,
+}
+
+/// What of a backup's changes could not be restored any more without those in `destination`; none where no other one has a
+/// full backup that they could follow.
+fn only_here<'a>(backup: &'a Backup, destination: &str) -> Option<OnlyHere<'a>> {
+    let is_other = |copy: &&BackupCopy| copy.destination != destination;
+    let good = backup.copies.iter().filter(is_other).find(|copy| copy.is_good())?;
+    let links = |copies: Vec<&'a BackupCopy>| {
+        let links = copies.into_iter();
+        let links = links.flat_map(|copy| copy.links.iter().map(|link| (copy.destination.as_str(), link)));
+        Following::of_links(backup.revision(), links).window().to
+    };
+    let (with, without) = (
+        links(backup.copies.iter().collect()),
+        links(backup.copies.iter().filter(is_other).collect()),
+    );
+    (with > without).then_some(OnlyHere {
+        to: with,
+        good_in: &good.destination,
+    })
 }
 
 /// What goes from a destination with a history that the operator gives up: all of it but what is pinned.
@@ -717,7 +758,7 @@ mod tests {
             Fixture::default().backup(&meant).catalog("local"),
         ]);
         let mut second = meant.clone();
-        second.to_revision = crate::model::Revision::new(11).unwrap();
+        second.to_revision = Revision::new(11).unwrap();
         second.from_revision = second.to_revision;
         second.hash_kv = None;
         let doubled = Fixture::default()
@@ -773,5 +814,44 @@ mod tests {
             .list(&meant.object_name().to_string(), meant.stored.bytes - 1)
             .document(&check, b"rotten".to_vec());
         assert_eq!(goes(cut).0, 1, "its length alone shows it");
+    }
+
+    #[test]
+    fn a_bad_copy_stays_while_changes_behind_a_good_one_are_beside_it_alone() {
+        let (_root, store) = store();
+        let meant = manifest(0xab, "20261120T101530Z-00000001", 10);
+        let delta = |from: i64, to: i64| format!("ab/{}/{from:020}-{to:020}.00000001.delta", meant.chain);
+        let bad = || {
+            Fixture::default()
+                .backup(&meant)
+                .check(&meant, "2026-11-21T00:00:00Z", false, crate::layout::Proof::None)
+                .list(&delta(11, 20), 7)
+                .catalog("local")
+        };
+        let goes = |catalogs: Vec<Catalog>| {
+            let catalog = Catalog::merge(catalogs);
+            let plan = plan_damaged("local", &store, &catalog, &meant.chain_path(), Timestamp::UNIX_EPOCH);
+            let reasons = plan.keep.iter().flat_map(|judged| judged.reasons.clone());
+            (plan.remove.len(), reasons.collect::<String>())
+        };
+        let good = |to: Option<i64>| {
+            let fixture = Fixture::default().backup(&meant);
+            let fixture = match to {
+                Some(to) => fixture.list(&delta(11, to), 7),
+                None => fixture,
+            };
+            fixture.catalog("bucket")
+        };
+        for alone in [None, Some(15)] {
+            let (removed, reason) = goes(vec![bad(), good(alone)]);
+            assert_eq!(removed, 0);
+            assert!(
+                reason.contains("up to revision 20 are in no other destination")
+                    && reason.contains(&format!("`lifeboat copy {} --from local --to bucket`", meant.chain)),
+                "{reason}"
+            );
+        }
+        assert_eq!(goes(vec![bad(), good(Some(20))]).0, 1, "they are there, too");
+        assert_eq!(goes(vec![bad()]).0, 1, "they follow nothing");
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Format::Text => print(&context.output, &pruned),
     }
     if !args.damaged.is_empty() && pruned.remove.is_empty() && pruned.errors.is_empty() {
-        return Failure::new(Exit::Refused, "nothing of it is known to be bad, or it is pinned")
+        return Failure::new(Exit::Refused, "nothing was removed: see the reasons above")
             .next("`lifeboat verify ID` checks it; good backups are removed by retention only")
             .after_result(&context.output);
     }

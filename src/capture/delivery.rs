@@ -1,32 +1,44 @@
 //! From the spool to one destination: in order, each until it is there, however long that takes.
+//!
+//! What follows a backup is of no use where the backup is not: it may be on its way (to the others it was quicker), or come later, made
+//! of deltas or by `copy`, or never. When that backup was taken tells nothing of it. So its chain is stepped over, and looked for again
+//! and again: only within a chain does the order count, and no destination loses what it is going to need. That ends
+//! - when the backup comes: all of it follows then;
+//! - for a chain that is not gone on with any more, when it has not come within [`BACKUP_COMES_WITHIN`] of the moment from which on this
+//!   agent has waited for it. Of what an agent before this one has left nobody knows how long it has waited;
+//! - when the spool has no room for what others are to have ([`Spool::make_room`]).
+//!
+//! Who copies the backup after that finds all in the destination that it comes from.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
 
 use super::Surroundings;
 use super::packing::Arrived;
 use super::spool::{Next, Spool};
 use super::status::Board;
 use crate::error_chain::with_causes;
+use crate::health::Level;
 use crate::layout::delta::Head;
-use crate::layout::{ChainPath, Listed, ObjectName};
+use crate::layout::{ChainPath, Listed, MAX_BYTES, ObjectName};
 use crate::model::Digest;
 use crate::source::delta::{self, Belongs};
 use crate::store::{self, ReadBack, Store};
 
 /// How long it waits for something to store before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_millis(500);
-/// How long it waits after a failure, at first and at most.
+/// How long it waits after a failure, and before it looks for a backup again, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// For how long after it was begun a backup may be on its way to a destination.
+/// For how long the backup of a chain that is not gone on with may come.
 const BACKUP_COMES_WITHIN: Duration = Duration::from_secs(900);
-/// After how many objects that were passed over it is asked again whether a destination has come to have the backup.
-const ASK_AGAIN_AFTER: u32 = 200;
+/// How long a backup that was there is believed to be there.
+const BELIEVED_FOR: Duration = Duration::from_secs(15);
 
 /// The delivery to one destination.
 pub struct Delivery {
@@ -40,31 +52,40 @@ pub struct Delivery {
     pub board: Arc<Board>,
     /// Where it leaves word of what is there now.
     pub arrived: Arc<Arrived>,
+    /// Told where a backup that was there is there no more.
+    pub gone: Arc<Notify>,
     /// Raised when it is to end.
     pub stop: Arc<AtomicBool>,
+}
+
+/// What is known of the backups in the destination.
+#[derive(Debug, Default)]
+struct Backups {
+    /// The manifests that are there, and when that was seen.
+    there: BTreeMap<ChainPath, (ObjectName, Instant)>,
+    /// Those that it lacks.
+    lacking: BTreeMap<ChainPath, Lacking>,
+}
+
+/// A backup that is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Lacking {
+    /// Since when, while its chain is not gone on with.
+    since: Instant,
+    /// Whether it was there before.
+    was_there: bool,
+    look_at: Instant,
+    pause: Duration,
 }
 
 impl Delivery {
     /// Delivers until it is stopped. Blocks.
     pub fn run(&self) {
-        let mut store = None;
-        let mut has_chain = BTreeMap::new();
+        let (mut store, mut backups) = (None, Backups::default());
         let mut pause = PAUSES.0;
         while !self.stop.load(Ordering::Relaxed) {
-            let Some(next) = self.spool.next_for(&self.destination, WAIT) else {
-                continue;
-            };
-            match self.deliver(&next, &mut store, &mut has_chain) {
-                Ok(stored) => {
-                    pause = PAUSES.0;
-                    if let Some(bytes) = stored {
-                        self.arrived.add(&next.name, bytes);
-                    }
-                    self.spool.confirm(&next, &self.destination);
-                    let (span, now) = (next.name.span(), self.around.now().time);
-                    self.board.stored(&self.destination, span, stored, now);
-                    self.board.spool(self.spool.bytes());
-                }
+            match self.go_on(&mut store, &mut backups) {
+                Ok(()) => pause = PAUSES.0,
                 Err(error) => {
                     store = None;
                     self.board.not_stored(&self.destination, error, self.around.now().time);
@@ -75,41 +96,108 @@ impl Delivery {
         }
     }
 
-    /// Gives how large it is; nothing where the destination is not to have it.
-    fn deliver(
-        &self,
-        next: &Next,
-        store: &mut Option<Store>,
-        has_chain: &mut BTreeMap<ChainPath, (bool, u32)>,
-    ) -> Result<Option<u64>, String> {
-        let store = match store {
-            Some(store) => store,
-            None => store.insert(self.around.open(&self.destination)?),
+    /// Stores the next object, or steps over its chain.
+    fn go_on(&self, store: &mut Option<Store>, backups: &mut Backups) -> Result<(), String> {
+        self.look_for_backups(store, backups)?;
+        let Some(next) = self.spool.next_for(&self.destination, WAIT) else {
+            return Ok(());
         };
-        let Some(chain) = next.name.chain() else {
-            return Ok(None);
-        };
-        // Without the backup, what follows it is of no use there. It may be on its way.
-        let (has, asked) = has_chain.entry(chain.clone()).or_insert((false, 0));
-        if !*has {
-            let age = self.around.now().time.duration_since(chain.chain.started_at());
-            let may_come = age.unsigned_abs() < BACKUP_COMES_WITHIN;
-            if may_come || *asked % ASK_AGAIN_AFTER == 0 {
-                let listed = store.list_chain(chain).map_err(|error| with_causes(&error))?;
-                *has = listed
-                    .iter()
-                    .any(|object| matches!(&object.name, Listed::Ours(name) if name.is_manifest()));
-            }
-            *asked = asked.wrapping_add(1);
-            match (*has, may_come) {
-                (true, _) => {}
-                (false, true) => return Err(format!("backup {} is not there yet", chain.chain)),
-                (false, false) => return Ok(None),
+        let store = self.opened(store)?;
+        if let Some(chain) = next.name.chain() {
+            let was_there = backups.there.contains_key(chain);
+            if !self.has_backup(store, backups, chain)? {
+                let now = self.around.now().instant;
+                self.spool.hold(&self.destination, chain);
+                backups.lacking.insert(chain.clone(), Lacking::begun(was_there, now));
+                return Ok(());
             }
         }
+        self.put(store, &next)
+    }
+
+    fn opened<'a>(&self, store: &'a mut Option<Store>) -> Result<&'a Store, String> {
+        match store {
+            Some(store) => Ok(store),
+            None => Ok(store.insert(self.around.open(&self.destination)?)),
+        }
+    }
+
+    fn put(&self, store: &Store, next: &Next) -> Result<(), String> {
         let bytes = self.spool.read(next).map_err(|error| with_causes(&error))?;
         put(store, &next.name, &bytes).map_err(|error| with_causes(&error))?;
-        Ok(Some(bytes.len() as u64))
+        let stored = bytes.len() as u64;
+        self.arrived.add(&next.name, stored);
+        self.spool.confirm(next, &self.destination);
+        let now = self.around.now().time;
+        self.board.stored(&self.destination, next.name.span(), stored, now);
+        self.board.spool(self.spool.bytes());
+        Ok(())
+    }
+
+    /// Whether the destination has the backup of a chain. What was there may have been removed: what follows it is of no use then.
+    fn has_backup(&self, store: &Store, backups: &mut Backups, chain: &ChainPath) -> Result<bool, String> {
+        let now = self.around.now().instant;
+        if let Some((manifest, seen_at)) = backups.there.get_mut(chain) {
+            if now.duration_since(*seen_at) < BELIEVED_FOR {
+                return Ok(true);
+            }
+            match store.read_small(manifest, MAX_BYTES as u64) {
+                Ok(_) => *seen_at = now,
+                Err(store::Error::NotFound { .. }) => {
+                    backups.there.remove(chain);
+                    return Ok(false);
+                }
+                Err(error) => return Err(with_causes(&error)),
+            }
+            return Ok(true);
+        }
+        let listed = store.list_chain(chain).map_err(|error| with_causes(&error))?;
+        let manifest = listed.into_iter().find_map(|object| match object.name {
+            Listed::Ours(name) if name.is_manifest() => Some(name),
+            _ => None,
+        });
+        let has_it = manifest.is_some();
+        backups
+            .there
+            .extend(manifest.map(|manifest| (chain.clone(), (manifest, now))));
+        Ok(has_it)
+    }
+
+    /// Looks for the backups that are waited for, each when it is time.
+    fn look_for_backups(&self, store: &mut Option<Store>, backups: &mut Backups) -> Result<(), String> {
+        let now = self.around.now().instant;
+        let due = backups.lacking.iter().filter(|(_, lacking)| lacking.look_at <= now);
+        let due: Vec<(ChainPath, Lacking)> = due.map(|(chain, lacking)| (chain.clone(), *lacking)).collect();
+        for (chain, lacking) in due {
+            let store = self.opened(store)?;
+            if self.has_backup(store, backups, &chain)? {
+                backups.lacking.remove(&chain);
+                self.spool.release(&self.destination, &chain);
+                continue;
+            }
+            let is_followed = self.spool.follows(&chain);
+            if is_followed {
+                // What is captured now does not reach it.
+                let why = format!("backup {} is not there", chain.chain);
+                self.board.not_stored(&self.destination, why, self.around.now().time);
+            }
+            if is_followed && lacking.was_there {
+                self.gone.notify_one();
+            }
+            if let Some(next) = lacking.again(now, is_followed) {
+                backups.lacking.insert(chain, next);
+                continue;
+            }
+            backups.lacking.remove(&chain);
+            self.spool.give_up(&self.destination, &chain);
+            self.board.spool(self.spool.bytes());
+            let (name, chain) = (&self.destination, &chain.chain);
+            let message = format!(
+                "destination {name} does not have the deltas of {chain}, as it does not have that backup: `lifeboat copy` brings both"
+            );
+            self.around.say(Level::Info, &message);
+        }
+        Ok(())
     }
 
     fn rest(&self, pause: Duration) {
@@ -119,6 +207,36 @@ impl Delivery {
             std::thread::sleep(step.min(left));
             left = left.saturating_sub(step);
         }
+    }
+}
+
+impl Lacking {
+    fn begun(was_there: bool, now: Instant) -> Lacking {
+        Lacking {
+            since: now,
+            was_there,
+            // At once where more follows from it.
+            look_at: match was_there {
+                true => now,
+                false => now + PAUSES.0,
+            },
+            pause: PAUSES.0,
+        }
+    }
+
+    /// When it is looked for again, where it is not there now; never where it is not waited for any more.
+    fn again(self, now: Instant, is_followed: bool) -> Option<Lacking> {
+        let since = match is_followed {
+            true => now,
+            false => self.since,
+        };
+        let pause = (self.pause * 2).min(PAUSES.1);
+        (now.duration_since(since) < BACKUP_COMES_WITHIN).then(|| Lacking {
+            since,
+            look_at: now + pause,
+            pause,
+            ..self
+        })
     }
 }
 
@@ -166,9 +284,161 @@ fn is_whole(store: &Store, name: &ObjectName, bytes: &[u8]) -> bool {
 mod tests {
     use std::fs;
 
+    use super::super::Finished;
+    use super::super::alone::Alone;
     use super::*;
+    use crate::layout::{Epoch, Span};
+    use crate::model::{ByteSize, Revision};
     use crate::source::test_objects::Maker;
     use crate::store::tests::store;
+
+    const FAR: &str = "far";
+
+    fn path(chain: u32) -> ChainPath {
+        let text = format!("20261120T101530Z-{chain:08x}");
+        ChainPath {
+            chain: text.parse().unwrap(),
+            ..Maker::new().belongs().chain
+        }
+    }
+
+    fn revision(revision: i64) -> Revision {
+        Revision::new(revision).unwrap()
+    }
+
+    fn delta(chain: u32, at: i64) -> Finished {
+        let span = Span::new(revision(at), revision(at)).unwrap();
+        Finished {
+            name: ObjectName::Delta(path(chain), span, Epoch(1)),
+            bytes: vec![7; 100],
+        }
+    }
+
+    fn manifest(chain: u32) -> ObjectName {
+        ObjectName::FullManifest(path(chain), revision(6))
+    }
+
+    /// A delivery to a store, and what it remembers.
+    struct Delivering {
+        _homes: [tempfile::TempDir; 2],
+        alone: Arc<Alone>,
+        delivery: Delivery,
+        memory: (Option<Store>, Backups),
+    }
+
+    impl Delivering {
+        fn begin() -> Delivering {
+            let ((home, store), folder) = (store(), tempfile::tempdir().unwrap());
+            let alone = Arc::new(Alone::with(&store));
+            let destinations = [FAR.to_owned()];
+            let board = Board::new("own", WAIT, ByteSize(1), destinations.iter().cloned());
+            let delivery = Delivery {
+                destination: FAR.to_owned(),
+                spool: Arc::new(Spool::open(folder.path(), ByteSize(1 << 20), destinations.into()).unwrap()),
+                around: alone.clone(),
+                board: Arc::new(board),
+                arrived: Arc::default(),
+                gone: Arc::default(),
+                stop: Arc::default(),
+            };
+            Delivering {
+                _homes: [home, folder],
+                alone,
+                delivery,
+                memory: Default::default(),
+            }
+        }
+
+        fn store(&self) -> &Store {
+            &self.alone.store
+        }
+
+        fn keep(&self, deltas: &[Finished]) {
+            deltas.iter().for_each(|delta| self.delivery.spool.keep(delta).unwrap());
+        }
+
+        /// So much time passes, and all is done that is due then.
+        fn after(&mut self, seconds: u64) {
+            self.alone.pass(Duration::from_secs(seconds));
+            while {
+                let (store, backups) = &mut self.memory;
+                self.delivery.go_on(store, backups).unwrap();
+                !self.delivery.spool.is_done_for(FAR)
+            } {}
+        }
+
+        fn has(&self, delta: &Finished) -> bool {
+            self.store().path_of(&delta.name).exists()
+        }
+
+        fn waits(&self) -> usize {
+            self.delivery.spool.names().len()
+        }
+    }
+
+    #[test]
+    fn what_follows_a_backup_that_comes_late_waits_for_it_and_for_nothing_else() {
+        let mut far = Delivering::begin();
+        let (first, second, other) = (delta(1, 7), delta(1, 8), delta(2, 7));
+        far.store().put_new(&manifest(2), b"{}").unwrap();
+        far.delivery.spool.follow(Some(path(1)));
+        far.keep(&[first.clone(), other.clone(), second.clone()]);
+        far.after(0);
+        assert!(far.has(&other) && !far.has(&first));
+        far.after(3600);
+        assert_eq!(far.waits(), 2, "its chain is gone on with");
+        let trouble = far.delivery.board.read().destinations.remove(0).trouble;
+        assert_eq!(trouble, Some(format!("backup {} is not there", path(1).chain)));
+        far.store().put_new(&manifest(1), b"{}").unwrap();
+        far.after(30);
+        assert!(far.has(&first) && far.has(&second));
+        assert_eq!(far.waits(), 0);
+        assert!(far.alone.said.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_follows_a_backup_that_never_comes_goes_once_its_chain_is_not_gone_on_with() {
+        let mut far = Delivering::begin();
+        let left = delta(1, 7);
+        far.keep(std::slice::from_ref(&left));
+        for seconds in [0, 600, 299] {
+            far.after(seconds);
+            assert_eq!(far.waits(), 1);
+        }
+        far.after(31);
+        assert_eq!(far.waits(), 0);
+        assert!(!far.has(&left));
+        let said = far.alone.said.lock().unwrap();
+        assert!(said[0].contains("lifeboat copy"), "{said:?}");
+    }
+
+    #[test]
+    fn a_backup_that_is_removed_is_missed_soon() {
+        let mut far = Delivering::begin();
+        far.delivery.spool.follow(Some(path(1)));
+        far.store().put_new(&manifest(1), b"{}").unwrap();
+        far.keep(&[delta(1, 7)]);
+        far.after(0);
+        far.store().remove(&manifest(1)).unwrap();
+        let gone = far.delivery.gone.clone();
+        let is_told = || {
+            let told = async { tokio::time::timeout(Duration::ZERO, gone.notified()).await.is_ok() };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            runtime.unwrap().block_on(told)
+        };
+        far.keep(&[delta(1, 8)]);
+        far.after(1);
+        assert!(far.has(&delta(1, 8)), "it is believed to be there");
+        assert!(!is_told());
+        far.keep(&[delta(1, 9)]);
+        far.after(15);
+        far.after(0);
+        assert!(!far.has(&delta(1, 9)) && is_told());
+        // As it was, and more often than once.
+        far.after(30);
+        assert!(is_told());
+        assert_eq!(far.waits(), 1);
+    }
 
     #[test]
     fn what_another_has_written_under_the_name_stays_and_what_is_damaged_is_stored_anew() {

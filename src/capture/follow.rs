@@ -14,7 +14,7 @@ use super::spool::Spool;
 use super::status::Board;
 use super::watched::{Pulse, Watched, keep_lease};
 use super::writer::DeltaWriter;
-use super::{Settings, Sight, Surroundings, told};
+use super::{Need, Settings, Sight, Surroundings, told};
 use crate::etcd::choose::choose;
 use crate::etcd::{self, Access, Ahead, Member, WatchEnd, WholeRevision, loses_deletions, survey};
 use crate::health::{Capturing, Level};
@@ -87,6 +87,11 @@ impl Following {
     /// Whether more than the word that this host writes was written under its epoch.
     pub fn has_content(&self) -> bool {
         self.scribe.deltas > 0 || self.scribe.marks > 0
+    }
+
+    /// Whether nothing behind its full backup was captured yet, by whomever.
+    pub fn is_at_its_beginning(&self) -> bool {
+        self.tip == self.full.to_revision && !self.has_content()
     }
 
     /// What came and is not in the spool is asked for once more.
@@ -325,7 +330,7 @@ impl Desk {
         let around = self.around.clone();
         watched.full.spawn(async move {
             let taken = blocking(move || {
-                around.take_full(why).inspect_err(|error| {
+                around.take_full(why, Need::Another).inspect_err(|error| {
                     around.say(
                         Level::Warning,
                         &format!("no full backup was taken ({error}), though {why}"),

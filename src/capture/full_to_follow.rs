@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::chain::Known;
 use super::delivery::Delivery;
@@ -16,7 +16,7 @@ use super::follow::{Desk, End, Following, Signals, blocking, stopped};
 use super::packing::{Arrived, Chain, Packing, Writing};
 use super::spool::Spool;
 use super::status::Board;
-use super::{Others, Settings, Sight, Surroundings, told};
+use super::{Need, Others, Settings, Sight, Surroundings, told};
 use crate::health::{Capturing, Level};
 use crate::layout::Outline;
 use crate::layout::delta::GapReason;
@@ -53,9 +53,11 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
     board.spool(spool.bytes());
     let told_to_stop = Arc::new(AtomicBool::new(false));
     let writing = Arc::new(Writing::default());
-    let work = deliver(&settings, &spool, &around, &board, &writing, &told_to_stop);
+    let gone = Arc::new(Notify::new());
+    let work = deliver(&settings, &spool, &around, &board, (&writing, &gone), &told_to_stop);
     let (sender, sights) = mpsc::channel(1);
-    let looking = tokio::spawn(look_now_and_then(settings.others, around.clone(), lane.news, sender));
+    let looking = look_now_and_then(settings.others, around.clone(), (lane.news, gone), sender);
+    let looking = tokio::spawn(looking);
     let running = Running {
         signals: Signals {
             stop: lane.stop,
@@ -122,7 +124,7 @@ fn deliver(
     spool: &Arc<Spool>,
     around: &Arc<dyn Surroundings>,
     board: &Arc<Board>,
-    writing: &Arc<Writing>,
+    (writing, gone): (&Arc<Writing>, &Arc<Notify>),
     stop: &Arc<AtomicBool>,
 ) -> Vec<JoinHandle<()>> {
     let destinations = settings.destinations.iter();
@@ -142,6 +144,7 @@ fn deliver(
             around: around.clone(),
             board: board.clone(),
             arrived,
+            gone: gone.clone(),
             stop: stop.clone(),
         };
         [
@@ -155,7 +158,7 @@ fn deliver(
 async fn look_now_and_then(
     others: Others,
     around: Arc<dyn Surroundings>,
-    mut news: watch::Receiver<u64>,
+    (mut news, gone): (watch::Receiver<u64>, Arc<Notify>),
     sights: mpsc::Sender<Result<Sight, String>>,
 ) {
     let every = match others {
@@ -167,6 +170,7 @@ async fn look_now_and_then(
             changed = news.changed() => if changed.is_err() {
                 return;
             },
+            () = gone.notified() => {}
             () = tokio::time::sleep(every) => {}
         }
         let around = around.clone();
@@ -200,10 +204,21 @@ struct Running {
     full_pause: Duration,
 }
 
+/// A chain that is gone on with in the place of a newer one.
+enum Before {
+    /// This agent has just left it.
+    Left(Box<Following>),
+    /// It was found in the destinations.
+    Found(Box<Outline>, Known),
+}
+
 impl Running {
     async fn go_on(mut self) {
         while !*self.signals.stop.borrow() {
-            let Some(mut following) = self.current.take() else {
+            let following = self.current.take();
+            let path = following.as_ref().map(|following| following.full.chain_path());
+            self.desk.spool.follow(path);
+            let Some(mut following) = following else {
                 self.begin().await;
                 continue;
             };
@@ -254,14 +269,44 @@ impl Running {
                 self.current = Some(following);
                 self.rest().await;
             }
-            End::Gap(GapReason::Compacted, why) if self.before.is_some() && !following.has_content() => {
-                let chain = following.full.chain;
-                let message = format!("backup {chain} cannot be followed, the one before is gone on with: {why}");
-                self.desk.around.say(Level::Warning, &message);
-                self.desk.refused.insert(chain);
-                self.current = self.before.take();
+            End::Gap(GapReason::Compacted, why)
+                if following.is_at_its_beginning() || (self.before.is_some() && !following.has_content()) =>
+            {
+                match self.chain_before(&following.full).await {
+                    Some(before) => {
+                        let chain = following.full.chain;
+                        let message =
+                            format!("backup {chain} cannot be followed, the one before is gone on with: {why}");
+                        self.desk.around.say(Level::Warning, &message);
+                        self.desk.refused.insert(chain);
+                        self.go_back_to(before).await;
+                    }
+                    None => self.end(&mut following, GapReason::Compacted, &why).await,
+                }
             }
             End::Gap(reason, why) => self.end(&mut following, reason, &why).await,
+        }
+    }
+
+    /// The chain that is gone on with where `full` cannot be followed: the one that this agent has come from, or one that an agent
+    /// before it, or another host, has brought further.
+    async fn chain_before(&mut self, full: &Outline) -> Option<Before> {
+        match self.before.take() {
+            Some(before) => Some(Before::Left(Box::new(before))),
+            None => {
+                let (before, known) = self.reaching_beyond(full).await?;
+                Some(Before::Found(Box::new(before), known))
+            }
+        }
+    }
+
+    async fn go_back_to(&mut self, before: Before) {
+        match (before, self.desk.settings.others) {
+            // Whoever has it meanwhile is heard of.
+            (Before::Left(before), _) => self.current = Some(*before),
+            (Before::Found(full, known), Others::None) => self.current = Some(self.following(*full, known)),
+            // Another host may write it: this one has left it, or has never had it.
+            (Before::Found(full, known), Others::Hosts) => self.stand_by(*full, known).await,
         }
     }
 
@@ -284,7 +329,7 @@ impl Running {
         }
         self.ended.insert(chain);
         self.before = None;
-        self.take_full(&message).await;
+        self.take_full(&message, Need::Another).await;
     }
 
     /// The chain before is left for good. Where there is a hole between the two, it is said why.
@@ -312,36 +357,38 @@ impl Running {
                 Others::Hosts if !self.is_its_turn => self.wait_for_its_turn().await,
                 Others::None | Others::Hosts => {
                     self.is_its_turn = false;
-                    self.take_full(&why).await;
+                    self.take_full(&why, Need::First).await;
                 }
             },
+            Ok(Sight::Full(full, _)) if self.desk.refused.contains(&full.chain) => {
+                match self.reaching_beyond(&full).await {
+                    Some((before, known)) => self.go_back_to(Before::Found(Box::new(before), known)).await,
+                    None => {
+                        let why = format!("backup {}, the newest, cannot be followed", full.chain);
+                        self.take_full(&why, Need::Another).await;
+                    }
+                }
+            }
             Ok(Sight::Full(full, known)) => {
                 let has_ended = self.ended.contains(&full.chain) || known.ends_before(full.to_revision).is_some();
                 if has_ended {
                     let why = format!("the deltas of {}, the newest backup, have ended", full.chain);
-                    return self.take_full(&why).await;
+                    return self.take_full(&why, Need::Another).await;
                 }
                 match self.desk.settings.others {
-                    Others::None => {
-                        self.before = match known.epoch() {
-                            Some(_) => None,
-                            None => self.reaching_beyond(&full).await,
-                        };
-                        self.current = Some(self.following(*full, known));
-                    }
+                    Others::None => self.current = Some(self.following(*full, known)),
                     Others::Hosts => self.stand_by(*full, known).await,
                 }
             }
         }
     }
 
-    /// The chain that an agent before this one followed while `full` was made, where it has come further.
-    async fn reaching_beyond(&self, full: &Outline) -> Option<Following> {
+    /// The chain that reaches furthest beyond `full`, and can be gone on with.
+    async fn reaching_beyond(&self, full: &Outline) -> Option<(Outline, Known)> {
         let (around, full) = (self.desk.around.clone(), full.clone());
         // Where it cannot be found out, a full backup is taken if need be.
         let found = blocking(move || around.reaching_beyond(&full)).await.ok()?;
-        let (before, known) = found.filter(|(before, _)| !self.ended.contains(&before.chain))?;
-        Some(self.following(before, known))
+        found.filter(|(before, _)| !self.ended.contains(&before.chain) && !self.desk.refused.contains(&before.chain))
     }
 
     /// The chain of a full backup, from where it has come to on.
@@ -353,10 +400,10 @@ impl Running {
         Following::new(&self.desk.settings, full, tip, epoch)
     }
 
-    async fn take_full(&mut self, why: &str) {
+    async fn take_full(&mut self, why: &str, need: Need) {
         self.trouble(why);
         let (around, text) = (self.desk.around.clone(), why.to_owned());
-        match blocking(move || around.take_full(&text)).await {
+        match blocking(move || around.take_full(&text, need)).await {
             Ok(()) => {
                 let message = format!("a full backup was taken: {why}");
                 self.desk.around.say(Level::Info, &message);

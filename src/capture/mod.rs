@@ -14,6 +14,8 @@
 //! full backup is asked for.
 //! Invariant: all of a chain that is written twice, by two hosts or after a kill, is the same history.
 
+#[cfg(test)]
+mod alone;
 mod assembly;
 mod chain;
 mod delivery;
@@ -109,6 +111,15 @@ pub enum Sight {
     Undecided(String),
 }
 
+/// Which full backup a lane wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The first one: none where another has come meanwhile, as two would be two histories.
+    First,
+    /// One more.
+    Another,
+}
+
 /// What a lane leaves to others. Everything here blocks.
 pub trait Surroundings: Send + Sync + 'static {
     /// The time.
@@ -134,8 +145,9 @@ pub trait Surroundings: Send + Sync + 'static {
     /// goes before it may take it, and two would be two histories.
     fn turn_after(&self) -> Duration;
 
-    /// Takes a full backup to the lane's destinations, and says what keeps it from that.
-    fn take_full(&self, why: &str) -> Result<(), String>;
+    /// Takes a full backup to the lane's destinations, and says what keeps it from that: another host that is at it, too, where
+    /// others write there.
+    fn take_full(&self, why: &str, need: Need) -> Result<(), String>;
 
     /// Tells people.
     fn say(&self, level: Level, what: &str);

@@ -286,11 +286,10 @@ fn chains_with_packs(store: &Store, newest: &Belongs) -> Result<Vec<Belongs>, Er
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::{Cutting, Now, Others, Sight};
+    use super::super::alone::Alone;
+    use super::super::{Cutting, Others};
     use super::*;
-    use crate::capture::Known;
-    use crate::etcd::{self, choose::Wanted};
-    use crate::layout::Outline;
+    use crate::etcd::choose::Wanted;
     use crate::layout::delta::tests::header;
     use crate::model::ByteSize;
     use crate::pack::tests::delta;
@@ -298,51 +297,6 @@ mod tests {
     use crate::signing::Authority;
     use crate::source::test_objects::Maker;
     use crate::store::tests::store;
-
-    /// A host whose only destination is this store.
-    struct Alone(Store);
-
-    impl Surroundings for Alone {
-        fn now(&self) -> Now {
-            Now {
-                time: Timestamp::now(),
-                uncertainty_ms: None,
-                instant: Instant::now(),
-            }
-        }
-
-        fn look(&self) -> Result<Sight, String> {
-            Err("nobody looks".to_owned())
-        }
-
-        fn reaching_beyond(&self, _: &Outline) -> Result<Option<(Outline, Known)>, String> {
-            Err("nobody looks".to_owned())
-        }
-
-        fn look_at(&self, _: &ChainPath) -> Result<Known, String> {
-            Err("nobody looks".to_owned())
-        }
-
-        fn open(&self, _: &str) -> Result<Store, String> {
-            Ok(self.0.clone())
-        }
-
-        fn access(&self) -> Result<etcd::Access, String> {
-            Err("nobody asks etcd".to_owned())
-        }
-
-        fn turn_after(&self) -> Duration {
-            Duration::ZERO
-        }
-
-        fn take_full(&self, _: &str) -> Result<(), String> {
-            Err("nobody takes one".to_owned())
-        }
-
-        fn say(&self, _: Level, what: &str) {
-            panic!("{what}");
-        }
-    }
 
     fn packing(store: &Store, pack_after: Duration) -> Packing {
         let writer = header(1, 1).writer;
@@ -374,7 +328,7 @@ mod tests {
         Packing {
             destination: "local".to_owned(),
             settings: Arc::new(settings),
-            around: Arc::new(Alone(store.clone())),
+            around: Arc::new(Alone::with(store)),
             writing: Arc::default(),
             arrived: Arc::default(),
             stop: Arc::default(),

@@ -1,6 +1,8 @@
 //! What is finished and not everywhere yet: files on this host, as they will be stored, until every destination has them.
 //!
-//! Invariant: what [`Spool::keep`] has taken survives a kill and a power cut, and goes only when all have confirmed it.
+//! Invariant: what [`Spool::keep`] has taken survives a kill and a power cut, and goes only when of each destination is known that
+//! it has it, or will not have it.
+//! Invariant: what one destination cannot have yet keeps nothing else from it, and nobody else from anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use super::writer::Finished;
 use crate::durable;
-use crate::layout::ObjectName;
+use crate::layout::{ChainPath, ObjectName};
 use crate::model::ByteSize;
 
 /// The largest file that is read back: a delta, its header and what encryption adds.
@@ -57,6 +59,10 @@ struct Waiting {
     files: BTreeMap<u64, File>,
     next: u64,
     bytes: u64,
+    /// Who does not take what follows a backup, for now.
+    held: BTreeSet<(String, ChainPath)>,
+    /// The chain that is gone on with.
+    followed: Option<ChainPath>,
 }
 
 #[derive(Debug)]
@@ -65,6 +71,8 @@ struct File {
     bytes: u64,
     /// Who does not have it yet.
     lacking: BTreeSet<String>,
+    /// Whether one of them is known to have it.
+    is_stored: bool,
 }
 
 /// A file that waits for a destination.
@@ -125,46 +133,49 @@ impl Spool {
         Ok(())
     }
 
-    /// Gives up, for the room that is missing, on those destinations that lack what another has: what they do not get of these
-    /// chains they will not have. Returns their names; none where nobody has more than others.
-    pub fn give_up_on_laggards(&self) -> BTreeSet<String> {
+    /// Makes room, where some are to have what they cannot have: first of what waits only for destinations without its backup, as
+    /// others have it or nobody follows its chain; then by giving up on those destinations that lack what another has: what they do
+    /// not get of these chains they will not have. Returns their names; none where there is nothing of the kind.
+    pub fn make_room(&self) -> BTreeSet<String> {
         let mut waiting = self.waiting();
-        let has_some = |file: &File| file.lacking.len() < self.destinations.len();
-        let laggards: BTreeSet<String> = waiting
+        let waits_for_backup: BTreeSet<u64> = waiting
             .files
-            .values()
-            .filter(|file| has_some(file))
-            .flat_map(|file| file.lacking.clone())
+            .iter()
+            .filter(|(_, file)| {
+                let Some(chain) = file.name.chain() else { return false };
+                let mut lacking = file.lacking.iter();
+                lacking.all(|name| waiting.is_held(name, chain))
+                    && (file.is_stored || waiting.followed.as_ref() != Some(chain))
+            })
+            .map(|(place, _)| *place)
             .collect();
-        let mut gone = Vec::new();
-        for file in waiting.files.values_mut() {
-            file.lacking.retain(|name| !laggards.contains(name));
-        }
-        waiting.files.retain(|_, file| {
-            let stays = !file.lacking.is_empty();
-            if !stays {
-                gone.push((file.name.clone(), file.bytes));
+        let given_up: BTreeMap<u64, BTreeSet<String>> = match waits_for_backup.is_empty() {
+            false => {
+                let places = waits_for_backup.iter();
+                places
+                    .filter_map(|place| Some((*place, waiting.files.get(place)?.lacking.clone())))
+                    .collect()
             }
-            stays
-        });
-        let freed: u64 = gone.iter().map(|(_, bytes)| bytes).sum();
-        waiting.bytes = waiting.bytes.saturating_sub(freed);
+            true => {
+                let stored = waiting.files.values().filter(|file| file.is_stored);
+                let laggards: BTreeSet<String> = stored.flat_map(|file| file.lacking.clone()).collect();
+                waiting.files.keys().map(|place| (*place, laggards.clone())).collect()
+            }
+        };
+        let names = given_up.values().flatten().cloned().collect();
+        let gone = waiting.give_up(&given_up);
         drop(waiting);
-        for (name, _) in gone {
-            std::fs::remove_file(self.path_of(&name)).ok();
-        }
-        laggards
+        self.remove(&gone);
+        names
     }
 
-    /// What a destination lacks first; waits so long for it.
+    /// What a destination lacks first, of chains that it takes; waits so long for it.
     pub fn next_for(&self, destination: &str, wait: Duration) -> Option<Next> {
         let find = |waiting: &Waiting| {
-            let mut files = waiting.files.iter();
-            files.find_map(|(place, file)| {
-                file.lacking.contains(destination).then(|| Next {
-                    place: *place,
-                    name: file.name.clone(),
-                })
+            let (place, file) = waiting.first_for(destination)?;
+            Some(Next {
+                place: *place,
+                name: file.name.clone(),
             })
         };
         let waiting = self.waiting();
@@ -176,29 +187,66 @@ impl Spool {
         find(&waiting)
     }
 
+    /// Has what follows this backup wait, for a destination that does not have it: whatever else there is goes on.
+    pub fn hold(&self, destination: &str, chain: &ChainPath) {
+        self.waiting().held.insert((destination.to_owned(), chain.clone()));
+    }
+
+    /// Ends that: it comes in its order.
+    pub fn release(&self, destination: &str, chain: &ChainPath) {
+        self.waiting().held.remove(&(destination.to_owned(), chain.clone()));
+    }
+
+    /// Takes note that a destination is not to have what waits of a chain.
+    pub fn give_up(&self, destination: &str, chain: &ChainPath) {
+        let mut waiting = self.waiting();
+        let of_chain = waiting
+            .files
+            .iter()
+            .filter(|(_, file)| file.name.chain() == Some(chain));
+        let given_up = of_chain
+            .map(|(place, _)| (*place, [destination.to_owned()].into()))
+            .collect();
+        let gone = waiting.give_up(&given_up);
+        waiting.held.remove(&(destination.to_owned(), chain.clone()));
+        drop(waiting);
+        self.remove(&gone);
+    }
+
+    /// Takes note of the chain that is gone on with.
+    pub fn follow(&self, chain: Option<ChainPath>) {
+        self.waiting().followed = chain;
+    }
+
+    /// Whether this chain is gone on with.
+    pub fn follows(&self, chain: &ChainPath) -> bool {
+        self.waiting().followed.as_ref() == Some(chain)
+    }
+
     /// The bytes of a file that waits.
     pub fn read(&self, next: &Next) -> Result<Vec<u8>, Error> {
         let path = self.path_of(&next.name);
         durable::read_plain(&path, LARGEST).map_err(|source| Error::Unreadable { path, source })
     }
 
-    /// Takes note that a destination has a file, or is not to have it. Once all do, the file goes.
+    /// Takes note that a destination has a file. Once all do, it goes.
     pub fn confirm(&self, next: &Next, destination: &str) {
         let mut waiting = self.waiting();
         let Some(file) = waiting.files.get_mut(&next.place) else {
             return;
         };
-        file.lacking.remove(destination);
-        if !file.lacking.is_empty() {
-            return;
-        }
-        let bytes = file.bytes;
-        waiting.files.remove(&next.place);
-        waiting.bytes = waiting.bytes.saturating_sub(bytes);
+        file.is_stored = true;
+        let gone = waiting.give_up(&[(next.place, [destination.to_owned()].into())].into());
         drop(waiting);
-        // What stays is stored once more by the next run, which does no harm.
-        std::fs::remove_file(self.path_of(&next.name)).ok();
+        self.remove(&gone);
         self.news.notify_all();
+    }
+
+    fn remove(&self, gone: &[ObjectName]) {
+        for name in gone {
+            // What stays is stored once more by the next run, which does no harm.
+            std::fs::remove_file(self.path_of(name)).ok();
+        }
     }
 
     /// The names of all that waits.
@@ -211,10 +259,9 @@ impl Spool {
         ByteSize(self.waiting().bytes)
     }
 
-    /// Whether nothing waits for a destination.
+    /// Whether nothing waits for a destination that it takes.
     pub fn is_done_for(&self, destination: &str) -> bool {
-        let waiting = self.waiting();
-        !waiting.files.values().any(|file| file.lacking.contains(destination))
+        self.waiting().first_for(destination).is_none()
     }
 
     /// Wakes whoever waits for news.
@@ -234,10 +281,47 @@ impl Spool {
 
 impl Waiting {
     fn add(&mut self, name: ObjectName, bytes: u64, lacking: BTreeSet<String>) {
-        let file = File { name, bytes, lacking };
+        let file = File {
+            name,
+            bytes,
+            lacking,
+            is_stored: false,
+        };
         self.files.insert(self.next, file);
         self.next += 1;
         self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn is_held(&self, destination: &str, chain: &ChainPath) -> bool {
+        // Hardly ever more than one.
+        let mut held = self.held.iter();
+        held.any(|(of, held)| of == destination && held == chain)
+    }
+
+    fn first_for(&self, destination: &str) -> Option<(&u64, &File)> {
+        let mut files = self.files.iter();
+        files.find(|(_, file)| {
+            let is_held = || file.name.chain().is_some_and(|chain| self.is_held(destination, chain));
+            file.lacking.contains(destination) && !is_held()
+        })
+    }
+
+    /// Takes destinations out of those that lack files; gives the names of the files that nobody lacks any more.
+    fn give_up(&mut self, by: &BTreeMap<u64, BTreeSet<String>>) -> Vec<ObjectName> {
+        let mut gone = Vec::new();
+        for (place, destinations) in by {
+            let Some(file) = self.files.get_mut(place) else {
+                continue;
+            };
+            file.lacking.retain(|name| !destinations.contains(name));
+            if file.lacking.is_empty()
+                && let Some(file) = self.files.remove(place)
+            {
+                self.bytes = self.bytes.saturating_sub(file.bytes);
+                gone.push(file.name);
+            }
+        }
+        gone
     }
 }
 
@@ -327,14 +411,53 @@ mod tests {
         let spool = open(folder.path());
         let (first, second) = (delta(7, 9, 100), delta(10, 12, 100));
         spool.keep(&first).unwrap();
-        assert!(spool.give_up_on_laggards().is_empty(), "nobody has it");
+        assert!(spool.make_room().is_empty(), "nobody has it");
         spool.confirm(&spool.next_for("near", Duration::ZERO).unwrap(), "near");
         spool.keep(&second).unwrap();
-        assert_eq!(spool.give_up_on_laggards(), ["far".to_owned()].into());
+        assert_eq!(spool.make_room(), ["far".to_owned()].into());
         assert_eq!(spool.names(), std::slice::from_ref(&second.name));
         assert_eq!(spool.next_for("near", Duration::ZERO).unwrap().name, second.name);
         assert_eq!(spool.next_for("far", Duration::ZERO), None);
         assert_eq!(spool.bytes().0, second.bytes.len() as u64);
+    }
+
+    #[test]
+    fn what_waits_for_a_backup_keeps_nothing_else_waiting_and_goes_first_where_there_is_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = open(folder.path());
+        let (first, second) = (delta(7, 9, 100), delta(10, 12, 100));
+        let path = scribe().path();
+        let other = Finished {
+            name: ObjectName::Epoch(path.clone(), crate::layout::Epoch(9)),
+            bytes: vec![7; 10],
+        };
+        let is_next = |destination: &str, finished: &Finished| {
+            spool.next_for(destination, Duration::ZERO).map(|next| next.name) == Some(finished.name.clone())
+        };
+        spool.keep(&first).unwrap();
+        spool.keep(&second).unwrap();
+        spool.follow(Some(path.clone()));
+        spool.hold("far", &path);
+        assert!(spool.is_done_for("far") && is_next("near", &first));
+        spool.release("far", &path);
+        assert!(is_next("far", &first));
+        spool.hold("far", &path);
+        // Nobody has it, and its chain is gone on with.
+        assert!(spool.make_room().is_empty());
+        spool.confirm(&spool.next_for("near", Duration::ZERO).unwrap(), "near");
+        assert_eq!(spool.make_room(), ["far".to_owned()].into());
+        assert_eq!(spool.names(), std::slice::from_ref(&second.name));
+        spool.follow(None);
+        spool.hold("near", &path);
+        assert_eq!(spool.make_room(), ["far", "near"].map(ToOwned::to_owned).into());
+        assert_eq!((spool.names().len(), spool.bytes()), (0, ByteSize(0)));
+        // Not the word of one that nobody is known to have.
+        spool.keep(&first).unwrap();
+        spool.keep(&other).unwrap();
+        spool.release("near", &path);
+        spool.give_up("far", &path);
+        assert!(spool.make_room().is_empty(), "whoever was given up on does not have it");
+        assert_eq!(spool.names().len(), 2);
     }
 
     #[test]

@@ -66,11 +66,11 @@ impl Board {
         *state.gaps.entry(reason.name().to_owned()).or_default() += 1;
     }
 
-    /// A destination has what it was given; `put` is how large that is, nothing where it is not to have it.
-    pub(super) fn stored(&self, destination: &str, span: Option<Span>, put: Option<u64>, now: Timestamp) {
+    /// A destination has what it was given, of this size.
+    pub(super) fn stored(&self, destination: &str, span: Option<Span>, bytes: u64, now: Timestamp) {
         self.there(destination, |there| {
-            there.puts += u64::from(put.is_some());
-            there.put_bytes += put.unwrap_or(0);
+            there.puts += 1;
+            there.put_bytes += bytes;
             (there.trouble, there.trouble_since) = (None, None);
             there.stored_at = Some(now);
             there.stored_to = there.stored_to.max(span.map(Span::to));

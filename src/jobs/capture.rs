@@ -1,6 +1,8 @@
 //! The capture of changes, as a configuration asks for it: one lane for the destinations of this host alone, one for those
 //! that several hosts write to.
 
+mod turn;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,23 +10,26 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use self::turn::Turn;
 use super::backup::{Request, wanted};
 use super::backup_now::{Asked, take_now};
 use super::clock_error::clock_uncertainty_ms;
 use super::stores::open_to_write;
 use super::{Exit, Failure, Listener, failed, host, signing};
 use crate::backup::HashKvPolicy;
-use crate::capture::{Board, Cutting, Known, Lane, Now, Others, Settings, Sight, Surroundings, run};
+use crate::capture::{Board, Cutting, Known, Lane, Need, Now, Others, Settings, Sight, Surroundings, run};
 use crate::catalog::{Backup, Catalog, LatestError, Pinned};
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, survey};
 use crate::health::Level;
+use crate::layout::claim::State as ClaimState;
 use crate::layout::{ChainPath, Listed, Origin, Outline, Writer};
+use crate::model::ChainId;
 use crate::pipeline::Encoding;
 use crate::process::Interrupt;
-use crate::slots::{APART, hosts_before};
+use crate::slots::{APART, Claimant, HeldClaim, hosts_before};
 use crate::state::State;
 use crate::store::Store;
 
@@ -157,6 +162,7 @@ fn settings_of(order: &CaptureOrder, lane: &OneLane, state: &State) -> Result<Se
 fn around_of(order: &CaptureOrder, lane: &OneLane, runtime: &Handle) -> Result<Around, Failure> {
     Ok(Around {
         name: name_of(lane.others),
+        others: lane.others,
         config: order.config.clone(),
         state: host::state(&order.config.cluster.name)?,
         destinations: lane.destinations.iter().cloned().collect(),
@@ -169,6 +175,7 @@ fn around_of(order: &CaptureOrder, lane: &OneLane, runtime: &Handle) -> Result<A
 /// What a lane asks for.
 struct Around {
     name: &'static str,
+    others: Others,
     config: Arc<Config>,
     state: State,
     destinations: Vec<String>,
@@ -256,7 +263,8 @@ impl Surroundings for Around {
         apart.saturating_mul(before).saturating_add(among_the_last)
     }
 
-    fn take_full(&self, why: &str) -> Result<(), String> {
+    fn take_full(&self, why: &str, need: Need) -> Result<(), String> {
+        let held = self.claim_full(need)?;
         let asked = Asked {
             request: Request {
                 origin: Origin::Schedule,
@@ -279,6 +287,7 @@ impl Surroundings for Around {
             }
         })?;
         let stored = outcome.destinations.iter().any(|written| written.result.is_ok());
+        held.into_iter().for_each(|claim| claim.end(ClaimState::Done));
         match stored && outcome.manifest.faults.is_empty() {
             true => Ok(()),
             false => Err("it is not good, or nowhere".to_owned()),
@@ -287,6 +296,43 @@ impl Surroundings for Around {
 
     fn say(&self, level: Level, what: &str) {
         (self.say)(level, self.name, what);
+    }
+}
+
+impl Around {
+    /// Claims a full backup where others write as well; says who takes one, or that the first one has come, where that is so.
+    fn claim_full(&self, need: Need) -> Result<Vec<HeldClaim>, String> {
+        let mut held = Vec::new();
+        if self.others == Others::None {
+            return Ok(held);
+        }
+        let random = getrandom::u32().map_err(|error| error.to_string())?;
+        let claimant = Claimant {
+            host: host::host_name(),
+            run: format!("{random:08x}"),
+            // Of no backup: it only tells this run from others.
+            chain: ChainId::new(host::now(), random),
+        };
+        for destination in open_to_write(&self.config, &self.state, &self.destinations).map_err(in_words)? {
+            let store = destination.store.as_ref();
+            // What keeps anybody from claiming there keeps the backup out of it, and is told with that.
+            let Some(Ok(turn)) = store.ok().map(|store| turn::claim(store, need, &claimant, host::now())) else {
+                continue;
+            };
+            match turn {
+                Turn::Held(claim) => held.push(claim),
+                Turn::Others(host) => return Err(format!("host {host} takes one in destination {}", destination.name)),
+            }
+        }
+        match need {
+            Need::Another => Ok(held),
+            // It may have been taken between the last look and the claim.
+            Need::First => match self.look()? {
+                Sight::None(_) => Ok(held),
+                Sight::Full(full, _) => Err(format!("{} has come meanwhile", full.chain)),
+                Sight::Undecided(why) => Err(why),
+            },
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::support::etcd::{Etcd, Options};
 use super::support::host::{CLUSTER, Host};
 use super::support::load::Load;
 use super::support::running::{Running, until};
+use super::support::shifted::Shifted;
 use super::support::tools::Version;
 
 /// Nothing but deltas: full backups are taken where capture wants one.
@@ -460,5 +461,43 @@ fn changed_users_have_a_full_backup_taken_and_leases_and_hashes_are_kept() {
     }
     assert_eq!(newest(&host).with(".gap").len(), 0);
     prove(&host, &client, client.revision().unwrap());
+    stop(agent);
+}
+
+#[test]
+fn a_destination_that_gets_the_backup_late_has_all_that_follows_it() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    client.put("first", "x", 0).unwrap();
+    let host = Host::new(&etcd);
+    let Some(clock) = Shifted::new(&host.path("shim")) else {
+        return;
+    };
+    host.configure(&etcd, DELTAS);
+    let far = host.add_destination("far");
+    host.lifeboat(["backup", "--to", "local"]).expect_code(0);
+    // As if it were an hour old.
+    let mut agent = host.command(["agent"]);
+    clock.ahead_by(&mut agent, 3600);
+    let agent = Running::start(agent);
+    let mut load = Load::new(19);
+    load.run(&client, 20);
+    prove(&host, &client, client.revision().unwrap());
+    // What came meanwhile waits; nothing of it is anywhere but there.
+    until("what waits", || lane(&host)["spool"].as_u64() > Some(0));
+    host.lifeboat(["copy", "--from", "local", "--to", "far"]).expect_code(0);
+    load.run(&client, 20);
+    let last = client.revision().unwrap();
+    let stored = prove(&host, &client, last);
+    let there = || {
+        let mut all = chains(&host, &far).into_iter();
+        all.find(|there| there.chain == stored.chain && there.base().is_some())
+    };
+    until("all of it in the other destination", || {
+        there().is_some_and(|there| there.changes(&host).1 >= last)
+    });
+    until("an empty spool", || lane(&host)["spool"] == 0);
     stop(agent);
 }

@@ -1,8 +1,10 @@
 //! Hosts that share a store and write the deltas of one chain: one whose clock is wrong, one that is stopped and wakes up when
-//! another has its place, or when the chain is gone. What comes of it is one history, and nothing wrong is restored.
+//! another has its place, or when the chain is gone; whose first backup takes long; whose newest backup cannot be followed. What comes of
+//! it is one history, and nothing wrong is restored.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -10,10 +12,11 @@ use serde_json::Value;
 
 use super::support::client::{Client, HashKv};
 use super::support::etcd::{Etcd, Options};
-use super::support::host::{CLUSTER, Host, Output};
+use super::support::host::{CLUSTER, Host, Output, files_below};
 use super::support::load::Load;
 use super::support::running::{Running, until};
 use super::support::shifted::Shifted;
+use super::support::slow::Slow;
 use super::support::tools::Version;
 
 const SHARED: &str =
@@ -54,6 +57,13 @@ impl Two {
         let windows = listed["windows"].as_array().cloned().unwrap_or_default();
         let newest = windows.into_iter().max_by_key(|window| window["chain"].to_string());
         newest.unwrap_or(Value::Null)
+    }
+
+    /// Where a chain lies.
+    fn folder_of(&self, chain: &str) -> PathBuf {
+        let cluster = fs::read_dir(self.first.store().join(CLUSTER)).unwrap();
+        let mut folders = cluster.map(|entry| entry.unwrap().path().join(chain));
+        folders.find(|folder| folder.exists()).unwrap()
     }
 
     fn until_stored(&self, revision: i64) {
@@ -192,7 +202,7 @@ fn a_writer_that_was_stopped_gives_way_when_it_wakes_up_even_if_its_chain_is_gon
     first.signal("TERM");
     first.wait().expect_code(0);
     two.first.backup();
-    two.first.lifeboat(["prune"]).expect_code(0);
+    fs::remove_dir_all(two.folder_of(before.as_str().unwrap())).unwrap();
     let first = two.first.start(["agent"]);
     load.run(&two.client, 10);
     two.until_stored(two.client.revision().unwrap());
@@ -258,4 +268,157 @@ fn of_two_hosts_one_goes_over_to_a_newer_backup_and_the_other_stands_by() {
         agent.signal("TERM");
         agent.wait().expect_code(0);
     }
+}
+
+#[test]
+fn of_hosts_that_begin_at_once_one_takes_the_first_backup_however_long_that_takes() {
+    let Some(two) = Two::new() else { return };
+    let Some(slow) = Slow::new(&two.first.path("shim")) else {
+        return;
+    };
+    for number in 0..10 {
+        let mut value = vec![0; 128 << 10];
+        getrandom::fill(&mut value).unwrap();
+        two.client.put(&format!("/random/{number}"), value, 0).unwrap();
+    }
+    let go_on = two.first.path("go-on");
+    let mut first = two.first.command(["agent"]);
+    slow.write_to(&mut first, &two.first.store(), &go_on);
+    let first = Running::start(first);
+    until("the first to take it", || {
+        let files = files_below(&two.first.store());
+        files.iter().any(|file| file.display().to_string().contains("/20"))
+    });
+    let second = two.second.start(["agent"]);
+    until("the second to see that", || {
+        lane(&two.second)["trouble"]
+            .to_string()
+            .contains("takes one in destination")
+    });
+    fs::write(&go_on, "").unwrap();
+    let begun = Instant::now();
+    while !stands_by(&two.second) {
+        // It goes after the other, and looks again every now and then.
+        if begun.elapsed() > Duration::from_secs(120) {
+            let said = [first, second].map(|agent| {
+                agent.signal("TERM");
+                agent.wait().stderr
+            });
+            panic!("the second does not stand by: {}\n---\n{}", said[0], said[1]);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let listed = two.first.lifeboat(["--json", "list"]).expect_code(0).json();
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 1, "{listed}");
+    for agent in [first, second] {
+        agent.signal("TERM");
+        agent.wait().expect_code(0);
+    }
+}
+
+#[test]
+fn a_chain_that_is_removed_by_hand_is_left_at_once() {
+    let Some(two) = Two::new() else { return };
+    let agent = two.first.start(["agent"]);
+    until("the first backup", || !two.window().is_null());
+    let mut load = Load::new(43);
+    load.run(&two.client, 10);
+    two.until_stored(two.client.revision().unwrap());
+    let before = two.window()["chain"].as_str().unwrap().to_owned();
+    let id = two.first.backup();
+    fs::remove_dir_all(two.folder_of(&before)).unwrap();
+    let background = load.in_background(two.client.clone());
+    until("it to go over", || lane(&two.first)["chain"] == id.as_str());
+    let _ = background.stop();
+    let last = two.client.revision().unwrap();
+    two.until_stored(last);
+    two.comes_back(last);
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+}
+
+/// One host, and a newer backup behind which etcd has nothing any more, though the chain before leads on.
+fn the_chain_before_is_gone_on_with(shared: bool) {
+    let Some(two) = Two::new() else { return };
+    if !shared {
+        two.first.reconfigure("shared = true", "shared = false");
+    }
+    let stop = |agent: Running| {
+        agent.signal("TERM");
+        agent.wait().expect_code(0)
+    };
+    let agent = two.first.start(["agent"]);
+    until("the first backup", || !two.window().is_null());
+    let before = two.window()["chain"].clone();
+    let mut load = Load::new(47);
+    load.run(&two.client, 10);
+    two.until_stored(two.client.revision().unwrap());
+    stop(agent);
+    let identity = two.first.identity().display().to_string();
+    let made = two
+        .first
+        .lifeboat(["--json", "backup", "--synthetic", "--identity", &identity]);
+    let made = made.expect_code(0).json()["id"].as_str().unwrap().to_owned();
+    // Aside, until the chain before has come further.
+    let there = two.folder_of(&made);
+    let aside = two.first.path("aside");
+    fs::rename(&there, &aside).unwrap();
+    let agent = two.first.start(["agent"]);
+    load.run(&two.client, 10);
+    let captured = two.client.revision().unwrap();
+    two.until_stored(captured);
+    stop(agent);
+    fs::rename(&aside, &there).unwrap();
+    two.client.compact(captured).unwrap();
+    load.run(&two.client, 10);
+
+    let agent = two.first.start(["agent"]);
+    let last = two.client.revision().unwrap();
+    until("the chain before to be gone on with", || {
+        let lane = lane(&two.first);
+        lane["chain"] == before && lane["captured_to"].as_i64() >= Some(last)
+    });
+    let mut others = None;
+    if shared {
+        // Who stands by does so behind the chain that is written.
+        others = Some(two.second.start(["agent"]));
+        until("the second to stand by there", || {
+            stands_by(&two.second) && lane(&two.second)["chain"] == before
+        });
+    }
+    load.run(&two.client, 10);
+    let last = two.client.revision().unwrap();
+    until("the rest", || lane(&two.first)["captured_to"].as_i64() >= Some(last));
+    assert!(lane(&two.first)["capturing"] == "writing");
+    stop(agent);
+    others.map(stop);
+    let files = files_below(&two.first.store());
+    let ends = files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "gap"));
+    assert_eq!(ends.count(), 0, "{files:?}");
+    let listed = two.first.lifeboat(["--json", "list"]).expect_code(0).json();
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 2, "{listed}");
+    let target = Etcd::plan(two.etcd.version, Options::default()).expect("it was there before");
+    let args = two
+        .first
+        .rebuild_args(&format!("{}:{last}", before.as_str().unwrap()), &target, 0);
+    let args = args.iter().map(String::as_str).chain(["--json"]);
+    let rebuilt = two.first.lifeboat(args).expect_code(0).json();
+    // What etcd has compacted meanwhile is not compacted in it, so that their hashes differ.
+    let keys = two.client.get_all().unwrap().len();
+    assert_eq!(
+        (&rebuilt["revision"], &rebuilt["live_keys"]),
+        (&last.into(), &keys.into())
+    );
+}
+
+#[test]
+fn of_own_destinations_the_chain_before_is_gone_on_with_where_a_newer_backup_cannot_be_followed() {
+    the_chain_before_is_gone_on_with(false);
+}
+
+#[test]
+fn of_shared_destinations_the_chain_before_is_gone_on_with_where_a_newer_backup_cannot_be_followed() {
+    the_chain_before_is_gone_on_with(true);
 }

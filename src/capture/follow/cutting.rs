@@ -148,7 +148,7 @@ impl Desk {
         let (spool, around) = (self.spool.clone(), self.around.clone());
         let kept = tokio::task::spawn_blocking(move || match spool.keep(&finished) {
             Err(full @ spool::Error::Full { .. }) => {
-                let laggards = spool.give_up_on_laggards();
+                let laggards = spool.make_room();
                 if laggards.is_empty() {
                     return Err(full);
                 }

@@ -90,6 +90,7 @@ impl Running {
                 () = tokio::time::sleep(look_every) => {}
                 sight = self.signals.sights.recv() => if let Some(Ok(Sight::Full(newer, _))) = sight
                     && newer.chain != full.chain
+                    && !self.desk.refused.contains(&newer.chain)
                 {
                     return;
                 },

@@ -1,0 +1,77 @@
+//! For tests: a host whose only destination is one store, and whose clock can be set forward.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{Known, Need, Now, Sight, Surroundings};
+use crate::etcd;
+use crate::health::Level;
+use crate::layout::{ChainPath, Outline};
+use crate::store::Store;
+
+/// The host.
+pub(super) struct Alone {
+    pub store: Store,
+    pub later: Mutex<Duration>,
+    pub said: Mutex<Vec<String>>,
+}
+
+impl Alone {
+    pub fn with(store: &Store) -> Alone {
+        Alone {
+            store: store.clone(),
+            later: Mutex::default(),
+            said: Mutex::default(),
+        }
+    }
+
+    /// So much time passes.
+    pub fn pass(&self, by: Duration) {
+        *self.later.lock().unwrap() += by;
+    }
+}
+
+impl Surroundings for Alone {
+    fn now(&self) -> Now {
+        Now {
+            time: Timestamp::now(),
+            uncertainty_ms: None,
+            instant: Instant::now() + *self.later.lock().unwrap(),
+        }
+    }
+
+    fn look(&self) -> Result<Sight, String> {
+        Err("nobody looks".to_owned())
+    }
+
+    fn reaching_beyond(&self, _: &Outline) -> Result<Option<(Outline, Known)>, String> {
+        Err("nobody looks".to_owned())
+    }
+
+    fn look_at(&self, _: &ChainPath) -> Result<Known, String> {
+        Err("nobody looks".to_owned())
+    }
+
+    fn open(&self, _: &str) -> Result<Store, String> {
+        Ok(self.store.clone())
+    }
+
+    fn access(&self) -> Result<etcd::Access, String> {
+        Err("nobody asks etcd".to_owned())
+    }
+
+    fn turn_after(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn take_full(&self, _: &str, _: Need) -> Result<(), String> {
+        Err("nobody takes one".to_owned())
+    }
+
+    fn say(&self, level: Level, what: &str) {
+        assert_eq!(level, Level::Info, "{what}");
+        self.said.lock().unwrap().push(what.to_owned());
+    }
+}

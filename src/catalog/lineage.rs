@@ -126,6 +126,21 @@ impl Catalog {
         can_be_judged && is_of_cluster(&new.id) && new.first_revision >= revision && others.all(is_same)
     }
 
+    /// The cluster of the accepted history, where that is another one than `lineage`, which is judged and goes on with the backup
+    /// that `chain` begins, of another cluster. None where the operator has yet to judge.
+    pub fn accepted_in_place_of(&self, lineage: &LineageId, chain: &ChainId) -> Option<ClusterId> {
+        let accepted = self.accepted_lineage().ok()?;
+        let goes_on = self
+            .lineages()
+            .iter()
+            .any(|known| known.id == *lineage && known.first != *chain);
+        let mut manifests = self.backups().iter().map(|backup| backup.manifest());
+        let cluster_of = |id: &LineageId| manifests.clone().find(|m| m.lineage == *id).map(|m| m.cluster);
+        let cluster = cluster_of(&accepted.id)?;
+        let is_other = manifests.all(|m| m.lineage != *lineage || m.cluster != cluster);
+        (goes_on && is_other && accepted.id != *lineage).then_some(cluster)
+    }
+
     fn predecessor(&self, new: &NewBackup) -> Result<LineageId, Opening> {
         let of_cluster = |m: &&Outline| m.cluster == new.cluster;
         let manifests = || self.backups().iter().map(|b| b.manifest()).filter(of_cluster);
@@ -233,6 +248,31 @@ mod tests {
         assert!(catalog.goes_on_unseen(full, same_time));
         assert!(!catalog.goes_on_unseen(full, wiped));
         assert!(!catalog.goes_on_unseen(full, other));
+    }
+
+    #[test]
+    fn a_history_that_goes_on_beside_the_accepted_one_of_another_cluster_is_told_and_one_that_begins_is_not() {
+        let full = first();
+        let restored = manifest(0xcd, "20261121T101530Z-00000002", 1_000_000_042);
+        let mut gone_on = manifest(0xab, "20261121T111530Z-00000003", 60);
+        gone_on.lineage = full.lineage.clone();
+        let known = [&full.lineage, &restored.lineage];
+        let both = || Fixture::default().backup(&full).backup(&restored);
+        let accepted = |fixture: Fixture| fixture.accepted(1, &restored.lineage, &known, "2026-11-21T11:00:00Z");
+        let told = |fixture: Fixture, of: &Manifest| {
+            let catalog = fixture.catalog("local");
+            catalog.accepted_in_place_of(&of.lineage, &of.chain)
+        };
+        assert_eq!(told(accepted(both()).backup(&gone_on), &gone_on), Some(ClusterId(0xcd)));
+        assert_eq!(told(accepted(both()), &full), None, "it begins with it");
+        assert_eq!(told(accepted(both()), &restored), None, "it is the accepted one");
+        assert_eq!(told(both().backup(&gone_on), &gone_on), None, "nobody has judged");
+        let other = manifest(0xab, "20261121T121530Z-00000004", 3);
+        assert_eq!(
+            told(accepted(both()).backup(&gone_on).backup(&other), &gone_on),
+            None,
+            "there is one to judge"
+        );
     }
 
     #[test]

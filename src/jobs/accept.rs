@@ -7,7 +7,8 @@ use crate::catalog::{Catalog, LatestError, Lineage};
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::layout::{Acceptance, HostName, Manifest, ObjectName};
-use crate::restore::{LedgerPaths, word_for};
+use crate::model::LineageId;
+use crate::restore::{LedgerPaths, taken_back, word_for};
 use crate::store::{self, Store};
 use crate::text::count;
 
@@ -115,21 +116,39 @@ pub fn by_restore(destinations: &Destinations, manifest: &Manifest) -> Option<Re
     if !catalog.is_opened_by_restore(lineage, left.cluster, left.revision) {
         return None;
     }
-    let note = Some(format!("opened by {}", left.by));
-    let accepted = catalog.accept(lineage, host::now(), &host::host_name(), note);
-    let (object, word) = match accepted {
-        Ok(accepted) => accepted,
-        Err(error) => return Some(Err(with_causes(&error))),
-    };
+    let done = tell_all(destinations, lineage, format!("opened by {}", left.by));
+    Some(done.map(|()| {
+        format!(
+            "lineage {lineage} is the history that {} has opened: it is accepted",
+            left.by
+        )
+    }))
+}
+
+/// Accepts the history of a backup where it goes on in the place of the accepted one, because the restore on this host that had
+/// opened that was taken back: that was the operator's word, too. Says what was done; nothing where it is not so.
+pub fn by_rollback(destinations: &Destinations, manifest: &Manifest) -> Option<Result<String, String>> {
+    let (catalog, lineage) = (&destinations.catalog, &manifest.lineage);
+    let accepted = catalog.accepted_in_place_of(lineage, &manifest.chain)?;
+    let left = taken_back(&LedgerPaths::default(), accepted)?;
+    let done = tell_all(destinations, lineage, format!("{} was taken back", left.by));
+    Some(done.map(|()| {
+        format!(
+            "lineage {lineage} goes on, as {} was taken back: it is accepted again",
+            left.by
+        )
+    }))
+}
+
+/// Has every store know that a history is meant.
+fn tell_all(destinations: &Destinations, lineage: &LineageId, note: String) -> Result<(), String> {
+    let catalog = &destinations.catalog;
+    let accepted = catalog.accept(lineage, host::now(), &host::host_name(), Some(note));
+    let (object, word) = accepted.map_err(|error| with_causes(&error))?;
     for (name, store) in &destinations.stores {
-        if let Err(error) = tell(store, name, &object, &word) {
-            return Some(Err(format!("destination {name}: {}", with_causes(&error))));
-        }
+        tell(store, name, &object, &word).map_err(|error| format!("destination {name}: {}", with_causes(&error)))?;
     }
-    Some(Ok(format!(
-        "lineage {lineage} is the history that {} has opened: it is accepted",
-        left.by
-    )))
+    Ok(())
 }
 
 /// The history that is meant: the one of which `asked_for` is a unique part, or the new one.

@@ -328,19 +328,20 @@ pub(super) fn take_in(destinations: &mut Destinations, outcome: &Outcome) {
     destinations.take_in(&outcome.manifest, &outcome.document, names);
 }
 
-/// Accepts the history of the backup where a restore has opened it; says what keeps it from that.
+/// Accepts the history of the backup where a restore has opened it, or a rollback has put it back; says what keeps it from that.
 fn accept_if_restored(listener: &dyn Listener, destinations: &Destinations, outcome: &mut Outcome) {
-    if outcome.unaccepted.is_none() {
-        return;
-    }
-    match accept::by_restore(destinations, &outcome.manifest) {
+    let accepted = match outcome.unaccepted {
+        Some(_) => accept::by_restore(destinations, &outcome.manifest),
+        None => accept::by_rollback(destinations, &outcome.manifest),
+    };
+    match accepted {
         None => {}
         Some(Ok(done)) => {
             outcome.unaccepted = None;
             listener.detail(&done);
         }
         Some(Err(why)) => outcome.warnings.push(format!(
-            "the history that a restore has opened is not accepted yet ({why}): the next backup tries again"
+            "the history that goes on after a restore or a rollback is not accepted yet ({why}): the next backup tries again"
         )),
     }
 }

@@ -1,21 +1,20 @@
 //! The word that a restore leaves for whoever takes backups: which cluster it has made, so that its history is accepted by
-//! the first backup of it, and nobody has to say so.
+//! the first backup of it, and nobody has to say so. Once the restore is taken back, the word says that: then the history
+//! that goes on again is accepted by its next backup.
 //!
 //! ```text
 //! /var/lib/lifeboat-restored/    root's, 0755
-//!   CLUSTER_ID.json              for everybody to read; gone once the restore is taken back
+//!   CLUSTER_ID.json              for everybody to read
 //! ```
 //!
 //! Invariant: it is written by root alone, and root never acts on it.
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::ledger::LedgerPaths;
-use crate::durable::{self, failed};
+use crate::durable;
 use crate::model::{ClusterId, Revision};
 
 /// The version of the document.
@@ -33,6 +32,9 @@ pub struct Word {
     pub revision: Revision,
     /// What has made it, for people.
     pub by: String,
+    /// Whether that was taken back, and what was there before runs again.
+    #[serde(default)]
+    pub taken_back: bool,
 }
 
 impl Word {
@@ -43,6 +45,7 @@ impl Word {
             cluster,
             revision,
             by: by.into(),
+            taken_back: false,
         }
     }
 
@@ -55,17 +58,29 @@ impl Word {
     }
 }
 
-/// Takes the word for a cluster back, if there is one.
+/// Says of a cluster that its restore was taken back, if there is a word of it.
 pub(super) fn take_back(ledger_paths: &LedgerPaths, cluster: ClusterId) -> Result<(), durable::Error> {
-    let path = path(ledger_paths, cluster);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
-        Ok(()) | Err(_) => Ok(()),
+    match read(ledger_paths, cluster) {
+        Some(word) => Word {
+            taken_back: true,
+            ..word
+        }
+        .leave(ledger_paths),
+        None => Ok(()),
     }
 }
 
-/// What a restore on this host has said of a cluster; nothing where it has not, or cannot be understood.
+/// What a restore on this host has said of a cluster; nothing where it has not, was taken back, or cannot be understood.
 pub fn word_for(ledger_paths: &LedgerPaths, cluster: ClusterId) -> Option<Word> {
+    read(ledger_paths, cluster).filter(|word| !word.taken_back)
+}
+
+/// The same of a restore that was taken back.
+pub fn taken_back(ledger_paths: &LedgerPaths, cluster: ClusterId) -> Option<Word> {
+    read(ledger_paths, cluster).filter(|word| word.taken_back)
+}
+
+fn read(ledger_paths: &LedgerPaths, cluster: ClusterId) -> Option<Word> {
     let bytes = durable::read_plain(&path(ledger_paths, cluster), MOST_BYTES).ok()?;
     let word: Word = serde_json::from_slice(&bytes).ok()?;
     (word.format == FORMAT && word.cluster == cluster).then_some(word)
@@ -83,6 +98,7 @@ fn path(ledger_paths: &LedgerPaths, cluster: ClusterId) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -105,9 +121,17 @@ mod tests {
             (mode(folder(&ledger_paths)), mode(path(&ledger_paths, word.cluster))),
             (0o755, 0o644)
         );
+        assert_eq!(taken_back(&ledger_paths, word.cluster), None);
         for _ in 0..2 {
             take_back(&ledger_paths, word.cluster).unwrap();
             assert_eq!(word_for(&ledger_paths, word.cluster), None);
+            let back = taken_back(&ledger_paths, word.cluster).unwrap();
+            assert_eq!((back.revision, &back.by), (word.revision, &word.by));
         }
+        take_back(&ledger_paths, ClusterId(0xcd)).unwrap();
+        assert_eq!(taken_back(&ledger_paths, ClusterId(0xcd)), None);
+        // Restored once more.
+        word.leave(&ledger_paths).unwrap();
+        assert_eq!(word_for(&ledger_paths, word.cluster), Some(word.clone()));
     }
 }

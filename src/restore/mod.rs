@@ -46,7 +46,7 @@ mod units;
 
 use std::path::{Path, PathBuf};
 
-pub use accepted_history::{Word, word_for};
+pub use accepted_history::{Word, taken_back, word_for};
 pub use ask_members::look_for_clusters;
 pub use dbus::OverDbus;
 pub use exchange_dir::{Error as ExchangeDirError, gone_paths, kept_path, made_path, owner as owner_of};

@@ -85,10 +85,21 @@ pub fn what_was_restored_is_taken_back_restored_again_and_released(lab: &Lab<'_>
     assert!(client.revision().expect("it serves") > 1_000_000_000);
     assert!(before.revision < 1_000_000_000);
     assert_status_tells_what_is_left(host, &format!("{DATA_DIR}/.lifeboat/kept-"));
+    let backup_is_latest = || {
+        let taken = lifeboat(host, ["--json", "backup"]).expect_code(0).json()["id"].clone();
+        let latest = lifeboat(host, ["--json", "show", "latest"]).expect_code(0).json();
+        assert!(
+            latest.to_string().contains(taken.as_str().expect("an id")),
+            "{taken} is not {latest}"
+        );
+    };
+    backup_is_latest();
 
     lifeboat(host, ["rollback", "--yes"]).expect_code(0);
     cluster.wait_until_served();
     assert_eq!(client.get(LATER).expect("it serves"), Some(b"old".to_vec()));
+    // The history that goes on again is the one that is meant.
+    backup_is_latest();
     assert!(!has_guard(host));
     // Its own settings, but that it begins no cluster.
     let laid = host.run(["cat", "/etc/lifeboat/restore/etcd.service.env"]).stdout;

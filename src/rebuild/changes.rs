@@ -369,6 +369,8 @@ impl Learned {
         let before = base.summary.leases.iter();
         let mut leases: BTreeMap<Vec<u8>, Lease> = before.map(|lease| (lease.key(), *lease)).collect();
         for lease in leases.values_mut() {
+            // What was left of it at the full backup is over since; it is alive because it was kept alive.
+            lease.remaining_seconds = 0;
             if let Some(anew) = granted(lease.id).filter(|anew| anew.ttl_seconds != lease.ttl_seconds) {
                 *lease = anew;
             }

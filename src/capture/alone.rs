@@ -46,7 +46,7 @@ impl Surroundings for Alone {
         Err("nobody looks".to_owned())
     }
 
-    fn reaching_beyond(&self, _: &Outline) -> Result<Option<(Outline, Known)>, String> {
+    fn written_last_beside(&self, _: &Outline) -> Result<Option<(Outline, Known)>, String> {
         Err("nobody looks".to_owned())
     }
 

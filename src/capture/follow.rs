@@ -40,6 +40,8 @@ pub(super) struct Following {
     assembly: Assembly,
     /// Those that were asked for.
     leases: HashSet<i64>,
+    /// The revision of a newer full backup. It is gone over to once what lies before it is captured: it would be in no chain.
+    pub newer_at: Option<Revision>,
     /// Where a revision was left out once already.
     missed_at: Option<Revision>,
     /// Whether a watch was opened for it before.
@@ -74,6 +76,7 @@ impl Following {
             tip,
             has_written: false,
             leases: HashSet::new(),
+            newer_at: None,
             missed_at: None,
             was_watched: false,
             marked_at: None,
@@ -343,12 +346,16 @@ impl Desk {
     }
 
     /// Whether what the destinations hold ends it.
-    fn see(&self, following: &Following, sight: Result<Sight, String>) -> Option<End> {
+    fn see(&self, following: &mut Following, sight: Result<Sight, String>) -> Option<End> {
         match sight {
             Ok(Sight::Full(full, known)) => {
                 let is_newer = (full.to_revision, &full.chain) > (following.full.to_revision, &following.full.chain);
                 if is_newer && !self.refused.contains(&full.chain) {
-                    return Some(End::Newer(full, known));
+                    if following.tip >= full.to_revision {
+                        return Some(End::Newer(full, known));
+                    }
+                    following.newer_at = Some(full.to_revision);
+                    return None;
                 }
                 let is_same = full.chain == following.full.chain;
                 let epoch = known.epoch().filter(|epoch| is_same && *epoch > following.scribe.epoch);

@@ -306,7 +306,7 @@ impl Running {
             (Before::Left(before), _) => self.current = Some(*before),
             (Before::Found(full, known), Others::None) => self.current = Some(self.following(*full, known)),
             // Another host may write it: this one has left it, or has never had it.
-            (Before::Found(full, known), Others::Hosts) => self.stand_by(*full, known).await,
+            (Before::Found(full, known), Others::Hosts) => self.stand_by(*full, known, None).await,
         }
     }
 
@@ -329,7 +329,11 @@ impl Running {
         }
         self.ended.insert(chain);
         self.before = None;
-        self.take_full(&message, Need::Another).await;
+        match following.newer_at {
+            // That one is gone over to.
+            Some(_) => self.trouble(&message),
+            None => self.take_full(&message, Need::Another).await,
+        }
     }
 
     /// The chain before is left for good. Where there is a hole between the two, it is said why.
@@ -375,20 +379,40 @@ impl Running {
                     let why = format!("the deltas of {}, the newest backup, have ended", full.chain);
                     return self.take_full(&why, Need::Another).await;
                 }
-                match self.desk.settings.others {
-                    Others::None => self.current = Some(self.following(*full, known)),
-                    Others::Hosts => self.stand_by(*full, known).await,
+                // What was written since an agent came so far, and before this backup, is in no chain yet.
+                let behind = match known.epoch() {
+                    Some(_) => None,
+                    None => self.written_last(&full).await,
+                };
+                let behind = behind.filter(|(before, known)| known.reached(before.to_revision) < full.to_revision);
+                match (behind, self.desk.settings.others) {
+                    (Some((before, known)), Others::None) => {
+                        let mut following = self.following(before, known);
+                        following.newer_at = Some(full.to_revision);
+                        self.current = Some(following);
+                    }
+                    (None, Others::None) => self.current = Some(self.following(*full, known)),
+                    (Some((before, known)), Others::Hosts) => {
+                        self.stand_by(before, known, Some(full.to_revision)).await
+                    }
+                    (None, Others::Hosts) => self.stand_by(*full, known, None).await,
                 }
             }
         }
     }
 
-    /// The chain that reaches furthest beyond `full`, and can be gone on with.
-    async fn reaching_beyond(&self, full: &Outline) -> Option<(Outline, Known)> {
+    /// The chain beside that of `full` that has come furthest, and can be gone on with.
+    async fn written_last(&self, full: &Outline) -> Option<(Outline, Known)> {
         let (around, full) = (self.desk.around.clone(), full.clone());
         // Where it cannot be found out, a full backup is taken if need be.
-        let found = blocking(move || around.reaching_beyond(&full)).await.ok()?;
+        let found = blocking(move || around.written_last_beside(&full)).await.ok()?;
         found.filter(|(before, _)| !self.ended.contains(&before.chain) && !self.desk.refused.contains(&before.chain))
+    }
+
+    /// The same, if it reaches beyond `full`.
+    async fn reaching_beyond(&self, full: &Outline) -> Option<(Outline, Known)> {
+        let found = self.written_last(full).await;
+        found.filter(|(before, known)| known.reached(before.to_revision) > full.to_revision)
     }
 
     /// The chain of a full backup, from where it has come to on.

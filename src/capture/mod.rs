@@ -128,9 +128,9 @@ pub trait Surroundings: Send + Sync + 'static {
     /// What the destinations hold.
     fn look(&self) -> Result<Sight, String>;
 
-    /// The full backup whose chain reaches furthest beyond `full`, behind which nothing was captured yet, and how far: what
-    /// is gone on with where `full` cannot be followed any more.
-    fn reaching_beyond(&self, full: &Outline) -> Result<Option<(Outline, Known)>, String>;
+    /// The full backup of the same history beside `full` whose chain has come furthest and has not ended, and how far: what is
+    /// gone on with where `full` cannot be followed any more, and first of all where it has not come up to `full`.
+    fn written_last_beside(&self, full: &Outline) -> Result<Option<(Outline, Known)>, String>;
 
     /// How far a chain has come, in the first of them that can be looked at.
     fn look_at(&self, chain: &ChainPath) -> Result<Known, String>;

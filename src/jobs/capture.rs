@@ -204,10 +204,10 @@ impl Surroundings for Around {
         Ok(sight(&read.catalog))
     }
 
-    fn reaching_beyond(&self, full: &Outline) -> Result<Option<(Outline, Known)>, String> {
+    fn written_last_beside(&self, full: &Outline) -> Result<Option<(Outline, Known)>, String> {
         let opened = open_to_write(&self.config, &self.state, &self.destinations).map_err(in_words)?;
         let read = Destinations::read(self.config.cluster.name.clone(), &opened, None);
-        Ok(reaching_beyond(&read.catalog, full))
+        Ok(written_last_beside(&read.catalog, full))
     }
 
     fn look_at(&self, chain: &ChainPath) -> Result<Known, String> {
@@ -365,8 +365,8 @@ fn known(backup: &Backup) -> Known {
     known
 }
 
-/// The good full backup of the same history whose chain goes on and reaches furthest beyond `full`.
-fn reaching_beyond(catalog: &Catalog, full: &Outline) -> Option<(Outline, Known)> {
+/// The good full backup of the same history beside `full` whose chain was written to, goes on and has come furthest.
+fn written_last_beside(catalog: &Catalog, full: &Outline) -> Option<(Outline, Known)> {
     let is_other = |backup: &&Backup| {
         let outline = backup.manifest();
         backup.is_good() && outline.lineage == full.lineage && outline.chain != full.chain
@@ -375,10 +375,9 @@ fn reaching_beyond(catalog: &Catalog, full: &Outline) -> Option<(Outline, Known)
         let known = known(backup);
         (known.reached(backup.revision()), backup, known)
     });
-    let beyond = others.filter(|(reached, backup, known)| {
-        *reached > full.to_revision && known.ends_before(backup.revision()).is_none()
-    });
-    let (_, backup, known) = beyond.max_by_key(|(reached, backup, _)| (*reached, backup.newness()))?;
+    let goes_on =
+        others.filter(|(_, backup, known)| known.epoch().is_some() && known.ends_before(backup.revision()).is_none());
+    let (_, backup, known) = goes_on.max_by_key(|(reached, backup, _)| (*reached, backup.newness()))?;
     Some((backup.manifest().clone(), known))
 }
 

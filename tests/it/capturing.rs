@@ -336,6 +336,42 @@ fn what_etcd_compacted_meanwhile_ends_the_chain_and_a_new_one_begins_by_itself()
 }
 
 #[test]
+fn what_was_written_before_a_backup_that_came_while_no_agent_ran_is_captured_as_well() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    let host = Host::new(&etcd);
+    host.configure(&etcd, DELTAS);
+    let mut load = Load::new(17);
+    load.run(&client, 20);
+    let agent = host.start(["agent"]);
+    until("a chain", || {
+        !chains(&host, &host.store()).is_empty() && !lane(&host)["epoch"].is_null()
+    });
+    load.run(&client, 20);
+    until_stored(&host, client.revision().unwrap());
+    stop(agent);
+    load.run(&client, 20);
+    host.lifeboat(["backup"]).expect_code(0);
+    let base = newest(&host).base().unwrap();
+    load.run(&client, 20);
+    let agent = host.start(["agent"]);
+    prove(&host, &client, client.revision().unwrap());
+    stop(agent);
+    let all = chains(&host, &host.store());
+    let (before, newest) = (&all[0], &all[1]);
+    assert_eq!((all.len(), newest.base()), (2, Some(base)));
+    let (told, reached) = before.changes(&host);
+    assert!(
+        reached >= base,
+        "the chain before ends at {reached}, and the next one begins at {base}"
+    );
+    assert!(told == watched(&client, before.base().unwrap() + 1, reached));
+    assert!(before.with(".gap").is_empty() && newest.with(".gap").is_empty());
+}
+
+#[test]
 fn capture_goes_over_to_a_newer_backup_and_begins_and_ends_with_its_configuration() {
     let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
         return;

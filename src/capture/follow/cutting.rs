@@ -35,6 +35,9 @@ impl Desk {
             return Err(end);
         }
         (following.tip, following.missed_at) = (to, None);
+        if following.newer_at.take_if(|newer| *newer <= to).is_some() {
+            watched.look_again(&self.around);
+        }
         following.marked_at = Some(now.instant);
         let is_all = following.assembly.is_all();
         self.board.change(|state| {

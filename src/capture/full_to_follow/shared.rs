@@ -46,8 +46,9 @@ impl Running {
         self.is_its_turn = true;
     }
 
-    /// Takes the next epoch of a chain that others may write to, once nobody writes any more.
-    pub(super) async fn stand_by(&mut self, full: Outline, known: Known) {
+    /// Takes the next epoch of a chain that others may write to, once nobody writes any more. `newer_at` is the revision of a newer
+    /// full backup up to which it is to come first.
+    pub(super) async fn stand_by(&mut self, full: Outline, known: Known, newer_at: Option<Revision>) {
         let (every, silent_for) = (self.desk.settings.cutting.every, self.desk.settings.mark_every);
         let look_every = every
             .clamp(Duration::from_secs(1), Duration::from_secs(30))
@@ -63,7 +64,8 @@ impl Running {
             };
             let now = self.desk.around.now().instant;
             if standby.look(known.clone(), is_behind, every, silent_for, now) == Turn::TakeOver {
-                let next = self.following(full.clone(), known.clone());
+                let mut next = self.following(full.clone(), known.clone());
+                next.newer_at = newer_at;
                 match self.claim(next).await {
                     Ok(Some(next)) => {
                         let message = format!("this host writes the deltas of {} from now on", full.chain);

@@ -92,15 +92,26 @@ impl Maker {
 
     /// The same by a host whose clock is so many seconds ahead.
     pub(crate) fn delta_by(&self, from: i64, to: i64, epoch: u32, ahead: i64) -> Made {
-        self.delta_of((from, to), epoch, ahead, version)
+        self.delta_of((from, to), (epoch, 1), ahead, version)
+    }
+
+    /// The same with a mark behind each revision that is a multiple of `marked`, and at the end.
+    pub(crate) fn delta_marked(&self, from: i64, to: i64, epoch: u32, marked: i64) -> Made {
+        self.delta_of((from, to), (epoch, marked), 0, version)
     }
 
     /// The same, as if every key had been put once more before.
     pub(crate) fn with_lives_from(&self, from: i64, to: i64, epoch: u32) -> Made {
-        self.delta_of((from, to), epoch, 0, |at| version(at) + 1)
+        self.delta_of((from, to), (epoch, 1), 0, |at| version(at) + 1)
     }
 
-    fn delta_of(&self, (from, to): (i64, i64), epoch: u32, ahead: i64, version: impl Fn(i64) -> i64) -> Made {
+    fn delta_of(
+        &self,
+        (from, to): (i64, i64),
+        (epoch, marked): (u32, i64),
+        ahead: i64,
+        version: impl Fn(i64) -> i64,
+    ) -> Made {
         let mark = |at| TimeMark {
             time: time(at + ahead),
             ..mark(at)
@@ -122,7 +133,9 @@ impl Maker {
                 put: (!deletes(at)).then_some(put),
             };
             records.put(&Record::Change(change)).unwrap();
-            records.put(&Record::Mark(mark(at))).unwrap();
+            if at % marked == 0 || at == to {
+                records.put(&Record::Mark(mark(at))).unwrap();
+            }
         }
         let count = records.records();
         let plain = records.finish();

@@ -77,8 +77,10 @@ pub enum Point {
 pub struct Chosen {
     /// The revision.
     pub revision: Revision,
-    /// When it was the last one, as far as that is known.
+    /// When it was the last one, as far as a mark of just this revision tells.
     pub mark: Option<TimeMark>,
+    /// Where none does, a mark behind it: it was the last one before that.
+    pub not_after: Option<TimeMark>,
     /// What was found out on the way, in words.
     pub found: Option<String>,
     /// The revision of the full backup.
@@ -129,12 +131,8 @@ impl Chosen {
 
     /// When it was the last revision, in words.
     pub fn time(&self) -> Option<String> {
-        let mark = self.mark?;
-        let uncertainty = match mark.uncertainty_ms {
-            Some(ms) => format!(" ± {ms} ms"),
-            None => " (by a clock that nothing kept exact, or of which that is not known)".to_owned(),
-        };
-        Some(format!("{:.3}{uncertainty}", mark.time))
+        let marked = self.mark.map(|mark| format!("as it was at {}", exactly(mark)));
+        marked.or_else(|| Some(format!("not after {}", exactly(self.not_after?))))
     }
 
     /// What of the history is not in it, in words.
@@ -152,7 +150,7 @@ impl Chosen {
     /// All of that, each line with a name.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let revision = match self.time() {
-            Some(time) => format!("revision {}, as it was at {time}", self.revision),
+            Some(time) => format!("revision {}, {time}", self.revision),
             None => format!("revision {}", self.revision),
         };
         let lines = [
@@ -163,6 +161,15 @@ impl Chosen {
         ];
         lines.into_iter().flatten().collect()
     }
+}
+
+/// The time of a mark, and how exact it is.
+fn exactly(mark: TimeMark) -> String {
+    let uncertainty = match mark.uncertainty_ms {
+        Some(ms) => format!(" ± {ms} ms"),
+        None => " (by a clock that nothing kept exact, or of which that is not known)".to_owned(),
+    };
+    format!("{:.3}{uncertainty}", mark.time)
 }
 
 /// What a point is looked for in.
@@ -187,6 +194,7 @@ struct Place<'c, 'a> {
     candidate: &'c Candidate<'a>,
     revision: Revision,
     mark: Option<TimeMark>,
+    not_after: Option<TimeMark>,
     found: Option<String>,
 }
 
@@ -235,6 +243,7 @@ impl<'a> Search<'a> {
                 candidate,
                 revision: candidate.window.from,
                 mark: Some(candidate.begin()),
+                not_after: None,
                 found: None,
             }),
             Point::OfSource => {
@@ -273,6 +282,7 @@ impl<'a> Search<'a> {
             candidate,
             revision,
             mark,
+            not_after: None,
             found: None,
         })
     }
@@ -299,6 +309,7 @@ impl<'a> Search<'a> {
                 candidate,
                 revision: mark.revision,
                 mark: Some(mark),
+                not_after: None,
                 found: Some(format!("asked for {}", rfc3339(time))),
             })
         }))
@@ -319,6 +330,7 @@ impl<'a> Search<'a> {
             next = Some(candidate.window.from);
             if let Some(deleted) = self.deleted_in(candidate, is_meant)? {
                 let before = Revision::new(deleted.revision.get() - 1).unwrap_or(candidate.window.from);
+                let before = before.max(candidate.window.from);
                 if !unseen.is_empty() {
                     self.listener.alarm(&format!(
                         "what was deleted between revisions {} is in no chain, and not known",
@@ -327,8 +339,9 @@ impl<'a> Search<'a> {
                 }
                 return Ok(Place {
                     candidate,
-                    revision: before.max(candidate.window.from),
-                    mark: deleted.before,
+                    revision: before,
+                    mark: deleted.before.filter(|mark| mark.revision == before),
+                    not_after: deleted.after,
                     found: Some(deleted.words()),
                 });
             }
@@ -356,6 +369,7 @@ impl<'a> Search<'a> {
             candidate,
             revision,
             mark,
+            not_after,
             found,
         } = place;
         let plan = candidate.following.plan(revision);
@@ -368,6 +382,7 @@ impl<'a> Search<'a> {
         let chosen = Chosen {
             revision,
             mark,
+            not_after,
             found,
             base: candidate.window.from,
             deltas: of_kind(PieceKind::Delta),

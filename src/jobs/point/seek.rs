@@ -22,7 +22,7 @@ pub(super) struct Deleted {
     /// The last mark before it.
     pub before: Option<TimeMark>,
     /// The first mark behind it.
-    after: Option<TimeMark>,
+    pub after: Option<TimeMark>,
     /// One of the keys that it deleted.
     key: Vec<u8>,
     /// How many it did.

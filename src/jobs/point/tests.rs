@@ -219,6 +219,27 @@ fn before_a_deletion_is_the_revision_before_the_last_one() {
 }
 
 #[test]
+fn the_time_of_a_point_is_told_where_a_mark_is_of_it_and_no_other() {
+    let one = there(&[full(10)], |maker| vec![maker.delta_marked(11, 45, 1, 4)]);
+    let told = |key: &str| {
+        let (_, chosen) = one
+            .choose(None, &Point::BeforeDelete(key.as_bytes().to_vec()))
+            .unwrap();
+        chosen.lines().remove(0).1
+    };
+    // 35 deletes it; the marks around it are of 32 and of 36.
+    let between = told("/key/0");
+    assert_eq!(
+        between,
+        format!("revision 34, not after {:.3} ± 2 ms", time(36)),
+        "no mark is of it"
+    );
+    // 21 deletes it; a mark is of 20.
+    let marked = told("/key/1");
+    assert_eq!(marked, format!("revision 20, as it was at {:.3} ± 2 ms", time(20)));
+}
+
+#[test]
 fn a_time_is_rfc_3339_or_a_span_ago() {
     let now: Timestamp = "2026-11-20T10:15:30Z".parse().unwrap();
     for (text, time) in [

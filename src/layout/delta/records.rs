@@ -150,9 +150,9 @@ impl Encoder {
         match record {
             Record::Change(change) => {
                 let revision = change.revision.get();
-                let more = match (revision - self.last, change.sub) {
-                    (1, 0) => 0,
-                    (0, sub) if sub == self.sub + 1 => MORE,
+                let more = match (revision.checked_sub(self.last), change.sub) {
+                    (Some(1), 0) => 0,
+                    (Some(0), sub) if sub.checked_sub(self.sub) == Some(1) => MORE,
                     _ => return Err(impossible("this order of changes")),
                 };
                 match &change.put {
@@ -295,11 +295,11 @@ impl<'a> Decoder<'a> {
         self.at += 1;
         let record = match tag {
             1..=4 => {
-                if tag > MORE {
-                    self.sub += 1;
-                } else {
-                    (self.last, self.sub) = (self.last + 1, 0);
-                }
+                let next = match tag > MORE {
+                    true => Some(self.last).zip(self.sub.checked_add(1)),
+                    false => self.last.checked_add(1).zip(Some(0)),
+                };
+                (self.last, self.sub) = next.ok_or_else(|| impossible("a revision so high"))?;
                 let revision = Revision::new(self.last).map_err(|_| impossible("a revision below 0"))?;
                 let is_first = !std::mem::replace(&mut self.begun, true);
                 if self.last > self.expected || (is_first && tag > MORE) {
@@ -549,6 +549,15 @@ mod tests {
             decoded(&long_number, span(7, 7)),
             Err(RecordFault::Impossible { .. })
         ));
+    }
+
+    #[test]
+    fn behind_the_highest_revision_there_is_none() {
+        let bytes = summed(&[2, 1, b'k', 2, 1, b'k', END]);
+        let fault = decoded(&bytes, span(i64::MAX, i64::MAX)).unwrap_err();
+        assert!(matches!(fault, RecordFault::Impossible { .. }), "{fault}");
+        let mut encoder = Encoder::new(revision(0));
+        assert!(encoder.put(&delete(i64::MAX, 0, b"k")).is_err());
     }
 
     #[test]

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::etcd::WholeRevision;
+use crate::etcd::{KeyChange, WholeRevision};
 use crate::layout::delta::{Change, Encoder, Put, Record, RecordFault, TimeMark};
 use crate::model::{ByteSize, HashKv, Revision};
 
 /// How far two time marks are apart while changes come.
-const MARK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const MARK_EVERY: Duration = Duration::from_millis(100);
+
+/// So many bytes of a delta are left for marks, leases and hashes.
+pub(super) const BESIDE_CHANGES: u64 = 4 << 20;
 
 /// For so long time stands still where the clock went back; where it was further ahead, it was wrong before.
 const STANDS_STILL: SignedDuration = SignedDuration::from_mins(10);
@@ -105,6 +108,13 @@ impl Assembly {
     }
 
     /// How many bytes wait.
+    /// Whether the next revision fits into a delta of so many bytes together with what waits.
+    pub fn has_room_for(&self, whole: &WholeRevision, most: u64) -> bool {
+        let weight = whole.changes.iter().map(KeyChange::weight).fold(0, u64::saturating_add);
+        let waits = self.encoder.len() as u64;
+        weight.saturating_add(waits).saturating_add(BESIDE_CHANGES) <= most
+    }
+
     pub fn bytes(&self) -> usize {
         self.encoder.len()
     }
@@ -233,7 +243,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::etcd::{KeyChange, KeyPut};
+    use crate::etcd::KeyPut;
     use crate::layout::delta::{Decoder, Span};
 
     const CUTTING: Cutting = Cutting {
@@ -385,6 +395,43 @@ mod tests {
         };
         assembly.keep_checkpoint(hash).unwrap();
         let batch = assembly.cut(clock.at(100)).unwrap().unwrap();
+    #[test]
+    fn a_stream_that_is_dead_says_nothing_of_the_time_since() {
+        let clock = Clock(Instant::now());
+        let mut assembly = Assembly::new(revision(1));
+        assembly.take(&whole(1, &["a"]), clock.at(0)).unwrap();
+        assembly.note(true, clock.at(0)).unwrap();
+        let batch = assembly.cut(clock.at(9000)).unwrap().unwrap();
+        assert_eq!(decoded(&batch).1, [(1, 0)]);
+        assert_eq!(batch.last_mark.time, clock.at(0).time);
+        // One that lives says it: of a message without changes, too.
+        assembly.take(&whole(2, &["a"]), clock.at(9010)).unwrap();
+        assembly.note(true, clock.at(9010)).unwrap();
+        assembly.note(true, clock.at(9050)).unwrap();
+        let batch = assembly.cut(clock.at(9990)).unwrap().unwrap();
+        assert_eq!(batch.last_mark.time, clock.at(9050).time);
+        // What is cut in the middle of a message was not all when the one before came.
+        assembly.take(&whole(3, &["a"]), clock.at(9995)).unwrap();
+        let batch = assembly.cut(clock.at(9996)).unwrap().unwrap();
+        assert_eq!((decoded(&batch).1, batch.last_mark.time), (vec![], clock.at(9996).time));
+        assert_eq!(assembly.all_at(), None);
+    }
+
+    #[test]
+    fn what_would_not_fit_together_is_seen_before_it_is_taken() {
+        let clock = Clock(Instant::now());
+        let mut assembly = Assembly::new(revision(7));
+        let (value, key) = ("value".len() as u64, "k".repeat(100));
+        let most = BESIDE_CHANGES + 2 * (100 + value + 64);
+        assert!(assembly.has_room_for(&whole(7, &[&key, &key]), most));
+        assert!(!assembly.has_room_for(&whole(7, &[&key, &key, &key]), most));
+        assembly.take(&whole(7, &[&key, &key]), clock.at(0)).unwrap();
+        assert!(assembly.bytes() as u64 <= most - BESIDE_CHANGES, "a record is no longer than its weight");
+        assert!(!assembly.has_room_for(&whole(8, &[&key, &key]), most));
+        assembly.cut(clock.at(10)).unwrap().unwrap();
+        assert!(assembly.has_room_for(&whole(8, &[&key, &key]), most));
+    }
+
         assert_eq!(batch.records, 4);
         let span = Span::new(batch.from, batch.to).unwrap();
         let mut decoder = Decoder::new(&batch.plain, span).unwrap();

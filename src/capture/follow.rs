@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::assembly::Assembly;
+use super::assembly::{Assembly, BESIDE_CHANGES};
 use super::chain::{Known, patience};
 use super::spool::Spool;
 use super::status::Board;
@@ -18,14 +18,16 @@ use super::{Need, Settings, Sight, Surroundings, told};
 use crate::etcd::choose::choose;
 use crate::etcd::{self, Access, Ahead, Member, WatchEnd, WholeRevision, loses_deletions, survey};
 use crate::health::{Capturing, Level};
-use crate::layout::delta::GapReason;
+use crate::layout::delta::{GapReason, PLAIN_MAX};
 use crate::layout::{Epoch, Outline};
-use crate::model::Revision;
+use crate::model::{ByteSize, Revision};
 
 /// How often it is asked whether users and roles were changed.
 const ASK_FOR_AUTH_EVERY: Duration = Duration::from_secs(30);
 /// How many leases are remembered as asked for.
 const MOST_LEASES: usize = 100_000;
+/// What the changes of one revision may weigh: as much as a delta holds of them, and what is put beside them.
+const LARGEST_REVISION: ByteSize = ByteSize(PLAIN_MAX - 2 * BESIDE_CHANGES);
 /// How long after a chain is begun with the first hash is asked for, at most.
 const FIRST_HASH_AFTER: Duration = Duration::from_secs(60);
 
@@ -185,7 +187,10 @@ impl Desk {
             return Err(End::Gap(GapReason::WentBack, detail));
         }
         self.board.change(|state| state.etcd_revision = Some(current));
-        let watching = member.watch(next, cluster).await.map_err(|end| ended(following, end))?;
+        let watching = member
+            .watch(next, cluster, LARGEST_REVISION)
+            .await
+            .map_err(|end| ended(following, end))?;
         // What is sent once more by a version that may leave deletions out is trusted only while nothing of it was compacted.
         let doubtful = loses_deletions(&version) && current >= next;
         if loses_deletions(&version) && !following.was_watched {
@@ -282,7 +287,7 @@ impl Desk {
         }
     }
 
-    /// Takes one revision; cuts where there is enough then.
+    /// Takes one revision; cuts where there is enough then, and before where it would not fit.
     async fn take(&self, following: &mut Following, watched: &mut Watched, whole: &WholeRevision) -> Result<(), End> {
         for change in &whole.changes {
             let lease = change.put.as_ref().map_or(0, |put| put.lease);
@@ -292,6 +297,9 @@ impl Desk {
         }
         if following.leases.len() > MOST_LEASES {
             following.leases.clear();
+        }
+        if !following.assembly.has_room_for(whole, PLAIN_MAX) {
+            self.cut(following, watched).await?;
         }
         if let Err(error) = following.assembly.take(whole, self.around.now()) {
             following.start_over();
@@ -372,6 +380,7 @@ fn ended(following: &mut Following, end: WatchEnd) -> End {
     match end {
         WatchEnd::Compacted { .. } => End::Gap(GapReason::Compacted, detail),
         WatchEnd::OtherCluster { .. } => End::Gap(GapReason::ClusterChanged, detail),
+        WatchEnd::TooLarge { .. } => End::Gap(GapReason::TooLarge, detail),
         WatchEnd::Missed { expected, .. } => {
             // Once more from where it was whole: what a member left out of a stream it still has.
             match following.missed_at.replace(expected) == Some(expected) {

@@ -46,7 +46,7 @@ pub use chain::Known;
 pub use full_to_follow::{Lane, run};
 pub use spool::{Error as SpoolError, Spool};
 pub use status::Board;
-pub use writer::{DeltaWriter, Finished, Issue};
+pub use writer::{DeltaWriter, Finished, Issue, Unwritten};
 
 /// Who else writes to the destinations of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::assembly::Batch;
-use crate::layout::delta::{EpochWord, Gap, GapReason, Header, LinkKind, TimeMark};
+use crate::layout::delta::{EpochWord, Gap, GapReason, Header, LinkKind, PLAIN_MAX, TimeMark};
 use crate::layout::{ChainPath, Cluster, Epoch, FORMAT, Fault, ObjectName, Stream, Writer};
-use crate::model::{ChainId, Digest, LineageId, Revision};
+use crate::model::{ByteSize, ChainId, Digest, LineageId, Revision};
 use crate::signing::Authority;
 
 /// The writer of a chain under one epoch.
@@ -39,6 +39,26 @@ pub struct Finished {
     pub name: ObjectName,
     /// All of it.
     pub bytes: Vec<u8>,
+}
+
+/// Why a delta is not written.
+#[derive(Debug, thiserror::Error)]
+pub enum Unwritten {
+    /// No reader would take it.
+    #[error("revisions {from} to {to} are {bytes} of changes, more than the {most} that a delta holds")]
+    TooLarge {
+        /// Its first revision.
+        from: Revision,
+        /// Its last revision.
+        to: Revision,
+        /// How large it is.
+        bytes: ByteSize,
+        /// How large it may be.
+        most: ByteSize,
+    },
+    /// Its header would be none.
+    #[error(transparent)]
+    Header(#[from] Fault),
 }
 
 /// When a header is issued, and until when the next one follows.
@@ -75,14 +95,15 @@ impl DeltaWriter {
         Finished { name, bytes }
     }
 
-    /// The delta of a batch, whose records have become `body`.
+    /// The delta of a batch, whose records have become `body`. Fails where no reader would take it.
     pub fn delta(
         &mut self,
         batch: &Batch,
         body: &[u8],
         issue: Issue,
         authority: &Authority,
-    ) -> Result<Finished, Fault> {
+    ) -> Result<Finished, Unwritten> {
+        batch.fits_into(PLAIN_MAX)?;
         let header = Header {
             number: self.deltas.saturating_add(1),
             records: batch.records,
@@ -141,6 +162,22 @@ impl DeltaWriter {
             issued_at: issue.at,
             next_by: issue.next_by,
             writer: self.writer.clone(),
+        }
+    }
+}
+
+impl Batch {
+    /// Fails where it has more bytes than `most`.
+    pub(super) fn fits_into(&self, most: u64) -> Result<(), Unwritten> {
+        let bytes = self.plain.len() as u64;
+        match bytes > most {
+            false => Ok(()),
+            true => Err(Unwritten::TooLarge {
+                from: self.from,
+                to: self.to,
+                bytes: ByteSize(bytes),
+                most: ByteSize(most),
+            }),
         }
     }
 }
@@ -217,5 +254,15 @@ pub(super) mod tests {
         let second = scribe.delta(&batch(10, 12), b"body", issue(), &authority).unwrap();
         let next = Head::read(&second.name, &second.bytes).unwrap();
         assert_eq!((next.header.number, next.header.previous), (2, Some(head.digest())));
+    }
+    #[test]
+    fn what_no_reader_takes_is_not_written() {
+        let batch = batch(7, 9);
+        batch.fits_into(5).unwrap();
+        let refused = batch.fits_into(4).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "revisions 7 to 9 are 5 B of changes, more than the 4 B that a delta holds"
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A watch over all keys without filters leaves nothing out: revisions follow one another by one, and the place of an event
 //! among those of its revision is its place in the store. A message may be a part of one, and a revision may lie in several:
-//! [`Pieces`] puts them together, and takes nothing for whole before all of it came.
+//! [`Pieces`] puts them together, and takes nothing for whole before all of it came, nor without a bound.
 //!
 //! Invariant: what comes out begins with the revision that was asked for, has none twice and leaves none out; where etcd does
 //! otherwise, that is an error.
@@ -14,7 +14,7 @@ use etcd_client::proto::{PbEvent, PbWatchResponse};
 use etcd_client::{WatchOptions, WatchStream};
 
 use super::{CALL_TIMEOUT, Error, Member, call, failed};
-use crate::model::{ClusterId, Revision};
+use crate::model::{ByteSize, ClusterId, Revision};
 
 /// The largest message that is taken: without fragments, as old members send what they hold back, it is as large as 1000
 /// revisions are.
@@ -36,6 +36,19 @@ pub struct KeyChange {
     pub key: Vec<u8>,
     /// What it was set to; none where it was deleted.
     pub put: Option<KeyPut>,
+}
+
+/// What a change weighs beside its key and value: no record of it in a delta has more, and it takes no less in memory.
+const BESIDE_KEY: u64 = 64;
+
+impl KeyChange {
+    /// How many bytes it counts for where there is a bound.
+    pub fn weight(&self) -> u64 {
+        let value = self.put.as_ref().map_or(0, |put| put.value.len());
+        (self.key.len() as u64)
+            .saturating_add(value as u64)
+            .saturating_add(BESIDE_KEY)
+    }
 }
 
 /// What a key was set to.
@@ -91,6 +104,16 @@ pub enum WatchEnd {
         /// What came.
         found: i64,
     },
+    /// A revision is larger than what is taken.
+    #[error("{url} sent more than {most} of changes of revision {revision} alone")]
+    TooLarge {
+        /// The endpoint.
+        url: String,
+        /// The revision.
+        revision: Revision,
+        /// What is taken at most.
+        most: ByteSize,
+    },
     /// It may be taken up again where it ended.
     #[error(transparent)]
     Broken(#[from] Error),
@@ -105,10 +128,16 @@ pub struct Watching {
 }
 
 impl Member {
-    /// Watches all keys from revision `from` on, which may be to come yet. `cluster` is the one that has to answer.
+    /// Watches all keys from revision `from` on, which may be to come yet. `cluster` is the one that has to answer, and no
+    /// revision is taken whose changes weigh more than `most_of_one`.
     ///
     /// A member that was connected to with [`Member::connect_to_watch`] ends it where it loses its leader.
-    pub async fn watch(&mut self, from: Revision, cluster: ClusterId) -> Result<Watching, WatchEnd> {
+    pub async fn watch(
+        &mut self,
+        from: Revision,
+        cluster: ClusterId,
+        most_of_one: ByteSize,
+    ) -> Result<Watching, WatchEnd> {
         let mut client = self.client.watch_client().max_decoding_message_size(LARGEST_MESSAGE);
         let options = WatchOptions::new()
             .with_all_keys()
@@ -125,7 +154,7 @@ impl Member {
         Ok(Watching {
             url: self.url.clone(),
             stream,
-            pieces: Pieces::new(from, cluster),
+            pieces: Pieces::new(from, cluster, most_of_one),
         })
     }
 }
@@ -158,14 +187,20 @@ struct Pieces {
     next: Revision,
     /// What came of it.
     part: Vec<KeyChange>,
+    /// What that weighs.
+    weight: u64,
+    /// What a revision may.
+    most: ByteSize,
 }
 
 impl Pieces {
-    fn new(from: Revision, cluster: ClusterId) -> Pieces {
+    fn new(from: Revision, cluster: ClusterId, most: ByteSize) -> Pieces {
         Pieces {
             cluster,
             next: from,
             part: Vec::new(),
+            weight: 0,
+            most,
         }
     }
 
@@ -252,7 +287,16 @@ impl Pieces {
             1 => None,
             _ => return Err(nonsense(url, "an event that is neither a put nor a deletion")),
         };
-        self.part.push(KeyChange { key: kv.key, put });
+        let change = KeyChange { key: kv.key, put };
+        self.weight = self.weight.saturating_add(change.weight());
+        if self.weight > self.most.0 {
+            return Err(WatchEnd::TooLarge {
+                url: url.to_owned(),
+                revision: self.next,
+                most: self.most,
+            });
+        }
+        self.part.push(change);
         Ok(())
     }
 
@@ -266,6 +310,7 @@ impl Pieces {
             revision: self.next,
             changes: std::mem::take(&mut self.part),
         });
+        self.weight = 0;
         self.next = next.ok_or_else(|| nonsense(url, "the highest revision that there can be"))?;
         Ok(())
     }
@@ -301,6 +346,8 @@ mod tests {
     use super::*;
 
     const CLUSTER: ClusterId = ClusterId(0xab);
+    /// Three changes of these tests.
+    const MOST: ByteSize = ByteSize(3 * (2 + BESIDE_KEY));
 
     fn revision(revision: i64) -> Revision {
         Revision::new(revision).unwrap()
@@ -344,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_revision_is_whole_once_its_last_part_came() {
-        let mut pieces = Pieces::new(revision(5), CLUSTER);
+        let mut pieces = Pieces::new(revision(5), CLUSTER, MOST);
         let part = |message: PbWatchResponse| PbWatchResponse {
             fragment: true,
             ..message
@@ -369,7 +416,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_gone_on_with_ends_it() {
-        let end = |message| Pieces::new(revision(5), CLUSTER).take("u", message).unwrap_err();
+        let end = |message| Pieces::new(revision(5), CLUSTER, MOST).take("u", message).unwrap_err();
         assert!(matches!(
             end(message(9, &[("a", 5), ("a", 7)])),
             WatchEnd::Missed { found: 7, .. }
@@ -392,6 +439,25 @@ mod tests {
         let mut other = message(9, &[("a", 5)]);
         other.header.as_mut().unwrap().cluster_id = 7;
         assert!(matches!(end(other), WatchEnd::OtherCluster { .. }));
+    }
+
+    #[test]
+    fn a_revision_that_never_ends_is_given_up() {
+        let mut pieces = Pieces::new(revision(5), CLUSTER, MOST);
+        let part = || PbWatchResponse {
+            fragment: true,
+            ..message(9, &[("a", 6)])
+        };
+        let whole = message(9, &[("a", 5), ("b", 5), ("c", 5)]);
+        assert_eq!(heard(&mut pieces, whole), (vec![(5, 3)], false));
+        for _ in 0..3 {
+            assert_eq!(heard(&mut pieces, part()), (vec![], false));
+        }
+        let end = pieces.take("u", part()).unwrap_err();
+        let WatchEnd::TooLarge { revision: at, most, .. } = &end else {
+            panic!("{end}")
+        };
+        assert_eq!((*at, *most), (revision(6), MOST));
     }
 
     #[test]

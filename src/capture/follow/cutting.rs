@@ -3,7 +3,7 @@
 use super::super::assembly::Batch;
 use super::super::chain::next_by;
 use super::super::watched::Watched;
-use super::super::writer::Issue;
+use super::super::writer::{Issue, Unwritten};
 use super::super::{Finished, spool, told};
 use super::{Desk, End, Following};
 use crate::health::Level;
@@ -92,7 +92,10 @@ impl Desk {
         let body = body.map_err(|error| End::Lost(told(&error)))?;
         let mut scribe = following.scribe.clone();
         let finished = scribe.delta(&batch, &body, self.issue(), &self.settings.authority);
-        let finished = finished.map_err(|fault| End::Lost(told(&fault)))?;
+        let finished = finished.map_err(|unwritten| match unwritten {
+            Unwritten::TooLarge { .. } => End::Gap(GapReason::TooLarge, told(&unwritten)),
+            Unwritten::Header(fault) => End::Lost(told(&fault)),
+        })?;
         self.keep(finished).await?;
         following.scribe = scribe;
         Ok(())

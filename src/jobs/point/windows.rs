@@ -149,6 +149,7 @@ fn reason(reason: GapReason) -> &'static str {
         GapReason::ClusterChanged => "another cluster answered",
         GapReason::WentBack => "etcd's revision went back",
         GapReason::SpoolFull => "there was no more room for what had not reached its destinations",
+        GapReason::TooLarge => "a revision had more changes than a delta can hold",
         GapReason::AuthChanged => "users, roles or passwords changed",
         GapReason::Ended => "a full backup has taken its place, or capture was switched off",
     }

@@ -270,6 +270,8 @@ pub enum GapReason {
     WentBack,
     /// There was no more room for what had not reached its destinations.
     SpoolFull,
+    /// A revision had more changes than a delta can hold.
+    TooLarge,
     /// Users, roles or passwords changed: only a full backup holds them.
     AuthChanged,
     /// A full backup has taken its place, or capture was switched off.
@@ -278,12 +280,13 @@ pub enum GapReason {
 
 impl GapReason {
     /// All there are.
-    pub const ALL: [GapReason; 7] = [
+    pub const ALL: [GapReason; 8] = [
         GapReason::Compacted,
         GapReason::Missed,
         GapReason::ClusterChanged,
         GapReason::WentBack,
         GapReason::SpoolFull,
+        GapReason::TooLarge,
         GapReason::AuthChanged,
         GapReason::Ended,
     ];
@@ -296,6 +299,7 @@ impl GapReason {
             GapReason::ClusterChanged => "cluster_changed",
             GapReason::WentBack => "went_back",
             GapReason::SpoolFull => "spool_full",
+            GapReason::TooLarge => "too_large",
             GapReason::AuthChanged => "auth_changed",
             GapReason::Ended => "ended",
         }

@@ -1,7 +1,8 @@
 //! From revisions, as they come, to what one delta holds.
 //!
 //! Invariant: a delta holds whole revisions, each exactly once and without a hole; nothing is cut where nothing came.
-//! Invariant: a time mark stands behind the last change that had come by then.
+//! Invariant: a time mark stands behind the last change that had come by then, and its time is that of a message, or of an
+//! answer, that said so.
 
 use std::time::{Duration, Instant};
 
@@ -69,8 +70,8 @@ pub struct Assembly {
     /// The last time that was said: no later mark has an earlier one.
     said: Option<Timestamp>,
     marked_at: Option<Instant>,
-    /// Whether everything that there is had come when the last change did.
-    is_all: bool,
+    /// When the last message came, where everything that there was had come with it and nothing since.
+    all_at: Option<Now>,
 }
 
 impl Assembly {
@@ -83,7 +84,7 @@ impl Assembly {
             marks: None,
             said: None,
             marked_at: None,
-            is_all: false,
+            all_at: None,
         }
     }
 
@@ -107,7 +108,6 @@ impl Assembly {
         self.next
     }
 
-    /// How many bytes wait.
     /// Whether the next revision fits into a delta of so many bytes together with what waits.
     pub fn has_room_for(&self, whole: &WholeRevision, most: u64) -> bool {
         let weight = whole.changes.iter().map(KeyChange::weight).fold(0, u64::saturating_add);
@@ -115,13 +115,14 @@ impl Assembly {
         weight.saturating_add(waits).saturating_add(BESIDE_CHANGES) <= most
     }
 
+    /// How many bytes wait.
     pub fn bytes(&self) -> usize {
         self.encoder.len()
     }
 
-    /// Whether everything that etcd had had come when the last change did.
-    pub fn is_all(&self) -> bool {
-        self.is_all
+    /// When it was heard last that everything that etcd had has come; none where more is to come.
+    pub fn all_at(&self) -> Option<Now> {
+        self.all_at
     }
 
     /// Since when the oldest change waits.
@@ -145,13 +146,15 @@ impl Assembly {
             }))?;
         }
         self.since.get_or_insert(now.instant);
+        // The message that brings it may bring more.
+        self.all_at = None;
         self.next = Revision::new(whole.revision.get().saturating_add(1)).unwrap_or(self.next);
         Ok(())
     }
 
     /// Takes note of whether everything that there is has come by now. Marks it, unless that was done a moment ago.
     pub fn note(&mut self, is_all: bool, now: Now) -> Result<(), RecordFault> {
-        self.is_all = is_all;
+        self.all_at = is_all.then_some(now);
         let is_soon = self
             .marked_at
             .is_some_and(|marked| now.instant.duration_since(marked) < MARK_EVERY);
@@ -186,13 +189,14 @@ impl Assembly {
         let Some(to) = self.encoder.to() else {
             return Ok(None);
         };
-        match self.is_all {
-            true => self.mark(now)?,
+        match self.all_at {
+            // Of the time since the last message nothing is known: whoever sends them may be dead.
+            Some(heard) => self.mark_once(heard)?,
             // Old changes are caught up with: when they were made is not known, but that it was before this.
-            false => self.remember(self.mark_at(to, now)),
+            None => self.remember(self.mark_at(to, now)),
         }
         let fresh = Assembly {
-            is_all: self.is_all,
+            all_at: self.all_at,
             marked_at: self.marked_at,
             ..self.anew(self.next)
         };
@@ -207,6 +211,15 @@ impl Assembly {
             records: done.encoder.records(),
             plain: done.encoder.finish(),
         }))
+    }
+
+    /// Marks what has come, unless it is marked so already.
+    fn mark_once(&mut self, heard: Now) -> Result<(), RecordFault> {
+        let marked = self.marks.map(|(_, last)| last.revision);
+        match marked == self.encoder.to() && self.marked_at == Some(heard.instant) {
+            true => Ok(()),
+            false => self.mark(heard),
+        }
     }
 
     fn mark(&mut self, now: Now) -> Result<(), RecordFault> {
@@ -371,9 +384,10 @@ mod tests {
         came(&mut assembly, 4, true, 110);
         came(&mut assembly, 5, true, 120);
         let batch = assembly.cut(clock.at(150)).unwrap().unwrap();
-        assert_eq!(decoded(&batch).1, [(2, 10), (4, 110), (5, 150)]);
+        // That nothing came behind the last one is known of when it came, not of when it is cut.
+        assert_eq!(decoded(&batch).1, [(2, 10), (4, 110), (5, 120)]);
         let ends = |mark: TimeMark| (mark.revision.get(), mark.time.as_millisecond() % 10_000);
-        assert_eq!((ends(batch.first_mark), ends(batch.last_mark)), ((2, 10), (5, 150)));
+        assert_eq!((ends(batch.first_mark), ends(batch.last_mark)), ((2, 10), (5, 120)));
         // What is caught up with has none, but for the one in the header.
         came(&mut assembly, 6, false, 1000);
         let batch = assembly.cut(clock.at(1100)).unwrap().unwrap();
@@ -381,20 +395,6 @@ mod tests {
         assert_eq!((ends(batch.first_mark), ends(batch.last_mark)), ((6, 1100), (6, 1100)));
     }
 
-    #[test]
-    fn leases_and_checkpoints_are_in_the_delta_that_is_cut_next() {
-        let clock = Clock(Instant::now());
-        let mut assembly = Assembly::new(revision(1));
-        assembly.take(&whole(1, &["a"]), clock.at(0)).unwrap();
-        assembly.keep_lease(7, Some(60)).unwrap();
-        assembly.keep_lease(8, None).unwrap();
-        let hash = HashKv {
-            revision: revision(1),
-            compact_revision: -1,
-            hash: 5,
-        };
-        assembly.keep_checkpoint(hash).unwrap();
-        let batch = assembly.cut(clock.at(100)).unwrap().unwrap();
     #[test]
     fn a_stream_that_is_dead_says_nothing_of_the_time_since() {
         let clock = Clock(Instant::now());
@@ -432,6 +432,20 @@ mod tests {
         assert!(assembly.has_room_for(&whole(8, &[&key, &key]), most));
     }
 
+    #[test]
+    fn leases_and_checkpoints_are_in_the_delta_that_is_cut_next() {
+        let clock = Clock(Instant::now());
+        let mut assembly = Assembly::new(revision(1));
+        assembly.take(&whole(1, &["a"]), clock.at(0)).unwrap();
+        assembly.keep_lease(7, Some(60)).unwrap();
+        assembly.keep_lease(8, None).unwrap();
+        let hash = HashKv {
+            revision: revision(1),
+            compact_revision: -1,
+            hash: 5,
+        };
+        assembly.keep_checkpoint(hash).unwrap();
+        let batch = assembly.cut(clock.at(100)).unwrap().unwrap();
         assert_eq!(batch.records, 4);
         let span = Span::new(batch.from, batch.to).unwrap();
         let mut decoder = Decoder::new(&batch.plain, span).unwrap();

@@ -1,15 +1,20 @@
 //! From what has come to files in the spool: deltas, marks, and the words that begin an epoch and end a chain.
 
-use super::super::assembly::Batch;
+use std::time::Duration;
+
+use super::super::assembly::{Batch, MARK_EVERY, Now};
 use super::super::chain::next_by;
 use super::super::watched::Watched;
 use super::super::writer::{Issue, Unwritten};
 use super::super::{Finished, spool, told};
 use super::{Desk, End, Following};
 use crate::health::Level;
-use crate::layout::delta::GapReason;
+use crate::layout::delta::{GapReason, RecordFault};
 use crate::model::Revision;
 use crate::pipeline::Encoding;
+
+/// How long a cut waits to hear that nothing came since.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
 
 impl Desk {
     /// Puts what has come into the spool, as one delta.
@@ -19,6 +24,10 @@ impl Desk {
         }
         watched.wait_for_leases(&mut following.assembly).await;
         self.trust(following, watched).await?;
+        if let Err(error) = self.hear_once_more(following, watched).await {
+            following.start_over();
+            return Err(End::Lost(told(&error)));
+        }
         let now = self.around.now();
         let cut = following.assembly.cut(now);
         let batch = match cut {
@@ -39,17 +48,32 @@ impl Desk {
             watched.look_again(&self.around);
         }
         following.marked_at = Some(now.instant);
-        let is_all = following.assembly.is_all();
+        let all_at = following.assembly.all_at();
         self.board.change(|state| {
             state.captured_to = Some(to);
             state.flushed_at = Some(now.time);
             // Of what is caught up with it is not known how old it is.
-            if is_all {
-                (state.whole_at, state.behind_since) = (Some(now.time), None);
+            if let Some(heard) = all_at {
+                (state.whole_at, state.behind_since) = (Some(heard.time), None);
             }
         });
         self.board.spool(self.spool.bytes());
         Ok(())
+    }
+
+    /// Asks whether what came is everything still, where the last message is old: the stream may be dead since, and nothing
+    /// but an answer tells. Without one it is marked as it was heard.
+    async fn hear_once_more(&self, following: &mut Following, watched: &mut Watched) -> Result<(), RecordFault> {
+        let now = self.around.now();
+        let is_old = |heard: Now| now.instant.duration_since(heard.instant) >= MARK_EVERY;
+        if !following.assembly.all_at().is_some_and(is_old) {
+            return Ok(());
+        }
+        let asked = tokio::time::timeout(ASK_WITHIN, watched.member.current_revision()).await;
+        match asked {
+            Ok(Ok(current)) if current.next() == following.assembly.next() => following.assembly.note(true, now),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether what was sent once more is all that was written: not where etcd has compacted it meanwhile and may have left

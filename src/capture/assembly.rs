@@ -426,7 +426,10 @@ mod tests {
         assert!(assembly.has_room_for(&whole(7, &[&key, &key]), most));
         assert!(!assembly.has_room_for(&whole(7, &[&key, &key, &key]), most));
         assembly.take(&whole(7, &[&key, &key]), clock.at(0)).unwrap();
-        assert!(assembly.bytes() as u64 <= most - BESIDE_CHANGES, "a record is no longer than its weight");
+        assert!(
+            assembly.bytes() as u64 <= most - BESIDE_CHANGES,
+            "a record is no longer than its weight"
+        );
         assert!(!assembly.has_room_for(&whole(8, &[&key, &key]), most));
         assembly.cut(clock.at(10)).unwrap().unwrap();
         assert!(assembly.has_room_for(&whole(8, &[&key, &key]), most));

@@ -1,6 +1,7 @@
 //! Following one chain: from a watch to files in the spool, until something ends it.
 
 mod cutting;
+mod opening;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,26 +11,26 @@ use tokio::sync::{mpsc, watch};
 
 use super::assembly::{Assembly, BESIDE_CHANGES};
 use super::chain::{Known, patience};
+use super::hashes::Report;
+use super::leases::Leases;
+use super::same_history::Stand;
 use super::spool::Spool;
 use super::status::Board;
-use super::watched::{Pulse, Watched, keep_lease};
+use super::watched::{Pulse, Watched};
 use super::writer::DeltaWriter;
 use super::{Need, Settings, Sight, Surroundings, told};
-use crate::etcd::choose::choose;
-use crate::etcd::{self, Access, Ahead, Member, WatchEnd, WholeRevision, loses_deletions, survey};
+use crate::etcd::{WatchEnd, WholeRevision};
 use crate::health::{Capturing, Level};
 use crate::layout::delta::{GapReason, PLAIN_MAX};
 use crate::layout::{Epoch, Outline};
-use crate::model::{ByteSize, Revision};
+use crate::model::{ByteSize, ClusterId, LineageId, Revision};
 
 /// How often it is asked whether users and roles were changed.
 const ASK_FOR_AUTH_EVERY: Duration = Duration::from_secs(30);
-/// How many leases are remembered as asked for.
-const MOST_LEASES: usize = 100_000;
 /// What the changes of one revision may weigh: as much as a delta holds of them, and what is put beside them.
 const LARGEST_REVISION: ByteSize = ByteSize(PLAIN_MAX - 2 * BESIDE_CHANGES);
 /// How long after a chain is begun with the first hash is asked for, at most.
-const FIRST_HASH_AFTER: Duration = Duration::from_secs(60);
+const FIRST_HASH_AFTER: Duration = Duration::from_secs(10);
 
 /// A chain that is gone on with.
 pub(super) struct Following {
@@ -40,14 +41,15 @@ pub(super) struct Following {
     /// Whether anything was written under its epoch.
     pub has_written: bool,
     assembly: Assembly,
-    /// Those that were asked for.
-    leases: HashSet<i64>,
+    leases: Leases,
     /// The revision of a newer full backup. It is gone over to once what lies before it is captured: it would be in no chain.
     pub newer_at: Option<Revision>,
     /// Where a revision was left out once already.
     missed_at: Option<Revision>,
     /// Whether a watch was opened for it before.
     was_watched: bool,
+    /// How far etcd had come when it was opened last.
+    seen: Option<Stand>,
     marked_at: Option<Instant>,
     /// How often users and roles had been changed when that was asked for first.
     auth_revision: Option<u64>,
@@ -77,10 +79,11 @@ impl Following {
             scribe,
             tip,
             has_written: false,
-            leases: HashSet::new(),
+            leases: Leases::default(),
             newer_at: None,
             missed_at: None,
             was_watched: false,
+            seen: None,
             marked_at: None,
             auth_revision: None,
             auth_at: None,
@@ -102,6 +105,7 @@ impl Following {
     /// What came and is not in the spool is asked for once more.
     fn start_over(&mut self) {
         self.assembly = self.assembly.anew(self.tip.next());
+        self.leases.start_over();
     }
 }
 
@@ -164,64 +168,6 @@ impl Desk {
         }
     }
 
-    /// Connects to a member and begins to watch.
-    async fn open(&self, following: &mut Following) -> Result<Watched, End> {
-        let lost = |error: &etcd::Error| End::Lost(told(error));
-        let around = self.around.clone();
-        let access = blocking(move || around.access()).await.map_err(End::Lost)?;
-        let (url, version) = self.choose(&access).await?;
-        let mut member = Member::connect_to_watch(&url, &access)
-            .await
-            .map_err(|error| lost(&error))?;
-        let status = member.status().await.map_err(|error| lost(&error))?;
-        let cluster = following.full.cluster;
-        if status.cluster != cluster {
-            let detail = format!("{url} is of cluster {}, the chain of {cluster}", status.cluster);
-            return Err(End::Gap(GapReason::ClusterChanged, detail));
-        }
-        let next = following.assembly.next();
-        let current = member.current_revision().await.map_err(|error| lost(&error))?;
-        if current.next() < next {
-            let last = next.get() - 1;
-            let detail = format!("etcd is at revision {current}, and revision {last} was captured");
-            return Err(End::Gap(GapReason::WentBack, detail));
-        }
-        self.board.change(|state| state.etcd_revision = Some(current));
-        let watching = member
-            .watch(next, cluster, LARGEST_REVISION)
-            .await
-            .map_err(|end| ended(following, end))?;
-        // What is sent once more by a version that may leave deletions out is trusted only while nothing of it was compacted.
-        let doubtful = loses_deletions(&version) && current >= next;
-        if loses_deletions(&version) && !following.was_watched {
-            let message = format!(
-                "etcd {version} at {url} may leave out deletions where it compacts what was not captured yet: \
-                 where that can have been, a full backup is taken; upgrade to 3.4.36, 3.5.18 or later"
-            );
-            self.around.say(Level::Warning, &message);
-        }
-        following.was_watched = true;
-        let now = self.around.now().instant;
-        following.marked_at.get_or_insert(now);
-        following.auth_at.get_or_insert(now);
-        if let Some(every) = self.settings.hash_kv_every {
-            following.hash_at.get_or_insert(now + every.min(FIRST_HASH_AFTER));
-        }
-        let replayed = doubtful.then_some((next, current));
-        Ok(Watched::new(member, watching, access, replayed))
-    }
-
-    /// The endpoint and version of the member to watch.
-    async fn choose(&self, access: &Access) -> Result<(String, String), End> {
-        let surveyed = survey(&self.settings.members, access, Ahead::Little).await;
-        let candidates: Vec<_> = surveyed.into_iter().map(|member| member.candidate).collect();
-        let choice = choose(&candidates, &self.settings.wanted, &[]).map_err(|error| End::Lost(told(&error)))?;
-        let chosen = candidates
-            .get(choice.index)
-            .and_then(|candidate| Some((candidate.url.clone(), candidate.answer.as_ref().ok()?.version.clone())));
-        chosen.ok_or_else(|| End::Lost("the member that was chosen does not answer".to_owned()))
-    }
-
     async fn take_in(&self, following: &mut Following, watched: &mut Watched, signals: &mut Signals) -> End {
         let cutting = self.settings.cutting;
         loop {
@@ -251,7 +197,10 @@ impl Desk {
                 () = until(mark_due) => if let Err(end) = self.mark(following, watched).await {
                     return end;
                 },
-                Some(found) = watched.asked.join_next() => keep_lease(&mut following.assembly, found),
+                Some(told) = watched.asked.join_next() => {
+                    watched.keep_lease(&mut following.assembly, &mut following.leases, told);
+                }
+                () = until(watched.ask_again_at) => watched.ask_for_leases(&mut following.leases),
                 () = until(following.auth_at) => {
                     following.auth_at = Some(self.around.now().instant + ASK_FOR_AUTH_EVERY);
                     watched.ask_for_auth();
@@ -269,12 +218,14 @@ impl Desk {
                 () = until(hash_due) => {
                     let next = self.settings.hash_kv_every.map(|every| self.around.now().instant + every);
                     following.hash_at = next;
-                    watched.ask_for_hash(&self.settings);
+                    watched.ask_for_hash(&self.settings, following.full.cluster);
                 },
-                Some(found) = watched.hashing.join_next() => if let Ok(Some(hash)) = found
-                    && let Err(error) = following.assembly.keep_checkpoint(hash)
-                {
-                    return End::Lost(told(&error));
+                Some(found) = watched.hashing.join_next() => match found {
+                    Ok(Some(Report::Of(hash))) => if let Err(error) = following.assembly.keep_checkpoint(hash) {
+                        return End::Lost(told(&error));
+                    },
+                    Ok(Some(Report::Differs(how))) => self.see_difference(watched, &how),
+                    Ok(None) | Err(_) => {}
                 },
                 sight = signals.sights.recv() => match sight {
                     Some(sight) => if let Some(end) = self.see(following, sight) {
@@ -289,15 +240,10 @@ impl Desk {
 
     /// Takes one revision; cuts where there is enough then, and before where it would not fit.
     async fn take(&self, following: &mut Following, watched: &mut Watched, whole: &WholeRevision) -> Result<(), End> {
-        for change in &whole.changes {
-            let lease = change.put.as_ref().map_or(0, |put| put.lease);
-            if lease != 0 && following.leases.insert(lease) {
-                watched.ask_for_lease(lease);
-            }
+        for put in whole.changes.iter().filter_map(|change| change.put.as_ref()) {
+            following.leases.seen(put.lease);
         }
-        if following.leases.len() > MOST_LEASES {
-            following.leases.clear();
-        }
+        watched.ask_for_leases(&mut following.leases);
         if !following.assembly.has_room_for(whole, PLAIN_MAX) {
             self.cut(following, watched).await?;
         }
@@ -338,10 +284,26 @@ impl Desk {
         }
         let why = "users, roles or passwords were changed, which only a full backup holds";
         self.around.say(Level::Info, &format!("a full backup is taken: {why}"));
+        self.take_full_beside(watched, why.to_owned());
+    }
+
+    /// Members that differ prove nothing of what is captured; a full backup finds out who is wrong, where that can be told.
+    fn see_difference(&self, watched: &mut Watched, how: &str) {
+        let url = watched.member.url().to_owned();
+        let message =
+            format!("{how}; changes are captured from {url}: no hash is kept beside them, and a full backup is taken");
+        self.around.say(Level::Error, &message);
+        if watched.full.is_empty() {
+            self.take_full_beside(watched, how.to_owned());
+        }
+    }
+
+    /// Takes a full backup while the chain goes on.
+    fn take_full_beside(&self, watched: &mut Watched, why: String) {
         let around = self.around.clone();
         watched.full.spawn(async move {
             let taken = blocking(move || {
-                around.take_full(why, Need::Another).inspect_err(|error| {
+                around.take_full(&why, Need::Another).inspect_err(|error| {
                     around.say(
                         Level::Warning,
                         &format!("no full backup was taken ({error}), though {why}"),
@@ -369,10 +331,21 @@ impl Desk {
                 let epoch = known.epoch().filter(|epoch| is_same && *epoch > following.scribe.epoch);
                 epoch.map(End::Outdone)
             }
+            // Whoever opened it found that etcd does not go on with the one that is followed.
+            Ok(Sight::Unaccepted(why, histories)) if is_replaced(&following.full, &histories) => {
+                Some(End::Gap(GapReason::WentBack, why))
+            }
             // The chain goes on; what cannot be looked at is told by the delivery.
-            Ok(Sight::None(_) | Sight::Undecided(_)) | Err(_) => None,
+            Ok(Sight::None(_) | Sight::Undecided(_) | Sight::Unaccepted(..)) | Err(_) => None,
         }
     }
+}
+
+/// Whether a history of the same cluster was opened behind the one of this backup.
+fn is_replaced(full: &Outline, histories: &[(LineageId, ClusterId)]) -> bool {
+    let own = histories.iter().position(|(lineage, _)| *lineage == full.lineage);
+    let mut behind = histories.iter().skip(own.map_or(0, |own| own + 1));
+    behind.any(|(_, cluster)| *cluster == full.cluster)
 }
 
 fn ended(following: &mut Following, end: WatchEnd) -> End {
@@ -405,4 +378,31 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::manifest::tests::manifest;
+
+    #[test]
+    fn a_history_that_was_opened_behind_in_the_same_cluster_takes_its_place() {
+        let of = |cluster, chain| {
+            let manifest = manifest(cluster, chain, 10);
+            let bytes = manifest.to_bytes();
+            Outline::of(manifest, &bytes)
+        };
+        let before = of(0xab, "20261120T091530Z-00000001");
+        let full = of(0xab, "20261120T101530Z-00000002");
+        let behind = of(0xab, "20261120T111530Z-00000003");
+        let other = of(0xcd, "20261120T121530Z-00000004");
+        let replaced = |all: &[&Outline]| {
+            let all: Vec<_> = all.iter().map(|full| (full.lineage.clone(), full.cluster)).collect();
+            is_replaced(&full, &all)
+        };
+        assert!(replaced(&[&before, &full, &behind]));
+        assert!(replaced(&[&behind]));
+        assert!(!replaced(&[&before, &full, &other]));
+        assert!(!replaced(&[&full]));
+    }
 }

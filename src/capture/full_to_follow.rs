@@ -353,7 +353,7 @@ impl Running {
     async fn begin(&mut self) {
         let around = self.desk.around.clone();
         match blocking(move || around.look()).await {
-            Err(why) | Ok(Sight::Undecided(why)) => {
+            Err(why) | Ok(Sight::Undecided(why) | Sight::Unaccepted(why, _)) => {
                 self.trouble(&why);
                 self.rest().await;
             }

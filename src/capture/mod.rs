@@ -21,7 +21,10 @@ mod chain;
 mod delivery;
 mod follow;
 mod full_to_follow;
+mod hashes;
+mod leases;
 mod packing;
+mod same_history;
 mod spool;
 mod status;
 mod watched;
@@ -36,7 +39,7 @@ use crate::etcd::choose::Wanted;
 use crate::etcd::{self, Endpoints};
 use crate::health::Level;
 use crate::layout::{ChainPath, Cluster, Outline, Writer};
-use crate::model::ByteSize;
+use crate::model::{ByteSize, ClusterId, LineageId};
 use crate::pipeline::Encoding;
 use crate::signing::Authority;
 use crate::store::Store;
@@ -44,6 +47,7 @@ use crate::store::Store;
 pub use assembly::{Assembly, Batch, Cutting, Now};
 pub use chain::Known;
 pub use full_to_follow::{Lane, run};
+pub use hashes::{Report, report};
 pub use spool::{Error as SpoolError, Spool};
 pub use status::Board;
 pub use writer::{DeltaWriter, Finished, Issue, Unwritten};
@@ -109,6 +113,8 @@ pub enum Sight {
     None(String),
     /// Which one counts is for the operator to say.
     Undecided(String),
+    /// The same, between these histories in the order in which they were opened, and of which clusters they are.
+    Unaccepted(String, Vec<(LineageId, ClusterId)>),
 }
 
 /// Which full backup a lane wants.

@@ -7,16 +7,18 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::assembly::Assembly;
 use super::follow::blocking;
+use super::hashes::{Report, report};
+use super::leases::Leases;
 use super::{Settings, Sight, Surroundings};
-use crate::etcd::{Access, Ahead, Member, Watching, auth_revision, survey};
-use crate::model::{HashKv, Revision};
+use crate::etcd::{Access, Member, Watching, auth_revision};
+use crate::model::{ClusterId, MemberId, Revision};
 
 /// How long a cut waits for what leases were granted.
 const WAIT_FOR_LEASES: Duration = Duration::from_secs(1);
 /// How many leases are asked for at once.
 const LEASES_AT_ONCE: usize = 64;
-/// An only member is asked for its hash up to this size.
-const LARGEST_HASHED_ALONE: u64 = 1 << 30;
+/// How long it is until leases are asked for again, where one could not be.
+const LEASES_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often a process looks whether it was held up.
 const PULSE: Duration = Duration::from_secs(1);
@@ -45,15 +47,22 @@ impl Pulse {
     }
 }
 
+/// A lease, and what it was granted where that could be asked for: none where it is gone.
+pub(super) type Told = (i64, Option<Option<u64>>);
+
 /// An open watch and what goes with it.
 pub(super) struct Watched {
     pub member: Member,
+    /// Which member that is.
+    id: MemberId,
     pub watching: Watching,
     access: Access,
     /// What a version that may leave deletions out sends once more: the first and the last revision.
     pub replayed: Option<(Revision, Revision)>,
-    pub asked: JoinSet<(i64, Option<Option<u64>>)>,
-    pub hashing: JoinSet<Option<HashKv>>,
+    pub asked: JoinSet<Told>,
+    /// When leases are asked for again, where one could not be.
+    pub ask_again_at: Option<Instant>,
+    pub hashing: JoinSet<Option<Report>>,
     /// How often users and roles were changed.
     pub auth: JoinSet<Option<u64>>,
     /// What there is once a full backup was taken beside, or it was looked again.
@@ -61,33 +70,64 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub fn new(member: Member, watching: Watching, access: Access, replayed: Option<(Revision, Revision)>) -> Watched {
+    pub fn new(
+        (member, id): (Member, MemberId),
+        watching: Watching,
+        access: Access,
+        replayed: Option<(Revision, Revision)>,
+    ) -> Watched {
         Watched {
             member,
+            id,
             watching,
             access,
             replayed,
             asked: JoinSet::new(),
+            ask_again_at: None,
             hashing: JoinSet::new(),
             auth: JoinSet::new(),
             full: JoinSet::new(),
         }
     }
 
-    pub fn ask_for_lease(&mut self, lease: i64) {
-        // More at once would hold up the changes; what is not known has the operator's default at a restore.
-        if self.asked.len() >= LEASES_AT_ONCE {
+    /// Asks for leases that wait, so many at once that changes are not held up.
+    pub fn ask_for_leases(&mut self, leases: &mut Leases) {
+        if self.ask_again_at.is_some_and(|at| at > Instant::now()) {
             return;
         }
-        let mut member = self.member.again();
-        self.asked
-            .spawn(async move { (lease, member.granted_ttl(lease).await.ok()) });
+        self.ask_again_at = None;
+        while self.asked.len() < LEASES_AT_ONCE
+            && let Some(lease) = leases.next()
+        {
+            let mut member = self.member.again();
+            self.asked
+                .spawn(async move { (lease, granted_ttl(&mut member, lease).await) });
+        }
     }
 
-    pub async fn wait_for_leases(&mut self, assembly: &mut Assembly) {
+    /// Keeps what was told of a lease beside the changes, and asks for the next.
+    pub fn keep_lease(&mut self, assembly: &mut Assembly, leases: &mut Leases, told: Result<Told, JoinError>) {
+        match told {
+            Ok((lease, Some(granted))) => {
+                // A lease is always within what can be.
+                assembly.keep_lease(lease, granted).ok();
+                leases.kept(lease);
+            }
+            Ok((lease, None)) => {
+                leases.not_told(lease);
+                self.ask_again_at = Some(Instant::now() + LEASES_AGAIN);
+            }
+            Err(_) => {}
+        }
+        self.ask_for_leases(leases);
+    }
+
+    /// Waits a while until all leases are told that changes name.
+    pub async fn wait_for_leases(&mut self, assembly: &mut Assembly, leases: &mut Leases) {
         let all = async {
-            while let Some(found) = self.asked.join_next().await {
-                keep_lease(assembly, found);
+            self.ask_for_leases(leases);
+            while let Some(told) = self.asked.join_next().await {
+                self.keep_lease(assembly, leases, told);
             }
         };
         tokio::time::timeout(WAIT_FOR_LEASES, all).await.ok();
@@ -107,35 +147,20 @@ impl Watched {
             .spawn(async move { blocking(move || around.look()).await.ok() });
     }
 
-    pub fn ask_for_hash(&mut self, settings: &Arc<Settings>) {
-        let (settings, access) = (settings.clone(), self.access.clone());
-        self.hashing.spawn(async move { hash_of_one(&settings, &access).await });
+    pub fn ask_for_hash(&mut self, settings: &Arc<Settings>, cluster: ClusterId) {
+        let (settings, access, id) = (settings.clone(), self.access.clone(), self.id);
+        self.hashing
+            .spawn(async move { report(&settings.members, &access, cluster, id).await });
     }
 }
 
-/// What a follower reports, or an only member that is not too large.
-async fn hash_of_one(settings: &Settings, access: &Access) -> Option<HashKv> {
-    let surveyed = survey(&settings.members, access, Ahead::Little).await;
-    let is_alone = surveyed.len() == 1;
-    for member in surveyed {
-        let Ok(status) = &member.candidate.answer else { continue };
-        let may = match is_alone {
-            true => status.db_bytes <= LARGEST_HASHED_ALONE,
-            false => !status.leads() && !status.learner && status.leader.is_some() && !status.is_corrupt(),
-        };
-        if may && let Some(mut connection) = member.connection {
-            return connection.hash_kv_now().await.ok();
-        }
+/// What a lease was granted; none where that cannot be asked for, with a new login either.
+async fn granted_ttl(member: &mut Member, lease: i64) -> Option<Option<u64>> {
+    if let Ok(granted) = member.granted_ttl(lease).await {
+        return Some(granted);
     }
-    None
-}
-
-pub(super) fn keep_lease(assembly: &mut Assembly, found: Result<(i64, Option<Option<u64>>), JoinError>) {
-    let Ok((lease, Some(granted))) = found else {
-        return;
-    };
-    // A lease is always within what can be.
-    assembly.keep_lease(lease, granted).ok();
+    member.log_in_again().await.ok()?;
+    member.granted_ttl(lease).await.ok()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod auth_status;
 mod certificate;
 pub mod choose;
 mod fault;
+mod lease;
 mod peer;
 mod peer_port;
 mod snapshot;
@@ -176,7 +177,10 @@ impl Member {
     async fn connect_with(url: &str, access: &Access, ahead: Ahead, options: ConnectOptions) -> Result<Member, Error> {
         let channel = channel_to(url, access, ahead).await?;
         let options = match &access.login {
-            Some((user, password)) => options.with_user(user.clone(), password.expose_secret().to_owned()),
+            // A token ends after some minutes without a call, or at all: whoever stays connected gets another one.
+            Some((user, password)) => options
+                .with_user(user.clone(), password.expose_secret().to_owned())
+                .with_auto_token_refresh(true),
             None => options,
         };
         let client = call(url, "Authenticate", CALL_TIMEOUT, async {
@@ -272,25 +276,6 @@ impl Member {
         match call(&self.url, "Range", CALL_TIMEOUT, client.get("\0", Some(options))).await {
             Ok(_) => Ok(false),
             Err(Error::Call { reason, .. }) if reason.contains("compacted") => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The time to live that a lease was granted, in seconds; none where it is gone.
-    pub async fn granted_ttl(&mut self, lease: i64) -> Result<Option<u64>, Error> {
-        let mut client = self.client.lease_client();
-        let answer = call(
-            &self.url,
-            "LeaseTimeToLive",
-            CALL_TIMEOUT,
-            client.time_to_live(lease, None),
-        )
-        .await;
-        match answer {
-            // Of one that is gone the time that is left is -1.
-            Ok(answer) if answer.ttl() < 0 => Ok(None),
-            Ok(answer) => Ok(u64::try_from(answer.granted_ttl()).ok().filter(|ttl| *ttl > 0)),
-            Err(Error::Call { reason, .. }) if reason.contains("lease not found") => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -18,7 +18,7 @@ use super::stores::open_to_write;
 use super::{Exit, Failure, Listener, failed, host, signing};
 use crate::backup::HashKvPolicy;
 use crate::capture::{Board, Cutting, Known, Lane, Need, Now, Others, Settings, Sight, Surroundings, run};
-use crate::catalog::{Backup, Catalog, LatestError, Pinned};
+use crate::catalog::{Backup, Catalog, LatestError, Lineage, Pinned};
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
@@ -26,7 +26,7 @@ use crate::etcd::{self, Ahead, survey};
 use crate::health::Level;
 use crate::layout::claim::State as ClaimState;
 use crate::layout::{ChainPath, Listed, Origin, Outline, Writer};
-use crate::model::ChainId;
+use crate::model::{ChainId, ClusterId, LineageId};
 use crate::pipeline::Encoding;
 use crate::process::Interrupt;
 use crate::slots::{APART, Claimant, HeldClaim, hosts_before};
@@ -330,7 +330,7 @@ impl Around {
             Need::First => match self.look()? {
                 Sight::None(_) => Ok(held),
                 Sight::Full(full, _) => Err(format!("{} has come meanwhile", full.chain)),
-                Sight::Undecided(why) => Err(why),
+                Sight::Undecided(why) | Sight::Unaccepted(why, _) => Err(why),
             },
         }
     }
@@ -352,8 +352,28 @@ fn sight(catalog: &Catalog) -> Sight {
     match catalog.latest() {
         Ok(backup) => Sight::Full(Box::new(backup.manifest().clone()), known(backup)),
         Err(error @ (LatestError::Empty | LatestError::NothingGood { .. })) => Sight::None(error.to_string()),
+        Err(LatestError::Unaccepted { accepted, candidates }) => {
+            let histories = histories(catalog, &candidates);
+            let error = LatestError::Unaccepted { accepted, candidates };
+            Sight::Unaccepted(with_causes(&error), histories)
+        }
         Err(error) => Sight::Undecided(with_causes(&error)),
     }
+}
+
+/// Which histories these are, in their order, but for those that go on in one before them; and of which clusters.
+fn histories(catalog: &Catalog, candidates: &[Lineage]) -> Vec<(LineageId, ClusterId)> {
+    let goes_on = |(index, of): &(usize, &Lineage)| {
+        let mut before = candidates.iter().take(*index);
+        before.any(|before| catalog.goes_on_unseen(before, of))
+    };
+    let own = candidates.iter().enumerate().filter(|candidate| !goes_on(candidate));
+    let of_cluster = own.filter_map(|(_, lineage)| {
+        let mut manifests = catalog.backups().iter().map(|backup| backup.manifest());
+        let first = manifests.find(|manifest| manifest.chain == lineage.first)?;
+        Some((lineage.id.clone(), first.cluster))
+    });
+    of_cluster.collect()
 }
 
 /// How far the chain of a backup has come.

@@ -397,6 +397,8 @@ pub struct Outline {
     pub raft_term: Option<u64>,
     /// The index of the last applied entry.
     pub consistent_index: Option<u64>,
+    /// What a member reported of its data.
+    pub hash_kv: Option<HashKv>,
     /// When the first byte came.
     pub first_byte_at: jiff::Timestamp,
     /// The snapshot as etcd sent it.
@@ -440,6 +442,7 @@ impl Outline {
             to_revision: manifest.to_revision,
             raft_term: manifest.raft_term,
             consistent_index: manifest.consistent_index,
+            hash_kv: manifest.hash_kv,
             first_byte_at: manifest.first_byte_at,
             plain: manifest.plain,
             stored: manifest.stored,

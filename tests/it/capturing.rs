@@ -19,12 +19,12 @@ use super::support::shifted::Shifted;
 use super::support::tools::Version;
 
 /// Nothing but deltas: full backups are taken where capture wants one.
-const DELTAS: &str = "[deltas]\nenabled = true\nevery = \"1s\"\nmark_every = \"2s\"\n";
+pub const DELTAS: &str = "[deltas]\nenabled = true\nevery = \"1s\"\nmark_every = \"2s\"\n";
 
 /// A change, as both sides tell it: revision, place in it, key; and of a put create revision, version, lease and value.
 type Told = (i64, i64, Vec<u8>, Option<(i64, i64, i64, Vec<u8>)>);
 
-fn lane(host: &Host) -> Value {
+pub fn lane(host: &Host) -> Value {
     let path = host.path("state").join(CLUSTER).join("status.json");
     let text = fs::read_to_string(path).unwrap_or_else(|_| "null".to_owned());
     let status: Value = serde_json::from_str(&text).unwrap();
@@ -32,12 +32,12 @@ fn lane(host: &Host) -> Value {
 }
 
 /// What is stored of the chain that was begun last, by name.
-struct Stored {
-    chain: String,
-    files: BTreeMap<String, PathBuf>,
+pub struct Stored {
+    pub chain: String,
+    pub files: BTreeMap<String, PathBuf>,
 }
 
-fn chains(host: &Host, store: &std::path::Path) -> Vec<Stored> {
+pub fn chains(host: &Host, store: &std::path::Path) -> Vec<Stored> {
     let mut chains: BTreeMap<String, Stored> = BTreeMap::new();
     for file in super::support::host::files_below(store) {
         let path = store.join(&file);
@@ -72,12 +72,12 @@ impl Stored {
         })
     }
 
-    fn with(&self, suffix: &str) -> Vec<&String> {
+    pub fn with(&self, suffix: &str) -> Vec<&String> {
         self.files.keys().filter(|name| name.ends_with(suffix)).collect()
     }
 
     /// What its deltas hold beside changes and marks, in words.
-    fn others(&self, host: &Host) -> Vec<String> {
+    pub fn others(&self, host: &Host) -> Vec<String> {
         let mut others = Vec::new();
         for (name, plain) in self.deltas(host) {
             let ObjectName::Delta(_, span, _) = name else { continue };
@@ -118,7 +118,7 @@ impl Stored {
     }
 
     /// All changes in its deltas, and the revision that they reach without a hole.
-    fn changes(&self, host: &Host) -> (Vec<Told>, i64) {
+    pub fn changes(&self, host: &Host) -> (Vec<Told>, i64) {
         let mut reached = self.base().expect("a chain begins with a full backup");
         let mut told = Vec::new();
         for (name, plain) in self.deltas(host) {
@@ -177,7 +177,7 @@ fn watched(client: &Client, from: i64, to: i64) -> Vec<Told> {
     })
 }
 
-fn newest(host: &Host) -> Stored {
+pub fn newest(host: &Host) -> Stored {
     chains(host, &host.store())
         .into_iter()
         .filter(|stored| stored.base().is_some())
@@ -186,7 +186,7 @@ fn newest(host: &Host) -> Stored {
 }
 
 /// Waits until the newest chain has come to `revision`.
-fn until_stored(host: &Host, revision: i64) -> Stored {
+pub fn until_stored(host: &Host, revision: i64) -> Stored {
     let names = |stored: &Stored| -> i64 {
         let deltas = stored.with(".delta");
         let to = deltas.iter().filter_map(|name| {
@@ -203,7 +203,7 @@ fn until_stored(host: &Host, revision: i64) -> Stored {
 }
 
 /// That the newest chain holds all that etcd knows of behind its full backup.
-fn prove(host: &Host, client: &Client, revision: i64) -> Stored {
+pub fn prove(host: &Host, client: &Client, revision: i64) -> Stored {
     let stored = until_stored(host, revision);
     let (told, reached) = stored.changes(host);
     let base = stored.base().unwrap();
@@ -217,7 +217,7 @@ fn prove(host: &Host, client: &Client, revision: i64) -> Stored {
     stored
 }
 
-fn stop(agent: Running) -> String {
+pub fn stop(agent: Running) -> String {
     agent.signal("TERM");
     agent.wait().expect_code(0).stderr
 }
@@ -479,7 +479,7 @@ fn changed_users_have_a_full_backup_taken_and_leases_and_hashes_are_kept() {
     let stored = until_stored(&host, client.revision().unwrap());
     let records = stored.others(&host);
     assert!(records.contains(&"lease 77 4321".to_owned()), "{records:?}");
-    // The first hash comes after a minute, with what is written then.
+    // The first hash comes after some seconds, with what is written then.
     let begun = std::time::Instant::now();
     wait_for(client.raw().auth_client().user_add("somebody", "x", None)).unwrap();
     let long = std::time::Duration::from_secs(100);

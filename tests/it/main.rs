@@ -22,6 +22,7 @@ mod copying;
 mod crash;
 mod damaged_chain;
 mod delta_vector;
+mod doubtful_history;
 mod following;
 mod grid;
 mod hanging;

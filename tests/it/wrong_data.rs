@@ -9,7 +9,7 @@ use super::support::running::until;
 use super::support::tools::Version;
 
 /// Three members of which the first, a follower that would be asked before the others, has one other value.
-fn cluster(version: Version) -> Option<Etcd> {
+pub fn cluster(version: Version) -> Option<Etcd> {
     let options = Options {
         members: 3,
         ..Options::default()

@@ -22,7 +22,9 @@ impl Desk {
         if following.assembly.waits_since().is_none() {
             return Ok(());
         }
-        watched.wait_for_leases(&mut following.assembly).await;
+        watched
+            .wait_for_leases(&mut following.assembly, &mut following.leases)
+            .await;
         self.trust(following, watched).await?;
         if let Err(error) = self.hear_once_more(following, watched).await {
             following.start_over();
@@ -43,6 +45,7 @@ impl Desk {
             following.start_over();
             return Err(end);
         }
+        following.leases.cut();
         (following.tip, following.missed_at) = (to, None);
         if following.newer_at.take_if(|newer| *newer <= to).is_some() {
             watched.look_again(&self.around);

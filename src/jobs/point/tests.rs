@@ -222,9 +222,7 @@ fn before_a_deletion_is_the_revision_before_the_last_one() {
 fn the_time_of_a_point_is_told_where_a_mark_is_of_it_and_no_other() {
     let one = there(&[full(10)], |maker| vec![maker.delta_marked(11, 45, 1, 4)]);
     let told = |key: &str| {
-        let (_, chosen) = one
-            .choose(None, &Point::BeforeDelete(key.as_bytes().to_vec()))
-            .unwrap();
+        let (_, chosen) = one.choose(None, &Point::BeforeDelete(key.as_bytes().to_vec())).unwrap();
         chosen.lines().remove(0).1
     };
     // 35 deletes it; the marks around it are of 32 and of 36.

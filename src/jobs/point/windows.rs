@@ -147,7 +147,7 @@ fn reason(reason: GapReason) -> &'static str {
         GapReason::Compacted => "etcd had compacted what was not captured yet",
         GapReason::Missed => "etcd left a revision out",
         GapReason::ClusterChanged => "another cluster answered",
-        GapReason::WentBack => "etcd's revision went back",
+        GapReason::WentBack => "etcd's data was replaced, or its revision went back",
         GapReason::SpoolFull => "there was no more room for what had not reached its destinations",
         GapReason::TooLarge => "a revision had more changes than a delta can hold",
         GapReason::AuthChanged => "users, roles or passwords changed",

@@ -266,7 +266,7 @@ pub enum GapReason {
     Missed,
     /// Another cluster answers.
     ClusterChanged,
-    /// etcd's revision went back.
+    /// etcd's revision went back, or its data was replaced.
     WentBack,
     /// There was no more room for what had not reached its destinations.
     SpoolFull,

@@ -70,8 +70,11 @@ impl Agent {
                 } else if was_broken {
                     self.log.line(Level::Info, "the configuration is valid again", &[]);
                 } else if reason == Reason::Asked {
-                    self.log
-                        .line(Level::Info, "the configuration was read again, and is the same", &[]);
+                    self.log.line(
+                        Level::Info,
+                        "the configuration was read again: it is what is in force already",
+                        &[],
+                    );
                 }
             }
             Err(error) => {

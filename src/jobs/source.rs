@@ -103,8 +103,9 @@ impl Asked<'_> {
             places: copies(backup, &places),
             identities: search.identities.clone(),
             window: self.window,
-            // Of a full backup that was named there is nothing more to say.
-            chosen: Some(chosen).filter(|chosen| point != Point::OfSource || chosen.is_behind()),
+            // Of a full backup that was named there is nothing more to say, but what is not in it.
+            chosen: Some(chosen)
+                .filter(|chosen| point != Point::OfSource || chosen.is_behind() || chosen.lost().is_some()),
         })
     }
 
@@ -244,7 +245,7 @@ impl Found {
         }
     }
 
-    /// The point that was chosen, where that is not just a full backup.
+    /// The point that was chosen, where that is not just the newest full backup.
     pub fn chosen(&self) -> Option<&Chosen> {
         self.chosen.as_ref()
     }

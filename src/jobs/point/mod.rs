@@ -139,8 +139,13 @@ impl Chosen {
     pub fn lost(&self) -> Option<String> {
         let behind = self.last.get().saturating_sub(self.revision.get());
         (behind > 0).then(|| {
+            let more = match self.is_behind() {
+                true => "",
+                // Whoever types an ID may not know that it is a full backup alone.
+                false => ": `latest` in place of the ID restores up to there",
+            };
             format!(
-                "{} behind it, up to revision {}",
+                "{} behind it, up to revision {}{more}",
                 count(behind.cast_unsigned(), "revision"),
                 self.last
             )

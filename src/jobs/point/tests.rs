@@ -137,6 +137,10 @@ fn a_revision_is_reached_from_the_newest_full_backup_before_it() {
     // A chain that is named is the only one; by itself it is its full backup.
     let (_, named) = two.choose(Some("00000001"), &Point::OfSource).unwrap();
     assert_eq!((named.revision, named.is_behind()), (revision(10), false));
+    assert_eq!(
+        named.lost().unwrap(),
+        "35 revisions behind it, up to revision 45: `latest` in place of the ID restores up to there"
+    );
     let (id, named) = two.choose(Some("00000001"), &Point::Revision(revision(40))).unwrap();
     assert_eq!(
         (id.as_str(), named.lost().unwrap().as_str()),

@@ -58,7 +58,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         false => {
             let lock = host::jobs_lock(&state, "rewrap", args.wait)?;
             let opened = open_to_write(&config, &state, args.destination.as_slice())?;
-            (Some(lock), read_and_sweep(&context.output, &config, &state, &opened))
+            (
+                Some(lock),
+                read_and_sweep(&context.output, &config, &state, &opened, &|| {}),
+            )
         }
     };
     let run = Run {

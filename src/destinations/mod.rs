@@ -83,9 +83,19 @@ impl Destinations {
     /// Lists and reads those that were opened, each once. With `sweep`, what runs of this host that died have left is
     /// removed by the same listing.
     pub fn read(cluster: ClusterName, opened: &[Destination], sweep: Option<&Begun>) -> Destinations {
+        Destinations::read_while(cluster, opened, sweep, &|| {})
+    }
+
+    /// The same; `look` is called every so often meanwhile, as long as one of them gets on.
+    pub fn read_while(
+        cluster: ClusterName,
+        opened: &[Destination],
+        sweep: Option<&Begun>,
+        look: &(dyn Fn() + Sync),
+    ) -> Destinations {
         let read = side_by_side(opened.iter(), |destination| match &destination.store {
             Ok(store) => store
-                .read(&destination.name, sweep)
+                .read_while(&destination.name, sweep, look)
                 .map(|contents| Some((store.clone(), contents)))
                 .map_err(|error| with_causes(&error)),
             // A store that never was there has no backups.

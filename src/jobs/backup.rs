@@ -283,8 +283,14 @@ pub fn wanted(config: &Config, asked_for: Option<&str>) -> Result<Wanted, Failur
 }
 
 /// Reads what was opened, which is all there is, and removes what runs of this host that died have left there, and what
-/// nobody has answered for in a day.
-pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, opened: &[Destination]) -> Destinations {
+/// nobody has answered for in a day. `look` is called every so often meanwhile, as long as one of them gets on.
+pub fn read_and_sweep(
+    listener: &dyn Listener,
+    config: &Config,
+    state: &State,
+    opened: &[Destination],
+    look: &(dyn Fn() + Sync),
+) -> Destinations {
     let begun = state.begun();
     if let Err(error) = &begun {
         let why = with_causes(error);
@@ -294,7 +300,7 @@ pub fn read_and_sweep(listener: &dyn Listener, config: &Config, state: &State, o
         host: host::host_name().to_string(),
         ..begun
     });
-    let mut read = Destinations::read(config.cluster.name.clone(), opened, begun.as_ref());
+    let mut read = Destinations::read_while(config.cluster.name.clone(), opened, begun.as_ref(), look);
     last_seen::hold_against(&mut read, state);
     last_seen::note(listener, state, &read);
     for (name, swept) in &read.swept {

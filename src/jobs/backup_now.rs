@@ -118,7 +118,7 @@ pub(super) fn open_and_read(
     let written_to = opened.len();
     // A history goes on in all destinations, also in those that this backup does not go to.
     opened.extend(open_the_others(config, state, &opened));
-    let destinations = read_and_sweep(listener, config, state, &opened);
+    let destinations = read_and_sweep(listener, config, state, &opened, &|| {});
     opened.truncate(written_to);
     // What keeps the backup out of a destination is told at the end, once.
     let told_later = opened.iter().filter(|destination| destination.store.is_err());

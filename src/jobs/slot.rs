@@ -216,7 +216,11 @@ impl<'a> Attempt<'a> {
         let mut held = self.claim(&claimant);
         // Only now: while nobody else can add to it.
         self.order.pulse.beat();
-        let mut destinations = backup::read_and_sweep(self.listener, self.config, &self.state, &self.destinations);
+        let pulse = &self.order.pulse;
+        let mut destinations =
+            backup::read_and_sweep(self.listener, self.config, &self.state, &self.destinations, &|| {
+                pulse.beat()
+            });
         for (name, error) in &destinations.unreadable {
             self.listener.warn(&format!("destination {name}: {error}"));
         }

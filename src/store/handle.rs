@@ -315,8 +315,14 @@ impl Store {
     /// What is in the store, under the name of its destination, by one listing; with `sweep`, the leavings of backups that
     /// did not end are removed by the same.
     pub fn read(&self, destination: &str, sweep: Option<&Begun>) -> Result<Contents, Error> {
+        self.read_while(destination, sweep, || {})
+    }
+
+    /// The same; `look` is called every so often meanwhile, as long as it gets on.
+    pub fn read_while(&self, destination: &str, sweep: Option<&Begun>, look: impl FnMut()) -> Result<Contents, Error> {
         let (destination, sweep) = (destination.to_owned(), sweep.cloned());
-        self.ask_for_many(move |store, signs| store.read(&destination, sweep.as_ref(), &|| signs.give()))
+        let read = move |store: &Inner, signs: &Signs| store.read(&destination, sweep.as_ref(), &|| signs.give());
+        self.ask_while(self.limits.listing, read, look)
     }
 
     /// The backups in it, under the name of its destination.

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,6 +21,13 @@ use crate::model::ChainId;
 
 /// How long an object that nobody answers for is left alone.
 pub const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// After how many removals in a chain it is asked again whether that has become a backup since: a listing of a chain with a day
+/// of deltas is long.
+const ASKED_AGAIN_AFTER: usize = 1000;
+
+/// How long a sweep goes on: a backup may be waiting for it. The next one removes what is left.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// The chains that this host began and has not ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +55,7 @@ pub struct Sweep {
     /// What it removed.
     pub swept: Vec<Swept>,
     /// The chains of dead runs of which it has passed something over: it was written too lately, or somebody uses it; or the
-    /// listing may not show it yet.
+    /// listing may not show it yet; or there was too much of all.
     pub passed_over: BTreeSet<ChainId>,
 }
 
@@ -85,12 +93,16 @@ impl Inner {
             }
         };
         let delay = self.backend().listing_delay();
-        let (leavings, passed_over) = leavings(&objects, begun, &claimed, now, delay);
+        let (leavings, mut passed_over) = leavings(&objects, begun, &claimed, now, delay);
+        let (mut known, started) = (BTreeMap::new(), Instant::now());
         for (object, path) in leavings {
             sign();
+            if started.elapsed() >= LONGEST {
+                passed_over.extend(dead_run_of(object, begun).cloned());
+                continue;
+            }
             if let Listed::Ours(name) = &object.name
-                && let Some(chain) = name.chain()
-                && self.has_manifest(chain)?
+                && self.has_become_a_backup(&mut known, name, sign)?
             {
                 continue; // it came after the listing
             }
@@ -112,11 +124,44 @@ impl Inner {
         }
     }
 
-    pub(super) fn has_manifest(&self, chain: &ChainPath) -> Result<bool, Error> {
-        let objects = self.list_all(&Under::Chain(chain.clone()), &|| {})?;
+    /// Whether the chain of a leaving has a manifest by now. It is asked when its first object is to go, every so often after
+    /// that, and before what a manifest would name goes.
+    fn has_become_a_backup<'a>(
+        &self,
+        known: &mut BTreeMap<&'a ChainPath, (bool, usize)>,
+        leaving: &'a ObjectName,
+        sign: &dyn Fn(),
+    ) -> Result<bool, Error> {
+        let Some(chain) = leaving.chain() else {
+            return Ok(false);
+        };
+        match known.get_mut(chain) {
+            Some((true, _)) => return Ok(true),
+            Some((false, since)) if *since < ASKED_AGAIN_AFTER && !matches!(leaving, ObjectName::Full(_)) => {
+                *since += 1;
+                return Ok(false);
+            }
+            Some(_) | None => {}
+        }
+        let has_manifest = self.has_manifest(chain, sign)?;
+        known.insert(chain, (has_manifest, 0));
+        Ok(has_manifest)
+    }
+
+    pub(super) fn has_manifest(&self, chain: &ChainPath, sign: &dyn Fn()) -> Result<bool, Error> {
+        let objects = self.list_all(&Under::Chain(chain.clone()), sign)?;
         let is_manifest = |object: &Listed| matches!(object, Listed::Ours(ObjectName::FullManifest(..)));
         Ok(objects.iter().any(|object| is_manifest(&object.name)))
     }
+}
+
+/// The run that has left an object, if it is one of this host that is dead.
+fn dead_run_of<'a>(object: &'a ListedObject, begun: &Begun) -> Option<&'a ChainId> {
+    let (Listed::Ours(name) | Listed::Partial { of: name, .. }) = &object.name else {
+        return None;
+    };
+    let chain = &name.chain()?.chain;
+    begun.dead.contains(chain).then_some(chain)
 }
 
 /// What of a listing nobody will ever use, with its path; and the chains of dead runs of which there is more.
@@ -240,5 +285,176 @@ impl<'a> Chains<'a> {
         let folder = format!("{chain}/");
         let next = self.foreign.partition_point(|path| *path < folder.as_str());
         self.foreign.get(next).is_some_and(|path| path.starts_with(&folder))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::layout::{Epoch, Span};
+    use crate::model::{ClusterId, Revision};
+    use crate::store::backend::{Backend, Cache, FreeSpace, NewObject, Opened};
+    use crate::store::folder::Folder;
+    use crate::store::handle::{Limits, Store};
+    use crate::store::inner::Access;
+
+    type Act = Box<dyn FnMut(usize) + Send>;
+
+    /// A folder that counts how often a chain of it is listed, and does something before each removal.
+    struct Counting {
+        folder: Folder,
+        listed: AtomicUsize,
+        removed: AtomicUsize,
+        before: Mutex<Act>,
+    }
+
+    impl std::fmt::Debug for Counting {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            self.folder.fmt(f)
+        }
+    }
+
+    impl Backend for Counting {
+        fn address(&self, path: &str) -> String {
+            self.folder.address(path)
+        }
+
+        fn begin(&self, object: &ObjectName) -> Result<Box<dyn NewObject>, Error> {
+            self.folder.begin(object)
+        }
+
+        fn put_new(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+            self.folder.put_new(object, bytes)
+        }
+
+        fn replace(&self, object: &ObjectName, bytes: &[u8]) -> Result<(), Error> {
+            self.folder.replace(object, bytes)
+        }
+
+        fn read(&self, object: &ObjectName, most: u64) -> Result<Vec<u8>, Error> {
+            self.folder.read(object, most)
+        }
+
+        fn open(&self, object: &ObjectName, cache: Cache) -> Result<Opened, Error> {
+            self.folder.open(object, cache)
+        }
+
+        fn list(&self, under: &Under, sign: &dyn Fn()) -> Result<Vec<ListedObject>, Error> {
+            if matches!(under, Under::Chain(_)) {
+                self.listed.fetch_add(1, Ordering::Relaxed);
+            }
+            self.folder.list(under, sign)
+        }
+
+        fn listing_delay(&self) -> SignedDuration {
+            self.folder.listing_delay()
+        }
+
+        fn folders(&self) -> Result<Vec<String>, Error> {
+            self.folder.folders()
+        }
+
+        fn remove(&self, object: &ObjectName) -> Result<(), Error> {
+            self.folder.remove(object)
+        }
+
+        fn remove_leaving(&self, leaving: &Listed) -> Result<(), Error> {
+            let before = self.removed.fetch_add(1, Ordering::Relaxed);
+            (self.before.lock().unwrap())(before);
+            self.folder.remove_leaving(leaving)
+        }
+
+        fn now(&self) -> Result<Timestamp, Error> {
+            self.folder.now()
+        }
+
+        fn free_space(&self) -> Result<Option<FreeSpace>, Error> {
+            self.folder.free_space()
+        }
+    }
+
+    const DEAD: &str = "20261120T101530Z-00000001";
+
+    fn chain() -> ChainPath {
+        ChainPath {
+            cluster: ClusterId(0xab),
+            chain: DEAD.parse().unwrap(),
+        }
+    }
+
+    fn delta(at: i64) -> ObjectName {
+        let revision = Revision::new(at).unwrap();
+        ObjectName::Delta(chain(), Span::new(revision, revision).unwrap(), Epoch(1))
+    }
+
+    /// A store of which the removal of a chain with so many deltas was cut off, and a run that answers for it.
+    fn cut_off(deltas: i64, before: Act) -> (tempfile::TempDir, Arc<Counting>, Store, Begun) {
+        let root = tempfile::tempdir().unwrap();
+        let backend = Arc::new(Counting {
+            folder: Folder::at(&root.path().join("prod")),
+            listed: AtomicUsize::new(0),
+            removed: AtomicUsize::new(0),
+            before: Mutex::new(before),
+        });
+        let access = Access::Write {
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let whom = root.path().display().to_string();
+        let store = Store::over(backend.clone(), access, &whom, Limits::default()).unwrap();
+        for at in 1..=deltas {
+            backend.put_new(&delta(at), b"delta").unwrap();
+        }
+        backend.put_new(&ObjectName::Full(chain()), b"full").unwrap();
+        let begun = Begun {
+            dead: [chain().chain].into(),
+            ..Begun::default()
+        };
+        (root, backend, store, begun)
+    }
+
+    #[test]
+    fn a_chain_of_many_objects_is_not_listed_anew_for_each_of_them() {
+        let (_root, backend, store, begun) = cut_off(50, Box::new(|_| {}));
+        assert_eq!(store.sweep(&begun).unwrap().len(), 51);
+        // Before the first, and before what a manifest would name.
+        assert_eq!(backend.listed.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn what_becomes_a_backup_while_its_leavings_are_swept_keeps_its_object() {
+        let manifest = ObjectName::FullManifest(chain(), Revision::new(7).unwrap());
+        let place = Arc::new(Mutex::new(None::<Folder>));
+        let (of_it, name) = (place.clone(), manifest.clone());
+        let before: Act = Box::new(move |removed| {
+            if removed == 1 {
+                let folder = of_it.lock().unwrap().clone().unwrap();
+                folder.put_new(&name, b"{}").unwrap();
+            }
+        });
+        let (_root, backend, store, begun) = cut_off(5, before);
+        *place.lock().unwrap() = Some(backend.folder.clone());
+        store.sweep(&begun).unwrap();
+        let left = store.list_chain(&chain()).unwrap();
+        for name in [manifest, ObjectName::Full(chain())] {
+            assert!(
+                left.iter().any(|object| object.name == Listed::Ours(name.clone())),
+                "{left:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_sweep_hears_that_it_gets_on() {
+        let slow: Act = Box::new(|_| std::thread::sleep(Duration::from_millis(30)));
+        let (_root, _, store, begun) = cut_off(30, slow);
+        let heard = AtomicUsize::new(0);
+        let contents = store.read_while("local", Some(&begun), || {
+            heard.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(contents.unwrap().swept.unwrap().unwrap().swept.len(), 31);
+        assert!(heard.load(Ordering::Relaxed) > 0);
     }
 }

@@ -936,11 +936,11 @@ fn whoever_concludes_from_what_is_not_there_is_told_that_it_cannot_be_looked_int
     }
     closed.iter().for_each(|path| open(path, 0o000));
     let found = as_nobody(|| store.newest_claim(&slot));
-    let has = as_nobody(|| store.inner().has_manifest(&chain(CHAIN)));
+    let has = as_nobody(|| store.inner().has_manifest(&chain(CHAIN), &|| {}));
     closed.iter().for_each(|path| open(path, 0o755));
     assert!(matches!(found, Err(Error::Io { .. })), "{found:?}");
     assert!(matches!(has, Err(Error::Io { .. })), "{has:?}");
-    assert!(store.inner().has_manifest(&chain(CHAIN)).unwrap());
+    assert!(store.inner().has_manifest(&chain(CHAIN), &|| {}).unwrap());
 }
 
 #[test]

@@ -209,6 +209,20 @@ fn real_servers_of_swift_keep_no_segments_that_nothing_names() {
     assert_eq!(segments(), 3, "those of who came second have gone");
     store.remove(&full()).unwrap();
     assert_eq!(segments(), 0);
+    // And so they do with what follows a backup.
+    for name in [
+        "00000000000000000008-00000000000000000009.00000001.delta",
+        "00000000000000000008-00000000000000000010.00000001.pack",
+    ] {
+        let name: ObjectName = format!("ab/20261120T101530Z-9f3c4a1b/{name}").parse().unwrap();
+        let each = |_| std::ops::ControlFlow::Continue(());
+        store
+            .write_stream(&name, std::io::Cursor::new(content.clone()), each)
+            .unwrap();
+        assert_eq!(segments(), 3, "{name}");
+        store.remove(&name).unwrap();
+        assert_eq!(segments(), 0, "{name}");
+    }
     // Those of a run that was killed are found by a sweep, and by no listing.
     let mut upload = store.begin(&full()).unwrap();
     upload.write_all(&content).unwrap();

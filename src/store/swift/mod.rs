@@ -312,10 +312,9 @@ impl Backend for Swift {
     fn remove(&self, object: &ObjectName) -> Result<(), Error> {
         let name = object.to_string();
         let removed = wait(async {
-            // The others are never sent in parts.
-            let named = match object {
-                ObjectName::Full(_) | ObjectName::Canary(_) => self.segments_named_by(&name).await?,
-                _ => Vec::new(),
+            let named = match may_be_of_segments(object) {
+                true => self.segments_named_by(&name).await?,
+                false => Vec::new(),
             };
             let removed = self
                 .requests
@@ -429,6 +428,26 @@ impl Read for OfObject {
         let next = next.map_err(|fault| io::Error::other(failure("read", self.at.clone(), fault)))?;
         self.block = io::Cursor::new(next);
         self.block.read(buffer)
+    }
+}
+
+/// Whether an object may have been sent in parts: whatever is written as a stream, by whom ever. Documents are not.
+fn may_be_of_segments(object: &ObjectName) -> bool {
+    match object {
+        ObjectName::Full(_)
+        | ObjectName::Canary(_)
+        | ObjectName::Delta(..)
+        | ObjectName::Pack(..)
+        | ObjectName::Mark(..) => true,
+        ObjectName::StoreMarker
+        | ObjectName::Signers
+        | ObjectName::Acceptance(_)
+        | ObjectName::FullManifest(..)
+        | ObjectName::Pin(_)
+        | ObjectName::Check(..)
+        | ObjectName::Epoch(..)
+        | ObjectName::Gap(..)
+        | ObjectName::Claim(..) => false,
     }
 }
 

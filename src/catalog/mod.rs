@@ -12,6 +12,7 @@ mod backup;
 mod choose;
 mod document;
 mod family;
+mod lacking;
 mod leftovers;
 mod lineage;
 mod merge;
@@ -35,6 +36,7 @@ pub use backup::{Asked, Backup, BackupCopy, LastCheck, Link, Newness, Pinned, St
 pub use choose::{Astray, FindError, LatestError, Lineage};
 use document::{Checked, Content, Refused};
 pub use document::{Document, Understood};
+pub use lacking::{lacking, last_change};
 pub use leftovers::{Headless, Odd, Oddity};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 use reading::Reading;
@@ -284,6 +286,21 @@ impl Catalog {
                 links: Vec::new(),
             };
             backup.copies.insert(place, copy);
+        }
+    }
+
+    /// Takes in that a destination has what follows a backup in its chain in another one, too.
+    pub fn add_links(&mut self, destination: &str, id: &ChainId, from: &str) {
+        for backup in self.backups.iter_mut().filter(|backup| backup.id() == id) {
+            let source = backup.copies.iter().find(|copy| copy.destination == from);
+            let links = source.map_or_else(Vec::new, |source| source.links.clone());
+            let mut copies = backup.copies.iter_mut();
+            if let Some(copy) = copies.find(|copy| copy.destination == destination) {
+                copy.links.extend(links);
+                // What it has stays as it was listed.
+                copy.links.sort_by(|a, b| a.name.cmp(&b.name));
+                copy.links.dedup_by(|a, b| a.name == b.name);
+            }
         }
     }
 

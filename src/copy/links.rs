@@ -1,7 +1,10 @@
 //! What follows a full backup in its chain, brought along as it is: deltas, packs, marks, gaps and epochs.
 //!
 //! Each is held to its own header on the way: of a delta or a pack that is not what was stored nothing is left there. They are
-//! written in the order of their names, so that a copy that is cut off holds the beginning of the chain without a hole.
+//! written in the order of their revisions, so that a copy that is cut off holds the beginning of the chain without a hole. What
+//! both have in other objects, packed in one of them, is not brought.
+//!
+//! Invariant: what the chain had when it was listed last is all there, or it is not called done.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read};
@@ -9,47 +12,99 @@ use std::io::{self, BufReader, Read};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Job, goes_on, put};
-use crate::catalog::Link;
+use crate::catalog::{Link, lacking};
 use crate::layout::delta::Head;
-use crate::layout::{MAX_BYTES, ObjectName, Stream};
+use crate::layout::{Listed, ListedObject, MAX_BYTES, ObjectName, Stream};
 use crate::model::Digest;
 use crate::source::delta::head_bytes;
 use crate::store::{self, Object};
 
+/// So often it is looked again what there is, where objects were packed meanwhile.
+const LOOKS: usize = 8;
+
+/// What became of one object.
+enum One {
+    /// It was written.
+    Written,
+    /// Another host has brought it.
+    WasThere,
+    /// It is gone from where it is copied: packed, overtaken by a later mark, or removed with its chain.
+    Gone,
+}
+
 /// Brings what the chain has there and lacks here. How many objects were written.
 pub(super) fn bring(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<u64, Error> {
-    let chain = job.manifest.chain_path();
-    let names = |store: &store::Store| -> Result<BTreeSet<ObjectName>, store::Error> {
-        let links = Link::listed(store.list_chain(&chain)?).into_iter();
-        Ok(links.map(|link| link.name).collect())
-    };
-    let there = names(job.from)?;
+    let mut there = names_there(job)?;
     if there.is_empty() {
         return Ok(0);
     }
-    let here = names(job.to)?;
-    let mut lacking: Vec<&ObjectName> = there.difference(&here).collect();
-    lacking.sort_by_key(|name| name.to_string());
+    let mut here = names(job.to.list_whole_chain(&job.manifest.chain_path())?);
     let mut written = 0;
-    for name in lacking {
-        written += u64::from(one(job, name, each)?);
+    for _ in 0..LOOKS {
+        let mut is_any_gone = false;
+        for name in lacking(&there, &here) {
+            match one(job, name, each)? {
+                One::Gone => {
+                    is_any_gone = true;
+                    continue;
+                }
+                One::Written => written += 1,
+                One::WasThere => {}
+            }
+            here.insert(name.clone());
+        }
+        if !is_any_gone {
+            return Ok(written);
+        }
+        // What holds its changes now was listed later, or the whole chain has gone.
+        there = names_there(job)?;
     }
-    Ok(written)
+    let id = job.manifest.chain.clone();
+    Err(Error::Overtaken { id })
 }
 
-/// Brings one object; not where it is gone meanwhile, or another host has brought it.
-fn one(job: &Job<'_>, name: &ObjectName, each: &(dyn Fn(u64) + Sync)) -> Result<bool, Error> {
+fn names(listed: Vec<ListedObject>) -> BTreeSet<ObjectName> {
+    Link::listed(listed).into_iter().map(|link| link.name).collect()
+}
+
+/// What follows the backup where it is copied from, as long as it is there itself: of a chain that is being removed nobody knows
+/// what it had.
+fn names_there(job: &Job<'_>) -> Result<BTreeSet<ObjectName>, Error> {
+    let listed = job.from.list_whole_chain(&job.manifest.chain_path())?;
+    let manifest = job.manifest.name();
+    if !listed
+        .iter()
+        .any(|object| object.name == Listed::Ours(manifest.clone()))
+    {
+        // It is asked for by its name: a listing may be behind.
+        match job.from.read_small(&manifest, MAX_BYTES as u64) {
+            Ok(_) => {}
+            Err(store::Error::NotFound { .. }) => {
+                let (at, id) = (job.from.address_of(&manifest), job.manifest.chain.clone());
+                return Err(Error::SourceGone { at, id });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(names(listed))
+}
+
+/// Brings one object.
+fn one(job: &Job<'_>, name: &ObjectName, each: &(dyn Fn(u64) + Sync)) -> Result<One, Error> {
     let is_document = matches!(name, ObjectName::Epoch(..) | ObjectName::Gap(..));
     if is_document {
         return match job.from.read_small(name, MAX_BYTES as u64) {
-            Ok(document) => Ok(put(job.to, name, &document)?),
-            Err(store::Error::NotFound { .. }) => Ok(false),
+            Ok(document) => Ok(match put(job.to, name, &document)? {
+                true => One::Written,
+                false => One::WasThere,
+            }),
+            Err(store::Error::NotFound { .. }) => Ok(One::Gone),
             Err(error) => Err(error.into()),
         };
     }
     let object = match job.from.open_object(name) {
         Ok((object, _)) => object,
-        Err(store::Error::NotFound { .. }) => return Ok(false),
+        Err(store::Error::NotFound { .. }) => return Ok(One::Gone),
         Err(error) => return Err(error.into()),
     };
     let source = Held::new(object, name.clone());
@@ -68,11 +123,17 @@ fn one(job: &Job<'_>, name: &ObjectName, each: &(dyn Fn(u64) + Sync)) -> Result<
             }
         }
         Ok(Some(_)) => {}
-        Err(store::Error::AlreadyExists { .. }) => return Ok(false),
-        Err(error) => return Err(error.into()),
+        Err(store::Error::AlreadyExists { .. }) => return Ok(One::WasThere),
+        // It may have gone while it was read.
+        Err(error) => {
+            return match job.from.open_object(name) {
+                Err(store::Error::NotFound { .. }) => Ok(One::Gone),
+                Ok(_) | Err(_) => Err(error.into()),
+            };
+        }
     }
     job.to.lock(name)?;
-    Ok(true)
+    Ok(One::Written)
 }
 
 /// An object that ends with an error where it is not what its own header says.
@@ -149,8 +210,8 @@ mod tests {
 
     use super::*;
     use crate::copy::{Copied, copy};
+    use crate::layout::Manifest;
     use crate::layout::manifest::tests::manifest;
-    use crate::layout::{Listed, Manifest};
     use crate::source::test_objects::{Maker, put as put_all};
     use crate::store::Store;
     use crate::store::tests::store;
@@ -188,6 +249,7 @@ mod tests {
         assert_eq!(run(&backup, &from, &to).unwrap(), Copied::Now);
         put_all(&from, &deltas);
         put_all(&from, [&maker.delta(31, 40, 1)]);
+        assert_eq!(run(&backup, &from, &to).unwrap(), Copied::Rest);
         assert_eq!(run(&backup, &from, &to).unwrap(), Copied::HadIt);
         let contents = |store: &Store| -> Vec<_> {
             let listed = store.list_chain(&backup.chain_path()).unwrap().into_iter();
@@ -200,7 +262,84 @@ mod tests {
             all
         };
         assert_eq!(contents(&from).len(), 8);
-        assert!(contents(&from) == contents(&to));
+        // Two deltas are there in their pack.
+        let lacking: BTreeSet<_> = deltas.iter().map(|(name, _)| name).collect();
+        let mut expected = contents(&from);
+        expected.retain(|(_, name)| !lacking.contains(name));
+        assert!(contents(&to) == expected);
+    }
+
+    /// Copies; `act` is done when the first bytes have come, once.
+    fn run_while(backup: &Manifest, from: &Store, to: &Store, act: impl Fn() + Sync) -> Result<Copied, Error> {
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        let job = Job {
+            manifest: backup,
+            document: &backup.to_bytes(),
+            from,
+            to,
+            family: &[],
+            host: &"node-1".parse().unwrap(),
+            stop: Arc::default(),
+        };
+        copy(&job, &|bytes| {
+            if bytes > 0 && !is_done.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                act();
+            }
+        })
+    }
+
+    /// A backup that is in both already, and its deltas in one: what comes next is of the links.
+    fn in_both_with_deltas(from: &Store, to: &Store, deltas: &[(ObjectName, Vec<u8>)]) -> Manifest {
+        let backup = backup(&[7; 1000]);
+        for store in [from, to] {
+            store.put_new(&backup.object_name(), &[7; 1000]).unwrap();
+            store.put_new(&backup.name(), &backup.to_bytes()).unwrap();
+        }
+        put_all(from, deltas);
+        backup
+    }
+
+    fn window_of(store: &Store, backup: &Manifest) -> i64 {
+        let links = Link::listed(store.list_chain(&backup.chain_path()).unwrap());
+        let links = links.iter().map(|link| ("", link));
+        crate::catalog::Following::of_links(backup.to_revision, links)
+            .window()
+            .to
+            .get()
+    }
+
+    #[test]
+    fn what_is_packed_while_it_is_copied_is_brought_as_the_pack() {
+        let ((_a, from), (_b, to), maker) = (store(), store(), Maker::new());
+        let deltas = [maker.delta(11, 20, 1), maker.delta(21, 30, 1), maker.delta(31, 40, 1)];
+        let backup = in_both_with_deltas(&from, &to, &deltas);
+        let done = run_while(&backup, &from, &to, || {
+            put_all(&from, [&maker.pack(&deltas)]);
+            for (name, _) in &deltas {
+                from.remove(name).unwrap();
+            }
+        });
+        assert_eq!(done.unwrap(), Copied::Rest);
+        assert_eq!(window_of(&to, &backup), 40);
+    }
+
+    #[test]
+    fn a_chain_that_is_removed_while_it_is_copied_is_not_called_copied() {
+        let ((_a, from), (_b, to), maker) = (store(), store(), Maker::new());
+        let deltas = [maker.delta(11, 20, 1), maker.delta(21, 30, 1), maker.delta(31, 40, 1)];
+        let backup = in_both_with_deltas(&from, &to, &deltas);
+        let remove = || {
+            from.remove(&backup.name()).unwrap();
+            for (name, _) in &deltas {
+                from.remove(name).unwrap();
+            }
+            from.remove(&backup.object_name()).unwrap();
+        };
+        let gone = run_while(&backup, &from, &to, remove);
+        assert!(matches!(gone, Err(Error::SourceGone { .. })), "{gone:?}");
+        // And where it was gone before its links were listed.
+        let gone = run(&backup, &from, &to);
+        assert!(matches!(gone, Err(Error::SourceGone { .. })), "{gone:?}");
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub struct Job<'a> {
 pub enum Copied {
     /// It was copied.
     Now,
-    /// It was there already.
+    /// It was there already, and what has come to its chain since was brought.
+    Rest,
+    /// It was there already, with all that follows it.
     HadIt,
 }
 
@@ -78,6 +80,22 @@ pub enum Error {
         /// The object.
         at: String,
     },
+    /// The chain is not there any more where it was copied from, and was not brought whole before.
+    #[error(
+        "`{at}` has gone while {id} was copied, and not all that followed it was brought: copy it from another destination, if one has it"
+    )]
+    SourceGone {
+        /// Its manifest.
+        at: String,
+        /// The backup.
+        id: ChainId,
+    },
+    /// What follows it was packed each time it was to be copied.
+    #[error("what follows {id} has gone, again and again, before it was copied: copy it again")]
+    Overtaken {
+        /// The backup.
+        id: ChainId,
+    },
     /// Something else has its name there.
     #[error(
         "`{object}` is there already, and is not known to be this backup's: look at it, and remove it if nobody needs it"
@@ -102,8 +120,10 @@ pub enum Error {
 /// Brings the backup there, and what follows it in its chain. `each` hears every so often how many bytes more were written or read back, which may be none.
 pub fn copy(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error> {
     let copied = copy_full(job, each)?;
-    links::bring(job, each)?;
-    Ok(copied)
+    match (copied, links::bring(job, each)?) {
+        (Copied::HadIt, 1..) => Ok(Copied::Rest),
+        (copied, _) => Ok(copied),
+    }
 }
 
 fn copy_full(job: &Job<'_>, each: &(dyn Fn(u64) + Sync)) -> Result<Copied, Error> {
@@ -417,6 +437,7 @@ mod tests {
         let pin = ObjectName::Pin(backup.chain_path());
         from.put_new(&backup.object_name(), &[7; 1000]).unwrap();
         from.put_new(&pin, b"words").unwrap();
+        from.put_new(&backup.name(), &backup.to_bytes()).unwrap();
         assert_eq!(run(&backup, &from, &to).unwrap(), Copied::Now);
         assert_eq!(to.read_small(&pin, 10).unwrap(), b"words");
         assert!(to.catalog("b").unwrap().backups()[0].is_pinned());
@@ -439,6 +460,7 @@ mod tests {
         let backup = backup(&[7; 1000]);
         from.put_new(&backup.object_name(), &[7; 1000]).unwrap();
         from.put_new(&ObjectName::Pin(backup.chain_path()), b"words").unwrap();
+        from.put_new(&backup.name(), &backup.to_bytes()).unwrap();
         let dead = store::Begun {
             dead: [backup.chain.clone()].into(),
             ..store::Begun::default()

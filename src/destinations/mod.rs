@@ -152,14 +152,22 @@ impl Destinations {
         self.catalog = Catalog::merge(std::iter::once(before).chain(new));
     }
 
-    /// Takes in a copy of a known backup that was made since, pinned as the one that it was made from.
-    pub fn take_copy_in(&mut self, id: &ChainId, from: &str, to: &str) {
+    /// Takes in a copy of a known backup that was made since, or got what follows it, from these: pinned as one that it was made
+    /// from.
+    pub fn take_copy_in<'a>(&mut self, id: &ChainId, from: impl Iterator<Item = &'a str>, to: &str) {
+        let from: Vec<&str> = from.collect();
         let backup = self.catalog.backups().iter().find(|backup| backup.id() == id);
-        let mut copies = backup.into_iter().flat_map(|backup| &backup.copies);
-        let source = copies.find(|copy| copy.destination == from);
-        let pinned = source.map_or(Pinned::No, |source| source.pinned);
+        let copies = backup.into_iter().flat_map(|backup| &backup.copies);
+        let mut sources = copies.filter(|copy| from.contains(&copy.destination.as_str()));
+        let pinned = match sources.any(|source| source.pinned == Pinned::Yes) {
+            true => Pinned::Yes,
+            false => Pinned::No,
+        };
         let asked = self.stores.get(to).map_or(Asked::ReadBack, Store::asked);
         self.catalog.add_copies(to, &[id].into(), pinned, asked);
+        for source in from {
+            self.catalog.add_links(to, id, source);
+        }
     }
 
     /// Takes out backups that were removed since from one destination.

@@ -171,6 +171,98 @@ fn is_caught_up(more: &str) -> Option<(Host, Manifests)> {
     Some((host, missed))
 }
 
+/// The deltas of all chains below a destination.
+fn deltas(store: &Path) -> BTreeSet<PathBuf> {
+    let files = files_below(store).into_iter();
+    files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "delta"))
+        .collect()
+}
+
+#[test]
+fn what_a_chain_has_got_since_it_was_copied_the_next_copy_brings() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(
+        &etcd,
+        "[deltas]\nenabled = true\nevery = \"1s\"\ndestinations = [\"local\"]\n",
+    );
+    let far = host.add_destination("far");
+    let client = etcd.client();
+    client.put("/key", "0", 0).unwrap();
+    let id = host
+        .lifeboat(["backup", "--to", "local"])
+        .expect_code(0)
+        .stdout
+        .trim()
+        .to_owned();
+    let captured = |value: &str, more: usize| {
+        let before = deltas(&host.store()).len();
+        let agent = host.start(["agent"]);
+        for written in 0..more {
+            client.put("/key", value, 0).unwrap();
+            until("its delta", || deltas(&host.store()).len() > before + written);
+        }
+        agent.signal("TERM");
+        agent.wait().expect_code(0);
+    };
+    let copy = || {
+        host.lifeboat(["--json", "copy", "--from", "local", "--to", "far"])
+            .expect_code(0)
+            .json()
+    };
+    captured("1", 1);
+    assert_eq!(copy()["copied"], serde_json::json!([id]));
+    captured("2", 2);
+    let second = copy();
+    assert_eq!(
+        (&second["copied"], &second["completed"]),
+        (&serde_json::json!([]), &serde_json::json!([id])),
+        "{second}"
+    );
+    assert_eq!(deltas(&far), deltas(&host.store()));
+    let window = |name: &str| {
+        let listed = host.lifeboat(["--json", "list", "--destination", name]).json();
+        listed["windows"][0]["to_revision"].clone()
+    };
+    assert_eq!(window("far"), window("local"));
+    let third = host.lifeboat(["copy", "--from", "local", "--to", "far"]).expect_code(0);
+    assert!(third.stdout.contains("far lacks nothing"), "{}", third.stdout);
+}
+
+#[test]
+fn a_hole_in_a_chain_that_capture_has_left_is_filled_by_the_agent() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    let schedule = "[schedules.often]\nkind = \"full\"\nevery = \"5s\"\njitter = \"0s\"\n";
+    host.configure(&etcd, &format!("{schedule}[deltas]\nenabled = true\nevery = \"1s\"\n"));
+    let far = host.add_destination("far");
+    let client = etcd.client();
+    let agent = host.start(["agent"]);
+    // One that another chain follows, with deltas, in both.
+    let left = || {
+        client.put("/key", "1", 0).unwrap();
+        let (near, far) = (deltas(&host.store()), deltas(&far));
+        let chain = |file: &PathBuf| file.parent().unwrap().to_owned();
+        let newest = far.intersection(&near).map(chain).max()?;
+        let older = far.intersection(&near).find(|file| chain(file) < newest);
+        older.cloned()
+    };
+    until("a chain that was left", || left().is_some());
+    let lost = far.join(left().unwrap());
+    fs::remove_file(&lost).unwrap();
+    until("the hole to be filled", || {
+        client.put("/key", "2", 0).unwrap();
+        lost.exists()
+    });
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+}
+
 /// A schedule of which one slot is caught up, and the next is far.
 const ONCE: &str = "[schedules.often]\nkind = \"full\"\nevery = \"24h\"\nlate_after = \"30 days\"\njitter = \"0s\"\n";
 

@@ -10,7 +10,7 @@ use super::{Attempt, Stop};
 use crate::catalog::Backup;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
-use crate::jobs::copy::NotBrought;
+use crate::jobs::copy::{Brought, NotBrought};
 use crate::jobs::{copy, host, scheduled_upkeep};
 use crate::layout::claim::State as ClaimState;
 use crate::layout::{Clocks, SlotPath};
@@ -24,6 +24,20 @@ const LONGEST_CATCH_UP: SignedDuration = SignedDuration::from_mins(10);
 /// For how long it does so though a backup is due: where two schedules always come together, what is quick is copied all the
 /// same.
 const UNDISTURBED: SignedDuration = SignedDuration::from_secs(30);
+
+/// A backup that a destination lacks, or lacks something of.
+struct OwedBackup {
+    id: ChainId,
+    lacks: Lacks,
+}
+
+/// What it lacks.
+enum Lacks {
+    /// The backup, which is of that slot, where it has one of its own.
+    Backup(Option<SlotPath>),
+    /// What follows it in its chain, or some of that.
+    Links,
+}
 
 impl Attempt<'_> {
     /// Copies the backup of the slot to those that lack it, where another destination has it: it was away then, or slow.
@@ -133,11 +147,16 @@ impl Attempt<'_> {
         let backup = catalog.backups().iter().find(|backup| backup.id() == id);
         let backup = backup.ok_or_else(gone)?;
         let host = destinations.manifest(backup).map(|(manifest, _)| manifest.writer.host);
-        let from = copy::bring(destinations, backup, name, None, &stop, &each)?;
-        if let Some(from) = from {
-            let done = format!("destination {name}: {id} copied from {from}");
-            self.ended.findings.done.push(done);
-            destinations.take_copy_in(id, &from, name);
+        let brought = copy::bring(destinations, backup, name, None, &stop, &each)?;
+        let mut tell = |what: String| self.ended.findings.done.push(format!("destination {name}: {what}"));
+        if let Some(from) = &brought.backup {
+            tell(format!("{id} copied from {from}"));
+        }
+        for from in &brought.links {
+            tell(format!("what follows {id} copied from {from}"));
+        }
+        if brought != Brought::default() {
+            destinations.take_copy_in(id, brought.sources(), name);
         }
         host.map_err(|error| NotBrought::Failed(with_causes(&error)))
     }
@@ -151,42 +170,74 @@ impl Attempt<'_> {
         let names: Vec<String> = self.order.destinations.iter().map(ToString::to_string).collect();
         let own = host::host_name();
         for name in names {
-            let lacking = copy::lacking(self.config, destinations, &name).into_iter();
-            let lacking = lacking.filter(|backup| {
-                let is_this = backup.manifest().slot.as_deref() == Some(&self.slot);
-                !is_this && self.is_ours(destinations, backup, own.as_str())
-            });
-            let lacking: Vec<(ChainId, Option<SlotPath>)> = lacking
-                .map(|backup| (backup.id().clone(), backup.manifest().slot.as_deref().cloned()))
-                .collect();
-            for (id, slot) in lacking {
+            for owed in self.owed(destinations, &name, own.as_str()) {
                 let now = host::now();
                 if self.is_to_stop() || now >= until {
                     return;
                 }
-                let done = self.catch_up_one(destinations, &name, &id, slot, undisturbed_until);
-                let why = match done {
+                let done = self.catch_up_one(destinations, &name, &owed, undisturbed_until);
+                // The next run tries again. Of what follows backups one that cannot be had keeps none of the others.
+                let (why, goes_on) = match done {
                     Ok(()) => continue,
                     Err(NotBrought::Stopped) if self.is_to_stop() => return,
-                    Err(NotBrought::Stopped) => "a backup is due, and goes first".to_owned(),
-                    Err(NotBrought::Failed(why)) => why,
+                    Err(NotBrought::Stopped) => ("a backup is due, and goes first".to_owned(), false),
+                    Err(NotBrought::Failed(why)) => (why, matches!(owed.lacks, Lacks::Links)),
                 };
-                let undone = format!("destination {name} still lacks {id}: {why}");
+                let id = &owed.id;
+                let what = match owed.lacks {
+                    Lacks::Backup(_) => id.to_string(),
+                    Lacks::Links => format!("what follows {id}"),
+                };
+                let undone = format!("destination {name} still lacks {what}: {why}");
                 self.ended.findings.undone.push(undone);
-                // The next run tries again.
-                break;
+                if !goes_on {
+                    break;
+                }
             }
         }
+    }
+
+    /// What of earlier slots a destination of this host may get: backups first, then what follows those that it has.
+    fn owed(&self, destinations: &Destinations, name: &str, own: &str) -> Vec<OwedBackup> {
+        let led = destinations.catalog.led();
+        let slot = |backup: &Backup| {
+            // Of one that another one leads the slot is done by that.
+            let is_led = led.contains(&backup.manifest().chain_path());
+            backup.manifest().slot.as_deref().filter(|_| !is_led).cloned()
+        };
+        let backups = copy::lacking(self.config, destinations, name).into_iter();
+        let backups = backups.filter(|backup| backup.manifest().slot.as_deref() != Some(&self.slot));
+        let backups = backups.map(|backup| (backup, Lacks::Backup(slot(backup))));
+        let links = copy::lacking_links(self.config, destinations, name).into_iter();
+        let links = links.map(|backup| (backup, Lacks::Links));
+        let owed = backups
+            .chain(links)
+            .filter(|(backup, _)| self.is_ours(destinations, backup, own));
+        let owed = owed.map(|(backup, lacks)| OwedBackup {
+            id: backup.id().clone(),
+            lacks,
+        });
+        owed.collect()
     }
 
     fn catch_up_one(
         &mut self,
         destinations: &mut Destinations,
         name: &str,
-        id: &ChainId,
-        slot: Option<SlotPath>,
+        owed: &OwedBackup,
         undisturbed_until: Timestamp,
     ) -> Result<(), NotBrought> {
+        let (id, slot) = match owed {
+            OwedBackup {
+                id,
+                lacks: Lacks::Backup(slot),
+            } => (id, slot.clone()),
+            // Whoever brings the same brings it as it is.
+            OwedBackup {
+                id,
+                lacks: Lacks::Links,
+            } => (id, None),
+        };
         let failed = |why: &str| NotBrought::Failed(why.to_owned());
         let store = destinations.stores.get(name).cloned();
         let store = store.ok_or_else(|| failed("it could not be read"))?;

@@ -100,11 +100,20 @@ impl<'a> Bucket<'a> {
         Ok(Some((element.key, element.value)))
     }
 
-    /// How long the leaf of the greatest key is: so much is written once more where an entry comes behind that.
+    /// How many bytes are written at most, besides what a new state has anyway, where a small entry comes behind the greatest key:
+    /// a leaf for it, or one page that has room for it, and the branches above, each of which may need another page.
     ///
     /// Fails when a page on the way to it is damaged.
-    pub fn last_leaf_bytes(&self) -> Result<u64, Error> {
-        Ok(self.descend(last_child, |_| {})?.len() as u64)
+    pub fn bytes_to_extend(&self) -> Result<u64, Error> {
+        let page = u64::from(self.file.page_size());
+        let mut bytes = page;
+        self.descend(last_child, |node| {
+            bytes += match node.node_type {
+                NodeType::Leaf => page,
+                NodeType::Branch => node.len() as u64 + page,
+            };
+        })?;
+        Ok(bytes)
     }
 
     /// Whether there is no entry.

@@ -493,3 +493,57 @@ fn an_unsealed_database_is_still_the_old_one() {
     assert_eq!(bytes[..old.len()], old);
     assert!(read(&File::open(&bytes).unwrap()) == contents);
 }
+
+#[test]
+fn a_last_leaf_of_several_pages_stays_where_it_is_when_something_comes_behind_it() {
+    const LARGE: usize = 1 << 20;
+    for large in [1_u64, 2, 7, 40] {
+        let value = vec![b'v'; LARGE];
+        let base_contents: Contents = [(
+            b"key".to_vec(),
+            (0..large)
+                .map(|key| (key.to_be_bytes().to_vec(), value.clone()))
+                .collect(),
+        )]
+        .into();
+        let base_bytes = written(4096, &base_contents);
+        let base = File::open(&base_bytes).unwrap();
+        let report = check(&base, Rules::Ours, |_, _, _| {});
+        for added in [0_u64, 1, 3] {
+            let (mut bytes, mut expected) = (base_bytes.clone(), base_contents.clone());
+            let mut writer = Writer::over(&mut bytes, &base, &report).unwrap();
+            let mut bucket = writer.extend(b"key").unwrap();
+            assert!(
+                bucket.put(&(large - 1).to_be_bytes(), b"").is_err(),
+                "it is there already"
+            );
+            for key in large..large + added {
+                bucket.put(&key.to_be_bytes(), b"").unwrap();
+                expected
+                    .get_mut(b"key".as_slice())
+                    .unwrap()
+                    .insert(key.to_be_bytes().to_vec(), Vec::new());
+            }
+            bucket.finish().unwrap();
+            writer.finish().unwrap().seal().unwrap();
+            let grown = bytes.len() - base_bytes.len();
+            assert!(grown <= 6 * 4096, "{large} and {added}: it grew by {grown}");
+            assert_holds(&bytes, &expected);
+            let told = base.bucket(b"key").unwrap().unwrap().bytes_to_extend().unwrap();
+            // Besides, a root and a freelist.
+            assert!(grown as u64 <= told + 2 * 4096, "{grown}, {told} were told");
+            // And once more, on what has come of it.
+            let again = bytes.clone();
+            let file = File::open(&again).unwrap();
+            let report = check(&file, Rules::Ours, |_, _, _| {});
+            let mut writer = Writer::over(&mut bytes, &file, &report).unwrap();
+            let mut bucket = writer.extend(b"key").unwrap();
+            bucket.put(&(large + 9).to_be_bytes(), &value).unwrap();
+            bucket.finish().unwrap();
+            writer.finish().unwrap().seal().unwrap();
+            let log = expected.get_mut(b"key".as_slice()).unwrap();
+            log.insert((large + 9).to_be_bytes().to_vec(), value.clone());
+            assert_holds(&bytes, &expected);
+        }
+    }
+}

@@ -256,6 +256,8 @@ impl Level {
 /// One bucket's tree in the making.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
+    /// The last leaf of the tree below, where it is as long as several pages and stays where it is.
+    kept: Option<Child>,
     leaf: Leaf,
     /// From the lowest level of branches to the highest.
     levels: Vec<Level>,
@@ -293,6 +295,9 @@ impl From<Fault> for PutError {
 impl Tree {
     /// Takes up a tree of an existing file at its right edge, to go on behind its last key. Returns also the first
     /// pages of the nodes that are written anew; none at all when the tree has a shape that we do not write.
+    ///
+    /// A last leaf of several pages stays as it is, and what comes begins one of its own: such a leaf takes nothing in any more,
+    /// but for one of a single entry, and of large values it is megabytes.
     pub(super) fn resume<S: PageSink>(
         bucket: &Bucket<'_>,
         layout: &mut Layout<S>,
@@ -318,13 +323,24 @@ impl Tree {
                 tree.add_child(branches.len() - 1 - depth, child, layout)?;
             }
         }
-        for index in 0..leaf.count {
-            let element = leaf.leaf(index, 0).map_err(|kind| kind.on(leaf.page))?;
-            tree.put(element.key, element.value, layout)?;
+        let element_of = |index| leaf.leaf(index, 0).map_err(|kind| kind.on(leaf.page));
+        let is_kept = bucket.place() == Place::Paged && leaf.count > 0 && leaf.len() > layout.page_size();
+        if is_kept {
+            tree.kept = Some(Child {
+                key: element_of(0)?.key.to_vec(),
+                page: leaf.page,
+            });
+            tree.last_key = element_of(leaf.count - 1)?.key.to_vec();
+        } else {
+            for index in 0..leaf.count {
+                let element = element_of(index)?;
+                tree.put(element.key, element.value, layout)?;
+            }
         }
-        let given_up = match bucket.place() {
-            Place::Paged => edge.iter().map(|node| node.page).collect(),
-            Place::Inline => Vec::new(),
+        let given_up = match (bucket.place(), is_kept) {
+            (Place::Paged, false) => edge.iter().map(|node| node.page).collect(),
+            (Place::Paged, true) => branches.iter().map(|node| node.page).collect(),
+            (Place::Inline, _) => Vec::new(),
         };
         Ok(Some((tree, given_up)))
     }
@@ -337,6 +353,9 @@ impl Tree {
     ) -> Result<(), PutError> {
         if key <= self.last_key.as_slice() && !self.last_key.is_empty() {
             return Err(PutError::Refused(Refusal::Order));
+        }
+        if let Some(kept) = self.kept.take() {
+            self.add_child(0, kept, layout)?;
         }
         let count = self.leaf.sizes.len();
         let len = self.leaf.len().saturating_add(ELEMENT_LEN + key.len() + value.len());
@@ -351,13 +370,20 @@ impl Tree {
     }
 
     pub(super) fn finish<S: PageSink>(mut self, layout: &mut Layout<S>) -> Result<Root, Error> {
+        let kept = self.kept.take();
         if self.levels.is_empty() {
+            if let Some(kept) = kept {
+                return Ok(Root::Page(kept.page));
+            }
             if self.leaf.len() <= layout.page_size() / 4 {
                 return Ok(Root::Small(self.leaf));
             }
             return self.leaf.write(0, layout).map(Root::Page);
         }
-        self.flush_leaf(layout)?;
+        match kept {
+            Some(kept) => self.add_child(0, kept, layout)?,
+            None => self.flush_leaf(layout)?,
+        }
         let mut height = 0;
         loop {
             let Some(level) = self.levels.get_mut(height) else {

@@ -63,10 +63,10 @@ impl Rewrite {
         bump: Option<NonZeroU64>,
     ) -> Result<Option<RewrittenSize<'a>>, bbolt::Error> {
         let bytes = source.pages().saturating_mul(source.page_size().into());
-        // Where revisions jump an entry comes behind the last one, whose leaf is written once more: megabytes, of large values.
+        // Where revisions jump an entry comes behind the last one.
         let grows = match (self, bump) {
             (Rewrite::ToFit { .. }, Some(_)) => match source.bucket(b"key")? {
-                Some(log) => log.last_leaf_bytes()?,
+                Some(log) => log.bytes_to_extend()?,
                 None => 0,
             },
             (_, _) => 0,

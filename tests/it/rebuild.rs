@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::support::client::wait_for;
 use super::support::etcd::{Etcd, Options};
 use super::support::host::Host;
 use super::support::tools::Version;
@@ -66,4 +67,50 @@ fn a_log_directory_in_the_data_directory_is_refused_unless_it_is_etcds_own_place
             .join("member/wal/0000000000000000-0000000000000000.wal")
             .is_file()
     );
+}
+
+#[test]
+fn live_keys_that_just_fit_the_quota_still_do_once_revisions_have_jumped() {
+    const VALUE: usize = 1 << 20;
+    /// For what a restore writes, and etcd once it runs.
+    const ROOM: u64 = 256 << 10;
+    for version in [Version::V3_4, Version::V3_6] {
+        let Some(etcd) = Etcd::start(version, Options::default()) else {
+            return;
+        };
+        let client = etcd.client();
+        for number in 0..7_u8 {
+            client.put(&format!("/large/{number}"), vec![number; VALUE], 0).unwrap();
+        }
+        let host = Host::new(&etcd);
+        let id = host.backup();
+        let (source, plain) = (host.path("plain.db"), host.path("plain.db").display().to_string());
+        let identity = host.identity().display().to_string();
+        host.lifeboat(["export", &id, &plain, "--compact", "--identity", &identity])
+            .expect_code(0);
+        let before = source.metadata().unwrap().len();
+        let quota = before + ROOM;
+        let mut target = Etcd::plan(version, Options::default()).unwrap();
+        target.set_flags(&["--quota-backend-bytes", &quota.to_string()]);
+        let mut args = host.rebuild_args(&plain, &target, 0);
+        args.extend(["--bump-revision", "1000000", "--mark-compacted", "--json"].map(str::to_owned));
+        let made = host.lifeboat(args).expect_code(0).json();
+        let grown = made["database_bytes"].as_u64().unwrap() - before;
+        assert!(grown <= 16 * 4096, "{version:?}: it grew by {grown} bytes");
+        target.boot();
+        let served = target.client();
+        let put = |number: u8| served.put("/small", vec![number], 0).unwrap();
+        put(1);
+        let mut raw = served.raw();
+        wait_for(raw.defragment()).unwrap();
+        put(2);
+        for number in 0..7_u8 {
+            let value = served.get(&format!("/large/{number}")).unwrap();
+            assert_eq!(value, Some(vec![number; VALUE]), "{version:?}: {number}");
+        }
+        target.stop();
+        let database = target.members[0].data_dir.display().to_string();
+        let found = host.lifeboat(["--json", "inspect", &database]).json();
+        assert_eq!(found["ok"], true, "{version:?}: {found}");
+    }
 }

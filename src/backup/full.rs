@@ -16,6 +16,7 @@ use super::manifest;
 use super::member::{Chosen, choose_one};
 use super::observed::Observed;
 use super::pace::{Pace, Pacer, Slowness, TooSlow};
+use super::placing::{self, Beside, Running, begin_again, finished, placed_unless, published};
 use super::proof::Verdict;
 use super::sink::Sink;
 use super::uncommitted::{AtWork, Traces};
@@ -23,9 +24,9 @@ use crate::catalog::{Backup, Catalog, Descent, Opening, Pinned};
 use crate::destinations::Destination;
 use crate::etcd::choose::Wanted;
 use crate::etcd::{self, Access, Endpoints, SnapshotStream};
-use crate::layout::{ChainPath, HostName, Manifest, Origin, Outline, Pin, Stream, Writer};
+use crate::layout::{ChainPath, HostName, Manifest, Origin, Outline, Stream, Writer};
 use crate::model::{ByteSize, ChainId, ClusterName};
-use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding, Head};
+use crate::pipeline::{Encoded, Encoder, Encoding, Head};
 
 /// Whether to ask a member for HashKV, which stalls its writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,20 +154,12 @@ pub async fn full(
 ) -> Result<Outcome, Error> {
     let begun = Instant::now();
     progress.begin_again();
-    let mut encoder = None;
     let traces = Traces::new();
     tokio::pin!(interrupted);
-    let proven = tokio::select! {
-        proven = prove(job, destinations, before, progress, &mut encoder, traces.at_work()) => Some(proven),
-        () = &mut interrupted => None,
-    };
-    // What was begun must be gone before anybody is told that nothing was kept.
-    if let (Some(Err(_)) | None, Some(encoder)) = (&proven, encoder) {
-        encoder.abort().await;
-    }
-    let Some(proven) = proven else {
-        let left = traces.take_back(PATIENCE).await;
-        return Err(Error::Interrupted { left });
+    let prove =
+        async |encoder: &mut Running, at_work| prove(job, destinations, before, progress, encoder, at_work).await;
+    let Some(proven) = placed_unless(interrupted.as_mut(), &traces, prove).await else {
+        return Err(placing::interrupted(traces).await);
     };
     let Proven {
         sinks,
@@ -180,14 +173,12 @@ pub async fn full(
         let (faults, left) = (manifest.faults, traces.take_back(PATIENCE).await);
         return Err(Error::Wrong { member, faults, left });
     }
-    let document = sinks.signed(&manifest);
-    let pin = match job.pinned {
-        Pinned::Yes => Some(Pin::new(manifest.finished_at, &job.host, job.note.clone())),
-        Pinned::No => None,
+    let beside = Beside {
+        pinned: job.pinned,
+        note: job.note.as_ref(),
+        host: &job.host,
     };
-    let destinations = sinks
-        .publish(&manifest, &document, pin.as_ref(), &job.host, interrupted)
-        .await?;
+    let (document, destinations) = published(sinks, &manifest, beside, interrupted).await?;
     Ok(Outcome {
         unaccepted: manifest::unaccepted(before, &manifest, opening.as_ref()),
         member,
@@ -208,7 +199,7 @@ async fn prove(
     destinations: Vec<Destination>,
     before: &Catalog,
     progress: &Progress,
-    encoder: &mut Option<Encoder<Observed, Sink>>,
+    encoder: &mut Running,
     at_work: AtWork,
 ) -> Result<Proven, Error> {
     let started = (job.now)();
@@ -228,18 +219,12 @@ async fn prove(
                 return Ok(proven.with(sinks));
             }
             Err(error) if error.is_fault_of_member() && matches!(job.wanted, Wanted::Any { .. }) => {
-                if let Some(encoder) = encoder.take() {
-                    encoder.abort().await;
-                }
-                progress.begin_again();
+                begin_again(encoder, progress).await;
                 given_up.push(GivenUp { name, error });
             }
             // Those were only left behind, for others that could not take it: they get one of their own.
             Err(Error::NoDestination(_)) if sinks.can_go_again() => {
-                if let Some(encoder) = encoder.take() {
-                    encoder.abort().await;
-                }
-                progress.begin_again();
+                begin_again(encoder, progress).await;
             }
             Err(error) => return Err(error),
         }
@@ -254,7 +239,7 @@ async fn prove_by(
     sinks: &mut Sinks,
     before: &Catalog,
     progress: &Progress,
-    encoder: &mut Option<Encoder<Observed, Sink>>,
+    encoder: &mut Running,
 ) -> Result<Unplaced, Error> {
     let pulse = &progress.pulse;
     pulse.beat();
@@ -265,15 +250,12 @@ async fn prove_by(
         cluster: asked.status.cluster,
         chain: job.chain.clone(),
     };
-    // Both before the stream is open: neither a plugin nor a store that hangs may hold etcd's read transaction.
-    let head = job.encoding.head_apart().await.map_err(Error::Encode)?;
-    pulse.beat();
-    asked.foresee(job.hash_kv, job.pace).await;
-    pulse.beat();
-    progress.writes(true);
-    let begun = sinks.begin(&path).await;
-    progress.writes(begun.as_ref().map_or_else(Error::may_have_written, |()| true));
-    begun?;
+    // All before the stream is open: neither a plugin nor a store that hangs may hold etcd's read transaction.
+    let foresee = async {
+        asked.foresee(job.hash_kv, job.pace).await;
+        pulse.beat();
+    };
+    let head = placing::begin(&job.encoding, sinks, &path, progress, foresee).await?;
     let mut stream = asked.connection.snapshot(job.idle_timeout).await?;
     let first = stream.next().await?;
     let times = Times {
@@ -362,7 +344,7 @@ async fn stream_through(
     first: Option<etcd::Chunk>,
     before: &Catalog,
     progress: &Progress,
-    encoder: &mut Option<Encoder<Observed, Sink>>,
+    encoder: &mut Running,
 ) -> Result<Encoded<Observed, Sink>, Error> {
     let total = stream.promised().unwrap_or(0);
     progress.promise(total);
@@ -370,11 +352,7 @@ async fn stream_through(
     let running = encoder.insert(Encoder::start(head, total, Observed::new(total), sinks.take_uploads()));
     receive(&mut stream, first, running, progress, job).await?;
     drop(stream);
-    let finished = encoder.take().expect("it was put there above").finish().await;
-    finished.map_err(|error| match error {
-        EncodeError::NoSinkLeft(errors) => sinks.none_left(errors),
-        error @ (EncodeError::Recipients(_) | EncodeError::Zstd(_)) => Error::Encode(error),
-    })
+    finished(encoder, sinks).await
 }
 
 impl HashKvPolicy {

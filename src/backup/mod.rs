@@ -9,6 +9,7 @@ mod manifest;
 mod member;
 mod observed;
 mod pace;
+mod placing;
 mod proof;
 mod sink;
 mod synthetic;

@@ -16,6 +16,7 @@ use super::destinations::{PATIENCE, Sinks};
 use super::failure::Error;
 use super::full::Outcome;
 use super::observed::{Facts, Observed, Structure};
+use super::placing::{self, Beside, Running, begin_again, finished, placed_unless, published};
 use super::sink::Sink;
 use super::uncommitted::{AtWork, Traces};
 use crate::catalog::{Catalog, Pinned};
@@ -23,10 +24,10 @@ use crate::destinations::Destination;
 use crate::error_chain::with_causes;
 use crate::etcd::DIGEST_BYTES;
 use crate::layout::{
-    self, ChainPath, CompactRevision, HostName, Manifest, ObjectName, Origin, Pin, Proof, Stream, Synthetic, Writer,
+    self, ChainPath, CompactRevision, HostName, Manifest, ObjectName, Origin, Proof, Stream, Synthetic, Writer,
 };
 use crate::model::{ChainId, Digest, HashKv, Revision};
-use crate::pipeline::{EncodeError, Encoded, Encoder, Encoding};
+use crate::pipeline::{Encoded, Encoder, Encoding};
 
 /// How much is read at once.
 const BLOCK: u64 = 1 << 20;
@@ -85,20 +86,12 @@ pub async fn synthetic(
 ) -> Result<Outcome, Error> {
     let begun = Instant::now();
     progress.begin_again();
-    let mut encoder = None;
     let traces = Traces::new();
     tokio::pin!(interrupted);
-    let placed = tokio::select! {
-        placed = place(job, destinations, before, progress, &mut encoder, traces.at_work()) => Some(placed),
-        () = &mut interrupted => None,
-    };
-    // What was begun must be gone before anybody is told that nothing was kept.
-    if let (Some(Err(_)) | None, Some(encoder)) = (&placed, encoder) {
-        encoder.abort().await;
-    }
-    let Some(placed) = placed else {
-        let left = traces.take_back(PATIENCE).await;
-        return Err(Error::Interrupted { left });
+    let place =
+        async |encoder: &mut Running, at_work| place(job, destinations, before, progress, encoder, at_work).await;
+    let Some(placed) = placed_unless(interrupted.as_mut(), &traces, place).await else {
+        return Err(placing::interrupted(traces).await);
     };
     let (sinks, manifest) = match placed {
         Ok(placed) => placed,
@@ -108,14 +101,12 @@ pub async fn synthetic(
         }
         Err(error) => return Err(error),
     };
-    let document = sinks.signed(&manifest);
-    let pin = match job.pinned {
-        Pinned::Yes => Some(Pin::new(manifest.finished_at, &job.host, job.note.clone())),
-        Pinned::No => None,
+    let beside = Beside {
+        pinned: job.pinned,
+        note: job.note.as_ref(),
+        host: &job.host,
     };
-    let destinations = sinks
-        .publish(&manifest, &document, pin.as_ref(), &job.host, interrupted)
-        .await?;
+    let (document, destinations) = published(sinks, &manifest, beside, interrupted).await?;
     Ok(Outcome {
         member: job.base.member.name.clone(),
         manifest,
@@ -134,7 +125,7 @@ async fn place(
     destinations: Vec<Destination>,
     before: &Catalog,
     progress: &Progress,
-    encoder: &mut Option<Encoder<Observed, Sink>>,
+    encoder: &mut Running,
     at_work: AtWork,
 ) -> Result<(Sinks, Manifest), Error> {
     let mut sinks = Sinks::sort_out(destinations, &progress.pulse, at_work)?;
@@ -143,10 +134,7 @@ async fn place(
             Ok(manifest) => return Ok((sinks, manifest)),
             // Those were only left behind, for others that could not take it: they get one of their own.
             Err(Error::NoDestination(_)) if sinks.can_go_again() => {
-                if let Some(encoder) = encoder.take() {
-                    encoder.abort().await;
-                }
-                progress.begin_again();
+                begin_again(encoder, progress).await;
             }
             Err(error) => return Err(error),
         }
@@ -158,34 +146,24 @@ async fn place_in(
     sinks: &mut Sinks,
     before: &Catalog,
     progress: &Progress,
-    encoder: &mut Option<Encoder<Observed, Sink>>,
+    encoder: &mut Running,
 ) -> Result<Manifest, Error> {
     let path = ChainPath {
         cluster: job.base.cluster.id,
         chain: job.chain.clone(),
     };
     let total = job.made.plain.bytes;
-    let head = job.encoding.head_apart().await.map_err(Error::Encode)?;
-    progress.pulse.beat();
-    progress.writes(true);
-    let begun = sinks.begin(&path).await;
-    progress.writes(begun.as_ref().map_or_else(Error::may_have_written, |()| true));
-    begun?;
+    let head = placing::begin(&job.encoding, sinks, &path, progress, async {}).await?;
     progress.promise(total);
     sinks.refuse_without_space(total, before).await?;
     let running = encoder.insert(Encoder::start(head, total, Observed::new(total), sinks.take_uploads()));
     pass(&job.made, running, progress).await?;
-    let finished = encoder.take().expect("it was put there above").finish().await;
-    let encoded = finished.map_err(|error| match error {
-        EncodeError::NoSinkLeft(errors) => sinks.none_left(errors),
-        error @ (EncodeError::Recipients(_) | EncodeError::Zstd(_)) => Error::Encode(error),
-    })?;
     let Encoded {
         observer,
         stored_bytes,
         stored_sha256,
         branches,
-    } = encoded;
+    } = finished(encoder, sinks).await?;
     let facts = match seen(observer, &job.made) {
         Ok(facts) => facts,
         Err(error) => {

@@ -14,7 +14,7 @@ use crate::catalog::{Backup, BackupCopy, Catalog, Following, LastCheck, Pinned, 
 use crate::layout::{ChainPath, Fault, Listed, ListedObject, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 pub use crate::retention::Held;
-use crate::retention::{self, Chain, Clocks, Inventory, Led, PinState, Policy, removal_order};
+use crate::retention::{self, Chain, Clocks, Inventory, KeepReason, Led, PinState, Policy, removal_order};
 use crate::schedule::{Pauses, SetBack};
 use crate::store::{self, Store};
 
@@ -59,6 +59,8 @@ pub struct Plan {
     pub remove: Vec<Judged>,
     /// By how much `max_bytes` is exceeded all the same.
     pub excess: ByteSize,
+    /// Whether that is so for points that `pitr_window` keeps: `max_bytes` would shorten the window.
+    pub is_excess_of_window: bool,
     /// What the rules would remove, if the time could be believed.
     pub held: Option<Held>,
     /// What would be removed, and is not because the store did not say whether it may be. After some of them no more are
@@ -128,12 +130,28 @@ pub fn plan(
         keep: judged.keep.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         remove: judged.remove.iter().map(|v| said(v.chain, &v.reasons)).collect(),
         excess: judged.excess,
+        is_excess_of_window: judged.excess > ByteSize(0) && judged.keep.iter().any(|v| is_for_window(&v.reasons)),
         stuck: Vec::new(),
         chains: judged.remove.iter().map(|v| v.chain.path.clone()).collect(),
         led: BTreeMap::new(),
     };
     plan.add_led(led);
     plan.without_locked(target.store, now)
+}
+
+/// Whether nothing but `pitr_window` keeps a backup from `max_bytes`.
+fn is_for_window(reasons: &[KeepReason<'_>]) -> bool {
+    let is_firm = |reason: &KeepReason<'_>| {
+        matches!(
+            reason,
+            KeepReason::Pinned(_)
+                | KeepReason::Unjudged(_)
+                | KeepReason::NewestGood(_)
+                | KeepReason::ReachesFurther(_)
+                | KeepReason::BadButFurthest(_)
+        )
+    };
+    reasons.iter().any(|reason| matches!(reason, KeepReason::Points { .. })) && !reasons.iter().any(is_firm)
 }
 
 /// What of the target's copies its policy keeps, one history like the other: also while there is one that the operator has

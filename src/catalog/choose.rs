@@ -400,6 +400,22 @@ impl Catalog {
         }
     }
 
+    /// The chains that `id` may name and of which no destination has the full backup, only what follows it.
+    pub fn headless_called(&self, id: &str) -> Vec<ChainPath> {
+        let prefix = id.split_once(':').map_or(id, |(prefix, _)| prefix);
+        let has_full = |chain: &ChainPath| {
+            self.backups()
+                .iter()
+                .any(|backup| backup.manifest().chain_path() == *chain)
+        };
+        let called = self.headless().iter().map(|headless| &headless.chain);
+        let called = called.filter(|chain| !prefix.is_empty() && is_called(&chain.chain, prefix) && !has_full(chain));
+        let mut chains: Vec<ChainPath> = called.cloned().collect();
+        chains.sort();
+        chains.dedup();
+        chains
+    }
+
     /// The document that says that `lineage` is meant, and its name: the same in every destination.
     pub fn accept(
         &self,

@@ -164,6 +164,24 @@ impl Following {
         following
     }
 
+    /// The links of one destination as this was made of them, but for epochs, of which it is not kept where they lie.
+    pub fn links_in(&self, destination: &str) -> Vec<Link> {
+        let is_there = |destinations: &[String]| destinations.iter().any(|name| name == destination);
+        let pieces = self.pieces.iter().filter(|piece| is_there(&piece.destinations));
+        let pieces = pieces.map(|piece| Link {
+            name: piece.name.clone(),
+            bytes: piece.bytes,
+            written_at: piece.written_at,
+        });
+        let others = self.destinations.iter().filter(|(_, there)| is_there(there));
+        let others = others.map(|(name, _)| Link {
+            name: name.clone(),
+            bytes: 0,
+            written_at: Timestamp::UNIX_EPOCH,
+        });
+        pieces.chain(others).collect()
+    }
+
     fn also_in(&mut self, name: &ObjectName, destination: &str) {
         let destinations = self.destinations.entry(name.clone()).or_default();
         destinations.push(destination.to_owned());
@@ -230,6 +248,25 @@ impl Following {
             holes,
             behind: to.map(|_| reached),
         }
+    }
+
+    /// The revisions that deltas and packs hold, each stretch without a hole, whatever leads to them.
+    pub fn stretches(&self) -> Vec<Span> {
+        let mut stretches: Vec<Span> = Vec::new();
+        for piece in &self.pieces {
+            let joined = stretches
+                .last_mut()
+                .filter(|last| piece.span.from() <= last.to().next());
+            match joined {
+                Some(last) => {
+                    if let Some(longer) = Span::new(last.from(), last.to().max(piece.span.to())) {
+                        *last = longer;
+                    }
+                }
+                None => stretches.push(piece.span),
+            }
+        }
+        stretches
     }
 
     /// The objects that lead from the full backup to `to`, in the order in which they are applied.

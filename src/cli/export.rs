@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use clap::ValueHint;
 use serde::Serialize;
 
 use super::arguments::{PointArgs, SourceArgs, Used};
@@ -21,7 +22,9 @@ use crate::terminal::Format;
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  lifeboat export latest snapshot.db --identity backup-key.txt\n  \
-    lifeboat export ./full.db.zst.age - --identity backup-key.txt > snapshot.db"
+    lifeboat export ./full.db.zst.age - --identity backup-key.txt > snapshot.db\n\n\
+    As it was a quarter of an hour ago, sent on without a file:\n  \
+    lifeboat export latest - --to-time '15m ago' --identity backup-key.txt | ssh other-host 'cat > snapshot.db'"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -37,6 +40,9 @@ pub struct Args {
     /// Leave out free pages and what etcd's compaction has given up, as `lifeboat compact` does
     #[arg(long)]
     compact: bool,
+    /// Where a point behind a full backup that goes to standard output is made, if not in memory: in a file without a name
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    work_dir: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -68,7 +74,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         false => Rewrite::Not,
     };
     let exported = match found.changes().is_some() || args.compact {
-        true => export_point(&found, rewrite, &args.file, &context.output, &stop)?,
+        true => export_point(
+            &found,
+            rewrite,
+            (&args.file, args.work_dir.as_deref()),
+            &context.output,
+            &stop,
+        )?,
         false => export(&found, rule, &args.file, &context.output, &stop)?,
     };
     warn_of_copy(context, exported.digest);

@@ -15,7 +15,7 @@ use crate::text::brief;
 ///
 /// The newest good backup of each history and pinned backups always stay. A destination without retention keeps
 /// everything. A backup that is known to be bad stays as long as a good one in its place would, unless it is named with
-/// --damaged.
+/// --damaged. What would shorten `pitr_window` is refused (exit code 7), `max_bytes` too.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  lifeboat prune --dry-run\n  lifeboat prune\n  lifeboat prune --damaged 20261120T101530Z-9f3c4a1b\n  \
@@ -93,6 +93,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             .next("`lifeboat verify ID` checks it; good backups are removed by retention only")
             .after_result(&context.output);
     }
+    if pruned.errors.is_empty() && !pruned.refused.is_empty() {
+        return Failure::new(Exit::Refused, pruned.refused.join("; "))
+            .next("raise `max_bytes` of that destination, or have a shorter `pitr_window` there")
+            .after_result(&context.output);
+    }
+    pruned
+        .refused
+        .iter()
+        .for_each(|refused| context.output.problem(refused));
     match (pruned.errors.is_empty(), places.stores.is_empty()) {
         (true, _) => Ok(Exit::Done),
         (false, false) => Ok(Exit::Partly),

@@ -163,6 +163,7 @@ struct AppliedDocument {
     deltas: u64,
     checkpoints: u64,
     matched_revision: Option<Revision>,
+    not_compared: u64,
 }
 
 impl AppliedDocument {
@@ -175,6 +176,7 @@ impl AppliedDocument {
             deltas: applied.deltas,
             checkpoints: applied.checkpoints.found,
             matched_revision: applied.checkpoints.matched,
+            not_compared: applied.checkpoints.not_compared,
         }
     }
 }

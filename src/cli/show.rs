@@ -6,15 +6,16 @@ use serde_json::value::RawValue;
 use super::arguments::From;
 use super::list::BackupDocument;
 use super::{Context, Exit, Failure};
-use crate::catalog::{Backup, PieceKind};
+use crate::catalog::{Backup, FindError, PieceKind};
 use crate::destinations::Destinations;
+use crate::jobs::headless::Headless;
 use crate::jobs::named_backup::chosen;
 use crate::jobs::point::{KnownWindow, window_of};
 use crate::jobs::source::described;
 use crate::jobs::stores;
 use crate::layout::delta::GapReason;
-use crate::layout::{Manifest, Origin, Proof};
-use crate::model::{ByteSize, Revision};
+use crate::layout::{Manifest, Origin, Proof, Span};
+use crate::model::{ByteSize, ChainId, Revision};
 use crate::terminal::{Format, Output};
 use crate::text::{clean, compacted, count, rfc3339};
 
@@ -60,6 +61,15 @@ struct HoleDocument {
     to_revision: Revision,
 }
 
+impl HoleDocument {
+    fn of(span: &Span) -> HoleDocument {
+        HoleDocument {
+            from_revision: span.from(),
+            to_revision: span.to(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct GapDocument {
     from_revision: Revision,
@@ -88,22 +98,146 @@ impl WindowDocument {
             marks: known.following.marks(),
             epochs: known.following.epochs().iter().map(|epoch| epoch.0).collect(),
             stored_bytes: pieces.iter().map(|piece| piece.bytes).sum(),
-            holes: known
-                .window
-                .holes
-                .iter()
-                .map(|hole| HoleDocument {
-                    from_revision: hole.from(),
-                    to_revision: hole.to(),
-                })
-                .collect(),
+            holes: known.window.holes.iter().map(HoleDocument::of).collect(),
             gaps: gaps.collect(),
         }
     }
 }
 
+/// What programs see of a chain without its full backup.
+#[derive(Serialize)]
+struct HeadlessDocument {
+    schema: u32,
+    backup: Option<()>,
+    window: Option<()>,
+    manifest: Option<()>,
+    headless: Remains,
+}
+
+#[derive(Serialize)]
+struct PointDocument {
+    id: ChainId,
+    from_revision: Revision,
+    to_revision: Revision,
+}
+
+#[derive(Serialize)]
+struct Remains {
+    chain: ChainId,
+    /// The revisions that are there, and cannot be restored.
+    stretches: Vec<HoleDocument>,
+    deltas: usize,
+    packs: usize,
+    marks: usize,
+    stored_bytes: u64,
+    destinations: Vec<String>,
+    /// Good backups with points among those revisions.
+    elsewhere: Vec<PointDocument>,
+    reason: String,
+    next: String,
+}
+
+impl Remains {
+    fn of(headless: &Headless) -> Remains {
+        let pieces = headless.following.pieces();
+        let of_kind = |kind| pieces.iter().filter(|piece| piece.kind == kind).count();
+        let there = headless.destinations.iter().filter(|(_, left)| left.objects > 0);
+        Remains {
+            chain: headless.chain.chain.clone(),
+            stretches: headless.stretches.iter().map(HoleDocument::of).collect(),
+            deltas: of_kind(PieceKind::Delta),
+            packs: of_kind(PieceKind::Pack),
+            marks: headless.following.marks(),
+            stored_bytes: pieces.iter().map(|piece| piece.bytes).sum(),
+            destinations: there.map(|(name, _)| name.clone()).collect(),
+            elsewhere: headless
+                .elsewhere
+                .iter()
+                .map(|(id, span)| PointDocument {
+                    id: id.clone(),
+                    from_revision: span.from(),
+                    to_revision: span.to(),
+                })
+                .collect(),
+            reason: headless.why(),
+            next: headless.next(),
+        }
+    }
+}
+
+/// Shows what is there of a chain without its full backup; the exit code is that of one that is not found.
+fn show_headless(context: &Context, headless: &Headless) -> Result<Exit, Failure> {
+    let (output, remains) = (&context.output, Remains::of(headless));
+    let failure = Failure::new(Exit::NotFound, &remains.reason).next(&remains.next);
+    match output.format {
+        Format::Json => output.json(&HeadlessDocument {
+            schema: 1,
+            backup: None,
+            window: None,
+            manifest: None,
+            headless: remains,
+        }),
+        Format::Text => print_headless(output, headless, &remains),
+    }
+    failure.after_result(output)
+}
+
+fn print_headless(output: &Output, headless: &Headless, remains: &Remains) {
+    let field = |name: &str, value: String| output.line(format!("{name:<15} {value}"));
+    field(
+        "backup",
+        format!("{}: the full backup is not there, only what follows it", remains.chain),
+    );
+    for (name, left) in &headless.destinations {
+        match (&left.unlisted, left.objects) {
+            (Some(error), _) => field("not listed", format!("{name}: {}", clean(error))),
+            (None, 0) => {}
+            (None, objects) => field(
+                "stored in",
+                format!("{name}: {}, {}", count(objects, "object"), ByteSize(left.bytes)),
+            ),
+        }
+        if let Some(path) = &left.without_manifest {
+            field("no manifest", format!("{name}: {path}"));
+        }
+    }
+    let stretches = remains.stretches.iter();
+    stretches.for_each(|stretch| {
+        let HoleDocument {
+            from_revision,
+            to_revision,
+        } = stretch;
+        field("changes", format!("of revisions {from_revision} to {to_revision}"));
+    });
+    field(
+        "in",
+        format!(
+            "{}, {}, {}: {}",
+            count(remains.deltas as u64, "delta"),
+            count(remains.packs as u64, "pack"),
+            count(remains.marks as u64, "mark"),
+            ByteSize(remains.stored_bytes)
+        ),
+    );
+    for (_, from) in headless.following.gaps() {
+        field("ends before", format!("revision {from}"));
+    }
+    for (backup, span) in &headless.elsewhere {
+        field(
+            "points also in",
+            format!("{backup}: revisions {} to {}", span.from(), span.to()),
+        );
+    }
+}
+
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let places = args.from.read(context)?;
+    if let (Err(FindError::NotFound { .. }), [chain]) = (
+        places.catalog.find(&args.id),
+        places.catalog.headless_called(&args.id).as_slice(),
+    ) {
+        return show_headless(context, &Headless::find(&places, chain));
+    }
     let backup = chosen(&context.output, &places, &args.id)?;
     let (manifest, bytes) = stores::manifest(&places, backup)?;
     let window = window_of(&places, backup);

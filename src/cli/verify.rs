@@ -101,7 +101,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             schema: 1,
             content: &results,
         }),
-        Format::Text => print(&context.output, &results, run.must_record),
+        Format::Text => print(&context.output, &results, &run),
     }
     results.errors.iter().for_each(|error| context.output.problem(error));
     match results.stopped_before {
@@ -130,6 +130,10 @@ fn wanted<'a>(context: &Context, args: &Args, places: &'a Destinations) -> Resul
     Ok(wanted)
 }
 
+/// What is said where there is no key.
+const NOT_LOOKED_AT: &str = "not looked at: the structure of the databases, HashKV, and the records of deltas (that they decode, are \
+     as many as their heads say, and follow each other): nothing was opened, as no identity was given; `--identity FILE` opens them";
+
 /// What a proof says, in a few words.
 fn meaning(proof: Proof) -> &'static str {
     match proof {
@@ -141,7 +145,8 @@ fn meaning(proof: Proof) -> &'static str {
     }
 }
 
-fn print(output: &Output, results: &Results, may_give_up: bool) {
+fn print(output: &Output, results: &Results, run: &Run<'_>) {
+    let (may_give_up, is_opened) = (run.must_record, run.identities.is_some());
     for checked in &results.checked {
         let id = &checked.id;
         for copy in &checked.destinations {
@@ -178,6 +183,9 @@ fn print(output: &Output, results: &Results, may_give_up: bool) {
         for warning in &checked.warnings {
             output.line(format!("      warning: {}", clean(warning)));
         }
+    }
+    if !is_opened && !results.checked.is_empty() {
+        output.line(NOT_LOOKED_AT);
     }
     for id in &results.gone {
         output.line(format!("gone  {id}: removed by retention since it was listed"));

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::by_hand::{encoding, writer};
 use super::{Exit, Failure, Listener, accept, failed, host, last_seen};
 use crate::backup::{self, DestinationError, Error, Job, Outcome, Pace, Progress, Written, full};
 use crate::catalog::Pinned;
@@ -10,9 +11,8 @@ use crate::destinations::{Destination, Destinations};
 use crate::error_chain::with_causes;
 use crate::etcd::Access;
 use crate::etcd::choose::{NoChoice, Wanted};
-use crate::layout::{Origin, Writer};
+use crate::layout::Origin;
 use crate::model::{ByteSize, ChainId};
-use crate::pipeline::Encoding;
 use crate::state::{BegunChain, Holder, State};
 use crate::store::Begun;
 
@@ -224,7 +224,7 @@ fn wrong_data(member: &str, faults: &[String]) -> String {
 /// The whole job of a backup that was asked for.
 pub fn job(config: &Config, request: Request, chain: ChainId, access: Access) -> Result<Job, Failure> {
     let host = host::host_name();
-    let run = format!("{:08x}", getrandom::u32().map_err(failed)?);
+    let run = getrandom::u32().map_err(failed)?;
     Ok(Job {
         chain,
         cluster: config.cluster.name.clone(),
@@ -236,22 +236,13 @@ pub fn job(config: &Config, request: Request, chain: ChainId, access: Access) ->
         idle_timeout: config.backup.idle_timeout,
         finish_within: config.backup.finish_within,
         pace: request.pace.unwrap_or(config.backup.pace),
-        encoding: Encoding {
-            level: config.compression.level,
-            threads: config.compression.threads,
-            recipients: config.encryption.recipients.clone(),
-            stall_limit: config.backup.idle_timeout,
-        },
+        encoding: encoding(config),
         origin: request.origin,
         schedule: request.schedule,
         slot: request.slot,
         note: request.note,
         pinned: request.pinned,
-        writer: Writer {
-            host: host.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            run,
-        },
+        writer: writer(run),
         host,
         now: host::now,
     })

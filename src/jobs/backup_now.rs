@@ -7,9 +7,9 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::backup::{self, Request, read_and_sweep};
-use super::give_way::{restore_opened, stop_for_restore};
+use super::by_hand::{watched, wind_up};
 use super::stores::{open_the_others, open_to_write, warn_of_unreadable};
-use super::{Exit, Failure, Listener, clock, copy, failed, host, last_seen, recipients};
+use super::{Exit, Failure, Listener, clock, failed, host, recipients};
 use crate::backup::{Outcome, Progress};
 use crate::config::{Config, Kind};
 use crate::destinations::{Destination, Destinations};
@@ -62,36 +62,20 @@ pub fn take_now(
     let other_recipients = recipients::changed_since(listener, config, &state, &destinations);
     let stop = interrupt.flag.clone();
     let progress = Arc::new(Progress::default());
-    let taken = runtime.block_on(async {
-        let watcher = show(progress.clone());
-        let gives_way = async {
-            tokio::select! {
-                () = interrupt.raised() => {}
-                () = restore_opened() => {}
-            }
-        };
-        let run = backup::Run {
-            listener,
-            state: &state,
-            command: "backup",
-            begun,
-            progress: &progress,
-            renamed: &mut |_| {},
-        };
-        let outcome = backup::take(run, job, opened, &mut destinations, gives_way).await;
-        watcher.abort();
-        // Wait until it is gone, so that no bar is drawn over the result.
-        drop(watcher.await);
-        outcome
+    let run = backup::Run {
+        listener,
+        state: &state,
+        command: "backup",
+        begun,
+        progress: &progress,
+        renamed: &mut |_| {},
+    };
+    let taken = watched(runtime, interrupt, &progress, show, async |gives_way| {
+        backup::take(run, job, opened, &mut destinations, gives_way).await
     });
     let mut outcome = taken.map_err(backup::failure)?;
     outcome.warnings.extend(other_recipients);
-    copy::bring_to_slow(listener, &mut destinations, &mut outcome, &stop, &|_| {
-        stop_for_restore(&stop)
-    });
-    outcome
-        .warnings
-        .extend(last_seen::remember(&state, &destinations).err());
+    wind_up((listener, &state), &mut destinations, &mut outcome, &stop);
     Ok((outcome, destinations))
 }
 

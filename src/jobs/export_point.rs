@@ -1,16 +1,18 @@
 //! A plain snapshot of a point behind a full backup: the backup and the changes behind it, made beside the file that it becomes.
+//! What goes to standard output is made in memory, or where the operator has said.
 //!
 //! What is made meanwhile is as plain as the file itself, lies in the same folder under a name that begins with a dot, and is
 //! removed at the end; the next run for the same file removes what a killed one has left.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use super::export::{self, DigestRule, Exported, is_stdout, write_new};
+use super::point_snapshot::{NotMade, Room, needed_bytes, warnings};
 use super::rebuild::{expected, refused_by};
 use super::source::Found;
 use super::{Exit, Failure, Listener, failed};
@@ -22,17 +24,17 @@ use crate::rebuild::{self, Homes, Progress, Rewrite, Wish};
 /// What the data is called in the folder that it is made in.
 const MADE: &str = "point";
 
-/// Writes the point that was chosen to `path`, whose file must not exist; with `rewrite` made smaller on the way.
+/// Writes the point that was chosen to `path`, whose file must not exist, or to standard output; with `rewrite` made smaller on
+/// the way. `work_dir` is where the latter is made, if not in memory.
 pub fn export_point(
     found: &Found,
     rewrite: Rewrite,
-    path: &Path,
+    (path, work_dir): (&Path, Option<&Path>),
     listener: &dyn Listener,
     stop: &dyn Fn() -> bool,
 ) -> Result<Exported, Failure> {
     if is_stdout(path) {
-        let message = "a point behind a full backup is made in a file, not on standard output";
-        return Err(Failure::new(Exit::Usage, message).next("give a file"));
+        return to_stdout(found, rewrite, work_dir, listener, stop);
     }
     let refused = |error| export::failure(error, found.manifest.as_ref());
     if path.exists() {
@@ -55,6 +57,43 @@ pub fn export_point(
     let written = written?;
     removed?;
     Ok(written)
+}
+
+/// Nothing goes out before all of it is made and proven.
+fn to_stdout(
+    found: &Found,
+    rewrite: Rewrite,
+    work_dir: Option<&Path>,
+    listener: &dyn Listener,
+    stop: &dyn Fn() -> bool,
+) -> Result<Exported, Failure> {
+    let room = Room::begin(needed_bytes(found), work_dir, rewrite)?;
+    let manifest = found.manifest.as_ref();
+    let made = room.make(found, listener, stop, &|error: &NotMade| error.refused(manifest));
+    found.tell_notes(listener);
+    let made = made?;
+    warnings(&made).iter().for_each(|warning| listener.warn(warning));
+    let mut file = room.into_file();
+    let refused = |error| export::failure(export::Error::Write("-".into(), error), manifest);
+    file.rewind().map_err(refused)?;
+    let (mut to, mut block) = (io::stdout().lock(), vec![0; 1 << 20]);
+    loop {
+        if stop() {
+            return Err(export::failure(export::Error::Interrupted, manifest));
+        }
+        let length = file.read(&mut block).map_err(refused)?;
+        let read = block.get(..length).unwrap_or_default();
+        if read.is_empty() {
+            break;
+        }
+        to.write_all(read).map_err(refused)?;
+    }
+    to.flush().map_err(refused)?;
+    Ok(Exported {
+        bytes: made.bytes,
+        sha256: made.sha256,
+        digest: DigestRule::Required,
+    })
 }
 
 fn remove(home: &Dir, name: &str) -> Result<(), Failure> {
@@ -102,13 +141,16 @@ fn make(
                     false => ControlFlow::Continue(()),
                 }
             };
-            rebuild::prepare_in(homes, source, found.changes(), &wish, &each).map(drop)
+            rebuild::prepare_in(homes, source, found.changes(), &wish, &each).map(|(_, rebuilt)| rebuilt)
         },
         rebuild::Error::is_fault_of_source,
         |error| refused_by(&error, found.manifest.as_ref()),
     );
     found.tell_notes(listener);
-    made?;
+    let made = made?;
+    made.warnings_of_source()
+        .iter()
+        .for_each(|warning| listener.warn(warning));
     let missing = || Failure::new(Exit::Failed, "what was made is gone: run it again");
     let mut folder = home.dir(MADE).map_err(failed)?.ok_or_else(missing)?;
     for part in datadir::SNAP_DIR.split('/') {

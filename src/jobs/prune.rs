@@ -127,6 +127,8 @@ pub struct Pruned {
     pub dry_run: bool,
     /// What was not done, and why.
     pub errors: Vec<String>,
+    /// What was asked for and is not done, because it would shorten a window of points that is to be kept.
+    pub refused: Vec<String>,
 }
 
 /// A backup in a destination, and why it stays or goes.
@@ -148,6 +150,7 @@ impl Pruned {
             remove: Vec::new(),
             dry_run,
             errors: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -182,7 +185,12 @@ impl Pruned {
                 false => listener.warn(&told),
             }
         }
-        if plan.excess > ByteSize(0) {
+        if plan.is_excess_of_window {
+            self.refused.push(format!(
+                "destination {name}: `max_bytes` asks for less than `pitr_window` keeps, by {}: no point of the window is removed",
+                plan.excess
+            ));
+        } else if plan.excess > ByteSize(0) {
             listener.warn(&format!(
                 "destination {name}: backups that must stay exceed max_bytes by {}",
                 plan.excess

@@ -85,6 +85,7 @@ impl Asked<'_> {
             rewrite: self.rewrite,
             expected: None,
             left: None,
+            history: None,
         })
     }
 }
@@ -164,6 +165,9 @@ pub fn refused_by(error: &Error, manifest: Option<&Manifest>) -> Failure {
         Error::BrokenChanges { good, .. } => failed(Exit::Damaged).next(format!(
             "restore to revision {good} or before, with --to-revision {good}, or from another destination"
         )),
+        Error::BaseDiffers { .. } => failed(Exit::Damaged).next(
+            "the full backup, or that member, was wrong: compare the members (`lifeboat watch`), and choose another backup: `lifeboat list`",
+        ),
         Error::Content {
             error: keyspace::Error::Downgrade { .. },
             ..

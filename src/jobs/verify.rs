@@ -53,6 +53,8 @@ pub struct Checked {
     pub proof: Proof,
     /// What is wrong with it.
     pub faults: Vec<String>,
+    /// Why neither its database nor the records of its deltas were looked at; nothing where they were opened.
+    pub not_opened: Option<String>,
     /// Why it could not be proven further.
     pub note: Option<String>,
     /// What is no damage of its database, and still not as it should be.

@@ -45,6 +45,9 @@ pub struct Checkpoints {
     pub matched: Option<Revision>,
     /// What was reported of that one.
     pub report: Option<HashKv>,
+    /// How many of later revisions than that one could not be compared: the database was compacted further than they were, or no
+    /// key was alive.
+    pub not_compared: u64,
 }
 
 /// What is wrong with changes.
@@ -197,6 +200,7 @@ impl<'w, 'f> Stream<'w, 'f> {
     fn take(&mut self, delta: &DeltaRecords) -> Result<(), Stop> {
         let last = self.learned.applied.to;
         if delta.span.to() <= last {
+            self.learned.reports_of(delta);
             return Ok(());
         }
         if delta.span.from() > last.next() && last < self.to {
@@ -299,8 +303,22 @@ impl Learned {
         }
     }
 
+    /// What members have reported in a delta of which no change is wanted. Where it does not read, nothing of it is needed.
+    fn reports_of(&mut self, delta: &DeltaRecords) {
+        let Ok(mut decoder) = Decoder::new(&delta.plain, delta.span) else {
+            return;
+        };
+        while let Ok(Some(record)) = decoder.next() {
+            if let Record::Checkpoint(hash) = record {
+                self.checkpoint(hash, self.applied.to);
+            }
+        }
+    }
+
+    /// Keeps a report of a revision up to `to`. One may come late, when that revision was taken in before: it is computed of the
+    /// log, which has it still.
     fn checkpoint(&mut self, hash: HashKv, to: Revision) {
-        if hash.revision < self.applied.from || hash.revision > to {
+        if hash.revision > to {
             return;
         }
         self.applied.checkpoints.found += 1;

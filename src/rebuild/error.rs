@@ -147,6 +147,16 @@ pub enum Error {
         /// The last revision that nothing speaks against: a restore to it, or to any before it, is possible.
         good: Revision,
     },
+    /// What changes are to follow is not what a member had.
+    #[error(
+        "HashKV at revision {at} is not the {reported} that a member has reported: what is before the changes is wrong already"
+    )]
+    BaseDiffers {
+        /// The revision that was reported of; the changes begin behind it.
+        at: Revision,
+        /// HashKV as it was reported.
+        reported: u32,
+    },
     /// What was built is not sound: a fault of this program or of the disk.
     #[error("the new database did not pass its own check: {fault}")]
     BuiltUnsound {

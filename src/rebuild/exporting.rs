@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::copy_in::{Hashes, copy_in};
 use super::{Applied, ContentProof, DigestRule, Error, Expected, Listener, Progress, Rewrite, Wish, checked, go_on};
 use crate::durable::failed;
-use crate::keyspace::LeaseId;
+use crate::keyspace::{History, LeaseId};
 use crate::model::{Digest, HashKv, Revision};
 use crate::source::{Changes, Source};
 
@@ -20,11 +20,13 @@ const BLOCK: usize = 256 << 10;
 
 /// What is wished of an exported snapshot.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     /// Whether a missing or wrong digest at the end of the source is borne.
     pub digest: DigestRule,
     /// What the manifest says of the source, where there is one.
     pub expected: Option<Expected>,
+    /// A second empty file, where what its compaction has given up is to be left out: the snapshot is in that one then.
+    pub compacted_into: Option<&'a File>,
 }
 
 /// A snapshot that was written.
@@ -42,19 +44,19 @@ pub struct Exported {
     pub proof: ContentProof,
     /// Keys that live.
     pub live_keys: u64,
-    /// What came from the changes.
-    pub applied: Applied,
+    /// What came from the changes, where there were any.
+    pub applied: Option<Applied>,
     /// Leases that keys hang on and that nobody knew the time to live of: they live for an hour.
     pub guessed_leases: Vec<LeaseId>,
 }
 
-/// Writes a snapshot of `source` with the `changes` behind it into `file`, which is empty, open for reading too, called `path`
+/// Writes a snapshot of `source`, and of the `changes` behind it, into `file`, which is empty, open for reading too, called `path`
 /// in errors and nobody else's. What is in it after a failure is of no use. Nothing is brought to the disk.
 pub fn export_at(
     mut source: Source,
-    changes: Changes,
+    changes: Option<Changes>,
     (file, path): (&File, &Path),
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     listener: Listener<'_>,
 ) -> Result<Exported, Error> {
     let wish = Wish {
@@ -69,7 +71,15 @@ pub fn export_at(
     let landed = copy_in(&mut source, own, path, hashes, listener)?;
     go_on(listener, Progress::Checking)?;
     let sound = checked(&source, landed, &wish)?;
-    let sound = sound.followed_by(Some(changes), &wish, listener)?;
+    let sound = sound.followed_by(changes, &wish, listener)?;
+    let (sound, file) = match wanted.compacted_into {
+        None => (sound, file),
+        Some(into) => {
+            let history = History::asked_by(sound.marks());
+            let own = into.try_clone().map_err(failed("keep open", path))?;
+            (sound.rewritten(history, own)?, into)
+        }
+    };
     let told = sound.preview()?;
     let database_bytes = sound.bytes();
     drop(sound);
@@ -82,7 +92,7 @@ pub fn export_at(
         hash_kv: told.hash_kv,
         proof: told.proof,
         live_keys: told.live_keys,
-        applied: told.applied.expect("there were changes"),
+        applied: told.applied,
         guessed_leases: told.added_leases,
     })
 }

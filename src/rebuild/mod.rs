@@ -45,6 +45,7 @@ pub use log_dir::{Segments, broken_snapshots, read_log};
 pub use rewriting::{Rewrite, Rewritten};
 pub use salvage::{LeftBehind, Salvaged};
 pub use warm::Warm;
+pub use warnings::not_compared;
 
 use copy_in::{Hashes, copy_in};
 use digest::checked;
@@ -77,6 +78,8 @@ pub struct Plan {
     pub expected: Option<Expected>,
     /// The dead member whose database it is, where its log is read too.
     pub left: Option<LeftBehind>,
+    /// What [`Warm::history`] finds again, where it is to be kept up.
+    pub history: Option<Vec<u8>>,
 }
 
 impl Plan {
@@ -312,6 +315,10 @@ fn lay_out(
         None => sound,
     };
     let built = sound.found(plan.membership.members())?;
+    if let Some(history) = &plan.history {
+        let dir = data.make_dirs(MEMBER)?;
+        write(&data.create(&dir, warm::HISTORY)?, &dir, history)?;
+    }
     let mark = data.create(&snap_dir, &snap::file_name(&plan.membership))?;
     write(&mark, &snap_dir, &snap::file(&plan.membership))?;
     let records = wal::first_segment(&plan.membership, &plan.member);

@@ -43,6 +43,7 @@ impl Bench {
             digest: DigestRule::Required,
             rewrite: Rewrite::Not,
             left: None,
+            history: None,
             expected: None,
         }
     }

@@ -31,6 +31,12 @@ const NEXT: &str = ".lifeboat-next";
 /// The database, written anew beside itself.
 const NEW: &str = "db.new";
 
+/// What whoever keeps it up has to know of it, in `member`: whenever data is there, this is. etcd passes it over.
+pub(super) const HISTORY: &str = ".lifeboat-follow.json";
+
+/// No such file is longer.
+const HISTORY_BYTES: u64 = 64 << 10;
+
 /// How many bytes of the database may be free for each that is in use (as one of so many), and besides, before it is written
 /// anew: what is free counts for etcd's quota.
 const MOST_FREE: (u64, u64) = (4, 32 << 20);
@@ -123,6 +129,17 @@ impl Warm {
         // What was there goes with it.
         *self = Warm::open(plan)?;
         Ok(rebuilt)
+    }
+
+    /// What its plan was laid out with as `history`; nothing where it was laid out otherwise.
+    pub fn history(&self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(file) = self.member.file(HISTORY)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(HISTORY_BYTES).read_to_end(&mut bytes);
+        read.map_err(failed("read", &self.member.path().join(HISTORY)))?;
+        Ok(Some(bytes))
     }
 
     /// The revision of its store.

@@ -59,6 +59,7 @@ impl Run<'_> {
                     digest: wish.digest,
                     rewrite: wish.rewrite,
                     expected: wish.expected,
+                    history: None,
                     left: None,
                 };
                 (rebuild::rebuild_in(homes, source, changes, &wanted, listener)?, None)

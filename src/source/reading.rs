@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::delta::{Belongs, Pick, Unread, deltas_of};
 use super::{Changes, DeltaRecords, Error};
 use crate::catalog::{Following, Hole, Link, Piece};
+use crate::error_chain::with_causes;
 use crate::layout::ObjectName;
 use crate::layout::delta::Header;
 use crate::model::Revision;
@@ -89,17 +90,26 @@ impl Chain {
         Changes::new(to, move || reading.next())
     }
 
-    /// What each store has of the chain now.
-    pub fn look_again(&mut self) {
-        let listed = self.stores.iter().filter_map(|(name, store)| {
-            let objects = store.list_chain(&self.belongs.chain).ok()?;
-            Some((name.as_str(), Link::listed(objects)))
-        });
-        let listed: Vec<(&str, Vec<Link>)> = listed.collect();
+    /// What each store has of the chain now. Of one that cannot be listed it is what it had before; those are returned, each with
+    /// the reason.
+    #[must_use]
+    pub fn look_again(&mut self) -> BTreeMap<String, String> {
+        let (mut listed, mut unlisted) = (Vec::new(), BTreeMap::new());
+        for (name, store) in &self.stores {
+            let links = match store.list_chain(&self.belongs.chain) {
+                Ok(objects) => Link::listed(objects),
+                Err(error) => {
+                    unlisted.insert(name.clone(), with_causes(&error));
+                    self.following.links_in(name)
+                }
+            };
+            listed.push((name.as_str(), links));
+        }
         let links = listed
             .iter()
             .flat_map(|(name, links)| links.iter().map(|link| (*name, link)));
         self.following = Following::of_links(self.following.base(), links);
+        unlisted
     }
 }
 
@@ -210,7 +220,11 @@ impl Reading {
         match unread {
             Unread::Gone if !self.has_looked_again => {
                 self.has_looked_again = true;
-                self.chain.look_again();
+                for (name, error) in self.chain.look_again() {
+                    self.notes.add(format!(
+                        "what destination {name} has behind the backup now is not known, as it cannot be listed: {error}"
+                    ));
+                }
             }
             Unread::Gone => {}
             Unread::Strange(note) => self.notes.add(note),
@@ -250,7 +264,7 @@ mod tests {
             stores: stores.collect(),
             identities: Some(maker.identities()),
         };
-        chain.look_again();
+        assert!(chain.look_again().is_empty());
         chain
     }
 
@@ -312,6 +326,28 @@ mod tests {
             store.remove(made).unwrap();
         }
         assert_eq!(of(20).0, all[..2]);
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_listed_is_named_and_what_it_had_stays_known() {
+        let ((_a, here), (_b, there), maker) = (store(), store(), Maker::new());
+        let deltas = [maker.delta(11, 20, 1), maker.delta(21, 30, 1)];
+        put(&here, &deltas);
+        put(&there, &deltas[..1]);
+        let mut chain = chain(&maker, 10, &[("here", &here), ("there", &there)]);
+        let known = chain.following.clone();
+        // A plain file where a folder should be.
+        let folder = here.path_of(&deltas[0].0).parent().unwrap().to_owned();
+        let aside = folder.with_extension("aside");
+        std::fs::rename(&folder, &aside).unwrap();
+        std::fs::write(&folder, "").unwrap();
+        let unlisted = chain.look_again();
+        assert_eq!(unlisted.into_keys().collect::<Vec<_>>(), ["here"]);
+        assert_eq!(chain.following, known);
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::rename(&aside, &folder).unwrap();
+        assert!(chain.look_again().is_empty());
+        assert_eq!(chain.following, known);
     }
 
     #[test]

@@ -209,6 +209,7 @@ impl Target {
             rewrite: Rewrite::Not,
             expected: None,
             left: None,
+            history: None,
         }
     }
 }

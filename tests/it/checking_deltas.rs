@@ -153,6 +153,14 @@ fn deltas_and_packs_are_read_and_what_is_wrong_with_them_is_named() {
                 (&Value::from(last), &Value::from(last))
             );
             assert_eq!(deltas["opened"], !more.is_empty(), "{deltas}");
+            let why = match more {
+                [] => Value::from("no identity was given"),
+                [..] => Value::Null,
+            };
+            assert_eq!(
+                (&deltas["not_opened"], &found["checked"][0]["not_opened"]),
+                (&why, &why)
+            );
             assert!(deltas["objects"].as_u64() > Some(20), "{deltas}");
         }
     }
@@ -162,6 +170,16 @@ fn deltas_and_packs_are_read_and_what_is_wrong_with_them_is_named() {
         told.contains(&format!("intact (decrypted), every point to revision {last}")),
         "{told}"
     );
+
+    // What a key alone shows was not looked at, and that is said.
+    let keyless = host.lifeboat(["verify"]).expect_code(0).stdout;
+    let depth =
+        format!("every point to revision {last} by names and heads (records were not opened: no identity was given)");
+    assert!(
+        keyless.contains(&depth) && keyless.contains("not looked at: "),
+        "{keyless}"
+    );
+    assert!(!told.contains("not looked at: "), "{told}");
 
     // What the pack holds is there by itself, too: nothing is lost by either.
     let pack = objects(&host.store(), ".pack").remove(0);

@@ -1,10 +1,11 @@
 //! What is damaged, missing, doubled or overlaps behind a full backup, of a real capture: it is named, and nothing wrong is
 //! restored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::json::Page;
 use super::support::client::HashKv;
 use super::support::etcd::{Etcd, Options};
 use super::support::host::{CLUSTER, Host, Output, files_below};
@@ -268,6 +269,45 @@ fn what_is_damaged_missing_doubled_or_overlaps_is_named_and_nothing_wrong_is_res
     chain.is_right_at(tip);
     fs::remove_file(&wide).unwrap();
     fs::remove_file(&double).unwrap();
+
+    // Its full backup is gone: what follows it is shown, and why it is of no use, and what to do.
+    let full: Vec<PathBuf> = ["full.db.zst.age", ".json"]
+        .into_iter()
+        .flat_map(|end| files(&chain.dir, end))
+        .filter(|file| name(file).starts_with("full"))
+        .collect();
+    assert_eq!(full.len(), 2, "{full:?}");
+    let aside = |file: &Path| file.with_extension("aside");
+    let moved = |from: &Path, to: &Path| fs::rename(from, to).unwrap();
+    let manifest = full.iter().find(|file| name(file).ends_with(".json")).unwrap();
+    moved(manifest, &aside(manifest));
+    let shown = chain.host.lifeboat(["show", &chain.id]).expect_code(4);
+    shown.says(&["has no manifest in local", "next: "]);
+    full.iter()
+        .filter(|file| *file != manifest)
+        .for_each(|file| moved(file, &aside(file)));
+    let shown = chain.host.lifeboat(["show", &chain.id]).expect_code(4).says(&[
+        "is in no destination that was read",
+        &format!("lifeboat copy --from OTHER --to local {}", chain.id),
+    ]);
+    for part in [
+        format!("of revisions {} to {tip}", from + 1),
+        format!("ends before     revision {}", tip + 1),
+        "stored in       local: ".to_owned(),
+    ] {
+        assert!(shown.stdout.contains(&part), "no `{part}` in {}", shown.stdout);
+    }
+    let shown = chain.host.lifeboat(["--json", "show", &chain.id]).expect_code(4).json();
+    Page::read().check("show", &shown, &mut BTreeSet::new());
+    assert_eq!(shown["headless"]["stretches"][0]["to_revision"], tip, "{shown}");
+    // What is not there at all is not found.
+    chain
+        .host
+        .lifeboat(["show", "20010101T000000Z-00000000"])
+        .expect_code(4)
+        .says(&["next: "]);
+    full.iter().for_each(|file| moved(&aside(file), file));
+    chain.is_right_at(tip);
 
     // One destination has it whole, and the other one not.
     chain.host.add_destination("far");

@@ -233,6 +233,137 @@ fn where_a_chain_has_ended_the_next_full_backup_is_laid_out_in_its_place() {
 }
 
 #[test]
+fn a_copy_is_started_with_the_flags_that_are_printed_and_grows_to_three_or_is_rebuilt_as_three() {
+    let version = Version::V3_6;
+    let Some(mut captured) = Captured::start(version, DELTAS) else {
+        return;
+    };
+    let client = captured.etcd.client();
+    client.grant(super::synthetic::LEASE, 7_000).unwrap();
+    client.put("/leased", "1", super::synthetic::LEASE).unwrap();
+    let mut copy = Copy::plan(&captured.host, version);
+    let running = copy.follow(&captured.host);
+    Load::new(44).run(&client, 30);
+    let last = captured.until_stored();
+    until(&format!("it to reach {last}: {}", copy.errors()), || {
+        copy.revision() >= last
+    });
+    captured.stop_agent();
+    let (then, everything) = (client.hash_kv(last).unwrap(), Everything::of(&client));
+    let host = &captured.host;
+    let data_dir = copy.target.members[0].data_dir.clone();
+    let database = data_dir.join("member/snap/db").display().to_string();
+    // It changes under whoever reads it meanwhile.
+    host.lifeboat(["compact", &database, "never.db", "--skip-hash-check"])
+        .expect_code(7)
+        .says(&["in use"]);
+    assert_eq!(running.end(), Some(0), "{}", copy.errors());
+    let flags = copy.last().unwrap()["flags"].clone();
+    let member = &copy.target.members[0];
+    assert_eq!(flags["--data-dir"], data_dir.display().to_string().as_str());
+    assert_eq!(flags["--name"], member.name.as_str());
+    assert_eq!(flags["--initial-cluster"], copy.target.initial_cluster().as_str());
+    assert_eq!(flags["--initial-cluster-token"], copy.target.token.as_str());
+    assert_eq!(flags["--initial-advertise-peer-urls"], member.peer_url.as_str());
+
+    // As a new cluster of three, each member of the same database.
+    let options = Options {
+        members: 3,
+        token: "three".to_owned(),
+        ..Options::default()
+    };
+    let mut three = Etcd::plan(version, options).unwrap();
+    for index in 0..3 {
+        let mut args = host.rebuild_args(&database, &three, index);
+        args.push("--skip-hash-check".to_owned());
+        host.lifeboat(args).expect_code(0);
+    }
+    three.boot();
+    for hash in three.hash_kv_of_each(last) {
+        assert_eq!(hash.hash, then.hash);
+    }
+    assert_eq!(Everything::of(&three.client_of(2)), everything);
+    drop(three);
+    // A data directory is no snapshot, and what is in it is named.
+    let restored = host.lifeboat(["restore", &data_dir.display().to_string(), "--dry-run"]);
+    restored
+        .expect_code(2)
+        .says(&["is a data directory", &format!("{database} --skip-hash-check")]);
+
+    // With the flags that were printed, and others join it.
+    let state = flags["--initial-cluster-state"].as_str().unwrap();
+    copy.target.set_flags(&["--initial-cluster-state", state]);
+    copy.target.boot();
+    assert_eq!(copy.target.hash_kv_of_each(last)[0].hash, then.hash);
+    assert_eq!(Everything::of(&copy.target.client()), everything);
+    copy.target.add_member();
+    copy.target.add_member();
+    copy.target.client().put("/afterwards", "1", 0).unwrap();
+    let hashes = copy.target.hash_kv_of_each(0);
+    assert!(
+        hashes.len() == 3 && hashes.iter().all(|hash| hash.hash == hashes[0].hash),
+        "{hashes:?}"
+    );
+    copy.target.stop();
+    let before = fs::read(&database).unwrap();
+    host.lifeboat(copy.args(host))
+        .expect_code(7)
+        .says(&["an etcd has run on it"]);
+    assert!(fs::read(&database).unwrap() == before, "it was written to");
+}
+
+#[test]
+fn data_that_does_not_say_which_history_it_is_of_is_refused() {
+    let version = Version::V3_6;
+    let Some(mut captured) = Captured::start(version, DELTAS) else {
+        return;
+    };
+    captured.stop_agent();
+    let host = &captured.host;
+    let copy = Copy::plan(host, version);
+    let running = copy.follow(host);
+    until(&format!("it to be laid out: {}", copy.errors()), || copy.revision() > 0);
+    assert_eq!(running.end(), Some(0), "{}", copy.errors());
+    let data_dir = &copy.target.members[0].data_dir;
+    let (mark, database) = (
+        data_dir.join("member/.lifeboat-follow.json"),
+        data_dir.join("member/snap/db"),
+    );
+    let (said, before) = (fs::read_to_string(&mark).unwrap(), fs::read(&database).unwrap());
+    let refused = |words: &str| {
+        host.lifeboat(copy.args(host)).expect_code(7).says(&[words]);
+        assert!(fs::read(&database).unwrap() == before, "it was written to");
+    };
+    fs::remove_file(&mark).unwrap();
+    refused("is not written down in it");
+    fs::write(&mark, "{").unwrap();
+    refused("cannot be read");
+    let lineage: Value = serde_json::from_str(&said).unwrap();
+    let lineage = lineage["lineage"].as_str().unwrap();
+    let digits = lineage.find(|digit: char| digit.is_ascii_hexdigit()).unwrap();
+    let mut other = lineage.to_owned();
+    other.replace_range(
+        digits..=digits,
+        if lineage[digits..].starts_with('0') { "1" } else { "0" },
+    );
+    fs::write(&mark, said.replace(lineage, &other)).unwrap();
+    refused(&format!("is of lineage {other}"));
+    fs::write(&mark, said).unwrap();
+    let running = copy.follow(host);
+    until("it to be gone on with", || {
+        copy.last().is_some_and(|line| line["event"] == "resumed")
+    });
+    assert_eq!(running.end(), Some(0), "{}", copy.errors());
+    // As a plain rebuild leaves it, of this lineage or of another one.
+    let plain = Copy::plan(host, version);
+    host.lifeboat(host.rebuild_args("latest", &plain.target, 0))
+        .expect_code(0);
+    host.lifeboat(plain.args(host))
+        .expect_code(7)
+        .says(&["has not laid it out"]);
+}
+
+#[test]
 fn what_does_not_go_with_it_is_refused() {
     let host = Host::without_cluster();
     let refused = |more: &[&str]| {
@@ -242,6 +373,11 @@ fn what_does_not_go_with_it_is_refused() {
     refused(&["--to-revision", "7"]);
     refused(&["--wal-dir", "w"]);
     refused(&["--bump-revision", "7", "--mark-compacted"]);
+    // Of several members each would be of another revision.
+    let members = "m1=http://10.0.0.1:2380,m2=http://10.0.0.2:2380";
+    let of_several = ["--name", "m1", "--initial-cluster", members];
+    let advertised = ["--initial-advertise-peer-urls", "http://10.0.0.1:2380"];
+    refused(&[of_several, [advertised[0], advertised[1], "--every", "1s"]].concat()).says(&["is of one member"]);
     host.lifeboat(["rebuild", "20261120T101530Z", "--follow", "--data-dir", "d"])
         .expect_code(2);
     host.lifeboat(["rebuild", "latest", "--every", "1s", "--data-dir", "d"])

@@ -127,6 +127,8 @@ fn what_is_printed_is_what_is_described() {
             "applied",
             "hole",
             "gap",
+            "headless",
+            "headless_point",
             "checked_deltas",
             "delta_fault",
             "synthetic",

@@ -149,6 +149,38 @@ fn any_point_comes_back(version: Version) {
     host.lifeboat(export).expect_code(0);
     is(&at(&file, &[]), *hash);
     host.lifeboat(export).expect_code(7);
+    // The same on standard output, made in memory or where it is said; nothing of it is left.
+    let room = host.path("room");
+    std::fs::create_dir(&room).expect("it is not there yet");
+    let work_dir = ["--work-dir", room.to_str().expect("it is plain")];
+    let to_stdout = |more: &[&str], stdout: std::fs::File| {
+        let args = [
+            "export",
+            "latest",
+            "-",
+            "--to-revision",
+            &revision,
+            "--identity",
+            &identity,
+        ];
+        let ended = host.command([&args[..], more].concat()).stdout(stdout).output();
+        ended.expect("it can be started")
+    };
+    for (number, more) in [&[][..], &work_dir, &["--compact"]].into_iter().enumerate() {
+        let sent = host.path(&format!("sent-{number}.db"));
+        let ended = to_stdout(more, std::fs::File::create(&sent).expect("it can be made"));
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(0), "{said}");
+        is(&at(&sent.display().to_string(), &[]), *hash);
+    }
+    assert_eq!(std::fs::read_dir(&room).expect("it is there").count(), 0);
+    let terminal = std::fs::File::options().write(true).read(true).open("/dev/ptmx");
+    let ended = to_stdout(&[], terminal.expect("there are terminals"));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        ended.status.code() == Some(2) && said.contains("is a terminal"),
+        "{said}"
+    );
     let smaller = host.path("smaller.db").display().to_string();
     let compact = [&export[..2], &[&smaller], &export[3..], &["--compact"]].concat();
     host.lifeboat(compact).expect_code(0);

@@ -116,3 +116,38 @@ fn a_backup_whose_manifest_is_damaged_can_be_given_up() {
         "{left:?}"
     );
 }
+
+#[test]
+fn what_would_shorten_the_window_of_points_is_refused() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(
+        &etcd,
+        "[destinations.local.retention]\nkeep_last = 1\npitr_window = \"7d\"\nmax_bytes = \"1KiB\"\n",
+    );
+    let client = etcd.client();
+    let taken: Vec<String> = (0..2)
+        .map(|round| {
+            client.put("/key", format!("{round}"), 0).unwrap();
+            host.backup()
+        })
+        .collect();
+    for args in [&["--json", "prune", "--dry-run"][..], &["--json", "prune"]] {
+        let done = host.lifeboat(args).expect_code(7);
+        let done = done
+            .says(&["`max_bytes` asks for less than `pitr_window` keeps", "next: "])
+            .json();
+        assert_eq!(done["refused"].as_array().map(Vec::len), Some(1), "{done}");
+        assert_eq!(done["remove"], serde_json::json!([]), "{done}");
+    }
+    assert_eq!(listed(&host), sorted(taken));
+    // Where no window is to be kept, what must stay is more than was asked for, and that is said.
+    host.reconfigure("pitr_window = \"7d\"\n", "");
+    let done = host.lifeboat(["--json", "prune"]).expect_code(0);
+    assert_eq!(
+        done.says(&["exceed max_bytes"]).json()["refused"],
+        serde_json::json!([])
+    );
+}

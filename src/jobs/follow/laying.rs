@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Asked, Event, Hears, stand_of};
+use super::{Event, Hears, stand_of};
 use crate::destinations::Destinations;
 use crate::jobs::named_backup::chosen;
 use crate::jobs::point::{Point, Search};
@@ -17,7 +17,7 @@ use crate::rebuild::{Error, Plan, Progress, Warm, rebuild};
 
 /// Lays out the newest point for the first time.
 pub(super) fn lay_out(
-    asked: &Asked<'_>,
+    plan: &Plan,
     places: &Destinations,
     identities: &Option<Arc<Identities>>,
     (listener, hears): (&dyn Listener, &dyn Hears),
@@ -30,7 +30,7 @@ pub(super) fn lay_out(
         |source, _| {
             let plan = Plan {
                 expected: Some(expected(&manifest)),
-                ..asked.plan.clone()
+                ..plan.clone()
             };
             let length = source.length();
             let rebuilt = rebuild(source, found.changes(), &plan, &|progress| {

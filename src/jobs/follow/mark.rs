@@ -1,23 +1,19 @@
-//! What is written down in a data directory that is kept up: which history it is of. How far it is stands in its database.
+//! What is written down in data that is kept up: which history it is of. How far it is stands in its database.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::jobs::rebuild::refused_by;
 use crate::jobs::{Exit, Failure, failed};
 use crate::model::LineageId;
-
-/// The file in the data directory that says which history it is of.
-const MARK: &str = ".lifeboat-follow.json";
-/// No mark is longer.
-const MARK_BYTES: u64 = 64 << 10;
+use crate::rebuild::Warm;
 
 /// Which history data is of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Mark {
     format: u32,
-    pub lineage: LineageId,
+    lineage: LineageId,
 }
 
 impl Mark {
@@ -28,29 +24,32 @@ impl Mark {
         }
     }
 
-    pub fn write(&self, data_dir: &Path) -> Result<(), Failure> {
+    pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
         let mut text = serde_json::to_string(self).map_err(failed)?;
         text.push('\n');
-        durable::replace(&data_dir.join(MARK), text.as_bytes(), 0o600).map_err(failed)
+        Ok(text.into_bytes())
     }
 }
 
-/// What is written down in a data directory; nothing where a run died before it did.
-pub(super) fn read_mark(data_dir: &Path) -> Result<Option<Mark>, Failure> {
-    let path = data_dir.join(MARK);
-    let bytes = match durable::read_plain(&path, MARK_BYTES) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(Failure::new(
-                Exit::Failed,
-                format!("cannot read {}: {error}", path.display()),
-            ));
-        }
+/// Fails where data is not of `lineage`, or where it does not say of which it is: the changes of one history may well fit behind
+/// the data of another one.
+pub(super) fn held_to(lineage: &LineageId, warm: &Warm, data_dir: &Path) -> Result<(), Failure> {
+    const NEXT: &str = "move it aside or remove it, or give another directory: it is laid out anew then";
+    let data_dir = data_dir.display();
+    let refused = |message: String| Failure::new(Exit::Refused, message).next(NEXT);
+    let bytes = warm.history().map_err(|error| refused_by(&error, None))?;
+    let Some(bytes) = bytes else {
+        return Err(refused(format!(
+            "which history {data_dir} is of is not written down in it: `--follow` has not laid it out, or what said so was removed"
+        )));
     };
-    let mark = serde_json::from_slice(&bytes);
-    mark.map(Some).map_err(|error| {
-        let message = format!("{} cannot be read: {error}", path.display());
-        Failure::new(Exit::Failed, message).next("remove the directory, and run it again")
-    })
+    let mark: Mark = serde_json::from_slice(&bytes)
+        .map_err(|error| refused(format!("which history {data_dir} is of cannot be read: {error}")))?;
+    match mark.lineage == *lineage {
+        true => Ok(()),
+        false => Err(refused(format!(
+            "{data_dir} is of lineage {}, and {lineage} is the one that counts now: etcd's data was replaced or restored",
+            mark.lineage
+        ))),
+    }
 }

@@ -6,7 +6,9 @@
 
 mod laying;
 mod mark;
+mod telling;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +22,15 @@ use super::{Exit, Failure, Listener, host};
 use crate::catalog::{Backup, Following};
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
-use crate::layout::Manifest;
-use crate::model::{ChainId, HashKv, LineageId, Revision};
+use crate::model::{LineageId, Revision};
 use crate::pipeline::Identities;
-use crate::rebuild::{Applied, Error, Plan, Progress, Rebuilt, Warm};
+use crate::rebuild::{Error, Plan, Progress, Warm, not_compared};
 use crate::source::{Chain, Notes, delta};
 use jiff::Timestamp;
 use laying::{heard, lay_out, newest};
-use mark::{Mark, read_mark};
+use mark::{Mark, held_to};
+
+pub use telling::{Event, Hears, Stand};
 
 /// How often all destinations are read.
 const READ_ALL_EVERY: Duration = Duration::from_secs(30);
@@ -50,64 +53,10 @@ pub struct Asked<'a> {
     pub every: Duration,
 }
 
-/// What has happened.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// It was laid out, for the first time or anew.
-    LaidOut {
-        /// The full backup.
-        manifest: &'a Manifest,
-        /// What was made.
-        rebuilt: &'a Rebuilt,
-        /// Why anew.
-        instead: Option<String>,
-    },
-    /// An earlier run has laid it out.
-    Resumed,
-    /// Changes were taken in.
-    Applied(Applied),
-    /// Another chain is gone on with.
-    WentOver(&'a ChainId),
-}
-
-/// How it is.
-#[derive(Debug, Clone, Copy)]
-pub struct Stand {
-    /// The revision of the data.
-    pub revision: Revision,
-    /// HashKV of it.
-    pub hash_kv: HashKv,
-    /// Until when it is known that there was nothing behind that, by the clock of whoever captures.
-    pub as_of: Option<Timestamp>,
-    /// How long the database is.
-    pub bytes: u64,
-    /// Whether there are users and passwords.
-    pub has_users: bool,
-}
-
-impl Stand {
-    /// How far it is behind, where that is known.
-    pub fn lag(&self, now: Timestamp) -> Option<Duration> {
-        let behind = now.duration_since(self.as_of?);
-        Some(behind.try_into().unwrap_or(Duration::ZERO))
-    }
-}
-
-/// What is heard of it.
-pub trait Hears {
-    /// Something has happened.
-    fn event(&self, event: &Event<'_>, stand: &Stand);
-
-    /// Nothing has.
-    fn stands(&self, stand: &Stand);
-
-    /// How far the laying out is: bytes and all there are.
-    fn lays_out(&self, bytes: u64, of: u64);
-}
-
 /// What is kept up, and with what.
 struct Follow<'a> {
     asked: &'a Asked<'a>,
+    plan: Plan,
     listener: &'a dyn Listener,
     hears: &'a dyn Hears,
     stop: &'a AtomicBool,
@@ -122,6 +71,8 @@ struct Follow<'a> {
     stuck_since: Option<Instant>,
     /// What was told last, so that it is not told at each look.
     told: Option<String>,
+    /// The destinations that could not be listed the last time.
+    unlisted: BTreeSet<String>,
 }
 
 /// Where to go on.
@@ -143,33 +94,35 @@ pub fn follow(
     hears: &dyn Hears,
     stop: &AtomicBool,
 ) -> Result<Option<Stand>, Failure> {
+    // Each would be of another revision, with logs that say that all are alike: members that differ, and nobody sees it.
+    if let members @ 2.. = asked.plan.membership.members().len() {
+        let message = format!("a copy that is kept up is of one member, and --initial-cluster names {members}");
+        return Err(Failure::new(Exit::Usage, message).next(
+            "name this one alone; others join it once it serves (`etcdctl member add`), or all are rebuilt from its database",
+        ));
+    }
     let (places, identities) = asked.source.places(listener)?;
     let identities = identities.map(Arc::new);
     let latest = chosen(listener, &places, "latest")?;
     let lineage = latest.manifest().lineage.clone();
     let data_dir = &asked.plan.data_dir;
     let is_there = data_dir.join("member").is_dir();
-    let (warm, mark) = match is_there {
+    let plan = Plan {
+        history: Some(Mark::of(&lineage).bytes()?),
+        ..asked.plan.clone()
+    };
+    let warm = match is_there {
         true => {
-            let warm = Warm::open(asked.plan).map_err(|error| refused_by(&error, None))?;
-            let mark = read_mark(data_dir)?.unwrap_or_else(|| Mark::of(&lineage));
-            (warm, mark)
+            let warm = Warm::open(&plan).map_err(|error| refused_by(&error, None))?;
+            held_to(&lineage, &warm, data_dir)?;
+            warm
         }
-        false => match lay_out(asked, &places, &identities, (listener, hears), stop) {
-            Ok(warm) => (warm, Mark::of(&lineage)),
+        false => match lay_out(&plan, &places, &identities, (listener, hears), stop) {
+            Ok(warm) => warm,
             Err(_) if stop.load(Ordering::Relaxed) => return Ok(None),
             Err(failure) => return Err(failure),
         },
     };
-    if mark.lineage != lineage {
-        let message = format!(
-            "{} is of lineage {}, and {lineage} is the one that counts now: etcd's data was replaced or restored",
-            data_dir.display(),
-            mark.lineage
-        );
-        return Err(Failure::new(Exit::Refused, message).next("remove it, or give another directory"));
-    }
-    mark.write(data_dir)?;
     let chain = chain_of(
         best(&places, &lineage, warm.revision()).unwrap_or(latest),
         &places,
@@ -177,6 +130,7 @@ pub fn follow(
     );
     let mut follow = Follow {
         asked,
+        plan,
         listener,
         hears,
         stop,
@@ -188,6 +142,7 @@ pub fn follow(
         as_of: None,
         stuck_since: None,
         told: None,
+        unlisted: BTreeSet::new(),
     };
     if is_there {
         follow.tell(&Event::Resumed);
@@ -286,9 +241,9 @@ impl Follow<'_> {
 
     /// Takes in what has come to the chain since.
     fn look(&mut self) -> Result<(), Failure> {
-        self.chain.look_again();
+        let mut unlisted = self.chain.look_again();
         if let Some(mut next) = self.next.take() {
-            next.look_again();
+            unlisted.extend(next.look_again());
             let window = next.following.window();
             let revision = self.warm.revision();
             let leads_on = window.from <= revision && window.to > self.chain.following.window().to.max(revision);
@@ -300,6 +255,7 @@ impl Follow<'_> {
                 false => self.next = Some(next),
             }
         }
+        self.tell_unlisted(unlisted);
         let tip = self.chain.following.window().to;
         if tip > self.warm.revision() {
             self.advance(tip)?;
@@ -309,6 +265,19 @@ impl Follow<'_> {
         }
         self.as_of = self.time_of(self.warm.revision()).or(self.as_of);
         Ok(())
+    }
+
+    /// Says once of each destination that it cannot be listed, and that it can again.
+    fn tell_unlisted(&mut self, unlisted: BTreeMap<String, String>) {
+        for (name, error) in unlisted.iter().filter(|(name, _)| !self.unlisted.contains(*name)) {
+            self.listener.warn(&format!(
+                "destination {name} cannot be listed; what comes to it alone is not taken in until it can: {error}"
+            ));
+        }
+        for name in self.unlisted.iter().filter(|name| !unlisted.contains_key(*name)) {
+            self.listener.warn(&format!("destination {name} is listed again"));
+        }
+        self.unlisted = unlisted.into_keys().collect();
     }
 
     /// When a revision is known to have been the last one, at the latest.
@@ -344,6 +313,9 @@ impl Follow<'_> {
         match applied {
             Ok(applied) => {
                 self.told = None;
+                if let Some(what) = not_compared(&applied) {
+                    self.warn(&what);
+                }
                 self.as_of = self.time_of(applied.to).or(self.as_of);
                 self.tell(&Event::Applied(applied));
                 Ok(())
@@ -365,6 +337,16 @@ impl Follow<'_> {
                 let message = format!("{}: what is laid out stays at revision {at}", with_causes(&broken));
                 Err(Failure::new(Exit::Damaged, message).next(
                     "it can be started as it is; the next full backup begins a new chain: remove the directory then, and run this again",
+                ))
+            }
+            // A report that came late: what is there was wrong before.
+            Err(wrong @ Error::BaseDiffers { .. }) => {
+                let message = format!(
+                    "{}: what is laid out, at revision {from}, is wrong",
+                    with_causes(&wrong)
+                );
+                Err(Failure::new(Exit::Damaged, message).next(
+                    "start no etcd on it: compare the members (`lifeboat watch`), take a full backup, then remove the directory and run this again",
                 ))
             }
             Err(error) => Err(refused_by(&error, None)),
@@ -427,7 +409,7 @@ impl Follow<'_> {
             self.warm.revision()
         ));
         let (found, manifest) = newest(places, &self.identities, self.listener)?;
-        let (plan, hears, stop) = (self.asked.plan, self.hears, self.stop);
+        let (plan, hears, stop) = (&self.plan, self.hears, self.stop);
         let made = found.with_each(
             self.listener,
             |source, _| {

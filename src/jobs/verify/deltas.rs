@@ -5,6 +5,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::catalog::{Backup, Following, Piece};
+use crate::error_chain::with_causes;
 use crate::layout::{Manifest, ObjectName};
 use crate::model::{ChainId, Digest, Revision};
 use crate::pipeline::Identities;
@@ -27,6 +28,8 @@ pub struct CheckedDeltas {
     pub stored_bytes: u64,
     /// Whether they were opened.
     pub opened: bool,
+    /// Why their records were not looked at, where they were not opened.
+    pub not_opened: Option<String>,
     /// How many were not reached, because there was no time.
     pub left: u64,
     /// What is wrong.
@@ -64,16 +67,18 @@ impl CheckedDeltas {
 
     /// That it is good as far as it was read, in words.
     pub fn good(&self) -> String {
-        let depth = if self.opened { "decrypted" } else { "not decrypted" };
         let objects = count(self.objects, "object");
         let left = match self.left {
             0 => String::new(),
             left => format!("; {} not reached in time", count(left, "object")),
         };
-        format!(
-            "{objects} intact ({depth}), every point to revision {}{left}",
-            self.good_to_revision
-        )
+        let good = self.good_to_revision;
+        match &self.not_opened {
+            None => format!("{objects} intact (decrypted), every point to revision {good}{left}"),
+            Some(why) => format!(
+                "{objects} intact, every point to revision {good} by names and heads (records were not opened: {why}){left}"
+            ),
+        }
     }
 }
 
@@ -145,8 +150,18 @@ impl Reading<'_> {
     }
 }
 
-/// What was found behind each copy, as it is told.
-pub(super) fn told(backup: &Backup, found: &[(&str, Option<&Behind>)]) -> Vec<Option<CheckedDeltas>> {
+/// Why records were not opened that could have been.
+fn why_unopened(behind: &Behind, full: Option<&str>) -> Option<String> {
+    let of_deltas = behind.unopened.as_ref().map(|error| with_causes(error));
+    (!behind.is_opened).then(|| of_deltas.or(full.map(str::to_owned)).unwrap_or_default())
+}
+
+/// What was found behind each copy, as it is told; `unopened` is why the full backup was not opened.
+pub(super) fn told(
+    backup: &Backup,
+    found: &[(&str, Option<&Behind>)],
+    unopened: Option<&str>,
+) -> Vec<Option<CheckedDeltas>> {
     let checked = found.iter().map(|(name, behind)| {
         let behind = (*behind)?;
         let faults = behind.faults.iter().map(|fault| DeltaFault {
@@ -161,6 +176,7 @@ pub(super) fn told(backup: &Backup, found: &[(&str, Option<&Behind>)]) -> Vec<Op
             objects: behind.objects,
             stored_bytes: behind.bytes,
             opened: behind.is_opened,
+            not_opened: why_unopened(behind, unopened),
             left: behind.left,
             faults: faults.collect(),
             next: (!behind.faults.is_empty()).then(|| next_step(backup, found, name, behind)),

@@ -141,7 +141,12 @@ impl Results {
         let found_behind: Vec<_> = names
             .zip(behind.iter().map(Option::as_ref).chain(std::iter::repeat(None)))
             .collect();
-        let deltas = deltas::told(backup, &found_behind);
+        let not_opened = match (&run.identities, &verified.unopened) {
+            (None, _) => Some("no identity was given".to_owned()),
+            (Some(_), Some(error)) => Some(with_causes(error)),
+            (Some(_), None) => None,
+        };
+        let deltas = deltas::told(backup, &found_behind, not_opened.as_deref());
         self.behind(run, backup, &manifest, &found_behind);
         for ((copy, found), deltas) in copies.iter().zip(&verified.copies).zip(deltas) {
             let known = backup.copies.iter().find(|known| known.destination == copy.destination);
@@ -191,6 +196,7 @@ impl Results {
                     faults.map(|fault| format!("{}: {fault}", row.name))
                 })
                 .collect(),
+            not_opened,
             note: verified.short_of,
             warnings: verified.warnings,
             destinations: rows,

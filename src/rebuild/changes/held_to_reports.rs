@@ -71,24 +71,33 @@ impl Appended {
                     self.applied.checkpoints.report = Some(report);
                     break;
                 }
-                Agreement::Different => {
-                    let (at, reported) = (report.revision, report.hash);
-                    let broken = Broken {
-                        delta: None,
-                        what: Some(format!(
-                            "HashKV at revision {at} is not the {reported} that a member has reported: a change is missing, or \
-                             is another"
-                        )),
-                        at,
-                        good: self.applied.from,
-                    };
-                    return self.refused(&broken, file).map(Err);
-                }
+                Agreement::Different => return self.differs(report, file).map(Err),
                 // No key lives. What is before may tell more.
                 Agreement::Unknown => {}
             }
         }
+        let matched = self.applied.checkpoints.matched;
+        let later = self.checkpoints.iter().filter(|report| Some(report.revision) > matched);
+        self.applied.checkpoints.not_compared = later.count() as u64;
         Ok(Ok(self.applied))
+    }
+
+    /// What it comes to that a member has reported another HashKV.
+    fn differs(&self, report: HashKv, file: &bbolt::File<'_>) -> Result<Error, bbolt::Error> {
+        let (at, reported) = (report.revision, report.hash);
+        // No change that was appended is at fault.
+        if at <= self.applied.from {
+            return Ok(Error::BaseDiffers { at, reported });
+        }
+        let broken = Broken {
+            delta: None,
+            what: Some(format!(
+                "HashKV at revision {at} is not the {reported} that a member has reported: a change is missing, or is another"
+            )),
+            at,
+            good: self.applied.from,
+        };
+        self.refused(&broken, file)
     }
 
     /// The reports that the database can be compared with: what it was compacted by is not younger than theirs.

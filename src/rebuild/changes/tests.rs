@@ -507,8 +507,9 @@ fn the_snapshot_of_a_point_is_what_is_laid_out_of_it() {
     let wanted = Wanted {
         digest: DigestRule::Required,
         expected: None,
+        compacted_into: None,
     };
-    let exported = export_at(source, changes, (file.as_file(), path), wanted, &go).unwrap();
+    let exported = export_at(source, Some(changes), (file.as_file(), path), wanted, &go).unwrap();
     let bytes = std::fs::read(file.path()).unwrap();
     let (database, digest) = bytes.split_at(bytes.len() - 32);
     assert_eq!(digest, &<sha2::Sha256 as sha2::Digest>::digest(database)[..]);
@@ -736,4 +737,63 @@ fn data_is_kept_up_in_place_and_stays_as_it_was_where_it_is_not_carried_through(
     assert!(matches!(warm.tidy(), Err(Error::NotWarm { .. })));
     drop(warm);
     assert!(matches!(Warm::open(&plan).err(), Some(Error::NotWarm { .. })));
+}
+
+#[test]
+fn what_a_member_reports_late_is_compared_with_what_was_taken_in_before() {
+    use super::super::Warm;
+    let store = Store::grown(14, 60);
+    let late = BASE + 20;
+    let split = |events: &[Event]| events.iter().position(|event| event.main > late).unwrap();
+    let one = |delta: DeltaRecords, to| {
+        let mut delta = Some(delta);
+        Changes::new(revision(to), move || Ok(delta.take()))
+    };
+    // A value of which no change tells that it is another.
+    let mut altered = store.events.clone();
+    let until = split(&altered);
+    let last = altered[..until].iter_mut().filter_map(|event| event.put.as_mut());
+    last.last().unwrap().3.push(b'!');
+    let less_compacted = match native(&store, late) {
+        Record::Checkpoint(hash) => Record::Checkpoint(HashKv {
+            compact_revision: hash.compact_revision - 1,
+            ..hash
+        }),
+        other => other,
+    };
+    let cases = [
+        (&store.events, native(&store, late), Some((1, Some(late), 0))),
+        (&store.events, less_compacted, Some((1, None, 1))),
+        (&altered, native(&store, late), None),
+    ];
+    for (events, report, expected) in cases {
+        let [bench, _] = Bench::each();
+        let plan = bench.plan(None);
+        let source = Source::open("snapshot", Cursor::new(SNAPSHOT), Some(SNAPSHOT.len() as u64), None).unwrap();
+        rebuild(source, None, &plan, &go).unwrap();
+        let mut warm = Warm::open(&plan).unwrap();
+        let (before, behind) = events.split_at(split(events));
+        warm.advance(one(delta(before, &[]), late), &go).unwrap();
+        let advanced = warm.advance(one(delta(behind, &[report]), store.main), &go);
+        match expected {
+            Some((found, matched, not_compared)) => {
+                let checkpoints = advanced.unwrap().checkpoints;
+                assert_eq!((checkpoints.found, checkpoints.not_compared), (found, not_compared));
+                assert_eq!(checkpoints.matched, matched.map(revision));
+            }
+            None => {
+                let error = advanced.unwrap_err();
+                assert!(
+                    matches!(error, Error::BaseDiffers { at, .. } if at == revision(late)),
+                    "{error}"
+                );
+                assert_eq!(warm.revision(), revision(late));
+            }
+        }
+    }
+    // In a delta of which no change is wanted any more.
+    let (before, behind) = altered.split_at(split(&altered));
+    let again = delta(&store.events[..split(&altered)], &[native(&store, late)]);
+    let (told, _) = refused(vec![delta(before, &[]), again, delta(behind, &[])], store.main);
+    assert!(told.contains(&format!("HashKV at revision {late}")), "{told}");
 }

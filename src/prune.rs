@@ -148,6 +148,7 @@ fn is_for_window(reasons: &[KeepReason<'_>]) -> bool {
                 | KeepReason::Unjudged(_)
                 | KeepReason::NewestGood(_)
                 | KeepReason::ReachesFurther(_)
+                | KeepReason::MayReachFurther(_)
                 | KeepReason::BadButFurthest(_)
         )
     };

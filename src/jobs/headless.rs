@@ -43,7 +43,7 @@ impl Headless {
         let (mut links, mut destinations) = (Vec::new(), BTreeMap::new());
         for (name, store) in &places.stores {
             let mut left = Left::default();
-            let listed = store.list_chain(chain);
+            let listed = store.list_whole_chain(chain);
             match listed.map(Link::listed) {
                 Ok(found) => links.push((name.as_str(), found)),
                 Err(error) => left.unlisted = Some(with_causes(&error)),

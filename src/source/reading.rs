@@ -96,7 +96,7 @@ impl Chain {
     pub fn look_again(&mut self) -> BTreeMap<String, String> {
         let (mut listed, mut unlisted) = (Vec::new(), BTreeMap::new());
         for (name, store) in &self.stores {
-            let links = match store.list_chain(&self.belongs.chain) {
+            let links = match store.list_whole_chain(&self.belongs.chain) {
                 Ok(objects) => Link::listed(objects),
                 Err(error) => {
                     unlisted.insert(name.clone(), with_causes(&error));

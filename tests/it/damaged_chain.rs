@@ -288,7 +288,7 @@ fn what_is_damaged_missing_doubled_or_overlaps_is_named_and_nothing_wrong_is_res
         .for_each(|file| moved(file, &aside(file)));
     let shown = chain.host.lifeboat(["show", &chain.id]).expect_code(4).says(&[
         "is in no destination that was read",
-        &format!("lifeboat copy --from OTHER --to local {}", chain.id),
+        &format!("--from OTHER --to local {}", chain.id),
     ]);
     for part in [
         format!("of revisions {} to {tip}", from + 1),

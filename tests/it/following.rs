@@ -293,6 +293,7 @@ fn a_copy_is_started_with_the_flags_that_are_printed_and_grows_to_three_or_is_re
     // With the flags that were printed, and others join it.
     let state = flags["--initial-cluster-state"].as_str().unwrap();
     copy.target.set_flags(&["--initial-cluster-state", state]);
+    let again = copy.args(host);
     copy.target.boot();
     assert_eq!(copy.target.hash_kv_of_each(last)[0].hash, then.hash);
     assert_eq!(Everything::of(&copy.target.client()), everything);
@@ -306,9 +307,7 @@ fn a_copy_is_started_with_the_flags_that_are_printed_and_grows_to_three_or_is_re
     );
     copy.target.stop();
     let before = fs::read(&database).unwrap();
-    host.lifeboat(copy.args(host))
-        .expect_code(7)
-        .says(&["an etcd has run on it"]);
+    host.lifeboat(again).expect_code(7).says(&["an etcd has run on it"]);
     assert!(fs::read(&database).unwrap() == before, "it was written to");
 }
 

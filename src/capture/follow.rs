@@ -4,12 +4,13 @@ mod cutting;
 mod opening;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use super::assembly::{Assembly, BESIDE_CHANGES};
+use super::beside::{Memory, OthersAreWell, Told};
 use super::chain::{Known, patience};
 use super::hashes::Report;
 use super::leases::Leases;
@@ -19,14 +20,15 @@ use super::status::Board;
 use super::watched::{Pulse, Watched};
 use super::writer::DeltaWriter;
 use super::{Need, Settings, Sight, Surroundings, told};
+use crate::etcd::choose::Wanted;
 use crate::etcd::{WatchEnd, WholeRevision};
 use crate::health::{Capturing, Level};
 use crate::layout::delta::{GapReason, PLAIN_MAX};
 use crate::layout::{Epoch, Outline};
 use crate::model::{ByteSize, ClusterId, LineageId, Revision};
 
-/// How often it is asked whether users and roles were changed.
-const ASK_FOR_AUTH_EVERY: Duration = Duration::from_secs(30);
+/// How often it is asked for what no watch shows.
+const ASK_BESIDE_EVERY: Duration = Duration::from_secs(30);
 /// What the changes of one revision may weigh: as much as a delta holds of them, and what is put beside them.
 const LARGEST_REVISION: ByteSize = ByteSize(PLAIN_MAX - 2 * BESIDE_CHANGES);
 /// How long after a chain is begun with the first hash is asked for, at most.
@@ -51,9 +53,8 @@ pub(super) struct Following {
     /// How far etcd had come when it was opened last.
     seen: Option<Stand>,
     marked_at: Option<Instant>,
-    /// How often users and roles had been changed when that was asked for first.
-    auth_revision: Option<u64>,
-    auth_at: Option<Instant>,
+    /// When it is asked next for what no watch shows.
+    beside_at: Option<Instant>,
     /// When a member is asked for its hash next.
     hash_at: Option<Instant>,
     pulse: Pulse,
@@ -85,8 +86,7 @@ impl Following {
             was_watched: false,
             seen: None,
             marked_at: None,
-            auth_revision: None,
-            auth_at: None,
+            beside_at: None,
             hash_at: None,
             pulse: Pulse::begun(Instant::now()),
         }
@@ -136,6 +136,8 @@ pub(super) struct Desk {
     pub spool: Arc<Spool>,
     pub around: Arc<dyn Surroundings>,
     pub board: Arc<Board>,
+    /// What is known of what no watch shows.
+    pub beside: Arc<Mutex<Memory>>,
     /// Full backups that cannot be followed any more.
     pub refused: HashSet<crate::model::ChainId>,
 }
@@ -201,12 +203,14 @@ impl Desk {
                     watched.keep_lease(&mut following.assembly, &mut following.leases, told);
                 }
                 () = until(watched.ask_again_at) => watched.ask_for_leases(&mut following.leases),
-                () = until(following.auth_at) => {
-                    following.auth_at = Some(self.around.now().instant + ASK_FOR_AUTH_EVERY);
-                    watched.ask_for_auth();
+                () = until(following.beside_at) => {
+                    following.beside_at = Some(self.around.now().instant + ASK_BESIDE_EVERY);
+                    watched.ask_beside(&self.settings);
                 },
-                Some(found) = watched.auth.join_next() => if let Ok(Some(revision)) = found {
-                    self.see_auth(following, watched, revision);
+                Some(told) = watched.told.join_next() => if let Ok(told) = told
+                    && let Some(end) = self.hear(following, watched, told)
+                {
+                    return end;
                 },
                 // Another may write in its place by now, or the chain may be gone.
                 () = following.pulse.held_up(patience(cutting.every)) => watched.look_again(&self.around),
@@ -271,20 +275,53 @@ impl Desk {
         });
     }
 
-    /// Users, roles and passwords are in full backups alone: where they have changed, one is taken, and the chain goes on
-    /// meanwhile.
-    fn see_auth(&self, following: &mut Following, watched: &mut Watched, revision: u64) {
-        // What cannot be seen to now is asked for again soon.
-        if !watched.full.is_empty() {
-            return;
+    /// Takes in what no watch shows. Where only a full backup holds what has changed, one is taken, and the chain goes on
+    /// meanwhile. Ends where another member is to be watched.
+    fn hear(&self, following: &Following, watched: &mut Watched, told: Told) -> Option<End> {
+        let now = self.around.now();
+        let say = |level, what: &str| self.around.say(level, what);
+        let mut memory = locked(&self.beside);
+        if let Some(alarms) = told.alarms {
+            let (raised, gone) = memory.hear(alarms);
+            raised
+                .iter()
+                .for_each(|alarm| say(Level::Warning, &format!("etcd has raised {alarm}")));
+            gone.iter()
+                .for_each(|alarm| say(Level::Info, &format!("{alarm} is gone")));
         }
-        let before = following.auth_revision.replace(revision);
-        if before.is_none_or(|before| before == revision) {
-            return;
+        let url = watched.member.url();
+        let doubt = told.corrupt.map(|_| {
+            format!("the member at {url} is under alarm CORRUPT: its data differs from the others', and what is captured of it may be wrong")
+        });
+        self.board.change(|state| state.doubt.clone_from(&doubt));
+        if let Err(error) = memory.take(told.beside, now.time) {
+            say(Level::Warning, &super::told(&error));
         }
-        let why = "users, roles or passwords were changed, which only a full backup holds";
-        self.around.say(Level::Info, &format!("a full backup is taken: {why}"));
-        self.take_full_beside(watched, why.to_owned());
+        // What cannot be seen to now is owed all the same.
+        if let Some(debt) = memory.owes(following.full.first_byte_at)
+            && memory.may_try(now.instant)
+            && watched.full.is_empty()
+        {
+            say(Level::Info, &format!("a full backup is taken: {}", debt.why));
+            let (around, memory) = (self.around.clone(), self.beside.clone());
+            watched.full.spawn(async move {
+                let taken = blocking(move || {
+                    let taken = around.take_full(&debt.why, Need::Another);
+                    match &taken {
+                        Ok(()) => locked(&memory).pay(&debt),
+                        Err(error) => {
+                            locked(&memory).has_failed(around.now().instant);
+                            let what = format!("no full backup was taken ({error}), though {}", debt.why);
+                            around.say(Level::Warning, &what);
+                        }
+                    }
+                    taken.and_then(|()| around.look())
+                });
+                taken.await.ok()
+            });
+        }
+        let may_change = matches!(self.settings.wanted, Wanted::Any { .. });
+        (may_change && told.corrupt == Some(OthersAreWell(true))).then(|| End::Lost(doubt.unwrap_or_default()))
     }
 
     /// Members that differ prove nothing of what is captured; a full backup finds out who is wrong, where that can be told.
@@ -363,6 +400,11 @@ fn ended(following: &mut Following, end: WatchEnd) -> End {
         }
         WatchEnd::Broken(_) => End::Lost(detail),
     }
+}
+
+fn locked(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    // Nothing is changed by halves.
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn until(instant: Option<Instant>) {

@@ -3,13 +3,14 @@
 mod shared;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::beside::Memory;
 use super::chain::Known;
 use super::delivery::Delivery;
 use super::follow::{Desk, End, Following, Signals, blocking, stopped};
@@ -51,6 +52,10 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
         return;
     };
     board.spool(spool.bytes());
+    let (beside, trouble) = Memory::of(&settings.spool, around.now().time);
+    if let Some(why) = trouble {
+        around.say(Level::Warning, &why);
+    }
     let told_to_stop = Arc::new(AtomicBool::new(false));
     let writing = Arc::new(Writing::default());
     let gone = Arc::new(Notify::new());
@@ -75,6 +80,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
             spool: spool.clone(),
             around,
             board,
+            beside: Arc::new(Mutex::new(beside)),
             refused: HashSet::new(),
         },
     };

@@ -17,6 +17,7 @@
 #[cfg(test)]
 mod alone;
 mod assembly;
+mod beside;
 mod chain;
 mod delivery;
 mod follow;

@@ -1,4 +1,4 @@
-//! An open watch, and what is asked for beside it: what leases were granted, and the hash of a member.
+//! An open watch, and what is asked for beside it: what leases were granted, the hash of a member, what no watch shows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinSet};
 
 use super::assembly::Assembly;
+use super::beside::{self, Told as ToldBeside};
 use super::follow::blocking;
 use super::hashes::{Report, report};
 use super::leases::Leases;
 use super::{Settings, Sight, Surroundings};
-use crate::etcd::{Access, Member, Watching, auth_revision};
+use crate::etcd::{Access, Member, Watching};
 use crate::model::{ClusterId, MemberId, Revision};
 
 /// How long a cut waits for what leases were granted.
@@ -63,8 +64,8 @@ pub(super) struct Watched {
     /// When leases are asked for again, where one could not be.
     pub ask_again_at: Option<Instant>,
     pub hashing: JoinSet<Option<Report>>,
-    /// How often users and roles were changed.
-    pub auth: JoinSet<Option<u64>>,
+    /// What no watch shows.
+    pub told: JoinSet<ToldBeside>,
     /// What there is once a full backup was taken beside, or it was looked again.
     pub full: JoinSet<Option<Sight>>,
 }
@@ -85,7 +86,7 @@ impl Watched {
             asked: JoinSet::new(),
             ask_again_at: None,
             hashing: JoinSet::new(),
-            auth: JoinSet::new(),
+            told: JoinSet::new(),
             full: JoinSet::new(),
         }
     }
@@ -133,11 +134,10 @@ impl Watched {
         tokio::time::timeout(WAIT_FOR_LEASES, all).await.ok();
     }
 
-    pub fn ask_for_auth(&mut self) {
-        let (url, access) = (self.member.url().to_owned(), self.access.clone());
-        // Where it cannot be told, nothing is said to have changed.
-        self.auth
-            .spawn(async move { auth_revision(&url, &access).await.ok().flatten() });
+    pub fn ask_beside(&mut self, settings: &Arc<Settings>) {
+        let (member, settings, access) = (self.member.again(), settings.clone(), self.access.clone());
+        self.told
+            .spawn(async move { beside::ask(member, &settings, &access).await });
     }
 
     /// Has it looked what the destinations hold now.

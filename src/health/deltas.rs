@@ -70,6 +70,9 @@ pub struct LaneState {
     pub trouble: Option<String>,
     /// Since when.
     pub trouble_since: Option<Timestamp>,
+    /// Why what it captures may be wrong, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
     /// The last hole that it had to leave, and why.
     pub last_gap: Option<String>,
     /// How often a chain was ended since capture began, by the reason.
@@ -173,6 +176,8 @@ impl LaneState {
         let lasts =
             |since: Option<Timestamp>, at_least| since.is_some_and(|since| now.duration_since(since) >= at_least);
         let mut notices: Vec<Notice> = self.lags(now).into_iter().chain(self.fills()).collect();
+        let doubt = self.doubt.clone();
+        notices.extend(doubt.map(|doubt| Notice::new(Event::DeltasBehind, doubt)));
         for there in &self.destinations {
             if let Some(why) = there
                 .trouble

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use etcd_client::{EventType, WatchOptions};
+use etcd_client::{AlarmAction, AlarmType, EventType, WatchOptions};
 use lifeboat::layout::delta::{Decoder, Head, Record};
 use lifeboat::layout::{Epoch, ObjectName};
 use lifeboat::pipeline::{Identities, Unlock, decode};
@@ -536,4 +536,54 @@ fn a_destination_that_gets_the_backup_late_has_all_that_follows_it() {
     });
     until("an empty spool", || lane(&host)["spool"] == 0);
     stop(agent);
+}
+
+#[test]
+fn what_changed_while_no_agent_ran_and_no_watch_shows_has_a_full_backup_taken() {
+    let Some(mut etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    client.put("first", "x", 0).unwrap();
+    let host = Host::new(&etcd);
+    host.configure(&etcd, DELTAS);
+    let kept = host.path("state").join(CLUSTER).join("deltas/own/beside.json");
+    let agent = host.start(["agent"]);
+    until("what is kept of users and members", || kept.exists());
+    stop(agent);
+    assert_eq!(chains(&host, &host.store()).len(), 1);
+
+    wait_for(client.raw().auth_client().user_add("somebody", "x", None)).unwrap();
+    let agent = host.start(["agent"]);
+    until("a backup with the user", || chains(&host, &host.store()).len() == 2);
+    until("that it goes over", || {
+        lane(&host)["chain"] == newest(&host).chain.as_str()
+    });
+    let said = stop(agent);
+    assert!(said.contains("users, roles or passwords changed"), "{said}");
+
+    // Nothing but an alarm, which no backup is taken for.
+    let alarm = |action| {
+        let mut raw = client.raw();
+        wait_for(raw.alarm(action, AlarmType::Nospace, None)).unwrap();
+    };
+    alarm(AlarmAction::Activate);
+    let agent = host.start(["agent"]);
+    until("that it captures", || lane(&host)["capturing"] == "writing");
+    let marks = || newest(&host).with(".mark").len();
+    let before = marks();
+    until("a mark", || marks() > before);
+    let said = stop(agent);
+    assert!(said.contains("etcd has raised alarm NOSPACE"), "{said}");
+    alarm(AlarmAction::Deactivate);
+    assert_eq!(chains(&host, &host.store()).len(), 2);
+
+    etcd.add_learner();
+    let agent = host.start(["agent"]);
+    until("a backup with the member", || chains(&host, &host.store()).len() == 3);
+    let said = stop(agent);
+    assert!(
+        said.contains("members changed, which only a full backup holds"),
+        "{said}"
+    );
 }

@@ -52,7 +52,7 @@ impl Desk {
         following.was_watched = true;
         let now = self.around.now().instant;
         following.marked_at.get_or_insert(now);
-        following.auth_at.get_or_insert(now);
+        following.beside_at.get_or_insert(now);
         if let Some(every) = self.settings.hash_kv_every {
             following.hash_at.get_or_insert(now + every.min(FIRST_HASH_AFTER));
         }

@@ -83,7 +83,7 @@ impl Running {
             self.desk.board.well();
             self.desk.board.change(|state| {
                 state.capturing = Capturing::StandingBy;
-                state.behind_since = None;
+                (state.behind_since, state.doubt) = (None, None);
                 (state.chain, state.base) = (Some(full.chain.clone()), Some(full.to_revision));
                 (state.captured_to, state.epoch) = (Some(reached), known.epoch().map(|epoch| epoch.0));
             });

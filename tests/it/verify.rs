@@ -32,6 +32,7 @@ fn a_backup_is_proven_as_far_as_its_keys_and_its_manifest_allow() {
         by_default,
         json!({"schema": 1, "gone": [], "errors": [], "stopped_before": 0, "checked": [{
             "id": id, "ok": true, "proof": "stored", "faults": [], "note": null, "warnings": [],
+            "not_opened": "no identity was given",
             "destinations": [{"name": "local", "ok": true, "proof": "stored", "faults": []}],
         }]})
     );

@@ -327,11 +327,11 @@ pub(super) fn take_in(destinations: &mut Destinations, outcome: &Outcome) {
 
 /// Accepts the history of the backup where a restore has opened it, or a rollback has put it back; says what keeps it from that.
 fn accept_if_restored(listener: &dyn Listener, destinations: &Destinations, outcome: &mut Outcome) {
-    let accepted = match outcome.unaccepted {
+    let opened = match outcome.unaccepted {
         Some(_) => accept::by_restore(destinations, &outcome.manifest),
-        None => accept::by_rollback(destinations, &outcome.manifest),
+        None => None,
     };
-    match accepted {
+    match opened.or_else(|| accept::by_rollback(destinations, &outcome.manifest)) {
         None => {}
         Some(Ok(done)) => {
             outcome.unaccepted = None;

@@ -267,6 +267,8 @@ fn a_state_that_is_full_ends_no_backups_and_shows_in_the_status() {
         now.len() == 2 && now.is_disjoint(&before)
     });
     until("a word on it in the status", || {
+        // What the agent removes makes room for a moment.
+        tmpfs.fill();
         let status = host.lifeboat(["status"]);
         status.code == 1
             && status

@@ -1,6 +1,6 @@
 //! A file system of its own, to be full or read-only. Needs root.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -48,10 +48,11 @@ impl Tmpfs {
         );
     }
 
-    /// Fills it to the last byte; gives the file that does.
+    /// Fills it to the last byte, also what has become free since it was full; gives the file that does.
     pub fn fill(&self) -> PathBuf {
         let path = self.dir.join("filler");
-        let mut file = File::create(&path).expect("there is room for a name");
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let mut file = file.expect("there is room for a name");
         while file.write_all(&[0; 4096]).is_ok() {}
         path
     }

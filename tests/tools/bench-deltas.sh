@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Measures what deltas cost a running etcd and how fast they are applied, and prints tables in Markdown. Needs the binaries
 # that `make bench` builds first. SMALL=1 for a quick run; KEYS, VALUE_BYTES, CHANGES (behind the large full backup), MANY
-# (behind a small one), RATE, PACE_SECONDS, RUNS, PROBE_SECONDS and BENCH_DIR for others.
+# (behind a small one), CATCH_UP (that nobody captured as they came), RATE, PACE_SECONDS, RUNS, PROBE_SECONDS and BENCH_DIR for others.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}
 target=$(cd "$target" && pwd)
 if [ -n "${SMALL:-}" ]; then
-    : "${KEYS:=20000}" "${CHANGES:=10000}" "${MANY:=100000}" "${RUNS:=3}" "${PROBE_SECONDS:=3}" "${PACE_SECONDS:=5}"
+    : "${KEYS:=20000}" "${CHANGES:=10000}" "${MANY:=100000}" "${RUNS:=3}" "${PROBE_SECONDS:=3}" "${PACE_SECONDS:=5}" "${CATCH_UP:=10000}"
 fi
-: "${KEYS:=200000}" "${VALUE_BYTES:=4096}" "${CHANGES:=100000}" "${MANY:=1000000}" "${RUNS:=5}" "${PROBE_SECONDS:=15}"
+: "${KEYS:=200000}" "${VALUE_BYTES:=4096}" "${CHANGES:=100000}" "${MANY:=1000000}" "${CATCH_UP:=100000}" "${RUNS:=5}" "${PROBE_SECONDS:=15}"
 : "${RATE:=2000}" "${PACE_SECONDS:=30}"
 version=${ETCD:-3.5.34}
 
@@ -72,11 +72,20 @@ layout() { # the flags that etcdutl and lifeboat share
 pick_ports
 read -r -a flags <<<"$(layout)"
 
-say "a small full backup, $MANY changes of 1 KiB behind it, and an agent that comes then"
+say "a small full backup, and $MANY changes of 1 KiB that an agent captures as they come"
 begin_anew --unsafe-no-fsync
 etcd-load fill --endpoint "$client_url" --keys 10000 --value-bytes 1024
 lifeboat --config config.toml backup --pace off >&2
+full=$(full_id)
+start_agent
+sleep 2
 etcd-load churn --endpoint "$client_url" --keys 10000 --changes "$MANY" --value-bytes 1024
+many_to=$(revision)
+until_stored "$many_to"
+stop_agent
+
+say "$CATCH_UP more, and an agent that comes then"
+etcd-load churn --endpoint "$client_url" --keys 10000 --changes "$CATCH_UP" --value-bytes 1024
 end=$(revision)
 sleep 2
 before=$(kib_of "$etcd_pid" VmRSS)
@@ -89,11 +98,10 @@ highest=$(kib_of "$etcd_pid" VmHWM)
 agent_peak=$(kib_of "$agent_pid" VmHWM)
 stop_agent
 stop_etcd
-full=$(full_id)
 for _ in $(seq "$RUNS"); do
     measure small-full lifeboat --config config.toml rebuild "$full" --identity key.txt "${flags[@]}"
     rm -r restored
-    measure many-changes lifeboat --config config.toml rebuild latest --identity key.txt "${flags[@]}"
+    measure many-changes lifeboat --config config.toml rebuild "$full:$many_to" --identity key.txt "${flags[@]}"
     [ -e limit.zst ] || zstd -q -3 -T0 restored/member/snap/db -o limit.zst
     size=$(stat -c %s restored/member/snap/db)
     rm -r restored
@@ -169,7 +177,7 @@ row "\`etcdutl snapshot restore\` of $KEYS objects of $VALUE_BYTES bytes (etcdut
 row '`lifeboat rebuild` of the stored full backup of the same' large-full etcdutl ''
 row "the same and $CHANGES changes of 1 KiB behind it" large-changes etcdutl ''
 echo
-awk -v changes="$MANY" -v ms="$catch_up" -v before="$before" -v highest="$highest" -v agent="$agent_peak" 'BEGIN {
+awk -v changes="$CATCH_UP" -v ms="$catch_up" -v before="$before" -v highest="$highest" -v agent="$agent_peak" 'BEGIN {
     printf "Catching up with %d changes took %.1f s (%.0f a second); etcd took %.0f MiB before and %.0f MiB at most meanwhile (%+.1f %%; target ≤ 10 %%), the agent %.0f MiB.\n",
         changes, ms / 1000, changes / ms * 1000, before / 1024, highest / 1024, (highest / before - 1) * 100, agent / 1024 }'
 echo

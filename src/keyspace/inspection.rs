@@ -50,7 +50,9 @@ impl Inspection {
         let marks = CompactionMarks::read(file);
         let compact_revision = marks.compact_revision();
         let wanted: Vec<i64> = std::iter::once(compact_revision).chain(recorded).collect();
-        let log = |after| log_of(file, after);
+        // What cannot be read of it the check names.
+        let log = Log::readable(file);
+        let log = |after| log.after(after);
         let changed = look_ahead(marks, None, &wanted, &log);
         let mut replay = Replay::new(marks, live_keys, None, &wanted, changed);
         let mut walk = |replay: &mut Replay<'a>, sums: &dyn Fn() -> Option<Selections>| {
@@ -166,12 +168,13 @@ impl Inspection {
             finished: None,
         };
         let wanted = [recorded.compact_revision];
+        let log = Log::readable(file);
         let again = read(
             marks,
             LiveKeys::Ignored,
             None,
             &wanted,
-            |after| log_of(file, after),
+            |after| log.after(after),
             |_| {},
         );
         let hashes = again.hashes.first();
@@ -209,18 +212,10 @@ pub fn replayed(
     compacted: &[i64],
     wrong: impl FnMut(Error),
 ) -> Result<Replayed, bbolt::Error> {
-    if let Some(log) = file.bucket(b"key")? {
-        log.iter().try_for_each(|entry| entry.map(drop))?;
-    }
     let marks = CompactionMarks::read(file);
-    Ok(read(
-        marks,
-        live_keys,
-        until,
-        compacted,
-        |after| log_of(file, after),
-        wrong,
-    ))
+    let log = Log::of(file, i64::MAX)?;
+    let replayed = read(marks, live_keys, until, compacted, |after| log.after(after), wrong);
+    log.is_whole(replayed)
 }
 
 /// Compares what the log of `file` comes to at a revision, which need not be its last, with the HashKV that a member
@@ -229,32 +224,81 @@ pub fn replayed(
 /// Fails where a page of the log cannot be read.
 pub fn agreement_at(file: &bbolt::File<'_>, recorded: HashKv) -> Result<Agreement, bbolt::Error> {
     let wanted = [recorded.compact_revision];
-    let compared = |replayed: &Replayed| {
+    // What comes later has no part in it.
+    let log = Log::of(file, recorded.revision.get())?;
+    let compared = |marks: CompactionMarks| {
+        let until = Some(recorded.revision);
+        let replayed = read(
+            marks,
+            LiveKeys::Ignored,
+            until,
+            &wanted,
+            |after| log.after(after),
+            |_| {},
+        );
         let hash = replayed.hashes.first();
         hash.map_or(Agreement::Unknown, |hash| hash.compared_with(recorded.hash))
     };
-    let until = Some(recorded.revision);
-    let found = compared(&replayed(file, LiveKeys::Ignored, until, &wanted, |_| {})?);
-    if found != Agreement::Different {
-        return Ok(found);
-    }
-    let marks = CompactionMarks {
-        scheduled: Revision::new(CompactionMarks::read(file).compact_revision()).ok(),
-        finished: None,
+    let marks = CompactionMarks::read(file);
+    let found = match compared(marks) {
+        Agreement::Different => compared(CompactionMarks {
+            scheduled: Revision::new(marks.compact_revision()).ok(),
+            finished: None,
+        }),
+        found => found,
     };
-    let log = |after| log_of(file, after);
-    Ok(compared(&read(marks, LiveKeys::Ignored, until, &wanted, log, |_| {})))
+    log.is_whole(found)
 }
 
-/// The log of `file` from the first entry after a revision on, as far as it can be read.
-fn log_of<'a>(file: &bbolt::File<'a>, after: i64) -> impl Iterator<Item = bbolt::Entry<'a>> + use<'a> {
-    let first = after.checked_add(1).and_then(|first| Revision::new(first).ok());
-    let bucket = file.bucket(b"key").ok().flatten();
-    let entries = bucket.zip(first).map(|(bucket, first)| {
-        let first = RevisionKey::first_put(first).encode();
-        bucket.iter_from(&first)
-    });
-    entries.into_iter().flatten().map_while(Result::ok)
+/// The log of a database up to a revision, and where it turned out that it cannot be read.
+struct Log<'f> {
+    bucket: Option<bbolt::Bucket<'f>>,
+    /// The last revision that is of interest.
+    to: i64,
+    fault: Cell<Option<bbolt::Error>>,
+}
+
+impl<'f> Log<'f> {
+    fn of(file: &bbolt::File<'f>, to: i64) -> Result<Self, bbolt::Error> {
+        Ok(Log {
+            bucket: file.bucket(b"key")?,
+            to,
+            fault: Cell::new(None),
+        })
+    }
+
+    /// All of it, as far as it can be read.
+    fn readable(file: &bbolt::File<'f>) -> Self {
+        Log {
+            bucket: file.bucket(b"key").ok().flatten(),
+            to: i64::MAX,
+            fault: Cell::new(None),
+        }
+    }
+
+    /// The entries from the first one after a revision on, as far as they can be read.
+    fn after(&self, after: i64) -> impl Iterator<Item = bbolt::Entry<'f>> {
+        let first = after.checked_add(1).and_then(|first| Revision::new(first).ok());
+        let entries = self.bucket.as_ref().zip(first).map(|(bucket, first)| {
+            let first = RevisionKey::first_put(first).encode();
+            bucket.iter_from(&first)
+        });
+        let read = entries.into_iter().flatten().map_while(|entry| match entry {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                self.fault.set(Some(error));
+                None
+            }
+        });
+        let end = Revision::new(self.to).ok().filter(|_| self.to < i64::MAX);
+        let end = end.map(|last| RevisionKey::first_put(last.next()).encode());
+        read.take_while(move |(key, _)| end.as_ref().is_none_or(|end| *key < end.as_slice()))
+    }
+
+    /// What was found, if all of it could be read.
+    fn is_whole<T>(&self, found: T) -> Result<T, bbolt::Error> {
+        self.fault.take().map_or(Ok(found), Err)
+    }
 }
 
 #[cfg(test)]

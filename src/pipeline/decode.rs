@@ -1,6 +1,7 @@
 //! A stored object in; the plain bytes out.
 
 use std::io::{self, BufReader, Cursor, Read};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +14,9 @@ use crate::model::ByteSize;
 
 /// Blocks that may wait to be taken.
 const QUEUE_BLOCKS: usize = 4;
+
+/// How much [`decode_each`] shows at once, at most.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// The longest age header that is read: room for hundreds of recipients, none for a file that is all header.
 const HEADER_BYTES: u64 = 64 << 10;
@@ -123,6 +127,52 @@ impl Decoded {
 ///
 /// Fails at once when none fits or the header is damaged; damage further on shows in [`Decoded::next_block`].
 pub fn decode<R: Read + Send + 'static>(stored: R, unlock: Unlock<'_>) -> Result<Decoded, DecodeError> {
+    let mut plain = opened(stored, unlock)?;
+    let (sender, blocks) = crossbeam_channel::bounded(QUEUE_BLOCKS);
+    let (spare, spares) = crossbeam_channel::bounded(QUEUE_BLOCKS);
+    std::thread::spawn(move || {
+        loop {
+            let block = read_block(&mut plain, spares.try_recv().unwrap_or_default());
+            let block = block.map_err(|error| explained(error, unlock.window)).transpose();
+            let Some(block) = block else { return };
+            let last = block.is_err();
+            if sender.send(block).is_err() || last {
+                return;
+            }
+        }
+    });
+    Ok(Decoded { blocks, spare })
+}
+
+/// The same on the thread that asks, for objects that are read beside others: `each` is shown the plain bytes, a piece at a
+/// time, and may break off.
+///
+/// Fails where none of the identities fits, or where any byte is not what was stored: what `each` was shown counts for
+/// nothing then.
+pub fn decode_each<R: Read + Send>(
+    stored: R,
+    unlock: Unlock<'_>,
+    each: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, DecodeError> {
+    let mut plain = opened(stored, unlock)?;
+    // So small that it is still in the processor's cache when it is looked at.
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match plain.read(&mut piece) {
+            Ok(0) => return Ok(ControlFlow::Continue(())),
+            Ok(read) => {
+                if each(piece.get(..read).unwrap_or_default()).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(explained(error, unlock.window)),
+        }
+    }
+}
+
+/// The plain bytes, for whoever reads them.
+fn opened<'r, R: Read + Send + 'r>(stored: R, unlock: Unlock<'_>) -> Result<Box<dyn Read + Send + 'r>, DecodeError> {
     let allowance = Arc::new(AtomicU64::new(HEADER_BYTES));
     let stored = BufReader::with_capacity(
         64 << 10,
@@ -142,28 +192,14 @@ pub fn decode<R: Read + Send + 'static>(stored: R, unlock: Unlock<'_>) -> Result
     read.map_err(broken)?;
     let is_zstd = head == ZSTD_MAGIC || is_skippable_frame(&head);
     let opened = Cursor::new(head).chain(opened);
-    let mut plain: Box<dyn Read + Send> = match is_zstd {
-        false => Box::new(opened),
+    match is_zstd {
+        false => Ok(Box::new(opened)),
         true => {
             let mut zstd = zstd::Decoder::new(opened).map_err(broken)?;
             zstd.window_log_max(unlock.window.0).map_err(broken)?;
-            Box::new(zstd)
+            Ok(Box::new(zstd))
         }
-    };
-    let (sender, blocks) = crossbeam_channel::bounded(QUEUE_BLOCKS);
-    let (spare, spares) = crossbeam_channel::bounded(QUEUE_BLOCKS);
-    std::thread::spawn(move || {
-        loop {
-            let block = read_block(&mut plain, spares.try_recv().unwrap_or_default());
-            let block = block.map_err(|error| explained(error, unlock.window)).transpose();
-            let Some(block) = block else { return };
-            let last = block.is_err();
-            if sender.send(block).is_err() || last {
-                return;
-            }
-        }
-    });
-    Ok(Decoded { blocks, spare })
+    }
 }
 
 /// Reads the next [`BLOCK_BYTES`] into `block`, in place of what it holds; fewer, or none, only at the end.

@@ -6,9 +6,9 @@
 mod held_to_reports;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
 use super::database::MISSING_LEASE_TTL_SECONDS;
+use super::writeback::Growing;
 use super::{Error, Listener, Progress, go_on};
 use crate::bbolt::{self, BucketWriter, Report};
 use crate::keyspace::{EntryKind, KeyValue, Lease, LeaseId, RevisionKey, Summary, Touched};
@@ -88,10 +88,10 @@ pub(super) struct Appended {
 /// Writes the changes behind the pages of `base`, of which `sink` is the file.
 pub(super) fn append(
     base: &Base<'_, '_>,
-    sink: File,
+    sink: Growing,
     mut changes: Changes,
     listener: Listener<'_>,
-) -> Result<(bbolt::Unsealed<File>, Appended), Error> {
+) -> Result<(bbolt::Unsealed<Growing>, Appended), Error> {
     let mut writer = bbolt::Writer::over(sink, base.file, base.report).map_err(Error::Build)?;
     let has_log = base.file.bucket(b"key").map_err(Error::Build)?.is_some();
     let log = match has_log {
@@ -124,7 +124,7 @@ pub(super) fn append(
 
 /// Changes on their way into the log.
 struct Stream<'w, 'f> {
-    log: BucketWriter<'w, 'f, File>,
+    log: BucketWriter<'w, 'f, Growing>,
     to: Revision,
     learned: Learned,
     /// Room for an entry.
@@ -148,7 +148,7 @@ enum Stop {
 }
 
 impl<'w, 'f> Stream<'w, 'f> {
-    fn begin(base: &Base<'_, '_>, log: BucketWriter<'w, 'f, File>, to: Revision) -> Self {
+    fn begin(base: &Base<'_, '_>, log: BucketWriter<'w, 'f, Growing>, to: Revision) -> Self {
         let from = base.summary.revision();
         Stream {
             log,
@@ -354,7 +354,7 @@ impl Learned {
     fn write_others(
         &self,
         base: &Base<'_, '_>,
-        writer: &mut bbolt::Writer<'_, File>,
+        writer: &mut bbolt::Writer<'_, Growing>,
     ) -> Result<Vec<LeaseId>, bbolt::Error> {
         let (leases, guessed) = self.leases(base);
         let is_changed = leases.len() != base.summary.leases.len()

@@ -7,15 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::JoinHandle;
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-
+use super::writeback::Writeback;
 use super::{Error, Listener, Progress, Wish, go_on};
 use crate::durable::failed;
 use crate::source::{Hashed, SnapshotHasher, Source, trailing_digest};
-
-/// How much the kernel is told to write at a time. Less keeps the writer waiting for the disk, more the disk for the
-/// writer: 1, 8 and 64 MiB took 1.8, 1.4 and 1.7 s for 1.4 GB, and none at all 1.9 s.
-const WRITEBACK_BYTES: u64 = 8 << 20;
 
 /// How much is written with one call. Larger writes make the kernel take larger pieces of memory, which a virtual machine
 /// often has to be given first: 1 MiB cost up to 2.8 s of system time for 1.4 GB, 128 KiB and 32 KiB 0.6 s.
@@ -171,17 +166,15 @@ fn write(
     to_hash: Option<&ToHash>,
     give_back: &Sender<Vec<u8>>,
 ) -> io::Result<(File, u64)> {
-    let (mut bytes, mut end, mut pushed) = (0, 0, 0);
+    let (mut bytes, mut end) = (0, 0);
+    let mut writeback = Writeback::default();
     for block in blocks {
         bytes += block.len() as u64;
         let wanted = usize::try_from(database_bytes - end).unwrap_or(usize::MAX);
         let wanted = &block[..wanted.min(block.len())];
         wanted.chunks(WRITE_BYTES).try_for_each(|chunk| file.write_all(chunk))?;
         end += wanted.len() as u64;
-        if end - pushed >= WRITEBACK_BYTES {
-            start_writeback(&file, pushed, end - pushed);
-            pushed = end;
-        }
+        writeback.reached(&file, end);
         let is_in_file = wanted.len() == block.len();
         let written = Next::Written(block.len() as u64);
         // The hashing thread ends after this one, or when it cannot read; and nobody wants a block back once the source
@@ -226,11 +219,4 @@ fn hash(file: &File, next: &Receiver<Next>, waiting: &Receiver<()>, give_back: &
         }
     }
     Ok(hasher.finish())
-}
-
-/// Has the kernel begin to write what was just added, so that the sync at the end finds little left to do.
-fn start_writeback(file: &File, offset: u64, bytes: u64) {
-    // Of pages that are dirty still, this advice only starts the writing; it drops none. It may be refused: no matter.
-    let (offset, bytes) = (offset.cast_signed(), bytes.cast_signed());
-    posix_fadvise(file, offset, bytes, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
 }

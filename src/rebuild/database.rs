@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::append_buckets::{check_built, graft, seal};
 use super::changes::{Appended, Base, append};
+use super::writeback::Growing;
 use super::{
     Applied, ContentProof, DigestRule, Error, Expected, Listener, Progress, Rebuilt, Rewrite, Rewritten, Salvaged,
     Wish, go_on, salvage,
@@ -116,21 +117,7 @@ impl Sound {
         let Some(changes) = changes else {
             return Ok(self);
         };
-        let (unsealed, mut appended) = over(&self.name, &self.map, |source| {
-            let base = Base {
-                file: source,
-                report: &self.walked.report,
-                summary: &self.walked.summary,
-                dangling: &self.added,
-            };
-            let sink = self.file.try_clone();
-            append(
-                &base,
-                sink.map_err(failed("keep open", Path::new(datadir::DB)))?,
-                changes,
-                listener,
-            )
-        })?;
+        let (unsealed, mut appended) = self.append(changes, listener)?;
         // The metas are written in place.
         drop(self.map);
         // It has no name yet: what is on the disk counts only once all of the directory is.
@@ -156,6 +143,25 @@ impl Sound {
             compacted_bytes,
             applied: Some(applied),
             ..self
+        })
+    }
+
+    /// Writes changes behind its pages, which stay as they are until the metas point to the new ones.
+    pub(super) fn append(
+        &self,
+        changes: Changes,
+        listener: Listener<'_>,
+    ) -> Result<(bbolt::Unsealed<Growing>, Appended), Error> {
+        over(&self.name, &self.map, |source| {
+            let base = Base {
+                file: source,
+                report: &self.walked.report,
+                summary: &self.walked.summary,
+                dangling: &self.added,
+            };
+            let sink = self.file.try_clone();
+            let sink = sink.map_err(failed("keep open", Path::new(datadir::DB)))?;
+            append(&base, Growing::behind(sink, self.bytes()), changes, listener)
         })
     }
 

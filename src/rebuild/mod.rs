@@ -25,6 +25,7 @@ mod target_dirs;
 mod tests;
 mod warm;
 mod warnings;
+mod writeback;
 
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;

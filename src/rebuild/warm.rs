@@ -13,7 +13,6 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use super::changes::{Base, append};
 use super::database::{self, Sound, missing_leases, over, proven};
 use super::{
     Applied, DigestRule, Error, Expected, Homes, Listener, MEMBER, Plan, Progress, Rebuilt, Rewrite, Wish, go_on,
@@ -281,16 +280,7 @@ impl Sound {
     /// Writes changes behind it, and proves what they come to.
     fn staged(&self, changes: Changes, listener: Listener<'_>) -> Result<Staged, Error> {
         let at: PathBuf = datadir::DB.into();
-        let (unsealed, mut appended) = over(&self.name, &self.map, |source| {
-            let base = Base {
-                file: source,
-                report: &self.walked.report,
-                summary: &self.walked.summary,
-                dangling: &self.added,
-            };
-            let sink = self.file.try_clone().map_err(failed("keep open", &at))?;
-            append(&base, sink, changes, listener)
-        })?;
+        let (unsealed, mut appended) = self.append(changes, listener)?;
         let (metas, len) = (unsealed.metas(), unsealed.file_len().map_err(Error::Build)?);
         drop(unsealed);
         self.file.set_len(len).map_err(failed("set the length of", &at))?;

@@ -5,7 +5,7 @@
 
 mod whole;
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 
 use sha2::{Digest as _, Sha256};
@@ -14,7 +14,7 @@ use super::{DeltaRecords, Error};
 use crate::layout::delta::{HEAD_MAX, Head, Header, LinkKind, PLAIN_MAX, RecordFault};
 use crate::layout::{ChainPath, Fault, ObjectName, Span, Stream};
 use crate::model::{Digest, LineageId};
-use crate::pipeline::{DecodeError, Identities, Unlock, decode};
+use crate::pipeline::{DecodeError, Identities, Unlock, decode_each};
 use crate::signing::{Authority, SignerKey};
 use crate::store::{self, Store};
 
@@ -22,6 +22,9 @@ pub use whole::whole;
 
 /// What age and zstd may add to records that they cannot make smaller.
 const SLACK_BYTES: u64 = PLAIN_MAX / 128 + (1 << 20);
+
+/// How many times as long as what is stored its records are likely to be.
+const LIKELY_RATIO: u64 = 16;
 
 /// Why an object behind a full backup is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -221,20 +224,28 @@ fn records(
         let name = name.to_owned();
         Unread::Unusable(Error::Decode { name, error })
     };
-    let mut decoded = decode(Cursor::new(bytes), Unlock::stored(identities)).map_err(refused)?;
-    let (mut all, mut block) = (Vec::new(), Vec::new());
-    while decoded.next_block(&mut block).map_err(refused)? {
-        if all.len() as u64 + block.len() as u64 > plain.bytes {
-            return Err(damaged(
-                name,
-                "records",
-                format!("they are longer than {} bytes", plain.bytes),
-            ));
+    // No more is reserved than may well come; what it is said to be is at most `PLAIN_MAX`.
+    let likely = plain.bytes.min(stored.bytes.saturating_mul(LIKELY_RATIO));
+    let mut all = Vec::with_capacity(usize::try_from(likely).unwrap_or_default());
+    let mut hasher = Sha256::new();
+    let done = decode_each(bytes.as_slice(), Unlock::stored(identities), &mut |piece| {
+        if all.len() as u64 + piece.len() as u64 > plain.bytes {
+            return ControlFlow::Break(());
         }
-        all.extend_from_slice(&block);
+        hasher.update(piece);
+        all.extend_from_slice(piece);
+        ControlFlow::Continue(())
+    });
+    if done.map_err(refused)?.is_break() {
+        let reason = format!("they are longer than {} bytes", plain.bytes);
+        return Err(damaged(name, "records", reason));
     }
-    let plain = exactly(&mut all.as_slice(), plain, name, "records").map(|_| all)?;
-    let name = name.to_owned();
+    let found = Stream {
+        bytes: all.len() as u64,
+        sha256: Digest(hasher.finalize().into()),
+    };
+    is_recorded(found, plain, name, "records")?;
+    let (name, plain) = (name.to_owned(), all);
     Ok(DeltaRecords { name, span, plain })
 }
 

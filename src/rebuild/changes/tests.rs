@@ -1,6 +1,7 @@
 //! Changes behind a backup, appended natively: what comes of them, and what is refused.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Cursor;
 
 use super::super::tests::{Bench, SNAPSHOT, go, laid_out};

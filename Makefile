@@ -25,7 +25,7 @@ test: ## Everything that CI checks
 
 lean: ## What is built without the stores on the network, and that it says so
 	$(SETUP) cargo check --locked --no-default-features
-	$(SETUP) cargo test --locked --no-default-features --lib config::names::tests::kinds_that_are_not_built_in
+	$(SETUP) cargo test --locked --no-default-features --lib config::urls::tests::kinds_that_are_not_built_in
 
 grid: ## A backup of each line of etcd, served by each: the table in docs/compatibility.md is written, and must stay as it was
 	$(SETUP) cargo test --locked --test it -- --ignored --nocapture grid::

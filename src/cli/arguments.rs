@@ -13,7 +13,7 @@ use crate::destinations::Destinations;
 use crate::etcd_settings::shell_word;
 use crate::jobs::identities;
 use crate::jobs::named_store::NamedStore;
-use crate::jobs::point::{Point, When};
+use crate::jobs::point::{Point, ToTime};
 use crate::jobs::source::{Asked, Found};
 use crate::jobs::stores::read_configured;
 use crate::layout::Manifest;
@@ -118,8 +118,8 @@ pub(super) struct PointArgs {
     #[arg(long, value_name = "N", help_heading = "Points")]
     to_revision: Option<Revision>,
     /// The last point at or before this time: RFC 3339, or a span such as `15m ago`
-    #[arg(long, value_name = "TIME", value_parser = When::parse, help_heading = "Points")]
-    to_time: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = ToTime::parse, help_heading = "Points")]
+    to_time: Option<ToTime>,
     /// The last point before this key was last deleted
     #[arg(long, value_name = "KEY", help_heading = "Points")]
     before_delete: Option<OsString>,

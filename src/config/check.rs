@@ -4,7 +4,6 @@
 //! Leaves shape and unknown keys to `keys`. Invariant: a `Config` comes out only if no problem was found.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,14 +11,8 @@ use super::file::{Table, Value};
 use super::keys::{closest, join};
 use super::problem::Problems;
 use super::section::{Given, Section};
-use super::{
-    Auth, Backup, ClientCertificate, Cluster, Compression, Config, Destination, DestinationName, HashKvPolicy, Host,
-    Member, MemberChoice, MemberName, MemberUrl, Restore, StoreUrl, Tls,
-};
+use super::{Auth, ClientCertificate, Cluster, Config, Host, Member, MemberName, MemberUrl, Tls};
 use crate::etcd_settings::Place;
-use crate::layout::Proof;
-use crate::restore::BumpRule;
-use crate::store::{BucketOptions, Location, SftpOptions};
 
 /// Reads the merged tree. Defaults stand in for what is not written; doubts go to `warnings`.
 pub(super) fn config(root: &Table, problems: &mut Problems, warnings: &mut Problems) -> Option<Config> {
@@ -194,33 +187,12 @@ impl Reader<'_> {
         }
     }
 
-    fn restore(&mut self, root: &Section<'_>) -> Restore {
-        let section = root.section("restore");
-        let defaults = Restore::default();
-        let health_timeout = section.text("health_timeout").and_then(|given| {
-            let duration = duration(given.value).filter(|duration| HEALTH_TIMEOUTS.contains(duration));
-            duration.or_else(|| self.refuse(&section, "health_timeout", &given))
-        });
-        let bump_revision = match section.text("bump_revision") {
-            Some(text) => match text.value {
-                "auto" => Some(BumpRule::Auto),
-                "never" => Some(BumpRule::Never),
-                _ => self.refuse(&section, "bump_revision", &text),
-            },
-            None => {
-                let by = self.integer(&section, "bump_revision", 1, i32::MAX);
-                by.and_then(|by| NonZeroU64::new(u64::from(by.cast_unsigned())))
-                    .map(BumpRule::By)
-            }
-        };
-        Restore {
-            health_timeout: health_timeout.unwrap_or(defaults.health_timeout),
-            bump_revision: bump_revision.unwrap_or(defaults.bump_revision),
-        }
-    }
-
     /// A name that must be that of a member. If members themselves are at fault, nothing is said.
-    fn known_member(&mut self, given: &Given<'_, &str>, members: &BTreeMap<MemberName, Member>) -> Option<MemberName> {
+    pub(super) fn known_member(
+        &mut self,
+        given: &Given<'_, &str>,
+        members: &BTreeMap<MemberName, Member>,
+    ) -> Option<MemberName> {
         let name: MemberName = self.parsed(given)?;
         if members.contains_key(&name) {
             return Some(name);
@@ -238,118 +210,6 @@ impl Reader<'_> {
                 .at(origin, &format!("`{path}`: `{value}` is not one of `[members]`{hint}"));
         }
         None
-    }
-
-    fn compression(&mut self, root: &Section<'_>) -> Compression {
-        let section = root.section("compression");
-        let defaults = Compression::default();
-        let threads = match section.text("threads") {
-            Some(text) if text.value == "auto" => None,
-            Some(text) => self.refuse(&section, "threads", &text),
-            None => self.integer(&section, "threads", 1, 64),
-        };
-        let level = self.integer(&section, "level", 1, 19);
-        Compression {
-            level: level.unwrap_or(defaults.level),
-            threads: threads.map_or(defaults.threads, i32::cast_unsigned),
-        }
-    }
-
-    fn backup(&mut self, root: &Section<'_>, members: &BTreeMap<MemberName, Member>) -> Backup {
-        let section = root.section("backup");
-        let defaults = Backup::default();
-        let member = section.text("member").and_then(|given| match given.value {
-            "auto" => Some(MemberChoice::Auto),
-            "local" => Some(MemberChoice::Local),
-            _ => self.known_member(&given, members).map(MemberChoice::Named),
-        });
-        let require = section.text("require").and_then(|given| match given.value {
-            "acknowledged" => Some(Proof::Acknowledged),
-            "stored" => Some(Proof::Stored),
-            "content" => Some(Proof::Content),
-            "hash_kv" => Some(Proof::HashKv),
-            _ => self.refuse(&section, "require", &given),
-        });
-        let hash_kv = section.text("hash_kv").and_then(|given| match given.value {
-            "auto" => Some(HashKvPolicy::Auto),
-            "always" => Some(HashKvPolicy::Always),
-            "never" => Some(HashKvPolicy::Never),
-            _ => self.refuse(&section, "hash_kv", &given),
-        });
-        let idle_timeout = section.text("idle_timeout").and_then(|given| {
-            let duration = duration(given.value).filter(|duration| IDLE_TIMEOUTS.contains(duration));
-            duration.or_else(|| self.refuse(&section, "idle_timeout", &given))
-        });
-        let finish_within = section.text("finish_within").and_then(|given| {
-            let duration = duration(given.value).filter(|duration| FINISH_WITHINS.contains(duration));
-            duration.or_else(|| self.refuse(&section, "finish_within", &given))
-        });
-        let pace = section.text("pace").and_then(|given| self.parsed(&given));
-        Backup {
-            member: member.unwrap_or(defaults.member),
-            hash_kv: hash_kv.unwrap_or(defaults.hash_kv),
-            require: require.unwrap_or(defaults.require),
-            idle_timeout: idle_timeout.unwrap_or(defaults.idle_timeout),
-            finish_within: finish_within.unwrap_or(defaults.finish_within),
-            pace: pace.unwrap_or(defaults.pace),
-        }
-    }
-
-    fn destinations(&mut self, root: &Section<'_>) -> BTreeMap<DestinationName, Destination> {
-        let section = root.section("destinations");
-        let mut destinations = BTreeMap::new();
-        let mut taken: Vec<(Location, String)> = Vec::new();
-        for (name, key, destination) in section.named() {
-            let name = self.parsed(&Given {
-                path: destination.path.clone(),
-                value: name,
-                origin: key,
-            });
-            let given = destination.text("url");
-            let url: Option<StoreUrl> = given.as_ref().and_then(|given| self.parsed(given));
-            let retention = self.retention(&destination);
-            let sharing = self.sharing(&destination, url.as_ref());
-            let options = self.bucket_options(&destination, url.as_ref());
-            let bandwidth = self.bandwidth(&destination);
-            let credentials_note = self.note(&destination, "credentials_note");
-            let sftp = self.sftp_options(&destination, url.as_ref());
-            if !self.is_on(&destination) {
-                continue;
-            }
-            let (Some(given), Some(url)) = (given, url) else {
-                self.missing(&destination, "url");
-                continue;
-            };
-            self.want_endpoint(&destination, &url);
-            // The same bucket of another server is another one.
-            let endpoint = options.endpoint.clone();
-            let server = BucketOptions {
-                endpoint,
-                ..BucketOptions::default()
-            };
-            let place = url.location(&server, &SftpOptions::default());
-            if let Some((_, other)) = taken.iter().find(|(other, _)| *other == place) {
-                let message = format!("`{}`: {url} is that of {other} already", given.path);
-                self.problems.at(given.origin, &message);
-            }
-            taken.push((place, format!("`{}` ({})", destination.path, given.origin.line())));
-            let destination = Destination {
-                url,
-                options,
-                sftp,
-                sharing,
-                retention,
-                bandwidth,
-                credentials_note,
-            };
-            destinations.extend(name.map(|name| (name, destination)));
-        }
-        if destinations.is_empty() && !section.has_refused() {
-            self.warnings.nowhere(
-                "no destination is configured: a backup has nowhere to go; add `[destinations.NAME]` with `url`",
-            );
-        }
-        destinations
     }
 
     /// The operator's words for people.
@@ -373,17 +233,8 @@ impl Reader<'_> {
     }
 }
 
-/// How long a restored member may take to serve.
-const HEALTH_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(86_400);
-
 /// How long the operator's words for people may be: what a page has room for.
 const LONGEST_NOTE: usize = 400;
-
-/// How long a stream from etcd may be silent.
-const IDLE_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
-
-/// How long a snapshot may take.
-const FINISH_WITHINS: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(168 * 3600);
 
 /// A span of time with units: `30s`, `6h`, `1h 30m`.
 pub(super) fn duration(text: &str) -> Option<Duration> {

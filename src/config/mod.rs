@@ -12,9 +12,11 @@
 //! stand in the configuration itself, and cannot be printed from there.
 //! Source: the section Configuration of the contract.
 
-mod buckets;
+mod backup;
 mod check;
+mod compression;
 mod deltas;
+mod destinations;
 mod file;
 mod keys;
 mod known_keys;
@@ -27,39 +29,42 @@ mod names;
 mod notify;
 mod problem;
 mod recipients;
+mod restore;
 mod retention;
 mod schedules;
 mod section;
 mod signing;
+mod urls;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub use crate::model::ScheduleName;
 pub use crate::secret::{Secret, SecretError};
+pub use backup::{Backup, MemberChoice};
+pub use compression::Compression;
 pub use deltas::Deltas;
+pub use destinations::{Destination, Sharing};
 pub use last_good::recall;
 pub use load::{Error, Loaded, files, load};
 pub use local::{Because, LocalMember, ThisHost};
 pub use metrics::{Listen, Metrics};
-pub use names::{DestinationName, MemberName, MemberUrl, StoreUrl, UrlError};
+pub use names::{DestinationName, MemberName};
 pub use notify::{HeartbeatUrl, Notify, OnFailure};
 pub use problem::{Place, Problem};
+pub use restore::Restore;
 pub use schedules::{Kind, Schedule};
+pub use urls::{MemberUrl, StoreUrl, UrlError};
 
 pub use crate::backup::{HashKvPolicy, Pace};
 use crate::destinations::Address;
 use crate::etcd_settings;
 use crate::keyspace::EtcdLine;
-use crate::layout::Proof;
-use crate::model::{ByteSize, ClusterName, UnitName};
+use crate::model::{ClusterName, UnitName};
 use crate::pipeline::Recipient;
-use crate::restore::BumpRule;
-use crate::retention::Policy;
 use crate::signing::Trust;
-use crate::store::{BucketOptions, SftpOptions};
+use crate::store::BucketOptions;
 
 /// The largest configuration file that is read.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -188,113 +193,6 @@ pub struct Signing {
     pub key: Option<Secret>,
     /// Who may sign; whoever writes, if nobody is named.
     pub trust: Trust,
-}
-
-/// `[compression]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compression {
-    /// The level of zstd, 1 to 19.
-    pub level: i32,
-    /// Threads that compress, 1 to 64.
-    pub threads: u32,
-}
-
-/// `[backup]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backup {
-    /// The member that is asked for the snapshot.
-    pub member: MemberChoice,
-    /// Whether the backup is compared with the member's own hash.
-    pub hash_kv: HashKvPolicy,
-    /// How far backups must be proven in time, or `status` calls it wrong.
-    pub require: Proof,
-    /// How long the stream may be silent, 1 s to 1 h.
-    pub idle_timeout: Duration,
-    /// How long a snapshot may take at the pace at which the member sends, 1 min to 7 days.
-    pub finish_within: Duration,
-    /// How fast the member is read from.
-    pub pace: Pace,
-}
-
-/// `[restore]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Restore {
-    /// How long a restored member may take to serve, 10 s to 24 h.
-    pub health_timeout: Duration,
-    /// Whether revisions jump.
-    pub bump_revision: BumpRule,
-}
-
-/// Which member is asked for a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MemberChoice {
-    /// A healthy follower where there is one, the leader otherwise.
-    Auto,
-    /// The one on this host.
-    Local,
-    /// This one.
-    Named(MemberName),
-}
-
-/// `[destinations.NAME]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
-    /// Where the store is.
-    pub url: StoreUrl,
-    /// How it is spoken to, where it is an object store.
-    pub options: BucketOptions,
-    /// How it is spoken to, where it is a server that is reached by SSH.
-    pub sftp: SftpOptions,
-    /// Who else writes there.
-    pub sharing: Sharing,
-    /// What is kept there; everything if nothing is said.
-    pub retention: Option<Policy>,
-    /// How many bytes a second are written there at the most, if there is a limit.
-    pub bandwidth: Option<ByteSize>,
-    /// Where people find what opens it, in the operator's words.
-    pub credentials_note: Option<String>,
-}
-
-/// Who writes to a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
-    /// This host alone: it takes each slot for itself.
-    HostLocal,
-    /// All hosts with this configuration: one of them takes each slot.
-    Shared,
-}
-
-impl Default for Compression {
-    fn default() -> Self {
-        const MOST_THREADS: usize = 4;
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        Compression {
-            level: 3,
-            threads: cores.min(MOST_THREADS) as u32,
-        }
-    }
-}
-
-impl Default for Restore {
-    fn default() -> Self {
-        Restore {
-            health_timeout: Duration::from_secs(300),
-            bump_revision: BumpRule::Auto,
-        }
-    }
-}
-
-impl Default for Backup {
-    fn default() -> Self {
-        Backup {
-            member: MemberChoice::Auto,
-            hash_kv: HashKvPolicy::Auto,
-            require: Proof::Stored,
-            idle_timeout: Duration::from_secs(30),
-            finish_within: Duration::from_secs(6 * 3600),
-            pace: Pace::Auto,
-        }
-    }
 }
 
 /// A secret that cannot be read.

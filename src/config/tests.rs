@@ -1,6 +1,7 @@
 //! The example file against the table of keys, every refusal to the letter, and text that nobody would write.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Whether a restored member is well, from what was seen of it.
+//! Whether a restored member is well, from what was seen of it. How long it may take: `config::restore`.
 //!
 //! Pure. There are two ends, because a member of several answers no client before its quorum is there: *started*, when
 //! the process stays up and its peer port shows the planned ids; *healthy*, when it serves reads and writes through a

@@ -1,4 +1,4 @@
-//! Hours, days, weeks, months and years as the calendar of a time zone has them.
+//! Hours, days, weeks, months and years as the calendar of a time zone has them: that of the host, which `jobs` hands over.
 //!
 //! Invariant: an hour that a change of the clocks repeats is two hours, one that it skips is none.
 

@@ -1,6 +1,6 @@
 //! The seam between a store and what keeps its bytes: a file system, an object store, a server.
 //!
-//! A backend knows names and bytes. What they mean (marker, claims, leavings, backups) is written once above it.
+//! Which URL has which backend is in `location`. A backend knows names and bytes. What they mean (marker, claims, leavings, backups) is written once above it.
 
 use std::fmt;
 use std::io::{Read, Write};

@@ -8,6 +8,7 @@
 
 mod adopt;
 mod backend;
+mod bucket_options;
 mod claims;
 #[cfg(test)]
 mod conformance;
@@ -46,10 +47,11 @@ use nix::unistd::{User, geteuid};
 
 pub use adopt::Adopted;
 pub use backend::{Credentials, FreeSpace};
+pub use bucket_options::{BucketOptions, Checksum, ReadingBack};
 pub use document_cache::Kept;
 pub use handle::{Limits, Store, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
-pub use location::{Bucket, BucketKind, BucketOptions, Checksum, Location, ReadingBack, Server, SftpOptions, built_in};
+pub use location::{Bucket, BucketKind, Location, Server, SftpOptions, built_in};
 pub use marker::StoreId;
 pub use object::Object;
 pub use probe::{Answer, Enforces, OfKind};

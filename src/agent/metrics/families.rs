@@ -1,6 +1,8 @@
 //! The metrics as text, from the agent's report: as a scrape gets them, as the textfile has them, as `lifeboat metrics`
 //! prints them.
 //!
+//! Those of capture and its spool are in `deltas`.
+//!
 //! What there is to tell of destinations and schedules is counted by `health` (`stores`, `schedules`) and is in the report.
 //!
 //! Pure, and made from what the agent last computed: no store and no member is asked. Every instant is a Unix time, 0 for

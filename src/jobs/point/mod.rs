@@ -6,11 +6,12 @@
 mod seek;
 #[cfg(test)]
 mod tests;
+mod to_time;
 mod windows;
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::stores::blame;
 use super::{Exit, Failure, Listener, host};
@@ -23,38 +24,8 @@ use crate::source::delta::Belongs;
 use crate::source::{Chain, Changes, Notes};
 use crate::text::{count, rfc3339};
 
+pub use to_time::ToTime;
 pub use windows::{KnownGap, KnownWindow, Stretch, stretches, window_of, windows};
-
-/// A time as it is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// At that time.
-    At(Timestamp),
-    /// So long before now.
-    Ago(SignedDuration),
-}
-
-impl When {
-    /// Reads RFC 3339, or a span that ends in `ago`.
-    pub fn parse(text: &str) -> Result<When, String> {
-        if let Ok(time) = text.parse::<Timestamp>() {
-            return Ok(When::At(time));
-        }
-        match text.parse::<SignedDuration>() {
-            Ok(span) if span.is_negative() => Ok(When::Ago(span.abs())),
-            Ok(_) if !text.contains("ago") => Err(format!("say how long ago: `{text} ago`")),
-            _ => Err("expected a time such as 2026-11-20T10:15:30Z, or a span such as `15m ago`".to_owned()),
-        }
-    }
-
-    /// The time, where it is `now`.
-    pub fn time(self, now: Timestamp) -> Timestamp {
-        match self {
-            When::At(time) => time,
-            When::Ago(span) => now.checked_sub(span).unwrap_or(Timestamp::MIN),
-        }
-    }
-}
 
 /// A point, as it is asked for beside SOURCE.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,7 +36,7 @@ pub enum Point {
     /// That revision.
     Revision(Revision),
     /// The last revision at or before that time.
-    Time(When),
+    Time(ToTime),
     /// The last revision before the last deletion of that key.
     BeforeDelete(Vec<u8>),
     /// The last revision before the last deletion of a key that begins so.
@@ -77,7 +48,7 @@ pub enum Point {
 pub struct Chosen {
     /// The revision.
     pub revision: Revision,
-    /// When it was the last one, as far as a mark of just this revision tells.
+    /// ToTime it was the last one, as far as a mark of just this revision tells.
     pub mark: Option<TimeMark>,
     /// Where none does, a mark behind it: it was the last one before that.
     pub not_after: Option<TimeMark>,
@@ -129,7 +100,7 @@ impl Chosen {
         }
     }
 
-    /// When it was the last revision, in words.
+    /// ToTime it was the last revision, in words.
     pub fn time(&self) -> Option<String> {
         let marked = self.mark.map(|mark| format!("as it was at {}", exactly(mark)));
         marked.or_else(|| Some(format!("not after {}", exactly(self.not_after?))))

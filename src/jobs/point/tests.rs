@@ -1,5 +1,7 @@
 //! Which point is chosen, over stores with real objects.
 
+use jiff::SignedDuration;
+
 use super::*;
 use crate::catalog::tests::manifest;
 use crate::destinations::Destination;
@@ -101,7 +103,7 @@ impl There {
 }
 
 fn when(seconds: i64) -> Point {
-    Point::Time(When::At(time(0) + SignedDuration::from_millis(seconds * 1000 + 500)))
+    Point::Time(ToTime::At(time(0) + SignedDuration::from_millis(seconds * 1000 + 500)))
 }
 
 fn two_chains() -> There {
@@ -251,12 +253,12 @@ fn a_time_is_rfc_3339_or_a_span_ago() {
         ("1h 5m ago", "2026-11-20T09:10:30Z"),
         ("36h ago", "2026-11-18T22:15:30Z"),
     ] {
-        assert_eq!(When::parse(text).unwrap().time(now), time.parse().unwrap(), "{text}");
+        assert_eq!(ToTime::parse(text).unwrap().time(now), time.parse().unwrap(), "{text}");
     }
     for text in ["", "15m", "yesterday", "2026-11-20", "15 ago", "ago"] {
-        assert!(When::parse(text).is_err(), "{text}");
+        assert!(ToTime::parse(text).is_err(), "{text}");
     }
-    assert!(When::parse("15m").unwrap_err().contains("15m ago"));
+    assert!(ToTime::parse("15m").unwrap_err().contains("15m ago"));
 }
 
 /// What is found there, and whether it is told that clocks differ.

@@ -39,9 +39,10 @@ use jiff::{SignedDuration, Timestamp};
 use opendal::{Buffer, BufferStream, ErrorKind, Metadata, Operator};
 
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
+use super::bucket_options::{Checksum, ReadingBack};
 use super::document_cache::Sum;
 use super::http::Clock;
-use super::location::{Bucket, Checksum, ReadingBack};
+use super::location::Bucket;
 use super::probe::{Answer, OfKind};
 use super::runtime::wait;
 use super::{Credentials, Error};

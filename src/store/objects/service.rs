@@ -24,9 +24,10 @@ use super::own_requests::Requests;
 use super::transport::{self, Dated};
 use crate::error_chain::with_causes;
 use crate::secret::Secret;
+use crate::store::bucket_options::Checksum;
 use crate::store::credential_document::Pairs;
 use crate::store::http::Clock;
-use crate::store::location::{Bucket, BucketKind, Checksum};
+use crate::store::location::{Bucket, BucketKind};
 
 /// So often what can be asked again is, with pauses that grow.
 pub(super) const TRIED_AGAIN: usize = 3;

@@ -1,5 +1,6 @@
-//! What a destination says besides its URL: who else writes to it, and how an object store is spoken to.
+//! `[destinations.NAME]`: where a store is, who else writes to it, and how a bucket or a server is spoken to.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use super::check::Reader;
 use super::file::Value;
 use super::keys::join;
 use super::section::{Given, Section};
-use super::{Sharing, StoreUrl};
+use super::{DestinationName, StoreUrl};
 use crate::model::ByteSize;
-use crate::store::{BucketKind, BucketOptions, Checksum, ReadingBack, SftpOptions};
+use crate::retention::Policy;
+use crate::store::{BucketKind, BucketOptions, Checksum, Location, ReadingBack, SftpOptions};
 
 /// How large a part of an upload is.
 const PART_SIZES: RangeInclusive<ByteSize> = ByteSize(5 << 20)..=ByteSize(18 << 20);
@@ -46,8 +48,93 @@ const LOCKS: RangeInclusive<Duration> = Duration::from_secs(24 * 3600)..=Duratio
 /// The slowest limit: what is slower looks like what hangs.
 const SLOWEST_BANDWIDTH: u64 = 64 << 10;
 
+/// `[destinations.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Where the store is.
+    pub url: StoreUrl,
+    /// How it is spoken to, where it is an object store.
+    pub options: BucketOptions,
+    /// How it is spoken to, where it is a server that is reached by SSH.
+    pub sftp: SftpOptions,
+    /// Who else writes there.
+    pub sharing: Sharing,
+    /// What is kept there; everything if nothing is said.
+    pub retention: Option<Policy>,
+    /// How many bytes a second are written there at the most, if there is a limit.
+    pub bandwidth: Option<ByteSize>,
+    /// Where people find what opens it, in the operator's words.
+    pub credentials_note: Option<String>,
+}
+
+/// Who writes to a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// This host alone: it takes each slot for itself.
+    HostLocal,
+    /// All hosts with this configuration: one of them takes each slot.
+    Shared,
+}
+
 impl Reader<'_> {
-    pub(super) fn sharing(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> Sharing {
+    pub(super) fn destinations(&mut self, root: &Section<'_>) -> BTreeMap<DestinationName, Destination> {
+        let section = root.section("destinations");
+        let mut destinations = BTreeMap::new();
+        let mut taken: Vec<(Location, String)> = Vec::new();
+        for (name, key, destination) in section.named() {
+            let name = self.parsed(&Given {
+                path: destination.path.clone(),
+                value: name,
+                origin: key,
+            });
+            let given = destination.text("url");
+            let url: Option<StoreUrl> = given.as_ref().and_then(|given| self.parsed(given));
+            let retention = self.retention(&destination);
+            let sharing = self.sharing(&destination, url.as_ref());
+            let options = self.bucket_options(&destination, url.as_ref());
+            let bandwidth = self.bandwidth(&destination);
+            let credentials_note = self.note(&destination, "credentials_note");
+            let sftp = self.sftp_options(&destination, url.as_ref());
+            if !self.is_on(&destination) {
+                continue;
+            }
+            let (Some(given), Some(url)) = (given, url) else {
+                self.missing(&destination, "url");
+                continue;
+            };
+            self.want_endpoint(&destination, &url);
+            // The same bucket of another server is another one.
+            let endpoint = options.endpoint.clone();
+            let server = BucketOptions {
+                endpoint,
+                ..BucketOptions::default()
+            };
+            let place = url.location(&server, &SftpOptions::default());
+            if let Some((_, other)) = taken.iter().find(|(other, _)| *other == place) {
+                let message = format!("`{}`: {url} is that of {other} already", given.path);
+                self.problems.at(given.origin, &message);
+            }
+            taken.push((place, format!("`{}` ({})", destination.path, given.origin.line())));
+            let destination = Destination {
+                url,
+                options,
+                sftp,
+                sharing,
+                retention,
+                bandwidth,
+                credentials_note,
+            };
+            destinations.extend(name.map(|name| (name, destination)));
+        }
+        if destinations.is_empty() && !section.has_refused() {
+            self.warnings.nowhere(
+                "no destination is configured: a backup has nowhere to go; add `[destinations.NAME]` with `url`",
+            );
+        }
+        destinations
+    }
+
+    fn sharing(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> Sharing {
         let given = destination.given("shared");
         let shared = given
             .as_ref()
@@ -72,7 +159,7 @@ impl Reader<'_> {
     }
 
     /// How the object store at `url` is spoken to.
-    pub(super) fn bucket_options(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> BucketOptions {
+    fn bucket_options(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> BucketOptions {
         let defaults = BucketOptions::default();
         let Some(url) = url else { return defaults };
         self.refuse_misplaced(destination, url);
@@ -109,7 +196,7 @@ impl Reader<'_> {
     }
 
     /// How a server at `url` is spoken to that is reached by SSH.
-    pub(super) fn sftp_options(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> SftpOptions {
+    fn sftp_options(&mut self, destination: &Section<'_>, url: Option<&StoreUrl>) -> SftpOptions {
         if !matches!(url, Some(StoreUrl::Server { .. })) {
             return SftpOptions::default();
         }
@@ -154,7 +241,7 @@ impl Reader<'_> {
     }
 
     /// How many bytes a second may be written there.
-    pub(super) fn bandwidth(&mut self, destination: &Section<'_>) -> Option<ByteSize> {
+    fn bandwidth(&mut self, destination: &Section<'_>) -> Option<ByteSize> {
         let given = destination.text("bandwidth")?;
         let rate: Option<ByteSize> = given.value.strip_suffix("/s").and_then(|rate| rate.trim().parse().ok());
         let rate = rate.filter(|rate| rate.0 >= SLOWEST_BANDWIDTH);
@@ -162,7 +249,7 @@ impl Reader<'_> {
     }
 
     /// Of a provider whose servers have a region or an account in their name, which nothing else tells.
-    pub(super) fn want_endpoint(&mut self, destination: &Section<'_>, url: &StoreUrl) {
+    fn want_endpoint(&mut self, destination: &Section<'_>, url: &StoreUrl) {
         let is_told = match url.bucket_kind() {
             Some(BucketKind::Oss) => false,
             Some(BucketKind::Azblob | BucketKind::Swift) => destination.entry("credentials").is_some(),

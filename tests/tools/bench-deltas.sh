@@ -22,24 +22,11 @@ begin_anew() {
     mkdir backups state
     start_etcd --quota-backend-bytes 17179869184 "$@"
     recipient=$(lifeboat keygen --identity key.txt)
-    cat >config.toml <<CONFIG
-[cluster]
-name = "bench"
-[members.demo]
-client_urls = ["$client_url"]
-peer_urls = ["$peer_url"]
-[encryption]
-recipients = ["$recipient"]
-[schedules.monthly]
-kind = "full"
-when = "monthly"
-jitter = "0s"
-[destinations.local]
-url = "file://$work/backups"
+    configure monthly <<MORE
 [deltas]
 enabled = true
 every = "1s"
-CONFIG
+MORE
 }
 start_agent() {
     lifeboat --config config.toml agent 2>>agent.log &

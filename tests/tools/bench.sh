@@ -55,23 +55,10 @@ start_etcd --quota-backend-bytes 17179869184
 etcd-load hash --endpoint "$client_url" >&2
 
 recipient=$(lifeboat keygen --identity key.txt)
-cat >config.toml <<CONFIG
-[cluster]
-name = "bench"
-[members.demo]
-client_urls = ["$client_url"]
-peer_urls = ["$peer_url"]
-[encryption]
-recipients = ["$recipient"]
-[schedules.daily]
-kind = "full"
-when = "daily"
-jitter = "0s"
-[destinations.local]
-url = "file://$work/backups"
+configure daily <<MORE
 [metrics]
 listen = "$work/metrics.socket"
-CONFIG
+MORE
 
 for _ in $(seq "$RUNS"); do
     rm -f plain.db pipeline.db.zst.age

@@ -24,6 +24,27 @@ export ETCDCTL_API=3 STATE_DIRECTORY=$work/state
 etcd=$("$here/fetch-etcd.sh" $version)
 cd "$work"
 
+# Writes config.toml: full backups so often ($1) of the member that runs into a directory, for $recipient; more of it comes
+# from standard input.
+configure() {
+    cat - >more.toml
+    cat - more.toml >config.toml <<CONFIG
+[cluster]
+name = "bench"
+[members.demo]
+client_urls = ["$client_url"]
+peer_urls = ["$peer_url"]
+[encryption]
+recipients = ["$recipient"]
+[schedules.$1]
+kind = "full"
+when = "$1"
+jitter = "0s"
+[destinations.local]
+url = "file://$work/backups"
+CONFIG
+}
+
 # Runs a command under the name of a row; wall seconds and peak KiB go to NAME.runs, one line a run.
 measure() {
     local name=$1

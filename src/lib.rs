@@ -19,6 +19,7 @@ pub mod etcd_settings;
 pub mod health;
 pub mod keyspace;
 pub mod layout;
+pub mod mounts;
 pub mod retention;
 pub mod sandbox;
 pub mod schedule;

@@ -14,9 +14,11 @@ use super::agenda::{Agenda, Next};
 use super::capture::{self, Capture};
 use super::config_files::Files;
 use super::metrics::Metrics;
+use super::next_agent::NextAgent;
 use super::notifier::Notifier;
 use super::reload::{Reason, agenda};
-use super::upgrade::Program;
+use super::settling::Settling;
+
 use super::write_failures::{CLOCK, Unkept};
 use super::{Error, Log, Report, RunLog, Setup, Work, job_log};
 use crate::backup::Pulse;
@@ -29,8 +31,6 @@ use crate::state::State;
 
 /// How long the loop sleeps at most: clocks are set and machines sleep.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// For how long the files of the configuration must be left alone before they are read.
-const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// How often the configuration is read though none of its files has changed: certificates that it names, or the host's
 /// time zone, may have.
 pub(super) const READ_EVERY: Duration = Duration::from_secs(600);
@@ -64,16 +64,13 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
             ("cluster", &agent.config.cluster.name),
         ],
     );
-    let mut settled: Option<tokio::time::Instant> = None;
     loop {
         let sleep = agent.turn();
-        if agent.is_outdated() {
-            agent
-                .log
-                .line(Level::Info, "the program was replaced: the new one is started", &[]);
+        if let Some(why) = agent.is_outdated() {
+            agent.log.line(Level::Info, &why, &[]);
             return agent.stop(STOP_WITHIN).await;
         }
-        if settled.is_none() && agent.is_due_to_read() {
+        if !agent.settling.is_pending() && agent.is_due_to_read() {
             agent.reload(&mut files, Reason::Due);
         }
         let beat = agent.notifier.beat(&agent.config);
@@ -81,17 +78,15 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
         if agent.gets_on(Instant::now()) {
             tell(&[NotifyState::Watchdog]);
         }
-        if settled.is_none() && files.have_changed(agent.recipients_file()) {
-            settled = Some(tokio::time::Instant::now() + SETTLED_AFTER);
+        if !agent.settling.is_pending() && files.have_changed(agent.recipients_file()) {
+            agent.settling.changed(Instant::now());
         }
+        let read_at = agent.settling.read_at();
         tokio::select! {
             () = asked(&mut terminate, &mut interrupt) => return agent.stop(STOP_WITHIN).await,
             _ = hangup.recv() => agent.reload(&mut files, Reason::Asked),
-            () = files.changed() => settled = Some(tokio::time::Instant::now() + SETTLED_AFTER),
-            () = until(settled) => {
-                settled = None;
-                agent.reload(&mut files, Reason::Changed);
-            }
+            () = files.changed() => agent.settling.changed(Instant::now()),
+            () = until(read_at) => agent.reload(&mut files, Reason::Changed),
             done = ended(&mut agent.job) => agent.end(done),
             () = capture::ended(&mut agent.capture) => agent.capture = None,
             () = tokio::time::sleep(sleep) => {}
@@ -106,9 +101,9 @@ async fn asked(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-async fn until(instant: Option<tokio::time::Instant>) {
+async fn until(instant: Option<Instant>) {
     match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,
     }
 }
@@ -137,6 +132,8 @@ pub(super) struct Agent {
     pub(super) configured_at: Timestamp,
     pub(super) configuration_error: Option<String>,
     pub(super) read_at: Instant,
+    /// What has happened to its files since.
+    pub(super) settling: Settling,
     pub(super) base: PathBuf,
     pub(super) state: PathBuf,
     pub(super) memory: State,
@@ -158,7 +155,7 @@ pub(super) struct Agent {
     pub(super) metrics: Metrics,
     pub(super) log_of_runs: RunLog,
     /// Where systemd starts the next one.
-    pub(super) program: Option<Program>,
+    next: Option<NextAgent>,
 }
 
 pub(super) struct Job {
@@ -188,6 +185,7 @@ impl Agent {
             configured_at: now,
             configuration_error: None,
             read_at: Instant::now(),
+            settling: Settling::default(),
             base: setup.base,
             memory: State::of_folder(&setup.state),
             state: setup.state,
@@ -207,15 +205,18 @@ impl Agent {
             unkept: Unkept::default(),
             metrics: Metrics::new(),
             log_of_runs,
-            program: std::env::var_os("NOTIFY_SOCKET").and_then(|_| Program::running()),
+            next: std::env::var_os("NOTIFY_SOCKET").map(|_| NextAgent::of_running()),
         };
         agent.keep_memories();
         agent
     }
 
-    /// Whether another program has taken the place of this one, and no job runs.
-    fn is_outdated(&self) -> bool {
-        self.job.is_none() && self.program.as_ref().is_some_and(Program::is_replaced)
+    /// Why another agent is to take the place of this one, while no job runs.
+    fn is_outdated(&self) -> Option<String> {
+        let (None, Some(next)) = (&self.job, &self.next) else {
+            return None;
+        };
+        next.is_wanted()
     }
 
     /// Looks at the clocks, begins what is due, says how things are; how long to sleep then.
@@ -227,7 +228,12 @@ impl Agent {
         self.unkept.note(CLOCK, self.memory.note_time(now));
         self.notifier.take_in();
         let mut sleep = longest_sleep();
-        if self.job.is_none() {
+        if let Some(next) = &mut self.next {
+            sleep = sleep.min(next.look(&self.config, Instant::now()));
+        }
+        // What still goes on then ends first.
+        let is_outdated = self.next.as_ref().is_some_and(|next| next.is_wanted().is_some());
+        if self.job.is_none() && !is_outdated {
             match self.agenda.next(self.watch.from(), now) {
                 Next::Run {
                     name,

@@ -42,7 +42,14 @@ impl Agent {
         files.look_for_drop_ins();
         files.take_note(self.recipients_file());
         let now = (self.now)();
-        match self.read_anew() {
+        let read = self.read_anew();
+        if read.is_err() && reason == Reason::Changed && !self.settling.believes(Instant::now()) {
+            // Somebody may still write it.
+            tell(&[NotifyState::Ready]);
+            return;
+        }
+        self.settling.done();
+        match read {
             Ok(config) => {
                 let was_broken = self.configuration_error.take().is_some();
                 if config != *self.config {

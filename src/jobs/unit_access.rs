@@ -17,8 +17,10 @@ use crate::config::{Config, Listen, Secret, StoreUrl};
 use crate::destinations::side_by_side;
 use crate::durable;
 use crate::error_chain::with_causes;
+use crate::jobs::host;
+use crate::mounts::{self, LARGEST_TABLE, Mounts, Planned};
 use crate::pipeline::Recipient;
-use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
+use crate::sandbox::{Acl, End, Facts, Ids, Mend, Need, Place, Purpose, Sandbox, Step, Who, judge, mend, of_unit_file};
 use crate::store;
 use crate::systemd::{Error, Systemd, UnitName};
 
@@ -30,6 +32,8 @@ pub const UNIT: &str = "lifeboat.service";
 const LARGEST_DROP_IN: u64 = 1 << 20;
 const DROP_IN: &str = "/etc/systemd/system/lifeboat.service.d/50-paths.conf";
 const ACL: &str = "system.posix_acl_access";
+/// Where systemd has the units of this host's own mounts, those made of `/etc/fstab` too.
+const UNITS: [&str; 3] = ["/etc/systemd/system", "/run/systemd/system", "/run/systemd/generator"];
 /// The largest list the kernel takes.
 const LARGEST_ACL: usize = 64 << 10;
 
@@ -113,8 +117,12 @@ impl Judgement {
             judgement.notes.push(note);
         }
         let mut lines = Vec::new();
+        let around = Around::of_this_host(config);
         // Side by side: file systems that hang cost one wait.
-        let seen = side_by_side(needs(config, files).into_iter(), |need| facts(&need.path));
+        let seen = side_by_side(needs(config, files).into_iter(), |need| Facts {
+            place: around.place(&need.path),
+            ..facts(&need.path)
+        });
         for (need, facts) in &seen {
             judgement.take(&sandbox, &who, need, facts, &mut lines);
         }
@@ -326,7 +334,57 @@ fn facts(path: &Path) -> Facts {
         path: path.to_owned(),
         steps: Vec::new(),
         end: End::Unknown,
+        place: Place::default(),
     })
+}
+
+/// Of this host: what is mounted, what should be, and where it has stored backups.
+struct Around {
+    mounts: Mounts,
+    planned: Vec<Planned>,
+    used: Vec<PathBuf>,
+}
+
+impl Around {
+    /// What cannot be read is not known, and nothing follows from it.
+    fn of_this_host(config: &Config) -> Around {
+        let read = |path: &str| durable::read_linked(Path::new(path), LARGEST_TABLE);
+        let mounts = read(mounts::TABLE).and_then(|table| Mounts::parse(&table));
+        let mut planned = Planned::of_fstab(&read("/etc/fstab").unwrap_or_default());
+        for folder in UNITS {
+            let names = fs::read_dir(folder).into_iter().flatten().flatten();
+            let names = names.map(|entry| entry.file_name());
+            planned.extend(names.filter_map(|name| Planned::of_unit(name.to_str()?)));
+        }
+        let state = host::state_to_read(&config.cluster.name).ok();
+        let was_seen = |name: &str| {
+            let addresses = config.addresses();
+            let address = addresses.iter().find(|address| address.name == name)?;
+            let seen = state.as_ref()?.seen_store(name, &address.url);
+            seen.ok().flatten()
+        };
+        let used = config
+            .destinations
+            .iter()
+            .filter_map(|(name, destination)| match &destination.url {
+                StoreUrl::File(root) => was_seen(name.as_str()).map(|_| root.clone()),
+                StoreUrl::Bucket { .. } | StoreUrl::Server { .. } => None,
+            });
+        Around {
+            mounts: mounts.unwrap_or_default(),
+            planned,
+            used: used.collect(),
+        }
+    }
+
+    fn place(&self, path: &Path) -> Place {
+        let way = self.mounts.on_the_way(path);
+        Place {
+            mount: way.last().map(|mount| mount.point.clone()),
+            missing: Planned::missing_above(&self.planned, &self.mounts, path).cloned(),
+            was_used: self.used.iter().any(|used| used == path),
+        }
+    }
 }
 
 fn look(path: &Path) -> Facts {
@@ -352,7 +410,12 @@ fn look(path: &Path) -> Facts {
     let mut names: Vec<&Path> = real.ancestors().collect();
     names.reverse();
     let steps: Vec<Step> = names.into_iter().map_while(step).collect();
-    Facts { path: real, steps, end }
+    Facts {
+        path: real,
+        steps,
+        end,
+        place: Place::default(),
+    }
 }
 
 fn step(path: &Path) -> Option<Step> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::seen::{Seen, seen};
 use super::{Acl, Sandbox};
+use crate::mounts::Planned;
 
 /// What a configuration asks for at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +77,30 @@ pub struct Facts {
     pub steps: Vec<Step>,
     /// How that ended.
     pub end: End,
+    /// What is known of the file systems on the way.
+    pub place: Place,
+}
+
+/// What is known of the file systems on the way to a path.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Where the one that it lies on is mounted.
+    pub mount: Option<PathBuf>,
+    /// What should be mounted on the way and is not.
+    pub missing: Option<Planned>,
+    /// Whether this host has stored something there before.
+    pub was_used: bool,
+}
+
+impl Place {
+    /// The path by which the unit is to be let in. That of a mount of its own: on a folder in one systemd would put a mount for
+    /// the unit, and the unit would go on to see what the host has unmounted.
+    fn way_in<'a>(&'a self, path: &'a Path) -> &'a Path {
+        let missing = self.missing.as_ref().map(|planned| planned.point.as_path());
+        let mount = missing.or(self.mount.as_deref());
+        // Directly below the root there are the system's own.
+        mount.filter(|mount| mount.components().count() > 2).unwrap_or(path)
+    }
 }
 
 /// How the way to a path ended.
@@ -104,6 +129,11 @@ pub enum Obstacle {
     },
     /// It does not exist.
     Missing,
+    /// What it lies on is not mounted.
+    NotMounted {
+        /// What should be.
+        planned: Planned,
+    },
     /// It is a file where a folder is needed.
     NoFolder,
     /// The user is not let through a folder above it.
@@ -160,6 +190,12 @@ pub fn judge(sandbox: &Sandbox, who: &Who, need: &Need, facts: &Facts) -> Vec<Ob
         }
         Seen::Writable { bound_at } => bound_at,
     };
+    if let (Purpose::Store, Some(planned)) = (need.purpose, &facts.place.missing) {
+        // Whatever else is there or missing is beside what will be mounted.
+        let planned = planned.clone();
+        obstacles.push(Obstacle::NotMounted { planned });
+        return obstacles;
+    }
     if let Some(ids) = &who.ids {
         // systemd makes the folders above a bound one, open to all.
         let matters = |step: &&Step| bound_at.as_ref().is_none_or(|at| step.path.starts_with(at));
@@ -225,7 +261,11 @@ impl Step {
 pub fn mend(need: &Need, who: &Who, facts: &Facts, obstacles: &[Obstacle]) -> Vec<Mend> {
     let is_in_the_way = |obstacle: &Obstacle| match obstacle {
         Obstacle::Hidden { .. } | Obstacle::Closed { .. } | Obstacle::Rights { .. } => true,
-        Obstacle::ReadOnly { .. } | Obstacle::Missing | Obstacle::NoFolder | Obstacle::Unknown => false,
+        Obstacle::ReadOnly { .. }
+        | Obstacle::Missing
+        | Obstacle::NotMounted { .. }
+        | Obstacle::NoFolder
+        | Obstacle::Unknown => false,
     };
     // systemd reads it as root, before there is a sandbox.
     if need.purpose == Purpose::Secret && obstacles.iter().any(is_in_the_way) {
@@ -233,7 +273,7 @@ pub fn mend(need: &Need, who: &Who, facts: &Facts, obstacles: &[Obstacle]) -> Ve
     }
     obstacles
         .iter()
-        .map(|obstacle| mend_one(need, who, &facts.path, obstacle))
+        .map(|obstacle| mend_one(need, who, facts, obstacle))
         .collect()
 }
 
@@ -243,7 +283,8 @@ fn credential(path: &Path) -> Mend {
     Mend::Credential { name, from }
 }
 
-fn mend_one(need: &Need, who: &Who, path: &Path, obstacle: &Obstacle) -> Mend {
+fn mend_one(need: &Need, who: &Who, facts: &Facts, obstacle: &Obstacle) -> Mend {
+    let path = facts.path.as_path();
     let (user, group, shown) = (&who.name, &who.group, path.display());
     let bind = match need.purpose {
         Purpose::Store => "BindPaths",
@@ -260,10 +301,14 @@ fn mend_one(need: &Need, who: &Who, path: &Path, obstacle: &Obstacle) -> Mend {
         }
         Obstacle::Hidden { by } => Mend::Remark(format!("the unit's {by} is in the way: put it elsewhere")),
         Obstacle::ReadOnly { by } if by.starts_with("Protect") => {
-            Mend::DropIn(vec![format!("ReadWritePaths=-{}", escaped(path))])
+            Mend::DropIn(vec![format!("ReadWritePaths=-{}", escaped(facts.place.way_in(path)))])
         }
         Obstacle::ReadOnly { by } => Mend::Remark(format!(
             "the unit's {by} is in the way: take it out, or put it elsewhere"
+        )),
+        Obstacle::NotMounted { planned } => Mend::Command(planned.command()),
+        Obstacle::Missing if need.purpose == Purpose::Store && facts.place.was_used => Mend::Remark(format!(
+            "this host has stored backups in {shown}: mount what they are on, and make no folder in its place"
         )),
         Obstacle::Missing if need.purpose == Purpose::Store => {
             Mend::Command(format!("install -d -o {user} -g {group} -m 0750 {shown}"))
@@ -295,6 +340,11 @@ impl fmt::Display for Obstacle {
             Obstacle::Hidden { by } => write!(f, "the unit does not see it ({by})"),
             Obstacle::ReadOnly { by } => write!(f, "the unit may only read there ({by})"),
             Obstacle::Missing => f.write_str("it does not exist"),
+            Obstacle::NotMounted { planned } => write!(
+                f,
+                "nothing is mounted at {}, which {planned} is to mount",
+                planned.point.display()
+            ),
             Obstacle::NoFolder => f.write_str("it is not a folder"),
             Obstacle::Closed { folder } => write!(f, "the unit's user cannot enter {}", folder.display()),
             Obstacle::Rights { verb, has } => write!(f, "the unit's user may not {verb} it ({has})"),

@@ -16,7 +16,7 @@ mod unit_file;
 use std::path::PathBuf;
 
 pub use acl::Acl;
-pub use judge::{End, Facts, Ids, Mend, Need, Obstacle, Purpose, Step, Who, judge, mend};
+pub use judge::{End, Facts, Ids, Mend, Need, Obstacle, Place, Purpose, Step, Who, judge, mend};
 pub use seen::{Seen, seen};
 pub use unit_file::of_unit_file;
 

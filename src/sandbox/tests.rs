@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::mounts::Planned;
 
 const SHIPPED: &str = include_str!("../../systemd/lifeboat.service");
 
@@ -44,6 +45,7 @@ fn facts(path: &str, end: End, has: &[(&str, u32, u32, u32)]) -> Facts {
         path: PathBuf::from(path),
         steps,
         end,
+        place: Place::default(),
     }
 }
 
@@ -109,6 +111,51 @@ fn drop_ins_add_to_a_list_and_an_empty_value_takes_it_back() {
         .collect();
     assert_eq!(bound, [("/a".into(), "/b".into()), ("/c".into(), "/c".into())]);
     assert_eq!(sandbox.temporary, [PathBuf::from("/opt")]);
+}
+
+#[test]
+fn what_is_not_mounted_is_to_be_mounted_and_no_folder_made_in_its_place() {
+    let shipped = of_unit_file(SHIPPED);
+    let on = |end, place: Place| Facts {
+        place,
+        ..facts("/mnt/nas/lifeboat", end, &[("/mnt/nas/lifeboat", USER, 991, 0o750)])
+    };
+    let planned = Planned::of_fstab(b"nas:/b /mnt/nas nfs rw 0 0").remove(0);
+    // Also where somebody has made the folder beneath already.
+    for end in [End::Missing, End::Whole] {
+        let place = Place {
+            missing: Some(planned.clone()),
+            ..Place::default()
+        };
+        assert_eq!(
+            told(&shipped, Purpose::Store, &on(end, place)),
+            [
+                "the unit may only read there (ProtectSystem=strict)",
+                "nothing is mounted at /mnt/nas, which /etc/fstab is to mount",
+                "drop-in ReadWritePaths=-/mnt/nas",
+                "run mount /mnt/nas",
+            ]
+        );
+    }
+    let used = Place {
+        was_used: true,
+        ..Place::default()
+    };
+    let told_of_used = told(&shipped, Purpose::Store, &on(End::Missing, used));
+    assert!(
+        told_of_used.iter().all(|told| !told.contains("install -d"))
+            && told_of_used.concat().contains("mount what they are on"),
+        "{told_of_used:?}"
+    );
+    let lies = |mount: &str| {
+        let place = Place {
+            mount: Some(mount.into()),
+            ..Place::default()
+        };
+        told(&shipped, Purpose::Store, &on(End::Whole, place)).remove(1)
+    };
+    assert_eq!(lies("/mnt/nas"), "drop-in ReadWritePaths=-/mnt/nas");
+    assert_eq!(lies("/mnt"), "drop-in ReadWritePaths=-/mnt/nas/lifeboat");
 }
 
 #[test]

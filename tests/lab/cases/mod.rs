@@ -118,6 +118,7 @@ pub const CASES: &[Case] = cases! {
     BOTH runbooks::a_host_is_restored_without_lifeboat
     BOTH sandbox::what_check_prints_lets_the_agent_in
     BOTH sandbox::the_program_of_a_key_is_run_inside_it
+    BOTH sandbox::another_file_system_in_place_of_a_destinations_is_what_the_agent_sees_too
     TRIXIE sandbox::a_destination_that_turns_read_only_is_left_out_loudly_until_it_is_mended
     BOTH unit::an_agent_that_hangs_is_restarted_by_the_watchdog
     TRIXIE etcds::servers_of_the_newest_releases_are_backed_up_and_restored

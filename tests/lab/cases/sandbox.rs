@@ -21,6 +21,8 @@ const PLUGIN_KEY: &str = "/etc/lifeboat/plugin-key.txt";
 const PROOF: &str = "[schedules.proof]\nkind = \"verify\"\nevery = \"3s\"\njitter = \"0s\"\n";
 /// A destination in the folder of the state, which the unit may write to.
 const INSIDE: &str = "/var/lib/lifeboat/second";
+/// Where the file system of a destination is mounted.
+const MOUNT: &str = "/mnt/etcd-backups";
 
 pub fn what_check_prints_lets_the_agent_in(lab: &Lab<'_>) {
     let cluster = Cluster::start(lab, 1);
@@ -135,6 +137,73 @@ pub fn a_destination_that_turns_read_only_is_left_out_loudly_until_it_is_mended(
         holds(now.code == 0, now)
     });
     assert_eq!(host.main_pid(UNIT), agent, "the agent was never restarted");
+}
+
+pub fn another_file_system_in_place_of_a_destinations_is_what_the_agent_sees_too(lab: &Lab<'_>) {
+    let cluster = Cluster::start(lab, 1);
+    let host = &cluster.hosts[0];
+    install(&cluster, &format!("{KEEP_TWO}{OFTEN}"));
+    let mounted = format!(
+        "[destinations.local]\nenabled = false\n\
+         [destinations.mounted]\nurl = \"file://{MOUNT}/lifeboat\"\nretention = {{ keep_last = 50 }}\n"
+    );
+    drop_in(host, "10-mounted.toml", &mounted);
+    host.shell(&format!(
+        "mkdir -p {MOUNT} && mount -t tmpfs tmpfs {MOUNT} && install -d -o lifeboat -g lifeboat {MOUNT}/lifeboat"
+    ));
+    // Named by the unit as the quick start does it, nothing of the unit's holds it.
+    allow(host, MOUNT);
+    enable(host);
+    let agent = host.main_pid(UNIT);
+    exchange(host, "/srv/second");
+    assert_eq!(host.main_pid(UNIT), agent, "it had to be restarted");
+
+    // Whoever names the folder in it has systemd put a mount there, which holds the one beneath.
+    allow(host, &format!("{MOUNT}/lifeboat"));
+    host.run(["systemctl", "restart", UNIT]);
+    let agent = host.main_pid(UNIT);
+    exchange(host, "/srv/third");
+    assert_ne!(host.main_pid(UNIT), agent);
+    let told = host.journal(UNIT);
+    assert!(
+        told.contains(&format!("{MOUNT} was unmounted on the host, and this agent still sees")),
+        "{told}"
+    );
+}
+
+/// Lets the agent write there, and nowhere else outside.
+fn allow(host: &Host, path: &str) {
+    let text = format!("[Service]\nReadWritePaths=-{path}\n");
+    host.write("/etc/systemd/system/lifeboat.service.d/destination.conf", &text);
+    host.run(["systemctl", "daemon-reload"]);
+}
+
+/// Once there are backups, puts a copy of what is mounted in its place; then the agent's next ones must be there.
+fn exchange(host: &Host, copy: &str) {
+    let in_copy = || manifests(&host.path(&format!("{copy}/lifeboat"))).len();
+    let here = || host.shell(&format!("find {MOUNT} -name 'full-*.json' | wc -l")).stdout;
+    let before = here();
+    until("a backup more", || {
+        holds(here() != before, (here(), host.journal(UNIT)))
+    });
+    // A backup may just be written there; and none may be that is not in the copy.
+    until("it to be exchanged", || {
+        let line = format!(
+            "systemctl kill --signal=STOP {UNIT}; \
+             rm -rf {copy} && cp -a {MOUNT} {copy} && umount {MOUNT} && mount --bind {copy} {MOUNT}; \
+             code=$?; systemctl kill --signal=CONT {UNIT}; exit $code"
+        );
+        let done = host.run_any(["sh", "-c", &line]);
+        holds(done.code == 0, done)
+    });
+    let copied = in_copy();
+    until("the agent's backups in what is mounted now", || {
+        holds(in_copy() > copied + 1, (in_copy(), host.journal(UNIT)))
+    });
+    until("all to be well", || {
+        let now = lifeboat(host, ["status"]);
+        holds(now.code == 0, now)
+    });
 }
 
 /// Gives etcd certificates, and lets in only who has one of the same authority.

@@ -170,12 +170,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn total_keys(inspected: &Inspected, line: EtcdLine) -> u64 {
     match line {
         EtcdLine::V3_4 | EtcdLine::V3_5 => inspected.walk.summary.total_entries,
-        EtcdLine::V3_6 | EtcdLine::V3_7 => live_keys(inspected),
+        EtcdLine::V3_6 | EtcdLine::V3_7 => inspected.walk.replayed.live_keys.unwrap_or(0),
     }
 }
 
 fn live_keys(inspected: &Inspected) -> u64 {
-    inspected.walk.replayed.live_keys.unwrap_or(0)
+    inspected.walk.replayed.clients_keys().unwrap_or(0)
 }
 
 /// The revision as etcd's tools print it: that of the last entry of the log, 0 where it has none.

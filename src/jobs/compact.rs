@@ -266,7 +266,7 @@ impl Sound<'_, '_> {
             revision: is.summary.revision(),
             compacted: self.marks.scheduled.max(self.marks.finished),
             hash_kv: is.hash_kv(),
-            live_keys: is.replayed.live_keys.unwrap_or(0),
+            live_keys: is.replayed.clients_keys().unwrap_or(0),
         })
     }
 }

@@ -53,6 +53,7 @@ pub struct Replay<'a> {
     /// The compacted revisions that HashKV is wanted for, ascending. Each has two selections: the entries that count if a
     /// key lives, and if none does.
     targets: Vec<i64>,
+    has_mark: bool,
     sums: Summing<'a>,
     /// The targets that there are entries before, which a finished compaction may have removed.
     have_older: u64,
@@ -100,6 +101,7 @@ impl<'a> Replay<'a> {
             entries: 0,
             sums: Summing::Here(Selections::new(2 * targets.len())),
             targets,
+            has_mark: false,
             have_older: 0,
         }
     }
@@ -133,6 +135,7 @@ impl<'a> Replay<'a> {
             return Ok(0);
         }
         let is_put = at.kind() == EntryKind::Put;
+        self.has_mark |= is_put && record.key.is_empty();
         let is_old = main <= self.finished;
         let mut is_last = true;
         match &mut self.changed {
@@ -217,6 +220,7 @@ impl<'a> Replay<'a> {
             last: self.last,
             entries: self.entries,
             live_keys: (self.live_keys == LiveKeys::Counted).then_some(live),
+            has_mark: self.has_mark,
             leases,
             hashes,
             broken: self.changed.map(Changed::broken).unwrap_or_default(),
@@ -337,12 +341,22 @@ pub struct Replayed {
     pub entries: u64,
     /// How many keys live; `None` if they were ignored.
     pub live_keys: Option<u64>,
+    /// Whether one of them is what a restore that raises revisions leaves at the highest: its name is empty, and no client can
+    /// make, see or remove it.
+    pub has_mark: bool,
     /// The leases that live keys hang on, by id, each with its number of keys; none if live keys were ignored.
     pub leases: Vec<(LeaseId, u64)>,
     /// HashKV for each compacted revision that was asked for, ascending.
     pub hashes: Vec<KvHash>,
     /// Lives of keys that do not hold together.
     pub broken: BrokenLives,
+}
+
+impl Replayed {
+    /// How many live keys clients see, as etcd counts them for them; `None` if they were ignored.
+    pub fn clients_keys(&self) -> Option<u64> {
+        self.live_keys.map(|live| live.saturating_sub(u64::from(self.has_mark)))
+    }
 }
 
 /// HashKV as computed from the entries of a log.

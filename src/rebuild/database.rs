@@ -286,7 +286,7 @@ impl Sound {
             revision: restored.revision,
             hash_kv: self.walked.hash_kv(),
             proof: self.proof,
-            live_keys: replayed.live_keys.unwrap_or(0),
+            live_keys: replayed.clients_keys().unwrap_or(0),
             leases: summary.leases.iter().chain(&self.added).cloned().collect(),
             leased_keys: replayed.leases.iter().map(|(_, keys)| keys).sum(),
             added_leases: added.chain(self.guessed.iter().copied()).collect(),
@@ -359,7 +359,7 @@ fn with_log_counted(
         .filter(|lease| rebuilt.added_leases.contains(&lease.id));
     Ok(Rebuilt {
         hash_kv: hash.expect("it was asked for"),
-        live_keys: replayed.live_keys.unwrap_or(0),
+        live_keys: replayed.clients_keys().unwrap_or(0),
         leased_keys: replayed.leases.iter().map(|(_, keys)| keys).sum(),
         leases: executed.leases.iter().chain(added).copied().collect(),
         ..rebuilt

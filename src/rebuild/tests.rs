@@ -361,6 +361,9 @@ fn a_database_that_is_written_anew_holds_the_same_in_less() {
     assert_eq!(small.revision.get(), 1346);
     assert_eq!(walk.hash_kv(), jumped.hash_kv());
     assert_eq!(walk.replayed.live_keys, jumped.replayed.live_keys);
+    // What raises them is a key, and none that clients see.
+    assert_eq!(jumped.replayed.clients_keys(), plain.replayed.live_keys);
+    assert_eq!(small.live_keys, as_it_is.live_keys);
     let live = walk.replayed.live_keys.unwrap();
     assert!(walk.replayed.entries <= live + 2, "{} of {live}", walk.replayed.entries);
     assert_eq!(

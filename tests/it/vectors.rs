@@ -212,6 +212,10 @@ fn a_bump_equals_the_official_one() {
         replayed.live_keys,
         survey(&old, Rules::Bbolt, &[]).1.live_keys.map(|keys| keys + 1)
     );
+    assert_eq!(
+        replayed.clients_keys(),
+        survey(&old, Rules::Bbolt, &[]).1.clients_keys()
+    );
     let (ours, official) = (buckets(&new), buckets(&fixture("official-restore-3.5-bump/db")));
     for bucket in [
         "key",

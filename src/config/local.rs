@@ -1,7 +1,8 @@
 //! Which of the configured members runs on this host.
 //!
 //! The rule is the contract's: `[host] member`, else the member whose name is the host's, else the one with a
-//! non-loopback peer address of this host. Deciding is a pure function; asking the host is one call beside it.
+//! non-loopback peer address of this host. Where none of these finds one, an only member that is reached at a loopback
+//! address is this host's: nobody else's answers there. Deciding is a pure function; asking the host is one call beside it.
 
 use std::fmt;
 use std::io;
@@ -53,6 +54,8 @@ pub enum Because {
     HostName,
     /// One of its peer URLs leads to this host.
     PeerAddress,
+    /// There is no other, and its client URLs lead to this host and nowhere else.
+    OnlyOne,
 }
 
 impl LocalMember {
@@ -71,6 +74,9 @@ impl fmt::Display for LocalMember {
             LocalMember::Is(name, Because::Configured) => write!(f, "local member `{name}` (by `host.member`)"),
             LocalMember::Is(name, Because::HostName) => write!(f, "local member `{name}` (by host name)"),
             LocalMember::Is(name, Because::PeerAddress) => write!(f, "local member `{name}` (by peer address)"),
+            LocalMember::Is(name, Because::OnlyOne) => {
+                write!(f, "local member `{name}` (the only one, at a loopback address)")
+            }
             LocalMember::None => f.write_str(
                 "no local member: no member is named as this host or has a peer address of it, and `host.member` is not set",
             ),
@@ -103,10 +109,20 @@ impl Config {
         });
         match (reached.as_slice(), named.is_empty()) {
             ([name], _) => LocalMember::Is(name.clone(), Because::PeerAddress),
-            ([], true) => LocalMember::None,
+            ([], true) => self.only_one().unwrap_or(LocalMember::None),
             ([], false) => LocalMember::Ambiguous(named),
             (_, _) => LocalMember::Ambiguous(reached),
         }
+    }
+
+    fn only_one(&self) -> Option<LocalMember> {
+        let mut members = self.members.iter();
+        let (Some((name, member)), None) = (members.next(), members.next()) else {
+            return None;
+        };
+        let urls = &member.client_urls;
+        let is_here = !urls.is_empty() && urls.iter().all(super::MemberUrl::is_loopback);
+        is_here.then(|| LocalMember::Is(name.clone(), Because::OnlyOne))
     }
 
     fn matching(&self, is_match: impl Fn(&MemberName, &super::Member) -> bool) -> Vec<MemberName> {

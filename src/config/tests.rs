@@ -425,6 +425,18 @@ fn recipients_come_from_the_list_and_the_file_each_once() {
 }
 
 #[test]
+fn a_recipient_with_a_wrong_character_is_told_from_something_else() {
+    let key = "age1psjnez3xz37gpj0k3lakc3q4dmsj3yj4ukahv6clwmk2an794p0sjsf00m";
+    for mistyped in [key.replace("f00m", "f00n"), key.replace("f00m", "f0")] {
+        let told = problems(&format!("encryption.recipients = ['{mistyped}']"));
+        let says = "`age1psjnez3xz37g` is not a whole age recipient: a character is mistyped, missing or too many; copy it anew";
+        assert!(told.contains(says), "{told}");
+    }
+    let told = problems("encryption.recipients = ['age1nonsense']");
+    assert!(told.contains("is not an age recipient"), "{told}");
+}
+
+#[test]
 fn a_fault_in_the_recipients_file_is_shown_there() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let shown = file.path().display();
@@ -575,6 +587,30 @@ fn the_local_member_is_found_by_the_first_rule_that_decides() {
     );
     let configured = valid(&[LEAST, members, "host.member = 'm2'"]).local_member(&host("m1", &["10.0.0.1"]));
     assert_eq!(configured.to_string(), "local member `m2` (by `host.member`)");
+}
+
+#[test]
+fn an_only_member_at_a_loopback_address_is_this_hosts_whatever_that_is_called() {
+    let found = |members: &str| valid(&[LEAST, members]).local_member(&host("h1", &["10.0.0.1"]));
+    let only = found("[members.m1]\nclient_urls = ['http://127.0.0.1:2379', 'http://[::1]:2379']");
+    assert_eq!(only, LocalMember::Is("m1".parse().unwrap(), Because::OnlyOne));
+    assert_eq!(
+        only.to_string(),
+        "local member `m1` (the only one, at a loopback address)"
+    );
+    // It may be anywhere.
+    assert_eq!(
+        found("[members.m1]\nclient_urls = ['http://db1:2379']"),
+        LocalMember::None
+    );
+    assert_eq!(
+        found("[members.m1]\nclient_urls = ['http://127.0.0.1:2379', 'http://db1:2379']"),
+        LocalMember::None
+    );
+    // The same file is on several hosts: whose loopback is meant?
+    let several = "[members.m1]\nclient_urls = ['http://127.0.0.1:2379']\n\
+                   [members.m2]\nclient_urls = ['http://127.0.0.1:2379']";
+    assert_eq!(found(several), LocalMember::None);
 }
 
 #[test]

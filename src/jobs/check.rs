@@ -2,7 +2,7 @@
 
 mod members;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,7 +15,7 @@ use super::bandwidth::too_narrow;
 use super::named_backup::{chosen, no_latest};
 use super::probe::{StoreRow, try_destinations};
 use super::read_through::read_through;
-use super::restore::foreseen;
+use super::restore::{data_dir, foreseen};
 use super::source::{outlined, recipients as recipients_of};
 use super::stores::read_configured;
 use super::unit_access::Judgement;
@@ -23,10 +23,11 @@ use super::{
     Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, last_seen, recipients, signing,
 };
 use crate::catalog::{Backup, LatestError};
-use crate::config::{self, Config, OnFailure};
+use crate::config::{self, Config, OnFailure, StoreUrl};
 use crate::destinations::Destinations;
 use crate::etcd;
 use crate::pipeline::{Identities, Recipient, Unopened, try_sealing};
+use crate::store;
 use crate::text::{count, rfc3339};
 
 /// When a certificate's end is told beforehand.
@@ -122,11 +123,12 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
             .problems
             .push("the recipient is the sample's: `backup` refuses, as nobody could open what it makes".to_owned());
     }
-    if let (config::MemberChoice::Local, Ok(host)) = (&config.backup.member, host::this_host()) {
+    if let Ok(host) = host::this_host() {
         let local = config.local_member(&host);
-        match local.name() {
-            Some(_) => findings.notes.push(local.to_string()),
-            None => findings.problems.push(local.to_string()),
+        match (local.name(), &config.backup.member) {
+            (Some(_), _) => findings.notes.push(local.to_string()),
+            (None, config::MemberChoice::Local) => findings.problems.push(local.to_string()),
+            (None, _) => findings.notes.push(format!("{local}; set it if etcd runs here")),
         }
     }
     findings.warnings.extend(without_retention(&config));
@@ -141,6 +143,9 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
     findings.warnings.extend(
         foreseen(runtime, &config).map(|refused| format!("a restore on this host would be refused: {refused}")),
     );
+    findings
+        .warnings
+        .extend(data_dir(runtime, &config).and_then(|data_dir| all_beside(&config, &data_dir)));
     let sandbox = Judgement::of(runtime, &config, &loaded.files);
     findings.notes.extend(sandbox.notes());
     let is_configured = exit == Exit::Done;
@@ -213,6 +218,28 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
         stores,
         sandbox,
         exit,
+    })
+}
+
+/// That every destination lies on the file system that etcd's data is on. What cannot be looked at lies elsewhere.
+fn all_beside(config: &Config, data_dir: &Path) -> Option<String> {
+    let device = |path: &Path| {
+        let own = path.to_owned();
+        let found = store::asked(path, move || std::fs::metadata(own).ok());
+        found.ok().flatten().map(|found| found.dev())
+    };
+    let of_etcd = device(data_dir)?;
+    let is_beside = |destination: &config::Destination| match &destination.url {
+        StoreUrl::File(root) => device(root) == Some(of_etcd),
+        StoreUrl::Bucket { .. } | StoreUrl::Server { .. } => false,
+    };
+    let is_so = !config.destinations.is_empty() && config.destinations.values().all(is_beside);
+    is_so.then(|| {
+        format!(
+            "all backups lie on the file system of etcd's data ({}): what destroys that disk takes both; add a destination \
+             elsewhere",
+            data_dir.display()
+        )
     })
 }
 
@@ -376,6 +403,29 @@ fn newest_of_each<'a>(config: &'a Config, places: &'a Destinations) -> impl Iter
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn backups_on_etcds_own_disk_alone_are_doubted() {
+        let here = tempfile::tempdir().unwrap();
+        let (path, data_dir) = (here.path().join("config.toml"), here.path().join("etcd"));
+        std::fs::create_dir(&data_dir).unwrap();
+        let told = |destinations: &str| {
+            let key = "age1psjnez3xz37gpj0k3lakc3q4dmsj3yj4ukahv6clwmk2an794p0sjsf00m";
+            let text = format!(
+                "[cluster]\nname = 'prod'\n[members.m1]\nclient_urls = ['http://127.0.0.1:1']\n\
+                 [encryption]\nrecipients = ['{key}']\n{destinations}"
+            );
+            std::fs::write(&path, text).unwrap();
+            all_beside(&config::load(&path).unwrap().config, &data_dir)
+        };
+        let beside = format!("[destinations.a]\nurl = 'file://{}'\n", here.path().display());
+        assert!(told(&beside).is_some_and(|told| told.contains("add a destination elsewhere")));
+        // Another one lies elsewhere, or nobody can tell.
+        assert_eq!(told(&format!("{beside}[destinations.b]\nurl = 'file:///proc'\n")), None);
+        assert_eq!(told(&format!("{beside}[destinations.b]\nurl = 's3://bucket'\n")), None);
+        assert_eq!(told("[destinations.a]\nurl = 'file:///no/such/folder'\n"), None);
+        assert_eq!(told(""), None);
+    }
 
     #[test]
     fn a_program_that_cannot_be_run_is_told_before_it_is_needed() {

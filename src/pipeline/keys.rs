@@ -12,6 +12,9 @@ use age::stream::StreamReader;
 
 use super::plugin::{Asked, PLUGINS, PluginFault, PluginIdentity, PluginRecipient, joined};
 
+/// Text of so many characters that begins as age's keys do is one of them, or was: they have 62, those of plugins more.
+const MOST_OF_A_KEY: usize = 40;
+
 /// A key that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -23,6 +26,12 @@ pub enum KeyError {
     /// Not a recipient that we can encrypt to.
     #[error("`{start}` is not an age recipient (age1…) or an SSH public key (ssh-ed25519 …, ssh-rsa …)")]
     NotARecipient {
+        /// The first characters of the text.
+        start: String,
+    },
+    /// It looks like an age recipient, and its last characters say that it is not as it was made.
+    #[error("`{start}` is not a whole age recipient: a character is mistyped, missing or too many; copy it anew")]
+    MistypedRecipient {
         /// The first characters of the text.
         start: String,
     },
@@ -142,8 +151,10 @@ impl FromStr for Recipient {
             let text = text.to_owned();
             return Ok(Recipient { text, key });
         }
-        Err(KeyError::NotARecipient {
-            start: text.chars().take(16).collect(),
+        let start = text.chars().take(16).collect();
+        Err(match text.starts_with("age1") && text.len() >= MOST_OF_A_KEY {
+            true => KeyError::MistypedRecipient { start },
+            false => KeyError::NotARecipient { start },
         })
     }
 }

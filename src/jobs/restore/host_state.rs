@@ -154,6 +154,17 @@ pub fn foreseen(runtime: &Handle, config: &Config) -> Option<Failure> {
     }
 }
 
+/// Where the etcd of this host has its data, as far as that can be told without any trouble.
+pub fn data_dir(runtime: &Handle, config: &Config) -> Option<PathBuf> {
+    if config.host.data_dir.is_some() {
+        return config.host.data_dir.clone();
+    }
+    let systemd = connect(runtime).ok()?;
+    let name = unit_name(runtime, &systemd, Some(config)).ok()?;
+    let (_, settings) = settings_of(runtime, &systemd, &name, Some(config)).ok()?;
+    Some(settings.data_dir)
+}
+
 /// systemd, which must be there.
 pub fn connect(runtime: &Handle) -> Result<Systemd, Failure> {
     let connected = runtime.block_on(Systemd::connect());

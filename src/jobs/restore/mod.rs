@@ -18,7 +18,7 @@ mod way_back;
 
 pub use begin::{Asked, Prepared, Watching, finish_in_background, prepare};
 pub use finish::{By, finish};
-pub use host_state::{Here, SettingsNow, foreseen, settings_now};
+pub use host_state::{Here, SettingsNow, data_dir, foreseen, settings_now};
 pub use release::{KeptOf, Releasing};
 pub use session::leave_session;
 pub use verdict::{begins_anew, not_revived, over_quota, seconds_down, undone, warnings, was_down};

@@ -7,6 +7,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// The user of the agent. Where it exists, root writes as this user what the agent is to find: see `process`.
+pub const AGENTS_USER: &str = "lifeboat";
+
 /// Text that is not a value of the type it was read as.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]

@@ -46,15 +46,14 @@ use serde::{Deserialize, Serialize};
 pub use behind::BehindSince;
 pub use configuration::{remember_configuration, remembered_configuration};
 pub use last_seen::{SeenThere, SeenTips};
-pub use state_dir::{base_folder, base_folder_to_read};
+pub use state_dir::{AGENTS_REPORT, base_folder, base_folder_to_read};
 
 use crate::durable::{self, Partial};
 use crate::layout::instant;
 use crate::model::{ChainId, ClusterName};
 use crate::store::{Begun, Kept, Known, StoreId};
 
-/// The user of the agent. Where it exists, root writes as this user what the agent is to find: see `process`.
-pub const AGENTS_USER: &str = "lifeboat";
+pub use crate::model::AGENTS_USER;
 
 const FORMAT: u64 = 1;
 

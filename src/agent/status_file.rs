@@ -19,8 +19,9 @@ use crate::health::{
 };
 use crate::schedule::{Due, Lateness, Occasion};
 use crate::slots::Stored;
+use crate::state::AGENTS_REPORT;
 
-const FILE: &str = "status.json";
+const FILE: &str = AGENTS_REPORT;
 /// How often it is written at least, so that a reader can tell that the agent still can.
 const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
 const FILE_MODE: u32 = 0o644;

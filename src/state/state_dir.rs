@@ -12,6 +12,8 @@ use super::{AGENTS_USER, Error};
 use crate::model::ClusterName;
 
 const DEFAULT: &str = "/var/lib/lifeboat";
+/// What an agent leaves in the folder of its cluster.
+pub const AGENTS_REPORT: &str = "status.json";
 
 /// The folder of this host's memory: `$STATE_DIRECTORY`, else `/var/lib/lifeboat` for root and for its owner, else
 /// the XDG state directory of this user.
@@ -32,24 +34,42 @@ pub fn base_folder() -> Result<PathBuf, Error> {
     Ok(CHOSEN.get_or_init(|| chosen).clone())
 }
 
-/// The folder in which whoever only looks finds what is remembered of `cluster`: this user's own, or where there is none
-/// the agent's, which everybody may read.
+/// The folder in which whoever only looks finds what is remembered of `cluster`: the agent's, which everybody may read,
+/// unless this user runs an agent of his own or there is no other. A command that he has run leaves a folder too, which
+/// knows of no agent.
 pub fn base_folder_to_read(cluster: &ClusterName) -> Result<PathBuf, Error> {
-    let is_there = |base: &Path| base.join(cluster.as_str()).is_dir();
+    let found = |base: &Path| {
+        let folder = base.join(cluster.as_str());
+        match (folder.is_dir(), folder.join(AGENTS_REPORT).is_file()) {
+            (_, true) => Found::AgentsReport,
+            (true, false) => Found::Folder,
+            (false, false) => Found::Nothing,
+        }
+    };
     let is_chosen = std::env::var_os("STATE_DIRECTORY").is_some_and(|path| !path.is_empty());
-    choose_to_read(base_folder(), is_chosen, is_there)
+    choose_to_read(base_folder(), is_chosen, found)
+}
+
+/// What a folder holds of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    Nothing,
+    Folder,
+    AgentsReport,
 }
 
 fn choose_to_read(
     own: Result<PathBuf, Error>,
     is_chosen: bool,
-    is_there: impl Fn(&Path) -> bool,
+    found: impl Fn(&Path) -> Found,
 ) -> Result<PathBuf, Error> {
     let agents = Path::new(DEFAULT);
-    let has_own = is_chosen || own.as_deref().is_ok_and(&is_there);
-    match !has_own && is_there(agents) {
-        true => Ok(agents.to_owned()),
-        false => own,
+    let in_own = own.as_deref().map_or(Found::Nothing, &found);
+    let in_agents = found(agents);
+    let has_own = is_chosen || in_own == Found::AgentsReport || in_agents == Found::Nothing;
+    match has_own {
+        true => own,
+        false => Ok(agents.to_owned()),
     }
 }
 
@@ -127,15 +147,34 @@ mod tests {
     #[test]
     fn whoever_only_looks_and_has_no_memory_of_his_own_reads_the_agents() {
         let own = PathBuf::from("/home/u/.local/state/lifeboat");
-        let chosen = |own: Option<&Path>, is_chosen, there: &[&Path]| {
+        use Found::{AgentsReport, Folder};
+        let chosen = |own: Option<&Path>, is_chosen, there: &[(&Path, Found)]| {
             let own = own.map(Path::to_owned).ok_or(Error::NoFolder);
-            choose_to_read(own, is_chosen, |base| there.contains(&base)).ok()
+            let found = |base: &Path| {
+                there
+                    .iter()
+                    .find(|(path, _)| *path == base)
+                    .map_or(Found::Nothing, |there| there.1)
+            };
+            choose_to_read(own, is_chosen, found).ok()
         };
         let (own, agents) = (own.as_path(), Path::new(DEFAULT));
-        assert_eq!(chosen(Some(own), false, &[agents]).as_deref(), Some(agents));
-        assert_eq!(chosen(None, false, &[agents]).as_deref(), Some(agents));
-        assert_eq!(chosen(Some(own), false, &[own, agents]).as_deref(), Some(own));
-        assert_eq!(chosen(Some(own), true, &[agents]).as_deref(), Some(own));
+        for of_agent in [Folder, AgentsReport] {
+            let agents_there = (agents, of_agent);
+            assert_eq!(chosen(Some(own), false, &[agents_there]).as_deref(), Some(agents));
+            assert_eq!(chosen(None, false, &[agents_there]).as_deref(), Some(agents));
+            // A command that he has run has left something.
+            assert_eq!(
+                chosen(Some(own), false, &[(own, Folder), agents_there]).as_deref(),
+                Some(agents)
+            );
+            assert_eq!(
+                chosen(Some(own), false, &[(own, AgentsReport), agents_there]).as_deref(),
+                Some(own)
+            );
+            assert_eq!(chosen(Some(own), true, &[agents_there]).as_deref(), Some(own));
+        }
+        assert_eq!(chosen(Some(own), false, &[(own, Folder)]).as_deref(), Some(own));
         assert_eq!(chosen(Some(own), false, &[]).as_deref(), Some(own));
         assert_eq!(chosen(None, false, &[]), None);
     }

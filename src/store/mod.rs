@@ -41,9 +41,10 @@ mod upload;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::{Uid, User, geteuid};
 
 pub use adopt::Adopted;
 pub use backend::{Credentials, FreeSpace};
@@ -59,6 +60,7 @@ pub use sweep::{ABANDONED_AFTER, Begun, Sweep, Swept};
 pub use upload::{Faster, Upload};
 
 use crate::durable;
+use crate::model::AGENTS_USER;
 #[cfg(test)]
 use crate::{layout, model};
 
@@ -360,6 +362,14 @@ fn way_in(doing: &str, path: &Path) -> String {
         }
         Ok(_) | Err(_) => path.parent().unwrap_or(path),
     };
+    // Who is not the agent's user does not take from it what is its own.
+    let owner = fs::metadata(folder).ok().map(|found| Uid::from_raw(found.uid()));
+    let owner = owner
+        .filter(|owner| *owner != geteuid())
+        .and_then(|owner| User::from_uid(owner).ok().flatten());
+    if let Some(owner) = owner.filter(|owner| owner.name == AGENTS_USER) {
+        return format!("it belongs to user {}: run this as root, or as that user", owner.name);
+    }
     format!("`chown -R {}: {}`", user(), folder.display())
 }
 

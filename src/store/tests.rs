@@ -852,7 +852,7 @@ fn a_read_only_disk_is_told_as_such_and_can_be_read() {
 fn as_nobody<T: Send>(what: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let run = scope.spawn(|| {
-            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
+            nix::unistd::setfsuid(Uid::from_raw(65534));
             what()
         });
         run.join().unwrap()

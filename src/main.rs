@@ -31,12 +31,12 @@ fn main() -> ExitCode {
 
 /// Runs the command, and says what came of it.
 fn carry_out(cli: Cli) -> Exit {
-    let (json, error) = (cli.wants_json(), cli.error_label());
+    let (json, errors) = (cli.wants_json(), cli.errors());
     match cli.run() {
         Ok(exit) => {
             let (exit, lost) = exit.with_output();
             if let Some(reason) = lost {
-                writeln!(std::io::stderr(), "{error} the result could not be written: {reason}").ok();
+                errors.say(&format!("the result could not be written: {reason}"));
             }
             exit
         }
@@ -44,8 +44,7 @@ fn carry_out(cli: Cli) -> Exit {
             if json {
                 writeln!(std::io::stdout(), "{}", failure.to_json()).ok();
             }
-            // Nobody may be there to read it any more.
-            writeln!(std::io::stderr(), "{error} {}", failure.for_people()).ok();
+            errors.say(&failure.to_string());
             failure.exit
         }
     }

@@ -127,6 +127,8 @@ fn print_stores(output: &Output, stores: &[StoreRow]) {
         "REMOVES",
         "UPLOADS",
     ]);
+    // What no destination here can have is of no interest.
+    let table = table.without_blank(&["IN PARTS", "CHECKSUMS", "LOCK", "VERSIONS", "UPLOADS"]);
     let mut table = table.may_go(&["VERSIONS", "UPLOADS"]);
     for StoreRow { name, enforces } in stores {
         let checksums = match &enforces.kind.checksums {
@@ -151,7 +153,7 @@ fn print_stores(output: &Output, stores: &[StoreRow]) {
 }
 
 fn print(output: &Output, findings: &Findings, sandbox: &Judgement, config: &Path, exit: Exit) {
-    findings.notes.iter().for_each(|note| output.line(note));
+    findings.notes.iter().for_each(|note| output.sentence(note));
     findings.warnings.iter().for_each(|warning| output.warn(warning));
     findings.problems.iter().for_each(|problem| output.problem(problem));
     print_remedy(output, sandbox, config);
@@ -183,7 +185,7 @@ fn print_remedy(output: &Output, access: &Judgement, config: &Path) {
         output.line(format!("as root: {command}"));
     }
     for remark in &access.remarks {
-        output.line(remark);
+        output.sentence(remark);
     }
     if access.drop_in.is_some() && config != Path::new(DEFAULT_CONFIG) {
         output.line(format!(

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 pub use crate::jobs::{Exit, Failure};
-use crate::terminal::{Format, Output, lost_result, printable};
+use crate::terminal::{Format, Output, lost_result};
 
 impl Exit {
     /// The exit code when the work is over: what was done counts as failed if its result could not be written, and the
@@ -23,11 +23,6 @@ impl From<Exit> for ExitCode {
 }
 
 impl Failure {
-    /// The failure as people read it.
-    pub fn for_people(&self) -> String {
-        printable(&self.to_string()).into_owned()
-    }
-
     /// The failure as one JSON document, for programs.
     pub fn to_json(&self) -> String {
         serde_json::json!({ "schema": 1, "error": self.to_value() }).to_string()

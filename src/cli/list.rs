@@ -307,7 +307,7 @@ fn heading(lineage: &Lineage, accepted: &Result<Lineage, LatestError>) -> String
 
 fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
     let table = Table::new(&["ID", ">REVISION", ">AGE", ">SIZE", ">STORED", ">KEYS", "PROOF", "IN"]);
-    let mut table = table.may_go(&["STORED", "KEYS", "SIZE"]);
+    let mut table = table.may_go(&["KEYS", "SIZE", "STORED"]);
     let now = host::now();
     for backup in backups {
         let manifest = backup.manifest();

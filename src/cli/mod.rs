@@ -44,7 +44,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::agent::Log;
 use crate::health::Level;
 use crate::process::Interrupt;
-use crate::terminal::{Color, Format, Given, Output, Paint, Style, Verbosity, answer_plugins, remember, styled};
+use crate::terminal::{
+    Color, Format, Given, Output, Paint, Style, Verbosity, answer_plugins, labelled, remember, styled,
+};
 
 /// Where the configuration is when `--config` does not say.
 const DEFAULT_CONFIG: &str = "/etc/lifeboat/config.toml";
@@ -187,6 +189,20 @@ struct Context {
     runtime: Runtime,
 }
 
+/// Says on standard error what an error is, once the command line is used up.
+#[derive(Debug, Clone, Copy)]
+pub struct Errors {
+    is_styled: bool,
+}
+
+impl Errors {
+    /// Says it. Nobody may be there to read it any more.
+    pub fn say(self, error: &str) {
+        const LABEL: &str = "error:";
+        labelled(&styled(LABEL, Style::Bad, self.is_styled), LABEL.len(), error);
+    }
+}
+
 impl Cli {
     /// Reads the command line; an answer to `--help` is an error too.
     pub fn read() -> Result<Cli, clap::Error> {
@@ -239,9 +255,11 @@ impl Cli {
         self.json
     }
 
-    /// What stands before an error on standard error.
-    pub fn error_label(&self) -> String {
-        styled("error:", Style::Bad, Paint::wanted(self.color).err)
+    /// Who says on standard error what an error is.
+    pub fn errors(&self) -> Errors {
+        Errors {
+            is_styled: Paint::wanted(self.color).err,
+        }
     }
 
     /// Runs the command to its end. `Ok` may still be [`Exit::Partly`].

@@ -20,6 +20,9 @@ const FULL_ENOUGH_PERCENT: u64 = 80;
 /// For how long a destination may take nothing.
 const BORNE_THERE: SignedDuration = SignedDuration::from_mins(5);
 
+/// How it is said that no member of etcd can be asked for anything.
+pub const NO_MEMBER: &str = "no member can be asked";
+
 /// What a lane of capture does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,6 +136,11 @@ impl LaneState {
             .saturating_mul(LATE_AFTER_FLUSHES)
             .max(LATE_AFTER_AT_LEAST_MS);
         SignedDuration::from_millis(i64::try_from(late).unwrap_or(i64::MAX))
+    }
+
+    /// Whether it does not go on because no member of etcd answers: nothing is captured, and nothing can be written either.
+    pub fn hears_nobody(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|why| why.contains(NO_MEMBER))
     }
 
     /// That it lags, on one of two levels.

@@ -27,6 +27,11 @@ impl MemberState {
     }
 }
 
+/// Whether there are members, and none answers.
+pub(super) fn all_are_silent(members: &[MemberState]) -> bool {
+    !members.is_empty() && members.iter().all(|member| !member.answers())
+}
+
 /// What is wrong with the members. `wanted` is the one that backups are taken from and from no other.
 pub(super) fn problems(members: &[MemberState], wanted: Option<&str>) -> Vec<Notice> {
     let notice = |member: Option<&str>, message: String| Notice {
@@ -77,6 +82,7 @@ pub(super) fn notes(members: &[MemberState], wanted: Option<&str>) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::{Facts, LaneState, NO_MEMBER, Verdict};
 
     fn answers(name: &str) -> MemberState {
         MemberState {
@@ -101,6 +107,38 @@ mod tests {
             .into_iter()
             .map(|notice| notice.message)
             .collect()
+    }
+
+    #[test]
+    fn why_nobody_answers_is_said_once() {
+        let lane = LaneState {
+            lane: "own".to_owned(),
+            trouble: Some(format!("{NO_MEMBER}: m1: connection refused")),
+            trouble_since: Some("2026-11-20T10:15:30Z".parse().unwrap()),
+            ..LaneState::default()
+        };
+        assert!(lane.hears_nobody() && !LaneState::default().hears_nobody());
+        let now = "2026-11-20T10:17:30Z".parse().unwrap();
+        let told = |members: &[MemberState]| {
+            let facts = Facts {
+                members,
+                others: lane.notices(now),
+                ..Facts::default()
+            };
+            let problems = Verdict::of(&facts, now).problems.into_iter();
+            problems.map(|problem| problem.message).collect::<Vec<_>>()
+        };
+        let mut down = silent("m1");
+        down.errors = vec!["connection refused".to_owned()];
+        let says = told(&[down.clone()]);
+        assert_eq!(says.concat().matches("connection refused").count(), 1, "{says:?}");
+        assert!(
+            says.iter().any(|says| says.ends_with(": no member answers")),
+            "{says:?}"
+        );
+        // One answers again, and what was found before is all there is to say.
+        let says = told(&[answers("m1")]);
+        assert!(says.concat().contains("connection refused"), "{says:?}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentSigns, AgentState, Configuration};
 pub use behind::{BehindState, Owed, OwedBackup};
-pub use deltas::{ByteCount, Capturing, LaneState, LaneThere};
+pub use deltas::{ByteCount, Capturing, LaneState, LaneThere, NO_MEMBER};
 pub use event::{Event, Level};
 pub use members::MemberState;
 pub use notice::{About, Notice};
@@ -93,10 +93,21 @@ impl Verdict {
                 problems.push(other.clone());
             }
         }
+        if members::all_are_silent(facts.members) {
+            problems.iter_mut().for_each(leave_to_the_members);
+        }
         Verdict {
             problems,
             notes: members::notes(facts.members, facts.wanted_member),
         }
+    }
+}
+
+/// Where nobody answers, each member has a notice that says why: what follows from it need not say it again.
+fn leave_to_the_members(problem: &mut Notice) {
+    if let Some(at) = problem.message.find(NO_MEMBER) {
+        problem.message.truncate(at);
+        problem.message.push_str("no member answers");
     }
 }
 

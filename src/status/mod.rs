@@ -22,8 +22,8 @@ use crate::catalog::Backup;
 use crate::config::{Config, MemberChoice, ScheduleName};
 use crate::destinations::Destinations;
 use crate::health::{
-    AgentSigns, AgentState, BackupState, Configuration, DestinationState, Event, Facts, Look, MemberState, Notice,
-    ProofState, ScheduleState, Verdict, Window,
+    AgentSigns, AgentState, BackupState, Configuration, DestinationState, Event, Facts, LaneState, Look, MemberState,
+    Notice, ProofState, ScheduleState, Verdict, Window,
 };
 use crate::jobs::restore::settings_now;
 use crate::jobs::stores::read_within;
@@ -73,6 +73,12 @@ pub struct Status {
     pub members: Vec<MemberRow>,
     /// The latest backup.
     pub latest: Option<BackupState>,
+    /// Whether changes between the backups are to be captured.
+    #[serde(skip)]
+    pub captures: bool,
+    /// What the agent said of their capture, if it runs.
+    #[serde(skip)]
+    pub lanes: Vec<LaneState>,
 }
 
 /// A schedule.
@@ -199,7 +205,10 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
     };
     let verdict = Verdict::of(&facts, now);
     notes.extend(verdict.notes);
+    let lanes = said.map_or(Vec::new(), |said| said.deltas.clone());
     Ok(Status {
+        captures: config.deltas.enabled,
+        lanes,
         ok: verdict.problems.is_empty(),
         now,
         problems: verdict.problems,

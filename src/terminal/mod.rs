@@ -10,6 +10,7 @@ mod hints;
 mod question;
 mod style;
 mod table;
+mod wrap;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -23,8 +24,9 @@ pub use bar::Bar;
 pub(crate) use hints::{CONFIGURED, READING};
 pub use hints::{Given, remember, typed};
 pub use question::{answer_plugins, ask, need_somebody};
-pub use style::{Color, Paint, Style, columns, styled};
+pub use style::{Color, Paint, Style, columns, columns_of_errors, styled};
 pub use table::Table;
+pub use wrap::{wrap, wrap_message};
 
 use crate::agent::Log;
 use crate::health::Level;
@@ -125,9 +127,17 @@ impl Output {
         }
     }
 
+    /// A sentence of the result, in several lines where the terminal is narrow.
+    pub fn sentence(&self, text: impl AsRef<str>) {
+        self.copy(Level::Info, text.as_ref());
+        let text = printable(text.as_ref());
+        let text = columns().map_or(text.to_string(), |columns| wrap_message("", 0, &text, columns));
+        note(writeln!(io::stdout(), "{text}"));
+    }
+
     fn tell(&self, style: Style, label: &str, text: &str) {
-        let label = styled(label, style, self.paint.err);
-        writeln!(io::stderr(), "{label} {}", printable(text)).ok();
+        let shown = styled(label, style, self.paint.err);
+        labelled(&shown, label.chars().count(), text);
     }
 
     /// The result as one JSON document.
@@ -190,6 +200,16 @@ impl Output {
     pub fn shows_progress(&self) -> bool {
         self.verbosity != Verbosity::Quiet && io::stderr().is_terminal()
     }
+}
+
+/// A message on standard error behind a label of so many columns, in lines as long as a terminal there is wide.
+pub fn labelled(label: &str, label_columns: usize, text: &str) {
+    let text = format!(" {}", printable(text));
+    let text = match columns_of_errors() {
+        Some(columns) => wrap_message(label, label_columns, &text, columns),
+        None => format!("{label}{text}"),
+    };
+    writeln!(io::stderr(), "{text}").ok();
 }
 
 /// Text of several lines, parts of it perhaps from outside: control characters are shown, not obeyed. Commands in it can

@@ -3,17 +3,26 @@
 //! Elsewhere nothing has a width and nothing is coloured, unless that was asked for.
 
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 /// Columns of a terminal that does not say how wide it is.
 const USUAL_COLUMNS: usize = 80;
 
 /// The columns of standard output, where that is a terminal.
 pub fn columns() -> Option<usize> {
-    let stdout = std::io::stdout();
-    if !stdout.is_terminal() {
+    columns_of(&std::io::stdout())
+}
+
+/// The same of standard error.
+pub fn columns_of_errors() -> Option<usize> {
+    columns_of(&std::io::stderr())
+}
+
+fn columns_of(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
+    if !stream.is_terminal() {
         return None;
     }
-    let said = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+    let said = rustix::termios::tcgetwinsize(stream).map_or(0, |size| usize::from(size.ws_col));
     Some(if said == 0 { USUAL_COLUMNS } else { said })
 }
 

@@ -10,6 +10,10 @@ pub struct Table {
     rows: Vec<Box<str>>,
     /// Headings of columns that can be done without, the first to go first.
     may_go: Vec<&'static str>,
+    /// Headings of columns that are shown only where a row has something in them.
+    may_be_blank: Vec<&'static str>,
+    /// Whether a row has something in each column.
+    is_said: Vec<bool>,
 }
 
 /// A table as it fits somewhere.
@@ -33,7 +37,15 @@ impl Table {
             widths: widths.collect(),
             rows: Vec::new(),
             may_go: Vec::new(),
+            may_be_blank: Vec::new(),
+            is_said: vec![false; headings.len()],
         }
+    }
+
+    /// Says which columns are left out where no row has anything but `-` in them.
+    pub fn without_blank(mut self, headings: &[&'static str]) -> Self {
+        self.may_be_blank = headings.to_vec();
+        self
     }
 
     /// Says without which columns it can do where there is no room for all; the first goes first.
@@ -46,7 +58,12 @@ impl Table {
     pub fn within(&self, columns: Option<usize>) -> Shown<'_> {
         let mut shown = Shown {
             table: self,
-            is_shown: vec![true; self.headings.len()],
+            is_shown: self
+                .headings
+                .iter()
+                .zip(&self.is_said)
+                .map(|(heading, is_said)| *is_said || !self.may_be_blank.contains(&name(heading)))
+                .collect(),
             left_out: Vec::new(),
         };
         let mut may_go = self.may_go.iter();
@@ -64,8 +81,9 @@ impl Table {
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.headings.len());
         let mut row = String::new();
-        for (cell, width) in cells.iter().zip(&mut self.widths) {
+        for ((cell, width), is_said) in cells.iter().zip(&mut self.widths).zip(&mut self.is_said) {
             let cell = clean(cell);
+            *is_said |= !matches!(&*cell, "" | "-");
             *width = cell.chars().count().max(*width);
             row.push_str(&cell);
             row.push(CELL_END);
@@ -125,6 +143,19 @@ mod tests {
             table.within(None).lines().collect::<Vec<_>>(),
             ["ID          SIZE", "a           10 B", "longer  1.27 GiB"]
         );
+    }
+
+    #[test]
+    fn a_column_with_nothing_in_it_is_shown_only_where_it_must_be() {
+        let mut table = Table::new(&["ID", "LOCK", "PARTS", "IN"]).without_blank(&["LOCK", "PARTS"]);
+        table.row(vec!["a".into(), "-".into(), "-".into(), "-".into()]);
+        table.row(vec!["b".into(), "-".into(), "yes".into(), "-".into()]);
+        let shown = table.within(None);
+        assert_eq!(
+            shown.lines().collect::<Vec<_>>(),
+            ["ID  PARTS  IN", "a   -      -", "b   yes    -"]
+        );
+        assert!(shown.left_out.is_empty());
     }
 
     #[test]

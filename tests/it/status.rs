@@ -49,7 +49,7 @@ fn it_tells_what_can_be_restored_what_was_proven_and_how_the_members_are() {
 
     let text = host.lifeboat(["status"]).expect_code(0).stdout;
     assert!(text.starts_with("ok: the latest backup is "), "{text}");
-    for part in ["restorable", "2 points", newest, "hash_kv", "leader", "switched off"] {
+    for part in ["restorable", "2 backups", newest, "hash_kv", "leader", "switched off"] {
         assert!(text.contains(part), "no `{part}` in\n{text}");
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::health::{BehindState, Copy, Notice, ProofState, ScheduleState, Window};
+use crate::health::{BehindState, Capturing, Copy, LaneState, Notice, ProofState, ScheduleState, Window};
 use crate::model::ByteSize;
 use crate::schedule::Span;
 use crate::status::{DestinationRow, Status};
-use crate::terminal::{Output, Style, Table, columns, typed};
+use crate::terminal::{Output, Style, Table, columns, typed, wrap};
 use crate::text::{age, brief, clean, count};
 
 const LABEL: usize = 12;
@@ -36,6 +36,7 @@ pub(super) fn print(output: &Output, document: &Status) {
     }
     output.line("");
     restorable(&page, &document.windows, document.now);
+    changes(&page, document);
     proof(&page, document.last_proof.as_ref(), document.now);
     agent(&page, document);
     if let Some(rest) = document.restores.rest() {
@@ -88,74 +89,85 @@ impl Page<'_> {
     }
 }
 
-/// Lines of at most `columns` characters, unless a word is longer.
-fn wrap(first: &str, text: &str, columns: usize) -> Vec<String> {
-    // Where the text itself is indented, so is the rest of it.
-    let own = text.chars().take_while(|character| *character == ' ').count();
-    let indent = " ".repeat(first.chars().count() + own);
-    let mut lines = Vec::new();
-    let mut line = first.to_owned();
-    let mut is_begun = false;
-    for word in words(text) {
-        let length = line.chars().count() + usize::from(is_begun) + word.chars().count();
-        if is_begun && length > columns {
-            lines.push(std::mem::replace(&mut line, indent.clone()));
-            is_begun = false;
-        }
-        if is_begun {
-            line.push(' ');
-        }
-        line.push_str(&word);
-        is_begun = true;
-    }
-    lines.push(line);
-    lines
-}
+/// So many histories are shown; more are counted.
+const HISTORIES: usize = 2;
 
-/// The words of a text; a command between backticks is one of them.
-fn words(text: &str) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
-    let mut is_open = false;
-    for word in text.split(' ') {
-        match words.last_mut().filter(|_| is_open) {
-            Some(last) => {
-                last.push(' ');
-                last.push_str(word);
-            }
-            None => words.push(word.to_owned()),
-        }
-        is_open ^= word.matches('`').count() % 2 == 1;
-    }
-    words
-}
-
+/// The accepted history first, then the newest.
 fn restorable(page: &Page<'_>, windows: &[Window], now: Timestamp) {
+    let mut windows: Vec<&Window> = windows.iter().collect();
+    windows.sort_by_key(|window| (std::cmp::Reverse(window.accepted), std::cmp::Reverse(window.to_time)));
     let mut label = "restorable";
-    for window in windows {
-        let of = match windows.len() {
-            1 => String::new(),
-            _ => format!(" of lineage {}", window.lineage),
-        };
-        let points = count(window.points, "point");
-        let (to, newest) = (window.to_revision, age(window.to_time, now));
-        let text = match window.points {
-            1 => format!("{points}{of}: {newest} old (revision {to})"),
-            _ => format!(
-                "{points}{of}: newest {newest} old (revision {to}), oldest {} old (revision {})",
-                age(window.from_time, now),
-                window.from_revision
-            ),
-        };
-        let every = window.every_point_from.zip(window.every_point_from_time);
-        let text = match every {
-            Some((revision, time)) => format!("{text}; every point back to {} (revision {revision})", age(time, now)),
-            None => text,
-        };
-        page.field(label, &text);
+    for window in windows.iter().take(HISTORIES) {
+        page.field(label, &in_window(window, windows.len() > 1, now));
         label = "";
     }
-    if windows.is_empty() {
-        page.field(label, "nothing");
+    match windows.len().saturating_sub(HISTORIES) {
+        _ if windows.is_empty() => page.field(label, "nothing"),
+        0 => {}
+        1 => page.field(label, "and 1 older lineage: `lifeboat list`"),
+        older => page.field(label, &format!("and {older} older lineages: `lifeboat list`")),
+    }
+}
+
+fn in_window(window: &Window, is_one_of_several: bool, now: Timestamp) -> String {
+    let of = match is_one_of_several {
+        true => format!(" of lineage {}", window.lineage),
+        false => String::new(),
+    };
+    let backups = count(window.points, "backup");
+    let (from, to) = (window.from_revision, window.to_revision);
+    let (oldest, newest) = (age(window.from_time, now), age(window.to_time, now));
+    let text = match from == to && window.points == 1 {
+        true => format!("{backups}{of}, {newest} old (revision {to})"),
+        false => format!("{backups}{of}, from {oldest} ago (revision {from}) to {newest} ago (revision {to})"),
+    };
+    match window.every_point_from.zip(window.every_point_from_time) {
+        Some((revision, _)) if revision == from => format!("{text}, and any moment between"),
+        Some((revision, time)) => {
+            format!(
+                "{text}, and any moment of the last {} (from revision {revision} on)",
+                age(time, now)
+            )
+        }
+        None => text,
+    }
+}
+
+/// Whether what happens between the backups is captured.
+fn changes(page: &Page<'_>, document: &Status) {
+    const LABEL: &str = "changes";
+    let is_running = document.agent.as_ref().is_some_and(|agent| agent.running);
+    if !document.captures {
+        return page.field(LABEL, "not captured between backups: `[deltas]` is off");
+    }
+    if document.lanes.is_empty() {
+        let why = match is_running {
+            true => "capture has not begun yet",
+            false => "the agent does not run",
+        };
+        return page.field(LABEL, &format!("not captured: {why}"));
+    }
+    let mut label = LABEL;
+    for lane in &document.lanes {
+        let of = match document.lanes.len() {
+            1 => String::new(),
+            _ => format!(" ({} destinations)", lane.lane),
+        };
+        page.field(label, &format!("{}{of}", captured(lane, document.now)));
+        label = "";
+    }
+}
+
+fn captured(lane: &LaneState, now: Timestamp) -> String {
+    match (lane.capturing, &lane.trouble) {
+        (Capturing::StandingBy, _) => "captured by another host".to_owned(),
+        (_, Some(_)) if lane.hears_nobody() => "not captured: no member answers".to_owned(),
+        (_, Some(why)) => format!("not captured: {why}"),
+        (Capturing::Waiting, None) => "not captured yet".to_owned(),
+        (Capturing::Writing, None) => match (lane.captured_to, lane.whole_at) {
+            (Some(revision), Some(at)) => format!("captured up to revision {revision}, {} ago", age(at, now)),
+            _ => "captured from now on".to_owned(),
+        },
     }
 }
 
@@ -328,16 +340,43 @@ fn members(output: &Output, document: &Status) {
 mod tests {
     use super::*;
     use crate::health::{NextRun, OwedBackup};
+    use crate::model::Revision;
 
     #[test]
-    fn long_texts_go_on_under_their_beginning() {
-        assert_eq!(wrap("a  ", "bb cc dd", 8), ["a  bb cc", "   dd"]);
-        assert_eq!(wrap("", "bb cc", 80), ["bb cc"]);
-        assert_eq!(wrap("a ", "averylongword b", 5), ["a averylongword", "  b"]);
+    fn what_can_be_restored_is_told_in_one_sentence() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let now = at("2026-11-20T12:00:00Z");
+        let revision = |number: i64| Revision::new(number).unwrap();
+        let mut window = Window {
+            lineage: "00000000000000ab-00000001".parse().unwrap(),
+            accepted: true,
+            points: 1,
+            from_revision: revision(301),
+            to_revision: revision(301),
+            from_time: at("2026-11-20T11:48:00Z"),
+            to_time: at("2026-11-20T11:48:00Z"),
+            every_point_from: None,
+            every_point_from_time: None,
+        };
+        assert_eq!(in_window(&window, false, now), "1 backup, 12 min old (revision 301)");
+        window.points = 6;
+        window.to_revision = revision(341);
+        window.to_time = at("2026-11-20T11:59:10Z");
+        let text = "6 backups, from 12 min ago (revision 301) to 50 s ago (revision 341)";
+        assert_eq!(in_window(&window, false, now), text);
+        window.every_point_from = Some(revision(301));
+        window.every_point_from_time = Some(window.from_time);
         assert_eq!(
-            wrap("", "do `a b c`, d e", 8),
-            ["do", "`a b c`,", "d e"],
-            "a command can be copied"
+            in_window(&window, false, now),
+            format!("{text}, and any moment between")
+        );
+        window.every_point_from = Some(revision(321));
+        window.every_point_from_time = Some(at("2026-11-20T11:58:00Z"));
+        let told = in_window(&window, true, now);
+        assert!(
+            told.starts_with("6 backups of lineage 00000000000000ab-00000001, from")
+                && told.ends_with(", and any moment of the last 2 min (from revision 321 on)"),
+            "{told}"
         );
     }
 

@@ -298,7 +298,7 @@ type Changes<'a> = &'a [(&'a str, &'a str)];
 /// What Prometheus has scraped of a host that is well, a value a minute for two days; `changes` are other values, by the
 /// beginning of the series.
 fn series(job: &str, changes: Changes<'_>) -> String {
-    const WELL: [(&str, &str); 27] = [
+    const WELL: [(&str, &str); 29] = [
         ("up{", "1x2880"),
         ("lifeboat_agent_up{", "1x2880"),
         ("lifeboat_report_timestamp_seconds{", "0+60x2880"),
@@ -331,6 +331,8 @@ fn series(job: &str, changes: Changes<'_>) -> String {
         ("lifeboat_problems{event=\"destination-disabled\",", "0x2880"),
         ("lifeboat_problems{event=\"destination-behind\",", "0x2880"),
         ("lifeboat_problems{event=\"deltas-behind\",", "0x2880"),
+        ("lifeboat_problems{event=\"recipients-changed\",", "0x2880"),
+        ("lifeboat_deltas_etcd_silent{lane=\"own\",", "0x2880"),
         ("lifeboat_deltas_lag_seconds{lane=\"own\",", "0x2880"),
         ("lifeboat_deltas_late_after_seconds{lane=\"own\",", "50x2880"),
         ("lifeboat_deltas_spool_bytes{lane=\"own\",", "0x2880"),
@@ -462,7 +464,7 @@ fn each_alert_fires_on_its_fault_and_none_on_what_is_no_fault() {
         ),
     ];
     // From the sixty-first minute on: not at once, but soon.
-    let faults: [(&str, Changes<'_>, &str, &str, &str); 18] = [
+    let faults: [(&str, Changes<'_>, &str, &str, &str); 19] = [
         (
             "the agent is gone",
             &[
@@ -559,6 +561,13 @@ fn each_alert_fires_on_its_fault_and_none_on_what_is_no_fault() {
             "LifeboatDeltasBehind",
         ),
         (
+            "the recipients have changed",
+            &[("lifeboat_problems{event=\"recipients-changed\",", "0x60 1x600")],
+            "60m",
+            "64m",
+            "LifeboatRecipientsChanged",
+        ),
+        (
             "the spool is nearly full",
             &[("lifeboat_deltas_spool_bytes{lane=\"own\",", "0x60 801x600")],
             "61m",
@@ -600,6 +609,16 @@ fn each_alert_fires_on_its_fault_and_none_on_what_is_no_fault() {
     tests.extend(faults.iter().map(|(name, changes, not_yet, then, alert)| {
         rule_test(name, changes, &[(not_yet, None), (then, Some(alert))])
     }));
+    let down = Some("LifeboatEtcdDown");
+    tests.push(rule_test(
+        "etcd is down, and nothing is captured",
+        &[
+            ("lifeboat_deltas_etcd_silent{lane=\"own\",", "0x60 1x600"),
+            ("lifeboat_deltas_lag_seconds{lane=\"own\",", "0x60 60+60x600"),
+            ("lifeboat_problems{event=\"deltas-behind\",", "0x70 1x590"),
+        ],
+        &[("60m", None), ("64m", down), ("90m", down)],
+    ));
     tests.push(rule_test(
         "a certificate expires in ten days",
         &[(expiry, "864000x600")],

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::super::status_file::Report;
-use crate::health::{Event, StoresState};
+use crate::health::{Event, LaneState, StoresState};
 
 /// Which of the two text formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +174,7 @@ fn page(report: Option<&Report>, is_up: bool, now: Timestamp, flavour: Flavour) 
         schedules(&mut page, report);
         last_backups(&mut page, report);
         destinations(&mut page, report);
-        windows(&mut page, report.stores.as_ref());
+        windows(&mut page, report.stores.as_ref(), &report.deltas);
         deltas::families(&mut page, &report.deltas, now);
         certificates(&mut page, report);
     }
@@ -446,20 +446,35 @@ fn destinations(page: &mut Page, report: &Report) {
     }
 }
 
-fn windows(page: &mut Page, stores: Option<&StoresState>) {
+/// The window of the accepted history, and its end by now: changes that were stored since the destinations were read move it.
+fn windows(page: &mut Page, stores: Option<&StoresState>, lanes: &[LaneState]) {
     let mut windows = stores.iter().flat_map(|stores| &stores.windows);
     let accepted = windows.find(|window| window.accepted);
+    let newest = stores
+        .and_then(|stores| stores.latest.as_ref())
+        .map(|latest| &latest.id);
+    // Of a chain of another history nothing follows for this one.
+    let lanes = lanes
+        .iter()
+        .filter(|lane| lane.chain.is_some() && lane.chain.as_ref() == newest);
+    let stored = lanes.flat_map(|lane| &lane.destinations);
+    let stored = stored.filter_map(|there| there.stored_to.zip(there.stored_at)).max();
+    let end = accepted.map(|window| {
+        let (revision, time) = (window.to_revision, window.to_time);
+        let moved = stored.map(|(to, at)| (to.max(revision), at.max(time)));
+        moved.unwrap_or((revision, time))
+    });
     page.gauge(
         "window_start_timestamp_seconds",
         "When the oldest point that can be restored was taken; 0 if there is none.",
     )
     .sample(&[], unix(accepted.map(|window| window.from_time)));
     page.gauge("window_end_timestamp_seconds", "When the newest was.")
-        .sample(&[], unix(accepted.map(|window| window.to_time)));
+        .sample(&[], unix(end.map(|(_, time)| time)));
     page.gauge("window_start_revision", "The revision of the oldest point.")
         .sample(&[], accepted.map_or(0, |window| window.from_revision.get()));
     page.gauge("window_end_revision", "The revision of the newest.")
-        .sample(&[], accepted.map_or(0, |window| window.to_revision.get()));
+        .sample(&[], end.map_or(0, |(revision, _)| revision.get()));
     let proof = stores.and_then(|stores| stores.last_proof.as_ref());
     page.gauge(
         "last_proof_timestamp_seconds",

@@ -17,7 +17,7 @@ fn lasting(span: SignedDuration) -> String {
 }
 
 pub(super) fn families(page: &mut Page, lanes: &[LaneState], now: Timestamp) {
-    let gauges: [(&str, &str, OfLane<'_>); 10] = [
+    let gauges: [(&str, &str, OfLane<'_>); 11] = [
         (
             "deltas_lag_seconds",
             "How long etcd has had changes that are on no disk of this host and in no destination; 0 where it has none or another \
@@ -36,6 +36,11 @@ pub(super) fn families(page: &mut Page, lanes: &[LaneState], now: Timestamp) {
                 Capturing::StandingBy => "0".to_owned(),
                 Capturing::Waiting | Capturing::Writing => lane.revisions_behind().unwrap_or(0).to_string(),
             },
+        ),
+        (
+            "deltas_etcd_silent",
+            "Whether capture does not go on because no member of etcd answers.",
+            &|lane| flag(lane.hears_nobody()).to_string(),
         ),
         (
             "deltas_captured_revision",

@@ -209,6 +209,7 @@ impl LaneState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Window;
 
     fn at(seconds: i64) -> Timestamp {
         let begun: Timestamp = "2026-11-20T10:15:30Z".parse().unwrap();
@@ -275,6 +276,40 @@ mod tests {
             (events(&of(1000), 29), events(&of(1000), 30)),
             (vec![], vec![Event::DeltasLate])
         );
+    }
+
+    #[test]
+    fn what_is_stored_of_changes_moves_the_end_of_the_window_of_their_history() {
+        let revision = |number| Revision::new(number).unwrap();
+        let id = |text: &str| -> ChainId { text.parse().unwrap() };
+        let window = Window {
+            lineage: "00000000000000ab-00000001".parse().unwrap(),
+            accepted: true,
+            points: 1,
+            from_revision: revision(3),
+            to_revision: revision(7),
+            from_time: at(0),
+            to_time: at(10),
+            every_point_from: None,
+            every_point_from_time: None,
+        };
+        let (newest, other) = (id("20261120T101530Z-00000001"), id("20261120T101530Z-00000002"));
+        let stored = |to, seconds| LaneThere {
+            stored_to: Some(revision(to)),
+            stored_at: Some(at(seconds)),
+            ..LaneThere::default()
+        };
+        let lane = LaneState {
+            chain: Some(newest.clone()),
+            destinations: vec![stored(9, 20), stored(8, 15), LaneThere::default()],
+            ..lane()
+        };
+        let lanes = [lane];
+        assert_eq!(window.end_by_now(Some(&newest), &lanes), (revision(9), at(20)));
+        for of in [Some(&other), None] {
+            assert_eq!(window.end_by_now(of, &lanes), (revision(7), at(10)));
+        }
+        assert_eq!(window.end_by_now(Some(&newest), &[]), (revision(7), at(10)));
     }
 
     #[test]

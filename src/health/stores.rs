@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::proof::required_of;
-use super::{About, BehindState, Event, Notice, Owed, last_proof, unproven_since};
+use super::{About, BehindState, Event, LaneState, Notice, Owed, last_proof, unproven_since};
 use crate::catalog::{Backup, BackupCopy, Catalog, Following, LatestError, RolledBack, Standing};
 use crate::error_chain::with_causes;
 use crate::layout::Proof;
@@ -145,6 +145,20 @@ pub struct Window {
     /// When that revision was taken.
     #[serde(default)]
     pub every_point_from_time: Option<Timestamp>,
+}
+
+impl Window {
+    /// Its end by now: what was stored of changes since the destinations were read moves it, where they follow the `newest`
+    /// backup. Of a chain of another history nothing follows for this one.
+    pub fn end_by_now(&self, newest: Option<&ChainId>, lanes: &[LaneState]) -> (Revision, Timestamp) {
+        let lanes = lanes
+            .iter()
+            .filter(|lane| lane.chain.is_some() && lane.chain.as_ref() == newest);
+        let stored = lanes.flat_map(|lane| &lane.destinations);
+        let stored = stored.filter_map(|there| there.stored_to.zip(there.stored_at)).max();
+        let (revision, time) = (self.to_revision, self.to_time);
+        stored.map_or((revision, time), |(to, at)| (to.max(revision), at.max(time)))
+    }
 }
 
 /// A backup that was verified.

@@ -177,7 +177,7 @@ impl Output {
     pub fn detail(&self, text: impl AsRef<str>) {
         self.copy(Level::Info, text.as_ref());
         if self.verbosity == Verbosity::Verbose || self.shows_progress() {
-            writeln!(io::stderr(), "{}", printable(text.as_ref())).ok();
+            beside(text.as_ref());
         }
     }
 
@@ -185,7 +185,7 @@ impl Output {
     pub fn announce(&self, text: impl AsRef<str>) {
         self.copy(Level::Info, text.as_ref());
         if self.verbosity != Verbosity::Quiet {
-            writeln!(io::stderr(), "{}", printable(text.as_ref())).ok();
+            beside(text.as_ref());
         }
     }
 
@@ -209,6 +209,13 @@ pub fn labelled(label: &str, label_columns: usize, text: &str) {
         Some(columns) => wrap_message(label, label_columns, &text, columns),
         None => format!("{label}{text}"),
     };
+    writeln!(io::stderr(), "{text}").ok();
+}
+
+/// A message on standard error, as [`labelled`] without a label.
+fn beside(text: &str) {
+    let text = printable(text);
+    let text = columns_of_errors().map_or(text.to_string(), |columns| wrap_message("", 0, &text, columns));
     writeln!(io::stderr(), "{text}").ok();
 }
 

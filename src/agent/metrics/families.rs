@@ -453,17 +453,7 @@ fn windows(page: &mut Page, stores: Option<&StoresState>, lanes: &[LaneState]) {
     let newest = stores
         .and_then(|stores| stores.latest.as_ref())
         .map(|latest| &latest.id);
-    // Of a chain of another history nothing follows for this one.
-    let lanes = lanes
-        .iter()
-        .filter(|lane| lane.chain.is_some() && lane.chain.as_ref() == newest);
-    let stored = lanes.flat_map(|lane| &lane.destinations);
-    let stored = stored.filter_map(|there| there.stored_to.zip(there.stored_at)).max();
-    let end = accepted.map(|window| {
-        let (revision, time) = (window.to_revision, window.to_time);
-        let moved = stored.map(|(to, at)| (to.max(revision), at.max(time)));
-        moved.unwrap_or((revision, time))
-    });
+    let end = accepted.map(|window| window.end_by_now(newest, lanes));
     page.gauge(
         "window_start_timestamp_seconds",
         "When the oldest point that can be restored was taken; 0 if there is none.",

@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::agenda::{Agenda, Next};
 use super::capture::{self, Capture};
-use super::config_files::Files;
+use super::config_watch::Files;
 use super::metrics::Metrics;
 use super::next_agent::NextAgent;
 use super::notifier::Notifier;

@@ -2,8 +2,8 @@
 //!
 //! One loop, in `daemon`, owns everything; a job runs on a thread of its own and tells the loop when it ends. `agenda`
 //! decides what is next, `retry` when what failed is tried again, `schedule_state` keeps what was done, `status_file`,
-//! `metrics` and `journal` say it, `config_files` notices changes. `notifier` knows who else is to be told: of what is
-//! wrong (`alerts`, `store_probe`) a program (`on_failure`), that all is well an address (`heartbeat`), of a job that
+//! `metrics` and `journal` say it, `config_watch` notices changes. `notifier` knows who else is to be told: of what is
+//! wrong (`alerts`, `store_probe`) a program (`hook`), that all is well an address (`heartbeat`), of a job that
 //! hangs systemd (`watchdog`). `capture` is the one thing that goes on beside the jobs. What a job does is the
 //! caller's: see [`Work`]; what came of it is told by `job_log`, and what could not be kept by `write_failures`.
 //!
@@ -13,16 +13,16 @@
 mod agenda;
 mod alerts;
 mod capture;
-mod config_files;
+mod config_watch;
 mod daemon;
 mod heartbeat;
+mod hook;
 mod job_log;
 mod journal;
 mod metrics;
 mod next_agent;
 mod notifier;
-pub mod notify_test;
-mod on_failure;
+pub mod notify_once;
 mod publish;
 mod reload;
 mod retry;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sd_notify::NotifyState;
 
 use super::agenda::Agenda;
-use super::config_files::Files;
+use super::config_watch::Files;
 use super::daemon::{Agent, READ_EVERY, READ_EVERY_WHILE_REFUSED, tell};
 use super::journal::Log;
 use super::schedule_state::Memory;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::host;
 use super::{Context, Exit, Failure};
-use crate::agent::notify_test;
+use crate::agent::notify_once;
 use crate::terminal::Format;
 
 /// Try the program and the address of [notify]
@@ -41,10 +41,10 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let tried = context.runtime.block_on(async {
         let mut tried = Vec::new();
         if let Some(program) = &notify.on_failure {
-            tried.push(("on_failure", notify_test::hook(program, cluster).await));
+            tried.push(("on_failure", notify_once::hook(program, cluster).await));
         }
         if let Some(url) = &notify.heartbeat {
-            tried.push(("heartbeat", notify_test::heartbeat(url).await));
+            tried.push(("heartbeat", notify_once::heartbeat(url).await));
         }
         tried
     });

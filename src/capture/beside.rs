@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::durable;
 use crate::etcd::{Access, Ahead, Listed, Member, Status, auth_revision, survey};
+use crate::layout::FORMAT;
 
 /// Its name beside the spool.
 const FILE: &str = "beside.json";
@@ -110,11 +111,27 @@ fn cluster_version<'a>(versions: impl Iterator<Item = &'a str>) -> Option<String
 /// What is kept of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
+    /// The version, 1. The first ones had none.
+    #[serde(default = "first_format")]
+    format: u64,
     beside: Beside,
     /// From when on it was seen to be so; a full backup that was begun before may have something else.
     since: Option<Timestamp>,
     /// What had changed then.
     why: Option<String>,
+}
+
+fn first_format() -> u64 {
+    FORMAT
+}
+
+/// Reads what is kept; another version is none that this one knows.
+fn read_kept(bytes: &[u8]) -> Result<Kept, String> {
+    let kept: Kept = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match kept.format {
+        FORMAT => Ok(kept),
+        other => Err(format!("it is of format {other}, this version reads {FORMAT}")),
+    }
 }
 
 /// Why another full backup is taken.
@@ -143,17 +160,16 @@ impl Memory {
         let read = durable::read_plain(&path, LARGEST);
         let read = match read {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            read => read.map_err(|error| error.to_string()).and_then(|bytes| {
-                serde_json::from_slice(&bytes)
-                    .map(Some)
-                    .map_err(|error| error.to_string())
-            }),
+            read => read
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| read_kept(&bytes).map(Some)),
         };
         let (kept, trouble) = match read {
             Ok(kept) => (kept, None),
             Err(why) => (None, Some(why)),
         };
         let unknown = Kept {
+            format: FORMAT,
             beside: Beside::default(),
             since: trouble.as_ref().map(|_| now),
             why: trouble
@@ -322,6 +338,23 @@ mod tests {
         assert_eq!(version(&["3.6.0-rc.1"]).as_deref(), Some("3.6"));
         assert_eq!(version(&["3.6.0", "none"]), None);
         assert_eq!(version(&[]), None);
+    }
+
+    #[test]
+    fn what_the_first_versions_kept_is_read_and_what_a_later_one_keeps_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let old = r#"{"beside":{"auth_revision":1,"members":["a"],"version":"3.6"},"since":null,"why":null}"#;
+        std::fs::write(&path, old).unwrap();
+        let (mut memory, said) = Memory::of(folder.path(), at(0));
+        assert_eq!(said, None);
+        memory.take(beside(2, &["a"]), at(10)).unwrap();
+        assert!(memory.owes(at(0)).is_some(), "what the first version knew counts");
+        let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(kept["format"], 1);
+        std::fs::write(&path, kept.to_string().replace("\"format\":1", "\"format\":2")).unwrap();
+        let (_, said) = Memory::of(folder.path(), at(20));
+        assert!(said.unwrap().contains("format 2"));
     }
 
     #[test]

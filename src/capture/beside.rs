@@ -150,6 +150,16 @@ pub(super) struct Memory {
     pause: Duration,
     not_before: Option<Instant>,
     alarms: BTreeSet<String>,
+    difference: Option<Difference>,
+}
+
+/// Members that report different hashes.
+#[derive(Debug)]
+struct Difference {
+    between: String,
+    how: String,
+    /// Whether a full backup was taken for that.
+    has_full: bool,
 }
 
 impl Memory {
@@ -183,6 +193,7 @@ impl Memory {
             pause: PAUSES.0,
             not_before: None,
             alarms: BTreeSet::new(),
+            difference: None,
         };
         (memory, said)
     }
@@ -248,6 +259,47 @@ impl Memory {
     pub fn has_failed(&mut self, now: Instant) {
         self.not_before = Some(now + self.pause);
         self.pause = (self.pause * 2).min(PAUSES.1);
+    }
+
+    /// These members report different hashes; whether that is news.
+    pub fn differs(&mut self, between: &str, how: &str) -> bool {
+        let known = self.difference.as_mut().filter(|known| known.between == between);
+        match known {
+            Some(known) => {
+                how.clone_into(&mut known.how);
+                false
+            }
+            None => {
+                self.difference = Some(Difference {
+                    between: between.to_owned(),
+                    how: how.to_owned(),
+                    has_full: false,
+                });
+                true
+            }
+        }
+    }
+
+    /// How they differ, in words.
+    pub fn difference(&self) -> Option<String> {
+        self.difference.as_ref().map(|known| known.how.clone())
+    }
+
+    /// Whether a full backup is still to be taken for that.
+    pub fn lacks_full_for_difference(&self) -> bool {
+        self.difference.as_ref().is_some_and(|known| !known.has_full)
+    }
+
+    /// It was taken.
+    pub fn has_full_for_difference(&mut self) {
+        if let Some(known) = &mut self.difference {
+            known.has_full = true;
+        }
+    }
+
+    /// Members report the same; which ones did not before.
+    pub fn agree(&mut self) -> Option<String> {
+        self.difference.take().map(|known| known.between)
     }
 
     /// Which alarms were raised, and which are gone.
@@ -332,15 +384,6 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_a_cluster_is_the_lowest_of_its_members() {
-        let version = |versions: &[&str]| cluster_version(versions.iter().copied());
-        assert_eq!(version(&["3.10.1", "3.5.21", "3.6.0"]).as_deref(), Some("3.5"));
-        assert_eq!(version(&["3.6.0-rc.1"]).as_deref(), Some("3.6"));
-        assert_eq!(version(&["3.6.0", "none"]), None);
-        assert_eq!(version(&[]), None);
-    }
-
-    #[test]
     fn what_the_first_versions_kept_is_read_and_what_a_later_one_keeps_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
@@ -355,6 +398,33 @@ mod tests {
         std::fs::write(&path, kept.to_string().replace("\"format\":1", "\"format\":2")).unwrap();
         let (_, said) = Memory::of(folder.path(), at(20));
         assert!(said.unwrap().contains("format 2"));
+    }
+
+    #[test]
+    fn the_version_of_a_cluster_is_the_lowest_of_its_members() {
+        let version = |versions: &[&str]| cluster_version(versions.iter().copied());
+        assert_eq!(version(&["3.10.1", "3.5.21", "3.6.0"]).as_deref(), Some("3.5"));
+        assert_eq!(version(&["3.6.0-rc.1"]).as_deref(), Some("3.6"));
+        assert_eq!(version(&["3.6.0", "none"]), None);
+        assert_eq!(version(&[]), None);
+    }
+
+    #[test]
+    fn members_that_differ_have_one_full_backup_taken_until_others_do_or_they_have_agreed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut memory, _) = Memory::of(folder.path(), at(0));
+        assert!(memory.differs("m1 and m2", "at 7") && memory.lacks_full_for_difference());
+        assert!(
+            !memory.differs("m1 and m2", "at 8") && memory.lacks_full_for_difference(),
+            "none could be taken"
+        );
+        memory.has_full_for_difference();
+        assert!(!memory.differs("m1 and m2", "at 9") && !memory.lacks_full_for_difference());
+        assert_eq!(memory.difference().as_deref(), Some("at 9"));
+        assert!(memory.differs("m1 and m3", "at 9") && memory.lacks_full_for_difference());
+        assert_eq!(memory.agree().as_deref(), Some("m1 and m3"));
+        assert_eq!((memory.difference(), memory.agree()), (None, None));
+        assert!(memory.differs("m1 and m3", "at 12"));
     }
 
     #[test]

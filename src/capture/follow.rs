@@ -225,10 +225,16 @@ impl Desk {
                     watched.ask_for_hash(&self.settings, following.full.cluster);
                 },
                 Some(found) = watched.hashing.join_next() => match found {
-                    Ok(Some(Report::Of(hash))) => if let Err(error) = following.assembly.keep_checkpoint(hash) {
+                    Ok(Some(Report::Of(hash))) => {
+                        self.see_agreement();
+                        if let Err(error) = following.assembly.keep_checkpoint(hash) {
+                            return End::Lost(told(&error));
+                        }
+                    }
+                    Ok(Some(Report::OfOne(hash))) => if let Err(error) = following.assembly.keep_checkpoint(hash) {
                         return End::Lost(told(&error));
                     },
-                    Ok(Some(Report::Differs(how))) => self.see_difference(watched, &how),
+                    Ok(Some(Report::Differs { between, how })) => self.see_difference(watched, &between, &how),
                     Ok(None) | Err(_) => {}
                 },
                 sight = signals.sights.recv() => match sight {
@@ -293,7 +299,8 @@ impl Desk {
         let doubt = told.corrupt.map(|_| {
             format!("the member at {url} is under alarm CORRUPT: its data differs from the others', and what is captured of it may be wrong")
         });
-        self.board.change(|state| state.doubt.clone_from(&doubt));
+        let shown = doubt.clone().or_else(|| memory.difference());
+        self.board.change(|state| state.doubt = shown);
         if let Err(error) = memory.take(told.beside, now.time) {
             say(Level::Warning, &super::told(&error));
         }
@@ -324,20 +331,36 @@ impl Desk {
         (may_change && told.corrupt == Some(OthersAreWell(true))).then(|| End::Lost(doubt.unwrap_or_default()))
     }
 
-    /// Members that differ prove nothing of what is captured; a full backup finds out who is wrong, where that can be told.
-    fn see_difference(&self, watched: &mut Watched, how: &str) {
+    /// Members that differ prove nothing of what is captured; a full backup finds out who is wrong, where that can be told. One is taken
+    /// for a finding, however often the same two differ after that: it would come to the same. That they do is shown meanwhile.
+    fn see_difference(&self, watched: &mut Watched, between: &str, how: &str) {
         let url = watched.member.url().to_owned();
-        let message =
-            format!("{how}; changes are captured from {url}: no hash is kept beside them, and a full backup is taken");
-        self.around.say(Level::Error, &message);
-        if watched.full.is_empty() {
+        let is_news = locked(&self.beside).differs(between, how);
+        self.board.change(|state| {
+            state.doubt.get_or_insert_with(|| how.to_owned());
+        });
+        if is_news {
+            let message = format!(
+                "{how}; changes are captured from {url}: no hash is kept beside them, and a full backup is taken"
+            );
+            self.around.say(Level::Error, &message);
+        }
+        if locked(&self.beside).lacks_full_for_difference() && watched.full.is_empty() {
             self.take_full_beside(watched, how.to_owned());
         }
     }
 
-    /// Takes a full backup while the chain goes on.
+    /// Two members report the same hash.
+    fn see_agreement(&self) {
+        if let Some(between) = locked(&self.beside).agree() {
+            let message = format!("members report the same HashKV again, after {between} differed");
+            self.around.say(Level::Info, &message);
+        }
+    }
+
+    /// Takes a full backup for members that differ, while the chain goes on.
     fn take_full_beside(&self, watched: &mut Watched, why: String) {
-        let around = self.around.clone();
+        let (around, memory) = (self.around.clone(), self.beside.clone());
         watched.full.spawn(async move {
             let taken = blocking(move || {
                 around.take_full(&why, Need::Another).inspect_err(|error| {
@@ -346,6 +369,7 @@ impl Desk {
                         &format!("no full backup was taken ({error}), though {why}"),
                     );
                 })?;
+                locked(&memory).has_full_for_difference();
                 around.look()
             });
             taken.await.ok()

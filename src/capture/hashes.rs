@@ -15,10 +15,17 @@ const LAGS: (u32, Duration) = (10, Duration::from_millis(200));
 /// What comes of asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// The hash: of two members, or of an only one that could be asked.
+    /// The hash that two members report.
     Of(HashKv),
-    /// Two members report different hashes of one revision; in words.
-    Differs(String),
+    /// That of the only one that could be asked.
+    OfOne(HashKv),
+    /// Two members report different hashes of one revision.
+    Differs {
+        /// Which two.
+        between: String,
+        /// The same in words, with what each reports.
+        how: String,
+    },
 }
 
 /// A member that may be asked.
@@ -90,13 +97,16 @@ async fn ask(asked: &mut [Asked]) -> Answer {
             Compared::Differ if own.compact_revision > 0 && !has_keys(&mut member.connection, &own).await => {
                 Answer::NotComparable
             }
-            Compared::Differ => Answer::Report(Report::Differs(format!(
-                "HashKV differs between members at revision {}: {} of {}, {} of {}",
-                own.revision, own.hash, member.name, hash.hash, other.name
-            ))),
+            Compared::Differ => Answer::Report(Report::Differs {
+                between: format!("{} and {}", member.name, other.name),
+                how: format!(
+                    "HashKV differs between members at revision {}: {} of {}, {} of {}",
+                    own.revision, own.hash, member.name, hash.hash, other.name
+                ),
+            }),
         };
     }
-    Answer::Report(Report::Of(own))
+    Answer::Report(Report::OfOne(own))
 }
 
 /// What another member reports of the same revision, once it has come to it.

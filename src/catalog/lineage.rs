@@ -75,7 +75,24 @@ pub enum Opening {
         /// What it is now.
         to: u64,
     },
+    /// Its revisions are too many for its log: they are others', and etcd's data was replaced.
+    #[error(
+        "it is {revisions} revisions beyond {of} of lineage {from_lineage}, and its log went on by {entries} entries, where each revision needs one"
+    )]
+    Outran {
+        /// The lineage that was compared with.
+        from_lineage: LineageId,
+        /// The backup of it.
+        of: ChainId,
+        /// By how many revisions it is beyond that.
+        revisions: u64,
+        /// How many entries its log has more.
+        entries: u64,
+    },
 }
+
+/// By so many entries an index may be ahead of the revision beside it: what writes both does so one after the other.
+const SLACK: u64 = 16;
 
 impl Catalog {
     /// The lineage of the backup that `chain` begins.
@@ -197,7 +214,7 @@ impl Catalog {
             ("consistent index", index, new.consistent_index),
             ("raft term", term, new.raft_term),
         ];
-        compared.into_iter().find_map(|(what, from, to)| {
+        let fell = compared.into_iter().find_map(|(what, from, to)| {
             let (from, to) = from.zip(to).filter(|(from, to)| to < from)?;
             Some(Opening::Fell {
                 what,
@@ -205,7 +222,8 @@ impl Catalog {
                 from,
                 to,
             })
-        })
+        });
+        fell.or_else(|| members().find_map(|before| outran(before, new)))
     }
 
     /// The accepted one of `lineages`, if the operator has judged all of them: once an earlier history was put back in
@@ -215,6 +233,20 @@ impl Catalog {
         let judged = lineages.iter().all(|l| word.known.contains(&l.id));
         lineages.iter().find(|l| judged && l.id == word.accepted)
     }
+}
+
+/// Whether `new` has come further in revisions than its log can have brought it since `before`, which is of the same history then.
+/// One that was put back to an earlier state, and written to until its index was beyond that of before, is told by that.
+fn outran(before: &Outline, new: &NewBackup) -> Option<Opening> {
+    let (from, to) = before.consistent_index.zip(new.consistent_index)?;
+    let entries = to.checked_sub(from)?;
+    let revisions = unsigned(new.revision).checked_sub(unsigned(before.to_revision))?;
+    (revisions > entries.saturating_add(SLACK)).then(|| Opening::Outran {
+        from_lineage: before.lineage.clone(),
+        of: before.chain.clone(),
+        revisions,
+        entries,
+    })
 }
 
 fn unsigned(revision: Revision) -> u64 {
@@ -307,7 +339,7 @@ mod tests {
         NewBackup {
             cluster: ClusterId(cluster),
             revision: Revision::new(revision).unwrap(),
-            consistent_index: Some(2000),
+            consistent_index: Some(2000.max(1000 + revision.unsigned_abs())),
             raft_term: Some(3),
             quorum: Quorum::Answered,
         }
@@ -344,6 +376,22 @@ mod tests {
         let mut unknown = new(0xab, 100);
         (unknown.consistent_index, unknown.raft_term) = (None, None);
         assert_eq!(decide(Fixture::default().backup(&first()), &unknown), continues);
+    }
+
+    #[test]
+    fn revisions_that_the_log_has_no_entries_for_are_of_another_history() {
+        let at = |index| NewBackup {
+            consistent_index: Some(index),
+            ..new(0xab, 700)
+        };
+        let decided = |index| decide(Fixture::default().backup(&first()), &at(index));
+        // Put back to an earlier state, and written to until its index is beyond that of before.
+        match opening(decided(1042 + 400)) {
+            Opening::Outran { revisions, entries, .. } => assert_eq!((revisions, entries), (600, 400)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(decided(1042 + 600), Descent::Continues(first().lineage));
+        assert_eq!(decided(1042 + 600 - 16), Descent::Continues(first().lineage));
     }
 
     #[test]

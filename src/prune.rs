@@ -376,8 +376,9 @@ impl Plan {
     }
 }
 
-/// Removes what the plan names. One that cannot be removed keeps none of the others. `removed` is told of every chain.
-pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
+/// Removes what the plan names. One that cannot be removed keeps none of the others. `beat` is told of every object: a chain may have
+/// tens of thousands.
+pub fn carry_out(plan: &Plan, store: &Store, beat: impl Fn()) -> Removed {
     let mut done = Removed::default();
     for chain in &plan.chains {
         // One that was pinned since the listing stays too, and what leads such a one.
@@ -404,6 +405,7 @@ pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
         order.extend(has_strange_pin.then(|| ObjectName::Pin(chain.clone())));
         let (mut is_backup, mut stuck) = (true, None);
         for object in order {
+            beat();
             match store.remove(&object) {
                 Ok(()) | Err(store::Error::NotFound { .. }) => is_backup = false,
                 Err(error) => {
@@ -419,7 +421,7 @@ pub fn carry_out(plan: &Plan, store: &Store, removed: impl Fn()) -> Removed {
         if done.stuck.len() == MOST_STUCK {
             break;
         }
-        removed();
+        beat();
     }
     done
 }

@@ -71,7 +71,7 @@ pub fn pauses(config: &Config, destination: &str, now: Timestamp) -> Option<Paus
 }
 
 /// Applies the retention of one destination, if it has any. `removed` hears of each backup that goes.
-pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: impl Fn()) -> Applied {
+pub fn apply(config: &Config, destinations: &Destinations, name: &str, beat: impl Fn()) -> Applied {
     let has_policy = config
         .destinations
         .get(name)
@@ -91,7 +91,7 @@ pub fn apply(config: &Config, destinations: &Destinations, name: &str, removed: 
         return Applied::default();
     };
     let forgotten = last_seen::removing(&destinations.cluster, name, &ids(&plan));
-    let done = prune::carry_out(&plan, store, removed);
+    let done = prune::carry_out(&plan, store, beat);
     Applied {
         retained: Some(Retained {
             kept: plan.keep.len() as u64,

@@ -1,5 +1,6 @@
-//! What of a chain there is already, and who goes on with it: from names alone.
+//! What of a chain there is already, and who goes on with it: from the names of what counts.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -69,9 +70,12 @@ impl Known {
         self.epoch
     }
 
-    /// The epoch of whoever writes next.
-    pub fn next_epoch(&self) -> Epoch {
-        Epoch(self.epoch.map_or(1, |epoch| epoch.0.saturating_add(1)))
+    /// The epoch of whoever writes next: behind all that were written under, and none that a name is of already, `taken` by whomever.
+    /// None where there is no more.
+    pub fn next_epoch(&self, taken: &BTreeSet<Epoch>) -> Option<Epoch> {
+        let first = self.epoch.map_or(1, |epoch| epoch.0.saturating_add(1));
+        let mut free = (first..=Epoch::LAST.0).map(Epoch);
+        free.find(|epoch| !taken.contains(epoch))
     }
 
     /// Whether the chain is known to end: the first revision that it does not have, where no delta has come to it since.
@@ -175,9 +179,15 @@ mod tests {
 
     #[test]
     fn the_next_epoch_is_behind_all_that_was_written_under() {
-        assert_eq!(known(&[]).next_epoch(), Epoch(1));
+        let next = |names: &[ObjectName], taken: &[u32]| {
+            let taken = taken.iter().copied().map(Epoch).collect();
+            known(names).next_epoch(&taken)
+        };
+        assert_eq!(next(&[], &[]), Some(Epoch(1)));
         let names = [ObjectName::Epoch(path(), Epoch(2)), delta(11, 14, 4)];
-        assert_eq!(known(&names).next_epoch(), Epoch(5));
+        assert_eq!(next(&names, &[2, 4]), Some(Epoch(5)));
+        assert_eq!(next(&names, &[5, 6, 99_999_999]), Some(Epoch(7)));
+        assert_eq!(next(&[delta(11, 14, 99_999_999)], &[]), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! Who copies the backup after that finds all in the destination that it comes from.
 
 use std::collections::BTreeMap;
+use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +22,11 @@ use tokio::sync::Notify;
 
 use super::Surroundings;
 use super::packing::Arrived;
-use super::spool::{Next, Spool};
+use super::spool::{self, Next, Spool};
 use super::status::Board;
 use crate::error_chain::with_causes;
 use crate::health::Level;
-use crate::layout::delta::Head;
+use crate::layout::delta::{HEAD_MAX, Head};
 use crate::layout::{ChainPath, Listed, MAX_BYTES, ObjectName};
 use crate::model::Digest;
 use crate::source::delta::{self, Belongs};
@@ -54,7 +55,9 @@ pub struct Delivery {
     pub arrived: Arc<Arrived>,
     /// Told where a backup that was there is there no more.
     pub gone: Arc<Notify>,
-    /// Raised when it is to end.
+    /// Told where what was kept is lost.
+    pub lost: Arc<Notify>,
+    /// Raised when it is to end. What it does after that changes nothing in the spool: another run may have it.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -83,7 +86,7 @@ impl Delivery {
     pub fn run(&self) {
         let (mut store, mut backups) = (None, Backups::default());
         let mut pause = PAUSES.0;
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.is_stopped() {
             match self.go_on(&mut store, &mut backups) {
                 Ok(()) => pause = PAUSES.0,
                 Err(error) => {
@@ -123,14 +126,48 @@ impl Delivery {
     }
 
     fn put(&self, store: &Store, next: &Next) -> Result<(), String> {
-        let bytes = self.spool.read(next).map_err(|error| with_causes(&error))?;
+        let bytes = match self.spool.read(next) {
+            Ok(bytes) => bytes,
+            Err(lost @ spool::Error::Lost { .. }) if !self.is_stopped() => return self.see_to_lost(store, next, &lost),
+            Err(error) => return Err(with_causes(&error)),
+        };
         put(store, &next.name, &bytes).map_err(|error| with_causes(&error))?;
+        if self.is_stopped() {
+            return Ok(());
+        }
         let stored = bytes.len() as u64;
         self.arrived.add(&next.name, stored);
         self.spool.confirm(next, &self.destination);
         let now = self.around.now().time;
         self.board.stored(&self.destination, next.name.span(), stored, now);
         self.board.spool(self.spool.bytes());
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Sees to a file that is not there any more, or torn: a run before this one may have stored it. What is not stored is captured anew.
+    fn see_to_lost(&self, store: &Store, next: &Next, lost: &spool::Error) -> Result<(), String> {
+        let is_there = match next.name.chain() {
+            Some(_) if next.name.span().is_some() => {
+                is_stored(store, &next.name).map_err(|error| with_causes(&error))?
+            }
+            Some(_) | None => false,
+        };
+        if is_there {
+            self.spool.confirm(next, &self.destination);
+            return Ok(());
+        }
+        self.spool.forget(next);
+        self.board.spool(self.spool.bytes());
+        let message = format!(
+            "{lost}; destination {} does not have it: what it held is captured anew, as far as etcd has it",
+            self.destination
+        );
+        self.around.say(Level::Warning, &message);
+        self.lost.notify_one();
         Ok(())
     }
 
@@ -169,6 +206,9 @@ impl Delivery {
         let due = backups.lacking.iter().filter(|(_, lacking)| lacking.look_at <= now);
         let due: Vec<(ChainPath, Lacking)> = due.map(|(chain, lacking)| (chain.clone(), *lacking)).collect();
         for (chain, lacking) in due {
+            if self.is_stopped() {
+                return Ok(());
+            }
             let store = self.opened(store)?;
             if self.has_backup(store, backups, &chain)? {
                 backups.lacking.remove(&chain);
@@ -203,7 +243,7 @@ impl Delivery {
     fn rest(&self, pause: Duration) {
         let step = Duration::from_millis(100);
         let mut left = pause;
-        while !left.is_zero() && !self.stop.load(Ordering::Relaxed) {
+        while !left.is_zero() && !self.is_stopped() {
             std::thread::sleep(step.min(left));
             left = left.saturating_sub(step);
         }
@@ -244,21 +284,33 @@ impl Lacking {
 /// reply is no failure, and what another run or host has written under the name is the same history.
 fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Error> {
     let is_ours = match store.put_new(name, bytes) {
-        // A word of who writes, or of where a chain ends: whoever said it first, it holds.
-        Err(store::Error::AlreadyExists { .. }) if name.span().is_none() => return Ok(()),
+        // A word of who writes, or of where a chain ends, or a mark: whoever said it first, it holds, if he counts.
+        Err(store::Error::AlreadyExists { .. }) if name.span().is_none() => match is_word_of_strangers(store, name)? {
+            false => return Ok(()),
+            true => {
+                store.remove(name)?;
+                return store.put_new(name, bytes);
+            }
+        },
         Err(store::Error::AlreadyExists { .. }) => false,
         Ok(()) => true,
         Err(error) => return Err(error),
     };
     store.lock_if_it_is_not(name)?;
-    if !store.reads_back() {
+    // That something has its name proves nothing, also where what is written is not read back.
+    if is_ours && !store.reads_back() {
         return Ok(());
     }
     let expected = ReadBack {
         bytes: bytes.len() as u64,
         sha256: Digest(Sha256::digest(bytes).into()),
     };
-    if store.read_back(name)? == expected || (!is_ours && is_whole(store, name, bytes)) {
+    let read = match store.read_back(name) {
+        // What may only be written there cannot be told.
+        Err(error) if !store.reads_back() && !matches!(error, store::Error::NotFound { .. }) => return Ok(()),
+        read => read?,
+    };
+    if read == expected || (!is_ours && is_whole(store, name, bytes)) {
         return Ok(());
     }
     // What a store has altered is no delta, and the right bytes are at hand: they are stored anew.
@@ -266,6 +318,27 @@ fn put(store: &Store, name: &ObjectName, bytes: &[u8]) -> Result<(), store::Erro
     Err(store::Error::Altered {
         at: store.address_of(name),
     })
+}
+
+/// Whether what has the name of a word is none of anybody who counts.
+fn is_word_of_strangers(store: &Store, name: &ObjectName) -> Result<bool, store::Error> {
+    match name {
+        ObjectName::Epoch(..) | ObjectName::Gap(..) => Ok(!store.counts(name)?),
+        // Nothing is gone on from for a mark.
+        _ => Ok(false),
+    }
+}
+
+/// Whether a delta or a pack is in a store, whole and by somebody who counts, whatever history it is of.
+fn is_stored(store: &Store, name: &ObjectName) -> Result<bool, store::Error> {
+    let (mut object, _) = match store.open_object(name) {
+        Ok(opened) => opened,
+        Err(store::Error::NotFound { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut first = BufReader::with_capacity(HEAD_MAX, &mut object);
+    let bytes = delta::head_bytes(&mut first).unwrap_or_default();
+    Ok(is_whole(store, name, &bytes))
 }
 
 /// Whether what has the name of these bytes is a delta of the same chain, whole and by somebody who counts.
@@ -284,11 +357,13 @@ fn is_whole(store: &Store, name: &ObjectName, bytes: &[u8]) -> bool {
 mod tests {
     use std::fs;
 
-    use super::super::Finished;
     use super::super::alone::Alone;
+    use super::super::writer::tests::{batch, scribe};
+    use super::super::{DeltaWriter, Finished, Issue};
     use super::*;
-    use crate::layout::{Epoch, Span};
+    use crate::layout::Span;
     use crate::model::{ByteSize, Revision};
+    use crate::signing::Authority;
     use crate::source::test_objects::Maker;
     use crate::store::tests::store;
 
@@ -308,10 +383,17 @@ mod tests {
 
     fn delta(chain: u32, at: i64) -> Finished {
         let span = Span::new(revision(at), revision(at)).unwrap();
-        Finished {
-            name: ObjectName::Delta(path(chain), span, Epoch(1)),
-            bytes: vec![7; 100],
-        }
+        let issue = Issue {
+            at: "2026-11-20T10:15:41Z".parse().unwrap(),
+            next_by: "2026-11-20T10:16:41Z".parse().unwrap(),
+        };
+        let mut writer = DeltaWriter {
+            chain: path(chain).chain,
+            ..scribe()
+        };
+        let authority = Authority::anybody(&writer.cluster.name);
+        let (from, to) = (span.from().get(), span.to().get());
+        writer.delta(&batch(from, to), b"body", issue, &authority).unwrap()
     }
 
     fn manifest(chain: u32) -> ObjectName {
@@ -339,6 +421,7 @@ mod tests {
                 board: Arc::new(board),
                 arrived: Arc::default(),
                 gone: Arc::default(),
+                lost: Arc::default(),
                 stop: Arc::default(),
             };
             Delivering {
@@ -438,6 +521,52 @@ mod tests {
         far.after(30);
         assert!(is_told());
         assert_eq!(far.waits(), 1);
+    }
+
+    #[test]
+    fn a_delivery_that_outlives_its_run_takes_nothing_from_the_next_one() {
+        let mut far = Delivering::begin();
+        far.store().put_new(&manifest(1), b"{}").unwrap();
+        far.keep(&[delta(1, 7)]);
+        // It was at it when it was told to stop.
+        let next = far.delivery.spool.next_for(FAR, Duration::ZERO).unwrap();
+        far.delivery.stop.store(true, Ordering::Relaxed);
+        far.delivery.put(&far.store().clone(), &next).unwrap();
+        assert!(far.has(&delta(1, 7)));
+        assert_eq!(far.waits(), 1, "the run that has the spool now sees to it");
+        assert_eq!(far.delivery.spool.read(&next).unwrap(), delta(1, 7).bytes);
+        far.delivery.stop.store(false, Ordering::Relaxed);
+        far.after(0);
+        assert_eq!(far.waits(), 0);
+    }
+
+    #[test]
+    fn a_file_that_has_vanished_is_looked_for_where_it_should_be_and_keeps_nothing_waiting() {
+        let mut far = Delivering::begin();
+        far.store().put_new(&manifest(1), b"{}").unwrap();
+        let all = [delta(1, 7), delta(1, 8), delta(1, 9)];
+        far.keep(&all);
+        let file = |delta: &Finished| far._homes[1].path().join(delta.name.to_string());
+        // Of the first one a run before has stored what it removed, of the second it has not.
+        far.store().put_new(&all[0].name, &all[0].bytes).unwrap();
+        fs::remove_file(file(&all[0])).unwrap();
+        fs::remove_file(file(&all[1])).unwrap();
+        let lost = far.delivery.lost.clone();
+        far.after(0);
+        assert!(far.has(&all[0]) && !far.has(&all[1]) && far.has(&all[2]));
+        assert_eq!(far.waits(), 0);
+        let said = far.alone.said.lock().unwrap();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(
+            said[0].contains(&all[1].name.to_string()) && said[0].contains("captured anew"),
+            "{said:?}"
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let told = async { tokio::time::timeout(Duration::ZERO, lost.notified()).await };
+        runtime.block_on(told).unwrap();
     }
 
     #[test]

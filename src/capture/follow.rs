@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::assembly::{Assembly, BESIDE_CHANGES};
 use super::beside::{Memory, OthersAreWell, Told};
@@ -118,6 +118,8 @@ pub(super) enum End {
     Newer(Box<Outline>, Known),
     /// Another host writes.
     Outdone(Epoch),
+    /// What was kept is lost, and stored nowhere.
+    Missing,
     /// It may be gone on with in a while.
     Lost(String),
     /// It cannot be gone on with.
@@ -138,6 +140,8 @@ pub(super) struct Desk {
     pub board: Arc<Board>,
     /// What is known of what no watch shows.
     pub beside: Arc<Mutex<Memory>>,
+    /// Told where what was kept is lost.
+    pub lost: Arc<Notify>,
     /// Full backups that cannot be followed any more.
     pub refused: HashSet<crate::model::ChainId>,
 }
@@ -243,6 +247,7 @@ impl Desk {
                     },
                     None => return End::Stopped,
                 },
+                () = self.lost.notified() => return End::Missing,
                 () = stopped(signals.stop.clone()) => return End::Stopped,
             }
         }

@@ -17,11 +17,11 @@ use super::follow::{Desk, End, Following, Signals, blocking, stopped};
 use super::packing::{Arrived, Chain, Packing, Writing};
 use super::spool::Spool;
 use super::status::Board;
-use super::{Need, Others, Settings, Sight, Surroundings, told};
+use super::{Need, Others, Proven, Settings, Sight, Surroundings, told};
 use crate::health::{Capturing, Level};
-use crate::layout::Outline;
 use crate::layout::delta::GapReason;
-use crate::model::ChainId;
+use crate::layout::{ObjectName, Outline};
+use crate::model::{ChainId, Revision};
 use crate::source::delta::Belongs;
 
 /// How often the destinations are looked at though nobody says that there is something new.
@@ -58,8 +58,15 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
     }
     let told_to_stop = Arc::new(AtomicBool::new(false));
     let writing = Arc::new(Writing::default());
-    let gone = Arc::new(Notify::new());
-    let work = deliver(&settings, &spool, &around, &board, (&writing, &gone), &told_to_stop);
+    let (gone, lost) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let work = deliver(
+        &settings,
+        &spool,
+        &around,
+        &board,
+        (&writing, &gone, &lost),
+        &told_to_stop,
+    );
     let (sender, sights) = mpsc::channel(1);
     let looking = look_now_and_then(settings.others, around.clone(), (lane.news, gone), sender);
     let looking = tokio::spawn(looking);
@@ -71,6 +78,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
         pause: PAUSES.0,
         full_pause: FULL_PAUSES.0,
         ended: HashSet::new(),
+        told: HashSet::new(),
         is_its_turn: false,
         current: None,
         before: None,
@@ -81,6 +89,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
             around,
             board,
             beside: Arc::new(Mutex::new(beside)),
+            lost,
             refused: HashSet::new(),
         },
     };
@@ -112,7 +121,13 @@ async fn open_spool(
                 .map_err(|error| told(&error))
         });
         match opened.await {
-            Ok(spool) => return Some(Arc::new(spool)),
+            Ok(spool) => {
+                for lost in spool.lost() {
+                    let message = format!("{}: what it held is captured anew, as far as etcd has it", told(lost));
+                    around.say(Level::Warning, &message);
+                }
+                return Some(Arc::new(spool));
+            }
             Err(why) => {
                 if board.trouble(&why, around.now().time) {
                     around.say(Level::Error, &format!("nothing is captured: {why}"));
@@ -130,7 +145,7 @@ fn deliver(
     spool: &Arc<Spool>,
     around: &Arc<dyn Surroundings>,
     board: &Arc<Board>,
-    (writing, gone): (&Arc<Writing>, &Arc<Notify>),
+    (writing, gone, lost): (&Arc<Writing>, &Arc<Notify>, &Arc<Notify>),
     stop: &Arc<AtomicBool>,
 ) -> Vec<JoinHandle<()>> {
     let destinations = settings.destinations.iter();
@@ -151,6 +166,7 @@ fn deliver(
             board: board.clone(),
             arrived,
             gone: gone.clone(),
+            lost: lost.clone(),
             stop: stop.clone(),
         };
         [
@@ -204,6 +220,8 @@ struct Running {
     before: Option<Following>,
     /// Chains that were ended.
     ended: HashSet<ChainId>,
+    /// What was told to count for nothing.
+    told: HashSet<ObjectName>,
     /// Whether it has let others go first who might take the first backup.
     is_its_turn: bool,
     pause: Duration,
@@ -257,10 +275,15 @@ impl Running {
             End::Stopped => {}
             End::Newer(full, known) => {
                 let is_taken = known.epoch().is_some();
-                let next = self.following(*full, known);
-                match self.desk.settings.others {
-                    Others::None => self.go_over(following, next),
-                    Others::Hosts => self.go_over_first(following, next, is_taken).await,
+                match (self.following(*full).await, self.desk.settings.others) {
+                    (Ok(next), Others::None) => self.go_over(following, next),
+                    (Ok(next), Others::Hosts) => self.go_over_first(following, next, is_taken).await,
+                    (Err(why), _) => {
+                        // What comes meanwhile is kept, in the chain that there is.
+                        self.trouble(&why);
+                        self.current = Some(following);
+                        self.rest().await;
+                    }
                 }
             }
             End::Outdone(epoch) => {
@@ -270,6 +293,8 @@ impl Running {
                 );
                 self.desk.around.say(Level::Warning, &message);
             }
+            // How far it has come is found out anew.
+            End::Missing => {}
             End::Lost(why) => {
                 self.trouble(&why);
                 self.current = Some(following);
@@ -297,20 +322,26 @@ impl Running {
     /// The chain that is gone on with where `full` cannot be followed: the one that this agent has come from, or one that an agent
     /// before it, or another host, has brought further.
     async fn chain_before(&mut self, full: &Outline) -> Option<Before> {
-        match self.before.take() {
-            Some(before) => Some(Before::Left(Box::new(before))),
-            None => {
-                let (before, known) = self.reaching_beyond(full).await?;
-                Some(Before::Found(Box::new(before), known))
-            }
+        if let Some(before) = self.before.take()
+            && self.has_backup(&before.full).await
+        {
+            return Some(Before::Left(Box::new(before)));
         }
+        let (before, known) = self.reaching_beyond(full).await?;
+        Some(Before::Found(Box::new(before), known))
+    }
+
+    /// Whether a destination has a backup still: without it nothing of its chain can be restored. Where that cannot be told, it has.
+    async fn has_backup(&self, full: &Outline) -> bool {
+        let (around, of) = (self.desk.around.clone(), full.clone());
+        !matches!(blocking(move || around.prove(&of)).await, Ok(None))
     }
 
     async fn go_back_to(&mut self, before: Before) {
         match (before, self.desk.settings.others) {
             // Whoever has it meanwhile is heard of.
             (Before::Left(before), _) => self.current = Some(*before),
-            (Before::Found(full, known), Others::None) => self.current = Some(self.following(*full, known)),
+            (Before::Found(full, _), Others::None) => self.go_on_with(*full, None).await,
             // Another host may write it: this one has left it, or has never had it.
             (Before::Found(full, known), Others::Hosts) => self.stand_by(*full, known, None).await,
         }
@@ -379,30 +410,47 @@ impl Running {
                     }
                 }
             }
-            Ok(Sight::Full(full, known)) => {
-                let has_ended = self.ended.contains(&full.chain) || known.ends_before(full.to_revision).is_some();
-                if has_ended {
-                    let why = format!("the deltas of {}, the newest backup, have ended", full.chain);
-                    return self.take_full(&why, Need::Another).await;
-                }
-                // What was written since an agent came so far, and before this backup, is in no chain yet.
-                let behind = match known.epoch() {
-                    Some(_) => None,
-                    None => self.written_last(&full).await,
-                };
-                let behind = behind.filter(|(before, known)| known.reached(before.to_revision) < full.to_revision);
-                match (behind, self.desk.settings.others) {
-                    (Some((before, known)), Others::None) => {
-                        let mut following = self.following(before, known);
-                        following.newer_at = Some(full.to_revision);
-                        self.current = Some(following);
-                    }
-                    (None, Others::None) => self.current = Some(self.following(*full, known)),
-                    (Some((before, known)), Others::Hosts) => {
-                        self.stand_by(before, known, Some(full.to_revision)).await
-                    }
-                    (None, Others::Hosts) => self.stand_by(*full, known, None).await,
-                }
+            Ok(Sight::Full(full, _)) => self.begin_with(*full).await,
+        }
+    }
+
+    /// Goes on with the chain of a backup, or with the one before where that has not come up to it.
+    async fn begin_with(&mut self, full: Outline) {
+        let known = match self.proven(&full).await {
+            Ok(proven) => proven.known,
+            Err(why) => {
+                self.trouble(&why);
+                return self.rest().await;
+            }
+        };
+        let has_ended = self.ended.contains(&full.chain) || known.ends_before(full.to_revision).is_some();
+        if has_ended {
+            let why = format!("the deltas of {}, the newest backup, have ended", full.chain);
+            return self.take_full(&why, Need::Another).await;
+        }
+        // What was written since an agent came so far, and before this backup, is in no chain yet.
+        let behind = match known.epoch() {
+            Some(_) => None,
+            None => self.written_last(&full).await,
+        };
+        let behind = behind.filter(|(before, known)| known.reached(before.to_revision) < full.to_revision);
+        match (behind, self.desk.settings.others) {
+            (Some((before, _)), Others::None) => self.go_on_with(before, Some(full.to_revision)).await,
+            (None, Others::None) => self.go_on_with(full, None).await,
+            (Some((before, known)), Others::Hosts) => self.stand_by(before, known, Some(full.to_revision)).await,
+            (None, Others::Hosts) => self.stand_by(full, known, None).await,
+        }
+    }
+
+    async fn go_on_with(&mut self, full: Outline, newer_at: Option<Revision>) {
+        match self.following(full).await {
+            Ok(mut following) => {
+                following.newer_at = newer_at;
+                self.current = Some(following);
+            }
+            Err(why) => {
+                self.trouble(&why);
+                self.rest().await;
             }
         }
     }
@@ -421,13 +469,48 @@ impl Running {
         found.filter(|(before, known)| known.reached(before.to_revision) > full.to_revision)
     }
 
-    /// The chain of a full backup, from where it has come to on.
-    fn following(&self, full: Outline, mut known: Known) -> Following {
+    /// What is proven of the chain of a backup. What only has the names of more is told, once.
+    async fn proven(&mut self, full: &Outline) -> Result<Proven, String> {
+        let (around, of) = (self.desk.around.clone(), full.clone());
+        let proven = blocking(move || around.prove(&of)).await?;
+        let proven = proven.ok_or_else(|| format!("backup {} is in no destination any more", full.chain))?;
+        let fresh = proven.passed_over.iter();
+        let fresh: Vec<_> = fresh.filter(|(name, _)| self.told.insert((*name).clone())).collect();
+        if let Some((name, why)) = fresh.first() {
+            let others = match fresh.len() {
+                1 => String::new(),
+                several => format!(" (and {} more)", several - 1),
+            };
+            let reached = proven.known.reached(full.to_revision);
+            let message = format!(
+                "`{name}` counts for nothing{others}: {why}; the deltas of {} are proven up to revision {reached}, and what is not \
+                 proven is captured anew as far as etcd has it. Look who can write to the destination, and remove what is strange there",
+                full.chain
+            );
+            self.desk.around.say(Level::Error, &message);
+        }
+        Ok(proven)
+    }
+
+    /// The chain of a full backup, from where it is proven to have come to on.
+    async fn following(&mut self, full: Outline) -> Result<Following, String> {
+        let Proven {
+            mut known, mut taken, ..
+        } = self.proven(&full).await?;
         let path = full.chain_path();
         let names = self.desk.spool.names();
-        known.take(names.iter().filter(|name| name.chain() == Some(&path)));
-        let (tip, epoch) = (known.reached(full.to_revision), known.next_epoch());
-        Following::new(&self.desk.settings, full, tip, epoch)
+        let own = names.iter().filter(|name| name.chain() == Some(&path));
+        taken.extend(own.clone().filter_map(ObjectName::epoch));
+        known.take(own);
+        let tip = known.reached(full.to_revision);
+        let epoch = known.next_epoch(&taken);
+        let epoch = epoch.ok_or_else(|| {
+            format!(
+                "the last epoch of chain {} is taken: take a full backup, which begins another chain",
+                full.chain
+            )
+        })?;
+        Ok(Following::new(&self.desk.settings, full, tip, epoch))
     }
 
     async fn take_full(&mut self, why: &str, need: Need) {

@@ -4,7 +4,7 @@
 //! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`]) is
 //! gathered (`assembly`), cut, sealed and given a header (`writer`), kept on this host's disk (`spool`), and from
 //! there brought to each destination (`delivery`) and packed there (`packing`), however long one of them cannot be
-//! reached: the watch waits for no store. What to go on with is decided from names alone (`chain`); `full_to_follow` decides
+//! reached: the watch waits for no store. What to go on with is decided from what is proven of a chain (`proven`, `chain`); `full_to_follow` decides
 //! which full is followed, and `follow` follows it.
 //!
 //! Leaves to `jobs` the configuration, the clock, opening stores and taking full backups: [`Surroundings`].
@@ -25,6 +25,7 @@ mod full_to_follow;
 mod hashes;
 mod leases;
 mod packing;
+mod proven;
 mod same_history;
 mod spool;
 mod status;
@@ -39,7 +40,7 @@ use crate::error_chain::with_causes;
 use crate::etcd::choose::Wanted;
 use crate::etcd::{self, Endpoints};
 use crate::health::Level;
-use crate::layout::{ChainPath, Cluster, Outline, Writer};
+use crate::layout::{Cluster, Outline, Writer};
 use crate::model::{ByteSize, ClusterId, LineageId};
 use crate::pipeline::Encoding;
 use crate::signing::Authority;
@@ -49,6 +50,7 @@ pub use assembly::{Assembly, Batch, Cutting, Now};
 pub use chain::Known;
 pub use full_to_follow::{Lane, run};
 pub use hashes::{Report, report};
+pub use proven::{Place, Proofs, Proven};
 pub use spool::{Error as SpoolError, Spool};
 pub use status::Board;
 pub use writer::{DeltaWriter, Finished, Issue, Unwritten};
@@ -136,11 +138,14 @@ pub trait Surroundings: Send + Sync + 'static {
     fn look(&self) -> Result<Sight, String>;
 
     /// The full backup of the same history beside `full` whose chain has come furthest and has not ended, and how far: what is
-    /// gone on with where `full` cannot be followed any more, and first of all where it has not come up to `full`.
+    /// gone on with where `full` cannot be followed any more, and first of all where it has not come up to `full`. How far is proven.
     fn written_last_beside(&self, full: &Outline) -> Result<Option<(Outline, Known)>, String>;
 
-    /// How far a chain has come, in the first of them that can be looked at.
-    fn look_at(&self, chain: &ChainPath) -> Result<Known, String>;
+    /// How far the chain of a backup is proven to have come, in the first of them that can be looked at.
+    fn look_at(&self, full: &Outline) -> Result<Known, String>;
+
+    /// What is proven of the chain of a backup in all of them together; none where no destination has the backup any more.
+    fn prove(&self, full: &Outline) -> Result<Option<Proven>, String>;
 
     /// One of them, opened to be written to.
     fn open(&self, destination: &str) -> Result<Store, String>;

@@ -10,10 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
+use super::told;
 use super::writer::Finished;
 use crate::durable;
+use crate::layout::delta::{EpochWord, Gap, Head};
 use crate::layout::{ChainPath, ObjectName};
-use crate::model::ByteSize;
+use crate::model::{ByteSize, ChainId, Digest};
 
 /// The largest file that is read back: a delta, its header and what encryption adds.
 const LARGEST: u64 = (crate::layout::delta::PLAIN_MAX * 2) + (1 << 20);
@@ -42,6 +46,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// What was kept is not there any more, or is not what was kept.
+    #[error("`{}` in the spool is lost: {why}", .path.display())]
+    Lost {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// The files, in the order in which they are to be stored.
@@ -52,6 +64,7 @@ pub struct Spool {
     destinations: BTreeSet<String>,
     waiting: Mutex<Waiting>,
     news: Condvar,
+    lost: Vec<Error>,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +97,8 @@ pub struct Next {
 }
 
 impl Spool {
-    /// Opens the spool in `folder`, with what an earlier run has left there: it may lack in any of `destinations`.
+    /// Opens the spool in `folder`, with what an earlier run has left there: it may lack in any of `destinations`. Each file is held to
+    /// its name, its head and its checksum; one that is torn is removed, and named by [`Spool::lost`].
     pub fn open(folder: &Path, most: ByteSize, destinations: BTreeSet<String>) -> Result<Spool, Error> {
         durable::create_dirs(folder, FOLDER_MODE)?;
         let mut left = Vec::new();
@@ -94,9 +108,17 @@ impl Spool {
         })?;
         // The names of epochs come before those of deltas, and those in the order of their revisions.
         left.sort();
-        let mut waiting = Waiting::default();
+        let (mut waiting, mut lost) = (Waiting::default(), Vec::new());
         for (name, bytes) in left {
-            waiting.add(name, bytes, destinations.clone());
+            let path = folder.join(name.to_string());
+            match read_whole(&name, path.clone()) {
+                Ok(_) => waiting.add(name, bytes, destinations.clone()),
+                Err(error @ Error::Lost { .. }) => {
+                    std::fs::remove_file(&path).map_err(|source| Error::Unreadable { path, source })?;
+                    lost.push(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(Spool {
             folder: folder.to_owned(),
@@ -104,7 +126,13 @@ impl Spool {
             destinations,
             waiting: Mutex::new(waiting),
             news: Condvar::new(),
+            lost,
         })
+    }
+
+    /// What an earlier run had kept and was not whole any more when this was opened.
+    pub fn lost(&self) -> &[Error] {
+        &self.lost
     }
 
     /// Keeps a finished object until all have it. One that is kept already stays as it is.
@@ -124,7 +152,9 @@ impl Spool {
             durable::create_dirs(parent, FOLDER_MODE)?;
         }
         match durable::create_new(&path, &finished.bytes, MODE) {
-            Err(durable::Error::Exists { .. }) => return Ok(()),
+            Err(durable::Error::Exists { .. }) if self.waiting().has(&finished.name) => return Ok(()),
+            // It got its name, and whether that survives a power cut was not known then: nobody took note of it.
+            Err(durable::Error::Exists { .. }) => durable::replace(&path, &finished.bytes, MODE)?,
             written => written?,
         }
         let mut waiting = self.waiting();
@@ -223,10 +253,18 @@ impl Spool {
         self.waiting().followed.as_ref() == Some(chain)
     }
 
-    /// The bytes of a file that waits.
+    /// The bytes of a file that waits. `Lost` where it is gone or torn.
     pub fn read(&self, next: &Next) -> Result<Vec<u8>, Error> {
-        let path = self.path_of(&next.name);
-        durable::read_plain(&path, LARGEST).map_err(|source| Error::Unreadable { path, source })
+        read_whole(&next.name, self.path_of(&next.name))
+    }
+
+    /// Takes note that a file is lost: nobody waits for it any more.
+    pub fn forget(&self, next: &Next) {
+        let mut waiting = self.waiting();
+        let gone = waiting.give_up(&[(next.place, self.destinations.clone())].into());
+        drop(waiting);
+        self.remove(&gone);
+        self.news.notify_all();
     }
 
     /// Takes note that a destination has a file. Once all do, it goes.
@@ -292,6 +330,10 @@ impl Waiting {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
+    fn has(&self, name: &ObjectName) -> bool {
+        self.files.values().any(|file| file.name == *name)
+    }
+
     fn is_held(&self, destination: &str, chain: &ChainPath) -> bool {
         // Hardly ever more than one.
         let mut held = self.held.iter();
@@ -322,6 +364,49 @@ impl Waiting {
             }
         }
         gone
+    }
+}
+
+/// The bytes of a file, which are those that its name and its head tell of.
+fn read_whole(name: &ObjectName, path: PathBuf) -> Result<Vec<u8>, Error> {
+    let bytes = match durable::read_plain(&path, LARGEST) {
+        Ok(bytes) => bytes,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            let why = "it is not there any more".to_owned();
+            return Err(Error::Lost { path, why });
+        }
+        Err(source) => return Err(Error::Unreadable { path, source }),
+    };
+    match is_whole(name, &bytes) {
+        Ok(()) => Ok(bytes),
+        Err(why) => Err(Error::Lost { path, why }),
+    }
+}
+
+/// Whether these bytes are all of the object of that name; if not, why.
+fn is_whole(name: &ObjectName, bytes: &[u8]) -> Result<(), String> {
+    let of_chain = |chain: &ChainId| match name.chain().is_some_and(|path| path.chain == *chain) {
+        true => Ok(()),
+        false => Err(format!("it is of chain {chain}")),
+    };
+    match name {
+        ObjectName::Epoch(..) => of_chain(&EpochWord::from_bytes(bytes).map_err(|fault| told(&fault))?.chain),
+        ObjectName::Gap(..) => of_chain(&Gap::from_bytes(bytes).map_err(|fault| told(&fault))?.chain),
+        _ => {
+            let head = Head::read(name, bytes).map_err(|fault| told(&fault))?;
+            let start = usize::try_from(head.body).unwrap_or(usize::MAX);
+            let body = bytes.get(start..).unwrap_or_default();
+            let recorded = head.header.stored.map(|stored| (stored.bytes, stored.sha256));
+            let found = (body.len() as u64, Digest(Sha256::digest(body).into()));
+            match recorded {
+                Some(recorded) if recorded != found => Err(format!(
+                    "its head tells of {} bytes with SHA-256 {}, there are {} with {}",
+                    recorded.0, recorded.1, found.0, found.1
+                )),
+                None if !body.is_empty() => Err("something stands behind its head".to_owned()),
+                Some(_) | None => Ok(()),
+            }
+        }
     }
 }
 
@@ -403,6 +488,58 @@ mod tests {
         }
         assert_eq!((spool.names().len(), spool.bytes()), (0, ByteSize(0)));
         assert_eq!(std::fs::read_dir(&chain).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_torn_file_is_named_and_never_given_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = open(folder.path());
+        let all = [delta(7, 9, 100), delta(10, 12, 100), delta(13, 15, 100)];
+        all.iter().for_each(|finished| spool.keep(finished).unwrap());
+        let path = |finished: &Finished| folder.path().join(finished.name.to_string());
+        // A power cut: the length is right, and the last block is empty.
+        let mut torn = all[1].bytes.clone();
+        torn[all[1].bytes.len() - 50..].fill(0);
+        std::fs::write(path(&all[1]), &torn).unwrap();
+        let next = spool.next_for("near", Duration::ZERO).unwrap();
+        spool.confirm(&next, "near");
+        let next = spool.next_for("near", Duration::ZERO).unwrap();
+        let read = spool.read(&next).unwrap_err();
+        assert!(
+            matches!(&read, Error::Lost { why, .. } if why.contains("SHA-256")),
+            "{read}"
+        );
+        let again = open(folder.path());
+        assert_eq!(again.names(), [all[0].name.clone(), all[2].name.clone()]);
+        let lost = again.lost().first().unwrap().to_string();
+        assert!(
+            lost.contains(&all[1].name.to_string()) && again.lost().len() == 1,
+            "{lost}"
+        );
+        assert!(!path(&all[1]).exists());
+        // One that is empty, one that is of another name, and a word.
+        std::fs::write(path(&all[0]), "").unwrap();
+        std::fs::write(path(&all[2]), &all[0].bytes).unwrap();
+        let word = ObjectName::Epoch(scribe().path(), crate::layout::Epoch(9));
+        std::fs::create_dir_all(folder.path().join(word.to_string()).parent().unwrap()).unwrap();
+        std::fs::write(folder.path().join(word.to_string()), "{").unwrap();
+        let none = open(folder.path());
+        assert_eq!((none.names().len(), none.lost().len()), (0, 3));
+    }
+
+    #[test]
+    fn a_file_whose_folder_was_not_synced_when_it_got_its_name_is_kept_by_the_next_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = open(folder.path());
+        let (first, again) = (delta(7, 9, 100), delta(7, 9, 120));
+        // As it lies there after the sync of its folder has failed: no run has taken note of it.
+        let path = folder.path().join(first.name.to_string());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &first.bytes).unwrap();
+        spool.keep(&again).unwrap();
+        assert_eq!(spool.names(), std::slice::from_ref(&again.name));
+        let next = spool.next_for("near", Duration::ZERO).unwrap();
+        assert_eq!(spool.read(&next).unwrap(), again.bytes);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 mod turn;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -17,16 +18,18 @@ use super::clock_error::clock_uncertainty_ms;
 use super::stores::open_to_write;
 use super::{Exit, Failure, Listener, failed, host, signing};
 use crate::backup::HashKvPolicy;
-use crate::capture::{Board, Cutting, Known, Lane, Need, Now, Others, Settings, Sight, Surroundings, run};
-use crate::catalog::{Backup, Catalog, LatestError, Lineage, Pinned};
+use crate::capture::{
+    Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, Settings, Sight, Surroundings, run,
+};
+use crate::catalog::{Backup, Catalog, LatestError, Lineage, Link, Pinned};
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::etcd::{self, Ahead, survey};
 use crate::health::Level;
 use crate::layout::claim::State as ClaimState;
-use crate::layout::{ChainPath, Listed, Origin, Outline, Writer};
-use crate::model::{ChainId, ClusterId, LineageId};
+use crate::layout::{ChainPath, Listed, ObjectName, Origin, Outline, Writer};
+use crate::model::{ChainId, ClusterId, LineageId, Revision};
 use crate::pipeline::Encoding;
 use crate::process::Interrupt;
 use crate::slots::{APART, Claimant, HeldClaim, hosts_before};
@@ -169,6 +172,7 @@ fn around_of(order: &CaptureOrder, lane: &OneLane, runtime: &Handle) -> Result<A
         stop: order.stop.clone(),
         say: order.say.clone(),
         runtime: runtime.clone(),
+        proofs: Mutex::default(),
     })
 }
 
@@ -182,6 +186,7 @@ struct Around {
     stop: watch::Receiver<bool>,
     say: Say,
     runtime: Handle,
+    proofs: Mutex<Proofs>,
 }
 
 impl Surroundings for Around {
@@ -201,37 +206,76 @@ impl Surroundings for Around {
             let why: Vec<String> = why.collect();
             return Err(format!("no destination can be read: {}", why.join("; ")));
         }
-        Ok(sight(&read.catalog))
+        Ok(sight(&read.catalog, |backup| {
+            self.proofs().weigh(backup.manifest(), &Place::of(backup, &read.stores))
+        }))
     }
 
     fn written_last_beside(&self, full: &Outline) -> Result<Option<(Outline, Known)>, String> {
         let opened = open_to_write(&self.config, &self.state, &self.destinations).map_err(in_words)?;
         let read = Destinations::read(self.config.cluster.name.clone(), &opened, None);
-        Ok(written_last_beside(&read.catalog, full))
+        written_last_beside(&read.catalog, full, |backup| {
+            let proven = self
+                .proofs()
+                .prove(backup.manifest(), &Place::of(backup, &read.stores))?;
+            Ok(proven.known)
+        })
     }
 
-    fn look_at(&self, chain: &ChainPath) -> Result<Known, String> {
+    fn look_at(&self, full: &Outline) -> Result<Known, String> {
         let mut why = "no destination is configured".to_owned();
         for destination in &self.destinations {
-            let listed = self
-                .open(destination)
-                .and_then(|store| store.list_chain(chain).map_err(|error| with_causes(&error)));
-            match listed {
-                Ok(listed) => {
-                    let mut known = Known::default();
-                    known.take(listed.iter().filter_map(|object| match &object.name {
-                        Listed::Ours(name) => Some(name),
-                        Listed::Partial { .. }
-                        | Listed::EmptyFolder { .. }
-                        | Listed::Foreign(_)
-                        | Listed::Unreadable { .. } => None,
-                    }));
-                    return Ok(known);
-                }
+            let looked = self
+                .links_in(destination, &full.chain_path())
+                .and_then(|(store, links)| {
+                    let place = Place {
+                        destination,
+                        store: &store,
+                        links,
+                    };
+                    self.proofs().prove(full, &[place])
+                });
+            match looked {
+                Ok(proven) => return Ok(proven.known),
                 Err(error) => why = format!("{destination}: {error}"),
             }
         }
         Err(why)
+    }
+
+    fn prove(&self, full: &Outline) -> Result<Option<Proven>, String> {
+        let manifest = ObjectName::FullManifest(full.chain_path(), full.to_revision);
+        let (mut stores, mut reasons) = (Vec::new(), Vec::new());
+        for destination in &self.destinations {
+            let listed = self.open(destination).and_then(|store| {
+                let listed = store.list_chain(&full.chain_path());
+                Ok((store, listed.map_err(|error| with_causes(&error))?))
+            });
+            match listed {
+                Ok((store, listed)) => {
+                    if listed
+                        .iter()
+                        .any(|object| object.name == Listed::Ours(manifest.clone()))
+                    {
+                        stores.push((destination, store, Link::listed(listed)));
+                    }
+                }
+                Err(error) => reasons.push(format!("{destination}: {error}")),
+            }
+        }
+        if stores.is_empty() {
+            return match reasons.is_empty() {
+                true => Ok(None),
+                false => Err(reasons.join("; ")),
+            };
+        }
+        let places = stores.iter().map(|(destination, store, links)| Place {
+            destination,
+            store,
+            links: links.clone(),
+        });
+        let places: Vec<Place<'_>> = places.collect();
+        self.proofs().prove(full, &places).map(Some)
     }
 
     fn open(&self, destination: &str) -> Result<Store, String> {
@@ -300,6 +344,18 @@ impl Surroundings for Around {
 }
 
 impl Around {
+    fn proofs(&self) -> MutexGuard<'_, Proofs> {
+        // What is not in it is found out once more.
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a destination has of a chain.
+    fn links_in(&self, destination: &str, chain: &ChainPath) -> Result<(Store, Vec<Link>), String> {
+        let store = self.open(destination)?;
+        let listed = store.list_chain(chain).map_err(|error| with_causes(&error))?;
+        Ok((store, Link::listed(listed)))
+    }
+
     /// Claims a full backup where others write as well; says who takes one, or that the first one has come, where that is so.
     fn claim_full(&self, need: Need) -> Result<Vec<HeldClaim>, String> {
         let mut held = Vec::new();
@@ -348,7 +404,7 @@ impl Listener for Around {
 }
 
 /// The full backup that is followed, by what destinations hold.
-fn sight(catalog: &Catalog) -> Sight {
+fn sight(catalog: &Catalog, known: impl FnOnce(&Backup) -> Known) -> Sight {
     match catalog.latest() {
         Ok(backup) => Sight::Full(Box::new(backup.manifest().clone()), known(backup)),
         Err(error @ (LatestError::Empty | LatestError::NothingGood { .. })) => Sight::None(error.to_string()),
@@ -385,20 +441,36 @@ fn known(backup: &Backup) -> Known {
     known
 }
 
-/// The good full backup of the same history beside `full` whose chain was written to, goes on and has come furthest.
-fn written_last_beside(catalog: &Catalog, full: &Outline) -> Option<(Outline, Known)> {
+/// The good full backup of the same history beside `full` whose chain was written to, goes on and has come furthest, by what is
+/// `proven` of it.
+fn written_last_beside(
+    catalog: &Catalog,
+    full: &Outline,
+    mut proven: impl FnMut(&Backup) -> Result<Known, String>,
+) -> Result<Option<(Outline, Known)>, String> {
     let is_other = |backup: &&Backup| {
         let outline = backup.manifest();
         backup.is_good() && outline.lineage == full.lineage && outline.chain != full.chain
     };
-    let others = catalog.backups().iter().filter(is_other).map(|backup| {
-        let known = known(backup);
-        (known.reached(backup.revision()), backup, known)
-    });
-    let goes_on =
-        others.filter(|(_, backup, known)| known.epoch().is_some() && known.ends_before(backup.revision()).is_none());
-    let (_, backup, known) = goes_on.max_by_key(|(reached, backup, _)| (*reached, backup.newness()))?;
-    Some((backup.manifest().clone(), known))
+    let others = catalog.backups().iter().filter(is_other);
+    let mut others: Vec<_> = others
+        .map(|backup| (known(backup).reached(backup.revision()), backup))
+        .collect();
+    // Names tell how far it is at the most.
+    others.sort_by_key(|(reached, backup)| Reverse((*reached, backup.newness())));
+    let mut furthest: Option<(Revision, &Backup, Known)> = None;
+    for (at_most, backup) in others {
+        if furthest.as_ref().is_some_and(|(reached, ..)| *reached >= at_most) {
+            break;
+        }
+        let known = proven(backup)?;
+        let reached = known.reached(backup.revision());
+        let goes_on = known.epoch().is_some() && known.ends_before(backup.revision()).is_none();
+        if goes_on && furthest.as_ref().is_none_or(|(furthest, ..)| reached > *furthest) {
+            furthest = Some((reached, backup, known));
+        }
+    }
+    Ok(furthest.map(|(_, backup, known)| (backup.manifest().clone(), known)))
 }
 
 fn in_words(failure: Failure) -> String {

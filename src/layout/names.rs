@@ -105,6 +105,11 @@ impl FromStr for HostName {
 #[serde(transparent)]
 pub struct Epoch(pub u32);
 
+impl Epoch {
+    /// The last one that has a name: eight digits.
+    pub const LAST: Epoch = Epoch(99_999_999);
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08}", self.0)
@@ -264,6 +269,26 @@ impl ObjectName {
             | ObjectName::Epoch(..)
             | ObjectName::Mark(..)
             | ObjectName::Gap(..)
+            | ObjectName::Pin(_)
+            | ObjectName::Check(..)
+            | ObjectName::Canary(_)
+            | ObjectName::Claim(..) => None,
+        }
+    }
+
+    /// The epoch under which it was written; none of what is of none.
+    pub fn epoch(&self) -> Option<Epoch> {
+        match self {
+            ObjectName::Epoch(_, epoch)
+            | ObjectName::Delta(_, _, epoch)
+            | ObjectName::Pack(_, _, epoch)
+            | ObjectName::Mark(_, _, _, epoch)
+            | ObjectName::Gap(_, _, epoch) => Some(*epoch),
+            ObjectName::StoreMarker
+            | ObjectName::Signers
+            | ObjectName::Acceptance(_)
+            | ObjectName::Full(_)
+            | ObjectName::FullManifest(..)
             | ObjectName::Pin(_)
             | ObjectName::Check(..)
             | ObjectName::Canary(_)

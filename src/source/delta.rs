@@ -168,6 +168,20 @@ pub fn head(store: &Store, belongs: &Belongs, name: &ObjectName) -> Result<Judge
     Ok(open(store, belongs, name)?.judged)
 }
 
+/// The same of an object that a listing has with so many bytes, which must be those of its head and body.
+pub fn of_length(store: &Store, belongs: &Belongs, name: &ObjectName, listed: u64) -> Result<Judged, Unread> {
+    let judged = head(store, belongs, name)?;
+    let body = judged.head.header.stored.map_or(0, |stored| stored.bytes);
+    let expected = judged.head.body.saturating_add(body);
+    match listed == expected {
+        true => Ok(judged),
+        false => {
+            let reason = format!("it has {listed} bytes instead of {expected}");
+            Err(damaged(&called(store, name), "stored bytes", reason))
+        }
+    }
+}
+
 /// Reads as many bytes as were recorded, which have the digest that was.
 fn exactly(from: &mut impl Read, recorded: Stream, name: &str, stage: &'static str) -> Result<Vec<u8>, Unread> {
     let bytes = read_up_to(from, recorded.bytes, name)?;

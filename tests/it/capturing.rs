@@ -336,6 +336,45 @@ fn what_etcd_compacted_meanwhile_ends_the_chain_and_a_new_one_begins_by_itself()
 }
 
 #[test]
+fn what_only_has_the_name_of_captured_changes_is_captured_anew_and_named() {
+    let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    client.put("first", "x", 0).unwrap();
+    let host = Host::new(&etcd);
+    host.configure(&etcd, DELTAS);
+    let agent = host.start(["agent"]);
+    until("the first backup", || !chains(&host, &host.store()).is_empty());
+    let mut load = Load::new(23);
+    load.run(&client, 20);
+    let before = until_stored(&host, client.revision().unwrap());
+    stop(agent);
+    let deltas = before.with(".delta");
+    let last = &before.files[deltas[deltas.len() - 1]];
+    // A power cut of the store's host has torn the last one, and a stranger says that all that follows is there.
+    let whole = fs::read(last).unwrap();
+    fs::write(last, &whole[..whole.len() - 7]).unwrap();
+    let next = client.revision().unwrap() + 1;
+    let first = before.base().unwrap() + 1;
+    let forged = last.with_file_name(format!("{first:020}-{:020}.00000001.delta", next + 5_000));
+    fs::write(&forged, &whole).unwrap();
+    load.run(&client, 20);
+    let agent = host.start(["agent"]);
+    let revision = client.revision().unwrap();
+    until("the changes to be captured", || {
+        lane(&host)["captured_to"].as_i64() == Some(revision)
+    });
+    let said = stop(agent);
+    assert!(said.contains("counts for nothing"), "{said}");
+    assert!(said.contains("(and 1 more)"), "{said}");
+    fs::remove_file(&forged).unwrap();
+    fs::remove_file(last).unwrap();
+    let after = prove(&host, &client, revision);
+    assert_eq!((after.with(".gap").len(), after.chain), (0, before.chain));
+}
+
+#[test]
 fn what_was_written_before_a_backup_that_came_while_no_agent_ran_is_captured_as_well() {
     let Some(etcd) = Etcd::start(Version::V3_6, Options::default()) else {
         return;

@@ -210,6 +210,6 @@ impl Desk {
 fn spool_end(error: spool::Error) -> End {
     match error {
         spool::Error::Full { .. } => End::Gap(GapReason::SpoolFull, told(&error)),
-        spool::Error::Files(_) | spool::Error::Unreadable { .. } => End::Lost(told(&error)),
+        spool::Error::Files(_) | spool::Error::Unreadable { .. } | spool::Error::Lost { .. } => End::Lost(told(&error)),
     }
 }

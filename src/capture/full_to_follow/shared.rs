@@ -53,7 +53,6 @@ impl Running {
         let look_every = every
             .clamp(Duration::from_secs(1), Duration::from_secs(30))
             .min(patience(every) / 2);
-        let path = full.chain_path();
         let mut standby = Standby::new(known.clone(), self.desk.around.now().instant);
         let mut known = known;
         loop {
@@ -64,9 +63,14 @@ impl Running {
             };
             let now = self.desk.around.now().instant;
             if standby.look(known.clone(), is_behind, every, silent_for, now) == Turn::TakeOver {
-                let mut next = self.following(full.clone(), known.clone());
-                next.newer_at = newer_at;
-                match self.claim(next).await {
+                let claimed = match self.following(full.clone()).await {
+                    Ok(mut next) => {
+                        next.newer_at = newer_at;
+                        self.claim(next).await
+                    }
+                    Err(why) => Err(why),
+                };
+                match claimed {
                     Ok(Some(next)) => {
                         let message = format!("this host writes the deltas of {} from now on", full.chain);
                         self.desk.around.say(Level::Info, &message);
@@ -97,8 +101,8 @@ impl Running {
                     return;
                 },
             }
-            let (around, chain) = (self.desk.around.clone(), path.clone());
-            match blocking(move || around.look_at(&chain)).await {
+            let (around, of) = (self.desk.around.clone(), full.clone());
+            match blocking(move || around.look_at(&of)).await {
                 Ok(seen) => known = seen,
                 Err(why) => {
                     self.trouble(&why);

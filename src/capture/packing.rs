@@ -3,7 +3,7 @@
 //!
 //! Invariant: only who holds the newest epoch of the newest chain packs and removes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 
 use super::{Settings, Surroundings};
-use crate::catalog::{self, Following, Link};
+use crate::catalog::{Following, Link};
 use crate::error_chain::with_causes;
 use crate::health::Level;
 use crate::layout::{ChainPath, Epoch, Listed, ObjectName};
 use crate::model::Revision;
-use crate::pack::{self, By, FAN, Piece, next_pack, pack, remove_superseded, superseded};
+use crate::pack::{self, By, FAN, Holders, Piece, next_pack, pack, remove_superseded, superseded};
 use crate::source::delta::Belongs;
 use crate::store::{self, Store};
 
@@ -29,6 +29,8 @@ const REMOVE_EVERY: Duration = Duration::from_secs(600);
 const STOPS_WITHIN: Duration = Duration::from_millis(250);
 /// How long it waits after a failure.
 const PAUSE: Duration = Duration::from_secs(60);
+/// For how long an object that could not be read, or is of no use, is passed over.
+const BELIEVED_FOR: Duration = Duration::from_secs(600);
 
 /// What this host writes at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,9 +81,12 @@ enum Error {
     /// It refused.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// There is no pack, or nothing was removed for one.
+    /// There is no pack.
     #[error(transparent)]
     Pack(#[from] pack::Error),
+    /// There are packs, and what they hold was not removed.
+    #[error("what packs hold is not removed: {}", with_causes(.0))]
+    Removal(pack::Error),
 }
 
 /// The packing in one destination.
@@ -94,6 +99,30 @@ pub(super) struct Packing {
     pub stop: Arc<AtomicBool>,
 }
 
+/// What is known of objects beyond one look, so that they are read once.
+#[derive(Default)]
+struct Memory {
+    /// Packs that were read as a whole.
+    holders: Holders,
+    /// What is of no use, or could not be read, and until when that is believed.
+    useless: BTreeMap<ObjectName, Instant>,
+}
+
+impl Memory {
+    fn is_useless(&self, name: &ObjectName, now: Instant) -> bool {
+        self.useless.get(name).is_some_and(|until| *until > now)
+    }
+
+    fn passes_over(&mut self, name: ObjectName, now: Instant) {
+        self.useless.insert(name, now + BELIEVED_FOR);
+    }
+
+    /// When something that is passed over may be of use again.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        self.useless.values().filter(|until| **until > now).min().copied()
+    }
+}
+
 /// What is known of a chain in the destination.
 struct Pieces {
     chain: Chain,
@@ -103,12 +132,14 @@ struct Pieces {
     /// Chains of which what packs hold was not all removed when this one took their place.
     before: Vec<Belongs>,
     removed_at: Option<Instant>,
+    /// When it is looked again at what was passed over.
+    again_at: Option<Instant>,
 }
 
 impl Packing {
     /// Packs until it is stopped. Blocks.
     pub fn run(&self) {
-        let (mut pieces, mut useless) = (None, BTreeSet::new());
+        let (mut pieces, mut memory) = (None, Memory::default());
         let mut said = None;
         let mut next = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
@@ -118,7 +149,7 @@ impl Packing {
             }
             next = Instant::now() + LOOK_EVERY;
             let Some(chain) = self.writing.now() else { continue };
-            let Err(error) = self.look(chain, &mut pieces, &mut useless) else {
+            let Err(error) = self.look(chain, &mut pieces, &mut memory) else {
                 continue;
             };
             let why = with_causes(&error);
@@ -127,20 +158,26 @@ impl Packing {
                 self.around.say(Level::Warning, &what);
                 said = Some(why);
             }
-            if let Error::Pack(pack::Error::Unread { object, .. }) = error {
-                useless.insert(object);
+            match error {
+                // What there is stays known; that it cannot be removed now changes nothing.
+                Error::Removal(_) => {}
+                Error::Pack(pack::Error::Unread { object, .. }) => {
+                    memory.passes_over(object, self.around.now().instant);
+                    pieces = None;
+                }
+                Error::Closed(_) | Error::Store(_) | Error::Pack(_) => pieces = None,
             }
-            pieces = None;
             next = Instant::now() + PAUSE;
         }
     }
 
-    fn look(&self, chain: Chain, known: &mut Option<Pieces>, useless: &mut BTreeSet<ObjectName>) -> Result<(), Error> {
+    fn look(&self, chain: Chain, known: &mut Option<Pieces>, memory: &mut Memory) -> Result<(), Error> {
+        let now = self.around.now().instant;
         let pieces = match known {
-            Some(pieces) if pieces.chain == chain => pieces,
+            Some(pieces) if pieces.chain == chain && pieces.again_at.is_none_or(|at| at > now) => pieces,
             _ => {
                 self.arrived.take();
-                known.insert(self.begin(chain, useless)?)
+                known.insert(self.begin(chain, memory)?)
             }
         };
         if pieces.store.locks() {
@@ -177,16 +214,16 @@ impl Packing {
             .removed_at
             .is_none_or(|at| at.elapsed() >= REMOVE_EVERY.min(self.settings.pack_after))
         {
+            // Also where it is refused: it is tried again when it is time.
+            pieces.removed_at = Some(Instant::now());
             let belongs = &pieces.chain.belongs;
             let links = links(&pieces.store, belongs)?;
-            let is_outdone = links
-                .iter()
-                .any(|link| matches!(&link.name, ObjectName::Epoch(_, epoch) if *epoch > pieces.chain.epoch));
-            if !is_outdone {
-                remove_superseded(&pieces.store, belongs, &links, self.grace(), &|| self.go_on())?;
-                self.tidy_up_before(pieces)?;
+            if !is_outdone(&pieces.store, &links, pieces.chain.epoch)? {
+                let (known, grace) = (&mut memory.holders, self.grace());
+                remove_superseded(&pieces.store, belongs, &links, known, grace, &|| self.go_on())
+                    .map_err(Error::Removal)?;
+                self.tidy_up_before(pieces, known)?;
             }
-            pieces.removed_at = Some(Instant::now());
         }
         Ok(())
     }
@@ -197,11 +234,11 @@ impl Packing {
     }
 
     /// Removes what packs hold of the chains before, until there is no more of it.
-    fn tidy_up_before(&self, pieces: &mut Pieces) -> Result<(), Error> {
-        let mut left = Vec::new();
+    fn tidy_up_before(&self, pieces: &mut Pieces, known: &mut Holders) -> Result<(), Error> {
+        let (mut left, mut refused) = (Vec::new(), None);
         for belongs in std::mem::take(&mut pieces.before) {
             let links = links(&pieces.store, &belongs)?;
-            match remove_superseded(&pieces.store, &belongs, &links, self.grace(), &|| self.go_on()) {
+            match remove_superseded(&pieces.store, &belongs, &links, known, self.grace(), &|| self.go_on()) {
                 Ok(removed) => {
                     if removed.len() < superseded(&links, pieces.store.now()?, SignedDuration::ZERO).len() {
                         left.push(belongs);
@@ -209,47 +246,67 @@ impl Packing {
                 }
                 // A pack that is damaged, or of another history: what it should hold stays. `verify` tells of it.
                 Err(pack::Error::Unread { .. }) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    left.push(belongs);
+                    refused.get_or_insert(error);
+                }
             }
         }
         pieces.before = left;
-        Ok(())
+        refused.map_or(Ok(()), |error| Err(Error::Removal(error)))
     }
 
     /// What there is, as it is read one after the other; what is of no use is passed over.
-    fn begin(&self, chain: Chain, useless: &mut BTreeSet<ObjectName>) -> Result<Pieces, Error> {
+    fn begin(&self, chain: Chain, memory: &mut Memory) -> Result<Pieces, Error> {
+        let now = self.around.now().instant;
         let store = self.around.open(&self.destination).map_err(Error::Closed)?;
-        let links = links(&store, &chain.belongs)?;
-        let following = Following::of_links(chain.base, links.iter().map(|link| (self.destination.as_str(), link)));
-        let mut to = following.window().to;
-        let in_order = loop {
-            let may_be_used = |piece: &catalog::Piece| !useless.contains(&piece.name);
-            match following.plan_from(chain.base, to, may_be_used) {
-                Err(hole) => to = hole.reached,
-                Ok(planned) => {
-                    let planned = planned
-                        .iter()
-                        .flat_map(|piece| links.iter().find(|link| link.name == piece.name));
-                    let made = planned.map(|link| pack::piece(&store, &chain.belongs, link));
-                    match made.collect::<Result<Vec<_>, _>>() {
-                        Ok(made) => break made.into_iter().flatten().collect(),
-                        Err(pack::Error::Unread { object, .. }) => drop(useless.insert(object)),
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-            }
-        };
-        let before = match store.locks() {
-            true => Vec::new(),
-            false => chains_with_packs(&store, &chain.belongs)?,
-        };
-        Ok(Pieces {
+        let mut pieces = Pieces {
             chain,
             store,
-            in_order,
-            before,
+            in_order: Vec::new(),
+            before: Vec::new(),
             removed_at: None,
-        })
+            again_at: None,
+        };
+        // Nothing is packed there, so nothing is to be known.
+        if pieces.store.locks() {
+            return Ok(pieces);
+        }
+        let (store, belongs, base) = (&pieces.store, &pieces.chain.belongs, pieces.chain.base);
+        let links = links(store, belongs)?;
+        let following = Following::of_links(base, links.iter().map(|link| (self.destination.as_str(), link)));
+        let by_name: BTreeMap<&ObjectName, &Link> = links.iter().map(|link| (&link.name, link)).collect();
+        let mut made: BTreeMap<&ObjectName, Piece> = BTreeMap::new();
+        let mut to = following.window().to;
+        pieces.in_order = 'planned: loop {
+            let planned = match following.plan_from(base, to, |piece| !memory.is_useless(&piece.name, now)) {
+                Err(hole) => {
+                    to = hole.reached;
+                    continue;
+                }
+                Ok(planned) => planned,
+            };
+            for piece in &planned {
+                let Some(link) = by_name.get(&piece.name).filter(|_| !made.contains_key(&piece.name)) else {
+                    continue;
+                };
+                match pack::piece(store, belongs, link) {
+                    Ok(piece) => made.extend(piece.map(|piece| (&link.name, piece))),
+                    Err(pack::Error::Unread { object, .. }) => {
+                        memory.passes_over(object, now);
+                        continue 'planned;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            break planned
+                .iter()
+                .filter_map(|piece| made.get(&piece.name).cloned())
+                .collect();
+        };
+        pieces.before = chains_with_packs(store, belongs)?;
+        pieces.again_at = memory.next(now);
+        Ok(pieces)
     }
 
     fn go_on(&self) -> ControlFlow<()> {
@@ -258,6 +315,16 @@ impl Packing {
             false => ControlFlow::Continue(()),
         }
     }
+}
+
+/// Whether somebody who counts has begun a later epoch.
+fn is_outdone(store: &Store, links: &[Link], own: Epoch) -> Result<bool, store::Error> {
+    for link in links {
+        if matches!(&link.name, ObjectName::Epoch(_, epoch) if *epoch > own) && store.counts(&link.name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn links(store: &Store, belongs: &Belongs) -> Result<Vec<Link>, Error> {
@@ -358,25 +425,25 @@ mod tests {
             base: Revision::new(0).unwrap(),
             epoch: Epoch(2),
         };
-        let (mut known, mut useless) = (None, BTreeSet::new());
-        packing.look(chain.clone(), &mut known, &mut useless).unwrap();
+        let (mut known, mut memory) = (None, Memory::default());
+        packing.look(chain.clone(), &mut known, &mut memory).unwrap();
         assert_eq!(names(&store, &maker.belongs()), (10, 0));
         for i in 10..40 {
             let piece = add(i);
             packing.arrived.add(&piece.name, piece.bytes);
-            packing.look(chain.clone(), &mut known, &mut useless).unwrap();
+            packing.look(chain.clone(), &mut known, &mut memory).unwrap();
         }
         assert_eq!(names(&store, &maker.belongs()), (40, 2));
         // Another run finds the same.
         let mut again = None;
-        packing.look(chain.clone(), &mut again, &mut useless).unwrap();
+        packing.look(chain.clone(), &mut again, &mut memory).unwrap();
         let in_order = |known: &Option<Pieces>| known.as_ref().unwrap().in_order.clone();
         assert_eq!(in_order(&again), in_order(&known));
         assert_eq!(in_order(&again).len(), 2 + 8);
 
         let later = tests::packing(&store, Duration::ZERO);
         let mut third = None;
-        later.look(chain.clone(), &mut third, &mut useless).unwrap();
+        later.look(chain.clone(), &mut third, &mut memory).unwrap();
         assert_eq!(names(&store, &maker.belongs()), (8, 2));
         // Who has been outdone removes nothing.
         store
@@ -386,7 +453,7 @@ mod tests {
             let piece = add(i);
             later.arrived.add(&piece.name, piece.bytes);
         });
-        later.look(chain, &mut third, &mut useless).unwrap();
+        later.look(chain, &mut third, &mut memory).unwrap();
         assert_eq!(names(&store, &maker.belongs()), (16, 3));
     }
 
@@ -404,17 +471,17 @@ mod tests {
         for i in 0..18 {
             delta(&store, &maker, 10 * i + 1, 10 * i + 10);
         }
-        let (mut known, mut useless) = (None, BTreeSet::new());
-        patient.look(chain(maker.belongs()), &mut known, &mut useless).unwrap();
+        let (mut known, mut memory) = (None, Memory::default());
+        patient.look(chain(maker.belongs()), &mut known, &mut memory).unwrap();
         assert_eq!(names(&store, &maker.belongs()), (18, 1));
-        patient.look(chain(next.clone()), &mut known, &mut useless).unwrap();
+        patient.look(chain(next.clone()), &mut known, &mut memory).unwrap();
         assert_eq!(names(&store, &maker.belongs()), (18, 1));
         let before = |known: &Option<Pieces>| known.as_ref().unwrap().before.clone();
         assert_eq!(before(&known), [maker.belongs()], "it is not time yet");
         // Another run, an hour later.
         let later = packing(&store, Duration::ZERO);
         let mut known = None;
-        later.look(chain(next.clone()), &mut known, &mut useless).unwrap();
+        later.look(chain(next.clone()), &mut known, &mut memory).unwrap();
         assert_eq!(names(&store, &maker.belongs()), (2, 1));
         assert_eq!(before(&known), []);
     }
@@ -435,14 +502,45 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let (mut known, mut useless) = (None, BTreeSet::from([pieces[18].name.clone()]));
-        packing.look(chain.clone(), &mut known, &mut useless).unwrap();
+        let (mut known, mut memory) = (None, Memory::default());
+        memory.passes_over(pieces[18].name.clone(), Instant::now());
+        packing.look(chain.clone(), &mut known, &mut memory).unwrap();
         assert_eq!(names(&store, &maker.belongs()), (20, 1));
         // It is met once more deltas are there.
         let found = pack(&store, &chain.belongs, &pieces[10..18], &by(&packing), &|| {
             ControlFlow::Continue(())
         });
         assert!(matches!(found, Err(pack::Error::Unread { object, .. }) if object == pieces[17].name));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_passed_over_for_a_while_and_looked_at_again() {
+        let ((_home, store), maker) = (store(), Maker::new());
+        let mut packing = packing(&store, Duration::from_secs(3600));
+        let alone = Arc::new(Alone::with(&store));
+        packing.around = alone.clone();
+        let chain = Chain {
+            belongs: maker.belongs(),
+            base: Revision::new(0).unwrap(),
+            epoch: Epoch(2),
+        };
+        // A pack of three, which is in the way of nothing but of its own.
+        let all: Vec<_> = (0..3).map(|i| maker.delta(10 * i + 1, 10 * i + 10, 1)).collect();
+        let (name, bytes) = maker.pack(&all);
+        store.put_new(&name, &bytes).unwrap();
+        let path = store.path_of(&name);
+        let head = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+        std::fs::write(&path, &bytes[..head / 2]).unwrap();
+        let (mut known, mut memory) = (None, Memory::default());
+        packing.look(chain.clone(), &mut known, &mut memory).unwrap();
+        let in_order = |known: &Option<Pieces>| known.as_ref().unwrap().in_order.len();
+        assert_eq!(in_order(&known), 0);
+        std::fs::write(&path, &bytes).unwrap();
+        packing.look(chain.clone(), &mut known, &mut memory).unwrap();
+        assert_eq!(in_order(&known), 0, "it is not looked at each time");
+        alone.pass(BELIEVED_FOR);
+        packing.look(chain, &mut known, &mut memory).unwrap();
+        assert_eq!(in_order(&known), 1);
     }
 
     fn by(packing: &Packing) -> By {

@@ -9,7 +9,7 @@
 
 mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, Read};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -151,29 +151,59 @@ pub fn piece(store: &Store, belongs: &Belongs, link: &Link) -> Result<Option<Pie
     }))
 }
 
+/// What is known of packs that were read as a whole, so that each is read once: also where what it holds cannot be removed.
+#[derive(Debug, Default)]
+pub struct Holders(BTreeMap<(ObjectName, u64, Timestamp), Held>);
+
+/// What a pack was found to hold.
+#[derive(Debug, Clone)]
+enum Held {
+    /// These revisions, in order.
+    Spans(Vec<Span>),
+    /// Nothing that counts.
+    Nothing,
+}
+
+impl Holders {
+    fn key(link: &Link) -> (ObjectName, u64, Timestamp) {
+        (link.name.clone(), link.bytes, link.written_at)
+    }
+}
+
 /// Removes what packs and later marks have made superfluous, and says what that was. A pack is read as a whole before what it
-/// holds goes. One by nobody who counts is passed over; one that is damaged too, and is the error at the end.
+/// holds goes, once for all that share `known`. One by nobody who counts is passed over; one that is damaged too, and is the error at
+/// the end where it was just found to be.
 pub fn remove_superseded(
     store: &Store,
     belongs: &Belongs,
     links: &[Link],
+    known: &mut Holders,
     grace: SignedDuration,
     go_on: GoOn<'_>,
 ) -> Result<Vec<ObjectName>, Error> {
     let now = store.now()?;
     let mut usable = links.to_vec();
-    let (mut proven, mut damaged) = (BTreeMap::new(), None);
+    // What is not there any more is not needed either.
+    let there: BTreeSet<_> = links.iter().map(Holders::key).collect();
+    known
+        .0
+        .retain(|key, _| key.0.chain() != Some(&belongs.chain) || there.contains(key));
+    usable.retain(|link| !matches!(known.0.get(&Holders::key(link)), Some(Held::Nothing)));
+    let mut damaged = None;
     let superseded = loop {
         let superseded = superseded(&usable, now, grace);
         let mut holders = superseded.iter().filter_map(|(_, holder)| *holder);
-        let Some(holder) = holders.find(|holder| !proven.contains_key(&holder.name)) else {
+        let Some(holder) = holders.find(|holder| !known.0.contains_key(&Holders::key(holder))) else {
             break superseded;
         };
-        let name = holder.name.clone();
+        let (name, key) = (holder.name.clone(), Holders::key(holder));
         match delta::prove(store, belongs, &name, go_on) {
-            Ok(Some(spans)) => drop(proven.insert(name, spans)),
+            Ok(Some(spans)) => drop(known.0.insert(key, Held::Spans(spans))),
             Ok(None) => return Ok(Vec::new()),
             Err(why) => {
+                if !why.may_pass() {
+                    known.0.insert(key, Held::Nothing);
+                }
                 if matches!(why, Unread::Unusable(_)) {
                     damaged.get_or_insert(unread(&name)(why));
                 }
@@ -187,7 +217,10 @@ pub fn remove_superseded(
             break;
         }
         let is_held = holder.is_none_or(|holder| {
-            let spans = proven.get(&holder.name).map_or(&[][..], Vec::as_slice);
+            let spans = match known.0.get(&Holders::key(holder)) {
+                Some(Held::Spans(spans)) => spans.as_slice(),
+                Some(Held::Nothing) | None => &[],
+            };
             link.name.span().is_some_and(|span| cover(spans, span))
         });
         if !is_held {
@@ -466,7 +499,15 @@ pub(crate) mod tests {
             "{found:?}"
         );
 
-        let removed = remove_superseded(&store, &belongs, &listed, SignedDuration::ZERO, GO_ON).unwrap();
+        let removed = remove_superseded(
+            &store,
+            &belongs,
+            &listed,
+            &mut Holders::default(),
+            SignedDuration::ZERO,
+            GO_ON,
+        )
+        .unwrap();
         assert_eq!(removed.len(), 5);
         let left = links(&store, &maker);
         assert_eq!(left.iter().map(|link| &link.name).collect::<Vec<_>>(), [&second.name]);
@@ -498,7 +539,14 @@ pub(crate) mod tests {
         let head = Head::read(&pack.name, &packed).unwrap();
         let remove = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
-            let refused = remove_superseded(&store, &belongs, &links(&store, &maker), SignedDuration::ZERO, GO_ON);
+            let refused = remove_superseded(
+                &store,
+                &belongs,
+                &links(&store, &maker),
+                &mut Holders::default(),
+                SignedDuration::ZERO,
+                GO_ON,
+            );
             assert!(matches!(refused, Err(Error::Unread { .. })), "{refused:?}");
         };
         // A byte in the middle of a delta's body; and an end in the middle of the second.
@@ -509,7 +557,14 @@ pub(crate) mod tests {
         remove(&packed[..middle]);
         assert_eq!(links(&store, &maker).len(), 3);
         fs::write(&path, &packed).unwrap();
-        let removed = remove_superseded(&store, &belongs, &links(&store, &maker), SignedDuration::ZERO, GO_ON);
+        let removed = remove_superseded(
+            &store,
+            &belongs,
+            &links(&store, &maker),
+            &mut Holders::default(),
+            SignedDuration::ZERO,
+            GO_ON,
+        );
         assert_eq!(removed.unwrap().len(), 2);
     }
 
@@ -523,13 +578,44 @@ pub(crate) mod tests {
         // The one in the middle is left out of it.
         let (name, bytes) = maker.pack(&[maker.delta(7, 9, 1), maker.delta(13, 15, 1)]);
         store.put_new(&name, &bytes).unwrap();
-        let removed = remove_superseded(&store, &belongs, &links(&store, &maker), SignedDuration::ZERO, GO_ON);
+        let removed = remove_superseded(
+            &store,
+            &belongs,
+            &links(&store, &maker),
+            &mut Holders::default(),
+            SignedDuration::ZERO,
+            GO_ON,
+        );
         let removed: Vec<_> = removed
             .unwrap()
             .iter()
             .map(|name| name.span().unwrap().from().get())
             .collect();
         assert_eq!(removed, [7, 13]);
+    }
+
+    #[test]
+    fn what_is_refused_to_be_removed_goes_later_and_the_pack_is_not_read_again_for_it() {
+        let ((_home, store), maker) = (store(), Maker::new());
+        let belongs = maker.belongs();
+        let pieces = [delta(&store, &maker, 7, 9).0, delta(&store, &maker, 10, 12).0];
+        let made = pack(&store, &belongs, &pieces, &by(), GO_ON).unwrap();
+        let listed = links(&store, &maker);
+        // What no call removes.
+        let path = store.path_of(&pieces[0].name);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("x"), "x").unwrap();
+        let mut known = Holders::default();
+        let mut remove = || remove_superseded(&store, &belongs, &listed, &mut known, SignedDuration::ZERO, GO_ON);
+        let refused = remove();
+        assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+        fs::remove_dir_all(&path).unwrap();
+        // Whoever read it now would find nothing.
+        let file = store.path_of(&made.name);
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, vec![0; bytes.len()]).unwrap();
+        assert_eq!(remove().unwrap().len(), 2);
     }
 
     #[test]
@@ -558,8 +644,17 @@ pub(crate) mod tests {
         let (name, bytes) = maker.pack(&[maker.delta(7, 9, 1), maker.delta(10, 12, 1)]);
         store.put_new(&name, &bytes).unwrap();
         let (strange, _) = delta(&store, &maker, 13, 15);
-        let remove =
-            || remove_superseded(&store, &belongs, &links(&store, &maker), SignedDuration::ZERO, GO_ON).unwrap();
+        let remove = || {
+            remove_superseded(
+                &store,
+                &belongs,
+                &links(&store, &maker),
+                &mut Holders::default(),
+                SignedDuration::ZERO,
+                GO_ON,
+            )
+            .unwrap()
+        };
         assert_eq!(remove(), []);
         let refused = pack(&store, &belongs, &[good[1].clone(), strange], &by(), GO_ON);
         assert!(

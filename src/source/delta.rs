@@ -41,6 +41,11 @@ pub enum Unread {
 }
 
 impl Unread {
+    /// Whether it may be read the next time: nothing was found to be wrong with it.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Unread::Gone | Unread::Unusable(Error::Read { .. }))
+    }
+
     /// That the records of a delta do not decode, though they are what was stored.
     pub fn of_records(name: String, fault: &RecordFault) -> Unread {
         damaged(&name, "records", fault.to_string())

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::capture::{Place, Proofs};
 use crate::catalog::{Backup, BackupCopy, Catalog, Following, LastCheck, Pinned, Standing};
 use crate::layout::{ChainPath, Fault, Listed, ListedObject, ObjectName, Pin};
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
@@ -112,6 +113,7 @@ pub fn plan(
     set_back: Result<Option<SetBack>, String>,
 ) -> Plan {
     let mut inventory = Inventory::of(catalog, target.destination, &pins(target, catalog));
+    prove(target, catalog, now, &mut inventory);
     let led = inventory.take_out(&catalog.led_in(target.destination));
     let (judged, held) = match by_age {
         ByAge::Confirmed => (retention::plan(&inventory, target.policy, now, zone), None),
@@ -137,6 +139,28 @@ pub fn plan(
     };
     plan.add_led(led);
     plan.without_locked(target.store, now)
+}
+
+/// Finds out how far those chains lead by whose changes others may be displaced: a stranger can give an object any name. Where that cannot be
+/// read they displace nobody.
+fn prove(target: Target<'_>, catalog: &Catalog, now: Timestamp, inventory: &mut Inventory) {
+    let mut proofs = Proofs::default();
+    for path in inventory.displacing(target.policy, now) {
+        let mut backups = catalog.backups().iter();
+        let Some(backup) = backups.find(|backup| backup.manifest().chain_path() == path) else {
+            continue;
+        };
+        let copy = backup.copies.iter().find(|copy| copy.destination == target.destination);
+        let place = Place {
+            destination: target.destination,
+            store: target.store,
+            links: copy.map(|copy| copy.links.clone()).unwrap_or_default(),
+        };
+        let full = backup.manifest();
+        let proven = proofs.prove(full, &[place]);
+        let reached = proven.map_or(full.to_revision, |proven| proven.known.reached(full.to_revision));
+        inventory.is_proven(&path, reached);
+    }
 }
 
 /// Whether nothing but `pitr_window` keeps a backup from `max_bytes`.
@@ -557,6 +581,78 @@ mod tests {
                 store.remove(&manifest.object_name()).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_a_stranger_has_written_displaces_no_changes_that_the_window_needs() {
+        let (_root, store) = store();
+        let ids = [
+            "20261101T101530Z-00000001",
+            "20261102T101530Z-00000001",
+            "20261120T101530Z-00000001",
+        ];
+        let manifests: Vec<_> = ids
+            .into_iter()
+            .zip([10, 50, 101])
+            .map(|(id, tip)| manifest(0xab, id, tip))
+            .collect();
+        for manifest in &manifests {
+            let object = vec![0; manifest.stored.bytes as usize];
+            store.put_new(&manifest.object_name(), &object).unwrap();
+            let mut of_one = manifest.clone();
+            of_one.lineage = manifests[0].lineage.clone();
+            store.put_new(&manifest.name(), &of_one.to_bytes()).unwrap();
+        }
+        let named = |of: usize, from, to| {
+            let span = crate::layout::Span::new(Revision::new(from).unwrap(), Revision::new(to).unwrap()).unwrap();
+            let name = ObjectName::Delta(manifests[of].chain_path(), span, crate::layout::Epoch(1));
+            store.put_new(&name, b"x").unwrap();
+        };
+        // The changes of the first one lead to the last; those of the second are a name and nothing else.
+        named(0, 11, 101);
+        named(1, 51, 101);
+        let policy = Policy {
+            pitr_window: Some(Duration::from_secs(7 * 86_400)),
+            ..Policy::default()
+        };
+        let target = Target {
+            destination: "local",
+            store: &store,
+            policy: &policy,
+        };
+        let catalog = store.catalog("local").unwrap();
+        let now = "2026-11-21T00:00:00Z".parse().unwrap();
+        let plan = plan(target, &catalog, now, &TimeZone::UTC, ByAge::Confirmed, None, Ok(None));
+        let kept: Vec<_> = plan.keep.iter().map(|kept| kept.id.as_str()).collect();
+        assert_eq!(kept, ids, "{plan:?}");
+    }
+
+    #[test]
+    fn a_chain_with_many_changes_shows_that_it_gets_on_while_it_goes() {
+        use std::cell::Cell;
+
+        let (_root, store) = store();
+        let manifests = ["20261120T101531Z-00000001", "20261120T101532Z-00000001"].map(|id| manifest(0xab, id, 10));
+        for manifest in &manifests {
+            let object = vec![0; manifest.stored.bytes as usize];
+            store.put_new(&manifest.object_name(), &object).unwrap();
+            store.put_new(&manifest.name(), &manifest.to_bytes()).unwrap();
+        }
+        let epoch = crate::layout::Epoch(1);
+        for at in 11..61 {
+            let at = Revision::new(at).unwrap();
+            let span = crate::layout::Span::new(at, at).unwrap();
+            let name = ObjectName::Delta(manifests[0].chain_path(), span, epoch);
+            store.put_new(&name, b"x").unwrap();
+        }
+        let plan = Plan {
+            chains: vec![manifests[0].chain_path()],
+            ..Plan::default()
+        };
+        let beats = Cell::new(0);
+        let done = carry_out(&plan, &store, || beats.set(beats.get() + 1));
+        assert_eq!(done.gone.len(), 1);
+        assert!(beats.get() >= 52, "{} beats for 52 objects", beats.get());
     }
 
     #[test]

@@ -154,6 +154,7 @@ mod tests {
                 tip: Revision::new(i64::from(number) + 1).unwrap(),
                 reach: Revision::new(i64::from(number) + 1).unwrap(),
                 captured_at: None,
+                proven: None,
                 generation: 0,
                 bytes: 1,
                 standing: Standing::Good(Proof::Stored),

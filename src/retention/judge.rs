@@ -151,13 +151,14 @@ fn judged<'a>(ranked: &[Dated<'a>], rules: &Rules<'_>, min_backups: u32) -> Vec<
 /// furthest: names alone say how far, and anybody can write a name.
 fn keep_the_last_change<'a>(cases: &mut [Case<'a>], newest: &Dated<'a>) {
     // Where something follows the newest one it is written now, and all else is no more.
-    let last_captured = match newest.chain.captured_at {
-        Some(_) => None,
-        None => cases.iter().filter_map(|case| case.chain.captured_at).max(),
+    let is_followed = newest.chain.captured_at.is_some() && newest.chain.proven != Some(newest.chain.tip);
+    let last_captured = match is_followed {
+        true => None,
+        false => cases.iter().filter_map(|case| case.chain.captured_at).max(),
     };
     let last_captured = last_captured.filter(|at| newest.start.duration_since(*at) <= STILL_CAPTURED);
     for case in cases {
-        let reason = if case.chain.reach > newest.chain.reach {
+        let reason = if case.chain.reach > newest.chain.proven() {
             KeepReason::ReachesFurther(case.chain.reach)
         } else if last_captured.is_some() && case.chain.captured_at == last_captured {
             KeepReason::MayReachFurther(newest.chain.id())

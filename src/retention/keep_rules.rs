@@ -112,7 +112,7 @@ fn weigh_within<'a>(within: Duration, from: Timestamp, ranked: &[Dated<'a>], hea
 
 /// Keeps all since the beginning of the window, and the last one before it: from that one on its first points are reached.
 /// Where that one's own changes do not lead to the first one inside, also those before it whose do lead further: one that was made of
-/// another and its changes may have none of its own.
+/// another and its changes may have none of its own. A name alone leads nowhere for another one.
 fn weigh_points<'a>(within: Duration, from: Timestamp, ranked: &[Dated<'a>], hear: &mut impl FnMut(usize, Said<'a>)) {
     let longest = SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX);
     let is_inside = |dated: &&Dated<'a>| from.duration_since(dated.start) <= longest;
@@ -129,7 +129,7 @@ fn weigh_points<'a>(within: Duration, from: Timestamp, ranked: &[Dated<'a>], hea
             dated.chain.reach > reached && first_inside.is_none_or(|first| reached.next() < first)
         });
         if is_before && leads_further {
-            reached = Some(dated.chain.reach);
+            reached = reached.max(Some(dated.chain.proven()));
         }
         hear(
             place,

@@ -46,8 +46,8 @@ mod untrusted_time;
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 pub use period::{Period, Unit};
 pub use policy::Policy;
@@ -71,6 +71,9 @@ pub struct Chain {
     pub tip: Revision,
     /// The last revision that can be restored of it: what follows the full backup counts as far as nothing is missing.
     pub reach: Revision,
+    /// How much of that is proven; all of it where nobody has looked. Names can be anybody's: what counts in favour of a chain goes by
+    /// them, what displaces others by this.
+    pub proven: Option<Revision>,
     /// When the last of what follows the full backup was stored, by the store's clock; none where nothing follows.
     pub captured_at: Option<Timestamp>,
     /// How often it was made anew for other recipients.
@@ -91,6 +94,11 @@ impl Chain {
         &self.path.chain
     }
 
+    /// The last revision that is known to be restored of it.
+    fn proven(&self) -> Revision {
+        self.proven.map_or(self.reach, |proven| proven.min(self.reach))
+    }
+
     fn of(backup: &Backup, destination: &str, pins: &BTreeMap<ChainPath, Pin>) -> Option<Chain> {
         let copy = backup.copies.iter().find(|copy| copy.destination == destination)?;
         let manifest = backup.manifest();
@@ -99,6 +107,7 @@ impl Chain {
             lineage: manifest.lineage.clone(),
             tip: manifest.to_revision,
             reach: Following::in_destination(backup, destination).window().to,
+            proven: None,
             captured_at: copy.links.iter().map(|link| link.written_at).max(),
             is_unsure: copy.last_check == LastCheck::Unknown,
             generation: backup.generation(),
@@ -164,6 +173,34 @@ impl Inventory {
                 .filter_map(|backup| Chain::of(backup, destination, pins))
                 .collect(),
             unjudged: Unjudged::in_catalog(catalog),
+        }
+    }
+
+    /// The chains by whose changes others may be displaced, so that it is worth while to prove these: the newest of each lineage, and
+    /// those that were begun before the window of `policy`.
+    pub fn displacing(&self, policy: &Policy, now: Timestamp) -> Vec<ChainPath> {
+        let window = policy
+            .pitr_window
+            .map(|within| SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX));
+        let displaces = |chain: &&Chain| {
+            let mut others = self
+                .chains
+                .iter()
+                .filter(|other| other.lineage == chain.lineage && other.is_good());
+            let is_before = window.is_some_and(|window| now.duration_since(chain.id().started_at()) > window);
+            chain.reach > chain.tip && (is_before || others.all(|other| other.newness() <= chain.newness()))
+        };
+        self.chains
+            .iter()
+            .filter(displaces)
+            .map(|chain| chain.path.clone())
+            .collect()
+    }
+
+    /// Takes note of how far a chain is proven.
+    pub fn is_proven(&mut self, path: &ChainPath, proven: Revision) {
+        if let Some(chain) = self.chains.iter_mut().find(|chain| chain.path == *path) {
+            chain.proven = Some(proven.max(chain.tip));
         }
     }
 }

@@ -33,7 +33,9 @@ impl Inventory {
             };
             leader.bytes = leader.bytes.saturating_add(chain.bytes);
             if chain.is_good() {
+                let proven = leader.proven().max(chain.proven());
                 leader.reach = leader.reach.max(chain.reach);
+                leader.proven = Some(proven).filter(|proven| *proven < leader.reach);
                 leader.captured_at = leader.captured_at.max(chain.captured_at);
             }
             if chain.is_pinned() && !leader.is_pinned() {

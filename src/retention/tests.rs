@@ -62,6 +62,7 @@ fn chain(id: &str) -> Chain {
         tip: Revision::new(10).unwrap(),
         reach: Revision::new(10).unwrap(),
         captured_at: None,
+        proven: None,
         generation: 0,
         bytes: 1,
         standing: Standing::Good(Proof::Stored),

@@ -64,6 +64,7 @@ fn any_chain() -> impl Strategy<Value = Chain> {
         tip: Revision::new(tip).unwrap(),
         reach: Revision::new(tip + follows.map_or(0, |(revisions, _)| revisions)).unwrap(),
         captured_at: follows.map(|(_, seconds)| Timestamp::from_second(start + seconds).unwrap()),
+        proven: None,
         generation: 0,
         bytes,
         standing,

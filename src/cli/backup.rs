@@ -15,7 +15,7 @@ use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::jobs::Listener;
 use crate::jobs::backup::Request;
-use crate::jobs::backup_now::{Asked, take_now};
+use crate::jobs::backup_now::{Asked, First, take_now};
 use crate::jobs::synthetic::{self, make_now};
 use crate::layout::{Origin, Proof, Synthetic};
 use crate::model::{ByteSize, ChainId, HashKv, Revision};
@@ -133,6 +133,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 request: args.request(),
                 to: args.to,
                 wait: args.wait,
+                first: First::IsClaimed,
             };
             take_now(&config, asked, around, listen, show)?
         }

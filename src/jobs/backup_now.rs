@@ -1,5 +1,6 @@
 //! One full backup by hand, now.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::backup::{self, Request, read_and_sweep};
 use super::by_hand::{watched, wind_up};
+use super::first_backup::{self, Turn, may_open_history};
 use super::stores::{open_the_others, open_to_write, warn_of_unreadable};
 use super::{Exit, Failure, Listener, clock, failed, host, recipients};
 use crate::backup::{Outcome, Progress};
@@ -15,7 +17,9 @@ use crate::config::{Config, Kind};
 use crate::destinations::{Destination, Destinations};
 use crate::etcd::choose::{NoChoice, choose, may_answer_yet};
 use crate::etcd::{Access, Ahead, survey};
+use crate::model::ChainId;
 use crate::process::Interrupt;
+use crate::slots::{Claimant, HeldClaim};
 use crate::state::{Holder, State};
 
 /// What is asked for.
@@ -27,6 +31,17 @@ pub struct Asked {
     pub to: Vec<String>,
     /// How long a member, another run or a restore is waited for.
     pub wait: Duration,
+    /// Whether another host may be at the first backup of a store meanwhile.
+    pub first: First,
+}
+
+/// Who sees to it that two hosts do not open two histories in a store that they share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// This backup: where it may open one it is claimed.
+    IsClaimed,
+    /// Whoever asks for it has claimed that already.
+    WasClaimed,
 }
 
 /// Takes the backup; also hands back what all destinations hold with it. `listen` begins to listen for whoever asks to stop,
@@ -51,14 +66,29 @@ pub fn take_now(
     let _lock = host::jobs_lock(&state, "backup", asked.wait.saturating_sub(begun.elapsed()))?;
     clock::note(listener, &state);
     let to = wanted_destinations(config, asked.request.schedule.as_deref(), &asked.to)?;
-    let (opened, mut destinations) = open_and_read(listener, config, &state, &to)?;
+    let (mut opened, mut destinations) = open_and_read(listener, config, &state, &to)?;
     let random = getrandom::u32().map_err(failed)?;
     let now = host::now();
     let chain = destinations.catalog.next_chain(now, random);
-    let job = backup::job(config, asked.request, chain.clone(), access)?;
+    let job = backup::job(config, asked.request, chain.clone(), access.clone())?;
+    let dead = state.begun().map_err(failed)?.dead;
+    // Before the claim, so that after a kill this host knows that nobody stands behind it.
     let begun = state
         .begin_chain(&chain, &Holder::this("backup", now))
         .map_err(failed)?;
+    let claimant = Claimant {
+        host: job.host.clone(),
+        run: job.writer.run.clone(),
+        chain: chain.clone(),
+    };
+    let opening = match asked.first {
+        First::IsClaimed => claim_opening(config, (&opened, &destinations), (&claimant, &dead), &access, runtime)?,
+        First::WasClaimed => Vec::new(),
+    };
+    if !opening.is_empty() {
+        // Whoever had it before may have come to its end.
+        (opened, destinations) = open_and_read(listener, config, &state, &to)?;
+    }
     let other_recipients = recipients::changed_since(listener, config, &state, &destinations);
     let stop = interrupt.flag.clone();
     let progress = Arc::new(Progress::default());
@@ -73,10 +103,53 @@ pub fn take_now(
     let taken = watched(runtime, interrupt, &progress, show, async |gives_way| {
         backup::take(run, job, opened, &mut destinations, gives_way).await
     });
+    drop(opening);
     let mut outcome = taken.map_err(backup::failure)?;
     outcome.warnings.extend(other_recipients);
     wind_up((listener, &state), &mut destinations, &mut outcome, &stop);
     Ok((outcome, destinations))
+}
+
+/// Claims what may open a history, in the shared ones of these destinations. Refused where another host is at it.
+fn claim_opening(
+    config: &Config,
+    (opened, destinations): (&[Destination], &Destinations),
+    (claimant, dead): (&Claimant, &BTreeSet<ChainId>),
+    access: &Access,
+    runtime: &Handle,
+) -> Result<Vec<HeldClaim>, Failure> {
+    let mut held = Vec::new();
+    let shared: Vec<_> = opened.iter().filter(|open| config.is_shared(&open.name)).collect();
+    if shared.is_empty() {
+        return Ok(held);
+    }
+    let surveyed = runtime.block_on(survey(&host::endpoints(config), access, Ahead::Little));
+    let answers = surveyed.into_iter().filter_map(|member| member.candidate.answer.ok());
+    let answers: Vec<_> = answers.collect();
+    for destination in shared {
+        let name = &destination.name;
+        if !may_open_history(&destinations.catalog, name, &answers) {
+            continue;
+        }
+        // What keeps anybody from claiming there keeps the backup out of it, and is told with that.
+        let Some(Ok(turn)) = destination
+            .store
+            .as_ref()
+            .ok()
+            .map(|store| first_backup::claim(store, claimant, |chain| dead.contains(chain), host::now()))
+        else {
+            continue;
+        };
+        match turn {
+            Turn::Held(claim) => held.push(claim),
+            Turn::Others(by) => {
+                let message =
+                    format!("host {by} takes the first backup in destination {name}: two would be two histories");
+                return Err(Failure::new(Exit::Locked, message).next("wait until it is there, then take another one"));
+            }
+        }
+    }
+    Ok(held)
 }
 
 /// Refuses to encrypt to the key that the sample of a configuration has.

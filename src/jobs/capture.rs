@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use self::turn::Turn;
 use super::backup::{Request, wanted};
-use super::backup_now::{Asked, take_now};
+use super::backup_now::{Asked, First, take_now};
 use super::clock_error::clock_uncertainty_ms;
 use super::stores::open_to_write;
 use super::{Exit, Failure, Listener, failed, host, signing};
@@ -321,6 +321,7 @@ impl Surroundings for Around {
             },
             to: self.destinations.clone(),
             wait: Duration::ZERO,
+            first: First::WasClaimed,
         };
         let listen = || Interrupt::of(&self.runtime, self.stop.clone());
         let show = |_| self.runtime.spawn(std::future::ready(()));
@@ -376,7 +377,7 @@ impl Around {
                 continue;
             };
             match turn {
-                Turn::Held(claim) => held.push(claim),
+                Turn::Held(claims) => held.extend(claims),
                 Turn::Others(host) => return Err(format!("host {host} takes one in destination {}", destination.name)),
             }
         }

@@ -27,6 +27,7 @@ mod exit;
 pub mod export;
 pub mod export_point;
 mod failure;
+mod first_backup;
 pub mod follow;
 pub mod give_way;
 pub mod headless;

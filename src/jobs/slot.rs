@@ -6,6 +6,7 @@
 //! Invariant: a shared store is written to only while this host holds the claim of the slot there.
 
 mod catch_up;
+mod opening;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -202,7 +203,7 @@ impl<'a> Attempt<'a> {
             pinned: Pinned::No,
             note: None,
         };
-        let job = backup::job(self.config, request, id.clone(), access)?;
+        let job = backup::job(self.config, request, id.clone(), access.clone())?;
         // Before the first claim, so that after a kill this host knows that nobody stands behind it.
         let begun = self
             .state
@@ -225,6 +226,8 @@ impl<'a> Attempt<'a> {
             self.listener.warn(&format!("destination {name}: {error}"));
         }
         self.order.pulse.beat();
+        let opening = self.claim_opening(&mut destinations, &claimant, &access)?;
+        held.retain(|name, _| self.open.contains(name));
         self.look_at_backups(&destinations, job.host.as_str());
         self.copy_from_others(&mut destinations, &mut held, &claimant)?;
         if self.open.is_empty() {
@@ -234,7 +237,7 @@ impl<'a> Attempt<'a> {
         }
         let apart = self.clocks_apart();
         let progress = Progress::with(self.order.pulse.clone());
-        let mut renamed = |chain: &ChainId| held.values().for_each(|claim| claim.names(chain));
+        let mut renamed = |chain: &ChainId| held.values().chain(&opening).for_each(|claim| claim.names(chain));
         let outcome = match self.take(job, &mut destinations, begun, &progress, &mut renamed) {
             Err(Error::Interrupted { .. }) => return Err(Stop::Asked),
             taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, with_causes(&error))))?,
@@ -246,7 +249,7 @@ impl<'a> Attempt<'a> {
             }
         }
         // The others are given up.
-        drop(held);
+        drop((held, opening));
         self.tell(&outcome, &mut destinations, apart);
         self.catch_up(&mut destinations);
         self.ended.look = Some(survey_destinations::after(self.config, &destinations));

@@ -12,4 +12,4 @@ mod slot_outcome;
 pub use free_or_taken::{Standing, standing};
 pub use order::hosts_before;
 pub use own_claim::{Claimant, HeldClaim, Leaves};
-pub use slot_outcome::{APART, Fate, Stored, later, look_again, number_of, was_faster};
+pub use slot_outcome::{APART, Fate, Stored, later, look_again, number_of, was_faster, was_taken_by};

@@ -50,6 +50,15 @@ pub fn was_faster(now: Timestamp) -> Fate {
     look_again("another host was faster".to_owned(), LOOKED_AT_EVERY, now)
 }
 
+/// What becomes of a slot whose backup may be the first one, where a host is at that.
+pub fn was_taken_by(host: &str, now: Timestamp) -> Fate {
+    look_again(
+        format!("host {host} takes the first backup there"),
+        LOOKED_AT_EVERY,
+        now,
+    )
+}
+
 /// What becomes of a slot that is looked at again when `left` is over, or before.
 pub fn look_again(why: String, left: SignedDuration, now: Timestamp) -> Fate {
     let until = later(now, left.clamp(SignedDuration::from_secs(1), LOOKED_AT_EVERY));

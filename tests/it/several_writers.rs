@@ -32,12 +32,16 @@ struct Two {
 
 impl Two {
     fn new() -> Option<Two> {
+        Two::with(SHARED)
+    }
+
+    fn with(settings: &str) -> Option<Two> {
         let etcd = Etcd::start(Version::V3_5, Options::default())?;
         let client = etcd.client();
         client.put("/begun", "x", 0).unwrap();
         let (first, second) = (Host::new(&etcd), Host::new(&etcd));
-        first.configure(&etcd, &format!("{SHARED}[host]\nmember = \"m1\"\n"));
-        second.configure(&etcd, SHARED);
+        first.configure(&etcd, &format!("{settings}[host]\nmember = \"m1\"\n"));
+        second.configure(&etcd, settings);
         second.reconfigure(second.recipient(), first.recipient());
         second.reconfigure(
             &second.store().display().to_string(),
@@ -315,6 +319,59 @@ fn of_hosts_that_begin_at_once_one_takes_the_first_backup_however_long_that_take
         agent.signal("TERM");
         agent.wait().expect_code(0);
     }
+}
+
+#[test]
+fn of_hosts_whose_first_backup_takes_longer_than_a_slot_one_opens_the_history() {
+    const OFTEN: &str = "shared = true\n[schedules.often]\nkind = \"full\"\nevery = \"10s\"\njitter = \"0s\"\n";
+    let Some(two) = Two::with(OFTEN) else { return };
+    let Some(slow) = Slow::new(&two.first.path("shim")) else {
+        return;
+    };
+    for number in 0..10 {
+        let mut value = vec![0; 128 << 10];
+        getrandom::fill(&mut value).unwrap();
+        two.client.put(&format!("/random/{number}"), value, 0).unwrap();
+    }
+    let go_on = two.first.path("go-on");
+    let mut first = two.first.command(["agent"]);
+    slow.write_to(&mut first, &two.first.store(), &go_on);
+    let first = Running::start(first);
+    let lineages = || {
+        let files = files_below(&two.first.store()).into_iter();
+        let manifests = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("full-"));
+        let of = |path: PathBuf| -> Value {
+            serde_json::from_slice(&fs::read(two.first.store().join(path)).unwrap()).unwrap()
+        };
+        let all: Vec<String> = manifests.map(|path| of(path)["lineage"].to_string()).collect();
+        all
+    };
+    until("the first to take it", || {
+        let files = files_below(&two.first.store());
+        files.iter().any(|file| file.display().to_string().contains("/20"))
+    });
+    let second = two.second.start(["agent"]);
+    let status = two.second.path("state").join(CLUSTER).join("status.json");
+    until("the second to wait for that", || {
+        let said = fs::read_to_string(&status).unwrap_or_default();
+        assert_eq!(lineages(), Vec::<String>::new());
+        said.contains("takes the first backup there")
+    });
+    // By hand it is no other thing.
+    let refused = two.second.lifeboat(["backup"]).expect_code(6);
+    assert!(
+        refused.stderr.contains("two would be two histories"),
+        "{}",
+        refused.stderr
+    );
+    fs::write(&go_on, "").unwrap();
+    until("three backups", || lineages().len() >= 3);
+    for agent in [first, second] {
+        agent.signal("TERM");
+        agent.wait().expect_code(0);
+    }
+    let found: BTreeSet<String> = lineages().into_iter().collect();
+    assert_eq!(found.len(), 1, "{found:?}");
 }
 
 #[test]

@@ -6,13 +6,12 @@
 //!
 //! Invariant: no call of this handle takes longer than its limit without a sign of life.
 
+mod asking;
 mod locking;
 mod writing;
 
-use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::adopt::Adopted;
 use super::backend::{Cache, FreeSpace, Under};
-use super::file_deadline::{Asked, Signs, Silence, ask};
+use super::file_deadline::Signs;
 use super::inner::{Access, Contents, Inner, ReadBack};
 use super::location::Location;
 use super::marker::StoreId;
@@ -34,10 +33,10 @@ use crate::layout::{ChainPath, HostName, ListedObject, ObjectName, Pin, SlotPath
 use crate::model::{ByteSize, ChainId, ClusterName, Digest};
 use crate::signing::Authority;
 
+pub use asking::asked;
 pub use writing::Transfer;
 
-/// How often it is looked whether a copy is to stop.
-const LOOKED_EVERY: Duration = Duration::from_millis(200);
+use asking::answer;
 
 /// What a probe sends at the most: a part, and a little of the next.
 const MOST_PROBED: u64 = 20 << 20;
@@ -407,50 +406,6 @@ impl Store {
         Ok((Object::new(opened.reader, whom, limit), opened.bytes))
     }
 
-    fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        self.ask_on(self.limits.answer, move |inner, _| question(inner))
-    }
-
-    fn ask_for_many<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&Inner, &Signs) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        self.ask_on(self.limits.listing, question)
-    }
-
-    /// Asks what may take long, as long as it gives a sign of life within the limit.
-    fn ask_on<T: Send + 'static>(
-        &self,
-        limit: Duration,
-        question: impl FnOnce(&Inner, &Signs) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let inner = self.inner.clone();
-        answer(&self.location.key(), limit, move |signs| question(&inner, signs))?
-    }
-
-    /// Asks, and has `look` called every so often meanwhile.
-    fn ask_while<T: Send + 'static>(
-        &self,
-        limit: Duration,
-        question: impl FnOnce(&Inner, &Signs) -> Result<T, Error> + Send + 'static,
-        look: impl FnMut(),
-    ) -> Result<T, Error> {
-        let inner = self.inner.clone();
-        let asked = ask(&self.location.key(), limit, move |signs| question(&inner, signs));
-        let answer = asked.and_then(|asked| asked.answer_while(LOOKED_EVERY, look));
-        answer.map_err(|silence| self.hangs(&silence))?
-    }
-
-    fn hangs(&self, why: &dyn fmt::Display) -> Error {
-        Error::Hangs {
-            at: self.location.key(),
-            why: why.to_string(),
-        }
-    }
-
     /// A store over what keeps its bytes; `whom` tells it from others that may hang.
     #[cfg(test)]
     pub(super) fn over(
@@ -490,24 +445,4 @@ impl Store {
     pub(super) fn inner(&self) -> &Inner {
         &self.inner
     }
-}
-
-/// What the file system at `path` answers; `Hangs` if it does not.
-pub fn asked<T: Send + 'static>(path: &Path, question: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    answer(&path.display().to_string(), Limits::default().answer, move |_| {
-        question()
-    })
-}
-
-/// Asks `whom`, and waits no longer for a sign of life than the limit says.
-fn answer<T: Send + 'static>(
-    whom: &str,
-    limit: Duration,
-    question: impl FnOnce(&Signs) -> T + Send + 'static,
-) -> Result<T, Error> {
-    let silent = |silence: Silence| Error::Hangs {
-        at: whom.to_owned(),
-        why: silence.to_string(),
-    };
-    ask(whom, limit, question).and_then(Asked::answer).map_err(silent)
 }

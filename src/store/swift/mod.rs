@@ -6,20 +6,18 @@
 //! Invariant: segments are removed after what names them, and only then.
 
 mod login;
+mod reading;
 mod requests;
 mod segments;
 mod upload;
 
 use std::borrow::Cow;
-use std::io::{self, Read};
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use age::secrecy::ExposeSecret as _;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesOrdered;
 use http::Method;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -35,12 +33,9 @@ use super::runtime::wait;
 use crate::error_chain::with_causes;
 use crate::layout::{Listed, ListedObject, ObjectName};
 use login::Login;
+use reading::OfObject;
 use requests::{Fault, LONG_ANSWER, Question, Requests};
 use upload::{Ended, NewUpload, digest, hex, put_new, remove_all, same, segments_anew};
-
-/// How much of an object is asked for by one request. Nothing of it is handed on before all of it is there, so that a slow
-/// line is not taken for one that hangs.
-const READ_AT_ONCE: u64 = 1 << 20;
 
 /// The folder of all segments, beside those of the stores: no cluster has such a name.
 const SEGMENTS: &str = ".segments";
@@ -256,16 +251,13 @@ impl Backend for Swift {
             at: self.address(&name),
             source: io::Error::other("the server does not say how large it is"),
         })?;
-        let reader = Box::new(OfObject {
-            requests: self.requests.clone(),
-            path,
-            at: self.address(&name),
+        let at = self.address(&name);
+        let reader = Box::new(OfObject::new(
+            self.requests.clone(),
+            (path, at),
             bytes,
-            asked: 0,
-            concurrency: self.concurrency,
-            under_way: FuturesOrdered::new(),
-            block: io::Cursor::default(),
-        });
+            self.concurrency,
+        ));
         Ok(Opened {
             reader,
             bytes,
@@ -379,55 +371,6 @@ impl Backend for Swift {
 
     fn free_space(&self) -> Result<Option<FreeSpace>, Error> {
         Ok(None)
-    }
-}
-
-type Asked = Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + Send>>;
-
-/// An object that is read once.
-struct OfObject {
-    requests: Arc<Requests>,
-    path: String,
-    at: String,
-    bytes: u64,
-    asked: u64,
-    concurrency: usize,
-    under_way: FuturesOrdered<Asked>,
-    block: io::Cursor<Vec<u8>>,
-}
-
-impl OfObject {
-    async fn next(&mut self) -> Result<Vec<u8>, Fault> {
-        while self.under_way.len() < self.concurrency && self.asked < self.bytes {
-            let length = (self.bytes - self.asked).min(READ_AT_ONCE);
-            let mut question = Question::new(Method::GET, &self.path);
-            let range = format!("bytes={}-{}", self.asked, self.asked + length - 1);
-            question.headers.push(("Range", range));
-            question.most = length;
-            let requests = self.requests.clone();
-            self.under_way.push_back(Box::pin(async move {
-                let reply = requests.ask(&question).await?;
-                match reply.body.len() as u64 == length {
-                    true => Ok(reply.body),
-                    false => Err(Fault::Other("another length than was asked for".to_owned())),
-                }
-            }));
-            self.asked += length;
-        }
-        self.under_way.next().await.unwrap_or_else(|| Ok(Vec::new()))
-    }
-}
-
-impl Read for OfObject {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.block.read(buffer)?;
-        if read > 0 || buffer.is_empty() {
-            return Ok(read);
-        }
-        let next = wait(self.next());
-        let next = next.map_err(|fault| io::Error::other(failure("read", self.at.clone(), fault)))?;
-        self.block = io::Cursor::new(next);
-        self.block.read(buffer)
     }
 }
 

@@ -95,6 +95,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn print_members(output: &Output, members: &[MemberRow]) {
     if !members.is_empty() {
         let table = Table::new(&["MEMBER", "ENDPOINT", "ID", "ROLE", "ETCD", ">DATABASE"]);
+        let table = table.without_blank(&["ID", "ETCD", "DATABASE"]);
         let mut table = table.may_go(&["ID", "DATABASE"]);
         for member in members {
             let size = member

@@ -321,6 +321,7 @@ fn members(output: &Output, document: &Status) {
         return;
     }
     let table = Table::new(&["MEMBER", "ROLE", "ETCD", ">DATABASE", "ENDPOINT"]);
+    let table = table.without_blank(&["ETCD", "DATABASE"]);
     let mut table = table.may_go(&["DATABASE", "ETCD"]);
     for member in &document.members {
         let size = member.database_bytes.map(|bytes| ByteSize(bytes).to_string());

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::cutting::Cutting;
 use crate::etcd::{KeyChange, WholeRevision};
 use crate::layout::delta::{Change, Encoder, Put, Record, RecordFault, TimeMark};
-use crate::model::{ByteSize, HashKv, Revision};
+use crate::model::{HashKv, Revision};
 
 /// How far two time marks are apart while changes come.
 pub(super) const MARK_EVERY: Duration = Duration::from_millis(100);
@@ -20,15 +21,6 @@ pub(super) const BESIDE_CHANGES: u64 = 4 << 20;
 
 /// For so long time stands still where the clock went back; where it was further ahead, it was wrong before.
 const STANDS_STILL: SignedDuration = SignedDuration::from_mins(10);
-
-/// When what has come becomes a delta.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cutting {
-    /// How long a change may wait.
-    pub every: Duration,
-    /// How many bytes may.
-    pub max_bytes: ByteSize,
-}
 
 /// The time by both clocks of this host: the one that people read, and the one that never steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,11 +169,7 @@ impl Assembly {
 
     /// When it is to be cut, if nothing more comes; never while there is nothing to cut.
     pub fn due_at(&self, cutting: &Cutting) -> Option<Instant> {
-        let since = self.since?;
-        match self.bytes() as u64 >= cutting.max_bytes.0 {
-            true => Some(since),
-            false => Some(since + cutting.every),
-        }
+        self.since.map(|since| cutting.due_at(since, self.bytes() as u64))
     }
 
     /// What has come since the last cut, as a delta; none where nothing came.
@@ -258,6 +246,7 @@ mod tests {
     use super::*;
     use crate::etcd::KeyPut;
     use crate::layout::delta::{Decoder, Span};
+    use crate::model::ByteSize;
 
     const CUTTING: Cutting = Cutting {
         every: Duration::from_secs(10),

@@ -1,7 +1,7 @@
 //! Following one chain: from a watch to files in the spool, until something ends it.
 
-mod cutting;
 mod opening;
+mod spooling;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -266,7 +266,7 @@ impl Desk {
             following.start_over();
             return Err(End::Lost(told(&error)));
         }
-        match following.assembly.bytes() as u64 >= self.settings.cutting.max_bytes.0 {
+        match self.settings.cutting.is_enough(following.assembly.bytes() as u64) {
             true => self.cut(following, watched).await,
             false => Ok(()),
         }

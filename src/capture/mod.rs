@@ -19,6 +19,7 @@ mod alone;
 mod assembly;
 mod beside;
 mod chain;
+mod cutting;
 mod delivery;
 mod follow;
 mod full_to_follow;
@@ -46,8 +47,9 @@ use crate::pipeline::Encoding;
 use crate::signing::Authority;
 use crate::store::Store;
 
-pub use assembly::{Assembly, Batch, Cutting, Now};
+pub use assembly::{Assembly, Batch, Now};
 pub use chain::Known;
+pub use cutting::Cutting;
 pub use full_to_follow::{Lane, run};
 pub use hashes::{Report, report};
 pub use proven::{Place, Proofs, Proven};

@@ -1,4 +1,4 @@
-//! A host's word on a slot of a store that several hosts write to: the document. How long it counts is in `lease`.
+//! A host's word on a slot of a store that several hosts write to: the document, and how long it counts.
 //!
 //! ```text
 //! slots/SCHEDULE/SLOT.1.json   a host claims the slot, until an instant of the store's clock
@@ -8,15 +8,20 @@
 //! Each is written once, create-if-absent; the highest number counts. A host that dies lets its claim run out. What the
 //! claims of a slot mean for a host that wants to take it is decided in `slots`.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::instant;
-use super::lease::LEASE;
 use super::manifest::{FORMAT, Fault, read_document};
 use super::names::HostName;
 use super::records::document;
 use crate::model::ChainId;
+
+/// For how long a host claims a slot, by the store's clock. It claims it again three times within that while its work goes on.
+pub const CLAIM_HOLDS: SignedDuration = SignedDuration::from_secs(60);
+
+/// A claim is of no use to anybody so long after it was written.
+pub const SWEPT_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// `slots/SCHEDULE/SLOT.N.json`: a host's word on a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +67,7 @@ impl Claim {
     /// A claim of `host` that says `state` at `now` of the store's clock.
     pub fn new(host: &HostName, run: &str, chain: &ChainId, state: State, now: Timestamp) -> Claim {
         let expires_at = match state {
-            State::Taking => now.saturating_add(LEASE).unwrap_or(now),
+            State::Taking => now.saturating_add(CLAIM_HOLDS).unwrap_or(now),
             State::Done | State::GivenUp => now,
         };
         Claim {
@@ -90,7 +95,7 @@ impl Found {
     /// Until when nobody else may take the slot. One that cannot be read, or that claims more than anybody may, holds as
     /// long as the longest.
     pub fn holds_until(&self) -> Timestamp {
-        let longest = self.written_at.saturating_add(LEASE).unwrap_or(self.written_at);
+        let longest = self.written_at.saturating_add(CLAIM_HOLDS).unwrap_or(self.written_at);
         match &self.claim {
             Ok(claim) => match claim.state {
                 State::Taking => claim.expires_at.min(longest),
@@ -103,7 +108,7 @@ impl Found {
     /// Whether somebody works on it at `now` of the store's clock.
     pub fn is_live(&self, now: Timestamp) -> bool {
         // One from the future: the store's clock was set back, and nothing tells how long ago it was written.
-        self.written_at <= now.saturating_add(LEASE).unwrap_or(now) && now < self.holds_until()
+        self.written_at <= now.saturating_add(CLAIM_HOLDS).unwrap_or(now) && now < self.holds_until()
     }
 }
 

@@ -6,7 +6,6 @@ pub mod claim;
 mod clocks;
 pub mod delta;
 pub mod instant;
-pub mod lease;
 pub(crate) mod manifest;
 mod names;
 mod one_key_per_line;

@@ -2,7 +2,7 @@
 //!
 //! Claims spare work, they protect nothing: a host whose clock, network or sleep made it miss that its claim is lost
 //! stores a whole backup beside the other's.
-//! Invariant: nothing here waits for a claim longer than [`LEASE`](crate::layout::lease::LEASE) after it was written,
+//! Invariant: nothing here waits for a claim longer than [`CLAIM_HOLDS`](crate::layout::claim::CLAIM_HOLDS) after it was written,
 //! whatever stands in it.
 //! Invariant: "done" without its backup in the store is a free slot, whoever wrote it.
 //! Invariant: nothing that was done well before a slot, by the store's clock, counts for it, but for a host by whose own

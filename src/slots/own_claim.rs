@@ -9,14 +9,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::free_or_taken::{Standing, standing};
+use crate::layout::claim::CLAIM_HOLDS;
 use crate::layout::claim::{Claim, State};
-use crate::layout::lease::LEASE;
 use crate::layout::{Clocks, HostName, ObjectName, SlotPath};
 use crate::model::ChainId;
 use crate::store::{self, Store};
 
 /// How often the claim is made anew.
-const RENEWED_EVERY: Duration = Duration::from_secs(LEASE.as_secs().unsigned_abs() / 3);
+const RENEWED_EVERY: Duration = Duration::from_secs(CLAIM_HOLDS.as_secs().unsigned_abs() / 3);
 /// How long the last word is waited for: a store that hangs must not hold up the agent.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a number for the last word is looked for, while others write theirs.

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::Error;
 use super::backend::Under;
 use super::inner::Inner;
+use crate::layout::claim::CLAIM_HOLDS;
 use crate::layout::claim::{Claim, Found};
-use crate::layout::lease::LEASE;
 use crate::layout::{ChainPath, Fault, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName, SlotPath};
 use crate::model::ChainId;
 
@@ -136,7 +136,7 @@ impl Inner {
                 continue;
             };
             // The others have run out, whatever stands in them.
-            if now.duration_since(object.modified) > LEASE {
+            if now.duration_since(object.modified) > CLAIM_HOLDS {
                 continue;
             }
             sign();

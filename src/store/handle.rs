@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::adopt::Adopted;
 use super::backend::{Cache, FreeSpace, Under};
-use super::file_deadline::Signs;
+use super::deadline::{Limits, Signs};
 use super::inner::{Access, Contents, Inner, ReadBack};
 use super::location::Location;
 use super::marker::StoreId;
@@ -47,34 +47,6 @@ const SLOWEST_DISK_BYTES_PER_SECOND: u64 = 1 << 20;
 /// How long a store may take to sync so many bytes, or to read them back, beyond what it may take for one thing.
 pub fn time_to_sync(bytes: u64) -> Duration {
     Duration::from_secs(bytes / SLOWEST_DISK_BYTES_PER_SECOND)
-}
-
-/// How long a store may say nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// When it is asked for one thing.
-    pub answer: Duration,
-    /// While it tells or removes many things, one by one.
-    pub listing: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            answer: Duration::from_secs(30),
-            listing: Duration::from_secs(60),
-        }
-    }
-}
-
-impl Limits {
-    /// The same, and neither longer than this.
-    pub fn at_most(self, most: Duration) -> Limits {
-        Limits {
-            answer: self.answer.min(most),
-            listing: self.listing.min(most),
-        }
-    }
 }
 
 /// The store of one cluster name at a destination.
@@ -425,7 +397,7 @@ impl Store {
     /// Whether it has not answered yet what it was asked, and nobody waits for any more.
     #[cfg(test)]
     pub(super) fn hangs_still(&self) -> bool {
-        super::file_deadline::is_hanging(&self.location.key())
+        super::deadline::is_hanging(&self.location.key())
     }
 
     /// The folder of a store on a file system.

@@ -14,8 +14,8 @@ mod claims;
 mod conformance;
 #[cfg(any(feature = "opendal", feature = "swift"))]
 mod credential_document;
+mod deadline;
 mod document_cache;
-mod file_deadline;
 mod folder;
 mod handle;
 #[cfg(any(feature = "opendal", feature = "swift"))]
@@ -49,8 +49,9 @@ use nix::unistd::{Uid, User, geteuid};
 pub use adopt::Adopted;
 pub use backend::{Credentials, FreeSpace};
 pub use bucket_options::{BucketOptions, Checksum, ReadingBack};
+pub use deadline::Limits;
 pub use document_cache::Kept;
-pub use handle::{Limits, Store, Transfer, asked, time_to_sync};
+pub use handle::{Store, Transfer, asked, time_to_sync};
 pub use inner::{Access, Contents, ReadBack};
 pub use location::{Bucket, BucketKind, Location, Server, SftpOptions, built_in};
 pub use marker::StoreId;

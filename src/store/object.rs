@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::file_deadline::{Asked, Silence, ask};
+use super::deadline::{Asked, Silence, ask};
 
 /// How much is read at once. A store that needs longer than the limit for so much hangs.
 const BLOCK_BYTES: u64 = 256 << 10;

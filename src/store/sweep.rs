@@ -15,7 +15,7 @@ use super::Error;
 use super::backend::Under;
 use super::claims::Claimed;
 use super::inner::Inner;
-use crate::layout::lease::SWEPT_AFTER;
+use crate::layout::claim::SWEPT_AFTER;
 use crate::layout::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath};
 use crate::model::ChainId;
 
@@ -298,8 +298,8 @@ mod tests {
     use crate::model::{ClusterId, Revision};
     use crate::store::backend::{Backend, Cache, FreeSpace, NewObject, Opened};
     use crate::store::folder::Folder;
-    use crate::store::handle::{Limits, Store};
     use crate::store::inner::Access;
+    use crate::store::{Limits, Store};
 
     type Act = Box<dyn FnMut(usize) + Send>;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::backend::NewObject;
-use super::file_deadline::ask;
+use super::deadline::ask;
 use super::throttle::Throttle;
 
 /// No rest is for more than this, so that what is slow is not taken for what hangs.

@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::layout::Clocks;
 use crate::layout::HostName;
+use crate::layout::claim::CLAIM_HOLDS;
 use crate::layout::claim::{Claim, Found, State};
-use crate::layout::lease::LEASE;
 use crate::model::ChainId;
 use crate::schedule::calendar::OnCalendar;
 use crate::schedule::{CatchUp, Watch, When};
@@ -291,7 +291,10 @@ impl Host {
     fn go_on(&mut self, mut job: Job, store: &mut Store, now: Timestamp) {
         job.left = job.left.saturating_sub(TICK);
         let (wall, real, now) = (now + self.ahead, now, store.clock(now));
-        if let Some(number) = job.number.filter(|_| now.duration_since(job.claimed) >= LEASE / 3) {
+        if let Some(number) = job
+            .number
+            .filter(|_| now.duration_since(job.claimed) >= CLAIM_HOLDS / 3)
+        {
             let still = store.put(job.slot, number, self.claim(&job.chain, State::Taking, now), now);
             job.number = still.then_some(number + 1);
             job.claimed = now;

@@ -11,7 +11,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::capture::Need;
 use crate::jobs::first_backup;
-use crate::layout::lease::LEASE;
+use crate::layout::claim::CLAIM_HOLDS;
 use crate::layout::{Listed, ObjectName, SlotPath};
 use crate::slots::{Claimant, HeldClaim, Leaves, Standing, own_claim};
 use crate::store::{self, Store};
@@ -71,7 +71,7 @@ fn slot_of_today(now: Timestamp) -> SlotPath {
 fn claimed_lately(store: &Store) -> Result<BTreeSet<SlotPath>, store::Error> {
     let (listed, now) = (store.list()?, store.now()?);
     let claims = listed.into_iter().filter_map(|object| match object.name {
-        Listed::Ours(ObjectName::Claim(slot, _)) if now.duration_since(object.modified) <= LEASE => Some(slot),
+        Listed::Ours(ObjectName::Claim(slot, _)) if now.duration_since(object.modified) <= CLAIM_HOLDS => Some(slot),
         _ => None,
     });
     Ok(claims.collect())

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::Error;
-use super::super::file_deadline::{Asked, Signs, Silence, ask};
+use super::super::deadline::{Asked, Signs, Silence, ask};
 use super::super::inner::Inner;
 use super::{Limits, Store};
 

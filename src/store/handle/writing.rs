@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use sha2::{Digest as _, Sha256};
 
 use super::super::Error;
-use super::super::file_deadline::Signs;
+use super::super::deadline::Signs;
 use super::super::inner::{Inner, ReadBack};
 use super::super::upload::Upload;
 use super::{Store, time_to_sync};

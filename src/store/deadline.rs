@@ -1,4 +1,5 @@
-//! Asking a file system that may hang: it keeps a thread, not the program, and is then left alone until it has answered.
+//! Asking a store that may hang: it keeps a thread, not the program, and is then left alone until it has answered. How
+//! long one may be silent is [`Limits`]; what a request over the network may take, each kind of store says by itself.
 //!
 //! Invariant: what is slow and gets on is waited for; a limit is one of silence.
 
@@ -7,6 +8,34 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How long a store may say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// When it is asked for one thing.
+    pub answer: Duration,
+    /// While it tells or removes many things, one by one.
+    pub listing: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            answer: Duration::from_secs(30),
+            listing: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Limits {
+    /// The same, and neither longer than this.
+    pub fn at_most(self, most: Duration) -> Limits {
+        Limits {
+            answer: self.answer.min(most),
+            listing: self.listing.min(most),
+        }
+    }
+}
 
 /// A question that was put.
 pub(super) struct Asked<T> {

@@ -277,8 +277,12 @@ impl Running {
             End::Newer(full, known) => {
                 let is_taken = known.epoch().is_some();
                 match (self.following(*full).await, self.desk.settings.others) {
-                    (Ok(next), Others::None) => self.go_over(following, next),
-                    (Ok(next), Others::Hosts) => self.go_over_first(following, next, is_taken).await,
+                    (Ok((next, _)), Others::None) => self.go_over(following, next),
+                    (Ok((next, written_under)), Others::Hosts) => {
+                        // It may have been since it was seen.
+                        let is_taken = is_taken || written_under.is_some();
+                        self.go_over_first(following, next, is_taken).await;
+                    }
                     (Err(why), _) => {
                         // What comes meanwhile is kept, in the chain that there is.
                         self.trouble(&why);

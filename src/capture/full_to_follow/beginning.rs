@@ -5,7 +5,7 @@ use super::super::follow::{Following, blocking};
 use super::super::{Need, Others, Proven};
 use super::Running;
 use crate::health::Level;
-use crate::layout::{ObjectName, Outline};
+use crate::layout::{Epoch, ObjectName, Outline};
 use crate::model::Revision;
 
 impl Running {
@@ -39,7 +39,7 @@ impl Running {
 
     pub(super) async fn go_on_with(&mut self, full: Outline, newer_at: Option<Revision>) {
         match self.following(full).await {
-            Ok(mut following) => {
+            Ok((mut following, _)) => {
                 following.newer_at = newer_at;
                 self.current = Some(following);
             }
@@ -87,11 +87,12 @@ impl Running {
         Ok(proven)
     }
 
-    /// The chain of a full backup, from where it is proven to have come to on.
-    pub(super) async fn following(&mut self, full: Outline) -> Result<Following, String> {
+    /// The chain of a full backup, from where it is proven to have come to on; and the epoch under which it is written by now, by whomever.
+    pub(super) async fn following(&mut self, full: Outline) -> Result<(Following, Option<Epoch>), String> {
         let Proven {
             mut known, mut taken, ..
         } = self.proven(&full).await?;
+        let written_under = known.epoch();
         let path = full.chain_path();
         let names = self.desk.spool.names();
         let own = names.iter().filter(|name| name.chain() == Some(&path));
@@ -105,7 +106,8 @@ impl Running {
                 full.chain
             )
         })?;
-        Ok(Following::new(&self.desk.settings, full, tip, epoch))
+        let following = Following::new(&self.desk.settings, full, tip, epoch);
+        Ok((following, written_under))
     }
 
     /// Whether a destination has a backup still: without it nothing of its chain can be restored. Where that cannot be told, it has.

@@ -54,7 +54,7 @@ impl Running {
             .clamp(Duration::from_secs(1), Duration::from_secs(30))
             .min(patience(every) / 2);
         let mut standby = Standby::new(known.clone(), self.desk.around.now().instant);
-        let mut known = known;
+        let (mut known, mut seen_under) = (known, None);
         loop {
             let reached = known.reached(full.to_revision);
             let is_behind = match known.epoch() {
@@ -64,7 +64,12 @@ impl Running {
             let now = self.desk.around.now().instant;
             if standby.look(known.clone(), is_behind, every, silent_for, now) == Turn::TakeOver {
                 let claimed = match self.following(full.clone()).await {
-                    Ok(mut next) => {
+                    // Another was faster, unless that is how it was the last time already: not all destinations need show the same.
+                    Ok((_, written_under)) if written_under > known.epoch() && seen_under != Some(written_under) => {
+                        seen_under = Some(written_under);
+                        Ok(None)
+                    }
+                    Ok((mut next, _)) => {
                         next.newer_at = newer_at;
                         self.claim(next).await
                     }

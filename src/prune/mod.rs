@@ -133,7 +133,7 @@ pub fn plan(
 /// read they displace nobody.
 fn prove(target: Target<'_>, catalog: &Catalog, now: Timestamp, inventory: &mut Inventory) {
     let mut proofs = Proofs::default();
-    for path in inventory.displacing(target.policy, now) {
+    for path in inventory.take_displacing(target.policy, now) {
         let mut backups = catalog.backups().iter();
         let Some(backup) = backups.find(|backup| backup.manifest().chain_path() == path) else {
             continue;

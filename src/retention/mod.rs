@@ -60,6 +60,9 @@ use crate::catalog::{Backup, Catalog, Following, LastCheck, LatestError, Newness
 use crate::layout::{ChainPath, Pin, Proof};
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
 
+/// Of how many chains that were begun before the window for points it is worth while to know how far they lead.
+const PROVEN_BEFORE_WINDOW: usize = 3;
+
 /// One chain in one destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
@@ -177,24 +180,47 @@ impl Inventory {
     }
 
     /// The chains by whose changes others may be displaced, so that it is worth while to prove these: the newest of each lineage, and
-    /// those that were begun before the window of `policy`.
-    pub fn displacing(&self, policy: &Policy, now: Timestamp) -> Vec<ChainPath> {
+    /// of those that were begun before the window of `policy` the newest. To prove older ones takes many requests, and the window
+    /// seldom needs them: they displace nobody.
+    pub fn take_displacing(&mut self, policy: &Policy, now: Timestamp) -> Vec<ChainPath> {
         let window = policy
             .pitr_window
             .map(|within| SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX));
-        let displaces = |chain: &&Chain| {
-            let mut others = self
-                .chains
-                .iter()
-                .filter(|other| other.lineage == chain.lineage && other.is_good());
+        let mut newest: BTreeMap<&LineageId, Newness<'_>> = BTreeMap::new();
+        for chain in self.chains.iter().filter(|chain| chain.is_good()) {
+            let newest = newest.entry(&chain.lineage).or_insert_with(|| chain.newness());
+            *newest = chain.newness().max(*newest);
+        }
+        let (mut displacing, mut before) = (Vec::new(), BTreeMap::<&LineageId, Vec<(Newness<'_>, usize)>>::new());
+        for (place, chain) in self.chains.iter().enumerate() {
             let is_before = window.is_some_and(|window| now.duration_since(chain.id().started_at()) > window);
-            chain.reach > chain.tip && (is_before || others.all(|other| other.newness() <= chain.newness()))
-        };
-        self.chains
-            .iter()
-            .filter(displaces)
-            .map(|chain| chain.path.clone())
-            .collect()
+            let is_newest = newest
+                .get(&chain.lineage)
+                .is_none_or(|newest| *newest <= chain.newness());
+            if chain.reach <= chain.tip {
+                continue;
+            } else if is_newest {
+                displacing.push(chain.path.clone());
+            } else if is_before {
+                before.entry(&chain.lineage).or_default().push((chain.newness(), place));
+            }
+        }
+        let mut unproven = Vec::new();
+        for (place, chain) in before.into_values().flat_map(|mut before| {
+            before.sort_by_key(|(newness, _)| std::cmp::Reverse(*newness));
+            before.into_iter().map(|(_, place)| place).enumerate()
+        }) {
+            match self.chains.get(chain) {
+                Some(found) if place < PROVEN_BEFORE_WINDOW => displacing.push(found.path.clone()),
+                Some(_) | None => unproven.push(chain),
+            }
+        }
+        for place in unproven {
+            if let Some(chain) = self.chains.get_mut(place) {
+                chain.proven = Some(chain.tip);
+            }
+        }
+        displacing
     }
 
     /// Takes note of how far a chain is proven.

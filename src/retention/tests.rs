@@ -71,6 +71,35 @@ fn chain(id: &str) -> Chain {
     }
 }
 
+#[test]
+fn what_displaces_others_is_the_newest_and_a_few_before_the_window_and_older_ones_displace_nobody() {
+    let mut inventory = Inventory::default();
+    for day in 1..=20_i64 {
+        inventory.chains.push(Chain {
+            tip: Revision::new(10 * day).unwrap(),
+            reach: Revision::new(10 * day + if day == 15 { 0 } else { 10 }).unwrap(),
+            ..chain(&format!("202611{day:02}T101530Z-00000001"))
+        });
+    }
+    let now = "2026-11-20T12:00:00Z".parse().unwrap();
+    let policy = Policy {
+        pitr_window: Some(Duration::from_secs(3 * 86_400)),
+        ..Policy::default()
+    };
+    let of_days = |days: &[i64]| -> Vec<String> {
+        days.iter()
+            .map(|day| format!("202611{day:02}T101530Z-00000001"))
+            .collect()
+    };
+    let ids = |paths: Vec<ChainPath>| -> Vec<String> { paths.iter().map(|path| path.chain.to_string()).collect() };
+    // Of the fifteenth nothing leads anywhere.
+    let displacing = inventory.take_displacing(&policy, now);
+    assert_eq!(ids(displacing), of_days(&[20, 17, 16, 14]));
+    let unproven = inventory.chains.iter().filter(|chain| chain.proven == Some(chain.tip));
+    assert_eq!(unproven.count(), 13);
+    assert_eq!(ids(inventory.take_displacing(&Policy::default(), now)), of_days(&[20]));
+}
+
 fn listed(path: &str) -> ListedObject {
     ListedObject {
         name: Listed::file(path),

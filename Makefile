@@ -34,11 +34,11 @@ soak: ## Random histories on real servers of all lines, against a model (HISTORI
 	LIFEBOAT_HISTORIES=$(HISTORIES) LIFEBOAT_SEED=$(SEED) $(SETUP) cargo test --locked --test it -- --ignored --nocapture soak::
 
 continuity: ## Deltas while members and agents are killed, stores and networks go away, against a recorder of the whole history (MINUTES=60, SEED=1; as root; ETCD=3.6.15; a version with known faults: ETCD=3.5.1, all of them: ETCD=faulty)
-	LIFEBOAT_MINUTES=$(or $(MINUTES),60) LIFEBOAT_SEED=$(or $(SEED),1) LIFEBOAT_ETCD="$(ETCD)" $(SETUP) cargo test --locked --test it -- \
+	LIFEBOAT_MINUTES=$(or $(MINUTES),60) LIFEBOAT_SEED=$(or $(SEED),1) LIFEBOAT_ETCD="$(ETCD)" $(SETUP) cargo test --locked --release --test it -- \
 		--ignored --nocapture $(if $(filter 3.4.23 3.5.0 3.5.1 3.5.16 3.6.0 3.6.1 faulty,$(ETCD)),continuity::faulty::,continuity::as_long_a_life)
 
 restores: ## Deltas are packed and backups removed under running restores (RESTORES=200)
-	LIFEBOAT_RESTORES=$(or $(RESTORES),200) $(SETUP) cargo test --locked --test it -- --ignored --nocapture continuity::restores::
+	LIFEBOAT_RESTORES=$(or $(RESTORES),200) $(SETUP) cargo test --locked --release --test it -- --ignored --nocapture continuity::restores::
 
 fuzz: ## What reads bytes of others, with samples that are changed at random (MINUTES=60 for each target, SEED=1, TARGET=manifest)
 	LIFEBOAT_MINUTES=$(or $(MINUTES),1) LIFEBOAT_SEED=$(SEED) LIFEBOAT_TARGET=$(TARGET) \

@@ -14,7 +14,7 @@ use crate::slots::{Claimant, HeldClaim, Leaves, Standing, own_claim};
 use crate::store::{self, Store};
 
 /// The schedule by whose name such a backup is claimed; no backup is of it.
-pub(super) const CLAIMED_AS: &str = "full-for-deltas";
+const CLAIMED_AS: &str = "first-backup";
 
 /// What came of a claim.
 pub(super) enum Turn {

@@ -16,6 +16,9 @@ use crate::layout::{Listed, ObjectName, SlotPath};
 use crate::slots::{Claimant, HeldClaim, Leaves, Standing, own_claim};
 use crate::store::{self, Store};
 
+/// The schedule by whose name a backup that is no first one is claimed; no backup is of it.
+const CLAIMED_AS: &str = "for-deltas";
+
 /// What came of a claim.
 pub(super) enum Turn {
     /// It is this host's.
@@ -61,10 +64,7 @@ pub(super) fn claim(store: &Store, need: Need, claimant: &Claimant, now: Timesta
 fn slot_of_today(now: Timestamp) -> SlotPath {
     let midnight = now.to_zoned(TimeZone::UTC).start_of_day();
     let at = midnight.map_or(now, |midnight| midnight.timestamp());
-    SlotPath::new(
-        first_backup::CLAIMED_AS.parse().expect("it is a name of a schedule"),
-        at,
-    )
+    SlotPath::new(CLAIMED_AS.parse().expect("it is a name of a schedule"), at)
 }
 
 /// The slots of which somebody may hold a claim.

@@ -56,7 +56,7 @@ const REMOVALS: &[Removal] = &[
         made_by: "rm -rf $SHARED/slots && cp -a /root/slots $SHARED/",
         removed_by: "lifeboat backup --to shared",
         ends: &[0],
-        is_right: "test ! -e $SHARED/slots && ! find $SHARED -name '.full*.partial' | grep .",
+        is_right: "test ! -e $SHARED/slots/often && ! find $SHARED -name '.full*.partial' | grep .",
     },
     Removal {
         what: "what a rebuild that died has left",

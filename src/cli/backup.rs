@@ -49,7 +49,7 @@ pub struct Args {
     /// Ask this member and no other; `local` is the one on this host
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     member: Option<String>,
-    /// Wait this long for a member to answer, and for another run, or a restore, to end
+    /// Wait this long for a member to answer, and for another run, a restore, or the first backup of another host, to end
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     wait: Duration,
     /// How fast etcd is read from, instead of `backup.pace`: auto, off or such as `100 MiB/s`

@@ -1,6 +1,7 @@
 //! One full backup by hand, now.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,10 +61,11 @@ pub fn take_now(
     host::settle()?;
     // From here on it is listened to; what hangs in a store before the first await ends at the second signal.
     let interrupt = listen();
-    let begun = Instant::now();
+    let asked_at = Instant::now();
+    let left = || asked.wait.saturating_sub(asked_at.elapsed());
     let member = asked.request.member.as_deref();
     wait_for_member(config, member, asked.wait, &access, (listener, runtime), &interrupt)?;
-    let _lock = host::jobs_lock(&state, "backup", asked.wait.saturating_sub(begun.elapsed()))?;
+    let _lock = host::jobs_lock(&state, "backup", left())?;
     clock::note(listener, &state);
     let to = wanted_destinations(config, asked.request.schedule.as_deref(), &asked.to)?;
     let (mut opened, mut destinations) = open_and_read(listener, config, &state, &to)?;
@@ -81,14 +83,27 @@ pub fn take_now(
         run: job.writer.run.clone(),
         chain: chain.clone(),
     };
-    let opening = match asked.first {
-        First::IsClaimed => claim_opening(config, (&opened, &destinations), (&claimant, &dead), &access, runtime)?,
-        First::WasClaimed => Vec::new(),
+    let opening = loop {
+        let claimed = match asked.first {
+            First::IsClaimed => claim_opening(config, (&opened, &destinations), (&claimant, &dead), &access, runtime),
+            First::WasClaimed => Ok(Vec::new()),
+        };
+        match claimed {
+            Ok(held) => {
+                if !held.is_empty() {
+                    // Whoever had it before may have come to its end.
+                    (opened, destinations) = open_and_read(listener, config, &state, &to)?;
+                }
+                break held;
+            }
+            Err(others) if left().is_zero() => return Err(others.refused()),
+            Err(others) => {
+                listener.detail(&format!("waiting: {others}"));
+                rest(runtime, &interrupt, LOOK_FOR_FIRST_EVERY.min(left()))?;
+                (opened, destinations) = open_and_read(listener, config, &state, &to)?;
+            }
+        }
     };
-    if !opening.is_empty() {
-        // Whoever had it before may have come to its end.
-        (opened, destinations) = open_and_read(listener, config, &state, &to)?;
-    }
     let other_recipients = recipients::changed_since(listener, config, &state, &destinations);
     let stop = interrupt.flag.clone();
     let progress = Arc::new(Progress::default());
@@ -110,14 +125,48 @@ pub fn take_now(
     Ok((outcome, destinations))
 }
 
-/// Claims what may open a history, in the shared ones of these destinations. Refused where another host is at it.
+/// Another host that is at the first backup of a destination.
+struct AtFirst {
+    host: String,
+    destination: String,
+}
+
+impl fmt::Display for AtFirst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AtFirst { host, destination } = self;
+        write!(f, "host {host} takes the first backup in destination {destination}")
+    }
+}
+
+impl AtFirst {
+    fn refused(&self) -> Failure {
+        let message = format!("{self}: two would be two histories");
+        Failure::new(Exit::Locked, message).next("wait until it is there, or say how long to wait: `--wait 5m`")
+    }
+}
+
+/// Returns after a while, unless it is to stop.
+fn rest(runtime: &Handle, interrupt: &Interrupt, pause: Duration) -> Result<(), Failure> {
+    runtime.block_on(async {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = interrupt.clone().raised() => Err(interrupted()),
+        }
+    })
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Exit::Failed, "interrupted; nothing was kept")
+}
+
+/// Claims what may open a history, in the shared ones of these destinations; nothing where another host is at it in any of them.
 fn claim_opening(
     config: &Config,
     (opened, destinations): (&[Destination], &Destinations),
     (claimant, dead): (&Claimant, &BTreeSet<ChainId>),
     access: &Access,
     runtime: &Handle,
-) -> Result<Vec<HeldClaim>, Failure> {
+) -> Result<Vec<HeldClaim>, AtFirst> {
     let mut held = Vec::new();
     let shared: Vec<_> = opened.iter().filter(|open| config.is_shared(&open.name)).collect();
     if shared.is_empty() {
@@ -142,10 +191,9 @@ fn claim_opening(
         };
         match turn {
             Turn::Held(claim) => held.push(claim),
-            Turn::Others(by) => {
-                let message =
-                    format!("host {by} takes the first backup in destination {name}: two would be two histories");
-                return Err(Failure::new(Exit::Locked, message).next("wait until it is there, then take another one"));
+            Turn::Others(host) => {
+                let destination = name.clone();
+                return Err(AtFirst { host, destination });
             }
         }
     }
@@ -189,6 +237,8 @@ pub(super) fn open_and_read(
 
 /// How often it is asked whether a member answers.
 const LOOK_FOR_MEMBER_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked whether the first backup that another host takes is there.
+const LOOK_FOR_FIRST_EVERY: Duration = Duration::from_secs(2);
 
 /// Returns when a member answers that may be asked, none can without a change, or the time is over: then the backup itself says what is wrong.
 fn wait_for_member(
@@ -223,7 +273,7 @@ fn wait_for_member(
                 answered.ok();
                 Ok(())
             }
-            () = interrupt.clone().raised() => Err(Failure::new(Exit::Failed, "interrupted; nothing was kept")),
+            () = interrupt.clone().raised() => Err(interrupted()),
         }
     })
 }

@@ -364,7 +364,11 @@ fn of_hosts_whose_first_backup_takes_longer_than_a_slot_one_opens_the_history() 
         "{}",
         refused.stderr
     );
+    let waits = two.second.start(["backup", "--wait", "120s", "--verbose"]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!waits.has_ended(), "it was to wait");
     fs::write(&go_on, "").unwrap();
+    waits.wait().expect_code(0);
     until("three backups", || lineages().len() >= 3);
     for agent in [first, second] {
         agent.signal("TERM");

@@ -24,6 +24,7 @@ mod delivery;
 mod follow;
 mod full_to_follow;
 mod hashes;
+mod last_epoch;
 mod leases;
 mod packing;
 mod proven;

@@ -322,6 +322,24 @@ fn of_hosts_that_begin_at_once_one_takes_the_first_backup_however_long_that_take
 }
 
 #[test]
+fn a_host_that_is_started_anew_does_not_stand_by_for_its_former_self() {
+    let Some(two) = Two::new() else { return };
+    for round in 1..=3 {
+        let agent = two.first.start(["agent"]);
+        until("a chain", || !two.window().is_null());
+        two.client.put("/round", round.to_string(), 0).unwrap();
+        let put = two.client.revision().unwrap();
+        until("that to be stored", || {
+            assert!(!stands_by(&two.first), "there is nobody else: {}", lane(&two.first));
+            two.window()["to_revision"].as_i64() >= Some(put)
+        });
+        agent.signal(if round == 2 { "KILL" } else { "TERM" });
+        agent.wait();
+    }
+    assert_eq!(two.epochs(), serde_json::json!([1, 2, 3]));
+}
+
+#[test]
 fn of_hosts_whose_first_backup_takes_longer_than_a_slot_one_opens_the_history() {
     const OFTEN: &str = "shared = true\n[schedules.often]\nkind = \"full\"\nevery = \"10s\"\njitter = \"0s\"\n";
     let Some(two) = Two::with(OFTEN) else { return };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::chain::{Known, Standby, Turn, patience};
 use super::super::follow::{Following, blocking, stopped};
+use super::super::last_epoch;
 use super::super::{Sight, Surroundings, told};
 use super::{Running, rest};
 use crate::error_chain::with_causes;
@@ -54,6 +55,10 @@ impl Running {
             .clamp(Duration::from_secs(1), Duration::from_secs(30))
             .min(patience(every) / 2);
         let mut standby = Standby::new(known.clone(), self.desk.around.now().instant);
+        let path = full.chain_path();
+        // Its former self writes no more.
+        let own = known.epoch();
+        let own = own.filter(|epoch| last_epoch::is_own(&self.desk.settings.spool, &path, *epoch));
         let (mut known, mut seen_under) = (known, None);
         loop {
             let reached = known.reached(full.to_revision);
@@ -62,7 +67,8 @@ impl Running {
                 None => true,
             };
             let now = self.desk.around.now().instant;
-            if standby.look(known.clone(), is_behind, every, silent_for, now) == Turn::TakeOver {
+            let is_own = own.is_some() && own == known.epoch();
+            if is_own || standby.look(known.clone(), is_behind, every, silent_for, now) == Turn::TakeOver {
                 let claimed = match self.following(full.clone()).await {
                     // Another was faster, unless that is how it was the last time already: not all destinations need show the same.
                     Ok((_, written_under)) if written_under > known.epoch() && seen_under != Some(written_under) => {
@@ -141,6 +147,8 @@ impl Running {
             .scribe
             .epoch_word(next.tip.next(), now, &self.desk.settings.authority);
         self.desk.spool.keep(&word).map_err(|error| told(&error))?;
+        // Where it cannot be kept, the next run waits as another host would.
+        last_epoch::keep(&self.desk.settings.spool, &next.full.chain_path(), next.scribe.epoch).ok();
         next.has_written = true;
         Ok(Some(next))
     }

@@ -202,7 +202,13 @@ impl Reader<'_> {
             }
             Ok(calendar) => Some(When::Calendar(Box::new(calendar))),
             Err(error) => {
-                self.problems.at(given.origin, &format!("`{}`: {error}", given.path));
+                let period = given.value.trim().trim_start_matches("every").trim();
+                let hint = match long_duration(period) {
+                    Some(_) => format!("; a period is written as `every = \"{period}\"`"),
+                    None => String::new(),
+                };
+                self.problems
+                    .at(given.origin, &format!("`{}`: {error}{hint}", given.path));
                 None
             }
         }

@@ -407,6 +407,16 @@ fn durations_have_units() {
 }
 
 #[test]
+fn a_period_in_the_place_of_a_calendar_is_told_where_it_belongs() {
+    for when in ["every 1m", "1m"] {
+        let told = problems(&format!("schedules.b = {{ kind = 'full', when = '{when}' }}"));
+        assert!(told.contains("; a period is written as `every = \"1m\"`"), "{told}");
+    }
+    let told = problems("schedules.b = { kind = 'full', when = 'Mo 12:00' }");
+    assert!(!told.contains("a period"), "{told}");
+}
+
+#[test]
 fn recipients_come_from_the_list_and_the_file_each_once() {
     let ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkDdCxOzUvoBgsvEPbzuMVojDBASu5LOm9oEmT9By9m";
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -23,31 +23,14 @@ impl Known {
     /// Takes in names, of this chain; others are passed over.
     pub fn take<'a>(&mut self, names: impl IntoIterator<Item = &'a ObjectName>) {
         for name in names {
-            let epoch = match name {
-                ObjectName::Delta(_, span, epoch) | ObjectName::Pack(_, span, epoch) => {
-                    self.spans.push(*span);
-                    *epoch
-                }
-                ObjectName::Mark(_, revision, time, epoch) => {
-                    self.mark = self.mark.max(Some((*revision, *time)));
-                    *epoch
-                }
-                ObjectName::Gap(_, from, epoch) => {
-                    self.gap = Some(self.gap.map_or(*from, |gap| gap.min(*from)));
-                    *epoch
-                }
-                ObjectName::Epoch(_, epoch) => *epoch,
-                ObjectName::StoreMarker
-                | ObjectName::Signers
-                | ObjectName::Acceptance(_)
-                | ObjectName::Full(_)
-                | ObjectName::FullManifest(..)
-                | ObjectName::Pin(_)
-                | ObjectName::Check(..)
-                | ObjectName::Canary(_)
-                | ObjectName::Claim(..) => continue,
-            };
-            self.epoch = self.epoch.max(Some(epoch));
+            match name {
+                ObjectName::Delta(_, span, _) | ObjectName::Pack(_, span, _) => self.spans.push(*span),
+                ObjectName::Mark(_, revision, time, _) => self.mark = self.mark.max(Some((*revision, *time))),
+                ObjectName::Gap(_, from, _) => self.gap = Some(self.gap.map_or(*from, |gap| gap.min(*from))),
+                // What else there is tells at most who writes.
+                _ => {}
+            }
+            self.epoch = self.epoch.max(name.epoch());
         }
     }
 

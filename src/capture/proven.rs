@@ -16,7 +16,6 @@ use super::chain::Known;
 use super::told;
 use crate::catalog::{Backup, Following, Link};
 use crate::layout::{Epoch, ObjectName, Outline};
-use crate::model::Revision;
 use crate::source::Error;
 use crate::source::delta::{self, Belongs, Unread};
 use crate::store::Store;
@@ -279,9 +278,11 @@ fn looked_at(belongs: &Belongs, place: &Place<'_>, link: &Link, read: Read) -> R
         Read::Head => Ok(Worth::Headed),
         Read::Whole => {
             let spans = delta::prove(place.store, belongs, &link.name, &|| ControlFlow::Continue(()))?;
-            Ok(match holds(&spans.unwrap_or_default(), &link.name) {
-                true => Worth::Whole,
-                false => Worth::Useless("it does not hold the revisions of its name".to_owned()),
+            let spans = spans.unwrap_or_default();
+            let lacking = link.name.span().and_then(|span| span.first_lacking(spans));
+            Ok(match lacking {
+                None => Worth::Whole,
+                Some(lacking) => Worth::Useless(format!("revision {lacking} is not in it, though its name says so")),
             })
         }
     });
@@ -292,21 +293,6 @@ fn looked_at(belongs: &Belongs, place: &Place<'_>, link: &Link, read: Read) -> R
         Err(Unread::Unusable(error @ Error::Read { .. })) => Err(Some(told(&error))),
         Err(Unread::Unusable(error)) => Ok(Worth::Useless(told(&error))),
     }
-}
-
-/// Whether these, in their order, hold what an object should by its name.
-fn holds(spans: &[crate::layout::Span], name: &ObjectName) -> bool {
-    let Some(wanted) = name.span() else { return true };
-    let mut next: Revision = wanted.from();
-    for span in spans {
-        if span.from() <= next && next <= span.to() {
-            if wanted.to() <= span.to() {
-                return true;
-            }
-            next = span.to().next();
-        }
-    }
-    false
 }
 
 fn copies<'a>(places: &'a [Place<'a>]) -> Copies<'a> {

@@ -138,6 +138,18 @@ impl Span {
     pub fn to(self) -> Revision {
         self.to
     }
+
+    /// The first of its revisions that none of `within` holds, as they are read one after the other.
+    pub fn first_lacking(self, within: impl IntoIterator<Item = Span>) -> Option<Revision> {
+        let mut next = self.from;
+        for span in within.into_iter().filter(|span| span.to >= self.from) {
+            if span.from > next {
+                break;
+            }
+            next = next.max(span.to.next());
+        }
+        (next <= self.to).then_some(next)
+    }
 }
 
 impl fmt::Display for Span {

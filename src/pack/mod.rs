@@ -221,7 +221,9 @@ pub fn remove_superseded(
                 Some(Held::Spans(spans)) => spans.as_slice(),
                 Some(Held::Nothing) | None => &[],
             };
-            link.name.span().is_some_and(|span| cover(spans, span))
+            link.name
+                .span()
+                .is_some_and(|span| span.first_lacking(spans.iter().copied()).is_none())
         });
         if !is_held {
             continue;
@@ -235,20 +237,6 @@ pub fn remove_superseded(
         Some(error) => Err(error),
         None => Ok(removed),
     }
-}
-
-/// Whether these, in their order, hold every revision of the span.
-fn cover(spans: &[Span], wanted: Span) -> bool {
-    let mut next = wanted.from();
-    for span in spans {
-        if span.from() <= next && next <= span.to() {
-            if wanted.to() <= span.to() {
-                return true;
-            }
-            next = span.to().next();
-        }
-    }
-    false
 }
 
 fn unread(object: &ObjectName) -> impl Fn(Unread) -> Error + use<> {

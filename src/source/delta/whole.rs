@@ -13,7 +13,7 @@ use super::{
 };
 use crate::layout::delta::{Head, IndexEntry, LinkKind, PackedKind};
 use crate::layout::{Fault, ObjectName, Span, Stream};
-use crate::model::{Digest, Revision};
+use crate::model::Digest;
 use crate::store::Store;
 
 /// The longest index that is read: of a million deltas.
@@ -108,24 +108,12 @@ fn check_pack(head: &Head, called: &str, inside: &[Placed], body: &mut Hashing) 
         return Err(broken("its index is not of what lies in it".to_owned()));
     }
     let span = header.span().map_err(|fault| broken(fault.to_string()))?;
-    match first_lacking(inside, span) {
+    match span.first_lacking(inside.iter().map(|placed| placed.span)) {
         None => Ok(()),
         Some(lacking) => Err(broken(format!(
             "revision {lacking} is not in it, though its name says so"
         ))),
     }
-}
-
-/// The first revision of the span that none of these holds.
-fn first_lacking(inside: &[Placed], span: Span) -> Option<Revision> {
-    let mut next = span.from();
-    for placed in inside.iter().filter(|placed| placed.span.to() >= span.from()) {
-        if placed.span.from() > next {
-            break;
-        }
-        next = next.max(placed.span.to().next());
-    }
-    (next <= span.to()).then_some(next)
 }
 
 /// A body whose bytes are hashed as they are taken.

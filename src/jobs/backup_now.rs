@@ -70,50 +70,51 @@ pub fn take_now(
     let to = wanted_destinations(config, asked.request.schedule.as_deref(), &asked.to)?;
     let (mut opened, mut destinations) = open_and_read(listener, config, &state, &to)?;
     let random = getrandom::u32().map_err(failed)?;
-    let now = host::now();
-    let chain = destinations.catalog.next_chain(now, random);
-    let job = backup::job(config, asked.request, chain.clone(), access.clone())?;
+    let chain = destinations.catalog.next_chain(host::now(), random);
+    let mut job = backup::job(config, asked.request, chain, access.clone())?;
     let dead = state.begun().map_err(failed)?.dead;
-    // Before the claim, so that after a kill this host knows that nobody stands behind it.
-    let begun = state
-        .begin_chain(&chain, &Holder::this("backup", now))
-        .map_err(failed)?;
-    let claimant = Claimant {
-        host: job.host.clone(),
-        run: job.writer.run.clone(),
-        chain: chain.clone(),
-    };
-    let opening = loop {
+    let (begun, opening) = loop {
+        // Before the claim, so that after a kill this host knows that nobody stands behind it.
+        let begun = state
+            .begin_chain(&job.chain, &Holder::this("backup", host::now()))
+            .map_err(failed)?;
+        let claimant = Claimant {
+            host: job.host.clone(),
+            run: job.writer.run.clone(),
+            chain: job.chain.clone(),
+        };
         let claimed = match asked.first {
             First::IsClaimed => claim_opening(config, (&opened, &destinations), (&claimant, &dead), &access, runtime),
             First::WasClaimed => Ok(Vec::new()),
         };
-        match claimed {
-            Ok(held) => {
-                if !held.is_empty() {
-                    // Whoever had it before may have come to its end.
-                    (opened, destinations) = open_and_read(listener, config, &state, &to)?;
-                }
-                break held;
-            }
-            Err(others) if left().is_zero() => return Err(others.refused()),
-            Err(others) => {
-                listener.detail(&format!("waiting: {others}"));
-                rest(runtime, &interrupt, LOOK_FOR_FIRST_EVERY.min(left()))?;
-                (opened, destinations) = open_and_read(listener, config, &state, &to)?;
-            }
+        let others = match claimed {
+            Ok(held) => break (begun, held),
+            Err(others) => others,
+        };
+        begun.finish().map_err(failed)?;
+        if left().is_zero() {
+            return Err(others.refused());
         }
+        listener.detail(&format!("waiting: {others}"));
+        rest(runtime, &interrupt, LOOK_FOR_FIRST_EVERY.min(left()))?;
+        (opened, destinations) = open_and_read(listener, config, &state, &to)?;
+        job.chain = destinations.catalog.next_chain(host::now(), random);
     };
+    if !opening.is_empty() {
+        // Whoever had it before may have come to its end.
+        (opened, destinations) = open_and_read(listener, config, &state, &to)?;
+    }
     let other_recipients = recipients::changed_since(listener, config, &state, &destinations);
     let stop = interrupt.flag.clone();
     let progress = Arc::new(Progress::default());
+    let mut renamed = |chain: &ChainId| opening.iter().for_each(|claim| claim.names(chain));
     let run = backup::Run {
         listener,
         state: &state,
         command: "backup",
         begun,
         progress: &progress,
-        renamed: &mut |_| {},
+        renamed: &mut renamed,
     };
     let taken = watched(runtime, interrupt, &progress, show, async |gives_way| {
         backup::take(run, job, opened, &mut destinations, gives_way).await

@@ -51,7 +51,7 @@ impl Board {
     /// Nothing keeps it from going on; whether something did.
     pub(super) fn well(&self) -> bool {
         let mut state = self.state();
-        state.trouble_since = None;
+        (state.trouble_since, state.nobody_answers) = (None, false);
         state.trouble.take().is_some()
     }
 

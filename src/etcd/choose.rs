@@ -4,6 +4,7 @@
 //! transaction open and HashKV stalls the writes of the member that is asked.
 
 use super::{Error, Status};
+use crate::health::NO_MEMBER;
 use crate::model::ClusterId;
 
 /// Followers that are further behind than this many log entries are not asked.
@@ -56,7 +57,7 @@ pub struct Choice {
 #[derive(Debug, thiserror::Error)]
 pub enum NoChoice {
     /// None of those wanted answered, but for those that were given up.
-    #[error("no member can be asked: {}", .reasons.join("; "))]
+    #[error("{}: {}", NO_MEMBER, .reasons.join("; "))]
     NoneAnswered {
         /// One line a member that was not given up.
         reasons: Vec<String>,

@@ -20,7 +20,7 @@ const FULL_ENOUGH_PERCENT: u64 = 80;
 /// For how long a destination may take nothing.
 const BORNE_THERE: SignedDuration = SignedDuration::from_mins(5);
 
-/// How it is said that no member of etcd can be asked for anything.
+/// How it is said that no member can be asked, also where some answer that are not meant; the reasons stand behind it.
 pub const NO_MEMBER: &str = "no member can be asked";
 
 /// What a lane of capture does.
@@ -73,6 +73,9 @@ pub struct LaneState {
     pub trouble: Option<String>,
     /// Since when.
     pub trouble_since: Option<Timestamp>,
+    /// Whether it is that no member of etcd answers, whichever is meant to be asked.
+    #[serde(default)]
+    pub nobody_answers: bool,
     /// Why what it captures may be wrong, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
@@ -140,7 +143,7 @@ impl LaneState {
 
     /// Whether it does not go on because no member of etcd answers: nothing is captured, and nothing can be written either.
     pub fn hears_nobody(&self) -> bool {
-        self.trouble.as_ref().is_some_and(|why| why.contains(NO_MEMBER))
+        self.nobody_answers && self.trouble.is_some()
     }
 
     /// That it lags, on one of two levels.

@@ -115,9 +115,16 @@ mod tests {
             lane: "own".to_owned(),
             trouble: Some(format!("{NO_MEMBER}: m1: connection refused")),
             trouble_since: Some("2026-11-20T10:15:30Z".parse().unwrap()),
+            nobody_answers: true,
             ..LaneState::default()
         };
         assert!(lane.hears_nobody() && !LaneState::default().hears_nobody());
+        // The one that is meant is away, and others answer: etcd is not down.
+        let of_one = LaneState {
+            nobody_answers: false,
+            ..lane.clone()
+        };
+        assert!(!of_one.hears_nobody());
         let now = "2026-11-20T10:17:30Z".parse().unwrap();
         let told = |members: &[MemberState]| {
             let facts = Facts {

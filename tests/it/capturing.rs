@@ -502,6 +502,37 @@ fn of_hosts_that_share_a_store_one_writes_and_another_takes_over_when_it_dies() 
 }
 
 #[test]
+fn that_nobody_answers_is_told_from_the_one_that_is_meant_being_away() {
+    let three = Options {
+        members: 3,
+        ..Options::default()
+    };
+    let Some(mut etcd) = Etcd::start(Version::V3_6, three) else {
+        return;
+    };
+    etcd.client().put("first", "x", 0).unwrap();
+    let host = Host::new(&etcd);
+    host.configure(&etcd, &format!("{DELTAS}[backup]\nmember = \"m3\"\n"));
+    let agent = host.start(["agent"]);
+    until("that it captures", || lane(&host)["capturing"] == "writing");
+    etcd.kill(2);
+    until("that the one that is meant is away", || {
+        lane(&host)["trouble"]
+            .to_string()
+            .contains("no member can be asked: m3")
+    });
+    assert_eq!(lane(&host)["nobody_answers"], false, "{}", lane(&host));
+    etcd.kill(0);
+    etcd.kill(1);
+    until("that nobody answers", || lane(&host)["nobody_answers"] == true);
+    etcd.boot();
+    until("that it goes on", || {
+        lane(&host)["nobody_answers"] == false && lane(&host)["trouble"].is_null()
+    });
+    stop(agent);
+}
+
+#[test]
 fn changed_users_have_a_full_backup_taken_and_leases_and_hashes_are_kept() {
     let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
         return;

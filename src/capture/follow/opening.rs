@@ -24,7 +24,10 @@ impl Desk {
     /// Connects to a member and begins to watch.
     pub(super) async fn open(&self, following: &mut Following) -> Result<Watched, End> {
         let around = self.around.clone();
-        let access = blocking(move || around.access()).await.map_err(End::Lost)?;
+        let access = blocking(move || around.access()).await.map_err(|why| {
+            self.board.change(|state| state.nobody_answers = false);
+            End::Lost(why)
+        })?;
         let (url, version) = self.choose(&access).await?;
         let mut member = Member::connect_to_watch(&url, &access).await.map_err(lost)?;
         let status = member.status().await.map_err(lost)?;
@@ -112,6 +115,8 @@ impl Desk {
     async fn choose(&self, access: &Access) -> Result<(String, String), End> {
         let surveyed = survey(&self.settings.members, access, Ahead::Little).await;
         let candidates: Vec<_> = surveyed.into_iter().map(|member| member.candidate).collect();
+        let nobody_answers = candidates.iter().all(|candidate| candidate.answer.is_err());
+        self.board.change(|state| state.nobody_answers = nobody_answers);
         let choice = choose(&candidates, &self.settings.wanted, &[]).map_err(|error| End::Lost(told(&error)))?;
         let chosen = candidates
             .get(choice.index)

@@ -18,7 +18,6 @@ use super::next_agent::NextAgent;
 use super::notifier::Notifier;
 use super::reload::{Reason, agenda};
 use super::settling::Settling;
-
 use super::write_failures::{CLOCK, Unkept};
 use super::{Error, Log, Report, RunLog, Setup, Work, job_log};
 use crate::backup::Pulse;

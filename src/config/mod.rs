@@ -1,8 +1,9 @@
 //! The configuration: files as written, merged into one tree, checked into a [`Config`].
 //!
 //! Three stages. `file` keeps what each file says, with the place of every value; `keys` refuses what this version
-//! does not know; `check` reads the merged tree into `Config`, which is complete: nothing in it is optional that has a
-//! default, and nothing needs to be checked again. `secret` is the only place that touches secret files.
+//! does not know; `check` reads the merged tree into `Config`, each larger table by the file of its name. A `Config` is
+//! complete: nothing in it is optional that has a default, and nothing needs to be checked again. `secret` is the only
+//! place that touches secret files.
 //!
 //! Leaves to the command line how problems are shown and which exit code they have, and to `etcd`, `store` and
 //! `backup` to be told what they need: none of them sees this module. `last_good` keeps what was right the last time.

@@ -73,10 +73,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             failed,
         }),
         (Format::Text, Exit::Failed) => {}
-        (Format::Text, _) if changed => context.output.line(format!("accepted lineage {lineage}")),
+        (Format::Text, _) if changed => context.output.sentence(format!("accepted lineage {lineage}")),
         (Format::Text, _) => context
             .output
-            .line(format!("lineage {lineage} is the accepted one already")),
+            .sentence(format!("lineage {lineage} is the accepted one already")),
     }
     Ok(exit)
 }

@@ -111,11 +111,11 @@ pub(super) fn write(
         Format::Text if is_stdout(&file) => {}
         Format::Text => {
             if let Some(manifest) = used {
-                context.output.line(format!("backup  {}", described(manifest)));
+                context.output.sentence(format!("backup  {}", described(manifest)));
             }
             context
                 .output
-                .line(format!("written {}, {}", file.display(), ByteSize(made.bytes)));
+                .sentence(format!("written {}, {}", file.display(), ByteSize(made.bytes)));
             print(context, &made);
         }
     }
@@ -127,7 +127,7 @@ fn print(context: &Context, made: &Compacted) {
         let (bytes, pages) = (ByteSize(extent.bytes), count(extent.pages, "page"));
         format!("{bytes} in {pages}, {}", count(extent.versions, "version"))
     };
-    let line = |name: &str, value: String| context.output.line(format!("{name:<7} {value}"));
+    let line = |name: &str, value: String| context.output.sentence(format!("{name:<7} {value}"));
     line("before", extent(made.before));
     line("after", extent(made.after));
     line("same", count(made.live_keys, "live key"));

@@ -124,15 +124,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Format::Json => context.output.json(&document),
         Format::Text => {
             for id in &document.copied {
-                context.output.line(format!("copied {id} to {}", document.to));
+                context.output.sentence(format!("copied {id} to {}", document.to));
             }
             for id in &document.completed {
                 context
                     .output
-                    .line(format!("copied what follows {id} to {}", document.to));
+                    .sentence(format!("copied what follows {id} to {}", document.to));
             }
             for id in &document.had {
-                context.output.line(format!("{id} is in {} already", document.to));
+                context.output.sentence(format!("{id} is in {} already", document.to));
             }
             let is_stopped = stop.load(Ordering::Relaxed);
             let Document {
@@ -144,7 +144,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             } = &document;
             let is_any = !(copied.is_empty() && completed.is_empty() && had.is_empty() && failed.is_empty());
             if !is_any && !is_stopped {
-                context.output.line(format!("{} lacks nothing", document.to));
+                context.output.sentence(format!("{} lacks nothing", document.to));
             }
         }
     }

@@ -95,11 +95,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }),
         Format::Text if !is_stdout(&args.file) => {
             if let Some(manifest) = &manifest {
-                context.output.line(format!("backup  {}", described(manifest)));
+                context.output.sentence(format!("backup  {}", described(manifest)));
             }
             context
                 .output
-                .line(format!("written {}, {}", args.file.display(), ByteSize(bytes)));
+                .sentence(format!("written {}, {}", args.file.display(), ByteSize(bytes)));
         }
         Format::Text => {}
     }

@@ -366,7 +366,7 @@ fn said_beyond(log: &LogFound, beyond: &Beyond) -> Vec<String> {
 }
 
 fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) {
-    let field = |name: &str, value: String| output.line(format!("{name:<15} {value}"));
+    let field = |name: &str, value: String| output.field(name, value);
     let walk = &inspected.walk;
     let summary = &walk.summary;
     if let Some(manifest) = manifest {

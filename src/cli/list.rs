@@ -190,7 +190,7 @@ fn print(output: &Output, places: &Destinations, all: bool) {
     let catalog = &places.catalog;
     let lineages = catalog.lineages();
     if catalog.backups().is_empty() && places.unreadable.is_empty() {
-        output.line(format!("no backups of cluster {}", places.cluster));
+        output.sentence(format!("no backups of cluster {}", places.cluster));
     }
     let accepted = catalog.accepted_lineage();
     let known = windows(places);
@@ -199,7 +199,7 @@ fn print(output: &Output, places: &Destinations, all: bool) {
             if index > 0 {
                 output.line("");
             }
-            output.line(heading(lineage, &accepted));
+            output.sentence(heading(lineage, &accepted));
         }
         let backups = catalog.backups().iter().filter(|b| b.manifest().lineage == lineage.id);
         output.table(&table(backups));
@@ -209,7 +209,7 @@ fn print(output: &Output, places: &Destinations, all: bool) {
         stretches(of_lineage)
             .iter()
             .filter(|stretch| stretch.from < stretch.to)
-            .for_each(|stretch| output.line(every_point(stretch)));
+            .for_each(|stretch| output.sentence(every_point(stretch)));
     }
     for (backup, fault) in catalog
         .backups()
@@ -224,14 +224,14 @@ fn print(output: &Output, places: &Destinations, all: bool) {
         }
     }
     if let Ok(latest) = catalog.latest() {
-        output.line(format!(
+        output.sentence(format!(
             "latest: {}, {} ago",
             latest.id(),
             age(latest.manifest().first_byte_at, host::now())
         ));
     }
     for headless in catalog.headless() {
-        output.line(format!(
+        output.sentence(format!(
             "no full backup before: {} of {} in {}, revisions {} to {} ({}): of no use there",
             count(headless.objects, "delta"),
             headless.chain,
@@ -244,7 +244,7 @@ fn print(output: &Output, places: &Destinations, all: bool) {
     if all {
         for incomplete in catalog.incomplete() {
             let (path, size) = (&incomplete.chain, ByteSize(incomplete.bytes));
-            output.line(format!(
+            output.sentence(format!(
                 "unfinished: {path} in {} ({size}, since {})",
                 incomplete.destination,
                 rfc3339(incomplete.modified)
@@ -252,10 +252,10 @@ fn print(output: &Output, places: &Destinations, all: bool) {
         }
         catalog
             .foreign()
-            .for_each(|path| output.line(format!("not ours: {}", clean(path))));
+            .for_each(|path| output.sentence(format!("not ours: {}", clean(path))));
         for stranger in catalog.strangers() {
             let (object, destination) = (&stranger.object, &stranger.destination);
-            output.line(format!(
+            output.sentence(format!(
                 "counts for nothing: {object} in {destination}: {}",
                 stranger.why
             ));
@@ -307,7 +307,7 @@ fn heading(lineage: &Lineage, accepted: &Result<Lineage, LatestError>) -> String
 
 fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
     let table = Table::new(&["ID", ">REVISION", ">AGE", ">SIZE", ">STORED", ">KEYS", "PROOF", "IN"]);
-    let mut table = table.may_go(&["KEYS", "SIZE", "STORED"]);
+    let mut table = table.may_go(&["SIZE", "KEYS", "STORED"]);
     let now = host::now();
     for backup in backups {
         let manifest = backup.manifest();

@@ -347,7 +347,7 @@ fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manif
 }
 
 fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Option<&Manifest>, is_accepted: bool) {
-    let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
+    let field = |name: &str, value: String| output.field(name, value);
     if let Some(manifest) = manifest {
         field("backup", described(manifest));
     }
@@ -432,7 +432,7 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
         output.line(format!("  if etcd runs as user etcd: {chown}"));
     }
     if let (Some(manifest), true) = (manifest, document.members > 1) {
-        output.line(format!(
+        output.sentence(format!(
             "  on the other hosts the same backup, each with its own name: `lifeboat rebuild {} …`",
             manifest.chain
         ));

@@ -13,11 +13,16 @@ use crate::terminal::{Format, ask, need_somebody};
 /// That is the data from before each restore, and what a rollback has set aside. Nothing else ever deletes it. From the
 /// moment it begins, nothing of it comes back; a release that is cut off is finished by the next one.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  lifeboat release\n  lifeboat release --restore 20261120T101530Z-9f3c4a1b --yes")]
+#[command(
+    after_help = "Examples:\n  lifeboat release --dry-run\n  lifeboat release\n  lifeboat release --restore 20261120T101530Z-9f3c4a1b --yes"
+)]
 pub struct Args {
     /// Only that of this restore
     #[arg(long, value_name = "ID")]
     restore: Option<RestoreId>,
+    /// Only say what would be given up
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -26,6 +31,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Document<'a> {
     schema: u32,
+    dry_run: bool,
     released: &'a [KeptOf],
 }
 
@@ -33,7 +39,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     need_root("release")?;
     let releasing = Releasing::find(args.restore.as_ref())?;
     let rows = &releasing.kept;
-    for row in rows {
+    for row in rows.iter().filter(|_| !args.dry_run) {
         let paths: Vec<String> = row.paths.iter().map(|path| path.display().to_string()).collect();
         context.output.detail(format!(
             "restore {}: {} in {}",
@@ -42,17 +48,30 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             paths.join(", ")
         ));
     }
-    if releasing.begins() && !args.yes {
+    if releasing.begins() && !args.yes && !args.dry_run {
         need_somebody(false, "release")?;
         ask("delete all of it for good?")?;
     }
-    releasing.carry_out(&context.output, context.runtime.handle())?;
+    if !args.dry_run {
+        releasing.carry_out(&context.output, context.runtime.handle())?;
+    }
     match context.output.format {
         Format::Json => context.output.json(&Document {
             schema: 1,
+            dry_run: args.dry_run,
             released: rows,
         }),
         Format::Text if rows.is_empty() => context.output.line("nothing is kept"),
+        Format::Text if args.dry_run => {
+            for row in rows {
+                let paths: Vec<String> = row.paths.iter().map(|path| path.display().to_string()).collect();
+                let (id, size, paths) = (&row.id, ByteSize(row.bytes), paths.join(", "));
+                context
+                    .output
+                    .sentence(format!("would release {id}, {size} in {paths}"));
+            }
+            context.output.line("nothing was removed (--dry-run)");
+        }
         Format::Text => {
             for row in rows {
                 context

@@ -118,20 +118,20 @@ fn print(context: &Context, results: &Results) {
     for row in &results.rewrapped {
         let (old, places) = (&row.old, row.destinations.join(", "));
         match (&row.new, results.dry_run) {
-            (None, true) => context.output.line(format!("would make {old} anew in {places}")),
+            (None, true) => context.output.sentence(format!("would make {old} anew in {places}")),
             (Some(new), true) => context
                 .output
-                .line(format!("would go on to replace {old} by {new} in {places}")),
+                .sentence(format!("would go on to replace {old} by {new} in {places}")),
             (Some(new), false) if !row.removed.is_empty() => context
                 .output
-                .line(format!("{old} is {new} now, in {}", row.removed.join(", "))),
-            (Some(new), false) => context.output.line(format!("{new} is made of {old}, which stays")),
+                .sentence(format!("{old} is {new} now, in {}", row.removed.join(", "))),
+            (Some(new), false) => context.output.sentence(format!("{new} is made of {old}, which stays")),
             (None, false) => {}
         }
-        row.remarks.iter().for_each(|remark| context.output.line(remark));
+        row.remarks.iter().for_each(|remark| context.output.sentence(remark));
     }
     if results.rewrapped.is_empty() && results.errors.is_empty() {
-        context.output.line(match results.up_to_date {
+        context.output.sentence(match results.up_to_date {
             0 => "there is no backup".to_owned(),
             all => format!("{} for the present recipients already", count(all, "backup")),
         });

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Context, Exit, Failure};
 use crate::jobs::restore::{Ended, WayBack, need_root, not_revived};
-use crate::restore::{Outcome, made_path};
+use crate::restore::{Ledger, Outcome, kept_path, made_path};
 use crate::terminal::{Format, Output, ask, need_somebody};
 
 /// Put the data and the settings from before the last restore back
@@ -14,8 +14,11 @@ use crate::terminal::{Format, Output, ask, need_somebody};
 /// cluster, that is refused: this member would leave it. Where etcd does not come up on the old data either, that is said,
 /// and the exit code is 1.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  lifeboat rollback")]
+#[command(after_help = "Examples:\n  lifeboat rollback --dry-run\n  lifeboat rollback")]
 pub struct Args {
+    /// Only say what would be done
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -36,10 +39,14 @@ struct Document {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     need_root("rollback")?;
-    need_somebody(args.yes, "rollback")?;
+    need_somebody(args.yes || args.dry_run, "rollback")?;
     let (output, runtime) = (&context.output, context.runtime.handle());
     let way_back = WayBack::find(args.although_serving, &context.config, output, runtime)?;
     let ledger = &way_back.ledger;
+    if args.dry_run {
+        preview(output, ledger);
+        return Ok(Exit::Done);
+    }
     if !args.yes {
         let (id, backup) = (&ledger.plan.host.id, &ledger.plan.cluster.backup.name);
         ask(&match ledger.had_nothing() {
@@ -51,6 +58,40 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let ended = way_back.go(output, runtime)?;
     report(output, &ended)
+}
+
+/// Says what would be done.
+fn preview(output: &Output, ledger: &Ledger) {
+    let plan = &ledger.plan;
+    let (id, data_dir) = (&plan.host.id, &plan.host.site.data_dir);
+    let aside = made_path(data_dir, id);
+    match output.format {
+        Format::Json => output.json(&Document {
+            schema: 1,
+            id: id.to_string(),
+            outcome: "planned",
+            data_dir: data_dir.display().to_string(),
+            set_aside: Some(aside.display().to_string()),
+            warnings: Vec::new(),
+        }),
+        Format::Text => {
+            let field = |name: &str, value: String| output.field(name, value);
+            field("restore", format!("{id} of {}", plan.cluster.backup.name));
+            field("data", data_dir.display().to_string());
+            field(
+                "comes back",
+                match ledger.had_nothing() {
+                    true => format!(
+                        "nothing: there was no data before it, so {} will not run",
+                        plan.host.site.unit
+                    ),
+                    false => kept_path(data_dir, id).display().to_string(),
+                },
+            );
+            field("set aside", format!("what was written since, in {}", aside.display()));
+            output.sentence("nothing was done (--dry-run)");
+        }
+    }
 }
 
 fn report(output: &Output, ended: &Ended) -> Result<Exit, Failure> {
@@ -74,12 +115,12 @@ fn report(output: &Output, ended: &Ended) -> Result<Exit, Failure> {
             warnings: notes.clone(),
         }),
         Format::Text => {
-            output.line(match ledger.had_nothing() {
+            output.sentence(match ledger.had_nothing() {
                 true => format!("restore {} is taken back", plan.host.id),
                 false => format!("the data from before restore {} is back", plan.host.id),
             });
             if let Some(aside) = set_aside {
-                output.line(format!(
+                output.sentence(format!(
                     "what was written since is kept in {aside} until `lifeboat release`"
                 ));
             }

@@ -183,7 +183,7 @@ fn show_headless(context: &Context, headless: &Headless) -> Result<Exit, Failure
 }
 
 fn print_headless(output: &Output, headless: &Headless, remains: &Remains) {
-    let field = |name: &str, value: String| output.line(format!("{name:<15} {value}"));
+    let field = |name: &str, value: String| output.field(name, value);
     field(
         "backup",
         format!("{}: the full backup is not there, only what follows it", remains.chain),
@@ -262,7 +262,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 /// What follows the full backup, where anything does.
 fn print_window(output: &Output, document: &WindowDocument, known: &KnownWindow<'_>) {
-    let field = |name: &str, value: String| output.line(format!("{name:<15} {value}"));
+    let field = |name: &str, value: String| output.field(name, value);
     if known.following.pieces().is_empty() && known.gaps.is_empty() {
         return;
     }
@@ -296,7 +296,7 @@ fn print_window(output: &Output, document: &WindowDocument, known: &KnownWindow<
 }
 
 fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destinations) {
-    let field = |name: &str, value: String| output.line(format!("{name:<15} {value}"));
+    let field = |name: &str, value: String| output.field(name, value);
     let optional = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             field(name, value);

@@ -152,48 +152,48 @@ fn print(output: &Output, results: &Results, run: &Run<'_>) {
         for copy in &checked.destinations {
             let name = &copy.name;
             match copy.ok {
-                true if copy.depth == Depth::Compared && copy.proof > Proof::Stored => output.line(format!(
+                true if copy.depth == Depth::Compared && copy.proof > Proof::Stored => output.sentence(format!(
                     "good  {id} in {name}: file intact (not decrypted); proven before: {}",
                     meaning(copy.proof).trim_start_matches("decrypted, ")
                 )),
-                true => output.line(format!("good  {id} in {name}: {}", meaning(copy.proof))),
-                false => output.line(format!("BAD   {id} in {name}: {}", clean(&copy.faults.join("; ")))),
+                true => output.sentence(format!("good  {id} in {name}: {}", meaning(copy.proof))),
+                false => output.sentence(format!("BAD   {id} in {name}: {}", clean(&copy.faults.join("; ")))),
             }
         }
         for copy in &checked.destinations {
             let Some(deltas) = &copy.deltas else { continue };
             let name = &copy.name;
             if deltas.ok {
-                output.line(format!("good  {id} in {name}, deltas: {}", deltas.good()));
+                output.sentence(format!("good  {id} in {name}, deltas: {}", deltas.good()));
             }
             for words in deltas.words() {
-                output.line(format!("BAD   {id} in {name}, deltas: {}", clean(&words)));
+                output.sentence(format!("BAD   {id} in {name}, deltas: {}", clean(&words)));
             }
             if let Some(next) = &deltas.next {
-                output.line(format!("      {next}"));
+                output.sentence(format!("      {next}"));
             }
         }
         // `prune` knows the configured stores alone.
         if checked.destinations.iter().any(|copy| !copy.ok) && may_give_up {
-            output.line(format!("      to give it up: `lifeboat prune --damaged {id}`"));
+            output.sentence(format!("      to give it up: `lifeboat prune --damaged {id}`"));
         }
         if let Some(note) = &checked.note {
-            output.line(format!("      {}", clean(note)));
+            output.sentence(format!("      {}", clean(note)));
         }
         for warning in &checked.warnings {
-            output.line(format!("      warning: {}", clean(warning)));
+            output.sentence(format!("      warning: {}", clean(warning)));
         }
     }
     if !is_opened && !results.checked.is_empty() {
-        output.line(NOT_LOOKED_AT);
+        output.sentence(NOT_LOOKED_AT);
     }
     for id in &results.gone {
-        output.line(format!("gone  {id}: removed by retention since it was listed"));
+        output.sentence(format!("gone  {id}: removed by retention since it was listed"));
     }
     for odd in results.objects.iter().flatten() {
-        output.line(format!("{}: {} in {}", odd.oddity, clean(&odd.path), odd.destination));
+        output.sentence(format!("{}: {} in {}", odd.oddity, clean(&odd.path), odd.destination));
     }
     if results.checked.is_empty() && results.gone.is_empty() && results.errors.is_empty() {
-        output.line("there is no backup to verify");
+        output.sentence("there is no backup to verify");
     }
 }

@@ -69,6 +69,9 @@ pub use job_metrics::{LastBackup, Phases, Retained};
 pub use slot::carry_out;
 pub use slot_job::{Ended, Findings, Order, Taken, Trouble};
 
+/// How many columns the names of values have, in what is said of one thing.
+pub const FIELD: usize = 14;
+
 /// Who hears what a job says while it works: a terminal, or a journal.
 pub trait Listener: Send + Sync {
     /// What must not be missed, however little else is wanted.
@@ -85,6 +88,11 @@ pub trait Listener: Send + Sync {
     /// What is going to be done, before anything is.
     fn announce(&self, text: &str) {
         self.detail(text);
+    }
+
+    /// A named value of what is going to be done.
+    fn announce_field(&self, name: &str, value: &str) {
+        self.announce(&format!("{name:<FIELD$} {value}"));
     }
 
     /// Begins to show how far something is: called with the bytes that are done and all there are. It is shown until what

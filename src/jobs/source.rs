@@ -265,7 +265,7 @@ impl Found {
     /// Says which point was chosen, before anything is done.
     pub fn say_point(&self, listener: &dyn Listener) {
         let lines = self.chosen.iter().flat_map(Chosen::lines);
-        lines.for_each(|(name, text)| listener.announce(&format!("{name:<14} {text}")));
+        lines.for_each(|(name, text)| listener.announce_field(name, &text));
     }
 
     /// Opens the copies in turn until `use_it` is content with one; a copy that fails is named in a warning.

@@ -30,7 +30,7 @@ pub use wrap::{wrap, wrap_message};
 
 use crate::agent::Log;
 use crate::health::Level;
-use crate::jobs::Listener;
+use crate::jobs::{FIELD, Listener};
 
 /// Whether to print for people or for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +135,15 @@ impl Output {
         note(writeln!(io::stdout(), "{text}"));
     }
 
+    /// A named value of the result: the name in a column of its own, the value beside it, in several lines where
+    /// the terminal is narrow. Without a name it belongs to the value above.
+    pub fn field(&self, name: &str, value: impl AsRef<str>) {
+        let first = format!("{name:<FIELD$} ");
+        self.copy(Level::Info, &format!("{first}{}", value.as_ref()));
+        let text = beside_name(&first, value.as_ref(), columns());
+        note(writeln!(io::stdout(), "{text}"));
+    }
+
     fn tell(&self, style: Style, label: &str, text: &str) {
         let shown = styled(label, style, self.paint.err);
         labelled(&shown, label.chars().count(), text);
@@ -212,6 +221,12 @@ pub fn labelled(label: &str, label_columns: usize, text: &str) {
     writeln!(io::stderr(), "{text}").ok();
 }
 
+/// A value behind its name, which is padded to where the value begins.
+fn beside_name(first: &str, value: &str, columns: Option<usize>) -> String {
+    let columns = columns.unwrap_or(usize::MAX);
+    wrap(first, &printable(value), columns).join("\n")
+}
+
 /// A message on standard error, as [`labelled`] without a label.
 fn beside(text: &str) {
     let text = printable(text);
@@ -248,6 +263,14 @@ impl Listener for Output {
 
     fn announce(&self, text: &str) {
         Output::announce(self, text);
+    }
+
+    fn announce_field(&self, name: &str, value: &str) {
+        let first = format!("{name:<FIELD$} ");
+        self.copy(Level::Info, &format!("{first}{value}"));
+        if self.verbosity != Verbosity::Quiet {
+            writeln!(io::stderr(), "{}", beside_name(&first, value, columns_of_errors())).ok();
+        }
     }
 
     fn progress(&self, what: &'static str) -> Box<dyn Fn(u64, u64)> {

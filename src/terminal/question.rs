@@ -5,6 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use age::secrecy::SecretString;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use super::{columns_of_errors, printable, wrap_message};
 use crate::jobs::{Exit, Failure, failed};
 use crate::pipeline::{Question, allow_questions};
 use crate::text::clean;
@@ -23,7 +24,12 @@ pub fn need_somebody(yes: bool, command: &str) -> Result<(), Failure> {
 
 /// Asks, and refuses unless the answer is yes.
 pub fn ask(question: &str) -> Result<(), Failure> {
-    write!(io::stderr(), "{question} Type `yes` to go on: ").ok();
+    let question = format!("{} Type `yes` to go on:", printable(question));
+    let question = match columns_of_errors() {
+        Some(columns) => wrap_message("", 0, &question, columns),
+        None => question,
+    };
+    write!(io::stderr(), "{question} ").ok();
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
     match answer.trim() {

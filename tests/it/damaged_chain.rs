@@ -292,8 +292,8 @@ fn what_is_damaged_missing_doubled_or_overlaps_is_named_and_nothing_wrong_is_res
     ]);
     for part in [
         format!("of revisions {} to {tip}", from + 1),
-        format!("ends before     revision {}", tip + 1),
-        "stored in       local: ".to_owned(),
+        format!("ends before    revision {}", tip + 1),
+        "stored in      local: ".to_owned(),
     ] {
         assert!(shown.stdout.contains(&part), "no `{part}` in {}", shown.stdout);
     }

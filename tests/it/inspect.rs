@@ -144,7 +144,7 @@ fn a_backup_and_its_snapshot_are_what_etcd_and_etcdutl_say() {
             "HashKV",
             "/of-this-test/events/",
             "/of-this-test/often",
-            "faults          none",
+            "faults         none",
             &live.to_string(),
         ] {
             assert!(text.contains(part), "no `{part}` in:\n{text}");
@@ -207,7 +207,7 @@ fn a_dead_members_directory_is_read_and_a_living_ones_is_not() {
     of_database["log"] = log.clone();
     assert_eq!(of_database, seen);
     let text = host.lifeboat(["inspect", &database]).expect_code(0).stdout;
-    assert!(text.contains("log             not looked at"), "{text}");
+    assert!(text.contains("log            not looked at"), "{text}");
     let empty = host.path("empty");
     fs::create_dir(&empty).expect("it is new");
     host.lifeboat(["inspect", &empty.display().to_string()])

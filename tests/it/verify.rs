@@ -44,7 +44,7 @@ fn a_backup_is_proven_as_far_as_its_keys_and_its_manifest_allow() {
     );
     assert_eq!(proof(&host, &id), "hash_kv");
     let shown = host.lifeboat(["show", &id]).expect_code(0).stdout;
-    assert!(shown.contains("checked         local: 20"), "{shown}");
+    assert!(shown.contains("checked        local: 20"), "{shown}");
 
     // What was proven of the same bytes still holds, and one result is kept.
     host.lifeboat(["verify", &id]).expect_code(0);

@@ -111,7 +111,7 @@ pub(super) fn plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>)
 }
 
 fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
-    let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
+    let field = |name: &str, value: String| output.field(name, value);
     let backup = &plan.cluster.backup;
     let taken = match backup.taken_at {
         Some(at) => format!(", {} ({} ago)", rfc3339(at), age(at, host::now())),
@@ -186,7 +186,7 @@ fn print_plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
         field("removes", shown(path));
     }
     output.line("");
-    output.line(match plan.has_to_meet() {
+    output.sentence(match plan.has_to_meet() {
         true => {
             "etcd is stopped once the new data is made and checked. It starts when all members are there and restore the same."
         }
@@ -222,8 +222,10 @@ fn print_changes(output: &Output, to_change: &[Change]) {
         return;
     }
     output.line("");
-    output.line("change in etcd's own settings, which count should its data directory ever be empty:");
-    to_change.iter().for_each(|change| output.line(format!("  {change}")));
+    output.sentence("change in etcd's own settings, which count should its data directory ever be empty:");
+    to_change
+        .iter()
+        .for_each(|change| output.sentence(format!("  {change}")));
 }
 
 /// Prints what came of it; the exit code, or the failure that it is.
@@ -302,7 +304,7 @@ fn document<'a>(
 }
 
 fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
-    let field = |name: &str, value: String| output.line(format!("{name:<14} {value}"));
+    let field = |name: &str, value: String| output.field(name, value);
     let plan = &ledger.plan;
     let verdict = match outcome {
         Outcome::Restored => format!("{} serves {}", plan.host.site.unit, plan.cluster.backup.name),
@@ -345,17 +347,19 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
     output.line("next:");
     match outcome {
         Outcome::Waiting { .. } if plan.is_single() => {
-            output.line("  it is finished in the background; wait for it with `lifeboat restore --wait`");
+            output.sentence("  it is finished in the background; wait for it with `lifeboat restore --wait`");
         }
         Outcome::Waiting { .. } => {
-            output.line("  run the same command on the other hosts; this one is finished in the background");
+            output.sentence("  run the same command on the other hosts; this one is finished in the background");
             if !ledger.service.started {
-                output.line("  a host that is gone for good: `lifeboat rollback` here, then restore with `--without NAME` on all others");
+                output.sentence(
+                    "  a host that is gone for good: `lifeboat rollback` here, then restore with `--without NAME` on all others",
+                );
             }
         }
         Outcome::Restored | Outcome::Undone { .. } => output.line("  take the first backup of it: lifeboat backup"),
     }
     if ledger.had_data() {
-        output.line("  the old data comes back with `lifeboat rollback`, and is given up with `lifeboat release`");
+        output.sentence("  the old data comes back with `lifeboat rollback`, and is given up with `lifeboat release`");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::health::{BehindState, Capturing, Copy, LaneState, Notice, ProofState, ScheduleState, Window};
+use crate::health::{BehindState, Capturing, Copy, LaneState, Notice, ScheduleState, Window};
 use crate::model::ByteSize;
 use crate::schedule::Span;
 use crate::status::{DestinationRow, Status};
@@ -35,9 +35,9 @@ pub(super) fn print(output: &Output, document: &Status) {
         page.wrapped("note: ", note);
     }
     output.line("");
-    restorable(&page, &document.windows, document.now);
+    restorable(&page, document);
     changes(&page, document);
-    proof(&page, document.last_proof.as_ref(), document.now);
+    proof(&page, document);
     agent(&page, document);
     if let Some(rest) = document.restores.rest() {
         page.field("restores", &rest);
@@ -92,9 +92,13 @@ impl Page<'_> {
 /// So many histories are shown; more are counted.
 const HISTORIES: usize = 2;
 
+/// What is said of the destinations where none of them can be read.
+const NOT_KNOWN: &str = "not known: no destination can be read";
+
 /// The accepted history first, then the newest.
-fn restorable(page: &Page<'_>, windows: &[Window], now: Timestamp) {
-    let mut windows: Vec<&Window> = windows.iter().collect();
+fn restorable(page: &Page<'_>, document: &Status) {
+    let now = document.now;
+    let mut windows: Vec<&Window> = document.windows.iter().collect();
     windows.sort_by_key(|window| (std::cmp::Reverse(window.accepted), std::cmp::Reverse(window.to_time)));
     let mut label = "restorable";
     for window in windows.iter().take(HISTORIES) {
@@ -102,11 +106,17 @@ fn restorable(page: &Page<'_>, windows: &[Window], now: Timestamp) {
         label = "";
     }
     match windows.len().saturating_sub(HISTORIES) {
+        _ if windows.is_empty() && no_destination_is_read(document) => page.field(label, NOT_KNOWN),
         _ if windows.is_empty() => page.field(label, "nothing"),
         0 => {}
         1 => page.field(label, "and 1 older lineage: `lifeboat list`"),
         older => page.field(label, &format!("and {older} older lineages: `lifeboat list`")),
     }
+}
+
+fn no_destination_is_read(document: &Status) -> bool {
+    let mut enabled = document.destinations.iter().filter(|row| row.enabled).peekable();
+    enabled.peek().is_some() && enabled.all(|row| row.error.is_some())
 }
 
 fn in_window(window: &Window, is_one_of_several: bool, now: Timestamp) -> String {
@@ -117,7 +127,7 @@ fn in_window(window: &Window, is_one_of_several: bool, now: Timestamp) -> String
     let backups = count(window.points, "backup");
     let (from, to) = (window.from_revision, window.to_revision);
     let (oldest, newest) = (age(window.from_time, now), age(window.to_time, now));
-    let text = match from == to && window.points == 1 {
+    let text = match from == to {
         true => format!("{backups}{of}, {newest} old (revision {to})"),
         false => format!("{backups}{of}, from {oldest} ago (revision {from}) to {newest} ago (revision {to})"),
     };
@@ -153,32 +163,41 @@ fn changes(page: &Page<'_>, document: &Status) {
             1 => String::new(),
             _ => format!(" ({} destinations)", lane.lane),
         };
-        page.field(label, &format!("{}{of}", captured(lane, document.now)));
+        let text = captured(lane, &document.windows, document.now);
+        page.field(label, &format!("{text}{of}"));
         label = "";
     }
 }
 
-fn captured(lane: &LaneState, now: Timestamp) -> String {
+/// What the agent said last is some seconds old: what lies in the destinations by now was captured, too.
+fn captured(lane: &LaneState, windows: &[Window], now: Timestamp) -> String {
     match (lane.capturing, &lane.trouble) {
         (Capturing::StandingBy, _) => "captured by another host".to_owned(),
         (_, Some(_)) if lane.hears_nobody() => "not captured: no member answers".to_owned(),
         (_, Some(why)) => format!("not captured: {why}"),
         (Capturing::Waiting, None) => "not captured yet".to_owned(),
         (Capturing::Writing, None) => match (lane.captured_to, lane.whole_at) {
-            (Some(revision), Some(at)) => format!("captured up to revision {revision}, {} ago", age(at, now)),
+            (Some(revision), Some(at)) => {
+                let mut stored = windows.iter().filter(|window| window.accepted);
+                let newer = stored.find(|window| window.from_revision <= revision && revision < window.to_revision);
+                let (revision, at) =
+                    newer.map_or((revision, at), |window| (window.to_revision, window.to_time.max(at)));
+                format!("captured up to revision {revision}, {} ago", age(at, now))
+            }
             _ => "captured from now on".to_owned(),
         },
     }
 }
 
-fn proof(page: &Page<'_>, last: Option<&ProofState>, now: Timestamp) {
-    let text = match last {
+fn proof(page: &Page<'_>, document: &Status) {
+    let text = match &document.last_proof {
         Some(last) => format!(
             "{} is {}, proven {} ago",
             last.id,
             last.proof,
-            age(last.checked_at, now)
+            age(last.checked_at, document.now)
         ),
+        None if no_destination_is_read(document) => NOT_KNOWN.to_owned(),
         None => "none yet: `lifeboat verify` with an identity".to_owned(),
     };
     page.field("last proof", &text);

@@ -143,7 +143,7 @@ impl Chosen {
 fn exactly(mark: TimeMark) -> String {
     let uncertainty = match mark.uncertainty_ms {
         Some(ms) => format!(" ± {ms} ms"),
-        None => " (by a clock that nothing kept exact, or of which that is not known)".to_owned(),
+        None => " (by a clock that may not be exact)".to_owned(),
     };
     format!("{:.3}{uncertainty}", mark.time)
 }

@@ -1,5 +1,8 @@
 //! How times, ages, numbers and the words of others are written, in messages and in documents.
 
+use std::fmt;
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::model::HashKv;
@@ -70,6 +73,28 @@ pub fn first_of(named: &[String], count: u64) -> String {
     let mut all: Vec<&str> = named.iter().map(String::as_str).collect();
     all.extend(more.as_deref());
     all.join("; ")
+}
+
+/// A length of time in words: `4 m 12 s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Length(pub Duration);
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let parts = [
+            (seconds / 86_400, "d"),
+            (seconds / 3_600 % 24, "h"),
+            (seconds / 60 % 60, "m"),
+            (seconds % 60, "s"),
+        ];
+        let mut space = "";
+        for (count, unit) in parts.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{space}{count} {unit}")?;
+            space = " ";
+        }
+        if space.is_empty() { f.write_str("0 s") } else { Ok(()) }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::etcd;
 use crate::etcd::choose::NoChoice;
 use crate::model::ByteSize;
 use crate::pipeline::EncodeError;
-use crate::schedule::Span;
+use crate::text::Length;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum Error {
     #[error(
         "{url} sends {rate}/s, {received} of {total} so far: the rest would take {}, more than `backup.finish_within` ({}) \
          leaves",
-        Span(.left.unsigned_abs()), Span(.within.unsigned_abs())
+        Length(.left.unsigned_abs()), Length(.within.unsigned_abs())
     )]
     Slow {
         /// The member's endpoint.

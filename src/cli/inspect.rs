@@ -424,7 +424,7 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
     field("leases", leases);
     let auth = if summary.auth.enabled { "on" } else { "off" };
     field(
-        "authentication",
+        "auth",
         match (inspected.users.count, inspected.roles.count) {
             (0, 0) => auth.to_owned(),
             (users, roles) => format!("{auth}, {}, {}", count(users, "user"), count(roles, "role")),

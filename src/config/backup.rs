@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::check::{Reader, duration};
+use super::duration::duration;
+use super::reader::Reader;
 use super::section::Section;
 use super::{Member, MemberName};
 use crate::backup::{HashKvPolicy, Pace};

@@ -1,6 +1,6 @@
 //! `[compression]`: how backups are made smaller.
 
-use super::check::Reader;
+use super::reader::Reader;
 use super::section::Section;
 
 /// `[compression]`

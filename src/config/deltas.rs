@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::check::Reader;
 use super::file::Value;
+use super::reader::Reader;
 use super::section::Section;
 use super::{Destination, DestinationName};
 use crate::model::ByteSize;

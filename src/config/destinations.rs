@@ -7,9 +7,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::check::Reader;
 use super::file::Value;
 use super::keys::join;
+use super::reader::Reader;
 use super::section::{Given, Section};
 use super::{DestinationName, StoreUrl};
 use crate::model::ByteSize;

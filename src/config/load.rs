@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::merge::merge;
 use super::problem::{self, Problem, Problems, Source};
-use super::{Config, LARGEST_FILE, check, file, keys};
+use super::{Config, LARGEST_FILE, file, keys, reader};
 use crate::durable;
 
 /// A configuration with what was noticed on the way.
@@ -160,7 +160,7 @@ pub(super) fn parse(files: Vec<(PathBuf, Vec<u8>)>) -> Result<(Config, Vec<Probl
     }
     // With a file left out, what seems to be missing may stand in it.
     let config = if is_whole {
-        check::config(&merged, &mut problems, &mut warnings)
+        reader::config(&merged, &mut problems, &mut warnings)
     } else {
         None
     };

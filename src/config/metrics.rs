@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::check::Reader;
+use super::reader::Reader;
 use super::section::Section;
 
 /// `[metrics]`

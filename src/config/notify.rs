@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use age::secrecy::{ExposeSecret, SecretString};
 
-use super::check::{Reader, duration};
+use super::duration::duration;
 use super::file::Value;
+use super::reader::Reader;
 use super::section::Section;
 use crate::secret::{Secret, SecretError};
 

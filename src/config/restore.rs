@@ -3,7 +3,8 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::check::{Reader, duration};
+use super::duration::duration;
+use super::reader::Reader;
 use super::section::Section;
 use crate::restore::BumpRule;
 

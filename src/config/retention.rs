@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::check::Reader;
+use super::reader::Reader;
 use super::section::Section;
 use crate::retention::Policy;
 

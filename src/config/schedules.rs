@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use jiff::tz::{self, TimeZone};
 
-use super::check::Reader;
+use super::duration::long_duration;
 use super::file::Value;
 use super::keys::closest;
+use super::reader::Reader;
 use super::section::{Given, Section};
 use super::{Destination, DestinationName};
 use crate::model::ScheduleName;
 use crate::schedule::calendar::OnCalendar;
-use crate::schedule::{CatchUp, Span, When};
+use crate::schedule::{CatchUp, When};
+use crate::text::Length;
 
 /// What is done at a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +67,6 @@ const SHORTEST_SENSIBLE: Duration = Duration::from_secs(60);
 
 const JITTERS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
 const LATES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
-
-/// A span of time with units, of which a day has 24 hours: `90s`, `36h`, `14 days`.
-fn long_duration(text: &str) -> Option<Duration> {
-    let span: jiff::Span = text.trim().parse().ok()?;
-    let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
-    Duration::try_from(duration).ok()
-}
 
 impl Reader<'_> {
     /// `destinations` are those that are switched on.
@@ -155,15 +150,15 @@ impl Reader<'_> {
         let Some(given) = section.given("every") else { return };
         let every = every.period();
         if every < SHORTEST_SENSIBLE {
-            let message = format!("`{}`: every {} is very frequent", given.path, Span(every));
+            let message = format!("`{}`: every {} is very frequent", given.path, Length(every));
             self.warnings.at(given.origin, &message);
         }
         if let (Some(jitter), Some(entry)) = (jitter.filter(|jitter| *jitter > every), section.entry("jitter")) {
             let message = format!(
                 "`{}.jitter` of {} is longer than the {} from slot to slot",
                 section.path,
-                Span(jitter),
-                Span(every)
+                Length(jitter),
+                Length(every)
             );
             self.warnings.at(&entry.key, &message);
         }

@@ -1,9 +1,18 @@
 //! Who signs what is written, and whose backups count: `[signing]`.
 
-use super::Signing;
-use super::check::Reader;
+use super::reader::Reader;
 use super::section::Section;
+use crate::secret::Secret;
 use crate::signing::{KeyError, SignerKey, Trust};
+
+/// `[signing]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signing {
+    /// The key by which this host signs; without, one that it makes for itself.
+    pub key: Option<Secret>,
+    /// Who may sign; whoever writes, if nobody is named.
+    pub trust: Trust,
+}
 
 impl Reader<'_> {
     pub(super) fn signing(&mut self, root: &Section<'_>) -> Signing {

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::check::Reader;
 use super::file::Value;
 use super::keys::{is_private_key, join, shown};
+use super::reader::Reader;
 use super::section::{Content, Given, Section};
 use crate::secret::Secret;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Event, Notice};
-use crate::schedule::Span;
+use crate::text::Length;
 
 /// After how long what an agent said is not taken for the present: longer than it sleeps and writes.
 const SILENT_AFTER: Duration = Duration::from_secs(180);
@@ -86,7 +86,7 @@ impl AgentState {
             AgentState::Silent { since, folder } => {
                 let silent = match since {
                     None => "has written no `status.json`".to_owned(),
-                    Some(since) => format!("has not written `status.json` for {}", Span(*since)),
+                    Some(since) => format!("has not written `status.json` for {}", Length(*since)),
                 };
                 let place = folder
                     .as_ref()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{About, Event, Notice};
 use crate::model::{ByteSize, ChainId, Revision};
-use crate::schedule::Span;
+use crate::text::Length;
 
 /// So many times `every` changes may wait before that is doubtful.
 const LATE_AFTER_FLUSHES: u64 = 5;
@@ -163,7 +163,7 @@ impl LaneState {
         let why = self.trouble.as_ref().map_or(String::new(), |why| format!(": {why}"));
         let message = format!(
             "changes are not captured for more than {} ({lane} destinations){why}",
-            Span(least.unsigned_abs())
+            Length(least.unsigned_abs())
         );
         Some(Notice::new(event, message))
     }

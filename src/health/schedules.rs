@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{About, Event, Notice};
 use crate::model::ChainId;
-use crate::schedule::Span;
+use crate::text::Length;
 
 /// One schedule on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +157,7 @@ impl ScheduleState {
                 1 => "once".to_owned(),
                 several => format!("{several} times"),
             };
-            let again = Span(std::time::Duration::from_secs(left.unsigned_abs()));
+            let again = Length(std::time::Duration::from_secs(left.unsigned_abs()));
             let message = format!("schedule {name} failed {times}, next try in {again}: {error}");
             Notice::about(Event::BackupFailed, about, message)
         };

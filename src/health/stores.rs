@@ -11,7 +11,7 @@ use crate::catalog::{Backup, BackupCopy, Catalog, Following, LatestError, Rolled
 use crate::error_chain::with_causes;
 use crate::layout::Proof;
 use crate::model::{ChainId, LineageId, Revision};
-use crate::schedule::Span;
+use crate::text::Length;
 
 /// What was read of the destinations of a cluster.
 #[derive(Debug, Clone)]
@@ -382,7 +382,7 @@ impl Stores<'_> {
                 "destination {name}: no backup since {taken:.0} is proven to be {}, as `backup.require` wants within {}: run \
                  `lifeboat verify --identity FILE`",
                 self.required,
-                Span(*proof_within)
+                Length(*proof_within)
             ),
         })
     }

@@ -9,7 +9,7 @@ use super::prune::pauses;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::model::ByteSize;
-use crate::schedule::Span;
+use crate::text::Length;
 
 /// The last backups by whose size the next one is judged.
 const LAST: usize = 5;
@@ -29,8 +29,8 @@ pub fn too_narrow(config: &Config, catalog: &Catalog, now: Timestamp) -> Vec<Str
                 "destination {name}: a backup of {} takes {} at its `bandwidth` of {bandwidth}/s, and the next is due after \
                  {}: a copy gives way to it and does not arrive; raise `bandwidth`, or take backups to {name} less often",
                 ByteSize(bytes),
-                Span(takes.unsigned_abs()),
-                Span(pause.unsigned_abs()),
+                Length(takes.unsigned_abs()),
+                Length(pause.unsigned_abs()),
             )
         })
     });

@@ -32,13 +32,13 @@ use crate::etcd::{Ahead, survey};
 use crate::layout::claim::State as ClaimState;
 use crate::layout::{Clocks, Origin, SlotPath};
 use crate::model::ChainId;
-use crate::schedule::Span;
 use crate::slots::{
     APART, Claimant, Fate, HeldClaim, Leaves, Standing, Stored, hosts_before, later, look_again, number_of, own_claim,
     was_faster,
 };
 use crate::state::{BegunChain, Holder, State};
 use crate::store::Store;
+use crate::text::Length;
 
 /// Does the work of a slot where it is due. Blocks; ends soon once `order.stop` is raised.
 pub fn carry_out(order: &Order, listener: &dyn Listener, runtime: &Handle) -> Result<Ended, Trouble> {
@@ -268,7 +268,7 @@ impl<'a> Attempt<'a> {
             let store = open.store.as_ref().ok()?;
             let (store, host) = (store.now().ok()?, host::now());
             let by = Clocks { host, store }.apart()?;
-            let (name, by) = (&open.name, Span(by.unsigned_abs()));
+            let (name, by) = (&open.name, Length(by.unsigned_abs()));
             Some(format!(
                 "this host's clock is {by} ahead of destination {name}'s: correct the wrong one; if it is this host's, other hosts repeat the same slots"
             ))

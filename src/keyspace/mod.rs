@@ -11,6 +11,7 @@
 //! Invariant: no bytes of a database cause a panic or more memory than a fixed share of their length.
 
 mod alarm;
+mod bump;
 mod change_rules;
 mod changed;
 mod crc;

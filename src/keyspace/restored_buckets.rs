@@ -9,6 +9,7 @@
 //! `downgrade` and all alarms are removed, because they belong to the cluster that is left behind and servers of all
 //! lines make them anew.
 
+use super::bump::{bumped, new_log};
 use super::entries::Executed;
 use super::lease::Lease;
 use super::member::Member;
@@ -20,7 +21,7 @@ use crate::bbolt;
 use crate::model::Revision;
 
 /// A key and its value.
-type Entry = (Vec<u8>, Vec<u8>);
+pub(super) type Entry = (Vec<u8>, Vec<u8>);
 
 /// What the restored database is to be.
 #[derive(Debug, Clone, Copy)]
@@ -102,16 +103,6 @@ pub fn restored(file: &bbolt::File<'_>, wished: &NewContent<'_>) -> Result<Resto
     })
 }
 
-/// The key of the entry that makes revisions jump by `bump`.
-fn bumped(last: Option<RevisionKey>, bump: u64) -> Result<RevisionKey, Error> {
-    let revision = last.map_or(0, |last| last.main().get());
-    let main = revision
-        .checked_add_unsigned(bump)
-        .and_then(|main| Revision::new(main).ok());
-    let main = main.ok_or(Error::BumpOverflow { revision, bump })?;
-    Ok(RevisionKey::first_put(main))
-}
-
 /// The storage version of the file, if it must go for `line` to read the file.
 fn dropped_storage_version(old: &Meta, line: Option<EtcdLine>) -> Result<Option<Version>, Error> {
     let Some((found, wanted)) = old.storage_version.as_ref().zip(line) else {
@@ -149,17 +140,6 @@ fn new_meta(
     });
     let kept: Vec<_> = kept.map(owned).collect();
     Ok(Change::Replaced(sorted(kept.into_iter().chain(new))))
-}
-
-/// What follows in the log: what was executed, then the entry that makes revisions jump.
-fn new_log(executed: Option<&Executed>, bump: Option<RevisionKey>) -> Change {
-    let bump = bump.map(|key| (key.encode(), Vec::new()));
-    let executed = executed.into_iter().flat_map(|executed| executed.log.iter().cloned());
-    let new: Vec<Entry> = executed.chain(bump).collect();
-    match new.is_empty() {
-        true => Change::Kept,
-        false => Change::Extended(new),
-    }
 }
 
 fn with_leases(file: &bbolt::File<'_>, executed: Option<&Executed>, added: &[Lease]) -> Result<Change, Error> {

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 
 use super::append_buckets::{check_built, graft, seal};
-use super::changes::{Appended, Base, append};
+use super::apply::{Appended, Base, append};
 use super::writeback::Growing;
 use super::{
     Applied, ContentProof, DigestRule, Error, Expected, Listener, Progress, Rebuilt, Rewrite, Rewritten, Salvaged,

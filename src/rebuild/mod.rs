@@ -7,7 +7,7 @@
 //! Invariant: nothing carries the final name before all of it was checked and is on the disk.
 
 mod append_buckets;
-mod changes;
+mod apply;
 mod copy_in;
 mod database;
 mod digest;
@@ -37,7 +37,7 @@ use crate::keyspace::{Alarm, Auth, EtcdLine, Lease, LeaseId, Member, Version};
 use crate::model::{Digest, HashKv, Revision};
 use crate::source::{Changes, Source};
 
-pub use changes::{Applied, Checkpoints};
+pub use apply::{Applied, Checkpoints};
 pub use error::Error;
 pub use exporting::{Exported, Wanted, export_at};
 pub use founding::{Prepared, found_in, is_founded_in, prepare_in, prepared_in};

@@ -10,14 +10,14 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{getegid, geteuid};
 
 use super::Error;
-use super::half_made_dirs::{self, PARTIAL, Word, is_held};
+use super::half_made_dirs::{self, PARTIAL, Word};
+use super::target_dirs::look;
 use crate::durable::{self, Dir, failed};
 
 /// What etcd wants its directories to be.
@@ -28,7 +28,7 @@ pub(super) const CONTENT: &str = "new";
 
 /// What is at the place where a directory is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Absent,
     Empty,
 }
@@ -252,28 +252,6 @@ impl Drop for Staging {
             fs::remove_dir_all(self.outer.path()).ok();
         }
     }
-}
-
-fn look(target: &Path) -> Result<Place, Error> {
-    let entries = match fs::read_dir(target) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::Absent),
-        Err(error) => return Err(failed("read", target)(error).into()),
-    };
-    for entry in entries {
-        let entry = entry.map_err(failed("read", target))?;
-        // A file system's own, on a mount point; and what a run that died left behind.
-        let name = entry.file_name();
-        if name == "lost+found" || name.to_string_lossy().starts_with(PARTIAL) {
-            continue;
-        }
-        let path = target.to_owned();
-        return Err(match is_held(target) {
-            Ok(true) => Error::Running { path },
-            Ok(false) | Err(_) => Error::NotEmpty { path },
-        });
-    }
-    Ok(Place::Empty)
 }
 
 /// When root makes a directory in one that belongs to somebody else, such as etcd's user, it is theirs.

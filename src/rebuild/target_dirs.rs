@@ -1,15 +1,42 @@
 //! Whether the places of data and log suit: apart from each other, and with room.
 
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::Error;
+use super::half_made_dirs::{PARTIAL, is_held};
+use super::staging::Place;
 use crate::datadir::{self, wal};
 use crate::durable::{Dir, failed};
 use crate::model::ByteSize;
 
 /// What comes on top of the source: new pages, which are few, and directories.
 const MARGIN_BYTES: u64 = 16 << 20;
+
+/// What is where the data is to be laid out; fails unless that is nothing.
+pub(super) fn look(target: &Path) -> Result<Place, Error> {
+    let entries = match fs::read_dir(target) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::Absent),
+        Err(error) => return Err(failed("read", target)(error).into()),
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed("read", target))?;
+        // A file system's own, on a mount point; and what a run that died left behind.
+        let name = entry.file_name();
+        if name == "lost+found" || name.to_string_lossy().starts_with(PARTIAL) {
+            continue;
+        }
+        let path = target.to_owned();
+        return Err(match is_held(target) {
+            Ok(true) => Error::Running { path },
+            Ok(false) | Err(_) => Error::NotEmpty { path },
+        });
+    }
+    Ok(Place::Empty)
+}
 
 /// The directory of the log, if it is one of its own: inside the data directory etcd's own place for it is none.
 ///
@@ -69,7 +96,7 @@ fn resolved_up_to(path: &Path, end: Option<&Path>) -> Result<PathBuf, Error> {
             Component::RootDir | Component::Prefix(_) | Component::Normal(_) => real.push(part),
         }
         if !end.is_some_and(|end| real.starts_with(end)) {
-            real = std::fs::canonicalize(&real).unwrap_or(real);
+            real = fs::canonicalize(&real).unwrap_or(real);
         }
     }
     Ok(real)
@@ -125,7 +152,7 @@ mod tests {
     fn data_and_log_are_apart_whatever_their_paths_look_like() {
         let place = tempfile::tempdir().unwrap();
         let at = |path: &str| place.path().join(path);
-        std::fs::create_dir(at("real")).unwrap();
+        fs::create_dir(at("real")).unwrap();
         std::os::unix::fs::symlink(at("real"), at("link")).unwrap();
         let separate = |data: &str, log: &str| separate_log(&at(data), Some(&at(log)));
         for (data, log) in [
@@ -163,9 +190,9 @@ mod tests {
     fn a_log_is_told_from_what_goes_with_the_member_whatever_its_path_looks_like() {
         let place = tempfile::tempdir().unwrap();
         let at = |path: &str| place.path().join(path);
-        std::fs::create_dir_all(at("real/d/member/wal")).unwrap();
-        std::fs::create_dir_all(at("logs")).unwrap();
-        std::fs::create_dir_all(at("linked/member")).unwrap();
+        fs::create_dir_all(at("real/d/member/wal")).unwrap();
+        fs::create_dir_all(at("logs")).unwrap();
+        fs::create_dir_all(at("linked/member")).unwrap();
         for (target, link) in [
             ("real/d", "data"),
             ("real/d/member/wal", "wal"),

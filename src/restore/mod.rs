@@ -6,7 +6,7 @@
 //! far it came stands in the [`Ledger`], written before each step, so that a run that was killed at any point is taken
 //! up by the next.
 //!
-//! Decisions are functions of values: `plan`, `revision_jump`, `rendezvous` (who founds the new cluster), `quorum` and
+//! Decisions are functions of values: `plan`, `bump`, `rendezvous` (who founds the new cluster), `quorum` and
 //! `running_members` (whether a restore is right), `transitions` (which step comes next), `swap` (which move),
 //! `inventory` (whether old data is whole) and `health`. What this host alone is refused for is in `refusals`. Effects
 //! are in `forward_steps`, `rendezvous_steps`, `rollback_steps`, `exchange_dir` (etcd's directories), `files`
@@ -16,6 +16,7 @@
 
 mod accepted_history;
 mod ask_members;
+mod bump;
 mod dbus;
 mod exchange_dir;
 mod files;
@@ -34,7 +35,6 @@ mod refusals;
 mod release;
 mod rendezvous;
 mod rendezvous_steps;
-mod revision_jump;
 mod rollback_steps;
 mod run;
 mod running_members;
@@ -48,6 +48,7 @@ use std::path::{Path, PathBuf};
 
 pub use accepted_history::{Word, taken_back, word_for};
 pub use ask_members::look_for_clusters;
+pub use bump::{Bump, Rule as BumpRule, decide as decide_bump};
 pub use dbus::OverDbus;
 pub use exchange_dir::{Error as ExchangeDirError, gone_paths, kept_path, made_path, owner as owner_of};
 pub use forward_steps::RESUME_UNIT;
@@ -64,7 +65,6 @@ pub use quota::OverQuota;
 pub use refusals::{Error as SiteError, refuse_mounts, refuse_not_loaded, refuse_other_ways, refuse_unready};
 pub use release::{GiveUp, Release, kept_folders, releasable, release, release_stray, tidy_released};
 pub use rendezvous::{Founders, Identity, Nonce, Presence, Terms, Told};
-pub use revision_jump::{Bump, Rule as BumpRule, decide as decide_bump};
 pub use run::{Listener, Outcome, Run, Tools};
 pub use running_members::{NotNow, ThisMember, Wanted, judge as judge_running};
 pub use site::{EtcdHere, changes_after, flags};

@@ -14,8 +14,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::bump::Bump;
 use super::rendezvous::{Founders, Identity, Nonce, Stand, Terms};
-use super::revision_jump::Bump;
 use super::source_preview::Preview;
 use crate::datadir::{self, InitialCluster, Membership, PeerUrl};
 use crate::etcd_settings::Overlay;

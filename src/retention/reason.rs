@@ -105,14 +105,14 @@ impl fmt::Display for KeepReason<'_> {
                 write!(
                     f,
                     "not more than {} older than the newest good one of {from}",
-                    Span(*within)
+                    LargestUnit(*within)
                 )
             }
             KeepReason::Points { within, from } => {
                 write!(
                     f,
                     "every point of {} before the newest good one of {from} stays",
-                    Span(*within)
+                    LargestUnit(*within)
                 )
             }
             KeepReason::NewestOf {
@@ -204,14 +204,14 @@ impl fmt::Display for RemoveReason<'_> {
                 write!(
                     f,
                     "more than {} older than the newest good one of {from}",
-                    Span(*within)
+                    LargestUnit(*within)
                 )
             }
             RemoveReason::PastPoints { within, from } => {
                 write!(
                     f,
                     "not needed for any point of {} before the newest good one of {from}",
-                    Span(*within)
+                    LargestUnit(*within)
                 )
             }
             RemoveReason::NotNewestOf { period, newest } => write!(f, "{newest} of {period} is newer"),
@@ -262,9 +262,9 @@ impl fmt::Display for OneLine<'_> {
 }
 
 /// A duration in the largest unit that it is a multiple of.
-struct Span(Duration);
+struct LargestUnit(Duration);
 
-impl fmt::Display for Span {
+impl fmt::Display for LargestUnit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
         let seconds = self.0.as_secs();

@@ -18,7 +18,8 @@ use super::clock_jump::{Judge, TOLERANCE, span, start};
 use super::{Chain, Inventory, KeepReason, Plan, Policy, RemoveReason, Verdict, plan};
 use crate::layout::ChainPath;
 use crate::model::{ByteSize, ChainId, LineageId, Revision};
-use crate::schedule::{Pauses, SetBack, Span};
+use crate::schedule::{Pauses, SetBack};
+use crate::text::Length;
 
 /// What the clocks show while backups are judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +189,7 @@ impl<'a> Doubts<'a> {
             let newest = start(chains.last()?);
             let ahead = newest.duration_since(now);
             if ahead > TOLERANCE {
-                let by = Span(ahead.unsigned_abs());
+                let by = Length(ahead.unsigned_abs());
                 return Some((lineage, format!("the newest backup is dated {by} in the future")));
             }
             judge(newest)
@@ -208,7 +209,7 @@ impl<'a> Doubts<'a> {
             return Some((KeepReason::TimeInDoubt, why.clone()));
         }
         let ahead = start(chain).duration_since(self.now);
-        let by = Span(ahead.unsigned_abs());
+        let by = Length(ahead.unsigned_abs());
         (ahead > TOLERANCE).then(|| (KeepReason::DatedInTheFuture, format!("dated {by} in the future")))
     }
 }
@@ -245,7 +246,7 @@ fn apart(clocks: &Clocks) -> Option<String> {
     match &clocks.store {
         Ok(store) => {
             let by = clocks.host.duration_since(*store);
-            let far = Span(by.unsigned_abs());
+            let far = Length(by.unsigned_abs());
             (by.abs() > TOLERANCE).then(|| format!("the clocks of this host and of the store differ by {far}"))
         }
         Err(error) => Some(format!("the store's clock cannot be read ({error})")),
@@ -254,7 +255,7 @@ fn apart(clocks: &Clocks) -> Option<String> {
 
 /// What a span says that nothing explains.
 fn in_words(span: SignedDuration) -> String {
-    let far = Span(span.unsigned_abs());
+    let far = Length(span.unsigned_abs());
     match span.is_negative() {
         true => format!("one of the last backups is dated {far} before the one before it: the clock was set back"),
         false => format!(

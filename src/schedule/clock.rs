@@ -43,7 +43,7 @@ impl When {
             let shown = before.offset().to_datetime(change.timestamp());
             format!("{} {}", shown.strftime("%H:%M:%S"), before.strftime("%Z"))
         })?;
-        let by = super::Span(std::time::Duration::from_secs(shift.unsigned_abs()));
+        let by = crate::text::Length(std::time::Duration::from_secs(shift.unsigned_abs()));
         let day = before.strftime("%a %Y-%m-%d");
         let mut sentence = format!("on {day} clocks go {way} {by} at {last}; ");
         let slots = self.slots_of_day(&before);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Span;
+use crate::text::Length;
 
 /// A period of whole seconds, up to 366 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl FromStr for Every {
 
 impl fmt::Display for Every {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "every {}", Span(self.period()))
+        write!(f, "every {}", Length(self.period()))
     }
 }
 

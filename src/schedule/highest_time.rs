@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use crate::text::Length;
 
 /// By how much a clock may be behind without having been set back.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
@@ -48,7 +48,7 @@ pub struct SetBack {
 impl std::fmt::Display for SetBack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let SetBack { now, highest } = self;
-        let by = Span(Duration::from_secs(
+        let by = Length(Duration::from_secs(
             highest.duration_since(*now).as_secs().unsigned_abs(),
         ));
         write!(

@@ -19,7 +19,6 @@ mod fixed_interval;
 mod highest_time;
 mod jitter;
 mod lateness;
-mod span;
 mod taken_slots;
 mod watch;
 
@@ -34,7 +33,6 @@ pub use fixed_interval::{Every, EveryError};
 pub use highest_time::{HighestTime, SetBack};
 pub use jitter::jitter;
 pub use lateness::Lateness;
-pub use span::Span;
 pub use taken_slots::Handled;
 pub use watch::{Seen, Watch};
 

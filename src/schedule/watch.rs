@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Span;
+use crate::text::Length;
 
 /// Since when an agent has seen every slot come.
 ///
@@ -39,7 +39,7 @@ impl Seen {
         let half = Duration::from_millis(500);
         Some(format!(
             "the clock went {way} by {}",
-            Span(by.unsigned_abs().saturating_add(half))
+            Length(by.unsigned_abs().saturating_add(half))
         ))
     }
 }

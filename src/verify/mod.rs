@@ -1,6 +1,6 @@
 //! The use case of verification: whether the copies of a backup are what was stored, and how far that is proven.
 //!
-//! Each copy is read back from the disk and compared with the manifest. With an identity one good copy is opened
+//! Each copy is read back from the disk and compared with the manifest (`stored`). With an identity one good copy is opened
 //! (`content`): what holds for its bytes holds for every copy with the same bytes. So is what follows it in its chain, copy by
 //! copy (`chain`). The result is written beside the backup (`record`), from where `catalog` takes it. Which backups to take first is
 //! decided in `choose`.
@@ -14,6 +14,7 @@ mod chain;
 mod choose;
 mod content;
 mod record;
+mod stored;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +30,7 @@ use crate::pipeline::{Identities, Unlock};
 use crate::source::{self, Source};
 use crate::store::{self, Store};
 use content::Content;
+use stored::{missing, stored};
 
 /// A copy that is to be checked.
 #[derive(Debug, Clone, Copy)]
@@ -117,39 +119,6 @@ pub fn work(backup: &Backup, opened: bool) -> u64 {
     let behind = backup.copies.iter().map(|copy| chain::bytes_of(&copy.links));
     let all = behind.fold(stored, u64::saturating_add);
     all.saturating_add(if opened { outline.plain.bytes } else { 0 })
-}
-
-/// Compares the stored bytes with the manifest.
-fn stored(manifest: &Manifest, copy: &Copy<'_>, going: impl FnMut(u64) -> ControlFlow<()>) -> Result<Found, Stopped> {
-    let read = match copy.store.read_back_while(&manifest.object_name(), going) {
-        Ok(Some(read)) => read,
-        Ok(None) => return Err(Stopped),
-        Err(store::Error::NotFound { .. }) => return Ok(missing(manifest, copy)),
-        Err(error @ store::Error::Unfit { .. }) => return Ok(Found::Wrong(vec![error.to_string()])),
-        Err(error) => return Ok(Found::Unread(with_causes(&error))),
-    };
-    let expected = manifest.stored;
-    if read.bytes != expected.bytes {
-        let fault = format!("its object has {} bytes instead of {}", read.bytes, expected.bytes);
-        return Ok(Found::Wrong(vec![fault]));
-    }
-    if read.sha256 != expected.sha256 {
-        let fault = format!(
-            "the object changed since it was stored (SHA-256 {} instead of {})",
-            read.sha256, expected.sha256
-        );
-        return Ok(Found::Wrong(vec![fault]));
-    }
-    Ok(Found::Good(copy.before.max(Proof::Stored)))
-}
-
-/// An object that is not there: lost, unless the backup itself is no more.
-fn missing(manifest: &Manifest, copy: &Copy<'_>) -> Found {
-    match copy.store.open_object(&manifest.name()) {
-        Err(store::Error::NotFound { .. }) => Found::Gone,
-        Err(error) => Found::Unread(with_causes(&error)),
-        Ok(_) => Found::Wrong(vec!["its object is missing".to_owned()]),
-    }
 }
 
 /// Opens the first good copy that can be read, and says of all good ones what it showed.

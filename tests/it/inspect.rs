@@ -169,7 +169,7 @@ fn who_may_log_in_is_told_and_no_password_is() {
         (&json!(true), &json!(["root"]), &json!(["root"]))
     );
     let text = host.lifeboat(["inspect", &data_dir]).expect_code(0).stdout;
-    assert!(text.contains("authentication  on, 1 user, 1 role"), "{text}");
+    assert!(text.contains("auth           on, 1 user, 1 role"), "{text}");
 }
 
 #[test]

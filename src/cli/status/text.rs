@@ -6,10 +6,9 @@ use jiff::Timestamp;
 
 use crate::health::{BehindState, Capturing, Copy, LaneState, Notice, ScheduleState, Window};
 use crate::model::ByteSize;
-use crate::schedule::Span;
 use crate::status::{DestinationRow, Status};
 use crate::terminal::{Output, Style, Table, columns, typed, wrap};
-use crate::text::{age, brief, clean, count};
+use crate::text::{Length, age, brief, clean, count};
 
 const LABEL: usize = 12;
 
@@ -257,7 +256,10 @@ fn next_run(state: &ScheduleState, now: Timestamp) -> String {
     };
     let jitter = match state.jitter_seconds {
         0 => String::new(),
-        seconds => format!(", {} after each slot on this host", Span(Duration::from_secs(seconds))),
+        seconds => format!(
+            ", {} after each slot on this host",
+            Length(Duration::from_secs(seconds))
+        ),
     };
     let when = format!("{}{jitter}", state.when);
     match (next.at <= now, next.is_catch_up) {

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
 use serde::Deserialize;
 
-use super::own_requests::{Question, Reply, Requests};
+use super::s3_requests::{Question, Reply, Requests};
 use super::{Objects, wait};
 use crate::store::Error;
 use crate::store::backend::Backend as _;

@@ -2,7 +2,7 @@
 //!
 //! Their requests are made by opendal, which is kept behind this seam; what this module adds is what a store of backups
 //! needs: a new object is one only once, a write whose reply was lost is settled by reading the name back, an upload that
-//! fails is taken back, and the time is the server's. Requests that opendal does not make are in `own_requests`.
+//! fails is taken back, and the time is the server's. Requests that opendal does not make are in `s3_requests`.
 
 #![cfg_attr(
     not(all(feature = "s3", feature = "gs", feature = "azblob", feature = "oss")),
@@ -18,9 +18,9 @@
 mod credentials;
 mod lock;
 mod open_uploads;
-mod own_requests;
 mod probe;
 mod receipt;
+mod s3_requests;
 mod service;
 #[cfg(test)]
 #[cfg(feature = "s3")]
@@ -48,8 +48,8 @@ use super::runtime::wait;
 use super::{Credentials, Error};
 use crate::layout::{Listed, ListedObject, ObjectName};
 use credentials::Rotating;
-use own_requests::{Reply, Requests};
 use receipt::Sent;
+use s3_requests::{Reply, Requests};
 use service::Operators;
 use upload::NewUpload;
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::own_requests::{Marker, Reply, Requests};
+use super::s3_requests::{Marker, Reply, Requests};
 use super::{Objects, wait};
 use crate::layout::{Listed, ListedObject};
 use crate::store::Error;

@@ -6,8 +6,8 @@ use http::{Method, StatusCode};
 use md5::{Digest as _, Md5};
 
 use super::lock::is_locking;
-use super::own_requests::{Question, Requests};
 use super::receipt::{Sent, Whole};
+use super::s3_requests::{Question, Requests};
 use super::{Objects, wait};
 use crate::store::probe::OfKind;
 use crate::store::{Checksum, Error};

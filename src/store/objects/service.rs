@@ -20,7 +20,7 @@ use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
 use reqsign_core::{Context, ProvideCredentialChain, Signer};
 
 use super::credentials::{KEY, KEY_ID, Rotating, TOKEN, end_of_signature};
-use super::own_requests::Requests;
+use super::s3_requests::Requests;
 use super::transport::{self, Dated};
 use crate::error_chain::with_causes;
 use crate::secret::Secret;

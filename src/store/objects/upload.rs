@@ -2,7 +2,7 @@
 //!
 //! The headers of its requests are not made here but by opendal: as `service` has set it up for the bucket (checksums), and
 //! as the writer is begun in `mod` (content type, only if there is none). Those of requests that opendal
-//! does not make stand where these are made: `own_requests`, `lock` and `probe`.
+//! does not make stand where these are made: `s3_requests`, `lock` and `probe`.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use opendal::{Metadata, Operator, Writer};
 use super::super::Error;
 use super::super::backend::NewObject;
 use super::super::runtime::wait;
-use super::own_requests::Requests;
 use super::receipt::{Sent, Whole};
+use super::s3_requests::Requests;
 use super::{HANDED_ON, failure, is_there_already};
 
 /// A new object that is sent part by part.

@@ -1,14 +1,38 @@
-//! Which of the configured members runs on this host.
+//! `[host]`: this host, and which of the configured members runs on it.
 //!
 //! The rule is the contract's: `[host] member`, else the member whose name is the host's, else the one with a
 //! non-loopback peer address of this host. Where none of these finds one, an only member that is reached at a loopback
 //! address is this host's: nobody else's answers there. Deciding is a pure function; asking the host is one call beside it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
-use super::{Config, MemberName};
+use super::reader::Reader;
+use super::section::Section;
+use super::{Config, Member, MemberName};
+use crate::etcd_settings::Place;
+use crate::keyspace::EtcdLine;
+use crate::model::UnitName;
+
+/// `[host]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Host {
+    /// The member that runs here, if it is not to be found out; see [`Config::local_member`].
+    pub member: Option<MemberName>,
+    /// The unit that runs etcd, if it is not to be found out.
+    pub unit: Option<UnitName>,
+    /// etcd's data directory, if its settings are not to be believed.
+    pub data_dir: Option<PathBuf>,
+    /// The directory of etcd's log, likewise.
+    pub wal_dir: Option<PathBuf>,
+    /// Where etcd's settings are.
+    pub settings: Place,
+    /// The line of etcd that runs here, where that is older than the backups.
+    pub etcd_version: Option<EtcdLine>,
+}
 
 /// What this host calls itself and how it is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -125,7 +149,7 @@ impl Config {
         is_here.then(|| LocalMember::Is(name.clone(), Because::OnlyOne))
     }
 
-    fn matching(&self, is_match: impl Fn(&MemberName, &super::Member) -> bool) -> Vec<MemberName> {
+    fn matching(&self, is_match: impl Fn(&MemberName, &Member) -> bool) -> Vec<MemberName> {
         let members = self.members.iter().filter(|(name, member)| is_match(name, member));
         members.map(|(name, _)| name.clone()).collect()
     }
@@ -144,4 +168,34 @@ fn is_among(address: IpAddr, addresses: &[IpAddr]) -> bool {
     addresses
         .iter()
         .any(|local| local.to_canonical() == address.to_canonical())
+}
+
+impl Reader<'_> {
+    pub(super) fn host(&mut self, root: &Section<'_>, members: &BTreeMap<MemberName, Member>) -> Host {
+        let section = root.section("host");
+        let member = section.text("member");
+        let (data_dir, wal_dir) = (section.text("data_dir"), section.text("wal_dir"));
+        Host {
+            member: member.and_then(|given| self.known_member(&given, members)),
+            unit: section.text("unit").and_then(|given| self.parsed(&given)),
+            data_dir: data_dir.and_then(|given| self.absolute_path(&section, "data_dir", &given)),
+            wal_dir: wal_dir.and_then(|given| self.absolute_path(&section, "wal_dir", &given)),
+            settings: self.settings(&section),
+            etcd_version: section.text("etcd_version").and_then(|given| self.parsed(&given)),
+        }
+    }
+
+    fn settings(&mut self, section: &Section<'_>) -> Place {
+        let Some(given) = section.text("settings") else {
+            return Place::Auto;
+        };
+        let path = Path::new(given.value);
+        match given.value {
+            "auto" => Place::Auto,
+            "flags" => Place::Flags,
+            _ if !path.is_absolute() => self.refuse(section, "settings", &given).unwrap_or_default(),
+            text if text.ends_with(".yaml") || text.ends_with(".yml") => Place::ConfigFile(path.to_owned()),
+            _ => Place::Environment(path.to_owned()),
+        }
+    }
 }

@@ -1,15 +1,31 @@
 //! Who can open the backups: `[encryption]`, and the file of recipients that it may name.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::check::Reader;
 use super::keys::is_private_key;
 use super::problem::{Origin, Source};
+use super::reader::Reader;
 use super::section::{Content, Given, Section};
-use super::{Encryption, LARGEST_FILE, SAMPLE_RECIPIENT};
+use super::{LARGEST_FILE, SAMPLE_RECIPIENT};
 use crate::durable;
 use crate::pipeline::{KeyError, PLUGINS, Recipient};
+use crate::secret::Secret;
+
+/// `[encryption]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encryption {
+    /// Who can open the backups, from `recipients` and `recipients_file`; at least one, each once.
+    pub recipients: Vec<Recipient>,
+    /// The file that some of them stand in.
+    pub recipients_file: Option<PathBuf>,
+    /// Where a key that opens the backups is, on hosts that may read them.
+    pub identity: Option<Secret>,
+    /// Where people find such a key, in the operator's words.
+    pub identity_note: Option<String>,
+    /// The folder with the programs of keys that need one.
+    pub plugins: PathBuf,
+}
 
 impl Reader<'_> {
     pub(super) fn encryption(&mut self, root: &Section<'_>) -> Encryption {

@@ -84,6 +84,11 @@ impl Mounts {
         way
     }
 
+    /// The same by numbers and places: another one where anything on the way has come, gone, or was put in place of something.
+    pub fn way_to(&self, path: &Path) -> Vec<(u64, PathBuf)> {
+        self.on_the_way(path).into_iter().map(Mount::key).collect()
+    }
+
     fn get(&self, id: u64) -> Option<&Mount> {
         self.0.iter().find(|mount| mount.id == id)
     }
@@ -380,6 +385,12 @@ mod tests {
         assert_eq!(way("/mnt/b/lifeboat/prod"), [282, 310, 289]);
         assert_eq!(way("/mnt/b/else"), [282, 310]);
         assert_eq!(way("/mnt/big"), [282]);
+        let by_numbers = |mounts: &Mounts| mounts.way_to(Path::new(STORE));
+        let container = "400 282 0:60 / /run/containers/a rw shared:70 - tmpfs t rw\n";
+        assert_eq!(by_numbers(&mounts), by_numbers(&table(&[ROOT, MOUNTED, container])));
+        let anew = MOUNTED.replace("310 282", "311 282").replace("289 310", "289 311");
+        assert_ne!(by_numbers(&mounts), by_numbers(&table(&[ROOT, &anew])));
+        assert_eq!(by_numbers(&table(&[ROOT])), [(282, PathBuf::from("/"))]);
     }
 
     #[test]

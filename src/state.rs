@@ -13,6 +13,7 @@
 //! CLUSTER/tips.json                the newest backups that each destination has shown
 //! CLUSTER/seen.lock                held while one of the three above is changed
 //! CLUSTER/documents/DESTINATION    documents that were read once and do not change; see `store::document_cache`
+//! CLUSTER/news.json                what a command tells the agent; see `news`
 //! CLUSTER/behind.json              since when destinations lack backups that others have
 //! _configurations/SHA256.json      the last good configuration of the file whose path has that digest
 //! ```
@@ -28,6 +29,7 @@ mod behind;
 mod clock;
 mod configuration;
 mod last_seen;
+mod news;
 mod recipients;
 mod signing;
 mod state_dir;
@@ -46,6 +48,7 @@ use serde::{Deserialize, Serialize};
 pub use behind::BehindSince;
 pub use configuration::{remember_configuration, remembered_configuration};
 pub use last_seen::{SeenThere, SeenTips};
+pub use news::{LastNews, NEWS};
 pub use state_dir::{AGENTS_REPORT, base_folder, base_folder_to_read};
 
 use crate::durable::{self, Partial};
@@ -359,6 +362,8 @@ impl fmt::Display for Holder {
 #[derive(Debug)]
 pub struct JobsLock {
     file: File,
+    /// Who is told at its end, and of whom.
+    told: Option<(State, Holder)>,
 }
 
 impl JobsLock {
@@ -371,7 +376,13 @@ impl JobsLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(&to_bytes(run)))
             .ok();
-        Ok(JobsLock { file })
+        Ok(JobsLock { file, told: None })
+    }
+
+    /// Has the agent told at its end that `run` may have changed something.
+    pub fn telling_agent(mut self, state: &State, run: &Holder) -> JobsLock {
+        self.told = Some((state.clone(), run.clone()));
+        self
     }
 }
 
@@ -379,6 +390,9 @@ impl Drop for JobsLock {
     fn drop(&mut self) {
         // The lock is what counts and goes with the file; an old name in it would only mislead a reader.
         self.file.set_len(0).ok();
+        if let Some((state, run)) = &self.told {
+            state.tell_agent(run);
+        }
     }
 }
 

@@ -51,7 +51,7 @@ impl Agent {
         if self.capture.is_some() || *self.stop.borrow() {
             return;
         }
-        let lanes = lanes(&self.config);
+        let lanes = lanes(&self.config, &self.woken);
         if lanes.is_empty() {
             return;
         }

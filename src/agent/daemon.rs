@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::agenda::{Agenda, Next};
 use super::capture::{self, Capture};
@@ -16,6 +16,7 @@ use super::config_watch::Files;
 use super::metrics::Metrics;
 use super::next_agent::NextAgent;
 use super::notifier::Notifier;
+use super::outside::{Outside, folders};
 use super::reload::{Reason, agenda};
 use super::settling::Settling;
 use super::write_failures::{CLOCK, Unkept};
@@ -88,6 +89,7 @@ pub async fn run(setup: Setup) -> Result<(), Error> {
             () = until(read_at) => agent.reload(&mut files, Reason::Changed),
             done = ended(&mut agent.job) => agent.end(done),
             () = capture::ended(&mut agent.capture) => agent.capture = None,
+            () = agent.woken.notified() => {}
             () = tokio::time::sleep(sleep) => {}
         }
     }
@@ -155,6 +157,9 @@ pub(super) struct Agent {
     pub(super) log_of_runs: RunLog,
     /// Where systemd starts the next one.
     next: Option<NextAgent>,
+    outside: Outside,
+    /// Told by whoever has something that is not to wait for the next turn.
+    pub(super) woken: Arc<Notify>,
 }
 
 pub(super) struct Job {
@@ -177,6 +182,7 @@ impl Agent {
         // Of the agent before this one.
         let before = Report::read(&setup.state).ok().flatten();
         let log_of_runs = before.map_or_else(RunLog::default, |report| report.log);
+        let (memory, woken) = (State::of_folder(&setup.state), Arc::new(Notify::new()));
         let mut agent = Agent {
             path: setup.path,
             config: Arc::new(setup.config),
@@ -186,7 +192,8 @@ impl Agent {
             read_at: Instant::now(),
             settling: Settling::default(),
             base: setup.base,
-            memory: State::of_folder(&setup.state),
+            outside: Outside::watch(&memory, woken.clone()),
+            memory,
             state: setup.state,
             host: setup.host,
             now: setup.now,
@@ -200,11 +207,12 @@ impl Agent {
             capture: None,
             stop: watch::channel(false).0,
             said: None,
-            notifier: Notifier::new(log),
+            notifier: Notifier::new(log, woken.clone()),
             unkept: Unkept::default(),
             metrics: Metrics::new(),
             log_of_runs,
             next: std::env::var_os("NOTIFY_SOCKET").map(|_| NextAgent::of_running()),
+            woken,
         };
         agent.keep_memories();
         agent
@@ -226,10 +234,7 @@ impl Agent {
         }
         self.unkept.note(CLOCK, self.memory.note_time(now));
         self.notifier.take_in();
-        let mut sleep = longest_sleep();
-        if let Some(next) = &mut self.next {
-            sleep = sleep.min(next.look(&self.config, Instant::now()));
-        }
+        let mut sleep = longest_sleep().min(self.look_outside());
         // What still goes on then ends first.
         let is_outdated = self.next.as_ref().is_some_and(|next| next.is_wanted().is_some());
         if self.job.is_none() && !is_outdated {
@@ -263,13 +268,29 @@ impl Agent {
             sleep = sleep.min(capture::SAY_EVERY);
         }
         if self.job.is_none() {
-            self.notifier.look_out(&self.work, &self.config);
+            sleep = sleep.min(self.notifier.look_out(&self.work, &self.config));
         }
         if !self.unkept.is_empty() {
             self.keep_memories();
         }
         self.say_status();
         sleep
+    }
+
+    /// Looks what has happened outside; for how long to sleep at most until the next look.
+    fn look_outside(&mut self) -> Duration {
+        let lanes = self.capture.as_ref().map_or(Vec::new(), Capture::states);
+        let seen = self.outside.look(&self.config, &lanes, Instant::now());
+        if let (Some(next), Some(mounts)) = (&mut self.next, &seen.mounts) {
+            next.look(mounts, folders(&self.config));
+        }
+        if seen.has_happened {
+            self.notifier.happened();
+            if let Some(capture) = &self.capture {
+                capture.look();
+            }
+        }
+        seen.again_within
     }
 
     /// Whether the job, if there is one, does something. That it does not any more is told at once: systemd may end the

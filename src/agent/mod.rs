@@ -4,7 +4,7 @@
 //! decides what is next, `retry` when what failed is tried again, `schedule_state` keeps what was done, `status_file`,
 //! `metrics` and `journal` say it, `config_watch` notices changes. `notifier` knows who else is to be told: of what is
 //! wrong (`alerts`, `store_probe`) a program (`hook`), that all is well an address (`heartbeat`), of a job that
-//! hangs systemd (`watchdog`). `capture` is the one thing that goes on beside the jobs. What a job does is the
+//! hangs systemd (`watchdog`). `outside` notices what happens beside the agent and is to be judged at once. `capture` is the one thing that goes on beside the jobs. What a job does is the
 //! caller's: see [`Work`]; what came of it is told by `job_log`, and what could not be kept by `write_failures`.
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
@@ -23,6 +23,7 @@ mod metrics;
 mod next_agent;
 mod notifier;
 pub mod notify_once;
+mod outside;
 mod publish;
 mod reload;
 mod retry;

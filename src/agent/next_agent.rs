@@ -8,21 +8,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use crate::config::{Config, StoreUrl};
-use crate::durable;
-use crate::mounts::{LARGEST_TABLE, Mounts, Pinned, TABLE};
-
-/// How often it is looked what is mounted.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+use crate::mounts::{Mounts, Pinned};
 
 /// What tells that another is wanted.
 #[derive(Debug)]
 pub(super) struct NextAgent {
     program: Option<Program>,
     pinned: Pinned,
-    looked_at: Option<Instant>,
     /// Where this process sees what the host has given up.
     given_up: Option<PathBuf>,
 }
@@ -33,35 +26,13 @@ impl NextAgent {
         NextAgent {
             program: Program::running(),
             pinned: Pinned::default(),
-            looked_at: None,
             given_up: None,
         }
     }
 
-    /// Looks what is mounted, if it is time to; for how long to sleep at most until the next look.
-    pub(super) fn look(&mut self, config: &Config, now: Instant) -> Duration {
-        let paths = config
-            .destinations
-            .values()
-            .filter_map(|destination| match &destination.url {
-                StoreUrl::File(root) => Some(root.as_path()),
-                StoreUrl::Bucket { .. } | StoreUrl::Server { .. } => None,
-            });
-        let mut paths = paths.peekable();
-        if paths.peek().is_none() {
-            return Duration::MAX;
-        }
-        let since = self.looked_at.map(|at| now.saturating_duration_since(at));
-        if let Some(since) = since.filter(|since| *since < LOOK_EVERY) {
-            return LOOK_EVERY - since;
-        }
-        self.looked_at = Some(now);
-        let table = durable::read_linked(Path::new(TABLE), LARGEST_TABLE);
-        // Where it cannot be read nothing is known, and all goes on as it is.
-        if let Ok(mounts) = table.and_then(|table| Mounts::parse(&table)) {
-            self.given_up = self.pinned.look(&mounts, paths);
-        }
-        LOOK_EVERY
+    /// Takes in what is mounted on the way to `paths`.
+    pub(super) fn look<'a>(&mut self, mounts: &Mounts, paths: impl IntoIterator<Item = &'a Path>) {
+        self.given_up = self.pinned.look(mounts, paths);
     }
 
     /// Why another one is wanted, for the journal.

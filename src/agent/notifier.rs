@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::Work;
 use super::alerts::Alerts;
 use super::heartbeat::{Heartbeat, Pulse};
@@ -30,12 +32,12 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Nothing was told yet. Needs a runtime to run in.
-    pub fn new(log: Log) -> Notifier {
+    /// Nothing was told yet. Needs a runtime to run in. `looked` is told when it was looked at the destinations.
+    pub fn new(log: Log, looked: Arc<Notify>) -> Notifier {
         Notifier {
             log,
             alerts: Alerts::default(),
-            probe: StoreProbe::default(),
+            probe: StoreProbe::new(looked),
             hook: Hook::new(log),
             heartbeat: Heartbeat::new(log),
             watchdog: Watchdog::default(),
@@ -49,9 +51,15 @@ impl Notifier {
         self.probe.take_in(Instant::now());
     }
 
-    /// Looks at the destinations if it is time; only while no job runs.
-    pub fn look_out(&mut self, work: &Arc<dyn Work>, config: &Arc<Config>) {
-        self.probe.turn(work, config, Instant::now());
+    /// Looks at the destinations if it is time; only while no job runs. For how long to sleep at most until the next look.
+    pub fn look_out(&mut self, work: &Arc<dyn Work>, config: &Arc<Config>) -> Duration {
+        let now = Instant::now();
+        self.probe.turn(work, config, now);
+        match self.probe.is_looking() {
+            // Its end is told.
+            true => Duration::MAX,
+            false => self.probe.due(now).saturating_duration_since(now),
+        }
     }
 
     /// Takes in what a job has seen that has just ended.
@@ -62,6 +70,11 @@ impl Notifier {
     /// Has the destinations looked at soon: something has changed.
     pub fn hurry(&mut self) {
         self.probe.hurry();
+    }
+
+    /// The same in a moment: something has happened outside.
+    pub fn happened(&mut self) {
+        self.probe.happened(Instant::now());
     }
 
     /// What the last look at the destinations found.

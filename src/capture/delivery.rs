@@ -413,7 +413,7 @@ mod tests {
             let ((home, store), folder) = (store(), tempfile::tempdir().unwrap());
             let alone = Arc::new(Alone::with(&store));
             let destinations = [FAR.to_owned()];
-            let board = Board::new("own", WAIT, ByteSize(1), destinations.iter().cloned());
+            let board = Board::new(("own", Arc::default()), WAIT, ByteSize(1), destinations.iter().cloned());
             let delivery = Delivery {
                 destination: FAR.to_owned(),
                 spool: Arc::new(Spool::open(folder.path(), ByteSize(1 << 20), destinations.into()).unwrap()),

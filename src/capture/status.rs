@@ -1,9 +1,10 @@
 //! How a lane is, as whoever asks may read it at any time.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::health::{LaneState, LaneThere};
 use crate::layout::delta::{GapReason, Span};
@@ -11,22 +12,35 @@ use crate::model::ByteSize;
 
 /// The state of a lane, kept by those who do its work.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<LaneState>);
+pub struct Board {
+    state: Mutex<LaneState>,
+    /// Told when what keeps it from going on comes or goes.
+    turned: Arc<Notify>,
+}
 
 impl Board {
-    /// That of a lane that has not begun.
-    pub fn new(lane: &str, every: Duration, spool_most: ByteSize, destinations: impl Iterator<Item = String>) -> Board {
+    /// That of a lane that has not begun. `turned` is told when what keeps it, or a destination, from going on comes or goes.
+    pub fn new(
+        (lane, turned): (&str, Arc<Notify>),
+        every: Duration,
+        spool_most: ByteSize,
+        destinations: impl Iterator<Item = String>,
+    ) -> Board {
         let there = destinations.map(|destination| LaneThere {
             destination,
             ..LaneThere::default()
         });
-        Board(Mutex::new(LaneState {
+        let state = LaneState {
             lane: lane.to_owned(),
             spool_most: spool_most.0,
             every_ms: u64::try_from(every.as_millis()).unwrap_or(u64::MAX),
             destinations: there.collect(),
             ..LaneState::default()
-        }))
+        };
+        Board {
+            state: Mutex::new(state),
+            turned,
+        }
     }
 
     /// What it says now.
@@ -43,7 +57,9 @@ impl Board {
     pub(super) fn trouble(&self, why: &str, now: Timestamp) -> bool {
         let mut state = self.state();
         let is_news = state.trouble.as_deref() != Some(why);
-        state.trouble = Some(why.to_owned());
+        if state.trouble.replace(why.to_owned()).is_none() {
+            self.turned.notify_one();
+        }
         state.trouble_since.get_or_insert(now);
         is_news
     }
@@ -52,7 +68,11 @@ impl Board {
     pub(super) fn well(&self) -> bool {
         let mut state = self.state();
         (state.trouble_since, state.nobody_answers) = (None, false);
-        state.trouble.take().is_some()
+        let was_troubled = state.trouble.take().is_some();
+        if was_troubled {
+            self.turned.notify_one();
+        }
+        was_troubled
     }
 
     pub(super) fn spool(&self, bytes: ByteSize) {
@@ -71,7 +91,10 @@ impl Board {
         self.there(destination, |there| {
             there.puts += 1;
             there.put_bytes += bytes;
-            (there.trouble, there.trouble_since) = (None, None);
+            if there.trouble.take().is_some() {
+                self.turned.notify_one();
+            }
+            there.trouble_since = None;
             there.stored_at = Some(now);
             there.stored_to = there.stored_to.max(span.map(Span::to));
         });
@@ -79,7 +102,9 @@ impl Board {
 
     pub(super) fn not_stored(&self, destination: &str, why: String, now: Timestamp) {
         self.there(destination, |there| {
-            there.trouble = Some(why);
+            if there.trouble.replace(why).is_none() {
+                self.turned.notify_one();
+            }
             there.trouble_since.get_or_insert(now);
         });
     }
@@ -93,6 +118,6 @@ impl Board {
     }
 
     fn state(&self) -> MutexGuard<'_, LaneState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -41,9 +41,11 @@ struct Document<'a> {
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     host::settle()?;
-    signing::prepare(&config, &host::state(&config.cluster.name)?)?;
+    let state = host::state(&config.cluster.name)?;
+    signing::prepare(&config, &state)?;
     let places = read_configured(&context.output, &config, None)?;
     let accepted = accept(&places, args.lineage, args.note)?;
+    host::tell_agent(&state, "accept-lineage");
     let Accepted {
         lineage,
         destinations,

@@ -59,6 +59,7 @@ fn percent(text: &str) -> Result<Share, String> {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let stop = super::interrupted_flag(context);
+    let mut told = None;
     let (places, identities) = if args.from.is_given() {
         let identities = args
             .identity
@@ -68,10 +69,11 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let config = host::configuration(context)?;
         let identities = args.identity.or_configured(Some(&config))?;
         host::settle()?;
-        let prepared = host::state(&config.cluster.name).and_then(|state| signing::prepare(&config, &state));
-        if let Err(failure) = prepared {
+        let state = host::state(&config.cluster.name);
+        match state.and_then(|state| signing::prepare(&config, &state).map(|()| state)) {
+            Ok(state) => told = Some(state),
             // What is read is read all the same.
-            context.output.warn(failure.message());
+            Err(failure) => context.output.warn(failure.message()),
         }
         let places = read_configured(&context.output, &config, args.destination.as_deref())?;
         (places, identities)
@@ -96,6 +98,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let bar = Bar::new(&context.output, "verify");
     verify_each(&run, &wanted, |done, total| bar.share(done, total), &mut results);
     drop(bar);
+    // What was found is kept beside the backups, and the agent judges by it.
+    told.iter().for_each(|state| host::tell_agent(state, "verify"));
     match context.output.format {
         Format::Json => context.output.json(&Document {
             schema: 1,

@@ -18,6 +18,7 @@ pub fn adopt(config: &Config, name: &str) -> Result<String, Failure> {
     let adopted = Store::adopt(&address.location, &config.cluster.name, known.as_ref(), host::now());
     let Adopted { id, had_it, backups } = adopted.map_err(|error| refused(name, &error))?;
     state.remember_store(name, &address.url, &id).map_err(failed)?;
+    host::tell_agent(&state, "check");
     let backups = count(backups as u64, "backup");
     Ok(match had_it {
         true => format!("destination {name}: store {id} has its store.json, with {backups}"),

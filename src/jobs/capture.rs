@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::turn::Turn;
 use super::backup::{Request, wanted};
@@ -65,8 +65,9 @@ pub struct OneLane {
     pub board: Arc<Board>,
 }
 
-/// The lanes of a configuration: none where no changes are captured.
-pub fn lanes(config: &Config) -> Vec<OneLane> {
+/// The lanes of a configuration: none where no changes are captured. `turned` is told when what keeps one, or a destination of
+/// one, from going on comes or goes.
+pub fn lanes(config: &Config, turned: &Arc<Notify>) -> Vec<OneLane> {
     if !config.deltas.enabled {
         return Vec::new();
     }
@@ -76,7 +77,7 @@ pub fn lanes(config: &Config) -> Vec<OneLane> {
     let lanes = lanes.into_iter().filter(|(_, destinations)| !destinations.is_empty());
     let lanes = lanes.map(|(others, destinations)| OneLane {
         board: Arc::new(Board::new(
-            name_of(others),
+            (name_of(others), turned.clone()),
             config.deltas.every,
             config.deltas.spool,
             destinations.iter().cloned(),

@@ -347,6 +347,7 @@ fn accept_recipients(config: &Config, findings: &mut Findings) -> Result<(), Fai
     host::settle()?;
     let (state, present) = (host::state(&config.cluster.name)?, recipients::present(config));
     state.accept_recipients(&present).map_err(failed)?;
+    host::tell_agent(&state, "check");
     let present = present.join(", ");
     findings
         .notes

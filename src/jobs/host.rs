@@ -124,13 +124,21 @@ pub fn state_to_read(cluster: &ClusterName) -> Result<State, Failure> {
     ))
 }
 
-/// The right to be the only job on this host.
+/// What a run of the agent's own schedules calls itself where it takes the right to work.
+pub const AGENT: &str = "agent";
+
+/// Tells the agent that a command has changed something that it judges by.
+pub fn tell_agent(state: &State, command: &str) {
+    state.tell_agent(&Holder::this(command, now()));
+}
+
+/// The right to be the only job on this host. At its end the agent is told, unless it is the agent's own.
 pub fn jobs_lock(state: &State, command: &str, wait: Duration) -> Result<JobsLock, Failure> {
     let begun = Instant::now();
     refuse_during_restore(wait)?;
     let wait = wait.saturating_sub(begun.elapsed());
     let holder = Holder::this(command, now());
-    JobsLock::acquire(state, &holder, wait).map_err(|error| match error {
+    let lock = JobsLock::acquire(state, &holder, wait).map_err(|error| match error {
         state::Error::Locked { .. } => {
             Failure::new(Exit::Locked, &error).next("try again when it is done, or wait for it with `--wait 10m`")
         }
@@ -142,6 +150,10 @@ pub fn jobs_lock(state: &State, command: &str, wait: Duration) -> Result<JobsLoc
         | state::Error::Corrupt { .. }
         | state::Error::AlreadyBegun { .. }
         | state::Error::Io { .. } => failed(error),
+    })?;
+    Ok(match command {
+        AGENT => lock,
+        _ => lock.telling_agent(state, &holder),
     })
 }
 

@@ -104,6 +104,7 @@ pub fn accept(config: &Config, destination: &str) -> Result<String, Failure> {
     }
     let gone: Vec<ChainId> = places.rolled_back.iter().map(|back| back.seen.chain.clone()).collect();
     forget(&state, destination, &gone).map_err(failed)?;
+    host::tell_agent(&state, "check");
     Ok(match places.rolled_back.as_slice() {
         [] => format!("destination {destination} shows no less than this host has seen there"),
         all => {

@@ -89,7 +89,7 @@ pub(super) fn retention(order: &Order) -> Result<Ended, Stop> {
     refuse_during_restore(Duration::ZERO)?;
     let config = &*order.config;
     let state = host::state(&config.cluster.name)?;
-    let _lock = host::jobs_lock(&state, "agent", Duration::ZERO)?;
+    let _lock = host::jobs_lock(&state, host::AGENT, Duration::ZERO)?;
     // All of them, so that no history is overlooked.
     let destinations = read_within(config, None, Limits::default())?;
     let mut ended = Ended::default();

@@ -121,7 +121,7 @@ impl<'a> Attempt<'a> {
         if self.open.is_empty() || self.leaves_it_to_others()? {
             return Ok(());
         }
-        let lock = host::jobs_lock(&self.state, "agent", Duration::ZERO)?;
+        let lock = host::jobs_lock(&self.state, host::AGENT, Duration::ZERO)?;
         let others = open_the_others(self.config, &self.state, &self.destinations);
         self.destinations.extend(others);
         let done = self.back_up();

@@ -33,6 +33,7 @@ mod metrics;
 mod names;
 mod odd_data;
 mod one_writer;
+mod outside;
 mod owners;
 mod packages;
 mod plugins;

@@ -64,3 +64,57 @@ impl Drop for Tmpfs {
         self.watchdog.wait().ok();
     }
 }
+
+/// A folder that is mounted in another place as well. Dropped, it is unmounted there.
+pub struct Bound<'a> {
+    _what: &'a Tmpfs,
+    from: PathBuf,
+    to: PathBuf,
+    watchdog: Child,
+}
+
+impl Tmpfs {
+    /// Mounts it on `to` as well.
+    pub fn bind(&self, to: &Path) -> Bound<'_> {
+        let bound = Bound {
+            _what: self,
+            from: self.dir.clone(),
+            to: to.to_owned(),
+            watchdog: Command::new("sh")
+                .args(["-c", "read -r never; umount -l \"$0\" 2>/dev/null"])
+                .arg(to)
+                .stdin(Stdio::piped())
+                .spawn()
+                .expect("there is a shell"),
+        };
+        bound.mount();
+        bound
+    }
+}
+
+impl Bound<'_> {
+    /// Mounts it again.
+    pub fn mount(&self) {
+        let bound = Command::new("mount")
+            .arg("--bind")
+            .args([&self.from, &self.to])
+            .status();
+        assert!(
+            bound.is_ok_and(|status| status.success()),
+            "what is mounted can be bound"
+        );
+    }
+
+    /// Unmounts it.
+    pub fn unmount(&self) {
+        let gone = Command::new("umount").arg(&self.to).status();
+        assert!(gone.is_ok_and(|status| status.success()), "nobody is in it");
+    }
+}
+
+impl Drop for Bound<'_> {
+    fn drop(&mut self) {
+        drop(self.watchdog.stdin.take());
+        self.watchdog.wait().ok();
+    }
+}

@@ -170,8 +170,8 @@ impl Holders {
     }
 }
 
-/// Removes what packs and later marks have made superfluous, and says what that was. A pack is read as a whole before what it
-/// holds goes, once for all that share `known`. One by nobody who counts is passed over; one that is damaged too, and is the error at
+/// Removes what packs and later marks have made superfluous, and says what that was. A pack or a mark is read as a whole before what it
+/// displaces goes, once for all that share `known`. One by nobody who counts is passed over; one that is damaged too, and is the error at
 /// the end where it was just found to be.
 pub fn remove_superseded(
     store: &Store,
@@ -192,7 +192,7 @@ pub fn remove_superseded(
     let mut damaged = None;
     let superseded = loop {
         let superseded = superseded(&usable, now, grace);
-        let mut holders = superseded.iter().filter_map(|(_, holder)| *holder);
+        let mut holders = superseded.iter().map(|(_, holder)| *holder);
         let Some(holder) = holders.find(|holder| !known.0.contains_key(&Holders::key(holder))) else {
             break superseded;
         };
@@ -216,15 +216,17 @@ pub fn remove_superseded(
         if go_on().is_break() {
             break;
         }
-        let is_held = holder.is_none_or(|holder| {
-            let spans = match known.0.get(&Holders::key(holder)) {
-                Some(Held::Spans(spans)) => spans.as_slice(),
-                Some(Held::Nothing) | None => &[],
-            };
-            link.name
+        let Some(Held::Spans(spans)) = known.0.get(&Holders::key(holder)) else {
+            continue;
+        };
+        let is_held = match (&link.name, &holder.name) {
+            // Its name says what its head was found to say.
+            (ObjectName::Mark(..), ObjectName::Mark(..)) => true,
+            (ObjectName::Mark(_, to, ..), _) => spans.iter().any(|span| span.to() > *to),
+            (name, _) => name
                 .span()
-                .is_some_and(|span| span.first_lacking(spans.iter().copied()).is_none())
-        });
+                .is_some_and(|span| span.first_lacking(spans.iter().copied()).is_none()),
+        };
         if !is_held {
             continue;
         }
@@ -413,7 +415,7 @@ pub(crate) mod tests {
     use crate::layout::delta::Head;
     use crate::layout::delta::tests::header;
     use crate::signing::{Authority, Role, SigningKey, Trust};
-    use crate::source::test_objects::Maker;
+    use crate::source::test_objects::{Maker, put};
     use crate::store::tests::store;
 
     const GO_ON: GoOn<'static> = &|| ControlFlow::Continue(());
@@ -657,6 +659,34 @@ pub(crate) mod tests {
         assert!(
             left.contains(&name) && left.contains(&made.name) && left.len() == 3,
             "{left:?}"
+        );
+    }
+
+    #[test]
+    fn a_mark_that_is_none_displaces_no_mark() {
+        let ((_home, store), maker) = (store(), Maker::new());
+        let belongs = maker.belongs();
+        let marks = [maker.mark(9, 0), maker.mark(9, 60)];
+        put(&store, &marks);
+        let forged = maker.mark(12, 3600);
+        store.put_new(&forged.0, b"forged").unwrap();
+        let remove = || {
+            let (links, mut known) = (links(&store, &maker), Holders::default());
+            remove_superseded(&store, &belongs, &links, &mut known, SignedDuration::ZERO, GO_ON)
+        };
+        // The last one that is one displaces the other; the forged one is told, and nothing goes for it.
+        assert!(matches!(remove(), Err(Error::Unread { .. })));
+        let there: Vec<_> = links(&store, &maker).into_iter().map(|link| link.name).collect();
+        assert!(there.contains(&marks[1].0) && !there.contains(&marks[0].0), "{there:?}");
+        fs::remove_file(store.path_of(&forged.0)).unwrap();
+        let change = delta(&store, &maker, 10, 12).0;
+        assert_eq!(remove().unwrap(), [marks[1].0.clone()]);
+        assert_eq!(
+            links(&store, &maker)
+                .into_iter()
+                .map(|link| link.name)
+                .collect::<Vec<_>>(),
+            [change.name]
         );
     }
 

@@ -4,6 +4,7 @@
 //! Packs grow by levels: sixteen objects of a level make one of the next. A day of one flush a second has 86 400 deltas and
 //! never more than some sixty objects to read; a delta is copied four times.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
@@ -74,10 +75,10 @@ fn follows(before: &Piece, piece: &Piece) -> bool {
     piece.span.from() <= before.span.to().next()
 }
 
-/// Of the links of a chain, those that nobody needs any more: deltas and packs that lie within a pack, and marks that a
-/// later mark or a change has overtaken. What took their place must have been there for `grace`, as somebody may be reading
-/// by an older listing. Whether that is whole is for the caller to prove.
-pub fn superseded(links: &[Link], now: Timestamp, grace: SignedDuration) -> Vec<(&Link, Option<&Link>)> {
+/// Of the links of a chain, those that nobody needs any more, each with what has taken its place: deltas and packs that lie
+/// within a pack, and marks that a later mark or a change has overtaken. That must have been there for `grace`, as somebody may
+/// be reading by an older listing. Whether it is whole is for the caller to prove.
+pub fn superseded(links: &[Link], now: Timestamp, grace: SignedDuration) -> Vec<(&Link, &Link)> {
     let is_settled = |link: &Link| now.duration_since(link.written_at) >= grace;
     let packs: Vec<(&Link, Span)> = links
         .iter()
@@ -96,25 +97,32 @@ pub fn superseded(links: &[Link], now: Timestamp, grace: SignedDuration) -> Vec<
         let worth = |pack: &Link, of: Span| {
             (
                 of.to().get() - of.from().get(),
-                std::cmp::Reverse((pack.written_at, pack.name.clone())),
+                Reverse((pack.written_at, pack.name.clone())),
             )
         };
         found.max_by_key(|(pack, of)| worth(pack, *of)).map(|(pack, _)| *pack)
     };
-    let overtaken = |to: Revision, time: Timestamp| {
-        links.iter().any(|link| match &link.name {
-            ObjectName::Mark(_, later, at, _) => is_settled(link) && (*later, *at) > (to, time),
-            ObjectName::Delta(_, span, _) | ObjectName::Pack(_, span, _) => is_settled(link) && span.to() > to,
-            _ => false,
-        })
+    // Of marks the last, which is soon read; without any the last change, in the smallest object.
+    let overtaker = |to: Revision, time: Timestamp| {
+        let settled = links.iter().filter(|link| is_settled(link));
+        let worth = settled.filter_map(|link| match &link.name {
+            ObjectName::Mark(_, later, at, _) if (*later, *at) > (to, time) => {
+                Some(((true, *later, Reverse(0), Some(*at)), link))
+            }
+            ObjectName::Delta(_, span, _) | ObjectName::Pack(_, span, _) if span.to() > to => {
+                Some(((false, span.to(), Reverse(link.bytes), None), link))
+            }
+            _ => None,
+        });
+        worth.max_by_key(|(worth, _)| *worth).map(|(_, link)| link)
     };
     let mut gone = Vec::new();
     for link in links {
         match &link.name {
             ObjectName::Delta(_, span, _) | ObjectName::Pack(_, span, _) => {
-                gone.extend(holder(link, *span).map(|pack| (link, Some(pack))));
+                gone.extend(holder(link, *span).map(|pack| (link, pack)));
             }
-            ObjectName::Mark(_, to, time, _) if overtaken(*to, *time) => gone.push((link, None)),
+            ObjectName::Mark(_, to, time, _) => gone.extend(overtaker(*to, *time).map(|by| (link, by))),
             _ => {}
         }
     }

@@ -16,6 +16,8 @@
 )]
 
 mod credentials;
+mod failure;
+mod listing;
 mod lock;
 mod open_uploads;
 mod probe;
@@ -32,11 +34,9 @@ use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use opendal::{Buffer, BufferStream, ErrorKind, Metadata, Operator};
+use opendal::{Buffer, BufferStream, ErrorKind, Operator};
 
 use super::backend::{Backend, Cache, FreeSpace, NewObject, Opened, Under};
 use super::bucket_options::{Checksum, ReadingBack};
@@ -48,6 +48,7 @@ use super::runtime::wait;
 use super::{Credentials, Error};
 use crate::layout::{Listed, ListedObject, ObjectName};
 use credentials::Rotating;
+use failure::{failure, is_there_already};
 use receipt::Sent;
 use s3_requests::{Reply, Requests};
 use service::Operators;
@@ -264,25 +265,7 @@ impl Backend for Objects {
     }
 
     fn list_with_sums(&self, under: &Under, sign: &dyn Fn()) -> Result<(Vec<ListedObject>, Vec<Option<Sum>>), Error> {
-        let prefix = under.prefix();
-        let mut lister = wait(async { self.operator.lister_with(&prefix).recursive(true).await })
-            .map_err(self.failed("list", &prefix))?;
-        let (mut objects, mut sums) = (Vec::new(), Vec::new());
-        while let Some(entry) = wait(lister.try_next()).map_err(self.failed("list", &prefix))? {
-            sign();
-            let (path, metadata) = entry.into_parts();
-            if metadata.is_dir() {
-                continue;
-            }
-            sums.push(sum_of(&metadata));
-            objects.push(ListedObject {
-                name: Listed::file(&path),
-                bytes: metadata.content_length(),
-                // A time that cannot be told counts as just now: nothing is swept for it.
-                modified: metadata.last_modified().map_or(Timestamp::MAX, Timestamp::from),
-            });
-        }
-        Ok((objects, sums))
+        listing::below(self, &under.prefix(), sign)
     }
 
     /// Most list at once; one that is made of many servers may take a while.
@@ -291,17 +274,9 @@ impl Backend for Objects {
     }
 
     fn folders(&self) -> Result<Vec<String>, Error> {
-        let mut lister = wait(async { self.operator.lister_with("").await }).map_err(self.failed("list", ""))?;
-        let mut folders = Vec::new();
-        while let Some(entry) = wait(lister.try_next()).map_err(self.failed("list", ""))? {
-            if let Some(name) = entry.path().strip_suffix('/').filter(|name| !name.is_empty()) {
-                folders.push(name.to_owned());
-            }
-        }
-        Ok(folders)
+        listing::folders(self)
     }
 
-    /// What is gone already cannot be told from what was removed now.
     fn remove(&self, object: &ObjectName) -> Result<(), Error> {
         let path = object.to_string();
         wait(async { self.operator.delete(&path).await }).map_err(self.failed("remove", &path))
@@ -396,94 +371,5 @@ impl Read for OfObject {
             }
         }
         bytes::Buf::reader(&mut self.rest).read(buffer)
-    }
-}
-
-/// The MD5 that a listing tells of an object: as such, or as its ETag, which may be something else and is then no MD5 of it.
-fn sum_of(metadata: &Metadata) -> Option<Sum> {
-    let told = metadata
-        .content_md5()
-        .and_then(|told| BASE64.decode(told).ok()?.try_into().ok());
-    told.or_else(|| {
-        let etag = metadata.etag()?.trim_matches('"');
-        if etag.len() != 32 || !etag.is_ascii() {
-            return None;
-        }
-        Some(u128::from_str_radix(etag, 16).ok()?.to_be_bytes())
-    })
-}
-
-fn is_there_already(error: &opendal::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists | ErrorKind::Conflict
-    )
-}
-
-/// Whether it is the bucket that is not there: by the code of the one kind of server or the other, or its words. To some of
-/// them it is as if an object were not.
-fn has_no_bucket(error: &opendal::Error) -> bool {
-    let said = error.message();
-    [
-        "NoSuchBucket",
-        "ContainerNotFound",
-        "The specified bucket does not exist",
-    ]
-    .iter()
-    .any(|words| said.contains(words))
-}
-
-/// What a server or the way to it said, in our words.
-fn failure(doing: &'static str, at: String, error: &opendal::Error) -> Error {
-    if has_no_bucket(error) {
-        return Error::NoBucket { doing, at };
-    }
-    if in_short(error).contains("failed to load signing credential") {
-        return Error::NoCredentials { doing, at };
-    }
-    match error.kind() {
-        ErrorKind::NotFound => Error::NotFound { doing, at },
-        ErrorKind::PermissionDenied => Error::Refused {
-            doing,
-            at,
-            why: in_short(error),
-        },
-        ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists => Error::AlreadyExists { at },
-        _ => Error::Io {
-            doing,
-            at,
-            source: io::Error::other(in_short(error)),
-        },
-    }
-}
-
-/// The message and its causes on one line; no request, which may show more than a reader needs.
-fn in_short(error: &opendal::Error) -> String {
-    const MOST: usize = 300;
-    let mut text = plain(error.message());
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(MOST).collect()
-}
-
-/// The message of a server in the words that it has; opendal shows its document as Rust does.
-fn plain(text: &str) -> String {
-    let part = |key: &str| {
-        let (_, rest) = text.split_once(&format!("{key}: \""))?;
-        rest.split_once('"')
-            .map(|(value, _)| value)
-            .filter(|value| !value.is_empty())
-    };
-    match (part("code"), part("message")) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
-        (None, _) => text.to_owned(),
     }
 }

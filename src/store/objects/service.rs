@@ -122,7 +122,7 @@ fn finished(
             .with_max_delay(pause.saturating_mul(25))
             .with_jitter()
     };
-    let made = made.map_err(|error| super::in_short(&error))?;
+    let made = made.map_err(|error| super::failure::in_short(&error))?;
     let made = made.with_context(OperationContext::new().with_http_transport(transport.clone()));
     Ok(Operators {
         uploads: made.clone().layer(retry(UPLOADS_TRIED_AGAIN)),

@@ -18,8 +18,8 @@ mod uncommitted;
 pub use destinations::{DestinationError, Written, is_left_behind};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full, is_lately_wrong, v2_keys_are_missing};
 pub use liveness::Pulse;
-pub use observed::{ContentError, Facts, Observed};
-pub use pace::Pace;
+pub use observed::{ContentError, Facts, Observed, Seen};
+pub use pace::{Pace, Slowness, TooSlow};
 pub use proof::{Verdict, judge};
 pub use synthetic::{Made, SyntheticJob, synthetic};
 

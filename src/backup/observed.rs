@@ -4,9 +4,9 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::bbolt::{self, Scan, Scanner};
+use crate::bbolt::{self, Leaves, Scan, Scanner};
 use crate::etcd::DIGEST_BYTES;
-use crate::keyspace::{self, KvHash, Meta, PassingLog};
+use crate::keyspace::{self, KvHash, LogKey, Meta, PassingLog};
 use crate::model::{Digest, Revision};
 use crate::pipeline::Observer;
 
@@ -67,10 +67,25 @@ impl Log {
     }
 }
 
-/// The stream as far as it has come.
-pub struct Observed {
+/// A snapshot that has passed, and what was made of the leaves of its log.
+#[derive(Debug)]
+pub struct Seen<L: Leaves> {
+    /// The last revision that it holds.
+    pub revision: Revision,
+    /// Compaction, raft's index and term, storage version.
+    pub meta: Meta,
+    /// Length of the database, without the digest.
+    pub database_bytes: u64,
+    /// Digest of everything, etcd's own digest included.
+    pub sha256: Digest,
+    /// Its pages.
+    pub scan: Scan<L>,
+}
+
+/// The stream as far as it has come; `L` makes something of the leaves of its log.
+pub struct Observed<L: Leaves = PassingLog> {
     hasher: Sha256,
-    scanner: Scanner<PassingLog>,
+    scanner: Scanner<L>,
     fault: Option<bbolt::Error>,
     database_bytes: u64,
     /// Bytes of the database that are still to come.
@@ -82,10 +97,29 @@ pub struct Observed {
 impl Observed {
     /// A stream of `total` bytes, of which the last are etcd's digest.
     pub fn new(total: u64) -> Self {
+        Observed::with(total, PassingLog::default())
+    }
+
+    /// What was seen, once everything has come.
+    pub fn finish(self) -> Result<Facts, ContentError> {
+        let seen = self.seen()?;
+        Ok(Facts {
+            revision: seen.revision,
+            meta: seen.meta,
+            database_bytes: seen.database_bytes,
+            sha256: seen.sha256,
+            structure: structure(seen.scan),
+        })
+    }
+}
+
+impl<L: Leaves<Key = LogKey>> Observed<L> {
+    /// A stream of `total` bytes, of which the last are etcd's digest. What is made of the leaves of its log is for `leaves`.
+    pub fn with(total: u64, leaves: L) -> Self {
         let database_bytes = total.saturating_sub(DIGEST_BYTES);
         Observed {
             hasher: Sha256::new(),
-            scanner: Scanner::new(b"key", keyspace::META_KEYS, PassingLog::default()),
+            scanner: Scanner::new(b"key", keyspace::META_KEYS, leaves),
             fault: None,
             database_bytes,
             to_come: database_bytes,
@@ -94,8 +128,13 @@ impl Observed {
         }
     }
 
-    /// What was seen, once everything has come.
-    pub fn finish(self) -> Result<Facts, ContentError> {
+    /// Who makes something of the leaves.
+    pub fn owner(&self) -> &L {
+        self.scanner.owner()
+    }
+
+    /// What was seen, once everything has come. Whether the structure is whole is to be asked of the scan.
+    pub fn seen(self) -> Result<Seen<L>, ContentError> {
         if self.own_digest.map(|digest| digest.to_vec()) != Some(self.sent_digest) {
             return Err(ContentError::Digest);
         }
@@ -109,12 +148,12 @@ impl Observed {
             .unwrap_or_default();
         let meta = Meta::of_entries(&entries).map_err(ContentError::Keyspace)?;
         let last = scan.last_key().and_then(|last| Revision::new(last.main()).ok());
-        Ok(Facts {
+        Ok(Seen {
             revision: meta.revision(last),
             meta,
             database_bytes: self.database_bytes,
             sha256: Digest(self.hasher.finalize().into()),
-            structure: structure(scan),
+            scan,
         })
     }
 }
@@ -139,7 +178,10 @@ fn structure(scan: Scan<PassingLog>) -> Structure {
     }
 }
 
-impl Observer for Observed {
+impl<L> Observer for Observed<L>
+where
+    L: Leaves<Key = LogKey, Leaf: Send> + Send + 'static,
+{
     fn observe(&mut self, bytes: &[u8]) {
         let (database, digest) = bytes.split_at(bytes.len().min(usize::try_from(self.to_come).unwrap_or(usize::MAX)));
         self.hasher.update(database);

@@ -1,5 +1,6 @@
 //! Following one chain: from a watch to files in the spool, until something ends it.
 
+mod drawing;
 mod opening;
 mod spooling;
 
@@ -17,7 +18,7 @@ use super::leases::Leases;
 use super::same_history::Stand;
 use super::spool::Spool;
 use super::status::Board;
-use super::watched::{Pulse, Watched};
+use super::watched::{Came, Pulse, Watched};
 use super::writer::DeltaWriter;
 use super::{Need, Settings, Sight, Surroundings, told};
 use crate::etcd::choose::Wanted;
@@ -31,6 +32,8 @@ use crate::model::{ByteSize, ClusterId, LineageId, Revision};
 const ASK_BESIDE_EVERY: Duration = Duration::from_secs(30);
 /// What the changes of one revision may weigh: as much as a delta holds of them, and what is put beside them.
 const LARGEST_REVISION: ByteSize = ByteSize(PLAIN_MAX - 2 * BESIDE_CHANGES);
+/// How often it is looked whether there is room in the spool again.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 /// How long after a chain is begun with the first hash is asked for, at most.
 const FIRST_HASH_AFTER: Duration = Duration::from_secs(10);
 
@@ -46,6 +49,8 @@ pub(super) struct Following {
     leases: Leases,
     /// The revision of a newer full backup. It is gone over to once what lies before it is captured: it would be in no chain.
     pub newer_at: Option<Revision>,
+    /// Whether no snapshot could be drawn: what it is behind by it catches up with by a watch.
+    has_no_snapshot: bool,
     /// Where a revision was left out once already.
     missed_at: Option<Revision>,
     /// Whether a watch was opened for it before.
@@ -82,6 +87,7 @@ impl Following {
             has_written: false,
             leases: Leases::default(),
             newer_at: None,
+            has_no_snapshot: false,
             missed_at: None,
             was_watched: false,
             seen: None,
@@ -180,10 +186,12 @@ impl Desk {
             let due = following.assembly.due_at(&cutting);
             let mark_due = following.marked_at.map(|marked| marked + self.settings.mark_every);
             let mark_due = mark_due.filter(|_| due.is_none());
-            let hash_due = following.hash_at;
+            // HashKV of a revision that is to come yet proves nothing.
+            let hash_due = following.hash_at.filter(|_| !watched.changes.is_snapshot());
+            let has_room = self.has_room(watched);
             tokio::select! {
-                heard = watched.watching.next() => match heard {
-                    Ok(heard) => {
+                came = watched.changes.next(), if has_room => match came {
+                    Came::Heard(heard) => {
                         for whole in &heard.whole {
                             if let Err(end) = self.take(following, watched, whole).await {
                                 return end;
@@ -193,10 +201,15 @@ impl Desk {
                             following.start_over();
                             return End::Lost(told(&error));
                         }
+                        following.has_no_snapshot &= !heard.is_all;
                         self.say_where(following, heard.is_all);
                     }
-                    Err(end) => return ended(following, end),
+                    Came::Ended(end) => return ended(following, end),
+                    Came::Drawn(how) => if let Err(end) = self.go_on_behind(following, watched, how).await {
+                        return end;
+                    },
                 },
+                () = tokio::time::sleep(LOOK_FOR_ROOM), if !has_room => {}
                 () = until(due) => if let Err(end) = self.cut(following, watched).await {
                     return end;
                 },

@@ -1,8 +1,8 @@
 //! The changes behind a full backup, as they happen: a watch on the whole key space, cut into deltas, into each
 //! destination.
 //!
-//! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`]) is
-//! gathered (`assembly`), cut, sealed and given a header (`writer`), kept on this host's disk (`spool`), and from
+//! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`], and a snapshot of it
+//! where that is far behind: `catching_up`) is gathered (`assembly`), cut, sealed and given a header (`writer`), kept on this host's disk (`spool`), and from
 //! there brought to each destination (`delivery`) and packed there (`packing`), however long one of them cannot be
 //! reached: the watch waits for no store. What to go on with is decided from what is proven of a chain (`proven`, `chain`); `full_to_follow` decides
 //! which full is followed, and `follow` follows it.
@@ -18,6 +18,7 @@
 mod alone;
 mod assembly;
 mod beside;
+mod catching_up;
 mod chain;
 mod cutting;
 mod delivery;
@@ -85,6 +86,8 @@ pub struct Settings {
     pub pack_after: Duration,
     /// How often a member is asked for its hash; never where it is not to be.
     pub hash_kv_every: Option<Duration>,
+    /// By how many revisions etcd is to be ahead before a snapshot is drawn of it: what is less is caught up with by a watch.
+    pub snapshot_beyond: i64,
     /// Where the spool is.
     pub spool: PathBuf,
     /// How much may wait there.
@@ -167,6 +170,9 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Tells people.
     fn say(&self, level: Level, what: &str);
 }
+
+/// From so many revisions on a watch that catches up costs etcd more than a snapshot does (`docs/decisions/catching-up.md`).
+pub const SNAPSHOT_BEYOND: i64 = 100_000;
 
 fn told(error: &(dyn std::error::Error + 'static)) -> String {
     with_causes(error)

@@ -379,6 +379,7 @@ mod tests {
             mark_every: Duration::from_secs(60),
             pack_after,
             hash_kv_every: None,
+            snapshot_beyond: i64::MAX,
             spool: "nowhere".into(),
             spool_most: ByteSize(1),
             members: Vec::new(),

@@ -1,4 +1,4 @@
-//! An open watch, and what is asked for beside it: what leases were granted, the hash of a member, what no watch shows.
+//! What changes come from, and what is asked for beside it: what leases were granted, the hash of a member, what no watch shows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,11 +7,12 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::assembly::Assembly;
 use super::beside::{self, Told as ToldBeside};
+use super::catching_up::{CatchingUp, Caught};
 use super::follow::blocking;
 use super::hashes::{Report, report};
 use super::leases::Leases;
 use super::{Settings, Sight, Surroundings};
-use crate::etcd::{Access, Member, Watching};
+use crate::etcd::{Access, Heard, Member, WatchEnd, Watching};
 use crate::model::{ClusterId, MemberId, Revision};
 
 /// How long a cut waits for what leases were granted.
@@ -51,13 +52,51 @@ impl Pulse {
 /// A lease, and what it was granted where that could be asked for: none where it is gone.
 pub(super) type Told = (i64, Option<Option<u64>>);
 
-/// An open watch and what goes with it.
+/// What changes come from.
+pub(super) enum Changes {
+    /// A watch.
+    Watch(Box<Watching>),
+    /// A snapshot of etcd, as far as that goes.
+    Snapshot(CatchingUp),
+}
+
+/// What came of it.
+pub(super) enum Came {
+    /// Changes, or word that there are none.
+    Heard(Heard),
+    /// Nothing more comes of the watch.
+    Ended(WatchEnd),
+    /// Nothing more comes of the snapshot: all was handed out, or it came to nothing for this reason.
+    Drawn(Result<(), String>),
+}
+
+impl Changes {
+    /// What comes next; waits for it as long as it takes. Dropped and asked again, it loses nothing.
+    pub async fn next(&mut self) -> Came {
+        match self {
+            Changes::Watch(watching) => watching.next().await.map_or_else(Came::Ended, Came::Heard),
+            Changes::Snapshot(catching_up) => match catching_up.next().await {
+                Ok(Caught::Revisions(whole)) => Came::Heard(Heard { whole, is_all: false }),
+                Ok(Caught::All) => Came::Drawn(Ok(())),
+                Err(why) => Came::Drawn(Err(why)),
+            },
+        }
+    }
+
+    pub fn is_snapshot(&self) -> bool {
+        matches!(self, Changes::Snapshot(_))
+    }
+}
+
+/// A member that is watched, and what goes with it.
 pub(super) struct Watched {
     pub member: Member,
     /// Which member that is.
     id: MemberId,
-    pub watching: Watching,
-    access: Access,
+    /// Its version.
+    pub version: String,
+    pub changes: Changes,
+    pub access: Access,
     /// What a version that may leave deletions out sends once more: the first and the last revision.
     pub replayed: Option<(Revision, Revision)>,
     pub asked: JoinSet<Told>,
@@ -72,15 +111,15 @@ pub(super) struct Watched {
 
 impl Watched {
     pub fn new(
-        (member, id): (Member, MemberId),
-        watching: Watching,
+        (member, id, version): (Member, MemberId, String),
         access: Access,
-        replayed: Option<(Revision, Revision)>,
+        (changes, replayed): (Changes, Option<(Revision, Revision)>),
     ) -> Watched {
         Watched {
             member,
             id,
-            watching,
+            version,
+            changes,
             access,
             replayed,
             asked: JoinSet::new(),

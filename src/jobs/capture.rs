@@ -19,7 +19,8 @@ use super::stores::open_to_write;
 use super::{Exit, Failure, Listener, failed, host, signing};
 use crate::backup::HashKvPolicy;
 use crate::capture::{
-    Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, Settings, Sight, Surroundings, run,
+    Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, SNAPSHOT_BEYOND, Settings, Sight,
+    Surroundings, run,
 };
 use crate::catalog::{Backup, Catalog, LatestError, Lineage, Link, Pinned};
 use crate::config::Config;
@@ -144,6 +145,7 @@ fn settings_of(order: &CaptureOrder, lane: &OneLane, state: &State) -> Result<Se
         mark_every: deltas.mark_every,
         pack_after: deltas.pack_after,
         hash_kv_every,
+        snapshot_beyond: SNAPSHOT_BEYOND,
         spool: state.folder().join("deltas").join(name_of(lane.others)),
         spool_most: deltas.spool,
         members: host::endpoints(config),

@@ -82,7 +82,8 @@ impl Leaves for LastRevision {
 }
 
 impl LogKey {
-    fn of(key: &[u8]) -> Option<LogKey> {
+    /// That of an entry with this key in the file; none where the log cannot have it.
+    pub fn of(key: &[u8]) -> Option<LogKey> {
         let at = RevisionKey::decode(key).ok()?;
         let sub = u32::try_from(at.sub()).ok().filter(|sub| *sub < 1 << 31)?;
         Some(LogKey {

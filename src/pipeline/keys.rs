@@ -116,6 +116,21 @@ impl Recipient {
     }
 }
 
+/// A key that is nowhere but in the memory of this process: for what nobody is to read once it has ended.
+pub fn for_this_process() -> (Recipient, Identities) {
+    let identity = age::x25519::Identity::generate();
+    let key = identity.to_public();
+    let recipient = Recipient {
+        text: key.to_string(),
+        key: Key::X25519(key),
+    };
+    let identities = Identities {
+        keys: vec![Box::new(identity)],
+        of_plugins: Vec::new(),
+    };
+    (recipient, identities)
+}
+
 /// Encrypts a few bytes to all of them: whether they go together, and their plugins work.
 pub fn try_sealing(recipients: &[Recipient]) -> Result<Vec<u8>, String> {
     let to = recipients.iter().map(Recipient::as_age);

@@ -20,7 +20,7 @@ pub(crate) use decode::is_skippable_frame;
 pub use decode::{DecodeError, Decoded, Unlock, Window, decode, decode_each};
 pub use encode::{EncodeError, Encoded, Encoder, Encoding, Head, Observer};
 pub use fan_out::{BranchError, Ending, LAG_BUDGET, LONG_LAG_BUDGET};
-pub use keys::{Identities, KeyError, Recipient, Unopened, try_sealing};
+pub use keys::{Identities, KeyError, Recipient, Unopened, for_this_process, try_sealing};
 pub use plugin::{PLUGINS, PluginFault};
 pub use plugin_protocol::{Ask, Question, allow_questions};
 

@@ -22,7 +22,7 @@ use super::support::tools::Version;
 pub const DELTAS: &str = "[deltas]\nenabled = true\nevery = \"1s\"\nmark_every = \"2s\"\n";
 
 /// A change, as both sides tell it: revision, place in it, key; and of a put create revision, version, lease and value.
-type Told = (i64, i64, Vec<u8>, Option<(i64, i64, i64, Vec<u8>)>);
+pub type Told = (i64, i64, Vec<u8>, Option<(i64, i64, i64, Vec<u8>)>);
 
 pub fn lane(host: &Host) -> Value {
     let path = host.path("state").join(CLUSTER).join("status.json");
@@ -65,7 +65,7 @@ pub fn chains(host: &Host, store: &std::path::Path) -> Vec<Stored> {
 }
 
 impl Stored {
-    fn base(&self) -> Option<i64> {
+    pub fn base(&self) -> Option<i64> {
         self.files.keys().find_map(|name| {
             let (_, file) = name.rsplit_once('/')?;
             file.strip_prefix("full-")?.strip_suffix(".json")?.parse().ok()
@@ -146,7 +146,7 @@ impl Stored {
 }
 
 /// What etcd itself tells of the revisions from `from` to `to`.
-fn watched(client: &Client, from: i64, to: i64) -> Vec<Told> {
+pub fn watched(client: &Client, from: i64, to: i64) -> Vec<Told> {
     wait_for(async {
         let options = WatchOptions::new().with_all_keys().with_start_revision(from);
         let mut client = client.raw().watch_client().max_decoding_message_size(1 << 30);

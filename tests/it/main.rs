@@ -13,6 +13,7 @@ mod bad_input;
 mod behind;
 mod calendar;
 mod capturing;
+mod catching_up;
 mod checking_deltas;
 mod clock;
 mod commands;

@@ -106,6 +106,11 @@ impl<L: Leaves> Scanner<L> {
         self.pages(pages, page_size)
     }
 
+    /// Who makes something of the leaves that have passed so far.
+    pub fn owner(&self) -> &L {
+        &self.nodes.leaves
+    }
+
     /// How long the database is; known once its second page has passed.
     pub fn database_bytes(&self) -> Option<u64> {
         match self.passed {

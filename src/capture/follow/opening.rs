@@ -8,7 +8,7 @@ use super::super::hashes::{Compared, LARGEST_OF_LEADER, compared};
 use super::super::same_history::Stand;
 use super::super::told;
 use super::super::watched::Watched;
-use super::{Desk, End, FIRST_HASH_AFTER, Following, LARGEST_REVISION, blocking, ended};
+use super::{Desk, End, FIRST_HASH_AFTER, Following, blocking};
 use crate::etcd::choose::choose;
 use crate::etcd::{self, Access, Ahead, Member, Status, loses_deletions, survey};
 use crate::health::Level;
@@ -36,15 +36,10 @@ impl Desk {
             let detail = format!("{url} is of cluster {}, the chain of {cluster}", status.cluster);
             return Err(End::Gap(GapReason::ClusterChanged, detail));
         }
-        let next = following.assembly.next();
         let current = self.goes_on(following, &mut member, &status).await?;
         self.board.change(|state| state.etcd_revision = Some(current));
-        let watching = member
-            .watch(next, cluster, LARGEST_REVISION)
-            .await
-            .map_err(|end| ended(following, end))?;
-        // What is sent once more by a version that may leave deletions out is trusted only while nothing of it was compacted.
-        let doubtful = loses_deletions(&version) && current >= next;
+        let from = (&mut member, &*version, &access);
+        let changes = self.changes(following, from, current).await?;
         if loses_deletions(&version) && !following.was_watched {
             let message = format!(
                 "etcd {version} at {url} may leave out deletions where it compacts what was not captured yet: \
@@ -60,8 +55,7 @@ impl Desk {
             following.hash_at.get_or_insert(now + every.min(FIRST_HASH_AFTER));
         }
         following.leases.ask_again();
-        let replayed = doubtful.then_some((next, current));
-        Ok(Watched::new((member, status.member), watching, access, replayed))
+        Ok(Watched::new((member, status.member, version), access, changes))
     }
 
     /// The revision that a member has come to, where it goes on with the chain's history.
@@ -134,6 +128,6 @@ async fn hash_as_then(member: &mut Member, reported: &HashKv) -> Option<HashKv> 
     }
 }
 
-fn lost(error: etcd::Error) -> End {
+pub(super) fn lost(error: etcd::Error) -> End {
     End::Lost(told(&error))
 }

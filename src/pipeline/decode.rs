@@ -1,6 +1,6 @@
 //! A stored object in; the plain bytes out.
 
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,9 @@ const QUEUE_BLOCKS: usize = 4;
 
 /// How much [`decode_each`] shows at once, at most.
 const PIECE_BYTES: usize = 128 << 10;
+
+/// How much is decrypted at once: two of the chunks that age encrypts, and what zstd asks for.
+const READ_AT_ONCE: usize = 128 << 10;
 
 /// The longest age header that is read: room for hundreds of recipients, none for a file that is all header.
 const HEADER_BYTES: u64 = 64 << 10;
@@ -171,8 +174,47 @@ pub fn decode_each<R: Read + Send>(
     }
 }
 
+/// The same in one piece, for an object that is in memory and at most `most` bytes long when it is
+/// opened; none where it is longer. Nothing is copied on the way out of zstd.
+///
+/// Fails where none of the identities fits, or where any byte is not what was stored.
+pub fn decode_whole(stored: &[u8], unlock: Unlock<'_>, most: usize) -> Result<Option<Vec<u8>>, DecodeError> {
+    let (mut opened, is_zstd) = decrypted(stored, unlock)?;
+    // No more than there is, as decryption adds nothing; and one byte more than may be shows that there are more.
+    let mut inside = Vec::with_capacity(stored.len());
+    if !is_zstd {
+        opened.take(most as u64 + 1).read_to_end(&mut inside).map_err(broken)?;
+        return Ok(Some(inside).filter(|inside| inside.len() <= most));
+    }
+    opened.read_to_end(&mut inside).map_err(broken)?;
+    let mut zstd = zstd::bulk::Decompressor::new().map_err(broken)?;
+    // Memory that nothing is written to is not taken.
+    let mut plain = Vec::with_capacity(most);
+    match zstd.decompress_to_buffer(&inside, &mut plain) {
+        Ok(_) => Ok(Some(plain)),
+        Err(error) if error.to_string() == "Destination buffer is too small" => Ok(None),
+        Err(error) => Err(explained(error, unlock.window)),
+    }
+}
+
 /// The plain bytes, for whoever reads them.
 fn opened<'r, R: Read + Send + 'r>(stored: R, unlock: Unlock<'_>) -> Result<Box<dyn Read + Send + 'r>, DecodeError> {
+    let (opened, is_zstd) = decrypted(stored, unlock)?;
+    match is_zstd {
+        false => Ok(Box::new(opened)),
+        true => {
+            let mut zstd = zstd::Decoder::with_buffer(opened).map_err(broken)?;
+            zstd.window_log_max(unlock.window.0).map_err(broken)?;
+            Ok(Box::new(zstd))
+        }
+    }
+}
+
+/// What is encrypted in `stored`, and whether that is compressed.
+fn decrypted<'r, R: Read + Send + 'r>(
+    stored: R,
+    unlock: Unlock<'_>,
+) -> Result<(impl BufRead + Send + 'r, bool), DecodeError> {
     let allowance = Arc::new(AtomicU64::new(HEADER_BYTES));
     let stored = BufReader::with_capacity(
         64 << 10,
@@ -192,14 +234,7 @@ fn opened<'r, R: Read + Send + 'r>(stored: R, unlock: Unlock<'_>) -> Result<Box<
     read.map_err(broken)?;
     let is_zstd = head == ZSTD_MAGIC || is_skippable_frame(&head);
     let opened = Cursor::new(head).chain(opened);
-    match is_zstd {
-        false => Ok(Box::new(opened)),
-        true => {
-            let mut zstd = zstd::Decoder::new(opened).map_err(broken)?;
-            zstd.window_log_max(unlock.window.0).map_err(broken)?;
-            Ok(Box::new(zstd))
-        }
-    }
+    Ok((BufReader::with_capacity(READ_AT_ONCE, opened), is_zstd))
 }
 
 /// Reads the next [`BLOCK_BYTES`] into `block`, in place of what it holds; fewer, or none, only at the end.
@@ -443,6 +478,26 @@ mod tests {
     }
 
     #[test]
+    fn an_object_in_one_piece_is_what_it_is_block_by_block_and_no_longer_than_it_may_be() {
+        let (encoding, identities) = keys();
+        let unlock = Unlock::stored(&identities);
+        for content in [vec![], vec![7; 300_000], (0..=255).cycle().take(9_999).collect()] {
+            let stored = encode(&encoding, &content);
+            let whole = |most| decode_whole(&stored, unlock, most).unwrap();
+            assert_eq!(whole(content.len()), Some(content.clone()));
+            assert_eq!(whole(content.len() + 1).as_ref(), Some(&content));
+            if let Some(most) = content.len().checked_sub(1) {
+                assert_eq!(whole(most), None, "a byte too many");
+                assert_eq!(whole(0), None);
+            }
+        }
+        assert!(matches!(
+            decode_whole(&encode(&encoding, b"x"), Unlock::stored(&keys().1), 1),
+            Err(DecodeError::WrongKey)
+        ));
+    }
+
+    #[test]
     fn blocks_go_round_instead_of_being_made_anew() {
         let (encoding, identities) = keys();
         let stored = encode(&encoding, &vec![7; 64 * BLOCK_BYTES]);
@@ -480,6 +535,13 @@ mod tests {
                     stored[at] ^= 1 << bit;
                 }
             }
+            // In one piece it is found as well.
+            let whole = decode_whole(&stored, Unlock::stored(identities), 1 << 20);
+            prop_assert!(
+                matches!(whole, Err(DecodeError::Damaged { .. } | DecodeError::WrongKey)),
+                "{:?}",
+                whole.map(|content| content.map(|content| content.len()))
+            );
             match read_all(stored, identities) {
                 Err(DecodeError::Damaged { .. } | DecodeError::WrongKey) => {}
                 other => prop_assert!(false, "{:?}", other.map(|content| content.len())),

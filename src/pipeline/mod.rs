@@ -17,7 +17,7 @@ mod plugin_protocol;
 
 pub(crate) use decode::fill;
 pub(crate) use decode::is_skippable_frame;
-pub use decode::{DecodeError, Decoded, Unlock, Window, decode, decode_each};
+pub use decode::{DecodeError, Decoded, Unlock, Window, decode, decode_each, decode_whole};
 pub use encode::{EncodeError, Encoded, Encoder, Encoding, Head, Observer};
 pub use fan_out::{BranchError, Ending, LAG_BUDGET, LONG_LAG_BUDGET};
 pub use keys::{Identities, KeyError, Recipient, Unopened, for_this_process, try_sealing};

@@ -14,7 +14,7 @@ use super::{DeltaRecords, Error};
 use crate::layout::delta::{HEAD_MAX, Head, Header, LinkKind, PLAIN_MAX, RecordFault};
 use crate::layout::{ChainPath, Fault, ObjectName, Span, Stream};
 use crate::model::{Digest, LineageId};
-use crate::pipeline::{DecodeError, Identities, Unlock, decode_each};
+use crate::pipeline::{DecodeError, Identities, Unlock, decode_whole};
 use crate::signing::{Authority, SignerKey};
 use crate::store::{self, Store};
 
@@ -22,9 +22,6 @@ pub use whole::whole;
 
 /// What age and zstd may add to records that they cannot make smaller.
 const SLACK_BYTES: u64 = PLAIN_MAX / 128 + (1 << 20);
-
-/// How many times as long as what is stored its records are likely to be.
-const LIKELY_RATIO: u64 = 16;
 
 /// Why an object behind a full backup is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -243,25 +240,18 @@ fn records(
         let name = name.to_owned();
         Unread::Unusable(Error::Decode { name, error })
     };
-    // No more is reserved than may well come; what it is said to be is at most `PLAIN_MAX`.
-    let likely = plain.bytes.min(stored.bytes.saturating_mul(LIKELY_RATIO));
-    let mut all = Vec::with_capacity(usize::try_from(likely).unwrap_or_default());
-    let mut hasher = Sha256::new();
-    let done = decode_each(bytes.as_slice(), Unlock::stored(identities), &mut |piece| {
-        if all.len() as u64 + piece.len() as u64 > plain.bytes {
-            return ControlFlow::Break(());
-        }
-        hasher.update(piece);
-        all.extend_from_slice(piece);
-        ControlFlow::Continue(())
-    });
-    if done.map_err(refused)?.is_break() {
+    let most = usize::try_from(plain.bytes)
+        .ok()
+        .filter(|most| *most as u64 <= PLAIN_MAX);
+    let most = most.ok_or_else(|| damaged(name, "first bytes", "its records are more than any delta holds"))?;
+    let all = decode_whole(&bytes, Unlock::stored(identities), most).map_err(refused)?;
+    let all = all.ok_or_else(|| {
         let reason = format!("they are longer than {} bytes", plain.bytes);
-        return Err(damaged(name, "records", reason));
-    }
+        damaged(name, "records", reason)
+    })?;
     let found = Stream {
         bytes: all.len() as u64,
-        sha256: Digest(hasher.finalize().into()),
+        sha256: Digest(Sha256::digest(&all).into()),
     };
     is_recorded(found, plain, name, "records")?;
     let (name, plain) = (name.to_owned(), all);

@@ -66,6 +66,7 @@ impl Agent {
             news: heard,
             lanes: lanes.clone(),
             say,
+            said: self.said_of_capture.clone(),
         };
         let work = self.work.clone();
         std::thread::spawn(move || {

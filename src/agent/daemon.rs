@@ -24,6 +24,7 @@ use super::{Error, Log, Report, RunLog, Setup, Work, job_log};
 use crate::backup::Pulse;
 use crate::config::{Config, DestinationName, Kind, ScheduleName};
 use crate::health::{Event, Level};
+use crate::jobs::capture::Said;
 use crate::jobs::{Ended, Order, Retained, Trouble};
 use crate::schedule::{Occasion, Slot, Watch};
 use crate::slots::Fate;
@@ -149,6 +150,8 @@ pub(super) struct Agent {
     pub(super) job: Option<Job>,
     /// What goes on beside.
     pub(super) capture: Option<Capture>,
+    /// What it has said that is said once.
+    pub(super) said_of_capture: Arc<Said>,
     pub(super) stop: watch::Sender<bool>,
     pub(super) said: Option<Report>,
     pub(super) notifier: Notifier,
@@ -205,6 +208,7 @@ impl Agent {
             work: setup.work,
             job: None,
             capture: None,
+            said_of_capture: Arc::default(),
             stop: watch::channel(false).0,
             said: None,
             notifier: Notifier::new(log, woken.clone()),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Known, Need, Now, Proven, Sight, Surroundings};
+use super::{Known, Need, Now, Proven, Sight, Surroundings, WrittenBeside};
 use crate::etcd;
 use crate::health::Level;
 use crate::layout::Outline;
@@ -46,7 +46,7 @@ impl Surroundings for Alone {
         Err("nobody looks".to_owned())
     }
 
-    fn written_last_beside(&self, _: &Outline) -> Result<Option<(Outline, Known)>, String> {
+    fn written_last_beside(&self, _: &Outline) -> Result<WrittenBeside, String> {
         Err("nobody looks".to_owned())
     }
 
@@ -72,6 +72,14 @@ impl Surroundings for Alone {
 
     fn take_full(&self, _: &str, _: Need) -> Result<(), String> {
         Err("nobody takes one".to_owned())
+    }
+
+    fn restoring(&self) -> Option<String> {
+        None
+    }
+
+    fn say_once(&self, level: Level, what: &str) {
+        self.say(level, what);
     }
 
     fn say(&self, level: Level, what: &str) {

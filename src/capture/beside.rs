@@ -17,12 +17,15 @@ use super::Settings;
 use crate::durable;
 use crate::etcd::{Access, Ahead, Listed, Member, Status, auth_revision, survey};
 use crate::layout::FORMAT;
+use crate::model::ClusterId;
 
 /// Its name beside the spool.
 const FILE: &str = "beside.json";
 const MODE: u32 = 0o600;
 /// More than a thousand members with long URLs.
 const LARGEST: u64 = 1 << 20;
+/// Of how many clusters before it is kept what they had.
+const MOST_EARLIER: usize = 4;
 /// How long it waits after a full backup could not be taken, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 
@@ -115,10 +118,31 @@ struct Kept {
     #[serde(default = "first_format")]
     format: u64,
     beside: Beside,
+    /// The cluster that has it; the first versions did not keep that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterId>,
+    /// What others had before it, the last one first: a restore on this host makes another cluster, and `rollback` brings back
+    /// the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<(ClusterId, Beside)>,
     /// From when on it was seen to be so; a full backup that was begun before may have something else.
     since: Option<Timestamp>,
     /// What had changed then.
     why: Option<String>,
+}
+
+impl Kept {
+    /// What is told from now on is of this cluster: what another one has is no change.
+    fn turn_to(&mut self, cluster: ClusterId) {
+        let Some(before) = self.cluster.replace(cluster).filter(|before| *before != cluster) else {
+            return;
+        };
+        let known = self.earlier.iter().position(|(of, _)| *of == cluster);
+        let known = known.map_or_else(Beside::default, |index| self.earlier.remove(index).1);
+        let before = (before, std::mem::replace(&mut self.beside, known));
+        self.earlier.insert(0, before);
+        self.earlier.truncate(MOST_EARLIER);
+    }
 }
 
 fn first_format() -> u64 {
@@ -181,6 +205,8 @@ impl Memory {
         let unknown = Kept {
             format: FORMAT,
             beside: Beside::default(),
+            cluster: None,
+            earlier: Vec::new(),
             since: trouble.as_ref().map(|_| now),
             why: trouble
                 .as_ref()
@@ -198,9 +224,10 @@ impl Memory {
         (memory, said)
     }
 
-    /// Takes in what is told now. Fails where it cannot be kept: it is owed all the same.
-    pub fn take(&mut self, told: Beside, now: Timestamp) -> Result<(), durable::Error> {
+    /// Takes in what is told of a cluster now. Fails where it cannot be kept: it is owed all the same.
+    pub fn take(&mut self, told: Beside, cluster: ClusterId, now: Timestamp) -> Result<(), durable::Error> {
         let before = self.kept.clone();
+        self.kept.turn_to(cluster);
         let known = &mut self.kept.beside;
         let mut changed = Vec::new();
         if take_one(&mut known.auth_revision, told.auth_revision) {
@@ -327,6 +354,8 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
+    const HERE: ClusterId = ClusterId(0xab);
+
     fn beside(auth: u64, members: &[&str]) -> Beside {
         Beside {
             auth_revision: Some(auth),
@@ -344,20 +373,20 @@ mod tests {
             memory
         };
         let mut memory = again(at(0));
-        memory.take(beside(1, &["a"]), at(0)).unwrap();
+        memory.take(beside(1, &["a"]), HERE, at(0)).unwrap();
         assert_eq!(memory.owes(at(-60)), None, "nothing else was seen before");
-        memory.take(Beside::default(), at(1)).unwrap();
+        memory.take(Beside::default(), HERE, at(1)).unwrap();
         assert_eq!(memory.owes(at(-60)), None, "nobody tells anything");
         // No agent runs.
         let mut memory = again(at(100));
-        memory.take(beside(2, &["a", "b"]), at(100)).unwrap();
+        memory.take(beside(2, &["a", "b"]), HERE, at(100)).unwrap();
         let why = memory.owes(at(-60)).unwrap().why;
         assert!(
             why.starts_with("users, roles or passwords and members changed"),
             "{why}"
         );
         let mut memory = again(at(200));
-        memory.take(beside(2, &["a", "b"]), at(200)).unwrap();
+        memory.take(beside(2, &["a", "b"]), HERE, at(200)).unwrap();
         assert!(memory.owes(at(-60)).is_some() && memory.owes(at(100)).is_none());
         let now = Instant::now();
         memory.has_failed(now);
@@ -366,9 +395,32 @@ mod tests {
         memory.pay(&debt);
         assert!(memory.may_try(now) && memory.owes(at(-60)).is_none());
         assert_eq!(again(at(210)).owes(at(-60)), None);
-        memory.take(beside(3, &["a", "b"]), at(220)).unwrap();
+        memory.take(beside(3, &["a", "b"]), HERE, at(220)).unwrap();
         memory.pay(&debt);
         assert!(memory.owes(at(-60)).is_some(), "it has changed once more");
+    }
+
+    #[test]
+    fn another_cluster_is_no_change_and_of_one_that_comes_back_is_known_what_it_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut memory, _) = Memory::of(folder.path(), at(0));
+        let restored = ClusterId(0xcd);
+        memory.take(beside(1, &["a"]), HERE, at(0)).unwrap();
+        memory.take(beside(7, &["b"]), restored, at(10)).unwrap();
+        assert_eq!(memory.owes(at(5)), None, "a restore is no change");
+        memory.take(beside(8, &["b"]), restored, at(20)).unwrap();
+        assert!(memory.owes(at(15)).is_some(), "what changes in it is one");
+        let debt = memory.owes(at(15)).unwrap();
+        memory.pay(&debt);
+        let (mut memory, _) = Memory::of(folder.path(), at(25));
+        memory.take(beside(1, &["a"]), HERE, at(30)).unwrap();
+        assert_eq!(memory.owes(at(-60)), None, "it was taken back");
+        memory.take(beside(8, &["b"]), restored, at(40)).unwrap();
+        memory.take(beside(2, &["a"]), HERE, at(50)).unwrap();
+        assert!(
+            memory.owes(at(45)).is_some(),
+            "somebody has changed a password meanwhile"
+        );
     }
 
     #[test]
@@ -377,7 +429,7 @@ mod tests {
         std::fs::write(folder.path().join(FILE), "{").unwrap();
         let (mut memory, said) = Memory::of(folder.path(), at(0));
         assert!(said.unwrap().contains("cannot be read"));
-        memory.take(beside(1, &["a"]), at(1)).unwrap();
+        memory.take(beside(1, &["a"]), HERE, at(1)).unwrap();
         assert!(memory.owes(at(-1)).is_some() && memory.owes(at(0)).is_none());
         let (memory, said) = Memory::of(folder.path(), at(100));
         assert!(said.is_none() && memory.owes(at(-1)).is_some());
@@ -391,7 +443,7 @@ mod tests {
         std::fs::write(&path, old).unwrap();
         let (mut memory, said) = Memory::of(folder.path(), at(0));
         assert_eq!(said, None);
-        memory.take(beside(2, &["a"]), at(10)).unwrap();
+        memory.take(beside(2, &["a"]), HERE, at(10)).unwrap();
         assert!(memory.owes(at(0)).is_some(), "what the first version knew counts");
         let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(kept["format"], 1);

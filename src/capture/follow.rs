@@ -3,6 +3,7 @@
 mod drawing;
 mod opening;
 mod spooling;
+mod telling;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::assembly::{Assembly, BESIDE_CHANGES};
+use super::away::{Away, in_plain_words};
 use super::beside::{Memory, OthersAreWell, Told};
 use super::chain::{Known, patience};
 use super::hashes::Report;
@@ -22,8 +24,8 @@ use super::watched::{Came, Pulse, Watched};
 use super::writer::DeltaWriter;
 use super::{Need, Settings, Sight, Surroundings, told};
 use crate::etcd::choose::Wanted;
-use crate::etcd::{WatchEnd, WholeRevision};
-use crate::health::{Capturing, Level};
+use crate::etcd::{self, WatchEnd, WholeRevision};
+use crate::health::Level;
 use crate::layout::delta::{GapReason, PLAIN_MAX};
 use crate::layout::{Epoch, Outline};
 use crate::model::{ByteSize, ClusterId, LineageId, Revision};
@@ -55,6 +57,10 @@ pub(super) struct Following {
     missed_at: Option<Revision>,
     /// Whether a watch was opened for it before.
     was_watched: bool,
+    /// Where etcd is not heard.
+    pub away: Option<Away>,
+    /// When it was last said that a connection broke off.
+    breaks_said_at: Option<Instant>,
     /// How far etcd had come when it was opened last.
     seen: Option<Stand>,
     marked_at: Option<Instant>,
@@ -90,6 +96,8 @@ impl Following {
             has_no_snapshot: false,
             missed_at: None,
             was_watched: false,
+            away: None,
+            breaks_said_at: None,
             seen: None,
             marked_at: None,
             beside_at: None,
@@ -128,8 +136,20 @@ pub(super) enum End {
     Missing,
     /// It may be gone on with in a while.
     Lost(String),
+    /// The same: etcd does not answer, or the connection broke off.
+    Away(String),
     /// It cannot be gone on with.
     Gap(GapReason, String),
+}
+
+impl End {
+    /// A member could not do what it was asked for.
+    fn of_member(error: &etcd::Error) -> End {
+        match error.may_pass() {
+            true => End::Away(in_plain_words(&told(error))),
+            false => End::Lost(told(error)),
+        }
+    }
 }
 
 /// What reaches it from outside.
@@ -174,7 +194,7 @@ impl Desk {
         // What came whole before it ended counts.
         match self.cut(following, &mut watched).await {
             Ok(()) => end,
-            Err(failed) if matches!(end, End::Lost(_)) => failed,
+            Err(failed) if matches!(end, End::Lost(_) | End::Away(_)) => failed,
             // It is asked for again.
             Err(_) => end,
         }
@@ -192,6 +212,9 @@ impl Desk {
             tokio::select! {
                 came = watched.changes.next(), if has_room => match came {
                     Came::Heard(heard) => {
+                        if heard.is_all || !heard.whole.is_empty() {
+                            self.say_back(following, watched);
+                        }
                         for whole in &heard.whole {
                             if let Err(end) = self.take(following, watched, whole).await {
                                 return end;
@@ -285,20 +308,6 @@ impl Desk {
         }
     }
 
-    fn say_where(&self, following: &Following, is_all: bool) {
-        let last = Revision::new(following.assembly.next().get() - 1).ok();
-        let now = self.around.now().time;
-        self.board.well();
-        self.board.change(|state| {
-            state.capturing = Capturing::Writing;
-            state.etcd_revision = state.etcd_revision.max(last);
-            match is_all && following.assembly.waits_since().is_none() {
-                true => (state.whole_at, state.behind_since) = (Some(now), None),
-                false => drop(state.behind_since.get_or_insert(now)),
-            }
-        });
-    }
-
     /// Takes in what no watch shows. Where only a full backup holds what has changed, one is taken, and the chain goes on
     /// meanwhile. Ends where another member is to be watched.
     fn hear(&self, following: &Following, watched: &mut Watched, told: Told) -> Option<End> {
@@ -319,7 +328,7 @@ impl Desk {
         });
         let shown = doubt.clone().or_else(|| memory.difference());
         self.board.change(|state| state.doubt = shown);
-        if let Err(error) = memory.take(told.beside, now.time) {
+        if let Err(error) = memory.take(told.beside, following.full.cluster, now.time) {
             say(Level::Warning, &super::told(&error));
         }
         // What cannot be seen to now is owed all the same.
@@ -440,7 +449,7 @@ fn ended(following: &mut Following, end: WatchEnd) -> End {
                 false => End::Lost(detail),
             }
         }
-        WatchEnd::Broken(_) => End::Lost(detail),
+        WatchEnd::Broken(error) => End::of_member(&error),
     }
 }
 

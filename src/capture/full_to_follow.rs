@@ -2,6 +2,7 @@
 
 mod beginning;
 mod shared;
+mod waiting;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::away::TRY_EVERY;
 use super::beside::Memory;
 use super::chain::Known;
 use super::delivery::Delivery;
@@ -81,6 +83,8 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
         ended: HashSet::new(),
         told: HashSet::new(),
         is_its_turn: false,
+        restored: None,
+        owed: None,
         current: None,
         before: None,
         writing: writing.clone(),
@@ -225,6 +229,10 @@ struct Running {
     told: HashSet<ObjectName>,
     /// Whether it has let others go first who might take the first backup.
     is_its_turn: bool,
+    /// The restore that has run on this host since anything was captured.
+    restored: Option<String>,
+    /// Why a full backup is to be taken that could not be taken yet.
+    owed: Option<String>,
     pause: Duration,
     full_pause: Duration,
 }
@@ -240,6 +248,10 @@ enum Before {
 impl Running {
     async fn go_on(mut self) {
         while !*self.signals.stop.borrow() {
+            if let Some(id) = self.restoring().await {
+                self.wait_for_restore(id).await;
+                continue;
+            }
             let following = self.current.take();
             let path = following.as_ref().map(|following| following.full.chain_path());
             self.desk.spool.follow(path);
@@ -261,6 +273,7 @@ impl Running {
             self.writing.set(None);
             if following.tip != tip {
                 (self.pause, self.full_pause) = (PAUSES.0, FULL_PAUSES.0);
+                self.restored = None;
             }
             if following.has_content() {
                 self.leave_before(&following);
@@ -304,6 +317,15 @@ impl Running {
                 self.trouble(&why);
                 self.current = Some(following);
                 self.rest().await;
+            }
+            End::Away(why) => {
+                // While a restore runs that is no wonder: it is waited for.
+                if self.restoring().await.is_none() {
+                    self.is_away(&mut following, &why);
+                    rest(self.pause.min(TRY_EVERY), &self.signals.stop).await;
+                    self.pause = (self.pause * 2).min(PAUSES.1);
+                }
+                self.current = Some(following);
             }
             End::Gap(GapReason::Compacted, why)
                 if following.is_at_its_beginning() || (self.before.is_some() && !following.has_content()) =>
@@ -355,10 +377,20 @@ impl Running {
     /// Ends a chain, and has a full backup taken for the next.
     async fn end(&mut self, following: &mut Following, reason: GapReason, why: &str) {
         let (chain, from) = (following.full.chain.clone(), following.tip.next());
+        let is_other_data = matches!(reason, GapReason::ClusterChanged | GapReason::WentBack);
+        let restored = self.restored.take().filter(|_| is_other_data);
+        let (level, why) = match restored {
+            // It was meant.
+            Some(id) => (
+                Level::Info,
+                format!("restore {id} on this host has given etcd other data"),
+            ),
+            None => (Level::Error, why.to_owned()),
+        };
         let message = format!("the deltas of {chain} end before revision {from}: {why}");
-        self.desk.around.say(Level::Error, &message);
+        self.desk.around.say(level, &message);
         self.desk.board.gap(reason, &message);
-        if let Err(error) = self.desk.end_chain(following, reason, why) {
+        if let Err(error) = self.desk.end_chain(following, reason, &why) {
             self.desk
                 .around
                 .say(Level::Error, &format!("that is not recorded in the chain: {error}"));
@@ -367,8 +399,11 @@ impl Running {
         self.before = None;
         match following.newer_at {
             // That one is gone over to.
-            Some(_) => self.trouble(&message),
-            None => self.take_full(&message, Need::Another).await,
+            Some(_) => drop(self.waits(&message)),
+            None => {
+                self.owed = Some(why.clone());
+                self.take_full(&why, Need::Another).await;
+            }
         }
     }
 
@@ -411,40 +446,6 @@ impl Running {
             }
             Ok(Sight::Full(full, _)) => self.begin_with(*full).await,
         }
-    }
-
-    async fn take_full(&mut self, why: &str, need: Need) {
-        self.trouble(why);
-        let (around, text) = (self.desk.around.clone(), why.to_owned());
-        match blocking(move || around.take_full(&text, need)).await {
-            Ok(()) => {
-                let message = format!("a full backup was taken: {why}");
-                self.desk.around.say(Level::Info, &message);
-                // Where it is needed again at once, one after the other helps nobody.
-                rest(self.full_pause, &self.signals.stop).await;
-                self.full_pause = (self.full_pause * 2).clamp(PAUSES.1, FULL_PAUSES.1);
-            }
-            Err(error) => {
-                self.trouble(&format!("{why}; a full backup is not taken yet: {error}"));
-                // The schedules may take one meanwhile.
-                self.rest().await;
-            }
-        }
-    }
-
-    fn trouble(&self, why: &str) {
-        let now = self.desk.around.now().time;
-        self.desk.board.change(|state| state.capturing = Capturing::Waiting);
-        if self.desk.board.trouble(why, now) {
-            self.desk
-                .around
-                .say(Level::Warning, &format!("capture does not go on: {why}"));
-        }
-    }
-
-    async fn rest(&mut self) {
-        rest(self.pause, &self.signals.stop).await;
-        self.pause = (self.pause * 2).min(PAUSES.1);
     }
 
     fn say_chain(&self, following: &Following) {

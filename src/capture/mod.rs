@@ -17,6 +17,7 @@
 #[cfg(test)]
 mod alone;
 mod assembly;
+mod away;
 mod beside;
 mod catching_up;
 mod chain;
@@ -44,7 +45,7 @@ use crate::etcd::choose::Wanted;
 use crate::etcd::{self, Endpoints};
 use crate::health::Level;
 use crate::layout::{Cluster, Outline, Writer};
-use crate::model::{ByteSize, ClusterId, LineageId};
+use crate::model::{ByteSize, ClusterId, LineageId, Revision};
 use crate::pipeline::Encoding;
 use crate::signing::Authority;
 use crate::store::Store;
@@ -135,6 +136,16 @@ pub enum Need {
     Another,
 }
 
+/// The chains of the same history beside a full backup.
+#[derive(Debug, Clone, Default)]
+pub struct WrittenBeside {
+    /// The full backup whose chain has come furthest and has not ended, and how far: what is gone on with where the full backup cannot
+    /// be followed any more, and first of all where nothing has come up to it.
+    pub goes_on: Option<(Outline, Known)>,
+    /// How far the one has come that came furthest, whether it has ended or not.
+    pub reached: Option<Revision>,
+}
+
 /// What a lane leaves to others. Everything here blocks.
 pub trait Surroundings: Send + Sync + 'static {
     /// The time.
@@ -143,9 +154,8 @@ pub trait Surroundings: Send + Sync + 'static {
     /// What the destinations hold.
     fn look(&self) -> Result<Sight, String>;
 
-    /// The full backup of the same history beside `full` whose chain has come furthest and has not ended, and how far: what is
-    /// gone on with where `full` cannot be followed any more, and first of all where it has not come up to `full`. How far is proven.
-    fn written_last_beside(&self, full: &Outline) -> Result<Option<(Outline, Known)>, String>;
+    /// What there is of the same history beside `full`. How far it has come is proven.
+    fn written_last_beside(&self, full: &Outline) -> Result<WrittenBeside, String>;
 
     /// How far the chain of a backup is proven to have come, in the first of them that can be looked at.
     fn look_at(&self, full: &Outline) -> Result<Known, String>;
@@ -167,13 +177,20 @@ pub trait Surroundings: Send + Sync + 'static {
     /// others write there.
     fn take_full(&self, why: &str, need: Need) -> Result<(), String>;
 
+    /// The id of the restore that is open on this host and has begun to change what etcd uses.
+    fn restoring(&self) -> Option<String>;
+
     /// Tells people.
     fn say(&self, level: Level, what: &str);
+
+    /// Tells people what does not change while the agent runs: once.
+    fn say_once(&self, level: Level, what: &str);
 }
 
 /// From so many revisions on a watch that catches up costs etcd more than a snapshot does (`docs/decisions/catching-up.md`).
 pub const SNAPSHOT_BEYOND: i64 = 100_000;
 
+/// An error in one line.
 fn told(error: &(dyn std::error::Error + 'static)) -> String {
     with_causes(error)
 }

@@ -1,9 +1,9 @@
 //! The capture of changes, as a configuration asks for it: one lane for the destinations of this host alone, one for those
 //! that several hosts write to.
 
+mod seen;
 mod turn;
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+use self::seen::{sight, written_last_beside};
 use self::turn::Turn;
 use super::backup::{Request, wanted};
 use super::backup_now::{Asked, First, take_now};
@@ -20,9 +21,9 @@ use super::{Exit, Failure, Listener, failed, host, signing};
 use crate::backup::HashKvPolicy;
 use crate::capture::{
     Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, SNAPSHOT_BEYOND, Settings, Sight,
-    Surroundings, run,
+    Surroundings, WrittenBeside, run,
 };
-use crate::catalog::{Backup, Catalog, LatestError, Lineage, Link, Pinned};
+use crate::catalog::{Link, Pinned};
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
@@ -30,9 +31,10 @@ use crate::etcd::{self, Ahead, survey};
 use crate::health::Level;
 use crate::layout::claim::State as ClaimState;
 use crate::layout::{ChainPath, Listed, ObjectName, Origin, Outline, Writer};
-use crate::model::{ChainId, ClusterId, LineageId, Revision};
+use crate::model::ChainId;
 use crate::pipeline::Encoding;
 use crate::process::Interrupt;
+use crate::restore::LedgerPaths;
 use crate::slots::{APART, Claimant, HeldClaim, hosts_before};
 use crate::state::State;
 use crate::store::Store;
@@ -55,6 +57,20 @@ pub struct CaptureOrder {
     pub lanes: Vec<OneLane>,
     /// Who hears of it.
     pub say: Say,
+    /// What was said already that is not said again while the agent runs.
+    pub said: Arc<Said>,
+}
+
+/// What was said once.
+#[derive(Debug, Default)]
+pub struct Said(Mutex<BTreeSet<String>>);
+
+impl Said {
+    /// Whether this was not said yet; it counts as said then.
+    fn is_news(&self, what: &str) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.insert(what.to_owned())
+    }
 }
 
 /// A lane of a configuration.
@@ -174,6 +190,7 @@ fn around_of(order: &CaptureOrder, lane: &OneLane, runtime: &Handle) -> Result<A
         destinations: lane.destinations.iter().cloned().collect(),
         stop: order.stop.clone(),
         say: order.say.clone(),
+        said: order.said.clone(),
         runtime: runtime.clone(),
         proofs: Mutex::default(),
     })
@@ -188,6 +205,7 @@ struct Around {
     destinations: Vec<String>,
     stop: watch::Receiver<bool>,
     say: Say,
+    said: Arc<Said>,
     runtime: Handle,
     proofs: Mutex<Proofs>,
 }
@@ -214,7 +232,7 @@ impl Surroundings for Around {
         }))
     }
 
-    fn written_last_beside(&self, full: &Outline) -> Result<Option<(Outline, Known)>, String> {
+    fn written_last_beside(&self, full: &Outline) -> Result<WrittenBeside, String> {
         let opened = open_to_write(&self.config, &self.state, &self.destinations).map_err(in_words)?;
         let read = Destinations::read(self.config.cluster.name.clone(), &opened, None);
         written_last_beside(&read.catalog, full, |backup| {
@@ -342,8 +360,18 @@ impl Surroundings for Around {
         }
     }
 
+    fn restoring(&self) -> Option<String> {
+        LedgerPaths::default().noticed()
+    }
+
     fn say(&self, level: Level, what: &str) {
         (self.say)(level, self.name, what);
+    }
+
+    fn say_once(&self, level: Level, what: &str) {
+        if self.said.is_news(what) {
+            (self.say)(level, self.name, what);
+        }
     }
 }
 
@@ -405,76 +433,6 @@ impl Listener for Around {
     }
 
     fn detail(&self, _: &str) {}
-}
-
-/// The full backup that is followed, by what destinations hold.
-fn sight(catalog: &Catalog, known: impl FnOnce(&Backup) -> Known) -> Sight {
-    match catalog.latest() {
-        Ok(backup) => Sight::Full(Box::new(backup.manifest().clone()), known(backup)),
-        Err(error @ (LatestError::Empty | LatestError::NothingGood { .. })) => Sight::None(error.to_string()),
-        Err(LatestError::Unaccepted { accepted, candidates }) => {
-            let histories = histories(catalog, &candidates);
-            let error = LatestError::Unaccepted { accepted, candidates };
-            Sight::Unaccepted(with_causes(&error), histories)
-        }
-        Err(error) => Sight::Undecided(with_causes(&error)),
-    }
-}
-
-/// Which histories these are, in their order, but for those that go on in one before them; and of which clusters.
-fn histories(catalog: &Catalog, candidates: &[Lineage]) -> Vec<(LineageId, ClusterId)> {
-    let goes_on = |(index, of): &(usize, &Lineage)| {
-        let mut before = candidates.iter().take(*index);
-        before.any(|before| catalog.goes_on_unseen(before, of))
-    };
-    let own = candidates.iter().enumerate().filter(|candidate| !goes_on(candidate));
-    let of_cluster = own.filter_map(|(_, lineage)| {
-        let mut manifests = catalog.backups().iter().map(|backup| backup.manifest());
-        let first = manifests.find(|manifest| manifest.chain == lineage.first)?;
-        Some((lineage.id.clone(), first.cluster))
-    });
-    of_cluster.collect()
-}
-
-/// How far the chain of a backup has come.
-fn known(backup: &Backup) -> Known {
-    let mut known = Known::default();
-    for copy in &backup.copies {
-        known.take(copy.links.iter().map(|link| &link.name));
-    }
-    known
-}
-
-/// The good full backup of the same history beside `full` whose chain was written to, goes on and has come furthest, by what is
-/// `proven` of it.
-fn written_last_beside(
-    catalog: &Catalog,
-    full: &Outline,
-    mut proven: impl FnMut(&Backup) -> Result<Known, String>,
-) -> Result<Option<(Outline, Known)>, String> {
-    let is_other = |backup: &&Backup| {
-        let outline = backup.manifest();
-        backup.is_good() && outline.lineage == full.lineage && outline.chain != full.chain
-    };
-    let others = catalog.backups().iter().filter(is_other);
-    let mut others: Vec<_> = others
-        .map(|backup| (known(backup).reached(backup.revision()), backup))
-        .collect();
-    // Names tell how far it is at the most.
-    others.sort_by_key(|(reached, backup)| Reverse((*reached, backup.newness())));
-    let mut furthest: Option<(Revision, &Backup, Known)> = None;
-    for (at_most, backup) in others {
-        if furthest.as_ref().is_some_and(|(reached, ..)| *reached >= at_most) {
-            break;
-        }
-        let known = proven(backup)?;
-        let reached = known.reached(backup.revision());
-        let goes_on = known.epoch().is_some() && known.ends_before(backup.revision()).is_none();
-        if goes_on && furthest.as_ref().is_none_or(|(furthest, ..)| reached > *furthest) {
-            furthest = Some((reached, backup, known));
-        }
-    }
-    Ok(furthest.map(|(_, backup, known)| (backup.manifest().clone(), known)))
 }
 
 fn in_words(failure: Failure) -> String {

@@ -657,3 +657,43 @@ fn what_changed_while_no_agent_ran_and_no_watch_shows_has_a_full_backup_taken() 
         "{said}"
     );
 }
+
+#[test]
+fn an_etcd_that_is_away_is_told_once_and_so_is_its_return() {
+    let Some(mut etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    client.put("first", "x", 0).unwrap();
+    let host = Host::new(&etcd);
+    host.configure(&etcd, DELTAS);
+    let agent = host.start(["agent"]);
+    until("that it captures", || lane(&host)["capturing"] == "writing");
+    let mut load = Load::new(23);
+    load.run(&client, 20);
+    prove(&host, &client, client.revision().unwrap());
+    etcd.stop();
+    until("that nobody answers", || {
+        let lane = lane(&host);
+        lane["nobody_answers"] == true
+            && lane["trouble"]
+                .as_str()
+                .is_some_and(|why| why.contains("no member can be asked"))
+    });
+    // Long enough to be tried again more than once.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    etcd.boot();
+    let client = etcd.client();
+    load.run(&client, 20);
+    until("that it goes on", || {
+        let lane = lane(&host);
+        lane["capturing"] == "writing" && lane["trouble"].is_null()
+    });
+    prove(&host, &client, client.revision().unwrap());
+    let said = stop(agent);
+    let times = |words: &str| said.matches(words).count();
+    assert_eq!(times("etcd is not heard: no member can be asked: m1: "), 1, "{said}");
+    assert_eq!(times("etcd is heard again after "), 1, "{said}");
+    assert_eq!(times(", and nothing is lost"), 1, "{said}");
+    assert_eq!(times("h2 ") + times("does not go on"), 0, "{said}");
+}

@@ -8,6 +8,7 @@ use etcd_client::{Txn, TxnOp};
 use jiff::Timestamp;
 use lifeboat::capture::{
     self, Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, Settings, Sight, Surroundings,
+    WrittenBeside,
 };
 use lifeboat::catalog::Link;
 use lifeboat::destinations::{Destination, Destinations};
@@ -79,8 +80,8 @@ impl Surroundings for Around {
         Ok(Sight::Full(Box::new(backup.manifest().clone()), known))
     }
 
-    fn written_last_beside(&self, _: &Outline) -> Result<Option<(Outline, Known)>, String> {
-        Ok(None)
+    fn written_last_beside(&self, _: &Outline) -> Result<WrittenBeside, String> {
+        Ok(WrittenBeside::default())
     }
 
     fn look_at(&self, full: &Outline) -> Result<Known, String> {
@@ -121,6 +122,14 @@ impl Surroundings for Around {
             0 => Ok(()),
             code => Err(format!("exit code {code}")),
         }
+    }
+
+    fn restoring(&self) -> Option<String> {
+        None
+    }
+
+    fn say_once(&self, level: Level, what: &str) {
+        self.say(level, what);
     }
 
     fn say(&self, level: Level, what: &str) {

@@ -45,7 +45,7 @@ impl Desk {
                 "etcd {version} at {url} may leave out deletions where it compacts what was not captured yet: \
                  where that can have been, a full backup is taken; upgrade to 3.4.36, 3.5.18 or later"
             );
-            self.around.say(Level::Warning, &message);
+            self.around.say_once(Level::Warning, &message);
         }
         following.was_watched = true;
         let now = self.around.now().instant;
@@ -111,7 +111,10 @@ impl Desk {
         let candidates: Vec<_> = surveyed.into_iter().map(|member| member.candidate).collect();
         let nobody_answers = candidates.iter().all(|candidate| candidate.answer.is_err());
         self.board.change(|state| state.nobody_answers = nobody_answers);
-        let choice = choose(&candidates, &self.settings.wanted, &[]).map_err(|error| End::Lost(told(&error)))?;
+        let choice = choose(&candidates, &self.settings.wanted, &[]).map_err(|error| match nobody_answers {
+            true => End::Away(told(&error)),
+            false => End::Lost(told(&error)),
+        })?;
         let chosen = candidates
             .get(choice.index)
             .and_then(|candidate| Some((candidate.url.clone(), candidate.answer.as_ref().ok()?.version.clone())));
@@ -129,5 +132,5 @@ async fn hash_as_then(member: &mut Member, reported: &HashKv) -> Option<HashKv> 
 }
 
 pub(super) fn lost(error: etcd::Error) -> End {
-    End::Lost(told(&error))
+    End::of_member(&error)
 }

@@ -103,7 +103,7 @@ impl Desk {
             }
             Err(error) => {
                 following.start_over();
-                Err(End::Lost(told(&error)))
+                Err(End::of_member(&error))
             }
         }
     }
@@ -133,7 +133,7 @@ impl Desk {
         let now = self.around.now();
         following.marked_at = Some(now.instant);
         let current = watched.member.current_revision().await;
-        let current = current.map_err(|error| End::Lost(told(&error)))?;
+        let current = current.map_err(|error| End::of_member(&error))?;
         if current != following.tip || following.assembly.waits_since().is_some() {
             // Something is on its way.
             self.board.change(|state| {

@@ -2,7 +2,7 @@
 
 use super::super::chain::Known;
 use super::super::follow::{Following, blocking};
-use super::super::{Need, Others, Proven};
+use super::super::{Need, Others, Proven, WrittenBeside};
 use super::Running;
 use crate::health::Level;
 use crate::layout::{Epoch, ObjectName, Outline};
@@ -20,15 +20,18 @@ impl Running {
         };
         let has_ended = self.ended.contains(&full.chain) || known.ends_before(full.to_revision).is_some();
         if has_ended {
-            let why = format!("the deltas of {}, the newest backup, have ended", full.chain);
+            let ended = || format!("the deltas of {}, the newest backup, have ended", full.chain);
+            let why = self.owed.clone().unwrap_or_else(ended);
             return self.take_full(&why, Need::Another).await;
         }
         // What was written since an agent came so far, and before this backup, is in no chain yet.
-        let behind = match known.epoch() {
-            Some(_) => None,
-            None => self.written_last(&full).await,
+        let beside = match known.epoch() {
+            Some(_) => WrittenBeside::default(),
+            None => self.written_beside(&full).await,
         };
-        let behind = behind.filter(|(before, known)| known.reached(before.to_revision) < full.to_revision);
+        // Where a chain has come up to it, also one that has ended since, nothing is missing.
+        let is_missing = beside.reached.is_some_and(|reached| reached < full.to_revision);
+        let behind = beside.goes_on.filter(|_| is_missing);
         match (behind, self.desk.settings.others) {
             (Some((before, _)), Others::None) => self.go_on_with(before, Some(full.to_revision)).await,
             (None, Others::None) => self.go_on_with(full, None).await,
@@ -50,17 +53,24 @@ impl Running {
         }
     }
 
-    /// The chain beside that of `full` that has come furthest, and can be gone on with.
-    pub(super) async fn written_last(&self, full: &Outline) -> Option<(Outline, Known)> {
+    /// The chains beside that of `full`, of which one can be gone on with.
+    async fn written_beside(&self, full: &Outline) -> WrittenBeside {
         let (around, full) = (self.desk.around.clone(), full.clone());
         // Where it cannot be found out, a full backup is taken if need be.
-        let found = blocking(move || around.written_last_beside(&full)).await.ok()?;
-        found.filter(|(before, _)| !self.ended.contains(&before.chain) && !self.desk.refused.contains(&before.chain))
+        let found = blocking(move || around.written_last_beside(&full)).await;
+        let WrittenBeside { goes_on, reached } = found.unwrap_or_default();
+        let can = |(before, _): &(Outline, Known)| {
+            !self.ended.contains(&before.chain) && !self.desk.refused.contains(&before.chain)
+        };
+        WrittenBeside {
+            goes_on: goes_on.filter(can),
+            reached,
+        }
     }
 
     /// The same, if it reaches beyond `full`.
     pub(super) async fn reaching_beyond(&self, full: &Outline) -> Option<(Outline, Known)> {
-        let found = self.written_last(full).await;
+        let found = self.written_beside(full).await.goes_on;
         found.filter(|(before, known)| known.reached(before.to_revision) > full.to_revision)
     }
 

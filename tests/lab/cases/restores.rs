@@ -137,6 +137,40 @@ pub fn a_host_goes_back_to_any_moment_that_the_agents_deltas_lead_to(lab: &Lab<'
     client.delete("/b").expect("it takes writes");
     let last = client.put("/c", "last", 0).expect("it takes writes");
     captured(last);
+    // A second chain of the same history; the first one is left, and has not ended.
+    lifeboat(host, ["backup"]).expect_code(0);
+    captured(client.put("/d", "in the second chain", 0).expect("it takes writes"));
+    let goes_on_with_the_newest = |backups: usize| {
+        let has_come = || {
+            let report = host.run(["sh", "-c", "cat /var/lib/lifeboat/*/status.json"]).stdout;
+            let report: Value = serde_json::from_str(&report).unwrap_or_default();
+            let lane = &report["deltas"][0];
+            let listed = lifeboat(host, ["--json", "list"]).json();
+            let is_so = listed["backups"].as_array().is_some_and(|all| all.len() == backups)
+                && lane["capturing"] == "writing"
+                && lane["trouble"].is_null()
+                && lane["chain"] == listed["latest"];
+            holds(is_so, format!("{lane:#} {listed:#} {}", host.journal(UNIT)))
+        };
+        until("capture to go on with the newest chain, and no other", has_come);
+    };
+    goes_on_with_the_newest(2);
+    // Each restore, and each way back, is waited for; then one full backup is taken, and the reason is said.
+    let says_why = |times: usize| {
+        let journal = host.journal(UNIT);
+        let count = |words: &str| journal.matches(words).count();
+        assert_eq!(count("capture waits for its end"), times, "{journal}");
+        assert_eq!(
+            count(" on this host has given etcd other data lane="),
+            2 * times,
+            "{journal}"
+        );
+        assert_eq!(count("a full backup was taken: restore "), times, "{journal}");
+        assert_eq!(count("capture goes over to backup "), 1, "{journal}");
+        assert_eq!(count("does not go on") + count("is not heard"), 0, "{journal}");
+        assert_eq!(count("changed, which only a full backup holds"), 0, "{journal}");
+    };
+    says_why(0);
     let value = |key: &str| cluster.client().get(key).expect("it serves");
     let text = |value: &str| Some(value.as_bytes().to_vec());
 
@@ -156,10 +190,14 @@ pub fn a_host_goes_back_to_any_moment_that_the_agents_deltas_lead_to(lab: &Lab<'
         (text("first"), text("second"), None)
     );
     assert!(cluster.client().revision().expect("it serves") > 1_000_000_000);
+    goes_on_with_the_newest(3);
+    says_why(1);
 
     lifeboat(host, ["rollback", "--yes"]).expect_code(0);
     cluster.wait_until_served();
     assert_eq!((value("/a"), value("/b")), (text("overwritten"), None));
+    goes_on_with_the_newest(4);
+    says_why(2);
     let args = ["latest", "--yes", "--before-delete", "/b", "--cluster-token", "again"];
     restore(host, &args).expect_code(0);
     assert_eq!(

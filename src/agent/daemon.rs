@@ -19,6 +19,7 @@ use super::notifier::Notifier;
 use super::outside::{Outside, folders};
 use super::reload::{Reason, agenda};
 use super::settling::Settling;
+use super::watchdog::longest_sleep;
 use super::write_failures::{CLOCK, Unkept};
 use super::{Error, Log, Report, RunLog, Setup, Work, job_log};
 use crate::backup::Pulse;
@@ -30,8 +31,6 @@ use crate::schedule::{Occasion, Slot, Watch};
 use crate::slots::Fate;
 use crate::state::State;
 
-/// How long the loop sleeps at most: clocks are set and machines sleep.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How often the configuration is read though none of its files has changed: certificates that it names, or the host's
 /// time zone, may have.
 pub(super) const READ_EVERY: Duration = Duration::from_secs(600);
@@ -456,14 +455,6 @@ impl Agent {
         }
         self.say_status();
         Ok(())
-    }
-}
-
-/// Short enough for the watchdog, if there is one.
-fn longest_sleep() -> Duration {
-    match sd_notify::watchdog_enabled() {
-        Some(bound) => LONGEST_SLEEP.min(bound / 3),
-        None => LONGEST_SLEEP,
     }
 }
 

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// a slow store, the last sync of a slow disk.
 pub const HANGS_AFTER: Duration = Duration::from_secs(15 * 60);
 
+/// How long the loop sleeps at most: clocks are set and machines sleep.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
 /// What was seen of the job.
 #[derive(Debug, Default)]
 pub struct Watchdog {
@@ -43,6 +46,14 @@ impl Watchdog {
             }),
         };
         !self.hangs()
+    }
+}
+
+/// Short enough for the watchdog, if there is one.
+pub(super) fn longest_sleep() -> Duration {
+    match sd_notify::watchdog_enabled() {
+        Some(bound) => LONGEST_SLEEP.min(bound / 3),
+        None => LONGEST_SLEEP,
     }
 }
 

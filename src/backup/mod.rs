@@ -4,23 +4,23 @@
 mod destinations;
 mod failure;
 mod full;
-mod liveness;
 mod manifest;
 mod member;
 mod observed;
 mod pace;
 mod placing;
 mod proof;
+mod pulse;
 mod sink;
 mod synthetic;
 mod uncommitted;
 
 pub use destinations::{DestinationError, Written, is_left_behind};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full, is_lately_wrong, v2_keys_are_missing};
-pub use liveness::Pulse;
 pub use observed::{ContentError, Facts, Observed, Seen};
 pub use pace::{Pace, Slowness, TooSlow};
 pub use proof::{Verdict, judge};
+pub use pulse::Pulse;
 pub use synthetic::{Made, SyntheticJob, synthetic};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

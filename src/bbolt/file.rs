@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Error;
 use super::bucket::{Bucket, Buckets, Names};
-use super::page::{Fault, FaultKind, Header, Meta, MetaBytes, Node};
+use super::page::{Fault, FaultKind, Header, MAX_PAGE_SIZE, MIN_PAGE_SIZE, Meta, MetaBytes, Node};
 
 /// Hears of the bytes of each node, before they are looked at.
 pub type Follower<'a> = &'a dyn Fn(&[u8]);
@@ -165,7 +165,7 @@ fn newest_meta(bytes: &[u8]) -> Result<Meta, Error> {
         MetaBytes::Swapped => swapped = true,
         MetaBytes::Invalid => {}
     }
-    for page_size in (10..=24).map(|bit| 1_u32 << bit) {
+    for page_size in (MIN_PAGE_SIZE.ilog2()..=MAX_PAGE_SIZE.ilog2()).map(|bit| 1_u32 << bit) {
         match at(u64::from(page_size)) {
             MetaBytes::Valid(second) if second.page_size == page_size => return Ok(second),
             MetaBytes::Swapped => swapped = true,

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
-use super::chain::Known;
+use super::reach::Known;
 use super::told;
 use crate::catalog::{Backup, Following, Link};
 use crate::layout::{Epoch, ObjectName, Outline};

@@ -10,7 +10,7 @@ use crate::catalog::Catalog;
 use crate::etcd::Status;
 use crate::layout::SlotPath;
 use crate::model::ChainId;
-use crate::slots::{Claimant, HeldClaim, Leaves, Standing, own_claim};
+use crate::slots::{Claimant, HeldClaim, Leaves, Standing, claiming};
 use crate::store::{self, Store};
 
 /// The schedule by whose name such a backup is claimed; no backup is of it.
@@ -38,7 +38,7 @@ pub(super) fn claim(
     now: Timestamp,
 ) -> Result<Turn, store::Error> {
     let slot = slot();
-    let number = match own_claim::look(store, &slot, Leaves::Backup, is_gone, now)? {
+    let number = match claiming::look(store, &slot, Leaves::Backup, is_gone, now)? {
         Standing::Free(number) => number,
         Standing::Held { host, .. } | Standing::Done { host, .. } => return Ok(Turn::Others(host)),
     };

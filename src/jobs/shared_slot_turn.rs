@@ -6,7 +6,7 @@ use crate::config::DestinationName;
 use crate::error_chain::with_causes;
 use crate::layout::SlotPath;
 use crate::model::ChainId;
-use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, number_of, own_claim, was_faster};
+use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, claiming, number_of, was_faster};
 use crate::store::{self, Store};
 
 /// Claims the slot of a run that takes no backup. None in a store that only this host writes to; if another host has the
@@ -19,7 +19,7 @@ pub(super) fn claim(order: &Order, name: &DestinationName) -> Result<Option<Held
     let (store, claimant) = claimant(order, name).map_err(|failure| Fate::Failed(failure.message().to_owned()))?;
     let store = store.map_err(|error| unusable(&error))?;
     let standing =
-        own_claim::look(&store, &slot, Leaves::Nothing, |_| false, host::now()).map_err(|error| unusable(&error))?;
+        claiming::look(&store, &slot, Leaves::Nothing, |_| false, host::now()).map_err(|error| unusable(&error))?;
     let number = number_of(standing, host::now()).map_err(without_backup)?;
     let claimed = HeldClaim::begin(&store, &slot, number, &claimant).map_err(|error| unusable(&error))?;
     claimed.map(Some).ok_or_else(|| was_faster(host::now()))

@@ -33,7 +33,7 @@ use crate::layout::claim::State as ClaimState;
 use crate::layout::{Clocks, Origin, SlotPath};
 use crate::model::ChainId;
 use crate::slots::{
-    APART, Claimant, Fate, HeldClaim, Leaves, Standing, Stored, hosts_before, later, look_again, number_of, own_claim,
+    APART, Claimant, Fate, HeldClaim, Leaves, Standing, Stored, claiming, hosts_before, later, look_again, number_of,
     was_faster,
 };
 use crate::state::{BegunChain, Holder, State};
@@ -258,7 +258,7 @@ impl<'a> Attempt<'a> {
 
     fn standing_in(&self, store: &Store) -> Result<Standing, crate::store::Error> {
         let is_gone = |chain: &ChainId| self.gone.contains(chain);
-        own_claim::look(store, &self.slot, Leaves::Backup, is_gone, host::now())
+        claiming::look(store, &self.slot, Leaves::Backup, is_gone, host::now())
     }
 
     /// What is to be known of the clock of a shared store to which the backup goes: it decides there what is late or done.

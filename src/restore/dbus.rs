@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::units::{Activity, Guarded, Trouble, UnitState, Units};
+use super::init_system::{Activity, Guarded, Trouble, UnitState, Units};
 use crate::model::UnitName;
 use crate::systemd::{ActiveState, Enabled, Error, LoadState, Systemd};
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::exchange_dir::{self, ExchangeDir, ExchangeDirs};
+use super::init_system::Guarded;
 use super::ledger::{Built, DataBefore, LogBefore};
 use super::member_watch::{Watched, watch};
 use super::mounts;
@@ -15,7 +16,6 @@ use super::plan::{Plan, Site};
 use super::run::Run;
 use super::swap::Direction;
 use super::transitions::{Came, Step};
-use super::units::Guarded;
 use super::{Error, files};
 use crate::datadir::wal;
 use crate::durable::failed;

@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
+use super::init_system::{Activity, UnitState};
 use super::plan::Plan;
 use super::rendezvous::Identity;
-use super::units::{Activity, UnitState};
 use crate::etcd::PeerAnswer;
 use crate::model::{ClusterId, MemberId, Revision};
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::health::{ClientSight, Course, Health, STABLE, Sight, Writes, judge};
+use super::init_system::{Activity, Trouble, Units};
 use super::plan::Plan;
 use super::quota::OverQuota;
-use super::units::{Activity, Trouble, Units};
 use crate::etcd::{self, Ahead, Member, PeerAnswer, ask_peer};
 use crate::model::Revision;
 

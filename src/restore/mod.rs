@@ -23,6 +23,7 @@ mod files;
 mod forward_steps;
 mod gathering;
 mod health;
+mod init_system;
 mod inventory;
 mod ledger;
 mod member_watch;
@@ -42,7 +43,6 @@ mod site;
 mod source_preview;
 mod swap;
 mod transitions;
-mod units;
 
 use std::path::{Path, PathBuf};
 
@@ -53,6 +53,7 @@ pub use dbus::OverDbus;
 pub use exchange_dir::{Error as ExchangeDirError, gone_paths, kept_path, made_path, owner as owner_of};
 pub use forward_steps::RESUME_UNIT;
 pub use gathering::{Seen, look_around};
+pub use init_system::{Activity, Guarded, Trouble, UnitState, Units};
 pub use inventory::{Inventory, Lack};
 pub use ledger::{
     Before, Built, Downtime, Error as LedgerError, Kept, Ledger, LedgerPaths, LedgerStore, Service, closed, held,
@@ -70,7 +71,6 @@ pub use running_members::{NotNow, ThisMember, Wanted, judge as judge_running};
 pub use site::{EtcdHere, changes_after, flags};
 pub use source_preview::{Error as PreviewError, Preview, preview};
 pub use transitions::{End, Step};
-pub use units::{Activity, Guarded, Trouble, UnitState, Units};
 
 use crate::{datadir, durable, etcd, rebuild};
 

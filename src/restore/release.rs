@@ -10,10 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::exchange_dir::{self, ExchangeDir, gone_paths, kept_path, made_path};
+use super::init_system::Units;
 use super::ledger::{Kept, Ledger, LedgerPaths, LedgerStore};
 use super::plan::RestoreId;
 use super::transitions::End;
-use super::units::Units;
 use super::{Error, files};
 use crate::etcd_settings::{NewFile, Overlay};
 

@@ -5,12 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::exchange_dir::{self, ExchangeDir};
+use super::init_system::Guarded;
 use super::ledger::Ledger;
 use super::member_watch::{Revived, revived};
 use super::run::Run;
 use super::swap::Direction;
 use super::transitions::{Came, End};
-use super::units::Guarded;
 use super::{Error, files};
 use crate::error_chain::with_causes;
 use crate::etcd_settings::{NewFile, Overlay};

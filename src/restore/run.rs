@@ -7,11 +7,11 @@ use tokio::runtime::Handle;
 
 use super::exchange_dir;
 use super::gathering::{Gathering, Seen};
+use super::init_system::{Activity, Units};
 use super::ledger::{Kept, Ledger, LedgerStore, LogBefore};
 use super::member_watch::{Access, Patience};
 use super::rollback_steps::look_for_old;
 use super::transitions::{self, Came, End, Next, Step};
-use super::units::{Activity, Units};
 use super::{Error, files};
 use crate::rebuild::Prepared;
 

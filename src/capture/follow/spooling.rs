@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::assembly::{Batch, MARK_EVERY, Now};
-use super::super::chain::next_by;
+use super::super::reach::next_by;
 use super::super::watched::Watched;
 use super::super::writer::{Issue, Unwritten};
 use super::super::{Finished, spool, told};

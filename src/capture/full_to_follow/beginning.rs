@@ -1,7 +1,7 @@
 //! With which chain, and from where in it: what is proven of the one of the newest backup, and of the one before it.
 
-use super::super::chain::Known;
 use super::super::follow::{Following, blocking};
+use super::super::reach::Known;
 use super::super::{Need, Others, Proven, WrittenBeside};
 use super::Running;
 use crate::health::Level;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::chain::{Known, Standby, Turn, patience};
 use super::super::follow::{Following, blocking, stopped};
 use super::super::last_epoch;
+use super::super::reach::{Known, Standby, Turn, patience};
 use super::super::{Sight, Surroundings, told};
 use super::{Running, rest};
 use crate::error_chain::with_causes;

@@ -13,7 +13,7 @@ use crate::capture::Need;
 use crate::jobs::first_backup;
 use crate::layout::claim::CLAIM_HOLDS;
 use crate::layout::{Listed, ObjectName, SlotPath};
-use crate::slots::{Claimant, HeldClaim, Leaves, Standing, own_claim};
+use crate::slots::{Claimant, HeldClaim, Leaves, Standing, claiming};
 use crate::store::{self, Store};
 
 /// The schedule by whose name a backup that is no first one is claimed; no backup is of it.
@@ -29,7 +29,7 @@ pub(super) enum Turn {
 
 /// Claims a full backup in a destination.
 pub(super) fn claim(store: &Store, need: Need, claimant: &Claimant, now: Timestamp) -> Result<Turn, store::Error> {
-    let standing = |slot: &SlotPath| own_claim::look(store, slot, Leaves::Backup, |_| false, now);
+    let standing = |slot: &SlotPath| claiming::look(store, slot, Leaves::Backup, |_| false, now);
     let mut held = Vec::new();
     match need {
         Need::First => {

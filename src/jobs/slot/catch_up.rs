@@ -16,7 +16,7 @@ use crate::layout::claim::State as ClaimState;
 use crate::layout::{Clocks, SlotPath};
 use crate::model::ChainId;
 use crate::restore::LedgerPaths;
-use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, later, number_of, own_claim};
+use crate::slots::{Claimant, Fate, HeldClaim, Leaves, Stored, claiming, later, number_of};
 
 /// How long a run goes on to copy what destinations lack of earlier slots: other schedules wait meanwhile.
 const LONGEST_CATCH_UP: SignedDuration = SignedDuration::from_mins(10);
@@ -247,7 +247,7 @@ impl Attempt<'_> {
                 let told = |error: crate::store::Error| failed(&with_causes(&error));
                 let standing = {
                     let is_gone = |chain: &ChainId| self.gone.contains(chain);
-                    own_claim::look(&store, &slot, Leaves::Backup, is_gone, host::now())
+                    claiming::look(&store, &slot, Leaves::Backup, is_gone, host::now())
                 };
                 // Another host is at it, or has done it.
                 let Ok(number) = number_of(standing.map_err(told)?, host::now()) else {

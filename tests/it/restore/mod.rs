@@ -3,9 +3,9 @@
 mod around;
 mod given_up;
 mod holds;
-mod meet;
 mod missing;
 mod refused;
+mod three_hosts;
 
 use std::cell::RefCell;
 use std::fs::{self, File};

@@ -226,6 +226,13 @@ impl Entry {
         Some(&rest.why)
     }
 
+    /// How often a destination has failed in a row, and why the last time.
+    pub(super) fn failed_for(&self, slot: Slot, name: &DestinationName) -> Option<(u32, &str)> {
+        let retry = self.retry.as_ref().filter(|retry| retry.slot == slot)?;
+        let rest = retry.rests.get(name).filter(|rest| rest.failures > 0)?;
+        Some((rest.failures, &rest.why))
+    }
+
     /// The destinations that do not have the backup of a slot.
     pub fn open(&self, slot: Slot) -> impl Iterator<Item = &DestinationName> {
         let done = self.memory.last_success.as_ref().filter(|success| success.slot == slot);

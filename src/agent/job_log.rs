@@ -4,13 +4,14 @@
 
 use std::fmt::Display;
 
-use super::agenda::Agenda;
+use super::agenda::{Agenda, Entry};
 use super::daemon::Job;
 use super::journal::Log;
 use crate::config::{DestinationName, Kind};
 use crate::health::{Event, Level};
 use crate::jobs::{Ended, Findings, Taken};
 use crate::model::ChainId;
+use crate::schedule::Slot;
 use crate::slots::{Fate, Stored};
 
 /// Tells of a job that came to something. `agenda` does not know of it yet: what it waits for is said once.
@@ -94,7 +95,23 @@ fn tell_of_fate(log: Log, agenda: &Agenda, job: &Job, name: &DestinationName, fa
                 Some(_) => Event::BackupIncomplete,
                 None => Event::BackupFailed,
             };
-            log.event(event, why, &of);
+            log.event(
+                event,
+                &words_of_failure(agenda.entries().get(schedule), *slot, name, why),
+                &of,
+            );
         }
+    }
+}
+
+/// Why it failed; in few words where it has failed for just that reason before.
+pub(super) fn words_of_failure(entry: Option<&Entry>, slot: Slot, name: &DestinationName, why: &str) -> String {
+    let before = entry.and_then(|entry| entry.failed_for(slot, name));
+    match before.filter(|(_, before)| *before == why) {
+        Some((times, _)) => format!(
+            "it failed again for the same reason ({} times now)",
+            times.saturating_add(1)
+        ),
+        None => why.to_owned(),
     }
 }

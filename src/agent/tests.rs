@@ -447,3 +447,29 @@ fn a_backup_that_copies_gives_way_to_one_that_was_not_tried_yet_and_to_no_other(
     agent.turn();
     assert_eq!(running(&agent).as_deref(), Some("hourly"));
 }
+
+#[test]
+fn why_a_slot_fails_is_said_once_as_long_as_it_is_the_same() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let folder = tempfile::tempdir().unwrap();
+    let memories = [("hourly", "every 1 h", "2026-11-20T10:10:00Z")];
+    let mut agent = agent_with(folder.path(), "", &memories, Yielding);
+    let (hourly, local) = ("hourly".parse().unwrap(), "local".parse().unwrap());
+    let slot = Slot::new("2026-11-20T11:00:00Z".parse().unwrap());
+    let mut fails = |why: &str| {
+        let entry = agent.agenda.entries().get(&hourly);
+        let words = job_log::words_of_failure(entry, slot, &local, why);
+        let failed = [(local.clone(), Fate::Failed(why.to_owned()))];
+        agent
+            .agenda
+            .tried(&hourly, slot, failed.into(), Vec::new(), slot.instant());
+        words
+    };
+    assert_eq!(fails("it is not mounted"), "it is not mounted");
+    for times in [2, 3] {
+        let again = format!("it failed again for the same reason ({times} times now)");
+        assert_eq!(fails("it is not mounted"), again);
+    }
+    assert_eq!(fails("no space"), "no space");
+}

@@ -68,6 +68,9 @@ pub struct Verdict {
     pub notes: Vec<String>,
 }
 
+/// From how many bytes on a reason is not said again.
+const MANY_WORDS: usize = 40;
+
 impl Look {
     /// Judges what was read of the destinations.
     pub fn at(stores: &Stores<'_>) -> Look {
@@ -96,6 +99,7 @@ impl Verdict {
         if members::all_are_silent(facts.members) {
             problems.iter_mut().for_each(leave_to_the_members);
         }
+        leave_to_the_destinations(&mut problems);
         Verdict {
             problems,
             notes: members::notes(facts.members, facts.wanted_member),
@@ -111,6 +115,33 @@ fn leave_to_the_members(problem: &mut Notice) {
     }
 }
 
+/// What keeps a destination from being used is said once, with how to mend it: what follows from it only names the destination.
+fn leave_to_the_destinations(problems: &mut [Notice]) {
+    let reasons: Vec<(String, String)> = problems.iter().filter_map(reason_of_disabled).collect();
+    for problem in problems
+        .iter_mut()
+        .filter(|problem| reason_of_disabled(problem).is_none())
+    {
+        for (name, why) in &reasons {
+            let words = &mut problem.message;
+            *words = words.replace(
+                &format!("destination {name}: {why}"),
+                &format!("destination {name}, which cannot be used"),
+            );
+            *words = words.replace(&format!("{name}: {why}"), &format!("destination {name} cannot be used"));
+            *words = words.replace(why, &format!("destination {name} cannot be used"));
+        }
+    }
+}
+
+/// The name of a destination that cannot be read, and why in so many words that once is enough.
+fn reason_of_disabled(problem: &Notice) -> Option<(String, String)> {
+    let name = problem.about.destination.as_ref();
+    let name = name.filter(|_| problem.event == Event::DestinationDisabled)?;
+    let why = problem.message.strip_prefix(&format!("destination {name}: "))?;
+    (why.len() >= MANY_WORDS).then(|| (name.clone(), why.to_owned()))
+}
+
 /// The same in few words: of the backups that are not good, the newest, and how many more there are.
 pub fn in_few_words(problems: Vec<Notice>) -> Vec<Notice> {
     let of_one_backup = |notice: &Notice| notice.event == Event::BackupUnproven && notice.about.destination.is_none();
@@ -123,4 +154,48 @@ pub fn in_few_words(problems: Vec<Notice>) -> Vec<Notice> {
         newest
     }));
     few
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_destination_cannot_be_used_is_said_once() {
+        let why = "store 3a56 is not in `/mnt/b/prod`: mount it; if it is gone for good, remove `/var/lib/x.json`";
+        let of = |event, words: &str| Notice::new(event, words.replace("WHY", why));
+        let disabled = Notice::about(
+            Event::DestinationDisabled,
+            About::destination("nfs"),
+            format!("destination nfs: {why}"),
+        );
+        let facts = Facts {
+            others: vec![
+                of(
+                    Event::BackupFailed,
+                    "schedule hourly failed 2 times, next try in 2 s: WHY",
+                ),
+                of(
+                    Event::DeltasLate,
+                    "changes are not captured: no destination can be read: nfs: WHY",
+                ),
+                of(Event::DeltasBehind, "deltas do not reach destination nfs: WHY"),
+                disabled,
+                of(Event::DeltasBehind, "deltas do not reach destination far: no space"),
+            ],
+            ..Facts::default()
+        };
+        let problems = Verdict::of(&facts, Timestamp::UNIX_EPOCH).problems;
+        let words: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(
+            words,
+            [
+                "schedule hourly failed 2 times, next try in 2 s: destination nfs cannot be used",
+                "changes are not captured: no destination can be read: destination nfs cannot be used",
+                "deltas do not reach destination nfs, which cannot be used",
+                &format!("destination nfs: {why}"),
+                "deltas do not reach destination far: no space",
+            ]
+        );
+    }
 }

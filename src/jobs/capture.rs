@@ -223,9 +223,9 @@ impl Surroundings for Around {
         let opened = open_to_write(&self.config, &self.state, &self.destinations).map_err(in_words)?;
         let read = Destinations::read(self.config.cluster.name.clone(), &opened, None);
         if read.stores.is_empty() {
-            let why = read.unreadable.iter().map(|(name, why)| format!("{name}: {why}"));
-            let why: Vec<String> = why.collect();
-            return Err(format!("no destination can be read: {}", why.join("; ")));
+            // Why is told by whoever looks at the destinations.
+            let names: Vec<&str> = read.unreadable.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(format!("no destination can be read ({})", names.join(", ")));
         }
         Ok(sight(&read.catalog, |backup| {
             self.proofs().weigh(backup.manifest(), &Place::of(backup, &read.stores))

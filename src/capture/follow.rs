@@ -1,6 +1,7 @@
 //! Following one chain: from a watch to files in the spool, until something ends it.
 
 mod drawing;
+mod end;
 mod opening;
 mod spooling;
 mod telling;
@@ -12,11 +13,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::assembly::{Assembly, BESIDE_CHANGES};
-use super::away::{Away, in_plain_words};
+use super::away::Away;
 use super::beside::{Memory, OthersAreWell, Told};
 use super::hashes::Report;
 use super::leases::Leases;
-use super::reach::{Known, patience};
+use super::reach::patience;
 use super::same_history::Stand;
 use super::spool::Spool;
 use super::status::Board;
@@ -24,11 +25,12 @@ use super::watched::{Came, Pulse, Watched};
 use super::writer::DeltaWriter;
 use super::{Need, Settings, Sight, Surroundings, told};
 use crate::etcd::choose::Wanted;
-use crate::etcd::{self, WatchEnd, WholeRevision};
+use crate::etcd::{WatchEnd, WholeRevision};
 use crate::health::Level;
 use crate::layout::delta::{GapReason, PLAIN_MAX};
 use crate::layout::{Epoch, Outline};
 use crate::model::{ByteSize, ClusterId, LineageId, Revision};
+pub(super) use end::End;
 
 /// How often it is asked for what no watch shows.
 const ASK_BESIDE_EVERY: Duration = Duration::from_secs(30);
@@ -120,35 +122,6 @@ impl Following {
     fn start_over(&mut self) {
         self.assembly = self.assembly.anew(self.tip.next());
         self.leases.start_over();
-    }
-}
-
-/// Why a chain is not followed any more, for now or for good.
-#[derive(Debug)]
-pub(super) enum End {
-    /// It is to stop.
-    Stopped,
-    /// There is a newer full backup.
-    Newer(Box<Outline>, Known),
-    /// Another host writes.
-    Outdone(Epoch),
-    /// What was kept is lost, and stored nowhere.
-    Missing,
-    /// It may be gone on with in a while.
-    Lost(String),
-    /// The same: etcd does not answer, or the connection broke off.
-    Away(String),
-    /// It cannot be gone on with.
-    Gap(GapReason, String),
-}
-
-impl End {
-    /// A member could not do what it was asked for.
-    fn of_member(error: &etcd::Error) -> End {
-        match error.may_pass() {
-            true => End::Away(in_plain_words(&told(error))),
-            false => End::Lost(told(error)),
-        }
     }
 }
 

@@ -51,6 +51,7 @@ use crate::signing::Authority;
 use crate::store::Store;
 
 pub use assembly::{Assembly, Batch, Now};
+pub use catching_up::SnapshotFrom;
 pub use cutting::Cutting;
 pub use full_to_follow::{Lane, run};
 pub use hashes::{Report, report};
@@ -87,8 +88,8 @@ pub struct Settings {
     pub pack_after: Duration,
     /// How often a member is asked for its hash; never where it is not to be.
     pub hash_kv_every: Option<Duration>,
-    /// By how many revisions etcd is to be ahead before a snapshot is drawn of it: what is less is caught up with by a watch.
-    pub snapshot_beyond: i64,
+    /// From when on what is lacked is taken from a snapshot of etcd: what is less is caught up with by a watch.
+    pub snapshot_from: SnapshotFrom,
     /// Where the spool is.
     pub spool: PathBuf,
     /// How much may wait there.
@@ -186,9 +187,6 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Tells people what does not change while the agent runs: once.
     fn say_once(&self, level: Level, what: &str);
 }
-
-/// From so many revisions on a watch that catches up costs etcd more than a snapshot does (`docs/decisions/catching-up.md`).
-pub const SNAPSHOT_BEYOND: i64 = 100_000;
 
 /// An error in one line.
 fn told(error: &(dyn std::error::Error + 'static)) -> String {

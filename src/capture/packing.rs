@@ -354,7 +354,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::super::alone::Alone;
-    use super::super::{Cutting, Others};
+    use super::super::{Cutting, Others, SnapshotFrom};
     use super::*;
     use crate::etcd::choose::Wanted;
     use crate::layout::delta::tests::header;
@@ -379,7 +379,7 @@ mod tests {
             mark_every: Duration::from_secs(60),
             pack_after,
             hash_kv_every: None,
-            snapshot_beyond: i64::MAX,
+            snapshot_from: SnapshotFrom::MEASURED,
             spool: "nowhere".into(),
             spool_most: ByteSize(1),
             members: Vec::new(),

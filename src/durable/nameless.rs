@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::{Dir, Error, random};
+use super::{Dir, Error, partial_name};
 
 /// A file in memory, and nowhere else, swap aside.
 pub fn in_memory() -> io::Result<File> {
@@ -17,8 +17,7 @@ pub fn in_memory() -> io::Result<File> {
 /// between two calls of the kernel leaves an empty file there.
 pub fn in_folder(folder: &Path) -> Result<File, Error> {
     let dir = Dir::open(folder)?;
-    let number = random::<4>().map_err(super::failed("get random bytes for a file in", folder))?;
-    let name = format!(".lifeboat-{:08x}.partial", u32::from_be_bytes(number));
+    let name = partial_name("lifeboat").map_err(super::failed("get random bytes for a file in", folder))?;
     let file = dir.create(&name)?;
     dir.remove_file(&name)?;
     Ok(file)

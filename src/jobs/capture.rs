@@ -20,8 +20,8 @@ use super::stores::open_to_write;
 use super::{Exit, Failure, Listener, failed, host, signing};
 use crate::backup::HashKvPolicy;
 use crate::capture::{
-    Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, SNAPSHOT_BEYOND, Settings, Sight,
-    Surroundings, WrittenBeside, run,
+    Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, Settings, Sight, SnapshotFrom, Surroundings,
+    WrittenBeside, run,
 };
 use crate::catalog::{Link, Pinned};
 use crate::config::Config;
@@ -161,7 +161,7 @@ fn settings_of(order: &CaptureOrder, lane: &OneLane, state: &State) -> Result<Se
         mark_every: deltas.mark_every,
         pack_after: deltas.pack_after,
         hash_kv_every,
-        snapshot_beyond: SNAPSHOT_BEYOND,
+        snapshot_from: SnapshotFrom::MEASURED,
         spool: state.folder().join("deltas").join(name_of(lane.others)),
         spool_most: deltas.spool,
         members: host::endpoints(config),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use etcd_client::{Txn, TxnOp};
 use jiff::Timestamp;
 use lifeboat::capture::{
-    self, Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, Settings, Sight, Surroundings,
-    WrittenBeside,
+    self, Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, Settings, Sight, SnapshotFrom,
+    Surroundings, WrittenBeside,
 };
 use lifeboat::catalog::Link;
 use lifeboat::destinations::{Destination, Destinations};
@@ -31,8 +31,11 @@ use super::support::random::Random;
 use super::support::running::until;
 use super::support::tools::Version;
 
-/// From so many revisions on a snapshot is drawn.
-const BEYOND: i64 = 50;
+/// From so many revisions on a snapshot is drawn, however large the database.
+const FROM: SnapshotFrom = SnapshotFrom {
+    revisions: 50,
+    square_per_byte: 0,
+};
 const DRAWS: &str = "catches up from a snapshot of etcd";
 
 fn cluster() -> ClusterName {
@@ -160,7 +163,7 @@ impl Capturing {
             mark_every: Duration::from_secs(60),
             pack_after: Duration::from_secs(3600),
             hash_kv_every: None,
-            snapshot_beyond: BEYOND,
+            snapshot_from: FROM,
             spool: host.path("state").join(CLUSTER).join("spool"),
             spool_most: ByteSize(spool_most),
             members: vec![Endpoints {

@@ -52,6 +52,30 @@ const SHARE_OF_SPOOL: (u64, u64) = (3, 4);
 /// How long it is waited for room in the spool while nothing leaves it.
 const PATIENT: Duration = Duration::from_secs(300);
 
+/// From when on what is lacked is taken from a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotFrom {
+    /// More revisions than that are lacked.
+    pub revisions: i64,
+    /// And their square is more than so many times the bytes of the database.
+    pub square_per_byte: u64,
+}
+
+impl SnapshotFrom {
+    /// Where a watch costs etcd more than a snapshot. For a watch it reads a two-thousandth of the square of what is lacked, 575 000
+    /// revisions a second; for a snapshot the database, 220 MB a second (with changes of 1 KiB; `docs/decisions/catching-up.md`).
+    pub const MEASURED: SnapshotFrom = SnapshotFrom {
+        revisions: 10_000,
+        square_per_byte: 5,
+    };
+
+    /// Whether a snapshot of a database of so many bytes is to be drawn for what is `behind`.
+    pub fn is_due(&self, behind: i64, database_bytes: u64) -> bool {
+        let square = u128::from(behind.max(0).unsigned_abs()).pow(2);
+        behind > self.revisions && square > u128::from(self.square_per_byte) * u128::from(database_bytes)
+    }
+}
+
 /// What is lacked, and where it is drawn from.
 #[derive(Clone)]
 pub(super) struct Lack {

@@ -233,3 +233,13 @@ async fn what_fills_the_spool_waits_while_it_drains_and_not_for_ever() {
     // However little there is in all, an empty one takes a delta.
     assert!(may(0, 604) && !may(25, 605));
 }
+
+#[test]
+fn a_snapshot_is_drawn_where_a_watch_costs_more() {
+    let is_due = |behind, bytes| SnapshotFrom::MEASURED.is_due(behind, bytes);
+    assert!(!is_due(10_000, 0) && is_due(10_001, 1 << 20) && !is_due(-1, 0));
+    // Of 150 MB and of 8 GB.
+    assert!(!is_due(27_000, 150_000_000) && is_due(28_000, 150_000_000));
+    assert!(!is_due(200_000, 8_000_000_000) && is_due(201_000, 8_000_000_000));
+    assert!(is_due(i64::MAX, u64::MAX));
+}

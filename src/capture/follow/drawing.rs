@@ -25,10 +25,13 @@ impl Desk {
     ) -> Result<(Changes, Option<(Revision, Revision)>), End> {
         let next = following.assembly.next();
         let behind = current.next().get().saturating_sub(next.get());
-        if behind > self.settings.snapshot_beyond && !following.has_no_snapshot {
+        if behind > self.settings.snapshot_from.revisions && !following.has_no_snapshot {
+            let database_bytes = member.status().await.map_err(lost)?.db_bytes;
             // Where that is gone, a watch says at once what is.
             let before = Revision::new(next.get() - 1).unwrap_or(next);
-            if matches!(member.is_compacted(before).await, Ok(false)) {
+            if self.settings.snapshot_from.is_due(behind, database_bytes)
+                && matches!(member.is_compacted(before).await, Ok(false))
+            {
                 let message = format!(
                     "catches up from a snapshot of etcd at {}: {} behind",
                     member.url(),

@@ -29,7 +29,8 @@ every = "1s"
 MORE
 }
 start_agent() {
-    lifeboat --config config.toml agent 2>>agent.log &
+    # As its unit has it: etcd comes first.
+    nice -n 19 lifeboat --config config.toml agent 2>>agent.log &
     agent_pid=$!
     helpers=("$agent_pid")
 }

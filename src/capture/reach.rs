@@ -13,7 +13,10 @@ use crate::model::Revision;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     spans: Vec<Span>,
-    epoch: Option<Epoch>,
+    /// All under which somebody has begun to write.
+    epochs: BTreeSet<Epoch>,
+    /// The highest under which more was written than the word that begins it.
+    written: Option<Epoch>,
     /// The newest mark: what moves while its writer lives and nothing is written.
     mark: Option<(Revision, Timestamp)>,
     gap: Option<Revision>,
@@ -30,7 +33,10 @@ impl Known {
                 // What else there is tells at most who writes.
                 _ => {}
             }
-            self.epoch = self.epoch.max(name.epoch());
+            self.epochs.extend(name.epoch());
+            if !matches!(name, ObjectName::Epoch(..)) {
+                self.written = self.written.max(name.epoch());
+            }
         }
     }
 
@@ -50,13 +56,20 @@ impl Known {
 
     /// The highest epoch, if somebody has begun to write.
     pub fn epoch(&self) -> Option<Epoch> {
-        self.epoch
+        self.epochs.last().copied()
+    }
+
+    /// How often in a row somebody has begun to write, and another took over before anything came of it.
+    fn fruitless(&self) -> usize {
+        let since = self.epochs.iter().rev();
+        let since = since.take_while(|epoch| self.written.is_none_or(|written| **epoch > written));
+        since.count().saturating_sub(1)
     }
 
     /// The epoch of whoever writes next: behind all that were written under, and none that a name is of already, `taken` by whomever.
     /// None where there is no more.
     pub fn next_epoch(&self, taken: &BTreeSet<Epoch>) -> Option<Epoch> {
-        let first = self.epoch.map_or(1, |epoch| epoch.0.saturating_add(1));
+        let first = self.epoch().map_or(1, |epoch| epoch.0.saturating_add(1));
         let mut free = (first..=Epoch::LAST.0).map(Epoch);
         free.find(|epoch| !taken.contains(epoch))
     }
@@ -66,6 +79,9 @@ impl Known {
         self.gap.filter(|gap| *gap > self.reached(base))
     }
 }
+
+/// The same where those before it were silent, too: twice as long each time, and no longer than this.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How long the writer of a chain that others may write to may be silent before one of them takes its place.
 pub fn patience(every: Duration) -> Duration {
@@ -97,16 +113,21 @@ impl Standby {
     /// What to do, where this is seen now: `is_behind` says whether etcd has changes that the chain does not, and `silent_for`
     /// is how long the writer may be silent while there is nothing to write.
     pub fn look(&mut self, seen: Known, is_behind: bool, every: Duration, silent_for: Duration, now: Instant) -> Turn {
-        if seen.epoch.is_none() {
+        if seen.epochs.is_empty() {
             return Turn::TakeOver;
         }
         if seen != self.seen {
             *self = Standby::new(seen, now);
             return Turn::LookAgain;
         }
+        // Whoever is far behind draws a snapshot before it writes anything. Were it given up each time before that is there,
+        // nobody would ever write.
+        let times = 1_u32.checked_shl(u32::try_from(self.seen.fruitless()).unwrap_or(u32::MAX));
+        let patience_now = patience(every).saturating_mul(times.unwrap_or(u32::MAX));
+        let patience_now = patience_now.min(LONGEST_PATIENCE.max(patience(every)));
         let patience = match is_behind {
-            true => patience(every),
-            false => patience(every) + silent_for,
+            true => patience_now,
+            false => patience_now + silent_for,
         };
         match now.duration_since(self.since) >= patience {
             true => Turn::TakeOver,
@@ -203,5 +224,34 @@ mod tests {
         assert_eq!(look(&more, true, 7), Turn::LookAgain);
         assert_eq!(look(&more, false, 71), Turn::LookAgain);
         assert_eq!(look(&more, false, 72), Turn::TakeOver);
+    }
+
+    #[test]
+    fn who_takes_over_again_and_again_without_anything_to_show_is_given_twice_as_long_each_time() {
+        let begun = Instant::now();
+        let every = Duration::from_secs(1);
+        let begins = |epoch| ObjectName::Epoch(path(), Epoch(epoch));
+        // For how many seconds the last one may be silent.
+        let bears = |names: &[ObjectName]| {
+            let mut standby = Standby::new(known(names), begun);
+            let mut look = |seconds| {
+                let now = begun + Duration::from_secs(seconds);
+                standby.look(known(names), true, every, Duration::ZERO, now)
+            };
+            (0..).find(|seconds| look(*seconds) == Turn::TakeOver).unwrap()
+        };
+        let mut names = vec![begins(1), delta(11, 14, 1)];
+        assert_eq!(bears(&names), 5);
+        names.push(begins(2));
+        assert_eq!(bears(&names), 5);
+        names.push(begins(3));
+        assert_eq!(bears(&names), 10);
+        // Numbers that were passed over are nobody's.
+        names.push(begins(9));
+        assert_eq!(bears(&names), 20);
+        names.push(delta(15, 16, 9));
+        assert_eq!(bears(&names), 5);
+        names.extend((10..40).map(begins));
+        assert_eq!(bears(&names), 3600);
     }
 }

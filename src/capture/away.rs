@@ -127,7 +127,7 @@ mod tests {
         let said = away.ends(captured, Whole::Yes, after(68), &mut breaks).unwrap();
         assert_eq!(
             said,
-            "etcd is heard again after 68 s: capture goes on behind revision 119, and nothing is lost"
+            "etcd is heard again after 1 m 8 s: capture goes on behind revision 119, and nothing is lost"
         );
         assert_eq!(breaks, None);
     }

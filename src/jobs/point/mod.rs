@@ -9,6 +9,7 @@ mod tests;
 mod to_time;
 mod windows;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ use crate::pipeline::Identities;
 use crate::source::delta::Belongs;
 use crate::source::{Chain, Changes, Notes};
 use crate::text::{count, rfc3339};
+use seek::Sought;
 
 pub use to_time::ToTime;
 pub use windows::{KnownGap, KnownWindow, Stretch, stretches, window_of, windows};
@@ -61,6 +63,8 @@ pub struct Chosen {
     bytes: u64,
     /// The last revision of the history that there is.
     last: Revision,
+    /// Whether a full backup was named by its ID, and no point in its chain.
+    is_named: bool,
     chain: Chain,
     notes: Notes,
 }
@@ -100,7 +104,7 @@ impl Chosen {
         }
     }
 
-    /// ToTime it was the last revision, in words.
+    /// Until when it was the last revision, in words.
     pub fn time(&self) -> Option<String> {
         let marked = self.mark.map(|mark| format!("as it was at {}", exactly(mark)));
         marked.or_else(|| Some(format!("not after {}", exactly(self.not_after?))))
@@ -110,10 +114,10 @@ impl Chosen {
     pub fn lost(&self) -> Option<String> {
         let behind = self.last.get().saturating_sub(self.revision.get());
         (behind > 0).then(|| {
-            let more = match self.is_behind() {
-                true => "",
+            let more = match self.is_named {
                 // Whoever types an ID may not know that it is a full backup alone.
-                false => ": `latest` in place of the ID restores up to there",
+                true => ": `latest` in place of the ID restores up to there",
+                false => "",
             };
             format!(
                 "{} behind it, up to revision {}{more}",
@@ -240,6 +244,11 @@ impl<'a> Search<'a> {
             }
         };
         match (place, point) {
+            (Some(place), Point::OfSource) => {
+                let (backup, chosen) = self.chosen(place, all)?;
+                let is_named = by_id;
+                Ok((backup, Chosen { is_named, ..chosen }))
+            }
             (Some(place), _) => self.chosen(place, all),
             (None, Point::Revision(revision)) => Err(self.no_such_revision(named, by_id, all, *revision)),
             (None, _) => Err(Failure::new(Exit::NotFound, "there is no such point")),
@@ -266,20 +275,22 @@ impl<'a> Search<'a> {
     /// The last revision at or before `time`, behind the newest full backup from which it is reached.
     ///
     /// Of chains that overlap each may know of another one: what was caught up with has the time at which that was done in
-    /// one, and its own in the other. Each tells no more than was there, so the highest is the answer.
+    /// one, and its own in the other. Each tells no more than was there, also one that ends before `time`, so the highest is the
+    /// answer. One of them has to go on beyond it: else it is not known what came meanwhile.
     fn at_time<'c>(&self, candidates: &[&'c Candidate<'a>], time: Timestamp) -> Result<Option<Place<'c, 'a>>, Failure> {
-        let mut best: Option<TimeMark> = None;
+        let (mut best, mut is_known): (Option<TimeMark>, bool) = (None, false);
         for candidate in candidates {
             let may_know_more = best.is_none_or(|best| candidate.window.to > best.revision);
-            if candidate.begin().time > time || !may_know_more {
+            if candidate.begin().time > time || (is_known && !may_know_more) {
                 continue;
             }
-            let found = self.seek(candidate, time)?;
-            best = found
-                .filter(|found| best.is_none_or(|best| found.revision > best.revision))
-                .or(best);
+            let Sought { mark, goes_on } = self.seek(candidate, time)?;
+            is_known |= goes_on;
+            if best.is_none_or(|best| mark.revision > best.revision) {
+                best = Some(mark);
+            }
         }
-        Ok(best.and_then(|mark| {
+        Ok(best.filter(|_| is_known).and_then(|mark| {
             let candidate = candidates.iter().find(|candidate| candidate.holds(mark.revision))?;
             Some(Place {
                 candidate,
@@ -298,7 +309,13 @@ impl<'a> Search<'a> {
         is_meant: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Place<'c, 'a>, Failure> {
         let (mut unseen, mut next): (Vec<String>, Option<Revision>) = (Vec::new(), None);
-        for candidate in candidates {
+        // The last deletion is in the chain that reaches furthest, or behind what of it was seen there in the next.
+        let mut furthest_first: Vec<&Candidate<'a>> = candidates.to_vec();
+        furthest_first.sort_by_key(|candidate| Reverse(candidate.window.to));
+        for candidate in furthest_first {
+            if next.is_some_and(|next| candidate.window.from >= next) {
+                continue;
+            }
             // What lies between two chains is in none: the key may have been deleted there.
             if let Some(next) = next.filter(|next| candidate.window.to < *next) {
                 unseen.push(format!("{} to {next}", candidate.window.to));
@@ -313,8 +330,10 @@ impl<'a> Search<'a> {
                         unseen.join(", ")
                     ));
                 }
+                // The newest full backup from which it is reached.
+                let nearest = candidates.iter().find(|other| other.holds(before));
                 return Ok(Place {
-                    candidate,
+                    candidate: nearest.unwrap_or(&candidate),
                     revision: before,
                     mark: deleted.before.filter(|mark| mark.revision == before),
                     not_after: deleted.after,
@@ -365,6 +384,7 @@ impl<'a> Search<'a> {
             packs: of_kind(PieceKind::Pack),
             bytes: plan.iter().map(|piece| piece.bytes).sum(),
             last: last.max().unwrap_or(revision),
+            is_named: false,
             chain: self.chain(candidate),
             notes: Notes::default(),
         };

@@ -61,6 +61,15 @@ const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(2);
 /// So many earlier deletions are told.
 const EARLIER: usize = 5;
 
+/// What a chain tells of a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sought {
+    /// The last revision that is known to have been there.
+    pub mark: TimeMark,
+    /// Whether the chain goes on until then: no other revision came meanwhile.
+    pub goes_on: bool,
+}
+
 impl Search<'_> {
     /// Asks the copies of an object in turn; what is of no use is told.
     fn any_copy<T>(
@@ -108,11 +117,11 @@ impl Search<'_> {
         }
     }
 
-    /// The last mark at or before `time`, which is not before the full backup; none where the chain ends before.
+    /// The last mark at or before `time`, which is not before the full backup.
     ///
     /// Each host marks by its own clock, so that times go on only within what one of them has written. Where they differ, that
     /// is told, and rather less is taken than what may have come behind `time`.
-    pub(super) fn seek(&self, candidate: &Candidate<'_>, time: Timestamp) -> Result<Option<TimeMark>, Failure> {
+    pub(super) fn seek(&self, candidate: &Candidate<'_>, time: Timestamp) -> Result<Sought, Failure> {
         let (begin, tip) = (candidate.begin(), candidate.window.to);
         let plan = candidate.following.plan(tip);
         let plan = plan.map_err(|hole| Failure::new(Exit::NotFound, hole))?;
@@ -163,8 +172,8 @@ impl Search<'_> {
                 rfc3339(early.time),
             ));
         }
-        let is_before_the_end = is_over || found.time == time || self.end_of(candidate).time >= time;
-        Ok(is_before_the_end.then_some(found))
+        let goes_on = is_over || found.time == time || self.end_of(candidate).time >= time;
+        Ok(Sought { mark: found, goes_on })
     }
 
     /// The same among objects of one host, one of which begins or ends behind `time`.

@@ -177,6 +177,22 @@ fn a_time_is_the_last_revision_at_or_before_it() {
 }
 
 #[test]
+fn a_chain_that_ends_before_a_time_tells_what_was_there_where_another_goes_on_beyond_it() {
+    // What came behind 20 was captured again long after, in the chain before: its times are of then.
+    let two = there(&[full(10), later(30)], |maker| {
+        vec![maker.delta(11, 20, 1), maker.delta_by(21, 60, 1, 100)]
+    });
+    assert_eq!(two.at(&when(25)), ("00000001".to_owned(), 20));
+    for wanted in [30, 35, 119] {
+        assert_eq!(two.at(&when(wanted)), ("00000002".to_owned(), 30), "{wanted}");
+    }
+    assert!(two.refused(&when(160)).contains("00000001:60 at"));
+    // Whoever typed no ID is not told to type none.
+    let (_, chosen) = two.choose(None, &when(35)).unwrap();
+    assert_eq!(chosen.lost().unwrap(), "30 revisions behind it, up to revision 60");
+}
+
+#[test]
 fn behind_a_hole_nothing_is_known_until_the_next_full_backup() {
     let hole = there(&[full(10), later(40)], |maker| {
         vec![maker.delta(11, 20, 1), maker.delta(25, 30, 1)]

@@ -6,7 +6,9 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut next = error.source();
     while let Some(cause) = next {
         let said = cause.to_string();
-        if !text.contains(&said) {
+        // The number that the system has for it is for machines.
+        let words = said.split(" (os error ").next().unwrap_or(&said).to_lowercase();
+        if !text.to_lowercase().contains(&words) {
             text.push_str(": ");
             text.push_str(&said);
         }

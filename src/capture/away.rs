@@ -96,7 +96,7 @@ impl Away {
             Whole::Yes => ", and nothing is lost",
             Whole::NotKnown => "",
         };
-        Some(format!("{what}: capture goes on behind revision {captured}{lost}"))
+        Some(format!("{what}: capture goes on after revision {captured}{lost}"))
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
         let said = away.ends(captured, Whole::Yes, after(68), &mut breaks).unwrap();
         assert_eq!(
             said,
-            "etcd is heard again after 1 m 8 s: capture goes on behind revision 119, and nothing is lost"
+            "etcd is heard again after 1 m 8 s: capture goes on after revision 119, and nothing is lost"
         );
         assert_eq!(breaks, None);
     }
@@ -154,7 +154,7 @@ mod tests {
         let said = restore.ends(Revision::new(7).unwrap(), Whole::Yes, now, &mut None);
         assert!(
             said.unwrap()
-                .contains("has the data that it had: capture goes on behind revision 7")
+                .contains("has the data that it had: capture goes on after revision 7")
         );
         let raw = "Watch on http://a:1 failed: the connection broke off: is etcd still running? (h2 protocol error: x)";
         assert_eq!(

@@ -111,7 +111,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 fn print(output: &Output, pruned: &Pruned) {
     let line = |verb: &str, row: &Row| {
-        output.line(format!(
+        output.sentence(format!(
             "{verb} {} in {}: {}",
             row.id,
             row.destination,

@@ -368,7 +368,10 @@ fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destina
             "{} to {} by {} of {}, lifeboat {}",
             rfc3339(manifest.started_at),
             rfc3339(manifest.finished_at),
-            origin(manifest.origin),
+            match (manifest.origin, &manifest.slot) {
+                (Origin::Schedule, None) => "the agent",
+                (origin, _) => by(origin),
+            },
             clean(&manifest.writer.host),
             clean(&manifest.writer.version)
         ),
@@ -396,7 +399,7 @@ fn proof(proof: Proof) -> &'static str {
     }
 }
 
-fn origin(origin: Origin) -> &'static str {
+fn by(origin: Origin) -> &'static str {
     match origin {
         Origin::Schedule => "the schedule",
         Origin::Manual => "hand",

@@ -62,6 +62,18 @@ const JITTER: Duration = Duration::from_secs(60);
 /// How long after a slot its backup must have been taken, where nothing is said.
 const LATE_AFTER: Duration = Duration::from_secs(3600);
 
+/// The calendars that have a name.
+const PERIODS: [&str; 8] = [
+    "minutely",
+    "hourly",
+    "daily",
+    "weekly",
+    "monthly",
+    "quarterly",
+    "semiannually",
+    "yearly",
+];
+
 /// Slots closer than this are hardly meant.
 const SHORTEST_SENSIBLE: Duration = Duration::from_secs(60);
 
@@ -198,9 +210,11 @@ impl Reader<'_> {
             Ok(calendar) => Some(When::Calendar(Box::new(calendar))),
             Err(error) => {
                 let period = given.value.trim().trim_start_matches("every").trim();
-                let hint = match long_duration(period) {
-                    Some(_) => format!("; a period is written as `every = \"{period}\"`"),
-                    None => String::new(),
+                let near = closest(given.value.trim(), PERIODS.into_iter(), 2);
+                let hint = match (long_duration(period), near) {
+                    (Some(_), _) => format!("; a period is written as `every = \"{period}\"`"),
+                    (None, Some(near)) => format!("; did you mean `{near}`?"),
+                    (None, None) => String::new(),
                 };
                 self.problems
                     .at(given.origin, &format!("`{}`: {error}{hint}", given.path));

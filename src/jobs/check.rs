@@ -334,6 +334,8 @@ fn judge_backups(listener: &dyn Listener, config: &Config, findings: &mut Findin
         Ok(latest) => findings.notes.push(format!("latest: {}", outlined(latest))),
         // There were some, which is told.
         Err(LatestError::Empty) if !places.rolled_back.is_empty() => {}
+        // There may be some in what cannot be read, which is told too.
+        Err(LatestError::Empty) if !places.unreadable.is_empty() => {}
         Err(LatestError::Empty) => findings.warnings.push("there is no backup yet".to_owned()),
         Err(error) => findings
             .problems

@@ -122,7 +122,7 @@ impl Output {
         if !shown.left_out.is_empty() {
             let left_out = shown.left_out.join(", ");
             self.detail(format!(
-                "no room for {left_out}: a wider terminal shows them, and so does --json"
+                "no room for {left_out} here: a wider terminal or --json shows more"
             ));
         }
     }

@@ -357,7 +357,9 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
                 );
             }
         }
-        Outcome::Restored | Outcome::Undone { .. } => output.line("  take the first backup of it: lifeboat backup"),
+        Outcome::Restored | Outcome::Undone { .. } => {
+            output.sentence("  the first backup of it: the agent takes it where it captures deltas; else `lifeboat backup --wait 5m`");
+        }
     }
     if ledger.had_data() {
         output.sentence("  the old data comes back with `lifeboat rollback`, and is given up with `lifeboat release`");

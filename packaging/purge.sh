@@ -11,10 +11,13 @@ lifeboat_purged() {
                 done
                 rm -f "$cluster"documents/*
                 rmdir "$cluster"documents
-                for file in jobs.lock agent.lock status.json recipients.json behind.json clock.json tips.json seen.lock \
-                    signing.key signer.json signers.json seen-signers.json; do
+                for file in jobs.lock agent.lock news.json status.json recipients.json behind.json clock.json tips.json \
+                    seen.lock signing.key signer.json signers.json seen-signers.json; do
                     rm -f "$cluster$file"
                 done
+                # What waits there for a destination stays.
+                rm -f "$cluster"deltas/*/beside.json "$cluster"deltas/*/epoch.json
+                find "$cluster"deltas -depth -type d -empty -delete
                 rmdir "$cluster"
             done
             rm -f /var/lib/lifeboat/_configurations/*.json

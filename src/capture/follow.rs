@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::assembly::{Assembly, BESIDE_CHANGES};
@@ -164,9 +165,17 @@ impl Desk {
             Err(end) => return end,
         };
         let end = self.take_in(following, &mut watched, signals).await;
+        let ended_at = self.around.now().time;
+        let heard_at = ended_at.checked_sub(SignedDuration::try_from(following.pulse.age()).unwrap_or_default());
         // What came whole before it ended counts.
         match self.cut(following, &mut watched).await {
-            Ok(()) => end,
+            Ok(()) => {
+                // As long as a watch is open, whatever is written comes at once.
+                if following.assembly.all_at().is_some() {
+                    self.board.change(|state| state.heard_at = heard_at.ok());
+                }
+                end
+            }
             Err(failed) if matches!(end, End::Lost(_) | End::Away(_)) => failed,
             // It is asked for again.
             Err(_) => end,

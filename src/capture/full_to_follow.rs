@@ -80,6 +80,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
         pause: PAUSES.0,
         full_pause: FULL_PAUSES.0,
         ended: HashSet::new(),
+        set_aside: HashSet::new(),
         told: HashSet::new(),
         is_its_turn: false,
         restored: None,
@@ -224,6 +225,8 @@ struct Running {
     before: Option<Following>,
     /// Chains that were ended.
     ended: HashSet<ChainId>,
+    /// Those of them whose cluster was another one for a while, or is.
+    set_aside: HashSet<ChainId>,
     /// What was told to count for nothing.
     told: HashSet<ObjectName>,
     /// Whether it has let others go first who might take the first backup.
@@ -303,11 +306,15 @@ impl Running {
     }
 
     fn say_chain(&self, following: &Following) {
+        // What the chain before holds is safe as well.
+        let before = self.before.as_ref();
+        let before = before.filter(|before| before.full.lineage == following.full.lineage);
+        let captured_to = before.map_or(following.tip, |before| before.tip.max(following.tip));
         self.desk.board.change(|state| {
             state.chain = Some(following.full.chain.clone());
             state.base = Some(following.full.to_revision);
             state.epoch = Some(following.scribe.epoch.0);
-            state.captured_to = Some(following.tip);
+            state.captured_to = Some(captured_to);
         });
     }
 }

@@ -45,7 +45,7 @@ use crate::etcd::choose::Wanted;
 use crate::etcd::{self, Endpoints};
 use crate::health::Level;
 use crate::layout::{Cluster, Outline, Writer};
-use crate::model::{ByteSize, ClusterId, LineageId, Revision};
+use crate::model::{ByteSize, ClusterId, LineageId};
 use crate::pipeline::Encoding;
 use crate::signing::Authority;
 use crate::store::Store;
@@ -143,8 +143,8 @@ pub struct WrittenBeside {
     /// The full backup whose chain has come furthest and has not ended, and how far: what is gone on with where the full backup cannot
     /// be followed any more, and first of all where nothing has come up to it.
     pub goes_on: Option<(Outline, Known)>,
-    /// How far the one has come that came furthest, whether it has ended or not.
-    pub reached: Option<Revision>,
+    /// The one that came furthest, whether it has ended or not, and how far.
+    pub furthest: Option<(Outline, Known)>,
 }
 
 /// What a lane leaves to others. Everything here blocks.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::health::{LaneState, LaneThere};
-use crate::layout::delta::{GapReason, Span};
+use crate::layout::delta::Span;
 use crate::model::ByteSize;
 
 /// The state of a lane, kept by those who do its work.
@@ -79,11 +79,11 @@ impl Board {
         self.state().spool = bytes.0;
     }
 
-    /// A chain has ended.
-    pub(super) fn gap(&self, reason: GapReason, message: &str) {
+    /// A chain has ended, which is counted under that reason.
+    pub(super) fn gap(&self, counted_as: &str, message: &str) {
         let mut state = self.state();
         state.last_gap = Some(message.to_owned());
-        *state.gaps.entry(reason.name().to_owned()).or_default() += 1;
+        *state.gaps.entry(counted_as.to_owned()).or_default() += 1;
     }
 
     /// A destination has what it was given, of this size.

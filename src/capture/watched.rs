@@ -35,6 +35,11 @@ impl Pulse {
         Pulse(now)
     }
 
+    /// For how long it has not looked: about a second at the most, where it was not held up.
+    pub fn age(&self) -> Duration {
+        self.0.elapsed()
+    }
+
     /// Resolves when it was held up for longer than that. Dropped and asked again, it forgets nothing.
     pub async fn held_up(&mut self, longer_than: Duration) {
         loop {

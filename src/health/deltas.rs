@@ -20,6 +20,9 @@ const FULL_ENOUGH_PERCENT: u64 = 80;
 /// For how long a destination may take nothing.
 const BORNE_THERE: SignedDuration = SignedDuration::from_mins(5);
 
+/// How a chain is counted whose end a restore on this host explains, whatever its document says.
+pub const RESTORED: &str = "restored";
+
 /// How it is said that no member can be asked, also where some answer that are not meant; the reasons stand behind it.
 pub const NO_MEMBER: &str = "no member can be asked";
 
@@ -55,6 +58,9 @@ pub struct LaneState {
     pub etcd_revision: Option<Revision>,
     /// When everything that etcd had was captured last: what is lost with the cluster is what came since.
     pub whole_at: Option<Timestamp>,
+    /// When etcd was heard last, where it had nothing then that was not captured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
     /// Since when etcd has something that is not captured; none where it has nothing, as far as it was heard of.
     #[serde(default)]
     pub behind_since: Option<Timestamp>,
@@ -118,14 +124,12 @@ impl LaneState {
         Some(etcd.get().saturating_sub(captured.get()).max(0))
     }
 
-    /// For how long a change that etcd has was not captured at `now`: what is lost with the cluster. Nothing where another host
-    /// writes, or where it never was heard of any.
+    /// For how long a change that etcd has was not captured at `now`: what is lost with the cluster. Where another host writes, as
+    /// far as is seen of it. Nothing where it never was heard of any.
     pub fn lag(&self, now: Timestamp) -> Option<SignedDuration> {
-        if self.capturing == Capturing::StandingBy {
-            return None;
-        }
-        // Where etcd is not heard, whatever it has may have come since everything was captured.
-        let unheard = self.trouble_since.map(|since| self.whole_at.unwrap_or(since));
+        // Where etcd is not heard, whatever it has may have come since it was.
+        let heard = self.whole_at.max(self.heard_at);
+        let unheard = self.trouble_since.map(|since| heard.unwrap_or(since));
         let since = [self.behind_since, unheard].into_iter().flatten().min();
         let lag = since.map(|since| now.duration_since(since));
         lag.or(self.whole_at.map(|_| SignedDuration::ZERO))
@@ -160,7 +164,11 @@ impl LaneState {
             Event::DeltasBehind => self.late_after().max(CRITICAL),
             _ => self.late_after(),
         };
-        let why = self.trouble.as_ref().map_or(String::new(), |why| format!(": {why}"));
+        let why = match (&self.trouble, self.capturing) {
+            (Some(why), _) => format!(": {why}"),
+            (None, Capturing::StandingBy) => ": another host is to write them, and nothing comes of it".to_owned(),
+            (None, Capturing::Waiting | Capturing::Writing) => String::new(),
+        };
         let message = format!(
             "changes are not captured for more than {} ({lane} destinations){why}",
             Length(least.unsigned_abs())
@@ -260,13 +268,21 @@ mod tests {
         let told = unheard.notices(at(60)).remove(0).message;
         assert!(told.contains("no member answers"), "{told}");
         assert_eq!(told, unheard.notices(at(300)).remove(0).message, "it is told once");
-        // At rest nothing is lost, however long that lasts, nor where another host writes.
+        // At rest nothing is lost, however long that lasts, nor where another host writes all that there is.
         assert!(events(&lane(), 100_000).is_empty());
-        let stands_by = LaneState {
+        let stands_by = |lane| LaneState {
             capturing: Capturing::StandingBy,
-            ..waits.clone()
+            ..lane
         };
-        assert!(events(&stands_by, 100_000).is_empty());
+        assert!(events(&stands_by(lane()), 100_000).is_empty());
+        // Where it does not, that is as late as where this host does not.
+        let late = stands_by(waits.clone());
+        assert_eq!(
+            (events(&late, 49), events(&late, 50)),
+            (vec![], vec![Event::DeltasLate])
+        );
+        let told = late.notices(at(60)).remove(0).message;
+        assert!(told.contains("another host is to write them"), "{told}");
         assert!(LaneState::default().notices(at(1000)).is_empty());
         // Who flushes once an hour is not late within it, and who flushes each second not in a blink.
         let of = |every_ms| LaneState {
@@ -279,6 +295,34 @@ mod tests {
             (events(&of(1000), 29), events(&of(1000), 30)),
             (vec![], vec![Event::DeltasLate])
         );
+    }
+
+    #[test]
+    fn an_etcd_that_goes_while_nothing_is_written_is_late_from_when_it_was_heard_last() {
+        // The last mark was almost a minute ago, and all was there.
+        let gone = LaneState {
+            heard_at: Some(at(55)),
+            trouble: Some("no member answers".to_owned()),
+            trouble_since: Some(at(56)),
+            ..lane()
+        };
+        assert_eq!(gone.lag(at(60)), Some(SignedDuration::from_secs(5)));
+        assert_eq!(
+            (events(&gone, 104), events(&gone, 105)),
+            (vec![], vec![Event::DeltasLate])
+        );
+        let back = LaneState {
+            trouble: None,
+            trouble_since: None,
+            ..gone.clone()
+        };
+        assert_eq!(back.lag(at(1000)), Some(SignedDuration::ZERO));
+        // Something that came before and was not captured waits since then.
+        let waits = LaneState {
+            behind_since: Some(at(50)),
+            ..gone
+        };
+        assert_eq!(waits.lag(at(60)), Some(SignedDuration::from_secs(10)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agent::{AgentSigns, AgentState, Configuration};
 pub use behind::{BehindState, Owed, OwedBackup};
-pub use deltas::{ByteCount, Capturing, LaneState, LaneThere, NO_MEMBER};
+pub use deltas::{ByteCount, Capturing, LaneState, LaneThere, NO_MEMBER, RESTORED};
 pub use event::{Event, Level};
 pub use members::MemberState;
 pub use notice::{About, Notice};

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use etcd_client::{AlarmAction, AlarmType, EventType, WatchOptions};
+use jiff::Timestamp;
 use lifeboat::layout::delta::{Decoder, Head, Record};
 use lifeboat::layout::{Epoch, ObjectName};
 use lifeboat::pipeline::{Identities, Unlock, decode};
@@ -672,6 +673,9 @@ fn an_etcd_that_is_away_is_told_once_and_so_is_its_return() {
     let mut load = Load::new(23);
     load.run(&client, 20);
     prove(&host, &client, client.revision().unwrap());
+    // At rest for a while: it was heard to the end all the same, and counts as late from then on.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let heard = Timestamp::now();
     etcd.stop();
     until("that nobody answers", || {
         let lane = lane(&host);
@@ -680,6 +684,12 @@ fn an_etcd_that_is_away_is_told_once_and_so_is_its_return() {
                 .as_str()
                 .is_some_and(|why| why.contains("no member can be asked"))
     });
+    let at = lane(&host)["heard_at"].as_str().map(str::parse::<Timestamp>);
+    let before = heard.duration_since(at.unwrap().unwrap());
+    assert!(
+        before.as_secs() <= 1,
+        "it was heard until {before} before it was stopped"
+    );
     // Long enough to be tried again more than once.
     std::thread::sleep(std::time::Duration::from_secs(4));
     etcd.boot();

@@ -462,6 +462,14 @@ fn each_alert_fires_on_its_fault_and_none_on_what_is_no_fault() {
             ],
             &quiet(["61m", "62m", "64m", "70m"]),
         ),
+        rule_test(
+            "a restore on the host has ended a chain",
+            &[(
+                "lifeboat_deltas_gaps_total{lane=\"own\",reason=\"restored\",",
+                "0x60 1x600",
+            )],
+            &quiet(["61m", "62m", "64m", "70m"]),
+        ),
     ];
     // From the sixty-first minute on: not at once, but soon.
     let faults: [(&str, Changes<'_>, &str, &str, &str); 19] = [

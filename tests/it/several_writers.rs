@@ -339,6 +339,90 @@ fn a_host_that_is_started_anew_does_not_stand_by_for_its_former_self() {
     assert_eq!(two.epochs(), serde_json::json!([1, 2, 3]));
 }
 
+/// As a restore and its rollback do, of which the operator says himself here which history is meant.
+#[test]
+fn the_chain_of_a_cluster_that_is_back_is_gone_on_with_at_once_by_the_host_that_wrote_it() {
+    const SLOWER: &str = "shared = true\nretention = { keep_last = 20 }\n[deltas]\nenabled = true\nevery = \"3s\"\nmark_every = \"3s\"\n";
+    let Some(mut two) = Two::with(SLOWER) else { return };
+    let manifests = |two: &Two| {
+        let files = files_below(&two.first.store()).into_iter();
+        let is_one = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("full-");
+        files.filter(is_one).count()
+    };
+    let accept = |two: &Two, lineage: &str| {
+        let args = ["accept-lineage", lineage, "--note", "that is meant"];
+        two.first.lifeboat(args).expect_code(0);
+    };
+    let newest = |two: &Two| {
+        let listed = two.first.lifeboat(["--json", "list", "--all"]).json();
+        let backups = listed["backups"].as_array().cloned().unwrap_or_default();
+        let newest = backups.into_iter().max_by_key(|backup| backup["id"].to_string());
+        let of = |key: &str| newest.as_ref().unwrap()[key].as_str().unwrap().to_owned();
+        (of("id"), of("lineage"))
+    };
+    let epochs = |two: &Two, chain: &str| fs::read_dir(two.folder_of(chain).join("epochs")).unwrap().count();
+
+    let agent = two.first.start(["agent"]);
+    until("the first backup", || !two.window().is_null());
+    let mut load = Load::new(53);
+    load.run(&two.client, 10);
+    two.until_stored(two.client.revision().unwrap());
+    let (oldest, lineage) = newest(&two);
+    let left = two.first.backup();
+    until("it to go over", || lane(&two.first)["chain"] == left.as_str());
+    load.run(&two.client, 10);
+    let captured = two.client.revision().unwrap();
+    two.until_stored(captured);
+
+    let (data, aside) = (two.etcd.members[0].data_dir.clone(), two.first.path("aside"));
+    let token = two.etcd.token.clone();
+    two.etcd.stop();
+    fs::rename(&data, &aside).unwrap();
+    "another".clone_into(&mut two.etcd.token);
+    two.etcd.boot();
+    two.etcd.client().put("/other", "x", 0).unwrap();
+    until("a backup of the other cluster", || manifests(&two) == 3);
+    let (other, of_other) = newest(&two);
+    assert_ne!(of_other, lineage);
+    accept(&two, &of_other);
+    until("its changes to be captured", || {
+        lane(&two.first)["chain"] == other.as_str() && lane(&two.first)["capturing"] == "writing"
+    });
+
+    two.etcd.stop();
+    agent.signal("STOP");
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&aside, &data).unwrap();
+    two.etcd.token = token;
+    two.etcd.boot();
+    two.client = two.etcd.client();
+    // Before the backup that is taken now.
+    load.run(&two.client, 10);
+    agent.signal("CONT");
+    until("a backup of the cluster that is back", || manifests(&two) == 4);
+    let (back, of_back) = newest(&two);
+    assert_eq!(of_back, lineage);
+    accept(&two, &lineage);
+    until("it to go over to that", || {
+        assert!(!stands_by(&two.first), "there is nobody else: {}", lane(&two.first));
+        lane(&two.first)["chain"] == back.as_str() && lane(&two.first)["capturing"] == "writing"
+    });
+    load.run(&two.client, 10);
+    let last = two.client.revision().unwrap();
+    two.until_stored(last);
+    agent.signal("TERM");
+    let said = agent.wait().expect_code(0).stderr;
+    // What came until then was captured already, and is not once more.
+    assert_eq!((epochs(&two, &oldest), epochs(&two, &left)), (1, 2), "{said}");
+    assert!(
+        said.contains(&format!("this host writes the deltas of {left} from now on")),
+        "{said}"
+    );
+    for revision in [captured, captured + 1, captured + 5, last] {
+        two.comes_back(revision);
+    }
+}
+
 #[test]
 fn of_hosts_whose_first_backup_takes_longer_than_a_slot_one_opens_the_history() {
     const OFTEN: &str = "shared = true\n[schedules.often]\nkind = \"full\"\nevery = \"10s\"\njitter = \"0s\"\n";

@@ -30,8 +30,14 @@ impl Running {
             None => self.written_beside(&full).await,
         };
         // Where a chain has come up to it, also one that has ended since, nothing is missing.
-        let is_missing = beside.reached.is_some_and(|reached| reached < full.to_revision);
-        let behind = beside.goes_on.filter(|_| is_missing);
+        let reached = beside
+            .furthest
+            .as_ref()
+            .map(|(before, known)| known.reached(before.to_revision));
+        let is_missing = reached.is_some_and(|reached| reached < full.to_revision);
+        // The cluster of a chain that was set aside is back: what came to that one is not captured once more.
+        let back = beside.furthest.filter(|(before, _)| self.may_be_taken_up(before));
+        let behind = back.or(beside.goes_on).filter(|_| is_missing);
         match (behind, self.desk.settings.others) {
             (Some((before, _)), Others::None) => self.go_on_with(before, Some(full.to_revision)).await,
             (None, Others::None) => self.go_on_with(full, None).await,
@@ -58,14 +64,19 @@ impl Running {
         let (around, full) = (self.desk.around.clone(), full.clone());
         // Where it cannot be found out, a full backup is taken if need be.
         let found = blocking(move || around.written_last_beside(&full)).await;
-        let WrittenBeside { goes_on, reached } = found.unwrap_or_default();
+        let WrittenBeside { goes_on, furthest } = found.unwrap_or_default();
         let can = |(before, _): &(Outline, Known)| {
             !self.ended.contains(&before.chain) && !self.desk.refused.contains(&before.chain)
         };
         WrittenBeside {
             goes_on: goes_on.filter(can),
-            reached,
+            furthest,
         }
+    }
+
+    /// Whether a chain ended only because another cluster answered: where its own one is back, it is gone on with.
+    fn may_be_taken_up(&self, before: &Outline) -> bool {
+        self.set_aside.contains(&before.chain) && !self.desk.refused.contains(&before.chain)
     }
 
     /// The same, if it reaches beyond `full`.

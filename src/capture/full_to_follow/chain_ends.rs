@@ -6,7 +6,7 @@ use super::super::follow::{End, Following};
 use super::super::reach::Known;
 use super::super::{Need, Others};
 use super::{PAUSES, Running, rest};
-use crate::health::Level;
+use crate::health::{Level, RESTORED};
 use crate::layout::Outline;
 use crate::layout::delta::GapReason;
 
@@ -115,21 +115,25 @@ impl Running {
         let (chain, from) = (following.full.chain.clone(), following.tip.next());
         let is_other_data = matches!(reason, GapReason::ClusterChanged | GapReason::WentBack);
         let restored = self.restored.take().filter(|_| is_other_data);
-        let (level, why) = match restored {
+        let (level, counted_as, why) = match restored {
             // It was meant.
             Some(id) => (
                 Level::Info,
+                RESTORED,
                 format!("restore {id} on this host has given etcd other data"),
             ),
-            None => (Level::Error, why.to_owned()),
+            None => (Level::Error, reason.name(), why.to_owned()),
         };
         let message = format!("the deltas of {chain} end before revision {from}: {why}");
         self.desk.around.say(level, &message);
-        self.desk.board.gap(reason, &message);
+        self.desk.board.gap(counted_as, &message);
         if let Err(error) = self.desk.end_chain(following, reason, &why) {
             self.desk
                 .around
                 .say(Level::Error, &format!("that is not recorded in the chain: {error}"));
+        }
+        if reason == GapReason::ClusterChanged {
+            self.set_aside.insert(chain.clone());
         }
         self.ended.insert(chain);
         self.before = None;

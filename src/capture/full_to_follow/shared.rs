@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::super::follow::{Following, blocking, stopped};
 use super::super::last_epoch;
 use super::super::reach::{Known, Standby, Turn, patience};
-use super::super::{Sight, Surroundings, told};
+use super::super::{Now, Sight, Surroundings, told};
 use super::{Running, rest};
 use crate::error_chain::with_causes;
 use crate::etcd::{Ahead, survey};
@@ -59,14 +61,15 @@ impl Running {
         // Its former self writes no more.
         let own = known.epoch();
         let own = own.filter(|epoch| last_epoch::is_own(&self.desk.settings.spool, &path, *epoch));
-        let (mut known, mut seen_under) = (known, None);
+        let (mut known, mut seen_under, mut awaited) = (known, None, Awaited::default());
         loop {
             let reached = known.reached(full.to_revision);
-            let is_behind = match known.epoch() {
-                Some(_) => self.etcd_is_ahead_of(reached).await,
-                None => true,
+            let current = match known.epoch() {
+                Some(_) => self.etcd_revision().await,
+                None => None,
             };
-            let now = self.desk.around.now().instant;
+            let is_behind = known.epoch().is_none() || current.is_some_and(|current| current > reached);
+            let Now { time, instant: now, .. } = self.desk.around.now();
             let is_own = own.is_some() && own == known.epoch();
             if is_own || standby.look(known.clone(), is_behind, every, silent_for, now) == Turn::TakeOver {
                 let claimed = match self.following(full.clone()).await {
@@ -98,7 +101,10 @@ impl Running {
             self.desk.board.well();
             self.desk.board.change(|state| {
                 state.capturing = Capturing::StandingBy;
-                (state.behind_since, state.doubt) = (None, None);
+                state.doubt = None;
+                state.whole_at = awaited.look(reached, current, time).or(state.whole_at);
+                state.behind_since = awaited.since();
+                state.etcd_revision = current.or(state.etcd_revision);
                 (state.chain, state.base) = (Some(full.chain.clone()), Some(full.to_revision));
                 (state.captured_to, state.epoch) = (Some(reached), known.epoch().map(|epoch| epoch.0));
             });
@@ -153,19 +159,44 @@ impl Running {
         Ok(Some(next))
     }
 
-    async fn etcd_is_ahead_of(&self, reached: Revision) -> bool {
+    /// The revision that etcd has come to; none where no member tells.
+    async fn etcd_revision(&self) -> Option<Revision> {
         let around = self.desk.around.clone();
-        let Ok(access) = blocking(move || around.access()).await else {
-            return false;
-        };
+        let access = blocking(move || around.access()).await.ok()?;
         for member in survey(&self.desk.settings.members, &access, Ahead::Little).await {
             if let Some(mut connection) = member.connection
                 && let Ok(current) = connection.current_revision().await
             {
-                return current > reached;
+                return Some(current);
             }
         }
-        false
+        None
+    }
+}
+
+/// What etcd was heard to have and the chain of another host had not then: since when that is not captured, as far as is seen here.
+#[derive(Debug, Default)]
+struct Awaited(Option<(Revision, Timestamp)>);
+
+impl Awaited {
+    /// The chain has come so far, and etcd. Gives when everything that etcd had was captured last, where that is news.
+    fn look(&mut self, reached: Revision, current: Option<Revision>, now: Timestamp) -> Option<Timestamp> {
+        let came = self.0.take_if(|(awaited, _)| *awaited <= reached);
+        match current {
+            Some(current) if current <= reached => {
+                self.0 = None;
+                Some(now)
+            }
+            Some(current) => {
+                self.0.get_or_insert((current, now));
+                came.map(|(_, heard)| heard)
+            }
+            None => came.map(|(_, heard)| heard),
+        }
+    }
+
+    fn since(&self) -> Option<Timestamp> {
+        self.0.map(|(_, heard)| heard)
     }
 }
 
@@ -203,4 +234,29 @@ fn claim_in(
         }
     }
     Err(reasons.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_host_does_not_write_waits_since_etcd_was_first_heard_to_have_it() {
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let revision = |number| Revision::new(number).unwrap();
+        let mut awaited = Awaited::default();
+        let mut look = |reached, current: Option<i64>, second| {
+            let whole_at = awaited.look(revision(reached), current.map(revision), at(second));
+            (whole_at, awaited.since())
+        };
+        assert_eq!(look(10, Some(10), 0), (Some(at(0)), None));
+        assert_eq!(look(10, Some(12), 10), (None, Some(at(10))));
+        assert_eq!(look(10, Some(15), 20), (None, Some(at(10))));
+        // It writes: what etcd had at the tenth second is there, and what it has now was heard of now.
+        assert_eq!(look(14, Some(19), 30), (Some(at(10)), Some(at(30))));
+        assert_eq!(look(14, Some(19), 90), (None, Some(at(30))), "it writes no more");
+        assert_eq!(look(14, None, 100), (None, Some(at(30))), "etcd does not tell");
+        assert_eq!(look(19, None, 110), (Some(at(30)), None));
+        assert_eq!(look(19, Some(19), 120), (Some(at(120)), None));
+    }
 }

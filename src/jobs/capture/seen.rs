@@ -63,9 +63,11 @@ pub(super) fn written_last_beside(
         .collect();
     // Names tell how far it is at the most.
     others.sort_by_key(|(reached, backup)| Reverse((*reached, backup.newness())));
-    let (mut furthest, mut reached_by_any) = (None::<(Revision, &Backup, Known)>, None);
+    type Found<'a> = Option<(Revision, &'a Backup, Known)>;
+    let (mut goes_on, mut furthest): (Found<'_>, Found<'_>) = (None, None);
+    let is_beyond = |found: &Found<'_>, reached| found.as_ref().is_none_or(|(furthest, ..)| reached > *furthest);
     for (at_most, backup) in others {
-        if furthest.as_ref().is_some_and(|(reached, ..)| *reached >= at_most) {
+        if !is_beyond(&goes_on, at_most) {
             break;
         }
         let known = proven(backup)?;
@@ -73,14 +75,16 @@ pub(super) fn written_last_beside(
         if known.epoch().is_none() {
             continue;
         }
-        reached_by_any = reached_by_any.max(Some(reached));
-        let goes_on = known.ends_before(backup.revision()).is_none();
-        if goes_on && furthest.as_ref().is_none_or(|(furthest, ..)| reached > *furthest) {
-            furthest = Some((reached, backup, known));
+        if is_beyond(&furthest, reached) {
+            furthest = Some((reached, backup, known.clone()));
+        }
+        if known.ends_before(backup.revision()).is_none() && is_beyond(&goes_on, reached) {
+            goes_on = Some((reached, backup, known));
         }
     }
+    let whole = |found: Found<'_>| found.map(|(_, backup, known)| (backup.manifest().clone(), known));
     Ok(WrittenBeside {
-        goes_on: furthest.map(|(_, backup, known)| (backup.manifest().clone(), known)),
-        reached: reached_by_any,
+        goes_on: whole(goes_on),
+        furthest: whole(furthest),
     })
 }

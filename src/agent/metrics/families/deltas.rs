@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Page, flag, seconds, unix};
-use crate::health::{Capturing, LaneState, LaneThere};
+use crate::health::{Capturing, LaneState, LaneThere, RESTORED};
 use crate::layout::delta::GapReason;
 
 /// How much a lane has of something.
@@ -17,13 +17,21 @@ fn lasting(span: SignedDuration) -> String {
 }
 
 pub(super) fn families(page: &mut Page, lanes: &[LaneState], now: Timestamp) {
-    let gauges: [(&str, &str, OfLane<'_>); 11] = [
-        (
-            "deltas_lag_seconds",
-            "How long etcd has had changes that are on no disk of this host and in no destination; 0 where it has none or another \
-             host writes.",
-            &|lane| lasting(lane.lag(now).unwrap_or(SignedDuration::ZERO)),
-        ),
+    let mut lags = page.gauge(
+        "deltas_lag_seconds",
+        "How long etcd has had changes that are on no disk of this host and in no destination; 0 where it has none. Where another \
+         host writes, as far as is seen of it, and nothing where nothing is.",
+    );
+    for lane in lanes {
+        let lag = match lane.capturing {
+            Capturing::StandingBy => lane.lag(now),
+            Capturing::Waiting | Capturing::Writing => Some(lane.lag(now).unwrap_or(SignedDuration::ZERO)),
+        };
+        if let Some(lag) = lag {
+            lags.sample(&[("lane", &lane.lane)], lasting(lag));
+        }
+    }
+    let gauges: [(&str, &str, OfLane<'_>); 10] = [
         (
             "deltas_late_after_seconds",
             "From which lag on that is told.",
@@ -32,10 +40,7 @@ pub(super) fn families(page: &mut Page, lanes: &[LaneState], now: Timestamp) {
         (
             "deltas_lag_revisions",
             "By how many revisions, as far as etcd was heard of.",
-            &|lane| match lane.capturing {
-                Capturing::StandingBy => "0".to_owned(),
-                Capturing::Waiting | Capturing::Writing => lane.revisions_behind().unwrap_or(0).to_string(),
-            },
+            &|lane| lane.revisions_behind().unwrap_or(0).to_string(),
         ),
         (
             "deltas_etcd_silent",
@@ -82,7 +87,7 @@ pub(super) fn families(page: &mut Page, lanes: &[LaneState], now: Timestamp) {
     }
     let mut gaps = page.counter("deltas_gaps", "How often a chain was ended since capture began.");
     for lane in lanes {
-        for reason in GapReason::ALL.map(GapReason::name) {
+        for reason in GapReason::ALL.map(GapReason::name).into_iter().chain([RESTORED]) {
             let count = lane.gaps.get(reason).copied().unwrap_or(0);
             gaps.sample(&[("lane", &lane.lane), ("reason", reason)], count);
         }

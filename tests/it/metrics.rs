@@ -298,7 +298,7 @@ type Changes<'a> = &'a [(&'a str, &'a str)];
 /// What Prometheus has scraped of a host that is well, a value a minute for two days; `changes` are other values, by the
 /// beginning of the series.
 fn series(job: &str, changes: Changes<'_>) -> String {
-    const WELL: [(&str, &str); 29] = [
+    const WELL: [(&str, &str); 30] = [
         ("up{", "1x2880"),
         ("lifeboat_agent_up{", "1x2880"),
         ("lifeboat_report_timestamp_seconds{", "0+60x2880"),
@@ -341,6 +341,7 @@ fn series(job: &str, changes: Changes<'_>) -> String {
             "lifeboat_deltas_gaps_total{lane=\"own\",reason=\"compacted\",",
             "0x2880",
         ),
+        ("lifeboat_deltas_gaps_total{lane=\"own\",reason=\"restored\",", "0x2880"),
         ("lifeboat_destination_behind_backups{destination=\"far\",", "0x2880"),
         (
             "lifeboat_destination_behind_since_timestamp_seconds{destination=\"far\",",

@@ -155,8 +155,18 @@ pub fn a_host_goes_back_to_any_moment_that_the_agents_deltas_lead_to(lab: &Lab<'
         until("capture to go on with the newest chain, and no other", has_come);
     };
     goes_on_with_the_newest(2);
-    // Each restore, and each way back, is waited for; then one full backup is taken, and the reason is said.
+    // Each restore, and each way back, is waited for; then one full backup is taken, and the reason is said. As it was meant, the end
+    // of the chain counts as nothing else.
     let says_why = |times: usize| {
+        let report = host.run(["sh", "-c", "cat /var/lib/lifeboat/*/status.json"]).stdout;
+        let report: Value = serde_json::from_str(&report).unwrap_or_default();
+        let gaps = report["deltas"][0]["gaps"].as_object().expect("it captures");
+        let counted: Vec<_> = gaps
+            .iter()
+            .map(|(reason, count)| (reason.as_str(), count.as_u64()))
+            .collect();
+        let meant = [("restored", Some(times as u64))];
+        assert_eq!(counted, meant.into_iter().filter(|_| times > 0).collect::<Vec<_>>());
         let journal = host.journal(UNIT);
         let count = |words: &str| journal.matches(words).count();
         assert_eq!(count("capture waits for its end"), times, "{journal}");

@@ -155,7 +155,17 @@ pub fn behind<'a>(chain: &'a Chain<'a>, opened: &'a mut Opened, going: Going<'a>
 /// declared is no damage, and `list` tells it.
 fn missing(base: Revision, links: &[Link]) -> Vec<Span> {
     let following = following(base, links);
-    let (window, declared) = (following.window(), following.gaps().map(|(_, from)| from).min());
+    // A chain may go on behind its end: where the cluster that it is of is back.
+    let holds = |from: Revision| {
+        let mut pieces = following.pieces().iter();
+        pieces.any(|piece| (piece.span.from()..=piece.span.to()).contains(&from))
+    };
+    let declared = following
+        .gaps()
+        .map(|(_, from)| from)
+        .filter(|from| !holds(*from))
+        .min();
+    let window = following.window();
     let last = window.behind.unwrap_or(window.to);
     let marked = links.iter().filter_map(|link| match &link.name {
         ObjectName::Mark(_, revision, ..) => Some(*revision),

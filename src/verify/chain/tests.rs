@@ -1,5 +1,6 @@
 use super::*;
-use crate::layout::delta::Header;
+use crate::layout::delta::tests::header;
+use crate::layout::delta::{Gap, GapReason, Header};
 use crate::source::test_objects::{Made, Maker, put, revision};
 use crate::store::tests::store;
 
@@ -130,6 +131,21 @@ fn what_is_damaged_or_missing_is_named_with_what_is_good_before_it() {
 #[test]
 fn what_a_mark_has_seen_is_missing_where_the_last_delta_is() {
     let case = case();
+    put(&case.store, [&case.maker.mark(40, 9)]);
+    case.store.remove(&case.deltas[2].0).unwrap();
+    case.is_wrong(&[(None, "revisions 31 to 40", Some(30))], 30);
+}
+
+#[test]
+fn behind_an_end_that_was_gone_on_with_what_is_missing_is_missing() {
+    let case = case();
+    let chain = case.maker.belongs().chain;
+    // There the chain was gone on with.
+    let (at, why) = (revision(21), (GapReason::ClusterChanged, "restored".to_owned()));
+    let now = "2026-11-20T10:15:30Z".parse().unwrap();
+    let ends = Gap::new(chain.chain.clone(), at, why, now, header(1, 1).writer);
+    let name = ObjectName::Gap(chain, at, Epoch(1));
+    case.store.put_new(&name, &ends.to_bytes()).unwrap();
     put(&case.store, [&case.maker.mark(40, 9)]);
     case.store.remove(&case.deltas[2].0).unwrap();
     case.is_wrong(&[(None, "revisions 31 to 40", Some(30))], 30);

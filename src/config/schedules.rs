@@ -14,7 +14,7 @@ use super::reader::Reader;
 use super::section::{Given, Section};
 use super::{Destination, DestinationName};
 use crate::model::ScheduleName;
-use crate::schedule::calendar::OnCalendar;
+use crate::schedule::calendar::{OnCalendar, SHORTHANDS};
 use crate::schedule::{CatchUp, When};
 use crate::text::Length;
 
@@ -61,18 +61,6 @@ pub struct Schedule {
 const JITTER: Duration = Duration::from_secs(60);
 /// How long after a slot its backup must have been taken, where nothing is said.
 const LATE_AFTER: Duration = Duration::from_secs(3600);
-
-/// The calendars that have a name.
-const PERIODS: [&str; 8] = [
-    "minutely",
-    "hourly",
-    "daily",
-    "weekly",
-    "monthly",
-    "quarterly",
-    "semiannually",
-    "yearly",
-];
 
 /// Slots closer than this are hardly meant.
 const SHORTEST_SENSIBLE: Duration = Duration::from_secs(60);
@@ -210,7 +198,7 @@ impl Reader<'_> {
             Ok(calendar) => Some(When::Calendar(Box::new(calendar))),
             Err(error) => {
                 let period = given.value.trim().trim_start_matches("every").trim();
-                let near = closest(given.value.trim(), PERIODS.into_iter(), 2);
+                let near = closest(given.value.trim(), SHORTHANDS.into_iter(), 2);
                 let hint = match (long_duration(period), near) {
                     (Some(_), _) => format!("; a period is written as `every = \"{period}\"`"),
                     (None, Some(near)) => format!("; did you mean `{near}`?"),

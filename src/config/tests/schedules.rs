@@ -1,6 +1,7 @@
 //! `[schedules.NAME]` and retention: defaults, and what is wrong, to the letter.
 
 use super::*;
+use crate::schedule::calendar::SHORTHANDS;
 
 #[test]
 fn slots_that_are_too_close_are_doubted() {
@@ -15,6 +16,17 @@ fn slots_that_are_too_close_are_doubted() {
         warnings("schedules.b = { kind = 'full', every = '10m', jitter = '5m' }"),
         ""
     );
+}
+
+#[test]
+fn a_name_that_is_nearly_one_is_told_which() {
+    let told = problems("schedules.b = { kind = 'full', when = 'hourley' }");
+    assert!(told.contains("did you mean `hourly`?"), "{told}");
+    let told = problems("schedules.b = { kind = 'full', when = 'Mon..Tomorrow' }");
+    assert!(!told.contains("did you mean"), "{told}");
+    for name in SHORTHANDS {
+        valid(&[LEAST, &format!("schedules.b = {{ kind = 'full', when = '{name}' }}")]);
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 pub use clock_change::{ClockChange, Direction};
-pub use parse::{CalendarError, Part};
+pub use parse::{CalendarError, Part, SHORTHANDS};
 
 use next_elapse::Elapse;
 use pattern::{DaysFrom, Pattern};

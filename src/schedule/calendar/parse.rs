@@ -217,6 +217,18 @@ fn unknown_zone(time: &str) -> Option<CalendarError> {
     is_word.then(|| CalendarError::UnknownZone { name: cut(last) })
 }
 
+/// The patterns that have a name, each by the first of its names.
+pub const SHORTHANDS: [&str; 8] = [
+    "minutely",
+    "hourly",
+    "daily",
+    "weekly",
+    "monthly",
+    "quarterly",
+    "semiannually",
+    "yearly",
+];
+
 fn shorthand(text: &str) -> Option<Pattern> {
     let mut pattern = Pattern::midnights();
     match text.to_ascii_lowercase().as_str() {

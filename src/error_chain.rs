@@ -16,3 +16,28 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{what}")]
+    struct Wrapped {
+        what: &'static str,
+        source: io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_said_once_however_it_is_written() {
+        let told = |what| {
+            let source = io::Error::from_raw_os_error(nix::errno::Errno::EACCES as i32);
+            with_causes(&Wrapped { what, source })
+        };
+        assert_eq!(told("open `/a`"), "open `/a`: Permission denied (os error 13)");
+        let said = "cannot open `/a`: permission denied to user op: as root `usermod` lets you";
+        assert_eq!(told(said), said);
+    }
+}

@@ -39,14 +39,12 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     need_root("release")?;
     let releasing = Releasing::find(args.restore.as_ref())?;
     let rows = &releasing.kept;
-    for row in rows.iter().filter(|_| !args.dry_run) {
+    let kept_in = |row: &KeptOf| {
         let paths: Vec<String> = row.paths.iter().map(|path| path.display().to_string()).collect();
-        context.output.detail(format!(
-            "restore {}: {} in {}",
-            row.id,
-            ByteSize(row.bytes),
-            paths.join(", ")
-        ));
+        format!("{} in {}", ByteSize(row.bytes), paths.join(", "))
+    };
+    for row in rows.iter().filter(|_| !args.dry_run) {
+        context.output.detail(format!("restore {}: {}", row.id, kept_in(row)));
     }
     if releasing.begins() && !args.yes && !args.dry_run {
         need_somebody(false, "release")?;
@@ -64,11 +62,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Format::Text if rows.is_empty() => context.output.line("nothing is kept"),
         Format::Text if args.dry_run => {
             for row in rows {
-                let paths: Vec<String> = row.paths.iter().map(|path| path.display().to_string()).collect();
-                let (id, size, paths) = (&row.id, ByteSize(row.bytes), paths.join(", "));
                 context
                     .output
-                    .sentence(format!("would release {id}, {size} in {paths}"));
+                    .sentence(format!("would release {}, {}", row.id, kept_in(row)));
             }
             context.output.line("nothing was removed (--dry-run)");
         }

@@ -299,6 +299,15 @@ mod tests {
     }
 
     #[test]
+    fn a_value_goes_on_under_its_beginning() {
+        assert_eq!(
+            beside_name("log    ", "one two three", Some(14)),
+            "log    one two\n       three"
+        );
+        assert_eq!(beside_name("log    ", "one two three", None), "log    one two three");
+    }
+
+    #[test]
     fn no_text_steers_the_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\r\nc"), "a\u{fffd}[2Jb\u{fffd}\nc");
     }

@@ -171,6 +171,9 @@ fn changes(page: &Page<'_>, document: &Status) {
 /// What the agent said last is some seconds old: what lies in the destinations by now was captured, too.
 fn captured(lane: &LaneState, windows: &[Window], now: Timestamp) -> String {
     match (lane.capturing, &lane.trouble) {
+        (Capturing::StandingBy, _) if lane.lag(now).is_some_and(|lag| lag >= lane.late_after()) => {
+            "not captured: another host is to do it, and nothing comes of it".to_owned()
+        }
         (Capturing::StandingBy, _) => "captured by another host".to_owned(),
         (_, Some(_)) if lane.hears_nobody() => "not captured: no member answers".to_owned(),
         (_, Some(why)) => format!("not captured: {why}"),
@@ -400,6 +403,42 @@ mod tests {
                 && told.ends_with(", and any moment of the last 2 min (from revision 321 on)"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn what_is_captured_is_told_by_the_newer_of_agent_and_destinations() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let revision = |number: i64| Revision::new(number).unwrap();
+        let now = at("2026-11-20T12:00:00Z");
+        let mut lane = LaneState {
+            capturing: Capturing::Writing,
+            captured_to: Some(revision(101)),
+            whole_at: Some(at("2026-11-20T11:59:46Z")),
+            every_ms: 10_000,
+            ..LaneState::default()
+        };
+        let mut window = Window {
+            lineage: "00000000000000ab-00000001".parse().unwrap(),
+            accepted: true,
+            points: 1,
+            from_revision: revision(90),
+            to_revision: revision(106),
+            from_time: at("2026-11-20T11:48:00Z"),
+            to_time: at("2026-11-20T11:59:57Z"),
+            every_point_from: None,
+            every_point_from_time: None,
+        };
+        assert_eq!(captured(&lane, &[], now), "captured up to revision 101, 14 s ago");
+        assert_eq!(
+            captured(&lane, std::slice::from_ref(&window), now),
+            "captured up to revision 106, 3 s ago"
+        );
+        window.accepted = false;
+        assert_eq!(captured(&lane, &[window], now), "captured up to revision 101, 14 s ago");
+        lane.capturing = Capturing::StandingBy;
+        assert_eq!(captured(&lane, &[], now), "captured by another host");
+        lane.behind_since = Some(at("2026-11-20T11:59:00Z"));
+        assert!(captured(&lane, &[], now).starts_with("not captured: another host is to do it"));
     }
 
     #[test]

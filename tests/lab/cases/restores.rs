@@ -203,6 +203,30 @@ pub fn a_host_goes_back_to_any_moment_that_the_agents_deltas_lead_to(lab: &Lab<'
     goes_on_with_the_newest(3);
     says_why(1);
 
+    // What would be done is said, and nothing is.
+    let kept = || {
+        host.run([
+            "sh",
+            "-c",
+            "ls /var/lib/etcd/*/.lifeboat /var/lib/etcd/.lifeboat 2>/dev/null; true",
+        ])
+        .stdout
+    };
+    let before = kept();
+    assert!(before.contains("kept-"), "{before}");
+    let said = lifeboat(host, ["rollback", "--dry-run"]).expect_code(0).stdout;
+    assert!(
+        said.contains("comes back") && said.contains("nothing was done"),
+        "{said}"
+    );
+    let said = lifeboat(host, ["release", "--dry-run"]).expect_code(0).stdout;
+    assert!(
+        said.contains("would release") && said.contains("nothing was removed"),
+        "{said}"
+    );
+    assert_eq!(kept(), before);
+    assert_eq!((value("/a"), value("/b")), (text("first"), text("second")));
+
     lifeboat(host, ["rollback", "--yes"]).expect_code(0);
     cluster.wait_until_served();
     assert_eq!((value("/a"), value("/b")), (text("overwritten"), None));

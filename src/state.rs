@@ -51,7 +51,7 @@ pub use last_seen::{SeenThere, SeenTips};
 pub use news::{LastNews, NEWS};
 pub use state_dir::{AGENTS_REPORT, base_folder, base_folder_to_read};
 
-use crate::durable::{self, Partial};
+use crate::durable::{self, Lock, NotLocked, Partial};
 use crate::layout::instant;
 use crate::model::{ChainId, ClusterName};
 use crate::store::{Begun, Kept, Known, StoreId};
@@ -237,12 +237,12 @@ impl State {
         let path = self.chain_path(chain);
         let partial = Partial::create(&path, FILE_MODE)?;
         // Locked before it has its name, so that nobody ever sees a record of a live run without a lock.
-        let locked = partial.file().try_lock();
-        locked.map_err(|error| failed("lock", &path)(error.into()))?;
+        let same = partial.file().try_clone().map_err(failed("open", &path))?;
+        let lock = Lock::exclusive(same).map_err(|not| failed("lock", &path)(not.error.into()))?;
         // The content is for people: what counts is the name and the lock.
         let written = partial.file().write_all(&document(run));
         written.map_err(failed("write", &path))?;
-        let lock = partial.commit_new()?;
+        partial.commit_new()?;
         Ok(ChainRecord { path, _lock: lock })
     }
 
@@ -255,8 +255,8 @@ impl State {
                 Err(source) if source.kind() == io::ErrorKind::NotFound => continue, // it has just ended
                 opened => opened.map_err(failed("open", &path))?,
             };
-            match file.try_lock_shared() {
-                Ok(()) => begun.dead.insert(chain),
+            match Lock::shared(file).map_err(|not| not.error) {
+                Ok(_) => begun.dead.insert(chain),
                 Err(TryLockError::WouldBlock) => begun.live.insert(chain),
                 Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
             };
@@ -318,7 +318,7 @@ pub struct BegunChain {
 #[derive(Debug)]
 struct ChainRecord {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl BegunChain {
@@ -361,7 +361,7 @@ impl fmt::Display for Holder {
 #[must_use]
 #[derive(Debug)]
 pub struct JobsLock {
-    file: File,
+    file: Lock,
     /// Who is told at its end, and of whom.
     told: Option<(State, Holder)>,
 }
@@ -370,11 +370,11 @@ impl JobsLock {
     /// Takes the lock for `run`; waits for it up to `wait`, then says who has it.
     pub fn acquire(state: &State, run: &Holder, wait: Duration) -> Result<JobsLock, Error> {
         durable::create_dirs(&state.folder, FOLDER_MODE)?;
-        let mut file = lock(&state.folder.join("jobs.lock"), wait)?;
+        let file = lock(&state.folder.join("jobs.lock"), wait)?;
         // The lock is what counts: a full disk must not keep out the run that makes room on it.
         file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(&to_bytes(run)))
+            .and_then(|()| (&*file).rewind())
+            .and_then(|()| (&*file).write_all(&to_bytes(run)))
             .ok();
         Ok(JobsLock { file, told: None })
     }
@@ -388,7 +388,7 @@ impl JobsLock {
 
 impl Drop for JobsLock {
     fn drop(&mut self) {
-        // The lock is what counts and goes with the file; an old name in it would only mislead a reader.
+        // The lock is what counts and goes after this; an old name in it would only mislead a reader.
         self.file.set_len(0).ok();
         if let Some((state, run)) = &self.told {
             state.tell_agent(run);
@@ -397,7 +397,7 @@ impl Drop for JobsLock {
 }
 
 /// Locks the file at `path`, which is made if it is not there; waits for that up to `wait`.
-fn lock(path: &Path, wait: Duration) -> Result<File, Error> {
+fn lock(path: &Path, wait: Duration) -> Result<Lock, Error> {
     let file = durable::open_lock(path, FILE_MODE).or_else(|source| match has_no_room(&source) {
         // A file that is there can be locked all the same.
         true => durable::open_plain(path).map_err(|_| source),
@@ -406,11 +406,13 @@ fn lock(path: &Path, wait: Duration) -> Result<File, Error> {
     let mut file = file.map_err(failed("open", path))?;
     let begun = Instant::now();
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(source)) => return Err(failed("lock", path)(source)),
-            Err(TryLockError::WouldBlock) => {}
-        }
+        file = match Lock::exclusive(file) {
+            Ok(lock) => return Ok(lock),
+            Err(NotLocked { of, error }) => match error {
+                TryLockError::Error(source) => return Err(failed("lock", path)(source)),
+                TryLockError::WouldBlock => of,
+            },
+        };
         let left = wait.saturating_sub(begun.elapsed());
         if left.is_zero() {
             let holder = read_holder(&mut file);

@@ -1,13 +1,13 @@
 //! `lifeboat agent`: the daemon, and what it does when a slot has come.
 
-use std::fs::{File, TryLockError};
+use std::fs::TryLockError;
 use std::sync::Arc;
 
 use super::host::{self, failed};
 use super::{Context, Exit, Failure};
 use crate::agent::{self, Setup, Work};
 use crate::config::Config;
-use crate::durable;
+use crate::durable::{self, Lock};
 use crate::health::Look;
 use crate::jobs::capture::CaptureOrder;
 use crate::jobs::{self, Ended, Order, Trouble, configuration};
@@ -101,7 +101,7 @@ fn faults(config: &Config) -> Vec<String> {
     configuration::faults(config, true)
 }
 
-fn lock(state: &State) -> Result<File, Failure> {
+fn lock(state: &State) -> Result<Lock, Failure> {
     state.lock_agent().map_err(|error| match error {
         TryLockError::WouldBlock => Failure::new(Exit::Locked, "another agent runs for this cluster")
             .next("see `systemctl status lifeboat` and `lifeboat status`"),

@@ -19,7 +19,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::{Error, ForeignLink, exchange, failed, rename_new, resolve};
+use super::{Error, ForeignLink, Lock, NotLocked, exchange, failed, rename_new, resolve};
 
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
@@ -253,12 +253,14 @@ impl Dir {
         removed.map_err(|errno| refused("remove", &self.path.join(name), errno))
     }
 
-    /// Locks it until all its handles are closed; false when another process has locked it.
-    pub fn try_lock(&self) -> Result<bool, Error> {
-        match self.handle.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(source)) => Err(failed("lock", &self.path)(source)),
+    /// Locks it; none when another process has locked it.
+    pub fn try_lock(&self) -> Result<Option<Lock<Arc<File>>>, Error> {
+        match Lock::exclusive(Arc::clone(&self.handle)) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(NotLocked { error, .. }) => match error {
+                TryLockError::WouldBlock => Ok(None),
+                TryLockError::Error(source) => Err(failed("lock", &self.path)(source)),
+            },
         }
     }
 
@@ -292,12 +294,6 @@ impl Dir {
     /// The name it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Ends the lock, as the end of the process would.
-    #[cfg(test)]
-    pub fn unlock(&self) {
-        self.handle.unlock().unwrap();
     }
 }
 

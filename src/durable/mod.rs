@@ -11,6 +11,7 @@
 mod dir;
 mod free_space;
 mod group;
+mod lock;
 mod mapped;
 pub mod nameless;
 mod partial;
@@ -30,11 +31,11 @@ use nix::sys::stat::fstatat;
 pub use dir::{Dir, Entry};
 pub use free_space::{Room, room_at};
 pub use group::joins_readers_of;
+pub use lock::{Lock, NotLocked, is_held_by_another};
 pub use mapped::{Behind, Mapped};
 pub use partial::{Partial, create_new, partial_name, remove_partials, replace, replace_owned, target_of};
 pub use plain::{
-    NotPlain, is_held_by_another, open_given, open_linked, open_lock, open_plain, read_given, read_kernel, read_linked,
-    read_plain,
+    NotPlain, open_given, open_linked, open_lock, open_plain, read_given, read_kernel, read_linked, read_plain,
 };
 pub use resolve::ForeignLink;
 

@@ -11,7 +11,7 @@
 //!
 //! Source: `O_NOFOLLOW` and `O_NONBLOCK` in open(2); fifo(7).
 
-use std::fs::{File, FileType, OpenOptions, TryLockError};
+use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -63,12 +63,6 @@ pub fn open_linked(path: &Path) -> io::Result<File> {
 #[expect(clippy::disallowed_methods, reason = "one of the homes of opening by name")]
 pub fn open_given(path: &Path) -> io::Result<File> {
     File::open(path)
-}
-
-/// Whether another process holds the lock of a whole file, as etcd does with its database. Takes nothing away from who asks
-/// the same at that moment. Not every file system has locks; on such a one etcd does not start.
-pub fn is_held_by_another(file: &File) -> bool {
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Opens the file at `path` for a lock, in a folder that others may write to; makes it, with exactly the permissions of

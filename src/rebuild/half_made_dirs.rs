@@ -7,16 +7,17 @@
 //! Invariant: only what nobody has written to since is taken back, and only while its log is not in its place.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Error;
 use super::staging::CONTENT;
 use crate::datadir::{self, wal};
-use crate::durable::{Dir, failed, is_held_by_another};
+use crate::durable::{Dir, Lock, failed, is_held_by_another};
 
 /// What the name of a directory in the making has between that of its target and random digits.
 pub(super) const PARTIAL: &str = ".partial-";
@@ -44,6 +45,7 @@ pub(super) fn inside(target: &Path) -> (PathBuf, String) {
 #[derive(Debug)]
 pub(super) struct Leaving {
     dir: Dir,
+    _lock: Lock<Arc<File>>,
 }
 
 /// Those in `home`; `Busy` when the maker of one is alive.
@@ -55,11 +57,11 @@ pub(super) fn of(home: &Dir, prefix: &str) -> Result<Vec<Leaving>, Error> {
             continue;
         }
         let Some(dir) = home.dir(&name)? else { continue };
-        if !dir.try_lock()? {
+        let Some(_lock) = dir.try_lock()? else {
             let path = dir.path().to_owned();
             return Err(Error::Busy { path });
-        }
-        found.push(Leaving { dir });
+        };
+        found.push(Leaving { dir, _lock });
     }
     Ok(found)
 }

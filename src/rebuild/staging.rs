@@ -12,13 +12,14 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{getegid, geteuid};
 
 use super::Error;
 use super::half_made_dirs::{self, PARTIAL, Word};
 use super::target_dirs::look;
-use crate::durable::{self, Dir, failed};
+use crate::durable::{self, Dir, Lock, failed};
 
 /// What etcd wants its directories to be.
 const DIR_MODE: u32 = 0o700;
@@ -39,6 +40,7 @@ pub(super) struct Staging {
     home: Dir,
     /// The directory in the making, in `home`; its name there.
     outer: Dir,
+    _lock: Lock<Arc<File>>,
     name: String,
     /// What was made in it, parents first; the first is what will be the content of the directory.
     dirs: Vec<Dir>,
@@ -95,14 +97,15 @@ impl Staging {
         let random = durable::random::<4>().map_err(failed("draw a name in", home.path()))?;
         let name = format!("{prefix}{:08x}", u32::from_be_bytes(random));
         let outer = home.make(&name)?;
-        if !outer.try_lock()? {
+        let Some(_lock) = outer.try_lock()? else {
             let path = outer.path().to_owned();
             return Err(Error::Busy { path });
-        }
+        };
         let content = outer.make(CONTENT)?;
         Ok(Staging {
             home,
             outer,
+            _lock,
             name,
             dirs: vec![content],
             files: Vec::new(),
@@ -240,7 +243,7 @@ impl Staging {
     /// Leaves everything as a run leaves it that is killed.
     #[cfg(test)]
     pub fn die(self) {
-        self.outer.unlock();
+        self._lock.unlock().unwrap();
         std::mem::forget(self);
     }
 }

@@ -19,7 +19,7 @@ use super::{
     rebuild_in,
 };
 use crate::datadir::{self, wal};
-use crate::durable::{Dir, Mapped, failed};
+use crate::durable::{Dir, Lock, Mapped, failed};
 use crate::keyspace::{History, Inspection, LeaseId};
 use crate::model::{HashKv, Revision};
 use crate::source::{Changes, Source};
@@ -55,6 +55,8 @@ const AS_IT_IS: Wish = Wish {
 /// A data directory that is kept up. It holds the lock of the database, as etcd does.
 pub struct Warm {
     sound: Sound,
+    /// Of its database.
+    lock: Lock,
     plan: Plan,
     member: Dir,
     snap: Dir,
@@ -72,7 +74,7 @@ impl Warm {
         let member = data.dir(MEMBER)?.ok_or_else(missing)?;
         let snap = member.dir("snap")?.ok_or_else(missing)?;
         let file = snap.own_file(datadir::DB)?.ok_or_else(missing)?;
-        lock(&file, &plan.data_dir)?;
+        let lock = lock(&file, &plan.data_dir)?;
         if !is_log_new(&member, plan)? || !database::is_of(datadir::DB, &file, plan.membership.members())? {
             return Err(missing());
         }
@@ -86,6 +88,7 @@ impl Warm {
         let sound = Sound::again(&name, file, &AS_IT_IS)?;
         Ok(Warm {
             sound,
+            lock,
             plan: plan.clone(),
             member,
             snap,
@@ -207,7 +210,7 @@ impl Warm {
         let sound = Sound::again(&self.sound.name, same, &AS_IT_IS)?;
         let file = snap.create(NEW)?;
         // Whoever opens it by its name meets the lock of the one or of the other.
-        lock(&file, &path)?;
+        let lock = lock(&file, &path)?;
         let sound = sound.rewritten(History::Whole, file)?;
         let made = &sound.file;
         fchown(made, Some(owner.uid()), Some(owner.gid())).map_err(failed("give away", &path))?;
@@ -215,6 +218,7 @@ impl Warm {
         exchange(snap, NEW, snap, datadir::DB)?;
         spoil(&self.sound.file);
         self.sound = sound;
+        self.lock = lock;
         self.snap.remove_file(NEW)?;
         Ok(self.snap.sync()?)
     }
@@ -237,12 +241,12 @@ fn spoil(file: &File) {
     file.write_all_at(&zeros, 0).ok();
 }
 
-fn lock(file: &File, path: &Path) -> Result<(), Error> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::Running { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(failed("lock", path)(error).into()),
-    }
+fn lock(file: &File, path: &Path) -> Result<Lock, Error> {
+    let same = file.try_clone().map_err(failed("keep open", path))?;
+    Lock::exclusive(same).map_err(|not| match not.error {
+        TryLockError::WouldBlock => Error::Running { path: path.to_owned() },
+        TryLockError::Error(error) => failed("lock", path)(error).into(),
+    })
 }
 
 /// Whether the log is the one that was laid out: whoever runs on it writes to it first.

@@ -1,14 +1,13 @@
 //! What this host has seen last in each destination, and who signed it: `tips.json`, `seen-signers.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Error, FOLDER_MODE, State, lock};
 use crate::catalog::Tip;
-use crate::durable;
+use crate::durable::{self, Lock};
 use crate::signing::SignerKey;
 use crate::store::StoreId;
 
@@ -67,8 +66,8 @@ impl State {
         }
     }
 
-    /// Given up with the file.
-    pub(super) fn lock_of_what_was_seen(&self) -> Result<File, Error> {
+    /// Held while one of what was seen is changed.
+    pub(super) fn lock_of_what_was_seen(&self) -> Result<Lock, Error> {
         durable::create_dirs(self.folder(), FOLDER_MODE)?;
         lock(&self.folder().join(LOCK), LOCK_WITHIN)
     }

@@ -207,11 +207,12 @@ impl Kept {
     }
 
     fn append(&self, understood: u64, documents: &[Vec<u8>]) -> io::Result<u64> {
-        let mut file = durable::open_lock(&self.path, MODE)?;
+        let file = durable::open_lock(&self.path, MODE)?;
         // Another process is at it: it keeps the same.
-        if file.try_lock().is_err() {
+        let Ok(lock) = durable::Lock::exclusive(file) else {
             return Ok(understood);
-        }
+        };
+        let mut file: &File = &lock;
         // It has been since this one read it, and what it keeps now may be more.
         if file.metadata()?.len() < understood {
             return Ok(understood);

@@ -12,7 +12,7 @@
 //!
 //! Invariant: a ledger that cannot be read is an error, never taken for none.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ use super::super::gathering::Seen;
 use super::super::plan::RestoreId;
 use super::super::transitions::End;
 use super::{FORMAT, Ledger};
-use crate::durable::{self, failed};
+use crate::durable::{self, Lock, failed};
 
 /// A plan with a few small files.
 const MOST_BYTES: u64 = 16 << 20;
@@ -124,7 +124,7 @@ impl LedgerPaths {
 #[derive(Debug)]
 pub struct LedgerStore {
     paths: LedgerPaths,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl LedgerStore {
@@ -133,11 +133,10 @@ impl LedgerStore {
         durable::create_dirs(&paths.folder, FOLDER_MODE)?;
         let path = paths.folder.join("lock");
         let lock = durable::open_lock(&path, FILE_MODE).map_err(failed("open", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Locked),
-            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source).into()),
-        }
+        let lock = Lock::exclusive(lock).map_err(|not| match not.error {
+            TryLockError::WouldBlock => Error::Locked,
+            TryLockError::Error(source) => failed("lock", &path)(source).into(),
+        })?;
         // Left by a run that died as it closed its ledger: backups would wait for nothing until the next boot.
         if paths.ledger().try_exists().is_ok_and(|exists| !exists) {
             remove(&paths.notice)?;

@@ -42,6 +42,29 @@ fn every_document_that_is_referred_to_is_packaged() {
     assert!(missing.is_empty(), "not in packaging/files: {missing:#?}");
 }
 
+#[test]
+fn a_purge_forgets_every_file_of_the_state_directory() {
+    let (formats, purge) = (read("docs/formats.md"), read("packaging/purge.sh"));
+    let rows = formats
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `CLUSTER/")?.split('`').next());
+    let files: Vec<&str> = rows.collect();
+    assert!(files.len() > 10, "{files:?}");
+    for file in files {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        let is_forgotten = match file.split_once('/') {
+            // Each of several: all that is in the folder goes.
+            Some((folder, _)) if name.starts_with(char::is_uppercase) => purge.contains(folder),
+            Some(_) => purge.contains(&format!("/{name} ")) || purge.contains(&format!("/{name}\n")),
+            None => purge.split([' ', ';', '\n']).any(|word| word == name),
+        };
+        assert!(
+            is_forgotten,
+            "CLUSTER/{file} of docs/formats.md stays when the package is purged"
+        );
+    }
+}
+
 /// Source and path on a host of all that is installed.
 fn installed() -> Vec<(String, PathBuf)> {
     let list = read("packaging/files");

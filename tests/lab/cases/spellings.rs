@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::hosts::{Done, Host, Lab, holds, until};
 use crate::install::{CONFIG, install_on, lifeboat};
+use crate::preparation::Suite;
 use crate::spellings::{CLIENT_URL, DATA_DIR, NAME, PEER_URL, Spelling, spellings};
 
 const SNAPSHOT: &str = "/root/snapshot.db";
@@ -14,7 +15,12 @@ const DROP_INS: &str = "/etc/systemd/system/etcd.service.d";
 
 pub fn etcd_is_restored_with_its_settings_however_they_are_spelled(lab: &Lab<'_>) {
     let host = host(lab);
-    let all = spellings();
+    // What another systemd makes of them differs by kind, not by spelling; `make lab` runs all on both.
+    let is_every_one = lab.is_thorough || lab.suite == Suite::Trixie;
+    let all: Vec<Spelling> = match is_every_one {
+        true => spellings(),
+        false => spellings().into_iter().step_by(3).collect(),
+    };
     let mut faults = Vec::new();
     for spelling in &all {
         lay(&host, spelling);

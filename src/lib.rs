@@ -54,5 +54,6 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod jobs;
+pub mod json;
 pub mod status;
 pub mod terminal;

@@ -1,12 +1,10 @@
 //! `lifeboat accept-lineage`: the operator's word on which history is meant.
 
-use serde::Serialize;
-
 use super::{Context, Exit, Failure, host};
-use crate::jobs::accept::{Accepted, Missed, accept};
+use crate::jobs::accept::{Accepted, accept};
 use crate::jobs::signing;
 use crate::jobs::stores::read_configured;
-use crate::model::LineageId;
+use crate::json;
 use crate::terminal::Format;
 
 /// Say that a new history is meant: an etcd that started afresh, or was restored by other means
@@ -29,15 +27,6 @@ pub struct Args {
     note: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    accepted: &'a LineageId,
-    changed: bool,
-    destinations: &'a [String],
-    failed: &'a [Missed],
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     host::settle()?;
@@ -46,11 +35,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let places = read_configured(&context.output, &config, None)?;
     let accepted = accept(&places, args.lineage, args.note)?;
     host::tell_agent(&state, "accept-lineage");
-    let Accepted {
-        lineage,
-        destinations,
-        failed,
-    } = &accepted;
+    let Accepted { lineage, failed, .. } = &accepted;
     let exit = match (
         failed.is_empty(),
         failed.len() == places.stores.len() + places.unreadable.len(),
@@ -65,17 +50,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             missed.destination, missed.error
         ));
     }
-    let changed = !destinations.is_empty();
     match (context.output.format, exit) {
-        (Format::Json, _) => context.output.json(&Document {
-            schema: 1,
-            accepted: &lineage.id,
-            changed,
-            destinations,
-            failed,
-        }),
+        (Format::Json, _) => context.output.json(&json::accept_lineage::Document::of(&accepted)),
         (Format::Text, Exit::Failed) => {}
-        (Format::Text, _) if changed => context.output.sentence(format!("accepted lineage {lineage}")),
+        (Format::Text, _) if accepted.has_changed() => context.output.sentence(format!("accepted lineage {lineage}")),
         (Format::Text, _) => context
             .output
             .sentence(format!("lineage {lineage} is the accepted one already")),

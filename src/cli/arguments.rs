@@ -1,11 +1,9 @@
-//! The arguments that several commands take, and what programs see of the backup that they name.
+//! The arguments that several commands take.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use serde::Serialize;
 
 use super::{Context, Failure, host};
 use crate::config::Config;
@@ -16,11 +14,9 @@ use crate::jobs::named_store::NamedStore;
 use crate::jobs::point::{Point, ToTime};
 use crate::jobs::source::{Asked, Found};
 use crate::jobs::stores::read_configured;
-use crate::layout::Manifest;
-use crate::model::{ChainId, ClusterName, LineageId, Revision};
+use crate::model::{ClusterName, Revision};
 use crate::pipeline::{Identities, Window};
 use crate::signing::{SignerKey, Unsigned};
-use crate::text::rfc3339;
 
 /// Which store to read, where it is not the configured ones.
 #[derive(clap::Args, Clone)]
@@ -233,27 +229,6 @@ impl SourceArgs {
             key_files: &self.identity.files,
             window: self.window.window(),
             configuration: &context.config,
-        }
-    }
-}
-
-/// Which backup was used, as programs see it; nothing for a file.
-#[derive(Serialize)]
-pub(super) struct Used {
-    id: ChainId,
-    time: String,
-    lineage: LineageId,
-    revision: Revision,
-}
-
-impl Used {
-    /// The backup of `manifest`.
-    pub fn of(manifest: &Manifest) -> Used {
-        Used {
-            id: manifest.chain.clone(),
-            time: rfc3339(manifest.first_byte_at),
-            lineage: manifest.lineage.clone(),
-            revision: manifest.to_revision,
         }
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueHint;
-use serde::Serialize;
 
 use super::arguments::{IdentityArgs, duration};
 use super::{Context, Exit, Failure, host};
-use crate::backup::{self, Outcome, Pace, Progress};
+use crate::backup::{Outcome, Pace, Progress};
 use crate::catalog::Pinned;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
@@ -17,8 +16,9 @@ use crate::jobs::Listener;
 use crate::jobs::backup::Request;
 use crate::jobs::backup_now::{Asked, First, take_now};
 use crate::jobs::synthetic::{self, make_now};
-use crate::layout::{Origin, Proof, Synthetic};
-use crate::model::{ByteSize, ChainId, HashKv, Revision};
+use crate::json;
+use crate::layout::{Origin, Proof};
+use crate::model::ByteSize;
 use crate::terminal::{Bar, Format, Output};
 use crate::text::count;
 
@@ -61,55 +61,6 @@ pub struct Args {
     /// Words to keep with it
     #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
     note: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    id: &'a ChainId,
-    chain: &'a ChainId,
-    revision: Revision,
-    bytes: u64,
-    stored_bytes: u64,
-    seconds: f64,
-    new_lineage: bool,
-    synthetic: Option<SyntheticDocument<'a>>,
-    proof: Proof,
-    proof_reason: Option<&'a str>,
-    faults: &'a [String],
-    destinations: Vec<DestinationDocument<'a>>,
-    warnings: &'a [String],
-}
-
-/// What it was made of.
-#[derive(Serialize)]
-struct SyntheticDocument<'a> {
-    chain: &'a ChainId,
-    base_revision: Revision,
-    deltas: u64,
-    hash_kv: HashKv,
-    checkpoints: u64,
-    matched_revision: Option<Revision>,
-}
-
-impl SyntheticDocument<'_> {
-    fn of(of: &Synthetic) -> SyntheticDocument<'_> {
-        SyntheticDocument {
-            chain: &of.chain,
-            base_revision: of.base_revision,
-            deltas: of.deltas,
-            hash_kv: of.computed,
-            checkpoints: of.checkpoints,
-            matched_revision: of.matched.map(|matched| matched.revision),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct DestinationDocument<'a> {
-    name: &'a str,
-    ok: bool,
-    error: Option<String>,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -244,7 +195,7 @@ fn report(output: &Output, outcome: &Outcome, destinations: &Destinations) {
     ));
     match output.format {
         Format::Text => output.line(manifest.chain.as_str()),
-        Format::Json => output.json(&document(outcome)),
+        Format::Json => output.json(&json::backup::Document::of(outcome)),
     }
 }
 
@@ -253,37 +204,5 @@ fn took(took: Duration) -> String {
     match took.as_millis() {
         millis @ ..1000 => format!("{} ms", millis.max(1)),
         _ => format!("{:.1} s", took.as_secs_f64()),
-    }
-}
-
-fn document(outcome: &Outcome) -> Document<'_> {
-    let manifest = &outcome.manifest;
-    let destination = |written: &'_ backup::Written| -> (bool, Option<String>) {
-        let error = written.result.as_ref().err();
-        (error.is_none(), error.map(|error| with_causes(error)))
-    };
-    Document {
-        schema: 1,
-        id: &manifest.chain,
-        chain: &manifest.chain,
-        revision: manifest.to_revision,
-        bytes: manifest.plain.bytes,
-        stored_bytes: manifest.stored.bytes,
-        seconds: outcome.took.as_secs_f64(),
-        new_lineage: outcome.opening.is_some(),
-        synthetic: manifest.synthetic.as_ref().map(SyntheticDocument::of),
-        proof: manifest.proof.unwrap_or(Proof::Stored),
-        proof_reason: manifest.proof_reason.as_deref(),
-        faults: &manifest.faults,
-        destinations: outcome
-            .destinations
-            .iter()
-            .map(|written| {
-                let (ok, error) = destination(written);
-                let name = &written.destination;
-                DestinationDocument { name, ok, error }
-            })
-            .collect(),
-        warnings: &outcome.warnings,
     }
 }

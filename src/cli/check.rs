@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use super::arguments::IdentityArgs;
 use super::{Context, DEFAULT_CONFIG, Exit, Failure};
-use crate::jobs::check::{Asked, Checked, Findings, MemberRow, check};
+use crate::jobs::check::{Asked, Checked, MemberRow, check};
 use crate::jobs::probe::StoreRow;
 use crate::jobs::unit_access::{Judgement, UNIT};
+use crate::json;
 use crate::model::ByteSize;
 use crate::store::{Answer, OfKind};
 use crate::terminal::{Format, Output, Style, Table};
@@ -46,17 +45,6 @@ pub struct Args {
     publish_signers: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    ok: bool,
-    #[serde(flatten)]
-    findings: Findings,
-    members: Vec<MemberRow>,
-    destinations: Vec<StoreRow>,
-    sandbox: Judgement,
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let asked = Asked {
         configuration: &context.config,
@@ -67,29 +55,16 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         accept_rollback: args.accept_rollback.as_deref(),
         publish_signers: args.publish_signers.as_deref(),
     };
-    let Checked {
-        findings,
-        members,
-        stores,
-        sandbox,
-        exit,
-    } = check(&asked, &context.output, context.runtime.handle())?;
+    let checked = check(&asked, &context.output, context.runtime.handle())?;
     match context.output.format {
-        Format::Json => context.output.json(&Document {
-            schema: 1,
-            ok: exit == Exit::Done,
-            findings,
-            members,
-            destinations: stores,
-            sandbox,
-        }),
+        Format::Json => context.output.json(&json::check::Document::of(&checked)),
         Format::Text => {
-            print_members(&context.output, &members);
-            print_stores(&context.output, &stores);
-            print(&context.output, &findings, &sandbox, &context.config, exit);
+            print_members(&context.output, &checked.members);
+            print_stores(&context.output, &checked.stores);
+            print(&context.output, &checked, &context.config);
         }
     }
-    Ok(exit)
+    Ok(checked.exit)
 }
 
 fn print_members(output: &Output, members: &[MemberRow]) {
@@ -153,7 +128,13 @@ fn print_stores(output: &Output, stores: &[StoreRow]) {
     output.table(&table);
 }
 
-fn print(output: &Output, findings: &Findings, sandbox: &Judgement, config: &Path, exit: Exit) {
+fn print(output: &Output, checked: &Checked, config: &Path) {
+    let Checked {
+        findings,
+        sandbox,
+        exit,
+        ..
+    } = checked;
     findings.notes.iter().for_each(|note| output.sentence(note));
     findings.warnings.iter().for_each(|warning| output.warn(warning));
     findings.problems.iter().for_each(|problem| output.problem(problem));

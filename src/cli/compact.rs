@@ -2,16 +2,15 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
-use super::arguments::{SourceArgs, Used};
+use super::arguments::SourceArgs;
 use super::{Context, Exit, Failure};
 use crate::jobs::compact::{Compacted, Extent, compact};
 use crate::jobs::export::{DigestRule, is_stdout};
 use crate::jobs::host;
 use crate::jobs::inspect::refuse_living;
 use crate::jobs::source::described;
-use crate::model::{ByteSize, Digest, HashKv, Revision};
+use crate::json;
+use crate::model::ByteSize;
 use crate::terminal::Format;
 use crate::text::{compacted as compacted_words, count};
 
@@ -39,38 +38,6 @@ pub struct Args {
     skip_hash_check: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    backup: Option<Used>,
-    file: PathBuf,
-    bytes: u64,
-    sha256: Digest,
-    revision: Revision,
-    compact_revision: i64,
-    hash_kv: HashKv,
-    live_keys: u64,
-    before: ExtentDocument,
-    after: ExtentDocument,
-}
-
-#[derive(Serialize)]
-struct ExtentDocument {
-    bytes: u64,
-    pages: u64,
-    versions: u64,
-}
-
-impl ExtentDocument {
-    fn of(extent: Extent) -> ExtentDocument {
-        ExtentDocument {
-            bytes: extent.bytes,
-            pages: extent.pages,
-            versions: extent.versions,
-        }
-    }
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     write(context, &args.source, args.file, args.skip_hash_check)
 }
@@ -95,19 +62,7 @@ pub(super) fn write(
     super::export::warn_of_copy(context, made.digest);
     let used = found.manifest.as_ref();
     match context.output.format {
-        Format::Json => context.output.json(&Document {
-            schema: 1,
-            backup: used.map(Used::of),
-            file,
-            bytes: made.bytes,
-            sha256: made.sha256,
-            revision: made.revision,
-            compact_revision: made.compacted.map_or(-1, Revision::get),
-            hash_kv: made.hash_kv,
-            live_keys: made.live_keys,
-            before: ExtentDocument::of(made.before),
-            after: ExtentDocument::of(made.after),
-        }),
+        Format::Json => context.output.json(&json::compact::Document::of(&made, &file, used)),
         Format::Text if is_stdout(&file) => {}
         Format::Text => {
             if let Some(manifest) = used {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 pub use crate::jobs::{Exit, Failure};
+use crate::json;
 use crate::terminal::{Format, Output, lost_result};
 
 impl Exit {
@@ -25,12 +26,7 @@ impl From<Exit> for ExitCode {
 impl Failure {
     /// The failure as one JSON document, for programs.
     pub fn to_json(&self) -> String {
-        serde_json::json!({ "schema": 1, "error": self.to_value() }).to_string()
-    }
-
-    /// The same as a part of another document.
-    pub fn to_value(&self) -> serde_json::Value {
-        serde_json::json!({ "code": self.exit as u8, "message": self.message(), "next": self.next_step() })
+        json::failure::document(self).to_string()
     }
 
     /// How a command ends that has printed its result already: programs read one document, so that nothing but the code

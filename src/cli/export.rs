@@ -4,15 +4,15 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::ValueHint;
-use serde::Serialize;
 
-use super::arguments::{PointArgs, SourceArgs, Used};
+use super::arguments::{PointArgs, SourceArgs};
 use super::{Context, Exit, Failure};
 use crate::jobs::export::{DigestRule, export, is_stdout};
 use crate::jobs::export_point::export_point;
 use crate::jobs::point::Point;
 use crate::jobs::source::described;
-use crate::model::{ByteSize, Digest};
+use crate::json;
+use crate::model::ByteSize;
 use crate::rebuild::Rewrite;
 use crate::terminal::Format;
 
@@ -45,15 +45,6 @@ pub struct Args {
     work_dir: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    backup: Option<Used>,
-    file: PathBuf,
-    bytes: u64,
-    sha256: Digest,
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let point = args.point.point();
     if args.compact && point == Point::OfSource {
@@ -84,22 +75,18 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         false => export(&found, rule, &args.file, &context.output, &stop)?,
     };
     warn_of_copy(context, exported.digest);
-    let bytes = exported.bytes;
     match context.output.format {
-        Format::Json => context.output.json(&Document {
-            schema: 1,
-            backup: manifest.as_ref().map(Used::of),
-            file: args.file,
-            bytes,
-            sha256: exported.sha256,
-        }),
+        Format::Json => {
+            let document = json::export::Document::of(&exported, &args.file, manifest.as_ref());
+            context.output.json(&document);
+        }
         Format::Text if !is_stdout(&args.file) => {
             if let Some(manifest) = &manifest {
                 context.output.sentence(format!("backup  {}", described(manifest)));
             }
             context
                 .output
-                .sentence(format!("written {}, {}", args.file.display(), ByteSize(bytes)));
+                .sentence(format!("written {}, {}", args.file.display(), ByteSize(exported.bytes)));
         }
         Format::Text => {}
     }

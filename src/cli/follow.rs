@@ -5,59 +5,18 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::Serialize;
 
-use super::rebuild::{Flags, print_flags};
+use super::rebuild::print_flags;
 use super::{Context, Exit, Failure};
 use crate::jobs::follow::{Asked, Event, Hears, Stand, follow, now};
+use crate::jobs::rebuild::Flags;
 use crate::jobs::source::described;
-use crate::model::{ChainId, HashKv, Revision};
+use crate::json::follow::Line;
 use crate::terminal::{Bar, Format, Output};
 use crate::text::{count, rfc3339};
 
 /// How often it is said that it keeps up, where nobody looks at a terminal.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
-
-/// One line of what programs see.
-#[derive(Serialize)]
-struct Line<'a> {
-    schema: u32,
-    event: &'static str,
-    revision: Revision,
-    hash_kv: HashKv,
-    as_of: Option<String>,
-    lag_seconds: Option<f64>,
-    database_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backup: Option<&'a ChainId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revisions: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deltas: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    flags: Option<&'a Flags>,
-}
-
-impl Line<'_> {
-    fn of(event: &'static str, stand: &Stand) -> Self {
-        Line {
-            schema: 1,
-            event,
-            revision: stand.revision,
-            hash_kv: stand.hash_kv,
-            as_of: stand.as_of.map(rfc3339),
-            lag_seconds: stand.lag(now()).map(|lag| lag.as_secs_f64()),
-            database_bytes: stand.bytes,
-            backup: None,
-            revisions: None,
-            deltas: None,
-            reason: None,
-            flags: None,
-        }
-    }
-}
 
 /// Tells it, in lines and in one line that moves.
 struct Teller<'a> {
@@ -85,10 +44,7 @@ pub(super) fn run(context: &Context, asked: &Asked<'_>, flags: &Flags, stop: &At
         return Err(Failure::new(Exit::Failed, "interrupted; nothing was kept"));
     };
     match output.format {
-        Format::Json => output.json(&Line {
-            flags: Some(flags),
-            ..Line::of("ended", &stand)
-        }),
+        Format::Json => output.json(&Line::ended(&stand, now(), flags)),
         Format::Text => {
             output.line(format!("it stays at revision {}, {}", stand.revision, behind(&stand)));
             output.line("");
@@ -101,37 +57,25 @@ pub(super) fn run(context: &Context, asked: &Asked<'_>, flags: &Flags, stop: &At
 }
 
 impl Teller<'_> {
-    fn json(&self, line: &Line<'_>) {
-        self.output.json(line);
-    }
-
     fn say(&self, text: &str) {
         self.bar.replace(None);
-        if self.output.format == Format::Text {
-            self.output.line(text);
-        }
+        self.output.line(text);
     }
 }
 
 impl Hears for Teller<'_> {
     fn event(&self, event: &Event<'_>, stand: &Stand) {
-        let is_json = self.output.format == Format::Json;
+        if let Event::Applied(applied) = event {
+            self.revisions.set(self.revisions.get() + applied.revisions);
+        }
+        if self.output.format == Format::Json {
+            return self.output.json(&Line::of(event, stand, now()));
+        }
+        let revision = stand.revision;
         match event {
-            Event::LaidOut {
-                manifest,
-                rebuilt,
-                instead,
-            } => {
-                if is_json {
-                    return self.json(&Line {
-                        backup: Some(&manifest.chain),
-                        reason: instead.as_deref(),
-                        ..Line::of("laid_out", stand)
-                    });
-                }
+            Event::LaidOut { manifest, rebuilt, .. } => {
                 self.say(&format!(
-                    "laid out at revision {}, from {}",
-                    stand.revision,
+                    "laid out at revision {revision}, from {}",
                     described(manifest)
                 ));
                 if rebuilt.auth.enabled {
@@ -141,37 +85,16 @@ impl Hears for Teller<'_> {
                     ));
                 }
             }
-            Event::Resumed => match is_json {
-                true => self.json(&Line::of("resumed", stand)),
-                false => self.say(&format!("gone on with at revision {}", stand.revision)),
-            },
-            Event::Applied(applied) => {
-                self.revisions.set(self.revisions.get() + applied.revisions);
-                if is_json {
-                    return self.json(&Line {
-                        revisions: Some(applied.revisions),
-                        deltas: Some(applied.deltas),
-                        ..Line::of("applied", stand)
-                    });
-                }
-                self.output.detail(format!(
-                    "{} of {} taken in: revision {}, {}",
-                    count(applied.revisions, "revision"),
-                    count(applied.deltas, "delta"),
-                    stand.revision,
-                    behind(stand)
-                ));
-            }
-            Event::WentOver(chain) => match is_json {
-                true => self.json(&Line {
-                    backup: Some(chain),
-                    ..Line::of("went_over", stand)
-                }),
-                false => self.say(&format!(
-                    "the deltas of backup {chain} are gone on with, at revision {}",
-                    stand.revision
-                )),
-            },
+            Event::Resumed => self.say(&format!("gone on with at revision {revision}")),
+            Event::Applied(applied) => self.output.detail(format!(
+                "{} of {} taken in: revision {revision}, {}",
+                count(applied.revisions, "revision"),
+                count(applied.deltas, "delta"),
+                behind(stand)
+            )),
+            Event::WentOver(chain) => self.say(&format!(
+                "the deltas of backup {chain} are gone on with, at revision {revision}"
+            )),
         }
     }
 
@@ -190,7 +113,7 @@ impl Hears for Teller<'_> {
         } else if self.told_at.get().elapsed() >= TOLD_EVERY {
             self.told_at.set(Instant::now());
             match self.output.format {
-                Format::Json => self.json(&Line::of("stands", stand)),
+                Format::Json => self.output.json(&Line::stands(stand, now())),
                 Format::Text => self
                     .output
                     .line(format!("revision {}, {}", stand.revision, behind(stand))),

@@ -2,17 +2,16 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
-use super::arguments::{SourceArgs, Used};
+use super::arguments::SourceArgs;
 use super::{Context, Exit, Failure};
 use crate::datadir::wal_reader::End;
 use crate::jobs::host;
 use crate::jobs::inspect::{Beyond, DataDir, Inspected, LogFound, LogSeen, data_dir_of, inspect, refuse_living};
 use crate::jobs::source::described;
-use crate::keyspace::{EtcdLine, Held, Lease, Member, RevisionKey, Version};
+use crate::json;
+use crate::keyspace::{EtcdLine, Held};
 use crate::layout::Manifest;
-use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
+use crate::model::{ByteSize, Revision};
 use crate::source::TrailingDigest;
 use crate::terminal::{Format, Output, Table};
 use crate::text::{clean, compacted, count};
@@ -42,94 +41,6 @@ pub struct Args {
     wal_dir: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    backup: Option<Used>,
-    hash: u32,
-    revision: i64,
-    total_keys: u64,
-    total_bytes: u64,
-    live_keys: u64,
-    compact_revision: i64,
-    hash_kv: HashKv,
-    etcd_version: Option<String>,
-    members: Vec<MemberDocument>,
-    leases: Vec<LeaseDocument>,
-    alarms: Vec<AlarmDocument>,
-    auth_enabled: bool,
-    users: Vec<String>,
-    roles: Vec<String>,
-    page_bytes: u32,
-    pages: u64,
-    free_pages: u64,
-    compacted_bytes: Option<u64>,
-    prefixes: Vec<PrefixDocument>,
-    most_versions: Vec<KeyDocument>,
-    log: Option<LogDocument>,
-    has_digest: bool,
-    ok: bool,
-    fault_count: u64,
-    faults: Vec<String>,
-    warnings: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct MemberDocument {
-    id: String,
-    name: String,
-    peer_urls: Vec<String>,
-    client_urls: Vec<String>,
-    learner: bool,
-}
-
-#[derive(Serialize)]
-struct LeaseDocument {
-    id: String,
-    ttl_seconds: i64,
-    keys: u64,
-}
-
-#[derive(Serialize)]
-struct AlarmDocument {
-    member: String,
-    alarm: String,
-}
-
-#[derive(Serialize)]
-struct PrefixDocument {
-    prefix: String,
-    versions: u64,
-    bytes: u64,
-}
-
-#[derive(Serialize)]
-struct KeyDocument {
-    key: String,
-    versions: u64,
-    bytes: u64,
-}
-
-#[derive(Serialize)]
-struct LogDocument {
-    cluster_id: Option<ClusterId>,
-    member_id: Option<MemberId>,
-    segments: u64,
-    end: &'static str,
-    end_segment: Option<String>,
-    end_offset: Option<u64>,
-    term: u64,
-    consistent_index: u64,
-    committed_index: Option<u64>,
-    last_index: u64,
-    entries: Option<u64>,
-    uncommitted_entries: Option<u64>,
-    from_revision: Option<Revision>,
-    to_revision: Option<Revision>,
-    can_be_rebuilt: bool,
-    error: Option<String>,
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let interrupted = super::interrupted_flag(context);
     let data_dir = data_dir_of(args.source.source())?.map(|found| DataDir {
@@ -155,157 +66,16 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     refuse_living(source.source())?;
     let inspected = inspected?;
     match context.output.format {
-        Format::Json => context
-            .output
-            .json(&document(&inspected, found.manifest.as_ref(), args.line)),
+        Format::Json => {
+            let document = json::inspect::Document::of(&inspected, found.manifest.as_ref(), args.line);
+            context.output.json(&document);
+        }
         Format::Text => print(&context.output, &inspected, found.manifest.as_ref(), args.line),
     }
     Ok(match inspected.fault_count() {
         0 => Exit::Done,
         _ => Exit::Damaged,
     })
-}
-
-/// The number that `etcdutl snapshot status` of a line calls its keys.
-fn total_keys(inspected: &Inspected, line: EtcdLine) -> u64 {
-    match line {
-        EtcdLine::V3_4 | EtcdLine::V3_5 => inspected.walk.summary.total_entries,
-        EtcdLine::V3_6 | EtcdLine::V3_7 => inspected.walk.replayed.live_keys.unwrap_or(0),
-    }
-}
-
-fn live_keys(inspected: &Inspected) -> u64 {
-    inspected.walk.replayed.clients_keys().unwrap_or(0)
-}
-
-/// The revision as etcd's tools print it: that of the last entry of the log, 0 where it has none.
-fn revision(inspected: &Inspected) -> i64 {
-    let last = inspected.walk.summary.last.map(RevisionKey::main);
-    last.map_or(0, Revision::get)
-}
-
-fn etcd_version(inspected: &Inspected) -> Option<&Version> {
-    let summary = &inspected.walk.summary;
-    summary
-        .meta
-        .storage_version
-        .as_ref()
-        .or(summary.cluster_version.as_ref())
-}
-
-fn keys_on(inspected: &Inspected, lease: &Lease) -> u64 {
-    let leases = &inspected.walk.replayed.leases;
-    let place = leases.binary_search_by_key(&lease.id, |(id, _)| *id);
-    place.map_or(0, |place| leases[place].1)
-}
-
-fn document(inspected: &Inspected, manifest: Option<&Manifest>, line: EtcdLine) -> Document {
-    let walk = &inspected.walk;
-    let (largest, _) = &inspected.prefixes;
-    let member = |member: &Member| MemberDocument {
-        id: member.id.to_string(),
-        name: member.name.clone(),
-        peer_urls: member.peer_urls.clone(),
-        client_urls: member.client_urls.clone(),
-        learner: member.is_learner,
-    };
-    Document {
-        schema: 1,
-        backup: manifest.map(Used::of),
-        hash: walk.summary.hash,
-        revision: revision(inspected),
-        total_keys: total_keys(inspected, line),
-        total_bytes: walk.summary.total_bytes,
-        live_keys: live_keys(inspected),
-        compact_revision: walk.compact_revision,
-        hash_kv: inspected.hash_kv,
-        etcd_version: etcd_version(inspected).map(Version::to_string),
-        members: walk.summary.members.iter().map(member).collect(),
-        leases: walk
-            .summary
-            .leases
-            .iter()
-            .map(|lease| LeaseDocument {
-                id: lease.id.to_string(),
-                ttl_seconds: lease.ttl_seconds,
-                keys: keys_on(inspected, lease),
-            })
-            .collect(),
-        alarms: walk
-            .summary
-            .alarms
-            .iter()
-            .map(|alarm| AlarmDocument {
-                member: alarm.member.to_string(),
-                alarm: alarm.kind.to_string(),
-            })
-            .collect(),
-        auth_enabled: walk.summary.auth.enabled,
-        users: inspected.users.names.clone(),
-        roles: inspected.roles.names.clone(),
-        page_bytes: inspected.page_size,
-        pages: inspected.pages,
-        free_pages: inspected.free_pages(),
-        compacted_bytes: inspected.compacted_bytes,
-        prefixes: largest
-            .iter()
-            .map(|(prefix, held)| PrefixDocument {
-                prefix: String::from_utf8_lossy(prefix).into_owned(),
-                versions: held.versions,
-                bytes: held.bytes,
-            })
-            .collect(),
-        most_versions: inspected
-            .most_versions
-            .iter()
-            .map(|(key, held)| KeyDocument {
-                key: String::from_utf8_lossy(key).into_owned(),
-                versions: held.versions,
-                bytes: held.bytes,
-            })
-            .collect(),
-        log: match &inspected.log {
-            LogSeen::Not | LogSeen::Missing => None,
-            LogSeen::Read(log) => Some(log_document(log)),
-        },
-        has_digest: inspected.digest != TrailingDigest::Absent,
-        ok: inspected.fault_count() == 0,
-        fault_count: inspected.fault_count(),
-        faults: inspected.faults().collect(),
-        warnings: walk.warnings(),
-    }
-}
-
-fn log_document(log: &LogFound) -> LogDocument {
-    let (end, segment, offset) = match log.end {
-        End::Whole => ("whole", None, None),
-        End::Torn { segment, offset, .. } => ("torn", Some(segment), Some(offset)),
-        End::Damaged => ("damaged", None, None),
-    };
-    let beyond = log.beyond.as_ref().ok();
-    let revisions = beyond.and_then(|beyond| *beyond.revisions.as_ref().ok()?);
-    let error = match &log.beyond {
-        Err(error) => Some(error),
-        Ok(beyond) => beyond.revisions.as_ref().err(),
-    };
-    LogDocument {
-        cluster_id: log.identity.map(|(cluster, _)| cluster),
-        member_id: log.identity.map(|(_, member)| member),
-        segments: log.segments,
-        end,
-        end_segment: segment.map(|segment| segment.to_string()),
-        end_offset: offset,
-        term: log.term,
-        consistent_index: log.consistent_index,
-        committed_index: beyond.map(|beyond| beyond.committed_index),
-        last_index: log.last_index,
-        entries: beyond.map(|beyond| beyond.entries),
-        uncommitted_entries: beyond.map(|beyond| beyond.uncommitted),
-        from_revision: revisions.map(|(from, _)| from),
-        to_revision: revisions.map(|(_, to)| to),
-        can_be_rebuilt: error.is_none(),
-        error: error.cloned(),
-    }
 }
 
 /// What is said of the log, a line each.
@@ -387,13 +157,13 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
         field("after compact", ByteSize(bytes).to_string());
     }
     field("hash", format!("{:x}", summary.hash));
-    field("revision", revision(inspected).to_string());
+    field("revision", inspected.revision().to_string());
     field(
         "keys",
         format!(
             "{} live, {} by etcdutl {line}",
-            live_keys(inspected),
-            total_keys(inspected, line)
+            inspected.live_keys(),
+            inspected.total_keys(line)
         ),
     );
     let hash = inspected.hash_kv;
@@ -401,7 +171,7 @@ fn print(output: &Output, inspected: &Inspected, manifest: Option<&Manifest>, li
         "HashKV",
         format!("{} at revision {} ({})", hash.hash, hash.revision, compacted(hash)),
     );
-    if let Some(version) = etcd_version(inspected) {
+    if let Some(version) = inspected.etcd_version() {
         field("etcd", version.to_string());
     }
     for member in &summary.members {

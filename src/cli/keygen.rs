@@ -2,21 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use age::secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
-
-use super::{Context, Exit, Failure, host};
-use crate::durable;
-use crate::error_chain::with_causes;
-use crate::jobs::failed;
+use super::{Context, Exit, Failure};
+use crate::jobs::keygen::{ListAsked, identity, list_of_signers, signing_key};
+use crate::json::keygen::{IdentityDocument, KeyDocument, ListDocument};
 use crate::model::ClusterName;
-use crate::secret::Secret;
-use crate::signing::{KeyError, Role, Roll, Signer, SignerKey, SigningKey};
-use crate::terminal::Format;
+use crate::signing::{KeyError, Role, Signer, SignerKey};
+use crate::terminal::{Format, Output};
 use crate::text::count;
-
-/// Who may read a secret key.
-const FILE_MODE: u32 = 0o600;
 
 /// Make a key pair: the secret key goes into a file, the public one is printed
 ///
@@ -68,121 +60,66 @@ fn signer(text: &str) -> Result<Signer, String> {
     }
 }
 
-#[derive(Serialize)]
-struct ListDocument<'a> {
-    schema: u32,
-    file: &'a Path,
-    number: u64,
-    root: String,
-    signers: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct IdentityDocument<'a> {
-    schema: u32,
-    identity: &'a Path,
-    recipient: String,
-}
-
-#[derive(Serialize)]
-struct KeyDocument<'a> {
-    schema: u32,
-    file: &'a Path,
-    key: String,
-    fingerprint: String,
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let output = &context.output;
     if let (Some(file), Some(root), Some(cluster), Some(number)) =
         (&args.sign_signers, &args.root_key, &args.cluster, args.number)
     {
-        return sign_signers(context, file, root, cluster, number, args.signer);
+        let asked = ListAsked {
+            root,
+            cluster,
+            number,
+            signers: args.signer,
+        };
+        new_list(output, file, asked)?;
+        return Ok(Exit::Done);
     }
     match (args.identity, args.signing, args.root) {
-        (Some(file), _, _) => identity(context, &file),
-        (None, Some(file), _) => signing(context, &file, Role::Signer),
-        (None, None, Some(file)) => signing(context, &file, Role::Root),
-        (None, None, None) => Err(Failure::new(Exit::Usage, "name the file of the key")),
-    }
-}
-
-fn sign_signers(
-    context: &Context,
-    file: &Path,
-    root: &Path,
-    cluster: &ClusterName,
-    number: u64,
-    signers: Vec<Signer>,
-) -> Result<Exit, Failure> {
-    let name = root.display().to_string();
-    let secret = Secret::read_given(root).map_err(failed)?;
-    let root = SigningKey::parse(Role::Root, secret.expose_secret(), &name).map_err(|error| {
-        Failure::new(Exit::WrongKey, error).next("give the file that `lifeboat keygen --root` wrote")
-    })?;
-    let list = Roll::new(number, host::now(), signers);
-    let document = SecretString::from(String::from_utf8_lossy(&list.sign(cluster, &root)).into_owned());
-    write(
-        file,
-        &document,
-        "give another file: a list that is out there is not changed",
-    )?;
-    match context.output.format {
-        Format::Json => context.output.json(&ListDocument {
-            schema: 1,
-            file,
-            number,
-            root: root.public().to_string(),
-            signers: list.keys().map(|key| key.to_string()).collect(),
-        }),
-        Format::Text => context.output.line(format!(
-            "list {number} of {cluster}: {}, signed by root {}",
-            count(list.keys().count() as u64, "signer"),
-            root.public().fingerprint()
-        )),
+        (Some(file), _, _) => new_identity(output, &file)?,
+        (None, Some(file), _) => new_key(output, &file, Role::Signer)?,
+        (None, None, Some(file)) => new_key(output, &file, Role::Root)?,
+        (None, None, None) => return Err(Failure::new(Exit::Usage, "name the file of the key")),
     }
     Ok(Exit::Done)
 }
 
-fn identity(context: &Context, file: &Path) -> Result<Exit, Failure> {
-    let key = age::x25519::Identity::generate();
-    let recipient = key.to_public().to_string();
-    // Wiped when it is dropped.
-    let content = SecretString::from(format!(
-        "# public key: {recipient}\n{}\n",
-        key.to_string().expose_secret()
-    ));
-    write(file, &content, KEYS_STAY)?;
-    match context.output.format {
-        Format::Json => context.output.json(&IdentityDocument {
-            schema: 1,
-            identity: file,
-            recipient,
-        }),
+fn new_list(output: &Output, file: &Path, asked: ListAsked<'_>) -> Result<(), Failure> {
+    let cluster = asked.cluster;
+    let (list, root) = list_of_signers(file, asked)?;
+    match output.format {
+        Format::Json => output.json(&ListDocument::of(file, &list, &root)),
+        Format::Text => output.line(format!(
+            "list {} of {cluster}: {}, signed by root {}",
+            list.number,
+            count(list.keys().count() as u64, "signer"),
+            root.fingerprint()
+        )),
+    }
+    Ok(())
+}
+
+fn new_identity(output: &Output, file: &Path) -> Result<(), Failure> {
+    let recipient = identity(file)?;
+    match output.format {
+        Format::Json => output.json(&IdentityDocument::of(file, &recipient)),
         Format::Text => {
-            context.output.line(recipient);
-            context.output.detail(
+            output.line(recipient);
+            output.detail(
                 "This recipient goes into [encryption] recipients on every host. The identity is in the file: keep it \
                  away from those hosts, in two places that do not burn down together. `lifeboat recovery-sheet` prints a page to \
                  keep beside it.",
             );
         }
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
-fn signing(context: &Context, file: &Path, role: Role) -> Result<Exit, Failure> {
-    let key = SigningKey::of_seed(role, durable::random().map_err(failed)?);
-    write(file, &key.to_file(), KEYS_STAY)?;
-    let public = key.public();
-    match context.output.format {
-        Format::Json => context.output.json(&KeyDocument {
-            schema: 1,
-            file,
-            key: public.to_string(),
-            fingerprint: public.fingerprint().to_string(),
-        }),
+fn new_key(output: &Output, file: &Path, role: Role) -> Result<(), Failure> {
+    let key = signing_key(file, role)?;
+    match output.format {
+        Format::Json => output.json(&KeyDocument::of(file, &key)),
         Format::Text => {
-            context.output.line(public.to_string());
+            output.line(key.to_string());
             let what_to_do = match role {
                 Role::Signer => {
                     "This key goes into [signing] trusted on every host, or into a list of signers. The file is for [signing] \
@@ -193,25 +130,9 @@ fn signing(context: &Context, file: &Path, role: Role) -> Result<Exit, Failure> 
                      sign."
                 }
             };
-            context.output.detail(format!("fingerprint {}", public.fingerprint()));
-            context.output.detail(what_to_do);
+            output.detail(format!("fingerprint {}", key.fingerprint()));
+            output.detail(what_to_do);
         }
     }
-    Ok(Exit::Done)
-}
-
-/// What to do where a file with a key is there.
-const KEYS_STAY: &str = "a key that backups may depend on is never overwritten; give another file";
-
-fn write(file: &Path, content: &SecretString, where_it_exists: &str) -> Result<(), Failure> {
-    let written = durable::create_new(file, content.expose_secret().as_bytes(), FILE_MODE);
-    written.map_err(|error| match error {
-        durable::Error::Exists { path } => {
-            Failure::new(Exit::Refused, format!("{} exists", path.display())).next(where_it_exists)
-        }
-        durable::Error::Io { .. } => Failure::new(
-            Exit::Failed,
-            format!("cannot write {}: {}", file.display(), with_causes(&error)),
-        ),
-    })
+    Ok(())
 }

@@ -1,18 +1,17 @@
 //! `lifeboat list`: what there is.
 
 use clap::ValueHint;
-use serde::{Serialize, Serializer};
 
 use super::arguments::From;
 use super::{Context, Exit, Failure, host};
-use crate::catalog::{Backup, Catalog, LatestError, Lineage, RolledBack, Stranger};
+use crate::catalog::{Backup, LatestError, Lineage};
 use crate::destinations::Destinations;
 use crate::jobs::named_backup::no_latest;
 use crate::jobs::point::{KnownWindow, Stretch, stretches, windows};
 use crate::jobs::stores::read_configured;
+use crate::json;
 use crate::layout::Proof;
-use crate::model::{ByteSize, ChainId, LineageId, Revision};
-use crate::signing::SignerKey;
+use crate::model::ByteSize;
 use crate::terminal::{Format, Output, Table};
 use crate::text::{age, brief, clean, count, rfc3339};
 
@@ -30,126 +29,6 @@ pub struct Args {
     /// Also what is no backup: unfinished ones, files of others, and what no trusted signer has signed
     #[arg(long)]
     all: bool,
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    /// What is wrong with the configuration; the rest is by the last one that was right.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<serde_json::Value>,
-    backups: Each<'a, BackupDocument>,
-    windows: Vec<WindowDocument>,
-    lineages: Vec<LineageDocument>,
-    latest: Option<ChainId>,
-    damaged: Vec<String>,
-    unreadable: Vec<Unreadable>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    incomplete: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    foreign: Option<Vec<String>>,
-    /// What counts for nothing, because no trusted signer has signed it.
-    strangers: Vec<StrangerDocument>,
-    rolled_back: Vec<RolledBackDocument>,
-}
-
-/// A document for each backup, made while it is written: there may be a hundred thousand.
-struct Each<'a, T> {
-    backups: &'a [Backup],
-    document: fn(&Backup) -> Option<T>,
-}
-
-impl<T: Serialize> Serialize for Each<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.backups.iter().filter_map(self.document))
-    }
-}
-
-/// One backup, as programs see it.
-#[derive(Serialize)]
-pub(super) struct BackupDocument {
-    id: ChainId,
-    kind: crate::layout::Kind,
-    chain: ChainId,
-    lineage: LineageId,
-    from_revision: Revision,
-    to_revision: Revision,
-    time: String,
-    bytes: u64,
-    stored_bytes: u64,
-    etcd_version: String,
-    keys: Option<u64>,
-    pinned: bool,
-    proof: Proof,
-    /// When a copy of it was last checked by itself.
-    checked_at: Option<String>,
-    destinations: Vec<String>,
-    note: Option<String>,
-    faults: Vec<String>,
-    signer: Option<SignerKey>,
-}
-
-#[derive(Serialize)]
-struct WindowDocument {
-    chain: ChainId,
-    from_revision: Revision,
-    to_revision: Revision,
-    from_time: String,
-    to_time: String,
-    /// Why no more follows.
-    ends: Option<String>,
-}
-
-#[derive(Serialize)]
-struct LineageDocument {
-    lineage: LineageId,
-    backups: usize,
-    highest_revision: Revision,
-    accepted: bool,
-}
-
-#[derive(Serialize)]
-struct StrangerDocument {
-    destination: String,
-    object: String,
-    signer: Option<SignerKey>,
-    error: String,
-}
-
-impl StrangerDocument {
-    fn of(stranger: &Stranger) -> Self {
-        StrangerDocument {
-            destination: stranger.destination.clone(),
-            object: stranger.object.to_string(),
-            signer: stranger.why.signer(),
-            error: stranger.why.to_string(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct RolledBackDocument {
-    destination: String,
-    seen: ChainId,
-    seen_revision: Revision,
-    newest: Option<ChainId>,
-}
-
-impl RolledBackDocument {
-    fn of(back: &RolledBack) -> Self {
-        RolledBackDocument {
-            destination: back.destination.clone(),
-            seen: back.seen.chain.clone(),
-            seen_revision: back.seen.revision,
-            newest: back.shows.as_ref().map(|shows| shows.chain.clone()),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Unreadable {
-    destination: String,
-    error: String,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -170,9 +49,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     for damaged in places.catalog.damaged() {
         context.output.warn(format!("{damaged}: {}", damaged.fault));
     }
+    let known = windows(&places);
     match context.output.format {
-        Format::Json => context.output.json(&document(&places, broken.as_ref(), args.all)),
-        Format::Text => print(&context.output, &places, args.all),
+        Format::Json => {
+            let document = json::list::Document::of(&places, &known, broken.as_ref(), args.all);
+            context.output.json(&document);
+        }
+        Format::Text => print(&context.output, &places, &known, args.all),
     }
     match (places.unreadable.is_empty(), places.stores.is_empty()) {
         (true, _) if broken.is_some() => Ok(Exit::Failed),
@@ -186,14 +69,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
 }
 
-fn print(output: &Output, places: &Destinations, all: bool) {
+fn print(output: &Output, places: &Destinations, known: &[KnownWindow<'_>], all: bool) {
     let catalog = &places.catalog;
     let lineages = catalog.lineages();
     if catalog.backups().is_empty() && places.unreadable.is_empty() {
         output.sentence(format!("no backups of cluster {}", places.cluster));
     }
     let accepted = catalog.accepted_lineage();
-    let known = windows(places);
     for (index, lineage) in lineages.iter().enumerate() {
         if lineages.len() > 1 {
             if index > 0 {
@@ -329,85 +211,4 @@ fn table<'a>(backups: impl Iterator<Item = &'a Backup>) -> Table {
         ]);
     }
     table
-}
-
-fn document<'a>(places: &'a Destinations, broken: Option<&Failure>, all: bool) -> Document<'a> {
-    let catalog: &Catalog = &places.catalog;
-    let accepted = catalog.accepted_lineage().ok();
-    let lineage = |lineage: Lineage| LineageDocument {
-        accepted: accepted.as_ref().is_some_and(|accepted| accepted.id == lineage.id),
-        lineage: lineage.id,
-        backups: lineage.backups,
-        highest_revision: lineage.highest,
-    };
-    let unreadable = places.unreadable.iter().map(|(destination, error)| Unreadable {
-        destination: destination.clone(),
-        error: error.clone(),
-    });
-    Document {
-        schema: 1,
-        error: broken.map(Failure::to_value),
-        backups: Each {
-            backups: catalog.backups(),
-            document: |backup| Some(BackupDocument::new(backup)),
-        },
-        windows: windows(places).iter().map(WindowDocument::of).collect(),
-        lineages: catalog.lineages().into_iter().map(lineage).collect(),
-        latest: catalog.latest().ok().map(|latest| latest.id().clone()),
-        damaged: catalog
-            .damaged()
-            .iter()
-            .map(|damaged| format!("{damaged}: {}", damaged.fault))
-            .collect(),
-        unreadable: unreadable.collect(),
-        incomplete: all.then(|| catalog.incomplete().iter().map(|left| left.chain.to_string()).collect()),
-        foreign: all.then(|| catalog.foreign().map(str::to_owned).collect()),
-        strangers: catalog.strangers().iter().map(StrangerDocument::of).collect(),
-        rolled_back: places.rolled_back.iter().map(RolledBackDocument::of).collect(),
-    }
-}
-
-impl WindowDocument {
-    fn of(known: &KnownWindow<'_>) -> WindowDocument {
-        WindowDocument {
-            chain: known.backup.id().clone(),
-            from_revision: known.window.from,
-            to_revision: known.window.to,
-            from_time: rfc3339(known.from_time),
-            to_time: rfc3339(known.to_time),
-            ends: known.ends(),
-        }
-    }
-}
-
-impl BackupDocument {
-    /// What programs see of `backup`.
-    pub fn new(backup: &Backup) -> Self {
-        let manifest = backup.manifest();
-        BackupDocument {
-            id: backup.id().clone(),
-            kind: manifest.kind,
-            chain: manifest.chain.clone(),
-            lineage: manifest.lineage.clone(),
-            from_revision: manifest.from_revision,
-            to_revision: manifest.to_revision,
-            time: rfc3339(manifest.first_byte_at),
-            bytes: manifest.plain.bytes,
-            stored_bytes: manifest.stored.bytes,
-            etcd_version: manifest.etcd_version.to_string(),
-            keys: manifest.keys,
-            pinned: backup.is_pinned(),
-            proof: backup.proof(),
-            checked_at: backup
-                .copies
-                .iter()
-                .filter_map(|copy| copy.checked_at)
-                .max()
-                .map(rfc3339),
-            destinations: backup.destinations().map(str::to_owned).collect(),
-            note: manifest.note.as_deref().map(str::to_owned),
-            faults: backup.faults(),
-            signer: backup.signer(),
-        }
-    }
 }

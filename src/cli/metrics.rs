@@ -1,9 +1,8 @@
 //! `lifeboat metrics`: the metrics once, as the agent serves them.
 
-use serde::Serialize;
-
 use super::{Context, Exit, Failure, host};
-use crate::agent::{Flavour, Report, Sample, render, samples};
+use crate::agent::{Flavour, Report, render, samples};
+use crate::json;
 use crate::terminal::Format;
 
 /// Print the metrics once, as the agent serves them
@@ -19,22 +18,16 @@ pub struct Args {
     openmetrics: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    metrics: Vec<Sample>,
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (config, _) = host::last_configuration(context)?;
     let state = host::state_to_read(&config.cluster.name)?;
     let report = Report::read(state.folder()).map_err(|error| Failure::new(Exit::Failed, error))?;
     let (report, is_up, now) = (report.as_ref(), state.agent_runs(), host::now());
     match context.output.format {
-        Format::Json => context.output.json(&Document {
-            schema: 1,
-            metrics: samples(report, is_up, now),
-        }),
+        Format::Json => {
+            let samples = samples(report, is_up, now);
+            context.output.json(&json::metrics::Document::of(samples));
+        }
         Format::Text => {
             let flavour = match args.openmetrics {
                 true => Flavour::OpenMetrics,

@@ -34,7 +34,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use serde::Serialize;
 
 use arguments::From;
 pub use exit::{Exit, Failure};
@@ -348,14 +347,6 @@ fn listen(context: &Context) -> Interrupt {
 /// The same as a flag, for work that does not wait.
 fn interrupted_flag(context: &Context) -> Arc<AtomicBool> {
     listen(context).flag
-}
-
-/// What a command did, as its document: the version of the schema before it.
-#[derive(Serialize)]
-struct Document<'a, T> {
-    schema: u32,
-    #[serde(flatten)]
-    content: &'a T,
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! `lifeboat notify --test`: does whoever is to be told hear of it?
 
-use serde::Serialize;
-
 use super::host;
 use super::{Context, Exit, Failure};
-use crate::agent::notify_once;
+use crate::agent::notify_once::{Tried, try_all};
+use crate::json;
 use crate::terminal::Format;
 
 /// Try the program and the address of [notify]
@@ -20,34 +19,11 @@ pub struct Args {
     test: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    tried: Vec<Tried>,
-}
-
-#[derive(Serialize)]
-struct Tried {
-    /// `on_failure` or `heartbeat`.
-    key: &'static str,
-    ok: bool,
-    error: Option<String>,
-}
-
 pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
     host::settle()?;
     let (notify, cluster) = (&config.notify, config.cluster.name.as_str());
-    let tried = context.runtime.block_on(async {
-        let mut tried = Vec::new();
-        if let Some(program) = &notify.on_failure {
-            tried.push(("on_failure", notify_once::hook(program, cluster).await));
-        }
-        if let Some(url) = &notify.heartbeat {
-            tried.push(("heartbeat", notify_once::heartbeat(url).await));
-        }
-        tried
-    });
+    let tried = context.runtime.block_on(try_all(notify, cluster));
     if tried.is_empty() {
         return Err(Failure::new(
             Exit::Configuration,
@@ -55,24 +31,16 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         )
         .next("see `[notify]` in config.example.toml"));
     }
-    let tried: Vec<Tried> = tried
-        .into_iter()
-        .map(|(key, outcome)| Tried {
-            key,
-            ok: outcome.is_ok(),
-            error: outcome.err(),
-        })
-        .collect();
-    let failures = tried.iter().filter(|tried| !tried.ok).count();
+    let failures = tried.iter().filter(|tried| tried.error.is_some()).count();
     let exit = match failures {
         0 => Exit::Done,
         failures if failures == tried.len() => Exit::Failed,
         _ => Exit::Partly,
     };
     match context.output.format {
-        Format::Json => context.output.json(&Document { schema: 1, tried }),
+        Format::Json => context.output.json(&json::notify::Document::of(&tried)),
         Format::Text => {
-            for Tried { key, error, .. } in &tried {
+            for Tried { key, error } in &tried {
                 let line = match error {
                     None => format!("notify.{key}: ok"),
                     Some(error) => format!("notify.{key}: failed: {error}"),

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::arguments::duration;
 use super::{Context, Exit, Failure, host};
 use crate::jobs::pin::{Change, carry_out};
-use crate::model::ChainId;
+use crate::json;
 use crate::terminal::Format;
 
 /// Exclude a backup from retention, in every destination that has it
@@ -37,14 +35,6 @@ pub struct UnpinArgs {
     wait: Duration,
 }
 
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    id: ChainId,
-    pinned: bool,
-    destinations: Vec<String>,
-}
-
 pub(super) fn pin(context: &Context, args: PinArgs) -> Result<Exit, Failure> {
     change(context, &args.id, args.wait, Change::Pin { note: args.note })
 }
@@ -55,26 +45,19 @@ pub(super) fn unpin(context: &Context, args: UnpinArgs) -> Result<Exit, Failure>
 
 fn change(context: &Context, id: &str, wait: Duration, change: Change) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
-    let pinned = matches!(change, Change::Pin { .. });
     let changed = carry_out(&config, id, wait, &change, &context.output)?;
-    let document = Document {
-        schema: 1,
-        id: changed.id,
-        pinned,
-        destinations: changed.destinations,
-    };
     match context.output.format {
-        Format::Json => context.output.json(&document),
+        Format::Json => context.output.json(&json::pin::Document::of(&changed)),
         Format::Text => {
-            let verb = if pinned { "pinned" } else { "unpinned" };
-            let places = document.destinations.join(", ");
-            context.output.line(format!("{verb} {} in {places}", document.id));
+            let verb = if changed.pinned { "pinned" } else { "unpinned" };
+            let places = changed.destinations.join(", ");
+            context.output.line(format!("{verb} {} in {places}", changed.id));
         }
     }
     for error in &changed.errors {
         context.output.problem(error);
     }
-    match (changed.errors.is_empty(), document.destinations.is_empty()) {
+    match (changed.errors.is_empty(), changed.destinations.is_empty()) {
         (true, _) => Ok(Exit::Done),
         (false, false) => Ok(Exit::Partly),
         (false, true) => Ok(Exit::Failed),

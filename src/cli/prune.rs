@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::arguments::duration;
-use super::{Context, Document, Exit, Failure, host};
+use super::{Context, Exit, Failure, host};
 use crate::jobs::clock;
 use crate::jobs::prune::{Pruned, Row, abandoned};
 use crate::jobs::stores::read_configured;
+use crate::json;
 use crate::prune::ByAge;
 use crate::terminal::{Format, Output, ask, need_somebody};
 use crate::text::brief;
@@ -82,10 +83,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         .errors
         .extend(unread.map(|(name, error)| format!("destination {name}: {error}")));
     match context.output.format {
-        Format::Json => context.output.json(&Document {
-            schema: 1,
-            content: &pruned,
-        }),
+        Format::Json => context.output.json(&json::prune::document(&pruned)),
         Format::Text => print(&context.output, &pruned),
     }
     if !args.damaged.is_empty() && pruned.remove.is_empty() && pruned.errors.is_empty() {

@@ -1,6 +1,5 @@
 //! `lifeboat rebuild`: a data directory, offline.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -8,22 +7,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::ValueHint;
-use serde::Serialize;
 
-use super::arguments::{PointArgs, SourceArgs, Used, duration};
+use super::arguments::{PointArgs, SourceArgs, duration};
 use super::{Context, Exit, Failure};
 use crate::etcd_settings::shell_word as word;
 use crate::jobs::follow;
 use crate::jobs::inspect::refuse_living;
 use crate::jobs::point::Point;
-use crate::jobs::rebuild::{Asked, chown, expected, failure, leave_word, left_behind, warnings};
+use crate::jobs::rebuild::{Asked, Flags, Made, expected, failure, leave_word, left_behind};
 use crate::jobs::source::described;
+use crate::json;
 use crate::keyspace::EtcdLine;
-use crate::layout::Manifest;
-use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
-use crate::rebuild::{
-    Applied, ContentProof, DigestRule, Error, LeftBehind, Plan, Progress, Rebuilt, Rewrite, Salvaged, rebuild,
-};
+use crate::model::ByteSize;
+use crate::rebuild::{ContentProof, DigestRule, Error, LeftBehind, Plan, Progress, Rewrite, rebuild};
 use crate::terminal::{Bar, Format, Output};
 use crate::text::{compacted, count};
 
@@ -103,90 +99,6 @@ pub struct Args {
     etcd_version: Option<EtcdLine>,
 }
 
-/// The flags of etcd, by name.
-pub(super) type Flags = BTreeMap<&'static str, String>;
-
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    backup: Option<Used>,
-    data_dir: PathBuf,
-    wal_dir: Option<PathBuf>,
-    member_id: MemberId,
-    cluster_id: ClusterId,
-    cluster_token: String,
-    revision: Revision,
-    hash_kv: HashKv,
-    proof: &'static str,
-    live_keys: u64,
-    database_bytes: u64,
-    leases: Vec<LeaseDocument>,
-    auth_enabled: bool,
-    salvaged: Option<SalvagedDocument>,
-    applied: Option<AppliedDocument>,
-    flags: Flags,
-    #[serde(skip)]
-    members: usize,
-    /// What gives the directories to etcd's user, where root has made them.
-    #[serde(skip)]
-    chown: Option<String>,
-    warnings: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct SalvagedDocument {
-    entries: u64,
-    uncommitted_entries: u64,
-    from_revision: Option<Revision>,
-    to_revision: Option<Revision>,
-    torn: bool,
-}
-
-impl SalvagedDocument {
-    fn of(salvaged: Salvaged) -> SalvagedDocument {
-        SalvagedDocument {
-            entries: salvaged.entries,
-            uncommitted_entries: salvaged.uncommitted,
-            from_revision: salvaged.first,
-            to_revision: salvaged.first.map(|_| salvaged.last),
-            torn: salvaged.torn.is_some(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct AppliedDocument {
-    from_revision: Revision,
-    to_revision: Revision,
-    revisions: u64,
-    changes: u64,
-    deltas: u64,
-    checkpoints: u64,
-    matched_revision: Option<Revision>,
-    not_compared: u64,
-}
-
-impl AppliedDocument {
-    fn of(applied: Applied) -> AppliedDocument {
-        AppliedDocument {
-            from_revision: applied.from,
-            to_revision: applied.to,
-            revisions: applied.revisions,
-            changes: applied.changes,
-            deltas: applied.deltas,
-            checkpoints: applied.checkpoints.found,
-            matched_revision: applied.checkpoints.matched,
-            not_compared: applied.checkpoints.not_compared,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct LeaseDocument {
-    id: String,
-    ttl_seconds: i64,
-}
-
 impl Args {
     fn asked(&self) -> Asked<'_> {
         Asked {
@@ -229,7 +141,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             plan: &plan,
             every: args.every,
         };
-        return super::follow::run(context, &asked, &flags(&args, &plan), &interrupted);
+        return super::follow::run(context, &asked, &args.asked().flags(&plan), &interrupted);
     }
     let left = left_behind(args.source.source(), args.from_data_dir, &plan)?;
     let (source, plan) = match left {
@@ -277,87 +189,42 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     );
     found.tell_notes(&context.output);
     let rebuilt = rebuilt?;
-    let mut document = document(&args, &plan, &rebuilt, manifest.as_ref());
+    let mut made = Made::of(&args.asked(), &plan, &rebuilt, manifest.as_ref());
     // For people that is the first of the next steps.
-    if let (Format::Json, Some(chown)) = (context.output.format, &document.chown) {
+    if let (Format::Json, Some(chown)) = (context.output.format, &made.chown) {
         let text = format!("what was made belongs to root; for an etcd that runs as user etcd: {chown}");
-        document.warnings.push(text);
+        made.warnings.push(text);
     }
-    for warning in &document.warnings {
+    for warning in &made.warnings {
         context.output.warn(warning);
     }
-    let is_accepted = leave_word(document.cluster_id, document.revision);
+    let is_accepted = leave_word(plan.membership.cluster_id(), rebuilt.revision);
     match context.output.format {
-        Format::Json => context.output.json(&document),
-        Format::Text => print(&context.output, &document, &rebuilt, manifest.as_ref(), is_accepted),
+        Format::Json => context.output.json(&json::rebuild::Document::of(&made)),
+        Format::Text => print(&context.output, &made, is_accepted),
     }
     Ok(Exit::Done)
 }
 
-/// What etcd is to be started with.
-fn flags(args: &Args, plan: &Plan) -> Flags {
-    let mut flags = BTreeMap::from([
-        ("--data-dir", plan.data_dir.display().to_string()),
-        ("--name", args.name.clone()),
-        ("--initial-advertise-peer-urls", plan.member.peer_urls.join(",")),
-        ("--initial-cluster", args.initial_cluster.clone()),
-        // With it etcd never makes a new cluster in a directory that turns out to be empty.
-        ("--initial-cluster-state", "existing".to_owned()),
-        ("--initial-cluster-token", args.initial_cluster_token.clone()),
-    ]);
-    if let Some(wal_dir) = &plan.wal_dir {
-        flags.insert("--wal-dir", wal_dir.display().to_string());
-    }
-    flags
-}
-
-fn document(args: &Args, plan: &Plan, rebuilt: &Rebuilt, manifest: Option<&Manifest>) -> Document {
-    Document {
-        schema: 1,
-        backup: manifest.map(Used::of),
-        data_dir: plan.data_dir.clone(),
-        wal_dir: plan.wal_dir.clone(),
-        member_id: plan.member.id,
-        cluster_id: plan.membership.cluster_id(),
-        cluster_token: args.initial_cluster_token.clone(),
-        revision: rebuilt.revision,
-        hash_kv: rebuilt.hash_kv,
-        proof: match rebuilt.proof {
-            ContentProof::Content => "content",
-            ContentProof::HashKv => "hash_kv",
-        },
-        live_keys: rebuilt.live_keys,
-        database_bytes: rebuilt.database_bytes,
-        leases: rebuilt
-            .leases
-            .iter()
-            .map(|lease| LeaseDocument {
-                id: lease.id.to_string(),
-                ttl_seconds: lease.ttl_seconds,
-            })
-            .collect(),
-        auth_enabled: rebuilt.auth.enabled,
-        salvaged: rebuilt.salvaged.map(SalvagedDocument::of),
-        applied: rebuilt.applied.map(AppliedDocument::of),
-        flags: flags(args, plan),
-        members: plan.membership.members().len(),
-        chown: chown(plan, rebuilt),
-        warnings: warnings(&args.initial_cluster_token, rebuilt),
-    }
-}
-
-fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Option<&Manifest>, is_accepted: bool) {
+fn print(output: &Output, made: &Made<'_>, is_accepted: bool) {
+    let Made {
+        plan,
+        rebuilt,
+        manifest,
+        flags,
+        ..
+    } = made;
     let field = |name: &str, value: String| output.field(name, value);
     if let Some(manifest) = manifest {
         field("backup", described(manifest));
     }
-    field("data directory", document.data_dir.display().to_string());
-    if let Some(wal_dir) = &document.wal_dir {
+    field("data directory", plan.data_dir.display().to_string());
+    if let Some(wal_dir) = &plan.wal_dir {
         field("wal directory", wal_dir.display().to_string());
     }
-    field("cluster id", document.cluster_id.to_string());
-    field("member id", document.member_id.to_string());
-    field("revision", document.revision.to_string());
+    field("cluster id", plan.membership.cluster_id().to_string());
+    field("member id", plan.member.id.to_string());
+    field("revision", rebuilt.revision.to_string());
     if let Some(salvaged) = &rebuilt.salvaged {
         let entries = match salvaged.entries {
             1 => "1 entry".to_owned(),
@@ -387,7 +254,7 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
             ),
         );
     }
-    let hash = document.hash_kv;
+    let hash = rebuilt.hash_kv;
     let compacted = compacted(hash);
     let proof = match rebuilt.proof {
         ContentProof::HashKv => ", equal to what the member reported",
@@ -425,13 +292,13 @@ fn print(output: &Output, document: &Document, rebuilt: &Rebuilt, manifest: Opti
         .to_owned(),
     );
     output.line("");
-    print_flags(output, &document.flags);
+    print_flags(output, flags);
     output.line("");
     output.line("next:");
-    if let Some(chown) = &document.chown {
+    if let Some(chown) = &made.chown {
         output.line(format!("  if etcd runs as user etcd: {chown}"));
     }
-    if let (Some(manifest), true) = (manifest, document.members > 1) {
+    if let (Some(manifest), true) = (manifest, plan.membership.members().len() > 1) {
         output.sentence(format!(
             "  on the other hosts the same backup, each with its own name: `lifeboat rebuild {} …`",
             manifest.chain

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use serde::Serialize;
 
 use super::{Context, Exit, Failure, host};
 use crate::durable;
 use crate::error_chain::with_causes;
 use crate::jobs::sheet::{Made, members_without_peer_urls, sheet};
+use crate::json;
 use crate::terminal::Format;
-use crate::text::rfc3339;
 
 /// Who may read the file: there is no secret in it.
 const FILE_MODE: u32 = 0o644;
@@ -28,23 +27,13 @@ pub struct Args {
     html: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    cluster: String,
-    made_at: String,
-    version: &'static str,
-    html: Option<PathBuf>,
-    text: String,
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
-    let (now, version) = (host::now(), env!("CARGO_PKG_VERSION"));
+    let host = host::host_name().to_string();
     let made = Made {
-        at: now,
-        version,
-        host: &host::host_name().to_string(),
+        at: host::now(),
+        version: env!("CARGO_PKG_VERSION"),
+        host: &host,
     };
     let sheet = sheet(&config, made);
     for name in members_without_peer_urls(&config) {
@@ -59,14 +48,10 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         })?;
     }
     match (context.output.format, &args.html) {
-        (Format::Json, _) => context.output.json(&Document {
-            schema: 1,
-            cluster: config.cluster.name.to_string(),
-            made_at: rfc3339(now),
-            version,
-            html: args.html,
-            text: sheet.text(),
-        }),
+        (Format::Json, html) => {
+            let document = json::recovery_sheet::Document::of(&sheet, &config.cluster.name, made, html.as_deref());
+            context.output.json(&document);
+        }
         (Format::Text, Some(path)) => context.output.detail(format!("{} is written", path.display())),
         (Format::Text, None) => context.output.page(&sheet.text()),
     }

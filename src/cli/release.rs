@@ -1,9 +1,8 @@
 //! `lifeboat release`: the data that restores have kept is given up.
 
-use serde::Serialize;
-
 use super::{Context, Exit, Failure};
 use crate::jobs::restore::{KeptOf, Releasing, need_root};
+use crate::json;
 use crate::model::ByteSize;
 use crate::restore::RestoreId;
 use crate::terminal::{Format, ask, need_somebody};
@@ -28,13 +27,6 @@ pub struct Args {
     yes: bool,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    dry_run: bool,
-    released: &'a [KeptOf],
-}
-
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     need_root("release")?;
     let releasing = Releasing::find(args.restore.as_ref())?;
@@ -54,11 +46,9 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         releasing.carry_out(&context.output, context.runtime.handle())?;
     }
     match context.output.format {
-        Format::Json => context.output.json(&Document {
-            schema: 1,
-            dry_run: args.dry_run,
-            released: rows,
-        }),
+        Format::Json => context
+            .output
+            .json(&json::release::Document::of(&releasing, args.dry_run)),
         Format::Text if rows.is_empty() => context.output.line("nothing is kept"),
         Format::Text if args.dry_run => {
             for row in rows {

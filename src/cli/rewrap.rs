@@ -6,11 +6,12 @@ use std::time::Duration;
 use clap::ValueHint;
 
 use super::arguments::{IdentityArgs, duration};
-use super::{Context, Document, Exit, Failure, host};
+use super::{Context, Exit, Failure, host};
 use crate::jobs::backup::read_and_sweep;
 use crate::jobs::give_way::stop_for_restore;
 use crate::jobs::rewrap::{Results, Run, carry_out, refuse_unproven, wanted};
 use crate::jobs::stores::{open_to_write, read_configured};
+use crate::json;
 use crate::terminal::{Bar, Format};
 use crate::text::count;
 
@@ -87,10 +88,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     carry_out(&run, &context.output, &snapshots, &each, &mut results)?;
     drop(bar);
     match context.output.format {
-        Format::Json => context.output.json(&Document {
-            schema: 1,
-            content: &results,
-        }),
+        Format::Json => context.output.json(&json::rewrap::document(&results)),
         Format::Text => print(context, &results),
     }
     let rows = &results.rewrapped;

@@ -1,9 +1,8 @@
 //! `lifeboat rollback`: the data from before the last restore comes back.
 
-use serde::Serialize;
-
 use super::{Context, Exit, Failure};
-use crate::jobs::restore::{Ended, WayBack, need_root, not_revived};
+use crate::jobs::restore::{Ended, WayBack, need_root, not_revived, set_aside};
+use crate::json::rollback::Document;
 use crate::restore::{Ledger, Outcome, kept_path, made_path};
 use crate::terminal::{Format, Output, ask, need_somebody};
 
@@ -25,16 +24,6 @@ pub struct Args {
     /// Go back although other members serve the restored cluster
     #[arg(long)]
     although_serving: bool,
-}
-
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    id: String,
-    outcome: &'static str,
-    data_dir: String,
-    set_aside: Option<String>,
-    warnings: Vec<String>,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -66,14 +55,7 @@ fn preview(output: &Output, ledger: &Ledger) {
     let (id, data_dir) = (&plan.host.id, &plan.host.site.data_dir);
     let aside = made_path(data_dir, id);
     match output.format {
-        Format::Json => output.json(&Document {
-            schema: 1,
-            id: id.to_string(),
-            outcome: "planned",
-            data_dir: data_dir.display().to_string(),
-            set_aside: Some(aside.display().to_string()),
-            warnings: Vec::new(),
-        }),
+        Format::Json => output.json(&Document::planned(ledger)),
         Format::Text => {
             let field = |name: &str, value: String| output.field(name, value);
             field("restore", format!("{id} of {}", plan.cluster.backup.name));
@@ -99,29 +81,18 @@ fn report(output: &Output, ended: &Ended) -> Result<Exit, Failure> {
         ledger, outcome, notes, ..
     } = ended;
     let plan = &ledger.plan;
-    let aside = made_path(&plan.host.site.data_dir, &plan.host.id);
-    let set_aside = aside.exists().then(|| aside.display().to_string());
+    let aside = set_aside(ended);
     match output.format {
-        Format::Json => output.json(&Document {
-            schema: 1,
-            id: plan.host.id.to_string(),
-            outcome: match outcome {
-                Outcome::Undone { .. } => "undone",
-                Outcome::Restored => "restored",
-                Outcome::Waiting { .. } => "waiting",
-            },
-            data_dir: plan.host.site.data_dir.display().to_string(),
-            set_aside,
-            warnings: notes.clone(),
-        }),
+        Format::Json => output.json(&Document::of(ended, aside.as_deref())),
         Format::Text => {
             output.sentence(match ledger.had_nothing() {
                 true => format!("restore {} is taken back", plan.host.id),
                 false => format!("the data from before restore {} is back", plan.host.id),
             });
-            if let Some(aside) = set_aside {
+            if let Some(aside) = aside {
                 output.sentence(format!(
-                    "what was written since is kept in {aside} until `lifeboat release`"
+                    "what was written since is kept in {} until `lifeboat release`",
+                    aside.display()
                 ));
             }
         }

@@ -1,21 +1,17 @@
 //! `lifeboat show`: one backup in full.
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
 use super::arguments::From;
-use super::list::BackupDocument;
 use super::{Context, Exit, Failure};
-use crate::catalog::{Backup, FindError, PieceKind};
+use crate::catalog::{Backup, FindError};
 use crate::destinations::Destinations;
 use crate::jobs::headless::Headless;
 use crate::jobs::named_backup::chosen;
-use crate::jobs::point::{KnownWindow, window_of};
+use crate::jobs::point::{Counted, KnownWindow, window_of};
 use crate::jobs::source::described;
 use crate::jobs::stores;
-use crate::layout::delta::GapReason;
-use crate::layout::{Manifest, Origin, Proof, Span};
-use crate::model::{ByteSize, ChainId, Revision};
+use crate::json::show::{Document, HeadlessDocument};
+use crate::layout::{Manifest, Origin, Proof};
+use crate::model::ByteSize;
 use crate::terminal::{Format, Output};
 use crate::text::{clean, compacted, count, rfc3339};
 
@@ -30,163 +26,25 @@ pub struct Args {
     pub(super) from: From,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    backup: BackupDocument,
-    window: WindowDocument,
-    /// To the byte as it is stored.
-    manifest: &'a RawValue,
-}
-
-#[derive(Serialize)]
-struct WindowDocument {
-    from_revision: Revision,
-    to_revision: Revision,
-    from_time: String,
-    to_time: String,
-    deltas: usize,
-    packs: usize,
-    marks: usize,
-    epochs: Vec<u32>,
-    stored_bytes: u64,
-    /// Revisions that are missing before others that are there.
-    holes: Vec<HoleDocument>,
-    gaps: Vec<GapDocument>,
-}
-
-#[derive(Serialize)]
-struct HoleDocument {
-    from_revision: Revision,
-    to_revision: Revision,
-}
-
-impl HoleDocument {
-    fn of(span: &Span) -> HoleDocument {
-        HoleDocument {
-            from_revision: span.from(),
-            to_revision: span.to(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct GapDocument {
-    from_revision: Revision,
-    reason: Option<GapReason>,
-    detail: Option<String>,
-    found_at: Option<String>,
-}
-
-impl WindowDocument {
-    fn of(known: &KnownWindow<'_>) -> WindowDocument {
-        let pieces = known.following.pieces();
-        let of_kind = |kind| pieces.iter().filter(|piece| piece.kind == kind).count();
-        let gaps = known.gaps.iter().map(|gap| GapDocument {
-            from_revision: gap.from,
-            reason: gap.said.as_ref().map(|said| said.reason),
-            detail: gap.said.as_ref().map(|said| said.detail.clone()),
-            found_at: gap.said.as_ref().map(|said| rfc3339(said.found_at)),
-        });
-        WindowDocument {
-            from_revision: known.window.from,
-            to_revision: known.window.to,
-            from_time: rfc3339(known.from_time),
-            to_time: rfc3339(known.to_time),
-            deltas: of_kind(PieceKind::Delta),
-            packs: of_kind(PieceKind::Pack),
-            marks: known.following.marks(),
-            epochs: known.following.epochs().iter().map(|epoch| epoch.0).collect(),
-            stored_bytes: pieces.iter().map(|piece| piece.bytes).sum(),
-            holes: known.window.holes.iter().map(HoleDocument::of).collect(),
-            gaps: gaps.collect(),
-        }
-    }
-}
-
-/// What programs see of a chain without its full backup.
-#[derive(Serialize)]
-struct HeadlessDocument {
-    schema: u32,
-    backup: Option<()>,
-    window: Option<()>,
-    manifest: Option<()>,
-    headless: Remains,
-}
-
-#[derive(Serialize)]
-struct PointDocument {
-    id: ChainId,
-    from_revision: Revision,
-    to_revision: Revision,
-}
-
-#[derive(Serialize)]
-struct Remains {
-    chain: ChainId,
-    /// The revisions that are there, and cannot be restored.
-    stretches: Vec<HoleDocument>,
-    deltas: usize,
-    packs: usize,
-    marks: usize,
-    stored_bytes: u64,
-    destinations: Vec<String>,
-    /// Good backups with points among those revisions.
-    elsewhere: Vec<PointDocument>,
-    reason: String,
-    next: String,
-}
-
-impl Remains {
-    fn of(headless: &Headless) -> Remains {
-        let pieces = headless.following.pieces();
-        let of_kind = |kind| pieces.iter().filter(|piece| piece.kind == kind).count();
-        let there = headless.destinations.iter().filter(|(_, left)| left.objects > 0);
-        Remains {
-            chain: headless.chain.chain.clone(),
-            stretches: headless.stretches.iter().map(HoleDocument::of).collect(),
-            deltas: of_kind(PieceKind::Delta),
-            packs: of_kind(PieceKind::Pack),
-            marks: headless.following.marks(),
-            stored_bytes: pieces.iter().map(|piece| piece.bytes).sum(),
-            destinations: there.map(|(name, _)| name.clone()).collect(),
-            elsewhere: headless
-                .elsewhere
-                .iter()
-                .map(|(id, span)| PointDocument {
-                    id: id.clone(),
-                    from_revision: span.from(),
-                    to_revision: span.to(),
-                })
-                .collect(),
-            reason: headless.why(),
-            next: headless.next(),
-        }
-    }
-}
-
 /// Shows what is there of a chain without its full backup; the exit code is that of one that is not found.
 fn show_headless(context: &Context, headless: &Headless) -> Result<Exit, Failure> {
-    let (output, remains) = (&context.output, Remains::of(headless));
-    let failure = Failure::new(Exit::NotFound, &remains.reason).next(&remains.next);
+    let output = &context.output;
+    let failure = Failure::new(Exit::NotFound, headless.why()).next(headless.next());
     match output.format {
-        Format::Json => output.json(&HeadlessDocument {
-            schema: 1,
-            backup: None,
-            window: None,
-            manifest: None,
-            headless: remains,
-        }),
-        Format::Text => print_headless(output, headless, &remains),
+        Format::Json => output.json(&HeadlessDocument::of(headless)),
+        Format::Text => print_headless(output, headless),
     }
     failure.after_result(output)
 }
 
-fn print_headless(output: &Output, headless: &Headless, remains: &Remains) {
+fn print_headless(output: &Output, headless: &Headless) {
     let field = |name: &str, value: String| output.field(name, value);
     field(
         "backup",
-        format!("{}: the full backup is not there, only what follows it", remains.chain),
+        format!(
+            "{}: the full backup is not there, only what follows it",
+            headless.chain.chain
+        ),
     );
     for (name, left) in &headless.destinations {
         match (&left.unlisted, left.objects) {
@@ -201,24 +59,13 @@ fn print_headless(output: &Output, headless: &Headless, remains: &Remains) {
             field("no manifest", format!("{name}: {path}"));
         }
     }
-    let stretches = remains.stretches.iter();
-    stretches.for_each(|stretch| {
-        let HoleDocument {
-            from_revision,
-            to_revision,
-        } = stretch;
-        field("changes", format!("of revisions {from_revision} to {to_revision}"));
-    });
-    field(
-        "in",
-        format!(
-            "{}, {}, {}: {}",
-            count(remains.deltas as u64, "delta"),
-            count(remains.packs as u64, "pack"),
-            count(remains.marks as u64, "mark"),
-            ByteSize(remains.stored_bytes)
-        ),
-    );
+    for stretch in &headless.stretches {
+        field(
+            "changes",
+            format!("of revisions {} to {}", stretch.from(), stretch.to()),
+        );
+    }
+    field("in", objects(Counted::of(&headless.following)));
     for (_, from) in headless.following.gaps() {
         field("ends before", format!("revision {from}"));
     }
@@ -244,55 +91,52 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     match context.output.format {
         Format::Json => {
             let manifest = serde_json::from_slice(&bytes).expect("it has just been parsed");
-            let backup = BackupDocument::new(backup);
-            context.output.json(&Document {
-                schema: 1,
-                backup,
-                window: WindowDocument::of(&window),
-                manifest,
-            });
+            context.output.json(&Document::of(backup, &window, manifest));
         }
         Format::Text => {
             print(&context.output, backup, &manifest, &places);
-            print_window(&context.output, &WindowDocument::of(&window), &window);
+            print_window(&context.output, &window);
         }
     }
     Ok(Exit::Done)
 }
 
 /// What follows the full backup, where anything does.
-fn print_window(output: &Output, document: &WindowDocument, known: &KnownWindow<'_>) {
+fn print_window(output: &Output, known: &KnownWindow<'_>) {
     let field = |name: &str, value: String| output.field(name, value);
     if known.following.pieces().is_empty() && known.gaps.is_empty() {
         return;
     }
+    let window = &known.window;
     field(
         "every point",
         format!(
             "revisions {} to {}, {} to {}",
-            document.from_revision, document.to_revision, document.from_time, document.to_time
+            window.from,
+            window.to,
+            rfc3339(known.from_time),
+            rfc3339(known.to_time)
         ),
     );
-    field(
-        "by",
-        format!(
-            "{}, {}, {}: {}; {}",
-            count(document.deltas as u64, "delta"),
-            count(document.packs as u64, "pack"),
-            count(document.marks as u64, "mark"),
-            ByteSize(document.stored_bytes),
-            count(document.epochs.len() as u64, "epoch"),
-        ),
-    );
-    for hole in &document.holes {
-        field(
-            "missing",
-            format!("revisions {} to {}", hole.from_revision, hole.to_revision),
-        );
+    let epochs = count(known.following.epochs().len() as u64, "epoch");
+    field("by", format!("{}; {epochs}", objects(Counted::of(&known.following))));
+    for hole in &window.holes {
+        field("missing", format!("revisions {} to {}", hole.from(), hole.to()));
     }
     for gap in &known.gaps {
         field("ends before", format!("revision {}: {}", gap.from, gap.words()));
     }
+}
+
+/// What follows a full backup, in numbers.
+fn objects(counted: Counted) -> String {
+    format!(
+        "{}, {}, {}: {}",
+        count(counted.deltas as u64, "delta"),
+        count(counted.packs as u64, "pack"),
+        count(counted.marks as u64, "mark"),
+        ByteSize(counted.stored_bytes)
+    )
 }
 
 fn print(output: &Output, backup: &Backup, manifest: &Manifest, places: &Destinations) {

@@ -3,13 +3,12 @@
 use clap::ValueHint;
 
 use super::arguments::{From, IdentityArgs};
-use super::{Context, Document, Exit, Failure, host};
-use crate::destinations::Destinations;
-use crate::jobs::named_backup::chosen;
+use super::{Context, Exit, Failure, host};
 use crate::jobs::signing;
 use crate::jobs::source::source_failure;
 use crate::jobs::stores::read_configured;
-use crate::jobs::verify::{Depth, Results, Run, Wanted, verify_each, worse};
+use crate::jobs::verify::{Depth, Results, Run, Wanted, Which, verify_each, worse};
+use crate::json;
 use crate::layout::Proof;
 use crate::terminal::{Bar, Format, Output};
 use crate::text::{clean, count};
@@ -87,7 +86,13 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         destinations: &places,
         explain: |error, manifest| source_failure(error, Some(manifest)),
     };
-    let wanted = wanted(context, &args, &places)?;
+    let which = match (&args.id, args.all, args.sample) {
+        (Some(id), ..) => Which::Named(id),
+        (None, true, _) => Which::All,
+        (None, false, Some(share)) => Which::Share(share),
+        (None, false, None) => Which::Named("latest"),
+    };
+    let wanted = Wanted::of(which, &places, &context.output)?;
     let mut results = Results::default();
     if args.id.is_none() {
         results.damaged(&places, args.all);
@@ -101,10 +106,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // What was found is kept beside the backups, and the agent judges by it.
     told.iter().for_each(|state| host::tell_agent(state, "verify"));
     match context.output.format {
-        Format::Json => context.output.json(&Document {
-            schema: 1,
-            content: &results,
-        }),
+        Format::Json => context.output.json(&json::verify::document(&results)),
         Format::Text => print(&context.output, &results, &run),
     }
     results.errors.iter().for_each(|error| context.output.problem(error));
@@ -119,19 +121,6 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         )
         .after_result(&context.output),
     }
-}
-
-fn wanted<'a>(context: &Context, args: &Args, places: &'a Destinations) -> Result<Wanted<'a>, Failure> {
-    let wanted = match (&args.id, args.all, args.sample) {
-        (Some(id), ..) => return Ok(Wanted::all(vec![chosen(&context.output, places, id)?])),
-        (None, true, _) => Wanted::all(places.catalog.backups().iter().collect()),
-        (None, false, Some(share)) => Wanted::share(places, share),
-        (None, false, None) => return Ok(Wanted::all(vec![chosen(&context.output, places, "latest")?])),
-    };
-    if places.stores.is_empty() && !places.unreadable.is_empty() {
-        return Err(Failure::new(Exit::Failed, "no destination could be read"));
-    }
-    Ok(wanted)
 }
 
 /// What is said where there is no key.

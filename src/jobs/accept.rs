@@ -26,6 +26,13 @@ pub struct Accepted {
     pub failed: Vec<Missed>,
 }
 
+impl Accepted {
+    /// Whether any destination had another word, or none.
+    pub fn has_changed(&self) -> bool {
+        !self.destinations.is_empty()
+    }
+}
+
 /// A destination that does not have the word.
 #[derive(Debug, Serialize)]
 pub struct Missed {

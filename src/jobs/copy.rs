@@ -1,4 +1,7 @@
-//! A destination that was away, or is slower than the others, gets what it lacks from one that has it.
+//! A destination that was away, or is slower than the others, gets what it lacks from one that has it; and what an operator has
+//! copied (`by_hand`).
+
+pub mod by_hand;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use crate::durable;
 use crate::error_chain::with_causes;
 use crate::keyspace::entries::execute;
 use crate::keyspace::{
-    CompactionMarks, Held, History, Inspection, KeyValue, LiveKeys, Prefixes, RewrittenSize, Summary, Versions,
+    CompactionMarks, EtcdLine, Held, History, Inspection, KeyValue, Lease, LiveKeys, Prefixes, RevisionKey,
+    RewrittenSize, Summary, Version, Versions,
 };
 use crate::layout::Manifest;
 use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
@@ -115,6 +116,39 @@ impl Named {
 }
 
 impl Inspected {
+    /// The number that `etcdutl snapshot status` of a line calls its keys.
+    pub fn total_keys(&self, line: EtcdLine) -> u64 {
+        match line {
+            EtcdLine::V3_4 | EtcdLine::V3_5 => self.walk.summary.total_entries,
+            EtcdLine::V3_6 | EtcdLine::V3_7 => self.walk.replayed.live_keys.unwrap_or(0),
+        }
+    }
+
+    /// The keys that are there at the last revision.
+    pub fn live_keys(&self) -> u64 {
+        self.walk.replayed.clients_keys().unwrap_or(0)
+    }
+
+    /// The revision as etcd's tools print it: that of the last entry of the log, 0 where it has none.
+    pub fn revision(&self) -> i64 {
+        let last = self.walk.summary.last.map(RevisionKey::main);
+        last.map_or(0, Revision::get)
+    }
+
+    /// The version of etcd that is written in it.
+    pub fn etcd_version(&self) -> Option<&Version> {
+        let summary = &self.walk.summary;
+        let of_storage = summary.meta.storage_version.as_ref();
+        of_storage.or(summary.cluster_version.as_ref())
+    }
+
+    /// How many live keys hang on a lease.
+    pub fn keys_on(&self, lease: &Lease) -> u64 {
+        let leases = &self.walk.replayed.leases;
+        let place = leases.binary_search_by_key(&lease.id, |(id, _)| *id);
+        place.map_or(0, |place| leases[place].1)
+    }
+
     /// How many faults there are.
     pub fn fault_count(&self) -> u64 {
         self.wrong.len() as u64 + self.walk.fault_count()

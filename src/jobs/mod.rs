@@ -35,6 +35,7 @@ pub mod host;
 pub mod identities;
 pub mod inspect;
 mod job_metrics;
+pub mod keygen;
 pub mod last_seen;
 pub mod named_backup;
 pub mod named_store;

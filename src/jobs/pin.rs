@@ -28,6 +28,8 @@ pub enum Change {
 pub struct Changed {
     /// The backup.
     pub id: ChainId,
+    /// Whether retention passes it over now.
+    pub pinned: bool,
     /// The destinations where it is so now.
     pub destinations: Vec<String>,
     /// Why it is not elsewhere.
@@ -71,6 +73,7 @@ pub fn carry_out(
     }
     Ok(Changed {
         id: backup.id().clone(),
+        pinned: words.is_some(),
         destinations: done,
         errors,
     })

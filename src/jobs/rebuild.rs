@@ -1,5 +1,6 @@
 //! A data directory that is laid out by hand: what is asked for as a plan, and what is said of it and of errors.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,62 @@ impl Asked<'_> {
             left: None,
             history: None,
         })
+    }
+}
+
+/// The flags of etcd, by name.
+pub type Flags = BTreeMap<&'static str, String>;
+
+impl Asked<'_> {
+    /// What etcd is to be started with on what `plan` makes.
+    pub fn flags(&self, plan: &Plan) -> Flags {
+        let mut flags = BTreeMap::from([
+            ("--data-dir", plan.data_dir.display().to_string()),
+            ("--name", self.name.to_owned()),
+            ("--initial-advertise-peer-urls", plan.member.peer_urls.join(",")),
+            ("--initial-cluster", self.members.to_owned()),
+            // With it etcd never makes a new cluster in a directory that turns out to be empty.
+            ("--initial-cluster-state", "existing".to_owned()),
+            ("--initial-cluster-token", self.token.to_owned()),
+        ]);
+        if let Some(wal_dir) = &plan.wal_dir {
+            flags.insert("--wal-dir", wal_dir.display().to_string());
+        }
+        flags
+    }
+}
+
+/// A data directory that was made, and what should be known of it.
+#[derive(Debug)]
+pub struct Made<'a> {
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// What came of it.
+    pub rebuilt: &'a Rebuilt,
+    /// The backup that it was made of, unless that was a file.
+    pub manifest: Option<&'a Manifest>,
+    /// The cluster's token.
+    pub token: &'a str,
+    /// What etcd is to be started with.
+    pub flags: Flags,
+    /// What gives the directories to etcd's user, where root has made them.
+    pub chown: Option<String>,
+    /// What should be known.
+    pub warnings: Vec<String>,
+}
+
+impl<'a> Made<'a> {
+    /// What was made of `manifest`, if that was a backup.
+    pub fn of(asked: &Asked<'a>, plan: &'a Plan, rebuilt: &'a Rebuilt, manifest: Option<&'a Manifest>) -> Made<'a> {
+        Made {
+            plan,
+            rebuilt,
+            manifest,
+            token: asked.token,
+            flags: asked.flags(plan),
+            chown: chown(plan, rebuilt),
+            warnings: warnings(asked.token, rebuilt),
+        }
     }
 }
 
@@ -209,7 +266,7 @@ pub fn failure(error: &Error, line: Option<EtcdLine>, manifest: Option<&Manifest
 }
 
 /// What should be known of what was made, for a cluster with this token.
-pub fn warnings(token: &str, rebuilt: &Rebuilt) -> Vec<String> {
+fn warnings(token: &str, rebuilt: &Rebuilt) -> Vec<String> {
     let mut warnings = Vec::new();
     if rebuilt.live_keys == 0 {
         warnings.push("there is not a single key in it: is this the right backup?".to_owned());
@@ -261,7 +318,7 @@ pub fn warnings(token: &str, rebuilt: &Rebuilt) -> Vec<String> {
 }
 
 /// What gives the directories to etcd's user, where root has made them.
-pub fn chown(plan: &Plan, rebuilt: &Rebuilt) -> Option<String> {
+fn chown(plan: &Plan, rebuilt: &Rebuilt) -> Option<String> {
     let dirs = [&plan.data_dir].into_iter().chain(&plan.wal_dir);
     let dirs: Vec<String> = dirs
         .map(|dir| shell_word(&dir.display().to_string()).into_owned())

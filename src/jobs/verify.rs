@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::named_backup::chosen;
 use super::stores::read_within;
-use super::{Exit, Failure, host, signing};
+use super::{Exit, Failure, Listener, host, signing};
 use crate::catalog::{Backup, Odd, Standing};
 use crate::config::Config;
 use crate::destinations::{Destinations, ManifestError};
@@ -119,9 +120,37 @@ pub struct Wanted<'a> {
     pub until: Option<Timestamp>,
 }
 
+/// Which backups an operator asks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// One, by its id or `latest`.
+    Named(&'a str),
+    /// All.
+    All,
+    /// A share, the least recently read first.
+    Share(Share),
+}
+
 impl<'a> Wanted<'a> {
+    /// What an operator asks for.
+    pub fn of(
+        which: Which<'_>,
+        destinations: &'a Destinations,
+        listener: &dyn Listener,
+    ) -> Result<Wanted<'a>, Failure> {
+        let wanted = match which {
+            Which::Named(id) => return Ok(Wanted::all(vec![chosen(listener, destinations, id)?])),
+            Which::All => Wanted::all(destinations.catalog.backups().iter().collect()),
+            Which::Share(share) => Wanted::share(destinations, share),
+        };
+        if destinations.stores.is_empty() && !destinations.unreadable.is_empty() {
+            return Err(Failure::new(Exit::Failed, "no destination could be read"));
+        }
+        Ok(wanted)
+    }
+
     /// All of these.
-    pub fn all(backups: Vec<&'a Backup>) -> Wanted<'a> {
+    fn all(backups: Vec<&'a Backup>) -> Wanted<'a> {
         Wanted {
             enough: backups.len(),
             backups,
@@ -130,7 +159,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// A share of what there is, the least recently read first.
-    pub fn share(destinations: &'a Destinations, share: Share) -> Wanted<'a> {
+    fn share(destinations: &'a Destinations, share: Share) -> Wanted<'a> {
         let backups = least_recently_read(&destinations.catalog);
         Wanted {
             enough: share.of(backups.len()),

@@ -1,18 +1,16 @@
-//! What a restore is going to do, and what came of it, for people and for programs.
+//! What a restore is going to do, and what came of it: printed as text, or as a document of `json::restore`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-
-use serde::Serialize;
 
 use super::super::{Exit, Failure, host};
 use crate::etcd_settings::{Change, Overlay, Source};
 use crate::jobs::restore::{
     Ended, Here, begins_anew, not_revived, seconds_down, undone, warnings as warnings_of, was_down,
 };
-use crate::model::{ByteSize, ClusterId, HashKv, MemberId, Revision};
+use crate::json::restore::{Document, PlanDocument};
+use crate::model::ByteSize;
 use crate::rebuild::Rewrite;
-use crate::restore::{Ledger, Outcome, Plan, flags, kept_path};
+use crate::restore::{Ledger, Outcome, Plan, kept_path};
 use crate::terminal::{Format, Output};
 use crate::text::{age, rfc3339};
 
@@ -21,87 +19,13 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-#[derive(Serialize)]
-struct PlanDocument<'a> {
-    schema: u32,
-    dry_run: bool,
-    data_dir: String,
-    wal_dir: Option<String>,
-    member_id: Option<MemberId>,
-    cluster_id: Option<ClusterId>,
-    cluster_token: Option<&'a str>,
-    revision: Revision,
-    hash_kv: Option<HashKv>,
-    keys: Option<u64>,
-    bytes: u64,
-    bump: u64,
-    quota_bytes: Option<u64>,
-    down_seconds_expected: u64,
-    flags: BTreeMap<&'static str, String>,
-    warnings: &'a [String],
-    settings_to_change: &'a [Change],
-    plan: &'a Plan,
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    schema: u32,
-    id: String,
-    outcome: &'static str,
-    reason: Option<&'a str>,
-    waiting: Option<Waiting>,
-    data_dir: String,
-    wal_dir: Option<String>,
-    member_id: Option<MemberId>,
-    cluster_id: Option<ClusterId>,
-    cluster_token: Option<&'a str>,
-    revision: Option<Revision>,
-    hash_kv: Option<HashKv>,
-    live_keys: Option<u64>,
-    kept: Option<String>,
-    down_seconds: Option<f64>,
-    flags: BTreeMap<&'static str, String>,
-    warnings: &'a [String],
-    settings_to_change: &'a [Change],
-}
-
-#[derive(Serialize)]
-struct Waiting {
-    there: usize,
-    of: usize,
-}
-
 /// Prints what would be done.
 pub(super) fn plan(output: &Output, plan: &Plan, here: &Here, keys: Option<u64>) {
     let to_change = here.etcd.to_change(plan);
     let mut warnings = warnings_of(plan);
     warnings.extend(begins_anew(plan, &to_change));
     match output.format {
-        Format::Json => output.json(&PlanDocument {
-            schema: 1,
-            dry_run: true,
-            data_dir: shown(&plan.host.site.data_dir),
-            wal_dir: plan.host.site.wal_dir.as_deref().map(shown),
-            member_id: plan.host.identity.as_ref().map(|is| is.member_id),
-            cluster_id: plan.cluster_id(),
-            cluster_token: plan.host.identity.as_ref().map(|is| &*is.token),
-            revision: plan.cluster.backup.revision,
-            // What was reported is of the full backup.
-            hash_kv: plan
-                .cluster
-                .backup
-                .hash_kv
-                .filter(|_| plan.cluster.backup.full.is_none()),
-            keys,
-            bytes: plan.cluster.backup.bytes,
-            bump: plan.cluster.bump.by,
-            quota_bytes: plan.host.site.quota_bytes,
-            down_seconds_expected: seconds_down(plan),
-            flags: flags(plan),
-            warnings: &warnings,
-            settings_to_change: &to_change,
-            plan,
-        }),
+        Format::Json => output.json(&PlanDocument::of(plan, keys, &warnings, &to_change)),
         Format::Text => {
             print_plan(output, plan, here, keys);
             print_changes(output, &to_change);
@@ -251,7 +175,7 @@ pub(super) fn outcome(output: &Output, ended: &Ended) -> Result<Exit, Failure> {
     let mut notes: Vec<String> = of_source.chain(&ended.notes).cloned().collect();
     notes.extend(begins_anew(&ledger.plan, to_change));
     match output.format {
-        Format::Json => output.json(&document(ledger, outcome, &notes, to_change)),
+        Format::Json => output.json(&Document::of(ledger, outcome, &notes, to_change)),
         Format::Text => {
             print_outcome(output, ledger, outcome);
             print_changes(output, to_change);
@@ -259,48 +183,6 @@ pub(super) fn outcome(output: &Output, ended: &Ended) -> Result<Exit, Failure> {
     }
     notes.iter().for_each(|note| output.warn(note));
     Ok(Exit::Done)
-}
-
-fn document<'a>(
-    ledger: &'a Ledger,
-    outcome: &Outcome,
-    warnings: &'a [String],
-    settings_to_change: &'a [Change],
-) -> Document<'a> {
-    let plan = &ledger.plan;
-    let built = ledger.built.as_ref();
-    Document {
-        schema: 1,
-        id: plan.host.id.to_string(),
-        outcome: match outcome {
-            Outcome::Restored => "restored",
-            Outcome::Waiting { .. } => "waiting",
-            Outcome::Undone { .. } => "undone",
-        },
-        reason: ledger.reason.as_deref(),
-        waiting: match outcome {
-            Outcome::Waiting { there } => Some(Waiting {
-                there: *there,
-                of: plan.peers().count(),
-            }),
-            Outcome::Restored | Outcome::Undone { .. } => None,
-        },
-        data_dir: shown(&plan.host.site.data_dir),
-        wal_dir: plan.host.site.wal_dir.as_deref().map(shown),
-        member_id: plan.host.identity.as_ref().map(|is| is.member_id),
-        cluster_id: plan.cluster_id(),
-        cluster_token: plan.host.identity.as_ref().map(|is| &*is.token),
-        revision: built.map(|built| built.revision),
-        hash_kv: built.map(|built| built.hash_kv),
-        live_keys: built.map(|built| built.live_keys),
-        kept: ledger
-            .had_data()
-            .then(|| shown(&kept_path(&plan.host.site.data_dir, &plan.host.id))),
-        down_seconds: was_down(ledger),
-        flags: flags(plan),
-        warnings,
-        settings_to_change,
-    }
 }
 
 fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {

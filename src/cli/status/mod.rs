@@ -5,10 +5,9 @@
 
 mod text;
 
-use serde::Serialize;
-
 use super::{Context, Exit, Failure};
-use crate::status::{Status, gather};
+use crate::json;
+use crate::status::gather;
 use crate::terminal::Format;
 
 /// Say in one line whether everything is well, then what there is to say
@@ -21,13 +20,6 @@ use crate::terminal::Format;
 #[command(after_help = "Examples:\n  lifeboat status\n  lifeboat --json status")]
 pub struct Args {}
 
-#[derive(Serialize)]
-struct Document {
-    schema: u32,
-    #[serde(flatten)]
-    status: Status,
-}
-
 pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
     let status = gather(&context.config, &context.output, context.runtime.handle())?;
     let exit = match status.ok {
@@ -35,7 +27,7 @@ pub(super) fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
         false => Exit::Failed,
     };
     match context.output.format {
-        Format::Json => context.output.json(&Document { schema: 2, status }),
+        Format::Json => context.output.json(&json::status::Document::of(&status)),
         Format::Text => text::print(&context.output, &status),
     }
     Ok(exit)

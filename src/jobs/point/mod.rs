@@ -27,7 +27,7 @@ use crate::text::{count, rfc3339};
 use seek::Sought;
 
 pub use to_time::ToTime;
-pub use windows::{KnownGap, KnownWindow, Stretch, stretches, window_of, windows};
+pub use windows::{Counted, KnownGap, KnownWindow, Stretch, stretches, window_of, windows};
 
 /// A point, as it is asked for beside SOURCE.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

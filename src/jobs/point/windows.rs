@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::belongs;
-use crate::catalog::{Backup, Following, Window};
+use crate::catalog::{Backup, Following, PieceKind, Window};
 use crate::destinations::{Destinations, side_by_side};
 use crate::layout::delta::{Gap, GapReason};
 use crate::layout::{MAX_BYTES, ObjectName};
@@ -38,6 +38,33 @@ pub struct KnownWindow<'a> {
     pub to_time: Timestamp,
     /// How the chain ended, if it did.
     pub gaps: Vec<KnownGap>,
+}
+
+/// What follows a full backup, counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    /// How many deltas.
+    pub deltas: usize,
+    /// How many packs.
+    pub packs: usize,
+    /// How many marks.
+    pub marks: usize,
+    /// How large the deltas and packs are.
+    pub stored_bytes: u64,
+}
+
+impl Counted {
+    /// Counts it.
+    pub fn of(following: &Following) -> Counted {
+        let pieces = following.pieces();
+        let of_kind = |kind| pieces.iter().filter(|piece| piece.kind == kind).count();
+        Counted {
+            deltas: of_kind(PieceKind::Delta),
+            packs: of_kind(PieceKind::Pack),
+            marks: following.marks(),
+            stored_bytes: pieces.iter().map(|piece| piece.bytes).sum(),
+        }
+    }
 }
 
 /// The windows of all good backups, in the order of the catalog.

@@ -22,7 +22,7 @@ pub use host_state::{Here, SettingsNow, data_dir, foreseen, settings_now};
 pub use release::{KeptOf, Releasing};
 pub use session::leave_session;
 pub use verdict::{begins_anew, not_revived, over_quota, seconds_down, undone, warnings, was_down};
-pub use way_back::WayBack;
+pub use way_back::{WayBack, set_aside};
 
 use super::{Exit, Failure};
 use crate::etcd_settings::Change;

@@ -1,7 +1,7 @@
 //! The way back from a restore, as a command asks for it.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::runtime::Handle;
 
@@ -12,7 +12,7 @@ use super::session::{leave_session, take_over};
 use crate::jobs::{Exit, Failure, Listener, host};
 use crate::restore::{
     Access, End, Error, Kept, Ledger, LedgerError, LedgerPaths, OverDbus, Patience, RESUME_UNIT, Run, Step, Tools,
-    Units, closed, open_ledger, peers,
+    Units, closed, made_path, open_ledger, peers,
 };
 use crate::systemd::Systemd;
 
@@ -86,6 +86,13 @@ impl WayBack {
         let outcome = run.go(Patience::Healthy).map_err(failure)?;
         Ok(Ended::of(&run, outcome, Vec::new()))
     }
+}
+
+/// Where what was written since a restore lies, once that was taken back; none where nothing was.
+pub fn set_aside(ended: &Ended) -> Option<PathBuf> {
+    let host = &ended.ledger.plan.host;
+    let aside = made_path(&host.site.data_dir, &host.id);
+    aside.exists().then_some(aside)
 }
 
 /// The restore that would be taken back.

@@ -91,6 +91,8 @@ struct Attempt<'a> {
     destinations: Vec<Destination>,
     /// Those of which is still to be found out, or done, what becomes of them.
     open: BTreeSet<String>,
+    /// The backup of the slot that others have, by the destination that could not get it from them.
+    elsewhere: BTreeMap<String, ChainId>,
     /// Chains of this host whose runs are dead.
     gone: BTreeSet<ChainId>,
     ended: Ended,
@@ -104,6 +106,7 @@ impl<'a> Attempt<'a> {
         Ok(Attempt {
             destinations: open_to_write(config, &state, &names)?,
             open: names.into_iter().collect(),
+            elsewhere: BTreeMap::new(),
             gone: state.begun().map_err(failed)?.dead,
             slot: SlotPath::new(order.schedule.clone(), order.slot.instant()),
             listener,
@@ -240,6 +243,11 @@ impl<'a> Attempt<'a> {
         let mut renamed = |chain: &ChainId| held.values().chain(&opening).for_each(|claim| claim.names(chain));
         let outcome = match self.take(job, &mut destinations, begun, &progress, &mut renamed) {
             Err(Error::Interrupted { .. }) => return Err(Stop::Asked),
+            // Others have it: it is these that are wrong, and not the schedule.
+            Err(Error::NoDestination(written)) if !self.elsewhere.is_empty() => {
+                self.tell_who_lacks_it(&written);
+                return Ok(());
+            }
             taken => taken.map_err(|error| Stop::Failed(Failure::new(Exit::Failed, with_causes(&error))))?,
         };
         let is_good = outcome.manifest.faults.is_empty();

@@ -288,6 +288,41 @@ fn a_state_that_is_full_ends_no_backups_and_shows_in_the_status() {
 }
 
 #[test]
+fn a_destination_that_is_full_is_told_as_what_lacks_the_backup_however_often_it_was_tried() {
+    let Some(etcd) = etcd() else { return };
+    let host = Host::new(&etcd);
+    let small = host.add_destination("small");
+    fs::create_dir_all(&small).unwrap();
+    let Some(tmpfs) = Tmpfs::mount(&small, 1) else { return };
+    let filler = tmpfs.fill();
+    drop_in(
+        &host,
+        "10-seldom.toml",
+        "[schedules.seldom]\nkind = \"full\"\nevery = \"20s\"\njitter = \"0s\"\n",
+    );
+    let agent = host.start(["agent"]);
+    let failed = || {
+        let status = host.lifeboat(["--json", "status"]).json();
+        let problems = status["problems"].as_array().cloned().unwrap_or_default();
+        let messages = problems.iter().filter_map(|problem| problem["message"].as_str());
+        messages
+            .filter(|message| message.contains("failed"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    until("a second failure", || {
+        failed().contains("failed 2 times") || failed().contains("failed 3 times")
+    });
+    let said = failed();
+    let backup = ids(&host).into_iter().next_back().unwrap();
+    assert!(said.contains(&format!("destination small lacks {backup}: ")), "{said}");
+    fs::remove_file(filler).unwrap();
+    until("that it has what it lacked", || failed().is_empty());
+    let said = stop(agent);
+    assert!(!said.contains("no destination has the backup"), "{said}");
+}
+
+#[test]
 fn a_destination_that_hangs_keeps_no_backup_from_the_others_and_gets_its_own_when_it_answers() {
     let Some(etcd) = etcd() else { return };
     let host = Host::new(&etcd);

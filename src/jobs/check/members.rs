@@ -146,9 +146,12 @@ fn compare_urls(config: &Config, listed: &Listed, findings: &mut Findings) {
     known.sort();
     if configured != known {
         let (name, known) = (&listed.name, known.join(", "));
-        let configured = configured.join(", ");
+        let configured = match configured.is_empty() {
+            true => "not set".to_owned(),
+            false => configured.join(", "),
+        };
         findings.problems.push(format!(
-            "`members.{name}.peer_urls` is {configured}, the cluster knows it at {known}"
+            "`members.{name}.peer_urls` is {configured}, and the cluster knows it at {known}: a restore needs it"
         ));
     }
 }

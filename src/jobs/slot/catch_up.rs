@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Attempt, Stop};
+use crate::backup::Written;
 use crate::catalog::Backup;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
@@ -48,16 +49,19 @@ impl Attempt<'_> {
         held: &mut BTreeMap<String, HeldClaim>,
         claimant: &Claimant,
     ) -> Result<(), Stop> {
-        let open: Vec<String> = self
+        let open: Vec<(String, bool)> = self
             .to_write()
-            .filter(|open| open.store.is_ok())
-            .map(|open| open.name.clone())
+            .map(|open| (open.name.clone(), open.store.is_ok()))
             .collect();
         let sources = clocks(destinations);
-        for name in open {
+        for (name, is_opened) in open {
             let Some(id) = self.of_slot_elsewhere(destinations, &sources, &name, claimant.host.as_str()) else {
                 continue;
             };
+            if !is_opened {
+                self.elsewhere.insert(name, id);
+                continue;
+            }
             if let Some(claim) = held.get(&name) {
                 claim.names(&id);
             }
@@ -74,11 +78,13 @@ impl Attempt<'_> {
                     scheduled_upkeep::gives_way()
                 }
                 Err(NotBrought::Failed(why)) => {
+                    // Where no backup can be taken either, why is told as the fate of the destination.
                     self.listener
-                        .warn(&format!("destination {name}: {id} could not be copied to it: {why}"));
+                        .detail(&format!("destination {name}: {id} could not be copied to it: {why}"));
                     if let Some(claim) = held.get(&name) {
                         claim.names(&claimant.chain);
                     }
+                    self.elsewhere.insert(name, id);
                     continue;
                 }
             };
@@ -86,6 +92,22 @@ impl Attempt<'_> {
             self.add(&name, fate);
         }
         Ok(())
+    }
+
+    /// Says of each destination that got neither a copy of the slot's backup nor one of its own what it lacks.
+    pub(super) fn tell_who_lacks_it(&mut self, written: &[Written]) {
+        for written in written {
+            let (name, result) = (&written.destination, &written.result);
+            let why = result
+                .as_ref()
+                .err()
+                .map_or_else(String::new, |error| with_causes(error));
+            let lacks = self
+                .elsewhere
+                .get(name)
+                .map(|id| format!("destination {name} lacks {id}: {why}"));
+            self.add(name, Fate::Failed(lacks.unwrap_or(why)));
+        }
     }
 
     /// The backup of the slot that a destination which has none of it may get from another: one that is good there, and of

@@ -14,7 +14,7 @@ use super::journal::Log;
 use super::schedule_state::Memory;
 use super::write_failures::Unkept;
 use crate::config::{self, Config, ScheduleName};
-use crate::health::{Event, Level};
+use crate::health::{Event, Level, first_problem};
 use crate::model::ClusterName;
 use crate::state;
 
@@ -89,7 +89,7 @@ impl Agent {
                     self.log.event(
                         Event::ConfigurationRefused,
                         "the configuration is invalid; the previous one stays in force",
-                        &[("error", &error)],
+                        &[("error", &first_problem(&error)), ("next", &"lifeboat check")],
                     );
                 }
                 self.configuration_error = Some(error);

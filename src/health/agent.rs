@@ -113,13 +113,18 @@ impl Configuration<'_> {
             (None, Some(error)) => ("the agent has refused it and keeps the previous one", error),
             (None, None) => return None,
         };
-        // Behind the first line stands every problem, each with its line drawn: one will do here.
-        let mut lines = error.lines();
-        let first = lines.next().unwrap_or_default();
-        let telling = lines.next().unwrap_or(first);
-        let message = format!("the configuration is wrong, {who}: {telling}; `lifeboat check` shows all of it");
+        let first = first_problem(error);
+        let message = format!("the configuration is wrong, {who}: {first}; `lifeboat check` shows all of it");
         Some(Notice::new(Event::ConfigurationRefused, message))
     }
+}
+
+/// The first problem in the error of a configuration, in one line. Behind its first line stands every problem, each with its
+/// line drawn.
+pub fn first_problem(error: &str) -> &str {
+    let mut lines = error.lines();
+    let first = lines.next().unwrap_or_default();
+    lines.next().unwrap_or(first)
 }
 
 #[cfg(test)]

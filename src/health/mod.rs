@@ -18,7 +18,7 @@ mod stores;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use agent::{AgentSigns, AgentState, Configuration};
+pub use agent::{AgentSigns, AgentState, Configuration, first_problem};
 pub use behind::{BehindState, Owed, OwedBackup};
 pub use deltas::{ByteCount, Capturing, LaneState, LaneThere, NO_MEMBER, RESTORED};
 pub use event::{Event, Level};

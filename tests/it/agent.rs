@@ -181,6 +181,12 @@ fn the_agent_takes_backups_on_schedule_rotates_them_and_follows_its_configuratio
         "{said}"
     );
     assert!(said.contains("valid again"), "{said}");
+    // In one line, with what `check` would say first.
+    let refused = said.lines().find(|line| line.contains("stays in force")).unwrap();
+    assert!(
+        refused.contains("30-broken.toml") && !refused.contains("\\n"),
+        "{refused}"
+    );
     let ended = host.lifeboat(["--json", "status"]).expect_code(1).json();
     let problems = ended["problems"].to_string();
     assert!(problems.contains("the agent does not run"), "{problems}");

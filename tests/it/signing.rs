@@ -696,6 +696,13 @@ fn a_store_that_is_named_counts_by_the_configuration_and_a_broken_one_is_not_as_
     let broken = from(&[]);
     assert_eq!(latest(broken.clone()), Value::Null);
     broken.says(&["last good configuration"]);
+    // Nor does it keep a restore from a store that is named.
+    host.lifeboat(["restore", "latest", "--dry-run"])
+        .expect_code(78)
+        .says(&["nonsense", "by the last good one", "--from DIR"]);
+    let restore = host.lifeboat(["restore", "latest", "--dry-run", "--from", &store]);
+    assert_ne!(restore.code, 78, "{}", restore.stderr);
+    restore.says(&["this uses the last valid one", "nonsense"]);
     fs::remove_dir_all(host.path("state").join("_configurations")).unwrap();
     from(&[]).expect_code(78).says(&["nonsense"]);
     assert_eq!(

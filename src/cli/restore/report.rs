@@ -10,7 +10,7 @@ use crate::jobs::restore::{
 use crate::json::restore::{Document, PlanDocument};
 use crate::model::ByteSize;
 use crate::rebuild::Rewrite;
-use crate::restore::{Ledger, Outcome, Plan, kept_path};
+use crate::restore::{Outcome, Plan, kept_path};
 use crate::terminal::{Format, Output};
 use crate::text::{age, rfc3339};
 
@@ -177,7 +177,7 @@ pub(super) fn outcome(output: &Output, ended: &Ended) -> Result<Exit, Failure> {
     match output.format {
         Format::Json => output.json(&Document::of(ledger, outcome, &notes, to_change)),
         Format::Text => {
-            print_outcome(output, ledger, outcome);
+            print_outcome(output, ended);
             print_changes(output, to_change);
         }
     }
@@ -185,7 +185,13 @@ pub(super) fn outcome(output: &Output, ended: &Ended) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
+fn print_outcome(output: &Output, ended: &Ended) {
+    let Ended {
+        ledger,
+        outcome,
+        first_backup,
+        ..
+    } = ended;
     let field = |name: &str, value: String| output.field(name, value);
     let plan = &ledger.plan;
     let verdict = match outcome {
@@ -240,7 +246,7 @@ fn print_outcome(output: &Output, ledger: &Ledger, outcome: &Outcome) {
             }
         }
         Outcome::Restored | Outcome::Undone { .. } => {
-            output.sentence("  the first backup of it: the agent takes it where it captures deltas; else `lifeboat backup --wait 5m`");
+            output.sentence(format!("  {}", first_backup.next_step()));
         }
     }
     if ledger.had_data() {

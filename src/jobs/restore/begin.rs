@@ -8,15 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 
 use super::errors::{failure, refused_here};
+use super::first_backup::FirstBackup;
 use super::host_state::{Here, settings_now};
 use super::running::refuse_running;
 use super::verdict::told_of_quota;
 use super::{Ended, restore_source};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::datadir::InitialCluster;
 use crate::durable::{self, room_at};
 use crate::error_chain::with_causes;
 use crate::etcd::PeerPort;
+use crate::health::first_problem;
 use crate::jobs::rebuild::refused_by;
 use crate::jobs::source::{self, Found};
 use crate::jobs::{Exit, Failure, Listener, configuration, failed, host};
@@ -280,7 +282,7 @@ impl Prepared {
         };
         let outcome = run.go(patience).map_err(failure)?;
         let to_change = settings_now(runtime, configuration, &run.ledger().plan).to_change;
-        Ok(Ended::of(&run, outcome, to_change))
+        Ok(Ended::of(&run, outcome, to_change, FirstBackup::after(configuration)))
     }
 }
 
@@ -300,13 +302,31 @@ fn identity_of_unit() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// The configuration; what names its store or file itself goes without one.
+/// The configuration; what names its store or file itself goes without one, and by the last good one where it is broken: an
+/// error in it must not stand between a dead cluster and its backup.
 fn optional_configuration(listener: &dyn Listener, asked: &source::Asked<'_>) -> Result<Option<Config>, Failure> {
     let is_named = asked.from.is_some() || asked.source == "-" || asked.source.contains('/');
-    match config::load(asked.configuration) {
-        Err(config::Error::Missing { .. } | config::Error::Blank { .. }) if is_named => Ok(None),
-        _ => configuration::read(asked.configuration, listener).map(Some),
+    if !is_named {
+        let read = configuration::read(asked.configuration, listener);
+        return read
+            .map(Some)
+            .map_err(|failure| match failure.next_step().map(str::to_owned) {
+                Some(step) if !step.contains("--from") => failure.next(format!(
+                    "{step}; to restore by the last good one, name the store: `--from DIR`"
+                )),
+                Some(_) | None => failure,
+            });
     }
+    let read = configuration::read_last_if_any(asked.configuration, listener)?;
+    Ok(read.map(|(config, broken)| {
+        if let Some(broken) = broken {
+            let wrong = first_problem(broken.message());
+            listener.warn(&format!(
+                "the configuration is wrong, this uses the last valid one: {wrong}"
+            ));
+        }
+        config
+    }))
 }
 
 fn refuse_open(ledger_paths: &LedgerPaths) -> Result<(), Failure> {

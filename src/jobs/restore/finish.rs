@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::Ended;
 use super::errors::failure;
+use super::first_backup::FirstBackup;
 use super::host_state::{reach, settings_now};
 use super::session::{leave_session, take_over};
 use crate::jobs::{Exit, Failure, Listener, host};
@@ -88,7 +89,12 @@ pub fn finish(
     };
     let outcome = run.go(Patience::Healthy).map_err(failure)?;
     let to_change = settings_now(runtime, configuration, &run.ledger().plan).to_change;
-    Ok(Some(Ended::of(&run, outcome, to_change)))
+    Ok(Some(Ended::of(
+        &run,
+        outcome,
+        to_change,
+        FirstBackup::after(configuration),
+    )))
 }
 
 /// Nothing is open: for the unit that takes it up that is well, for an operator it is not.

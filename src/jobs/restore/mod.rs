@@ -2,12 +2,13 @@
 //!
 //! `begin` finds out what is here (`host_state`), what is restored and to whom (`restore_source`), and whether it may
 //! be (`running`), and carries it out; `finish` takes up the one that is open, `way_back` takes one back, `release`
-//! gives up what they have kept. `errors` says what to do next, `verdict` what to think of a plan and its end. What a
+//! gives up what they have kept. `first_backup` says who takes the next backup, `errors` what to do next, `verdict` what to think of a plan and its end. What a
 //! restore does is `restore`'s; its `refusals` lists where each refusal stands.
 
 mod begin;
 mod errors;
 mod finish;
+mod first_backup;
 mod host_state;
 mod release;
 mod restore_source;
@@ -18,6 +19,7 @@ mod way_back;
 
 pub use begin::{Asked, Prepared, Watching, finish_in_background, prepare};
 pub use finish::{By, finish};
+pub use first_backup::FirstBackup;
 pub use host_state::{Here, SettingsNow, data_dir, foreseen, settings_now};
 pub use release::{KeptOf, Releasing};
 pub use session::leave_session;
@@ -41,17 +43,20 @@ pub struct Ended {
     pub is_refused: bool,
     /// What the operator should change in etcd's own settings.
     pub to_change: Vec<Change>,
+    /// Who takes the first backup of it.
+    pub first_backup: FirstBackup,
 }
 
 impl Ended {
     /// What came of `run`.
-    pub fn of(run: &Run<'_>, outcome: Outcome, to_change: Vec<Change>) -> Ended {
+    pub fn of(run: &Run<'_>, outcome: Outcome, to_change: Vec<Change>, first_backup: FirstBackup) -> Ended {
         Ended {
             ledger: run.ledger().clone(),
             outcome,
             notes: run.notes().to_vec(),
             is_refused: run.is_refused(),
             to_change,
+            first_backup,
         }
     }
 }

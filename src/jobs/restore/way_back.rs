@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 
 use super::Ended;
 use super::errors::failure;
+use super::first_backup::FirstBackup;
 use super::host_state::{reach, refuse_mounts};
 use super::session::{leave_session, take_over};
 use crate::jobs::{Exit, Failure, Listener, host};
@@ -84,7 +85,7 @@ impl WayBack {
             leave_session(runtime, listener, &self.systemd, "rollback");
         }
         let outcome = run.go(Patience::Healthy).map_err(failure)?;
-        Ok(Ended::of(&run, outcome, Vec::new()))
+        Ok(Ended::of(&run, outcome, Vec::new(), FirstBackup::ByHand))
     }
 }
 

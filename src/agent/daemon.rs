@@ -16,7 +16,7 @@ use super::config_watch::Files;
 use super::metrics::Metrics;
 use super::next_agent::NextAgent;
 use super::notifier::Notifier;
-use super::outside::{Outside, folders};
+use super::outside_events::{Outside, folders};
 use super::reload::{Reason, agenda};
 use super::settling::Settling;
 use super::watchdog::longest_sleep;

@@ -3,8 +3,8 @@
 //! One loop, in `daemon`, owns everything; a job runs on a thread of its own and tells the loop when it ends. `agenda`
 //! decides what is next, `retry` when what failed is tried again, `schedule_state` keeps what was done, `status_file`,
 //! `metrics` and `journal` say it, `config_watch` notices changes. `notifier` knows who else is to be told: of what is
-//! wrong (`alerts`, `store_probe`) a program (`hook`), that all is well an address (`heartbeat`), of a job that
-//! hangs systemd (`watchdog`). `outside` notices what happens beside the agent and is to be judged at once. `capture` is the one thing that goes on beside the jobs. What a job does is the
+//! wrong (`alerts`, `store_probe`) a program (`on_failure`), that all is well an address (`heartbeat`), of a job that
+//! hangs systemd (`watchdog`). `outside_events` notices what happens beside the agent and is to be judged at once. `capture` is the one thing that goes on beside the jobs. What a job does is the
 //! caller's: see [`Work`]; what came of it is told by `job_log`, and what could not be kept by `write_failures`.
 //!
 //! Invariant: one job at a time. Invariant: a configuration is checked whole before anything of it is taken over, and a
@@ -16,14 +16,14 @@ mod capture;
 mod config_watch;
 mod daemon;
 mod heartbeat;
-mod hook;
 mod job_log;
 mod journal;
 mod metrics;
 mod next_agent;
 mod notifier;
 pub mod notify_once;
-mod outside;
+mod on_failure;
+mod outside_events;
 mod publish;
 mod reload;
 mod retry;

@@ -1,6 +1,6 @@
 //! One call of the operator's program and one heartbeat, to see whether they get through.
 
-use super::{heartbeat, hook};
+use super::{heartbeat, on_failure};
 use crate::config::{Notify, OnFailure};
 use crate::health::{Event, Notice};
 
@@ -34,5 +34,5 @@ pub async fn try_all(notify: &Notify, cluster: &str) -> Vec<Tried> {
 /// Runs `program` as it is run when something is wrong, with the event `test`.
 async fn run(program: &OnFailure, cluster: &str) -> Result<(), String> {
     let notice = Notice::new(Event::Test, "a test by `lifeboat notify --test`: nothing is wrong");
-    hook::once(program, &notice, cluster).await
+    on_failure::once(program, &notice, cluster).await
 }

@@ -11,7 +11,7 @@ use super::status_file::{Report, Running, schedule_state};
 use super::write_failures::STATUS;
 use crate::durable;
 use crate::health::{Configuration, Event, Facts, Notice, ScheduleState, Verdict, in_few_words};
-use crate::jobs::clock;
+use crate::jobs::clock_set_back;
 use crate::restore::LedgerPaths;
 
 impl Agent {
@@ -59,7 +59,7 @@ impl Agent {
             .problems()
             .into_iter()
             .chain(self.unkept.notice())
-            .chain(clock::notice(&self.memory, now))
+            .chain(clock_set_back::notice(&self.memory, now))
             .chain(self.metrics.problems(Instant::now()))
             .chain(open_restore())
             .chain(lanes.iter().flat_map(|lane| lane.notices(now)))

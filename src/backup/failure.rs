@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::destinations::{DestinationError, Written, reasons};
 use super::observed::ContentError;
 use crate::etcd;
-use crate::etcd::choose::NoChoice;
+use crate::etcd::choose_member::NoChoice;
 use crate::model::ByteSize;
 use crate::pipeline::EncodeError;
 use crate::text::Length;

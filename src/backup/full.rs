@@ -22,7 +22,7 @@ use super::sink::Sink;
 use super::uncommitted::{AtWork, Traces};
 use crate::catalog::{Backup, Catalog, Descent, Opening, Pinned};
 use crate::destinations::Destination;
-use crate::etcd::choose::Wanted;
+use crate::etcd::choose_member::Wanted;
 use crate::etcd::{self, Access, Endpoints, SnapshotStream};
 use crate::layout::{ChainPath, HostName, Manifest, Origin, Outline, Stream, Writer};
 use crate::model::{ByteSize, ChainId, ClusterName};

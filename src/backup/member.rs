@@ -9,7 +9,7 @@ use super::observed::Facts;
 use super::pace::Pace;
 use super::proof::{Verdict, judge};
 use crate::catalog::{NewBackup, Quorum};
-use crate::etcd::choose::{Candidate, Choice, NoChoice, Role, choose};
+use crate::etcd::choose_member::{Candidate, Choice, NoChoice, Role, choose};
 use crate::etcd::{self, Member, Status, complaints, survey};
 use crate::layout::{IN_DOUBT, Proof};
 use crate::model::{ByteSize, HashKv, Revision};

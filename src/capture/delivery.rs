@@ -357,7 +357,7 @@ fn is_whole(store: &Store, name: &ObjectName, bytes: &[u8]) -> bool {
 mod tests {
     use std::fs;
 
-    use super::super::alone::Alone;
+    use super::super::test_host::Alone;
     use super::super::writer::tests::{batch, scribe};
     use super::super::{DeltaWriter, Finished, Issue};
     use super::*;

@@ -1,10 +1,10 @@
 //! Following one chain: from a watch to files in the spool, until something ends it.
 
-mod drawing;
 mod end;
-mod opening;
-mod spooling;
-mod telling;
+mod open_watch;
+mod shown_state;
+mod watch_or_snapshot;
+mod write_to_spool;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,18 +14,18 @@ use jiff::SignedDuration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::assembly::{Assembly, BESIDE_CHANGES};
-use super::away::Away;
-use super::beside::{Memory, OthersAreWell, Told};
+use super::etcd_away::Away;
 use super::hashes::Report;
 use super::leases::Leases;
 use super::reach::patience;
 use super::same_history::Stand;
 use super::spool::Spool;
 use super::status::Board;
+use super::unwatched::{Memory, OthersAreWell, Told};
 use super::watched::{Came, Pulse, Watched};
 use super::writer::DeltaWriter;
 use super::{Need, Settings, Sight, Surroundings, told};
-use crate::etcd::choose::Wanted;
+use crate::etcd::choose_member::Wanted;
 use crate::etcd::{WatchEnd, WholeRevision};
 use crate::health::Level;
 use crate::layout::delta::{GapReason, PLAIN_MAX};

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::beside::Memory;
 use super::delivery::Delivery;
 use super::follow::{Desk, Following, Signals, blocking, stopped};
 use super::packing::{Arrived, Chain, Packing, Writing};
 use super::spool::Spool;
 use super::status::Board;
+use super::unwatched::Memory;
 use super::{Need, Others, Settings, Sight, Surroundings, told};
 use crate::health::{Capturing, Level};
 use crate::layout::ObjectName;

@@ -14,14 +14,11 @@
 //! full backup is asked for.
 //! Invariant: all of a chain that is written twice, by two hosts or after a kill, is the same history.
 
-#[cfg(test)]
-mod alone;
 mod assembly;
-mod away;
-mod beside;
 mod catching_up;
 mod cutting;
 mod delivery;
+mod etcd_away;
 mod follow;
 mod full_to_follow;
 mod hashes;
@@ -33,6 +30,9 @@ mod reach;
 mod same_history;
 mod spool;
 mod status;
+#[cfg(test)]
+mod test_host;
+mod unwatched;
 mod watched;
 mod writer;
 
@@ -41,7 +41,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error_chain::with_causes;
-use crate::etcd::choose::Wanted;
+use crate::etcd::choose_member::Wanted;
 use crate::etcd::{self, Endpoints};
 use crate::health::Level;
 use crate::layout::{Cluster, Outline, Writer};

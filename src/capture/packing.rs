@@ -353,10 +353,10 @@ fn chains_with_packs(store: &Store, newest: &Belongs) -> Result<Vec<Belongs>, Er
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::alone::Alone;
+    use super::super::test_host::Alone;
     use super::super::{Cutting, Others, SnapshotFrom};
     use super::*;
-    use crate::etcd::choose::Wanted;
+    use crate::etcd::choose_member::Wanted;
     use crate::layout::delta::tests::header;
     use crate::model::ByteSize;
     use crate::pack::tests::delta;

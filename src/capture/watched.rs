@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinSet};
 
 use super::assembly::Assembly;
-use super::beside::{self, Told as ToldBeside};
 use super::catching_up::{CatchingUp, Caught};
 use super::follow::blocking;
 use super::hashes::{Report, report};
 use super::leases::Leases;
+use super::unwatched::{self, Told as ToldBeside};
 use super::{Settings, Sight, Surroundings};
 use crate::etcd::{Access, Heard, Member, WatchEnd, Watching};
 use crate::model::{ClusterId, MemberId, Revision};
@@ -181,7 +181,7 @@ impl Watched {
     pub fn ask_beside(&mut self, settings: &Arc<Settings>) {
         let (member, settings, access) = (self.member.again(), settings.clone(), self.access.clone());
         self.told
-            .spawn(async move { beside::ask(member, &settings, &access).await });
+            .spawn(async move { unwatched::ask(member, &settings, &access).await });
     }
 
     /// Has it looked what the destinations hold now.

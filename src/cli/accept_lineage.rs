@@ -1,7 +1,7 @@
 //! `lifeboat accept-lineage`: the operator's word on which history is meant.
 
 use super::{Context, Exit, Failure, host};
-use crate::jobs::accept::{Accepted, accept};
+use crate::jobs::accept_lineage::{Accepted, accept};
 use crate::jobs::signing;
 use crate::jobs::stores::read_configured;
 use crate::json;

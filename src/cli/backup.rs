@@ -15,7 +15,7 @@ use crate::error_chain::with_causes;
 use crate::jobs::Listener;
 use crate::jobs::backup::Request;
 use crate::jobs::backup_now::{Asked, First, take_now};
-use crate::jobs::synthetic::{self, make_now};
+use crate::jobs::backup_synthetic::{self, make_now};
 use crate::json;
 use crate::layout::{Origin, Proof};
 use crate::model::ByteSize;
@@ -99,8 +99,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 impl Args {
-    fn of_deltas(self) -> synthetic::Asked {
-        synthetic::Asked {
+    fn of_deltas(self) -> backup_synthetic::Asked {
+        backup_synthetic::Asked {
             schedule: self.schedule,
             to: self.to,
             pinned: if self.pin { Pinned::Yes } else { Pinned::No },

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::arguments::IdentityArgs;
 use super::{Context, DEFAULT_CONFIG, Exit, Failure};
 use crate::jobs::check::{Asked, Checked, MemberRow, check};
-use crate::jobs::probe::StoreRow;
+use crate::jobs::probe_destinations::StoreRow;
 use crate::jobs::unit_access::{Judgement, UNIT};
 use crate::json;
 use crate::model::ByteSize;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::arguments::duration;
 use super::{Context, Exit, Failure, host};
-use crate::jobs::clock;
+use crate::jobs::clock_set_back;
 use crate::jobs::prune::{Pruned, Row, abandoned};
 use crate::jobs::stores::read_configured;
 use crate::json;
@@ -55,7 +55,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         false => Some(host::jobs_lock(&state, "prune", args.wait)?),
     };
     if !args.dry_run {
-        clock::note(&context.output, &state);
+        clock_set_back::note(&context.output, &state);
     }
     let places = read_configured(&context.output, &config, None)?;
     let mut pruned = Pruned::new(args.dry_run);

@@ -7,7 +7,7 @@ use clap::ValueHint;
 use super::{Context, Exit, Failure, host};
 use crate::durable;
 use crate::error_chain::with_causes;
-use crate::jobs::sheet::{Made, members_without_peer_urls, sheet};
+use crate::jobs::recovery_sheet::{Made, members_without_peer_urls, sheet};
 use crate::json;
 use crate::terminal::Format;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::merge::merge;
+use super::merge_files::merge;
 use super::problem::{self, Problem, Problems, Source};
 use super::{Config, LARGEST_FILE, file, keys, reader};
 use crate::durable;

@@ -27,7 +27,7 @@ mod known_keys;
 mod last_good;
 mod load;
 mod members;
-mod merge;
+mod merge_files;
 mod metrics;
 mod names;
 mod notify;

@@ -3,7 +3,7 @@
 //! Source: `maintenanceServer.Status` of etcd 3.4 to 3.7 puts every alarm of the cluster, whichever member it is of, as the
 //! text of its protobuf message: `memberID:7379772070590322537 alarm:CORRUPT`. How many spaces stand in it differs.
 
-use super::choose::Candidate;
+use super::choose_member::Candidate;
 use crate::keyspace::{Alarm, AlarmKind};
 use crate::model::MemberId;
 
@@ -64,7 +64,7 @@ fn meaning(kind: AlarmKind) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::choose::tests::{member, silent, with};
+    use super::super::choose_member::tests::{member, silent, with};
     use super::*;
 
     #[test]

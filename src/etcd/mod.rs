@@ -4,12 +4,13 @@
 //! and the HashKV that proves it must come from the same one.
 //! Invariant: nothing here writes into etcd's key space.
 //!
-//! Which member to ask is decided in [`choose`]; the bytes of the stream are understood elsewhere.
+//! Which member to ask is decided in [`choose_member`]; the bytes of the stream are understood elsewhere.
 
 mod alarms;
 mod auth_status;
 mod certificate;
-pub mod choose;
+mod certificate_check;
+pub mod choose_member;
 mod fault;
 mod lease;
 mod peer;
@@ -17,7 +18,6 @@ mod peer_port;
 mod snapshot;
 mod survey;
 mod v2;
-mod verifier;
 mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -451,7 +451,7 @@ fn endpoint(url: &str, tls: &Tls, window: u32) -> Result<Endpoint, String> {
     }
     let endpoint = match &tls.ca {
         Some(ca) => {
-            let verifier = verifier::Verifier::new(ca, tls.server_name.as_deref())?;
+            let verifier = certificate_check::Verifier::new(ca, tls.server_name.as_deref())?;
             endpoint.tls_config_with_verifier(config, Arc::new(verifier))
         }
         None => endpoint.tls_config(config.with_native_roots()),

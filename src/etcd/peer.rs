@@ -11,7 +11,7 @@ use std::time::Duration;
 use age::secrecy::ExposeSecret;
 use serde::Deserialize;
 
-use super::verifier::client_config;
+use super::certificate_check::client_config;
 use super::{Error, Tls, causes};
 use crate::model::{ClusterId, MemberId};
 

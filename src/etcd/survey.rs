@@ -1,7 +1,7 @@
 //! Asks every configured member how it is, all at once.
 
-use super::choose::Candidate;
-use super::verifier::fault_of_client;
+use super::certificate_check::fault_of_client;
+use super::choose_member::Candidate;
 use super::{Access, Ahead, Error, Member};
 
 /// A configured member and where clients reach it.

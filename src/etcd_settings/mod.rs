@@ -13,13 +13,13 @@
 //! Source of the rules: etcd `server/etcdmain/config.go`, `server/embed/config.go` and `pkg/flags/flag.go` of 3.4 to 3.7;
 //! systemd.exec(5) and systemd.service(5), systemd `src/basic/env-file.c` and `src/basic/env-util.c` of 252 and 257.
 
-mod advice;
 mod arguments;
 mod environment;
 mod exec;
 mod exec_words;
 mod flags;
 mod overlay;
+mod settings_to_change;
 mod shell;
 mod start;
 #[cfg(test)]
@@ -31,9 +31,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use advice::{Change, changes};
 pub use exec::{Command, ExecFlag};
 pub use overlay::{NewCluster, NewFile, Overlay, Start, guard, guard_path, ours, overlay, shadowed};
+pub use settings_to_change::{Change, changes};
 pub use shell::shell_word;
 pub use start::starts_etcd;
 pub use unit::{Environment, EnvironmentFile, Unit};

@@ -2,15 +2,15 @@
 
 use jiff::Timestamp;
 
-use super::by_hand::{encoding, writer};
-use super::{Exit, Failure, Listener, accept, failed, host, last_seen};
+use super::backup_by_hand::{encoding, writer};
+use super::{Exit, Failure, Listener, accept_lineage, failed, host, last_seen};
 use crate::backup::{self, DestinationError, Error, Job, Outcome, Pace, Progress, Written, full};
 use crate::catalog::Pinned;
 use crate::config::{Config, MemberChoice};
 use crate::destinations::{Destination, Destinations};
 use crate::error_chain::with_causes;
 use crate::etcd::Access;
-use crate::etcd::choose::{NoChoice, Wanted};
+use crate::etcd::choose_member::{NoChoice, Wanted};
 use crate::layout::Origin;
 use crate::model::{ByteSize, ChainId};
 use crate::state::{BegunChain, Holder, State};
@@ -328,10 +328,10 @@ pub(super) fn take_in(destinations: &mut Destinations, outcome: &Outcome) {
 /// Accepts the history of the backup where a restore has opened it, or a rollback has put it back; says what keeps it from that.
 fn accept_if_restored(listener: &dyn Listener, destinations: &Destinations, outcome: &mut Outcome) {
     let opened = match outcome.unaccepted {
-        Some(_) => accept::by_restore(destinations, &outcome.manifest),
+        Some(_) => accept_lineage::by_restore(destinations, &outcome.manifest),
         None => None,
     };
-    match opened.or_else(|| accept::by_rollback(destinations, &outcome.manifest)) {
+    match opened.or_else(|| accept_lineage::by_rollback(destinations, &outcome.manifest)) {
         None => {}
         Some(Ok(done)) => {
             outcome.unaccepted = None;

@@ -9,14 +9,14 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::backup::{self, Request, read_and_sweep};
-use super::by_hand::{watched, wind_up};
+use super::backup_by_hand::{watched, wind_up};
 use super::first_backup::{self, Turn, may_open_history};
 use super::stores::{open_the_others, open_to_write, warn_of_unreadable};
-use super::{Exit, Failure, Listener, clock, failed, host, recipients};
+use super::{Exit, Failure, Listener, clock_set_back, failed, host, recipients};
 use crate::backup::{Outcome, Progress};
 use crate::config::{Config, Kind};
 use crate::destinations::{Destination, Destinations};
-use crate::etcd::choose::{NoChoice, choose, may_answer_yet};
+use crate::etcd::choose_member::{NoChoice, choose, may_answer_yet};
 use crate::etcd::{Access, Ahead, survey};
 use crate::model::ChainId;
 use crate::process::Interrupt;
@@ -66,7 +66,7 @@ pub fn take_now(
     let member = asked.request.member.as_deref();
     wait_for_member(config, member, asked.wait, &access, (listener, runtime), &interrupt)?;
     let _lock = host::jobs_lock(&state, "backup", left())?;
-    clock::note(listener, &state);
+    clock_set_back::note(listener, &state);
     let to = wanted_destinations(config, asked.request.schedule.as_deref(), &asked.to)?;
     let (mut opened, mut destinations) = open_and_read(listener, config, &state, &to)?;
     let random = getrandom::u32().map_err(failed)?;

@@ -13,14 +13,15 @@ use tokio::runtime::Handle;
 
 use super::bandwidth::too_narrow;
 use super::named_backup::{chosen, no_latest};
-use super::probe::{StoreRow, try_destinations};
+use super::probe_destinations::{StoreRow, try_destinations};
 use super::read_through::read_through;
 use super::restore::{data_dir, foreseen};
 use super::source::{outlined, recipients as recipients_of};
 use super::stores::read_configured;
 use super::unit_access::Judgement;
 use super::{
-    Exit, Failure, Listener, adopt, clock, configuration, failed, host, identities, last_seen, recipients, signing,
+    Exit, Failure, Listener, adopt_store, clock_set_back, configuration, failed, host, identities, last_seen,
+    recipients, signing,
 };
 use crate::catalog::{Backup, LatestError};
 use crate::config::{self, Config, OnFailure, StoreUrl};
@@ -163,7 +164,7 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
         findings.take_recipients(recipients::changed(&config, &state, None));
     }
     if let Ok(state) = host::state_to_read(&config.cluster.name) {
-        let set_back = clock::notice(&state, host::now());
+        let set_back = clock_set_back::notice(&state, host::now());
         findings.warnings.extend(set_back.map(|notice| notice.message));
     }
     let (mut members, mut stores) = (Vec::new(), Vec::new());
@@ -189,7 +190,7 @@ pub fn check(asked: &Asked<'_>, listener: &dyn Listener, runtime: &Handle) -> Re
         exit = findings.end_of(ended, exit);
     }
     if let Some(name) = asked.adopt_store.filter(|_| is_configured) {
-        let adopted = host::settle().and_then(|()| adopt::adopt(&config, name));
+        let adopted = host::settle().and_then(|()| adopt_store::adopt(&config, name));
         let ended = adopted.map(|note| findings.notes.push(note));
         exit = findings.end_of(ended, exit);
     }

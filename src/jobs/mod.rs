@@ -9,17 +9,18 @@
 //! and `shared_slot_turn` are what the agent asks for when a slot has come (`slot_job`); `give_way` lets a restore go
 //! before every job.
 
-pub mod accept;
-pub mod adopt;
+pub mod accept_lineage;
+pub mod adopt_store;
 pub mod backup;
+mod backup_by_hand;
 pub mod backup_now;
+pub mod backup_synthetic;
 mod bandwidth;
 pub mod behind;
-mod by_hand;
 pub mod capture;
 pub mod check;
-pub mod clock;
 mod clock_error;
+pub mod clock_set_back;
 pub mod compact;
 pub mod configuration;
 pub mod copy;
@@ -42,16 +43,16 @@ pub mod named_store;
 pub mod pin;
 pub mod point;
 mod point_snapshot;
-pub mod probe;
+pub mod probe_destinations;
 pub mod prune;
 pub mod read_through;
 pub mod rebuild;
 pub mod recipients;
+pub mod recovery_sheet;
 pub mod restore;
 pub mod rewrap;
 mod scheduled_upkeep;
 mod shared_slot_turn;
-pub mod sheet;
 pub mod signing;
 mod slot;
 mod slot_job;
@@ -60,7 +61,6 @@ mod spool;
 mod store_variables;
 pub mod stores;
 pub mod survey_destinations;
-pub mod synthetic;
 pub mod unit_access;
 pub mod verify;
 

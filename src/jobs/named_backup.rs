@@ -1,6 +1,6 @@
 //! Which backup is meant: an id, the beginning of one, or `latest`.
 
-use super::accept::acceptances;
+use super::accept_lineage::acceptances;
 use super::stores::blame;
 use super::{Exit, Failure, Listener};
 use crate::catalog::{Backup, FindError, LatestError, Stranger};

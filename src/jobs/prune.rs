@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::named_backup::not_found;
 use super::stores::blame;
-use super::{Exit, Failure, Listener, Retained, accept, clock, host, last_seen};
+use super::{Exit, Failure, Listener, Retained, accept_lineage, clock_set_back, host, last_seen};
 use crate::catalog::{FindError, LatestError, Lineage};
 use crate::config::{Config, Kind};
 use crate::destinations::Destinations;
@@ -38,7 +38,7 @@ pub fn plan(config: &Config, destinations: &Destinations, name: &str, store: &St
     };
     let (now, zone) = (host::now(), TimeZone::system());
     let pauses = pauses(config, name, now);
-    let set_back = clock::set_back(config, now);
+    let set_back = clock_set_back::set_back(config, now);
     Some(prune::plan(
         target,
         &destinations.catalog,
@@ -265,7 +265,7 @@ impl Pruned {
 /// The history that is named, if it goes on no more.
 pub fn abandoned(places: &Destinations, named: &str) -> Result<Lineage, Failure> {
     let catalog = &places.catalog;
-    let lineage = accept::meant(catalog, Some(named.to_owned()))?;
+    let lineage = accept_lineage::meant(catalog, Some(named.to_owned()))?;
     let refused = |message: String| Failure::new(Exit::Refused, message);
     match catalog.accepted_lineage() {
         Ok(accepted) if accepted.id == lineage.id => {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::jobs::accept::{Accepted, Missed};
+use crate::jobs::accept_lineage::{Accepted, Missed};
 use crate::model::LineageId;
 
 /// Which history is meant, and who knows it.

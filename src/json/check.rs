@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::jobs::Exit;
 use crate::jobs::check::{Checked, Findings, MemberRow};
-use crate::jobs::probe::StoreRow;
+use crate::jobs::probe_destinations::StoreRow;
 use crate::jobs::unit_access::Judgement;
 
 /// What was found of the configuration, and of what it names.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::jobs::sheet::{Made, Sheet};
+use crate::jobs::recovery_sheet::{Made, Sheet};
 use crate::model::ClusterName;
 use crate::text::rfc3339;
 

@@ -1,12 +1,12 @@
 //! The use case of retention: what a destination keeps, why, and the removal of the rest.
 //!
 //! Which chains go and in which order their objects do is decided in `retention`. Reading the stores and holding the
-//! jobs lock are left to the caller. `giving_up` plans what goes by the operator's word, `removing` carries a plan out.
+//! jobs lock are left to the caller. `damaged_or_lineage` plans what goes by the operator's word, `carry_out` carries a plan out.
 //!
 //! Invariant: whatever a kill leaves of a removal is no backup any more and is removed by a later sweep.
 
-mod giving_up;
-mod removing;
+mod carry_out;
+mod damaged_or_lineage;
 #[cfg(test)]
 mod tests;
 
@@ -23,10 +23,10 @@ pub use crate::retention::Held;
 use crate::retention::{self, Chain, Clocks, Inventory, KeepReason, Led, PinState, Policy};
 use crate::schedule::{Pauses, SetBack};
 use crate::store::{self, Store};
-use removing::failed;
+use carry_out::failed;
 
-pub use giving_up::{plan_damaged, plan_lineage};
-pub use removing::{Error, Removed, carry_out};
+pub use carry_out::{Error, Removed, carry_out};
+pub use damaged_or_lineage::{plan_damaged, plan_lineage};
 
 /// The largest pin document that is read.
 const PIN_MAX: u64 = 64 << 10;

@@ -16,7 +16,7 @@ use super::plan::{Plan, Site};
 use super::run::Run;
 use super::swap::Direction;
 use super::transitions::{Came, Step};
-use super::{Error, files};
+use super::{Error, settings_files};
 use crate::datadir::wal;
 use crate::durable::failed;
 use crate::rebuild::{self, ContentProof, DigestRule, Expected, Rebuilt};
@@ -127,10 +127,10 @@ impl Run<'_> {
         if let Some(overlay) = &self.ledger.plan.host.overlay {
             let [variables, drop_in] = overlay.files_ahead();
             // What an earlier restore laid on stays until the data is exchanged.
-            if files::before(&variables.path)?.content.is_none() {
-                files::lay(&variables)?;
+            if settings_files::before(&variables.path)?.content.is_none() {
+                settings_files::lay(&variables)?;
             }
-            files::lay(&drop_in)?;
+            settings_files::lay(&drop_in)?;
         }
         match self.keep_down()? {
             Guarded::Yes => Ok(Came::Done),
@@ -142,7 +142,7 @@ impl Run<'_> {
     pub(super) fn keep_down(&mut self) -> Result<Guarded, Error> {
         // The lock first: with the drop-in alone nothing would be held.
         self.ledger_store.hold(&self.ledger.id().to_string())?;
-        files::put(&self.ledger.guard)?;
+        settings_files::put(&self.ledger.guard)?;
         self.reload()?;
         self.guarded()
     }
@@ -262,8 +262,11 @@ impl Run<'_> {
         if plan.host.files.is_empty() && plan.host.stale.is_empty() && plan.host.overlay.is_none() {
             return Ok(Came::Done);
         }
-        plan.host.files.iter().try_for_each(files::put)?;
-        plan.host.stale.iter().try_for_each(|path| files::remove(path))?;
+        plan.host.files.iter().try_for_each(settings_files::put)?;
+        plan.host
+            .stale
+            .iter()
+            .try_for_each(|path| settings_files::remove(path))?;
         let mut is_read = plan.host.files.is_empty() && plan.host.stale.is_empty();
         if let Some(overlay) = &plan.host.overlay {
             let identity = plan
@@ -271,7 +274,10 @@ impl Run<'_> {
                 .identity
                 .as_ref()
                 .expect("it was founded before the data was exchanged");
-            overlay.files(&identity.token).iter().try_for_each(files::lay)?;
+            overlay
+                .files(&identity.token)
+                .iter()
+                .try_for_each(settings_files::lay)?;
             // It was read along with the guard, unless an earlier version has begun this restore. What it refers to is read
             // at each start.
             let unit = &plan.host.site.unit;
@@ -358,8 +364,8 @@ impl Run<'_> {
     }
 
     fn settle(&mut self) -> Result<Came, Error> {
-        self.ledger.settled.iter().try_for_each(files::put)?;
-        files::remove(&self.ledger.guard.path)?;
+        self.ledger.settled.iter().try_for_each(settings_files::put)?;
+        settings_files::remove(&self.ledger.guard.path)?;
         self.reload()?;
         self.tidy()?;
         Ok(Came::Done)

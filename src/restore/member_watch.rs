@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::health::{ClientSight, Course, Health, STABLE, Sight, Writes, judge};
 use super::init_system::{Activity, Trouble, Units};
+use super::member_health::{ClientSight, Course, Health, STABLE, Sight, Writes, judge};
 use super::plan::Plan;
 use super::quota::OverQuota;
 use crate::etcd::{self, Ahead, Member, PeerAnswer, ask_peer};

@@ -8,8 +8,8 @@
 //!
 //! Decisions are functions of values: `plan`, `bump`, `rendezvous` (who founds the new cluster), `quorum` and
 //! `running_members` (whether a restore is right), `transitions` (which step comes next), `swap` (which move),
-//! `inventory` (whether old data is whole) and `health`. What this host alone is refused for is in `refusals`. Effects
-//! are in `forward_steps`, `rendezvous_steps`, `rollback_steps`, `exchange_dir` (etcd's directories), `files`
+//! `inventory` (whether old data is whole) and `member_health`. What this host alone is refused for is in `refusals`. Effects
+//! are in `forward_steps`, `rendezvous_steps`, `rollback_steps`, `exchange_dir` (etcd's directories), `settings_files`
 //! (settings), `ledger` and `member_watch`; the init system is behind [`Units`].
 //!
 //! Invariant: the old data is deleted by [`release`] and by nothing else.
@@ -19,16 +19,15 @@ mod ask_members;
 mod bump;
 mod dbus;
 mod exchange_dir;
-mod files;
 mod forward_steps;
 mod gathering;
-mod health;
 mod init_system;
 mod inventory;
 mod ledger;
+mod member_health;
 mod member_watch;
-mod members;
 mod mounts;
+mod new_members;
 mod plan;
 mod quorum;
 mod quota;
@@ -39,6 +38,7 @@ mod rendezvous_steps;
 mod rollback_steps;
 mod run;
 mod running_members;
+mod settings_files;
 mod site;
 mod source_preview;
 mod swap;
@@ -60,7 +60,7 @@ pub use ledger::{
     open_ledger,
 };
 pub use member_watch::{Access, Patience, ask_all, peers, strangers};
-pub use members::{Error as MembersError, members};
+pub use new_members::{Error as MembersError, members};
 pub use plan::{Backup, ClusterPlan, Error as PlanError, HostPlan, Plan, PlannedFile, RestoreId, Site, Wish};
 pub use quota::OverQuota;
 pub use refusals::{Error as SiteError, refuse_mounts, refuse_not_loaded, refuse_other_ways, refuse_unready};

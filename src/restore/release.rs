@@ -14,7 +14,7 @@ use super::init_system::Units;
 use super::ledger::{Kept, Ledger, LedgerPaths, LedgerStore};
 use super::plan::RestoreId;
 use super::transitions::End;
-use super::{Error, files};
+use super::{Error, settings_files};
 use crate::etcd_settings::{NewFile, Overlay};
 
 /// A step of a release, in order. Each can be taken again.
@@ -74,7 +74,7 @@ pub fn releasable(ledger_paths: &LedgerPaths) -> Result<Release, Error> {
 /// Lets etcd start that a restore keeps down of which nobody knows any more.
 pub fn release_stray(ledger_store: &LedgerStore) -> Result<(), Error> {
     match releasable(ledger_store.paths())?.stray {
-        Some(_) => Ok(files::remove(&ledger_store.paths().lock())?),
+        Some(_) => Ok(settings_files::remove(&ledger_store.paths().lock())?),
         None => Ok(()),
     }
 }
@@ -143,18 +143,18 @@ fn take(
         GiveUp::Settings => {
             let (drop_ins, others) = unneeded(&ledger_store.closed()?, ledger)?;
             // systemd must not start etcd by what refers to a file that is gone.
-            drop_ins.iter().try_for_each(|path| files::remove(path))?;
+            drop_ins.iter().try_for_each(|path| settings_files::remove(path))?;
             if !drop_ins.is_empty() || !others.is_empty() {
                 reload()?;
             }
-            others.iter().try_for_each(|path| files::remove(path))?;
+            others.iter().try_for_each(|path| settings_files::remove(path))?;
         }
         GiveUp::Unhold => {
             if ledger_store.held()?.is_some_and(|held| held == id.to_string()) {
                 // Both were kept where nothing could come back: see `Step::BackStart`. Those of another are its own.
-                files::remove(&ledger.guard.path)?;
+                settings_files::remove(&ledger.guard.path)?;
                 reload()?;
-                files::remove(&ledger_store.paths().lock())?;
+                settings_files::remove(&ledger_store.paths().lock())?;
             }
         }
         GiveUp::Close => {
@@ -193,7 +193,7 @@ fn unneeded(closed: &[Ledger], ledger: &Ledger) -> Result<(Vec<PathBuf>, Vec<Pat
     }
     let mut unneeded = Vec::new();
     for (path, contents) in contents {
-        let Some(is) = files::before(&path)?.content else {
+        let Some(is) = settings_files::before(&path)?.content else {
             continue;
         };
         if later.contains(&path) || !contents.contains(&is) || keeps_from_harm(&is) {

@@ -11,7 +11,7 @@ use super::member_watch::{Revived, revived};
 use super::run::Run;
 use super::swap::Direction;
 use super::transitions::{Came, End};
-use super::{Error, files};
+use super::{Error, settings_files};
 use crate::error_chain::with_causes;
 use crate::etcd_settings::{NewFile, Overlay};
 
@@ -51,8 +51,8 @@ impl Run<'_> {
         for before in ledger.before.files.iter().rev() {
             let stays = stays.iter().flatten().find(|file| file.path == before.path);
             match stays {
-                Some(file) if before.content.is_none() && before.path.exists() => files::lay(file)?,
-                Some(_) | None => files::put_back(before)?,
+                Some(file) if before.content.is_none() && before.path.exists() => settings_files::lay(file)?,
+                Some(_) | None => settings_files::put_back(before)?,
             }
         }
         self.reload()?;
@@ -160,7 +160,7 @@ impl Run<'_> {
             self.take_back(drop_in)?;
         }
         if !self.ledger_store.paths().lock().exists() {
-            files::remove(&self.ledger.guard.path)?;
+            settings_files::remove(&self.ledger.guard.path)?;
         }
         // Always: a run that was killed here may have removed all of it already, and systemd knows it still.
         self.reload()?;
@@ -178,7 +178,7 @@ impl Run<'_> {
     fn take_back(&self, ahead: &NewFile) -> Result<(), Error> {
         let mut befores = self.ledger.before.files.iter();
         match befores.find(|before| before.path == ahead.path) {
-            Some(before) if files::is(ahead)? => Ok(files::put_back(before)?),
+            Some(before) if settings_files::is(ahead)? => Ok(settings_files::put_back(before)?),
             Some(_) | None => Ok(()),
         }
     }

@@ -12,7 +12,7 @@ use super::ledger::{Kept, Ledger, LedgerStore, LogBefore};
 use super::member_watch::{Access, Patience};
 use super::rollback_steps::look_for_old;
 use super::transitions::{self, Came, End, Next, Step};
-use super::{Error, files};
+use super::{Error, settings_files};
 use crate::rebuild::Prepared;
 
 use crate::error_chain::with_causes;
@@ -106,7 +106,7 @@ impl<'a> Run<'a> {
         ledger.before.ran = state.is_up();
         ledger.before.log_shown = (state.activity == Activity::Active).then_some(LogBefore::There);
         ledger.before.held = ledger_store.held()?;
-        let befores = ledger.plan.files_of_settings().map(files::before);
+        let befores = ledger.plan.files_of_settings().map(settings_files::before);
         ledger.before.files = befores.collect::<Result<_, _>>()?;
         Run::opened(ledger_store, ledger, tools)
     }

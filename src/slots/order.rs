@@ -3,7 +3,7 @@
 //! Pure: from what the members answered to a place in the order. All hosts that see the same cluster come to the same
 //! order without asking each other; where they do not, the claims in the store decide.
 
-use crate::etcd::choose::{Candidate, is_well, newest_index};
+use crate::etcd::choose_member::{Candidate, is_well, newest_index};
 use crate::model::MemberId;
 
 /// How many hosts go before the one on which member `own` runs: none before that of the healthy follower with the lowest
@@ -44,7 +44,7 @@ fn fitness(candidate: &Candidate, newest: u64) -> Fitness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::etcd::choose::tests::{corrupt, member, silent, with};
+    use crate::etcd::choose_member::tests::{corrupt, member, silent, with};
 
     fn order(candidates: &[Candidate]) -> Vec<usize> {
         let names = candidates.iter().map(|candidate| candidate.name.as_str());

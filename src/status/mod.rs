@@ -27,7 +27,7 @@ use crate::health::{
 };
 use crate::jobs::restore::settings_now;
 use crate::jobs::stores::read_within;
-use crate::jobs::{self, Failure, Listener, clock, configuration, host, last_seen, recipients};
+use crate::jobs::{self, Failure, Listener, clock_set_back, configuration, host, last_seen, recipients};
 use crate::model::{ClusterName, UnitName};
 use crate::restore::LedgerPaths;
 use crate::schedule::Slot;
@@ -152,7 +152,7 @@ pub fn gather(path: &Path, listener: &dyn Listener, runtime: &Handle) -> Result<
     others.extend(recipients::notice(&config, &state, Some(&places)));
     others.extend(last_seen::notices(&places));
     notes.extend(last_seen::new_signers(&state, &places));
-    others.extend(clock::notice(&state, now));
+    others.extend(clock_set_back::notice(&state, now));
     notes.extend(restores.notes());
     let schedules = match said {
         Some(said) => said.schedules.clone(),

@@ -3,7 +3,7 @@
 //! Each copy is read back from the disk and compared with the manifest (`stored`). With an identity one good copy is opened
 //! (`content`): what holds for its bytes holds for every copy with the same bytes. So is what follows it in its chain, copy by
 //! copy (`chain`). The result is written beside the backup (`record`), from where `catalog` takes it. Which backups to take first is
-//! decided in `choose`.
+//! decided in `choose_share`.
 //!
 //! No lock is held, because this may take hours. Backups may come and go meanwhile: one that is gone is passed over.
 //!
@@ -11,7 +11,7 @@
 //! Invariant: plain bytes are in memory only.
 
 mod chain;
-mod choose;
+mod choose_share;
 mod content;
 mod record;
 mod stored;
@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use chain::{Behind, Chain, Fault, Going, Opened, behind};
-pub use choose::{Share, Turn, least_recently_read, until_read};
+pub use choose_share::{Share, Turn, least_recently_read, until_read};
 pub use record::{RecordError, Recorded, record};
 
 use crate::catalog::Backup;

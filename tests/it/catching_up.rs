@@ -12,7 +12,7 @@ use lifeboat::capture::{
 };
 use lifeboat::catalog::Link;
 use lifeboat::destinations::{Destination, Destinations};
-use lifeboat::etcd::choose::Wanted;
+use lifeboat::etcd::choose_member::Wanted;
 use lifeboat::etcd::{Access, Endpoints};
 use lifeboat::health::{LaneState, Level};
 use lifeboat::layout::{Listed, Outline, Writer};

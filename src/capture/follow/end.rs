@@ -1,6 +1,6 @@
 //! Why a chain is not followed any more.
 
-use super::super::away::in_plain_words;
+use super::super::etcd_away::in_plain_words;
 use super::super::reach::Known;
 use super::super::told;
 use crate::etcd;

@@ -1,7 +1,7 @@
 //! What becomes of a chain that cannot be gone on with: a newer backup is gone over to, another host writes it, etcd is away, or a
 //! gap is declared and another full backup taken.
 
-use super::super::away::TRY_EVERY;
+use super::super::etcd_away::TRY_EVERY;
 use super::super::follow::{End, Following};
 use super::super::reach::Known;
 use super::super::{Need, Others};

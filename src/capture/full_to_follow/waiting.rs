@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::Need;
-use super::super::away::Away;
+use super::super::etcd_away::Away;
 use super::super::follow::{Following, blocking};
 use super::{FULL_PAUSES, PAUSES, Running, rest};
 use crate::health::{Capturing, Level};

@@ -4,9 +4,9 @@
 //! All destinations are read as a whole now and then, for a newer chain to go over to. One whose full backup is not ahead of what
 //! is here is gone on with as it is; only where nothing leads on from here is another full backup laid out.
 
-mod laying;
-mod mark;
-mod telling;
+mod events;
+mod history_mark;
+mod lay_out;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -26,11 +26,11 @@ use crate::model::{LineageId, Revision};
 use crate::pipeline::Identities;
 use crate::rebuild::{Error, Plan, Progress, Warm, not_compared};
 use crate::source::{Chain, Notes, delta};
+use history_mark::{Mark, held_to};
 use jiff::Timestamp;
-use laying::{heard, lay_out, newest};
-use mark::{Mark, held_to};
+use lay_out::{heard, lay_out, newest};
 
-pub use telling::{Event, Hears, Stand};
+pub use events::{Event, Hears, Stand};
 
 /// How often all destinations are read.
 const READ_ALL_EVERY: Duration = Duration::from_secs(30);

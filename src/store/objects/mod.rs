@@ -20,10 +20,10 @@ mod failure;
 mod listing;
 mod lock;
 mod open_uploads;
+mod opendal_services;
 mod probe;
 mod receipt;
 mod s3_requests;
-mod service;
 #[cfg(test)]
 #[cfg(feature = "s3")]
 mod tests;
@@ -49,9 +49,9 @@ use super::{Credentials, Error};
 use crate::layout::{Listed, ListedObject, ObjectName};
 use credentials::Rotating;
 use failure::{failure, is_there_already};
+use opendal_services::Operators;
 use receipt::Sent;
 use s3_requests::{Reply, Requests};
-use service::Operators;
 use upload::NewUpload;
 
 /// How many bytes of a new object are handed on at once.
@@ -85,7 +85,7 @@ pub(super) struct Objects {
 impl Objects {
     /// Those of the store in this `folder` of a destination; of an empty one, all of the destination.
     pub fn of(bucket: &Bucket, folder: &str) -> Result<Objects, Error> {
-        Objects::by(bucket, folder, service::operator)
+        Objects::by(bucket, folder, opendal_services::operator)
     }
 
     fn by(
@@ -115,7 +115,7 @@ impl Objects {
             read_back: bucket.options.read_back,
             object_lock: bucket.options.object_lock,
             locks: OnceLock::new(),
-            checksum: service::checksum(bucket),
+            checksum: opendal_services::checksum(bucket),
             address: whole.to_string(),
             clock,
             part_size: usize::try_from(bucket.options.part_size).unwrap_or(usize::MAX),

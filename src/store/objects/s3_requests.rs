@@ -12,7 +12,7 @@ use reqsign_core::{Context, OsEnv, Signer};
 use reqsign_file_read_tokio::TokioFileRead;
 use serde::Deserialize;
 
-use super::service::TRIED_AGAIN;
+use super::opendal_services::TRIED_AGAIN;
 
 /// What asks S3, of a bucket and of what lies in it below a prefix.
 pub(super) struct Requests {

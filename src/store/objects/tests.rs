@@ -52,7 +52,7 @@ fn objects_of(server: &Server, bucket: Bucket) -> Arc<Objects> {
     let client = server.clone();
     let pause = Duration::from_millis(1);
     let made = Objects::by(&bucket, "prod", |bucket, prefix, clock| {
-        service::signing_as_nobody(client, bucket, prefix, clock, pause)
+        opendal_services::signing_as_nobody(client, bucket, prefix, clock, pause)
     });
     Arc::new(made.unwrap())
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::removing::failed;
+use super::carry_out::failed;
 use super::{Judged, Plan, Target, pins, said};
 use crate::catalog::{Backup, BackupCopy, Catalog, Following, LastCheck, Standing};
 use crate::layout::{ChainPath, Fault, ObjectName};

@@ -8,7 +8,7 @@ use crate::health::Level;
 use crate::model::{ByteSize, Revision};
 use crate::text::count;
 
-use super::opening::lost;
+use super::open_watch::lost;
 use super::{Desk, End, Following, LARGEST_REVISION, ended};
 
 /// How much a look for room leaves for what is finished before the next: a delta, and what is handed out at once.

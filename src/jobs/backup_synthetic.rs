@@ -13,14 +13,14 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::backup::{self, end, take_in};
+use super::backup_by_hand::{encoding, watched, wind_up, writer};
 use super::backup_now::{open_and_read, refuse_sample_recipient, wanted_destinations};
-use super::by_hand::{encoding, watched, wind_up, writer};
 use super::give_way::stop_for_restore;
 use super::named_backup::chosen;
 use super::point::{Chosen, Point, Search};
 use super::point_snapshot::{NotMade, Room, needed_bytes};
 use super::source::{Found, source_failure};
-use super::{Exit, Failure, Listener, clock, failed, host, point_snapshot, recipients, stores};
+use super::{Exit, Failure, Listener, clock_set_back, failed, host, point_snapshot, recipients, stores};
 use crate::backup::{Made, Outcome, Progress, SyntheticJob, synthetic};
 use crate::catalog::Pinned;
 use crate::config::Config;
@@ -71,7 +71,7 @@ pub fn make_now(
     host::settle()?;
     let interrupt = listen();
     let _lock = host::jobs_lock(&state, "backup", asked.wait)?;
-    clock::note(listener, &state);
+    clock_set_back::note(listener, &state);
     let started = host::now();
     let to = wanted_destinations(config, asked.schedule.as_deref(), &asked.to)?;
     let (opened, mut destinations) = open_and_read(listener, config, &state, &to)?;

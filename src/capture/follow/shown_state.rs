@@ -1,6 +1,6 @@
 //! What is shown, and said, of how far a chain has come.
 
-use super::super::away::Whole;
+use super::super::etcd_away::Whole;
 use super::super::watched::Watched;
 use super::{Desk, Following};
 use crate::health::{Capturing, Level};

@@ -9,7 +9,7 @@ use super::super::same_history::Stand;
 use super::super::told;
 use super::super::watched::Watched;
 use super::{Desk, End, FIRST_HASH_AFTER, Following, blocking};
-use crate::etcd::choose::choose;
+use crate::etcd::choose_member::choose;
 use crate::etcd::{self, Access, Ahead, Member, Status, loses_deletions, survey};
 use crate::health::Level;
 use crate::layout::delta::GapReason;

@@ -1,6 +1,9 @@
 //! Following one chain: from a watch to files in the spool, until something ends it.
 
+mod differing_members;
 mod end;
+mod hear_unwatched;
+mod newer_full;
 mod open_watch;
 mod shown_state;
 mod watch_or_snapshot;
@@ -21,16 +24,14 @@ use super::reach::patience;
 use super::same_history::Stand;
 use super::spool::Spool;
 use super::status::Board;
-use super::unwatched::{Memory, OthersAreWell, Told};
+use super::unwatched::Memory;
 use super::watched::{Came, Pulse, Watched};
 use super::writer::DeltaWriter;
-use super::{Need, Settings, Sight, Surroundings, told};
-use crate::etcd::choose_member::Wanted;
+use super::{Settings, Sight, Surroundings, told};
 use crate::etcd::{WatchEnd, WholeRevision};
-use crate::health::Level;
 use crate::layout::delta::{GapReason, PLAIN_MAX};
 use crate::layout::{Epoch, Outline};
-use crate::model::{ByteSize, ClusterId, LineageId, Revision};
+use crate::model::{ByteSize, Revision};
 pub(super) use end::End;
 
 /// How often it is asked for what no watch shows.
@@ -289,133 +290,6 @@ impl Desk {
             false => Ok(()),
         }
     }
-
-    /// Takes in what no watch shows. Where only a full backup holds what has changed, one is taken, and the chain goes on
-    /// meanwhile. Ends where another member is to be watched.
-    fn hear(&self, following: &Following, watched: &mut Watched, told: Told) -> Option<End> {
-        let now = self.around.now();
-        let say = |level, what: &str| self.around.say(level, what);
-        let mut memory = locked(&self.beside);
-        if let Some(alarms) = told.alarms {
-            let (raised, gone) = memory.hear(alarms);
-            raised
-                .iter()
-                .for_each(|alarm| say(Level::Warning, &format!("etcd has raised {alarm}")));
-            gone.iter()
-                .for_each(|alarm| say(Level::Info, &format!("{alarm} is gone")));
-        }
-        let url = watched.member.url();
-        let doubt = told.corrupt.map(|_| {
-            format!("the member at {url} is under alarm CORRUPT: its data differs from the others', and what is captured of it may be wrong")
-        });
-        let shown = doubt.clone().or_else(|| memory.difference());
-        self.board.change(|state| state.doubt = shown);
-        if let Err(error) = memory.take(told.beside, following.full.cluster, now.time) {
-            say(Level::Warning, &super::told(&error));
-        }
-        // What cannot be seen to now is owed all the same.
-        if let Some(debt) = memory.owes(following.full.first_byte_at)
-            && memory.may_try(now.instant)
-            && watched.full.is_empty()
-        {
-            say(Level::Info, &format!("a full backup is taken: {}", debt.why));
-            let (around, memory) = (self.around.clone(), self.beside.clone());
-            watched.full.spawn(async move {
-                let taken = blocking(move || {
-                    let taken = around.take_full(&debt.why, Need::Another);
-                    match &taken {
-                        Ok(()) => locked(&memory).pay(&debt),
-                        Err(error) => {
-                            locked(&memory).has_failed(around.now().instant);
-                            let what = format!("no full backup was taken ({error}), though {}", debt.why);
-                            around.say(Level::Warning, &what);
-                        }
-                    }
-                    taken.and_then(|()| around.look())
-                });
-                taken.await.ok()
-            });
-        }
-        let may_change = matches!(self.settings.wanted, Wanted::Any { .. });
-        (may_change && told.corrupt == Some(OthersAreWell(true))).then(|| End::Lost(doubt.unwrap_or_default()))
-    }
-
-    /// Members that differ prove nothing of what is captured; a full backup finds out who is wrong, where that can be told. One is taken
-    /// for a finding, however often the same two differ after that: it would come to the same. That they do is shown meanwhile.
-    fn see_difference(&self, watched: &mut Watched, between: &str, how: &str) {
-        let url = watched.member.url().to_owned();
-        let is_news = locked(&self.beside).differs(between, how);
-        self.board.change(|state| {
-            state.doubt.get_or_insert_with(|| how.to_owned());
-        });
-        if is_news {
-            let message = format!(
-                "{how}; changes are captured from {url}: no hash is kept beside them, and a full backup is taken"
-            );
-            self.around.say(Level::Error, &message);
-        }
-        if locked(&self.beside).lacks_full_for_difference() && watched.full.is_empty() {
-            self.take_full_beside(watched, how.to_owned());
-        }
-    }
-
-    /// Two members report the same hash.
-    fn see_agreement(&self) {
-        if let Some(between) = locked(&self.beside).agree() {
-            let message = format!("members report the same HashKV again, after {between} differed");
-            self.around.say(Level::Info, &message);
-        }
-    }
-
-    /// Takes a full backup for members that differ, while the chain goes on.
-    fn take_full_beside(&self, watched: &mut Watched, why: String) {
-        let (around, memory) = (self.around.clone(), self.beside.clone());
-        watched.full.spawn(async move {
-            let taken = blocking(move || {
-                around.take_full(&why, Need::Another).inspect_err(|error| {
-                    around.say(
-                        Level::Warning,
-                        &format!("no full backup was taken ({error}), though {why}"),
-                    );
-                })?;
-                locked(&memory).has_full_for_difference();
-                around.look()
-            });
-            taken.await.ok()
-        });
-    }
-
-    /// Whether what the destinations hold ends it.
-    fn see(&self, following: &mut Following, sight: Result<Sight, String>) -> Option<End> {
-        match sight {
-            Ok(Sight::Full(full, known)) => {
-                let is_newer = (full.to_revision, &full.chain) > (following.full.to_revision, &following.full.chain);
-                if is_newer && !self.refused.contains(&full.chain) {
-                    if following.tip >= full.to_revision {
-                        return Some(End::Newer(full, known));
-                    }
-                    following.newer_at = Some(full.to_revision);
-                    return None;
-                }
-                let is_same = full.chain == following.full.chain;
-                let epoch = known.epoch().filter(|epoch| is_same && *epoch > following.scribe.epoch);
-                epoch.map(End::Outdone)
-            }
-            // Whoever opened it found that etcd does not go on with the one that is followed.
-            Ok(Sight::Unaccepted(why, histories)) if is_replaced(&following.full, &histories) => {
-                Some(End::Gap(GapReason::WentBack, why))
-            }
-            // The chain goes on; what cannot be looked at is told by the delivery.
-            Ok(Sight::None(_) | Sight::Undecided(_) | Sight::Unaccepted(..)) | Err(_) => None,
-        }
-    }
-}
-
-/// Whether a history of the same cluster was opened behind the one of this backup.
-fn is_replaced(full: &Outline, histories: &[(LineageId, ClusterId)]) -> bool {
-    let own = histories.iter().position(|(lineage, _)| *lineage == full.lineage);
-    let mut behind = histories.iter().skip(own.map_or(0, |own| own + 1));
-    behind.any(|(_, cluster)| *cluster == full.cluster)
 }
 
 fn ended(following: &mut Following, end: WatchEnd) -> End {
@@ -453,31 +327,4 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layout::manifest::tests::manifest;
-
-    #[test]
-    fn a_history_that_was_opened_behind_in_the_same_cluster_takes_its_place() {
-        let of = |cluster, chain| {
-            let manifest = manifest(cluster, chain, 10);
-            let bytes = manifest.to_bytes();
-            Outline::of(manifest, &bytes)
-        };
-        let before = of(0xab, "20261120T091530Z-00000001");
-        let full = of(0xab, "20261120T101530Z-00000002");
-        let behind = of(0xab, "20261120T111530Z-00000003");
-        let other = of(0xcd, "20261120T121530Z-00000004");
-        let replaced = |all: &[&Outline]| {
-            let all: Vec<_> = all.iter().map(|full| (full.lineage.clone(), full.cluster)).collect();
-            is_replaced(&full, &all)
-        };
-        assert!(replaced(&[&before, &full, &behind]));
-        assert!(replaced(&[&behind]));
-        assert!(!replaced(&[&before, &full, &other]));
-        assert!(!replaced(&[&full]));
-    }
 }

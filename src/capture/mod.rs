@@ -4,8 +4,8 @@
 //! A lane follows the newest good full backup of its destinations. What etcd tells ([`crate::etcd::Watching`], and a snapshot of it
 //! where that is far behind: `catching_up`) is gathered (`assembly`), cut, sealed and given a header (`writer`), kept on this host's disk (`spool`), and from
 //! there brought to each destination (`delivery`) and packed there (`packing`), however long one of them cannot be
-//! reached: the watch waits for no store. What to go on with is decided from what is proven of a chain (`proven`, `chain`); `full_to_follow` decides
-//! which full is followed, and `follow` follows it.
+//! reached: the watch waits for no store. What to go on with is decided from what is proven of a chain (`proven`, `reach`); `full_to_follow` decides
+//! which full is followed, and `follow` follows it; what no watch shows is asked for beside it (`unwatched`).
 //!
 //! Leaves to `jobs` the configuration, the clock, opening stores and taking full backups: [`Surroundings`].
 //!

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::file::Value;
-use super::keys::join;
+use super::key_path::join;
 use super::reader::Reader;
 use super::section::{Given, Section};
 use super::{DestinationName, StoreUrl};

@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::keys::is_private_key;
 use super::problem::{Origin, Source};
 use super::reader::Reader;
 use super::section::{Content, Given, Section};
+use super::shown_value::is_private_key;
 use super::{LARGEST_FILE, SAMPLE_RECIPIENT};
 use crate::durable;
 use crate::pipeline::{KeyError, PLUGINS, Recipient};

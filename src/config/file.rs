@@ -1,6 +1,6 @@
 //! Configuration files as written: one tree of values per file, each value with its place.
 //!
-//! Leaves to `merge` how several become one, to `keys` which keys there are, and to `check` what their values mean.
+//! Leaves to `merge_files` how several become one, to `keys` which keys there are, and to `check` what their values mean.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

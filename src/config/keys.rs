@@ -1,11 +1,15 @@
-//! The keys of a configuration file: what this version knows, what only later versions know, and which key was meant.
+//! The keys of a configuration file: what this version knows, what only later versions know, and which key was meant
+//! (`nearest_name`).
 //!
 //! Source: the section Configuration of the contract. Leaves to `check` what the values mean.
 //! Invariant: after [`check`] a tree holds known keys only, each with a value of the right type or `Refused`.
 
 use super::file::{Entry, Table, Value};
+use super::key_path::join;
 use super::known_keys::{KEYS, Key, Kind, LATER};
+use super::nearest_name::closest;
 use super::problem::Problems;
+use super::shown_value::{is_private_key, shown};
 
 /// What the value of `path` (with `*` for names) must be.
 pub(super) fn expected(path: &str) -> &'static str {
@@ -19,24 +23,6 @@ fn expected_of(path: &str) -> Option<&'static str> {
 /// Says that `subject` is only known to later versions.
 pub(super) fn later(subject: &str) -> String {
     format!("`{subject}` is known only to later versions of lifeboat")
-}
-
-/// Joins a key to the path of its table, quoted as TOML wants it.
-pub(super) fn join(path: &str, name: &str) -> String {
-    let bare = !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    let name = if bare {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.escape_debug())
-    };
-    if path.is_empty() {
-        name
-    } else {
-        format!("{path}.{name}")
-    }
 }
 
 /// Checks one file: every key is known and of the right type. What is not becomes [`Value::Refused`].
@@ -134,32 +120,6 @@ fn check_type(entry: &mut Entry, key: &Key, path: &str, problems: &mut Problems)
     false
 }
 
-/// A value for a message: short, and never a private key.
-pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::Table(_) | Value::Whole(_) => "a table".to_owned(),
-        Value::List(list) => match list.iter().find(|node| !matches!(node.value, Value::Text(_))) {
-            Some(node) => format!("a list with {}", shown(&node.value)),
-            None => "a list".to_owned(),
-        },
-        Value::Text(text) if text.chars().count() > 60 => {
-            format!("\"{}…\"", text.chars().take(60).collect::<String>().escape_debug())
-        }
-        Value::Text(text) => format!("\"{}\"", text.escape_debug()),
-        Value::Integer(integer) => integer.to_string(),
-        Value::Float(float) => float.to_string(),
-        Value::Boolean(boolean) => boolean.to_string(),
-        Value::Time(time) => time.clone(),
-        Value::Refused => "a value".to_owned(),
-    }
-}
-
-/// Whether `text` holds an age identity or a PEM private key.
-pub(super) fn is_private_key(text: &str) -> bool {
-    let text = text.to_ascii_uppercase();
-    text.contains("AGE-SECRET-KEY-") || text.contains("PRIVATE KEY-----") || text.contains("AGE-PLUGIN-")
-}
-
 /// Whether the table at `pattern` is keyed by names.
 fn has_names(pattern: &str) -> bool {
     matches!(pattern, "members" | "schedules" | "destinations")
@@ -197,15 +157,6 @@ fn unknown(section: &str, section_path: &str, name: &str) -> String {
     format!("unknown key `{path}`; known {place}: {}", known(section).join(", "))
 }
 
-/// The one of `candidates` with the fewest edits from `name`, if at most `bound`.
-pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>, bound: usize) -> Option<&'a str> {
-    candidates
-        .map(|candidate| (edits(name, candidate), candidate))
-        .filter(|(edits, _)| *edits <= bound)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
 /// The keys of the table at `section` that this version knows, in the order of the table above.
 fn known(section: &str) -> Vec<&'static str> {
     children(KEYS.iter().map(|key| key.path), section)
@@ -223,24 +174,4 @@ fn children(paths: impl Iterator<Item = &'static str>, section: &str) -> Vec<&'s
         names.extend(name.filter(|name| !names.contains(name)));
     }
     names
-}
-
-/// Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b`.
-fn edits(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(80).collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let substitute = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = substitute.min(above[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(before[j - 2] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut above, row);
-    }
-    above.last().copied().unwrap_or(a.len())
 }

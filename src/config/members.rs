@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{closest, join};
+use super::key_path::join;
+use super::nearest_name::closest;
 use super::reader::Reader;
 use super::section::{Given, Section};
 use super::{MemberName, MemberUrl};

@@ -1,7 +1,7 @@
 //! The configuration: files as written, merged into one tree, checked into a [`Config`].
 //!
-//! Three stages. `file` keeps what each file says, with the place of every value; `keys` refuses what this version
-//! does not know; `reader` reads the merged tree into `Config`, each table by the file of its name. A `Config` is
+//! Three stages. `file` keeps what each file says, with the place of every value, and `merge_files` lays later ones over
+//! earlier ones; `keys` refuses what this version does not know; `reader` reads the merged tree into `Config`, each table by the file of its name. A `Config` is
 //! complete: nothing in it is optional that has a default, and nothing needs to be checked again. `secret` is the only
 //! place that touches secret files.
 //!
@@ -22,6 +22,7 @@ mod duration;
 mod encryption;
 mod file;
 mod host;
+mod key_path;
 mod keys;
 mod known_keys;
 mod last_good;
@@ -30,6 +31,7 @@ mod members;
 mod merge_files;
 mod metrics;
 mod names;
+mod nearest_name;
 mod notify;
 mod problem;
 mod reader;
@@ -38,6 +40,7 @@ mod retention;
 mod schedules;
 mod secrets;
 mod section;
+mod shown_value;
 mod signing;
 mod urls;
 mod value;

@@ -9,7 +9,7 @@ use jiff::tz::{self, TimeZone};
 
 use super::duration::long_duration;
 use super::file::Value;
-use super::keys::closest;
+use super::nearest_name::closest;
 use super::reader::Reader;
 use super::section::{Given, Section};
 use super::{Destination, DestinationName};

@@ -1,6 +1,6 @@
 //! Where the secrets of a configuration are, and whether each can be read.
 
-use super::{Config, HeartbeatUrl, Problem, SecretError, keys};
+use super::{Config, HeartbeatUrl, Problem, SecretError, key_path};
 use crate::secret::Secret;
 use crate::store::BucketOptions;
 
@@ -75,7 +75,7 @@ impl Config {
         let of_destinations = self.destinations.iter().flat_map(|(name, destination)| {
             let BucketOptions { ca, credentials, .. } = &destination.options;
             let sftp = &destination.sftp;
-            let table = keys::join("destinations", name.as_str());
+            let table = key_path::join("destinations", name.as_str());
             let given = [
                 ("ca", ca.as_ref()),
                 ("credentials", credentials.as_ref()),

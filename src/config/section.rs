@@ -3,7 +3,8 @@
 //! Leaves to `check` what the values mean. Invariant: a value that was reported already is never handed out.
 
 use super::file::{Entry, Node, Table, Value};
-use super::keys::{expected, join};
+use super::key_path::join;
+use super::keys::expected;
 use super::problem::Origin;
 
 /// A table of the tree with its path.

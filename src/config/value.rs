@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::file::Value;
-use super::keys::{is_private_key, join, shown};
+use super::key_path::join;
 use super::reader::Reader;
 use super::section::{Content, Given, Section};
+use super::shown_value::{is_private_key, shown};
 use crate::secret::Secret;
 
 impl Reader<'_> {

@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::discover::content;
 use super::unit::{Environment, Unit};
-use super::{Error, Read, Variables, content};
+use super::{Error, Read, Variables};
 
 /// What the unit's programs get.
 pub(super) struct Found {

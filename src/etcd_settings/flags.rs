@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::shell::UNKNOWN;
-use super::start::Start;
 use super::unit::Unit;
 use super::{ClusterState, Error, EtcdSettings, SetIn, Source, Tls};
 
@@ -78,21 +77,6 @@ pub(super) fn variable(flag: &str) -> String {
 pub(super) struct Values(BTreeMap<&'static str, (String, SetIn)>);
 
 impl Values {
-    /// From flags, and from variables what flags leave open. An empty variable sets nothing, an empty flag does.
-    pub(super) fn layered(start: &Start) -> Values {
-        let mut values = Values::default();
-        for (flag, _) in KNOWN {
-            let name = variable(flag);
-            let variable = start.environment.get(&name).filter(|value| !value.is_empty());
-            match (start.flags.get(*flag), variable) {
-                (Some(value), _) => values.set(flag, value, SetIn::Command),
-                (None, Some(value)) => values.set(flag, value, start.origin(&name)),
-                (None, None) => {}
-            }
-        }
-        values
-    }
-
     pub(super) fn set(&mut self, flag: &'static str, value: &str, place: SetIn) {
         self.0.insert(flag, (value.to_owned(), place));
     }

@@ -1,7 +1,8 @@
 //! The settings that etcd starts with on this host, and how a restore gives it others.
 //!
 //! etcd takes its settings from flags, from `ETCD_*` variables or from a YAML file, and a unit can pass each of them in
-//! many ways. [`discover`] reads them as etcd will. They stay the operator's: [`overlay`](mod@overlay) says what little a
+//! many ways. [`discover`](mod@discover) reads them as etcd will, `precedence` says which of them
+//! wins. They stay the operator's: [`overlay`](mod@overlay) says what little a
 //! restore lays over them, and proves, by reading unit and files once more, that etcd will take it.
 //!
 //! Leaves to `systemd` how the properties of a unit are asked for, and to its callers to read and write files: what a
@@ -14,11 +15,14 @@
 //! systemd.exec(5) and systemd.service(5), systemd `src/basic/env-file.c` and `src/basic/env-util.c` of 252 and 257.
 
 mod arguments;
+mod discover;
 mod environment;
 mod exec;
 mod exec_words;
 mod flags;
+mod guard;
 mod overlay;
+mod precedence;
 mod settings_to_change;
 mod shell;
 mod start;
@@ -31,15 +35,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use discover::discover;
 pub use exec::{Command, ExecFlag};
-pub use overlay::{NewCluster, NewFile, Overlay, Start, guard, guard_path, ours, overlay, shadowed};
+pub use guard::{guard, guard_path};
+pub use overlay::{NewCluster, NewFile, Overlay, Start, ours, overlay, shadowed};
 pub use settings_to_change::{Change, changes};
 pub use shell::shell_word;
 pub use start::starts_etcd;
 pub use unit::{Environment, EnvironmentFile, Unit};
 
 use crate::model::UnitName;
-use flags::Values;
 
 /// Reads a file that a unit names. The reader bounds what it hands out.
 pub type Read<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
@@ -236,53 +241,6 @@ pub struct Tls {
     pub client_cert_auth: bool,
     /// Whether etcd makes itself a certificate that nobody can check.
     pub auto_tls: bool,
-}
-
-/// Reads the settings that `unit` starts etcd with.
-///
-/// Fails when something on the way is not understood or a file that has to be there is not; the error names it.
-pub fn discover(unit: &Unit, given: &Given, read: Read<'_>) -> Result<EtcdSettings, Error> {
-    let start = start::read(unit, given, read)?;
-    let unit = &start.place(unit);
-    let (source, values) = located(unit, given, &start, read)?;
-    let mut settings = values.settings(unit, source, start.program)?;
-    if let Some(data_dir) = &given.data_dir {
-        settings.data_dir.clone_from(data_dir);
-    }
-    if let Some(wal_dir) = &given.wal_dir {
-        settings.wal_dir = Some(wal_dir.clone());
-    }
-    Ok(settings)
-}
-
-/// The place of the settings, and what is there.
-fn located(unit: &Unit, given: &Given, start: &start::Start, read: Read<'_>) -> Result<(Source, Values), Error> {
-    let named = match &given.settings {
-        Place::ConfigFile(path) => Some(path.clone()),
-        Place::Flags => None,
-        Place::Environment(_) | Place::Auto => start.config_file().map(|path| unit.absolute(&path)),
-    };
-    if let Some(path) = named {
-        let values = yaml::values(&path, &content(unit, &path, read)?)?;
-        return Ok((Source::ConfigFile { path }, values));
-    }
-    let is_by_flags = given.settings == Place::Flags || start.flags.keys().any(|key| flags::is_of_cluster(key));
-    let source = match is_by_flags {
-        true => Source::Flags,
-        false => Source::Environment {
-            files: start.files.clone(),
-        },
-    };
-    Ok((source, Values::layered(start)))
-}
-
-/// What is in a file that the unit names.
-fn content(unit: &Unit, path: &Path, read: Read<'_>) -> Result<Vec<u8>, Error> {
-    read(path).map_err(|source| Error::Unreadable {
-        unit: unit.name.clone(),
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// Variables by name.

@@ -22,7 +22,6 @@ const DROP_INS: &str = "/etc/systemd/system";
 const SETTINGS: &str = "50-lifeboat.conf";
 /// The name of the same where another drop-in would be read after it: `systemctl edit` calls its own `override.conf`.
 const LAST: &str = "zz-50-lifeboat.conf";
-const GUARD: &str = "50-lifeboat-guard.conf";
 /// A token for trying on paper whether what is laid on counts.
 const ANY_TOKEN: &str = "lifeboat-0000000000000000";
 
@@ -214,35 +213,6 @@ pub fn ours(unit: &UnitName) -> [PathBuf; 4] {
     ]
 }
 
-/// The drop-in that keeps `unit` from starting as long as `lock` exists, with `more` lines on how it starts.
-pub fn guard(unit: &UnitName, lock: &Path, more: &str, start: Start) -> NewFile {
-    let folder = lock.parent().unwrap_or(Path::new("/"));
-    let (lock, folder) = (lock.display(), folder.display());
-    let mut content = format!(
-        "# Written by etcd-lifeboat: as long as the file below exists, a restore is changing etcd's data directory.\n\
-         # `lifeboat status` says how far it is; `lifeboat rollback` puts back what was there before.\n\
-         [Unit]\n\
-         RequiresMountsFor={folder}\n\
-         ConditionPathExists=!{lock}\n{more}"
-    );
-    if start == Start::WaitsForOthers {
-        content.push_str(
-            "[Service]\n\
-             # etcd is ready when it sees a majority of the members, whenever they are started.\n\
-             TimeoutStartSec=infinity\n",
-        );
-    }
-    NewFile {
-        path: guard_path(unit),
-        content,
-    }
-}
-
-/// Where the guard of a unit is.
-pub fn guard_path(unit: &UnitName) -> PathBuf {
-    drop_in(unit, GUARD)
-}
-
 /// Whether a path is one of those that restores lay over etcd's environment.
 pub(super) fn is_ours(path: &Path) -> bool {
     path.starts_with(FOLDER)
@@ -280,7 +250,7 @@ fn own_file(unit: &UnitName, ending: &str) -> PathBuf {
     Path::new(FOLDER).join(format!("{name}.{ending}"))
 }
 
-fn drop_in(unit: &UnitName, name: &str) -> PathBuf {
+pub(super) fn drop_in(unit: &UnitName, name: &str) -> PathBuf {
     Path::new(DROP_INS).join(format!("{unit}.d")).join(name)
 }
 

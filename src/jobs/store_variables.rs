@@ -1,5 +1,5 @@
 //! The names of the variables by which a store is reached without a configuration, where more than one place has them: a
-//! recovery sheet sets them (`sheet`), and `--from` reads them (`named_store`).
+//! recovery sheet sets them (`recovery_sheet`), and `--from` reads them (`named_store`).
 
 /// The public key of a server that is reached by SSH.
 pub const SFTP_HOST_KEY: &str = "LIFEBOAT_SFTP_HOST_KEY";

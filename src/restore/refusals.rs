@@ -1,9 +1,9 @@
 //! Why nothing is restored on this host as it is: what is asked of the host alone, before anything is done.
 //!
 //! The other refusals need to know more, and stand where that is known. Of the members: `running_members` (whether one of another
-//! host runs; asked by `jobs::restore::running`). Of a run: `forward_steps` and `rollback_steps` (mounts once more, a directory that is not
-//! mounted, who holds the data). In `jobs::restore`: no unit, or several, in `host_state`; an open restore, hosts that disagree, data
-//! that is in place and a peer port in `begin`; a digest that is wrong in `restore_source`; an etcd that serves in `way_back`; whoever
+//! host runs; asked by `jobs::restore::running_members`). Of a run: `forward_steps` and `rollback_steps` (mounts once more, a directory that is not
+//! mounted, who holds the data). In `jobs::restore`: no unit, or several, in `find_etcd`; an open restore, hosts that disagree, data
+//! that is in place and a peer port in `begin`; a digest that is wrong in `restore_source`; an etcd that serves in `rollback`; whoever
 //! is not root in its `mod`. What to do about each is told in `jobs::restore::errors`.
 
 use std::io;

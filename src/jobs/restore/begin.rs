@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 
 use super::errors::{failure, refused_here};
+use super::find_etcd::settings_now;
 use super::first_backup::FirstBackup;
-use super::host_state::{Here, settings_now};
 use super::running_members::refuse_running;
+use super::this_host::Here;
 use super::warnings::told_of_quota;
 use super::{Ended, restore_source};
 use crate::config::Config;

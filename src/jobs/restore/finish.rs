@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 
 use super::Ended;
 use super::errors::failure;
+use super::find_etcd::settings_now;
 use super::first_backup::FirstBackup;
-use super::host_state::{reach, settings_now};
+use super::member_access::reach;
 use super::session::{leave_session, take_over};
 use crate::jobs::{Exit, Failure, Listener, host};
 use crate::restore::{LedgerError, LedgerPaths, LedgerStore, OverDbus, Patience, Run, Step, Tools, peers, strangers};

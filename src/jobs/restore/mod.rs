@@ -1,30 +1,33 @@
 //! A restore on this host, as a command asks for it.
 //!
-//! `begin` finds out what is here (`host_state`), what is restored and to whom (`restore_source`), and whether it may
-//! be (`running_members`), and carries it out; `finish` takes up the one that is open, `rollback` takes one back, `release`
-//! gives up what they have kept. `first_backup` says who takes the next backup, `errors` what to do next, `warnings` what to
-//! think of a plan and its end. What a
-//! restore does is `restore`'s; its `refusals` lists where each refusal stands.
+//! `begin` finds out what is here (`this_host`, which has `find_etcd` find etcd), what is restored and to whom
+//! (`restore_source`), and whether it may be (`running_members`), and carries it out; `finish` takes up the one that is open,
+//! `rollback` takes one back, `release` gives up what they have kept. `first_backup` says who takes the next backup, `errors`
+//! what to do next, `warnings` what to think of a plan and its end. What a restore does is `restore`'s; its `refusals` lists
+//! where each refusal stands.
 
 mod begin;
 mod errors;
+mod find_etcd;
 mod finish;
 mod first_backup;
-mod host_state;
+mod member_access;
 mod release;
 mod restore_source;
 mod rollback;
 mod running_members;
 mod session;
+mod this_host;
 mod warnings;
 
 pub use begin::{Asked, Prepared, Watching, finish_in_background, prepare};
+pub use find_etcd::{SettingsNow, data_dir, foreseen, settings_now};
 pub use finish::{By, finish};
 pub use first_backup::FirstBackup;
-pub use host_state::{Here, SettingsNow, data_dir, foreseen, settings_now};
 pub use release::{KeptOf, Releasing};
 pub use rollback::{WayBack, set_aside};
 pub use session::leave_session;
+pub use this_host::Here;
 pub use warnings::{begins_anew, not_revived, over_quota, seconds_down, undone, warnings, was_down};
 
 use super::{Exit, Failure};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::errors::failure;
-use super::host_state::connect;
+use super::find_etcd::connect;
 use crate::error_chain::with_causes;
 use crate::jobs::{Exit, Failure, Listener};
 use crate::restore::{

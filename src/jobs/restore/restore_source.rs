@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::Handle;
 
-use super::host_state::Here;
+use super::this_host::Here;
 use crate::config::Config;
 use crate::datadir::{self, InitialCluster};
 use crate::durable;

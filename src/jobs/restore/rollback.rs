@@ -8,8 +8,9 @@ use tokio::runtime::Handle;
 use super::Ended;
 use super::errors::failure;
 use super::first_backup::FirstBackup;
-use super::host_state::{reach, refuse_mounts};
+use super::member_access::reach;
 use super::session::{leave_session, take_over};
+use super::this_host::refuse_mounts;
 use crate::jobs::{Exit, Failure, Listener, host};
 use crate::restore::{
     Access, End, Error, Kept, Ledger, LedgerError, LedgerPaths, OverDbus, Patience, RESUME_UNIT, Run, Step, Tools,

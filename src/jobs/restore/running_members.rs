@@ -2,7 +2,7 @@
 
 use tokio::runtime::Handle;
 
-use super::host_state::{Here, configured};
+use super::this_host::{Here, configured};
 use crate::config::{Config, Secret};
 use crate::etcd_settings::{Source, shell_word as word};
 use crate::jobs::{Exit, Failure, Listener, failed, host};

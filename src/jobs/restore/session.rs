@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::host_state::connect;
+use super::find_etcd::connect;
 use crate::error_chain::with_causes;
 use crate::jobs::Listener;
 use crate::model::UnitName;

@@ -29,6 +29,7 @@ mod s3_requests;
 mod tests;
 mod transport;
 mod upload;
+mod upload_headers;
 
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
@@ -53,12 +54,10 @@ use opendal_services::Operators;
 use receipt::Sent;
 use s3_requests::{Reply, Requests};
 use upload::NewUpload;
+use upload_headers::BYTES;
 
 /// How many bytes of a new object are handed on at once.
 const HANDED_ON: usize = 1 << 20;
-
-/// What each object is said to hold. A store that is told nothing keeps an object of no type, which some list as `null`.
-const BYTES: &str = "application/octet-stream";
 
 /// What is in a bucket below one prefix.
 #[derive(Debug)]
@@ -115,7 +114,7 @@ impl Objects {
             read_back: bucket.options.read_back,
             object_lock: bucket.options.object_lock,
             locks: OnceLock::new(),
-            checksum: opendal_services::checksum(bucket),
+            checksum: upload_headers::checksum(bucket),
             address: whole.to_string(),
             clock,
             part_size: usize::try_from(bucket.options.part_size).unwrap_or(usize::MAX),

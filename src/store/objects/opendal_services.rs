@@ -22,9 +22,10 @@ use reqsign_core::{Context, ProvideCredentialChain, Signer};
 use super::credentials::{KEY, KEY_ID, Rotating, TOKEN, end_of_signature};
 use super::s3_requests::Requests;
 use super::transport::{self, Dated};
+#[cfg(feature = "s3")]
+use super::upload_headers::with_checksum;
 use crate::error_chain::with_causes;
 use crate::secret::Secret;
-use crate::store::bucket_options::Checksum;
 use crate::store::credential_document::Pairs;
 use crate::store::http::Clock;
 use crate::store::location::{Bucket, BucketKind};
@@ -188,14 +189,6 @@ fn url_of(bucket: &Bucket) -> String {
     }
 }
 
-/// What a server is given to check the bytes by, also where that was left open.
-pub(super) fn checksum(bucket: &Bucket) -> Checksum {
-    match bucket.options.checksum {
-        Checksum::Auto if bucket.options.endpoint.is_none() => Checksum::Crc32c,
-        told => told,
-    }
-}
-
 #[cfg(feature = "s3")]
 fn s3(bucket: &Bucket, root: &str, keys: &Keys) -> S3 {
     let mut service = S3::default()
@@ -206,11 +199,7 @@ fn s3(bucket: &Bucket, root: &str, keys: &Keys) -> S3 {
     if !is_in_path(bucket) {
         service = service.enable_virtual_host_style();
     }
-    service = match checksum(bucket) {
-        Checksum::Crc32c => service.checksum_algorithm("crc32c"),
-        Checksum::Md5 => service.checksum_algorithm("md5"),
-        Checksum::Auto | Checksum::Off => service,
-    };
+    service = with_checksum(service, bucket);
     match keys {
         Keys::Around => service,
         Keys::Nobody => service.skip_signature(),

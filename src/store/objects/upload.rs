@@ -1,8 +1,6 @@
 //! A new object on its way into a bucket, part by part; how large a part is, `bucket_options` says.
 //!
-//! The headers of its requests are not made here but by opendal: as `service` has set it up for the bucket (checksums), and
-//! as the writer is begun in `mod` (content type, only if there is none). Those of requests that opendal
-//! does not make stand where these are made: `s3_requests`, `lock` and `probe`.
+//! The headers of its requests are in `upload_headers`.
 
 use std::io::{self, Write};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The segments that lie there already, listed and swept; `upload` writes them, in sizes whose bounds are those of
-//! `part_size` (`config::buckets`). They lie beside the folder of the store, each below the name of an upload of its object.
+//! `part_size` (`config::destinations`). They lie beside the folder of the store, each below the name of an upload of its object.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
 //! A new object that is sent in segments, of which a manifest of the server's makes one object. How large one
-//! may be is configured: `part_size`, in `config::buckets`.
+//! may be is configured: `part_size`, in `config::destinations`.
 
 use std::io::{self, Write};
 use std::sync::Arc;

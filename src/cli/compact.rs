@@ -8,7 +8,7 @@ use crate::jobs::compact::{Compacted, Extent, compact};
 use crate::jobs::export::{DigestRule, is_stdout};
 use crate::jobs::host;
 use crate::jobs::inspect::refuse_living;
-use crate::jobs::source::described;
+use crate::jobs::source::{Found, described};
 use crate::json;
 use crate::model::ByteSize;
 use crate::terminal::Format;
@@ -39,26 +39,22 @@ pub struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    write(context, &args.source, args.file, args.skip_hash_check)
+    super::export::refuse_place(context, &args.file)?;
+    refuse_living(args.source.source())?;
+    let found = args.source.find(context)?;
+    found.say_what_follows(&context.output);
+    write(context, &found, args.file, args.skip_hash_check)
 }
 
-/// Writes a smaller snapshot of a source.
-pub(super) fn write(
-    context: &Context,
-    source: &SourceArgs,
-    file: PathBuf,
-    skip_hash_check: bool,
-) -> Result<Exit, Failure> {
-    super::export::refuse_place(context, &file)?;
+/// Writes a smaller snapshot of what was found.
+pub(super) fn write(context: &Context, found: &Found, file: PathBuf, skip_hash_check: bool) -> Result<Exit, Failure> {
     let interrupted = super::interrupted_flag(context);
-    refuse_living(source.source())?;
-    let found = source.find(context)?;
     let rule = match skip_hash_check {
         true => DigestRule::Appended,
         false => DigestRule::Required,
     };
     let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
-    let made = compact(&found, rule, &file, host::spare_memory(), &context.output, &stop)?;
+    let made = compact(found, rule, &file, host::spare_memory(), &context.output, &stop)?;
     super::export::warn_of_copy(context, made.digest);
     let used = found.manifest.as_ref();
     match context.output.format {

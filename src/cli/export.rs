@@ -9,6 +9,7 @@ use super::arguments::{PointArgs, SourceArgs};
 use super::{Context, Exit, Failure};
 use crate::jobs::export::{DigestRule, export, is_stdout};
 use crate::jobs::export_point::export_point;
+use crate::jobs::inspect::refuse_living;
 use crate::jobs::point::Point;
 use crate::jobs::source::described;
 use crate::json;
@@ -47,12 +48,16 @@ pub struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let point = args.point.point();
-    if args.compact && point == Point::OfSource {
-        return super::compact::write(context, &args.source, args.file, args.skip_hash_check);
-    }
     refuse_place(context, &args.file)?;
+    if args.compact {
+        refuse_living(args.source.source())?;
+    }
     let interrupted = super::interrupted_flag(context);
     let found = args.source.find_point(context, &point)?;
+    if args.compact && point == Point::OfSource && found.changes().is_none() {
+        found.say_point(&context.output);
+        return super::compact::write(context, &found, args.file, args.skip_hash_check);
+    }
     let manifest = found.manifest.clone();
     let rule = match args.skip_hash_check {
         true => DigestRule::Appended,

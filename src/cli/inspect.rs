@@ -59,6 +59,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     refuse_living(source.source())?;
     let found = source.find(context)?;
+    found.say_what_follows(&context.output);
     let stop = || interrupted.load(std::sync::atomic::Ordering::Relaxed);
     let memory = host::spare_memory();
     let inspected = inspect(&found, data_dir.as_ref(), args.revision, memory, &context.output, &stop);

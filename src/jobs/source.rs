@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::named_backup::chosen;
 use super::named_store::NamedStore;
-use super::point::{Chosen, Point, Search};
+use super::point::{Chosen, Point, Search, window_of};
 use super::spool::spool;
 use super::stores::{self, read_for_one, store_failure};
 use super::{Exit, Failure, Listener, configuration, failed, host, identities};
@@ -63,6 +63,7 @@ impl Asked<'_> {
                 identities: self.identities_for_file(listener)?.map(Arc::new),
                 window: self.window,
                 chosen: None,
+                followed_to: None,
             });
         }
         if self.source != "latest" && Path::new(self.source).exists() {
@@ -84,8 +85,13 @@ impl Asked<'_> {
         let backup = chosen(listener, &places, id)?;
         let identities = || identities::or_configured(self.key_files, config.as_ref());
         let Some(point) = point else {
+            let (manifest, last) = (
+                stores::manifest(&places, backup)?.0,
+                window_of(&places, backup).window.to,
+            );
             return Ok(Found {
-                manifest: Some(stores::manifest(&places, backup)?.0),
+                followed_to: Some(last).filter(|last| *last > manifest.to_revision),
+                manifest: Some(manifest),
                 places: copies(backup, &places),
                 identities: identities()?.map(Arc::new),
                 window: self.window,
@@ -104,6 +110,7 @@ impl Asked<'_> {
             identities: search.identities.clone(),
             window: self.window,
             // Of a full backup that was named there is nothing more to say, but what is not in it.
+            followed_to: None,
             chosen: Some(chosen)
                 .filter(|chosen| point != Point::OfSource || chosen.is_behind() || chosen.lost().is_some()),
         })
@@ -173,6 +180,8 @@ pub struct Found {
     identities: Option<Arc<Identities>>,
     window: Window,
     chosen: Option<Chosen>,
+    /// The last revision of the changes behind it, where no point was asked for.
+    followed_to: Option<Revision>,
 }
 
 /// A backup in one line: id, age, revision, lineage.
@@ -225,6 +234,7 @@ impl Found {
             identities: Some(Arc::new(keys)),
             window: Window::STORED,
             chosen: None,
+            followed_to: None,
         }
     }
 
@@ -242,6 +252,17 @@ impl Found {
             identities: keys,
             window: Window::STORED,
             chosen: Some(chosen),
+            followed_to: None,
+        }
+    }
+
+    /// Says that changes follow it which are not in it, where only a full backup can be meant.
+    pub fn say_what_follows(&self, listener: &dyn Listener) {
+        if let (Some(to), Some(manifest)) = (self.followed_to, &self.manifest) {
+            let id = &manifest.chain;
+            listener.warn(&format!(
+                "captured changes follow {id}, up to revision {to}, and are left out here: `lifeboat export {id}:{to} FILE` takes them in"
+            ));
         }
     }
 

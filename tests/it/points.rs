@@ -190,6 +190,15 @@ fn any_point_comes_back(version: Version) {
 
     // The last point of all, by a member that serves it.
     let newest = client.hash_kv(last).expect("it is not compacted");
+    // `latest` is that, smaller or not; what can only look at a full backup says that more follows it.
+    let tip = host.path("tip.db").display().to_string();
+    host.lifeboat(["export", "latest", &tip, "--compact", "--identity", &identity])
+        .expect_code(0);
+    is(&at(&tip, &[]), newest);
+    let inspected = host.lifeboat(["inspect", "latest", "--identity", &identity]);
+    inspected
+        .expect_code(0)
+        .says(&["captured changes follow", &format!(":{last} FILE` takes them in")]);
     let mut target = Etcd::plan(version, Options::default()).expect("it was there before");
     let args = host.rebuild_args("latest", &target, 0);
     is(

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use lifeboat::cli::{Cli, Exit, Failure};
-use lifeboat::process::apart::{self, Side};
+use lifeboat::process::child_process::{self, Side};
 use lifeboat::process::share_arenas;
 use nix::sys::resource::{Resource, setrlimit};
 
@@ -20,12 +20,12 @@ fn main() -> ExitCode {
     };
     // Where there is no other process to be had, what hangs holds this one.
     if cli.uses_stores()
-        && let Ok(Side::IsDone(code)) = apart::split()
+        && let Ok(Side::IsDone(code)) = child_process::split()
     {
         return code;
     }
     let exit = carry_out(cli);
-    apart::tell(exit as u8);
+    child_process::tell(exit as u8);
     exit.into()
 }
 

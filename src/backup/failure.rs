@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::destinations::{DestinationError, Written, reasons};
-use super::observed::ContentError;
+use super::snapshot_observer::ContentError;
 use crate::etcd;
 use crate::etcd::choose_member::NoChoice;
 use crate::model::ByteSize;

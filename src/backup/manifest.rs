@@ -2,8 +2,8 @@
 
 use super::full::{Job, Times};
 use super::member::{Asked, Asserted};
-use super::observed::Facts;
 use super::proof::Verdict;
+use super::snapshot_observer::Facts;
 use crate::catalog::{Catalog, LatestError, Opening};
 use crate::etcd;
 use crate::layout::{self, ChainPath, Cluster, CompactRevision, Kind, Manifest, ObjectName, Proof, Stream};

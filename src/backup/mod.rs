@@ -6,21 +6,21 @@ mod failure;
 mod full;
 mod manifest;
 mod member;
-mod observed;
 mod pace;
 mod placing;
 mod proof;
-mod pulse;
+mod signs_of_life;
 mod sink;
+mod snapshot_observer;
 mod synthetic;
 mod uncommitted;
 
 pub use destinations::{DestinationError, Written, is_left_behind};
 pub use full::{Error, HashKvPolicy, Job, Outcome, full, is_lately_wrong, v2_keys_are_missing};
-pub use observed::{ContentError, Facts, Observed, Seen};
 pub use pace::{Pace, Slowness, TooSlow};
 pub use proof::{Verdict, judge};
-pub use pulse::Pulse;
+pub use signs_of_life::Pulse;
+pub use snapshot_observer::{ContentError, Facts, Observed, Seen};
 pub use synthetic::{Made, SyntheticJob, synthetic};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

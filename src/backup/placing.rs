@@ -3,8 +3,8 @@
 use super::Progress;
 use super::destinations::{PATIENCE, Sinks, Written};
 use super::failure::Error;
-use super::observed::Observed;
 use super::sink::Sink;
+use super::snapshot_observer::Observed;
 use super::uncommitted::{AtWork, Traces};
 use crate::catalog::Pinned;
 use crate::layout::{ChainPath, HostName, Manifest, Pin};

@@ -1,6 +1,6 @@
 //! How far a backup is proven by what was seen of it on its way, and by what its member reports.
 
-use super::observed::{Facts, Log, Structure};
+use super::snapshot_observer::{Facts, Log, Structure};
 use crate::keyspace::Agreement;
 use crate::layout::Proof;
 use crate::model::HashKv;

@@ -8,7 +8,7 @@ use clap::ValueHint;
 use super::arguments::{IdentityArgs, duration};
 use super::{Context, Exit, Failure, host};
 use crate::jobs::backup::read_and_sweep;
-use crate::jobs::give_way::stop_for_restore;
+use crate::jobs::give_way_to_restore::stop_for_restore;
 use crate::jobs::rewrap::{Results, Run, carry_out, refuse_unproven, wanted};
 use crate::jobs::stores::{open_to_write, read_configured};
 use crate::json;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::give_way::{restore_opened, stop_for_restore};
+use super::give_way_to_restore::{restore_opened, stop_for_restore};
 use super::{Listener, copy, host, last_seen};
 use crate::backup::{Outcome, Progress};
 use crate::config::Config;

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::backup::{self, end, take_in};
 use super::backup_by_hand::{encoding, watched, wind_up, writer};
 use super::backup_now::{open_and_read, refuse_sample_recipient, wanted_destinations};
-use super::give_way::stop_for_restore;
+use super::give_way_to_restore::stop_for_restore;
 use super::named_backup::chosen;
 use super::point::{Chosen, Point, Search};
 use super::point_snapshot::{NotMade, Room, needed_bytes};

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use super::bandwidth::too_narrow;
 use super::named_backup::{chosen, no_latest};
 use super::probe_destinations::{StoreRow, try_destinations};
-use super::read_through::read_through;
+use super::prove_identity::read_through;
 use super::restore::{data_dir, foreseen};
 use super::source::{outlined, recipients as recipients_of};
 use super::stores::read_configured;

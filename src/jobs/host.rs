@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use age::secrecy::{ExposeSecret, SecretString};
 use jiff::Timestamp;
 
-use super::give_way::refuse_during_restore;
+use super::give_way_to_restore::refuse_during_restore;
 use super::{Exit, Failure, failed};
 use crate::config::{Config, Secret, ThisHost};
 use crate::durable;

@@ -6,7 +6,7 @@
 //! configuration.
 //!
 //! A job reads its destinations once (`stores`) and says what it does to whoever listens. `slot`, `scheduled_upkeep`
-//! and `shared_slot_turn` are what the agent asks for when a slot has come (`slot_job`); `give_way` lets a restore go
+//! and `shared_slot_turn` are what the agent asks for when a slot has come (`slot_job`); `give_way_to_restore` lets a restore go
 //! before every job.
 
 pub mod accept_lineage;
@@ -30,7 +30,7 @@ pub mod export_point;
 mod failure;
 mod first_backup;
 pub mod follow;
-pub mod give_way;
+pub mod give_way_to_restore;
 pub mod headless;
 pub mod host;
 pub mod identities;
@@ -44,8 +44,8 @@ pub mod pin;
 pub mod point;
 mod point_snapshot;
 pub mod probe_destinations;
+pub mod prove_identity;
 pub mod prune;
-pub mod read_through;
 pub mod rebuild;
 pub mod recipients;
 pub mod recovery_sheet;

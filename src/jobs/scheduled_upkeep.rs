@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::give_way::refuse_during_restore;
+use super::give_way_to_restore::refuse_during_restore;
 use super::shared_slot_turn;
 use super::slot::Stop;
 use super::stores::read_within;

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::backup::{self, Request};
-use super::give_way::restore_opened;
+use super::give_way_to_restore::restore_opened;
 use super::shared_slot_turn::unusable;
 use super::stores::{open_the_others, open_to_write};
 use super::{

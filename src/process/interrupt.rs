@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::apart;
+use super::child_process;
 
 /// Tells when somebody asks the program to stop.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl Interrupt {
                     continue;
                 }
                 if asked.replace(Instant::now()).is_some() {
-                    apart::tell(code);
+                    child_process::tell(code);
                     #[expect(
                         clippy::disallowed_methods,
                         reason = "asked for twice: what is half-done is swept by the next run"

@@ -11,7 +11,7 @@ use std::io;
 
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setresgid, setresuid};
 
-use super::apart;
+use super::child_process;
 use crate::durable::{self, Dir};
 use crate::state;
 
@@ -55,7 +55,7 @@ pub fn settle() -> Result<(), Error> {
     setresgid(user.gid, user.gid, user.gid).map_err(|errno| refused("take its group", errno.into()))?;
     setresuid(user.uid, user.uid, user.uid).map_err(|errno| refused("become it", errno.into()))?;
     // The kernel forgets it with the user.
-    apart::end_with_parent();
+    child_process::end_with_parent();
     if setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_ok() {
         let source = io::Error::other("root can still be had");
         return Err(refused("leave root behind", source));

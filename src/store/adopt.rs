@@ -5,9 +5,9 @@
 use jiff::Timestamp;
 
 use super::backend::Cache;
-use super::inner::Inner;
 use super::location::Location;
 use super::marker::{Marker, StoreId};
+use super::over_backend::Inner;
 use super::{Error, Known};
 use crate::error_chain::with_causes;
 use crate::layout::{Fault, Listed, ObjectName};

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Error;
 use super::backend::Under;
-use super::inner::Inner;
+use super::over_backend::Inner;
 use crate::layout::claim::CLAIM_HOLDS;
 use crate::layout::claim::{Claim, Found};
 use crate::layout::{ChainPath, Fault, Listed, ListedObject, MAX_BYTES, Manifest, ObjectName, SlotPath};

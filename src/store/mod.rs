@@ -20,12 +20,12 @@ mod folder;
 mod handle;
 #[cfg(any(feature = "opendal", feature = "swift"))]
 mod http;
-mod inner;
 mod location;
 mod marker;
 mod object;
 #[cfg(feature = "opendal")]
 mod objects;
+mod over_backend;
 mod probe;
 #[cfg(any(feature = "opendal", feature = "swift", feature = "sftp"))]
 mod runtime;
@@ -52,10 +52,10 @@ pub use bucket_options::{BucketOptions, Checksum, ReadingBack};
 pub use deadline::Limits;
 pub use document_cache::Kept;
 pub use handle::{Store, Transfer, asked, time_to_sync};
-pub use inner::{Access, Contents, ReadBack};
 pub use location::{Bucket, BucketKind, Location, Server, SftpOptions, built_in};
 pub use marker::StoreId;
 pub use object::Object;
+pub use over_backend::{Access, Contents, ReadBack};
 pub use probe::{Answer, Enforces, OfKind};
 pub use sweep::{ABANDONED_AFTER, Begun, Sweep, Swept};
 pub use upload::{Faster, Upload};

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::backend::Backend;
-use super::inner::Inner;
+use super::over_backend::Inner;
 use crate::durable;
 use crate::layout::{HostName, ObjectName};
 

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Error;
 use super::backend::Under;
 use super::claims::Claimed;
-use super::inner::Inner;
+use super::over_backend::Inner;
 use crate::layout::claim::SWEPT_AFTER;
 use crate::layout::{ChainPath, Folder, Listed, ListedObject, ObjectName, SlotPath};
 use crate::model::ChainId;
@@ -298,7 +298,7 @@ mod tests {
     use crate::model::{ClusterId, Revision};
     use crate::store::backend::{Backend, Cache, FreeSpace, NewObject, Opened};
     use crate::store::folder::Folder;
-    use crate::store::inner::Access;
+    use crate::store::over_backend::Access;
     use crate::store::{Limits, Store};
 
     type Act = Box<dyn FnMut(usize) + Send>;

@@ -8,7 +8,7 @@ use super::{Brought, NotBrought, bring, gives, is_followed, is_good, lacks_links
 use crate::catalog::{Backup, BackupCopy, Standing};
 use crate::config::Config;
 use crate::destinations::Destinations;
-use crate::jobs::give_way::stop_for_restore;
+use crate::jobs::give_way_to_restore::stop_for_restore;
 use crate::jobs::named_backup::not_found;
 use crate::jobs::stores::{blame, known_destination, open_to_write};
 use crate::jobs::{Exit, Failure, Listener, host, last_seen};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::Error;
 use super::super::deadline::{Asked, Signs, Silence, ask};
-use super::super::inner::Inner;
+use super::super::over_backend::Inner;
 use super::{Limits, Store};
 
 /// How often it is looked whether a copy is to stop.

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::Error;
 use super::super::deadline::Signs;
-use super::super::inner::{Inner, ReadBack};
+use super::super::over_backend::{Inner, ReadBack};
 use super::super::upload::Upload;
 use super::{Store, time_to_sync};
 use crate::layout::ObjectName;

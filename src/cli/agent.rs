@@ -1,17 +1,15 @@
 //! `lifeboat agent`: the daemon, and what it does when a slot has come.
 
-use std::fs::TryLockError;
 use std::sync::Arc;
 
 use super::host::{self, failed};
 use super::{Context, Exit, Failure};
 use crate::agent::{self, Setup, Work};
 use crate::config::Config;
-use crate::durable::{self, Lock};
+use crate::durable;
 use crate::health::Look;
 use crate::jobs::capture::CaptureOrder;
 use crate::jobs::{self, Ended, Order, Trouble, configuration};
-use crate::state::State;
 use crate::status::agents_other_name;
 
 /// Run the daemon: backups, verification and retention on their schedules
@@ -55,7 +53,7 @@ pub(super) fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     }
     let state = host::state(&config.cluster.name)?;
     durable::create_dirs(state.folder(), 0o755).map_err(failed)?;
-    let _only = lock(&state)?;
+    let _only = host::agent_lock(&state)?;
     // The jobs have the threads of the context; the loop has its own, which no job can hold up.
     let own = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let own = own.map_err(|error| Failure::new(Exit::Failed, format!("cannot start: {error}")))?;
@@ -99,15 +97,4 @@ impl Work for Jobs {
 /// What no backup can be taken with, though it can be read.
 fn faults(config: &Config) -> Vec<String> {
     configuration::faults(config, true)
-}
-
-fn lock(state: &State) -> Result<Lock, Failure> {
-    state.lock_agent().map_err(|error| match error {
-        TryLockError::WouldBlock => Failure::new(Exit::Locked, "another agent runs for this cluster")
-            .next("see `systemctl status lifeboat` and `lifeboat status`"),
-        TryLockError::Error(error) => {
-            let path = state.agent_lock();
-            Failure::new(Exit::Failed, format!("lock `{}`: {error}", path.display()))
-        }
-    })
 }

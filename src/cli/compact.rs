@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::arguments::SourceArgs;
 use super::{Context, Exit, Failure};
 use crate::jobs::compact::{Compacted, Extent, compact};
-use crate::jobs::export::{DigestRule, is_stdout};
+use crate::jobs::export::{DigestRule, is_stdout, refuse_place};
 use crate::jobs::host;
 use crate::jobs::inspect::refuse_living;
 use crate::jobs::source::{Found, described};
@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    super::export::refuse_place(context, &args.file)?;
+    refuse_place(&args.file, context.output.format == Format::Json)?;
     refuse_living(args.source.source())?;
     let found = args.source.find(context)?;
     found.say_what_follows(&context.output);

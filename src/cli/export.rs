@@ -1,13 +1,12 @@
 //! `lifeboat export`: the plain snapshot file.
 
-use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueHint;
 
 use super::arguments::{PointArgs, SourceArgs};
 use super::{Context, Exit, Failure};
-use crate::jobs::export::{DigestRule, export, is_stdout};
+use crate::jobs::export::{DigestRule, export, is_stdout, refuse_place};
 use crate::jobs::export_point::export_point;
 use crate::jobs::inspect::refuse_living;
 use crate::jobs::point::Point;
@@ -48,7 +47,7 @@ pub struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let point = args.point.point();
-    refuse_place(context, &args.file)?;
+    refuse_place(&args.file, context.output.format == Format::Json)?;
     if args.compact {
         refuse_living(args.source.source())?;
     }
@@ -96,24 +95,6 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Format::Text => {}
     }
     Ok(Exit::Done)
-}
-
-/// Refuses a place for the file that nobody means.
-pub(super) fn refuse_place(context: &Context, file: &Path) -> Result<(), Failure> {
-    let to_stdout = is_stdout(file);
-    if to_stdout && io::stdout().is_terminal() {
-        return Err(
-            Failure::new(Exit::Usage, "standard output is a terminal").next("give a file, or send it on with `|`")
-        );
-    }
-    if file.is_dir() {
-        return Err(Failure::new(Exit::Usage, format!("{} is a directory", file.display()))
-            .next("give the name of a file in it"));
-    }
-    if to_stdout && context.output.format == Format::Json {
-        return Err(Failure::new(Exit::Usage, "`--json` and `-` both want standard output").next("give a file"));
-    }
-    Ok(())
 }
 
 /// Says what a copy of a database file may miss.

@@ -4,7 +4,9 @@ use super::{Context, Failure};
 use crate::config::Config;
 use crate::jobs::configuration;
 pub(super) use crate::jobs::failed;
-pub(super) use crate::jobs::host::{host_name, jobs_lock, now, settle, spare_memory, state, state_to_read, tell_agent};
+pub(super) use crate::jobs::host::{
+    agent_lock, host_name, jobs_lock, now, settle, spare_memory, state, state_to_read, tell_agent,
+};
 
 /// The configuration.
 pub(super) fn configuration(context: &Context) -> Result<Config, Failure> {

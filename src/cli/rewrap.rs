@@ -1,16 +1,13 @@
 //! `lifeboat rewrap`: kept backups, made anew for the present recipients.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::ValueHint;
 
 use super::arguments::{IdentityArgs, duration};
 use super::{Context, Exit, Failure, host};
-use crate::jobs::backup::read_and_sweep;
-use crate::jobs::give_way_to_restore::stop_for_restore;
-use crate::jobs::rewrap::{Results, Run, carry_out, refuse_unproven, wanted};
-use crate::jobs::stores::{open_to_write, read_configured};
+use crate::jobs::rewrap::Results;
+use crate::jobs::rewrap::by_hand::{Asked, rewrap};
 use crate::json;
 use crate::terminal::{Bar, Format};
 use crate::text::count;
@@ -45,48 +42,23 @@ pub struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let config = host::configuration(context)?;
-    let identities = refuse_unproven(&config, args.identity.or_configured(Some(&config))?)?;
-    if !args.dry_run {
-        host::settle()?;
-    }
-    let state = host::state(&config.cluster.name)?;
-    let stop = super::interrupted_flag(context);
-    let (_lock, destinations) = match args.dry_run {
-        true => (
-            None,
-            read_configured(&context.output, &config, args.destination.as_deref())?,
-        ),
-        false => {
-            let lock = host::jobs_lock(&state, "rewrap", args.wait)?;
-            let opened = open_to_write(&config, &state, args.destination.as_slice())?;
-            (
-                Some(lock),
-                read_and_sweep(&context.output, &config, &state, &opened, &|| {}),
-            )
-        }
-    };
-    let run = Run {
-        config: &config,
-        destinations: &destinations,
-        identities: &identities,
-        state: &state,
-        runtime: context.runtime.handle(),
-        stop: &stop,
+    let identities = args.identity.or_configured(Some(&config))?;
+    let asked = Asked {
+        ids: &args.ids,
+        destination: args.destination.as_deref(),
         dry_run: args.dry_run,
+        wait: args.wait,
     };
-    let snapshots = wanted(&destinations, &args.ids)?;
-    let mut results = Results::default();
-    for (name, error) in &destinations.unreadable {
-        results.errors.push(format!("destination {name}: {error}"));
-    }
-    let total = snapshots.iter().map(|snapshot| snapshot.work()).sum();
-    let (bar, done) = (Bar::new(&context.output, "rewrap"), AtomicU64::new(0));
-    let each = |bytes: u64| {
-        bar.at((done.fetch_add(bytes, Ordering::Relaxed) + bytes).min(total), total);
-        stop_for_restore(&stop);
-    };
-    carry_out(&run, &context.output, &snapshots, &each, &mut results)?;
+    let (output, runtime, stop) = (
+        &context.output,
+        context.runtime.handle(),
+        super::interrupted_flag(context),
+    );
+    let bar = Bar::new(output, "rewrap");
+    let at = |done, total| bar.at(done, total);
+    let results = rewrap(&config, identities, &asked, (output, runtime), &stop, &at);
     drop(bar);
+    let results = results?;
     match context.output.format {
         Format::Json => context.output.json(&json::rewrap::document(&results)),
         Format::Text => print(context, &results),

@@ -1,7 +1,7 @@
 //! The plain snapshot of a source, as a file or on standard output.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -49,6 +49,24 @@ pub(super) enum Error {
 /// Whether a path stands for standard output.
 pub fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// Refuses a place for the file that nobody means; where a document is printed, it has standard output for itself.
+pub fn refuse_place(file: &Path, is_document_printed: bool) -> Result<(), Failure> {
+    let to_stdout = is_stdout(file);
+    if to_stdout && io::stdout().is_terminal() {
+        return Err(
+            Failure::new(Exit::Usage, "standard output is a terminal").next("give a file, or send it on with `|`")
+        );
+    }
+    if file.is_dir() {
+        return Err(Failure::new(Exit::Usage, format!("{} is a directory", file.display()))
+            .next("give the name of a file in it"));
+    }
+    if to_stdout && is_document_printed {
+        return Err(Failure::new(Exit::Usage, "`--json` and `-` both want standard output").next("give a file"));
+    }
+    Ok(())
 }
 
 /// Writes what was found to `path`, whose file must not exist.

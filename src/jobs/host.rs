@@ -1,5 +1,6 @@
 //! What jobs need of this host: its name, clock and memory, the secrets of its configuration, the right to be the only job.
 
+use std::fs::TryLockError;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -154,6 +155,18 @@ pub fn jobs_lock(state: &State, command: &str, wait: Duration) -> Result<JobsLoc
     Ok(match command {
         AGENT => lock,
         _ => lock.telling_agent(state, &holder),
+    })
+}
+
+/// The right to be the only agent of this cluster on this host, as long as the file is open.
+pub fn agent_lock(state: &State) -> Result<durable::Lock, Failure> {
+    state.lock_agent().map_err(|error| match error {
+        TryLockError::WouldBlock => Failure::new(Exit::Locked, "another agent runs for this cluster")
+            .next("see `systemctl status lifeboat` and `lifeboat status`"),
+        TryLockError::Error(error) => {
+            let path = state.agent_lock();
+            Failure::new(Exit::Failed, format!("lock `{}`: {error}", path.display()))
+        }
     })
 }
 

@@ -9,7 +9,6 @@ use super::arguments::{From, IdentityArgs, PointArgs, SourceArgs, UnsignedArgs, 
 use super::rebuild::rewrite;
 use super::{Context, Exit, Failure, interrupted_flag};
 use crate::health::Level;
-use crate::jobs::inspect::{data_dir_of, refuse_living};
 use crate::jobs::restore::{
     Asked, By, Prepared, Watching, finish, finish_in_background, leave_session, need_root, over_quota, prepare,
 };
@@ -105,8 +104,6 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         need_root("restore")?;
         need_somebody(args.yes, "restore")?;
     }
-    refuse_data_dir(source)?;
-    refuse_living(source)?;
     let source = SourceArgs::of(
         source,
         args.identity.clone(),
@@ -167,19 +164,6 @@ fn begin(context: &Context, args: &Args, source: &str) -> Result<Exit, Failure> 
         finish_in_background(output, runtime, &systemd);
     }
     Ok(broken_off(&ended.outcome, exit?, interrupted.load(Ordering::Relaxed)))
-}
-
-/// Refuses a data directory: its database is what can be restored, and its log is left out then.
-fn refuse_data_dir(source: &str) -> Result<(), Failure> {
-    let Some(found) = data_dir_of(source)? else {
-        return Ok(());
-    };
-    let message = format!("{source} is a data directory, not a snapshot");
-    Err(Failure::new(Exit::Usage, message).next(format!(
-        "of one that `rebuild --follow` has kept up and that nobody ran on, name the database, which is all of it: `lifeboat restore {} \
-         --skip-hash-check`; a dead member's goes on with its log: `lifeboat rebuild {source} --from-data-dir`",
-        found.database.display()
-    )))
 }
 
 /// Goes on with the restore that is open.

@@ -20,6 +20,7 @@ use crate::durable::{self, room_at};
 use crate::error_chain::with_causes;
 use crate::etcd::PeerPort;
 use crate::health::first_problem;
+use crate::jobs::inspect::refuse_living;
 use crate::jobs::rebuild::refused_by;
 use crate::jobs::source::{self, Found};
 use crate::jobs::{Exit, Failure, Listener, configuration, failed, host};
@@ -73,6 +74,8 @@ pub fn prepare(
     runtime: &Handle,
     interrupted: &AtomicBool,
 ) -> Result<Prepared, Failure> {
+    restore_source::refuse_data_dir(asked.source.source)?;
+    refuse_living(asked.source.source)?;
     let ledger_paths = LedgerPaths::default();
     match asked.dry_run {
         true => may_be_unseen(listener, refuse_open(&ledger_paths))?,

@@ -12,6 +12,7 @@ use crate::durable;
 use crate::error_chain::with_causes;
 use crate::etcd::{Ahead, Member};
 use crate::etcd_settings::EtcdSettings;
+use crate::jobs::inspect::data_dir_of;
 use crate::jobs::source::{Found, source_failure};
 use crate::jobs::{Exit, Failure, Listener};
 use crate::rebuild::DigestRule;
@@ -134,4 +135,17 @@ pub fn version_here(runtime: &Handle, here: &Here) -> Option<String> {
         }
         None
     })
+}
+
+/// Refuses a data directory: its database is what can be restored, and its log is left out then.
+pub(super) fn refuse_data_dir(source: &str) -> Result<(), Failure> {
+    let Some(found) = data_dir_of(source)? else {
+        return Ok(());
+    };
+    let message = format!("{source} is a data directory, not a snapshot");
+    Err(Failure::new(Exit::Usage, message).next(format!(
+        "of one that `rebuild --follow` has kept up and that nobody ran on, name the database, which is all of it: `lifeboat restore {} \
+         --skip-hash-check`; a dead member's goes on with its log: `lifeboat rebuild {source} --from-data-dir`",
+        found.database.display()
+    )))
 }

@@ -6,6 +6,7 @@
 //!
 //! Invariant: an old copy is removed only where a new one was read back and equals one that was opened in this run.
 
+pub mod by_hand;
 mod one;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,9 +11,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::host_name::HostName;
 use super::instant;
 use super::manifest::{FORMAT, Fault, read_document};
-use super::names::HostName;
 use super::records::document;
 use crate::model::ChainId;
 

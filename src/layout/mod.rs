@@ -5,6 +5,7 @@
 pub mod claim;
 mod clocks;
 pub mod delta;
+mod host_name;
 pub mod instant;
 pub(crate) mod manifest;
 mod names;
@@ -13,9 +14,10 @@ mod records;
 
 pub use claim::Claim;
 pub use clocks::Clocks;
+pub use host_name::HostName;
 pub use manifest::{
     Cluster, CompactRevision, FORMAT, Fault, IN_DOUBT, Kind, MAX_BYTES, Manifest, Member, Origin, Outline, Rewrapped,
     SIGNED_FORMAT, Stream, Synthetic, Writer,
 };
-pub use names::{ChainPath, Epoch, Folder, HostName, Listed, ListedObject, ObjectName, SlotPath, Span};
+pub use names::{ChainPath, Epoch, Folder, Listed, ListedObject, ObjectName, SlotPath, Span};
 pub use records::{Acceptance, Check, Pin, Proof};

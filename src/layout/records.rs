@@ -6,9 +6,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::host_name::HostName;
 use super::instant;
 use super::manifest::{FORMAT, Fault, Manifest, read_document};
-use super::names::HostName;
 use crate::model::{ChainId, LineageId, Revision};
 
 /// How far a backup is proven to be good.

@@ -15,6 +15,7 @@ mod clock_change;
 mod next_elapse;
 mod parse;
 mod pattern;
+mod range;
 mod wall_clock;
 
 use std::fmt;

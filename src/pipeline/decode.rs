@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::keys::NotOpened;
 use super::plugin::joined;
-use super::{BLOCK_BYTES, Identities, PluginFault};
+use super::{BLOCK_BYTES, Buffer, Buffers, Identities, PluginFault};
 use crate::model::ByteSize;
 
 /// Blocks that may wait to be taken.
@@ -175,23 +175,29 @@ pub fn decode_each<R: Read + Send>(
 }
 
 /// The same in one piece, for an object that is in memory and at most `most` bytes long when it is
-/// opened; none where it is longer. Nothing is copied on the way out of zstd.
+/// opened; none where it is longer. Nothing is copied on the way out of zstd, and the memory is one of `buffers`.
 ///
 /// Fails where none of the identities fits, or where any byte is not what was stored.
-pub fn decode_whole(stored: &[u8], unlock: Unlock<'_>, most: usize) -> Result<Option<Vec<u8>>, DecodeError> {
+pub fn decode_whole(
+    stored: &[u8],
+    unlock: Unlock<'_>,
+    most: usize,
+    buffers: &Buffers,
+) -> Result<Option<Buffer>, DecodeError> {
     let (mut opened, is_zstd) = decrypted(stored, unlock)?;
     // No more than there is, as decryption adds nothing; and one byte more than may be shows that there are more.
-    let mut inside = Vec::with_capacity(stored.len());
+    let mut inside = buffers.with_room(stored.len());
     if !is_zstd {
-        opened.take(most as u64 + 1).read_to_end(&mut inside).map_err(broken)?;
+        let read = opened.take(most as u64 + 1).read_to_end(inside.bytes());
+        read.map_err(broken)?;
         return Ok(Some(inside).filter(|inside| inside.len() <= most));
     }
-    opened.read_to_end(&mut inside).map_err(broken)?;
+    opened.read_to_end(inside.bytes()).map_err(broken)?;
     let mut zstd = zstd::bulk::Decompressor::new().map_err(broken)?;
-    // Memory that nothing is written to is not taken.
-    let mut plain = Vec::with_capacity(most);
-    match zstd.decompress_to_buffer(&inside, &mut plain) {
-        Ok(_) => Ok(Some(plain)),
+    let mut plain = buffers.with_room(most);
+    match zstd.decompress_to_buffer(&inside, plain.bytes()) {
+        // There may have been more room than was asked for.
+        Ok(_) => Ok(Some(plain).filter(|plain| plain.len() <= most)),
         Err(error) if error.to_string() == "Destination buffer is too small" => Ok(None),
         Err(error) => Err(explained(error, unlock.window)),
     }
@@ -483,8 +489,12 @@ mod tests {
         let unlock = Unlock::stored(&identities);
         for content in [vec![], vec![7; 300_000], (0..=255).cycle().take(9_999).collect()] {
             let stored = encode(&encoding, &content);
-            let whole = |most| decode_whole(&stored, unlock, most).unwrap();
-            assert_eq!(whole(content.len()), Some(content.clone()));
+            let buffers = Buffers::default();
+            let whole = |most| {
+                let opened = decode_whole(&stored, unlock, most, &buffers).unwrap();
+                opened.map(|plain| plain.to_vec())
+            };
+            assert_eq!(whole(content.len()).as_ref(), Some(&content));
             assert_eq!(whole(content.len() + 1).as_ref(), Some(&content));
             if let Some(most) = content.len().checked_sub(1) {
                 assert_eq!(whole(most), None, "a byte too many");
@@ -492,7 +502,12 @@ mod tests {
             }
         }
         assert!(matches!(
-            decode_whole(&encode(&encoding, b"x"), Unlock::stored(&keys().1), 1),
+            decode_whole(
+                &encode(&encoding, b"x"),
+                Unlock::stored(&keys().1),
+                1,
+                &Buffers::default()
+            ),
             Err(DecodeError::WrongKey)
         ));
     }
@@ -536,7 +551,7 @@ mod tests {
                 }
             }
             // In one piece it is found as well.
-            let whole = decode_whole(&stored, Unlock::stored(identities), 1 << 20);
+            let whole = decode_whole(&stored, Unlock::stored(identities), 1 << 20, &Buffers::default());
             prop_assert!(
                 matches!(whole, Err(DecodeError::Damaged { .. } | DecodeError::WrongKey)),
                 "{:?}",

@@ -8,6 +8,7 @@
 //!
 //! Formats: zstd (RFC 8878), age v1 (C2SP age).
 
+mod buffers;
 mod decode;
 mod encode;
 mod fan_out;
@@ -15,6 +16,7 @@ mod keys;
 mod plugin;
 mod plugin_protocol;
 
+pub use buffers::{Buffer, Buffers};
 pub(crate) use decode::fill;
 pub(crate) use decode::is_skippable_frame;
 pub use decode::{DecodeError, Decoded, Unlock, Window, decode, decode_each, decode_whole};

@@ -5,6 +5,7 @@ use std::fmt;
 use super::Error;
 use crate::layout::Span;
 use crate::model::Revision;
+use crate::pipeline::Buffer;
 
 /// The records of one delta, decrypted and unpacked.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub struct DeltaRecords {
     /// The revisions in it.
     pub span: Span,
     /// The records: see [`crate::layout::delta::Decoder`].
-    pub plain: Vec<u8>,
+    pub plain: Buffer,
 }
 
 type Next = Box<dyn FnMut() -> Result<Option<DeltaRecords>, Error> + Send>;

@@ -14,7 +14,7 @@ use super::{DeltaRecords, Error};
 use crate::layout::delta::{HEAD_MAX, Head, Header, LinkKind, PLAIN_MAX, RecordFault};
 use crate::layout::{ChainPath, Fault, ObjectName, Span, Stream};
 use crate::model::{Digest, LineageId};
-use crate::pipeline::{DecodeError, Identities, Unlock, decode_whole};
+use crate::pipeline::{Buffer, Buffers, DecodeError, Identities, Unlock, decode_whole};
 use crate::signing::{Authority, SignerKey};
 use crate::store::{self, Store};
 
@@ -185,14 +185,14 @@ pub fn of_length(store: &Store, belongs: &Belongs, name: &ObjectName, listed: u6
 }
 
 /// Reads as many bytes as were recorded, which have the digest that was.
-fn exactly(from: &mut impl Read, recorded: Stream, name: &str, stage: &'static str) -> Result<Vec<u8>, Unread> {
-    let bytes = read_up_to(from, recorded.bytes, name)?;
+fn stored_bytes(from: &mut impl Read, recorded: Stream, name: &str, mut buffer: Buffer) -> Result<Buffer, Unread> {
+    read_into(buffer.bytes(), from, recorded.bytes, name)?;
     let found = Stream {
-        bytes: bytes.len() as u64,
-        sha256: Digest(Sha256::digest(&bytes).into()),
+        bytes: buffer.len() as u64,
+        sha256: Digest(Sha256::digest(&*buffer).into()),
     };
-    is_recorded(found, recorded, name, stage)?;
-    Ok(bytes)
+    is_recorded(found, recorded, name, "stored bytes")?;
+    Ok(buffer)
 }
 
 /// Holds what was found to what was recorded.
@@ -208,12 +208,17 @@ fn is_recorded(found: Stream, recorded: Stream, name: &str, stage: &'static str)
     Ok(())
 }
 
-/// No more is reserved than comes.
+/// Reads up to so many bytes; no more is reserved than comes.
 fn read_up_to(from: &mut impl Read, bytes: u64, name: &str) -> Result<Vec<u8>, Unread> {
     let mut read = Vec::new();
-    let done = from.take(bytes).read_to_end(&mut read);
-    done.map_err(|error| unreadable(name, error))?;
+    read_into(&mut read, from, bytes, name)?;
     Ok(read)
+}
+
+fn read_into(read: &mut Vec<u8>, from: &mut impl Read, bytes: u64, name: &str) -> Result<(), Unread> {
+    let done = from.take(bytes).read_to_end(read);
+    done.map_err(|error| unreadable(name, error))?;
+    Ok(())
 }
 
 /// The records of a delta, from its body.
@@ -221,7 +226,7 @@ fn records(
     header: &Header,
     body: &mut impl Read,
     name: &str,
-    identities: Option<&Identities>,
+    (identities, buffers): (Option<&Identities>, &Buffers),
 ) -> Result<DeltaRecords, Unread> {
     let (Some(stored), Some(plain), LinkKind::Delta) = (header.stored, header.plain, header.kind) else {
         return Err(damaged(name, "first bytes", "they tell of no records"));
@@ -235,7 +240,7 @@ fn records(
         let name = name.to_owned();
         Unread::Unusable(Error::NoIdentity { name })
     })?;
-    let bytes = exactly(body, stored, name, "stored bytes")?;
+    let bytes = stored_bytes(body, stored, name, buffers.with_room(0))?;
     let refused = |error| {
         let name = name.to_owned();
         Unread::Unusable(Error::Decode { name, error })
@@ -244,14 +249,14 @@ fn records(
         .ok()
         .filter(|most| *most as u64 <= PLAIN_MAX);
     let most = most.ok_or_else(|| damaged(name, "first bytes", "its records are more than any delta holds"))?;
-    let all = decode_whole(&bytes, Unlock::stored(identities), most).map_err(refused)?;
+    let all = decode_whole(&bytes, Unlock::stored(identities), most, buffers).map_err(refused)?;
     let all = all.ok_or_else(|| {
         let reason = format!("they are longer than {} bytes", plain.bytes);
         damaged(name, "records", reason)
     })?;
     let found = Stream {
         bytes: all.len() as u64,
-        sha256: Digest(Sha256::digest(&all).into()),
+        sha256: Digest(Sha256::digest(&*all).into()),
     };
     is_recorded(found, plain, name, "records")?;
     let (name, plain) = (name.to_owned(), all);
@@ -307,9 +312,14 @@ impl Delta<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Reads its body, decrypts and unpacks it: as many records, by their bytes, as its header says.
-    pub fn records(&mut self, identities: &Identities) -> Result<DeltaRecords, Unread> {
-        records(&self.head.header, &mut self.body, self.called, Some(identities))
+    /// Reads its body, decrypts and unpacks it in some of `buffers`: as many records, by their bytes, as its header says.
+    pub fn records(&mut self, identities: &Identities, buffers: &Buffers) -> Result<DeltaRecords, Unread> {
+        records(
+            &self.head.header,
+            &mut self.body,
+            self.called,
+            (Some(identities), buffers),
+        )
     }
 }
 
@@ -409,12 +419,13 @@ pub fn prove(
     Ok((!is_stopped).then_some(spans))
 }
 
-/// Gives out the deltas of an object that are picked by their headers, as [`visit`] comes to them.
+/// Gives out the deltas of an object that are picked by their headers, as [`visit`] comes to them, unpacked in some of
+/// `buffers`.
 pub fn deltas_of(
     store: &Store,
     belongs: &Belongs,
     name: &ObjectName,
-    identities: Option<&Identities>,
+    (identities, buffers): (Option<&Identities>, &Buffers),
     pick: &mut dyn FnMut(&Header) -> Pick,
     give: &mut dyn FnMut(DeltaRecords) -> ControlFlow<()>,
 ) -> Result<(), Unread> {
@@ -423,7 +434,7 @@ pub fn deltas_of(
         Ok(match pick(header) {
             Pick::Stop => ControlFlow::Break(()),
             Pick::PassOver => ControlFlow::Continue(()),
-            Pick::Read => give(records(header, &mut delta.body, delta.called, identities)?),
+            Pick::Read => give(records(header, &mut delta.body, delta.called, (identities, buffers))?),
         })
     })
 }

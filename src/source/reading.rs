@@ -18,7 +18,7 @@ use crate::error_chain::with_causes;
 use crate::layout::ObjectName;
 use crate::layout::delta::Header;
 use crate::model::Revision;
-use crate::pipeline::Identities;
+use crate::pipeline::{Buffers, Identities};
 use crate::store::Store;
 
 /// So many objects are read at once; each has one delta ready, or is making it.
@@ -71,6 +71,8 @@ struct Reading {
     has_looked_again: bool,
     why: Option<Error>,
     notes: Notes,
+    /// The memory of all that is read.
+    buffers: Buffers,
 }
 
 impl Chain {
@@ -86,6 +88,7 @@ impl Chain {
             has_looked_again: false,
             why: None,
             notes,
+            buffers: Buffers::default(),
         };
         Changes::new(to, move || reading.next())
     }
@@ -186,6 +189,7 @@ impl Reading {
             };
             let (sender, deltas) = bounded(0);
             let (belongs, identities) = (self.chain.belongs.clone(), self.chain.identities.clone());
+            let buffers = self.buffers.clone();
             let (name, to, mut reached) = (piece.name.clone(), self.to, from);
             std::thread::spawn(move || {
                 let mut give = |records| match sender.send(Ok(records)) {
@@ -200,7 +204,8 @@ impl Reading {
                     }
                     false => Pick::PassOver,
                 };
-                let read = deltas_of(&store, &belongs, &name, identities.as_deref(), &mut pick, &mut give);
+                let with = (identities.as_deref(), &buffers);
+                let read = deltas_of(&store, &belongs, &name, with, &mut pick, &mut give);
                 if let Err(unread) = read {
                     sender.send(Err(unread)).ok();
                 }

@@ -23,8 +23,14 @@ pub struct Object {
 
 enum State {
     Unread(Box<dyn Read + Send>),
-    Reading(Receiver<io::Result<Vec<u8>>>, Option<Asked<()>>),
+    Reading(Blocks, Option<Asked<()>>),
     Ended,
+}
+
+/// Blocks go round: what they were read into is given back.
+struct Blocks {
+    read: Receiver<io::Result<Vec<u8>>>,
+    used: SyncSender<Vec<u8>>,
 }
 
 impl Object {
@@ -45,11 +51,19 @@ impl Object {
             State::Reading(blocks, reading) => (blocks, reading),
             State::Unread(reader) => {
                 let (sender, blocks) = sync_channel(BLOCKS);
-                let begun = ask(&self.whom, self.limit, move |_| read(reader, &sender));
+                let (used, spare) = sync_channel(BLOCKS);
+                let begun = ask(&self.whom, self.limit, move |_| read(reader, &sender, &spare));
+                let blocks = Blocks { read: blocks, used };
                 (blocks, Some(begun.map_err(silent)?))
             }
         };
-        match blocks.recv_timeout(self.limit) {
+        // Whoever took the last one whole has left nothing to give back; where enough is on its way, it is freed.
+        let used = std::mem::take(&mut self.block);
+        self.taken = 0;
+        if used.capacity() > 0 {
+            blocks.used.try_send(used).ok();
+        }
+        match blocks.read.recv_timeout(self.limit) {
             Ok(block) => {
                 let block = block?;
                 self.state = State::Reading(blocks, reading);
@@ -83,9 +97,11 @@ fn silent(silence: Silence) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, silence)
 }
 
-fn read(mut reader: Box<dyn Read + Send>, blocks: &SyncSender<io::Result<Vec<u8>>>) {
+fn read(mut reader: Box<dyn Read + Send>, blocks: &SyncSender<io::Result<Vec<u8>>>, spare: &Receiver<Vec<u8>>) {
     loop {
-        let mut block = Vec::with_capacity(BLOCK_BYTES as usize);
+        let mut block = spare.try_recv().unwrap_or_default();
+        block.clear();
+        block.reserve_exact(BLOCK_BYTES as usize);
         let read = (&mut reader).take(BLOCK_BYTES).read_to_end(&mut block);
         let ended = read.is_err() || block.is_empty();
         // Nobody may want more of it.
@@ -117,6 +133,26 @@ mod tests {
         let mut first = [0; 7];
         open().read_exact(&mut first).unwrap();
         assert_eq!(first, content[..7]);
+        let (mut object, mut taken) = (open(), Vec::new());
+        while let block @ [_, ..] = &*object.next().unwrap() {
+            taken.extend_from_slice(block);
+        }
+        assert!(taken == content);
+    }
+
+    #[test]
+    fn blocks_go_round_instead_of_being_made_anew() {
+        let content = vec![7; 64 * BLOCK_BYTES as usize];
+        let mut object = Object::new(Box::new(io::Cursor::new(content)), "round".to_owned(), LIMIT);
+        // A block is known by its capacity, which nobody else gives one.
+        const MARK: usize = 3 * BLOCK_BYTES as usize;
+        object.block = Vec::with_capacity(MARK);
+        let (mut byte, mut came_back) = ([0], 0);
+        while object.read(&mut byte).unwrap() > 0 {
+            came_back += usize::from(object.block.capacity() >= MARK);
+            object.taken = object.block.len();
+        }
+        assert!(came_back > 1, "it came back {came_back} times");
     }
 
     #[test]

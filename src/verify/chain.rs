@@ -19,7 +19,7 @@ use crate::error_chain::with_causes;
 use crate::layout::delta::{Decoder, EpochWord, Gap, Head, Record};
 use crate::layout::{Epoch, MAX_BYTES, ObjectName, Span};
 use crate::model::{Digest, Revision};
-use crate::pipeline::{DecodeError, Identities};
+use crate::pipeline::{Buffers, DecodeError, Identities};
 use crate::source::delta::{Belongs, Delta, Unread, whole};
 use crate::source::{self, DeltaRecords};
 use crate::store::{self, Store};
@@ -112,6 +112,7 @@ pub fn behind<'a>(chain: &'a Chain<'a>, opened: &'a mut Opened, going: Going<'a>
         gone: BTreeSet::new(),
         named: BTreeMap::new(),
         identities: chain.identities,
+        buffers: Buffers::default(),
         behind: Behind {
             listed_to: chain.base,
             good_to: chain.base,
@@ -197,6 +198,7 @@ struct Walk<'a, 'g> {
     /// By epoch and number: what a delta is called by the next one, what it calls the one before it, and where it lies.
     named: BTreeMap<(Epoch, u64), Named>,
     identities: Option<&'a Identities>,
+    buffers: Buffers,
     behind: Behind,
 }
 
@@ -357,7 +359,7 @@ impl<'a> Walk<'a, '_> {
         if (self.going.each)(stored).is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        let records = delta.records(identities)?;
+        let records = delta.records(identities, &self.buffers)?;
         self.content(head, &records)?;
         self.opened.0.insert(digest);
         Ok(ControlFlow::Continue(()))

@@ -151,7 +151,7 @@ impl History {
             deltas.push(DeltaRecords {
                 name: format!("{}-{to}", first.revision),
                 span: Span::new(revision(first.revision), revision(to)).unwrap(),
-                plain: encoder.finish(),
+                plain: encoder.finish().into(),
             });
         }
         deltas

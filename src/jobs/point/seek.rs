@@ -11,6 +11,7 @@ use crate::jobs::{Exit, Failure};
 use crate::layout::delta::{Decoder, Header, Record, RecordFault, TimeMark};
 use crate::layout::{Epoch, ObjectName};
 use crate::model::Revision;
+use crate::pipeline::Buffers;
 use crate::source::delta::{Pick, Unread, deltas_of, head};
 use crate::source::{DeltaRecords, Notes};
 use crate::text::{age, clean, count, rfc3339};
@@ -225,8 +226,8 @@ impl Search<'_> {
                 }
                 ControlFlow::Break(())
             };
-            let identities = self.identities.as_deref();
-            deltas_of(store, &belongs, &piece.name, identities, &mut pick, &mut give)?;
+            let with = (self.identities.as_deref(), &Buffers::default());
+            deltas_of(store, &belongs, &piece.name, with, &mut pick, &mut give)?;
             let found: Option<TimeMark> = inside.or(ended);
             match fault {
                 None => Ok(found),

@@ -197,7 +197,7 @@ fn delta(events: &[Event], behind: &[Record<'_>]) -> DeltaRecords {
     DeltaRecords {
         name: format!("delta {from}-{to}"),
         span: Span::new(revision(from), revision(to)).unwrap(),
-        plain: encoder.finish(),
+        plain: encoder.finish().into(),
     }
 }
 
@@ -299,7 +299,7 @@ fn a_hole_is_told_with_the_last_revision_before_it() {
 fn a_delta_that_is_damaged_is_told() {
     let store = Store::grown(4, 40);
     let mut damaged = deltas(&store.events, 10);
-    damaged[2].plain[100] ^= 1;
+    damaged[2].plain.bytes()[100] ^= 1;
     let (told, good) = refused(damaged, store.main);
     assert!(told.contains("damaged") && good <= BASE + 20, "{told}, {good}");
 }
@@ -616,7 +616,7 @@ fn changes_are_applied_fast() {
             Ok(Some(DeltaRecords {
                 name: format!("{from}-{main}"),
                 span: Span::new(revision(from), revision(main)).unwrap(),
-                plain: encoder.finish(),
+                plain: encoder.finish().into(),
             }))
         };
         let (sent, made) = (std::cell::Cell::new(None), std::time::Instant::now());

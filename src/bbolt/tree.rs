@@ -88,9 +88,10 @@ impl<S: PageSink> Layout<S> {
     }
 
     pub(super) fn flush(&mut self) -> Result<(), Error> {
-        write(&mut self.sink, self.piece_at, &self.piece)?;
-        self.piece_at += self.piece.len() as u64;
-        self.piece.clear();
+        let (offset, len) = (self.piece_at, self.piece.len() as u64);
+        let taken = self.sink.take_at(offset, &mut self.piece);
+        taken.map_err(|source| Error::Write { offset, len, source })?;
+        self.piece_at += len;
         Ok(())
     }
 }

@@ -29,6 +29,14 @@ const BUCKET_HEADER_LEN: usize = 16;
 pub trait PageSink {
     /// Puts all of `bytes` at `offset`. A gap that this leaves before them is filled later or stays zero.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// The same of bytes that may be kept to be written later: `bytes` is empty then. What fails later is told by what comes
+    /// next; [`PageSink::write_at`] comes behind all that was taken.
+    fn take_at(&mut self, offset: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.write_at(offset, bytes)?;
+        bytes.clear();
+        Ok(())
+    }
 }
 
 impl PageSink for Vec<u8> {
@@ -62,6 +70,10 @@ impl PageSink for std::fs::File {
 impl<S: PageSink> PageSink for &mut S {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         (**self).write_at(offset, bytes)
+    }
+
+    fn take_at(&mut self, offset: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+        (**self).take_at(offset, bytes)
     }
 }
 

@@ -11,6 +11,7 @@
 mod dir;
 mod free_space;
 mod group;
+mod growth;
 mod lock;
 mod mapped;
 pub mod nameless;
@@ -31,6 +32,7 @@ use nix::sys::stat::fstatat;
 pub use dir::{Dir, Entry};
 pub use free_space::{Room, room_at};
 pub use group::joins_readers_of;
+pub use growth::{begin_to_write, take_room};
 pub use lock::{Lock, NotLocked, is_held_by_another};
 pub use mapped::{Behind, Mapped};
 pub use partial::{Partial, create_new, partial_name, remove_partials, replace, replace_owned, target_of};

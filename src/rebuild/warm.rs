@@ -284,7 +284,8 @@ impl Sound {
     /// Writes changes behind it, and proves what they come to.
     fn staged(&self, changes: Changes, listener: Listener<'_>) -> Result<Staged, Error> {
         let at: PathBuf = datadir::DB.into();
-        let (unsealed, mut appended) = self.append(changes, listener)?;
+        let (mut unsealed, mut appended) = self.append(changes, listener)?;
+        unsealed.sink().settle().map_err(failed("write to", &at))?;
         let (metas, len) = (unsealed.metas(), unsealed.file_len().map_err(Error::Build)?);
         drop(unsealed);
         self.file.set_len(len).map_err(failed("set the length of", &at))?;

@@ -1,7 +1,7 @@
 //! The changes of a chain, read from the destinations that have them: a few objects ahead, each from another copy or by
 //! another object where one is gone or of no use.
 //!
-//! Memory: no more than four deltas are held beside the one that is applied, none larger than [`PLAIN_MAX`].
+//! Memory: no more than four deltas are held beside the one that is applied, none larger than [`PLAIN_MAX`], and what [`Buffers`] keep.
 //!
 //! [`PLAIN_MAX`]: crate::layout::delta::PLAIN_MAX
 

@@ -91,15 +91,13 @@ impl Following {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         self.0.kill().unwrap();
         self.0.wait().unwrap();
-        // Whoever does the work dies with it, a moment later.
-        let worker = children
-            .split_whitespace()
-            .next()
-            .map(|worker| format!("/proc/{worker}/fd/0"));
+        // Whoever does the work dies with it, a moment later. Until the last of its threads has ended, it holds its lock.
+        let worker = children.split_whitespace().next().map(|worker| format!("/proc/{worker}"));
         until("the worker to be gone", || {
-            worker
-                .as_ref()
-                .is_none_or(|worker| fs::symlink_metadata(worker).is_err())
+            worker.as_ref().is_none_or(|worker| {
+                let threads = fs::read_dir(format!("{worker}/task")).map_or(0, Iterator::count);
+                threads < 2 && fs::symlink_metadata(format!("{worker}/fd/0")).is_err()
+            })
         });
     }
 

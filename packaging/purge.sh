@@ -16,7 +16,7 @@ lifeboat_purged() {
                     rm -f "$cluster$file"
                 done
                 # What waits there for a destination stays.
-                rm -f "$cluster"deltas/*/beside.json "$cluster"deltas/*/epoch.json
+                rm -f "$cluster"deltas/*/beside.json "$cluster"deltas/*/epoch.json "$cluster"deltas/*/set-aside.json
                 find "$cluster"deltas -depth -type d -empty -delete
                 rmdir "$cluster"
             done

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::delivery::Delivery;
 use super::follow::{Desk, Following, Signals, blocking, stopped};
 use super::packing::{Arrived, Chain, Packing, Writing};
+use super::set_aside::SetAside;
 use super::spool::Spool;
 use super::status::Board;
 use super::unwatched::Memory;
@@ -55,7 +56,8 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
     };
     board.spool(spool.bytes());
     let (beside, trouble) = Memory::of(&settings.spool, around.now().time);
-    if let Some(why) = trouble {
+    let (set_aside, unread) = SetAside::of(&settings.spool);
+    for why in trouble.into_iter().chain(unread) {
         around.say(Level::Warning, &why);
     }
     let told_to_stop = Arc::new(AtomicBool::new(false));
@@ -80,7 +82,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
         pause: PAUSES.0,
         full_pause: FULL_PAUSES.0,
         ended: HashSet::new(),
-        set_aside: HashSet::new(),
+        set_aside,
         told: HashSet::new(),
         is_its_turn: false,
         restored: None,
@@ -226,7 +228,7 @@ struct Running {
     /// Chains that were ended.
     ended: HashSet<ChainId>,
     /// Those of them whose cluster was another one for a while, or is.
-    set_aside: HashSet<ChainId>,
+    set_aside: SetAside,
     /// What was told to count for nothing.
     told: HashSet<ObjectName>,
     /// Whether it has let others go first who might take the first backup.

@@ -28,6 +28,7 @@ mod packing;
 mod proven;
 mod reach;
 mod same_history;
+mod set_aside;
 mod spool;
 mod status;
 #[cfg(test)]

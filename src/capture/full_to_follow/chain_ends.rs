@@ -4,7 +4,7 @@
 use super::super::etcd_away::TRY_EVERY;
 use super::super::follow::{End, Following};
 use super::super::reach::Known;
-use super::super::{Need, Others};
+use super::super::{Need, Others, told};
 use super::{PAUSES, Running, rest};
 use crate::health::{Level, RESTORED};
 use crate::layout::Outline;
@@ -132,8 +132,16 @@ impl Running {
                 .around
                 .say(Level::Error, &format!("that is not recorded in the chain: {error}"));
         }
-        if reason == GapReason::ClusterChanged {
-            self.set_aside.insert(chain.clone());
+        let kept = match reason {
+            GapReason::ClusterChanged => self.set_aside.insert(chain.clone()),
+            _ => self.set_aside.remove(&chain),
+        };
+        if let Err(error) = kept {
+            let what = format!(
+                "that {chain} is set aside is not remembered beyond this run: {}",
+                told(&error)
+            );
+            self.desk.around.say(Level::Warning, &what);
         }
         self.ended.insert(chain);
         self.before = None;

@@ -11,7 +11,8 @@
 //! CLUSTER/signers.json             the newest list of signers that was seen
 //! CLUSTER/seen-signers.json        who signed what was seen, where nobody is named
 //! CLUSTER/tips.json                the newest backups that each destination has shown
-//! CLUSTER/seen.lock                held while one of the three above is changed
+//! CLUSTER/destinations.json        since when this host feeds each destination
+//! CLUSTER/seen.lock                held while one of the four above is changed
 //! CLUSTER/documents/DESTINATION    documents that were read once and do not change; see `store::document_cache`
 //! CLUSTER/news.json                what a command tells the agent; see `news`
 //! CLUSTER/behind.json              since when destinations lack backups that others have
@@ -28,6 +29,7 @@ mod agent_lock;
 mod behind;
 mod clock;
 mod configuration;
+mod fed_since;
 mod last_seen;
 mod news;
 mod recipients;
@@ -47,6 +49,7 @@ use serde::{Deserialize, Serialize};
 
 pub use behind::BehindSince;
 pub use configuration::{remember_configuration, remembered_configuration};
+pub use fed_since::Fed;
 pub use last_seen::{SeenThere, SeenTips};
 pub use news::{LastNews, NEWS};
 pub use state_dir::{AGENTS_REPORT, base_folder, base_folder_to_read};

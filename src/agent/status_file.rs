@@ -254,9 +254,11 @@ fn missing(entry: &Entry, last: &Success) -> Vec<Missing> {
         let retry = entry.retry.as_ref().filter(|retry| retry.slot == last.slot);
         retry.is_some_and(|retry| retry.rests.contains_key(name))
     };
+    // A slot that was taken is done wherever it was to go then: a destination that came since owes nothing for it.
+    let is_taken = entry.memory.handled.contains(last.slot);
     let open = entry
         .open(last.slot)
-        .filter(|name| !rests(name) && !last.stored.is_empty());
+        .filter(|name| !is_taken && !rests(name) && !last.stored.is_empty());
     let missing = open.map(|name| Missing {
         destination: Some(name.to_string()),
         message: format!("destination {name} does not have slot {}", last.slot),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::fed_since::fed_since;
 use super::{copy, host};
 use crate::catalog::Backup;
 use crate::config::{Config, Schedule};
@@ -25,12 +26,13 @@ pub enum Memory {
 /// What each destination lacks that could be read; one that could not be is not there.
 pub fn behind(config: &Config, places: &Destinations, now: Timestamp, memory: Memory) -> BTreeMap<String, Vec<Owed>> {
     let own = host::host_name();
+    let fed_since = fed_since(config, places, now, memory);
     let readable = config.destinations.keys().filter(|name| {
         let is_whole = places.why_unreadable(name.as_str()).is_none();
         is_whole && places.stores.contains_key(name.as_str())
     });
     let lacks = readable.map(|name| {
-        let mut lacking = copy::lacking(config, places, name.as_str());
+        let mut lacking = copy::lacking(config, places, name.as_str(), fed_since.get(name.as_str()).copied());
         lacking.retain(|backup| is_ours(config, places, backup, own.as_str()));
         (name.to_string(), by_schedule(config, name.as_str(), &lacking))
     });

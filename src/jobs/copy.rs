@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Listener, host};
@@ -27,8 +28,14 @@ const PATIENCE: u32 = 5;
 const LEAST_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The backups that schedules of this configuration owe to a destination, and that others have, in the order in which
-/// they were begun: one for each slot of which it has none, as far as its retention would keep it.
-pub fn lacking<'a>(config: &Config, destinations: &'a Destinations, name: &str) -> Vec<&'a Backup> {
+/// they were begun: one for each slot of which it has none, as far as its retention would keep it. Of slots before it was fed
+/// (`fed_since`) nothing is owed to it; where that is not known, all is.
+pub fn lacking<'a>(
+    config: &Config,
+    destinations: &'a Destinations,
+    name: &str,
+    fed_since: Option<Timestamp>,
+) -> Vec<&'a Backup> {
     let Some(store) = destinations.stores.get(name) else {
         return Vec::new();
     };
@@ -38,14 +45,16 @@ pub fn lacking<'a>(config: &Config, destinations: &'a Destinations, name: &str) 
     let mut has: BTreeSet<&SlotPath> = catalog.backups().iter().filter(here).filter_map(slot_of).collect();
     let owed = |slot: &SlotPath| {
         let mut schedules = config.schedules.iter();
-        schedules.any(|(schedule, configured)| {
-            configured.kind == Kind::Full
-                && schedule.as_str() == slot.schedule().as_str()
-                && configured
-                    .destinations
-                    .iter()
-                    .any(|destination| destination.as_str() == name)
-        })
+        let is_before = fed_since.is_some_and(|since| slot.instant() < since);
+        !is_before
+            && schedules.any(|(schedule, configured)| {
+                configured.kind == Kind::Full
+                    && schedule.as_str() == slot.schedule().as_str()
+                    && configured
+                        .destinations
+                        .iter()
+                        .any(|destination| destination.as_str() == name)
+            })
     };
     // What was made anew for other recipients is of the same slot, and the one that is owed; and the one before it, too, if
     // changes follow it.
@@ -636,14 +645,40 @@ destinations = ["local", "far"]
             }
         }
         let read = read([("local", &local), ("far", &far)]);
-        assert_eq!(ids(&lacking(&config, &read, "far")), ["20261120T010001Z-00000000"]);
+        assert_eq!(
+            ids(&lacking(&config, &read, "far", None)),
+            ["20261120T010001Z-00000000"]
+        );
         // The one before it, too, where it alone leads to points that are captured there.
         local.put_new(&named(&old, 11, 20), b"delta").unwrap();
         let read = self::read([("local", &local), ("far", &far)]);
-        assert_eq!(ids(&lacking(&config, &read, "far")), ["20261120T010001Z-00000000"]);
+        assert_eq!(
+            ids(&lacking(&config, &read, "far", None)),
+            ["20261120T010001Z-00000000"]
+        );
         let config = hourly_to_two(&format!("retention = {{ keep_last = 1 }}\n{DELTAS}"));
         let both = ["20261120T010001Z-00000000".to_owned(), old.chain.to_string()];
-        assert_eq!(ids(&lacking(&config, &read, "far")), both);
+        assert_eq!(ids(&lacking(&config, &read, "far", None)), both);
+    }
+
+    #[test]
+    fn a_destination_is_owed_nothing_of_slots_before_it_was_fed() {
+        let config = hourly_to_two("");
+        let ((_a, local), (_b, far)) = (store(), store());
+        let all: Vec<Manifest> = (1..=3).map(|hour| of_slot(hour, i64::from(hour) * 10)).collect();
+        for manifest in &all {
+            put(
+                &local,
+                manifest,
+                &vec![0; usize::try_from(manifest.stored.bytes).unwrap()],
+            );
+        }
+        let read = read([("local", &local), ("far", &far)]);
+        let since = |text: &str| ids(&lacking(&config, &read, "far", Some(text.parse().unwrap()))).len();
+        assert_eq!(lacking(&config, &read, "far", None).len(), 3);
+        assert_eq!(since("2026-11-20T02:00:00Z"), 2);
+        assert_eq!(since("2026-11-20T02:00:01Z"), 1);
+        assert_eq!(since("2026-11-20T03:30:00Z"), 0);
     }
 
     #[test]
@@ -664,7 +699,7 @@ destinations = ["local", "far"]
         put(&far, &all[2], &empty(&all[2]));
         let read = read([("local", &local), ("far", &far)]);
         assert!(read.catalog.accepted_lineage().is_err());
-        let lacking: Vec<_> = lacking(&config, &read, "far")
+        let lacking: Vec<_> = lacking(&config, &read, "far", None)
             .iter()
             .map(|backup| backup.id().clone())
             .collect();

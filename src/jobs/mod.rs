@@ -28,6 +28,7 @@ mod exit;
 pub mod export;
 pub mod export_point;
 mod failure;
+mod fed_since;
 mod first_backup;
 pub mod follow;
 pub mod give_way_to_restore;

@@ -144,6 +144,75 @@ fn a_store_put_back_is_seen_by_another_that_was_not_though_the_host_has_forgotte
 }
 
 #[test]
+fn a_destination_that_is_added_to_a_running_host_owes_nothing_from_before() {
+    let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, OFTEN);
+    let agent = host.start(["agent"]);
+    until("backups", || chains(&host.store()).len() >= 3);
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    // A schedule whose last slot is done, and whose next one is far.
+    host.reconfigure("every = \"3s\"", "every = \"8000h\"");
+    let memory = host.path("state").join(CLUSTER).join("schedules/often.json");
+    let mut done: Value = serde_json::from_slice(&fs::read(&memory).unwrap()).unwrap();
+    let slot = done["last_success"]["slot"].clone();
+    done["when"] = json!("every 333 d 8 h");
+    done["handled"] = json!({ "since": slot, "runs": [{ "first": slot, "last": slot }] });
+    fs::write(&memory, done.to_string()).unwrap();
+    let before = chains(&host.store());
+
+    let agent = host.start(["agent"]);
+    let status = || host.lifeboat(["--json", "status"]).json();
+    until("an agent that is well", || {
+        let status = status();
+        status["agent"]["running"] == true && status["problems"] == json!([])
+    });
+    let far = host.add_destination("far");
+    agent.signal("HUP");
+    let row = |status: &Value| -> Value {
+        let mut rows = status["destinations"].as_array().unwrap().iter();
+        rows.find(|row| row["name"] == "far").cloned().unwrap_or_default()
+    };
+    let report = host.path("state").join(CLUSTER).join("status.json");
+    until("the agent to look at it", || {
+        let report: Value = fs::read(&report).map_or(Value::Null, |text| serde_json::from_slice(&text).unwrap());
+        let destinations = report["stores"]["destinations"].as_array().cloned().unwrap_or_default();
+        destinations.iter().any(|row| row["name"] == "far")
+    });
+    let now = status();
+    assert_eq!(
+        (&now["problems"], &row(&now)["behind"]["backups"]),
+        (&json!([]), &json!(0)),
+        "{now:#}"
+    );
+    host.lifeboat(["status"]).expect_code(0);
+    host.lifeboat(["check"]).expect_code(0);
+    let metrics = host.lifeboat(["metrics"]).expect_code(0).stdout;
+    let behind = metrics
+        .lines()
+        .find(|line| line.starts_with("lifeboat_destination_behind_backups{") && line.contains("\"far\""));
+    assert!(behind.is_some_and(|line| line.ends_with(" 0")), "{metrics}");
+
+    // From then on it gets every backup, and is owed what it lacks of them.
+    host.reconfigure("every = \"8000h\"", "every = \"3s\"");
+    agent.signal("HUP");
+    until("backups in it", || chains(&far).len() >= 2);
+    agent.signal("TERM");
+    agent.wait().expect_code(0);
+    let there = chains(&far);
+    assert!(
+        there.iter().all(|chain| !before.contains(chain)),
+        "{there:?}, {before:?}"
+    );
+    fs::remove_dir_all(far.join(&there[0])).unwrap();
+    let now = status();
+    assert_eq!(row(&now)["behind"]["backups"], 1, "{now:#}");
+}
+
+#[test]
 fn the_agent_remembers_since_when_a_destination_is_behind() {
     let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
         return;

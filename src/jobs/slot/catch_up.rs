@@ -11,7 +11,9 @@ use crate::backup::Written;
 use crate::catalog::Backup;
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
+use crate::jobs::behind::Memory;
 use crate::jobs::copy::{Brought, NotBrought};
+use crate::jobs::fed_since::fed_since;
 use crate::jobs::{copy, host, scheduled_upkeep};
 use crate::layout::claim::State as ClaimState;
 use crate::layout::{Clocks, SlotPath};
@@ -227,7 +229,8 @@ impl Attempt<'_> {
             let is_led = led.contains(&backup.manifest().chain_path());
             backup.manifest().slot.as_deref().filter(|_| !is_led).cloned()
         };
-        let backups = copy::lacking(self.config, destinations, name).into_iter();
+        let fed_since = fed_since(self.config, destinations, host::now(), Memory::IsRead).remove(name);
+        let backups = copy::lacking(self.config, destinations, name, fed_since).into_iter();
         let backups = backups.filter(|backup| backup.manifest().slot.as_deref() != Some(&self.slot));
         let backups = backups.map(|backup| (backup, Lacks::Backup(slot(backup))));
         let links = copy::lacking_links(self.config, destinations, name).into_iter();

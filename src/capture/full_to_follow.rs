@@ -84,6 +84,7 @@ pub async fn run(settings: Settings, around: Arc<dyn Surroundings>, board: Arc<B
         ended: HashSet::new(),
         set_aside,
         told: HashSet::new(),
+        has_claimed: false,
         is_its_turn: false,
         restored: None,
         owed: None,
@@ -231,6 +232,8 @@ struct Running {
     set_aside: SetAside,
     /// What was told to count for nothing.
     told: HashSet<ObjectName>,
+    /// Whether it has taken an epoch that others might have taken.
+    has_claimed: bool,
     /// Whether it has let others go first who might take the first backup.
     is_its_turn: bool,
     /// The restore that has run on this host since anything was captured.
@@ -316,6 +319,7 @@ impl Running {
             state.chain = Some(following.full.chain.clone());
             state.base = Some(following.full.to_revision);
             state.epoch = Some(following.scribe.epoch.0);
+            state.writer = None;
             state.captured_to = Some(captured_to);
         });
     }

@@ -3,6 +3,8 @@
 //!
 //! Of several chains, as one that was left may be gone on with: after a restore that was taken back, say.
 //!
+//! One that was set up anew has nothing of that: where the last writer has its name, that is taken for its former self, once.
+//!
 //! It still takes an epoch of its own: see `docs/decisions/one-epoch-a-run.md`.
 
 use std::path::Path;
@@ -60,6 +62,12 @@ pub(super) fn is_own(folder: &Path, chain: &ChainPath, epoch: Epoch) -> bool {
     read(folder).any(|own| own.chain == chain && own.epoch == epoch.0)
 }
 
+/// Whether nothing was ever kept there: this host was set up anew. What is there and cannot be read was kept.
+pub(super) fn is_new(folder: &Path) -> bool {
+    let read = durable::read_plain(&folder.join(FILE), LARGEST);
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
 /// What is kept, the last one first; nothing where that cannot be read.
 fn read(folder: &Path) -> impl Iterator<Item = Own> {
     let read = durable::read_plain(&folder.join(FILE), LARGEST).ok();
@@ -87,7 +95,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (chain(1), chain(2));
         let is_own = |chain, epoch| is_own(folder.path(), chain, Epoch(epoch));
-        assert!(!is_own(&one, 3));
+        assert!(!is_own(&one, 3) && is_new(folder.path()));
         keep(folder.path(), &one, Epoch(3)).unwrap();
         assert_eq!(
             [is_own(&one, 3), is_own(&one, 2), is_own(&one, 4), is_own(&other, 3)],
@@ -101,6 +109,7 @@ mod tests {
             [false, true, true]
         );
         std::fs::write(folder.path().join(FILE), "{\"format\": 1").unwrap();
+        assert!(!is_new(folder.path()));
         assert!(!is_own(&other, 3) && !is_own(&one, 5));
     }
 

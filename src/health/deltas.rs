@@ -52,6 +52,9 @@ pub struct LaneState {
     pub base: Option<Revision>,
     /// Under which epoch it writes.
     pub epoch: Option<u32>,
+    /// The host that writes, where that is another one and is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
     /// The last revision that is safe on this host's disk, or in a destination.
     pub captured_to: Option<Revision>,
     /// The last revision of etcd that was heard of.
@@ -150,6 +153,12 @@ impl LaneState {
         self.nobody_answers && self.trouble.is_some()
     }
 
+    /// Who writes where this host stands by, in words.
+    pub fn who_writes(&self) -> String {
+        let named = self.writer.as_ref().map(|host| format!("host {host}"));
+        named.unwrap_or_else(|| "another host".to_owned())
+    }
+
     /// That it lags, on one of two levels.
     fn lags(&self, now: Timestamp) -> Option<Notice> {
         let lag = self.lag(now)?;
@@ -166,7 +175,9 @@ impl LaneState {
         };
         let why = match (&self.trouble, self.capturing) {
             (Some(why), _) => format!(": {why}"),
-            (None, Capturing::StandingBy) => ": another host is to write them, and nothing comes of it".to_owned(),
+            (None, Capturing::StandingBy) => {
+                format!(": {} is to write them, and nothing comes of it", self.who_writes())
+            }
             (None, Capturing::Waiting | Capturing::Writing) => String::new(),
         };
         let message = format!(

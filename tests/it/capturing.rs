@@ -465,6 +465,7 @@ fn of_hosts_that_share_a_store_one_writes_and_another_takes_over_when_it_dies() 
         &other.store().display().to_string(),
         &host.store().display().to_string(),
     );
+    other.has_written_before();
     let agent = host.start(["agent"]);
     until("the first backup", || !chains(&host, &host.store()).is_empty());
     let mut load = Load::new(17);

@@ -47,6 +47,8 @@ impl Two {
             &second.store().display().to_string(),
             &first.store().display().to_string(),
         );
+        first.has_written_before();
+        second.has_written_before();
         Some(Two {
             etcd,
             client,
@@ -337,6 +339,52 @@ fn a_host_that_is_started_anew_does_not_stand_by_for_its_former_self() {
         agent.wait();
     }
     assert_eq!(two.epochs(), serde_json::json!([1, 2, 3]));
+}
+
+#[test]
+fn a_host_that_was_set_up_anew_does_not_stand_by_for_its_former_self_and_one_of_its_name_does_for_it() {
+    const SLOWER: &str = "shared = true\n[deltas]\nenabled = true\nevery = \"3s\"\nmark_every = \"3s\"\n";
+    let Some(two) = Two::with(SLOWER) else { return };
+    let stored = |value: &str| {
+        two.client.put("/round", value, 0).unwrap();
+        two.until_stored(two.client.revision().unwrap());
+    };
+    let agent = two.first.start(["agent"]);
+    until("a chain", || !two.window().is_null());
+    stored("1");
+    agent.signal("KILL");
+    agent.wait();
+    fs::remove_dir_all(two.first.path("state")).unwrap();
+
+    let agent = two.first.start(["agent"]);
+    two.client.put("/round", "2", 0).unwrap();
+    let put = two.client.revision().unwrap();
+    until("that to be stored", || {
+        assert!(!stands_by(&two.first), "there is nobody else: {}", lane(&two.first));
+        two.window()["to_revision"].as_i64() >= Some(put)
+    });
+    assert_eq!(two.epochs(), serde_json::json!([1, 2]));
+
+    // Another machine of the name, which lives: one gives way to the other, and it stays so.
+    fs::remove_dir_all(two.second.path("state")).unwrap();
+    let other = two.second.start(["agent"]);
+    until("it to take the next epoch", || {
+        two.epochs() == serde_json::json!([1, 2, 3])
+    });
+    // Something has happened: it looks, as it does every few minutes.
+    two.first.lifeboat(["accept-lineage"]).expect_code(0);
+    until("the one that keeps what it wrote to stand by", || stands_by(&two.first));
+    for round in 3..6 {
+        stored(&round.to_string());
+    }
+    assert!(stands_by(&two.first) && !stands_by(&two.second));
+    assert_eq!(two.epochs(), serde_json::json!([1, 2, 3]));
+    two.comes_back(two.client.revision().unwrap());
+    other.signal("TERM");
+    other.wait().expect_code(0);
+    agent.signal("TERM");
+    let said = agent.wait().expect_code(0).stderr;
+    assert!(said.contains("another machine with the name"), "{said}");
 }
 
 /// Whether the agent is the same one when a cluster is back.

@@ -41,8 +41,9 @@ impl Running {
                 }
             }
             End::Outdone(epoch) => {
+                let writer = self.named_writer(&following.full.chain_path(), epoch).await;
                 let message = format!(
-                    "another host writes the deltas of {} now, under epoch {epoch}",
+                    "{writer} writes the deltas of {} now, under epoch {epoch}",
                     following.full.chain
                 );
                 self.desk.around.say(Level::Warning, &message);

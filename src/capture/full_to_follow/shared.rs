@@ -14,9 +14,10 @@ use crate::error_chain::with_causes;
 use crate::etcd::{Ahead, survey};
 use crate::health::{Capturing, Level};
 use crate::layout::delta::EpochWord;
-use crate::layout::{ChainPath, Listed, ObjectName, Outline};
+use crate::layout::{ChainPath, Epoch, Listed, MAX_BYTES, ObjectName, Outline};
 use crate::model::Revision;
 use crate::store;
+use crate::text::clean;
 
 impl Running {
     /// Goes over to a newer chain, unless another host was there first: it stands by there then.
@@ -58,9 +59,10 @@ impl Running {
             .min(patience(every) / 2);
         let mut standby = Standby::new(known.clone(), self.desk.around.now().instant);
         let path = full.chain_path();
-        // Its former self writes no more.
+        let mut writer = (known.epoch(), self.writer_under(&path, known.epoch()).await);
+        // It writes no more.
         let own = known.epoch();
-        let own = own.filter(|epoch| last_epoch::is_own(&self.desk.settings.spool, &path, *epoch));
+        let own = own.filter(|epoch| self.is_former_self(&path, *epoch, writer.1.as_deref()));
         let (mut known, mut seen_under, mut awaited) = (known, None, Awaited::default());
         loop {
             let reached = known.reached(full.to_revision);
@@ -101,6 +103,9 @@ impl Running {
             self.desk.board.well();
             self.desk.board.change(|state| {
                 state.capturing = Capturing::StandingBy;
+                state.writer.clone_from(&writer.1);
+                // One machine of this name says nothing to people of another.
+                state.writer.take_if(|writer| *writer == self.desk.settings.writer.host);
                 state.doubt = None;
                 state.whole_at = awaited.look(reached, current, time).or(state.whole_at);
                 state.behind_since = awaited.since();
@@ -126,14 +131,43 @@ impl Running {
                     return self.rest().await;
                 }
             }
+            if writer.1.is_none() || writer.0 != known.epoch() {
+                writer = (known.epoch(), self.writer_under(&path, known.epoch()).await);
+            }
             if known.ends_before(full.to_revision).is_some() {
                 return;
             }
         }
     }
 
+    /// Whether it was this host that wrote under an epoch: it keeps that beside its spool. Or it keeps nothing there, as it was set up
+    /// anew, and the `writer` has its name. A machine of the same name that lives is outdone by that and stands by from then on, as
+    /// it keeps what it wrote; and this one keeps it, too.
+    fn is_former_self(&self, path: &ChainPath, epoch: Epoch, writer: Option<&str>) -> bool {
+        let folder = &self.desk.settings.spool;
+        let is_new = || !self.has_claimed && last_epoch::is_new(folder) && self.desk.spool.names().is_empty();
+        last_epoch::is_own(folder, path, epoch) || (writer == Some(&self.desk.settings.writer.host) && is_new())
+    }
+
+    /// The host that writes under an epoch, as its word says; none where that cannot be read now.
+    pub(super) async fn writer_under(&self, path: &ChainPath, epoch: Option<Epoch>) -> Option<String> {
+        let name = ObjectName::Epoch(path.clone(), epoch?);
+        let (around, destinations) = (self.desk.around.clone(), self.desk.settings.destinations.clone());
+        let found = blocking(move || Ok(writer_in(&*around, &destinations, &name))).await;
+        found.ok().flatten()
+    }
+
+    /// The same in words.
+    pub(super) async fn named_writer(&self, path: &ChainPath, epoch: Epoch) -> String {
+        match self.writer_under(path, Some(epoch)).await {
+            Some(host) if host == self.desk.settings.writer.host => format!("another machine with the name {host}"),
+            Some(host) => format!("host {host}"),
+            None => "another host".to_owned(),
+        }
+    }
+
     /// Writes the word that this host writes to the first destination that can be reached; nothing where another was faster.
-    async fn claim(&self, mut next: Following) -> Result<Option<Following>, String> {
+    async fn claim(&mut self, mut next: Following) -> Result<Option<Following>, String> {
         let now = self.desk.around.now().time;
         let path = next.full.chain_path();
         let word = EpochWord::new(
@@ -153,6 +187,7 @@ impl Running {
             .scribe
             .epoch_word(next.tip.next(), now, &self.desk.settings.authority);
         self.desk.spool.keep(&word).map_err(|error| told(&error))?;
+        self.has_claimed = true;
         // Where it cannot be kept, the next run waits as another host would.
         last_epoch::keep(&self.desk.settings.spool, &next.full.chain_path(), next.scribe.epoch).ok();
         next.has_written = true;
@@ -234,6 +269,17 @@ fn claim_in(
         }
     }
     Err(reasons.join("; "))
+}
+
+/// Who says in the first destination that has it, and where it counts, that he writes under the epoch of that name.
+fn writer_in(around: &dyn Surroundings, destinations: &BTreeSet<String>, name: &ObjectName) -> Option<String> {
+    destinations.iter().find_map(|destination| {
+        let store = around.open(destination).ok()?;
+        let word = store.read_small(name, MAX_BYTES as u64).ok()?;
+        let counts = store.counts(name).ok()?;
+        let word = EpochWord::from_bytes(&word).ok().filter(|_| counts)?;
+        Some(clean(&word.writer.host))
+    })
 }
 
 #[cfg(test)]

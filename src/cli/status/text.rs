@@ -172,9 +172,12 @@ fn changes(page: &Page<'_>, document: &Status) {
 fn captured(lane: &LaneState, windows: &[Window], now: Timestamp) -> String {
     match (lane.capturing, &lane.trouble) {
         (Capturing::StandingBy, _) if lane.lag(now).is_some_and(|lag| lag >= lane.late_after()) => {
-            "not captured: another host is to do it, and nothing comes of it".to_owned()
+            format!(
+                "not captured: {} is to do it, and nothing comes of it",
+                lane.who_writes()
+            )
         }
-        (Capturing::StandingBy, _) => "captured by another host".to_owned(),
+        (Capturing::StandingBy, _) => format!("captured by {}", lane.who_writes()),
         (_, Some(_)) if lane.hears_nobody() => "not captured: no member answers".to_owned(),
         (_, Some(why)) => format!("not captured: {why}"),
         (Capturing::Waiting, None) => "not captured yet".to_owned(),
@@ -437,8 +440,10 @@ mod tests {
         assert_eq!(captured(&lane, &[window], now), "captured up to revision 101, 14 s ago");
         lane.capturing = Capturing::StandingBy;
         assert_eq!(captured(&lane, &[], now), "captured by another host");
+        lane.writer = Some("h2".to_owned());
+        assert_eq!(captured(&lane, &[], now), "captured by host h2");
         lane.behind_since = Some(at("2026-11-20T11:59:00Z"));
-        assert!(captured(&lane, &[], now).starts_with("not captured: another host is to do it"));
+        assert!(captured(&lane, &[], now).starts_with("not captured: host h2 is to do it"));
     }
 
     #[test]

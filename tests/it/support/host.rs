@@ -184,6 +184,15 @@ impl Host {
         fs::write(file, key.sign(&cluster, &name, unsigned.as_bytes())).expect("the store can be written");
     }
 
+    /// Has the host keep that it wrote deltas before, of a chain of nobody: one that keeps nothing takes a writer of its name for its
+    /// former self, and the hosts of a test have one name.
+    pub fn has_written_before(&self) {
+        let folder = self.path("state").join(CLUSTER).join("deltas/shared");
+        fs::create_dir_all(&folder).expect("the host's directory can be written");
+        let kept = r#"{"format":1,"chain":"none","epoch":1}"#;
+        fs::write(folder.join("epoch.json"), kept).expect("the host's directory can be written");
+    }
+
     /// Something in the host's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

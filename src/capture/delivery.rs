@@ -216,7 +216,17 @@ impl Delivery {
                 continue;
             }
             let is_followed = self.spool.follows(&chain);
-            if is_followed {
+            let fed_since = self.around.fed_since(&self.destination);
+            let is_owed = fed_since.is_none_or(|since| chain.chain.started_at() >= since);
+            if is_followed && !is_owed {
+                let (name, chain) = (&self.destination, &chain.chain);
+                let message = format!(
+                    "destination {name} is new and gets deltas from the next full backup on; `lifeboat copy` brings {chain}, and what \
+                     follows it comes then"
+                );
+                self.around.say_once(Level::Info, &message);
+            }
+            if is_followed && is_owed {
                 // What is captured now does not reach it.
                 let why = format!("backup {} is not there", chain.chain);
                 self.board.not_stored(&self.destination, why, self.around.now().time);
@@ -357,6 +367,8 @@ fn is_whole(store: &Store, name: &ObjectName, bytes: &[u8]) -> bool {
 mod tests {
     use std::fs;
 
+    use jiff::Timestamp;
+
     use super::super::test_host::Alone;
     use super::super::writer::tests::{batch, scribe};
     use super::super::{DeltaWriter, Finished, Issue};
@@ -477,6 +489,26 @@ mod tests {
         assert!(far.has(&first) && far.has(&second));
         assert_eq!(far.waits(), 0);
         assert!(far.alone.said.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_new_destination_that_lacks_the_backup_is_no_trouble_and_is_told_once() {
+        let mut far = Delivering::begin();
+        *far.alone.fed_since.lock().unwrap() = Some(Timestamp::now());
+        let first = delta(1, 7);
+        far.delivery.spool.follow(Some(path(1)));
+        far.keep(std::slice::from_ref(&first));
+        far.after(0);
+        far.after(3600);
+        assert_eq!(far.delivery.board.read().destinations.remove(0).trouble, None);
+        let said = far.alone.said.lock().unwrap().join("\n");
+        assert!(
+            said.contains("is new and gets deltas from the next full backup on"),
+            "{said}"
+        );
+        far.store().put_new(&manifest(1), b"{}").unwrap();
+        far.after(30);
+        assert!(far.has(&first));
     }
 
     #[test]

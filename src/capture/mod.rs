@@ -41,6 +41,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::error_chain::with_causes;
 use crate::etcd::choose_member::Wanted;
 use crate::etcd::{self, Endpoints};
@@ -167,6 +169,9 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// One of them, opened to be written to.
     fn open(&self, destination: &str) -> Result<Store, String>;
+
+    /// Since when one of them is fed, where that is known: what was taken before is not owed to it.
+    fn fed_since(&self, destination: &str) -> Option<Timestamp>;
 
     /// How to get in to etcd.
     fn access(&self) -> Result<etcd::Access, String>;

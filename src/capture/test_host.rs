@@ -16,6 +16,7 @@ pub(super) struct Alone {
     pub store: Store,
     pub later: Mutex<Duration>,
     pub said: Mutex<Vec<String>>,
+    pub fed_since: Mutex<Option<Timestamp>>,
 }
 
 impl Alone {
@@ -24,6 +25,7 @@ impl Alone {
             store: store.clone(),
             later: Mutex::default(),
             said: Mutex::default(),
+            fed_since: Mutex::default(),
         }
     }
 
@@ -60,6 +62,10 @@ impl Surroundings for Alone {
 
     fn open(&self, _: &str) -> Result<Store, String> {
         Ok(self.store.clone())
+    }
+
+    fn fed_since(&self, _: &str) -> Option<Timestamp> {
+        *self.fed_since.lock().unwrap()
     }
 
     fn access(&self) -> Result<etcd::Access, String> {

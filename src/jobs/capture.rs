@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -303,6 +304,12 @@ impl Surroundings for Around {
         let opened = open_to_write(&self.config, &self.state, &[destination.to_owned()]).map_err(in_words)?;
         let opened = opened.into_iter().next().ok_or("it is not configured")?;
         opened.store.map_err(|error| with_causes(&error))
+    }
+
+    fn fed_since(&self, destination: &str) -> Option<Timestamp> {
+        let known = self.state.fed_since().ok()?;
+        let found = known.into_iter().find(|fed| fed.name == destination);
+        found.map(|fed| fed.since)
     }
 
     fn access(&self) -> Result<etcd::Access, String> {

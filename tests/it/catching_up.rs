@@ -112,6 +112,10 @@ impl Surroundings for Around {
         Ok(store_of(&self.host))
     }
 
+    fn fed_since(&self, _: &str) -> Option<Timestamp> {
+        None
+    }
+
     fn access(&self) -> Result<Access, String> {
         Ok(Access::default())
     }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::retry::{Rest, Retry};
-use super::schedule_state::{Memory, Success, few};
+use super::schedule_memory::{Memory, Success, few};
 use crate::config::{Config, DestinationName, ScheduleName};
 use crate::schedule::{Due, Lateness, Occasion, Schedule, Slot, jitter};
 use crate::slots::{Fate, Stored};

@@ -1,7 +1,7 @@
 //! The daemon: follows the schedules, reads its configuration anew when it changes, and says how it is.
 //!
 //! One loop, in `daemon`, owns everything; a job runs on a thread of its own and tells the loop when it ends. `agenda`
-//! decides what is next, `retry` when what failed is tried again, `schedule_state` keeps what was done, `status_file`,
+//! decides what is next, `retry` when what failed is tried again, `schedule_memory` keeps what was done, `status_file`,
 //! `metrics` and `journal` say it, `config_watch` notices changes. `notifier` knows who else is to be told: of what is
 //! wrong (`alerts`, `store_probe`) a program (`on_failure`), that all is well an address (`heartbeat`), of a job that
 //! hangs systemd (`watchdog`). `outside_events` notices what happens beside the agent and is to be judged at once. `capture` is the one thing that goes on beside the jobs. What a job does is the
@@ -20,7 +20,6 @@ mod heartbeat;
 mod job_log;
 mod journal;
 mod metrics;
-mod next_agent;
 mod notifier;
 pub mod notify_once;
 mod on_failure;
@@ -29,9 +28,10 @@ mod publish;
 mod reload;
 mod retry;
 mod run_log;
-mod schedule_state;
+mod schedule_memory;
 mod status_file;
 mod store_probe;
+mod wants_restart;
 mod watchdog;
 mod work;
 mod write_failures;
@@ -47,7 +47,7 @@ pub use journal::Log;
 pub use metrics::{Flavour, Sample, render, samples};
 pub use reload::of_another_cluster;
 pub use run_log::RunLog;
-pub use schedule_state::{Memory, Success};
+pub use schedule_memory::{Memory, Success};
 pub use status_file::{Report, Running, schedule_state};
 pub use work::Work;
 

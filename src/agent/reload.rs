@@ -11,7 +11,7 @@ use super::agenda::Agenda;
 use super::config_watch::Files;
 use super::daemon::{Agent, READ_EVERY, READ_EVERY_WHILE_REFUSED, tell};
 use super::journal::Log;
-use super::schedule_state::Memory;
+use super::schedule_memory::Memory;
 use super::write_failures::Unkept;
 use crate::config::{self, Config, ScheduleName};
 use crate::health::{Event, Level, first_problem};

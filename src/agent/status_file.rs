@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::agenda::Entry;
 use super::retry::Retry;
 use super::run_log::RunLog;
-use super::schedule_state::Success;
+use super::schedule_memory::Success;
 use crate::config::{DestinationName, Kind, ScheduleName};
 use crate::durable;
 use crate::health::{

@@ -1,4 +1,4 @@
-//! When what has come becomes a delta: after a while, or when there is enough of it.
+//! When what has come becomes a delta: after a while, or when there is enough of it. How long and how much: `config::deltas`.
 
 use std::time::{Duration, Instant};
 

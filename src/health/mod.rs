@@ -12,7 +12,7 @@ mod members;
 mod notice;
 mod proof;
 mod recipients;
-mod schedules;
+mod schedule_state;
 mod stores;
 
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ pub use members::MemberState;
 pub use notice::{About, Notice};
 pub use proof::{LastProof, last_proof, proof_within, unproven_since};
 pub use recipients::OtherRecipients;
-pub use schedules::{Copy, FailedThere, Failure, LastSlot, Late, Missing, NextRun, ScheduleState, Wait};
+pub use schedule_state::{Copy, FailedThere, Failure, LastSlot, Late, Missing, NextRun, ScheduleState, Wait};
 pub use stores::{
     BackupState, CertificateState, Destination, DestinationState, ProofState, Stores, StoresState, Window,
 };

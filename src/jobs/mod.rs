@@ -58,7 +58,7 @@ pub mod signing;
 mod slot;
 mod slot_job;
 pub mod source;
-mod spool;
+mod standard_input;
 mod store_variables;
 pub mod stores;
 pub mod survey_destinations;

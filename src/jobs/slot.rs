@@ -5,7 +5,7 @@
 //!
 //! Invariant: a shared store is written to only while this host holds the claim of the slot there.
 
-mod catch_up;
+mod copy_owed;
 mod opening;
 
 use std::collections::{BTreeMap, BTreeSet};

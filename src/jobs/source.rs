@@ -16,7 +16,7 @@ use failure::{NAME_ANOTHER, cannot_open};
 use super::named_backup::chosen;
 use super::named_store::NamedStore;
 use super::point::{Chosen, Point, Search, window_of};
-use super::spool::spool;
+use super::standard_input::spool;
 use super::stores::{self, read_for_one, store_failure};
 use super::{Exit, Failure, Listener, configuration, failed, host, identities};
 use crate::catalog::Backup;

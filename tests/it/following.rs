@@ -92,7 +92,10 @@ impl Following {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
         // Whoever does the work dies with it, a moment later. Until the last of its threads has ended, it holds its lock.
-        let worker = children.split_whitespace().next().map(|worker| format!("/proc/{worker}"));
+        let worker = children
+            .split_whitespace()
+            .next()
+            .map(|worker| format!("/proc/{worker}"));
         until("the worker to be gone", || {
             worker.as_ref().is_none_or(|worker| {
                 let threads = fs::read_dir(format!("{worker}/task")).map_or(0, Iterator::count);

@@ -12,7 +12,7 @@ lifeboat_purged() {
                 rm -f "$cluster"documents/*
                 rmdir "$cluster"documents
                 for file in jobs.lock agent.lock news.json status.json recipients.json behind.json clock.json tips.json \
-                    destinations.json seen.lock signing.key signer.json signers.json seen-signers.json; do
+                    destinations.json last-word.json seen.lock signing.key signer.json signers.json seen-signers.json; do
                     rm -f "$cluster$file"
                 done
                 # What waits there for a destination stays.

@@ -12,7 +12,8 @@
 //! CLUSTER/seen-signers.json        who signed what was seen, where nobody is named
 //! CLUSTER/tips.json                the newest backups that each destination has shown
 //! CLUSTER/destinations.json        since when this host feeds each destination
-//! CLUSTER/seen.lock                held while one of the four above is changed
+//! CLUSTER/last-word.json           the operator's last word on which history is meant
+//! CLUSTER/seen.lock                held while one of the five above is changed
 //! CLUSTER/documents/DESTINATION    documents that were read once and do not change; see `store::document_cache`
 //! CLUSTER/news.json                what a command tells the agent; see `news`
 //! CLUSTER/behind.json              since when destinations lack backups that others have
@@ -31,6 +32,7 @@ mod clock;
 mod configuration;
 mod fed_since;
 mod last_seen;
+mod last_word;
 mod news;
 mod recipients;
 mod signing;

@@ -6,6 +6,7 @@
 //! Invariant: a backup joins a lineage only if nothing in it is lower than there, or if its member was cut off from its
 //! cluster and may lag for that reason.
 
+use super::remembered::Height;
 use super::{Catalog, Lineage, Outline};
 use crate::model::{ChainId, ClusterId, LineageId, Revision};
 
@@ -159,6 +160,13 @@ impl Catalog {
     }
 
     fn predecessor(&self, new: &NewBackup) -> Result<LineageId, Opening> {
+        // One that goes on where no destination can be read that has it.
+        if let Some(away) = self.away(new.cluster) {
+            let seen: Vec<Height> = self.remembered_of(&away).map(Height::from).collect();
+            if new.quorum == Quorum::Silent || is_below(new, &away, &seen, None).is_none() {
+                return Ok(away);
+            }
+        }
         let of_cluster = |m: &&Outline| m.cluster == new.cluster;
         let manifests = || self.backups().iter().map(|b| b.manifest()).filter(of_cluster);
         // Lineages are in the order in which they were opened.
@@ -194,11 +202,7 @@ impl Catalog {
     /// What is lower in `new` than it was in `lineage`.
     fn fallen(&self, lineage: &Lineage, new: &NewBackup) -> Option<Opening> {
         let manifests = self.backups().iter().map(|b| b.manifest());
-        let members = || {
-            manifests
-                .clone()
-                .filter(|m| m.lineage == lineage.id && m.faults.is_empty())
-        };
+        let members = manifests.filter(|m| m.lineage == lineage.id && m.faults.is_empty());
         // Of a manifest that cannot be read the name still tells the revision; one begun since the lineage was opened
         // is taken to be of it.
         let lost = self
@@ -207,23 +211,10 @@ impl Catalog {
         let highest = lost
             .map(|(_, _, revision)| revision)
             .fold(lineage.highest, Revision::max);
-        let index = members().filter_map(|m| m.consistent_index).max();
-        let term = members().filter_map(|m| m.raft_term).max();
-        let compared = [
-            ("revision", Some(unsigned(highest)), Some(unsigned(new.revision))),
-            ("consistent index", index, new.consistent_index),
-            ("raft term", term, new.raft_term),
-        ];
-        let fell = compared.into_iter().find_map(|(what, from, to)| {
-            let (from, to) = from.zip(to).filter(|(from, to)| to < from)?;
-            Some(Opening::Fell {
-                what,
-                from_lineage: lineage.id.clone(),
-                from,
-                to,
-            })
-        });
-        fell.or_else(|| members().find_map(|before| outran(before, new)))
+        // What another destination has shown of it counts as well.
+        let seen = self.remembered_of(&lineage.id).map(Height::from);
+        let all: Vec<Height> = members.map(Height::from).chain(seen).collect();
+        is_below(new, &lineage.id, &all, Some(highest))
     }
 
     /// The accepted one of `lineages`, if the operator has judged all of them: once an earlier history was put back in
@@ -235,14 +226,38 @@ impl Catalog {
     }
 }
 
+/// What is lower in `new` than it was in these backups of `lineage`, one of which had the revision `highest` at least; or that it has
+/// come too far since one of them.
+fn is_below(new: &NewBackup, lineage: &LineageId, before: &[Height], highest: Option<Revision>) -> Option<Opening> {
+    let revisions = before.iter().map(|height| height.revision);
+    let revision = revisions.chain(highest).max();
+    let index = before.iter().filter_map(|height| height.index).max();
+    let term = before.iter().filter_map(|height| height.term).max();
+    let compared = [
+        ("revision", revision.map(unsigned), Some(unsigned(new.revision))),
+        ("consistent index", index, new.consistent_index),
+        ("raft term", term, new.raft_term),
+    ];
+    let fell = compared.into_iter().find_map(|(what, from, to)| {
+        let (from, to) = from.zip(to).filter(|(from, to)| to < from)?;
+        Some(Opening::Fell {
+            what,
+            from_lineage: lineage.clone(),
+            from,
+            to,
+        })
+    });
+    fell.or_else(|| before.iter().find_map(|before| outran(before, lineage, new)))
+}
+
 /// Whether `new` has come further in revisions than its log can have brought it since `before`, which is of the same history then.
 /// One that was put back to an earlier state, and written to until its index was beyond that of before, is told by that.
-fn outran(before: &Outline, new: &NewBackup) -> Option<Opening> {
-    let (from, to) = before.consistent_index.zip(new.consistent_index)?;
+fn outran(before: &Height, lineage: &LineageId, new: &NewBackup) -> Option<Opening> {
+    let (from, to) = before.index.zip(new.consistent_index)?;
     let entries = to.checked_sub(from)?;
-    let revisions = unsigned(new.revision).checked_sub(unsigned(before.to_revision))?;
+    let revisions = unsigned(new.revision).checked_sub(unsigned(before.revision))?;
     (revisions > entries.saturating_add(SLACK)).then(|| Opening::Outran {
-        from_lineage: before.lineage.clone(),
+        from_lineage: lineage.clone(),
         of: before.chain.clone(),
         revisions,
         entries,

@@ -17,6 +17,7 @@ mod leftovers;
 mod lineage;
 mod merge;
 mod reading;
+mod remembered;
 mod rollback_detection;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -40,6 +41,7 @@ pub use lacking::{lacking, last_change};
 pub use leftovers::{Headless, Odd, Oddity};
 pub use lineage::{Descent, NewBackup, Opening, Quorum};
 use reading::Reading;
+pub use remembered::NumberedWord;
 pub use rollback_detection::{RolledBack, Tip};
 pub use window::{Following, Hole, Piece, PieceKind, Window, nearest};
 
@@ -159,6 +161,8 @@ pub struct Catalog {
     /// What of it nothing else here tells.
     loose: Vec<Odd>,
     last_word: Option<LastWord>,
+    /// The newest backups of each history that this host has seen, here and elsewhere.
+    remembered: Vec<Tip>,
 }
 
 impl Catalog {

@@ -35,6 +35,13 @@ pub struct Tip {
     /// The digest of what it holds in plain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain: Option<Digest>,
+    /// The index of the last entry of etcd's log that it holds, where its content says that: a history that has taken the place of
+    /// another one is told from it by that alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+    /// The term of that entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
 }
 
 /// What a destination has under the name of a tip.
@@ -81,6 +88,8 @@ impl Tip {
             generation: backup.generation(),
             original: (backup.original() != backup.id()).then(|| backup.original().clone()),
             plain: Some(manifest.plain.sha256),
+            index: manifest.consistent_index,
+            term: manifest.raft_term,
         }
     }
 

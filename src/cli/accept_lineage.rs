@@ -1,6 +1,7 @@
 //! `lifeboat accept-lineage`: the operator's word on which history is meant.
 
 use super::{Context, Exit, Failure, host};
+use crate::error_chain::with_causes;
 use crate::jobs::accept_lineage::{Accepted, accept};
 use crate::jobs::signing;
 use crate::jobs::stores::read_configured;
@@ -34,6 +35,15 @@ pub(super) fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     signing::prepare(&config, &state)?;
     let places = read_configured(&context.output, &config, None)?;
     let accepted = accept(&places, args.lineage, args.note)?;
+    // A destination that is away may be the only one that is left when it is asked for.
+    if accepted.has_changed()
+        && let Err(error) = state.remember_word(&accepted.word)
+    {
+        context.output.problem(format!(
+            "that it is accepted is not remembered on this host: {}",
+            with_causes(&error)
+        ));
+    }
     host::tell_agent(&state, "accept-lineage");
     let Accepted { lineage, failed, .. } = &accepted;
     let exit = match (

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Exit, Failure, host};
-use crate::catalog::{Catalog, LatestError, Lineage};
+use crate::catalog::{Catalog, LatestError, Lineage, NumberedWord};
 use crate::destinations::Destinations;
 use crate::error_chain::with_causes;
 use crate::layout::{Acceptance, HostName, Manifest, ObjectName};
@@ -20,6 +20,8 @@ const MOST_OTHERS: u32 = 10;
 pub struct Accepted {
     /// The history that is meant.
     pub lineage: Lineage,
+    /// The word, as this host is to remember it.
+    pub word: NumberedWord,
     /// The destinations that have the word now, and had not before.
     pub destinations: Vec<String>,
     /// Those that do not have it.
@@ -71,8 +73,13 @@ pub fn accept(places: &Destinations, asked_for: Option<String>, note: Option<Str
             }),
         }
     }
+    let number = match object {
+        ObjectName::Acceptance(number) => number,
+        _ => 0,
+    };
     Ok(Accepted {
         lineage,
+        word: (number, word),
         destinations,
         failed,
     })

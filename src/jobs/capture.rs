@@ -18,7 +18,7 @@ use super::backup::{Request, wanted};
 use super::backup_now::{Asked, First, take_now};
 use super::clock_error::clock_uncertainty_ms;
 use super::stores::open_to_write;
-use super::{Exit, Failure, Listener, failed, host, signing};
+use super::{Exit, Failure, Listener, failed, host, last_seen, signing};
 use crate::backup::HashKvPolicy;
 use crate::capture::{
     Board, Cutting, Known, Lane, Need, Now, Others, Place, Proofs, Proven, Settings, Sight, SnapshotFrom, Surroundings,
@@ -222,7 +222,8 @@ impl Surroundings for Around {
 
     fn look(&self) -> Result<Sight, String> {
         let opened = open_to_write(&self.config, &self.state, &self.destinations).map_err(in_words)?;
-        let read = Destinations::read(self.config.cluster.name.clone(), &opened, None);
+        let mut read = Destinations::read(self.config.cluster.name.clone(), &opened, None);
+        last_seen::hold_against(&mut read, &self.state);
         if read.stores.is_empty() {
             // Why is told by whoever looks at the destinations.
             let names: Vec<&str> = read.unreadable.iter().map(|(name, _)| name.as_str()).collect();

@@ -16,10 +16,14 @@ use crate::state::{SeenThere, SeenTips, State};
 use crate::store::{Limits, Store};
 use crate::text::count;
 
-/// Takes in which of them show less than this host has seen, and why that is not known.
+/// Takes in what this host remembers of histories, which of the destinations show less than it has seen, and why that is not known.
 pub fn hold_against(places: &mut Destinations, state: &State) {
-    match state.tips() {
-        Ok(seen) => places.rolled_back = rolled_back(places, &seen),
+    match state.last_word().and_then(|word| Ok((word, state.tips()?))) {
+        Ok((word, seen)) => {
+            let tips = seen.values().flat_map(|seen| seen.tips.iter().cloned());
+            places.catalog.remember(word, tips.collect());
+            places.rolled_back = rolled_back(places, &seen);
+        }
         Err(error) => places.unremembered = Some(with_causes(&error)),
     }
     // By it, what this host has written counts.
@@ -68,7 +72,8 @@ fn keep(state: &State, places: &Destinations) -> Result<(), crate::state::Error>
             let tips = tips_now(&places.catalog, name, known.map_or(&[][..], |known| &known.tips));
             seen.insert(name.clone(), SeenThere { store_id, tips });
         }
-    })
+    })?;
+    places.catalog.word().map_or(Ok(()), |word| state.remember_word(&word))
 }
 
 /// The same for whoever has just changed it, with the failure in words.
@@ -126,7 +131,7 @@ fn tips_now(catalog: &Catalog, destination: &str, before: &[Tip]) -> Vec<Tip> {
     let mut tips = catalog.tips(destination);
     for known in before.iter().filter(|known| !catalog.has_given_up(&known.lineage)) {
         match tips.get(&known.lineage) {
-            Some(shown) if shown.newness() > known.newness() => {}
+            Some(shown) if shown.newness() > known.newness() || shown.manifest == known.manifest => {}
             Some(_) | None => drop(tips.insert(known.lineage.clone(), known.clone())),
         }
     }

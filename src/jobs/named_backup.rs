@@ -136,12 +136,13 @@ fn refuse_rolled_back(places: &Destinations, found: &Result<&Backup, LatestError
             | LatestError::OnlyStrangers { .. }
             | LatestError::NothingGood { .. },
         ) => (all.next(), "`lifeboat list --all` shows what there is".to_owned()),
+        Err(LatestError::AcceptedIsGone { accepted, .. }) => (
+            all.find(|back| back.seen.lineage == *accepted),
+            "`lifeboat list --all` shows what there is".to_owned(),
+        ),
         // Which history is meant is to be said first, and by an ID all can be had.
         Err(
-            LatestError::Unaccepted { .. }
-            | LatestError::EarlierUnreadable { .. }
-            | LatestError::WordUnreadable { .. }
-            | LatestError::AcceptedIsGone { .. },
+            LatestError::Unaccepted { .. } | LatestError::EarlierUnreadable { .. } | LatestError::WordUnreadable { .. },
         ) => return Ok(()),
     };
     let Some(back) = back else { return Ok(()) };

@@ -110,6 +110,8 @@ mod tests {
             generation: 0,
             original: None,
             plain: None,
+            index: Some(7),
+            term: None,
         };
         let store_id: StoreId = "0123456789abcdef0123456789abcdef".parse().unwrap();
         let tips = (0..100).map(tip).collect();

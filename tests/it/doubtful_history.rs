@@ -202,3 +202,64 @@ fn a_hash_that_two_members_report_differently_counts_for_nothing_and_a_full_back
         assert!(!others.iter().any(|record| record.starts_with("hash ")), "{others:?}");
     }
 }
+
+#[test]
+fn a_history_that_was_given_up_is_not_latest_again_where_the_only_destination_left_has_nothing_else() {
+    let Some(mut etcd) = Etcd::start(Version::V3_5, Options::default()) else {
+        return;
+    };
+    let host = Host::new(&etcd);
+    host.configure(&etcd, "");
+    let far = host.add_destination("far");
+    put_many(&etcd.client(), "old", 30);
+    let old = host.backup();
+    let (away, lost) = (host.path("away"), host.path("lost"));
+    fs::rename(&far, &away).unwrap();
+    // Begun anew under the same ids.
+    etcd.stop();
+    fs::remove_dir_all(&etcd.members[0].data_dir).unwrap();
+    etcd.boot();
+    put_many(&etcd.client(), "new", 3);
+    host.lifeboat(["backup"]).expect_code(3);
+    let listed = |host: &Host| host.lifeboat(["--json", "list"]).json();
+    let lineage_of = |listed: &Value, id: &str| -> String {
+        let backups = listed["backups"].as_array().unwrap();
+        let found = backups.iter().find(|backup| backup["id"] == id);
+        found.unwrap_or_else(|| panic!("no {id} in {listed:#}"))["lineage"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let now = listed(&host);
+    let backups = now["backups"].as_array().unwrap();
+    let meant = backups.iter().max_by_key(|backup| backup["id"].to_string()).unwrap();
+    let meant = meant["lineage"].as_str().unwrap().to_owned();
+    host.lifeboat(["accept-lineage", &meant]).expect_code(3);
+    // Its revisions and its log go beyond those of the one before.
+    put_many(&etcd.client(), "new", 100);
+    host.lifeboat(["backup"]).expect_code(3);
+
+    fs::rename(host.store(), &lost).unwrap();
+    fs::rename(&away, &far).unwrap();
+    let now = listed(&host);
+    assert_eq!(now["latest"], Value::Null, "{now:#}");
+    assert_ne!(lineage_of(&now, &old), meant);
+    let export = host.lifeboat(["export", "latest", host.path("out.db").to_str().unwrap()]);
+    export
+        .expect_code(7)
+        .says(&[&meant, "has no backup", "it may be in what could not be read: local"]);
+    let status = host.lifeboat(["--json", "status"]).json();
+    assert!(status["problems"].to_string().contains("new-lineage"), "{status:#}");
+
+    // What is taken now is of the history that goes on.
+    host.lifeboat(["backup"]).expect_code(3);
+    let now = listed(&host);
+    let latest = now["latest"].as_str().unwrap_or_else(|| panic!("{now:#}")).to_owned();
+    assert_ne!(latest, old);
+    assert_eq!(lineage_of(&now, &latest), meant);
+    // And it is the same one when the other comes back.
+    fs::rename(&lost, host.store()).unwrap();
+    host.lifeboat(["backup"]).expect_code(0);
+    let now = listed(&host);
+    assert_eq!(lineage_of(&now, now["latest"].as_str().unwrap()), meant);
+}

@@ -226,9 +226,13 @@ impl Delivery {
                 );
                 self.around.say_once(Level::Info, &message);
             }
+            let why = format!("backup {} is not there", chain.chain);
+            if is_followed && !is_owed {
+                // Since when it is fed was not known at the look before.
+                self.board.is_no_trouble(&self.destination, &why);
+            }
             if is_followed && is_owed {
                 // What is captured now does not reach it.
-                let why = format!("backup {} is not there", chain.chain);
                 self.board.not_stored(&self.destination, why, self.around.now().time);
             }
             if is_followed && lacking.was_there {

@@ -109,6 +109,16 @@ impl Board {
         });
     }
 
+    /// What was told of a destination in just these words is none of its troubles.
+    pub(super) fn is_no_trouble(&self, destination: &str, why: &str) {
+        self.there(destination, |there| {
+            if there.trouble.take_if(|trouble| trouble == why).is_some() {
+                there.trouble_since = None;
+                self.turned.notify_one();
+            }
+        });
+    }
+
     fn there(&self, destination: &str, change: impl FnOnce(&mut LaneThere)) {
         let mut state = self.state();
         let mut all = state.destinations.iter_mut();

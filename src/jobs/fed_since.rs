@@ -1,8 +1,10 @@
 //! Since when each destination is fed: a destination that is configured anew owes nothing from before.
 //!
-//! One that this host has not seen yet is fed from now on; or, where backups lie in it, from the first of them on: then it was fed by
-//! another host, or by this one before it lost its memory. A store that is known is the same one under whatever name, and one that
-//! is out of the configuration for a while owes what it misses meanwhile.
+//! A name that this host has not seen yet is fed from now on; or, where backups lie in it, from the first of them on: then it was fed
+//! by another host, or by this one before it lost its memory. Where it remembers nothing at all it cannot tell a new destination from
+//! one that was emptied: that one is fed from the first backup of any other on. A store that is known is the same one under
+//! whatever name, and a name that has another store owes as before: its disk was replaced, or its URL is wrong. What is out of the
+//! configuration for a while owes what it misses meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -36,8 +38,14 @@ pub fn fed_since(
         .iter()
         .filter_map(|name| Some((name.as_str(), shown(places, name)?)))
         .collect();
-    let known = |before: &[Fed]| known(&names, &shown, before, now);
     let cluster = &config.cluster.name;
+    // A clock that was behind for a moment would have everything owed for good.
+    let kept = host::state_to_read(cluster).map(|state| state.highest_time());
+    let back = kept.ok().and_then(Result::ok).flatten();
+    let now = back
+        .and_then(|highest| highest.set_back(now))
+        .map_or(now, |back| back.highest);
+    let known = |before: &[Fed]| known(&names, &shown, before, now);
     let fed = match memory {
         Memory::IsKept => host::state(cluster).map(|state| state.update_fed_since(known)),
         Memory::IsRead => host::state_to_read(cluster).map(|state| state.fed_since().map(|before| known(&before))),
@@ -65,9 +73,13 @@ fn shown(places: &Destinations, name: &str) -> Option<Shown> {
 
 /// What is remembered from now on: those of the configuration, in its order, then the others that are known.
 fn known(names: &[String], shown: &BTreeMap<&str, Shown>, before: &[Fed], now: Timestamp) -> Vec<Fed> {
+    let first_of_all = shown.values().filter_map(|shown| shown.first).min();
+    let begun = first_of_all
+        .filter(|_| before.is_empty())
+        .map_or(now, |first| first.min(now));
     let mut known: Vec<Fed> = names
         .iter()
-        .map(|name| of_destination(name, shown.get(name.as_str()), before, now))
+        .map(|name| of_destination(name, shown.get(name.as_str()), before, begun, now))
         .collect();
     let is_in = |known: &[Fed], other: &Fed| {
         known
@@ -84,7 +96,8 @@ fn known(names: &[String], shown: &BTreeMap<&str, Shown>, before: &[Fed], now: T
     known
 }
 
-fn of_destination(name: &str, shown: Option<&Shown>, before: &[Fed], now: Timestamp) -> Fed {
+/// A destination as it is remembered; one that is new was `begun` then.
+fn of_destination(name: &str, shown: Option<&Shown>, before: &[Fed], begun: Timestamp, now: Timestamp) -> Fed {
     let named = |fed: &&Fed| fed.name == name;
     let (store_id, since) = match shown {
         None => {
@@ -94,8 +107,7 @@ fn of_destination(name: &str, shown: Option<&Shown>, before: &[Fed], now: Timest
         Some(shown) => {
             let same = before.iter().find(|fed| fed.store_id.as_ref() == Some(&shown.store_id));
             let since = same.map(|fed| fed.since).or_else(|| {
-                let unread = before.iter().filter(named).find(|fed| fed.store_id.is_none());
-                let since = unread.map_or(now, |fed| fed.since);
+                let since = before.iter().find(named).map_or(begun, |fed| fed.since);
                 Some(shown.first.map_or(since, |first| first.min(since)))
             });
             (Some(shown.store_id.clone()), since)
@@ -105,7 +117,7 @@ fn of_destination(name: &str, shown: Option<&Shown>, before: &[Fed], now: Timest
         name: name.to_owned(),
         store_id,
         // By a clock that was ahead it would owe nothing for long.
-        since: since.map_or(now, |since| since.min(now)),
+        since: since.map_or(begun, |since| since.min(now)),
     }
 }
 
@@ -153,11 +165,20 @@ mod tests {
         // It is emptied, or older backups come to it by hand: since when it is fed stays.
         let later = next(&both, 15, &[("near", Some((1, None))), ("far", Some((2, Some(3))))]);
         assert_eq!(later, both);
-        // It has another store, and then its first one again.
+        // Its disk is replaced, and then it has its first store again.
         let other = next(&both, 20, &[near, ("far", Some((3, None)))]);
-        assert_eq!(since(&other), [("near", 2), ("far", 20), ("far", 11)]);
+        assert_eq!(since(&other), [("near", 2), ("far", 11), ("far", 11)]);
         let back = next(&other, 21, &[near, ("far", Some((2, None)))]);
-        assert_eq!(since(&back), [("near", 2), ("far", 11), ("far", 20)]);
+        assert_eq!(since(&back), [("near", 2), ("far", 11), ("far", 11)]);
+    }
+
+    #[test]
+    fn where_nothing_is_remembered_an_empty_destination_owes_what_the_others_have() {
+        let each = [("near", Some((1, Some(2)))), ("far", Some((2, None))), ("away", None)];
+        assert_eq!(since(&next(&[], 10, &each)), [("near", 2), ("far", 2), ("away", 2)]);
+        // Of a host that begins, all are new.
+        let each = [("near", Some((1, None))), ("far", Some((2, None)))];
+        assert_eq!(since(&next(&[], 10, &each)), [("near", 10), ("far", 10)]);
     }
 
     #[test]

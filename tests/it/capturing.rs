@@ -412,6 +412,39 @@ fn what_was_written_before_a_backup_that_came_while_no_agent_ran_is_captured_as_
 }
 
 #[test]
+fn another_cluster_that_answers_while_a_chain_catches_up_with_a_newer_backup_gets_its_full_backup() {
+    let Some(mut etcd) = Etcd::start(Version::V3_6, Options::default()) else {
+        return;
+    };
+    let client = etcd.client();
+    let host = Host::new(&etcd);
+    host.configure(&etcd, DELTAS);
+    let mut load = Load::new(19);
+    load.run(&client, 20);
+    let agent = host.start(["agent"]);
+    until("a chain", || {
+        !chains(&host, &host.store()).is_empty() && !lane(&host)["epoch"].is_null()
+    });
+    load.run(&client, 20);
+    until_stored(&host, client.revision().unwrap());
+    stop(agent);
+    load.run(&client, 20);
+    host.lifeboat(["backup"]).expect_code(0);
+    // As a restore by hand does it, while no agent runs.
+    etcd.stop();
+    fs::remove_dir_all(&etcd.members[0].data_dir).unwrap();
+    "another".clone_into(&mut etcd.token);
+    etcd.boot();
+    etcd.client().put("/other", "x", 0).unwrap();
+    let agent = host.start(["agent"]);
+    until("a full backup of the other cluster", || {
+        chains(&host, &host.store()).len() == 3
+    });
+    let said = stop(agent);
+    assert!(said.matches("end before revision").count() <= 2, "{said}");
+}
+
+#[test]
 fn capture_goes_over_to_a_newer_backup_and_begins_and_ends_with_its_configuration() {
     let Some(etcd) = Etcd::start(Version::V3_5, Options::default()) else {
         return;

@@ -134,7 +134,8 @@ impl Running {
                 .say(Level::Error, &format!("that is not recorded in the chain: {error}"));
         }
         let kept = match reason {
-            GapReason::ClusterChanged => self.set_aside.insert(chain.clone()),
+            // One that only catches up with a newer backup is not taken up again: that one is followed, and is told the same.
+            GapReason::ClusterChanged if following.newer_at.is_none() => self.set_aside.insert(chain.clone()),
             _ => self.set_aside.remove(&chain),
         };
         if let Err(error) = kept {

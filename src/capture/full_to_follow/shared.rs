@@ -183,11 +183,12 @@ impl Running {
         if !has_won {
             return Ok(None);
         }
+        // Whatever fails from here on: it is not claimed again as that of a host which was set up anew.
+        self.has_claimed = true;
         let word = next
             .scribe
             .epoch_word(next.tip.next(), now, &self.desk.settings.authority);
         self.desk.spool.keep(&word).map_err(|error| told(&error))?;
-        self.has_claimed = true;
         // Where it cannot be kept, the next run waits as another host would.
         last_epoch::keep(&self.desk.settings.spool, &next.full.chain_path(), next.scribe.epoch).ok();
         next.has_written = true;

@@ -7,6 +7,10 @@ use std::os::fd::AsRawFd as _;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
+
+/// Room is taken only where so many times as much is free.
+const TIMES_AS_MUCH: u64 = 4;
 
 /// Begins to bring `len` bytes of `file` from `offset` on to the disk, as far as they are not on their way; waits for none of
 /// them, but perhaps for a queue that is full. It is no sync: only that makes them durable.
@@ -21,13 +25,31 @@ pub fn begin_to_write(file: &File, offset: u64, len: u64) -> io::Result<()> {
     Ok(Errno::result(done).map(drop)?)
 }
 
-/// Takes room for `len` bytes from `offset` on, and leaves `file` as long as it is; what of it is not used is given back when
-/// the length of the file is set.
+/// Takes room for `len` bytes from `offset` on, and leaves `file` as long as it is, which must be whole; what of it is not used is
+/// given back when the length of the file is set.
 ///
-/// Fails where there is no such room, though some of it may be taken then, and where the file system cannot.
+/// Fails where the file system has not several times as much free, since others write there as well, such as a running etcd;
+/// where room is memory (tmpfs), or stays taken (Btrfs); and where it cannot. Nothing is taken then.
 pub fn take_room(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    let (offset, len) = (offset.cast_signed(), len.cast_signed());
-    Ok(fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, len)?)
+    let on = fstatfs(file)?;
+    if [TMPFS_MAGIC, BTRFS_SUPER_MAGIC].contains(&on.filesystem_type()) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let free = on.blocks_available().saturating_mul(on.block_size().cast_unsigned());
+    if free / TIMES_AS_MUCH < len {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let taken = fallocate(
+        file,
+        FallocateFlags::FALLOC_FL_KEEP_SIZE,
+        offset.cast_signed(),
+        len.cast_signed(),
+    );
+    if taken.is_err() {
+        // What it got until then stays taken otherwise.
+        file.set_len(file.metadata()?.len())?;
+    }
+    Ok(taken?)
 }
 
 #[cfg(test)]
@@ -64,6 +86,11 @@ mod tests {
         file.write_all(b"it").unwrap();
         begin_to_write(&file, 0, 2).unwrap();
         assert!(take_room(&file, u64::MAX, 1).is_err());
+        // More than a quarter of what is free is left to others.
+        let on = fstatfs(&file).unwrap();
+        let half = on.blocks_available() * on.block_size().cast_unsigned() / 2;
+        assert!(take_room(&file, 4096, half).is_err());
         assert_eq!(file.metadata().unwrap().len(), 2);
+        assert!(file.metadata().unwrap().blocks() < 16);
     }
 }

@@ -58,8 +58,8 @@ impl<F: Borrow<File>> Drop for Lock<F> {
     }
 }
 
-/// Whether another handle has locked a whole file for itself, as etcd does with its database. Not every file system has locks;
-/// on such a one etcd does not start.
+/// Whether another handle has locked a whole file for itself, as etcd does with its database. A handle that holds the lock
+/// itself would lose it by asking. Not every file system has locks; on such a one etcd does not start.
 pub fn is_held_by_another(file: &File) -> bool {
     match Lock::shared(file) {
         Err(NotLocked {

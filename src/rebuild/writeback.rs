@@ -19,6 +19,9 @@ const AHEAD_BYTES: u64 = 64 << 20;
 /// What is shorter is written at once, where nothing waits before it.
 const LEAST_BYTES: usize = 1 << 20;
 
+/// What is longer is written before anything else is made.
+const MOST_BYTES: usize = 4 << 20;
+
 /// How many pieces may wait to be written.
 const PIECES: usize = 3;
 
@@ -186,6 +189,12 @@ impl PageSink for Growing {
     }
 
     fn take_at(&mut self, offset: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+        // The pieces that wait are bounded by their number: one with a very large value does not wait, nor stay.
+        if bytes.len() > MOST_BYTES {
+            self.write_at(offset, bytes)?;
+            *bytes = Vec::new();
+            return Ok(());
+        }
         if let State::Here(_) = &self.0
             && bytes.len() >= LEAST_BYTES
             && let State::Here(grown) = std::mem::replace(&mut self.0, State::Failed)
@@ -310,10 +319,24 @@ mod tests {
         };
         let file = tempfile::tempfile_in(disk.0.path()).unwrap();
         let mut growing = Growing::behind(file.try_clone().unwrap(), 0);
-        growing.take_at(0, &mut vec![7; 8 * PIECE]).unwrap();
+        for number in [0, 4] {
+            growing.take_at(number * PIECE as u64, &mut vec![7; 4 * PIECE]).unwrap();
+        }
         assert_eq!(growing.settle().unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert!(growing.settle().is_err() && growing.write_at(0, b"it").is_err());
         assert!(growing.take_at(0, &mut piece(1)).is_err());
+    }
+
+    #[test]
+    fn a_very_large_piece_does_not_wait_and_its_memory_does_not_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = tempfile::tempfile_in(folder.path()).unwrap();
+        let mut growing = Growing::behind(file.try_clone().unwrap(), 0);
+        growing.take_at(0, &mut piece(1)).unwrap();
+        let mut large = vec![7; MOST_BYTES + 1];
+        growing.take_at(PIECE as u64, &mut large).unwrap();
+        assert_eq!(large.capacity(), 0);
+        assert_eq!(file.metadata().unwrap().len(), (PIECE + MOST_BYTES + 1) as u64);
     }
 
     #[test]

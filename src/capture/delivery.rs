@@ -498,11 +498,14 @@ mod tests {
     #[test]
     fn a_new_destination_that_lacks_the_backup_is_no_trouble_and_is_told_once() {
         let mut far = Delivering::begin();
-        *far.alone.fed_since.lock().unwrap() = Some(Timestamp::now());
         let first = delta(1, 7);
         far.delivery.spool.follow(Some(path(1)));
         far.keep(std::slice::from_ref(&first));
         far.after(0);
+        far.after(30);
+        // It was looked at before anybody had taken note of it.
+        assert!(far.delivery.board.read().destinations.remove(0).trouble.is_some());
+        *far.alone.fed_since.lock().unwrap() = Some(Timestamp::now());
         far.after(3600);
         assert_eq!(far.delivery.board.read().destinations.remove(0).trouble, None);
         let said = far.alone.said.lock().unwrap().join("\n");

@@ -34,8 +34,7 @@ pub fn read_last(path: &Path, listener: &dyn Listener) -> Result<(Config, Option
         Ok(config) => return Ok((config, None)),
         Err(failure) => failure,
     };
-    let kept = state::base_folder().and_then(|base| state::remembered_configuration(&base, path));
-    match kept.ok().flatten().and_then(|record| config::recall(&record)) {
+    match remembered(path) {
         Some(config) => Ok((config, Some(failure))),
         None => Err(failure),
     }
@@ -47,6 +46,20 @@ pub fn read_last_if_any(path: &Path, listener: &dyn Listener) -> Result<Option<(
         Err(config::Error::Missing { .. } | config::Error::Blank { .. }) => Ok(None),
         _ => read_last(path, listener).map(Some),
     }
+}
+
+/// The same, for whoever goes on without one: the steps of a restore that has begun.
+pub fn last_good(path: &Path) -> Option<Config> {
+    match config::load(path) {
+        Ok(loaded) => Some(loaded.config),
+        Err(config::Error::Missing { .. } | config::Error::Blank { .. }) => None,
+        Err(config::Error::Unreadable { .. } | config::Error::Invalid { .. }) => remembered(path),
+    }
+}
+
+fn remembered(path: &Path) -> Option<Config> {
+    let kept = state::base_folder().and_then(|base| state::remembered_configuration(&base, path));
+    kept.ok().flatten().and_then(|record| config::recall(&record))
 }
 
 /// Keeps a configuration that is right. That it cannot be kept keeps nobody from working.

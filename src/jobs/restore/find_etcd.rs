@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use tokio::runtime::Handle;
 
 use super::errors::refused_here;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::error_chain::with_causes;
 use crate::etcd_settings::{self, Change, EtcdSettings, Given, Unit};
-use crate::jobs::{Exit, Failure, failed};
+use crate::jobs::{Exit, Failure, configuration, failed};
 use crate::model::UnitName;
 use crate::restore::{self, Plan, changes_after};
 use crate::systemd::{self, Systemd, read_file};
@@ -133,7 +133,7 @@ pub struct SettingsNow {
 
 /// Looks at the settings of the unit that a plan was carried out for, as systemd has it now.
 pub fn settings_now(runtime: &Handle, configuration: &Path, plan: &Plan) -> SettingsNow {
-    let config = config::load(configuration).ok().map(|loaded| loaded.config);
+    let config = configuration::last_good(configuration);
     let given = given(config.as_ref());
     let look = || {
         let systemd = connect(runtime).ok()?;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::config::{self, Config};
-use crate::jobs::host;
+use crate::config::Config;
+use crate::jobs::{configuration, host};
 
 /// Whose work the first backup is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum FirstBackup {
 impl FirstBackup {
     /// Looks at the configuration, and whether an agent runs for its cluster. What cannot be read leaves it to the operator.
     pub(super) fn after(configuration: &Path) -> FirstBackup {
-        let config = config::load(configuration).ok().map(|loaded| loaded.config);
+        let config = configuration::last_good(configuration);
         let agent_runs =
             |config: &Config| host::state_to_read(&config.cluster.name).is_ok_and(|state| state.agent_runs());
         match config {

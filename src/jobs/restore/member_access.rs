@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use tokio::runtime::Handle;
 
 use super::find_etcd::{connect, settings_in};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::etcd;
 use crate::etcd_settings::{self, EtcdSettings};
-use crate::jobs::{Failure, Listener, failed, host};
+use crate::jobs::{Failure, Listener, configuration, failed, host};
 use crate::restore::{Access, Ledger};
 use crate::systemd::{Systemd, read_file};
 
@@ -96,7 +96,7 @@ pub fn reach(
     configuration: &Path,
     ledger: &Ledger,
 ) -> Result<(Systemd, Access), Failure> {
-    let config = config::load(configuration).ok().map(|loaded| loaded.config);
+    let config = configuration::last_good(configuration);
     let systemd = connect(runtime)?;
     let unit = ledger.plan.host.site.unit.parse().map_err(failed)?;
     let settings = match runtime.block_on(systemd.etcd_unit(&unit)) {
